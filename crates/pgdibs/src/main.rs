@@ -1,0 +1,2 @@
+//! The pgdibs daemon and its command line.
+fn main() {}
