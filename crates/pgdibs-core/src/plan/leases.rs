@@ -1,0 +1,69 @@
+//! Plans the ends of leases and the swaps of resets.
+
+use super::Step;
+use crate::database::DatabaseState;
+use crate::lease::End;
+use crate::snapshot::{Driven, Snapshot};
+
+pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) {
+    for lease in &snapshot.leases {
+        let database = lease.database.and_then(|id| snapshot.database(id));
+        let Some(database) = database else {
+            steps.push(Step::EndLease {
+                lease: lease.id,
+                end: End::Revoked,
+                reason: "its database is gone".to_owned(),
+            });
+            continue;
+        };
+        if driven.busy_databases.contains(&database.id) {
+            continue;
+        }
+        let exists = database
+            .oid
+            .and_then(|oid| snapshot.server.get(&oid))
+            .is_some_and(|found| found.name == database.name.as_str());
+        if !exists {
+            steps.push(Step::EndLease {
+                lease: lease.id,
+                end: End::Revoked,
+                reason: "its database was dropped or renamed by somebody else".to_owned(),
+            });
+        } else if let Some(spare) = lease.reset_to {
+            if database.state == DatabaseState::Leased && database.due {
+                steps.push(Step::Reset {
+                    lease: lease.id,
+                    used: database.id,
+                    spare,
+                });
+            }
+        } else if let Some(&unrenewed) = driven.overdue.get(&lease.id) {
+            let login = lease
+                .credentials
+                .as_ref()
+                .map(|credentials| credentials.user.as_str());
+            let connected = login
+                .and_then(|name| driven.sessions_of_login.get(name))
+                .copied()
+                .unwrap_or(0);
+            if connected == 0 {
+                let reason = format!("not renewed for {} s", unrenewed.as_secs());
+                steps.push(Step::EndLease {
+                    lease: lease.id,
+                    end: End::Expired,
+                    reason,
+                });
+            } else if unrenewed >= driven.max_ttl {
+                let reason = format!(
+                    "not renewed for {} s, which is the longest that a connected session may hold a lease (max_ttl_seconds); {connected} session(s) were ended",
+                    unrenewed.as_secs()
+                );
+                steps.push(Step::EndLease {
+                    lease: lease.id,
+                    end: End::Expired,
+                    reason,
+                });
+            }
+        }
+    }
+}

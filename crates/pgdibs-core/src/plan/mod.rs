@@ -1,0 +1,288 @@
+//! The planner: compares what the catalog wants with what the server has and returns steps, each with its reason.
+//!
+//! It is pure. Timer, release and start-up all do the same: gather, plan, execute. Steps are independent of each other and
+//! re-check what they assume, so a plan that is half carried out, or carried out twice, does no harm.
+
+mod leases;
+mod slots;
+mod templates;
+
+use std::fmt;
+
+use crate::database::DatabaseId;
+use crate::lease::{End, LeaseId};
+use crate::name::PoolName;
+use crate::snapshot::{Driven, Snapshot};
+use crate::template::TemplateId;
+
+/// One thing to do. Fast steps are a few statements on the reconciler's own connection; slow ones (see [`Step::is_slow`])
+/// run on connections of their own, several at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Ends a lease, closes its login and lets its database retire.
+    EndLease {
+        /// The lease.
+        lease: LeaseId,
+        /// How it ends.
+        end: End,
+        /// Why, in words for people.
+        reason: String,
+    },
+    /// Swaps the reserved spare under a live lease.
+    Reset {
+        /// The lease, whose row names the spare.
+        lease: LeaseId,
+        /// The used database.
+        used: DatabaseId,
+        /// The spare that enters its slot.
+        spare: DatabaseId,
+    },
+    /// Fences a used database and renames it out of its slot; a spare enters in the same transaction if there is one.
+    Return {
+        /// The used database.
+        used: DatabaseId,
+        /// The spare that enters its slot.
+        spare: Option<DatabaseId>,
+    },
+    /// Lets a spare enter an empty slot.
+    Fill {
+        /// The spare.
+        spare: DatabaseId,
+        /// The slot.
+        slot: u32,
+    },
+    /// Marks a database that nobody has used for retirement.
+    Retire {
+        /// The database.
+        database: DatabaseId,
+        /// Why.
+        reason: RetireReason,
+    },
+    /// Writes rows for clones to come.
+    NewDatabases {
+        /// The template they will be clones of.
+        template: TemplateId,
+        /// How many.
+        count: u32,
+    },
+    /// Makes the login and the clone of a row.
+    Clone {
+        /// The row.
+        database: DatabaseId,
+    },
+    /// Drops a retired database, then its login, then its row.
+    Drop {
+        /// The database.
+        database: DatabaseId,
+    },
+    /// Takes note of a database whose creator died after `create database`; it is then retired.
+    AdoptHalfMade {
+        /// The row.
+        database: DatabaseId,
+        /// The identity found under its name.
+        oid: u32,
+    },
+    /// Deletes a row whose database is gone from the server, or is no longer ours by name.
+    Forget {
+        /// The row.
+        database: DatabaseId,
+        /// Why.
+        reason: ForgetReason,
+    },
+    /// Creates the database, the roles and the login for a build.
+    CreateBuild {
+        /// The template.
+        template: TemplateId,
+    },
+    /// Seals a build and publishes it by rename.
+    Seal {
+        /// The template.
+        template: TemplateId,
+    },
+    /// Takes a build away from a builder that fell silent.
+    LoseBuild {
+        /// The template.
+        template: TemplateId,
+        /// Why, in words for people.
+        reason: String,
+    },
+    /// Marks an unused template for retirement.
+    RetireTemplate {
+        /// The template.
+        template: TemplateId,
+        /// Why.
+        reason: TemplateRetireReason,
+    },
+    /// Drops the database of a retired or failed template; of a retired one, or an old failed one, the row as well.
+    DropTemplate {
+        /// The template.
+        template: TemplateId,
+    },
+    /// Deletes the row of a dropped pool that holds nothing any more.
+    ForgetPool {
+        /// The pool.
+        pool: PoolName,
+    },
+}
+
+/// Why a database that nobody has used is retired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RetireReason {
+    /// Somebody connected to it before it was granted.
+    LookedInto,
+    /// More of its kind than the pool wants.
+    Surplus,
+    /// Its slot is needed for a template that somebody waits for.
+    MakeRoom,
+    /// Its template retires.
+    TemplateRetired,
+    /// The time for which it was kept is over.
+    KeptLongEnough,
+}
+
+impl fmt::Display for RetireReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LookedInto => "somebody connected to it before it was granted",
+            Self::Surplus => "more databases than the pool wants",
+            Self::MakeRoom => "its slot is needed for a template that somebody waits for",
+            Self::TemplateRetired => "its template was retired",
+            Self::KeptLongEnough => "the time for which it was kept is over",
+        })
+    }
+}
+
+/// Why a row is deleted without a drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ForgetReason {
+    /// No database with its oid exists.
+    Vanished,
+    /// The database with its oid carries another name, so somebody renamed it; it is theirs now.
+    RenamedByHand,
+    /// It was never created and is no longer wanted.
+    NotWanted,
+}
+
+impl fmt::Display for ForgetReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Vanished => "somebody else dropped it",
+            Self::RenamedByHand => "somebody else renamed it; pgdibs leaves it alone",
+            Self::NotWanted => "it was not created yet and is no longer wanted",
+        })
+    }
+}
+
+/// Why a template is retired.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TemplateRetireReason {
+    /// More newer ones than the pool keeps.
+    Outnumbered,
+    /// Unused for longer than the pool's age.
+    TooOld,
+    /// Its pool is being dropped.
+    PoolDropped,
+    /// Its database vanished or was renamed by hand.
+    Vanished,
+}
+
+impl fmt::Display for TemplateRetireReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Outnumbered => "newer templates take its place",
+            Self::TooOld => "unused for too long",
+            Self::PoolDropped => "its pool was dropped",
+            Self::Vanished => "its database was dropped or renamed by somebody else",
+        })
+    }
+}
+
+impl Step {
+    /// Whether it may take longer than a few milliseconds, so that it must not stand in the way of fast steps.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        matches!(
+            self,
+            Self::Clone { .. }
+                | Self::Drop { .. }
+                | Self::CreateBuild { .. }
+                | Self::Seal { .. }
+                | Self::DropTemplate { .. }
+        )
+    }
+
+    /// The database it works on, if it works on one.
+    #[must_use]
+    pub fn database(&self) -> Option<DatabaseId> {
+        match self {
+            Self::Reset { used, .. } | Self::Return { used, .. } => Some(*used),
+            Self::Fill { spare, .. } => Some(*spare),
+            Self::Retire { database, .. }
+            | Self::Clone { database }
+            | Self::Drop { database }
+            | Self::AdoptHalfMade { database, .. }
+            | Self::Forget { database, .. } => Some(*database),
+            _ => None,
+        }
+    }
+
+    /// The template it works on, if it works on one.
+    #[must_use]
+    pub fn template(&self) -> Option<TemplateId> {
+        match self {
+            Self::CreateBuild { template }
+            | Self::Seal { template }
+            | Self::LoseBuild { template, .. }
+            | Self::RetireTemplate { template, .. }
+            | Self::DropTemplate { template } => Some(*template),
+            _ => None,
+        }
+    }
+}
+
+/// What is to be done now: fast steps first, clones before drops, so that nobody waits behind housekeeping.
+#[must_use]
+pub fn plan(snapshot: &Snapshot, driven: &Driven) -> Vec<Step> {
+    let mut steps = Vec::new();
+    leases::plan(snapshot, driven, &mut steps);
+    for pool in &snapshot.pools {
+        slots::plan(snapshot, driven, pool, &mut steps);
+    }
+    templates::plan(snapshot, driven, &mut steps);
+    steps.sort_by_key(order);
+    steps
+}
+
+fn order(step: &Step) -> u8 {
+    match step {
+        Step::EndLease { .. } => 0,
+        Step::Reset { .. } => 1,
+        Step::Return { .. } => 2,
+        Step::Fill { .. } => 3,
+        Step::Retire { .. } | Step::AdoptHalfMade { .. } | Step::Forget { .. } => 4,
+        Step::LoseBuild { .. } | Step::RetireTemplate { .. } | Step::ForgetPool { .. } => 5,
+        Step::NewDatabases { .. } => 6,
+        Step::Seal { .. } => 7,
+        Step::CreateBuild { .. } => 8,
+        Step::Clone { .. } => 9,
+        Step::Drop { .. } => 10,
+        Step::DropTemplate { .. } => 11,
+    }
+}
+
+/// Databases in use per template, for [`crate::watch::DemandWatch`]: leased, waited for, or announced.
+#[must_use]
+pub fn in_use(snapshot: &Snapshot) -> std::collections::BTreeMap<TemplateId, u32> {
+    snapshot
+        .templates
+        .iter()
+        .filter_map(|template| {
+            let demand = slots::Demand::of(snapshot, template);
+            let count = demand.leased + demand.waiting.max(demand.announced);
+            (count > 0).then_some((template.id, count))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! The snapshot: everything the planner may look at, taken in one go. It is stale the moment it is taken, and steps check again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::database::{Database, DatabaseId};
+use crate::lease::{Lease, LeaseId};
+use crate::name::{Fingerprint, PoolName};
+use crate::pool::Pool;
+use crate::request::{TicketId, TicketKind};
+use crate::template::{Template, TemplateId};
+
+/// What the catalog wants and what the server has.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Snapshot {
+    /// Every pool.
+    pub pools: Vec<Pool>,
+    /// Every template, in the order of their numbers.
+    pub templates: Vec<Template>,
+    /// Every database, in the order of their numbers.
+    pub databases: Vec<Database>,
+    /// Every live lease.
+    pub leases: Vec<Lease>,
+    /// Waiters whose daemon lives, in the order of their tickets.
+    pub tickets: Vec<Ticket>,
+    /// Announced runs that have neither ended nor lapsed.
+    pub runs: Vec<AnnouncedRun>,
+    /// The server's databases by oid, ours and others'.
+    pub server: BTreeMap<u32, ServerDatabase>,
+    /// What the server and the machine allow.
+    pub limits: Limits,
+}
+
+/// A waiter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ticket {
+    /// Its place.
+    pub id: TicketId,
+    /// The pool it waits at.
+    pub pool: PoolName,
+    /// The template it waits for.
+    pub template: TemplateId,
+    /// How many databases it wants at once.
+    pub count: u32,
+    /// Ready databases or a spare.
+    pub kind: TicketKind,
+    /// How long it has waited by the server's clock, in seconds.
+    pub waited_seconds: f64,
+}
+
+/// What a run said it will need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnnouncedRun {
+    /// The test session.
+    pub run: String,
+    /// The pool.
+    pub pool: PoolName,
+    /// The template it named; `None` stands for the newest ready one.
+    pub fingerprint: Option<Fingerprint>,
+    /// Workers times aliases.
+    pub wanted: u32,
+    /// Live leases it already has there.
+    pub held: u32,
+}
+
+/// A database as the server lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerDatabase {
+    /// Its name at present.
+    pub name: String,
+    /// Whether its owner is the role that marks databases of ours.
+    pub ours: bool,
+    /// Whether a drop of it was interrupted (`datconnlimit = -2`): only another drop helps.
+    pub invalid: bool,
+    /// Sessions connected to it at present.
+    pub sessions: u32,
+    /// Sessions it ever had, where the server counts them.
+    pub sessions_ever: u64,
+}
+
+/// What the server and the machine allow.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Limits {
+    /// Most slots over all pools that `max_connections` leaves room for; `None` when unknown.
+    pub slots_by_connections: Option<u32>,
+    /// Free bytes where the clones are written; `None` when we cannot see that disk.
+    pub free_disk_bytes: Option<u64>,
+    /// No clone below this many free bytes.
+    pub disk_floor_bytes: u64,
+}
+
+impl Limits {
+    /// Whether there is room for one more clone.
+    #[must_use]
+    pub fn below_disk_floor(&self) -> bool {
+        self.free_disk_bytes
+            .is_some_and(|free| free < self.disk_floor_bytes)
+    }
+}
+
+/// What the driver knows beside the catalog: time, demand, and which steps are under way.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Driven {
+    /// Databases with a step under way.
+    pub busy_databases: BTreeSet<DatabaseId>,
+    /// Templates with a step under way.
+    pub busy_templates: BTreeSet<TemplateId>,
+    /// Live leases that were not renewed for their TTL, and for how long; see [`crate::watch::ExpiryWatch`].
+    pub overdue: BTreeMap<LeaseId, Duration>,
+    /// Sessions by login name, for the leases that are overdue.
+    pub sessions_of_login: BTreeMap<String, u32>,
+    /// The longest that a connected session may hold an overdue lease, from its last renewal.
+    pub max_ttl: Duration,
+    /// Databases in use at once, lately, by pool and template; see [`crate::watch::DemandWatch`].
+    pub recent_peak: BTreeMap<TemplateId, u32>,
+}
+
+impl Snapshot {
+    /// The template with this number.
+    #[must_use]
+    pub fn template(&self, id: TemplateId) -> Option<&Template> {
+        self.templates.iter().find(|template| template.id == id)
+    }
+
+    /// The database with this number.
+    #[must_use]
+    pub fn database(&self, id: DatabaseId) -> Option<&Database> {
+        self.databases.iter().find(|database| database.id == id)
+    }
+
+    /// The newest ready template of a pool.
+    #[must_use]
+    pub fn newest_ready(&self, pool: &PoolName) -> Option<&Template> {
+        self.templates
+            .iter()
+            .filter(|t| &t.pool == pool && t.state == crate::template::TemplateState::Ready)
+            .max_by_key(|t| (t.built_at, t.id))
+    }
+}

@@ -1,0 +1,101 @@
+//! Watches: what the reconciler remembers between two looks. Losing it (a restart) only ever delays an expiry or a shrink.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::lease::{Lease, LeaseId};
+use crate::template::TemplateId;
+
+/// A reading of the reconciler's own monotonic clock, from an arbitrary start.
+pub type Tick = Duration;
+
+/// A longer pause than this between two looks means that we slept (SIGSTOP, a suspended laptop, a restart): renewals may be
+/// waiting in the socket, so every count starts anew.
+pub const LONGEST_EXPECTED_GAP: Duration = Duration::from_secs(5);
+
+/// Sees which live leases have not been renewed for their TTL.
+///
+/// It compares the renewal counter with the value this process first saw, on a monotonic clock. So a TTL is a lower bound,
+/// whatever happens to wall clocks, and a restart grants every surviving lease a full TTL (etcd calls that Promote).
+#[derive(Debug, Default)]
+pub struct ExpiryWatch {
+    seen: HashMap<LeaseId, (u64, Tick)>,
+    last_look: Option<Tick>,
+}
+
+impl ExpiryWatch {
+    /// Takes a look at all live leases and returns the overdue ones, each with the time since its counter last moved.
+    pub fn look(&mut self, leases: &[Lease], now: Tick) -> BTreeMap<LeaseId, Duration> {
+        if self
+            .last_look
+            .is_some_and(|last| now.saturating_sub(last) > LONGEST_EXPECTED_GAP)
+        {
+            self.seen.clear();
+        }
+        self.last_look = Some(now);
+        let mut seen = HashMap::with_capacity(leases.len());
+        let mut overdue = BTreeMap::new();
+        for lease in leases {
+            let since = match self.seen.get(&lease.id) {
+                Some(&(renewals, since)) if renewals == lease.renewals => since,
+                _ => now,
+            };
+            seen.insert(lease.id, (lease.renewals, since));
+            let unrenewed = now.saturating_sub(since);
+            if unrenewed >= Duration::from_secs(lease.ttl_seconds) {
+                overdue.insert(lease.id, unrenewed);
+            }
+        }
+        self.seen = seen;
+        overdue
+    }
+}
+
+/// Remembers how many databases of each template were in use at once, so that a pool stays as large as its recent use and
+/// falls back to `warm` after a quiet time.
+#[derive(Debug)]
+pub struct DemandWatch {
+    quiet: Duration,
+    marks: BTreeMap<TemplateId, VecDeque<(Tick, u32)>>,
+}
+
+impl DemandWatch {
+    /// A watch that forgets a peak after `quiet`.
+    #[must_use]
+    pub fn new(quiet: Duration) -> Self {
+        Self {
+            quiet,
+            marks: BTreeMap::new(),
+        }
+    }
+
+    /// Notes the databases in use now and returns the peaks within the quiet time.
+    pub fn look(
+        &mut self,
+        in_use: &BTreeMap<TemplateId, u32>,
+        now: Tick,
+    ) -> BTreeMap<TemplateId, u32> {
+        for (&template, &count) in in_use {
+            let marks = self.marks.entry(template).or_default();
+            // A mark that is not higher than a later one can never be the peak again.
+            while marks.back().is_some_and(|&(_, earlier)| earlier <= count) {
+                marks.pop_back();
+            }
+            marks.push_back((now, count));
+        }
+        let quiet = self.quiet;
+        self.marks.retain(|_, marks| {
+            while marks
+                .front()
+                .is_some_and(|&(at, _)| now.saturating_sub(at) > quiet)
+            {
+                marks.pop_front();
+            }
+            !marks.is_empty()
+        });
+        self.marks
+            .iter()
+            .filter_map(|(&template, marks)| marks.front().map(|&(_, peak)| (template, peak)))
+            .collect()
+    }
+}
