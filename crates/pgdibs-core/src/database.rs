@@ -29,15 +29,8 @@ pub enum DatabaseState {
 
 impl DatabaseState {
     /// Every state, in the order of a life.
-    pub const ALL: [Self; 7] = [
-        Self::Creating,
-        Self::Spare,
-        Self::Ready,
-        Self::Leased,
-        Self::Retiring,
-        Self::Kept,
-        Self::Blocked,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Creating, Self::Spare, Self::Ready, Self::Leased, Self::Retiring, Self::Kept, Self::Blocked];
 
     /// The name used in the catalog and over HTTP.
     #[must_use]

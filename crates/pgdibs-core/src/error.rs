@@ -43,9 +43,7 @@ pub enum Error {
         holders: String,
     },
     /// The build was lost to silence, abandoned or replaced.
-    #[error(
-        "this build token is no longer valid: {0}; PUT the template again to see who builds it now"
-    )]
+    #[error("this build token is no longer valid: {0}; PUT the template again to see who builds it now")]
     BuildTokenStale(String),
     /// Seal, renew or abandon of something that is not being built.
     #[error("{0}")]
@@ -105,11 +103,7 @@ pub enum Error {
 }
 
 fn dropdb_lines(names: &[String]) -> String {
-    names
-        .iter()
-        .map(|name| format!("dropdb '{}'", name.replace('\'', "'\\''")))
-        .collect::<Vec<_>>()
-        .join("\n")
+    names.iter().map(|name| format!("dropdb '{}'", name.replace('\'', "'\\''"))).collect::<Vec<_>>().join("\n")
 }
 
 /// How a step failed.

@@ -40,9 +40,7 @@ impl LeaseState {
     /// Reads the name back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Live, Self::Released, Self::Expired, Self::Revoked]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+        [Self::Live, Self::Released, Self::Expired, Self::Revoked].into_iter().find(|state| state.as_str() == text)
     }
 }
 

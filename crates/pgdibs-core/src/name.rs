@@ -18,20 +18,13 @@ pub struct InvalidName {
 }
 
 fn invalid(field: &'static str, rule: impl Into<String>) -> InvalidName {
-    InvalidName {
-        field,
-        rule: rule.into(),
-    }
+    InvalidName { field, rule: rule.into() }
 }
 
 /// Shows a rejected value without letting a huge or a control-character-laden one into a message.
 #[must_use]
 pub fn shown(value: &str) -> String {
-    let mut text: String = value
-        .chars()
-        .take(60)
-        .flat_map(char::escape_debug)
-        .collect();
+    let mut text: String = value.chars().take(60).flat_map(char::escape_debug).collect();
     if value.chars().count() > 60 {
         text.push('…');
     }
@@ -117,10 +110,7 @@ impl RoleName {
         if text.is_empty() || text.len() > 63 || text.contains('\0') || reserved {
             return Err(invalid(
                 field,
-                format!(
-                    "\"{}\" is no role name we can use: 1 to 63 bytes, not pg_…, public or none",
-                    shown(text)
-                ),
+                format!("\"{}\" is no role name we can use: 1 to 63 bytes, not pg_…, public or none", shown(text)),
             ));
         }
         Ok(Self(text.to_owned()))
@@ -153,10 +143,7 @@ impl Fingerprint {
         if (1..=200).contains(&characters) && !text.contains('\0') {
             Ok(Self(text.to_owned()))
         } else {
-            Err(invalid(
-                "fingerprint",
-                format!("must be 1 to 200 characters without NUL, not {characters}"),
-            ))
+            Err(invalid("fingerprint", format!("must be 1 to 200 characters without NUL, not {characters}")))
         }
     }
 
@@ -169,11 +156,7 @@ impl Fingerprint {
     /// The first 12 hex digits of its SHA-256: what the template's database carries in its name.
     #[must_use]
     pub fn short(&self) -> String {
-        Sha256::digest(self.0.as_bytes())
-            .iter()
-            .take(6)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        Sha256::digest(self.0.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
@@ -232,10 +215,7 @@ impl DatabaseName {
             .iter()
             .any(|kind| rest.strip_prefix(kind).is_some_and(is_number));
         let template = rest.strip_prefix("_template_").is_some_and(|hex| {
-            hex.len() == 12
-                && hex
-                    .bytes()
-                    .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+            hex.len() == 12 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
         });
         (numbered || template).then(|| Self(text.to_owned()))
     }
@@ -257,21 +237,13 @@ impl fmt::Display for DatabaseName {
 #[must_use]
 pub fn preferred_slot(worker: &str) -> Option<u32> {
     let digits = worker.strip_prefix("gw")?;
-    if is_number(digits) {
-        digits.parse().ok()
-    } else {
-        None
-    }
+    if is_number(digits) { digits.parse().ok() } else { None }
 }
 
 fn is_plain_identifier(text: &str, max_bytes: usize) -> bool {
     let mut bytes = text.bytes();
-    let first = bytes
-        .next()
-        .is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
-    first
-        && text.len() <= max_bytes
-        && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+    let first = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+    first && text.len() <= max_bytes && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 /// Digits as we write them: no sign, no leading zero, at most 18 (fits a bigint).
@@ -293,23 +265,9 @@ mod tests {
             assert!(PoolName::parse(good).is_ok(), "{good}");
         }
         let too_long = "a".repeat(41);
-        for bad in [
-            "",
-            "0a",
-            "A",
-            "my-app",
-            "a\"b",
-            "a;drop",
-            "é",
-            "a b",
-            "a\0",
-            too_long.as_str(),
-        ] {
+        for bad in ["", "0a", "A", "my-app", "a\"b", "a;drop", "é", "a b", "a\0", too_long.as_str()] {
             let error = PoolName::parse(bad).expect_err(bad).to_string();
-            assert!(
-                error.starts_with("pool: ") && error.contains("1 to 40 characters"),
-                "{error}"
-            );
+            assert!(error.starts_with("pool: ") && error.contains("1 to 40 characters"), "{error}");
         }
     }
 
@@ -323,11 +281,7 @@ mod tests {
             DatabaseName::build(&pool, 10i64.pow(15)),
             DatabaseName::template(&pool, &fingerprint),
         ] {
-            assert!(
-                name.as_str().len() <= 63,
-                "{name} has {} bytes",
-                name.as_str().len()
-            );
+            assert!(name.as_str().len() <= 63, "{name} has {} bytes", name.as_str().len());
             assert_eq!(DatabaseName::recognise(&pool, name.as_str()), Some(name));
         }
     }

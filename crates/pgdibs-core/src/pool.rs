@@ -54,11 +54,7 @@ impl StrategyChoice {
     /// Reads the name back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        if text == "auto" {
-            Some(Self::Auto)
-        } else {
-            Strategy::parse(text).map(Self::Fixed)
-        }
+        if text == "auto" { Some(Self::Auto) } else { Strategy::parse(text).map(Self::Fixed) }
     }
 }
 
@@ -138,25 +134,17 @@ impl PoolPatch {
             spares: self.spares.unwrap_or(base.spares),
             owner: self.owner.clone().unwrap_or_else(|| base.owner.clone()),
             strategy: self.strategy.unwrap_or(base.strategy),
-            extensions: self
-                .extensions
-                .clone()
-                .unwrap_or_else(|| base.extensions.clone()),
+            extensions: self.extensions.clone().unwrap_or_else(|| base.extensions.clone()),
             roles: self.roles.clone().unwrap_or_else(|| base.roles.clone()),
             keep_templates: self.keep_templates.unwrap_or(base.keep_templates),
-            template_max_age_seconds: self
-                .template_max_age_seconds
-                .unwrap_or(base.template_max_age_seconds),
+            template_max_age_seconds: self.template_max_age_seconds.unwrap_or(base.template_max_age_seconds),
         };
         let rule = |field: &'static str, rule: String| Err(InvalidName { field, rule });
         if !(1..=1000).contains(&merged.max) {
             return rule("max", format!("must be 1 to 1000, not {}", merged.max));
         }
         if merged.spares > 1000 {
-            return rule(
-                "spares",
-                format!("must be 0 to 1000, not {}", merged.spares),
-            );
+            return rule("spares", format!("must be 0 to 1000, not {}", merged.spares));
         }
         if merged.warm > merged.max {
             return rule(
@@ -167,21 +155,11 @@ impl PoolPatch {
                 ),
             );
         }
-        if merged
-            .extensions
-            .iter()
-            .any(|name| name.is_empty() || name.len() > 63 || name.contains('\0'))
-        {
-            return rule(
-                "extensions",
-                "each must be the name of an extension, 1 to 63 bytes".to_owned(),
-            );
+        if merged.extensions.iter().any(|name| name.is_empty() || name.len() > 63 || name.contains('\0')) {
+            return rule("extensions", "each must be the name of an extension, 1 to 63 bytes".to_owned());
         }
         if merged.keep_templates > 1000 {
-            return rule(
-                "keep_templates",
-                format!("must be 0 to 1000, not {}", merged.keep_templates),
-            );
+            return rule("keep_templates", format!("must be 0 to 1000, not {}", merged.keep_templates));
         }
         Ok(merged)
     }

@@ -93,8 +93,7 @@ impl Limits {
     /// Whether there is room for one more clone.
     #[must_use]
     pub fn below_disk_floor(&self) -> bool {
-        self.free_disk_bytes
-            .is_some_and(|free| free < self.disk_floor_bytes)
+        self.free_disk_bytes.is_some_and(|free| free < self.disk_floor_bytes)
     }
 }
 

@@ -39,9 +39,7 @@ impl TemplateState {
     /// Reads the name back.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Building, Self::Ready, Self::Retiring, Self::Failed]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+        [Self::Building, Self::Ready, Self::Retiring, Self::Failed].into_iter().find(|state| state.as_str() == text)
     }
 }
 

@@ -26,10 +26,7 @@ pub struct ExpiryWatch {
 impl ExpiryWatch {
     /// Takes a look at all live leases and returns the overdue ones, each with the time since its counter last moved.
     pub fn look(&mut self, leases: &[Lease], now: Tick) -> BTreeMap<LeaseId, Duration> {
-        if self
-            .last_look
-            .is_some_and(|last| now.saturating_sub(last) > LONGEST_EXPECTED_GAP)
-        {
+        if self.last_look.is_some_and(|last| now.saturating_sub(last) > LONGEST_EXPECTED_GAP) {
             self.seen.clear();
         }
         self.last_look = Some(now);
@@ -63,18 +60,11 @@ impl DemandWatch {
     /// A watch that forgets a peak after `quiet`.
     #[must_use]
     pub fn new(quiet: Duration) -> Self {
-        Self {
-            quiet,
-            marks: BTreeMap::new(),
-        }
+        Self { quiet, marks: BTreeMap::new() }
     }
 
     /// Notes the databases in use now and returns the peaks within the quiet time.
-    pub fn look(
-        &mut self,
-        in_use: &BTreeMap<TemplateId, u32>,
-        now: Tick,
-    ) -> BTreeMap<TemplateId, u32> {
+    pub fn look(&mut self, in_use: &BTreeMap<TemplateId, u32>, now: Tick) -> BTreeMap<TemplateId, u32> {
         for (&template, &count) in in_use {
             let marks = self.marks.entry(template).or_default();
             // A mark that is not higher than a later one can never be the peak again.
@@ -85,17 +75,11 @@ impl DemandWatch {
         }
         let quiet = self.quiet;
         self.marks.retain(|_, marks| {
-            while marks
-                .front()
-                .is_some_and(|&(at, _)| now.saturating_sub(at) > quiet)
-            {
+            while marks.front().is_some_and(|&(at, _)| now.saturating_sub(at) > quiet) {
                 marks.pop_front();
             }
             !marks.is_empty()
         });
-        self.marks
-            .iter()
-            .filter_map(|(&template, marks)| marks.front().map(|&(_, peak)| (template, peak)))
-            .collect()
+        self.marks.iter().filter_map(|(&template, marks)| marks.front().map(|&(_, peak)| (template, peak))).collect()
     }
 }

@@ -7,8 +7,7 @@ use crate::name::{Fingerprint, PoolName};
 use crate::plan::Step;
 use crate::pool::{Pool, PoolPatch};
 use crate::request::{
-    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TemplatePut, TicketId, TicketKind,
-    Wanted,
+    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TemplatePut, TicketId, TicketKind, Wanted,
 };
 use crate::snapshot::Snapshot;
 use crate::template::{Template, TemplateId};
@@ -16,10 +15,6 @@ use crate::template::{Template, TemplateId};
 /// The catalog and the server together.
 ///
 /// Each request is one transaction; each step re-checks what the plan assumed and changes nothing when that no longer holds.
-#[allow(
-    async_fn_in_trait,
-    reason = "used with concrete types only; no caller needs the futures to be Send by trait"
-)]
 pub trait World: Send + Sync {
     /// Looks at everything.
     ///
@@ -34,21 +29,13 @@ pub trait World: Send + Sync {
     ///
     /// # Errors
     /// Invalid settings; databases of others under the pool's names.
-    fn put_pool(
-        &self,
-        pool: &PoolName,
-        patch: &PoolPatch,
-    ) -> impl Future<Output = Result<(Pool, bool), Error>> + Send;
+    fn put_pool(&self, pool: &PoolName, patch: &PoolPatch) -> impl Future<Output = Result<(Pool, bool), Error>> + Send;
 
     /// Drops a pool: its leases are revoked (only with `force`), its templates and databases retire, its row goes last.
     ///
     /// # Errors
     /// Unknown pool; live leases without `force`.
-    fn drop_pool(
-        &self,
-        pool: &PoolName,
-        force: bool,
-    ) -> impl Future<Output = Result<(), Error>> + Send;
+    fn drop_pool(&self, pool: &PoolName, force: bool) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// "I need this template": finds it, or makes the caller its builder.
     ///
@@ -153,22 +140,13 @@ pub trait World: Send + Sync {
     ///
     /// # Errors
     /// Unknown id; a lease that is over.
-    fn renew(
-        &self,
-        id: LeaseId,
-        ttl_seconds: Option<u64>,
-    ) -> impl Future<Output = Result<Lease, Error>> + Send;
+    fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> impl Future<Output = Result<Lease, Error>> + Send;
 
     /// Ends a lease; of one that is over: no change, no error. The flag says whether it was live.
     ///
     /// # Errors
     /// Unknown id.
-    fn end_lease(
-        &self,
-        id: LeaseId,
-        end: End,
-        reason: &str,
-    ) -> impl Future<Output = Result<bool, Error>> + Send;
+    fn end_lease(&self, id: LeaseId, end: End, reason: &str) -> impl Future<Output = Result<bool, Error>> + Send;
 
     /// Reserves a spare for a reset. `leave` is the generation to leave behind, if the caller named one.
     ///
@@ -185,12 +163,7 @@ pub trait World: Send + Sync {
     ///
     /// # Errors
     /// Unknown id; a lease that is over.
-    fn keep(
-        &self,
-        id: LeaseId,
-        seconds: u64,
-        reason: &str,
-    ) -> impl Future<Output = Result<Kept, Error>> + Send;
+    fn keep(&self, id: LeaseId, seconds: u64, reason: &str) -> impl Future<Output = Result<Kept, Error>> + Send;
 
     /// Gives a kept database up early.
     ///

@@ -31,38 +31,20 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
             });
         } else if let Some(spare) = lease.reset_to {
             if database.state == DatabaseState::Leased && database.due {
-                steps.push(Step::Reset {
-                    lease: lease.id,
-                    used: database.id,
-                    spare,
-                });
+                steps.push(Step::Reset { lease: lease.id, used: database.id, spare });
             }
         } else if let Some(&unrenewed) = driven.overdue.get(&lease.id) {
-            let login = lease
-                .credentials
-                .as_ref()
-                .map(|credentials| credentials.user.as_str());
-            let connected = login
-                .and_then(|name| driven.sessions_of_login.get(name))
-                .copied()
-                .unwrap_or(0);
+            let login = lease.credentials.as_ref().map(|credentials| credentials.user.as_str());
+            let connected = login.and_then(|name| driven.sessions_of_login.get(name)).copied().unwrap_or(0);
             if connected == 0 {
                 let reason = format!("not renewed for {} s", unrenewed.as_secs());
-                steps.push(Step::EndLease {
-                    lease: lease.id,
-                    end: End::Expired,
-                    reason,
-                });
+                steps.push(Step::EndLease { lease: lease.id, end: End::Expired, reason });
             } else if unrenewed >= driven.max_ttl {
                 let reason = format!(
                     "not renewed for {} s, which is the longest that a connected session may hold a lease (max_ttl_seconds); {connected} session(s) were ended",
                     unrenewed.as_secs()
                 );
-                steps.push(Step::EndLease {
-                    lease: lease.id,
-                    end: End::Expired,
-                    reason,
-                });
+                steps.push(Step::EndLease { lease: lease.id, end: End::Expired, reason });
             }
         }
     }

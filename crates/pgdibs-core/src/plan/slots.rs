@@ -27,9 +27,7 @@ pub(super) struct Demand {
 
 impl Demand {
     pub(super) fn of(snapshot: &Snapshot, template: &Template) -> Self {
-        let newest = snapshot
-            .newest_ready(&template.pool)
-            .is_some_and(|found| found.id == template.id);
+        let newest = snapshot.newest_ready(&template.pool).is_some_and(|found| found.id == template.id);
         let waiting = |kind| {
             snapshot
                 .tickets
@@ -42,17 +40,11 @@ impl Demand {
             .runs
             .iter()
             .filter(|run| run.pool == template.pool)
-            .filter(|run| {
-                run.fingerprint
-                    .as_ref()
-                    .map_or(newest, |wanted| wanted == &template.fingerprint)
-            })
+            .filter(|run| run.fingerprint.as_ref().map_or(newest, |wanted| wanted == &template.fingerprint))
             .map(|run| run.wanted.saturating_sub(run.held))
             .sum();
         Self {
-            leased: count(snapshot, |d| {
-                d.template == template.id && d.state == DatabaseState::Leased
-            }),
+            leased: count(snapshot, |d| d.template == template.id && d.state == DatabaseState::Leased),
             waiting: waiting(TicketKind::Acquire),
             announced,
             resets: waiting(TicketKind::Reset),
@@ -89,15 +81,9 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, steps: &mu
     let databases: Vec<&Database> = snapshot
         .databases
         .iter()
-        .filter(|d| {
-            d.pool == pool.name && !driven.busy_databases.contains(&d.id) && !gone.contains(&d.id)
-        })
+        .filter(|d| d.pool == pool.name && !driven.busy_databases.contains(&d.id) && !gone.contains(&d.id))
         .collect();
-    let reserved: BTreeSet<DatabaseId> = snapshot
-        .leases
-        .iter()
-        .filter_map(|lease| lease.reset_to)
-        .collect();
+    let reserved: BTreeSet<DatabaseId> = snapshot.leases.iter().filter_map(|lease| lease.reset_to).collect();
 
     let mut shares = shares(snapshot, driven, pool, &databases, &reserved, steps);
     let capacity = capacity(snapshot, pool);
@@ -109,9 +95,7 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, steps: &mu
     let holds_nothing = !snapshot.databases.iter().any(|d| d.pool == pool.name)
         && !snapshot.templates.iter().any(|t| t.pool == pool.name);
     if pool.dropping && holds_nothing {
-        steps.push(Step::ForgetPool {
-            pool: pool.name.clone(),
-        });
+        steps.push(Step::ForgetPool { pool: pool.name.clone() });
     }
 }
 
@@ -123,11 +107,7 @@ fn recognise_hand_work(
     steps: &mut Vec<Step>,
     gone: &mut BTreeSet<DatabaseId>,
 ) {
-    let by_name: BTreeMap<&str, u32> = snapshot
-        .server
-        .iter()
-        .map(|(&oid, found)| (found.name.as_str(), oid))
-        .collect();
+    let by_name: BTreeMap<&str, u32> = snapshot.server.iter().map(|(&oid, found)| (found.name.as_str(), oid)).collect();
     for database in &snapshot.databases {
         if database.pool != pool.name || driven.busy_databases.contains(&database.id) {
             continue;
@@ -137,28 +117,20 @@ fn recognise_hand_work(
             if let Some(&oid) = by_name.get(database.name.as_str())
                 && snapshot.server.get(&oid).is_some_and(|found| found.ours)
             {
-                steps.push(Step::AdoptHalfMade {
-                    database: database.id,
-                    oid,
-                });
+                steps.push(Step::AdoptHalfMade { database: database.id, oid });
                 gone.insert(database.id);
             }
             continue;
         };
         let reason = match snapshot.server.get(&oid) {
             None => Some(ForgetReason::Vanished),
-            Some(found) if found.name != database.name.as_str() => {
-                Some(ForgetReason::RenamedByHand)
-            }
+            Some(found) if found.name != database.name.as_str() => Some(ForgetReason::RenamedByHand),
             Some(_) => None,
         };
         if let Some(reason) = reason {
             // A leased one is forgotten after its lease was revoked (see `leases`); until then its row keeps the slot.
             if database.state != DatabaseState::Leased {
-                steps.push(Step::Forget {
-                    database: database.id,
-                    reason,
-                });
+                steps.push(Step::Forget { database: database.id, reason });
             }
             gone.insert(database.id);
         }
@@ -175,26 +147,15 @@ fn shares<'a>(
 ) -> Vec<Share<'a>> {
     let mut shares = Vec::new();
     for template in snapshot.templates.iter().filter(|t| t.pool == pool.name) {
-        let of = |state| {
-            databases
-                .iter()
-                .copied()
-                .filter(move |d| d.template == template.id && d.state == state)
-        };
+        let of = |state| databases.iter().copied().filter(move |d| d.template == template.id && d.state == state);
         if template.state != TemplateState::Ready || pool.dropping {
             for database in of(DatabaseState::Ready).chain(of(DatabaseState::Spare)) {
                 if !reserved.contains(&database.id) {
-                    steps.push(Step::Retire {
-                        database: database.id,
-                        reason: RetireReason::TemplateRetired,
-                    });
+                    steps.push(Step::Retire { database: database.id, reason: RetireReason::TemplateRetired });
                 }
             }
             for database in of(DatabaseState::Creating).filter(|d| !d.is_cloned()) {
-                steps.push(Step::Forget {
-                    database: database.id,
-                    reason: ForgetReason::NotWanted,
-                });
+                steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotWanted });
             }
             continue;
         }
@@ -202,10 +163,7 @@ fn shares<'a>(
         let peak = driven.recent_peak.get(&template.id).copied().unwrap_or(0);
         let desired_ready = if demand.is_active() {
             let wanted = demand.waiting.max(demand.announced);
-            pool.settings
-                .warm
-                .max(wanted)
-                .max(peak.saturating_sub(demand.leased))
+            pool.settings.warm.max(wanted).max(peak.saturating_sub(demand.leased))
         } else {
             0
         };
@@ -213,10 +171,7 @@ fn shares<'a>(
         for database in of(DatabaseState::Ready) {
             let seen = database.oid.and_then(|oid| snapshot.server.get(&oid));
             if seen.is_some_and(|found| found.sessions > 0 || found.sessions_ever > 0) {
-                steps.push(Step::Retire {
-                    database: database.id,
-                    reason: RetireReason::LookedInto,
-                });
+                steps.push(Step::Retire { database: database.id, reason: RetireReason::LookedInto });
             } else {
                 ready.push(database);
             }
@@ -225,63 +180,40 @@ fn shares<'a>(
         ready.sort_by_key(|d| d.slot);
         while ready.len() > desired_ready as usize {
             if let Some(database) = ready.pop() {
-                steps.push(Step::Retire {
-                    database: database.id,
-                    reason: RetireReason::Surplus,
-                });
+                steps.push(Step::Retire { database: database.id, reason: RetireReason::Surplus });
             }
         }
         shares.push(Share {
             template,
             demand,
             ready,
-            spares: of(DatabaseState::Spare)
-                .filter(|d| d.due && !reserved.contains(&d.id))
-                .collect(),
-            creating: snapshot
-                .databases
-                .iter()
-                .filter(|d| d.template == template.id && is_to_be_cloned(d))
-                .collect(),
+            spares: of(DatabaseState::Spare).filter(|d| d.due && !reserved.contains(&d.id)).collect(),
+            creating: snapshot.databases.iter().filter(|d| d.template == template.id && is_to_be_cloned(d)).collect(),
             desired_ready,
         });
     }
     // Whoever is waited for comes first, then the newest template.
     shares.sort_by_key(|s| {
-        std::cmp::Reverse((
-            s.demand.waiting > 0,
-            s.demand.announced > 0,
-            s.demand.newest,
-            s.template.id,
-        ))
+        std::cmp::Reverse((s.demand.waiting > 0, s.demand.announced > 0, s.demand.newest, s.template.id))
     });
     shares
 }
 
 /// Whether a row still waits for its `create database`; a blocked one counts, so that no further row is made beside it.
 fn is_to_be_cloned(database: &Database) -> bool {
-    matches!(
-        database.state,
-        DatabaseState::Creating | DatabaseState::Blocked
-    ) && !database.is_cloned()
+    matches!(database.state, DatabaseState::Creating | DatabaseState::Blocked) && !database.is_cloned()
 }
 
 /// Slots this pool may have: its `max`, lowered to what `max_connections` leaves beside the other pools.
 fn capacity(snapshot: &Snapshot, pool: &Pool) -> u32 {
     let in_slots = |d: &Database| matches!(d.state, DatabaseState::Ready | DatabaseState::Leased);
     let others = count(snapshot, |d| d.pool != pool.name && in_slots(d));
-    let by_connections = snapshot
-        .limits
-        .slots_by_connections
-        .map_or(u32::MAX, |limit| limit.saturating_sub(others));
+    let by_connections = snapshot.limits.slots_by_connections.map_or(u32::MAX, |limit| limit.saturating_sub(others));
     pool.settings.max.min(by_connections)
 }
 
 fn occupied(shares: &[Share<'_>]) -> u32 {
-    shares
-        .iter()
-        .map(|s| s.demand.leased + u32::try_from(s.ready.len()).unwrap_or(u32::MAX))
-        .sum()
+    shares.iter().map(|s| s.demand.leased + u32::try_from(s.ready.len()).unwrap_or(u32::MAX)).sum()
 }
 
 /// Retires ready databases that nobody waits for, least recently used first, until every waiter could have a slot.
@@ -289,14 +221,8 @@ fn make_room(pool: &Pool, capacity: u32, shares: &mut [Share<'_>], steps: &mut V
     if pool.dropping {
         return;
     }
-    let lacking: u32 = shares
-        .iter()
-        .map(|s| {
-            s.demand
-                .waiting
-                .saturating_sub(u32::try_from(s.ready.len()).unwrap_or(u32::MAX))
-        })
-        .sum();
+    let lacking: u32 =
+        shares.iter().map(|s| s.demand.waiting.saturating_sub(u32::try_from(s.ready.len()).unwrap_or(u32::MAX))).sum();
     let mut excess = (occupied(shares) + lacking).saturating_sub(capacity);
     while excess > 0 {
         let oldest = shares
@@ -307,10 +233,7 @@ fn make_room(pool: &Pool, capacity: u32, shares: &mut [Share<'_>], steps: &mut V
             .min();
         let Some((_, id, index)) = oldest else { return };
         shares[index].ready.retain(|d| d.id != id);
-        steps.push(Step::Retire {
-            database: id,
-            reason: RetireReason::MakeRoom,
-        });
+        steps.push(Step::Retire { database: id, reason: RetireReason::MakeRoom });
         excess -= 1;
     }
 }
@@ -324,27 +247,16 @@ fn fill(
     shares: &mut [Share<'_>],
     steps: &mut Vec<Step>,
 ) {
-    let mut returning: BTreeMap<u32, DatabaseId> = databases
-        .iter()
-        .filter(|d| leaves_its_slot(d) && d.due)
-        .filter_map(|d| Some((d.slot?, d.id)))
-        .collect();
+    let mut returning: BTreeMap<u32, DatabaseId> =
+        databases.iter().filter(|d| leaves_its_slot(d) && d.due).filter_map(|d| Some((d.slot?, d.id))).collect();
     let mut room = capacity.saturating_sub(occupied(shares));
     if pool.dropping {
         room = 0;
     }
-    let mut taken: BTreeSet<u32> = snapshot
-        .databases
-        .iter()
-        .filter(|d| d.pool == pool.name)
-        .filter_map(|d| d.slot)
-        .collect();
+    let mut taken: BTreeSet<u32> =
+        snapshot.databases.iter().filter(|d| d.pool == pool.name).filter_map(|d| d.slot).collect();
     // A name that exists on the server without a row of ours belongs to somebody else: that number rests.
-    let names: BTreeSet<&str> = snapshot
-        .server
-        .values()
-        .map(|found| found.name.as_str())
-        .collect();
+    let names: BTreeSet<&str> = snapshot.server.values().map(|found| found.name.as_str()).collect();
     let mut next_free = 0_u32;
     for share in shares.iter_mut() {
         // Waiting resets are served before slots are refilled.
@@ -353,36 +265,24 @@ fn fill(
         let mut entered = 0_u32;
         while room > 0 && (share.ready.len() as u32 + entered) < share.desired_ready {
             let Some(spare) = available.next() else { break };
-            while taken.contains(&next_free)
-                || names.contains(DatabaseName::slot(&pool.name, next_free).as_str())
-            {
+            while taken.contains(&next_free) || names.contains(DatabaseName::slot(&pool.name, next_free).as_str()) {
                 next_free += 1;
             }
-            let returned = returning
-                .first_key_value()
-                .map(|(&slot, &used)| (slot, used));
+            let returned = returning.first_key_value().map(|(&slot, &used)| (slot, used));
             match returned {
                 Some((slot, used)) if slot < next_free => {
                     returning.remove(&slot);
-                    steps.push(Step::Return {
-                        used,
-                        spare: Some(spare.id),
-                    });
+                    steps.push(Step::Return { used, spare: Some(spare.id) });
                 }
                 _ => {
                     taken.insert(next_free);
-                    steps.push(Step::Fill {
-                        spare: spare.id,
-                        slot: next_free,
-                    });
+                    steps.push(Step::Fill { spare: spare.id, slot: next_free });
                 }
             }
             entered += 1;
             room -= 1;
         }
-        share.desired_ready = share
-            .desired_ready
-            .min(share.ready.len() as u32 + entered + room);
+        share.desired_ready = share.desired_ready.min(share.ready.len() as u32 + entered + room);
         // What is still lacking after the fills, for the clones below.
         share.desired_ready -= share.ready.len() as u32 + entered;
         share.spares.extend(available);
@@ -395,66 +295,39 @@ fn fill(
 fn leaves_its_slot(database: &Database) -> bool {
     database.slot.is_some()
         && database.is_cloned()
-        && matches!(
-            database.state,
-            DatabaseState::Retiring | DatabaseState::Kept | DatabaseState::Blocked
-        )
+        && matches!(database.state, DatabaseState::Retiring | DatabaseState::Kept | DatabaseState::Blocked)
 }
 
 /// Orders clones for what is lacking, starts those that are due, and gives up those that are too many.
 /// After [`fill`], a share's `desired_ready` is what is still lacking.
-fn clone(
-    snapshot: &Snapshot,
-    pool: &Pool,
-    databases: &[&Database],
-    shares: &[Share<'_>],
-    steps: &mut Vec<Step>,
-) {
+fn clone(snapshot: &Snapshot, pool: &Pool, databases: &[&Database], shares: &[Share<'_>], steps: &mut Vec<Step>) {
     for share in shares {
         let lacking = share.desired_ready as usize + share.demand.resets as usize;
-        let spares_wanted = if share.demand.is_active() && !pool.dropping {
-            pool.settings.spares as usize
-        } else {
-            0
-        };
+        let spares_wanted = if share.demand.is_active() && !pool.dropping { pool.settings.spares as usize } else { 0 };
         let wanted = lacking + spares_wanted;
         let coming = share.creating.len() + share.spares.len();
         if coming < wanted {
             if !snapshot.limits.below_disk_floor() {
                 let count = u32::try_from(wanted - coming).unwrap_or(u32::MAX);
-                steps.push(Step::NewDatabases {
-                    template: share.template.id,
-                    count,
-                });
+                steps.push(Step::NewDatabases { template: share.template.id, count });
             }
         } else {
             let mut surplus = coming - wanted;
             for database in share.creating.iter().rev().take(surplus) {
                 if databases.iter().any(|d| d.id == database.id) {
-                    steps.push(Step::Forget {
-                        database: database.id,
-                        reason: ForgetReason::NotWanted,
-                    });
+                    steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotWanted });
                 }
             }
             surplus = surplus.saturating_sub(share.creating.len());
             for database in share.spares.iter().rev().take(surplus) {
-                steps.push(Step::Retire {
-                    database: database.id,
-                    reason: RetireReason::Surplus,
-                });
+                steps.push(Step::Retire { database: database.id, reason: RetireReason::Surplus });
             }
         }
         if !snapshot.limits.below_disk_floor() {
-            let keep = share
-                .creating
-                .len()
-                .min(wanted.saturating_sub(share.spares.len()));
+            let keep = share.creating.len().min(wanted.saturating_sub(share.spares.len()));
             for database in share.creating.iter().take(keep) {
                 if database.due && databases.iter().any(|d| d.id == database.id) {
-                    steps.push(Step::Clone {
-                        database: database.id,
-                    });
+                    steps.push(Step::Clone { database: database.id });
                 }
             }
         }
@@ -466,35 +339,22 @@ fn retire_and_drop(snapshot: &Snapshot, databases: &[&Database], steps: &mut Vec
     for database in databases {
         match database.state {
             DatabaseState::Kept if database.slot.is_none() && database.keep_over => {
-                steps.push(Step::Retire {
-                    database: database.id,
-                    reason: RetireReason::KeptLongEnough,
-                });
+                steps.push(Step::Retire { database: database.id, reason: RetireReason::KeptLongEnough });
             }
             DatabaseState::Retiring | DatabaseState::Blocked
                 if database.slot.is_none() && database.is_cloned() && database.due =>
             {
-                steps.push(Step::Drop {
-                    database: database.id,
-                });
+                steps.push(Step::Drop { database: database.id });
             }
             // A row that was marked before anything was created for it, or whose template went away meanwhile.
             DatabaseState::Retiring if !database.is_cloned() => {
-                steps.push(Step::Forget {
-                    database: database.id,
-                    reason: ForgetReason::NotWanted,
-                });
+                steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotWanted });
             }
             DatabaseState::Blocked
                 if !database.is_cloned()
-                    && snapshot
-                        .template(database.template)
-                        .is_none_or(|t| t.state != TemplateState::Ready) =>
+                    && snapshot.template(database.template).is_none_or(|t| t.state != TemplateState::Ready) =>
             {
-                steps.push(Step::Forget {
-                    database: database.id,
-                    reason: ForgetReason::NotWanted,
-                });
+                steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotWanted });
             }
             _ => {}
         }
@@ -503,9 +363,5 @@ fn retire_and_drop(snapshot: &Snapshot, databases: &[&Database], steps: &mut Vec
 
 /// Live leases of one template, for the planner of templates.
 pub(super) fn live_leases(snapshot: &Snapshot, template: TemplateId) -> usize {
-    snapshot
-        .leases
-        .iter()
-        .filter(|lease| lease.template == template)
-        .count()
+    snapshot.leases.iter().filter(|lease| lease.template == template).count()
 }

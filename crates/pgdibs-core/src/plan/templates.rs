@@ -18,33 +18,20 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
         let id = template.id;
         match template.state {
             TemplateState::Building if dropping(snapshot, template) => {
-                steps.push(Step::LoseBuild {
-                    template: id,
-                    reason: "its pool was dropped".to_owned(),
-                });
+                steps.push(Step::LoseBuild { template: id, reason: "its pool was dropped".to_owned() });
             }
-            TemplateState::Building if template.oid.is_none() => {
-                steps.push(Step::CreateBuild { template: id })
-            }
-            TemplateState::Building if template.seal_requested => {
-                steps.push(Step::Seal { template: id })
-            }
+            TemplateState::Building if template.oid.is_none() => steps.push(Step::CreateBuild { template: id }),
+            TemplateState::Building if template.seal_requested => steps.push(Step::Seal { template: id }),
             TemplateState::Building if template.builder_silent => {
                 let reason = format!(
                     "its builder ({}) neither renewed nor had a session on the build's database for 60 seconds",
                     template.holder
                 );
-                steps.push(Step::LoseBuild {
-                    template: id,
-                    reason,
-                });
+                steps.push(Step::LoseBuild { template: id, reason });
             }
             TemplateState::Ready => {
                 if let Some(reason) = retire_reason(snapshot, template) {
-                    steps.push(Step::RetireTemplate {
-                        template: id,
-                        reason,
-                    });
+                    steps.push(Step::RetireTemplate { template: id, reason });
                 }
             }
             TemplateState::Retiring if !snapshot.databases.iter().any(|d| d.template == id) => {
@@ -63,17 +50,11 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
 }
 
 fn dropping(snapshot: &Snapshot, template: &Template) -> bool {
-    snapshot
-        .pools
-        .iter()
-        .any(|pool| pool.name == template.pool && pool.dropping)
+    snapshot.pools.iter().any(|pool| pool.name == template.pool && pool.dropping)
 }
 
 fn retire_reason(snapshot: &Snapshot, template: &Template) -> Option<TemplateRetireReason> {
-    let pool = snapshot
-        .pools
-        .iter()
-        .find(|pool| pool.name == template.pool)?;
+    let pool = snapshot.pools.iter().find(|pool| pool.name == template.pool)?;
     if pool.dropping {
         return Some(TemplateRetireReason::PoolDropped);
     }
@@ -88,13 +69,11 @@ fn retire_reason(snapshot: &Snapshot, template: &Template) -> Option<TemplateRet
         .filter(|t| (t.built_at, t.id) > (template.built_at, template.id))
         .count();
     let in_use = slots::live_leases(snapshot, template.id) > 0
+        || snapshot.tickets.iter().any(|ticket| ticket.template == template.id)
         || snapshot
-            .tickets
+            .runs
             .iter()
-            .any(|ticket| ticket.template == template.id)
-        || snapshot.runs.iter().any(|run| {
-            run.pool == template.pool && run.fingerprint.as_ref() == Some(&template.fingerprint)
-        })
+            .any(|run| run.pool == template.pool && run.fingerprint.as_ref() == Some(&template.fingerprint))
         || template.unused_seconds < GRACE_SECONDS;
     if newer == 0 || in_use {
         None
