@@ -1,2 +1,3 @@
 //! The pgdibs daemon and its command line.
+mod service;
 fn main() {}
