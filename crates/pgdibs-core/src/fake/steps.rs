@@ -225,12 +225,15 @@ impl State {
             return Err(stale("it is reserved for a reset"));
         }
         let now = at(self.now);
+        let dropping: BTreeSet<_> =
+            self.pools.values().filter(|pool| pool.dropping).map(|pool| pool.name.clone()).collect();
         let row = self.row(database)?;
-        let fits = match row.seen.state {
-            DatabaseState::Ready | DatabaseState::Spare => true,
-            DatabaseState::Kept => {
-                reason == RetireReason::KeptLongEnough && row.seen.keep_until.is_some_and(|until| until <= now)
-            }
+        let keep_over = row.seen.keep_until.is_some_and(|until| until <= now);
+        let fits = match (row.seen.state, reason) {
+            (DatabaseState::Ready | DatabaseState::Spare, _) => true,
+            (DatabaseState::Kept, RetireReason::KeptLongEnough) => keep_over,
+            (DatabaseState::Kept, RetireReason::PoolDropped) => dropping.contains(&row.seen.pool),
+            (DatabaseState::Kept, RetireReason::HalfDropped) => true,
             _ => false,
         };
         if !fits {

@@ -134,7 +134,9 @@ impl State {
             return Err(stale("it is used again"));
         }
         if reason == TemplateRetireReason::Vanished
-            && template.oid.is_some_and(|oid| self.server.is_named(oid, template.name.as_str()))
+            && template.oid.is_some_and(|oid| {
+                self.server.is_named(oid, template.name.as_str()) && !self.server.databases[&oid].invalid
+            })
         {
             return Err(stale("its database is there"));
         }

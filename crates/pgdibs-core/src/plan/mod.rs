@@ -113,7 +113,8 @@ pub enum Step {
         /// Why.
         reason: TemplateRetireReason,
     },
-    /// Drops the database of a retired or failed template; of a retired one, or an old failed one, the row as well.
+    /// Drops the database of a retired or failed template. The row of a retired one goes as well unless databases still
+    /// refer to it (a kept one may outlive its template); the row of a failed one once it is old or its pool is dropped.
     DropTemplate {
         /// The template.
         template: TemplateId,
@@ -138,6 +139,10 @@ pub enum RetireReason {
     TemplateRetired,
     /// The time for which it was kept is over.
     KeptLongEnough,
+    /// Its pool is being dropped, and what is kept goes with it.
+    PoolDropped,
+    /// Somebody's drop of it was interrupted: nobody can connect to it, and only another drop helps.
+    HalfDropped,
 }
 
 impl fmt::Display for RetireReason {
@@ -148,6 +153,8 @@ impl fmt::Display for RetireReason {
             Self::MakeRoom => "its slot is needed for a template that somebody waits for",
             Self::TemplateRetired => "its template was retired",
             Self::KeptLongEnough => "the time for which it was kept is over",
+            Self::PoolDropped => "its pool was dropped",
+            Self::HalfDropped => "somebody else's drop of it was interrupted",
         })
     }
 }
@@ -245,8 +252,9 @@ impl Step {
 pub fn plan(snapshot: &Snapshot, driven: &Driven) -> Vec<Step> {
     let mut steps = Vec::new();
     leases::plan(snapshot, driven, &mut steps);
+    let mut taken = slots::Taken::of(snapshot);
     for pool in &snapshot.pools {
-        slots::plan(snapshot, driven, pool, &mut steps);
+        slots::plan(snapshot, driven, pool, &mut taken, &mut steps);
     }
     templates::plan(snapshot, driven, &mut steps);
     steps.sort_by_key(order);
