@@ -89,8 +89,9 @@ impl State {
         }
         let published = DatabaseName::template(&template.pool, &template.fingerprint);
         let oid = template.oid.ok_or_else(|| stale("its database does not exist yet"))?;
-        if !self.server.databases.contains_key(&oid) {
-            return Err(StepError::Failed("3D000: the build's database does not exist".to_owned()));
+        // A seal that was interrupted before its rename begins again; a database that somebody renamed is theirs.
+        if !self.server.is_named(oid, template.name.as_str()) {
+            return Err(StepError::Failed(format!("3D000: database \"{}\" does not exist", template.name)));
         }
         self.server.drop_login(&login_of(id.0));
         self.server.close(oid);

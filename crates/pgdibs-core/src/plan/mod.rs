@@ -133,7 +133,7 @@ pub enum RetireReason {
     LookedInto,
     /// More of its kind than the pool wants.
     Surplus,
-    /// Its slot is needed for a template that somebody waits for.
+    /// Its slot is needed for a template that somebody waits for, or is one more than the pool may have.
     MakeRoom,
     /// Its template retires.
     TemplateRetired,
@@ -150,7 +150,7 @@ impl fmt::Display for RetireReason {
         f.write_str(match self {
             Self::LookedInto => "somebody connected to it before it was granted",
             Self::Surplus => "more databases than the pool wants",
-            Self::MakeRoom => "its slot is needed for a template that somebody waits for",
+            Self::MakeRoom => "its slot is needed for somebody who waits, or is more than the pool may have",
             Self::TemplateRetired => "its template was retired",
             Self::KeptLongEnough => "the time for which it was kept is over",
             Self::PoolDropped => "its pool was dropped",

@@ -291,20 +291,27 @@ fn lacking(shares: &[Share<'_>]) -> u32 {
     shares.iter().map(|s| s.demand.waiting.saturating_sub(length(&s.ready))).sum()
 }
 
-/// Retires ready databases that nobody waits for, least recently used first, until every waiter could have a slot.
+/// Retires ready databases that nobody waits for, least recently used first, until every waiter could have a slot; and any
+/// ready database while the pool has more slots than it may have (its `max` was lowered).
 fn make_room(leased: u32, capacity: Capacity, shares: &mut [Share<'_>], steps: &mut Vec<Step>) {
-    let mut excess = (occupied(leased, shares) + lacking(shares)).saturating_sub(capacity.idle);
-    while excess > 0 {
+    loop {
+        let in_use = occupied(leased, shares);
+        let too_many = in_use > capacity.most;
+        if !too_many && in_use + lacking(shares) <= capacity.idle {
+            return;
+        }
         let oldest = shares
             .iter()
             .enumerate()
-            .filter(|(_, s)| s.ready.len() > s.demand.waiting as usize)
-            .flat_map(|(index, s)| s.ready.iter().map(move |d| (d.ready_at, d.id, index)))
-            .min();
-        let Some((_, id, index)) = oldest else { return };
+            .flat_map(|(index, s)| {
+                let waited_for = s.ready.len() <= s.demand.waiting as usize;
+                s.ready.iter().map(move |d| (waited_for, d.ready_at, d.id, index))
+            })
+            .min()
+            .filter(|(waited_for, ..)| too_many || !waited_for);
+        let Some((_, _, id, index)) = oldest else { return };
         shares[index].ready.retain(|d| d.id != id);
         steps.push(Step::Retire { database: id, reason: RetireReason::MakeRoom });
-        excess -= 1;
     }
 }
 
