@@ -171,7 +171,10 @@ impl Running<'_> {
             "ECHO=errors",
             "-f",
         ]);
-        command.arg(file).env("LC_MESSAGES", "C");
+        command
+            .arg(file)
+            .env_remove("LC_ALL")
+            .env("LC_MESSAGES", "C");
         let ended = self.run(&step, command, Capture::of_psql()).await?.map_err(|error| {
             let psql = self.target.psql.display();
             match error.kind() {

@@ -138,21 +138,27 @@ impl Inputs {
     /// # Errors
     /// An input is missing or cannot be read.
     pub(crate) fn digest(&mut self) -> Result<[u8; 32], InputsError> {
-        match self.look() {
+        self.digest_at(
+            SystemTime::now()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap_or_default(),
+        )
+    }
+
+    /// The same with the time since the epoch given.
+    pub(super) fn digest_at(&mut self, now: Duration) -> Result<[u8; 32], InputsError> {
+        match self.look(now) {
             // A file that went between the listing and the reading, such as an editor's: the next listing does not have it.
             Err(InputsError::Unreadable { reason, .. })
                 if reason.kind() == io::ErrorKind::NotFound =>
             {
-                self.look()
+                self.look(now)
             }
             result => result,
         }
     }
 
-    fn look(&mut self) -> Result<[u8; 32], InputsError> {
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
+    fn look(&mut self, now: Duration) -> Result<[u8; 32], InputsError> {
         let listed = match self.listing.take().filter(Listing::still_holds) {
             Some(listing) => listing,
             None => {
