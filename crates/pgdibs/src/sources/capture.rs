@@ -4,8 +4,6 @@
 pub(crate) const KEPT_BYTES: usize = 64 * 1024;
 /// How many lines of it are shown.
 pub(crate) const SHOWN_LINES: usize = 40;
-/// Kept before [`KEPT_BYTES`], so that a password on the edge is whole when it is looked for.
-const SLACK: usize = 4 * 1024;
 /// How much is kept from the first error of psql on.
 const KEPT_OF_ERROR: usize = 16 * 1024;
 /// How much of a line is looked at to tell whether it is an error of psql.
@@ -46,8 +44,8 @@ impl Capture {
                 .for_each(|part| self.push_part_of_line(part));
         }
         self.tail.extend_from_slice(chunk);
-        if self.tail.len() > 2 * (KEPT_BYTES + SLACK) {
-            self.tail.drain(..self.tail.len() - (KEPT_BYTES + SLACK));
+        if self.tail.len() > 2 * KEPT_BYTES {
+            self.tail.drain(..self.tail.len() - KEPT_BYTES);
             self.cut = true;
         }
     }
@@ -84,7 +82,10 @@ impl Capture {
     pub(crate) fn last_lines(&self, secrets: &[String]) -> String {
         let mut text = readable(&self.tail, secrets);
         if self.cut || text.len() > KEPT_BYTES {
-            let from = text.ceil_char_boundary(text.len().saturating_sub(KEPT_BYTES));
+            // The kept part may begin with the end of a secret, which is then not recognised.
+            let partial = if self.cut { longest(secrets) } else { 0 };
+            let from = text.len().saturating_sub(KEPT_BYTES).max(partial);
+            let from = text.ceil_char_boundary(from);
             let whole_line = text[from..]
                 .find('\n')
                 .map_or(from, |newline| from + newline + 1);
@@ -109,7 +110,12 @@ impl Capture {
 
     /// The output from psql's first error on, if there is one.
     pub(crate) fn first_error(&self, secrets: &[String]) -> Option<String> {
-        self.error_begun.then(|| readable(&self.error, secrets))
+        let mut text = self.error_begun.then(|| readable(&self.error, secrets))?;
+        if self.error.len() == KEPT_OF_ERROR {
+            // It may end with the beginning of a secret.
+            text.truncate(text.floor_char_boundary(text.len().saturating_sub(longest(secrets))));
+        }
+        Some(text)
     }
 
     /// How much memory it holds.
@@ -133,12 +139,23 @@ fn is_error_of_psql(line: &[u8]) -> bool {
 
 fn readable(bytes: &[u8], secrets: &[String]) -> String {
     let mut text = String::from_utf8_lossy(bytes).into_owned();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-        text = text.replace(secret.as_str(), "********");
+    let mut secrets: Vec<&str> = secrets
+        .iter()
+        .map(String::as_str)
+        .filter(|secret| !secret.is_empty())
+        .collect();
+    // Else the rest of a longer one would stay where a shorter one begins it.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets {
+        text = text.replace(secret, "********");
     }
     // A progress bar returns to the start of its line; each state of it is a line here.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     text.chars()
         .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
         .collect()
+}
+
+fn longest(secrets: &[String]) -> usize {
+    secrets.iter().map(String::len).max().unwrap_or(0)
 }

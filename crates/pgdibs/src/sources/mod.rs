@@ -3,6 +3,7 @@
 mod build;
 mod capture;
 mod fingerprint;
+mod group;
 mod inputs;
 mod matching;
 mod process;

@@ -7,23 +7,16 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::process::{ExitStatus, Stdio};
-use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::Capture;
+use super::group::Group;
 
-/// Between SIGTERM and SIGKILL.
-const GRACE: Duration = Duration::from_secs(2);
-/// Between two looks at whether a group is gone.
-const LOOK: Duration = Duration::from_millis(20);
 /// With 64 KiB each it is more than any pipe holds, and an end for a pipe that is written to for ever.
 const MOST_READS_AT_THE_END: usize = 64;
 
@@ -106,49 +99,4 @@ pub(crate) async fn run(
         }
     }
     Ok(Ended { ending, output })
-}
-
-/// A process group that is ended at the latest when this value goes.
-#[derive(Debug)]
-struct Group(Option<Pid>);
-
-impl Group {
-    fn of(child: &Child) -> Self {
-        Self(
-            child
-                .id()
-                .and_then(|id| i32::try_from(id).ok())
-                .map(Pid::from_raw),
-        )
-    }
-
-    /// SIGTERM, then SIGKILL for what is left after the grace; returns when nothing is left. The child is reaped on the way: as
-    /// long as it is a zombie its group counts as there.
-    async fn end(&mut self, child: &mut Child) {
-        let Some(group) = self.0 else { return };
-        let until = Instant::now() + GRACE;
-        let _ = killpg(group, Signal::SIGTERM);
-        // A stopped process takes no SIGTERM before it goes on.
-        let _ = killpg(group, Signal::SIGCONT);
-        while Instant::now() < until {
-            let _ = child.try_wait();
-            if killpg(group, None) == Err(Errno::ESRCH) {
-                self.0 = None;
-                return;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
-        self.0 = None;
-        let _ = killpg(group, Signal::SIGKILL);
-        let _ = child.wait().await;
-    }
-}
-
-impl Drop for Group {
-    /// The future was dropped, so nobody is left to wait out a grace.
-    fn drop(&mut self) {
-        if let Some(group) = self.0 {
-            let _ = killpg(group, Signal::SIGKILL);
-        }
-    }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::super::capture::Capture;
+use super::super::group::is_living_member;
 use super::super::process;
 use super::super::{BuildFailure, BuildPlan, BuildReport, Source, SourceKind, build};
 use super::{PASSWORD, eventually, nowhere, runs, source};
@@ -241,6 +242,25 @@ async fn a_background_child_that_keeps_the_pipe_does_not_hold_up_the_build() {
     );
     let pid = read(base.path(), "grandchild");
     eventually("the background child is gone", || !runs(&pid));
+}
+
+/// Whether process 1 reaps at once differs from machine to machine, so this asks about the lines of `/proc` themselves.
+#[test]
+fn the_dead_do_not_keep_a_group_alive() {
+    let group = nix::unistd::Pid::from_raw(77);
+    assert!(is_living_member("78 (sleep) S 1 77 77 0 -1", group));
+    assert!(
+        is_living_member("78 (a) Z 1 5) T 1 77 77 0 -1", group),
+        "a name may look like fields"
+    );
+    for line in [
+        "78 (sleep) Z 1 77 77 0 -1",
+        "78 (sleep) S 1 78 77 0 -1",
+        "78 (sleep) S 77 78 0",
+        "",
+    ] {
+        assert!(!is_living_member(line, group), "{line}");
+    }
 }
 
 /// It is out of the group, so it lives on; the build ends all the same, and keeps what was printed.

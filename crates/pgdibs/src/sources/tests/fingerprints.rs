@@ -217,6 +217,11 @@ fn globs_take_what_they_say_and_never_byte_code() {
         ],
     );
     assert_eq!(of(&["app/**"]), whole);
+    let only_byte_code = command(base.path(), &["app/*/m.*"]);
+    assert!(
+        FingerprintOf::new(only_byte_code).current(&AROUND).is_err(),
+        "nor without **"
+    );
     let outside = command(&base.path().join("app"), &["../app/one/migrations/*"]);
     assert_eq!(
         FingerprintOf::new(outside).current(&AROUND).unwrap().len(),
