@@ -1,1 +1,2 @@
 //! All SQL of pgdibs.
+pub mod embedded;
