@@ -292,12 +292,19 @@ fn install_instruction(root: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
+    /// Written by a shell: a file that we ourselves had open for writing could still be so in a child that another
+    /// test's thread has just forked, and would then refuse to run.
     fn program(path: &Path, text: &str) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let script = "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\" && chmod 755 \"$1\"";
+        let written = Command::new("sh")
+            .args(["-c", script, "sh"])
+            .arg(path)
+            .arg(text)
+            .status()
+            .unwrap();
+        assert!(written.success(), "{path:?}");
     }
 
     fn server(root: &Path, dir: &str, version: &str) -> PathBuf {

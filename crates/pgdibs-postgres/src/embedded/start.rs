@@ -1,6 +1,7 @@
 //! Brings the embedded server up: adopts one that runs, or makes and starts one, and waits until it serves.
 
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -23,15 +24,13 @@ use super::place::Surroundings;
 use super::postmaster::{self, PidFile};
 use super::progress::Progress;
 use super::server::Embedded;
-use super::supervisor::{FAST_SHUTDOWN, IMMEDIATE_SHUTDOWN, SupervisorArgs};
+use super::supervisor::{FAST_SHUTDOWN, FIRST_HELLO, IMMEDIATE_SHUTDOWN, SupervisorArgs};
 use super::{EmbeddedOptions, boot};
 
 /// A supervisor that does not answer is ending; it needs at most what Postgres is allowed for stopping.
 const ENDING_DEADLINE: Duration = FAST_SHUTDOWN
     .saturating_add(IMMEDIATE_SHUTDOWN)
     .saturating_add(Duration::from_secs(5));
-/// The supervisor's own start is a matter of milliseconds.
-const SUPERVISOR_DEADLINE: Duration = Duration::from_secs(15);
 /// Crash recovery of as much WAL as the settings allow takes tens of seconds on a slow disk.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -243,6 +242,7 @@ impl Starting<'_> {
         let log = File::options()
             .create(true)
             .append(true)
+            .mode(0o600)
             .open(&log_file)
             .while_doing("open", &log_file)?;
         let exe = &self.options.supervisor_exe;
@@ -264,7 +264,7 @@ impl Starting<'_> {
             .stderr(log);
         let mut unfinished = Unfinished(Some(command.spawn().while_doing("run", exe)?));
 
-        let deadline = Instant::now() + SUPERVISOR_DEADLINE;
+        let deadline = Instant::now() + FIRST_HELLO;
         let control = loop {
             if let Some(control) = Control::join(layout, self.options.linger).await {
                 break control;

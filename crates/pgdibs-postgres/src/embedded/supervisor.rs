@@ -33,6 +33,8 @@ const SUBCOMMAND: &str = "supervise-postgres";
 pub(super) const FAST_SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long an immediate shutdown may take before the process is killed.
 pub(super) const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(1);
+/// What a daemon on a loaded machine may need from starting its supervisor to saying hello.
+pub(super) const FIRST_HELLO: Duration = Duration::from_secs(15);
 /// The log lies in memory, where a talkative test suite must not fill the room of the databases.
 const LONGEST_LOG_BYTES: u64 = 32 << 20;
 const LOG_CHECK: Duration = Duration::from_secs(30);
@@ -126,11 +128,13 @@ fn log(sentence: &str) {
 
 async fn run(args: &SupervisorArgs) -> io::Result<()> {
     let layout = Layout::of(&args.data_dir).map_err(io::Error::other)?;
-    let Taken::Ours(_lock) = lock::take(&layout.supervisor_lock())? else {
+    let Taken::Ours(lock) = lock::take(&layout.supervisor_lock())? else {
         return Err(io::Error::other(
             "another supervisor has this data directory",
         ));
     };
+    // Freed by the end of the process and not before: who finds it free finds nothing of us running.
+    std::mem::forget(lock);
     match std::fs::remove_file(layout.control_socket()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -262,7 +266,8 @@ impl Daemons {
         Self {
             bin_dir: args.bin_dir.clone(),
             linger: args.linger,
-            lonely_until: Some(Instant::now() + args.linger),
+            // The daemon that has started us must have the time to say hello, however short the linger is.
+            lonely_until: Some(Instant::now() + args.linger.max(FIRST_HELLO)),
             next_id: 0,
             writers: HashMap::new(),
             sender,
