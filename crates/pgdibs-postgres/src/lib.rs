@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Postgres: all SQL, all DDL, the locks, and the embedded server of pgdibs.
 //!
 //! Only this crate knows sqlx, and only [`ddl`] puts identifiers into SQL text. Reading order: the modules as listed.
@@ -13,3 +14,7 @@ pub mod scram;
 pub mod sqlstate;
 mod steps;
 pub mod world;
+=======
+//! All SQL of pgdibs.
+pub mod embedded;
+>>>>>>> embedded

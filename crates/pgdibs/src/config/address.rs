@@ -19,9 +19,7 @@ impl HostPort {
     /// # Errors
     /// The rule that is broken, as the end of a sentence.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let form = || {
-            format!("`{text}` is not an address; write HOST:PORT, an IPv6 address as [::1]:7432")
-        };
+        let form = || format!("`{text}` is not an address; write HOST:PORT, an IPv6 address as [::1]:7432");
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, port) = rest.split_once("]:").ok_or_else(form)?;
@@ -40,13 +38,8 @@ impl HostPort {
         if port.is_empty() || !port.bytes().all(|digit| digit.is_ascii_digit()) {
             return Err(form());
         }
-        let port = port
-            .parse()
-            .map_err(|_| format!("port {port} is out of range; ports go from 0 to 65535"))?;
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+        let port = port.parse().map_err(|_| format!("port {port} is out of range; ports go from 0 to 65535"))?;
+        Ok(Self { host: host.to_owned(), port })
     }
 
     /// True when nobody on another machine can reach it. A name other than `localhost` may mean anything and counts as reachable.
@@ -91,9 +84,7 @@ impl Advertise {
             };
             let address = HostPort::parse(address)?;
             if address.port == 0 {
-                return Err(format!(
-                    "`{address}` has port 0; an address that is handed out needs its real port"
-                ));
+                return Err(format!("`{address}` has port 0; an address that is handed out needs its real port"));
             }
             match name {
                 None => match &advertise.default {
@@ -107,23 +98,18 @@ impl Advertise {
                 Some(name) => {
                     let mut letters = name.bytes();
                     let first = letters.next().is_some_and(|c| c.is_ascii_lowercase());
-                    let rest = letters.all(|c| {
-                        c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'_' | b'-')
-                    });
+                    let rest =
+                        letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'_' | b'-'));
                     if !first || !rest {
                         return Err(format!(
                             "`{name}` is not a name for an address; a name is a small letter, then small letters, digits, _ or -"
                         ));
                     }
                     if name == "default" {
-                        return Err(format!(
-                            "the default address has no name; write `{address}` alone"
-                        ));
+                        return Err(format!("the default address has no name; write `{address}` alone"));
                     }
                     if advertise.named.insert(name.to_owned(), address).is_some() {
-                        return Err(format!(
-                            "the name `{name}` is there twice; give each address its own name"
-                        ));
+                        return Err(format!("the name `{name}` is there twice; give each address its own name"));
                     }
                 }
             }
@@ -134,16 +120,8 @@ impl Advertise {
 
 impl fmt::Display for Advertise {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = self
-            .named
-            .iter()
-            .map(|(name, address)| format!("{name}={address}"));
-        let all: Vec<String> = self
-            .default
-            .iter()
-            .map(ToString::to_string)
-            .chain(named)
-            .collect();
+        let named = self.named.iter().map(|(name, address)| format!("{name}={address}"));
+        let all: Vec<String> = self.default.iter().map(ToString::to_string).chain(named).collect();
         out.write_str(&all.join(","))
     }
 }

@@ -10,11 +10,9 @@ use super::layers::{Found, Raw};
 pub(crate) fn text(setting: &str, found: Found<Raw>) -> Result<Found<String>, ConfigError> {
     let Found { value, origin } = found;
     match value {
-        Raw::Text(value) if value.trim().is_empty() => Err(ConfigError::value(
-            setting,
-            &origin,
-            "the value is empty; give one or leave the setting out",
-        )),
+        Raw::Text(value) if value.trim().is_empty() => {
+            Err(ConfigError::value(setting, &origin, "the value is empty; give one or leave the setting out"))
+        }
         Raw::Text(value) => Ok(Found { value, origin }),
         other => {
             let problem = format!("a string is wanted, not {}; put it in quotes", other.kind());
@@ -27,12 +25,7 @@ pub(crate) fn text(setting: &str, found: Found<Raw>) -> Result<Found<String>, Co
 ///
 /// # Errors
 /// Anything else.
-pub(crate) fn number(
-    setting: &str,
-    found: Found<Raw>,
-    low: i64,
-    high: i64,
-) -> Result<Found<i64>, ConfigError> {
+pub(crate) fn number(setting: &str, found: Found<Raw>, low: i64, high: i64) -> Result<Found<i64>, ConfigError> {
     let Found { value, origin } = found;
     let (number, written) = match value {
         Raw::Integer(number) => (Some(number), number.to_string()),
@@ -44,8 +37,7 @@ pub(crate) fn number(
     match number {
         Some(value) if (low..=high).contains(&value) => Ok(Found { value, origin }),
         Some(_) => {
-            let problem =
-                format!("{written} is out of range; give a whole number from {low} to {high}");
+            let problem = format!("{written} is out of range; give a whole number from {low} to {high}");
             Err(ConfigError::value(setting, &origin, problem))
         }
         None => {
@@ -75,11 +67,7 @@ pub(crate) fn boolean(setting: &str, found: Found<Raw>) -> Result<Found<bool>, C
     };
     match parsed {
         Some(value) => Ok(Found { value, origin }),
-        None => Err(ConfigError::value(
-            setting,
-            &origin,
-            format!("true or false is wanted, not {written}"),
-        )),
+        None => Err(ConfigError::value(setting, &origin, format!("true or false is wanted, not {written}"))),
     }
 }
 
@@ -97,10 +85,6 @@ pub(crate) fn list(setting: &str, found: Found<Raw>) -> Result<Found<Vec<String>
             return Err(ConfigError::value(setting, &origin, problem));
         }
     };
-    let value = words
-        .iter()
-        .map(|word| word.trim().to_owned())
-        .filter(|word| !word.is_empty())
-        .collect();
+    let value = words.iter().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect();
     Ok(Found { value, origin })
 }

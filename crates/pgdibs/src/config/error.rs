@@ -60,15 +60,7 @@ pub(crate) enum ConfigError {
 
 impl ConfigError {
     /// A value that breaks its setting's rule.
-    pub(crate) fn value(
-        setting: impl Into<String>,
-        origin: &Origin,
-        problem: impl Into<String>,
-    ) -> Self {
-        Self::Value {
-            setting: setting.into(),
-            origin: origin.clone(),
-            problem: problem.into(),
-        }
+    pub(crate) fn value(setting: impl Into<String>, origin: &Origin, problem: impl Into<String>) -> Self {
+        Self::Value { setting: setting.into(), origin: origin.clone(), problem: problem.into() }
     }
 }

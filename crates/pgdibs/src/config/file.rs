@@ -25,14 +25,8 @@ impl FileText {
     ///
     /// # Errors
     /// A file that was asked for is not there, or the file cannot be read.
-    pub(crate) fn read(
-        asked: Option<(&str, &str)>,
-        working_directory: &Path,
-    ) -> Result<Option<Self>, ConfigError> {
-        let shown = asked.map_or_else(
-            || PathBuf::from("./pgdibs.toml"),
-            |(path, _)| PathBuf::from(path),
-        );
+    pub(crate) fn read(asked: Option<(&str, &str)>, working_directory: &Path) -> Result<Option<Self>, ConfigError> {
+        let shown = asked.map_or_else(|| PathBuf::from("./pgdibs.toml"), |(path, _)| PathBuf::from(path));
         let path = working_directory.join(&shown);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -41,23 +35,11 @@ impl FileText {
             }
             Err(reason) => {
                 let asked_by = asked.map_or("default", |(_, by)| by).to_owned();
-                return Err(ConfigError::Unreadable {
-                    asked_by,
-                    path: shown,
-                    reason,
-                });
+                return Err(ConfigError::Unreadable { asked_by, path: shown, reason });
             }
         };
-        let directory = path
-            .parent()
-            .unwrap_or(working_directory)
-            .components()
-            .collect();
-        Ok(Some(Self {
-            shown,
-            directory,
-            text,
-        }))
+        let directory = path.parent().unwrap_or(working_directory).components().collect();
+        Ok(Some(Self { shown, directory, text }))
     }
 
     /// Parses the text.
@@ -65,22 +47,17 @@ impl FileText {
     /// # Errors
     /// It is not TOML: line, column and the parser's words.
     pub(crate) fn parse(&self) -> Result<DeTable<'_>, ConfigError> {
-        DeTable::parse(&self.text)
-            .map(toml::Spanned::into_inner)
-            .map_err(|error| {
-                let at = error
-                    .span()
-                    .map_or(self.text.len(), |span| span.start)
-                    .min(self.text.len());
-                let before = self.text.get(..at).unwrap_or(&self.text);
-                let start_of_line = before.rfind('\n').map_or(0, |newline| newline + 1);
-                ConfigError::Syntax {
-                    file: self.shown.clone(),
-                    line: self.line(at),
-                    column: before[start_of_line..].chars().count() + 1,
-                    problem: error.message().to_owned(),
-                }
-            })
+        DeTable::parse(&self.text).map(toml::Spanned::into_inner).map_err(|error| {
+            let at = error.span().map_or(self.text.len(), |span| span.start).min(self.text.len());
+            let before = self.text.get(..at).unwrap_or(&self.text);
+            let start_of_line = before.rfind('\n').map_or(0, |newline| newline + 1);
+            ConfigError::Syntax {
+                file: self.shown.clone(),
+                line: self.line(at),
+                column: before[start_of_line..].chars().count() + 1,
+                problem: error.message().to_owned(),
+            }
+        })
     }
 
     fn line(&self, at: usize) -> usize {
@@ -89,10 +66,7 @@ impl FileText {
     }
 
     fn origin(&self, at: usize) -> Origin {
-        Origin::File {
-            path: self.shown.clone(),
-            line: self.line(at),
-        }
+        Origin::File { path: self.shown.clone(), line: self.line(at) }
     }
 }
 
@@ -108,12 +82,7 @@ pub(crate) struct TableReader<'a> {
 impl<'a> TableReader<'a> {
     /// The top of the file.
     pub(crate) fn top(file: &'a FileText, table: &'a DeTable<'a>) -> Self {
-        Self {
-            file,
-            table,
-            path: String::new(),
-            origin: file.origin(0),
-        }
+        Self { file, table, path: String::new(), origin: file.origin(0) }
     }
 
     /// The file it stands in.
@@ -128,11 +97,7 @@ impl<'a> TableReader<'a> {
 
     /// `pools.shop.warm` for `warm`.
     pub(crate) fn name(&self, key: &str) -> String {
-        if self.path.is_empty() {
-            key.to_owned()
-        } else {
-            format!("{}.{key}", self.path)
-        }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// The table's own full name.
@@ -142,24 +107,15 @@ impl<'a> TableReader<'a> {
 
     /// Every key with its origin.
     pub(crate) fn keys(&self) -> impl Iterator<Item = (&'a str, Origin)> + '_ {
-        self.table
-            .iter()
-            .map(|(key, _)| (key.get_ref().as_ref(), self.file.origin(key.span().start)))
+        self.table.iter().map(|(key, _)| (key.get_ref().as_ref(), self.file.origin(key.span().start)))
     }
 
     /// Refuses the first key (by line) that is not known. `elsewhere` says where a key belongs that is known in another table.
     ///
     /// # Errors
     /// [`ConfigError::UnknownKey`].
-    pub(crate) fn refuse_unknown(
-        &self,
-        known: &[&str],
-        elsewhere: &[(&str, &str)],
-    ) -> Result<(), ConfigError> {
-        let unknown = self
-            .table
-            .iter()
-            .filter(|(key, _)| !known.contains(&key.get_ref().as_ref()));
+    pub(crate) fn refuse_unknown(&self, known: &[&str], elsewhere: &[(&str, &str)]) -> Result<(), ConfigError> {
+        let unknown = self.table.iter().filter(|(key, _)| !known.contains(&key.get_ref().as_ref()));
         let Some((key, _)) = unknown.min_by_key(|(key, _)| key.span().start) else {
             return Ok(());
         };
@@ -191,22 +147,10 @@ impl<'a> TableReader<'a> {
         };
         let path = self.name(key);
         match value {
-            DeValue::Table(table) => Ok(Some(Self {
-                file: self.file,
-                table,
-                path,
-                origin: self.file.origin(at),
-            })),
+            DeValue::Table(table) => Ok(Some(Self { file: self.file, table, path, origin: self.file.origin(at) })),
             other => {
-                let problem = format!(
-                    "a table is wanted, not {}; write [{path}]",
-                    described(other)
-                );
-                Err(ConfigError::value(
-                    path.clone(),
-                    &self.file.origin(at),
-                    problem,
-                ))
+                let problem = format!("a table is wanted, not {}; write [{path}]", described(other));
+                Err(ConfigError::value(path.clone(), &self.file.origin(at), problem))
             }
         }
     }
@@ -221,21 +165,15 @@ impl<'a> TableReader<'a> {
         };
         let origin = self.file.origin(at);
         let refused = |what: &str| {
-            Err(ConfigError::value(
-                self.name(key),
-                &origin,
-                format!("{what} is no value for any setting of pgdibs"),
-            ))
+            Err(ConfigError::value(self.name(key), &origin, format!("{what} is no value for any setting of pgdibs")))
         };
         let value = match value {
             DeValue::String(text) => Raw::Text(text.clone().into_owned()),
             DeValue::Boolean(value) => Raw::Boolean(*value),
-            DeValue::Integer(integer) => {
-                match i64::from_str_radix(integer.as_str(), integer.radix()) {
-                    Ok(value) => Raw::Integer(value),
-                    Err(_) => return refused("a number of that size"),
-                }
-            }
+            DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
+                Ok(value) => Raw::Integer(value),
+                Err(_) => return refused("a number of that size"),
+            },
             DeValue::Array(values) => {
                 let words = values.iter().map(|value| match value.get_ref() {
                     DeValue::String(text) => Some(text.clone().into_owned()),
@@ -256,24 +194,15 @@ impl<'a> TableReader<'a> {
     /// # Errors
     /// Another kind of value, or an empty string.
     pub(crate) fn text(&self, key: &str) -> Result<Option<Found<String>>, ConfigError> {
-        self.raw(key)?
-            .map(|found| convert::text(&self.name(key), found))
-            .transpose()
+        self.raw(key)?.map(|found| convert::text(&self.name(key), found)).transpose()
     }
 
     /// A whole number between the two, both included.
     ///
     /// # Errors
     /// Anything else.
-    pub(crate) fn number(
-        &self,
-        key: &str,
-        low: i64,
-        high: i64,
-    ) -> Result<Option<Found<i64>>, ConfigError> {
-        self.raw(key)?
-            .map(|found| convert::number(&self.name(key), found, low, high))
-            .transpose()
+    pub(crate) fn number(&self, key: &str, low: i64, high: i64) -> Result<Option<Found<i64>>, ConfigError> {
+        self.raw(key)?.map(|found| convert::number(&self.name(key), found, low, high)).transpose()
     }
 
     /// An array of strings.
@@ -281,9 +210,7 @@ impl<'a> TableReader<'a> {
     /// # Errors
     /// Another kind of value.
     pub(crate) fn list(&self, key: &str) -> Result<Option<Found<Vec<String>>>, ConfigError> {
-        self.raw(key)?
-            .map(|found| convert::list(&self.name(key), found))
-            .transpose()
+        self.raw(key)?.map(|found| convert::list(&self.name(key), found)).transpose()
     }
 
     /// The string under `key`, nothing when another kind of value stands there.
@@ -291,12 +218,10 @@ impl<'a> TableReader<'a> {
     /// # Errors
     /// A kind of value that no setting has.
     pub(crate) fn text_of_kind(&self, key: &str) -> Result<Option<Found<String>>, ConfigError> {
-        Ok(self
-            .raw(key)?
-            .and_then(|Found { value, origin }| match value {
-                Raw::Text(value) => Some(Found { value, origin }),
-                _ => None,
-            }))
+        Ok(self.raw(key)?.and_then(|Found { value, origin }| match value {
+            Raw::Text(value) => Some(Found { value, origin }),
+            _ => None,
+        }))
     }
 
     /// An array of strings, each exactly as written: arguments and globs may hold commas and blanks.
@@ -306,10 +231,7 @@ impl<'a> TableReader<'a> {
     pub(crate) fn words(&self, key: &str) -> Result<Option<Found<Vec<String>>>, ConfigError> {
         match self.raw(key)? {
             None => Ok(None),
-            Some(Found {
-                value: Raw::List(value),
-                origin,
-            }) => Ok(Some(Found { value, origin })),
+            Some(Found { value: Raw::List(value), origin }) => Ok(Some(Found { value, origin })),
             Some(Found { value, origin }) => {
                 let problem = format!("an array of strings is wanted, not {}", value.kind());
                 Err(ConfigError::value(self.name(key), &origin, problem))
@@ -321,27 +243,14 @@ impl<'a> TableReader<'a> {
     ///
     /// # Errors
     /// A kind of value that no setting has.
-    pub(crate) fn all_except(
-        &self,
-        leave_out: &str,
-    ) -> Result<BTreeMap<String, Found<Raw>>, ConfigError> {
-        let keys = self
-            .keys()
-            .map(|(key, _)| key)
-            .filter(|key| *key != leave_out);
-        keys.filter_map(|key| {
-            self.raw(key)
-                .map(|found| found.map(|found| (key.to_owned(), found)))
-                .transpose()
-        })
-        .collect()
+    pub(crate) fn all_except(&self, leave_out: &str) -> Result<BTreeMap<String, Found<Raw>>, ConfigError> {
+        let keys = self.keys().map(|(key, _)| key).filter(|key| *key != leave_out);
+        keys.filter_map(|key| self.raw(key).map(|found| found.map(|found| (key.to_owned(), found))).transpose())
+            .collect()
     }
 
     fn find(&self, key: &str) -> Option<(usize, &'a DeValue<'a>)> {
-        let (found, value) = self
-            .table
-            .iter()
-            .find(|(name, _)| name.get_ref().as_ref() == key)?;
+        let (found, value) = self.table.iter().find(|(name, _)| name.get_ref().as_ref() == key)?;
         Some((found.span().start, value.get_ref()))
     }
 }

@@ -119,9 +119,7 @@ impl Flags {
     /// What was given, by setting.
     pub(crate) fn given(&self) -> BTreeMap<&'static str, Raw> {
         let Self { global, serve } = self;
-        let secret = |value: &Option<SecretString>| {
-            value.as_ref().map(|value| value.expose_secret().to_owned())
-        };
+        let secret = |value: &Option<SecretString>| value.as_ref().map(|value| value.expose_secret().to_owned());
         let texts = [
             ("token", secret(&global.token)),
             ("token_file", global.token_file.clone()),
@@ -143,15 +141,7 @@ impl Flags {
             ("build_timeout_seconds", serve.build_timeout_seconds.clone()),
             ("idle_seconds", serve.idle_seconds.clone()),
         ];
-        let texts = texts
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, Raw::Text(value?))));
-        texts
-            .chain(
-                serve
-                    .stop_server
-                    .then_some(("stop_server", Raw::Boolean(true))),
-            )
-            .collect()
+        let texts = texts.into_iter().filter_map(|(name, value)| Some((name, Raw::Text(value?))));
+        texts.chain(serve.stop_server.then_some(("stop_server", Raw::Boolean(true)))).collect()
     }
 }

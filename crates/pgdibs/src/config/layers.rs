@@ -101,21 +101,12 @@ impl Layers {
     pub(crate) fn in_layer(&self, layer: Layer, name: &'static str) -> Option<Found<Raw>> {
         let flag_only = settings::find(name).is_some_and(|setting| setting.flag_only);
         match layer {
-            Layer::Flag => self.flags.get(name).map(|raw| Found {
-                value: raw.clone(),
-                origin: Origin::Flag(name),
-            }),
+            Layer::Flag => self.flags.get(name).map(|raw| Found { value: raw.clone(), origin: Origin::Flag(name) }),
             _ if flag_only => None,
             Layer::Environment => {
                 let variable = settings::variable_of(name);
-                let value = self
-                    .environment
-                    .get(&variable)
-                    .filter(|value| !value.is_empty())?;
-                Some(Found {
-                    value: Raw::Text(value.clone()),
-                    origin: Origin::Environment(variable),
-                })
+                let value = self.environment.get(&variable).filter(|value| !value.is_empty())?;
+                Some(Found { value: Raw::Text(value.clone()), origin: Origin::Environment(variable) })
             }
             Layer::File => self.file.get(name).cloned(),
         }
@@ -123,15 +114,9 @@ impl Layers {
 
     /// What the highest layer that says anything says; the default otherwise.
     pub(crate) fn highest(&self, name: &'static str) -> Option<Found<Raw>> {
-        Layer::ALL
-            .iter()
-            .find_map(|layer| self.in_layer(*layer, name))
-            .or_else(|| {
-                let default = settings::find(name)?.default?;
-                Some(Found {
-                    value: Raw::Text(default.to_owned()),
-                    origin: Origin::Default,
-                })
-            })
+        Layer::ALL.iter().find_map(|layer| self.in_layer(*layer, name)).or_else(|| {
+            let default = settings::find(name)?.default?;
+            Some(Found { value: Raw::Text(default.to_owned()), origin: Origin::Default })
+        })
     }
 }

@@ -105,9 +105,7 @@ pub(crate) fn load(
 ) -> Result<Loaded, ConfigError> {
     let environment: BTreeMap<String, String> = environment.into_iter().collect();
     let warnings = settings::warnings_about_variables(environment.keys().map(String::as_str));
-    let in_environment = environment
-        .get("PGDIBS_CONFIG")
-        .filter(|path| !path.is_empty());
+    let in_environment = environment.get("PGDIBS_CONFIG").filter(|path| !path.is_empty());
     let asked = match (&flags.global.config, in_environment) {
         (Some(path), _) => Some((path.as_str(), "flag --config")),
         (None, Some(path)) => Some((path.as_str(), "environment PGDIBS_CONFIG")),
@@ -128,33 +126,19 @@ pub(crate) fn load(
             (pools, pool_rows) = pools::read(&table)?;
         }
     }
-    let layers = layers::Layers {
-        flags: flags.given(),
-        environment,
-        file: in_file,
-    };
+    let layers = layers::Layers { flags: flags.given(), environment, file: in_file };
     let mut resolver = resolve::Resolver::new(&layers, working_directory, file_directory);
     let config = resolver.config(pools)?;
     let mut rows = resolver.into_rows();
     rows.extend(pool_rows);
-    Ok(Loaded {
-        config,
-        rows,
-        warnings,
-        file: text.map(|text| text.shown),
-    })
+    Ok(Loaded { config, rows, warnings, file: text.map(|text| text.shown) })
 }
 
 /// The process's own variables with our prefix, for [`load`]. Bytes that are no UTF-8 become replacement characters, so that a
 /// strange value is refused by its setting's rule and a strange variable of others does no harm.
 pub(crate) fn variables_of_this_process() -> Vec<(String, String)> {
     std::env::vars_os()
-        .map(|(name, value)| {
-            (
-                name.to_string_lossy().into_owned(),
-                value.to_string_lossy().into_owned(),
-            )
-        })
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with("PGDIBS_"))
         .collect()
 }

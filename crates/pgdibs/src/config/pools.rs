@@ -67,27 +67,14 @@ const KEYS: &[&str] = &[
 
 /// For sentences about a key that stands at the top although it belongs to a pool.
 pub(crate) fn belong_to_a_pool() -> Vec<(&'static str, &'static str)> {
-    KEYS.iter()
-        .map(|key| {
-            (
-                *key,
-                if *key == "source" {
-                    "[pools.NAME.source]"
-                } else {
-                    "[pools.NAME]"
-                },
-            )
-        })
-        .collect()
+    KEYS.iter().map(|key| (*key, if *key == "source" { "[pools.NAME.source]" } else { "[pools.NAME]" })).collect()
 }
 
 /// Reads every pool, and a row for each of its settings.
 ///
 /// # Errors
 /// The first thing that breaks its rule.
-pub(crate) fn read(
-    pools: &TableReader<'_>,
-) -> Result<(Vec<PoolConfig>, Vec<ConfigRow>), ConfigError> {
+pub(crate) fn read(pools: &TableReader<'_>) -> Result<(Vec<PoolConfig>, Vec<ConfigRow>), ConfigError> {
     let mut read = Vec::new();
     let mut rows = Vec::new();
     for (name, origin) in pools.keys() {
@@ -99,42 +86,17 @@ pub(crate) fn read(
     Ok((read, rows))
 }
 
-fn pool(
-    name: &str,
-    table: &TableReader<'_>,
-    rows: &mut Vec<ConfigRow>,
-) -> Result<PoolConfig, ConfigError> {
-    let elsewhere: Vec<(&str, &str)> = source_table::KEYS
-        .iter()
-        .map(|key| (*key, "[pools.NAME.source]"))
-        .collect();
+fn pool(name: &str, table: &TableReader<'_>, rows: &mut Vec<ConfigRow>) -> Result<PoolConfig, ConfigError> {
+    let elsewhere: Vec<(&str, &str)> = source_table::KEYS.iter().map(|key| (*key, "[pools.NAME.source]")).collect();
     table.refuse_unknown(KEYS, &elsewhere)?;
     let mut row = |key: &str, given: Option<(String, Origin)>, default: &str| {
-        let (value, origin) = given.unwrap_or_else(|| {
-            (
-                format!("{default} (an existing pool keeps its own)"),
-                Origin::Default,
-            )
-        });
-        rows.push(ConfigRow {
-            setting: table.name(key),
-            value,
-            origin,
-        });
+        let (value, origin) =
+            given.unwrap_or_else(|| (format!("{default} (an existing pool keeps its own)"), Origin::Default));
+        rows.push(ConfigRow { setting: table.name(key), value, origin });
     };
-    let mut count = |key: &'static str,
-                     low: i64,
-                     high: i64,
-                     default: &str|
-     -> Result<Option<u32>, ConfigError> {
+    let mut count = |key: &'static str, low: i64, high: i64, default: &str| -> Result<Option<u32>, ConfigError> {
         let found = table.number(key, low, high)?;
-        row(
-            key,
-            found
-                .as_ref()
-                .map(|found| (found.value.to_string(), found.origin.clone())),
-            default,
-        );
+        row(key, found.as_ref().map(|found| (found.value.to_string(), found.origin.clone())), default);
         Ok(found.and_then(|found| u32::try_from(found.value).ok()))
     };
     let warm = count("warm", 0, 1000, "4")?;
@@ -148,37 +110,13 @@ fn pool(
     if let Some(found) = &owner {
         check_role(&table.name("owner"), found)?;
     }
-    row(
-        "owner",
-        owner
-            .as_ref()
-            .map(|found| (found.value.clone(), found.origin.clone())),
-        "pgdibs_app",
-    );
+    row("owner", owner.as_ref().map(|found| (found.value.clone(), found.origin.clone())), "pgdibs_app");
     let strategy = strategy(table)?;
-    row(
-        "strategy",
-        strategy
-            .as_ref()
-            .map(|(_, word, origin)| (word.clone(), origin.clone())),
-        "auto",
-    );
+    row("strategy", strategy.as_ref().map(|(_, word, origin)| (word.clone(), origin.clone())), "auto");
     let extensions = names(table, "extensions", check_identifier)?;
-    row(
-        "extensions",
-        extensions
-            .as_ref()
-            .map(|found| (found.value.join(","), found.origin.clone())),
-        "(none)",
-    );
+    row("extensions", extensions.as_ref().map(|found| (found.value.join(","), found.origin.clone())), "(none)");
     let roles = names(table, "roles", check_role)?;
-    row(
-        "roles",
-        roles
-            .as_ref()
-            .map(|found| (found.value.join(","), found.origin.clone())),
-        "(none)",
-    );
+    row("roles", roles.as_ref().map(|found| (found.value.join(","), found.origin.clone())), "(none)");
 
     let source = match table.table("source")? {
         Some(table) => {
@@ -203,11 +141,7 @@ fn pool(
         keep_templates,
         template_max_age_days,
     };
-    Ok(PoolConfig {
-        name: name.to_owned(),
-        settings,
-        source,
-    })
+    Ok(PoolConfig { name: name.to_owned(), settings, source })
 }
 
 /// The source in one line. Names of variables alone, since their values may be secrets.
@@ -223,47 +157,31 @@ fn shown(source: &Source) -> String {
         text.push_str(&format!("; inputs {}", source.inputs.join(",")));
     }
     if !source.env.is_empty() {
-        text.push_str(&format!(
-            "; env {}",
-            source.env.keys().cloned().collect::<Vec<_>>().join(",")
-        ));
+        text.push_str(&format!("; env {}", source.env.keys().cloned().collect::<Vec<_>>().join(",")));
     }
     text
 }
 
 /// The file alone has to make sense on an empty server, so an absent one counts as its default here.
-fn check_warm_and_max(
-    table: &TableReader<'_>,
-    warm: Option<u32>,
-    max: Option<u32>,
-) -> Result<(), ConfigError> {
-    let at = |key: &str| {
-        table
-            .keys()
-            .find(|(name, _)| *name == key)
-            .map_or(table.origin().clone(), |(_, origin)| origin)
-    };
+fn check_warm_and_max(table: &TableReader<'_>, warm: Option<u32>, max: Option<u32>) -> Result<(), ConfigError> {
+    let at =
+        |key: &str| table.keys().find(|(name, _)| *name == key).map_or(table.origin().clone(), |(_, origin)| origin);
     match (warm, max) {
         (Some(warm), max) if warm > max.unwrap_or(32) => {
-            let limit = max.map_or("32, the default of max".to_owned(), |max| {
-                format!("max = {max}")
-            });
+            let limit = max.map_or("32, the default of max".to_owned(), |max| format!("max = {max}"));
             let problem = format!("{warm} is more than {limit}; lower warm or raise max");
             Err(ConfigError::value(table.name("warm"), &at("warm"), problem))
         }
         (None, Some(max)) if max < 4 => {
-            let problem = format!(
-                "{max} is less than 4, the default of warm; set warm = {max} beside it, or raise max"
-            );
+            let problem =
+                format!("{max} is less than 4, the default of warm; set warm = {max} beside it, or raise max");
             Err(ConfigError::value(table.name("max"), &at("max"), problem))
         }
         _ => Ok(()),
     }
 }
 
-fn strategy(
-    table: &TableReader<'_>,
-) -> Result<Option<(StrategyConfig, String, Origin)>, ConfigError> {
+fn strategy(table: &TableReader<'_>) -> Result<Option<(StrategyConfig, String, Origin)>, ConfigError> {
     let Some(found) = table.text("strategy")? else {
         return Ok(None);
     };
@@ -273,11 +191,7 @@ fn strategy(
         "file_copy" => StrategyConfig::FileCopy,
         other => {
             let problem = format!("`{other}` is not a strategy; auto, wal_log and file_copy are");
-            return Err(ConfigError::value(
-                table.name("strategy"),
-                &found.origin,
-                problem,
-            ));
+            return Err(ConfigError::value(table.name("strategy"), &found.origin, problem));
         }
     };
     Ok(Some((strategy, found.value, found.origin)))
@@ -285,21 +199,11 @@ fn strategy(
 
 type NameRule = fn(&str, &Found<String>) -> Result<(), ConfigError>;
 
-fn names(
-    table: &TableReader<'_>,
-    key: &str,
-    rule: NameRule,
-) -> Result<Option<Found<Vec<String>>>, ConfigError> {
+fn names(table: &TableReader<'_>, key: &str, rule: NameRule) -> Result<Option<Found<Vec<String>>>, ConfigError> {
     let found = table.list(key)?;
     if let Some(found) = &found {
         for name in &found.value {
-            rule(
-                &table.name(key),
-                &Found {
-                    value: name.clone(),
-                    origin: found.origin.clone(),
-                },
-            )?;
+            rule(&table.name(key), &Found { value: name.clone(), origin: found.origin.clone() })?;
         }
     }
     Ok(found)
@@ -308,9 +212,7 @@ fn names(
 /// `api.md`, Names.
 fn check_name(name: &str, origin: &Origin) -> Result<(), ConfigError> {
     let mut bytes = name.bytes();
-    let first = bytes
-        .next()
-        .is_some_and(|c| c.is_ascii_lowercase() || c == b'_');
+    let first = bytes.next().is_some_and(|c| c.is_ascii_lowercase() || c == b'_');
     let rest = bytes.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
     if first && rest && name.len() <= 40 {
         return Ok(());
@@ -320,17 +222,12 @@ fn check_name(name: &str, origin: &Origin) -> Result<(), ConfigError> {
          since its databases are called after it",
         name.escape_default()
     );
-    Err(ConfigError::value(
-        format!("pools.{}", name.escape_default()),
-        origin,
-        problem,
-    ))
+    Err(ConfigError::value(format!("pools.{}", name.escape_default()), origin, problem))
 }
 
 /// What Postgres takes as a name without cutting it short.
 pub(crate) fn check_identifier(setting: &str, found: &Found<String>) -> Result<(), ConfigError> {
-    if found.value.len() <= 63 && !found.value.is_empty() && !found.value.contains(char::is_control)
-    {
+    if found.value.len() <= 63 && !found.value.is_empty() && !found.value.contains(char::is_control) {
         return Ok(());
     }
     let problem = format!(
@@ -342,14 +239,10 @@ pub(crate) fn check_identifier(setting: &str, found: &Found<String>) -> Result<(
 
 fn check_role(setting: &str, found: &Found<String>) -> Result<(), ConfigError> {
     check_identifier(setting, found)?;
-    let reserved = found.value.starts_with("pg_")
-        || matches!(found.value.as_str(), "public" | "none" | "pgdibs_owner");
+    let reserved = found.value.starts_with("pg_") || matches!(found.value.as_str(), "public" | "none" | "pgdibs_owner");
     if !reserved {
         return Ok(());
     }
-    let problem = format!(
-        "`{}` is reserved by Postgres or by pgdibs; choose another role",
-        found.value
-    );
+    let problem = format!("`{}` is reserved by Postgres or by pgdibs; choose another role", found.value);
     Err(ConfigError::value(setting, &found.origin, problem))
 }

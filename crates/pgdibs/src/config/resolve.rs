@@ -23,26 +23,13 @@ pub(crate) struct Resolver<'a> {
 
 impl<'a> Resolver<'a> {
     /// The two directories are where relative paths start: in flags and variables, and in the file.
-    pub(crate) fn new(
-        layers: &'a Layers,
-        working_directory: &'a Path,
-        file_directory: &'a Path,
-    ) -> Self {
-        Self {
-            layers,
-            working_directory,
-            file_directory,
-            rows: Vec::new(),
-        }
+    pub(crate) fn new(layers: &'a Layers, working_directory: &'a Path, file_directory: &'a Path) -> Self {
+        Self { layers, working_directory, file_directory, rows: Vec::new() }
     }
 
     /// The rows of everything that was looked up, in the order of the table of settings.
     pub(crate) fn into_rows(mut self) -> Vec<ConfigRow> {
-        let place = |row: &ConfigRow| {
-            settings::SETTINGS
-                .iter()
-                .position(|setting| setting.name == row.setting)
-        };
+        let place = |row: &ConfigRow| settings::SETTINGS.iter().position(|setting| setting.name == row.setting);
         self.rows.sort_by_key(place);
         self.rows
     }
@@ -77,11 +64,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn row(&mut self, setting: &str, value: String, origin: &Origin) {
-        self.rows.push(ConfigRow {
-            setting: setting.to_owned(),
-            value,
-            origin: origin.clone(),
-        });
+        self.rows.push(ConfigRow { setting: setting.to_owned(), value, origin: origin.clone() });
     }
 
     fn absent(&mut self, setting: &str) {
@@ -90,11 +73,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn text(&mut self, name: &'static str) -> Result<Option<Found<String>>, ConfigError> {
-        let found = self
-            .layers
-            .highest(name)
-            .map(|found| convert::text(name, found))
-            .transpose()?;
+        let found = self.layers.highest(name).map(|found| convert::text(name, found)).transpose()?;
         match &found {
             Some(found) => self.row(name, found.value.clone(), &found.origin),
             None => self.absent(name),
@@ -131,10 +110,7 @@ impl<'a> Resolver<'a> {
 
     fn boolean(&mut self, name: &'static str) -> Result<Found<bool>, ConfigError> {
         let Some(found) = self.layers.highest(name) else {
-            return Ok(Found {
-                value: false,
-                origin: Origin::Default,
-            });
+            return Ok(Found { value: false, origin: Origin::Default });
         };
         let found = convert::boolean(name, found)?;
         self.row(name, found.value.to_string(), &found.origin);
@@ -143,17 +119,10 @@ impl<'a> Resolver<'a> {
 
     fn list(&mut self, name: &'static str) -> Result<Found<Vec<String>>, ConfigError> {
         let Some(found) = self.layers.highest(name) else {
-            return Ok(Found {
-                value: Vec::new(),
-                origin: Origin::Default,
-            });
+            return Ok(Found { value: Vec::new(), origin: Origin::Default });
         };
         let found = convert::list(name, found)?;
-        let shown = if found.value.is_empty() {
-            "(none)".to_owned()
-        } else {
-            found.value.join(",")
-        };
+        let shown = if found.value.is_empty() { "(none)".to_owned() } else { found.value.join(",") };
         self.row(name, shown, &found.origin);
         Ok(found)
     }
@@ -167,14 +136,10 @@ impl<'a> Resolver<'a> {
         rule: fn(&str) -> Result<(), &'static str>,
     ) -> Result<Option<SecretString>, ConfigError> {
         for layer in Layer::ALL {
-            let found = match (
-                self.layers.in_layer(layer, name),
-                self.layers.in_layer(layer, file_name),
-            ) {
+            let found = match (self.layers.in_layer(layer, name), self.layers.in_layer(layer, file_name)) {
                 (None, None) => continue,
                 (Some(_), Some(file)) => {
-                    let problem =
-                        format!("{name} is given beside it, and only one can count; leave one out");
+                    let problem = format!("{name} is given beside it, and only one can count; leave one out");
                     return Err(ConfigError::value(file_name, &file.origin, problem));
                 }
                 (Some(found), None) => {
@@ -188,8 +153,7 @@ impl<'a> Resolver<'a> {
                     self.read_secret(file_name, file)?
                 }
             };
-            rule(&found.value)
-                .map_err(|problem| ConfigError::value(name, &found.origin, problem))?;
+            rule(&found.value).map_err(|problem| ConfigError::value(name, &found.origin, problem))?;
             self.row(name, mask(&found.value), &found.origin);
             return Ok(Some(SecretString::from(found.value)));
         }
@@ -198,26 +162,17 @@ impl<'a> Resolver<'a> {
         Ok(None)
     }
 
-    fn read_secret(
-        &self,
-        file_name: &str,
-        file: Found<String>,
-    ) -> Result<Found<String>, ConfigError> {
+    fn read_secret(&self, file_name: &str, file: Found<String>) -> Result<Found<String>, ConfigError> {
         let path = self.absolute(&file);
         let refuse = |problem: String| Err(ConfigError::value(file_name, &file.origin, problem));
         match std::fs::read_to_string(&path) {
-            Ok(text) if text.trim().is_empty() => refuse(format!(
-                "{} is empty; write the secret into it or leave the setting out",
-                path.display()
-            )),
-            Ok(text) => Ok(Found {
-                value: text.trim().to_owned(),
-                origin: file.origin,
-            }),
-            Err(error) => refuse(format!(
-                "cannot read {}: {error}; correct the path or its permissions",
-                path.display()
-            )),
+            Ok(text) if text.trim().is_empty() => {
+                refuse(format!("{} is empty; write the secret into it or leave the setting out", path.display()))
+            }
+            Ok(text) => Ok(Found { value: text.trim().to_owned(), origin: file.origin }),
+            Err(error) => {
+                refuse(format!("cannot read {}: {error}; correct the path or its permissions", path.display()))
+            }
         }
     }
 
@@ -226,8 +181,8 @@ impl<'a> Resolver<'a> {
         let Some(found) = self.text("listen")? else {
             return Err(ConfigError::value("listen", &Origin::Default, "no address"));
         };
-        let listen = HostPort::parse(&found.value)
-            .map_err(|problem| ConfigError::value("listen", &found.origin, problem))?;
+        let listen =
+            HostPort::parse(&found.value).map_err(|problem| ConfigError::value("listen", &found.origin, problem))?;
         if !listen.is_loopback() && !has_token && !insecure {
             let problem = format!(
                 "{listen} can be reached from other machines, and whoever reaches it gets databases; set a token \
@@ -243,11 +198,8 @@ impl<'a> Resolver<'a> {
         let found = self.list("allowed_hosts")?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         for host in &found.value {
-            let bracketed = host
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'));
-            let address =
-                bracketed.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+            let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            let address = bracketed.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
             if !address && !host.chars().all(allowed) {
                 let problem = format!(
                     "`{host}` is not a host name; write names alone, without a scheme, port, path or *, such as pgdibs,ci.example.com"
@@ -255,11 +207,7 @@ impl<'a> Resolver<'a> {
                 return Err(ConfigError::value("allowed_hosts", &found.origin, problem));
             }
         }
-        Ok(found
-            .value
-            .iter()
-            .map(|host| host.to_ascii_lowercase())
-            .collect())
+        Ok(found.value.iter().map(|host| host.to_ascii_lowercase()).collect())
     }
 
     fn advertise(&mut self) -> Result<Advertise, ConfigError> {
@@ -324,12 +272,6 @@ impl Config {
     /// True when `presented` is the token, compared in constant time; always true without a token.
     pub(crate) fn token_is(&self, presented: &str) -> bool {
         use subtle::ConstantTimeEq;
-        self.token.as_ref().is_none_or(|token| {
-            token
-                .expose_secret()
-                .as_bytes()
-                .ct_eq(presented.as_bytes())
-                .into()
-        })
+        self.token.as_ref().is_none_or(|token| token.expose_secret().as_bytes().ct_eq(presented.as_bytes()).into())
     }
 }

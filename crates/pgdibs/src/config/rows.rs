@@ -29,15 +29,10 @@ pub(crate) fn masked_url(url: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-:/[],%".contains(c);
     let authority = address.split('/').next().unwrap_or_default();
     let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
-    let plain_port =
-        has_login || authority.ends_with(']') || port.bytes().all(|digit| digit.is_ascii_digit());
+    let plain_port = has_login || authority.ends_with(']') || port.bytes().all(|digit| digit.is_ascii_digit());
     if !plain_port || parameters.contains('@') || !address.chars().all(plain) {
         return MASK.to_owned();
     }
-    let login = if has_login {
-        format!("{MASK}@")
-    } else {
-        String::new()
-    };
+    let login = if has_login { format!("{MASK}@") } else { String::new() };
     format!("{scheme}://{login}{address}")
 }

@@ -32,19 +32,8 @@ pub(crate) struct Setting {
     pub(crate) flag_only: bool,
 }
 
-const fn setting(
-    name: &'static str,
-    kind: Kind,
-    default: Option<&'static str>,
-    absent: &'static str,
-) -> Setting {
-    Setting {
-        name,
-        kind,
-        default,
-        absent,
-        flag_only: false,
-    }
+const fn setting(name: &'static str, kind: Kind, default: Option<&'static str>, absent: &'static str) -> Setting {
+    Setting { name, kind, default, absent, flag_only: false }
 }
 
 const DAY: i64 = 86_400;
@@ -56,52 +45,21 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("token_file", Kind::Path, None, "(none)"),
     setting("insecure_no_token", Kind::Boolean, Some("false"), ""),
     setting("allowed_hosts", Kind::List, Some(""), ""),
-    setting(
-        "server_url",
-        Kind::Secret,
-        None,
-        "(none: the embedded server)",
-    ),
+    setting("server_url", Kind::Secret, None, "(none: the embedded server)"),
     setting("server_url_file", Kind::Path, None, "(none)"),
-    setting(
-        "lease_url",
-        Kind::Secret,
-        None,
-        "(none: a login per database)",
-    ),
+    setting("lease_url", Kind::Secret, None, "(none: a login per database)"),
     setting("lease_url_file", Kind::Path, None, "(none)"),
     setting("advertise", Kind::List, Some(""), ""),
-    setting(
-        "data_dir",
-        Kind::Path,
-        None,
-        "(memory when it has room, otherwise the cache directory)",
-    ),
+    setting("data_dir", Kind::Path, None, "(memory when it has room, otherwise the cache directory)"),
     setting("pg_bin_dir", Kind::Path, None, "(looked for)"),
     setting("max_ttl_seconds", Kind::Number(1, DAY), Some("3600"), ""),
-    setting(
-        "disk_floor_mb",
-        Kind::Number(0, 10_000_000),
-        Some("512"),
-        "",
-    ),
+    setting("disk_floor_mb", Kind::Number(0, 10_000_000), Some("512"), ""),
     setting("linger_seconds", Kind::Number(0, DAY), Some("180"), ""),
-    setting(
-        "build_timeout_seconds",
-        Kind::Number(1, DAY),
-        Some("600"),
-        "",
-    ),
+    setting("build_timeout_seconds", Kind::Number(1, DAY), Some("600"), ""),
     setting("idle_seconds", Kind::Number(1, DAY), Some("300"), ""),
     setting("log", Kind::Text, Some("info"), ""),
     setting("log_format", Kind::Text, Some("auto"), ""),
-    Setting {
-        name: "stop_server",
-        kind: Kind::Boolean,
-        default: Some("false"),
-        absent: "",
-        flag_only: true,
-    },
+    Setting { name: "stop_server", kind: Kind::Boolean, default: Some("false"), absent: "", flag_only: true },
 ];
 
 /// Variables with our prefix that other parts of pgdibs read.
@@ -124,23 +82,15 @@ pub(crate) fn flag_of(name: &str) -> String {
 
 /// Names that may stand at the top of the file.
 pub(crate) fn file_keys() -> Vec<&'static str> {
-    let settings = SETTINGS
-        .iter()
-        .filter(|setting| !setting.flag_only)
-        .map(|setting| setting.name);
+    let settings = SETTINGS.iter().filter(|setting| !setting.flag_only).map(|setting| setting.name);
     settings.chain(["pools"]).collect()
 }
 
 /// A sentence for each variable that has our prefix and that nobody reads. Never an error: a build system may pass variables
 /// that belong to another version or another tool.
-pub(crate) fn warnings_about_variables<'a>(
-    names: impl IntoIterator<Item = &'a str>,
-) -> Vec<String> {
-    let mut known: Vec<String> = SETTINGS
-        .iter()
-        .filter(|setting| !setting.flag_only)
-        .map(|setting| variable_of(setting.name))
-        .collect();
+pub(crate) fn warnings_about_variables<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut known: Vec<String> =
+        SETTINGS.iter().filter(|setting| !setting.flag_only).map(|setting| variable_of(setting.name)).collect();
     known.extend(KNOWN_TO_OTHERS.iter().map(|name| (*name).to_owned()));
     let mut warnings: Vec<String> = names
         .into_iter()

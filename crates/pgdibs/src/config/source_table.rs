@@ -13,26 +13,11 @@ use crate::sources::{Source, SourceKind};
 
 const KINDS: &[&str] = &["sql_dir", "sql_file", "command", "database"];
 /// Every key of the table.
-pub(crate) const KEYS: &[&str] = &[
-    "sql_dir",
-    "sql_file",
-    "command",
-    "database",
-    "inputs",
-    "env",
-    "directory",
-    "timeout_seconds",
-];
+pub(crate) const KEYS: &[&str] =
+    &["sql_dir", "sql_file", "command", "database", "inputs", "env", "directory", "timeout_seconds"];
 
 /// What pgdibs itself sets for every build.
-const SET_BY_US: &[&str] = &[
-    "DATABASE_URL",
-    "PGHOST",
-    "PGPORT",
-    "PGUSER",
-    "PGPASSWORD",
-    "PGDATABASE",
-];
+const SET_BY_US: &[&str] = &["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"];
 
 /// Reads the table. Whether its files exist is seen at the first build, since they may appear while the daemon runs.
 ///
@@ -40,21 +25,10 @@ const SET_BY_US: &[&str] = &[
 /// Not exactly one kind of source, a key that has no meaning for that kind, or a value that breaks its rule.
 pub(crate) fn read(table: &TableReader<'_>) -> Result<Source, ConfigError> {
     table.refuse_unknown(KEYS, &[])?;
-    let given: Vec<&str> = KINDS
-        .iter()
-        .copied()
-        .filter(|kind| table.keys().any(|(key, _)| key == *kind))
-        .collect();
+    let given: Vec<&str> = KINDS.iter().copied().filter(|kind| table.keys().any(|(key, _)| key == *kind)).collect();
     if given.len() != 1 {
-        let count = if given.is_empty() {
-            "none".to_owned()
-        } else {
-            given.join(" and ")
-        };
-        let problem = format!(
-            "exactly one of {} is wanted, but there is {count}",
-            KINDS.join(", ")
-        );
+        let count = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
+        let problem = format!("exactly one of {} is wanted, but there is {count}", KINDS.join(", "));
         return Err(ConfigError::value(table.path(), table.origin(), problem));
     }
     let base = table.file().directory.clone();
@@ -68,28 +42,15 @@ pub(crate) fn read(table: &TableReader<'_>) -> Result<Source, ConfigError> {
         }
     }
     let inputs = inputs(table, &kind)?;
-    let directory = table
-        .text("directory")?
-        .map_or_else(|| base.clone(), |found| base.join(found.value));
+    let directory = table.text("directory")?.map_or_else(|| base.clone(), |found| base.join(found.value));
     let timeout = table.number("timeout_seconds", 1, 86_400)?;
     let timeout = timeout.map(|found| Duration::from_secs(found.value.unsigned_abs()));
     let env = variables(table)?;
-    Ok(Source {
-        kind,
-        inputs,
-        base,
-        env,
-        directory,
-        timeout,
-    })
+    Ok(Source { kind, inputs, base, env, directory, timeout })
 }
 
 fn kind(table: &TableReader<'_>, base: &std::path::Path) -> Result<SourceKind, ConfigError> {
-    let path = |key| {
-        table
-            .text(key)
-            .map(|found| found.map(|found| -> PathBuf { base.join(found.value) }))
-    };
+    let path = |key| table.text(key).map(|found| found.map(|found| -> PathBuf { base.join(found.value) }));
     if let Some(path) = path("sql_dir")? {
         return Ok(SourceKind::SqlDir(path));
     }
@@ -102,33 +63,19 @@ fn kind(table: &TableReader<'_>, base: &std::path::Path) -> Result<SourceKind, C
             &found.origin,
             format!(
                 "an array of the program and its arguments is wanted, not a string, since no shell takes it apart: command = [{}]",
-                found
-                    .value
-                    .split_whitespace()
-                    .map(|word| format!("\"{word}\""))
-                    .collect::<Vec<_>>()
-                    .join(", ")
+                found.value.split_whitespace().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
             ),
         ));
     }
     if let Some(found) = table.words("command")? {
         if found.value.first().is_none_or(|program| program.is_empty()) {
-            let problem =
-                "the array is empty; its first string is the program, the others its arguments";
-            return Err(ConfigError::value(
-                table.name("command"),
-                &found.origin,
-                problem,
-            ));
+            let problem = "the array is empty; its first string is the program, the others its arguments";
+            return Err(ConfigError::value(table.name("command"), &found.origin, problem));
         }
         return Ok(SourceKind::Command(found.value));
     }
     let Some(found) = table.text("database")? else {
-        return Err(ConfigError::value(
-            table.path(),
-            table.origin(),
-            "no kind of source",
-        ));
+        return Err(ConfigError::value(table.path(), table.origin(), "no kind of source"));
     };
     check_identifier(&table.name("database"), &found)?;
     Ok(SourceKind::Database(found.value))
@@ -140,11 +87,7 @@ fn inputs(table: &TableReader<'_>, kind: &SourceKind) -> Result<Vec<String>, Con
         for pattern in &found.value {
             if let Err(error) = glob::Pattern::new(pattern) {
                 let problem = format!("`{pattern}` is not a glob: {}", error.msg);
-                return Err(ConfigError::value(
-                    table.name("inputs"),
-                    &found.origin,
-                    problem,
-                ));
+                return Err(ConfigError::value(table.name("inputs"), &found.origin, problem));
             }
         }
     }
@@ -177,10 +120,7 @@ fn variables(table: &TableReader<'_>) -> Result<BTreeMap<String, SecretString>, 
             ));
         }
         match env.raw(name)? {
-            Some(super::layers::Found {
-                value: super::layers::Raw::Text(value),
-                ..
-            }) if !value.contains('\0') => {
+            Some(super::layers::Found { value: super::layers::Raw::Text(value), .. }) if !value.contains('\0') => {
                 variables.insert(name.to_owned(), SecretString::from(value));
             }
             _ => return refuse("a string is wanted; put the value in quotes".to_owned()),

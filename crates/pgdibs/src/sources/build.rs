@@ -72,12 +72,7 @@ pub(crate) struct BuildFailure {
 
 impl BuildFailure {
     fn new(step: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self {
-            step: step.into(),
-            detail: detail.into(),
-            timed_out: false,
-            cancelled: false,
-        }
+        Self { step: step.into(), detail: detail.into(), timed_out: false, cancelled: false }
     }
 }
 
@@ -88,8 +83,7 @@ impl BuildFailure {
 pub(crate) fn plan(source: &Source) -> Result<BuildPlan, BuildFailure> {
     match &source.kind {
         SourceKind::SqlDir(_) | SourceKind::SqlFile(_) => {
-            let files = sql_files(source)
-                .map_err(|error| BuildFailure::new("inputs", error.to_string()))?;
+            let files = sql_files(source).map_err(|error| BuildFailure::new("inputs", error.to_string()))?;
             Ok(BuildPlan::SqlFiles(files))
         }
         SourceKind::Command(argv) => Ok(BuildPlan::Command(argv.clone())),
@@ -110,13 +104,7 @@ pub(crate) async fn build(
 ) -> Result<BuildReport, BuildFailure> {
     let begun = Instant::now();
     let plan = plan(source)?;
-    let running = Running {
-        source,
-        target,
-        until: begun + deadline,
-        deadline,
-        cancel: &cancel,
-    };
+    let running = Running { source, target, until: begun + deadline, deadline, cancel: &cancel };
     let mut output_bytes = 0;
     match &plan {
         BuildPlan::SqlFiles(files) => {
@@ -127,11 +115,7 @@ pub(crate) async fn build(
         BuildPlan::Command(argv) => output_bytes = running.command(argv).await?,
         BuildPlan::CloneOf(_) => {}
     }
-    Ok(BuildReport {
-        plan,
-        took: begun.elapsed(),
-        output_bytes,
-    })
+    Ok(BuildReport { plan, took: begun.elapsed(), output_bytes })
 }
 
 struct Running<'a> {
@@ -146,11 +130,7 @@ impl Running<'_> {
     /// Not in a single transaction: a dump or migration may hold transactions of its own and statements that allow none
     /// (`CREATE INDEX CONCURRENTLY`, using a new enum value), and a failed build's database is dropped as a whole anyway.
     async fn sql_file(&self, file: &Path, place: usize, count: usize) -> Result<u64, BuildFailure> {
-        let shown = file
-            .strip_prefix(&self.source.base)
-            .unwrap_or(file)
-            .display()
-            .to_string();
+        let shown = file.strip_prefix(&self.source.base).unwrap_or(file).display().to_string();
         let step = match &self.source.kind {
             SourceKind::SqlDir(_) => {
                 format!("{shown} (file {place} of {count}, in byte order of their names)")
@@ -159,22 +139,8 @@ impl Running<'_> {
         };
         let mut command = Command::new(&self.target.psql);
         // SQLSTATE beside each message, and the statement after an error.
-        command.args([
-            "-X",
-            "-q",
-            "-w",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-v",
-            "VERBOSITY=verbose",
-            "-v",
-            "ECHO=errors",
-            "-f",
-        ]);
-        command
-            .arg(file)
-            .env_remove("LC_ALL")
-            .env("LC_MESSAGES", "C");
+        command.args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-v", "ECHO=errors", "-f"]);
+        command.arg(file).env_remove("LC_ALL").env("LC_MESSAGES", "C");
         let ended = self.run(&step, command, Capture::of_psql()).await?.map_err(|error| {
             let psql = self.target.psql.display();
             match error.kind() {
@@ -231,10 +197,7 @@ impl Running<'_> {
         if status.success() {
             return Ok(ended.output.bytes());
         }
-        Err(BuildFailure::new(
-            &step,
-            format!("the command {}{}", how(status), self.said(&ended.output)),
-        ))
+        Err(BuildFailure::new(&step, format!("the command {}{}", how(status), self.said(&ended.output))))
     }
 
     async fn run(
@@ -245,10 +208,7 @@ impl Running<'_> {
     ) -> Result<std::io::Result<Ended>, BuildFailure> {
         let directory = &self.source.directory;
         if !directory.is_dir() {
-            let detail = format!(
-                "there is no directory {} to run it in; correct `directory`",
-                directory.display()
-            );
+            let detail = format!("there is no directory {} to run it in; correct `directory`", directory.display());
             return Err(BuildFailure::new(step, detail));
         }
         command.current_dir(directory);
@@ -258,9 +218,7 @@ impl Running<'_> {
 
     /// The daemon's own variables go along except those that would lead elsewhere (`PG*`) or hold its secrets (`PGDIBS_*`).
     fn set_environment(&self, command: &mut Command) {
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG"))
-        {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
             command.env_remove(name);
         }
         let target = self.target;
@@ -269,12 +227,7 @@ impl Running<'_> {
                 command.env(variable, value);
             }
         }
-        command.envs(
-            self.source
-                .env
-                .iter()
-                .map(|(name, value)| (name, value.expose_secret())),
-        );
+        command.envs(self.source.env.iter().map(|(name, value)| (name, value.expose_secret())));
         command
             .env("DATABASE_URL", target.url.expose_secret())
             .env("PGHOST", &target.host)
@@ -295,20 +248,11 @@ impl Running<'_> {
                      or raise the pool's source.timeout_seconds (or build_timeout_seconds){}",
                     said()
                 );
-                Err(BuildFailure {
-                    timed_out: true,
-                    ..BuildFailure::new(step, detail)
-                })
+                Err(BuildFailure { timed_out: true, ..BuildFailure::new(step, detail) })
             }
             Ending::Cancelled => {
-                let detail = format!(
-                    "the build was cancelled, and everything it had started was ended{}",
-                    said()
-                );
-                Err(BuildFailure {
-                    cancelled: true,
-                    ..BuildFailure::new(step, detail)
-                })
+                let detail = format!("the build was cancelled, and everything it had started was ended{}", said());
+                Err(BuildFailure { cancelled: true, ..BuildFailure::new(step, detail) })
             }
         }
     }
@@ -324,13 +268,8 @@ impl Running<'_> {
     fn secrets(&self) -> Vec<String> {
         let plain = self.target.password.expose_secret().to_owned();
         let url = self.target.url.expose_secret();
-        let login = url
-            .split_once("://")
-            .and_then(|(_, rest)| rest.rsplit_once('@'))
-            .map(|(login, _)| login);
-        let encoded = login
-            .and_then(|login| login.split_once(':'))
-            .map(|(_, password)| password.to_owned());
+        let login = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(login, _)| login);
+        let encoded = login.and_then(|login| login.split_once(':')).map(|(_, password)| password.to_owned());
         [Some(plain), encoded].into_iter().flatten().collect()
     }
 }
@@ -349,9 +288,7 @@ const PARAMETERS: [(&str, &str); 8] = [
 
 fn parameter_of(url: &str, wanted: &str) -> Option<String> {
     let (_, parameters) = url.split_once('?')?;
-    let pairs = parameters
-        .split('&')
-        .filter_map(|pair| pair.split_once('='));
+    let pairs = parameters.split('&').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.into_iter().find(|(name, _)| *name == wanted)?;
     Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }

@@ -26,10 +26,7 @@ pub(crate) struct Capture {
 impl Capture {
     /// For a program that is psql: its first error is kept wherever it comes.
     pub(crate) fn of_psql() -> Self {
-        Self {
-            watches_for_errors: true,
-            ..Self::default()
-        }
+        Self { watches_for_errors: true, ..Self::default() }
     }
 
     /// Takes the next bytes.
@@ -39,9 +36,7 @@ impl Capture {
         self.ends_in_newline = *last == b'\n';
         self.newlines += chunk.iter().filter(|byte| **byte == b'\n').count() as u64;
         if self.watches_for_errors {
-            chunk
-                .split_inclusive(|byte| *byte == b'\n')
-                .for_each(|part| self.push_part_of_line(part));
+            chunk.split_inclusive(|byte| *byte == b'\n').for_each(|part| self.push_part_of_line(part));
         }
         self.tail.extend_from_slice(chunk);
         if self.tail.len() > 2 * KEPT_BYTES {
@@ -56,8 +51,7 @@ impl Capture {
             self.error.extend_from_slice(&part[..part.len().min(room)]);
         } else {
             let room = LINE_START.saturating_sub(self.line_start.len());
-            self.line_start
-                .extend_from_slice(&part[..part.len().min(room)]);
+            self.line_start.extend_from_slice(&part[..part.len().min(room)]);
             if is_error_of_psql(&self.line_start) {
                 self.error_begun = true;
                 self.error = std::mem::take(&mut self.line_start);
@@ -86,16 +80,8 @@ impl Capture {
             let partial = if self.cut { longest(secrets) } else { 0 };
             let from = text.len().saturating_sub(KEPT_BYTES).max(partial);
             let from = text.ceil_char_boundary(from);
-            let whole_line = text[from..]
-                .find('\n')
-                .map_or(from, |newline| from + newline + 1);
-            text.drain(
-                ..if whole_line < text.len() {
-                    whole_line
-                } else {
-                    from
-                },
-            );
+            let whole_line = text[from..].find('\n').map_or(from, |newline| from + newline + 1);
+            text.drain(..if whole_line < text.len() { whole_line } else { from });
         }
         let lines: Vec<&str> = text.lines().collect();
         let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
@@ -131,19 +117,12 @@ fn is_error_of_psql(line: &[u8]) -> bool {
         return false;
     }
     let contains = |word: &[u8]| line.windows(word.len()).any(|window| window == word);
-    contains(b": ERROR: ")
-        || contains(b": FATAL: ")
-        || contains(b": error: ")
-        || contains(b"psql: error:")
+    contains(b": ERROR: ") || contains(b": FATAL: ") || contains(b": error: ") || contains(b"psql: error:")
 }
 
 fn readable(bytes: &[u8], secrets: &[String]) -> String {
     let mut text = String::from_utf8_lossy(bytes).into_owned();
-    let mut secrets: Vec<&str> = secrets
-        .iter()
-        .map(String::as_str)
-        .filter(|secret| !secret.is_empty())
-        .collect();
+    let mut secrets: Vec<&str> = secrets.iter().map(String::as_str).filter(|secret| !secret.is_empty()).collect();
     // Else the rest of a longer one would stay where a shorter one begins it.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     for secret in secrets {
@@ -151,9 +130,7 @@ fn readable(bytes: &[u8], secrets: &[String]) -> String {
     }
     // A progress bar returns to the start of its line; each state of it is a line here.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
-    text.chars()
-        .filter(|c| matches!(c, '\n' | '\t') || !c.is_control())
-        .collect()
+    text.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect()
 }
 
 fn longest(secrets: &[String]) -> usize {

@@ -39,12 +39,7 @@ impl FingerprintOf {
     pub(crate) fn new(source: Source) -> Self {
         let inputs = Inputs::of(&source);
         let constant = constant_part(&source);
-        Self {
-            source,
-            inputs,
-            constant,
-            last: None,
-        }
+        Self { source, inputs, constant, last: None }
     }
 
     /// The source.
@@ -56,10 +51,7 @@ impl FingerprintOf {
     ///
     /// # Errors
     /// An input is missing or cannot be read.
-    pub(crate) fn current(
-        &mut self,
-        circumstances: &Circumstances<'_>,
-    ) -> Result<String, InputsError> {
+    pub(crate) fn current(&mut self, circumstances: &Circumstances<'_>) -> Result<String, InputsError> {
         let content = self.inputs.digest()?;
         let around = self.circumstances_part(circumstances);
         if let Some((last_content, last_around, fingerprint)) = &self.last

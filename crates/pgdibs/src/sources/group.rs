@@ -20,12 +20,7 @@ pub(crate) struct Group(Option<Pid>);
 impl Group {
     /// Of a child that was started with a group of its own.
     pub(crate) fn of(child: &Child) -> Self {
-        Self(
-            child
-                .id()
-                .and_then(|id| i32::try_from(id).ok())
-                .map(Pid::from_raw),
-        )
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
     }
 
     /// SIGTERM, then SIGKILL for what is left after the grace; returns when nothing is left. The child is reaped on the way.
@@ -69,13 +64,7 @@ fn lives(group: Pid) -> bool {
     };
     let mut stats = processes
         .filter_map(Result::ok)
-        .filter(|entry| {
-            entry
-                .file_name()
-                .as_encoded_bytes()
-                .first()
-                .is_some_and(u8::is_ascii_digit)
-        })
+        .filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit))
         .filter_map(|entry| std::fs::read_to_string(entry.path().join("stat")).ok())
         .peekable();
     if stats.peek().is_none() {
@@ -91,6 +80,5 @@ pub(super) fn is_living_member(stat: &str, group: Pid) -> bool {
     };
     let mut fields = rest.split_whitespace();
     let (state, _, of_group) = (fields.next(), fields.next(), fields.next());
-    of_group.and_then(|of_group| of_group.parse().ok()) == Some(group.as_raw())
-        && !matches!(state, Some("Z" | "X"))
+    of_group.and_then(|of_group| of_group.parse().ok()) == Some(group.as_raw()) && !matches!(state, Some("Z" | "X"))
 }

@@ -108,10 +108,7 @@ impl Inputs {
             }),
             SourceKind::SqlFile(file) => Some(Pattern {
                 matcher: Matcher::of_file(file),
-                missing: format!(
-                    "there is no file {} (sql_file); correct the path",
-                    file.display()
-                ),
+                missing: format!("there is no file {} (sql_file); correct the path", file.display()),
             }),
             SourceKind::Command(_) | SourceKind::Database(_) => None,
         };
@@ -123,14 +120,7 @@ impl Inputs {
             ),
         });
         let patterns = own.into_iter().chain(globs).collect();
-        Self {
-            base: base.clone(),
-            patterns,
-            listing: None,
-            seen: BTreeMap::new(),
-            whole: None,
-            reads: 0,
-        }
+        Self { base: base.clone(), patterns, listing: None, seen: BTreeMap::new(), whole: None, reads: 0 }
     }
 
     /// The digest of every input's relative path and content, so that a renamed file counts as a change.
@@ -138,22 +128,14 @@ impl Inputs {
     /// # Errors
     /// An input is missing or cannot be read.
     pub(crate) fn digest(&mut self) -> Result<[u8; 32], InputsError> {
-        self.digest_at(
-            SystemTime::now()
-                .duration_since(SystemTime::UNIX_EPOCH)
-                .unwrap_or_default(),
-        )
+        self.digest_at(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
     }
 
     /// The same with the time since the epoch given.
     pub(super) fn digest_at(&mut self, now: Duration) -> Result<[u8; 32], InputsError> {
         match self.look(now) {
             // A file that went between the listing and the reading, such as an editor's: the next listing does not have it.
-            Err(InputsError::Unreadable { reason, .. })
-                if reason.kind() == io::ErrorKind::NotFound =>
-            {
-                self.look(now)
-            }
+            Err(InputsError::Unreadable { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => self.look(now),
             result => result,
         }
     }
@@ -170,21 +152,11 @@ impl Inputs {
         for file in &listed.files {
             let metadata = std::fs::metadata(file).map_err(|reason| unreadable(file, reason))?;
             let mark = Mark::of(&metadata);
-            let known = self
-                .seen
-                .get(file)
-                .filter(|seen| seen.settled && seen.mark == mark);
+            let known = self.seen.get(file).filter(|seen| seen.settled && seen.mark == mark);
             if known.is_none() {
                 let digest = read(file)?;
                 self.reads += 1;
-                let before = self.seen.insert(
-                    file.clone(),
-                    Seen {
-                        mark,
-                        settled: mark.settled(now),
-                        digest,
-                    },
-                );
+                let before = self.seen.insert(file.clone(), Seen { mark, settled: mark.settled(now), digest });
                 if before.is_none_or(|before| before.digest != digest) {
                     self.whole = None;
                 }
@@ -193,8 +165,7 @@ impl Inputs {
         let whole = match self.whole {
             Some(whole) => whole,
             None => {
-                self.seen
-                    .retain(|path, _| listed.files.binary_search(path).is_ok());
+                self.seen.retain(|path, _| listed.files.binary_search(path).is_ok());
                 self.combine(&listed.files)
             }
         };
@@ -221,33 +192,23 @@ impl Inputs {
         let mut all = Matches::default();
         for pattern in &self.patterns {
             let before = all.files.len();
-            pattern
-                .matcher
-                .collect(&mut all)
-                .map_err(|(path, reason)| unreadable(&path, reason))?;
+            pattern.matcher.collect(&mut all).map_err(|(path, reason)| unreadable(&path, reason))?;
             if all.files.len() == before {
                 return Err(InputsError::Missing(pattern.missing.clone()));
             }
         }
         all.files.sort();
         all.files.dedup();
-        let directories = all
-            .directories
-            .into_iter()
-            .map(|(path, metadata)| (path, Mark::of(&metadata)))
-            .collect();
-        Ok(Listing {
-            files: all.files,
-            directories,
-        })
+        let directories = all.directories.into_iter().map(|(path, metadata)| (path, Mark::of(&metadata))).collect();
+        Ok(Listing { files: all.files, directories })
     }
 }
 
 impl Listing {
     fn still_holds(&self) -> bool {
-        self.directories.iter().all(|(path, mark)| {
-            std::fs::metadata(path).is_ok_and(|metadata| Mark::of(&metadata) == *mark)
-        })
+        self.directories
+            .iter()
+            .all(|(path, mark)| std::fs::metadata(path).is_ok_and(|metadata| Mark::of(&metadata) == *mark))
     }
 }
 
@@ -259,10 +220,7 @@ fn read(file: &Path) -> Result<[u8; 32], InputsError> {
 }
 
 fn unreadable(path: &Path, reason: io::Error) -> InputsError {
-    InputsError::Unreadable {
-        path: path.to_owned(),
-        reason,
-    }
+    InputsError::Unreadable { path: path.to_owned(), reason }
 }
 
 /// The files that an SQL source runs, in order: plain byte order of the names, so `10.sql` comes before `9.sql` and `09.sql` does not.
@@ -270,9 +228,6 @@ fn unreadable(path: &Path, reason: io::Error) -> InputsError {
 /// # Errors
 /// There are none, or their directory cannot be listed.
 pub(crate) fn sql_files(source: &Source) -> Result<Vec<PathBuf>, InputsError> {
-    let own = Source {
-        inputs: Vec::new(),
-        ..source.clone()
-    };
+    let own = Source { inputs: Vec::new(), ..source.clone() };
     Ok(Inputs::of(&own).list()?.files)
 }

@@ -10,11 +10,8 @@ use std::path::{Path, PathBuf};
 use glob::{MatchOptions, Pattern};
 
 /// `*` takes no hidden files: editors and version control put theirs beside the ones that are meant.
-const OPTIONS: MatchOptions = MatchOptions {
-    case_sensitive: true,
-    require_literal_separator: true,
-    require_literal_leading_dot: true,
-};
+const OPTIONS: MatchOptions =
+    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
 
 /// A glob, a file, or the SQL files of a directory.
 #[derive(Debug)]
@@ -48,16 +45,8 @@ impl Matcher {
     /// A glob relative to `base`; `*`, `?`, `[a-z]` within a name, `**` for any number of directories, and at the end for everything
     /// below. Byte code of Python (`__pycache__`, `*.pyc`) never matches: a build writes it, and would put itself out of date.
     pub(crate) fn of_glob(base: &Path, glob: &str) -> Self {
-        let root = if glob.starts_with('/') {
-            PathBuf::from("/")
-        } else {
-            base.to_owned()
-        };
-        let mut steps: Vec<Step> = glob
-            .split('/')
-            .filter(|name| !name.is_empty() && *name != ".")
-            .map(step)
-            .collect();
+        let root = if glob.starts_with('/') { PathBuf::from("/") } else { base.to_owned() };
+        let mut steps: Vec<Step> = glob.split('/').filter(|name| !name.is_empty() && *name != ".").map(step).collect();
         if matches!(steps.last(), Some(Step::AnyDepth)) {
             steps.push(step("*"));
         }
@@ -66,18 +55,12 @@ impl Matcher {
 
     /// One file.
     pub(crate) fn of_file(file: &Path) -> Self {
-        Self {
-            root: file.to_owned(),
-            steps: Vec::new(),
-        }
+        Self { root: file.to_owned(), steps: Vec::new() }
     }
 
     /// Every `*.sql` directly in a directory.
     pub(crate) fn sql_files_in(directory: &Path) -> Self {
-        Self {
-            root: directory.to_owned(),
-            steps: vec![step("*.sql")],
-        }
+        Self { root: directory.to_owned(), steps: vec![step("*.sql")] }
     }
 
     /// Adds what matches now.
@@ -138,17 +121,13 @@ fn walk(at: &Path, steps: &[Step], into: &mut Matches) -> Result<(), Failure> {
 }
 
 /// The entries of a directory; none of what is not there or is no directory.
-fn entries(
-    directory: &Path,
-    into: &mut Matches,
-) -> Result<Vec<(String, std::fs::DirEntry)>, Failure> {
+fn entries(directory: &Path, into: &mut Matches) -> Result<Vec<(String, std::fs::DirEntry)>, Failure> {
     if !remember(directory, into)? {
         return Ok(Vec::new());
     }
     let refused = |reason| (directory.to_owned(), reason);
     let listed = std::fs::read_dir(directory).map_err(refused)?;
-    let named = listed
-        .map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry)));
+    let named = listed.map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry)));
     named.collect::<Result<_, _>>().map_err(refused)
 }
 
@@ -156,9 +135,7 @@ fn entries(
 fn remember(directory: &Path, into: &mut Matches) -> Result<bool, Failure> {
     match std::fs::metadata(directory) {
         Ok(metadata) if metadata.is_dir() => {
-            into.directories
-                .entry(directory.to_owned())
-                .or_insert(metadata);
+            into.directories.entry(directory.to_owned()).or_insert(metadata);
             Ok(true)
         }
         Ok(_) => Ok(false),

@@ -53,11 +53,7 @@ pub(crate) async fn run(
 ) -> io::Result<Ended> {
     let (reader, writer) = io::pipe()?;
     let mut reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
-    command
-        .stdin(Stdio::null())
-        .stdout(writer.try_clone()?)
-        .stderr(writer)
-        .process_group(0);
+    command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
     let mut child = command.spawn()?;
     let mut group = Group::of(&child);
     // Our copies of the writing end go with `command`; otherwise the pipe would never end.

@@ -20,10 +20,7 @@ pub(crate) fn sentence(text: &str) -> String {
             None => match line.strip_prefix(&prefix) {
                 Some(begin) => statement = Some(vec![begin.trim_start()]),
                 None => {
-                    if let Some(number) = line
-                        .strip_prefix("LINE ")
-                        .and_then(|rest| rest.split(':').next())
-                    {
+                    if let Some(number) = line.strip_prefix("LINE ").and_then(|rest| rest.split(':').next()) {
                         position = number.parse::<usize>().ok();
                     }
                     if !line.starts_with("LOCATION:") {
@@ -33,15 +30,11 @@ pub(crate) fn sentence(text: &str) -> String {
             },
         }
     }
-    let inner = notes
-        .iter()
-        .any(|line| line.starts_with("QUERY:") || line.starts_with("CONTEXT:"));
+    let inner = notes.iter().any(|line| line.starts_with("QUERY:") || line.starts_with("CONTEXT:"));
     // The text that is kept of an error has an end; then the number of the statement's lines is not known.
     let whole = text.len() < 12 * 1024;
     let begin = match &statement {
-        Some(statement) if !inner && whole => (error.line + 1)
-            .checked_sub(statement.len())
-            .filter(|begin| *begin > 0),
+        Some(statement) if !inner && whole => (error.line + 1).checked_sub(statement.len()).filter(|begin| *begin > 0),
         _ => None,
     };
     // psql names the last line of the statement; the server knows on which of its lines the error is.
@@ -50,9 +43,7 @@ pub(crate) fn sentence(text: &str) -> String {
         _ => error.line,
     };
     let mut all = format!("{}, line {line}: {}", error.file, error.message);
-    if error.message.contains("invalid command \\restrict")
-        || error.message.contains("invalid command \\unrestrict")
-    {
+    if error.message.contains("invalid command \\restrict") || error.message.contains("invalid command \\unrestrict") {
         all.push_str("; the file was written by a pg_dump newer than this psql: set pg_bin_dir to newer programs");
     }
     for note in notes {
@@ -64,21 +55,14 @@ pub(crate) fn sentence(text: &str) -> String {
             Some(begin) if begin < error.line => format!(" (lines {begin} to {})", error.line),
             _ => String::new(),
         };
-        all.push_str(&format!(
-            "\nin the statement{place}:\n{}",
-            cut(statement.join("\n").trim_end())
-        ));
+        all.push_str(&format!("\nin the statement{place}:\n{}", cut(statement.join("\n").trim_end())));
     }
     all
 }
 
 fn cut(statement: &str) -> String {
     match statement.char_indices().nth(SHOWN_OF_STATEMENT) {
-        Some((at, _)) => format!(
-            "{} … ({} more bytes)",
-            &statement[..at],
-            statement.len() - at
-        ),
+        Some((at, _)) => format!("{} … ({} more bytes)", &statement[..at], statement.len() - at),
         None => statement.to_owned(),
     }
 }
@@ -103,17 +87,10 @@ impl<'a> Head<'a> {
             Some((code, words)) if is_sqlstate(code) => format!("{words} (SQLSTATE {code})"),
             _ => message.to_owned(),
         };
-        Some(Self {
-            file,
-            line: number.parse().ok()?,
-            message,
-        })
+        Some(Self { file, line: number.parse().ok()?, message })
     }
 }
 
 fn is_sqlstate(code: &str) -> bool {
-    code.len() == 5
-        && code
-            .bytes()
-            .all(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
+    code.len() == 5 && code.bytes().all(|c| c.is_ascii_digit() || c.is_ascii_uppercase())
 }

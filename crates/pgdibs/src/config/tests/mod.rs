@@ -25,11 +25,7 @@ pub(super) struct Given {
 impl Given {
     pub(super) fn nothing() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        Self {
-            directory,
-            variables: Vec::new(),
-            flags: vec!["pgdibs".to_owned()],
-        }
+        Self { directory, variables: Vec::new(), flags: vec!["pgdibs".to_owned()] }
     }
 
     pub(super) fn file(self, text: &str) -> Self {
@@ -49,8 +45,7 @@ impl Given {
     }
 
     pub(super) fn flags(mut self, flags: &[&str]) -> Self {
-        self.flags
-            .extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
         self
     }
 
@@ -62,22 +57,14 @@ impl Given {
     /// The sentence with which it is refused, the test's own directory written as `DIR`.
     #[track_caller]
     pub(super) fn refusal(&self) -> String {
-        let error = self
-            .load()
-            .expect_err("this configuration should be refused");
-        error
-            .to_string()
-            .replace(&self.directory.path().display().to_string(), "DIR")
+        let error = self.load().expect_err("this configuration should be refused");
+        error.to_string().replace(&self.directory.path().display().to_string(), "DIR")
     }
 }
 
 /// `value · origin` of one row.
 #[track_caller]
 pub(super) fn row(loaded: &Loaded, setting: &str) -> String {
-    let row = loaded
-        .rows
-        .iter()
-        .find(|row| row.setting == setting)
-        .unwrap_or_else(|| panic!("no row {setting}"));
+    let row = loaded.rows.iter().find(|row| row.setting == setting).unwrap_or_else(|| panic!("no row {setting}"));
     format!("{} · {}", row.value, row.origin)
 }

@@ -34,9 +34,7 @@ timeout_seconds = 90
 fn every_field_arrives() {
     let given = Given::nothing().file(WHOLE);
     let loaded = given.load().unwrap();
-    let [bare, shop] = loaded.config.pools.as_slice() else {
-        panic!("two pools are wanted")
-    };
+    let [bare, shop] = loaded.config.pools.as_slice() else { panic!("two pools are wanted") };
     assert_eq!(
         (bare.name.as_str(), &bare.settings, bare.source.is_none()),
         ("_bare", &PoolSettingsConfig::default(), true)
@@ -55,35 +53,16 @@ fn every_field_arrives() {
     };
     assert_eq!(shop.settings, wanted);
     let source = shop.source.as_ref().unwrap();
-    assert_eq!(
-        source.kind,
-        SourceKind::Command(
-            ["python", "manage.py", "migrate, now"]
-                .map(str::to_owned)
-                .to_vec()
-        )
-    );
+    assert_eq!(source.kind, SourceKind::Command(["python", "manage.py", "migrate, now"].map(str::to_owned).to_vec()));
     assert_eq!(source.inputs, ["app/**/migrations/*.py", "a,b.txt"]);
     assert_eq!(source.base, given.directory.path());
     assert_eq!(source.directory, given.directory.path().join("backend"));
     assert_eq!(source.timeout, Some(Duration::from_secs(90)));
-    assert_eq!(
-        source.env["DJANGO_SETTINGS_MODULE"].expose_secret(),
-        "shop.settings"
-    );
+    assert_eq!(source.env["DJANGO_SETTINGS_MODULE"].expose_secret(), "shop.settings");
 
-    assert_eq!(
-        row(&loaded, "pools.shop.warm"),
-        "5 · file ./pgdibs.toml line 3"
-    );
-    assert_eq!(
-        row(&loaded, "pools._bare.warm"),
-        "4 (an existing pool keeps its own) · default"
-    );
-    assert_eq!(
-        row(&loaded, "pools.shop.extensions"),
-        "uuid-ossp,pg_trgm · file ./pgdibs.toml line 8"
-    );
+    assert_eq!(row(&loaded, "pools.shop.warm"), "5 · file ./pgdibs.toml line 3");
+    assert_eq!(row(&loaded, "pools._bare.warm"), "4 (an existing pool keeps its own) · default");
+    assert_eq!(row(&loaded, "pools.shop.extensions"), "uuid-ossp,pg_trgm · file ./pgdibs.toml line 8");
     assert_eq!(
         row(&loaded, "pools.shop.source"),
         "command python manage.py migrate, now; inputs app/**/migrations/*.py,a,b.txt; env DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 13"
@@ -94,22 +73,14 @@ fn every_field_arrives() {
 fn the_other_kinds_of_source() {
     let kind = |line: &str| {
         let given = Given::nothing().file(&format!("[pools.p.source]\n{line}\n"));
-        let kind = given.load().unwrap().config.pools[0]
-            .source
-            .as_ref()
-            .unwrap()
-            .kind
-            .clone();
+        let kind = given.load().unwrap().config.pools[0].source.as_ref().unwrap().kind.clone();
         (kind, given.directory.path().to_path_buf())
     };
     let (dir, root) = kind("sql_dir = \"db\"");
     assert_eq!(dir, SourceKind::SqlDir(root.join("db")));
     let (file, _) = kind("sql_file = \"/srv/dump.sql\"");
     assert_eq!(file, SourceKind::SqlFile("/srv/dump.sql".into()));
-    assert_eq!(
-        kind("database = \"seed\"").0,
-        SourceKind::Database("seed".to_owned())
-    );
+    assert_eq!(kind("database = \"seed\"").0, SourceKind::Database("seed".to_owned()));
 }
 
 #[test]
@@ -137,11 +108,7 @@ fn refusals() {
             "shop = 3",
             "pools.shop (file ./pgdibs.toml line 2): a table is wanted, not an integer; write [pools.shop]",
         ),
-        (
-            pool,
-            "wram = 1",
-            "./pgdibs.toml, line 2: unknown key `wram` in [pools.shop]; did you mean `warm`?",
-        ),
+        (pool, "wram = 1", "./pgdibs.toml, line 2: unknown key `wram` in [pools.shop]; did you mean `warm`?"),
         (
             pool,
             "sql_dir = \"x\"",
@@ -259,23 +226,9 @@ fn refusals() {
         ),
     ];
     for (head, line, sentence) in cases {
-        assert_eq!(
-            Given::nothing().file(&format!("{head}{line}\n")).refusal(),
-            sentence,
-            "{head}{line}"
-        );
+        assert_eq!(Given::nothing().file(&format!("{head}{line}\n")).refusal(), sentence, "{head}{line}");
     }
     let long = format!("[pools.{}]", "a".repeat(41));
-    assert!(
-        Given::nothing()
-            .file(&long)
-            .refusal()
-            .contains("1 to 40 small letters")
-    );
-    assert!(
-        Given::nothing()
-            .file(&format!("[pools.{}]", "a".repeat(40)))
-            .load()
-            .is_ok()
-    );
+    assert!(Given::nothing().file(&long).refusal().contains("1 to 40 small letters"));
+    assert!(Given::nothing().file(&format!("[pools.{}]", "a".repeat(40))).load().is_ok());
 }

@@ -13,61 +13,28 @@ fn a_secret_may_come_from_a_file_named_in_any_layer() {
         .variable("PGDIBS_TOKEN_FILE", "run/token")
         .variable("PGDIBS_SERVER_URL_FILE", "run/url");
     let loaded = given.load().unwrap();
-    assert_eq!(
-        loaded.config.token.as_ref().unwrap().expose_secret(),
-        "s3cret"
-    );
-    assert_eq!(
-        loaded.config.server_url.as_ref().unwrap().expose_secret(),
-        "postgresql://u:pw@db:5432/postgres"
-    );
-    assert_eq!(
-        row(&loaded, "token"),
-        "******** · environment PGDIBS_TOKEN_FILE"
-    );
-    assert_eq!(
-        row(&loaded, "token_file"),
-        "run/token · environment PGDIBS_TOKEN_FILE"
-    );
+    assert_eq!(loaded.config.token.as_ref().unwrap().expose_secret(), "s3cret");
+    assert_eq!(loaded.config.server_url.as_ref().unwrap().expose_secret(), "postgresql://u:pw@db:5432/postgres");
+    assert_eq!(row(&loaded, "token"), "******** · environment PGDIBS_TOKEN_FILE");
+    assert_eq!(row(&loaded, "token_file"), "run/token · environment PGDIBS_TOKEN_FILE");
     assert_eq!(
         row(&loaded, "server_url"),
         "postgresql://********@db:5432/postgres · environment PGDIBS_SERVER_URL_FILE"
     );
 
-    let in_file = Given::nothing()
-        .file_at("conf/p.toml", "token_file = \"t\"")
-        .file_at("conf/t", "abc");
+    let in_file = Given::nothing().file_at("conf/p.toml", "token_file = \"t\"").file_at("conf/t", "abc");
     let in_file = in_file.flags(&["--config", "conf/p.toml"]);
-    assert_eq!(
-        in_file
-            .load()
-            .unwrap()
-            .config
-            .token
-            .unwrap()
-            .expose_secret(),
-        "abc"
-    );
+    assert_eq!(in_file.load().unwrap().config.token.unwrap().expose_secret(), "abc");
 }
 
 #[test]
 fn the_higher_layer_wins_whether_it_gives_the_secret_or_its_file() {
-    let given = Given::nothing()
-        .file_at("t", "from-file")
-        .variable("PGDIBS_TOKEN_FILE", "t")
-        .flags(&["--token", "from-flag"]);
-    assert_eq!(
-        given.load().unwrap().config.token.unwrap().expose_secret(),
-        "from-flag"
-    );
-    let given = Given::nothing()
-        .file("token = \"in-toml\"")
-        .file_at("t", "from-file")
-        .variable("PGDIBS_TOKEN_FILE", "t");
-    assert_eq!(
-        given.load().unwrap().config.token.unwrap().expose_secret(),
-        "from-file"
-    );
+    let given =
+        Given::nothing().file_at("t", "from-file").variable("PGDIBS_TOKEN_FILE", "t").flags(&["--token", "from-flag"]);
+    assert_eq!(given.load().unwrap().config.token.unwrap().expose_secret(), "from-flag");
+    let given =
+        Given::nothing().file("token = \"in-toml\"").file_at("t", "from-file").variable("PGDIBS_TOKEN_FILE", "t");
+    assert_eq!(given.load().unwrap().config.token.unwrap().expose_secret(), "from-file");
 }
 
 #[test]
@@ -80,19 +47,11 @@ fn no_secret_is_in_debug_output_or_rows_or_refusals() {
         .flags(&["--lease-url", "postgresql://l:hushhush4@db/"]);
     let loaded = given.load().unwrap();
     let everything = format!("{loaded:#?}");
-    assert!(
-        everything.contains("shop") && everything.contains("KEY"),
-        "{everything}"
-    );
+    assert!(everything.contains("shop") && everything.contains("KEY"), "{everything}");
     assert!(!everything.contains("hushhush"), "{everything}");
 
-    let cli = <super::Cli as clap::Parser>::try_parse_from([
-        "pgdibs",
-        "--token",
-        "hushhush",
-        "--server-url",
-        "hushhush",
-    ]);
+    let cli =
+        <super::Cli as clap::Parser>::try_parse_from(["pgdibs", "--token", "hushhush", "--server-url", "hushhush"]);
     let flags = format!("{:?}", cli.unwrap().flags);
     assert!(!flags.contains("hushhush"), "{flags}");
 
@@ -112,15 +71,9 @@ fn no_secret_is_in_debug_output_or_rows_or_refusals() {
 #[test]
 fn a_masked_url_shows_where_and_not_who() {
     let cases = [
-        (
-            "postgresql://u:p@db.example.com:5432/app?sslmode=require",
-            "postgresql://********@db.example.com:5432/app",
-        ),
+        ("postgresql://u:p@db.example.com:5432/app?sslmode=require", "postgresql://********@db.example.com:5432/app"),
         ("postgresql://db:5432/app", "postgresql://db:5432/app"),
-        (
-            "postgresql://u:p@ss@[::1]:5432/app",
-            "postgresql://********@[::1]:5432/app",
-        ),
+        ("postgresql://u:p@ss@[::1]:5432/app", "postgresql://********@[::1]:5432/app"),
         ("postgresql://u:p?w@db/app", "********"),
         ("postgresql://u:secret", "********"),
         ("postgresql://u:se#cret/", "********"),

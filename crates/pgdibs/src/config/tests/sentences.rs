@@ -148,18 +148,14 @@ fn values() {
         ),
     ];
     for (variable, value, sentence) in cases {
-        let given = Given::nothing()
-            .file_at("empty", "\n")
-            .variable(variable, value);
+        let given = Given::nothing().file_at("empty", "\n").variable(variable, value);
         assert_eq!(given.refusal(), sentence);
     }
 }
 
 #[test]
 fn a_secret_and_its_file_in_one_layer() {
-    let given = Given::nothing()
-        .variable("PGDIBS_TOKEN", "a")
-        .variable("PGDIBS_TOKEN_FILE", "t");
+    let given = Given::nothing().variable("PGDIBS_TOKEN", "a").variable("PGDIBS_TOKEN_FILE", "t");
     assert_eq!(
         given.refusal(),
         "token_file (environment PGDIBS_TOKEN_FILE): token is given beside it, and only one can count; leave one out"
@@ -170,34 +166,12 @@ fn a_secret_and_its_file_in_one_layer() {
 fn listening_beyond_loopback_has_two_ways_out() {
     for listen in ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "myhost:1"] {
         let given = Given::nothing().flags(&["--listen", listen]);
-        assert!(
-            given
-                .refusal()
-                .starts_with(&format!("listen (flag --listen): {listen} can be reached")),
-            "{listen}"
-        );
-        assert!(
-            given.variable("PGDIBS_TOKEN", "t").load().is_ok(),
-            "{listen}"
-        );
-        assert!(
-            Given::nothing()
-                .flags(&["--listen", listen, "--insecure-no-token"])
-                .load()
-                .is_ok(),
-            "{listen}"
-        );
+        assert!(given.refusal().starts_with(&format!("listen (flag --listen): {listen} can be reached")), "{listen}");
+        assert!(given.variable("PGDIBS_TOKEN", "t").load().is_ok(), "{listen}");
+        assert!(Given::nothing().flags(&["--listen", listen, "--insecure-no-token"]).load().is_ok(), "{listen}");
     }
-    for listen in [
-        "127.9.9.9:0",
-        "[::1]:1",
-        "LocalHost:1",
-        "[::ffff:127.0.0.1]:1",
-    ] {
-        assert!(
-            Given::nothing().flags(&["--listen", listen]).load().is_ok(),
-            "{listen}"
-        );
+    for listen in ["127.9.9.9:0", "[::1]:1", "LocalHost:1", "[::ffff:127.0.0.1]:1"] {
+        assert!(Given::nothing().flags(&["--listen", listen]).load().is_ok(), "{listen}");
     }
 }
 
@@ -209,18 +183,12 @@ fn files() {
             "a = 1\nlisten = \n",
             "./pgdibs.toml, line 2, column 10: this is not valid TOML: string values must be quoted, expected literal string",
         ),
-        (
-            "[pools.x\nwarm = 1",
-            "./pgdibs.toml, line 1, column 9: this is not valid TOML: unclosed table, expected `]`",
-        ),
+        ("[pools.x\nwarm = 1", "./pgdibs.toml, line 1, column 9: this is not valid TOML: unclosed table, expected `]`"),
         (
             "é = 1",
             "./pgdibs.toml, line 1, column 1: this is not valid TOML: invalid unquoted key, expected letters, numbers, `-`, `_`",
         ),
-        (
-            "log = \"a\"\nlog = \"b\"",
-            "./pgdibs.toml, line 2, column 1: this is not valid TOML: duplicate key",
-        ),
+        ("log = \"a\"\nlog = \"b\"", "./pgdibs.toml, line 2, column 1: this is not valid TOML: duplicate key"),
         (
             "# x\nlisten_on = \"a\"",
             "./pgdibs.toml, line 2: unknown key `listen_on` at the top of the file; did you mean `listen`?",
@@ -237,22 +205,10 @@ fn files() {
             "sql_dir = \"x\"",
             "./pgdibs.toml, line 1: unknown key `sql_dir` at the top of the file; known here: listen, token, token_file, insecure_no_token, allowed_hosts, server_url, server_url_file, lease_url, lease_url_file, advertise, data_dir, pg_bin_dir, max_ttl_seconds, disk_floor_mb, linger_seconds, build_timeout_seconds, idle_seconds, log, log_format, pools",
         ),
-        (
-            "[pool.x]",
-            "./pgdibs.toml, line 1: unknown key `pool` at the top of the file; did you mean `pools`?",
-        ),
-        (
-            "pools = 3",
-            "pools (file ./pgdibs.toml line 1): a table is wanted, not an integer; write [pools]",
-        ),
-        (
-            "listen = 7432",
-            "listen (file ./pgdibs.toml line 1): a string is wanted, not an integer; put it in quotes",
-        ),
-        (
-            "listen = \"\"",
-            "listen (file ./pgdibs.toml line 1): the value is empty; give one or leave the setting out",
-        ),
+        ("[pool.x]", "./pgdibs.toml, line 1: unknown key `pool` at the top of the file; did you mean `pools`?"),
+        ("pools = 3", "pools (file ./pgdibs.toml line 1): a table is wanted, not an integer; write [pools]"),
+        ("listen = 7432", "listen (file ./pgdibs.toml line 1): a string is wanted, not an integer; put it in quotes"),
+        ("listen = \"\"", "listen (file ./pgdibs.toml line 1): the value is empty; give one or leave the setting out"),
         (
             "idle_seconds = \"300\"",
             "idle_seconds (file ./pgdibs.toml line 1): a whole number from 1 to 86400 is wanted, not a string",
@@ -277,10 +233,7 @@ fn files() {
             "allowed_hosts = true",
             "allowed_hosts (file ./pgdibs.toml line 1): an array of strings is wanted, not a boolean",
         ),
-        (
-            "stop_server = true",
-            "./pgdibs.toml, line 1: unknown key `stop_server` at the top of the file; known here: ",
-        ),
+        ("stop_server = true", "./pgdibs.toml, line 1: unknown key `stop_server` at the top of the file; known here: "),
     ];
     for (file, sentence) in cases {
         let refusal = Given::nothing().file(file).refusal();

@@ -15,26 +15,16 @@ fn the_last_lines_are_shown_and_the_others_counted() {
     let many: String = (1..=100).map(|number| format!("line {number}\n")).collect();
     let capture = captured(&[many.as_bytes()]);
     let shown = capture.last_lines(&[]);
-    assert!(
-        shown.starts_with("(60 earlier lines left out)\nline 61\n") && shown.ends_with("line 100"),
-        "{shown}"
-    );
+    assert!(shown.starts_with("(60 earlier lines left out)\nline 61\n") && shown.ends_with("line 100"), "{shown}");
     assert_eq!(shown.lines().count(), SHOWN_LINES + 1);
     assert_eq!((capture.lines(), capture.bytes()), (100, many.len() as u64));
     assert_eq!(captured(&[b"no newline"]).lines(), 1);
-    assert_eq!(
-        captured(&[b"10%\r20%\r\n\x1b[31mred\x07\xff\n"]).last_lines(&[]),
-        "10%\n20%\n[31mred\u{fffd}"
-    );
+    assert_eq!(captured(&[b"10%\r20%\r\n\x1b[31mred\x07\xff\n"]).last_lines(&[]), "10%\n20%\n[31mred\u{fffd}");
 }
 
 #[test]
 fn memory_stays_bounded_whatever_the_lines_are() {
-    for line in [
-        "x".repeat(1 << 16),
-        "y\n".repeat(1 << 15),
-        format!("{}\n", "psql:f:1: ERROR: z".repeat(3000)),
-    ] {
+    for line in ["x".repeat(1 << 16), "y\n".repeat(1 << 15), format!("{}\n", "psql:f:1: ERROR: z".repeat(3000))] {
         let mut capture = Capture::of_psql();
         for _ in 0..500 {
             capture.push(line.as_bytes());
@@ -50,9 +40,7 @@ fn a_password_is_gone_also_across_parts_and_where_the_kept_part_begins() {
     let secrets = ["s3cr3t-s3cr3t".to_owned()];
     let whole = captured(&[b"url postgresql://u:s3cr3t-", b"s3cr3t@h/d\n"]).last_lines(&secrets);
     assert_eq!(whole, "url postgresql://u:********@h/d");
-    let error = captured(&[b"psql:f:1: ERROR:  XX000: s3cr3t-s3cr3t\n"])
-        .first_error(&secrets)
-        .unwrap();
+    let error = captured(&[b"psql:f:1: ERROR:  XX000: s3cr3t-s3cr3t\n"]).first_error(&secrets).unwrap();
     assert_eq!(error, "psql:f:1: ERROR:  XX000: ********\n");
     // Every place at which the kept part can cut into the password.
     for shift in 0..13 {
@@ -63,11 +51,7 @@ fn a_password_is_gone_also_across_parts_and_where_the_kept_part_begins() {
         capture.push(&b"zzzzzzzzzzzzz"[..shift]);
         let shown = capture.last_lines(&secrets);
         let stars = shown.lines().last().unwrap();
-        assert!(
-            stars.chars().all(|c| c == '*' || c == 'z'),
-            "{shift}: {}",
-            &stars[..40]
-        );
+        assert!(stars.chars().all(|c| c == '*' || c == 'z'), "{shift}: {}", &stars[..40]);
         let mut capture = Capture::of_psql();
         capture.push(format!("psql:f:1: ERROR: {}", &"zzzzzzzzzzzzz"[..shift]).as_bytes());
         for _ in 0..20_000 {
@@ -75,10 +59,7 @@ fn a_password_is_gone_also_across_parts_and_where_the_kept_part_begins() {
         }
         let error = capture.first_error(&secrets).unwrap();
         let stars = error.trim_start_matches("psql:f:1: ERROR: ");
-        assert!(
-            stars.chars().all(|c| c == '*' || c == 'z'),
-            "{shift}: {stars}"
-        );
+        assert!(stars.chars().all(|c| c == '*' || c == 'z'), "{shift}: {stars}");
     }
     let both = ["abc".to_owned(), "abcdef".to_owned()];
     assert_eq!(captured(&[b"abcdef"]).last_lines(&both), "********");
@@ -93,17 +74,11 @@ fn the_first_error_of_psql_survives_a_long_statement() {
     let parts: Vec<&[u8]> = long.as_bytes().chunks(7).collect();
     let sentence = sentence(&captured(&parts).first_error(&[]).unwrap());
     assert!(
-        sentence.starts_with(
-            "/db/1.sql, line 3: no table (SQLSTATE 42P01)\nin the statement:\ninsert into"
-        ),
+        sentence.starts_with("/db/1.sql, line 3: no table (SQLSTATE 42P01)\nin the statement:\ninsert into"),
         "{sentence}"
     );
     assert!(sentence.len() < 2500 && sentence.contains("more bytes)"));
-    assert!(
-        captured(&[b"psql:/db/1.sql:3: NOTICE:  42P07: there\n"])
-            .first_error(&[])
-            .is_none()
-    );
+    assert!(captured(&[b"psql:/db/1.sql:3: NOTICE:  42P07: there\n"]).first_error(&[]).is_none());
 }
 
 #[test]
@@ -125,10 +100,7 @@ fn sentences_of_psql() {
             "psql:/d/e.sql:1: error: invalid command \\restrict\n",
             "/d/e.sql, line 1: invalid command \\restrict; the file was written by a pg_dump newer than this psql: set pg_bin_dir to newer programs",
         ),
-        (
-            "psql: error: connection refused\n",
-            "psql: error: connection refused",
-        ),
+        ("psql: error: connection refused\n", "psql: error: connection refused"),
     ];
     for (words, wanted) in cases {
         assert_eq!(sentence(words), wanted);

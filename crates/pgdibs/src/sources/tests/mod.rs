@@ -15,14 +15,7 @@ use super::{BuildTarget, Source, SourceKind};
 /// A source with nothing but its kind, everything relative to `base`.
 pub(super) fn source(kind: SourceKind, base: &Path) -> Source {
     let (base, directory) = (base.to_owned(), base.to_owned());
-    Source {
-        kind,
-        inputs: Vec::new(),
-        base,
-        env: BTreeMap::new(),
-        directory,
-        timeout: None,
-    }
+    Source { kind, inputs: Vec::new(), base, env: BTreeMap::new(), directory, timeout: None }
 }
 
 pub(super) const PASSWORD: &str = "pa/ss w:rd@7f3c";
@@ -30,9 +23,7 @@ pub(super) const PASSWORD: &str = "pa/ss w:rd@7f3c";
 /// A target for builds that speak to no server.
 pub(super) fn nowhere() -> BuildTarget {
     BuildTarget {
-        url:
-            "postgresql://builder:pa%2Fss%20w%3Ard%407f3c@127.0.0.1:9/shop_build_1?sslmode=disable"
-                .into(),
+        url: "postgresql://builder:pa%2Fss%20w%3Ard%407f3c@127.0.0.1:9/shop_build_1?sslmode=disable".into(),
         host: "127.0.0.1".to_owned(),
         port: 9,
         user: "builder".to_owned(),
@@ -56,12 +47,7 @@ pub(super) fn eventually(what: &str, mut look: impl FnMut() -> bool) {
 /// Whether the process runs; a zombie that nobody reaps does not.
 pub(super) fn runs(pid: &str) -> bool {
     match std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())) {
-        Ok(stat) => !stat
-            .rsplit_once(')')
-            .unwrap()
-            .1
-            .trim_start()
-            .starts_with('Z'),
+        Ok(stat) => !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'),
         Err(_) => std::process::Command::new("ps")
             .args(["-o", "stat=", "-p", pid.trim()])
             .output()

@@ -11,7 +11,8 @@ use super::super::BuildTarget;
 use super::{PASSWORD, eventually};
 
 /// Stops the server when standard input ends, which it does however the test process ends.
-const SUPERVISOR: &str = r#"exec 3<&0; "$@" </dev/null & postgres=$!; read -r _ <&3; kill -QUIT $postgres; wait $postgres"#;
+const SUPERVISOR: &str =
+    r#"exec 3<&0; "$@" </dev/null & postgres=$!; read -r _ <&3; kill -QUIT $postgres; wait $postgres"#;
 
 pub(super) struct TestServer {
     pub(super) bin: PathBuf,
@@ -46,60 +47,27 @@ impl TestServer {
             nix::unistd::chown(password.path(), Some(user.uid), None).unwrap();
         }
         let made = unprivileged(&bin.join("initdb"))
-            .args([
-                "-N",
-                "-U",
-                "builder",
-                "-A",
-                "scram-sha-256",
-                "--no-locale",
-                "-E",
-                "UTF8",
-                "-D",
-            ])
+            .args(["-N", "-U", "builder", "-A", "scram-sha-256", "--no-locale", "-E", "UTF8", "-D"])
             .arg(root.join("data"))
             .arg(format!("--pwfile={}", password.path().display()))
             .output()
             .unwrap();
-        assert!(
-            made.status.success(),
-            "initdb: {}",
-            String::from_utf8_lossy(&made.stderr)
-        );
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let supervisor = unprivileged(Path::new("sh"))
             .args(["-c", SUPERVISOR, "supervisor"])
             .arg(bin.join("postgres"))
             .arg("-D")
             .arg(root.join("data"))
-            .args([
-                "-p",
-                &port.to_string(),
-                "-c",
-                "listen_addresses=127.0.0.1",
-                "-c",
-                "fsync=off",
-                "-k",
-            ])
+            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off", "-k"])
             .arg(root)
             .stdin(Stdio::piped())
             .stdout(fs::File::create(root.join("log")).unwrap())
             .stderr(fs::File::create(root.join("errors")).unwrap())
             .spawn()
             .unwrap();
-        let server = Self {
-            bin,
-            directory,
-            port,
-            supervisor,
-        };
-        eventually("the server takes connections", || {
-            server.psql("postgres", "select 1").status.success()
-        });
+        let server = Self { bin, directory, port, supervisor };
+        eventually("the server takes connections", || server.psql("postgres", "select 1").status.success());
         server
     }
 
@@ -107,30 +75,13 @@ impl TestServer {
     #[track_caller]
     pub(super) fn query(&self, database: &str, sql: &str) -> String {
         let output = self.psql(database, sql);
-        assert!(
-            output.status.success(),
-            "{sql}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        String::from_utf8(output.stdout)
-            .unwrap()
-            .trim_end()
-            .to_owned()
+        assert!(output.status.success(), "{sql}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
     fn psql(&self, database: &str, sql: &str) -> std::process::Output {
         self.program("psql")
-            .args([
-                "-X",
-                "-q",
-                "-At",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-d",
-                database,
-                "-c",
-                sql,
-            ])
+            .args(["-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", "-d", database, "-c", sql])
             .output()
             .unwrap()
     }
@@ -138,9 +89,7 @@ impl TestServer {
     /// A client program with the way to the server.
     pub(super) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.bin.join(name));
-        command
-            .env("PGHOST", "127.0.0.1")
-            .env("PGPORT", self.port.to_string());
+        command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string());
         command.env("PGUSER", "builder").env("PGPASSWORD", PASSWORD);
         command
     }
@@ -148,14 +97,9 @@ impl TestServer {
     /// A new, empty database to build in.
     pub(super) fn target(&self, database: &str) -> BuildTarget {
         self.query("postgres", &format!("create database {database}"));
-        let encoded =
-            percent_encoding::utf8_percent_encode(PASSWORD, percent_encoding::NON_ALPHANUMERIC);
+        let encoded = percent_encoding::utf8_percent_encode(PASSWORD, percent_encoding::NON_ALPHANUMERIC);
         BuildTarget {
-            url: format!(
-                "postgresql://builder:{encoded}@127.0.0.1:{}/{database}",
-                self.port
-            )
-            .into(),
+            url: format!("postgresql://builder:{encoded}@127.0.0.1:{}/{database}", self.port).into(),
             host: "127.0.0.1".to_owned(),
             port: self.port,
             user: "builder".to_owned(),
@@ -179,24 +123,11 @@ fn programs() -> PathBuf {
     if let Ok(given) = std::env::var("PGDIBS_TEST_PG_BIN_DIR") {
         return given.into();
     }
-    let mut found: Vec<PathBuf> = glob::glob("/usr/lib/postgresql/*/bin")
-        .unwrap()
-        .filter_map(Result::ok)
-        .collect();
-    found.sort_by_key(|path| {
-        path.parent()
-            .and_then(|path| path.file_name()?.to_str()?.parse::<u32>().ok())
-    });
-    let asked = Command::new("pg_config")
-        .arg("--bindir")
-        .output()
-        .ok()
-        .filter(|output| output.status.success());
+    let mut found: Vec<PathBuf> = glob::glob("/usr/lib/postgresql/*/bin").unwrap().filter_map(Result::ok).collect();
+    found.sort_by_key(|path| path.parent().and_then(|path| path.file_name()?.to_str()?.parse::<u32>().ok()));
+    let asked = Command::new("pg_config").arg("--bindir").output().ok().filter(|output| output.status.success());
     let asked = asked.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    found
-        .pop()
-        .or(asked)
-        .expect("these tests need Postgres: install it or set PGDIBS_TEST_PG_BIN_DIR")
+    found.pop().or(asked).expect("these tests need Postgres: install it or set PGDIBS_TEST_PG_BIN_DIR")
 }
 
 /// Postgres refuses to run as root.
@@ -205,20 +136,13 @@ fn other_user() -> Option<nix::unistd::User> {
         return None;
     }
     let named = |name| nix::unistd::User::from_name(name).ok().flatten();
-    Some(
-        named("postgres")
-            .or_else(|| named("nobody"))
-            .expect("as root these tests need the user postgres or nobody"),
-    )
+    Some(named("postgres").or_else(|| named("nobody")).expect("as root these tests need the user postgres or nobody"))
 }
 
 fn unprivileged(program: &Path) -> Command {
     let mut command = Command::new(program);
     if let Some(user) = other_user() {
-        command
-            .uid(user.uid.as_raw())
-            .gid(user.gid.as_raw())
-            .current_dir("/");
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw()).current_dir("/");
     }
     command
 }
