@@ -1,10 +1,10 @@
-<<<<<<< HEAD
 //! Postgres: all SQL, all DDL, the locks, and the embedded server of pgdibs.
 //!
 //! Only this crate knows sqlx, and only [`ddl`] puts identifiers into SQL text. Reading order: the modules as listed.
 
 pub mod connect;
 pub mod ddl;
+pub mod embedded;
 pub mod office;
 pub mod purge;
 mod requests;
@@ -14,7 +14,3 @@ pub mod scram;
 pub mod sqlstate;
 mod steps;
 pub mod world;
-=======
-//! All SQL of pgdibs.
-pub mod embedded;
->>>>>>> embedded
