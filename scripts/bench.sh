@@ -12,4 +12,6 @@ if [[ -z "${PGDIBS_PG_BIN_DIR:-}" ]]; then
 fi
 cd "$repository"
 cargo build --quiet --release --package pgdibs
+# For these scripts only: the daemon warns about PGDIBS_ variables it does not know.
+unset PGDIBS_CACHE
 exec "$target/release/pgdibs" bench "$@"

@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from daemon_process import DaemonError, DaemonProcess, free_port, fresh_data_directory, is_free
+from daemon_process import DaemonError, DaemonProcess, free_port, fresh_data_directory, is_free, postgres_programs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEFAULT_PORT = 7432
@@ -24,10 +24,9 @@ BLOCKS_WITHIN_SECONDS = 300
 # `make run` builds first.
 READY_WITHIN_SECONDS = 600.0
 
-# curl is quiet about a 4xx unless told; typed by a person, the body shows it.
+# What failed, as it was typed.
 PREAMBLE = """
-curl() { command curl --fail-with-body "$@"; }
-trap 'echo "README.md, the block at line $block: this failed (line $((LINENO - begins)) of it): $BASH_COMMAND" >&2' ERR
+trap 'echo "README.md, the block at line $block: this failed: $BASH_COMMAND" >&2' ERR
 """
 
 
@@ -64,7 +63,7 @@ def script_of(blocks: list[Block]) -> str:
     """One bash script of all blocks, which says where it is."""
     parts = [PREAMBLE]
     for block in blocks:
-        parts.append(f"block={block.line}; begins=$LINENO\n{block.text}")
+        parts.append(f"block={block.line}\n{block.text}")
         parts.append(f"echo '## README.md, the block at line {block.line}: ok'\n")
     return "\n".join(parts)
 
@@ -73,8 +72,13 @@ def run(daemon_block: Block, blocks: list[Block], data: Path) -> int:
     """Starts the daemon through its block, runs the others, stops it as Ctrl-C does."""
     port = DEFAULT_PORT if is_free(DEFAULT_PORT) else free_port()
     target = os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target"))
-    path = [f"{target}/debug", os.environ["PATH"], os.environ.get("PGDIBS_PG_BIN_DIR", "")]
-    environment = {**os.environ, "PATH": ":".join(part for part in path if part)}
+    # The program as if it were installed; psql last, for a machine whose only Postgres is the fetched one.
+    path = f"{target}/debug:{os.environ['PATH']}:{postgres_programs()}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
+    environment["PATH"] = path
+    # curl says nothing about a 4xx unless told to; a person would see its body.
+    (data / ".curlrc").write_text("fail-with-body\n", encoding="utf-8")
+    environment["CURL_HOME"] = str(data)
     environment.update(PGDIBS_LISTEN=f"127.0.0.1:{port}", PGDIBS_DATA_DIR=str(data / "data"))
     script = script_of(blocks)
     if port != DEFAULT_PORT:

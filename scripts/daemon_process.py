@@ -36,6 +36,14 @@ def is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+def postgres_programs() -> str:
+    """The directory of the Postgres that the daemon shall use: the one configured, an installed one, or a fetched one."""
+    if configured := os.environ.get("PGDIBS_PG_BIN_DIR"):
+        return configured
+    script = Path(__file__).resolve().parent / "fetch-postgres.sh"
+    return subprocess.run([str(script), "any"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
 def fresh_data_directory() -> Path:
     """An empty directory that the unprivileged user Postgres runs as can pass through."""
     directory = Path(tempfile.mkdtemp(prefix="pgdibs-check-", dir="/tmp"))

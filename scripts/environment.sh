@@ -11,7 +11,6 @@ if [[ -z "${PGDIBS_CACHE:-}" ]]; then
     PGDIBS_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/pgdibs-dev"
   fi
 fi
-export PGDIBS_CACHE
 mkdir -p "$PGDIBS_CACHE"
 chmod a+rx "$PGDIBS_CACHE"
 

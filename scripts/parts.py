@@ -42,7 +42,7 @@ PARTS: tuple[Part, ...] = (
     Part("shell checks", ("scripts/shell-checks.sh",), CHECK, lane="side", needs=("python environment",)),
     Part(
         "script tests",
-        (".venv/bin/python", "-m", "pytest", "-q", "--durations=5", "scripts/tests"),
+        (".venv/bin/python", "-m", "pytest", "-q", "scripts/tests"),
         CHECK,
         lane="side",
         needs=("python environment",),

@@ -19,6 +19,8 @@ cargo build --quiet --package pgdibs
 
 say ""
 say "pgdibs is about to listen on http://${PGDIBS_LISTEN:-127.0.0.1:7432} (Ctrl-C stops it). In another terminal, from README.md:"
-python3 "$here/check-readme.py" --print 2>/dev/null >&2 || say "  (see README.md)"
+python3 "$here/check-readme.py" --print >&2 2>/dev/null || say "  (see README.md)"
 say ""
+# For these scripts only: the daemon warns about PGDIBS_ variables it does not know.
+unset PGDIBS_CACHE
 exec "$target/debug/pgdibs" serve

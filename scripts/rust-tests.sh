@@ -17,6 +17,9 @@ done
 directories="$("$here/fetch-postgres.sh" "${majors[@]}")"
 PGDIBS_TEST_PG_BIN_DIRS="$(paste -s -d : <<<"$directories")"
 export PGDIBS_TEST_PG_BIN_DIRS
+# Last on PATH: on a machine without an installed Postgres, psql and pg_config are then found there.
+PATH="$PATH:${PGDIBS_TEST_PG_BIN_DIRS%%:*}"
 say "PGDIBS_TEST_PG_BIN_DIRS=$PGDIBS_TEST_PG_BIN_DIRS"
 cd "$repository"
+unset PGDIBS_CACHE
 exec cargo nextest run --workspace "$@"

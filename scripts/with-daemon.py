@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from daemon_process import DaemonError, DaemonProcess, free_port, fresh_data_directory
+from daemon_process import DaemonError, DaemonProcess, free_port, fresh_data_directory, postgres_programs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -29,9 +29,7 @@ def main() -> int:
     data = fresh_data_directory()
     listen = f"127.0.0.1:{free_port()}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
-    environment.update(PGDIBS_LISTEN=listen, PGDIBS_DATA_DIR=str(data / "data"))
-    if "PGDIBS_PG_BIN_DIR" in os.environ:
-        environment["PGDIBS_PG_BIN_DIR"] = os.environ["PGDIBS_PG_BIN_DIR"]
+    environment.update(PGDIBS_LISTEN=listen, PGDIBS_DATA_DIR=str(data / "data"), PGDIBS_PG_BIN_DIR=postgres_programs())
     command_environment = {**os.environ, "PGDIBS_URL": f"http://{listen}"}
     daemon = DaemonProcess([program, "serve"], environment, f"http://{listen}", data / "daemon.log")
     try:
