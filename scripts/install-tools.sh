@@ -31,7 +31,9 @@ install_python() {
   if ! python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
     apt_install python3 python3-venv ca-certificates || fail "Python 3.9 or later with venv is needed: apt-get install python3 python3-venv"
   fi
-  command -v curl >/dev/null || apt_install curl ca-certificates || fail "curl is needed: apt-get install curl"
+  if ! { command -v curl && command -v git; } >/dev/null; then
+    apt_install curl git ca-certificates || fail "curl and git are needed: apt-get install curl git"
+  fi
 }
 
 make_tools_environment() {
