@@ -12,16 +12,16 @@ run: ## Build the daemon and run it here, on a Postgres of its own; Ctrl-C stops
 	@exec scripts/run.sh
 
 test: ## Run every check and test, on Postgres 15 and 17 (under 12 minutes cold)
-	@scripts/install-tools.sh build python && exec python3 scripts/run-parts.py test
+	@exec scripts/run-parts.sh test
 
 test-all: ## Run all of `test` on Postgres 14 to 18, then what takes long, then the benchmark
-	@scripts/install-tools.sh build python && exec python3 scripts/run-parts.py test-all
+	@exec scripts/run-parts.sh test-all
 
 check: ## Run what needs no database: formatting, clippy, the Python linters, the tidy rules
-	@scripts/install-tools.sh build python && exec python3 scripts/run-parts.py check
+	@exec scripts/run-parts.sh check
 
 fmt: ## Format the Rust and the Python code in place
-	@scripts/install-tools.sh build python && exec scripts/fmt.sh
+	@exec scripts/fmt.sh
 
 bench: ## Build for release and print the benchmark's numbers
 	@exec scripts/bench.sh

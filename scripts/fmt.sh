@@ -6,6 +6,7 @@ here="$(cd "$(dirname "$0")" && pwd)"
 source "$here/environment.sh"
 
 cd "$repository"
+"$here/install-tools.sh" build python
 "$here/python-environment.sh" >/dev/null
 cargo fmt --all
 .venv/bin/ruff check --quiet --fix scripts examples

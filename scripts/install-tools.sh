@@ -28,8 +28,8 @@ install_build() {
 
 install_python() {
   # Debian's python3 has venv but not ensurepip until python3-venv is there, so ask for both.
-  if ! python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
-    apt_install python3 python3-venv ca-certificates || fail "Python 3.9 or later with venv is needed: apt-get install python3 python3-venv"
+  if ! python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+    apt_install python3 python3-venv ca-certificates || fail "Python 3.10 or later with venv is needed: apt-get install python3 python3-venv"
   fi
   if ! { command -v curl && command -v git; } >/dev/null; then
     apt_install curl git ca-certificates || fail "curl and git are needed: apt-get install curl git"

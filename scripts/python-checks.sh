@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lints, formats (checking only) and type-checks the Python code, and runs the tests of the scripts.
+# Lints, formats (checking only) and type-checks the Python code.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
@@ -8,7 +8,7 @@ cd "$repository"
 "$here/python-environment.sh" >/dev/null
 bin="$repository/.venv/bin"
 
-"$bin/ruff" check scripts examples/fastapi-shop
-"$bin/ruff" format --check scripts examples/fastapi-shop
+"$bin/ruff" check scripts examples
+"$bin/ruff" format --check scripts examples
 (cd scripts && for file in *.py tests/*.py; do printf '%s\0' "$file"; done | xargs -0 "$bin/mypy" --strict --scripts-are-modules)
-(cd examples/fastapi-shop && "$bin/mypy" --strict .)
+(cd examples/fastapi-shop && "$bin/mypy" --strict)

@@ -5,7 +5,7 @@ here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
 source "$here/environment.sh"
 cd "$repository"
-requirements=(scripts/requirements.txt examples/fastapi-shop/requirements.txt)
+requirements=(scripts/requirements.txt examples/fastapi-shop/requirements.txt examples/fastapi-shop/requirements-check.txt)
 
 make_environment() {
   local stamp file arguments=()

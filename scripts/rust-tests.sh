@@ -16,9 +16,11 @@ done
 "$here/install-tools.sh" build nextest
 directories="$("$here/fetch-postgres.sh" "${majors[@]}")"
 PGDIBS_TEST_PG_BIN_DIRS="$(paste -s -d : <<<"$directories")"
-export PGDIBS_TEST_PG_BIN_DIRS
+# Tests that need one Postgres, of whatever major, take the first.
+PGDIBS_TEST_PG_BIN_DIR="${PGDIBS_TEST_PG_BIN_DIRS%%:*}"
+export PGDIBS_TEST_PG_BIN_DIRS PGDIBS_TEST_PG_BIN_DIR
 # Last on PATH: on a machine without an installed Postgres, psql and pg_config are then found there.
-PATH="$PATH:${PGDIBS_TEST_PG_BIN_DIRS%%:*}"
+PATH="$PATH:$PGDIBS_TEST_PG_BIN_DIR"
 say "PGDIBS_TEST_PG_BIN_DIRS=$PGDIBS_TEST_PG_BIN_DIRS"
 cd "$repository"
 unset PGDIBS_CACHE
