@@ -29,22 +29,22 @@ create table seed.extensions as select extname as name from pg_extension;
 
 create function seed.restore() returns void language plpgsql as $$
 declare
-    name text;
+    this text;
     has_rows boolean;
     filled text[] := '{}';
     is_seed_changed boolean := false;
 begin
-    for name in
+    for this in
         select r.name from seed.relations r where r.relkind = 'r'
         and r.name not in ('alembic_version', 'session_witnesses', 'currencies', 'countries', 'tax_rates')
     loop
-        execute format('select exists (select from public.%I)', name) into has_rows;
-        if has_rows then filled := filled || format('public.%I', name); end if;
+        execute format('select exists (select from public.%I)', this) into has_rows;
+        if has_rows then filled := filled || format('public.%I', this); end if;
     end loop;
-    foreach name in array array['currencies', 'countries', 'tax_rates'] loop
+    foreach this in array array['currencies', 'countries', 'tax_rates'] loop
         execute format(
             'select exists ((table public.%1$I except all table seed.%1$I) union all '
-            '(table seed.%1$I except all table public.%1$I))', name) into has_rows;
+            '(table seed.%1$I except all table public.%1$I))', this) into has_rows;
         is_seed_changed := is_seed_changed or has_rows;
     end loop;
     if is_seed_changed then
@@ -58,14 +58,14 @@ begin
         insert into public.countries table seed.countries;
         insert into public.tax_rates overriding system value table seed.tax_rates;
     end if;
-    for name in
+    for this in
         select s.name from seed.sequences s join pg_sequences p on p.sequencename = s.name
         where p.schemaname = 'public' and p.last_value is distinct from s.last_value
         and s.name <> 'session_witnesses_id_seq'
     loop
-        execute format('alter sequence public.%I restart', name);
-        perform setval(format('public.%I', name)::regclass, s.last_value)
-        from seed.sequences s where s.name = restore.name and s.last_value is not null;
+        execute format('alter sequence public.%I restart', this);
+        perform setval(format('public.%I', this)::regclass, s.last_value)
+        from seed.sequences s where s.name = this and s.last_value is not null;
     end loop;
     if exists (select from public.product_ratings) then refresh materialized view public.product_ratings; end if;
 end $$;

@@ -131,6 +131,16 @@ SAMPLES = [
     ),
     Sample("/admin/tags", "tags", {}, {"name": "other"}, ("name",), refused={"name": "taken"}, sqlstate="23505"),
     Sample(
+        "/admin/product-tags",
+        "product_tags",
+        {},
+        {},
+        (),
+        a_product_and_a_tag,
+        refused={"tag_id": 999},
+        sqlstate="23503",
+    ),
+    Sample(
         "/admin/price-lists",
         "price_lists",
         {"name": "Retail", "currency_code": "EUR"},

@@ -41,7 +41,7 @@ class Product(Identified, Updated, Base):
         Index("ix_products_attributes", "attributes", postgresql_using="gin"),
         Index(
             "ix_products_search",
-            text("to_tsvector('simple', name || ' ' || description)"),
+            text("to_tsvector('simple'::regconfig, (name::text || ' '::text) || description)"),
             postgresql_using="gin",
         ),
     )

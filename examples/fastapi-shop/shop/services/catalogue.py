@@ -135,7 +135,7 @@ async def change_prices(session: AsyncSession, price_list_id: int, percent: int,
     changed = await session.scalars(
         update(Price)
         .where(Price.price_list_id == price_list_id)
-        .values(amount_cents=(Price.amount_cents * (100 + percent) + 50).op("/")(100))
+        .values(amount_cents=(Price.amount_cents * (100 + percent) + 50) // 100)
         .returning(Price.id)
     )
     count = len(list(changed))

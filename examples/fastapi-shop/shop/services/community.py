@@ -71,7 +71,7 @@ async def vote(session: AsyncSession, review_id: int, customer_id: int, is_helpf
         .where(ReviewVote.review_id == review_id)
         .group_by(ReviewVote.is_helpful)
     )
-    counted = dict(votes)
+    counted = dict(votes.all())
     return {"helpful": counted.get(True, 0), "unhelpful": counted.get(False, 0)}
 
 

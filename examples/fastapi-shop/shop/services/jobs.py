@@ -35,4 +35,4 @@ async def retry(session: AsyncSession, job_id: int) -> Job:
 async def counts(session: AsyncSession) -> dict[str, int]:
     """How many jobs there are by status."""
     rows = await session.execute(select(Job.status, func.count()).group_by(Job.status))
-    return {"queued": 0, "done": 0, "failed": 0} | dict(rows)
+    return {"queued": 0, "done": 0, "failed": 0} | dict(rows.all())

@@ -157,7 +157,7 @@ async def tax_basis_points(session: AsyncSession, country_code: str, category: s
     rates = await session.execute(
         select(TaxRate.category, TaxRate.rate_basis_points).where(TaxRate.country_code == country_code)
     )
-    by_category = dict(rates)
+    by_category = dict(rates.all())
     rate = by_category.get(category, by_category.get("standard"))
     if rate is None:
         raise Conflict(f"no tax rate is known for {country_code}")
