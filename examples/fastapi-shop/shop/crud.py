@@ -43,7 +43,6 @@ class Crud(Generic[ModelT]):
         row = self.model(**values)
         session.add(row)
         await session.commit()
-        await session.refresh(row)
         return row
 
     async def change(self, session: RequestSession, key: int | str, values: dict[str, Any]) -> ModelT:
@@ -51,8 +50,9 @@ class Crud(Generic[ModelT]):
         row = await self.get(session, key)
         for name, value in values.items():
             setattr(row, name, value)
-        await session.commit()
+        await session.flush()
         await session.refresh(row)
+        await session.commit()
         return row
 
     async def delete(self, session: RequestSession, key: int | str) -> None:

@@ -234,8 +234,9 @@ class QueueJob(BaseModel):
 @job_desk.post("", status_code=201, response_model=JobRead)
 async def queue_job(body: QueueJob, session: RequestSession) -> models.Job:
     job = jobs.enqueue(session, body.kind, **body.payload)
-    await session.commit()
+    await session.flush()
     await session.refresh(job)
+    await session.commit()
     return job
 
 

@@ -33,8 +33,9 @@ async def write_review(session: AsyncSession, product_id: int, customer_id: int,
     )
     review = Review(product_id=product_id, customer_id=customer_id, rating=rating, body=body, is_verified=bool(bought))
     session.add(review)
-    await session.commit()
+    await session.flush()
     await session.refresh(review)
+    await session.commit()
     return review
 
 
@@ -48,8 +49,9 @@ async def moderate(session: AsyncSession, review_id: int, verdict: str, actor: s
     review.status = verdict
     record(session, actor, verdict, "review", review_id)
     enqueue(session, "ratings.refresh")
-    await session.commit()
+    await session.flush()
     await session.refresh(review)
+    await session.commit()
     return review
 
 
@@ -82,8 +84,9 @@ async def publish_page(session: AsyncSession, page_id: int) -> Page:
         raise NotFound(f"no page {page_id}")
     page.status = "published"
     page.version += 1
-    await session.commit()
+    await session.flush()
     await session.refresh(page)
+    await session.commit()
     return page
 
 
@@ -113,8 +116,9 @@ async def open_case(
     session.add(case)
     await session.flush()
     session.add(SupportMessage(case_id=case.id, author="customer", body=body))
-    await session.commit()
+    await session.flush()
     await session.refresh(case)
+    await session.commit()
     return case
 
 
@@ -129,8 +133,9 @@ async def reply(session: AsyncSession, case_id: int, author: str, body: str) -> 
     case.status = "answered" if author == "staff" else "open"
     if author == "staff":
         enqueue(session, "support.answer", case_id=case_id)
-    await session.commit()
+    await session.flush()
     await session.refresh(case)
+    await session.commit()
     return case
 
 
@@ -140,8 +145,9 @@ async def close_case(session: AsyncSession, case_id: int) -> SupportCase:
     if case is None:
         raise NotFound(f"no case {case_id}")
     case.status = "closed"
-    await session.commit()
+    await session.flush()
     await session.refresh(case)
+    await session.commit()
     return case
 
 

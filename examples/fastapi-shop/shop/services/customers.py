@@ -27,8 +27,9 @@ async def register(session: AsyncSession, email: str, full_name: str) -> Custome
     session.add(customer)
     await session.flush()
     enqueue(session, "customer.welcome", customer_id=customer.id)
-    await session.commit()
+    await session.flush()
     await session.refresh(customer)
+    await session.commit()
     return customer
 
 
@@ -40,8 +41,9 @@ async def make_default_address(session: AsyncSession, customer_id: int, address_
         raise NotFound(f"customer {customer_id} has no address {address_id}")
     await session.execute(update(Address).where(Address.customer_id == customer_id).values(is_default=False))
     address.is_default = True
-    await session.commit()
+    await session.flush()
     await session.refresh(address)
+    await session.commit()
     return address
 
 
@@ -83,6 +85,7 @@ async def anonymise(session: AsyncSession, customer_id: int, actor: str) -> Cust
     )
     await session.execute(update(Review).where(Review.customer_id == customer_id).values(body=""))
     record(session, actor, "anonymise", "customer", customer_id)
-    await session.commit()
+    await session.flush()
     await session.refresh(customer)
+    await session.commit()
     return customer

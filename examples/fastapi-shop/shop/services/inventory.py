@@ -151,6 +151,7 @@ async def receive_purchase(session: AsyncSession, purchase_order_id: int, quanti
         session.add(StockMovement(stock_item_id=item.id, quantity=quantity, reason="received"))
     complete = all(line.received_quantity == line.quantity for line in purchase.lines)
     purchase.status = "received" if complete else "partly_received"
-    await session.commit()
+    await session.flush()
     await session.refresh(purchase)
+    await session.commit()
     return purchase

@@ -27,8 +27,9 @@ async def retry(session: AsyncSession, job_id: int) -> Job:
         raise Conflict(f"job {job_id} is {job.status}; only a failed job is retried")
     job.status, job.attempts, job.last_error = "queued", 0, None
     job.run_at = func.now()
-    await session.commit()
+    await session.flush()
     await session.refresh(job)
+    await session.commit()
     return job
 
 

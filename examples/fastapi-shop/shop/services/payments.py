@@ -48,8 +48,9 @@ async def authorise(
         raise Invalid(f"{owed} cents are owed for order {order.number}, not {amount_cents}")
     payment = Payment(order_id=order_id, method=method, amount_cents=amount_cents, idempotency_key=idempotency_key)
     session.add(payment)
-    await session.commit()
+    await session.flush()
     await session.refresh(payment)
+    await session.commit()
     return payment
 
 
@@ -71,8 +72,9 @@ async def capture(session: AsyncSession, payment_id: int) -> Payment:
     if int(captured or 0) == order.total_cents:
         order.status = "paid"
         enqueue(session, "webhook", event="order.paid", order_id=order.id)
-    await session.commit()
+    await session.flush()
     await session.refresh(payment)
+    await session.commit()
     return payment
 
 
@@ -103,8 +105,9 @@ async def refund(session: AsyncSession, payment_id: int, amount_cents: int, reas
         if not kept:
             order.status = "refunded"
     record(session, actor, "refund", "payment", payment_id, amount_cents=amount_cents)
-    await session.commit()
+    await session.flush()
     await session.refresh(given_back)
+    await session.commit()
     return given_back
 
 

@@ -33,8 +33,9 @@ async def ship(session: AsyncSession, order_id: int, tracking_code: str) -> Ship
     session.add(shipment)
     order.status = "shipped"
     enqueue(session, "order.shipped", order_id=order_id, tracking_code=tracking_code)
-    await session.commit()
+    await session.flush()
     await session.refresh(shipment)
+    await session.commit()
     return shipment
 
 
@@ -51,8 +52,9 @@ async def track(session: AsyncSession, tracking_code: str, status: str, location
     if status == "delivered":
         order = await locked_order(session, shipment.order_id)
         order.status = "delivered"
-    await session.commit()
+    await session.flush()
     await session.refresh(shipment)
+    await session.commit()
     return shipment
 
 
