@@ -27,11 +27,7 @@ pub(super) fn for_server() -> Result<Option<Account>, EmbeddedError> {
     }
     for name in ["postgres", "nobody"] {
         if let Ok(Some(user)) = nix::unistd::User::from_name(name) {
-            return Ok(Some(Account {
-                name: name.to_owned(),
-                uid: user.uid.as_raw(),
-                gid: user.gid.as_raw(),
-            }));
+            return Ok(Some(Account { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw() }));
         }
     }
     Err(EmbeddedError::NoUnprivilegedUser)
@@ -48,17 +44,14 @@ pub(super) fn run_as(command: &mut Command, account: Option<&Account>) {
 pub(super) fn hand_over(path: &Path, account: Option<&Account>) -> Result<(), EmbeddedError> {
     match account {
         None => Ok(()),
-        Some(account) => std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid))
-            .while_doing("give away", path),
+        Some(account) => {
+            std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid)).while_doing("give away", path)
+        }
     }
 }
 
 /// Refuses a directory that `account` cannot reach, naming the first parent that shuts it out.
-pub(super) fn check_reachable(
-    dir: &Path,
-    account: Option<&Account>,
-    remedy: &str,
-) -> Result<(), EmbeddedError> {
+pub(super) fn check_reachable(dir: &Path, account: Option<&Account>, remedy: &str) -> Result<(), EmbeddedError> {
     let Some(account) = account else {
         return Ok(());
     };
@@ -98,18 +91,9 @@ mod tests {
         for (path, mode) in [(dir.path(), 0o711), (closed.as_path(), 0o700)] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        let stranger = Account {
-            name: "stranger".to_owned(),
-            uid: 4_000_001,
-            gid: 4_000_001,
-        };
-        let sentence = check_reachable(&inner, Some(&stranger), "move it")
-            .unwrap_err()
-            .to_string();
-        assert!(
-            sentence.contains(&closed.display().to_string()) && sentence.contains("`stranger`"),
-            "{sentence}"
-        );
+        let stranger = Account { name: "stranger".to_owned(), uid: 4_000_001, gid: 4_000_001 };
+        let sentence = check_reachable(&inner, Some(&stranger), "move it").unwrap_err().to_string();
+        assert!(sentence.contains(&closed.display().to_string()) && sentence.contains("`stranger`"), "{sentence}");
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o711)).unwrap();
         check_reachable(&closed, Some(&stranger), "move it").unwrap();
     }

@@ -46,11 +46,7 @@ pub(super) fn password(layout: &Layout) -> Result<SecretString, EmbeddedError> {
     }
     if layout.cluster_major().is_some() {
         let data_dir = layout.data_dir().to_owned();
-        return Err(EmbeddedError::Password {
-            file,
-            what: "missing",
-            data_dir,
-        });
+        return Err(EmbeddedError::Password { file, what: "missing", data_dir });
     }
     let password = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 24]>());
     write_whole(&file, &format!("{password}\n"), 0o600)?;
@@ -59,33 +55,21 @@ pub(super) fn password(layout: &Layout) -> Result<SecretString, EmbeddedError> {
 
 /// The port written down for this data directory.
 pub(super) fn written_port(layout: &Layout) -> Option<u16> {
-    std::fs::read_to_string(layout.port_file())
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    std::fs::read_to_string(layout.port_file()).ok()?.trim().parse().ok()
 }
 
 /// The data directory's port, chosen at the first start. When somebody else listens there now, another one is chosen if
 /// no lease can carry the old one. Returns the port, and the old one if it was given up.
-pub(super) fn settle_port(
-    layout: &Layout,
-    leases_possible: bool,
-) -> Result<(u16, Option<u16>), EmbeddedError> {
+pub(super) fn settle_port(layout: &Layout, leases_possible: bool) -> Result<(u16, Option<u16>), EmbeddedError> {
     let written = written_port(layout);
     match written {
         Some(port) if is_free(port) => return Ok((port, None)),
         Some(port) if leases_possible => {
-            return Err(EmbeddedError::PortTaken {
-                port,
-                data_dir: layout.data_dir().to_owned(),
-            });
+            return Err(EmbeddedError::PortTaken { port, data_dir: layout.data_dir().to_owned() });
         }
         _ => {}
     }
-    let random = std::iter::repeat_with(|| rand::random_range(PORTS))
-        .take(100)
-        .find(|port| is_free(*port));
+    let random = std::iter::repeat_with(|| rand::random_range(PORTS)).take(100).find(|port| is_free(*port));
     let port = match random {
         Some(port) => port,
         None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
@@ -110,46 +94,25 @@ pub(super) async fn make(
     account: Option<&Account>,
     password: &SecretString,
 ) -> Result<(), EmbeddedError> {
-    let failed = |detail: String| EmbeddedError::InitDb {
-        dir: layout.data_dir().to_owned(),
-        detail,
-    };
+    let failed = |detail: String| EmbeddedError::InitDb { dir: layout.data_dir().to_owned(), detail };
     let mut last = String::new();
     // `C.UTF-8` knows letters beyond ASCII, and not every system has it.
     for locale in ["C.UTF-8", "C"] {
         let scratch = Scratch::new(layout, account, password)?;
-        let output =
-            tokio::time::timeout(INITDB_DEADLINE, initdb(&scratch, binaries, account, locale))
-                .await
-                .map_err(|_| {
-                    failed(format!(
-                        "it had not ended after {} s",
-                        INITDB_DEADLINE.as_secs()
-                    ))
-                })??;
+        let output = tokio::time::timeout(INITDB_DEADLINE, initdb(&scratch, binaries, account, locale))
+            .await
+            .map_err(|_| failed(format!("it had not ended after {} s", INITDB_DEADLINE.as_secs())))??;
         if output.status.success() {
             let conf = scratch.dir.join("postgresql.conf");
             let include = format!("\n# Added by pgdibs.\ninclude = '{}'\n", settings::FILE);
-            let mut file = std::fs::File::options()
-                .append(true)
-                .open(&conf)
-                .while_doing("open", &conf)?;
-            file.write_all(include.as_bytes())
-                .while_doing("write", &conf)?;
-            return std::fs::rename(&scratch.dir, layout.pgdata())
-                .while_doing("move into place", &scratch.dir);
+            let mut file = std::fs::File::options().append(true).open(&conf).while_doing("open", &conf)?;
+            file.write_all(include.as_bytes()).while_doing("write", &conf)?;
+            return std::fs::rename(&scratch.dir, layout.pgdata()).while_doing("move into place", &scratch.dir);
         }
         let said = [output.stdout, output.stderr].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
-        let lines: Vec<&str> = said
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .collect();
-        last = format!(
-            "{} said: {}",
-            output.status,
-            lines[lines.len().saturating_sub(6)..].join(" / ")
-        );
+        let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+        last = format!("{} said: {}", output.status, lines[lines.len().saturating_sub(6)..].join(" / "));
     }
     Err(failed(last))
 }
@@ -162,20 +125,15 @@ async fn initdb(
 ) -> Result<Output, EmbeddedError> {
     let mut command = binaries.command("initdb");
     account::run_as(&mut command, account);
-    command
-        .arg("--pgdata")
-        .arg(&scratch.dir)
-        .arg("--pwfile")
-        .arg(&scratch.password_file)
-        .args([
-            "--auth=scram-sha-256",
-            "--username",
-            SUPERUSER,
-            "--encoding=UTF8",
-            "--no-sync",
-            "--locale",
-            locale,
-        ]);
+    command.arg("--pgdata").arg(&scratch.dir).arg("--pwfile").arg(&scratch.password_file).args([
+        "--auth=scram-sha-256",
+        "--username",
+        SUPERUSER,
+        "--encoding=UTF8",
+        "--no-sync",
+        "--locale",
+        locale,
+    ]);
     if binaries.major >= 17 {
         command.args(["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]);
     }
@@ -183,20 +141,11 @@ async fn initdb(
         command.arg("--no-data-checksums");
     }
     let mut command = tokio::process::Command::from(command);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0);
-    let child = command
-        .spawn()
-        .while_doing("run", &binaries.dir.join("initdb"))?;
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let child = command.spawn().while_doing("run", &binaries.dir.join("initdb"))?;
     // Declared after the child, so dropped before it: the group's number is still taken when it is ended.
     let mut group = ProcessGroup(child.id());
-    let output = child
-        .wait_with_output()
-        .await
-        .while_doing("wait for", &binaries.dir.join("initdb"));
+    let output = child.wait_with_output().await.while_doing("wait for", &binaries.dir.join("initdb"));
     group.0 = None;
     output
 }
@@ -209,14 +158,8 @@ pub(super) fn configure(
     max_connections: u32,
 ) -> Result<(), EmbeddedError> {
     for (name, text) in [
-        (
-            settings::FILE,
-            settings::text(layout, port, max_connections),
-        ),
-        (
-            "pg_hba.conf",
-            settings::HOST_BASED_AUTHENTICATION.to_owned(),
-        ),
+        (settings::FILE, settings::text(layout, port, max_connections)),
+        ("pg_hba.conf", settings::HOST_BASED_AUTHENTICATION.to_owned()),
     ] {
         let path = layout.pgdata().join(name);
         write_whole(&path, &text, 0o600)?;
@@ -242,10 +185,7 @@ pub(super) async fn remove_scraps(layout: &Layout) -> Result<usize, EmbeddedErro
     let data_dir = layout.data_dir().to_owned();
     let removal = tokio::task::spawn_blocking(move || -> Result<usize, EmbeddedError> {
         let mut half_made = 0;
-        for entry in std::fs::read_dir(&data_dir)
-            .while_doing("read", &data_dir)?
-            .flatten()
-        {
+        for entry in std::fs::read_dir(&data_dir).while_doing("read", &data_dir)?.flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let path = entry.path();
@@ -266,15 +206,11 @@ pub(super) async fn remove_scraps(layout: &Layout) -> Result<usize, EmbeddedErro
         }
         Ok(half_made)
     });
-    removal
-        .await
-        .unwrap_or_else(|error| Err(io::Error::other(error)).while_doing("tidy", layout.data_dir()))
+    removal.await.unwrap_or_else(|error| Err(io::Error::other(error)).while_doing("tidy", layout.data_dir()))
 }
 
 fn beside(layout: &Layout, prefix: &str) -> PathBuf {
-    layout
-        .data_dir()
-        .join(format!("{prefix}{:016x}", rand::random::<u64>()))
+    layout.data_dir().join(format!("{prefix}{:016x}", rand::random::<u64>()))
 }
 
 /// What one run of `initdb` works on: an empty directory and the password, both of the user it runs as.
@@ -284,25 +220,11 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(
-        layout: &Layout,
-        account: Option<&Account>,
-        password: &SecretString,
-    ) -> Result<Self, EmbeddedError> {
-        let scratch = Self {
-            dir: beside(layout, NEW),
-            password_file: beside(layout, INITDB_PASSWORD),
-        };
-        DirBuilder::new()
-            .mode(0o700)
-            .create(&scratch.dir)
-            .while_doing("make", &scratch.dir)?;
+    fn new(layout: &Layout, account: Option<&Account>, password: &SecretString) -> Result<Self, EmbeddedError> {
+        let scratch = Self { dir: beside(layout, NEW), password_file: beside(layout, INITDB_PASSWORD) };
+        DirBuilder::new().mode(0o700).create(&scratch.dir).while_doing("make", &scratch.dir)?;
         account::hand_over(&scratch.dir, account)?;
-        write_whole(
-            &scratch.password_file,
-            &format!("{}\n", password.expose_secret()),
-            0o600,
-        )?;
+        write_whole(&scratch.password_file, &format!("{}\n", password.expose_secret()), 0o600)?;
         account::hand_over(&scratch.password_file, account)?;
         Ok(scratch)
     }
@@ -340,10 +262,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::claim(dir.path(), None).unwrap();
         let (port, old) = settle_port(&layout, false).unwrap();
-        assert_eq!(
-            (old, settle_port(&layout, true).unwrap()),
-            (None, (port, None))
-        );
+        assert_eq!((old, settle_port(&layout, true).unwrap()), (None, (port, None)));
         let _other = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
         let sentence = settle_port(&layout, true).unwrap_err().to_string();
         assert!(sentence.contains(&port.to_string()), "{sentence}");
@@ -357,18 +276,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::claim(dir.path(), None).unwrap();
         let first = password(&layout).unwrap();
-        assert_eq!(
-            password(&layout).unwrap().expose_secret(),
-            first.expose_secret()
-        );
+        assert_eq!(password(&layout).unwrap().expose_secret(), first.expose_secret());
         std::fs::create_dir(layout.pgdata()).unwrap();
         std::fs::write(layout.pgdata().join("PG_VERSION"), "15\n").unwrap();
         std::fs::remove_file(layout.password_file()).unwrap();
-        assert!(
-            password(&layout)
-                .unwrap_err()
-                .to_string()
-                .contains("missing")
-        );
+        assert!(password(&layout).unwrap_err().to_string().contains("missing"));
     }
 }

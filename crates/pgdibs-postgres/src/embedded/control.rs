@@ -38,9 +38,7 @@ impl Control {
     pub(super) async fn join(layout: &Layout, linger: Duration) -> Option<Self> {
         let mut stream = UnixStream::connect(layout.control_socket()).await.ok()?;
         let answer = timeout(ANSWER_DEADLINE, async {
-            stream
-                .write_all(format!("{HELLO} {}\n", linger.as_millis()).as_bytes())
-                .await?;
+            stream.write_all(format!("{HELLO} {}\n", linger.as_millis()).as_bytes()).await?;
             read_line(&mut stream).await
         });
         let answer = answer.await.ok()?.ok()?;
@@ -49,16 +47,9 @@ impl Control {
     }
 
     /// Says `word` and waits for `answer`, or for the supervisor's end, until `deadline` has passed.
-    pub(super) async fn say(
-        &mut self,
-        word: &str,
-        answer: &str,
-        deadline: Duration,
-    ) -> io::Result<()> {
+    pub(super) async fn say(&mut self, word: &str, answer: &str, deadline: Duration) -> io::Result<()> {
         let exchange = async {
-            self.stream
-                .write_all(format!("{word}\n").as_bytes())
-                .await?;
+            self.stream.write_all(format!("{word}\n").as_bytes()).await?;
             while read_line(&mut self.stream).await? != answer {}
             Ok(())
         };

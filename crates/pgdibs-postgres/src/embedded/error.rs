@@ -167,10 +167,7 @@ pub enum EmbeddedError {
 }
 
 fn process(pid: Option<u32>) -> String {
-    pid.map_or_else(
-        || "process id unknown".to_owned(),
-        |pid| format!("process {pid}"),
-    )
+    pid.map_or_else(|| "process id unknown".to_owned(), |pid| format!("process {pid}"))
 }
 
 /// Turns an [`io::Error`] into a sentence with what was being done to which path.
@@ -181,9 +178,6 @@ pub(super) trait WhileDoing<T> {
 
 impl<T> WhileDoing<T> for io::Result<T> {
     fn while_doing(self, verb: &str, path: &Path) -> Result<T, EmbeddedError> {
-        self.map_err(|source| EmbeddedError::Io {
-            action: format!("{verb} {}", path.display()),
-            source,
-        })
+        self.map_err(|source| EmbeddedError::Io { action: format!("{verb} {}", path.display()), source })
     }
 }

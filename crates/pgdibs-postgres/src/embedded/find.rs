@@ -31,17 +31,11 @@ impl SearchRoots {
     /// This machine's own.
     #[must_use]
     pub fn of_this_system() -> Self {
-        Self {
-            root: PathBuf::from("/"),
-            path: std::env::var_os("PATH"),
-        }
+        Self { root: PathBuf::from("/"), path: std::env::var_os("PATH") }
     }
 
     fn path_dirs(&self) -> Vec<PathBuf> {
-        self.path
-            .as_deref()
-            .map(|path| std::env::split_paths(path).collect())
-            .unwrap_or_default()
+        self.path.as_deref().map(|path| std::env::split_paths(path).collect()).unwrap_or_default()
     }
 }
 
@@ -62,15 +56,10 @@ pub fn find(
         None => search(roots),
     };
     if found.is_empty() {
-        return Err(EmbeddedError::NoBinaries {
-            install: install_instruction(&roots.root),
-        });
+        return Err(EmbeddedError::NoBinaries { install: install_instruction(&roots.root) });
     }
     let Some((major, data_dir)) = wanted else {
-        return Ok(found
-            .into_iter()
-            .next()
-            .unwrap_or_else(|| unreachable!("checked above")));
+        return Ok(found.into_iter().next().unwrap_or_else(|| unreachable!("checked above")));
     };
     if let Some(binaries) = found.iter().find(|binaries| binaries.major == major) {
         return Ok(binaries.clone());
@@ -79,11 +68,7 @@ pub fn find(
     majors.sort_unstable();
     majors.dedup();
     let majors: Vec<String> = majors.iter().map(u32::to_string).collect();
-    Err(EmbeddedError::WrongMajor {
-        data_dir: data_dir.to_owned(),
-        made_by: major,
-        found: majors.join(" and "),
-    })
+    Err(EmbeddedError::WrongMajor { data_dir: data_dir.to_owned(), made_by: major, found: majors.join(" and ") })
 }
 
 impl Binaries {
@@ -107,9 +92,7 @@ impl Binaries {
     /// `<dir>/../lib` for binaries that were merely unpacked: their libraries lie beside them, unknown to the loader.
     fn library_path(&self) -> Option<OsString> {
         let lib = self.dir.parent()?.join("lib").canonicalize().ok()?;
-        let of_the_system = ["/usr", "/lib", "/lib64", "/opt/homebrew"]
-            .iter()
-            .any(|system| lib.starts_with(system));
+        let of_the_system = ["/usr", "/lib", "/lib64", "/opt/homebrew"].iter().any(|system| lib.starts_with(system));
         if of_the_system {
             return None;
         }
@@ -124,10 +107,7 @@ fn explicit_dir(dir: &Path) -> Result<Binaries, EmbeddedError> {
     let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
     for program in ["initdb", "postgres"] {
         if !dir.join(program).is_file() {
-            return Err(EmbeddedError::BinDirLacks {
-                dir,
-                missing: program,
-            });
+            return Err(EmbeddedError::BinDirLacks { dir, missing: program });
         }
     }
     let major = version_of(&dir)?;
@@ -140,31 +120,18 @@ fn explicit_dir(dir: &Path) -> Result<Binaries, EmbeddedError> {
 /// Every usable directory, best first, each once.
 fn search(roots: &SearchRoots) -> Vec<Binaries> {
     let path_dirs = roots.path_dirs();
-    let mut candidates: Vec<PathBuf> = path_dirs
-        .iter()
-        .find_map(|dir| bindir_of_pg_config(dir))
-        .into_iter()
-        .collect();
+    let mut candidates: Vec<PathBuf> = path_dirs.iter().find_map(|dir| bindir_of_pg_config(dir)).into_iter().collect();
     candidates.extend(versioned(&roots.root.join("usr/lib/postgresql"), ""));
     candidates.extend(versioned(&roots.root.join("usr"), "pgsql-"));
-    candidates.extend(
-        versioned(&roots.root.join("usr/libexec"), "postgresql")
-            .into_iter()
-            .map(without_bin),
-    );
-    candidates.extend(versioned(
-        &roots.root.join("opt/homebrew/opt"),
-        "postgresql@",
-    ));
+    candidates.extend(versioned(&roots.root.join("usr/libexec"), "postgresql").into_iter().map(without_bin));
+    candidates.extend(versioned(&roots.root.join("opt/homebrew/opt"), "postgresql@"));
     candidates.extend(versioned(&roots.root.join("usr/local/opt"), "postgresql@"));
     candidates.extend(path_dirs);
 
     let mut found: Vec<Binaries> = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();
     for dir in candidates {
-        let has_both = ["initdb", "postgres"]
-            .iter()
-            .all(|program| dir.join(program).is_file());
+        let has_both = ["initdb", "postgres"].iter().all(|program| dir.join(program).is_file());
         let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
         if !has_both || seen.contains(&real) {
             continue;
@@ -187,12 +154,7 @@ fn versioned(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let mut numbered: Vec<(u32, PathBuf)> = entries
         .flatten()
         .filter_map(|entry| {
-            let number = entry
-                .file_name()
-                .to_str()?
-                .strip_prefix(prefix)?
-                .parse()
-                .ok()?;
+            let number = entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok()?;
             Some((number, entry.path().join("bin")))
         })
         .collect();
@@ -210,24 +172,14 @@ fn bindir_of_pg_config(dir: &Path) -> Option<PathBuf> {
     if !program.is_file() {
         return None;
     }
-    let output = Command::new(program)
-        .arg("--bindir")
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(program).arg("--bindir").stdin(Stdio::null()).output().ok()?;
     let bindir = String::from_utf8(output.stdout).ok()?;
     (output.status.success() && !bindir.trim().is_empty()).then(|| PathBuf::from(bindir.trim()))
 }
 
 fn version_of(dir: &Path) -> Result<u32, EmbeddedError> {
-    let binaries = Binaries {
-        dir: dir.to_owned(),
-        major: 0,
-    };
-    let unusable = |detail: String| EmbeddedError::UnusableBinary {
-        program: dir.join("postgres"),
-        detail,
-    };
+    let binaries = Binaries { dir: dir.to_owned(), major: 0 };
+    let unusable = |detail: String| EmbeddedError::UnusableBinary { program: dir.join("postgres"), detail };
     let output = binaries
         .command("postgres")
         .arg("--version")
@@ -237,14 +189,7 @@ fn version_of(dir: &Path) -> Result<u32, EmbeddedError> {
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(unusable(
-            stderr
-                .lines()
-                .last()
-                .unwrap_or("it ended without a word")
-                .trim()
-                .to_owned(),
-        ));
+        return Err(unusable(stderr.lines().last().unwrap_or("it ended without a word").trim().to_owned()));
     }
     major_in(&text).ok_or_else(|| unusable(format!("it calls itself `{}`", text.trim())))
 }
@@ -264,17 +209,10 @@ fn install_instruction(root: &Path) -> String {
     let release = std::fs::read_to_string(root.join("etc/os-release")).unwrap_or_default();
     let families: Vec<&str> = release
         .lines()
-        .filter_map(|line| {
-            line.strip_prefix("ID=")
-                .or_else(|| line.strip_prefix("ID_LIKE="))
-        })
+        .filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")))
         .flat_map(|value| value.trim_matches('"').split_whitespace())
         .collect();
-    let sudo = if super::account::own_uid() == 0 {
-        ""
-    } else {
-        "sudo "
-    };
+    let sudo = if super::account::own_uid() == 0 { "" } else { "sudo " };
     for family in families {
         let command = match family {
             "debian" | "ubuntu" => "apt-get install postgresql",
@@ -298,30 +236,19 @@ mod tests {
     fn program(path: &Path, text: &str) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let script = "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\" && chmod 755 \"$1\"";
-        let written = Command::new("sh")
-            .args(["-c", script, "sh"])
-            .arg(path)
-            .arg(text)
-            .status()
-            .unwrap();
+        let written = Command::new("sh").args(["-c", script, "sh"]).arg(path).arg(text).status().unwrap();
         assert!(written.success(), "{path:?}");
     }
 
     fn server(root: &Path, dir: &str, version: &str) -> PathBuf {
         let dir = root.join(dir);
         program(&dir.join("initdb"), "exit 0");
-        program(
-            &dir.join("postgres"),
-            &format!("echo 'postgres (PostgreSQL) {version}'"),
-        );
+        program(&dir.join("postgres"), &format!("echo 'postgres (PostgreSQL) {version}'"));
         dir
     }
 
     fn roots(root: &Path, path: &[PathBuf]) -> SearchRoots {
-        SearchRoots {
-            root: root.to_owned(),
-            path: Some(std::env::join_paths(path).unwrap()),
-        }
+        SearchRoots { root: root.to_owned(), path: Some(std::env::join_paths(path).unwrap()) }
     }
 
     #[test]
@@ -329,19 +256,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         server(dir.path(), "usr/lib/postgresql/9/bin", "9.6.1");
         server(dir.path(), "usr/lib/postgresql/14/bin", "14.2");
-        let highest = server(
-            dir.path(),
-            "usr/lib/postgresql/16/bin",
-            "16.9 (Debian 16.9-1)",
-        );
+        let highest = server(dir.path(), "usr/lib/postgresql/16/bin", "16.9 (Debian 16.9-1)");
         let found = find(None, &roots(dir.path(), &[]), None).unwrap();
-        assert_eq!(
-            found,
-            Binaries {
-                dir: highest,
-                major: 16
-            }
-        );
+        assert_eq!(found, Binaries { dir: highest, major: 16 });
     }
 
     #[test]
@@ -350,20 +267,11 @@ mod tests {
         let distribution = server(dir.path(), "usr/lib/postgresql/17/bin", "17.1");
         let bindir = dir.path().join("elsewhere");
         let tools = dir.path().join("tools");
-        program(
-            &tools.join("pg_config"),
-            &format!("echo {}", bindir.display()),
-        );
+        program(&tools.join("pg_config"), &format!("echo {}", bindir.display()));
         let roots = roots(dir.path(), std::slice::from_ref(&tools));
         assert_eq!(find(None, &roots, None).unwrap().dir, distribution);
         server(dir.path(), "elsewhere", "15.3");
-        assert_eq!(
-            find(None, &roots, None).unwrap(),
-            Binaries {
-                dir: bindir,
-                major: 15
-            }
-        );
+        assert_eq!(find(None, &roots, None).unwrap(), Binaries { dir: bindir, major: 15 });
     }
 
     #[test]
@@ -373,13 +281,7 @@ mod tests {
         let roots = roots(dir.path(), std::slice::from_ref(&on_path));
         assert_eq!(find(None, &roots, None).unwrap().dir, on_path);
         let brewed = server(dir.path(), "opt/homebrew/opt/postgresql@18/bin", "18beta1");
-        assert_eq!(
-            find(None, &roots, None).unwrap(),
-            Binaries {
-                dir: brewed,
-                major: 18
-            }
-        );
+        assert_eq!(find(None, &roots, None).unwrap(), Binaries { dir: brewed, major: 18 });
     }
 
     #[test]
@@ -390,21 +292,12 @@ mod tests {
         server(dir.path(), "usr/lib/postgresql/16/bin", "16.1");
         let roots = roots(dir.path(), &[]);
         let sentence = find(Some(&empty), &roots, None).unwrap_err().to_string();
-        assert!(
-            sentence.contains(&empty.display().to_string()) && sentence.contains("initdb"),
-            "{sentence}"
-        );
+        assert!(sentence.contains(&empty.display().to_string()) && sentence.contains("initdb"), "{sentence}");
         let old = server(dir.path(), "old", "13.4");
         let sentence = find(Some(&old), &roots, None).unwrap_err().to_string();
         assert!(sentence.contains("PostgreSQL 13"), "{sentence}");
         let good = server(dir.path(), "good", "15.4");
-        assert_eq!(
-            find(Some(&good), &roots, None).unwrap(),
-            Binaries {
-                dir: good,
-                major: 15
-            }
-        );
+        assert_eq!(find(Some(&good), &roots, None).unwrap(), Binaries { dir: good, major: 15 });
     }
 
     #[test]
@@ -414,19 +307,9 @@ mod tests {
         server(dir.path(), "usr/lib/postgresql/16/bin", "16.2");
         let roots = roots(dir.path(), &[]);
         let data_dir = Path::new("/data/of/mine");
-        assert_eq!(
-            find(None, &roots, Some((14, data_dir))).unwrap().dir,
-            fourteen
-        );
-        let sentence = find(None, &roots, Some((15, data_dir)))
-            .unwrap_err()
-            .to_string();
-        for part in [
-            "/data/of/mine",
-            "PostgreSQL 15",
-            "14 and 16",
-            "--pg-bin-dir",
-        ] {
+        assert_eq!(find(None, &roots, Some((14, data_dir))).unwrap().dir, fourteen);
+        let sentence = find(None, &roots, Some((15, data_dir))).unwrap_err().to_string();
+        for part in ["/data/of/mine", "PostgreSQL 15", "14 and 16", "--pg-bin-dir"] {
             assert!(sentence.contains(part), "{part}: {sentence}");
         }
     }
@@ -437,18 +320,13 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("etc")).unwrap();
         for (release, command) in [
             ("ID=ubuntu\nID_LIKE=debian\n", "apt-get install postgresql"),
-            (
-                "ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n",
-                "dnf install postgresql-server",
-            ),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", "dnf install postgresql-server"),
             ("ID=alpine\n", "apk add postgresql"),
             ("ID=arch\n", "pacman -S postgresql"),
             ("ID=unheard-of\n", "package tool"),
         ] {
             std::fs::write(dir.path().join("etc/os-release"), release).unwrap();
-            let sentence = find(None, &roots(dir.path(), &[]), None)
-                .unwrap_err()
-                .to_string();
+            let sentence = find(None, &roots(dir.path(), &[]), None).unwrap_err().to_string();
             assert!(sentence.contains(command), "{command}: {sentence}");
             assert_eq!(sentence.lines().count(), 1, "{sentence}");
         }
@@ -459,29 +337,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let bin = server(dir.path(), "unpacked/bin", "18.1");
         let lib = dir.path().join("unpacked/lib");
-        assert_eq!(
-            Binaries {
-                dir: bin.clone(),
-                major: 18
-            }
-            .library_path(),
-            None
-        );
+        assert_eq!(Binaries { dir: bin.clone(), major: 18 }.library_path(), None);
         std::fs::create_dir(&lib).unwrap();
-        let paths = Binaries {
-            dir: bin,
-            major: 18,
-        }
-        .library_path()
-        .unwrap();
-        assert_eq!(
-            std::env::split_paths(&paths).next().unwrap(),
-            lib.canonicalize().unwrap()
-        );
-        let system = Binaries {
-            dir: PathBuf::from("/usr/bin"),
-            major: 15,
-        };
+        let paths = Binaries { dir: bin, major: 18 }.library_path().unwrap();
+        assert_eq!(std::env::split_paths(&paths).next().unwrap(), lib.canonicalize().unwrap());
+        let system = Binaries { dir: PathBuf::from("/usr/bin"), major: 15 };
         assert_eq!(system.library_path(), None);
     }
 }

@@ -31,39 +31,25 @@ impl Layout {
     /// The layout of an existing directory.
     pub(super) fn of(data_dir: &Path) -> Result<Self, EmbeddedError> {
         let data_dir = data_dir.canonicalize().while_doing("find", data_dir)?;
-        let fits =
-            data_dir.as_os_str().len() + 1 + LONGEST_SOCKET_NAME.len() <= LONGEST_SOCKET_PATH;
-        let sockets = if fits {
-            data_dir.clone()
-        } else {
-            short_place(&data_dir)
-        };
+        let fits = data_dir.as_os_str().len() + 1 + LONGEST_SOCKET_NAME.len() <= LONGEST_SOCKET_PATH;
+        let sockets = if fits { data_dir.clone() } else { short_place(&data_dir) };
         Ok(Self { data_dir, sockets })
     }
 
     /// Makes `data_dir` ours if it is new or empty, and refuses it if it is somebody else's. Nothing is ever removed.
     pub(super) fn claim(data_dir: &Path, account: Option<&Account>) -> Result<Self, EmbeddedError> {
         make_dir(data_dir)?;
-        let owner = std::fs::metadata(data_dir)
-            .while_doing("look at", data_dir)?
-            .uid();
+        let owner = std::fs::metadata(data_dir).while_doing("look at", data_dir)?.uid();
         if owner != account::own_uid() {
-            return Err(EmbeddedError::ForeignOwner {
-                dir: data_dir.to_owned(),
-                owner,
-            });
+            return Err(EmbeddedError::ForeignOwner { dir: data_dir.to_owned(), owner });
         }
         if !Self::is_marked(data_dir) {
             let entries = std::fs::read_dir(data_dir).while_doing("read", data_dir)?;
             // The root of a fresh file system is empty but for this.
-            let foreign = entries
-                .flatten()
-                .any(|entry| entry.file_name() != "lost+found");
+            let foreign = entries.flatten().any(|entry| entry.file_name() != "lost+found");
             // Looked at again: another daemon may have claimed it in between, which its lock will tell.
             if foreign && !Self::is_marked(data_dir) {
-                return Err(EmbeddedError::ForeignDirectory {
-                    dir: data_dir.to_owned(),
-                });
+                return Err(EmbeddedError::ForeignDirectory { dir: data_dir.to_owned() });
             }
             let text = "This directory belongs to pgdibs: its embedded PostgreSQL server. It may be removed when no pgdibs runs.\n";
             let marker = data_dir.join(MARKER);
@@ -134,11 +120,7 @@ impl Layout {
 
     /// The major version the cluster was made by; `None` when there is no cluster.
     pub(super) fn cluster_major(&self) -> Option<u32> {
-        std::fs::read_to_string(self.pgdata().join("PG_VERSION"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        std::fs::read_to_string(self.pgdata().join("PG_VERSION")).ok()?.trim().parse().ok()
     }
 
     /// The last `lines` lines of the server's log.
@@ -158,11 +140,7 @@ pub(super) fn write_whole(path: &Path, content: &str, mode: u32) -> Result<(), E
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = File::options()
-            .write(true)
-            .create_new(true)
-            .mode(mode)
-            .open(&beside)?;
+        let mut file = File::options().write(true).create_new(true).mode(mode).open(&beside)?;
         file.write_all(content.as_bytes())?;
         file.sync_all()?;
         std::fs::rename(&beside, path)
@@ -176,26 +154,19 @@ fn make_dir(dir: &Path) -> Result<(), EmbeddedError> {
         std::fs::create_dir_all(parent).while_doing("make", parent)?;
     }
     match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(error).while_doing("make", dir)
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error).while_doing("make", dir),
         _ => Ok(()),
     }
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), EmbeddedError> {
-    std::fs::set_permissions(path, Permissions::from_mode(mode))
-        .while_doing("set the mode of", path)
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).while_doing("set the mode of", path)
 }
 
 /// A short stand-in for sockets whose own directory lies too deep for a socket's path.
 fn short_place(data_dir: &Path) -> PathBuf {
     let digest = Sha256::digest(data_dir.as_os_str().as_bytes());
-    let hash: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     PathBuf::from("/tmp").join(format!("pgdibs-{hash}"))
 }
 
@@ -204,10 +175,7 @@ fn claim_short_place(dir: &Path) -> Result<(), EmbeddedError> {
     make_dir(dir)?;
     let metadata = std::fs::symlink_metadata(dir).while_doing("look at", dir)?;
     if !metadata.is_dir() || metadata.uid() != account::own_uid() {
-        return Err(EmbeddedError::ForeignOwner {
-            dir: dir.to_owned(),
-            owner: metadata.uid(),
-        });
+        return Err(EmbeddedError::ForeignOwner { dir: dir.to_owned(), owner: metadata.uid() });
     }
     Ok(())
 }
@@ -225,10 +193,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("a/b");
         let layout = Layout::claim(&data_dir, None).unwrap();
-        assert_eq!(
-            (mode(&data_dir), mode(&layout.socket_dir())),
-            (0o700, 0o700)
-        );
+        assert_eq!((mode(&data_dir), mode(&layout.socket_dir())), (0o700, 0o700));
         std::fs::write(data_dir.join("something"), "more").unwrap();
         assert_eq!(Layout::claim(&data_dir, None).unwrap(), layout);
     }
@@ -238,14 +203,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("thesis.txt"), "years of work").unwrap();
         let sentence = Layout::claim(dir.path(), None).unwrap_err().to_string();
-        assert!(
-            sentence.contains(&dir.path().display().to_string()),
-            "{sentence}"
-        );
-        let names: Vec<_> = std::fs::read_dir(dir.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        assert!(sentence.contains(&dir.path().display().to_string()), "{sentence}");
+        let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["thesis.txt"]);
     }
 
@@ -254,10 +213,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::claim(&dir.path().join("deep/".repeat(20)), None).unwrap();
         let socket = layout.socket_dir().join(".s.PGSQL.65535");
-        assert!(
-            socket.as_os_str().len() <= LONGEST_SOCKET_PATH,
-            "{socket:?}"
-        );
+        assert!(socket.as_os_str().len() <= LONGEST_SOCKET_PATH, "{socket:?}");
         assert!(layout.control_socket().as_os_str().len() <= LONGEST_SOCKET_PATH);
         assert_eq!(mode(&layout.socket_dir()), 0o700);
         std::fs::remove_dir_all(layout.socket_dir().parent().unwrap()).unwrap();
@@ -268,10 +224,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path(), &link).unwrap();
-        assert!(matches!(
-            claim_short_place(&link),
-            Err(EmbeddedError::ForeignOwner { .. })
-        ));
+        assert!(matches!(claim_short_place(&link), Err(EmbeddedError::ForeignOwner { .. })));
     }
 
     #[test]
@@ -280,12 +233,6 @@ mod tests {
         let path = dir.path().join("secret");
         write_whole(&path, "one", 0o600).unwrap();
         write_whole(&path, "two", 0o600).unwrap();
-        assert_eq!(
-            (
-                std::fs::read_to_string(&path).unwrap().as_str(),
-                mode(&path)
-            ),
-            ("two", 0o600)
-        );
+        assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), mode(&path)), ("two", 0o600));
     }
 }

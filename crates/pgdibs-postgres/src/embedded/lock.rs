@@ -21,13 +21,7 @@ pub(super) enum Taken {
 
 /// Takes the lock at `path` or says who has it; never waits.
 pub(super) fn take(path: &Path) -> io::Result<Taken> {
-    let mut file = File::options()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match file.try_lock() {
         Ok(()) => {
             file.set_len(0)?;
@@ -72,9 +66,7 @@ mod tests {
         assert_eq!(holder(&path).unwrap(), None);
         let first = take(&path).unwrap();
         assert!(matches!(first, Taken::Ours(_)));
-        assert!(
-            matches!(take(&path).unwrap(), Taken::Others(Some(pid)) if pid == std::process::id())
-        );
+        assert!(matches!(take(&path).unwrap(), Taken::Others(Some(pid)) if pid == std::process::id()));
         assert_eq!(holder(&path).unwrap(), Some(Some(std::process::id())));
         drop(first);
         assert_eq!(holder(&path).unwrap(), None);

@@ -20,11 +20,7 @@ pub(super) struct Surroundings {
 
 impl Surroundings {
     pub(super) fn of_this_process() -> Self {
-        let variable = |name| {
-            std::env::var_os(name)
-                .map(PathBuf::from)
-                .filter(|path| path.is_absolute())
-        };
+        let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         Self {
             memory: PathBuf::from("/dev/shm"),
             system_cache: PathBuf::from("/var/cache"),
@@ -38,12 +34,7 @@ impl Surroundings {
     pub(super) fn choose(&self) -> Result<(PathBuf, String), EmbeddedError> {
         let in_memory = self.memory.join(format!("pgdibs-{}", self.uid));
         let cached = self.cache_dir();
-        let because = |dir: &Path, why: &str| {
-            format!(
-                "The embedded server's data is in {} ({why}).",
-                dir.display()
-            )
-        };
+        let because = |dir: &Path, why: &str| format!("The embedded server's data is in {} ({why}).", dir.display());
 
         // A choice once made stays, whatever room there is later: leases may live on the server that is there.
         if Layout::is_marked(&in_memory) {
@@ -65,11 +56,7 @@ impl Surroundings {
         let Some(cached) = cached else {
             return Err(EmbeddedError::NoPlace);
         };
-        let why = format!(
-            "on disk: {} has {} MiB free, less than 1 GiB",
-            self.memory.display(),
-            free >> 20
-        );
+        let why = format!("on disk: {} has {} MiB free, less than 1 GiB", self.memory.display(), free >> 20);
         let why = because(&cached, &why);
         Ok((cached, why))
     }
@@ -79,10 +66,7 @@ impl Surroundings {
         if self.uid == 0 {
             return Some(self.system_cache.join("pgdibs"));
         }
-        let base = self
-            .xdg_cache_home
-            .clone()
-            .or_else(|| self.home.as_ref().map(|home| home.join(".cache")))?;
+        let base = self.xdg_cache_home.clone().or_else(|| self.home.as_ref().map(|home| home.join(".cache")))?;
         Some(base.join("pgdibs"))
     }
 }
@@ -90,14 +74,8 @@ impl Surroundings {
 /// Free bytes of the file system that holds `dir`, for an unprivileged user; `None` when there is no such directory.
 pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
     let stat = nix::sys::statvfs::statvfs(dir).ok()?;
-    #[allow(
-        clippy::useless_conversion,
-        reason = "the types differ between Linux and macOS"
-    )]
-    let (blocks, size) = (
-        u64::from(stat.blocks_available()),
-        u64::from(stat.fragment_size()),
-    );
+    #[allow(clippy::useless_conversion, reason = "the types differ between Linux and macOS")]
+    let (blocks, size) = (u64::from(stat.blocks_available()), u64::from(stat.fragment_size()));
     Some(blocks.saturating_mul(size))
 }
 
@@ -125,30 +103,17 @@ mod tests {
         around.xdg_cache_home = Some(dir.path().join("xdg"));
         assert_eq!(around.choose().unwrap().0, dir.path().join("xdg/pgdibs"));
         around.memory = dir.path().to_owned();
-        assert!(
-            free_bytes(dir.path()).unwrap() > ROOM_NEEDED_BYTES,
-            "this test needs 1 GiB free in {:?}",
-            dir.path()
-        );
+        assert!(free_bytes(dir.path()).unwrap() > ROOM_NEEDED_BYTES, "this test needs 1 GiB free in {:?}", dir.path());
         assert_eq!(around.choose().unwrap().0, dir.path().join("pgdibs-1000"));
     }
 
     #[test]
     fn root_uses_the_systems_cache_and_nobody_without_a_home_is_told() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(
-            surroundings(dir.path(), 0).choose().unwrap().0,
-            dir.path().join("var-cache/pgdibs")
-        );
+        assert_eq!(surroundings(dir.path(), 0).choose().unwrap().0, dir.path().join("var-cache/pgdibs"));
         let mut homeless = surroundings(dir.path(), 1000);
         homeless.home = None;
-        assert!(
-            homeless
-                .choose()
-                .unwrap_err()
-                .to_string()
-                .contains("--data-dir")
-        );
+        assert!(homeless.choose().unwrap_err().to_string().contains("--data-dir"));
     }
 
     #[test]

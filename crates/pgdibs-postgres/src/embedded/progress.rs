@@ -57,27 +57,15 @@ impl fmt::Display for Progress {
         match self {
             Self::Chosen { why } | Self::MadeAnew { why } => out.write_str(why),
             Self::Finding => out.write_str("Looking for a PostgreSQL server."),
-            Self::Adopted => {
-                out.write_str("Adopted the PostgreSQL server that an earlier daemon left running.")
-            }
+            Self::Adopted => out.write_str("Adopted the PostgreSQL server that an earlier daemon left running."),
             Self::OrphanEnded { pid } => {
-                write!(
-                    out,
-                    "Stopped the PostgreSQL server (process {pid}) that had lost its supervisor."
-                )
+                write!(out, "Stopped the PostgreSQL server (process {pid}) that had lost its supervisor.")
             }
             Self::InitDb { data_dir, major } => {
-                write!(
-                    out,
-                    "Making a PostgreSQL {major} server in {}.",
-                    data_dir.display()
-                )
+                write!(out, "Making a PostgreSQL {major} server in {}.", data_dir.display())
             }
             Self::PortChanged { from, to } => {
-                write!(
-                    out,
-                    "Another process listens on port {from}; the embedded server moves to port {to}."
-                )
+                write!(out, "Another process listens on port {from}; the embedded server moves to port {to}.")
             }
             Self::Starting { port } => write!(out, "Starting PostgreSQL on port {port}."),
             Self::Ready { port } => write!(out, "PostgreSQL serves on 127.0.0.1:{port}."),

@@ -18,9 +18,7 @@ use super::postmaster;
 use super::supervisor::{FAST_SHUTDOWN, IMMEDIATE_SHUTDOWN};
 
 /// What the server is allowed for stopping, and some for the messages about it.
-const STOP_DEADLINE: Duration = FAST_SHUTDOWN
-    .saturating_add(IMMEDIATE_SHUTDOWN)
-    .saturating_add(Duration::from_secs(2));
+const STOP_DEADLINE: Duration = FAST_SHUTDOWN.saturating_add(IMMEDIATE_SHUTDOWN).saturating_add(Duration::from_secs(2));
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 const HOST: &str = "127.0.0.1";
@@ -54,10 +52,7 @@ impl Embedded {
     #[must_use]
     pub fn url(&self) -> String {
         let password = utf8_percent_encode(self.password.expose_secret(), NON_ALPHANUMERIC);
-        format!(
-            "postgresql://{SUPERUSER}:{password}@{HOST}:{}/postgres",
-            self.port
-        )
+        format!("postgresql://{SUPERUSER}:{password}@{HOST}:{}/postgres", self.port)
     }
 
     /// The address the server listens on.
@@ -149,10 +144,7 @@ impl Embedded {
                 wait_for_supervisors_end(&self.layout, ANSWER_DEADLINE).await?;
                 if let Some(mut supervisor) = self.supervisor.take() {
                     let path = self.layout.data_dir();
-                    supervisor
-                        .wait()
-                        .await
-                        .while_doing("wait for the supervisor of", path)?;
+                    supervisor.wait().await.while_doing("wait for the supervisor of", path)?;
                 }
                 // Usually there is none; a killed supervisor leaves one.
                 postmaster::end_orphans(&self.layout).await?;
@@ -164,19 +156,13 @@ impl Embedded {
 }
 
 /// Waits until no process is the supervisor of this data directory.
-async fn wait_for_supervisors_end(
-    layout: &Layout,
-    patience: Duration,
-) -> Result<(), EmbeddedError> {
+async fn wait_for_supervisors_end(layout: &Layout, patience: Duration) -> Result<(), EmbeddedError> {
     let deadline = Instant::now() + patience;
     let lock = layout.supervisor_lock();
     while let Some(pid) = lock::holder(&lock).while_doing("look at", &lock)? {
         if Instant::now() >= deadline {
             let status = format!("its supervisor is process {pid:?}");
-            return Err(EmbeddedError::Lingering {
-                data_dir: layout.data_dir().to_owned(),
-                status,
-            });
+            return Err(EmbeddedError::Lingering { data_dir: layout.data_dir().to_owned(), status });
         }
         tokio::time::sleep(POLL).await;
     }

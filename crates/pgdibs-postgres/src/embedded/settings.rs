@@ -67,9 +67,7 @@ log_destination = 'stderr'
 
 /// At most a quarter of the room, so that WAL alone never fills it.
 fn max_wal_mib(free_bytes: Option<u64>) -> u64 {
-    free_bytes
-        .map_or(1024, |free| (free >> 20) / 4)
-        .clamp(256, 4096)
+    free_bytes.map_or(1024, |free| (free >> 20) / 4).clamp(256, 4096)
 }
 
 /// One entry of a list of directories inside a quoted setting: `"` doubled for the list, `'` and `\` for the quotes.
@@ -92,9 +90,6 @@ mod tests {
 
     #[test]
     fn odd_directory_names_stay_one_directory() {
-        assert_eq!(
-            quoted_directory(Path::new("/a, b/it's \"x\"")),
-            "\"/a, b/it''s \"\"x\"\"\""
-        );
+        assert_eq!(quoted_directory(Path::new("/a, b/it's \"x\"")), "\"/a, b/it''s \"\"x\"\"\"");
     }
 }

@@ -28,9 +28,8 @@ use super::supervisor::{FAST_SHUTDOWN, FIRST_HELLO, IMMEDIATE_SHUTDOWN, Supervis
 use super::{EmbeddedOptions, boot};
 
 /// A supervisor that does not answer is ending; it needs at most what Postgres is allowed for stopping.
-const ENDING_DEADLINE: Duration = FAST_SHUTDOWN
-    .saturating_add(IMMEDIATE_SHUTDOWN)
-    .saturating_add(Duration::from_secs(5));
+const ENDING_DEADLINE: Duration =
+    FAST_SHUTDOWN.saturating_add(IMMEDIATE_SHUTDOWN).saturating_add(Duration::from_secs(5));
 /// Crash recovery of as much WAL as the settings allow takes tens of seconds on a slow disk.
 const READY_DEADLINE: Duration = Duration::from_secs(120);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -61,23 +60,14 @@ pub async fn start(
         }
     };
     let layout = Layout::claim(&data_dir, account.as_ref())?;
-    let daemon_lock =
-        match lock::take(&layout.daemon_lock()).while_doing("lock", &layout.daemon_lock())? {
-            Taken::Ours(lock) => lock,
-            Taken::Others(pid) => return Err(EmbeddedError::InUse { data_dir, pid }),
-        };
+    let daemon_lock = match lock::take(&layout.daemon_lock()).while_doing("lock", &layout.daemon_lock())? {
+        Taken::Ours(lock) => lock,
+        Taken::Others(pid) => return Err(EmbeddedError::InUse { data_dir, pid }),
+    };
     progress(Progress::Finding);
     let server = match running(&layout, options.linger).await? {
         Some(control) => adopt(layout, control, daemon_lock, &mut progress).await?,
-        None => {
-            Starting {
-                options,
-                layout,
-                account,
-            }
-            .start(daemon_lock, &mut progress)
-            .await?
-        }
+        None => Starting { options, layout, account }.start(daemon_lock, &mut progress).await?,
     };
     progress(Progress::Ready { port: server.port });
     Ok(server)
@@ -95,14 +85,8 @@ async fn running(layout: &Layout, linger: Duration) -> Result<Option<Control>, E
             return Ok(None);
         };
         if Instant::now() >= deadline {
-            let status = format!(
-                "its supervisor, process {}, does not answer",
-                pid.unwrap_or(0)
-            );
-            return Err(EmbeddedError::Lingering {
-                data_dir: layout.data_dir().to_owned(),
-                status,
-            });
+            let status = format!("its supervisor, process {}, does not answer", pid.unwrap_or(0));
+            return Err(EmbeddedError::Lingering { data_dir: layout.data_dir().to_owned(), status });
         }
         tokio::time::sleep(POLL).await;
     }
@@ -116,23 +100,11 @@ async fn adopt(
 ) -> Result<Embedded, EmbeddedError> {
     let password = cluster::password(&layout)?;
     let written = cluster::written_port(&layout);
-    let port = PidFile::read(&layout)
-        .and_then(|file| file.port)
-        .or(written)
-        .unwrap_or_default();
+    let port = PidFile::read(&layout).and_then(|file| file.port).or(written).unwrap_or_default();
     wait_until_ready(&layout, &control, port, &password).await?;
     progress(Progress::Adopted);
     let major = layout.cluster_major().unwrap_or_default();
-    Ok(Embedded {
-        layout,
-        control,
-        port,
-        password,
-        major,
-        adopted: true,
-        supervisor: None,
-        daemon_lock,
-    })
+    Ok(Embedded { layout, control, port, password, major, adopted: true, supervisor: None, daemon_lock })
 }
 
 /// What a start works with once it is clear that no server runs.
@@ -158,20 +130,14 @@ impl Starting<'_> {
             cluster::discard(layout)?;
         }
         if cluster::remove_scraps(layout).await? > 0 {
-            let why = format!(
-                "An initdb in {} had been cut short and is made anew.",
-                layout.data_dir().display()
-            );
+            let why = format!("An initdb in {} had been cut short and is made anew.", layout.data_dir().display());
             progress(Progress::MadeAnew { why });
         }
         let binaries = self.find_binaries().await?;
         let password = cluster::password(layout)?;
         if layout.cluster_major().is_none() {
             let data_dir = layout.data_dir().to_owned();
-            progress(Progress::InitDb {
-                data_dir,
-                major: binaries.major,
-            });
+            progress(Progress::InitDb { data_dir, major: binaries.major });
             cluster::make(layout, &binaries, self.account.as_ref(), &password).await?;
         }
         // Looked at before the supervisor says that the server runs.
@@ -183,16 +149,10 @@ impl Starting<'_> {
             if let Some(from) = old {
                 progress(Progress::PortChanged { from, to: port });
             }
-            cluster::configure(
-                layout,
-                self.account.as_ref(),
-                port,
-                self.options.max_connections,
-            )?;
+            cluster::configure(layout, self.account.as_ref(), port, self.options.max_connections)?;
             progress(Progress::Starting { port });
             match self.start_on(&binaries, port, &password).await {
-                Err(EmbeddedError::NotStarted { .. })
-                    if attempts < PORT_ATTEMPTS && !cluster::is_free(port) => {}
+                Err(EmbeddedError::NotStarted { .. }) if attempts < PORT_ATTEMPTS && !cluster::is_free(port) => {}
                 started => {
                     break started.map(|(control, supervisor)| (port, control, supervisor))?;
                 }
@@ -200,16 +160,7 @@ impl Starting<'_> {
         };
         let major = binaries.major;
         let supervisor = Some(supervisor);
-        Ok(Embedded {
-            layout: self.layout,
-            control,
-            port,
-            password,
-            major,
-            adopted: false,
-            supervisor,
-            daemon_lock,
-        })
+        Ok(Embedded { layout: self.layout, control, port, password, major, adopted: false, supervisor, daemon_lock })
     }
 
     async fn find_binaries(&self) -> Result<Binaries, EmbeddedError> {
@@ -220,11 +171,10 @@ impl Starting<'_> {
             let wanted = made_by.map(|major| (major, data_dir.as_path()));
             find::find(explicit.as_deref(), &SearchRoots::of_this_system(), wanted)
         });
-        let binaries = search.await.unwrap_or_else(|error| {
-            Err(std::io::Error::other(error)).while_doing("search", Path::new("/"))
-        })?;
-        let remedy =
-            "put the binaries where everybody may read them, or start pgdibs as an ordinary user";
+        let binaries = search
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)).while_doing("search", Path::new("/")))?;
+        let remedy = "put the binaries where everybody may read them, or start pgdibs as an ordinary user";
         account::check_reachable(&binaries.dir, self.account.as_ref(), remedy)?;
         Ok(binaries)
     }
@@ -239,29 +189,18 @@ impl Starting<'_> {
         let log_file = layout.log_file();
         // The log of the run before stays readable; there may be none.
         let _ = std::fs::rename(&log_file, log_file.with_extension("log.1"));
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(&log_file)
-            .while_doing("open", &log_file)?;
+        let log =
+            File::options().create(true).append(true).mode(0o600).open(&log_file).while_doing("open", &log_file)?;
         let exe = &self.options.supervisor_exe;
         let args = SupervisorArgs {
             data_dir: layout.data_dir().to_owned(),
             bin_dir: binaries.dir.clone(),
             linger: self.options.linger,
         };
-        let mut command =
-            tokio::process::Command::new(std::path::absolute(exe).while_doing("find", exe)?);
+        let mut command = tokio::process::Command::new(std::path::absolute(exe).while_doing("find", exe)?);
         // A group of its own: Ctrl-C in our terminal is for us. No stream of ours: whoever reads our output sees its end.
-        command
-            .args(args.command_line())
-            .current_dir("/")
-            .process_group(0);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log);
+        command.args(args.command_line()).current_dir("/").process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut unfinished = Unfinished(Some(command.spawn().while_doing("run", exe)?));
 
         let deadline = Instant::now() + FIRST_HELLO;
@@ -270,16 +209,10 @@ impl Starting<'_> {
                 break control;
             }
             if let Some(status) = unfinished.exit_status() {
-                return Err(not_started(
-                    layout,
-                    format!("its supervisor ended ({status})"),
-                ));
+                return Err(not_started(layout, format!("its supervisor ended ({status})")));
             }
             if Instant::now() >= deadline {
-                return Err(not_started(
-                    layout,
-                    "its supervisor does not answer".to_owned(),
-                ));
+                return Err(not_started(layout, "its supervisor does not answer".to_owned()));
             }
             tokio::time::sleep(POLL).await;
         };
@@ -301,9 +234,7 @@ fn unusable(layout: &Layout) -> Option<String> {
     }
     let here = layout.data_dir().display();
     if layout.cluster_major().is_none() {
-        return Some(format!(
-            "The server in {here} has no readable PG_VERSION and is made anew, empty."
-        ));
+        return Some(format!("The server in {here} has no readable PG_VERSION and is made anew, empty."));
     }
     let started_under = std::fs::read_to_string(layout.running_file()).ok()?;
     if boot::current().as_deref() == Some(started_under.trim()) {
@@ -328,12 +259,7 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         // Not reaped yet, or `id` gives nothing: the number cannot be somebody else's.
-        if let Some(pid) = self
-            .0
-            .as_ref()
-            .and_then(Child::id)
-            .and_then(|pid| i32::try_from(pid).ok())
-        {
+        if let Some(pid) = self.0.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()) {
             postmaster::send(pid, Signal::SIGTERM);
         }
     }
@@ -349,20 +275,14 @@ async fn wait_until_ready(
     let deadline = Instant::now() + READY_DEADLINE;
     let mut status;
     loop {
-        let said = PidFile::read(layout)
-            .map(|file| file.status)
-            .unwrap_or_default();
+        let said = PidFile::read(layout).map(|file| file.status).unwrap_or_default();
         if said == "ready" {
             match connect(port, password).await {
                 Ok(()) => return Ok(()),
                 Err(error) if sqlstate(&error).as_deref() == Some(INVALID_PASSWORD) => {
                     let file = layout.password_file();
                     let data_dir = layout.data_dir().to_owned();
-                    return Err(EmbeddedError::Password {
-                        file,
-                        what: "refused by the server",
-                        data_dir,
-                    });
+                    return Err(EmbeddedError::Password { file, what: "refused by the server", data_dir });
                 }
                 Err(error) => status = format!("it says `ready` and a connection fails: {error}"),
             }
@@ -373,10 +293,7 @@ async fn wait_until_ready(
             return Err(not_started(layout, "it ended".to_owned()));
         }
         if Instant::now() >= deadline {
-            return Err(not_started(
-                layout,
-                format!("after {} s {status}", READY_DEADLINE.as_secs()),
-            ));
+            return Err(not_started(layout, format!("after {} s {status}", READY_DEADLINE.as_secs())));
         }
         tokio::time::sleep(POLL).await;
     }
@@ -396,9 +313,7 @@ async fn connect(port: u16, password: &SecretString) -> Result<(), sqlx::Error> 
         connection.ping().await?;
         connection.close().await
     };
-    timeout(CONNECT_DEADLINE, attempt)
-        .await
-        .unwrap_or_else(|late| Err(sqlx::Error::Io(late.into())))
+    timeout(CONNECT_DEADLINE, attempt).await.unwrap_or_else(|late| Err(sqlx::Error::Io(late.into())))
 }
 
 fn sqlstate(error: &sqlx::Error) -> Option<String> {

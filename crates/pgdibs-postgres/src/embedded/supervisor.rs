@@ -70,16 +70,7 @@ impl SupervisorArgs {
     #[must_use]
     pub fn recognise(args: impl IntoIterator<Item = OsString>) -> Option<Self> {
         let args: Vec<OsString> = args.into_iter().skip(1).collect();
-        let [
-            subcommand,
-            data_flag,
-            data_dir,
-            bin_flag,
-            bin_dir,
-            linger_flag,
-            linger,
-        ] = args.as_slice()
-        else {
+        let [subcommand, data_flag, data_dir, bin_flag, bin_dir, linger_flag, linger] = args.as_slice() else {
             return None;
         };
         let ours = subcommand == SUBCOMMAND
@@ -87,11 +78,7 @@ impl SupervisorArgs {
             && bin_flag == "--bin-dir"
             && linger_flag == "--linger-milliseconds";
         let linger = Duration::from_millis(linger.to_str()?.parse().ok()?);
-        ours.then(|| Self {
-            data_dir: data_dir.into(),
-            bin_dir: bin_dir.into(),
-            linger,
-        })
+        ours.then(|| Self { data_dir: data_dir.into(), bin_dir: bin_dir.into(), linger })
     }
 }
 
@@ -102,10 +89,7 @@ pub fn supervise(args: SupervisorArgs) -> ExitCode {
     let thread = std::thread::spawn(move || -> io::Result<()> {
         // Whatever we or Postgres create is for us alone, the control socket too, from its first moment.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(run(&args))
+        tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&args))
     });
     match thread.join() {
         Ok(Ok(())) => ExitCode::SUCCESS,
@@ -119,19 +103,13 @@ pub fn supervise(args: SupervisorArgs) -> ExitCode {
 
 /// Our standard error is the server's log.
 fn log(sentence: &str) {
-    let _ = writeln!(
-        io::stderr(),
-        "pgdibs supervisor {}: {sentence}",
-        std::process::id()
-    );
+    let _ = writeln!(io::stderr(), "pgdibs supervisor {}: {sentence}", std::process::id());
 }
 
 async fn run(args: &SupervisorArgs) -> io::Result<()> {
     let layout = Layout::of(&args.data_dir).map_err(io::Error::other)?;
     let Taken::Ours(lock) = lock::take(&layout.supervisor_lock())? else {
-        return Err(io::Error::other(
-            "another supervisor has this data directory",
-        ));
+        return Err(io::Error::other("another supervisor has this data directory"));
     };
     // Freed by the end of the process and not before: who finds it free finds nothing of us running.
     std::mem::forget(lock);
@@ -181,31 +159,16 @@ async fn run(args: &SupervisorArgs) -> io::Result<()> {
 
 fn start(layout: &Layout, args: &SupervisorArgs) -> io::Result<Child> {
     let account = account::for_server().map_err(io::Error::other)?;
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(layout.log_file())?;
-    let mut command = Binaries {
-        dir: args.bin_dir.clone(),
-        major: 0,
-    }
-    .command("postgres");
+    let log = File::options().create(true).append(true).open(layout.log_file())?;
+    let mut command = Binaries { dir: args.bin_dir.clone(), major: 0 }.command("postgres");
     account::run_as(&mut command, account.as_ref());
-    command
-        .arg("-D")
-        .arg(layout.pgdata())
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log);
+    command.arg("-D").arg(layout.pgdata()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     tokio::process::Command::from(command).spawn()
 }
 
 /// Fast, then immediate, then killed. A second SIGTERM makes it immediate at once.
 async fn stop(postgres: &mut Child, terminate: &mut SignalStream) -> io::Result<ExitStatus> {
-    for (signal, patience) in [
-        (Signal::SIGINT, FAST_SHUTDOWN),
-        (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN),
-    ] {
+    for (signal, patience) in [(Signal::SIGINT, FAST_SHUTDOWN), (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN)] {
         if let Some(pid) = postgres.id().and_then(|pid| i32::try_from(pid).ok()) {
             postmaster::send(pid, signal);
         }
@@ -225,11 +188,7 @@ async fn shorten_log(layout: &Layout) {
     let Ok(file) = File::options().write(true).open(layout.log_file()) else {
         return;
     };
-    if file
-        .metadata()
-        .is_ok_and(|metadata| metadata.len() > LONGEST_LOG_BYTES)
-        && file.set_len(0).is_ok()
-    {
+    if file.metadata().is_ok_and(|metadata| metadata.len() > LONGEST_LOG_BYTES) && file.set_len(0).is_ok() {
         log("the log was longer than 32 MiB and begins anew");
     }
 }
@@ -288,10 +247,7 @@ impl Daemons {
             let greeted = self.writers.remove(&id).is_some_and(|(_, greeted)| greeted);
             if greeted && !self.writers.values().any(|(_, greeted)| *greeted) {
                 self.lonely_until = Some(Instant::now() + self.linger);
-                log(&format!(
-                    "no daemon is connected; PostgreSQL is kept for {} s",
-                    self.linger.as_secs_f32()
-                ));
+                log(&format!("no daemon is connected; PostgreSQL is kept for {} s", self.linger.as_secs_f32()));
             }
             return Wish::None;
         };
@@ -353,10 +309,7 @@ mod tests {
             linger: Duration::from_millis(1500),
         };
         let line = |args: Vec<OsString>| std::iter::once(OsString::from("pgdibs")).chain(args);
-        assert_eq!(
-            SupervisorArgs::recognise(line(args.command_line())),
-            Some(args.clone())
-        );
+        assert_eq!(SupervisorArgs::recognise(line(args.command_line())), Some(args.clone()));
         assert_eq!(SupervisorArgs::recognise(line(vec!["serve".into()])), None);
         let mut spoilt = args.command_line();
         spoilt[6] = "soon".into();
