@@ -78,16 +78,16 @@ async fn a_grant_that_meets_a_hangup_is_released() {
             tokio::task::yield_now().await;
         }
         let heard = hang_up(waiter);
-        if let Some((_, body)) = heard.split_once("\r\n\r\n")
-            && let Ok(lease) = serde_json::from_str::<Value>(body)
-        {
-            // It had the whole answer before it went: a grant answered is a grant kept.
+        if heard.contains("\r\n\r\n{") {
+            // It went when at most the last byte was still on its way: told or not, the lease is its own until it expires.
             answered += 1;
-            edge.delete(&format!("/v1/leases/{}", lease["id"].as_str().unwrap())).await.expect(204);
+            edge.until("the answer has left", |edge| edge.service.tasks.is_empty()).await;
+            for lease in edge.snapshot().leases {
+                edge.delete(&format!("/v1/leases/{}", lease.id)).await.expect(204);
+            }
         } else {
             undone += 1;
         }
-        println!("round {round}: {heard:?}");
         edge.until("nobody holds or waits", |edge| {
             let snapshot = edge.snapshot();
             snapshot.tickets.is_empty() && snapshot.leases.is_empty()
