@@ -1,2 +1,13 @@
 //! The pgdibs daemon and its command line.
-fn main() {}
+
+mod cli;
+#[allow(dead_code, unused_imports, reason = "wired into the driver where that is")]
+mod config;
+#[allow(dead_code, unused_imports, reason = "wired into the driver where that is")]
+mod sources;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}
