@@ -14,3 +14,8 @@ pub mod snapshot;
 pub mod template;
 pub mod watch;
 pub mod world;
+
+#[cfg(feature = "testing")]
+pub mod conformance;
+#[cfg(feature = "testing")]
+pub mod fake;

@@ -22,18 +22,21 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
         let exists = database
             .oid
             .and_then(|oid| snapshot.server.get(&oid))
-            .is_some_and(|found| found.name == database.name.as_str());
+            .is_some_and(|found| found.name == database.name.as_str() && !found.invalid);
+        let unrenewed = driven.overdue.get(&lease.id).copied();
+        // A reset counts as a renewal and holds the lease, but one that never succeeds must not hold it for ever.
+        let reset_to = lease.reset_to.filter(|_| unrenewed.is_none_or(|unrenewed| unrenewed < driven.max_ttl));
         if !exists {
             steps.push(Step::EndLease {
                 lease: lease.id,
                 end: End::Revoked,
                 reason: "its database was dropped or renamed by somebody else".to_owned(),
             });
-        } else if let Some(spare) = lease.reset_to {
+        } else if let Some(spare) = reset_to {
             if database.state == DatabaseState::Leased && database.due {
                 steps.push(Step::Reset { lease: lease.id, used: database.id, spare });
             }
-        } else if let Some(&unrenewed) = driven.overdue.get(&lease.id) {
+        } else if let Some(unrenewed) = unrenewed {
             let login = lease.credentials.as_ref().map(|credentials| credentials.user.as_str());
             let connected = login.and_then(|name| driven.sessions_of_login.get(name)).copied().unwrap_or(0);
             if connected == 0 {

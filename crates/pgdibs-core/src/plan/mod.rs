@@ -113,7 +113,8 @@ pub enum Step {
         /// Why.
         reason: TemplateRetireReason,
     },
-    /// Drops the database of a retired or failed template; of a retired one, or an old failed one, the row as well.
+    /// Drops the database of a retired or failed template. The row of a retired one goes as well unless databases still
+    /// refer to it (a kept one may outlive its template); the row of a failed one once it is old or its pool is dropped.
     DropTemplate {
         /// The template.
         template: TemplateId,
@@ -132,12 +133,16 @@ pub enum RetireReason {
     LookedInto,
     /// More of its kind than the pool wants.
     Surplus,
-    /// Its slot is needed for a template that somebody waits for.
+    /// Its slot is needed for a template that somebody waits for, or is one more than the pool may have.
     MakeRoom,
     /// Its template retires.
     TemplateRetired,
     /// The time for which it was kept is over.
     KeptLongEnough,
+    /// Its pool is being dropped, and what is kept goes with it.
+    PoolDropped,
+    /// Somebody's drop of it was interrupted: nobody can connect to it, and only another drop helps.
+    HalfDropped,
 }
 
 impl fmt::Display for RetireReason {
@@ -145,9 +150,11 @@ impl fmt::Display for RetireReason {
         f.write_str(match self {
             Self::LookedInto => "somebody connected to it before it was granted",
             Self::Surplus => "more databases than the pool wants",
-            Self::MakeRoom => "its slot is needed for a template that somebody waits for",
+            Self::MakeRoom => "its slot is needed for somebody who waits, or is more than the pool may have",
             Self::TemplateRetired => "its template was retired",
             Self::KeptLongEnough => "the time for which it was kept is over",
+            Self::PoolDropped => "its pool was dropped",
+            Self::HalfDropped => "somebody else's drop of it was interrupted",
         })
     }
 }
@@ -245,8 +252,9 @@ impl Step {
 pub fn plan(snapshot: &Snapshot, driven: &Driven) -> Vec<Step> {
     let mut steps = Vec::new();
     leases::plan(snapshot, driven, &mut steps);
+    let mut taken = slots::Taken::of(snapshot);
     for pool in &snapshot.pools {
-        slots::plan(snapshot, driven, pool, &mut steps);
+        slots::plan(snapshot, driven, pool, &mut taken, &mut steps);
     }
     templates::plan(snapshot, driven, &mut steps);
     steps.sort_by_key(order);

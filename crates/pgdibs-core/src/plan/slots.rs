@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ForgetReason, RetireReason, Step};
 use crate::database::{Database, DatabaseId, DatabaseState};
-use crate::name::DatabaseName;
+use crate::name::{DatabaseName, PoolName};
 use crate::pool::Pool;
 use crate::request::TicketKind;
 use crate::snapshot::{Driven, Snapshot};
@@ -74,7 +74,60 @@ struct Share<'a> {
     desired_ready: u32,
 }
 
-pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, steps: &mut Vec<Step>) {
+/// Slots that each pool has in use, as the plan leaves them: what one pool takes of `max_connections`, the next one lacks.
+pub(super) struct Taken(BTreeMap<PoolName, u32>);
+
+impl Taken {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let in_slots = |d: &Database| matches!(d.state, DatabaseState::Ready | DatabaseState::Leased);
+        let of = |pool: &Pool| count(snapshot, |d| d.pool == pool.name && in_slots(d));
+        Self(snapshot.pools.iter().map(|pool| (pool.name.clone(), of(pool))).collect())
+    }
+}
+
+/// Slots that a pool may have, ready and leased together.
+#[derive(Debug, Clone, Copy)]
+struct Capacity {
+    /// Its `max`, lowered to what `max_connections` leaves beside the slots of other pools.
+    most: u32,
+    /// The same, less what waiters of other pools lack: databases that nobody waits for make way for them.
+    idle: u32,
+}
+
+impl Capacity {
+    fn of(snapshot: &Snapshot, pool: &Pool, taken: &Taken) -> Self {
+        let max = if pool.dropping { 0 } else { pool.settings.max };
+        let Some(limit) = snapshot.limits.slots_by_connections else {
+            return Self { most: max, idle: max };
+        };
+        let others: u32 = taken.0.iter().filter(|(name, _)| *name != &pool.name).map(|(_, slots)| slots).sum();
+        let lacking: u32 = snapshot
+            .pools
+            .iter()
+            .filter(|other| other.name != pool.name)
+            .map(|other| lacking_of(snapshot, other))
+            .sum();
+        let most = limit.saturating_sub(others);
+        Self { most: max.min(most), idle: max.min(most.saturating_sub(lacking)) }
+    }
+}
+
+/// Slots that waiters of a pool lack, as far as its `max` allows.
+fn lacking_of(snapshot: &Snapshot, pool: &Pool) -> u32 {
+    let leased = count(snapshot, |d| d.pool == pool.name && d.state == DatabaseState::Leased);
+    let lacking: u32 = snapshot
+        .templates
+        .iter()
+        .filter(|t| t.pool == pool.name && t.state == TemplateState::Ready)
+        .map(|t| {
+            let ready = count(snapshot, |d| d.template == t.id && d.state == DatabaseState::Ready);
+            Demand::of(snapshot, t).waiting.saturating_sub(ready)
+        })
+        .sum();
+    lacking.min(pool.settings.max.saturating_sub(leased))
+}
+
+pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, taken: &mut Taken, steps: &mut Vec<Step>) {
     let mut gone = BTreeSet::new();
     recognise_hand_work(snapshot, driven, pool, steps, &mut gone);
 
@@ -84,13 +137,16 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, steps: &mu
         .filter(|d| d.pool == pool.name && !driven.busy_databases.contains(&d.id) && !gone.contains(&d.id))
         .collect();
     let reserved: BTreeSet<DatabaseId> = snapshot.leases.iter().filter_map(|lease| lease.reset_to).collect();
+    // Every lease counts, also one whose template is on its way out.
+    let leased = count(snapshot, |d| d.pool == pool.name && d.state == DatabaseState::Leased);
 
     let mut shares = shares(snapshot, driven, pool, &databases, &reserved, steps);
-    let capacity = capacity(snapshot, pool);
-    make_room(pool, capacity, &mut shares, steps);
-    fill(snapshot, pool, capacity, &databases, &mut shares, steps);
+    let capacity = Capacity::of(snapshot, pool, taken);
+    make_room(leased, capacity, &mut shares, steps);
+    let occupied = fill(snapshot, pool, leased, capacity, &databases, &mut shares, steps);
+    taken.0.insert(pool.name.clone(), occupied);
     clone(snapshot, pool, &databases, &shares, steps);
-    retire_and_drop(snapshot, &databases, steps);
+    retire_and_drop(snapshot, pool, &databases, steps);
 
     let holds_nothing = !snapshot.databases.iter().any(|d| d.pool == pool.name)
         && !snapshot.templates.iter().any(|t| t.pool == pool.name);
@@ -113,11 +169,14 @@ fn recognise_hand_work(
             continue;
         }
         let Some(oid) = database.oid else {
-            // The name of a row is given once, so whatever of ours carries it was created for this row.
-            if let Some(&oid) = by_name.get(database.name.as_str())
-                && snapshot.server.get(&oid).is_some_and(|found| found.ours)
-            {
-                steps.push(Step::AdoptHalfMade { database: database.id, oid });
+            // The name of a row is given once, so whatever of ours carries it was created for this row. If somebody else
+            // has taken the name, no clone will ever get it: another row with another number serves.
+            if let Some(&oid) = by_name.get(database.name.as_str()) {
+                steps.push(if snapshot.server.get(&oid).is_some_and(|found| found.ours) {
+                    Step::AdoptHalfMade { database: database.id, oid }
+                } else {
+                    Step::Forget { database: database.id, reason: ForgetReason::NotWanted }
+                });
                 gone.insert(database.id);
             }
             continue;
@@ -170,7 +229,9 @@ fn shares<'a>(
         let mut ready = Vec::new();
         for database in of(DatabaseState::Ready) {
             let seen = database.oid.and_then(|oid| snapshot.server.get(&oid));
-            if seen.is_some_and(|found| found.sessions > 0 || found.sessions_ever > 0) {
+            if is_half_dropped(snapshot, database) {
+                steps.push(Step::Retire { database: database.id, reason: RetireReason::HalfDropped });
+            } else if seen.is_some_and(|found| found.sessions > 0 || found.sessions_ever > 0) {
                 steps.push(Step::Retire { database: database.id, reason: RetireReason::LookedInto });
             } else {
                 ready.push(database);
@@ -183,11 +244,19 @@ fn shares<'a>(
                 steps.push(Step::Retire { database: database.id, reason: RetireReason::Surplus });
             }
         }
+        let mut spares = Vec::new();
+        for database in of(DatabaseState::Spare).filter(|d| d.due && !reserved.contains(&d.id)) {
+            if is_half_dropped(snapshot, database) {
+                steps.push(Step::Retire { database: database.id, reason: RetireReason::HalfDropped });
+            } else {
+                spares.push(database);
+            }
+        }
         shares.push(Share {
             template,
             demand,
             ready,
-            spares: of(DatabaseState::Spare).filter(|d| d.due && !reserved.contains(&d.id)).collect(),
+            spares,
             creating: snapshot.databases.iter().filter(|d| d.template == template.id && is_to_be_cloned(d)).collect(),
             desired_ready,
         });
@@ -204,55 +273,67 @@ fn is_to_be_cloned(database: &Database) -> bool {
     matches!(database.state, DatabaseState::Creating | DatabaseState::Blocked) && !database.is_cloned()
 }
 
-/// Slots this pool may have: its `max`, lowered to what `max_connections` leaves beside the other pools.
-fn capacity(snapshot: &Snapshot, pool: &Pool) -> u32 {
-    let in_slots = |d: &Database| matches!(d.state, DatabaseState::Ready | DatabaseState::Leased);
-    let others = count(snapshot, |d| d.pool != pool.name && in_slots(d));
-    let by_connections = snapshot.limits.slots_by_connections.map_or(u32::MAX, |limit| limit.saturating_sub(others));
-    pool.settings.max.min(by_connections)
+/// Whether somebody's drop of it was interrupted, so that it can neither be entered nor renamed, only dropped.
+fn is_half_dropped(snapshot: &Snapshot, database: &Database) -> bool {
+    database.oid.and_then(|oid| snapshot.server.get(&oid)).is_some_and(|found| found.invalid)
 }
 
-fn occupied(shares: &[Share<'_>]) -> u32 {
-    shares.iter().map(|s| s.demand.leased + u32::try_from(s.ready.len()).unwrap_or(u32::MAX)).sum()
+fn length(databases: &[&Database]) -> u32 {
+    u32::try_from(databases.len()).unwrap_or(u32::MAX)
 }
 
-/// Retires ready databases that nobody waits for, least recently used first, until every waiter could have a slot.
-fn make_room(pool: &Pool, capacity: u32, shares: &mut [Share<'_>], steps: &mut Vec<Step>) {
-    if pool.dropping {
-        return;
-    }
-    let lacking: u32 =
-        shares.iter().map(|s| s.demand.waiting.saturating_sub(u32::try_from(s.ready.len()).unwrap_or(u32::MAX))).sum();
-    let mut excess = (occupied(shares) + lacking).saturating_sub(capacity);
-    while excess > 0 {
+fn occupied(leased: u32, shares: &[Share<'_>]) -> u32 {
+    leased + shares.iter().map(|s| length(&s.ready)).sum::<u32>()
+}
+
+/// Slots that this pool's waiters lack.
+fn lacking(shares: &[Share<'_>]) -> u32 {
+    shares.iter().map(|s| s.demand.waiting.saturating_sub(length(&s.ready))).sum()
+}
+
+/// Retires ready databases that nobody waits for, least recently used first, until every waiter could have a slot; and any
+/// ready database while the pool has more slots than it may have (its `max` was lowered).
+fn make_room(leased: u32, capacity: Capacity, shares: &mut [Share<'_>], steps: &mut Vec<Step>) {
+    loop {
+        let in_use = occupied(leased, shares);
+        let too_many = in_use > capacity.most;
+        if !too_many && in_use + lacking(shares) <= capacity.idle {
+            return;
+        }
         let oldest = shares
             .iter()
             .enumerate()
-            .filter(|(_, s)| s.ready.len() > s.demand.waiting as usize)
-            .flat_map(|(index, s)| s.ready.iter().map(move |d| (d.ready_at, d.id, index)))
-            .min();
-        let Some((_, id, index)) = oldest else { return };
+            .flat_map(|(index, s)| {
+                let waited_for = s.ready.len() <= s.demand.waiting as usize;
+                s.ready.iter().map(move |d| (waited_for, d.ready_at, d.id, index))
+            })
+            .min()
+            .filter(|(waited_for, ..)| too_many || !waited_for);
+        let Some((_, _, id, index)) = oldest else { return };
         shares[index].ready.retain(|d| d.id != id);
         steps.push(Step::Retire { database: id, reason: RetireReason::MakeRoom });
-        excess -= 1;
     }
 }
 
-/// Lets spares enter slots: those being returned and the empty ones, lowest number first.
+/// Lets spares enter slots: those being returned and the empty ones, lowest number first. Returns the slots then in use.
 fn fill(
     snapshot: &Snapshot,
     pool: &Pool,
-    capacity: u32,
+    leased: u32,
+    capacity: Capacity,
     databases: &[&Database],
     shares: &mut [Share<'_>],
     steps: &mut Vec<Step>,
-) {
-    let mut returning: BTreeMap<u32, DatabaseId> =
-        databases.iter().filter(|d| leaves_its_slot(d) && d.due).filter_map(|d| Some((d.slot?, d.id))).collect();
-    let mut room = capacity.saturating_sub(occupied(shares));
-    if pool.dropping {
-        room = 0;
-    }
+) -> u32 {
+    let mut returning: BTreeMap<u32, DatabaseId> = databases
+        .iter()
+        .filter(|d| leaves_its_slot(d) && d.due && !is_half_dropped(snapshot, d))
+        .filter_map(|d| Some((d.slot?, d.id)))
+        .collect();
+    let mut in_use = occupied(leased, shares);
+    let mut room = capacity.most.saturating_sub(in_use);
+    // What waiters lack is left free for them, so that an idle database never enters a slot only to make room again.
+    let mut idle_room = capacity.idle.saturating_sub(in_use + lacking(shares));
     let mut taken: BTreeSet<u32> =
         snapshot.databases.iter().filter(|d| d.pool == pool.name).filter_map(|d| d.slot).collect();
     // A name that exists on the server without a row of ours belongs to somebody else: that number rests.
@@ -262,8 +343,12 @@ fn fill(
         // Waiting resets are served before slots are refilled.
         let for_resets = (share.demand.resets as usize).min(share.spares.len());
         let mut available = share.spares.split_off(for_resets).into_iter();
-        let mut entered = 0_u32;
-        while room > 0 && (share.ready.len() as u32 + entered) < share.desired_ready {
+        let mut has = length(&share.ready);
+        while has < share.desired_ready {
+            let waited_for = has < share.demand.waiting;
+            if room == 0 || (!waited_for && idle_room == 0) {
+                break;
+            }
             let Some(spare) = available.next() else { break };
             while taken.contains(&next_free) || names.contains(DatabaseName::slot(&pool.name, next_free).as_str()) {
                 next_free += 1;
@@ -279,17 +364,24 @@ fn fill(
                     steps.push(Step::Fill { spare: spare.id, slot: next_free });
                 }
             }
-            entered += 1;
+            has += 1;
+            in_use += 1;
             room -= 1;
+            if !waited_for {
+                idle_room -= 1;
+            }
         }
-        share.desired_ready = share.desired_ready.min(share.ready.len() as u32 + entered + room);
         // What is still lacking after the fills, for the clones below.
-        share.desired_ready -= share.ready.len() as u32 + entered;
+        let for_waiters = share.demand.waiting.saturating_sub(has).min(room);
+        let for_idle = share.desired_ready.saturating_sub(has.max(share.demand.waiting)).min(idle_room);
+        idle_room -= for_idle;
+        share.desired_ready = for_waiters + for_idle;
         share.spares.extend(available);
     }
     for used in returning.into_values() {
         steps.push(Step::Return { used, spare: None });
     }
+    in_use
 }
 
 fn leaves_its_slot(database: &Database) -> bool {
@@ -335,14 +427,21 @@ fn clone(snapshot: &Snapshot, pool: &Pool, databases: &[&Database], shares: &[Sh
 }
 
 /// Drops what has left its slot, and ends the time of what was kept.
-fn retire_and_drop(snapshot: &Snapshot, databases: &[&Database], steps: &mut Vec<Step>) {
+fn retire_and_drop(snapshot: &Snapshot, pool: &Pool, databases: &[&Database], steps: &mut Vec<Step>) {
     for database in databases {
+        let half_dropped = is_half_dropped(snapshot, database);
         match database.state {
+            DatabaseState::Kept if half_dropped => {
+                steps.push(Step::Retire { database: database.id, reason: RetireReason::HalfDropped });
+            }
+            DatabaseState::Kept if database.slot.is_none() && pool.dropping => {
+                steps.push(Step::Retire { database: database.id, reason: RetireReason::PoolDropped });
+            }
             DatabaseState::Kept if database.slot.is_none() && database.keep_over => {
                 steps.push(Step::Retire { database: database.id, reason: RetireReason::KeptLongEnough });
             }
             DatabaseState::Retiring | DatabaseState::Blocked
-                if database.slot.is_none() && database.is_cloned() && database.due =>
+                if (database.slot.is_none() || half_dropped) && database.is_cloned() && database.due =>
             {
                 steps.push(Step::Drop { database: database.id });
             }

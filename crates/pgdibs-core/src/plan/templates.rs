@@ -1,6 +1,7 @@
 //! Plans what happens to templates: builds, seals, losses, retirements and drops.
 
 use super::{Step, TemplateRetireReason, slots};
+use crate::name::DatabaseName;
 use crate::snapshot::{Driven, Snapshot};
 use crate::template::{Template, TemplateState};
 
@@ -21,7 +22,11 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
                 steps.push(Step::LoseBuild { template: id, reason: "its pool was dropped".to_owned() });
             }
             TemplateState::Building if template.oid.is_none() => steps.push(Step::CreateBuild { template: id }),
-            TemplateState::Building if template.seal_requested => steps.push(Step::Seal { template: id }),
+            TemplateState::Building if template.seal_requested => {
+                if !is_name_still_used(snapshot, template) {
+                    steps.push(Step::Seal { template: id });
+                }
+            }
             TemplateState::Building if template.builder_silent => {
                 let reason = format!(
                     "its builder ({}) neither renewed nor had a session on the build's database for 60 seconds",
@@ -34,11 +39,13 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
                     steps.push(Step::RetireTemplate { template: id, reason });
                 }
             }
-            TemplateState::Retiring if !snapshot.databases.iter().any(|d| d.template == id) => {
+            // Its database goes once no clone of it can be under way; its row waits for the last database (a kept one).
+            TemplateState::Retiring if may_be_dropped(snapshot, template) => {
                 steps.push(Step::DropTemplate { template: id });
             }
             TemplateState::Failed
                 if template.oid.is_some()
+                    || is_half_made(snapshot, template)
                     || template.unused_seconds >= FAILED_SHOWN_SECONDS
                     || dropping(snapshot, template) =>
             {
@@ -47,6 +54,29 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
             _ => {}
         }
     }
+}
+
+/// Whether an older template of the same fingerprint, on its way out, still has the name that this one will get.
+fn is_name_still_used(snapshot: &Snapshot, template: &Template) -> bool {
+    let name = DatabaseName::template(&template.pool, &template.fingerprint);
+    snapshot.templates.iter().any(|other| {
+        other.id != template.id
+            && other.name == name
+            && other
+                .oid
+                .and_then(|oid| snapshot.server.get(&oid))
+                .is_some_and(|found| found.ours && found.name == name.as_str())
+    })
+}
+
+fn may_be_dropped(snapshot: &Snapshot, template: &Template) -> bool {
+    let mut databases = snapshot.databases.iter().filter(|d| d.template == template.id);
+    if template.oid.is_some() { databases.all(|d| d.is_cloned()) } else { databases.next().is_none() }
+}
+
+/// Whether its builder's database was created, but the daemon died before it took note.
+fn is_half_made(snapshot: &Snapshot, template: &Template) -> bool {
+    template.oid.is_none() && snapshot.server.values().any(|found| found.ours && found.name == template.name.as_str())
 }
 
 fn dropping(snapshot: &Snapshot, template: &Template) -> bool {
@@ -59,7 +89,7 @@ fn retire_reason(snapshot: &Snapshot, template: &Template) -> Option<TemplateRet
         return Some(TemplateRetireReason::PoolDropped);
     }
     let found = template.oid.and_then(|oid| snapshot.server.get(&oid));
-    if found.is_none_or(|found| found.name != template.name.as_str()) {
+    if found.is_none_or(|found| found.name != template.name.as_str() || found.invalid) {
         return Some(TemplateRetireReason::Vanished);
     }
     let newer = snapshot

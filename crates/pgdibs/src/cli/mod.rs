@@ -18,7 +18,6 @@ mod purge;
 mod refusal;
 mod render;
 mod run;
-mod seams;
 mod serve;
 mod signals;
 mod status;
@@ -29,6 +28,7 @@ mod wire;
 use std::process::ExitCode;
 
 use clap::Parser;
+use pgdibs_postgres::embedded::{SupervisorArgs, supervise};
 use tokio::runtime::{Builder, Runtime};
 
 use self::args::{Cli, Command};
@@ -38,13 +38,15 @@ use self::output::Output;
 
 /// Parses the arguments, does what they say, and says how it went.
 pub(crate) fn main() -> ExitCode {
+    if let Some(args) = SupervisorArgs::recognise(std::env::args_os()) {
+        return supervise(args);
+    }
     let cli = Cli::parse();
     let output = Output::new(cli.output);
     let url = cli.url.filter(|url| !url.is_empty());
     let context = Context { output, global: cli.global, url };
     let ended = match cli.command {
         Command::Serve(args) => serve::serve(&context, args),
-        Command::SupervisePostgres(args) => Ok(seams::supervise(args.arguments)),
         Command::Healthcheck(args) => Ok(ExitCode::from(match one_task(healthcheck::healthcheck(&context, &args)) {
             Ok(code) => code,
             Err(error) => output::tell(&error).min(error::FAILED),
@@ -70,7 +72,7 @@ async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Config(args) => configuration::show(context, args)?,
         Command::Purge(args) => purge::purge(context, args).await?,
         Command::Completions(args) => completions::print(context, args.shell)?,
-        Command::Serve(_) | Command::SupervisePostgres(_) | Command::Healthcheck(_) => {}
+        Command::Serve(_) | Command::Healthcheck(_) => {}
     }
     Ok(0)
 }

@@ -6,8 +6,6 @@ mod run;
 #[cfg(test)]
 mod tests;
 
-use std::ffi::OsString;
-
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
@@ -80,8 +78,6 @@ pub(super) enum Command {
     Healthcheck(HealthcheckArgs),
     Purge(PurgeArgs),
     Completions(CompletionsArgs),
-    #[command(hide = true)]
-    SupervisePostgres(SuperviseArgs),
 }
 
 /// Run the daemon
@@ -177,14 +173,6 @@ pub(super) struct PurgeArgs {
     /// Also while a daemon serves that server
     #[arg(long)]
     pub(super) force: bool,
-}
-
-/// Watch over an embedded server until no daemon comes any more; started by the daemon itself.
-#[derive(Debug, Args)]
-pub(super) struct SuperviseArgs {
-    /// Passed on as they are.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    pub(super) arguments: Vec<OsString>,
 }
 
 /// A number of seconds from 0 to a day, for waits; parts of a second are allowed.

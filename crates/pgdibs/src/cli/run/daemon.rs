@@ -96,7 +96,7 @@ impl StartedDaemon {
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(CliError::unavailable(format!("the daemon did not start ({status}){}", self.last_lines()))
-                    .hint("`pgdibs serve` alone shows the same at more length"));
+                    .hint("commands that run at the same time share one daemon: start `pgdibs serve` before them; it also says more about what is wrong"));
             }
             match client.get("/readyz").await {
                 Ok(_) => return Ok(()),

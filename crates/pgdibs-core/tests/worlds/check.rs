@@ -1,0 +1,180 @@
+//! The invariants that hold at every moment of a random world.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pgdibs_core::database::DatabaseState;
+use pgdibs_core::lease::{Lease, LeaseId, LeaseState};
+use pgdibs_core::name::DatabaseName;
+use pgdibs_core::request::{TicketId, TicketKind};
+use pgdibs_core::snapshot::Snapshot;
+use pgdibs_core::world::World;
+
+use crate::{Story, ready};
+
+impl Story {
+    pub(crate) fn check(&mut self) {
+        let snapshot = self.snapshot();
+        self.each_database_is_leased_once(&snapshot);
+        self.holders_keep_what_they_hold(&snapshot);
+        self.what_is_not_ours_is_untouched();
+        self.names_are_ours(&snapshot);
+        self.spares_are_closed(&snapshot);
+        self.dead_logins_get_into_nothing_that_is_handed_out(&snapshot);
+    }
+
+    fn each_database_is_leased_once(&self, snapshot: &Snapshot) {
+        let mut leased = BTreeSet::new();
+        let mut slots = BTreeSet::new();
+        for lease in &snapshot.leases {
+            let Some(id) = lease.database else { continue };
+            assert!(leased.insert(id), "{id:?} is leased twice");
+            let state = snapshot.database(id).map(|d| d.state);
+            assert_eq!(state, Some(DatabaseState::Leased), "the database of live lease {}", lease.id);
+        }
+        for database in &snapshot.databases {
+            if database.state == DatabaseState::Leased {
+                assert!(leased.contains(&database.id), "{:?} is leased to nobody", database.id);
+            }
+            if let Some(slot) = database.slot {
+                assert!(slots.insert((database.pool.clone(), slot)), "slot {slot} of {} is taken twice", database.pool);
+                assert_eq!(database.name, DatabaseName::slot(&database.pool, slot));
+            }
+        }
+    }
+
+    /// A live lease whose database exists is never taken away, and nobody else's writing is in it.
+    fn holders_keep_what_they_hold(&mut self, snapshot: &Snapshot) {
+        let ids: Vec<LeaseId> = self.held.keys().copied().collect();
+        for id in ids {
+            let found = ready(self.world.lease(id)).unwrap();
+            let held = &self.held[&id];
+            if found.state != LeaseState::Live {
+                let unrenewed = self.world.now() - held.renewed;
+                #[allow(clippy::cast_precision_loss, reason = "seconds")]
+                let expired = found.state == LeaseState::Expired && unrenewed >= held.lease.ttl_seconds as f64;
+                let revoked = found.state == LeaseState::Revoked && held.damaged;
+                assert!(expired || revoked, "lease {id} was taken away: {found:?}");
+                assert_eq!(found.credentials, None, "a lease that is over shows no login");
+                self.bury(id);
+                continue;
+            }
+            if held.damaged {
+                // A reset replaces what a hand has damaged.
+                let whole = found.database.and_then(|id| snapshot.database(id)).is_some_and(|d| {
+                    d.oid
+                        .and_then(|oid| snapshot.server.get(&oid))
+                        .is_some_and(|s| s.name == d.name.as_str() && !s.invalid)
+                });
+                if !whole {
+                    continue;
+                }
+            }
+            self.holder_finds_its_own_marks(&found);
+        }
+    }
+
+    fn holder_finds_its_own_marks(&mut self, found: &Lease) {
+        let id = found.id;
+        let held = &self.held[&id];
+        assert_eq!(found.database_name, held.lease.database_name, "the name is stable");
+        assert_eq!(found.credentials, held.lease.credentials, "the login is stable");
+        let (before, generation) = (held.lease.generation, found.generation);
+        if generation != before {
+            assert_eq!(held.resetting, Some(before), "only a reset changes the generation");
+            self.expect_a_fresh_database(found);
+        }
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.lease.generation = generation;
+        held.lease.database = found.database;
+        if generation != before {
+            held.resetting = None;
+            held.damaged = false;
+        }
+        // Between the fence and the swap of a reset nobody gets in.
+        let fenced = held.resetting.is_some();
+        let resetting_marks = (format!("{id} {generation}"), format!("schema {}", found.fingerprint));
+        let credentials = found.credentials.clone().unwrap();
+        match self.world.connect(&credentials.user, &credentials.password, &found.database_name) {
+            Ok(session) => {
+                let marks = self.world.read(session).unwrap();
+                self.world.disconnect(session);
+                assert_eq!(marks.first(), Some(&resetting_marks.1), "a clone holds what its template holds");
+                assert!(marks[1..].iter().all(|mark| *mark == resetting_marks.0), "foreign marks: {marks:?}");
+            }
+            Err(error) => assert!(fenced, "the holder of {id} does not get in: {error}"),
+        }
+    }
+
+    /// Exactly as cloned, never handed out before.
+    pub(crate) fn expect_a_fresh_database(&mut self, lease: &Lease) {
+        let snapshot = self.snapshot();
+        let database = lease.database.and_then(|id| snapshot.database(id)).expect("a lease has a database");
+        let oid = database.oid.expect("a leased database exists");
+        assert!(self.granted.insert(oid), "{} was handed out before", database.name);
+        let databases = self.world.databases();
+        let Some(found) = databases.get(&oid) else { panic!("{} is granted but does not exist", database.name) };
+        assert_eq!(found.name, lease.database_name);
+        assert_eq!(found.contents, [format!("schema {}", lease.fingerprint)], "{} is dirty", found.name);
+        let entered_before = found.sessions_ever > 0 && lease.generation == 1;
+        assert!(!entered_before, "somebody looked into {} before it was granted", found.name);
+    }
+
+    /// Nobody is served before whoever waited longer, unless there is enough for both.
+    pub(crate) fn expect_a_fair_turn(&self, before: &Snapshot, granted: &[Lease], ticket: Option<TicketId>) {
+        let mut counts = BTreeMap::new();
+        for lease in granted.iter().filter(|lease| !self.held.contains_key(&lease.id)) {
+            *counts.entry(lease.template).or_insert(0) += 1;
+        }
+        for (template, count) in counts {
+            let ahead: u32 = before
+                .tickets
+                .iter()
+                .filter(|t| t.kind == TicketKind::Acquire && t.template == template)
+                .filter(|t| ticket.is_none_or(|mine| t.id < mine))
+                .map(|t| t.count)
+                .sum();
+            let free =
+                before.databases.iter().filter(|d| d.template == template && d.state == DatabaseState::Ready).count();
+            assert!(free >= ahead as usize + count, "{ticket:?} overtook: {free} free, {ahead} wanted by earlier ones");
+        }
+    }
+
+    pub(crate) fn what_is_not_ours_is_untouched(&self) {
+        let databases = self.world.databases();
+        for (oid, name) in &self.foreign {
+            let found = databases.get(oid).map(|found| &found.name);
+            assert_eq!(found, Some(name), "a database of somebody else was dropped or renamed");
+        }
+    }
+
+    fn names_are_ours(&self, snapshot: &Snapshot) {
+        for (oid, found) in snapshot.server.iter().filter(|(oid, found)| found.ours && !self.foreign.contains_key(oid))
+        {
+            let known = self.pools.iter().any(|pool| DatabaseName::recognise(pool, &found.name).is_some());
+            assert!(known, "{oid} carries the name {}", found.name);
+        }
+    }
+
+    fn spares_are_closed(&self, snapshot: &Snapshot) {
+        let databases = self.world.databases();
+        for database in snapshot.databases.iter().filter(|d| d.state == DatabaseState::Spare) {
+            if let Some(found) = database.oid.and_then(|oid| databases.get(&oid)) {
+                assert!(!found.allow_connections, "spare {} is open", found.name);
+            }
+        }
+    }
+
+    fn dead_logins_get_into_nothing_that_is_handed_out(&mut self, snapshot: &Snapshot) {
+        let Some(credentials) = self.pick(&self.dead.clone()) else { return };
+        for database in &snapshot.databases {
+            let handed_out = matches!(
+                database.state,
+                DatabaseState::Spare | DatabaseState::Ready | DatabaseState::Leased | DatabaseState::Creating
+            );
+            let name = database.name.as_str();
+            if handed_out && self.world.connect(&credentials.user, &credentials.password, name).is_ok() {
+                panic!("{}, whose lease is over, gets into {name} ({:?})", credentials.user, database.state);
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The reconciler of a random world: it looks, plans and acts, and may fail, die, or be overtaken by requests in the middle.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pgdibs_core::error::StepError;
+use pgdibs_core::fake::Point;
+use pgdibs_core::lease::End;
+use pgdibs_core::plan::{Step, in_use, plan};
+use pgdibs_core::snapshot::{Driven, Snapshot};
+use pgdibs_core::world::World;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::{MAX_TTL, Story, ready};
+
+impl Story {
+    /// What the driver knows besides the snapshot; looking is what moves the watches.
+    pub(crate) fn driven(&mut self, snapshot: &Snapshot) -> Driven {
+        let now = Duration::from_secs_f64(self.world.now());
+        Driven {
+            busy_databases: BTreeSet::new(),
+            busy_templates: BTreeSet::new(),
+            overdue: self.expiry.look(&snapshot.leases, now),
+            sessions_of_login: self.world.sessions_of_login(),
+            max_ttl: MAX_TTL,
+            recent_peak: self.demand.look(&in_use(snapshot), now),
+        }
+    }
+
+    /// One round, or a part of one, or one carried out twice, with requests and hands in between.
+    pub(crate) fn reconcile(&mut self) {
+        self.set_random_faults();
+        let snapshot = self.snapshot();
+        let driven = self.driven(&snapshot);
+        let steps = plan(&snapshot, &driven);
+        let dies_after = if self.chance(4) { self.dice.random_range(0..=steps.len()) } else { steps.len() };
+        let twice = self.chance(8);
+        for step in &steps[..dies_after] {
+            self.carry_out(step);
+            if self.chance(6) {
+                self.act();
+                self.check();
+            }
+            if twice && self.chance(2) {
+                self.carry_out(step);
+            }
+        }
+        self.world.clear_faults();
+    }
+
+    pub(crate) fn carry_out(&mut self, step: &Step) {
+        self.expect_a_fair_expiry(step);
+        let result = ready(self.world.execute(std::slice::from_ref(step))).remove(0);
+        self.say(|| format!("step {step:?}: {result:?}"));
+    }
+
+    /// A TTL is a lower bound, and a connected session holds the lease until `max_ttl`.
+    fn expect_a_fair_expiry(&self, step: &Step) {
+        let Step::EndLease { lease, end: End::Expired, .. } = step else { return };
+        let Some(held) = self.held.get(lease) else { return };
+        let unrenewed = self.world.now() - held.renewed;
+        #[allow(clippy::cast_precision_loss, reason = "seconds")]
+        let ttl = held.lease.ttl_seconds as f64;
+        assert!(unrenewed >= ttl, "lease {lease} expires {unrenewed} s after its last renewal, its TTL is {ttl} s");
+    }
+
+    fn set_random_faults(&mut self) {
+        let one_in = [0, 0, 40, 8][self.dice.random_range(0..4)];
+        if one_in == 0 {
+            return self.world.clear_faults();
+        }
+        let mut dice = StdRng::seed_from_u64(self.dice.random());
+        self.world.set_faults(move |_, point| {
+            if dice.random_range(0..one_in) != 0 {
+                return None;
+            }
+            let refused = point == Point::Before || dice.random_range(0..2) == 0;
+            Some(if refused {
+                StepError::Failed("XX000: a random fault".to_owned())
+            } else {
+                StepError::Unavailable("it died here".to_owned())
+            })
+        });
+    }
+}
