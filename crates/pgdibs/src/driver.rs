@@ -4,16 +4,16 @@
 //! daemon, the timer) only says that looking may be worth it. Fast steps are carried out in the activation; slow ones run as
 //! tasks of their own, and their end is the next activation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::plan::{self, Step};
 use pgdibs_core::snapshot::{Driven, Snapshot};
-use pgdibs_core::template::TemplateId;
+use pgdibs_core::template::{TemplateId, Timestamp};
 use pgdibs_core::watch::{DemandWatch, ExpiryWatch};
 use pgdibs_core::world::World;
 use tokio_util::sync::CancellationToken;
@@ -73,12 +73,35 @@ pub struct Report {
     pub reconciling: bool,
     /// Why the server cannot be reached at present.
     pub unreachable: Option<String>,
-    /// The steps of the last plan that had any, in words.
+    /// When the driver last planned anything.
+    pub planned_at: Option<Timestamp>,
+    /// The steps of that plan, in words.
     pub last_plan: Vec<String>,
-    /// The last step that failed, in words.
-    pub last_failure: Option<String>,
-    /// Warnings about pools as they are: limits that lower what they ask for.
-    pub warnings: Vec<String>,
+    /// What became of the last steps, newest last.
+    pub last_steps: VecDeque<Done>,
+}
+
+/// What became of one step.
+#[derive(Debug, Clone)]
+pub struct Done {
+    /// The step, in words.
+    pub step: String,
+    /// How long it took, or the plan it was part of.
+    pub took: Duration,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+/// Steps that are remembered for `/v1/status`.
+const REMEMBERED: usize = 50;
+
+impl Report {
+    fn note(&mut self, step: &Step, took: Duration, error: Option<String>) {
+        if self.last_steps.len() >= REMEMBERED {
+            self.last_steps.pop_front();
+        }
+        self.last_steps.push_back(Done { step: format!("{step:?}"), took, error });
+    }
 }
 
 /// Steps under way, and how many of each slow kind.
@@ -107,10 +130,18 @@ impl Busy {
             _ => {}
         }
         if let Some(id) = step.database() {
-            if begins { self.databases.insert(id) } else { self.databases.remove(&id) };
+            if begins {
+                self.databases.insert(id)
+            } else {
+                self.databases.remove(&id)
+            };
         }
         if let Some(id) = step.template() {
-            if begins { self.templates.insert(id) } else { self.templates.remove(&id) };
+            if begins {
+                self.templates.insert(id)
+            } else {
+                self.templates.remove(&id)
+            };
         }
     }
 }
@@ -183,7 +214,11 @@ impl<W: Office + 'static> Driver<W> {
             std::mem::replace(&mut report.reconciling, leads)
         };
         if leads != before {
-            tracing::info!(reconciling = leads, "{}", if leads { "this daemon reconciles now" } else { "another daemon reconciles" });
+            tracing::info!(
+                reconciling = leads,
+                "{}",
+                if leads { "this daemon reconciles now" } else { "another daemon reconciles" }
+            );
             self.expiry = ExpiryWatch::default();
         }
         if !leads {
@@ -213,7 +248,10 @@ impl<W: Office + 'static> Driver<W> {
         if steps.is_empty() {
             return Ok(false);
         }
-        self.tell(|report| report.last_plan = steps.iter().map(|step| format!("{step:?}")).collect());
+        self.tell(|report| {
+            report.planned_at = Some(now());
+            report.last_plan = steps.iter().map(|step| format!("{step:?}")).collect();
+        });
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
         for step in slow {
             self.start(step);
@@ -222,16 +260,12 @@ impl<W: Office + 'static> Driver<W> {
             return Ok(false);
         }
         tracing::debug!(?fast, "carrying out");
+        let began = Instant::now();
         let results = self.world.execute(&fast).await;
         let mut changed = false;
         for (step, result) in fast.iter().zip(&results) {
-            match result {
-                Ok(()) => {
-                    changed = true;
-                    announce(step);
-                }
-                Err(error) => self.note_failure(step, error),
-            }
+            changed |= result.is_ok();
+            note(&self.report, step, began.elapsed(), result);
         }
         self.bell.ring();
         if changed {
@@ -271,42 +305,41 @@ impl<W: Office + 'static> Driver<W> {
             let began = Instant::now();
             let result = world.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
             busy.lock().unwrap_or_else(PoisonError::into_inner).count(&step, false);
-            match result {
-                Ok(()) => tracing::debug!(?step, seconds = began.elapsed().as_secs_f64(), "done"),
-                Err(error) => note_failure(&report, &step, &error),
-            }
+            note(&report, &step, began.elapsed(), &result);
             bell.wake_driver();
             bell.ring();
         });
     }
-
-    fn note_failure(&self, step: &Step, error: &StepError) {
-        note_failure(&self.report, step, error);
-    }
 }
 
-/// A failure is logged here, where it is handled; its row says when it is tried again.
-fn note_failure(report: &Mutex<Report>, step: &Step, error: &StepError) {
-    match error {
-        StepError::Stale(why) => tracing::debug!(?step, why, "overtaken by events"),
-        StepError::Unavailable(why) => tracing::warn!(?step, why, "the server went away"),
-        StepError::Failed(why) => {
-            tracing::warn!(?step, why, "a step failed; it is tried again later");
-            let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-            report.last_failure = Some(format!("{step:?}: {why}"));
-        }
+/// Logs what became of a step, here, where it is handled; its row says when a failed one is tried again.
+fn note(report: &Mutex<Report>, step: &Step, took: Duration, result: &Result<(), StepError>) {
+    match result {
+        Ok(()) => announce(step, took),
+        Err(StepError::Stale(why)) => tracing::debug!(?step, why, "overtaken by events"),
+        Err(StepError::Unavailable(why)) => tracing::warn!(?step, why, "the server went away"),
+        Err(StepError::Failed(why)) => tracing::warn!(?step, why, "a step failed; it is tried again later"),
     }
+    let error = result.as_ref().err().map(ToString::to_string);
+    report.lock().unwrap_or_else(PoisonError::into_inner).note(step, took, error);
+}
+
+fn now() -> Timestamp {
+    let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+    Timestamp(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
 /// Steps that people look for in the log.
-fn announce(step: &Step) {
+fn announce(step: &Step, took: Duration) {
     match step {
         Step::EndLease { lease, end, reason } => {
             tracing::info!(lease.id = %lease, end = end.state().as_str(), reason, "ended a lease");
         }
-        Step::RetireTemplate { template, reason } => tracing::info!(template = template.0, %reason, "retired a template"),
+        Step::RetireTemplate { template, reason } => {
+            tracing::info!(template = template.0, %reason, "retired a template")
+        }
         Step::LoseBuild { template, reason } => tracing::warn!(template = template.0, reason, "a build was lost"),
         Step::Retire { database, reason } => tracing::debug!(database = database.0, %reason, "retired a database"),
-        _ => {}
+        _ => tracing::debug!(?step, seconds = took.as_secs_f64(), "done"),
     }
 }

@@ -1,11 +1,11 @@
-//! The pgdibs daemon and its command line.
+//! The pgdibs daemon and its command line. Reading order: the modules as listed.
 
 mod cli;
-#[allow(dead_code, unused_imports, reason = "wired into the driver where that is")]
 mod config;
-#[allow(dead_code, reason = "wired into the daemon where that is")]
+mod daemon;
+mod driver;
+mod http;
 mod service;
-#[allow(dead_code, unused_imports, reason = "wired into the driver where that is")]
 mod sources;
 
 use std::process::ExitCode;

@@ -10,10 +10,8 @@ use tokio::runtime::Builder;
 use super::args::ServeArgs;
 use super::context::Context;
 use super::error::CliError;
-use super::error::FAILED;
 use super::output::message;
 use super::runtime;
-use crate::config::Loaded;
 
 /// Runs the daemon until it ends.
 ///
@@ -27,14 +25,7 @@ pub(super) fn serve(context: &Context, args: ServeArgs) -> Result<ExitCode, CliE
     if args.end_with_stdin {
         std::thread::spawn(end_with_stdin);
     }
-    Ok(runtime(&mut Builder::new_multi_thread())?.block_on(daemon(loaded)))
-}
-
-/// SEAM: becomes `crate::daemon::serve(loaded.config).await`. The warnings have been told already.
-async fn daemon(loaded: Loaded) -> ExitCode {
-    drop(loaded);
-    message("this build has no daemon");
-    ExitCode::from(FAILED)
+    Ok(runtime(&mut Builder::new_multi_thread())?.block_on(crate::daemon::serve(loaded.config)))
 }
 
 /// Whoever started us holds the other end of standard input; when it is gone, in whatever way, we end as on SIGTERM.

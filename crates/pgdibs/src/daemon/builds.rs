@@ -183,7 +183,14 @@ impl Builds {
         Ok(())
     }
 
-    async fn build(&self, pool: &PoolName, fingerprint: Fingerprint, template: TemplateId, token: &str, source: &Source) {
+    async fn build(
+        &self,
+        pool: &PoolName,
+        fingerprint: Fingerprint,
+        template: TemplateId,
+        token: &str,
+        source: &Source,
+    ) {
         let began = Instant::now();
         tracing::info!(%pool, %fingerprint, "building the template");
         let result = self.try_to_build(pool, &fingerprint, template, token, source).await;
@@ -291,7 +298,8 @@ impl Builds {
     /// A dump without owners and grants: what it holds will belong to the template's owner, whoever owned it before. A copy by
     /// `create database … template` would fail while anybody is connected, which on a developer's database somebody is.
     async fn dump(&self, database: &str) -> Result<tempfile::NamedTempFile, String> {
-        let file = tempfile::NamedTempFile::new().map_err(|error| format!("cannot make a file for the dump: {error}"))?;
+        let file =
+            tempfile::NamedTempFile::new().map_err(|error| format!("cannot make a file for the dump: {error}"))?;
         let mut command = Command::new(&self.pg_dump);
         command.args(["--no-owner", "--no-privileges", "--no-comments", "--format=plain", "--file"]).arg(file.path());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -299,7 +307,10 @@ impl Builds {
         // libpq reads the URL from the environment of this one process; an argument would be seen by everybody on the machine.
         command.env("PGDATABASE", with_database(url, database)).kill_on_drop(true);
         let output = command.output().await.map_err(|error| {
-            format!("cannot run {}: {error}; install Postgres's client programs or set pg_bin_dir", self.pg_dump.display())
+            format!(
+                "cannot run {}: {error}; install Postgres's client programs or set pg_bin_dir",
+                self.pg_dump.display()
+            )
         })?;
         if output.status.success() {
             return Ok(file);

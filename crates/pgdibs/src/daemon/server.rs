@@ -113,7 +113,8 @@ impl Server {
                 if status.is_unreachable() || self.is_embedded {
                     // A server whose data was in memory comes back without our catalog.
                     match connect::prepare(&self.address).await {
-                        Ok(()) | Err(ConnectError::NotUp(_)) => {}
+                        Ok(()) => status.server_is_back(),
+                        Err(ConnectError::NotUp(_)) => {}
                         Err(ConnectError::Unusable(why)) => status.reason(why),
                     }
                 }
@@ -168,10 +169,12 @@ impl Server {
     /// Beside the server's own programs, where `pg_config` says, or on PATH.
     fn program(&self, name: &str) -> PathBuf {
         let beside = self.bin_dir.as_ref().map(|dir| dir.join(name)).filter(|path| path.exists());
-        beside.or_else(|| bin_dir_of_pg_config().map(|dir| dir.join(name)).filter(|path| path.exists())).unwrap_or_else(|| {
-            let debian = Path::new("/usr/lib/postgresql");
-            newest_in(debian, name).unwrap_or_else(|| PathBuf::from(name))
-        })
+        beside.or_else(|| bin_dir_of_pg_config().map(|dir| dir.join(name)).filter(|path| path.exists())).unwrap_or_else(
+            || {
+                let debian = Path::new("/usr/lib/postgresql");
+                newest_in(debian, name).unwrap_or_else(|| PathBuf::from(name))
+            },
+        )
     }
 
     /// Leaves the embedded server: running while somebody leases from it, stopped otherwise.
