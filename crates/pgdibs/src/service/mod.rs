@@ -2,6 +2,7 @@
 
 pub mod acquire;
 pub mod bell;
+pub mod queries;
 pub mod reset;
 pub mod template;
 

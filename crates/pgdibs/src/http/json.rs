@@ -1,0 +1,160 @@
+//! Extractors: bodies, paths and queries, whose every refusal names the field and the rule.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use serde::de::DeserializeOwned;
+
+use super::problem::{Code, Problem};
+
+/// Largest body in bytes.
+pub(super) const LARGEST_BODY: usize = 64 * 1024;
+
+/// A body that does not arrive within this time is refused: nobody may hold a connection by typing slowly.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// So much of a body that is too large is read and thrown away, or the client would see a broken connection and not the answer.
+const DRAINED: u64 = 16 * 1024 * 1024;
+const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
+
+/// A JSON object that must be there.
+pub(super) struct Sent<T>(pub(super) T);
+
+/// A JSON object every field of which is optional, so that no body at all stands for an empty one.
+pub(super) struct SentOrEmpty<T>(pub(super) T);
+
+/// The variables in the path, decoded.
+pub(super) struct At<T>(pub(super) T);
+
+/// The query string.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(body).await?;
+        if bytes.is_empty() {
+            return Err(Problem::invalid("body", "must be a JSON object, and there is none"));
+        }
+        must_be_json(&parts.headers)?;
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for SentOrEmpty<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = read(body).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        must_be_json(&parts.headers)?;
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, state).await {
+            Ok(Path(variables)) => Ok(Self(variables)),
+            Err(rejection) => Err(Problem::invalid("path", rejection.body_text())),
+        }
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => Err(Problem::invalid("query", rejection.body_text())),
+        }
+    }
+}
+
+fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
+    let essence = headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.split(';').next())
+        .map(str::trim);
+    if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    Err(Problem::new(Code::UnsupportedMediaType, "the body must be sent as `Content-Type: application/json`"))
+}
+
+/// Reads the whole body, within its size and time.
+async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
+    let collected = tokio::time::timeout(BODY_DEADLINE, async {
+        let mut bytes = Vec::new();
+        if body.size_hint().lower() > LARGEST_BODY as u64 {
+            return Err(too_large());
+        }
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Problem::invalid("body", "ended before it was complete"))?;
+            let Some(data) = frame.data_ref() else { continue };
+            if bytes.len() + data.len() > LARGEST_BODY {
+                return Err(too_large());
+            }
+            bytes.extend_from_slice(data);
+        }
+        Ok(bytes)
+    })
+    .await;
+    match collected {
+        Err(_) => Err(Problem::invalid("body", format!("must arrive within {} s", BODY_DEADLINE.as_secs()))),
+        Ok(Err(problem)) => {
+            if problem.code == Code::BodyTooLarge {
+                drain(body).await;
+            }
+            Err(problem)
+        }
+        Ok(Ok(bytes)) => Ok(bytes),
+    }
+}
+
+fn too_large() -> Problem {
+    Problem::new(Code::BodyTooLarge, format!("a body may have {} KiB at most", LARGEST_BODY / 1024))
+}
+
+async fn drain(mut body: Body) {
+    let mut seen = 0;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            seen += frame.data_ref().map_or(0, |data| data.len() as u64);
+            if seen > DRAINED {
+                break;
+            }
+        }
+    };
+    // When the time is up the connection is closed behind the answer; there is nothing else to do about it.
+    let _over = tokio::time::timeout(DRAIN_DEADLINE, reading).await;
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // serde would take an array for a struct, field by field.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Problem::invalid("body", "must be a JSON object"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let field = if path.starts_with(['.', '?']) { "body" } else { path.as_str() };
+        Problem::invalid(field, error.inner())
+    })?;
+    reader.end().map_err(|error| Problem::invalid("body", error))?;
+    Ok(value)
+}

@@ -1,0 +1,166 @@
+//! Leases over HTTP: acquire, look, renew, reset, keep, release.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use pgdibs_core::lease::{End, Lease, LeaseId};
+use pgdibs_core::world::World;
+use serde::Serialize;
+use serde_json::json;
+
+use super::app::Up;
+use super::asked::{
+    BatchBody, KeepBody, LeaseBody, LeaseFilter, LeasesQuery, RenewBody, ResetBody, ViaQuery, Wish, lease_in_path,
+};
+use super::json::{Asked, At, Sent, SentOrEmpty};
+use super::problem::Problem;
+use super::unanswered::Unanswered;
+use super::wire::{KeptOut, LeaseOut};
+use crate::service::{Address, Service};
+
+/// `POST /v1/leases`.
+pub(super) async fn acquire<W: World + 'static>(
+    Up(service): Up<W>,
+    Sent(body): Sent<LeaseBody>,
+) -> Result<Response, Problem> {
+    let wait = body.wait();
+    granted(&service, vec![body.wish()], wait, |mut leases| leases.pop()).await
+}
+
+#[derive(Serialize)]
+struct Leases {
+    leases: Vec<LeaseOut>,
+}
+
+/// `POST /v1/leases/batch`: all of them or none.
+pub(super) async fn acquire_batch<W: World + 'static>(
+    Up(service): Up<W>,
+    Sent(body): Sent<BatchBody>,
+) -> Result<Response, Problem> {
+    let wait = body.wait();
+    granted(&service, body.wishes(), wait, |leases| Leases { leases }).await
+}
+
+/// Acquires, resets what is to be fresh, and answers in a body that undoes the grant when it cannot be written.
+async fn granted<W: World + 'static, A: Serialize>(
+    service: &Service<W>,
+    wishes: Vec<Wish>,
+    wait: Duration,
+    answer: impl FnOnce(Vec<LeaseOut>) -> A,
+) -> Result<Response, Problem> {
+    let addresses: Vec<Address> =
+        wishes.iter().map(|wish| service.address(&wish.via).cloned()).collect::<Result<_, _>>()?;
+    let fresh: Vec<bool> = wishes.iter().map(|wish| wish.fresh).collect();
+    let ids: Vec<LeaseId> = wishes.iter().map(|wish| wish.acquire.id).collect();
+    let guard = {
+        let (service, ids) = (service.clone(), ids.clone());
+        Unanswered::then(move || {
+            let tasks = service.tasks.clone();
+            tasks.spawn(async move { service.release_wishes(&ids).await });
+        })
+    };
+    let grant = match service.acquire(wishes.into_iter().map(|wish| wish.acquire).collect(), wait).await {
+        Ok(grant) => grant,
+        Err(error) => {
+            guard.disarm();
+            return Err(error.into());
+        }
+    };
+    let ids: HashSet<LeaseId> = ids.into_iter().collect();
+    let mut leases: Vec<Lease> = Vec::with_capacity(grant.leases.len());
+    for (lease, fresh) in grant.leases.into_iter().zip(fresh) {
+        let held_before = !ids.contains(&lease.id);
+        leases.push(if fresh && held_before {
+            service.reset(lease.id, None, wait.saturating_sub(grant.waited)).await?
+        } else {
+            lease
+        });
+    }
+    let leases = leases
+        .into_iter()
+        .zip(&addresses)
+        .map(|(lease, address)| LeaseOut::held(lease, address).after(grant.waited))
+        .collect();
+    let status = if grant.new { StatusCode::CREATED } else { StatusCode::OK };
+    guard.answer(status, &answer(leases))
+}
+
+/// `GET /v1/leases`.
+pub(super) async fn list<W: World + 'static>(
+    Up(service): Up<W>,
+    Asked(query): Asked<LeasesQuery>,
+) -> Result<Response, Problem> {
+    if query.state != LeaseFilter::Live {
+        return Err(Problem::invalid(
+            "state",
+            "only \"live\" is listed by this daemon; ask for an ended lease by its id",
+        ));
+    }
+    let snapshot = service.world.gather().await?;
+    let leases: Vec<LeaseOut> = snapshot
+        .leases
+        .into_iter()
+        .filter(|lease| query.pool.as_ref().is_none_or(|pool| pool.0 == lease.pool))
+        .filter(|lease| query.run.as_ref().is_none_or(|run| Some(&run.0) == lease.run.as_ref()))
+        .map(LeaseOut::listed)
+        .collect();
+    Ok(Json(json!({"leases": leases})).into_response())
+}
+
+/// `GET /v1/leases/{id}`.
+pub(super) async fn show<W: World + 'static>(
+    Up(service): Up<W>,
+    At(id): At<String>,
+    Asked(query): Asked<ViaQuery>,
+) -> Result<Json<LeaseOut>, Problem> {
+    let address = service.address(query.via())?;
+    let lease = service.world.lease(lease_in_path(&id)?).await?;
+    Ok(Json(LeaseOut::held(lease, address)))
+}
+
+/// `POST /v1/leases/{id}/renew`.
+pub(super) async fn renew<W: World + 'static>(
+    Up(service): Up<W>,
+    At(id): At<String>,
+    Asked(query): Asked<ViaQuery>,
+    SentOrEmpty(body): SentOrEmpty<RenewBody>,
+) -> Result<Json<LeaseOut>, Problem> {
+    let address = service.address(query.via())?;
+    let lease = service.world.renew(lease_in_path(&id)?, body.ttl_seconds()).await?;
+    Ok(Json(LeaseOut::held(lease, address)))
+}
+
+/// `POST /v1/leases/{id}/reset`.
+pub(super) async fn reset<W: World + 'static>(
+    Up(service): Up<W>,
+    At(id): At<String>,
+    Asked(query): Asked<ViaQuery>,
+    SentOrEmpty(body): SentOrEmpty<ResetBody>,
+) -> Result<Json<LeaseOut>, Problem> {
+    let address = service.address(query.via())?;
+    let lease = service.reset(lease_in_path(&id)?, body.generation(), body.wait()).await?;
+    Ok(Json(LeaseOut::held(lease, address)))
+}
+
+/// `POST /v1/leases/{id}/keep`.
+pub(super) async fn keep<W: World + 'static>(
+    Up(service): Up<W>,
+    At(id): At<String>,
+    Asked(query): Asked<ViaQuery>,
+    SentOrEmpty(body): SentOrEmpty<KeepBody>,
+) -> Result<Json<KeptOut>, Problem> {
+    let address = service.address(query.via())?;
+    let kept = service.world.keep(lease_in_path(&id)?, body.seconds(), body.reason()).await?;
+    Ok(Json(KeptOut::new(&kept, address)))
+}
+
+/// `DELETE /v1/leases/{id}`.
+pub(super) async fn release<W: World + 'static>(Up(service): Up<W>, At(id): At<String>) -> Result<StatusCode, Problem> {
+    if service.world.end_lease(lease_in_path(&id)?, End::Released, "released by its holder").await? {
+        service.bell.wake_driver();
+    }
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,99 @@
+//! The HTTP edge: the only place that knows axum and JSON. Every route stands in [`routes`], every error in `problem.rs`.
+
+mod app;
+mod asked;
+mod checked;
+mod databases;
+mod door;
+mod envelope;
+mod json;
+mod leases;
+mod pools;
+mod probes;
+mod problem;
+mod runs;
+mod serve;
+mod status;
+mod templates;
+mod unanswered;
+mod wire;
+mod wire_pools;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodRouter, delete, get, post, put};
+use pgdibs_core::name::shown;
+use pgdibs_core::world::World;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use self::app::App;
+pub use self::app::Stage;
+pub use self::door::Door;
+use self::problem::{Code, Problem};
+pub use self::serve::{Cut, serve};
+pub use self::status::{DaemonStatus, DriverStatus, ReportLine, ServerStatus, StatusSource};
+
+/// Every route. Handlers answer in problems; nothing else writes a status.
+fn routes<W: World + 'static>() -> Vec<(&'static str, MethodRouter<App<W>>)> {
+    vec![
+        ("/livez", get(probes::live)),
+        ("/healthz", get(probes::live)),
+        ("/readyz", get(probes::ready::<W>)),
+        ("/v1/status", get(status::show::<W>)),
+        ("/v1/pools", get(pools::list::<W>)),
+        ("/v1/pools/{pool}", get(pools::show::<W>).put(pools::put::<W>).delete(pools::delete::<W>)),
+        (
+            "/v1/pools/{pool}/templates/{fingerprint}",
+            get(templates::show::<W>).put(templates::put::<W>).delete(templates::delete::<W>),
+        ),
+        ("/v1/pools/{pool}/templates/{fingerprint}/seal", post(templates::seal::<W>)),
+        ("/v1/pools/{pool}/templates/{fingerprint}/renew", post(templates::renew::<W>)),
+        ("/v1/pools/{pool}/templates/{fingerprint}/abandon", post(templates::abandon::<W>)),
+        ("/v1/leases", get(leases::list::<W>).post(leases::acquire::<W>)),
+        ("/v1/leases/batch", post(leases::acquire_batch::<W>)),
+        ("/v1/leases/{id}", get(leases::show::<W>).delete(leases::release::<W>)),
+        ("/v1/leases/{id}/renew", post(leases::renew::<W>)),
+        ("/v1/leases/{id}/reset", post(leases::reset::<W>)),
+        ("/v1/leases/{id}/keep", post(leases::keep::<W>)),
+        ("/v1/runs/{run}", put(runs::put::<W>).delete(runs::delete::<W>)),
+        ("/v1/databases", get(databases::list::<W>)),
+        ("/v1/databases/{database}", delete(databases::delete::<W>)),
+    ]
+}
+
+/// The whole edge. While `stage` holds no service, probes answer and everything else is a 503 that says why.
+pub fn router<W: World + 'static>(stage: Stage<W>, status: Arc<dyn StatusSource>, door: Door) -> Router {
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, handlers)| router.route(path, handlers))
+        .fallback(no_route)
+        .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(Arc::new(door), door::guard))
+        .layer(CatchPanicLayer::custom(envelope::panicked))
+        .layer(from_fn(envelope::wrap))
+        .with_state(App { stage, status })
+}
+
+async fn no_route(request: Request) -> Problem {
+    Problem::new(
+        Code::NotFound,
+        format!("there is no route {}; the API is described in api.md", shown(request.uri().path())),
+    )
+}
+
+async fn no_method(request: Request) -> Problem {
+    Problem::new(
+        Code::MethodNotAllowed,
+        format!(
+            "{} does not take {}; the Allow header lists what it takes",
+            shown(request.uri().path()),
+            request.method()
+        ),
+    )
+}

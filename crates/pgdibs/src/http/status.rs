@@ -1,0 +1,199 @@
+//! `GET /v1/status`: everything one page needs, in one look.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use pgdibs_core::snapshot::Snapshot;
+use pgdibs_core::template::Timestamp;
+use pgdibs_core::world::World;
+use serde::Serialize;
+
+use super::app::{App, Up};
+use super::problem::Problem;
+use super::wire::{LeaseOut, rfc3339};
+use super::wire_pools::{DatabaseOut, PoolOut, RunOut, WaiterOut};
+
+/// Says what the catalog does not know: facts about this daemon, its server and its driver. Must answer without waiting.
+pub trait StatusSource: Send + Sync + 'static {
+    /// About the daemon itself.
+    fn daemon(&self) -> DaemonStatus;
+    /// About the server behind it.
+    fn server(&self) -> ServerStatus;
+    /// About the driver's last look.
+    fn driver(&self) -> DriverStatus;
+    /// Why the daemon is not ready; empty when it is.
+    fn unready(&self) -> Vec<String>;
+}
+
+/// About the daemon itself.
+#[derive(Debug, Clone)]
+pub struct DaemonStatus {
+    /// Its version.
+    pub version: String,
+    /// What this process calls itself in the catalog.
+    pub instance: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// How long ago that is.
+    pub uptime: Duration,
+    /// Whether it is the one that carries out steps.
+    pub reconciling: bool,
+}
+
+/// About the server.
+#[derive(Debug, Clone, Default)]
+pub struct ServerStatus {
+    /// What it calls itself (`15.8`), once it has answered.
+    pub version: Option<String>,
+    /// What people should know: limits that are lower than wished, missing privileges.
+    pub warnings: Vec<String>,
+}
+
+/// About the driver's last look.
+#[derive(Debug, Clone, Default)]
+pub struct DriverStatus {
+    /// When it last looked.
+    pub planned_at: Option<Timestamp>,
+    /// The steps it planned, as text.
+    pub plan: Vec<String>,
+    /// What became of the last steps, newest last.
+    pub report: Vec<ReportLine>,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone)]
+pub struct ReportLine {
+    /// The step, as text.
+    pub step: String,
+    /// How long it took.
+    pub took: Duration,
+    /// Why it failed, if it did.
+    pub error: Option<String>,
+}
+
+#[derive(Serialize)]
+pub(super) struct StatusOut {
+    daemon: DaemonOut,
+    server: ServerOut,
+    pools: Vec<PoolOut>,
+    leases: Vec<LeaseOut>,
+    databases: Vec<DatabaseOut>,
+    waiters: Vec<WaiterOut>,
+    runs: Vec<RunOut>,
+    driver: DriverOut,
+}
+
+#[derive(Serialize)]
+struct DaemonOut {
+    version: String,
+    instance: String,
+    started_at: String,
+    uptime_seconds: f64,
+    reconciling: bool,
+    ready: bool,
+    reasons: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ServerOut {
+    version: Option<String>,
+    reachable: bool,
+    detail: Option<String>,
+    addresses: BTreeMap<String, AddressOut>,
+    limits: LimitsOut,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct AddressOut {
+    host: String,
+    port: u16,
+}
+
+#[derive(Serialize)]
+struct LimitsOut {
+    slots_by_connections: Option<u32>,
+    free_disk_bytes: Option<u64>,
+    disk_floor_bytes: u64,
+    below_disk_floor: bool,
+}
+
+#[derive(Serialize)]
+struct DriverOut {
+    planned_at: Option<String>,
+    plan: Vec<String>,
+    report: Vec<ReportOut>,
+}
+
+#[derive(Serialize)]
+struct ReportOut {
+    step: String,
+    took_seconds: f64,
+    error: Option<String>,
+}
+
+/// `GET /v1/status`. While the server does not answer it says so, and shows no pools; it is asked for most when that happens.
+pub(super) async fn show<W: World + 'static>(
+    Up(service): Up<W>,
+    State(app): State<App<W>>,
+) -> Result<Json<StatusOut>, Problem> {
+    let (snapshot, detail) = match service.world.gather().await {
+        Ok(snapshot) => (snapshot, None),
+        Err(error) => (Snapshot::default(), Some(error.to_string())),
+    };
+    let addresses = service
+        .addresses
+        .iter()
+        .map(|(name, at)| (name.clone(), AddressOut { host: at.host.clone(), port: at.port }))
+        .collect();
+    let server = app.status.server();
+    let limits = &snapshot.limits;
+    Ok(Json(StatusOut {
+        daemon: daemon(app.status.daemon(), app.status.unready()),
+        server: ServerOut {
+            version: server.version,
+            reachable: detail.is_none(),
+            detail,
+            addresses,
+            limits: LimitsOut {
+                slots_by_connections: limits.slots_by_connections,
+                free_disk_bytes: limits.free_disk_bytes,
+                disk_floor_bytes: limits.disk_floor_bytes,
+                below_disk_floor: limits.below_disk_floor(),
+            },
+            warnings: server.warnings,
+        },
+        pools: snapshot.pools.iter().map(|pool| PoolOut::new(pool, &snapshot)).collect(),
+        leases: snapshot.leases.iter().cloned().map(LeaseOut::listed).collect(),
+        databases: snapshot.databases.iter().map(|database| DatabaseOut::new(database, &snapshot)).collect(),
+        waiters: snapshot.tickets.iter().map(|ticket| WaiterOut::new(ticket, &snapshot)).collect(),
+        runs: snapshot.runs.iter().map(RunOut::from).collect(),
+        driver: driver(app.status.driver()),
+    }))
+}
+
+fn daemon(status: DaemonStatus, reasons: Vec<String>) -> DaemonOut {
+    DaemonOut {
+        version: status.version,
+        instance: status.instance,
+        started_at: rfc3339(status.started_at),
+        uptime_seconds: status.uptime.as_secs_f64(),
+        reconciling: status.reconciling,
+        ready: reasons.is_empty(),
+        reasons,
+    }
+}
+
+fn driver(status: DriverStatus) -> DriverOut {
+    DriverOut {
+        planned_at: status.planned_at.map(rfc3339),
+        plan: status.plan,
+        report: status
+            .report
+            .into_iter()
+            .map(|line| ReportOut { step: line.step, took_seconds: line.took.as_secs_f64(), error: line.error })
+            .collect(),
+    }
+}

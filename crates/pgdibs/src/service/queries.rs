@@ -1,0 +1,47 @@
+//! What the edge asks of the service beside acquiring and resetting: undoing what a caller was never told of.
+
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::{End, LeaseId};
+use pgdibs_core::name::{Fingerprint, PoolName};
+use pgdibs_core::world::World;
+
+use super::Service;
+
+impl<W: World + 'static> Service<W> {
+    /// Releases whatever was granted under these ids, which the daemon itself gave to the wishes of one request: its caller
+    /// hung up. A lease that the caller held before has another id and is left alone.
+    pub async fn release_wishes(&self, ids: &[LeaseId]) {
+        let mut released = false;
+        for &id in ids {
+            match self.world.end_lease(id, End::Released, "the caller hung up before the reply").await {
+                Ok(was_live) => released |= was_live,
+                Err(Error::LeaseNotFound(_)) => {}
+                Err(error) => {
+                    tracing::warn!(lease.id = %id, %error, "could not release a lease that nobody was told of; it expires by itself");
+                }
+            }
+        }
+        if released {
+            self.bell.wake_driver();
+        }
+    }
+
+    /// Gives a build up whose token nobody was told, if one was begun under it.
+    pub async fn abandon_unanswered(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) {
+        match self.world.abandon_build(pool, fingerprint, token, "the builder hung up before the reply").await {
+            Ok(()) => {
+                self.bell.wake_driver();
+                self.bell.ring();
+            }
+            Err(
+                Error::BuildTokenStale(_)
+                | Error::TemplateNotBuilding(_)
+                | Error::TemplateNotFound(_)
+                | Error::PoolNotFound(_),
+            ) => {}
+            Err(error) => {
+                tracing::warn!(%pool, %fingerprint, %error, "could not give a build up that nobody was told of; it is lost by itself");
+            }
+        }
+    }
+}
