@@ -21,16 +21,13 @@ use crate::config::Loaded;
 /// When the configuration is wrong; everything later is in the daemon's exit code and log.
 pub(super) fn serve(context: &Context, args: ServeArgs) -> Result<ExitCode, CliError> {
     let loaded = context.load(args.flags)?;
-    for warning in &loaded.warnings {
-        message(&format!("warning: {warning}"));
-    }
     if args.end_with_stdin {
         std::thread::spawn(end_with_stdin);
     }
     Ok(runtime(&mut Builder::new_multi_thread())?.block_on(daemon(loaded)))
 }
 
-/// SEAM: becomes `crate::daemon::serve(loaded.config).await`. The warnings have been told already.
+/// SEAM: becomes `crate::daemon::serve(loaded).await` when `mod daemon` stands in `main.rs`.
 async fn daemon(loaded: Loaded) -> ExitCode {
     drop(loaded);
     message("this build has no daemon");

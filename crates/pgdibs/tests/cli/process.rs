@@ -131,9 +131,14 @@ impl Running {
         self.stdin = None;
     }
 
-    /// Waits for its end.
+    /// Closes its standard input and waits for its end.
     pub(crate) fn done(mut self) -> Done {
-        self.stdin = None;
+        self.close_stdin();
+        self.done_by_itself()
+    }
+
+    /// Waits for its end; its standard input stays open, so that something else must end it.
+    pub(crate) fn done_by_itself(mut self) -> Done {
         // Both outputs close when it and its command have ended.
         let ends = [(&self.lines, &mut self.seen), (&self.errors, &mut self.errors_seen)];
         let [stdout, stderr] = ends.map(|(lines, seen)| {

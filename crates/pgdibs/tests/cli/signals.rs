@@ -42,7 +42,7 @@ fn a_command_that_does_not_catch_it_ends_by_it_and_the_lease_is_given_back() {
     let mut running = pgdibs(&["run", "--", "sh", "-c", "echo started; read line"]).with_daemon(&stub.url).start();
     running.wait_for_line("started");
     running.signal(Signal::SIGTERM);
-    assert_eq!(running.done().code, Some(143));
+    assert_eq!(running.done_by_itself().code, Some(143));
     assert!(stub.calls().last().unwrap().starts_with("DELETE /v1/runs/"), "{:?}", stub.calls());
 }
 
@@ -55,7 +55,7 @@ fn an_interruption_while_waiting_hangs_up_and_starts_nothing() {
     let running = pgdibs(&["run", "--", "echo", "never"]).with_daemon(&stub.url).start();
     stub.wait_for("POST /v1/leases", 1);
     running.signal(Signal::SIGINT);
-    let done = running.done();
+    let done = running.done_by_itself();
     assert_eq!((done.code, done.stdout.as_str()), (Some(130), ""));
     assert_eq!(done.stderr, "pgdibs: SIGINT came before the command was started\n");
     assert!(stub.calls().last().unwrap().starts_with("DELETE /v1/runs/"), "{:?}", stub.calls());
