@@ -13,9 +13,10 @@ fn grants() -> Stub {
     })
 }
 
-/// A shell that says which signal came and goes on; it ends when its standard input does. `read` returns at each signal.
+/// A shell that says which signal came and goes on; it ends when its standard input does. It looks for signals between its
+/// commands, so it must not sit in one: a signal just before a `read` without end would wait with it.
 fn waits(name: &str) -> String {
-    format!("trap 'echo got {name}' {name}; echo started; while read line || [ $? -gt 128 ]; do :; done; exit 6")
+    format!("trap 'echo got {name}' {name}; echo started; while read -t 0.1 line || [ $? -gt 128 ]; do :; done; exit 6")
 }
 
 #[test]
