@@ -220,7 +220,7 @@ impl Client {
             return Ok(Answer { status: status.as_u16(), body, retry_after });
         }
         let problem = body.ok().and_then(|body| serde_json::from_value::<Problem>(body).ok()).unwrap_or_default();
-        if problem.code.is_empty() && problem.detail.is_empty() {
+        if problem.code.is_empty() && problem.detail.is_empty() && problem.reasons.is_empty() {
             return Err(foreign(format!("status {}", status.as_u16())));
         }
         Err(ClientError::Refused(Refusal::new(status.as_u16(), problem, retry_after)))

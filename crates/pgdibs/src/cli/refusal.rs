@@ -21,7 +21,8 @@ pub(super) struct Refusal {
 impl Refusal {
     /// From the daemon's answer.
     pub(super) fn new(status: u16, problem: Problem, retry_after: Option<Duration>) -> Self {
-        let detail = [problem.detail, problem.title].into_iter().find(|text| !text.is_empty());
+        let detail =
+            [problem.detail, problem.reasons.join("; "), problem.title].into_iter().find(|text| !text.is_empty());
         let detail = detail.unwrap_or_else(|| format!("the daemon answered {status} {}", problem.code));
         Self { status, code: problem.code, detail, retry_after }
     }
@@ -65,12 +66,14 @@ mod tests {
     use super::*;
 
     fn problem(code: &str, detail: &str, title: &str) -> Problem {
-        Problem { code: code.to_owned(), detail: detail.to_owned(), title: title.to_owned() }
+        Problem { code: code.to_owned(), detail: detail.to_owned(), title: title.to_owned(), reasons: Vec::new() }
     }
 
     #[test]
     fn the_sentence_is_the_detail_then_the_title_then_the_status() {
         assert_eq!(Refusal::new(404, problem("c", "no such pool", "Not Found"), None).to_string(), "no such pool");
+        let probe = Problem { reasons: vec!["a".to_owned(), "b".to_owned()], ..Problem::default() };
+        assert_eq!(Refusal::new(503, probe, None).to_string(), "a; b");
         assert_eq!(Refusal::new(404, problem("c", "", "Not Found"), None).to_string(), "Not Found");
         assert_eq!(Refusal::new(418, problem("c", "", ""), None).to_string(), "the daemon answered 418 c");
     }

@@ -7,14 +7,27 @@ use super::wire::{Lease, Pool, Server, Status};
 
 /// Everything `pgdibs status` shows.
 pub(super) fn status_screen(status: &Status, url: &str, now: Timestamp, colour: bool) -> String {
-    let version = status.version.as_deref().map(|version| format!(" {}", plain(version))).unwrap_or_default();
-    let mut screen = format!("pgdibs{version} at {url}\n{}\n", server_line(&status.server));
+    let mut screen = format!("pgdibs {} at {url}\n{}\n", plain(&status.daemon.version), server_line(&status.server));
+    for reason in &status.daemon.reasons {
+        screen.push_str(&format!("not ready: {}\n", plain(reason)));
+    }
+    for warning in &status.server.warnings {
+        screen.push_str(&format!("warning: {}\n", plain(warning)));
+    }
+    if status.server.reachable == Some(false) {
+        return screen;
+    }
     if status.pools.is_empty() {
         screen.push_str("\nno pools; `pgdibs pool set NAME` makes one\n");
         return screen;
     }
     screen.push('\n');
     screen.push_str(&pools_table(&status.pools, colour));
+    for blocked in status.pools.iter().flat_map(|pool| &pool.blocked) {
+        let why = blocked.reason.as_deref().or(blocked.last_error.as_deref()).unwrap_or("for no reason that it tells");
+        screen.push_str(&plain(&format!("{} is blocked: {why}", blocked.database)));
+        screen.push('\n');
+    }
     screen.push('\n');
     screen.push_str(&templates_table(&status.pools, now, colour));
     screen.push('\n');
@@ -27,12 +40,10 @@ fn server_line(server: &Server) -> String {
         Some(version) => format!("PostgreSQL {version}"),
         None => "server".to_owned(),
     }];
-    if server.embedded == Some(true) {
-        words.push("embedded".to_owned());
-    }
-    if let (Some(host), Some(port)) = (&server.host, server.port) {
-        words.push(format!("{host}:{port}"));
-    }
+    words.extend(server.addresses.iter().map(|(name, address)| match name.as_str() {
+        "default" => format!("{}:{}", address.host, address.port),
+        name => format!("{name}={}:{}", address.host, address.port),
+    }));
     match server.reachable {
         Some(true) => words.push("reachable".to_owned()),
         Some(false) => words.push("NOT REACHABLE".to_owned()),
@@ -89,7 +100,8 @@ pub(super) fn templates_table(pools: &[Pool], now: Timestamp, colour: bool) -> S
         .iter()
         .flat_map(|pool| pool.templates.iter().map(move |template| (pool, template)))
         .map(|(pool, template)| {
-            let note = template.detail.as_deref().or(template.holder.as_deref()).unwrap_or_default();
+            let builder = template.holder.as_deref().filter(|_| template.state == "building");
+            let note = template.detail.as_deref().or(builder).unwrap_or_default();
             vec![
                 pool.pool.clone(),
                 shortened(&template.fingerprint, 24),
@@ -142,6 +154,7 @@ fn age(at: &str, now: Timestamp) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::wire::Daemon;
 
     fn now() -> Timestamp {
         "2026-11-21T12:00:00Z".parse().unwrap()
@@ -150,12 +163,14 @@ mod tests {
     #[test]
     fn one_screen_shows_server_pools_templates_and_leases() {
         let status: Status = serde_json::from_value(serde_json::json!({
-            "version": "0.1.0", "unknown": [1],
-            "server": {"version": "15.18", "embedded": true, "host": "127.0.0.1", "port": 54321, "reachable": true},
+            "daemon": {"version": "0.1.0", "ready": false, "reasons": ["the template of b_test is being built"]}, "unknown": [1],
+            "server": {"version": "15.18", "reachable": true, "warnings": ["max is lowered to 20"],
+                "addresses": {"default": {"host": "127.0.0.1", "port": 54321}, "network": {"host": "pg", "port": 5432}}},
             "pools": [{"pool": "myapp_test", "warm": 4, "max": 32, "spares": 2, "longest_wait_seconds": 1.25,
                 "counts": {"ready": 4, "leased": 1, "spare": 2, "creating": 3, "retiring": 5, "kept": 6, "blocked": 7, "waiting": 8},
+                "blocked": [{"database": "myapp_test_gw9", "reason": "three attempts failed"}],
                 "templates": [
-                    {"fingerprint": "abc", "state": "ready", "size_bytes": 13_400_000, "built_seconds": 4.8,
+                    {"fingerprint": "abc", "state": "ready", "holder": "ci-7", "size_bytes": 13_400_000, "built_seconds": 4.8,
                      "strategy": "file_copy", "last_used_at": "2026-11-21T11:58:00Z"},
                     {"fingerprint": "def", "state": "failed", "detail": "step 3 failed\nlast lines"}]}],
             "leases": [
@@ -166,10 +181,13 @@ mod tests {
         .unwrap();
         let expected = "\
 pgdibs 0.1.0 at http://127.0.0.1:7432
-PostgreSQL 15.18, embedded, 127.0.0.1:54321, reachable
+PostgreSQL 15.18, 127.0.0.1:54321, network=pg:5432, reachable
+not ready: the template of b_test is being built
+warning: max is lowered to 20
 
 POOL        READY  LEASED  SPARE  CREATING  RETIRING  KEPT  BLOCKED  WAITING  LONGEST WAIT  WARM  MAX
 myapp_test  4      1       2      3         5         6     7        8        1.2 s         4     32
+myapp_test_gw9 is blocked: three attempts failed
 
 TEMPLATE OF  FINGERPRINT  STATE   SIZE     BUILT IN  STRATEGY   LAST USED
 myapp_test   abc          ready   12.8 MB  4.8 s     file_copy  2 min 0 s ago
@@ -183,8 +201,9 @@ myapp_test_gw0  ci-7/pid 4312  gw0     12 s  0192
 
     #[test]
     fn an_empty_daemon_says_how_to_begin() {
-        let screen = status_screen(&Status::default(), "http://h:1", now(), false);
-        assert_eq!(screen, "pgdibs at http://h:1\nserver\n\nno pools; `pgdibs pool set NAME` makes one\n");
+        let status = Status { daemon: Daemon { version: "1".to_owned(), ..Daemon::default() }, ..Status::default() };
+        let screen = status_screen(&status, "http://h:1", now(), false);
+        assert_eq!(screen, "pgdibs 1 at http://h:1\nserver\n\nno pools; `pgdibs pool set NAME` makes one\n");
     }
 
     #[test]
@@ -192,5 +211,7 @@ myapp_test_gw0  ci-7/pid 4312  gw0     12 s  0192
         let server =
             Server { reachable: Some(false), detail: Some("connection refused".to_owned()), ..Server::default() };
         assert_eq!(server_line(&server), "server, NOT REACHABLE, connection refused");
+        let screen = status_screen(&Status { server, ..Status::default() }, "http://h:1", now(), false);
+        assert!(!screen.contains("no pools"), "what pools there are is not known: {screen}");
     }
 }

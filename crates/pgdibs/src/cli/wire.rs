@@ -1,5 +1,7 @@
 //! What the daemon's JSON looks like to us. Lenient when reading: unknown fields are skipped, missing ones have a default.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 /// How many databases of a pool are in which state, and who waits.
@@ -27,6 +29,16 @@ pub(super) struct Pool {
     pub(super) counts: Counts,
     pub(super) longest_wait_seconds: f64,
     pub(super) templates: Vec<Template>,
+    pub(super) blocked: Vec<Blocked>,
+}
+
+/// A database that could not be worked on.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Blocked {
+    pub(super) database: String,
+    pub(super) reason: Option<String>,
+    pub(super) last_error: Option<String>,
 }
 
 /// A template.
@@ -105,28 +117,44 @@ pub(super) struct Credentials {
     pub(super) url: String,
 }
 
+/// An address of the server as callers see it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Address {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
 /// The managed server, from `GET /v1/status`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Server {
     /// `15.18`.
     pub(super) version: Option<String>,
-    pub(super) host: Option<String>,
-    pub(super) port: Option<u16>,
-    /// The daemon runs it itself.
-    pub(super) embedded: Option<bool>,
+    /// By name; `default` for callers that name none.
+    pub(super) addresses: BTreeMap<String, Address>,
     /// It answers.
     pub(super) reachable: Option<bool>,
     /// What is wrong with it.
     pub(super) detail: Option<String>,
+    /// What people should know about it.
+    pub(super) warnings: Vec<String>,
+}
+
+/// The daemon itself, from `GET /v1/status`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Daemon {
+    pub(super) version: String,
+    /// Why it is not ready, if it is not.
+    pub(super) reasons: Vec<String>,
 }
 
 /// `GET /v1/status`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Status {
-    /// The daemon's.
-    pub(super) version: Option<String>,
+    pub(super) daemon: Daemon,
     pub(super) server: Server,
     pub(super) pools: Vec<Pool>,
     pub(super) leases: Vec<Lease>,
@@ -156,4 +184,6 @@ pub(super) struct Problem {
     pub(super) title: String,
     pub(super) detail: String,
     pub(super) code: String,
+    /// Of a probe, which is no problem document.
+    pub(super) reasons: Vec<String>,
 }

@@ -153,12 +153,18 @@ fn a_reader_that_is_gone_is_no_panic_and_its_lease_is_given_back() {
 fn healthcheck_is_one_line_and_zero_or_one() {
     let stub = Stub::start(|asked, _| match asked.what.as_str() {
         "GET /livez" => Reply::Json(200, json!({"status": "ok"})),
-        _ => Reply::Problem(503, "server_unavailable", "the server does not answer", Some(1)),
+        _ => Reply::Json(
+            503,
+            json!({"ready": false, "reasons": ["the server does not answer", "shop_test is not built"]}),
+        ),
     });
     let live = pgdibs(&["healthcheck"]).with_daemon(&stub.url).done();
     assert_eq!((live.code, live.stdout), (Some(0), format!("the daemon at {} is live\n", stub.url)));
     let ready = pgdibs(&["healthcheck", "--ready"]).with_daemon(&stub.url).done();
-    assert_eq!((ready.code, ready.stderr.as_str()), (Some(1), "pgdibs: the server does not answer\n"));
+    assert_eq!(
+        (ready.code, ready.stderr.as_str()),
+        (Some(1), "pgdibs: the server does not answer; shop_test is not built\n")
+    );
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let away = pgdibs(&["healthcheck"]).with_daemon(&format!("http://{free}")).done();
     assert_eq!(away.code, Some(1));

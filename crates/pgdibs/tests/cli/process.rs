@@ -49,6 +49,18 @@ impl Program {
         self
     }
 
+    /// Not ignoring the signals that we may have been started to ignore: a shell's background job ignores SIGINT and SIGQUIT.
+    pub(crate) fn with_default_signals(mut self) -> Self {
+        if cfg!(target_os = "linux") {
+            let mut env = Command::new("env");
+            env.arg("--default-signal=HUP,INT,QUIT,TERM").arg(self.command.get_program()).args(self.command.get_args());
+            env.current_dir(self.directory.path()).env_clear();
+            env.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            self.command = env;
+        }
+        self
+    }
+
     /// Runs it to its end.
     pub(crate) fn done(self) -> Done {
         self.start().done()
@@ -131,9 +143,14 @@ impl Running {
         self.stdin = None;
     }
 
-    /// Waits for its end.
+    /// Closes its standard input and waits for its end.
     pub(crate) fn done(mut self) -> Done {
-        self.stdin = None;
+        self.close_stdin();
+        self.done_by_itself()
+    }
+
+    /// Waits for its end; its standard input stays open, so that something else must end it.
+    pub(crate) fn done_by_itself(mut self) -> Done {
         // Both outputs close when it and its command have ended.
         let ends = [(&self.lines, &mut self.seen), (&self.errors, &mut self.errors_seen)];
         let [stdout, stderr] = ends.map(|(lines, seen)| {

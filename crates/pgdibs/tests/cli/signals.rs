@@ -13,9 +13,10 @@ fn grants() -> Stub {
     })
 }
 
-/// A shell that says which signal came and goes on; it ends when its standard input does. `read` returns at each signal.
+/// A shell that says which signal came and goes on; it ends when its standard input does. It looks for signals between its
+/// commands, so it must not sit in one: a signal just before a `read` without end would wait with it.
 fn waits(name: &str) -> String {
-    format!("trap 'echo got {name}' {name}; echo started; while read line || [ $? -gt 128 ]; do :; done; exit 6")
+    format!("trap 'echo got {name}' {name}; echo started; while read -t 0.1 line || [ $? -gt 128 ]; do :; done; exit 6")
 }
 
 #[test]
@@ -23,7 +24,8 @@ fn each_signal_reaches_the_command_and_we_wait_for_it() {
     let stub = grants();
     let all = [(Signal::SIGINT, "INT"), (Signal::SIGTERM, "TERM"), (Signal::SIGHUP, "HUP"), (Signal::SIGQUIT, "QUIT")];
     for (signal, name) in all {
-        let mut running = pgdibs(&["run", "--", "bash", "-c", &waits(name)]).with_daemon(&stub.url).start();
+        let mut running =
+            pgdibs(&["run", "--", "bash", "-c", &waits(name)]).with_daemon(&stub.url).with_default_signals().start();
         running.wait_for_line("started");
         running.signal(signal);
         running.wait_for_line(&format!("got {name}"));
@@ -39,10 +41,13 @@ fn each_signal_reaches_the_command_and_we_wait_for_it() {
 #[test]
 fn a_command_that_does_not_catch_it_ends_by_it_and_the_lease_is_given_back() {
     let stub = grants();
-    let mut running = pgdibs(&["run", "--", "sh", "-c", "echo started; read line"]).with_daemon(&stub.url).start();
+    let mut running = pgdibs(&["run", "--", "sh", "-c", "echo started; read line"])
+        .with_daemon(&stub.url)
+        .with_default_signals()
+        .start();
     running.wait_for_line("started");
     running.signal(Signal::SIGTERM);
-    assert_eq!(running.done().code, Some(143));
+    assert_eq!(running.done_by_itself().code, Some(143));
     assert!(stub.calls().last().unwrap().starts_with("DELETE /v1/runs/"), "{:?}", stub.calls());
 }
 
@@ -52,10 +57,10 @@ fn an_interruption_while_waiting_hangs_up_and_starts_nothing() {
         "POST /v1/leases" => Reply::Never,
         _ => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
     });
-    let running = pgdibs(&["run", "--", "echo", "never"]).with_daemon(&stub.url).start();
+    let running = pgdibs(&["run", "--", "echo", "never"]).with_daemon(&stub.url).with_default_signals().start();
     stub.wait_for("POST /v1/leases", 1);
     running.signal(Signal::SIGINT);
-    let done = running.done();
+    let done = running.done_by_itself();
     assert_eq!((done.code, done.stdout.as_str()), (Some(130), ""));
     assert_eq!(done.stderr, "pgdibs: SIGINT came before the command was started\n");
     assert!(stub.calls().last().unwrap().starts_with("DELETE /v1/runs/"), "{:?}", stub.calls());

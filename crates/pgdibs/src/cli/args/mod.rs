@@ -31,9 +31,9 @@ pub(super) use run::RunArgs;
     arg_required_else_help = true,
     after_help = "\
 Start here:
-  pgdibs run -- pytest                a clean database for one command, daemon included
-  pgdibs serve                        the daemon, on an embedded Postgres unless PGDIBS_SERVER_URL names one
-  pgdibs status --watch               what it has and who holds it
+  pgdibs run -- pytest       a clean database for one command, daemon included
+  pgdibs serve               the daemon, with a Postgres of its own or yours (PGDIBS_SERVER_URL)
+  pgdibs status --watch      what it has and who holds it
 
 Exit codes: 0 done, 1 not done, 2 wrong command line, 69 no daemon answers, 78 wrong configuration;
 `pgdibs run` ends with its command's own code."

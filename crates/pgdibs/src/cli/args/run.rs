@@ -39,7 +39,7 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, value_name = "NAME")]
     pub(in crate::cli) alias: Vec<String>,
     /// Hold the slots gw0 to gwN-1 under one login; see below
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000), conflicts_with = "alias")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with = "alias")]
     pub(in crate::cli) workers: Option<u32>,
     /// How long the lease lives without a renewal, 1 to 3600 [default: the daemon's, 60]
     #[arg(long, value_name = "SECONDS")]

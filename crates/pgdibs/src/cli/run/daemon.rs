@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use crate::cli::client::{Client, ClientError};
 use crate::cli::context::Context;
@@ -23,6 +24,8 @@ use crate::cli::signals::Signals;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// A daemon ends within 8 s of SIGTERM (issue 2, 6.3).
 const ORDERLY_END: Duration = Duration::from_secs(10);
+/// What the last lines of an ended daemon may take to reach us.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The end of its log that is shown when it does not start.
 const LINES_KEPT: usize = 15;
 
@@ -33,6 +36,7 @@ pub(super) struct StartedDaemon {
     child: Child,
     url: String,
     log: Arc<Mutex<VecDeque<String>>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl StartedDaemon {
@@ -66,12 +70,10 @@ impl StartedDaemon {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().map_err(|error| failed("this program", error))?;
         let log = Arc::new(Mutex::new(VecDeque::new()));
-        if let Some(stderr) = child.stderr.take() {
-            // Asked for by a flag of this command, its log is for the user; otherwise only when it fails.
-            let shown = global.log.is_some();
-            tokio::spawn(read_log(stderr, Arc::clone(&log), shown));
-        }
-        Ok(Self { child, url: format!("http://127.0.0.1:{port}"), log })
+        // Asked for by a flag of this command, its log is for the user; otherwise only when it fails.
+        let shown = global.log.is_some();
+        let reader = child.stderr.take().map(|stderr| tokio::spawn(read_log(stderr, Arc::clone(&log), shown)));
+        Ok(Self { child, url: format!("http://127.0.0.1:{port}"), log, reader })
     }
 
     /// Where it listens.
@@ -95,6 +97,7 @@ impl StartedDaemon {
         let mut last = "it does not answer yet".to_owned();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
+                self.read_to_the_end().await;
                 return Err(CliError::unavailable(format!("the daemon did not start ({status}){}", self.last_lines()))
                     .hint("commands that run at the same time share one daemon: start `pgdibs serve` before them; it also says more about what is wrong"));
             }
@@ -119,6 +122,13 @@ impl StartedDaemon {
             }
             // A look has no side effect; a tighter loop would only burn the processor that the daemon needs.
             tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// The daemon has ended: what it said last may still be in the pipe. A server that it left behind may hold the pipe open.
+    async fn read_to_the_end(&mut self) {
+        if let Some(reader) = self.reader.take() {
+            let _complete = tokio::time::timeout(LAST_WORDS, reader).await;
         }
     }
 
