@@ -330,6 +330,8 @@ fn fill(
         .filter(|d| leaves_its_slot(d) && d.due && !is_half_dropped(snapshot, d))
         .filter_map(|d| Some((d.slot?, d.id)))
         .collect();
+    // What this plan retires keeps its slot until the next one: it may be granted before it is marked.
+    let leaving = length(&in_state(databases, DatabaseState::Ready)).saturating_sub(occupied(leased, shares) - leased);
     let mut in_use = occupied(leased, shares);
     let mut room = capacity.most.saturating_sub(in_use);
     // What waiters lack is left free for them, so that an idle database never enters a slot only to make room again.
@@ -346,7 +348,7 @@ fn fill(
         let mut has = length(&share.ready);
         while has < share.desired_ready {
             let waited_for = has < share.demand.waiting;
-            if room == 0 || (!waited_for && idle_room == 0) {
+            if room <= leaving || (!waited_for && idle_room <= leaving) {
                 break;
             }
             let Some(spare) = available.next() else { break };
@@ -381,7 +383,11 @@ fn fill(
     for used in returning.into_values() {
         steps.push(Step::Return { used, spare: None });
     }
-    in_use
+    in_use + leaving
+}
+
+fn in_state<'a>(databases: &[&'a Database], state: DatabaseState) -> Vec<&'a Database> {
+    databases.iter().copied().filter(|d| d.state == state).collect()
 }
 
 fn leaves_its_slot(database: &Database) -> bool {

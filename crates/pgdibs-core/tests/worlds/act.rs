@@ -174,7 +174,9 @@ impl Story {
                 }
             }
             Ok(Acquired::Wait(wanted)) => match ticket {
-                Some(ticket) if self.snapshot().tickets.iter().any(|t| t.id == ticket && t.template == wanted.template) => {
+                Some(ticket)
+                    if self.snapshot().tickets.iter().any(|t| t.id == ticket && t.template == wanted.template) =>
+                {
                     self.waiters.push(Waiter { ticket, wishes, template: wanted.template });
                 }
                 Some(ticket) => ready(self.world.drop_ticket(ticket)).unwrap(),
@@ -289,12 +291,8 @@ impl Story {
         if self.chance(3) {
             let count = ready(self.world.end_run(&run)).unwrap();
             self.say(|| format!("end of {run}: {count}"));
-            let ids: Vec<LeaseId> = self
-                .held
-                .iter()
-                .filter(|(_, held)| held.lease.run.as_ref() == Some(&run))
-                .map(|(&id, _)| id)
-                .collect();
+            let ids: Vec<LeaseId> =
+                self.held.iter().filter(|(_, held)| held.lease.run.as_ref() == Some(&run)).map(|(&id, _)| id).collect();
             return ids.into_iter().for_each(|id| self.bury(id));
         }
         let wish = self.wish();

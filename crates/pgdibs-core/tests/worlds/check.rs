@@ -61,7 +61,9 @@ impl Story {
             if held.damaged {
                 // A reset replaces what a hand has damaged.
                 let whole = found.database.and_then(|id| snapshot.database(id)).is_some_and(|d| {
-                    d.oid.and_then(|oid| snapshot.server.get(&oid)).is_some_and(|s| s.name == d.name.as_str() && !s.invalid)
+                    d.oid
+                        .and_then(|oid| snapshot.server.get(&oid))
+                        .is_some_and(|s| s.name == d.name.as_str() && !s.invalid)
                 });
                 if !whole {
                     continue;
@@ -131,11 +133,8 @@ impl Story {
                 .filter(|t| ticket.is_none_or(|mine| t.id < mine))
                 .map(|t| t.count)
                 .sum();
-            let free = before
-                .databases
-                .iter()
-                .filter(|d| d.template == template && d.state == DatabaseState::Ready)
-                .count();
+            let free =
+                before.databases.iter().filter(|d| d.template == template && d.state == DatabaseState::Ready).count();
             assert!(free >= ahead as usize + count, "{ticket:?} overtook: {free} free, {ahead} wanted by earlier ones");
         }
     }
@@ -149,7 +148,8 @@ impl Story {
     }
 
     fn names_are_ours(&self, snapshot: &Snapshot) {
-        for (oid, found) in snapshot.server.iter().filter(|(oid, found)| found.ours && !self.foreign.contains_key(oid)) {
+        for (oid, found) in snapshot.server.iter().filter(|(oid, found)| found.ours && !self.foreign.contains_key(oid))
+        {
             let known = self.pools.iter().any(|pool| DatabaseName::recognise(pool, &found.name).is_some());
             assert!(known, "{oid} carries the name {}", found.name);
         }

@@ -152,7 +152,9 @@ impl Story {
 fn tell(seed: u64, aloud: bool) {
     let outcome = catch_unwind(AssertUnwindSafe(|| Story::new(seed, aloud).run()));
     if let Err(panic) = outcome {
-        println!("this world is told again with PGDIBS_SEED={seed} cargo test -p pgdibs-core --test worlds -- --nocapture");
+        println!(
+            "this world is told again with PGDIBS_SEED={seed} cargo test -p pgdibs-core --test worlds -- --nocapture"
+        );
         resume_unwind(panic);
     }
 }
@@ -162,7 +164,8 @@ fn random_worlds_keep_the_invariants() {
     if let Ok(seed) = std::env::var("PGDIBS_SEED") {
         return tell(seed.parse().expect("PGDIBS_SEED is a number"), true);
     }
-    let worlds = std::env::var("PGDIBS_WORLDS").map_or(WORLDS, |count| count.parse().expect("PGDIBS_WORLDS is a number"));
+    let worlds =
+        std::env::var("PGDIBS_WORLDS").map_or(WORLDS, |count| count.parse().expect("PGDIBS_WORLDS is a number"));
     for seed in 0..worlds {
         tell(seed, false);
     }

@@ -38,12 +38,14 @@ impl Story {
         let twice = self.chance(8);
         for step in &steps[..dies_after] {
             self.carry_out(step);
+            self.check();
             if self.chance(6) {
                 self.act();
                 self.check();
             }
             if twice && self.chance(2) {
                 self.carry_out(step);
+                self.check();
             }
         }
         self.world.clear_faults();

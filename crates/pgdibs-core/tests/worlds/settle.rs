@@ -101,9 +101,8 @@ impl Story {
     /// `warm` stand ready for the newest template and `spares` behind them, as far as the limits allow; never more slots.
     fn pools_are_full(&self) {
         let snapshot = self.snapshot();
-        let count_of = |pool: &Pool, state| {
-            snapshot.databases.iter().filter(|d| d.pool == pool.name && d.state == state).count()
-        };
+        let count_of =
+            |pool: &Pool, state| snapshot.databases.iter().filter(|d| d.pool == pool.name && d.state == state).count();
         let slots = |pool: &Pool| count_of(pool, DatabaseState::Ready) + count_of(pool, DatabaseState::Leased);
         let limit = snapshot.limits.slots_by_connections.map_or(usize::MAX, |limit| limit as usize);
         let total: usize = snapshot.pools.iter().map(slots).sum();
@@ -112,7 +111,11 @@ impl Story {
         for pool in &snapshot.pools {
             assert!(!pool.dropping || leased > 0, "{} is gone once nobody holds it", pool.name);
             let max = pool.settings.max as usize;
-            assert!(slots(pool) <= max.max(count_of(pool, DatabaseState::Leased)), "{} has more than {max} slots", pool.name);
+            assert!(
+                slots(pool) <= max.max(count_of(pool, DatabaseState::Leased)),
+                "{} has more than {max} slots",
+                pool.name
+            );
             let Some(newest) = snapshot.newest_ready(&pool.name).filter(|_| !pool.dropping) else { continue };
             let of = |state| snapshot.databases.iter().filter(|d| d.template == newest.id && d.state == state).count();
             let waited_for = snapshot.tickets.iter().any(|ticket| ticket.kind == TicketKind::Acquire);
