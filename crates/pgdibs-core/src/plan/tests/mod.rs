@@ -23,7 +23,7 @@ fn shown(step: &Step) -> String {
     let d = |id: &DatabaseId| id.0;
     let t = |id: &TemplateId| id.0;
     match step {
-        Step::EndLease { lease, end, reason } => {
+        Step::EndLease { lease, end, reason, .. } => {
             let end = match end {
                 End::Released => "release",
                 End::Expired => "expire",

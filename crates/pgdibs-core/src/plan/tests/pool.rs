@@ -95,13 +95,26 @@ fn somebody_who_waits_gets_the_slot_of_the_least_recently_used_idle_database() {
 #[test]
 fn what_somebody_waits_for_is_not_taken_for_somebody_else() {
     let e = example(2, 2, 0).template(1).template(2).ready(20, 0).ready(21, 1);
-    check(&e.waiting(1, Acquire, 1).waiting(2, Acquire, 2), &[]);
+    check(&e.waiting(2, Acquire, 2).waiting(1, Acquire, 1), &[]);
 }
 
 #[test]
 fn an_idle_database_does_not_enter_the_slot_that_a_waiter_lacks() {
     let e = example(2, 2, 0).template(1).creating(10).template(2).ready(20, 0).spare(21);
     check(&e.waiting(1, Acquire, 1), &["retire 21: surplus", "clone 10"]);
+}
+
+#[test]
+fn two_batches_do_not_wait_for_each_other_for_ever() {
+    let e = example(0, 2, 0).template(1).ready(10, 0).template(2).ready(20, 1);
+    check(&e.clone().waiting(1, Acquire, 2).waiting(2, Acquire, 2), &["retire 20: make room", "1 new of 1"]);
+    check(&e.waiting(2, Acquire, 2).waiting(1, Acquire, 2), &["retire 10: make room", "1 new of 2"]);
+}
+
+#[test]
+fn a_batch_that_no_longer_fits_holds_nobody_up() {
+    let e = example(0, 1, 0).template(1).ready(10, 0).template(2);
+    check(&e.waiting(1, Acquire, 2).waiting(2, Acquire, 1), &["retire 10: make room", "1 new of 2"]);
 }
 
 #[test]

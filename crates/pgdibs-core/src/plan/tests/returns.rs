@@ -96,5 +96,7 @@ fn a_half_dropped_database_can_only_be_dropped() {
     check(&retiring, &["drop 10"]);
     let spare = example(0, 1, 1).template(1).spare(10).on_server(10, half);
     check(&spare, &["retire 10: half dropped", "1 new of 1"]);
+    let reserved = example(0, 1, 0).template(1).leased(10, 0).spare(11).resetting(10, 11).on_server(11, half);
+    check(&reserved, &["retire 11: half dropped"]);
     check(&example(0, 1, 0).template(1).kept(10).on_server(10, half), &["retire 10: half dropped"]);
 }
