@@ -1,1 +1,17 @@
-//! All SQL of pgdibs.
+//! Postgres: all SQL, all DDL, the locks, and the embedded server of pgdibs.
+//!
+//! Only this crate knows sqlx, and only [`ddl`] puts identifiers into SQL text. Reading order: the modules as listed.
+
+pub mod connect;
+pub mod ddl;
+pub mod embedded;
+pub mod office;
+pub mod purge;
+mod requests;
+pub mod rights;
+mod rows;
+pub mod scram;
+mod source_database;
+pub mod sqlstate;
+mod steps;
+pub mod world;

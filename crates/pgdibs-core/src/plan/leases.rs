@@ -40,8 +40,7 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
                 steps.push(Step::Reset { lease: lease.id, used: database.id, spare });
             }
         } else if let Some(unrenewed) = unrenewed {
-            let login = lease.credentials.as_ref().map(|credentials| credentials.user.as_str());
-            let connected = login.and_then(|name| driven.sessions_of_login.get(name)).copied().unwrap_or(0);
+            let connected = driven.sessions.get(&lease.id).copied().unwrap_or(0);
             if connected == 0 {
                 let reason = format!("not renewed for {} s", unrenewed.as_secs());
                 steps.push(Step::EndLease { lease: lease.id, end: End::Expired, renewals: lease.renewals, reason });

@@ -1,11 +1,11 @@
 //! The reconciler of a random world: it looks, plans and acts, and may fail, die, or be overtaken by requests in the middle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pgdibs_core::error::StepError;
 use pgdibs_core::fake::Point;
-use pgdibs_core::lease::End;
+use pgdibs_core::lease::{End, LeaseId};
 use pgdibs_core::plan::{Step, in_use, plan};
 use pgdibs_core::snapshot::{Driven, Snapshot};
 use pgdibs_core::world::World;
@@ -13,6 +13,12 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::{MAX_TTL, Story, ready};
+
+/// Sessions per lease, from those per login.
+fn sessions(by_login: &BTreeMap<String, u32>, snapshot: &Snapshot) -> BTreeMap<LeaseId, u32> {
+    let of = |lease: &pgdibs_core::lease::Lease| by_login.get(&lease.credentials.as_ref()?.user).copied();
+    snapshot.leases.iter().filter_map(|lease| Some((lease.id, of(lease)?))).collect()
+}
 
 impl Story {
     /// What the driver knows besides the snapshot; looking is what moves the watches.
@@ -22,7 +28,7 @@ impl Story {
             busy_databases: BTreeSet::new(),
             busy_templates: BTreeSet::new(),
             overdue: self.expiry.look(&snapshot.leases, now),
-            sessions_of_login: self.world.sessions_of_login(),
+            sessions: sessions(&self.world.sessions_of_login(), snapshot),
             max_ttl: MAX_TTL,
             recent_peak: self.demand.look(&in_use(snapshot), now),
         }

@@ -1,0 +1,27 @@
+# What can be done in this repository, one target each; `make help` lists them. The work is in scripts/.
+
+SHELL := bash
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help run test test-all check fmt bench
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build the daemon and run it here, on a Postgres of its own; Ctrl-C stops it
+	@exec scripts/run.sh
+
+test: ## Run every check and test, on Postgres 15 and 17 (under 12 minutes cold)
+	@exec scripts/run-parts.sh test
+
+test-all: ## Run all of `test` on Postgres 14 to 18, then what takes long, then the benchmark
+	@exec scripts/run-parts.sh test-all
+
+check: ## Run what needs no database: formatting, clippy, the Python linters, the tidy rules
+	@exec scripts/run-parts.sh check
+
+fmt: ## Format the Rust and the Python code in place
+	@exec scripts/fmt.sh
+
+bench: ## Build for release and print the benchmark's numbers
+	@exec scripts/bench.sh

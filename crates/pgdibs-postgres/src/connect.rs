@@ -1,0 +1,302 @@
+//! Connecting: reads the server's URL, looks who answers, makes the catalog and brings it up to date.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::migrate::MigrateError;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+
+use crate::ddl;
+use crate::rights::{Rights, ServerFacts};
+use crate::sqlstate::{self, Meaning};
+
+/// The migrations of our own catalog.
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// The database that holds the catalog.
+pub const CATALOG: &str = "pgdibs";
+
+/// Why the server cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// It may come up yet: try again.
+    #[error("the Postgres server does not answer: {0}")]
+    NotUp(String),
+    /// Trying again will not help; the sentence says what will.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl From<sqlx::Error> for ConnectError {
+    fn from(error: sqlx::Error) -> Self {
+        match sqlstate::meaning(&error) {
+            Meaning::Unavailable | Meaning::Contended => Self::NotUp(sqlstate::sentence(&error)),
+            Meaning::Refused => Self::Unusable(format!(
+                "the server refuses the login: {}; check user and password of PGDIBS_SERVER_URL",
+                sqlstate::sentence(&error)
+            )),
+            _ => Self::Unusable(sqlstate::sentence(&error)),
+        }
+    }
+}
+
+/// How to reach the server. Holds the superuser's password, so it has no `Debug`.
+#[derive(Clone)]
+pub struct ServerAddress {
+    options: PgConnectOptions,
+    tls: String,
+    url: SecretString,
+}
+
+/// The connections of one daemon to one server.
+pub struct Connections {
+    /// For requests: a few statements each.
+    pub catalog: PgPool,
+    /// For DDL: one statement may take seconds. Their `application_name` names this instance, so that a successor can end them.
+    pub ddl: PgPool,
+    /// For the one connection that shows that this daemon lives and hears the others.
+    pub ear: PgPool,
+    /// How to open a connection of its own kind.
+    pub address: ServerAddress,
+    /// What the server is.
+    pub facts: ServerFacts,
+    /// This daemon's number, unique among the daemons of the server.
+    pub instance: i32,
+}
+
+impl ServerAddress {
+    /// Reads a URL: `postgresql://user:password@host:port/database?sslmode=…`.
+    ///
+    /// # Errors
+    /// When it is none; the sentence never shows the password.
+    pub fn parse(url: &SecretString) -> Result<Self, ConnectError> {
+        let text = url.expose_secret();
+        if !text.starts_with("postgresql://") && !text.starts_with("postgres://") {
+            return Err(ConnectError::Unusable(
+                "PGDIBS_SERVER_URL: must look like postgresql://user:password@host:5432/postgres (percent-encode special characters of the password)"
+                    .to_owned(),
+            ));
+        }
+        let options = PgConnectOptions::from_str(text).map_err(|_| {
+            // The parser's own message may quote the URL, password included.
+            ConnectError::Unusable(
+                "PGDIBS_SERVER_URL: cannot be read; it must look like postgresql://user:password@host:5432/postgres, with special characters of the password percent-encoded (@ is %40, : is %3A, / is %2F)"
+                    .to_owned(),
+            )
+        })?;
+        // What a client of the same server needs as well.
+        let query = text.split_once('?').map_or("", |(_, query)| query);
+        let tls: Vec<&str> = query.split('&').filter(|pair| pair.starts_with("ssl")).collect();
+        Ok(Self { options: options.disable_statement_logging(), tls: tls.join("&"), url: url.clone() })
+    }
+
+    /// Host and port, as the daemon itself reaches the server.
+    #[must_use]
+    pub fn host_and_port(&self) -> (String, u16) {
+        (self.options.get_host().to_owned(), self.options.get_port())
+    }
+
+    /// The URL as it was given, superuser's password included.
+    #[must_use]
+    pub fn own_url(&self) -> SecretString {
+        self.url.clone()
+    }
+
+    /// A URL for another login and database of the same server, TLS parameters included.
+    #[must_use]
+    pub fn url_for(&self, user: &str, password: &str, database: &str) -> SecretString {
+        let encode =
+            |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let (host, port) = self.host_and_port();
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let query = if self.tls.is_empty() { String::new() } else { format!("?{}", self.tls) };
+        SecretString::from(format!(
+            "postgresql://{}:{}@{host}:{port}/{}{query}",
+            encode(user),
+            encode(password),
+            encode(database)
+        ))
+    }
+
+    /// The same server with the login of another URL: what leases share when we may not make roles.
+    ///
+    /// # Errors
+    /// When that URL cannot be read.
+    pub fn parse_lease_login(url: &SecretString) -> Result<(String, String), ConnectError> {
+        let text = url.expose_secret();
+        let broken = || {
+            ConnectError::Unusable(
+                "PGDIBS_LEASE_URL: must look like postgresql://user:password@host:5432/postgres and name a user and a password".to_owned(),
+            )
+        };
+        let options = PgConnectOptions::from_str(text).map_err(|_| broken())?;
+        let authority =
+            text.split_once("://").map(|(_, rest)| rest).and_then(|rest| rest.rsplit_once('@')).map(|(a, _)| a);
+        let password = authority.and_then(|a| a.split_once(':')).map(|(_, p)| p).ok_or_else(broken)?;
+        let password = percent_encoding::percent_decode_str(password).decode_utf8().map_err(|_| broken())?;
+        Ok((options.get_username().to_owned(), password.into_owned()))
+    }
+
+    /// A connection to one database under one name. The settings we rely on are ours, whatever the server's are.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn connect(&self, database: &str, application_name: &str) -> Result<PgConnection, sqlx::Error> {
+        let options = self.options.clone().database(database).application_name(application_name);
+        let connecting = PgConnection::connect_with(&options);
+        let mut connection = tokio::time::timeout(Duration::from_secs(10), connecting)
+            .await
+            .map_err(|_| sqlx::Error::PoolTimedOut)??;
+        ddl::session_settings().run(&mut connection).await?;
+        Ok(connection)
+    }
+
+    fn pool(&self, application_name: &str, size: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(size)
+            .min_connections(0)
+            .acquire_timeout(Duration::from_secs(3))
+            .idle_timeout(Duration::from_secs(120))
+            .after_connect(|connection, _| Box::pin(async move { ddl::session_settings().run(connection).await }))
+            .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
+    }
+}
+
+/// Connections that requests share.
+const CATALOG_CONNECTIONS: u32 = 8;
+/// Connections for clones, drops and builds.
+pub const DDL_CONNECTIONS: u32 = 12;
+/// Connections that the daemon itself may hold at once: those two kinds, the reconciler's, the ear's, and one into a build.
+pub const OWN_CONNECTIONS: u32 = CATALOG_CONNECTIONS + DDL_CONNECTIONS + 3;
+
+/// The prefix of `application_name` on connections that run DDL. A dead daemon's DDL goes on; its successor finds it by this.
+pub const DDL_APPLICATION: &str = "pgdibs-ddl/";
+
+/// Connects, checks who answers, makes the catalog if there is none, and applies our migrations.
+///
+/// # Errors
+/// [`ConnectError::NotUp`] when another try may help.
+pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool) -> Result<Connections, ConnectError> {
+    let database = address.options.get_database().unwrap_or("postgres").to_owned();
+    refuse_transaction_pooling(&address, &database).await?;
+    let mut connection = address.connect(&database, "pgdibs").await?;
+    let facts = ServerFacts::ask(&mut connection).await.map_err(|error| match error {
+        sqlx::Error::Configuration(sentence) => ConnectError::Unusable(sentence.to_string()),
+        other => other.into(),
+    })?;
+    if facts.major < 14 {
+        return Err(ConnectError::Unusable(format!(
+            "the server is Postgres {}; pgdibs needs 14 or later",
+            facts.version
+        )));
+    }
+    if facts.rights == Rights::DatabasesOnly && !lease_login_given {
+        return Err(ConnectError::Unusable(format!(
+            "role \"{0}\" may not create roles, so leases need a login to share: set PGDIBS_LEASE_URL, or run: alter role \"{0}\" createrole",
+            facts.role
+        )));
+    }
+    connection.close().await?;
+    prepare(&address).await?;
+    Ok(Connections {
+        catalog: address.pool("pgdibs", CATALOG_CONNECTIONS),
+        ddl: address.pool(&format!("{DDL_APPLICATION}{instance}"), DDL_CONNECTIONS),
+        ear: address.pool("pgdibs-ear", 1),
+        address,
+        facts,
+        instance,
+    })
+}
+
+/// Makes the catalog if there is none, and applies our migrations. Also for a server that came back empty.
+///
+/// # Errors
+/// [`ConnectError::NotUp`] when another try may help.
+pub async fn prepare(address: &ServerAddress) -> Result<(), ConnectError> {
+    let database = address.options.get_database().unwrap_or("postgres").to_owned();
+    let mut connection = address.connect(&database, "pgdibs").await?;
+    make_catalog(&mut connection).await?;
+    connection.close().await?;
+    migrate(address).await
+}
+
+async fn make_catalog(connection: &mut PgConnection) -> Result<(), ConnectError> {
+    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = 'pgdibs')")
+        .fetch_one(&mut *connection)
+        .await?;
+    if exists {
+        return Ok(());
+    }
+    match ddl::create_catalog().run(connection).await {
+        Ok(()) => ddl::close_catalog().run(connection).await.map_err(Into::into),
+        // Two daemons started at once; the other one was faster.
+        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn migrate(address: &ServerAddress) -> Result<(), ConnectError> {
+    let mut connection = address.connect(CATALOG, "pgdibs").await?;
+    let (foreign, migrated): (bool, bool) = sqlx::query_as(
+        "select exists (select from pg_tables where schemaname = 'public'),
+                to_regclass('public._sqlx_migrations') is not null",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    if foreign && !migrated {
+        return Err(ConnectError::Unusable(
+            "the server has a database \"pgdibs\" that is not ours: it holds tables but no catalog; rename or drop it, because pgdibs keeps its catalog under that name".to_owned(),
+        ));
+    }
+    MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => ConnectError::Unusable(format!(
+            "the catalog on this server is newer than this pgdibs (it has migration {version}); use the newer version of pgdibs, or remove its catalog with that version's `pgdibs purge`"
+        )),
+        MigrateError::VersionMismatch(version) => ConnectError::Unusable(format!(
+            "migration {version} of the catalog on this server differs from ours; it was made by an unreleased pgdibs: remove it with `pgdibs purge`"
+        )),
+        MigrateError::Execute(error) => error.into(),
+        other => ConnectError::Unusable(format!("the catalog could not be brought up to date: {other}")),
+    })?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Session locks and LISTEN do not work behind a pooler that hands a server connection to each transaction.
+///
+/// Two client connections that see the same backend, or one that sees two, are behind such a pooler. Parameters that poolers
+/// refuse at start-up are left out here, so that the sentence below is what the user sees.
+async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> Result<(), ConnectError> {
+    let options = address.options.clone().database(database).extra_float_digits(None);
+    let connect = async || -> Result<PgConnection, ConnectError> {
+        tokio::time::timeout(Duration::from_secs(10), PgConnection::connect_with(&options))
+            .await
+            .map_err(|_| ConnectError::NotUp("no answer within 10 s".to_owned()))?
+            .map_err(Into::into)
+    };
+    let (mut one, mut two) = (connect().await?, connect().await?);
+    let pooled = async {
+        let first = backend(&mut one, "select pg_backend_pid()").await?;
+        // An open transaction keeps the second client's server connection; the first one's next statement has to go elsewhere.
+        let second = backend(&mut two, "begin; select pg_backend_pid()").await?;
+        let again = backend(&mut one, "select pg_backend_pid()").await?;
+        Ok::<_, sqlx::Error>(first == second || first != again)
+    };
+    let pooled = tokio::time::timeout(Duration::from_secs(10), pooled).await;
+    // The pooler may be confused by now; nothing on these connections is worth a farewell.
+    let _ = (one.close_hard().await, two.close_hard().await);
+    match pooled {
+        Ok(Ok(false)) => Ok(()),
+        Ok(Ok(true)) | Err(_) => Err(ConnectError::Unusable(
+            "PGDIBS_SERVER_URL leads to a pooler in transaction mode (PgBouncer?): two sessions shared one backend. pgdibs holds session locks, so give it the server's own address, or a pooler in session mode".to_owned(),
+        )),
+        Ok(Err(error)) => Err(error.into()),
+    }
+}
+
+async fn backend(connection: &mut PgConnection, sql: &'static str) -> Result<i32, sqlx::Error> {
+    let rows = sqlx::raw_sql(sql).fetch_all(connection).await?;
+    rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
+}

@@ -1,0 +1,310 @@
+//! DDL: the only module that puts identifiers into SQL text, from validated name types only.
+//!
+//! `create database` and its kin take no parameters, so their text has to be composed. Everything composed in pgdibs is
+//! composed here, and `AssertSqlSafe` occurs nowhere else (a tidy test sees to it).
+
+use pgdibs_core::name::{DatabaseName, RoleName};
+use pgdibs_core::pool::Strategy;
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+
+/// SQL text that was composed here. Several statements run as one implicit transaction, unless one of them may not.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ddl(String);
+
+impl Ddl {
+    /// Runs the text over the simple protocol.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn run(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(self.0))).await.map(|_| ())
+    }
+
+    /// Appends another statement.
+    #[must_use]
+    pub fn then(mut self, next: Self) -> Self {
+        if !self.0.is_empty() && !next.0.is_empty() {
+            self.0.push_str("; ");
+        }
+        self.0.push_str(&next.0);
+        self
+    }
+
+    fn of(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// Quotes an identifier as Postgres does: `"` doubled. The name types have already refused NUL and excess length.
+fn ident(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Quotes a string constant. With a backslash the `E''` form is used, which means the same whatever
+/// `standard_conforming_strings` says.
+fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
+}
+
+/// `create database … template …`, closed to connections from its first moment.
+#[must_use]
+pub fn clone_database(
+    name: &DatabaseName,
+    template: &DatabaseName,
+    owner: &RoleName,
+    strategy: Option<Strategy>,
+) -> Ddl {
+    let strategy = strategy.map_or(String::new(), |s| format!(" strategy = {}", s.as_str()));
+    Ddl::of(format!(
+        "create database {} template = {} owner = {} allow_connections = false{strategy}",
+        ident(name.as_str()),
+        ident(template.as_str()),
+        ident(owner.as_str())
+    ))
+}
+
+/// A database to build a template in, from the pristine `template0`, so that nothing local slips in.
+#[must_use]
+pub fn create_build(name: &DatabaseName, owner: &RoleName) -> Ddl {
+    Ddl::of(format!("create database {} template = template0 owner = {}", ident(name.as_str()), ident(owner.as_str())))
+}
+
+/// The catalog itself.
+#[must_use]
+pub fn create_catalog() -> Ddl {
+    Ddl::of("create database pgdibs template = template0".to_owned())
+}
+
+/// Keeps everybody but us out of the catalog.
+#[must_use]
+pub fn close_catalog() -> Ddl {
+    Ddl::of("revoke all on database pgdibs from public".to_owned())
+}
+
+/// Drops the catalog (purge).
+#[must_use]
+pub fn drop_catalog() -> Ddl {
+    Ddl::of("drop database if exists pgdibs".to_owned())
+}
+
+/// `drop database`, without FORCE: sessions have been ended before, and whoever is still there is a reason to look again.
+#[must_use]
+pub fn drop_database(name: &DatabaseName) -> Ddl {
+    Ddl::of(format!("drop database {}", ident(name.as_str())))
+}
+
+/// A rename: one row of `pg_database`, allowed in a transaction.
+#[must_use]
+pub fn rename(from: &DatabaseName, to: &DatabaseName) -> Ddl {
+    Ddl::of(format!("alter database {} rename to {}", ident(from.as_str()), ident(to.as_str())))
+}
+
+/// Opens or closes a database to new connections, superusers included.
+#[must_use]
+pub fn allow_connections(name: &DatabaseName, allow: bool) -> Ddl {
+    Ddl::of(format!("alter database {} allow_connections = {allow}", ident(name.as_str())))
+}
+
+/// Sets or clears the template flag.
+#[must_use]
+pub fn is_template(name: &DatabaseName, flag: bool) -> Ddl {
+    Ddl::of(format!("alter database {} is_template = {flag}", ident(name.as_str())))
+}
+
+/// What a clone's ACL is: nobody but its own login may connect; the template's owner, as whom the session acts, may create.
+#[must_use]
+pub fn close_to_all_but(name: &DatabaseName, login: &RoleName, template_owner: &RoleName) -> Ddl {
+    let database = ident(name.as_str());
+    let (login, owner) = (ident(login.as_str()), ident(template_owner.as_str()));
+    Ddl::of(format!(
+        "revoke all on database {database} from public; \
+         grant connect on database {database} to {login}; \
+         grant create, temporary on database {database} to {owner}"
+    ))
+}
+
+/// Gives a login the right to connect.
+#[must_use]
+pub fn grant_connect(name: &DatabaseName, login: &RoleName) -> Ddl {
+    Ddl::of(format!("grant connect on database {} to {}", ident(name.as_str()), ident(login.as_str())))
+}
+
+/// Takes that right away. Also what lets a login be dropped before its database.
+#[must_use]
+pub fn revoke_connect(name: &DatabaseName, login: &RoleName) -> Ddl {
+    Ddl::of(format!("revoke all on database {} from {}", ident(name.as_str()), ident(login.as_str())))
+}
+
+/// A privilege that the template's database granted and its clones get again.
+///
+/// `privilege` is one of Postgres's names for privileges on databases; anything else gives no statement.
+#[must_use]
+pub fn grant(name: &DatabaseName, role: &str, privilege: &str, grantable: bool) -> Option<Ddl> {
+    let privilege = ["CREATE", "CONNECT", "TEMPORARY"].into_iter().find(|known| *known == privilege)?;
+    let role = if role.is_empty() { "public".to_owned() } else { ident(role) };
+    let option = if grantable { " with grant option" } else { "" };
+    Some(Ddl::of(format!("grant {privilege} on database {} to {role}{option}", ident(name.as_str()))))
+}
+
+/// A database-level setting, as `pg_db_role_setting` holds it: `name` may be `my.custom`, `value` any text.
+#[must_use]
+pub fn database_setting(name: &DatabaseName, setting: &str, value: &str) -> Ddl {
+    let parameter = setting.split('.').map(ident).collect::<Vec<_>>().join(".");
+    // These are lists of identifiers: as one quoted string they would name a single, odd element.
+    let lists =
+        ["search_path", "temp_tablespaces", "session_preload_libraries", "local_preload_libraries", "datestyle"];
+    let is_list = lists.iter().any(|list| setting.eq_ignore_ascii_case(list));
+    let value = if is_list { list_value(value) } else { literal(value) };
+    Ddl::of(format!("alter database {} set {parameter} to {value}", ident(name.as_str())))
+}
+
+/// `"$user", public` as the catalog stores it, element by element as string constants.
+fn list_value(stored: &str) -> String {
+    let mut elements = Vec::new();
+    let mut current = String::new();
+    let mut quoted = false;
+    let mut characters = stored.chars().peekable();
+    while let Some(c) = characters.next() {
+        match c {
+            '"' if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                current.push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' if !quoted => elements.push(std::mem::take(&mut current)),
+            c if c.is_whitespace() && !quoted => {}
+            c => current.push(c),
+        }
+    }
+    elements.push(current);
+    elements.iter().map(|element| literal(element)).collect::<Vec<_>>().join(", ")
+}
+
+/// A role that nobody logs in as.
+#[must_use]
+pub fn create_nologin_role(name: &RoleName) -> Ddl {
+    Ddl::of(format!("create role {} nologin", ident(name.as_str())))
+}
+
+/// A login that acts as the template's owner from its first statement. `verifier` is a SCRAM verifier, never a password.
+#[must_use]
+pub fn create_login(name: &RoleName, verifier: &str, acts_as: &RoleName) -> Ddl {
+    let (login, owner) = (ident(name.as_str()), ident(acts_as.as_str()));
+    Ddl::of(format!(
+        "create role {login} login password {} in role {owner}; alter role {login} set role to {owner}",
+        literal(verifier)
+    ))
+}
+
+/// Gives an existing login of ours a new password and its right to log in.
+#[must_use]
+pub fn reopen_login(name: &RoleName, verifier: &str) -> Ddl {
+    Ddl::of(format!("alter role {} login password {}", ident(name.as_str()), literal(verifier)))
+}
+
+/// Shuts a login at once for new sessions; open ones go on until they are ended.
+#[must_use]
+pub fn close_login(name: &RoleName) -> Ddl {
+    Ddl::of(format!("alter role {} nologin", ident(name.as_str())))
+}
+
+/// Drops a role.
+#[must_use]
+pub fn drop_role(name: &RoleName) -> Ddl {
+    Ddl::of(format!("drop role if exists {}", ident(name.as_str())))
+}
+
+/// Makes `member` a member of `role`. From 16 on, inheriting and setting have to be asked for.
+#[must_use]
+pub fn grant_role(role: &RoleName, member: &RoleName, major: u32) -> Ddl {
+    let options = if major >= 16 { " with inherit true, set true" } else { "" };
+    Ddl::of(format!("grant {} to {}{options}", ident(role.as_str()), ident(member.as_str())))
+}
+
+/// Hands what a builder made under its own name to the template's owner, and takes its remaining rights away.
+#[must_use]
+pub fn reassign_owned(from: &RoleName, to: &RoleName) -> Ddl {
+    let (from, to) = (ident(from.as_str()), ident(to.as_str()));
+    Ddl::of(format!("reassign owned by {from} to {to}; drop owned by {from}"))
+}
+
+/// Gives schema `public` to the template's owner; without that, a test could not drop and make it anew.
+#[must_use]
+pub fn give_public_schema(owner: &RoleName) -> Ddl {
+    Ddl::of(format!("alter schema public owner to {}", ident(owner.as_str())))
+}
+
+/// Lets a login that shares its role with others create in schema `public` (daemons without CREATEROLE).
+#[must_use]
+pub fn open_public_schema(login: &RoleName) -> Ddl {
+    Ddl::of(format!("grant all on schema public to {}", ident(login.as_str())))
+}
+
+/// An extension, made by the daemon's own role because the builder is no superuser.
+#[must_use]
+pub fn create_extension(name: &str) -> Ddl {
+    Ddl::of(format!("create extension if not exists {} cascade", ident(name)))
+}
+
+/// Prepares a template for being copied. Never FULL: that locks shared catalogs, and every connection to the server waits.
+#[must_use]
+pub fn vacuum() -> Ddl {
+    Ddl::of("vacuum (freeze, analyze)".to_owned())
+}
+
+/// Begins a transaction whose reads all see one moment.
+#[must_use]
+pub fn begin_snapshot() -> Ddl {
+    Ddl::of("begin isolation level repeatable read read only".to_owned())
+}
+
+/// Ends a transaction that only read.
+#[must_use]
+pub fn end_snapshot() -> Ddl {
+    Ddl::of("commit".to_owned())
+}
+
+/// What every connection of ours is set to, whatever the server says: with `synchronous_commit = off` a crash once handed one
+/// database to two holders. Lock and statement time-outs are ours to choose, so the server's defaults are undone.
+#[must_use]
+pub fn session_settings() -> Ddl {
+    Ddl::of(
+        "set synchronous_commit = on; set lock_timeout = 0; set statement_timeout = 0; \
+         set idle_in_transaction_session_timeout = 0; set client_min_messages = warning; \
+         set search_path = public; set default_transaction_read_only = off"
+            .to_owned(),
+    )
+}
+
+/// Bounds the statements of one swap; never used for a drop, which must not be interrupted.
+#[must_use]
+pub fn bound_statements() -> Ddl {
+    Ddl::of("set local statement_timeout = '3s'".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_cannot_be_left() {
+        assert_eq!(ident("a\"; drop"), "\"a\"\"; drop\"");
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal("a\\'b"), "E'a\\\\''b'");
+    }
+
+    #[test]
+    fn a_search_path_stays_a_list() {
+        assert_eq!(list_value("\"$user\", public"), "'$user', 'public'");
+        assert_eq!(list_value("\"odd, one\", \"a\"\"b\""), "'odd, one', 'a\"b'");
+    }
+
+    #[test]
+    fn an_unknown_privilege_gives_no_statement() {
+        let pool = pgdibs_core::name::PoolName::parse("p").expect("a valid name");
+        let name = DatabaseName::spare(&pool, 1);
+        assert!(grant(&name, "r", "CREATE; drop database x", false).is_none());
+        assert!(grant(&name, "r", "CONNECT", true).is_some());
+    }
+}

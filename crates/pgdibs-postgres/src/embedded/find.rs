@@ -1,0 +1,347 @@
+//! Finds the Postgres server binaries: named directory, `pg_config`, the distributions' places, Homebrew, `PATH`.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::error::EmbeddedError;
+
+/// The oldest major version pgdibs works with (contract of the project: 14 to 18).
+const OLDEST_MAJOR: u32 = 14;
+
+/// A directory with `initdb` and `postgres` of one version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binaries {
+    /// The directory that holds `initdb` and `postgres`.
+    pub dir: PathBuf,
+    /// The major version, from `postgres --version`.
+    pub major: u32,
+}
+
+/// Where to look: the file system's root and the search path, so that tests can offer their own.
+#[derive(Debug, Clone)]
+pub struct SearchRoots {
+    /// Prefix of every absolute place looked at, `/` in real life.
+    pub root: PathBuf,
+    /// The value of `PATH`.
+    pub path: Option<OsString>,
+}
+
+impl SearchRoots {
+    /// This machine's own.
+    #[must_use]
+    pub fn of_this_system() -> Self {
+        Self { root: PathBuf::from("/"), path: std::env::var_os("PATH") }
+    }
+
+    fn path_dirs(&self) -> Vec<PathBuf> {
+        self.path.as_deref().map(|path| std::env::split_paths(path).collect()).unwrap_or_default()
+    }
+}
+
+/// Finds the binaries, preferring those of major version `wanted` (that of an existing data directory, which is
+/// only named in the error).
+///
+/// # Errors
+/// [`EmbeddedError::BinDirLacks`], [`EmbeddedError::UnusableBinary`] and [`EmbeddedError::TooOld`] for an explicit
+/// directory, [`EmbeddedError::NoBinaries`] when nothing is found, [`EmbeddedError::WrongMajor`] when only other
+/// versions than `wanted` are.
+pub fn find(
+    explicit: Option<&Path>,
+    roots: &SearchRoots,
+    wanted: Option<(u32, &Path)>,
+) -> Result<Binaries, EmbeddedError> {
+    let found = match explicit {
+        Some(dir) => vec![explicit_dir(dir)?],
+        None => search(roots),
+    };
+    if found.is_empty() {
+        return Err(EmbeddedError::NoBinaries { install: install_instruction(&roots.root) });
+    }
+    let Some((major, data_dir)) = wanted else {
+        return Ok(found.into_iter().next().unwrap_or_else(|| unreachable!("checked above")));
+    };
+    if let Some(binaries) = found.iter().find(|binaries| binaries.major == major) {
+        return Ok(binaries.clone());
+    }
+    let mut majors: Vec<u32> = found.iter().map(|binaries| binaries.major).collect();
+    majors.sort_unstable();
+    majors.dedup();
+    let majors: Vec<String> = majors.iter().map(u32::to_string).collect();
+    Err(EmbeddedError::WrongMajor { data_dir: data_dir.to_owned(), made_by: major, found: majors.join(" and ") })
+}
+
+impl Binaries {
+    /// A command for one of the programs, with a clean environment: no `PG*` variable and no secret of ours gets in.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.dir.join(program));
+        // The working directory of the caller may be closed to the user the program runs as.
+        command.current_dir("/").env_clear().env("LC_ALL", "C");
+        for name in ["PATH", "TZ", "LD_LIBRARY_PATH"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        if let Some(paths) = self.library_path() {
+            command.env("LD_LIBRARY_PATH", paths);
+        }
+        command
+    }
+
+    /// `<dir>/../lib` for binaries that were merely unpacked: their libraries lie beside them, unknown to the loader.
+    fn library_path(&self) -> Option<OsString> {
+        let lib = self.dir.parent()?.join("lib").canonicalize().ok()?;
+        let of_the_system = ["/usr", "/lib", "/lib64", "/opt/homebrew"].iter().any(|system| lib.starts_with(system));
+        if of_the_system {
+            return None;
+        }
+        let inherited = std::env::var_os("LD_LIBRARY_PATH").filter(|value| !value.is_empty());
+        let mut paths = vec![lib];
+        paths.extend(inherited.iter().flat_map(std::env::split_paths));
+        std::env::join_paths(paths).ok()
+    }
+}
+
+fn explicit_dir(dir: &Path) -> Result<Binaries, EmbeddedError> {
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    for program in ["initdb", "postgres"] {
+        if !dir.join(program).is_file() {
+            return Err(EmbeddedError::BinDirLacks { dir, missing: program });
+        }
+    }
+    let major = version_of(&dir)?;
+    if major < OLDEST_MAJOR {
+        return Err(EmbeddedError::TooOld { dir, major });
+    }
+    Ok(Binaries { dir, major })
+}
+
+/// Every usable directory, best first, each once.
+fn search(roots: &SearchRoots) -> Vec<Binaries> {
+    let path_dirs = roots.path_dirs();
+    let mut candidates: Vec<PathBuf> = path_dirs.iter().find_map(|dir| bindir_of_pg_config(dir)).into_iter().collect();
+    candidates.extend(versioned(&roots.root.join("usr/lib/postgresql"), ""));
+    candidates.extend(versioned(&roots.root.join("usr"), "pgsql-"));
+    candidates.extend(versioned(&roots.root.join("usr/libexec"), "postgresql").into_iter().map(without_bin));
+    candidates.extend(versioned(&roots.root.join("opt/homebrew/opt"), "postgresql@"));
+    candidates.extend(versioned(&roots.root.join("usr/local/opt"), "postgresql@"));
+    candidates.extend(path_dirs);
+
+    let mut found: Vec<Binaries> = Vec::new();
+    let mut seen: Vec<PathBuf> = Vec::new();
+    for dir in candidates {
+        let has_both = ["initdb", "postgres"].iter().all(|program| dir.join(program).is_file());
+        let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        if !has_both || seen.contains(&real) {
+            continue;
+        }
+        seen.push(real);
+        if let Ok(major) = version_of(&dir)
+            && major >= OLDEST_MAJOR
+        {
+            found.push(Binaries { dir, major });
+        }
+    }
+    found
+}
+
+/// `<parent>/<prefix><number>/bin`, highest number first.
+fn versioned(parent: &Path, prefix: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(parent) else {
+        return Vec::new();
+    };
+    let mut numbered: Vec<(u32, PathBuf)> = entries
+        .flatten()
+        .filter_map(|entry| {
+            let number = entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok()?;
+            Some((number, entry.path().join("bin")))
+        })
+        .collect();
+    numbered.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
+    numbered.into_iter().map(|(_, dir)| dir).collect()
+}
+
+/// Alpine keeps the programs directly in `/usr/libexec/postgresql<major>`.
+fn without_bin(dir: PathBuf) -> PathBuf {
+    dir.parent().map_or_else(|| dir.clone(), Path::to_owned)
+}
+
+fn bindir_of_pg_config(dir: &Path) -> Option<PathBuf> {
+    let program = dir.join("pg_config");
+    if !program.is_file() {
+        return None;
+    }
+    let output = Command::new(program).arg("--bindir").stdin(Stdio::null()).output().ok()?;
+    let bindir = String::from_utf8(output.stdout).ok()?;
+    (output.status.success() && !bindir.trim().is_empty()).then(|| PathBuf::from(bindir.trim()))
+}
+
+fn version_of(dir: &Path) -> Result<u32, EmbeddedError> {
+    let binaries = Binaries { dir: dir.to_owned(), major: 0 };
+    let unusable = |detail: String| EmbeddedError::UnusableBinary { program: dir.join("postgres"), detail };
+    let output = binaries
+        .command("postgres")
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| unusable(error.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(unusable(stderr.lines().last().unwrap_or("it ended without a word").trim().to_owned()));
+    }
+    major_in(&text).ok_or_else(|| unusable(format!("it calls itself `{}`", text.trim())))
+}
+
+/// `postgres (PostgreSQL) 15.18 (Debian 15.18-0)` gives 15; `18beta1` gives 18.
+fn major_in(version: &str) -> Option<u32> {
+    let number = version.split_once("(PostgreSQL)")?.1.trim_start();
+    let digits: String = number.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+/// `install it with ...` for the system below `root`.
+fn install_instruction(root: &Path) -> String {
+    if cfg!(target_os = "macos") {
+        return "install them with `brew install postgresql@17`".to_owned();
+    }
+    let release = std::fs::read_to_string(root.join("etc/os-release")).unwrap_or_default();
+    let families: Vec<&str> = release
+        .lines()
+        .filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")))
+        .flat_map(|value| value.trim_matches('"').split_whitespace())
+        .collect();
+    let sudo = if super::account::own_uid() == 0 { "" } else { "sudo " };
+    for family in families {
+        let command = match family {
+            "debian" | "ubuntu" => "apt-get install postgresql",
+            "fedora" | "rhel" | "centos" => "dnf install postgresql-server",
+            "alpine" => "apk add postgresql",
+            "arch" => "pacman -S postgresql",
+            "suse" | "opensuse" => "zypper install postgresql-server",
+            _ => continue,
+        };
+        return format!("install them with `{sudo}{command}`");
+    }
+    "install the PostgreSQL server with this system's package tool".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by a shell: a file that we ourselves had open for writing could still be so in a child that another
+    /// test's thread has just forked, and would then refuse to run.
+    fn program(path: &Path, text: &str) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let script = "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\" && chmod 755 \"$1\"";
+        let written = Command::new("sh").args(["-c", script, "sh"]).arg(path).arg(text).status().unwrap();
+        assert!(written.success(), "{path:?}");
+    }
+
+    fn server(root: &Path, dir: &str, version: &str) -> PathBuf {
+        let dir = root.join(dir);
+        program(&dir.join("initdb"), "exit 0");
+        program(&dir.join("postgres"), &format!("echo 'postgres (PostgreSQL) {version}'"));
+        dir
+    }
+
+    fn roots(root: &Path, path: &[PathBuf]) -> SearchRoots {
+        SearchRoots { root: root.to_owned(), path: Some(std::env::join_paths(path).unwrap()) }
+    }
+
+    #[test]
+    fn the_highest_version_of_the_distribution_wins_by_number() {
+        let dir = tempfile::tempdir().unwrap();
+        server(dir.path(), "usr/lib/postgresql/9/bin", "9.6.1");
+        server(dir.path(), "usr/lib/postgresql/14/bin", "14.2");
+        let highest = server(dir.path(), "usr/lib/postgresql/16/bin", "16.9 (Debian 16.9-1)");
+        let found = find(None, &roots(dir.path(), &[]), None).unwrap();
+        assert_eq!(found, Binaries { dir: highest, major: 16 });
+    }
+
+    #[test]
+    fn pg_config_comes_first_but_only_when_its_directory_has_a_server() {
+        let dir = tempfile::tempdir().unwrap();
+        let distribution = server(dir.path(), "usr/lib/postgresql/17/bin", "17.1");
+        let bindir = dir.path().join("elsewhere");
+        let tools = dir.path().join("tools");
+        program(&tools.join("pg_config"), &format!("echo {}", bindir.display()));
+        let roots = roots(dir.path(), std::slice::from_ref(&tools));
+        assert_eq!(find(None, &roots, None).unwrap().dir, distribution);
+        server(dir.path(), "elsewhere", "15.3");
+        assert_eq!(find(None, &roots, None).unwrap(), Binaries { dir: bindir, major: 15 });
+    }
+
+    #[test]
+    fn homebrew_and_path_are_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let on_path = server(dir.path(), "somewhere/bin", "14.1");
+        let roots = roots(dir.path(), std::slice::from_ref(&on_path));
+        assert_eq!(find(None, &roots, None).unwrap().dir, on_path);
+        let brewed = server(dir.path(), "opt/homebrew/opt/postgresql@18/bin", "18beta1");
+        assert_eq!(find(None, &roots, None).unwrap(), Binaries { dir: brewed, major: 18 });
+    }
+
+    #[test]
+    fn an_explicit_directory_is_used_or_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let empty = dir.path().join("empty");
+        std::fs::create_dir(&empty).unwrap();
+        server(dir.path(), "usr/lib/postgresql/16/bin", "16.1");
+        let roots = roots(dir.path(), &[]);
+        let sentence = find(Some(&empty), &roots, None).unwrap_err().to_string();
+        assert!(sentence.contains(&empty.display().to_string()) && sentence.contains("initdb"), "{sentence}");
+        let old = server(dir.path(), "old", "13.4");
+        let sentence = find(Some(&old), &roots, None).unwrap_err().to_string();
+        assert!(sentence.contains("PostgreSQL 13"), "{sentence}");
+        let good = server(dir.path(), "good", "15.4");
+        assert_eq!(find(Some(&good), &roots, None).unwrap(), Binaries { dir: good, major: 15 });
+    }
+
+    #[test]
+    fn the_version_of_an_existing_directory_decides() {
+        let dir = tempfile::tempdir().unwrap();
+        let fourteen = server(dir.path(), "usr/lib/postgresql/14/bin", "14.2");
+        server(dir.path(), "usr/lib/postgresql/16/bin", "16.2");
+        let roots = roots(dir.path(), &[]);
+        let data_dir = Path::new("/data/of/mine");
+        assert_eq!(find(None, &roots, Some((14, data_dir))).unwrap().dir, fourteen);
+        let sentence = find(None, &roots, Some((15, data_dir))).unwrap_err().to_string();
+        for part in ["/data/of/mine", "PostgreSQL 15", "14 and 16", "--pg-bin-dir"] {
+            assert!(sentence.contains(part), "{part}: {sentence}");
+        }
+    }
+
+    #[test]
+    fn none_gives_one_sentence_with_the_command_of_this_system() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("etc")).unwrap();
+        for (release, command) in [
+            ("ID=ubuntu\nID_LIKE=debian\n", "apt-get install postgresql"),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", "dnf install postgresql-server"),
+            ("ID=alpine\n", "apk add postgresql"),
+            ("ID=arch\n", "pacman -S postgresql"),
+            ("ID=unheard-of\n", "package tool"),
+        ] {
+            std::fs::write(dir.path().join("etc/os-release"), release).unwrap();
+            let sentence = find(None, &roots(dir.path(), &[]), None).unwrap_err().to_string();
+            assert!(sentence.contains(command), "{command}: {sentence}");
+            assert_eq!(sentence.lines().count(), 1, "{sentence}");
+        }
+    }
+
+    #[test]
+    fn unpacked_binaries_find_their_libraries() {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = server(dir.path(), "unpacked/bin", "18.1");
+        let lib = dir.path().join("unpacked/lib");
+        assert_eq!(Binaries { dir: bin.clone(), major: 18 }.library_path(), None);
+        std::fs::create_dir(&lib).unwrap();
+        let paths = Binaries { dir: bin, major: 18 }.library_path().unwrap();
+        assert_eq!(std::env::split_paths(&paths).next().unwrap(), lib.canonicalize().unwrap());
+        let system = Binaries { dir: PathBuf::from("/usr/bin"), major: 15 };
+        assert_eq!(system.library_path(), None);
+    }
+}

@@ -1,0 +1,281 @@
+//! The office of the reconciler: one per server, held by a session advisory lock on a connection of its own in the catalog.
+//!
+//! Whoever takes it first ends the DDL of its predecessors: a dead client's CREATE DATABASE completes all the same, and would
+//! do so behind the back of the next plan.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::{Lease, LeaseId};
+use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
+use pgdibs_core::request::TemplatePut;
+use sqlx::postgres::{PgConnection, PgListener, PgNotification};
+use tokio::time::Instant;
+
+use crate::connect::{CATALOG, DDL_APPLICATION};
+use crate::ddl;
+use crate::requests::tickets::PRESENCE;
+use crate::rights::Rights;
+use crate::sqlstate::{self, Meaning};
+use crate::world::{PgWorld, answer};
+
+/// Key of the office's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
+const OFFICE: i64 = 0x7067_6469_6273;
+
+/// Predecessors' statements are given this long to end.
+const PREDECESSORS: Duration = Duration::from_secs(10);
+
+impl PgWorld {
+    /// Applies for the office; true when this daemon holds it. Cheap when it does already.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`]; the office is then vacant as far as we are concerned.
+    pub async fn lead(&self) -> Result<bool, Error> {
+        let mut office = self.office.lock().await;
+        if let Some(connection) = office.as_mut() {
+            if sqlx::query("select 1").execute(connection).await.is_ok() {
+                return Ok(true);
+            }
+            office.take();
+        }
+        let mut connection = answer(self.connections.address.connect(CATALOG, "pgdibs-reconciler").await)?;
+        let got: bool = answer(
+            sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(OFFICE).fetch_one(&mut connection).await,
+        )?;
+        if !got {
+            return Ok(false);
+        }
+        if let Ok(mut roles) = self.known_roles.lock() {
+            roles.clear();
+        }
+        answer(end_predecessors(&mut connection, self.connections.instance).await)?;
+        answer(self.make_owner(&mut connection).await)?;
+        *office = Some(connection);
+        Ok(true)
+    }
+
+    /// Gives the office up, so that another daemon need not wait for the session to be noticed gone.
+    pub async fn resign(&self) {
+        if let Some(mut connection) = self.office.lock().await.take() {
+            let _ = sqlx::query("select pg_advisory_unlock($1)").bind(OFFICE).execute(&mut connection).await;
+        }
+    }
+
+    /// The owner of all our databases. Granted to nobody but us: who is a member of it could drop them.
+    async fn make_owner(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.connections.facts.rights == Rights::DatabasesOnly {
+            return Ok(());
+        }
+        let owner = RoleName::database_owner();
+        match ddl::create_nologin_role(&owner).run(connection).await {
+            Err(error) if sqlstate::meaning(&error) != Meaning::Exists => return Err(error),
+            _ => {}
+        }
+        if self.connections.facts.rights == Rights::DatabasesAndRoles {
+            let facts = &self.connections.facts;
+            ddl::grant_role(&owner, &facts.role, facts.major).run(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Housekeeping that no plan needs: what is remembered for a day, tickets of daemons that are gone, logins that no row names.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn sweep(&self) -> Result<(), Error> {
+        let mut office = self.office.lock().await;
+        let Some(connection) = office.as_mut() else { return Ok(()) };
+        answer(sweep_rows(connection).await)?;
+        if self.connections.facts.rights != Rights::DatabasesOnly {
+            answer(sweep_logins(connection).await)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the other daemons on this server that something changed.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn notify(&self) -> Result<(), Error> {
+        answer(
+            sqlx::query("select pg_notify('pgdibs', $1)")
+                .bind(self.connections.instance.to_string())
+                .execute(&self.connections.catalog)
+                .await
+                .map(|_| ()),
+        )
+    }
+
+    /// Shows that this daemon lives, and hears what the others change. Dropping the ear ends both.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn presence(&self) -> Result<Presence, Error> {
+        let mut listener = answer(PgListener::connect_with(&self.connections.ear).await)?;
+        // A reconnect behind our back would lose the lock without a word.
+        listener.eager_reconnect(false);
+        answer(listener.listen("pgdibs").await)?;
+        let locked: bool = answer(
+            sqlx::query_scalar("select pg_try_advisory_lock($1, $2)")
+                .bind(PRESENCE)
+                .bind(self.connections.instance)
+                .fetch_one(&mut listener)
+                .await,
+        )?;
+        if locked {
+            Ok(Presence { listener, own: self.connections.instance.to_string() })
+        } else {
+            Err(Error::ServerUnavailable("the session of this daemon's last connection has not ended yet".to_owned()))
+        }
+    }
+}
+
+/// A connection that shows that this daemon lives.
+pub struct Presence {
+    listener: PgListener,
+    own: String,
+}
+
+impl Presence {
+    /// Resolves when another daemon changed something; `false` when the connection is gone.
+    pub async fn changed(&mut self) -> bool {
+        loop {
+            match self.listener.try_recv().await {
+                Ok(Some(notification)) if PgNotification::payload(&notification) == self.own => {}
+                Ok(Some(_)) => return true,
+                Ok(None) | Err(_) => return false,
+            }
+        }
+    }
+}
+
+async fn end_predecessors(connection: &mut PgConnection, instance: i32) -> Result<(), sqlx::Error> {
+    let ours = format!("{DDL_APPLICATION}{instance}");
+    let deadline = Instant::now() + PREDECESSORS;
+    loop {
+        let left: Vec<i32> = sqlx::query_scalar(
+            "select pid from (
+                 select pid, pg_terminate_backend(pid) from pg_stat_activity
+                 where starts_with(application_name, $1) and application_name <> $2 and usename = current_user) ended",
+        )
+        .bind(DDL_APPLICATION)
+        .bind(&ours)
+        .fetch_all(&mut *connection)
+        .await?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(sqlx::Error::PoolTimedOut);
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+async fn sweep_rows(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from leases where ended_at < now() - interval '24 hours'").execute(&mut *connection).await?;
+    sqlx::query("delete from ended_runs where ended_at < now() - interval '24 hours'")
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "delete from announced_runs r where put_at < now() - interval '60 s'
+           and not exists (select from leases l where l.run = r.run and l.pool = r.pool and l.state = 'live')",
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(
+        "delete from tickets t where not exists (
+             select from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098
+               and l.objid::int8 = t.daemon and l.objsubid = 2
+               and l.database = (select oid from pg_database where datname = current_database()))",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Logins of ours by name that no row names: left by a step that failed after the database was gone. Closed first, because one
+/// may still be named in the ACL of a database that somebody renamed, and then cannot be dropped.
+async fn sweep_logins(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "select r.rolname::text from pg_roles r
+         where r.rolname ~ '^pgdibs_l_[0-9]+$'
+           and not exists (select from databases d where r.rolname in (d.login, d.keep_login))
+           and not exists (select from templates t where r.rolname = 'pgdibs_l_' || t.id and t.state <> 'ready')
+           and not exists (select from leases l where l.state = 'live' and r.rolname = l.shared_login)",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for name in names {
+        let Ok(login) = RoleName::parse("login", &name) else { continue };
+        let dropped = ddl::close_login(&login).run(connection).await.and(ddl::drop_role(&login).run(connection).await);
+        if let Err(error) = dropped {
+            if sqlstate::meaning(&error) == Meaning::Unavailable {
+                return Err(error);
+            }
+            tracing::debug!(login = name, error = %sqlstate::sentence(&error), "a login that no row names cannot be dropped yet");
+        }
+    }
+    Ok(())
+}
+
+impl PgWorld {
+    /// Sessions per login, for the logins of these leases.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn sessions(&self, leases: &[&Lease]) -> Result<BTreeMap<LeaseId, u32>, Error> {
+        // By database and login: without logins of their own, all leases connect as one role.
+        let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
+        let rows: Vec<(LeaseId, i64)> = answer(
+            sqlx::query_as(
+                "select l.id, count(*) from leases l join databases d on d.id = l.database_id
+                 join pg_stat_activity a on a.datid::int8 = d.oid and a.usename::text in (d.login, l.shared_login)
+                 where l.id = any($1) group by l.id",
+            )
+            .bind(ids)
+            .fetch_all(&self.connections.catalog)
+            .await,
+        )?;
+        Ok(rows.into_iter().map(|(id, count)| (id, u32::try_from(count).unwrap_or(u32::MAX))).collect())
+    }
+
+    /// Daemons that show that they live, this one included.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn daemons(&self) -> Result<i64, Error> {
+        answer(
+            sqlx::query_scalar(
+                "select count(distinct objid) from pg_locks where locktype = 'advisory' and granted and classid = 1885824098
+                   and objsubid = 2 and database = (select oid from pg_database where datname = current_database())",
+            )
+            .fetch_one(&self.connections.catalog)
+            .await,
+        )
+    }
+
+    /// Leases that ended within the last 24 hours, newest first.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn ended_leases(&self) -> Result<Vec<Lease>, Error> {
+        crate::requests::leases::ended(self).await
+    }
+
+    /// As [`World::put_template`](pgdibs_core::world::World::put_template), for a build by this daemon itself: it lives as long
+    /// as the daemon's presence does.
+    ///
+    /// # Errors
+    /// Unknown pool.
+    pub async fn put_own_template(
+        &self,
+        pool: &PoolName,
+        fingerprint: &Fingerprint,
+        holder: &str,
+        token: &str,
+    ) -> Result<TemplatePut, Error> {
+        crate::requests::templates::put(self, pool, fingerprint, holder, token, Some(self.connections.instance)).await
+    }
+}

@@ -1,0 +1,241 @@
+//! Acquiring: one statement that takes a ready database, in the order of tickets. Nothing slow stands in its way.
+
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::Lease;
+use pgdibs_core::name::{Fingerprint, preferred_slot};
+use pgdibs_core::request::{Acquire, Acquired, TicketId, Wanted};
+use pgdibs_core::template::TemplateId;
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use super::{pools, runs};
+use crate::rows::{self, lease_columns};
+use crate::sqlstate::{self, Meaning};
+use crate::world::{PgWorld, answer};
+
+/// What became of one wish inside a transaction that may still be rolled back.
+enum Taken {
+    Lease(Box<Lease>),
+    Nothing,
+    /// The key has a live lease already.
+    Held,
+}
+
+pub(crate) async fn acquire(world: &PgWorld, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
+    let mut wanted = Vec::with_capacity(wishes.len());
+    for wish in wishes {
+        let found = resolve(world, wish).await?;
+        if found.building {
+            return existing(world, wishes).await.map(|held| held.unwrap_or(Acquired::Wait(found)));
+        }
+        wanted.push(found);
+    }
+    let count = |index: usize| wanted.iter().filter(|w| w.template == wanted[index].template).count();
+    if wishes.len() > 1 {
+        for (index, wish) in wishes.iter().enumerate() {
+            let pool = pools::find(world, &wish.pool).await?;
+            pools::refuse_what_can_never_fit(world, &pool, u32::try_from(count(index)).unwrap_or(u32::MAX))?;
+        }
+    }
+    let granted = if let [wish] = wishes {
+        let mut connection = answer(world.connections.catalog.acquire().await)?;
+        match take_one(&mut connection, wish, &wanted[0], 1, ticket).await? {
+            Taken::Lease(lease) => Some(vec![*lease]),
+            Taken::Nothing => None,
+            Taken::Held => return held(world, wishes, &wanted).await,
+        }
+    } else {
+        let mut transaction = answer(world.connections.catalog.begin().await)?;
+        let mut leases = Vec::with_capacity(wishes.len());
+        for (index, wish) in wishes.iter().enumerate() {
+            let still = wanted[index..].iter().filter(|w| w.template == wanted[index].template).count();
+            match take_one(&mut transaction, wish, &wanted[index], still, ticket).await? {
+                Taken::Lease(lease) => leases.push(*lease),
+                Taken::Nothing => break,
+                Taken::Held => {
+                    answer(transaction.rollback().await)?;
+                    return held(world, wishes, &wanted).await;
+                }
+            }
+        }
+        if leases.len() == wishes.len() {
+            answer(transaction.commit().await)?;
+            Some(leases)
+        } else {
+            answer(transaction.rollback().await)?;
+            None
+        }
+    };
+    match granted {
+        Some(leases) => {
+            refuse_ended_runs(world, wishes, &leases).await?;
+            Ok(Acquired::Granted(leases))
+        }
+        None => held(world, wishes, &wanted).await,
+    }
+}
+
+/// No database was free, or the key is taken: the leases that the keys hold already, or what to wait for.
+async fn held(world: &PgWorld, wishes: &[Acquire], wanted: &[Wanted]) -> Result<Acquired, Error> {
+    for wish in wishes {
+        if let Some(run) = &wish.run
+            && answer(runs::has_ended(world, run).await)?
+        {
+            return Err(Error::RunEnded(run.clone()));
+        }
+    }
+    Ok(existing(world, wishes).await?.unwrap_or_else(|| Acquired::Wait(wanted[0].clone())))
+}
+
+/// The template that a wish means, without a lock: the taking statement looks again.
+async fn resolve(world: &PgWorld, wish: &Acquire) -> Result<Wanted, Error> {
+    let row = answer(
+        sqlx::query(
+            "select p.name, t.id, t.fingerprint, t.state from pools p
+             left join lateral (
+                 select id, fingerprint, state from templates
+                 where pool = p.name and state in ('ready', 'building')
+                   and case when $2::text is null then true else fingerprint = $2 end
+                 order by state = 'ready' desc, built_at desc nulls last, id desc limit 1) t on true
+             where p.name = $1 and not p.dropping",
+        )
+        .bind(wish.pool.as_str())
+        .bind(wish.fingerprint.as_ref().map(Fingerprint::as_str))
+        .fetch_optional(&world.connections.catalog)
+        .await,
+    )?;
+    let Some(row) = row else { return Err(Error::PoolNotFound(wish.pool.to_string())) };
+    let Some(id) = answer(row.try_get::<Option<i64>, _>("id"))? else {
+        let what = match &wish.fingerprint {
+            Some(fingerprint) => format!("no template \"{fingerprint}\""),
+            None => "no template yet".to_owned(),
+        };
+        return Err(Error::TemplateNotFound(format!(
+            "pool \"{0}\" has {what}; PUT /v1/pools/{0}/templates/<fingerprint> or `pgdibs template build {0}` makes one",
+            wish.pool
+        )));
+    };
+    let fingerprint: String = answer(row.try_get("fingerprint"))?;
+    Ok(Wanted {
+        pool: wish.pool.clone(),
+        template: TemplateId(id),
+        fingerprint: Fingerprint::parse(&fingerprint)?,
+        building: answer(row.try_get::<&str, _>("state"))? == "building",
+    })
+}
+
+/// Takes one ready database for a wish, if enough are left when everybody with an earlier ticket has been served.
+///
+/// `still` is how many of this template the caller wants, this one included. A database that has a session, or ever had one,
+/// is passed over: somebody has looked into it.
+async fn take_one(
+    connection: &mut PgConnection,
+    wish: &Acquire,
+    wanted: &Wanted,
+    still: usize,
+    ticket: Option<TicketId>,
+) -> Result<Taken, Error> {
+    let result = sqlx::query(concat!(
+        "with template as (
+             select id from templates where id = $3 and state = 'ready' for key share),
+         used as (
+             update templates set last_used_at = now()
+             where id = $3 and last_used_at < now() - interval '10 s' and state = 'ready'),
+         ahead as (
+             select coalesce(sum(t.count), 0) as places from tickets t
+             where t.template_id = $3 and t.kind = 'acquire' and t.id < $11
+               and exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098
+                           and l.objid::int8 = t.daemon and l.objsubid = 2
+                           and l.database = (select oid from pg_database where datname = current_database()))),
+         free as (
+             select count(*) as places from databases where template_id = $3 and state = 'ready'),
+         chosen as (
+             select d.id from databases d, ahead, free, template
+             where d.template_id = template.id and d.state = 'ready'
+               and free.places >= ahead.places + $12
+               and not exists (select from ended_runs where run = $6)
+               and coalesce(pg_stat_get_db_sessions(d.oid::oid), 0) = 0
+               and not exists (select from pg_stat_activity a where a.datid = d.oid::oid)
+             order by d.slot is distinct from $4, d.slot
+             limit 1 for update of d skip locked),
+         d as (
+             update databases set state = 'leased' from chosen where databases.id = chosen.id
+             returning databases.*),
+         l as (
+             insert into leases (id, pool, fingerprint, template_id, database_id, database_name, slot, run, worker, alias, holder, state, ttl_seconds)
+             select $5, d.pool, $2, $3, d.id, d.name, d.slot, $6, $7, $8, $9, 'live', $10 from d
+             where d.pool = $1
+             returning *)
+         select ",
+        lease_columns!(),
+        " from l join d on d.id = l.database_id"
+    ))
+    .bind(wish.pool.as_str())
+    .bind(wanted.fingerprint.as_str())
+    .bind(wanted.template.0)
+    .bind(wish.worker.as_deref().and_then(preferred_slot).and_then(|slot| i32::try_from(slot).ok()))
+    .bind(wish.id)
+    .bind(wish.run.as_deref())
+    .bind(wish.worker.as_deref())
+    .bind(&wish.alias)
+    .bind(&wish.holder)
+    .bind(i32::try_from(wish.ttl_seconds).unwrap_or(i32::MAX))
+    .bind(ticket.map_or(i64::MAX, |t| t.0))
+    .bind(i64::try_from(still).unwrap_or(i64::MAX))
+    .fetch_optional(connection)
+    .await;
+    match result {
+        Ok(Some(row)) => answer(rows::lease(&row)).map(|lease| Taken::Lease(Box::new(lease))),
+        Ok(None) => Ok(Taken::Nothing),
+        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Ok(Taken::Held),
+        Err(error) => answer(Err(error)),
+    }
+}
+
+/// The live leases of the wishes' keys, if every one of them has one.
+async fn existing(world: &PgWorld, wishes: &[Acquire]) -> Result<Option<Acquired>, Error> {
+    let mut leases = Vec::with_capacity(wishes.len());
+    for wish in wishes {
+        let Some(run) = &wish.run else { return Ok(None) };
+        let row = answer(
+            sqlx::query(concat!(
+                "select ",
+                lease_columns!(),
+                " from leases l join databases d on d.id = l.database_id
+                 where l.pool = $1 and l.run = $2 and coalesce(l.worker, '') = coalesce($3, '') and l.alias = $4 and l.state = 'live'"
+            ))
+            .bind(wish.pool.as_str())
+            .bind(run)
+            .bind(wish.worker.as_deref())
+            .bind(&wish.alias)
+            .fetch_optional(&world.connections.catalog)
+            .await,
+        )?;
+        let Some(row) = row else { return Ok(None) };
+        let lease = answer(rows::lease(&row))?;
+        if wish.fingerprint.as_ref().is_some_and(|asked| *asked != lease.fingerprint) {
+            return Err(Error::LeaseConflict(format!(
+                "run \"{run}\", worker \"{}\", alias \"{}\" already holds lease {} of template \"{}\"; release it first, or use another alias",
+                wish.worker.as_deref().unwrap_or(""),
+                wish.alias,
+                lease.id,
+                lease.fingerprint
+            )));
+        }
+        leases.push(lease);
+    }
+    Ok(Some(Acquired::Existing(leases)))
+}
+
+/// See [`runs::end`]: the end of the run may have been committed between our statement's snapshot and its commit.
+async fn refuse_ended_runs(world: &PgWorld, wishes: &[Acquire], leases: &[Lease]) -> Result<(), Error> {
+    for run in wishes.iter().filter_map(|wish| wish.run.as_ref()) {
+        if answer(runs::has_ended(world, run).await)? {
+            for lease in leases {
+                super::leases::end(world, lease.id, pgdibs_core::lease::End::Released, "its run ended").await?;
+            }
+            return Err(Error::RunEnded(run.clone()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! The snapshot: everything the planner may look at, as of one moment.
+
+use std::collections::BTreeMap;
+
+use pgdibs_core::name::{Fingerprint, PoolName};
+use pgdibs_core::request::{TicketId, TicketKind};
+use pgdibs_core::snapshot::{AnnouncedRun, Limits, ServerDatabase, Snapshot, Ticket};
+use pgdibs_core::template::TemplateId;
+use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
+
+use crate::ddl;
+use crate::rows::{self, database_columns, lease_columns, pool_columns, template_columns};
+use crate::world::PgWorld;
+
+pub(crate) async fn gather(world: &PgWorld) -> Result<Snapshot, sqlx::Error> {
+    let mut connection = world.connections.catalog.acquire().await?;
+    // One moment for all tables and for `pg_database`: a lease read before its database was swapped would look orphaned.
+    ddl::begin_snapshot().run(&mut connection).await?;
+    let result = read(world, &mut connection).await;
+    ddl::end_snapshot().run(&mut connection).await?;
+    result
+}
+
+async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
+    let pools = sqlx::query(concat!("select ", pool_columns!(), " from pools order by name"))
+        .fetch_all(&mut *connection)
+        .await?;
+    let templates = sqlx::query(concat!("select ", template_columns!(), " from templates t order by t.id"))
+        .fetch_all(&mut *connection)
+        .await?;
+    let databases = sqlx::query(concat!("select ", database_columns!(), " from databases d order by d.id"))
+        .fetch_all(&mut *connection)
+        .await?;
+    let leases = sqlx::query(concat!(
+        "select ",
+        lease_columns!(),
+        " from leases l left join databases d on d.id = l.database_id where l.state = 'live' order by l.id"
+    ))
+    .fetch_all(&mut *connection)
+    .await?;
+    Ok(Snapshot {
+        pools: pools.iter().map(rows::pool).collect::<Result<_, _>>()?,
+        templates: templates.iter().map(rows::template).collect::<Result<_, _>>()?,
+        databases: databases.iter().map(rows::database).collect::<Result<_, _>>()?,
+        leases: leases.iter().map(rows::lease).collect::<Result<_, _>>()?,
+        tickets: tickets(connection).await?,
+        runs: runs(connection).await?,
+        server: server(world, connection).await?,
+        limits: Limits {
+            slots_by_connections: Some(world.slots_by_connections()),
+            free_disk_bytes: free_disk(world),
+            disk_floor_bytes: world.bounds.disk_floor_bytes,
+        },
+    })
+}
+
+async fn tickets(connection: &mut PgConnection) -> Result<Vec<Ticket>, sqlx::Error> {
+    let rows = sqlx::query(
+        "select t.id, t.pool, t.template_id, t.count, t.kind,
+                greatest(0, extract(epoch from clock_timestamp() - t.created_at))::float8 as waited
+         from tickets t
+         where exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098
+                       and l.objid::int8 = t.daemon and l.objsubid = 2
+                       and l.database = (select oid from pg_database where datname = current_database()))
+         order by t.id",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Ticket {
+                id: TicketId(row.try_get("id")?),
+                pool: PoolName::parse(row.try_get("pool")?).map_err(|e| sqlx::Error::Decode(e.into()))?,
+                template: TemplateId(row.try_get("template_id")?),
+                count: u32::try_from(row.try_get::<i32, _>("count")?).unwrap_or(1),
+                kind: if row.try_get::<&str, _>("kind")? == "reset" { TicketKind::Reset } else { TicketKind::Acquire },
+                waited_seconds: row.try_get("waited")?,
+            })
+        })
+        .collect()
+}
+
+/// Announced runs that have not lapsed: 60 s after the last PUT, unless the run has leases.
+async fn runs(connection: &mut PgConnection) -> Result<Vec<AnnouncedRun>, sqlx::Error> {
+    let rows = sqlx::query(
+        "select r.run, r.pool, r.fingerprint, r.wanted, l.held
+         from announced_runs r
+         cross join lateral (
+             select count(*) as held from leases l where l.run = r.run and l.pool = r.pool and l.state = 'live') l
+         where r.put_at > now() - interval '60 s' or l.held > 0
+         order by r.put_at",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let fingerprint: Option<&str> = row.try_get("fingerprint")?;
+            Ok(AnnouncedRun {
+                run: row.try_get("run")?,
+                pool: PoolName::parse(row.try_get("pool")?).map_err(|e| sqlx::Error::Decode(e.into()))?,
+                fingerprint: fingerprint
+                    .map(Fingerprint::parse)
+                    .transpose()
+                    .map_err(|e| sqlx::Error::Decode(e.into()))?,
+                wanted: u32::try_from(row.try_get::<i32, _>("wanted")?).unwrap_or(0),
+                held: u32::try_from(row.try_get::<i64, _>("held")?).unwrap_or(u32::MAX),
+            })
+        })
+        .collect()
+}
+
+/// The server's own list. Session counts are asked for ready databases only: nobody acts on the others'.
+async fn server(world: &PgWorld, connection: &mut PgConnection) -> Result<BTreeMap<u32, ServerDatabase>, sqlx::Error> {
+    let rows = sqlx::query(
+        "with live as (select datid, count(*) as sessions from pg_stat_activity where datid is not null group by datid),
+              ready as (select oid from databases where state = 'ready')
+         select p.oid::int8 as oid, p.datname::text as name, o.rolname = $1 as ours, p.datconnlimit = -2 as invalid,
+                coalesce(live.sessions, 0) as sessions,
+                case when ready.oid is null then 0 else coalesce(pg_stat_get_db_sessions(p.oid), 0) end as sessions_ever
+         from pg_database p
+         join pg_roles o on o.oid = p.datdba
+         left join live on live.datid = p.oid
+         left join ready on ready.oid = p.oid::int8",
+    )
+    .bind(world.database_owner().as_str())
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok((
+                rows::unsigned(row, "oid")?,
+                ServerDatabase {
+                    name: row.try_get("name")?,
+                    ours: row.try_get("ours")?,
+                    invalid: row.try_get("invalid")?,
+                    sessions: rows::unsigned(row, "sessions")?,
+                    sessions_ever: rows::unsigned(row, "sessions_ever")?,
+                },
+            ))
+        })
+        .collect()
+}
+
+/// Free bytes on the disk of the server's data directory, when that directory is on this machine and we may see it.
+fn free_disk(world: &PgWorld) -> Option<u64> {
+    let directory = world.connections.facts.data_directory.as_deref()?;
+    let stat = nix::sys::statvfs::statvfs(directory).ok()?;
+    Some(stat.blocks_available() as u64 * stat.fragment_size() as u64)
+}

@@ -1,0 +1,10 @@
+//! Requests: one module per noun; each function is one transaction, most of them one statement.
+
+pub(crate) mod acquire;
+pub(crate) mod gather;
+pub(crate) mod kept;
+pub(crate) mod leases;
+pub(crate) mod pools;
+pub(crate) mod runs;
+pub(crate) mod templates;
+pub(crate) mod tickets;

@@ -1,0 +1,204 @@
+//! Pools: settings, and the refusal of names and numbers that cannot work.
+
+use pgdibs_core::error::Error;
+use pgdibs_core::name::{DatabaseName, InvalidName, PoolName, RoleName};
+use pgdibs_core::pool::{Pool, PoolPatch, PoolSettings};
+use sqlx::Row as _;
+
+use crate::rights::Rights;
+use crate::rows::{self, pool_columns};
+use crate::sqlstate::{self, Meaning};
+use crate::world::{PgWorld, answer};
+
+pub(crate) async fn find(world: &PgWorld, pool: &PoolName) -> Result<Pool, Error> {
+    let row = answer(
+        sqlx::query(concat!("select ", pool_columns!(), " from pools where name = $1 and not dropping"))
+            .bind(pool.as_str())
+            .fetch_optional(&world.connections.catalog)
+            .await,
+    )?;
+    match row {
+        Some(row) => answer(rows::pool(&row)),
+        None => Err(Error::PoolNotFound(pool.to_string())),
+    }
+}
+
+pub(crate) async fn put(world: &PgWorld, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), Error> {
+    let mut transaction = answer(world.connections.catalog.begin().await)?;
+    let found = answer(
+        sqlx::query(concat!("select ", pool_columns!(), " from pools where name = $1 for update"))
+            .bind(name.as_str())
+            .fetch_optional(&mut *transaction)
+            .await,
+    )?;
+    let before = match &found {
+        Some(row) => Some(answer(rows::pool(row))?),
+        None => None,
+    };
+    let base = before.as_ref().map_or_else(|| default_settings(world), |pool| pool.settings.clone());
+    let settings = patch.apply(&base)?;
+    refuse_foreign_roles(world, &settings).await?;
+    let made = before.as_ref().is_none_or(|pool| pool.dropping);
+    if made {
+        refuse_foreign_databases(world, name).await?;
+    }
+    let roles: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
+    let row = sqlx::query(concat!(
+        "insert into pools as p (name, warm, max, spares, owner, strategy, extensions, roles, keep_templates, template_max_age_seconds, sourced)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, false))
+         on conflict (name) do update set warm = $2, max = $3, spares = $4, owner = $5, strategy = $6, extensions = $7,
+             roles = $8, keep_templates = $9, template_max_age_seconds = $10, sourced = coalesce($11, p.sourced), dropping = false
+         returning ",
+        pool_columns!()
+    ))
+    .bind(name.as_str())
+    .bind(i32::try_from(settings.warm).unwrap_or(i32::MAX))
+    .bind(i32::try_from(settings.max).unwrap_or(i32::MAX))
+    .bind(i32::try_from(settings.spares).unwrap_or(i32::MAX))
+    .bind(settings.owner.as_str())
+    .bind(settings.strategy.as_str())
+    .bind(&settings.extensions)
+    .bind(roles)
+    .bind(i32::try_from(settings.keep_templates).unwrap_or(i32::MAX))
+    .bind(i64::try_from(settings.template_max_age_seconds).unwrap_or(i64::MAX))
+    .bind(patch.sourced)
+    .fetch_one(&mut *transaction)
+    .await;
+    let pool = answer(row.and_then(|row| rows::pool(&row)))?;
+    answer(transaction.commit().await)?;
+    Ok((pool, made))
+}
+
+/// Without the right to make roles, what the shared login makes belongs to the shared login.
+fn default_settings(world: &PgWorld) -> PoolSettings {
+    let owner = match &world.shared_login {
+        Some((login, _)) => login.clone(),
+        None => RoleName::default_template_owner(),
+    };
+    PoolSettings { owner, ..PoolSettings::default() }
+}
+
+/// A login becomes a member of the pool's roles. A role of somebody else may own things in other databases of this server,
+/// and a superuser role everything; so only roles that we made, or will make, are used.
+async fn refuse_foreign_roles(world: &PgWorld, settings: &PoolSettings) -> Result<(), Error> {
+    if world.connections.facts.rights == Rights::DatabasesOnly {
+        return if settings.roles.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid(InvalidName {
+                field: "roles",
+                rule: format!("the daemon's role \"{}\" may not create roles; grant it CREATEROLE", world.facts().role),
+            }))
+        };
+    }
+    let mut names: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
+    names.push(settings.owner.as_str());
+    let rows = answer(
+        sqlx::query(
+            "select r.rolname::text as name, r.rolsuper or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls as mighty
+             from pg_roles r where r.rolname = any($1) and r.rolname not in (select name from roles)",
+        )
+        .bind(&names)
+        .fetch_all(&world.connections.catalog)
+        .await,
+    )?;
+    for row in rows {
+        let name: String = answer(row.try_get("name"))?;
+        let mighty: bool = answer(row.try_get("mighty"))?;
+        let is_owner = name == settings.owner.as_str();
+        // An owner that exists is allowed when it is an ordinary role: the configuration names it on purpose.
+        if mighty || !is_owner {
+            return Err(Error::Invalid(InvalidName {
+                field: if is_owner { "owner" } else { "roles" },
+                rule: format!(
+                    "role \"{name}\" exists and was not made by pgdibs; every lease would act as it{}. Name a role that does not exist yet",
+                    if mighty { ", with its rights over the whole server" } else { "" }
+                ),
+            }));
+        }
+    }
+    Ok(())
+}
+
+async fn refuse_foreign_databases(world: &PgWorld, pool: &PoolName) -> Result<(), Error> {
+    let names: Vec<String> = answer(
+        sqlx::query_scalar(
+            "select p.datname::text from pg_database p
+             where starts_with(p.datname::text, $1 || '_')
+               and not exists (select from databases d where d.name = p.datname)
+               and not exists (select from templates t where t.name = p.datname)
+             order by 1",
+        )
+        .bind(pool.as_str())
+        .fetch_all(&world.connections.catalog)
+        .await,
+    )?;
+    let foreign: Vec<String> = names.into_iter().filter(|name| DatabaseName::recognise(pool, name).is_some()).collect();
+    if foreign.is_empty() { Ok(()) } else { Err(Error::ForeignDatabases { pool: pool.to_string(), names: foreign }) }
+}
+
+/// A number that no waiting will ever satisfy is refused at once, with the limit, the setting and the number.
+pub(crate) fn refuse_what_can_never_fit(world: &PgWorld, pool: &Pool, wanted: u32) -> Result<(), Error> {
+    let by_connections = world.slots_by_connections();
+    if wanted > pool.settings.max {
+        return Err(Error::CapacityExceeded(format!(
+            "{wanted} databases at once do not fit pool \"{0}\": its `max` is {1}; raise it with PUT /v1/pools/{0} or `pgdibs pool set {0} --max {wanted}`, or use fewer workers",
+            pool.name, pool.settings.max
+        )));
+    }
+    if wanted > by_connections {
+        return Err(Error::CapacityExceeded(format!(
+            "{wanted} databases at once do not fit this server: its max_connections leaves room for {by_connections} beside the daemon's own {}; raise max_connections, or use fewer workers",
+            crate::connect::OWN_CONNECTIONS
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) async fn mark_dropping(world: &PgWorld, name: &PoolName, force: bool) -> Result<(), Error> {
+    find(world, name).await?;
+    let mut transaction = answer(world.connections.catalog.begin().await)?;
+    // Lends nothing from here on: `find` passes over a pool that is being dropped.
+    answer(
+        sqlx::query("update pools set dropping = true where name = $1")
+            .bind(name.as_str())
+            .execute(&mut *transaction)
+            .await,
+    )?;
+    let holders: Vec<String> = answer(
+        sqlx::query_scalar(
+            "select coalesce(nullif(holder, ''), worker, 'somebody') from leases where pool = $1 and state = 'live' for update",
+        )
+        .bind(name.as_str())
+        .fetch_all(&mut *transaction)
+        .await,
+    )?;
+    if !holders.is_empty() && !force {
+        return Err(Error::PoolInUse { pool: name.to_string(), live: holders.len(), holders: holders.join(", ") });
+    }
+    answer(
+        sqlx::query(
+            "with ended as (
+                 update leases set state = 'revoked', ended_at = now(), ended_reason = 'its pool was dropped by force', reset_to = null
+                 where pool = $1 and state = 'live' returning database_id)
+             update databases d set state = 'retiring', keep_until = null, reason = 'its pool was dropped'
+             from ended where d.id = ended.database_id",
+        )
+        .bind(name.as_str())
+        .execute(&mut *transaction)
+        .await,
+    )?;
+    answer(
+        sqlx::query("update databases set keep_until = now() where pool = $1 and state = 'kept'")
+            .bind(name.as_str())
+            .execute(&mut *transaction)
+            .await,
+    )?;
+    match transaction.commit().await {
+        Ok(()) => Ok(()),
+        Err(error) if sqlstate::meaning(&error) == Meaning::Contended => {
+            Err(Error::ServerUnavailable(sqlstate::sentence(&error)))
+        }
+        Err(error) => answer(Err(error)),
+    }
+}

@@ -1,0 +1,39 @@
+//! Tickets: the places of those who wait. A ticket counts for as long as its daemon's presence lock is held.
+
+use pgdibs_core::request::{TicketId, TicketKind, Wanted};
+
+use crate::world::PgWorld;
+
+/// First key of the two-key advisory locks by which a daemon shows that it lives; the second key is its instance. ("pgdb")
+pub(crate) const PRESENCE: i32 = 1_885_824_098;
+
+pub(crate) async fn take(
+    world: &PgWorld,
+    wanted: &Wanted,
+    count: u32,
+    kind: TicketKind,
+) -> Result<TicketId, sqlx::Error> {
+    let kind = match kind {
+        TicketKind::Acquire => "acquire",
+        TicketKind::Reset => "reset",
+    };
+    sqlx::query_scalar(
+        "insert into tickets (pool, template_id, count, kind, daemon) values ($1, $2, $3, $4, $5) returning id",
+    )
+    .bind(wanted.pool.as_str())
+    .bind(wanted.template.0)
+    .bind(i32::try_from(count).unwrap_or(i32::MAX))
+    .bind(kind)
+    .bind(world.connections.instance)
+    .fetch_one(&world.connections.catalog)
+    .await
+    .map(TicketId)
+}
+
+pub(crate) async fn give_up(world: &PgWorld, ticket: TicketId) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from tickets where id = $1")
+        .bind(ticket.0)
+        .execute(&world.connections.catalog)
+        .await
+        .map(|_| ())
+}

@@ -1,0 +1,62 @@
+//! Passwords: random ones, and the SCRAM-SHA-256 verifier that Postgres stores, computed here so that no password is ever
+//! part of a statement (`log_statement = ddl` would write it down).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac as _};
+use rand::RngExt as _;
+use sha2::{Digest as _, Sha256};
+
+/// Postgres's own default. Fewer would do for random passwords, but the JDBC driver refuses less than 4096 (RFC 7677, section 4).
+const ITERATIONS: u32 = 4096;
+
+/// A password of 144 random bits, in characters that need no escaping in a URL.
+#[must_use]
+pub fn random_password() -> String {
+    URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 18]>())
+}
+
+/// The verifier of a password, in the form that `create role … password` takes (RFC 5803, as Postgres writes it).
+#[must_use]
+pub fn verifier(password: &str) -> String {
+    verifier_with_salt(password, &rand::rng().random::<[u8; 16]>())
+}
+
+fn verifier_with_salt(password: &str, salt: &[u8; 16]) -> String {
+    let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), salt, ITERATIONS);
+    let stored_key = Sha256::digest(keyed(&salted, b"Client Key"));
+    let server_key = keyed(&salted, b"Server Key");
+    format!(
+        "SCRAM-SHA-256${ITERATIONS}:{}${}:{}",
+        STANDARD.encode(salt),
+        STANDARD.encode(stored_key),
+        STANDARD.encode(server_key)
+    )
+}
+
+fn keyed(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("BUG: HMAC takes keys of any length");
+    mac.update(text);
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_passwords_differ_and_need_no_escaping() {
+        let (one, two) = (random_password(), random_password());
+        assert_ne!(one, two);
+        assert_eq!(one.len(), 24);
+        assert!(one.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+    }
+
+    #[test]
+    fn the_verifier_has_the_form_that_postgres_recognises() {
+        let text = verifier_with_salt("secret", &[7; 16]);
+        assert!(text.starts_with("SCRAM-SHA-256$4096:BwcHBwcHBwcHBwcHBwcHBw==$"), "{text}");
+        assert_eq!(text.split('$').nth(2).expect("the keys").split(':').count(), 2);
+        assert!(!text.contains("secret"));
+    }
+}

@@ -1,0 +1,225 @@
+//! Clones: makes a login and a database for a row that was written before, and measures how long the copy took.
+
+use std::time::Instant;
+
+use pgdibs_core::database::DatabaseId;
+use pgdibs_core::error::StepError;
+use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use pgdibs_core::pool::Strategy;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row as _};
+
+use super::{sql, stale};
+use crate::ddl::{self, Ddl};
+use crate::rights::Rights;
+use crate::scram;
+use crate::sqlstate::{self, Meaning};
+use crate::world::PgWorld;
+
+/// Clones timed with each strategy before one is chosen: the first one of each warms caches, so two are not enough.
+const MEASURED_CLONES: i32 = 3;
+
+pub(super) async fn clone(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    database: DatabaseId,
+) -> Result<(), StepError> {
+    let row = sql(sqlx::query(
+        "select d.name, d.pool, d.login, d.password, d.template_id, t.name as template, t.settings, t.grants,
+                t.strategy, p.strategy as wish, p.owner, t.file_copy_count, t.wal_log_count
+         from databases d join templates t on t.id = d.template_id join pools p on p.name = d.pool
+         where d.id = $1 and d.state in ('creating', 'blocked') and d.oid is null and t.state = 'ready'",
+    )
+    .bind(database.0)
+    .fetch_optional(&mut *connection)
+    .await)?;
+    let Some(row) = row else { return Err(stale("the clone is not wanted any more")) };
+    let text = |column: &str| sql(row.try_get::<String, _>(column));
+    let invalid = |e: pgdibs_core::name::InvalidName| StepError::Failed(e.to_string());
+    let impossible = || StepError::Failed("the catalog holds an impossible name".to_owned());
+    let pool = PoolName::parse(&text("pool")?).map_err(invalid)?;
+    let name = DatabaseName::recognise(&pool, &text("name")?).ok_or_else(impossible)?;
+    let template = DatabaseName::recognise(&pool, &text("template")?).ok_or_else(impossible)?;
+    let login = RoleName::parse("login", &text("login")?).map_err(invalid)?;
+    let owner = RoleName::parse("owner", &text("owner")?).map_err(invalid)?;
+    let template_id: i64 = sql(row.try_get("template_id"))?;
+
+    make_login(world, connection, &login, &text("password")?, &owner).await?;
+    let strategy = choose(world, &row)?;
+    let began = Instant::now();
+    match ddl::clone_database(&name, &template, &world.database_owner(), strategy).run(connection).await {
+        Ok(()) => {}
+        // Made by a predecessor that died: the planner finds it under its name and lets it retire.
+        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => return Err(stale("the database exists already")),
+        Err(error) => return Err(super::Sql(error).into()),
+    }
+    let took = began.elapsed();
+    finish(world, connection, database, &row, &name, &login, &owner, took.as_secs_f64()).await?;
+    if let Some(strategy) = strategy {
+        measure(connection, template_id, strategy, took.as_secs_f64() * 1000.0).await?;
+    }
+    Ok(())
+}
+
+/// Grants, settings and our row, in one transaction: a spare is complete or it is no spare.
+#[allow(clippy::too_many_arguments, reason = "one private call; a struct would only name the same eight things twice")]
+async fn finish(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    database: DatabaseId,
+    row: &sqlx::postgres::PgRow,
+    name: &DatabaseName,
+    login: &RoleName,
+    owner: &RoleName,
+    seconds: f64,
+) -> Result<(), StepError> {
+    let settings: Vec<String> = sql(row.try_get("settings"))?;
+    let grants: Vec<String> = sql(row.try_get("grants"))?;
+    let mut dress = ddl::close_to_all_but(name, login, owner);
+    for (setting, value) in settings.iter().filter_map(|text| text.split_once('=')) {
+        dress = dress.then(ddl::database_setting(name, setting, value));
+    }
+    for grant in &grants {
+        // `privilege,grantable,role`: the role comes last because it alone may hold a comma.
+        let mut parts = grant.splitn(3, ',');
+        if let (Some(privilege), Some(grantable), Some(role)) = (parts.next(), parts.next(), parts.next())
+            && let Some(statement) = ddl::grant(name, role, privilege, grantable == "true")
+        {
+            dress = dress.then(statement);
+        }
+    }
+    let mut transaction = sql(connection.begin().await)?;
+    sql(dress.run(&mut transaction).await)?;
+    let done = sql(sqlx::query(
+        "update databases d set state = 'spare', oid = p.oid::int8, clone_seconds = $3, attempts = 0, retry_at = null,
+                last_error = null, reason = null
+         from pg_database p join pg_roles r on r.oid = p.datdba
+         where d.id = $1 and d.state in ('creating', 'blocked') and d.oid is null and p.datname = $2 and r.rolname = $4",
+    )
+    .bind(database.0)
+    .bind(name.as_str())
+    .bind(seconds)
+    .bind(world.database_owner().as_str())
+    .execute(&mut *transaction)
+    .await)?;
+    if done.rows_affected() != 1 {
+        return Err(stale("the row of the clone changed meanwhile"));
+    }
+    sql(transaction.commit().await)
+}
+
+/// Makes the login of a database; one that a predecessor made is given our password.
+pub(super) async fn make_login(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    login: &RoleName,
+    password: &str,
+    owner: &RoleName,
+) -> Result<(), StepError> {
+    let facts = &world.connections.facts;
+    if facts.rights == Rights::DatabasesOnly {
+        return Ok(());
+    }
+    // Several milliseconds of hashing, so not on a thread that others wait for.
+    let password = password.to_owned();
+    let verifier = tokio::task::spawn_blocking(move || scram::verifier(&password))
+        .await
+        .map_err(|error| StepError::Failed(error.to_string()))?;
+    let mut statements = ddl::create_login(login, &verifier, owner);
+    if facts.rights == Rights::DatabasesAndRoles {
+        // Without membership we could not end its sessions (42501).
+        statements = statements.then(ddl::grant_role(login, &facts.role, facts.major));
+    }
+    match statements.run(connection).await {
+        Ok(()) => Ok(()),
+        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => {
+            sql(ddl::reopen_login(login, &verifier).run(connection).await)
+        }
+        Err(error) => Err(super::Sql(error).into()),
+    }
+}
+
+/// The strategy for the next clone: the pool's, the measured one, or the one with fewer measurements.
+fn choose(world: &PgWorld, row: &sqlx::postgres::PgRow) -> Result<Option<Strategy>, StepError> {
+    if world.connections.facts.major < 15 {
+        return Ok(None);
+    }
+    let wish: String = sql(row.try_get("wish"))?;
+    if let Some(fixed) = Strategy::parse(&wish) {
+        return Ok(Some(fixed));
+    }
+    let chosen: Option<String> = sql(row.try_get("strategy"))?;
+    if let Some(chosen) = chosen.as_deref().and_then(Strategy::parse) {
+        return Ok(Some(chosen));
+    }
+    let (files, wal): (i32, i32) = (sql(row.try_get("file_copy_count"))?, sql(row.try_get("wal_log_count"))?);
+    Ok(Some(if wal < files { Strategy::WalLog } else { Strategy::FileCopy }))
+}
+
+/// Notes one clone's duration and, once both strategies were timed often enough, the faster one.
+async fn measure(
+    connection: &mut PgConnection,
+    template: i64,
+    strategy: Strategy,
+    milliseconds: f64,
+) -> Result<(), StepError> {
+    let statement = match strategy {
+        Strategy::FileCopy => {
+            "update templates set file_copy_ms = (file_copy_ms * file_copy_count + $2) / (file_copy_count + 1),
+                    file_copy_count = file_copy_count + 1 where id = $1 and strategy is null"
+        }
+        Strategy::WalLog => {
+            "update templates set wal_log_ms = (wal_log_ms * wal_log_count + $2) / (wal_log_count + 1),
+                    wal_log_count = wal_log_count + 1 where id = $1 and strategy is null"
+        }
+    };
+    sql(sqlx::query(statement).bind(template).bind(milliseconds).execute(&mut *connection).await)?;
+    sql(sqlx::query(
+        "update templates set strategy = case when file_copy_ms <= wal_log_ms then 'file_copy' else 'wal_log' end
+         where id = $1 and strategy is null and file_copy_count >= $2 and wal_log_count >= $2",
+    )
+    .bind(template)
+    .bind(MEASURED_CLONES)
+    .execute(connection)
+    .await)?;
+    Ok(())
+}
+
+/// Makes a role that nobody logs in as, and notes that it is ours. One that exists and is ours already is fine.
+pub(super) async fn make_role(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    role: &RoleName,
+) -> Result<(), StepError> {
+    let facts = &world.connections.facts;
+    if facts.rights == Rights::DatabasesOnly || known(world, role) {
+        return Ok(());
+    }
+    // Two daemons may make the same role at once: the note is written first, so that the loser takes it for ours as well.
+    let exists: bool = sql(sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
+        .bind(role.as_str())
+        .fetch_one(&mut *connection)
+        .await)?;
+    if !exists {
+        sql(sqlx::query("insert into roles (name) values ($1) on conflict do nothing")
+            .bind(role.as_str())
+            .execute(&mut *connection)
+            .await)?;
+        match ddl::create_nologin_role(role).run(connection).await {
+            Err(error) if sqlstate::meaning(&error) != Meaning::Exists => return Err(super::Sql(error).into()),
+            _ => {}
+        }
+    }
+    if facts.rights == Rights::DatabasesAndRoles {
+        let granted: Ddl = ddl::grant_role(role, &facts.role, facts.major);
+        sql(granted.run(connection).await)?;
+    }
+    if let Ok(mut roles) = world.known_roles.lock() {
+        roles.insert(role.clone());
+    }
+    Ok(())
+}
+
+fn known(world: &PgWorld, role: &RoleName) -> bool {
+    world.known_roles.lock().is_ok_and(|roles| roles.contains(role))
+}

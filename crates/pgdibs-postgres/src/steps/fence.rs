@@ -1,0 +1,49 @@
+//! The fence: ends the sessions of databases and waits until they are gone. Only then may DDL be issued.
+//!
+//! Postgres itself polls for stragglers in steps of 100 ms (`CountOtherDBBackends`), so DDL one millisecond early costs a
+//! hundred. Sessions are told by `datid`, never by name: names pass from one database to the next.
+
+use std::time::Duration;
+
+use pgdibs_core::error::StepError;
+use sqlx::postgres::PgConnection;
+use tokio::time::Instant;
+
+use super::sql;
+
+/// Longest wait for sessions to end; a backend that does not react for this long is stuck, and the step is tried again later.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+const POLL: Duration = Duration::from_micros(700);
+
+/// A backend leaves `pg_stat_activity` slightly before it leaves the list that RENAME and DROP look at (`ProcArray`).
+const AFTER_THE_LAST: Duration = Duration::from_millis(1);
+
+/// Ends every session on these databases; returns the oids that still have one when the time is up.
+pub(crate) async fn end_sessions(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<i64>, StepError> {
+    if oids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut left: Vec<i64> = sql(sqlx::query_scalar(
+        "select datid::int8 from (
+             select datid, pg_terminate_backend(pid) from pg_stat_activity where datid::int8 = any($1) and pid <> pg_backend_pid()
+         ) ended",
+    )
+    .bind(oids)
+    .fetch_all(&mut *connection)
+    .await)?;
+    if left.is_empty() {
+        return Ok(left);
+    }
+    let deadline = Instant::now() + DEADLINE;
+    while !left.is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(POLL).await;
+        left =
+            sql(sqlx::query_scalar("select distinct datid::int8 from pg_stat_activity where datid::int8 = any($1)")
+                .bind(oids)
+                .fetch_all(&mut *connection)
+                .await)?;
+    }
+    tokio::time::sleep(AFTER_THE_LAST).await;
+    Ok(left)
+}

@@ -1,0 +1,208 @@
+//! Marks: steps that change rows only, each guarded by the state it starts from.
+
+use pgdibs_core::database::DatabaseId;
+use pgdibs_core::error::StepError;
+use pgdibs_core::lease::{End, LeaseId};
+use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use pgdibs_core::template::TemplateId;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row as _};
+
+use super::{sql, stale};
+use crate::rights::Rights;
+use crate::scram;
+use crate::world::PgWorld;
+
+/// Expires or revokes a lease. A reset that was begun meanwhile counts as a sign of life.
+pub(super) async fn end_lease(
+    connection: &mut PgConnection,
+    lease: LeaseId,
+    end: End,
+    reason: &str,
+) -> Result<(), StepError> {
+    let ended = sql(sqlx::query(
+        "with ended as (
+             update leases set state = $2, ended_at = now(), ended_reason = $3, reset_to = null
+             where id = $1 and state = 'live' and ($2 <> 'expired' or reset_to is null) returning database_id),
+         used as (
+             update databases d set state = case when d.keep_until > now() then 'kept' else 'retiring' end,
+                 reason = 'its lease was ' || $2
+             from ended where d.id = ended.database_id and d.state = 'leased')
+         select from ended",
+    )
+    .bind(lease)
+    .bind(end.state().as_str())
+    .bind(reason)
+    .fetch_optional(connection)
+    .await)?;
+    ended.map(|_| ()).ok_or_else(|| stale("the lease is over or being reset"))
+}
+
+pub(super) async fn retire(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<(), StepError> {
+    let done = sql(sqlx::query(
+        "update databases d set state = 'retiring', reason = $2, attempts = 0, retry_at = null
+         where id = $1 and (state in ('spare', 'ready') or (state = 'kept' and slot is null))
+           and not exists (select from leases where reset_to = d.id)",
+    )
+    .bind(database.0)
+    .bind(reason)
+    .execute(connection)
+    .await)?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the database is in use by now")) }
+}
+
+/// Rows first: what is created without a row would belong to nobody if we died.
+pub(super) async fn new_databases(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    template: TemplateId,
+    count: u32,
+) -> Result<(), StepError> {
+    let mut transaction = sql(connection.begin().await)?;
+    let pool: Option<String> = sql(sqlx::query_scalar(
+        "select t.pool from templates t join pools p on p.name = t.pool
+         where t.id = $1 and t.state = 'ready' and not p.dropping for key share of t",
+    )
+    .bind(template.0)
+    .fetch_optional(&mut *transaction)
+    .await)?;
+    let Some(pool) = pool else { return Err(stale("the template is not ready any more")) };
+    let pool = PoolName::parse(&pool).map_err(|e| StepError::Failed(e.to_string()))?;
+    let numbers: Vec<i64> = sql(sqlx::query_scalar("select nextval('numbers') from generate_series(1, $1::int)")
+        .bind(i32::try_from(count).unwrap_or(i32::MAX))
+        .fetch_all(&mut *transaction)
+        .await)?;
+    let names: Vec<String> = numbers.iter().map(|&n| DatabaseName::spare(&pool, n).as_str().to_owned()).collect();
+    let (logins, passwords): (Vec<String>, Vec<String>) = match &world.shared_login {
+        Some((login, password)) if world.connections.facts.rights == Rights::DatabasesOnly => {
+            numbers.iter().map(|_| (login.to_string(), password.clone())).unzip()
+        }
+        _ => numbers.iter().map(|&n| (RoleName::login(n).to_string(), scram::random_password())).unzip(),
+    };
+    sql(sqlx::query(
+        "insert into databases (id, pool, template_id, state, name, login, password)
+         select n.id, $1, $2, 'creating', n.name, n.login, n.password
+         from unnest($3::int8[], $4::text[], $5::text[], $6::text[]) as n (id, name, login, password)",
+    )
+    .bind(pool.as_str())
+    .bind(template.0)
+    .bind(&numbers)
+    .bind(&names)
+    .bind(&logins)
+    .bind(&passwords)
+    .execute(&mut *transaction)
+    .await)?;
+    sql(transaction.commit().await)
+}
+
+/// A database whose creator died after `create database`: complete as a copy, but without its login and grants. It is dropped.
+pub(super) async fn adopt(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    database: DatabaseId,
+    oid: u32,
+) -> Result<(), StepError> {
+    let done = sql(sqlx::query(
+        "update databases d set oid = $2, state = 'retiring', reason = 'the daemon that cloned it died before it was done'
+         from pg_database p join pg_roles r on r.oid = p.datdba
+         where d.id = $1 and d.oid is null and d.state in ('creating', 'blocked', 'retiring')
+           and p.oid::int8 = $2 and p.datname = d.name and r.rolname = $3",
+    )
+    .bind(database.0)
+    .bind(i64::from(oid))
+    .bind(world.database_owner().as_str())
+    .execute(connection)
+    .await)?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the half-made database is gone")) }
+}
+
+/// Deletes a row whose database is gone under that name. Its login goes with the next sweep.
+pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<(), StepError> {
+    let name: Option<String> = sql(sqlx::query_scalar(
+        "delete from databases d
+         where d.id = $1 and not exists (select from leases where state = 'live' and database_id = d.id)
+           and not exists (select from pg_database p where p.oid::int8 = d.oid and p.datname = d.name)
+           and not (d.oid is null and exists (select from pg_database p where p.datname = d.name))
+         returning d.name",
+    )
+    .bind(database.0)
+    .fetch_optional(connection)
+    .await)?;
+    match name {
+        Some(name) => {
+            tracing::info!(database = name, reason, "forgot a database");
+            Ok(())
+        }
+        None => Err(stale("the database is there after all")),
+    }
+}
+
+pub(super) async fn lose_build(
+    connection: &mut PgConnection,
+    template: TemplateId,
+    reason: &str,
+) -> Result<(), StepError> {
+    // A session on the build's database is a sign of life; it is looked for here, in the same statement that would take the
+    // build away, because the builder may be in the middle of a long migration.
+    let row = sql(sqlx::query(
+        "update templates t set
+             build_heard_at = case when s.alive then now() else build_heard_at end,
+             state = case when s.alive then state else 'failed' end,
+             detail = case when s.alive then detail else $2 end,
+             last_used_at = now()
+         from (select exists (select from pg_stat_activity a join templates b on b.oid = a.datid::int8 where b.id = $1)
+                      and (select built_by is null from templates where id = $1)
+                      and not (select dropping from pools p join templates b on b.pool = p.name where b.id = $1) as alive) s
+         where t.id = $1 and t.state = 'building' and t.seal_requested_at is null
+         returning s.alive",
+    )
+    .bind(template.0)
+    .bind(reason)
+    .fetch_optional(connection)
+    .await)?;
+    match row {
+        Some(row) if sql(row.try_get::<bool, _>("alive"))? => Err(stale("the builder is still connected")),
+        Some(_) => Ok(()),
+        None => Err(stale("the template is not building any more")),
+    }
+}
+
+pub(super) async fn retire_template(
+    connection: &mut PgConnection,
+    template: TemplateId,
+    reason: &str,
+) -> Result<(), StepError> {
+    let mut transaction = sql(connection.begin().await)?;
+    let locked = sql(sqlx::query("select from templates where id = $1 and state = 'ready' for update")
+        .bind(template.0)
+        .fetch_optional(&mut *transaction)
+        .await)?;
+    let leased: bool = sql(sqlx::query_scalar(
+        "select exists (select from leases where template_id = $1 and state = 'live')
+             or exists (select from tickets where template_id = $1 and created_at > now() - interval '700 s')",
+    )
+    .bind(template.0)
+    .fetch_one(&mut *transaction)
+    .await)?;
+    if locked.is_none() || leased {
+        return Err(stale("the template is in use by now"));
+    }
+    sql(sqlx::query("update templates set state = 'retiring', detail = $2 where id = $1")
+        .bind(template.0)
+        .bind(reason)
+        .execute(&mut *transaction)
+        .await)?;
+    sql(transaction.commit().await)
+}
+
+pub(super) async fn forget_pool(connection: &mut PgConnection, pool: &PoolName) -> Result<(), StepError> {
+    let done = sql(sqlx::query(
+        "delete from pools p where name = $1 and dropping
+           and not exists (select from databases where pool = p.name)
+           and not exists (select from templates where pool = p.name)",
+    )
+    .bind(pool.as_str())
+    .execute(connection)
+    .await)?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the pool is in use again")) }
+}

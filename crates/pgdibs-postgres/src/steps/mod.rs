@@ -1,0 +1,181 @@
+//! Steps: carries out what the planner decided. Each step checks again what the plan assumed; a failure is written into its row.
+
+mod build;
+mod clone;
+mod drop;
+mod fence;
+mod marks;
+mod swap;
+
+use pgdibs_core::database::DatabaseId;
+use pgdibs_core::error::StepError;
+use pgdibs_core::plan::Step;
+use pgdibs_core::template::TemplateId;
+use sqlx::postgres::PgConnection;
+
+use crate::sqlstate;
+use crate::world::PgWorld;
+
+pub(crate) use self::fence::end_sessions;
+
+/// An error of Postgres, as a step sees it.
+impl From<Sql> for StepError {
+    fn from(Sql(error): Sql) -> Self {
+        sqlstate::step_error(&error)
+    }
+}
+
+/// A database error on its way to becoming a [`StepError`]; a type of our own, so that `?` works where both kinds occur.
+pub(crate) struct Sql(pub(crate) sqlx::Error);
+
+/// Runs a statement's result through [`Sql`].
+pub(crate) fn sql<T>(result: Result<T, sqlx::Error>) -> Result<T, StepError> {
+    result.map_err(|error| Sql(error).into())
+}
+
+/// The rows were not as the plan expected.
+pub(crate) fn stale(what: &str) -> StepError {
+    StepError::Stale(what.to_owned())
+}
+
+pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), StepError>> {
+    let mut results: Vec<Option<Result<(), StepError>>> = vec![None; steps.len()];
+    if steps.iter().any(|step| !step.is_slow()) {
+        let mut office = world.office.lock().await;
+        match office.as_mut() {
+            Some(connection) => fast(world, connection, steps, &mut results).await,
+            None => {
+                for (step, result) in steps.iter().zip(&mut results).filter(|(step, _)| !step.is_slow()) {
+                    *result = Some(Err(StepError::Unavailable(format!("not reconciling, so not done: {step:?}"))));
+                }
+            }
+        }
+        if results.iter().flatten().any(|result| matches!(result, Err(StepError::Unavailable(_)))) {
+            // The lock went with the session, and the session may be gone: whoever gathers next applies for the office again.
+            office.take();
+        }
+    }
+    for (step, result) in steps.iter().zip(&mut results).filter(|(step, _)| step.is_slow()) {
+        *result = Some(slow(world, step).await);
+    }
+    let results: Vec<_> = results.into_iter().map(|result| result.unwrap_or(Ok(()))).collect();
+    for (step, result) in steps.iter().zip(&results) {
+        if let Err(StepError::Failed(why)) = result {
+            record(world, step, why).await;
+        }
+    }
+    results
+}
+
+/// Fast steps, in their order, on the reconciler's own connection. Returns go together: their sessions end side by side.
+async fn fast(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    steps: &[Step],
+    results: &mut [Option<Result<(), StepError>>],
+) {
+    let returns: Vec<(usize, DatabaseId, Option<DatabaseId>)> = steps
+        .iter()
+        .enumerate()
+        .filter_map(|(index, step)| match step {
+            Step::Return { used, spare } => Some((index, *used, *spare)),
+            _ => None,
+        })
+        .collect();
+    if !returns.is_empty() {
+        for (index, result) in swap::return_all(world, connection, &returns).await {
+            results[index] = Some(result);
+        }
+    }
+    for (step, result) in steps.iter().zip(results.iter_mut()) {
+        if step.is_slow() || matches!(step, Step::Return { .. }) {
+            continue;
+        }
+        *result = Some(match step {
+            Step::EndLease { lease, end, reason } => marks::end_lease(connection, *lease, *end, reason).await,
+            Step::Reset { lease, used, spare } => swap::reset(world, connection, *lease, *used, *spare).await,
+            Step::Fill { spare, slot } => swap::fill(connection, *spare, *slot).await,
+            Step::Retire { database, reason } => marks::retire(connection, *database, &reason.to_string()).await,
+            Step::NewDatabases { template, count } => marks::new_databases(world, connection, *template, *count).await,
+            Step::AdoptHalfMade { database, oid } => marks::adopt(world, connection, *database, *oid).await,
+            Step::Forget { database, reason } => marks::forget(connection, *database, &reason.to_string()).await,
+            Step::LoseBuild { template, reason } => marks::lose_build(connection, *template, reason).await,
+            Step::RetireTemplate { template, reason } => {
+                marks::retire_template(connection, *template, &reason.to_string()).await
+            }
+            Step::ForgetPool { pool } => marks::forget_pool(connection, pool).await,
+            Step::Return { .. }
+            | Step::Clone { .. }
+            | Step::Drop { .. }
+            | Step::CreateBuild { .. }
+            | Step::Seal { .. }
+            | Step::DropTemplate { .. } => Ok(()),
+        });
+    }
+}
+
+async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {
+    let mut connection = sql(world.connections.ddl.acquire().await)?;
+    match step {
+        Step::Clone { database } => clone::clone(world, &mut connection, *database).await,
+        Step::Drop { database } => drop::drop_database(world, &mut connection, *database).await,
+        Step::CreateBuild { template } => build::create(world, &mut connection, *template).await,
+        Step::Seal { template } => build::seal(world, &mut connection, *template).await,
+        Step::DropTemplate { template } => drop::drop_template(world, &mut connection, *template).await,
+        _ => Ok(()),
+    }
+}
+
+/// Attempts after which a database is blocked: shown with its reason, and tried again once a minute only.
+const ATTEMPTS: i32 = 3;
+
+/// Writes a failure into the row it concerns; the next activation after `retry_at` is the retry.
+async fn record(world: &PgWorld, step: &Step, why: &str) {
+    let written = match step {
+        Step::CreateBuild { template } | Step::Seal { template } => fail_build(world, *template, why).await,
+        Step::DropTemplate { template } => sqlx::query(
+            "update templates set attempts = attempts + 1, detail = coalesce(detail || '; ', '') || $2,
+                    retry_at = now() + least(60, 2 ^ attempts) * interval '1 s' where id = $1",
+        )
+        .bind(template.0)
+        .bind(why)
+        .execute(&world.connections.catalog)
+        .await
+        .map(|_| ()),
+        _ => match step.database() {
+            Some(database) => record_database(world, database, why).await,
+            None => Ok(()),
+        },
+    };
+    if let Err(error) = written {
+        tracing::warn!(?step, why, %error, "a step failed, and that could not be recorded; it is planned again");
+    }
+}
+
+async fn fail_build(world: &PgWorld, template: TemplateId, why: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update templates set state = 'failed', detail = $2, last_used_at = now() where id = $1 and state = 'building'",
+    )
+    .bind(template.0)
+    .bind(why)
+    .execute(&world.connections.catalog)
+    .await
+    .map(|_| ())
+}
+
+async fn record_database(world: &PgWorld, database: DatabaseId, why: &str) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update databases set attempts = attempts + 1, last_error = $2,
+                retry_at = now() + case when attempts + 1 >= $3 then 60 else 2 ^ attempts end * interval '1 s',
+                state = case when attempts + 1 >= $3 and state in ('creating', 'spare', 'retiring') then 'blocked' else state end,
+                reason = case when attempts + 1 >= $3 and state in ('creating', 'spare', 'retiring')
+                         then state || ' failed three times: ' || $2 else reason end
+         where id = $1",
+    )
+    .bind(database.0)
+    .bind(why)
+    .bind(ATTEMPTS)
+    .execute(&world.connections.catalog)
+    .await
+    .map(|_| ())
+}

@@ -1,0 +1,327 @@
+//! Swaps: a used database leaves its slot and a spare enters it, in one transaction with our rows.
+//!
+//! Two swaps of one slot would otherwise rename the fresh database away without an error. So each transaction first locks our
+//! rows and compares states, and after the renames checks that both names carry the expected oids.
+
+use pgdibs_core::database::DatabaseId;
+use pgdibs_core::error::StepError;
+use pgdibs_core::lease::LeaseId;
+use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection as _, Row as _};
+
+use super::{end_sessions, sql, stale};
+use crate::ddl::{self, Ddl};
+use crate::rights::Rights;
+use crate::scram;
+use crate::world::PgWorld;
+
+/// What a swap needs to know of a database.
+struct Swapped {
+    id: i64,
+    pool: PoolName,
+    state: String,
+    name: DatabaseName,
+    oid: i64,
+    slot: Option<i32>,
+    login: RoleName,
+    password: String,
+    keep: bool,
+    keep_login: Option<RoleName>,
+    keep_password: Option<String>,
+    acts_as: RoleName,
+}
+
+macro_rules! swapped_columns {
+    () => {
+        "d.id, d.pool, d.state, d.name, d.oid, d.slot, d.login, d.password, coalesce(d.keep_until > now(), false) as keep, \
+         d.keep_login, d.keep_password, p.owner"
+    };
+}
+
+fn swapped(row: &PgRow) -> Result<Swapped, StepError> {
+    let text = |column: &str| sql(row.try_get::<String, _>(column));
+    let role =
+        |field: &'static str, text: &str| RoleName::parse(field, text).map_err(|e| StepError::Failed(e.to_string()));
+    let pool = PoolName::parse(&text("pool")?).map_err(|e| StepError::Failed(e.to_string()))?;
+    let name = DatabaseName::recognise(&pool, &text("name")?)
+        .ok_or_else(|| StepError::Failed("the catalog holds an impossible name".to_owned()))?;
+    let keep_login: Option<String> = sql(row.try_get("keep_login"))?;
+    Ok(Swapped {
+        id: sql(row.try_get("id"))?,
+        pool,
+        state: text("state")?,
+        name,
+        oid: sql(row.try_get::<Option<i64>, _>("oid"))?.ok_or_else(|| stale("the database was never created"))?,
+        slot: sql(row.try_get("slot"))?,
+        login: role("login", &text("login")?)?,
+        password: text("password")?,
+        keep: sql(row.try_get("keep"))?,
+        keep_login: keep_login.as_deref().map(|login| role("keep_login", login)).transpose()?,
+        keep_password: sql(row.try_get("keep_password"))?,
+        acts_as: role("owner", &text("owner")?)?,
+    })
+}
+
+async fn lock(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<Swapped>, StepError> {
+    let rows = sql(sqlx::query(concat!(
+        "select ",
+        swapped_columns!(),
+        " from databases d join pools p on p.name = d.pool where d.id = any($1) order by d.id for update of d"
+    ))
+    .bind(ids)
+    .fetch_all(connection)
+    .await)?;
+    rows.iter().map(swapped).collect()
+}
+
+fn is_leaving(database: &Swapped) -> bool {
+    database.slot.is_some() && matches!(database.state.as_str(), "retiring" | "kept" | "blocked")
+}
+
+/// Fences all the used databases together, then swaps each. The indexes are handed back with the results.
+pub(super) async fn return_all(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    returns: &[(usize, DatabaseId, Option<DatabaseId>)],
+) -> Vec<(usize, Result<(), StepError>)> {
+    let ids: Vec<i64> = returns.iter().map(|(_, used, _)| used.0).collect();
+    let stuck = match fence(world, connection, &ids).await {
+        Ok(stuck) => stuck,
+        Err(error) => return returns.iter().map(|(index, ..)| (*index, Err(error.clone()))).collect(),
+    };
+    let mut results = Vec::with_capacity(returns.len());
+    for (index, used, spare) in returns {
+        let result = if stuck.contains(&used.0) {
+            Err(StepError::Failed("a session on it did not end within 2 s of being told to".to_owned()))
+        } else {
+            return_one(world, connection, *used, *spare).await
+        };
+        results.push((*index, result));
+    }
+    results
+}
+
+/// Closes the logins and the databases, then ends the sessions. Returns the ids that still have one.
+async fn fence(world: &PgWorld, connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<i64>, StepError> {
+    let mut transaction = sql(connection.begin().await)?;
+    let used: Vec<Swapped> = lock(&mut transaction, ids).await?.into_iter().filter(is_leaving).collect();
+    let mut closing = ddl::bound_statements();
+    for database in &used {
+        if world.connections.facts.rights != Rights::DatabasesOnly {
+            closing = closing.then(ddl::close_login(&database.login));
+        }
+        closing = closing.then(ddl::allow_connections(&database.name, false));
+    }
+    sql(closing.run(&mut transaction).await)?;
+    sql(transaction.commit().await)?;
+    let oids: Vec<i64> = used.iter().map(|d| d.oid).collect();
+    let stuck = end_sessions(connection, &oids).await?;
+    Ok(used.iter().filter(|d| stuck.contains(&d.oid)).map(|d| d.id).collect())
+}
+
+async fn return_one(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    used: DatabaseId,
+    spare: Option<DatabaseId>,
+) -> Result<(), StepError> {
+    let mut transaction = sql(connection.begin().await)?;
+    let ids: Vec<i64> = std::iter::once(used.0).chain(spare.map(|s| s.0)).collect();
+    let mut locked = lock(&mut transaction, &ids).await?;
+    let position = locked.iter().position(|d| d.id == used.0).ok_or_else(|| stale("the used database is gone"))?;
+    let used = locked.swap_remove(position);
+    let spare = locked.pop();
+    if !is_leaving(&used) {
+        return Err(stale("the used database has left its slot already"));
+    }
+    // What became of the promise to keep: `kept` was decided when the lease ended.
+    let keeps = used.state == "kept" && used.keep;
+    let away = if keeps { DatabaseName::kept(&used.pool, used.id) } else { DatabaseName::old(&used.pool, used.id) };
+    let mut renames = ddl::bound_statements().then(ddl::rename(&used.name, &away));
+    if keeps {
+        renames = renames.then(open_to_keeper(world, &used, &away));
+    }
+    sql(renames.run(&mut transaction).await)?;
+    check(&mut transaction, used.oid, &away).await?;
+    sql(sqlx::query(
+        "update databases set name = $2, slot = null, attempts = 0, retry_at = null,
+                state = case when state = 'kept' and not $3 then 'retiring' else state end where id = $1",
+    )
+    .bind(used.id)
+    .bind(away.as_str())
+    .bind(keeps)
+    .execute(&mut *transaction)
+    .await)?;
+    if let (Some(spare), Some(slot)) = (spare, used.slot) {
+        enter(&mut transaction, &spare, slot).await?;
+    }
+    sql(transaction.commit().await)
+}
+
+/// Lets a spare enter an empty slot.
+pub(super) async fn fill(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> Result<(), StepError> {
+    let mut transaction = sql(connection.begin().await)?;
+    let spare = lock(&mut transaction, &[spare.0]).await?.pop().ok_or_else(|| stale("the spare is gone"))?;
+    let slot = i32::try_from(slot).map_err(|_| stale("no such slot"))?;
+    sql(ddl::bound_statements().run(&mut transaction).await)?;
+    enter(&mut transaction, &spare, slot).await?;
+    sql(transaction.commit().await)
+}
+
+/// Renames a locked spare into a slot and opens it. Fails, and with it the transaction, when it is no free spare any more.
+async fn enter(transaction: &mut PgConnection, spare: &Swapped, slot: i32) -> Result<(), StepError> {
+    let reserved: bool = sql(sqlx::query_scalar("select exists (select from leases where reset_to = $1)")
+        .bind(spare.id)
+        .fetch_one(&mut *transaction)
+        .await)?;
+    if spare.state != "spare" || reserved {
+        return Err(stale("the spare is taken"));
+    }
+    let name = DatabaseName::slot(&spare.pool, u32::try_from(slot).map_err(|_| stale("no such slot"))?);
+    sql(ddl::rename(&spare.name, &name).then(ddl::allow_connections(&name, true)).run(transaction).await)?;
+    check(transaction, spare.oid, &name).await?;
+    sql(sqlx::query(
+        "update databases set state = 'ready', name = $2, slot = $3, ready_at = now(), attempts = 0, retry_at = null where id = $1",
+    )
+    .bind(spare.id)
+    .bind(name.as_str())
+    .bind(slot)
+    .execute(&mut *transaction)
+    .await)?;
+    Ok(())
+}
+
+/// Swaps the reserved spare under a live lease, which keeps its login and its URL.
+pub(super) async fn reset(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    lease: LeaseId,
+    used: DatabaseId,
+    spare: DatabaseId,
+) -> Result<(), StepError> {
+    let mut transaction = sql(connection.begin().await)?;
+    let found = lock_reset(&mut transaction, lease, used, spare).await?;
+    // The login stays: only the database is closed.
+    sql(ddl::bound_statements().then(ddl::allow_connections(&found.0.name, false)).run(&mut transaction).await)?;
+    sql(transaction.commit().await)?;
+    if !end_sessions(connection, &[found.0.oid]).await?.is_empty() {
+        return Err(StepError::Failed("a session on it did not end within 2 s of being told to".to_owned()));
+    }
+
+    let mut transaction = sql(connection.begin().await)?;
+    let (used, spare, shared) = lock_reset(&mut transaction, lease, used, spare).await?;
+    let slot = used.slot.ok_or_else(|| stale("the leased database has no slot"))?;
+    let name = used.name.clone();
+    let away = if used.keep { DatabaseName::kept(&used.pool, used.id) } else { DatabaseName::old(&used.pool, used.id) };
+    let mut swap = ddl::bound_statements().then(ddl::rename(&used.name, &away)).then(ddl::rename(&spare.name, &name));
+    if world.connections.facts.rights != Rights::DatabasesOnly {
+        swap = swap
+            .then(ddl::revoke_connect(&away, &used.login))
+            .then(ddl::revoke_connect(&name, &spare.login))
+            .then(ddl::grant_connect(&name, &used.login));
+        if let Some(shared) = &shared {
+            swap = swap.then(ddl::revoke_connect(&away, shared)).then(ddl::grant_connect(&name, shared));
+        }
+    }
+    if used.keep {
+        swap = swap.then(open_to_keeper(world, &used, &away));
+    }
+    swap = swap.then(ddl::allow_connections(&name, true));
+    sql(swap.run(&mut transaction).await)?;
+    check(&mut transaction, used.oid, &away).await?;
+    check(&mut transaction, spare.oid, &name).await?;
+    // The logins are exchanged: the used database takes the one that nobody knows with it into its grave.
+    sql(sqlx::query(
+        "update databases set login = $2, password = $3, name = $4, slot = null, attempts = 0, retry_at = null,
+                state = case when $5 then 'kept' else 'retiring' end, reason = 'its lease was reset' where id = $1",
+    )
+    .bind(used.id)
+    .bind(spare.login.as_str())
+    .bind(&spare.password)
+    .bind(away.as_str())
+    .bind(used.keep)
+    .execute(&mut *transaction)
+    .await)?;
+    sql(sqlx::query(
+        "update databases set login = $2, password = $3, name = $4, slot = $5, attempts = 0, retry_at = null,
+                state = 'leased', ready_at = now() where id = $1",
+    )
+    .bind(spare.id)
+    .bind(used.login.as_str())
+    .bind(&used.password)
+    .bind(name.as_str())
+    .bind(slot)
+    .execute(&mut *transaction)
+    .await)?;
+    sql(sqlx::query(
+        "update leases set database_id = $2, generation = generation + 1, reset_to = null, renewals = renewals + 1, renewed_at = now()
+         where id = $1",
+    )
+    .bind(lease)
+    .bind(spare.id)
+    .execute(&mut *transaction)
+    .await)?;
+    sql(transaction.commit().await)
+}
+
+async fn lock_reset(
+    transaction: &mut PgConnection,
+    lease: LeaseId,
+    used: DatabaseId,
+    spare: DatabaseId,
+) -> Result<(Swapped, Swapped, Option<RoleName>), StepError> {
+    let shared: Option<Option<String>> = sql(sqlx::query_scalar(
+        "select shared_login from leases where id = $1 and state = 'live' and reset_to = $2 and database_id = $3 for update",
+    )
+    .bind(lease)
+    .bind(spare.0)
+    .bind(used.0)
+    .fetch_optional(&mut *transaction)
+    .await)?;
+    let shared = shared.ok_or_else(|| stale("the reset is done, or the lease is over"))?;
+    let shared = shared
+        .map(|login| RoleName::parse("shared_login", &login).map_err(|e| StepError::Failed(e.to_string())))
+        .transpose()?;
+    let locked = lock(transaction, &[used.0, spare.0]).await?;
+    let (mut old, mut fresh) = (None, None);
+    for database in locked {
+        if database.id == used.0 && database.state == "leased" {
+            old = Some(database);
+        } else if database.id == spare.0 && database.state == "spare" {
+            fresh = Some(database);
+        }
+    }
+    match (old, fresh) {
+        (Some(old), Some(fresh)) => Ok((old, fresh, shared)),
+        _ => Err(stale("the databases of the reset are not leased and spare")),
+    }
+}
+
+/// Opens a kept database to a login of its own, and to nobody else.
+fn open_to_keeper(world: &PgWorld, used: &Swapped, kept: &DatabaseName) -> Ddl {
+    let Some(login) = &used.keep_login else { return Ddl::default() };
+    if world.connections.facts.rights == Rights::DatabasesOnly {
+        return ddl::allow_connections(kept, true);
+    }
+    let verifier = scram::verifier(used.keep_password.as_deref().unwrap_or_default());
+    let mut opened = ddl::create_login(login, &verifier, &used.acts_as);
+    if world.connections.facts.rights == Rights::DatabasesAndRoles {
+        opened = opened.then(ddl::grant_role(login, &world.connections.facts.role, world.connections.facts.major));
+    }
+    opened
+        .then(ddl::revoke_connect(kept, &used.login))
+        .then(ddl::grant_connect(kept, login))
+        .then(ddl::allow_connections(kept, true))
+}
+
+/// After a rename: the name must carry the oid that we meant, or everything is rolled back.
+async fn check(transaction: &mut PgConnection, oid: i64, name: &DatabaseName) -> Result<(), StepError> {
+    let right: bool =
+        sql(sqlx::query_scalar("select exists (select from pg_database where oid::int8 = $1 and datname = $2)")
+            .bind(oid)
+            .bind(name.as_str())
+            .fetch_one(transaction)
+            .await)?;
+    if right { Ok(()) } else { Err(stale("a name passed to another database meanwhile")) }
+}

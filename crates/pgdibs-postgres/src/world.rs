@@ -1,0 +1,196 @@
+//! The world as it is: [`World`] on real Postgres. This file only says which module does what.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use pgdibs_core::error::{Error, StepError};
+use pgdibs_core::lease::{End, Lease, LeaseId};
+use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
+use pgdibs_core::plan::Step;
+use pgdibs_core::pool::{Pool, PoolPatch};
+use pgdibs_core::request::{
+    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TemplatePut, TicketId, TicketKind, Wanted,
+};
+use pgdibs_core::snapshot::Snapshot;
+use pgdibs_core::template::{Template, TemplateId};
+use pgdibs_core::world::World;
+use sqlx::postgres::PgConnection;
+
+use crate::connect::Connections;
+use crate::rights::Rights;
+use crate::{requests, sqlstate, steps};
+
+/// What the daemon's configuration says about the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounds {
+    /// No clone below this many free bytes on the server's disk.
+    pub disk_floor_bytes: u64,
+}
+
+/// The catalog and the server, as one daemon sees them.
+pub struct PgWorld {
+    pub(crate) connections: Connections,
+    pub(crate) bounds: Bounds,
+    /// The login that all leases share when we may not make roles.
+    pub(crate) shared_login: Option<(RoleName, String)>,
+    /// The reconciler's own connection; it holds the lock, so losing it is losing the office.
+    pub(crate) office: tokio::sync::Mutex<Option<PgConnection>>,
+    /// Roles that are known to exist, so that each clone need not ask.
+    pub(crate) known_roles: Mutex<BTreeSet<RoleName>>,
+}
+
+impl PgWorld {
+    /// A world over open connections.
+    #[must_use]
+    pub fn new(connections: Connections, bounds: Bounds, shared_login: Option<(RoleName, String)>) -> Self {
+        Self {
+            connections,
+            bounds,
+            shared_login,
+            office: tokio::sync::Mutex::new(None),
+            known_roles: Mutex::new(BTreeSet::new()),
+        }
+    }
+
+    /// What the server is and what we may do there.
+    #[must_use]
+    pub fn facts(&self) -> &crate::rights::ServerFacts {
+        &self.connections.facts
+    }
+
+    /// This daemon's number among the daemons of the server.
+    #[must_use]
+    pub fn instance(&self) -> i32 {
+        self.connections.instance
+    }
+
+    /// The role that owns every database of ours: the mark that exists from the moment of `create database`.
+    #[must_use]
+    pub fn database_owner(&self) -> RoleName {
+        match self.connections.facts.rights {
+            Rights::DatabasesOnly => self.connections.facts.role.clone(),
+            Rights::Superuser | Rights::DatabasesAndRoles => RoleName::database_owner(),
+        }
+    }
+
+    /// Most slots that `max_connections` leaves room for, at one session each beside the daemon's own.
+    #[must_use]
+    pub fn slots_by_connections(&self) -> u32 {
+        self.connections.facts.max_connections.saturating_sub(crate::connect::OWN_CONNECTIONS).max(1)
+    }
+
+    /// Closes every connection; open statements are finished first.
+    pub async fn close(&self) {
+        self.office.lock().await.take();
+        self.connections.ddl.close().await;
+        self.connections.catalog.close().await;
+    }
+}
+
+/// Turns an answer of Postgres into one for the caller.
+pub(crate) fn answer<T>(result: Result<T, sqlx::Error>) -> Result<T, Error> {
+    result.map_err(|error| sqlstate::request_error(&error))
+}
+
+impl World for PgWorld {
+    async fn gather(&self) -> Result<Snapshot, Error> {
+        answer(requests::gather::gather(self).await)
+    }
+
+    async fn execute(&self, steps: &[Step]) -> Vec<Result<(), StepError>> {
+        steps::execute(self, steps).await
+    }
+
+    async fn put_pool(&self, pool: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), Error> {
+        requests::pools::put(self, pool, patch).await
+    }
+
+    async fn drop_pool(&self, pool: &PoolName, force: bool) -> Result<(), Error> {
+        requests::pools::mark_dropping(self, pool, force).await
+    }
+
+    async fn put_template(
+        &self,
+        pool: &PoolName,
+        fingerprint: &Fingerprint,
+        holder: &str,
+        token: &str,
+    ) -> Result<TemplatePut, Error> {
+        requests::templates::put(self, pool, fingerprint, holder, token, None).await
+    }
+
+    async fn build_place(&self, template: TemplateId, token: &str) -> Result<Option<BuildPlace>, Error> {
+        requests::templates::place(self, template, token).await
+    }
+
+    async fn renew_build(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
+        requests::templates::renew(self, pool, fingerprint, token).await
+    }
+
+    async fn request_seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
+        requests::templates::request_seal(self, pool, fingerprint, token).await
+    }
+
+    async fn abandon_build(
+        &self,
+        pool: &PoolName,
+        fingerprint: &Fingerprint,
+        token: &str,
+        detail: &str,
+    ) -> Result<(), Error> {
+        requests::templates::abandon(self, pool, fingerprint, token, detail).await
+    }
+
+    async fn drop_template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {
+        requests::templates::mark_retiring(self, pool, fingerprint).await
+    }
+
+    async fn acquire(&self, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
+        requests::acquire::acquire(self, wishes, ticket).await
+    }
+
+    async fn take_ticket(&self, wanted: &Wanted, count: u32, kind: TicketKind) -> Result<TicketId, Error> {
+        answer(requests::tickets::take(self, wanted, count, kind).await)
+    }
+
+    async fn drop_ticket(&self, ticket: TicketId) -> Result<(), Error> {
+        answer(requests::tickets::give_up(self, ticket).await)
+    }
+
+    async fn lease(&self, id: LeaseId) -> Result<Lease, Error> {
+        requests::leases::find(self, id).await
+    }
+
+    async fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
+        requests::leases::renew(self, id, ttl_seconds).await
+    }
+
+    async fn end_lease(&self, id: LeaseId, end: End, reason: &str) -> Result<bool, Error> {
+        requests::leases::end(self, id, end, reason).await
+    }
+
+    async fn begin_reset(
+        &self,
+        id: LeaseId,
+        leave: Option<u32>,
+        ticket: Option<TicketId>,
+    ) -> Result<ResetBegun, Error> {
+        requests::leases::begin_reset(self, id, leave, ticket).await
+    }
+
+    async fn keep(&self, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
+        requests::kept::keep(self, id, seconds, reason).await
+    }
+
+    async fn drop_kept(&self, database: &str) -> Result<(), Error> {
+        requests::kept::give_up(self, database).await
+    }
+
+    async fn announce(&self, announce: &Announce) -> Result<(), Error> {
+        requests::runs::announce(self, announce).await
+    }
+
+    async fn end_run(&self, run: &str) -> Result<u64, Error> {
+        answer(requests::runs::end(self, run).await)
+    }
+}

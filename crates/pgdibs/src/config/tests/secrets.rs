@@ -1,0 +1,85 @@
+//! Secrets: where they may come from, and that they appear nowhere.
+
+use secrecy::ExposeSecret as _;
+
+use super::super::masked_url;
+use super::{Given, row};
+
+#[test]
+fn a_secret_may_come_from_a_file_named_in_any_layer() {
+    let given = Given::nothing()
+        .file_at("run/token", "s3cret\n")
+        .file_at("run/url", " postgresql://u:pw@db:5432/postgres \n")
+        .variable("PGDIBS_TOKEN_FILE", "run/token")
+        .variable("PGDIBS_SERVER_URL_FILE", "run/url");
+    let loaded = given.load().unwrap();
+    assert_eq!(loaded.config.token.as_ref().unwrap().expose_secret(), "s3cret");
+    assert_eq!(loaded.config.server_url.as_ref().unwrap().expose_secret(), "postgresql://u:pw@db:5432/postgres");
+    assert_eq!(row(&loaded, "token"), "******** · environment PGDIBS_TOKEN_FILE");
+    assert_eq!(row(&loaded, "token_file"), "run/token · environment PGDIBS_TOKEN_FILE");
+    assert_eq!(
+        row(&loaded, "server_url"),
+        "postgresql://********@db:5432/postgres · environment PGDIBS_SERVER_URL_FILE"
+    );
+
+    let in_file = Given::nothing().file_at("conf/p.toml", "token_file = \"t\"").file_at("conf/t", "abc");
+    let in_file = in_file.flags(&["--config", "conf/p.toml"]);
+    assert_eq!(in_file.load().unwrap().config.token.unwrap().expose_secret(), "abc");
+}
+
+#[test]
+fn the_higher_layer_wins_whether_it_gives_the_secret_or_its_file() {
+    let given =
+        Given::nothing().file_at("t", "from-file").variable("PGDIBS_TOKEN_FILE", "t").flags(&["--token", "from-flag"]);
+    assert_eq!(given.load().unwrap().config.token.unwrap().expose_secret(), "from-flag");
+    let given =
+        Given::nothing().file("token = \"in-toml\"").file_at("t", "from-file").variable("PGDIBS_TOKEN_FILE", "t");
+    assert_eq!(given.load().unwrap().config.token.unwrap().expose_secret(), "from-file");
+}
+
+#[test]
+fn no_secret_is_in_debug_output_or_rows_or_refusals() {
+    let given = Given::nothing()
+        .file(
+            "token = \"hushhush1\"\n[pools.shop.source]\ncommand = [\"x\"]\ninputs = [\"*\"]\nenv = { KEY = \"hushhush2\" }\n",
+        )
+        .variable("PGDIBS_SERVER_URL", "postgresql://admin:hushhush3@db/postgres?sslkey=hushhush3")
+        .flags(&["--lease-url", "postgresql://l:hushhush4@db/"]);
+    let loaded = given.load().unwrap();
+    let everything = format!("{loaded:#?}");
+    assert!(everything.contains("shop") && everything.contains("KEY"), "{everything}");
+    assert!(!everything.contains("hushhush"), "{everything}");
+
+    let cli =
+        <super::Cli as clap::Parser>::try_parse_from(["pgdibs", "--token", "hushhush", "--server-url", "hushhush"]);
+    let flags = format!("{:?}", cli.unwrap().flags);
+    assert!(!flags.contains("hushhush"), "{flags}");
+
+    for given in [
+        Given::nothing().variable("PGDIBS_TOKEN", "hushhush with blanks"),
+        Given::nothing().variable("PGDIBS_SERVER_URL", "mysql://hushhush@db"),
+        Given::nothing().file("token = [\"hushhush\", 3]"),
+        Given::nothing().file("token = \"hushhush"),
+        Given::nothing().file("server_url = { password = \"hushhush\" }"),
+        Given::nothing().file("token = \"hushhush\"\ntoken = \"hushhush\""),
+    ] {
+        let sentence = given.refusal();
+        assert!(!sentence.contains("hushhush"), "{sentence}");
+    }
+}
+
+#[test]
+fn a_masked_url_shows_where_and_not_who() {
+    let cases = [
+        ("postgresql://u:p@db.example.com:5432/app?sslmode=require", "postgresql://********@db.example.com:5432/app"),
+        ("postgresql://db:5432/app", "postgresql://db:5432/app"),
+        ("postgresql://u:p@ss@[::1]:5432/app", "postgresql://********@[::1]:5432/app"),
+        ("postgresql://u:p?w@db/app", "********"),
+        ("postgresql://u:secret", "********"),
+        ("postgresql://u:se#cret/", "********"),
+        ("secret", "********"),
+    ];
+    for (url, shown) in cases {
+        assert_eq!(masked_url(url), shown, "{url}");
+    }
+}

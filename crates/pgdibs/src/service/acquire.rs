@@ -1,0 +1,216 @@
+//! Acquires leases: at once when databases stand ready, otherwise in the order of tickets until the deadline.
+
+use std::time::Duration;
+
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::{End, Lease};
+use pgdibs_core::request::{Acquire, Acquired, TicketId, TicketKind, Wanted};
+use pgdibs_core::snapshot::Snapshot;
+use pgdibs_core::world::World;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Current, Service, WaitOver};
+
+/// Leases that were acquired for one caller.
+#[derive(Debug)]
+pub struct Grant {
+    /// The leases, in the order of the wishes.
+    pub leases: Vec<Lease>,
+    /// Whether they are new (201) or were held under the same key already (200).
+    pub new: bool,
+    /// How long the caller waited.
+    pub waited: Duration,
+}
+
+impl<W: World + 'static> Service<W> {
+    /// Acquires all the wishes or none.
+    ///
+    /// The work goes on in a task of its own, so that a caller that hangs up in the middle of a statement cannot leave a
+    /// grant behind: the place in the queue is given up, and a grant that nobody waits for any more is released at once.
+    ///
+    /// # Errors
+    /// As [`World::acquire`]; after the wait, who holds what.
+    pub async fn acquire(&self, mut wishes: Vec<Acquire>, wait: Duration) -> Result<Grant, Error> {
+        if self.stopping.is_cancelled() {
+            return Err(Error::ShuttingDown);
+        }
+        for wish in &mut wishes {
+            self.resolve_current(wish)?;
+        }
+        let hung_up = CancellationToken::new();
+        let _hang_up_on_drop = hung_up.clone().drop_guard();
+        let (answer, answered) = oneshot::channel();
+        let service = self.clone();
+        self.tasks.spawn(async move {
+            let result = service.acquire_in_turn(&wishes, wait, &hung_up).await;
+            if let Err(Ok(grant)) = answer.send(result)
+                && grant.new
+            {
+                service.release_unanswered(&grant.leases).await;
+            }
+        });
+        answered.await.unwrap_or_else(|_| Err(Error::Internal("the acquiring task ended without an answer".to_owned())))
+    }
+
+    /// A pool with a source of its own lends the template of its present inputs, never an older one.
+    fn resolve_current(&self, wish: &mut Acquire) -> Result<(), Error> {
+        match self.sources.current(&wish.pool) {
+            Current::NoSource => Ok(()),
+            Current::Unreadable(why) | Current::Failed(_, why) => Err(Error::TemplateFailed(why)),
+            Current::Wanted(current) => match &wish.fingerprint {
+                None => {
+                    wish.fingerprint = Some(current);
+                    Ok(())
+                }
+                Some(named) if *named == current => Ok(()),
+                Some(named) => Err(Error::TemplateNotFound(format!(
+                    "pool \"{}\" is built from a source; its present inputs have fingerprint \"{current}\", not \"{named}\". Leave `fingerprint` out to get the present one",
+                    wish.pool
+                ))),
+            },
+        }
+    }
+
+    async fn acquire_in_turn(
+        &self,
+        wishes: &[Acquire],
+        wait: Duration,
+        hung_up: &CancellationToken,
+    ) -> Result<Grant, Error> {
+        let began = Instant::now();
+        let deadline = began + wait;
+        let mut ear = self.bell.listen();
+        let mut ticket: Option<TicketId> = None;
+        let result = loop {
+            let wanted = match self.world.acquire(wishes, ticket).await {
+                Ok(Acquired::Granted(leases)) => break Ok(Grant { leases, new: true, waited: began.elapsed() }),
+                Ok(Acquired::Existing(leases)) => break Ok(Grant { leases, new: false, waited: began.elapsed() }),
+                Ok(Acquired::Wait(wanted)) => wanted,
+                Err(Error::TemplateNotFound(_)) if self.builds_itself(wishes) => {
+                    // The source's build has not written its row yet.
+                    match self.wait(&mut ear, deadline, hung_up).await {
+                        Ok(()) => continue,
+                        Err(over) => break Err(self.nothing_came(over, wishes, None, began.elapsed()).await),
+                    }
+                }
+                Err(error) => break Err(error),
+            };
+            if ticket.is_none() && !wait.is_zero() {
+                let count = u32::try_from(wishes.len()).unwrap_or(u32::MAX);
+                match self.world.take_ticket(&wanted, count, TicketKind::Acquire).await {
+                    Ok(id) => ticket = Some(id),
+                    Err(error) => break Err(error),
+                }
+                self.bell.wake_driver();
+                continue;
+            }
+            if let Err(over) = self.wait(&mut ear, deadline, hung_up).await {
+                break Err(self.nothing_came(over, wishes, Some(&wanted), began.elapsed()).await);
+            }
+            if let Some(wish) = wishes.first()
+                && let Current::Failed(_, why) | Current::Unreadable(why) = self.sources.current(&wish.pool)
+            {
+                break Err(Error::TemplateFailed(why));
+            }
+        };
+        if let Some(ticket) = ticket {
+            if let Err(error) = self.world.drop_ticket(ticket).await {
+                tracing::debug!(ticket = ticket.0, %error, "could not give a ticket up; it lapses by itself");
+            }
+            // The next in the queue may be served now.
+            self.bell.ring();
+        }
+        self.bell.wake_driver();
+        result
+    }
+
+    fn builds_itself(&self, wishes: &[Acquire]) -> bool {
+        wishes.iter().any(|wish| matches!(self.sources.current(&wish.pool), Current::Wanted(_)))
+    }
+
+    async fn nothing_came(
+        &self,
+        over: WaitOver,
+        wishes: &[Acquire],
+        wanted: Option<&Wanted>,
+        waited: Duration,
+    ) -> Error {
+        match over {
+            WaitOver::Stopping => return Error::ShuttingDown,
+            WaitOver::HungUp => return Error::Internal("the caller hung up".to_owned()),
+            WaitOver::Deadline => {}
+        }
+        let pool = wanted.map(|w| &w.pool).or_else(|| wishes.first().map(|w| &w.pool)).cloned();
+        let Some(pool) = pool else { return Error::Internal("an acquire without wishes".to_owned()) };
+        if wanted.is_none_or(|w| w.building) {
+            return Error::TemplateBuilding(format!(
+                "the template of pool \"{pool}\" is still being built after {:.1} s; ask again",
+                waited.as_secs_f64()
+            ));
+        }
+        match self.world.gather().await {
+            Ok(snapshot) if snapshot.limits.below_disk_floor() => Error::DiskFloor(below_floor(&snapshot)),
+            Ok(snapshot) => Error::PoolExhausted(who_holds_what(&snapshot, &pool, waited)),
+            Err(error) => error,
+        }
+    }
+
+    /// Releases grants whose caller is gone: the reply could not be written.
+    pub async fn release_unanswered(&self, leases: &[Lease]) {
+        for lease in leases {
+            if let Err(error) =
+                self.world.end_lease(lease.id, End::Released, "the caller hung up before the reply").await
+            {
+                tracing::warn!(lease.id = %lease.id, %error, "could not release a lease that nobody was told of; it expires by itself");
+            }
+        }
+        self.bell.wake_driver();
+    }
+}
+
+fn below_floor(snapshot: &Snapshot) -> String {
+    format!(
+        "no clone is made: {} MiB are free where the server keeps its data, and disk_floor_mb (PGDIBS_DISK_FLOOR_MB) is {}; free some space or lower it",
+        snapshot.limits.free_disk_bytes.unwrap_or(0) >> 20,
+        snapshot.limits.disk_floor_bytes >> 20
+    )
+}
+
+/// The sentence of a `pool_exhausted`: how many slots there are, which setting says so, and who sits in them.
+fn who_holds_what(snapshot: &Snapshot, pool: &pgdibs_core::name::PoolName, waited: Duration) -> String {
+    let max = snapshot.pools.iter().find(|p| &p.name == pool).map_or(0, |p| p.settings.max);
+    let holders: Vec<String> = snapshot
+        .leases
+        .iter()
+        .filter(|lease| &lease.pool == pool)
+        .map(|lease| {
+            let who =
+                if lease.holder.is_empty() { lease.worker.as_deref().unwrap_or("somebody") } else { &lease.holder };
+            format!("{} by {who}", lease.database_name)
+        })
+        .collect();
+    let creating = snapshot
+        .databases
+        .iter()
+        .filter(|d| &d.pool == pool && d.state == pgdibs_core::database::DatabaseState::Creating)
+        .count();
+    let ahead = snapshot.tickets.iter().filter(|t| &t.pool == pool).count();
+    let last_error = snapshot
+        .databases
+        .iter()
+        .filter(|d| &d.pool == pool)
+        .find_map(|d| d.last_error.as_ref())
+        .map_or(String::new(), |error| format!("; the last clone failed: {error}"));
+    let lowered = match snapshot.limits.slots_by_connections {
+        Some(limit) if limit < max => format!(" (lowered to {limit} by the server's max_connections)"),
+        _ => String::new(),
+    };
+    let held =
+        if holders.is_empty() { "no database is leased".to_owned() } else { format!("leased: {}", holders.join(", ")) };
+    format!(
+        "no database of pool \"{pool}\" came free within {:.1} s: {held}; {creating} being cloned, {ahead} waiting, max is {max}{lowered}{last_error}",
+        waited.as_secs_f64()
+    )
+}

@@ -1,0 +1,142 @@
+//! The service: what the daemon does for a caller, between the HTTP edge and the catalog. Everything that waits for its turn is here.
+
+pub mod acquire;
+pub mod bell;
+pub mod reset;
+pub mod template;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgdibs_core::error::Error;
+use pgdibs_core::name::{Fingerprint, InvalidName, PoolName};
+use pgdibs_core::world::World;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::bell::{Bell, Ear};
+
+/// Longest wait that a caller may ask for.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
+/// Wait of a caller that names none.
+pub const DEFAULT_WAIT: Duration = Duration::from_secs(30);
+
+/// A waiter looks again after this long even when nothing rang: a ring from another daemon may have been lost with its connection.
+const BACKSTOP: Duration = Duration::from_millis(500);
+
+/// An address that tests connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// The template that a pool with a source of its own wants at present.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Current {
+    /// The pool has no source here; callers name fingerprints.
+    NoSource,
+    /// This fingerprint; it is built, being built, or about to be.
+    Wanted(Fingerprint),
+    /// Its inputs cannot be read or its build failed; the sentence carries the step and the last lines of output.
+    Failed(Fingerprint, String),
+    /// Its inputs cannot be read.
+    Unreadable(String),
+}
+
+/// Says which template a pool with a source wants. Implemented by the daemon's sources, and by nothing for pools built over HTTP.
+pub trait Sources: Send + Sync + 'static {
+    /// Compares the pool's inputs again and says what they ask for. Starts a build if one is needed.
+    fn current(&self, pool: &PoolName) -> Current;
+}
+
+/// Pools without sources.
+#[derive(Debug, Default)]
+pub struct NoSources;
+
+impl Sources for NoSources {
+    fn current(&self, _pool: &PoolName) -> Current {
+        Current::NoSource
+    }
+}
+
+/// What the daemon does for its callers. Cheap to clone; generic over the world so that the edge can be tested on the fake.
+pub struct Service<W> {
+    /// The catalog and the server.
+    pub world: Arc<W>,
+    /// Whom to wake.
+    pub bell: Arc<Bell>,
+    /// The sources of pools that the daemon builds itself.
+    pub sources: Arc<dyn Sources>,
+    /// Addresses handed out: `default` and those that `via` names.
+    pub addresses: Arc<BTreeMap<String, Address>>,
+    /// Set when the daemon is about to exit: no new grants, waiters are answered.
+    pub stopping: CancellationToken,
+    /// Tasks that must end before the daemon exits.
+    pub tasks: TaskTracker,
+}
+
+impl<W> Clone for Service<W> {
+    fn clone(&self) -> Self {
+        Self {
+            world: Arc::clone(&self.world),
+            bell: Arc::clone(&self.bell),
+            sources: Arc::clone(&self.sources),
+            addresses: Arc::clone(&self.addresses),
+            stopping: self.stopping.clone(),
+            tasks: self.tasks.clone(),
+        }
+    }
+}
+
+/// Why a wait ended without what was waited for.
+enum WaitOver {
+    /// Its time is up.
+    Deadline,
+    /// The caller hung up.
+    HungUp,
+    /// The daemon is about to exit.
+    Stopping,
+}
+
+impl<W: World + 'static> Service<W> {
+    /// The address that `via` names.
+    ///
+    /// # Errors
+    /// When no address of that name is configured; the sentence lists those that are.
+    pub fn address(&self, via: &str) -> Result<&Address, Error> {
+        self.addresses.get(via).ok_or_else(|| {
+            let known: Vec<&str> = self.addresses.keys().map(String::as_str).collect();
+            Error::Invalid(InvalidName {
+                field: "via",
+                rule: format!(
+                    "\"{}\" is not among the advertised addresses ({}); PGDIBS_ADVERTISE adds one",
+                    pgdibs_core::name::shown(via),
+                    known.join(", ")
+                ),
+            })
+        })
+    }
+
+    /// Waits for a ring, the backstop, the deadline, the caller's hanging up or the daemon's end, whichever comes first.
+    async fn wait(&self, ear: &mut Ear, deadline: Instant, hung_up: &CancellationToken) -> Result<(), WaitOver> {
+        if self.stopping.is_cancelled() {
+            return Err(WaitOver::Stopping);
+        }
+        if Instant::now() >= deadline {
+            return Err(WaitOver::Deadline);
+        }
+        tokio::select! {
+            () = ear.heard() => Ok(()),
+            () = tokio::time::sleep(BACKSTOP) => Ok(()),
+            () = tokio::time::sleep_until(deadline) => Err(WaitOver::Deadline),
+            () = hung_up.cancelled() => Err(WaitOver::HungUp),
+            () = self.stopping.cancelled() => Err(WaitOver::Stopping),
+        }
+    }
+}

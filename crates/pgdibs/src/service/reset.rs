@@ -1,0 +1,98 @@
+//! Resets a live lease: same id, same URL, a freshly cloned database behind it.
+
+use std::time::Duration;
+
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::{Lease, LeaseId};
+use pgdibs_core::request::{ResetBegun, TicketId, TicketKind};
+use pgdibs_core::world::World;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Service, WaitOver};
+
+/// The swap itself takes milliseconds; after this long something is wrong and the caller is told to ask again.
+const SWAP_DEADLINE: Duration = Duration::from_secs(20);
+
+impl<W: World + 'static> Service<W> {
+    /// Resets a lease, waiting up to `wait` for a spare. `leave` is the generation to leave behind, which makes a repeated
+    /// call harmless.
+    ///
+    /// # Errors
+    /// Unknown or ended lease; no spare in time, in which case the old database is untouched.
+    pub async fn reset(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<Lease, Error> {
+        if self.stopping.is_cancelled() {
+            return Err(Error::ShuttingDown);
+        }
+        let mut ear = self.bell.listen();
+        let began = Instant::now();
+        let mut place = Place { service: self, ticket: None };
+        let never = CancellationToken::new();
+        let generation = loop {
+            match self.world.begin_reset(id, leave, place.ticket).await? {
+                ResetBegun::Already(lease) => return Ok(*lease),
+                ResetBegun::Reserved { generation } => break generation,
+                ResetBegun::Wait(wanted) => {
+                    if place.ticket.is_none() && !wait.is_zero() {
+                        place.ticket = Some(self.world.take_ticket(&wanted, 1, TicketKind::Reset).await?);
+                        self.bell.wake_driver();
+                        continue;
+                    }
+                    match self.wait(&mut ear, began + wait, &never).await {
+                        Ok(()) => {}
+                        Err(WaitOver::Deadline) => {
+                            return Err(Error::PoolExhausted(format!(
+                                "no spare of pool \"{}\" came free within {:.1} s, so the lease keeps its old database, untouched; raise `spares` of the pool or wait longer",
+                                wanted.pool,
+                                began.elapsed().as_secs_f64()
+                            )));
+                        }
+                        Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+                    }
+                }
+            }
+        };
+        self.bell.wake_driver();
+        let deadline = Instant::now() + SWAP_DEADLINE;
+        loop {
+            let lease = self.world.lease(id).await?;
+            if lease.generation >= generation {
+                return Ok(lease);
+            }
+            if lease.credentials.is_none() {
+                return Err(Error::LeaseEnded {
+                    id: id.to_string(),
+                    state: lease.state,
+                    ended: "the time of its reset".to_owned(),
+                    reason: lease.ended_reason.unwrap_or_default(),
+                    at: lease.ended_at,
+                });
+            }
+            // A swap that has begun is finished even while we shut down or when the caller has gone: recovery rolls forward.
+            if self.wait(&mut ear, deadline, &never).await.is_err() && Instant::now() >= deadline {
+                return Err(Error::ServerUnavailable(format!("the reset of lease {id} has begun but is not done yet")));
+            }
+        }
+    }
+}
+
+/// A place in the queue that is given up when the waiter goes, however it goes.
+struct Place<'a, W: World + 'static> {
+    service: &'a Service<W>,
+    ticket: Option<TicketId>,
+}
+
+impl<W: World + 'static> Drop for Place<'_, W> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            let world = self.service.world.clone();
+            let bell = self.service.bell.clone();
+            self.service.tasks.spawn(async move {
+                if let Err(error) = world.drop_ticket(ticket).await {
+                    tracing::debug!(ticket = ticket.0, %error, "could not give a ticket up; it lapses by itself");
+                }
+                bell.ring();
+            });
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Templates over HTTP: who builds, who waits, and the seal.
+
+use std::time::Duration;
+
+use pgdibs_core::error::Error;
+use pgdibs_core::name::{Fingerprint, PoolName};
+use pgdibs_core::request::{BuildPlace, TemplatePut};
+use pgdibs_core::template::{Template, TemplateState};
+use pgdibs_core::world::World;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Current, Service, WaitOver};
+
+/// Creating the build's database takes a second at most; sealing a large one takes longer (it is vacuumed).
+const PLACE_DEADLINE: Duration = Duration::from_secs(60);
+const SEAL_DEADLINE: Duration = Duration::from_secs(600);
+
+/// The answer to "I need this template".
+#[derive(Debug)]
+pub enum Needed {
+    /// It exists.
+    Ready(Template),
+    /// The caller is the builder.
+    Build(Template, BuildPlace, String),
+    /// Somebody else is still building it.
+    Building(Template),
+}
+
+impl<W: World + 'static> Service<W> {
+    /// "I need this template": waits for another's build, or makes the caller the builder. `token` is the secret that the
+    /// builder will prove itself with.
+    ///
+    /// # Errors
+    /// Unknown pool; on a pool with a source, any fingerprint but the present one; a build place that cannot be made.
+    pub async fn put_template(
+        &self,
+        pool: &PoolName,
+        fingerprint: &Fingerprint,
+        holder: &str,
+        token: String,
+        wait: Duration,
+    ) -> Result<Needed, Error> {
+        if self.stopping.is_cancelled() {
+            return Err(Error::ShuttingDown);
+        }
+        let never = CancellationToken::new();
+        let mut ear = self.bell.listen();
+        let deadline = Instant::now() + wait;
+        if let Some(current) = self.present(pool)? {
+            return self.wait_for_present(pool, fingerprint, &current, deadline).await;
+        }
+        let template = loop {
+            let building = match self.world.put_template(pool, fingerprint, holder, &token).await? {
+                TemplatePut::Ready(template) => return Ok(Needed::Ready(template)),
+                TemplatePut::Yours(template) => break template,
+                TemplatePut::Building(template) => template,
+            };
+            match self.wait(&mut ear, deadline, &never).await {
+                Ok(()) => {}
+                Err(WaitOver::Deadline) => return Ok(Needed::Building(building)),
+                Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+            }
+        };
+        self.bell.wake_driver();
+        let deadline = Instant::now() + PLACE_DEADLINE;
+        loop {
+            if let Some(place) = self.world.build_place(template.id, &token).await? {
+                return Ok(Needed::Build(template, place, token));
+            }
+            match self.wait(&mut ear, deadline, &never).await {
+                Ok(()) => {}
+                Err(WaitOver::Deadline) => {
+                    let why = "the build's database could not be created in time".to_owned();
+                    self.world.abandon_build(pool, fingerprint, &token, &why).await?;
+                    return Err(Error::ServerUnavailable(why));
+                }
+                Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+            }
+        }
+    }
+
+    /// The fingerprint of a pool's present inputs, if it has a source here.
+    fn present(&self, pool: &PoolName) -> Result<Option<Fingerprint>, Error> {
+        match self.sources.current(pool) {
+            Current::NoSource => Ok(None),
+            Current::Wanted(fingerprint) => Ok(Some(fingerprint)),
+            Current::Failed(_, why) | Current::Unreadable(why) => Err(Error::TemplateFailed(why)),
+        }
+    }
+
+    async fn wait_for_present(
+        &self,
+        pool: &PoolName,
+        fingerprint: &Fingerprint,
+        current: &Fingerprint,
+        deadline: Instant,
+    ) -> Result<Needed, Error> {
+        if fingerprint != current {
+            return Err(Error::TemplateNotFound(format!(
+                "pool \"{pool}\" is built from a source; its present inputs have fingerprint \"{current}\""
+            )));
+        }
+        let never = CancellationToken::new();
+        let mut ear = self.bell.listen();
+        loop {
+            let found = self.template(pool, fingerprint).await;
+            match found {
+                Ok(template) if template.state == TemplateState::Ready => return Ok(Needed::Ready(template)),
+                Ok(_) | Err(Error::TemplateNotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+            self.present(pool)?;
+            match self.wait(&mut ear, deadline, &never).await {
+                Ok(()) => {}
+                Err(WaitOver::Deadline) => {
+                    return match found {
+                        Ok(template) => Ok(Needed::Building(template)),
+                        Err(_) => {
+                            Err(Error::TemplateBuilding(format!("pool \"{pool}\" is about to build its template")))
+                        }
+                    };
+                }
+                Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+            }
+        }
+    }
+
+    /// The newest template row of that fingerprint.
+    ///
+    /// # Errors
+    /// Unknown pool or template.
+    pub async fn template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<Template, Error> {
+        let snapshot = self.world.gather().await?;
+        if !snapshot.pools.iter().any(|p| &p.name == pool) {
+            return Err(Error::PoolNotFound(pool.to_string()));
+        }
+        snapshot
+            .templates
+            .into_iter()
+            .filter(|t| &t.pool == pool && &t.fingerprint == fingerprint)
+            .max_by_key(|t| (t.state != TemplateState::Retiring, t.id))
+            .ok_or_else(|| Error::TemplateNotFound(format!("pool \"{pool}\" has no template \"{fingerprint}\"")))
+    }
+
+    /// Seals a build and waits until it is published.
+    ///
+    /// # Errors
+    /// A stale token; a template that is not being built; a seal that failed.
+    pub async fn seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
+        let never = CancellationToken::new();
+        let mut ear = self.bell.listen();
+        let deadline = Instant::now() + SEAL_DEADLINE;
+        loop {
+            let template = self.world.request_seal(pool, fingerprint, token).await?;
+            match template.state {
+                TemplateState::Ready => return Ok(template),
+                TemplateState::Failed => {
+                    return Err(Error::TemplateFailed(template.detail.unwrap_or_else(|| "the seal failed".to_owned())));
+                }
+                TemplateState::Building | TemplateState::Retiring => {}
+            }
+            self.bell.wake_driver();
+            match self.wait(&mut ear, deadline, &never).await {
+                Ok(()) => {}
+                Err(WaitOver::Deadline) => {
+                    return Err(Error::TemplateBuilding("the template is still being sealed; ask again".to_owned()));
+                }
+                Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+            }
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What is kept of a program's output, and how psql's words become a sentence.
+
+use super::super::capture::{Capture, KEPT_BYTES, SHOWN_LINES};
+use super::super::psql_report::sentence;
+
+fn captured(parts: &[&[u8]]) -> Capture {
+    let mut capture = Capture::of_psql();
+    parts.iter().for_each(|part| capture.push(part));
+    capture
+}
+
+#[test]
+fn the_last_lines_are_shown_and_the_others_counted() {
+    assert_eq!(captured(&[b"a\nb", b"c\n"]).last_lines(&[]), "a\nbc");
+    let many: String = (1..=100).map(|number| format!("line {number}\n")).collect();
+    let capture = captured(&[many.as_bytes()]);
+    let shown = capture.last_lines(&[]);
+    assert!(shown.starts_with("(60 earlier lines left out)\nline 61\n") && shown.ends_with("line 100"), "{shown}");
+    assert_eq!(shown.lines().count(), SHOWN_LINES + 1);
+    assert_eq!((capture.lines(), capture.bytes()), (100, many.len() as u64));
+    assert_eq!(captured(&[b"no newline"]).lines(), 1);
+    assert_eq!(captured(&[b"10%\r20%\r\n\x1b[31mred\x07\xff\n"]).last_lines(&[]), "10%\n20%\n[31mred\u{fffd}");
+}
+
+#[test]
+fn memory_stays_bounded_whatever_the_lines_are() {
+    for line in ["x".repeat(1 << 16), "y\n".repeat(1 << 15), format!("{}\n", "psql:f:1: ERROR: z".repeat(3000))] {
+        let mut capture = Capture::of_psql();
+        for _ in 0..500 {
+            capture.push(line.as_bytes());
+        }
+        assert!(capture.held() < 400 * 1024, "{}", capture.held());
+        assert!(capture.last_lines(&[]).len() <= KEPT_BYTES + 100);
+        assert_eq!(capture.bytes(), 500 * line.len() as u64);
+    }
+}
+
+#[test]
+fn a_password_is_gone_also_across_parts_and_where_the_kept_part_begins() {
+    let secrets = ["s3cr3t-s3cr3t".to_owned()];
+    let whole = captured(&[b"url postgresql://u:s3cr3t-", b"s3cr3t@h/d\n"]).last_lines(&secrets);
+    assert_eq!(whole, "url postgresql://u:********@h/d");
+    let error = captured(&[b"psql:f:1: ERROR:  XX000: s3cr3t-s3cr3t\n"]).first_error(&secrets).unwrap();
+    assert_eq!(error, "psql:f:1: ERROR:  XX000: ********\n");
+    // Every place at which the kept part can cut into the password.
+    for shift in 0..13 {
+        let mut capture = Capture::of_psql();
+        for _ in 0..16_000 {
+            capture.push(b"s3cr3t-s3cr3t");
+        }
+        capture.push(&b"zzzzzzzzzzzzz"[..shift]);
+        let shown = capture.last_lines(&secrets);
+        let stars = shown.lines().last().unwrap();
+        assert!(stars.chars().all(|c| c == '*' || c == 'z'), "{shift}: {}", &stars[..40]);
+        let mut capture = Capture::of_psql();
+        capture.push(format!("psql:f:1: ERROR: {}", &"zzzzzzzzzzzzz"[..shift]).as_bytes());
+        for _ in 0..20_000 {
+            capture.push(b"s3cr3t-s3cr3t");
+        }
+        let error = capture.first_error(&secrets).unwrap();
+        let stars = error.trim_start_matches("psql:f:1: ERROR: ");
+        assert!(stars.chars().all(|c| c == '*' || c == 'z'), "{shift}: {stars}");
+    }
+    let both = ["abc".to_owned(), "abcdef".to_owned()];
+    assert_eq!(captured(&[b"abcdef"]).last_lines(&both), "********");
+}
+
+#[test]
+fn the_first_error_of_psql_survives_a_long_statement() {
+    let long = format!(
+        "NOTICE: x\npsql:/db/1.sql:3: ERROR:  42P01: no table\npsql:/db/1.sql:3: STATEMENT:  {}\n",
+        "insert into t values (1);\n".repeat(20_000)
+    );
+    let parts: Vec<&[u8]> = long.as_bytes().chunks(7).collect();
+    let sentence = sentence(&captured(&parts).first_error(&[]).unwrap());
+    assert!(
+        sentence.starts_with("/db/1.sql, line 3: no table (SQLSTATE 42P01)\nin the statement:\ninsert into"),
+        "{sentence}"
+    );
+    assert!(sentence.len() < 2500 && sentence.contains("more bytes)"));
+    assert!(captured(&[b"psql:/db/1.sql:3: NOTICE:  42P07: there\n"]).first_error(&[]).is_none());
+}
+
+#[test]
+fn sentences_of_psql() {
+    let cases = [
+        (
+            "psql:/d/a.sql:10: ERROR:  42704: type \"txt\" does not exist\nLINE 3:   b txt,\n            ^\nLOCATION:  f, x.c:1\n\
+             psql:/d/a.sql:10: STATEMENT:  create table u (\n  a int,\n  b txt,\n  c int\n);\n",
+            "/d/a.sql, line 8: type \"txt\" does not exist (SQLSTATE 42704)\nLINE 3:   b txt,\n            ^\n\
+             in the statement (lines 6 to 10):\ncreate table u (\n  a int,\n  b txt,\n  c int\n);",
+        ),
+        (
+            "psql:/d/b.sql:4: ERROR:  22P02: invalid input syntax for type integer: \"b\"\nCONTEXT:  COPY t, line 2, column a: \"b\"\n\
+             LOCATION:  f, x.c:1\npsql:/d/b.sql:4: STATEMENT:  copy t from stdin;\n",
+            "/d/b.sql, line 4: invalid input syntax for type integer: \"b\" (SQLSTATE 22P02)\nCONTEXT:  COPY t, line 2, column a: \"b\"\n\
+             in the statement:\ncopy t from stdin;",
+        ),
+        (
+            "psql:/d/e.sql:1: error: invalid command \\restrict\n",
+            "/d/e.sql, line 1: invalid command \\restrict; the file was written by a pg_dump newer than this psql: set pg_bin_dir to newer programs",
+        ),
+        ("psql: error: connection refused\n", "psql: error: connection refused"),
+    ];
+    for (words, wanted) in cases {
+        assert_eq!(sentence(words), wanted);
+    }
+}

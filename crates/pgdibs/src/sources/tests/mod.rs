@@ -1,0 +1,56 @@
+//! Tests of daemon-built templates: fingerprints on real files, builds with real processes and a real Postgres.
+
+mod builds_on_postgres;
+mod captures;
+mod commands;
+mod fingerprints;
+mod server;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::{BuildTarget, Source, SourceKind};
+
+/// A source with nothing but its kind, everything relative to `base`.
+pub(super) fn source(kind: SourceKind, base: &Path) -> Source {
+    let (base, directory) = (base.to_owned(), base.to_owned());
+    Source { kind, inputs: Vec::new(), base, env: BTreeMap::new(), directory, timeout: None }
+}
+
+pub(super) const PASSWORD: &str = "pa/ss w:rd@7f3c";
+
+/// A target for builds that speak to no server.
+pub(super) fn nowhere() -> BuildTarget {
+    BuildTarget {
+        url: "postgresql://builder:pa%2Fss%20w%3Ard%407f3c@127.0.0.1:9/shop_build_1?sslmode=disable".into(),
+        host: "127.0.0.1".to_owned(),
+        port: 9,
+        user: "builder".to_owned(),
+        password: PASSWORD.into(),
+        database: "shop_build_1".to_owned(),
+        psql: "/nowhere/psql".into(),
+    }
+}
+
+/// Looks until `true`, at most ten seconds.
+#[track_caller]
+pub(super) fn eventually(what: &str, mut look: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !look() {
+        assert!(Instant::now() < until, "not within ten seconds: {what}");
+        // Between two looks, so that the loop leaves the processor to what it waits for.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Whether the process runs; a zombie that nobody reaps does not.
+pub(super) fn runs(pid: &str) -> bool {
+    match std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())) {
+        Ok(stat) => !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'),
+        Err(_) => std::process::Command::new("ps")
+            .args(["-o", "stat=", "-p", pid.trim()])
+            .output()
+            .is_ok_and(|output| !output.stdout.is_empty() && !output.stdout.starts_with(b"Z")),
+    }
+}

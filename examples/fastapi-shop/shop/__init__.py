@@ -1,0 +1,1 @@
+"""A shop: the example application whose tests run on leased databases."""

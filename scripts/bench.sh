@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# `make bench`: a release build, then the daemon's own benchmark on an embedded Postgres.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+# shellcheck source=scripts/environment.sh
+source "$here/environment.sh"
+
+"$here/install-tools.sh" build
+if [[ -z "${PGDIBS_PG_BIN_DIR:-}" ]]; then
+  PGDIBS_PG_BIN_DIR="$("$here/fetch-postgres.sh" any)"
+  export PGDIBS_PG_BIN_DIR
+fi
+cd "$repository"
+cargo build --quiet --release --package pgdibs
+# For these scripts only: the daemon warns about PGDIBS_ variables it does not know.
+unset PGDIBS_CACHE
+exec "$target/release/pgdibs" bench "$@"

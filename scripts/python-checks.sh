@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Lints, formats (checking only) and type-checks the Python code.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+# shellcheck source=scripts/environment.sh
+source "$here/environment.sh"
+cd "$repository"
+"$here/python-environment.sh" >/dev/null
+bin="$repository/.venv/bin"
+
+"$bin/ruff" check scripts examples
+"$bin/ruff" format --check scripts examples
+(cd scripts && for file in *.py tests/*.py; do printf '%s\0' "$file"; done | xargs -0 "$bin/mypy" --strict --scripts-are-modules)
+(cd examples/fastapi-shop && "$bin/mypy" --strict)

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Runs shellcheck over every shell script that git knows, hadolint over the Dockerfiles, and checks the Compose file's schema.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+# shellcheck source=scripts/environment.sh
+source "$here/environment.sh"
+cd "$repository"
+"$here/python-environment.sh" >/dev/null
+
+mapfile -t scripts < <(git ls-files --cached --others --exclude-standard -- '*.sh' .ci/run)
+[[ ${#scripts[@]} -gt 0 ]] || fail "git lists no shell script"
+.venv/bin/shellcheck --external-sources --source-path=SCRIPTDIR "${scripts[@]}"
+find deploy -name 'Dockerfile*' -exec .venv/bin/hadolint {} +
+.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml

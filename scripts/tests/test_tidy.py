@@ -1,0 +1,73 @@
+"""Each rule of tidy.py dies on a breach and lets the proper form pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tidy
+
+RUST = "//! Says what this file is for.\n"
+
+
+def breaches(root: Path, path: str, text: str) -> list[str]:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    return tidy.problems(root, [path])
+
+
+BROKEN = [
+    ("crates/pgdibs-core/src/plan.rs", "use uuid::Uuid;\n", "purpose"),
+    ("scripts/a.py", "import os\n", "purpose"),
+    ("scripts/a.sh", "#!/usr/bin/env bash\nset -e\n", "purpose"),
+    ("migrations/0001_catalog.sql", "create table pool ();\n", "purpose"),
+    ("scripts/empty.py", "", "purpose"),
+    ("crates/pgdibs/src/long.rs", RUST + "\n" * 500, "501 lines"),
+    ("crates/pgdibs/tests/a.rs", RUST + "#[ignore]\n", "runs and asserts"),
+    ("crates/pgdibs/tests/a.rs", RUST + "#[should_panic]\n", "runs and asserts"),
+    ("crates/pgdibs/src/a.rs", RUST + "fn a() { todo!() }\n", "finish it"),
+    ("crates/pgdibs/src/a.rs", RUST + "// TODO: later\n", "write an issue"),
+    ("examples/a/test_a.py", '"""Tests of the letter a."""\n@pytest.mark.skip\n', "runs and asserts"),
+    ("examples/a/test_a.py", '"""Tests of the letter a."""\ntime.sleep(1)\n', "poll a level"),
+    ("crates/pgdibs/src/a.rs", RUST + "std::thread::sleep(wait);\n", "poll a level"),
+    ("crates/pgdibs/src/a.rs", RUST + "#[allow(dead_code)]\n", "say why"),
+    ("crates/pgdibs/src/driver.rs", RUST + "use sqlx::PgConnection;\n", "knows sqlx"),
+    ("crates/pgdibs/src/driver.rs", RUST + "use axum::Router;\n", "knows axum"),
+    ("crates/pgdibs-postgres/src/catalog.rs", RUST + "AssertSqlSafe(text)\n", "ddl.rs"),
+    ("crates/pgdibs-core/src/plan.rs", RUST + "use tokio::time;\n", "core decides"),
+    ("crates/pgdibs-core/src/plan.rs", RUST + "let now = Instant::now();\n", "no clock"),
+    ("crates/pgdibs-core/src/plan.rs", RUST + "let id = Uuid::new_v4();\n", "no clock"),
+    ("crates/pgdibs-core/Cargo.toml", "[dependencies]\nserde.workspace = true\n", "may not depend on serde"),
+    ("crates/pgdibs-postgres/Cargo.toml", '[dependencies]\naxum = "1"\n', "may not depend on axum"),
+    ("README.md", "See [the design](DESIGN.md).\n", "does not exist"),
+    ("README.md", "# Title\nSee [there](#nowhere).\n", "no heading"),
+]
+
+
+@pytest.mark.parametrize(("path", "text", "said"), BROKEN)
+def test_a_breach_is_named(tmp_path: Path, path: str, text: str, said: str) -> None:
+    found = breaches(tmp_path, path, text)
+    assert len(found) == 1
+    assert found[0].startswith(f"{path}:")
+    assert said in found[0]
+
+
+PROPER = [
+    ("crates/pgdibs-core/src/plan.rs", RUST + "// The driver waits with tokio, not we.\n"),
+    ("crates/pgdibs-postgres/src/ddl.rs", RUST + "use sqlx::AssertSqlSafe;\n"),
+    ("crates/pgdibs/src/http/lease.rs", RUST + "use axum::Json;\n"),
+    ("crates/pgdibs/tests/kill.rs", RUST + "use sqlx::PgConnection;\n"),
+    ("crates/pgdibs/src/a.rs", RUST + "// The kernel needs a moment here.\nthread::sleep(wait);\n"),
+    ("crates/pgdibs/src/a.rs", RUST + '#[allow(\n    dead_code,\n    reason = "used on macOS only"\n)]\n'),
+    ("crates/pgdibs-core/Cargo.toml", "[dev-dependencies]\nrand.workspace = true\n"),
+    ("crates/pgdibs/src/long.rs", RUST + "\n" * 499),
+    ("crates/pgdibs/tests/fixtures/dump.sql", "--\n-- PostgreSQL database dump\n"),
+    ("scripts/a.sh", "#!/usr/bin/env bash\n# Says what this is for.\n"),
+    ("README.md", "# A title, here\nSee [it](#a-title-here), [web](https://example.org), `[no](link)`.\n```\n[x](y)\n```\n"),
+]
+
+
+@pytest.mark.parametrize(("path", "text"), PROPER)
+def test_the_proper_form_passes(tmp_path: Path, path: str, text: str) -> None:
+    assert breaches(tmp_path, path, text) == []

@@ -1,0 +1,230 @@
+"""Checks the rules of this repository that no linter knows: purposes, sizes, forbidden marks, arrows between crates, links.
+
+tidy.py [ROOT]: prints each breach as `path:line: what and the way out`, and fails when there is one.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+MAX_LINES = 500
+PURPOSE_MARKERS = {".rs": "//!", ".py": '"""', ".sh": "#", ".sql": "--", ".toml": "#", ".yml": "#", ".yaml": "#"}
+CODE = (".rs", ".py", ".sh", ".sql")
+# Input that others' tools wrote, such as a pg_dump file, and what names the forbidden marks in order to find them.
+FOREIGN_DIRECTORIES = {"fixtures", "testdata", "golden", "snapshots"}
+NAMES_THE_MARKS = {"scripts/tidy.py", "scripts/tests/test_tidy.py"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file that git knows (or would, when added), by its path below the root."""
+
+    path: str
+    lines: tuple[str, ...]
+
+    @property
+    def suffix(self) -> str:
+        return PurePosixPath(self.path).suffix
+
+    @property
+    def is_foreign(self) -> bool:
+        return bool(FOREIGN_DIRECTORIES & set(PurePosixPath(self.path).parts))
+
+    def code_lines(self) -> Iterator[tuple[int, str]]:
+        """The lines that are not comments, with their numbers."""
+        for number, line in enumerate(self.lines, start=1):
+            if not line.lstrip().startswith(("//", "#", "--")) or line.lstrip().startswith(("#[", "#![")):
+                yield number, line
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Something that must not stand in code; with `unless_explained`, not without a comment beside it."""
+
+    pattern: re.Pattern[str]
+    suffixes: tuple[str, ...]
+    way_out: str
+    unless_explained: bool = False
+
+
+MARKS = (
+    Mark(re.compile(r"#\[ignore|#\[should_panic"), (".rs",), "a test runs and asserts, or goes"),
+    Mark(re.compile(r"\b(todo|unimplemented)!"), (".rs",), "finish it or leave it out"),
+    Mark(re.compile(r"\b(TODO|FIXME)\b"), (*CODE, ".md", ".toml", ".yml"), "do it, or write an issue"),
+    Mark(re.compile(r"mark\.(skip|xfail)|pytest\.(skip|xfail)\("), (".py",), "a test runs and asserts, or goes"),
+    Mark(re.compile(r"\b(thread::|time\.)sleep\("), (".rs", ".py"), "poll a level with a deadline, or say why above it", True),
+    Mark(re.compile(r"#!?\[(allow|expect)\("), (".rs",), "mend it, or say why above it", True),
+)
+
+
+@dataclass(frozen=True)
+class Arrow:
+    """A name that only some places may mention."""
+
+    pattern: re.Pattern[str]
+    within: str
+    allowed: tuple[str, ...]
+    rule: str
+
+
+ARROWS = (
+    Arrow(
+        re.compile(r"\bsqlx\b"),
+        "crates/",
+        ("crates/pgdibs-postgres/", "crates/pgdibs/tests/"),
+        "only pgdibs-postgres knows sqlx",
+    ),
+    Arrow(
+        re.compile(r"\baxum\b"),
+        "crates/",
+        ("crates/pgdibs/src/http/", "crates/pgdibs/src/http.rs", "crates/pgdibs/tests/"),
+        "only crates/pgdibs/src/http knows axum",
+    ),
+    Arrow(
+        re.compile(r"\bAssertSqlSafe\b"),
+        "crates/",
+        ("crates/pgdibs-postgres/src/ddl.rs", "crates/pgdibs-postgres/tests/", "crates/pgdibs/tests/"),
+        "only ddl.rs puts identifiers into SQL text",
+    ),
+    Arrow(re.compile(r"\b(tokio|serde|serde_json)\b"), "crates/pgdibs-core/", (), "the core decides, without waiting"),
+    Arrow(
+        re.compile(r"\b(Instant|SystemTime)::now\b|\brand::|\bUuid::(new_v|now_v)"),
+        "crates/pgdibs-core/src/",
+        (),
+        "the core has no clock and no randomness; take the value as an argument",
+    ),
+    Arrow(re.compile(r"\bpgdibs_postgres\b"), "crates/pgdibs-core/", (), "arrows go from pgdibs-postgres to pgdibs-core"),
+    Arrow(re.compile(r"\bpgdibs::"), "crates/pgdibs-", (), "nothing depends on the daemon's crate"),
+)
+
+FORBIDDEN_DEPENDENCIES = {
+    "crates/pgdibs-core/Cargo.toml": {"tokio", "sqlx", "axum", "serde", "serde_json", "rand", "pgdibs-postgres", "pgdibs"},
+    "crates/pgdibs-postgres/Cargo.toml": {"axum", "clap", "pgdibs"},
+}
+
+
+def purpose_problems(source: Source) -> Iterator[str]:
+    """The first line (after an interpreter line) says what the file is for."""
+    marker = "#" if source.path == ".ci/run" else PURPOSE_MARKERS.get(source.suffix)
+    # A crate's manifest says its purpose in `description`.
+    if marker is None or source.is_foreign or source.path.endswith("/Cargo.toml"):
+        return
+    lines = [line for line in source.lines if not line.startswith(("#!/", "# shellcheck"))]
+    first = lines[0] if lines else ""
+    if not first.startswith(marker) or len(first[len(marker) :].split()) < 2:
+        yield f"{source.path}:1: the first line says the file's purpose, as `{marker} …`"
+
+
+def size_problems(source: Source) -> Iterator[str]:
+    """No file of ours is too long to have one purpose."""
+    if source.suffix in CODE and not source.is_foreign and len(source.lines) > MAX_LINES:
+        yield f"{source.path}:{MAX_LINES}: {len(source.lines)} lines; split it by purpose, {MAX_LINES} are the limit"
+
+
+def is_explained(source: Source, number: int) -> bool:
+    """Whether a comment stands on the line or in the two above it, or an attribute carries its reason."""
+    above = [line.lstrip() for line in source.lines[max(number - 3, 0) : number - 1]]
+    attribute = "".join(source.lines[number - 1 : number + 5]).partition("]")[0]
+    return (
+        bool(re.search(r"//|\s#\s", source.lines[number - 1]))
+        or "reason = " in attribute
+        or any(line.startswith(("// ", "# ")) for line in above)
+    )
+
+
+def mark_problems(source: Source) -> Iterator[str]:
+    """Nothing unfinished, skipped or slept through."""
+    if source.path in NAMES_THE_MARKS or source.is_foreign:
+        return
+    for number, line in enumerate(source.lines, start=1):
+        for mark in MARKS:
+            found = mark.pattern.search(line) if source.suffix in mark.suffixes else None
+            if found and not (mark.unless_explained and is_explained(source, number)):
+                yield f"{source.path}:{number}: `{found[0]}`: {mark.way_out}"
+
+
+def arrow_problems(source: Source) -> Iterator[str]:
+    """Each crate and module mentions only what it may know."""
+    if source.suffix == ".rs":
+        for number, line in source.code_lines():
+            for arrow in ARROWS:
+                if not source.path.startswith(arrow.within) or source.path.startswith(arrow.allowed):
+                    continue
+                if found := arrow.pattern.search(line):
+                    yield f"{source.path}:{number}: `{found[0]}`: {arrow.rule}"
+    forbidden = FORBIDDEN_DEPENDENCIES.get(source.path, set())
+    section = ""
+    for number, line in enumerate(source.lines, start=1):
+        section = line if line.startswith("[") else section
+        found = re.match(r"([\w-]+)(?:\.workspace)?\s*=", line)
+        if found and section == "[dependencies]" and found[1] in forbidden:
+            yield f"{source.path}:{number}: this crate may not depend on {found[1]}"
+
+
+def anchor_of(heading: str) -> str:
+    """The fragment that a heading gets on the web page."""
+    text = re.sub(r"[`*]|\[([^]]*)\]\([^)]*\)", r"\1", heading.lstrip("#").strip()).lower()
+    return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
+
+
+def prose_lines(lines: tuple[str, ...]) -> Iterator[tuple[int, str]]:
+    """The lines outside fenced blocks."""
+    fenced = False
+    for number, line in enumerate(lines, start=1):
+        if line.lstrip().startswith("```"):
+            fenced = not fenced
+        elif not fenced:
+            yield number, line
+
+
+def link_problems(source: Source, root: Path) -> Iterator[str]:
+    """Links between our own pages lead somewhere."""
+    if source.suffix != ".md":
+        return
+    for number, line in prose_lines(source.lines):
+        for target in re.findall(r"\]\(<?([^)\s>]+)>?(?:\s[^)]*)?\)", re.sub(r"`[^`]*`", "", line)):
+            if re.match(r"[a-z][a-z0-9+.-]*:", target):
+                continue
+            path, _, fragment = target.partition("#")
+            file = (root / source.path).parent / path if path else root / source.path
+            if not file.exists():
+                yield f"{source.path}:{number}: the link leads to {path}, which does not exist"
+            elif fragment and file.suffix == ".md":
+                page = tuple(file.read_text(encoding="utf-8").splitlines())
+                if fragment not in {anchor_of(text) for _, text in prose_lines(page) if text.startswith("#")}:
+                    yield f"{source.path}:{number}: no heading of {path or source.path} has the anchor #{fragment}"
+
+
+def problems(root: Path, paths: list[str]) -> list[str]:
+    """Every breach in these files."""
+    found: list[str] = []
+    for path in sorted(paths):
+        file = root / path
+        try:
+            source = Source(path, tuple(file.read_text(encoding="utf-8").splitlines()))
+        except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError):
+            continue
+        for rule in (purpose_problems, size_problems, mark_problems, arrow_problems):
+            found.extend(rule(source))
+        found.extend(link_problems(source, root))
+    return found
+
+
+def main() -> int:
+    """Checks every file that git knows or would add."""
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
+    paths = [path for path in listed.split("\0") if path]
+    found = problems(root, paths)
+    print("\n".join(found) if found else f"{len(paths)} files are tidy")
+    return 1 if found or not paths else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
