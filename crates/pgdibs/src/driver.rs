@@ -301,7 +301,7 @@ fn note_failure(report: &Mutex<Report>, step: &Step, error: &StepError) {
 /// Steps that people look for in the log.
 fn announce(step: &Step) {
     match step {
-        Step::EndLease { lease, end, reason } => {
+        Step::EndLease { lease, end, reason, .. } => {
             tracing::info!(lease.id = %lease, end = end.state().as_str(), reason, "ended a lease");
         }
         Step::RetireTemplate { template, reason } => tracing::info!(template = template.0, %reason, "retired a template"),

@@ -66,7 +66,7 @@ pub trait ConformanceServer: Send + Sync {
 
 /// Calls a macro once per check, with the check's module and name:
 ///
-/// ```ignore
+/// ```text
 /// macro_rules! check {
 ///     ($module:ident, $name:ident) => {
 ///         #[test]

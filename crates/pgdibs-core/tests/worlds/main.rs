@@ -29,7 +29,7 @@ use rand::{RngExt, SeedableRng};
 const OPERATIONS: usize = 150;
 
 /// Worlds when nobody says how many: about ten seconds unoptimised.
-const WORLDS: u64 = 600;
+const WORLDS: u64 = 1500;
 
 /// The longest that a connected session may hold a lease here.
 const MAX_TTL: Duration = Duration::from_secs(120);

@@ -12,12 +12,12 @@ fn a_lease_in_time_is_left_alone() {
 fn an_overdue_lease_expires_when_nobody_is_connected() {
     let e = example(0, 1, 0).template(1).leased(10, 0).overdue(10, 61);
     check(&e, &["expire lease 10: not renewed for 61 s"]);
-    check(&e.connected("pgdibs_l_99"), &["expire lease 10: not renewed for 61 s"]);
+    check(&e.connected(99), &["expire lease 10: not renewed for 61 s"]);
 }
 
 #[test]
 fn a_connected_session_holds_an_overdue_lease_until_max_ttl() {
-    let e = example(0, 1, 0).template(1).leased(10, 0).connected("pgdibs_l_10");
+    let e = example(0, 1, 0).template(1).leased(10, 0).connected(10);
     check(&e.clone().overdue(10, 3599), &[]);
     let reason = "expire lease 10: not renewed for 3600 s, which is the longest that a connected session may hold a lease \
                   (max_ttl_seconds); 1 session(s) were ended";

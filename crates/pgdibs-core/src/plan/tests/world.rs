@@ -262,8 +262,8 @@ impl Example {
         self
     }
 
-    pub(super) fn connected(mut self, login: &str) -> Self {
-        self.driven.sessions_of_login.insert(login.to_owned(), 1);
+    pub(super) fn connected(mut self, lease: u128) -> Self {
+        self.driven.sessions.insert(Uuid::from_u128(lease), 1);
         self
     }
 
