@@ -2,6 +2,8 @@
 //!
 //! `PGDIBS_SEED=<n>` runs that one world and prints what it does; `PGDIBS_WORLDS=<n>` sets how many are run.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
+
 mod act;
 mod check;
 mod reconcile;
