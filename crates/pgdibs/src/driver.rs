@@ -332,7 +332,7 @@ fn now() -> Timestamp {
 /// Steps that people look for in the log.
 fn announce(step: &Step, took: Duration) {
     match step {
-        Step::EndLease { lease, end, reason } => {
+        Step::EndLease { lease, end, reason, .. } => {
             tracing::info!(lease.id = %lease, end = end.state().as_str(), reason, "ended a lease");
         }
         Step::RetireTemplate { template, reason } => {

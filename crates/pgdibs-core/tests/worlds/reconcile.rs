@@ -40,28 +40,44 @@ impl Story {
         let snapshot = self.snapshot();
         let driven = self.driven(&snapshot);
         let steps = plan(&snapshot, &driven);
+        for step in &steps {
+            self.expect_sessions_to_hold_their_lease(step);
+        }
         let dies_after = if self.chance(4) { self.dice.random_range(0..=steps.len()) } else { steps.len() };
         let twice = self.chance(8);
         for step in &steps[..dies_after] {
             self.carry_out(step);
+            self.check();
             if self.chance(6) {
                 self.act();
                 self.check();
             }
             if twice && self.chance(2) {
                 self.carry_out(step);
+                self.check();
             }
         }
         self.world.clear_faults();
     }
 
     pub(crate) fn carry_out(&mut self, step: &Step) {
-        self.expect_a_fair_expiry(step);
         let result = ready(self.world.execute(std::slice::from_ref(step))).remove(0);
         self.say(|| format!("step {step:?}: {result:?}"));
+        if result.is_ok() {
+            self.expect_a_fair_expiry(step);
+        }
     }
 
-    /// A TTL is a lower bound, and a connected session holds the lease until `max_ttl`.
+    /// A connected session holds its lease until `max_ttl`.
+    fn expect_sessions_to_hold_their_lease(&self, step: &Step) {
+        let Step::EndLease { lease, end: End::Expired, .. } = step else { return };
+        let Some(held) = self.held.get(lease) else { return };
+        let connected = held.session.is_some_and(|session| self.world.is_connected(session));
+        let unrenewed = self.world.now() - held.renewed;
+        assert!(!connected || unrenewed >= MAX_TTL.as_secs_f64(), "lease {lease} is connected and expires: {step:?}");
+    }
+
+    /// A TTL is a lower bound.
     fn expect_a_fair_expiry(&self, step: &Step) {
         let Step::EndLease { lease, end: End::Expired, .. } = step else { return };
         let Some(held) = self.held.get(lease) else { return };

@@ -21,7 +21,8 @@ pub(super) async fn drop_database(
     let mut transaction = sql(connection.begin().await)?;
     let row = sql(sqlx::query(
         "select d.pool, d.name, d.oid, d.login, d.keep_login from databases d
-         where d.id = $1 and d.state in ('retiring', 'blocked') and d.slot is null and d.oid is not null
+         where d.id = $1 and d.state in ('retiring', 'blocked') and d.oid is not null
+           and (d.slot is null or exists (select from pg_database p where p.oid::int8 = d.oid and p.datconnlimit = -2))
            and not exists (select from leases where (state = 'live' and database_id = d.id) or reset_to = d.id)
          for update",
     )
@@ -61,7 +62,7 @@ pub(super) async fn drop_template(
         "select t.pool, t.name, coalesce(t.oid, p.oid::int8) as oid from templates t
          left join pg_database p on p.datname = t.name
          where t.id = $1 and t.state in ('retiring', 'failed')
-           and not exists (select from databases d where d.template_id = t.id) for update of t",
+           and not exists (select from databases d where d.template_id = t.id and d.oid is null) for update of t",
     )
     .bind(template.0)
     .fetch_optional(&mut *transaction)
@@ -83,15 +84,17 @@ pub(super) async fn drop_template(
         end_and_drop(connection, &name, oid).await?;
     }
     drop_logins(world, connection, &[login]).await?;
-    // A failed one is shown for an hour; a retired one, and one of a pool that goes, has nothing more to say.
+    // A failed one is shown for an hour; a retired one, and one of a pool that goes, has nothing more to say, but its row
+    // stays while databases refer to it (a kept one may outlive its template).
     sql(sqlx::query(
         "delete from templates t using pools p where t.id = $1 and p.name = t.pool
+           and not exists (select from databases d where d.template_id = t.id)
            and (t.state = 'retiring' or p.dropping or t.last_used_at < now() - interval '1 hour')",
     )
     .bind(template.0)
     .execute(&mut *connection)
     .await)?;
-    sql(sqlx::query("update templates set oid = null where id = $1 and state = 'failed'")
+    sql(sqlx::query("update templates set oid = null where id = $1 and state in ('retiring', 'failed')")
         .bind(template.0)
         .execute(connection)
         .await)?;

@@ -4,6 +4,7 @@ use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::lease::{End, LeaseId};
 use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use pgdibs_core::plan::{RetireReason, TemplateRetireReason};
 use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
@@ -13,17 +14,18 @@ use crate::rights::Rights;
 use crate::scram;
 use crate::world::PgWorld;
 
-/// Expires or revokes a lease. A reset that was begun meanwhile counts as a sign of life.
+/// Expires or revokes a lease. One that was renewed since the plan does not expire; a reset that was begun is a renewal.
 pub(super) async fn end_lease(
     connection: &mut PgConnection,
     lease: LeaseId,
     end: End,
+    renewals: u64,
     reason: &str,
 ) -> Result<(), StepError> {
     let ended = sql(sqlx::query(
         "with ended as (
              update leases set state = $2, ended_at = now(), ended_reason = $3, reset_to = null
-             where id = $1 and state = 'live' and ($2 <> 'expired' or reset_to is null) returning database_id),
+             where id = $1 and state = 'live' and ($2 <> 'expired' or renewals = $4) returning database_id),
          used as (
              update databases d set state = case when d.keep_until > now() then 'kept' else 'retiring' end,
                  reason = 'its lease was ' || $2
@@ -33,22 +35,32 @@ pub(super) async fn end_lease(
     .bind(lease)
     .bind(end.state().as_str())
     .bind(reason)
+    .bind(i64::try_from(renewals).unwrap_or(i64::MAX))
     .fetch_optional(connection)
     .await)?;
-    ended.map(|_| ()).ok_or_else(|| stale("the lease is over or being reset"))
+    ended.map(|_| ()).ok_or_else(|| stale("the lease is over or was renewed"))
 }
 
-pub(super) async fn retire(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<(), StepError> {
+pub(super) async fn retire(
+    connection: &mut PgConnection,
+    database: DatabaseId,
+    reason: RetireReason,
+) -> Result<(), StepError> {
+    // A half-dropped database is of no use to anybody, so it goes from wherever it is, and a reset has to reserve another.
     let done = sql(sqlx::query(
-        "update databases d set state = 'retiring', reason = $2, attempts = 0, retry_at = null
-         where id = $1 and (state in ('spare', 'ready') or (state = 'kept' and slot is null))
-           and not exists (select from leases where reset_to = d.id)",
+        "with retired as (
+             update databases d set state = 'retiring', reason = $2, attempts = 0, retry_at = null
+             where id = $1 and (state in ('spare', 'ready') or (state = 'kept' and (slot is null or $3)))
+               and ($3 or not exists (select from leases where reset_to = d.id)) returning d.id),
+         freed as (update leases set reset_to = null from retired where reset_to = retired.id)
+         select from retired",
     )
     .bind(database.0)
-    .bind(reason)
-    .execute(connection)
+    .bind(reason.to_string())
+    .bind(reason == RetireReason::HalfDropped)
+    .fetch_optional(connection)
     .await)?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the database is in use by now")) }
+    done.map(|_| ()).ok_or_else(|| stale("the database is in use by now"))
 }
 
 /// Rows first: what is created without a row would belong to nobody if we died.
@@ -117,15 +129,22 @@ pub(super) async fn adopt(
 }
 
 /// Deletes a row whose database is gone under that name. Its login goes with the next sweep.
-pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<(), StepError> {
+pub(super) async fn forget(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    database: DatabaseId,
+    reason: &str,
+) -> Result<(), StepError> {
     let name: Option<String> = sql(sqlx::query_scalar(
         "delete from databases d
          where d.id = $1 and not exists (select from leases where state = 'live' and database_id = d.id)
            and not exists (select from pg_database p where p.oid::int8 = d.oid and p.datname = d.name)
-           and not (d.oid is null and exists (select from pg_database p where p.datname = d.name))
+           and not (d.oid is null and exists (
+               select from pg_database p join pg_roles r on r.oid = p.datdba where p.datname = d.name and r.rolname = $2))
          returning d.name",
     )
     .bind(database.0)
+    .bind(world.database_owner().as_str())
     .fetch_optional(connection)
     .await)?;
     match name {
@@ -170,7 +189,7 @@ pub(super) async fn lose_build(
 pub(super) async fn retire_template(
     connection: &mut PgConnection,
     template: TemplateId,
-    reason: &str,
+    reason: TemplateRetireReason,
 ) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let locked = sql(sqlx::query("select from templates where id = $1 and state = 'ready' for update")
@@ -184,12 +203,14 @@ pub(super) async fn retire_template(
     .bind(template.0)
     .fetch_one(&mut *transaction)
     .await)?;
-    if locked.is_none() || leased {
+    // What vanished serves nobody any more, however much it is wanted.
+    let wanted = leased && matches!(reason, TemplateRetireReason::Outnumbered | TemplateRetireReason::TooOld);
+    if locked.is_none() || wanted {
         return Err(stale("the template is in use by now"));
     }
     sql(sqlx::query("update templates set state = 'retiring', detail = $2 where id = $1")
         .bind(template.0)
-        .bind(reason)
+        .bind(reason.to_string())
         .execute(&mut *transaction)
         .await)?;
     sql(transaction.commit().await)
