@@ -98,7 +98,7 @@ async fn fast(
             Step::Retire { database, reason } => marks::retire(connection, *database, &reason.to_string()).await,
             Step::NewDatabases { template, count } => marks::new_databases(world, connection, *template, *count).await,
             Step::AdoptHalfMade { database, oid } => marks::adopt(world, connection, *database, *oid).await,
-            Step::Forget { database, reason } => marks::forget(connection, *database, &reason.to_string()).await,
+            Step::Forget { database, reason } => marks::forget(world, connection, *database, &reason.to_string()).await,
             Step::LoseBuild { template, reason } => marks::lose_build(connection, *template, reason).await,
             Step::RetireTemplate { template, reason } => {
                 marks::retire_template(connection, *template, &reason.to_string()).await
