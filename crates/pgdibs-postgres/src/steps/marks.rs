@@ -9,9 +9,12 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
+use super::drop::existing;
 use super::{sql, stale};
+use crate::ddl;
 use crate::rights::Rights;
 use crate::scram;
+use crate::sqlstate;
 use crate::world::PgWorld;
 
 /// Expires or revokes a lease. One that was renewed since the plan does not expire; a reset that was begun is a renewal.
@@ -46,11 +49,18 @@ pub(super) async fn retire(
     database: DatabaseId,
     reason: RetireReason,
 ) -> Result<(), StepError> {
+    // The lock comes in a statement of its own: a reset reserves a spare under that lock without changing its row, so only a
+    // statement that begins afterwards sees the reservation.
+    let mut transaction = sql(connection.begin().await)?;
+    sql(sqlx::query("select from databases where id = $1 for update")
+        .bind(database.0)
+        .execute(&mut *transaction)
+        .await)?;
     // A half-dropped database is of no use to anybody, so it goes from wherever it is, and a reset has to reserve another.
     let done = sql(sqlx::query(
         "with retired as (
              update databases d set state = 'retiring', reason = $2, attempts = 0, retry_at = null
-             where id = $1 and (state in ('spare', 'ready') or (state = 'kept' and (slot is null or $3)))
+             where id = $1 and state in ('spare', 'ready', 'kept')
                and ($3 or not exists (select from leases where reset_to = d.id)) returning d.id),
          freed as (update leases set reset_to = null from retired where reset_to = retired.id)
          select from retired",
@@ -58,8 +68,9 @@ pub(super) async fn retire(
     .bind(database.0)
     .bind(reason.to_string())
     .bind(reason == RetireReason::HalfDropped)
-    .fetch_optional(connection)
+    .fetch_optional(&mut *transaction)
     .await)?;
+    sql(transaction.commit().await)?;
     done.map(|_| ()).ok_or_else(|| stale("the database is in use by now"))
 }
 
@@ -128,32 +139,45 @@ pub(super) async fn adopt(
     if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the half-made database is gone")) }
 }
 
-/// Deletes a row whose database is gone under that name. Its login goes with the next sweep.
+/// Deletes a row whose database is gone under that name, and shuts its logins: the database may live on under another name.
+/// They are dropped now if nothing refers to them, else by a later sweep.
 pub(super) async fn forget(
     world: &PgWorld,
     connection: &mut PgConnection,
     database: DatabaseId,
     reason: &str,
 ) -> Result<(), StepError> {
-    let name: Option<String> = sql(sqlx::query_scalar(
+    let mut transaction = sql(connection.begin().await)?;
+    let row = sql(sqlx::query(
         "delete from databases d
          where d.id = $1 and not exists (select from leases where state = 'live' and database_id = d.id)
            and not exists (select from pg_database p where p.oid::int8 = d.oid and p.datname = d.name)
            and not (d.oid is null and exists (
                select from pg_database p join pg_roles r on r.oid = p.datdba where p.datname = d.name and r.rolname = $2))
-         returning d.name",
+         returning d.name, array_remove(array[d.login, d.keep_login], null) as logins",
     )
     .bind(database.0)
     .bind(world.database_owner().as_str())
-    .fetch_optional(connection)
+    .fetch_optional(&mut *transaction)
     .await)?;
-    match name {
-        Some(name) => {
-            tracing::info!(database = name, reason, "forgot a database");
-            Ok(())
-        }
-        None => Err(stale("the database is there after all")),
+    let Some(row) = row else { return Err(stale("the database is there after all")) };
+    let name: String = sql(row.try_get("name"))?;
+    let logins: Vec<String> = sql(row.try_get("logins"))?;
+    let logins = match world.connections.facts.rights {
+        Rights::DatabasesOnly => Vec::new(),
+        Rights::Superuser | Rights::DatabasesAndRoles => existing(&mut transaction, &logins).await?,
+    };
+    for login in &logins {
+        sql(ddl::close_login(login).run(&mut transaction).await)?;
     }
+    sql(transaction.commit().await)?;
+    tracing::info!(database = name, reason, "forgot a database");
+    for login in &logins {
+        if let Err(error) = ddl::drop_role(login).run(connection).await {
+            tracing::debug!(%login, error = %sqlstate::sentence(&error), "the login of a forgotten database stays until the sweep");
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn lose_build(
