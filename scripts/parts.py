@@ -15,6 +15,7 @@ TEST_ONLY = frozenset({"test"})
 ALL_ONLY = frozenset({"test-all"})
 
 NEXTEST_JUNIT = "nextest/default/junit.xml"
+WITH_DAEMON = ("python3", "../../scripts/with-daemon.py")
 SUPPORTED_MAJORS = ("14", "15", "16", "17", "18")
 
 
@@ -32,6 +33,9 @@ class Part:
     # Whether the output holds pytest's closing lines; there must be at least one with a test passed.
     pytest: bool = False
     timeout_seconds: float = 600.0
+    # Where it runs, below the repository.
+    directory: str = "."
+    # `{repository}` and `{path}` (the PATH of the run) are filled in.
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,11 +79,23 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "example: fastapi-shop",
-        ("python3", "scripts/with-daemon.py", "examples/fastapi-shop/run_suites.sh"),
+        (*WITH_DAEMON, "python", "run_suites.py"),
         TEST,
         needs=("rust build", "python environment"),
         pytest=True,
-        environment={"PYTHON": "{repository}/.venv/bin/python", "PYTEST_ADDOPTS": "--durations=10 --color=no"},
+        timeout_seconds=1200,
+        directory="examples/fastapi-shop",
+        environment={"PATH": "{repository}/.venv/bin:{path}"},
+    ),
+    # The daemon reads pgdibs.toml of its working directory.
+    Part(
+        "example: template built by the daemon",
+        (*WITH_DAEMON, "python", "run_suites.py", "--only", "one"),
+        TEST,
+        needs=("rust build", "python environment"),
+        pytest=True,
+        directory="examples/fastapi-shop",
+        environment={"PATH": "{repository}/.venv/bin:{path}", "SHOP_TEMPLATE": "daemon"},
     ),
     Part(
         "README's commands",

@@ -112,11 +112,11 @@ class Runner:
         """Runs the command into its log; returns what went wrong, or nothing."""
         environment = {**os.environ, "CARGO_TERM_COLOR": "never", "PYTHONUNBUFFERED": "1"}
         for name, value in part.environment.items():
-            environment[name] = value.format(repository=REPOSITORY)
+            environment[name] = value.format(repository=REPOSITORY, path=os.environ["PATH"])
         with log.open("wb") as output:
             child = subprocess.Popen(
                 part.command,
-                cwd=REPOSITORY,
+                cwd=REPOSITORY / part.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -9,6 +9,8 @@ from pathlib import Path
 
 # `12 passed, 1 failed in 3.21s (0:00:03)`, with or without pytest's frame of equals signs.
 CLOSING_LINE = re.compile(r"^(?:=+ )?((?:\d+ [a-z]+(?:, )?)+) in [\d.]+s\b")
+# `ok   two at once: 300 + 300 passed in 61.2 s, left behind: 0`, the line of the example's suite runner.
+SUITE_LINE = re.compile(r"^ok +[^:]+: (\d+(?: \+ \d+)*) passed in ")
 # `3.21s call     tests/test_orders.py::test_total`
 DURATION_LINE = re.compile(r"^([\d.]+)s (call|setup|teardown)\s+(\S.*)$")
 FAILED_LINE = re.compile(r"^(?:FAILED|ERROR) (\S+)")
@@ -49,7 +51,7 @@ def from_junit(file: Path) -> Counts:
 
 
 def from_pytest(output: str) -> Counts:
-    """The counts of every pytest run whose output this is; errors count as failures."""
+    """The counts of every pytest run, or suite of runs, whose output this is; errors count as failures."""
     counts = Counts()
     for line in output.splitlines():
         if closing := CLOSING_LINE.match(line):
@@ -58,6 +60,8 @@ def from_pytest(output: str) -> Counts:
                     counts.passed += int(number)
                 elif word in ("failed", "error", "errors"):
                     counts.failed += int(number)
+        elif suite := SUITE_LINE.match(line):
+            counts.passed += sum(int(number) for number in suite[1].split(" + "))
         elif duration := DURATION_LINE.match(line):
             counts.slowest.append(Timed(f"{duration[3]} ({duration[2]})", float(duration[1])))
         elif failed := FAILED_LINE.match(line):

@@ -77,25 +77,23 @@ def run_at_once(python: str, argument_lists: list[list[str]]) -> list[Run]:
     return runs
 
 
-def listed(answer: Any, key: str) -> list[dict[str, Any]]:
-    """The rows of a list answer, whether it is wrapped in an object or not."""
-    rows = answer.get(key, []) if isinstance(answer, dict) else answer
-    return [row for row in rows if isinstance(row, dict)]
-
-
 def left_behind(daemon: Daemon, pool: str) -> list[str]:
-    """Live leases, and databases that are neither ready, spare nor a template's."""
-    _status, leases, _retry_after = daemon.ask("GET", f"/v1/leases?pool={pool}")
-    _status, databases, _retry_after = daemon.ask("GET", "/v1/databases")
-    return [
-        f"lease of {lease.get('holder')} on {lease.get('database')}"
-        for lease in listed(leases, "leases")
-        if lease.get("state", "live") == "live" and lease.get("pool", pool) == pool
-    ] + [
-        f"database {database.get('database')} is {database.get('state')}"
-        for database in listed(databases, "databases")
-        if str(database.get("database", "")).startswith(f"{pool}_") and database.get("state") not in ("ready", "spare")
+    """Live leases of the pool, and databases of it that are neither ready nor spare."""
+    leases = answer_of(daemon, f"/v1/leases?pool={pool}")["leases"]
+    databases = answer_of(daemon, "/v1/databases")["databases"]
+    return [f"lease of {lease['holder']} on {lease['database']}" for lease in leases] + [
+        f"database {database['database']} is {database['state']}"
+        for database in databases
+        if database["database"].startswith(f"{pool}_") and database["state"] not in ("ready", "spare")
     ]
+
+
+def answer_of(daemon: Daemon, path: str) -> Any:
+    """The JSON of a GET that must be answered with 200."""
+    status, answer, _retry_after = daemon.ask("GET", path)
+    if status != 200:
+        raise DaemonSilent(f"GET {path} was answered with {status}: {answer}")
+    return answer
 
 
 def wait_until_clean(daemon: Daemon, pool: str) -> list[str]:

@@ -28,11 +28,13 @@ def test_pytest_closing_lines_are_summed_over_runs() -> None:
             "=========== 1 failed, 12 passed, 2 warnings in 3.90s ===========",
             "300 passed in 61.20s (0:01:01)",
             "1 error in 0.20s",
+            "ok   two at once: 301 + 302 passed in 61.2 s, left behind: 0",
+            "FAIL shards: 150 + 0 passed in 61.2 s, left behind: 1",
             "we have 7 passed in mind",
         ]
     )
     counts = from_pytest(output)
-    assert (counts.passed, counts.failed) == (312, 2)
+    assert (counts.passed, counts.failed) == (915, 2)
     assert counts.slowest[0] == Timed("tests/test_orders.py::test_total[a b] (call)", 3.21)
     assert counts.failed_names == ["tests/test_orders.py::test_total"]
 

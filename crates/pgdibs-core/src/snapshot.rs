@@ -106,8 +106,8 @@ pub struct Driven {
     pub busy_templates: BTreeSet<TemplateId>,
     /// Live leases that were not renewed for their TTL, and for how long; see [`crate::watch::ExpiryWatch`].
     pub overdue: BTreeMap<LeaseId, Duration>,
-    /// Sessions by login name, for the leases that are overdue.
-    pub sessions_of_login: BTreeMap<String, u32>,
+    /// Sessions of their own login, for the leases that are overdue.
+    pub sessions: BTreeMap<LeaseId, u32>,
     /// The longest that a connected session may hold an overdue lease, from its last renewal.
     pub max_ttl: Duration,
     /// Databases in use at once, lately, by pool and template; see [`crate::watch::DemandWatch`].

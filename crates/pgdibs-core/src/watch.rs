@@ -83,3 +83,6 @@ impl DemandWatch {
         self.marks.iter().filter_map(|(&template, marks)| marks.front().map(|&(_, peak)| (template, peak))).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -25,6 +25,13 @@ pub trait World: Send + Sync {
     /// Carries out steps; the answers are in the order of the steps.
     fn execute(&self, steps: &[Step]) -> impl Future<Output = Vec<Result<(), StepError>>> + Send;
 
+    /// Housekeeping that no plan needs, from time to time: forgets what is remembered for a day only, tickets of daemons that
+    /// are gone, and logins that no row names.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    fn sweep(&self) -> impl Future<Output = Result<(), Error>> + Send;
+
     /// Makes a pool or changes its settings; the flag says whether it was made.
     ///
     /// # Errors

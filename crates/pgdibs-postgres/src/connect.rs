@@ -46,6 +46,8 @@ impl From<sqlx::Error> for ConnectError {
 #[derive(Clone)]
 pub struct ServerAddress {
     options: PgConnectOptions,
+    tls: String,
+    url: SecretString,
 }
 
 /// The connections of one daemon to one server.
@@ -84,13 +86,38 @@ impl ServerAddress {
                     .to_owned(),
             )
         })?;
-        Ok(Self { options: options.disable_statement_logging() })
+        // What a client of the same server needs as well.
+        let query = text.split_once('?').map_or("", |(_, query)| query);
+        let tls: Vec<&str> = query.split('&').filter(|pair| pair.starts_with("ssl")).collect();
+        Ok(Self { options: options.disable_statement_logging(), tls: tls.join("&"), url: url.clone() })
     }
 
     /// Host and port, as the daemon itself reaches the server.
     #[must_use]
     pub fn host_and_port(&self) -> (String, u16) {
         (self.options.get_host().to_owned(), self.options.get_port())
+    }
+
+    /// The URL as it was given, superuser's password included.
+    #[must_use]
+    pub fn own_url(&self) -> SecretString {
+        self.url.clone()
+    }
+
+    /// A URL for another login and database of the same server, TLS parameters included.
+    #[must_use]
+    pub fn url_for(&self, user: &str, password: &str, database: &str) -> SecretString {
+        let encode =
+            |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+        let (host, port) = self.host_and_port();
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let query = if self.tls.is_empty() { String::new() } else { format!("?{}", self.tls) };
+        SecretString::from(format!(
+            "postgresql://{}:{}@{host}:{port}/{}{query}",
+            encode(user),
+            encode(password),
+            encode(database)
+        ))
     }
 
     /// The same server with the login of another URL: what leases share when we may not make roles.
@@ -171,9 +198,8 @@ pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool
             facts.role
         )));
     }
-    make_catalog(&mut connection).await?;
     connection.close().await?;
-    migrate(&address).await?;
+    prepare(&address).await?;
     Ok(Connections {
         catalog: address.pool("pgdibs", CATALOG_CONNECTIONS),
         ddl: address.pool(&format!("{DDL_APPLICATION}{instance}"), DDL_CONNECTIONS),
@@ -182,6 +208,18 @@ pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool
         facts,
         instance,
     })
+}
+
+/// Makes the catalog if there is none, and applies our migrations. Also for a server that came back empty.
+///
+/// # Errors
+/// [`ConnectError::NotUp`] when another try may help.
+pub async fn prepare(address: &ServerAddress) -> Result<(), ConnectError> {
+    let database = address.options.get_database().unwrap_or("postgres").to_owned();
+    let mut connection = address.connect(&database, "pgdibs").await?;
+    make_catalog(&mut connection).await?;
+    connection.close().await?;
+    migrate(address).await
 }
 
 async fn make_catalog(connection: &mut PgConnection) -> Result<(), ConnectError> {

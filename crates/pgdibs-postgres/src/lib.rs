@@ -11,6 +11,7 @@ mod requests;
 pub mod rights;
 mod rows;
 pub mod scram;
+mod source_database;
 pub mod sqlstate;
 mod steps;
 pub mod world;

@@ -3,10 +3,13 @@
 //! Whoever takes it first ends the DDL of its predecessors: a dead client's CREATE DATABASE completes all the same, and would
 //! do so behind the back of the next plan.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pgdibs_core::error::Error;
-use pgdibs_core::name::RoleName;
+use pgdibs_core::lease::{Lease, LeaseId};
+use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
+use pgdibs_core::request::TemplatePut;
 use sqlx::postgres::{PgConnection, PgListener, PgNotification};
 use tokio::time::Instant;
 
@@ -215,4 +218,64 @@ async fn sweep_logins(connection: &mut PgConnection) -> Result<(), sqlx::Error> 
         }
     }
     Ok(())
+}
+
+impl PgWorld {
+    /// Sessions per login, for the logins of these leases.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn sessions(&self, leases: &[&Lease]) -> Result<BTreeMap<LeaseId, u32>, Error> {
+        // By database and login: without logins of their own, all leases connect as one role.
+        let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
+        let rows: Vec<(LeaseId, i64)> = answer(
+            sqlx::query_as(
+                "select l.id, count(*) from leases l join databases d on d.id = l.database_id
+                 join pg_stat_activity a on a.datid::int8 = d.oid and a.usename::text in (d.login, l.shared_login)
+                 where l.id = any($1) group by l.id",
+            )
+            .bind(ids)
+            .fetch_all(&self.connections.catalog)
+            .await,
+        )?;
+        Ok(rows.into_iter().map(|(id, count)| (id, u32::try_from(count).unwrap_or(u32::MAX))).collect())
+    }
+
+    /// Daemons that show that they live, this one included.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn daemons(&self) -> Result<i64, Error> {
+        answer(
+            sqlx::query_scalar(
+                "select count(distinct objid) from pg_locks where locktype = 'advisory' and granted and classid = 1885824098
+                   and objsubid = 2 and database = (select oid from pg_database where datname = current_database())",
+            )
+            .fetch_one(&self.connections.catalog)
+            .await,
+        )
+    }
+
+    /// Leases that ended within the last 24 hours, newest first.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn ended_leases(&self) -> Result<Vec<Lease>, Error> {
+        crate::requests::leases::ended(self).await
+    }
+
+    /// As [`World::put_template`](pgdibs_core::world::World::put_template), for a build by this daemon itself: it lives as long
+    /// as the daemon's presence does.
+    ///
+    /// # Errors
+    /// Unknown pool.
+    pub async fn put_own_template(
+        &self,
+        pool: &PoolName,
+        fingerprint: &Fingerprint,
+        holder: &str,
+        token: &str,
+    ) -> Result<TemplatePut, Error> {
+        crate::requests::templates::put(self, pool, fingerprint, holder, token, Some(self.connections.instance)).await
+    }
 }

@@ -101,6 +101,10 @@ impl World for PgWorld {
         steps::execute(self, steps).await
     }
 
+    async fn sweep(&self) -> Result<(), Error> {
+        Self::sweep(self).await
+    }
+
     async fn put_pool(&self, pool: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), Error> {
         requests::pools::put(self, pool, patch).await
     }

@@ -1,8 +1,15 @@
-//! The pgdibs daemon and its command line.
+//! The pgdibs daemon and its command line. Reading order: the modules as listed.
 
 mod config;
-mod http;
 mod service;
+mod driver;
 mod sources;
+mod daemon;
+mod http;
+mod cli;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -3,8 +3,9 @@
 use super::suite::{expect, fingerprint, schema_mark};
 use super::{ConformanceServer, Suite};
 use crate::database::DatabaseState;
-use crate::error::Error;
+use crate::error::{Error, StepError};
 use crate::lease::{End, LeaseState};
+use crate::plan::Step;
 use crate::request::{Acquire, Acquired, Announce};
 use crate::world::World;
 
@@ -213,6 +214,29 @@ pub async fn a_renewal_counts_and_an_ended_lease_is_not_renewed<W: World, S: Con
     }
     let unknown = suite.world.renew(suite.lease_id(), None).await;
     assert!(matches!(unknown, Err(Error::LeaseNotFound(_))), "{unknown:?}");
+    suite.finish(&logins).await;
+}
+
+/// The plan may be older than the renewal: a renewal that was answered counts.
+pub async fn a_lease_renewed_after_the_plan_does_not_expire<W: World, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(1, 1, 0).await;
+    let lease = suite.take(suite.wish()).await;
+    let expire = |renewals| Step::EndLease {
+        lease: lease.id,
+        end: End::Expired,
+        renewals,
+        reason: "not renewed for 60 s".to_owned(),
+    };
+    let planned = expire(lease.renewals);
+    let renewed = expect("renew", suite.world.renew(lease.id, None).await);
+    let results = suite.world.execute(&[planned]).await;
+    assert!(matches!(results[..], [Err(StepError::Stale(_))]), "{results:?}");
+    assert_eq!(expect("the lease", suite.world.lease(lease.id).await).state, LeaseState::Live);
+    let results = suite.world.execute(&[expire(renewed.renewals)]).await;
+    assert_eq!(results, [Ok(())]);
+    suite.idle().await;
+    assert_eq!(expect("the lease", suite.world.lease(lease.id).await).state, LeaseState::Expired);
     suite.finish(&logins).await;
 }
 

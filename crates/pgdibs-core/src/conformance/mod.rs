@@ -66,7 +66,7 @@ pub trait ConformanceServer: Send + Sync {
 
 /// Calls a macro once per check, with the check's module and name:
 ///
-/// ```ignore
+/// ```text
 /// macro_rules! check {
 ///     ($module:ident, $name:ident) => {
 ///         #[test]
@@ -105,6 +105,7 @@ macro_rules! for_each_conformance_check {
         $run!(leases, a_login_opens_its_own_database_only);
         $run!(leases, a_lease_is_released_once);
         $run!(leases, a_renewal_counts_and_an_ended_lease_is_not_renewed);
+        $run!(leases, a_lease_renewed_after_the_plan_does_not_expire);
         $run!(leases, a_lease_whose_database_was_dropped_is_revoked);
         $run!(leases, the_end_of_a_run_releases_what_it_holds);
         $run!(waiting, a_request_waits_when_nothing_is_free);

@@ -45,6 +45,7 @@ impl<W: World, S: ConformanceServer> Suite<W, S> {
     pub async fn idle(&self) {
         let failures = run_until_idle(&self.world, &nothing_under_way()).await;
         assert!(failures.is_empty(), "steps failed: {failures:#?}");
+        expect("sweep", self.world.sweep().await);
     }
 
     /// Looks at everything.

@@ -202,10 +202,17 @@ impl State {
     /// Deletes a database's row; whatever refers to it lets go.
     pub(super) fn delete_database(&mut self, id: DatabaseId) {
         self.databases.remove(&id);
+        self.free_reservation(id);
         for row in self.leases.values_mut() {
             if row.seen.database == Some(id) {
                 row.seen.database = None;
             }
+        }
+    }
+
+    /// The reset that reserved this database has to reserve another.
+    pub(super) fn free_reservation(&mut self, id: DatabaseId) {
+        for row in self.leases.values_mut() {
             if row.seen.reset_to == Some(id) {
                 row.seen.reset_to = None;
             }

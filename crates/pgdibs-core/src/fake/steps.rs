@@ -6,7 +6,7 @@ use super::catalog::{DatabaseRow, State, at, login_of, used_up};
 use super::faults::{Faults, Point};
 use crate::database::{Database, DatabaseId, DatabaseState};
 use crate::error::StepError;
-use crate::lease::{Credentials, LeaseId};
+use crate::lease::{Credentials, End, LeaseId};
 use crate::name::DatabaseName;
 use crate::plan::{ForgetReason, RetireReason, Step};
 
@@ -41,7 +41,11 @@ impl State {
 
     fn act(&mut self, step: &Step, halfway: &mut dyn FnMut() -> Outcome) -> Outcome {
         match step {
-            Step::EndLease { lease, end, reason } => {
+            Step::EndLease { lease, end, renewals, reason } => {
+                let renewed = self.leases.get(lease).is_some_and(|row| row.seen.renewals != *renewals);
+                if *end == End::Expired && renewed {
+                    return Err(stale("it was renewed meanwhile"));
+                }
                 let login = self.leases.get(lease).and_then(|row| row.seen.credentials.clone());
                 match self.end(*lease, end.state(), reason) {
                     Ok(true) => {
@@ -221,7 +225,7 @@ impl State {
     }
 
     fn retire(&mut self, database: DatabaseId, reason: RetireReason) -> Outcome {
-        if self.reserved().contains(&database) {
+        if self.reserved().contains(&database) && reason != RetireReason::HalfDropped {
             return Err(stale("it is reserved for a reset"));
         }
         let now = at(self.now);
@@ -243,6 +247,7 @@ impl State {
         row.seen.keep_until = None;
         row.seen.reason = Some(reason.to_string());
         settle(row);
+        self.free_reservation(database);
         Ok(())
     }
 

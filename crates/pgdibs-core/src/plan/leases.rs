@@ -1,7 +1,7 @@
 //! Plans the ends of leases and the swaps of resets.
 
 use super::Step;
-use crate::database::DatabaseState;
+use crate::database::{DatabaseId, DatabaseState};
 use crate::lease::End;
 use crate::snapshot::{Driven, Snapshot};
 
@@ -12,6 +12,7 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
             steps.push(Step::EndLease {
                 lease: lease.id,
                 end: End::Revoked,
+                renewals: lease.renewals,
                 reason: "its database is gone".to_owned(),
             });
             continue;
@@ -30,25 +31,35 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
             steps.push(Step::EndLease {
                 lease: lease.id,
                 end: End::Revoked,
+                renewals: lease.renewals,
                 reason: "its database was dropped or renamed by somebody else".to_owned(),
             });
         } else if let Some(spare) = reset_to {
-            if database.state == DatabaseState::Leased && database.due {
+            // A spare that somebody damaged frees the reservation when it is retired or forgotten; see `slots`.
+            if database.state == DatabaseState::Leased && database.due && is_whole(snapshot, spare) {
                 steps.push(Step::Reset { lease: lease.id, used: database.id, spare });
             }
         } else if let Some(unrenewed) = unrenewed {
-            let login = lease.credentials.as_ref().map(|credentials| credentials.user.as_str());
-            let connected = login.and_then(|name| driven.sessions_of_login.get(name)).copied().unwrap_or(0);
+            let connected = driven.sessions.get(&lease.id).copied().unwrap_or(0);
             if connected == 0 {
                 let reason = format!("not renewed for {} s", unrenewed.as_secs());
-                steps.push(Step::EndLease { lease: lease.id, end: End::Expired, reason });
+                steps.push(Step::EndLease { lease: lease.id, end: End::Expired, renewals: lease.renewals, reason });
             } else if unrenewed >= driven.max_ttl {
                 let reason = format!(
                     "not renewed for {} s, which is the longest that a connected session may hold a lease (max_ttl_seconds); {connected} session(s) were ended",
                     unrenewed.as_secs()
                 );
-                steps.push(Step::EndLease { lease: lease.id, end: End::Expired, reason });
+                steps.push(Step::EndLease { lease: lease.id, end: End::Expired, renewals: lease.renewals, reason });
             }
         }
     }
+}
+
+fn is_whole(snapshot: &Snapshot, spare: DatabaseId) -> bool {
+    snapshot.database(spare).is_some_and(|spare| {
+        spare
+            .oid
+            .and_then(|oid| snapshot.server.get(&oid))
+            .is_some_and(|found| found.name == spare.name.as_str() && !found.invalid)
+    })
 }

@@ -4,6 +4,7 @@
 //! re-check what they assume, so a plan that is half carried out, or carried out twice, does no harm.
 
 mod leases;
+mod room;
 mod slots;
 mod templates;
 
@@ -25,6 +26,8 @@ pub enum Step {
         lease: LeaseId,
         /// How it ends.
         end: End,
+        /// Its renewal counter at the time of the plan. A lease that was renewed since then does not expire: the step is stale.
+        renewals: u64,
         /// Why, in words for people.
         reason: String,
     },
@@ -51,7 +54,8 @@ pub enum Step {
         /// The slot.
         slot: u32,
     },
-    /// Marks a database that nobody has used for retirement.
+    /// Marks a database that nobody has used for retirement. One that a reset has reserved is not taken away, unless it is
+    /// half dropped: then the reservation is freed with it.
     Retire {
         /// The database.
         database: DatabaseId,
@@ -252,9 +256,9 @@ impl Step {
 pub fn plan(snapshot: &Snapshot, driven: &Driven) -> Vec<Step> {
     let mut steps = Vec::new();
     leases::plan(snapshot, driven, &mut steps);
-    let mut taken = slots::Taken::of(snapshot);
+    let mut room = room::Room::of(snapshot);
     for pool in &snapshot.pools {
-        slots::plan(snapshot, driven, pool, &mut taken, &mut steps);
+        slots::plan(snapshot, driven, pool, &mut room, &mut steps);
     }
     templates::plan(snapshot, driven, &mut steps);
     steps.sort_by_key(order);

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::room::{Capacity, Room};
 use super::{ForgetReason, RetireReason, Step};
 use crate::database::{Database, DatabaseId, DatabaseState};
-use crate::name::{DatabaseName, PoolName};
+use crate::name::DatabaseName;
 use crate::pool::Pool;
 use crate::request::TicketKind;
 use crate::snapshot::{Driven, Snapshot};
@@ -57,7 +58,7 @@ impl Demand {
     }
 }
 
-fn count(snapshot: &Snapshot, wanted: impl Fn(&Database) -> bool) -> u32 {
+pub(super) fn count(snapshot: &Snapshot, wanted: impl Fn(&Database) -> bool) -> u32 {
     u32::try_from(snapshot.databases.iter().filter(|d| wanted(d)).count()).unwrap_or(u32::MAX)
 }
 
@@ -65,6 +66,8 @@ fn count(snapshot: &Snapshot, wanted: impl Fn(&Database) -> bool) -> u32 {
 struct Share<'a> {
     template: &'a Template,
     demand: Demand,
+    /// Ready databases that waiters may count on; see [`Room`].
+    claimed: u32,
     /// Ready databases that stay.
     ready: Vec<&'a Database>,
     /// Spares that nobody has reserved, oldest first.
@@ -74,60 +77,7 @@ struct Share<'a> {
     desired_ready: u32,
 }
 
-/// Slots that each pool has in use, as the plan leaves them: what one pool takes of `max_connections`, the next one lacks.
-pub(super) struct Taken(BTreeMap<PoolName, u32>);
-
-impl Taken {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
-        let in_slots = |d: &Database| matches!(d.state, DatabaseState::Ready | DatabaseState::Leased);
-        let of = |pool: &Pool| count(snapshot, |d| d.pool == pool.name && in_slots(d));
-        Self(snapshot.pools.iter().map(|pool| (pool.name.clone(), of(pool))).collect())
-    }
-}
-
-/// Slots that a pool may have, ready and leased together.
-#[derive(Debug, Clone, Copy)]
-struct Capacity {
-    /// Its `max`, lowered to what `max_connections` leaves beside the slots of other pools.
-    most: u32,
-    /// The same, less what waiters of other pools lack: databases that nobody waits for make way for them.
-    idle: u32,
-}
-
-impl Capacity {
-    fn of(snapshot: &Snapshot, pool: &Pool, taken: &Taken) -> Self {
-        let max = if pool.dropping { 0 } else { pool.settings.max };
-        let Some(limit) = snapshot.limits.slots_by_connections else {
-            return Self { most: max, idle: max };
-        };
-        let others: u32 = taken.0.iter().filter(|(name, _)| *name != &pool.name).map(|(_, slots)| slots).sum();
-        let lacking: u32 = snapshot
-            .pools
-            .iter()
-            .filter(|other| other.name != pool.name)
-            .map(|other| lacking_of(snapshot, other))
-            .sum();
-        let most = limit.saturating_sub(others);
-        Self { most: max.min(most), idle: max.min(most.saturating_sub(lacking)) }
-    }
-}
-
-/// Slots that waiters of a pool lack, as far as its `max` allows.
-fn lacking_of(snapshot: &Snapshot, pool: &Pool) -> u32 {
-    let leased = count(snapshot, |d| d.pool == pool.name && d.state == DatabaseState::Leased);
-    let lacking: u32 = snapshot
-        .templates
-        .iter()
-        .filter(|t| t.pool == pool.name && t.state == TemplateState::Ready)
-        .map(|t| {
-            let ready = count(snapshot, |d| d.template == t.id && d.state == DatabaseState::Ready);
-            Demand::of(snapshot, t).waiting.saturating_sub(ready)
-        })
-        .sum();
-    lacking.min(pool.settings.max.saturating_sub(leased))
-}
-
-pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, taken: &mut Taken, steps: &mut Vec<Step>) {
+pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, room: &mut Room, steps: &mut Vec<Step>) {
     let mut gone = BTreeSet::new();
     recognise_hand_work(snapshot, driven, pool, steps, &mut gone);
 
@@ -140,11 +90,11 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, taken: &mu
     // Every lease counts, also one whose template is on its way out.
     let leased = count(snapshot, |d| d.pool == pool.name && d.state == DatabaseState::Leased);
 
-    let mut shares = shares(snapshot, driven, pool, &databases, &reserved, steps);
-    let capacity = Capacity::of(snapshot, pool, taken);
+    let mut shares = shares(snapshot, driven, pool, room, &databases, &reserved, steps);
+    let capacity = room.capacity(snapshot, pool);
     make_room(leased, capacity, &mut shares, steps);
     let occupied = fill(snapshot, pool, leased, capacity, &databases, &mut shares, steps);
-    taken.0.insert(pool.name.clone(), occupied);
+    room.note(pool, occupied);
     clone(snapshot, pool, &databases, &shares, steps);
     retire_and_drop(snapshot, pool, &databases, steps);
 
@@ -200,6 +150,7 @@ fn shares<'a>(
     snapshot: &'a Snapshot,
     driven: &Driven,
     pool: &Pool,
+    room: &Room,
     databases: &[&'a Database],
     reserved: &BTreeSet<DatabaseId>,
     steps: &mut Vec<Step>,
@@ -245,16 +196,17 @@ fn shares<'a>(
             }
         }
         let mut spares = Vec::new();
-        for database in of(DatabaseState::Spare).filter(|d| d.due && !reserved.contains(&d.id)) {
+        for database in of(DatabaseState::Spare).filter(|d| d.due) {
             if is_half_dropped(snapshot, database) {
                 steps.push(Step::Retire { database: database.id, reason: RetireReason::HalfDropped });
-            } else {
+            } else if !reserved.contains(&database.id) {
                 spares.push(database);
             }
         }
         shares.push(Share {
             template,
             demand,
+            claimed: room.claimed(template.id),
             ready,
             spares,
             creating: snapshot.databases.iter().filter(|d| d.template == template.id && is_to_be_cloned(d)).collect(),
@@ -262,9 +214,7 @@ fn shares<'a>(
         });
     }
     // Whoever is waited for comes first, then the newest template.
-    shares.sort_by_key(|s| {
-        std::cmp::Reverse((s.demand.waiting > 0, s.demand.announced > 0, s.demand.newest, s.template.id))
-    });
+    shares.sort_by_key(|s| std::cmp::Reverse((s.claimed > 0, s.demand.announced > 0, s.demand.newest, s.template.id)));
     shares
 }
 
@@ -288,7 +238,7 @@ fn occupied(leased: u32, shares: &[Share<'_>]) -> u32 {
 
 /// Slots that this pool's waiters lack.
 fn lacking(shares: &[Share<'_>]) -> u32 {
-    shares.iter().map(|s| s.demand.waiting.saturating_sub(length(&s.ready))).sum()
+    shares.iter().map(|s| s.claimed.saturating_sub(length(&s.ready))).sum()
 }
 
 /// Retires ready databases that nobody waits for, least recently used first, until every waiter could have a slot; and any
@@ -304,7 +254,7 @@ fn make_room(leased: u32, capacity: Capacity, shares: &mut [Share<'_>], steps: &
             .iter()
             .enumerate()
             .flat_map(|(index, s)| {
-                let waited_for = s.ready.len() <= s.demand.waiting as usize;
+                let waited_for = s.ready.len() <= s.claimed as usize;
                 s.ready.iter().map(move |d| (waited_for, d.ready_at, d.id, index))
             })
             .min()
@@ -330,6 +280,8 @@ fn fill(
         .filter(|d| leaves_its_slot(d) && d.due && !is_half_dropped(snapshot, d))
         .filter_map(|d| Some((d.slot?, d.id)))
         .collect();
+    // What this plan retires keeps its slot until the next one: it may be granted before it is marked.
+    let leaving = length(&in_state(databases, DatabaseState::Ready)).saturating_sub(occupied(leased, shares) - leased);
     let mut in_use = occupied(leased, shares);
     let mut room = capacity.most.saturating_sub(in_use);
     // What waiters lack is left free for them, so that an idle database never enters a slot only to make room again.
@@ -345,8 +297,8 @@ fn fill(
         let mut available = share.spares.split_off(for_resets).into_iter();
         let mut has = length(&share.ready);
         while has < share.desired_ready {
-            let waited_for = has < share.demand.waiting;
-            if room == 0 || (!waited_for && idle_room == 0) {
+            let waited_for = has < share.claimed;
+            if room <= leaving || (!waited_for && idle_room <= leaving) {
                 break;
             }
             let Some(spare) = available.next() else { break };
@@ -372,8 +324,8 @@ fn fill(
             }
         }
         // What is still lacking after the fills, for the clones below.
-        let for_waiters = share.demand.waiting.saturating_sub(has).min(room);
-        let for_idle = share.desired_ready.saturating_sub(has.max(share.demand.waiting)).min(idle_room);
+        let for_waiters = share.claimed.saturating_sub(has).min(room);
+        let for_idle = share.desired_ready.saturating_sub(has.max(share.claimed)).min(idle_room);
         idle_room -= for_idle;
         share.desired_ready = for_waiters + for_idle;
         share.spares.extend(available);
@@ -381,7 +333,11 @@ fn fill(
     for used in returning.into_values() {
         steps.push(Step::Return { used, spare: None });
     }
-    in_use
+    in_use + leaving
+}
+
+fn in_state<'a>(databases: &[&'a Database], state: DatabaseState) -> Vec<&'a Database> {
+    databases.iter().copied().filter(|d| d.state == state).collect()
 }
 
 fn leaves_its_slot(database: &Database) -> bool {

@@ -22,11 +22,8 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
                 steps.push(Step::LoseBuild { template: id, reason: "its pool was dropped".to_owned() });
             }
             TemplateState::Building if template.oid.is_none() => steps.push(Step::CreateBuild { template: id }),
-            TemplateState::Building if template.seal_requested => {
-                if !is_name_still_used(snapshot, template) {
-                    steps.push(Step::Seal { template: id });
-                }
-            }
+            TemplateState::Building if template.seal_requested && is_name_still_used(snapshot, template) => {}
+            TemplateState::Building if template.seal_requested => steps.push(Step::Seal { template: id }),
             TemplateState::Building if template.builder_silent => {
                 let reason = format!(
                     "its builder ({}) neither renewed nor had a session on the build's database for 60 seconds",

@@ -263,8 +263,10 @@ impl Story {
         let result = ready(self.world.begin_reset(id, Some(generation), None));
         if let Ok(ResetBegun::Reserved { generation: next }) = result {
             assert_eq!(next, generation + 1);
-            held.resetting = Some(generation);
-            held.renewed = now;
+            // To ask again for a reset that is under way renews nothing.
+            if held.resetting.replace(generation) != Some(generation) {
+                held.renewed = now;
+            }
         }
         self.say(|| format!("reset {id} of generation {generation}: {result:?}"));
     }

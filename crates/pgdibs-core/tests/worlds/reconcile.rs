@@ -1,11 +1,11 @@
 //! The reconciler of a random world: it looks, plans and acts, and may fail, die, or be overtaken by requests in the middle.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pgdibs_core::error::StepError;
 use pgdibs_core::fake::Point;
-use pgdibs_core::lease::End;
+use pgdibs_core::lease::{End, LeaseId};
 use pgdibs_core::plan::{Step, in_use, plan};
 use pgdibs_core::snapshot::{Driven, Snapshot};
 use pgdibs_core::world::World;
@@ -13,6 +13,12 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::{MAX_TTL, Story, ready};
+
+/// Sessions per lease, from those per login.
+fn sessions(by_login: &BTreeMap<String, u32>, snapshot: &Snapshot) -> BTreeMap<LeaseId, u32> {
+    let of = |lease: &pgdibs_core::lease::Lease| by_login.get(&lease.credentials.as_ref()?.user).copied();
+    snapshot.leases.iter().filter_map(|lease| Some((lease.id, of(lease)?))).collect()
+}
 
 impl Story {
     /// What the driver knows besides the snapshot; looking is what moves the watches.
@@ -22,7 +28,7 @@ impl Story {
             busy_databases: BTreeSet::new(),
             busy_templates: BTreeSet::new(),
             overdue: self.expiry.look(&snapshot.leases, now),
-            sessions_of_login: self.world.sessions_of_login(),
+            sessions: sessions(&self.world.sessions_of_login(), snapshot),
             max_ttl: MAX_TTL,
             recent_peak: self.demand.look(&in_use(snapshot), now),
         }
@@ -34,28 +40,44 @@ impl Story {
         let snapshot = self.snapshot();
         let driven = self.driven(&snapshot);
         let steps = plan(&snapshot, &driven);
+        for step in &steps {
+            self.expect_sessions_to_hold_their_lease(step);
+        }
         let dies_after = if self.chance(4) { self.dice.random_range(0..=steps.len()) } else { steps.len() };
         let twice = self.chance(8);
         for step in &steps[..dies_after] {
             self.carry_out(step);
+            self.check();
             if self.chance(6) {
                 self.act();
                 self.check();
             }
             if twice && self.chance(2) {
                 self.carry_out(step);
+                self.check();
             }
         }
         self.world.clear_faults();
     }
 
     pub(crate) fn carry_out(&mut self, step: &Step) {
-        self.expect_a_fair_expiry(step);
         let result = ready(self.world.execute(std::slice::from_ref(step))).remove(0);
         self.say(|| format!("step {step:?}: {result:?}"));
+        if result.is_ok() {
+            self.expect_a_fair_expiry(step);
+        }
     }
 
-    /// A TTL is a lower bound, and a connected session holds the lease until `max_ttl`.
+    /// A connected session holds its lease until `max_ttl`.
+    fn expect_sessions_to_hold_their_lease(&self, step: &Step) {
+        let Step::EndLease { lease, end: End::Expired, .. } = step else { return };
+        let Some(held) = self.held.get(lease) else { return };
+        let connected = held.session.is_some_and(|session| self.world.is_connected(session));
+        let unrenewed = self.world.now() - held.renewed;
+        assert!(!connected || unrenewed >= MAX_TTL.as_secs_f64(), "lease {lease} is connected and expires: {step:?}");
+    }
+
+    /// A TTL is a lower bound.
     fn expect_a_fair_expiry(&self, step: &Step) {
         let Step::EndLease { lease, end: End::Expired, .. } = step else { return };
         let Some(held) = self.held.get(lease) else { return };

@@ -147,15 +147,18 @@ async fn take_one(
                and exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098
                            and l.objid::int8 = t.daemon and l.objsubid = 2
                            and l.database = (select oid from pg_database where datname = current_database()))),
+         untouched as materialized (
+             select d.id from databases d
+             where d.template_id = $3 and d.state = 'ready'
+               and coalesce(pg_stat_get_db_sessions(d.oid::oid), 0) = 0
+               and not exists (select from pg_stat_activity a where a.datid = d.oid::oid)),
          free as (
-             select count(*) as places from databases where template_id = $3 and state = 'ready'),
+             select count(*) as places from untouched),
          chosen as (
-             select d.id from databases d, ahead, free, template
+             select d.id from databases d join untouched on untouched.id = d.id, ahead, free, template
              where d.template_id = template.id and d.state = 'ready'
                and free.places >= ahead.places + $12
                and not exists (select from ended_runs where run = $6)
-               and coalesce(pg_stat_get_db_sessions(d.oid::oid), 0) = 0
-               and not exists (select from pg_stat_activity a where a.datid = d.oid::oid)
              order by d.slot is distinct from $4, d.slot
              limit 1 for update of d skip locked),
          d as (
@@ -192,22 +195,24 @@ async fn take_one(
     }
 }
 
-/// The live leases of the wishes' keys, if every one of them has one.
+/// The live leases of the wishes' keys, if every one of them has one. The id is a key as well: a grant whose answer was lost on
+/// its way from the server is found again.
 async fn existing(world: &PgWorld, wishes: &[Acquire]) -> Result<Option<Acquired>, Error> {
     let mut leases = Vec::with_capacity(wishes.len());
     for wish in wishes {
-        let Some(run) = &wish.run else { return Ok(None) };
         let row = answer(
             sqlx::query(concat!(
                 "select ",
                 lease_columns!(),
                 " from leases l join databases d on d.id = l.database_id
-                 where l.pool = $1 and l.run = $2 and coalesce(l.worker, '') = coalesce($3, '') and l.alias = $4 and l.state = 'live'"
+                 where l.state = 'live' and (l.id = $5 or
+                     l.pool = $1 and l.run = $2 and coalesce(l.worker, '') = coalesce($3, '') and l.alias = $4)"
             ))
             .bind(wish.pool.as_str())
-            .bind(run)
+            .bind(wish.run.as_deref())
             .bind(wish.worker.as_deref())
             .bind(&wish.alias)
+            .bind(wish.id)
             .fetch_optional(&world.connections.catalog)
             .await,
         )?;
@@ -215,7 +220,8 @@ async fn existing(world: &PgWorld, wishes: &[Acquire]) -> Result<Option<Acquired
         let lease = answer(rows::lease(&row))?;
         if wish.fingerprint.as_ref().is_some_and(|asked| *asked != lease.fingerprint) {
             return Err(Error::LeaseConflict(format!(
-                "run \"{run}\", worker \"{}\", alias \"{}\" already holds lease {} of template \"{}\"; release it first, or use another alias",
+                "run \"{}\", worker \"{}\", alias \"{}\" already holds lease {} of template \"{}\"; release it first, or use another alias",
+                wish.run.as_deref().unwrap_or(""),
                 wish.worker.as_deref().unwrap_or(""),
                 wish.alias,
                 lease.id,

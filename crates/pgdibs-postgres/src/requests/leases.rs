@@ -116,7 +116,10 @@ pub(crate) async fn begin_reset(
             "with ahead as (
                  select coalesce(sum(t.count), 0) as places from tickets t
                  join leases l on l.id = $1 and l.template_id = t.template_id
-                 where t.kind = 'reset' and t.id < $3),
+                 where t.kind = 'reset' and t.id < $3
+                   and exists (select from pg_locks k where k.locktype = 'advisory' and k.granted and k.classid = 1885824098
+                               and k.objid::int8 = t.daemon and k.objsubid = 2
+                               and k.database = (select oid from pg_database where datname = current_database()))),
              spares as (
                  select d.id from databases d join leases l on l.id = $1 and d.template_id = l.template_id
                  where d.state = 'spare' and not exists (select from leases r where r.reset_to = d.id)),

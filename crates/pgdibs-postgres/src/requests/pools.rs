@@ -72,8 +72,8 @@ pub(crate) async fn put(world: &PgWorld, name: &PoolName, patch: &PoolPatch) -> 
 /// Without the right to make roles, what the shared login makes belongs to the shared login.
 fn default_settings(world: &PgWorld) -> PoolSettings {
     let owner = match &world.shared_login {
-        Some((login, _)) => login.clone(),
-        None => RoleName::default_template_owner(),
+        Some((login, _)) if world.connections.facts.rights == Rights::DatabasesOnly => login.clone(),
+        _ => RoleName::default_template_owner(),
     };
     PoolSettings { owner, ..PoolSettings::default() }
 }
@@ -165,6 +165,22 @@ pub(crate) async fn mark_dropping(world: &PgWorld, name: &PoolName, force: bool)
             .execute(&mut *transaction)
             .await,
     )?;
+    // An acquire locks its template's row and wants it ready, so none can slip in between. Two statements: an acquire that
+    // held the lock may have committed a lease that a statement begun before does not see.
+    answer(
+        sqlx::query("select from templates where pool = $1 for update")
+            .bind(name.as_str())
+            .execute(&mut *transaction)
+            .await,
+    )?;
+    answer(
+        sqlx::query(
+            "update templates set state = 'retiring', detail = 'its pool was dropped' where pool = $1 and state = 'ready'",
+        )
+        .bind(name.as_str())
+        .execute(&mut *transaction)
+        .await,
+    )?;
     let holders: Vec<String> = answer(
         sqlx::query_scalar(
             "select coalesce(nullif(holder, ''), worker, 'somebody') from leases where pool = $1 and state = 'live' for update",
@@ -188,6 +204,8 @@ pub(crate) async fn mark_dropping(world: &PgWorld, name: &PoolName, force: bool)
         .execute(&mut *transaction)
         .await,
     )?;
+    // Whoever waits learns at the next look, which comes with this change, that the pool is gone.
+    answer(sqlx::query("delete from tickets where pool = $1").bind(name.as_str()).execute(&mut *transaction).await)?;
     answer(
         sqlx::query("update databases set keep_until = now() where pool = $1 and state = 'kept'")
             .bind(name.as_str())

@@ -258,7 +258,6 @@ pub(crate) async fn abandon(
             .await
             .map(|_| ()),
         ),
-        TemplateState::Failed => Ok(()),
         _ => Err(not_building(&template)),
     }
 }

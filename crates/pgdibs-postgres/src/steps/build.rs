@@ -78,8 +78,17 @@ pub(super) async fn create(
     let login = builder(world, &build);
     make_login(world, connection, &login, &build.password, &build.owner).await?;
     match ddl::create_build(&build.name, &world.database_owner()).run(connection).await {
-        Err(error) if sqlstate::meaning(&error) != Meaning::Exists => return Err(super::Sql(error).into()),
-        _ => {}
+        Ok(()) => {}
+        // A predecessor that died has made it. A stranger's is left alone.
+        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => {
+            if !is_our_own(world, connection, &build.name).await? {
+                return Err(StepError::Failed(format!(
+                    "a database \"{0}\" that pgdibs did not make is in the way; drop it with: dropdb '{0}'",
+                    build.name
+                )));
+            }
+        }
+        Err(error) => return Err(super::Sql(error).into()),
     }
     let result = prepare(world, connection, &build, &login).await;
     // With the oid known, a failed build is dropped by its identity.
@@ -97,6 +106,16 @@ pub(super) async fn create(
     .execute(connection)
     .await)?;
     result
+}
+
+async fn is_our_own(world: &PgWorld, connection: &mut PgConnection, name: &DatabaseName) -> Result<bool, StepError> {
+    sql(sqlx::query_scalar(
+        "select exists (select from pg_database p join pg_roles r on r.oid = p.datdba where p.datname = $1 and r.rolname = $2)",
+    )
+    .bind(name.as_str())
+    .bind(world.database_owner().as_str())
+    .fetch_one(connection)
+    .await)
 }
 
 async fn prepare(
@@ -237,7 +256,7 @@ async fn tidy(world: &PgWorld, build: &Build, login: &RoleName) -> Result<i64, S
 }
 
 /// `alter database … set`, and what the builder or the owner set for themselves in this database: a clone's login is neither,
-/// so it gets these as settings of the database.
+/// so it gets these as settings of the database; they come last, because they win over the database's own.
 async fn settings(
     connection: &mut PgConnection,
     oid: i64,
@@ -246,7 +265,7 @@ async fn settings(
 ) -> Result<Vec<String>, StepError> {
     sql(sqlx::query_scalar(
         "select unnest(s.setconfig) from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole
-         where s.setdatabase::int8 = $1 and (s.setrole = 0 or r.rolname in ($2, $3)) order by s.setrole = 0",
+         where s.setdatabase::int8 = $1 and (s.setrole = 0 or r.rolname in ($2, $3)) order by s.setrole <> 0",
     )
     .bind(oid)
     .bind(build.owner.as_str())

@@ -21,7 +21,8 @@ pub(super) async fn drop_database(
     let mut transaction = sql(connection.begin().await)?;
     let row = sql(sqlx::query(
         "select d.pool, d.name, d.oid, d.login, d.keep_login from databases d
-         where d.id = $1 and d.state in ('retiring', 'blocked') and d.slot is null and d.oid is not null
+         where d.id = $1 and d.state in ('retiring', 'blocked') and d.oid is not null
+           and (d.slot is null or exists (select from pg_database p where p.oid::int8 = d.oid and p.datconnlimit = -2))
            and not exists (select from leases where (state = 'live' and database_id = d.id) or reset_to = d.id)
          for update",
     )
@@ -61,7 +62,7 @@ pub(super) async fn drop_template(
         "select t.pool, t.name, coalesce(t.oid, p.oid::int8) as oid from templates t
          left join pg_database p on p.datname = t.name
          where t.id = $1 and t.state in ('retiring', 'failed')
-           and not exists (select from databases d where d.template_id = t.id) for update of t",
+           and not exists (select from databases d where d.template_id = t.id and d.oid is null) for update of t",
     )
     .bind(template.0)
     .fetch_optional(&mut *transaction)
@@ -73,7 +74,6 @@ pub(super) async fn drop_template(
     if let Some((name, oid)) = found
         && is_ours(world, &mut transaction, &name, oid).await?
     {
-        sql(ddl::is_template(&name, false).run(&mut transaction).await)?;
         close(world, &mut transaction, &name, std::slice::from_ref(&login)).await?;
         there = Some((name, oid));
     }
@@ -83,18 +83,22 @@ pub(super) async fn drop_template(
         end_and_drop(connection, &name, oid).await?;
     }
     drop_logins(world, connection, &[login]).await?;
-    // A failed one is shown for an hour; a retired one, and one of a pool that goes, has nothing more to say.
-    sql(sqlx::query(
+    // A failed one is shown for an hour; a retired one, and one of a pool that goes, has nothing more to say. While a kept
+    // database refers to it the row stays, but the name is free for the next build of that fingerprint.
+    let gone = sql(sqlx::query(
         "delete from templates t using pools p where t.id = $1 and p.name = t.pool
-           and (t.state = 'retiring' or p.dropping or t.last_used_at < now() - interval '1 hour')",
+           and (t.state = 'retiring' or p.dropping or t.last_used_at < now() - interval '1 hour')
+           and not exists (select from databases d where d.template_id = t.id)",
     )
     .bind(template.0)
     .execute(&mut *connection)
     .await)?;
-    sql(sqlx::query("update templates set oid = null where id = $1 and state = 'failed'")
-        .bind(template.0)
-        .execute(connection)
-        .await)?;
+    if gone.rows_affected() == 0 {
+        sql(sqlx::query("update templates set oid = null, name = pool || '_old_' || id where id = $1 and state in ('retiring', 'failed')")
+            .bind(template.0)
+            .execute(connection)
+            .await)?;
+    }
     Ok(())
 }
 
@@ -139,7 +143,8 @@ async fn close(
     if invalid {
         return Ok(());
     }
-    let mut closing = ddl::allow_connections(name, false);
+    // `drop database` refuses what is still marked as a template.
+    let mut closing = ddl::is_template(name, false).then(ddl::allow_connections(name, false));
     if world.connections.facts.rights != Rights::DatabasesOnly {
         for login in existing(connection, logins).await? {
             closing = closing.then(ddl::close_login(&login));
@@ -160,7 +165,7 @@ async fn end_and_drop(connection: &mut PgConnection, name: &DatabaseName, oid: i
 }
 
 /// Those of the names that exist as roles of ours.
-async fn existing(connection: &mut PgConnection, logins: &[String]) -> Result<Vec<RoleName>, StepError> {
+pub(super) async fn existing(connection: &mut PgConnection, logins: &[String]) -> Result<Vec<RoleName>, StepError> {
     let ours: Vec<&String> = logins.iter().filter(|login| RoleName::is_login_of_ours(login)).collect();
     let found: Vec<String> = sql(sqlx::query_scalar("select rolname::text from pg_roles where rolname = any($1)")
         .bind(ours)

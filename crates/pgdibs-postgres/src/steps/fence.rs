@@ -19,6 +19,8 @@ const POLL: Duration = Duration::from_micros(700);
 /// A backend leaves `pg_stat_activity` slightly before it leaves the list that RENAME and DROP look at (`ProcArray`).
 const AFTER_THE_LAST: Duration = Duration::from_millis(1);
 
+/// An autovacuum worker belongs to nobody, and only a superuser may end it; for others Postgres does so itself before the DDL.
+///
 /// Ends every session on these databases; returns the oids that still have one when the time is up.
 pub(crate) async fn end_sessions(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<i64>, StepError> {
     if oids.is_empty() {
@@ -26,7 +28,9 @@ pub(crate) async fn end_sessions(connection: &mut PgConnection, oids: &[i64]) ->
     }
     let mut left: Vec<i64> = sql(sqlx::query_scalar(
         "select datid::int8 from (
-             select datid, pg_terminate_backend(pid) from pg_stat_activity where datid::int8 = any($1) and pid <> pg_backend_pid()
+             select datid, pg_terminate_backend(pid) from pg_stat_activity
+             where datid::int8 = any($1) and pid <> pg_backend_pid()
+               and (usesysid is not null or (select rolsuper from pg_roles where rolname = current_user))
          ) ended",
     )
     .bind(oids)
@@ -39,10 +43,13 @@ pub(crate) async fn end_sessions(connection: &mut PgConnection, oids: &[i64]) ->
     while !left.is_empty() && Instant::now() < deadline {
         tokio::time::sleep(POLL).await;
         left =
-            sql(sqlx::query_scalar("select distinct datid::int8 from pg_stat_activity where datid::int8 = any($1)")
-                .bind(oids)
-                .fetch_all(&mut *connection)
-                .await)?;
+            sql(sqlx::query_scalar(
+                "select distinct datid::int8 from pg_stat_activity
+                 where datid::int8 = any($1) and (usesysid is not null or (select rolsuper from pg_roles where rolname = current_user))",
+            )
+            .bind(oids)
+            .fetch_all(&mut *connection)
+            .await)?;
     }
     tokio::time::sleep(AFTER_THE_LAST).await;
     Ok(left)

@@ -4,26 +4,31 @@ use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::lease::{End, LeaseId};
 use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use pgdibs_core::plan::{RetireReason, TemplateRetireReason};
 use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
+use super::drop::existing;
 use super::{sql, stale};
+use crate::ddl;
 use crate::rights::Rights;
 use crate::scram;
+use crate::sqlstate;
 use crate::world::PgWorld;
 
-/// Expires or revokes a lease. A reset that was begun meanwhile counts as a sign of life.
+/// Expires or revokes a lease. One that was renewed since the plan does not expire; a reset that was begun is a renewal.
 pub(super) async fn end_lease(
     connection: &mut PgConnection,
     lease: LeaseId,
     end: End,
+    renewals: u64,
     reason: &str,
 ) -> Result<(), StepError> {
     let ended = sql(sqlx::query(
         "with ended as (
              update leases set state = $2, ended_at = now(), ended_reason = $3, reset_to = null
-             where id = $1 and state = 'live' and ($2 <> 'expired' or reset_to is null) returning database_id),
+             where id = $1 and state = 'live' and ($2 <> 'expired' or renewals = $4) returning database_id),
          used as (
              update databases d set state = case when d.keep_until > now() then 'kept' else 'retiring' end,
                  reason = 'its lease was ' || $2
@@ -33,22 +38,40 @@ pub(super) async fn end_lease(
     .bind(lease)
     .bind(end.state().as_str())
     .bind(reason)
+    .bind(i64::try_from(renewals).unwrap_or(i64::MAX))
     .fetch_optional(connection)
     .await)?;
-    ended.map(|_| ()).ok_or_else(|| stale("the lease is over or being reset"))
+    ended.map(|_| ()).ok_or_else(|| stale("the lease is over or was renewed"))
 }
 
-pub(super) async fn retire(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<(), StepError> {
+pub(super) async fn retire(
+    connection: &mut PgConnection,
+    database: DatabaseId,
+    reason: RetireReason,
+) -> Result<(), StepError> {
+    // The lock comes in a statement of its own: a reset reserves a spare under that lock without changing its row, so only a
+    // statement that begins afterwards sees the reservation.
+    let mut transaction = sql(connection.begin().await)?;
+    sql(sqlx::query("select from databases where id = $1 for update")
+        .bind(database.0)
+        .execute(&mut *transaction)
+        .await)?;
+    // A half-dropped database is of no use to anybody, so it goes from wherever it is, and a reset has to reserve another.
     let done = sql(sqlx::query(
-        "update databases d set state = 'retiring', reason = $2, attempts = 0, retry_at = null
-         where id = $1 and (state in ('spare', 'ready') or (state = 'kept' and slot is null))
-           and not exists (select from leases where reset_to = d.id)",
+        "with retired as (
+             update databases d set state = 'retiring', reason = $2, attempts = 0, retry_at = null
+             where id = $1 and state in ('spare', 'ready', 'kept')
+               and ($3 or not exists (select from leases where reset_to = d.id)) returning d.id),
+         freed as (update leases set reset_to = null from retired where reset_to = retired.id)
+         select from retired",
     )
     .bind(database.0)
-    .bind(reason)
-    .execute(connection)
+    .bind(reason.to_string())
+    .bind(reason == RetireReason::HalfDropped)
+    .fetch_optional(&mut *transaction)
     .await)?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the database is in use by now")) }
+    sql(transaction.commit().await)?;
+    done.map(|_| ()).ok_or_else(|| stale("the database is in use by now"))
 }
 
 /// Rows first: what is created without a row would belong to nobody if we died.
@@ -116,25 +139,45 @@ pub(super) async fn adopt(
     if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the half-made database is gone")) }
 }
 
-/// Deletes a row whose database is gone under that name. Its login goes with the next sweep.
-pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<(), StepError> {
-    let name: Option<String> = sql(sqlx::query_scalar(
+/// Deletes a row whose database is gone under that name, and shuts its logins: the database may live on under another name.
+/// They are dropped now if nothing refers to them, else by a later sweep.
+pub(super) async fn forget(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    database: DatabaseId,
+    reason: &str,
+) -> Result<(), StepError> {
+    let mut transaction = sql(connection.begin().await)?;
+    let row = sql(sqlx::query(
         "delete from databases d
          where d.id = $1 and not exists (select from leases where state = 'live' and database_id = d.id)
            and not exists (select from pg_database p where p.oid::int8 = d.oid and p.datname = d.name)
-           and not (d.oid is null and exists (select from pg_database p where p.datname = d.name))
-         returning d.name",
+           and not (d.oid is null and exists (
+               select from pg_database p join pg_roles r on r.oid = p.datdba where p.datname = d.name and r.rolname = $2))
+         returning d.name, array_remove(array[d.login, d.keep_login], null) as logins",
     )
     .bind(database.0)
-    .fetch_optional(connection)
+    .bind(world.database_owner().as_str())
+    .fetch_optional(&mut *transaction)
     .await)?;
-    match name {
-        Some(name) => {
-            tracing::info!(database = name, reason, "forgot a database");
-            Ok(())
-        }
-        None => Err(stale("the database is there after all")),
+    let Some(row) = row else { return Err(stale("the database is there after all")) };
+    let name: String = sql(row.try_get("name"))?;
+    let logins: Vec<String> = sql(row.try_get("logins"))?;
+    let logins = match world.connections.facts.rights {
+        Rights::DatabasesOnly => Vec::new(),
+        Rights::Superuser | Rights::DatabasesAndRoles => existing(&mut transaction, &logins).await?,
+    };
+    for login in &logins {
+        sql(ddl::close_login(login).run(&mut transaction).await)?;
     }
+    sql(transaction.commit().await)?;
+    tracing::info!(database = name, reason, "forgot a database");
+    for login in &logins {
+        if let Err(error) = ddl::drop_role(login).run(connection).await {
+            tracing::debug!(%login, error = %sqlstate::sentence(&error), "the login of a forgotten database stays until the sweep");
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn lose_build(
@@ -170,7 +213,7 @@ pub(super) async fn lose_build(
 pub(super) async fn retire_template(
     connection: &mut PgConnection,
     template: TemplateId,
-    reason: &str,
+    reason: TemplateRetireReason,
 ) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let locked = sql(sqlx::query("select from templates where id = $1 and state = 'ready' for update")
@@ -184,12 +227,14 @@ pub(super) async fn retire_template(
     .bind(template.0)
     .fetch_one(&mut *transaction)
     .await)?;
-    if locked.is_none() || leased {
+    // What vanished serves nobody any more, however much it is wanted.
+    let wanted = leased && matches!(reason, TemplateRetireReason::Outnumbered | TemplateRetireReason::TooOld);
+    if locked.is_none() || wanted {
         return Err(stale("the template is in use by now"));
     }
     sql(sqlx::query("update templates set state = 'retiring', detail = $2 where id = $1")
         .bind(template.0)
-        .bind(reason)
+        .bind(reason.to_string())
         .execute(&mut *transaction)
         .await)?;
     sql(transaction.commit().await)

@@ -92,17 +92,17 @@ async fn fast(
             continue;
         }
         *result = Some(match step {
-            Step::EndLease { lease, end, reason } => marks::end_lease(connection, *lease, *end, reason).await,
+            Step::EndLease { lease, end, renewals, reason } => {
+                marks::end_lease(connection, *lease, *end, *renewals, reason).await
+            }
             Step::Reset { lease, used, spare } => swap::reset(world, connection, *lease, *used, *spare).await,
             Step::Fill { spare, slot } => swap::fill(connection, *spare, *slot).await,
-            Step::Retire { database, reason } => marks::retire(connection, *database, &reason.to_string()).await,
+            Step::Retire { database, reason } => marks::retire(connection, *database, *reason).await,
             Step::NewDatabases { template, count } => marks::new_databases(world, connection, *template, *count).await,
             Step::AdoptHalfMade { database, oid } => marks::adopt(world, connection, *database, *oid).await,
-            Step::Forget { database, reason } => marks::forget(connection, *database, &reason.to_string()).await,
+            Step::Forget { database, reason } => marks::forget(world, connection, *database, &reason.to_string()).await,
             Step::LoseBuild { template, reason } => marks::lose_build(connection, *template, reason).await,
-            Step::RetireTemplate { template, reason } => {
-                marks::retire_template(connection, *template, &reason.to_string()).await
-            }
+            Step::RetireTemplate { template, reason } => marks::retire_template(connection, *template, *reason).await,
             Step::ForgetPool { pool } => marks::forget_pool(connection, pool).await,
             Step::Return { .. }
             | Step::Clone { .. }

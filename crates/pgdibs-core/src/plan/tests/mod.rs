@@ -1,1 +1,113 @@
-//! Examples of plans.
+//! Examples of plans: a world in a few lines, and the steps that are due in it.
+
+mod leases;
+mod pool;
+mod returns;
+mod templates;
+mod world;
+
+use super::{ForgetReason, RetireReason, Step, TemplateRetireReason, plan};
+use crate::database::DatabaseId;
+use crate::lease::End;
+use crate::template::TemplateId;
+use world::{Example, example};
+
+/// The steps that are due, in the order of the plan, each as one line.
+#[track_caller]
+fn check(example: &Example, expected: &[&str]) {
+    let steps: Vec<String> = plan(&example.snapshot, &example.driven).iter().map(shown).collect();
+    assert_eq!(steps, expected);
+}
+
+fn shown(step: &Step) -> String {
+    let d = |id: &DatabaseId| id.0;
+    let t = |id: &TemplateId| id.0;
+    match step {
+        Step::EndLease { lease, end, reason, .. } => {
+            let end = match end {
+                End::Released => "release",
+                End::Expired => "expire",
+                End::Revoked => "revoke",
+            };
+            format!("{end} lease {}: {reason}", lease.as_u128())
+        }
+        Step::Reset { lease, used, spare } => format!("reset lease {}: {} by {}", lease.as_u128(), d(used), d(spare)),
+        Step::Return { used, spare: Some(spare) } => format!("return {}, {} enters", d(used), d(spare)),
+        Step::Return { used, spare: None } => format!("return {}", d(used)),
+        Step::Fill { spare, slot } => format!("fill slot {slot} with {}", d(spare)),
+        Step::Retire { database, reason } => format!("retire {}: {}", d(database), retired(*reason)),
+        Step::NewDatabases { template, count } => format!("{count} new of {}", t(template)),
+        Step::Clone { database } => format!("clone {}", d(database)),
+        Step::Drop { database } => format!("drop {}", d(database)),
+        Step::AdoptHalfMade { database, oid } => format!("adopt {} at oid {oid}", d(database)),
+        Step::Forget { database, reason } => {
+            let reason = match reason {
+                ForgetReason::Vanished => "vanished",
+                ForgetReason::RenamedByHand => "renamed",
+                ForgetReason::NotWanted => "not wanted",
+            };
+            format!("forget {}: {reason}", d(database))
+        }
+        Step::CreateBuild { template } => format!("create build {}", t(template)),
+        Step::Seal { template } => format!("seal {}", t(template)),
+        Step::LoseBuild { template, reason } => format!("lose build {}: {reason}", t(template)),
+        Step::RetireTemplate { template, reason } => {
+            let reason = match reason {
+                TemplateRetireReason::Outnumbered => "outnumbered",
+                TemplateRetireReason::TooOld => "too old",
+                TemplateRetireReason::PoolDropped => "pool dropped",
+                TemplateRetireReason::Vanished => "vanished",
+            };
+            format!("retire template {}: {reason}", t(template))
+        }
+        Step::DropTemplate { template } => format!("drop template {}", t(template)),
+        Step::ForgetPool { pool } => format!("forget pool {pool}"),
+    }
+}
+
+fn retired(reason: RetireReason) -> &'static str {
+    match reason {
+        RetireReason::LookedInto => "looked into",
+        RetireReason::Surplus => "surplus",
+        RetireReason::MakeRoom => "make room",
+        RetireReason::TemplateRetired => "template retired",
+        RetireReason::KeptLongEnough => "kept long enough",
+        RetireReason::PoolDropped => "pool dropped",
+        RetireReason::HalfDropped => "half dropped",
+    }
+}
+
+#[test]
+fn an_empty_world_needs_nothing() {
+    check(&Example::default(), &[]);
+}
+
+#[test]
+fn fast_steps_come_first_and_clones_before_drops() {
+    let e = example(2, 4, 1).template(1).ready(10, 0).retiring(11, 1).old(12).spare(13).creating(14);
+    check(&e, &["return 11, 13 enters", "clone 14", "drop 12"]);
+}
+
+#[test]
+fn a_database_with_a_step_under_way_is_left_alone() {
+    let e = example(1, 1, 0).template(1).ready(10, 0).old(11);
+    check(&e, &["drop 11"]);
+    check(&e.busy(11), &[]);
+}
+
+#[test]
+fn a_clone_under_way_is_not_ordered_again() {
+    let e = example(1, 1, 1).template(1).creating(10).creating(11);
+    check(&e, &["clone 10", "clone 11"]);
+    check(&e.busy(10).busy(11), &[]);
+}
+
+#[test]
+fn a_step_that_failed_waits_for_its_time() {
+    let e = example(1, 1, 0).template(1).ready(10, 0).old(11).not_due(11);
+    check(&e, &[]);
+    let e = example(1, 1, 0).template(1).creating(10).not_due(10);
+    check(&e, &[]);
+    let e = example(1, 1, 1).template(1).retiring(10, 0).not_due(10).spare(11).spare(12);
+    check(&e, &["fill slot 1 with 11"]);
+}

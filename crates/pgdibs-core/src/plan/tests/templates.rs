@@ -1,0 +1,127 @@
+//! Templates: builds, seals, losses, retirements and drops.
+
+use super::check;
+use super::world::{Example, example};
+use crate::request::TicketKind;
+use crate::template::TemplateState;
+
+const HOUR: u64 = 3600;
+const DAY: u64 = 24 * HOUR;
+
+#[test]
+fn a_build_gets_its_database_then_its_seal() {
+    let e = example(1, 1, 0).building(1);
+    check(&e.clone().change_template(1, |t| t.oid = None), &["create build 1"]);
+    check(&e, &[]);
+    check(&e.change_template(1, |t| t.seal_requested = true), &["seal 1"]);
+}
+
+#[test]
+fn a_silent_builder_loses_the_build_unless_it_asked_for_the_seal() {
+    let e = example(1, 1, 0).building(1).change_template(1, |t| t.builder_silent = true);
+    let reason =
+        "lose build 1: its builder (ci-7) neither renewed nor had a session on the build's database for 60 seconds";
+    check(&e, &[reason]);
+    check(&e.change_template(1, |t| t.seal_requested = true), &["seal 1"]);
+}
+
+#[test]
+fn the_seal_waits_until_an_older_template_of_that_name_is_gone() {
+    let mut e = example(0, 1, 0)
+        .template(1)
+        .kept(10)
+        .change_template(1, |t| t.state = TemplateState::Retiring)
+        .building(2)
+        .change_template(2, |t| t.seal_requested = true);
+    e.snapshot.templates[1].fingerprint = e.snapshot.templates[0].fingerprint.clone();
+    check(&e, &["drop template 1"]);
+    check(&e.change_template(1, |t| t.oid = None), &["seal 2"]);
+}
+
+#[test]
+fn a_retired_template_goes_when_no_clone_of_it_can_be_under_way_and_its_row_with_the_last_database() {
+    let retiring = |e: Example| e.change_template(1, |t| t.state = TemplateState::Retiring);
+    check(&retiring(example(0, 1, 0).template(1)), &["drop template 1"]);
+    check(&retiring(example(0, 1, 0).template(1).kept(10)), &["drop template 1"]);
+    check(&retiring(example(0, 1, 0).template(1).creating(10)).busy(10), &[]);
+    let without_database = |e: Example| e.change_template(1, |t| t.oid = None);
+    check(&without_database(retiring(example(0, 1, 0).template(1).kept(10))), &[]);
+    check(&without_database(retiring(example(0, 1, 0).template(1))), &["drop template 1"]);
+}
+
+#[test]
+fn a_failed_build_is_dropped_and_its_row_shown_for_an_hour() {
+    let failed = example(0, 1, 0).building(1).change_template(1, |t| t.state = TemplateState::Failed);
+    check(&failed, &["drop template 1"]);
+    let dropped = failed.change_template(1, |t| t.oid = None);
+    check(&dropped, &[]);
+    check(&dropped.clone().unused_for(1, HOUR), &["drop template 1"]);
+    check(&dropped.clone().other(7, "app_build_1", true), &["drop template 1"]);
+    check(&dropped.clone().other(7, "app_build_1", false), &[]);
+    check(&dropped.dropping(), &["drop template 1"]);
+}
+
+#[test]
+fn a_step_that_failed_waits_for_its_time() {
+    let e = example(0, 1, 0).template(1).change_template(1, |t| {
+        t.state = TemplateState::Retiring;
+        t.due = false;
+    });
+    check(&e, &[]);
+}
+
+/// Templates 1 to 5, the newest last, all unused for a day.
+fn five() -> Example {
+    (1..=5).fold(example(0, 1, 0), |e, id| e.template(id).unused_for(id, DAY))
+}
+
+#[test]
+fn more_than_keep_templates_newer_ones_retire_a_template() {
+    check(&five(), &["retire template 1: outnumbered", "retire template 2: outnumbered"]);
+    let mut all_kept = five();
+    all_kept.last_pool().settings.keep_templates = 5;
+    check(&all_kept, &[]);
+    let mut none_kept = five();
+    none_kept.last_pool().settings.keep_templates = 0;
+    let expected: Vec<String> = (1..=4).map(|id| format!("retire template {id}: outnumbered")).collect();
+    check(&none_kept, &expected.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+#[test]
+fn age_retires_a_template_but_never_the_newest() {
+    let old = |e: Example, id| e.unused_for(id, 14 * DAY);
+    let e = old(old(example(0, 1, 0).template(1).template(2), 1), 2);
+    check(&e, &["retire template 1: too old"]);
+    check(&example(0, 1, 0).template(1).unused_for(1, 14 * DAY - 1).template(2), &[]);
+}
+
+#[test]
+fn a_template_in_use_is_not_retired() {
+    let outnumbered = |e: Example| {
+        let mut e = e.template(9);
+        e.last_pool().settings.keep_templates = 1;
+        e
+    };
+    let retire = ["retire template 1: outnumbered"];
+    check(&outnumbered(example(0, 1, 0).template(1).unused_for(1, 600)), &retire);
+    check(&outnumbered(example(0, 1, 0).template(1).unused_for(1, 599)), &[]);
+    check(&outnumbered(example(0, 1, 0).template(1).leased(10, 0).unused_for(1, 600)), &[]);
+    let waited_for = outnumbered(example(0, 0, 0).template(1).unused_for(1, 600)).waiting(1, TicketKind::Acquire, 1);
+    check(&waited_for, &[]);
+    let announced = outnumbered(example(0, 0, 0).template(1).unused_for(1, 600)).announced(Some(1), 1, 1);
+    check(&announced, &[]);
+}
+
+#[test]
+fn a_template_that_somebody_dropped_or_renamed_is_retired_at_once() {
+    let e = example(0, 1, 0).template(1);
+    let mut vanished = e.clone();
+    vanished.snapshot.server.clear();
+    check(&vanished, &["retire template 1: vanished"]);
+    let mut renamed = e.clone();
+    renamed.snapshot.server.get_mut(&2001).unwrap().name = "mine".to_owned();
+    check(&renamed, &["retire template 1: vanished"]);
+    let mut half_dropped = e;
+    half_dropped.snapshot.server.get_mut(&2001).unwrap().invalid = true;
+    check(&half_dropped, &["retire template 1: vanished"]);
+}

@@ -1,0 +1,75 @@
+//! Data directories to copy: `initdb` runs once per Postgres, its result is kept below `target/tmp`.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use pgdibs_postgres::embedded::Binaries;
+
+/// The superuser of every cluster; its password holds what has to be escaped in URLs and SQL.
+pub(crate) const SUPERUSER: &str = "the-boss";
+pub(crate) const PASSWORD: &str = "p@ss:w/rd?#%&'\\ é\"";
+
+/// Postgres refuses to run as root.
+pub(crate) fn other_user() -> Option<nix::unistd::User> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let named = |name| nix::unistd::User::from_name(name).ok().flatten();
+    Some(named("postgres").or_else(|| named("nobody")).expect("as root these tests need the user postgres or nobody"))
+}
+
+/// A command that runs as somebody Postgres accepts.
+pub(crate) fn unprivileged(mut command: Command) -> Command {
+    if let Some(user) = other_user() {
+        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    }
+    command.current_dir("/");
+    command
+}
+
+/// Runs a command that must succeed.
+#[track_caller]
+pub(crate) fn run(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A fresh directory in memory where there is such a thing, that the server's user owns; short enough for a socket's path.
+pub(crate) fn directory() -> tempfile::TempDir {
+    let shm = Path::new("/dev/shm");
+    let parent = if shm.is_dir() { shm } else { Path::new("/tmp") };
+    let directory = tempfile::Builder::new().prefix("pgdibs-test-").tempdir_in(parent).unwrap();
+    if let Some(user) = other_user() {
+        nix::unistd::chown(directory.path(), Some(user.uid), Some(user.gid)).unwrap();
+    }
+    directory
+}
+
+/// The data directory to copy from, made by whoever comes first.
+pub(crate) fn of(binaries: &Binaries) -> PathBuf {
+    let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("seeds");
+    fs::create_dir_all(&kept).unwrap();
+    let place = binaries.dir.display().to_string().replace('/', "_");
+    let lock = File::create(kept.join(format!("{place}.lock"))).unwrap();
+    lock.lock().unwrap();
+    let seed = kept.join(format!("{place}-1"));
+    if !seed.join("PG_VERSION").exists() {
+        let directory = directory();
+        let (data, word) = (directory.path().join("data"), directory.path().join("password"));
+        fs::write(&word, PASSWORD).unwrap();
+        if let Some(user) = other_user() {
+            nix::unistd::chown(&word, Some(user.uid), None).unwrap();
+        }
+        let mut initdb = unprivileged(binaries.command("initdb"));
+        initdb.args(["--no-sync", "--no-locale", "-E", "UTF8", "-A", "scram-sha-256", "-U", SUPERUSER]);
+        run(initdb.arg("-D").arg(&data).arg(format!("--pwfile={}", word.display())));
+        let making = kept.join(format!("{place}.making"));
+        let _ = fs::remove_dir_all(&making);
+        run(Command::new("cp").arg("-Rp").arg(&data).arg(&making));
+        let _ = fs::remove_dir_all(&seed);
+        fs::rename(&making, &seed).unwrap();
+    }
+    seed
+}

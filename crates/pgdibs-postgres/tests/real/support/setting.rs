@@ -1,0 +1,117 @@
+//! Settings for a test: a cluster, a role for the daemon on it, and a world that leads there.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use pgdibs_core::conformance::Suite;
+use pgdibs_core::name::{PoolName, RoleName};
+use pgdibs_postgres::connect::{ServerAddress, open};
+use pgdibs_postgres::office::Presence;
+use pgdibs_postgres::rights::Rights;
+use pgdibs_postgres::world::{Bounds, PgWorld};
+
+use super::cluster::{Cluster, all_binaries};
+use super::hands::Hands;
+
+/// What the role of a daemon that is no superuser is called here.
+pub(crate) const DAEMON: &str = "the daemon's";
+const DAEMON_PASSWORD: &str = "d@emon";
+/// The login that leases share where no login per database can be made.
+pub(crate) const SHARED: &str = "shared login";
+const SHARED_PASSWORD: &str = "sh@red";
+
+pub(crate) type PgSuite = Suite<PgWorld, Hands>;
+
+/// Makes the daemon's role, if it needs one; returns the URL to give to the daemon.
+async fn role_for(cluster: &Cluster, rights: Rights) -> secrecy::SecretString {
+    match rights {
+        Rights::Superuser => return cluster.superuser_url(),
+        Rights::DatabasesAndRoles => {
+            cluster
+                .sql(
+                    "postgres",
+                    &format!("create role \"{DAEMON}\" login createdb createrole password '{DAEMON_PASSWORD}'"),
+                )
+                .await;
+        }
+        Rights::DatabasesOnly => {
+            // Membership is what lets the daemon end the sessions of leases.
+            let sql = format!(
+                "create role \"{SHARED}\" login password '{SHARED_PASSWORD}';
+                 create role \"{DAEMON}\" login createdb password '{DAEMON_PASSWORD}' in role \"{SHARED}\""
+            );
+            cluster.sql("postgres", &sql).await;
+        }
+    }
+    cluster.url(DAEMON, DAEMON_PASSWORD)
+}
+
+static INSTANCES: AtomicI32 = AtomicI32::new(1);
+
+/// Another daemon's world on the cluster; it does not lead yet.
+pub(crate) async fn another_world(cluster: &Cluster, rights: Rights) -> PgWorld {
+    let url = match rights {
+        Rights::Superuser => cluster.superuser_url(),
+        _ => cluster.url(DAEMON, DAEMON_PASSWORD),
+    };
+    let shared = (rights == Rights::DatabasesOnly)
+        .then(|| (RoleName::parse("lease_url", SHARED).unwrap(), SHARED_PASSWORD.to_owned()));
+    let address = ServerAddress::parse(&url).unwrap();
+    let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
+    let connections = open(address, instance, shared.is_some()).await.unwrap_or_else(|error| panic!("{error}"));
+    PgWorld::new(connections, Bounds { disk_floor_bytes: 0 }, shared)
+}
+
+/// A cluster with one leading daemon's world and the suite's sentences about it.
+pub(crate) struct Setting {
+    pub(crate) suite: PgSuite,
+    /// Without it, this daemon's tickets are those of a daemon that is gone.
+    pub(crate) presence: Option<Presence>,
+    pub(crate) cluster: Cluster,
+    rights: Rights,
+}
+
+impl Setting {
+    pub(crate) async fn on(cluster: Cluster, rights: Rights) -> Self {
+        role_for(&cluster, rights).await;
+        let world = another_world(&cluster, rights).await;
+        assert_eq!(world.facts().rights, rights);
+        let presence = Some(world.presence().await.unwrap());
+        assert!(world.lead().await.unwrap(), "nobody else leads");
+        let suite = Suite::new(world, Hands::of(&cluster), PoolName::parse("suite").unwrap());
+        Self { suite, presence, cluster, rights }
+    }
+
+    /// Another daemon on the same server.
+    pub(crate) async fn another_world(&self) -> PgWorld {
+        another_world(&self.cluster, self.rights).await
+    }
+
+    /// Runs SQL in the catalog as the superuser.
+    pub(crate) async fn catalog(&self, sql: &str) {
+        self.cluster.sql("pgdibs", sql).await;
+    }
+
+    /// The one text that a query in the catalog gives.
+    pub(crate) async fn catalog_text(&self, sql: &str) -> String {
+        self.cluster.text("pgdibs", sql).await
+    }
+}
+
+/// Runs a test on a fresh cluster of every Postgres to test with.
+pub(crate) fn on_each_server(rights: Rights, test: impl AsyncFn(&Setting)) {
+    on_each_server_with(&[], rights, test);
+}
+
+/// The same with settings of the server.
+pub(crate) fn on_each_server_with(settings: &[&str], rights: Rights, test: impl AsyncFn(&Setting)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    for binaries in all_binaries() {
+        println!("on {}", binaries.dir.display());
+        runtime.block_on(async {
+            let cluster = Cluster::start(&binaries, settings).await;
+            let setting = Setting::on(cluster, rights).await;
+            test(&setting).await;
+            setting.suite.world.close().await;
+        });
+    }
+}

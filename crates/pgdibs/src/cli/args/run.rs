@@ -1,0 +1,96 @@
+//! The flags of `pgdibs run`.
+
+use std::ffi::OsString;
+use std::str::FromStr;
+
+use clap::Args;
+
+use super::seconds;
+
+/// Run a command with a clean database of its own
+///
+/// Uses the daemon that runs, or starts one for the command and stops it afterwards. The command finds its database in
+/// DATABASE_URL and in PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE, and the daemon in PGDIBS_URL. The lease is renewed while the
+/// command runs and ends with it. The command's exit code is ours (128 + the signal's number when a signal ended it), and SIGINT,
+/// SIGTERM, SIGHUP and SIGQUIT pass through to it.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  pgdibs run -- pytest
+  pgdibs run --pool myapp_test --env SQLALCHEMY_URL=postgresql+asyncpg -- pytest tests/api
+  pgdibs run --alias default --alias replica -- ./integration.sh      DATABASE_URL and DATABASE_URL_REPLICA
+  pgdibs run --workers 4 -- pytest -n 4 --reuse-db
+
+--workers N is for tools that make their workers' database names themselves, by adding _gw0, _gw1 and so on to a base name, such as
+pytest-django with --reuse-db. The command then holds exactly the slots gw0 to gwN-1 under one login that is valid for all of them.
+DATABASE_URL and PGDATABASE carry the base name (.../myapp_test), which is no database itself: the tool adds the rest. In Django
+settings, TEST.NAME must be that base name too. If one of these slots is held by somebody else the command waits, and after --wait it
+does not start.
+
+When pgdibs run is killed with -9 nobody ends the lease; it ends by itself after its time to live.")]
+pub(in crate::cli) struct RunArgs {
+    /// The pool [default: the only one there is]
+    #[arg(long, value_name = "POOL")]
+    pub(in crate::cli) pool: Option<String>,
+    /// The template's fingerprint [default: the pool's newest ready template]
+    #[arg(long, value_name = "F")]
+    pub(in crate::cli) fingerprint: Option<String>,
+    /// A database for each alias; the first one's is in DATABASE_URL, each other's in DATABASE_URL_<ALIAS>
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) alias: Vec<String>,
+    /// Hold the slots gw0 to gwN-1 under one login; see below
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with = "alias")]
+    pub(in crate::cli) workers: Option<u32>,
+    /// How long the lease lives without a renewal, 1 to 3600 [default: the daemon's, 60]
+    #[arg(long, value_name = "SECONDS")]
+    pub(in crate::cli) ttl: Option<u64>,
+    /// How long to wait for the database, and for a daemon that was started for the command
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
+    pub(in crate::cli) wait: f64,
+    /// Which of the daemon's advertised addresses to use
+    #[arg(long, value_name = "NAME")]
+    pub(in crate::cli) via: Option<String>,
+    /// Who you are, for others who look at the status [default: user, machine, process and command]
+    #[arg(long, value_name = "TEXT")]
+    pub(in crate::cli) holder: Option<String>,
+    /// One more variable with the URL, its scheme replaced: TEST_DATABASE_URL=postgresql+asyncpg; can be given several times
+    #[arg(long, value_name = "VAR[=SCHEME]")]
+    pub(in crate::cli) env: Vec<Assignment>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    pub(in crate::cli) command: Vec<OsString>,
+}
+
+/// A variable that is to carry the URL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct Assignment {
+    /// The variable.
+    pub(in crate::cli) variable: String,
+    /// What stands before `://`; absent: as the daemon has it.
+    pub(in crate::cli) scheme: Option<String>,
+}
+
+impl FromStr for Assignment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (variable, scheme) = match text.split_once('=') {
+            Some((variable, scheme)) => (variable, Some(scheme.trim_end_matches("://"))),
+            None => (text, None),
+        };
+        let mut letters = variable.bytes();
+        let first = letters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == b'_');
+        if !first || !letters.all(|c| c.is_ascii_alphanumeric() || c == b'_') {
+            return Err(format!("`{variable}` is not the name of a variable; write VAR or VAR=postgresql+asyncpg"));
+        }
+        let word = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        if let Some(scheme) = scheme
+            && (!scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(word))
+        {
+            return Err(format!(
+                "`{scheme}` is not a scheme; write what stands before ://, such as postgresql+asyncpg"
+            ));
+        }
+        Ok(Self { variable: variable.to_owned(), scheme: scheme.map(str::to_owned) })
+    }
+}

@@ -1,0 +1,25 @@
+//! The log: text on a terminal, JSON otherwise, on standard error.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// Sets the log up. A filter that cannot be read was refused when the configuration was.
+pub(super) fn init(filter: &str, format: LogFormat) {
+    // sqlx reports slow acquires and notices by itself, without the context that our own lines have.
+    let filter = EnvFilter::try_new(format!("sqlx=error,{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
+    let json = match format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // A second daemon in one process (tests) keeps the first one's log.
+    let _ = if json { builder.json().flatten_event(true).try_init() } else { builder.with_ansi(colours()).try_init() };
+}
+
+fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

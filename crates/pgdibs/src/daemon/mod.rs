@@ -1,0 +1,316 @@
+//! The daemon: brings the parts up in their order, and takes them down again. Every task is joined at the end.
+
+mod builds;
+mod log;
+mod server;
+mod status;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pgdibs_core::name::{PoolName, RoleName};
+use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
+use pgdibs_core::world::World as _;
+use pgdibs_postgres::connect::ServerAddress;
+use pgdibs_postgres::world::PgWorld;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::builds::Builds;
+use self::server::{Server, ServerError};
+use self::status::Status;
+use crate::config::{Config, PoolConfig, StrategyConfig};
+use crate::driver::{Driver, Report};
+use crate::http;
+use crate::service::bell::Bell;
+use crate::service::{Address, Service};
+
+/// Steps under way are given this long; with what leaving the server takes, an exit stays below 8 s (Docker waits for ten).
+const SHUTDOWN: Duration = Duration::from_secs(4);
+
+/// What `serve` answers when the machine refuses the listening address or the server is unusable (sysexits: EX_UNAVAILABLE).
+const UNAVAILABLE: u8 = 69;
+
+/// Why the daemon could not begin, in one sentence.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("cannot listen on {address}: {why}; choose another address with --listen or PGDIBS_LISTEN")]
+    Listen { address: String, why: String },
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+/// Serves until a signal says otherwise.
+pub(crate) async fn serve(config: Config) -> ExitCode {
+    log::init(&config.log, config.log_format);
+    match run(config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(UNAVAILABLE)
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<(), StartError> {
+    let listener = listen(&config).await?;
+    let stopping = CancellationToken::new();
+    let signals = Signals::hear(stopping.clone());
+    let status = Arc::new(Status::new());
+    let (stage, at_stage) = watch::channel(None);
+    let door = http::Door { token: config.token.clone(), allowed_hosts: config.allowed_hosts.clone() };
+    let router = http::router(at_stage, Arc::clone(&status) as Arc<dyn http::StatusSource>, door);
+    let http = tokio::spawn(http::serve(listener, router, stopping.clone()));
+
+    // HTTP answers from here on: /livez yes, /readyz no, until the server is up.
+    let result = tokio::select! {
+        result = with_server(&config, &status, &stage, &stopping) => result,
+        () = signals.second() => {
+            tracing::warn!("a second signal: exiting at once; what was under way is finished by the next daemon");
+            std::process::exit(130);
+        }
+    };
+    stopping.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
+    result
+}
+
+async fn listen(config: &Config) -> Result<TcpListener, StartError> {
+    let address = config.listen.to_string();
+    let fail = |error: std::io::Error| StartError::Listen {
+        why: match error.kind() {
+            std::io::ErrorKind::AddrInUse => "somebody else listens there (another pgdibs?)".to_owned(),
+            _ => error.to_string(),
+        },
+        address: config.listen.to_string(),
+    };
+    let listener = TcpListener::bind((config.listen.host.as_str(), config.listen.port)).await.map_err(fail)?;
+    let bound = listener.local_addr().map_or(address, |a| a.to_string());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "pgdibs listens on http://{bound}");
+    Ok(listener)
+}
+
+async fn with_server(
+    config: &Config,
+    status: &Arc<Status>,
+    stage: &watch::Sender<Option<Service<PgWorld>>>,
+    stopping: &CancellationToken,
+) -> Result<(), StartError> {
+    let server = tokio::select! {
+        server = Server::bring_up(config, status) => server?,
+        () = stopping.cancelled() => return Ok(()),
+    };
+    let world = tokio::select! {
+        world = server.open(config, status) => Arc::new(world?),
+        () = stopping.cancelled() => {
+            server.leave(config.stop_server, false).await;
+            return Ok(());
+        }
+    };
+    for warning in world.facts().warnings() {
+        tracing::warn!("{warning}");
+    }
+    tracing::info!(version = world.facts().version, role = %world.facts().role, "the server is up");
+    status.server_is(world.facts(), world.instance());
+
+    let bell = Arc::new(Bell::default());
+    let report: Arc<Mutex<Report>> = Arc::default();
+    status.follow(Arc::clone(&report));
+    let tasks = TaskTracker::new();
+    let builds = Arc::new(Builds::new(config, Arc::clone(&world), Arc::clone(&bell), &server, stopping.clone()));
+    status.builds_are(Arc::clone(&builds));
+    let service = Service {
+        world: Arc::clone(&world),
+        bell: Arc::clone(&bell),
+        sources: Arc::clone(&builds) as Arc<dyn crate::service::Sources>,
+        addresses: Arc::new(addresses(config, server.address())),
+        stopping: stopping.clone(),
+        tasks: tasks.clone(),
+    };
+    tasks.spawn(hear_others(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
+    // The driver goes on while waiters are being answered, and stops when nobody can need it any more.
+    let driver_stops = CancellationToken::new();
+    let driver = Driver::new(Arc::clone(&world), Arc::clone(&bell), config.max_ttl, config.idle, report);
+    let driver = tokio::spawn(driver.run(driver_stops.clone()));
+    bell.wake_driver();
+    let keeper = tokio::spawn(keep_pools(
+        config.pools.clone(),
+        Arc::clone(&world),
+        Arc::clone(&builds),
+        Arc::clone(&bell),
+        Arc::clone(status),
+        stopping.clone(),
+    ));
+    stage.send_replace(Some(service));
+
+    server.watch_over(config, status, &world, stopping).await;
+
+    tracing::info!("shutting down: no new grants, waiters are answered");
+    tasks.close();
+    let orderly = async {
+        tasks.wait().await;
+        let _ = keeper.await;
+        builds.finish().await;
+        driver_stops.cancel();
+        let _ = driver.await;
+    };
+    if tokio::time::timeout(SHUTDOWN, orderly).await.is_err() {
+        tracing::warn!("some steps did not end in time; the next daemon finds and finishes them");
+    }
+    let live = tokio::time::timeout(Duration::from_millis(500), world.gather()).await;
+    let leased = matches!(&live, Ok(Ok(snapshot)) if !snapshot.leases.is_empty());
+    world.resign().await;
+    let _ = tokio::time::timeout(Duration::from_millis(500), world.close()).await;
+    server.leave(config.stop_server, leased).await;
+    Ok(())
+}
+
+/// Hears what other daemons on the server change, and shows that this one lives. Without it, our tickets count for nothing.
+async fn hear_others(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: CancellationToken) {
+    let work = async {
+        loop {
+            match world.presence().await {
+                Ok(mut presence) => {
+                    bell.wake_driver();
+                    while presence.changed().await {
+                        bell.wake_driver();
+                        bell.ring();
+                    }
+                }
+                Err(error) => tracing::debug!(%error, "cannot show presence yet"),
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stopping.cancelled() => {}
+    }
+}
+
+/// Makes the configured pools, and keeps their templates those of the present inputs. Level-triggered: a server that came back
+/// empty gets its pools again.
+async fn keep_pools(
+    pools: Vec<PoolConfig>,
+    world: Arc<PgWorld>,
+    builds: Arc<Builds>,
+    bell: Arc<Bell>,
+    status: Arc<Status>,
+    stopping: CancellationToken,
+) {
+    let mut complained: BTreeMap<String, String> = BTreeMap::new();
+    loop {
+        for pool in &pools {
+            let made = match make_pool(&world, pool).await {
+                Ok(made) => made,
+                Err(error) => {
+                    let sentence = error.to_string();
+                    status.pool_trouble(&pool.name, Some(sentence.clone()));
+                    if complained.insert(pool.name.clone(), sentence.clone()).as_ref() != Some(&sentence) {
+                        tracing::error!(pool = pool.name, "{sentence}");
+                    }
+                    continue;
+                }
+            };
+            complained.remove(&pool.name);
+            status.pool_trouble(&pool.name, None);
+            if made {
+                bell.wake_driver();
+            }
+        }
+        builds.look().await;
+        tokio::select! {
+            () = tokio::time::sleep(builds::EVERY) => {}
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+/// Puts a configured pool when the catalog's differs. The flag says whether something changed.
+async fn make_pool(world: &PgWorld, pool: &PoolConfig) -> Result<bool, pgdibs_core::error::Error> {
+    let name = PoolName::parse(&pool.name)?;
+    let patch = patch(pool)?;
+    let found = world.gather().await?.pools.into_iter().find(|p| p.name == name && !p.dropping);
+    if let Some(found) = found
+        && patch.apply(&found.settings)? == found.settings
+        && patch.sourced.is_none_or(|sourced| sourced == found.sourced)
+    {
+        return Ok(false);
+    }
+    world.put_pool(&name, &patch).await?;
+    Ok(true)
+}
+
+fn patch(pool: &PoolConfig) -> Result<PoolPatch, pgdibs_core::name::InvalidName> {
+    let settings = &pool.settings;
+    let role = |field: &'static str| move |name: &String| RoleName::parse(field, name);
+    Ok(PoolPatch {
+        warm: settings.warm,
+        max: settings.max,
+        spares: settings.spares,
+        owner: settings.owner.as_ref().map(role("owner")).transpose()?,
+        strategy: settings.strategy.map(|strategy| match strategy {
+            StrategyConfig::Auto => StrategyChoice::Auto,
+            StrategyConfig::WalLog => StrategyChoice::Fixed(Strategy::WalLog),
+            StrategyConfig::FileCopy => StrategyChoice::Fixed(Strategy::FileCopy),
+        }),
+        extensions: settings.extensions.clone(),
+        roles: settings.roles.as_ref().map(|roles| roles.iter().map(role("roles")).collect()).transpose()?,
+        keep_templates: settings.keep_templates,
+        template_max_age_seconds: settings.template_max_age_days.map(|days| u64::from(days) * 24 * 3600),
+        sourced: Some(pool.source.is_some()),
+    })
+}
+
+/// The addresses handed out: those advertised, and by default the daemon's own way to the server.
+fn addresses(config: &Config, own: &ServerAddress) -> BTreeMap<String, Address> {
+    let (host, port) = own.host_and_port();
+    let given = |address: &crate::config::HostPort| Address { host: address.host.clone(), port: address.port };
+    let mut addresses: BTreeMap<String, Address> =
+        config.advertise.named.iter().map(|(name, address)| (name.clone(), given(address))).collect();
+    let default = config.advertise.default.as_ref().map_or(Address { host, port }, given);
+    addresses.entry("default".to_owned()).or_insert(default);
+    addresses
+}
+
+/// SIGTERM and SIGINT: the first one asks for an orderly end, the second one for an end at once.
+struct Signals {
+    second: watch::Receiver<bool>,
+}
+
+impl Signals {
+    fn hear(stopping: CancellationToken) -> Self {
+        let (tell, second) = watch::channel(false);
+        tokio::spawn(async move {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut terminate), Ok(mut interrupt)) =
+                (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+            else {
+                tracing::error!("cannot hear signals; end the daemon with SIGKILL, which is safe");
+                return;
+            };
+            let mut next = async || {
+                tokio::select! {
+                    _ = terminate.recv() => {}
+                    _ = interrupt.recv() => {}
+                }
+            };
+            next().await;
+            stopping.cancel();
+            next().await;
+            tell.send_replace(true);
+        });
+        Self { second }
+    }
+
+    async fn second(&self) {
+        let mut second = self.second.clone();
+        if second.wait_for(|second| *second).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! The server that the daemon manages: the embedded one, or the one it was given; how it comes up and how it is left.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use pgdibs_core::name::RoleName;
+use pgdibs_postgres::connect::{self, ConnectError, ServerAddress};
+use pgdibs_postgres::embedded::{self, DEFAULT_MAX_CONNECTIONS, Embedded, EmbeddedError, EmbeddedOptions, Leave};
+use pgdibs_postgres::world::{Bounds, PgWorld};
+use rand::RngExt as _;
+use secrecy::SecretString;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::status::Status;
+use crate::config::Config;
+
+/// Why the daemon cannot serve on this server, in one sentence.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ServerError {
+    #[error(transparent)]
+    Embedded(#[from] EmbeddedError),
+    #[error(transparent)]
+    Given(#[from] ConnectError),
+    #[error("cannot find the program that is running, which the embedded server's supervisor needs: {0}")]
+    Itself(std::io::Error),
+}
+
+/// A server that is up, or was a moment ago.
+pub(super) struct Server {
+    /// `None` for a server that was given.
+    embedded: Mutex<Option<Embedded>>,
+    is_embedded: bool,
+    address: ServerAddress,
+    bin_dir: Option<PathBuf>,
+}
+
+/// Longest pause between two tries to reach a server that is not up yet.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+impl Server {
+    /// Starts or adopts the embedded server; of a given one only the URL is read here.
+    pub(super) async fn bring_up(config: &Config, status: &Status) -> Result<Self, ServerError> {
+        if let Some(url) = &config.server_url {
+            let address = ServerAddress::parse(url)?;
+            return Ok(Self {
+                embedded: Mutex::new(None),
+                is_embedded: false,
+                address,
+                bin_dir: config.pg_bin_dir.clone(),
+            });
+        }
+        let embedded = start_embedded(config, status).await?;
+        let address = ServerAddress::parse(&SecretString::from(embedded.url()))?;
+        let bin_dir = Some(embedded.bin_dir().to_owned());
+        Ok(Self { embedded: Mutex::new(Some(embedded)), is_embedded: true, address, bin_dir })
+    }
+
+    /// How to reach the server.
+    pub(super) fn address(&self) -> &ServerAddress {
+        &self.address
+    }
+
+    /// Opens the catalog, with back-off while the server is not up yet.
+    pub(super) async fn open(&self, config: &Config, status: &Status) -> Result<PgWorld, ServerError> {
+        let shared = config.lease_url.as_ref().map(ServerAddress::parse_lease_login).transpose()?;
+        let shared = match shared {
+            Some((user, password)) => {
+                let login = RoleName::parse("lease_url", &user).map_err(|e| ConnectError::Unusable(e.to_string()))?;
+                Some((login, password))
+            }
+            None => None,
+        };
+        let mut pause = Duration::from_millis(50);
+        loop {
+            // Positive, and different in each process: what tells two daemons on one server apart.
+            let instance = rand::rng().random_range(1..i32::MAX);
+            match connect::open(self.address.clone(), instance, shared.is_some()).await {
+                Ok(connections) => {
+                    let bounds = Bounds { disk_floor_bytes: config.disk_floor_mb << 20 };
+                    return Ok(PgWorld::new(connections, bounds, shared));
+                }
+                Err(ConnectError::NotUp(why)) => {
+                    status.reason(format!("waiting for the Postgres server: {why}"));
+                    if pause >= Duration::from_secs(1) {
+                        tracing::warn!(why, "the Postgres server does not answer yet; trying again");
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Until `stopping`: starts the embedded server again when it died, and makes the catalog of a server that came back empty.
+    pub(super) async fn watch_over(
+        &self,
+        config: &Config,
+        status: &Status,
+        world: &PgWorld,
+        stopping: &CancellationToken,
+    ) {
+        let work = async {
+            loop {
+                if self.is_embedded {
+                    self.until_it_dies(status).await;
+                    self.start_again(config, status).await;
+                } else {
+                    tokio::time::sleep(Duration::from_millis(500)).await;
+                }
+                if status.is_unreachable() || self.is_embedded {
+                    // A server whose data was in memory comes back without our catalog.
+                    match connect::prepare(&self.address).await {
+                        Ok(()) => status.server_is_back(),
+                        Err(ConnectError::NotUp(_)) => {}
+                        Err(ConnectError::Unusable(why)) => status.reason(why),
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = work => {}
+            () = stopping.cancelled() => {}
+        }
+        tracing::debug!(instance = world.instance(), "no longer watching the server");
+    }
+
+    async fn until_it_dies(&self, status: &Status) {
+        if let Some(embedded) = self.embedded.lock().await.as_ref() {
+            embedded.stopped().await;
+            status.reason("the embedded server died; starting it again".to_owned());
+            tracing::warn!(log = embedded.log_tail(5), "the embedded server died; starting it again");
+        }
+    }
+
+    async fn start_again(&self, config: &Config, status: &Status) {
+        let mut slot = self.embedded.lock().await;
+        // Dropped first: it holds the right to the data directory.
+        drop(slot.take());
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match start_embedded(config, status).await {
+                Ok(embedded) => {
+                    *slot = Some(embedded);
+                    return;
+                }
+                Err(error) => {
+                    status.reason(error.to_string());
+                    tracing::error!("{error}");
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Where psql is, for sources that are SQL files.
+    pub(super) fn psql(&self) -> PathBuf {
+        self.program("psql")
+    }
+
+    /// Where pg_dump is, for sources that are databases.
+    pub(super) fn pg_dump(&self) -> PathBuf {
+        self.program("pg_dump")
+    }
+
+    /// Beside the server's own programs, where `pg_config` says, or on PATH.
+    fn program(&self, name: &str) -> PathBuf {
+        let beside = self.bin_dir.as_ref().map(|dir| dir.join(name)).filter(|path| path.exists());
+        beside.or_else(|| bin_dir_of_pg_config().map(|dir| dir.join(name)).filter(|path| path.exists())).unwrap_or_else(
+            || {
+                let debian = Path::new("/usr/lib/postgresql");
+                newest_in(debian, name).unwrap_or_else(|| PathBuf::from(name))
+            },
+        )
+    }
+
+    /// Leaves the embedded server: running while somebody leases from it, stopped otherwise.
+    pub(super) async fn leave(&self, stop_in_any_case: bool, leased: bool) {
+        let Some(embedded) = self.embedded.lock().await.take() else { return };
+        let how = if leased && !stop_in_any_case { Leave::Keep } else { Leave::Stop };
+        if how == Leave::Keep {
+            tracing::info!("the embedded server goes on for the leases that are live; the next daemon adopts it");
+        }
+        if let Err(error) = embedded.leave(how).await {
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+async fn start_embedded(config: &Config, status: &Status) -> Result<Embedded, ServerError> {
+    let options = EmbeddedOptions {
+        data_dir: config.data_dir.clone(),
+        bin_dir: config.pg_bin_dir.clone(),
+        linger: config.linger,
+        max_connections: DEFAULT_MAX_CONNECTIONS,
+        supervisor_exe: std::env::current_exe().map_err(ServerError::Itself)?,
+    };
+    Ok(embedded::start(&options, |progress| {
+        tracing::info!("{progress}");
+        status.reason(progress.to_string());
+    })
+    .await?)
+}
+
+fn bin_dir_of_pg_config() -> Option<PathBuf> {
+    let output = std::process::Command::new("pg_config").arg("--bindir").stderr(Stdio::null()).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| PathBuf::from(text.trim()))
+}
+
+fn newest_in(root: &Path, program: &str) -> Option<PathBuf> {
+    let majors = std::fs::read_dir(root).ok()?.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let major: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let path = entry.path().join("bin").join(program);
+        path.exists().then_some((major, path))
+    });
+    majors.max().map(|(_, path)| path)
+}

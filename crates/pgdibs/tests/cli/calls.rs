@@ -1,0 +1,211 @@
+//! One call at a time: what is sent, when it is tried again, what is said, and the exit code.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::process::pgdibs;
+use crate::stub::{Reply, Stub, lease};
+
+fn grants() -> Stub {
+    Stub::start(|_, _| Reply::Json(201, lease(0, "u", 20.0)))
+}
+
+#[test]
+fn lease_prints_the_url_alone_and_tells_the_rest() {
+    let stub = grants();
+    let done =
+        pgdibs(&["lease", "shop_test", "--ttl", "5", "--wait", "7", "--holder", "me"]).with_daemon(&stub.url).done();
+    assert_eq!(done.stdout, "postgresql://u:s3cr3t@127.0.0.1:54321/shop_test_gw0\n");
+    assert!(done.stderr.starts_with("pgdibs: leased shop_test_gw0 as 0192f000-"), "{}", done.stderr);
+    assert_eq!(done.code, Some(0));
+    let body = json!({"pool": "shop_test", "holder": "me", "ttl_seconds": 5, "wait_seconds": 7.0});
+    assert_eq!(stub.asked()[0].body, body);
+}
+
+#[test]
+fn json_is_what_the_daemon_sent() {
+    let stub = grants();
+    let done = pgdibs(&["lease", "shop_test", "--output", "json"]).with_daemon(&stub.url).done();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&done.stdout).unwrap(), lease(0, "u", 20.0));
+    assert_eq!(done.stderr, "");
+}
+
+#[test]
+fn a_call_is_tried_again_exactly_while_retry_after_says_so() {
+    let stub = Stub::start(|_, before| match before {
+        0 => Reply::Problem(503, "template_building", "it is being built", Some(0)),
+        1 => Reply::Problem(503, "pool_exhausted", "all are leased", Some(1)),
+        _ => Reply::Json(201, lease(0, "u", 20.0)),
+    });
+    let began = Instant::now();
+    let done = pgdibs(&["lease", "shop_test"]).with_daemon(&stub.url).done();
+    assert_eq!((done.code, stub.calls().len()), (Some(0), 3), "{}", done.stderr);
+    assert!(began.elapsed() >= Duration::from_secs(1), "the pause that was asked for was not kept");
+    let waits: Vec<f64> = stub.asked().iter().map(|asked| asked.body["wait_seconds"].as_f64().unwrap()).collect();
+    assert!(waits[0] == 30.0 && waits[1] < waits[0] && waits[2] <= waits[1] - 1.0, "{waits:?}");
+}
+
+#[test]
+fn without_retry_after_once_is_enough() {
+    let stub = Stub::start(|_, _| Reply::Problem(503, "pool_exhausted", "no database of shop_test came free", None));
+    let done = pgdibs(&["lease", "shop_test"]).with_daemon(&stub.url).done();
+    assert_eq!((done.code, stub.calls().len()), (Some(1), 1));
+    assert_eq!(
+        done.stderr,
+        "pgdibs: no database of shop_test came free\nhint: wait longer with --wait, or raise the limit with `pgdibs pool set POOL --max N`\n"
+    );
+    assert_eq!(done.stdout, "");
+}
+
+#[test]
+fn a_retry_beyond_the_wait_is_not_made() {
+    let stub = Stub::start(|_, _| Reply::Problem(503, "server_unavailable", "the server is away", Some(60)));
+    let began = Instant::now();
+    let done = pgdibs(&["lease", "shop_test", "--wait", "2"]).with_daemon(&stub.url).done();
+    assert_eq!((done.code, stub.calls().len()), (Some(1), 1));
+    assert!(began.elapsed() < Duration::from_secs(30), "it waited for a time that it did not have");
+}
+
+#[test]
+fn nobody_there_is_69_with_the_way_out() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let done = pgdibs(&["status", "--url", &format!("http://{free}")]).done();
+    assert_eq!(done.code, Some(69));
+    let sentence = format!("pgdibs: no daemon answers at http://{free} (");
+    assert!(
+        done.stderr.starts_with(&sentence) && done.stderr.to_lowercase().contains("connection refused"),
+        "{}",
+        done.stderr
+    );
+    assert!(done.stderr.contains("\nhint: start one with `pgdibs serve`"), "{}", done.stderr);
+}
+
+#[test]
+fn somebody_else_there_is_said_so() {
+    let stub = Stub::start(|_, _| Reply::Json(404, json!("nginx")));
+    let done = pgdibs(&["status"]).with_daemon(&stub.url).done();
+    assert_eq!(done.code, Some(1));
+    assert!(done.stderr.contains("something that is not the API of pgdibs (status 404)"), "{}", done.stderr);
+}
+
+#[test]
+fn wrong_usage_is_2_and_wrong_configuration_78() {
+    let done = pgdibs(&["status", "--wacht"]).done();
+    assert_eq!(done.code, Some(2));
+    assert!(done.stderr.contains("'--watch'"), "{}", done.stderr);
+    let program = pgdibs(&["status"]);
+    std::fs::write(program.directory.path().join("pgdibs.toml"), "listen = \n").unwrap();
+    let done = program.done();
+    assert_eq!(done.code, Some(78), "{}", done.stderr);
+    assert!(done.stderr.contains("pgdibs.toml, line 1"), "{}", done.stderr);
+    let done = pgdibs(&["status", "--url", "localhost:7432"]).done();
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+}
+
+#[test]
+fn the_token_comes_from_the_environment_or_a_file() {
+    let stub = Stub::start(|_, _| Reply::Json(200, json!({"pools": []})));
+    pgdibs(&["pool", "list"]).with_daemon(&stub.url).with("PGDIBS_TOKEN", "t0k").done();
+    let program = pgdibs(&["pool", "list"]).with_daemon(&stub.url).with("PGDIBS_TOKEN_FILE", "token");
+    std::fs::write(program.directory.path().join("token"), "from-file\n").unwrap();
+    program.done();
+    pgdibs(&["pool", "list"]).with_daemon(&stub.url).done();
+    let sent: Vec<String> = stub.asked().into_iter().map(|asked| asked.authorization).collect();
+    assert_eq!(sent, ["Bearer t0k", "Bearer from-file", ""]);
+}
+
+#[test]
+fn a_proxy_for_the_outside_world_is_not_asked_for_loopback() {
+    let stub = grants();
+    let mut program = pgdibs(&["lease", "shop_test"]).with_daemon(&stub.url);
+    for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
+        program = program.with(name, "http://127.0.0.1:9");
+    }
+    let done = program.done();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+}
+
+#[test]
+fn a_reader_that_is_gone_is_no_panic_and_its_lease_is_given_back() {
+    let stub = Stub::start(|asked, _| match asked.what.as_str() {
+        "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
+        "POST /v1/leases" => Reply::Json(201, lease(0, "u", 20.0)),
+        _ => Reply::Json(204, json!(null)),
+    });
+    for arguments in [&["pool", "list"][..], &["lease", "shop_test"][..], &["completions", "bash"][..]] {
+        let mut program = pgdibs(arguments).with_daemon(&stub.url);
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = program.command.stdout(writer).output().unwrap();
+        assert_eq!(
+            (output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()),
+            (Some(0), ""),
+            "{arguments:?}"
+        );
+    }
+    let id = "0192f000-0000-7000-8000-000000000000";
+    assert_eq!(stub.calls().last().unwrap(), &format!("DELETE /v1/leases/{id}"));
+}
+
+#[test]
+fn healthcheck_is_one_line_and_zero_or_one() {
+    let stub = Stub::start(|asked, _| match asked.what.as_str() {
+        "GET /livez" => Reply::Json(200, json!({"status": "ok"})),
+        _ => Reply::Json(
+            503,
+            json!({"ready": false, "reasons": ["the server does not answer", "shop_test is not built"]}),
+        ),
+    });
+    let live = pgdibs(&["healthcheck"]).with_daemon(&stub.url).done();
+    assert_eq!((live.code, live.stdout), (Some(0), format!("the daemon at {} is live\n", stub.url)));
+    let ready = pgdibs(&["healthcheck", "--ready"]).with_daemon(&stub.url).done();
+    assert_eq!(
+        (ready.code, ready.stderr.as_str()),
+        (Some(1), "pgdibs: the server does not answer; shop_test is not built\n")
+    );
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = pgdibs(&["healthcheck"]).with_daemon(&format!("http://{free}")).done();
+    assert_eq!(away.code, Some(1));
+}
+
+#[test]
+fn leases_are_named_by_id_or_database() {
+    let stub = Stub::start(|asked, _| match asked.what.as_str() {
+        "GET /v1/leases" => Reply::Json(200, json!({"leases": [lease(0, "u", 20.0), lease(1, "v", 20.0)]})),
+        what if what.starts_with("DELETE") => Reply::Json(204, json!(null)),
+        "GET /v1/leases/0192f000-0000-7000-8000-000000000001" => Reply::Json(200, lease(1, "v", 20.0)),
+        _ => Reply::Problem(410, "lease_ended", "the lease was released at noon", None),
+    });
+    let done = pgdibs(&["release", "gw1"]).with_daemon(&stub.url).done();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let done = pgdibs(&["renew", "shop_test_gw0", "--ttl", "9"]).with_daemon(&stub.url).done();
+    assert_eq!(done.code, Some(1));
+    assert!(done.stderr.starts_with("pgdibs: the lease was released at noon\nhint: "), "{}", done.stderr);
+    let done = pgdibs(&["reset", "gw1", "--wait", "3"]).with_daemon(&stub.url).done();
+    assert_eq!(done.code, Some(1));
+    let done = pgdibs(&["release", "gw7"]).with_daemon(&stub.url).done();
+    assert!(done.stderr.starts_with("pgdibs: no live lease holds `gw7`\n"), "{}", done.stderr);
+    let asked = stub.asked();
+    let said = |what: &str| {
+        asked.iter().find(|asked| asked.what == what).unwrap_or_else(|| panic!("{what}: {asked:?}")).body.clone()
+    };
+    said("DELETE /v1/leases/0192f000-0000-7000-8000-000000000001");
+    assert_eq!(said("POST /v1/leases/0192f000-0000-7000-8000-000000000000/renew"), json!({"ttl_seconds": 9}));
+    let reset = said("POST /v1/leases/0192f000-0000-7000-8000-000000000001/reset");
+    assert_eq!(reset, json!({"wait_seconds": 3.0, "generation": 1}));
+}
+
+#[test]
+fn config_shows_origins_and_masks_secrets() {
+    let program = pgdibs(&["config", "--listen", "127.0.0.1:1"]).with("PGDIBS_TOKEN", "hush-hush");
+    std::fs::write(program.directory.path().join("pgdibs.toml"), "disk_floor_mb = 7\n").unwrap();
+    let done = program.done();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    let line = |name: &str| done.stdout.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(line("listen ").contains("127.0.0.1:1") && line("listen ").ends_with("flag --listen"), "{}", done.stdout);
+    assert!(line("token ").ends_with("environment PGDIBS_TOKEN"), "{}", done.stdout);
+    assert!(line("disk_floor_mb ").ends_with("pgdibs.toml line 1"), "{}", done.stdout);
+    assert!(!done.stdout.contains("hush-hush"), "{}", done.stdout);
+}

@@ -1,0 +1,169 @@
+//! `pgdibs run`: its environment, its exit codes, its heartbeat, and that everything is given back.
+
+use serde_json::{Value, json};
+
+use crate::process::{Done, pgdibs};
+use crate::stub::{Asked, Reply, Stub, lease};
+
+/// A daemon with one pool that grants what `acquire` says.
+fn daemon(acquire: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Stub {
+    Stub::start(move |asked, _| match asked.what.as_str() {
+        "GET /livez" => Reply::Json(200, json!({"status": "ok"})),
+        "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
+        "POST /v1/leases" | "POST /v1/leases/batch" => acquire(asked),
+        what if what.starts_with("DELETE /v1/runs/") => Reply::Json(200, json!({"released": 1})),
+        _ => Reply::Problem(404, "not_found", "no such route", None),
+    })
+}
+
+fn grants() -> Stub {
+    daemon(|_| Reply::Json(201, lease(0, "u", 20.0)))
+}
+
+fn run(stub: &Stub, arguments: &[&str]) -> Done {
+    pgdibs(&[&["run"], arguments].concat()).with_daemon(&stub.url).done()
+}
+
+fn acquired(stub: &Stub) -> Value {
+    stub.asked().into_iter().find(|asked| asked.what.starts_with("POST /v1/leases")).expect("nothing was leased").body
+}
+
+/// The run that the lease was taken for is the one that was ended, last of all.
+fn assert_given_back(stub: &Stub, run: &Value) {
+    let calls = stub.calls();
+    assert_eq!(calls.last().unwrap(), &format!("DELETE /v1/runs/{}", run.as_str().unwrap()), "{calls:?}");
+}
+
+#[test]
+fn the_command_finds_its_database_and_its_code_is_ours() {
+    let stub = grants();
+    let script = "echo $DATABASE_URL; echo $PGHOST $PGPORT $PGUSER $PGPASSWORD $PGDATABASE; echo $PGDIBS_URL; exit 7";
+    let done = run(&stub, &["--holder", "me", "--fingerprint", "f", "--", "sh", "-c", script]);
+    assert_eq!(done.code, Some(7), "{}", done.stderr);
+    let expected = format!(
+        "postgresql://u:s3cr3t@127.0.0.1:54321/shop_test_gw0\n127.0.0.1 54321 u s3cr3t shop_test_gw0\n{}\n",
+        stub.url
+    );
+    assert_eq!((done.stdout, done.stderr.as_str()), (expected, ""));
+    let wish = acquired(&stub);
+    assert_eq!(
+        (&wish["pool"], &wish["holder"], &wish["fingerprint"]),
+        (&json!("shop_test"), &json!("me"), &json!("f"))
+    );
+    assert_given_back(&stub, &wish["run"]);
+}
+
+#[test]
+fn a_command_that_a_signal_ended_gives_128_and_its_number() {
+    let stub = grants();
+    assert_eq!(run(&stub, &["--", "sh", "-c", "kill -9 $$"]).code, Some(137));
+    assert_given_back(&stub, &acquired(&stub)["run"]);
+}
+
+#[test]
+fn a_command_that_is_not_there_gives_127_and_the_lease_back() {
+    let stub = grants();
+    let done = run(&stub, &["--", "no-such-command-anywhere"]);
+    assert_eq!(done.code, Some(127));
+    assert!(
+        done.stderr.starts_with("pgdibs: there is no command `no-such-command-anywhere`\nhint: "),
+        "{}",
+        done.stderr
+    );
+    assert_given_back(&stub, &acquired(&stub)["run"]);
+    assert_eq!(run(&stub, &["--", "/"]).code, Some(126));
+}
+
+#[test]
+fn a_refusal_is_told_and_nothing_is_run() {
+    let stub = daemon(|_| Reply::Problem(404, "template_not_found", "shop_test has no ready template", None));
+    let done = run(&stub, &["--", "echo", "never"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+    assert!(done.stderr.contains("shop_test has no ready template\nhint: "), "{}", done.stderr);
+    assert_given_back(&stub, &acquired(&stub)["run"]);
+}
+
+#[test]
+fn the_pool_must_be_named_when_there_are_several() {
+    let stub = Stub::start(|asked, _| match asked.what.as_str() {
+        "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "a_test"}, {"pool": "b_test"}]})),
+        _ => Reply::Json(200, json!({})),
+    });
+    let done = run(&stub, &["--", "true"]);
+    assert_eq!(done.code, Some(2));
+    assert_eq!(done.stderr, "pgdibs: there are several pools: a_test, b_test\nhint: name one with --pool\n");
+    let stub = Stub::start(|_, _| Reply::Json(200, json!({"pools": []})));
+    let done = run(&stub, &["--", "true"]);
+    assert!(done.code == Some(1) && done.stderr.starts_with("pgdibs: the daemon has no pool yet\n"), "{}", done.stderr);
+}
+
+#[test]
+fn a_daemon_that_was_named_and_is_away_is_not_replaced() {
+    let done = pgdibs(&["run", "--url", "http://127.0.0.1:9", "--", "echo", "never"]).done();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(69), ""), "{}", done.stderr);
+}
+
+#[test]
+fn workers_hold_their_slots_under_one_login_and_see_the_base_name() {
+    let stub = daemon(|_| Reply::Json(201, json!({"leases": [lease(0, "u", 20.0), lease(1, "u", 20.0)]})));
+    let done = run(&stub, &["--workers", "2", "--", "sh", "-c", "echo $DATABASE_URL $PGDATABASE"]);
+    assert_eq!(done.stdout, "postgresql://u:s3cr3t@127.0.0.1:54321/shop_test shop_test\n", "{}", done.stderr);
+    let batch = acquired(&stub);
+    assert_eq!((&batch["shared_login"], &batch["exact_slot"]), (&json!(true), &json!(true)));
+    assert_eq!((&batch["leases"][0]["worker"], &batch["leases"][1]["worker"]), (&json!("gw0"), &json!("gw1")));
+    assert_given_back(&stub, &batch["leases"][0]["run"]);
+}
+
+#[test]
+fn workers_that_would_meet_others_are_not_started() {
+    let stub = daemon(|_| Reply::Json(201, json!({"leases": [lease(0, "u", 20.0), lease(2, "u", 20.0)]})));
+    let done = run(&stub, &["--workers", "2", "--", "echo", "never"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
+    assert!(
+        done.stderr.starts_with("pgdibs: the daemon did not grant gw0 to gw1 under one login\n"),
+        "{}",
+        done.stderr
+    );
+    assert_given_back(&stub, &acquired(&stub)["leases"][0]["run"]);
+}
+
+const RENEW: &str = "POST /v1/leases/0192f000-0000-7000-8000-000000000000/renew";
+
+/// A lease that is to be renewed every 50 ms; the renewals are answered by `renew`, given how many came before.
+fn renewed_by(renew: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Stub {
+    Stub::start(move |asked, before| match asked.what.as_str() {
+        RENEW => renew(before),
+        "POST /v1/leases" => Reply::Json(201, lease(0, "u", 0.05)),
+        _ => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
+    })
+}
+
+#[test]
+fn the_lease_is_renewed_as_often_as_the_daemon_says_also_after_a_failure() {
+    let stub = renewed_by(|before| match before {
+        1 => Reply::Problem(503, "server_unavailable", "the server is away", Some(1)),
+        _ => Reply::Json(200, lease(0, "u", 0.05)),
+    });
+    let running = pgdibs(&["run", "--", "sh", "-c", "read line; exit 5"]).with_daemon(&stub.url).start();
+    stub.wait_for(RENEW, 5);
+    let done = running.done();
+    assert_eq!(done.code, Some(5));
+    assert!(done.stderr.contains("could not be renewed, trying again: the server is away\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("the lease of shop_test_gw0 is renewed again\n"), "{}", done.stderr);
+    assert_given_back(&stub, &acquired(&stub)["run"]);
+}
+
+#[test]
+fn a_lease_that_is_over_is_told_once_and_the_command_goes_on() {
+    let stub = renewed_by(|_| Reply::Problem(410, "lease_ended", "the lease was revoked", None));
+    let mut running = pgdibs(&["run", "--", "sh", "-c", "echo on; read line; exit 5"]).with_daemon(&stub.url).start();
+    running.wait_for_error("the lease was revoked");
+    running.wait_for_line("on");
+    let done = running.done();
+    assert_eq!(done.code, Some(5));
+    assert_eq!(
+        done.stderr,
+        "pgdibs: the lease of shop_test_gw0 is over while its command still runs: the lease was revoked\n"
+    );
+    assert_eq!(stub.calls().iter().filter(|call| *call == RENEW).count(), 1);
+}

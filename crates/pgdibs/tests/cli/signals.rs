@@ -1,0 +1,84 @@
+//! Signals pass through `pgdibs run`, and interrupt what comes before its command.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::process::pgdibs;
+use crate::stub::{Reply, Stub, lease};
+
+fn grants() -> Stub {
+    Stub::start(|asked, _| match asked.what.as_str() {
+        "POST /v1/leases" => Reply::Json(201, lease(0, "u", 20.0)),
+        _ => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
+    })
+}
+
+/// A shell that says which signal came and goes on; it ends when its standard input does. It looks for signals between its
+/// commands, so it must not sit in one: a signal just before a `read` without end would wait with it.
+fn waits(name: &str) -> String {
+    format!("trap 'echo got {name}' {name}; echo started; while read -t 0.1 line || [ $? -gt 128 ]; do :; done; exit 6")
+}
+
+#[test]
+fn each_signal_reaches_the_command_and_we_wait_for_it() {
+    let stub = grants();
+    let all = [(Signal::SIGINT, "INT"), (Signal::SIGTERM, "TERM"), (Signal::SIGHUP, "HUP"), (Signal::SIGQUIT, "QUIT")];
+    for (signal, name) in all {
+        let mut running =
+            pgdibs(&["run", "--", "bash", "-c", &waits(name)]).with_daemon(&stub.url).with_default_signals().start();
+        running.wait_for_line("started");
+        running.signal(signal);
+        running.wait_for_line(&format!("got {name}"));
+        // A second one passes too.
+        running.signal(signal);
+        running.wait_for_line(&format!("got {name}"));
+        running.close_stdin();
+        let done = running.done();
+        assert_eq!((done.code, done.stderr.as_str()), (Some(6), ""), "{name}");
+    }
+}
+
+#[test]
+fn a_command_that_does_not_catch_it_ends_by_it_and_the_lease_is_given_back() {
+    let stub = grants();
+    let mut running = pgdibs(&["run", "--", "sh", "-c", "echo started; read line"])
+        .with_daemon(&stub.url)
+        .with_default_signals()
+        .start();
+    running.wait_for_line("started");
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.done_by_itself().code, Some(143));
+    assert!(stub.calls().last().unwrap().starts_with("DELETE /v1/runs/"), "{:?}", stub.calls());
+}
+
+#[test]
+fn an_interruption_while_waiting_hangs_up_and_starts_nothing() {
+    let stub = Stub::start(|asked, _| match asked.what.as_str() {
+        "POST /v1/leases" => Reply::Never,
+        _ => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
+    });
+    let running = pgdibs(&["run", "--", "echo", "never"]).with_daemon(&stub.url).with_default_signals().start();
+    stub.wait_for("POST /v1/leases", 1);
+    running.signal(Signal::SIGINT);
+    let done = running.done_by_itself();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(130), ""));
+    assert_eq!(done.stderr, "pgdibs: SIGINT came before the command was started\n");
+    assert!(stub.calls().last().unwrap().starts_with("DELETE /v1/runs/"), "{:?}", stub.calls());
+}
+
+#[test]
+fn a_signal_that_we_were_started_to_ignore_stays_ignored_for_the_command() {
+    let stub = grants();
+    let pgdibs_path = env!("CARGO_BIN_EXE_pgdibs");
+    let mut program = pgdibs(&[]).with_daemon(&stub.url);
+    let script =
+        format!("trap '' HUP; exec {pgdibs_path} run -- sh -c 'echo started; kill -HUP $$; echo alive; read line'");
+    let mut shell = std::process::Command::new("sh");
+    shell.arg("-c").arg(script).env("PGDIBS_URL", &stub.url).current_dir(program.directory.path());
+    program.command = shell;
+    let mut running = program.start();
+    running.wait_for_line("started");
+    running.signal(Signal::SIGHUP);
+    running.wait_for_line("alive");
+    assert_eq!(running.done().code, Some(1));
+}

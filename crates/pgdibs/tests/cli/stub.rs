@@ -1,0 +1,134 @@
+//! A daemon made of a script: answers as the test says and remembers what it was asked.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::{Bytes, to_bytes};
+use axum::extract::Request;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use axum::response::Response;
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+
+/// What was asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    /// `POST /v1/leases?x=y`.
+    pub(crate) what: String,
+    /// Null when there was none.
+    pub(crate) body: Value,
+    /// The `Authorization` header.
+    pub(crate) authorization: String,
+}
+
+/// How to answer.
+pub(crate) enum Reply {
+    /// Status and body.
+    Json(u16, Value),
+    /// A problem with status, code, detail and perhaps `Retry-After`.
+    Problem(u16, &'static str, &'static str, Option<u32>),
+    /// Not at all, as long as the caller waits.
+    Never,
+}
+
+type Script = dyn Fn(&Asked, usize) -> Reply + Send + Sync;
+
+#[derive(Default)]
+struct Memory {
+    asked: Mutex<Vec<Asked>>,
+    more: Condvar,
+}
+
+/// The daemon; it ends with this value.
+pub(crate) struct Stub {
+    /// `http://127.0.0.1:PORT`.
+    pub(crate) url: String,
+    memory: Arc<Memory>,
+    _runtime: Runtime,
+}
+
+impl Stub {
+    /// Starts it. The script is given what was asked, and how many times just that was asked before.
+    pub(crate) fn start(script: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let memory = Arc::new(Memory::default());
+        let script: Arc<Script> = Arc::new(script);
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let remembered = Arc::clone(&memory);
+        let router = Router::new()
+            .fallback(move |request: Request| answer(request, Arc::clone(&remembered), Arc::clone(&script)));
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Self { url, memory, _runtime: runtime }
+    }
+
+    /// Everything that was asked, in order.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.memory.asked.lock().unwrap().clone()
+    }
+
+    /// What was asked, as method and path alone.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.asked().into_iter().map(|asked| asked.what).collect()
+    }
+
+    /// Waits until that was asked so many times.
+    pub(crate) fn wait_for(&self, what: &str, times: usize) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let mut asked = self.memory.asked.lock().unwrap();
+        while asked.iter().filter(|asked| asked.what == what).count() < times {
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "`{what}` was not asked {times} times within 30 s, but: {:?}", *asked);
+            asked = self.memory.more.wait_timeout(asked, left).unwrap().0;
+        }
+    }
+}
+
+async fn answer(request: Request, memory: Arc<Memory>, script: Arc<Script>) -> Response {
+    let (head, body) = request.into_parts();
+    let body: Bytes = to_bytes(body, 1 << 20).await.unwrap();
+    let asked = Asked {
+        what: format!("{} {}", head.method, head.uri),
+        body: serde_json::from_slice(&body).unwrap_or(Value::Null),
+        authorization: head
+            .headers
+            .get(AUTHORIZATION)
+            .map(|value| value.to_str().unwrap().to_owned())
+            .unwrap_or_default(),
+    };
+    let before = {
+        let mut all = memory.asked.lock().unwrap();
+        all.push(asked.clone());
+        memory.more.notify_all();
+        all.iter().filter(|other| other.what == asked.what).count() - 1
+    };
+    match script(&asked, before) {
+        Reply::Json(status, Value::Null) => Response::builder().status(status).body(axum::body::Body::empty()).unwrap(),
+        Reply::Json(status, body) => Response::builder()
+            .status(status)
+            .header(CONTENT_TYPE, "application/json")
+            .body(body.to_string().into())
+            .unwrap(),
+        Reply::Problem(status, code, detail, retry_after) => {
+            let body = json!({"type": "about:blank", "title": "no", "status": status, "code": code, "detail": detail});
+            let mut response = Response::builder().status(status).header(CONTENT_TYPE, "application/problem+json");
+            if let Some(seconds) = retry_after {
+                response = response.header(RETRY_AFTER, seconds);
+            }
+            response.body(body.to_string().into()).unwrap()
+        }
+        Reply::Never => std::future::pending().await,
+    }
+}
+
+/// A lease of slot `slot` as the API has it; its login is `user`.
+pub(crate) fn lease(slot: u32, user: &str, renew_after_seconds: f64) -> Value {
+    json!({
+        "id": format!("0192f000-0000-7000-8000-00000000000{slot}"), "state": "live", "pool": "shop_test",
+        "database": format!("shop_test_gw{slot}"), "slot": slot, "host": "127.0.0.1", "port": 54321,
+        "user": user, "password": "s3cr3t",
+        "url": format!("postgresql://{user}:s3cr3t@127.0.0.1:54321/shop_test_gw{slot}"),
+        "generation": 1, "ttl_seconds": 60, "renew_after_seconds": renew_after_seconds,
+    })
+}
