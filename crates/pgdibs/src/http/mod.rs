@@ -36,7 +36,7 @@ use self::app::App;
 pub use self::app::Stage;
 pub use self::door::Door;
 use self::problem::{Code, Problem};
-pub use self::serve::{Cut, serve};
+pub use self::serve::serve;
 pub use self::status::{DaemonStatus, DriverStatus, ReportLine, ServerStatus, StatusSource};
 
 /// Every route. Handlers answer in problems; nothing else writes a status.
@@ -64,6 +64,7 @@ fn routes<W: World + 'static>() -> Vec<(&'static str, MethodRouter<App<W>>)> {
         ("/v1/runs/{run}", put(runs::put::<W>).delete(runs::delete::<W>)),
         ("/v1/databases", get(databases::list::<W>)),
         ("/v1/databases/{database}", delete(databases::delete::<W>)),
+        ("/v1/databases/{database}/credentials", post(databases::credentials::<W>)),
     ]
 }
 
