@@ -15,7 +15,9 @@ use crate::service::NoSources;
 const TOKEN: &str = "correct horse";
 
 /// Every route and method of the contract, with variables filled in.
-pub(super) const ROUTES: [(&str, &str); 25] = [
+pub(super) const ROUTES: [(&str, &str); 27] = [
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
     ("GET", "/v1/status"),
     ("GET", "/v1/pools"),
     ("GET", "/v1/pools/app"),

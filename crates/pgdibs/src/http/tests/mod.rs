@@ -1,5 +1,6 @@
 //! The edge on the fake world, in process and over sockets. Here: the harness; each module tests one promise of the contract.
 
+mod documents;
 mod doors;
 mod fields;
 mod flows;

@@ -178,7 +178,9 @@ async fn before_the_server_is_up_everything_but_probes_is_a_503_that_says_why() 
     let edge = Edge::new();
     edge.stage.send_replace(None);
     edge.status.starting.store(true, Ordering::SeqCst);
-    for (method, path) in super::doors::ROUTES.into_iter().filter(|(_, path)| !path.ends_with("nowhere")) {
+    for (method, path) in
+        super::doors::ROUTES.into_iter().filter(|(_, path)| path.starts_with("/v1/") && !path.ends_with("nowhere"))
+    {
         let detail = edge.send(Call::new(method, path)).await.problem(503, "server_unavailable");
         assert!(detail.contains("running initdb"), "{path}: {detail}");
     }
