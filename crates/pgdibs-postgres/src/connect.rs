@@ -56,8 +56,6 @@ pub struct Connections {
     pub catalog: PgPool,
     /// For DDL: one statement may take seconds. Their `application_name` names this instance, so that a successor can end them.
     pub ddl: PgPool,
-    /// For the one connection that shows that this daemon lives and hears the others.
-    pub ear: PgPool,
     /// How to open a connection of its own kind.
     pub address: ServerAddress,
     /// What the server is.
@@ -153,7 +151,8 @@ impl ServerAddress {
         Ok(connection)
     }
 
-    fn pool(&self, application_name: &str, size: u32) -> PgPool {
+    /// Connections to the catalog, opened when they are needed.
+    pub(crate) fn pool(&self, application_name: &str, size: u32) -> PgPool {
         PgPoolOptions::new()
             .max_connections(size)
             .min_connections(0)
@@ -203,7 +202,6 @@ pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool
     Ok(Connections {
         catalog: address.pool("pgdibs", CATALOG_CONNECTIONS),
         ddl: address.pool(&format!("{DDL_APPLICATION}{instance}"), DDL_CONNECTIONS),
-        ear: address.pool("pgdibs-ear", 1),
         address,
         facts,
         instance,

@@ -10,7 +10,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::TemplatePut;
-use sqlx::postgres::{PgConnection, PgListener, PgNotification};
+use sqlx::postgres::{PgConnection, PgListener, PgNotification, PgPool};
 use tokio::time::Instant;
 
 use crate::connect::{CATALOG, DDL_APPLICATION};
@@ -112,7 +112,9 @@ impl PgWorld {
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn presence(&self) -> Result<Presence, Error> {
-        let mut listener = answer(PgListener::connect_with(&self.connections.ear).await)?;
+        // A pool of its own: a listener gives its connection back when it is dropped, and only a closed pool lets go of it.
+        let ear = self.connections.address.pool("pgdibs-ear", 1);
+        let mut listener = answer(PgListener::connect_with(&ear).await)?;
         // A reconnect behind our back would lose the lock without a word.
         listener.eager_reconnect(false);
         answer(listener.listen("pgdibs").await)?;
@@ -124,7 +126,7 @@ impl PgWorld {
                 .await,
         )?;
         if locked {
-            Ok(Presence { listener, own: self.connections.instance.to_string() })
+            Ok(Presence { listener, ear, own: self.connections.instance.to_string() })
         } else {
             Err(Error::ServerUnavailable("the session of this daemon's last connection has not ended yet".to_owned()))
         }
@@ -134,6 +136,7 @@ impl PgWorld {
 /// A connection that shows that this daemon lives.
 pub struct Presence {
     listener: PgListener,
+    ear: PgPool,
     own: String,
 }
 
@@ -147,6 +150,13 @@ impl Presence {
                 Ok(None) | Err(_) => return false,
             }
         }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        // Closed from this call on; the returned future would only wait for the listener to be gone.
+        drop(self.ear.close());
     }
 }
 

@@ -1,8 +1,8 @@
-//! Passwords: random ones, and the SCRAM-SHA-256 verifier that Postgres stores, computed here so that no password is ever
-//! part of a statement (`log_statement = ddl` would write it down).
+//! Passwords: random ones that the server makes, and the SCRAM-SHA-256 verifier that Postgres stores, computed here so that no password is ever
+//! part of a statement or its parameters (`log_statement = all` would write them down).
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use rand::RngExt as _;
 use sha2::{Digest as _, Sha256};
@@ -10,11 +10,15 @@ use sha2::{Digest as _, Sha256};
 /// Postgres's own default. Fewer would do for random passwords, but the JDBC driver refuses less than 4096 (RFC 7677, section 4).
 const ITERATIONS: u32 = 4096;
 
-/// A password of 144 random bits, in characters that need no escaping in a URL.
-#[must_use]
-pub fn random_password() -> String {
-    URL_SAFE_NO_PAD.encode(rand::rng().random::<[u8; 18]>())
+/// SQL for a password of 244 random bits (two UUIDs of version 4, from the server's strong source), in characters that need no
+/// escaping in a URL. Made where it is stored, so that it never travels as a parameter.
+macro_rules! new_password {
+    () => {
+        "replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')"
+    };
 }
+
+pub(crate) use new_password;
 
 /// The verifier of a password, in the form that `create role … password` takes (RFC 5803, as Postgres writes it).
 #[must_use]
@@ -43,14 +47,6 @@ fn keyed(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn two_passwords_differ_and_need_no_escaping() {
-        let (one, two) = (random_password(), random_password());
-        assert_ne!(one, two);
-        assert_eq!(one.len(), 24);
-        assert!(one.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
-    }
 
     #[test]
     fn the_verifier_has_the_form_that_postgres_recognises() {

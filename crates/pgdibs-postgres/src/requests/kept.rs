@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use super::leases;
 use crate::rights::Rights;
 use crate::rows;
-use crate::scram;
+use crate::scram::new_password;
 use crate::world::{PgWorld, answer};
 
 /// Writes the promise down; the login is made when the database leaves its slot. A repeated keep prolongs the first.
@@ -19,18 +19,20 @@ pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &st
         answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&world.connections.catalog).await)?;
     let (login, password) = match &world.shared_login {
         Some((login, password)) if world.connections.facts.rights == Rights::DatabasesOnly => {
-            (login.to_string(), password.clone())
+            (login.to_string(), Some(password.clone()))
         }
-        _ => (RoleName::login(number).to_string(), scram::random_password()),
+        _ => (RoleName::login(number).to_string(), None),
     };
     let row = answer(
-        sqlx::query(
+        sqlx::query(concat!(
             "update databases d set keep_until = now() + $2 * interval '1 s', keep_reason = $3,
-                    keep_login = coalesce(d.keep_login, $4), keep_password = coalesce(d.keep_password, $5)
+                    keep_login = coalesce(d.keep_login, $4), keep_password = coalesce(d.keep_password, $5, ",
+            new_password!(),
+            ")
              from leases l where l.id = $1 and l.state = 'live' and d.id = l.database_id and d.state = 'leased'
              returning d.id, d.pool, d.keep_login, d.keep_password,
-                       (extract(epoch from d.keep_until) * 1000000)::int8 as keep_until",
-        )
+                       (extract(epoch from d.keep_until) * 1000000)::int8 as keep_until"
+        ))
         .bind(id)
         .bind(i64::try_from(seconds).unwrap_or(i64::MAX))
         .bind(reason)

@@ -93,9 +93,20 @@ async fn refuse_foreign_roles(world: &PgWorld, settings: &PoolSettings) -> Resul
     }
     let mut names: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
     names.push(settings.owner.as_str());
+    // Those that we make for other ends: who acts as the owner of the databases can drop them.
+    if let Some(own) = names.iter().find(|name| **name == "pgdibs_owner" || RoleName::is_login_of_ours(name)) {
+        return Err(Error::Invalid(InvalidName {
+            field: if *own == settings.owner.as_str() { "owner" } else { "roles" },
+            rule: format!("role \"{own}\" is one that pgdibs makes for itself; name another"),
+        }));
+    }
     let rows = answer(
         sqlx::query(
-            "select r.rolname::text as name, r.rolsuper or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls as mighty
+            "select r.rolname::text as name, exists (
+                    select from pg_roles m where pg_has_role(r.oid, m.oid, 'member')
+                      and (m.rolsuper or m.rolcreaterole or m.rolcreatedb or m.rolreplication or m.rolbypassrls
+                           or m.rolname in ('pgdibs_owner', 'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'))
+                ) as mighty
              from pg_roles r where r.rolname = any($1) and r.rolname not in (select name from roles)",
         )
         .bind(&names)

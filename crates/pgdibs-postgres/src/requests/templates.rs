@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use super::pools;
 use crate::rights::Rights;
 use crate::rows::{self, template_columns};
-use crate::scram;
+use crate::scram::new_password;
 use crate::world::{PgWorld, answer};
 
 pub(crate) async fn put(
@@ -48,7 +48,9 @@ pub(crate) async fn put(
         let row = answer(
             sqlx::query(concat!(
                 "insert into templates as t (id, pool, fingerprint, state, name, token, holder, password, built_by)
-                 select $1, name, $3, 'building', $4, $5, $6, $7, $8 from pools where name = $2 and not dropping
+                 select $1, name, $3, 'building', $4, $5, $6, ",
+                new_password!(),
+                ", $7 from pools where name = $2 and not dropping
                  on conflict (pool, fingerprint) where state in ('building', 'ready') do nothing
                  returning ",
                 template_columns!()
@@ -59,7 +61,6 @@ pub(crate) async fn put(
             .bind(DatabaseName::build(pool, number).as_str())
             .bind(token)
             .bind(holder)
-            .bind(scram::random_password())
             .bind(built_by)
             .fetch_optional(&world.connections.catalog)
             .await,

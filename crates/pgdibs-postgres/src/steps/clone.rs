@@ -54,7 +54,13 @@ pub(super) async fn clone(
         Err(error) => return Err(super::Sql(error).into()),
     }
     let took = began.elapsed();
-    finish(world, connection, database, &row, &name, &login, &owner, took.as_secs_f64()).await?;
+    let finished = finish(world, connection, database, &row, &name, &login, &owner, took.as_secs_f64()).await;
+    if matches!(finished, Err(StepError::Failed(_) | StepError::Stale(_))) {
+        // The row stays, so that its attempts count. A copy left here would be taken for one whose creator died, dropped, and
+        // replaced by a row that knows nothing of the failure: round and round without a pause.
+        sql(ddl::drop_database(&name).run(connection).await)?;
+    }
+    finished?;
     if let Some(strategy) = strategy {
         measure(connection, template_id, strategy, took.as_secs_f64() * 1000.0).await?;
     }

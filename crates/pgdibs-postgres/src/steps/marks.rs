@@ -13,7 +13,7 @@ use super::drop::existing;
 use super::{sql, stale};
 use crate::ddl;
 use crate::rights::Rights;
-use crate::scram;
+use crate::scram::new_password;
 use crate::sqlstate;
 use crate::world::PgWorld;
 
@@ -96,23 +96,25 @@ pub(super) async fn new_databases(
         .fetch_all(&mut *transaction)
         .await)?;
     let names: Vec<String> = numbers.iter().map(|&n| DatabaseName::spare(&pool, n).as_str().to_owned()).collect();
-    let (logins, passwords): (Vec<String>, Vec<String>) = match &world.shared_login {
+    let (logins, password): (Vec<String>, Option<&str>) = match &world.shared_login {
         Some((login, password)) if world.connections.facts.rights == Rights::DatabasesOnly => {
-            numbers.iter().map(|_| (login.to_string(), password.clone())).unzip()
+            (numbers.iter().map(|_| login.to_string()).collect(), Some(password))
         }
-        _ => numbers.iter().map(|&n| (RoleName::login(n).to_string(), scram::random_password())).unzip(),
+        _ => (numbers.iter().map(|&n| RoleName::login(n).to_string()).collect(), None),
     };
-    sql(sqlx::query(
+    sql(sqlx::query(concat!(
         "insert into databases (id, pool, template_id, state, name, login, password)
-         select n.id, $1, $2, 'creating', n.name, n.login, n.password
-         from unnest($3::int8[], $4::text[], $5::text[], $6::text[]) as n (id, name, login, password)",
-    )
+         select n.id, $1, $2, 'creating', n.name, n.login, coalesce($6, ",
+        new_password!(),
+        ")
+         from unnest($3::int8[], $4::text[], $5::text[]) as n (id, name, login)"
+    ))
     .bind(pool.as_str())
     .bind(template.0)
     .bind(&numbers)
     .bind(&names)
     .bind(&logins)
-    .bind(&passwords)
+    .bind(password)
     .execute(&mut *transaction)
     .await)?;
     sql(transaction.commit().await)

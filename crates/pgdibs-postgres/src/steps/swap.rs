@@ -25,7 +25,6 @@ struct Swapped {
     oid: i64,
     slot: Option<i32>,
     login: RoleName,
-    password: String,
     keep: bool,
     keep_login: Option<RoleName>,
     keep_password: Option<String>,
@@ -34,7 +33,7 @@ struct Swapped {
 
 macro_rules! swapped_columns {
     () => {
-        "d.id, d.pool, d.state, d.name, d.oid, d.slot, d.login, d.password, coalesce(d.keep_until > now(), false) as keep, \
+        "d.id, d.pool, d.state, d.name, d.oid, d.slot, d.login, coalesce(d.keep_until > now(), false) as keep, \
          d.keep_login, d.keep_password, p.owner"
     };
 }
@@ -55,7 +54,6 @@ fn swapped(row: &PgRow) -> Result<Swapped, StepError> {
         oid: sql(row.try_get::<Option<i64>, _>("oid"))?.ok_or_else(|| stale("the database was never created"))?,
         slot: sql(row.try_get("slot"))?,
         login: role("login", &text("login")?)?,
-        password: text("password")?,
         keep: sql(row.try_get("keep"))?,
         keep_login: keep_login.as_deref().map(|login| role("keep_login", login)).transpose()?,
         keep_password: sql(row.try_get("keep_password"))?,
@@ -232,24 +230,28 @@ pub(super) async fn reset(
     check(&mut transaction, used.oid, &away).await?;
     check(&mut transaction, spare.oid, &name).await?;
     // The logins are exchanged: the used database takes the one that nobody knows with it into its grave.
+    // In one statement, so that no password is a parameter that the server's log could show.
     sql(sqlx::query(
-        "update databases set login = $2, password = $3, name = $4, slot = null, attempts = 0, retry_at = null,
-                state = case when $5 then 'kept' else 'retiring' end, reason = 'its lease was reset' where id = $1",
+        "update databases d set login = o.login, password = o.password from databases o
+         where (d.id = $1 and o.id = $2) or (d.id = $2 and o.id = $1)",
     )
     .bind(used.id)
-    .bind(spare.login.as_str())
-    .bind(&spare.password)
+    .bind(spare.id)
+    .execute(&mut *transaction)
+    .await)?;
+    sql(sqlx::query(
+        "update databases set name = $2, slot = null, attempts = 0, retry_at = null,
+                state = case when $3 then 'kept' else 'retiring' end, reason = 'its lease was reset' where id = $1",
+    )
+    .bind(used.id)
     .bind(away.as_str())
     .bind(used.keep)
     .execute(&mut *transaction)
     .await)?;
     sql(sqlx::query(
-        "update databases set login = $2, password = $3, name = $4, slot = $5, attempts = 0, retry_at = null,
-                state = 'leased', ready_at = now() where id = $1",
+        "update databases set name = $2, slot = $3, attempts = 0, retry_at = null, state = 'leased', ready_at = now() where id = $1",
     )
     .bind(spare.id)
-    .bind(used.login.as_str())
-    .bind(&used.password)
     .bind(name.as_str())
     .bind(slot)
     .execute(&mut *transaction)

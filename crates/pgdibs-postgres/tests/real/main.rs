@@ -4,5 +4,11 @@
 //! variable, of the Postgres that the daemon itself would find. A test "owns the whole catalog" of its cluster.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, and helpers of tests are meant too")]
 
+mod builders;
 mod conformance;
+mod copies;
+mod half_made;
+mod leading;
+mod passing_time;
+mod secrets;
 mod support;

@@ -140,3 +140,8 @@ impl ConformanceServer for Hands {
         roles.into_iter().filter(|name| RoleName::is_login_of_ours(name)).collect()
     }
 }
+
+/// A session to do with whatever a test likes.
+pub(crate) async fn session(options: &PgConnectOptions) -> PgConnection {
+    PgConnection::connect_with(options).await.unwrap()
+}

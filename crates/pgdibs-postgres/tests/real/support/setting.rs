@@ -1,9 +1,14 @@
 //! Settings for a test: a cluster, a role for the daemon on it, and a world that leads there.
 
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use pgdibs_core::conformance::Suite;
+use pgdibs_core::conformance::idle::run_until_idle;
 use pgdibs_core::name::{PoolName, RoleName};
+use pgdibs_core::plan::{Step, plan};
+use pgdibs_core::snapshot::Driven;
+use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::{ServerAddress, open};
 use pgdibs_postgres::office::Presence;
 use pgdibs_postgres::rights::Rights;
@@ -20,6 +25,11 @@ pub(crate) const SHARED: &str = "shared login";
 const SHARED_PASSWORD: &str = "sh@red";
 
 pub(crate) type PgSuite = Suite<PgWorld, Hands>;
+
+/// The driver's knowledge of a world in which nothing is under way and no lease is overdue.
+pub(crate) fn nothing_under_way() -> Driven {
+    Driven { max_ttl: Duration::from_secs(3600), ..Driven::default() }
+}
 
 /// Makes the daemon's role, if it needs one; returns the URL to give to the daemon.
 async fn role_for(cluster: &Cluster, rights: Rights) -> secrecy::SecretString {
@@ -84,6 +94,26 @@ impl Setting {
     /// Another daemon on the same server.
     pub(crate) async fn another_world(&self) -> PgWorld {
         another_world(&self.cluster, self.rights).await
+    }
+
+    /// Lets the reconciler carry out what is due of one kind, and nothing else.
+    pub(crate) async fn only(&self, wanted: impl Fn(&Step) -> bool) {
+        loop {
+            let steps = plan(&self.suite.snapshot().await, &nothing_under_way());
+            let steps: Vec<Step> = steps.into_iter().filter(&wanted).collect();
+            if steps.is_empty() {
+                return;
+            }
+            for (step, result) in steps.iter().zip(self.suite.world.execute(&steps).await) {
+                result.unwrap_or_else(|error| panic!("{step:?}: {error}"));
+            }
+        }
+    }
+
+    /// Lets the reconciler do everything that is due; returns what failed, in words.
+    pub(crate) async fn idle_with_failures(&self) -> Vec<String> {
+        let failures = run_until_idle(&self.suite.world, &nothing_under_way()).await;
+        failures.into_iter().map(|(step, error)| format!("{step:?}: {error}")).collect()
     }
 
     /// Runs SQL in the catalog as the superuser.

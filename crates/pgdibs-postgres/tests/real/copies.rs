@@ -1,0 +1,229 @@
+//! What a clone carries beside its contents: settings and grants of the template's database, extensions, roles, and the way
+//! it was copied.
+
+use pgdibs_core::conformance::ConformanceServer as _;
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::Lease;
+use pgdibs_core::name::{Fingerprint, RoleName};
+use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
+use pgdibs_core::world::World as _;
+use pgdibs_postgres::rights::Rights;
+use sqlx::AssertSqlSafe;
+
+use crate::support::setting::{Setting, on_each_server};
+
+/// Builds a template on whose database `by_hand` runs as the superuser before the seal, with `{}` for its name.
+async fn build_with(setting: &Setting, by_hand: &str, by_builder: &str) {
+    let suite = &setting.suite;
+    let fingerprint = Fingerprint::parse("first").unwrap();
+    let template = suite.begin_build(&fingerprint, "one").await;
+    suite.idle().await;
+    let place = suite.world.build_place(template.id, "one").await.unwrap().expect("its database exists");
+    let mut session = suite.server.connect(&place.credentials, place.database.as_str()).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(by_builder.to_owned())).execute(&mut session).await.unwrap();
+    suite.server.disconnect(session).await;
+    setting.cluster.sql(place.database.as_str(), &by_hand.replace("{}", place.database.as_str())).await;
+    suite.world.request_seal(&suite.pool, &fingerprint, "one").await.unwrap();
+    suite.idle().await;
+}
+
+async fn asked(setting: &Setting, lease: &Lease, sql: &str) -> String {
+    let mut session = setting.suite.enter(lease).await;
+    let text = sqlx::query_scalar(AssertSqlSafe(format!("select ({sql})::text"))).fetch_one(&mut session).await;
+    setting.suite.server.disconnect(session).await;
+    text.unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+#[test]
+fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
+        on_each_server(rights, async |setting| {
+            let suite = &setting.suite;
+            suite.make_pool(2, 2, 1).await;
+            let by_hand = "create role reader; create schema app;
+                alter database {} set search_path to \"$user\", app, \"odd, one\";
+                alter database {} set my.setting to 'it''s \\ 1';
+                alter database {} set work_mem to '5MB';
+                alter role pgdibs_app in database {} set work_mem to '6MB';
+                alter database {} set datestyle to 'ISO, DMY';
+                grant connect on database {} to reader with grant option;
+                grant temporary on database {} to reader";
+            build_with(setting, by_hand, "create table t (n int)").await;
+            let leases = [suite.take(suite.wish()).await, suite.take(suite.wish()).await];
+            suite.idle().await;
+            suite.world.begin_reset(leases[0].id, None, None).await.unwrap();
+            suite.idle().await;
+            for lease in &leases {
+                for (sql, wanted) in [
+                    ("current_setting('search_path')", "\"$user\", app, \"odd, one\""),
+                    ("current_setting('my.setting')", "it's \\ 1"),
+                    ("current_setting('work_mem')", "6MB"),
+                    // Drivers choose this one themselves when they connect.
+                    (
+                        "select setting from pg_db_role_setting s, unnest(s.setconfig) setting, pg_database d
+                         where d.datname = current_database() and s.setdatabase = d.oid and setting ilike 'datestyle=%'",
+                        "DateStyle=ISO, DMY",
+                    ),
+                    ("current_user", "pgdibs_app"),
+                    (
+                        "select string_agg(a.privilege_type || case when a.is_grantable then '*' else '' end, ' ' order by 1)
+                         from pg_database d, aclexplode(d.datacl) a
+                         where d.datname = current_database() and a.grantee = 'reader'::regrole",
+                        "CONNECT* TEMPORARY",
+                    ),
+                    (
+                        "select count(*) from pg_database d, aclexplode(d.datacl) a
+                         where d.datname = current_database() and a.grantee = 0",
+                        "0",
+                    ),
+                ] {
+                    assert_eq!(asked(setting, lease, sql).await, wanted, "{sql} in {}", lease.database_name);
+                }
+            }
+            setting.cluster.sql("postgres", "drop owned by reader").await;
+        });
+    }
+}
+
+#[test]
+fn extensions_and_roles_of_the_pool_are_there_when_the_builder_comes() {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
+        on_each_server(rights, async |setting| {
+            let suite = &setting.suite;
+            let patch = PoolPatch {
+                warm: Some(1),
+                extensions: Some(vec!["citext".to_owned(), "uuid-ossp".to_owned()]),
+                roles: Some(vec![RoleName::parse("roles", "Shop Readers").unwrap()]),
+                ..PoolPatch::default()
+            };
+            suite.world.put_pool(&suite.pool, &patch).await.unwrap();
+            let by_builder = "create table people (name citext, id uuid default uuid_generate_v4());
+                grant select on people to \"Shop Readers\"";
+            build_with(setting, "", by_builder).await;
+            let lease = suite.take(suite.wish()).await;
+            let mut session = suite.enter(&lease).await;
+            sqlx::raw_sql("insert into people values ('Ada'); set role \"Shop Readers\"")
+                .execute(&mut session)
+                .await
+                .unwrap();
+            let found: i64 = sqlx::query_scalar("select count(*) from people where name = 'ADA'")
+                .fetch_one(&mut session)
+                .await
+                .unwrap();
+            assert_eq!(found, 1);
+            let refused = sqlx::raw_sql("delete from people").execute(&mut session).await;
+            assert!(refused.is_err(), "a role that may only read");
+            suite.server.disconnect(session).await;
+        });
+    }
+}
+
+#[test]
+fn a_role_that_pgdibs_did_not_make_is_refused() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        setting
+            .cluster
+            .sql("postgres", "create role theirs; create role mighty createrole; create role follower in role mighty")
+            .await;
+        let role = |name: &str| RoleName::parse("roles", name).unwrap();
+        let refused = [
+            PoolPatch { roles: Some(vec![role("theirs")]), ..PoolPatch::default() },
+            PoolPatch { owner: Some(role("mighty")), ..PoolPatch::default() },
+            PoolPatch { owner: Some(role("follower")), ..PoolPatch::default() },
+            PoolPatch { owner: Some(role(crate::support::seed::SUPERUSER)), ..PoolPatch::default() },
+            PoolPatch { roles: Some(vec![RoleName::database_owner()]), ..PoolPatch::default() },
+            PoolPatch { owner: Some(RoleName::database_owner()), ..PoolPatch::default() },
+        ];
+        for patch in refused {
+            let answer = suite.world.put_pool(&suite.pool, &patch).await;
+            assert!(matches!(&answer, Err(Error::Invalid(_))), "{patch:?}: {answer:?}");
+        }
+        let patch = PoolPatch { owner: Some(role("theirs")), warm: Some(1), ..PoolPatch::default() };
+        suite.world.put_pool(&suite.pool, &patch).await.unwrap();
+        build_with(setting, "", "create table t (n int)").await;
+        let lease = suite.take(suite.wish()).await;
+        assert_eq!(asked(setting, &lease, "select tableowner from pg_tables where tablename = 't'").await, "theirs");
+    });
+}
+
+#[test]
+fn the_strategy_is_measured_unless_it_is_set() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(2, 8, 0).await;
+        let template = suite.snapshot().await.templates[0].clone();
+        assert_eq!(template.strategy, None, "two clones do not tell");
+        suite.make_pool(8, 8, 0).await;
+        suite.idle().await;
+        let template = suite.snapshot().await.templates[0].clone();
+        if suite.world.facts().major < 15 {
+            assert_eq!((template.strategy, template.measured), (None, Vec::new()), "14 has one way only");
+            return;
+        }
+        assert!(template.strategy.is_some(), "{:?}", template.measured);
+        let counts: Vec<_> = template.measured.iter().map(|&(strategy, count, _)| (strategy, count)).collect();
+        assert_eq!(counts, [(Strategy::FileCopy, 3), (Strategy::WalLog, 3)]);
+        let faster = template.measured.iter().min_by(|a, b| a.2.total_cmp(&b.2)).map(|measured| measured.0);
+        assert_eq!(template.strategy, faster);
+
+        let fixed = PoolPatch { strategy: Some(StrategyChoice::Fixed(Strategy::WalLog)), ..PoolPatch::default() };
+        suite.world.put_pool(&suite.pool, &fixed).await.unwrap();
+        suite.build(&Fingerprint::parse("second").unwrap()).await;
+        let second = suite.snapshot().await.templates[1].clone();
+        assert!(second.measured.iter().all(|&(strategy, ..)| strategy == Strategy::WalLog), "{:?}", second.measured);
+    });
+}
+
+#[test]
+fn a_clone_belongs_to_nobody_the_tests_act_as() {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
+        on_each_server(rights, async |setting| {
+            let suite = &setting.suite;
+            suite.ready_pool(2, 2, 1).await;
+            let (lease, sibling) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+            let mut session = suite.enter(&lease).await;
+            let (own, other) = (&lease.database_name, &sibling.database_name);
+            for reset in ["", "reset role"] {
+                sqlx::raw_sql(reset).execute(&mut session).await.unwrap();
+                for refused in [
+                    format!("drop database {other}"),
+                    format!("alter database {other} rename to mine"),
+                    format!("alter database {own} set work_mem to '1MB'"),
+                    format!("alter database {own} rename to mine"),
+                    format!("alter database {own} owner to current_user"),
+                    format!("alter database {own} allow_connections = false"),
+                    format!("grant connect on database {other} to current_user"),
+                    "create database mine".to_owned(),
+                    "create role mine".to_owned(),
+                    "set role pgdibs_owner".to_owned(),
+                    "set session authorization pgdibs_owner".to_owned(),
+                    "alter role current_user createdb".to_owned(),
+                    "select * from pg_authid".to_owned(),
+                    "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgdibs%'
+                     or usename <> session_user"
+                        .to_owned(),
+                ] {
+                    let answer = sqlx::raw_sql(AssertSqlSafe(refused.clone())).execute(&mut session).await;
+                    let code = answer.as_ref().err().and_then(pgdibs_postgres::sqlstate::code);
+                    // 0LP01 is how 15 and earlier refuse a grant by one who may not.
+                    assert!(matches!(code.as_deref(), Some("42501" | "0LP01")) || (refused.starts_with("grant") && code.is_none()
+                        && asked(setting, &sibling, "select count(*) from pg_database d, aclexplode(d.datacl) a where d.datname = current_database() and a.privilege_type = 'CONNECT' and a.grantee <> d.datdba").await == "1"),
+                        "{refused}: {answer:?}");
+                }
+            }
+            sqlx::raw_sql(
+                "set role pgdibs_app; create table t (n serial); insert into t default values; truncate t restart identity;
+                 create temporary table tt (n int); create schema other; create extension citext;
+                 drop schema public cascade; create schema public; create table public.u (n int);
+                 create function public.f() returns int language sql as 'select 1'; create type public.mood as enum ('fine')",
+            )
+            .execute(&mut session)
+            .await
+            .unwrap();
+            suite.server.disconnect(session).await;
+            let catalog = suite.server.connect(lease.credentials.as_ref().unwrap(), "pgdibs").await;
+            assert!(catalog.is_err(), "the catalog is ours");
+        });
+    }
+}

@@ -1,0 +1,208 @@
+//! Several daemons on one server: one leads, all serve, and whoever follows ends what its predecessor has under way.
+
+use std::time::Duration;
+
+use pgdibs_core::conformance::idle::run_until_idle;
+use pgdibs_core::error::StepError;
+use pgdibs_core::plan::{Step, plan};
+use pgdibs_core::request::{Acquired, ResetBegun, TicketKind};
+use pgdibs_core::world::World as _;
+use pgdibs_postgres::rights::Rights;
+
+use crate::support::setting::{Setting, nothing_under_way, on_each_server};
+use crate::support::until;
+
+/// Ends the connection on which the leader holds its office.
+async fn end_the_leaders_connection(setting: &Setting) {
+    let sql =
+        "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgdibs-reconciler'";
+    assert_eq!(setting.cluster.text("postgres", sql).await, "1", "exactly one daemon leads");
+}
+
+#[test]
+fn one_daemon_leads_and_the_other_takes_over_when_its_connection_dies() {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles, Rights::DatabasesOnly] {
+        on_each_server(rights, async |setting| {
+            let suite = &setting.suite;
+            suite.ready_pool(2, 2, 0).await;
+            let second = setting.another_world().await;
+            assert!(!second.lead().await.unwrap(), "somebody leads already");
+            assert!(suite.world.lead().await.unwrap(), "and still does");
+            let Ok(Acquired::Granted(leases)) = second.acquire(&[suite.wish()], None).await else {
+                panic!("a daemon that does not lead serves all the same")
+            };
+            second.end_lease(leases[0].id, pgdibs_core::lease::End::Released, "released").await.unwrap();
+            let steps = plan(&second.gather().await.unwrap(), &nothing_under_way());
+            let fast: Vec<Step> = steps.into_iter().filter(|step| !step.is_slow()).collect();
+            assert!(!fast.is_empty(), "a database is to be returned");
+            for result in second.execute(&fast).await {
+                assert!(matches!(result, Err(StepError::Unavailable(_))), "it does not reconcile: {result:?}");
+            }
+
+            end_the_leaders_connection(setting).await;
+            until("the second daemon leads", async || match second.lead().await {
+                Ok(true) => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+            .await;
+            assert!(!suite.world.lead().await.unwrap(), "the first does not any more");
+            for result in suite.world.execute(&fast).await {
+                assert!(matches!(result, Err(StepError::Unavailable(_))), "{result:?}");
+            }
+            assert_eq!(run_until_idle(&second, &nothing_under_way()).await, []);
+            assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1)]);
+
+            second.resign().await;
+            assert!(suite.world.lead().await.unwrap(), "an office that was given up is free at once");
+            second.close().await;
+        });
+    }
+}
+
+#[test]
+fn a_predecessors_create_database_is_ended_before_anything_is_looked_at() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(0, 2, 0).await;
+        suite.make_pool(1, 2, 0).await;
+        setting.only(|step| matches!(step, Step::NewDatabases { .. })).await;
+        let clone = plan(&suite.snapshot().await, &nothing_under_way());
+        assert!(matches!(clone[..], [Step::Clone { .. }]), "{clone:?}");
+        let second = setting.another_world().await;
+
+        // CREATE DATABASE waits for this lock on the list of databases; reading it does not.
+        let mut blocker = crate::support::hands::session(&setting.cluster.superuser("postgres")).await;
+        sqlx::raw_sql("begin; lock table pg_database in share mode").execute(&mut blocker).await.unwrap();
+        let running =
+            "select count(*) from pg_stat_activity where query ilike 'create database%' and wait_event_type = 'Lock'";
+        let (results, ()) = tokio::join!(suite.world.execute(&clone), async {
+            setting.cluster.until_text("postgres", running, "1").await;
+            end_the_leaders_connection(setting).await;
+            until("the second daemon leads", async || match second.lead().await {
+                Ok(true) => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+            .await;
+            assert_eq!(setting.cluster.text("postgres", running).await, "0", "it was ended, and is gone");
+        });
+        assert!(matches!(results[..], [Err(StepError::Unavailable(_))]), "{results:?}");
+        sqlx::raw_sql("rollback").execute(&mut blocker).await.unwrap();
+        assert_eq!(suite.names_on_the_server().await.len(), 1, "nothing but the template");
+        assert_eq!(run_until_idle(&second, &nothing_under_way()).await, [], "the row is cloned by the successor");
+        assert_eq!(suite.ready_names().await, [suite.slot(0)]);
+        second.close().await;
+    });
+}
+
+#[test]
+fn the_ddl_of_this_daemon_itself_is_spared_when_it_leads_again() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 0).await;
+        let own = "select count(*) from pg_stat_activity where application_name like 'pgdibs-ddl/%'";
+        let before = setting.cluster.text("postgres", own).await;
+        assert_ne!(before, "0");
+        end_the_leaders_connection(setting).await;
+        until("it leads again", async || match suite.world.lead().await {
+            Ok(true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        assert_eq!(setting.cluster.text("postgres", own).await, before);
+    });
+}
+
+#[test]
+fn tickets_of_a_daemon_that_is_gone_hold_nobody_back() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 0).await;
+        let lease = suite.take(suite.wish()).await;
+        let second = setting.another_world().await;
+        let presence = second.presence().await.unwrap();
+        let wanted = suite.must_wait(suite.wish()).await;
+        second.take_ticket(&wanted, 1, TicketKind::Acquire).await.unwrap();
+        second.take_ticket(&wanted, 5, TicketKind::Reset).await.unwrap();
+        suite.release(&lease).await;
+        suite.idle().await;
+        assert_eq!(suite.snapshot().await.tickets.len(), 2);
+        suite.must_wait(suite.wish()).await;
+
+        drop(presence);
+        second.close().await;
+        until("its tickets do not count any more", async || {
+            let left = suite.snapshot().await.tickets;
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        })
+        .await;
+        assert_eq!(setting.catalog_text("select count(*) from tickets").await, "2", "nobody has swept yet");
+        let lease = suite.take(suite.wish()).await;
+        suite.make_pool(1, 1, 1).await;
+        setting.only(|step| matches!(step, Step::NewDatabases { .. } | Step::Clone { .. })).await;
+        let reset = suite.world.begin_reset(lease.id, None, None).await;
+        assert!(matches!(reset, Ok(ResetBegun::Reserved { .. })), "{reset:?}");
+        suite.idle().await;
+        assert_eq!(setting.catalog_text("select count(*) from tickets").await, "0");
+    });
+}
+
+#[test]
+fn a_daemon_hears_what_another_changes() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let second = setting.another_world().await;
+        let mut ear = second.presence().await.unwrap();
+        second.notify().await.unwrap();
+        setting.suite.world.notify().await.unwrap();
+        let heard = tokio::time::timeout(Duration::from_secs(30), ear.changed()).await;
+        assert_eq!(heard, Ok(true));
+        let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgdibs-ear'";
+        assert_eq!(setting.cluster.text("postgres", end).await, "2");
+        let heard = tokio::time::timeout(Duration::from_secs(30), ear.changed()).await;
+        assert_eq!(heard, Ok(false), "an ear that is gone says so");
+        second.close().await;
+    });
+}
+
+#[test]
+fn two_daemons_grant_each_database_once() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(5, 5, 0).await;
+        let second = setting.another_world().await;
+        let wishes: Vec<_> = (0..16).map(|_| suite.wish()).collect();
+        let asked = wishes.iter().enumerate().map(|(index, wish)| {
+            let world = if index % 2 == 0 { &suite.world } else { &second };
+            world.acquire(std::slice::from_ref(wish), None)
+        });
+        let mut asked: Vec<_> = asked.map(Box::pin).collect();
+        let mut databases = Vec::new();
+        // All are under way at once.
+        let answers = std::future::poll_fn(move |context| {
+            asked.retain_mut(|one| match one.as_mut().poll(context) {
+                std::task::Poll::Ready(answer) => {
+                    databases.push(answer);
+                    false
+                }
+                std::task::Poll::Pending => true,
+            });
+            if asked.is_empty() {
+                std::task::Poll::Ready(std::mem::take(&mut databases))
+            } else {
+                std::task::Poll::Pending
+            }
+        })
+        .await;
+        let mut granted = Vec::new();
+        for answer in answers {
+            match answer.unwrap() {
+                Acquired::Granted(leases) => granted.push(leases[0].database_name.clone()),
+                Acquired::Wait(_) => {}
+                Acquired::Existing(leases) => panic!("nobody had {leases:?}"),
+            }
+        }
+        granted.sort();
+        let all: Vec<String> = (0..5).map(|slot| suite.slot(slot)).collect();
+        assert_eq!(granted, all, "each once, and none left over");
+        second.close().await;
+    });
+}

@@ -1,0 +1,204 @@
+//! What time does: announcements lapse, kept databases end, templates retire, ended leases are forgotten. The tests move the
+//! rows' times instead of waiting.
+
+use pgdibs_core::conformance::ConformanceServer as _;
+use pgdibs_core::database::DatabaseState;
+use pgdibs_core::error::Error;
+use pgdibs_core::name::Fingerprint;
+use pgdibs_core::pool::PoolPatch;
+use pgdibs_core::request::{Acquire, Announce, TemplatePut};
+use pgdibs_core::world::World as _;
+use pgdibs_postgres::rights::Rights;
+
+use crate::support::setting::{Setting, on_each_server};
+
+fn named(text: &str) -> Fingerprint {
+    Fingerprint::parse(text).unwrap()
+}
+
+fn announcement(setting: &Setting, run: &str) -> Announce {
+    Announce { run: run.to_owned(), pool: setting.suite.pool.clone(), fingerprint: None, workers: 3, aliases: 1 }
+}
+
+#[test]
+fn an_announced_run_lapses_after_60_seconds() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 4, 0).await;
+        let announce = announcement(setting, &suite.run_id());
+        suite.world.announce(&announce).await.unwrap();
+        setting.catalog("update announced_runs set put_at = now() - interval '58 s'").await;
+        suite.idle().await;
+        assert_eq!(suite.ready_names().await.len(), 3);
+        setting.catalog("update announced_runs set put_at = now() - interval '61 s'").await;
+        suite.idle().await;
+        assert_eq!(suite.ready_names().await.len(), 1);
+        assert_eq!(setting.catalog_text("select count(*) from announced_runs").await, "0", "the sweep has taken it");
+        suite.world.announce(&announce).await.unwrap();
+        suite.idle().await;
+        assert_eq!(suite.ready_names().await.len(), 3, "a new PUT is a new announcement");
+    });
+}
+
+#[test]
+fn an_announced_run_with_a_lease_does_not_lapse() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 4, 0).await;
+        let run = suite.run_id();
+        suite.world.announce(&announcement(setting, &run)).await.unwrap();
+        let lease = suite.take(suite.wish_of(&run, "gw0")).await;
+        setting.catalog("update announced_runs set put_at = now() - interval '1 hour'").await;
+        suite.idle().await;
+        assert_eq!(suite.ready_names().await.len(), 2, "it announced three and holds one");
+        suite.release(&lease).await;
+        suite.idle().await;
+        assert_eq!(suite.ready_names().await.len(), 1);
+    });
+}
+
+#[test]
+fn a_kept_database_ends_with_its_time() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 0).await;
+        let lease = suite.take(suite.wish()).await;
+        let kept = suite.world.keep(lease.id, 3600, "test_x failed").await.unwrap();
+        suite.release(&lease).await;
+        suite.idle().await;
+        let session = suite.server.connect(&kept.credentials, kept.name.as_str()).await.unwrap();
+        setting.catalog("update databases set keep_until = now() - interval '1 s' where keep_until is not null").await;
+        suite.idle().await;
+        suite.server.disconnect(session).await;
+        suite.assert_dead(&kept.credentials, &[kept.name.as_str()]).await;
+        assert!(
+            !suite.names_on_the_server().await.contains(&kept.name.to_string()),
+            "with its session, without asking"
+        );
+        assert!(!suite.server.logins().await.contains(&kept.credentials.user));
+    });
+}
+
+#[test]
+fn a_promise_to_keep_that_has_run_out_keeps_nothing() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 0).await;
+        let lease = suite.take(suite.wish()).await;
+        suite.world.keep(lease.id, 3600, "test_x failed").await.unwrap();
+        setting.catalog("update databases set keep_until = now() - interval '1 s' where keep_until is not null").await;
+        suite.release(&lease).await;
+        suite.idle().await;
+        assert_eq!(suite.in_state(DatabaseState::Kept).await, []);
+        assert_eq!(suite.ready_names().await, [suite.slot(0)]);
+    });
+}
+
+/// Templates of the pool that are ready, oldest first.
+async fn ready(setting: &Setting) -> Vec<String> {
+    let sql =
+        "select coalesce(string_agg(fingerprint, ' ' order by built_at), '') from templates where state = 'ready'";
+    setting.catalog_text(sql).await.split_whitespace().map(str::to_owned).collect()
+}
+
+async fn unused_for(setting: &Setting, seconds: u32) {
+    setting.catalog(&format!("update templates set last_used_at = now() - interval '{seconds} s'")).await;
+    setting.suite.idle().await;
+}
+
+async fn two_templates(setting: &Setting, keep: u32, age: u64) {
+    let suite = &setting.suite;
+    suite.make_pool(0, 2, 0).await;
+    let patch = PoolPatch { keep_templates: Some(keep), template_max_age_seconds: Some(age), ..PoolPatch::default() };
+    suite.world.put_pool(&suite.pool, &patch).await.unwrap();
+    suite.build(&named("old")).await;
+    suite.build(&named("new")).await;
+}
+
+#[test]
+fn a_template_is_outnumbered_after_ten_minutes_of_rest() {
+    on_each_server(Rights::Superuser, async |setting| {
+        two_templates(setting, 1, 1_000_000).await;
+        unused_for(setting, 590).await;
+        assert_eq!(ready(setting).await, ["old", "new"]);
+        unused_for(setting, 601).await;
+        assert_eq!(ready(setting).await, ["new"]);
+        assert_eq!(setting.suite.names_on_the_server().await.len(), 1, "its database is dropped");
+        unused_for(setting, 2_000_000).await;
+        assert_eq!(ready(setting).await, ["new"], "the newest stays");
+        setting.suite.begin_build(&named("old"), "again").await;
+    });
+}
+
+#[test]
+fn a_template_grows_too_old_unless_it_is_used() {
+    on_each_server(Rights::Superuser, async |setting| {
+        two_templates(setting, 3, 5000).await;
+        unused_for(setting, 4990).await;
+        assert_eq!(ready(setting).await, ["old", "new"]);
+        setting.catalog("update templates set last_used_at = now() - interval '6000 s'").await;
+        let suite = &setting.suite;
+        let put = suite.world.put_template(&suite.pool, &named("old"), "holder", "token").await;
+        assert!(matches!(put, Ok(TemplatePut::Ready(_))), "{put:?}");
+        suite.idle().await;
+        assert_eq!(ready(setting).await, ["old", "new"], "a PUT is a use");
+        unused_for(setting, 5001).await;
+        assert_eq!(ready(setting).await, ["new"]);
+    });
+}
+
+#[test]
+fn a_template_in_use_is_not_retired() {
+    on_each_server(Rights::Superuser, async |setting| {
+        two_templates(setting, 1, 700).await;
+        let suite = &setting.suite;
+        let wish = Acquire { fingerprint: Some(named("old")), ..suite.wish() };
+        let wanted = suite.must_wait(wish.clone()).await;
+        let ticket = suite.world.take_ticket(&wanted, 1, pgdibs_core::request::TicketKind::Acquire).await.unwrap();
+        unused_for(setting, 100_000).await;
+        assert_eq!(ready(setting).await, ["old", "new"], "somebody waits for it");
+        setting.catalog("update templates set last_used_at = now() - interval '100000 s'").await;
+        let pgdibs_core::request::Acquired::Granted(leases) = suite.world.acquire(&[wish], Some(ticket)).await.unwrap()
+        else {
+            panic!("the waiter should be served")
+        };
+        suite.world.drop_ticket(ticket).await.unwrap();
+        let old = suite.snapshot().await.templates.into_iter().find(|t| t.fingerprint == named("old")).unwrap();
+        assert!(old.unused_seconds < 10, "a lease is a use: {} s", old.unused_seconds);
+        unused_for(setting, 100_000).await;
+        assert_eq!(ready(setting).await, ["old", "new"], "somebody leases from it");
+        suite.release(&leases[0]).await;
+        let announce = Announce { fingerprint: Some(named("old")), ..announcement(setting, &suite.run_id()) };
+        suite.world.announce(&Announce { workers: 1, ..announce.clone() }).await.unwrap();
+        unused_for(setting, 100_000).await;
+        assert_eq!(ready(setting).await, ["old", "new"], "a run has announced that it will need it");
+        suite.world.end_run(&announce.run).await.unwrap();
+        unused_for(setting, 100_000).await;
+        assert_eq!(ready(setting).await, ["new"]);
+    });
+}
+
+#[test]
+fn ended_leases_and_runs_are_forgotten_after_a_day() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 0).await;
+        let run = suite.run_id();
+        let lease = suite.take(suite.wish_of(&run, "gw0")).await;
+        suite.world.end_run(&run).await.unwrap();
+        for table in ["leases", "ended_runs"] {
+            setting.catalog(&format!("update {table} set ended_at = now() - interval '86390 s'")).await;
+        }
+        suite.idle().await;
+        assert!(suite.world.lease(lease.id).await.is_ok());
+        let refused = suite.world.acquire(&[suite.wish_of(&run, "gw0")], None).await;
+        assert!(matches!(refused, Err(Error::RunEnded(_))), "{refused:?}");
+        for table in ["leases", "ended_runs"] {
+            setting.catalog(&format!("update {table} set ended_at = now() - interval '86401 s'")).await;
+        }
+        suite.idle().await;
+        let forgotten = suite.world.lease(lease.id).await;
+        assert!(matches!(forgotten, Err(Error::LeaseNotFound(_))), "{forgotten:?}");
+        suite.take(suite.wish_of(&run, "gw0")).await;
+    });
+}

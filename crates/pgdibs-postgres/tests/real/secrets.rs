@@ -1,0 +1,164 @@
+//! Logins and passwords: who gets in where, until when, and what the server's log shows of it.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use pgdibs_core::conformance::ConformanceServer as _;
+use pgdibs_core::lease::Credentials;
+use pgdibs_core::world::World as _;
+use pgdibs_postgres::rights::Rights;
+
+use crate::support::setting::{Setting, on_each_server, on_each_server_with};
+
+#[test]
+fn the_servers_log_shows_no_password() {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
+        on_each_server_with(&["log_statement=all", "log_min_duration_statement=0"], rights, async |setting| {
+            let suite = &setting.suite;
+            suite.ready_pool(1, 1, 1).await;
+            let lease = suite.take(suite.wish()).await;
+            let session = suite.enter_clean_and_write(&lease).await;
+            let kept = suite.world.keep(lease.id, 3600, "to look at").await.unwrap();
+            suite.idle().await;
+            suite.world.begin_reset(lease.id, None, None).await.unwrap();
+            suite.idle().await;
+            suite.server.disconnect(session).await;
+            let session = suite.server.connect(&kept.credentials, kept.name.as_str()).await.unwrap();
+            suite.server.disconnect(session).await;
+            let log = setting.cluster.log();
+            assert!(log.contains("SCRAM-SHA-256$4096:"), "statements are logged, verifiers among them");
+            let held = "select password from databases union select keep_password from databases union select password from templates";
+            let all = setting.catalog_text(&format!("select string_agg(password, ' ') from ({held}) p")).await;
+            let passwords: Vec<&str> = all.split_whitespace().collect();
+            assert!(passwords.len() >= 4, "{passwords:?}");
+            let distinct: std::collections::BTreeSet<&str> = passwords.iter().copied().collect();
+            assert_eq!(distinct.len(), passwords.len(), "each has its own");
+            for password in passwords.into_iter().chain([lease.credentials.as_ref().unwrap().password.as_str()]) {
+                assert!(password.len() >= 64 && password.bytes().all(|b| b.is_ascii_alphanumeric()), "{password}");
+                assert!(!log.contains(password), "{}", log.lines().find(|line| line.contains(password)).unwrap_or(""));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_login_is_shut_by_the_return_already() {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
+        on_each_server(rights, async |setting| {
+            let suite = &setting.suite;
+            suite.ready_pool(1, 1, 1).await;
+            let lease = suite.take(suite.wish()).await;
+            let credentials = lease.credentials.clone().unwrap();
+            let may = format!("select rolcanlogin from pg_roles where rolname = '{}'", credentials.user);
+            assert_eq!(setting.cluster.text("postgres", &may).await, "true");
+            let mut session = suite.enter_clean_and_write(&lease).await;
+            suite.release(&lease).await;
+            setting.only(|step| !step.is_slow()).await;
+            assert_eq!(setting.cluster.text("postgres", &may).await, "false", "before the database is dropped");
+            assert!(suite.server.write(&mut session, "late").await.is_err());
+            suite.assert_dead(&credentials, &[]).await;
+        });
+    }
+}
+
+/// Connects without a pause until told to stop. Whenever it gets in it must find the database with its own oid.
+async fn reconnect(
+    setting: &Setting,
+    credentials: &Credentials,
+    database: &str,
+    own: i64,
+    stop: &AtomicBool,
+    tries: &AtomicU32,
+) {
+    while !stop.load(Ordering::Relaxed) {
+        tries.fetch_add(1, Ordering::Relaxed);
+        let Ok(mut session) = setting.suite.server.connect(credentials, database).await else { continue };
+        let sql = "select oid::int8 from pg_database where datname = current_database()";
+        // Its session may be ended in between, and its database may carry another name by now.
+        if let Ok(Some(found)) = sqlx::query_scalar::<_, i64>(sql).fetch_optional(&mut session).await {
+            let inside = sqlx::query_scalar::<_, i64>(
+                "select database::int8 from pg_locks where pid = pg_backend_pid() and database > 0 limit 1",
+            )
+            .fetch_one(&mut session)
+            .await
+            .unwrap_or(found);
+            assert_eq!(inside, own, "an old holder has got into the next holder's database");
+        }
+        setting.suite.server.disconnect(session).await;
+    }
+}
+
+#[test]
+fn an_old_holder_that_reconnects_in_a_loop_never_gets_into_the_next_ones_database() {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
+        on_each_server(rights, async |setting| {
+            let suite = &setting.suite;
+            suite.ready_pool(1, 1, 2).await;
+            let tries = AtomicU32::new(0);
+            let mut lease = suite.take(suite.wish()).await;
+            for _ in 0..8 {
+                let credentials = lease.credentials.clone().unwrap();
+                let rows = suite.snapshot().await.databases;
+                let own = rows.iter().find(|row| Some(row.id) == lease.database).and_then(|row| row.oid).unwrap();
+                let stop = AtomicBool::new(false);
+                let name = lease.database_name.clone();
+                let ((), next) =
+                    tokio::join!(reconnect(setting, &credentials, &name, i64::from(own), &stop, &tries), async {
+                        let before = tries.load(Ordering::Relaxed);
+                        crate::support::until("the old holder is at it", async || {
+                            let now = tries.load(Ordering::Relaxed);
+                            if now > before + 2 { Ok(()) } else { Err(format!("{now} tries")) }
+                        })
+                        .await;
+                        suite.release(&lease).await;
+                        // A session that comes between the fence and the swap is ended in the next round.
+                        while let Some(failure) = setting.idle_with_failures().await.pop() {
+                            assert!(failure.contains("did not end"), "{failure}");
+                        }
+                        let next = suite.take(suite.wish()).await;
+                        assert_eq!(next.database_name, name);
+                        let session = suite.enter_clean_and_write(&next).await;
+                        let before = tries.load(Ordering::Relaxed);
+                        crate::support::until("the old holder has tried on", async || {
+                            let now = tries.load(Ordering::Relaxed);
+                            if now > before + 3 { Ok(()) } else { Err(format!("{now} tries")) }
+                        })
+                        .await;
+                        suite.server.disconnect(session).await;
+                        stop.store(true, Ordering::Relaxed);
+                        next
+                    });
+                lease = next;
+            }
+        });
+    }
+}
+
+#[test]
+fn a_grant_outlives_a_crash_of_the_server_although_its_commits_are_asynchronous() {
+    let settings = ["synchronous_commit=off", "wal_writer_delay=10s", "wal_writer_flush_after=1GB"];
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    for binaries in crate::support::cluster::all_binaries() {
+        runtime.block_on(async {
+            let cluster = crate::support::cluster::Cluster::start(&binaries, &settings).await;
+            let mut setting = Setting::on(cluster, Rights::Superuser).await;
+            setting.suite.ready_pool(1, 1, 0).await;
+            let lease = setting.suite.take(setting.suite.wish()).await;
+            setting.presence = None;
+            setting.cluster.crash();
+            setting.cluster.run().await;
+            crate::support::until("the daemon leads again", async || match setting.suite.world.lead().await {
+                Ok(true) => Ok(()),
+                other => Err(format!("{other:?}")),
+            })
+            .await;
+            let found = setting.suite.world.lease(lease.id).await.unwrap();
+            assert_eq!((found.state, &found.credentials), (lease.state, &lease.credentials));
+            setting.suite.idle().await;
+            let mut session = setting.suite.enter(&found).await;
+            setting.suite.server.write(&mut session, "after the crash").await.unwrap();
+            setting.suite.server.disconnect(session).await;
+            setting.suite.must_wait(setting.suite.wish()).await;
+            setting.suite.world.close().await;
+        });
+    }
+}
