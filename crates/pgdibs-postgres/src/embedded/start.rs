@@ -61,11 +61,13 @@ pub async fn start(
         }
     };
     let layout = Layout::claim(&data_dir, account.as_ref())?;
-    let daemon_lock =
-        match lock::take(&layout.daemon_lock()).while_doing("lock", &layout.daemon_lock())? {
-            Taken::Ours(lock) => lock,
-            Taken::Others(pid) => return Err(EmbeddedError::InUse { data_dir, pid }),
-        };
+    let daemon_lock = match lock::take(&layout.daemon_lock())
+        .await
+        .while_doing("lock", &layout.daemon_lock())?
+    {
+        Taken::Ours(lock) => lock,
+        Taken::Others(pid) => return Err(EmbeddedError::InUse { data_dir, pid }),
+    };
     progress(Progress::Finding);
     let server = match running(&layout, options.linger).await? {
         Some(control) => adopt(layout, control, daemon_lock, &mut progress).await?,
