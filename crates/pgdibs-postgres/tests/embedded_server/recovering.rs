@@ -1,6 +1,9 @@
 //! Killed servers, killed supervisors, restarted machines, half-made clusters.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use nix::sys::signal::Signal;
 use pgdibs_postgres::embedded::{Leave, Progress};
@@ -123,11 +126,16 @@ async fn a_stale_pid_file_with_a_strangers_number_is_no_obstacle() {
     let server = world.start().await;
     let stale = world.read("pgdata/postmaster.pid");
     server.leave(Leave::Stop).await.unwrap();
-    let own = std::process::id().to_string();
+    // The number must be that of a process that Postgres could have started: another user's does not deter it.
+    let owner = std::fs::metadata(world.data_dir.join("pgdata")).unwrap().uid();
+    let mut stranger = Command::new("sleep").arg("600").uid(owner).spawn().unwrap();
     let (_, rest) = stale.split_once('\n').unwrap();
-    std::fs::write(world.data_dir.join("pgdata/postmaster.pid"), format!("{own}\n{rest}")).unwrap();
+    std::fs::write(world.data_dir.join("pgdata/postmaster.pid"), format!("{}\n{rest}", stranger.id())).unwrap();
     let server = world.start().await;
     assert!(!world.heard().iter().any(|stage| matches!(stage, Progress::OrphanEnded { .. })), "{:?}", world.heard());
+    assert_eq!(stranger.try_wait().unwrap(), None, "a stranger was ended");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
     server.leave(Leave::Stop).await.unwrap();
 }
 
