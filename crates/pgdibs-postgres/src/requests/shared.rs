@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use super::leases;
 use crate::ddl::{self, Ddl};
 use crate::rights::Rights;
-use crate::scram;
+use crate::scram::{self, new_password};
 use crate::world::{PgWorld, answer};
 
 /// Makes the shared login and lets it into each of the databases.
@@ -19,8 +19,7 @@ pub(crate) async fn share(world: &PgWorld, ids: &[LeaseId]) -> Result<Vec<Lease>
     if world.facts().rights != Rights::DatabasesOnly {
         let number: i64 =
             answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&world.connections.catalog).await)?;
-        let (login, password) = (RoleName::login(number), scram::random_password());
-        share_as(world, ids, &login, &password).await?;
+        share_as(world, ids, &RoleName::login(number)).await?;
     }
     let mut shared = Vec::with_capacity(ids.len());
     for &id in ids {
@@ -29,7 +28,7 @@ pub(crate) async fn share(world: &PgWorld, ids: &[LeaseId]) -> Result<Vec<Lease>
     Ok(shared)
 }
 
-async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName, password: &str) -> Result<(), Error> {
+async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName) -> Result<(), Error> {
     let facts = world.facts();
     let mut transaction = answer(world.connections.catalog.begin().await)?;
     let rows = answer(
@@ -44,6 +43,19 @@ async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName, password: 
     if rows.len() != ids.len() {
         return Err(Error::ServerUnavailable("a lease of the batch ended or is being reset at this moment".to_owned()));
     }
+    let password: String = answer(
+        sqlx::query_scalar(concat!(
+            "with secret as (select ",
+            new_password!(),
+            " as text)
+             update leases set shared_login = $2, shared_password = secret.text from secret where id = any($1)
+             returning shared_password"
+        ))
+        .bind(ids)
+        .bind(login.as_str())
+        .fetch_one(&mut *transaction)
+        .await,
+    )?;
     let text = |row: &sqlx::postgres::PgRow, column: &str| answer(row.try_get::<String, _>(column));
     let mut statements = Ddl::default();
     for (index, row) in rows.iter().enumerate() {
@@ -52,7 +64,7 @@ async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName, password: 
             .ok_or_else(|| Error::Internal("the catalog holds an impossible name".to_owned()))?;
         if index == 0 {
             let owner = RoleName::parse("owner", &text(row, "owner")?)?;
-            statements = ddl::create_login(login, &scram::verifier(password), &owner);
+            statements = ddl::create_login(login, &scram::verifier(&password), &owner);
             if facts.rights == Rights::DatabasesAndRoles {
                 statements = statements.then(ddl::grant_role(login, &facts.role, facts.major));
             }
@@ -60,14 +72,6 @@ async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName, password: 
         statements = statements.then(ddl::grant_connect(&name, login));
     }
     answer(statements.run(&mut transaction).await)?;
-    answer(
-        sqlx::query("update leases set shared_login = $2, shared_password = $3 where id = any($1)")
-            .bind(ids)
-            .bind(login.as_str())
-            .bind(password)
-            .execute(&mut *transaction)
-            .await,
-    )?;
     answer(transaction.commit().await)
 }
 
