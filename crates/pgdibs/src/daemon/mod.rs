@@ -118,7 +118,6 @@ async fn with_server(
         tracing::warn!("{warning}");
     }
     tracing::info!(version = world.facts().version, role = %world.facts().role, "the server is up");
-    status.server_is(world.facts(), world.instance());
 
     let bell = Arc::new(Bell::default());
     let report: Arc<Mutex<Report>> = Arc::default();
@@ -149,6 +148,8 @@ async fn with_server(
         stopping.clone(),
     ));
     stage.send_replace(Some(service));
+    // Not before: who hears "ready" asks for a lease at once.
+    status.server_is(world.facts(), world.instance());
 
     server.watch_over(config, status, &world, stopping).await;
 
