@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use pgdibs_postgres::embedded::{Leave, Progress};
@@ -120,6 +120,24 @@ async fn an_initdb_cut_short_is_recognised_and_made_anew() {
     server.leave(Leave::Stop).await.unwrap();
 }
 
+/// A process that has nothing to do with us. It holds no stream of ours and ends with the test, passed or not.
+struct Stranger(Child);
+
+impl Stranger {
+    fn of(user: u32) -> Self {
+        let mut command = Command::new("sleep");
+        command.arg("600").uid(user).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[tokio::test]
 async fn a_stale_pid_file_with_a_strangers_number_is_no_obstacle() {
     let world = World::new();
@@ -128,14 +146,12 @@ async fn a_stale_pid_file_with_a_strangers_number_is_no_obstacle() {
     server.leave(Leave::Stop).await.unwrap();
     // The number must be that of a process that Postgres could have started: another user's does not deter it.
     let owner = std::fs::metadata(world.data_dir.join("pgdata")).unwrap().uid();
-    let mut stranger = Command::new("sleep").arg("600").uid(owner).spawn().unwrap();
+    let mut stranger = Stranger::of(owner);
     let (_, rest) = stale.split_once('\n').unwrap();
-    std::fs::write(world.data_dir.join("pgdata/postmaster.pid"), format!("{}\n{rest}", stranger.id())).unwrap();
+    std::fs::write(world.data_dir.join("pgdata/postmaster.pid"), format!("{}\n{rest}", stranger.0.id())).unwrap();
     let server = world.start().await;
     assert!(!world.heard().iter().any(|stage| matches!(stage, Progress::OrphanEnded { .. })), "{:?}", world.heard());
-    assert_eq!(stranger.try_wait().unwrap(), None, "a stranger was ended");
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    assert_eq!(stranger.0.try_wait().unwrap(), None, "a stranger was ended");
     server.leave(Leave::Stop).await.unwrap();
 }
 

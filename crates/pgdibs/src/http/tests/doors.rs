@@ -15,7 +15,7 @@ use crate::service::NoSources;
 const TOKEN: &str = "correct horse";
 
 /// Every route and method of the contract, with variables filled in.
-pub(super) const ROUTES: [(&str, &str); 27] = [
+pub(super) const ROUTES: [(&str, &str); 28] = [
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("GET", "/v1/status"),
@@ -41,6 +41,7 @@ pub(super) const ROUTES: [(&str, &str); 27] = [
     ("DELETE", "/v1/runs/r1"),
     ("GET", "/v1/databases"),
     ("DELETE", "/v1/databases/app_kept_1"),
+    ("POST", "/v1/databases/app_kept_1/credentials"),
     ("GET", "/nowhere"),
     ("POST", "/v1/nowhere"),
 ];
