@@ -73,9 +73,9 @@ impl Cluster {
         command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
         self.keeper = Some(unprivileged(command).spawn().unwrap());
         until("the cluster answers", || {
-            Session::try_open(&self.url()).map(drop).map_err(|error| {
-                format!("{error}; log: {}", fs::read_to_string(self.log_file()).unwrap_or_default())
-            })
+            Session::try_open(&self.url())
+                .map(drop)
+                .map_err(|error| format!("{error}; log: {}", fs::read_to_string(self.log_file()).unwrap_or_default()))
         });
     }
 
