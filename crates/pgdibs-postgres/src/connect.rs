@@ -96,10 +96,32 @@ impl ServerAddress {
         (self.options.get_host().to_owned(), self.options.get_port())
     }
 
-    /// The URL as it was given, superuser's password included.
+    /// How libpq's programs reach a database of this server with the daemon's own login: variables for their environment, since
+    /// arguments can be read by everybody on the machine. `PGDATABASE` cannot hold a URL.
     #[must_use]
-    pub fn own_url(&self) -> SecretString {
-        self.url.clone()
+    pub fn libpq_variables(&self, database: &str) -> Vec<(&'static str, SecretString)> {
+        let url = self.url.expose_secret();
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        let parameter = |wanted: &str| {
+            let pair = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == wanted);
+            pair.map(|(_, value)| decoded(value))
+        };
+        let socket = self.options.get_socket().map(|path| path.display().to_string());
+        let mut variables = vec![
+            ("PGHOST", socket.unwrap_or_else(|| self.options.get_host().to_owned())),
+            ("PGPORT", self.options.get_port().to_string()),
+            ("PGUSER", self.options.get_username().to_owned()),
+            ("PGDATABASE", database.to_owned()),
+        ];
+        let given = [
+            ("PGPASSWORD", password_in(url).or_else(|| parameter("password"))),
+            ("PGSSLMODE", parameter("sslmode")),
+            ("PGSSLROOTCERT", parameter("sslrootcert")),
+            ("PGSSLCERT", parameter("sslcert")),
+            ("PGSSLKEY", parameter("sslkey")),
+        ];
+        variables.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        variables.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect()
     }
 
     /// A URL for another login and database of the same server, TLS parameters included.
@@ -130,11 +152,8 @@ impl ServerAddress {
             )
         };
         let options = PgConnectOptions::from_str(text).map_err(|_| broken())?;
-        let authority =
-            text.split_once("://").map(|(_, rest)| rest).and_then(|rest| rest.rsplit_once('@')).map(|(a, _)| a);
-        let password = authority.and_then(|a| a.split_once(':')).map(|(_, p)| p).ok_or_else(broken)?;
-        let password = percent_encoding::percent_decode_str(password).decode_utf8().map_err(|_| broken())?;
-        Ok((options.get_username().to_owned(), password.into_owned()))
+        let password = password_in(text).ok_or_else(broken)?;
+        Ok((options.get_username().to_owned(), password))
     }
 
     /// A connection to one database under one name. The settings we rely on are ours, whatever the server's are.
@@ -161,6 +180,18 @@ impl ServerAddress {
             .after_connect(|connection, _| Box::pin(async move { ddl::session_settings().run(connection).await }))
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
+}
+
+/// The password before the last `@` of a URL's authority.
+fn password_in(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    user.split_once(':').map(|(_, password)| decoded(password))
+}
+
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 /// Connections that requests share.

@@ -57,7 +57,6 @@ pub(super) struct Builds {
     address: ServerAddress,
     psql: PathBuf,
     pg_dump: PathBuf,
-    server_url: SecretString,
     timeout: Duration,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -91,7 +90,6 @@ impl Builds {
             address: server.address().clone(),
             psql: server.psql(),
             pg_dump: server.pg_dump(),
-            server_url: server.address().own_url(),
             timeout: config.build_timeout,
             stopping,
             tasks: TaskTracker::new(),
@@ -304,9 +302,8 @@ impl Builds {
         let mut command = Command::new(&self.pg_dump);
         command.args(["--no-owner", "--no-privileges", "--no-comments", "--format=plain", "--file"]).arg(file.path());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let url = self.server_url.expose_secret();
-        // libpq reads the URL from the environment of this one process; an argument would be seen by everybody on the machine.
-        command.env("PGDATABASE", with_database(url, database)).kill_on_drop(true);
+        let login = self.address.libpq_variables(database);
+        command.envs(login.iter().map(|(name, value)| (name, value.expose_secret()))).kill_on_drop(true);
         let output = command.output().await.map_err(|error| {
             format!(
                 "cannot run {}: {error}; install Postgres's client programs or set pg_bin_dir",
@@ -323,16 +320,6 @@ impl Builds {
             last.into_iter().rev().collect::<Vec<_>>().join("\n")
         ))
     }
-}
-
-/// The server's URL with another database. `dbname` given as a URL overrides the other parameters of libpq.
-fn with_database(url: &str, database: &str) -> String {
-    let encoded = percent_encoding::utf8_percent_encode(database, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let (base, query) = url.split_once('?').map_or((url, ""), |(base, query)| (base, query));
-    let authority_end = base.find("://").map_or(0, |at| at + 3);
-    let base = base[authority_end..].find('/').map_or(base, |slash| &base[..authority_end + slash]);
-    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-    format!("{base}/{encoded}{query}")
 }
 
 fn lock(sourced: &Mutex<Sourced>) -> std::sync::MutexGuard<'_, Sourced> {
