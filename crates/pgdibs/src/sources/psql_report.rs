@@ -46,6 +46,10 @@ pub(crate) fn sentence(text: &str) -> String {
     if error.message.contains("invalid command \\restrict") || error.message.contains("invalid command \\unrestrict") {
         all.push_str("; the file was written by a pg_dump newer than this psql: set pg_bin_dir to newer programs");
     }
+    let owner = statement.as_ref().is_some_and(|lines| lines.iter().any(|line| line.contains(" OWNER TO ")));
+    if owner && ["42501", "42704"].iter().any(|code| error.message.contains(&format!("(SQLSTATE {code})"))) {
+        all.push_str("; builds log in as an ordinary role: make the dump with pg_dump --no-owner --no-privileges");
+    }
     for note in notes {
         all.push('\n');
         all.push_str(note);
