@@ -16,7 +16,7 @@ use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::ServerAddress;
 use pgdibs_postgres::world::PgWorld;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -140,14 +140,18 @@ async fn with_server(
     let driver = Driver::new(Arc::clone(&world), Arc::clone(&bell), config.max_ttl, config.idle, report);
     let driver = tokio::spawn(driver.run(driver_stops.clone()));
     bell.wake_driver();
+    let (pools_are_made, first_look) = oneshot::channel();
     let keeper = tokio::spawn(keep_pools(
         config.pools.clone(),
         Arc::clone(&world),
         Arc::clone(&builds),
         Arc::clone(&bell),
         Arc::clone(status),
+        pools_are_made,
         stopping.clone(),
     ));
+    // Whoever asks first finds the configured pools.
+    let _ = first_look.await;
     stage.send_replace(Some(service));
 
     server.watch_over(config, status, &world, stopping).await;
@@ -203,8 +207,10 @@ async fn keep_pools(
     builds: Arc<Builds>,
     bell: Arc<Bell>,
     status: Arc<Status>,
+    pools_are_made: oneshot::Sender<()>,
     stopping: CancellationToken,
 ) {
+    let mut pools_are_made = Some(pools_are_made);
     let mut complained: BTreeMap<String, String> = BTreeMap::new();
     loop {
         for pool in &pools {
@@ -224,6 +230,9 @@ async fn keep_pools(
             if made {
                 bell.wake_driver();
             }
+        }
+        if let Some(made) = pools_are_made.take() {
+            let _ = made.send(());
         }
         builds.look().await;
         tokio::select! {
