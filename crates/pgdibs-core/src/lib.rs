@@ -3,15 +3,15 @@
 //! Nothing here does IO, reads a clock or rolls dice; time comes in as a value. So this crate can be tested without a
 //! server, and a decision made here is a value that can be printed. Reading order: the modules as listed.
 
-pub mod database;
-pub mod error;
-pub mod lease;
 pub mod name;
-pub mod plan;
 pub mod pool;
+pub mod template;
+pub mod database;
+pub mod lease;
+pub mod error;
 pub mod request;
 pub mod snapshot;
-pub mod template;
+pub mod plan;
 pub mod watch;
 pub mod world;
 

@@ -24,6 +24,8 @@ pub struct Acquire {
     pub holder: String,
     /// Seconds without renewal, 1 to 3600.
     pub ttl_seconds: u64,
+    /// Whether only the slot that the worker's id names will do: for tools that derive the names of their databases themselves.
+    pub exact_slot: bool,
 }
 
 /// What became of a wish for leases.

@@ -2,7 +2,7 @@
 //! conformance suite holds for both.
 
 use crate::error::{Error, StepError};
-use crate::lease::{End, Lease, LeaseId};
+use crate::lease::{Credentials, End, Lease, LeaseId};
 use crate::name::{Fingerprint, PoolName};
 use crate::plan::Step;
 use crate::pool::{Pool, PoolPatch};
@@ -119,6 +119,24 @@ pub trait World: Send + Sync {
         wishes: &[Acquire],
         ticket: Option<TicketId>,
     ) -> impl Future<Output = Result<Acquired, Error>> + Send;
+
+    /// Gives leases that were granted together one login that is valid for all of them, beside the ones of their databases.
+    ///
+    /// # Errors
+    /// A lease that is over; [`Error::ServerUnavailable`].
+    fn share_login(&self, leases: &[LeaseId]) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
+
+    /// Leases that ended within the last 24 hours, newest first.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    fn ended_leases(&self) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
+
+    /// The login of a leased or kept database, for looking into it.
+    ///
+    /// # Errors
+    /// No leased or kept database of that name.
+    fn credentials(&self, database: &str) -> impl Future<Output = Result<Credentials, Error>> + Send;
 
     /// Takes a place in the queue.
     ///

@@ -266,14 +266,6 @@ impl PgWorld {
         )
     }
 
-    /// Leases that ended within the last 24 hours, newest first.
-    ///
-    /// # Errors
-    /// [`Error::ServerUnavailable`].
-    pub async fn ended_leases(&self) -> Result<Vec<Lease>, Error> {
-        crate::requests::leases::ended(self).await
-    }
-
     /// As [`World::put_template`](pgdibs_core::world::World::put_template), for a build by this daemon itself: it lives as long
     /// as the daemon's presence does.
     ///

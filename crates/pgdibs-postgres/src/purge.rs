@@ -102,6 +102,16 @@ pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
         remove_database(&mut connection, name, *oid).await?;
         done.push(format!("dropped database {name}"));
     }
+    // Roles before the catalog: it alone knows which of them are ours, so a purge that fails here can go on later.
+    for role in &found.roles {
+        ddl::drop_role(role).run(&mut connection).await.map_err(|error| {
+            ConnectError::Unusable(format!(
+                "role \"{role}\" cannot be dropped: {}; something that pgdibs did not make still refers to it",
+                crate::sqlstate::sentence(&error)
+            ))
+        })?;
+        done.push(format!("dropped role {role}"));
+    }
     if found.inventory.catalog {
         let oid: i64 = sqlx::query_scalar("select oid::int8 from pg_database where datname = $1")
             .bind(CATALOG)
@@ -113,15 +123,6 @@ pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
         }
         ddl::drop_catalog().run(&mut connection).await?;
         done.push("dropped the catalog, database pgdibs".to_owned());
-    }
-    for role in &found.roles {
-        ddl::drop_role(role).run(&mut connection).await.map_err(|error| {
-            ConnectError::Unusable(format!(
-                "role \"{role}\" cannot be dropped: {}; something that pgdibs did not make still refers to it",
-                crate::sqlstate::sentence(&error)
-            ))
-        })?;
-        done.push(format!("dropped role {role}"));
     }
     Ok(done)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 use pgdibs_core::error::{Error, StepError};
-use pgdibs_core::lease::{End, Lease, LeaseId};
+use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolPatch};
@@ -151,6 +151,18 @@ impl World for PgWorld {
 
     async fn acquire(&self, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
         requests::acquire::acquire(self, wishes, ticket).await
+    }
+
+    async fn share_login(&self, leases: &[LeaseId]) -> Result<Vec<Lease>, Error> {
+        requests::shared::share(self, leases).await
+    }
+
+    async fn ended_leases(&self) -> Result<Vec<Lease>, Error> {
+        requests::leases::ended(self).await
+    }
+
+    async fn credentials(&self, database: &str) -> Result<Credentials, Error> {
+        requests::shared::credentials(self, database).await
     }
 
     async fn take_ticket(&self, wanted: &Wanted, count: u32, kind: TicketKind) -> Result<TicketId, Error> {

@@ -40,8 +40,6 @@ const DROPS_AT_ONCE: usize = 6;
 pub trait Office: World {
     /// Applies for the office; true when this daemon holds it.
     fn lead(&self) -> impl Future<Output = Result<bool, Error>> + Send;
-    /// Housekeeping that no plan needs.
-    fn sweep(&self) -> impl Future<Output = Result<(), Error>> + Send;
     /// Tells the other daemons that something changed.
     fn notify(&self) -> impl Future<Output = Result<(), Error>> + Send;
     /// Sessions of their own login, for leases that are overdue.
@@ -51,10 +49,6 @@ pub trait Office: World {
 impl Office for pgdibs_postgres::world::PgWorld {
     async fn lead(&self) -> Result<bool, Error> {
         Self::lead(self).await
-    }
-
-    async fn sweep(&self) -> Result<(), Error> {
-        Self::sweep(self).await
     }
 
     async fn notify(&self) -> Result<(), Error> {

@@ -1,12 +1,12 @@
 //! The pgdibs daemon and its command line. Reading order: the modules as listed.
 
-mod cli;
 mod config;
-mod daemon;
-mod driver;
-mod http;
 mod service;
+mod driver;
 mod sources;
+mod daemon;
+mod http;
+mod cli;
 
 use std::process::ExitCode;
 

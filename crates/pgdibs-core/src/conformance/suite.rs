@@ -144,6 +144,7 @@ impl<W: World, S: ConformanceServer> Suite<W, S> {
             worker: None,
             alias: "default".to_owned(),
             holder: "conformance".to_owned(),
+            exact_slot: false,
             ttl_seconds: 60,
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::catalog::{LeaseRow, RunRow, State, TicketRow, at, login_of};
+use super::server::FakeLogin;
 use crate::database::{Database, DatabaseId, DatabaseState};
 use crate::error::Error;
 use crate::lease::{Credentials, Lease, LeaseId, LeaseState};
@@ -42,6 +43,11 @@ impl State {
             }
         }
         let chosen = self.choose(wishes, &wanted);
+        if let Some(missing) =
+            wanted.iter().zip(&chosen).find_map(|(want, found)| want.as_ref().filter(|_| found.is_none()))
+        {
+            return Ok(Acquired::Wait(missing.clone()));
+        }
         let mut leases = Vec::with_capacity(wishes.len());
         for ((wish, found), choice) in wishes.iter().zip(existing).zip(chosen) {
             match (found, choice) {
@@ -165,7 +171,7 @@ impl State {
                     .grantable(want.template)
                     .into_iter()
                     .filter(|d| !taken.contains(&d.id))
-                    .find(|d| !preferred_only || (preferred.is_some() && d.slot == preferred))
+                    .find(|d| !(preferred_only || wish.exact_slot) || (preferred.is_some() && d.slot == preferred))
                     .map(|d| d.id);
                 taken.extend(found);
                 chosen[index] = found;
@@ -292,6 +298,46 @@ impl State {
         row.seen.reason = Some(reason.to_owned());
         let name = DatabaseName::kept(&lease.pool, row.seen.id.0);
         Ok(Kept { database: row.seen.id, name, credentials, until })
+    }
+
+    pub(super) fn share_login(&mut self, ids: &[LeaseId]) -> Result<Vec<Lease>, Error> {
+        let number = self.next_number();
+        let shared = Credentials { user: login_of(number), password: format!("shared-{number}") };
+        self.server
+            .logins
+            .insert(shared.user.clone(), FakeLogin { password: shared.password.clone(), can_login: true });
+        let mut leases = Vec::with_capacity(ids.len());
+        for &id in ids {
+            let database = self.live_lease(id)?.database;
+            let oid = database.and_then(|database| self.databases.get(&database)).and_then(|row| row.seen.oid);
+            if let Some(found) = oid.and_then(|oid| self.server.databases.get_mut(&oid)) {
+                found.connect.insert(shared.user.clone());
+            }
+            if let Some(row) = self.leases.get_mut(&id) {
+                row.seen.credentials = Some(shared.clone());
+                leases.push(row.seen.clone());
+            }
+        }
+        Ok(leases)
+    }
+
+    pub(super) fn ended_leases(&self) -> Vec<Lease> {
+        let mut ended: Vec<&LeaseRow> = self.leases.values().filter(|row| row.ended.is_some()).collect();
+        ended.sort_by(|a, b| b.ended.partial_cmp(&a.ended).unwrap_or(std::cmp::Ordering::Equal));
+        ended.into_iter().map(|row| Lease { credentials: None, ..row.seen.clone() }).collect()
+    }
+
+    pub(super) fn credentials(&self, name: &str) -> Result<Credentials, Error> {
+        let leased = self.live().find(|lease| lease.database_name == name).and_then(|lease| lease.credentials.clone());
+        let kept = || {
+            let row = self.databases.values().find(|row| {
+                row.seen.state == DatabaseState::Kept && row.seen.slot.is_none() && row.seen.name.as_str() == name
+            });
+            row.and_then(|row| row.kept_login.clone())
+        };
+        leased.or_else(kept).ok_or_else(|| {
+            Error::DatabaseNotFound(format!("there is no leased or kept database \"{}\"", crate::name::shown(name)))
+        })
     }
 
     pub(super) fn drop_kept(&mut self, name: &str) -> Result<(), Error> {

@@ -21,7 +21,7 @@ pub use faults::Point;
 pub use server::{FakeDatabase, Session};
 
 use crate::error::{Error, StepError};
-use crate::lease::{End, Lease, LeaseId};
+use crate::lease::{Credentials, End, Lease, LeaseId};
 use crate::name::{Fingerprint, PoolName};
 use crate::plan::Step;
 use crate::pool::{Pool, PoolPatch};
@@ -281,6 +281,18 @@ impl World for FakeWorld {
 
     async fn keep(&self, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
         self.state().keep(id, seconds, reason)
+    }
+
+    async fn share_login(&self, leases: &[LeaseId]) -> Result<Vec<Lease>, Error> {
+        self.state().share_login(leases)
+    }
+
+    async fn ended_leases(&self) -> Result<Vec<Lease>, Error> {
+        Ok(self.state().ended_leases())
+    }
+
+    async fn credentials(&self, database: &str) -> Result<Credentials, Error> {
+        self.state().credentials(database)
     }
 
     async fn drop_kept(&self, database: &str) -> Result<(), Error> {

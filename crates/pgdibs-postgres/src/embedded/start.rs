@@ -60,7 +60,7 @@ pub async fn start(
         }
     };
     let layout = Layout::claim(&data_dir, account.as_ref())?;
-    let daemon_lock = match lock::take(&layout.daemon_lock()).while_doing("lock", &layout.daemon_lock())? {
+    let daemon_lock = match lock::take(&layout.daemon_lock()).await.while_doing("lock", &layout.daemon_lock())? {
         Taken::Ours(lock) => lock,
         Taken::Others(pid) => return Err(EmbeddedError::InUse { data_dir, pid }),
     };

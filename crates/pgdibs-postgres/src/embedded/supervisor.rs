@@ -108,7 +108,7 @@ fn log(sentence: &str) {
 
 async fn run(args: &SupervisorArgs) -> io::Result<()> {
     let layout = Layout::of(&args.data_dir).map_err(io::Error::other)?;
-    let Taken::Ours(lock) = lock::take(&layout.supervisor_lock())? else {
+    let Taken::Ours(lock) = lock::take(&layout.supervisor_lock()).await? else {
         return Err(io::Error::other("another supervisor has this data directory"));
     };
     // Freed by the end of the process and not before: who finds it free finds nothing of us running.

@@ -158,6 +158,7 @@ async fn take_one(
              select d.id from databases d join untouched on untouched.id = d.id, ahead, free, template
              where d.template_id = template.id and d.state = 'ready'
                and free.places >= ahead.places + $12
+               and (not $13 or d.slot = $4)
                and not exists (select from ended_runs where run = $6)
              order by d.slot is distinct from $4, d.slot
              limit 1 for update of d skip locked),
@@ -185,6 +186,7 @@ async fn take_one(
     .bind(i32::try_from(wish.ttl_seconds).unwrap_or(i32::MAX))
     .bind(ticket.map_or(i64::MAX, |t| t.0))
     .bind(i64::try_from(still).unwrap_or(i64::MAX))
+    .bind(wish.exact_slot)
     .fetch_optional(connection)
     .await;
     match result {

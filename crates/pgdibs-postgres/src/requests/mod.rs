@@ -6,5 +6,6 @@ pub(crate) mod kept;
 pub(crate) mod leases;
 pub(crate) mod pools;
 pub(crate) mod runs;
+pub(crate) mod shared;
 pub(crate) mod templates;
 pub(crate) mod tickets;

@@ -1,6 +1,9 @@
 //! Killed servers, killed supervisors, restarted machines, half-made clusters.
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::Signal;
 use pgdibs_postgres::embedded::{Leave, Progress};
@@ -117,17 +120,38 @@ async fn an_initdb_cut_short_is_recognised_and_made_anew() {
     server.leave(Leave::Stop).await.unwrap();
 }
 
+/// A process that has nothing to do with us. It holds no stream of ours and ends with the test, passed or not.
+struct Stranger(Child);
+
+impl Stranger {
+    fn of(user: u32) -> Self {
+        let mut command = Command::new("sleep");
+        command.arg("600").uid(user).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[tokio::test]
 async fn a_stale_pid_file_with_a_strangers_number_is_no_obstacle() {
     let world = World::new();
     let server = world.start().await;
     let stale = world.read("pgdata/postmaster.pid");
     server.leave(Leave::Stop).await.unwrap();
-    let own = std::process::id().to_string();
+    // The number must be that of a process that Postgres could have started: another user's does not deter it.
+    let owner = std::fs::metadata(world.data_dir.join("pgdata")).unwrap().uid();
+    let mut stranger = Stranger::of(owner);
     let (_, rest) = stale.split_once('\n').unwrap();
-    std::fs::write(world.data_dir.join("pgdata/postmaster.pid"), format!("{own}\n{rest}")).unwrap();
+    std::fs::write(world.data_dir.join("pgdata/postmaster.pid"), format!("{}\n{rest}", stranger.0.id())).unwrap();
     let server = world.start().await;
     assert!(!world.heard().iter().any(|stage| matches!(stage, Progress::OrphanEnded { .. })), "{:?}", world.heard());
+    assert_eq!(stranger.0.try_wait().unwrap(), None, "a stranger was ended");
     server.leave(Leave::Stop).await.unwrap();
 }
 

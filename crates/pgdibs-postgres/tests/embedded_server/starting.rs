@@ -6,7 +6,7 @@ use pgdibs_postgres::embedded::{Leave, Progress};
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use crate::world::{World, execute, text};
+use crate::world::{World, execute, text, until};
 
 #[tokio::test]
 async fn a_first_start_is_private_and_asks_everyone_for_a_password() {
@@ -139,7 +139,7 @@ async fn a_start_that_is_dropped_leaves_nothing_running_at_any_stage() {
                 break;
             }
         }
-        crate::world::until("a process of this start is seen", || {
+        until("a process of this start is seen", || {
             if world.processes().is_empty() { Err("none".to_owned()) } else { Ok(()) }
         })
         .await;
@@ -150,4 +150,31 @@ async fn a_start_that_is_dropped_leaves_nothing_running_at_any_stage() {
     let server = world.start().await;
     assert_eq!(text(&server, "select 'fine'").await, "fine");
     server.leave(Leave::Stop).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_initdb_that_hangs_is_ended_with_its_children_when_the_start_is_dropped() {
+    let world = World::new();
+    let bin_dir = world.data_dir.with_file_name("bin");
+    // Written by a shell, for a file that we had open for writing may still be so in another test's new child.
+    let script = r#"mkdir -p "$1" && cd "$1" && umask 022
+        printf '#!/bin/sh\necho "postgres (PostgreSQL) 15.1"\n' > postgres
+        printf '#!/bin/sh\ncd "$2" && sleep 600\nexit 1\n' > initdb
+        chmod 755 . postgres initdb"#;
+    let mut shell = std::process::Command::new("sh");
+    assert!(shell.args(["-c", script, "sh"]).arg(&bin_dir).status().unwrap().success());
+    let mut options = world.options();
+    options.bin_dir = Some(bin_dir);
+    let starting = tokio::spawn(async move {
+        let result = pgdibs_postgres::embedded::start(&options, |_| {}).await;
+        result.map(drop).map_err(|error| error.to_string())
+    });
+    until("initdb and its child run", || {
+        let processes = world.processes();
+        if processes.iter().any(|line| line.contains("sleep 600")) { Ok(()) } else { Err(format!("{processes:?}")) }
+    })
+    .await;
+    starting.abort();
+    assert!(starting.await.unwrap_err().is_cancelled());
+    world.until_nothing_runs().await;
 }

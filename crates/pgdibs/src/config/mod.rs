@@ -24,9 +24,12 @@ use secrecy::SecretString;
 pub(crate) use address::{Advertise, HostPort};
 pub(crate) use error::ConfigError;
 pub(crate) use flags::{Flags, GlobalFlags, ServeFlags};
-pub(crate) use layers::Origin;
-pub(crate) use pools::{PoolConfig, PoolSettingsConfig, StrategyConfig};
-pub(crate) use rows::{ConfigRow, masked_url};
+#[cfg(test)]
+pub(crate) use pools::PoolSettingsConfig;
+pub(crate) use pools::{PoolConfig, StrategyConfig};
+pub(crate) use rows::ConfigRow;
+#[cfg(test)]
+pub(crate) use rows::masked_url;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 
 use super::address::{Advertise, HostPort};
 use super::error::ConfigError;
@@ -266,12 +266,4 @@ fn check_url(url: &str) -> Result<(), &'static str> {
     Err(
         "this is not a URL of Postgres; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters of the password percent-encoded",
     )
-}
-
-impl Config {
-    /// True when `presented` is the token, compared in constant time; always true without a token.
-    pub(crate) fn token_is(&self, presented: &str) -> bool {
-        use subtle::ConstantTimeEq;
-        self.token.as_ref().is_none_or(|token| token.expose_secret().as_bytes().ct_eq(presented.as_bytes()).into())
-    }
 }

@@ -63,7 +63,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
 ];
 
 /// Variables with our prefix that other parts of pgdibs read.
-const KNOWN_TO_OTHERS: &[&str] = &["PGDIBS_CONFIG", "PGDIBS_URL", "PGDIBS_SLOT"];
+const KNOWN_TO_OTHERS: &[&str] = &["PGDIBS_CONFIG", "PGDIBS_URL", "PGDIBS_SLOT", "PGDIBS_LEASE"];
 
 /// The setting of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Setting> {

@@ -161,6 +161,7 @@ impl Builds {
         match self.world.put_own_template(pool, &fingerprint, &holder, &token).await? {
             TemplatePut::Ready(_) => {
                 let mut sourced = lock(sourced);
+                sourced.failed = None;
                 if sourced.ready.as_ref() != Some(&fingerprint) {
                     tracing::info!(%pool, %fingerprint, "the template is ready, nothing to build");
                     sourced.ready = Some(fingerprint);

@@ -197,6 +197,7 @@ impl WishBody {
                 alias: self.alias.map_or_else(|| "default".to_owned(), |name| name.0),
                 holder: self.holder.map_or_else(String::new, |note| note.0),
                 ttl_seconds: self.ttl_seconds.map_or(DEFAULT_TTL_SECONDS, |ttl| ttl.0),
+                exact_slot: false,
             },
             fresh: self.fresh,
             via: self.via.map_or_else(|| DEFAULT_VIA.to_owned(), |name| name.0),
@@ -210,6 +211,12 @@ impl WishBody {
 pub(super) struct BatchBody {
     leases: Some100<WishBody, 1>,
     wait_seconds: Option<Wait>,
+    /// Each worker `gwN` gets slot N and no other.
+    #[serde(default)]
+    exact_slot: bool,
+    /// One login that is valid for all of them.
+    #[serde(default)]
+    shared_login: bool,
 }
 
 impl BatchBody {
@@ -218,7 +225,16 @@ impl BatchBody {
     }
 
     pub(super) fn wishes(self) -> Vec<Wish> {
-        self.leases.0.into_iter().map(WishBody::wish).collect()
+        let exact_slot = self.exact_slot;
+        let exact = |mut wish: Wish| {
+            wish.acquire.exact_slot = exact_slot;
+            wish
+        };
+        self.leases.0.into_iter().map(WishBody::wish).map(exact).collect()
+    }
+
+    pub(super) fn shares_login(&self) -> bool {
+        self.shared_login
     }
 }
 
@@ -354,3 +370,8 @@ pub(super) fn lease_in_path(text: &str) -> Result<LeaseId, Problem> {
         )
     })
 }
+
+/// A request that says everything in its path.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoBody {}

@@ -9,9 +9,10 @@ use pgdibs_core::world::World;
 use serde_json::json;
 
 use super::app::Up;
-use super::asked::DatabasesQuery;
-use super::json::{Asked, At};
+use super::asked::{DatabasesQuery, NoBody, ViaQuery};
+use super::json::{Asked, At, SentOrEmpty};
 use super::problem::Problem;
+use super::wire::CredentialsOut;
 use super::wire_pools::DatabaseOut;
 
 /// `GET /v1/databases`.
@@ -41,4 +42,20 @@ pub(super) async fn delete<W: World + 'static>(
     service.world.drop_kept(&database).await?;
     service.bell.wake_driver();
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/databases/{database}/credentials`: the way into a leased or kept one, for `pgdibs psql`. A POST, because the answer
+/// carries a password: no cache keeps it, and no page can ask for it across sites.
+pub(super) async fn credentials<W: World + 'static>(
+    Up(service): Up<W>,
+    At(database): At<String>,
+    Asked(query): Asked<ViaQuery>,
+    SentOrEmpty(_nothing): SentOrEmpty<NoBody>,
+) -> Result<Json<CredentialsOut>, Problem> {
+    let address = service.address(query.via())?;
+    if database.len() > 63 || database.contains('\0') {
+        return Err(Error::DatabaseNotFound(format!("there is no database \"{}\"", shown(&database))).into());
+    }
+    let credentials = service.world.credentials(&database).await?;
+    Ok(Json(CredentialsOut::new(&credentials, address, database)))
 }

@@ -39,7 +39,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let bytes = read(body).await?;
+        let bytes = read(body, BODY_DEADLINE).await?;
         if bytes.is_empty() {
             return Err(Problem::invalid("body", "must be a JSON object, and there is none"));
         }
@@ -53,7 +53,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for SentOrEmp
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let bytes = read(body).await?;
+        let bytes = read(body, BODY_DEADLINE).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -97,8 +97,8 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Reads the whole body, within its size and time.
-async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
-    let collected = tokio::time::timeout(BODY_DEADLINE, async {
+pub(super) async fn read(mut body: Body, deadline: Duration) -> Result<Vec<u8>, Problem> {
+    let collected = tokio::time::timeout(deadline, async {
         let mut bytes = Vec::new();
         if body.size_hint().lower() > LARGEST_BODY as u64 {
             return Err(too_large());
@@ -115,7 +115,7 @@ async fn read(mut body: Body) -> Result<Vec<u8>, Problem> {
     })
     .await;
     match collected {
-        Err(_) => Err(Problem::invalid("body", format!("must arrive within {} s", BODY_DEADLINE.as_secs()))),
+        Err(_) => Err(Problem::invalid("body", format!("must arrive within {deadline:?}"))),
         Ok(Err(problem)) => {
             if problem.code == Code::BodyTooLarge {
                 drain(body).await;

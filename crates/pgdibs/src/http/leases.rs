@@ -27,7 +27,7 @@ pub(super) async fn acquire<W: World + 'static>(
     Sent(body): Sent<LeaseBody>,
 ) -> Result<Response, Problem> {
     let wait = body.wait();
-    granted(&service, vec![body.wish()], wait, |mut leases| leases.pop()).await
+    granted(&service, vec![body.wish()], wait, false, |mut leases| leases.pop()).await
 }
 
 #[derive(Serialize)]
@@ -40,8 +40,8 @@ pub(super) async fn acquire_batch<W: World + 'static>(
     Up(service): Up<W>,
     Sent(body): Sent<BatchBody>,
 ) -> Result<Response, Problem> {
-    let wait = body.wait();
-    granted(&service, body.wishes(), wait, |leases| Leases { leases }).await
+    let (wait, shares_login) = (body.wait(), body.shares_login());
+    granted(&service, body.wishes(), wait, shares_login, |leases| Leases { leases }).await
 }
 
 /// Acquires, resets what is to be fresh, and answers in a body that undoes the grant when it cannot be written.
@@ -49,6 +49,7 @@ async fn granted<W: World + 'static, A: Serialize>(
     service: &Service<W>,
     wishes: Vec<Wish>,
     wait: Duration,
+    shares_login: bool,
     answer: impl FnOnce(Vec<LeaseOut>) -> A,
 ) -> Result<Response, Problem> {
     let addresses: Vec<Address> =
@@ -79,6 +80,11 @@ async fn granted<W: World + 'static, A: Serialize>(
             lease
         });
     }
+    if shares_login {
+        let granted: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
+        // When this fails, the guard gives the new leases back with the answer.
+        leases = service.world.share_login(&granted).await?;
+    }
     let leases = leases
         .into_iter()
         .zip(&addresses)
@@ -93,15 +99,14 @@ pub(super) async fn list<W: World + 'static>(
     Up(service): Up<W>,
     Asked(query): Asked<LeasesQuery>,
 ) -> Result<Response, Problem> {
-    if query.state != LeaseFilter::Live {
-        return Err(Problem::invalid(
-            "state",
-            "only \"live\" is listed by this daemon; ask for an ended lease by its id",
-        ));
+    let mut found = Vec::new();
+    if query.state != LeaseFilter::Ended {
+        found.extend(service.world.gather().await?.leases);
     }
-    let snapshot = service.world.gather().await?;
-    let leases: Vec<LeaseOut> = snapshot
-        .leases
+    if query.state != LeaseFilter::Live {
+        found.extend(service.world.ended_leases().await?);
+    }
+    let leases: Vec<LeaseOut> = found
         .into_iter()
         .filter(|lease| query.pool.as_ref().is_none_or(|pool| pool.0 == lease.pool))
         .filter(|lease| query.run.as_ref().is_none_or(|run| Some(&run.0) == lease.run.as_ref()))

@@ -25,7 +25,7 @@ pub(super) async fn put<W: World + 'static>(
         workers,
         aliases,
     };
-    service.world.announce(&announce).await?;
+    service.announce(&announce).await?;
     service.bell.wake_driver();
     let answer = json!({
         "run": announce.run,

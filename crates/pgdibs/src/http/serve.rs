@@ -12,14 +12,18 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Most connections at once. A waiter occupies one for as long as it waits; beyond this they queue in the kernel.
-const CONNECTIONS: usize = 2000;
+/// What one client may cost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Most connections at once. A waiter occupies one for as long as it waits; beyond this they queue in the kernel.
+    pub(super) connections: usize,
+    /// A connection that does not send a whole request header within this time, idle or slow, is closed.
+    pub(super) header: Duration,
+    /// Waiters are answered at once when the daemon stops, so what is left after this long is stuck.
+    pub(super) shutdown: Duration,
+}
 
-/// A connection that does not send a whole request header within this time, idle or slow, is closed.
-const HEADER_DEADLINE: Duration = Duration::from_secs(10);
-
-/// Waiters are answered at once when the daemon stops, so what is left after this long is stuck.
-const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+const BOUNDS: Bounds = Bounds { connections: 2000, header: Duration::from_secs(10), shutdown: Duration::from_secs(5) };
 
 /// After a failed accept (out of file descriptors) the next try waits this long, or the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -30,7 +34,16 @@ pub struct Cut(pub usize);
 
 /// Serves until `stopping`; then accepts no more, lets requests finish, and cuts what is left after five seconds.
 pub async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) -> Cut {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    serve_within(BOUNDS, listener, router, stopping).await
+}
+
+pub(super) async fn serve_within(
+    bounds: Bounds,
+    listener: TcpListener,
+    router: Router,
+    stopping: CancellationToken,
+) -> Cut {
+    let places = Arc::new(Semaphore::new(bounds.connections));
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     loop {
@@ -40,7 +53,7 @@ pub async fn serve(listener: TcpListener, router: Router, stopping: Cancellation
         };
         match accepted {
             Ok((stream, place)) => {
-                let connection = converse(stream, router.clone(), stopping.clone(), cut.clone());
+                let connection = converse(stream, bounds.header, router.clone(), stopping.clone(), cut.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -54,7 +67,7 @@ pub async fn serve(listener: TcpListener, router: Router, stopping: Cancellation
     }
     drop(listener);
     connections.close();
-    if tokio::time::timeout(SHUTDOWN_DEADLINE, connections.wait()).await.is_ok() {
+    if tokio::time::timeout(bounds.shutdown, connections.wait()).await.is_ok() {
         return Cut(0);
     }
     let left = connections.len();
@@ -76,10 +89,16 @@ async fn next(
     Ok((stream, place))
 }
 
-async fn converse(stream: TcpStream, router: Router, stopping: CancellationToken, cut: CancellationToken) {
+async fn converse(
+    stream: TcpStream,
+    header: Duration,
+    router: Router,
+    stopping: CancellationToken,
+    cut: CancellationToken,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_DEADLINE)
+        .header_read_timeout(header)
         .keep_alive(true)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);

@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use hyper::body::{Bytes, Frame, SizeHint};
 use serde::Serialize;
+use tokio::task::JoinHandle;
 
 use super::problem::Problem;
 
@@ -49,10 +50,11 @@ impl Drop for Unanswered {
 /// A body that holds its last byte back until everything before it has been written to the socket.
 ///
 /// Hyper flushes while a body is pending. A peer that is gone makes that flush fail, hyper drops the body, and the guard
-/// acts. Without the last byte nobody could have read the answer, so nothing that was received is ever undone.
+/// acts. Without the last byte nobody could have read the answer, so nothing that was received is ever undone. A peer that
+/// goes in the microseconds between the two writes is not noticed; its lease ends with its TTL.
 struct Guarded {
     text: Bytes,
-    pause: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    pause: Option<JoinHandle<()>>,
     guard: Option<Unanswered>,
 }
 
@@ -70,12 +72,14 @@ impl http_body::Body for Guarded {
         let body = self.get_mut();
         if body.text.len() > 1 {
             let most = body.text.split_to(body.text.len() - 1);
-            // Yielding lets the reactor hear of a reset in between.
-            body.pause = Some(Box::pin(tokio::task::yield_now()));
+            // A task of its own, because hyper polls a pending body twice in a row and a bare yield is over by then. When
+            // it has come to its end the reactor has been asked, and a peer that closed its end has been heard of.
+            body.pause = Some(tokio::spawn(tokio::task::yield_now()));
             return Poll::Ready(Some(Ok(Frame::data(most))));
         }
         if let Some(pause) = body.pause.as_mut() {
-            std::task::ready!(pause.as_mut().poll(cx));
+            // An aborted pause (the runtime is ending) is over as well.
+            let _over = std::task::ready!(Pin::new(pause).poll(cx));
             body.pause = None;
         }
         if let Some(guard) = body.guard.take() {

@@ -229,3 +229,27 @@ impl KeptOut {
         }
     }
 }
+
+/// The way into a database.
+#[derive(Serialize)]
+pub(super) struct CredentialsOut {
+    database: String,
+    url: String,
+    host: String,
+    port: u16,
+    user: String,
+    password: String,
+}
+
+impl CredentialsOut {
+    pub(super) fn new(credentials: &Credentials, address: &Address, database: String) -> Self {
+        Self {
+            url: url(credentials, address, &database),
+            host: address.host.clone(),
+            port: address.port,
+            user: credentials.user.clone(),
+            password: credentials.password.clone(),
+            database,
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgdibs_core::error::Error;
-use pgdibs_core::lease::{End, Lease};
+use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::request::{Acquire, Acquired, TicketId, TicketKind, Wanted};
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::world::World;
@@ -45,10 +45,9 @@ impl<W: World + 'static> Service<W> {
         let service = self.clone();
         self.tasks.spawn(async move {
             let result = service.acquire_in_turn(&wishes, wait, &hung_up).await;
-            if let Err(Ok(grant)) = answer.send(result)
-                && grant.new
-            {
-                service.release_unanswered(&grant.leases).await;
+            if let Err(Ok(_)) = answer.send(result) {
+                let ids: Vec<LeaseId> = wishes.iter().map(|wish| wish.id).collect();
+                service.release_wishes(&ids).await;
             }
         });
         answered.await.unwrap_or_else(|_| Err(Error::Internal("the acquiring task ended without an answer".to_owned())))
@@ -155,18 +154,6 @@ impl<W: World + 'static> Service<W> {
             Ok(snapshot) => Error::PoolExhausted(who_holds_what(&snapshot, &pool, waited)),
             Err(error) => error,
         }
-    }
-
-    /// Releases grants whose caller is gone: the reply could not be written.
-    pub async fn release_unanswered(&self, leases: &[Lease]) {
-        for lease in leases {
-            if let Err(error) =
-                self.world.end_lease(lease.id, End::Released, "the caller hung up before the reply").await
-            {
-                tracing::warn!(lease.id = %lease.id, %error, "could not release a lease that nobody was told of; it expires by itself");
-            }
-        }
-        self.bell.wake_driver();
     }
 }
 

@@ -56,10 +56,12 @@ pub trait Sources: Send + Sync + 'static {
     fn current(&self, pool: &PoolName) -> Current;
 }
 
-/// Pools without sources.
+/// Pools without sources: what the tests of the edge have.
+#[cfg(test)]
 #[derive(Debug, Default)]
 pub struct NoSources;
 
+#[cfg(test)]
 impl Sources for NoSources {
     fn current(&self, _pool: &PoolName) -> Current {
         Current::NoSource

@@ -3,11 +3,35 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
+use pgdibs_core::request::Announce;
 use pgdibs_core::world::World;
 
-use super::Service;
+use super::{Current, Service};
 
 impl<W: World + 'static> Service<W> {
+    /// Says what a run will need. On a pool with a source, no fingerprint stands for that of the present inputs.
+    ///
+    /// # Errors
+    /// As [`World::announce`]; a source that cannot be built from.
+    pub async fn announce(&self, announce: &Announce) -> Result<(), Error> {
+        let mut announce = announce.clone();
+        match self.sources.current(&announce.pool) {
+            Current::NoSource => {}
+            Current::Failed(_, why) | Current::Unreadable(why) => return Err(Error::TemplateFailed(why)),
+            Current::Wanted(current) => {
+                announce.fingerprint.get_or_insert(current);
+            }
+        }
+        match self.world.announce(&announce).await {
+            // The source's build has not written its row yet; the announcement of the pool's newest template stands until then.
+            Err(Error::TemplateNotFound(_)) if matches!(self.sources.current(&announce.pool), Current::Wanted(_)) => {
+                announce.fingerprint = None;
+                self.world.announce(&announce).await
+            }
+            answer => answer,
+        }
+    }
+
     /// Releases whatever was granted under these ids, which the daemon itself gave to the wishes of one request: its caller
     /// hung up. A lease that the caller held before has another id and is left alone.
     pub async fn release_wishes(&self, ids: &[LeaseId]) {

@@ -59,6 +59,11 @@ impl<W: World + 'static> Service<W> {
             if lease.generation >= generation {
                 return Ok(lease);
             }
+            if lease.reset_to.is_none() && lease.credentials.is_some() {
+                // The reserved spare was dropped by somebody else before the swap; another one will do.
+                self.world.begin_reset(id, Some(generation - 1), None).await?;
+                self.bell.wake_driver();
+            }
             if lease.credentials.is_none() {
                 return Err(Error::LeaseEnded {
                     id: id.to_string(),

@@ -12,7 +12,8 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use build::{BuildFailure, BuildPlan, BuildReport, BuildTarget, build, plan};
-pub(crate) use fingerprint::{Circumstances, FORMAT_VERSION, FingerprintOf};
-pub(crate) use inputs::InputsError;
+#[cfg(test)]
+pub(crate) use build::{BuildFailure, BuildPlan, BuildReport, plan};
+pub(crate) use build::{BuildTarget, build};
+pub(crate) use fingerprint::{Circumstances, FingerprintOf};
 pub(crate) use source::{Source, SourceKind};

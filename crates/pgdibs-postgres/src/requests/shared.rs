@@ -1,0 +1,98 @@
+//! Logins beside those of the databases: one for all leases of a batch, and the look-up of the one that opens a database.
+
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::{Credentials, Lease, LeaseId};
+use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use sqlx::Row as _;
+
+use super::leases;
+use crate::ddl::{self, Ddl};
+use crate::rights::Rights;
+use crate::scram::{self, new_password};
+use crate::world::{PgWorld, answer};
+
+/// Makes the shared login and lets it into each of the databases.
+///
+/// This is DDL in a request, which otherwise only the reconciler's steps are. It locks our rows first, as every swap does, so
+/// neither meets the other half-way; and a login that is left behind is taken by the sweep, since no live lease names it.
+pub(crate) async fn share(world: &PgWorld, ids: &[LeaseId]) -> Result<Vec<Lease>, Error> {
+    if world.facts().rights != Rights::DatabasesOnly {
+        let number: i64 =
+            answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&world.connections.catalog).await)?;
+        share_as(world, ids, &RoleName::login(number)).await?;
+    }
+    let mut shared = Vec::with_capacity(ids.len());
+    for &id in ids {
+        shared.push(leases::find(world, id).await?);
+    }
+    Ok(shared)
+}
+
+async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName) -> Result<(), Error> {
+    let facts = world.facts();
+    let mut transaction = answer(world.connections.catalog.begin().await)?;
+    let rows = answer(
+        sqlx::query(
+            "select d.pool, d.name, p.owner from leases l join databases d on d.id = l.database_id join pools p on p.name = d.pool
+             where l.id = any($1) and l.state = 'live' and l.reset_to is null order by d.id for update of l, d",
+        )
+        .bind(ids)
+        .fetch_all(&mut *transaction)
+        .await,
+    )?;
+    if rows.len() != ids.len() {
+        return Err(Error::ServerUnavailable("a lease of the batch ended or is being reset at this moment".to_owned()));
+    }
+    let password: String = answer(
+        sqlx::query_scalar(concat!(
+            "with secret as (select ",
+            new_password!(),
+            " as text)
+             update leases set shared_login = $2, shared_password = secret.text from secret where id = any($1)
+             returning shared_password"
+        ))
+        .bind(ids)
+        .bind(login.as_str())
+        .fetch_one(&mut *transaction)
+        .await,
+    )?;
+    let text = |row: &sqlx::postgres::PgRow, column: &str| answer(row.try_get::<String, _>(column));
+    let mut statements = Ddl::default();
+    for (index, row) in rows.iter().enumerate() {
+        let pool = PoolName::parse(&text(row, "pool")?)?;
+        let name = DatabaseName::recognise(&pool, &text(row, "name")?)
+            .ok_or_else(|| Error::Internal("the catalog holds an impossible name".to_owned()))?;
+        if index == 0 {
+            let owner = RoleName::parse("owner", &text(row, "owner")?)?;
+            statements = ddl::create_login(login, &scram::verifier(&password), &owner);
+            if facts.rights == Rights::DatabasesAndRoles {
+                statements = statements.then(ddl::grant_role(login, &facts.role, facts.major));
+            }
+        }
+        statements = statements.then(ddl::grant_connect(&name, login));
+    }
+    answer(statements.run(&mut transaction).await)?;
+    answer(transaction.commit().await)
+}
+
+/// The login of a leased database, or of a kept one that has left its slot.
+pub(crate) async fn credentials(world: &PgWorld, database: &str) -> Result<Credentials, Error> {
+    let row = answer(
+        sqlx::query(
+            "select case when d.state = 'kept' then d.keep_login else coalesce(l.shared_login, d.login) end as login,
+                    case when d.state = 'kept' then d.keep_password else coalesce(l.shared_password, d.password) end as password
+             from databases d left join leases l on l.database_id = d.id and l.state = 'live'
+             where d.name = $1 and ((d.state = 'leased' and l.id is not null) or (d.state = 'kept' and d.slot is null))",
+        )
+        .bind(database)
+        .fetch_optional(&world.connections.catalog)
+        .await,
+    )?;
+    let Some(row) = row else {
+        return Err(Error::DatabaseNotFound(format!(
+            "there is no leased or kept database \"{}\"; GET /v1/databases lists what there is",
+            pgdibs_core::name::shown(database)
+        )));
+    };
+    Ok(Credentials { user: answer(row.try_get("login"))?, password: answer(row.try_get("password"))? })
+}
