@@ -32,6 +32,9 @@ use crate::service::{Address, Service};
 /// Steps under way are given this long; with what leaving the server takes, an exit stays below 8 s (Docker waits for ten).
 const SHUTDOWN: Duration = Duration::from_secs(4);
 
+/// Tickets that could not be given up are looked for this often.
+const FORGET: Duration = Duration::from_secs(1);
+
 /// What `serve` answers when the machine refuses the listening address or the server is unusable (sysexits: EX_UNAVAILABLE).
 const UNAVAILABLE: u8 = 69;
 
@@ -118,7 +121,6 @@ async fn with_server(
         tracing::warn!("{warning}");
     }
     tracing::info!(version = world.facts().version, role = %world.facts().role, "the server is up");
-    status.server_is(world.facts(), world.instance());
 
     let bell = Arc::new(Bell::default());
     let report: Arc<Mutex<Report>> = Arc::default();
@@ -135,6 +137,7 @@ async fn with_server(
         tasks: tasks.clone(),
     };
     tasks.spawn(hear_others(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
+    tasks.spawn(forget_tickets(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
     // The driver goes on while waiters are being answered, and stops when nobody can need it any more.
     let driver_stops = CancellationToken::new();
     let driver = Driver::new(Arc::clone(&world), Arc::clone(&bell), config.max_ttl, config.idle, report);
@@ -153,6 +156,8 @@ async fn with_server(
     // Whoever asks first finds the configured pools.
     let _ = first_look.await;
     stage.send_replace(Some(service));
+    // Not before: who hears "ready" asks for a lease at once.
+    status.server_is(world.facts(), world.instance());
 
     server.watch_over(config, status, &world, stopping).await;
 
@@ -169,9 +174,13 @@ async fn with_server(
         tracing::warn!("some steps did not end in time; the next daemon finds and finishes them");
     }
     let live = tokio::time::timeout(Duration::from_millis(500), world.gather()).await;
-    let leased = matches!(&live, Ok(Ok(snapshot)) if !snapshot.leases.is_empty());
-    world.resign().await;
-    let _ = tokio::time::timeout(Duration::from_millis(500), world.close()).await;
+    // A server that does not tell may have leases; one that is kept for nothing stops itself.
+    let leased = !matches!(&live, Ok(Ok(snapshot)) if snapshot.leases.is_empty());
+    let farewell = async {
+        world.resign().await;
+        world.close().await;
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(500), farewell).await;
     server.leave(config.stop_server, leased).await;
     Ok(())
 }
@@ -196,6 +205,25 @@ async fn hear_others(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: Cancellatio
     tokio::select! {
         () = work => {}
         () = stopping.cancelled() => {}
+    }
+}
+
+/// Forgets tickets with which nobody waits any more: those that could not be given up when it was time.
+async fn forget_tickets(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FORGET) => {}
+            () = stopping.cancelled() => return,
+        }
+        match world.forget_tickets_but(&bell.waiting()).await {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::debug!(count, "forgot tickets with which nobody waits any more");
+                bell.wake_driver();
+                bell.ring();
+            }
+            Err(error) => tracing::debug!(%error, "cannot look for forgotten tickets"),
+        }
     }
 }
 
