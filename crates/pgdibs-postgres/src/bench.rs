@@ -111,7 +111,7 @@ const PREFIX: &str = "pgdibs_bench_plain";
 pub async fn make_plain_login(superuser_url: &SecretString) -> Result<String, sqlx::Error> {
     let mut superuser = superuser(superuser_url).await?;
     let login = RoleName::parse("login", LOGIN).map_err(invalid)?;
-    let password = scram::random_password();
+    let password = uuid::Uuid::new_v4().simple().to_string();
     let verifier = scram::verifier(&password);
     ddl::create_login(&login, &verifier, &RoleName::default_template_owner()).run(&mut superuser).await?;
     superuser.close().await?;
@@ -132,7 +132,8 @@ impl Plain {
     ) -> Result<Self, sqlx::Error> {
         let superuser = superuser(superuser_url).await?;
         let pool = PoolName::parse(pool).map_err(invalid)?;
-        let template = DatabaseName::recognise(&pool, template).ok_or_else(|| sqlx::Error::Decode("no template".into()))?;
+        let template =
+            DatabaseName::recognise(&pool, template).ok_or_else(|| sqlx::Error::Decode("no template".into()))?;
         let name = DatabaseName::slot(&PoolName::parse(PREFIX).map_err(invalid)?, number);
         let options = PgConnectOptions::from_str(superuser_url.expose_secret())?;
         let (host, port) = (options.get_host(), options.get_port());
@@ -176,7 +177,8 @@ impl Plain {
 /// Whatever Postgres says.
 pub async fn server_version(superuser_url: &SecretString) -> Result<String, sqlx::Error> {
     let mut superuser = superuser(superuser_url).await?;
-    let row = sqlx::query("select split_part(current_setting('server_version'), ' ', 1)").fetch_one(&mut superuser).await?;
+    let row =
+        sqlx::query("select split_part(current_setting('server_version'), ' ', 1)").fetch_one(&mut superuser).await?;
     superuser.close().await?;
     row.try_get(0)
 }

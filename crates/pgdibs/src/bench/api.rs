@@ -57,12 +57,16 @@ impl Api {
         let status = response.status();
         let bytes = response.bytes().await?;
         if !status.is_success() {
-            return Err(BenchError::Answer(format!("{method} {path} with {status}: {}", String::from_utf8_lossy(&bytes))));
+            return Err(BenchError::Answer(format!(
+                "{method} {path} with {status}: {}",
+                String::from_utf8_lossy(&bytes)
+            )));
         }
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&bytes).map_err(|error| BenchError::Answer(format!("{method} {path} with no JSON: {error}")))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| BenchError::Answer(format!("{method} {path} with no JSON: {error}")))
     }
 
     /// Sets the pool's size.
@@ -82,7 +86,10 @@ impl Api {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(BenchError::Answer(format!("for 30 s with a pool that does not come to rest: {}", pool["counts"])));
+                return Err(BenchError::Answer(format!(
+                    "for 30 s with a pool that does not come to rest: {}",
+                    pool["counts"]
+                )));
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

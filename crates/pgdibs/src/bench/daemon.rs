@@ -32,7 +32,8 @@ pub(super) struct BenchDaemon {
 impl BenchDaemon {
     /// Starts this very program as a daemon. Nothing of the user's configuration reaches it.
     pub(super) fn start(options: &Options) -> Result<Self, BenchError> {
-        let failed = |what: &str, error: std::io::Error| BenchError::Daemon(format!("cannot be started: {what}: {error}"));
+        let failed =
+            |what: &str, error: std::io::Error| BenchError::Daemon(format!("cannot be started: {what}: {error}"));
         let program = std::env::current_exe().map_err(|error| failed("where this program is", error))?;
         // Somebody could take the port before the daemon does; then it says so and ends.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
