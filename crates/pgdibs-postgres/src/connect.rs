@@ -15,6 +15,9 @@ use crate::sqlstate::{self, Meaning};
 /// The migrations of our own catalog.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
+/// For the log: sqlx reports slow acquires and notices by itself, without the context that our own lines have.
+pub const LOG_FILTER: &str = "sqlx=error";
+
 /// The database that holds the catalog.
 pub const CATALOG: &str = "pgdibs";
 
@@ -96,32 +99,31 @@ impl ServerAddress {
         (self.options.get_host().to_owned(), self.options.get_port())
     }
 
-    /// How libpq's programs reach a database of this server with the daemon's own login: variables for their environment, since
-    /// arguments can be read by everybody on the machine. `PGDATABASE` cannot hold a URL.
+    /// How libpq's programs reach the server, as variables for the environment of one of them.
     #[must_use]
-    pub fn libpq_variables(&self, database: &str) -> Vec<(&'static str, SecretString)> {
-        let url = self.url.expose_secret();
-        let query = url.split_once('?').map_or("", |(_, query)| query);
-        let parameter = |wanted: &str| {
-            let pair = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == wanted);
-            pair.map(|(_, value)| decoded(value))
-        };
-        let socket = self.options.get_socket().map(|path| path.display().to_string());
+    pub fn libpq_environment(&self) -> Vec<(&'static str, SecretString)> {
+        let (host, port) = self.host_and_port();
         let mut variables = vec![
-            ("PGHOST", socket.unwrap_or_else(|| self.options.get_host().to_owned())),
-            ("PGPORT", self.options.get_port().to_string()),
-            ("PGUSER", self.options.get_username().to_owned()),
-            ("PGDATABASE", database.to_owned()),
+            ("PGHOST", SecretString::from(host)),
+            ("PGPORT", SecretString::from(port.to_string())),
+            ("PGUSER", SecretString::from(self.options.get_username().to_owned())),
         ];
-        let given = [
-            ("PGPASSWORD", password_in(url).or_else(|| parameter("password"))),
-            ("PGSSLMODE", parameter("sslmode")),
-            ("PGSSLROOTCERT", parameter("sslrootcert")),
-            ("PGSSLCERT", parameter("sslcert")),
-            ("PGSSLKEY", parameter("sslkey")),
+        if let Some(password) = password_of(self.url.expose_secret()) {
+            variables.push(("PGPASSWORD", SecretString::from(password)));
+        }
+        let known = [
+            ("sslmode", "PGSSLMODE"),
+            ("sslrootcert", "PGSSLROOTCERT"),
+            ("sslcert", "PGSSLCERT"),
+            ("sslkey", "PGSSLKEY"),
         ];
-        variables.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
-        variables.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect()
+        for (name, value) in self.tls.split('&').filter_map(|pair| pair.split_once('=')) {
+            if let Some((_, variable)) = known.iter().find(|(parameter, _)| *parameter == name) {
+                let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
+                variables.push((variable, SecretString::from(value)));
+            }
+        }
+        variables
     }
 
     /// A URL for another login and database of the same server, TLS parameters included.
@@ -152,7 +154,7 @@ impl ServerAddress {
             )
         };
         let options = PgConnectOptions::from_str(text).map_err(|_| broken())?;
-        let password = password_in(text).ok_or_else(broken)?;
+        let password = password_of(text).ok_or_else(broken)?;
         Ok((options.get_username().to_owned(), password))
     }
 
@@ -182,16 +184,13 @@ impl ServerAddress {
     }
 }
 
-/// The password before the last `@` of a URL's authority.
-fn password_in(url: &str) -> Option<String> {
+/// The password in a URL, which sqlx's options do not give back.
+fn password_of(url: &str) -> Option<String> {
     let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?']).next()?;
+    let (authority, _) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
     let (user, _) = authority.rsplit_once('@')?;
-    user.split_once(':').map(|(_, password)| decoded(password))
-}
-
-fn decoded(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
+    let (_, password) = user.split_once(':')?;
+    percent_encoding::percent_decode_str(password).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 /// Connections that requests share.
@@ -314,14 +313,16 @@ async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> 
         Ok::<_, sqlx::Error>(first == second || first != again)
     };
     let pooled = tokio::time::timeout(Duration::from_secs(10), pooled).await;
-    // The pooler may be confused by now; nothing on these connections is worth a farewell.
-    let _ = (one.close_hard().await, two.close_hard().await);
+    // The pooler may be confused by now; nothing on these connections is worth a farewell. (Over TLS, `close_hard` would wait for
+    // one all the same, for ever.)
+    drop((one, two));
     match pooled {
         Ok(Ok(false)) => Ok(()),
-        Ok(Ok(true)) | Err(_) => Err(ConnectError::Unusable(
+        // PgBouncer in statement mode refuses our transaction as a breach of the protocol; a server does not.
+        Ok(Err(error)) if sqlstate::code(&error).as_deref() != Some("08P01") => Err(error.into()),
+        Ok(Ok(true) | Err(_)) | Err(_) => Err(ConnectError::Unusable(
             "PGDIBS_SERVER_URL leads to a pooler in transaction mode (PgBouncer?): two sessions shared one backend. pgdibs holds session locks, so give it the server's own address, or a pooler in session mode".to_owned(),
         )),
-        Ok(Err(error)) => Err(error.into()),
     }
 }
 

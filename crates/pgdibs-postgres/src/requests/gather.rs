@@ -74,7 +74,11 @@ async fn tickets(connection: &mut PgConnection) -> Result<Vec<Ticket>, sqlx::Err
                 pool: PoolName::parse(row.try_get("pool")?).map_err(|e| sqlx::Error::Decode(e.into()))?,
                 template: TemplateId(row.try_get("template_id")?),
                 count: u32::try_from(row.try_get::<i32, _>("count")?).unwrap_or(1),
-                kind: if row.try_get::<&str, _>("kind")? == "reset" { TicketKind::Reset } else { TicketKind::Acquire },
+                kind: match row.try_get::<&str, _>("kind")? {
+                    "reset" => TicketKind::Reset,
+                    "exact" => TicketKind::Exact,
+                    _ => TicketKind::Acquire,
+                },
                 waited_seconds: row.try_get("waited")?,
             })
         })

@@ -16,6 +16,7 @@ pub(crate) async fn take(
 ) -> Result<TicketId, sqlx::Error> {
     let kind = match kind {
         TicketKind::Acquire => "acquire",
+        TicketKind::Exact => "exact",
         TicketKind::Reset => "reset",
     };
     sqlx::query_scalar(

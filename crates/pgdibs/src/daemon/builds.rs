@@ -112,7 +112,7 @@ impl Builds {
                     }
                 }
             }
-            if let Current::Wanted(fingerprint) = self.current(pool)
+            if let Current::Wanted(fingerprint) = self.compare(pool, Asked::ByNobody)
                 && let Err(error) = self.begin(pool, sourced, fingerprint).await
             {
                 tracing::debug!(%pool, %error, "cannot begin a build yet");
@@ -302,8 +302,11 @@ impl Builds {
         let mut command = Command::new(&self.pg_dump);
         command.args(["--no-owner", "--no-privileges", "--no-comments", "--format=plain", "--file"]).arg(file.path());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let login = self.address.libpq_variables(database);
-        command.envs(login.iter().map(|(name, value)| (name, value.expose_secret()))).kill_on_drop(true);
+        // In the environment of this one process; an argument would be seen by everybody on the machine.
+        for (name, value) in self.address.libpq_environment() {
+            command.env(name, value.expose_secret());
+        }
+        command.env("PGDATABASE", database).kill_on_drop(true);
         let output = command.output().await.map_err(|error| {
             format!(
                 "cannot run {}: {error}; install Postgres's client programs or set pg_bin_dir",
@@ -326,8 +329,21 @@ fn lock(sourced: &Mutex<Sourced>) -> std::sync::MutexGuard<'_, Sourced> {
     sourced.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether somebody wants the template now, or the inputs are only compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    BySomebody,
+    ByNobody,
+}
+
 impl Sources for Builds {
     fn current(&self, pool: &PoolName) -> Current {
+        self.compare(pool, Asked::BySomebody)
+    }
+}
+
+impl Builds {
+    fn compare(&self, pool: &PoolName, asked: Asked) -> Current {
         let Some(sourced) = self.pools.get(pool) else { return Current::NoSource };
         let mut sourced = lock(sourced);
         let sourced = &mut *sourced;
@@ -356,7 +372,7 @@ impl Sources for Builds {
         if let Some((failed, why, at)) = &sourced.failed
             && *failed == fingerprint
         {
-            if at.elapsed() < RETRY {
+            if asked == Asked::ByNobody || at.elapsed() < RETRY {
                 return Current::Failed(fingerprint, why.clone());
             }
             sourced.failed = None;

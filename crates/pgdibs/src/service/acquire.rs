@@ -98,7 +98,9 @@ impl<W: World + 'static> Service<W> {
             };
             if ticket.is_none() && !wait.is_zero() {
                 let count = u32::try_from(wishes.len()).unwrap_or(u32::MAX);
-                match self.world.take_ticket(&wanted, count, TicketKind::Acquire).await {
+                let exact = wishes.iter().all(|wish| wish.exact_slot);
+                let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
+                match self.world.take_ticket(&wanted, count, kind).await {
                     Ok(id) => {
                         self.bell.waits(id);
                         ticket = Some(id);
