@@ -253,18 +253,6 @@ pub fn vacuum() -> Ddl {
     Ddl::of("vacuum (freeze, analyze)".to_owned())
 }
 
-/// Begins a transaction whose reads all see one moment.
-#[must_use]
-pub fn begin_snapshot() -> Ddl {
-    Ddl::of("begin isolation level repeatable read read only".to_owned())
-}
-
-/// Ends a transaction that only read.
-#[must_use]
-pub fn end_snapshot() -> Ddl {
-    Ddl::of("commit".to_owned())
-}
-
 /// What every connection of ours is set to, whatever the server says: with `synchronous_commit = off` a crash once handed one
 /// database to two holders. Lock and statement time-outs are ours to choose, so the server's defaults are undone.
 #[must_use]

@@ -9,16 +9,16 @@ use pgdibs_core::template::TemplateId;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::ddl;
 use crate::rows::{self, database_columns, lease_columns, pool_columns, template_columns};
 use crate::world::PgWorld;
 
 pub(crate) async fn gather(world: &PgWorld) -> Result<Snapshot, sqlx::Error> {
-    let mut connection = world.connections.catalog.acquire().await?;
-    // One moment for all tables and for `pg_database`: a lease read before its database was swapped would look orphaned.
-    ddl::begin_snapshot().run(&mut connection).await?;
-    let result = read(world, &mut connection).await;
-    ddl::end_snapshot().run(&mut connection).await?;
+    // One moment for all tables and for `pg_database`: a lease read before its database was swapped would look orphaned. A
+    // transaction of sqlx's, so that a caller who hangs up in the middle leaves no open one behind in the pool.
+    let mut transaction =
+        world.connections.catalog.begin_with("begin isolation level repeatable read read only").await?;
+    let result = read(world, &mut transaction).await;
+    transaction.commit().await?;
     result
 }
 
