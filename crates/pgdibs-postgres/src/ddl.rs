@@ -64,6 +64,13 @@ pub fn clone_database(
     ))
 }
 
+/// `create database … template …` as somebody without pgdibs writes it: what the benchmark compares with.
+#[must_use]
+pub fn plain_copy(name: &DatabaseName, template: &DatabaseName, strategy: Strategy) -> Ddl {
+    let (name, template) = (ident(name.as_str()), ident(template.as_str()));
+    Ddl::of(format!("create database {name} template = {template} strategy = {}", strategy.as_str()))
+}
+
 /// A database to build a template in, from the pristine `template0`, so that nothing local slips in.
 #[must_use]
 pub fn create_build(name: &DatabaseName, owner: &RoleName) -> Ddl {
