@@ -1,5 +1,6 @@
 //! Building a template from a source: SQL files through psql, or a command.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::Capture;
+use super::dump;
 use super::inputs::sql_files;
 use super::process::{self, Ended, Ending};
 use super::psql_report;
@@ -137,14 +139,26 @@ impl Running<'_> {
             }
             _ => shown,
         };
+        let path = file.to_owned();
+        let copy = tokio::task::spawn_blocking(move || dump::without_owners(&path));
+        let copy = match copy.await.map_err(io::Error::from).flatten() {
+            Ok(copy) => copy,
+            // psql says so of a file that it cannot read either.
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => None,
+            Err(error) => {
+                let detail = format!("cannot make a copy of the dump without its owners: {error}");
+                return Err(BuildFailure::new(step, detail));
+            }
+        };
+        let read = copy.as_ref().map_or(file, |copy| copy.path());
         let mut command = Command::new(&self.target.psql);
         // SQLSTATE beside each message, and the statement after an error.
         command.args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-v", "ECHO=errors", "-f"]);
-        command.arg(file).env_remove("LC_ALL").env("LC_MESSAGES", "C");
+        command.arg(read).env_remove("LC_ALL").env("LC_MESSAGES", "C");
         let ended = self.run(&step, command, Capture::of_psql()).await?.map_err(|error| {
             let psql = self.target.psql.display();
             match error.kind() {
-                std::io::ErrorKind::NotFound => BuildFailure::new(
+                io::ErrorKind::NotFound => BuildFailure::new(
                     &step,
                     format!(
                         "SQL sources are read by psql, and there is no {psql}; install it (Debian, Ubuntu: apt-get install \
@@ -159,8 +173,10 @@ impl Running<'_> {
         if status.success() {
             return Ok(ended.output.bytes());
         }
+        // The user knows nothing of the copy.
+        let named = format!("psql:{}:", file.display());
         let detail = match ended.output.first_error(&self.secrets()) {
-            Some(error) => psql_report::sentence(&error),
+            Some(error) => psql_report::sentence(&error.replace(&format!("psql:{}:", read.display()), &named)),
             None => format!("psql {}{}", how(status), self.said(&ended.output)),
         };
         Err(BuildFailure::new(step, detail))
@@ -181,12 +197,12 @@ impl Running<'_> {
         let ended = self.run(&step, command, Capture::default()).await?.map_err(|error| {
             let program = program.display();
             let detail = match error.kind() {
-                std::io::ErrorKind::NotFound => format!(
+                io::ErrorKind::NotFound => format!(
                     "there is no program `{program}` on the daemon's PATH; install it where the daemon runs, or name it by its path \
                      (a relative one starts at {})",
                     self.source.directory.display()
                 ),
-                std::io::ErrorKind::PermissionDenied => {
+                io::ErrorKind::PermissionDenied => {
                     format!("`{program}` may not be executed; make it executable or name its interpreter first")
                 }
                 _ => format!("cannot start `{program}`: {error}"),
@@ -200,12 +216,7 @@ impl Running<'_> {
         Err(BuildFailure::new(&step, format!("the command {}{}", how(status), self.said(&ended.output))))
     }
 
-    async fn run(
-        &self,
-        step: &str,
-        mut command: Command,
-        capture: Capture,
-    ) -> Result<std::io::Result<Ended>, BuildFailure> {
+    async fn run(&self, step: &str, mut command: Command, capture: Capture) -> Result<io::Result<Ended>, BuildFailure> {
         let directory = &self.source.directory;
         if !directory.is_dir() {
             let detail = format!("there is no directory {} to run it in; correct `directory`", directory.display());

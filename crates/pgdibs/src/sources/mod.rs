@@ -2,12 +2,14 @@
 
 mod build;
 mod capture;
+mod dump;
 mod fingerprint;
 mod group;
 mod inputs;
 mod matching;
 mod process;
 mod psql_report;
+mod psql_text;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 /// The statement is cut after this many characters.
 const SHOWN_OF_STATEMENT: usize = 2000;
 
+use super::psql_text::Statement;
+
 /// The error in `text`, which begins with psql's line about it (`psql:FILE:LINE: ERROR:  SQLSTATE: ...`).
 pub(crate) fn sentence(text: &str) -> String {
     let mut lines = text.lines();
@@ -46,9 +48,11 @@ pub(crate) fn sentence(text: &str) -> String {
     if error.message.contains("invalid command \\restrict") || error.message.contains("invalid command \\unrestrict") {
         all.push_str("; the file was written by a pg_dump newer than this psql: set pg_bin_dir to newer programs");
     }
-    let owner = statement.as_ref().is_some_and(|lines| lines.iter().any(|line| line.contains(" OWNER TO ")));
-    if owner && ["42501", "42704"].iter().any(|code| error.message.contains(&format!("(SQLSTATE {code})"))) {
-        all.push_str("; builds log in as an ordinary role: make the dump with pg_dump --no-owner --no-privileges");
+    if let (Some(code), Some(statement)) = (error.code, &statement)
+        && let Some(hint) = hint(code, &statement.join("\n"))
+    {
+        all.push_str("; ");
+        all.push_str(hint);
     }
     for note in notes {
         all.push('\n');
@@ -64,6 +68,41 @@ pub(crate) fn sentence(text: &str) -> String {
     all
 }
 
+/// The way out, where it is a setting of the pool or another dump: the build's login is no superuser and makes no roles.
+fn hint(code: &str, statement: &str) -> Option<&'static str> {
+    const ROLE: &str =
+        "if this is about a role: list it under `roles` of the pool, or make the dump with --no-owner --no-privileges";
+    let statement = Statement::outline(statement);
+    let begins_with_one_of = |all: &[&[&str]]| all.iter().any(|words| statement.begins_with(words));
+    let names_a_role = begins_with_one_of(&[
+        &["grant"],
+        &["revoke"],
+        &["alter", "default", "privileges"],
+        &["create", "policy"],
+        &["alter", "policy"],
+        &["create", "user", "mapping"],
+        &["set", "role"],
+        &["set", "session", "authorization"],
+    ]) || statement.ends_with_owner();
+    match code {
+        "42501"
+            if begins_with_one_of(&[
+                &["create", "extension"],
+                &["comment", "on", "extension"],
+                &["alter", "extension"],
+            ]) =>
+        {
+            Some("the build's login is no superuser: list the extension under `extensions` of the pool")
+        }
+        "42501" if begins_with_one_of(&[&["create", "database"], &["drop", "database"]]) => {
+            Some("the build has its database already: make the dump without --create")
+        }
+        "42501" => Some(ROLE),
+        "42704" if names_a_role => Some(ROLE),
+        _ => None,
+    }
+}
+
 fn cut(statement: &str) -> String {
     match statement.char_indices().nth(SHOWN_OF_STATEMENT) {
         Some((at, _)) => format!("{} … ({} more bytes)", &statement[..at], statement.len() - at),
@@ -74,7 +113,9 @@ fn cut(statement: &str) -> String {
 struct Head<'a> {
     file: &'a str,
     line: usize,
-    /// With its SQLSTATE in front when the server said one.
+    /// The SQLSTATE, when the server said one.
+    code: Option<&'a str>,
+    /// With the SQLSTATE at its end.
     message: String,
 }
 
@@ -87,11 +128,11 @@ impl<'a> Head<'a> {
             .min()?;
         let (file, number) = rest[..at].rsplit_once(':')?;
         let message = &rest[at + severity.len()..];
-        let message = match message.split_once(": ") {
-            Some((code, words)) if is_sqlstate(code) => format!("{words} (SQLSTATE {code})"),
-            _ => message.to_owned(),
+        let (code, message) = match message.split_once(": ") {
+            Some((code, words)) if is_sqlstate(code) => (Some(code), format!("{words} (SQLSTATE {code})")),
+            _ => (None, message.to_owned()),
         };
-        Some(Self { file, line: number.parse().ok()?, message })
+        Some(Self { file, line: number.parse().ok()?, code, message })
     }
 }
 

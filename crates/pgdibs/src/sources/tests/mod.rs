@@ -3,6 +3,8 @@
 mod builds_on_postgres;
 mod captures;
 mod commands;
+mod dumps;
+mod dumps_on_postgres;
 mod fingerprints;
 mod server;
 
