@@ -67,6 +67,8 @@ pub struct Report {
     pub reconciling: bool,
     /// Why the server cannot be reached at present.
     pub unreachable: Option<String>,
+    /// Pools whose `max` is more than the server's `max_connections` leaves room for, in words.
+    pub lowered: BTreeSet<String>,
     /// When the driver last planned anything.
     pub planned_at: Option<Timestamp>,
     /// The steps of that plan, in words.
@@ -242,6 +244,7 @@ impl<W: Office + 'static> Driver<W> {
             (busy.databases.clone(), busy.templates.clone())
         };
         let snapshot = self.world.gather().await?;
+        self.warn_of_lowered(&snapshot);
         let driven = self.driven(&snapshot, busy).await?;
         let steps = plan::plan(&snapshot, &driven);
         if steps.is_empty() {
@@ -271,6 +274,16 @@ impl<W: Office + 'static> Driver<W> {
             self.world.notify().await?;
         }
         Ok(changed)
+    }
+
+    /// Says it once of each pool, in the log; as long as it is so, in the status.
+    fn warn_of_lowered(&self, snapshot: &Snapshot) {
+        let lowered = plan::lowered(snapshot);
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        for sentence in lowered.difference(&report.lowered) {
+            tracing::warn!("{sentence}");
+        }
+        report.lowered = lowered;
     }
 
     async fn driven(

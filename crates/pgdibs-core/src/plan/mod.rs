@@ -296,5 +296,20 @@ pub fn in_use(snapshot: &Snapshot) -> std::collections::BTreeMap<TemplateId, u32
         .collect()
 }
 
+/// Pools whose `max` is lowered by what the server's `max_connections` leaves, each in a sentence.
+#[must_use]
+pub fn lowered(snapshot: &Snapshot) -> std::collections::BTreeSet<String> {
+    let Some(limit) = snapshot.limits.slots_by_connections else { return std::collections::BTreeSet::new() };
+    let lowered = snapshot.pools.iter().filter(|pool| !pool.dropping && pool.settings.max > limit);
+    lowered
+        .map(|pool| {
+            format!(
+                "pool \"{}\": its max of {} is lowered to {limit}, which is what the server's max_connections leaves for the databases of all pools; raise max_connections, or lower max",
+                pool.name, pool.settings.max
+            )
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests;

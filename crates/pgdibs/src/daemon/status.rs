@@ -111,8 +111,12 @@ impl StatusSource for Status {
     }
 
     fn server(&self) -> ServerStatus {
+        let lowered = self.report().lowered;
         let known = self.known();
-        ServerStatus { version: known.version.clone(), warnings: known.warnings.clone() }
+        ServerStatus {
+            version: known.version.clone(),
+            warnings: known.warnings.iter().cloned().chain(lowered).collect(),
+        }
     }
 
     fn driver(&self) -> DriverStatus {

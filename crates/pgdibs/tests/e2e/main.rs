@@ -8,18 +8,18 @@
     reason = "a test that unwraps fails with the place and the value; that is what we want there"
 )]
 
-// mod arithmetic;
-// mod bad_configuration;
-// mod bad_input;
-// mod builds_by_clients;
-// mod builds_that_fail;
-// mod command_line;
-// mod expiry;
+mod arithmetic;
+mod bad_configuration;
+mod bad_input;
+mod builds_by_clients;
+mod builds_that_fail;
+mod command_line;
+mod expiry;
 mod killed_daemon;
 mod killed_postgres;
 mod lifecycle;
-// mod run_command;
-// mod sources;
+mod run_command;
+mod sources;
 mod support;
 mod termination;
 mod two_daemons;

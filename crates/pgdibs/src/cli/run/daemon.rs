@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 
 use crate::cli::client::{Client, ClientError};
@@ -34,6 +34,8 @@ const LINES_KEPT: usize = 15;
 #[derive(Debug)]
 pub(super) struct StartedDaemon {
     child: Child,
+    /// Apart from the child: to wait for a child closes its standard input, and then it would take our SIGTERM for a second signal.
+    _stdin: Option<ChildStdin>,
     url: String,
     log: Arc<Mutex<VecDeque<String>>>,
     reader: Option<JoinHandle<()>>,
@@ -73,7 +75,8 @@ impl StartedDaemon {
         // Asked for by a flag of this command, its log is for the user; otherwise only when it fails.
         let shown = global.log.is_some();
         let reader = child.stderr.take().map(|stderr| tokio::spawn(read_log(stderr, Arc::clone(&log), shown)));
-        Ok(Self { child, url: format!("http://127.0.0.1:{port}"), log, reader })
+        let stdin = child.stdin.take();
+        Ok(Self { child, _stdin: stdin, url: format!("http://127.0.0.1:{port}"), log, reader })
     }
 
     /// Where it listens.

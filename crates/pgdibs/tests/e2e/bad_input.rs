@@ -1,0 +1,180 @@
+//! What callers must not do to the daemon over HTTP. Each gets a sentence, and the daemon goes on.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Api, Place, Session, pool_name};
+
+fn raw(api: &Api, request: &str) -> String {
+    let mut stream = TcpStream::connect(api.url().trim_start_matches("http://")).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+fn hostile_names(api: &Api) {
+    let long = "a".repeat(64);
+    let names = [
+        "Quoted%22name",
+        "UPPER",
+        "%C3%BCmlaut",
+        &long,
+        "1abc",
+        "a-b",
+        "a%20b",
+        "a%27%3B%20drop%20table%20x",
+        "%00",
+        "a.b",
+    ];
+    for name in names {
+        let answer = api.put(&format!("/v1/pools/{name}"), &json!({}));
+        let said = answer.refused(400, "invalid_request");
+        assert!(said.contains("pool"), "{name}: {said}");
+    }
+    for name in ["pgdibs", "template0", "template1", "postgres"] {
+        let answer = api.put(&format!("/v1/pools/{name}"), &json!({}));
+        assert!(matches!(answer.status, 200 | 201 | 400 | 409), "{name}: {}", answer.body);
+        if answer.status == 201 {
+            assert_eq!(api.delete(&format!("/v1/pools/{name}")).status, 204);
+        }
+    }
+}
+
+fn hostile_fingerprints(api: &Api, pool: &str) {
+    let fine = ["'; drop table templates; --", "../../etc/passwd", "ünïcode \u{1F418}", "a/b?c=d#e", "%s%n"];
+    for fingerprint in fine {
+        let encoded: String = fingerprint.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let path = format!("/v1/pools/{pool}/templates/{encoded}");
+        let build = api.put(&path, &json!({"wait_seconds": 0}));
+        if build.status != 201 {
+            build.refused(400, "invalid_request");
+            continue;
+        }
+        let build = build.expect(201);
+        assert_eq!(build["fingerprint"], fingerprint);
+        let token = json!({"token": build["build"]["token"], "detail": "not needed"});
+        assert_eq!(api.post(&format!("{path}/abandon"), &token).status, 204);
+    }
+    let path = format!("/v1/pools/{pool}/templates/{}", "f".repeat(201));
+    assert!(api.put(&path, &json!({})).refused(400, "invalid_request").contains("fingerprint"));
+    let wish = json!({"pool": pool, "fingerprint": "a\u{0}b"});
+    assert!(api.post("/v1/leases", &wish).refused(400, "invalid_request").contains("fingerprint"));
+}
+
+fn wrong_bodies(api: &Api, pool: &str) {
+    let cases: [(Value, &str); 12] = [
+        (json!({"pool": pool, "ttl_seconds": 0}), "ttl_seconds"),
+        (json!({"pool": pool, "ttl_seconds": 1_000_000_000_000_u64}), "ttl_seconds"),
+        (json!({"pool": pool, "ttl_seconds": -1}), "ttl_seconds"),
+        (json!({"pool": pool, "ttl_seconds": "soon"}), "ttl_seconds"),
+        (json!({"pool": pool, "wait_seconds": 601}), "wait_seconds"),
+        (json!({"pool": pool, "wait_seconds": 1e300}), "wait_seconds"),
+        (json!({"pool": pool, "tll_seconds": 5}), "tll_seconds"),
+        (json!({"pool": "Quoted\"name"}), "pool"),
+        (json!({"pool": pool, "holder": "h".repeat(20_000)}), "holder"),
+        (json!({"pool": pool, "worker": ""}), "worker"),
+        (json!({"pool": pool, "via": "nowhere"}), "via"),
+        (json!({}), "pool"),
+    ];
+    for (body, field) in cases {
+        let said = api.post("/v1/leases", &body).refused(400, "invalid_request");
+        assert!(said.contains(field), "{body}: {said}");
+    }
+    let said = api.put(&format!("/v1/pools/{pool}"), &json!({"warm": 5, "max": 2})).refused(400, "invalid_request");
+    assert!(said.contains("warm"), "{said}");
+    api.post("/v1/leases/not-a-uuid/renew", &json!({})).refused(404, "lease_not_found");
+    let unknown = uuid::Uuid::new_v4();
+    api.post(&format!("/v1/leases/{unknown}/reset"), &json!({})).refused(404, "lease_not_found");
+    api.post("/v1/leases", &json!({"pool": "nobody_has_it"})).refused(404, "pool_not_found");
+    api.delete("/v1/databases/postgres").refused(404, "database_not_found");
+    api.get("/v1/nothing").refused(404, "not_found");
+    api.call(Method::PATCH, "/v1/pools", None).refused(405, "method_not_allowed");
+    let body = json!({"pool": pool, "holder": "h".repeat(10_000_000)});
+    // The daemon need not read it all: it may answer and close, which a client that still writes may see as a reset.
+    if let Ok(answer) = api.try_call(Method::POST, "/v1/leases", Some(&body)) {
+        answer.refused(413, "body_too_large");
+    }
+}
+
+fn wrong_requests(api: &Api, pool: &str) {
+    let body = format!("{{\"pool\":\"{pool}\"}}");
+    let length = body.len();
+    let host = api.url().trim_start_matches("http://").to_owned();
+    let post = |headers: &str| {
+        raw(
+            api,
+            &format!(
+                "POST /v1/leases HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+            ),
+        )
+    };
+    let answer = post("Content-Type: application/json\r\nOrigin: http://evil.example\r\n");
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("forbidden_origin"), "{answer}");
+    let answer = post("Content-Type: text/plain\r\n");
+    assert!(answer.starts_with("HTTP/1.1 415") && answer.contains("unsupported_media_type"), "{answer}");
+    let answer = raw(api, "GET /v1/pools HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 421") && answer.contains("host_not_allowed"), "{answer}");
+    let answer = raw(api, "GET /livez HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let answer = raw(api, "COMPLETE NONSENSE\r\n\r\n");
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
+}
+
+/// Callers that hang up while their request is worked on leave nothing behind: no open transaction on a shared connection, no
+/// lease, no place in the queue.
+fn hung_up(api: &Api, pool: &str) {
+    let host = api.url().trim_start_matches("http://").to_owned();
+    let body = format!("{{\"pool\":\"{pool}\",\"wait_seconds\":60}}");
+    let acquire = format!(
+        "POST /v1/leases HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let status = format!("GET /v1/status HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    for round in 0..60 {
+        let mut stream = TcpStream::connect(&host).unwrap();
+        stream.write_all(if round % 3 == 0 { acquire.as_bytes() } else { status.as_bytes() }).unwrap();
+    }
+    // More than there are shared connections: each of them is used.
+    for _ in 0..20 {
+        let lease = api.lease(&json!({"pool": pool, "wait_seconds": 60}));
+        let id = lease["id"].as_str().unwrap();
+        assert_eq!(api.get(&format!("/v1/leases/{id}")).expect(200)["state"], "live");
+        api.release(&lease);
+    }
+    api.until_counts(pool, &json!({"leased": 0, "waiting": 0, "retiring": 0}));
+}
+
+#[test]
+fn nothing_that_a_caller_sends_takes_the_daemon_down() {
+    let place = Place::new();
+    let daemon = place.daemon(&[]);
+    let api = daemon.api.clone();
+    let pool = pool_name("input");
+    // What plain pytest-django leaves behind under names that would be ours.
+    let mut boss = place.superuser("postgres");
+    boss.run(&format!("create database {pool}_gw0"));
+    boss.run(&format!("create database {pool}_gw1"));
+    let said = api.put(&format!("/v1/pools/{pool}"), &json!({})).refused(409, "foreign_databases");
+    for number in 0..2 {
+        assert!(said.contains(&format!("dropdb '{pool}_gw{number}'")), "{said}");
+        boss.run(&format!("drop database {pool}_gw{number}"));
+    }
+    api.make_pool(&pool, &json!({"warm": 2, "max": 4, "spares": 1}), "create table t (n int)");
+    hostile_names(&api);
+    hostile_fingerprints(&api, &pool);
+    wrong_bodies(&api, &pool);
+    wrong_requests(&api, &pool);
+    hung_up(&api, &pool);
+    let lease = api.lease(&json!({"pool": pool}));
+    assert_eq!(Session::of(&lease).text("select count(*) from t"), "0");
+    api.release(&lease);
+    let log = daemon.log();
+    assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
+    drop(boss);
+    daemon.stop();
+    place.until_nothing_runs();
+}

@@ -1,0 +1,55 @@
+//! When leases end by themselves: not renewed for their time to live, and not while their session is there.
+
+use serde_json::{Value, json};
+
+use crate::support::program::timed;
+use crate::support::{Api, Place, Session, pool_name, until};
+
+#[track_caller]
+fn until_expired(api: &Api, lease: &Value, renewed: &Value) -> Value {
+    let path = |lease: &Value| format!("/v1/leases/{}", lease["id"].as_str().unwrap());
+    let (path, renewal) = (path(lease), format!("{}/renew", path(renewed)));
+    until("the lease expires", || {
+        api.post(&renewal, &json!({})).expect(200);
+        let seen = api.get(&path).expect(200);
+        if seen["state"] == "expired" { Ok(seen) } else { Err(seen.to_string()) }
+    })
+}
+
+#[test]
+fn a_lease_ends_without_renewal_but_not_while_it_is_used_up_to_the_longest_time() {
+    let place = Place::new();
+    let daemon = place.daemon(&[("PGDIBS_MAX_TTL_SECONDS", "4")]);
+    let api = daemon.api.clone();
+    let pool = pool_name("expiry");
+    let settings = json!({"warm": 3, "max": 4, "spares": 0});
+    api.make_pool(&pool, &settings, "create table witness (note text)");
+    api.until_counts(&pool, &json!({"ready": 3}));
+    let wish = json!({"pool": pool, "ttl_seconds": 1});
+    let [idle, used, renewed] = [0, 1, 2].map(|_| api.lease(&wish));
+    let mut session = Session::of(&used);
+    session.run("insert into witness values ('used')");
+    let (took, ended) = timed(|| until_expired(&api, &idle, &renewed));
+    assert!(took.as_secs_f64() >= 0.9, "a time to live is a lower bound: {took:?}");
+    assert!(ended["ended_reason"].as_str().unwrap().contains('1'), "{ended}");
+    assert!(ended["ended_at"].is_string() && ended["url"].is_null(), "{ended}");
+    let id = idle["id"].as_str().unwrap();
+    for verb in ["renew", "reset", "keep"] {
+        api.post(&format!("/v1/leases/{id}/{verb}"), &json!({})).refused(410, "lease_ended");
+    }
+    assert_eq!(api.delete(&format!("/v1/leases/{id}")).status, 204, "to end what has ended is no error");
+
+    // Renewals, more often than every second, for longer than the time to live and than the longest time.
+    let path = format!("/v1/leases/{}/renew", renewed["id"].as_str().unwrap());
+    let (took, _) = timed(|| {
+        until("the used lease ends at the longest time", || {
+            api.post(&path, &json!({})).expect(200);
+            let seen = api.get(&format!("/v1/leases/{}", used["id"].as_str().unwrap())).expect(200);
+            if seen["state"] == "expired" { Ok(()) } else { Err(seen.to_string()) }
+        });
+    });
+    assert!(took.as_secs_f64() > 1.5, "a lease in use ended after {took:?}");
+    until("its session is ended", || if session.try_run("select 1").is_err() { Ok(()) } else { Err(String::new()) });
+    assert_eq!(api.get(path.trim_end_matches("/renew")).expect(200)["state"], "live");
+    daemon.stop();
+}

@@ -1,0 +1,89 @@
+//! `pgdibs run`: a database for a command, with the daemon that runs or with one of its own.
+
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::support::program::{Started, run};
+use crate::support::{Place, pool_name, signal, until};
+
+#[test]
+fn with_a_running_daemon_the_lease_lasts_as_long_as_the_command_and_its_code_is_ours() {
+    let place = Place::new();
+    let daemon = place.daemon(&[]);
+    let api = daemon.api.clone();
+    let pool = pool_name("run");
+    api.make_pool(&pool, &json!({"warm": 3, "max": 4, "spares": 1}), "create table t (n int)");
+    let url = api.url();
+    let variables = [("PGDIBS_URL", url.as_str())];
+    let sh = |flags: &[&str], script: &str| {
+        let arguments = [&["run"], flags, &["--", "sh", "-c", script]].concat();
+        place.program(&arguments, &variables)
+    };
+
+    let script = "psql -Atqc 'select count(*) from t; insert into t values (1)' && psql -At \"$DATABASE_URL\" -c 'select n from t' && echo $PGDATABASE $PGDIBS_URL";
+    let said = run(sh(&[], script)).well();
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines[..2], ["0", "1"], "{said}");
+    assert_eq!(lines[2], format!("{pool}_gw0 {url}"));
+    api.until_counts(&pool, &json!({"leased": 0, "ready": 3}));
+    assert_eq!(run(sh(&[], "exit 42")).code, Some(42));
+    assert_eq!(run(sh(&[], "kill -9 $$")).code, Some(137));
+    assert_eq!(run(sh(&["--pool", "nobody_has_it"], "true")).code, Some(1));
+    let aliases = "echo ${DATABASE_URL##*/} ${DATABASE_URL_REPLICA##*/}";
+    let said = run(sh(&["--alias", "default", "--alias", "replica"], aliases)).well();
+    let (one, other) = said.trim().split_once(' ').unwrap();
+    let slot = format!("{pool}_gw");
+    assert!(one.starts_with(&slot) && other.starts_with(&slot) && one != other, "{said}");
+    let base = format!(
+        "for n in 0 1; do psql -Atq \"${{DATABASE_URL%/*}}/{pool}_gw$n\" -c 'select count(*) from t'; done; echo $PGDATABASE"
+    );
+    let said = run(sh(&["--workers", "2"], &base)).well();
+    assert_eq!(said, format!("0\n0\n{pool}\n"));
+    api.until_counts(&pool, &json!({"leased": 0, "ready": 3}));
+
+    // A lease outlives its time to live while the command runs, and SIGTERM passes through to it.
+    let mut command = sh(&["--ttl", "1"], "trap 'echo heard; exit 9' TERM; echo begins; while :; do sleep 0.05; done");
+    command.stdout(Stdio::piped());
+    let started = Started(Some(command.spawn().unwrap()));
+    let lease = until("the command has its lease", || {
+        let leases = api.get("/v1/leases").expect(200)["leases"].as_array().unwrap().clone();
+        leases.into_iter().next().ok_or_else(String::new)
+    });
+    let since = std::time::Instant::now();
+    until("three times its time to live", || {
+        let seen = api.get(&format!("/v1/leases/{}", lease["id"].as_str().unwrap())).expect(200);
+        assert_eq!(seen["state"], "live", "{seen}");
+        if since.elapsed().as_secs() >= 3 { Ok(()) } else { Err(format!("{:?}", since.elapsed())) }
+    });
+    signal(started.pid(), Signal::SIGTERM);
+    let done = started.done();
+    assert_eq!((done.code, done.stdout.as_str()), (Some(9), "begins\nheard\n"), "{done:?}");
+    api.until_counts(&pool, &json!({"leased": 0, "ready": 3}));
+    daemon.stop();
+}
+
+#[test]
+fn without_a_daemon_it_starts_one_and_stops_it() {
+    let place = Place::new();
+    let pool = pool_name("own");
+    place.write("db/01.sql", "create table t (n int);");
+    place.write(
+        "pgdibs.toml",
+        &format!("[pools.{pool}]\nwarm = 1\nspares = 0\n[pools.{pool}.source]\nsql_dir = \"db\"\n"),
+    );
+    // A port on which nobody listens.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let variables = [("PGDIBS_LISTEN", free.as_str())];
+    let said = run(place.program(&["run", "--", "psql", "-Atc", "select count(*) from t"], &variables)).well();
+    assert_eq!(said, "0\n");
+    place.until_nothing_runs();
+    let done = run(place.program(&["run", "--", "sh", "-c", "exit 5"], &variables));
+    assert_eq!(done.code, Some(5), "{done:?}");
+    place.until_nothing_runs();
+    place.write("db/02.sql", "this is no SQL;");
+    let done = run(place.program(&["run", "--", "true"], &variables));
+    assert!(done.code == Some(1) && done.stderr.contains("02.sql, line 1"), "{done:?}");
+    place.until_nothing_runs();
+}

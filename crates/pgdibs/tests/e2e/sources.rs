@@ -1,0 +1,143 @@
+//! Templates that the daemon builds itself: from SQL files, a dump, a command, an existing database; again when inputs change.
+
+use serde_json::{Value, json};
+
+use crate::support::{Api, Cluster, Place, Session, pool_name, until};
+
+const SIZE: &str = "warm = 1\nspares = 0\nmax = 4\n";
+
+fn pool(name: &str, settings: &str, source: &str) -> String {
+    format!("[pools.{name}]\n{SIZE}{settings}\n[pools.{name}.source]\n{source}\n")
+}
+
+/// What a query finds in a fresh database of the pool.
+#[track_caller]
+fn found(api: &Api, pool: &str, sql: &str) -> (Value, String) {
+    let lease = api.lease(&json!({"pool": pool, "wait_seconds": 60}));
+    let text = Session::of(&lease).text(sql);
+    api.release(&lease);
+    (lease["fingerprint"].clone(), text)
+}
+
+#[test]
+fn each_kind_of_source_is_built_and_built_again_when_its_inputs_change() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let [dir, file, command, database] = ["dir", "file", "command", "database"].map(pool_name);
+    let mut boss = cluster.superuser("postgres");
+    boss.run("create database development");
+    let mut development = cluster.superuser("development");
+    development.run(
+        "create table orders (id int primary key, what text); \
+         insert into orders select n, E'line\\nand\\ttab ' || n from generate_series(1, 100) n",
+    );
+    place.write("dump.sql", &cluster.dump("development", &["--no-owner", "--no-privileges"]));
+    let dump = std::fs::read_to_string(place.path().join("dump.sql")).unwrap();
+    assert!(dump.contains("COPY public.orders") && dump.contains("\\restrict"), "a real dump: {dump}");
+    place.write("db/01.sql", "create table t (n int);\ninsert into t values (1);\n");
+    place.write("db/02.sql", "begin; insert into t values (2); commit;\n");
+    place.write("app/migrate.sql", "create table migrated (version int); insert into migrated values (1);");
+    let toml = [
+        pool(&dir, "", "sql_dir = \"db\""),
+        pool(&file, "", "sql_file = \"dump.sql\""),
+        pool(
+            &command,
+            "",
+            "command = [\"sh\", \"-c\", \"test -n \\\"$DATABASE_URL\\\" && psql -q -v ON_ERROR_STOP=1 -f app/migrate.sql\"]\ninputs = [\"app/**/*.sql\"]",
+        ),
+        pool(&database, "", "database = \"development\""),
+    ];
+    place.write("pgdibs.toml", &toml.concat());
+    let mut daemon = place.start(&[]);
+    let api = daemon.api.clone();
+    until("pools can be asked for", || match api.get("/v1/pools") {
+        answer if answer.status == 200 && answer.body["pools"].as_array().unwrap().len() == 4 => Ok(()),
+        answer => Err(answer.body.to_string()),
+    });
+
+    // An acquire waits for the build, which has hardly begun.
+    let (first, sum) = found(&api, &dir, "select sum(n) from t");
+    assert_eq!(sum, "3");
+    assert_eq!(found(&api, &file, "select count(*) || right(max(what), 2) from orders").1, "10099");
+    assert_eq!(found(&api, &command, "select version from migrated").1, "1");
+    let (of_database, orders) = found(&api, &database, "select count(*) from orders");
+    assert_eq!(orders, "100");
+    daemon.until_ready();
+    let refused = api.post("/v1/leases", &json!({"pool": dir, "fingerprint": "another"}));
+    let sentence = refused.refused(404, "template_not_found");
+    assert!(sentence.contains(first.as_str().unwrap()), "it names the present one: {sentence}");
+
+    // A database of the old template stands ready, and is not handed out any more.
+    api.until_counts(&dir, &json!({"ready": 1}));
+    place.write("db/03.sql", "insert into t values (10);");
+    let (second, sum) = found(&api, &dir, "select sum(n) from t");
+    assert_eq!(sum, "13");
+    assert_ne!(first, second);
+    place.write("app/migrate.sql", "create table migrated (version int); insert into migrated values (2);");
+    assert_eq!(found(&api, &command, "select version from migrated").1, "2");
+    development.run("alter table orders add column more text");
+    until("the database's template follows", || {
+        let lease = api.lease(&json!({"pool": database, "wait_seconds": 60}));
+        let columns = Session::of(&lease)
+            .text("select count(*) from pg_attribute where attrelid = 'orders'::regclass and attnum > 0");
+        api.release(&lease);
+        if columns == "3" && lease["fingerprint"] != of_database { Ok(()) } else { Err(columns) }
+    });
+
+    // Nothing changed: the next daemon builds nothing.
+    daemon.stop();
+    let daemon = place.daemon(&[]);
+    assert!(!daemon.log().contains("building the template"), "{}", daemon.log());
+    assert_eq!(found(&daemon.api, &dir, "select sum(n) from t"), (second, "13".to_owned()));
+    daemon.stop();
+}
+
+#[test]
+fn clones_have_the_settings_grants_extensions_and_roles_of_their_template() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let daemon = place.daemon(&[]);
+    let api = daemon.api.clone();
+    let name = pool_name("rich");
+    let reader = format!("{name}_reader");
+    // An extension that only a superuser may create: the builder is none.
+    let settings = json!({"warm": 1, "spares": 0, "extensions": ["pageinspect"], "roles": [reader]});
+    api.put(&format!("/v1/pools/{name}"), &settings).expect(201);
+    let path = format!("/v1/pools/{name}/templates/first");
+    let build = api.put(&path, &json!({})).expect(201)["build"].clone();
+    let built = build["database"].as_str().unwrap();
+    let mut builder = Session::of(&build);
+    assert_eq!(builder.text("select rolsuper from pg_roles where rolname = session_user"), "false");
+    builder.run(&format!(
+        "create table t (n int); grant select on t to {reader}; create schema app; create table app.inside (n int); \
+         alter role pgdibs_app in database {built} set work_mem = '7MB'"
+    ));
+    let mut boss = cluster.superuser("postgres");
+    boss.run(&format!("alter database {built} set search_path = app, public"));
+    boss.run("create role somebody_else");
+    boss.run(&format!("grant connect on database {built} to somebody_else"));
+    api.post(&format!("{path}/seal"), &json!({"token": build["token"]})).expect(200);
+
+    let [lease, sibling] = [0, 1].map(|_| api.lease(&json!({"pool": name, "wait_seconds": 60})));
+    let database = lease["database"].as_str().unwrap();
+    let mut session = Session::of(&lease);
+    assert_eq!(session.text("select current_user"), "pgdibs_app");
+    assert_ne!(session.text("select session_user"), "pgdibs_app", "each lease has a login of its own");
+    assert_eq!(session.text("select extname from pg_extension where extname = 'pageinspect'"), "pageinspect");
+    assert_eq!(session.text("current_setting('search_path')"), "app, public");
+    assert_eq!(session.text("current_setting('work_mem')"), "7MB");
+    assert_eq!(session.text(&format!("has_table_privilege('{reader}', 'public.t', 'select')")), "true");
+    assert_eq!(session.text(&format!("has_database_privilege('somebody_else', '{database}', 'connect')")), "true");
+    session.run(&format!("set role {reader}"));
+    session.run("select * from public.t; reset role");
+    // Its own database is its own, and nobody else's is.
+    session.run("drop schema public cascade; create schema public; create table again (n int)");
+    assert!(session.try_run(&format!("alter database {database} rename to mine")).is_err());
+    let crossed = lease["url"].as_str().unwrap().replace(database, sibling["database"].as_str().unwrap());
+    assert!(Session::try_open(&crossed).is_err(), "a login opens a sibling's database");
+    assert_eq!(Session::of(&sibling).text("current_setting('search_path')"), "app, public");
+    for lease in [&lease, &sibling] {
+        api.release(lease);
+    }
+    daemon.stop();
+}
