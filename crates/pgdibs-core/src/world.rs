@@ -110,7 +110,7 @@ pub trait World: Send + Sync {
         fingerprint: &Fingerprint,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Takes leases: all of them or none. With a ticket, in the order of tickets.
+    /// Takes leases: all of them or none. With a ticket, in the order of tickets; a grant takes the ticket away.
     ///
     /// # Errors
     /// Unknown pool or template, an ended run, a key held with another fingerprint, more than can ever fit.

@@ -99,31 +99,32 @@ impl ServerAddress {
         (self.options.get_host().to_owned(), self.options.get_port())
     }
 
-    /// How libpq's programs reach the server, as variables for the environment of one of them.
+    /// How libpq's programs reach a database of this server with the daemon's own login: variables for their environment, since
+    /// arguments can be read by everybody on the machine. `PGDATABASE` cannot hold a URL.
     #[must_use]
-    pub fn libpq_environment(&self) -> Vec<(&'static str, SecretString)> {
-        let (host, port) = self.host_and_port();
+    pub fn libpq_variables(&self, database: &str) -> Vec<(&'static str, SecretString)> {
+        let url = self.url.expose_secret();
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        let parameter = |wanted: &str| {
+            let pair = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == wanted);
+            pair.map(|(_, value)| decoded(value))
+        };
+        let socket = self.options.get_socket().map(|path| path.display().to_string());
         let mut variables = vec![
-            ("PGHOST", SecretString::from(host)),
-            ("PGPORT", SecretString::from(port.to_string())),
-            ("PGUSER", SecretString::from(self.options.get_username().to_owned())),
+            ("PGHOST", socket.unwrap_or_else(|| self.options.get_host().to_owned())),
+            ("PGPORT", self.options.get_port().to_string()),
+            ("PGUSER", self.options.get_username().to_owned()),
+            ("PGDATABASE", database.to_owned()),
         ];
-        if let Some(password) = password_of(self.url.expose_secret()) {
-            variables.push(("PGPASSWORD", SecretString::from(password)));
-        }
-        let known = [
-            ("sslmode", "PGSSLMODE"),
-            ("sslrootcert", "PGSSLROOTCERT"),
-            ("sslcert", "PGSSLCERT"),
-            ("sslkey", "PGSSLKEY"),
+        let given = [
+            ("PGPASSWORD", password_in(url).or_else(|| parameter("password"))),
+            ("PGSSLMODE", parameter("sslmode")),
+            ("PGSSLROOTCERT", parameter("sslrootcert")),
+            ("PGSSLCERT", parameter("sslcert")),
+            ("PGSSLKEY", parameter("sslkey")),
         ];
-        for (name, value) in self.tls.split('&').filter_map(|pair| pair.split_once('=')) {
-            if let Some((_, variable)) = known.iter().find(|(parameter, _)| *parameter == name) {
-                let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
-                variables.push((variable, SecretString::from(value)));
-            }
-        }
-        variables
+        variables.extend(given.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        variables.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect()
     }
 
     /// A URL for another login and database of the same server, TLS parameters included.
@@ -154,7 +155,7 @@ impl ServerAddress {
             )
         };
         let options = PgConnectOptions::from_str(text).map_err(|_| broken())?;
-        let password = password_of(text).ok_or_else(broken)?;
+        let password = password_in(text).ok_or_else(broken)?;
         Ok((options.get_username().to_owned(), password))
     }
 
@@ -179,29 +180,35 @@ impl ServerAddress {
             .min_connections(0)
             .acquire_timeout(Duration::from_secs(3))
             .idle_timeout(Duration::from_secs(120))
-            .after_connect(|connection, _| Box::pin(async move { ddl::session_settings().run(connection).await }))
-            // In place of sqlx's own ping, at the same cost.
+            // A connection that was used a moment ago need not be asked whether it still stands: that is a round trip per request.
             .test_before_acquire(false)
-            .before_acquire(|connection, _| Box::pin(is_between_transactions(connection)))
+            .before_acquire(|connection, found| {
+                Box::pin(async move {
+                    if found.idle_for >= UNTESTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(|connection, _| Box::pin(async move { ddl::session_settings().run(connection).await }))
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
 }
 
-/// Whether a shared connection answers and has no open transaction. A caller that hangs up while its `begin` is on the way leaves
-/// one behind: sqlx counts a transaction only when the answer is there, and rolls back only what it has counted. Such a
-/// connection is closed. As a simple query, because there the statement and its own transaction begin at one and the same time.
-async fn is_between_transactions(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(connection).await?.try_get(0)
+/// The password before the last `@` of a URL's authority.
+fn password_in(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?']).next()?;
+    let (user, _) = authority.rsplit_once('@')?;
+    user.split_once(':').map(|(_, password)| decoded(password))
 }
 
-/// The password in a URL, which sqlx's options do not give back.
-fn password_of(url: &str) -> Option<String> {
-    let (_, rest) = url.split_once("://")?;
-    let (authority, _) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-    let (user, _) = authority.rsplit_once('@')?;
-    let (_, password) = user.split_once(':')?;
-    percent_encoding::percent_decode_str(password).decode_utf8().ok().map(std::borrow::Cow::into_owned)
+fn decoded(text: &str) -> String {
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
+
+/// A connection that was idle for less than this is used without being tested first.
+const UNTESTED: Duration = Duration::from_millis(250);
 
 /// Connections that requests share.
 const CATALOG_CONNECTIONS: u32 = 8;

@@ -8,12 +8,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pgdibs_core::database::DatabaseId;
+use pgdibs_core::database::{DatabaseId, DatabaseState};
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::plan::{self, Step};
 use pgdibs_core::snapshot::{Driven, Snapshot};
-use pgdibs_core::template::{TemplateId, Timestamp};
+use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
 use pgdibs_core::watch::{DemandWatch, ExpiryWatch};
 use pgdibs_core::world::World;
 use tokio_util::sync::CancellationToken;
@@ -188,7 +188,7 @@ impl<W: Office + 'static> Driver<W> {
                 Err(error) => {
                     self.tell(|report| report.unreachable = Some(error.to_string()));
                     // Waiters look again and answer for themselves.
-                    self.bell.ring();
+                    self.bell.ring_for_ready(None);
                     (pause * 2).clamp(Duration::from_millis(100), APPLY)
                 }
             };
@@ -220,7 +220,7 @@ impl<W: Office + 'static> Driver<W> {
         if !leads {
             // What woke us is for the one in office; and what it did may be for our waiters.
             self.world.notify().await?;
-            self.bell.ring();
+            self.bell.ring_for_ready(None);
             return Ok(false);
         }
         if self.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
@@ -247,7 +247,9 @@ impl<W: Office + 'static> Driver<W> {
         self.warn_of_lowered(&snapshot);
         let driven = self.driven(&snapshot, busy).await?;
         let steps = plan::plan(&snapshot, &driven);
+        let mut ready = ready_for_waiters(&snapshot, &steps);
         if steps.is_empty() {
+            self.bell.ring_for_ready(Some(ready));
             return Ok(false);
         }
         self.tell(|report| {
@@ -255,21 +257,22 @@ impl<W: Office + 'static> Driver<W> {
             report.last_plan = steps.iter().map(|step| format!("{step:?}")).collect();
         });
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
+        let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(is_waited_for);
+        // What somebody waits for comes first; cloning and dropping would only take the processor from it.
+        let mut changed = self.carry_out(&urgent).await;
+        let entered = urgent.iter().filter_map(|step| entering(step, &snapshot));
+        for template in entered {
+            // Of a template that is not named nothing is known, and so it stays.
+            ready.entry(template).and_modify(|count| *count += 1);
+        }
+        self.bell.ring_for_ready(Some(ready));
         for step in slow {
             self.start(step);
         }
-        if fast.is_empty() {
-            return Ok(false);
+        changed |= self.carry_out(&later).await;
+        if !later.iter().all(|step| matches!(step, Step::NewDatabases { .. } | Step::Retire { .. })) {
+            self.bell.ring();
         }
-        tracing::debug!(?fast, "carrying out");
-        let began = Instant::now();
-        let results = self.world.execute(&fast).await;
-        let mut changed = false;
-        for (step, result) in fast.iter().zip(&results) {
-            changed |= result.is_ok();
-            note(&self.report, step, began.elapsed(), result);
-        }
-        self.bell.ring();
         if changed {
             self.world.notify().await?;
         }
@@ -284,6 +287,23 @@ impl<W: Office + 'static> Driver<W> {
             tracing::warn!("{sentence}");
         }
         report.lowered = lowered;
+    }
+
+    /// Carries out fast steps; true when one of them changed something.
+    async fn carry_out(&self, fast: &[Step]) -> bool {
+        if fast.is_empty() {
+            return false;
+        }
+        tracing::debug!(?fast, "carrying out");
+        let began = Instant::now();
+        let results = self.world.execute(fast).await;
+        for (step, result) in fast.iter().zip(&results) {
+            note(&self.report, step, began.elapsed(), result);
+        }
+        if results.iter().any(|result| matches!(result, Err(StepError::Unavailable(_)))) {
+            self.bell.ring();
+        }
+        results.iter().any(Result::is_ok)
     }
 
     async fn driven(
@@ -322,9 +342,35 @@ impl<W: Office + 'static> Driver<W> {
             busy.lock().unwrap_or_else(PoisonError::into_inner).count(&step, false);
             note(&report, &step, began.elapsed(), &result);
             bell.wake_driver();
-            bell.ring();
+            match (&step, &result) {
+                // A clone may serve a reset; whoever waits for a slot hears of it when it has entered one.
+                (Step::Clone { .. } | Step::Drop { .. }, Ok(())) => bell.ring_again(),
+                _ => bell.ring(),
+            }
         });
     }
+}
+
+/// Whether callers may be waiting for the step itself.
+fn is_waited_for(step: &Step) -> bool {
+    matches!(step, Step::EndLease { .. } | Step::Reset { .. } | Step::Return { .. } | Step::Fill { .. })
+}
+
+/// The template of which a step makes a database ready.
+fn entering(step: &Step, snapshot: &Snapshot) -> Option<TemplateId> {
+    let (Step::Return { spare: Some(spare), .. } | Step::Fill { spare, .. }) = step else { return None };
+    snapshot.databases.iter().find(|database| database.id == *spare).map(|database| database.template)
+}
+
+/// Ready databases of each template whose state this plan does not change: for how many of its waiters a look may be worth it.
+fn ready_for_waiters(snapshot: &Snapshot, steps: &[Step]) -> BTreeMap<TemplateId, usize> {
+    let lasting = snapshot.templates.iter().filter(|template| {
+        template.state == TemplateState::Ready
+            && !steps.iter().any(|step| step.template() == Some(template.id))
+            && snapshot.pools.iter().any(|pool| pool.name == template.pool && !pool.dropping)
+    });
+    let count = |id| snapshot.databases.iter().filter(|d| d.template == id && d.state == DatabaseState::Ready).count();
+    lasting.map(|template| (template.id, count(template.id))).collect()
 }
 
 /// Logs what became of a step, here, where it is handled; its row says when a failed one is tried again.

@@ -126,7 +126,8 @@ async fn resolve(world: &PgWorld, wish: &Acquire) -> Result<Wanted, Error> {
 
 /// Takes one ready database for a wish, if enough are left when everybody with an earlier ticket has been served.
 ///
-/// `still` is how many of this template the caller wants, this one included. A database that has a session, or ever had one,
+/// `still` is how many of this template the caller wants, this one included. A grant takes the caller's ticket with it, so that
+/// nobody behind it waits for a place that is free. A database that has a session, or ever had one,
 /// is passed over: somebody has looked into it.
 async fn take_one(
     connection: &mut PgConnection,
@@ -169,7 +170,9 @@ async fn take_one(
              insert into leases (id, pool, fingerprint, template_id, database_id, database_name, slot, run, worker, alias, holder, state, ttl_seconds)
              select $5, d.pool, $2, $3, d.id, d.name, d.slot, $6, $7, $8, $9, 'live', $10 from d
              where d.pool = $1
-             returning *)
+             returning *),
+         served as (
+             delete from tickets where id = $11 and exists (select from l))
          select ",
         lease_columns!(),
         " from l join d on d.id = l.database_id"

@@ -147,6 +147,7 @@ async fn server(world: &PgWorld, connection: &mut PgConnection) -> Result<BTreeM
 }
 
 /// Free bytes on the disk of the server's data directory, when that directory is on this machine and we may see it.
+#[allow(clippy::unnecessary_cast, reason = "narrower types than u64 on other systems than Linux")]
 fn free_disk(world: &PgWorld) -> Option<u64> {
     let directory = world.connections.facts.data_directory.as_deref()?;
     let stat = nix::sys::statvfs::statvfs(directory).ok()?;

@@ -252,6 +252,10 @@ async fn tidy(world: &PgWorld, build: &Build, login: &RoleName) -> Result<i64, S
     .fetch_one(&mut inside)
     .await)?;
     sql(inside.close().await)?;
+    // VACUUM removed the file with which a session begins (`pg_internal.init`), and the next session writes it. A copy by files
+    // takes it along, so that no first session of a clone has to.
+    let first = sql(world.connections.address.connect(build.name.as_str(), &application).await)?;
+    sql(first.close().await)?;
     Ok(relations)
 }
 

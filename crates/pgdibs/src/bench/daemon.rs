@@ -105,6 +105,7 @@ impl BenchDaemon {
 /// In memory when there is room, as the daemon itself would choose, but never where one of the user's has its data.
 fn place() -> PathBuf {
     let memory = Path::new("/dev/shm");
+    #[allow(clippy::unnecessary_cast, reason = "narrower types than u64 on other systems than Linux")]
     let free = nix::sys::statvfs::statvfs(memory)
         .map_or(0, |stat| stat.blocks_available() as u64 * stat.fragment_size() as u64);
     if free >= ROOM_NEEDED_BYTES { memory.to_owned() } else { std::env::temp_dir() }

@@ -302,11 +302,8 @@ impl Builds {
         let mut command = Command::new(&self.pg_dump);
         command.args(["--no-owner", "--no-privileges", "--no-comments", "--format=plain", "--file"]).arg(file.path());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        // In the environment of this one process; an argument would be seen by everybody on the machine.
-        for (name, value) in self.address.libpq_environment() {
-            command.env(name, value.expose_secret());
-        }
-        command.env("PGDATABASE", database).kill_on_drop(true);
+        let login = self.address.libpq_variables(database);
+        command.envs(login.iter().map(|(name, value)| (name, value.expose_secret()))).kill_on_drop(true);
         let output = command.output().await.map_err(|error| {
             format!(
                 "cannot run {}: {error}; install Postgres's client programs or set pg_bin_dir",

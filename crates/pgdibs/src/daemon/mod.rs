@@ -16,7 +16,7 @@ use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::ServerAddress;
 use pgdibs_postgres::world::PgWorld;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -143,18 +143,10 @@ async fn with_server(
     let driver = Driver::new(Arc::clone(&world), Arc::clone(&bell), config.max_ttl, config.idle, report);
     let driver = tokio::spawn(driver.run(driver_stops.clone()));
     bell.wake_driver();
-    let (pools_are_made, first_look) = oneshot::channel();
-    let keeper = tokio::spawn(keep_pools(
-        config.pools.clone(),
-        Arc::clone(&world),
-        Arc::clone(&builds),
-        Arc::clone(&bell),
-        Arc::clone(status),
-        pools_are_made,
-        stopping.clone(),
-    ));
-    // Whoever asks first finds the configured pools.
-    let _ = first_look.await;
+    let mut pools = ConfiguredPools::new(config.pools.clone(), &world, &bell, status);
+    // Before anybody can ask for them.
+    pools.make().await;
+    let keeper = tokio::spawn(keep_pools(pools, Arc::clone(&builds), stopping.clone()));
     stage.send_replace(Some(service));
     // Not before: who hears "ready" asks for a lease at once.
     status.server_is(world.facts(), world.instance());
@@ -229,43 +221,51 @@ async fn forget_tickets(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: Cancella
 
 /// Makes the configured pools, and keeps their templates those of the present inputs. Level-triggered: a server that came back
 /// empty gets its pools again.
-async fn keep_pools(
-    pools: Vec<PoolConfig>,
-    world: Arc<PgWorld>,
-    builds: Arc<Builds>,
-    bell: Arc<Bell>,
-    status: Arc<Status>,
-    pools_are_made: oneshot::Sender<()>,
-    stopping: CancellationToken,
-) {
-    let mut pools_are_made = Some(pools_are_made);
-    let mut complained: BTreeMap<String, String> = BTreeMap::new();
+async fn keep_pools(mut pools: ConfiguredPools, builds: Arc<Builds>, stopping: CancellationToken) {
     loop {
-        for pool in &pools {
-            let made = match make_pool(&world, pool).await {
-                Ok(made) => made,
-                Err(error) => {
-                    let sentence = error.to_string();
-                    status.pool_trouble(&pool.name, Some(sentence.clone()));
-                    if complained.insert(pool.name.clone(), sentence.clone()).as_ref() != Some(&sentence) {
-                        tracing::error!(pool = pool.name, "{sentence}");
-                    }
-                    continue;
-                }
-            };
-            complained.remove(&pool.name);
-            status.pool_trouble(&pool.name, None);
-            if made {
-                bell.wake_driver();
-            }
-        }
-        if let Some(made) = pools_are_made.take() {
-            let _ = made.send(());
-        }
         builds.look().await;
         tokio::select! {
             () = tokio::time::sleep(builds::EVERY) => {}
             () = stopping.cancelled() => return,
+        }
+        pools.make().await;
+    }
+}
+
+/// The pools of the configuration, and what was said about those that could not be made.
+struct ConfiguredPools {
+    pools: Vec<PoolConfig>,
+    world: Arc<PgWorld>,
+    bell: Arc<Bell>,
+    status: Arc<Status>,
+    complained: BTreeMap<String, String>,
+}
+
+impl ConfiguredPools {
+    fn new(pools: Vec<PoolConfig>, world: &Arc<PgWorld>, bell: &Arc<Bell>, status: &Arc<Status>) -> Self {
+        let (world, bell, status) = (Arc::clone(world), Arc::clone(bell), Arc::clone(status));
+        Self { pools, world, bell, status, complained: BTreeMap::new() }
+    }
+
+    async fn make(&mut self) {
+        for pool in &self.pools {
+            let trouble = match make_pool(&self.world, pool).await {
+                Ok(made) => {
+                    if made {
+                        self.bell.wake_driver();
+                    }
+                    self.complained.remove(&pool.name);
+                    None
+                }
+                Err(error) => {
+                    let sentence = error.to_string();
+                    if self.complained.insert(pool.name.clone(), sentence.clone()).as_ref() != Some(&sentence) {
+                        tracing::error!(pool = pool.name, "{sentence}");
+                    }
+                    Some(sentence)
+                }
+            };
+            self.status.pool_trouble(&pool.name, trouble);
         }
     }
 }

@@ -6,6 +6,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::request::{Acquire, Acquired, TicketId, TicketKind, Wanted};
 use pgdibs_core::snapshot::Snapshot;
+use pgdibs_core::template::TemplateId;
 use pgdibs_core::world::World;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -82,6 +83,7 @@ impl<W: World + 'static> Service<W> {
         let deadline = began + wait;
         let mut ear = self.bell.listen();
         let mut ticket: Option<TicketId> = None;
+        let mut ticket_for: Option<TemplateId> = None;
         let result = loop {
             let wanted = match self.world.acquire(wishes, ticket).await {
                 Ok(Acquired::Granted(leases)) => break Ok(Grant { leases, new: true, waited: began.elapsed() }),
@@ -102,15 +104,20 @@ impl<W: World + 'static> Service<W> {
                 let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
                 match self.world.take_ticket(&wanted, count, kind).await {
                     Ok(id) => {
-                        self.bell.waits(id);
+                        self.bell.waits(id, None);
                         ticket = Some(id);
+                        ticket_for = (!exact && !wanted.building).then_some(wanted.template);
                     }
                     Err(error) => break Err(error),
                 }
                 self.bell.wake_driver();
                 continue;
             }
-            if let Err(over) = self.wait(&mut ear, deadline, hung_up).await {
+            if let Some(ticket) = ticket {
+                // Without a fingerprint, another template may be the one to wait for by now.
+                self.bell.waits(ticket, ticket_for.filter(|template| *template == wanted.template));
+            }
+            if let Err(over) = self.wait_with(&mut ear, ticket, deadline, hung_up).await {
                 break Err(self.nothing_came(over, wishes, Some(&wanted), began.elapsed()).await);
             }
             if let Some(wish) = wishes.first()
@@ -121,11 +128,14 @@ impl<W: World + 'static> Service<W> {
         };
         if let Some(ticket) = ticket {
             self.bell.waits_no_more(ticket);
-            if let Err(error) = self.world.drop_ticket(ticket).await {
-                tracing::debug!(ticket = ticket.0, %error, "could not give a ticket up; it is forgotten later");
+            // A grant takes its ticket with it.
+            if !result.as_ref().is_ok_and(|grant: &Grant| grant.new) {
+                if let Err(error) = self.world.drop_ticket(ticket).await {
+                    tracing::debug!(ticket = ticket.0, %error, "could not give a ticket up; it is forgotten later");
+                }
+                // The next in the queue may be served now.
+                self.bell.ring();
             }
-            // The next in the queue may be served now.
-            self.bell.ring();
         }
         self.bell.wake_driver();
         result

@@ -1,24 +1,44 @@
 //! The bell: whom to wake. All that memory holds about waiting; what is waited for stands in the catalog.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgdibs_core::request::TicketId;
+use pgdibs_core::template::TemplateId;
 use tokio::sync::{Notify, watch};
 
 /// Wakes the driver when there may be work, and waiters when something may have come free.
 ///
-/// Waking is level-triggered: whoever wakes looks at everything again, so a ring too many only costs a look.
+/// Waking is level-triggered: whoever wakes looks at everything again, so a ring too many only costs a look. With many waiters
+/// that is much (each look is a handful of statements, and only one of them can be served), so a waiter for whom nothing can
+/// have come free sleeps on: see [`Bell::ring_for_ready`].
 #[derive(Debug)]
 pub struct Bell {
     driver: Notify,
-    changes: watch::Sender<u64>,
-    waiting: Mutex<BTreeSet<TicketId>>,
+    changes: watch::Sender<Rings>,
+    /// Who waits here, and for which template, if only a ready database of that one can end the wait.
+    waiting: Mutex<BTreeMap<TicketId, Option<TemplateId>>>,
+    /// Ready databases of each template whose state does not change at present; `None` when we do not know.
+    ready: Mutex<Option<BTreeMap<TemplateId, usize>>>,
+}
+
+/// How often the bell was rung.
+#[derive(Debug, Clone, Copy, Default)]
+struct Rings {
+    /// For everybody.
+    for_all: u64,
+    /// For those whom the databases that stand ready could serve, and for those who wait for something else.
+    for_ready: u64,
 }
 
 impl Default for Bell {
     fn default() -> Self {
-        Self { driver: Notify::new(), changes: watch::Sender::new(0), waiting: Mutex::default() }
+        Self {
+            driver: Notify::new(),
+            changes: watch::Sender::new(Rings::default()),
+            waiting: Mutex::default(),
+            ready: Mutex::default(),
+        }
     }
 }
 
@@ -35,44 +55,137 @@ impl Bell {
 
     /// Tells every waiter to look.
     pub fn ring(&self) {
-        self.changes.send_modify(|count| *count += 1);
+        self.changes.send_modify(|rings| rings.for_all += 1);
     }
 
-    /// Somebody waits here with this ticket.
-    pub fn waits(&self, ticket: TicketId) {
-        self.tickets().insert(ticket);
+    /// Tells those at the head of the queue to look: as many of a template's as databases of it are ready. `None`, and a
+    /// template that is not named, means everybody. The counts stay until the next call, and may be too high, never too low.
+    pub fn ring_for_ready(&self, ready: Option<BTreeMap<TemplateId, usize>>) {
+        *lock(&self.ready) = ready;
+        self.changes.send_modify(|rings| rings.for_ready += 1);
+    }
+
+    /// Tells those who wait for spares or for a swap to look, and the head of the queue as before.
+    pub fn ring_again(&self) {
+        self.changes.send_modify(|rings| rings.for_ready += 1);
+    }
+
+    /// Somebody waits here with this ticket; only a ready database of `template`, if one is named, ends the wait.
+    pub fn waits(&self, ticket: TicketId, template: Option<TemplateId>) {
+        lock(&self.waiting).insert(ticket, template);
     }
 
     /// Nobody waits with this ticket any more; its row may go.
     pub fn waits_no_more(&self, ticket: TicketId) {
-        self.tickets().remove(&ticket);
+        lock(&self.waiting).remove(&ticket);
     }
 
     /// The tickets with which somebody waits here.
     pub fn waiting(&self) -> Vec<TicketId> {
-        self.tickets().iter().copied().collect()
+        lock(&self.waiting).keys().copied().collect()
     }
 
-    fn tickets(&self) -> MutexGuard<'_, BTreeSet<TicketId>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether a look may be worth it: fewer wait ahead of this ticket than databases are ready, as far as we know.
+    fn may_be_served(&self, ticket: TicketId) -> bool {
+        let waiting = lock(&self.waiting);
+        let Some(Some(template)) = waiting.get(&ticket) else { return true };
+        let ahead = waiting.range(..ticket).filter(|(_, wanted)| wanted.as_ref() == Some(template)).count();
+        lock(&self.ready).as_ref().and_then(|ready| ready.get(template)).is_none_or(|&ready| ahead < ready)
     }
 
     /// An ear for [`Bell::ring`]. Take it before the first look, or a ring in between is missed.
     pub fn listen(&self) -> Ear {
-        Ear(self.changes.subscribe())
+        let rings = self.changes.subscribe();
+        let for_all = rings.borrow().for_all;
+        Ear { rings, for_all }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Hears the bell.
 #[derive(Debug)]
-pub struct Ear(watch::Receiver<u64>);
+pub struct Ear {
+    rings: watch::Receiver<Rings>,
+    /// Rings for everybody that were heard.
+    for_all: u64,
+}
 
 impl Ear {
     /// Resolves at the next ring that was not heard yet.
     pub async fn heard(&mut self) {
         // The sender lives as long as the daemon; without it there is nothing to wait for and the caller's deadline decides.
-        if self.0.changed().await.is_err() {
+        if self.rings.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+        self.for_all = self.rings.borrow_and_update().for_all;
+    }
+
+    /// Resolves at the next ring that may concern the waiter with this ticket.
+    pub async fn heard_with(&mut self, bell: &Bell, ticket: Option<TicketId>) {
+        loop {
+            let before = self.for_all;
+            self.heard().await;
+            if self.for_all != before || ticket.is_none_or(|ticket| bell.may_be_served(ticket)) {
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const TEMPLATE: TemplateId = TemplateId(7);
+
+    async fn hears(ear: &mut Ear, bell: &Bell, ticket: Option<TicketId>) -> bool {
+        // What is rung already resolves at the first poll; the time only bounds the other case.
+        tokio::time::timeout(Duration::from_millis(20), ear.heard_with(bell, ticket)).await.is_ok()
+    }
+
+    fn ready(count: usize) -> Option<BTreeMap<TemplateId, usize>> {
+        Some(BTreeMap::from([(TEMPLATE, count)]))
+    }
+
+    #[tokio::test]
+    async fn as_many_of_the_queue_look_as_databases_are_ready() {
+        let bell = Bell::default();
+        let (first, second, other) = (TicketId(1), TicketId(2), TicketId(3));
+        bell.waits(first, Some(TEMPLATE));
+        bell.waits(second, Some(TEMPLATE));
+        bell.waits(other, Some(TemplateId(8)));
+        let (mut one, mut two, mut three, mut free) = (bell.listen(), bell.listen(), bell.listen(), bell.listen());
+
+        bell.ring_for_ready(ready(1));
+        assert!(hears(&mut one, &bell, Some(first)).await);
+        assert!(!hears(&mut two, &bell, Some(second)).await);
+        assert!(hears(&mut three, &bell, Some(other)).await, "of its template nothing is known");
+        assert!(hears(&mut free, &bell, None).await, "who has no ticket looks for itself");
+
+        bell.waits_no_more(first);
+        bell.ring_again();
+        assert!(hears(&mut two, &bell, Some(second)).await, "it has moved up");
+        bell.ring_for_ready(ready(0));
+        assert!(!hears(&mut two, &bell, Some(second)).await);
+        bell.ring();
+        assert!(hears(&mut two, &bell, Some(second)).await);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_more_than_a_ready_database_hears_every_ring() {
+        let bell = Bell::default();
+        bell.waits(TicketId(1), None);
+        bell.waits(TicketId(2), Some(TEMPLATE));
+        let (mut one, mut two) = (bell.listen(), bell.listen());
+        bell.ring_for_ready(ready(0));
+        assert!(hears(&mut one, &bell, Some(TicketId(1))).await);
+        assert!(!hears(&mut two, &bell, Some(TicketId(2))).await);
+        bell.ring_for_ready(None);
+        assert!(hears(&mut two, &bell, Some(TicketId(2))).await, "nothing is known any more");
     }
 }

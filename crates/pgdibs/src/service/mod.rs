@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{Fingerprint, InvalidName, PoolName};
+use pgdibs_core::request::TicketId;
 use pgdibs_core::world::World;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -128,6 +129,17 @@ impl<W: World + 'static> Service<W> {
 
     /// Waits for a ring, the backstop, the deadline, the caller's hanging up or the daemon's end, whichever comes first.
     async fn wait(&self, ear: &mut Ear, deadline: Instant, hung_up: &CancellationToken) -> Result<(), WaitOver> {
+        self.wait_with(ear, None, deadline, hung_up).await
+    }
+
+    /// The same, passing over rings that cannot concern the waiter with this ticket.
+    async fn wait_with(
+        &self,
+        ear: &mut Ear,
+        ticket: Option<TicketId>,
+        deadline: Instant,
+        hung_up: &CancellationToken,
+    ) -> Result<(), WaitOver> {
         if self.stopping.is_cancelled() {
             return Err(WaitOver::Stopping);
         }
@@ -135,7 +147,7 @@ impl<W: World + 'static> Service<W> {
             return Err(WaitOver::Deadline);
         }
         tokio::select! {
-            () = ear.heard() => Ok(()),
+            () = ear.heard_with(&self.bell, ticket) => Ok(()),
             () = tokio::time::sleep(BACKSTOP) => Ok(()),
             () = tokio::time::sleep_until(deadline) => Err(WaitOver::Deadline),
             () = hung_up.cancelled() => Err(WaitOver::HungUp),

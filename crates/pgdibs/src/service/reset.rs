@@ -35,7 +35,7 @@ impl<W: World + 'static> Service<W> {
                 ResetBegun::Wait(wanted) => {
                     if place.ticket.is_none() && !wait.is_zero() {
                         let ticket = self.world.take_ticket(&wanted, 1, TicketKind::Reset).await?;
-                        self.bell.waits(ticket);
+                        self.bell.waits(ticket, None);
                         place.ticket = Some(ticket);
                         self.bell.wake_driver();
                         continue;

@@ -36,11 +36,29 @@ pub(crate) fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+const PREFIX: &str = "pgdibs-real-";
+
+/// A test that is killed cannot tidy up, and memory is dear: its directory names the process, so the next test does it.
+fn remove_what_killed_tests_left(parent: &Path) {
+    for entry in fs::read_dir(parent).unwrap().filter_map(Result::ok) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
+        let is_dead =
+            |pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None) == Err(nix::errno::Errno::ESRCH);
+        // While its server still ends there is a pid file; then a later test removes it.
+        if owner.is_some_and(is_dead) && !entry.path().join("data/postmaster.pid").exists() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
 /// A fresh directory in memory where there is such a thing, that the server's user owns; short enough for a socket's path.
 pub(crate) fn directory() -> tempfile::TempDir {
     let shm = Path::new("/dev/shm");
     let parent = if shm.is_dir() { shm } else { Path::new("/tmp") };
-    let directory = tempfile::Builder::new().prefix("pgdibs-test-").tempdir_in(parent).unwrap();
+    remove_what_killed_tests_left(parent);
+    let prefix = format!("{PREFIX}{}-", std::process::id());
+    let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).unwrap();
     if let Some(user) = other_user() {
         nix::unistd::chown(directory.path(), Some(user.uid), Some(user.gid)).unwrap();
     }
