@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::{Lease, LeaseId};
-use pgdibs_core::plan::{self, Step};
+use pgdibs_core::plan::{self, Step, locks};
 use pgdibs_core::snapshot::{Driven, Snapshot};
 use pgdibs_core::template::{TemplateId, Timestamp};
 use pgdibs_core::watch::{DemandWatch, ExpiryWatch};
@@ -152,6 +152,7 @@ pub struct Driver<W> {
     expiry: ExpiryWatch,
     demand: DemandWatch,
     swept: Option<Instant>,
+    warned_of_locks: BTreeSet<TemplateId>,
 }
 
 impl<W: Office + 'static> Driver<W> {
@@ -168,6 +169,7 @@ impl<W: Office + 'static> Driver<W> {
             expiry: ExpiryWatch::default(),
             demand: DemandWatch::new(quiet),
             swept: None,
+            warned_of_locks: BTreeSet::new(),
         }
     }
 
@@ -237,6 +239,7 @@ impl<W: Office + 'static> Driver<W> {
     /// Looks once; true when fast steps changed something, so that another look is due.
     async fn look_and_act(&mut self) -> Result<bool, Error> {
         let snapshot = self.world.gather().await?;
+        self.warn_of_locks(&snapshot);
         let driven = self.driven(&snapshot).await?;
         let steps = plan::plan(&snapshot, &driven);
         if steps.is_empty() {
@@ -266,6 +269,16 @@ impl<W: Office + 'static> Driver<W> {
             self.world.notify().await?;
         }
         Ok(changed)
+    }
+
+    /// Once for each template; `/v1/status` says it as long as it is so.
+    fn warn_of_locks(&mut self, snapshot: &Snapshot) {
+        for lack in locks::too_few(snapshot) {
+            if self.warned_of_locks.insert(lack.template) {
+                tracing::warn!("{lack}");
+            }
+        }
+        self.warned_of_locks.retain(|id| snapshot.template(*id).is_some());
     }
 
     async fn driven(&mut self, snapshot: &Snapshot) -> Result<Driven, Error> {
