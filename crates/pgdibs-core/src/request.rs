@@ -61,6 +61,8 @@ pub struct TicketId(pub i64);
 pub enum TicketKind {
     /// Ready databases.
     Acquire,
+    /// Ready databases in the slots 0 to count − 1 and no others.
+    Exact,
     /// A spare, to be swapped under a live lease. Served before slots are refilled.
     Reset,
 }

@@ -15,6 +15,9 @@ use crate::sqlstate::{self, Meaning};
 /// The migrations of our own catalog.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
+/// For the log: sqlx reports slow acquires and notices by itself, without the context that our own lines have.
+pub const LOG_FILTER: &str = "sqlx=error";
+
 /// The database that holds the catalog.
 pub const CATALOG: &str = "pgdibs";
 
@@ -96,10 +99,31 @@ impl ServerAddress {
         (self.options.get_host().to_owned(), self.options.get_port())
     }
 
-    /// The URL as it was given, superuser's password included.
+    /// How libpq's programs reach the server, as variables for the environment of one of them.
     #[must_use]
-    pub fn own_url(&self) -> SecretString {
-        self.url.clone()
+    pub fn libpq_environment(&self) -> Vec<(&'static str, SecretString)> {
+        let (host, port) = self.host_and_port();
+        let mut variables = vec![
+            ("PGHOST", SecretString::from(host)),
+            ("PGPORT", SecretString::from(port.to_string())),
+            ("PGUSER", SecretString::from(self.options.get_username().to_owned())),
+        ];
+        if let Some(password) = password_of(self.url.expose_secret()) {
+            variables.push(("PGPASSWORD", SecretString::from(password)));
+        }
+        let known = [
+            ("sslmode", "PGSSLMODE"),
+            ("sslrootcert", "PGSSLROOTCERT"),
+            ("sslcert", "PGSSLCERT"),
+            ("sslkey", "PGSSLKEY"),
+        ];
+        for (name, value) in self.tls.split('&').filter_map(|pair| pair.split_once('=')) {
+            if let Some((_, variable)) = known.iter().find(|(parameter, _)| *parameter == name) {
+                let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned();
+                variables.push((variable, SecretString::from(value)));
+            }
+        }
+        variables
     }
 
     /// A URL for another login and database of the same server, TLS parameters included.
@@ -130,11 +154,8 @@ impl ServerAddress {
             )
         };
         let options = PgConnectOptions::from_str(text).map_err(|_| broken())?;
-        let authority =
-            text.split_once("://").map(|(_, rest)| rest).and_then(|rest| rest.rsplit_once('@')).map(|(a, _)| a);
-        let password = authority.and_then(|a| a.split_once(':')).map(|(_, p)| p).ok_or_else(broken)?;
-        let password = percent_encoding::percent_decode_str(password).decode_utf8().map_err(|_| broken())?;
-        Ok((options.get_username().to_owned(), password.into_owned()))
+        let password = password_of(text).ok_or_else(broken)?;
+        Ok((options.get_username().to_owned(), password))
     }
 
     /// A connection to one database under one name. The settings we rely on are ours, whatever the server's are.
@@ -161,6 +182,15 @@ impl ServerAddress {
             .after_connect(|connection, _| Box::pin(async move { ddl::session_settings().run(connection).await }))
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
+}
+
+/// The password in a URL, which sqlx's options do not give back.
+fn password_of(url: &str) -> Option<String> {
+    let (_, rest) = url.split_once("://")?;
+    let (authority, _) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (user, _) = authority.rsplit_once('@')?;
+    let (_, password) = user.split_once(':')?;
+    percent_encoding::percent_decode_str(password).decode_utf8().ok().map(std::borrow::Cow::into_owned)
 }
 
 /// Connections that requests share.
@@ -283,14 +313,16 @@ async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> 
         Ok::<_, sqlx::Error>(first == second || first != again)
     };
     let pooled = tokio::time::timeout(Duration::from_secs(10), pooled).await;
-    // The pooler may be confused by now; nothing on these connections is worth a farewell.
-    let _ = (one.close_hard().await, two.close_hard().await);
+    // The pooler may be confused by now; nothing on these connections is worth a farewell. (Over TLS, `close_hard` would wait for
+    // one all the same, for ever.)
+    drop((one, two));
     match pooled {
         Ok(Ok(false)) => Ok(()),
-        Ok(Ok(true)) | Err(_) => Err(ConnectError::Unusable(
+        // PgBouncer in statement mode refuses our transaction as a breach of the protocol; a server does not.
+        Ok(Err(error)) if sqlstate::code(&error).as_deref() != Some("08P01") => Err(error.into()),
+        Ok(Ok(true) | Err(_)) | Err(_) => Err(ConnectError::Unusable(
             "PGDIBS_SERVER_URL leads to a pooler in transaction mode (PgBouncer?): two sessions shared one backend. pgdibs holds session locks, so give it the server's own address, or a pooler in session mode".to_owned(),
         )),
-        Ok(Err(error)) => Err(error.into()),
     }
 }
 

@@ -64,6 +64,13 @@ pub fn clone_database(
     ))
 }
 
+/// `create database … template …` as somebody without pgdibs writes it: what the benchmark compares with.
+#[must_use]
+pub fn plain_copy(name: &DatabaseName, template: &DatabaseName, strategy: Strategy) -> Ddl {
+    let (name, template) = (ident(name.as_str()), ident(template.as_str()));
+    Ddl::of(format!("create database {name} template = {template} strategy = {}", strategy.as_str()))
+}
+
 /// A database to build a template in, from the pristine `template0`, so that nothing local slips in.
 #[must_use]
 pub fn create_build(name: &DatabaseName, owner: &RoleName) -> Ddl {
@@ -251,18 +258,6 @@ pub fn create_extension(name: &str) -> Ddl {
 #[must_use]
 pub fn vacuum() -> Ddl {
     Ddl::of("vacuum (freeze, analyze)".to_owned())
-}
-
-/// Begins a transaction whose reads all see one moment.
-#[must_use]
-pub fn begin_snapshot() -> Ddl {
-    Ddl::of("begin isolation level repeatable read read only".to_owned())
-}
-
-/// Ends a transaction that only read.
-#[must_use]
-pub fn end_snapshot() -> Ddl {
-    Ddl::of("commit".to_owned())
 }
 
 /// What every connection of ours is set to, whatever the server says: with `synchronous_commit = off` a crash once handed one

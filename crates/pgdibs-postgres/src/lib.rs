@@ -2,6 +2,7 @@
 //!
 //! Only this crate knows sqlx, and only [`ddl`] puts identifiers into SQL text. Reading order: the modules as listed.
 
+pub mod bench;
 pub mod connect;
 pub mod ddl;
 pub mod embedded;

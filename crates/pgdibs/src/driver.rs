@@ -238,9 +238,14 @@ impl<W: Office + 'static> Driver<W> {
 
     /// Looks once; true when fast steps changed something, so that another look is due.
     async fn look_and_act(&mut self) -> Result<bool, Error> {
+        // Before the look: a step that ends in between is then merely taken for one that is still under way.
+        let busy = {
+            let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            (busy.databases.clone(), busy.templates.clone())
+        };
         let snapshot = self.world.gather().await?;
         self.warn_of_locks(&snapshot);
-        let driven = self.driven(&snapshot).await?;
+        let driven = self.driven(&snapshot, busy).await?;
         let steps = plan::plan(&snapshot, &driven);
         if steps.is_empty() {
             return Ok(false);
@@ -281,15 +286,18 @@ impl<W: Office + 'static> Driver<W> {
         self.warned_of_locks.retain(|id| snapshot.template(*id).is_some());
     }
 
-    async fn driven(&mut self, snapshot: &Snapshot) -> Result<Driven, Error> {
+    async fn driven(
+        &mut self,
+        snapshot: &Snapshot,
+        (busy_databases, busy_templates): (BTreeSet<DatabaseId>, BTreeSet<TemplateId>),
+    ) -> Result<Driven, Error> {
         let now = self.began.elapsed();
         let overdue = self.expiry.look(&snapshot.leases, now);
         let leases: Vec<&Lease> = snapshot.leases.iter().filter(|lease| overdue.contains_key(&lease.id)).collect();
         let sessions = if leases.is_empty() { BTreeMap::new() } else { self.world.sessions(&leases).await? };
-        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Driven {
-            busy_databases: busy.databases.clone(),
-            busy_templates: busy.templates.clone(),
+            busy_databases,
+            busy_templates,
             overdue,
             sessions,
             max_ttl: self.max_ttl,

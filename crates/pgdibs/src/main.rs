@@ -6,6 +6,7 @@ mod driver;
 mod sources;
 mod daemon;
 mod http;
+mod bench;
 mod cli;
 
 use std::process::ExitCode;

@@ -101,6 +101,7 @@ class LeasedDatabase:
                 # connection has no SQLSTATE in psycopg, so any failure is tried again until the deadline.
                 if time.monotonic() > deadline:
                     raise
+                # The pause between two looks, not a wait for the outcome: that one is bounded by the deadline.
                 time.sleep(0.005)
 
     def _prepare(self) -> None:

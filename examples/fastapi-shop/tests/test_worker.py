@@ -19,6 +19,7 @@ def wait_until(is_true: Callable[[], bool], what: str, seconds: float = 10.0) ->
     deadline = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        # The pause between two looks, not a wait for the outcome: that one is bounded by the deadline.
         time.sleep(0.005)
 
 

@@ -154,7 +154,11 @@ impl State {
         let place = ticket.filter(|id| self.tickets.contains_key(id));
         self.tickets
             .iter()
-            .filter(|(id, row)| row.template == template && row.kind == kind && place.is_none_or(|place| **id < place))
+            .filter(|(id, row)| {
+                row.template == template
+                    && (row.kind == TicketKind::Reset) == (kind == TicketKind::Reset)
+                    && place.is_none_or(|place| **id < place)
+            })
             .map(|(_, row)| row.count)
             .sum()
     }

@@ -80,7 +80,7 @@ fn claims(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {
         .map(|pool| (&pool.name, pool.settings.max.saturating_sub(leased(Some(&pool.name)))))
         .collect();
     let mut claimed = BTreeMap::new();
-    for ticket in snapshot.tickets.iter().filter(|ticket| ticket.kind == TicketKind::Acquire) {
+    for ticket in snapshot.tickets.iter().filter(|ticket| ticket.kind != TicketKind::Reset) {
         let ready = snapshot.template(ticket.template).is_some_and(|t| t.state == TemplateState::Ready);
         let most = snapshot.pools.iter().find(|pool| pool.name == ticket.pool).map_or(0, |pool| pool.settings.max);
         // What can never fit (`max` was lowered meanwhile) is refused when it asks again, and must not hold others up.

@@ -46,7 +46,7 @@ impl Demand {
             .sum();
         Self {
             leased: count(snapshot, |d| d.template == template.id && d.state == DatabaseState::Leased),
-            waiting: waiting(TicketKind::Acquire),
+            waiting: waiting(TicketKind::Acquire) + waiting(TicketKind::Exact),
             announced,
             resets: waiting(TicketKind::Reset),
             newest,
@@ -92,6 +92,7 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, room: &mut
 
     let mut shares = shares(snapshot, driven, pool, room, &databases, &reserved, steps);
     let capacity = room.capacity(snapshot, pool);
+    seat(snapshot, pool, &mut shares, steps);
     make_room(leased, capacity, &mut shares, steps);
     let occupied = fill(snapshot, pool, leased, capacity, &databases, &mut shares, steps);
     room.note(pool, occupied);
@@ -239,6 +240,38 @@ fn occupied(leased: u32, shares: &[Share<'_>]) -> u32 {
 /// Slots that this pool's waiters lack.
 fn lacking(shares: &[Share<'_>]) -> u32 {
     shares.iter().map(|s| s.claimed.saturating_sub(length(&s.ready))).sum()
+}
+
+/// Makes way for waiters that want the slots 0 to n − 1 and no others: a ready database of another template leaves such a slot,
+/// and as many idle ones leave higher slots as there are empty seats below, so that spares enter those. A slot that is leased
+/// stays what it is; its waiter waits.
+fn seat(snapshot: &Snapshot, pool: &Pool, shares: &mut [Share<'_>], steps: &mut Vec<Step>) {
+    for index in 0..shares.len() {
+        let template = shares[index].template.id;
+        let exact = snapshot.tickets.iter().filter(|t| t.kind == TicketKind::Exact && t.template == template);
+        let Some(seats) = exact.map(|ticket| ticket.count).max() else { continue };
+        let mut empty = 0_u32;
+        for seat in 0..seats {
+            if shares[index].ready.iter().any(|d| d.slot == Some(seat)) {
+                continue;
+            }
+            for share in shares.iter_mut() {
+                if let Some(at) = share.ready.iter().position(|d| d.slot == Some(seat)) {
+                    let other = share.ready.remove(at);
+                    steps.push(Step::Retire { database: other.id, reason: RetireReason::MakeRoom });
+                }
+            }
+            let held = |d: &Database| d.pool == pool.name && d.slot == Some(seat) && d.state == DatabaseState::Leased;
+            if !snapshot.databases.iter().any(held) {
+                empty += 1;
+            }
+        }
+        for _ in 0..empty {
+            // Sorted by slot, so the highest goes first.
+            let Some(misplaced) = shares[index].ready.pop_if(|d| d.slot >= Some(seats)) else { break };
+            steps.push(Step::Retire { database: misplaced.id, reason: RetireReason::MakeRoom });
+        }
+    }
 }
 
 /// Retires ready databases that nobody waits for, least recently used first, until every waiter could have a slot; and any

@@ -123,6 +123,7 @@ impl Story {
             worker: Some(format!("gw{}", self.dice.random_range(0..4))),
             alias: "default".to_owned(),
             holder: "story".to_owned(),
+            exact_slot: false,
             ttl_seconds: self.dice.random_range(5..60),
         }
     }

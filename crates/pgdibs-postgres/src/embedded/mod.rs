@@ -15,6 +15,7 @@ mod error;
 mod find;
 mod layout;
 mod lock;
+mod look;
 mod place;
 mod postmaster;
 mod progress;
@@ -25,6 +26,7 @@ mod supervisor;
 
 pub use error::EmbeddedError;
 pub use find::{Binaries, SearchRoots, find};
+pub use look::superuser_url;
 pub use progress::Progress;
 pub use server::{Embedded, Leave};
 pub use start::start;

@@ -143,7 +143,7 @@ async fn take_one(
              where id = $3 and last_used_at < now() - interval '10 s' and state = 'ready'),
          ahead as (
              select coalesce(sum(t.count), 0) as places from tickets t
-             where t.template_id = $3 and t.kind = 'acquire' and t.id < $11
+             where t.template_id = $3 and t.kind <> 'reset' and t.id < $11
                and exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098
                            and l.objid::int8 = t.daemon and l.objsubid = 2
                            and l.database = (select oid from pg_database where datname = current_database()))),

@@ -9,17 +9,17 @@ use pgdibs_core::template::TemplateId;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::ddl;
 use crate::rows::{self, database_columns, lease_columns, pool_columns, template_columns};
 use crate::world::PgWorld;
 
 pub(crate) async fn gather(world: &PgWorld) -> Result<Snapshot, sqlx::Error> {
-    let mut connection = world.connections.catalog.acquire().await?;
     // One moment for all tables and for `pg_database`: a lease read before its database was swapped would look orphaned.
-    ddl::begin_snapshot().run(&mut connection).await?;
-    let result = read(world, &mut connection).await;
-    ddl::end_snapshot().run(&mut connection).await?;
-    result
+    // A transaction that sqlx knows of: a caller that hangs up in the middle must not leave it open on a shared connection.
+    let statement = "begin isolation level repeatable read read only";
+    let mut transaction = world.connections.catalog.begin_with(statement).await?;
+    let snapshot = read(world, &mut transaction).await?;
+    transaction.commit().await?;
+    Ok(snapshot)
 }
 
 async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
@@ -75,7 +75,11 @@ async fn tickets(connection: &mut PgConnection) -> Result<Vec<Ticket>, sqlx::Err
                 pool: PoolName::parse(row.try_get("pool")?).map_err(|e| sqlx::Error::Decode(e.into()))?,
                 template: TemplateId(row.try_get("template_id")?),
                 count: u32::try_from(row.try_get::<i32, _>("count")?).unwrap_or(1),
-                kind: if row.try_get::<&str, _>("kind")? == "reset" { TicketKind::Reset } else { TicketKind::Acquire },
+                kind: match row.try_get::<&str, _>("kind")? {
+                    "reset" => TicketKind::Reset,
+                    "exact" => TicketKind::Exact,
+                    _ => TicketKind::Acquire,
+                },
                 waited_seconds: row.try_get("waited")?,
             })
         })

@@ -1,8 +1,9 @@
 //! Tickets: the places of those who wait. A ticket counts for as long as its daemon's presence lock is held.
 
+use pgdibs_core::error::Error;
 use pgdibs_core::request::{TicketId, TicketKind, Wanted};
 
-use crate::world::PgWorld;
+use crate::world::{PgWorld, answer};
 
 /// First key of the two-key advisory locks by which a daemon shows that it lives; the second key is its instance. ("pgdb")
 pub(crate) const PRESENCE: i32 = 1_885_824_098;
@@ -15,6 +16,7 @@ pub(crate) async fn take(
 ) -> Result<TicketId, sqlx::Error> {
     let kind = match kind {
         TicketKind::Acquire => "acquire",
+        TicketKind::Exact => "exact",
         TicketKind::Reset => "reset",
     };
     sqlx::query_scalar(
@@ -28,6 +30,31 @@ pub(crate) async fn take(
     .fetch_one(&world.connections.catalog)
     .await
     .map(TicketId)
+}
+
+/// See [`PgWorld::forget_tickets_but`].
+async fn forget_all_but(world: &PgWorld, waiting: &[TicketId]) -> Result<u64, sqlx::Error> {
+    let waiting: Vec<i64> = waiting.iter().map(|ticket| ticket.0).collect();
+    sqlx::query(
+        "delete from tickets where daemon = $1 and id <> all($2) and created_at < clock_timestamp() - interval '5 s'",
+    )
+    .bind(world.connections.instance)
+    .bind(waiting)
+    .execute(&world.connections.catalog)
+    .await
+    .map(|done| done.rows_affected())
+}
+
+impl PgWorld {
+    /// Deletes this daemon's tickets but those of the callers that wait; gives their number. A ticket that could not be given
+    /// up, because the server was away just then, would hold up everybody behind it for as long as this daemon lives. Young ones
+    /// stay: the answer to their taker may be under way.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn forget_tickets_but(&self, waiting: &[TicketId]) -> Result<u64, Error> {
+        answer(forget_all_but(self, waiting).await)
+    }
 }
 
 pub(crate) async fn give_up(world: &PgWorld, ticket: TicketId) -> Result<(), sqlx::Error> {

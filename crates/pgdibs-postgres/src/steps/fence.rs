@@ -19,18 +19,21 @@ const POLL: Duration = Duration::from_micros(700);
 /// A backend leaves `pg_stat_activity` slightly before it leaves the list that RENAME and DROP look at (`ProcArray`).
 const AFTER_THE_LAST: Duration = Duration::from_millis(1);
 
-/// An autovacuum worker belongs to nobody, and only a superuser may end it; for others Postgres does so itself before the DDL.
-///
 /// Ends every session on these databases; returns the oids that still have one when the time is up.
+///
+/// Without superuser rights some sessions are not ours to end: a superuser's, and one refusal would spare all the others. Those
+/// are waited for. An autovacuum worker belongs to nobody; Postgres ends it itself before the DDL.
 pub(crate) async fn end_sessions(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<i64>, StepError> {
     if oids.is_empty() {
         return Ok(Vec::new());
     }
     let mut left: Vec<i64> = sql(sqlx::query_scalar(
         "select datid::int8 from (
-             select datid, pg_terminate_backend(pid) from pg_stat_activity
-             where datid::int8 = any($1) and pid <> pg_backend_pid()
-               and (usesysid is not null or (select rolsuper from pg_roles where rolname = current_user))
+             select a.datid, case when me.rolsuper or (not r.rolsuper
+                        and (pg_has_role(r.oid, 'usage') or pg_has_role('pg_signal_backend', 'usage')))
+                    then pg_terminate_backend(a.pid) end
+             from pg_stat_activity a join pg_roles me on me.rolname = current_user left join pg_roles r on r.oid = a.usesysid
+             where a.datid::int8 = any($1) and a.pid <> pg_backend_pid() and (r.oid is not null or me.rolsuper)
          ) ended",
     )
     .bind(oids)

@@ -11,6 +11,7 @@ use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::plan::Step;
 use pgdibs_core::template::TemplateId;
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use crate::sqlstate;
@@ -86,6 +87,7 @@ async fn fast(
         for (index, result) in swap::return_all(world, connection, &returns).await {
             results[index] = Some(result);
         }
+        roll_back(connection).await;
     }
     for (step, result) in steps.iter().zip(results.iter_mut()) {
         if step.is_slow() || matches!(step, Step::Return { .. }) {
@@ -111,7 +113,17 @@ async fn fast(
             | Step::Seal { .. }
             | Step::DropTemplate { .. } => Ok(()),
         });
+        if matches!(result, Some(Err(_))) {
+            roll_back(connection).await;
+        }
     }
+}
+
+/// Ends what a failed step left open. Dropping a transaction only queues its rollback for the connection's next statement, and
+/// until then it holds its locks: a slow step on another connection would wait for them, and we for it.
+async fn roll_back(connection: &mut PgConnection) {
+    // If the connection is gone, so are the locks, and the next step will notice.
+    let _ = connection.ping().await;
 }
 
 async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {

@@ -112,6 +112,10 @@ async fn fence(world: &PgWorld, connection: &mut PgConnection, ids: &[i64]) -> R
         closing = closing.then(ddl::allow_connections(&database.name, false));
     }
     sql(closing.run(&mut transaction).await)?;
+    // Somebody may have renamed ours away and put theirs under its name: theirs is not closed.
+    for database in &used {
+        check(&mut transaction, database.oid, &database.name).await?;
+    }
     sql(transaction.commit().await)?;
     let oids: Vec<i64> = used.iter().map(|d| d.oid).collect();
     let stuck = end_sessions(connection, &oids).await?;
@@ -202,6 +206,7 @@ pub(super) async fn reset(
     let found = lock_reset(&mut transaction, lease, used, spare).await?;
     // The login stays: only the database is closed.
     sql(ddl::bound_statements().then(ddl::allow_connections(&found.0.name, false)).run(&mut transaction).await)?;
+    check(&mut transaction, found.0.oid, &found.0.name).await?;
     sql(transaction.commit().await)?;
     if !end_sessions(connection, &[found.0.oid]).await?.is_empty() {
         return Err(StepError::Failed("a session on it did not end within 2 s of being told to".to_owned()));

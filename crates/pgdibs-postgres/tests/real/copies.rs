@@ -10,7 +10,7 @@ use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use sqlx::AssertSqlSafe;
 
-use crate::support::setting::{Setting, on_each_server};
+use crate::support::setting::{DAEMON, Setting, on_each_server};
 
 /// Builds a template on whose database `by_hand` runs as the superuser before the seal, with `{}` for its name.
 async fn build_with(setting: &Setting, by_hand: &str, by_builder: &str) {
@@ -40,6 +40,11 @@ fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.make_pool(2, 2, 1).await;
+            if rights != Rights::Superuser && suite.world.facts().major >= 15 {
+                // Custom parameters are a superuser's to set on databases, from 15 on.
+                let grant = format!("grant set on parameter my.setting to \"{DAEMON}\"");
+                setting.cluster.sql("postgres", &grant).await;
+            }
             let by_hand = "create role reader; create schema app;
                 alter database {} set search_path to \"$user\", app, \"odd, one\";
                 alter database {} set my.setting to 'it''s \\ 1';
@@ -66,7 +71,7 @@ fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
                     ),
                     ("current_user", "pgdibs_app"),
                     (
-                        "select string_agg(a.privilege_type || case when a.is_grantable then '*' else '' end, ' ' order by 1)
+                        "select string_agg(a.privilege_type || case when a.is_grantable then '*' else '' end, ' ' order by a.privilege_type)
                          from pg_database d, aclexplode(d.datacl) a
                          where d.datname = current_database() and a.grantee = 'reader'::regrole",
                         "CONNECT* TEMPORARY",

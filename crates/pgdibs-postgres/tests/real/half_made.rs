@@ -188,6 +188,39 @@ fn a_clone_that_fails_is_tried_again_and_blocked_after_three_attempts() {
 }
 
 #[test]
+fn a_strangers_database_that_took_a_slots_name_is_neither_closed_nor_renamed() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 1).await;
+        let lease = suite.take(suite.wish()).await;
+        suite.world.begin_reset(lease.id, None, None).await.unwrap();
+        let swap = |step: &Step| matches!(step, Step::Return { .. } | Step::Reset { .. });
+        let planned = |steps: Vec<Step>| steps.into_iter().filter(swap).collect::<Vec<Step>>();
+        let nothing = crate::support::setting::nothing_under_way();
+        let mut stale = planned(pgdibs_core::plan::plan(&suite.snapshot().await, &nothing));
+        for round in ["reset", "return"] {
+            assert_eq!(stale.len(), 1, "{round}: {stale:?}");
+            let (name, theirs) = (suite.slot(0), format!("{}_theirs", suite.pool));
+            suite.server.rename_by_hand(&name, &theirs).await;
+            suite.server.create_by_hand(&name).await;
+            let results = suite.world.execute(&stale).await;
+            assert!(matches!(results[..], [Err(pgdibs_core::error::StepError::Stale(_))]), "{round}: {results:?}");
+            let sql = format!(
+                "select datallowconn::text || ' ' || pg_get_userbyid(datdba) from pg_database where datname = '{name}'"
+            );
+            let seen = setting.cluster.text("postgres", &sql).await;
+            assert_eq!(seen, format!("true {}", crate::support::seed::SUPERUSER), "{round}: it is as it was");
+            suite.server.drop_by_hand(&name).await;
+            suite.server.rename_by_hand(&theirs, &name).await;
+            suite.world.end_lease(lease.id, pgdibs_core::lease::End::Released, "released").await.unwrap();
+            stale = planned(pgdibs_core::plan::plan(&suite.snapshot().await, &nothing));
+        }
+        suite.idle().await;
+        suite.finish(&[]).await;
+    });
+}
+
+#[test]
 fn a_login_that_no_row_names_is_swept() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;

@@ -206,3 +206,20 @@ fn two_daemons_grant_each_database_once() {
         second.close().await;
     });
 }
+
+#[test]
+fn a_look_that_is_called_off_leaves_no_transaction_behind() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(4, 4, 0).await;
+        for microseconds in (0..12_000).step_by(400) {
+            // Called off at ever later points; an answer in time is fine as well.
+            let _ = tokio::time::timeout(Duration::from_micros(microseconds), suite.world.gather()).await;
+        }
+        let open = "select count(*) from pg_stat_activity where application_name = 'pgdibs' and state like 'idle in%'";
+        setting.cluster.until_text("postgres", open, "0").await;
+        let lease = suite.take(suite.wish()).await;
+        let seen = setting.catalog_text("select count(*) from leases where state = 'live'").await;
+        assert_eq!(seen, "1", "lease {} is committed", lease.id);
+    });
+}

@@ -6,6 +6,7 @@
 
 mod builders;
 mod conformance;
+mod connecting;
 mod copies;
 mod half_made;
 mod leading;

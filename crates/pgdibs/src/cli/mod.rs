@@ -1,6 +1,7 @@
 //! The command line: from arguments to an exit code.
 
 mod args;
+mod bench;
 mod client;
 mod command;
 mod completions;
@@ -47,6 +48,10 @@ pub(crate) fn main() -> ExitCode {
     let context = Context { output, global: cli.global, url };
     let ended = match cli.command {
         Command::Serve(args) => serve::serve(&context, args),
+        // Its callers are many, and none may wait for another one's hashing.
+        Command::Bench(args) => {
+            runtime(&mut Builder::new_multi_thread()).and_then(|runtime| runtime.block_on(bench::bench(&context, args)))
+        }
         Command::Healthcheck(args) => Ok(ExitCode::from(match one_task(healthcheck::healthcheck(&context, &args)) {
             Ok(code) => code,
             Err(error) => output::tell(&error).min(error::FAILED),
@@ -72,7 +77,7 @@ async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Config(args) => configuration::show(context, args)?,
         Command::Purge(args) => purge::purge(context, args).await?,
         Command::Completions(args) => completions::print(context, args.shell)?,
-        Command::Serve(_) | Command::Healthcheck(_) => {}
+        Command::Serve(_) | Command::Healthcheck(_) | Command::Bench(_) => {}
     }
     Ok(0)
 }

@@ -57,7 +57,6 @@ pub(super) struct Builds {
     address: ServerAddress,
     psql: PathBuf,
     pg_dump: PathBuf,
-    server_url: SecretString,
     timeout: Duration,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -91,7 +90,6 @@ impl Builds {
             address: server.address().clone(),
             psql: server.psql(),
             pg_dump: server.pg_dump(),
-            server_url: server.address().own_url(),
             timeout: config.build_timeout,
             stopping,
             tasks: TaskTracker::new(),
@@ -114,7 +112,7 @@ impl Builds {
                     }
                 }
             }
-            if let Current::Wanted(fingerprint) = self.current(pool)
+            if let Current::Wanted(fingerprint) = self.compare(pool, Asked::ByNobody)
                 && let Err(error) = self.begin(pool, sourced, fingerprint).await
             {
                 tracing::debug!(%pool, %error, "cannot begin a build yet");
@@ -304,9 +302,11 @@ impl Builds {
         let mut command = Command::new(&self.pg_dump);
         command.args(["--no-owner", "--no-privileges", "--no-comments", "--format=plain", "--file"]).arg(file.path());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let url = self.server_url.expose_secret();
-        // libpq reads the URL from the environment of this one process; an argument would be seen by everybody on the machine.
-        command.env("PGDATABASE", with_database(url, database)).kill_on_drop(true);
+        // In the environment of this one process; an argument would be seen by everybody on the machine.
+        for (name, value) in self.address.libpq_environment() {
+            command.env(name, value.expose_secret());
+        }
+        command.env("PGDATABASE", database).kill_on_drop(true);
         let output = command.output().await.map_err(|error| {
             format!(
                 "cannot run {}: {error}; install Postgres's client programs or set pg_bin_dir",
@@ -325,22 +325,25 @@ impl Builds {
     }
 }
 
-/// The server's URL with another database. `dbname` given as a URL overrides the other parameters of libpq.
-fn with_database(url: &str, database: &str) -> String {
-    let encoded = percent_encoding::utf8_percent_encode(database, percent_encoding::NON_ALPHANUMERIC).to_string();
-    let (base, query) = url.split_once('?').map_or((url, ""), |(base, query)| (base, query));
-    let authority_end = base.find("://").map_or(0, |at| at + 3);
-    let base = base[authority_end..].find('/').map_or(base, |slash| &base[..authority_end + slash]);
-    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
-    format!("{base}/{encoded}{query}")
-}
-
 fn lock(sourced: &Mutex<Sourced>) -> std::sync::MutexGuard<'_, Sourced> {
     sourced.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Whether somebody wants the template now, or the inputs are only compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    BySomebody,
+    ByNobody,
+}
+
 impl Sources for Builds {
     fn current(&self, pool: &PoolName) -> Current {
+        self.compare(pool, Asked::BySomebody)
+    }
+}
+
+impl Builds {
+    fn compare(&self, pool: &PoolName, asked: Asked) -> Current {
         let Some(sourced) = self.pools.get(pool) else { return Current::NoSource };
         let mut sourced = lock(sourced);
         let sourced = &mut *sourced;
@@ -369,7 +372,7 @@ impl Sources for Builds {
         if let Some((failed, why, at)) = &sourced.failed
             && *failed == fingerprint
         {
-            if at.elapsed() < RETRY {
+            if asked == Asked::ByNobody || at.elapsed() < RETRY {
                 return Current::Failed(fingerprint, why.clone());
             }
             sourced.failed = None;

@@ -8,8 +8,8 @@ use crate::config::LogFormat;
 
 /// Sets the log up. A filter that cannot be read was refused when the configuration was.
 pub(super) fn init(filter: &str, format: LogFormat) {
-    // sqlx reports slow acquires and notices by itself, without the context that our own lines have.
-    let filter = EnvFilter::try_new(format!("sqlx=error,{filter}")).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(format!("{},{filter}", pgdibs_postgres::connect::LOG_FILTER))
+        .unwrap_or_else(|_| EnvFilter::new("info"));
     let json = match format {
         LogFormat::Json => true,
         LogFormat::Text => false,

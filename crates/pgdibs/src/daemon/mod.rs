@@ -16,7 +16,7 @@ use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::ServerAddress;
 use pgdibs_postgres::world::PgWorld;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +31,9 @@ use crate::service::{Address, Service};
 
 /// Steps under way are given this long; with what leaving the server takes, an exit stays below 8 s (Docker waits for ten).
 const SHUTDOWN: Duration = Duration::from_secs(4);
+
+/// Tickets that could not be given up are looked for this often.
+const FORGET: Duration = Duration::from_secs(1);
 
 /// What `serve` answers when the machine refuses the listening address or the server is unusable (sysexits: EX_UNAVAILABLE).
 const UNAVAILABLE: u8 = 69;
@@ -118,7 +121,6 @@ async fn with_server(
         tracing::warn!("{warning}");
     }
     tracing::info!(version = world.facts().version, role = %world.facts().role, "the server is up");
-    status.server_is(world.facts(), world.instance());
 
     let bell = Arc::new(Bell::default());
     let report: Arc<Mutex<Report>> = Arc::default();
@@ -135,20 +137,27 @@ async fn with_server(
         tasks: tasks.clone(),
     };
     tasks.spawn(hear_others(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
+    tasks.spawn(forget_tickets(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
     // The driver goes on while waiters are being answered, and stops when nobody can need it any more.
     let driver_stops = CancellationToken::new();
     let driver = Driver::new(Arc::clone(&world), Arc::clone(&bell), config.max_ttl, config.idle, report);
     let driver = tokio::spawn(driver.run(driver_stops.clone()));
     bell.wake_driver();
+    let (pools_are_made, first_look) = oneshot::channel();
     let keeper = tokio::spawn(keep_pools(
         config.pools.clone(),
         Arc::clone(&world),
         Arc::clone(&builds),
         Arc::clone(&bell),
         Arc::clone(status),
+        pools_are_made,
         stopping.clone(),
     ));
+    // Whoever asks first finds the configured pools.
+    let _ = first_look.await;
     stage.send_replace(Some(service));
+    // Not before: who hears "ready" asks for a lease at once.
+    status.server_is(world.facts(), world.instance());
 
     server.watch_over(config, status, &world, stopping).await;
 
@@ -165,9 +174,13 @@ async fn with_server(
         tracing::warn!("some steps did not end in time; the next daemon finds and finishes them");
     }
     let live = tokio::time::timeout(Duration::from_millis(500), world.gather()).await;
-    let leased = matches!(&live, Ok(Ok(snapshot)) if !snapshot.leases.is_empty());
-    world.resign().await;
-    let _ = tokio::time::timeout(Duration::from_millis(500), world.close()).await;
+    // A server that does not tell may have leases; one that is kept for nothing stops itself.
+    let leased = !matches!(&live, Ok(Ok(snapshot)) if snapshot.leases.is_empty());
+    let farewell = async {
+        world.resign().await;
+        world.close().await;
+    };
+    let _ = tokio::time::timeout(Duration::from_millis(500), farewell).await;
     server.leave(config.stop_server, leased).await;
     Ok(())
 }
@@ -195,6 +208,25 @@ async fn hear_others(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: Cancellatio
     }
 }
 
+/// Forgets tickets with which nobody waits any more: those that could not be given up when it was time.
+async fn forget_tickets(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(FORGET) => {}
+            () = stopping.cancelled() => return,
+        }
+        match world.forget_tickets_but(&bell.waiting()).await {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::debug!(count, "forgot tickets with which nobody waits any more");
+                bell.wake_driver();
+                bell.ring();
+            }
+            Err(error) => tracing::debug!(%error, "cannot look for forgotten tickets"),
+        }
+    }
+}
+
 /// Makes the configured pools, and keeps their templates those of the present inputs. Level-triggered: a server that came back
 /// empty gets its pools again.
 async fn keep_pools(
@@ -203,8 +235,10 @@ async fn keep_pools(
     builds: Arc<Builds>,
     bell: Arc<Bell>,
     status: Arc<Status>,
+    pools_are_made: oneshot::Sender<()>,
     stopping: CancellationToken,
 ) {
+    let mut pools_are_made = Some(pools_are_made);
     let mut complained: BTreeMap<String, String> = BTreeMap::new();
     loop {
         for pool in &pools {
@@ -224,6 +258,9 @@ async fn keep_pools(
             if made {
                 bell.wake_driver();
             }
+        }
+        if let Some(made) = pools_are_made.take() {
+            let _ = made.send(());
         }
         builds.look().await;
         tokio::select! {

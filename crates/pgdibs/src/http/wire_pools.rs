@@ -169,6 +169,7 @@ impl WaiterOut {
             fingerprint: snapshot.template(ticket.template).map(|template| template.fingerprint.to_string()),
             wants: match ticket.kind {
                 TicketKind::Acquire => "acquire",
+                TicketKind::Exact => "exact",
                 TicketKind::Reset => "reset",
             },
             count: ticket.count,

@@ -98,8 +98,13 @@ impl<W: World + 'static> Service<W> {
             };
             if ticket.is_none() && !wait.is_zero() {
                 let count = u32::try_from(wishes.len()).unwrap_or(u32::MAX);
-                match self.world.take_ticket(&wanted, count, TicketKind::Acquire).await {
-                    Ok(id) => ticket = Some(id),
+                let exact = wishes.iter().all(|wish| wish.exact_slot);
+                let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
+                match self.world.take_ticket(&wanted, count, kind).await {
+                    Ok(id) => {
+                        self.bell.waits(id);
+                        ticket = Some(id);
+                    }
                     Err(error) => break Err(error),
                 }
                 self.bell.wake_driver();
@@ -115,8 +120,9 @@ impl<W: World + 'static> Service<W> {
             }
         };
         if let Some(ticket) = ticket {
+            self.bell.waits_no_more(ticket);
             if let Err(error) = self.world.drop_ticket(ticket).await {
-                tracing::debug!(ticket = ticket.0, %error, "could not give a ticket up; it lapses by itself");
+                tracing::debug!(ticket = ticket.0, %error, "could not give a ticket up; it is forgotten later");
             }
             // The next in the queue may be served now.
             self.bell.ring();

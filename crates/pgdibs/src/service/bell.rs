@@ -1,5 +1,9 @@
 //! The bell: whom to wake. All that memory holds about waiting; what is waited for stands in the catalog.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use pgdibs_core::request::TicketId;
 use tokio::sync::{Notify, watch};
 
 /// Wakes the driver when there may be work, and waiters when something may have come free.
@@ -9,11 +13,12 @@ use tokio::sync::{Notify, watch};
 pub struct Bell {
     driver: Notify,
     changes: watch::Sender<u64>,
+    waiting: Mutex<BTreeSet<TicketId>>,
 }
 
 impl Default for Bell {
     fn default() -> Self {
-        Self { driver: Notify::new(), changes: watch::Sender::new(0) }
+        Self { driver: Notify::new(), changes: watch::Sender::new(0), waiting: Mutex::default() }
     }
 }
 
@@ -31,6 +36,25 @@ impl Bell {
     /// Tells every waiter to look.
     pub fn ring(&self) {
         self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Somebody waits here with this ticket.
+    pub fn waits(&self, ticket: TicketId) {
+        self.tickets().insert(ticket);
+    }
+
+    /// Nobody waits with this ticket any more; its row may go.
+    pub fn waits_no_more(&self, ticket: TicketId) {
+        self.tickets().remove(&ticket);
+    }
+
+    /// The tickets with which somebody waits here.
+    pub fn waiting(&self) -> Vec<TicketId> {
+        self.tickets().iter().copied().collect()
+    }
+
+    fn tickets(&self) -> MutexGuard<'_, BTreeSet<TicketId>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An ear for [`Bell::ring`]. Take it before the first look, or a ring in between is missed.

@@ -34,7 +34,9 @@ impl<W: World + 'static> Service<W> {
                 ResetBegun::Reserved { generation } => break generation,
                 ResetBegun::Wait(wanted) => {
                     if place.ticket.is_none() && !wait.is_zero() {
-                        place.ticket = Some(self.world.take_ticket(&wanted, 1, TicketKind::Reset).await?);
+                        let ticket = self.world.take_ticket(&wanted, 1, TicketKind::Reset).await?;
+                        self.bell.waits(ticket);
+                        place.ticket = Some(ticket);
                         self.bell.wake_driver();
                         continue;
                     }
@@ -92,9 +94,10 @@ impl<W: World + 'static> Drop for Place<'_, W> {
         if let Some(ticket) = self.ticket.take() {
             let world = self.service.world.clone();
             let bell = self.service.bell.clone();
+            bell.waits_no_more(ticket);
             self.service.tasks.spawn(async move {
                 if let Err(error) = world.drop_ticket(ticket).await {
-                    tracing::debug!(ticket = ticket.0, %error, "could not give a ticket up; it lapses by itself");
+                    tracing::debug!(ticket = ticket.0, %error, "could not give a ticket up; it is forgotten later");
                 }
                 bell.ring();
             });

@@ -3,7 +3,7 @@
 use super::check;
 use super::world::example;
 use crate::database::DatabaseState;
-use crate::request::TicketKind::{Acquire, Reset};
+use crate::request::TicketKind::{Acquire, Exact, Reset};
 use crate::snapshot::Limits;
 
 #[test]
@@ -210,4 +210,25 @@ fn a_dropped_pool_empties_itself() {
     );
     check(&example(1, 4, 1).dropping(), &["forget pool app"]);
     check(&example(1, 4, 1).building(1).dropping(), &["lose build 1: its pool was dropped"]);
+}
+
+#[test]
+fn a_waiter_for_exact_slots_gets_an_idle_database_out_of_a_higher_one() {
+    // Two ready, as warm wants, but slot 0 is empty: without this rule nothing would ever change.
+    let e = example(2, 4, 1).template(1).ready(10, 1).ready(11, 2).spare(12).waiting(1, Exact, 2);
+    check(&e, &["fill slot 0 with 12", "retire 11: make room", "1 new of 1"]);
+    let seated = example(2, 4, 0).template(1).ready(10, 0).ready(11, 1).waiting(1, Exact, 2);
+    check(&seated, &[]);
+}
+
+#[test]
+fn a_waiter_for_exact_slots_gets_those_of_idle_databases_of_another_template() {
+    let e = example(1, 4, 0).template(2).ready(20, 0).template(1).ready(10, 1).waiting(1, Exact, 1);
+    check(&e, &["retire 20: make room", "retire 10: make room", "1 new of 1", "1 new of 2"]);
+}
+
+#[test]
+fn a_leased_slot_is_not_taken_for_a_waiter_for_exact_slots() {
+    let e = example(1, 4, 0).template(1).leased(10, 0).ready(11, 1).waiting(1, Exact, 1);
+    check(&e, &[]);
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pgdibs_postgres::embedded::{Binaries, SearchRoots, find};
 use secrecy::SecretString;
@@ -13,9 +13,8 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use super::seed::{self, PASSWORD, SUPERUSER, other_user, run, unprivileged};
 use super::{DEADLINE, until};
 
-/// Stops the server when standard input ends, which it does however the test process ends.
-const SUPERVISOR: &str =
-    r#"exec 3<&0; "$@" </dev/null & postgres=$!; read -r _ <&3; kill -QUIT $postgres; wait $postgres"#;
+/// Stops the server when standard input ends, which it does however the test process ends; ends when the server does.
+const SUPERVISOR: &str = r#"exec 3<&0; "$@" </dev/null 3<&- & postgres=$!; (read -r _ <&3; kill -QUIT $postgres 2>/dev/null) & wait $postgres"#;
 
 pub(crate) struct Cluster {
     pub(crate) binaries: Binaries,
@@ -63,14 +62,16 @@ impl Cluster {
             self.spawn();
             let started = Instant::now();
             loop {
-                if PgConnection::connect_with(&self.superuser("postgres")).await.is_ok() {
+                let options = self.superuser("postgres");
+                let connecting = PgConnection::connect_with(&options);
+                if matches!(tokio::time::timeout(Duration::from_secs(5), connecting).await, Ok(Ok(_))) {
                     return;
                 }
                 if self.supervisor.as_mut().unwrap().try_wait().unwrap().is_some() {
                     break;
                 }
                 assert!(started.elapsed() < DEADLINE, "the server does not answer: {}", self.log());
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                tokio::time::sleep(Duration::from_millis(5)).await;
             }
             assert!(attempt < 5, "the server does not start: {}", self.log());
             self.port = 0;
@@ -107,6 +108,11 @@ impl Cluster {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
         self.supervisor = Some(unprivileged(command).spawn().unwrap());
+    }
+
+    /// Adds a setting, from the next start on.
+    pub(crate) fn configure(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
     }
 
     /// Ends the server without a checkpoint, as a crash would.

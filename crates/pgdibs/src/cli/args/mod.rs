@@ -1,5 +1,6 @@
 //! The command line as clap sees it. What a command means stands in its own help, with examples.
 
+mod bench;
 mod leases;
 mod pools;
 mod run;
@@ -12,6 +13,7 @@ use secrecy::SecretString;
 use super::output::Format;
 use crate::config::{GlobalFlags, ServeFlags};
 
+pub(super) use bench::BenchArgs;
 pub(super) use leases::{IdArgs, KeepArgs, LeaseArgs, PsqlArgs, ReleaseArgs, RenewArgs, ResetArgs};
 pub(super) use pools::{PoolCommand, PoolDropArgs, PoolSetArgs, TemplateBuildArgs, TemplateCommand, TemplateDropArgs};
 #[cfg(test)]
@@ -77,6 +79,7 @@ pub(super) enum Command {
     Config(ConfigArgs),
     Healthcheck(HealthcheckArgs),
     Purge(PurgeArgs),
+    Bench(BenchArgs),
     Completions(CompletionsArgs),
 }
 

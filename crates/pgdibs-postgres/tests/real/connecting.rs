@@ -1,0 +1,190 @@
+//! Connecting: passwords with any character, TLS, poolers, catalogs that are newer or not ours, and roles that may too little.
+
+use std::process::{Command, Stdio};
+
+use pgdibs_postgres::connect::{ConnectError, Connections, ServerAddress, open};
+use pgdibs_postgres::rights::Rights;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::support::cluster::{Cluster, all_binaries};
+use crate::support::seed::{PASSWORD, SUPERUSER, directory, other_user, unprivileged};
+use crate::support::until;
+
+fn on_each_cluster(settings: &[&str], test: impl AsyncFn(&mut Cluster)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    for binaries in all_binaries() {
+        println!("on {}", binaries.dir.display());
+        runtime.block_on(async { test(&mut Cluster::start(&binaries, settings).await).await });
+    }
+}
+
+async fn opened(url: &SecretString) -> Result<Connections, ConnectError> {
+    open(ServerAddress::parse(url)?, 1, false).await
+}
+
+/// The sentence with which a server cannot be used, whatever is tried.
+async fn unusable(url: &SecretString) -> String {
+    match opened(url).await {
+        Ok(_) => panic!("this server should not be used"),
+        Err(ConnectError::NotUp(why)) => panic!("there is no point in trying again: {why}"),
+        Err(ConnectError::Unusable(sentence)) => sentence,
+    }
+}
+
+#[test]
+fn a_password_may_hold_any_character() {
+    on_each_cluster(&[], async |cluster| {
+        let connections = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!((connections.facts.rights, connections.facts.role.as_str()), (Rights::Superuser, SUPERUSER));
+        assert_eq!(connections.facts.major, cluster.binaries.major);
+        assert_eq!(connections.address.host_and_port(), ("127.0.0.1".to_owned(), cluster.port()));
+        let again = opened(&cluster.superuser_url()).await;
+        assert!(again.is_ok(), "the second daemon finds the catalog");
+        let sentence = unusable(&cluster.url(SUPERUSER, "wrong@pass:word")).await;
+        assert!(sentence.contains("check user and password of PGDIBS_SERVER_URL"), "{sentence}");
+        assert!(!sentence.contains("wrong"), "{sentence}");
+        let login = ServerAddress::parse_lease_login(&cluster.superuser_url()).unwrap();
+        assert_eq!(login, (SUPERUSER.to_owned(), PASSWORD.to_owned()));
+    });
+}
+
+#[test]
+fn a_server_that_is_not_up_is_worth_another_try() {
+    on_each_cluster(&[], async |cluster| {
+        let url = cluster.superuser_url();
+        cluster.crash();
+        let answer = opened(&url).await;
+        assert!(matches!(answer, Err(ConnectError::NotUp(_))), "{:?}", answer.err());
+        cluster.run().await;
+        assert!(opened(&url).await.is_ok());
+    });
+}
+
+#[test]
+fn a_catalog_newer_than_this_program_is_refused() {
+    on_each_cluster(&[], async |cluster| {
+        drop(opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}")));
+        let sql = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+                   values (9999, 'of the future', true, '', 0)";
+        cluster.sql("pgdibs", sql).await;
+        let sentence = unusable(&cluster.superuser_url()).await;
+        assert!(sentence.contains("newer than this pgdibs") && sentence.contains("9999"), "{sentence}");
+    });
+}
+
+#[test]
+fn a_database_of_that_name_that_is_not_ours_is_refused() {
+    on_each_cluster(&[], async |cluster| {
+        cluster.sql("postgres", "create database pgdibs").await;
+        cluster.sql("pgdibs", "create table theirs (n int)").await;
+        let sentence = unusable(&cluster.superuser_url()).await;
+        assert!(sentence.contains("is not ours"), "{sentence}");
+        assert_eq!(cluster.text("pgdibs", "select count(*) from pg_tables where schemaname = 'public'").await, "1");
+    });
+}
+
+#[test]
+fn a_role_that_may_too_little_is_told_what_to_grant() {
+    on_each_cluster(&[], async |cluster| {
+        cluster
+            .sql("postgres", "create role nobody login password 'x'; create role half login createdb password 'x'")
+            .await;
+        let sentence = unusable(&cluster.url("nobody", "x")).await;
+        assert!(sentence.contains("alter role \"nobody\" createdb createrole"), "{sentence}");
+        let sentence = unusable(&cluster.url("half", "x")).await;
+        assert!(
+            sentence.contains("PGDIBS_LEASE_URL") && sentence.contains("alter role \"half\" createrole"),
+            "{sentence}"
+        );
+        assert_eq!(cluster.text("postgres", "select count(*) from pg_database where datname = 'pgdibs'").await, "0");
+    });
+}
+
+#[test]
+fn tls_is_used_when_the_url_asks_for_it() {
+    let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    on_each_cluster(&[], async |cluster| {
+        let require: SecretString = format!("{}?sslmode=require", cluster.superuser_url().expose_secret()).into();
+        assert!(opened(&require).await.is_err(), "the server has no certificate yet");
+        cluster.put_file("server.crt", key.cert.pem().as_bytes());
+        cluster.put_file("server.key", key.signing_key.serialize_pem().as_bytes());
+        cluster.put_file("pg_hba.conf", b"hostssl all all all scram-sha-256\n");
+        cluster.configure("ssl=on");
+        cluster.crash();
+        cluster.run().await;
+        let connections = opened(&require).await.unwrap_or_else(|error| panic!("{error}"));
+        let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+        let mut connection = connections.catalog.acquire().await.unwrap();
+        assert!(sqlx::query_scalar::<_, bool>(encrypted).fetch_one(&mut *connection).await.unwrap());
+        let without: SecretString = format!("{}?sslmode=disable", cluster.superuser_url().expose_secret()).into();
+        assert!(opened(&without).await.is_err(), "the server wants TLS");
+    });
+}
+
+/// `PgBouncer` in front of a cluster, ended with the test.
+struct PgBouncer {
+    child: std::process::Child,
+    port: u16,
+    _directory: tempfile::TempDir,
+}
+
+impl PgBouncer {
+    fn start(cluster: &Cluster, mode: &str) -> Self {
+        let found =
+            ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer", "/opt/homebrew/bin/pgbouncer"]
+                .into_iter()
+                .find(|path| std::path::Path::new(path).exists())
+                .expect("this test needs PgBouncer: apt-get install pgbouncer (scripts/install-tools.sh pgbouncer)");
+        let directory = directory();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let quoted = |text: &str| format!("\"{}\"", text.replace('"', "\"\""));
+        let users = format!("{} {}\n", quoted(SUPERUSER), quoted(PASSWORD));
+        let ini = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = plain\nauth_file = {}/users\npool_mode = {mode}\nlogfile = {}/log\n\
+             ignore_startup_parameters = extra_float_digits\n",
+            cluster.port(),
+            directory.path().display(),
+            directory.path().display()
+        );
+        for (name, contents) in [("users", users), ("ini", ini)] {
+            let path = directory.path().join(name);
+            std::fs::write(&path, contents).unwrap();
+            if let Some(user) = other_user() {
+                nix::unistd::chown(&path, Some(user.uid), Some(user.gid)).unwrap();
+            }
+        }
+        let mut command = unprivileged(Command::new(found));
+        command.arg("-q").arg(directory.path().join("ini")).stdin(Stdio::null()).stderr(Stdio::null());
+        Self { child: command.spawn().unwrap(), port, _directory: directory }
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_pooler_in_transaction_mode_is_refused_and_one_in_session_mode_is_not() {
+    on_each_cluster(&[], async |cluster| {
+        for (mode, allowed) in [("transaction", false), ("statement", false), ("session", true)] {
+            let pooler = PgBouncer::start(cluster, mode);
+            let url = cluster.superuser_url();
+            let url: SecretString =
+                url.expose_secret().replace(&format!(":{}/", cluster.port()), &format!(":{}/", pooler.port)).into();
+            until("PgBouncer takes connections", async || {
+                std::net::TcpStream::connect(("127.0.0.1", pooler.port)).map(|_| ()).map_err(|error| error.to_string())
+            })
+            .await;
+            if allowed {
+                drop(opened(&url).await.unwrap_or_else(|error| panic!("{mode}: {error}")));
+            } else {
+                let sentence = unusable(&url).await;
+                assert!(sentence.contains("pooler in transaction mode"), "{mode}: {sentence}");
+            }
+        }
+    });
+}

@@ -1,0 +1,145 @@
+//! `pgdibs bench`: a daemon and an embedded server of its own, measured as callers see them, beside plain Postgres.
+//!
+//! Everything is compared within one run on one server, in turns, and reported as medians: machines and their other work differ.
+//! It never fails because something was slow, only because something did not work.
+
+mod api;
+mod daemon;
+mod latency;
+mod report;
+mod template;
+mod throughput;
+
+use std::time::Duration;
+
+use serde_json::json;
+
+pub(crate) use self::report::Report;
+
+use self::api::Api;
+use self::daemon::BenchDaemon;
+use self::report::Row;
+
+/// What the benchmark is asked to do.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// How long each side of a round of the throughput comparison lasts.
+    pub(crate) seconds: Duration,
+    /// Rounds of that comparison.
+    pub(crate) rounds: u32,
+    /// Callers, and threads of plain Postgres.
+    pub(crate) callers: u32,
+    /// Where the server's programs are, when not where they are looked for.
+    pub(crate) pg_bin_dir: Option<String>,
+    /// The daemon's log filter; without one its log is shown only when it does not start.
+    pub(crate) log: Option<String>,
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BenchError {
+    /// The daemon could not be started, or ended early.
+    #[error("the benchmark's daemon {0}")]
+    Daemon(String),
+    /// A call did not answer as the API says.
+    #[error("the benchmark's daemon answered {0}")]
+    Answer(String),
+    /// The connection to it failed.
+    #[error("the benchmark's daemon does not answer: {0}")]
+    Http(#[from] reqwest::Error),
+    /// Postgres refused something.
+    #[error("the benchmark's server refused {doing}: {source}")]
+    Postgres {
+        /// What was being done.
+        doing: &'static str,
+        /// Why not, in Postgres's words.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What was handed out is not what was promised.
+    #[error("pgdibs broke a promise under the benchmark: {0}")]
+    Broken(String),
+}
+
+/// Names what was being done when Postgres refused.
+fn while_doing<T, E: std::error::Error + Send + Sync + 'static>(
+    doing: &'static str,
+    result: Result<T, E>,
+) -> Result<T, BenchError> {
+    result.map_err(|source| BenchError::Postgres { doing, source: Box::new(source) })
+}
+
+/// Starts a daemon, measures, stops it. `tell` hears what is going on.
+///
+/// # Errors
+/// When something did not work.
+pub(crate) async fn run(options: &Options, tell: impl Fn(String)) -> Result<Report, BenchError> {
+    tell("starting a daemon and its server".to_owned());
+    let mut daemon = BenchDaemon::start(options)?;
+    let report = tokio::select! {
+        report = measure(options, &mut daemon, &tell) => report,
+        () = interrupted() => Err(BenchError::Daemon("was stopped, because the benchmark was interrupted".to_owned())),
+    };
+    tell("stopping the daemon and its server".to_owned());
+    daemon.stop().await;
+    report
+}
+
+async fn measure(options: &Options, daemon: &mut BenchDaemon, tell: &impl Fn(String)) -> Result<Report, BenchError> {
+    let api = Api::new(daemon.url())?;
+    daemon.wait_until_ready(&api).await?;
+    let superuser = while_doing("its address", pgdibs_postgres::embedded::superuser_url(daemon.data_dir()))?;
+    let version = while_doing("its version", pgdibs_postgres::bench::server_version(&superuser).await)?;
+    tell("building the template of 50 tables".to_owned());
+    let template = template::build(&api).await?;
+
+    tell("acquiring from a warm pool".to_owned());
+    let acquire = latency::acquire(&api).await?;
+    tell("returning with a live dirty session".to_owned());
+    let returns = latency::give_back(&api).await?;
+    let compared = throughput::compare(options, &api, &superuser, &template, tell).await?;
+    let resident = daemon.resident_bytes();
+
+    let mut rows = vec![
+        Row::at_most("acquire from a warm pool, p50", acquire.percentile(50), "ms", 1.0),
+        Row::shown("acquire from a warm pool, p95", acquire.percentile(95), "ms"),
+        Row::at_most("return to clean and connected, p50", returns.total.percentile(50), "ms", 10.0),
+        Row::shown("return to clean and connected, p95", returns.total.percentile(95), "ms"),
+        Row::shown("  of it: release answered, p50", returns.released.percentile(50), "ms"),
+        Row::shown("  of it: same name acquired, p50", returns.acquired.percentile(50), "ms"),
+        Row::shown("  of it: connected and looked, p50", returns.connected.percentile(50), "ms"),
+        Row::shown(&format!("{} callers with pgdibs", options.callers), compared.pgdibs.percentile(50), "cycles/s"),
+    ];
+    for (strategy, rates) in &compared.plain {
+        let what = format!("{} threads of plain Postgres, {}", options.callers, strategy.as_str());
+        rows.push(Row::shown(&what, rates.percentile(50), "cycles/s"));
+    }
+    rows.push(Row::at_least("pgdibs against the better plain one, median", compared.ratios.percentile(50), "x", 0.9));
+    match resident {
+        Some(bytes) => rows.push(Row::at_most("memory of the daemon (RSS)", bytes as f64 / 1e6, "MB", 40.0)),
+        None => tell("this system does not say how much memory the daemon has".to_owned()),
+    }
+    let about = json!({
+        "postgres": version, "template_bytes": template.size_bytes, "callers": options.callers, "rounds": options.rounds,
+        "seconds": options.seconds.as_secs_f64(), "ratios": compared.ratios.all(), "pgdibs_cycles": compared.pgdibs.all(),
+        "plain_cycles": compared.plain.iter().map(|(s, r)| (s.as_str(), r.all())).collect::<std::collections::BTreeMap<_, _>>(),
+        "acquires": acquire.all().len(), "returns": returns.total.all().len(),
+    });
+    let title = format!(
+        "Postgres {version}, template of 50 tables and {:.1} MB, {} CPUs",
+        template.size_bytes as f64 / 1e6,
+        std::thread::available_parallelism().map_or(1, usize::from)
+    );
+    Ok(Report { title, rows, about })
+}
+
+/// Resolves when somebody wants the benchmark to end; its daemon and data are then cleared away first.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        },
+        _ => std::future::pending().await,
+    }
+}

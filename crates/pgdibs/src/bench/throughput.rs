@@ -1,0 +1,115 @@
+//! Cycles per second: acquire, connect, write, disconnect, release against create, connect, write, disconnect, drop.
+//!
+//! The three ways (pgdibs, plain with each strategy) take turns on one server. A round's ratio is that of neighbours in time.
+
+use std::time::{Duration, Instant};
+
+use pgdibs_core::pool::Strategy;
+use pgdibs_postgres::bench::{Plain, Session, make_plain_login};
+use secrecy::SecretString;
+use tokio::task::JoinSet;
+
+use super::api::{Api, Size};
+use super::report::Samples;
+use super::template::Template;
+use super::{BenchError, Options, while_doing};
+
+/// What came out, in cycles per second, a sample per round.
+#[derive(Debug, Default)]
+pub(super) struct Compared {
+    pub(super) pgdibs: Samples,
+    pub(super) plain: Vec<(Strategy, Samples)>,
+    /// pgdibs against the better of the plain ones of the same round.
+    pub(super) ratios: Samples,
+}
+
+/// Lets both sides take turns.
+pub(super) async fn compare(
+    options: &Options,
+    api: &Api,
+    superuser: &SecretString,
+    template: &Template,
+    tell: &impl Fn(String),
+) -> Result<Compared, BenchError> {
+    let size = Size { warm: options.callers, max: options.callers * 2, spares: options.callers };
+    api.resize(size).await?;
+    let password = while_doing("a login for the plain threads", make_plain_login(superuser).await)?;
+    let mut threads = Vec::new();
+    for number in 0..options.callers {
+        let thread = Plain::new(superuser, &password, number, super::api::POOL, &template.database).await;
+        threads.push(while_doing("a plain thread's connection", thread)?);
+    }
+    let mut compared = Compared {
+        plain: [Strategy::FileCopy, Strategy::WalLog].into_iter().map(|s| (s, Samples::default())).collect(),
+        ..Compared::default()
+    };
+    for round in 1..=options.rounds {
+        let mut best = 0.0_f64;
+        for (strategy, rates) in &mut compared.plain {
+            tell(format!("round {round} of {}: plain Postgres, {}", options.rounds, strategy.as_str()));
+            // What the other side left to do would be done in our time.
+            api.rest(size).await?;
+            let (rate, back) = plain(threads, *strategy, options.seconds).await?;
+            threads = back;
+            rates.add(rate);
+            best = best.max(rate);
+        }
+        tell(format!("round {round} of {}: pgdibs", options.rounds));
+        api.rest(size).await?;
+        let rate = with_pgdibs(api, options.callers, options.seconds, size).await?;
+        compared.pgdibs.add(rate);
+        compared.ratios.add(rate / best);
+    }
+    Ok(compared)
+}
+
+/// Runs all threads for a while; hands them back for the next round.
+async fn plain(threads: Vec<Plain>, strategy: Strategy, lasting: Duration) -> Result<(f64, Vec<Plain>), BenchError> {
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    for mut thread in threads {
+        tasks.spawn(async move {
+            let mut cycles = 0_u32;
+            while began.elapsed() < lasting {
+                while_doing("a plain cycle", thread.cycle(strategy).await)?;
+                cycles += 1;
+            }
+            Ok::<_, BenchError>((cycles, thread))
+        });
+    }
+    let (mut cycles, mut back) = (0, Vec::new());
+    while let Some(ended) = tasks.join_next().await {
+        let (count, thread) = ended.map_err(|error| BenchError::Broken(error.to_string()))??;
+        cycles += count;
+        back.push(thread);
+    }
+    Ok((f64::from(cycles) / began.elapsed().as_secs_f64(), back))
+}
+
+/// Runs all callers for a while. The pool is at rest and full before and after, and refilling it counts: the clock stops when
+/// it is, so databases that stood ready are no head start.
+async fn with_pgdibs(api: &Api, callers: u32, lasting: Duration, size: Size) -> Result<f64, BenchError> {
+    let began = Instant::now();
+    let mut tasks = JoinSet::new();
+    for _ in 0..callers {
+        let api = api.clone();
+        tasks.spawn(async move {
+            let mut cycles = 0_u32;
+            while began.elapsed() < lasting {
+                let lease = api.acquire(None).await?;
+                let mut session = while_doing("a lease's login", Session::connect(&lease.url).await)?;
+                while_doing("a write", session.write().await)?;
+                while_doing("a goodbye", session.close().await)?;
+                api.release(&lease).await?;
+                cycles += 1;
+            }
+            Ok::<_, BenchError>(cycles)
+        });
+    }
+    let mut cycles = 0;
+    while let Some(ended) = tasks.join_next().await {
+        cycles += ended.map_err(|error| BenchError::Broken(error.to_string()))??;
+    }
+    api.rest(size).await?;
+    Ok(f64::from(cycles) / began.elapsed().as_secs_f64())
+}

@@ -1,0 +1,155 @@
+//! The embedded server's life with, between and after its daemons.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Api, Daemon, Place, Session, pool_name, signal, until};
+
+const SCHEMA: &str = "create table witness (id bigserial primary key, note text)";
+
+/// What stands ready, by name and identity.
+fn standing(api: &Api, pool: &str) -> Vec<(String, Value)> {
+    let databases = api.get(&format!("/v1/databases?pool={pool}")).expect(200);
+    let ready = databases["databases"].as_array().unwrap().iter().filter(|database| database["state"] == "ready");
+    let mut ready: Vec<_> =
+        ready.map(|database| (database["database"].as_str().unwrap().to_owned(), database["oid"].clone())).collect();
+    ready.sort_by(|one, other| one.0.cmp(&other.0));
+    ready
+}
+
+#[test]
+fn it_serves_before_postgres_does_refuses_a_second_daemon_and_leaves_nothing_running() {
+    let place = Place::new();
+    let mut daemon = place.start(&[]);
+    let api = daemon.api.clone();
+    assert_eq!(api.get("/livez").status, 200);
+    let first = api.get("/readyz");
+    assert_eq!((first.status, &first.body["ready"]), (503, &json!(false)), "initdb cannot be over already");
+    assert_ne!(first.body["reasons"], json!([]));
+    let early = api.post("/v1/leases", &json!({"pool": "any", "wait_seconds": 0})).refused(503, "server_unavailable");
+    assert!(early.contains("starting"), "{early}");
+    daemon.until_ready();
+
+    // The same data directory on another port.
+    let mut second = place.start(&[]);
+    let (status, _) = second.ended();
+    assert_eq!(status.code(), Some(69), "{}", second.log());
+    let data_dir = place.data_dir().display().to_string();
+    assert!(second.log().contains(&data_dir) && second.log().contains(&daemon.pid().to_string()), "{}", second.log());
+
+    // The same port.
+    let other = Place::new();
+    let taken = api.url().replace("http://", "");
+    let (status, log) = match Daemon::try_start(other.program(&["serve", "--listen", &taken], &[]), &other.next_log()) {
+        Err(ended) => ended,
+        Ok(_) => panic!("two daemons listen on {taken}"),
+    };
+    assert_eq!(status.code(), Some(69), "{log}");
+    assert!(log.contains(&taken) && log.contains("--listen"), "{log}");
+    assert!(!other.data_dir().exists(), "nothing is made before it listens");
+
+    // A lease that has ended keeps nothing running.
+    let pool = pool_name("life");
+    api.make_pool(&pool, &json!({"warm": 1, "spares": 0}), SCHEMA);
+    let lease = api.lease(&json!({"pool": pool}));
+    assert_eq!(Session::of(&lease).text("select count(*) from witness"), "0");
+    api.release(&lease);
+    daemon.stop();
+    place.until_nothing_runs();
+
+    // What stood in it is still there for the next one.
+    let daemon = place.daemon(&[]);
+    let lease = daemon.api.lease(&json!({"pool": pool}));
+    assert_eq!(Session::of(&lease).text("select count(*) from witness"), "0");
+    daemon.api.release(&lease);
+    daemon.stop();
+    place.until_nothing_runs();
+}
+
+#[test]
+fn a_live_lease_outlives_its_daemons_however_they_end_until_one_stops_the_server_in_any_case() {
+    let place = Place::new();
+    let pool = pool_name("keep");
+    let mut daemon = place.daemon(&[]);
+    daemon.api.make_pool(&pool, &json!({"warm": 2, "spares": 1}), SCHEMA);
+    let lease = daemon.api.lease(&json!({"pool": pool, "run": "r", "worker": "gw0"}));
+    let id = lease["id"].as_str().unwrap();
+    let mut session = Session::of(&lease);
+    session.run("insert into witness (note) values ('before')");
+    let postmaster = place.postmaster_pid();
+
+    let ways: [fn(Daemon); 2] = [Daemon::stop, Daemon::kill];
+    for (round, end) in ways.into_iter().enumerate() {
+        daemon.api.until_counts(&pool, &json!({"ready": 2, "leased": 1, "spare": 1, "creating": 0, "retiring": 0}));
+        let stood = standing(&daemon.api, &pool);
+        end(daemon);
+        session.run("insert into witness (note) values ('between daemons')");
+        assert_eq!(Session::of(&lease).text("select count(*) from witness"), (round + 2).to_string());
+        let arguments: &[&str] = if round == 1 { &["serve", "--stop-server"] } else { &["serve"] };
+        daemon = Daemon::start(place.program(arguments, &[]), &place.next_log());
+        daemon.until_ready();
+        assert_eq!(place.postmaster_pid(), postmaster, "the server was adopted, not restarted");
+        assert_eq!(standing(&daemon.api, &pool), stood, "the pool is what it was");
+        let seen = daemon.api.get(&format!("/v1/leases/{id}")).expect(200);
+        assert_eq!((&seen["state"], &seen["generation"], &seen["url"]), (&json!("live"), &json!(1), &lease["url"]));
+        daemon.api.post(&format!("/v1/leases/{id}/renew"), &json!({})).expect(200);
+        // The key still names this lease.
+        let again = daemon.api.post("/v1/leases", &json!({"pool": pool, "run": "r", "worker": "gw0"})).expect(200);
+        assert_eq!(again["id"], lease["id"]);
+        session.run("select count(*) from witness");
+    }
+    daemon.stop();
+    place.until_nothing_runs();
+    assert!(session.try_run("select 1").is_err(), "--stop-server stops it in any case");
+}
+
+#[test]
+fn a_server_to_which_no_daemon_comes_stops_itself() {
+    let place = Place::new();
+    let pool = pool_name("linger");
+    let linger = Duration::from_secs(2);
+    let mut daemon = place.start(&[("PGDIBS_LINGER_SECONDS", "2")]);
+    daemon.until_ready();
+    daemon.api.make_pool(&pool, &json!({"warm": 1, "spares": 0}), SCHEMA);
+    let lease = daemon.api.lease(&json!({"pool": pool}));
+    let mut session = Session::of(&lease);
+    let began = Instant::now();
+    daemon.kill();
+    session.run("select 1");
+    place.until_nothing_runs();
+    assert!(began.elapsed() >= linger - Duration::from_millis(200), "it stopped after {:?}", began.elapsed());
+    assert!(began.elapsed() < linger * 5, "it stopped after {:?}", began.elapsed());
+}
+
+#[test]
+fn an_embedded_server_that_dies_is_started_again_and_its_leases_live() {
+    let place = Place::new();
+    let pool = pool_name("phoenix");
+    let daemon = place.daemon(&[]);
+    let api = daemon.api.clone();
+    api.make_pool(&pool, &json!({"warm": 1, "spares": 0}), SCHEMA);
+    let lease = api.lease(&json!({"pool": pool}));
+    Session::of(&lease).run("insert into witness (note) values ('before the crash')");
+    let postmaster = place.postmaster_pid();
+    signal(postmaster, Signal::SIGKILL);
+    until("another postmaster serves the lease", || {
+        let session = Session::try_open(lease["url"].as_str().unwrap()).map_err(|error| error.to_string())?;
+        drop(session);
+        let now = place.postmaster_pid();
+        if now == postmaster { Err(format!("it is still {now}")) } else { Ok(()) }
+    });
+    until("ready again", || {
+        let answer = api.get("/readyz");
+        if answer.status == 200 { Ok(()) } else { Err(answer.body.to_string()) }
+    });
+    let id = lease["id"].as_str().unwrap();
+    assert_eq!(api.get(&format!("/v1/leases/{id}")).expect(200)["state"], "live");
+    api.post(&format!("/v1/leases/{id}/reset"), &json!({})).expect(200);
+    assert_eq!(Session::of(&lease).text("select count(*) from witness"), "0");
+    api.release(&lease);
+    api.until_counts(&pool, &json!({"ready": 1, "leased": 0, "retiring": 0}));
+    daemon.stop();
+    place.until_nothing_runs();
+}

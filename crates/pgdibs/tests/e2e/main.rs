@@ -1,0 +1,25 @@
+//! End to end: the program itself, with a Postgres that the test starts, kills and restarts.
+//!
+//! Each test has a data directory or a cluster of its own and ends what it started, also when it fails; then it says where the
+//! logs are.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that unwraps fails with the place and the value; that is what we want there"
+)]
+
+// mod arithmetic;
+// mod bad_configuration;
+// mod bad_input;
+// mod builds_by_clients;
+// mod builds_that_fail;
+// mod command_line;
+// mod expiry;
+mod killed_daemon;
+mod killed_postgres;
+mod lifecycle;
+// mod run_command;
+// mod sources;
+mod support;
+mod termination;
+mod two_daemons;

@@ -1,0 +1,163 @@
+//! A caller over HTTP.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+
+use super::{Session, block, until};
+
+/// A daemon's address; it may change when the daemon is started anew.
+#[derive(Clone)]
+pub(crate) struct Api {
+    client: Client,
+    url: Arc<RwLock<String>>,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+    pub(crate) retry_after: Option<String>,
+    pub(crate) content_type: String,
+}
+
+impl Answer {
+    /// The body of an answer with this status.
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}", self.body);
+        self.body
+    }
+
+    /// The sentence of a refusal with this status and code. Retry-After stands there exactly when a retry may help.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16, code: &str) -> String {
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.body);
+        assert_eq!(self.retry_after.is_some(), status == 503, "{:?} {}", self.retry_after, self.body);
+        assert_eq!(self.content_type, "application/problem+json");
+        self.body["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Api {
+    pub(crate) fn new(url: &str) -> Self {
+        // Without a pool: a connection to a killed daemon must not be tried again behind our back.
+        let client =
+            Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(90)).build().unwrap();
+        Self { client, url: Arc::new(RwLock::new(url.to_owned())) }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.url.read().unwrap().clone()
+    }
+
+    /// From now on the daemon is there.
+    pub(crate) fn moved_to(&self, other: &Self) {
+        *self.url.write().unwrap() = other.url();
+    }
+
+    /// The answer, or why there is none.
+    pub(crate) fn try_call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
+        let mut request = self.client.request(method, format!("{}{path}", self.url()));
+        if let Some(body) = body {
+            request = request.header("content-type", "application/json").body(body.to_string());
+        }
+        block(async {
+            let response = request.send().await.map_err(|error| format!("{error:?}"))?;
+            let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+            let (status, retry_after) = (response.status().as_u16(), header("retry-after"));
+            let content_type = header("content-type").unwrap_or_default();
+            let text = response.text().await.map_err(|error| format!("{error:?}"))?;
+            let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+            Ok(Answer { status, body, retry_after, content_type })
+        })
+    }
+
+    #[track_caller]
+    pub(crate) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+        match self.try_call(method.clone(), path, body) {
+            Ok(answer) => answer,
+            Err(error) => panic!("{method} {path}: {error}"),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, None)
+    }
+
+    #[track_caller]
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::PUT, path, Some(body))
+    }
+
+    #[track_caller]
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call(Method::POST, path, Some(body))
+    }
+
+    #[track_caller]
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        self.call(Method::DELETE, path, None)
+    }
+
+    /// A pool and its first template, made of SQL by a builder over HTTP.
+    #[track_caller]
+    pub(crate) fn make_pool(&self, pool: &str, settings: &Value, sql: &str) {
+        self.put(&format!("/v1/pools/{pool}"), settings).expect(201);
+        self.build(pool, "first", sql);
+    }
+
+    /// A template, made of SQL by a builder over HTTP.
+    #[track_caller]
+    pub(crate) fn build(&self, pool: &str, fingerprint: &str, sql: &str) {
+        let path = format!("/v1/pools/{pool}/templates/{fingerprint}");
+        let build = self.put(&path, &json!({"holder": "a test"})).expect(201)["build"].clone();
+        let mut builder = Session::open(build["url"].as_str().unwrap());
+        builder.run(sql);
+        drop(builder);
+        let sealed = self.post(&format!("{path}/seal"), &json!({"token": build["token"]})).expect(200);
+        assert_eq!(sealed["state"], "ready", "{sealed}");
+    }
+
+    /// A lease that must be granted anew.
+    #[track_caller]
+    pub(crate) fn lease(&self, body: &Value) -> Value {
+        self.post("/v1/leases", body).expect(201)
+    }
+
+    #[track_caller]
+    pub(crate) fn release(&self, lease: &Value) {
+        let answer = self.delete(&format!("/v1/leases/{}", lease["id"].as_str().unwrap()));
+        assert_eq!(answer.status, 204, "{}", answer.body);
+    }
+
+    #[track_caller]
+    pub(crate) fn status(&self) -> Value {
+        self.get("/v1/status").expect(200)
+    }
+
+    #[track_caller]
+    pub(crate) fn pool(&self, pool: &str) -> Value {
+        self.get(&format!("/v1/pools/{pool}")).expect(200)
+    }
+
+    /// Waits until the pool's counts are these; those left out do not matter.
+    #[track_caller]
+    pub(crate) fn until_counts(&self, pool: &str, wanted: &Value) {
+        until(&format!("counts of {pool} {wanted}"), || {
+            let seen = self.pool(pool)["counts"].clone();
+            let right = wanted.as_object().unwrap().iter().all(|(name, count)| &seen[name] == count);
+            if right { Ok(()) } else { Err(seen.to_string()) }
+        });
+    }
+
+    /// Waits until that many callers wait.
+    #[track_caller]
+    pub(crate) fn until_waiting(&self, pool: &str, count: u64) {
+        self.until_counts(pool, &json!({"waiting": count}));
+    }
+}

@@ -1,0 +1,63 @@
+//! What the end-to-end tests share: places, clusters, daemons, callers and sessions.
+
+pub(crate) mod api;
+pub(crate) mod cluster;
+pub(crate) mod daemon;
+pub(crate) mod place;
+pub(crate) mod program;
+pub(crate) mod session;
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::runtime::{Builder, Runtime};
+
+pub(crate) use api::Api;
+pub(crate) use cluster::Cluster;
+pub(crate) use daemon::Daemon;
+pub(crate) use place::Place;
+pub(crate) use program::pgdibs;
+pub(crate) use session::Session;
+
+/// Long enough for a loaded machine; nothing waits for it to pass.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between two looks.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Looks again and again until it sees what it wants; the last thing seen is in the failure.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let began = Instant::now();
+    loop {
+        match look() {
+            Ok(seen) => return seen,
+            Err(seen) => assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}; last seen: {seen}"),
+        }
+        // Level-triggered: a look has no side effect, and a tighter loop would take the processor from what it waits for.
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Runs a future on the runtime that all the threads of a test share.
+pub(crate) fn block<T>(future: impl Future<Output = T>) -> T {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()).block_on(future)
+}
+
+/// A name for a pool of this test alone.
+pub(crate) fn pool_name(what: &str) -> String {
+    format!("{what}_{}", &uuid::Uuid::new_v4().simple().to_string()[..6])
+}
+
+/// Fails never: who is gone already needs no signal.
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// The Postgres programs that the tests were given; otherwise the daemon looks for them itself.
+pub(crate) fn bin_dir() -> Option<String> {
+    std::env::var("PGDIBS_TEST_PG_BIN_DIR").ok().filter(|dir| !dir.is_empty())
+}

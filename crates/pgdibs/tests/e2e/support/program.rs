@@ -1,0 +1,95 @@
+//! The program as a user runs it: once, to its end.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::{bin_dir, until};
+
+/// How it ended.
+#[derive(Debug)]
+pub(crate) struct Done {
+    /// The exit code; `None` when a signal ended it.
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Done {
+    /// Its standard output, when it ended well.
+    #[track_caller]
+    pub(crate) fn well(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.stdout
+    }
+}
+
+/// The program with these arguments in this directory, with no variable of ours but where Postgres is.
+pub(crate) fn pgdibs(directory: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pgdibs"));
+    command.args(arguments).current_dir(directory).env_clear();
+    for name in ["PATH", "HOME", "LANG", "TMPDIR", "LLVM_PROFILE_FILE"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    if let Some(dir) = bin_dir() {
+        command.env("PGDIBS_PG_BIN_DIR", dir);
+    }
+    command.env("USER", "tester").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Runs it to its end.
+#[track_caller]
+pub(crate) fn run(mut command: Command) -> Done {
+    let child = Started(Some(command.spawn().unwrap()));
+    child.done()
+}
+
+/// A program that runs; killed when the test fails before its end.
+pub(crate) struct Started(pub(crate) Option<Child>);
+
+impl Started {
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.0.as_ref().unwrap().id()).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn done(mut self) -> Done {
+        let child = self.0.as_mut().unwrap();
+        let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
+            let mut pipe = pipe.unwrap();
+            std::thread::spawn(move || {
+                let mut text = String::new();
+                let _ = pipe.read_to_string(&mut text);
+                text
+            })
+        };
+        let stdout = read(child.stdout.take().map(|pipe| Box::new(pipe) as _));
+        let stderr = read(child.stderr.take().map(|pipe| Box::new(pipe) as _));
+        let status = until("the program ends", || match child.try_wait().unwrap() {
+            Some(status) => Ok(status),
+            None => Err("it still runs".to_owned()),
+        });
+        self.0 = None;
+        Done { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// How long something took.
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+    let began = std::time::Instant::now();
+    let result = work();
+    (began.elapsed(), result)
+}

@@ -1,0 +1,68 @@
+//! A session on a database, as a test's application would have it.
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+
+use super::block;
+
+/// A session; closed when it is dropped.
+pub(crate) struct Session(Option<PgConnection>);
+
+impl Session {
+    #[track_caller]
+    pub(crate) fn open(url: &str) -> Self {
+        Self::try_open(url).unwrap_or_else(|error| panic!("{url}: {error}"))
+    }
+
+    pub(crate) fn try_open(url: &str) -> Result<Self, sqlx::Error> {
+        Ok(Self(Some(block(PgConnection::connect(url))?)))
+    }
+
+    /// On the database of a lease.
+    #[track_caller]
+    pub(crate) fn of(lease: &serde_json::Value) -> Self {
+        Self::open(lease["url"].as_str().unwrap_or_else(|| panic!("no url: {lease}")))
+    }
+
+    #[track_caller]
+    pub(crate) fn run(&mut self, sql: &str) {
+        if let Err(error) = self.try_run(sql) {
+            panic!("{sql}: {error}");
+        }
+    }
+
+    pub(crate) fn try_run(&mut self, sql: &str) -> Result<(), sqlx::Error> {
+        block(sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.0.as_mut().unwrap())).map(|_| ())
+    }
+
+    /// The one value that a query gives, as text; `-` when there is no row or it is null.
+    #[track_caller]
+    pub(crate) fn text(&mut self, sql: &str) -> String {
+        self.try_text(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    pub(crate) fn try_text(&mut self, sql: &str) -> Result<String, sqlx::Error> {
+        let query = sqlx::query_scalar(AssertSqlSafe(format!("select ({sql})::text")));
+        let value: Option<Option<String>> = block(query.fetch_optional(self.0.as_mut().unwrap()))?;
+        Ok(value.flatten().unwrap_or_else(|| "-".to_owned()))
+    }
+
+    /// The texts of a query's only column, sorted.
+    #[track_caller]
+    pub(crate) fn list(&mut self, sql: &str) -> Vec<String> {
+        let query = sqlx::query_scalar(AssertSqlSafe(sql));
+        let mut texts: Vec<String> =
+            block(query.fetch_all(self.0.as_mut().unwrap())).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        texts.sort();
+        texts
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            // It may have been ended from the other side; that was then the point of the test.
+            let _ = block(connection.close());
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! SIGTERM: no new grants, waiters are answered, and an end in under 8 s whatever the server does. A second one: at once.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use reqwest::Method;
+use serde_json::json;
+
+use crate::support::program::timed;
+use crate::support::{Cluster, Place, pool_name, signal};
+
+#[test]
+fn sigterm_answers_the_waiters_and_ends_in_time_also_when_the_server_hangs() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let mut daemon = place.daemon(&[]);
+    let api = daemon.api.clone();
+    let pool = pool_name("term");
+    api.make_pool(&pool, &json!({"warm": 1, "max": 1, "spares": 0}), "create table t (id int)");
+    let held = api.lease(&json!({"pool": pool}));
+    let wish = json!({"pool": pool, "wait_seconds": 60});
+    let reset = format!("/v1/leases/{}/reset", held["id"].as_str().unwrap());
+    let builder = format!("/v1/pools/{pool}/templates/another");
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| api.call(Method::POST, "/v1/leases", Some(&wish)));
+        let building = api.put(&builder, &json!({})).expect(201);
+        assert_eq!(building["state"], "building");
+        let other = scope.spawn(|| api.call(Method::PUT, &builder, Some(&json!({"wait_seconds": 60}))));
+        let resetter = scope.spawn(|| api.call(Method::POST, &reset, Some(&json!({"wait_seconds": 60}))));
+        api.until_waiting(&pool, 2);
+        daemon.signal(Signal::SIGTERM);
+        let (status, took) = daemon.ended();
+        assert_eq!(status.code(), Some(0), "{}", daemon.log());
+        assert!(took < Duration::from_secs(8), "took {took:?}: {}", daemon.log());
+        for answer in [waiter.join().unwrap(), other.join().unwrap(), resetter.join().unwrap()] {
+            answer.refused(503, "shutting_down");
+        }
+    });
+
+    // The lease lives on, and now the server hangs: it takes connections, and answers nothing.
+    let mut daemon = place.daemon(&[]);
+    daemon.api.post(&format!("/v1/leases/{}/renew", held["id"].as_str().unwrap()), &json!({})).expect(200);
+    for pid in cluster.pids() {
+        signal(pid, Signal::SIGSTOP);
+    }
+    daemon.signal(Signal::SIGTERM);
+    let (status, took) = daemon.ended();
+    assert_eq!(status.code(), Some(0), "{}", daemon.log());
+    assert!(took < Duration::from_secs(8), "took {took:?}: {}", daemon.log());
+    for pid in cluster.pids() {
+        signal(pid, Signal::SIGCONT);
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let mut daemon = place.daemon(&[]);
+    for pid in cluster.pids() {
+        signal(pid, Signal::SIGSTOP);
+    }
+    // Two signals of one kind that come together may be merged into one: the first has to have been heard.
+    daemon.signal(Signal::SIGTERM);
+    crate::support::until("the first signal was heard", || {
+        if daemon.log().contains("shutting down") { Ok(()) } else { Err(daemon.log()) }
+    });
+    daemon.signal(Signal::SIGTERM);
+    let (took, (status, _)) = timed(|| daemon.ended());
+    assert_eq!(status.code(), Some(130), "{}", daemon.log());
+    assert!(took < Duration::from_secs(1), "took {took:?}: {}", daemon.log());
+    for pid in cluster.pids() {
+        signal(pid, Signal::SIGCONT);
+    }
+}

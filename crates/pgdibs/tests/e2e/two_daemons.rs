@@ -1,0 +1,85 @@
+//! Two daemons on one server: one reconciles, both serve, and the other takes over when the first is killed.
+
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::program::timed;
+use crate::support::{Api, Cluster, Daemon, Place, Session, pool_name, until};
+
+fn reconciles(api: &Api) -> bool {
+    api.status()["daemon"]["reconciling"] == json!(true)
+}
+
+fn acquire_for(api: &Api, pool: &str, holder: &str) -> Value {
+    let wish = json!({"pool": pool, "holder": holder, "wait_seconds": 60});
+    api.call(Method::POST, "/v1/leases", Some(&wish)).expect(201)
+}
+
+#[test]
+fn both_serve_in_one_order_and_the_second_takes_over() {
+    let cluster = Cluster::start(&[]);
+    let (here, there) = (Place::on(&cluster.url()), Place::on(&cluster.url()));
+    let first = here.daemon(&[]);
+    let pool = pool_name("two");
+    let settings = json!({"warm": 1, "max": 1, "spares": 1});
+    first.api.make_pool(&pool, &settings, "create table witness (id bigserial primary key, note text)");
+    let second = there.daemon(&[]);
+    assert!(reconciles(&first.api) && !reconciles(&second.api));
+
+    // Waiters of both daemons queue for the one database, and are served as they came.
+    let held = acquire_for(&second.api, &pool, "the first one");
+    Session::of(&held).run("insert into witness (note) values ('dirt')");
+    let order = ["second", "first", "second", "first"];
+    std::thread::scope(|scope| {
+        let (tell, told) = channel();
+        for (place, which) in order.iter().enumerate() {
+            let api = if *which == "first" { &first.api } else { &second.api };
+            let (tell, pool) = (tell.clone(), &pool);
+            scope.spawn(move || {
+                let lease = acquire_for(api, pool, which);
+                tell.send((place, Session::of(&lease).text("select count(*) from witness"))).unwrap();
+                Session::of(&lease).run("insert into witness (note) values ('dirt')");
+                api.release(&lease);
+            });
+            first.api.until_waiting(pool, place as u64 + 1);
+        }
+        drop(tell);
+        // Given back where nobody reconciles; cleaned all the same.
+        second.api.release(&held);
+        let served: Vec<(usize, String)> = told.iter().collect();
+        let clean: Vec<(usize, String)> = (0..order.len()).map(|place| (place, "0".to_owned())).collect();
+        assert_eq!(served, clean, "who was served, and what they found");
+    });
+    first.api.until_counts(&pool, &json!({"ready": 1, "spare": 1, "leased": 0, "retiring": 0, "creating": 0}));
+
+    // One lease of each when the reconciling daemon is killed.
+    let lease = acquire_for(&first.api, &pool, "survivor");
+    let mut session = Session::of(&lease);
+    session.run("insert into witness (note) values ('mine')");
+    first.kill();
+    let (took, ()) = timed(|| take_over(&second));
+    assert!(took < Duration::from_secs(5), "it took over after {took:?}");
+    session.run("insert into witness (note) values ('still mine')");
+    let id = lease["id"].as_str().unwrap();
+    second.api.post(&format!("/v1/leases/{id}/reset"), &json!({"generation": 1})).expect(200);
+    assert_eq!(Session::of(&lease).text("select count(*) from witness"), "0");
+    second.api.release(&lease);
+    let next = acquire_for(&second.api, &pool, "after the change");
+    assert_eq!(Session::of(&next).text("select count(*) from witness"), "0");
+    second.api.release(&next);
+
+    // A third one serves beside it; the second leaves in an orderly way.
+    let third = here.daemon(&[]);
+    second.stop();
+    let (took, ()) = timed(|| take_over(&third));
+    assert!(took < Duration::from_secs(5), "it took over after {took:?}");
+    third.api.release(&acquire_for(&third.api, &pool, "the last one"));
+    third.stop();
+}
+
+fn take_over(daemon: &Daemon) {
+    until("it reconciles", || if reconciles(&daemon.api) { Ok(()) } else { Err("not yet".to_owned()) });
+}
