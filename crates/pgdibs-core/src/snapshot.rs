@@ -83,6 +83,9 @@ pub struct ServerDatabase {
 pub struct Limits {
     /// Most slots over all pools that `max_connections` leaves room for; `None` when unknown.
     pub slots_by_connections: Option<u32>,
+    /// Locks that all sessions together can hold: `max_locks_per_transaction` for each connection and prepared transaction;
+    /// `None` when unknown.
+    pub lock_entries: Option<u64>,
     /// Free bytes where the clones are written; `None` when we cannot see that disk.
     pub free_disk_bytes: Option<u64>,
     /// No clone below this many free bytes.

@@ -72,6 +72,8 @@ pub struct Template {
     pub built_at: Option<Timestamp>,
     /// Size on disk, in bytes.
     pub size_bytes: Option<u64>,
+    /// Tables, indexes, sequences, views and composite types outside the system schemas; known once it is sealed.
+    pub relations: Option<u64>,
     /// Last `PUT` of it or lease from it.
     pub last_used_at: Timestamp,
     /// Seconds since then, by the server's clock.

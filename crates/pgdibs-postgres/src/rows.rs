@@ -80,7 +80,7 @@ macro_rules! template_columns {
             and l.objid::int8 = t.built_by and l.objsubid = 2 \
             and l.database = (select oid from pg_database where datname = current_database())) end as builder_silent, \
      (extract(epoch from t.build_started_at) * 1000000)::int8 as build_started_at, t.built_seconds, \
-     (extract(epoch from t.built_at) * 1000000)::int8 as built_at, t.size_bytes, \
+     (extract(epoch from t.built_at) * 1000000)::int8 as built_at, t.size_bytes, t.relations, \
      (extract(epoch from t.last_used_at) * 1000000)::int8 as last_used_at, \
      greatest(0, extract(epoch from now() - t.last_used_at))::int8 as unused_seconds, \
      t.strategy, t.file_copy_count, t.file_copy_ms, t.wal_log_count, t.wal_log_ms, t.detail, \
@@ -115,6 +115,7 @@ pub(crate) fn template(row: &PgRow) -> Result<Template, sqlx::Error> {
         built_seconds: row.try_get("built_seconds")?,
         built_at: maybe_time(row, "built_at")?,
         size_bytes: row.try_get::<Option<i64>, _>("size_bytes")?.and_then(|bytes| u64::try_from(bytes).ok()),
+        relations: row.try_get::<Option<i64>, _>("relations")?.and_then(|count| u64::try_from(count).ok()),
         last_used_at: time(row, "last_used_at")?,
         unused_seconds: unsigned(row, "unused_seconds")?,
         strategy: strategy.as_deref().and_then(Strategy::parse),

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pgdibs_core::database::{DatabaseId, DatabaseState};
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::{Lease, LeaseId};
-use pgdibs_core::plan::{self, Step};
+use pgdibs_core::plan::{self, Step, locks};
 use pgdibs_core::snapshot::{Driven, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
 use pgdibs_core::watch::{DemandWatch, ExpiryWatch};
@@ -154,6 +154,7 @@ pub struct Driver<W> {
     expiry: ExpiryWatch,
     demand: DemandWatch,
     swept: Option<Instant>,
+    warned_of_locks: BTreeSet<TemplateId>,
 }
 
 impl<W: Office + 'static> Driver<W> {
@@ -170,6 +171,7 @@ impl<W: Office + 'static> Driver<W> {
             expiry: ExpiryWatch::default(),
             demand: DemandWatch::new(quiet),
             swept: None,
+            warned_of_locks: BTreeSet::new(),
         }
     }
 
@@ -245,6 +247,7 @@ impl<W: Office + 'static> Driver<W> {
         };
         let snapshot = self.world.gather().await?;
         self.warn_of_lowered(&snapshot);
+        self.warn_of_locks(&snapshot);
         let driven = self.driven(&snapshot, busy).await?;
         let steps = plan::plan(&snapshot, &driven);
         let mut ready = ready_for_waiters(&snapshot, &steps);
@@ -304,6 +307,16 @@ impl<W: Office + 'static> Driver<W> {
             self.bell.ring();
         }
         results.iter().any(Result::is_ok)
+    }
+
+    /// Once for each template; `/v1/status` says it as long as it is so.
+    fn warn_of_locks(&mut self, snapshot: &Snapshot) {
+        for lack in locks::too_few(snapshot) {
+            if self.warned_of_locks.insert(lack.template) {
+                tracing::warn!("{lack}");
+            }
+        }
+        self.warned_of_locks.retain(|id| snapshot.template(*id).is_some());
     }
 
     async fn driven(

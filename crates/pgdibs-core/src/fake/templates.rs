@@ -99,6 +99,7 @@ impl State {
             built_seconds: None,
             built_at: None,
             size_bytes: None,
+            relations: None,
             last_used_at: self.timestamp(),
             unused_seconds: 0,
             strategy: None,

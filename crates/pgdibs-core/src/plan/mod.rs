@@ -4,6 +4,7 @@
 //! re-check what they assume, so a plan that is half carried out, or carried out twice, does no harm.
 
 mod leases;
+pub mod locks;
 mod room;
 mod slots;
 mod templates;

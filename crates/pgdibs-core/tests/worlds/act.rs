@@ -367,6 +367,7 @@ impl Story {
     fn change_the_limits(&mut self) {
         let limits = Limits {
             slots_by_connections: self.chance(2).then(|| self.dice.random_range(1..6)),
+            lock_entries: None,
             free_disk_bytes: Some(self.dice.random_range(0..20)),
             disk_floor_bytes: 5,
         };

@@ -49,6 +49,7 @@ async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot
         server: server(world, connection).await?,
         limits: Limits {
             slots_by_connections: Some(world.slots_by_connections()),
+            lock_entries: Some(world.connections.facts.lock_entries),
             free_disk_bytes: free_disk(world),
             disk_floor_bytes: world.bounds.disk_floor_bytes,
         },

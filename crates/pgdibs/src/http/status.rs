@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use pgdibs_core::plan::locks;
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::Timestamp;
 use pgdibs_core::world::World;
@@ -150,6 +151,7 @@ pub(super) async fn show<W: World + 'static>(
         .collect();
     let server = app.status.server();
     let limits = &snapshot.limits;
+    let too_few_locks = locks::too_few(&snapshot).into_iter().map(|lack| lack.to_string());
     Ok(Json(StatusOut {
         daemon: daemon(app.status.daemon(), app.status.unready()),
         server: ServerOut {
@@ -163,7 +165,7 @@ pub(super) async fn show<W: World + 'static>(
                 disk_floor_bytes: limits.disk_floor_bytes,
                 below_disk_floor: limits.below_disk_floor(),
             },
-            warnings: server.warnings,
+            warnings: server.warnings.into_iter().chain(too_few_locks).collect(),
         },
         pools: snapshot.pools.iter().map(|pool| PoolOut::new(pool, &snapshot)).collect(),
         leases: snapshot.leases.iter().cloned().map(LeaseOut::listed).collect(),

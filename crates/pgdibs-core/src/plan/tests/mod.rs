@@ -1,6 +1,7 @@
 //! Examples of plans: a world in a few lines, and the steps that are due in it.
 
 mod leases;
+mod locks;
 mod pool;
 mod returns;
 mod templates;

@@ -78,6 +78,7 @@ impl Example {
             built_seconds: Some(1.0),
             built_at: Some(Timestamp(id)),
             size_bytes: None,
+            relations: None,
             last_used_at: Timestamp(id),
             unused_seconds: 0,
             strategy: None,

@@ -1,0 +1,52 @@
+//! Examples of lock tables that are too small.
+
+use super::super::locks::too_few;
+use super::world::{Example, example};
+use crate::template::TemplateState;
+
+fn locks(mut example: Example, entries: Option<u64>, connections: Option<u32>) -> Vec<String> {
+    example.snapshot.limits.lock_entries = entries;
+    example.snapshot.limits.slots_by_connections = connections;
+    too_few(&example.snapshot).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_pool_is_named_when_its_relations_times_its_databases_exceed_the_lock_table() {
+    let world = || example(2, 8, 1).template(1).change_template(1, |t| t.relations = Some(800));
+    assert_eq!(
+        locks(world(), Some(6399), None),
+        [
+            "pool app: tests that drop a schema or truncate everything in 8 databases at once need at least 6400 locks (800 relations \
+          of template fingerprint 1 × 8), and the server has 6399 (max_locks_per_transaction × (max_connections + \
+          max_prepared_transactions)); without more they fail with \"out of shared memory\" (SQLSTATE 53200): raise \
+          max_locks_per_transaction to 2 times its value, or lower the pool's max"
+        ]
+    );
+    assert_eq!(locks(world(), Some(6400), None), Vec::<String>::new(), "just enough");
+    assert_eq!(locks(world(), None, None), Vec::<String>::new(), "nothing is known of the server");
+    assert_eq!(locks(world(), Some(6399), Some(7)), Vec::<String>::new(), "connections bound the databases as well");
+    assert_eq!(locks(world().dropping(), Some(1), None), Vec::<String>::new());
+}
+
+#[test]
+fn only_ready_templates_count_and_each_pool_is_named_once_with_its_largest() {
+    let world = example(2, 8, 1)
+        .template(1)
+        .change_template(1, |t| t.relations = Some(100))
+        .template(2)
+        .change_template(2, |t| t.relations = Some(300))
+        .template(3)
+        .change_template(3, |t| t.relations = Some(200))
+        .template(4)
+        .change_template(4, |t| (t.state, t.relations) = (TemplateState::Retiring, Some(900)))
+        .building(5)
+        .pool("other", 1, 2, 0)
+        .template(6)
+        .change_template(6, |t| t.relations = Some(399));
+    let said = locks(world, Some(799), None);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].contains("(300 relations of template fingerprint 2 × 8)") && said[0].contains(" 4 times "),
+        "{said:?}"
+    );
+}
