@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _, Transaction};
 
 use crate::ddl;
 use crate::rights::{Rights, ServerFacts};
@@ -65,6 +65,17 @@ pub struct Connections {
     pub facts: ServerFacts,
     /// This daemon's number, unique among the daemons of the server.
     pub instance: i32,
+}
+
+impl Connections {
+    /// Begins a transaction on a shared connection. In a task of its own, since a caller may hang up at any moment: sqlx counts a
+    /// transaction only when the answer to `begin` is there, rolls back only what it has counted, and would lend the connection
+    /// to the next caller with somebody's transaction open.
+    pub(crate) async fn begin(&self, statement: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        let pool = self.catalog.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+        begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
 }
 
 impl ServerAddress {
