@@ -156,7 +156,7 @@ fn killed_at_random_moments_it_forgets_nothing_and_leaks_nothing() {
             scope.spawn(move || Caller { api, pool, name: format!("caller {number}"), random, stop, done }.work());
         }
         for _ in 0..KILLS {
-            let moment = Instant::now() + Duration::from_millis(random.random_range(50..1500));
+            let moment = Instant::now() + Duration::from_millis(random.random_range(50..2000));
             until("the moment of the next kill", || if Instant::now() < moment { Err(String::new()) } else { Ok(()) });
             daemon.kill();
             daemon = place.start(&[]);
