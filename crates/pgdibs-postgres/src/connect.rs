@@ -191,8 +191,17 @@ impl ServerAddress {
                 })
             })
             .after_connect(|connection, _| Box::pin(async move { ddl::session_settings().run(connection).await }))
+            // When it is given back, so that nobody waits for the answer.
+            .after_release(|connection, _| Box::pin(is_between_transactions(connection)))
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
+}
+
+/// Whether a shared connection answers and has no open transaction. A caller that hangs up while its `begin` is on the way leaves
+/// one behind: sqlx counts a transaction only when the answer is there, and rolls back only what it has counted. Such a
+/// connection is closed. As a simple query, because there the statement and its own transaction begin at one and the same time.
+async fn is_between_transactions(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(connection).await?.try_get(0)
 }
 
 /// The password before the last `@` of a URL's authority.

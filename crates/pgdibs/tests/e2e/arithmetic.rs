@@ -9,7 +9,7 @@ const SCHEMA: &str = "create table t (id int)";
 #[test]
 fn a_pool_follows_what_is_asked_of_it_and_falls_back() {
     let place = Place::new();
-    let daemon = place.daemon(&[("PGDIBS_IDLE_SECONDS", "2")]);
+    let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let pool = pool_name("demand");
     api.make_pool(&pool, &json!({"warm": 1, "max": 10, "spares": 1}), SCHEMA);

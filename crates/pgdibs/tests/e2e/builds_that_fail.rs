@@ -37,7 +37,7 @@ fn mended(api: &Api, pool: &str, sql: &str) -> String {
 fn a_failing_a_hanging_and_a_wrong_build_tell_why_and_can_be_mended() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
-    let [failing, hanging, wrong, missing, owned] = ["failing", "hanging", "wrong", "missing", "owned"].map(pool_name);
+    let [failing, hanging, wrong, missing] = ["failing", "hanging", "wrong", "missing"].map(pool_name);
     place.write(
         "migrate.sh",
         "psql -qc 'create table half (n int)'\necho about to fail\necho cannot go on >&2\nexit 3\n",
@@ -45,14 +45,11 @@ fn a_failing_a_hanging_and_a_wrong_build_tell_why_and_can_be_mended() {
     place.write("hang.sh", "echo waiting for a lock\nsleep 1000 & wait\n");
     place.write("db/01.sql", "create table fine (n int);\n");
     place.write("db/02.sql", "select 1;\n\ninsert into nowhere\nvalues (1);\n");
-    cluster.superuser("postgres").run("create table of_the_boss (n int)");
-    place.write("dump.sql", &cluster.dump("postgres", &[]));
     let toml = [
         pool(&failing, "command = [\"sh\", \"migrate.sh\"]\ninputs = [\"migrate.sh\"]"),
         pool(&hanging, "command = [\"sh\", \"hang.sh\"]\ninputs = [\"hang.sh\"]\ntimeout_seconds = 2"),
         pool(&wrong, "sql_dir = \"db\""),
         pool(&missing, "sql_file = \"not-there-yet.sql\""),
-        pool(&owned, "sql_file = \"dump.sql\""),
     ];
     place.write("pgdibs.toml", &toml.concat());
     let mut daemon = place.start(&[]);
@@ -78,8 +75,6 @@ fn a_failing_a_hanging_and_a_wrong_build_tell_why_and_can_be_mended() {
     );
     let said = failure(&api, &missing);
     assert!(said.contains("not-there-yet.sql"), "{said}");
-    let said = failure(&api, &owned);
-    assert!(said.contains("OWNER TO boss") && said.contains("--no-owner"), "{said}");
     let ready = api.get("/readyz");
     assert_eq!(ready.status, 503);
     for name in [&failing, &hanging, &wrong, &missing] {
@@ -95,8 +90,6 @@ fn a_failing_a_hanging_and_a_wrong_build_tell_why_and_can_be_mended() {
     assert_eq!(mended(&api, &wrong, "select n from fine"), "7");
     place.write("not-there-yet.sql", "create table here (n int);");
     assert_eq!(mended(&api, &missing, "select count(*) from here"), "0");
-    place.write("dump.sql", &cluster.dump("postgres", &["--no-owner", "--no-privileges"]));
-    assert_eq!(mended(&api, &owned, "select count(*) from of_the_boss"), "0");
     daemon.until_ready();
     // Nothing is left of the attempts that failed.
     let mut boss = cluster.superuser("postgres");

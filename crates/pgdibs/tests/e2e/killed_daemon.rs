@@ -128,8 +128,7 @@ fn killed_at_random_moments_it_forgets_nothing_and_leaks_nothing() {
     let mut random = StdRng::seed_from_u64(seed);
     let place = Place::new();
     let pool = pool_name("storm");
-    let idle = [("PGDIBS_IDLE_SECONDS", "2")];
-    let mut daemon = place.daemon(&idle);
+    let mut daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let settings = json!({"warm": 2, "max": 6, "spares": 2});
     api.make_pool(&pool, &settings, "create table witness (id bigserial primary key, note text)");
@@ -160,7 +159,7 @@ fn killed_at_random_moments_it_forgets_nothing_and_leaks_nothing() {
             let moment = Instant::now() + Duration::from_millis(random.random_range(50..1500));
             until("the moment of the next kill", || if Instant::now() < moment { Err(String::new()) } else { Ok(()) });
             daemon.kill();
-            daemon = place.start(&idle);
+            daemon = place.start(&[]);
             api.moved_to(&daemon.api);
             steady_session.run("insert into witness (note) values ('still here')");
         }

@@ -31,7 +31,7 @@ fn each_kind_of_source_is_built_and_built_again_when_its_inputs_change() {
         "create table orders (id int primary key, what text); \
          insert into orders select n, E'line\\nand\\ttab ' || n from generate_series(1, 100) n",
     );
-    place.write("dump.sql", &cluster.dump("development", &["--no-owner", "--no-privileges"]));
+    place.write("dump.sql", &cluster.dump("development"));
     let dump = std::fs::read_to_string(place.path().join("dump.sql")).unwrap();
     assert!(dump.contains("COPY public.orders") && dump.contains("\\restrict"), "a real dump: {dump}");
     place.write("db/01.sql", "create table t (n int);\ninsert into t values (1);\n");

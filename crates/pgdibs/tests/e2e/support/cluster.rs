@@ -126,9 +126,9 @@ impl Cluster {
 
     /// What `pg_dump` says of a database.
     #[track_caller]
-    pub(crate) fn dump(&self, database: &str, arguments: &[&str]) -> String {
+    pub(crate) fn dump(&self, database: &str) -> String {
         let mut command = self.binaries.command("pg_dump");
-        command.args(arguments).arg(self.url_of("boss", ENCODED, database));
+        command.arg(self.url_of("boss", ENCODED, database));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()

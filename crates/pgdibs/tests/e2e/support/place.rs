@@ -59,6 +59,8 @@ impl Place {
         command.env("PGDIBS_LOG_FORMAT", "text").env("PGDIBS_LOG", "info,pgdibs=debug");
         // What a failed test leaves behind ends soon.
         command.env("PGDIBS_LINGER_SECONDS", "30").env("PGDIBS_DISK_FLOOR_MB", "16");
+        // A pool that grew while a test went on falls back while the test looks.
+        command.env("PGDIBS_IDLE_SECONDS", "2");
         if let Some(url) = &self.server_url {
             command.env("PGDIBS_SERVER_URL", url);
         }
