@@ -5,6 +5,7 @@ use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, RoleName};
+use pgdibs_core::plan::locks;
 use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
@@ -149,6 +150,28 @@ fn a_role_that_pgdibs_did_not_make_is_refused() {
         build_with(setting, "", "create table t (n int)").await;
         let lease = suite.take(suite.wish()).await;
         assert_eq!(asked(setting, &lease, "select tableowner from pg_tables where tablename = 't'").await, "theirs");
+    });
+}
+
+#[test]
+fn the_relations_of_a_template_are_weighed_against_the_servers_locks() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.make_pool(1, 1000, 0).await;
+        build_with(
+            setting,
+            "",
+            "do 'begin for n in 1..600 loop execute format($f$create table t%s (n int)$f$, n); end loop; end'",
+        )
+        .await;
+        let snapshot = suite.snapshot().await;
+        assert_eq!(snapshot.templates[0].relations, Some(600));
+        let entries = "select current_setting('max_locks_per_transaction')::int
+            * (current_setting('max_connections')::int + current_setting('max_prepared_transactions')::int)";
+        let entries = setting.cluster.text("postgres", entries).await;
+        assert_eq!(snapshot.limits.lock_entries.map(|entries| entries.to_string()), Some(entries));
+        let lacks = locks::too_few(&snapshot);
+        assert_eq!((lacks.len(), lacks[0].relations), (1, 600));
     });
 }
 
