@@ -156,7 +156,15 @@ fn killed_at_random_moments_it_forgets_nothing_and_leaks_nothing() {
             scope.spawn(move || Caller { api, pool, name: format!("caller {number}"), random, stop, done }.work());
         }
         for _ in 0..KILLS {
-            let moment = Instant::now() + Duration::from_millis(random.random_range(50..2000));
+            // Some while it comes up, the others while it is busy.
+            if random.random_bool(0.5) {
+                let before = done.releases.load(Ordering::Relaxed);
+                until("callers are served again", || match done.releases.load(Ordering::Relaxed) - before {
+                    0..3 => Err("not enough yet".to_owned()),
+                    _ => Ok(()),
+                });
+            }
+            let moment = Instant::now() + Duration::from_millis(random.random_range(0..700));
             until("the moment of the next kill", || if Instant::now() < moment { Err(String::new()) } else { Ok(()) });
             daemon.kill();
             daemon = place.start(&[]);
