@@ -6,7 +6,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _, Transaction};
 
 use crate::ddl;
 use crate::rights::{Rights, ServerFacts};
@@ -65,6 +65,17 @@ pub struct Connections {
     pub facts: ServerFacts,
     /// This daemon's number, unique among the daemons of the server.
     pub instance: i32,
+}
+
+impl Connections {
+    /// Begins a transaction on a shared connection. In a task of its own, since a caller may hang up at any moment: sqlx counts a
+    /// transaction only when the answer to `begin` is there, rolls back only what it has counted, and would lend the connection
+    /// to the next caller with somebody's transaction open.
+    pub(crate) async fn begin(&self, statement: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        let pool = self.catalog.clone();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+        begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
 }
 
 impl ServerAddress {
@@ -191,17 +202,8 @@ impl ServerAddress {
                 })
             })
             .after_connect(|connection, _| Box::pin(async move { ddl::session_settings().run(connection).await }))
-            // When it is given back, so that nobody waits for the answer.
-            .after_release(|connection, _| Box::pin(is_between_transactions(connection)))
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
-}
-
-/// Whether a shared connection answers and has no open transaction. A caller that hangs up while its `begin` is on the way leaves
-/// one behind: sqlx counts a transaction only when the answer is there, and rolls back only what it has counted. Such a
-/// connection is closed. As a simple query, because there the statement and its own transaction begin at one and the same time.
-async fn is_between_transactions(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(connection).await?.try_get(0)
 }
 
 /// The password before the last `@` of a URL's authority.

@@ -45,7 +45,7 @@ pub(crate) async fn acquire(world: &PgWorld, wishes: &[Acquire], ticket: Option<
             Taken::Held => return held(world, wishes, &wanted).await,
         }
     } else {
-        let mut transaction = answer(world.connections.catalog.begin().await)?;
+        let mut transaction = answer(world.connections.begin("begin").await)?;
         let mut leases = Vec::with_capacity(wishes.len());
         for (index, wish) in wishes.iter().enumerate() {
             let still = wanted[index..].iter().filter(|w| w.template == wanted[index].template).count();

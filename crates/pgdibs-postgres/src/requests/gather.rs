@@ -16,7 +16,7 @@ pub(crate) async fn gather(world: &PgWorld) -> Result<Snapshot, sqlx::Error> {
     // One moment for all tables and for `pg_database`: a lease read before its database was swapped would look orphaned.
     // A transaction that sqlx knows of: a caller that hangs up in the middle must not leave it open on a shared connection.
     let statement = "begin isolation level repeatable read read only";
-    let mut transaction = world.connections.catalog.begin_with(statement).await?;
+    let mut transaction = world.connections.begin(statement).await?;
     let snapshot = read(world, &mut transaction).await?;
     transaction.commit().await?;
     Ok(snapshot)

@@ -24,7 +24,7 @@ pub(crate) async fn find(world: &PgWorld, pool: &PoolName) -> Result<Pool, Error
 }
 
 pub(crate) async fn put(world: &PgWorld, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), Error> {
-    let mut transaction = answer(world.connections.catalog.begin().await)?;
+    let mut transaction = answer(world.connections.begin("begin").await)?;
     let found = answer(
         sqlx::query(concat!("select ", pool_columns!(), " from pools where name = $1 for update"))
             .bind(name.as_str())
@@ -168,7 +168,7 @@ pub(crate) fn refuse_what_can_never_fit(world: &PgWorld, pool: &Pool, wanted: u3
 
 pub(crate) async fn mark_dropping(world: &PgWorld, name: &PoolName, force: bool) -> Result<(), Error> {
     find(world, name).await?;
-    let mut transaction = answer(world.connections.catalog.begin().await)?;
+    let mut transaction = answer(world.connections.begin("begin").await)?;
     // Lends nothing from here on: `find` passes over a pool that is being dropped.
     answer(
         sqlx::query("update pools set dropping = true where name = $1")

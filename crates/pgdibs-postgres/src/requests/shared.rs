@@ -30,7 +30,7 @@ pub(crate) async fn share(world: &PgWorld, ids: &[LeaseId]) -> Result<Vec<Lease>
 
 async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName) -> Result<(), Error> {
     let facts = world.facts();
-    let mut transaction = answer(world.connections.catalog.begin().await)?;
+    let mut transaction = answer(world.connections.begin("begin").await)?;
     let rows = answer(
         sqlx::query(
             "select d.pool, d.name, p.owner from leases l join databases d on d.id = l.database_id join pools p on p.name = d.pool

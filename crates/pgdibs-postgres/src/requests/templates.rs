@@ -266,7 +266,7 @@ pub(crate) async fn abandon(
 pub(crate) async fn mark_retiring(world: &PgWorld, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {
     pools::find(world, pool).await?;
     let template = find_live(world, pool, fingerprint).await?;
-    let mut transaction = answer(world.connections.catalog.begin().await)?;
+    let mut transaction = answer(world.connections.begin("begin").await)?;
     // An acquire locks the template's row as well, so none can slip in between.
     answer(
         sqlx::query("select from templates where id = $1 for update")
