@@ -198,7 +198,9 @@ fn example() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "-p", env!("CARGO_PKG_NAME"), "--example", "embedded_server"]);
+        // Of the whole workspace, so that it is what `cargo build --all-targets` has built already: for one package alone, cargo
+        // chooses other features of the dependencies and compiles them anew.
+        build.args(["build", "--quiet", "--workspace", "--example", "embedded_server"]);
         assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
         let own = std::env::current_exe().unwrap();
         own.ancestors().nth(2).unwrap().join("examples/embedded_server")
