@@ -223,8 +223,8 @@ const UNTESTED: Duration = Duration::from_millis(250);
 
 /// Connections that requests share.
 const CATALOG_CONNECTIONS: u32 = 8;
-/// Connections for clones, drops and builds.
-pub const DDL_CONNECTIONS: u32 = 12;
+/// Connections for clones, drops and builds: as many as the driver runs at once of the first two, and two for builds.
+pub const DDL_CONNECTIONS: u32 = 18;
 /// Connections that the daemon itself may hold at once: those two kinds, the reconciler's, the ear's, and one into a build.
 pub const OWN_CONNECTIONS: u32 = CATALOG_CONNECTIONS + DDL_CONNECTIONS + 3;
 
