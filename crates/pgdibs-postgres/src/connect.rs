@@ -191,16 +191,6 @@ impl ServerAddress {
             .min_connections(0)
             .acquire_timeout(Duration::from_secs(3))
             .idle_timeout(Duration::from_secs(120))
-            // A connection that was used a moment ago need not be asked whether it still stands: that is a round trip per request.
-            .test_before_acquire(false)
-            .before_acquire(|connection, found| {
-                Box::pin(async move {
-                    if found.idle_for >= UNTESTED {
-                        connection.ping().await?;
-                    }
-                    Ok(true)
-                })
-            })
             .after_connect(|connection, _| Box::pin(async move { ddl::session_settings().run(connection).await }))
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
@@ -217,9 +207,6 @@ fn password_in(url: &str) -> Option<String> {
 fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
-
-/// A connection that was idle for less than this is used without being tested first.
-const UNTESTED: Duration = Duration::from_millis(250);
 
 /// Connections that requests share.
 const CATALOG_CONNECTIONS: u32 = 8;
