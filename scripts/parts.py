@@ -88,12 +88,12 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "example: fastapi-shop",
-        (*WITH_DAEMON, "python", "run_suites.py"),
+        # From the root, where no pgdibs.toml makes the daemon build the template: here the tests do.
+        (*WITH_DAEMON, "python", "examples/fastapi-shop/run_suites.py"),
         TEST,
         needs=("rust build", "python environment"),
         pytest=True,
         timeout_seconds=1200,
-        directory="examples/fastapi-shop",
         environment={"PATH": "{repository}/.venv/bin:{path}"},
     ),
     # The daemon reads pgdibs.toml of its working directory.
