@@ -89,7 +89,7 @@ PARTS: tuple[Part, ...] = (
     Part(
         "example: fastapi-shop",
         # From the root, where no pgdibs.toml makes the daemon build the template: here the tests do.
-        (*WITH_DAEMON, "python", "examples/fastapi-shop/run_suites.py"),
+        ("python3", "scripts/with-daemon.py", "python", "examples/fastapi-shop/run_suites.py"),
         TEST,
         needs=("rust build", "python environment"),
         pytest=True,
