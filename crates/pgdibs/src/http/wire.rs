@@ -115,7 +115,7 @@ impl LeaseOut {
 }
 
 /// A third of the time to live, in milliseconds' precision: two renewals may get lost.
-#[allow(clippy::cast_precision_loss)] // At most 3600.
+#[allow(clippy::cast_precision_loss, reason = "at most 3600")]
 fn thirds(ttl_seconds: u64) -> f64 {
     (ttl_seconds as f64 * 1000.0 / 3.0).floor() / 1000.0
 }
