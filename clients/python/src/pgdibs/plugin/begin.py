@@ -1,0 +1,122 @@
+"""Decides what this process is (a worker, alone, a controller, a builder, or one that only looks around) and sets it up."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import uuid
+from typing import Optional
+
+import pytest
+from pgdibs.client import Client
+from pgdibs.errors import PgdibsError
+
+from pgdibs.plugin import databases_key
+from pgdibs.plugin.controller import Controller
+from pgdibs.plugin.databases import Databases
+from pgdibs.plugin.failures import usage_error
+from pgdibs.plugin.settings import read_settings
+from pgdibs.plugin.summary import Summary
+from pgdibs.plugin.template import Builder, BuildFailed, Templates
+from pgdibs.plugin.variables import Nowhere, point
+from pgdibs.plugin.worker import Worker
+from pgdibs.pytest_plugin import LOADED_AT
+
+
+def begin(config: pytest.Config) -> None:
+    """Set up this process; raises `pytest.UsageError` when it cannot have what it needs."""
+    handover = json.loads(os.environ.pop("PGDIBS_HANDOVER", "null"))
+    if handover is not None and "build" in handover:
+        config.pluginmanager.register(Builder(handover["build"], handover["alias"]), "pgdibs-builder")
+        return
+    settings = read_settings(config)
+    restore_environment_afterwards(config)
+    if handover is not None:
+        settings.url, settings.aliases = handover["url"], handover["aliases"]
+        client = Client(settings.url, handover["token"] or None)
+        worker = os.environ["PYTEST_XDIST_WORKER"]
+        databases = Databases(config, settings, client, handover["run"], worker, lambda: handover["fingerprints"])
+        begin_testing(config, databases, None, handover["tmpdir"])
+        return
+    client, run = Client(settings.url), str(uuid.uuid4())
+    templates = Templates(config, settings, client)
+    if only_looks_around(config):
+        for alias in settings.aliases:
+            point(settings.variables, alias, Nowhere())
+        return
+    summary = Summary(settings, templates, LOADED_AT)
+    config.pluginmanager.register(summary, "pgdibs-summary")
+    tmpdir = make_tmpdir(config) if settings.has_tmpdir else ""
+    if not distributes(config):
+        begin_testing(config, Databases(config, settings, client, run, "main", templates.ensure), summary, tmpdir)
+        return
+    for alias in settings.aliases:
+        point(settings.variables, alias, Nowhere())
+    controller = Controller(config, settings, client, run, templates, summary, LOADED_AT, tmpdir)
+    config.pluginmanager.register(controller, "pgdibs-controller")
+
+
+def begin_testing(config: pytest.Config, databases: Databases, summary: Optional[Summary], tmpdir: str) -> None:
+    """This process runs tests: it leases now when variables have to be set, otherwise when something asks."""
+    worker = Worker(databases, LOADED_AT)
+    if summary is not None:
+        summary.shares.append(worker.share)
+    config.stash[databases_key] = databases
+    if tmpdir:
+        use_tmpdir(os.path.join(tmpdir, databases.worker))
+    if databases.settings.variables:
+        try:
+            databases.obtain()
+        except (PgdibsError, BuildFailed) as error:
+            raise usage_error(error, databases.settings) from error
+    config.pluginmanager.register(worker, "pgdibs-worker")
+
+
+def only_looks_around(config: pytest.Config) -> bool:
+    """Whether pytest was asked for something that runs no test."""
+    names = ("collectonly", "help", "version", "showfixtures", "show_fixtures_per_test", "markers", "setupplan", "cacheshow")
+    return any(getattr(config.known_args_namespace, name, None) for name in names)
+
+
+def distributes(config: pytest.Config) -> bool:
+    """Whether this is going to be a controller, which runs no test itself; xdist decides it later, by the same options."""
+    arguments = config.known_args_namespace
+    processes = getattr(arguments, "numprocesses", None)
+    if processes in ("auto", "logical"):
+        # These are the ways in which xdist comes to no workers.
+        return not arguments.usepdb and os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") != "0"
+    if processes is not None:
+        return processes > 0
+    is_distributed = getattr(arguments, "distload", False) or getattr(arguments, "dist", "no") != "no"
+    return (is_distributed and bool(getattr(arguments, "tx", None))) or bool(getattr(arguments, "looponfail", False))
+
+
+def restore_environment_afterwards(config: pytest.Config) -> None:
+    """For whoever calls `pytest.main` and goes on: the variables are what they were."""
+    before = dict(os.environ)
+
+    def restore() -> None:
+        for name in {*os.environ, *before}:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
+
+    config.add_cleanup(restore)
+
+
+def make_tmpdir(config: pytest.Config) -> str:
+    """The directory in which each process of the run gets its own; removed when the run ends."""
+    directory = tempfile.mkdtemp(prefix="pgdibs-")
+    config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
+    return directory
+
+
+def use_tmpdir(directory: str) -> None:
+    """Temporary files of this process and its children go there; pytest's own `tmp_path` stays where it was."""
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    os.makedirs(directory, exist_ok=True)
+    os.environ["TMPDIR"] = directory
+    tempfile.tempdir = None

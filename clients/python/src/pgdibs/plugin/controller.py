@@ -1,0 +1,148 @@
+"""The controller of xdist's workers: owns the run, from the announcement to the release on every way out."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import re
+import sys
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import pytest
+from pgdibs.errors import PgdibsError
+
+from pgdibs.plugin.failures import usage_error
+from pgdibs.plugin.summary import Share
+from pgdibs.plugin.template import BuildFailed
+
+if TYPE_CHECKING:
+    from pgdibs.client import Client
+
+    from pgdibs.plugin.settings import Settings
+    from pgdibs.plugin.summary import Summary
+    from pgdibs.plugin.template import Templates
+
+RENEW_EVERY_SECONDS = 20.0
+"""A third of a lease's time to live: the controller renews too, for a worker whose own thread cannot run for a while."""
+
+
+class Controller:
+    """The hooks of a process whose workers run the tests."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        settings: Settings,
+        client: Client,
+        run: str,
+        templates: Templates,
+        summary: Summary,
+        started: float,
+        tmpdir: str,
+    ) -> None:
+        self.config = config
+        self.settings = settings
+        self.client = client
+        self.run = run
+        self.templates = templates
+        self.summary = summary
+        self.tmpdir = tmpdir
+        self._started = started
+        self._is_announced = False
+        self._over = threading.Event()
+        self._process = os.getpid()
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self, config: pytest.Config) -> None:
+        """xdist makes a run's id later if there is none. One of ours serves both; one that the user gives is not ours to use,
+        because two runs may be given the same.
+        """
+        if config.option.testrunuid is None:
+            config.option.testrunuid = uuid.UUID(self.run).hex
+        # `-n auto` may come to no workers; then this process runs the tests, and its application knows no database.
+        if config.option.dist == "no" and not getattr(config.option, "looponfail", False):
+            raise pytest.UsageError(
+                "pgdibs: xdist starts no workers here, but that was not clear when conftest.py was imported; "
+                "say `-n0`, or give -n a number"
+            )
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_setupnodes(self, specs: list[Any]) -> None:
+        """The template exists, the pool knows how many are coming, the workers-to-be know the run."""
+        begun = time.time()
+        self.summary.before_workers_seconds = begun - self._started
+        try:
+            fingerprints = self.templates.ensure()
+            pools = list(self.settings.aliases.values())
+            atexit.register(self.end)
+            self.config.add_cleanup(self.end)
+            self._is_announced = True
+            for pool in dict.fromkeys(pools):
+                self.client.announce(self.run, pool, len(specs), fingerprint=fingerprints.get(pool), aliases=pools.count(pool))
+        except (PgdibsError, BuildFailed) as error:
+            raise usage_error(error, self.settings) from error
+        handover = {
+            "run": self.run,
+            "url": self.settings.url,
+            "token": os.environ.get("PGDIBS_TOKEN", ""),
+            "aliases": self.settings.aliases,
+            "fingerprints": fingerprints,
+            "tmpdir": self.tmpdir,
+        }
+        for spec in specs:
+            # Not by os.environ: a worker on another host has an environment of its own.
+            spec.env["PGDIBS_HANDOVER"] = json.dumps(handover)
+        threading.Thread(target=self._renew, name="pgdibs-renew", daemon=True).start()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """When this worker was started, for its share of start-up."""
+        node.workerinput["pgdibs_started"] = time.time()
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """A worker that ended in order gives back what it has; of one that did not, it is given back here, at once."""
+        share = getattr(node, "workeroutput", {}).get("pgdibs")
+        if share is not None:
+            self.summary.shares.append(Share(**share))
+        if error is None:
+            return
+        refused = re.search(r"UsageError: (pgdibs: .*)", str(error))
+        if refused is not None:
+            raise pytest.UsageError(refused[1])
+        try:
+            for lease in self.client.leases(run=self.run):
+                if lease["worker"] == node.gateway.id:
+                    self.client.ask("DELETE", f"/v1/leases/{quote(lease['id'])}", timeout=10.0)
+        except PgdibsError as trouble:
+            print(f"pgdibs: the lease of {node.gateway.id} was not released: {trouble}", file=sys.stderr)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """The workers are gone by now."""
+        self.end()
+
+    def end(self) -> None:
+        """Give back whatever the run holds; calling it again does nothing, nor does a forked child that ends."""
+        if self._over.is_set() or not self._is_announced or os.getpid() != self._process:
+            return
+        self._over.set()
+        atexit.unregister(self.end)
+        try:
+            self.client.end_run(self.run)
+        except PgdibsError as error:
+            print(f"pgdibs: the run was not ended, its leases end by themselves: {error}", file=sys.stderr)
+
+    def _renew(self) -> None:
+        while not self._over.wait(RENEW_EVERY_SECONDS):
+            try:
+                for lease in self.client.leases(run=self.run):
+                    if not self._over.is_set():
+                        self.client.ask("POST", f"/v1/leases/{quote(lease['id'])}/renew", {}, timeout=10.0)
+            except PgdibsError:
+                continue  # the workers renew as well, and they say so when a lease is lost

@@ -1,0 +1,45 @@
+"""Turns what went wrong before the first test, or at the first lease, into one `UsageError` that says what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pgdibs import errors
+from pgdibs.plugin.template import BuildFailed
+
+if TYPE_CHECKING:
+    from pgdibs.lease import Lease
+
+    from pgdibs.plugin.databases import Databases
+    from pgdibs.plugin.settings import Settings
+
+
+def obtain_or_stop(databases: Databases, session: pytest.Session) -> dict[str, Lease]:
+    """The leases; when there are none to be had, this test fails with one sentence and the session stops with it."""
+    try:
+        return databases.obtain()
+    except (errors.PgdibsError, BuildFailed) as error:
+        sentence = str(usage_error(error, databases.settings))
+        session.shouldstop = sentence
+        pytest.fail(sentence, pytrace=False)
+
+
+def usage_error(error: Exception, settings: Settings) -> pytest.UsageError:
+    """The error as a sentence, with the way out that this plugin's settings offer."""
+    advice = ""
+    if isinstance(error, errors.Unreachable) and settings.start == "never":
+        advice = "; or set `pgdibs_start = auto`, which starts one"
+    elif isinstance(error, errors.PoolNotFound):
+        advice = (
+            f"; correct pgdibs_pool, or set pgdibs_fingerprint and pgdibs_build, which make the pool, "
+            f"or write [pools.{settings.pool}] in the daemon's pgdibs.toml"
+        )
+    elif isinstance(error, errors.TemplateNotFound):
+        advice = "; set pgdibs_fingerprint and pgdibs_build, or let the daemon build it (`source` in its pgdibs.toml)"
+    elif isinstance(error, errors.CapacityExceeded):
+        advice = "; start fewer workers (-n), or raise what is named here"
+    elif isinstance(error, errors.Unauthorized):
+        advice = "; set PGDIBS_TOKEN to the daemon's token"
+    return pytest.UsageError(f"pgdibs: {str(error).rstrip('.')}{advice}")

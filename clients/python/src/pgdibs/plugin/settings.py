@@ -1,0 +1,112 @@
+"""The plugin's settings, read once: flag over variable over ini file over default, each checked with a sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import Optional
+
+import pytest
+
+from pgdibs.plugin.variables import Variable
+
+DEFAULT_URL = "http://127.0.0.1:7432"
+
+
+@dataclass
+class Settings:
+    """What the user asked for."""
+
+    pool: str
+    url: str
+    start: str
+    """`auto` or `never`."""
+    timeout_seconds: float
+    keep: str
+    """`failed` or `never`."""
+    variables: tuple[Variable, ...]
+    aliases: dict[str, str]
+    """The pool of each alias; `default` is always there."""
+    fingerprint: tuple[str, ...]
+    """Globs below the rootdir; none when the daemon builds the template."""
+    build: str
+    has_tmpdir: bool
+
+    def add_alias(self, entry: str, origin: str) -> None:
+        """One more database per process, from `alias` or `alias=pool`."""
+        alias, _, pool = entry.partition("=")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}", alias):
+            raise pytest.UsageError(f"pgdibs: {origin}: `{entry}` is neither ALIAS nor ALIAS=POOL, as in stats=myapp_stats_test")
+        self.aliases[alias] = checked_pool(pool or self.pool, origin)
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """All settings; raises `pytest.UsageError` that names the setting, where it came from, the rule and the way out."""
+    pool, pool_origin = _value(config, "pool", "")
+    start, start_origin = _value(config, "start", "never")
+    keep, keep_origin = _value(config, "keep", "never")
+    timeout, timeout_origin = _value(config, "timeout", "180")
+    url, url_origin = _value(config, "url", DEFAULT_URL)
+    if not re.match(r"https?://[^/]", url):
+        raise pytest.UsageError(f"pgdibs: {url_origin} is `{url}`; it has to be the daemon's address, as in {DEFAULT_URL}")
+    settings = Settings(
+        pool=checked_pool(pool, pool_origin),
+        url=url.rstrip("/"),
+        start=_one_of(start, start_origin, "auto", "never"),
+        timeout_seconds=_seconds(timeout, timeout_origin),
+        keep=_one_of(keep, keep_origin, "failed", "never"),
+        variables=tuple(Variable.parse(entry) for entry in config.getini("pgdibs_env")),
+        aliases={"default": pool},
+        fingerprint=tuple(config.getini("pgdibs_fingerprint")),
+        build=str(config.getini("pgdibs_build") or ""),
+        has_tmpdir=bool(config.getini("pgdibs_tmpdir")),
+    )
+    for entry in config.getini("pgdibs_aliases"):
+        settings.add_alias(entry, "pgdibs_aliases in the ini file")
+    for variable in settings.variables:
+        if variable.alias not in settings.aliases:
+            settings.add_alias(variable.alias, "pgdibs_env in the ini file")
+    if settings.build and not settings.fingerprint:
+        raise pytest.UsageError(
+            "pgdibs: pgdibs_build needs pgdibs_fingerprint, the globs of all files that shape the schema "
+            "(as in `pgdibs_fingerprint = migrations/*.sql`): it says when to build again"
+        )
+    return settings
+
+
+def checked_pool(pool: str, origin: str) -> str:
+    """The pool's name, if it can be one."""
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", pool):
+        raise pytest.UsageError(
+            f"pgdibs: {origin} is `{pool}`; a pool is 1 to 40 lower-case letters, digits and underscores, no digit first"
+        )
+    return pool
+
+
+def _value(config: pytest.Config, name: str, default: str) -> tuple[str, str]:
+    """A setting and what to call it in an error."""
+    flag: Optional[str] = getattr(config.known_args_namespace, f"pgdibs_{name}", None)
+    if flag is not None:
+        return flag, f"--pgdibs-{name}"
+    variable = f"PGDIBS_{name.upper()}"
+    if os.environ.get(variable):
+        return os.environ[variable], variable
+    ini = config.getini(f"pgdibs_{name}")
+    return (str(ini), f"pgdibs_{name} in the ini file") if ini else (default, f"pgdibs_{name}")
+
+
+def _one_of(value: str, origin: str, *allowed: str) -> str:
+    if value not in allowed:
+        raise pytest.UsageError(f"pgdibs: {origin} is `{value}`; it has to be {' or '.join(f'`{one}`' for one in allowed)}")
+    return value
+
+
+def _seconds(value: str, origin: str) -> float:
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds <= 86400:
+        raise pytest.UsageError(f"pgdibs: {origin} is `{value}`; it has to be a number of seconds above 0, at most 86400")
+    return seconds

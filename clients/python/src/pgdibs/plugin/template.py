@@ -1,0 +1,176 @@
+"""Sees to it that the template of every pool exists: exactly one process builds it, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Optional
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from pgdibs.templates import fingerprint_of
+
+from pgdibs.plugin.variables import Nowhere, point
+
+if TYPE_CHECKING:
+    from pgdibs.client import Client
+
+    from pgdibs.plugin.settings import Settings
+
+BUILD_SECONDS = 600.0
+"""How long a build may take, and how long to wait for one of somebody else."""
+
+OUTPUT_LINES = 30
+"""How much of a failed build's output is shown."""
+
+
+class BuildFailed(Exception):
+    """The project's own build of the template failed; `str()` says which command and shows the end of its output."""
+
+
+@dataclass(frozen=True)
+class BuildTarget:
+    """The empty database that a build fills."""
+
+    url: str
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 5432
+
+    @property
+    def user(self) -> str:
+        return unquote(urlsplit(self.url).username or "")
+
+    @property
+    def password(self) -> str:
+        return unquote(urlsplit(self.url).password or "")
+
+    @property
+    def database(self) -> str:
+        return unquote(urlsplit(self.url).path.lstrip("/"))
+
+
+@dataclass
+class Templates:
+    """The templates of a run, by pool; `ensure` makes them exist."""
+
+    config: pytest.Config
+    settings: Settings
+    client: Client
+    seconds: float = 0.0
+    """How long it took to have them."""
+    is_reused: bool = True
+    """Whether all of them were there already."""
+
+    def ensure(self) -> dict[str, str]:
+        """The fingerprint of each pool's template, which exists now; empty when the daemon builds the templates.
+
+        Raises a `PgdibsError` or `BuildFailed`.
+        """
+        for entries in self.config.hook.pytest_pgdibs_aliases(config=self.config):
+            for entry in entries:
+                self.settings.add_alias(entry, "the hook pytest_pgdibs_aliases")
+        if self.settings.start == "auto":
+            from pgdibs.start import ensure_daemon
+
+            ensure_daemon(self.client)
+        if not self.settings.fingerprint:
+            return {}
+        started = time.monotonic()
+        fingerprint = fingerprint_of(self.config.rootpath, self.settings.fingerprint)
+        alias_of = {pool: alias for alias, pool in reversed(self.settings.aliases.items())}
+        for pool, alias in alias_of.items():
+            self.client.put_pool(pool)
+
+            def build(url: str, alias: str = alias) -> None:
+                self._build(url, alias)
+
+            ready = self.client.ensure_template(pool, fingerprint, build, deadline_seconds=BUILD_SECONDS)
+            self.is_reused = self.is_reused and ready.reused
+        self.seconds = time.monotonic() - started
+        return dict.fromkeys(alias_of, fingerprint)
+
+    def _build(self, url: str, alias: str) -> None:
+        if self.settings.build:
+            command, directory = shlex.split(self.settings.build), self.config.rootpath
+        else:
+            # The whole command line again, so that the same conftest and plugins are loaded; `begin` makes it a builder.
+            command = [sys.executable, "-m", "pytest", *map(str, self.config.invocation_params.args)]
+            directory = self.config.invocation_params.dir
+        shown = self.settings.build or "the hook pytest_pgdibs_build_template"
+        environment = self._environment(url, alias)
+        try:
+            done = subprocess.run(
+                command,
+                cwd=directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=BUILD_SECONDS,
+            )
+        except OSError as error:
+            raise BuildFailed(f"`{shown}` (pgdibs_build) did not start: {error}") from error
+        except subprocess.TimeoutExpired as error:
+            raise BuildFailed(f"{shown} was ended after {BUILD_SECONDS:.0f} s") from error
+        if done.returncode != 0:
+            output = "\n".join(done.stdout.splitlines()[-OUTPUT_LINES:])
+            raise BuildFailed(f"{shown} ended with {done.returncode}; the end of its output:\n{output}")
+
+    def _environment(self, url: str, alias: str) -> dict[str, str]:
+        """What the build sees: its own database where the tests will see theirs, and no other."""
+        target = BuildTarget(url)
+        before = dict(os.environ)
+        try:
+            for other in self.settings.aliases:
+                point(self.settings.variables, other, target if other == alias else Nowhere())
+            environment = dict(os.environ)
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        environment.setdefault("DATABASE_URL", url)
+        if not any(variable.name == "DATABASE_URL" for variable in self.settings.variables):
+            environment["DATABASE_URL"] = url
+        environment.update(
+            PGHOST=target.host,
+            PGPORT=str(target.port),
+            PGUSER=target.user,
+            PGPASSWORD=target.password,
+            PGDATABASE=target.database,
+            PGDIBS_ALIAS=alias,
+        )
+        if not self.settings.build:
+            environment["PGDIBS_HANDOVER"] = json.dumps({"build": url, "alias": alias})
+        return environment
+
+
+class Builder:
+    """The process that `pytest_pgdibs_build_template` runs in; it calls the hook and ends, and runs no test."""
+
+    def __init__(self, url: str, alias: str) -> None:
+        self._url = url
+        self._alias = alias
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_cmdline_main(self, config: pytest.Config) -> Optional[int]:
+        """Build instead of running tests."""
+        hook = config.hook.pytest_pgdibs_build_template
+        if not hook.get_hookimpls():
+            raise pytest.UsageError(
+                "pgdibs: nothing says how to build the template: set pgdibs_build to a command (as in "
+                "`pgdibs_build = alembic upgrade head`), or write the hook pytest_pgdibs_build_template(url) in conftest.py"
+            )
+        hook(url=self._url, alias=self._alias, config=config)
+        return 0

@@ -1,0 +1,152 @@
+"""The pytest plugin's entry point: options, hooks, fixtures. It does nothing and loads nothing more until `pgdibs_pool` is set.
+
+What the plugin does stands in `pgdibs.plugin`; this module is imported by every pytest of an environment that has pgdibs
+installed, so it stays cheap.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pgdibs.lease import Lease
+
+    from pgdibs.plugin.databases import Databases
+
+LOADED_AT = time.time()
+"""When this process loaded the plugin, in seconds since the epoch; start-up is counted from here."""
+
+
+class Hooks:
+    """Hooks that a project's conftest.py (or another plugin) may implement."""
+
+    @pytest.hookspec(firstresult=True)
+    def pytest_pgdibs_build_template(self, url: str, alias: str, config: pytest.Config) -> Any:
+        """Make the schema in the empty database at `url`; called once per fingerprint, in a process of its own, whose
+        variables of `pgdibs_env` are set to that database before conftest.py is imported. Return something that is not None
+        to keep other implementations from being called.
+        """
+
+    @pytest.hookspec
+    def pytest_pgdibs_aliases(self, config: pytest.Config) -> Any:
+        """More databases that each process needs, as strings like those of `pgdibs_aliases`; called once, before any lease."""
+
+    @pytest.hookspec
+    def pytest_pgdibs_before_reset(self, config: pytest.Config) -> None:
+        """Close connections: all databases of this process are about to be replaced by clean ones under the same URLs."""
+
+    @pytest.hookspec
+    def pytest_pgdibs_leased(self, config: pytest.Config, databases: Databases) -> None:
+        """The leases of this process have come (`databases.leases`, by alias) and its variables are set."""
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Tell pytest of the hooks above."""
+    pluginmanager.add_hookspecs(Hooks)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options. A flag wins over a variable, a variable over the ini file, the file over the default."""
+    group = parser.getgroup("pgdibs", "databases leased from pgdibs (a flag wins over a variable, a variable over the ini file)")
+    group.addoption(
+        "--pgdibs-pool", metavar="POOL", help="Lease each test process a database of this pool (PGDIBS_POOL, ini pgdibs_pool)."
+    )
+    group.addoption("--pgdibs-url", metavar="URL", help="The daemon (PGDIBS_URL, ini pgdibs_url; default http://127.0.0.1:7432).")
+    group.addoption(
+        "--pgdibs-start",
+        metavar="auto|never",
+        help="auto: start a daemon when none answers (PGDIBS_START, ini pgdibs_start; default never).",
+    )
+    group.addoption(
+        "--pgdibs-timeout",
+        metavar="SECONDS",
+        help="Wait at most so long for a database (PGDIBS_TIMEOUT, ini pgdibs_timeout; default 180).",
+    )
+    group.addoption(
+        "--pgdibs-keep",
+        metavar="failed|never",
+        help="failed: keep the database of each failed test as it is, for an hour, and show how to open it "
+        "(PGDIBS_KEEP, ini pgdibs_keep; default never).",
+    )
+    parser.addini("pgdibs_pool", "the pool that databases are leased from; without it the plugin does nothing")
+    parser.addini("pgdibs_url", "the pgdibs daemon; its token, if it wants one, comes from PGDIBS_TOKEN")
+    parser.addini("pgdibs_start", "auto or never: whether to start a daemon when none answers")
+    parser.addini("pgdibs_timeout", "how many seconds to wait for a database at most")
+    parser.addini("pgdibs_keep", "failed or never: whether to keep the databases of failed tests")
+    parser.addini(
+        "pgdibs_env",
+        "variables to set before conftest.py is imported: DATABASE_URL, or ANALYTICS_URL=analytics for another alias, or "
+        "DB_HOST=default.host for a part (host, port, user, password, database); PGHOST etc. are known by name",
+        type="args",
+    )
+    parser.addini(
+        "pgdibs_aliases",
+        "more databases for each process: analytics, or analytics=myapp_analytics_test to take it from a pool of its own",
+        type="args",
+    )
+    parser.addini(
+        "pgdibs_fingerprint",
+        "globs below the rootdir for all files that shape the schema; a new template is built when one of them changes. "
+        "Without it the daemon has to build the template itself",
+        type="args",
+    )
+    parser.addini("pgdibs_build", "the command that makes the schema in the database that DATABASE_URL (and pgdibs_env) names")
+    parser.addini("pgdibs_tmpdir", "whether each process gets a TMPDIR of its own", type="bool", default=False)
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]:
+    """Before conftest.py and the application are imported. A wrapper, because it comes even before pytest-django."""
+    if (
+        early_config.known_args_namespace.pgdibs_pool
+        or os.environ.get("PGDIBS_POOL")
+        or early_config.getini("pgdibs_pool")
+        or "PGDIBS_HANDOVER" in os.environ
+    ):
+        from pgdibs.plugin.begin import begin
+
+        begin(early_config)
+    yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker exists whether or not the plugin is asked to do something, so that `--strict-markers` is content."""
+    config.addinivalue_line("markers", 'pgdibs(reset="before"): give the test a clean database, by a reset before it')
+
+
+@pytest.fixture(scope="session")
+def pgdibs_lease(request: pytest.FixtureRequest) -> Lease:
+    """The lease of this process: `.url`, `.database`, `.slot`, `.reset()`, `.url_for("postgresql+asyncpg")`."""
+    from pgdibs.plugin.failures import obtain_or_stop
+
+    return obtain_or_stop(_databases(request), request.session)["default"]
+
+
+@pytest.fixture(scope="session")
+def pgdibs_url(pgdibs_lease: Lease) -> str:
+    """The URL of this process's database, which all its tests share."""
+    return pgdibs_lease.url
+
+
+@pytest.fixture
+def pgdibs_fresh_url(request: pytest.FixtureRequest, pgdibs_lease: Lease) -> Iterator[str]:
+    """The URL of a clean database: reset before this test unless nothing has run since the last reset, and after it again."""
+    databases = _databases(request)
+    databases.reset_unless_clean()
+    yield pgdibs_lease.url
+    databases.is_reset_wanted = True
+
+
+def _databases(request: pytest.FixtureRequest) -> Databases:
+    from pgdibs.plugin import databases_of
+
+    databases = databases_of(request.config)
+    if databases is None:
+        pytest.fail("pgdibs: this needs a pool: set pgdibs_pool in the ini file, PGDIBS_POOL or --pgdibs-pool", pytrace=False)
+    return databases
