@@ -12,3 +12,4 @@ bin="$repository/.venv/bin"
 "$bin/ruff" format --check scripts examples
 (cd scripts && for file in *.py tests/*.py; do printf '%s\0' "$file"; done | xargs -0 "$bin/mypy" --strict --scripts-are-modules)
 (cd examples/fastapi-shop && "$bin/mypy" --strict)
+(cd examples/django-library && "$bin/mypy")

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Makes .venv with the linters and the example's requirements, when they changed since; prints its interpreter.
+# Makes .venv with the linters and the examples' requirements, when they changed since; prints its interpreter.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
 source "$here/environment.sh"
 cd "$repository"
-requirements=(scripts/requirements.txt examples/fastapi-shop/requirements.txt examples/fastapi-shop/requirements-check.txt)
+requirements=(scripts/requirements.txt)
+for example in fastapi-shop django-library; do
+  requirements+=("examples/$example/requirements.txt" "examples/$example/requirements-check.txt")
+done
 
 make_environment() {
   local stamp file arguments=()

@@ -1,0 +1,1 @@
+"""What the library has: works, editions, copies and where they stand."""

@@ -1,0 +1,1 @@
+"""The project: settings, the router between the two databases, the URLs."""
