@@ -34,8 +34,18 @@ class Hooks:
         """
 
     @pytest.hookspec
-    def pytest_pgdibs_aliases(self, config: pytest.Config) -> Any:
-        """More databases that each process needs, as strings like those of `pgdibs_aliases`; called once, before any lease."""
+    def pytest_pgdibs_aliases(self, config: pytest.Config, pool: str) -> Any:
+        """More databases that each process needs, as strings like those of `pgdibs_aliases`; called once, before any lease.
+        `pool` is the one of `pgdibs_pool`.
+        """
+
+    @pytest.hookspec
+    def pytest_pgdibs_fingerprint(self, config: pytest.Config) -> Any:
+        """What the schema depends on beside the files of `pgdibs_fingerprint`, as a string."""
+
+    @pytest.hookspec
+    def pytest_pgdibs_is_build_forced(self, config: pytest.Config) -> Any:
+        """Whether to build the template although there is one with its fingerprint."""
 
     @pytest.hookspec
     def pytest_pgdibs_before_reset(self, config: pytest.Config) -> None:

@@ -27,6 +27,10 @@ from pgdibs.pytest_plugin import LOADED_AT
 
 def begin(config: pytest.Config) -> None:
     """Set up this process; raises `pytest.UsageError` when it cannot have what it needs."""
+    if config.pluginmanager.hasplugin("django"):
+        from pgdibs.plugin import django
+
+        config.pluginmanager.register(django, "pgdibs-django")
     handover = json.loads(os.environ.pop("PGDIBS_HANDOVER", "null"))
     if handover is not None and "build" in handover:
         config.pluginmanager.register(Builder(handover["build"], handover["alias"]), "pgdibs-builder")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import json
 import os
 import shlex
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Optional
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from pgdibs.errors import TemplateNotFound
 from pgdibs.templates import fingerprint_of
 
 from pgdibs.plugin.variables import Nowhere, point
@@ -77,7 +80,7 @@ class Templates:
 
         Raises a `PgdibsError` or `BuildFailed`.
         """
-        for entries in self.config.hook.pytest_pgdibs_aliases(config=self.config):
+        for entries in self.config.hook.pytest_pgdibs_aliases(config=self.config, pool=self.settings.pool):
             for entry in entries:
                 self.settings.add_alias(entry, "the hook pytest_pgdibs_aliases")
         if self.settings.start == "auto":
@@ -87,10 +90,13 @@ class Templates:
         if not self.settings.fingerprint:
             return {}
         started = time.monotonic()
-        fingerprint = fingerprint_of(self.config.rootpath, self.settings.fingerprint)
+        fingerprint = self._fingerprint()
+        is_forced = any(self.config.hook.pytest_pgdibs_is_build_forced(config=self.config))
         alias_of = {pool: alias for alias, pool in reversed(self.settings.aliases.items())}
         for pool, alias in alias_of.items():
             self.client.put_pool(pool)
+            if is_forced:
+                self._drop(pool, fingerprint)
 
             def build(url: str, alias: str = alias) -> None:
                 self._build(url, alias)
@@ -99,6 +105,16 @@ class Templates:
             self.is_reused = self.is_reused and ready.reused
         self.seconds = time.monotonic() - started
         return dict.fromkeys(alias_of, fingerprint)
+
+    def _fingerprint(self) -> str:
+        """That of the files, and with it whatever else a hook says the schema depends on."""
+        files = fingerprint_of(self.config.rootpath, self.settings.fingerprint)
+        said = self.config.hook.pytest_pgdibs_fingerprint(config=self.config)
+        return hashlib.sha256("\0".join([files, *sorted(said)]).encode()).hexdigest() if said else files
+
+    def _drop(self, pool: str, fingerprint: str) -> None:
+        with contextlib.suppress(TemplateNotFound):
+            self.client.call("DELETE", f"/v1/pools/{pool}/templates/{fingerprint}")
 
     def _build(self, url: str, alias: str) -> None:
         if self.settings.build:

@@ -1,0 +1,131 @@
+"""What pytest-django projects get without asking: their aliases, a template by `migrate`, its fingerprint, clean resets."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import pytest
+
+from pgdibs.plugin import databases_of, django_databases
+from pgdibs.plugin.variables import Nowhere
+
+if TYPE_CHECKING:
+    from pgdibs.plugin.databases import Databases
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The fixtures come after those of pytest-django and so replace them; a process without databases keeps the old ones."""
+    if databases_of(config) is not None:
+        from pgdibs.plugin import django_fixtures
+
+        config.pluginmanager.register(django_fixtures, "pgdibs-django-fixtures")
+
+
+def pytest_pgdibs_aliases(config: pytest.Config, pool: str) -> list[str]:
+    """A lease for each database of Django's settings that is no mirror, from the pool `<pgdibs_pool>_<alias>`.
+
+    A pool of its own, because a pool's template has one schema, and routers give each alias another one.
+    """
+    if not django_databases.is_ready():
+        return []
+    named = {entry.partition("=")[0] for entry in config.getini("pgdibs_aliases")}
+    named |= {entry.partition("=")[2].partition(".")[0] for entry in config.getini("pgdibs_env")}
+    aliases = [alias for alias in django_databases.plan_of(config).leased if alias != "default" and alias not in named]
+    return [f"{alias}={pool}_{re.sub('[^a-z0-9_]', '_', alias.lower())}" for alias in aliases]
+
+
+def pytest_pgdibs_fingerprint(config: pytest.Config) -> str:
+    """What the schema depends on beside the project's own files: the migrations of all installed apps, whoever wrote them.
+
+    With --no-migrations it is the files that define models. When `pgdibs_env` has a process lease before Django's settings
+    are read, installed apps are not known yet; the globs are all there is then, in every process of the project.
+    """
+    kind = "models" if _without_migrations(config) else "migrations"
+    if config.getini("pgdibs_env") or not django_databases.is_ready():
+        return f"django {kind}"
+    from django.apps import apps
+
+    digest = hashlib.sha256()
+    for app in apps.get_app_configs():
+        digest.update(f"\0{app.label}".encode())
+        for file in _migration_files(app.label) if kind == "migrations" else _model_files(app.label):
+            digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
+    return f"django {kind} {digest.hexdigest()}"
+
+
+def _migration_files(label: str) -> Iterator[Path]:
+    from django.db.migrations.loader import MigrationLoader
+
+    name = MigrationLoader.migrations_module(label)[0]
+    try:
+        found = importlib.util.find_spec(name) if name else None
+    except ModuleNotFoundError:
+        found = None
+    for directory in (found.submodule_search_locations or []) if found else []:
+        yield from sorted(Path(directory).glob("*.py"))
+
+
+def _model_files(label: str) -> Iterator[Path]:
+    from django.apps import apps
+
+    modules = {model.__module__ for model in apps.get_app_config(label).get_models(include_auto_created=True)}
+    files = {getattr(sys.modules.get(module), "__file__", None) for module in modules}
+    yield from sorted(Path(file) for file in files if file)
+
+
+def _without_migrations(config: pytest.Config) -> bool:
+    return bool(getattr(config.known_args_namespace, "nomigrations", False))
+
+
+def pytest_pgdibs_is_build_forced(config: pytest.Config) -> bool:
+    """--create-db: do not trust the template that is there."""
+    return bool(getattr(config.known_args_namespace, "create_db", False))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_pgdibs_build_template(url: str, alias: str, config: pytest.Config) -> Optional[bool]:
+    """`migrate` and `createcachetable`, as Django does for a test database; a hook in conftest.py goes before this one."""
+    from pgdibs.plugin.template import BuildTarget
+
+    if not django_databases.is_ready():
+        raise pytest.UsageError(
+            "pgdibs: Django has no settings here, so nothing can be migrated: set DJANGO_SETTINGS_MODULE in the ini file, "
+            "or say with pgdibs_build how the schema is made"
+        )
+    from django.apps import apps
+    from django.conf import settings
+    from django.core.management import call_command
+    from django.db import connections
+    from pytest_django.plugin import blocking_manager_key
+
+    plan = django_databases.plan_of(config)
+    if alias not in plan.leased:
+        return True  # `default` on another engine: the plugin leases it all the same, and nothing is in it
+    # A migration of this alias that writes to another one fails; the databases of the settings are not for tests.
+    django_databases.point_at(plan, {**dict.fromkeys(plan.leased, Nowhere()), alias: BuildTarget(url)})
+    if _without_migrations(config) or connections[alias].settings_dict["TEST"].get("MIGRATE") is False:
+        settings.MIGRATION_MODULES = {app.label: None for app in apps.get_app_configs()}
+    with config.stash[blocking_manager_key].unblock():
+        call_command("migrate", verbosity=1, interactive=False, database=alias, run_syncdb=True)
+        call_command("createcachetable", database=alias)
+        django_databases.close_connections(plan.leased)
+    return True
+
+
+def pytest_pgdibs_leased(config: pytest.Config, databases: Databases) -> None:
+    """Django's settings follow at once, whoever asked for the lease."""
+    if django_databases.is_ready():
+        django_databases.point_at(django_databases.plan_of(config), databases.leases)
+
+
+def pytest_pgdibs_before_reset(config: pytest.Config) -> None:
+    """No connection of Django outlives the database behind it."""
+    if django_databases.is_ready():
+        plan = django_databases.plan_of(config)
+        django_databases.commit_and_close(alias for members in plan.leased.values() for alias in members)

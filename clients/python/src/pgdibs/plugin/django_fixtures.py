@@ -1,0 +1,71 @@
+"""The fixture of pytest-django that makes test databases, replaced: they are leased, so nothing is created or migrated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pgdibs.plugin import databases_of, django_databases
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    request: pytest.FixtureRequest,
+    django_test_environment: None,
+    django_db_blocker: Any,
+    django_db_use_migrations: bool,
+    django_db_keepdb: bool,
+    django_db_createdb: bool,
+    django_db_modify_db_settings: None,
+) -> Iterator[None]:
+    """Every alias on Postgres is on its leased database; aliases on other engines are set up as pytest-django does."""
+    from django.db import connections
+    from django.test.utils import setup_databases, teardown_databases
+
+    from pgdibs.plugin.failures import obtain_or_stop
+
+    databases = databases_of(request.config)
+    assert databases is not None
+    plan = django_databases.plan_of(request.config)
+    leases = obtain_or_stop(databases, request.session)
+    django_databases.point_at(plan, leases)
+    wanted, serialized = _aliases_of(request.session.items)
+    others: Any = plan.others & wanted
+    with django_db_blocker.unblock():
+        django_databases.check(plan, leases)
+        made = (
+            setup_databases(
+                verbosity=request.config.option.verbose,
+                interactive=False,
+                keepdb=django_db_keepdb and not django_db_createdb,
+                aliases=others,
+                serialized_aliases=others & serialized,
+            )
+            if others
+            else []
+        )
+        for alias in sorted(serialized & set(plan.leased)):
+            connection: Any = connections[alias]
+            connection._test_serialized_contents = connection.creation.serialize_db_to_string()
+    yield
+    with django_db_blocker.unblock():
+        django_databases.close_connections(alias for members in plan.leased.values() for alias in members)
+        if not django_db_keepdb:
+            teardown_databases(made, verbosity=request.config.option.verbose)
+
+
+def _aliases_of(items: Iterable[pytest.Item]) -> tuple[set[str], set[str]]:
+    """The aliases that the collected tests use, and those whose first content some test wants back (`serialized_rollback`)."""
+    from django.db import connections
+    from pytest_django import fixtures
+
+    find = getattr(fixtures, "_get_databases_for_setup", None)
+    if find is None:  # before pytest-django 4.10 all were set up and serialized, whatever the tests said
+        return set(connections), set(connections)
+    wanted, serialized = find(items)
+    return set(wanted), set(serialized)
