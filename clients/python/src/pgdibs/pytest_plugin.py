@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pgdibs.lease import Lease
-
     from pgdibs.plugin.databases import Databases
 
 LOADED_AT = time.time()

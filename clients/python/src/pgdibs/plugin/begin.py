@@ -10,9 +10,9 @@ import uuid
 from typing import Optional
 
 import pytest
+
 from pgdibs.client import Client
 from pgdibs.errors import PgdibsError
-
 from pgdibs.plugin import databases_key
 from pgdibs.plugin.controller import Controller
 from pgdibs.plugin.databases import Databases
@@ -35,13 +35,13 @@ def begin(config: pytest.Config) -> None:
     if handover is not None and "build" in handover:
         config.pluginmanager.register(Builder(handover["build"], handover["alias"]), "pgdibs-builder")
         return
-    settings = read_settings(config)
+    settings = read_settings(config, handover["settings"] if handover is not None else {})
     restore_environment_afterwards(config)
     if handover is not None:
-        settings.url, settings.aliases = handover["url"], handover["aliases"]
+        settings.aliases = handover["aliases"]
         client = Client(settings.url, handover["token"] or None)
         worker = os.environ["PYTEST_XDIST_WORKER"]
-        databases = Databases(config, settings, client, handover["run"], worker, lambda: handover["fingerprints"])
+        databases = Databases(config, settings, client, handover["run"], worker, lambda: handover["fingerprints"], True)
         begin_testing(config, databases, None, handover["tmpdir"])
         return
     client, run = Client(settings.url), str(uuid.uuid4())
@@ -92,7 +92,7 @@ def distributes(config: pytest.Config) -> bool:
         # These are the ways in which xdist comes to no workers.
         return not arguments.usepdb and os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") != "0"
     if processes is not None:
-        return processes > 0
+        return int(processes) > 0
     is_distributed = getattr(arguments, "distload", False) or getattr(arguments, "dist", "no") != "no"
     return (is_distributed and bool(getattr(arguments, "tx", None))) or bool(getattr(arguments, "looponfail", False))
 

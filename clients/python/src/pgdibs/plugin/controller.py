@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from pgdibs.errors import PgdibsError
 
+from pgdibs.errors import PgdibsError
 from pgdibs.plugin.failures import usage_error
 from pgdibs.plugin.summary import Share
 from pgdibs.plugin.template import BuildFailed
 
 if TYPE_CHECKING:
     from pgdibs.client import Client
-
     from pgdibs.plugin.settings import Settings
     from pgdibs.plugin.summary import Summary
     from pgdibs.plugin.template import Templates
@@ -88,7 +87,7 @@ class Controller:
             raise usage_error(error, self.settings) from error
         handover = {
             "run": self.run,
-            "url": self.settings.url,
+            "settings": self.settings.to_hand_over(),
             "token": os.environ.get("PGDIBS_TOKEN", ""),
             "aliases": self.settings.aliases,
             "fingerprints": fingerprints,
@@ -137,6 +136,7 @@ class Controller:
             self.client.end_run(self.run)
         except PgdibsError as error:
             print(f"pgdibs: the run was not ended, its leases end by themselves: {error}", file=sys.stderr)
+        self.client.close()
 
     def _renew(self) -> None:
         while not self._over.wait(RENEW_EVERY_SECONDS):
@@ -146,3 +146,4 @@ class Controller:
                         self.client.ask("POST", f"/v1/leases/{quote(lease['id'])}/renew", {}, timeout=10.0)
             except PgdibsError:
                 continue  # the workers renew as well, and they say so when a lease is lost
+        self.client.close()

@@ -5,17 +5,16 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, Optional, TypeVar
 
 import pytest
-from pgdibs.client import Client, LeaseRequest
-from pgdibs.errors import PgdibsError
 
+from pgdibs.client import Client, LeaseRequest
+from pgdibs.errors import PgdibsError, Unreachable
 from pgdibs.plugin.variables import point
 
 if TYPE_CHECKING:
     from pgdibs.lease import Lease
-
     from pgdibs.plugin.settings import Settings
 
 TTL_SECONDS = 60
@@ -23,6 +22,11 @@ TTL_SECONDS = 60
 
 WAIT_SECONDS = 30.0
 """How long one request waits at the daemon before it answers "not yet"."""
+
+AWAY_SECONDS = 30.0
+"""How long a daemon that has answered before may be away when it is needed."""
+
+T = TypeVar("T")
 
 
 class Databases:
@@ -36,6 +40,7 @@ class Databases:
         run: str,
         worker: str,
         fingerprints: Callable[[], dict[str, str]],
+        has_answered: bool = False,
     ) -> None:
         self.config = config
         self.settings = settings
@@ -48,9 +53,12 @@ class Databases:
         """Set when a test leaves behind what the next one must not see."""
         self.seconds = 0.0
         """What databases have cost this process: waiting for leases and for resets."""
+        self.prepared_seconds = 0.0
+        """Spent on the template before the first lease; a worker finds it prepared."""
         self.waits: list[float] = []
         self.resets: list[float] = []
         self._fingerprints = fingerprints
+        self._has_answered = has_answered
         self._is_clean = False
         self._is_over = False
         self._process = os.getpid()
@@ -62,7 +70,9 @@ class Databases:
         """
         if self.leases:
             return self.leases
+        started = time.monotonic()
         fingerprints = self._fingerprints()
+        self.prepared_seconds = time.monotonic() - started
         started = time.monotonic()
         requests = [
             LeaseRequest(
@@ -76,7 +86,10 @@ class Databases:
             for alias, pool in self.settings.aliases.items()
         ]
         wait_seconds = min(WAIT_SECONDS, self.settings.timeout_seconds)
-        leases = self.client.batch(requests, wait_seconds=wait_seconds, deadline_seconds=self.settings.timeout_seconds)
+        leases = self._patiently(
+            lambda: self.client.batch(requests, wait_seconds=wait_seconds, deadline_seconds=self.settings.timeout_seconds)
+        )
+        self._has_answered = True
         self.leases = dict(zip(self.settings.aliases, leases))
         atexit.register(self.release)
         self.config.add_cleanup(self.release)
@@ -92,7 +105,7 @@ class Databases:
         started = time.monotonic()
         self.config.hook.pytest_pgdibs_before_reset(config=self.config)
         for lease in self.leases.values():
-            lease.reset()
+            self._patiently(lease.reset)
         self._spent(self.resets, started)
         self.is_reset_wanted = False
         self._is_clean = True
@@ -110,7 +123,7 @@ class Databases:
         """Keep the databases as they are, for an hour, and go on with clean ones; says how to open each that is kept."""
         kept = []
         for alias, lease in self.leases.items():
-            database = lease.keep(seconds=3600, reason=reason[:200])
+            database = self._patiently(lambda lease=lease: lease.keep(seconds=3600, reason=reason[:200]))  # type: ignore[misc]
             kept.append(f"{alias}: psql '{database.url}'" if len(self.leases) > 1 else f"psql '{database.url}'")
         self.reset()
         return kept
@@ -127,6 +140,22 @@ class Databases:
         atexit.unregister(self.release)
         for lease in self.leases.values():
             lease.release()
+        self.client.close()
+
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """What `call` returns; a daemon that has answered this run before may be away for a moment, as in a restart.
+
+        All calls made this way may be repeated: a lease has its key, a reset the generation that it leaves behind.
+        """
+        deadline = time.monotonic() + (AWAY_SECONDS if self._has_answered else 0.0)
+        while True:
+            try:
+                return call()
+            except Unreachable:
+                if time.monotonic() >= deadline:
+                    raise
+            # The pause between two tries; whether it is back cannot be waited for in another way.
+            time.sleep(0.2)
 
     def _spent(self, times: list[float], started: float) -> None:
         took = time.monotonic() - started

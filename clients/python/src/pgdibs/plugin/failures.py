@@ -11,7 +11,6 @@ from pgdibs.plugin.template import BuildFailed
 
 if TYPE_CHECKING:
     from pgdibs.lease import Lease
-
     from pgdibs.plugin.databases import Databases
     from pgdibs.plugin.settings import Settings
 
@@ -22,8 +21,8 @@ def obtain_or_stop(databases: Databases, session: pytest.Session) -> dict[str, L
         return databases.obtain()
     except (errors.PgdibsError, BuildFailed) as error:
         sentence = str(usage_error(error, databases.settings))
-        session.shouldstop = sentence
-        pytest.fail(sentence, pytrace=False)
+    session.shouldstop = sentence
+    pytest.fail(sentence, pytrace=False)
 
 
 def usage_error(error: Exception, settings: Settings) -> pytest.UsageError:
@@ -38,8 +37,6 @@ def usage_error(error: Exception, settings: Settings) -> pytest.UsageError:
         )
     elif isinstance(error, errors.TemplateNotFound):
         advice = "; set pgdibs_fingerprint and pgdibs_build, or let the daemon build it (`source` in its pgdibs.toml)"
-    elif isinstance(error, errors.CapacityExceeded):
-        advice = "; start fewer workers (-n), or raise what is named here"
     elif isinstance(error, errors.Unauthorized):
         advice = "; set PGDIBS_TOKEN to the daemon's token"
     return pytest.UsageError(f"pgdibs: {str(error).rstrip('.')}{advice}")

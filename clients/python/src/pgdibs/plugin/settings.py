@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Optional
 
@@ -33,6 +34,10 @@ class Settings:
     build: str
     has_tmpdir: bool
 
+    def to_hand_over(self) -> dict[str, str]:
+        """What workers take from their controller: on another host they have neither its environment nor perhaps its files."""
+        return {"pool": self.pool, "url": self.url, "timeout": str(self.timeout_seconds), "keep": self.keep}
+
     def add_alias(self, entry: str, origin: str) -> None:
         """One more database per process, from `alias` or `alias=pool`."""
         alias, _, pool = entry.partition("=")
@@ -41,13 +46,16 @@ class Settings:
         self.aliases[alias] = checked_pool(pool or self.pool, origin)
 
 
-def read_settings(config: pytest.Config) -> Settings:
-    """All settings; raises `pytest.UsageError` that names the setting, where it came from, the rule and the way out."""
-    pool, pool_origin = _value(config, "pool", "")
-    start, start_origin = _value(config, "start", "never")
-    keep, keep_origin = _value(config, "keep", "never")
-    timeout, timeout_origin = _value(config, "timeout", "180")
-    url, url_origin = _value(config, "url", DEFAULT_URL)
+def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
+    """All settings, those that a controller has `handed` over first.
+
+    Raises `pytest.UsageError` that names the setting, where it came from, the rule and the way out.
+    """
+    pool, pool_origin = _value(config, handed, "pool", "")
+    start, start_origin = _value(config, handed, "start", "never")
+    keep, keep_origin = _value(config, handed, "keep", "never")
+    timeout, timeout_origin = _value(config, handed, "timeout", "180")
+    url, url_origin = _value(config, handed, "url", DEFAULT_URL)
     if not re.match(r"https?://[^/]", url):
         raise pytest.UsageError(f"pgdibs: {url_origin} is `{url}`; it has to be the daemon's address, as in {DEFAULT_URL}")
     settings = Settings(
@@ -84,8 +92,10 @@ def checked_pool(pool: str, origin: str) -> str:
     return pool
 
 
-def _value(config: pytest.Config, name: str, default: str) -> tuple[str, str]:
+def _value(config: pytest.Config, handed: Mapping[str, str], name: str, default: str) -> tuple[str, str]:
     """A setting and what to call it in an error."""
+    if name in handed:
+        return handed[name], f"{name}, as the controller has it,"
     flag: Optional[str] = getattr(config.known_args_namespace, f"pgdibs_{name}", None)
     if flag is not None:
         return flag, f"--pgdibs-{name}"

@@ -65,8 +65,9 @@ class Summary:
         count = len(self.shares)
         cost = self.templates.seconds + sum(share.seconds for share in self.shares) / count
         start_up = self.before_workers_seconds + sum(share.start_up_seconds for share in self.shares) / count
+        median = waits[(len(waits) - 1) // 2]
         return [
-            f"{self._template()}, {leases} lease{'' if leases == 1 else 's'}, wait p50 {milliseconds(waits[len(waits) // 2])} "
+            f"{self._template()}, {leases} lease{'' if leases == 1 else 's'}, wait p50 {milliseconds(median)} "
             f"max {milliseconds(waits[-1])}, {resets} reset{'' if resets == 1 else 's'}, {len(kept)} kept",
             f"databases cost {cost:.2f} s, {percent(cost, wall_seconds)} of the run's {wall_seconds:.1f} s; "
             f"start-up and import {start_up:.2f} s, {percent(start_up, wall_seconds)}",

@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING, Optional
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from pgdibs.errors import TemplateNotFound
-from pgdibs.templates import fingerprint_of
 
+from pgdibs.errors import TemplateNotFound
 from pgdibs.plugin.variables import Nowhere, point
+from pgdibs.templates import fingerprint_of
 
 if TYPE_CHECKING:
     from pgdibs.client import Client
-
     from pgdibs.plugin.settings import Settings
 
 BUILD_SECONDS = 600.0
@@ -108,6 +107,12 @@ class Templates:
 
     def _fingerprint(self) -> str:
         """That of the files, and with it whatever else a hook says the schema depends on."""
+        for glob in self.settings.fingerprint:
+            if glob.startswith("/") or not any(self.config.rootpath.glob(glob)):
+                raise pytest.UsageError(
+                    f"pgdibs: pgdibs_fingerprint in the ini file: `{glob}` matches nothing below {self.config.rootpath}; "
+                    "it takes globs for all files that shape the schema, as in migrations/*.sql"
+                )
         files = fingerprint_of(self.config.rootpath, self.settings.fingerprint)
         said = self.config.hook.pytest_pgdibs_fingerprint(config=self.config)
         return hashlib.sha256("\0".join([files, *sorted(said)]).encode()).hexdigest() if said else files
@@ -123,7 +128,7 @@ class Templates:
             # The whole command line again, so that the same conftest and plugins are loaded; `begin` makes it a builder.
             command = [sys.executable, "-m", "pytest", *map(str, self.config.invocation_params.args)]
             directory = self.config.invocation_params.dir
-        shown = self.settings.build or "the hook pytest_pgdibs_build_template"
+        shown = f"`{self.settings.build}` (pgdibs_build)" if self.settings.build else "the hook pytest_pgdibs_build_template"
         environment = self._environment(url, alias)
         try:
             done = subprocess.run(
@@ -138,12 +143,15 @@ class Templates:
                 timeout=BUILD_SECONDS,
             )
         except OSError as error:
-            raise BuildFailed(f"`{shown}` (pgdibs_build) did not start: {error}") from error
+            raise BuildFailed(f"the build of the template failed: {shown} did not start: {error}") from error
         except subprocess.TimeoutExpired as error:
-            raise BuildFailed(f"{shown} was ended after {BUILD_SECONDS:.0f} s") from error
+            raise BuildFailed(f"the build of the template failed: {shown} was ended after {BUILD_SECONDS:.0f} s") from error
+        if not self.settings.build and done.stdout.startswith("ERROR: pgdibs: "):
+            raise BuildFailed(done.stdout.strip().replace("ERROR: pgdibs: ", ""))
         if done.returncode != 0:
             output = "\n".join(done.stdout.splitlines()[-OUTPUT_LINES:])
-            raise BuildFailed(f"{shown} ended with {done.returncode}; the end of its output:\n{output}")
+            said = f"and said:\n{output}" if output.strip() else "and said nothing"
+            raise BuildFailed(f"the build of the template failed: {shown} ended with {done.returncode} {said}")
 
     def _environment(self, url: str, alias: str) -> dict[str, str]:
         """What the build sees: its own database where the tests will see theirs, and no other."""

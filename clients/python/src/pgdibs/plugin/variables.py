@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Optional, Protocol
 
 import pytest
+
 from pgdibs.urls import retarget
 
 LIBPQ = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password", "PGDATABASE": "database"}

@@ -7,8 +7,8 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pgdibs.errors import PgdibsError
 
+from pgdibs.errors import PgdibsError
 from pgdibs.plugin.failures import obtain_or_stop
 from pgdibs.plugin.summary import Share
 
@@ -28,7 +28,7 @@ class Worker:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Everything is imported."""
         started = getattr(session.config, "workerinput", {}).get("pgdibs_started", self._started)
-        self.share.start_up_seconds = max(0.0, time.time() - started - self.databases.seconds)
+        self.share.start_up_seconds = max(0.0, time.time() - started - self.databases.seconds - self.databases.prepared_seconds)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """A marker that says something else than reset="before" is a mistake."""

@@ -1,0 +1,30 @@
+"""The fixtures: one daemon for all tests, and a project with a pool of its own for each."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from projects import Daemon, Project
+
+
+@pytest.fixture(scope="session")
+def daemon() -> Iterator[Daemon]:
+    """One daemon for all tests; it is stopped, with its Postgres, at the end."""
+    daemon = Daemon()
+    yield daemon
+    daemon.remove()
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, daemon: Daemon) -> Iterator[Project]:
+    """A project with a pool of its own; at the end of the test nothing of it may be left."""
+    pool = f"p{uuid.uuid4().hex[:8]}"
+    project = Project(pytester, daemon, pool)
+    project.client.put_pool(pool, warm=2, spares=1, max=8)
+    yield project
+    kept = project.counts()["kept"]
+    project.assert_nothing_is_left(kept)
+    project.client.call("DELETE", f"/v1/pools/{pool}?force=true")
+    project.client.close()

@@ -1,0 +1,187 @@
+"""Projects whose pytest runs in processes of its own, with real xdist, against a daemon and a Postgres of these tests."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Callable, Optional, TypeVar
+
+import pytest
+
+from pgdibs import Client
+
+REPOSITORY = Path(__file__).resolve().parents[4]
+sys.path.insert(0, str(REPOSITORY / "scripts"))
+from daemon_process import DaemonProcess, free_port, fresh_data_directory, postgres_programs  # noqa: E402
+
+T = TypeVar("T")
+
+SCHEMA = "create table notes (id int generated always as identity primary key, body text);\n"
+BUILD = f"{shutil.which('psql') or 'psql'} -qf schema.sql"
+PLUGINS = ["-p", "xdist", "-p", "pgdibs.pytest_plugin"]
+"""The inner pytest loads what is under test and nothing else that happens to be installed; one test loads it as users do."""
+
+
+def eventually(look: Callable[[], T], within_seconds: float = 30.0) -> T:
+    """What `look` returns once it is true; fails at the deadline."""
+    deadline = time.monotonic() + within_seconds
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not so within {within_seconds:.0f} s: {look.__name__}")
+        # The pause between two looks at a level.
+        time.sleep(0.02)
+
+
+class Daemon:
+    """A daemon that can be killed and started again on the same data."""
+
+    def __init__(self, token: str = "") -> None:
+        self.token = token
+        self.listen = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{self.listen}"
+        self.data = fresh_data_directory()
+        self._starts = 0
+        self.process = self.start()
+
+    def start(self) -> DaemonProcess:
+        """Start it and wait until it is ready."""
+        target = os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target"))
+        program = os.environ.get("PGDIBS_BIN", f"{target}/debug/pgdibs")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
+        environment.update(
+            PGDIBS_LISTEN=self.listen, PGDIBS_DATA_DIR=str(self.data / "data"), PGDIBS_PG_BIN_DIR=postgres_programs()
+        )
+        if self.token:
+            environment["PGDIBS_TOKEN"] = self.token
+        self._starts += 1
+        self.process = DaemonProcess([program, "serve"], environment, self.url, self.data / f"daemon-{self._starts}.log")
+        self.process.wait_until_ready()
+        return self.process
+
+    def remove(self) -> None:
+        """Stop it, with its Postgres, and forget its data."""
+        self.process.stop()
+        shutil.rmtree(self.data)
+
+
+class Project:
+    """A directory with tests that lease from the daemon, and ways to run them."""
+
+    def __init__(self, pytester: pytest.Pytester, daemon: Daemon, pool: str) -> None:
+        self.pytester = pytester
+        self.daemon = daemon
+        self.client = Client(daemon.url)
+        self.pool = pool
+        self.environment: dict[str, str] = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PGDIBS_URL": daemon.url}
+        self.settings: dict[str, str] = {
+            "pgdibs_pool": pool,
+            "pgdibs_env": "DATABASE_URL",
+            "pgdibs_fingerprint": "schema.sql",
+            "pgdibs_build": BUILD,
+        }
+        self.file("schema.sql", SCHEMA)
+
+    def file(self, name: str, text: str) -> Path:
+        """Write a file of the project."""
+        path = self.pytester.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def text(self, name: str) -> str:
+        """Read a file of the project; empty when it is not there."""
+        path = self.pytester.path / name
+        return path.read_text() if path.exists() else ""
+
+    def start(self, *arguments: str, plugins: Optional[list[str]] = None) -> subprocess.Popen[str]:
+        """Start its pytest, in a process group of its own."""
+        lines = [f"{name} = {value}" for name, value in self.settings.items() if value]
+        self.file("pytest.ini", "\n".join(["[pytest]", *lines, ""]))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PGDIBS_", "PYTEST_", "PG"))}
+        environment.update(self.environment)
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            *(PLUGINS if plugins is None else plugins),
+            "-p",
+            "no:cacheprovider",
+            *arguments,
+        ]
+        return subprocess.Popen(
+            command,
+            cwd=self.pytester.path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def finish(self, process: subprocess.Popen[str], timeout_seconds: float = 60.0) -> Ran:
+        """Wait for a pytest that was started; one that hangs is ended and fails the test."""
+        try:
+            output, _nothing = process.communicate(timeout=timeout_seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            output, _nothing = process.communicate()
+            raise AssertionError(f"pytest was still running after {timeout_seconds:.0f} s:\n{output}") from None
+        print(output)
+        return Ran(process.returncode, output)
+
+    def run(self, *arguments: str, plugins: Optional[list[str]] = None) -> Ran:
+        """Run its pytest."""
+        return self.finish(self.start(*arguments, plugins=plugins))
+
+    def leases(self) -> list[dict[str, Any]]:
+        """The live leases of its pool."""
+        return self.client.leases(pool=self.pool)
+
+    def counts(self) -> dict[str, int]:
+        """The databases of its pool, by state."""
+        counts: dict[str, int] = self.client.call("GET", f"/v1/pools/{self.pool}")["counts"]
+        return counts
+
+    def assert_nothing_is_left(self, kept: int = 0) -> None:
+        """No lease now; soon no database that is neither ready nor spare, but for the kept ones."""
+        assert self.leases() == []
+
+        def is_quiet() -> bool:
+            counts = self.counts()
+            return (
+                counts["leased"] == counts["retiring"] == counts["creating"] == counts["blocked"] == 0 and counts["kept"] == kept
+            )
+
+        eventually(is_quiet)
+
+
+class Ran:
+    """How a pytest ended."""
+
+    def __init__(self, status: int, output: str) -> None:
+        self.status = status
+        self.output = output
+
+    def counted(self, what: str) -> int:
+        """How many tests `passed`, `failed`, … by pytest's last line."""
+        found = re.findall(rf"(\d+) {what}", self.output)
+        return int(found[-1]) if found else 0
+
+    def assert_passed(self, tests: int) -> None:
+        """Exactly so many passed, and nothing else happened."""
+        assert (self.status, self.counted("passed")) == (0, tests), self.output
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines that say `ERROR: …`."""
+        return [line for line in self.output.splitlines() if line.startswith("ERROR: ")]

@@ -1,0 +1,92 @@
+"""Options, variables and ini values: who wins, what --help says, and one sentence for each mistake; nothing unless asked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from projects import Project
+
+QUIET = "def test_nothing():\n    pass\n"
+
+
+def test_at_rest_the_plugin_loads_nothing(pytester: pytest.Pytester) -> None:
+    look = "import sys, pytest; before = set(sys.modules); import pgdibs.pytest_plugin; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", look], check=True, stdout=subprocess.PIPE, text=True)
+    assert done.stdout.strip() == "['pgdibs', 'pgdibs.pytest_plugin']"
+
+
+def test_at_rest_it_says_nothing_and_a_fixture_says_what_is_missing(project: Project) -> None:
+    project.settings = {"addopts": "--strict-markers"}
+    project.environment["PGDIBS_URL"] = "http://127.0.0.1:1"
+    project.file("test_it.py", "import pytest\n@pytest.mark.pgdibs(reset='before')\ndef test_nothing():\n    pass\n")
+    ran = project.run()
+    ran.assert_passed(1)
+    assert "pgdibs:" not in ran.output
+    project.file("test_it.py", "def test_asks(pgdibs_url):\n    pass\n")
+    ran = project.run()
+    assert ran.status == 1
+    assert "pgdibs: this needs a pool: set pgdibs_pool in the ini file, PGDIBS_POOL or --pgdibs-pool" in ran.output
+    assert "Traceback" not in ran.output
+
+
+def test_a_flag_wins_over_a_variable_and_that_over_the_ini_file(project: Project) -> None:
+    project.settings.update(pgdibs_url="http://ini.example:1", pgdibs_env="")
+    project.file("test_it.py", QUIET)
+    flags = ["--pgdibs-pool", "of_flag", "--pgdibs-url", "http://flag.example:1/"]
+    del project.environment["PGDIBS_URL"]
+    assert f"databases of {project.pool} from http://ini.example:1\n" in project.run().output
+    project.environment.update(PGDIBS_URL="http://variable.example:1", PGDIBS_POOL="of_variable")
+    assert "databases of of_variable from http://variable.example:1\n" in project.run().output
+    assert "databases of of_flag from http://flag.example:1\n" in project.run(*flags).output
+
+
+def test_help_names_every_setting(project: Project) -> None:
+    said = " ".join(project.run("--help").output.split())
+    for name in ("pool", "url", "start", "timeout", "keep"):
+        assert f"--pgdibs-{name}" in said
+        assert f"PGDIBS_{name.upper()}, ini pgdibs_{name}" in said
+    for name in ("env", "aliases", "fingerprint", "build", "tmpdir"):
+        assert f"pgdibs_{name} (" in said
+
+
+MISTAKES = [
+    ({"pgdibs_pool": "My-Pool"}, "pgdibs_pool in the ini file is `My-Pool`; a pool is 1 to 40 lower-case letters"),
+    (
+        {"pgdibs_url": "localhost:7432"},
+        "pgdibs_url in the ini file is `localhost:7432`; it has to be the daemon's address, as in http",
+    ),
+    ({"pgdibs_start": "yes"}, "pgdibs_start in the ini file is `yes`; it has to be `auto` or `never`"),
+    ({"pgdibs_keep": "all"}, "pgdibs_keep in the ini file is `all`; it has to be `failed` or `never`"),
+    ({"pgdibs_timeout": "soon"}, "pgdibs_timeout in the ini file is `soon`; it has to be a number of seconds above 0"),
+    ({"pgdibs_env": "DATABASE-URL"}, "pgdibs_env in the ini file: `DATABASE-URL` is none of VARIABLE, VARIABLE=ALIAS and"),
+    ({"pgdibs_env": "DB=default.socket"}, "(a part is one of url, host, port, user, password, database)"),
+    ({"pgdibs_aliases": "a=B"}, "pgdibs_aliases in the ini file is `B`; a pool is"),
+    ({"pgdibs_aliases": "=b"}, "pgdibs_aliases in the ini file: `=b` is neither ALIAS nor ALIAS=POOL"),
+    ({"pgdibs_fingerprint": "no/*.sql"}, "pgdibs_fingerprint in the ini file: `no/*.sql` matches nothing below"),
+    ({"pgdibs_fingerprint": ""}, "pgdibs_build needs pgdibs_fingerprint, the globs of all files that shape the schema"),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"), MISTAKES, ids=lambda value: next(iter(value)) if isinstance(value, dict) else ""
+)
+def test_a_mistake_is_one_sentence(project: Project, settings: dict[str, str], sentence: str) -> None:
+    if "pgdibs_url" in settings:
+        del project.environment["PGDIBS_URL"]
+    project.settings.update(settings)
+    project.file("test_it.py", QUIET)
+    ran = project.run("-n2")
+    assert (ran.status, len(ran.errors)) == (4, 1)
+    assert sentence in ran.errors[0]
+    assert "Traceback" not in ran.output
+
+
+def test_a_wrong_marker_is_one_sentence(project: Project) -> None:
+    project.file("test_it.py", "import pytest\n@pytest.mark.pgdibs(reset='after')\ndef test_nothing():\n    pass\n")
+    ran = project.run()
+    assert ran.status == 4
+    assert ran.errors == [
+        "ERROR: pgdibs: test_it.py::test_nothing: the marker is pgdibs(reset=\"before\"), not pgdibs(reset='after')"
+    ]

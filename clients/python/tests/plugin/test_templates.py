@@ -1,0 +1,129 @@
+"""3.5: who builds the template, when, and what the build sees."""
+
+from __future__ import annotations
+
+import json
+
+import psycopg
+from projects import Project
+
+READS = """
+import os, psycopg, pytest
+@pytest.mark.parametrize("number", range(4))
+def test_it(number):
+    with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+        assert connection.execute("select body from notes").fetchall() == [("of the build",)]
+"""
+HOOK = """
+import json, os, pathlib, sys
+URL = os.environ["DATABASE_URL"]  # as an application does, at import
+def pytest_pgdibs_build_template(url):
+    import psycopg
+    with psycopg.connect(url) as connection:
+        connection.execute("create table notes (body text)")
+        connection.execute("insert into notes values ('of the build')")
+    with open("builds", "a") as file:
+        file.write(json.dumps({"url": url, "variable": URL, "alias": os.environ["PGDIBS_ALIAS"]}) + "\\n")
+"""
+
+
+def test_the_hook_builds_once_in_a_process_whose_application_is_on_that_database(project: Project) -> None:
+    project.settings["pgdibs_build"] = ""
+    project.environment["DATABASE_URL"] = "postgresql+psycopg://real.example/real"
+    project.file("conftest.py", HOOK)
+    project.file("test_it.py", READS.replace('os.environ["DATABASE_URL"]', 'os.environ["DATABASE_URL"].replace("+psycopg", "")'))
+    for workers in ("-n2", "-n0", "-n2"):
+        project.run(workers).assert_passed(4)
+    (build,) = map(json.loads, project.text("builds").splitlines())
+    assert build["variable"] == build["url"].replace("postgresql://", "postgresql+psycopg://")
+    assert build["alias"] == "default"
+    # Another schema, without workers this time.
+    project.file("schema.sql", "-- changed\n")
+    project.run("-n0").assert_passed(4)
+    assert len(project.text("builds").splitlines()) == 2
+
+
+def test_a_hook_that_fails_is_told_with_its_traceback(project: Project) -> None:
+    project.settings["pgdibs_build"] = ""
+    project.file("conftest.py", "def pytest_pgdibs_build_template(url):\n    raise RuntimeError('no such migration')\n")
+    project.file("test_it.py", READS)
+    for workers in ("-n2", "-n0"):
+        ran = project.run(workers)
+        assert (ran.status, len(ran.errors)) == (4, 1), ran.output
+        assert "the build of the template failed: the hook pytest_pgdibs_build_template ended with " in ran.errors[0]
+        assert "RuntimeError: no such migration" in ran.output
+
+
+def test_the_next_run_after_a_failed_build_builds_again(project: Project) -> None:
+    project.settings["pgdibs_build"] = "cat it-works"
+    project.file("test_it.py", "def test_it():\n    pass\n")
+    assert project.run("-n2").status == 4
+    project.file("it-works", "")
+    project.run("-n2").assert_passed(1)
+
+
+def test_a_command_sees_its_database_in_every_variable_and_runs_at_the_root(project: Project) -> None:
+    project.settings["pgdibs_env"] = "TEST_DATABASE_URL DB_NAME=default.database STATS_URL=stats"
+    project.settings["pgdibs_aliases"] = f"stats={project.pool}_b"
+    project.environment.update(DATABASE_URL="postgresql://real.example/real", TEST_DATABASE_URL="postgresql+asyncpg://x/y")
+    project.settings["pgdibs_build"] = "sh -c 'env > seen-$PGDIBS_ALIAS; pwd >> seen-$PGDIBS_ALIAS; psql -qf schema.sql'"
+    project.file("sub/test_it.py", "def test_it():\n    pass\n")
+    project.run("-n1", "sub").assert_passed(1)
+    for alias, other in (("default", "stats"), ("stats", "default")):
+        lines = project.text(f"seen-{alias}").splitlines()
+        seen = dict(line.split("=", 1) for line in lines if "=" in line)
+        assert lines[-1] == str(project.pytester.path)
+        assert seen["DATABASE_URL"].endswith("/" + seen["PGDATABASE"])
+        assert "real.example" not in str(seen)
+        assert seen["PGDATABASE"].startswith(f"{project.pool}{'_b' if alias == 'stats' else ''}_build_")
+        own, others = ("TEST_DATABASE_URL", "STATS_URL") if other == "stats" else ("STATS_URL", "TEST_DATABASE_URL")
+        assert seen[own].endswith("/" + seen["PGDATABASE"])
+        assert "only-test-processes-have-a-database" in seen[others]
+    project.client.call("DELETE", f"/v1/pools/{project.pool}_b?force=true")
+
+
+def test_aliases_are_leased_together_also_those_that_a_hook_names(project: Project) -> None:
+    project.settings["pgdibs_aliases"] = "one"
+    project.file("conftest.py", "def pytest_pgdibs_aliases(config):\n    return ['two']\n")
+    project.file(
+        "test_it.py",
+        """
+import psycopg
+def test_it(request, pgdibs_lease):
+    from pgdibs.plugin import databases_of
+    leases = databases_of(request.config).leases
+    names = set()
+    for lease in leases.values():
+        with psycopg.connect(lease.url) as connection:
+            names.add(connection.execute("select current_database()").fetchone()[0])
+    assert list(leases) == ["default", "one", "two"]
+    assert len(names) == 3
+""",
+    )
+    project.run("-n1").assert_passed(1)
+    project.client.put_pool(project.pool, max=5)
+    ran = project.run("-n2")
+    assert (ran.status, len(ran.errors)) == (4, 1)
+    assert "6 databases at once do not fit" in ran.errors[0]
+
+
+def test_the_daemons_template_needs_only_the_pools_name(project: Project) -> None:
+    # What a daemon with a source does, as far as the plugin can see: no fingerprint is sent, the newest template serves.
+    project.file("schema.sql", "create table notes (body text); insert into notes values ('of the build');\n")
+    project.file("test_it.py", READS)
+    project.run("-n2").assert_passed(4)
+    project.settings.update(pgdibs_fingerprint="", pgdibs_build="")
+    ran = project.run("-n2")
+    ran.assert_passed(4)
+    assert "template built by the daemon, 2 leases" in ran.output
+
+
+def test_the_login_of_the_build_ends_with_it(project: Project) -> None:
+    project.settings["pgdibs_build"] = "sh -c 'printenv DATABASE_URL > url; psql -qf schema.sql'"
+    project.file("test_it.py", "def test_it():\n    pass\n")
+    project.run("-n1").assert_passed(1)
+    try:
+        psycopg.connect(project.text("url").strip()).close()
+    except psycopg.OperationalError:
+        return
+    raise AssertionError("the builder can still connect")

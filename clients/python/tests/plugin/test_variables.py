@@ -1,0 +1,141 @@
+"""3.1, 3.2: the variables, before conftest.py is imported, in every kind of process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg
+import pytest
+from projects import Project
+
+CONFTEST = """
+import json, os, pathlib
+NAMES = ["DATABASE_URL", "TEST_DATABASE_URL", "STATS_URL", "DB_HOST", "PGPORT", "PGDATABASE", "PGDIBS_SLOT"]
+who = os.environ.get("PYTEST_XDIST_WORKER", "main")
+pathlib.Path(f"seen-{who}.json").write_text(json.dumps({name: os.environ.get(name) for name in NAMES}))
+"""
+TESTS = """
+import os, psycopg, pytest
+@pytest.mark.parametrize("number", range(8))
+def test_leased(number, pgdibs_lease, tmp_path):
+    with psycopg.connect(pgdibs_lease.url) as connection:
+        assert connection.execute("select current_database()").fetchone() == (os.environ["PGDATABASE"],)
+"""
+REAL = "postgresql+asyncpg://me:secret@production.example/shop?ssl=prefer"
+
+
+@pytest.fixture
+def variables(project: Project) -> Project:
+    """A project that sets all kinds of variables, for two aliases, where a developer has set one to the real thing."""
+    project.settings["pgdibs_env"] = "DATABASE_URL TEST_DATABASE_URL STATS_URL=stats DB_HOST=default.host PGPORT PGDATABASE"
+    project.environment.update(DATABASE_URL=REAL, TEST_DATABASE_URL="postgresql+psycopg://x/y?application_name=tests")
+    project.file("conftest.py", CONFTEST)
+    project.file("test_it.py", TESTS)
+    return project
+
+
+def seen(project: Project, who: str) -> dict[str, Any]:
+    """What conftest.py saw when that process imported it."""
+    found: dict[str, Any] = json.loads(project.text(f"seen-{who}.json"))
+    return found
+
+
+def assert_is_leased(project: Project, found: dict[str, Any]) -> None:
+    """All variables lead to the databases of one process; each URL has its own driver and query string."""
+    url, other, stats = (urlsplit(found[name]) for name in ("DATABASE_URL", "TEST_DATABASE_URL", "STATS_URL"))
+    assert (url.scheme, url.query) == ("postgresql+asyncpg", "ssl=prefer")
+    assert (other.scheme, other.query) == ("postgresql+psycopg", "application_name=tests")
+    assert stats.scheme == "postgresql"
+    assert (url.netloc, url.path) == (other.netloc, other.path)
+    assert stats.path != url.path
+    assert {url.path.rpartition("_")[0], stats.path.rpartition("_")[0]} == {f"/{project.pool}"}
+    assert (found["PGDATABASE"], found["DB_HOST"], found["PGPORT"]) == (url.path[1:], url.hostname, str(url.port))
+    assert found["PGDIBS_SLOT"] == url.path.rpartition("_gw")[2]
+
+
+def assert_leads_nowhere(found: dict[str, Any]) -> None:
+    """Drivers and query strings are there, the developer's database is not, and nobody can connect."""
+    assert (urlsplit(found["DATABASE_URL"]).scheme, urlsplit(found["DATABASE_URL"]).query) == ("postgresql+asyncpg", "ssl=prefer")
+    assert "production.example" not in str(found)
+    assert "only-test-processes-have-a-database" in found["STATS_URL"]
+    assert (found["PGDIBS_SLOT"], found["PGPORT"]) == (None, "1")
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(found["STATS_URL"])
+
+
+@pytest.mark.parametrize("arguments", [["-n2"], ["--dist", "loadfile", "--tx", "2*popen"]], ids=["-n", "--tx"])
+def test_under_xdist_workers_see_their_own_databases_and_the_controller_none(variables: Project, arguments: list[str]) -> None:
+    variables.run(*arguments).assert_passed(8)
+    assert_leads_nowhere(seen(variables, "main"))
+    workers = [seen(variables, who) for who in ("gw0", "gw1")]
+    for found in workers:
+        assert_is_leased(variables, found)
+    assert len({found["DATABASE_URL"] for found in workers} | {found["STATS_URL"] for found in workers}) == 4
+
+
+@pytest.mark.parametrize("arguments", [["-n0"], ["-p", "no:xdist"]], ids=["-n0", "no xdist"])
+def test_without_workers_the_process_itself_has_a_database(variables: Project, arguments: list[str]) -> None:
+    plugins = ["-p", "pgdibs.pytest_plugin"] if "-p" in arguments else None
+    variables.run(*arguments, plugins=plugins).assert_passed(8)
+    assert_is_leased(variables, seen(variables, "main"))
+
+
+def test_as_users_load_it_by_its_entry_point(variables: Project) -> None:
+    del variables.environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
+    variables.run("-n2", "-p", "no:asyncio", plugins=[]).assert_passed(8)
+    assert_is_leased(variables, seen(variables, "gw1"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--collect-only", "-n2"],
+        ["--help"],
+        ["--fixtures"],
+        ["--markers"],
+        ["--fixtures-per-test"],
+        ["--setup-plan"],
+        ["--version"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_runs_no_test_takes_no_lease_and_asks_no_daemon(variables: Project, arguments: list[str]) -> None:
+    variables.environment["PGDIBS_URL"] = "http://127.0.0.1:1"
+    ran = variables.run(*arguments)
+    assert ran.status == 0, ran.output
+    assert ran.errors == []
+    if arguments != ["--version"]:
+        assert_leads_nowhere(seen(variables, "main"))
+
+
+def test_a_pytest_inside_a_worker_has_a_database_of_its_own(project: Project) -> None:
+    inner = project.pytester.mkdir("inner")
+    (inner / "test_inner.py").write_text("import os\ndef test_it():\n    open('url', 'w').write(os.environ['DATABASE_URL'])\n")
+    project.file(
+        "test_it.py",
+        """
+import os, pathlib, subprocess, sys
+def test_it():
+    command = [sys.executable, "-m", "pytest", "-p", "pgdibs.pytest_plugin", "-c", "pytest.ini", "--rootdir", ".", "inner"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stdout
+    assert pathlib.Path("url").read_text() != os.environ["DATABASE_URL"]
+""",
+    )
+    project.run("-n1", "test_it.py").assert_passed(1)
+
+
+def test_without_variables_only_a_test_that_asks_takes_a_lease(project: Project) -> None:
+    project.settings["pgdibs_env"] = ""
+    project.file("test_none.py", "def test_none():\n    pass\n")
+    project.file("test_one.py", "def test_one(pgdibs_url):\n    assert pgdibs_url.startswith('postgresql://')\n")
+    ran = project.run("-n2", "--dist=loadfile")
+    ran.assert_passed(2)
+    assert "1 lease," in ran.output
+    project.environment["PGDIBS_URL"] = "http://127.0.0.1:1"
+    project.run("test_none.py").assert_passed(1)
+    ran = project.run()
+    assert (ran.status, ran.counted("error"), "another exception" in ran.output) == (2, 1, False)
+    assert "! Interrupted: pgdibs: no pgdibs daemon answers at http://127.0.0.1:1" in ran.output
