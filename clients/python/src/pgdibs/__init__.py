@@ -1,0 +1,61 @@
+"""Clean Postgres databases for tests, leased from a pgdibs daemon: this client, and a pytest plugin.
+
+    with pgdibs.Client().lease("myapp_test") as lease:
+        connect(lease.url)
+
+Every name here is imported when it is first used, so that a pytest that asks for no database pays nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pgdibs import errors, start, templates, urls
+    from pgdibs.client import Client, LeaseRequest
+    from pgdibs.errors import LeaseEnded, PgdibsError, Unreachable
+    from pgdibs.lease import KeptDatabase, Lease
+    from pgdibs.templates import TemplateReady
+    from pgdibs.transport import Answer
+
+_HOMES = {
+    "Answer": "transport",
+    "Client": "client",
+    "KeptDatabase": "lease",
+    "Lease": "lease",
+    "LeaseEnded": "errors",
+    "LeaseRequest": "client",
+    "PgdibsError": "errors",
+    "TemplateReady": "templates",
+    "Unreachable": "errors",
+}
+_MODULES = ("errors", "start", "templates", "urls")
+
+__all__ = [
+    "Answer",
+    "Client",
+    "KeptDatabase",
+    "Lease",
+    "LeaseEnded",
+    "LeaseRequest",
+    "PgdibsError",
+    "TemplateReady",
+    "Unreachable",
+    "errors",
+    "start",
+    "templates",
+    "urls",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"pgdibs.{_HOMES[name]}"), name)
+    if name in _MODULES:
+        return import_module(f"pgdibs.{name}")
+    raise AttributeError(f"module 'pgdibs' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

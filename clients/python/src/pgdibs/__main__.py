@@ -1,0 +1,26 @@
+"""`python -m pgdibs …` is the program `pgdibs …`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from pgdibs.errors import PgdibsError
+from pgdibs.program import find_program
+
+
+def main() -> int:
+    """Become the program; on Windows, where a process cannot, run it and return its exit status."""
+    try:
+        command = [find_program(), *sys.argv[1:]]
+    except PgdibsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    if os.name == "nt":
+        return subprocess.run(command, check=False).returncode
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,176 @@
+"""What can go wrong, typed by the `code` of the API; `str()` of each is a sentence that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PgdibsError(Exception):
+    """Any failure of a call. `code`, `status` and `detail` are those of the daemon's answer; "" and 0 when there was none."""
+
+    def __init__(self, sentence: str, code: str = "", status: int = 0, detail: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.status = status
+        self.detail = detail or sentence
+
+    def __reduce__(self) -> Any:
+        return type(self), (str(self), self.code, self.status, self.detail)
+
+
+class Unreachable(PgdibsError):
+    """Nobody answers at the daemon's address, or not in time, or whoever answers there is no pgdibs daemon."""
+
+
+class InvalidRequest(PgdibsError):
+    """A value is malformed or out of range; `detail` names the field and the rule."""
+
+
+class Unauthorized(PgdibsError):
+    """The daemon wants a token, and this one is missing or wrong."""
+
+
+class ForbiddenOrigin(PgdibsError):
+    """The daemon takes the request for one that another site made."""
+
+
+class PoolNotFound(PgdibsError):
+    """There is no such pool."""
+
+
+class TemplateNotFound(PgdibsError):
+    """There is no such template, or the pool has none yet."""
+
+
+class LeaseNotFound(PgdibsError):
+    """There is no such lease; one that ended is remembered for 24 hours."""
+
+
+class DatabaseNotFound(PgdibsError):
+    """There is no such kept database."""
+
+
+class NotFound(PgdibsError):
+    """The daemon has no such route; it may be older than this client."""
+
+
+class MethodNotAllowed(PgdibsError):
+    """The route does not take this method."""
+
+
+class BodyTooLarge(PgdibsError):
+    """The request is too large."""
+
+
+class UnsupportedMediaType(PgdibsError):
+    """The body must be JSON."""
+
+
+class HostNotAllowed(PgdibsError):
+    """The daemon does not know the host name by which it was called (PGDIBS_ALLOWED_HOSTS)."""
+
+
+class PoolInUse(PgdibsError):
+    """The pool has leases."""
+
+
+class TemplateInUse(PgdibsError):
+    """Databases of this template are leased."""
+
+
+class BuildTokenStale(PgdibsError):
+    """The build was lost: it was neither renewed nor in use for 60 seconds."""
+
+
+class TemplateNotBuilding(PgdibsError):
+    """The template is not being built."""
+
+
+class LeaseConflict(PgdibsError):
+    """The same run, worker and alias hold a lease with another template."""
+
+
+class ForeignDatabases(PgdibsError):
+    """Databases that are not ours carry names of this pool; `detail` lists them and how to drop them."""
+
+
+class CapacityExceeded(PgdibsError):
+    """More than the pool can ever hold; `detail` names the limit."""
+
+
+class LeaseEnded(PgdibsError):
+    """The lease is over; `detail` says how and when it ended."""
+
+
+class RunEnded(PgdibsError):
+    """The run is over; it takes no more leases."""
+
+
+class TemplateFailed(PgdibsError):
+    """The daemon's own build of the template failed; `detail` has the step and the end of its output."""
+
+
+class PoolExhausted(PgdibsError):
+    """No database came free in time; `detail` says who holds what."""
+
+
+class TemplateBuilding(PgdibsError):
+    """The template is still being built."""
+
+
+class ServerUnavailable(PgdibsError):
+    """The daemon cannot reach its Postgres server."""
+
+
+class DiskFloor(PgdibsError):
+    """Too little disk space is left on the server."""
+
+
+class ShuttingDown(PgdibsError):
+    """The daemon is shutting down."""
+
+
+class Internal(PgdibsError):
+    """A bug in the daemon; its log has more."""
+
+
+BY_CODE: dict[str, type[PgdibsError]] = {
+    "invalid_request": InvalidRequest,
+    "unauthorized": Unauthorized,
+    "forbidden_origin": ForbiddenOrigin,
+    "pool_not_found": PoolNotFound,
+    "template_not_found": TemplateNotFound,
+    "lease_not_found": LeaseNotFound,
+    "database_not_found": DatabaseNotFound,
+    "not_found": NotFound,
+    "method_not_allowed": MethodNotAllowed,
+    "body_too_large": BodyTooLarge,
+    "unsupported_media_type": UnsupportedMediaType,
+    "host_not_allowed": HostNotAllowed,
+    "pool_in_use": PoolInUse,
+    "template_in_use": TemplateInUse,
+    "build_token_stale": BuildTokenStale,
+    "template_not_building": TemplateNotBuilding,
+    "lease_conflict": LeaseConflict,
+    "foreign_databases": ForeignDatabases,
+    "capacity_exceeded": CapacityExceeded,
+    "lease_ended": LeaseEnded,
+    "run_ended": RunEnded,
+    "template_failed": TemplateFailed,
+    "pool_exhausted": PoolExhausted,
+    "template_building": TemplateBuilding,
+    "server_unavailable": ServerUnavailable,
+    "disk_floor": DiskFloor,
+    "shutting_down": ShuttingDown,
+    "internal": Internal,
+}
+"""The closed list of the API; a code that a newer daemon adds is a plain `PgdibsError`."""
+
+
+def of_answer(status: int, body: Any, *, asked_for: str = "") -> PgdibsError:
+    """The typed error for an answer that is a refusal; `asked_for` says for how long it was asked, as in "after 180 s"."""
+    problem = body if isinstance(body, dict) else {}
+    code = str(problem.get("code") or "")
+    detail = str(problem.get("detail") or problem.get("title") or "the daemon gave no reason")
+    known = BY_CODE.get(code, PgdibsError)
+    return known(f"{detail} ({code or 'no code'}, status {status}{asked_for and f', {asked_for}'})", code, status, detail)

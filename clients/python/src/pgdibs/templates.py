@@ -1,0 +1,95 @@
+"""Templates: the fingerprint of the files that shape a schema, and "exactly one process builds"."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pgdibs.errors import PgdibsError
+
+if TYPE_CHECKING:
+    from pgdibs.client import Client
+
+RENEW_SECONDS = 20.0
+"""How often a build is renewed; the daemon gives it to somebody else after 60 s without a sign of life."""
+
+WAIT_SECONDS = 30.0
+"""How long one request waits for somebody else's build."""
+
+DETAIL_CHARACTERS = 2000
+"""How much of an error's text goes to the daemon; its end says most."""
+
+
+@dataclass(frozen=True)
+class TemplateReady:
+    """A template that exists: whether it was there already (or somebody else built it), and how long it took to have it."""
+
+    reused: bool
+    seconds: float
+    database: str
+
+
+def fingerprint_of(root: Path, globs: Iterable[str]) -> str:
+    """A SHA-256 over names and contents of all files below `root` that match one of `globs` (`**` goes down).
+
+    Compiled Python is left out. Raises `ValueError` for a glob that matches no file, since it would not notice a change.
+    """
+    paths: set[Path] = set()
+    for pattern in globs:
+        found = {path for path in root.glob(pattern) if path.is_file() and "__pycache__" not in path.parts}
+        if not found:
+            raise ValueError(f"`{pattern}` matches no file below {root}")
+        paths |= found
+    digest = hashlib.sha256()
+    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in paths):
+        digest.update(name.encode(errors="surrogateescape") + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def ensure(
+    client: Client, pool: str, fingerprint: str, build: Callable[[str], None], holder: str, deadline_seconds: float
+) -> TemplateReady:
+    """What `Client.ensure_template` says."""
+    started = time.monotonic()
+    path = f"/v1/pools/{quote(pool, safe='')}/templates/{quote(fingerprint, safe='')}"
+    body = {"holder": holder, "wait_seconds": WAIT_SECONDS}
+    answer = client.call_through_restarts("PUT", path, body, deadline_seconds)
+    if answer.status != 201:
+        return TemplateReady(True, time.monotonic() - started, answer.body["database"])
+    token = {"token": answer.body["build"]["token"]}
+    try:
+        with _renewed(client, path, token):
+            build(answer.body["build"]["url"])
+    except BaseException as error:
+        detail = (str(error) or type(error).__name__)[-DETAIL_CHARACTERS:]
+        # What matters is why it failed; a build that cannot be given up is lost after 60 s.
+        with suppress(PgdibsError):
+            client.ask("POST", f"{path}/abandon", {**token, "detail": detail}, 10.0)
+        raise
+    sealed = client.call_through_restarts("POST", f"{path}/seal", token, deadline_seconds)
+    return TemplateReady(False, time.monotonic() - started, sealed.body["database"])
+
+
+@contextmanager
+def _renewed(client: Client, path: str, token: dict[str, Any]) -> Iterator[None]:
+    """A thread renews the build meanwhile; what becomes of a lost one, sealing says."""
+    is_over = threading.Event()
+
+    def renew() -> None:
+        while not is_over.wait(RENEW_SECONDS):
+            with suppress(PgdibsError):
+                client.ask("POST", f"{path}/renew", token, 10.0)
+
+    threading.Thread(target=renew, name="pgdibs-build", daemon=True).start()
+    try:
+        yield
+    finally:
+        is_over.set()
