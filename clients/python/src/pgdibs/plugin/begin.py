@@ -27,7 +27,8 @@ from pgdibs.pytest_plugin import LOADED_AT
 
 def begin(config: pytest.Config) -> None:
     """Set up this process; raises `pytest.UsageError` when it cannot have what it needs."""
-    if config.pluginmanager.hasplugin("django"):
+    # By the name of its entry point, or by that of its module after `-p pytest_django.plugin`.
+    if config.pluginmanager.hasplugin("django") or config.pluginmanager.hasplugin("pytest_django.plugin"):
         from pgdibs.plugin import django
 
         config.pluginmanager.register(django, "pgdibs-django")

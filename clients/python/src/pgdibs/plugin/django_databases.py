@@ -137,13 +137,19 @@ def _close(connection: Any) -> None:
 
 def check(plan: Plan, targets: Mapping[str, Target]) -> None:
     """Each alias is connected to its own database, by the server's word; a project may have settings that get in between."""
-    from django.db import connections
+    from django.db import OperationalError, connections
 
     for lease_alias, members in plan.leased.items():
         for alias in members:
-            with connections[alias].cursor() as cursor:
-                cursor.execute("select current_database()")
-                found = cursor.fetchone()[0]
+            try:
+                with connections[alias].cursor() as cursor:
+                    cursor.execute("select current_database()")
+                    found = cursor.fetchone()[0]
+            except OperationalError as error:
+                raise pytest.UsageError(
+                    f"pgdibs: Django's alias `{alias}` does not get into {targets[lease_alias].database}, which was leased "
+                    f'for it ({str(error).strip()}); look into OPTIONS of DATABASES["{alias}"]'
+                ) from error
             if found != targets[lease_alias].database:
                 raise pytest.UsageError(
                     f"pgdibs: Django's alias `{alias}` connects to {found} and not to {targets[lease_alias].database}, which was "

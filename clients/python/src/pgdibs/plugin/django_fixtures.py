@@ -33,11 +33,15 @@ def django_db_setup(
     assert databases is not None
     plan = django_databases.plan_of(request.config)
     leases = obtain_or_stop(databases, request.session)
-    django_databases.point_at(plan, leases)
     wanted, serialized = _aliases_of(request.session.items)
     others: Any = plan.others & wanted
     with django_db_blocker.unblock():
-        django_databases.check(plan, leases)
+        try:
+            django_databases.point_at(plan, leases)
+            django_databases.check(plan, leases)
+        except pytest.UsageError as error:
+            request.session.shouldstop = str(error)
+            pytest.fail(str(error), pytrace=False)
         made = (
             setup_databases(
                 verbosity=request.config.option.verbose,

@@ -1,0 +1,103 @@
+"""When a template is built: by `migrate` once, again when something changes, and what pytest-django's options mean."""
+
+from __future__ import annotations
+
+from django_projects import DjangoProject
+
+COUNTS = """
+import pytest
+from notes.models import Note
+@pytest.mark.django_db(transaction=True)
+def test_it():
+    assert Note.objects.count() == {count}
+    Note.objects.create(body="left behind")
+"""
+
+
+def test_reuse_db_reuses_the_schema_and_never_the_data(project: DjangoProject) -> None:
+    project.file("test_it.py", COUNTS.format(count=1))
+    for _ in range(2):
+        project.run_django("--reuse-db").assert_passed(1)
+    assert project.builds == ["audit", "default"]
+
+
+def test_create_db_builds_anew_once_for_all_workers(project: DjangoProject) -> None:
+    project.file("test_it.py", COUNTS.format(count=1))
+    project.run_django("-n2").assert_passed(1)
+    project.run_django("-n2", "--create-db").assert_passed(1)
+    assert project.builds == ["audit", "audit", "default", "default"]
+    # What was built anew is what later runs find.
+    project.run_django("-n2", "--reuse-db").assert_passed(1)
+    assert project.builds == ["audit", "audit", "default", "default"]
+
+
+def test_no_migrations_makes_the_tables_of_the_models(project: DjangoProject) -> None:
+    project.file("test_it.py", COUNTS.format(count=0))
+    project.run_django("-n2", "--no-migrations").assert_passed(1)
+    assert project.builds == []
+    # Models have changed and no file that the globs name has.
+    project.file("notes/models.py", project.text("notes/models.py") + "    stars = models.IntegerField(default=5)\n")
+    project.file("test_it.py", COUNTS.format(count=0) + "    assert Note.objects.get().stars == 5\n")
+    project.run_django("--no-migrations").assert_passed(1)
+    # With migrations it is another template, and the first is still there.
+    project.file("notes/models.py", project.text("notes/models.py").replace("    stars = models.IntegerField(default=5)\n", ""))
+    project.file("test_it.py", COUNTS.format(count=1))
+    project.run_django().assert_passed(1)
+    assert project.builds == ["audit", "default"]
+
+
+def test_a_migration_of_an_installed_package_builds_anew(project: DjangoProject) -> None:
+    project.settings["pgdibs_fingerprint"] = "notes/migrations/*.py"
+    project.file("test_it.py", COUNTS.format(count=1))
+    project.run_django().assert_passed(1)
+    # `trail` stands for a package outside the project: the globs do not name it.
+    project.file(
+        "trail/migrations/0003_more.py",
+        "from django.db import migrations, models\n"
+        "class Migration(migrations.Migration):\n"
+        "    dependencies = [('trail', '0002_data')]\n"
+        "    operations = [migrations.AddField('Entry', 'at', models.IntegerField(default=7))]\n",
+    )
+    project.file("trail/models.py", project.text("trail/models.py") + "    at = models.IntegerField(default=7)\n")
+    project.file(
+        "test_it.py",
+        "import pytest\nfrom trail.models import Entry\n"
+        "@pytest.mark.django_db(databases={'audit'})\ndef test_it(): assert Entry.objects.get().at == 7\n",
+    )
+    project.run_django().assert_passed(1)
+    assert project.builds == ["audit", "audit", "default", "default"]
+
+
+def test_a_migration_that_fails_is_told_once(project: DjangoProject) -> None:
+    project.file("test_it.py", COUNTS.format(count=1))
+    working = project.text("notes/migrations/0002_data.py")
+    project.file(
+        "notes/migrations/0002_data.py", working.replace("    alias = ", "    raise ValueError('no such thing')\n    alias = ")
+    )
+    ran = project.run_django("-n2")
+    assert ran.status == 4, ran.output
+    assert ran.output.count("ValueError: no such thing") == 1
+    project.file("notes/migrations/0002_data.py", working)
+    project.run_django("-n2").assert_passed(1)
+
+
+def test_a_migration_that_reaches_for_another_database_does_not_get_there(project: DjangoProject) -> None:
+    project.file("test_it.py", COUNTS.format(count=1))
+    data = project.text("trail/migrations/0002_data.py")
+    project.file("trail/migrations/0002_data.py", data.replace(".using(alias)", '.using("default")'))
+    ran = project.run_django()
+    assert ran.counted("passed") == 0
+    assert "only-test-processes-have-a-database" in ran.output or "Connection refused" in ran.output, ran.output
+
+
+def test_the_projects_own_hook_goes_first(project: DjangoProject) -> None:
+    project.file(
+        "conftest.py",
+        "import pathlib\nfrom django.core.management import call_command\n"
+        "def pytest_pgdibs_build_template(url, alias, config):\n"
+        "    pathlib.Path('own.txt').open('a').write(alias + '\\n')\n",
+    )
+    project.file("test_it.py", COUNTS.format(count=1))
+    project.run_django().assert_passed(1)
+    assert sorted(project.text("own.txt").split()) == ["audit", "default"]
+    assert project.builds == ["audit", "default"]
