@@ -23,6 +23,7 @@ class TestOnce(TestCase):
 class TestSequences(TransactionTestCase):
     reset_sequences = True
     def test_a(self):
+        Note.objects.all().delete()
         assert Note.objects.create(body="x").pk == 1
     def test_b(self):
         assert Note.objects.create(body="x").pk == 1
@@ -39,6 +40,7 @@ def test_marked():
     assert Note.objects.get().body == "from the migration"
 @pytest.mark.django_db(reset_sequences=True)
 def test_sequences():
+    Note.objects.all().delete()
     assert Note.objects.create(body="x").pk == 1
 def test_fixture(transactional_db, django_db_serialized_rollback):
     assert Note.objects.count() == 1
@@ -126,4 +128,5 @@ def test_what_a_failed_test_wrote_is_in_its_kept_database_and_the_next_tests_are
         with psycopg.connect(url) as connection:
             bodies.append([body for (body,) in connection.execute("select body from notes_note order by id")])
     assert ["from the migration", "seen in the kept one"] in bodies
-    assert ["from the migration", "of the class", "of the test"] in bodies
+    # unittest rolls the test itself back before anybody hears of its failure; its class is still there.
+    assert ["from the migration", "of the class"] in bodies

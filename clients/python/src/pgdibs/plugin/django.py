@@ -8,7 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
 
@@ -17,6 +17,10 @@ from pgdibs.plugin.variables import Nowhere
 
 if TYPE_CHECKING:
     from pgdibs.plugin.databases import Databases
+
+
+was_reset_key: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether the databases have been replaced since the test began."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -102,7 +106,6 @@ def pytest_pgdibs_build_template(url: str, alias: str, config: pytest.Config) ->
     from django.conf import settings
     from django.core.management import call_command
     from django.db import connections
-    from pytest_django.plugin import blocking_manager_key
 
     plan = django_databases.plan_of(config)
     if alias not in plan.leased:
@@ -111,7 +114,7 @@ def pytest_pgdibs_build_template(url: str, alias: str, config: pytest.Config) ->
     django_databases.point_at(plan, {**dict.fromkeys(plan.leased, Nowhere()), alias: BuildTarget(url)})
     if _without_migrations(config) or connections[alias].settings_dict["TEST"].get("MIGRATE") is False:
         settings.MIGRATION_MODULES = {app.label: None for app in apps.get_app_configs()}
-    with config.stash[blocking_manager_key].unblock():
+    with config.stash[_blocking_manager_key()].unblock():
         call_command("migrate", verbosity=1, interactive=False, database=alias, run_syncdb=True)
         call_command("createcachetable", database=alias)
         django_databases.close_connections(plan.leased)
@@ -129,3 +132,23 @@ def pytest_pgdibs_before_reset(config: pytest.Config) -> None:
     if django_databases.is_ready():
         plan = django_databases.plan_of(config)
         django_databases.commit_and_close(alias for members in plan.leased.values() for alias in members)
+        config.stash[was_reset_key] = True
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: Optional[pytest.Item]) -> Iterator[None]:
+    """After a reset in the middle of a `TestCase`, what its class had set up is gone; it is set up again for its next test."""
+    yield
+    cls: Any = getattr(item, "cls", None)
+    is_undone = item.config.stash.get(was_reset_key, False) and hasattr(cls, "cls_atomics")
+    if is_undone and nextitem is not None and getattr(nextitem, "cls", None) is cls:
+        with item.config.stash[_blocking_manager_key()].unblock():
+            cls.tearDownClass()
+            cls.setUpClass()
+    item.config.stash[was_reset_key] = False
+
+
+def _blocking_manager_key() -> pytest.StashKey[Any]:
+    from pytest_django.plugin import blocking_manager_key
+
+    return blocking_manager_key

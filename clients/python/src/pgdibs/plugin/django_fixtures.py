@@ -42,6 +42,10 @@ def django_db_setup(
         except pytest.UsageError as error:
             request.session.shouldstop = str(error)
             pytest.fail(str(error), pytrace=False)
+        for alias in others:
+            # What is leased is there already; Django would look for it among what it is to make.
+            test = connections[alias].settings_dict["TEST"]
+            test["DEPENDENCIES"] = [name for name in test.get("DEPENDENCIES", []) if name in others]
         made = (
             setup_databases(
                 verbosity=request.config.option.verbose,
