@@ -19,7 +19,7 @@ def main() -> None:
     packages = Path(sysconfig.get_path("purelib"))
     found = VERSION.search((REPOSITORY / "Cargo.toml").read_text())
     if found is None:
-        raise SystemExit(f"{REPOSITORY / 'Cargo.toml'} has no line `version = \"…\"` to take the client's version from")
+        raise SystemExit(f'{REPOSITORY / "Cargo.toml"} has no line `version = "…"` to take the client\'s version from')
     metadata = packages / f"pgdibs-{found[1]}.dist-info"
     metadata.mkdir(exist_ok=True)
     (packages / "pgdibs-in-place.pth").write_text(f"{CLIENT / 'src'}\n")

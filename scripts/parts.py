@@ -16,6 +16,8 @@ ALL_ONLY = frozenset({"test-all"})
 
 NEXTEST_JUNIT = "nextest/default/junit.xml"
 WITH_DAEMON = ("python3", "../../scripts/with-daemon.py")
+# Each takes half a minute; `make test-all` runs every suite.
+SHORT_SUITES = ("--only", "two at once", "--only", "worker killed")
 SUPPORTED_MAJORS = ("14", "15", "16", "17", "18")
 
 
@@ -89,12 +91,28 @@ PARTS: tuple[Part, ...] = (
     Part(
         "example: fastapi-shop",
         # From the root, where no pgdibs.toml makes the daemon build the template: here the tests do.
-        ("python3", "scripts/with-daemon.py", "python", "examples/fastapi-shop/run_suites.py"),
-        TEST,
+        ("python3", "scripts/with-daemon.py", "python", "examples/fastapi-shop/run_suites.py", *SHORT_SUITES),
+        TEST_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
         timeout_seconds=1200,
         environment={"PATH": "{repository}/.venv/bin:{path}"},
+    ),
+    Part(
+        "example: fastapi-shop, every suite",
+        ("python3", "scripts/with-daemon.py", "python", "examples/fastapi-shop/run_suites.py"),
+        ALL_ONLY,
+        needs=("rust build", "python environment"),
+        pytest=True,
+        timeout_seconds=1800,
+        environment={"PATH": "{repository}/.venv/bin:{path}"},
+    ),
+    Part(
+        "pytest plugin",
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "clients/python/tests/plugin"),
+        TEST,
+        needs=("rust build", "python environment"),
+        pytest=True,
     ),
     # The daemon reads pgdibs.toml of its working directory.
     Part(

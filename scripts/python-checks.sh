@@ -8,8 +8,10 @@ cd "$repository"
 "$here/python-environment.sh" >/dev/null
 bin="$repository/.venv/bin"
 
-"$bin/ruff" check scripts examples
-"$bin/ruff" format --check scripts examples
+"$bin/ruff" check scripts examples clients
+"$bin/ruff" format --check scripts examples clients
 (cd scripts && for file in *.py tests/*.py; do printf '%s\0' "$file"; done | xargs -0 "$bin/mypy" --strict --scripts-are-modules)
 (cd examples/fastapi-shop && "$bin/mypy" --strict)
+(cd clients/python && "$bin/mypy")
+(cd clients/python/tests/plugin && MYPYPATH="$repository/scripts" "$bin/mypy" --strict --scripts-are-modules ./*.py)
 (cd examples/django-library && "$bin/mypy")

@@ -24,6 +24,7 @@ make_environment() {
     .venv/bin/pip install -q --disable-pip-version-check "${arguments[@]}"
     printf '%s\n' "$stamp" >.venv/installed-for
   fi
+  .venv/bin/python "$here/link-client.py"
 }
 
 with_lock "venv-$(cksum <<<"$repository" | cut -d ' ' -f 1)" make_environment

@@ -1,4 +1,4 @@
-"""Runs a command against a fresh daemon: with-daemon.py COMMAND... (PGDIBS_URL is set for it); its exit status is ours.
+"""Runs a command against a fresh daemon: with-daemon.py COMMAND... (with PGDIBS_URL and PGDIBS_BIN set); its exit status is ours.
 
 The daemon is $PGDIBS_BIN (default: the debug build), on a data directory and a port of its own.
 """
@@ -30,7 +30,7 @@ def main() -> int:
     listen = f"127.0.0.1:{free_port()}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
     environment.update(PGDIBS_LISTEN=listen, PGDIBS_DATA_DIR=str(data / "data"), PGDIBS_PG_BIN_DIR=postgres_programs())
-    command_environment = {**os.environ, "PGDIBS_URL": f"http://{listen}"}
+    command_environment = {**os.environ, "PGDIBS_URL": f"http://{listen}", "PGDIBS_BIN": str(Path(program).resolve())}
     daemon = DaemonProcess([program, "serve"], environment, f"http://{listen}", data / "daemon.log")
     try:
         daemon.wait_until_ready()

@@ -1,144 +1,267 @@
-"""Runs the shop's tests the ways that CI does, against one running daemon, and looks at what they leave behind.
+"""Runs the shop's tests the ways that people do, against one running daemon, and looks at what they leave behind.
 
     python run_suites.py                 # the daemon at PGDIBS_URL, the interpreter that runs this file
-    python run_suites.py --python .venv/bin/python --only shards
+    python run_suites.py --python .venv/bin/python --only "two at once"
 
-The suites: `pytest -n 4`; two such runs at once; two pytest-split shards of `-n 2` each, at once. After each suite the
-daemon must come to hold no lease of the pool, and no database of it that is neither ready nor spare.
+The suites stand in SUITES. After each the daemon must come to hold no lease of the pool, and no database of it that is
+neither ready nor spare. "daemon killed" starts a daemon of its own with the program `pgdibs` (or PGDIBS_BIN).
+With SHOP_TEMPLATE=daemon the tests only name the pool, and the daemon builds its template from pgdibs.toml.
 Exit code 0 when all of it was so.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
+import shutil
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
-from tests.pgdibs_lease import Daemon, DaemonSilent
+from pgdibs import Client, PgdibsError, Unreachable
 
 ROOT = Path(__file__).parent
-SUITES: dict[str, list[list[str]]] = {
-    "one": [["-n", "4"]],
-    "two at once": [["-n", "4"], ["-n", "4"]],
-    "shards": [["-n", "2", "--splits", "2", "--group", group] for group in ("1", "2")],
-}
+POOL = os.environ.get("PGDIBS_POOL") or "shop_test"
 CLEAN_UP_SECONDS = 60.0
 SUITE_SECONDS = 900.0
+READY_SECONDS = 120.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Run:
-    """How one pytest ended."""
+    """One pytest, and how it has to end."""
 
     arguments: list[str]
-    exit_code: int
-    output: str
+    exit_code: int = 0
+    failed: int = 0
+    output: str = ""
+    ended_with: int | None = None
 
-    @property
-    def passed(self) -> int:
-        """How many tests passed, by pytest's last line."""
-        found = re.findall(r"(\d+) passed", self.output)
+    def counted(self, what: str) -> int:
+        """How many tests `passed` or `failed`, by pytest's last line."""
+        found = re.findall(rf"(\d+) {what}", self.output)
         return int(found[-1]) if found else 0
 
     @property
-    def is_clean(self) -> bool:
-        """Whether it passed, with tests in it and without a word about a lease that went wrong."""
-        return self.exit_code == 0 and self.passed > 0 and "pgdibs: " not in self.output
-
-
-def run_at_once(python: str, argument_lists: list[list[str]]) -> list[Run]:
-    """Start them all, wait for them all."""
-    running = [
-        subprocess.Popen(
-            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+    def is_good(self) -> bool:
+        """Whether it ended as it has to, with tests in it and without a word about a lease that went wrong."""
+        as_expected = (self.ended_with, self.counted("failed"), self.counted("error")) == (
+            self.exit_code,
+            self.failed,
+            0,
         )
-        for arguments in argument_lists
-    ]
-    deadline = time.monotonic() + SUITE_SECONDS
-    runs = []
-    for process, arguments in zip(running, argument_lists, strict=True):
-        try:
-            output, _nothing = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.terminate()
-            output, _nothing = process.communicate()
-            output += f"\nended by run_suites.py after {SUITE_SECONDS:.0f} s"
-        runs.append(Run(arguments, process.returncode, output))
-    return runs
+        return as_expected and self.counted("passed") > 0 and "pgdibs: " not in self.output
 
 
-def left_behind(daemon: Daemon, pool: str) -> list[str]:
-    """Live leases of the pool, and databases of it that are neither ready nor spare."""
-    leases = answer_of(daemon, f"/v1/leases?pool={pool}")["leases"]
-    databases = answer_of(daemon, "/v1/databases")["databases"]
-    return [f"lease of {lease['holder']} on {lease['database']}" for lease in leases] + [
-        f"database {database['database']} is {database['state']}"
-        for database in databases
-        if database["database"].startswith(f"{pool}_") and database["state"] not in ("ready", "spare")
-    ]
+@dataclass(frozen=True)
+class Suite:
+    """Runs at the same time, and what happens to them in the middle."""
 
-
-def answer_of(daemon: Daemon, path: str) -> Any:
-    """The JSON of a GET that must be answered with 200."""
-    status, answer, _retry_after = daemon.ask("GET", path)
-    if status != 200:
-        raise DaemonSilent(f"GET {path} was answered with {status}: {answer}")
-    return answer
-
-
-def wait_until_clean(daemon: Daemon, pool: str) -> list[str]:
-    """What is still left behind at the deadline; nothing, as a rule, after a moment."""
-    deadline = time.monotonic() + CLEAN_UP_SECONDS
-    while True:
-        left = left_behind(daemon, pool)
-        if not left or time.monotonic() > deadline:
-            return left
-        time.sleep(0.1)  # polling: dropping used databases takes the daemon a moment
+    runs: list[list[str]]
+    disturb: Callable[[Client, list[subprocess.Popen[str]]], None] | None = None
+    exit_code: int = 0
+    failed: int = 0
+    has_own_daemon: bool = False
 
 
 def main() -> int:
     """Run the suites, print a line for each and the output of what failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", default=sys.executable, help="an interpreter with requirements.txt installed")
+    parser.add_argument(
+        "--python", default=sys.executable, help="an interpreter with requirements.txt and pgdibs installed"
+    )
     parser.add_argument(
         "--only", action="append", choices=list(SUITES), help="one suite instead of all; may be repeated"
     )
     arguments = parser.parse_args()
     python = str(Path(arguments.python).absolute()) if os.sep in arguments.python else arguments.python
-    daemon = Daemon()
-    pool = os.environ.get("SHOP_POOL") or "shop_test"
     has_failed = False
     for name in arguments.only or SUITES:
+        suite = SUITES[name]
         started = time.monotonic()
-        runs = run_at_once(python, SUITES[name])
+        with own_daemon() if suite.has_own_daemon else contextlib.nullcontext():
+            client = Client()
+            try:
+                runs = run_at_once(python, suite, client)
+                left = wait_until_clean(client)
+            except PgdibsError as error:
+                runs, left = [], [str(error)]
         took = time.monotonic() - started
-        try:
-            left = wait_until_clean(daemon, pool)
-        except DaemonSilent as error:
-            left = [str(error)]
-        is_good = all(run.is_clean for run in runs) and not left
+        is_good = bool(runs) and all(run.is_good for run in runs) and not left
         has_failed = has_failed or not is_good
-        passed = " + ".join(str(run.passed) for run in runs)
-        print(
-            f"{'ok  ' if is_good else 'FAIL'} {name}: {passed} passed in {took:.1f} s, left behind: {len(left)}",
-            flush=True,
-        )
+        passed = " + ".join(str(run.counted("passed")) for run in runs)
+        verdict = "ok  " if is_good else "FAIL"
+        print(f"{verdict} {name}: {passed or 0} passed in {took:.1f} s, left behind: {len(left)}", flush=True)
         for thing in left:
             print(f"     {thing}")
         for run in runs:
-            if not run.is_clean:
-                print(f"     pytest {' '.join(run.arguments)} ended with {run.exit_code}:\n{run.output}", flush=True)
+            if not run.is_good:
+                print(f"     pytest {' '.join(run.arguments)} ended with {run.ended_with}:\n{run.output}", flush=True)
     return 1 if has_failed else 0
+
+
+def run_at_once(python: str, suite: Suite, client: Client) -> list[Run]:
+    """Start them all, disturb them, wait for them all."""
+    source = ["-o", "pgdibs_fingerprint=", "-o", "pgdibs_build="] if os.environ.get("SHOP_TEMPLATE") == "daemon" else []
+    processes = [
+        subprocess.Popen(
+            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *source, *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        for arguments in suite.runs
+    ]
+    deadline = time.monotonic() + SUITE_SECONDS
+    if suite.disturb is not None:
+        suite.disturb(client, processes)
+    runs = []
+    for process, arguments in zip(processes, suite.runs, strict=True):
+        run = Run(arguments, suite.exit_code, suite.failed)
+        try:
+            run.output, _nothing = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            run.output, _nothing = process.communicate()
+            run.output += f"\nended by run_suites.py after {SUITE_SECONDS:.0f} s"
+        run.ended_with = process.returncode
+        runs.append(run)
+    return runs
+
+
+def in_the_middle(client: Client, processes: list[subprocess.Popen[str]]) -> list[int]:
+    """Returns when every worker has run tests for a while, with the workers' process ids."""
+    deadline = time.monotonic() + SUITE_SECONDS
+    while time.monotonic() < deadline and processes[0].poll() is None:
+        leases = [lease for lease in client.leases(pool=POOL) if lease["worker"] != "main"]
+        # `host/pid/worker`: who holds a lease says so.
+        if len(leases) == 2 and all(time.time() - since(lease["acquired_at"]) > 4 for lease in leases):
+            return [int(lease["holder"].split("/")[1]) for lease in leases]
+        time.sleep(0.05)  # the pause between two looks
+    return []
+
+
+def since(time_of_day: str) -> float:
+    """RFC 3339 as seconds since the epoch."""
+    return datetime.fromisoformat(time_of_day.replace("Z", "+00:00")).timestamp()
+
+
+def kill_a_worker(client: Client, processes: list[subprocess.Popen[str]]) -> None:
+    """SIGKILL, as the kernel does when memory runs out."""
+    for pid in in_the_middle(client, processes)[:1]:
+        os.kill(pid, signal.SIGKILL)
+
+
+def interrupt(client: Client, processes: list[subprocess.Popen[str]]) -> None:
+    """Ctrl-C: the terminal sends SIGINT to the whole process group."""
+    in_the_middle(client, processes)
+    os.killpg(processes[0].pid, signal.SIGINT)
+
+
+def restart_the_daemon(client: Client, processes: list[subprocess.Popen[str]]) -> None:
+    """SIGKILL, and a new one on the same data."""
+    in_the_middle(client, processes)
+    OwnDaemon.current.kill()
+    OwnDaemon.current.start()
+
+
+class OwnDaemon:
+    """A daemon of this program's own, which may be killed."""
+
+    current: OwnDaemon
+
+    def __init__(self, data: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.listen = f"127.0.0.1:{probe.getsockname()[1]}"
+        self._data = data
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        program = os.environ.get("PGDIBS_BIN") or shutil.which("pgdibs") or "pgdibs"
+        command = [program, "serve", "--listen", self.listen, "--data-dir", str(self._data / "data")]
+        with (self._data / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        client, deadline = Client(f"http://{self.listen}"), time.monotonic() + READY_SECONDS
+        while True:
+            with contextlib.suppress(Unreachable):
+                if client.ask("GET", "/readyz").status == 200:
+                    break
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"the daemon did not get ready:\n{(self._data / 'log').read_text()}")
+            time.sleep(0.1)  # the pause between two looks
+        client.close()
+
+    def kill(self) -> None:
+        """At once, without a word to it."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """In order, with its Postgres."""
+        self._process.terminate()
+        self._process.wait(60)
+
+
+@contextlib.contextmanager
+def own_daemon() -> Iterator[None]:
+    """A daemon that this program may kill; PGDIBS_URL names it meanwhile."""
+    before = os.environ.get("PGDIBS_URL")
+    data = Path(tempfile.mkdtemp(prefix="shop-daemon-"))
+    data.chmod(0o711)  # the unprivileged user that Postgres runs as passes through
+    OwnDaemon.current = OwnDaemon(data)
+    os.environ["PGDIBS_URL"] = f"http://{OwnDaemon.current.listen}"
+    try:
+        yield
+    finally:
+        OwnDaemon.current.stop()
+        shutil.rmtree(data, ignore_errors=True)
+        os.environ.pop("PGDIBS_URL")
+        if before is not None:
+            os.environ["PGDIBS_URL"] = before
+
+
+def left_behind(client: Client) -> list[str]:
+    """Live leases of the pool, and databases of it that are neither ready nor spare."""
+    databases = client.call("GET", "/v1/databases")["databases"]
+    return [f"lease of {lease['holder']} on {lease['database']}" for lease in client.leases(pool=POOL)] + [
+        f"database {database['database']} is {database['state']}"
+        for database in databases
+        if database["database"].startswith(f"{POOL}_") and database["state"] not in ("ready", "spare")
+    ]
+
+
+def wait_until_clean(client: Client) -> list[str]:
+    """What is still left behind at the deadline; nothing, as a rule, after a moment."""
+    deadline = time.monotonic() + CLEAN_UP_SECONDS
+    while True:
+        left = left_behind(client)
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.1)  # polling: dropping used databases takes the daemon a moment
+
+
+SUITES = {
+    "serial": Suite([[]]),
+    "one": Suite([["-n", "4"]]),
+    "two at once": Suite([["-n", "4"], ["-n", "4"]]),
+    "shards": Suite([["-n", "2", "--splits", "2", "--group", group] for group in ("1", "2")]),
+    "worker killed": Suite([["-n", "2"]], kill_a_worker, exit_code=1, failed=1),
+    "daemon killed": Suite([["-n", "2"]], restart_the_daemon, has_own_daemon=True),
+    "Ctrl-C": Suite([["-n", "2"]], interrupt, exit_code=2),
+}
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import time
 from typing import Any
 
 import psycopg
-
-from tests.pgdibs_lease import Lease
+from pgdibs import Lease
 
 SEEDED_TABLES = ("currencies", "countries", "tax_rates")
 KEPT_TABLES = ("alembic_version", "session_witnesses")

@@ -1,5 +1,5 @@
 """The fixtures. The application is imported here, at the top, as in any project: its engine is on the leased database,
-because the conftest one folder up has taken the lease before pytest reads this file."""
+because pgdibs's pytest plugin has taken the lease before pytest reads this file."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import AsyncIterator, Iterator
 import httpx
 import pytest
 import pytest_asyncio
+from pgdibs import Lease
 
 from shop.database import engine
 from shop.main import app
 from shop.worker import Worker
 from tests.clean_database import LeasedDatabase
-from tests.pgdibs_lease import Lease
 from tests.shop_world import ShopWorld
 
 
 @pytest.fixture(scope="session")
-def leased_database(lease: Lease) -> Iterator[LeasedDatabase]:
+def leased_database(pgdibs_lease: Lease) -> Iterator[LeasedDatabase]:
     """The tests' own connection, after it has found the database clean."""
     run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "no xdist")
-    database = LeasedDatabase(lease, run, os.environ.get("PYTEST_XDIST_WORKER", "main"))
+    database = LeasedDatabase(pgdibs_lease, run, os.environ.get("PYTEST_XDIST_WORKER", "main"))
     yield database
     database.close()
 

@@ -90,8 +90,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("pgdibs_keep", "failed or never: whether to keep the databases of failed tests")
     parser.addini(
         "pgdibs_env",
-        "variables to set before conftest.py is imported: DATABASE_URL, or ANALYTICS_URL=analytics for another alias, or "
-        "DB_HOST=default.host for a part (host, port, user, password, database); PGHOST etc. are known by name",
+        "variables to set before conftest.py is imported: DATABASE_URL; DATABASE_URL=postgresql+asyncpg:// to say which driver "
+        "it names when it is not set; ANALYTICS_URL=analytics for another alias; DB_HOST=default.host for a part (host, port, "
+        "user, password, database); PGHOST and its like are known by name",
         type="args",
     )
     parser.addini(

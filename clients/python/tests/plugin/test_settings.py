@@ -60,7 +60,7 @@ MISTAKES = [
     ({"pgdibs_start": "yes"}, "pgdibs_start in the ini file is `yes`; it has to be `auto` or `never`"),
     ({"pgdibs_keep": "all"}, "pgdibs_keep in the ini file is `all`; it has to be `failed` or `never`"),
     ({"pgdibs_timeout": "soon"}, "pgdibs_timeout in the ini file is `soon`; it has to be a number of seconds above 0"),
-    ({"pgdibs_env": "DATABASE-URL"}, "pgdibs_env in the ini file: `DATABASE-URL` is none of VARIABLE, VARIABLE=ALIAS and"),
+    ({"pgdibs_env": "DATABASE-URL"}, "pgdibs_env in the ini file: `DATABASE-URL` is none of VARIABLE, VARIABLE=ALIAS, VARIABLE="),
     ({"pgdibs_env": "DB=default.socket"}, "(a part is one of url, host, port, user, password, database)"),
     ({"pgdibs_aliases": "a=B"}, "pgdibs_aliases in the ini file is `B`; a pool is"),
     ({"pgdibs_aliases": "=b"}, "pgdibs_aliases in the ini file: `=b` is neither ALIAS nor ALIAS=POOL"),

@@ -29,7 +29,9 @@ REAL = "postgresql+asyncpg://me:secret@production.example/shop?ssl=prefer"
 @pytest.fixture
 def variables(project: Project) -> Project:
     """A project that sets all kinds of variables, for two aliases, where a developer has set one to the real thing."""
-    project.settings["pgdibs_env"] = "DATABASE_URL TEST_DATABASE_URL STATS_URL=stats DB_HOST=default.host PGPORT PGDATABASE"
+    project.settings["pgdibs_env"] = (
+        "DATABASE_URL TEST_DATABASE_URL STATS_URL=stats=postgres://?timeout=5 DB_HOST=default.host PGPORT PGDATABASE"
+    )
     project.environment.update(DATABASE_URL=REAL, TEST_DATABASE_URL="postgresql+psycopg://x/y?application_name=tests")
     project.file("conftest.py", CONFTEST)
     project.file("test_it.py", TESTS)
@@ -47,7 +49,7 @@ def assert_is_leased(project: Project, found: dict[str, Any]) -> None:
     url, other, stats = (urlsplit(found[name]) for name in ("DATABASE_URL", "TEST_DATABASE_URL", "STATS_URL"))
     assert (url.scheme, url.query) == ("postgresql+asyncpg", "ssl=prefer")
     assert (other.scheme, other.query) == ("postgresql+psycopg", "application_name=tests")
-    assert stats.scheme == "postgresql"
+    assert (stats.scheme, stats.query) == ("postgres", "timeout=5")
     assert (url.netloc, url.path) == (other.netloc, other.path)
     assert stats.path != url.path
     assert {url.path.rpartition("_")[0], stats.path.rpartition("_")[0]} == {f"/{project.pool}"}
@@ -62,7 +64,7 @@ def assert_leads_nowhere(found: dict[str, Any]) -> None:
     assert "only-test-processes-have-a-database" in found["STATS_URL"]
     assert (found["PGDIBS_SLOT"], found["PGPORT"]) == (None, "1")
     with pytest.raises(psycopg.OperationalError):
-        psycopg.connect(found["STATS_URL"])
+        psycopg.connect(found["STATS_URL"].partition("?")[0])
 
 
 @pytest.mark.parametrize("arguments", [["-n2"], ["--dist", "loadfile", "--tx", "2*popen"]], ids=["-n", "--tx"])

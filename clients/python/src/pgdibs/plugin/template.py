@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -132,7 +133,7 @@ class Templates:
         environment = self._environment(url, alias)
         try:
             done = subprocess.run(
-                command,
+                [shutil.which(command[0], path=environment["PATH"]) or command[0], *command[1:]],
                 cwd=directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -167,6 +168,8 @@ class Templates:
         environment.setdefault("DATABASE_URL", url)
         if not any(variable.name == "DATABASE_URL" for variable in self.settings.variables):
             environment["DATABASE_URL"] = url
+        # `alembic` is the one beside this Python, whether or not its environment is activated.
+        environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environment.get("PATH", os.defpath)])
         environment.update(
             PGHOST=target.host,
             PGPORT=str(target.port),

@@ -44,6 +44,13 @@ class Nowhere:
     url: str = "postgresql://only-test-processes-have-a-database:none@127.0.0.1:1/none"
 
 
+ENTRY = re.compile(
+    r"(?P<name>[A-Za-z_]\w*)"
+    r"(?:=(?P<alias>[A-Za-z_][\w-]*)(?:\.(?P<part>\w+))?)?"
+    r"(?:=(?P<pattern>[A-Za-z][A-Za-z0-9+.-]*://\S*))?"
+)
+
+
 @dataclass(frozen=True)
 class Variable:
     """One entry of `pgdibs_env`."""
@@ -51,21 +58,25 @@ class Variable:
     name: str
     alias: str = "default"
     part: str = "url"
+    pattern: str = ""
+    """A URL whose driver prefix and query string count when the variable is not set."""
 
     @classmethod
     def parse(cls, entry: str) -> Variable:
-        """`NAME`, `NAME=ALIAS`, `NAME=ALIAS.PART`; raises `pytest.UsageError` with the rule."""
-        found = re.fullmatch(r"(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?:=(?P<alias>[A-Za-z_][\w-]*)(?:\.(?P<part>\w+))?)?", entry)
+        """`NAME`, `NAME=ALIAS`, `NAME=ALIAS.PART`; the first two also with `=URL`. Raises `pytest.UsageError` with the rule."""
+        found = ENTRY.fullmatch(entry)
         if found is None or (found["part"] or "url") not in PARTS:
             raise pytest.UsageError(
-                f"pgdibs: pgdibs_env in the ini file: `{entry}` is none of VARIABLE, VARIABLE=ALIAS and VARIABLE=ALIAS.PART "
-                f"(a part is one of {', '.join(PARTS)}); as in `pgdibs_env = DATABASE_URL DB_HOST=default.host`"
+                f"pgdibs: pgdibs_env in the ini file: `{entry}` is none of VARIABLE, VARIABLE=ALIAS, VARIABLE=ALIAS.PART "
+                f"(a part is one of {', '.join(PARTS)}) and VARIABLE=postgresql+driver://?options; "
+                "as in `pgdibs_env = DATABASE_URL=postgresql+asyncpg:// DB_HOST=default.host`"
             )
-        return cls(found["name"], found["alias"] or "default", found["part"] or LIBPQ.get(found["name"], "url"))
+        part = found["part"] or LIBPQ.get(found["name"], "url")
+        return cls(found["name"], found["alias"] or "default", part, found["pattern"] or "")
 
     def value(self, target: Target, existing: Optional[str]) -> str:
         """What to set it to; a URL keeps the driver prefix and query string that it has."""
-        return retarget(existing or "", target.url) if self.part == "url" else str(getattr(target, self.part))
+        return retarget(existing or self.pattern, target.url) if self.part == "url" else str(getattr(target, self.part))
 
 
 def point(variables: tuple[Variable, ...], alias: str, target: Target) -> None:

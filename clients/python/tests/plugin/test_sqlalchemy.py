@@ -1,0 +1,84 @@
+"""docs/python/sqlalchemy.md: its blocks are the files of the projects that run here."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from projects import REPOSITORY, Project
+
+PAGE = REPOSITORY / "docs/python/sqlalchemy.md"
+
+
+def blocks(heading: str) -> dict[str, str]:
+    """The files under a heading of the page, by name."""
+    (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    return dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE))
+
+
+def use(project: Project, *headings: str) -> None:
+    """Make the project of these sections; a later one's files replace an earlier one's. The pool is the test's own."""
+    files = {name: text for heading in headings for name, text in blocks(heading).items()}
+    ini = files.pop("pytest.ini")
+    assert "pgdibs_pool = myapp_test\n" in ini
+    settings = [line.split(" = ", 1) for line in ini.splitlines() if " = " in line]
+    project.settings = {**dict(settings), "pgdibs_pool": project.pool}
+    for name, text in files.items():
+        project.file(name, text)
+
+
+@pytest.mark.parametrize("workers", ["-n2", "-n0"])
+def test_a_module_level_engine_and_a_session_per_test(project: Project, workers: str) -> None:
+    use(project, "A module-level engine", "A session per test, rolled back")
+    project.run(workers).assert_passed(8)
+
+
+def test_a_variable_that_is_set_keeps_its_driver(project: Project) -> None:
+    use(project, "A module-level engine", "A session per test, rolled back")
+    project.environment["DATABASE_URL"] = "postgresql+asyncpg://real.example/real"
+    project.file("test_driver.py", "import app\ndef test_driver():\n    assert app.engine.driver == 'asyncpg'\n")
+    project.settings["pgdibs_build"] = "psql -qc 'select 1'"
+    project.run("test_driver.py").assert_passed(1)
+
+
+def test_an_async_engine(project: Project) -> None:
+    use(project, "An async engine")
+    project.run("-n2", "-p", "pytest_asyncio.plugin").assert_passed(6)
+
+
+def test_alembic_reads_the_url(project: Project) -> None:
+    use(project, "Alembic")
+    project.run("-n2").assert_passed(2)
+
+
+def test_a_worker_in_the_background(project: Project) -> None:
+    use(project, "A module-level engine", "A session per test, rolled back", "A worker in the background")
+    project.run("-n2", "test_background.py").assert_passed(1)
+
+
+def test_the_older_shape_fails_and_the_move_works(project: Project) -> None:
+    use(project, "A module-level engine", "A session per test, rolled back")
+    older = blocks("The older shape, and the move")
+    project.file("test_notes.py", "import app\ndef test_note():\n    app.add_note('hello')\n")
+    with_lines = dict(project.settings)
+    # Before: on a database of one's own, as such a suite has it.
+    project.settings = {}
+    with project.client.lease(project.pool, fingerprint=fingerprint(project)) as lease:
+        project.environment["DATABASE_URL"] = lease.url_for("postgresql+psycopg")
+        project.file("conftest.py", older["before/conftest.py"])
+        ran = project.run("-n2")
+        assert "AttributeError: 'Config' object has no attribute 'slaveinput'" in ran.output
+        project.file("conftest.py", older["before/conftest.py"].replace('slaveinput["slaveid"]', 'workerinput["workerid"]'))
+        ran = project.run("-n2")
+        assert re.search("AttributeError: (can't set attribute|.*no setter)", ran.output)
+    # After.
+    project.settings = with_lines
+    project.environment["DATABASE_URL"] = "postgresql+psycopg://real.example/real"
+    project.file("conftest.py", older["after/conftest.py"])
+    project.run("-n2").assert_passed(1)
+
+
+def fingerprint(project: Project) -> str:
+    """An empty template for a suite that makes its tables itself."""
+    project.client.ensure_template(project.pool, "empty", lambda url: None)
+    return "empty"
