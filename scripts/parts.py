@@ -109,10 +109,25 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "pytest plugin",
-        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "clients/python/tests/plugin"),
-        TEST,
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "-m", "not long", "clients/python/tests/plugin"),
+        TEST_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
+    ),
+    Part(
+        "pytest plugin, every test",
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "clients/python/tests/plugin"),
+        ALL_ONLY,
+        needs=("rust build", "python environment"),
+        pytest=True,
+    ),
+    Part(
+        "pytest plugin on pytest 7 to 9",
+        ("scripts/pytest-versions.sh", "7.4.4", "8.4.2", "9.0.0"),
+        ALL_ONLY,
+        needs=("rust build", "python environment"),
+        pytest=True,
+        timeout_seconds=1800,
     ),
     # The daemon reads pgdibs.toml of its working directory.
     Part(

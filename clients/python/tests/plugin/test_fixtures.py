@@ -19,7 +19,7 @@ def add_and_count():
 """
 
 
-@pytest.mark.parametrize("workers", ["-n2", "-n0"])
+@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 def test_fixtures_and_marker(project: Project, workers: str) -> None:
     project.file(
         "test_it.py",
@@ -96,7 +96,7 @@ def test_three(failing):
 )
 
 
-@pytest.mark.parametrize("workers", ["-n2", "-n0"])
+@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 def test_the_database_of_a_failed_test_is_kept_as_it_is_and_can_be_opened(project: Project, workers: str) -> None:
     project.file("test_it.py", FAILING)
     ran = project.run(workers, "--dist=loadfile", "--pgdibs-keep=failed")
@@ -116,13 +116,14 @@ def test_the_database_of_a_failed_test_is_kept_as_it_is_and_can_be_opened(projec
     project.assert_nothing_is_left(kept=2)
 
 
+@pytest.mark.long
 def test_without_keep_a_failed_test_keeps_nothing(project: Project) -> None:
     project.file("test_it.py", FAILING)
     assert "0 kept" in project.run().output
     project.assert_nothing_is_left(kept=0)
 
 
-@pytest.mark.parametrize("workers", ["-n2", "-n0"])
+@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 def test_each_process_has_a_temporary_directory_and_none_is_left(project: Project, workers: str) -> None:
     project.settings["pgdibs_tmpdir"] = "true"
     project.file(
@@ -148,6 +149,7 @@ def test_it(number, tmp_path):
     assert not any(directory.exists() or directory.parent.exists() for directory in directories)
 
 
+@pytest.mark.long
 def test_slots_are_distinct_small_integers(project: Project) -> None:
     project.file(
         "test_it.py",

@@ -12,7 +12,7 @@ from projects import Daemon, Project, eventually
 QUIET = "def test_nothing():\n    pass\n"
 
 
-@pytest.mark.parametrize("workers", ["-n2", "-n0"])
+@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 def test_each_refusal_is_told_once_with_the_way_out(project: Project, workers: str) -> None:
     project.file("test_it.py", QUIET)
     project.run("-n0").assert_passed(1)
@@ -41,6 +41,7 @@ def test_each_refusal_is_told_once_with_the_way_out(project: Project, workers: s
         assert "Traceback" not in ran.output.partition("ERROR: pgdibs: ")[0]
 
 
+@pytest.mark.long
 def test_a_wrong_token_is_told_once(project: Project) -> None:
     with_token = Daemon(token="the-right-one")
     try:

@@ -37,7 +37,7 @@ def test_the_dead_ones_lease_is_gone_while_we_run():
 """
 
 
-@pytest.mark.parametrize("death", ["os._exit(9)", "os.kill(os.getpid(), signal.SIGKILL)"])
+@pytest.mark.parametrize("death", [pytest.param("os._exit(9)", marks=pytest.mark.long), "os.kill(os.getpid(), signal.SIGKILL)"])
 def test_a_dead_workers_lease_is_given_back_at_once_and_its_replacement_just_works(project: Project, death: str) -> None:
     project.file("conftest.py", CONFTEST)
     project.file("test_it.py", DYING.replace("DIE", death))
@@ -59,7 +59,7 @@ def test_slow(number, pgdibs_url):
 """
 
 
-@pytest.mark.parametrize("workers", ["-n2", "-n0"])
+@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 def test_ctrl_c_in_the_middle_gives_everything_back(project: Project, workers: str) -> None:
     project.file("test_slow.py", SLOW)
     process = project.start(workers)
@@ -71,7 +71,7 @@ def test_ctrl_c_in_the_middle_gives_everything_back(project: Project, workers: s
     project.assert_nothing_is_left()
 
 
-@pytest.mark.parametrize("workers", ["-n2", "-n0"])
+@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 def test_after_sigkill_of_everything_the_time_to_live_gives_it_back(project: Project, workers: str) -> None:
     project.file("short_life.py", "import pgdibs.plugin.databases\npgdibs.plugin.databases.TTL_SECONDS = 2\n")
     project.file("test_slow.py", SLOW)
@@ -94,6 +94,7 @@ def test_a_conftest_that_fails_leaves_nothing(project: Project) -> None:
     project.assert_nothing_is_left()
 
 
+@pytest.mark.long
 def test_usual_ways_to_stop_early_leave_nothing(project: Project) -> None:
     project.file("test_it.py", "def test_one():\n    assert 0\n")
     assert project.run("-n2", "-x").status in (1, 2)
@@ -165,6 +166,7 @@ def test_it(number, pgdibs_lease):
     project.assert_nothing_is_left()
 
 
+@pytest.mark.long
 def test_the_login_of_a_lease_ends_with_it(project: Project) -> None:
     project.file("test_it.py", "import os\ndef test_it():\n    open('url', 'w').write(os.environ['DATABASE_URL'])\n")
     project.run("-n1").assert_passed(1)

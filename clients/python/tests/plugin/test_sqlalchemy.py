@@ -27,12 +27,13 @@ def use(project: Project, *headings: str) -> None:
         project.file(name, text)
 
 
-@pytest.mark.parametrize("workers", ["-n2", "-n0"])
+@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 def test_a_module_level_engine_and_a_session_per_test(project: Project, workers: str) -> None:
     use(project, "A module-level engine", "A session per test, rolled back")
     project.run(workers).assert_passed(8)
 
 
+@pytest.mark.long
 def test_a_variable_that_is_set_keeps_its_driver(project: Project) -> None:
     use(project, "A module-level engine", "A session per test, rolled back")
     project.environment["DATABASE_URL"] = "postgresql+asyncpg://real.example/real"
@@ -56,6 +57,7 @@ def test_a_worker_in_the_background(project: Project) -> None:
     project.run("-n2", "test_background.py").assert_passed(1)
 
 
+@pytest.mark.long
 def test_the_older_shape_fails_and_the_move_works(project: Project) -> None:
     use(project, "A module-level engine", "A session per test, rolled back")
     older = blocks("The older shape, and the move")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import psycopg
+import pytest
 from projects import Project
 
 READS = """
@@ -43,6 +44,7 @@ def test_the_hook_builds_once_in_a_process_whose_application_is_on_that_database
     assert len(project.text("builds").splitlines()) == 2
 
 
+@pytest.mark.long
 def test_a_hook_that_fails_is_told_with_its_traceback(project: Project) -> None:
     project.settings["pgdibs_build"] = ""
     project.file("conftest.py", "def pytest_pgdibs_build_template(url):\n    raise RuntimeError('no such migration')\n")
@@ -54,6 +56,7 @@ def test_a_hook_that_fails_is_told_with_its_traceback(project: Project) -> None:
         assert "RuntimeError: no such migration" in ran.output
 
 
+@pytest.mark.long
 def test_the_next_run_after_a_failed_build_builds_again(project: Project) -> None:
     project.settings["pgdibs_build"] = "cat it-works"
     project.file("test_it.py", "def test_it():\n    pass\n")
@@ -118,6 +121,7 @@ def test_the_daemons_template_needs_only_the_pools_name(project: Project) -> Non
     assert "template built by the daemon, 2 leases" in ran.output
 
 
+@pytest.mark.long
 def test_the_login_of_the_build_ends_with_it(project: Project) -> None:
     project.settings["pgdibs_build"] = "sh -c 'printenv DATABASE_URL > url; psql -qf schema.sql'"
     project.file("test_it.py", "def test_it():\n    pass\n")

@@ -146,4 +146,3 @@ class Controller:
                         self.client.ask("POST", f"/v1/leases/{quote(lease['id'])}/renew", {}, timeout=10.0)
             except PgdibsError:
                 continue  # the workers renew as well, and they say so when a lease is lost
-        self.client.close()
