@@ -18,7 +18,7 @@ def test_it(number):
     pathlib.Path(f"started-{number}").write_text("x")
     deadline = time.monotonic() + 60
     while not pathlib.Path("go").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+        time.sleep(0.01)  # the pause between two looks
     if number == 0 and pathlib.Path("die").exists():
         pathlib.Path("die").unlink()
         os.kill(os.getpid(), signal.SIGKILL)
