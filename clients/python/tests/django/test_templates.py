@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from django_projects import DjangoProject
+from django_projects import PLUGINS, DjangoProject
+from projects import eventually
+from test_faults import WAITS
 
 COUNTS = """
 import pytest
@@ -29,6 +31,27 @@ def test_create_db_builds_anew_once_for_all_workers(project: DjangoProject) -> N
     # What was built anew is what later runs find.
     project.run_django("-n2", "--reuse-db").assert_passed(1)
     assert project.builds == ["audit", "audit", "default", "default"]
+
+
+def test_create_db_is_refused_while_another_run_uses_the_template(project: DjangoProject) -> None:
+    project.file("test_it.py", WAITS)
+    other = project.start("-n0", plugins=PLUGINS)
+    eventually(lambda: project.text("started-0"))
+    ran = project.run_django("--create-db")
+    assert (ran.counted("passed"), "in use" in ran.output or "template_in_use" in ran.output) == (0, True), ran.output
+    assert "Traceback" not in ran.output
+    project.file("go", "")
+    project.finish(other).assert_passed(4)
+
+
+def test_options_that_have_no_effect_are_refused(project: DjangoProject) -> None:
+    project.file("test_it.py", COUNTS.format(count=1))
+    for option, way_out in (("--create-db", "`pgdibs template drop`"), ("--no-migrations", "leave the option out")):
+        project.settings["pgdibs_fingerprint"] = ""
+        ran = project.run_django(option)
+        assert ran.status == 4
+        assert f"pgdibs: {option} has no effect here" in ran.output
+        assert way_out in ran.output
 
 
 def test_no_migrations_makes_the_tables_of_the_models(project: DjangoProject) -> None:

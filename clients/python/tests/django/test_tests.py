@@ -70,6 +70,36 @@ def test_what_a_project_adds_in_its_own_setup_is_added_to_the_lease(project: Dja
         project.run_django("-n2").assert_passed(1)
 
 
+SHUFFLED = """
+import pytest
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.name)
+"""
+TRUNCATES_BEFORE = """
+import pytest
+from django.test import TestCase
+from notes.models import Note
+@pytest.mark.django_db(transaction=True)
+def test_a(): Note.objects.create(body="left behind")
+def test_b(): pass
+class TestRolledBack(TestCase):
+    def test_c(self): assert Note.objects.get().body == "from the migration"
+@pytest.mark.django_db
+def test_d(): assert Note.objects.get().body == "from the migration"
+def test_e(transactional_db): Note.objects.all().delete()
+def test_f(db): assert Note.objects.get().body == "from the migration"
+"""
+
+
+def test_what_a_test_has_truncated_is_there_for_the_next_that_is_rolled_back(project: DjangoProject) -> None:
+    project.file("conftest.py", SHUFFLED)
+    project.file("test_it.py", TRUNCATES_BEFORE)
+    ran = project.run_django("-n0")
+    ran.assert_passed(6)
+    assert "2 resets" in ran.output
+
+
 POOLED = "DATABASES['default']['OPTIONS'] = {'pool': {'min_size': 1, 'max_size': 3}}\n"
 RESET = """
 import pytest

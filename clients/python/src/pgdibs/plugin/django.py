@@ -23,12 +23,32 @@ was_reset_key: pytest.StashKey[bool] = pytest.StashKey()
 """Whether the databases have been replaced since the test began."""
 
 
+is_truncated_key: pytest.StashKey[bool] = pytest.StashKey()
+"""Whether a test has emptied the tables since the databases came."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The fixtures come after those of pytest-django and so replace them; a process without databases keeps the old ones."""
+    _refuse_what_has_no_effect(config)
     if databases_of(config) is not None:
         from pgdibs.plugin import django_fixtures
 
         config.pluginmanager.register(django_fixtures, "pgdibs-django-fixtures")
+
+
+def _refuse_what_has_no_effect(config: pytest.Config) -> None:
+    """Options of pytest-django about how the schema is made, when it is not made here."""
+    maker = "the daemon" if not config.getini("pgdibs_fingerprint") else "pgdibs_build" if config.getini("pgdibs_build") else None
+    if maker is not None and _without_migrations(config):
+        raise pytest.UsageError(
+            f"pgdibs: --no-migrations has no effect here: {maker} makes the schema; leave the option out, or name the files that "
+            "shape the schema in pgdibs_fingerprint and set no pgdibs_build"
+        )
+    if maker == "the daemon" and pytest_pgdibs_is_build_forced(config):
+        raise pytest.UsageError(
+            "pgdibs: --create-db has no effect here: the daemon makes the template, and makes it anew when its inputs change; "
+            "`pgdibs template drop` does it now"
+        )
 
 
 def pytest_pgdibs_aliases(config: pytest.Config, pool: str) -> list[str]:
@@ -133,6 +153,38 @@ def pytest_pgdibs_before_reset(config: pytest.Config) -> None:
         plan = django_databases.plan_of(config)
         django_databases.commit_and_close(alias for members in plan.leased.values() for alias in members)
         config.stash[was_reset_key] = True
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """A test that is rolled back sees what the migrations made, also after one that has truncated it.
+
+    pytest-django sorts such tests to the end, but xdist hands a dead worker's tests to others, and some plugins shuffle.
+    """
+    databases = databases_of(item.config)
+    if databases is not None and django_databases.is_ready():
+        kind = _kind_of(item)
+        if kind == "rolled back" and item.config.stash.get(is_truncated_key, False):
+            databases.is_reset_wanted = True
+            item.config.stash[is_truncated_key] = False
+        elif kind == "truncates":
+            item.config.stash[is_truncated_key] = True
+    yield
+
+
+def _kind_of(item: pytest.Item) -> str:
+    from django.test import TestCase, TransactionTestCase
+    from pytest_django.fixtures import validate_django_db
+
+    cls = getattr(item, "cls", None)
+    if cls is not None and issubclass(cls, TransactionTestCase):
+        return "rolled back" if issubclass(cls, TestCase) else "truncates"
+    fixtures = set(getattr(item, "fixturenames", ()))
+    marker = item.get_closest_marker("django_db")
+    is_transactional = marker is not None and any(validate_django_db(marker)[:2])
+    if is_transactional or fixtures & {"transactional_db", "live_server", "django_db_reset_sequences"}:
+        return "truncates"
+    return "rolled back" if marker is not None or "db" in fixtures else "no database"
 
 
 @pytest.hookimpl(hookwrapper=True)
