@@ -129,6 +129,37 @@ PARTS: tuple[Part, ...] = (
         pytest=True,
         timeout_seconds=1800,
     ),
+    Part(
+        "django plugin",
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "-m", "not long", "clients/python/tests/django"),
+        TEST_ONLY,
+        needs=("rust build", "python environment"),
+        pytest=True,
+    ),
+    Part(
+        "django plugin, every test",
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "clients/python/tests/django"),
+        ALL_ONLY,
+        needs=("rust build", "python environment"),
+        pytest=True,
+    ),
+    Part(
+        "example: django-library",
+        ("python3", "scripts/with-daemon.py", "python", "examples/django-library/run_suites.py", "--only", "-n 4"),
+        TEST_ONLY,
+        needs=("rust build", "python environment"),
+        pytest=True,
+        environment={"PATH": "{repository}/.venv/bin:{path}"},
+    ),
+    Part(
+        "example: django-library, every suite",
+        ("python3", "scripts/with-daemon.py", "python", "examples/django-library/run_suites.py", "--own-daemon"),
+        ALL_ONLY,
+        needs=("rust build", "python environment"),
+        pytest=True,
+        timeout_seconds=1800,
+        environment={"PATH": "{repository}/.venv/bin:{path}"},
+    ),
     # The daemon reads pgdibs.toml of its working directory.
     Part(
         "example: template built by the daemon",

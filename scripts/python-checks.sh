@@ -14,4 +14,5 @@ bin="$repository/.venv/bin"
 (cd examples/fastapi-shop && "$bin/mypy" --strict)
 (cd clients/python && "$bin/mypy")
 (cd clients/python/tests/plugin && MYPYPATH="$repository/scripts" "$bin/mypy" --strict --scripts-are-modules ./*.py)
+(cd clients/python/tests/django && MYPYPATH="$repository/scripts:../plugin" "$bin/mypy" --strict --scripts-are-modules ./*.py)
 (cd examples/django-library && "$bin/mypy")

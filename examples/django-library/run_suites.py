@@ -4,7 +4,7 @@
     python run_suites.py --only "two at once"
 
 The suites: `serial`; `-n 4`; two of these at once; `-n 2` with a worker killed by SIGKILL; `-n 2` with the daemon killed and
-started again (`--daemon` starts one of its own for this); `-n 2` ended by Ctrl-C. After each one the daemon must come to
+started again (`--own-daemon` starts one of its own for this); `-n 2` ended by Ctrl-C. After each one the daemon must come to
 hold no lease of the pools, and no database of them that is neither ready nor spare. Exit code 0 when all of it was so.
 """
 
@@ -182,7 +182,7 @@ def children_of(pid: int) -> set[int]:
 def daemon_killed(_client: Client, daemon: Daemon | None) -> tuple[list[Run], str]:
     """Nobody notices."""
     if daemon is None:
-        return [], "this needs --daemon PROGRAM: a daemon that may be killed"
+        return [], "this needs --own-daemon: a daemon that may be killed"
     run = Run.start("-n", "2")
     run.wait_for_tests(20)
     daemon.kill_and_start()
@@ -224,10 +224,10 @@ def main() -> int:
     """Runs the suites, prints a line for each and the output of what failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=list(SUITES), help="one suite instead of all; may be repeated")
-    parser.add_argument("--daemon", metavar="PROGRAM", help="start this pgdibs for the suites, instead of using PGDIBS_URL")
+    parser.add_argument("--own-daemon", action="store_true", help="start $PGDIBS_BIN (or pgdibs) instead of using PGDIBS_URL")
     parser.add_argument("--port", type=int, default=17433, help="where it listens (default %(default)s)")
     arguments = parser.parse_args()
-    daemon = Daemon(arguments.daemon, arguments.port) if arguments.daemon else None
+    daemon = Daemon(os.environ.get("PGDIBS_BIN", "pgdibs"), arguments.port) if arguments.own_daemon else None
     if daemon is not None:
         os.environ["PGDIBS_URL"] = daemon.url
     client = Client()

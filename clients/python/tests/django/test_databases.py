@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from django_projects import PLUGINS, DjangoProject
 
 # What each process says to Postgres, in a file of its own.
@@ -66,6 +67,7 @@ def test_two_lines_are_enough_and_no_worker_creates_or_migrates(project: DjangoP
     assert project.builds == ["audit", "default"]
 
 
+@pytest.mark.long
 def test_two_runs_at_once_build_once_and_do_not_meet(project: DjangoProject) -> None:
     project.file("test_it.py", WHERE)
     runs = [project.start("-n2", plugins=PLUGINS) for _ in range(2)]
@@ -122,6 +124,7 @@ def test_no_database_is_taken_by_tests_that_need_none(project: DjangoProject) ->
     assert project.builds == []
 
 
+@pytest.mark.long
 def test_an_alias_on_another_engine_is_set_up_as_ever(project: DjangoProject) -> None:
     lite = "DATABASES['lite'] = {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'dev.sqlite3'}\n"
     project.file("settings.py", project.text("settings.py") + lite)
@@ -139,6 +142,7 @@ def test_an_alias_on_another_engine_is_set_up_as_ever(project: DjangoProject) ->
     assert not (project.pytester.path / "dev.sqlite3").exists()
 
 
+@pytest.mark.long
 def test_a_lease_before_the_settings_are_read(project: DjangoProject) -> None:
     project.settings["pgdibs_env"] = "DATABASE_URL AUDIT_URL=audit"
     project.settings["pgdibs_aliases"] = f"audit={project.pool}_audit"
@@ -157,6 +161,7 @@ def test_a_lease_before_the_settings_are_read(project: DjangoProject) -> None:
     assert project.builds == ["audit", "default"]
 
 
+@pytest.mark.long
 def test_a_project_that_is_not_djangos_is_left_alone(project: DjangoProject) -> None:
     project.settings = {"pgdibs_pool": project.pool, "pgdibs_fingerprint": "schema.sql", "pgdibs_build": "psql -qf schema.sql"}
     project.file(

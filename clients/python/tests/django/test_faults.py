@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import pytest
 from django_projects import PLUGINS, DjangoProject
 from projects import eventually
 
@@ -25,6 +26,7 @@ def test_it(number):
 """
 
 
+@pytest.mark.long
 def test_a_run_that_was_killed_is_in_nobodys_way(project: DjangoProject) -> None:
     project.file("test_it.py", WAITS)
     killed = project.start("-n2", plugins=PLUGINS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from django_projects import PLUGINS, DjangoProject
 from projects import eventually
 from test_faults import WAITS
@@ -33,6 +34,7 @@ def test_create_db_builds_anew_once_for_all_workers(project: DjangoProject) -> N
     assert project.builds == ["audit", "audit", "default", "default"]
 
 
+@pytest.mark.long
 def test_create_db_is_refused_while_another_run_uses_the_template(project: DjangoProject) -> None:
     project.file("test_it.py", WAITS)
     other = project.start("-n0", plugins=PLUGINS)
@@ -54,6 +56,7 @@ def test_options_that_have_no_effect_are_refused(project: DjangoProject) -> None
         assert way_out in ran.output
 
 
+@pytest.mark.long
 def test_no_migrations_makes_the_tables_of_the_models(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=0))
     project.run_django("-n2", "--no-migrations").assert_passed(1)
@@ -69,6 +72,7 @@ def test_no_migrations_makes_the_tables_of_the_models(project: DjangoProject) ->
     assert project.builds == ["audit", "default"]
 
 
+@pytest.mark.long
 def test_a_migration_of_an_installed_package_builds_anew(project: DjangoProject) -> None:
     project.settings["pgdibs_fingerprint"] = "notes/migrations/*.py"
     project.file("test_it.py", COUNTS.format(count=1))
@@ -104,6 +108,7 @@ def test_a_migration_that_fails_is_told_once(project: DjangoProject) -> None:
     project.run_django("-n2").assert_passed(1)
 
 
+@pytest.mark.long
 def test_a_migration_that_reaches_for_another_database_does_not_get_there(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=1))
     data = project.text("trail/migrations/0002_data.py")
@@ -113,6 +118,7 @@ def test_a_migration_that_reaches_for_another_database_does_not_get_there(projec
     assert "only-test-processes-have-a-database" in ran.output or "Connection refused" in ran.output, ran.output
 
 
+@pytest.mark.long
 def test_the_projects_own_hook_goes_first(project: DjangoProject) -> None:
     project.file(
         "conftest.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import psycopg
+import pytest
 from django_projects import DjangoProject
 
 KINDS = """
@@ -53,6 +54,7 @@ def test_all_kinds_of_tests_in_one_process_and_in_two(project: DjangoProject) ->
     project.run_django("-n2").assert_passed(9)
 
 
+@pytest.mark.long
 def test_what_a_project_adds_in_its_own_setup_is_added_to_the_lease(project: DjangoProject) -> None:
     project.file(
         "conftest.py",

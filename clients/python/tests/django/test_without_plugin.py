@@ -96,6 +96,7 @@ def test_pytest_django_finds_the_databases_by_name(plain: DjangoProject) -> None
     assert plain.builds == ["default"]
 
 
+@pytest.mark.long
 def test_djangos_own_runner_keeps_the_leased_database(plain: DjangoProject) -> None:
     plain.file("settings.py", SETTINGS.format(test_name="os.environ.get('PGDATABASE')"))
     for _ in range(2):
@@ -106,6 +107,7 @@ def test_djangos_own_runner_keeps_the_leased_database(plain: DjangoProject) -> N
     assert plain.builds == ["default"]
 
 
+@pytest.mark.long
 def test_djangos_parallel_runner_wants_to_create_databases_and_is_told_no(plain: DjangoProject) -> None:
     """The page for Django says that this way does not exist; if it comes to exist, the page has to say so."""
     ran = run(

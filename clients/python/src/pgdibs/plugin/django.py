@@ -38,7 +38,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _refuse_what_has_no_effect(config: pytest.Config) -> None:
     """Options of pytest-django about how the schema is made, when it is not made here."""
-    maker = "the daemon" if not config.getini("pgdibs_fingerprint") else "pgdibs_build" if config.getini("pgdibs_build") else None
+    is_built_here = bool(config.getini("pgdibs_fingerprint"))
+    maker = "the daemon" if not is_built_here else "pgdibs_build" if config.getini("pgdibs_build") else None
     if maker is not None and _without_migrations(config):
         raise pytest.UsageError(
             f"pgdibs: --no-migrations has no effect here: {maker} makes the schema; leave the option out, or name the files that "
@@ -64,7 +65,7 @@ def pytest_pgdibs_aliases(config: pytest.Config, pool: str) -> list[str]:
     return [f"{alias}={pool}_{re.sub('[^a-z0-9_]', '_', alias.lower())}" for alias in aliases]
 
 
-def pytest_pgdibs_fingerprint(config: pytest.Config) -> str:
+def pytest_pgdibs_fingerprint(config: pytest.Config) -> Optional[str]:
     """What the schema depends on beside the project's own files: the migrations of all installed apps, whoever wrote them.
 
     With --no-migrations it is the files that define models. When `pgdibs_env` has a process lease before Django's settings
@@ -72,7 +73,7 @@ def pytest_pgdibs_fingerprint(config: pytest.Config) -> str:
     """
     kind = "models" if _without_migrations(config) else "migrations"
     if config.getini("pgdibs_env") or not django_databases.is_ready():
-        return f"django {kind}"
+        return None if kind == "migrations" else f"django {kind}"
     from django.apps import apps
 
     digest = hashlib.sha256()
@@ -119,8 +120,8 @@ def pytest_pgdibs_build_template(url: str, alias: str, config: pytest.Config) ->
 
     if not django_databases.is_ready():
         raise pytest.UsageError(
-            "pgdibs: Django has no settings here, so nothing can be migrated: set DJANGO_SETTINGS_MODULE in the ini file, "
-            "or say with pgdibs_build how the schema is made"
+            "pgdibs: nothing says how to build the template: set pgdibs_build to a command (as in `pgdibs_build = alembic "
+            "upgrade head`), write the hook pytest_pgdibs_build_template(url), or set DJANGO_SETTINGS_MODULE for `migrate`"
         )
     from django.apps import apps
     from django.conf import settings
@@ -191,9 +192,9 @@ def _kind_of(item: pytest.Item) -> str:
 def pytest_runtest_teardown(item: pytest.Item, nextitem: Optional[pytest.Item]) -> Iterator[None]:
     """After a reset in the middle of a `TestCase`, what its class had set up is gone; it is set up again for its next test."""
     yield
-    cls: Any = getattr(item, "cls", None)
+    cls: Any = getattr(item, "cls", object)
     is_undone = item.config.stash.get(was_reset_key, False) and hasattr(cls, "cls_atomics")
-    if is_undone and nextitem is not None and getattr(nextitem, "cls", None) is cls:
+    if is_undone and nextitem is not None and getattr(nextitem, "cls", object) is cls:
         with item.config.stash[_blocking_manager_key()].unblock():
             cls.tearDownClass()
             cls.setUpClass()
