@@ -194,7 +194,8 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: Optional[pytest.Item]) 
     yield
     cls: Any = getattr(item, "cls", object)
     is_undone = item.config.stash.get(was_reset_key, False) and hasattr(cls, "cls_atomics")
-    if is_undone and nextitem is not None and getattr(nextitem, "cls", object) is cls:
+    goes_on = bool(nextitem is not None and getattr(nextitem, "cls", None) is cls)
+    if is_undone and goes_on:
         with item.config.stash[_blocking_manager_key()].unblock():
             cls.tearDownClass()
             cls.setUpClass()
