@@ -24,7 +24,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from pgdibs import Client, PgdibsError, Unreachable
@@ -67,7 +66,7 @@ class Suite:
     """Runs at the same time, and what happens to them in the middle."""
 
     runs: list[list[str]]
-    disturb: Callable[[Client, list[subprocess.Popen[str]]], None] | None = None
+    disturb: Callable[[Client, Running], None] | None = None
     exit_code: int = 0
     failed: int = 0
     has_own_daemon: bool = False
@@ -112,66 +111,70 @@ def main() -> int:
 def run_at_once(python: str, suite: Suite, client: Client) -> list[Run]:
     """Start them all, disturb them, wait for them all."""
     source = ["-o", "pgdibs_fingerprint=", "-o", "pgdibs_build="] if os.environ.get("SHOP_TEMPLATE") == "daemon" else []
-    processes = [
-        subprocess.Popen(
-            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *source, *arguments],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        for arguments in suite.runs
-    ]
+    running = [Running(python, [*source, *arguments]) for arguments in suite.runs]
     deadline = time.monotonic() + SUITE_SECONDS
     if suite.disturb is not None:
-        suite.disturb(client, processes)
+        suite.disturb(client, running[0])
     runs = []
-    for process, arguments in zip(processes, suite.runs, strict=True):
-        run = Run(arguments, suite.exit_code, suite.failed)
+    for started, arguments in zip(running, suite.runs, strict=True):
+        note = ""
         try:
-            run.output, _nothing = process.communicate(timeout=max(1.0, deadline - time.monotonic()))
+            started.process.wait(max(1.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            run.output, _nothing = process.communicate()
-            run.output += f"\nended by run_suites.py after {SUITE_SECONDS:.0f} s"
-        run.ended_with = process.returncode
-        runs.append(run)
+            os.killpg(started.process.pid, signal.SIGKILL)
+            note = f"\nended by run_suites.py after {SUITE_SECONDS:.0f} s"
+        runs.append(Run(arguments, suite.exit_code, suite.failed, started.output() + note, started.process.wait()))
+        started.forget()
     return runs
 
 
-def in_the_middle(client: Client, processes: list[subprocess.Popen[str]]) -> list[int]:
-    """Returns when every worker has run tests for a while, with the workers' process ids."""
+class Running:
+    """A pytest in a process group of its own, whose output can be read while it runs."""
+
+    def __init__(self, python: str, arguments: list[str]) -> None:
+        descriptor, name = tempfile.mkstemp(prefix="shop-output-")
+        self._file = Path(name)
+        with os.fdopen(descriptor, "w") as file:
+            self.process = subprocess.Popen(
+                [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+                cwd=ROOT,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def output(self) -> str:
+        """What it has written so far."""
+        return self._file.read_text(errors="replace")
+
+    def forget(self) -> None:
+        """Remove the file."""
+        self._file.unlink()
+
+
+def in_the_middle(running: Running) -> None:
+    """Returns when pytest has written its first full line of dots, which is after 72 tests."""
     deadline = time.monotonic() + SUITE_SECONDS
-    while time.monotonic() < deadline and processes[0].poll() is None:
-        leases = [lease for lease in client.leases(pool=POOL) if lease["worker"] != "main"]
-        # `host/pid/worker`: who holds a lease says so.
-        if len(leases) == 2 and all(time.time() - since(lease["acquired_at"]) > 4 for lease in leases):
-            return [int(lease["holder"].split("/")[1]) for lease in leases]
+    while "%]" not in running.output() and time.monotonic() < deadline and running.process.poll() is None:
         time.sleep(0.05)  # the pause between two looks
-    return []
 
 
-def since(time_of_day: str) -> float:
-    """RFC 3339 as seconds since the epoch."""
-    return datetime.fromisoformat(time_of_day.replace("Z", "+00:00")).timestamp()
-
-
-def kill_a_worker(client: Client, processes: list[subprocess.Popen[str]]) -> None:
+def kill_a_worker(client: Client, running: Running) -> None:
     """SIGKILL, as the kernel does when memory runs out."""
-    for pid in in_the_middle(client, processes)[:1]:
-        os.kill(pid, signal.SIGKILL)
+    in_the_middle(running)
+    # Who holds a lease says so, as `host/pid/worker`.
+    os.kill(int(client.leases(pool=POOL)[0]["holder"].split("/")[1]), signal.SIGKILL)
 
 
-def interrupt(client: Client, processes: list[subprocess.Popen[str]]) -> None:
+def interrupt(_client: Client, running: Running) -> None:
     """Ctrl-C: the terminal sends SIGINT to the whole process group."""
-    in_the_middle(client, processes)
-    os.killpg(processes[0].pid, signal.SIGINT)
+    in_the_middle(running)
+    os.killpg(running.process.pid, signal.SIGINT)
 
 
-def restart_the_daemon(client: Client, processes: list[subprocess.Popen[str]]) -> None:
+def restart_the_daemon(_client: Client, running: Running) -> None:
     """SIGKILL, and a new one on the same data."""
-    in_the_middle(client, processes)
+    in_the_middle(running)
     OwnDaemon.current.kill()
     OwnDaemon.current.start()
 
@@ -193,7 +196,9 @@ class OwnDaemon:
         program = os.environ.get("PGDIBS_BIN") or shutil.which("pgdibs") or "pgdibs"
         command = [program, "serve", "--listen", self.listen, "--data-dir", str(self._data / "data")]
         with (self._data / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+            # In ROOT it reads pgdibs.toml, and builds the template itself.
+            place = ROOT if os.environ.get("SHOP_TEMPLATE") == "daemon" else self._data
+            self._process = subprocess.Popen(command, cwd=place, stdout=log, stderr=log, start_new_session=True)
         client, deadline = Client(f"http://{self.listen}"), time.monotonic() + READY_SECONDS
         while True:
             with contextlib.suppress(Unreachable):
