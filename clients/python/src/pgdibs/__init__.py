@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pgdibs import errors, start, templates, urls
+    from pgdibs.aio import AsyncClient, AsyncLease
     from pgdibs.client import Client, LeaseRequest
     from pgdibs.errors import LeaseEnded, PgdibsError, Unreachable
     from pgdibs.lease import KeptDatabase, Lease
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Answer": "transport",
+    "AsyncClient": "aio",
+    "AsyncLease": "aio",
     "Client": "client",
     "KeptDatabase": "lease",
     "Lease": "lease",
@@ -34,6 +37,8 @@ _MODULES = ("errors", "start", "templates", "urls")
 
 __all__ = [
     "Answer",
+    "AsyncClient",
+    "AsyncLease",
     "Client",
     "KeptDatabase",
     "Lease",

@@ -62,8 +62,9 @@ class Client:
 
     def __init__(self, url: Optional[str] = None, token: Optional[str] = None) -> None:
         self.url = (url or os.environ.get("PGDIBS_URL") or DEFAULT_URL).rstrip("/")
-        self._token = token or os.environ.get("PGDIBS_TOKEN") or None
-        self._transport = Transport(self.url, self._token)
+        self.token = token or os.environ.get("PGDIBS_TOKEN") or None
+        """What the daemon is shown; None when there is none."""
+        self._transport = Transport(self.url, self.token)
 
     def ask(self, method: str, path: str, body: Optional[dict[str, Any]] = None, timeout: Optional[float] = None) -> Answer:
         """One request; any status is an answer. Raises `Unreachable` when none comes within `timeout` seconds (default 60)."""
@@ -167,12 +168,16 @@ class Client:
         return status
 
     def close(self) -> None:
-        """Hang up; calls under way in other threads raise, as all later ones do. Leases are not released by this."""
+        """Close this thread's connection. Leases are not released by this; a later call opens a new one."""
         self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up in all threads, for good: calls under way raise, as do later ones. The daemon forgets who waits."""
+        self._transport.abort()
 
     def twin(self) -> Client:
         """Another client of the same daemon, with connections of its own."""
-        return Client(self.url, self._token)
+        return Client(self.url, self.token)
 
     def __enter__(self) -> Client:
         return self

@@ -128,6 +128,10 @@ class Lease:
         """The keys of an entry of Django's DATABASES that say where to connect; update the entry in place with them."""
         return {"NAME": self.database, "USER": self.user, "PASSWORD": self.password, "HOST": self.host, "PORT": str(self.port)}
 
+    def move_to(self, client: Client) -> None:
+        """Go on over another client's connections."""
+        self._client = client
+
     def beat(self) -> Optional[float]:
         """One renewal, for the heartbeat: the seconds until the next, or None when the lease is over. Raises when it failed."""
         timeout = max(1.0, min(RELEASE_SECONDS, self.renew_after_seconds))
@@ -175,5 +179,5 @@ class Lease:
         self.release()
 
     def __repr__(self) -> str:
-        state = "released" if self._is_released else "lost" if self.lost is not None else "live"
+        state = "lost" if self.lost is not None else "released" if self._is_released else "live"
         return f"<pgdibs.Lease {self.id} on {self.database}, {state}>"

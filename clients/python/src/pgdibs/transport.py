@@ -44,11 +44,11 @@ class Transport:
     def __init__(self, url: str, token: Optional[str]) -> None:
         self.url = url
         self._address = _checked(url)
-        self._token = token
+        self._token = _checked_token(token)
         self._kept = threading.local()
         self._open: weakref.WeakSet[_Kept] = weakref.WeakSet()
         self._process = os.getpid()
-        self._is_closed = False
+        self._is_aborted = False
         self.has_been_answered = False
         """Whether there has been an answer yet; until then the address may simply be wrong."""
 
@@ -67,8 +67,8 @@ class Transport:
         except BaseException as error:
             # Half an exchange may be on the wire, also when this is Ctrl-C; the daemon sees us hang up.
             self._drop_own()
-            if self._is_closed:
-                raise PgdibsError("this client was closed while a call was under way") from error
+            if self._is_aborted and not isinstance(error, PgdibsError):
+                raise PgdibsError("the call was given up") from error
             if isinstance(error, (OSError, http.client.HTTPException)):
                 raise Unreachable(self._nobody(error, seconds)) from error
             raise
@@ -76,8 +76,12 @@ class Transport:
         return Answer(response.status, self._decoded(response, text), _retry_after(response))
 
     def close(self) -> None:
-        """Hang up in all threads, also those that wait for an answer: their calls raise, as all later ones do."""
-        self._is_closed = True
+        """Close this thread's connection; the next request opens a new one."""
+        self._drop_own()
+
+    def abort(self) -> None:
+        """Hang up in all threads, also those that wait for an answer: their calls raise, as do all later ones."""
+        self._is_aborted = True
         if os.getpid() != self._process:
             return
         for kept in list(self._open):
@@ -86,7 +90,6 @@ class Transport:
                 with suppress(OSError):
                     # Unlike close(), this wakes a thread that reads.
                     sock.shutdown(socket.SHUT_RDWR)
-        self._drop_own()
 
     def _exchange(
         self, method: str, path: str, payload: Optional[bytes], headers: dict[str, str], timeout: float
@@ -104,8 +107,8 @@ class Transport:
                 self._drop_own()
 
     def _connection(self, timeout: float) -> tuple[http.client.HTTPConnection, bool]:
-        if self._is_closed:
-            raise PgdibsError("this client is closed; make a new one")
+        if self._is_aborted:
+            raise PgdibsError("this client was aborted; make a new one")
         if os.getpid() != self._process:
             # We are a forked child: the sockets are the parent's, who goes on using them.
             self._kept, self._open, self._process = threading.local(), weakref.WeakSet(), os.getpid()
@@ -155,6 +158,14 @@ def _checked(url: str) -> SplitResult:
             "and a token goes into PGDIBS_TOKEN"
         )
     return address
+
+
+def _checked_token(token: Optional[str]) -> Optional[str]:
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ValueError(
+            "the token is no token of a pgdibs daemon: it has visible ASCII characters without blanks; look at PGDIBS_TOKEN"
+        )
+    return token
 
 
 def _retry_after(response: http.client.HTTPResponse) -> Optional[float]:

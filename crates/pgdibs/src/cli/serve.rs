@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -22,10 +23,11 @@ pub(super) fn serve(context: &Context, args: ServeArgs) -> Result<ExitCode, CliE
     for warning in &loaded.warnings {
         message(&format!("warning: {warning}"));
     }
+    let idle = args.end_when_idle.map(Duration::from_secs);
     if args.end_with_stdin {
         std::thread::spawn(end_with_stdin);
     }
-    Ok(runtime(&mut Builder::new_multi_thread())?.block_on(crate::daemon::serve(loaded.config)))
+    Ok(runtime(&mut Builder::new_multi_thread())?.block_on(crate::daemon::serve(loaded.config, idle)))
 }
 
 /// Whoever started us holds the other end of standard input; when it is gone, in whatever way, we end as on SIGTERM.

@@ -1,6 +1,7 @@
 //! The daemon: brings the parts up in their order, and takes them down again. Every task is joined at the end.
 
 mod builds;
+mod idle;
 mod log;
 mod server;
 mod status;
@@ -47,10 +48,10 @@ enum StartError {
     Server(#[from] ServerError),
 }
 
-/// Serves until a signal says otherwise.
-pub(crate) async fn serve(config: Config) -> ExitCode {
+/// Serves until a signal says otherwise, or until nobody has used it for `end_when_idle`.
+pub(crate) async fn serve(config: Config, end_when_idle: Option<Duration>) -> ExitCode {
     log::init(&config.log, config.log_format);
-    match run(config).await {
+    match run(config, end_when_idle).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -59,7 +60,7 @@ pub(crate) async fn serve(config: Config) -> ExitCode {
     }
 }
 
-async fn run(config: Config) -> Result<(), StartError> {
+async fn run(config: Config, end_when_idle: Option<Duration>) -> Result<(), StartError> {
     let listener = listen(&config).await?;
     let stopping = CancellationToken::new();
     let signals = Signals::hear(stopping.clone());
@@ -67,11 +68,14 @@ async fn run(config: Config) -> Result<(), StartError> {
     let (stage, at_stage) = watch::channel(None);
     let door = http::Door { token: config.token.clone(), allowed_hosts: config.allowed_hosts.clone() };
     let router = http::router(at_stage, Arc::clone(&status) as Arc<dyn http::StatusSource>, door);
+    let quiet = Arc::new(http::Quiet::from_now());
+    let router = http::noticed(router, Arc::clone(&quiet));
+    let idle = end_when_idle.map(|after| (quiet, after));
     let http = tokio::spawn(http::serve(listener, router, stopping.clone()));
 
     // HTTP answers from here on: /livez yes, /readyz no, until the server is up.
     let result = tokio::select! {
-        result = with_server(&config, &status, &stage, &stopping) => result,
+        result = with_server(&config, &status, &stage, &stopping, idle) => result,
         () = signals.second() => {
             tracing::warn!("a second signal: exiting at once; what was under way is finished by the next daemon");
             std::process::exit(130);
@@ -105,6 +109,7 @@ async fn with_server(
     status: &Arc<Status>,
     stage: &watch::Sender<Option<Service<PgWorld>>>,
     stopping: &CancellationToken,
+    idle: Option<(Arc<http::Quiet>, Duration)>,
 ) -> Result<(), StartError> {
     let server = tokio::select! {
         server = Server::bring_up(config, status) => server?,
@@ -138,6 +143,9 @@ async fn with_server(
     };
     tasks.spawn(hear_others(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
     tasks.spawn(forget_tickets(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
+    if let Some((quiet, after)) = idle {
+        tasks.spawn(idle::end_when_idle(Arc::clone(&world), quiet, after, stopping.clone()));
+    }
     // The driver goes on while waiters are being answered, and stops when nobody can need it any more.
     let driver_stops = CancellationToken::new();
     let driver = Driver::new(Arc::clone(&world), Arc::clone(&bell), config.max_ttl, config.idle, report);

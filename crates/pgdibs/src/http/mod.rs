@@ -12,6 +12,7 @@ mod metrics;
 mod pools;
 mod probes;
 mod problem;
+mod quiet;
 mod runs;
 mod serve;
 mod status;
@@ -39,6 +40,7 @@ use self::app::App;
 pub use self::app::Stage;
 pub use self::door::Door;
 use self::problem::{Code, Problem};
+pub use self::quiet::{Quiet, noticed};
 pub use self::serve::serve;
 pub use self::status::{DaemonStatus, DriverStatus, ReportLine, ServerStatus, StatusSource};
 

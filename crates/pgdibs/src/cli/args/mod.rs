@@ -100,6 +100,10 @@ pub(super) struct ServeArgs {
     /// End orderly when standard input is closed: the daemon of a `pgdibs run` must not outlive it.
     #[arg(long, hide = true)]
     pub(super) end_with_stdin: bool,
+    /// End orderly when nobody has asked for anything, or had anything, for so many seconds: a daemon that a test run starts is
+    /// left for the next run, not for ever.
+    #[arg(long, hide = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub(super) end_when_idle: Option<u64>,
 }
 
 /// Show the server, the pools, the templates and who holds what

@@ -1,0 +1,97 @@
+"""The client for asyncio: the same calls; a cancelled one leaves neither a waiter nor a lease."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from support import eventually, make_schema, table_exists
+
+import pgdibs
+from pgdibs import errors
+
+
+def test_the_calls_are_those_of_the_other_client(client: pgdibs.Client, empty_pool: str) -> None:
+    async def main() -> None:
+        async with pgdibs.AsyncClient(client.url) as aio:
+            assert (await aio.put_pool(empty_pool, warm=2))["warm"] == 2
+            assert not (await aio.ensure_template(empty_pool, "v1", make_schema)).reused
+            async with await aio.lease(empty_pool, run="a1", worker="gw0") as lease:
+                assert lease.url == lease.lease.url and lease.database.startswith(empty_pool)
+                await lease.reset()
+                assert lease.generation == 2 and table_exists(lease.lease, "notes")
+                kept = await lease.keep(60, "why")
+                await lease.renew()
+                assert lease.lost is None and lease.url_for("postgresql+asyncpg").startswith("postgresql+asyncpg://")
+                assert [live["id"] for live in await aio.leases(pool=empty_pool)] == [lease.id]
+            assert await aio.leases(pool=empty_pool) == []
+            assert kept.url
+            batch = await aio.batch([pgdibs.LeaseRequest(empty_pool, run="a2", alias=alias) for alias in ("x", "y")])
+            assert [lease.alias for lease in batch] == ["x", "y"]
+            assert await aio.end_run("a2") == 2
+            for lease in batch:
+                await lease.release()
+            with pytest.raises(errors.PoolNotFound):
+                await aio.lease("no_such")
+            assert (await aio.status())["daemon"]["ready"] and await aio.call("GET", "/v1/pools")
+        with pytest.raises(pgdibs.PgdibsError, match="closed"):
+            await aio.status()
+
+    asyncio.run(main())
+
+
+def test_others_go_on_while_one_waits(client: pgdibs.Client, pool: str) -> None:
+    async def main() -> None:
+        client.put_pool(pool, max=1)
+        aio = pgdibs.AsyncClient(client.url)
+        first = await aio.lease(pool)
+        second = asyncio.ensure_future(aio.lease(pool))
+        started = time.monotonic()
+        while not (await aio.status())["waiters"]:
+            await asyncio.sleep(0.01)  # the pause between two looks
+        assert time.monotonic() - started < 10 and not second.done()
+        await first.release()
+        await (await second).release()
+        await aio.close()
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_wait_gives_its_place_to_the_next(client: pgdibs.Client, pool: str) -> None:
+    client.put_pool(pool, max=1)
+
+    async def main() -> None:
+        aio = pgdibs.AsyncClient(client.url)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(aio.lease(pool), 0.5)
+        await aio.close()
+
+    with client.lease(pool):
+        asyncio.run(main())
+        eventually(lambda: not client.status()["waiters"])
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("pgdibs-async")])
+
+
+@pytest.mark.parametrize("after_milliseconds", [*range(0, 12), 15, 20, 30])
+def test_a_cancelled_grant_leaves_no_lease(client: pgdibs.Client, pool: str, after_milliseconds: int) -> None:
+    """Cancelled before, while and after the daemon grants; whoever got the lease has it, and nobody else."""
+
+    async def main() -> bool:
+        aio = pgdibs.AsyncClient(client.url)
+        asking = asyncio.ensure_future(aio.lease(pool))
+        await asyncio.sleep(after_milliseconds / 1000)
+        asking.cancel()
+        try:
+            await (await asking).release()
+        except asyncio.CancelledError:
+            return True
+        finally:
+            await aio.close()
+        return False
+
+    asyncio.run(main())
+    # A lease that nobody knows of would be renewed by the heartbeat for ever.
+    eventually(lambda: not client.leases(pool=pool), 10)
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"])

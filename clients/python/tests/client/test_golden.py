@@ -1,0 +1,133 @@
+"""The client against the golden files in api/, which the daemon's own tests read too."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted import Reply, Scripted
+from support import REPOSITORY
+
+import pgdibs
+from pgdibs import errors
+
+API = REPOSITORY / "api"
+PROBLEMS: list[dict[str, Any]] = json.loads((API / "problems.json").read_text())["problems"]
+
+
+def golden(name: str) -> Any:
+    """A golden exchange: `request`, `status`, `body`."""
+    return json.loads((API / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem["code"])
+def test_each_code_has_an_error_of_its_own(problem: dict[str, Any]) -> None:
+    name = "".join(word.title() for word in problem["code"].split("_"))
+    detail = f"this is what happened to {problem['code']}"
+    error = errors.of_answer(problem["status"], {**problem, "detail": detail})
+    assert type(error) is getattr(errors, name)
+    assert (error.code, error.status, error.detail) == (problem["code"], problem["status"], detail)
+    assert detail in str(error) and problem["code"] in str(error)
+
+
+def test_the_list_of_codes_is_closed_and_complete() -> None:
+    assert set(errors.BY_CODE) == {problem["code"] for problem in PROBLEMS}
+    typed = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PgdibsError)}
+    assert typed - {errors.PgdibsError, errors.Unreachable} == set(errors.BY_CODE.values())
+
+
+def test_a_code_of_a_newer_daemon_and_an_answer_that_is_no_problem_are_errors_too() -> None:
+    newer = errors.of_answer(409, {"code": "on_holiday", "detail": "back on Monday"})
+    assert type(newer) is errors.PgdibsError and newer.code == "on_holiday" and "back on Monday" in str(newer)
+    strange = errors.of_answer(502, None)
+    assert type(strange) is errors.PgdibsError and "502" in str(strange)
+
+
+def test_an_error_survives_pickle() -> None:
+    error = errors.of_answer(410, golden("problem_lease_ended")["body"])
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is errors.LeaseEnded
+    assert (str(again), again.code, again.status, again.detail) == (str(error), error.code, error.status, error.detail)
+
+
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem["code"])
+def test_a_code_is_asked_for_again_exactly_when_the_daemon_says_when(problem: dict[str, Any], scripted: Scripted) -> None:
+    retry_after = None if problem["retry_after_seconds"] is None else "0"
+    scripted.replies = [Reply(problem["status"], problem, retry_after), Reply(200, {"fine": True})]
+    client = pgdibs.Client(scripted.url)
+    if retry_after is None:
+        with pytest.raises(errors.BY_CODE[problem["code"]]):
+            client.call("GET", "/v1/status")
+        assert len(scripted.asked) == 1
+    else:
+        assert client.call("GET", "/v1/status") == {"fine": True}
+        assert len(scripted.asked) == 2
+
+
+def test_a_granted_lease_has_all_that_the_answer_says(scripted: Scripted) -> None:
+    exchange = golden("lease_granted")
+    scripted.replies = [Reply(exchange["status"], exchange["body"])]
+    wanted = {name: value for name, value in exchange["request"]["body"].items() if name != "pool"}
+    lease = pgdibs.Client(scripted.url).lease("app", heartbeat=False, **wanted)
+    for name in (
+        *("id", "url", "database", "slot", "host", "port", "user", "password", "generation", "pool", "fingerprint"),
+        *("run", "worker", "alias", "waited_seconds", "ttl_seconds", "renew_after_seconds"),
+    ):
+        assert getattr(lease, name) == exchange["body"][name], name
+    assert lease.lost is None
+    asked = scripted.asked[0]
+    assert (asked.method, asked.path) == ("POST", "/v1/leases")
+    assert asked.body.items() >= exchange["request"]["body"].items()
+
+
+def test_calls_ask_for_what_the_golden_files_say(scripted: Scripted) -> None:
+    client = pgdibs.Client(scripted.url)
+    granted = golden("lease_granted")["body"]
+    lease = pgdibs.Lease(client, granted, heartbeat=False)
+    calls: dict[str, Callable[[], Any]] = {
+        "run_put": lambda: client.announce("7f3c", "app", 2),
+        "run_delete": lambda: client.end_run("7f3c"),
+        "lease_kept": lambda: lease.keep(60, "test_x failed"),
+        "lease_reset": lease.reset,
+        "leases": client.leases,
+        "status": client.status,
+        "lease_batch": lambda: client.batch([pgdibs.LeaseRequest("app", worker="gw1")], 10, heartbeat=False),
+        "pool_put": lambda: client.put_pool("app", **golden("pool_put")["request"]["body"]),
+    }
+    for name, call in calls.items():
+        exchange = golden(name)
+        scripted.asked.clear()
+        scripted.replies = [Reply(exchange["status"], exchange["body"])]
+        call()
+        asked, wanted = scripted.asked[0], exchange["request"]
+        assert (asked.method, asked.path) == (wanted["method"], wanted["path"].replace("{id}", granted["id"])), name
+        assert contains(asked.body, wanted["body"]), (name, asked.body)
+    assert lease.generation == golden("lease_reset")["body"]["generation"] == 2
+
+
+def contains(value: Any, part: Any) -> bool:
+    """Whether `part` is in `value`, field by field; numbers are equal as numbers."""
+    if isinstance(part, dict):
+        return isinstance(value, dict) and all(name in value and contains(value[name], part[name]) for name in part)
+    if isinstance(part, list):
+        return len(value) == len(part) and all(contains(one, other) for one, other in zip(value, part))
+    return bool(value == part)
+
+
+def test_every_field_that_is_sent_is_known_to_the_daemon() -> None:
+    schemas = json.loads((API / "openapi.json").read_text())["components"]["schemas"]
+    names = {name for schema in schemas.values() for name in schema.get("properties", {})}
+    request = pgdibs.LeaseRequest("p", "f", "r", "w", "a", "h", 60, True, "v").body()
+    assert set(request) <= names and len(request) == 9
+
+
+def test_no_module_needs_a_newer_python_than_3_9() -> None:
+    modules = list(Path(pgdibs.__file__).parent.rglob("*.py"))
+    assert len(modules) > 10
+    for module in modules:
+        ast.parse(module.read_text(), str(module), feature_version=(3, 9))

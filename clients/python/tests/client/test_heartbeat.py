@@ -1,0 +1,183 @@
+"""The heartbeat: at a third of the TTL, one thread for all, through fork and restart, loud when a lease is lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from scripted import Reply, Scripted
+from support import Daemon, eventually, finished, python
+
+import pgdibs
+
+GRANTED: dict[str, Any] = {
+    "id": "the-lease",
+    "url": "postgresql://u:p@h/d",
+    "database": "d",
+    "slot": 0,
+    "host": "h",
+    "port": 5432,
+    "user": "u",
+    "password": "p",
+    "generation": 1,
+    "pool": "p",
+    "fingerprint": "f",
+    "ttl_seconds": 1,
+    "renew_after_seconds": 0.3,
+}
+ENDED = {"code": "lease_ended", "detail": "lease the-lease was revoked at 10:00"}
+
+
+def heartbeats() -> list[threading.Thread]:
+    """The heartbeat threads of this process."""
+    return [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"]
+
+
+def renewals(scripted: Scripted) -> list[float]:
+    """When the scripted server was asked to renew."""
+    return [asked.at for asked in scripted.asked if asked.path.endswith("/renew")]
+
+
+def test_it_beats_at_the_interval_that_the_daemon_names(scripted: Scripted) -> None:
+    with pgdibs.Lease(pgdibs.Client(scripted.url), GRANTED):
+        eventually(lambda: len(renewals(scripted)) >= 4)
+    beats = renewals(scripted)
+    pauses = [later - earlier for earlier, later in zip(beats, beats[1:])]
+    assert all(0.29 <= pause < 2 for pause in pauses), pauses
+
+
+def test_one_thread_renews_all_leases_and_ends_with_the_last(client: pgdibs.Client, pool: str) -> None:
+    leases = [client.lease(pool, ttl_seconds=ttl) for ttl in (2, 3)]
+    assert len(heartbeats()) == 1
+    deadline = time.monotonic() + 4.5
+    while time.monotonic() < deadline:
+        assert len(client.leases(pool=pool)) == 2
+        # Looks for longer than any of the leases would live.
+        time.sleep(0.1)
+    for lease in leases:
+        assert lease.lost is None
+        lease.release()
+    eventually(lambda: not heartbeats())
+    with client.lease(pool):
+        assert len(heartbeats()) == 1
+
+
+def test_without_a_heartbeat_the_lease_ends_by_itself(client: pgdibs.Client, pool: str) -> None:
+    lease = client.lease(pool, ttl_seconds=1, heartbeat=False)
+    eventually(lambda: not heartbeats())
+    eventually(lambda: not client.leases(pool=pool))
+    with pytest.raises(pgdibs.LeaseEnded):
+        lease.renew()
+    assert lease.lost is not None
+
+
+def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.CaptureFixture[str]) -> None:
+    lease = client.lease(pool, ttl_seconds=1)
+    client.call("DELETE", f"/v1/leases/{lease.id}")
+    eventually(lambda: lease.lost)
+    assert isinstance(lease.lost, pgdibs.LeaseEnded)
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith(f"pgdibs: the lease on {lease.database} was lost, and what is done there now is worth nothing: ")
+    assert "was released at" in err
+    for call in (lease.renew, lease.reset, lease.keep):
+        with pytest.raises(pgdibs.LeaseEnded, match="was released at"):
+            call()
+    lease.release()
+    assert capfd.readouterr().err == "" and "lost" in repr(lease)
+
+
+def test_a_call_that_finds_the_lease_over_is_loud_too(scripted: Scripted, capfd: pytest.CaptureFixture[str]) -> None:
+    scripted.replies = [Reply(410, ENDED)]
+    lease = pgdibs.Lease(pgdibs.Client(scripted.url), {**GRANTED, "renew_after_seconds": 20.0})
+    with pytest.raises(pgdibs.LeaseEnded, match="was revoked at 10:00"):
+        lease.reset()
+    assert lease.lost is not None and "was lost" in capfd.readouterr().err
+    assert len(scripted.asked) == 1
+
+
+def test_a_daemon_that_is_away_is_told_once_and_found_again(capfd: pytest.CaptureFixture[str]) -> None:
+    broken = Reply(500, {"code": "internal", "detail": "out of order"})
+    with Scripted([*[broken] * 8, Reply()]) as scripted, pgdibs.Lease(pgdibs.Client(scripted.url), GRANTED) as lease:
+        eventually(lambda: len(renewals(scripted)) >= 11)
+        assert lease.lost is None
+    err = capfd.readouterr().err
+    assert err.count("\n") == 1 and "has not been renewed for" in err and "out of order" in err
+
+
+def test_it_waits_as_long_as_the_daemon_says(scripted: Scripted, capfd: pytest.CaptureFixture[str]) -> None:
+    scripted.replies = [Reply(503, {"code": "server_unavailable", "detail": "wait"}, "0.6"), Reply()]
+    with pgdibs.Lease(pgdibs.Client(scripted.url), GRANTED):
+        eventually(lambda: len(renewals(scripted)) >= 3)
+    first, second, third = renewals(scripted)[:3]
+    assert 0.6 <= second - first < 2 and 0.29 <= third - second < 2
+    assert capfd.readouterr().err == ""
+
+
+def test_a_lease_outlives_a_restart_of_the_daemon(client: pgdibs.Client, pool: str, daemon: Daemon) -> None:
+    with client.lease(pool, ttl_seconds=2) as lease:
+        daemon.process.kill()
+        daemon.start()
+        before = client.leases(pool=pool)[0]["expires_at"]
+        eventually(lambda: client.leases(pool=pool)[0]["expires_at"] > before)
+        assert lease.lost is None
+
+
+FORK = """
+import os, sys, threading, pgdibs
+client = pgdibs.Client(sys.argv[1])
+lease = client.lease(sys.argv[2], ttl_seconds=2)
+child = os.fork()
+if child == 0:
+    assert not [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"]
+    lease.release()
+    for call in (lease.renew, lease.reset, lease.keep):
+        try:
+            call()
+        except pgdibs.PgdibsError as error:
+            assert "belongs to process " + str(os.getppid()) in str(error), error
+        else:
+            raise AssertionError(call)
+    with client.lease(sys.argv[2], ttl_seconds=2) as own:
+        assert own.id != lease.id
+        assert [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"]
+        sys.stdin.readline()
+        assert own.lost is None
+    sys.exit(0)  # with all handlers of the interpreter's end
+print(lease.id, flush=True)
+assert os.waitpid(child, 0)[1] == 0
+print(lease.lost, flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_a_fork_leaves_the_lease_to_its_parent(client: pgdibs.Client, pool: str) -> None:
+    parent = python(FORK, client.url, pool)
+    assert parent.stdin is not None and parent.stdout is not None
+    own = parent.stdout.readline().strip()
+    eventually(lambda: len(client.leases(pool=pool)) == 2)
+    deadline = time.monotonic() + 3.5
+    while time.monotonic() < deadline:
+        assert len(client.leases(pool=pool)) == 2
+        # Looks for longer than either lease would live without its own process's thread.
+        time.sleep(0.1)
+    parent.stdin.write("\n")
+    parent.stdin.flush()
+    assert parent.stdout.readline() == "None\n"
+    assert [lease["id"] for lease in client.leases(pool=pool)] == [own]
+    assert (*parent.communicate("\n", timeout=20), parent.returncode) == ("", "", 0)
+
+
+def test_a_child_of_multiprocessing_does_no_harm(client: pgdibs.Client, pool: str) -> None:
+    code = (
+        "import multiprocessing, sys, pgdibs\n"
+        "client = pgdibs.Client(sys.argv[1])\n"
+        "lease = client.lease(sys.argv[2], ttl_seconds=2)\n"
+        "for _ in range(3):\n"
+        "    child = multiprocessing.get_context('fork').Process(target=lease.release)\n"
+        "    child.start(); child.join(); assert child.exitcode == 0\n"
+        "lease.renew()\n"
+    )
+    assert finished(python(code, client.url, pool)) == (0, "", "")

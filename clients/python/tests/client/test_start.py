@@ -1,0 +1,158 @@
+"""The daemon that a run starts: one for all, left for the next, gone when nobody has used it, and clear when it cannot."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon_process import fresh_data_directory, postgres_programs
+from scripted import Reply, Scripted
+from support import eventually, finished, make_schema, program, python
+from test_transport import nobody
+
+import pgdibs
+from pgdibs import start
+from pgdibs.program import find_program
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where locks, logs and data of the daemons of this test are; no daemon of it is left at the end."""
+    directory = fresh_data_directory()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setenv("PGDIBS_BIN", program())
+    monkeypatch.setenv("PGDIBS_PG_BIN_DIR", postgres_programs())
+    monkeypatch.setenv("PGDIBS_DATA_DIR", str(directory / "data"))
+    monkeypatch.setenv("PGDIBS_LINGER_SECONDS", "1")
+    yield directory
+    for pid in daemons(directory):
+        os.kill(pid, signal.SIGTERM)
+    eventually(lambda: not daemons(directory))
+    monkeypatch.undo()
+    eventually(lambda: not (directory / "data" / "data" / "postmaster.pid").exists())
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def daemons(directory: Path) -> list[int]:
+    """The processes that serve on this test's data directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+            state = (process / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            continue
+        if b"\0serve\0" in command and f"={directory}/data".encode() in environment and state != "Z":
+            found.append(int(process.name))
+    return found
+
+
+def test_runs_that_begin_together_start_one_and_leave_it(place: Path) -> None:
+    url = nobody()
+    code = (
+        "import sys, pgdibs\nclient = pgdibs.Client(sys.argv[1])\npgdibs.start.ensure_daemon(client)\n"
+        "client.put_pool('p')\nprint(client.status()['daemon']['instance'])\n"
+    )
+    ended = [finished(process) for process in [python(code, url) for _ in range(4)]]
+    assert [(status, err) for status, _out, err in ended] == [(0, "")] * 4
+    assert len({out for _status, out, _err in ended}) == 1
+    assert len(daemons(place)) == 1
+    client = pgdibs.Client(url)
+    begun = time.monotonic()
+    start.ensure_daemon(client)
+    assert time.monotonic() - begun < 1 and len(daemons(place)) == 1
+    client.ensure_template("p", "v1", make_schema)
+    client.lease("p").release()
+
+
+def test_it_ends_when_nobody_has_used_it_but_not_while_somebody_has_a_lease(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "IDLE_SECONDS", 1)
+    client = pgdibs.Client(nobody())
+    start.ensure_daemon(client)
+    client.put_pool("p", warm=1)
+    client.ensure_template("p", "v1", make_schema)
+    lease = client.lease("p", heartbeat=False)
+    quiet_until = time.monotonic() + 3
+    while time.monotonic() < quiet_until:
+        assert daemons(place)
+        # Looks for longer than the idle time; a request would be a use.
+        time.sleep(0.1)
+    kept = lease.keep(seconds=2)
+    lease.release()
+    assert kept.url
+    eventually(lambda: not daemons(place), 30)
+    log = next((place / f"pgdibs-{os.getuid()}").glob("*.log")).read_text()
+    assert "nobody has used this daemon for so long: it ends" in log
+    start.ensure_daemon(client)
+    assert client.status()["daemon"]["ready"]
+
+
+def test_its_token_is_the_clients_own(place: Path) -> None:
+    url = nobody()
+    start.ensure_daemon(pgdibs.Client(url, "s3cret"))
+    assert pgdibs.Client(url, "s3cret").put_pool("p")
+    with pytest.raises(pgdibs.errors.Unauthorized):
+        start.ensure_daemon(pgdibs.Client(url, "other"))
+
+
+def test_a_daemon_that_cannot_start_is_told_with_its_own_words(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGDIBS_MAX_TTL_SECONDS", "lots")
+    with pytest.raises(pgdibs.PgdibsError, match=r"(?s)was started for .* ended with 78; the end of .*max_ttl_seconds"):
+        start.ensure_daemon(pgdibs.Client(nobody()))
+    monkeypatch.setenv("PGDIBS_BIN", str(place / "none"))
+    with pytest.raises(pgdibs.PgdibsError, match=r"PGDIBS_BIN is .*none, which is no program"):
+        start.ensure_daemon(pgdibs.Client(nobody()))
+
+
+def test_only_a_daemon_of_this_machine_is_started(place: Path) -> None:
+    for url in ("http://pgdibs.invalid:7432", "https://127.0.0.1:1", "http://192.0.2.1:1"):
+        client = pgdibs.Client(url)
+        client.ask = lambda *_arguments, **_more: (_ for _ in ()).throw(pgdibs.Unreachable("away"))  # type: ignore[method-assign]
+        with pytest.raises(pgdibs.Unreachable, match="only on this machine's loopback"):
+            start.ensure_daemon(client)
+    assert not daemons(place)
+
+
+def test_a_daemon_that_does_not_get_ready_is_waited_for_until_the_deadline(place: Path) -> None:
+    starting = Reply(503, {"code": "server_unavailable", "detail": "Postgres is starting"}, "1")
+    refused = pytest.raises(pgdibs.PgdibsError, match="is not ready after 0 s: Postgres is starting")
+    with Scripted([starting]) as scripted, refused:
+        start.ensure_daemon(pgdibs.Client(scripted.url), timeout_seconds=0.3)
+    with Scripted([starting, starting, starting, Reply(200, {"pools": []})]) as scripted:
+        start.ensure_daemon(pgdibs.Client(scripted.url))
+    assert not daemons(place)
+
+
+def test_the_lock_of_somebody_who_does_not_come_on_has_a_deadline(place: Path) -> None:
+    import fcntl
+
+    url = nobody()
+    own = place / f"pgdibs-{os.getuid()}"
+    own.mkdir(mode=0o700)
+    with (own / f"daemon-127.0.0.1-{url.rpartition(':')[2]}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(pgdibs.PgdibsError, match="another run has been starting the daemon"):
+            start.ensure_daemon(pgdibs.Client(url), timeout_seconds=0.3)
+
+
+def test_the_directory_is_ours_alone(place: Path) -> None:
+    elsewhere = place / "elsewhere"
+    elsewhere.mkdir()
+    (place / f"pgdibs-{os.getuid()}").symlink_to(elsewhere)
+    with pytest.raises(pgdibs.PgdibsError, match="belongs to somebody else"):
+        start.ensure_daemon(pgdibs.Client(nobody()))
+    (place / f"pgdibs-{os.getuid()}").unlink()
+
+
+def test_the_program_is_found_beside_the_package_and_python_m_becomes_it(place: Path) -> None:
+    assert find_program() == program()
+    done = finished(
+        python("import runpy, sys; sys.argv = ['pgdibs', '--version']; runpy.run_module('pgdibs', run_name='__main__')")
+    )
+    assert done[0] == 0 and done[1].startswith("pgdibs ")

@@ -1,0 +1,117 @@
+"""Templates: built exactly once however many ask, given up when the build fails, waited for when somebody else builds."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+
+import pytest
+from support import eventually, finished, make_schema, psql, python, table_exists
+
+import pgdibs
+from pgdibs import errors, templates
+
+BUILDER = """
+import json, os, subprocess, sys, time, pgdibs
+url, pool, directory, psql = sys.argv[1:]
+def build(target):
+    open(os.path.join(directory, f"built-by-{os.getpid()}"), "x").close()
+    subprocess.run([psql, "-X", "-q", target, "-c", "create table notes (id int)"], check=True)
+open(os.path.join(directory, f"here-{os.getpid()}"), "x").close()
+deadline = time.monotonic() + 30
+while len([name for name in os.listdir(directory) if name.startswith("here-")]) < 8 and time.monotonic() < deadline:
+    time.sleep(0.005)  # all eight ask at once: the pause between two looks
+client = pgdibs.Client(url)
+ready = client.ensure_template(pool, "v1", build)
+with client.lease(pool, fingerprint="v1", deadline_seconds=60) as lease:
+    print(json.dumps([ready.reused, ready.database, lease.fingerprint]))
+"""
+
+
+def test_eight_processes_at_once_build_once(client: pgdibs.Client, empty_pool: str, tmp_path: Path) -> None:
+    from daemon_process import postgres_programs
+
+    arguments = (client.url, empty_pool, str(tmp_path), f"{postgres_programs()}/psql")
+    ended = [finished(process) for process in [python(BUILDER, *arguments) for _ in range(8)]]
+    assert [(status, err) for status, _out, err in ended] == [(0, "")] * 8
+    said = [json.loads(out) for _status, out, _err in ended]
+    assert sorted(reused for reused, _database, _fingerprint in said) == [False] + [True] * 7
+    assert len({database for _reused, database, _fingerprint in said}) == 1
+    assert len(list(tmp_path.glob("built-by-*"))) == 1
+
+
+def test_a_build_that_fails_is_given_up_with_its_reason_and_the_next_one_builds(client: pgdibs.Client, empty_pool: str) -> None:
+    def fail(url: str) -> None:
+        psql(url, "create table half ()")
+        raise RuntimeError("migration 0007 does not apply")
+
+    with pytest.raises(RuntimeError, match="migration 0007"):
+        client.ensure_template(empty_pool, "v1", fail)
+    failed = client.call("GET", f"/v1/pools/{empty_pool}")["templates"]
+    assert [template["state"] for template in failed] in ([], ["failed"])
+    assert not failed or "migration 0007 does not apply" in failed[0]["detail"]
+    assert not client.ensure_template(empty_pool, "v1", make_schema).reused
+    with client.lease(empty_pool) as lease:
+        assert table_exists(lease, "notes") and not table_exists(lease, "half")
+
+
+def test_ctrl_c_in_a_build_gives_it_up(client: pgdibs.Client, empty_pool: str) -> None:
+    def interrupt(_url: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        client.ensure_template(empty_pool, "v1", interrupt)
+    assert not client.ensure_template(empty_pool, "v1", make_schema, deadline_seconds=5).reused
+
+
+def test_a_build_is_renewed_while_it_runs(client: pgdibs.Client, empty_pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(templates, "RENEW_SECONDS", 0.05)
+    asked: list[str] = []
+    ask = client.ask
+
+    def listen(method: str, path: str, body: object = None, timeout: object = None) -> pgdibs.Answer:
+        answer = ask(method, path, body, timeout)  # type: ignore[arg-type]
+        if path.endswith("/renew"):
+            asked.append(f"{answer.status}")
+        return answer
+
+    monkeypatch.setattr(client, "ask", listen)
+
+    def build(url: str) -> None:
+        eventually(lambda: len(asked) >= 3)
+        make_schema(url)
+
+    client.ensure_template(empty_pool, "v1", build)
+    assert set(asked) == {"200"}
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "pgdibs-build"])
+
+
+def test_a_build_that_was_lost_is_an_error_and_not_a_template(client: pgdibs.Client, empty_pool: str) -> None:
+    def lose(url: str) -> None:
+        make_schema(url)
+        token = templates_token(url)
+        client.call("POST", f"/v1/pools/{empty_pool}/templates/v1/abandon", {"token": token, "detail": "lost"})
+
+    tokens: dict[str, str] = {}
+    call = client.call_through_restarts
+
+    def remember(method: str, path: str, body: object, deadline_seconds: float = 1.0) -> pgdibs.Answer:
+        answer = call(method, path, body, deadline_seconds)  # type: ignore[arg-type]
+        if answer.status == 201:
+            tokens[answer.body["build"]["url"]] = answer.body["build"]["token"]
+        return answer
+
+    def templates_token(url: str) -> str:
+        return tokens[url]
+
+    client.call_through_restarts = remember  # type: ignore[method-assign]
+    with pytest.raises((errors.BuildTokenStale, errors.TemplateNotBuilding, errors.TemplateNotFound)):
+        client.ensure_template(empty_pool, "v1", lose)
+
+
+def test_a_fingerprint_may_hold_what_a_path_may_not(client: pgdibs.Client, empty_pool: str) -> None:
+    fingerprint = "feature/ünï code?#%2F"
+    assert not client.ensure_template(empty_pool, fingerprint, make_schema).reused
+    with client.lease(empty_pool, fingerprint=fingerprint) as lease:
+        assert lease.fingerprint == fingerprint
