@@ -49,13 +49,13 @@ class Daemon:
         self.listen = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.listen}"
         self.data = fresh_data_directory()
+        target = os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target"))
+        self.program = os.environ.get("PGDIBS_BIN", f"{target}/debug/pgdibs")
         self._starts = 0
         self.process = self.start()
 
     def start(self) -> DaemonProcess:
         """Start it and wait until it is ready."""
-        target = os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target"))
-        program = os.environ.get("PGDIBS_BIN", f"{target}/debug/pgdibs")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
         environment.update(
             PGDIBS_LISTEN=self.listen, PGDIBS_DATA_DIR=str(self.data / "data"), PGDIBS_PG_BIN_DIR=postgres_programs()
@@ -63,7 +63,7 @@ class Daemon:
         if self.token:
             environment["PGDIBS_TOKEN"] = self.token
         self._starts += 1
-        self.process = DaemonProcess([program, "serve"], environment, self.url, self.data / f"daemon-{self._starts}.log")
+        self.process = DaemonProcess([self.program, "serve"], environment, self.url, self.data / f"daemon-{self._starts}.log")
         self.process.wait_until_ready()
         return self.process
 

@@ -14,12 +14,10 @@ import pytest
 from pgdibs.client import Client
 from pgdibs.errors import PgdibsError
 from pgdibs.plugin import databases_key
-from pgdibs.plugin.controller import Controller
 from pgdibs.plugin.databases import Databases
-from pgdibs.plugin.failures import usage_error
+from pgdibs.plugin.failures import BuildFailed, usage_error
 from pgdibs.plugin.settings import read_settings
 from pgdibs.plugin.summary import Summary
-from pgdibs.plugin.template import Builder, BuildFailed, Templates
 from pgdibs.plugin.variables import Nowhere, point
 from pgdibs.plugin.worker import Worker
 from pgdibs.pytest_plugin import LOADED_AT
@@ -34,6 +32,8 @@ def begin(config: pytest.Config) -> None:
         config.pluginmanager.register(django, "pgdibs-django")
     handover = json.loads(os.environ.pop("PGDIBS_HANDOVER", "null"))
     if handover is not None and "build" in handover:
+        from pgdibs.plugin.template import Builder
+
         config.pluginmanager.register(Builder(handover["build"], handover["alias"]), "pgdibs-builder")
         return
     settings = read_settings(config, handover["settings"] if handover is not None else {})
@@ -45,6 +45,10 @@ def begin(config: pytest.Config) -> None:
         databases = Databases(config, settings, client, handover["run"], worker, lambda: handover["fingerprints"], True)
         begin_testing(config, databases, None, handover["tmpdir"])
         return
+    # Here and not above: a worker, of which there are many, needs neither.
+    from pgdibs.plugin.controller import Controller
+    from pgdibs.plugin.template import Templates
+
     client, run = Client(settings.url), str(uuid.uuid4())
     templates = Templates(config, settings, client)
     if only_looks_around(config):

@@ -16,9 +16,8 @@ from urllib.parse import quote
 import pytest
 
 from pgdibs.errors import PgdibsError
-from pgdibs.plugin.failures import usage_error
+from pgdibs.plugin.failures import BuildFailed, usage_error
 from pgdibs.plugin.summary import Share
-from pgdibs.plugin.template import BuildFailed
 
 if TYPE_CHECKING:
     from pgdibs.client import Client

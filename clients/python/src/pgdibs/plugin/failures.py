@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgdibs import errors
-from pgdibs.plugin.template import BuildFailed
 
 if TYPE_CHECKING:
     from pgdibs.lease import Lease
     from pgdibs.plugin.databases import Databases
     from pgdibs.plugin.settings import Settings
+
+
+class BuildFailed(Exception):
+    """The project's own build of the template failed; `str()` says which command and shows the end of its output."""
 
 
 def obtain_or_stop(databases: Databases, session: pytest.Session) -> dict[str, Lease]:

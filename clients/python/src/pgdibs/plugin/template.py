@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from pgdibs.errors import TemplateNotFound
+from pgdibs.plugin.failures import BuildFailed
 from pgdibs.plugin.variables import Nowhere, point
 from pgdibs.templates import fingerprint_of
 
@@ -30,10 +31,6 @@ BUILD_SECONDS = 600.0
 
 OUTPUT_LINES = 30
 """How much of a failed build's output is shown."""
-
-
-class BuildFailed(Exception):
-    """The project's own build of the template failed; `str()` says which command and shows the end of its output."""
 
 
 @dataclass(frozen=True)
