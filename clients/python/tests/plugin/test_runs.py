@@ -9,6 +9,8 @@ import psycopg
 import pytest
 from projects import Project, eventually
 
+from pgdibs.errors import RunEnded
+
 CONFTEST = """
 import os, pathlib
 pathlib.Path("url-" + os.environ.get("PYTEST_XDIST_WORKER", "main")).write_text(os.environ["DATABASE_URL"])
@@ -172,3 +174,10 @@ def test_the_login_of_a_lease_ends_with_it(project: Project) -> None:
     project.run("-n1").assert_passed(1)
     with pytest.raises(psycopg.OperationalError):
         psycopg.connect(project.text("url"))
+
+
+def test_at_its_end_the_controller_ends_the_run_so_that_no_straggler_gets_a_lease_in_it(project: Project) -> None:
+    project.file("test_it.py", "def test_it(pgdibs_lease):\n    open('run', 'w').write(pgdibs_lease.run)\n")
+    project.run("-n1").assert_passed(1)
+    with pytest.raises(RunEnded):
+        project.client.lease(project.pool, run=project.text("run"), worker="straggler", deadline_seconds=5.0)
