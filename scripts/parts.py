@@ -108,6 +108,20 @@ PARTS: tuple[Part, ...] = (
         environment={"PATH": "{repository}/.venv/bin:{path}"},
     ),
     Part(
+        "python client",
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "clients/python/tests/client"),
+        TEST,
+        needs=("rust build", "python environment"),
+        pytest=True,
+    ),
+    Part(
+        "python wheel",
+        (".venv/bin/python", "-m", "pytest", "-q", "clients/python/tests/wheel"),
+        TEST,
+        needs=("rust build", "python environment"),
+        pytest=True,
+    ),
+    Part(
         "pytest plugin",
         (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "-m", "not long", "clients/python/tests/plugin"),
         TEST_ONLY,

@@ -13,6 +13,9 @@ bin="$repository/.venv/bin"
 (cd scripts && for file in *.py tests/*.py; do printf '%s\0' "$file"; done | xargs -0 "$bin/mypy" --strict --scripts-are-modules)
 (cd examples/fastapi-shop && "$bin/mypy" --strict)
 (cd clients/python && "$bin/mypy")
+for tests in client wheel; do
+  (cd "clients/python/tests/$tests" && MYPYPATH="$repository/scripts:../../src" "$bin/mypy" --strict --scripts-are-modules ./*.py)
+done
 (cd clients/python/tests/plugin && MYPYPATH="$repository/scripts" "$bin/mypy" --strict --scripts-are-modules ./*.py)
 (cd clients/python/tests/django && MYPYPATH="$repository/scripts:../plugin" "$bin/mypy" --strict --scripts-are-modules ./*.py)
 (cd examples/django-library && "$bin/mypy")

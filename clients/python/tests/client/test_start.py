@@ -35,7 +35,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         os.kill(pid, signal.SIGTERM)
     eventually(lambda: not daemons(directory))
     monkeypatch.undo()
-    eventually(lambda: not (directory / "data" / "data" / "postmaster.pid").exists())
+    eventually(lambda: not (directory / "data" / "pgdata" / "postmaster.pid").exists())
     shutil.rmtree(directory, ignore_errors=True)
 
 
