@@ -102,9 +102,8 @@ def test_the_program_is_the_same_by_name_and_by_module(environment: Path) -> Non
 def test_pytest_lists_its_options_and_does_nothing_unasked(environment: Path) -> None:
     python = str(environment / "venv/bin/python")
     assert "--pgdibs-pool=POOL" in run(python, "-m", "pytest", "--help").replace(" ", "")
-    (environment / "test_nothing.py").write_text(
-        "import sys\ndef test_it():\n    assert [name for name in sys.modules if name.startswith('pgdibs.')] == ['pgdibs.pytest_plugin']\n"
-    )
+    loaded = "[name for name in sys.modules if name.startswith('pgdibs.')]"
+    (environment / "test_nothing.py").write_text(f"import sys\ndef test_it():\n    assert {loaded} == ['pgdibs.pytest_plugin']\n")
     assert "1 passed" in run(python, "-m", "pytest", "--rootdir", str(environment), str(environment / "test_nothing.py"))
 
 
