@@ -74,7 +74,50 @@ def test_a_cancelled_wait_gives_its_place_to_the_next(client: pgdibs.Client, poo
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("pgdibs-async")])
 
 
-@pytest.mark.parametrize("after_milliseconds", [*range(0, 12), 15, 20, 30])
+def test_a_lease_that_comes_while_it_is_cancelled_is_released(
+    client: pgdibs.Client, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_granted, may_go_on, move_to = threading.Event(), threading.Event(), pgdibs.Lease.move_to
+
+    def held_up(lease: pgdibs.Lease, other: pgdibs.Client) -> None:
+        move_to(lease, other)
+        is_granted.set()
+        may_go_on.wait(20)
+
+    monkeypatch.setattr(pgdibs.Lease, "move_to", held_up)
+
+    async def main() -> None:
+        aio = pgdibs.AsyncClient(client.url)
+        asking = asyncio.ensure_future(aio.lease(pool))
+        await asyncio.get_running_loop().run_in_executor(None, is_granted.wait, 20)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        may_go_on.set()
+        await aio.close()
+
+    asyncio.run(main())
+    eventually(lambda: not client.leases(pool=pool), 10)
+
+
+def test_a_lease_that_nobody_was_told_of_is_released(client: pgdibs.Client, pool: str) -> None:
+    async def main() -> None:
+        aio = pgdibs.AsyncClient(client.url)
+        asking = asyncio.ensure_future(aio.lease(pool))
+        await asyncio.sleep(0)
+        # The event loop stands still until the thread has the lease and is done with it.
+        eventually(lambda: client.leases(pool=pool))
+        eventually(lambda: aio._executor._idle_semaphore.acquire(timeout=0))
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await aio.close()
+
+    asyncio.run(main())
+    eventually(lambda: not client.leases(pool=pool), 10)
+
+
+@pytest.mark.parametrize("after_milliseconds", [0, 1, 2, 3, 5, 8, 15])
 def test_a_cancelled_grant_leaves_no_lease(client: pgdibs.Client, pool: str, after_milliseconds: int) -> None:
     """Cancelled before, while and after the daemon grants; whoever got the lease has it, and nobody else."""
 
