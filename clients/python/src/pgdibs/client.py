@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Optional
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from pgdibs.errors import PgdibsError, Unreachable, of_answer
 from pgdibs.lease import DEADLINE_SECONDS, Lease
 from pgdibs.templates import TemplateReady, ensure
-from pgdibs.transport import Answer, Transport
+from pgdibs.transport import Answer, Transport, segment
 
 DEFAULT_URL = "http://127.0.0.1:7432"
 
@@ -87,7 +87,7 @@ class Client:
 
     def put_pool(self, pool: str, **settings: Any) -> dict[str, Any]:
         """Make a pool, or change its settings (`warm`, `max`, `spares`, …); those not named stay as they are."""
-        answer: dict[str, Any] = self.call("PUT", f"/v1/pools/{quote(pool, safe='')}", settings)
+        answer: dict[str, Any] = self.call("PUT", f"/v1/pools/{segment('pool', pool)}", settings)
         return answer
 
     def lease(
@@ -148,12 +148,12 @@ class Client:
         body: dict[str, Any] = {"pool": pool, "workers": workers, "aliases": aliases}
         if fingerprint is not None:
             body["fingerprint"] = fingerprint
-        answer: dict[str, Any] = self.call("PUT", f"/v1/runs/{quote(run, safe='')}", body)
+        answer: dict[str, Any] = self.call("PUT", f"/v1/runs/{segment('run', run)}", body)
         return answer
 
     def end_run(self, run: str) -> int:
         """Give back everything the run holds, and refuse it more; the number of leases that this ended."""
-        released: int = self.call("DELETE", f"/v1/runs/{quote(run, safe='')}", deadline_seconds=10.0)["released"]
+        released: int = self.call("DELETE", f"/v1/runs/{segment('run', run)}", deadline_seconds=10.0)["released"]
         return released
 
     def leases(self, **filters: str) -> list[dict[str, Any]]:

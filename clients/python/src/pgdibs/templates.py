@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from pgdibs.errors import PgdibsError
+from pgdibs.transport import segment
 
 if TYPE_CHECKING:
     from pgdibs.client import Client
@@ -59,7 +59,7 @@ def ensure(
 ) -> TemplateReady:
     """What `Client.ensure_template` says."""
     started = time.monotonic()
-    path = f"/v1/pools/{quote(pool, safe='')}/templates/{quote(fingerprint, safe='')}"
+    path = f"/v1/pools/{segment('pool', pool)}/templates/{segment('fingerprint', fingerprint)}"
     body = {"holder": holder, "wait_seconds": WAIT_SECONDS}
     answer = client.call_through_restarts("PUT", path, body, deadline_seconds)
     if answer.status != 201:

@@ -11,9 +11,9 @@ import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Optional
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
-from pgdibs.errors import PgdibsError, Unreachable
+from pgdibs.errors import InvalidRequest, PgdibsError, Unreachable
 
 TIMEOUT_SECONDS = 60.0
 """How long to wait for an answer when the caller does not say."""
@@ -143,7 +143,20 @@ class Transport:
             return f"no answer came from {self.url} within {seconds:.0f} s; look at the daemon's log, and at `pgdibs healthcheck`"
         if isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.RemoteDisconnected):
             return f"what answers at {self.url} is no pgdibs daemon ({error!r}); correct PGDIBS_URL"
+        if isinstance(error, socket.gaierror):
+            return f"the host of {self.url} is not known here ({error}); correct PGDIBS_URL"
+        if type(error).__module__ == "ssl":
+            return f"no TLS can be spoken with {self.url} ({error}); correct PGDIBS_URL, as `pgdibs serve` speaks plain http"
         return f"no pgdibs daemon answers at {self.url} ({error}); start one with `pgdibs serve`, or set PGDIBS_URL"
+
+
+def segment(field: str, value: str) -> str:
+    """A value as a part of a path. Raises `InvalidRequest` for one that would make it another path."""
+    if value in ("", ".", ".."):
+        raise InvalidRequest(
+            f"{field} is `{value}`, which names nothing; give it a name (invalid_request)", "invalid_request", 400
+        )
+    return quote(value, safe="")
 
 
 def _checked(url: str) -> SplitResult:

@@ -140,6 +140,27 @@ def test_somebody_else_at_the_address_is_named_as_such(scripted: Scripted) -> No
         thread.join()
 
 
+def test_a_wrong_address_says_what_is_wrong_with_it(scripted: Scripted) -> None:
+    with pytest.raises(pgdibs.Unreachable, match=r"the host of http://no-such-host\.invalid:1 is not known here"):
+        pgdibs.Client("http://no-such-host.invalid:1").status()
+    with pytest.raises(pgdibs.Unreachable, match=r"no TLS can be spoken with https://.*correct PGDIBS_URL"):
+        pgdibs.Client(scripted.url.replace("http", "https")).status()
+
+
+@pytest.mark.parametrize("name", ["", ".", ".."])
+def test_a_name_that_would_make_another_path_is_refused(name: str, scripted: Scripted) -> None:
+    client = pgdibs.Client(scripted.url)
+    calls: dict[str, Callable[[], object]] = {
+        "pool": lambda: client.put_pool(name),
+        "run": lambda: client.end_run(name),
+        "fingerprint": lambda: client.ensure_template("p", name, print),
+    }
+    for field, call in calls.items():
+        with pytest.raises(errors.InvalidRequest, match=f"{field} is `"):
+            call()
+    assert scripted.asked == []
+
+
 def test_silence_has_an_end(scripted: Scripted) -> None:
     scripted.replies = [Reply(hangs=True)]
     with pytest.raises(pgdibs.Unreachable, match=r"no answer came from .* within 0 s"):
