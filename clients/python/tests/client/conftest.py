@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from scripted import Scripted
-from support import Daemon, make_schema
+from support import Daemon, end_started, make_schema
 
 import pgdibs
 
@@ -27,6 +27,13 @@ def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("PGDIBS_") and name not in ("PGDIBS_BIN", "PGDIBS_PG_BIN_DIR"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def without_leftovers() -> Iterator[None]:
+    """No process of a failed test goes on into the next."""
+    yield
+    end_started()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -79,16 +80,32 @@ def eventually(look: Callable[[], Optional[T]], within_seconds: float = 20.0) ->
         time.sleep(0.02)
 
 
+started: list[subprocess.Popen[str]] = []
+"""What a test has started with `python`; a failed one may have left it running, with children of its own."""
+
+
 def python(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Another Python with the client's sources, warnings as errors."""
-    return subprocess.Popen(
+    """Another Python with the client's sources, warnings as errors; it is ended with the test."""
+    process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code, *arguments],
         env={**os.environ, "PYTHONPATH": str(SOURCES), **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
+    started.append(process)
+    return process
+
+
+def end_started() -> None:
+    """End those that a failed test has left, and what they have forked."""
+    for process in started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+    started.clear()
 
 
 def finished(process: subprocess.Popen[str], within_seconds: float = 60.0) -> tuple[int, str, str]:
