@@ -5,8 +5,8 @@ use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, preferred_slot};
 use pgdibs_core::request::{Acquire, Acquired, TicketId, Wanted};
 use pgdibs_core::template::TemplateId;
-use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row as _};
 
 use super::{pools, runs};
 use crate::rows::{self, lease_columns};
@@ -19,75 +19,73 @@ enum Taken {
     Nothing,
     /// The key has a live lease already.
     Held,
+    /// The run is over.
+    RunEnded,
 }
 
 pub(crate) async fn acquire(world: &PgWorld, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
+    let (leases, last) = if let [wish] = wishes {
+        let mut connection = answer(world.connections.catalog.acquire().await)?;
+        match take_one(&mut connection, wish, None, 1, ticket).await? {
+            Taken::Lease(lease) => (vec![*lease], None),
+            // Until the server has let go of what a failed statement had locked, others would pass over it.
+            Taken::Held => (Vec::new(), Some((wish, answer(connection.ping().await).map(|()| Taken::Held)?))),
+            taken => (Vec::new(), Some((wish, taken))),
+        }
+    } else {
+        take_all(world, wishes, ticket).await?
+    };
+    match last {
+        None => {
+            refuse_ended_runs(world, wishes, &leases).await?;
+            Ok(Acquired::Granted(leases))
+        }
+        Some((wish, Taken::RunEnded)) => Err(Error::RunEnded(wish.run.clone().unwrap_or_default())),
+        Some((wish, Taken::Held)) => match existing(world, wishes).await? {
+            Some(held) => Ok(held),
+            None => resolve(world, wish).await.map(Acquired::Wait),
+        },
+        Some((wish, _)) => resolve(world, wish).await.map(Acquired::Wait),
+    }
+}
+
+/// All the wishes or none, in one transaction; with none, the wish at which it ended, and why.
+async fn take_all<'a>(
+    world: &PgWorld,
+    wishes: &'a [Acquire],
+    ticket: Option<TicketId>,
+) -> Result<(Vec<Lease>, Option<(&'a Acquire, Taken)>), Error> {
     let mut wanted = Vec::with_capacity(wishes.len());
     for wish in wishes {
         let found = resolve(world, wish).await?;
         if found.building {
-            return existing(world, wishes).await.map(|held| held.unwrap_or(Acquired::Wait(found)));
+            // Their keys may hold leases of an older template.
+            return Ok((Vec::new(), Some((wish, Taken::Held))));
         }
         wanted.push(found);
     }
-    let count = |index: usize| wanted.iter().filter(|w| w.template == wanted[index].template).count();
-    if wishes.len() > 1 {
-        for (index, wish) in wishes.iter().enumerate() {
-            let pool = pools::find(world, &wish.pool).await?;
-            pools::refuse_what_can_never_fit(world, &pool, u32::try_from(count(index)).unwrap_or(u32::MAX))?;
-        }
+    for (index, wish) in wishes.iter().enumerate() {
+        let count = wanted.iter().filter(|w| w.template == wanted[index].template).count();
+        let pool = pools::find(world, &wish.pool).await?;
+        pools::refuse_what_can_never_fit(world, &pool, u32::try_from(count).unwrap_or(u32::MAX))?;
     }
-    let granted = if let [wish] = wishes {
-        let mut connection = answer(world.connections.catalog.acquire().await)?;
-        match take_one(&mut connection, wish, &wanted[0], 1, ticket).await? {
-            Taken::Lease(lease) => Some(vec![*lease]),
-            Taken::Nothing => None,
-            Taken::Held => return held(world, wishes, &wanted).await,
-        }
-    } else {
-        let mut transaction = answer(world.connections.begin("begin").await)?;
-        let mut leases = Vec::with_capacity(wishes.len());
-        for (index, wish) in wishes.iter().enumerate() {
-            let still = wanted[index..].iter().filter(|w| w.template == wanted[index].template).count();
-            match take_one(&mut transaction, wish, &wanted[index], still, ticket).await? {
-                Taken::Lease(lease) => leases.push(*lease),
-                Taken::Nothing => break,
-                Taken::Held => {
-                    answer(transaction.rollback().await)?;
-                    return held(world, wishes, &wanted).await;
-                }
+    let mut transaction = answer(world.connections.begin("begin").await)?;
+    let mut leases = Vec::with_capacity(wishes.len());
+    for (index, wish) in wishes.iter().enumerate() {
+        let still = wanted[index..].iter().filter(|w| w.template == wanted[index].template).count();
+        match take_one(&mut transaction, wish, Some(wanted[index].template), still, ticket).await? {
+            Taken::Lease(lease) => leases.push(*lease),
+            taken => {
+                answer(transaction.rollback().await)?;
+                return Ok((Vec::new(), Some((wish, taken))));
             }
         }
-        if leases.len() == wishes.len() {
-            answer(transaction.commit().await)?;
-            Some(leases)
-        } else {
-            answer(transaction.rollback().await)?;
-            None
-        }
-    };
-    match granted {
-        Some(leases) => {
-            refuse_ended_runs(world, wishes, &leases).await?;
-            Ok(Acquired::Granted(leases))
-        }
-        None => held(world, wishes, &wanted).await,
     }
+    answer(transaction.commit().await)?;
+    Ok((leases, None))
 }
 
-/// No database was free, or the key is taken: the leases that the keys hold already, or what to wait for.
-async fn held(world: &PgWorld, wishes: &[Acquire], wanted: &[Wanted]) -> Result<Acquired, Error> {
-    for wish in wishes {
-        if let Some(run) = &wish.run
-            && answer(runs::has_ended(world, run).await)?
-        {
-            return Err(Error::RunEnded(run.clone()));
-        }
-    }
-    Ok(existing(world, wishes).await?.unwrap_or_else(|| Acquired::Wait(wanted[0].clone())))
-}
-
-/// The template that a wish means, without a lock: the taking statement looks again.
+/// The template that a wish means, for those who have to wait for it; without a lock, so the taking statement looks again.
 async fn resolve(world: &PgWorld, wish: &Acquire) -> Result<Wanted, Error> {
     let row = answer(
         sqlx::query(
@@ -124,35 +122,43 @@ async fn resolve(world: &PgWorld, wish: &Acquire) -> Result<Wanted, Error> {
     })
 }
 
-/// Takes one ready database for a wish, if enough are left when everybody with an earlier ticket has been served.
+/// Takes one ready database for a wish (of `template`, or of the one that the wish means), if enough are left when everybody with an earlier ticket has been served.
 ///
 /// `still` is how many of this template the caller wants, this one included. A grant takes the caller's ticket with it, so that
 /// nobody behind it waits for a place that is free. A database that has a session, or ever had one,
-/// is passed over: somebody has looked into it.
+/// is passed over: somebody has looked into it. (Autovacuum has no user, and is nobody.)
+///
+/// A key that holds a lease takes nothing; the unique index is for two calls at the same moment.
 async fn take_one(
     connection: &mut PgConnection,
     wish: &Acquire,
-    wanted: &Wanted,
+    template: Option<TemplateId>,
     still: usize,
     ticket: Option<TicketId>,
 ) -> Result<Taken, Error> {
     let result = sqlx::query(concat!(
-        "with template as (
-             select id from templates where id = $3 and state = 'ready' for key share),
+        "with holding as (
+             select id from leases where state = 'live' and (id = $5 or
+                 pool = $1 and run = $6 and coalesce(worker, '') = coalesce($7, '') and alias = $8)),
+         template as (
+             select t.id, t.fingerprint from templates t join pools p on p.name = t.pool
+             where p.name = $1 and not p.dropping and t.state = 'ready'
+               and ($3::int8 is null or t.id = $3) and ($2::text is null or t.fingerprint = $2)
+             order by t.built_at desc nulls last, t.id desc limit 1 for key share of t),
          used as (
              update templates set last_used_at = now()
-             where id = $3 and last_used_at < now() - interval '10 s' and state = 'ready'),
+             where id = (select id from template) and last_used_at < now() - interval '10 s' and state = 'ready'),
          ahead as (
              select coalesce(sum(t.count), 0) as places from tickets t
-             where t.template_id = $3 and t.kind <> 'reset' and t.id < $11
+             where t.template_id = (select id from template) and t.kind <> 'reset' and t.id < $11
                and exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098
                            and l.objid::int8 = t.daemon and l.objsubid = 2
                            and l.database = (select oid from pg_database where datname = current_database()))),
          untouched as materialized (
              select d.id from databases d
-             where d.template_id = $3 and d.state = 'ready'
+             where d.template_id = (select id from template) and d.state = 'ready'
                and coalesce(pg_stat_get_db_sessions(d.oid::oid), 0) = 0
-               and not exists (select from pg_stat_activity a where a.datid = d.oid::oid)),
+               and not exists (select from pg_stat_activity a where a.datid = d.oid::oid and a.usesysid is not null)),
          free as (
              select count(*) as places from untouched),
          chosen as (
@@ -161,6 +167,7 @@ async fn take_one(
                and free.places >= ahead.places + $12
                and (not $13 or d.slot = $4)
                and not exists (select from ended_runs where run = $6)
+               and not exists (select from holding)
              order by d.slot is distinct from $4, d.slot
              limit 1 for update of d skip locked),
          d as (
@@ -168,18 +175,18 @@ async fn take_one(
              returning databases.*),
          l as (
              insert into leases (id, pool, fingerprint, template_id, database_id, database_name, slot, run, worker, alias, holder, state, ttl_seconds)
-             select $5, d.pool, $2, $3, d.id, d.name, d.slot, $6, $7, $8, $9, 'live', $10 from d
+             select $5, d.pool, template.fingerprint, template.id, d.id, d.name, d.slot, $6, $7, $8, $9, 'live', $10 from d, template
              where d.pool = $1
              returning *),
          served as (
              delete from tickets where id = $11 and exists (select from l))
-         select ",
+         select exists (select from holding) as held, exists (select from ended_runs where run = $6) as ended, ",
         lease_columns!(),
-        " from l join d on d.id = l.database_id"
+        " from (values (1)) as always left join (l join d on d.id = l.database_id) on true"
     ))
     .bind(wish.pool.as_str())
-    .bind(wanted.fingerprint.as_str())
-    .bind(wanted.template.0)
+    .bind(wish.fingerprint.as_ref().map(Fingerprint::as_str))
+    .bind(template.map(|template| template.0))
     .bind(wish.worker.as_deref().and_then(preferred_slot).and_then(|slot| i32::try_from(slot).ok()))
     .bind(wish.id)
     .bind(wish.run.as_deref())
@@ -190,11 +197,13 @@ async fn take_one(
     .bind(ticket.map_or(i64::MAX, |t| t.0))
     .bind(i64::try_from(still).unwrap_or(i64::MAX))
     .bind(wish.exact_slot)
-    .fetch_optional(connection)
+    .fetch_one(connection)
     .await;
     match result {
-        Ok(Some(row)) => answer(rows::lease(&row)).map(|lease| Taken::Lease(Box::new(lease))),
-        Ok(None) => Ok(Taken::Nothing),
+        Ok(row) if answer(row.try_get("held"))? => Ok(Taken::Held),
+        Ok(row) if answer(row.try_get("ended"))? => Ok(Taken::RunEnded),
+        Ok(row) if answer(row.try_get::<Option<&str>, _>("state"))?.is_none() => Ok(Taken::Nothing),
+        Ok(row) => answer(rows::lease(&row)).map(|lease| Taken::Lease(Box::new(lease))),
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Ok(Taken::Held),
         Err(error) => answer(Err(error)),
     }

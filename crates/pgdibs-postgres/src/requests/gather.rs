@@ -6,8 +6,8 @@ use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{TicketId, TicketKind};
 use pgdibs_core::snapshot::{AnnouncedRun, Limits, ServerDatabase, Snapshot, Ticket};
 use pgdibs_core::template::TemplateId;
-use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row as _};
 
 use crate::rows::{self, database_columns, lease_columns, pool_columns, template_columns};
 use crate::world::PgWorld;
@@ -15,12 +15,21 @@ use crate::world::PgWorld;
 pub(crate) async fn gather(world: &PgWorld) -> Result<Snapshot, sqlx::Error> {
     // One moment for all tables and for `pg_database`: a lease read before its database was swapped would look orphaned.
     // A transaction that sqlx knows of: a caller that hangs up in the middle must not leave it open on a shared connection.
-    let statement = "begin isolation level repeatable read read only";
-    let mut transaction = world.connections.begin(statement).await?;
+    let mut transaction = world.connections.begin(ONE_MOMENT).await?;
     let snapshot = read(world, &mut transaction).await?;
     transaction.commit().await?;
     Ok(snapshot)
 }
+
+/// The same on the reconciler's own connection, for its driver, which never hangs up.
+pub(crate) async fn gather_on(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
+    let mut transaction = connection.begin_with(ONE_MOMENT).await?;
+    let snapshot = read(world, &mut transaction).await?;
+    transaction.commit().await?;
+    Ok(snapshot)
+}
+
+const ONE_MOMENT: &str = "begin isolation level repeatable read read only";
 
 async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
     let pools = sqlx::query(concat!("select ", pool_columns!(), " from pools order by name"))
@@ -115,10 +124,11 @@ async fn runs(connection: &mut PgConnection) -> Result<Vec<AnnouncedRun>, sqlx::
         .collect()
 }
 
-/// The server's own list. Session counts are asked for ready databases only: nobody acts on the others'.
+/// The server's own list. Session counts are asked for ready databases only: nobody acts on the others'. Autovacuum, which has
+/// no user, is not counted: it visits every database of a server in turn, and nothing is learnt or changed by it.
 async fn server(world: &PgWorld, connection: &mut PgConnection) -> Result<BTreeMap<u32, ServerDatabase>, sqlx::Error> {
     let rows = sqlx::query(
-        "with live as (select datid, count(*) as sessions from pg_stat_activity where datid is not null group by datid),
+        "with live as (select datid, count(*) as sessions from pg_stat_activity where usesysid is not null group by datid),
               ready as (select oid from databases where state = 'ready')
          select p.oid::int8 as oid, p.datname::text as name, o.rolname = $1 as ours, p.datconnlimit = -2 as invalid,
                 coalesce(live.sessions, 0) as sessions,

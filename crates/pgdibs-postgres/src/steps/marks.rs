@@ -195,7 +195,8 @@ pub(super) async fn lose_build(
              state = case when s.alive then state else 'failed' end,
              detail = case when s.alive then detail else $2 end,
              last_used_at = now()
-         from (select exists (select from pg_stat_activity a join templates b on b.oid = a.datid::int8 where b.id = $1)
+         from (select exists (select from pg_stat_activity a join templates b on b.oid = a.datid::int8
+                              where b.id = $1 and a.usesysid is not null)
                       and (select built_by is null from templates where id = $1)
                       and not (select dropping from pools p join templates b on b.pool = p.name where b.id = $1) as alive) s
          where t.id = $1 and t.state = 'building' and t.seal_requested_at is null
