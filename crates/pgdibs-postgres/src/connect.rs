@@ -191,6 +191,15 @@ impl ServerAddress {
             .min_connections(0)
             .acquire_timeout(Duration::from_secs(3))
             .idle_timeout(Duration::from_secs(120))
+            .test_before_acquire(false)
+            .before_acquire(|connection, about| {
+                Box::pin(async move {
+                    if about.idle_for > TRUSTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .after_connect(|connection, _| Box::pin(async move { ddl::session_settings().run(connection).await }))
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
@@ -214,6 +223,10 @@ const CATALOG_CONNECTIONS: u32 = 8;
 pub const DDL_CONNECTIONS: u32 = 18;
 /// Connections that the daemon itself may hold at once: those two kinds, the reconciler's, the ear's, and one into a build.
 pub const OWN_CONNECTIONS: u32 = CATALOG_CONNECTIONS + DDL_CONNECTIONS + 3;
+
+/// A connection that was used this short a time ago is lent without a test, which is one round trip less for each request. Longer
+/// ago, the server may have crashed and be back; it takes longer than this to come back.
+pub(crate) const TRUSTED: Duration = Duration::from_millis(50);
 
 /// The prefix of `application_name` on connections that run DDL. A dead daemon's DDL goes on; its successor finds it by this.
 pub const DDL_APPLICATION: &str = "pgdibs-ddl/";

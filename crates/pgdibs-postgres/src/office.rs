@@ -10,11 +10,14 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::TemplatePut;
+use pgdibs_core::snapshot::Snapshot;
+use sqlx::Connection as _;
 use sqlx::postgres::{PgConnection, PgListener, PgNotification, PgPool};
 use tokio::time::Instant;
 
-use crate::connect::{CATALOG, DDL_APPLICATION};
+use crate::connect::{CATALOG, DDL_APPLICATION, TRUSTED};
 use crate::ddl;
+use crate::requests::gather;
 use crate::requests::tickets::PRESENCE;
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
@@ -26,6 +29,14 @@ const OFFICE: i64 = 0x7067_6469_6273;
 /// Predecessors' statements are given this long to end.
 const PREDECESSORS: Duration = Duration::from_secs(10);
 
+/// The office, held by this session.
+pub(crate) struct Held {
+    /// The lock is this session's, so losing it is losing the office.
+    pub(crate) connection: PgConnection,
+    /// When a statement last succeeded on it, as far as we remember.
+    pub(crate) used: Instant,
+}
+
 impl PgWorld {
     /// Applies for the office; true when this daemon holds it. Cheap when it does already.
     ///
@@ -33,8 +44,8 @@ impl PgWorld {
     /// [`Error::ServerUnavailable`]; the office is then vacant as far as we are concerned.
     pub async fn lead(&self) -> Result<bool, Error> {
         let mut office = self.office.lock().await;
-        if let Some(connection) = office.as_mut() {
-            if sqlx::query("select 1").execute(connection).await.is_ok() {
+        if let Some(held) = office.as_mut() {
+            if held.used.elapsed() < TRUSTED || held.connection.ping().await.is_ok() {
                 return Ok(true);
             }
             office.take();
@@ -51,14 +62,31 @@ impl PgWorld {
         }
         answer(end_predecessors(&mut connection, self.connections.instance).await)?;
         answer(self.make_owner(&mut connection).await)?;
-        *office = Some(connection);
+        *office = Some(Held { connection, used: Instant::now() });
         Ok(true)
+    }
+
+    /// A snapshot for the next plan, taken on the office's own connection.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`], also when this daemon does not hold the office.
+    pub async fn look(&self) -> Result<Snapshot, Error> {
+        let mut office = self.office.lock().await;
+        let Some(held) = office.as_mut() else {
+            return Err(Error::ServerUnavailable("this daemon does not reconcile".to_owned()));
+        };
+        let snapshot = answer(gather::gather_on(self, &mut held.connection).await);
+        match snapshot {
+            Ok(_) => held.used = Instant::now(),
+            Err(_) => *office = None,
+        }
+        snapshot
     }
 
     /// Gives the office up, so that another daemon need not wait for the session to be noticed gone.
     pub async fn resign(&self) {
-        if let Some(mut connection) = self.office.lock().await.take() {
-            let _ = sqlx::query("select pg_advisory_unlock($1)").bind(OFFICE).execute(&mut connection).await;
+        if let Some(mut held) = self.office.lock().await.take() {
+            let _ = sqlx::query("select pg_advisory_unlock($1)").bind(OFFICE).execute(&mut held.connection).await;
         }
     }
 
@@ -85,7 +113,7 @@ impl PgWorld {
     /// [`Error::ServerUnavailable`].
     pub async fn sweep(&self) -> Result<(), Error> {
         let mut office = self.office.lock().await;
-        let Some(connection) = office.as_mut() else { return Ok(()) };
+        let Some(Held { connection, .. }) = office.as_mut() else { return Ok(()) };
         answer(sweep_rows(connection).await)?;
         if self.connections.facts.rights != Rights::DatabasesOnly {
             answer(sweep_logins(connection).await)?;
@@ -251,19 +279,28 @@ impl PgWorld {
         Ok(rows.into_iter().map(|(id, count)| (id, u32::try_from(count).unwrap_or(u32::MAX))).collect())
     }
 
-    /// Daemons that show that they live, this one included.
+    /// Daemons that show that they live, this one included, as of a second ago: it is asked after every change, and a look at
+    /// all locks stops whoever wants one meanwhile. A daemon that is not told of a change looks by itself within half a second.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn daemons(&self) -> Result<i64, Error> {
-        answer(
+        let mut known = self.daemons.lock().await;
+        if let Some((at, count)) = *known
+            && at.elapsed() < Duration::from_secs(1)
+        {
+            return Ok(count);
+        }
+        let count = answer(
             sqlx::query_scalar(
                 "select count(distinct objid) from pg_locks where locktype = 'advisory' and granted and classid = 1885824098
                    and objsubid = 2 and database = (select oid from pg_database where datname = current_database())",
             )
             .fetch_one(&self.connections.catalog)
             .await,
-        )
+        )?;
+        *known = Some((Instant::now(), count));
+        Ok(count)
     }
 
     /// As [`World::put_template`](pgdibs_core::world::World::put_template), for a build by this daemon itself: it lives as long

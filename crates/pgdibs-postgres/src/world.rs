@@ -14,9 +14,10 @@ use pgdibs_core::request::{
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
 use pgdibs_core::world::World;
-use sqlx::postgres::PgConnection;
+use tokio::time::Instant;
 
 use crate::connect::Connections;
+use crate::office::Held;
 use crate::rights::Rights;
 use crate::{requests, sqlstate, steps};
 
@@ -33,8 +34,10 @@ pub struct PgWorld {
     pub(crate) bounds: Bounds,
     /// The login that all leases share when we may not make roles.
     pub(crate) shared_login: Option<(RoleName, String)>,
-    /// The reconciler's own connection; it holds the lock, so losing it is losing the office.
-    pub(crate) office: tokio::sync::Mutex<Option<PgConnection>>,
+    /// The reconciler's own connection, when this daemon reconciles.
+    pub(crate) office: tokio::sync::Mutex<Option<Held>>,
+    /// When the daemons of the server were last counted, and how many they were.
+    pub(crate) daemons: tokio::sync::Mutex<Option<(Instant, i64)>>,
     /// Roles that are known to exist, so that each clone need not ask.
     pub(crate) known_roles: Mutex<BTreeSet<RoleName>>,
 }
@@ -48,6 +51,7 @@ impl PgWorld {
             bounds,
             shared_login,
             office: tokio::sync::Mutex::new(None),
+            daemons: tokio::sync::Mutex::new(None),
             known_roles: Mutex::new(BTreeSet::new()),
         }
     }

@@ -43,6 +43,8 @@ pub trait Office: World {
     fn lead(&self) -> impl Future<Output = Result<bool, Error>> + Send;
     /// Tells the other daemons that something changed.
     fn notify(&self) -> impl Future<Output = Result<(), Error>> + Send;
+    /// What the next plan is made from, as of one moment.
+    fn look(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
     /// Sessions of their own login, for leases that are overdue.
     fn sessions(&self, leases: &[&Lease]) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, Error>> + Send;
 }
@@ -50,6 +52,10 @@ pub trait Office: World {
 impl Office for pgdibs_postgres::world::PgWorld {
     async fn lead(&self) -> Result<bool, Error> {
         Self::lead(self).await
+    }
+
+    async fn look(&self) -> Result<Snapshot, Error> {
+        Self::look(self).await
     }
 
     async fn notify(&self) -> Result<(), Error> {
@@ -246,7 +252,7 @@ impl<W: Office + 'static> Driver<W> {
             let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             (busy.databases.clone(), busy.templates.clone())
         };
-        let snapshot = self.world.gather().await?;
+        let snapshot = self.world.look().await?;
         self.warn_of_lowered(&snapshot);
         self.warn_of_locks(&snapshot);
         let driven = self.driven(&snapshot, busy).await?;

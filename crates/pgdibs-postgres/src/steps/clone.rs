@@ -61,7 +61,8 @@ pub(super) async fn clone(
         sql(ddl::drop_database(&name).run(connection).await)?;
     }
     finished?;
-    if let Some(strategy) = strategy {
+    let decided = sql(row.try_get::<Option<&str>, _>("strategy"))?.is_some();
+    if let Some(strategy) = strategy.filter(|_| !decided) {
         measure(connection, template_id, strategy, took.as_secs_f64() * 1000.0).await?;
     }
     Ok(())

@@ -33,13 +33,13 @@ pub(super) async fn drop_database(
     let (name, oid) = named(&row)?;
     let mut logins: Vec<String> = vec![sql(row.try_get("login"))?];
     logins.extend(sql(row.try_get::<Option<String>, _>("keep_login"))?);
-    let there = is_ours(world, &mut transaction, &name, oid).await?;
-    if there {
-        close(world, &mut transaction, &name, &logins).await?;
+    let ours = find_ours(world, &mut transaction, &name, oid, &logins).await?;
+    if let Some(ours) = &ours {
+        close(world, &mut transaction, &name, ours).await?;
     }
     sql(transaction.commit().await)?;
 
-    if there {
+    if ours.is_some() {
         end_and_drop(connection, &name, oid).await?;
     }
     drop_logins(world, connection, &logins).await?;
@@ -72,9 +72,9 @@ pub(super) async fn drop_template(
     let found = if sql(row.try_get::<Option<i64>, _>("oid"))?.is_some() { Some(named(&row)?) } else { None };
     let mut there = None;
     if let Some((name, oid)) = found
-        && is_ours(world, &mut transaction, &name, oid).await?
+        && let Some(ours) = find_ours(world, &mut transaction, &name, oid, std::slice::from_ref(&login)).await?
     {
-        close(world, &mut transaction, &name, std::slice::from_ref(&login)).await?;
+        close(world, &mut transaction, &name, &ours).await?;
         there = Some((name, oid));
     }
     sql(transaction.commit().await)?;
@@ -111,43 +111,53 @@ fn named(row: &sqlx::postgres::PgRow) -> Result<(DatabaseName, i64), StepError> 
     Ok((name, sql(row.try_get("oid"))?))
 }
 
+/// A database of ours on the server.
+struct Ours {
+    /// Its drop was interrupted.
+    invalid: bool,
+    /// Those of its logins that exist.
+    logins: Vec<RoleName>,
+}
+
 /// Our row, our owner role *and* our name, with the oid that the row remembers; nothing else is ever dropped.
-async fn is_ours(
+async fn find_ours(
     world: &PgWorld,
     connection: &mut PgConnection,
     name: &DatabaseName,
     oid: i64,
-) -> Result<bool, StepError> {
-    sql(sqlx::query_scalar(
-        "select exists (select from pg_database p join pg_roles r on r.oid = p.datdba
-                        where p.oid::int8 = $1 and p.datname = $2 and r.rolname = $3)",
+    logins: &[String],
+) -> Result<Option<Ours>, StepError> {
+    let row = sql(sqlx::query(
+        "select p.datconnlimit = -2 as invalid, array(select rolname::text from pg_roles where rolname = any($4::name[])) as logins
+         from pg_database p join pg_roles r on r.oid = p.datdba
+         where p.oid::int8 = $1 and p.datname = $2::name and r.rolname = $3::name",
     )
     .bind(oid)
     .bind(name.as_str())
     .bind(world.database_owner().as_str())
-    .fetch_one(connection)
-    .await)
+    .bind(of_ours(logins))
+    .fetch_optional(connection)
+    .await)?;
+    let Some(row) = row else { return Ok(None) };
+    let logins: Vec<String> = sql(row.try_get("logins"))?;
+    Ok(Some(Ours { invalid: sql(row.try_get("invalid"))?, logins: parsed(&logins)? }))
 }
 
-/// Closes the database and its logins. `alter database` on one whose drop was interrupted is a FATAL error, so that is asked first.
+/// Closes the database and its logins. `alter database` on one whose drop was interrupted is a FATAL error.
 async fn close(
     world: &PgWorld,
     connection: &mut PgConnection,
     name: &DatabaseName,
-    logins: &[String],
+    ours: &Ours,
 ) -> Result<(), StepError> {
-    let invalid: bool = sql(sqlx::query_scalar("select datconnlimit = -2 from pg_database where datname = $1")
-        .bind(name.as_str())
-        .fetch_one(&mut *connection)
-        .await)?;
-    if invalid {
+    if ours.invalid {
         return Ok(());
     }
     // `drop database` refuses what is still marked as a template.
     let mut closing = ddl::is_template(name, false).then(ddl::allow_connections(name, false));
     if world.connections.facts.rights != Rights::DatabasesOnly {
-        for login in existing(connection, logins).await? {
-            closing = closing.then(ddl::close_login(&login));
+        for login in &ours.logins {
+            closing = closing.then(ddl::close_login(login));
         }
     }
     sql(closing.run(connection).await)
@@ -166,20 +176,26 @@ async fn end_and_drop(connection: &mut PgConnection, name: &DatabaseName, oid: i
 
 /// Those of the names that exist as roles of ours.
 pub(super) async fn existing(connection: &mut PgConnection, logins: &[String]) -> Result<Vec<RoleName>, StepError> {
-    let ours: Vec<&String> = logins.iter().filter(|login| RoleName::is_login_of_ours(login)).collect();
     let found: Vec<String> = sql(sqlx::query_scalar("select rolname::text from pg_roles where rolname = any($1)")
-        .bind(ours)
+        .bind(of_ours(logins))
         .fetch_all(connection)
         .await)?;
-    found.iter().map(|name| RoleName::parse("login", name).map_err(|e| StepError::Failed(e.to_string()))).collect()
+    parsed(&found)
+}
+
+fn of_ours(logins: &[String]) -> Vec<&str> {
+    logins.iter().map(String::as_str).filter(|login| RoleName::is_login_of_ours(login)).collect()
+}
+
+fn parsed<T: AsRef<str>>(names: &[T]) -> Result<Vec<RoleName>, StepError> {
+    let parse = |name: &T| RoleName::parse("login", name.as_ref()).map_err(|e| StepError::Failed(e.to_string()));
+    names.iter().map(parse).collect()
 }
 
 async fn drop_logins(world: &PgWorld, connection: &mut PgConnection, logins: &[String]) -> Result<(), StepError> {
     if world.connections.facts.rights == Rights::DatabasesOnly {
         return Ok(());
     }
-    for login in existing(connection, logins).await? {
-        sql(ddl::drop_role(&login).run(connection).await)?;
-    }
-    Ok(())
+    let names = parsed(&of_ours(logins))?;
+    sql(names.iter().fold(ddl::Ddl::default(), |all, name| all.then(ddl::drop_role(name))).run(connection).await)
 }

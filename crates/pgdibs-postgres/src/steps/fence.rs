@@ -14,10 +14,10 @@ use super::sql;
 /// Longest wait for sessions to end; a backend that does not react for this long is stuck, and the step is tried again later.
 const DEADLINE: Duration = Duration::from_secs(2);
 
-const POLL: Duration = Duration::from_micros(700);
+const POLL: Duration = Duration::from_micros(400);
 
 /// A backend leaves `pg_stat_activity` slightly before it leaves the list that RENAME and DROP look at (`ProcArray`).
-const AFTER_THE_LAST: Duration = Duration::from_millis(1);
+const AFTER_THE_LAST: Duration = Duration::from_micros(400);
 
 /// Ends every session on these databases; returns the oids that still have one when the time is up.
 ///
@@ -44,7 +44,7 @@ pub(crate) async fn end_sessions(connection: &mut PgConnection, oids: &[i64]) ->
     }
     let deadline = Instant::now() + DEADLINE;
     while !left.is_empty() && Instant::now() < deadline {
-        tokio::time::sleep(POLL).await;
+        short_sleep(POLL).await?;
         left =
             sql(sqlx::query_scalar(
                 "select distinct datid::int8 from pg_stat_activity
@@ -54,6 +54,13 @@ pub(crate) async fn end_sessions(connection: &mut PgConnection, oids: &[i64]) ->
             .fetch_all(&mut *connection)
             .await)?;
     }
-    tokio::time::sleep(AFTER_THE_LAST).await;
+    short_sleep(AFTER_THE_LAST).await?;
     Ok(left)
+}
+
+/// The timer of tokio counts whole milliseconds, and rounds up.
+async fn short_sleep(duration: Duration) -> Result<(), StepError> {
+    // In a thread of its own, because the system's clock is what counts microseconds.
+    let slept = tokio::task::spawn_blocking(move || std::thread::sleep(duration)).await;
+    slept.map_err(|error| StepError::Failed(error.to_string()))
 }

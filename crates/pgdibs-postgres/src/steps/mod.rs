@@ -13,6 +13,7 @@ use pgdibs_core::plan::Step;
 use pgdibs_core::template::TemplateId;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
+use tokio::time::Instant;
 
 use crate::sqlstate;
 use crate::world::PgWorld;
@@ -44,7 +45,12 @@ pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), S
     if steps.iter().any(|step| !step.is_slow()) {
         let mut office = world.office.lock().await;
         match office.as_mut() {
-            Some(connection) => fast(world, connection, steps, &mut results).await,
+            Some(held) => {
+                fast(world, &mut held.connection, steps, &mut results).await;
+                if results.iter().flatten().any(Result::is_ok) {
+                    held.used = Instant::now();
+                }
+            }
             None => {
                 for (step, result) in steps.iter().zip(&mut results).filter(|(step, _)| !step.is_slow()) {
                     *result = Some(Err(StepError::Unavailable(format!("not reconciling, so not done: {step:?}"))));
@@ -84,10 +90,13 @@ async fn fast(
         })
         .collect();
     if !returns.is_empty() {
-        for (index, result) in swap::return_all(world, connection, &returns).await {
+        let returned = swap::return_all(world, connection, &returns).await;
+        if returned.iter().any(|(_, result)| result.is_err()) {
+            roll_back(connection).await;
+        }
+        for (index, result) in returned {
             results[index] = Some(result);
         }
-        roll_back(connection).await;
     }
     for (step, result) in steps.iter().zip(results.iter_mut()) {
         if step.is_slow() || matches!(step, Step::Return { .. }) {

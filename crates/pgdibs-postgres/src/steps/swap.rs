@@ -7,6 +7,7 @@ use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::lease::LeaseId;
 use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
@@ -113,9 +114,7 @@ async fn fence(world: &PgWorld, connection: &mut PgConnection, ids: &[i64]) -> R
     }
     sql(closing.run(&mut transaction).await)?;
     // Somebody may have renamed ours away and put theirs under its name: theirs is not closed.
-    for database in &used {
-        check(&mut transaction, database.oid, &database.name).await?;
-    }
+    check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;
     sql(transaction.commit().await)?;
     let oids: Vec<i64> = used.iter().map(|d| d.oid).collect();
     let stuck = end_sessions(connection, &oids).await?;
@@ -144,54 +143,89 @@ async fn return_one(
     if keeps {
         renames = renames.then(open_to_keeper(world, &used, &away));
     }
+    let entering = match (&spare, used.slot) {
+        (Some(spare), Some(slot)) => Some(Entering::new(spare, slot)?),
+        _ => None,
+    };
+    if let Some(entering) = &entering {
+        renames = renames.then(entering.statements());
+    }
     sql(renames.run(&mut transaction).await)?;
-    check(&mut transaction, used.oid, &away).await?;
-    sql(sqlx::query(
+    left(&mut transaction, &used, &away, keeps).await?;
+    if let Some(entering) = &entering {
+        entering.write(&mut transaction).await?;
+    }
+    sql(transaction.commit().await)
+}
+
+/// Notes that a used database has left its slot, if its new name carries the oid that we meant.
+async fn left(
+    transaction: &mut PgConnection,
+    used: &Swapped,
+    away: &DatabaseName,
+    keeps: bool,
+) -> Result<(), StepError> {
+    let done = sql(sqlx::query(
         "update databases set name = $2, slot = null, attempts = 0, retry_at = null,
-                state = case when state = 'kept' and not $3 then 'retiring' else state end where id = $1",
+                state = case when state = 'kept' and not $3 then 'retiring' else state end
+         where id = $1 and exists (select from pg_database p where p.oid = $4 and p.datname = $2::name)",
     )
     .bind(used.id)
     .bind(away.as_str())
     .bind(keeps)
-    .execute(&mut *transaction)
+    .bind(oid(used))
+    .execute(transaction)
     .await)?;
-    if let (Some(spare), Some(slot)) = (spare, used.slot) {
-        enter(&mut transaction, &spare, slot).await?;
-    }
-    sql(transaction.commit().await)
+    if done.rows_affected() == 1 { Ok(()) } else { Err(stale(PASSED_ON)) }
 }
 
 /// Lets a spare enter an empty slot.
 pub(super) async fn fill(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let spare = lock(&mut transaction, &[spare.0]).await?.pop().ok_or_else(|| stale("the spare is gone"))?;
-    let slot = i32::try_from(slot).map_err(|_| stale("no such slot"))?;
-    sql(ddl::bound_statements().run(&mut transaction).await)?;
-    enter(&mut transaction, &spare, slot).await?;
+    let entering = Entering::new(&spare, i32::try_from(slot).map_err(|_| stale("no such slot"))?)?;
+    sql(ddl::bound_statements().then(entering.statements()).run(&mut transaction).await)?;
+    entering.write(&mut transaction).await?;
     sql(transaction.commit().await)
 }
 
-/// Renames a locked spare into a slot and opens it. Fails, and with it the transaction, when it is no free spare any more.
-async fn enter(transaction: &mut PgConnection, spare: &Swapped, slot: i32) -> Result<(), StepError> {
-    let reserved: bool = sql(sqlx::query_scalar("select exists (select from leases where reset_to = $1)")
-        .bind(spare.id)
-        .fetch_one(&mut *transaction)
-        .await)?;
-    if spare.state != "spare" || reserved {
-        return Err(stale("the spare is taken"));
+/// A locked spare on its way into a slot.
+struct Entering<'a> {
+    spare: &'a Swapped,
+    slot: i32,
+    name: DatabaseName,
+}
+
+impl<'a> Entering<'a> {
+    fn new(spare: &'a Swapped, slot: i32) -> Result<Self, StepError> {
+        if spare.state != "spare" {
+            return Err(stale("the spare is taken"));
+        }
+        let name = DatabaseName::slot(&spare.pool, u32::try_from(slot).map_err(|_| stale("no such slot"))?);
+        Ok(Self { spare, slot, name })
     }
-    let name = DatabaseName::slot(&spare.pool, u32::try_from(slot).map_err(|_| stale("no such slot"))?);
-    sql(ddl::rename(&spare.name, &name).then(ddl::allow_connections(&name, true)).run(transaction).await)?;
-    check(transaction, spare.oid, &name).await?;
-    sql(sqlx::query(
-        "update databases set state = 'ready', name = $2, slot = $3, ready_at = now(), attempts = 0, retry_at = null where id = $1",
-    )
-    .bind(spare.id)
-    .bind(name.as_str())
-    .bind(slot)
-    .execute(&mut *transaction)
-    .await)?;
-    Ok(())
+
+    /// Renames it and opens it.
+    fn statements(&self) -> Ddl {
+        ddl::rename(&self.spare.name, &self.name).then(ddl::allow_connections(&self.name, true))
+    }
+
+    /// Notes it, if the name carries the oid that we meant and no reset has reserved the spare. A reset reserves under the row's
+    /// lock without changing the row, so only a statement that begins after the lock was taken sees the reservation.
+    async fn write(&self, transaction: &mut PgConnection) -> Result<(), StepError> {
+        let done = sql(sqlx::query(
+            "update databases set state = 'ready', name = $2, slot = $3, ready_at = now(), attempts = 0, retry_at = null
+             where id = $1 and exists (select from pg_database p where p.oid = $4 and p.datname = $2::name)
+               and not exists (select from leases where reset_to = $1)",
+        )
+        .bind(self.spare.id)
+        .bind(self.name.as_str())
+        .bind(self.slot)
+        .bind(oid(self.spare))
+        .execute(transaction)
+        .await)?;
+        if done.rows_affected() == 1 { Ok(()) } else { Err(stale(PASSED_ON)) }
+    }
 }
 
 /// Swaps the reserved spare under a live lease, which keeps its login and its URL.
@@ -206,7 +240,7 @@ pub(super) async fn reset(
     let found = lock_reset(&mut transaction, lease, used, spare).await?;
     // The login stays: only the database is closed.
     sql(ddl::bound_statements().then(ddl::allow_connections(&found.0.name, false)).run(&mut transaction).await)?;
-    check(&mut transaction, found.0.oid, &found.0.name).await?;
+    check(&mut transaction, &[(found.0.oid, &found.0.name)]).await?;
     sql(transaction.commit().await)?;
     if !end_sessions(connection, &[found.0.oid]).await?.is_empty() {
         return Err(StepError::Failed("a session on it did not end within 2 s of being told to".to_owned()));
@@ -232,35 +266,29 @@ pub(super) async fn reset(
     }
     swap = swap.then(ddl::allow_connections(&name, true));
     sql(swap.run(&mut transaction).await)?;
-    check(&mut transaction, used.oid, &away).await?;
-    check(&mut transaction, spare.oid, &name).await?;
+    check(&mut transaction, &[(used.oid, &away), (spare.oid, &name)]).await?;
     // The logins are exchanged: the used database takes the one that nobody knows with it into its grave.
-    // In one statement, so that no password is a parameter that the server's log could show.
+    // In one statement, so that no password is a parameter that the server's log could show. The slot and the name are unique,
+    // so the spare gets them in a statement of its own.
     sql(sqlx::query(
-        "update databases d set login = o.login, password = o.password from databases o
-         where (d.id = $1 and o.id = $2) or (d.id = $2 and o.id = $1)",
+        "update databases d set login = o.login, password = o.password, attempts = 0, retry_at = null,
+                name = case d.id when $1 then $3 else d.name end, slot = null,
+                state = case d.id when $1 then $4 else d.state end,
+                reason = case d.id when $1 then 'its lease was reset' else d.reason end
+         from databases o where (d.id = $1 and o.id = $2) or (d.id = $2 and o.id = $1)",
     )
     .bind(used.id)
     .bind(spare.id)
-    .execute(&mut *transaction)
-    .await)?;
-    sql(sqlx::query(
-        "update databases set name = $2, slot = null, attempts = 0, retry_at = null,
-                state = case when $3 then 'kept' else 'retiring' end, reason = 'its lease was reset' where id = $1",
-    )
-    .bind(used.id)
     .bind(away.as_str())
-    .bind(used.keep)
+    .bind(if used.keep { "kept" } else { "retiring" })
     .execute(&mut *transaction)
     .await)?;
-    sql(sqlx::query(
-        "update databases set name = $2, slot = $3, attempts = 0, retry_at = null, state = 'leased', ready_at = now() where id = $1",
-    )
-    .bind(spare.id)
-    .bind(name.as_str())
-    .bind(slot)
-    .execute(&mut *transaction)
-    .await)?;
+    sql(sqlx::query("update databases set name = $2, slot = $3, state = 'leased', ready_at = now() where id = $1")
+        .bind(spare.id)
+        .bind(name.as_str())
+        .bind(slot)
+        .execute(&mut *transaction)
+        .await)?;
     sql(sqlx::query(
         "update leases set database_id = $2, generation = generation + 1, reset_to = null, renewals = renewals + 1, renewed_at = now()
          where id = $1",
@@ -322,13 +350,23 @@ fn open_to_keeper(world: &PgWorld, used: &Swapped, kept: &DatabaseName) -> Ddl {
         .then(ddl::allow_connections(kept, true))
 }
 
-/// After a rename: the name must carry the oid that we meant, or everything is rolled back.
-async fn check(transaction: &mut PgConnection, oid: i64, name: &DatabaseName) -> Result<(), StepError> {
-    let right: bool =
-        sql(sqlx::query_scalar("select exists (select from pg_database where oid::int8 = $1 and datname = $2)")
-            .bind(oid)
-            .bind(name.as_str())
-            .fetch_one(transaction)
-            .await)?;
-    if right { Ok(()) } else { Err(stale("a name passed to another database meanwhile")) }
+const PASSED_ON: &str = "the spare was reserved, or a name passed to another database meanwhile";
+
+/// The oid of a database, in the type that lets Postgres use its index.
+fn oid(database: &Swapped) -> Oid {
+    Oid(u32::try_from(database.oid).unwrap_or(0))
+}
+
+/// After DDL by name: each name must carry the oid that we meant, or everything is rolled back.
+async fn check(transaction: &mut PgConnection, expected: &[(i64, &DatabaseName)]) -> Result<(), StepError> {
+    let (oids, names): (Vec<i64>, Vec<&str>) = expected.iter().map(|(oid, name)| (*oid, name.as_str())).unzip();
+    let right: i64 = sql(sqlx::query_scalar(
+        "select count(*) from unnest($1::int8[], $2::text[]) as expected (oid, name)
+         join pg_database p on p.datname = expected.name::name and p.oid::int8 = expected.oid",
+    )
+    .bind(oids)
+    .bind(names)
+    .fetch_one(transaction)
+    .await)?;
+    if usize::try_from(right) == Ok(expected.len()) { Ok(()) } else { Err(stale(PASSED_ON)) }
 }

@@ -102,11 +102,11 @@ async fn measure(options: &Options, daemon: &mut BenchDaemon, tell: &impl Fn(Str
     let mut rows = vec![
         Row::at_most("acquire from a warm pool, p50", acquire.percentile(50), "ms", 1.0),
         Row::shown("acquire from a warm pool, p95", acquire.percentile(95), "ms"),
-        Row::at_most("return to clean and connected, p50", returns.total.percentile(50), "ms", 10.0),
-        Row::shown("return to clean and connected, p95", returns.total.percentile(95), "ms"),
+        Row::at_most("return to clean and connectable, p50", returns.total.percentile(50), "ms", 10.0),
+        Row::shown("return to clean and connectable, p95", returns.total.percentile(95), "ms"),
         Row::shown("  of it: release answered, p50", returns.released.percentile(50), "ms"),
         Row::shown("  of it: same name acquired, p50", returns.acquired.percentile(50), "ms"),
-        Row::shown("  of it: connected and looked, p50", returns.connected.percentile(50), "ms"),
+        Row::shown("  after it: connected and seen clean, p50", returns.connected.percentile(50), "ms"),
         Row::shown(&format!("{} callers with pgdibs", options.callers), compared.pgdibs.percentile(50), "cycles/s"),
     ];
     for (strategy, rates) in &compared.plain {

@@ -86,7 +86,10 @@ impl<W: World + 'static> Service<W> {
         let mut ticket_for: Option<TemplateId> = None;
         let result = loop {
             let wanted = match self.world.acquire(wishes, ticket).await {
-                Ok(Acquired::Granted(leases)) => break Ok(Grant { leases, new: true, waited: began.elapsed() }),
+                Ok(Acquired::Granted(leases)) => {
+                    self.bell.taken(leases.iter().map(|lease| lease.template));
+                    break Ok(Grant { leases, new: true, waited: began.elapsed() });
+                }
                 Ok(Acquired::Existing(leases)) => break Ok(Grant { leases, new: false, waited: began.elapsed() }),
                 Ok(Acquired::Wait(wanted)) => wanted,
                 Err(Error::TemplateNotFound(_)) if self.builds_itself(wishes) => {
@@ -104,16 +107,15 @@ impl<W: World + 'static> Service<W> {
                 let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
                 match self.world.take_ticket(&wanted, count, kind).await {
                     Ok(id) => {
-                        self.bell.waits(id, None);
                         ticket = Some(id);
                         ticket_for = (!exact && !wanted.building).then_some(wanted.template);
+                        self.bell.waits(id, ticket_for);
                     }
                     Err(error) => break Err(error),
                 }
+                // No look now: the driver looks, sees the ticket and what is ready, and rings for as many as can be served.
                 self.bell.wake_driver();
-                continue;
-            }
-            if let Some(ticket) = ticket {
+            } else if let Some(ticket) = ticket {
                 // Without a fingerprint, another template may be the one to wait for by now.
                 self.bell.waits(ticket, ticket_for.filter(|template| *template == wanted.template));
             }

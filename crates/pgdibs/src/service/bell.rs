@@ -59,10 +59,21 @@ impl Bell {
     }
 
     /// Tells those at the head of the queue to look: as many of a template's as databases of it are ready. `None`, and a
-    /// template that is not named, means everybody. The counts stay until the next call, and may be too high, never too low.
+    /// template that is not named, means everybody. The counts hold until the next call, less what is [`taken`](Bell::taken).
     pub fn ring_for_ready(&self, ready: Option<BTreeMap<TemplateId, usize>>) {
         *lock(&self.ready) = ready;
         self.changes.send_modify(|rings| rings.for_ready += 1);
+    }
+
+    /// Databases of these templates were granted, so fewer are ready. Whoever says so wakes the driver, which counts anew: a count
+    /// that was made after the grant already, and is now too low, is put right at once.
+    pub fn taken(&self, templates: impl Iterator<Item = TemplateId>) {
+        let mut ready = lock(&self.ready);
+        for template in templates {
+            if let Some(count) = ready.as_mut().and_then(|ready| ready.get_mut(&template)) {
+                *count = count.saturating_sub(1);
+            }
+        }
     }
 
     /// Tells those who wait for spares or for a swap to look, and the head of the queue as before.
