@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import quote
@@ -22,7 +23,7 @@ DEADLINE_SECONDS = 180.0
 """How long a call goes on asking while the daemon says "try again"."""
 
 RELEASE_SECONDS = 10.0
-"""How long a release waits for the daemon's answer."""
+"""How long a release waits for the daemon's answer, and asks again when it is told to."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,16 @@ class Lease:
         process_heartbeat.remove(self)
         if self.lost is not None:
             return
-        try:
-            answer = self._client.ask("DELETE", self._path, timeout=RELEASE_SECONDS)
-        except PgdibsError:
-            return
+        deadline = time.monotonic() + RELEASE_SECONDS
+        while True:
+            try:
+                answer = self._client.ask("DELETE", self._path, timeout=RELEASE_SECONDS)
+            except PgdibsError:
+                return
+            if answer.retry_after is None or time.monotonic() + answer.retry_after > deadline:
+                break
+            # A daemon that has just been started again may not have its server yet; it says how long that takes.
+            time.sleep(answer.retry_after)
         if answer.status >= 400 and answer.status not in (404, 410):
             say(f"the lease on {self.database} was not released and ends by itself: {of_answer(answer.status, answer.body)}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 from scripted import Reply, Scripted
-from support import eventually, finished, python
+from support import REPOSITORY, eventually, finished, python
 
 import pgdibs
 from pgdibs import errors
@@ -24,6 +25,15 @@ def test_it_waits_as_long_as_the_daemon_says(scripted: Scripted) -> None:
     first, second, third = (asked.at for asked in scripted.asked)
     assert 0.4 <= second - first < 2
     assert 0.1 <= third - second < 2
+
+
+def test_a_release_is_asked_again_when_the_daemon_says_so(scripted: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+    granted = json.loads((REPOSITORY / "api" / "lease_granted.json").read_text())["body"]
+    scripted.replies = [Reply(503, {"code": "server_unavailable", "detail": "not up yet"}, "0.1"), Reply(204)]
+    with pgdibs.Client(scripted.url) as client:
+        pgdibs.Lease(client, granted, heartbeat=False).release()
+    assert [asked.method for asked in scripted.asked] == ["DELETE", "DELETE"]
+    assert capsys.readouterr().err == ""
 
 
 def test_what_comes_at_the_deadline_is_the_last_answer_and_how_long_it_was_asked_for(scripted: Scripted) -> None:
