@@ -223,4 +223,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell ignores SIGINT for what it runs in the background, children inherit that, and tests of Ctrl-C would wait in vain.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())
