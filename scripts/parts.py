@@ -110,7 +110,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "python client",
-        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "clients/python/tests/client"),
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "clients/python/tests/client"),
         TEST,
         needs=("rust build", "python environment"),
         pytest=True,
@@ -124,14 +124,14 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "pytest plugin",
-        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "-m", "not long", "clients/python/tests/plugin"),
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "-m", "not long", "clients/python/tests/plugin"),
         TEST_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
     ),
     Part(
         "pytest plugin, every test",
-        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "clients/python/tests/plugin"),
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "clients/python/tests/plugin"),
         ALL_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
@@ -146,14 +146,14 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "django plugin",
-        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "-m", "not long", "clients/python/tests/django"),
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "-m", "not long", "clients/python/tests/django"),
         TEST_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
     ),
     Part(
         "django plugin, every test",
-        (".venv/bin/python", "-m", "pytest", "-q", "-n", "2", "clients/python/tests/django"),
+        (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "clients/python/tests/django"),
         ALL_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
