@@ -112,6 +112,7 @@ def test_r5_more_workers_than_were_ever_prepared(project: Project) -> None:
     assert "does not exist" not in ran.output
 
 
+@pytest.mark.long
 def test_r6_a_run_that_starts_and_ends_in_the_middle_of_another_takes_nothing_from_it(project: Project) -> None:
     project.file("test_waiting.py", WAITS)
     project.file("test_it.py", WRITES)
@@ -122,6 +123,7 @@ def test_r6_a_run_that_starts_and_ends_in_the_middle_of_another_takes_nothing_fr
     project.finish(first).assert_passed(2)
 
 
+@pytest.mark.long
 def test_r7_another_schema_is_another_template_never_a_stale_one(project: Project) -> None:
     project.file("test_it.py", WRITES)
     project.run("-n2").assert_passed(8)
@@ -139,6 +141,7 @@ def test_r8_workers_never_share_a_database(project: Project) -> None:
     assert len(used) == len(set(used)) == 4
 
 
+@pytest.mark.long
 def test_r9_a_worker_id_that_nobody_foresaw_has_a_database(project: Project) -> None:
     project.client.put_pool(project.pool, max=2)
     project.file(
@@ -165,6 +168,7 @@ def test_r10_a_process_of_the_last_holder_does_not_reach_the_next_holders_databa
     project.finish(process).assert_passed(2)
 
 
+@pytest.mark.long
 def test_r12_an_engine_that_is_built_when_conftest_is_imported_is_on_the_leased_database(project: Project) -> None:
     project.file("app.py", "import os, sqlalchemy\nengine = sqlalchemy.create_engine(os.environ['DATABASE_URL'])\n")
     project.file("conftest.py", "import sys\nsys.path.insert(0, '.')\nimport app\n")
@@ -191,6 +195,7 @@ def test_r13_more_than_the_server_bears_is_refused_before_it_starts(project: Pro
     assert not re.search("too many clients|out of shared memory", ran.output)
 
 
+@pytest.mark.long
 def test_r14_r16_a_daemon_killed_while_databases_are_swapped_leaves_none_closed(project: Project, daemon: Daemon) -> None:
     project.file(
         "test_it.py",
