@@ -24,6 +24,7 @@ def test_reuse_db_reuses_the_schema_and_never_the_data(project: DjangoProject) -
     assert project.builds == ["audit", "default"]
 
 
+@pytest.mark.long
 def test_create_db_builds_anew_once_for_all_workers(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=1))
     project.run_django("-n2").assert_passed(1)
@@ -95,6 +96,7 @@ def test_a_migration_of_an_installed_package_builds_anew(project: DjangoProject)
     assert project.builds == ["audit", "audit", "default", "default"]
 
 
+@pytest.mark.long
 def test_a_migration_that_fails_is_told_once(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=1))
     working = project.text("notes/migrations/0002_data.py")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from projects import Daemon, Project, eventually
 
 STEPS = """
@@ -30,6 +31,7 @@ def test_a_daemon_that_is_killed_and_comes_back_is_not_noticed(project: Project,
     project.assert_nothing_is_left()
 
 
+@pytest.mark.long
 def test_a_daemon_that_is_away_at_the_end_costs_one_line_and_no_time(project: Project, daemon: Daemon) -> None:
     project.file("test_it.py", STEPS)
     process = project.start("-n2")

@@ -104,6 +104,7 @@ def test_r4_nobody_can_sit_on_the_template(project: Project) -> None:
         lease.release()
 
 
+@pytest.mark.long
 def test_r5_more_workers_than_were_ever_prepared(project: Project) -> None:
     project.client.put_pool(project.pool, warm=0, spares=0, max=8)
     project.file("test_it.py", WRITES)
@@ -219,6 +220,7 @@ def test_it(number, pgdibs_fresh_url):
     project.run("-n4").assert_passed(8)  # R14: every slot accepts connections
 
 
+@pytest.mark.long
 def test_r15_a_session_of_a_dead_worker_holds_no_lock_that_anybody_meets(project: Project) -> None:
     project.client.put_pool(project.pool, max=2)
     project.file(

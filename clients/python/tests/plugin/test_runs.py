@@ -106,6 +106,7 @@ def test_usual_ways_to_stop_early_leave_nothing(project: Project) -> None:
     project.assert_nothing_is_left()
 
 
+@pytest.mark.long
 def test_leases_are_renewed_by_the_controller_while_a_worker_cannot(project: Project) -> None:
     project.file(
         "short_life.py",

@@ -52,6 +52,7 @@ def test_alembic_reads_the_url(project: Project) -> None:
     project.run("-n2").assert_passed(2)
 
 
+@pytest.mark.long
 def test_a_worker_in_the_background(project: Project) -> None:
     use(project, "A module-level engine", "A session per test, rolled back", "A worker in the background")
     project.run("-n2", "test_background.py").assert_passed(1)

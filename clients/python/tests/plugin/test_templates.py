@@ -28,6 +28,7 @@ def pytest_pgdibs_build_template(url):
 """
 
 
+@pytest.mark.long
 def test_the_hook_builds_once_in_a_process_whose_application_is_on_that_database(project: Project) -> None:
     project.settings["pgdibs_build"] = ""
     project.environment["DATABASE_URL"] = "postgresql+psycopg://real.example/real"
@@ -110,6 +111,7 @@ def test_it(request, pgdibs_lease):
     assert "6 databases at once do not fit" in ran.errors[0]
 
 
+@pytest.mark.long
 def test_the_daemons_template_needs_only_the_pools_name(project: Project) -> None:
     # What a daemon with a source does, as far as the plugin can see: no fingerprint is sent, the newest template serves.
     project.file("schema.sql", "create table notes (body text); insert into notes values ('of the build');\n")
