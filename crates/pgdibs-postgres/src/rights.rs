@@ -93,10 +93,15 @@ impl ServerFacts {
                 "role \"{}\" is no superuser: untrusted extensions cannot be made for templates, and a superuser's session in a database of ours cannot be ended",
                 self.role
             )),
-            Rights::DatabasesOnly => warnings.push(format!(
-                "role \"{}\" may not create roles: all leases share the login of PGDIBS_LEASE_URL, so a process of an old holder that reconnects to the same name reaches the next holder's database; alter role \"{}\" createrole ends that",
-                self.role, self.role
-            )),
+            Rights::DatabasesOnly => {
+                let role = &self.role;
+                warnings.push(format!(
+                    "role \"{role}\" may not create roles: all leases share the login of PGDIBS_LEASE_URL, so a process of an old holder that reconnects to the same name reaches the next holder's database; alter role \"{role}\" createrole ends that"
+                ));
+                warnings.push(format!(
+                    "role \"{role}\" has to be a member of the login of PGDIBS_LEASE_URL, or it cannot end the sessions of a lease that is over: grant that login to \"{role}\""
+                ));
+            }
         }
         if !self.non_durable {
             warnings.push(

@@ -75,7 +75,7 @@ pub(crate) struct ServeFlags {
     #[arg(long, value_name = "PATH")]
     pub(crate) data_dir: Option<String>,
 
-    /// Where initdb, postgres and psql are [default: pg_config, /usr/lib/postgresql/*/bin, Homebrew]
+    /// Where initdb, postgres, psql and pg_dump are [default: those of the wheel's extra `postgres`, pg_config, /usr/lib/postgresql/*/bin, Homebrew, PATH]
     #[arg(long, value_name = "PATH")]
     pub(crate) pg_bin_dir: Option<String>,
 

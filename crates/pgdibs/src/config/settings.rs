@@ -62,8 +62,24 @@ pub(crate) const SETTINGS: &[Setting] = &[
     Setting { name: "stop_server", kind: Kind::Boolean, default: Some("false"), absent: "", flag_only: true },
 ];
 
-/// Variables with our prefix that other parts of pgdibs read.
-const KNOWN_TO_OTHERS: &[&str] = &["PGDIBS_CONFIG", "PGDIBS_URL", "PGDIBS_SLOT", "PGDIBS_LEASE"];
+/// Variables with our prefix that other parts of pgdibs read or set, and what for: they do not make the daemon warn.
+pub(crate) const KNOWN_TO_OTHERS: &[(&str, &str)] = &[
+    ("PGDIBS_CONFIG", "the configuration file; without it `./pgdibs.toml`, if there is one"),
+    ("PGDIBS_URL", "where commands, clients and the pytest plugin find the daemon"),
+    (
+        "PGDIBS_SLOT",
+        "set for your tests: the lease's slot, a small number that no other process of the pool has meanwhile",
+    ),
+    ("PGDIBS_LEASE", "set by `pgdibs run` for its command: the lease's id"),
+    ("PGDIBS_ALIAS", "set by the pytest plugin for `pgdibs_build`: which database is to be filled"),
+    ("PGDIBS_POOL", "the pytest plugin's `pgdibs_pool`"),
+    ("PGDIBS_START", "the pytest plugin's `pgdibs_start`"),
+    ("PGDIBS_TIMEOUT", "the pytest plugin's `pgdibs_timeout`"),
+    ("PGDIBS_KEEP", "the pytest plugin's `pgdibs_keep`"),
+    ("PGDIBS_BIN", "the program that the Python client starts, in place of the one of its wheel"),
+    ("PGDIBS_HANDOVER", "the pytest plugin's own, for the processes that it starts"),
+    ("PGDIBS_CACHE", "where this repository's scripts keep what they download"),
+];
 
 /// The setting of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Setting> {
@@ -91,7 +107,7 @@ pub(crate) fn file_keys() -> Vec<&'static str> {
 pub(crate) fn warnings_about_variables<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut known: Vec<String> =
         SETTINGS.iter().filter(|setting| !setting.flag_only).map(|setting| variable_of(setting.name)).collect();
-    known.extend(KNOWN_TO_OTHERS.iter().map(|name| (*name).to_owned()));
+    known.extend(KNOWN_TO_OTHERS.iter().map(|(name, _)| (*name).to_owned()));
     let mut warnings: Vec<String> = names
         .into_iter()
         .filter(|name| name.starts_with("PGDIBS_") && !name.starts_with("PGDIBS_TEST_"))

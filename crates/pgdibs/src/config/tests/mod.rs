@@ -2,6 +2,7 @@
 
 mod pools;
 mod precedence;
+mod reference;
 mod secrets;
 mod sentences;
 
