@@ -1,0 +1,38 @@
+"""docs/http.md is what scripts/http_reference.py makes of api/, and says everything that api/openapi.json says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import http_reference
+
+API = http_reference.REPOSITORY / "api"
+
+
+def test_the_page_is_fresh() -> None:
+    written = (http_reference.REPOSITORY / http_reference.PAGE).read_text(encoding="utf-8")
+    assert written == http_reference.page(API), "docs/http.md is stale: python3 scripts/http_reference.py"
+
+
+def test_every_call_field_and_code_is_on_the_page() -> None:
+    page = http_reference.page(API)
+    document = json.loads((API / "openapi.json").read_text(encoding="utf-8"))
+    for path, methods in document["paths"].items():
+        for method in http_reference.METHODS:
+            assert (f"\n### {method.upper()} {path}\n" in page) == (method in methods)
+    for code in document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]:
+        assert f"| `{code}` |" in page
+    for name, schema in document["components"]["schemas"].items():
+        missing = [field for field in schema["properties"] if f"`{field}`" not in page and name != "Problem"]
+        assert not missing, name
+
+
+def test_a_new_field_makes_the_page_stale(tmp_path: Path) -> None:
+    for file in API.glob("*.json"):
+        (tmp_path / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    document = json.loads((tmp_path / "openapi.json").read_text(encoding="utf-8"))
+    document["components"]["schemas"]["Keep"]["properties"]["colour"] = {"type": "string"}
+    (tmp_path / "openapi.json").write_text(json.dumps(document), encoding="utf-8")
+    assert "`colour`" in http_reference.page(tmp_path)
+    assert http_reference.page(tmp_path) != http_reference.page(API)
