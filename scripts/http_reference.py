@@ -36,11 +36,11 @@ curl -H "Authorization: Bearer $PGDIBS_TOKEN" -X POST http://127.0.0.1:7432/v1/l
 curl -H "Authorization: Bearer $PGDIBS_TOKEN" -X DELETE http://127.0.0.1:7432/v1/leases/$id
 ```
 
-- JSON, UTF-8. Durations are seconds, in fields named `*_seconds`; times are RFC 3339 in UTC. An unknown field is a 400 that names it.
+- JSON, UTF-8. Durations are seconds, in fields named `*_seconds`; times are RFC 3339 in UTC. A field that is not known is a 400.
 - The token goes into `Authorization: Bearer`, or is the password of HTTP Basic with any user.
-- A wait is a long poll: `wait_seconds` in the body. Waiters are served in the order in which they came. Hang up, and the place is given up.
-- An error is `application/problem+json` with a `code` from [the list](#codes) and a `detail` that says what to do. Try again exactly when
-  the answer has `Retry-After`.
+- A wait is a long poll: `wait_seconds` in the body. Waiters are served in order of arrival; whoever hangs up gives up the place.
+- An error is `application/problem+json` with a `code` from [the list](#codes) and a `detail` that says what to do. Try again
+  exactly when the answer has `Retry-After`.
 - `run`, `worker` and `alias` together name who asks: the same three get the lease that they hold, so an acquire may be repeated.
 - The `Host` header must be loopback or one of `allowed_hosts`; a request from another site is refused. There are no CORS headers.
 
