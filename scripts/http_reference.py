@@ -107,7 +107,7 @@ def answers(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[str
         if status == "default":
             continue
         content = resolve(document, response).get("content", {})
-        schema = next((media["schema"] for media in content.values()), {})
+        schema: dict[str, Any] = next((media["schema"] for media in content.values()), {})
         name = f" {anchor(schema['$ref'].rsplit('/', 1)[1])}" if "$ref" in schema else ""
         retry = " With `Retry-After`." if "Retry-After" in response.get("headers", {}) else ""
         yield f"- **{status}**{name}: {response['description']}{retry}"
