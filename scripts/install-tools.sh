@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf] [pgbouncer]
+# Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf] [pgbouncer] [node] [go]
 set -euo pipefail
 # shellcheck source=scripts/environment.sh
 source "$(dirname "$0")/environment.sh"
@@ -73,10 +73,20 @@ install_pgbouncer() {
     say "PgBouncer could not be installed; the test about poolers will fail: apt-get install pgbouncer"
 }
 
+install_node() {
+  { command -v node && command -v npm; } >/dev/null || apt_install nodejs npm || fail "Node 18 or later is needed: apt-get install nodejs npm"
+}
+
+# The driver too comes from Debian: tests fetch nothing from a module proxy.
+install_go() {
+  { command -v go && [[ -d /usr/share/gocode/src/github.com/lib/pq ]]; } >/dev/null || apt_install golang-go golang-github-lib-pq-dev ||
+    fail "Go and lib/pq are needed: apt-get install golang-go golang-github-lib-pq-dev"
+}
+
 for wanted in "$@"; do
   case "$wanted" in
-    build | python | nextest | deny | patchelf | pgbouncer) "install_$wanted" ;;
+    build | python | nextest | deny | patchelf | pgbouncer | node | go) "install_$wanted" ;;
     pip) with_lock tools make_tools_environment ;;
-    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf and pgbouncer, not '$wanted'" ;;
+    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf, pgbouncer, node and go, not '$wanted'" ;;
   esac
 done

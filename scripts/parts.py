@@ -192,6 +192,7 @@ PARTS: tuple[Part, ...] = (
         needs=("rust build", "python environment"),
         timeout_seconds=900,
     ),
+    Part("Node and Go snippets", ("scripts/try-snippets.sh",), ALL_ONLY, needs=("rust build",)),
     Part("cargo-deny", ("scripts/dependency-rules.sh",), ALL_ONLY),
     Part("benchmark", ("scripts/bench.sh",), ALL_ONLY, timeout_seconds=2400),
 )
