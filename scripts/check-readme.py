@@ -1,8 +1,8 @@
-"""Runs README.md's commands as they stand there, against a daemon started as README.md says.
+"""Runs the commands of README.md and docs/getting-started.md as they stand there, against a daemon started as they say.
 
-A fenced block marked ```sh daemon starts the daemon (it stays in the foreground); the blocks marked ```sh test run after
-it is ready, in order, in one shell, and stop at the first command that fails (a 4xx answer to curl is a failure).
-`--print` only prints the test blocks.
+A fenced block marked ```sh daemon starts the daemon (it stays in the foreground), and both pages have the same one; the blocks
+marked ```sh test run after it is ready, in order, in one shell for each page, and stop at the first command that fails (a 4xx
+answer to curl is a failure). `--print` only prints README.md's test blocks.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from daemon_process import DaemonError, DaemonProcess, free_port, fresh_data_directory, is_free, postgres_programs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+PAGES = ("README.md", "docs/getting-started.md")
 DEFAULT_PORT = 7432
 BLOCKS_WITHIN_SECONDS = 300
 # `make run` builds first.
@@ -26,7 +27,7 @@ READY_WITHIN_SECONDS = 600.0
 
 # What failed, as it was typed.
 PREAMBLE = """
-trap 'echo "README.md, the block at line $block: this failed: $BASH_COMMAND" >&2' ERR
+trap 'echo "$page, the block at line $block: this failed: $BASH_COMMAND" >&2' ERR
 """
 
 
@@ -59,16 +60,16 @@ def fenced_blocks(markdown: str) -> list[Block]:
     return blocks
 
 
-def script_of(blocks: list[Block]) -> str:
-    """One bash script of all blocks, which says where it is."""
-    parts = [PREAMBLE]
+def script_of(page: str, blocks: list[Block]) -> str:
+    """One bash script of all blocks of a page, which says where it is."""
+    parts = [PREAMBLE, f"page={page}\n"]
     for block in blocks:
         parts.append(f"block={block.line}\n{block.text}")
-        parts.append(f"echo '## README.md, the block at line {block.line}: ok'\n")
+        parts.append(f"echo '## {page}, the block at line {block.line}: ok'\n")
     return "\n".join(parts)
 
 
-def run(daemon_block: Block, blocks: list[Block], data: Path) -> int:
+def run(daemon_block: Block, pages: dict[str, list[Block]], data: Path) -> int:
     """Starts the daemon through its block, runs the others, stops it as Ctrl-C does."""
     port = DEFAULT_PORT if is_free(DEFAULT_PORT) else free_port()
     target = os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target"))
@@ -80,10 +81,10 @@ def run(daemon_block: Block, blocks: list[Block], data: Path) -> int:
     (data / ".curlrc").write_text("fail-with-body\n", encoding="utf-8")
     environment["CURL_HOME"] = str(data)
     environment.update(PGDIBS_LISTEN=f"127.0.0.1:{port}", PGDIBS_DATA_DIR=str(data / "data"))
-    script = script_of(blocks)
+    scripts = [script_of(page, blocks) for page, blocks in pages.items()]
     if port != DEFAULT_PORT:
         print(f"port {DEFAULT_PORT} is taken here; the blocks run with {port} in its place")
-        script = script.replace(f":{DEFAULT_PORT}", f":{port}")
+        scripts = [script.replace(f":{DEFAULT_PORT}", f":{port}") for script in scripts]
         environment["PGDIBS_URL"] = f"http://127.0.0.1:{port}"
     os.chdir(REPOSITORY)
     started = ["bash", "-euo", "pipefail", "-c", daemon_block.text]
@@ -91,8 +92,10 @@ def run(daemon_block: Block, blocks: list[Block], data: Path) -> int:
     try:
         daemon.wait_until_ready(READY_WITHIN_SECONDS)
         print(f"daemon ready on port {port}, started by the block at line {daemon_block.line}", flush=True)
-        shell = ["bash", "-eEuo", "pipefail", "-c", script]
-        status = subprocess.run(shell, env=environment, check=False, timeout=BLOCKS_WITHIN_SECONDS).returncode
+        status = 0
+        for script in scripts:
+            shell = ["bash", "-eEuo", "pipefail", "-c", script]
+            status = status or subprocess.run(shell, env=environment, check=False, timeout=BLOCKS_WITHIN_SECONDS).returncode
         if status != 0:
             print(daemon.tail(), file=sys.stderr)
         # Ctrl-C reaches the whole group; make reports its own end by that signal.
@@ -107,28 +110,40 @@ def run(daemon_block: Block, blocks: list[Block], data: Path) -> int:
 
 
 def main() -> int:
-    """Reads the blocks, and refuses a README.md that has none to run."""
-    blocks = fenced_blocks((REPOSITORY / "README.md").read_text(encoding="utf-8"))
-    tests = [block for block in blocks if "test" in block.words]
-    daemons = [block for block in blocks if "daemon" in block.words]
-    if not tests or len(daemons) != 1:
-        print(
-            f"README.md has {len(daemons)} blocks marked ```sh daemon (one is needed) "
-            f"and {len(tests)} marked ```sh test (at least one is needed)",
-            file=sys.stderr,
-        )
+    """Reads the blocks, and refuses a page that has none to run."""
+    pages: dict[str, list[Block]] = {}
+    daemons: list[Block] = []
+    for page in PAGES:
+        blocks = fenced_blocks((REPOSITORY / page).read_text(encoding="utf-8"))
+        pages[page] = [block for block in blocks if "test" in block.words]
+        starts = [block for block in blocks if "daemon" in block.words]
+        daemons.extend(starts)
+        unmarked = [block.line for block in blocks if not set(block.words) & {"test", "daemon"}]
+        if not pages[page] or len(starts) != 1:
+            print(
+                f"{page} has {len(starts)} blocks marked ```sh daemon (one is needed) "
+                f"and {len(pages[page])} marked ```sh test (at least one is needed)",
+                file=sys.stderr,
+            )
+            return 1
+        # README.md ends with `make test` itself.
+        if unmarked and page != "README.md":
+            print(f"{page}:{unmarked[0]}: this ```sh block is run by nobody; mark it test or daemon", file=sys.stderr)
+            return 1
+    if len({block.text for block in daemons}) != 1:
+        print(f"{' and '.join(PAGES)} start the daemon differently", file=sys.stderr)
         return 1
     if sys.argv[1:] == ["--print"]:
-        print("\n".join(f"  {line}".rstrip() for block in tests for line in block.text.splitlines()))
+        print("\n".join(f"  {line}".rstrip() for block in pages["README.md"] for line in block.text.splitlines()))
         return 0
     data = fresh_data_directory()
     try:
-        status = run(daemons[0], tests, data)
+        status = run(daemons[0], pages, data)
     except (DaemonError, subprocess.TimeoutExpired) as error:
         print(f"error: {error}", file=sys.stderr)
         status = 1
     if status == 0:
-        print(f"{len(tests)} blocks of README.md ran")
+        print(" and ".join(f"{len(blocks)} blocks of {page}" for page, blocks in pages.items()) + " ran")
         shutil.rmtree(data)
     return status
 

@@ -5,9 +5,12 @@ tidy.py [ROOT]: prints each breach as `path:line: what and the way out`, and fai
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import subprocess
 import sys
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -18,6 +21,9 @@ CODE = (".rs", ".py", ".sh", ".sql")
 # Input that others' tools wrote, such as a pg_dump file, and what names the forbidden marks in order to find them.
 FOREIGN_DIRECTORIES = {"fixtures", "testdata", "golden", "snapshots"}
 NAMES_THE_MARKS = {"scripts/tidy.py", "scripts/tests/test_tidy.py"}
+
+# Written on other branches; a link to them leads nowhere yet.
+EXPECTED_LATER = ("deploy/ci/", "deploy/kubernetes/", "deploy/systemd/", "docs/faults.md", "SECURITY.md")
 
 
 @dataclass(frozen=True)
@@ -182,21 +188,49 @@ def prose_lines(lines: tuple[str, ...]) -> Iterator[tuple[int, str]]:
             yield number, line
 
 
+def anchors_of(lines: tuple[str, ...]) -> set[str]:
+    """The fragments of a page; the second heading of the same words gets `-1`, and so on."""
+    anchors: set[str] = set()
+    for _, line in prose_lines(lines):
+        if line.startswith("#"):
+            anchor = anchor_of(line)
+            repeated = (f"{anchor}-{number}" for number in itertools.count(1))
+            anchors.add(anchor if anchor not in anchors else next(other for other in repeated if other not in anchors))
+    return anchors
+
+
+def external_problem(target: str) -> str | None:
+    """What is wrong with the form of an address elsewhere; nobody is asked whether it is there."""
+    try:
+        parts = urllib.parse.urlsplit(target)
+    except ValueError as error:
+        return str(error)
+    if parts.scheme not in ("https", "http", "mailto"):
+        return f"{parts.scheme}: is no scheme of a link"
+    if parts.scheme != "mailto" and not re.fullmatch(r"[\w-]+(\.[\w-]+)*(:\d+)?", parts.netloc):
+        return f"`{parts.netloc}` is no host"
+    return None
+
+
 def link_problems(source: Source, root: Path) -> Iterator[str]:
-    """Links between our own pages lead somewhere."""
+    """Links and pictures of our own pages lead somewhere; addresses elsewhere have the form of one."""
     if source.suffix != ".md":
         return
     for number, line in prose_lines(source.lines):
         for target in re.findall(r"\]\(<?([^)\s>]+)>?(?:\s[^)]*)?\)", re.sub(r"`[^`]*`", "", line)):
             if re.match(r"[a-z][a-z0-9+.-]*:", target):
+                if problem := external_problem(target):
+                    yield f"{source.path}:{number}: the link to {target}: {problem}"
                 continue
             path, _, fragment = target.partition("#")
             file = (root / source.path).parent / path if path else root / source.path
             if not file.exists():
-                yield f"{source.path}:{number}: the link leads to {path}, which does not exist"
+                below = os.path.relpath(file, root)
+                if not f"{below}/".startswith(tuple(later.rstrip("/") + "/" for later in EXPECTED_LATER)):
+                    yield f"{source.path}:{number}: the link leads to {path}, which does not exist"
             elif fragment and file.suffix == ".md":
                 page = tuple(file.read_text(encoding="utf-8").splitlines())
-                if fragment not in {anchor_of(text) for _, text in prose_lines(page) if text.startswith("#")}:
+                if fragment not in anchors_of(page):
                     yield f"{source.path}:{number}: no heading of {path or source.path} has the anchor #{fragment}"
 
 

@@ -42,6 +42,10 @@ BROKEN = [
     ("crates/pgdibs-postgres/Cargo.toml", '[dependencies]\naxum = "1"\n', "may not depend on axum"),
     ("README.md", "See [the design](DESIGN.md).\n", "does not exist"),
     ("README.md", "# Title\nSee [there](#nowhere).\n", "no heading"),
+    ("README.md", "# Title\n# Title\nSee [there](#title-2).\n", "no heading"),
+    ("README.md", "![a picture](pictures/none.svg)\n", "does not exist"),
+    ("README.md", "See [there](https:/example.com).\n", "no host"),
+    ("README.md", "See [there](htps://example.com).\n", "no scheme"),
 ]
 
 
