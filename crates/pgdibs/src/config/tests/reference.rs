@@ -122,7 +122,7 @@ fn page() -> String {
     for (name, meaning) in settings::KNOWN_TO_OTHERS {
         let _ = writeln!(page, "| `{name}` | {meaning} |");
     }
-    page.push_str("\nThe settings of the pytest plugin are listed by `pytest --help`, under `pgdibs`.\n");
+    page.push_str("\n[The settings of the pytest plugin](python/pytest.md) have a page of their own.\n");
     page
 }
 
