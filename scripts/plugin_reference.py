@@ -24,7 +24,9 @@ pgdibs_build = alembic upgrade head
 ```
 
 The plugin comes with `pip install pgdibs` and does nothing until it is given a pool. A flag wins over a variable, a variable over
-the ini file. `-p no:pgdibs` leaves it out. With frameworks: [Django](django.md), [SQLAlchemy](sqlalchemy.md), [FastAPI](fastapi.md).
+the ini file. `-p no:pgdibs` leaves it out.
+
+With frameworks: [Django](django.md), [SQLAlchemy](sqlalchemy.md), [FastAPI](fastapi.md).
 """
 
 
