@@ -102,7 +102,7 @@ fn pool(name: &str, table: &TableReader<'_>, rows: &mut Vec<ConfigRow>) -> Resul
     let warm = count("warm", 0, 1000, "4")?;
     let max = count("max", 1, 1000, "32")?;
     let spares = count("spares", 0, 1000, "2")?;
-    let keep_templates = count("keep_templates", 1, 1000, "3")?;
+    let keep_templates = count("keep_templates", 0, 1000, "3")?;
     let template_max_age_days = count("template_max_age_days", 1, 3650, "14")?;
     check_warm_and_max(table, warm, max)?;
 

@@ -16,7 +16,7 @@ const POOL_KEYS: &[(&str, &str, &str)] = &[
     ("warm", "4", "databases that stand ready when nobody asks for more, 0 to 1000"),
     ("max", "32", "the most slots, ready and leased together, 1 to 1000"),
     ("spares", "2", "clones that wait behind the slots, so that a return or a reset is a rename, 0 to 1000"),
-    ("keep_templates", "3", "unused templates that are kept, newest first, 1 to 1000"),
+    ("keep_templates", "3", "unused templates that are kept, newest first, 0 to 1000"),
     ("template_max_age_days", "14", "after so many days an unused template goes, the newest one excepted"),
     ("owner", "`pgdibs_app`", "the role that owns what is in a template, and as which tests act"),
     ("strategy", "`auto`", "how clones are copied: `wal_log`, `file_copy`, or `auto`, which measures both"),
