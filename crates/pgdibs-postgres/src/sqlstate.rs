@@ -63,6 +63,8 @@ pub fn meaning(error: &sqlx::Error) -> Meaning {
 #[must_use]
 pub fn request_error(error: &sqlx::Error) -> Error {
     match meaning(error) {
+        // We close our connections at the end only.
+        _ if matches!(error, sqlx::Error::PoolClosed) => Error::ShuttingDown,
         Meaning::Unavailable | Meaning::Contended | Meaning::Refused => Error::ServerUnavailable(sentence(error)),
         _ => Error::Internal(sentence(error)),
     }

@@ -8,6 +8,7 @@ use pgdibs_core::template::TemplateId;
 use sqlx::Row as _;
 
 use crate::rows::{self, lease_columns};
+use crate::sqlstate::{self, Meaning};
 use crate::world::{PgWorld, answer};
 
 pub(crate) async fn find(world: &PgWorld, id: LeaseId) -> Result<Lease, Error> {
@@ -111,8 +112,8 @@ pub(crate) async fn begin_reset(
     leave: Option<u32>,
     ticket: Option<TicketId>,
 ) -> Result<ResetBegun, Error> {
-    let row = answer(
-        sqlx::query(
+    let row = loop {
+        let reserving = sqlx::query(
             "with ahead as (
                  select coalesce(sum(t.count), 0) as places from tickets t
                  join leases l on l.id = $1 and l.template_id = t.template_id
@@ -141,9 +142,14 @@ pub(crate) async fn begin_reset(
         .bind(id)
         .bind(leave.and_then(|generation| i32::try_from(generation).ok()))
         .bind(ticket.map_or(i64::MAX, |t| t.0))
-        .fetch_optional(&world.connections.catalog)
-        .await,
-    )?;
+        .fetch_optional(&world.connections.catalog);
+        match reserving.await {
+            // Another reset reserved this very spare after our statement had begun: its row is locked meanwhile but not changed, so
+            // only the unique index tells. Each time somebody else has got one, so this ends.
+            Err(error) if sqlstate::meaning(&error) == Meaning::Exists => {}
+            result => break answer(result)?,
+        }
+    };
     let Some(row) = row else { return Err(Error::LeaseNotFound(id.to_string())) };
     if let Some(generation) = answer(row.try_get::<Option<i32>, _>("reserved"))? {
         return Ok(ResetBegun::Reserved { generation: u32::try_from(generation).unwrap_or(u32::MAX) });

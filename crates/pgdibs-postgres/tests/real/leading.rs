@@ -10,7 +10,7 @@ use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 
 use crate::support::setting::{Setting, nothing_under_way, on_each_server};
-use crate::support::until;
+use crate::support::{at_once, until};
 
 /// Ends the connection on which the leader holds its office.
 async fn end_the_leaders_connection(setting: &Setting) {
@@ -174,24 +174,7 @@ fn two_daemons_grant_each_database_once() {
             let world = if index % 2 == 0 { &suite.world } else { &second };
             world.acquire(std::slice::from_ref(wish), None)
         });
-        let mut asked: Vec<_> = asked.map(Box::pin).collect();
-        let mut databases = Vec::new();
-        // All are under way at once.
-        let answers = std::future::poll_fn(move |context| {
-            asked.retain_mut(|one| match one.as_mut().poll(context) {
-                std::task::Poll::Ready(answer) => {
-                    databases.push(answer);
-                    false
-                }
-                std::task::Poll::Pending => true,
-            });
-            if asked.is_empty() {
-                std::task::Poll::Ready(std::mem::take(&mut databases))
-            } else {
-                std::task::Poll::Pending
-            }
-        })
-        .await;
+        let answers = at_once(asked).await;
         let mut granted = Vec::new();
         for answer in answers {
             match answer.unwrap() {
@@ -204,6 +187,28 @@ fn two_daemons_grant_each_database_once() {
         let all: Vec<String> = (0..5).map(|slot| suite.slot(slot)).collect();
         assert_eq!(granted, all, "each once, and none left over");
         second.close().await;
+    });
+}
+
+#[test]
+fn resets_at_the_same_moment_reserve_a_spare_each() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(6, 6, 8).await;
+        let mut leases = Vec::new();
+        for _ in 0..6 {
+            leases.push(suite.take(suite.wish()).await.id);
+        }
+        suite.idle().await;
+        for _ in 0..40 {
+            let begun = at_once(leases.iter().map(|id| suite.world.begin_reset(*id, None, None))).await;
+            for reset in begun {
+                assert!(matches!(reset, Ok(ResetBegun::Reserved { generation: 2 })), "{reset:?}");
+            }
+            let reserved = setting.catalog_text("select count(distinct reset_to) from leases").await;
+            assert_eq!(reserved, "6");
+            setting.catalog("update leases set reset_to = null").await;
+        }
     });
 }
 

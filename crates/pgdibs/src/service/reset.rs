@@ -9,7 +9,7 @@ use pgdibs_core::world::World;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Service, WaitOver};
+use super::{BACKSTOP, Service, WaitOver};
 
 /// The swap itself takes milliseconds; after this long something is wrong and the caller is told to ask again.
 const SWAP_DEADLINE: Duration = Duration::from_secs(20);
@@ -24,6 +24,11 @@ impl<W: World + 'static> Service<W> {
         if self.stopping.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
+        // Tracked, so that the daemon leaves the server only when the waiter has been answered.
+        self.tasks.track_future(self.reset_in_turn(id, leave, wait)).await
+    }
+
+    async fn reset_in_turn(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<Lease, Error> {
         let mut ear = self.bell.listen();
         let began = Instant::now();
         let mut place = Place { service: self, ticket: None };
@@ -75,10 +80,11 @@ impl<W: World + 'static> Service<W> {
                     at: lease.ended_at,
                 });
             }
-            // A swap that has begun is finished even while we shut down or when the caller has gone: recovery rolls forward.
-            if self.wait(&mut ear, deadline, &never).await.is_err() && Instant::now() >= deadline {
+            // A swap that has begun is waited for even while we shut down: it takes milliseconds, and the driver goes on for that long.
+            if Instant::now() >= deadline {
                 return Err(Error::ServerUnavailable(format!("the reset of lease {id} has begun but is not done yet")));
             }
+            let _rung_or_not = tokio::time::timeout(BACKSTOP, ear.heard()).await;
         }
     }
 }

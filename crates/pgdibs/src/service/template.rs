@@ -44,6 +44,18 @@ impl<W: World + 'static> Service<W> {
         if self.stopping.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
+        // Tracked, so that the daemon leaves the server only when the waiter has been answered.
+        self.tasks.track_future(self.put_template_in_turn(pool, fingerprint, holder, token, wait)).await
+    }
+
+    async fn put_template_in_turn(
+        &self,
+        pool: &PoolName,
+        fingerprint: &Fingerprint,
+        holder: &str,
+        token: String,
+        wait: Duration,
+    ) -> Result<Needed, Error> {
         let never = CancellationToken::new();
         let mut ear = self.bell.listen();
         let deadline = Instant::now() + wait;
@@ -148,6 +160,10 @@ impl<W: World + 'static> Service<W> {
     /// # Errors
     /// A stale token; a template that is not being built; a seal that failed.
     pub async fn seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
+        self.tasks.track_future(self.seal_in_turn(pool, fingerprint, token)).await
+    }
+
+    async fn seal_in_turn(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
         let never = CancellationToken::new();
         let mut ear = self.bell.listen();
         let deadline = Instant::now() + SEAL_DEADLINE;
