@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
+use crate::rights::Rights;
 use crate::{ddl, scram};
 
 /// The tables of the template, and their rows.
@@ -113,7 +114,9 @@ pub async fn make_plain_login(superuser_url: &SecretString) -> Result<String, sq
     let login = RoleName::parse("login", LOGIN).map_err(invalid)?;
     let password = uuid::Uuid::new_v4().simple().to_string();
     let verifier = scram::verifier(&password);
-    ddl::create_login(&login, &verifier, &RoleName::default_template_owner()).run(&mut superuser).await?;
+    ddl::create_login(&login, &verifier, &RoleName::default_template_owner(), Rights::Superuser)
+        .run(&mut superuser)
+        .await?;
     superuser.close().await?;
     Ok(password)
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::connect::{CATALOG, DDL_APPLICATION, TRUSTED};
 use crate::ddl;
 use crate::requests::gather;
-use crate::requests::tickets::PRESENCE;
+use crate::requests::tickets::{PRESENCE, living_daemons};
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
 use crate::world::{PgWorld, answer};
@@ -222,14 +222,9 @@ async fn sweep_rows(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     )
     .execute(&mut *connection)
     .await?;
-    sqlx::query(
-        "delete from tickets t where not exists (
-             select from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098
-               and l.objid::int8 = t.daemon and l.objsubid = 2
-               and l.database = (select oid from pg_database where datname = current_database()))",
-    )
-    .execute(connection)
-    .await?;
+    sqlx::query(concat!("delete from tickets t where t.daemon::int8 not in (", living_daemons!(), ")"))
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -292,12 +287,9 @@ impl PgWorld {
             return Ok(count);
         }
         let count = answer(
-            sqlx::query_scalar(
-                "select count(distinct objid) from pg_locks where locktype = 'advisory' and granted and classid = 1885824098
-                   and objsubid = 2 and database = (select oid from pg_database where datname = current_database())",
-            )
-            .fetch_one(&self.connections.catalog)
-            .await,
+            sqlx::query_scalar(concat!("select count(distinct daemon) from (", living_daemons!(), ") living (daemon)"))
+                .fetch_one(&self.connections.catalog)
+                .await,
         )?;
         *known = Some((Instant::now(), count));
         Ok(count)

@@ -7,6 +7,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::connect::{CATALOG, ConnectError, ServerAddress};
 use crate::ddl;
+use crate::requests::tickets::living_daemons;
 use crate::steps::end_sessions;
 
 /// What a purge would remove.
@@ -66,12 +67,10 @@ async fn look(address: &ServerAddress) -> Result<Found, ConnectError> {
     .await?;
     found.roles = roles.iter().filter_map(|name| RoleName::parse("role", name).ok()).collect();
     found.inventory.roles = roles;
-    let daemons: i64 = sqlx::query_scalar(
-        "select count(distinct objid) from pg_locks where locktype = 'advisory' and granted and classid = 1885824098 and objsubid = 2
-           and database = (select oid from pg_database where datname = current_database())",
-    )
-    .fetch_one(&mut inside)
-    .await?;
+    let daemons: i64 =
+        sqlx::query_scalar(concat!("select count(distinct daemon) from (", living_daemons!(), ") living (daemon)"))
+            .fetch_one(&mut inside)
+            .await?;
     found.inventory.daemons = usize::try_from(daemons).unwrap_or(0);
     found.inventory.leases = sqlx::query_scalar(
         "select database_name || ' by ' || coalesce(nullif(holder, ''), worker, 'somebody') from leases where state = 'live' order by 1",

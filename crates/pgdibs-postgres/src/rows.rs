@@ -72,19 +72,21 @@ pub(crate) fn pool(row: &PgRow) -> Result<Pool, sqlx::Error> {
 /// Columns of a template `t`.
 macro_rules! template_columns {
     () => {
-        "t.id, t.pool, t.fingerprint, t.state, t.name, t.oid, t.holder, \
-     t.seal_requested_at is not null as seal_requested, \
-     t.state = 'building' and t.seal_requested_at is null and case when t.built_by is null \
-       then t.build_heard_at < now() - interval '60 s' \
-       else not exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098 \
-            and l.objid::int8 = t.built_by and l.objsubid = 2 \
-            and l.database = (select oid from pg_database where datname = current_database())) end as builder_silent, \
-     (extract(epoch from t.build_started_at) * 1000000)::int8 as build_started_at, t.built_seconds, \
-     (extract(epoch from t.built_at) * 1000000)::int8 as built_at, t.size_bytes, t.relations, \
-     (extract(epoch from t.last_used_at) * 1000000)::int8 as last_used_at, \
-     greatest(0, extract(epoch from now() - t.last_used_at))::int8 as unused_seconds, \
-     t.strategy, t.file_copy_count, t.file_copy_ms, t.wal_log_count, t.wal_log_ms, t.detail, \
-     coalesce(t.retry_at <= now(), true) as due"
+        concat!(
+            "t.id, t.pool, t.fingerprint, t.state, t.name, t.oid, t.holder, \
+             t.seal_requested_at is not null as seal_requested, \
+             t.state = 'building' and t.seal_requested_at is null and case when t.built_by is null \
+               then t.build_heard_at < now() - interval '60 s' \
+               else t.built_by::int8 not in (",
+            $crate::requests::tickets::living_daemons!(),
+            ") end as builder_silent, \
+             (extract(epoch from t.build_started_at) * 1000000)::int8 as build_started_at, t.built_seconds, \
+             (extract(epoch from t.built_at) * 1000000)::int8 as built_at, t.size_bytes, t.relations, \
+             (extract(epoch from t.last_used_at) * 1000000)::int8 as last_used_at, \
+             greatest(0, extract(epoch from now() - t.last_used_at))::int8 as unused_seconds, \
+             t.strategy, t.file_copy_count, t.file_copy_ms, t.wal_log_count, t.wal_log_ms, t.detail, \
+             coalesce(t.retry_at <= now(), true) as due"
+        )
     };
 }
 

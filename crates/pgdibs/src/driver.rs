@@ -252,6 +252,7 @@ impl<W: Office + 'static> Driver<W> {
             let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             (busy.databases.clone(), busy.templates.clone())
         };
+        self.bell.count_begins();
         let snapshot = self.world.look().await?;
         self.warn_of_lowered(&snapshot);
         self.warn_of_locks(&snapshot);

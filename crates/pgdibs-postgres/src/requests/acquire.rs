@@ -5,9 +5,10 @@ use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, preferred_slot};
 use pgdibs_core::request::{Acquire, Acquired, TicketId, Wanted};
 use pgdibs_core::template::TemplateId;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
+use super::tickets::living_daemons;
 use super::{pools, runs};
 use crate::rows::{self, lease_columns};
 use crate::sqlstate::{self, Meaning};
@@ -16,7 +17,8 @@ use crate::world::{PgWorld, answer};
 /// What became of one wish inside a transaction that may still be rolled back.
 enum Taken {
     Lease(Box<Lease>),
-    Nothing,
+    /// None is left; of this template, if it is ready.
+    Nothing(Option<Wanted>),
     /// The key has a live lease already.
     Held,
     /// The run is over.
@@ -45,6 +47,7 @@ pub(crate) async fn acquire(world: &PgWorld, wishes: &[Acquire], ticket: Option<
             Some(held) => Ok(held),
             None => resolve(world, wish).await.map(Acquired::Wait),
         },
+        Some((_, Taken::Nothing(Some(wanted)))) => Ok(Acquired::Wait(wanted)),
         Some((wish, _)) => resolve(world, wish).await.map(Acquired::Wait),
     }
 }
@@ -151,9 +154,9 @@ async fn take_one(
          ahead as (
              select coalesce(sum(t.count), 0) as places from tickets t
              where t.template_id = (select id from template) and t.kind <> 'reset' and t.id < $11
-               and exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098
-                           and l.objid::int8 = t.daemon and l.objsubid = 2
-                           and l.database = (select oid from pg_database where datname = current_database()))),
+               and t.daemon::int8 in (",
+        living_daemons!(),
+        ")),
          untouched as materialized (
              select d.id from databases d
              where d.template_id = (select id from template) and d.state = 'ready'
@@ -180,9 +183,10 @@ async fn take_one(
              returning *),
          served as (
              delete from tickets where id = $11 and exists (select from l))
-         select exists (select from holding) as held, exists (select from ended_runs where run = $6) as ended, ",
+         select exists (select from holding) as held, exists (select from ended_runs where run = $6) as ended,
+                template.id as wanted_template, template.fingerprint as wanted_fingerprint, ",
         lease_columns!(),
-        " from (values (1)) as always left join (l join d on d.id = l.database_id) on true"
+        " from (values (1)) as always left join template on true left join (l join d on d.id = l.database_id) on true"
     ))
     .bind(wish.pool.as_str())
     .bind(wish.fingerprint.as_ref().map(Fingerprint::as_str))
@@ -202,11 +206,25 @@ async fn take_one(
     match result {
         Ok(row) if answer(row.try_get("held"))? => Ok(Taken::Held),
         Ok(row) if answer(row.try_get("ended"))? => Ok(Taken::RunEnded),
-        Ok(row) if answer(row.try_get::<Option<&str>, _>("state"))?.is_none() => Ok(Taken::Nothing),
+        Ok(row) if answer(row.try_get::<Option<&str>, _>("state"))?.is_none() => {
+            waits_for(wish, &row).map(Taken::Nothing)
+        }
         Ok(row) => answer(rows::lease(&row)).map(|lease| Taken::Lease(Box::new(lease))),
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Ok(Taken::Held),
         Err(error) => answer(Err(error)),
     }
+}
+
+/// The ready template that a wish means, as the taking statement found it.
+fn waits_for(wish: &Acquire, row: &PgRow) -> Result<Option<Wanted>, Error> {
+    let (Some(id), Some(fingerprint)) = (
+        answer(row.try_get::<Option<i64>, _>("wanted_template"))?,
+        answer(row.try_get::<Option<&str>, _>("wanted_fingerprint"))?,
+    ) else {
+        return Ok(None);
+    };
+    let (template, fingerprint) = (TemplateId(id), Fingerprint::parse(fingerprint)?);
+    Ok(Some(Wanted { pool: wish.pool.clone(), template, fingerprint, building: false }))
 }
 
 /// The live leases of the wishes' keys, if every one of them has one. The id is a key as well: a grant whose answer was lost on

@@ -9,6 +9,7 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
+use super::tickets::living_daemons;
 use crate::rows::{self, database_columns, lease_columns, pool_columns, template_columns};
 use crate::world::PgWorld;
 
@@ -66,15 +67,13 @@ async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot
 }
 
 async fn tickets(connection: &mut PgConnection) -> Result<Vec<Ticket>, sqlx::Error> {
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "select t.id, t.pool, t.template_id, t.count, t.kind,
                 greatest(0, extract(epoch from clock_timestamp() - t.created_at))::float8 as waited
-         from tickets t
-         where exists (select from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098
-                       and l.objid::int8 = t.daemon and l.objsubid = 2
-                       and l.database = (select oid from pg_database where datname = current_database()))
-         order by t.id",
-    )
+         from tickets t where t.daemon::int8 in (",
+        living_daemons!(),
+        ") order by t.id"
+    ))
     .fetch_all(connection)
     .await?;
     rows.iter()

@@ -7,6 +7,7 @@ use pgdibs_core::request::{ResetBegun, TicketId, Wanted};
 use pgdibs_core::template::TemplateId;
 use sqlx::Row as _;
 
+use super::tickets::living_daemons;
 use crate::rows::{self, lease_columns};
 use crate::sqlstate::{self, Meaning};
 use crate::world::{PgWorld, answer};
@@ -113,14 +114,14 @@ pub(crate) async fn begin_reset(
     ticket: Option<TicketId>,
 ) -> Result<ResetBegun, Error> {
     let row = loop {
-        let reserving = sqlx::query(
+        let reserving = sqlx::query(concat!(
             "with ahead as (
                  select coalesce(sum(t.count), 0) as places from tickets t
                  join leases l on l.id = $1 and l.template_id = t.template_id
                  where t.kind = 'reset' and t.id < $3
-                   and exists (select from pg_locks k where k.locktype = 'advisory' and k.granted and k.classid = 1885824098
-                               and k.objid::int8 = t.daemon and k.objsubid = 2
-                               and k.database = (select oid from pg_database where datname = current_database()))),
+                   and t.daemon::int8 in (",
+            living_daemons!(),
+            ")),
              spares as (
                  select d.id from databases d join leases l on l.id = $1 and d.template_id = l.template_id
                  where d.state = 'spare' and not exists (select from leases r where r.reset_to = d.id)),
@@ -138,7 +139,7 @@ pub(crate) async fn begin_reset(
              select (select generation from reserved) as reserved, l.state, l.generation, l.reset_to is not null as resetting,
                     l.pool, l.template_id, l.fingerprint
              from leases l where l.id = $1",
-        )
+        ))
         .bind(id)
         .bind(leave.and_then(|generation| i32::try_from(generation).ok()))
         .bind(ticket.map_or(i64::MAX, |t| t.0))

@@ -64,7 +64,7 @@ async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName) -> Result<
             .ok_or_else(|| Error::Internal("the catalog holds an impossible name".to_owned()))?;
         if index == 0 {
             let owner = RoleName::parse("owner", &text(row, "owner")?)?;
-            statements = ddl::create_login(login, &scram::verifier(&password), &owner);
+            statements = ddl::create_login(login, &scram::verifier(&password), &owner, world.connections.facts.rights);
             if facts.rights == Rights::DatabasesAndRoles {
                 statements = statements.then(ddl::grant_role(login, &facts.role, facts.major));
             }

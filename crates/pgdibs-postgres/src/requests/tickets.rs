@@ -8,6 +8,16 @@ use crate::world::{PgWorld, answer};
 /// First key of the two-key advisory locks by which a daemon shows that it lives; the second key is its instance. ("pgdb")
 pub(crate) const PRESENCE: i32 = 1_885_824_098;
 
+/// The instances of the daemons that live, for `… in (…)` on an int8. A look at all locks of the server, so it must not be made for each
+/// ticket anew: like this Postgres makes it once in a statement, and only if there is a ticket to judge.
+macro_rules! living_daemons {
+    () => {
+        "select l.objid::int8 from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098 \
+         and l.objsubid = 2 and l.database = (select oid from pg_database where datname = current_database())"
+    };
+}
+pub(crate) use living_daemons;
+
 pub(crate) async fn take(
     world: &PgWorld,
     wanted: &Wanted,

@@ -244,7 +244,7 @@ async fn tidy(world: &PgWorld, build: &Build, login: &RoleName) -> Result<i64, S
             sql(ddl::give_public_schema(&build.owner).run(&mut inside).await)?;
         }
     }
-    sql(ddl::vacuum().run(&mut inside).await)?;
+    make_small(&mut inside).await?;
     let relations: i64 = sql(sqlx::query_scalar(
         "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
          where n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')",
@@ -257,6 +257,35 @@ async fn tidy(world: &PgWorld, build: &Build, login: &RoleName) -> Result<i64, S
     let first = sql(world.connections.address.connect(build.name.as_str(), &application).await)?;
     sql(first.close().await)?;
     Ok(relations)
+}
+
+/// Relations up to this size are written anew at the seal. What a larger one costs to copy is its contents.
+const COMPACTED_BYTES: i64 = 16 << 20;
+
+/// Freezes everything, and makes the template cheap to copy. That costs by the file more than by the byte, and VACUUM leaves up to
+/// two further files beside each table (free space, visibility), as `initdb` did beside the catalogs: without them, and without the
+/// gaps that migrations leave, 50 tables are 580 files in place of 755, and a copy and its drop take a fifth less.
+async fn make_small(inside: &mut PgConnection) -> Result<(), StepError> {
+    let relations: Vec<(String, String, bool)> = sql(sqlx::query_as(
+        "select n.nspname::text, c.relname::text, pg_total_relation_size(c.oid) <= $1
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_am a on a.oid = c.relam
+         where c.relkind in ('r', 'm') and not c.relisshared and c.relpersistence <> 't' and a.amname = 'heap'
+         order by c.oid",
+    )
+    .bind(COMPACTED_BYTES)
+    .fetch_all(&mut *inside)
+    .await)?;
+    let (small, large): (Vec<_>, Vec<_>) = relations.into_iter().partition(|(.., small)| *small);
+    let named = |relations: Vec<(String, String, bool)>| -> Vec<(String, String)> {
+        relations.into_iter().map(|(schema, name, _)| (schema, name)).collect()
+    };
+    sql(ddl::analyze().run(inside).await)?;
+    sql(ddl::freeze(&named(large)).run(inside).await)?;
+    // Some extension may object to its tables being written anew; the template is as good without.
+    if ddl::compact(&named(small)).run(inside).await.is_err() {
+        sql(ddl::vacuum().run(inside).await)?;
+    }
+    Ok(())
 }
 
 /// `alter database … set`, and what the builder or the owner set for themselves in this database: a clone's login is neither,

@@ -132,7 +132,7 @@ pub(super) async fn make_login(
     let verifier = tokio::task::spawn_blocking(move || scram::verifier(&password))
         .await
         .map_err(|error| StepError::Failed(error.to_string()))?;
-    let mut statements = ddl::create_login(login, &verifier, owner);
+    let mut statements = ddl::create_login(login, &verifier, owner, facts.rights);
     if facts.rights == Rights::DatabasesAndRoles {
         // Without membership we could not end its sessions (42501).
         statements = statements.then(ddl::grant_role(login, &facts.role, facts.major));

@@ -18,38 +18,89 @@ pub(super) async fn drop_database(
     connection: &mut PgConnection,
     database: DatabaseId,
 ) -> Result<(), StepError> {
-    let mut transaction = sql(connection.begin().await)?;
-    let row = sql(sqlx::query(
-        "select d.pool, d.name, d.oid, d.login, d.keep_login from databases d
-         where d.id = $1 and d.state in ('retiring', 'blocked') and d.oid is not null
-           and (d.slot is null or exists (select from pg_database p where p.oid::int8 = d.oid and p.datconnlimit = -2))
-           and not exists (select from leases where (state = 'live' and database_id = d.id) or reset_to = d.id)
-         for update",
-    )
-    .bind(database.0)
-    .fetch_optional(&mut *transaction)
-    .await)?;
-    let Some(row) = row else { return Err(stale("the database is not to be dropped")) };
-    let (name, oid) = named(&row)?;
-    let mut logins: Vec<String> = vec![sql(row.try_get("login"))?];
-    logins.extend(sql(row.try_get::<Option<String>, _>("keep_login"))?);
-    let ours = find_ours(world, &mut transaction, &name, oid, &logins).await?;
-    if let Some(ours) = &ours {
-        close(world, &mut transaction, &name, ours).await?;
+    let mut used = find_used(world, connection, database).await?;
+    if used.server.is_some_and(|found| !found.shut) {
+        // What did not come here by a return: a spare, or one that somebody opened.
+        let mut transaction = sql(connection.begin().await)?;
+        used = find_used(world, &mut transaction, database).await?;
+        if used.server.is_some_and(|found| !found.invalid) {
+            close(&mut transaction, &used.name, &used.open_logins).await?;
+        }
+        sql(transaction.commit().await)?;
+        if used.server.is_some() {
+            end_all_sessions(connection, used.oid).await?;
+        }
     }
-    sql(transaction.commit().await)?;
-
-    if ours.is_some() {
-        end_and_drop(connection, &name, oid).await?;
+    if used.server.is_some() {
+        drop_by_name(connection, &used.name).await?;
     }
-    drop_logins(world, connection, &logins).await?;
+    drop_logins(world, connection, &used.logins).await?;
     sql(sqlx::query(
-        "delete from databases d where d.id = $1 and not exists (select from pg_database p where p.oid::int8 = d.oid)",
+        "delete from databases d where d.id = $1 and not exists (select from pg_database p where p.oid = d.oid::oid)",
     )
     .bind(database.0)
     .execute(connection)
     .await)?;
     Ok(())
+}
+
+/// A database that is to be dropped.
+struct Used {
+    name: DatabaseName,
+    oid: i64,
+    logins: Vec<String>,
+    /// Those of its logins that can still log in.
+    open_logins: Vec<RoleName>,
+    /// What the server has under its name, if that is ours and has the oid that the row remembers.
+    server: Option<OnServer>,
+}
+
+/// What the server says of it.
+#[derive(Clone, Copy)]
+struct OnServer {
+    /// Its drop was interrupted.
+    invalid: bool,
+    /// Closed, with its logins, no template, and without a session: nobody can get in any more, and nobody is there.
+    shut: bool,
+}
+
+/// Locks the row and compares: its state, and on the server our owner, our name and the oid that the row remembers.
+async fn find_used(world: &PgWorld, connection: &mut PgConnection, database: DatabaseId) -> Result<Used, StepError> {
+    let row = sql(sqlx::query(
+        "select d.pool, d.name, d.oid, d.login, d.keep_login, p.datconnlimit = -2 as invalid,
+                not p.datallowconn and not p.datistemplate
+                  and not exists (select from pg_stat_activity a where a.datid = p.oid and a.usesysid is not null) as empty,
+                array(select rolname::text from pg_roles where rolname in (d.login, d.keep_login) and rolcanlogin) as open_logins
+         from databases d
+         left join (pg_database p join pg_roles r on r.oid = p.datdba and r.rolname = $2::name)
+              on p.oid = d.oid::oid and p.datname = d.name::name
+         where d.id = $1 and d.state in ('retiring', 'blocked') and d.oid is not null
+           and (d.slot is null or p.datconnlimit = -2)
+           and not exists (select from leases where (state = 'live' and database_id = d.id) or reset_to = d.id)
+         for update of d",
+    )
+    .bind(database.0)
+    .bind(world.database_owner().as_str())
+    .fetch_optional(&mut *connection)
+    .await)?;
+    let Some(row) = row else { return Err(stale("the database is not to be dropped")) };
+    let (name, oid) = named(&row)?;
+    let mut logins: Vec<String> = vec![sql(row.try_get("login"))?];
+    logins.extend(sql(row.try_get::<Option<String>, _>("keep_login"))?);
+    let can_log_in: Vec<String> = sql(row.try_get("open_logins"))?;
+    let open_logins = match world.connections.facts.rights {
+        // All leases share one login, which stays as it is.
+        Rights::DatabasesOnly => Vec::new(),
+        _ => parsed(&of_ours(&can_log_in))?,
+    };
+    let server = match sql(row.try_get::<Option<bool>, _>("invalid"))? {
+        Some(invalid) => {
+            let shut = open_logins.is_empty() && sql(row.try_get("empty"))?;
+            Some(OnServer { invalid, shut })
+        }
+        None => None,
+    };
+    Ok(Used { name, oid, logins, open_logins, server })
 }
 
 pub(super) async fn drop_template(
@@ -72,15 +123,23 @@ pub(super) async fn drop_template(
     let found = if sql(row.try_get::<Option<i64>, _>("oid"))?.is_some() { Some(named(&row)?) } else { None };
     let mut there = None;
     if let Some((name, oid)) = found
-        && let Some(ours) = find_ours(world, &mut transaction, &name, oid, std::slice::from_ref(&login)).await?
+        && let Some(invalid) = is_ours(world, &mut transaction, &name, oid).await?
     {
-        close(world, &mut transaction, &name, &ours).await?;
+        if !invalid {
+            let logins = if world.connections.facts.rights == Rights::DatabasesOnly {
+                Vec::new()
+            } else {
+                existing(&mut transaction, std::slice::from_ref(&login)).await?
+            };
+            close(&mut transaction, &name, &logins).await?;
+        }
         there = Some((name, oid));
     }
     sql(transaction.commit().await)?;
 
     if let Some((name, oid)) = there {
-        end_and_drop(connection, &name, oid).await?;
+        end_all_sessions(connection, oid).await?;
+        drop_by_name(connection, &name).await?;
     }
     drop_logins(world, connection, &[login]).await?;
     // A failed one is shown for an hour; a retired one, and one of a pool that goes, has nothing more to say. While a kept
@@ -111,63 +170,42 @@ fn named(row: &sqlx::postgres::PgRow) -> Result<(DatabaseName, i64), StepError> 
     Ok((name, sql(row.try_get("oid"))?))
 }
 
-/// A database of ours on the server.
-struct Ours {
-    /// Its drop was interrupted.
-    invalid: bool,
-    /// Those of its logins that exist.
-    logins: Vec<RoleName>,
-}
-
-/// Our row, our owner role *and* our name, with the oid that the row remembers; nothing else is ever dropped.
-async fn find_ours(
+/// Our owner role *and* our name, with the oid that the row remembers; nothing else is ever dropped. `None`: not ours, or not there;
+/// else whether its drop was interrupted.
+async fn is_ours(
     world: &PgWorld,
     connection: &mut PgConnection,
     name: &DatabaseName,
     oid: i64,
-    logins: &[String],
-) -> Result<Option<Ours>, StepError> {
-    let row = sql(sqlx::query(
-        "select p.datconnlimit = -2 as invalid, array(select rolname::text from pg_roles where rolname = any($4::name[])) as logins
-         from pg_database p join pg_roles r on r.oid = p.datdba
-         where p.oid::int8 = $1 and p.datname = $2::name and r.rolname = $3::name",
+) -> Result<Option<bool>, StepError> {
+    sql(sqlx::query_scalar(
+        "select p.datconnlimit = -2 from pg_database p join pg_roles r on r.oid = p.datdba
+         where p.oid = $1::int8::oid and p.datname = $2::name and r.rolname = $3::name",
     )
     .bind(oid)
     .bind(name.as_str())
     .bind(world.database_owner().as_str())
-    .bind(of_ours(logins))
     .fetch_optional(connection)
-    .await)?;
-    let Some(row) = row else { return Ok(None) };
-    let logins: Vec<String> = sql(row.try_get("logins"))?;
-    Ok(Some(Ours { invalid: sql(row.try_get("invalid"))?, logins: parsed(&logins)? }))
+    .await)
 }
 
-/// Closes the database and its logins. `alter database` on one whose drop was interrupted is a FATAL error.
-async fn close(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-    name: &DatabaseName,
-    ours: &Ours,
-) -> Result<(), StepError> {
-    if ours.invalid {
-        return Ok(());
-    }
+/// Closes the database and these logins. (`alter database` on one whose drop was interrupted is a FATAL error.)
+async fn close(connection: &mut PgConnection, name: &DatabaseName, logins: &[RoleName]) -> Result<(), StepError> {
     // `drop database` refuses what is still marked as a template.
-    let mut closing = ddl::is_template(name, false).then(ddl::allow_connections(name, false));
-    if world.connections.facts.rights != Rights::DatabasesOnly {
-        for login in &ours.logins {
-            closing = closing.then(ddl::close_login(login));
-        }
+    let closing = ddl::is_template(name, false).then(ddl::allow_connections(name, false));
+    sql(logins.iter().fold(closing, |closing, login| closing.then(ddl::close_login(login))).run(connection).await)
+}
+
+async fn end_all_sessions(connection: &mut PgConnection, oid: i64) -> Result<(), StepError> {
+    if end_sessions(connection, &[oid]).await?.is_empty() {
+        Ok(())
+    } else {
+        Err(StepError::Failed("a session on it did not end within 2 s of being told to".to_owned()))
     }
-    sql(closing.run(connection).await)
 }
 
 /// No FORCE, no time-out: sessions are ended first, and an interrupted drop leaves a database that only a drop can help.
-async fn end_and_drop(connection: &mut PgConnection, name: &DatabaseName, oid: i64) -> Result<(), StepError> {
-    if !end_sessions(connection, &[oid]).await?.is_empty() {
-        return Err(StepError::Failed("a session on it did not end within 2 s of being told to".to_owned()));
-    }
+async fn drop_by_name(connection: &mut PgConnection, name: &DatabaseName) -> Result<(), StepError> {
     match ddl::drop_database(name).run(connection).await {
         Err(error) if sqlstate::meaning(&error) != Meaning::Missing => Err(super::Sql(error).into()),
         _ => Ok(()),

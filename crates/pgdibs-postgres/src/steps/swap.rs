@@ -340,7 +340,7 @@ fn open_to_keeper(world: &PgWorld, used: &Swapped, kept: &DatabaseName) -> Ddl {
         return ddl::allow_connections(kept, true);
     }
     let verifier = scram::verifier(used.keep_password.as_deref().unwrap_or_default());
-    let mut opened = ddl::create_login(login, &verifier, &used.acts_as);
+    let mut opened = ddl::create_login(login, &verifier, &used.acts_as, world.connections.facts.rights);
     if world.connections.facts.rights == Rights::DatabasesAndRoles {
         opened = opened.then(ddl::grant_role(login, &world.connections.facts.role, world.connections.facts.major));
     }

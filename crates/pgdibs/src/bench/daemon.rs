@@ -9,6 +9,7 @@ use reqwest::Method;
 use tokio::process::{Child, Command};
 
 use super::api::Api;
+use super::processor::Meter;
 use super::{BenchError, Options};
 
 /// `initdb` takes seconds on a busy machine.
@@ -78,6 +79,11 @@ impl BenchDaemon {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+    }
+
+    /// Reads what it and its server use of the processor.
+    pub(super) fn meter(&self) -> Meter {
+        Meter::new(self.child.id().unwrap_or(0), &self.data_dir.join("pgdata"))
     }
 
     /// Its resident memory, where the system says so in /proc.

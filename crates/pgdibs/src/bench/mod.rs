@@ -6,6 +6,7 @@
 mod api;
 mod daemon;
 mod latency;
+mod processor;
 mod report;
 mod template;
 mod throughput;
@@ -96,7 +97,7 @@ async fn measure(options: &Options, daemon: &mut BenchDaemon, tell: &impl Fn(Str
     let acquire = latency::acquire(&api).await?;
     tell("returning with a live dirty session".to_owned());
     let returns = latency::give_back(&api).await?;
-    let compared = throughput::compare(options, &api, &superuser, &template, tell).await?;
+    let compared = throughput::compare(options, &api, &superuser, &template, &daemon.meter(), tell).await?;
     let resident = daemon.resident_bytes();
 
     let mut rows = vec![
@@ -114,6 +115,11 @@ async fn measure(options: &Options, daemon: &mut BenchDaemon, tell: &impl Fn(Str
         rows.push(Row::shown(&what, rates.percentile(50), "cycles/s"));
     }
     rows.push(Row::at_least("pgdibs against the better plain one, median", compared.ratios.percentile(50), "x", 0.9));
+    if !compared.processor.pgdibs.all().is_empty() {
+        let (ours, plain) = (&compared.processor.pgdibs, &compared.processor.plain);
+        rows.push(Row::shown("  processor of server and daemon, pgdibs", ours.percentile(50), "ms/cycle"));
+        rows.push(Row::shown("  processor of the server, better plain one", plain.percentile(50), "ms/cycle"));
+    }
     match resident {
         Some(bytes) => rows.push(Row::at_most("memory of the daemon (RSS)", bytes as f64 / 1e6, "MB", 40.0)),
         None => tell("this system does not say how much memory the daemon has".to_owned()),

@@ -10,6 +10,7 @@ use secrecy::SecretString;
 use tokio::task::JoinSet;
 
 use super::api::{Api, Size};
+use super::processor::Meter;
 use super::report::Samples;
 use super::template::Template;
 use super::{BenchError, Options, while_doing};
@@ -21,6 +22,35 @@ pub(super) struct Compared {
     pub(super) plain: Vec<(Strategy, Samples)>,
     /// pgdibs against the better of the plain ones of the same round.
     pub(super) ratios: Samples,
+    /// Milliseconds of processor that server and daemon took per cycle; empty where the system does not say.
+    pub(super) processor: Processor,
+}
+
+/// The same for each side.
+#[derive(Debug, Default)]
+pub(super) struct Processor {
+    pub(super) pgdibs: Samples,
+    /// The plain way that takes less in the same round.
+    pub(super) plain: Samples,
+}
+
+/// One side of one round.
+struct Turn {
+    cycles: u32,
+    lasted: Duration,
+    processor: Option<Duration>,
+}
+
+impl Turn {
+    /// Cycles per second.
+    fn rate(&self) -> f64 {
+        f64::from(self.cycles) / self.lasted.as_secs_f64()
+    }
+
+    /// Milliseconds of processor per cycle.
+    fn cost(&self) -> Option<f64> {
+        self.processor.map(|used| used.as_secs_f64() * 1000.0 / f64::from(self.cycles.max(1)))
+    }
 }
 
 /// Lets both sides take turns.
@@ -29,6 +59,7 @@ pub(super) async fn compare(
     api: &Api,
     superuser: &SecretString,
     template: &Template,
+    meter: &Meter,
     tell: &impl Fn(String),
 ) -> Result<Compared, BenchError> {
     let size = Size { warm: options.callers, max: options.callers * 2, spares: options.callers };
@@ -44,28 +75,38 @@ pub(super) async fn compare(
         ..Compared::default()
     };
     for round in 1..=options.rounds {
-        let mut best = 0.0_f64;
+        let (mut best, mut least) = (0.0_f64, None::<f64>);
         for (strategy, rates) in &mut compared.plain {
             tell(format!("round {round} of {}: plain Postgres, {}", options.rounds, strategy.as_str()));
             // What the other side left to do would be done in our time.
             api.rest(size).await?;
-            let (rate, back) = plain(threads, *strategy, options.seconds).await?;
+            let (turn, back) = plain(threads, *strategy, options.seconds, meter).await?;
             threads = back;
-            rates.add(rate);
-            best = best.max(rate);
+            rates.add(turn.rate());
+            best = best.max(turn.rate());
+            least = [least, turn.cost()].into_iter().flatten().reduce(f64::min);
         }
         tell(format!("round {round} of {}: pgdibs", options.rounds));
         api.rest(size).await?;
-        let rate = with_pgdibs(api, options.callers, options.seconds, size).await?;
-        compared.pgdibs.add(rate);
-        compared.ratios.add(rate / best);
+        let turn = with_pgdibs(api, options.callers, options.seconds, size, meter).await?;
+        compared.pgdibs.add(turn.rate());
+        compared.ratios.add(turn.rate() / best);
+        if let (Some(ours), Some(plain)) = (turn.cost(), least) {
+            compared.processor.pgdibs.add(ours);
+            compared.processor.plain.add(plain);
+        }
     }
     Ok(compared)
 }
 
 /// Runs all threads for a while; hands them back for the next round.
-async fn plain(threads: Vec<Plain>, strategy: Strategy, lasting: Duration) -> Result<(f64, Vec<Plain>), BenchError> {
-    let began = Instant::now();
+async fn plain(
+    threads: Vec<Plain>,
+    strategy: Strategy,
+    lasting: Duration,
+    meter: &Meter,
+) -> Result<(Turn, Vec<Plain>), BenchError> {
+    let (began, before) = (Instant::now(), meter.read());
     let mut tasks = JoinSet::new();
     for mut thread in threads {
         tasks.spawn(async move {
@@ -83,13 +124,19 @@ async fn plain(threads: Vec<Plain>, strategy: Strategy, lasting: Duration) -> Re
         cycles += count;
         back.push(thread);
     }
-    Ok((f64::from(cycles) / began.elapsed().as_secs_f64(), back))
+    Ok((Turn { cycles, lasted: began.elapsed(), processor: meter.since(before) }, back))
 }
 
 /// Runs all callers for a while. The pool is at rest and full before and after, and refilling it counts: the clock stops when
 /// it is, so databases that stood ready are no head start.
-async fn with_pgdibs(api: &Api, callers: u32, lasting: Duration, size: Size) -> Result<f64, BenchError> {
-    let began = Instant::now();
+async fn with_pgdibs(
+    api: &Api,
+    callers: u32,
+    lasting: Duration,
+    size: Size,
+    meter: &Meter,
+) -> Result<Turn, BenchError> {
+    let (began, before) = (Instant::now(), meter.read());
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
         let api = api.clone();
@@ -111,5 +158,5 @@ async fn with_pgdibs(api: &Api, callers: u32, lasting: Duration, size: Size) -> 
         cycles += ended.map_err(|error| BenchError::Broken(error.to_string()))??;
     }
     api.rest(size).await?;
-    Ok(f64::from(cycles) / began.elapsed().as_secs_f64())
+    Ok(Turn { cycles, lasted: began.elapsed(), processor: meter.since(before) })
 }

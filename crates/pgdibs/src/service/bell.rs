@@ -18,8 +18,16 @@ pub struct Bell {
     changes: watch::Sender<Rings>,
     /// Who waits here, and for which template, if only a ready database of that one can end the wait.
     waiting: Mutex<BTreeMap<TicketId, Option<TemplateId>>>,
+    ready: Mutex<Ready>,
+}
+
+/// What stands ready, as far as we know.
+#[derive(Debug, Default)]
+struct Ready {
     /// Ready databases of each template whose state does not change at present; `None` when we do not know.
-    ready: Mutex<Option<BTreeMap<TemplateId, usize>>>,
+    counts: Option<BTreeMap<TemplateId, usize>>,
+    /// Databases that were granted since the present count began.
+    taken: BTreeMap<TemplateId, usize>,
 }
 
 /// How often the bell was rung.
@@ -58,10 +66,21 @@ impl Bell {
         self.changes.send_modify(|rings| rings.for_all += 1);
     }
 
+    /// A count of what is ready begins: what is [`taken`](Bell::taken) from now on may be in it still.
+    pub fn count_begins(&self) {
+        lock(&self.ready).taken.clear();
+    }
+
     /// Tells those at the head of the queue to look: as many of a template's as databases of it are ready. `None`, and a
-    /// template that is not named, means everybody. The counts hold until the next call, less what is [`taken`](Bell::taken).
-    pub fn ring_for_ready(&self, ready: Option<BTreeMap<TemplateId, usize>>) {
-        *lock(&self.ready) = ready;
+    /// template that is not named, means everybody. The counts hold until the next call, less what was or is [`taken`](Bell::taken)
+    /// since [`count_begins`](Bell::count_begins).
+    pub fn ring_for_ready(&self, mut ready: Option<BTreeMap<TemplateId, usize>>) {
+        let mut known = lock(&self.ready);
+        for (template, count) in ready.iter_mut().flatten() {
+            *count = count.saturating_sub(known.taken.get(template).copied().unwrap_or(0));
+        }
+        known.counts = ready;
+        drop(known);
         self.changes.send_modify(|rings| rings.for_ready += 1);
     }
 
@@ -70,7 +89,8 @@ impl Bell {
     pub fn taken(&self, templates: impl Iterator<Item = TemplateId>) {
         let mut ready = lock(&self.ready);
         for template in templates {
-            if let Some(count) = ready.as_mut().and_then(|ready| ready.get_mut(&template)) {
+            *ready.taken.entry(template).or_default() += 1;
+            if let Some(count) = ready.counts.as_mut().and_then(|counts| counts.get_mut(&template)) {
                 *count = count.saturating_sub(1);
             }
         }
@@ -101,7 +121,7 @@ impl Bell {
         let waiting = lock(&self.waiting);
         let Some(Some(template)) = waiting.get(&ticket) else { return true };
         let ahead = waiting.range(..ticket).filter(|(_, wanted)| wanted.as_ref() == Some(template)).count();
-        lock(&self.ready).as_ref().and_then(|ready| ready.get(template)).is_none_or(|&ready| ahead < ready)
+        lock(&self.ready).counts.as_ref().and_then(|counts| counts.get(template)).is_none_or(|&ready| ahead < ready)
     }
 
     /// An ear for [`Bell::ring`]. Take it before the first look, or a ring in between is missed.
@@ -185,6 +205,21 @@ mod tests {
         assert!(!hears(&mut two, &bell, Some(second)).await);
         bell.ring();
         assert!(hears(&mut two, &bell, Some(second)).await);
+    }
+
+    #[tokio::test]
+    async fn what_was_granted_while_it_was_being_counted_does_not_wake_the_next_one() {
+        let bell = Bell::default();
+        bell.waits(TicketId(1), Some(TEMPLATE));
+        let mut one = bell.listen();
+        bell.taken([TEMPLATE].into_iter());
+        bell.count_begins();
+        bell.taken([TEMPLATE].into_iter());
+        bell.ring_for_ready(ready(1));
+        assert!(!hears(&mut one, &bell, Some(TicketId(1))).await);
+        bell.count_begins();
+        bell.ring_for_ready(ready(1));
+        assert!(hears(&mut one, &bell, Some(TicketId(1))).await);
     }
 
     #[tokio::test]
