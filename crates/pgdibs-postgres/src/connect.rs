@@ -27,6 +27,9 @@ pub enum ConnectError {
     /// It may come up yet: try again.
     #[error("the Postgres server does not answer: {0}")]
     NotUp(String),
+    /// It answers and refuses our login: try again, since the role may be about to be made, but say it.
+    #[error("the server refuses the login: {0}; check user and password of PGDIBS_SERVER_URL")]
+    Refused(String),
     /// Trying again will not help; the sentence says what will.
     #[error("{0}")]
     Unusable(String),
@@ -36,10 +39,7 @@ impl From<sqlx::Error> for ConnectError {
     fn from(error: sqlx::Error) -> Self {
         match sqlstate::meaning(&error) {
             Meaning::Unavailable | Meaning::Contended => Self::NotUp(sqlstate::sentence(&error)),
-            Meaning::Refused => Self::Unusable(format!(
-                "the server refuses the login: {}; check user and password of PGDIBS_SERVER_URL",
-                sqlstate::sentence(&error)
-            )),
+            Meaning::Refused => Self::Refused(sqlstate::sentence(&error)),
             _ => Self::Unusable(sqlstate::sentence(&error)),
         }
     }

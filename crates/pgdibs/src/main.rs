@@ -1,6 +1,7 @@
 //! The pgdibs daemon and its command line. Reading order: the modules as listed.
 
 mod config;
+mod whereabouts;
 mod service;
 mod driver;
 mod sources;

@@ -29,7 +29,7 @@ pub use find::{Binaries, SearchRoots, find};
 pub use look::superuser_url;
 pub use progress::Progress;
 pub use server::{Embedded, Leave};
-pub use start::start;
+pub use start::{data_dir, start};
 pub use supervisor::{SupervisorArgs, supervise};
 
 /// How long a server is kept for the next daemon, unless configured otherwise.

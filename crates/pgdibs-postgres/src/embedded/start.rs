@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -51,14 +51,10 @@ pub async fn start(
     mut progress: impl FnMut(Progress) + Send,
 ) -> Result<Embedded, EmbeddedError> {
     let account = account::for_server()?;
-    let data_dir = match &options.data_dir {
-        Some(dir) => std::path::absolute(dir).while_doing("find", dir)?,
-        None => {
-            let (dir, why) = Surroundings::of_this_process().choose()?;
-            progress(Progress::Chosen { why });
-            dir
-        }
-    };
+    let (data_dir, why) = choose(options.data_dir.as_deref())?;
+    if let Some(why) = why {
+        progress(Progress::Chosen { why });
+    }
     let layout = Layout::claim(&data_dir, account.as_ref())?;
     let daemon_lock = match lock::take(&layout.daemon_lock()).await.while_doing("lock", &layout.daemon_lock())? {
         Taken::Ours(lock) => lock,
@@ -71,6 +67,22 @@ pub async fn start(
     };
     progress(Progress::Ready { port: server.port });
     Ok(server)
+}
+
+/// The data directory of a daemon with this setting: the one that was configured, or the one that is chosen in its place.
+///
+/// # Errors
+/// [`EmbeddedError::NoPlace`], or the working directory is gone.
+pub fn data_dir(configured: Option<&Path>) -> Result<PathBuf, EmbeddedError> {
+    choose(configured).map(|(dir, _)| dir)
+}
+
+/// The same, with why it was chosen.
+fn choose(configured: Option<&Path>) -> Result<(PathBuf, Option<String>), EmbeddedError> {
+    match configured {
+        Some(dir) => Ok((std::path::absolute(dir).while_doing("find", dir)?, None)),
+        None => Surroundings::of_this_process().choose().map(|(dir, why)| (dir, Some(why))),
+    }
 }
 
 /// Joins the supervisor if there is one, and waits for the end of one that is stopping its server.

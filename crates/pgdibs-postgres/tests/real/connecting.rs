@@ -27,7 +27,7 @@ async fn unusable(url: &SecretString) -> String {
     match opened(url).await {
         Ok(_) => panic!("this server should not be used"),
         Err(ConnectError::NotUp(why)) => panic!("there is no point in trying again: {why}"),
-        Err(ConnectError::Unusable(sentence)) => sentence,
+        Err(error) => error.to_string(),
     }
 }
 

@@ -89,7 +89,7 @@ fn told(error: ConnectError) -> CliError {
     match error {
         ConnectError::NotUp(_) => CliError::failed(error.to_string())
             .hint("try again when the server is up; a purge goes on where it stopped"),
-        ConnectError::Unusable(_) => CliError::failed(error.to_string()),
+        ConnectError::Refused(_) | ConnectError::Unusable(_) => CliError::failed(error.to_string()),
     }
 }
 

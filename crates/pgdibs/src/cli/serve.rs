@@ -4,15 +4,15 @@ use std::io::Read;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::runtime::Builder;
+use tokio_util::sync::CancellationToken;
 
 use super::args::ServeArgs;
 use super::context::Context;
 use super::error::CliError;
 use super::output::message;
 use super::runtime;
+use crate::daemon::Ending;
 
 /// Runs the daemon until it ends.
 ///
@@ -23,17 +23,20 @@ pub(super) fn serve(context: &Context, args: ServeArgs) -> Result<ExitCode, CliE
     for warning in &loaded.warnings {
         message(&format!("warning: {warning}"));
     }
-    let idle = args.end_when_idle.map(Duration::from_secs);
+    let mut ending = Ending { when_idle: args.end_when_idle.map(Duration::from_secs), when_abandoned: None };
     if args.end_with_stdin {
-        std::thread::spawn(end_with_stdin);
+        let abandoned = ending.when_abandoned.insert(CancellationToken::new()).clone();
+        std::thread::spawn(move || {
+            wait_for_the_end_of_stdin();
+            abandoned.cancel();
+        });
     }
-    Ok(runtime(&mut Builder::new_multi_thread())?.block_on(crate::daemon::serve(loaded.config, idle)))
+    Ok(runtime(&mut Builder::new_multi_thread())?.block_on(crate::daemon::serve(loaded.config, ending)))
 }
 
-/// Whoever started us holds the other end of standard input; when it is gone, in whatever way, we end as on SIGTERM.
-fn end_with_stdin() {
+/// Whoever started us holds the other end of standard input; it is gone when they are, in whatever way.
+fn wait_for_the_end_of_stdin() {
     let mut stdin = std::io::stdin().lock();
     let mut ignored = [0; 256];
     while let Ok(1..) = stdin.read(&mut ignored) {}
-    let _only_fails_for_others = kill(Pid::this(), Signal::SIGTERM);
 }

@@ -7,6 +7,7 @@ mod server;
 mod status;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use pgdibs_core::name::{PoolName, RoleName};
 use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::ServerAddress;
+use pgdibs_postgres::embedded::EmbeddedError;
 use pgdibs_postgres::world::PgWorld;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -29,6 +31,7 @@ use crate::driver::{Driver, Report};
 use crate::http;
 use crate::service::bell::Bell;
 use crate::service::{Address, Service};
+use crate::whereabouts::Whereabouts;
 
 /// Steps under way are given this long; with what leaving the server takes, an exit stays below 8 s (Docker waits for ten).
 const SHUTDOWN: Duration = Duration::from_secs(4);
@@ -39,6 +42,9 @@ const FORGET: Duration = Duration::from_secs(1);
 /// What `serve` answers when the machine refuses the listening address or the server is unusable (sysexits: EX_UNAVAILABLE).
 const UNAVAILABLE: u8 = 69;
 
+/// What it answers when another daemon has the data directory (EX_TEMPFAIL): `pgdibs run` then goes to that one.
+pub(crate) const IN_USE: u8 = 75;
+
 /// Why the daemon could not begin, in one sentence.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -48,34 +54,56 @@ enum StartError {
     Server(#[from] ServerError),
 }
 
-/// Serves until a signal says otherwise, or until nobody has used it for `end_when_idle`.
-pub(crate) async fn serve(config: Config, end_when_idle: Option<Duration>) -> ExitCode {
-    log::init(&config.log, config.log_format);
-    match run(config, end_when_idle).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error}");
-            ExitCode::from(UNAVAILABLE)
+impl StartError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Server(ServerError::Embedded(EmbeddedError::InUse { .. })) => IN_USE,
+            _ => UNAVAILABLE,
         }
     }
 }
 
-async fn run(config: Config, end_when_idle: Option<Duration>) -> Result<(), StartError> {
+/// When a daemon ends that nobody tells to.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    /// When nobody has used it for so long.
+    pub(crate) when_idle: Option<Duration>,
+    /// When this was cancelled, since whoever started it has gone, and nobody else holds anything.
+    pub(crate) when_abandoned: Option<CancellationToken>,
+}
+
+/// Serves until a signal says otherwise, or until the ending that was asked for.
+pub(crate) async fn serve(config: Config, ending: Ending) -> ExitCode {
+    log::init(&config.log, config.log_format);
+    match run(config, ending).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+async fn run(config: Config, ending: Ending) -> Result<(), StartError> {
     let listener = listen(&config).await?;
+    let listens = listener.local_addr().ok();
     let stopping = CancellationToken::new();
     let signals = Signals::hear(stopping.clone());
     let status = Arc::new(Status::new());
     let (stage, at_stage) = watch::channel(None);
     let door = http::Door { token: config.token.clone(), allowed_hosts: config.allowed_hosts.clone() };
+    if let Some(abandoned) = ending.when_abandoned {
+        tokio::spawn(idle::end_when_abandoned(at_stage.clone(), abandoned, stopping.clone()));
+    }
     let router = http::router(at_stage, Arc::clone(&status) as Arc<dyn http::StatusSource>, door);
     let quiet = Arc::new(http::Quiet::from_now());
     let router = http::noticed(router, Arc::clone(&quiet));
-    let idle = end_when_idle.map(|after| (quiet, after));
+    let idle = ending.when_idle.map(|after| (quiet, after));
     let http = tokio::spawn(http::serve(listener, router, stopping.clone()));
 
     // HTTP answers from here on: /livez yes, /readyz no, until the server is up.
     let result = tokio::select! {
-        result = with_server(&config, &status, &stage, &stopping, idle) => result,
+        result = with_server(&config, &status, &stage, &stopping, idle, listens) => result,
         () = signals.second() => {
             tracing::warn!("a second signal: exiting at once; what was under way is finished by the next daemon");
             std::process::exit(130);
@@ -110,6 +138,7 @@ async fn with_server(
     stage: &watch::Sender<Option<Service<PgWorld>>>,
     stopping: &CancellationToken,
     idle: Option<(Arc<http::Quiet>, Duration)>,
+    listens: Option<SocketAddr>,
 ) -> Result<(), StartError> {
     let server = tokio::select! {
         server = Server::bring_up(config, status) => server?,
@@ -158,9 +187,15 @@ async fn with_server(
     stage.send_replace(Some(service));
     // Not before: who hears "ready" asks for a lease at once.
     status.server_is(world.facts(), world.instance());
+    if let (Some(listens), Some(data_dir)) = (listens, server.data_dir()) {
+        Whereabouts::of(listens, world.instance()).leave(data_dir);
+    }
 
     server.watch_over(config, status, &world, stopping).await;
 
+    if let Some(data_dir) = server.data_dir() {
+        Whereabouts::forget(data_dir);
+    }
     tracing::info!("shutting down: no new grants, waiters are answered");
     tasks.close();
     let orderly = async {

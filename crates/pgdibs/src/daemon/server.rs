@@ -34,6 +34,8 @@ pub(super) struct Server {
     is_embedded: bool,
     address: ServerAddress,
     bin_dir: Option<PathBuf>,
+    /// Where the embedded server's data is.
+    data_dir: Option<PathBuf>,
 }
 
 /// Longest pause between two tries to reach a server that is not up yet.
@@ -49,12 +51,14 @@ impl Server {
                 is_embedded: false,
                 address,
                 bin_dir: config.pg_bin_dir.clone(),
+                data_dir: None,
             });
         }
         let embedded = start_embedded(config, status).await?;
         let address = ServerAddress::parse(&SecretString::from(embedded.url()))?;
         let bin_dir = Some(embedded.bin_dir().to_owned());
-        Ok(Self { embedded: Mutex::new(Some(embedded)), is_embedded: true, address, bin_dir })
+        let data_dir = Some(embedded.data_dir().to_owned());
+        Ok(Self { embedded: Mutex::new(Some(embedded)), is_embedded: true, address, bin_dir, data_dir })
     }
 
     /// How to reach the server.
@@ -73,6 +77,7 @@ impl Server {
             None => None,
         };
         let mut pause = Duration::from_millis(50);
+        let mut refusal = None;
         loop {
             // Positive, and different in each process: what tells two daemons on one server apart.
             let instance = rand::rng().random_range(1..i32::MAX);
@@ -85,6 +90,15 @@ impl Server {
                     status.reason(format!("waiting for the Postgres server: {why}"));
                     if pause >= Duration::from_secs(1) {
                         tracing::warn!(why, "the Postgres server does not answer yet; trying again");
+                    }
+                }
+                // In a stack that starts all at once, the role may be made after the server has come up.
+                Err(error @ ConnectError::Refused(_)) => {
+                    let sentence = error.to_string();
+                    status.reason(sentence.clone());
+                    if refusal.as_ref() != Some(&sentence) {
+                        tracing::error!("{sentence}; trying again until it lets us in");
+                        refusal = Some(sentence);
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -115,7 +129,9 @@ impl Server {
                     match connect::prepare(&self.address).await {
                         Ok(()) => status.server_is_back(),
                         Err(ConnectError::NotUp(_)) => {}
-                        Err(ConnectError::Unusable(why)) => status.reason(why),
+                        Err(error @ (ConnectError::Refused(_) | ConnectError::Unusable(_))) => {
+                            status.reason(error.to_string())
+                        }
                     }
                 }
             }
@@ -154,6 +170,11 @@ impl Server {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
+    }
+
+    /// The data directory that this daemon has to itself.
+    pub(super) fn data_dir(&self) -> Option<&Path> {
+        self.data_dir.as_deref()
     }
 
     /// Where psql is, for sources that are SQL files.

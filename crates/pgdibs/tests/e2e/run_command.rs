@@ -87,3 +87,41 @@ fn without_a_daemon_it_starts_one_and_stops_it() {
     assert!(done.code == Some(1) && done.stderr.contains("02.sql, line 1"), "{done:?}");
     place.until_nothing_runs();
 }
+
+#[test]
+fn two_at_once_without_a_daemon_share_one_that_goes_on_for_the_later_one() {
+    let place = Place::new();
+    let pool = pool_name("both");
+    place.write("db/01.sql", "create table t (n int);");
+    place.write(
+        "pgdibs.toml",
+        &format!("[pools.{pool}]\nwarm = 2\nspares = 0\n[pools.{pool}.source]\nsql_dir = \"db\"\n"),
+    );
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let variables = [("PGDIBS_LISTEN", free.as_str())];
+    let start = |script: &str| {
+        let mut command = place.program(&["run", "--", "sh", "-c", script], &variables);
+        Started(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+    };
+    let wait_for = |file: &str| format!("until [ -e {file} ]; do sleep 0.05; done");
+    // Whichever of the two starts the daemon: the first one to have a lease ends first.
+    let script = format!(
+        "if mkdir first; then touch first/here; {}; else touch second; {}; fi; psql -Atc 'select count(*) from t'",
+        wait_for("second"),
+        wait_for("first-has-ended")
+    );
+    let (one, other) = (start(&script), start(&script));
+    let ended = |run: &Started| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", run.pid())).unwrap_or_default();
+        stat.contains(") Z ")
+    };
+    let one_was_first = until("one of them has ended", || match (ended(&one), ended(&other)) {
+        (false, false) => Err(format!("{:#?}", place.processes())),
+        (one, _) => Ok(one),
+    });
+    place.write("first-has-ended", "");
+    let (first, second) = if one_was_first { (one, other) } else { (other, one) };
+    assert_eq!(first.done().well(), "0\n");
+    assert_eq!(second.done().well(), "0\n");
+    place.until_nothing_runs();
+}

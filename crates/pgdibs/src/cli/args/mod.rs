@@ -97,7 +97,8 @@ pub(super) struct ServeArgs {
     /// The daemon's settings.
     #[command(flatten)]
     pub(super) flags: ServeFlags,
-    /// End orderly when standard input is closed: the daemon of a `pgdibs run` must not outlive it.
+    /// End orderly when standard input is closed and nobody holds anything: the daemon of a `pgdibs run` must not outlive it, unless
+    /// another run has come to it meanwhile.
     #[arg(long, hide = true)]
     pub(super) end_with_stdin: bool,
     /// End orderly when nobody has asked for anything, or had anything, for so many seconds: a daemon that a test run starts is

@@ -1,14 +1,17 @@
-//! A daemon started for one command, and stopped after it.
+//! A daemon started for one command and stopped after it, or shared with a command that has started one.
 
 use std::collections::VecDeque;
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use secrecy::ExposeSecret;
+use pgdibs_postgres::embedded;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
@@ -19,6 +22,9 @@ use crate::cli::error::CliError;
 use crate::cli::output::message;
 use crate::cli::progress::Progress;
 use crate::cli::signals::Signals;
+use crate::config::ServeFlags;
+use crate::daemon::IN_USE;
+use crate::whereabouts::Whereabouts;
 
 /// Between two looks at a daemon that starts.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -28,6 +34,62 @@ const ORDERLY_END: Duration = Duration::from_secs(10);
 const LAST_WORDS: Duration = Duration::from_secs(1);
 /// The end of its log that is shown when it does not start.
 const LINES_KEPT: usize = 15;
+
+/// Finds the daemon that another run has started on our data directory, or starts one.
+///
+/// # Errors
+/// When there is none in time; the sentence has the end of its log.
+pub(super) async fn find_or_start(
+    context: &Context,
+    token: Option<&SecretString>,
+    ours: &mut Option<StartedDaemon>,
+    wait: Duration,
+    progress: &Progress,
+) -> Result<Client, CliError> {
+    let config = context.load_for_client(ServeFlags::default())?;
+    let data_dir = match config.server_url {
+        // On a server that was given, daemons share no directory and do not stand in each other's way.
+        Some(_) => None,
+        None => embedded::data_dir(config.data_dir.as_deref()).ok(),
+    };
+    let deadline = Instant::now() + wait;
+    loop {
+        if let Some(data_dir) = &data_dir
+            && let Some(client) = of_another_run(data_dir, token).await
+        {
+            return Ok(client);
+        }
+        let daemon = ours.insert(StartedDaemon::start(context)?);
+        let client = Client::new(daemon.url(), token.cloned())?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        match daemon.wait_until_ready(&client, left, progress).await? {
+            Started::Ready => return Ok(client),
+            // Its daemon has yet to say where it is, or is about to end.
+            Started::DirectoryInUse(why) if Instant::now() >= deadline => return Err(why),
+            Started::DirectoryInUse(_) => {
+                *ours = None;
+                progress.now("waiting for the daemon that another command has started");
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        }
+    }
+}
+
+/// A daemon that answers where the note says, and is the one that left it.
+async fn of_another_run(data_dir: &Path, token: Option<&SecretString>) -> Option<Client> {
+    let note = Whereabouts::read(data_dir)?;
+    let client = Client::new(&note.url, token.cloned()).ok()?;
+    let status: Value = client.get("/v1/status").await.ok()?.read().ok()?;
+    (status["daemon"]["instance"].as_str() == Some(&note.instance)).then_some(client)
+}
+
+/// How a daemon came up.
+pub(super) enum Started {
+    /// Databases can be had from it.
+    Ready,
+    /// It did not: another daemon has the data directory. The sentence for the user, should that one not be found in time.
+    DirectoryInUse(CliError),
+}
 
 /// A daemon of our own. It has a process group of its own, so that Ctrl-C reaches the command and not the daemon under it, and it ends
 /// when its standard input is closed, so that it cannot outlive us.
@@ -94,22 +156,27 @@ impl StartedDaemon {
         client: &Client,
         wait: Duration,
         progress: &Progress,
-    ) -> Result<(), CliError> {
+    ) -> Result<Started, CliError> {
         progress.now("starting a daemon");
         let deadline = Instant::now() + wait;
         let mut last = "it does not answer yet".to_owned();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
                 self.read_to_the_end().await;
-                return Err(CliError::unavailable(format!("the daemon did not start ({status}){}", self.last_lines()))
-                    .hint("commands that run at the same time share one daemon: start `pgdibs serve` before them; it also says more about what is wrong"));
+                let why = CliError::unavailable(format!("the daemon did not start ({status}){}", self.last_lines()))
+                    .hint("`pgdibs serve` says more about what is wrong");
+                return if status.code() == Some(i32::from(IN_USE)) {
+                    Ok(Started::DirectoryInUse(why))
+                } else {
+                    Err(why)
+                };
             }
             match client.get("/readyz").await {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(Started::Ready),
                 Err(ClientError::Unavailable { .. }) => {}
                 Err(error) => {
                     if client.get("/v1/pools").await.is_ok() {
-                        return Ok(());
+                        return Ok(Started::Ready);
                     }
                     last = error.to_string();
                     progress.now(format!("starting a daemon: {last}"));

@@ -20,7 +20,7 @@ use super::error::CliError;
 use super::output::message;
 use super::progress::Progress;
 use super::signals::{Signals, exit_code_of};
-use super::wire::Lease;
+use super::wire::{Lease, Leases};
 
 /// What has to be put away in the end, however far we came.
 #[derive(Debug, Default)]
@@ -68,9 +68,7 @@ async fn prepare(
     match client.get("/livez").await {
         Ok(_) => {}
         Err(ClientError::Unavailable { .. }) if context.url.is_none() => {
-            let daemon = taken.daemon.insert(StartedDaemon::start(context)?);
-            client = Client::new(daemon.url(), client.token().cloned())?;
-            daemon.wait_until_ready(&client, wait, &progress).await?;
+            client = daemon::find_or_start(context, client.token(), &mut taken.daemon, wait, &progress).await?;
         }
         Err(error) => return Err(error.into()),
     }
@@ -96,7 +94,7 @@ async fn with_leases(client: &Client, leases: &[Lease], args: &RunArgs, signals:
 
 impl Taken {
     /// Ends the leases, then the daemon. A signal meanwhile cuts it short: somebody wants us gone, and the leases end by themselves.
-    async fn put_away(mut self, run: &str, signals: &mut Signals) {
+    async fn put_away(self, run: &str, signals: &mut Signals) {
         let _progress = Progress::start("putting away");
         let cut_short = tokio::select! {
             () = self.end_leases(run) => None,
@@ -107,9 +105,19 @@ impl Taken {
                 "{signal} came while the lease was being ended; it ends by itself after its time to live"
             ));
         }
-        if let Some(daemon) = &mut self.daemon {
-            daemon.stop(signals).await;
+        match self.daemon {
+            // It ends by itself when they are done.
+            Some(_) if self.others_hold_leases().await => {}
+            Some(mut daemon) => daemon.stop(signals).await,
+            None => {}
         }
+    }
+
+    /// Whether other runs have come to the daemon that we started.
+    async fn others_hold_leases(&self) -> bool {
+        let Some(client) = &self.client else { return false };
+        let Ok(answer) = client.get("/v1/leases").await else { return false };
+        answer.read::<Leases>().is_ok_and(|leases| !leases.leases.is_empty())
     }
 
     /// The run as a whole: that also ends a lease whose grant never reached us.
