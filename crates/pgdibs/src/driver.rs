@@ -24,6 +24,9 @@ use crate::service::bell::Bell;
 /// The driver looks at least this often: expiry, demand that falls, and what other hands did are seen this late at most.
 const TICK: Duration = Duration::from_secs(1);
 
+/// What nobody waits for is gathered for this long: a look per grant would take the processor from the callers, who come in bursts.
+const SOON: Duration = Duration::from_millis(10);
+
 /// A daemon without the office applies for it this often, so a successor is in office well within 5 s.
 const APPLY: Duration = Duration::from_secs(1);
 
@@ -189,6 +192,13 @@ impl<W: Office + 'static> Driver<W> {
             tokio::select! {
                 () = stopping.cancelled() => break,
                 () = self.bell.driver_woken(), if pause.is_zero() => {}
+                () = self.bell.driver_woken_soon(), if pause.is_zero() => {
+                    tokio::select! {
+                        () = stopping.cancelled() => break,
+                        () = self.bell.driver_woken() => {}
+                        () = tokio::time::sleep(SOON) => {}
+                    }
+                }
                 () = tokio::time::sleep(if pause.is_zero() { TICK } else { pause }) => {}
             }
             pause = match self.activate().await {

@@ -139,7 +139,12 @@ impl<W: World + 'static> Service<W> {
                 self.bell.ring();
             }
         }
-        self.bell.wake_driver();
+        // A grant leaves a gap to fill, which is not urgent unless somebody waits for it.
+        if result.is_ok() && !self.bell.has_waiters() {
+            self.bell.wake_driver_soon();
+        } else {
+            self.bell.wake_driver();
+        }
         result
     }
 

@@ -15,6 +15,7 @@ use tokio::sync::{Notify, watch};
 #[derive(Debug)]
 pub struct Bell {
     driver: Notify,
+    driver_soon: Notify,
     changes: watch::Sender<Rings>,
     /// Who waits here, and for which template, if only a ready database of that one can end the wait.
     waiting: Mutex<BTreeMap<TicketId, Option<TemplateId>>>,
@@ -43,6 +44,7 @@ impl Default for Bell {
     fn default() -> Self {
         Self {
             driver: Notify::new(),
+            driver_soon: Notify::new(),
             changes: watch::Sender::new(Rings::default()),
             waiting: Mutex::default(),
             ready: Mutex::default(),
@@ -59,6 +61,21 @@ impl Bell {
     /// Resolves when the driver is to look.
     pub async fn driver_woken(&self) {
         self.driver.notified().await;
+    }
+
+    /// Tells the driver to look when some more has come together: nobody waits for what it will find.
+    pub fn wake_driver_soon(&self) {
+        self.driver_soon.notify_one();
+    }
+
+    /// Resolves when the driver is to look soon.
+    pub async fn driver_woken_soon(&self) {
+        self.driver_soon.notified().await;
+    }
+
+    /// Whether anybody waits here.
+    pub fn has_waiters(&self) -> bool {
+        !lock(&self.waiting).is_empty()
     }
 
     /// Tells every waiter to look.
