@@ -12,7 +12,7 @@ from typing import Any
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = "docs/http.md"
 METHODS = ("get", "put", "post", "delete")
-LONGEST_EXAMPLE = 30
+LONGEST_EXAMPLE = 32
 
 GROUPS = (
     ("Pools", r"/v1/pools(/\{pool\})?$"),

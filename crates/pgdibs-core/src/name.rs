@@ -233,6 +233,24 @@ impl fmt::Display for DatabaseName {
     }
 }
 
+/// A database that a lease's login made itself (`login = "createdb"`). Told by its owner alone, whatever it is called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestsOwnDatabase(String);
+
+impl TestsOwnDatabase {
+    /// Takes a name from the server's list, beside its owner's. `None` unless the owner is a login that only we give.
+    #[must_use]
+    pub fn of_login(owner: &str, name: &str) -> Option<Self> {
+        RoleName::is_login_of_ours(owner).then(|| Self(name.to_owned()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The slot that a worker id asks for: `gw3` asks for slot 3; any other text asks for none.
 #[must_use]
 pub fn preferred_slot(worker: &str) -> Option<u32> {

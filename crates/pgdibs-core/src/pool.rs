@@ -58,6 +58,36 @@ impl StrategyChoice {
     }
 }
 
+/// What the login of a lease may do beyond its own database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LoginRights {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// It may make databases: for suites that do so themselves.
+    CreateDb,
+    /// It may do everything on the server.
+    Superuser,
+}
+
+impl LoginRights {
+    /// The name used in configuration, in the catalog and over HTTP.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::CreateDb => "createdb",
+            Self::Superuser => "superuser",
+        }
+    }
+
+    /// Reads the name back.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Plain, Self::CreateDb, Self::Superuser].into_iter().find(|rights| rights.as_str() == text)
+    }
+}
+
 /// What a pool is set to. Written by `PUT /v1/pools/{pool}` and by the configuration file; read by the planner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolSettings {
@@ -79,6 +109,10 @@ pub struct PoolSettings {
     pub keep_templates: u32,
     /// Unused templates older than this many seconds are retired, the newest one excepted.
     pub template_max_age_seconds: u64,
+    /// What the logins of leases may do beyond their own database. Set from configuration only.
+    pub login: LoginRights,
+    /// Most connections of one login at once; 0 for no limit.
+    pub connection_limit: u32,
 }
 
 impl Default for PoolSettings {
@@ -93,6 +127,8 @@ impl Default for PoolSettings {
             roles: Vec::new(),
             keep_templates: 3,
             template_max_age_seconds: 14 * 24 * 3600,
+            login: LoginRights::Plain,
+            connection_limit: 0,
         }
     }
 }
@@ -118,6 +154,10 @@ pub struct PoolPatch {
     pub keep_templates: Option<u32>,
     /// See [`PoolSettings::template_max_age_seconds`].
     pub template_max_age_seconds: Option<u64>,
+    /// See [`PoolSettings::login`].
+    pub login: Option<LoginRights>,
+    /// See [`PoolSettings::connection_limit`].
+    pub connection_limit: Option<u32>,
     /// Whether a daemon builds this pool's templates from a source of its own. Set from configuration only.
     pub sourced: Option<bool>,
 }
@@ -138,6 +178,8 @@ impl PoolPatch {
             roles: self.roles.clone().unwrap_or_else(|| base.roles.clone()),
             keep_templates: self.keep_templates.unwrap_or(base.keep_templates),
             template_max_age_seconds: self.template_max_age_seconds.unwrap_or(base.template_max_age_seconds),
+            login: self.login.unwrap_or(base.login),
+            connection_limit: self.connection_limit.unwrap_or(base.connection_limit),
         };
         let rule = |field: &'static str, rule: String| Err(InvalidName { field, rule });
         if !(1..=1000).contains(&merged.max) {
@@ -160,6 +202,9 @@ impl PoolPatch {
         }
         if merged.keep_templates > 1000 {
             return rule("keep_templates", format!("must be 0 to 1000, not {}", merged.keep_templates));
+        }
+        if merged.connection_limit > 10_000 {
+            return rule("connection_limit", format!("must be 0 (no limit) to 10000, not {}", merged.connection_limit));
         }
         Ok(merged)
     }

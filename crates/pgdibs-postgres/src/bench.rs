@@ -4,12 +4,13 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
 use pgdibs_core::pool::Strategy;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
+use crate::ddl::LoginKind;
 use crate::rights::Rights;
 use crate::{ddl, scram};
 
@@ -95,7 +96,8 @@ impl Session {
 pub struct Plain {
     superuser: PgConnection,
     name: DatabaseName,
-    template: DatabaseName,
+    as_made: DatabaseName,
+    sealed: DatabaseName,
     url: String,
 }
 
@@ -105,51 +107,81 @@ const LOGIN: &str = "pgdibs_bench_plain";
 /// The prefix of the databases that plain threads make. No pool of this name exists, so the daemon does not care.
 const PREFIX: &str = "pgdibs_bench_plain";
 
-/// Makes the login of the plain threads, a member of the role that owns the template's objects. Returns its password.
-///
-/// # Errors
-/// Whatever Postgres says.
-pub async fn make_plain_login(superuser_url: &SecretString) -> Result<String, sqlx::Error> {
-    let mut superuser = superuser(superuser_url).await?;
-    let login = RoleName::parse("login", LOGIN).map_err(invalid)?;
-    let password = uuid::Uuid::new_v4().simple().to_string();
-    let verifier = scram::verifier(&password);
-    ddl::create_login(&login, &verifier, &RoleName::default_template_owner(), Rights::Superuser)
-        .run(&mut superuser)
-        .await?;
-    superuser.close().await?;
-    Ok(password)
+/// What the plain threads share: their login, and a template as the same SQL leaves it that made the daemon's. Somebody without
+/// pgdibs has no seal.
+#[derive(Clone)]
+pub struct PlainSetting {
+    password: String,
+    template: DatabaseName,
+}
+
+impl PlainSetting {
+    /// Makes both.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn make(superuser_url: &SecretString) -> Result<Self, sqlx::Error> {
+        let mut connection = superuser(superuser_url).await?;
+        let login = RoleName::parse("login", LOGIN).map_err(invalid)?;
+        let owner = RoleName::default_template_owner();
+        let password = uuid::Uuid::new_v4().simple().to_string();
+        let verifier = scram::verifier(&password);
+        ddl::create_login(&login, &verifier, &owner, LoginKind::plain(Rights::Superuser)).run(&mut connection).await?;
+        let pool = PoolName::parse(PREFIX).map_err(invalid)?;
+        let template = DatabaseName::template(&pool, &Fingerprint::parse("plain").map_err(invalid)?);
+        ddl::create_build(&template, &owner).run(&mut connection).await?;
+        connection.close().await?;
+        let options = PgConnectOptions::from_str(superuser_url.expose_secret())?.database(template.as_str());
+        let mut inside = PgConnection::connect_with(&options.disable_statement_logging()).await?;
+        ddl::give_public_schema(&owner).run(&mut inside).await?;
+        ddl::act_as(&owner).run(&mut inside).await?;
+        sqlx::raw_sql(TEMPLATE).execute(&mut inside).await?;
+        inside.close().await?;
+        Ok(Self { password, template })
+    }
+}
+
+/// What a plain thread copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainSource {
+    /// The template of [`PlainSetting`].
+    AsMade,
+    /// The one that the daemon has sealed.
+    Sealed,
 }
 
 impl Plain {
-    /// Thread `number`, which copies `template` of `pool`.
+    /// Thread `number`; `sealed` is the template of `pool` that the daemon has made.
     ///
     /// # Errors
     /// Whatever Postgres says.
     pub async fn new(
         superuser_url: &SecretString,
-        password: &str,
+        setting: &PlainSetting,
         number: u32,
         pool: &str,
-        template: &str,
+        sealed: &str,
     ) -> Result<Self, sqlx::Error> {
         let superuser = superuser(superuser_url).await?;
         let pool = PoolName::parse(pool).map_err(invalid)?;
-        let template =
-            DatabaseName::recognise(&pool, template).ok_or_else(|| sqlx::Error::Decode("no template".into()))?;
+        let sealed = DatabaseName::recognise(&pool, sealed).ok_or_else(|| sqlx::Error::Decode("no template".into()))?;
         let name = DatabaseName::slot(&PoolName::parse(PREFIX).map_err(invalid)?, number);
         let options = PgConnectOptions::from_str(superuser_url.expose_secret())?;
         let (host, port) = (options.get_host(), options.get_port());
-        let url = format!("postgresql://{LOGIN}:{password}@{host}:{port}/{}", name.as_str());
-        Ok(Self { superuser, name, template, url })
+        let url = format!("postgresql://{LOGIN}:{}@{host}:{port}/{}", setting.password, name.as_str());
+        Ok(Self { superuser, name, as_made: setting.template.clone(), sealed, url })
     }
 
     /// Create, connect, write, disconnect, drop.
     ///
     /// # Errors
     /// Whatever Postgres says.
-    pub async fn cycle(&mut self, strategy: Strategy) -> Result<(), sqlx::Error> {
-        ddl::plain_copy(&self.name, &self.template, strategy).run(&mut self.superuser).await?;
+    pub async fn cycle(&mut self, source: PlainSource, strategy: Strategy) -> Result<(), sqlx::Error> {
+        let template = match source {
+            PlainSource::AsMade => &self.as_made,
+            PlainSource::Sealed => &self.sealed,
+        };
+        ddl::plain_copy(&self.name, template, strategy).run(&mut self.superuser).await?;
         let mut session = Session::connect(&self.url).await?;
         session.write().await?;
         session.close().await?;

@@ -65,6 +65,8 @@ pub struct Connections {
     pub facts: ServerFacts,
     /// This daemon's number, unique among the daemons of the server.
     pub instance: i32,
+    /// Databases of others that had sessions when we came.
+    pub in_use_by_others: Vec<String>,
 }
 
 impl Connections {
@@ -108,6 +110,16 @@ impl ServerAddress {
     #[must_use]
     pub fn host_and_port(&self) -> (String, u16) {
         (self.options.get_host().to_owned(), self.options.get_port())
+    }
+
+    /// What a client of the same server needs to speak TLS as the daemon does, as the query of a URL: `sslmode=require`. The daemon's
+    /// own certificate and its key, with which it logs in, are not among it.
+    #[must_use]
+    pub fn tls_for_clients(&self) -> String {
+        let own = ["sslcert", "sslkey", "sslpassword"];
+        let shared =
+            self.tls.split('&').filter(|pair| pair.split_once('=').is_some_and(|(name, _)| !own.contains(&name)));
+        shared.collect::<Vec<_>>().join("&")
     }
 
     /// How libpq's programs reach a database of this server with the daemon's own login: variables for their environment, since
@@ -239,6 +251,7 @@ pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool
     let database = address.options.get_database().unwrap_or("postgres").to_owned();
     refuse_transaction_pooling(&address, &database).await?;
     let mut connection = address.connect(&database, "pgdibs").await?;
+    refuse_protected(&mut connection).await?;
     let facts = ServerFacts::ask(&mut connection).await.map_err(|error| match error {
         sqlx::Error::Configuration(sentence) => ConnectError::Unusable(sentence.to_string()),
         other => other.into(),
@@ -255,9 +268,11 @@ pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool
             facts.role
         )));
     }
+    let in_use = in_use_by_others(&mut connection).await?;
     connection.close().await?;
     prepare(&address).await?;
     Ok(Connections {
+        in_use_by_others: in_use,
         catalog: address.pool("pgdibs", CATALOG_CONNECTIONS),
         ddl: address.pool(&format!("{DDL_APPLICATION}{instance}"), DDL_CONNECTIONS),
         address,
@@ -276,6 +291,42 @@ pub async fn prepare(address: &ServerAddress) -> Result<(), ConnectError> {
     make_catalog(&mut connection).await?;
     connection.close().await?;
     migrate(address).await
+}
+
+/// Databases that are not ours and in which somebody works.
+async fn in_use_by_others(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select distinct d.datname::text from pg_stat_activity a join pg_database d on d.oid = a.datid
+         left join pg_roles o on o.oid = d.datdba
+         where a.usesysid is not null and not starts_with(a.application_name, 'pgdibs') and d.datname <> $1
+           and o.rolname is distinct from 'pgdibs_owner' and o.rolname !~ '^pgdibs_l_[0-9]+$' order by 1",
+    )
+    .bind(CATALOG)
+    .fetch_all(connection)
+    .await
+}
+
+/// A server on which somebody has set `pgdibs.protect = on`: for the system, for our role, or for any database, since a mark on one
+/// that we never connect to is meant for the server as well. Not on ours, nor on roles: a lease's login may set for itself what it likes.
+async fn refuse_protected(connection: &mut PgConnection) -> Result<(), ConnectError> {
+    let marks: Vec<String> = sqlx::query_scalar(
+        "select 'the system or for role \"' || current_user || '\"'
+         where lower(current_setting('pgdibs.protect', true)) in ('on', 'true', 'yes', '1')
+         union all
+         select 'database \"' || d.datname || '\"' from pg_db_role_setting s cross join unnest(s.setconfig) setting
+         join pg_database d on d.oid = s.setdatabase left join pg_roles o on o.oid = d.datdba
+         where s.setrole = 0 and o.rolname is distinct from 'pgdibs_owner' and o.rolname !~ '^pgdibs_l_[0-9]+$'
+           and lower(setting) in ('pgdibs.protect=on', 'pgdibs.protect=true', 'pgdibs.protect=yes', 'pgdibs.protect=1')",
+    )
+    .fetch_all(connection)
+    .await?;
+    if marks.is_empty() {
+        return Ok(());
+    }
+    Err(ConnectError::Unusable(format!(
+        "this server is protected: pgdibs.protect = on is set for {}. pgdibs makes and drops databases, so it stays away; give it another server, or take the mark away (alter database … reset pgdibs.protect, alter role … reset pgdibs.protect, or a line in postgresql.conf)",
+        marks.join(" and for ")
+    )))
 }
 
 async fn make_catalog(connection: &mut PgConnection) -> Result<(), ConnectError> {
@@ -325,7 +376,7 @@ async fn migrate(address: &ServerAddress) -> Result<(), ConnectError> {
 /// Two client connections that see the same backend, or one that sees two, are behind such a pooler. Parameters that poolers
 /// refuse at start-up are left out here, so that the sentence below is what the user sees.
 async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> Result<(), ConnectError> {
-    let options = address.options.clone().database(database).extra_float_digits(None);
+    let options = address.options.clone().database(database).application_name("pgdibs").extra_float_digits(None);
     let connect = async || -> Result<PgConnection, ConnectError> {
         tokio::time::timeout(Duration::from_secs(10), PgConnection::connect_with(&options))
             .await
@@ -357,4 +408,25 @@ async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> 
 async fn backend(connection: &mut PgConnection, sql: &'static str) -> Result<i32, sqlx::Error> {
     let rows = sqlx::raw_sql(sql).fetch_all(connection).await?;
     rows.last().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_are_told_of_tls_and_not_of_the_daemons_own_certificate() {
+        for (query, told) in [
+            ("", ""),
+            ("?application_name=x", ""),
+            ("?sslmode=require", "sslmode=require"),
+            (
+                "?sslmode=verify-full&sslrootcert=%2Fca.pem&sslcert=%2Fown.pem&sslkey=%2Fown.key",
+                "sslmode=verify-full&sslrootcert=%2Fca.pem",
+            ),
+        ] {
+            let url = SecretString::from(format!("postgresql://u:p@h/d{query}"));
+            assert_eq!(ServerAddress::parse(&url).unwrap().tls_for_clients(), told);
+        }
+    }
 }

@@ -3,8 +3,8 @@
 //! `create database` and its kin take no parameters, so their text has to be composed. Everything composed in pgdibs is
 //! composed here, and `AssertSqlSafe` occurs nowhere else (a tidy test sees to it).
 
-use pgdibs_core::name::{DatabaseName, RoleName};
-use pgdibs_core::pool::Strategy;
+use pgdibs_core::name::{DatabaseName, RoleName, TestsOwnDatabase};
+use pgdibs_core::pool::{LoginRights, Strategy};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use crate::rights::Rights;
@@ -95,6 +95,19 @@ pub fn close_catalog() -> Ddl {
 #[must_use]
 pub fn drop_catalog() -> Ddl {
     Ddl::of("drop database if exists pgdibs".to_owned())
+}
+
+/// Closes a database that a lease's login made, so that it can be dropped.
+#[must_use]
+pub fn close_tests_own(name: &TestsOwnDatabase) -> Ddl {
+    let name = ident(name.as_str());
+    Ddl::of(format!("alter database {name} is_template = false; alter database {name} allow_connections = false"))
+}
+
+/// Drops a database that a lease's login made.
+#[must_use]
+pub fn drop_tests_own(name: &TestsOwnDatabase) -> Ddl {
+    Ddl::of(format!("drop database {}", ident(name.as_str())))
 }
 
 /// `drop database`, without FORCE: sessions have been ended before, and whoever is still there is a reason to look again.
@@ -196,22 +209,50 @@ pub fn create_nologin_role(name: &RoleName) -> Ddl {
     Ddl::of(format!("create role {} nologin", ident(name.as_str())))
 }
 
-/// A login that acts as the template's owner from its first statement. `verifier` is a SCRAM verifier, never a password.
+/// What kind of login is made.
+#[derive(Debug, Clone, Copy)]
+pub struct LoginKind {
+    /// What it may do beyond its database.
+    pub may: LoginRights,
+    /// Most connections at once; 0 for no limit.
+    pub connection_limit: u32,
+    /// What the daemon's own role may do.
+    pub made_by: Rights,
+}
+
+impl LoginKind {
+    /// One that may do nothing beyond its database.
+    #[must_use]
+    pub fn plain(made_by: Rights) -> Self {
+        Self { may: LoginRights::Plain, connection_limit: 0, made_by }
+    }
+}
+
+/// A login that acts as the template's owner from its first statement. `verifier` is a SCRAM verifier, never a password. One that may
+/// do more stays itself, since Postgres looks at the rights of the role that acts; it inherits what the owner may.
 ///
 /// `create role … password` tries every new verifier with the empty password, 4096 rounds of hashing (`CreateRole` in Postgres's
 /// user.c, to warn of it): 5 ms of processor, a tenth of what a clone costs. A superuser may write the column itself.
 #[must_use]
-pub fn create_login(name: &RoleName, verifier: &str, acts_as: &RoleName, rights: Rights) -> Ddl {
+pub fn create_login(name: &RoleName, verifier: &str, acts_as: &RoleName, kind: LoginKind) -> Ddl {
     let (login, owner, verifier) = (ident(name.as_str()), ident(acts_as.as_str()), literal(verifier));
-    let acts = format!("alter role {login} set role to {owner}");
-    Ddl::of(if rights == Rights::Superuser {
+    let (may, acts) = match kind.may {
+        LoginRights::Plain => ("", format!("; alter role {login} set role to {owner}")),
+        LoginRights::CreateDb => (" createdb", String::new()),
+        LoginRights::Superuser => (" superuser", String::new()),
+    };
+    let limit = match kind.connection_limit {
+        0 => String::new(),
+        limit => format!(" connection limit {limit}"),
+    };
+    Ddl::of(if kind.made_by == Rights::Superuser {
         let name = literal(name.as_str());
         format!(
-            "create role {login} login in role {owner}; {acts}; \
+            "create role {login} login{may}{limit} in role {owner}{acts}; \
              update pg_catalog.pg_authid set rolpassword = {verifier} where rolname = {name}"
         )
     } else {
-        format!("create role {login} login password {verifier} in role {owner}; {acts}")
+        format!("create role {login} login{may}{limit} password {verifier} in role {owner}{acts}")
     })
 }
 
@@ -253,6 +294,12 @@ pub fn give_public_schema(owner: &RoleName) -> Ddl {
     Ddl::of(format!("alter schema public owner to {}", ident(owner.as_str())))
 }
 
+/// Lets this session act as a role.
+#[must_use]
+pub fn act_as(role: &RoleName) -> Ddl {
+    Ddl::of(format!("set role {}", ident(role.as_str())))
+}
+
 /// Lets a login that shares its role with others create in schema `public` (daemons without CREATEROLE).
 #[must_use]
 pub fn open_public_schema(login: &RoleName) -> Ddl {
@@ -289,6 +336,25 @@ pub fn compact(relations: &[(String, String)]) -> Ddl {
 pub fn freeze(relations: &[(String, String)]) -> Ddl {
     vacuum_each("vacuum (freeze)", relations)
 }
+
+/// Clears what clones, swaps and drops leave dead in shared catalogs and in ours. Not truncating: that takes a lock on `pg_database`
+/// for which every new connection to the server would wait.
+#[must_use]
+pub fn vacuum_catalogs() -> Ddl {
+    Ddl::of(format!("vacuum (truncate false) {}", VACUUMED.join(", ")))
+}
+
+/// See [`vacuum_catalogs`].
+pub const VACUUMED: [&str; 8] = [
+    "pg_catalog.pg_database",
+    "pg_catalog.pg_authid",
+    "pg_catalog.pg_auth_members",
+    "pg_catalog.pg_db_role_setting",
+    "pg_catalog.pg_shdepend",
+    "public.databases",
+    "public.leases",
+    "public.tickets",
+];
 
 fn vacuum_each(command: &str, relations: &[(String, String)]) -> Ddl {
     if relations.is_empty() {

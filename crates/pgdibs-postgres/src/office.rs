@@ -21,6 +21,7 @@ use crate::requests::gather;
 use crate::requests::tickets::{PRESENCE, living_daemons};
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
+use crate::steps::drop_logins;
 use crate::world::{PgWorld, answer};
 
 /// Key of the office's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
@@ -28,6 +29,9 @@ const OFFICE: i64 = 0x7067_6469_6273;
 
 /// Predecessors' statements are given this long to end.
 const PREDECESSORS: Duration = Duration::from_secs(10);
+
+/// So many dead rows are worth a vacuum of a few milliseconds.
+const DEAD_ROWS: i64 = 500;
 
 /// The office, held by this session.
 pub(crate) struct Held {
@@ -116,9 +120,32 @@ impl PgWorld {
         let Some(Held { connection, .. }) = office.as_mut() else { return Ok(()) };
         answer(sweep_rows(connection).await)?;
         if self.connections.facts.rights != Rights::DatabasesOnly {
-            answer(sweep_logins(connection).await)?;
+            answer(sweep_logins(self, connection).await)?;
         }
         Ok(())
+    }
+
+    /// Vacuums shared catalogs and ours once some hundred rows are dead. Each clone with its swap and drop leaves a dozen in
+    /// `pg_database` alone, which every look at the server reads from end to end; autovacuum comes by once in minutes. Returns whether it was due.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn vacuum_catalogs(&self) -> Result<bool, Error> {
+        if self.connections.facts.rights != Rights::Superuser {
+            return Ok(false);
+        }
+        let mut connection = answer(self.connections.ddl.acquire().await)?;
+        let dead: i64 = answer(
+            sqlx::query_scalar("select coalesce(sum(pg_stat_get_dead_tuples(name::regclass)), 0)::int8 from unnest($1::text[]) as name")
+                .bind(&ddl::VACUUMED[..])
+                .fetch_one(&mut *connection)
+                .await,
+        )?;
+        if dead < DEAD_ROWS {
+            return Ok(false);
+        }
+        answer(ddl::vacuum_catalogs().run(&mut connection).await)?;
+        Ok(true)
     }
 
     /// Tells the other daemons on this server that something changed.
@@ -230,7 +257,7 @@ async fn sweep_rows(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 
 /// Logins of ours by name that no row names: left by a step that failed after the database was gone. Closed first, because one
 /// may still be named in the ACL of a database that somebody renamed, and then cannot be dropped.
-async fn sweep_logins(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn sweep_logins(world: &PgWorld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let names: Vec<String> = sqlx::query_scalar(
         "select r.rolname::text from pg_roles r
          where r.rolname ~ '^pgdibs_l_[0-9]+$'
@@ -242,12 +269,15 @@ async fn sweep_logins(connection: &mut PgConnection) -> Result<(), sqlx::Error> 
     .await?;
     for name in names {
         let Ok(login) = RoleName::parse("login", &name) else { continue };
-        let dropped = ddl::close_login(&login).run(connection).await.and(ddl::drop_role(&login).run(connection).await);
-        if let Err(error) = dropped {
+        if let Err(error) = ddl::close_login(&login).run(connection).await {
             if sqlstate::meaning(&error) == Meaning::Unavailable {
                 return Err(error);
             }
-            tracing::debug!(login = name, error = %sqlstate::sentence(&error), "a login that no row names cannot be dropped yet");
+            tracing::debug!(login = name, error = %sqlstate::sentence(&error), "a login that no row names cannot be closed yet");
+            continue;
+        }
+        if let Err(error) = drop_logins(world, connection, std::slice::from_ref(&name)).await {
+            tracing::debug!(login = name, %error, "a login that no row names cannot be dropped yet");
         }
     }
     Ok(())

@@ -1,12 +1,12 @@
 //! The purge: everything of ours off a server. Listed first; the asking is the command line's.
 
-use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use pgdibs_core::name::{DatabaseName, PoolName, RoleName, TestsOwnDatabase};
 use secrecy::SecretString;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
 use crate::connect::{CATALOG, ConnectError, ServerAddress};
-use crate::ddl;
+use crate::ddl::{self, Ddl};
 use crate::requests::tickets::living_daemons;
 use crate::steps::end_sessions;
 
@@ -28,11 +28,14 @@ pub struct Inventory {
 struct Found {
     inventory: Inventory,
     databases: Vec<(DatabaseName, i64)>,
+    /// Made by the logins of leases.
+    tests_own: Vec<(TestsOwnDatabase, i64)>,
     roles: Vec<RoleName>,
 }
 
 async fn look(address: &ServerAddress) -> Result<Found, ConnectError> {
-    let mut found = Found { inventory: Inventory::default(), databases: Vec::new(), roles: Vec::new() };
+    let mut found =
+        Found { inventory: Inventory::default(), databases: Vec::new(), tests_own: Vec::new(), roles: Vec::new() };
     let mut outside = address.connect("postgres", "pgdibs-purge").await?;
     found.inventory.catalog = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
         .bind(CATALOG)
@@ -56,6 +59,18 @@ async fn look(address: &ServerAddress) -> Result<Found, ConnectError> {
         if let Some(name) = PoolName::parse(&pool).ok().and_then(|pool| DatabaseName::recognise(&pool, &name)) {
             found.inventory.databases.push(name.to_string());
             found.databases.push((name, row.try_get("oid")?));
+        }
+    }
+    let made: Vec<(String, String, i64)> = sqlx::query_as(
+        "select r.rolname::text, d.datname::text, d.oid::int8 from pg_database d join pg_roles r on r.oid = d.datdba
+         where r.rolname ~ '^pgdibs_l_[0-9]+$' order by 2",
+    )
+    .fetch_all(&mut inside)
+    .await?;
+    for (login, name, oid) in made {
+        if let Some(own) = TestsOwnDatabase::of_login(&login, &name) {
+            found.inventory.databases.push(name);
+            found.tests_own.push((own, oid));
         }
     }
     let roles: Vec<String> = sqlx::query_scalar(
@@ -98,8 +113,13 @@ pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
     let mut done = Vec::new();
     let mut connection = address.connect("postgres", "pgdibs-purge").await?;
     for (name, oid) in &found.databases {
-        remove_database(&mut connection, name, *oid).await?;
+        let close = ddl::is_template(name, false).then(ddl::allow_connections(name, false));
+        remove_database(&mut connection, *oid, close, ddl::drop_database(name)).await?;
         done.push(format!("dropped database {name}"));
+    }
+    for (name, oid) in &found.tests_own {
+        remove_database(&mut connection, *oid, ddl::close_tests_own(name), ddl::drop_tests_own(name)).await?;
+        done.push(format!("dropped database {}, which tests made", name.as_str()));
     }
     // Roles before the catalog: it alone knows which of them are ours, so a purge that fails here can go on later.
     for role in &found.roles {
@@ -126,15 +146,15 @@ pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
     Ok(done)
 }
 
-async fn remove_database(connection: &mut PgConnection, name: &DatabaseName, oid: i64) -> Result<(), ConnectError> {
+async fn remove_database(connection: &mut PgConnection, oid: i64, close: Ddl, drop: Ddl) -> Result<(), ConnectError> {
     let invalid: bool = sqlx::query_scalar("select datconnlimit = -2 from pg_database where oid::int8 = $1")
         .bind(oid)
         .fetch_one(&mut *connection)
         .await?;
     if !invalid {
-        ddl::is_template(name, false).then(ddl::allow_connections(name, false)).run(connection).await?;
+        close.run(connection).await?;
         end_sessions(connection, &[oid]).await.map_err(|e| ConnectError::NotUp(e.to_string()))?;
     }
-    ddl::drop_database(name).run(connection).await?;
+    drop.run(connection).await?;
     Ok(())
 }

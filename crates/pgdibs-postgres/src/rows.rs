@@ -3,7 +3,7 @@
 use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::lease::{Credentials, Lease, LeaseState};
 use pgdibs_core::name::{DatabaseName, Fingerprint, InvalidName, PoolName, RoleName};
-use pgdibs_core::pool::{Pool, PoolSettings, Strategy, StrategyChoice};
+use pgdibs_core::pool::{LoginRights, Pool, PoolSettings, Strategy, StrategyChoice};
 use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -12,7 +12,7 @@ use sqlx::postgres::PgRow;
 macro_rules! pool_columns {
     () => {
         "name, warm, max, spares, owner, strategy, extensions, roles, keep_templates, \
-     template_max_age_seconds, sourced, dropping"
+     template_max_age_seconds, login, connection_limit, sourced, dropping"
     };
 }
 
@@ -63,6 +63,8 @@ pub(crate) fn pool(row: &PgRow) -> Result<Pool, sqlx::Error> {
                 .collect::<Result<_, _>>()?,
             keep_templates: small(row, "keep_templates")?,
             template_max_age_seconds: unsigned(row, "template_max_age_seconds")?,
+            login: LoginRights::parse(row.try_get("login")?).ok_or_else(|| broken("login"))?,
+            connection_limit: small(row, "connection_limit")?,
         },
         sourced: row.try_get("sourced")?,
         dropping: row.try_get("dropping")?,

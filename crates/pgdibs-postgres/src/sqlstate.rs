@@ -21,6 +21,8 @@ pub enum Meaning {
     Short,
     /// `28P01`, `28000`, `3D000` at connect: who or where is wrong, so another try will not help.
     Refused,
+    /// `2BP01`: a role that owns something.
+    Owns,
     /// Anything else.
     Other,
 }
@@ -50,6 +52,7 @@ pub fn meaning(error: &sqlx::Error) -> Meaning {
         "3D000" | "42704" => Meaning::Missing,
         "55006" => Meaning::InUse,
         "42501" => Meaning::Forbidden,
+        "2BP01" => Meaning::Owns,
         "28P01" | "28000" => Meaning::Refused,
         "40001" | "40P01" | "55P03" | "57014" | "XX000" => Meaning::Contended,
         "53100" | "53200" | "53400" => Meaning::Short,

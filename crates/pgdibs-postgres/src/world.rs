@@ -62,6 +62,12 @@ impl PgWorld {
         &self.connections.facts
     }
 
+    /// Databases of others that had sessions when this daemon came to the server.
+    #[must_use]
+    pub fn in_use_by_others(&self) -> &[String] {
+        &self.connections.in_use_by_others
+    }
+
     /// This daemon's number among the daemons of the server.
     #[must_use]
     pub fn instance(&self) -> i32 {

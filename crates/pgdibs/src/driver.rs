@@ -77,8 +77,8 @@ pub struct Report {
     pub reconciling: bool,
     /// Why the server cannot be reached at present.
     pub unreachable: Option<String>,
-    /// Pools whose `max` is more than the server's `max_connections` leaves room for, in words.
-    pub lowered: BTreeSet<String>,
+    /// What people should know of pools, in words.
+    pub warnings: BTreeSet<String>,
     /// When the driver last planned anything.
     pub planned_at: Option<Timestamp>,
     /// The steps of that plan, in words.
@@ -264,7 +264,7 @@ impl<W: Office + 'static> Driver<W> {
         };
         self.bell.count_begins();
         let snapshot = self.world.look().await?;
-        self.warn_of_lowered(&snapshot);
+        self.warn_of_pools(&snapshot);
         self.warn_of_locks(&snapshot);
         let driven = self.driven(&snapshot, busy).await?;
         let steps = plan::plan(&snapshot, &driven);
@@ -301,13 +301,13 @@ impl<W: Office + 'static> Driver<W> {
     }
 
     /// Says it once of each pool, in the log; as long as it is so, in the status.
-    fn warn_of_lowered(&self, snapshot: &Snapshot) {
-        let lowered = plan::lowered(snapshot);
+    fn warn_of_pools(&self, snapshot: &Snapshot) {
+        let warnings = plan::warnings(snapshot);
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
-        for sentence in lowered.difference(&report.lowered) {
+        for sentence in warnings.difference(&report.warnings) {
             tracing::warn!("{sentence}");
         }
-        report.lowered = lowered;
+        report.warnings = warnings;
     }
 
     /// Carries out fast steps; true when one of them changed something.

@@ -9,11 +9,13 @@ mod room;
 mod slots;
 mod templates;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::database::DatabaseId;
 use crate::lease::{End, LeaseId};
 use crate::name::PoolName;
+use crate::pool::{LoginRights, Pool};
 use crate::snapshot::{Driven, Snapshot};
 use crate::template::TemplateId;
 
@@ -297,19 +299,33 @@ pub fn in_use(snapshot: &Snapshot) -> std::collections::BTreeMap<TemplateId, u32
         .collect()
 }
 
-/// Pools whose `max` is lowered by what the server's `max_connections` leaves, each in a sentence.
+/// What people should know of pools, each in a sentence: a `max` that is lowered by what the server's `max_connections` leaves, and
+/// logins that may do more than tests need as a rule.
 #[must_use]
-pub fn lowered(snapshot: &Snapshot) -> std::collections::BTreeSet<String> {
-    let Some(limit) = snapshot.limits.slots_by_connections else { return std::collections::BTreeSet::new() };
-    let lowered = snapshot.pools.iter().filter(|pool| !pool.dropping && pool.settings.max > limit);
-    lowered
-        .map(|pool| {
+pub fn warnings(snapshot: &Snapshot) -> BTreeSet<String> {
+    let limit = snapshot.limits.slots_by_connections.unwrap_or(u32::MAX);
+    let pools = snapshot.pools.iter().filter(|pool| !pool.dropping);
+    let of_pool = |pool: &Pool| {
+        let lowered = (pool.settings.max > limit).then(|| {
             format!(
                 "pool \"{}\": its max of {} is lowered to {limit}, which is what the server's max_connections leaves for the databases of all pools; raise max_connections, or lower max",
                 pool.name, pool.settings.max
             )
-        })
-        .collect()
+        });
+        let mighty = match pool.settings.login {
+            LoginRights::Plain => None,
+            LoginRights::CreateDb => Some(format!(
+                "pool \"{}\": the logins of its leases may make databases (login = \"createdb\"); what they made is dropped with them",
+                pool.name
+            )),
+            LoginRights::Superuser => Some(format!(
+                "pool \"{}\": the logins of its leases are superusers (login = \"superuser\"): its tests can read, change and drop everything on this server, pgdibs's catalog and the databases of others included",
+                pool.name
+            )),
+        };
+        [lowered, mighty]
+    };
+    pools.flat_map(of_pool).flatten().collect()
 }
 
 #[cfg(test)]

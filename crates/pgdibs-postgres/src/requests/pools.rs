@@ -2,8 +2,9 @@
 
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{DatabaseName, InvalidName, PoolName, RoleName};
-use pgdibs_core::pool::{Pool, PoolPatch, PoolSettings};
+use pgdibs_core::pool::{LoginRights, Pool, PoolPatch, PoolSettings};
 use sqlx::Row as _;
+use sqlx::postgres::PgConnection;
 
 use crate::rights::Rights;
 use crate::rows::{self, pool_columns};
@@ -38,16 +39,19 @@ pub(crate) async fn put(world: &PgWorld, name: &PoolName, patch: &PoolPatch) -> 
     let base = before.as_ref().map_or_else(|| default_settings(world), |pool| pool.settings.clone());
     let settings = patch.apply(&base)?;
     refuse_foreign_roles(world, &settings).await?;
+    refuse_rights_that_we_lack(world, &settings)?;
     let made = before.as_ref().is_none_or(|pool| pool.dropping);
     if made {
         refuse_foreign_databases(world, name).await?;
     }
     let roles: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
     let row = sqlx::query(concat!(
-        "insert into pools as p (name, warm, max, spares, owner, strategy, extensions, roles, keep_templates, template_max_age_seconds, sourced)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, coalesce($11, false))
+        "insert into pools as p (name, warm, max, spares, owner, strategy, extensions, roles, keep_templates,
+                                template_max_age_seconds, login, connection_limit, sourced)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, coalesce($13, false))
          on conflict (name) do update set warm = $2, max = $3, spares = $4, owner = $5, strategy = $6, extensions = $7,
-             roles = $8, keep_templates = $9, template_max_age_seconds = $10, sourced = coalesce($11, p.sourced), dropping = false
+             roles = $8, keep_templates = $9, template_max_age_seconds = $10, login = $11, connection_limit = $12,
+             sourced = coalesce($13, p.sourced), dropping = false
          returning ",
         pool_columns!()
     ))
@@ -61,12 +65,64 @@ pub(crate) async fn put(world: &PgWorld, name: &PoolName, patch: &PoolPatch) -> 
     .bind(roles)
     .bind(i32::try_from(settings.keep_templates).unwrap_or(i32::MAX))
     .bind(i64::try_from(settings.template_max_age_seconds).unwrap_or(i64::MAX))
+    .bind(settings.login.as_str())
+    .bind(i32::try_from(settings.connection_limit).unwrap_or(i32::MAX))
     .bind(patch.sourced)
     .fetch_one(&mut *transaction)
     .await;
     let pool = answer(row.and_then(|row| rows::pool(&row)))?;
+    if before.is_some_and(|before| !has_the_same_logins(&before.settings, &settings)) {
+        retire_unused(&mut transaction, name).await?;
+    }
     answer(transaction.commit().await)?;
     Ok((pool, made))
+}
+
+/// A login gets its rights when its database is cloned.
+fn has_the_same_logins(before: &PoolSettings, after: &PoolSettings) -> bool {
+    let of = |settings: &PoolSettings| (settings.login, settings.connection_limit, settings.owner.clone());
+    of(before) == of(after)
+}
+
+/// Clones whose logins are those of earlier settings make way for others. One that a reset has reserved is used for it all the same.
+async fn retire_unused(transaction: &mut PgConnection, pool: &PoolName) -> Result<(), Error> {
+    answer(
+        sqlx::query(
+            "update databases d set state = 'retiring', reason = 'the logins of its pool were set otherwise'
+             where d.pool = $1 and d.state in ('spare', 'ready') and not exists (select from leases where reset_to = d.id)",
+        )
+        .bind(pool.as_str())
+        .execute(transaction)
+        .await
+        .map(|_| ()),
+    )
+}
+
+/// Nobody can give rights that they do not have themselves.
+fn refuse_rights_that_we_lack(world: &PgWorld, settings: &PoolSettings) -> Result<(), Error> {
+    let role = &world.facts().role;
+    let refuse = |field: &'static str, rule: String| Err(Error::Invalid(InvalidName { field, rule }));
+    match world.facts().rights {
+        Rights::Superuser => Ok(()),
+        Rights::DatabasesAndRoles if settings.login == LoginRights::Superuser => refuse(
+            "login",
+            format!("\"superuser\" needs a daemon that is superuser itself, and role \"{role}\" is none"),
+        ),
+        Rights::DatabasesAndRoles => Ok(()),
+        Rights::DatabasesOnly if settings.login != LoginRights::Plain => refuse(
+            "login",
+            format!(
+                "must be \"plain\": the daemon's role \"{role}\" may not create roles, so leases share one login; grant it CREATEROLE"
+            ),
+        ),
+        Rights::DatabasesOnly if settings.connection_limit > 0 => refuse(
+            "connection_limit",
+            format!(
+                "must be 0: the daemon's role \"{role}\" may not create roles, so leases share one login; grant it CREATEROLE"
+            ),
+        ),
+        Rights::DatabasesOnly => Ok(()),
+    }
 }
 
 /// Without the right to make roles, what the shared login makes belongs to the shared login.

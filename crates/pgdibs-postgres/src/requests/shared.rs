@@ -3,10 +3,11 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, Lease, LeaseId};
 use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use pgdibs_core::pool::LoginRights;
 use sqlx::Row as _;
 
 use super::leases;
-use crate::ddl::{self, Ddl};
+use crate::ddl::{self, Ddl, LoginKind};
 use crate::rights::Rights;
 use crate::scram::{self, new_password};
 use crate::world::{PgWorld, answer};
@@ -33,7 +34,7 @@ async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName) -> Result<
     let mut transaction = answer(world.connections.begin("begin").await)?;
     let rows = answer(
         sqlx::query(
-            "select d.pool, d.name, p.owner from leases l join databases d on d.id = l.database_id join pools p on p.name = d.pool
+            "select d.pool, d.name, p.owner, p.login as may, p.connection_limit from leases l join databases d on d.id = l.database_id join pools p on p.name = d.pool
              where l.id = any($1) and l.state = 'live' and l.reset_to is null order by d.id for update of l, d",
         )
         .bind(ids)
@@ -64,7 +65,14 @@ async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName) -> Result<
             .ok_or_else(|| Error::Internal("the catalog holds an impossible name".to_owned()))?;
         if index == 0 {
             let owner = RoleName::parse("owner", &text(row, "owner")?)?;
-            statements = ddl::create_login(login, &scram::verifier(&password), &owner, world.connections.facts.rights);
+            let limit = u32::try_from(answer(row.try_get::<i32, _>("connection_limit"))?).unwrap_or(0);
+            let kind = LoginKind {
+                may: LoginRights::parse(&text(row, "may")?).unwrap_or_default(),
+                // It does for all of them what otherwise each one's login does.
+                connection_limit: limit.saturating_mul(u32::try_from(rows.len()).unwrap_or(1)),
+                made_by: facts.rights,
+            };
+            statements = ddl::create_login(login, &scram::verifier(&password), &owner, kind);
             if facts.rights == Rights::DatabasesAndRoles {
                 statements = statements.then(ddl::grant_role(login, &facts.role, facts.major));
             }

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::clone::{make_login, make_role};
 use super::{end_sessions, sql, stale};
-use crate::ddl;
+use crate::ddl::{self, LoginKind};
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
 use crate::world::PgWorld;
@@ -76,7 +76,8 @@ pub(super) async fn create(
         sql(ddl::grant_role(&role, &build.owner, world.connections.facts.major).run(connection).await)?;
     }
     let login = builder(world, &build);
-    make_login(world, connection, &login, &build.password, &build.owner).await?;
+    let kind = LoginKind::plain(world.connections.facts.rights);
+    make_login(world, connection, &login, &build.password, &build.owner, kind).await?;
     match ddl::create_build(&build.name, &world.database_owner()).run(connection).await {
         Ok(()) => {}
         // A predecessor that died has made it. A stranger's is left alone.

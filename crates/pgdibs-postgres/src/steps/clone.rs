@@ -5,12 +5,12 @@ use std::time::Instant;
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
-use pgdibs_core::pool::Strategy;
+use pgdibs_core::pool::{LoginRights, Strategy};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::{sql, stale};
-use crate::ddl::{self, Ddl};
+use crate::ddl::{self, Ddl, LoginKind};
 use crate::rights::Rights;
 use crate::scram;
 use crate::sqlstate::{self, Meaning};
@@ -26,7 +26,7 @@ pub(super) async fn clone(
 ) -> Result<(), StepError> {
     let row = sql(sqlx::query(
         "select d.name, d.pool, d.login, d.password, d.template_id, t.name as template, t.settings, t.grants,
-                t.strategy, p.strategy as wish, p.owner, t.file_copy_count, t.wal_log_count
+                t.strategy, p.strategy as wish, p.owner, p.login as may, p.connection_limit, t.file_copy_count, t.wal_log_count
          from databases d join templates t on t.id = d.template_id join pools p on p.name = d.pool
          where d.id = $1 and d.state in ('creating', 'blocked') and d.oid is null and t.state = 'ready'",
     )
@@ -36,7 +36,7 @@ pub(super) async fn clone(
     let Some(row) = row else { return Err(stale("the clone is not wanted any more")) };
     let text = |column: &str| sql(row.try_get::<String, _>(column));
     let invalid = |e: pgdibs_core::name::InvalidName| StepError::Failed(e.to_string());
-    let impossible = || StepError::Failed("the catalog holds an impossible name".to_owned());
+    let impossible = || StepError::Failed("the catalog holds an impossible name or word".to_owned());
     let pool = PoolName::parse(&text("pool")?).map_err(invalid)?;
     let name = DatabaseName::recognise(&pool, &text("name")?).ok_or_else(impossible)?;
     let template = DatabaseName::recognise(&pool, &text("template")?).ok_or_else(impossible)?;
@@ -44,7 +44,10 @@ pub(super) async fn clone(
     let owner = RoleName::parse("owner", &text("owner")?).map_err(invalid)?;
     let template_id: i64 = sql(row.try_get("template_id"))?;
 
-    make_login(world, connection, &login, &text("password")?, &owner).await?;
+    let may = LoginRights::parse(&text("may")?).ok_or_else(impossible)?;
+    let connection_limit = u32::try_from(sql(row.try_get::<i32, _>("connection_limit"))?).unwrap_or(0);
+    let kind = LoginKind { may, connection_limit, made_by: world.connections.facts.rights };
+    make_login(world, connection, &login, &text("password")?, &owner, kind).await?;
     let strategy = choose(world, &row)?;
     let began = Instant::now();
     match ddl::clone_database(&name, &template, &world.database_owner(), strategy).run(connection).await {
@@ -122,6 +125,7 @@ pub(super) async fn make_login(
     login: &RoleName,
     password: &str,
     owner: &RoleName,
+    kind: LoginKind,
 ) -> Result<(), StepError> {
     let facts = &world.connections.facts;
     if facts.rights == Rights::DatabasesOnly {
@@ -132,7 +136,7 @@ pub(super) async fn make_login(
     let verifier = tokio::task::spawn_blocking(move || scram::verifier(&password))
         .await
         .map_err(|error| StepError::Failed(error.to_string()))?;
-    let mut statements = ddl::create_login(login, &verifier, owner, facts.rights);
+    let mut statements = ddl::create_login(login, &verifier, owner, kind);
     if facts.rights == Rights::DatabasesAndRoles {
         // Without membership we could not end its sessions (42501).
         statements = statements.then(ddl::grant_role(login, &facts.role, facts.major));

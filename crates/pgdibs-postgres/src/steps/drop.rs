@@ -2,7 +2,7 @@
 
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
-use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use pgdibs_core::name::{DatabaseName, PoolName, RoleName, TestsOwnDatabase};
 use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
@@ -230,10 +230,51 @@ fn parsed<T: AsRef<str>>(names: &[T]) -> Result<Vec<RoleName>, StepError> {
     names.iter().map(parse).collect()
 }
 
-async fn drop_logins(world: &PgWorld, connection: &mut PgConnection, logins: &[String]) -> Result<(), StepError> {
+/// Drops logins of ours, with the databases that they made themselves (`login = "createdb"`).
+///
+/// A superuser's login may own something elsewhere, which is not ours to drop: it stays, closed, and the sweep tries again.
+pub(crate) async fn drop_logins(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    logins: &[String],
+) -> Result<(), StepError> {
     if world.connections.facts.rights == Rights::DatabasesOnly {
         return Ok(());
     }
     let names = parsed(&of_ours(logins))?;
-    sql(names.iter().fold(ddl::Ddl::default(), |all, name| all.then(ddl::drop_role(name))).run(connection).await)
+    let all = || names.iter().fold(ddl::Ddl::default(), |all, name| all.then(ddl::drop_role(name)));
+    match all().run(connection).await {
+        Err(error) if sqlstate::meaning(&error) == Meaning::Owns => {}
+        result => return sql(result),
+    }
+    drop_what_they_made(connection, &names).await?;
+    match all().run(connection).await {
+        Err(error) if sqlstate::meaning(&error) == Meaning::Owns => {
+            let why = sqlstate::sentence(&error);
+            tracing::warn!(?names, why, "a login owns something outside of its database; it is closed and left");
+            Ok(())
+        }
+        result => sql(result),
+    }
+}
+
+/// Whatever the databases are called: nobody but a lease's tests has been this login.
+async fn drop_what_they_made(connection: &mut PgConnection, logins: &[RoleName]) -> Result<(), StepError> {
+    let names: Vec<&str> = logins.iter().map(RoleName::as_str).collect();
+    let made: Vec<(String, String, i64, bool)> = sql(sqlx::query_as(
+        "select r.rolname::text, d.datname::text, d.oid::int8, d.datconnlimit = -2
+         from pg_database d join pg_roles r on r.oid = d.datdba where r.rolname = any($1::name[])",
+    )
+    .bind(names)
+    .fetch_all(&mut *connection)
+    .await)?;
+    for (login, name, oid, invalid) in made {
+        let Some(database) = TestsOwnDatabase::of_login(&login, &name) else { continue };
+        if !invalid {
+            sql(ddl::close_tests_own(&database).run(connection).await)?;
+        }
+        end_all_sessions(connection, oid).await?;
+        sql(ddl::drop_tests_own(&database).run(connection).await)?;
+    }
+    Ok(())
 }

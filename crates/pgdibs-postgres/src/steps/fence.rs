@@ -24,21 +24,33 @@ const AFTER_THE_LAST: Duration = Duration::from_micros(400);
 /// Without superuser rights some sessions are not ours to end: a superuser's, and one refusal would spare all the others. Those
 /// are waited for. An autovacuum worker belongs to nobody; Postgres ends it itself before the DDL.
 pub(crate) async fn end_sessions(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<i64>, StepError> {
+    end_sessions_and_logins(connection, oids, &[]).await
+}
+
+/// The same, and the sessions that these logins have elsewhere: in a database that lets everybody in, or that they made themselves.
+/// Those are not waited for, since nothing of ours stands in their way.
+pub(crate) async fn end_sessions_and_logins(
+    connection: &mut PgConnection,
+    oids: &[i64],
+    logins: &[&str],
+) -> Result<Vec<i64>, StepError> {
     if oids.is_empty() {
         return Ok(Vec::new());
     }
     let mut left: Vec<i64> = sql(sqlx::query_scalar(
-        "select datid::int8 from (
+        "select coalesce(datid, 0)::int8 from (
              select a.datid, case when me.rolsuper or (not r.rolsuper
                         and (pg_has_role(r.oid, 'usage') or pg_has_role('pg_signal_backend', 'usage')))
                     then pg_terminate_backend(a.pid) end
              from pg_stat_activity a join pg_roles me on me.rolname = current_user left join pg_roles r on r.oid = a.usesysid
-             where a.datid::int8 = any($1) and a.pid <> pg_backend_pid() and (r.oid is not null or me.rolsuper)
+             where (a.datid::int8 = any($1) or a.usename = any($2::name[])) and a.pid <> pg_backend_pid() and (r.oid is not null or me.rolsuper)
          ) ended",
     )
     .bind(oids)
+    .bind(logins)
     .fetch_all(&mut *connection)
     .await)?;
+    left.retain(|oid| oids.contains(oid));
     if left.is_empty() {
         return Ok(left);
     }

@@ -18,7 +18,8 @@ use tokio::time::Instant;
 use crate::sqlstate;
 use crate::world::PgWorld;
 
-pub(crate) use self::fence::end_sessions;
+pub(crate) use self::drop::drop_logins;
+pub(crate) use self::fence::{end_sessions, end_sessions_and_logins};
 
 /// An error of Postgres, as a step sees it.
 impl From<Sql> for StepError {

@@ -11,8 +11,8 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::{end_sessions, sql, stale};
-use crate::ddl::{self, Ddl};
+use super::{end_sessions, end_sessions_and_logins, sql, stale};
+use crate::ddl::{self, Ddl, LoginKind};
 use crate::rights::Rights;
 use crate::scram;
 use crate::world::PgWorld;
@@ -117,7 +117,12 @@ async fn fence(world: &PgWorld, connection: &mut PgConnection, ids: &[i64]) -> R
     check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;
     sql(transaction.commit().await)?;
     let oids: Vec<i64> = used.iter().map(|d| d.oid).collect();
-    let stuck = end_sessions(connection, &oids).await?;
+    // With one login for all leases, its other sessions are other leases'.
+    let logins = match world.connections.facts.rights {
+        Rights::DatabasesOnly => Vec::new(),
+        _ => used.iter().map(|database| database.login.as_str()).collect(),
+    };
+    let stuck = end_sessions_and_logins(connection, &oids, &logins).await?;
     Ok(used.iter().filter(|d| stuck.contains(&d.oid)).map(|d| d.id).collect())
 }
 
@@ -340,7 +345,8 @@ fn open_to_keeper(world: &PgWorld, used: &Swapped, kept: &DatabaseName) -> Ddl {
         return ddl::allow_connections(kept, true);
     }
     let verifier = scram::verifier(used.keep_password.as_deref().unwrap_or_default());
-    let mut opened = ddl::create_login(login, &verifier, &used.acts_as, world.connections.facts.rights);
+    let mut opened =
+        ddl::create_login(login, &verifier, &used.acts_as, LoginKind::plain(world.connections.facts.rights));
     if world.connections.facts.rights == Rights::DatabasesAndRoles {
         opened = opened.then(ddl::grant_role(login, &world.connections.facts.role, world.connections.facts.major));
     }

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use pgdibs_postgres::connect::{ConnectError, Connections, ServerAddress, open};
 use pgdibs_postgres::rights::Rights;
 use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::Connection as _;
 
 use crate::support::cluster::{Cluster, all_binaries};
 use crate::support::seed::{PASSWORD, SUPERUSER, directory, other_user, unprivileged};
@@ -186,5 +187,52 @@ fn a_pooler_in_transaction_mode_is_refused_and_one_in_session_mode_is_not() {
                 assert!(sentence.contains("pooler in transaction mode"), "{mode}: {sentence}");
             }
         }
+    });
+}
+
+#[test]
+fn a_server_that_is_marked_as_protected_is_left_alone() {
+    on_each_cluster(&[], async |cluster| {
+        cluster.sql("postgres", "create database precious").await;
+        // What a lease's login may set for itself says nothing about the server.
+        cluster.sql("postgres", "create role pgdibs_l_7; alter role pgdibs_l_7 set pgdibs.protect = on").await;
+        assert!(opened(&cluster.superuser_url()).await.is_ok());
+        for (mark, named, unmark) in [
+            (
+                "alter database precious set pgdibs.protect = on",
+                "database \"precious\"",
+                "alter database precious reset pgdibs.protect",
+            ),
+            (
+                &format!("alter role \"{SUPERUSER}\" set pgdibs.protect = 'true'"),
+                SUPERUSER,
+                &format!("alter role \"{SUPERUSER}\" reset pgdibs.protect"),
+            ),
+        ] {
+            cluster.sql("postgres", mark).await;
+            let sentence = unusable(&cluster.superuser_url()).await;
+            assert!(sentence.contains("pgdibs.protect = on is set for") && sentence.contains(named), "{sentence}");
+            cluster.sql("postgres", unmark).await;
+            assert!(opened(&cluster.superuser_url()).await.is_ok());
+        }
+    });
+    on_each_cluster(&["pgdibs.protect=on"], async |cluster| {
+        let sentence = unusable(&cluster.superuser_url()).await;
+        assert!(sentence.contains("the system"), "{sentence}");
+        let none = cluster.text("postgres", "select count(*) from pg_database where datname = 'pgdibs'").await;
+        assert_eq!(none, "0", "nothing was made");
+    });
+}
+
+#[test]
+fn databases_of_others_with_sessions_are_told() {
+    on_each_cluster(&[], async |cluster| {
+        let alone = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(alone.in_use_by_others, [""; 0], "our own sessions are nobody's");
+        cluster.sql("postgres", "create database dev").await;
+        let session = sqlx::PgConnection::connect_with(&cluster.superuser("dev")).await.unwrap();
+        let found = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(found.in_use_by_others, ["dev"]);
+        drop(session);
     });
 }

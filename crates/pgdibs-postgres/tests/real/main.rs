@@ -10,6 +10,7 @@ mod connecting;
 mod copies;
 mod half_made;
 mod leading;
+mod login_rights;
 mod passing_time;
 mod secrets;
 mod support;

@@ -11,6 +11,7 @@ use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 
 use crate::support::setting::{Setting, on_each_server};
+use crate::support::until;
 
 fn named(text: &str) -> Fingerprint {
     Fingerprint::parse(text).unwrap()
@@ -200,5 +201,30 @@ fn ended_leases_and_runs_are_forgotten_after_a_day() {
         let forgotten = suite.world.lease(lease.id).await;
         assert!(matches!(forgotten, Err(Error::LeaseNotFound(_))), "{forgotten:?}");
         suite.take(suite.wish_of(&run, "gw0")).await;
+    });
+}
+
+#[test]
+fn dead_rows_of_the_catalogs_are_vacuumed_once_they_are_many() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 0).await;
+        let dead = "select sum(pg_stat_get_dead_tuples(name::regclass)) < 500
+                    from unnest('{pg_database, pg_shdepend, tickets}'::text[]) as name";
+        assert!(!suite.world.vacuum_catalogs().await.unwrap(), "so few are not worth it");
+        setting
+            .catalog(
+                "insert into tickets (pool, template_id, count, kind, daemon)
+                 select t.pool, t.id, 1, 'acquire', 0 from templates t, generate_series(1, 600);
+                 delete from tickets",
+            )
+            .await;
+        // The server's counts come a little later than the rows.
+        until("the vacuum is due", async || match suite.world.vacuum_catalogs().await {
+            Ok(true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        })
+        .await;
+        setting.cluster.until_text("pgdibs", dead, "true").await;
     });
 }

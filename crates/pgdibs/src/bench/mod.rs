@@ -110,11 +110,13 @@ async fn measure(options: &Options, daemon: &mut BenchDaemon, tell: &impl Fn(Str
         Row::shown("  after it: connected and seen clean, p50", returns.connected.percentile(50), "ms"),
         Row::shown(&format!("{} callers with pgdibs", options.callers), compared.pgdibs.percentile(50), "cycles/s"),
     ];
-    for (strategy, rates) in &compared.plain {
-        let what = format!("{} threads of plain Postgres, {}", options.callers, strategy.as_str());
+    for (way, rates) in &compared.plain {
+        let what = format!("{} threads of plain Postgres, {}", options.callers, way.shown());
         rows.push(Row::shown(&what, rates.percentile(50), "cycles/s"));
     }
     rows.push(Row::at_least("pgdibs against the better plain one, median", compared.ratios.percentile(50), "x", 0.9));
+    let sealed = compared.ratios_sealed.percentile(50);
+    rows.push(Row::shown("  against a plain copy of pgdibs's sealed template", sealed, "x"));
     if !compared.processor.pgdibs.all().is_empty() {
         let (ours, plain) = (&compared.processor.pgdibs, &compared.processor.plain);
         rows.push(Row::shown("  processor of server and daemon, pgdibs", ours.percentile(50), "ms/cycle"));
@@ -127,7 +129,7 @@ async fn measure(options: &Options, daemon: &mut BenchDaemon, tell: &impl Fn(Str
     let about = json!({
         "postgres": version, "template_bytes": template.size_bytes, "callers": options.callers, "rounds": options.rounds,
         "seconds": options.seconds.as_secs_f64(), "ratios": compared.ratios.all(), "pgdibs_cycles": compared.pgdibs.all(),
-        "plain_cycles": compared.plain.iter().map(|(s, r)| (s.as_str(), r.all())).collect::<std::collections::BTreeMap<_, _>>(),
+        "plain_cycles": compared.plain.iter().map(|(way, rates)| (way.shown(), rates.all())).collect::<std::collections::BTreeMap<_, _>>(),
         "acquires": acquire.all().len(), "returns": returns.total.all().len(),
     });
     let title = format!(

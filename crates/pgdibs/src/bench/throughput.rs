@@ -1,11 +1,11 @@
 //! Cycles per second: acquire, connect, write, disconnect, release against create, connect, write, disconnect, drop.
 //!
-//! The three ways (pgdibs, plain with each strategy) take turns on one server. A round's ratio is that of neighbours in time.
+//! pgdibs and the plain ways take turns on one server. A round's ratio is that of neighbours in time.
 
 use std::time::{Duration, Instant};
 
 use pgdibs_core::pool::Strategy;
-use pgdibs_postgres::bench::{Plain, Session, make_plain_login};
+use pgdibs_postgres::bench::{Plain, PlainSetting, PlainSource, Session};
 use secrecy::SecretString;
 use tokio::task::JoinSet;
 
@@ -15,13 +15,43 @@ use super::report::Samples;
 use super::template::Template;
 use super::{BenchError, Options, while_doing};
 
+/// The plain ways: what is copied, and how. The goal is about the first two; what the seal is worth to pgdibs, the third shows.
+const PLAIN_WAYS: [Way; 3] = [
+    Way { source: PlainSource::AsMade, strategy: Strategy::FileCopy },
+    Way { source: PlainSource::AsMade, strategy: Strategy::WalLog },
+    Way { source: PlainSource::Sealed, strategy: Strategy::FileCopy },
+];
+
+/// One plain way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    source: PlainSource,
+    strategy: Strategy,
+}
+
+impl Way {
+    /// In words, for a row.
+    pub(super) fn shown(self) -> String {
+        match self.source {
+            PlainSource::AsMade => self.strategy.as_str().to_owned(),
+            PlainSource::Sealed => format!("{} of the sealed template", self.strategy.as_str()),
+        }
+    }
+
+    fn is_rival(self) -> bool {
+        self.source == PlainSource::AsMade
+    }
+}
+
 /// What came out, in cycles per second, a sample per round.
 #[derive(Debug, Default)]
 pub(super) struct Compared {
     pub(super) pgdibs: Samples,
-    pub(super) plain: Vec<(Strategy, Samples)>,
+    pub(super) plain: Vec<(Way, Samples)>,
     /// pgdibs against the better of the plain ones of the same round.
     pub(super) ratios: Samples,
+    /// pgdibs against a plain copy of the template that pgdibs has sealed.
+    pub(super) ratios_sealed: Samples,
     /// Milliseconds of processor that server and daemon took per cycle; empty where the system does not say.
     pub(super) processor: Processor,
 }
@@ -64,33 +94,38 @@ pub(super) async fn compare(
 ) -> Result<Compared, BenchError> {
     let size = Size { warm: options.callers, max: options.callers * 2, spares: options.callers };
     api.resize(size).await?;
-    let password = while_doing("a login for the plain threads", make_plain_login(superuser).await)?;
+    let setting = while_doing("a login and a template for the plain threads", PlainSetting::make(superuser).await)?;
     let mut threads = Vec::new();
     for number in 0..options.callers {
-        let thread = Plain::new(superuser, &password, number, super::api::POOL, &template.database).await;
+        let thread = Plain::new(superuser, &setting, number, super::api::POOL, &template.database).await;
         threads.push(while_doing("a plain thread's connection", thread)?);
     }
     let mut compared = Compared {
-        plain: [Strategy::FileCopy, Strategy::WalLog].into_iter().map(|s| (s, Samples::default())).collect(),
+        plain: PLAIN_WAYS.into_iter().map(|way| (way, Samples::default())).collect(),
         ..Compared::default()
     };
     for round in 1..=options.rounds {
-        let (mut best, mut least) = (0.0_f64, None::<f64>);
-        for (strategy, rates) in &mut compared.plain {
-            tell(format!("round {round} of {}: plain Postgres, {}", options.rounds, strategy.as_str()));
+        let (mut best, mut least, mut sealed) = (0.0_f64, None::<f64>, 0.0_f64);
+        for (way, rates) in &mut compared.plain {
+            tell(format!("round {round} of {}: plain Postgres, {}", options.rounds, way.shown()));
             // What the other side left to do would be done in our time.
             api.rest(size).await?;
-            let (turn, back) = plain(threads, *strategy, options.seconds, meter).await?;
+            let (turn, back) = plain(threads, *way, options.seconds, meter).await?;
             threads = back;
             rates.add(turn.rate());
-            best = best.max(turn.rate());
-            least = [least, turn.cost()].into_iter().flatten().reduce(f64::min);
+            if way.is_rival() {
+                best = best.max(turn.rate());
+                least = [least, turn.cost()].into_iter().flatten().reduce(f64::min);
+            } else {
+                sealed = turn.rate();
+            }
         }
         tell(format!("round {round} of {}: pgdibs", options.rounds));
         api.rest(size).await?;
         let turn = with_pgdibs(api, options.callers, options.seconds, size, meter).await?;
         compared.pgdibs.add(turn.rate());
         compared.ratios.add(turn.rate() / best);
+        compared.ratios_sealed.add(turn.rate() / sealed);
         if let (Some(ours), Some(plain)) = (turn.cost(), least) {
             compared.processor.pgdibs.add(ours);
             compared.processor.plain.add(plain);
@@ -102,7 +137,7 @@ pub(super) async fn compare(
 /// Runs all threads for a while; hands them back for the next round.
 async fn plain(
     threads: Vec<Plain>,
-    strategy: Strategy,
+    way: Way,
     lasting: Duration,
     meter: &Meter,
 ) -> Result<(Turn, Vec<Plain>), BenchError> {
@@ -112,7 +147,7 @@ async fn plain(
         tasks.spawn(async move {
             let mut cycles = 0_u32;
             while began.elapsed() < lasting {
-                while_doing("a plain cycle", thread.cycle(strategy).await)?;
+                while_doing("a plain cycle", thread.cycle(way.source, way.strategy).await)?;
                 cycles += 1;
             }
             Ok::<_, BenchError>((cycles, thread))

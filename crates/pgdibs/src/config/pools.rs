@@ -6,6 +6,7 @@ use super::layers::{Found, Origin};
 use super::rows::ConfigRow;
 use super::source_table;
 use crate::sources::{Source, SourceKind};
+use pgdibs_core::pool::LoginRights;
 
 /// How clones are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +40,10 @@ pub(crate) struct PoolSettingsConfig {
     pub(crate) keep_templates: Option<u32>,
     /// After how many days an unused template goes (default 14).
     pub(crate) template_max_age_days: Option<u32>,
+    /// What the logins of leases may do beyond their own database (default plain).
+    pub(crate) login: Option<LoginRights>,
+    /// Most connections of one lease's login at once, 0 for no limit (default 0).
+    pub(crate) connection_limit: Option<u32>,
 }
 
 /// One pool of the file.
@@ -62,6 +67,8 @@ const KEYS: &[&str] = &[
     "roles",
     "keep_templates",
     "template_max_age_days",
+    "login",
+    "connection_limit",
     "source",
 ];
 
@@ -104,6 +111,7 @@ fn pool(name: &str, table: &TableReader<'_>, rows: &mut Vec<ConfigRow>) -> Resul
     let spares = count("spares", 0, 1000, "2")?;
     let keep_templates = count("keep_templates", 0, 1000, "3")?;
     let template_max_age_days = count("template_max_age_days", 1, 3650, "14")?;
+    let connection_limit = count("connection_limit", 0, 10_000, "0")?;
     check_warm_and_max(table, warm, max)?;
 
     let owner = table.text("owner")?;
@@ -113,6 +121,8 @@ fn pool(name: &str, table: &TableReader<'_>, rows: &mut Vec<ConfigRow>) -> Resul
     row("owner", owner.as_ref().map(|found| (found.value.clone(), found.origin.clone())), "pgdibs_app");
     let strategy = strategy(table)?;
     row("strategy", strategy.as_ref().map(|(_, word, origin)| (word.clone(), origin.clone())), "auto");
+    let login = login(table)?;
+    row("login", login.as_ref().map(|(rights, origin)| (rights.as_str().to_owned(), origin.clone())), "plain");
     let extensions = names(table, "extensions", check_identifier)?;
     row("extensions", extensions.as_ref().map(|found| (found.value.join(","), found.origin.clone())), "(none)");
     let roles = names(table, "roles", check_role)?;
@@ -140,6 +150,8 @@ fn pool(name: &str, table: &TableReader<'_>, rows: &mut Vec<ConfigRow>) -> Resul
         roles: roles.map(|found| found.value),
         keep_templates,
         template_max_age_days,
+        login: login.map(|(rights, _)| rights),
+        connection_limit,
     };
     Ok(PoolConfig { name: name.to_owned(), settings, source })
 }
@@ -195,6 +207,17 @@ fn strategy(table: &TableReader<'_>) -> Result<Option<(StrategyConfig, String, O
         }
     };
     Ok(Some((strategy, found.value, found.origin)))
+}
+
+fn login(table: &TableReader<'_>) -> Result<Option<(LoginRights, Origin)>, ConfigError> {
+    let Some(found) = table.text("login")? else {
+        return Ok(None);
+    };
+    let Some(rights) = LoginRights::parse(&found.value) else {
+        let problem = format!("`{}` is not what a login may be; plain, createdb and superuser are", found.value);
+        return Err(ConfigError::value(table.name("login"), &found.origin, problem));
+    };
+    Ok(Some((rights, found.origin)))
 }
 
 type NameRule = fn(&str, &Found<String>) -> Result<(), ConfigError>;

@@ -39,6 +39,9 @@ const SHUTDOWN: Duration = Duration::from_secs(4);
 /// Tickets that could not be given up are looked for this often.
 const FORGET: Duration = Duration::from_secs(1);
 
+/// Dead rows in catalogs are looked for this often.
+const VACUUM: Duration = Duration::from_secs(5);
+
 /// What `serve` answers when the machine refuses the listening address or the server is unusable (sysexits: EX_UNAVAILABLE).
 const UNAVAILABLE: u8 = 69;
 
@@ -155,6 +158,13 @@ async fn with_server(
         tracing::warn!("{warning}");
     }
     tracing::info!(version = world.facts().version, role = %world.facts().role, "the server is up");
+    if !world.in_use_by_others().is_empty() {
+        tracing::warn!(
+            databases = world.in_use_by_others().join(", "),
+            "somebody works in databases of this server that are not pgdibs's; it never touches a database that it did not make: none is \
+             dropped, renamed, closed or copied (but by a `database` source, which reads it), and none of its sessions is ended"
+        );
+    }
 
     let bell = Arc::new(Bell::default());
     let report: Arc<Mutex<Report>> = Arc::default();
@@ -171,6 +181,7 @@ async fn with_server(
         tasks: tasks.clone(),
     };
     tasks.spawn(hear_others(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
+    tasks.spawn(vacuum_catalogs(Arc::clone(&world), stopping.clone()));
     tasks.spawn(forget_tickets(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
     if let Some((quiet, after)) = idle {
         tasks.spawn(idle::end_when_idle(Arc::clone(&world), quiet, after, stopping.clone()));
@@ -262,6 +273,20 @@ async fn forget_tickets(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: Cancella
     }
 }
 
+/// Beside the driver, which must not wait for it.
+async fn vacuum_catalogs(world: Arc<PgWorld>, stopping: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(VACUUM) => {}
+            () = stopping.cancelled() => return,
+        }
+        match world.vacuum_catalogs().await {
+            Ok(due) => tracing::trace!(due, "looked for dead rows in catalogs"),
+            Err(error) => tracing::debug!(%error, "cannot vacuum catalogs"),
+        }
+    }
+}
+
 /// Makes the configured pools, and keeps their templates those of the present inputs. Level-triggered: a server that came back
 /// empty gets its pools again.
 async fn keep_pools(mut pools: ConfiguredPools, builds: Arc<Builds>, stopping: CancellationToken) {
@@ -345,6 +370,8 @@ fn patch(pool: &PoolConfig) -> Result<PoolPatch, pgdibs_core::name::InvalidName>
         roles: settings.roles.as_ref().map(|roles| roles.iter().map(role("roles")).collect()).transpose()?,
         keep_templates: settings.keep_templates,
         template_max_age_seconds: settings.template_max_age_days.map(|days| u64::from(days) * 24 * 3600),
+        login: settings.login,
+        connection_limit: settings.connection_limit,
         sourced: Some(pool.source.is_some()),
     })
 }
@@ -352,10 +379,15 @@ fn patch(pool: &PoolConfig) -> Result<PoolPatch, pgdibs_core::name::InvalidName>
 /// The addresses handed out: those advertised, and by default the daemon's own way to the server.
 fn addresses(config: &Config, own: &ServerAddress) -> BTreeMap<String, Address> {
     let (host, port) = own.host_and_port();
-    let given = |address: &crate::config::HostPort| Address { host: address.host.clone(), port: address.port };
+    let tls = own.tls_for_clients();
+    let given = |address: &crate::config::HostPort| Address {
+        host: address.host.clone(),
+        port: address.port,
+        tls: tls.clone(),
+    };
     let mut addresses: BTreeMap<String, Address> =
         config.advertise.named.iter().map(|(name, address)| (name.clone(), given(address))).collect();
-    let default = config.advertise.default.as_ref().map_or(Address { host, port }, given);
+    let default = config.advertise.default.as_ref().map_or(Address { host, port, tls: tls.clone() }, given);
     addresses.entry("default".to_owned()).or_insert(default);
     addresses
 }

@@ -111,11 +111,11 @@ impl StatusSource for Status {
     }
 
     fn server(&self) -> ServerStatus {
-        let lowered = self.report().lowered;
+        let of_pools = self.report().warnings;
         let known = self.known();
         ServerStatus {
             version: known.version.clone(),
-            warnings: known.warnings.iter().cloned().chain(lowered).collect(),
+            warnings: known.warnings.iter().cloned().chain(of_pools).collect(),
         }
     }
 

@@ -36,8 +36,11 @@ pub(super) struct PoolBody {
     roles: Option<Some100<RoleField, 0>>,
     keep_templates: Option<Whole<0, 1000>>,
     template_max_age_seconds: Option<Whole<0, 315_360_000>>,
+    connection_limit: Option<Whole<0, 10_000>>,
     #[serde(rename = "owner")]
     _owner: Option<ConfiguredOnly>,
+    #[serde(rename = "login")]
+    _login: Option<ConfiguredOnly>,
     #[serde(rename = "source")]
     _source: Option<ConfiguredOnly>,
     #[serde(rename = "sourced")]
@@ -56,6 +59,8 @@ impl PoolBody {
             roles: self.roles.map(|list| list.0.into_iter().map(|role| role.0).collect()),
             keep_templates: self.keep_templates.map(Whole::as_u32),
             template_max_age_seconds: self.template_max_age_seconds.map(|seconds| seconds.0),
+            login: None,
+            connection_limit: self.connection_limit.map(Whole::as_u32),
             sourced: None,
         }
     }

@@ -19,12 +19,13 @@ pub(super) fn rfc3339(at: Timestamp) -> String {
     format!("{at:.6}")
 }
 
-/// `postgresql://user:password@host:port/database`.
+/// `postgresql://user:password@host:port/database`, with `?sslmode=…` where the daemon's own way to the server has it.
 pub(super) fn url(credentials: &Credentials, address: &Address, database: &str) -> String {
     let encoded = |text: &str| utf8_percent_encode(text, RESERVED).to_string();
     let host = if address.host.contains(':') { format!("[{}]", address.host) } else { encoded(&address.host) };
+    let query = if address.tls.is_empty() { String::new() } else { format!("?{}", address.tls) };
     format!(
-        "postgresql://{}:{}@{host}:{}/{}",
+        "postgresql://{}:{}@{host}:{}/{}{query}",
         encoded(&credentials.user),
         encoded(&credentials.password),
         address.port,

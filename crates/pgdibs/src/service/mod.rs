@@ -36,6 +36,8 @@ pub struct Address {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// The query of a URL that makes clients speak TLS as the daemon does; empty without TLS.
+    pub tls: String,
 }
 
 /// The template that a pool with a source of its own wants at present.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgdibs_core::pool::LoginRights;
 use secrecy::ExposeSecret as _;
 
 use super::super::{PoolSettingsConfig, StrategyConfig};
@@ -19,6 +20,8 @@ extensions = ["uuid-ossp", "pg_trgm"]
 roles = ["reader"]
 keep_templates = 2
 template_max_age_days = 7
+login = "createdb"
+connection_limit = 20
 
 [pools.shop.source]
 command = ["python", "manage.py", "migrate, now"]
@@ -50,6 +53,8 @@ fn every_field_arrives() {
         roles: Some(vec!["reader".to_owned()]),
         keep_templates: Some(2),
         template_max_age_days: Some(7),
+        login: Some(LoginRights::CreateDb),
+        connection_limit: Some(20),
     };
     assert_eq!(shop.settings, wanted);
     let source = shop.source.as_ref().unwrap();
@@ -65,7 +70,7 @@ fn every_field_arrives() {
     assert_eq!(row(&loaded, "pools.shop.extensions"), "uuid-ossp,pg_trgm · file ./pgdibs.toml line 8");
     assert_eq!(
         row(&loaded, "pools.shop.source"),
-        "command python manage.py migrate, now; inputs app/**/migrations/*.py,a,b.txt; env DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 13"
+        "command python manage.py migrate, now; inputs app/**/migrations/*.py,a,b.txt; env DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 15"
     );
 }
 

@@ -17,6 +17,13 @@ const POOL_KEYS: &[(&str, &str, &str)] = &[
     ("max", "32", "the most slots, ready and leased together, 1 to 1000"),
     ("spares", "2", "clones that wait behind the slots, so that a return or a reset is a rename, 0 to 1000"),
     ("keep_templates", "3", "unused templates that are kept, newest first, 0 to 1000"),
+    (
+        "login",
+        "`plain`",
+        "what a lease's login may do beyond its own database. `createdb`: make databases, for suites that do so themselves; `superuser`: \
+         everything on the server. What it made is dropped when its lease has ended, not at a reset",
+    ),
+    ("connection_limit", "0", "most connections of one lease's login at once; 0 for no limit"),
     ("template_max_age_days", "14", "after so many days an unused template goes, the newest one excepted"),
     ("owner", "`pgdibs_app`", "the role that owns what is in a template, and as which tests act"),
     ("strategy", "`auto`", "how clones are copied: `wal_log`, `file_copy`, or `auto`, which measures both"),
@@ -166,6 +173,8 @@ fn the_defaults_of_pools_in_the_reference_are_those_of_the_code() {
         ("keep_templates", code.keep_templates.to_string()),
         ("template_max_age_days", days.to_string()),
         ("owner", format!("`{}`", code.owner)),
+        ("login", format!("`{}`", code.login.as_str())),
+        ("connection_limit", code.connection_limit.to_string()),
     ];
     for (key, default) in of_code {
         let written = POOL_KEYS.iter().find(|(name, _, _)| *name == key).map(|(_, default, _)| *default);

@@ -170,7 +170,7 @@ impl Edge {
 
     pub(super) fn with(door: Door, sources: Arc<dyn Sources>) -> Self {
         let world = FakeWorld::new();
-        let address = |host: &str, port| Address { host: host.to_owned(), port };
+        let address = |host: &str, port| Address { host: host.to_owned(), port, tls: String::new() };
         let addresses = BTreeMap::from([
             ("default".to_owned(), address("127.0.0.1", 5432)),
             ("compose".to_owned(), address("fd00::5", 6000)),
@@ -282,6 +282,7 @@ async fn drive(service: Service<FakeWorld>) {
     loop {
         tokio::select! {
             () = service.bell.driver_woken() => {}
+            () = service.bell.driver_woken_soon() => {}
             () = service.stopping.cancelled() => return,
         }
         let driven = Driven { max_ttl: Duration::from_secs(3600), ..Driven::default() };

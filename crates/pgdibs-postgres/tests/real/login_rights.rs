@@ -1,0 +1,142 @@
+//! Pools whose logins may do more than others: what they may, what goes with them, and who may give such rights.
+
+use pgdibs_core::conformance::ConformanceServer as _;
+use pgdibs_core::database::DatabaseState;
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::End;
+use pgdibs_core::pool::{LoginRights, PoolPatch};
+use pgdibs_core::world::World as _;
+use pgdibs_postgres::rights::Rights;
+use pgdibs_postgres::sqlstate;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _};
+
+use crate::support::setting::{Setting, on_each_server};
+
+async fn pool_with(setting: &Setting, patch: PoolPatch) {
+    setting.suite.ready_pool(2, 2, 1).await;
+    setting.suite.world.put_pool(&setting.suite.pool, &patch).await.unwrap();
+    setting.suite.idle().await;
+}
+
+fn login(rights: LoginRights) -> PoolPatch {
+    PoolPatch { login: Some(rights), ..PoolPatch::default() }
+}
+
+#[test]
+fn what_a_login_with_createdb_made_goes_with_it() {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
+        on_each_server(rights, async |setting| {
+            let suite = &setting.suite;
+            let logins = suite.server.logins().await;
+            pool_with(setting, login(LoginRights::CreateDb)).await;
+            let lease = suite.take(suite.wish()).await;
+            let mut session = suite.enter(&lease).await;
+            // It acts as itself here, and may still do what the owner of the objects may.
+            for sql in [
+                "create database \"Test of \"\"mine\"\"\"",
+                "create table own (n int)",
+                "alter table marks add column further int",
+                "truncate marks restart identity",
+            ] {
+                session.execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            }
+            let credentials = lease.credentials.clone().unwrap();
+            let options = setting.cluster.options(&credentials.user, &credentials.password, "Test of \"mine\"");
+            let mut inside = PgConnection::connect_with(&options).await.unwrap();
+            inside.execute("create table t (n int); insert into t values (1)").await.unwrap();
+
+            suite.release(&lease).await;
+            suite.idle().await;
+            assert!(inside.execute("select 1").await.is_err(), "its sessions elsewhere are ended as well");
+            let left = "select count(*) from pg_database where datname like 'Test of%'";
+            assert_eq!(setting.cluster.text("postgres", left).await, "0");
+            suite.finish(&logins).await;
+        });
+    }
+}
+
+#[test]
+fn a_superusers_login_is_one_and_what_it_made_goes_with_it() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        pool_with(setting, login(LoginRights::Superuser)).await;
+        let lease = suite.take(suite.wish()).await;
+        let mut session = suite.enter(&lease).await;
+        for sql in ["create extension pg_buffercache", "create database another", "create role elsewhere"] {
+            session.execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+        // What it owns in a database of others is not ours to drop: the login stays there, closed.
+        setting
+            .cluster
+            .sql(
+                "postgres",
+                &format!(
+                    "create table thing (n int); alter table thing owner to {}",
+                    lease.credentials.as_ref().unwrap().user
+                ),
+            )
+            .await;
+        let user = lease.credentials.clone().unwrap().user;
+        suite.release(&lease).await;
+        suite.idle().await;
+        let left = "select count(*) from pg_database where datname = 'another'";
+        assert_eq!(setting.cluster.text("postgres", left).await, "0");
+        let can = format!("select rolcanlogin from pg_roles where rolname = '{user}'");
+        assert_eq!(setting.cluster.text("postgres", &can).await, "false");
+        setting.cluster.sql("postgres", "drop table thing").await;
+        suite.idle().await;
+        let gone = format!("select count(*) from pg_roles where rolname = '{user}'");
+        assert_eq!(setting.cluster.text("postgres", &gone).await, "0", "the sweep has taken it");
+    });
+}
+
+#[test]
+fn rights_that_the_daemon_lacks_are_refused_in_words() {
+    for (rights, patch, field) in [
+        (Rights::DatabasesAndRoles, login(LoginRights::Superuser), "login"),
+        (Rights::DatabasesOnly, login(LoginRights::CreateDb), "login"),
+        (Rights::DatabasesOnly, PoolPatch { connection_limit: Some(3), ..PoolPatch::default() }, "connection_limit"),
+    ] {
+        on_each_server(rights, async |setting| {
+            let suite = &setting.suite;
+            suite.make_pool(1, 1, 0).await;
+            match suite.world.put_pool(&suite.pool, &patch).await {
+                Err(Error::Invalid(why)) => assert_eq!(why.field, field, "{why}"),
+                other => panic!("{other:?}"),
+            }
+        });
+    }
+}
+
+#[test]
+fn clones_whose_logins_are_of_earlier_settings_are_not_handed_out() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(2, 2, 1).await;
+        let before: Vec<_> = suite.in_state(DatabaseState::Ready).await.into_iter().map(|d| d.id).collect();
+        suite.world.put_pool(&suite.pool, &login(LoginRights::CreateDb)).await.unwrap();
+        assert!(suite.in_state(DatabaseState::Ready).await.is_empty());
+        suite.idle().await;
+        let after: Vec<_> = suite.in_state(DatabaseState::Ready).await.into_iter().map(|d| d.id).collect();
+        assert!(after.len() == 2 && after.iter().all(|id| !before.contains(id)), "{before:?} {after:?}");
+        suite.world.put_pool(&suite.pool, &login(LoginRights::CreateDb)).await.unwrap();
+        assert_eq!(suite.in_state(DatabaseState::Ready).await.len(), 2, "the same again changes nothing");
+    });
+}
+
+#[test]
+fn a_login_has_as_many_connections_as_the_pool_says() {
+    on_each_server(Rights::DatabasesAndRoles, async |setting| {
+        let suite = &setting.suite;
+        pool_with(setting, PoolPatch { connection_limit: Some(1), ..PoolPatch::default() }).await;
+        let lease = suite.take(suite.wish()).await;
+        let session = suite.enter(&lease).await;
+        let credentials = lease.credentials.clone().unwrap();
+        let options = setting.cluster.options(&credentials.user, &credentials.password, &lease.database_name);
+        let refused = PgConnection::connect_with(&options).await.expect_err("one is there already");
+        assert_eq!(sqlstate::code(&refused).as_deref(), Some("53300"), "{refused}");
+        suite.server.disconnect(session).await;
+        assert!(suite.world.end_lease(lease.id, End::Released, "the end").await.unwrap());
+    });
+}
