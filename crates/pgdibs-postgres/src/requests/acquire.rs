@@ -19,6 +19,8 @@ enum Taken {
     Lease(Box<Lease>),
     /// None is left; of this template, if it is ready.
     Nothing(Option<Wanted>),
+    /// Enough are left also when the waiters have been served; but another newcomer may have counted the same ones.
+    Contested(TemplateId),
     /// The key has a live lease already.
     Held,
     /// The run is over.
@@ -28,8 +30,12 @@ enum Taken {
 pub(crate) async fn acquire(world: &PgWorld, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
     let (leases, last) = if let [wish] = wishes {
         let mut connection = answer(world.connections.catalog.acquire().await)?;
-        match take_one(&mut connection, wish, None, 1, ticket).await? {
+        match take_one(&mut connection, wish, None, 1, ticket, ticket.is_some()).await? {
             Taken::Lease(lease) => (vec![*lease], None),
+            Taken::Contested(template) => {
+                drop(connection);
+                take_in_turn(world, wish, template).await?
+            }
             // Until the server has let go of what a failed statement had locked, others would pass over it.
             Taken::Held => (Vec::new(), Some((wish, answer(connection.ping().await).map(|()| Taken::Held)?))),
             taken => (Vec::new(), Some((wish, taken))),
@@ -50,6 +56,36 @@ pub(crate) async fn acquire(world: &PgWorld, wishes: &[Acquire], ticket: Option<
         Some((_, Taken::Nothing(Some(wanted)))) => Ok(Acquired::Wait(wanted)),
         Some((wish, _)) => resolve(world, wish).await.map(Acquired::Wait),
     }
+}
+
+/// Takes one as a newcomer while others wait. Newcomers that count at the same moment would each see what is left beside the waiters,
+/// and together take more: so here one waits for the other, and counts after that.
+async fn take_in_turn<'a>(
+    world: &PgWorld,
+    wish: &'a Acquire,
+    template: TemplateId,
+) -> Result<(Vec<Lease>, Option<(&'a Acquire, Taken)>), Error> {
+    let mut transaction = answer(world.connections.begin("begin").await)?;
+    wait_for_other_newcomers(&mut transaction, &[template.0]).await?;
+    match take_one(&mut transaction, wish, Some(template), 1, None, true).await? {
+        Taken::Lease(lease) => {
+            answer(transaction.commit().await)?;
+            Ok((vec![*lease], None))
+        }
+        taken => {
+            answer(transaction.rollback().await)?;
+            Ok((Vec::new(), Some((wish, taken))))
+        }
+    }
+}
+
+/// Until the end of the transaction. The lock lets through whoever only reads the templates or refers to them.
+async fn wait_for_other_newcomers(connection: &mut PgConnection, templates: &[i64]) -> Result<(), Error> {
+    let locked = sqlx::query("select from templates where id = any($1) order by id for no key update")
+        .bind(templates)
+        .execute(connection)
+        .await;
+    answer(locked.map(|_| ()))
 }
 
 /// All the wishes or none, in one transaction; with none, the wish at which it ended, and why.
@@ -73,10 +109,14 @@ async fn take_all<'a>(
         pools::refuse_what_can_never_fit(world, &pool, u32::try_from(count).unwrap_or(u32::MAX))?;
     }
     let mut transaction = answer(world.connections.begin("begin").await)?;
+    if ticket.is_none() {
+        let templates: Vec<i64> = wanted.iter().map(|wanted| wanted.template.0).collect();
+        wait_for_other_newcomers(&mut transaction, &templates).await?;
+    }
     let mut leases = Vec::with_capacity(wishes.len());
     for (index, wish) in wishes.iter().enumerate() {
         let still = wanted[index..].iter().filter(|w| w.template == wanted[index].template).count();
-        match take_one(&mut transaction, wish, Some(wanted[index].template), still, ticket).await? {
+        match take_one(&mut transaction, wish, Some(wanted[index].template), still, ticket, true).await? {
             Taken::Lease(lease) => leases.push(*lease),
             taken => {
                 answer(transaction.rollback().await)?;
@@ -127,6 +167,7 @@ async fn resolve(world: &PgWorld, wish: &Acquire) -> Result<Wanted, Error> {
 
 /// Takes one ready database for a wish (of `template`, or of the one that the wish means), if enough are left when everybody with an earlier ticket has been served.
 ///
+/// `in_turn`: the caller has a ticket, or holds the lock of [`wait_for_other_newcomers`]; without, it takes only what nobody waits for.
 /// `still` is how many of this template the caller wants, this one included. A grant takes the caller's ticket with it, so that
 /// nobody behind it waits for a place that is free. A database that has a session, or ever had one,
 /// is passed over: somebody has looked into it. (Autovacuum has no user, and is nobody.)
@@ -138,6 +179,7 @@ async fn take_one(
     template: Option<TemplateId>,
     still: usize,
     ticket: Option<TicketId>,
+    in_turn: bool,
 ) -> Result<Taken, Error> {
     let result = sqlx::query(concat!(
         "with holding as (
@@ -167,7 +209,7 @@ async fn take_one(
          chosen as (
              select d.id from databases d join untouched on untouched.id = d.id, ahead, free, template
              where d.template_id = template.id and d.state = 'ready'
-               and free.places >= ahead.places + $12
+               and free.places >= ahead.places + $12 and ($14 or ahead.places = 0)
                and (not $13 or d.slot = $4)
                and not exists (select from ended_runs where run = $6)
                and not exists (select from holding)
@@ -184,7 +226,8 @@ async fn take_one(
          served as (
              delete from tickets where id = $11 and exists (select from l))
          select exists (select from holding) as held, exists (select from ended_runs where run = $6) as ended,
-                template.id as wanted_template, template.fingerprint as wanted_fingerprint, ",
+                template.id as wanted_template, template.fingerprint as wanted_fingerprint,
+                (select free.places >= ahead.places + $12 and not $14 and ahead.places > 0 from free, ahead) as contested, ",
         lease_columns!(),
         " from (values (1)) as always left join template on true left join (l join d on d.id = l.database_id) on true"
     ))
@@ -201,13 +244,17 @@ async fn take_one(
     .bind(ticket.map_or(i64::MAX, |t| t.0))
     .bind(i64::try_from(still).unwrap_or(i64::MAX))
     .bind(wish.exact_slot)
+    .bind(in_turn)
     .fetch_one(connection)
     .await;
     match result {
         Ok(row) if answer(row.try_get("held"))? => Ok(Taken::Held),
         Ok(row) if answer(row.try_get("ended"))? => Ok(Taken::RunEnded),
         Ok(row) if answer(row.try_get::<Option<&str>, _>("state"))?.is_none() => {
-            waits_for(wish, &row).map(Taken::Nothing)
+            match (waits_for(wish, &row)?, answer(row.try_get("contested"))?) {
+                (Some(wanted), true) => Ok(Taken::Contested(wanted.template)),
+                (wanted, _) => Ok(Taken::Nothing(wanted)),
+            }
         }
         Ok(row) => answer(rows::lease(&row)).map(|lease| Taken::Lease(Box::new(lease))),
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Ok(Taken::Held),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgdibs_core::conformance::idle::run_until_idle;
 use pgdibs_core::error::StepError;
 use pgdibs_core::plan::{Step, plan};
-use pgdibs_core::request::{Acquired, ResetBegun, TicketKind};
+use pgdibs_core::request::{Acquire, Acquired, ResetBegun, TicketKind, Wanted};
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 
@@ -187,6 +187,34 @@ fn two_daemons_grant_each_database_once() {
         let all: Vec<String> = (0..5).map(|slot| suite.slot(slot)).collect();
         assert_eq!(granted, all, "each once, and none left over");
         second.close().await;
+    });
+}
+
+#[test]
+fn two_newcomers_at_the_same_moment_leave_the_waiter_its_database() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(2, 2, 0).await;
+        let waiter = suite.wish();
+        let template = suite.snapshot().await.templates[0].clone();
+        let wanted = Wanted {
+            pool: suite.pool.clone(),
+            template: template.id,
+            fingerprint: template.fingerprint.clone(),
+            building: false,
+        };
+        for round in 0..40 {
+            let ticket = suite.world.take_ticket(&wanted, 1, TicketKind::Acquire).await.unwrap();
+            let newcomers = [suite.wish(), suite.wish()];
+            let asked = newcomers.iter().map(|wish| suite.world.acquire(std::slice::from_ref(wish), None));
+            let answers = at_once(asked).await;
+            let granted = answers.iter().filter(|answer| matches!(answer, Ok(Acquired::Granted(_)))).count();
+            assert_eq!(granted, 1, "of two databases one is the waiter's, in round {round}: {answers:?}");
+            let served = suite.world.acquire(&[Acquire { id: suite.lease_id(), ..waiter.clone() }], Some(ticket)).await;
+            assert!(matches!(served, Ok(Acquired::Granted(_))), "{served:?}");
+            // Nobody has connected to them, so they are as good as new.
+            setting.catalog("delete from leases; update databases set state = 'ready' where state = 'leased'").await;
+        }
     });
 }
 
