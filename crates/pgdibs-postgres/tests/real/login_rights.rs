@@ -6,6 +6,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::End;
 use pgdibs_core::pool::{LoginRights, PoolPatch};
 use pgdibs_core::world::World as _;
+use pgdibs_postgres::purge::{inventory, purge};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
 use sqlx::postgres::PgConnection;
@@ -138,5 +139,36 @@ fn a_login_has_as_many_connections_as_the_pool_says() {
         assert_eq!(sqlstate::code(&refused).as_deref(), Some("53300"), "{refused}");
         suite.server.disconnect(session).await;
         assert!(suite.world.end_lease(lease.id, End::Released, "the end").await.unwrap());
+    });
+}
+
+#[test]
+fn a_purge_takes_what_logins_made_and_goes_on_where_it_stopped() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        pool_with(setting, login(LoginRights::CreateDb)).await;
+        let lease = suite.take(suite.wish()).await;
+        let mut session = suite.enter(&lease).await;
+        session.execute("create database made_by_a_test").await.unwrap();
+        suite.server.disconnect(session).await;
+        suite.world.close().await;
+        // Somebody has given our role something: it cannot be dropped, and is not ours to take from it.
+        setting
+            .cluster
+            .sql("postgres", "create table precious (n int); alter table precious owner to pgdibs_app")
+            .await;
+        let url = setting.cluster.superuser_url();
+        let found = inventory(&url).await.unwrap();
+        assert!(found.databases.contains(&"made_by_a_test".to_owned()), "{found:?}");
+        let stopped = purge(&url).await.expect_err("the role has something").to_string();
+        assert!(stopped.contains("\"pgdibs_app\" cannot be dropped"), "{stopped}");
+        let left = "select string_agg(datname, ' ' order by datname) from pg_database where not datistemplate";
+        assert_eq!(setting.cluster.text("postgres", left).await, "pgdibs postgres", "the catalog goes last");
+        setting.cluster.sql("postgres", "alter table precious owner to current_user").await;
+        let done = purge(&url).await.unwrap();
+        assert!(done.contains(&"dropped role pgdibs_app".to_owned()), "{done:?}");
+        assert_eq!(setting.cluster.text("postgres", left).await, "postgres");
+        let roles = "select count(*) from pg_roles where rolname like 'pgdibs%'";
+        assert_eq!(setting.cluster.text("postgres", roles).await, "0");
     });
 }
