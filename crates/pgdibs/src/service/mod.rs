@@ -162,22 +162,30 @@ impl<W: World + 'static> Service<W> {
 
 #[cfg(test)]
 mod tests {
+    use pgdibs_core::conformance::idle::run_until_idle;
     use pgdibs_core::fake::FakeWorld;
+    use pgdibs_core::pool::PoolPatch;
+    use pgdibs_core::request::Announce;
+    use pgdibs_core::snapshot::Driven;
 
     use super::*;
+
+    fn service(sources: Arc<dyn Sources>) -> Service<FakeWorld> {
+        Service {
+            world: Arc::new(FakeWorld::new()),
+            bell: Arc::default(),
+            sources,
+            addresses: Arc::default(),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
 
     #[tokio::test]
     async fn who_hears_a_ring_and_the_end_at_once_is_told_of_the_end() {
         // Many times, since an order that is left to chance is right half of the time.
         for _ in 0..50 {
-            let service = Service {
-                world: Arc::new(FakeWorld::new()),
-                bell: Arc::default(),
-                sources: Arc::new(NoSources),
-                addresses: Arc::default(),
-                stopping: CancellationToken::new(),
-                tasks: TaskTracker::new(),
-            };
+            let service = service(Arc::new(NoSources));
             let (mut ear, stopping, bell) = (service.bell.listen(), service.stopping.clone(), service.bell.clone());
             tokio::spawn(async move {
                 bell.ring();
@@ -187,5 +195,32 @@ mod tests {
             let waited = service.wait(&mut ear, deadline, &CancellationToken::new()).await;
             assert!(matches!(waited, Err(WaitOver::Stopping)));
         }
+    }
+
+    /// A pool whose inputs went back to an older state.
+    struct BackTo(Fingerprint);
+
+    impl Sources for BackTo {
+        fn current(&self, _pool: &PoolName) -> Current {
+            Current::Wanted(self.0.clone())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_announcement_without_fingerprint_means_the_present_inputs_template_and_not_the_newest() {
+        let (pool, present) = (PoolName::parse("app").unwrap(), Fingerprint::parse("v1").unwrap());
+        let service = service(Arc::new(BackTo(present.clone())));
+        service.world.put_pool(&pool, &PoolPatch::default()).await.unwrap();
+        for version in ["v1", "v2"] {
+            let fingerprint = Fingerprint::parse(version).unwrap();
+            service.world.put_template(&pool, &fingerprint, "", "token").await.unwrap();
+            run_until_idle(&*service.world, &Driven::default()).await;
+            service.world.request_seal(&pool, &fingerprint, "token").await.unwrap();
+            run_until_idle(&*service.world, &Driven::default()).await;
+        }
+        let announce = Announce { run: "r".to_owned(), pool, fingerprint: None, workers: 2, aliases: 1 };
+        service.announce(&announce).await.unwrap();
+        let runs = service.world.gather().await.unwrap().runs;
+        assert_eq!(runs.iter().map(|run| run.fingerprint.clone()).collect::<Vec<_>>(), [Some(present)]);
     }
 }
