@@ -74,6 +74,18 @@ def test_ctrl_c_in_the_middle_gives_everything_back(project: Project, workers: s
 
 
 @pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
+def test_sigterm_gives_everything_back_and_ends_pytest(project: Project, workers: str) -> None:
+    project.file("test_slow.py", SLOW)
+    process = project.start(workers)
+    eventually(lambda: project.text("slow-0") and (workers == "-n0" or project.text("slow-1")))
+    os.kill(process.pid, signal.SIGTERM)
+    ran = project.finish(process, 20)
+    assert ran.status == -signal.SIGTERM, ran.output
+    # Long before a time to live of 60 s is over.
+    project.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 def test_after_sigkill_of_everything_the_time_to_live_gives_it_back(project: Project, workers: str) -> None:
     project.file("short_life.py", "import pgdibs.plugin.databases\npgdibs.plugin.databases.TTL_SECONDS = 2\n")
     project.file("test_slow.py", SLOW)

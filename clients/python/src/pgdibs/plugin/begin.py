@@ -48,6 +48,7 @@ def begin(config: pytest.Config) -> None:
     # Here and not above: a worker, of which there are many, needs neither.
     from pgdibs.plugin.controller import Controller
     from pgdibs.plugin.template import Templates
+    from pgdibs.plugin.termination import end_the_run_on_sigterm
 
     client, run = Client(settings.url), str(uuid.uuid4())
     templates = Templates(config, settings, client)
@@ -55,6 +56,7 @@ def begin(config: pytest.Config) -> None:
         for alias in settings.aliases:
             point(settings.variables, alias, Nowhere())
         return
+    end_the_run_on_sigterm(config, settings.url, run)
     summary = Summary(settings, templates, LOADED_AT)
     config.pluginmanager.register(summary, "pgdibs-summary")
     tmpdir = make_tmpdir(config) if settings.has_tmpdir else ""
