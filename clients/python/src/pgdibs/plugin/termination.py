@@ -1,4 +1,4 @@
-"""SIGTERM, as a cancelled CI job sends it: Python ends at once, runs nothing at exit, and nobody would give the databases back."""
+"""SIGTERM, as a cancelled CI job sends it: Python ends at once, and nobody would give the databases back."""
 
 from __future__ import annotations
 
