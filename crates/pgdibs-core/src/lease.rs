@@ -1,5 +1,6 @@
 //! Leases: who holds which database, and how that ends.
 
+use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use crate::database::DatabaseId;
@@ -67,20 +68,22 @@ impl End {
     }
 }
 
-/// The credentials that a live lease hands out. No `Debug` output ever shows the password.
-#[derive(Clone, PartialEq, Eq)]
+/// The credentials that a live lease hands out. No output ever shows the password: its type cannot be printed.
+#[derive(Debug, Clone)]
 pub struct Credentials {
     /// The login.
     pub user: String,
     /// Its password.
-    pub password: String,
+    pub password: SecretString,
 }
 
-impl std::fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Credentials {{ user: {:?}, password: *** }}", self.user)
+impl PartialEq for Credentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.user == other.user && self.password.expose_secret() == other.password.expose_secret()
     }
 }
+
+impl Eq for Credentials {}
 
 /// A lease as the catalog has it.
 #[derive(Debug, Clone, PartialEq)]

@@ -23,7 +23,7 @@ impl ConformanceServer for Hands {
     type Session = Session;
 
     async fn connect(&self, credentials: &Credentials, database: &str) -> Result<Session, String> {
-        self.0.connect(&credentials.user, &credentials.password, database)
+        self.0.connect(credentials, database)
     }
 
     async fn disconnect(&self, session: Session) {

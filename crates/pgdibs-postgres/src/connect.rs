@@ -152,7 +152,7 @@ impl ServerAddress {
 
     /// A URL for another login and database of the same server, TLS parameters included.
     #[must_use]
-    pub fn url_for(&self, user: &str, password: &str, database: &str) -> SecretString {
+    pub fn url_for(&self, user: &str, password: &SecretString, database: &str) -> SecretString {
         let encode =
             |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         let (host, port) = self.host_and_port();
@@ -161,7 +161,7 @@ impl ServerAddress {
         SecretString::from(format!(
             "postgresql://{}:{}@{host}:{port}/{}{query}",
             encode(user),
-            encode(password),
+            encode(password.expose_secret()),
             encode(database)
         ))
     }
@@ -170,7 +170,7 @@ impl ServerAddress {
     ///
     /// # Errors
     /// When that URL cannot be read.
-    pub fn parse_lease_login(url: &SecretString) -> Result<(String, String), ConnectError> {
+    pub fn parse_lease_login(url: &SecretString) -> Result<(String, SecretString), ConnectError> {
         let text = url.expose_secret();
         let broken = || {
             ConnectError::Unusable(
@@ -179,7 +179,7 @@ impl ServerAddress {
         };
         let options = PgConnectOptions::from_str(text).map_err(|_| broken())?;
         let password = password_in(text).ok_or_else(broken)?;
-        Ok((options.get_username().to_owned(), password))
+        Ok((options.get_username().to_owned(), password.into()))
     }
 
     /// A connection to one database under one name. The settings we rely on are ours, whatever the server's are.

@@ -337,6 +337,14 @@ impl PgWorld {
         holder: &str,
         token: &str,
     ) -> Result<TemplatePut, Error> {
-        crate::requests::templates::put(self, pool, fingerprint, holder, token, Some(self.connections.instance)).await
+        crate::requests::templates::put(
+            self,
+            pool,
+            fingerprint,
+            holder,
+            &crate::scram::digest(token),
+            Some(self.connections.instance),
+        )
+        .await
     }
 }

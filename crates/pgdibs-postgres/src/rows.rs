@@ -179,8 +179,10 @@ macro_rules! lease_columns {
 
 pub(crate) fn lease(row: &PgRow) -> Result<Lease, sqlx::Error> {
     let state = LeaseState::parse(row.try_get("state")?).ok_or_else(|| broken("lease state"))?;
-    let credentials = match (row.try_get("login")?, row.try_get("password")?) {
-        (Some(user), Some(password)) if state == LeaseState::Live => Some(Credentials { user, password }),
+    let credentials = match (row.try_get("login")?, row.try_get::<Option<String>, _>("password")?) {
+        (Some(user), Some(password)) if state == LeaseState::Live => {
+            Some(Credentials { user, password: password.into() })
+        }
         _ => None,
     };
     Ok(Lease {

@@ -1,5 +1,5 @@
 //! Passwords: random ones that the server makes, and the SCRAM-SHA-256 verifier that Postgres stores, computed here so that no password is ever
-//! part of a statement or its parameters (`log_statement = all` would write them down).
+//! part of a statement or its parameters (`log_statement = all` would write them down). Build tokens are digested for the same reason.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,11 +10,14 @@ use sha2::{Digest as _, Sha256};
 /// Postgres's own default. Fewer would do for random passwords, but the JDBC driver refuses less than 4096 (RFC 7677, section 4).
 const ITERATIONS: u32 = 4096;
 
-/// SQL for a password of 244 random bits (two UUIDs of version 4, from the server's strong source), in characters that need no
-/// escaping in a URL. Made where it is stored, so that it never travels as a parameter.
+/// What every password that we make begins with, so that a scanner finds one that leaked: ours (`scripts/find-secrets.py`), or yours.
+pub const PASSWORD_MARK: &str = "pgdibspw";
+
+/// SQL for a password of 244 random bits (two UUIDs of version 4, from the server's strong source) behind [`PASSWORD_MARK`], in
+/// characters that need no escaping in a URL. Made where it is stored, so that it never travels as a parameter.
 macro_rules! new_password {
     () => {
-        "replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')"
+        "'pgdibspw' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')"
     };
 }
 
@@ -24,6 +27,12 @@ pub(crate) use new_password;
 #[must_use]
 pub fn verifier(password: &str) -> String {
     verifier_with_salt(password, &rand::rng().random::<[u8; 16]>())
+}
+
+/// What the catalog keeps of a build token: enough to recognise it, and useless to whoever reads the catalog or the server's log. The
+/// token is random, so it needs neither salt nor many rounds.
+pub(crate) fn digest(token: &str) -> String {
+    Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn verifier_with_salt(password: &str, salt: &[u8; 16]) -> String {

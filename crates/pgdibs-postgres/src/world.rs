@@ -14,12 +14,15 @@ use pgdibs_core::request::{
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
 use pgdibs_core::world::World;
+use secrecy::SecretString;
+use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 
 use crate::connect::Connections;
 use crate::office::Held;
 use crate::rights::Rights;
-use crate::{requests, sqlstate, steps};
+use crate::scram::digest;
+use crate::{requests, rows, sqlstate, steps};
 
 /// What the daemon's configuration says about the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +36,7 @@ pub struct PgWorld {
     pub(crate) connections: Connections,
     pub(crate) bounds: Bounds,
     /// The login that all leases share when we may not make roles.
-    pub(crate) shared_login: Option<(RoleName, String)>,
+    shared_login: Option<(RoleName, SecretString)>,
     /// The reconciler's own connection, when this daemon reconciles.
     pub(crate) office: tokio::sync::Mutex<Option<Held>>,
     /// When the daemons of the server were last counted, and how many they were.
@@ -45,7 +48,7 @@ pub struct PgWorld {
 impl PgWorld {
     /// A world over open connections.
     #[must_use]
-    pub fn new(connections: Connections, bounds: Bounds, shared_login: Option<(RoleName, String)>) -> Self {
+    pub fn new(connections: Connections, bounds: Bounds, shared_login: Option<(RoleName, SecretString)>) -> Self {
         Self {
             connections,
             bounds,
@@ -72,6 +75,29 @@ impl PgWorld {
     #[must_use]
     pub fn instance(&self) -> i32 {
         self.connections.instance
+    }
+
+    /// The login that all leases share, on a server where we may not make roles.
+    pub(crate) fn shared_login(&self) -> Option<&(RoleName, SecretString)> {
+        self.shared_login.as_ref().filter(|_| self.connections.facts.rights == Rights::DatabasesOnly)
+    }
+
+    /// Credentials from the catalog. The password of the shared login is not there: as a parameter of a statement it would stand
+    /// in the server's log.
+    pub(crate) fn completed(&self, found: Credentials) -> Credentials {
+        match self.shared_login() {
+            Some((login, password)) if login.as_str() == found.user => {
+                Credentials { user: found.user, password: password.clone() }
+            }
+            _ => found,
+        }
+    }
+
+    /// A lease from the catalog, with credentials that open its database.
+    pub(crate) fn lease_in(&self, row: &PgRow) -> Result<Lease, sqlx::Error> {
+        let mut lease = rows::lease(row)?;
+        lease.credentials = lease.credentials.map(|found| self.completed(found));
+        Ok(lease)
     }
 
     /// The role that owns every database of ours: the mark that exists from the moment of `create database`.
@@ -130,19 +156,19 @@ impl World for PgWorld {
         holder: &str,
         token: &str,
     ) -> Result<TemplatePut, Error> {
-        requests::templates::put(self, pool, fingerprint, holder, token, None).await
+        requests::templates::put(self, pool, fingerprint, holder, &digest(token), None).await
     }
 
     async fn build_place(&self, template: TemplateId, token: &str) -> Result<Option<BuildPlace>, Error> {
-        requests::templates::place(self, template, token).await
+        requests::templates::place(self, template, &digest(token)).await
     }
 
     async fn renew_build(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
-        requests::templates::renew(self, pool, fingerprint, token).await
+        requests::templates::renew(self, pool, fingerprint, &digest(token)).await
     }
 
     async fn request_seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
-        requests::templates::request_seal(self, pool, fingerprint, token).await
+        requests::templates::request_seal(self, pool, fingerprint, &digest(token)).await
     }
 
     async fn abandon_build(
@@ -152,7 +178,7 @@ impl World for PgWorld {
         token: &str,
         detail: &str,
     ) -> Result<(), Error> {
-        requests::templates::abandon(self, pool, fingerprint, token, detail).await
+        requests::templates::abandon(self, pool, fingerprint, &digest(token), detail).await
     }
 
     async fn drop_template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {

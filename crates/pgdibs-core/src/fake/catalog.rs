@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use secrecy::SecretString;
+
 use super::server::Server;
 use crate::database::{Database, DatabaseId, DatabaseState};
 use crate::error::Error;
@@ -17,7 +19,7 @@ use crate::template::{Template, TemplateId, TemplateState, Timestamp};
 pub(super) struct DatabaseRow {
     pub(super) seen: Database,
     /// Of the login with its number.
-    pub(super) password: String,
+    pub(super) password: SecretString,
     /// The login that may look into it once it is kept.
     pub(super) kept_login: Option<Credentials>,
     pub(super) retry_at: f64,

@@ -296,7 +296,7 @@ impl State {
         let credentials = row
             .kept_login
             .clone()
-            .unwrap_or_else(|| Credentials { user: login_of(number), password: format!("kept-{number}") });
+            .unwrap_or_else(|| Credentials { user: login_of(number), password: format!("kept-{number}").into() });
         row.kept_login = Some(credentials.clone());
         row.seen.keep_until = Some(until);
         row.seen.reason = Some(reason.to_owned());
@@ -306,7 +306,7 @@ impl State {
 
     pub(super) fn share_login(&mut self, ids: &[LeaseId]) -> Result<Vec<Lease>, Error> {
         let number = self.next_number();
-        let shared = Credentials { user: login_of(number), password: format!("shared-{number}") };
+        let shared = Credentials { user: login_of(number), password: format!("shared-{number}").into() };
         self.server
             .logins
             .insert(shared.user.clone(), FakeLogin { password: shared.password.clone(), can_login: true });

@@ -79,8 +79,8 @@ impl FakeWorld {
     ///
     /// # Errors
     /// SQLSTATE and text, as Postgres would refuse it.
-    pub fn connect(&self, user: &str, password: &str, database: &str) -> Result<Session, String> {
-        self.state().server.connect(database, user, password)
+    pub fn connect(&self, credentials: &Credentials, database: &str) -> Result<Session, String> {
+        self.state().server.connect(database, &credentials.user, &credentials.password)
     }
 
     /// Logs in as a superuser, who needs no right.

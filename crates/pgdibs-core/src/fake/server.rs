@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use secrecy::{ExposeSecret as _, SecretString};
+
 /// A session, as long as it lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Session(pub u64);
@@ -28,10 +30,10 @@ pub struct FakeDatabase {
 }
 
 /// A role that can log in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct FakeLogin {
     /// Its password.
-    pub(super) password: String,
+    pub(super) password: SecretString,
     /// `LOGIN` or `NOLOGIN`.
     pub(super) can_login: bool,
 }
@@ -168,9 +170,9 @@ impl Server {
         self.terminate(oid);
     }
 
-    pub(super) fn connect(&mut self, database: &str, user: &str, password: &str) -> Result<Session, String> {
+    pub(super) fn connect(&mut self, database: &str, user: &str, password: &SecretString) -> Result<Session, String> {
         match self.logins.get(user) {
-            Some(login) if login.password != password => {
+            Some(login) if login.password.expose_secret() != password.expose_secret() => {
                 return Err(format!("28P01: password authentication failed for \"{user}\""));
             }
             Some(login) if login.can_login => {}

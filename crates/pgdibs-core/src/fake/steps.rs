@@ -273,7 +273,7 @@ impl State {
                 created_at: self.timestamp(),
                 ready_at: None,
             };
-            let password = format!("secret-{number}");
+            let password = format!("secret-{number}").into();
             self.databases.insert(id, DatabaseRow { seen, password, kept_login: None, retry_at: 0.0 });
         }
         Ok(())

@@ -69,7 +69,7 @@ impl State {
             None => self.server.create(name, true, None).map_err(StepError::Failed)?,
         };
         halfway()?;
-        let credentials = Credentials { user: login_of(id.0), password: format!("build-{}", id.0) };
+        let credentials = Credentials { user: login_of(id.0), password: format!("build-{}", id.0).into() };
         let login = FakeLogin { password: credentials.password.clone(), can_login: true };
         self.server.logins.insert(credentials.user.clone(), login);
         self.server.open_to(oid, &[&credentials.user]);

@@ -91,7 +91,7 @@ impl Story {
             Err(_) => return,
         };
         let name = place.database.as_str();
-        let Ok(session) = self.world.connect(&place.credentials.user, &place.credentials.password, name) else {
+        let Ok(session) = self.world.connect(&place.credentials, name) else {
             return;
         };
         let schema = format!("schema {}", builder.fingerprint);
@@ -240,7 +240,7 @@ impl Story {
         let alive = held.session.filter(|&session| self.world.is_connected(session));
         let credentials = held.lease.credentials.clone().unwrap();
         let name = held.lease.database_name.clone();
-        let session = alive.or_else(|| self.world.connect(&credentials.user, &credentials.password, &name).ok());
+        let session = alive.or_else(|| self.world.connect(&credentials, &name).ok());
         held.session = session;
         if let Some(session) = session {
             let mark = format!("{id} {}", held.lease.generation);

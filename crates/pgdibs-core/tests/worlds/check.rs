@@ -94,7 +94,7 @@ impl Story {
         let fenced = held.resetting.is_some();
         let resetting_marks = (format!("{id} {generation}"), format!("schema {}", found.fingerprint));
         let credentials = found.credentials.clone().unwrap();
-        match self.world.connect(&credentials.user, &credentials.password, &found.database_name) {
+        match self.world.connect(&credentials, &found.database_name) {
             Ok(session) => {
                 let marks = self.world.read(session).unwrap();
                 self.world.disconnect(session);
@@ -172,7 +172,7 @@ impl Story {
                 DatabaseState::Spare | DatabaseState::Ready | DatabaseState::Leased | DatabaseState::Creating
             );
             let name = database.name.as_str();
-            if handed_out && self.world.connect(&credentials.user, &credentials.password, name).is_ok() {
+            if handed_out && self.world.connect(&credentials, name).is_ok() {
                 panic!("{}, whose lease is over, gets into {name} ({:?})", credentials.user, database.state);
             }
         }

@@ -92,7 +92,7 @@ impl Story {
         }
         for credentials in &self.dead {
             for found in snapshot.server.values() {
-                let entered = self.world.connect(&credentials.user, &credentials.password, &found.name);
+                let entered = self.world.connect(credentials, &found.name);
                 assert!(entered.is_err(), "{}, whose lease is over, gets into {}", credentials.user, found.name);
             }
         }

@@ -10,7 +10,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::tickets::living_daemons;
 use super::{pools, runs};
-use crate::rows::{self, lease_columns};
+use crate::rows::lease_columns;
 use crate::sqlstate::{self, Meaning};
 use crate::world::{PgWorld, answer};
 
@@ -30,7 +30,7 @@ enum Taken {
 pub(crate) async fn acquire(world: &PgWorld, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
     let (leases, last) = if let [wish] = wishes {
         let mut connection = answer(world.connections.catalog.acquire().await)?;
-        match take_one(&mut connection, wish, None, 1, ticket, ticket.is_some()).await? {
+        match take_one(world, &mut connection, wish, None, 1, ticket, ticket.is_some()).await? {
             Taken::Lease(lease) => (vec![*lease], None),
             Taken::Contested(template) => {
                 drop(connection);
@@ -67,7 +67,7 @@ async fn take_in_turn<'a>(
 ) -> Result<(Vec<Lease>, Option<(&'a Acquire, Taken)>), Error> {
     let mut transaction = answer(world.connections.begin("begin").await)?;
     wait_for_other_newcomers(&mut transaction, &[template.0]).await?;
-    match take_one(&mut transaction, wish, Some(template), 1, None, true).await? {
+    match take_one(world, &mut transaction, wish, Some(template), 1, None, true).await? {
         Taken::Lease(lease) => {
             answer(transaction.commit().await)?;
             Ok((vec![*lease], None))
@@ -116,7 +116,7 @@ async fn take_all<'a>(
     let mut leases = Vec::with_capacity(wishes.len());
     for (index, wish) in wishes.iter().enumerate() {
         let still = wanted[index..].iter().filter(|w| w.template == wanted[index].template).count();
-        match take_one(&mut transaction, wish, Some(wanted[index].template), still, ticket, true).await? {
+        match take_one(world, &mut transaction, wish, Some(wanted[index].template), still, ticket, true).await? {
             Taken::Lease(lease) => leases.push(*lease),
             taken => {
                 answer(transaction.rollback().await)?;
@@ -174,6 +174,7 @@ async fn resolve(world: &PgWorld, wish: &Acquire) -> Result<Wanted, Error> {
 ///
 /// A key that holds a lease takes nothing; the unique index is for two calls at the same moment.
 async fn take_one(
+    world: &PgWorld,
     connection: &mut PgConnection,
     wish: &Acquire,
     template: Option<TemplateId>,
@@ -256,7 +257,7 @@ async fn take_one(
                 (wanted, _) => Ok(Taken::Nothing(wanted)),
             }
         }
-        Ok(row) => answer(rows::lease(&row)).map(|lease| Taken::Lease(Box::new(lease))),
+        Ok(row) => answer(world.lease_in(&row)).map(|lease| Taken::Lease(Box::new(lease))),
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Ok(Taken::Held),
         Err(error) => answer(Err(error)),
     }
@@ -296,7 +297,7 @@ async fn existing(world: &PgWorld, wishes: &[Acquire]) -> Result<Option<Acquired
             .await,
         )?;
         let Some(row) = row else { return Ok(None) };
-        let lease = answer(rows::lease(&row))?;
+        let lease = answer(world.lease_in(&row))?;
         if wish.fingerprint.as_ref().is_some_and(|asked| *asked != lease.fingerprint) {
             return Err(Error::LeaseConflict(format!(
                 "run \"{}\", worker \"{}\", alias \"{}\" already holds lease {} of template \"{}\"; release it first, or use another alias",

@@ -8,7 +8,6 @@ use pgdibs_core::request::Kept;
 use sqlx::Row as _;
 
 use super::leases;
-use crate::rights::Rights;
 use crate::rows;
 use crate::scram::new_password;
 use crate::world::{PgWorld, answer};
@@ -17,16 +16,11 @@ use crate::world::{PgWorld, answer};
 pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
     let number: i64 =
         answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&world.connections.catalog).await)?;
-    let (login, password) = match &world.shared_login {
-        Some((login, password)) if world.connections.facts.rights == Rights::DatabasesOnly => {
-            (login.to_string(), Some(password.clone()))
-        }
-        _ => (RoleName::login(number).to_string(), None),
-    };
+    let login = world.shared_login().map_or_else(|| RoleName::login(number), |(login, _)| login.clone());
     let row = answer(
         sqlx::query(concat!(
             "update databases d set keep_until = now() + $2 * interval '1 s', keep_reason = $3,
-                    keep_login = coalesce(d.keep_login, $4), keep_password = coalesce(d.keep_password, $5, ",
+                    keep_login = coalesce(d.keep_login, $4), keep_password = coalesce(d.keep_password, ",
             new_password!(),
             ")
              from leases l where l.id = $1 and l.state = 'live' and d.id = l.database_id and d.state = 'leased'
@@ -36,8 +30,7 @@ pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &st
         .bind(id)
         .bind(i64::try_from(seconds).unwrap_or(i64::MAX))
         .bind(reason)
-        .bind(login)
-        .bind(password)
+        .bind(login.as_str())
         .fetch_optional(&world.connections.catalog)
         .await,
     )?;
@@ -47,10 +40,10 @@ pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &st
     Ok(Kept {
         database: DatabaseId(number),
         name: DatabaseName::kept(&PoolName::parse(&pool)?, number),
-        credentials: Credentials {
+        credentials: world.completed(Credentials {
             user: answer(row.try_get("keep_login"))?,
-            password: answer(row.try_get("keep_password"))?,
-        },
+            password: answer(row.try_get::<String, _>("keep_password"))?.into(),
+        }),
         until: answer(rows::time(&row, "keep_until"))?,
     })
 }

@@ -24,7 +24,7 @@ pub(crate) async fn find(world: &PgWorld, id: LeaseId) -> Result<Lease, Error> {
         .await,
     )?;
     match row {
-        Some(row) => answer(rows::lease(&row)),
+        Some(row) => answer(world.lease_in(&row)),
         None => Err(Error::LeaseNotFound(id.to_string())),
     }
 }
@@ -76,7 +76,7 @@ pub(crate) async fn renew(world: &PgWorld, id: LeaseId, ttl_seconds: Option<u64>
         .await,
     )?;
     match row {
-        Some(row) => answer(rows::lease(&row)),
+        Some(row) => answer(world.lease_in(&row)),
         None => Err(over(world, id).await),
     }
 }

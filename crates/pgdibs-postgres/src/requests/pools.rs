@@ -127,10 +127,7 @@ fn refuse_rights_that_we_lack(world: &PgWorld, settings: &PoolSettings) -> Resul
 
 /// Without the right to make roles, what the shared login makes belongs to the shared login.
 fn default_settings(world: &PgWorld) -> PoolSettings {
-    let owner = match &world.shared_login {
-        Some((login, _)) if world.connections.facts.rights == Rights::DatabasesOnly => login.clone(),
-        _ => RoleName::default_template_owner(),
-    };
+    let owner = world.shared_login().map_or_else(RoleName::default_template_owner, |(login, _)| login.clone());
     PoolSettings { owner, ..PoolSettings::default() }
 }
 

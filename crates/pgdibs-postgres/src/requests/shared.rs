@@ -102,5 +102,6 @@ pub(crate) async fn credentials(world: &PgWorld, database: &str) -> Result<Crede
             pgdibs_core::name::shown(database)
         )));
     };
-    Ok(Credentials { user: answer(row.try_get("login"))?, password: answer(row.try_get("password"))? })
+    let password: String = answer(row.try_get("password"))?;
+    Ok(world.completed(Credentials { user: answer(row.try_get("login"))?, password: password.into() }))
 }

@@ -8,7 +8,6 @@ use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 use sqlx::Row as _;
 
 use super::pools;
-use crate::rights::Rights;
 use crate::rows::{self, template_columns};
 use crate::scram::new_password;
 use crate::world::{PgWorld, answer};
@@ -162,11 +161,9 @@ pub(crate) async fn place(world: &PgWorld, id: TemplateId, token: &str) -> Resul
     let pool = PoolName::parse(&column("pool")?).map_err(broken)?;
     let database = DatabaseName::recognise(&pool, &column("name")?)
         .ok_or_else(|| Error::Internal("the catalog holds an impossible name".to_owned()))?;
-    let credentials = match &world.shared_login {
-        Some((login, password)) if world.connections.facts.rights == Rights::DatabasesOnly => {
-            Credentials { user: login.to_string(), password: password.clone() }
-        }
-        _ => Credentials { user: RoleName::login(id.0).to_string(), password: column("password")? },
+    let credentials = match world.shared_login() {
+        Some((login, password)) => Credentials { user: login.to_string(), password: password.clone() },
+        None => Credentials { user: RoleName::login(id.0).to_string(), password: column("password")?.into() },
     };
     Ok(Some(BuildPlace {
         template: id,

@@ -54,10 +54,7 @@ async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Bui
 
 /// The login that builds: of its own where we may make roles, else the shared one.
 fn builder(world: &PgWorld, build: &Build) -> RoleName {
-    match &world.shared_login {
-        Some((login, _)) if world.connections.facts.rights == Rights::DatabasesOnly => login.clone(),
-        _ => RoleName::login(build.id),
-    }
+    world.shared_login().map_or_else(|| RoleName::login(build.id), |(login, _)| login.clone())
 }
 
 /// Creates roles, login and database for a build; extensions and schema `public` are prepared by our own role, since the

@@ -96,17 +96,14 @@ pub(super) async fn new_databases(
         .fetch_all(&mut *transaction)
         .await)?;
     let names: Vec<String> = numbers.iter().map(|&n| DatabaseName::spare(&pool, n).as_str().to_owned()).collect();
-    let (logins, password): (Vec<String>, Option<&str>) = match &world.shared_login {
-        Some((login, password)) if world.connections.facts.rights == Rights::DatabasesOnly => {
-            (numbers.iter().map(|_| login.to_string()).collect(), Some(password))
-        }
-        _ => (numbers.iter().map(|&n| RoleName::login(n).to_string()).collect(), None),
-    };
+    let login =
+        |&n: &i64| world.shared_login().map_or_else(|| RoleName::login(n), |(login, _)| login.clone()).to_string();
+    let logins: Vec<String> = numbers.iter().map(login).collect();
     sql(sqlx::query(concat!(
         "insert into databases (id, pool, template_id, state, name, login, password)
-         select n.id, $1, $2, 'creating', n.name, n.login, coalesce($6, ",
+         select n.id, $1, $2, 'creating', n.name, n.login, ",
         new_password!(),
-        ")
+        "
          from unnest($3::int8[], $4::text[], $5::text[]) as n (id, name, login)"
     ))
     .bind(pool.as_str())
@@ -114,7 +111,6 @@ pub(super) async fn new_databases(
     .bind(&numbers)
     .bind(&names)
     .bind(&logins)
-    .bind(password)
     .execute(&mut *transaction)
     .await)?;
     sql(transaction.commit().await)

@@ -45,7 +45,7 @@ fn a_password_may_hold_any_character() {
         assert!(sentence.contains("check user and password of PGDIBS_SERVER_URL"), "{sentence}");
         assert!(!sentence.contains("wrong"), "{sentence}");
         let login = ServerAddress::parse_lease_login(&cluster.superuser_url()).unwrap();
-        assert_eq!(login, (SUPERUSER.to_owned(), PASSWORD.to_owned()));
+        assert_eq!((login.0.as_str(), login.1.expose_secret()), (SUPERUSER, PASSWORD));
     });
 }
 

@@ -4,10 +4,14 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::lease::Credentials;
+use pgdibs_core::name::Fingerprint;
+use pgdibs_core::request::TemplatePut;
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_postgres::scram::PASSWORD_MARK;
+use secrecy::ExposeSecret as _;
 
-use crate::support::setting::{Setting, on_each_server, on_each_server_with};
+use crate::support::setting::{SHARED_PASSWORD, Setting, on_each_server, on_each_server_with};
 
 #[test]
 fn the_servers_log_shows_no_password() {
@@ -32,12 +36,57 @@ fn the_servers_log_shows_no_password() {
             assert!(passwords.len() >= 4, "{passwords:?}");
             let distinct: std::collections::BTreeSet<&str> = passwords.iter().copied().collect();
             assert_eq!(distinct.len(), passwords.len(), "each has its own");
-            for password in passwords.into_iter().chain([lease.credentials.as_ref().unwrap().password.as_str()]) {
-                assert!(password.len() >= 64 && password.bytes().all(|b| b.is_ascii_alphanumeric()), "{password}");
+            // A build token would be a parameter.
+            let fingerprint = Fingerprint::parse("logged").unwrap();
+            let (world, pool) = (&suite.world, &suite.pool);
+            let token = format!("{}{}", "pgdibsbt", "0123456789abcdef0123456789abcdef");
+            let put = world.put_template(pool, &fingerprint, "builder", &token).await.unwrap();
+            let TemplatePut::Yours(template) = put else { panic!("{put:?}") };
+            suite.idle().await;
+            assert!(world.build_place(template.id, &token).await.unwrap().is_some());
+            world.renew_build(pool, &fingerprint, &token).await.unwrap();
+            world.abandon_build(pool, &fingerprint, &token, "enough").await.unwrap();
+            let log = setting.cluster.log();
+            assert!(log.contains("enough"), "parameters are logged");
+            assert!(!log.contains(&token), "{}", log.lines().find(|line| line.contains(&token)).unwrap_or(""));
+            for password in passwords.into_iter().chain([lease.credentials.as_ref().unwrap().password.expose_secret()])
+            {
+                assert!(
+                    password.starts_with(PASSWORD_MARK)
+                        && password.len() >= 72
+                        && password.bytes().all(|b| b.is_ascii_alphanumeric()),
+                    "{password}"
+                );
                 assert!(!log.contains(password), "{}", log.lines().find(|line| line.contains(password)).unwrap_or(""));
             }
         });
     }
+}
+
+/// It is somebody else's, and may open more than our databases.
+#[test]
+fn the_password_of_the_shared_login_is_neither_in_the_servers_log_nor_in_the_catalog() {
+    on_each_server_with(&["log_statement=all"], Rights::DatabasesOnly, async |setting| {
+        // The test itself made the role.
+        let before = setting.cluster.log().len();
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 1).await;
+        let lease = suite.take(suite.wish()).await;
+        assert_eq!(lease.credentials.as_ref().unwrap().password.expose_secret(), SHARED_PASSWORD);
+        let kept = suite.world.keep(lease.id, 3600, "to look at").await.unwrap();
+        assert_eq!(kept.credentials.password.expose_secret(), SHARED_PASSWORD);
+        suite.idle().await;
+        let found = suite.world.credentials(&lease.database_name).await.unwrap();
+        assert_eq!(found.password.expose_secret(), SHARED_PASSWORD);
+        let session = suite.enter_clean_and_write(&lease).await;
+        suite.server.disconnect(session).await;
+        let log = setting.cluster.log();
+        assert!(log[before..].contains("to look at"), "parameters are logged");
+        let line = log[before..].lines().find(|line| line.contains(SHARED_PASSWORD));
+        assert_eq!(line, None);
+        let held = "select string_agg(concat(password, keep_password), ' ') from databases";
+        assert!(!setting.catalog_text(held).await.contains(SHARED_PASSWORD));
+    });
 }
 
 #[test]

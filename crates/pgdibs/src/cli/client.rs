@@ -94,8 +94,7 @@ impl From<ClientError> for CliError {
     }
 }
 
-/// An answer that is no refusal.
-#[derive(Debug)]
+/// An answer that is no refusal. It may carry credentials, so it has no `Debug`.
 pub(super) struct Answer {
     /// 200, 201, 202 or 204.
     pub(super) status: u16,

@@ -1,4 +1,5 @@
 //! What the daemon's JSON looks like to us. Lenient when reading: unknown fields are skipped, missing ones have a default.
+//! What may carry credentials has no `Debug`.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +60,7 @@ pub(super) struct Template {
 }
 
 /// A lease; without credentials where it comes from a list.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Lease {
     pub(super) id: String,
@@ -82,7 +83,7 @@ pub(super) struct Lease {
 }
 
 /// `POST /v1/leases/batch`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Leases {
     pub(super) leases: Vec<Lease>,
@@ -111,7 +112,7 @@ pub(super) struct Databases {
 }
 
 /// Where a database is and how to get in: a lease, or `POST /v1/databases/{database}/credentials`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Credentials {
     pub(super) url: String,
@@ -151,7 +152,7 @@ pub(super) struct Daemon {
 }
 
 /// `GET /v1/status`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Status {
     pub(super) daemon: Daemon,
@@ -161,7 +162,7 @@ pub(super) struct Status {
 }
 
 /// `PUT /v1/pools/{pool}/templates/{fingerprint}` when we are the builder.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Build {
     pub(super) token: String,
@@ -169,7 +170,7 @@ pub(super) struct Build {
 }
 
 /// `POST /v1/leases/{id}/keep`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Kept {
     pub(super) kept_database: String,

@@ -15,7 +15,7 @@ use pgdibs_core::template::{TemplateId, TemplateState};
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::ServerAddress;
 use pgdibs_postgres::world::PgWorld;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::ExposeSecret as _;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -233,7 +233,7 @@ impl Builds {
             host: self.address.host_and_port().0,
             port: self.address.host_and_port().1,
             user: place.credentials.user.clone(),
-            password: SecretString::from(place.credentials.password.clone()),
+            password: place.credentials.password.clone(),
             database: place.database.to_string(),
             psql: self.psql.clone(),
         };

@@ -9,7 +9,9 @@ use pgdibs_core::request::Acquire;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::checked::{ConfiguredOnly, FingerprintField, Lines, Named, Note, PoolField, Some100, Wait, Whole};
+use super::checked::{
+    ConfiguredOnly, FingerprintField, Lines, Named, Note, PoolField, SecretField, Some100, Wait, Whole,
+};
 use super::problem::{Code, Problem};
 
 /// Seconds that a lease lives without renewal when its holder names none.
@@ -126,14 +128,14 @@ impl TemplateBody {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BuildTokenBody {
-    pub(super) token: Named,
+    pub(super) token: SecretField,
 }
 
 /// `POST …/abandon`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AbandonBody {
-    pub(super) token: Named,
+    pub(super) token: SecretField,
     #[serde(default)]
     pub(super) detail: Lines,
 }

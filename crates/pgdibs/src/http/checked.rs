@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use pgdibs_core::name::{Fingerprint, PoolName, shown};
+use secrecy::SecretString;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 /// A whole number within bounds.
@@ -116,6 +117,20 @@ impl<'de, const LEAST: usize, const MOST: usize> Deserialize<'de> for Text<LEAST
 
 /// What names something: a run, a worker, an alias.
 pub(super) type Named = Text<1, 200>;
+
+/// A secret that the caller shows: no refusal quotes it, and its type cannot be printed.
+#[derive(Debug, Clone)]
+pub(super) struct SecretField(pub(super) SecretString);
+
+impl<'de> Deserialize<'de> for SecretField {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(reader)?;
+        match Named::check(text) {
+            Ok(Text(text)) => Ok(Self(text.into())),
+            Err(_) => Err(D::Error::custom("must be 1 to 200 characters without control characters")),
+        }
+    }
+}
 
 /// Free text for people: a holder, a reason.
 pub(super) type Note = Text<0, 200>;

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::world::World;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::app::Up;
 use super::asked::{AbandonBody, BuildTokenBody, TemplateBody, pool_in_path};
@@ -13,6 +14,9 @@ use super::problem::{Code, Problem};
 use super::unanswered::Unanswered;
 use super::wire::{BuildOut, TemplateOut};
 use crate::service::template::Needed;
+
+/// What every build token begins with, so that a scanner finds one that leaked.
+const TOKEN_MARK: &str = "pgdibsbt";
 
 type Path = At<(String, String)>;
 
@@ -35,8 +39,7 @@ pub(super) async fn put<W: World + 'static>(
 ) -> Result<Response, Problem> {
     let (pool, fingerprint) = path(at)?;
     let address = service.address(body.via())?.clone();
-    // 244 random bits, as two version 4 UUIDs: whoever has it may seal.
-    let token = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
+    let token = new_token();
     let guard = {
         let (service, pool, fingerprint, token) = (service.clone(), pool.clone(), fingerprint.clone(), token.clone());
         Unanswered::then(move || {
@@ -50,7 +53,7 @@ pub(super) async fn put<W: World + 'static>(
             Ok(Json(TemplateOut::from(&template)).into_response())
         }
         Ok(Needed::Build(template, place, token)) => {
-            guard.answer(StatusCode::CREATED, &BuildOut::new(&template, place, token, &address))
+            guard.answer(StatusCode::CREATED, &BuildOut::new(&template, place, &token, &address))
         }
         Ok(Needed::Building(template)) => {
             guard.disarm();
@@ -64,6 +67,11 @@ pub(super) async fn put<W: World + 'static>(
     }
 }
 
+/// 244 random bits, as two version 4 UUIDs: whoever has it may seal. The mark is there to be found where it does not belong.
+fn new_token() -> SecretString {
+    format!("{TOKEN_MARK}{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple()).into()
+}
+
 /// `POST …/seal`.
 pub(super) async fn seal<W: World + 'static>(
     Up(service): Up<W>,
@@ -71,7 +79,7 @@ pub(super) async fn seal<W: World + 'static>(
     Sent(body): Sent<BuildTokenBody>,
 ) -> Result<Json<TemplateOut>, Problem> {
     let (pool, fingerprint) = path(at)?;
-    let template = service.seal(&pool, &fingerprint, &body.token.0).await?;
+    let template = service.seal(&pool, &fingerprint, body.token.0.expose_secret()).await?;
     Ok(Json((&template).into()))
 }
 
@@ -82,7 +90,7 @@ pub(super) async fn renew<W: World + 'static>(
     Sent(body): Sent<BuildTokenBody>,
 ) -> Result<Json<TemplateOut>, Problem> {
     let (pool, fingerprint) = path(at)?;
-    let template = service.world.renew_build(&pool, &fingerprint, &body.token.0).await?;
+    let template = service.world.renew_build(&pool, &fingerprint, body.token.0.expose_secret()).await?;
     Ok(Json((&template).into()))
 }
 
@@ -93,7 +101,7 @@ pub(super) async fn abandon<W: World + 'static>(
     Sent(body): Sent<AbandonBody>,
 ) -> Result<StatusCode, Problem> {
     let (pool, fingerprint) = path(at)?;
-    service.world.abandon_build(&pool, &fingerprint, &body.token.0, &body.detail.0).await?;
+    service.world.abandon_build(&pool, &fingerprint, body.token.0.expose_secret(), &body.detail.0).await?;
     service.bell.wake_driver();
     service.bell.ring();
     Ok(StatusCode::NO_CONTENT)

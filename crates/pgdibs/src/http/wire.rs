@@ -1,10 +1,13 @@
 //! Answers about leases and templates. Lists never carry credentials; times are RFC 3339 in UTC, durations seconds.
+//!
+//! What carries credentials has no `Debug`: it is written to its caller and nowhere else.
 
 use jiff::Timestamp as Instant;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pgdibs_core::lease::{Credentials, Lease, LeaseState};
 use pgdibs_core::request::{BuildPlace, Kept};
 use pgdibs_core::template::{Template, Timestamp};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Serialize;
 
 use crate::service::Address;
@@ -27,14 +30,14 @@ pub(super) fn url(credentials: &Credentials, address: &Address, database: &str) 
     format!(
         "postgresql://{}:{}@{host}:{}/{}{query}",
         encoded(&credentials.user),
-        encoded(&credentials.password),
+        encoded(credentials.password.expose_secret()),
         address.port,
         encoded(database)
     )
 }
 
 /// A lease without credentials: what lists show.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub(super) struct LeaseOut {
     id: String,
     state: &'static str,
@@ -59,7 +62,7 @@ pub(super) struct LeaseOut {
     waited_seconds: Option<f64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 struct Access {
     url: String,
     host: String,
@@ -102,7 +105,7 @@ impl LeaseOut {
                 host: address.host.clone(),
                 port: address.port,
                 user: credentials.user,
-                password: credentials.password,
+                password: credentials.password.expose_secret().to_owned(),
             }),
             _ => None,
         };
@@ -176,14 +179,14 @@ impl From<&Template> for TemplateOut {
 }
 
 /// "You are the builder".
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub(super) struct BuildOut {
     #[serde(flatten)]
     template: TemplateOut,
     build: BuildPlaceOut,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 struct BuildPlaceOut {
     token: String,
     url: String,
@@ -196,16 +199,16 @@ struct BuildPlaceOut {
 }
 
 impl BuildOut {
-    pub(super) fn new(template: &Template, place: BuildPlace, token: String, address: &Address) -> Self {
+    pub(super) fn new(template: &Template, place: BuildPlace, token: &SecretString, address: &Address) -> Self {
         Self {
             template: template.into(),
             build: BuildPlaceOut {
-                token,
+                token: token.expose_secret().to_owned(),
                 url: url(&place.credentials, address, place.database.as_str()),
                 host: address.host.clone(),
                 port: address.port,
                 user: place.credentials.user,
-                password: place.credentials.password,
+                password: place.credentials.password.expose_secret().to_owned(),
                 database: place.database.to_string(),
                 expires_at: rfc3339(place.expires_at),
             },
@@ -214,7 +217,7 @@ impl BuildOut {
 }
 
 /// What a keep promises.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub(super) struct KeptOut {
     kept_database: String,
     kept_url: String,
@@ -249,7 +252,7 @@ impl CredentialsOut {
             host: address.host.clone(),
             port: address.port,
             user: credentials.user.clone(),
-            password: credentials.password.clone(),
+            password: credentials.password.expose_secret().to_owned(),
             database,
         }
     }

@@ -5,6 +5,7 @@ use pgdibs_core::lease::{End, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::Announce;
 use pgdibs_core::world::World;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Current, Service};
 
@@ -51,8 +52,12 @@ impl<W: World + 'static> Service<W> {
     }
 
     /// Gives a build up whose token nobody was told, if one was begun under it.
-    pub async fn abandon_unanswered(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) {
-        match self.world.abandon_build(pool, fingerprint, token, "the builder hung up before the reply").await {
+    pub async fn abandon_unanswered(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &SecretString) {
+        match self
+            .world
+            .abandon_build(pool, fingerprint, token.expose_secret(), "the builder hung up before the reply")
+            .await
+        {
             Ok(()) => {
                 self.bell.wake_driver();
                 self.bell.ring();

@@ -7,6 +7,7 @@ use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{Template, TemplateState};
 use pgdibs_core::world::World;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,7 @@ pub enum Needed {
     /// It exists.
     Ready(Template),
     /// The caller is the builder.
-    Build(Template, BuildPlace, String),
+    Build(Template, BuildPlace, SecretString),
     /// Somebody else is still building it.
     Building(Template),
 }
@@ -38,7 +39,7 @@ impl<W: World + 'static> Service<W> {
         pool: &PoolName,
         fingerprint: &Fingerprint,
         holder: &str,
-        token: String,
+        token: SecretString,
         wait: Duration,
     ) -> Result<Needed, Error> {
         if self.stopping.is_cancelled() {
@@ -53,7 +54,7 @@ impl<W: World + 'static> Service<W> {
         pool: &PoolName,
         fingerprint: &Fingerprint,
         holder: &str,
-        token: String,
+        token: SecretString,
         wait: Duration,
     ) -> Result<Needed, Error> {
         let never = CancellationToken::new();
@@ -63,7 +64,7 @@ impl<W: World + 'static> Service<W> {
             return self.wait_for_present(pool, fingerprint, &current, deadline).await;
         }
         let template = loop {
-            let building = match self.world.put_template(pool, fingerprint, holder, &token).await? {
+            let building = match self.world.put_template(pool, fingerprint, holder, token.expose_secret()).await? {
                 TemplatePut::Ready(template) => return Ok(Needed::Ready(template)),
                 TemplatePut::Yours(template) => break template,
                 TemplatePut::Building(template) => template,
@@ -77,14 +78,14 @@ impl<W: World + 'static> Service<W> {
         self.bell.wake_driver();
         let deadline = Instant::now() + PLACE_DEADLINE;
         loop {
-            if let Some(place) = self.world.build_place(template.id, &token).await? {
+            if let Some(place) = self.world.build_place(template.id, token.expose_secret()).await? {
                 return Ok(Needed::Build(template, place, token));
             }
             match self.wait(&mut ear, deadline, &never).await {
                 Ok(()) => {}
                 Err(WaitOver::Deadline) => {
                     let why = "the build's database could not be created in time".to_owned();
-                    self.world.abandon_build(pool, fingerprint, &token, &why).await?;
+                    self.world.abandon_build(pool, fingerprint, token.expose_secret(), &why).await?;
                     return Err(Error::ServerUnavailable(why));
                 }
                 Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),

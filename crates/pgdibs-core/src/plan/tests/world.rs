@@ -189,7 +189,7 @@ impl Example {
             database: Some(DatabaseId(id)),
             database_name: DatabaseName::slot(&template.pool, slot).as_str().to_owned(),
             slot,
-            credentials: Some(Credentials { user: format!("pgdibs_l_{id}"), password: "secret".to_owned() }),
+            credentials: Some(Credentials { user: format!("pgdibs_l_{id}"), password: "secret".into() }),
             run: None,
             worker: None,
             alias: "default".to_owned(),

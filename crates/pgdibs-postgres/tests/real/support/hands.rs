@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use pgdibs_core::conformance::ConformanceServer;
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::RoleName;
+use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 
@@ -66,7 +67,7 @@ impl ConformanceServer for Hands {
             .host(self.superuser.get_host())
             .port(self.superuser.get_port())
             .username(&credentials.user)
-            .password(&credentials.password)
+            .password(credentials.password.expose_secret())
             .database(database);
         PgConnection::connect_with(&options).await.map_err(|error| error.to_string())
     }

@@ -22,7 +22,7 @@ pub(crate) const DAEMON: &str = "the daemon's";
 const DAEMON_PASSWORD: &str = "d@emon";
 /// The login that leases share where no login per database can be made.
 pub(crate) const SHARED: &str = "shared login";
-const SHARED_PASSWORD: &str = "sh@red";
+pub(crate) const SHARED_PASSWORD: &str = "sh@red";
 
 pub(crate) type PgSuite = Suite<PgWorld, Hands>;
 
@@ -64,7 +64,7 @@ pub(crate) async fn another_world(cluster: &Cluster, rights: Rights) -> PgWorld 
         _ => cluster.url(DAEMON, DAEMON_PASSWORD),
     };
     let shared = (rights == Rights::DatabasesOnly)
-        .then(|| (RoleName::parse("lease_url", SHARED).unwrap(), SHARED_PASSWORD.to_owned()));
+        .then(|| (RoleName::parse("lease_url", SHARED).unwrap(), SHARED_PASSWORD.into()));
     let address = ServerAddress::parse(&url).unwrap();
     let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
     let connections = open(address, instance, shared.is_some()).await.unwrap_or_else(|error| panic!("{error}"));

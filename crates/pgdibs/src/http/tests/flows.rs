@@ -1,5 +1,6 @@
 //! What the routes do: pools, templates, leases, runs and kept databases from the first call to the last.
 
+use pgdibs_core::lease::Credentials;
 use serde_json::{Value, json};
 
 use super::{Call, Edge};
@@ -10,8 +11,12 @@ fn lease_path(lease: &Value, verb: &str) -> String {
 
 /// Logs in with what a lease handed out.
 fn enters(edge: &Edge, lease: &Value) -> Result<pgdibs_core::fake::Session, String> {
-    let text = |field: &str| lease[field].as_str().unwrap().to_owned();
-    edge.world.connect(&text("user"), &text("password"), &text("database"))
+    let text = |field: &str| lease[field].as_str().unwrap();
+    edge.world.connect(&credentials(text("user"), text("password")), text("database"))
+}
+
+fn credentials(user: &str, password: &str) -> Credentials {
+    Credentials { user: user.to_owned(), password: password.into() }
 }
 
 #[tokio::test]
@@ -56,15 +61,14 @@ async fn one_builds_and_the_others_wait() {
     let build = &begun["build"];
     let url = build["url"].as_str().unwrap();
     assert!(url.starts_with("postgresql://pgdibs_l_") && url.contains("@[fd00::5]:6000/app_build_"), "{url}");
-    let text = |field: &str| build[field].as_str().unwrap();
-    edge.world.connect(text("user"), text("password"), text("database")).expect("the builder gets in");
+    enters(&edge, build).expect("the builder gets in");
 
     let second = edge.put(path, json!({"wait_seconds": 0.02})).await.expect(202);
     assert_eq!((&second.json["state"], &second.json["holder"]), (&json!("building"), &json!("ci-7/controller")));
     assert!(second.json["since"].is_string() && second.json.get("build").is_none());
     assert_eq!(second.headers["retry-after"], "1");
 
-    let token = json!({"token": text("token")});
+    let token = json!({"token": build["token"]});
     edge.post(&format!("{path}/renew"), token.clone()).await.expect(200);
     let waiter = edge.put(path, json!({"wait_seconds": 20}));
     let seal_path = format!("{path}/seal");
@@ -202,7 +206,7 @@ async fn a_kept_database_outlives_its_lease_until_it_is_given_up() {
     edge.until("it stands under its own name", |edge| edge.world.databases().values().any(|d| d.name == name)).await;
     let userinfo = url.strip_prefix("postgresql://").unwrap().split('@').next().unwrap();
     let (user, password) = userinfo.split_once(':').unwrap();
-    let session = edge.world.connect(user, password, &name).expect("its own login gets in");
+    let session = edge.world.connect(&credentials(user, password), &name).expect("its own login gets in");
     assert!(edge.world.read(session).unwrap().contains(&"evidence".to_owned()));
 
     let listed = edge.get("/v1/databases?pool=app").await.expect(200).json;
