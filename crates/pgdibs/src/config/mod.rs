@@ -30,6 +30,8 @@ pub(crate) use pools::{PoolConfig, StrategyConfig};
 pub(crate) use rows::ConfigRow;
 #[cfg(test)]
 pub(crate) use rows::masked_url;
+#[cfg(test)]
+pub(crate) use source_table::keys as source_keys;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +92,7 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// The same for `pgdibs config`, secrets masked.
     pub(crate) rows: Vec<ConfigRow>,
-    /// Sentences about variables that have no effect, for the log.
+    /// Sentences about variables that have no effect and secrets that others can read, for the log.
     pub(crate) warnings: Vec<String>,
     /// The file that was read.
     pub(crate) file: Option<PathBuf>,
@@ -107,7 +109,7 @@ pub(crate) fn load(
     working_directory: &Path,
 ) -> Result<Loaded, ConfigError> {
     let environment: BTreeMap<String, String> = environment.into_iter().collect();
-    let warnings = settings::warnings_about_variables(environment.keys().map(String::as_str));
+    let mut warnings = settings::warnings_about_variables(environment.keys().map(String::as_str));
     let in_environment = environment.get("PGDIBS_CONFIG").filter(|path| !path.is_empty());
     let asked = match (&flags.global.config, in_environment) {
         (Some(path), _) => Some((path.as_str(), "flag --config")),
@@ -132,6 +134,7 @@ pub(crate) fn load(
     let layers = layers::Layers { flags: flags.given(), environment, file: in_file };
     let mut resolver = resolve::Resolver::new(&layers, working_directory, file_directory);
     let config = resolver.config(pools)?;
+    warnings.append(&mut resolver.warnings);
     let mut rows = resolver.into_rows();
     rows.extend(pool_rows);
     Ok(Loaded { config, rows, warnings, file: text.map(|text| text.shown) })

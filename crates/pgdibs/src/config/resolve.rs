@@ -19,12 +19,14 @@ pub(crate) struct Resolver<'a> {
     working_directory: &'a Path,
     file_directory: &'a Path,
     rows: Vec<ConfigRow>,
+    /// Sentences for the log.
+    pub(crate) warnings: Vec<String>,
 }
 
 impl<'a> Resolver<'a> {
     /// The two directories are where relative paths start: in flags and variables, and in the file.
     pub(crate) fn new(layers: &'a Layers, working_directory: &'a Path, file_directory: &'a Path) -> Self {
-        Self { layers, working_directory, file_directory, rows: Vec::new() }
+        Self { layers, working_directory, file_directory, rows: Vec::new(), warnings: Vec::new() }
     }
 
     /// The rows of everything that was looked up, in the order of the table of settings.
@@ -162,8 +164,15 @@ impl<'a> Resolver<'a> {
         Ok(None)
     }
 
-    fn read_secret(&self, file_name: &str, file: Found<String>) -> Result<Found<String>, ConfigError> {
+    fn read_secret(&mut self, file_name: &str, file: Found<String>) -> Result<Found<String>, ConfigError> {
         let path = self.absolute(&file);
+        if others_can_read(&path) {
+            self.warnings.push(format!(
+                "{file_name} ({}): every user of this machine can read {}; take that away with `chmod o-r`",
+                file.origin,
+                path.display()
+            ));
+        }
         let refuse = |problem: String| Err(ConfigError::value(file_name, &file.origin, problem));
         match std::fs::read_to_string(&path) {
             Ok(text) if text.trim().is_empty() => {
@@ -246,6 +255,12 @@ impl<'a> Resolver<'a> {
             }
         }
     }
+}
+
+/// Whether the file's mode lets everybody read it. What cannot be looked at is told by whoever reads it.
+fn others_can_read(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
 }
 
 /// It goes into an HTTP header.

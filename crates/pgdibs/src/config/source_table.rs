@@ -16,6 +16,12 @@ const KINDS: &[&str] = &["sql_dir", "sql_file", "command", "database"];
 pub(crate) const KEYS: &[&str] =
     &["sql_dir", "sql_file", "command", "database", "inputs", "env", "directory", "timeout_seconds"];
 
+/// The same, for tests of what a request must not carry.
+#[cfg(test)]
+pub(crate) fn keys() -> &'static [&'static str] {
+    KEYS
+}
+
 /// What pgdibs itself sets for every build.
 const SET_BY_US: &[&str] = &["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"];
 

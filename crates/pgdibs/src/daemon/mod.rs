@@ -1,6 +1,7 @@
 //! The daemon: brings the parts up in their order, and takes them down again. Every task is joined at the end.
 
 mod builds;
+mod files;
 mod idle;
 mod log;
 mod server;
@@ -30,6 +31,7 @@ use crate::config::{Config, PoolConfig, StrategyConfig};
 use crate::driver::{Driver, Report};
 use crate::http;
 use crate::service::bell::Bell;
+use crate::service::room::WaitingRoom;
 use crate::service::{Address, Service};
 use crate::whereabouts::Whereabouts;
 
@@ -98,15 +100,16 @@ async fn run(config: Config, ending: Ending) -> Result<(), StartError> {
     if let Some(abandoned) = ending.when_abandoned {
         tokio::spawn(idle::end_when_abandoned(at_stage.clone(), abandoned, stopping.clone()));
     }
-    let router = http::router(at_stage, Arc::clone(&status) as Arc<dyn http::StatusSource>, door);
     let quiet = Arc::new(http::Quiet::from_now());
-    let router = http::noticed(router, Arc::clone(&quiet));
+    let router = http::router(at_stage, Arc::clone(&status) as Arc<dyn http::StatusSource>, door, Arc::clone(&quiet));
     let idle = ending.when_idle.map(|after| (quiet, after));
-    let http = tokio::spawn(http::serve(listener, router, stopping.clone()));
+    let connections = files::connections();
+    let bounds = http::Bounds::with_connections(connections);
+    let http = tokio::spawn(http::serve(bounds, listener, router, stopping.clone()));
 
     // HTTP answers from here on: /livez yes, /readyz no, until the server is up.
     let result = tokio::select! {
-        result = with_server(&config, &status, &stage, &stopping, idle, listens) => result,
+        result = with_server(&config, &status, &stage, &stopping, connections, idle, listens) => result,
         () = signals.second() => {
             tracing::warn!("a second signal: exiting at once; what was under way is finished by the next daemon");
             std::process::exit(130);
@@ -140,6 +143,7 @@ async fn with_server(
     status: &Arc<Status>,
     stage: &watch::Sender<Option<Service<PgWorld>>>,
     stopping: &CancellationToken,
+    connections: usize,
     idle: Option<(Arc<http::Quiet>, Duration)>,
     listens: Option<SocketAddr>,
 ) -> Result<(), StartError> {
@@ -177,6 +181,8 @@ async fn with_server(
         bell: Arc::clone(&bell),
         sources: Arc::clone(&builds) as Arc<dyn crate::service::Sources>,
         addresses: Arc::new(addresses(config, server.address())),
+        // The other half is for those who renew, give back and look.
+        room: WaitingRoom::of(connections / 2),
         stopping: stopping.clone(),
         tasks: tasks.clone(),
     };

@@ -28,12 +28,16 @@ pub struct Door {
 /// Probes ask nothing that needs protection, and whoever probes (a kubelet) uses an address for a host name.
 pub(super) const PROBES: [&str; 3] = ["/livez", "/readyz", "/healthz"];
 
-pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
-    if !PROBES.contains(&request.uri().path())
-        && let Err(problem) = door.check(request.method(), request.uri(), request.headers())
-    {
-        return problem.into_response();
-    }
+/// Whether a probe comes from somebody who may come in: others are told less.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admitted(pub(super) bool);
+
+pub(super) async fn guard(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
+    let checked = door.check(request.method(), request.uri(), request.headers());
+    match checked {
+        Err(problem) if !PROBES.contains(&request.uri().path()) => return problem.into_response(),
+        checked => request.extensions_mut().insert(Admitted(checked.is_ok())),
+    };
     next.run(request).await
 }
 

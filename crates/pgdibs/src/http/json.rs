@@ -15,8 +15,13 @@ use super::problem::{Code, Problem};
 /// Largest body in bytes.
 pub(super) const LARGEST_BODY: usize = 64 * 1024;
 
-/// A body that does not arrive within this time is refused: nobody may hold a connection by typing slowly.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// A body that does not arrive within this time is refused: nobody may hold a connection by typing slowly. The listener puts it
+/// beside each request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BodyDeadline(pub(super) Duration);
+
+/// For requests that come without a listener.
+const BODY_DEADLINE: BodyDeadline = BodyDeadline(Duration::from_secs(10));
 
 /// So much of a body that is too large is read and thrown away, or the client would see a broken connection and not the answer.
 const DRAINED: u64 = 16 * 1024 * 1024;
@@ -38,8 +43,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Sent<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let bytes = read(body, BODY_DEADLINE).await?;
+        let (parts, bytes) = read(request).await?;
         if bytes.is_empty() {
             return Err(Problem::invalid("body", "must be a JSON object, and there is none"));
         }
@@ -52,8 +56,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for SentOrEmp
     type Rejection = Problem;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        let bytes = read(body, BODY_DEADLINE).await?;
+        let (parts, bytes) = read(request).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -90,6 +93,10 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.split(';').next())
         .map(str::trim);
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        let rule = "the body must be sent as it is, without a Content-Encoding";
+        return Err(Problem::new(Code::UnsupportedMediaType, rule));
+    }
     if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
         return Ok(());
     }
@@ -97,7 +104,9 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Reads the whole body, within its size and time.
-pub(super) async fn read(mut body: Body, deadline: Duration) -> Result<Vec<u8>, Problem> {
+async fn read(request: Request) -> Result<(Parts, Vec<u8>), Problem> {
+    let (parts, mut body) = request.into_parts();
+    let BodyDeadline(deadline) = parts.extensions.get().copied().unwrap_or(BODY_DEADLINE);
     let collected = tokio::time::timeout(deadline, async {
         let mut bytes = Vec::new();
         if body.size_hint().lower() > LARGEST_BODY as u64 {
@@ -122,7 +131,7 @@ pub(super) async fn read(mut body: Body, deadline: Duration) -> Result<Vec<u8>, 
             }
             Err(problem)
         }
-        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Ok(bytes)) => Ok((parts, bytes)),
     }
 }
 

@@ -40,8 +40,8 @@ use self::app::App;
 pub use self::app::Stage;
 pub use self::door::Door;
 use self::problem::{Code, Problem};
-pub use self::quiet::{Quiet, noticed};
-pub use self::serve::serve;
+pub use self::quiet::Quiet;
+pub use self::serve::{Bounds, serve};
 pub use self::status::{DaemonStatus, DriverStatus, ReportLine, ServerStatus, StatusSource};
 
 /// Every route. Handlers answer in problems; nothing else writes a status.
@@ -75,13 +75,20 @@ fn routes<W: World + 'static>() -> Vec<(&'static str, MethodRouter<App<W>>)> {
     ]
 }
 
-/// The whole edge. While `stage` holds no service, probes answer and everything else is a 503 that says why.
-pub fn router<W: World + 'static>(stage: Stage<W>, status: Arc<dyn StatusSource>, door: Door) -> Router {
+/// The whole edge. While `stage` holds no service, probes answer and everything else is a 503 that says why. `quiet` notices
+/// whoever was let in.
+pub fn router<W: World + 'static>(
+    stage: Stage<W>,
+    status: Arc<dyn StatusSource>,
+    door: Door,
+    quiet: Arc<Quiet>,
+) -> Router {
     routes()
         .into_iter()
         .fold(Router::new(), |router, (path, handlers)| router.route(path, handlers))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(quiet, quiet::notice))
         .layer(from_fn_with_state(Arc::new(door), door::guard))
         .layer(CatchPanicLayer::custom(envelope::panicked))
         .layer(from_fn(envelope::wrap))

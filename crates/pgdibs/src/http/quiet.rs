@@ -3,9 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::Next;
 use axum::response::Response;
 
 use super::door::PROBES;
@@ -32,12 +31,9 @@ impl Quiet {
     }
 }
 
-/// The router, with each request noticed when it comes and when it has been answered.
-pub fn noticed(router: Router, quiet: Arc<Quiet>) -> Router {
-    router.layer(from_fn_with_state(quiet, notice))
-}
-
-async fn notice(State(quiet): State<Arc<Quiet>>, request: Request, next: Next) -> Response {
+/// Notices each request when it comes and when it has been answered. It stands behind the door, so that nobody who is refused
+/// there, such as a page of another site, keeps a daemon alive.
+pub(super) async fn notice(State(quiet): State<Arc<Quiet>>, request: Request, next: Next) -> Response {
     if PROBES.contains(&request.uri().path()) {
         return next.run(request).await;
     }

@@ -3,27 +3,45 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::json::BodyDeadline;
+
 /// What one client may cost.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub struct Bounds {
     /// Most connections at once. A waiter occupies one for as long as it waits; beyond this they queue in the kernel.
-    pub(super) connections: usize,
+    pub connections: usize,
     /// A connection that does not send a whole request header within this time, idle or slow, is closed.
-    pub(super) header: Duration,
+    pub header: Duration,
+    /// A body that does not arrive as a whole within this time is refused.
+    pub body: Duration,
+    /// A connection that takes nothing of what we have to say for this long is closed.
+    pub stalled: Duration,
     /// Waiters are answered at once when the daemon stops, so what is left after this long is stuck.
-    pub(super) shutdown: Duration,
+    pub shutdown: Duration,
 }
 
-const BOUNDS: Bounds = Bounds { connections: 2000, header: Duration::from_secs(10), shutdown: Duration::from_secs(5) };
+impl Bounds {
+    /// Those of a daemon that may have so many connections.
+    #[must_use]
+    pub fn with_connections(connections: usize) -> Self {
+        let ten_seconds = Duration::from_secs(10);
+        let shutdown = Duration::from_secs(5);
+        Self { connections, header: ten_seconds, body: ten_seconds, stalled: ten_seconds, shutdown }
+    }
+}
+
+/// What a connection may hold of a request that we have not read yet; a header that is larger is a 431. Bodies are bounded apart.
+const LARGEST_HEADER: usize = 64 * 1024;
 
 /// After a failed accept (out of file descriptors) the next try waits this long, or the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -32,17 +50,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut(pub usize);
 
-/// Serves until `stopping`; then accepts no more, lets requests finish, and cuts what is left after five seconds.
-pub async fn serve(listener: TcpListener, router: Router, stopping: CancellationToken) -> Cut {
-    serve_within(BOUNDS, listener, router, stopping).await
-}
-
-pub(super) async fn serve_within(
-    bounds: Bounds,
-    listener: TcpListener,
-    router: Router,
-    stopping: CancellationToken,
-) -> Cut {
+/// Serves until `stopping`; then accepts no more, lets requests finish, and cuts what is left after `bounds.shutdown`.
+pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stopping: CancellationToken) -> Cut {
+    let router = router.layer(Extension(BodyDeadline(bounds.body)));
     let places = Arc::new(Semaphore::new(bounds.connections));
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
@@ -53,7 +63,7 @@ pub(super) async fn serve_within(
         };
         match accepted {
             Ok((stream, place)) => {
-                let connection = converse(stream, bounds.header, router.clone(), stopping.clone(), cut.clone());
+                let connection = converse(stream, bounds, router.clone(), stopping.clone(), cut.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(place);
@@ -91,16 +101,20 @@ async fn next(
 
 async fn converse(
     stream: TcpStream,
-    header: Duration,
+    bounds: Bounds,
     router: Router,
     stopping: CancellationToken,
     cut: CancellationToken,
 ) {
+    // Only writing: a caller that waits for a database says nothing for minutes.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(bounds.stalled));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(header)
+        .header_read_timeout(bounds.header)
+        .max_buf_size(LARGEST_HEADER)
         .keep_alive(true)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -84,6 +84,7 @@ impl<W: World + 'static> Service<W> {
         let mut ear = self.bell.listen();
         let mut ticket: Option<TicketId> = None;
         let mut ticket_for: Option<TemplateId> = None;
+        let mut place = None;
         let result = loop {
             let wanted = match self.world.acquire(wishes, ticket).await {
                 Ok(Acquired::Granted(leases)) => {
@@ -91,15 +92,22 @@ impl<W: World + 'static> Service<W> {
                     break Ok(Grant { leases, new: true, waited: began.elapsed() });
                 }
                 Ok(Acquired::Existing(leases)) => break Ok(Grant { leases, new: false, waited: began.elapsed() }),
-                Ok(Acquired::Wait(wanted)) => wanted,
-                Err(Error::TemplateNotFound(_)) if self.builds_itself(wishes) => {
-                    // The source's build has not written its row yet.
-                    match self.wait(&mut ear, deadline, hung_up).await {
-                        Ok(()) => continue,
-                        Err(over) => break Err(self.nothing_came(over, wishes, None, began.elapsed()).await),
-                    }
-                }
+                Ok(Acquired::Wait(wanted)) => Some(wanted),
+                // The source's build has not written its row yet.
+                Err(Error::TemplateNotFound(_)) if self.builds_itself(wishes) => None,
                 Err(error) => break Err(error),
+            };
+            if place.is_none() && !wait.is_zero() {
+                place = self.room.enter();
+                if place.is_none() {
+                    break Err(self.nothing_came(WaitOver::NoPlace, wishes, wanted.as_ref(), began.elapsed()).await);
+                }
+            }
+            let Some(wanted) = wanted else {
+                match self.wait(&mut ear, deadline, hung_up).await {
+                    Ok(()) => continue,
+                    Err(over) => break Err(self.nothing_came(over, wishes, None, began.elapsed()).await),
+                }
             };
             if ticket.is_none() && !wait.is_zero() {
                 let count = u32::try_from(wishes.len()).unwrap_or(u32::MAX);
@@ -162,11 +170,21 @@ impl<W: World + 'static> Service<W> {
         match over {
             WaitOver::Stopping => return Error::ShuttingDown,
             WaitOver::HungUp => return Error::Internal("the caller hung up".to_owned()),
-            WaitOver::Deadline => {}
+            WaitOver::Deadline | WaitOver::NoPlace => {}
         }
         let pool = wanted.map(|w| &w.pool).or_else(|| wishes.first().map(|w| &w.pool)).cloned();
         let Some(pool) = pool else { return Error::Internal("an acquire without wishes".to_owned()) };
-        if wanted.is_none_or(|w| w.building) {
+        let building = wanted.is_none_or(|w| w.building);
+        if matches!(over, WaitOver::NoPlace) {
+            let full = self.room.is_full();
+            return match building {
+                true => {
+                    Error::TemplateBuilding(format!("the template of pool \"{pool}\" is still being built, and {full}"))
+                }
+                false => Error::PoolExhausted(format!("no database of pool \"{pool}\" is free, and {full}")),
+            };
+        }
+        if building {
             return Error::TemplateBuilding(format!(
                 "the template of pool \"{pool}\" is still being built after {:.1} s; ask again",
                 waited.as_secs_f64()

@@ -4,6 +4,7 @@ pub mod acquire;
 pub mod bell;
 pub mod queries;
 pub mod reset;
+pub mod room;
 pub mod template;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::bell::{Bell, Ear};
+use self::room::WaitingRoom;
 
 /// Longest wait that a caller may ask for.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -81,6 +83,8 @@ pub struct Service<W> {
     pub sources: Arc<dyn Sources>,
     /// Addresses handed out: `default` and those that `via` names.
     pub addresses: Arc<BTreeMap<String, Address>>,
+    /// Who waits here.
+    pub room: WaitingRoom,
     /// Set when the daemon is about to exit: no new grants, waiters are answered.
     pub stopping: CancellationToken,
     /// Tasks that must end before the daemon exits.
@@ -94,6 +98,7 @@ impl<W> Clone for Service<W> {
             bell: Arc::clone(&self.bell),
             sources: Arc::clone(&self.sources),
             addresses: Arc::clone(&self.addresses),
+            room: self.room.clone(),
             stopping: self.stopping.clone(),
             tasks: self.tasks.clone(),
         }
@@ -104,6 +109,8 @@ impl<W> Clone for Service<W> {
 enum WaitOver {
     /// Its time is up.
     Deadline,
+    /// All places in the waiting room are taken.
+    NoPlace,
     /// The caller hung up.
     HungUp,
     /// The daemon is about to exit.
@@ -176,6 +183,7 @@ mod tests {
             bell: Arc::default(),
             sources,
             addresses: Arc::default(),
+            room: WaitingRoom::of(10),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

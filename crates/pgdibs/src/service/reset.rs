@@ -32,6 +32,7 @@ impl<W: World + 'static> Service<W> {
         let mut ear = self.bell.listen();
         let began = Instant::now();
         let mut place = Place { service: self, ticket: None };
+        let mut chair = None;
         let never = CancellationToken::new();
         let generation = loop {
             match self.world.begin_reset(id, leave, place.ticket).await? {
@@ -39,6 +40,14 @@ impl<W: World + 'static> Service<W> {
                 ResetBegun::Reserved { generation } => break generation,
                 ResetBegun::Wait(wanted) => {
                     if place.ticket.is_none() && !wait.is_zero() {
+                        chair = self.room.enter();
+                        if chair.is_none() {
+                            return Err(Error::PoolExhausted(format!(
+                                "no spare of pool \"{}\" is free, so the lease keeps its old database, untouched, and {}",
+                                wanted.pool,
+                                self.room.is_full()
+                            )));
+                        }
                         let ticket = self.world.take_ticket(&wanted, 1, TicketKind::Reset).await?;
                         self.bell.waits(ticket, None);
                         place.ticket = Some(ticket);
@@ -54,11 +63,14 @@ impl<W: World + 'static> Service<W> {
                                 began.elapsed().as_secs_f64()
                             )));
                         }
-                        Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+                        Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => {
+                            return Err(Error::ShuttingDown);
+                        }
                     }
                 }
             }
         };
+        drop(chair);
         self.bell.wake_driver();
         let deadline = Instant::now() + SWAP_DEADLINE;
         loop {

@@ -63,18 +63,29 @@ impl<W: World + 'static> Service<W> {
         if let Some(current) = self.present(pool)? {
             return self.wait_for_present(pool, fingerprint, &current, deadline).await;
         }
+        let mut place = None;
         let template = loop {
             let building = match self.world.put_template(pool, fingerprint, holder, token.expose_secret()).await? {
                 TemplatePut::Ready(template) => return Ok(Needed::Ready(template)),
                 TemplatePut::Yours(template) => break template,
                 TemplatePut::Building(template) => template,
             };
+            place = place.or_else(|| self.room.enter());
+            if place.is_none() {
+                return Ok(Needed::Building(building));
+            }
             match self.wait(&mut ear, deadline, &never).await {
                 Ok(()) => {}
                 Err(WaitOver::Deadline) => return Ok(Needed::Building(building)),
-                Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+                Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => return Err(Error::ShuttingDown),
             }
         };
+        place = place.or_else(|| self.room.enter());
+        if place.is_none() {
+            let why = format!("the build's database is not there yet, and {}", self.room.is_full());
+            self.world.abandon_build(pool, fingerprint, token.expose_secret(), &why).await?;
+            return Err(Error::TemplateBuilding(why));
+        }
         self.bell.wake_driver();
         let deadline = Instant::now() + PLACE_DEADLINE;
         loop {
@@ -88,7 +99,7 @@ impl<W: World + 'static> Service<W> {
                     self.world.abandon_build(pool, fingerprint, token.expose_secret(), &why).await?;
                     return Err(Error::ServerUnavailable(why));
                 }
-                Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+                Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => return Err(Error::ShuttingDown),
             }
         }
     }
@@ -116,6 +127,7 @@ impl<W: World + 'static> Service<W> {
         }
         let never = CancellationToken::new();
         let mut ear = self.bell.listen();
+        let mut place = None;
         loop {
             let found = self.template(pool, fingerprint).await;
             match found {
@@ -124,6 +136,11 @@ impl<W: World + 'static> Service<W> {
                 Err(error) => return Err(error),
             }
             self.present(pool)?;
+            place = place.or_else(|| self.room.enter());
+            if place.is_none() {
+                let full = self.room.is_full();
+                return Err(Error::TemplateBuilding(format!("pool \"{pool}\" builds its template, and {full}")));
+            }
             match self.wait(&mut ear, deadline, &never).await {
                 Ok(()) => {}
                 Err(WaitOver::Deadline) => {
@@ -134,7 +151,7 @@ impl<W: World + 'static> Service<W> {
                         }
                     };
                 }
-                Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+                Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => return Err(Error::ShuttingDown),
             }
         }
     }
@@ -168,6 +185,7 @@ impl<W: World + 'static> Service<W> {
         let never = CancellationToken::new();
         let mut ear = self.bell.listen();
         let deadline = Instant::now() + SEAL_DEADLINE;
+        let mut place = None;
         loop {
             let template = self.world.request_seal(pool, fingerprint, token).await?;
             match template.state {
@@ -178,12 +196,19 @@ impl<W: World + 'static> Service<W> {
                 TemplateState::Building | TemplateState::Retiring => {}
             }
             self.bell.wake_driver();
+            place = place.or_else(|| self.room.enter());
+            if place.is_none() {
+                return Err(Error::TemplateBuilding(format!(
+                    "the template is being sealed, and {}",
+                    self.room.is_full()
+                )));
+            }
             match self.wait(&mut ear, deadline, &never).await {
                 Ok(()) => {}
                 Err(WaitOver::Deadline) => {
                     return Err(Error::TemplateBuilding("the template is still being sealed; ask again".to_owned()));
                 }
-                Err(WaitOver::HungUp | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+                Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => return Err(Error::ShuttingDown),
             }
         }
     }

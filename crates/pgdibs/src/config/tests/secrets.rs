@@ -38,6 +38,29 @@ fn the_higher_layer_wins_whether_it_gives_the_secret_or_its_file() {
 }
 
 #[test]
+fn a_secrets_file_that_everybody_can_read_is_a_warning_that_says_how_to_close_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let given = Given::nothing().file_at("t", "s3cret").variable("PGDIBS_TOKEN_FILE", "t");
+    let file = given.directory.path().join("t");
+    let mode = |mode| std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+    for closed in [0o600, 0o640, 0o400] {
+        mode(closed);
+        assert_eq!(given.load().unwrap().warnings, [""; 0], "{closed:o}");
+    }
+    mode(0o644);
+    let path = file.display();
+    assert_eq!(
+        given.load().unwrap().warnings,
+        [format!(
+            "token_file (environment PGDIBS_TOKEN_FILE): every user of this machine can read {path}; take that away with `chmod o-r`"
+        )]
+    );
+    let url = Given::nothing().file_at("u", "postgresql://u:p@h/").variable("PGDIBS_SERVER_URL_FILE", "u");
+    let warnings = url.load().unwrap().warnings;
+    assert!(warnings.len() == 1 && warnings[0].starts_with("server_url_file"), "{warnings:?}");
+}
+
+#[test]
 fn no_secret_is_in_debug_output_or_rows_or_refusals() {
     let given = Given::nothing()
         .file(

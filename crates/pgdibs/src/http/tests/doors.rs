@@ -190,7 +190,11 @@ async fn probes_need_neither_token_nor_host() {
     let ready = edge.send(Call::new("GET", "/readyz").header("host", "")).await.expect(200);
     assert_eq!(ready.json, json!({"ready": true, "reasons": []}));
     edge.status.starting.store(true, std::sync::atomic::Ordering::SeqCst);
+    // The output of a build is for those who may come in.
     let unready = edge.send(Call::new("GET", "/readyz")).await.expect(503);
     assert_eq!(unready.json, json!({"ready": false, "reasons": ["starting: running initdb"]}));
+    let known = Call::new("GET", "/readyz").header("authorization", &format!("Bearer {TOKEN}"));
+    let told = edge.send(known).await.expect(503);
+    assert_eq!(told.json["reasons"], json!(["starting: running initdb\nline 2 of its output"]));
     edge.send(Call::new("GET", "/livez/")).await.problem(401, "unauthorized");
 }

@@ -1,13 +1,19 @@
 //! The edge on the fake world, in process and over sockets. Here: the harness; each module tests one promise of the contract.
 
+mod commands;
+mod described;
 mod documents;
 mod doors;
 mod fields;
 mod flows;
+mod forgeries;
 mod hangups;
 mod refusals;
+mod room;
 mod shapes;
+mod slow;
 mod sockets;
+mod strangers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,7 +37,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::{DaemonStatus, Door, DriverStatus, ServerStatus, StatusSource, router};
+use super::{Bounds, DaemonStatus, Door, DriverStatus, Quiet, ServerStatus, StatusSource, router};
+use crate::service::room::WaitingRoom;
 use crate::service::{Address, NoSources, Service, Sources};
 
 /// A request in the making.
@@ -144,7 +151,11 @@ impl StatusSource for TestStatus {
     }
 
     fn unready(&self) -> Vec<String> {
-        if self.starting.load(Ordering::SeqCst) { vec!["starting: running initdb".to_owned()] } else { Vec::new() }
+        if self.starting.load(Ordering::SeqCst) {
+            vec!["starting: running initdb\nline 2 of its output".to_owned()]
+        } else {
+            Vec::new()
+        }
     }
 }
 
@@ -155,6 +166,7 @@ pub(super) struct Edge {
     pub(super) router: Router,
     pub(super) status: Arc<TestStatus>,
     pub(super) stage: watch::Sender<Option<Service<FakeWorld>>>,
+    pub(super) quiet: Arc<Quiet>,
 }
 
 impl Drop for Edge {
@@ -169,6 +181,11 @@ impl Edge {
     }
 
     pub(super) fn with(door: Door, sources: Arc<dyn Sources>) -> Self {
+        Self::with_room(door, sources, 1000)
+    }
+
+    /// With so many places in the waiting room.
+    pub(super) fn with_room(door: Door, sources: Arc<dyn Sources>, room: usize) -> Self {
         let world = FakeWorld::new();
         let address = |host: &str, port| Address { host: host.to_owned(), port, tls: String::new() };
         let addresses = BTreeMap::from([
@@ -180,23 +197,20 @@ impl Edge {
             bell: Arc::default(),
             sources,
             addresses: Arc::new(addresses),
+            room: WaitingRoom::of(room),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         tokio::spawn(drive(service.clone()));
         let status = Arc::new(TestStatus::default());
         let stage = watch::Sender::new(Some(service.clone()));
-        let router = router(stage.subscribe(), status.clone(), door);
-        Self { world, service, router, status, stage }
+        let quiet = Arc::new(Quiet::from_now());
+        let router = router(stage.subscribe(), status.clone(), door, Arc::clone(&quiet));
+        Self { world, service, router, status, stage, quiet }
     }
 
     pub(super) async fn send(&self, call: Call) -> Answer {
-        let response = self.router.clone().oneshot(call.request()).await.unwrap();
-        let (parts, body) = response.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        let json = serde_json::from_str(&text).unwrap_or_default();
-        Answer { status: parts.status, headers: parts.headers, text, json }
+        answer(&self.router, call).await
     }
 
     pub(super) async fn get(&self, path: &str) -> Answer {
@@ -272,9 +286,20 @@ impl Edge {
     pub(super) async fn listen(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        tokio::spawn(super::serve(listener, self.router.clone(), self.service.stopping.clone()));
+        let bounds = Bounds::with_connections(2000);
+        tokio::spawn(super::serve(bounds, listener, self.router.clone(), self.service.stopping.clone()));
         address
     }
+}
+
+/// What a router answers.
+pub(super) async fn answer(router: &Router, call: Call) -> Answer {
+    let response = router.clone().oneshot(call.request()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let json = serde_json::from_str(&text).unwrap_or_default();
+    Answer { status: parts.status, headers: parts.headers, text, json }
 }
 
 /// The driver without its timers: looks whenever somebody asks it to.

@@ -3,33 +3,32 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::Edge;
-use crate::http::json::read;
-use crate::http::serve::{Bounds, Cut, serve_within};
+use crate::http::serve::{Bounds, Cut, serve};
 
-const ROOMY: Bounds = Bounds { connections: 100, header: Duration::from_secs(30), shutdown: Duration::from_secs(30) };
+const LONG: Duration = Duration::from_secs(30);
+pub(super) const ROOMY: Bounds = Bounds { connections: 100, header: LONG, body: LONG, stalled: LONG, shutdown: LONG };
 
-async fn listen(edge: &Edge, bounds: Bounds) -> (SocketAddr, JoinHandle<Cut>) {
+pub(super) async fn listen(edge: &Edge, bounds: Bounds) -> (SocketAddr, JoinHandle<Cut>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stopping = edge.service.stopping.clone();
-    (address, tokio::spawn(serve_within(bounds, listener, edge.router.clone(), stopping)))
+    (address, tokio::spawn(serve(bounds, listener, edge.router.clone(), stopping)))
 }
 
 /// Sends text and reads until the server closes the connection.
-async fn say(address: SocketAddr, text: &str) -> String {
+pub(super) async fn say(address: SocketAddr, text: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     rest(&mut stream).await
 }
 
-async fn rest(stream: &mut TcpStream) -> String {
+pub(super) async fn rest(stream: &mut TcpStream) -> String {
     let mut heard = Vec::new();
     let reading = stream.read_to_end(&mut heard);
     tokio::time::timeout(Duration::from_secs(20), reading).await.expect("the connection ends").ok();
@@ -37,7 +36,7 @@ async fn rest(stream: &mut TcpStream) -> String {
 }
 
 /// Reads one response with a `Content-Length`.
-async fn one(stream: &mut TcpStream) -> String {
+pub(super) async fn one(stream: &mut TcpStream) -> String {
     let mut heard = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&heard).into_owned();
@@ -66,37 +65,6 @@ async fn a_header_that_does_not_come_ends_the_connection() {
         assert!(!heard.contains("200 OK"), "{heard}");
     }
     assert!(say(address, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.contains("200 OK"));
-}
-
-#[tokio::test]
-async fn a_body_that_does_not_come_is_refused() {
-    let (sender, never) = tokio::io::duplex(16);
-    let stream = futures_free_stream(never);
-    let refused = read(stream, Duration::from_millis(30)).await.unwrap_err();
-    assert!(refused.detail.starts_with("body: must arrive within"), "{refused:?}");
-    drop(sender);
-}
-
-/// A body that takes what a pipe brings.
-fn futures_free_stream(pipe: tokio::io::DuplexStream) -> Body {
-    struct Piped(tokio::io::DuplexStream);
-    impl http_body::Body for Piped {
-        type Data = hyper::body::Bytes;
-        type Error = std::io::Error;
-
-        fn poll_frame(
-            self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
-            let mut space = [0; 16];
-            let mut buffer = tokio::io::ReadBuf::new(&mut space);
-            let pipe = std::pin::Pin::new(&mut self.get_mut().0);
-            std::task::ready!(tokio::io::AsyncRead::poll_read(pipe, cx, &mut buffer))?;
-            let bytes = hyper::body::Bytes::copy_from_slice(buffer.filled());
-            std::task::Poll::Ready((!bytes.is_empty()).then(|| Ok(hyper::body::Frame::data(bytes))))
-        }
-    }
-    Body::new(Piped(pipe))
 }
 
 #[tokio::test]

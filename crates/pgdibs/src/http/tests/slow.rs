@@ -1,0 +1,118 @@
+//! Slow senders and slow readers, over real sockets: each costs one connection for a short time, and nobody else anything.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+use super::Edge;
+use super::sockets::{ROOMY, listen, one, rest, say};
+use crate::http::serve::Bounds;
+
+const SHORT: Duration = Duration::from_millis(400);
+
+/// How many are slow at once: both ends of each are open files of this process.
+const SLOW: usize = 100;
+
+/// Sends the head at once and then a byte now and then, as a slowloris does; returns what it hears, or nothing when it is cut off.
+async fn drip(address: SocketAddr, head: &'static str) -> (Duration, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let began = Instant::now();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let (mut reader, mut writer) = stream.into_split();
+    let writing = tokio::spawn(async move {
+        let mut beat = tokio::time::interval(Duration::from_millis(20));
+        // Until the other side has closed.
+        while writer.write_all(b"x").await.is_ok() {
+            beat.tick().await;
+        }
+    });
+    let mut heard = Vec::new();
+    let reading = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut heard);
+    tokio::time::timeout(Duration::from_secs(30), reading).await.expect("it is cut off").ok();
+    let took = began.elapsed();
+    writing.abort();
+    (took, String::from_utf8_lossy(&heard).into_owned())
+}
+
+#[tokio::test]
+async fn who_sends_a_byte_now_and_then_is_cut_off_while_others_are_served() {
+    let edge = Edge::new();
+    let bounds = Bounds { connections: 2 * SLOW + 10, header: SHORT, body: SHORT, ..ROOMY };
+    let (address, _serving) = listen(&edge, bounds).await;
+    let mut slow = JoinSet::new();
+    for _ in 0..SLOW {
+        slow.spawn(drip(address, "GET /v1/pools HTTP/1.1\r\nHost: localhost\r\nX-Slow: "));
+        slow.spawn(drip(
+            address,
+            "POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 60000\r\n\r\n{\"pool\":\"",
+        ));
+    }
+    let (mut served, mut refused) = (0, 0);
+    while !slow.is_empty() {
+        let answer = say(address, "GET /v1/pools HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        served += 1;
+        while let Some(ended) = slow.try_join_next() {
+            let (took, heard) = ended.unwrap();
+            assert!(took >= SHORT, "it was given its time");
+            assert!(!heard.contains("200 OK") && !heard.contains("201 Created"), "{heard}");
+            refused += usize::from(heard.contains("400 Bad Request") && heard.contains("body: must arrive within"));
+        }
+    }
+    assert!(served > 3, "{served}");
+    // The others' answer was lost in the reset that their next byte caused.
+    assert!(refused > 0, "who sends a body slowly is told why");
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_refused_with_the_reason() {
+    let edge = Edge::new();
+    let (address, _serving) = listen(&edge, Bounds { body: Duration::from_millis(50), ..ROOMY }).await;
+    let head =
+        "POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let answer = rest(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("body: must arrive within 50ms"), "{answer}");
+}
+
+/// Who asks for much and reads nothing holds a connection, its buffers and perhaps a lease.
+#[tokio::test]
+async fn who_does_not_read_is_cut_off() {
+    let edge = Edge::new();
+    let (address, _serving) = listen(&edge, Bounds { connections: 1, stalled: SHORT, ..ROOMY }).await;
+    let mut deaf = TcpStream::connect(address).await.unwrap();
+    // More answers than both sockets' buffers hold.
+    let many = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
+    let _may_end_early = tokio::time::timeout(SHORT, deaf.write_all(many.as_bytes())).await;
+    // There is one place, and the deaf one has it.
+    let mut next = TcpStream::connect(address).await.unwrap();
+    next.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+    assert!(one(&mut next).await.starts_with("HTTP/1.1 200 OK"));
+    drop(deaf);
+}
+
+/// The bound on writing must not touch those who wait: they neither speak nor are spoken to.
+#[tokio::test]
+async fn a_waiter_is_not_taken_for_a_slow_reader() {
+    let edge = Edge::new();
+    edge.ready_pool(1, 1, 0).await;
+    let held = edge.take(json!({})).await;
+    let bounds = Bounds { header: SHORT / 4, body: SHORT / 4, stalled: SHORT / 4, ..ROOMY };
+    let (address, _serving) = listen(&edge, bounds).await;
+    let body = r#"{"pool":"app","wait_seconds":60}"#;
+    let waiting = tokio::spawn(async move {
+        let head =
+            "POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n";
+        say(address, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await
+    });
+    let began = Instant::now();
+    edge.until("it has waited longer than any bound", |_| began.elapsed() > SHORT).await;
+    edge.delete(&format!("/v1/leases/{}", held["id"].as_str().unwrap())).await.expect(204);
+    let answer = waiting.await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+}

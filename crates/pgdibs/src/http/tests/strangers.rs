@@ -1,0 +1,99 @@
+//! Strangers: whoever shows no token, or a wrong one, is refused on every route of `openapi.json`, and nothing has happened.
+
+use axum::http::header;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::described::{Furnished, TOKEN, operations};
+use super::{Call, Edge};
+
+/// Headers that do not show the token, and what is appended to the path.
+fn wrong_ways() -> Vec<(Vec<String>, String)> {
+    let basic = |text: String| format!("Basic {}", STANDARD.encode(text));
+    let one = |value: String| (vec![value], String::new());
+    vec![
+        (vec![], String::new()),
+        one("Bearer wrong".to_owned()),
+        one("Bearer".to_owned()),
+        one("Bearer ".to_owned()),
+        one(format!("Bearer {}", &TOKEN[..TOKEN.len() - 1])),
+        one(format!("Bearer {TOKEN}x")),
+        one(format!("Bearer {}", TOKEN.to_uppercase())),
+        one(format!("Bearer {TOKEN} {TOKEN}")),
+        one(format!("Token {TOKEN}")),
+        one(TOKEN.to_owned()),
+        one(basic(TOKEN.to_owned())),
+        one(basic(format!("{TOKEN}:"))),
+        one(basic(format!("{TOKEN}:wrong"))),
+        (vec![format!("Bearer {TOKEN}"), "Bearer wrong".to_owned()], String::new()),
+        (vec![format!("Bearer {TOKEN}"), format!("Bearer {TOKEN}")], String::new()),
+        (vec![], format!("token={TOKEN}")),
+        (vec![], format!("access_token={TOKEN}")),
+    ]
+}
+
+/// Everything that a request could have changed.
+async fn world_of(edge: &Edge) -> String {
+    use pgdibs_core::world::World as _;
+    format!("{:#?} {:#?} {:#?}", edge.snapshot(), edge.world.databases(), edge.world.ended_leases().await)
+}
+
+#[tokio::test]
+async fn every_route_of_the_document_refuses_whoever_does_not_show_the_token_and_does_nothing() {
+    let mut refused = 0;
+    for operation in operations().iter().filter(|operation| !operation.open) {
+        let furnished = Furnished::new().await;
+        let before = world_of(&furnished.edge).await;
+        let mut said: Option<(String, Value)> = None;
+        for (headers, query) in wrong_ways() {
+            let mut call = furnished.call(operation);
+            if !query.is_empty() {
+                call.path.push(if call.path.contains('?') { '&' } else { '?' });
+                call.path.push_str(&query);
+            }
+            let shows_something = !headers.is_empty();
+            call.headers.extend(headers.into_iter().map(|value| ("authorization".to_owned(), value)));
+            let answer = furnished.edge.send(call).await;
+            assert_eq!(answer.status.as_u16(), 401, "{operation:?}: {answer:#?}");
+            assert_eq!(answer.headers.get_all(header::WWW_AUTHENTICATE).iter().count(), 2, "{operation:?}");
+            assert!(!answer.text.contains(TOKEN), "{operation:?}: {answer:#?}");
+            // One word for whatever was shown: which part of it was right is nobody's business.
+            if shows_something && answer.json["detail"].as_str().is_some_and(|detail| detail.contains("wrong")) {
+                let first = said.get_or_insert_with(|| (answer.text.clone(), answer.json.clone()));
+                assert_eq!(answer.text, first.0);
+            }
+            refused += 1;
+        }
+        assert_eq!(world_of(&furnished.edge).await, before, "{operation:?} did something for a stranger");
+        let entered = furnished.send(operation).await;
+        assert!(
+            entered.status.is_success(),
+            "with the token it would have done something: {operation:?}: {entered:#?}"
+        );
+    }
+    assert!(refused >= 26 * 17, "{refused}");
+}
+
+#[tokio::test]
+async fn the_routes_that_need_no_token_are_the_probes() {
+    let open: Vec<String> = operations().into_iter().filter(|op| op.open).map(|op| op.path).collect();
+    assert_eq!(open, ["/healthz", "/livez", "/readyz"]);
+}
+
+/// A daemon that ends when nobody uses it is not kept alive by those whom it does not let in.
+#[tokio::test]
+async fn who_is_refused_at_the_door_does_not_count_as_somebody_who_asked() {
+    let furnished = Furnished::new().await;
+    let edge = &furnished.edge;
+    let pools = || Call::new("GET", "/v1/pools");
+    let lasted = edge.quiet.lasts();
+    edge.send(pools()).await.expect(401);
+    edge.send(pools().header("host", "evil.example")).await.expect(421);
+    edge.send(Call::new("DELETE", "/v1/runs/r").header("origin", "http://evil.example")).await.expect(403);
+    edge.send(Call::new("GET", "/livez")).await.expect(200);
+    assert!(edge.quiet.lasts() >= lasted, "it stays quiet");
+    let before = std::time::Instant::now();
+    edge.send(pools().header("authorization", &format!("Bearer {TOKEN}"))).await.expect(200);
+    assert!(edge.quiet.lasts() <= before.elapsed(), "this one counts");
+}
