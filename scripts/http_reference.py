@@ -23,6 +23,13 @@ GROUPS = (
     ("Watching", r""),
 )
 
+# Patterns that words say better.
+IN_WORDS = {
+    r"^[^\u0000-\u001f\u007f-\u009f]*$": "no control characters",
+    r"^[^\u0000]*$": "no NUL",
+    r"^(?!pg_|public$|none$)[^\u0000]*$": "not `pg_…`, `public` or `none`",
+}
+
 HEAD = """# HTTP reference
 
 <!-- Written by `python3 scripts/http_reference.py` from api/openapi.json. Change that, not this page. -->
@@ -72,7 +79,9 @@ def type_of(document: dict[str, Any], schema: dict[str, Any]) -> str:
     if "format" in schema:
         text += f" ({schema['format']})"
     if "pattern" in schema:
-        text += f", `{schema['pattern'].removeprefix('^').removesuffix('$')}`"
+        pattern = schema["pattern"]
+        bare = pattern.removeprefix("^").removesuffix("$")
+        text += f", {IN_WORDS.get(pattern, f'`{bare}`')}"
     for low, high, unit in (
         ("minimum", "maximum", ""),
         ("minLength", "maxLength", " characters"),

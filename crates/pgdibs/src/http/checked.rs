@@ -47,6 +47,16 @@ impl<const LEAST: u64, const MOST: u64> Visitor<'_> for WholeReader<LEAST, MOST>
             Err(_) => Err(E::invalid_value(Unexpected::Signed(number), &self)),
         }
     }
+
+    /// JSON knows one kind of number, and some languages write every one of them with a point: `60.0`.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within bounds that a u64 holds")]
+    fn visit_f64<E: Error>(self, number: f64) -> Result<u64, E> {
+        if number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number) {
+            self.visit_u64(number as u64)
+        } else {
+            Err(E::invalid_value(Unexpected::Float(number), &self))
+        }
+    }
 }
 
 /// `wait_seconds`: 0 to 600, fractions allowed.

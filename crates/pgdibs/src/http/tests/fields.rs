@@ -38,6 +38,8 @@ async fn the_fields_of_a_lease_have_bounds() {
             (json!({"pool": "app", "ttl_seconds": 1_000_000_000_000_u64}), "ttl_seconds", ttl),
             (json!({"pool": "app", "ttl_seconds": -1}), "ttl_seconds", ttl),
             (json!({"pool": "app", "ttl_seconds": 1.5}), "ttl_seconds", ttl),
+            (json!({"pool": "app", "ttl_seconds": 0.0}), "ttl_seconds", ttl),
+            (json!({"pool": "app", "ttl_seconds": 1e300}), "ttl_seconds", ttl),
             (json!({"pool": "app", "ttl_seconds": "60"}), "ttl_seconds", ttl),
             (json!({"pool": "app", "ttl_seconds": true}), "ttl_seconds", ttl),
             (json!({"pool": "app", "wait_seconds": 600.1}), "wait_seconds", wait),
