@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +19,20 @@ from typing import Optional
 READY_WITHIN_SECONDS = 120.0
 STOPPED_WITHIN_SECONDS = 20.0
 POLL_EVERY_SECONDS = 0.1
+
+
+# Everything that a daemon tells to whoever may ask, and that must show no secret.
+PAGES = ("/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/leases?state=all", "/v1/databases")
+_numbers = itertools.count()
+
+
+def kept_place(kind: str) -> Optional[Path]:
+    """A file for the search for secrets at the end of a run of tests (run-parts.py names the directory); none without a run."""
+    directory = os.environ.get("PGDIBS_TEST_LOGS")
+    if not directory:
+        return None
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    return Path(directory) / f"{kind}-{os.getpid()}-{next(_numbers)}.log"
 
 
 class DaemonError(Exception):
@@ -57,6 +73,8 @@ class DaemonProcess:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], url: str, log: Path):
         self.url = url
         self.log = log
+        self._token = environment.get("PGDIBS_TOKEN")
+        self._server_log = Path(environment["PGDIBS_DATA_DIR"]) / "server.log" if "PGDIBS_DATA_DIR" in environment else None
         with log.open("wb") as output:
             self._process = subprocess.Popen(
                 command,
@@ -87,6 +105,7 @@ class DaemonProcess:
 
     def stop(self, sent: signal.Signals = signal.SIGTERM, to_group: bool = False, accept: Optional[set[int]] = None) -> float:
         """Ends the daemon in order and returns the seconds it took; any exit status but 0 (or `accept`) raises."""
+        self._keep_pages()
         started = time.monotonic()
         if self._process.poll() is None:
             if to_group:
@@ -98,6 +117,7 @@ class DaemonProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             raise DaemonError(f"still running {STOPPED_WITHIN_SECONDS:.0f} s after {sent.name}\n{self.tail()}") from None
+        self._keep_logs()
         if status not in (accept or {0}):
             raise DaemonError(f"the daemon ended with {status} after {sent.name}\n{self.tail()}")
         return time.monotonic() - started
@@ -107,6 +127,32 @@ class DaemonProcess:
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            self._keep_logs()
+
+    def _keep_logs(self) -> None:
+        """Copies the daemon's log and its server's for the search at the end; both go with their directory."""
+        for kind, log in (("daemon", self.log), ("postgres", self._server_log)):
+            place = kept_place(kind)
+            if place and log and log.exists():
+                shutil.copyfile(log, place)
+
+    def _keep_pages(self) -> None:
+        """Writes down what the daemon shows, if it still answers."""
+        place = kept_place("pages")
+        if place is None or self._process.poll() is not None:
+            return
+        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
+        with place.open("w", encoding="utf-8") as out:
+            for page in PAGES:
+                request = urllib.request.Request(f"{self.url}{page}", headers=headers)
+                try:
+                    with urllib.request.urlopen(request, timeout=5) as response:
+                        text = response.read().decode(errors="replace")
+                except urllib.error.HTTPError as error:
+                    text = error.read().decode(errors="replace")
+                except OSError as error:
+                    text = str(error)
+                out.write(f"GET {page}: {text}\n")
 
     def tail(self, lines: int = 40) -> str:
         """The last lines of what the daemon said."""

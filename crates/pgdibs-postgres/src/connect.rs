@@ -106,10 +106,15 @@ impl ServerAddress {
         Ok(Self { options: options.disable_statement_logging(), tls: tls.join("&"), url: url.clone() })
     }
 
-    /// Host and port, as the daemon itself reaches the server.
+    /// Host (an IPv6 address without brackets) and port, as the daemon itself reaches the server.
     #[must_use]
     pub fn host_and_port(&self) -> (String, u16) {
-        (self.options.get_host().to_owned(), self.options.get_port())
+        (self.host().to_owned(), self.options.get_port())
+    }
+
+    /// sqlx keeps the brackets in which an IPv6 address stands in a URL.
+    fn host(&self) -> &str {
+        self.options.get_host().trim_start_matches('[').trim_end_matches(']')
     }
 
     /// What a client of the same server needs to speak TLS as the daemon does, as the query of a URL: `sslmode=require`. The daemon's
@@ -134,7 +139,7 @@ impl ServerAddress {
         };
         let socket = self.options.get_socket().map(|path| path.display().to_string());
         let mut variables = vec![
-            ("PGHOST", socket.unwrap_or_else(|| self.options.get_host().to_owned())),
+            ("PGHOST", socket.unwrap_or_else(|| self.host().to_owned())),
             ("PGPORT", self.options.get_port().to_string()),
             ("PGUSER", self.options.get_username().to_owned()),
             ("PGDATABASE", database.to_owned()),

@@ -1,17 +1,7 @@
-//! The pgdibs daemon and its command line. Reading order: the modules as listed.
-
-mod config;
-mod whereabouts;
-mod service;
-mod driver;
-mod sources;
-mod daemon;
-mod http;
-mod bench;
-mod cli;
+//! The program `pgdibs`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    cli::main()
+    pgdibs::main()
 }

@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use secrecy::{ExposeSecret, SecretString};
@@ -19,6 +17,7 @@ use super::error::{EmbeddedError, WhileDoing};
 use super::find::Binaries;
 use super::layout::{Layout, write_whole};
 use super::settings;
+use crate::scram::PASSWORD_MARK;
 
 /// The superuser's name in every cluster of ours.
 pub(super) const SUPERUSER: &str = "postgres";
@@ -48,7 +47,8 @@ pub(super) fn password(layout: &Layout) -> Result<SecretString, EmbeddedError> {
         let data_dir = layout.data_dir().to_owned();
         return Err(EmbeddedError::Password { file, what: "missing", data_dir });
     }
-    let password = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 24]>());
+    let random = rand::random::<[u8; 24]>();
+    let password = random.iter().fold(PASSWORD_MARK.to_owned(), |text, byte| format!("{text}{byte:02x}"));
     write_whole(&file, &format!("{password}\n"), 0o600)?;
     Ok(password.into())
 }

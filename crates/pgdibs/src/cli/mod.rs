@@ -9,6 +9,8 @@ mod configuration;
 mod connection;
 mod context;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzed;
 mod healthcheck;
 mod leases;
 mod output;
@@ -26,6 +28,9 @@ mod table;
 mod templates;
 mod wire;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::fuzzed::reads_what_was_written;
+
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -38,7 +43,7 @@ use self::error::CliError;
 use self::output::Output;
 
 /// Parses the arguments, does what they say, and says how it went.
-pub(crate) fn main() -> ExitCode {
+pub fn main() -> ExitCode {
     if let Some(args) = SupervisorArgs::recognise(std::env::args_os()) {
         return supervise(args);
     }

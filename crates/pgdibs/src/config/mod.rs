@@ -5,6 +5,8 @@ mod convert;
 mod error;
 mod file;
 mod flags;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzed;
 mod layers;
 mod nearest;
 mod pools;
@@ -24,6 +26,8 @@ use secrecy::SecretString;
 pub(crate) use address::{Advertise, HostPort};
 pub(crate) use error::ConfigError;
 pub(crate) use flags::{Flags, GlobalFlags, ServeFlags};
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use fuzzed::{configuration, masks};
 #[cfg(test)]
 pub(crate) use pools::PoolSettingsConfig;
 pub(crate) use pools::{PoolConfig, StrategyConfig};
@@ -109,7 +113,6 @@ pub(crate) fn load(
     working_directory: &Path,
 ) -> Result<Loaded, ConfigError> {
     let environment: BTreeMap<String, String> = environment.into_iter().collect();
-    let mut warnings = settings::warnings_about_variables(environment.keys().map(String::as_str));
     let in_environment = environment.get("PGDIBS_CONFIG").filter(|path| !path.is_empty());
     let asked = match (&flags.global.config, in_environment) {
         (Some(path), _) => Some((path.as_str(), "flag --config")),
@@ -117,6 +120,17 @@ pub(crate) fn load(
         (None, None) => None,
     };
     let text = file::FileText::read(asked, working_directory)?;
+    read(flags, environment, text, working_directory)
+}
+
+/// The same with the file's text at hand.
+fn read(
+    flags: &Flags,
+    environment: BTreeMap<String, String>,
+    text: Option<file::FileText>,
+    working_directory: &Path,
+) -> Result<Loaded, ConfigError> {
+    let mut warnings = settings::warnings_about_variables(environment.keys().map(String::as_str));
     let table = text.as_ref().map(|text| text.parse()).transpose()?;
     let mut in_file = BTreeMap::new();
     let mut pools = Vec::new();

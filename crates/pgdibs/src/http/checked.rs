@@ -49,7 +49,11 @@ impl<const LEAST: u64, const MOST: u64> Visitor<'_> for WholeReader<LEAST, MOST>
     }
 
     /// JSON knows one kind of number, and some languages write every one of them with a point: `60.0`.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole and within bounds that a u64 holds")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "whole and within bounds that a u64 holds"
+    )]
     fn visit_f64<E: Error>(self, number: f64) -> Result<u64, E> {
         if number.fract() == 0.0 && (0.0..=9_007_199_254_740_992.0).contains(&number) {
             self.visit_u64(number as u64)

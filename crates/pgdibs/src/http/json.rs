@@ -87,6 +87,21 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Asked<T
     }
 }
 
+/// Names and values that were sent come back in a refusal, but not by the kilobyte, and not in a form that a terminal obeys.
+const LONGEST_FIELD: usize = 100;
+const LONGEST_RULE: usize = 500;
+
+fn shortened(text: &str, most: usize) -> String {
+    let mut short = String::new();
+    for c in text.chars().take(most) {
+        if c.is_control() { short.extend(c.escape_debug()) } else { short.push(c) }
+    }
+    if text.chars().count() > most {
+        short.push('…');
+    }
+    short
+}
+
 fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
     let essence = headers
         .get(header::CONTENT_TYPE)
@@ -153,7 +168,7 @@ async fn drain(mut body: Body) {
     let _over = tokio::time::timeout(DRAIN_DEADLINE, reading).await;
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     // serde would take an array for a struct, field by field.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
         return Err(Problem::invalid("body", "must be a JSON object"));
@@ -161,8 +176,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
-        let field = if path.starts_with(['.', '?']) { "body" } else { path.as_str() };
-        Problem::invalid(field, error.inner())
+        let field = if path.starts_with(['.', '?']) { "body".to_owned() } else { shortened(&path, LONGEST_FIELD) };
+        Problem::invalid(&field, shortened(&error.inner().to_string(), LONGEST_RULE))
     })?;
     reader.end().map_err(|error| Problem::invalid("body", error))?;
     Ok(value)

@@ -6,6 +6,8 @@ mod checked;
 mod databases;
 mod door;
 mod envelope;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzed;
 mod json;
 mod leases;
 mod metrics;
@@ -39,6 +41,8 @@ use tower_http::catch_panic::CatchPanicLayer;
 use self::app::App;
 pub use self::app::Stage;
 pub use self::door::Door;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use self::fuzzed::{body, written_urls};
 use self::problem::{Code, Problem};
 pub use self::quiet::Quiet;
 pub use self::serve::{Bounds, serve};

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::User;
 use pgdibs_postgres::embedded::{Binaries, SearchRoots, find};
 
+use super::kept::keep_log;
 use super::{Session, bin_dir, signal, until};
 
 /// The superuser's password; it holds what has to be escaped in URLs.
@@ -150,6 +151,7 @@ impl Drop for Cluster {
             self.keeper = Some(keeper);
             self.crash();
         }
+        keep_log("postgres", &self.log_file());
     }
 }
 

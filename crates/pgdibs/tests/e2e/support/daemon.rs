@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
+use super::kept::{keep_log, keep_pages};
 use super::{Api, signal, until};
 
 /// What the first line of the log says before the address.
@@ -51,7 +52,10 @@ impl Daemon {
         });
         match found {
             Ok(url) => Ok(Self { child, _stdin: stdin, log: log.to_owned(), api: Api::new(&url) }),
-            Err(ended) => Err(ended),
+            Err(ended) => {
+                keep_log("daemon", log);
+                Err(ended)
+            }
         }
     }
 
@@ -94,6 +98,7 @@ impl Daemon {
     /// Ends it in an orderly way, which must go well and fast enough for Docker.
     #[track_caller]
     pub(crate) fn stop(mut self) {
+        keep_pages(&self.api);
         self.signal(Signal::SIGTERM);
         let (status, took) = self.ended();
         assert!(status.success(), "{status}: {}", self.log());
@@ -111,6 +116,7 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        keep_log("daemon", &self.log);
         if std::thread::panicking() {
             let log = self.log();
             let from = log.char_indices().rev().nth(4000).map_or(0, |(at, _)| at);

@@ -3,6 +3,7 @@
 pub(crate) mod api;
 pub(crate) mod cluster;
 pub(crate) mod daemon;
+pub(crate) mod kept;
 pub(crate) mod place;
 pub(crate) mod program;
 pub(crate) mod session;

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::kept::keep_log;
 use super::{Daemon, Session, pgdibs, signal, until};
 
 /// Nothing runs in it any more when the test is over. Kept when the test fails.
@@ -122,6 +123,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        keep_log("postgres", &self.data_dir().join("server.log"));
         for (file, signals) in [
             ("supervisor.lock", &[Signal::SIGTERM, Signal::SIGTERM][..]),
             ("pgdata/postmaster.pid", &[Signal::SIGQUIT][..]),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::kept::keep_text;
 use super::{bin_dir, until};
 
 /// How it ended.
@@ -74,7 +75,10 @@ impl Started {
             None => Err("it still runs".to_owned()),
         });
         self.0 = None;
-        Done { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+        let done = Done { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
+        // Standard output is where a command prints the URL that it was asked for.
+        keep_text("stderr", &done.stderr);
+        done
     }
 }
 

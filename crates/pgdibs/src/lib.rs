@@ -1,0 +1,16 @@
+//! The pgdibs daemon and its command line, as a library, so that fuzz targets can reach what reads untrusted input. Reading order: the
+//! modules as listed. Nothing outside this repository depends on it.
+
+mod config;
+mod whereabouts;
+mod service;
+mod driver;
+mod sources;
+mod daemon;
+mod http;
+mod bench;
+mod cli;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
+
+pub use cli::main;
