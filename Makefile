@@ -3,7 +3,7 @@
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check fmt bench wheel
+.PHONY: help run test test-all check fmt bench fuzz wheel
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ fmt: ## Format the Rust and the Python code in place
 
 bench: ## Build for release and print the benchmark's numbers
 	@exec scripts/bench.sh
+
+fuzz: ## Feed random input to what reads requests, configuration and URLs, FUZZ_SECONDS (60) for each
+	@exec scripts/fuzz.sh
 
 wheel: ## Build the Python wheel (daemon, client, pytest plugin) for release, into dist/
 	@exec scripts/wheel.sh release dist

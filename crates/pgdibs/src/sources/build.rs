@@ -275,14 +275,26 @@ impl Running<'_> {
         }
     }
 
-    /// The password as it is and as it stands in the URL.
+    /// The password as it is and as it stands in the URL, and what the source's own variables hide.
     fn secrets(&self) -> Vec<String> {
         let plain = self.target.password.expose_secret().to_owned();
         let url = self.target.url.expose_secret();
         let login = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(login, _)| login);
         let encoded = login.and_then(|login| login.split_once(':')).map(|(_, password)| password.to_owned());
-        [Some(plain), encoded].into_iter().flatten().collect()
+        let own = self.source.env.iter().map(|(name, value)| (name, value.expose_secret()));
+        let own = own.filter(|(name, value)| hides_something(name, value)).map(|(_, value)| value.to_owned());
+        [Some(plain), encoded].into_iter().flatten().chain(own).collect()
     }
+}
+
+/// Whether a variable of a source is a secret, by its name, or because it is a URL with a login. Not every one is: to mask the value
+/// of `DJANGO_SETTINGS_MODULE` would hide why a build failed.
+fn hides_something(name: &str, value: &str) -> bool {
+    const WORDS: [&str; 9] = ["AUTH", "CREDENTIAL", "DSN", "KEY", "PASS", "PRIVATE", "SALT", "SECRET", "TOKEN"];
+    let name = name.to_ascii_uppercase();
+    let login = value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
+    // Fewer characters may stand anywhere by chance.
+    value.len() >= 4 && (login || WORDS.iter().any(|word| name.contains(word)))
 }
 
 /// Parameters of a URL that libpq takes from variables, for what reads `PG*` alone, as psql does here.
@@ -310,5 +322,31 @@ fn how(status: ExitStatus) -> String {
         (Some(code), _) => format!("ended with exit code {code}"),
         (None, Some(signal)) => format!("was ended by signal {signal}"),
         (None, None) => "failed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hides_something;
+
+    #[test]
+    fn variables_that_hide_something_are_told_by_name_or_by_a_login() {
+        for (name, value) in [
+            ("KEY", "canary"),
+            ("API_KEY", "abcd"),
+            ("django_secret", "abcd"),
+            ("DB_PASSWORD", "hunter2"),
+            ("CACHE_URL", "redis://u:p@h/0"),
+        ] {
+            assert!(hides_something(name, value), "{name}");
+        }
+        for (name, value) in [
+            ("DJANGO_SETTINGS_MODULE", "myapp.settings"),
+            ("PYTHONPATH", "/app/src"),
+            ("KEY", "1"),
+            ("INDEX_URL", "https://pypi.example/simple"),
+        ] {
+            assert!(!hides_something(name, value), "{name}");
+        }
     }
 }

@@ -19,6 +19,7 @@ mod killed_daemon;
 mod killed_postgres;
 mod lifecycle;
 mod run_command;
+mod secrets;
 mod sources;
 mod support;
 mod termination;

@@ -39,7 +39,10 @@ const SOURCE_KEYS: &[(&str, &str)] = &[
     ("command", "a program and its arguments, run without a shell; it finds the database in `DATABASE_URL` and `PG*`"),
     ("database", "a database on the same server, copied with `pg_dump`"),
     ("inputs", "globs of the files that shape the schema; a change builds a new template. A `command` needs them"),
-    ("env", "a table of variables for the build: `env = { DJANGO_SETTINGS_MODULE = \"myapp.settings\" }`"),
+    (
+        "env",
+        "a table of variables for the build: `env = { DJANGO_SETTINGS_MODULE = \"myapp.settings\" }`. In what a failed build says, values are masked whose name contains `KEY`, `PASS`, `SECRET`, `TOKEN` and the like, and URLs with a login",
+    ),
     ("directory", "where the build runs; by default the directory of the file"),
     ("timeout_seconds", "how long this build may take; by default `build_timeout_seconds`"),
 ];

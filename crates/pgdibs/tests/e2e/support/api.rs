@@ -13,6 +13,7 @@ use super::{Session, block, until};
 pub(crate) struct Api {
     client: Client,
     url: Arc<RwLock<String>>,
+    token: Option<String>,
 }
 
 /// What came back.
@@ -47,11 +48,16 @@ impl Api {
         // Without a pool: a connection to a killed daemon must not be tried again behind our back.
         let client =
             Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(90)).build().unwrap();
-        Self { client, url: Arc::new(RwLock::new(url.to_owned())) }
+        Self { client, url: Arc::new(RwLock::new(url.to_owned())), token: None }
     }
 
     pub(crate) fn url(&self) -> String {
         self.url.read().unwrap().clone()
+    }
+
+    /// From now on this token is shown.
+    pub(crate) fn present(&mut self, token: &str) {
+        self.token = Some(token.to_owned());
     }
 
     /// From now on the daemon is there.
@@ -62,6 +68,9 @@ impl Api {
     /// The answer, or why there is none.
     pub(crate) fn try_call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         let mut request = self.client.request(method, format!("{}{path}", self.url()));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
         if let Some(body) = body {
             request = request.header("content-type", "application/json").body(body.to_string());
         }

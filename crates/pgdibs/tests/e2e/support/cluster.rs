@@ -30,6 +30,15 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// The superuser's password, as it is and as it stands in a URL.
+    pub(crate) fn passwords() -> [&'static str; 2] {
+        [PASSWORD, ENCODED]
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
     /// A cluster that is up.
     #[track_caller]
     pub(crate) fn start(settings: &[&str]) -> Self {

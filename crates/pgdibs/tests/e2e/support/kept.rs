@@ -8,15 +8,8 @@ use reqwest::Method;
 use super::Api;
 
 /// Everything that a daemon tells to whoever may ask, and that must show no secret.
-const PAGES: [&str; 7] = [
-    "/v1/status",
-    "/metrics",
-    "/readyz",
-    "/v1/pools",
-    "/v1/leases?state=all",
-    "/v1/databases",
-    "/v1/pools/nowhere",
-];
+const PAGES: [&str; 7] =
+    ["/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/leases?state=all", "/v1/databases", "/v1/pools/nowhere"];
 
 /// `scripts/run-parts.py` names the directory.
 fn place(kind: &str) -> Option<PathBuf> {

@@ -112,6 +112,24 @@ impl Place {
         processes.collect()
     }
 
+    /// The command lines of daemons and commands in this place, and of everything they have started.
+    pub(crate) fn command_lines(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut queue: Vec<String> = self
+            .processes()
+            .iter()
+            .filter_map(|line| Some(line.strip_prefix("/proc/")?.split(' ').next()?.to_owned()))
+            .collect();
+        while let Some(pid) = queue.pop() {
+            // It may have ended meanwhile.
+            let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { continue };
+            found.push(String::from_utf8_lossy(&line).replace('\0', " "));
+            let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+            queue.extend(children.split_whitespace().map(str::to_owned));
+        }
+        found
+    }
+
     #[track_caller]
     pub(crate) fn until_nothing_runs(&self) {
         until("nothing runs in the data directory", || {

@@ -1,0 +1,195 @@
+//! Secrets: everything that a daemon and its commands do is done once, at the most talkative log level, and then every output is searched.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::program::run;
+use crate::support::{Cluster, Place, Session, pool_name, until};
+
+/// Not in the way of the search at the end of a whole run, which looks for the same.
+const TOKEN: &str = "canary-token-7Qm2";
+const OF_A_BUILD: &str = "canary-variable-9Xw4";
+
+/// What must be seen nowhere, and what was seen.
+#[derive(Default)]
+struct Search {
+    secrets: BTreeSet<String>,
+    outputs: Vec<(String, String)>,
+}
+
+impl Search {
+    /// Remembers the secrets in an answer that hands some out.
+    fn learn(&mut self, answer: &Value) {
+        match answer {
+            Value::Object(fields) => {
+                for (name, value) in fields {
+                    match value.as_str() {
+                        Some(text) if ["password", "token"].contains(&name.as_str()) => {
+                            self.secrets.insert(text.to_owned());
+                        }
+                        _ => self.learn(value),
+                    }
+                }
+            }
+            Value::Array(values) => values.iter().for_each(|value| self.learn(value)),
+            _ => {}
+        }
+    }
+
+    fn saw(&mut self, what: &str, text: impl Into<String>) {
+        self.outputs.push((what.to_owned(), text.into()));
+    }
+
+    #[track_caller]
+    fn finish(self) {
+        assert!(self.secrets.len() >= 8, "{:?}", self.secrets.len());
+        for (what, text) in &self.outputs {
+            assert!(!text.is_empty(), "{what} is empty: there is nothing to search");
+            for secret in &self.secrets {
+                let line = text.lines().find(|line| line.contains(secret.as_str()));
+                assert!(line.is_none(), "{what}: {}", line.unwrap_or_default());
+            }
+        }
+    }
+}
+
+#[test]
+fn no_secret_is_in_any_output_even_at_the_most_talkative_level() {
+    let cluster = Cluster::start(&["log_statement=all", "log_connections=on", "log_min_messages=debug1"]);
+    let place = Place::on(&cluster.url());
+    let (built, failing, client) = (pool_name("built"), pool_name("failing"), pool_name("client"));
+    place.write("db/01.sql", "create table t (n int); select pg_sleep(0.5);");
+    // A build may print what it was given; what it printed goes into answers, logs and the catalog.
+    let source = |pool: &str, source: &str| {
+        format!(
+            "[pools.{pool}]\nwarm = 1\nspares = 1\n[pools.{pool}.source]\n{source}\nenv = {{ KEY = \"{OF_A_BUILD}\" }}\n"
+        )
+    };
+    let printing =
+        "command = [\"sh\", \"-c\", \"env; echo $KEY $DATABASE_URL; env >&2; exit 3\"]\ninputs = [\"db/*.sql\"]";
+    place.write("pgdibs.toml", &format!("{}{}", source(&built, "sql_dir = \"db\""), source(&failing, printing)));
+    place.write("token", TOKEN);
+    let talkative = [
+        ("PGDIBS_LOG", "trace,sqlx=trace,hyper=trace,axum=trace,tower_http=trace,h2=trace,reqwest=trace"),
+        ("PGDIBS_TOKEN_FILE", "token"),
+    ];
+    let mut search = Search::default();
+    search.secrets.extend([TOKEN, OF_A_BUILD].map(str::to_owned));
+    search.secrets.extend(Cluster::passwords().map(str::to_owned));
+
+    let watched = AtomicBool::new(true);
+    let lines = std::thread::scope(|scope| {
+        // The command lines of the daemon and of what it starts, for as long as anything happens.
+        let watcher = scope.spawn(|| {
+            let mut lines = BTreeSet::new();
+            while watched.load(Ordering::Relaxed) {
+                lines.extend(place.command_lines());
+                // Between two samples.
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+            lines
+        });
+        // However this ends, or the scope would wait for the watcher for ever.
+        let watching = StopsWatching(&watched);
+        let mut daemon = place.start(&talkative);
+        daemon.api.present(TOKEN);
+        let api = daemon.api.clone();
+        until("pools can be asked for", || match api.get("/v1/pools") {
+            answer if answer.status == 200 => Ok(()),
+            answer => Err(answer.body.to_string()),
+        });
+        let refused = api.post("/v1/leases", &json!({"pool": failing, "wait_seconds": 60}));
+        let detail = refused.refused(422, "template_failed");
+        assert!(detail.contains("PGPASSWORD=********") && detail.contains("KEY=********"), "it printed: {detail}");
+        search.saw("the answer about a failed build", detail);
+        let lease = api.lease(&json!({"pool": built, "wait_seconds": 60, "run": "r", "worker": "gw0"}));
+        search.learn(&lease);
+        let path = format!("/v1/leases/{}", lease["id"].as_str().unwrap());
+        let database = lease["database"].as_str().unwrap().to_owned();
+        Session::of(&lease).run("insert into t values (1)");
+        search.learn(&api.post(&format!("{path}/renew"), &json!({})).expect(200));
+        let kept = api.post(&format!("{path}/keep"), &json!({"reason": "to look at"})).expect(200);
+        search.secrets.insert(password_of(&kept["kept_url"]));
+        search.learn(&api.post(&format!("{path}/reset"), &json!({"wait_seconds": 60})).expect(200));
+        search.learn(&api.post(&format!("/v1/databases/{database}/credentials"), &json!({})).expect(200));
+
+        api.put(&format!("/v1/pools/{client}"), &json!({"warm": 1})).expect(201);
+        for (fingerprint, ends) in [("first", "seal"), ("second", "abandon")] {
+            let template = format!("/v1/pools/{client}/templates/{fingerprint}");
+            let build = api.put(&template, &json!({})).expect(201);
+            search.learn(&build);
+            let token = json!({"token": build["build"]["token"]});
+            api.post(&format!("{template}/renew"), &token).expect(200);
+            api.post(&format!("{template}/{ends}"), &token);
+            api.post(&format!("{template}/renew"), &token).refused(
+                409,
+                match ends {
+                    "seal" => "template_not_building",
+                    _ => "build_token_stale",
+                },
+            );
+        }
+        let batch = json!({"leases": [{"pool": client}], "wait_seconds": 60, "shared_login": true});
+        search.learn(&api.post("/v1/leases/batch", &batch).expect(201));
+        // Refusals quote what was sent; tokens are not quoted.
+        let wrong = format!("/v1/pools/{client}/templates/first/renew");
+        let refusal = api.post(&wrong, &json!({"token": format!("{TOKEN}\u{7}")})).refused(400, "invalid_request");
+        search.saw("the refusal of a token", refusal);
+        search.saw("a lease for somebody else", api.get("/v1/leases?state=all").expect(200).to_string());
+
+        for page in ["/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/databases", "/v1/leases", "/nowhere"] {
+            search.saw(page, api.call(Method::GET, page, None).body.to_string());
+        }
+        let url = api.url();
+        for arguments in [
+            &["status"][..],
+            &["config"],
+            &["pool", "list"],
+            &["template", "list"],
+            &["renew", &database],
+            &["reset", &database],
+            &["run", "--pool", &client, "--", "true"],
+            &["psql", &database, "--", "-c", "select 1"],
+            &["template", "build", &client, "--fingerprint", "third", "--", "false"],
+            &["healthcheck", "--ready"],
+            &["--token", "wrong", "status"],
+        ] {
+            let variables = [("PGDIBS_URL", url.as_str()), ("PGDIBS_TOKEN_FILE", "token"), ("PGDIBS_LOG", "trace")];
+            let done = run(place.program(arguments, &variables));
+            search.saw(
+                &format!("{arguments:?}"),
+                format!("{} {}\n{}", done.code.unwrap_or(-1), done.stdout, done.stderr),
+            );
+        }
+        api.delete(&path);
+        api.until_counts(&built, &json!({"leased": 0, "retiring": 0}));
+        search.saw("the daemon's log", daemon.log());
+        daemon.stop();
+        drop(watching);
+        watcher.join().unwrap()
+    });
+    assert!(lines.iter().any(|line| line.contains("psql")), "what the daemon starts was seen: {lines:#?}");
+    assert!(lines.iter().any(|line| line.contains(" serve")), "{lines:#?}");
+    search.saw("command lines", lines.into_iter().collect::<Vec<_>>().join("\n"));
+    let log = cluster.log();
+    assert!(log.contains("create role") && log.contains("SCRAM-SHA-256"), "statements are logged");
+    search.saw("the server's log", log);
+    search.finish();
+}
+
+struct StopsWatching<'a>(&'a AtomicBool);
+
+impl Drop for StopsWatching<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+fn password_of(url: &Value) -> String {
+    let url = url.as_str().unwrap();
+    let login = url.split_once("://").unwrap().1.split_once('@').unwrap().0;
+    login.split_once(':').unwrap().1.to_owned()
+}

@@ -1,0 +1,83 @@
+"""The search for secrets finds one in each kind of file, and says so when there is too little to look through."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from process_list import ProcessList
+
+SCRIPTS = Path(__file__).resolve().parent.parent
+MARK = "pgdibs"
+HEX = "0123456789abcdef" * 4
+
+# Where each kind of file lies, and in how many.
+FILES = {
+    "parts": "part-{}.log",
+    "junit": "rust-tests-{}.xml",
+    "processes": "processes.log",
+    "daemon": "kept/daemon-e2e-1-{}.log",
+    "postgres": "kept/postgres-e2e-1-{}.log",
+    "pages": "kept/pages-e2e-1-{}.log",
+    "stderr": "kept/stderr-e2e-1-{}.log",
+}
+
+
+@pytest.fixture
+def find_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The script as a module, on a directory that a run with nothing to hide has left."""
+    spec = importlib.util.spec_from_file_location("find_secrets", SCRIPTS / "find-secrets.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for kind, count in module.LEAST.items():
+        for number in range(count):
+            file = tmp_path / FILES[kind].format(number)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text("pgdibs listens on http://127.0.0.1:7432\npgdibs_l_7 pgdibspw… ********\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["find-secrets.py", str(tmp_path)])
+    return module
+
+
+def test_a_run_that_hides_its_secrets_passes(find_secrets: ModuleType) -> None:
+    assert find_secrets.main() == 0
+
+
+@pytest.mark.parametrize("kind", FILES)
+@pytest.mark.parametrize(
+    "leak",
+    [
+        f"url=postgresql://pgdibs_l_7:{MARK}pw{HEX}@127.0.0.1/app",
+        f'{{"token": "{MARK}bt{HEX}"}}',
+        f"Authorization: Bearer {MARK}tk{HEX[:32]}",
+        "connecting to postgresql://boss:p%40ss%3Aw%2Frd%3F%23%25%26@127.0.0.1",
+        "password p@ss:w/rd?#%&",
+        "KEY=canary-of-a-build",
+    ],
+)
+def test_a_secret_is_found_wherever_it_stands(find_secrets: ModuleType, tmp_path: Path, kind: str, leak: str) -> None:
+    with (tmp_path / FILES[kind].format(0)).open("a", encoding="utf-8") as file:
+        file.write(f"some line with {leak} in it\n")
+    assert find_secrets.main() == 1
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_search_that_has_nothing_to_look_through_fails(find_secrets: ModuleType, tmp_path: Path, kind: str) -> None:
+    (tmp_path / FILES[kind].format(0)).unlink()
+    assert find_secrets.main() == 1
+
+
+def test_the_list_of_processes_holds_pgdibs_and_what_it_started_and_nothing_else() -> None:
+    own = os.getpid()
+    lines: list[str] = []
+    processes = ProcessList(Path("unused"))
+    first = f"1 0 init\n{own} 1 python run-parts.py\n50 {own} bash rust-tests.sh\n51 50 /target/debug/pgdibs serve\n52 51 postgres -D x\n60 1 /usr/bin/pgdibs serve --of-others\n"
+    processes.look(first, lines.append)
+    assert lines == ["/target/debug/pgdibs serve\n", "postgres -D x\n"]
+    # The daemon was killed; its server belongs to init now, and has a new child.
+    processes.look(f"1 0 init\n{own} 1 python run-parts.py\n52 1 postgres -D x\n53 52 postgres: boss app\n", lines.append)
+    assert lines[2:] == ["postgres: boss app\n"]
