@@ -10,10 +10,23 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use crate::rights::Rights;
 
 /// SQL text that was composed here. Several statements run as one implicit transaction, unless one of them may not.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Ddl(String);
 
+/// Without the text: a verifier may be in it.
+impl std::fmt::Debug for Ddl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ddl(…)")
+    }
+}
+
 impl Ddl {
+    /// The text, for tests that compare it with what Postgres would write.
+    #[must_use]
+    pub fn as_sql(&self) -> &str {
+        &self.0
+    }
+
     /// Runs the text over the simple protocol.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::support::cluster::{Cluster, all_binaries};
 use crate::support::seed::{PASSWORD, SUPERUSER, directory, other_user, unprivileged};
 use crate::support::until;
 
-fn on_each_cluster(settings: &[&str], test: impl AsyncFn(&mut Cluster)) {
+pub(crate) fn on_each_cluster(settings: &[&str], test: impl AsyncFn(&mut Cluster)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for binaries in all_binaries() {
         println!("on {}", binaries.dir.display());

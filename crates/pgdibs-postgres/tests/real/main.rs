@@ -12,5 +12,6 @@ mod half_made;
 mod leading;
 mod login_rights;
 mod passing_time;
+mod quoting;
 mod secrets;
 mod support;

@@ -8,12 +8,14 @@ mod fields;
 mod flows;
 mod forgeries;
 mod hangups;
+mod numbers;
 mod refusals;
 mod room;
 mod shapes;
 mod slow;
 mod sockets;
 mod strangers;
+mod urls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,0 +1,116 @@
+//! Names: what is accepted, how long they get, and that one pool's are never taken for another's.
+
+use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName, preferred_slot, shown};
+use proptest::prelude::*;
+
+fn pools() -> impl Strategy<Value = PoolName> {
+    // Names that end as ours do are where pools could be taken for each other.
+    let tricky =
+        prop::sample::select(vec!["", "_gw0", "_old_1", "_spare_2", "_kept_3", "_build_4", "_template_abcdef012345"]);
+    ("[a-z_][a-z0-9_]{0,16}", tricky).prop_map(|(name, end)| PoolName::parse(&format!("{name}{end}")).unwrap())
+}
+
+fn all_names(pool: &PoolName, slot: u32, number: i64, fingerprint: &Fingerprint) -> [DatabaseName; 6] {
+    [
+        DatabaseName::slot(pool, slot),
+        DatabaseName::spare(pool, number),
+        DatabaseName::old(pool, number),
+        DatabaseName::kept(pool, number),
+        DatabaseName::build(pool, number),
+        DatabaseName::template(pool, fingerprint),
+    ]
+}
+
+/// What Postgres would call a plain identifier, said another way than in `name.rs`.
+fn is_plain(text: &str) -> bool {
+    let letters = "abcdefghijklmnopqrstuvwxyz_";
+    (1..=40).contains(&text.len())
+        && text.chars().all(|c| letters.contains(c) || "0123456789".contains(c))
+        && !text.starts_with(|c: char| c.is_numeric())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn a_pool_name_is_a_plain_identifier_and_nothing_else(text in prop_oneof![any::<String>(), "[a-zA-Z0-9_é\"; -]{0,45}"]) {
+        prop_assert_eq!(PoolName::parse(&text).is_ok(), is_plain(&text), "{:?}", text);
+    }
+
+    #[test]
+    fn names_fit_are_plain_and_are_recognised_by_their_pool_alone(
+        pool in pools(), other in pools(), slot in any::<u32>(), number in 0..10_i64.pow(15), text in "\\PC{1,200}",
+    ) {
+        let names = all_names(&pool, slot, number, &Fingerprint::parse(&text).unwrap());
+        for name in &names {
+            prop_assert!(name.as_str().len() <= 63, "{}", name);
+            prop_assert!(name.as_str().bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'));
+            prop_assert_eq!(DatabaseName::recognise(&pool, name.as_str()), Some(name.clone()));
+            if other != pool {
+                prop_assert_eq!(DatabaseName::recognise(&other, name.as_str()), None, "{} is not of {}", name, other);
+            }
+        }
+        let distinct: std::collections::BTreeSet<&DatabaseName> = names.iter().collect();
+        prop_assert_eq!(distinct.len(), names.len());
+    }
+
+    #[test]
+    fn a_name_that_is_recognised_is_one_that_we_give(pool in pools(), rest in "[a-z0-9_]{0,30}", text in any::<String>()) {
+        for text in [format!("{pool}{rest}"), text] {
+            if let Some(name) = DatabaseName::recognise(&pool, &text) {
+                prop_assert_eq!(name.as_str(), text.as_str());
+                let number: String = text.chars().rev().take_while(char::is_ascii_digit).collect::<Vec<_>>().iter().rev().collect();
+                let ours = match number.parse::<i64>() {
+                    Ok(number) => {
+                        let slot = u32::try_from(number).unwrap_or(u32::MAX);
+                        all_names(&pool, slot, number, &Fingerprint::parse("x").unwrap()).iter().any(|own| own.as_str() == text)
+                    }
+                    Err(_) => false,
+                };
+                let template = text.strip_prefix(&format!("{pool}_template_")).is_some_and(|hex| hex.len() == 12);
+                // A slot may be larger than any that is given; its name is ours all the same.
+                prop_assert!(ours || template || text.starts_with(&format!("{pool}_gw")), "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn a_role_name_is_short_and_not_reserved(text in prop_oneof![any::<String>(), "(pg_|public|none|pgdibs_l_)[a-z0-9]{0,70}"]) {
+        if let Ok(name) = RoleName::parse("role", &text) {
+            prop_assert!((1..=63).contains(&name.as_str().len()) && !text.starts_with("pg_") && !text.contains('\0'));
+            prop_assert!(text != "public" && text != "none");
+        }
+        prop_assert_eq!(RoleName::is_login_of_ours(RoleName::login(7).as_str()), true);
+    }
+
+    #[test]
+    fn what_is_shown_is_short_and_harmless_on_a_terminal(text in any::<String>()) {
+        let shown = shown(&text);
+        prop_assert!(!shown.chars().any(char::is_control), "{:?}", shown);
+        // Sixty characters, each escaped at worst as \u{10ffff}.
+        prop_assert!(shown.chars().count() <= 60 * 10 + 1);
+    }
+
+    #[test]
+    fn a_fingerprint_is_bounded_and_its_short_form_is_twelve_digits(text in prop_oneof![any::<String>(), "x{190,210}"]) {
+        match Fingerprint::parse(&text) {
+            Ok(fingerprint) => {
+                let short = fingerprint.short();
+                prop_assert!(short.len() == 12 && short.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
+                prop_assert_eq!(fingerprint.as_str(), text.as_str());
+            }
+            Err(refused) => {
+                prop_assert!(text.is_empty() || text.contains('\0') || text.chars().count() > 200);
+                prop_assert!(refused.to_string().starts_with("fingerprint: "));
+            }
+        }
+    }
+
+    #[test]
+    fn only_gw_and_a_number_asks_for_a_slot(text in prop_oneof![any::<String>(), "(gw|GW|g)[0-9+-]{0,12}"], slot in any::<u32>()) {
+        prop_assert_eq!(preferred_slot(&format!("gw{slot}")), Some(slot));
+        if let Some(found) = preferred_slot(&text) {
+            prop_assert_eq!(format!("gw{found}"), text);
+        }
+    }
+}

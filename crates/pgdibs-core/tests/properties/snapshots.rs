@@ -1,0 +1,293 @@
+//! The planner on arbitrary snapshots: it decides without a panic, the same each time, and never against somebody who holds something.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
+use pgdibs_core::lease::{Credentials, Lease, LeaseId, LeaseState};
+use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName};
+use pgdibs_core::plan::{RetireReason, Step, plan};
+use pgdibs_core::pool::{Pool, PoolSettings};
+use pgdibs_core::request::{TicketId, TicketKind};
+use pgdibs_core::snapshot::{AnnouncedRun, Driven, Limits, ServerDatabase, Snapshot, Ticket};
+use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
+use proptest::prelude::*;
+
+const MAX_TTL: Duration = Duration::from_secs(100);
+
+fn pool(index: usize) -> PoolName {
+    PoolName::parse(["one", "two"][index % 2]).unwrap()
+}
+
+fn pools() -> impl Strategy<Value = Vec<Pool>> {
+    let one = (0..6_u32, 1..8_u32, 0..4_u32, 0..3_u32, any::<bool>(), any::<bool>());
+    prop::collection::vec(one, 0..=2).prop_map(|given| {
+        let made =
+            given.into_iter().enumerate().map(|(index, (warm, max, spares, keep_templates, dropping, sourced))| {
+                let settings =
+                    PoolSettings { warm: warm.min(max), max, spares, keep_templates, ..PoolSettings::default() };
+                Pool { name: pool(index), settings, sourced, dropping }
+            });
+        made.collect()
+    })
+}
+
+fn templates() -> impl Strategy<Value = Vec<Template>> {
+    let states = [TemplateState::Building, TemplateState::Ready, TemplateState::Retiring, TemplateState::Failed];
+    let one = (
+        0..2_usize,
+        prop::sample::select(states.to_vec()),
+        prop::option::of(1..30_u32),
+        any::<[bool; 4]>(),
+        any::<u64>(),
+    );
+    prop::collection::vec(one, 0..5).prop_map(|given| {
+        let made = given.into_iter().enumerate().map(|(index, (at, state, oid, flags, unused_seconds))| {
+            let fingerprint = Fingerprint::parse(&format!("v{index}")).unwrap();
+            let name = match state {
+                TemplateState::Building | TemplateState::Failed => DatabaseName::build(&pool(at), 100 + index as i64),
+                _ => DatabaseName::template(&pool(at), &fingerprint),
+            };
+            Template {
+                id: TemplateId(1 + index as i64),
+                pool: pool(at),
+                fingerprint,
+                state,
+                name,
+                oid,
+                holder: "somebody".to_owned(),
+                seal_requested: flags[0],
+                builder_silent: flags[1],
+                build_started_at: Timestamp(0),
+                built_seconds: None,
+                built_at: flags[2].then_some(Timestamp(index as i64)),
+                size_bytes: None,
+                relations: None,
+                last_used_at: Timestamp(0),
+                unused_seconds,
+                strategy: None,
+                measured: Vec::new(),
+                detail: None,
+                due: flags[3],
+            }
+        });
+        made.collect()
+    })
+}
+
+fn databases() -> impl Strategy<Value = Vec<Database>> {
+    let states = prop::sample::select(DatabaseState::ALL.to_vec());
+    let one = (
+        0..2_usize,
+        1..7_i64,
+        states,
+        prop::option::of(1..30_u32),
+        prop::option::of(0..6_u32),
+        any::<[bool; 2]>(),
+        0..5_u32,
+    );
+    prop::collection::vec(one, 0..10).prop_map(|given| {
+        let made = given.into_iter().enumerate().map(|(index, (at, template, state, oid, slot, flags, attempts))| {
+            let id = 10 + index as i64;
+            let name =
+                slot.map_or_else(|| DatabaseName::spare(&pool(at), id), |slot| DatabaseName::slot(&pool(at), slot));
+            Database {
+                id: DatabaseId(id),
+                pool: pool(at),
+                template: TemplateId(template),
+                state,
+                name,
+                oid,
+                slot,
+                keep_until: None,
+                keep_over: flags[0],
+                reason: None,
+                attempts,
+                due: flags[1],
+                last_error: None,
+                created_at: Timestamp(0),
+                ready_at: None,
+            }
+        });
+        made.collect()
+    })
+}
+
+/// Leases on databases that may not be there, or be another's, with a reset that may lead nowhere.
+fn leases() -> impl Strategy<Value = Vec<Lease>> {
+    let one = (0..2_usize, prop::option::of(10..22_i64), prop::option::of(10..22_i64), 0..6_u32, 1..7_i64);
+    prop::collection::vec(one, 0..5).prop_map(|given| {
+        let made = given.into_iter().enumerate().map(|(index, (at, database, reset_to, slot, template))| Lease {
+            id: LeaseId::from_u128(1 + index as u128),
+            state: LeaseState::Live,
+            pool: pool(at),
+            fingerprint: Fingerprint::parse("v0").unwrap(),
+            template: TemplateId(template),
+            database: database.map(DatabaseId),
+            database_name: DatabaseName::slot(&pool(at), slot).to_string(),
+            slot,
+            credentials: Some(Credentials { user: "u".to_owned(), password: "p".into() }),
+            run: None,
+            worker: None,
+            alias: "default".to_owned(),
+            holder: String::new(),
+            generation: 1,
+            ttl_seconds: 60,
+            renewals: 0,
+            reset_to: reset_to.map(DatabaseId),
+            acquired_at: Timestamp(0),
+            expires_at: Timestamp(0),
+            ended_at: None,
+            ended_reason: None,
+        });
+        made.collect()
+    })
+}
+
+fn tickets() -> impl Strategy<Value = Vec<Ticket>> {
+    let kinds = prop::sample::select(vec![TicketKind::Acquire, TicketKind::Exact, TicketKind::Reset]);
+    prop::collection::vec((0..2_usize, 1..7_i64, 0..1200_u32, kinds), 0..5).prop_map(|given| {
+        let made = given.into_iter().enumerate().map(|(index, (at, template, count, kind))| Ticket {
+            id: TicketId(1 + index as i64),
+            pool: pool(at),
+            template: TemplateId(template),
+            count,
+            kind,
+            waited_seconds: 1.0,
+        });
+        made.collect()
+    })
+}
+
+/// What is on the server: rows' databases under their own or other names, and strangers.
+fn server() -> impl Strategy<Value = BTreeMap<u32, ServerDatabase>> {
+    let names = "(one|two)_(gw[0-6]|spare_1[0-9]|old_1|template_0123456789ab|build_10[0-4])|postgres|elsewhere";
+    let one = (names, any::<bool>(), prop::bool::weighted(0.1), 0..3_u32, 0..3_u64);
+    prop::collection::btree_map(1..30_u32, one, 0..20).prop_map(|given| {
+        let made = given.into_iter().map(|(oid, (name, ours, invalid, sessions, sessions_ever))| {
+            (oid, ServerDatabase { name, ours, invalid, sessions, sessions_ever })
+        });
+        made.collect()
+    })
+}
+
+fn snapshots() -> impl Strategy<Value = (Snapshot, Driven)> {
+    let limits = (prop::option::of(0..8_u32), prop::option::of(0..4_u64), prop::option::of(0..4_u64));
+    // The most that a request may announce: 1000 workers with 100 aliases.
+    let runs = prop::collection::vec((0..2_usize, 0..=100_000_u32, 0..=100_000_u32), 0..3);
+    let watched = (
+        prop::collection::btree_map(1..6_u128, 0..200_u64, 0..4),
+        prop::collection::btree_map(1..6_u128, 0..3_u32, 0..4),
+    );
+    let peaks = prop::collection::btree_map(1..7_i64, 0..=100_000_u32, 0..3);
+    let busy = prop::collection::btree_set(10..22_i64, 0..3);
+    let rows = (pools(), templates(), databases(), leases(), tickets(), server());
+    (rows, limits, runs, watched, peaks, busy).prop_map(
+        |(
+            (pools, templates, databases, leases, tickets, server),
+            (slots, locks, free),
+            runs,
+            (overdue, sessions),
+            peaks,
+            busy,
+        )| {
+            let runs = runs.into_iter().enumerate().map(|(index, (at, wanted, held))| AnnouncedRun {
+                run: format!("r{index}"),
+                pool: pool(at),
+                fingerprint: None,
+                wanted,
+                held,
+            });
+            let limits =
+                Limits { slots_by_connections: slots, lock_entries: locks, free_disk_bytes: free, disk_floor_bytes: 2 };
+            let snapshot =
+                Snapshot { pools, templates, databases, leases, tickets, runs: runs.collect(), server, limits };
+            let driven = Driven {
+                busy_databases: busy.into_iter().map(DatabaseId).collect(),
+                busy_templates: BTreeSet::new(),
+                overdue: overdue
+                    .into_iter()
+                    .map(|(id, seconds)| (LeaseId::from_u128(id), Duration::from_secs(seconds)))
+                    .collect(),
+                sessions: sessions.into_iter().map(|(id, count)| (LeaseId::from_u128(id), count)).collect(),
+                max_ttl: MAX_TTL,
+                recent_peak: peaks.into_iter().map(|(id, count)| (TemplateId(id), count)).collect(),
+            };
+            (snapshot, driven)
+        },
+    )
+}
+
+/// Whether the server still has the database of this lease under its name.
+fn has_its_database(snapshot: &Snapshot, lease: &Lease) -> bool {
+    let row = lease.database.and_then(|id| snapshot.database(id));
+    let Some(oid) = row.and_then(|row| row.oid) else { return false };
+    snapshot.server.get(&oid).is_some_and(|found| found.name == row.unwrap().name.as_str())
+}
+
+fn check(snapshot: &Snapshot, driven: &Driven, step: &Step) -> Result<(), TestCaseError> {
+    let row = step.database().and_then(|id| snapshot.database(id));
+    prop_assert_eq!(step.database().is_some(), row.is_some(), "{:?} is about nothing that is there", step);
+    if let Some(id) = step.template() {
+        prop_assert!(snapshot.template(id).is_some(), "{:?} is about nothing that is there", step);
+    }
+    if let Some(id) = step.database() {
+        prop_assert!(!driven.busy_databases.contains(&id), "{:?} meets a step under way", step);
+    }
+    match step {
+        Step::Drop { .. } => {
+            let state = row.unwrap().state;
+            prop_assert!(
+                matches!(state, DatabaseState::Retiring | DatabaseState::Blocked),
+                "{:?} of a {:?}",
+                step,
+                state
+            );
+        }
+        Step::Retire { reason, .. } => {
+            let row = row.unwrap();
+            prop_assert_ne!(row.state, DatabaseState::Leased, "{:?}", step);
+            if row.state == DatabaseState::Kept {
+                let over = matches!(reason, RetireReason::KeptLongEnough) && row.keep_over;
+                prop_assert!(
+                    over || matches!(reason, RetireReason::PoolDropped | RetireReason::HalfDropped),
+                    "{:?}",
+                    step
+                );
+            }
+        }
+        Step::Clone { .. } => {
+            let row = row.unwrap();
+            prop_assert!(row.oid.is_none() && !snapshot.limits.below_disk_floor(), "{:?} {:?}", step, row);
+        }
+        Step::EndLease { lease, .. } => {
+            let lease = snapshot.leases.iter().find(|found| found.id == *lease).unwrap();
+            let overdue = driven.overdue.get(&lease.id).copied();
+            let connected = driven.sessions.get(&lease.id).is_some_and(|&count| count > 0);
+            let by_time = overdue.is_some_and(|overdue| !connected || overdue >= MAX_TTL);
+            prop_assert!(by_time || !has_its_database(snapshot, lease), "{:?} of {:?}", step, lease);
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn whatever_the_catalog_says_nobody_loses_what_is_held((snapshot, driven) in snapshots()) {
+        let steps = plan(&snapshot, &driven);
+        prop_assert_eq!(&steps, &plan(&snapshot, &driven), "the same snapshot, the same plan");
+        let mut seen = BTreeSet::new();
+        for step in &steps {
+            check(&snapshot, &driven, step)?;
+            if let Some(id) = step.database() {
+                prop_assert!(seen.insert(id), "two steps on one database: {:?}", steps);
+            }
+        }
+        // The sums are over numbers that anybody may have written into a request.
+        let _ = pgdibs_core::plan::in_use(&snapshot);
+        let _ = pgdibs_core::plan::lowered(&snapshot);
+    }
+}
