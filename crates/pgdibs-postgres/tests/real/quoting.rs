@@ -42,6 +42,11 @@ fn samples(strategy: impl Strategy<Value = String>, count: usize) -> Vec<String>
         .collect()
 }
 
+/// SCRAM (RFC 4013) has sqlx refuse names and passwords with control characters, private ones, or both directions in one.
+fn scram_takes(text: &str) -> bool {
+    text.chars().all(|c| (' '..='ÿ').contains(&c) && !c.is_control())
+}
+
 async fn text(connection: &mut PgConnection, sql: &'static str, parameter: &str) -> String {
     sqlx::query_scalar(sql)
         .bind(parameter)
@@ -105,19 +110,14 @@ fn a_url_leads_in_whatever_user_password_and_database_are_called() {
         let address = ServerAddress::parse(&cluster.superuser_url()).unwrap();
         // sqlx 0.9 sends the user name in SCRAM, where libpq sends none, and does not escape these two.
         let fits = |text: &String| {
-            !text.contains([',', '='])
-                && !text.chars().any(char::is_control)
-                && !text.starts_with("pg_")
-                && text != "select"
+            !text.contains([',', '=']) && scram_takes(text) && !text.starts_with("pg_") && text != "select"
         };
-        // Control characters and the like are no part of a name or a password: SCRAM (RFC 4013) has sqlx refuse them.
         let names: Vec<String> = samples("[ -~éß]{1,15}", 8);
         let mut names: Vec<String> = names.into_iter().filter(fits).collect();
         names.sort();
         names.dedup();
         let passwords = samples("[ -~éß]{1,30}", 2 * names.len());
-        let mut passwords =
-            passwords.into_iter().filter(|text| text.chars().all(|c| (' '..='ÿ').contains(&c) && !c.is_control()));
+        let mut passwords = passwords.into_iter().filter(|text| scram_takes(text));
         for name in &names {
             let password = passwords.next().unwrap();
             // Another name than the role's, and one that libpq must not take for a connection string.
