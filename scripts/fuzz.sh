@@ -13,9 +13,9 @@ cd "$repository/fuzz"
 for name in "$@"; do
   say "$name for ${FUZZ_SECONDS:-60} s"
   found="$(mktemp -d)"
-  # What is new goes to a directory of its own; only the part of it that reaches new code is kept.
+  # What is new goes to a directory of its own; only what reaches code that nothing else does is kept.
   cargo fuzz run --sanitizer none "$name" "$found" "corpus/$name" -- -max_total_time="${FUZZ_SECONDS:-60}" -timeout=10 \
     -max_len=4096 -rss_limit_mb=2048 -print_final_stats=1
-  cargo fuzz run --sanitizer none "$name" "corpus/$name" "$found" -- -merge=1 -max_len=4096
+  cargo fuzz run --sanitizer none "$name" "corpus/$name" "$found" -- -merge=1 -use_counters=0 -max_len=4096
   rm -rf "$found"
 done

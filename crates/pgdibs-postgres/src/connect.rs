@@ -161,7 +161,12 @@ impl ServerAddress {
         let encode =
             |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         let (host, port) = self.host_and_port();
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        // A host may come from a parameter, and then be anything.
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            percent_encoding::utf8_percent_encode(&host, BEYOND_A_HOST).to_string()
+        };
         let query = if self.tls.is_empty() { String::new() } else { format!("?{}", self.tls) };
         SecretString::from(format!(
             "postgresql://{}:{}@{host}:{port}/{}{query}",
@@ -221,6 +226,10 @@ impl ServerAddress {
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
 }
+
+/// What no host name has in it. sqlx takes a host as it stands, so what need not be encoded is not.
+const BEYOND_A_HOST: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The password before the last `@` of a URL's authority.
 fn password_in(url: &str) -> Option<String> {
