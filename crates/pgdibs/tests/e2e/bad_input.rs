@@ -124,6 +124,72 @@ fn wrong_requests(api: &Api, pool: &str) {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
 }
 
+/// Requests that are too much of something. Each is refused fast, and the daemon's memory stays as it is.
+fn oversized(api: &Api, pid: i32) {
+    let memory = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = memory();
+    let host = api.url().trim_start_matches("http://").to_owned();
+    let headers: String = (0..1000).map(|number| format!("X-H{number}: x\r\n")).collect();
+    let json = "Content-Type: application/json\r\n";
+    let post = |more: &str, body: &str| {
+        format!(
+            "POST /v1/leases HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n{more}\r\n{body}",
+            body.len()
+        )
+    };
+    let deep = format!("{{\"pool\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
+    // hyper looks at the size when it has read and the header is not complete yet, so a little more than its bound passes.
+    let long = "x".repeat(300_000);
+    let cases = [
+        ("a thousand headers", format!("GET /livez HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"), &["431"][..]),
+        ("a header of 300 kB", format!("GET /livez HTTP/1.1\r\nHost: {host}\r\nX: {long}\r\n\r\n"), &["431"]),
+        ("a path of 300 kB", format!("GET /{long} HTTP/1.1\r\nHost: {host}\r\n\r\n"), &["414", "431"]),
+        ("ten thousand brackets", post(json, &deep), &["400"]),
+        ("a name of 60 kB", post(json, &format!("{{\"pool\":\"a\",\"{}\":1}}", &long[..60_000])), &["400"]),
+        ("a body that is zipped", post(&format!("{json}Content-Encoding: gzip\r\n"), "\u{1f}\u{8b}"), &["415"]),
+        (
+            "a chunk without an end",
+            format!(
+                "POST /v1/leases HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{json}Transfer-Encoding: chunked\r\n\r\nfffffff\r\n{}",
+                "x".repeat(17 << 20)
+            ),
+            &["413"],
+        ),
+    ];
+    for (what, request, statuses) in cases {
+        let began = std::time::Instant::now();
+        let answer = answer_of(api, &request);
+        assert!(statuses.iter().any(|status| answer.starts_with(&format!("HTTP/1.1 {status} "))), "{what}: {answer}");
+        assert!(answer.len() < 4000, "{what}: the answer has {} bytes", answer.len());
+        assert!(began.elapsed() < std::time::Duration::from_secs(5), "{what}: {:?}", began.elapsed());
+    }
+    let grown = memory().saturating_sub(before);
+    assert!(grown < 10_000, "the daemon grew by {grown} kB");
+}
+
+/// What is answered, although we may not be done with writing when it is.
+fn answer_of(api: &Api, request: &str) -> String {
+    let mut stream = TcpStream::connect(api.url().trim_start_matches("http://")).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let bytes = request.as_bytes().to_vec();
+    let writing = std::thread::spawn(move || writer.write_all(&bytes).is_ok());
+    let mut answer = Vec::new();
+    let mut some = [0; 4096];
+    // A reset after the answer is what happens to a client that goes on writing.
+    while let Ok(count) = stream.read(&mut some)
+        && count > 0
+    {
+        answer.extend_from_slice(&some[..count]);
+    }
+    drop(stream);
+    let _reset_or_not = writing.join().unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
 /// Callers that hang up while their request is worked on leave nothing behind: no open transaction on a shared connection, no
 /// lease, no place in the queue.
 fn hung_up(api: &Api, pool: &str) {
@@ -168,6 +234,7 @@ fn nothing_that_a_caller_sends_takes_the_daemon_down() {
     hostile_fingerprints(&api, &pool);
     wrong_bodies(&api, &pool);
     wrong_requests(&api, &pool);
+    oversized(&api, daemon.pid());
     hung_up(&api, &pool);
     let lease = api.lease(&json!({"pool": pool}));
     assert_eq!(Session::of(&lease).text("select count(*) from t"), "0");

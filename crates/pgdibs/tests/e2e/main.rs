@@ -20,6 +20,7 @@ mod killed_postgres;
 mod lifecycle;
 mod run_command;
 mod secrets;
+mod slow;
 mod sources;
 mod support;
 mod termination;
