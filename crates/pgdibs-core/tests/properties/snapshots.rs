@@ -288,6 +288,5 @@ proptest! {
         }
         // The sums are over numbers that anybody may have written into a request.
         let _ = pgdibs_core::plan::in_use(&snapshot);
-        let _ = pgdibs_core::plan::lowered(&snapshot);
     }
 }

@@ -9,6 +9,7 @@ use pgdibs_core::world::World as _;
 use pgdibs_postgres::purge::{inventory, purge};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
+use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};
 
@@ -43,7 +44,8 @@ fn what_a_login_with_createdb_made_goes_with_it() {
                 session.execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
             }
             let credentials = lease.credentials.clone().unwrap();
-            let options = setting.cluster.options(&credentials.user, &credentials.password, "Test of \"mine\"");
+            let options =
+                setting.cluster.options(&credentials.user, credentials.password.expose_secret(), "Test of \"mine\"");
             let mut inside = PgConnection::connect_with(&options).await.unwrap();
             inside.execute("create table t (n int); insert into t values (1)").await.unwrap();
 
@@ -134,7 +136,8 @@ fn a_login_has_as_many_connections_as_the_pool_says() {
         let lease = suite.take(suite.wish()).await;
         let session = suite.enter(&lease).await;
         let credentials = lease.credentials.clone().unwrap();
-        let options = setting.cluster.options(&credentials.user, &credentials.password, &lease.database_name);
+        let options =
+            setting.cluster.options(&credentials.user, credentials.password.expose_secret(), &lease.database_name);
         let refused = PgConnection::connect_with(&options).await.expect_err("one is there already");
         assert_eq!(sqlstate::code(&refused).as_deref(), Some("53300"), "{refused}");
         suite.server.disconnect(session).await;

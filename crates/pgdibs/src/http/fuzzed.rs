@@ -83,7 +83,7 @@ fn plain(text: &str) -> bool {
 pub(crate) fn written_urls(user: &str, password: &str, database: &str, host: &str) {
     let credentials = Credentials { user: user.to_owned(), password: password.into() };
     for host in ["127.0.0.1", "::1", "db.example"] {
-        let address = Address { host: host.to_owned(), port: 5432 };
+        let address = Address { host: host.to_owned(), port: 5432, tls: String::new() };
         let written = url(&credentials, &address, database);
         crate::cli::reads_what_was_written(&written, host, user, password, database);
     }

@@ -28,6 +28,10 @@ fn credentials(user: &str, password: &str) -> Credentials {
     Credentials { user: user.to_owned(), password: password.into() }
 }
 
+fn address(host: &str, port: u16, tls: &str) -> Address {
+    Address { host: host.to_owned(), port, tls: tls.to_owned() }
+}
+
 /// Text without NUL, which no variable and no name can hold, and not empty.
 fn texts() -> impl Strategy<Value = String> {
     let random = any::<String>().prop_map(|text| text.replace('\0', ""));
@@ -49,7 +53,7 @@ fn python_reads_what_went_in() {
         Command::new("python3").args(["-c", READER]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut input = String::new();
     for (user, password, database, host, port) in &cases {
-        let written = url(&credentials(user, password), &Address { host: host.clone(), port: *port }, database);
+        let written = url(&credentials(user, password), &address(host, *port, ""), database);
         input.push_str(&format!("{}\n", Value::from(written)));
     }
     let mut stdin = reader.stdin.take().unwrap();
@@ -71,7 +75,7 @@ proptest! {
     fn sqlx_and_the_command_line_read_what_went_in(
         user in texts(), password in texts(), database in texts(), host in hosts(), port in 1..=u16::MAX,
     ) {
-        let written = url(&credentials(&user, &password), &Address { host: host.clone(), port }, &database);
+        let written = url(&credentials(&user, &password), &address(&host, port, "sslmode=prefer"), &database);
         crate::cli::reads_what_was_written(&written, &host, &user, &password, &database);
         let address = ServerAddress::parse(&SecretString::from(written.clone())).unwrap_or_else(|error| panic!("{error}: {written:?}"));
         prop_assert_eq!(address.host_and_port(), (host, port));
