@@ -1,7 +1,7 @@
-"""Tries the HTTP API of a real daemon with schemathesis, as api/openapi.json describes it: contract-test.py --seconds N | --requests N [--seed N]
+"""Tries the HTTP API of a real daemon with schemathesis: contract-test.py --seconds N | --requests N [--seed N]
 
-Random requests, right and wrong ones, and chains of them along the document's links. Prints how many there were; fails on a 500 and
-on whatever contradicts the document. Meant to be run by with-daemon.py, whose daemon wants a token (PGDIBS_URL, PGDIBS_TOKEN).
+Random requests, right and wrong ones, and chains of them along the links of api/openapi.json. Prints how many there were; fails
+on a 500 and on whatever contradicts the document. Meant to be run by with-daemon.py, whose daemon wants a token.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ def main() -> int:
     for what, count in sorted(total.items()):
         print(f"  {count:6} {what}")
     seen = {what.rpartition(" ")[0] for what in total}
-    print(f"{made} requests to {len(seen)} operations in {time.monotonic() - began:.0f} s, {sum(failed.values())} answered with 500")
+    print(
+        f"{made} requests to {len(seen)} operations in {time.monotonic() - began:.0f} s, {sum(failed.values())} answered with 500"
+    )
     call("GET", "/v1/status")
     return 1 if failed or made < given.requests else 0
 

@@ -1,8 +1,8 @@
 """Looks for secrets in everything that a run of the tests has left: find-secrets.py DIRECTORY (default: target/test-logs).
 
-Every password, build token and token of a test is recognisable: what pgdibs makes begins with a mark, what the tests choose is listed
-here. Prints each place (file and line, not the secret), and what was looked through; fails when there is a secret, or too little to
-look through.
+Every password, build token and token of a test is recognisable: what pgdibs makes begins with a mark, what the tests choose is
+listed here. Prints each place (file and line, not the secret), and what was looked through; fails when there is a secret, or too
+little to look through.
 """
 
 from __future__ import annotations

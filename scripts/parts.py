@@ -1,7 +1,8 @@
 """The parts of `make check`, `make test` and `make test-all`; to add one, add an entry to PARTS.
 
 Parts of one lane run one after another, in this order; the two lanes run beside each other: `main` holds what compiles and
-what needs the machine for itself, `side` what is short; what is in `last` runs when both have ended, however they ended. A part waits for the parts it `needs`, and fails when one of them failed.
+what needs the machine for itself, `side` what is short; what is in `last` runs when both have ended, however they ended.
+A part waits for the parts it `needs`, and fails when one of them failed.
 """
 
 from __future__ import annotations
@@ -69,7 +70,13 @@ PARTS: tuple[Part, ...] = (
     # them on each major. Everything on both would take longer than the twelve minutes that `make test` has.
     Part(
         "rust tests on 15",
-        ("scripts/rust-tests.sh", "15", "--", "-E", "not test(/^conformance::createdb_and_createrole/) & not test(/_for_ten_seconds$/)"),
+        (
+            "scripts/rust-tests.sh",
+            "15",
+            "--",
+            "-E",
+            "not test(/^conformance::createdb_and_createrole/) & not test(/_for_ten_seconds$/)",
+        ),
         TEST_ONLY,
         needs=("rust build", "postgres 15 and 17"),
         junit=NEXTEST_JUNIT,

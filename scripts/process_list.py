@@ -1,4 +1,4 @@
-"""Writes down the command lines of pgdibs and of everything it starts, as every user of the machine can see them while tests run."""
+"""Writes down the command lines of pgdibs and of everything it starts, as every user of the machine sees them."""
 
 from __future__ import annotations
 

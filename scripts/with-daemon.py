@@ -1,6 +1,7 @@
-"""Runs a command against a fresh daemon: with-daemon.py COMMAND... (with PGDIBS_URL, PGDIBS_TOKEN and PGDIBS_BIN set); its exit status is ours.
+"""Runs a command against a fresh daemon: with-daemon.py COMMAND... (it gets PGDIBS_URL, PGDIBS_TOKEN, PGDIBS_BIN).
 
-The daemon wants a token and is $PGDIBS_BIN (default: the debug build), on a data directory and a port of its own.
+Its exit status is ours. The daemon wants a token and is $PGDIBS_BIN (default: the debug build), on a data directory and a port of
+its own.
 """
 
 from __future__ import annotations
@@ -32,8 +33,15 @@ def main() -> int:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
     # Its mark is one of those that find-secrets.py looks for.
     token = f"pgdibstk{secrets.token_hex(16)}"
-    environment.update(PGDIBS_TOKEN=token, PGDIBS_LISTEN=listen, PGDIBS_DATA_DIR=str(data / "data"), PGDIBS_PG_BIN_DIR=postgres_programs())
-    command_environment = {**os.environ, "PGDIBS_URL": f"http://{listen}", "PGDIBS_TOKEN": token, "PGDIBS_BIN": str(Path(program).resolve())}
+    environment.update(
+        PGDIBS_TOKEN=token, PGDIBS_LISTEN=listen, PGDIBS_DATA_DIR=str(data / "data"), PGDIBS_PG_BIN_DIR=postgres_programs()
+    )
+    command_environment = {
+        **os.environ,
+        "PGDIBS_URL": f"http://{listen}",
+        "PGDIBS_TOKEN": token,
+        "PGDIBS_BIN": str(Path(program).resolve()),
+    }
     daemon = DaemonProcess([program, "serve"], environment, f"http://{listen}", data / "daemon.log")
     try:
         daemon.wait_until_ready()

@@ -93,7 +93,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         if "pool" in case.path_parameters:
             case.path_parameters["pool"] = cheap_pool(case.path_parameters["pool"], keep=changes)
         if "fingerprint" in case.path_parameters:
-            case.path_parameters["fingerprint"] = cheap_fingerprint(case.path_parameters["fingerprint"], keep=changes or operation == "putTemplate")
+            case.path_parameters["fingerprint"] = cheap_fingerprint(
+                case.path_parameters["fingerprint"], keep=changes or operation == "putTemplate"
+            )
     if operation in ("putPool", "deletePool") and case.path_parameters.get("pool") == POOL:
         case.path_parameters["pool"] = POOLS[0]
     if operation == "deleteTemplate" and case.path_parameters.get("fingerprint") == FINGERPRINT:

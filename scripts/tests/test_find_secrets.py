@@ -75,9 +75,10 @@ def test_the_list_of_processes_holds_pgdibs_and_what_it_started_and_nothing_else
     own = os.getpid()
     lines: list[str] = []
     processes = ProcessList(Path("unused"))
-    first = f"1 0 init\n{own} 1 python run-parts.py\n50 {own} bash rust-tests.sh\n51 50 /target/debug/pgdibs serve\n52 51 postgres -D x\n60 1 /usr/bin/pgdibs serve --of-others\n"
-    processes.look(first, lines.append)
+    runner = f"1 0 init\n{own} 1 python run-parts.py\n"
+    daemon = f"50 {own} bash rust-tests.sh\n51 50 /target/debug/pgdibs serve\n52 51 postgres -D x\n"
+    processes.look(f"{runner}{daemon}60 1 /usr/bin/pgdibs serve --of-others\n", lines.append)
     assert lines == ["/target/debug/pgdibs serve\n", "postgres -D x\n"]
     # The daemon was killed; its server belongs to init now, and has a new child.
-    processes.look(f"1 0 init\n{own} 1 python run-parts.py\n52 1 postgres -D x\n53 52 postgres: boss app\n", lines.append)
+    processes.look(f"{runner}52 1 postgres -D x\n53 52 postgres: boss app\n", lines.append)
     assert lines[2:] == ["postgres: boss app\n"]
