@@ -22,7 +22,10 @@ fn with_a_running_daemon_the_lease_lasts_as_long_as_the_command_and_its_code_is_
         place.program(&arguments, &variables)
     };
 
-    let script = "psql -Atqc 'select count(*) from t; insert into t values (1)' && psql -At \"$DATABASE_URL\" -c 'select n from t' && echo $PGDATABASE $PGDIBS_URL";
+    // Not `psql "$DATABASE_URL"`: every user of the machine could read the password among the arguments.
+    let script = "psql -Atqc 'select count(*) from t; insert into t values (1)' && psql -Atc 'select n from t' && \
+                  test \"$DATABASE_URL\" = \"postgresql://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/$PGDATABASE\" && \
+                  echo $PGDATABASE $PGDIBS_URL";
     let said = run(sh(&[], script)).well();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines[..2], ["0", "1"], "{said}");
@@ -36,9 +39,8 @@ fn with_a_running_daemon_the_lease_lasts_as_long_as_the_command_and_its_code_is_
     let (one, other) = said.trim().split_once(' ').unwrap();
     let slot = format!("{pool}_gw");
     assert!(one.starts_with(&slot) && other.starts_with(&slot) && one != other, "{said}");
-    let base = format!(
-        "for n in 0 1; do psql -Atq \"${{DATABASE_URL%/*}}/{pool}_gw$n\" -c 'select count(*) from t'; done; echo $PGDATABASE"
-    );
+    let base =
+        format!("for n in 0 1; do PGDATABASE={pool}_gw$n psql -Atqc 'select count(*) from t'; done; echo $PGDATABASE");
     let said = run(sh(&["--workers", "2"], &base)).well();
     assert_eq!(said, format!("0\n0\n{pool}\n"));
     api.until_counts(&pool, &json!({"leased": 0, "ready": 3}));
