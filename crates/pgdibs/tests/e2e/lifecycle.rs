@@ -35,7 +35,7 @@ fn it_serves_before_postgres_does_refuses_a_second_daemon_and_leaves_nothing_run
     // The same data directory on another port.
     let mut second = place.start(&[]);
     let (status, _) = second.ended();
-    assert_eq!(status.code(), Some(69), "{}", second.log());
+    assert_eq!(status.code(), Some(75), "{}", second.log());
     let data_dir = place.data_dir().display().to_string();
     assert!(second.log().contains(&data_dir) && second.log().contains(&daemon.pid().to_string()), "{}", second.log());
 
