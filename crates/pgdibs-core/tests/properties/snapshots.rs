@@ -81,7 +81,7 @@ fn databases() -> impl Strategy<Value = Vec<Database>> {
         0..2_usize,
         1..7_i64,
         states,
-        prop::option::of(1..30_u32),
+        prop::option::weighted(0.8, 1..200_u32),
         prop::option::of(0..6_u32),
         any::<[bool; 2]>(),
         0..5_u32,
@@ -171,6 +171,38 @@ fn server() -> impl Strategy<Value = BTreeMap<u32, ServerDatabase>> {
     })
 }
 
+type Rows = (Vec<Pool>, Vec<Template>, Vec<Database>, Vec<Lease>, Vec<Ticket>, BTreeMap<u32, ServerDatabase>);
+
+/// Makes most of it fit together, or the planner would see nothing but ruins: leases sit in databases that are leased, and what has
+/// an oid is on the server under its name.
+fn woven((pools, templates, mut databases, mut leases, tickets, mut server): Rows, dice: &[u8]) -> Rows {
+    let mut dice = dice.iter().copied().cycle();
+    let mut mostly = move || dice.next().is_some_and(|die| die % 4 != 0);
+    for (lease, database) in leases.iter_mut().zip(&mut databases) {
+        if mostly() {
+            lease.database = Some(database.id);
+            lease.pool = database.pool.clone();
+            lease.template = database.template;
+            database.state = DatabaseState::Leased;
+            database.slot = Some(lease.slot);
+            database.name = DatabaseName::slot(&database.pool, lease.slot);
+            lease.database_name = database.name.to_string();
+            lease.reset_to = lease.reset_to.filter(|_| !mostly());
+        }
+    }
+    let named = templates.iter().map(|template| (template.oid, template.name.as_str()));
+    let named = named.chain(databases.iter().map(|database| (database.oid, database.name.as_str())));
+    for (oid, name) in named.filter_map(|(oid, name)| Some((oid?, name))) {
+        if mostly() {
+            let sessions_ever = server.get(&oid).map_or(0, |found| found.sessions_ever);
+            let found =
+                ServerDatabase { name: name.to_owned(), ours: true, invalid: false, sessions: 0, sessions_ever };
+            server.insert(oid, found);
+        }
+    }
+    (pools, templates, databases, leases, tickets, server)
+}
+
 fn snapshots() -> impl Strategy<Value = (Snapshot, Driven)> {
     let limits = (prop::option::of(0..8_u32), prop::option::of(0..4_u64), prop::option::of(0..4_u64));
     // The most that a request may announce: 1000 workers with 100 aliases.
@@ -182,6 +214,7 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, Driven)> {
     let peaks = prop::collection::btree_map(1..7_i64, 0..=100_000_u32, 0..3);
     let busy = prop::collection::btree_set(10..22_i64, 0..3);
     let rows = (pools(), templates(), databases(), leases(), tickets(), server());
+    let rows = (rows, prop::collection::vec(any::<u8>(), 20)).prop_map(|(rows, dice)| woven(rows, &dice));
     (rows, limits, runs, watched, peaks, busy).prop_map(
         |(
             (pools, templates, databases, leases, tickets, server),
