@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,8 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/getting-started.md")
 DEFAULT_PORT = 7432
 BLOCKS_WITHIN_SECONDS = 300
+# Passwords and build tokens, by their marks.
+MADE_BY_US = re.compile(r"pgdibs(?:pw|bt)[0-9a-f]+")
 # `make run` builds first.
 READY_WITHIN_SECONDS = 600.0
 
@@ -94,8 +97,7 @@ def run(daemon_block: Block, pages: dict[str, list[Block]], data: Path) -> int:
         print(f"daemon ready on port {port}, started by the block at line {daemon_block.line}", flush=True)
         status = 0
         for script in scripts:
-            shell = ["bash", "-eEuo", "pipefail", "-c", script]
-            status = status or subprocess.run(shell, env=environment, check=False, timeout=BLOCKS_WITHIN_SECONDS).returncode
+            status = status or run_masked(["bash", "-eEuo", "pipefail", "-c", script], environment)
         if status != 0:
             print(daemon.tail(), file=sys.stderr)
         # Ctrl-C reaches the whole group; make reports its own end by that signal.
@@ -107,6 +109,24 @@ def run(daemon_block: Block, pages: dict[str, list[Block]], data: Path) -> int:
         return status
     finally:
         daemon.kill()
+
+
+def run_masked(command: list[str], environment: dict[str, str]) -> int:
+    """Runs a command and prints what it says as it comes, less the passwords that curl shows to whoever typed it; gives its status.
+
+    What stands in a log is for everybody, and the search for secrets at the end of a run looks there.
+    """
+    child = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    ending = threading.Timer(BLOCKS_WITHIN_SECONDS, child.kill)
+    ending.start()
+    try:
+        for line in child.stdout or ():
+            print(MADE_BY_US.sub("********", line), end="", flush=True)
+        return child.wait()
+    finally:
+        ending.cancel()
 
 
 def main() -> int:

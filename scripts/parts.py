@@ -203,7 +203,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "HTTP API by schemathesis",
-        ("scripts/contract-test.sh", "--seconds", "8"),
+        ("scripts/contract-test.sh", "--seconds", "10"),
         TEST_ONLY,
         needs=("rust build",),
     ),
