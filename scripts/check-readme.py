@@ -112,9 +112,9 @@ def run(daemon_block: Block, pages: dict[str, list[Block]], data: Path) -> int:
 
 
 def run_masked(command: list[str], environment: dict[str, str]) -> int:
-    """Runs a command and prints what it says as it comes, less the passwords that curl shows to whoever typed it; gives its status.
+    """Runs a command and prints what it says as it comes, less the passwords that curl shows to whoever typed it.
 
-    What stands in a log is for everybody, and the search for secrets at the end of a run looks there.
+    What stands in a log is for everybody, and the search for secrets at the end of a run looks there. Gives the exit status.
     """
     child = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
