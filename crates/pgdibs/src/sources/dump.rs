@@ -68,7 +68,8 @@ pub(super) fn kept<'a>(text: &mut PsqlText, line: &'a [u8]) -> &'a [u8] {
         b"SET standard_conforming_strings = on;" => text.set_backslash_escapes(false),
         _ => {}
     }
-    if is_about_owners(&statement) || is_of_every_database(said) { &line[line.trim_ascii_end().len()..] } else { line }
+    let is_left_out = is_about_owners(&statement) || is_of_every_database(said) || is_of_newer_servers(said);
+    if is_left_out { &line[line.trim_ascii_end().len()..] } else { line }
 }
 
 /// What only the owner of the original, or a superuser, may say. The comment on an extension that the daemon made belongs to
@@ -82,4 +83,9 @@ fn is_about_owners(statement: &Statement) -> bool {
 /// Schema `public` is there already, with this comment.
 fn is_of_every_database(line: &[u8]) -> bool {
     matches!(line, b"CREATE SCHEMA public;" | b"COMMENT ON SCHEMA public IS 'standard public schema';")
+}
+
+/// pg_dump sets it to its default from version 17 on, also in dumps for older servers, which do not know it.
+fn is_of_newer_servers(line: &[u8]) -> bool {
+    line == b"SET transaction_timeout = 0;"
 }

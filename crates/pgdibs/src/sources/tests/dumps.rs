@@ -7,7 +7,7 @@ use super::super::dump::{kept, without_owners};
 use super::super::psql_text::PsqlText;
 
 /// Lines that go, each for its reason.
-const OWNERS: [&str; 14] = [
+const OWNERS: [&str; 15] = [
     "ALTER SCHEMA rename OWNER TO postgres;",
     "ALTER TABLE public.rename OWNER TO owner;",
     "ALTER TABLE public.item OWNER TO postgres;",
@@ -22,6 +22,7 @@ const OWNERS: [&str; 14] = [
     "COMMENT ON EXTENSION \"uuid-ossp\" IS 'it''s; a -- comment';",
     "SET SESSION AUTHORIZATION 'postgres';",
     "SET SESSION AUTHORIZATION DEFAULT;",
+    "SET transaction_timeout = 0;",
 ];
 
 /// Text that stays, byte for byte, each complete in itself. `@` is a line that would go anywhere else; `#` is one within single
