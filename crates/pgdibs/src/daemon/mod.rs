@@ -4,6 +4,7 @@ mod builds;
 mod files;
 mod idle;
 mod log;
+mod notify;
 mod server;
 mod status;
 
@@ -106,10 +107,12 @@ async fn run(config: Config, ending: Ending) -> Result<(), StartError> {
     let connections = files::connections();
     let bounds = http::Bounds::with_connections(connections);
     let http = tokio::spawn(http::serve(bounds, listener, router, stopping.clone()));
+    notify::serving();
 
     // HTTP answers from here on: /livez yes, /readyz no, until the server is up.
     let result = tokio::select! {
         result = with_server(&config, &status, &stage, &stopping, connections, idle, listens) => result,
+        never = notify::stopping(&stopping) => match never {},
         () = signals.second() => {
             tracing::warn!("a second signal: exiting at once; what was under way is finished by the next daemon");
             std::process::exit(130);
@@ -207,6 +210,7 @@ async fn with_server(
     if let (Some(listens), Some(data_dir)) = (listens, server.data_dir()) {
         Whereabouts::of(listens, world.instance()).leave(data_dir);
     }
+    notify::server_is_up(&world.facts().version);
 
     server.watch_over(config, status, &world, stopping).await;
 

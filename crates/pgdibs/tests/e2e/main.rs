@@ -21,6 +21,7 @@ mod lifecycle;
 mod run_command;
 mod secrets;
 mod slow;
+mod service_manager;
 mod sources;
 mod support;
 mod termination;
