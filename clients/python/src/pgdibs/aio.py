@@ -78,8 +78,8 @@ class AsyncLease:
 class AsyncClient:
     """A `Client` whose calls are awaited; its arguments, answers and errors are the same."""
 
-    def __init__(self, url: Optional[str] = None, token: Optional[str] = None) -> None:
-        self.client = Client(url, token)
+    def __init__(self, url: Optional[str] = None, token: Optional[str] = None, via: Optional[str] = None) -> None:
+        self.client = Client(url, token, via)
         """The client whose connections the leases use."""
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="pgdibs-async")
 

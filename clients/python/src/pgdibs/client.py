@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Optional
 from urllib.parse import urlencode
 
@@ -56,14 +56,17 @@ def holder_name(worker: Optional[str] = None) -> str:
 class Client:
     """The daemon at `url` (else PGDIBS_URL, else http://127.0.0.1:7432), with `token` (else PGDIBS_TOKEN).
 
-    No socket is opened before the first call. It may be used by any number of threads, and by forked children.
+    `via` (else PGDIBS_VIA) picks one of the daemon's advertised addresses of the server for whatever is handed out to us: inside
+    another network the server has another name. No socket is opened before the first call. It may be used by any number of threads, and by forked children.
     Raises `ValueError` for a `url` that is no address.
     """
 
-    def __init__(self, url: Optional[str] = None, token: Optional[str] = None) -> None:
+    def __init__(self, url: Optional[str] = None, token: Optional[str] = None, via: Optional[str] = None) -> None:
         self.url = (url or os.environ.get("PGDIBS_URL") or DEFAULT_URL).rstrip("/")
         self.token = token or os.environ.get("PGDIBS_TOKEN") or None
         """What the daemon is shown; None when there is none."""
+        self.via = via or os.environ.get("PGDIBS_VIA") or None
+        """The name of an advertised address; None for the default one."""
         self._transport = Transport(self.url, self.token)
 
     def ask(self, method: str, path: str, body: Optional[dict[str, Any]] = None, timeout: Optional[float] = None) -> Answer:
@@ -111,9 +114,10 @@ class Client:
         One request waits `wait_seconds` at the daemon, and again until the deadline. `heartbeat=False` leaves renewing and
         releasing to the caller. Raises `PoolNotFound`, `TemplateNotFound`, `PoolExhausted`, … and `Unreachable`.
         """
-        request = LeaseRequest(pool, fingerprint, run, worker, alias, holder, ttl_seconds, fresh, via)
+        request = self._addressed(LeaseRequest(pool, fingerprint, run, worker, alias, holder, ttl_seconds, fresh, via))
         body = {**request.body(), "wait_seconds": wait_seconds}
-        return Lease(self, self.call_through_restarts("POST", "/v1/leases", body, deadline_seconds).body, heartbeat)
+        granted = self.call_through_restarts("POST", "/v1/leases", body, deadline_seconds).body
+        return Lease(self, granted, heartbeat, request.via)
 
     def batch(
         self,
@@ -123,9 +127,10 @@ class Client:
         deadline_seconds: float = DEADLINE_SECONDS,
     ) -> list[Lease]:
         """All of them or none, in their order; otherwise like `lease`."""
+        requests = [self._addressed(request) for request in requests]
         body = {"leases": [request.body() for request in requests], "wait_seconds": wait_seconds}
         answer = self.call_through_restarts("POST", "/v1/leases/batch", body, deadline_seconds)
-        return [Lease(self, granted, heartbeat) for granted in answer.body["leases"]]
+        return [Lease(self, granted, heartbeat, request.via) for granted, request in zip(answer.body["leases"], requests)]
 
     def ensure_template(
         self,
@@ -177,7 +182,7 @@ class Client:
 
     def twin(self) -> Client:
         """Another client of the same daemon, with connections of its own."""
-        return Client(self.url, self.token)
+        return Client(self.url, self.token, self.via)
 
     def __enter__(self) -> Client:
         return self
@@ -187,6 +192,10 @@ class Client:
 
     def __repr__(self) -> str:
         return f"<pgdibs.Client of {self.url}>"
+
+    def _addressed(self, request: LeaseRequest) -> LeaseRequest:
+        """The request, which gets our own `via` when it has none."""
+        return request if request.via is not None else replace(request, via=self.via)
 
     def _final(
         self, method: str, path: str, body: Optional[dict[str, Any]], deadline_seconds: float, away_seconds: float

@@ -42,8 +42,10 @@ class Lease:
     It belongs to the process that took it: a forked child may connect to `url`, but does not renew or release it.
     """
 
-    def __init__(self, client: Client, granted: dict[str, Any], heartbeat: bool = True) -> None:
+    def __init__(self, client: Client, granted: dict[str, Any], heartbeat: bool = True, via: Optional[str] = None) -> None:
         self._client = client
+        # What is handed out later, a kept database, has the same way to the server.
+        self._via = f"?via={quote(via, safe='')}" if via else ""
         self._path = f"/v1/leases/{quote(granted['id'], safe='')}"
         self._lock = threading.Lock()
         self._process = os.getpid()
@@ -164,7 +166,7 @@ class Lease:
         if self._is_released:
             raise LeaseEnded(f"the lease on {self.database} was released here; take a new one", "lease_ended")
         try:
-            return self._client.call_through_restarts("POST", f"{self._path}/{verb}", body, deadline_seconds).body
+            return self._client.call_through_restarts("POST", f"{self._path}/{verb}{self._via}", body, deadline_seconds).body
         except PgdibsError as error:
             if error.code in ("lease_ended", "lease_not_found"):
                 self._lose(error)

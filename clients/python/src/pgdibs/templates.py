@@ -60,7 +60,7 @@ def ensure(
     """What `Client.ensure_template` says."""
     started = time.monotonic()
     path = f"/v1/pools/{segment('pool', pool)}/templates/{segment('fingerprint', fingerprint)}"
-    body = {"holder": holder, "wait_seconds": WAIT_SECONDS}
+    body = {"holder": holder, "wait_seconds": WAIT_SECONDS, **({"via": client.via} if client.via else {})}
     answer = client.call_through_restarts("PUT", path, body, deadline_seconds)
     if answer.status != 201:
         return TemplateReady(True, time.monotonic() - started, answer.body["database"])

@@ -16,7 +16,7 @@ import pgdibs
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
     """One daemon for all tests; it is stopped, with its Postgres, at the end."""
-    daemon = Daemon()
+    daemon = Daemon(PGDIBS_ADVERTISE="network=db.internal:5433")
     yield daemon
     daemon.remove()
 

@@ -57,6 +57,26 @@ def test_two_threads_reset_one_after_the_other(client: pgdibs.Client, pool: str)
         assert lease.generation == 3
 
 
+def test_inside_another_network_the_server_has_the_name_that_via_picks(
+    client: pgdibs.Client, daemon: Daemon, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGDIBS_VIA", "network")
+    inside = pgdibs.Client(daemon.url)
+    with inside.lease(pool) as lease, inside.batch([pgdibs.LeaseRequest(pool)])[0] as other:
+        assert [(one.host, one.port) for one in (lease, other)] == [("db.internal", 5433)] * 2
+        assert "@db.internal:5433/" in lease.url
+        assert "@db.internal:5433/" in lease.keep(seconds=1).url
+    with inside.lease(pool, via="default") as lease:
+        assert psql(lease.url, "select 1") == "1"
+    build = []
+    with pytest.raises(ZeroDivisionError):
+        inside.ensure_template(pool, "seen from inside", lambda url: build.append(url) or 1 / 0)  # type: ignore[func-returns-value]
+    assert "@db.internal:5433/" in build[0]
+    monkeypatch.setenv("PGDIBS_VIA", "moon")
+    with pytest.raises(pgdibs.PgdibsError, match="PGDIBS_ADVERTISE"):
+        pgdibs.Client(daemon.url).lease(pool)
+
+
 def test_a_kept_database_stays_as_it_was(client: pgdibs.Client, pool: str) -> None:
     with client.lease(pool) as lease:
         psql(lease.url, "insert into notes values (42)")

@@ -26,7 +26,7 @@ pub(super) async fn lease(context: &Context, args: LeaseArgs) -> Result<(), CliE
     put(&mut wish, "worker", args.worker);
     put(&mut wish, "run", args.run);
     put(&mut wish, "alias", args.alias);
-    put(&mut wish, "via", args.via);
+    put(&mut wish, "via", args.via.filter(|via| !via.is_empty()));
     put(&mut wish, "ttl_seconds", args.ttl);
     let body = |left: f64| {
         let mut body = wish.clone();

@@ -75,7 +75,14 @@ async fn build(context: &Context, args: TemplateBuildArgs) -> Result<u8, CliErro
     let path = template_path(&args.pool, &fingerprint)?;
     let holder = default_holder(&shown(&args.command));
     let progress = Progress::start(format!("waiting for the template of {}", args.pool));
-    let body = |left: f64| Some(json!({"holder": holder, "wait_seconds": left}));
+    let via = args.via.as_ref().filter(|via| !via.is_empty());
+    let body = |left: f64| {
+        let mut body = json!({"holder": holder, "wait_seconds": left});
+        if let Some(via) = via {
+            body["via"] = json!(via);
+        }
+        Some(body)
+    };
     let wait = Duration::from_secs_f64(args.wait);
     // Before the build is ours: an interruption from here on must abandon it.
     let mut signals = Signals::catch()?;

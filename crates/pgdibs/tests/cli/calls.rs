@@ -25,6 +25,18 @@ fn lease_prints_the_url_alone_and_tells_the_rest() {
 }
 
 #[test]
+fn via_comes_from_the_variable_too_and_an_empty_one_says_nothing() {
+    let stub = grants();
+    let via = |value: &str| {
+        let done = pgdibs(&["lease", "shop_test"]).with("PGDIBS_VIA", value).with_daemon(&stub.url).done();
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        stub.asked().last().unwrap().body.get("via").cloned()
+    };
+    assert_eq!(via("network"), Some(json!("network")));
+    assert_eq!(via(""), None);
+}
+
+#[test]
 fn json_is_what_the_daemon_sent() {
     let stub = grants();
     let done = pgdibs(&["lease", "shop_test", "--output", "json"]).with_daemon(&stub.url).done();

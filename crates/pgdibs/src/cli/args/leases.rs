@@ -38,7 +38,7 @@ pub(in crate::cli) struct LeaseArgs {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
     pub(in crate::cli) wait: f64,
     /// Which of the daemon's advertised addresses to hand out
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "PGDIBS_VIA", hide_env_values = true)]
     pub(in crate::cli) via: Option<String>,
     /// Who you are, for others who look at the status [default: user, machine and process]
     #[arg(long, value_name = "TEXT")]

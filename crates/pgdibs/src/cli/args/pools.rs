@@ -86,6 +86,9 @@ pub(in crate::cli) struct TemplateBuildArgs {
     /// How long to wait for somebody else's build
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
     pub(in crate::cli) wait: f64,
+    /// Which of the daemon's advertised addresses to use
+    #[arg(long, value_name = "NAME", env = "PGDIBS_VIA", hide_env_values = true)]
+    pub(in crate::cli) via: Option<String>,
     /// What fills the database
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(in crate::cli) command: Vec<OsString>,

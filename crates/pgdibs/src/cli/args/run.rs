@@ -48,7 +48,7 @@ pub(in crate::cli) struct RunArgs {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
     pub(in crate::cli) wait: f64,
     /// Which of the daemon's advertised addresses to use
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "PGDIBS_VIA", hide_env_values = true)]
     pub(in crate::cli) via: Option<String>,
     /// Who you are, for others who look at the status [default: user, machine, process and command]
     #[arg(long, value_name = "TEXT")]

@@ -85,7 +85,7 @@ fn wishes(args: &RunArgs, run: &str, pool: &str) -> (&'static str, Map<String, V
         put(&mut wish, "fingerprint", args.fingerprint.as_ref());
         put(&mut wish, "worker", worker);
         put(&mut wish, "alias", alias);
-        put(&mut wish, "via", args.via.as_ref());
+        put(&mut wish, "via", args.via.as_ref().filter(|via| !via.is_empty()));
         put(&mut wish, "ttl_seconds", args.ttl);
         wish
     };
