@@ -24,6 +24,7 @@ fn main() -> ExitCode {
     let options = EmbeddedOptions {
         data_dir: Some(PathBuf::from(data_dir)),
         bin_dir: args.next().map(PathBuf::from),
+        listen: None,
         linger: Duration::from_millis(linger),
         max_connections: DEFAULT_MAX_CONNECTIONS,
         supervisor_exe,

@@ -2,7 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -59,9 +59,17 @@ pub(super) fn written_port(layout: &Layout) -> Option<u16> {
 }
 
 /// The data directory's port, chosen at the first start. When somebody else listens there now, another one is chosen if
-/// no lease can carry the old one. Returns the port, and the old one if it was given up.
-pub(super) fn settle_port(layout: &Layout, leases_possible: bool) -> Result<(u16, Option<u16>), EmbeddedError> {
+/// no lease can carry the old one. A configured port is the port. Returns the port, and the old one if it was given up.
+pub(super) fn settle_port(
+    layout: &Layout,
+    configured: Option<u16>,
+    leases_possible: bool,
+) -> Result<(u16, Option<u16>), EmbeddedError> {
     let written = written_port(layout);
+    if let Some(port) = configured {
+        write_whole(&layout.port_file(), &format!("{port}\n"), 0o600)?;
+        return Ok((port, written.filter(|written| *written != port)));
+    }
     match written {
         Some(port) if is_free(port) => return Ok((port, None)),
         Some(port) if leases_possible => {
@@ -154,12 +162,13 @@ async fn initdb(
 pub(super) fn configure(
     layout: &Layout,
     account: Option<&Account>,
+    listen: Option<IpAddr>,
     port: u16,
     max_connections: u32,
 ) -> Result<(), EmbeddedError> {
     for (name, text) in [
-        (settings::FILE, settings::text(layout, port, max_connections)),
-        ("pg_hba.conf", settings::HOST_BASED_AUTHENTICATION.to_owned()),
+        (settings::FILE, settings::text(layout, listen, port, max_connections)),
+        ("pg_hba.conf", settings::access_rules(listen)),
     ] {
         let path = layout.pgdata().join(name);
         write_whole(&path, &text, 0o600)?;
@@ -261,14 +270,16 @@ mod tests {
     fn the_port_stays_until_it_is_taken_and_no_lease_can_carry_it() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::claim(dir.path(), None).unwrap();
-        let (port, old) = settle_port(&layout, false).unwrap();
-        assert_eq!((old, settle_port(&layout, true).unwrap()), (None, (port, None)));
+        let (port, old) = settle_port(&layout, None, false).unwrap();
+        assert_eq!((old, settle_port(&layout, None, true).unwrap()), (None, (port, None)));
         let _other = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let sentence = settle_port(&layout, true).unwrap_err().to_string();
+        let sentence = settle_port(&layout, None, true).unwrap_err().to_string();
         assert!(sentence.contains(&port.to_string()), "{sentence}");
-        let (fresh, old) = settle_port(&layout, false).unwrap();
+        let (fresh, old) = settle_port(&layout, None, false).unwrap();
         assert!(fresh != port && old == Some(port));
         assert_eq!(written_port(&layout), Some(fresh));
+        assert_eq!(settle_port(&layout, Some(5432), true).unwrap(), (5432, Some(fresh)));
+        assert_eq!(settle_port(&layout, Some(5432), true).unwrap(), (5432, None));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the daemon. The daemon holds a line to it as long as it lives. When the line closes without a word, or with
 //! [`Leave::Keep`], the supervisor keeps the server for a while; the next daemon on the data directory adopts it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +45,9 @@ pub struct EmbeddedOptions {
     pub data_dir: Option<PathBuf>,
     /// The directory of `postgres` and `initdb`; `None` searches the system.
     pub bin_dir: Option<PathBuf>,
+    /// Where the server listens; `None` is loopback, on a port of the data directory's own. Takes effect when the server is started,
+    /// not when it is adopted.
+    pub listen: Option<SocketAddr>,
     /// How long the server is kept when the daemon is gone and has not stopped it.
     pub linger: Duration,
     /// `max_connections` of the server; takes effect when it is started, not when it is adopted.

@@ -65,7 +65,10 @@ impl fmt::Display for Progress {
                 write!(out, "Making a PostgreSQL {major} server in {}.", data_dir.display())
             }
             Self::PortChanged { from, to } => {
-                write!(out, "Another process listens on port {from}; the embedded server moves to port {to}.")
+                write!(
+                    out,
+                    "The embedded server moves from port {from}, which is taken or not wanted any more, to port {to}."
+                )
             }
             Self::Starting { port } => write!(out, "Starting PostgreSQL on port {port}."),
             Self::Ready { port } => write!(out, "PostgreSQL serves on 127.0.0.1:{port}."),

@@ -1,5 +1,6 @@
-//! The server's settings and who may log in: fast and forgetful, passwords for everyone, loopback only.
+//! The server's settings and who may log in: fast and forgetful, passwords for everyone, the superuser from loopback only.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use super::layout::Layout;
@@ -9,20 +10,45 @@ use super::place;
 pub(super) const FILE: &str = "pgdibs.conf";
 
 /// SCRAM for everyone, over the socket and from loopback; nobody else gets as far as a password.
-pub(super) const HOST_BASED_AUTHENTICATION: &str = "\
+const HOST_BASED_AUTHENTICATION: &str = "\
 # Written by pgdibs at each start.
 local all all              scram-sha-256
 host  all all 127.0.0.1/32 scram-sha-256
 ";
 
+/// What is added when others may reach the server: everybody but the superuser, whom only the daemon needs.
+const FROM_ELSEWHERE: &str = "\
+host  all postgres all     reject
+host  all all      all     scram-sha-256
+";
+
+/// The access rules of a server that listens there.
+pub(super) fn access_rules(listen: Option<IpAddr>) -> String {
+    match listen {
+        Some(address) if !address.is_loopback() => format!("{HOST_BASED_AUTHENTICATION}{FROM_ELSEWHERE}"),
+        _ => HOST_BASED_AUTHENTICATION.to_owned(),
+    }
+}
+
+/// The addresses to listen on. 127.0.0.1 is always among them: it is where the daemon connects.
+fn listen_addresses(listen: Option<IpAddr>) -> String {
+    match listen {
+        Some(IpAddr::V4(address)) if address.is_unspecified() => address.to_string(),
+        Some(IpAddr::V6(address)) if address.is_unspecified() => "*".to_owned(),
+        Some(address) if address != IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) => format!("127.0.0.1,{address}"),
+        _ => "127.0.0.1".to_owned(),
+    }
+}
+
 /// The settings file. The reasons stand beside the settings, because people look there.
-pub(super) fn text(layout: &Layout, port: u16, max_connections: u32) -> String {
+pub(super) fn text(layout: &Layout, listen: Option<IpAddr>, port: u16, max_connections: u32) -> String {
+    let addresses = listen_addresses(listen);
     let sockets = quoted_directory(&layout.socket_dir());
     let max_wal_mib = max_wal_mib(place::free_bytes(layout.data_dir()));
     format!(
         "\
 # Written by pgdibs at each start. This server holds test data only.
-listen_addresses = '127.0.0.1'
+listen_addresses = '{addresses}'
 port = {port}
 unix_socket_directories = '{sockets}'
 unix_socket_permissions = 0700
@@ -86,6 +112,34 @@ mod tests {
         assert_eq!(max_wal_mib(Some(1 << 20)), 256);
         assert_eq!(max_wal_mib(Some(1 << 40)), 4096);
         assert_eq!(max_wal_mib(None), 1024);
+    }
+
+    #[test]
+    fn the_daemons_own_address_is_always_listened_on() {
+        let addresses = |text: &str| listen_addresses(Some(text.parse().unwrap()));
+        assert_eq!(listen_addresses(None), "127.0.0.1");
+        assert_eq!(addresses("127.0.0.1"), "127.0.0.1");
+        assert_eq!(addresses("::1"), "127.0.0.1,::1");
+        assert_eq!(addresses("10.1.2.3"), "127.0.0.1,10.1.2.3");
+        assert_eq!(addresses("0.0.0.0"), "0.0.0.0");
+        assert_eq!(addresses("::"), "*");
+    }
+
+    #[test]
+    fn only_from_loopback_does_the_superuser_get_as_far_as_a_password() {
+        assert_eq!(access_rules(None), HOST_BASED_AUTHENTICATION);
+        assert_eq!(access_rules(Some("127.0.0.2".parse().unwrap())), HOST_BASED_AUTHENTICATION);
+        let open = access_rules(Some("0.0.0.0".parse().unwrap()));
+        let rules: Vec<Vec<&str>> = open.lines().map(|line| line.split_whitespace().collect()).collect();
+        // The first rule that fits counts: for the superuser from elsewhere, the refusal.
+        assert_eq!(
+            rules[2..],
+            [
+                vec!["host", "all", "all", "127.0.0.1/32", "scram-sha-256"],
+                vec!["host", "all", "postgres", "all", "reject"],
+                vec!["host", "all", "all", "all", "scram-sha-256"],
+            ]
+        );
     }
 
     #[test]

@@ -154,17 +154,20 @@ impl Starting<'_> {
         }
         // Looked at before the supervisor says that the server runs.
         let leases_possible = Layout::has_unfinished_business(layout.data_dir());
+        let listen = self.options.listen;
         let mut attempts = 0;
         let (port, control, supervisor) = loop {
             attempts += 1;
-            let (port, old) = cluster::settle_port(layout, leases_possible)?;
+            let (port, old) = cluster::settle_port(layout, listen.map(|address| address.port()), leases_possible)?;
             if let Some(from) = old {
                 progress(Progress::PortChanged { from, to: port });
             }
-            cluster::configure(layout, self.account.as_ref(), port, self.options.max_connections)?;
+            let address = listen.map(|address| address.ip());
+            cluster::configure(layout, self.account.as_ref(), address, port, self.options.max_connections)?;
             progress(Progress::Starting { port });
             match self.start_on(&binaries, port, &password).await {
-                Err(EmbeddedError::NotStarted { .. }) if attempts < PORT_ATTEMPTS && !cluster::is_free(port) => {}
+                Err(EmbeddedError::NotStarted { .. })
+                    if listen.is_none() && attempts < PORT_ATTEMPTS && !cluster::is_free(port) => {}
                 started => {
                     break started.map(|(control, supervisor)| (port, control, supervisor))?;
                 }

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use pgdibs_postgres::embedded::{Leave, Progress};
+use pgdibs_postgres::embedded::{EmbeddedOptions, Leave, Progress, start};
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
@@ -44,6 +44,24 @@ async fn a_first_start_is_private_and_asks_everyone_for_a_password() {
     let verifier = "select left(rolpassword, 14) from pg_authid where rolname = 'postgres'";
     assert_eq!(text(&server, verifier).await, "SCRAM-SHA-256$");
     assert_eq!(listening_addresses(server.port()), ["0100007F"]);
+    server.leave(Leave::Stop).await.unwrap();
+}
+
+#[tokio::test]
+async fn it_listens_where_it_is_told_to_and_where_the_daemon_connects() {
+    let world = World::new();
+    let free = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let options = EmbeddedOptions { listen: Some(free), ..world.options() };
+    let server = start(&options, |_| {}).await.unwrap();
+    assert_eq!(server.port(), free.port());
+    let mut listening = listening_addresses(server.port());
+    listening.sort();
+    assert_eq!(listening, ["0100007F", "0200007F"]);
+    assert_eq!(text(&server, "select 'reached'").await, "reached");
+    server.leave(Leave::Stop).await.unwrap();
+    // Without it, the port that is written down stays.
+    let server = world.start().await;
+    assert_eq!((server.port(), listening_addresses(server.port())), (free.port(), vec!["0100007F".to_owned()]));
     server.leave(Leave::Stop).await.unwrap();
 }
 
@@ -129,8 +147,7 @@ async fn a_start_that_is_dropped_leaves_nothing_running_at_any_stage() {
         let (sender, mut stages) = tokio::sync::mpsc::unbounded_channel();
         let options = world.options();
         let starting = tokio::spawn(async move {
-            let result =
-                pgdibs_postgres::embedded::start(&options, |stage| sender.send(stage.to_string()).unwrap()).await;
+            let result = start(&options, |stage| sender.send(stage.to_string()).unwrap()).await;
             result.map(drop).map_err(|error| error.to_string())
         });
         loop {
@@ -166,7 +183,7 @@ async fn an_initdb_that_hangs_is_ended_with_its_children_when_the_start_is_dropp
     let mut options = world.options();
     options.bin_dir = Some(bin_dir);
     let starting = tokio::spawn(async move {
-        let result = pgdibs_postgres::embedded::start(&options, |_| {}).await;
+        let result = start(&options, |_| {}).await;
         result.map(drop).map_err(|error| error.to_string())
     });
     until("initdb and its child run", || {

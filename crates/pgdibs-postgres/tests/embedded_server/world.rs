@@ -49,6 +49,7 @@ impl World {
         EmbeddedOptions {
             data_dir: Some(self.data_dir.clone()),
             bin_dir: std::env::var_os("PGDIBS_PG_BIN_DIR").map(PathBuf::from),
+            listen: None,
             linger: self.linger,
             max_connections: self.max_connections,
             supervisor_exe: example(),

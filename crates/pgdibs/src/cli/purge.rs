@@ -34,6 +34,7 @@ async fn purge_embedded(context: &Context, args: &PurgeArgs, config: &Config) ->
     let options = EmbeddedOptions {
         data_dir: config.data_dir.clone(),
         bin_dir: config.pg_bin_dir.clone(),
+        listen: config.postgres_listen,
         linger: config.linger,
         max_connections: DEFAULT_MAX_CONNECTIONS,
         supervisor_exe,

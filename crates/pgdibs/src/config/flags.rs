@@ -79,6 +79,12 @@ pub(crate) struct ServeFlags {
     #[arg(long, value_name = "PATH")]
     pub(crate) pg_bin_dir: Option<String>,
 
+    /// Where the embedded server listens [default: loopback, a port of the data directory's own]
+    ///
+    /// An IP address and a port, as in 0.0.0.0:5432 for a container whose port is published. The superuser gets in from loopback only.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) postgres_listen: Option<String>,
+
     /// The longest a lease lives without a renewal while it is in use [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) max_ttl_seconds: Option<String>,
@@ -135,6 +141,7 @@ impl Flags {
             ("advertise", serve.advertise.clone()),
             ("data_dir", serve.data_dir.clone()),
             ("pg_bin_dir", serve.pg_bin_dir.clone()),
+            ("postgres_listen", serve.postgres_listen.clone()),
             ("max_ttl_seconds", serve.max_ttl_seconds.clone()),
             ("disk_floor_mb", serve.disk_floor_mb.clone()),
             ("linger_seconds", serve.linger_seconds.clone()),

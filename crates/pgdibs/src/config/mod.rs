@@ -18,6 +18,7 @@ mod source_table;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) data_dir: Option<PathBuf>,
     /// Where Postgres' programs are; absolute.
     pub(crate) pg_bin_dir: Option<PathBuf>,
+    /// Where the embedded server listens; absent: loopback, a port of the data directory's own.
+    pub(crate) postgres_listen: Option<SocketAddr>,
     /// The longest a lease in use lives after its last renewal.
     pub(crate) max_ttl: Duration,
     /// No clone is made below this much free disk, in MiB.

@@ -1,5 +1,6 @@
 //! From layers to the checked [`Config`]: each setting's own rule, and a row for each.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ impl<'a> Resolver<'a> {
             advertise: self.advertise()?,
             data_dir: self.path("data_dir")?,
             pg_bin_dir: self.path("pg_bin_dir")?,
+            postgres_listen: self.postgres_listen()?,
             max_ttl: self.seconds("max_ttl_seconds")?,
             disk_floor_mb: self.number("disk_floor_mb")?,
             linger: self.seconds("linger_seconds")?,
@@ -201,6 +203,21 @@ impl<'a> Resolver<'a> {
             return Err(ConfigError::value("listen", &found.origin, problem));
         }
         Ok((listen, insecure))
+    }
+
+    fn postgres_listen(&mut self) -> Result<Option<SocketAddr>, ConfigError> {
+        let Some(found) = self.text("postgres_listen")? else { return Ok(None) };
+        match found.value.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 => Ok(Some(address)),
+            _ => {
+                let problem = format!(
+                    "`{}` is not an IP address and a port; write 0.0.0.0:5432, an IPv6 address as [::]:5432, or leave it out for \
+                     loopback and a port of its own",
+                    found.value
+                );
+                Err(ConfigError::value("postgres_listen", &found.origin, problem))
+            }
+        }
     }
 
     fn allowed_hosts(&mut self) -> Result<Vec<String>, ConfigError> {

@@ -52,6 +52,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("advertise", Kind::List, Some(""), ""),
     setting("data_dir", Kind::Path, None, "(memory when it has room, otherwise the cache directory)"),
     setting("pg_bin_dir", Kind::Path, None, "(looked for)"),
+    setting("postgres_listen", Kind::Text, None, "(loopback, a port of the data directory's own)"),
     setting("max_ttl_seconds", Kind::Number(1, DAY), Some("3600"), ""),
     setting("disk_floor_mb", Kind::Number(0, 10_000_000), Some("512"), ""),
     setting("linger_seconds", Kind::Number(0, DAY), Some("180"), ""),
@@ -66,6 +67,7 @@ pub(crate) const SETTINGS: &[Setting] = &[
 pub(crate) const KNOWN_TO_OTHERS: &[(&str, &str)] = &[
     ("PGDIBS_CONFIG", "the configuration file; without it `./pgdibs.toml`, if there is one"),
     ("PGDIBS_URL", "where commands, clients and the pytest plugin find the daemon"),
+    ("PGDIBS_VIA", "which of the daemon's advertised addresses commands, clients and the pytest plugin ask for"),
     (
         "PGDIBS_SLOT",
         "set for your tests: the lease's slot, a small number that no other process of the pool has meanwhile",

@@ -215,6 +215,7 @@ async fn start_embedded(config: &Config, status: &Status) -> Result<Embedded, Se
     let options = EmbeddedOptions {
         data_dir: config.data_dir.clone(),
         bin_dir: config.pg_bin_dir.clone(),
+        listen: config.postgres_listen,
         linger: config.linger,
         max_connections: DEFAULT_MAX_CONNECTIONS,
         supervisor_exe: std::env::current_exe().map_err(ServerError::Itself)?,

@@ -77,6 +77,16 @@ fn values() {
             "log_format (environment PGDIBS_LOG_FORMAT): `xml` is not a format; auto, text and json are",
         ),
         (
+            "PGDIBS_POSTGRES_LISTEN",
+            "localhost:5432",
+            "postgres_listen (environment PGDIBS_POSTGRES_LISTEN): `localhost:5432` is not an IP address and a port; write 0.0.0.0:5432, an IPv6 address as [::]:5432, or leave it out for loopback and a port of its own",
+        ),
+        (
+            "PGDIBS_POSTGRES_LISTEN",
+            "0.0.0.0:0",
+            "postgres_listen (environment PGDIBS_POSTGRES_LISTEN): `0.0.0.0:0` is not an IP address and a port; write 0.0.0.0:5432, an IPv6 address as [::]:5432, or leave it out for loopback and a port of its own",
+        ),
+        (
             "PGDIBS_ALLOWED_HOSTS",
             "ok,https://ci/",
             "allowed_hosts (environment PGDIBS_ALLOWED_HOSTS): `https://ci/` is not a host name; write names alone, without a scheme, port, path or *, such as pgdibs,ci.example.com",
@@ -203,7 +213,7 @@ fn files() {
         ),
         (
             "sql_dir = \"x\"",
-            "./pgdibs.toml, line 1: unknown key `sql_dir` at the top of the file; known here: listen, token, token_file, insecure_no_token, allowed_hosts, server_url, server_url_file, lease_url, lease_url_file, advertise, data_dir, pg_bin_dir, max_ttl_seconds, disk_floor_mb, linger_seconds, build_timeout_seconds, idle_seconds, log, log_format, pools",
+            "./pgdibs.toml, line 1: unknown key `sql_dir` at the top of the file; known here: listen, token, token_file, insecure_no_token, allowed_hosts, server_url, server_url_file, lease_url, lease_url_file, advertise, data_dir, pg_bin_dir, postgres_listen, max_ttl_seconds, disk_floor_mb, linger_seconds, build_timeout_seconds, idle_seconds, log, log_format, pools",
         ),
         ("[pool.x]", "./pgdibs.toml, line 1: unknown key `pool` at the top of the file; did you mean `pools`?"),
         ("pools = 3", "pools (file ./pgdibs.toml line 1): a table is wanted, not an integer; write [pools]"),
