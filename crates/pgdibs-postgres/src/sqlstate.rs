@@ -69,8 +69,18 @@ pub fn request_error(error: &sqlx::Error) -> Error {
         // We close our connections at the end only.
         _ if matches!(error, sqlx::Error::PoolClosed) => Error::ShuttingDown,
         Meaning::Unavailable | Meaning::Contended | Meaning::Refused => Error::ServerUnavailable(sentence(error)),
+        _ if is_without_catalog(error) => Error::ServerUnavailable(format!(
+            "{}; the server has come back empty, its catalog is being made",
+            sentence(error)
+        )),
         _ => Error::Internal(sentence(error)),
     }
+}
+
+/// `3D000`, `42P01`: the catalog's database or a table of it is not there (yet). A server whose data is in memory has forgotten it in
+/// a restart; the reconciler makes it again.
+fn is_without_catalog(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("3D000" | "42P01"))
 }
 
 /// The error as the reconciler records it.

@@ -120,3 +120,54 @@ impl Drop for Stop<'_> {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+/// What a container does whose data is in memory. Whoever asks meanwhile is told to try again, or that the thing is gone.
+#[test]
+fn a_server_that_comes_back_empty_gets_its_catalog_pools_and_templates_again() {
+    let mut cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let pool = pool_name("lost");
+    place.write("schema.sql", &format!("{SCHEMA};\n"));
+    let settings = "warm = 1\nspares = 0\nmax = 4";
+    place.write(
+        "pgdibs.toml",
+        &format!("[pools.{pool}]\n{settings}\n[pools.{pool}.source]\nsql_file = \"schema.sql\"\n"),
+    );
+    let daemon = place.daemon(&[]);
+    let api = daemon.api.clone();
+    let held = api.lease(&json!({"pool": pool}));
+    let renew = format!("/v1/leases/{}/renew", held["id"].as_str().unwrap());
+    let one_pool = format!("/v1/pools/{pool}");
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for (method, path, body) in [
+                    (Method::GET, one_pool.as_str(), None),
+                    (Method::GET, "/v1/leases", None),
+                    (Method::POST, renew.as_str(), Some(json!({}))),
+                ] {
+                    let answer = api.call(method, path, body.as_ref());
+                    assert!(matches!(answer.status, 200 | 404 | 503), "{path}: {} {}", answer.status, answer.body);
+                    assert_eq!(answer.retry_after.is_some(), answer.status == 503, "{path}: {}", answer.body);
+                }
+            }
+        });
+        cluster.lose_everything();
+        cluster.up();
+        let fresh = until("a lease on the server that came back", || {
+            let answer = api.call(Method::POST, "/v1/leases", Some(&json!({"pool": pool, "wait_seconds": 1})));
+            match answer.status {
+                201 => Ok(answer.body),
+                404 | 503 => Err(answer.body.to_string()),
+                status => panic!("{status} {}", answer.body),
+            }
+        });
+        let mut session = Session::open(fresh["url"].as_str().unwrap());
+        assert_eq!(session.text("select count(*) from witness"), "0");
+        stop.store(true, Ordering::Relaxed);
+        asking.join().unwrap();
+    });
+    api.post(&renew, &json!({})).refused(404, "lease_not_found");
+    daemon.stop();
+}

@@ -98,6 +98,13 @@ impl Cluster {
         }
     }
 
+    /// A crash after which all data is gone, as that of a container whose data was in memory; it is down.
+    pub(crate) fn lose_everything(&mut self) {
+        self.crash();
+        fs::remove_dir_all(self.data()).unwrap();
+        must_succeed(Command::new("cp").arg("-Rp").arg(seed(&self.binaries)).arg(self.data()));
+    }
+
     pub(crate) fn postmaster_pid(&self) -> i32 {
         let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         text.lines().next().and_then(|line| line.trim().parse().ok()).unwrap_or(0)
