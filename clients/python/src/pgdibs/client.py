@@ -57,7 +57,8 @@ class Client:
     """The daemon at `url` (else PGDIBS_URL, else http://127.0.0.1:7432), with `token` (else PGDIBS_TOKEN).
 
     `via` (else PGDIBS_VIA) picks one of the daemon's advertised addresses of the server for whatever is handed out to us: inside
-    another network the server has another name. No socket is opened before the first call. It may be used by any number of threads, and by forked children.
+    another network the server has another name. No socket is opened before the first call. It may be used by any number of
+    threads, and by forked children.
     Raises `ValueError` for a `url` that is no address.
     """
 
