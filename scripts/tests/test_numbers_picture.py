@@ -1,0 +1,20 @@
+"""docs/pictures/numbers.svg shows the numbers of README.md."""
+
+from __future__ import annotations
+
+import numbers_picture
+import pytest
+
+
+def test_the_picture_is_fresh() -> None:
+    readme = (numbers_picture.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    written = (numbers_picture.REPOSITORY / numbers_picture.PICTURE).read_text(encoding="utf-8")
+    assert written == numbers_picture.picture(readme), "the picture is stale: python3 scripts/numbers_picture.py"
+
+
+def test_a_number_makes_the_picture_stale_and_a_missing_line_is_named() -> None:
+    readme = (numbers_picture.REPOSITORY / "README.md").read_text(encoding="utf-8")
+    other = readme.replace("p50 ≈ 9 ms", "p50 ≈ 3 ms")
+    assert other != readme and numbers_picture.picture(other) != numbers_picture.picture(readme)
+    with pytest.raises(SystemExit, match="takes connections"):
+        numbers_picture.picture(readme.replace("p50 ≈ 9 ms", "fast"))
