@@ -3,10 +3,10 @@
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check fmt bench fuzz wheel
+.PHONY: help run test test-all check fmt bench fuzz wheel deploy-test
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build the daemon and run it here, on a Postgres of its own; Ctrl-C stops it
 	@exec scripts/run.sh
@@ -19,6 +19,9 @@ test-all: ## Run all of `test` on Postgres 14 to 18, then what takes long, then 
 
 check: ## Run what needs no database: formatting, clippy, the Python linters, the tidy rules
 	@exec scripts/run-parts.sh check
+
+deploy-test: ## Try images, compose, CI jobs, pod and unit on a real Docker engine, which it installs on Debian 12 if none runs
+	@exec scripts/deploy-test.sh
 
 fmt: ## Format the Rust and the Python code in place
 	@exec scripts/fmt.sh

@@ -9,5 +9,5 @@ cd "$repository"
 "$here/install-tools.sh" build python
 "$here/python-environment.sh" >/dev/null
 cargo fmt --all
-.venv/bin/ruff check --quiet --fix scripts examples
-.venv/bin/ruff format --quiet scripts examples
+.venv/bin/ruff check --quiet --fix scripts examples clients deploy
+.venv/bin/ruff format --quiet scripts examples clients deploy

@@ -8,9 +8,10 @@ cd "$repository"
 "$here/python-environment.sh" >/dev/null
 bin="$repository/.venv/bin"
 
-"$bin/ruff" check scripts examples clients
-"$bin/ruff" format --check scripts examples clients
+"$bin/ruff" check scripts examples clients deploy
+"$bin/ruff" format --check scripts examples clients deploy
 (cd scripts && for file in *.py tests/*.py; do printf '%s\0' "$file"; done | xargs -0 "$bin/mypy" --strict --scripts-are-modules)
+(cd deploy/trial && MYPYPATH="$repository/scripts:$repository/clients/python/src" "$bin/mypy" --strict --scripts-are-modules ./*.py)
 (cd examples/fastapi-shop && "$bin/mypy" --strict)
 (cd clients/python && "$bin/mypy")
 for tests in client wheel; do
