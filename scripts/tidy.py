@@ -23,7 +23,7 @@ FOREIGN_DIRECTORIES = {"fixtures", "testdata", "golden", "snapshots"}
 NAMES_THE_MARKS = {"scripts/tidy.py", "scripts/tests/test_tidy.py"}
 
 # Written on other branches; a link to them leads nowhere yet.
-EXPECTED_LATER = ("docs/faults.md",)
+EXPECTED_LATER = ("docs/deploy-trial.md", "docs/faults.md")
 
 
 @dataclass(frozen=True)
