@@ -59,6 +59,11 @@ def main() -> int:
 
 def trial(report: Report, wanted: list[str], is_own: bool, work: Path) -> None:
     """The parts."""
+    # What a trial that was killed has left.
+    left = docker("ps", "--all", "--quiet", "--filter", "name=pgdibs-trial").split()
+    if left:
+        docker("rm", "--force", "--volumes", *left)
+    docker("network", "prune", "--force", "--filter", f"label=com.docker.compose.project={stack.PROJECT}")
     before = published()
     with report.part("the base images"):
         arguments = bases.prepare(report, is_own)
@@ -88,8 +93,8 @@ def trial(report: Report, wanted: list[str], is_own: bool, work: Path) -> None:
         with report.part("the systemd unit"):
             unit.whole(report, REPOSITORY / "target/debug/pgdibs")
     with report.part("the end"):
-        left = docker("ps", "--all", "--quiet", "--filter", "name=pgdibs-trial")
-        check(left == "", f"containers are left: {left}")
+        left = docker("ps", "--all", "--quiet", "--filter", "name=pgdibs-trial").split()
+        check(not left, f"containers are left: {left}")
         check(published() <= before, f"Docker listens still: {published() - before}")
         report.say("     no container is left, and Docker listens nowhere that it did not before")
         for line in report.hosted:
