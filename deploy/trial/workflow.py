@@ -140,7 +140,7 @@ class Runner:
         network, started = "pgdibs-trial-job", []
         moved = {port: free_or_other(int(port)) for service in services.values() for port in ports_of(service)}
         if services:
-            docker("network", "create", network)
+            docker("network", "create", "--label", "com.docker.compose.project=pgdibs-trial", network)
         try:
             for name, service in services.items():
                 arguments = ["--network", network, "--network-alias", name]
