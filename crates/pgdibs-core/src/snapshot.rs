@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::database::{Database, DatabaseId};
 use crate::lease::{Lease, LeaseId};
 use crate::name::{Fingerprint, PoolName};
-use crate::pool::Pool;
+use crate::pool::{Pool, Strategy, StrategyChoice};
 use crate::request::{TicketId, TicketKind};
-use crate::template::{Template, TemplateId};
+use crate::template::{Template, TemplateId, Timestamp};
 
 /// What the catalog wants and what the server has.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub server: BTreeMap<u32, ServerDatabase>,
     /// What the server and the machine allow.
     pub limits: Limits,
+    /// When it was taken, by the server's clock.
+    pub taken_at: Timestamp,
 }
 
 /// A waiter.
@@ -93,10 +95,16 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Whether there is room for one more clone.
+    /// Whether nothing at all may be cloned.
     #[must_use]
     pub fn below_disk_floor(&self) -> bool {
         self.free_disk_bytes.is_some_and(|free| free < self.disk_floor_bytes)
+    }
+
+    /// Bytes that clones may take, down to the floor; `None` when we cannot see the disk.
+    #[must_use]
+    pub fn bytes_above_floor(&self) -> Option<u64> {
+        self.free_disk_bytes.map(|free| free.saturating_sub(self.disk_floor_bytes))
     }
 }
 
@@ -128,6 +136,26 @@ impl Snapshot {
     #[must_use]
     pub fn database(&self, id: DatabaseId) -> Option<&Database> {
         self.databases.iter().find(|database| database.id == id)
+    }
+
+    /// Bytes that one clone of a template takes while it is made: its own, and as many of the server's log when pages are
+    /// copied through it, which is so unless files are copied.
+    #[must_use]
+    pub fn bytes_of_clone(&self, template: &Template) -> u64 {
+        let pool = self.pools.iter().find(|pool| pool.name == template.pool);
+        let strategy = match pool.map(|pool| pool.settings.strategy) {
+            Some(StrategyChoice::Fixed(fixed)) => Some(fixed),
+            Some(StrategyChoice::Auto) | None => template.strategy,
+        };
+        let size = template.size_bytes.unwrap_or(0);
+        if strategy == Some(Strategy::FileCopy) { size } else { size.saturating_mul(2) }
+    }
+
+    /// Whether the disk has no room for one more clone of this template.
+    #[must_use]
+    pub fn disk_is_short_for(&self, template: TemplateId) -> bool {
+        let needed = self.template(template).map_or(0, |template| self.bytes_of_clone(template));
+        self.limits.below_disk_floor() || self.limits.bytes_above_floor().is_some_and(|left| left < needed)
     }
 
     /// The newest ready template of a pool.

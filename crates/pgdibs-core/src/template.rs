@@ -8,7 +8,7 @@ use crate::pool::Strategy;
 pub struct TemplateId(pub i64);
 
 /// A point in time, for people and for comparing with other such points of the same server: microseconds since 1970 UTC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Timestamp(pub i64);
 
 /// Where a template is in its life. There are no other states.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::lease::{Lease, LeaseId};
-use crate::template::TemplateId;
+use crate::template::{TemplateId, Timestamp};
 
 /// A reading of the reconciler's own monotonic clock, from an arbitrary start.
 pub type Tick = Duration;
@@ -24,6 +24,11 @@ pub struct ExpiryWatch {
 }
 
 impl ExpiryWatch {
+    /// Forgets since when nothing moved, so that every lease starts a full TTL: renewals may have been sent that nobody could take.
+    pub fn start_anew(&mut self) {
+        self.seen.clear();
+    }
+
     /// Takes a look at all live leases and returns the overdue ones, each with the time since its counter last moved.
     pub fn look(&mut self, leases: &[Lease], now: Tick) -> BTreeMap<LeaseId, Duration> {
         if self.last_look.is_some_and(|last| now.saturating_sub(last) > LONGEST_EXPECTED_GAP) {
@@ -45,6 +50,34 @@ impl ExpiryWatch {
         }
         self.seen = seen;
         overdue
+    }
+}
+
+/// A difference between two clocks that is no jump: clocks are set right in small steps all the time.
+const LARGEST_DRIFT: i64 = 5_000_000;
+
+/// Sees when the server's clock is set, by what passes meanwhile on the reconciler's own monotonic clock.
+#[derive(Debug, Default)]
+pub struct ClockWatch {
+    /// What the server's clock said, and between which two readings of ours.
+    last: Option<(Timestamp, Tick, Tick)>,
+}
+
+impl ClockWatch {
+    /// Takes note of what the server's clock said in a look that began and ended at these moments; returns by how many
+    /// microseconds it jumped since the look before, if it did.
+    pub fn look(&mut self, server: Timestamp, began: Tick, ended: Tick) -> Option<i64> {
+        let (before, last_began, last_ended) = self.last.replace((server, began, ended))?;
+        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+        let passed = server.0.saturating_sub(before.0);
+        // The server was asked at some moment within each look.
+        let least = micros(began.saturating_sub(last_ended));
+        let most = micros(ended.saturating_sub(last_began));
+        if passed < least.saturating_sub(LARGEST_DRIFT) {
+            Some(passed.saturating_sub(least))
+        } else {
+            (passed > most.saturating_add(LARGEST_DRIFT)).then(|| passed.saturating_sub(most))
+        }
     }
 }
 

@@ -39,6 +39,7 @@ impl ConformanceServer for Hands {
     }
 
     async fn look_into(&self, database: &str) {
+        assert!(self.0.open_by_hand(database), "there is no database {database}");
         let session = self.0.connect_as_superuser(database).expect("an open database");
         self.0.disconnect(session);
     }

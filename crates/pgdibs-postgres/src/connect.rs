@@ -9,6 +9,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _, Transaction};
 
 use crate::ddl;
+use crate::failpoint::{Point, reach};
+use crate::lines::Lines;
 use crate::rights::{Rights, ServerFacts};
 use crate::sqlstate::{self, Meaning};
 
@@ -56,9 +58,9 @@ pub struct ServerAddress {
 /// The connections of one daemon to one server.
 pub struct Connections {
     /// For requests: a few statements each.
-    pub catalog: PgPool,
+    pub catalog: Lines,
     /// For DDL: one statement may take seconds. Their `application_name` names this instance, so that a successor can end them.
-    pub ddl: PgPool,
+    pub ddl: Lines,
     /// How to open a connection of its own kind.
     pub address: ServerAddress,
     /// What the server is.
@@ -74,7 +76,7 @@ impl Connections {
     /// transaction only when the answer to `begin` is there, rolls back only what it has counted, and would lend the connection
     /// to the next caller with somebody's transaction open.
     pub(crate) async fn begin(&self, statement: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        let pool = self.catalog.clone();
+        let (pool, _) = self.catalog.pool();
         let begun = tokio::spawn(async move { pool.begin_with(statement).await });
         begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
     }
@@ -217,7 +219,9 @@ impl ServerAddress {
             .before_acquire(|connection, about| {
                 Box::pin(async move {
                     if about.idle_for > TRUSTED {
-                        connection.ping().await?;
+                        // A dead one is closed, and the next one tried; each that is tried is one less.
+                        let tested = tokio::time::timeout(TEST, connection.ping()).await;
+                        tested.map_err(|_| sqlx::Error::PoolTimedOut)??;
                     }
                     Ok(true)
                 })
@@ -254,6 +258,9 @@ pub const OWN_CONNECTIONS: u32 = CATALOG_CONNECTIONS + DDL_CONNECTIONS + 3;
 /// ago, the server may have crashed and be back; it takes longer than this to come back.
 pub(crate) const TRUSTED: Duration = Duration::from_millis(50);
 
+/// An idle connection answers within this time, or is dead.
+const TEST: Duration = Duration::from_secs(2);
+
 /// The prefix of `application_name` on connections that run DDL. A dead daemon's DDL goes on; its successor finds it by this.
 pub const DDL_APPLICATION: &str = "pgdibs-ddl/";
 
@@ -284,11 +291,18 @@ pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool
     }
     let in_use = in_use_by_others(&mut connection).await?;
     connection.close().await?;
+    reach(Point::StartConnected).await;
     prepare(&address).await?;
     Ok(Connections {
         in_use_by_others: in_use,
-        catalog: address.pool("pgdibs", CATALOG_CONNECTIONS),
-        ddl: address.pool(&format!("{DDL_APPLICATION}{instance}"), DDL_CONNECTIONS),
+        catalog: Lines::new({
+            let address = address.clone();
+            move || address.pool("pgdibs", CATALOG_CONNECTIONS)
+        }),
+        ddl: Lines::new({
+            let address = address.clone();
+            move || address.pool(&format!("{DDL_APPLICATION}{instance}"), DDL_CONNECTIONS)
+        }),
         address,
         facts,
         instance,
@@ -303,8 +317,11 @@ pub async fn prepare(address: &ServerAddress) -> Result<(), ConnectError> {
     let database = address.options.get_database().unwrap_or("postgres").to_owned();
     let mut connection = address.connect(&database, "pgdibs").await?;
     make_catalog(&mut connection).await?;
+    reach(Point::StartCatalogMade).await;
     connection.close().await?;
-    migrate(address).await
+    migrate(address).await?;
+    reach(Point::StartMigrated).await;
+    Ok(())
 }
 
 /// Databases that are not ours and in which somebody works.

@@ -287,6 +287,21 @@ pub fn drop_role(name: &RoleName) -> Ddl {
     Ddl::of(format!("drop role if exists {}", ident(name.as_str())))
 }
 
+/// Rolls a prepared transaction back, from inside its database.
+#[must_use]
+pub fn roll_back_prepared(name: &str) -> Ddl {
+    Ddl::of(format!("rollback prepared {}", literal(name)))
+}
+
+/// Drops a subscription from inside its database, and leaves what is on the other side alone: nobody may be there.
+#[must_use]
+pub fn drop_subscription(name: &str) -> Ddl {
+    let name = ident(name);
+    Ddl::of(format!(
+        "alter subscription {name} disable; alter subscription {name} set (slot_name = none); drop subscription {name}"
+    ))
+}
+
 /// Makes `member` a member of `role`. From 16 on, inheriting and setting have to be asked for.
 #[must_use]
 pub fn grant_role(role: &RoleName, member: &RoleName, major: u32) -> Ddl {
@@ -381,11 +396,14 @@ fn vacuum_each(command: &str, relations: &[(String, String)]) -> Ddl {
 /// What every connection of ours is set to, whatever the server says: with `synchronous_commit = off` a crash once handed one
 /// database to two holders. Lock and statement time-outs are ours to choose, so the server's defaults are undone. Our tables are
 /// small and each statement has one good plan: planning it anew five times on every connection cost more than running it.
+///
+/// A daemon whose machine or network has gone is noticed after half a minute, not two hours: its sessions hold the office and locks.
 #[must_use]
 pub fn session_settings() -> Ddl {
     Ddl::of(
         "set synchronous_commit = on; set lock_timeout = 0; set statement_timeout = 0; \
-         set idle_in_transaction_session_timeout = 0; set client_min_messages = warning; \
+         set idle_in_transaction_session_timeout = '20s'; set tcp_keepalives_idle = 10; \
+         set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set client_min_messages = warning; \
          set search_path = public; set default_transaction_read_only = off; \
          set plan_cache_mode = force_generic_plan"
             .to_owned(),

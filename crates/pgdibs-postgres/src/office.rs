@@ -17,12 +17,14 @@ use tokio::time::Instant;
 
 use crate::connect::{CATALOG, DDL_APPLICATION, TRUSTED};
 use crate::ddl;
+use crate::failpoint::{Point, reach};
+use crate::lines::ANSWER;
 use crate::requests::gather;
 use crate::requests::tickets::{PRESENCE, living_daemons};
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
 use crate::steps::drop_logins;
-use crate::world::{PgWorld, answer};
+use crate::world::{PgWorld, answer, no_answer};
 
 /// Key of the office's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
 const OFFICE: i64 = 0x7067_6469_6273;
@@ -33,12 +35,29 @@ const PREDECESSORS: Duration = Duration::from_secs(10);
 /// So many dead rows are worth a vacuum of a few milliseconds.
 const DEAD_ROWS: i64 = 500;
 
+/// An idle session answers within this time, or is dead.
+const PING: Duration = Duration::from_secs(3);
+
+/// A look is a handful of statements on small tables.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// To connect, to end what predecessors have under way, and to look who is in office.
+const APPLICATION: Duration = Duration::from_secs(25);
+
 /// The office, held by this session.
 pub(crate) struct Held {
     /// The lock is this session's, so losing it is losing the office.
     pub(crate) connection: PgConnection,
     /// When a statement last succeeded on it, as far as we remember.
     pub(crate) used: Instant,
+    session: Session,
+}
+
+/// A session as the server knows it. Process numbers are given again, and so the time of its beginning belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Session {
+    process: i32,
+    began: String,
 }
 
 impl PgWorld {
@@ -49,25 +68,60 @@ impl PgWorld {
     pub async fn lead(&self) -> Result<bool, Error> {
         let mut office = self.office.lock().await;
         if let Some(held) = office.as_mut() {
-            if held.used.elapsed() < TRUSTED || held.connection.ping().await.is_ok() {
+            if held.used.elapsed() < TRUSTED {
                 return Ok(true);
             }
-            office.take();
+            match tokio::time::timeout(PING, held.connection.ping()).await {
+                Ok(Ok(())) => return Ok(true),
+                Ok(Err(_)) => self.lose(&mut office).await,
+                Err(_) => {
+                    // It is told at once, before a new session is tried, which may take its time as well.
+                    self.lose(&mut office).await;
+                    return Err(no_answer(PING));
+                }
+            }
         }
+        *office =
+            tokio::time::timeout(APPLICATION, self.apply()).await.unwrap_or_else(|_| Err(no_answer(APPLICATION)))?;
+        Ok(office.is_some())
+    }
+
+    /// Gives the session up, whatever state it is in. The server may not know that it is dead, and would keep its lock.
+    pub(crate) async fn lose(&self, office: &mut Option<Held>) {
+        if let Some(held) = office.take() {
+            *self.lost.lock().await = Some(held.session);
+        }
+    }
+
+    /// A session that holds the office, if nobody else's does.
+    async fn apply(&self) -> Result<Option<Held>, Error> {
         let mut connection = answer(self.connections.address.connect(CATALOG, "pgdibs-reconciler").await)?;
-        let got: bool = answer(
-            sqlx::query_scalar("select pg_try_advisory_lock($1)").bind(OFFICE).fetch_one(&mut connection).await,
+        let mut lost = self.lost.lock().await;
+        if let Some(session) = lost.as_ref() {
+            answer(end_session(&mut connection, session).await)?;
+            *lost = None;
+        }
+        let (got, process, began): (bool, i32, String) = answer(
+            sqlx::query_as(
+                "select pg_try_advisory_lock($1), pg_backend_pid(),
+                        (select backend_start::text from pg_stat_activity where pid = pg_backend_pid())",
+            )
+            .bind(OFFICE)
+            .fetch_one(&mut connection)
+            .await,
         )?;
         if !got {
-            return Ok(false);
+            return Ok(None);
         }
         if let Ok(mut roles) = self.known_roles.lock() {
             roles.clear();
         }
+        reach(Point::StartElected).await;
         answer(end_predecessors(&mut connection, self.connections.instance).await)?;
+        reach(Point::StartPredecessorsEnded).await;
         answer(self.make_owner(&mut connection).await)?;
-        *office = Some(Held { connection, used: Instant::now() });
-        Ok(true)
+        reach(Point::StartInOffice).await;
+        Ok(Some(Held { connection, used: Instant::now(), session: Session { process, began } }))
     }
 
     /// A snapshot for the next plan, taken on the office's own connection.
@@ -79,10 +133,11 @@ impl PgWorld {
         let Some(held) = office.as_mut() else {
             return Err(Error::ServerUnavailable("this daemon does not reconcile".to_owned()));
         };
-        let snapshot = answer(gather::gather_on(self, &mut held.connection).await);
+        let gathering = tokio::time::timeout(LOOK, gather::gather_on(self, &mut held.connection));
+        let snapshot = gathering.await.map_or_else(|_| Err(no_answer(LOOK)), answer);
         match snapshot {
             Ok(_) => held.used = Instant::now(),
-            Err(_) => *office = None,
+            Err(_) => self.lose(&mut office).await,
         }
         snapshot
     }
@@ -118,11 +173,18 @@ impl PgWorld {
     pub async fn sweep(&self) -> Result<(), Error> {
         let mut office = self.office.lock().await;
         let Some(Held { connection, .. }) = office.as_mut() else { return Ok(()) };
-        answer(sweep_rows(connection).await)?;
-        if self.connections.facts.rights != Rights::DatabasesOnly {
-            answer(sweep_logins(self, connection).await)?;
+        let sweeping = async {
+            sweep_rows(connection).await?;
+            if self.connections.facts.rights != Rights::DatabasesOnly {
+                sweep_logins(self, connection).await?;
+            }
+            Ok(())
+        };
+        let swept = tokio::time::timeout(ANSWER, sweeping).await.map_or_else(|_| Err(no_answer(ANSWER)), answer);
+        if swept.is_err() {
+            self.lose(&mut office).await;
         }
-        Ok(())
+        swept
     }
 
     /// Vacuums shared catalogs and ours once some hundred rows are dead. Each clone with its swap and drop leaves a dozen in
@@ -153,13 +215,16 @@ impl PgWorld {
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn notify(&self) -> Result<(), Error> {
-        answer(
-            sqlx::query("select pg_notify('pgdibs', $1)")
-                .bind(self.connections.instance.to_string())
-                .execute(&self.connections.catalog)
-                .await
-                .map(|_| ()),
-        )
+        self.within(async {
+            answer(
+                sqlx::query("select pg_notify('pgdibs', $1)")
+                    .bind(self.connections.instance.to_string())
+                    .execute(&self.connections.catalog)
+                    .await
+                    .map(|_| ()),
+            )
+        })
+        .await
     }
 
     /// Shows that this daemon lives, and hears what the others change. Dropping the ear ends both.
@@ -167,6 +232,10 @@ impl PgWorld {
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn presence(&self) -> Result<Presence, Error> {
+        self.within(self.show_presence()).await
+    }
+
+    async fn show_presence(&self) -> Result<Presence, Error> {
         // A pool of its own: a listener gives its connection back when it is dropped, and only a closed pool lets go of it.
         let ear = self.connections.address.pool("pgdibs-ear", 1);
         let mut listener = answer(PgListener::connect_with(&ear).await)?;
@@ -195,14 +264,24 @@ pub struct Presence {
     own: String,
 }
 
+/// After this long without a notice the ear is tested.
+const SILENCE: Duration = Duration::from_secs(10);
+
 impl Presence {
     /// Resolves when another daemon changed something; `false` when the connection is gone.
     pub async fn changed(&mut self) -> bool {
         loop {
-            match self.listener.try_recv().await {
-                Ok(Some(notification)) if PgNotification::payload(&notification) == self.own => {}
-                Ok(Some(_)) => return true,
-                Ok(None) | Err(_) => return false,
+            match tokio::time::timeout(SILENCE, self.listener.try_recv()).await {
+                Ok(Ok(Some(notification))) if PgNotification::payload(&notification) == self.own => {}
+                Ok(Ok(Some(_))) => return true,
+                Ok(Ok(None) | Err(_)) => return false,
+                // Nothing to hear, or a line that is dead.
+                Err(_) => {
+                    let asked = sqlx::query("select 1").execute(&mut self.listener);
+                    if !matches!(tokio::time::timeout(PING, asked).await, Ok(Ok(_))) {
+                        return false;
+                    }
+                }
             }
         }
     }
@@ -212,6 +291,56 @@ impl Drop for Presence {
     fn drop(&mut self) {
         // Closed from this call on; the returned future would only wait for the listener to be gone.
         drop(self.ear.close());
+    }
+}
+
+impl PgWorld {
+    /// The server's clock was set: the times that count are moved with it, so that nothing is over too early and nothing lasts too long.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn move_times(&self, microseconds: i64) -> Result<(), Error> {
+        let mut office = self.office.lock().await;
+        let Some(Held { connection, .. }) = office.as_mut() else { return Ok(()) };
+        let moved = async {
+            let mut transaction = connection.begin().await?;
+            for statement in [
+                "update templates set build_heard_at = build_heard_at + $1 * interval '1 us', last_used_at = last_used_at + $1 * interval '1 us',
+                        retry_at = retry_at + $1 * interval '1 us'",
+                "update databases set retry_at = retry_at + $1 * interval '1 us', keep_until = keep_until + $1 * interval '1 us'
+                 where retry_at is not null or keep_until is not null",
+                "update announced_runs set put_at = put_at + $1 * interval '1 us'",
+            ] {
+                sqlx::query(statement).bind(microseconds).execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        };
+        let moved = tokio::time::timeout(ANSWER, moved).await.map_or_else(|_| Err(no_answer(ANSWER)), answer);
+        if moved.is_err() {
+            self.lose(&mut office).await;
+        }
+        moved
+    }
+}
+
+/// Ends a session of our own that may not know that its other end has gone, and waits for that.
+async fn end_session(connection: &mut PgConnection, session: &Session) -> Result<(), sqlx::Error> {
+    let deadline = Instant::now() + PREDECESSORS;
+    loop {
+        let left: i64 = sqlx::query_scalar(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity where pid = $1 and backend_start = $2::timestamptz",
+        )
+        .bind(session.process)
+        .bind(&session.began)
+        .fetch_one(&mut *connection)
+        .await?;
+        if left == 0 {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(sqlx::Error::PoolTimedOut);
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
@@ -289,19 +418,22 @@ impl PgWorld {
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn sessions(&self, leases: &[&Lease]) -> Result<BTreeMap<LeaseId, u32>, Error> {
-        // By database and login: without logins of their own, all leases connect as one role.
-        let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
-        let rows: Vec<(LeaseId, i64)> = answer(
-            sqlx::query_as(
-                "select l.id, count(*) from leases l join databases d on d.id = l.database_id
+        self.within(async {
+            // By database and login: without logins of their own, all leases connect as one role.
+            let ids: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
+            let rows: Vec<(LeaseId, i64)> = answer(
+                sqlx::query_as(
+                    "select l.id, count(*) from leases l join databases d on d.id = l.database_id
                  join pg_stat_activity a on a.datid::int8 = d.oid and a.usename::text in (d.login, l.shared_login)
                  where l.id = any($1) group by l.id",
-            )
-            .bind(ids)
-            .fetch_all(&self.connections.catalog)
-            .await,
-        )?;
-        Ok(rows.into_iter().map(|(id, count)| (id, u32::try_from(count).unwrap_or(u32::MAX))).collect())
+                )
+                .bind(ids)
+                .fetch_all(&self.connections.catalog)
+                .await,
+            )?;
+            Ok(rows.into_iter().map(|(id, count)| (id, u32::try_from(count).unwrap_or(u32::MAX))).collect())
+        })
+        .await
     }
 
     /// Daemons that show that they live, this one included, as of a second ago: it is asked after every change, and a look at
@@ -310,19 +442,26 @@ impl PgWorld {
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn daemons(&self) -> Result<i64, Error> {
-        let mut known = self.daemons.lock().await;
-        if let Some((at, count)) = *known
-            && at.elapsed() < Duration::from_secs(1)
-        {
-            return Ok(count);
-        }
-        let count = answer(
-            sqlx::query_scalar(concat!("select count(distinct daemon) from (", living_daemons!(), ") living (daemon)"))
+        self.within(async {
+            let mut known = self.daemons.lock().await;
+            if let Some((at, count)) = *known
+                && at.elapsed() < Duration::from_secs(1)
+            {
+                return Ok(count);
+            }
+            let count = answer(
+                sqlx::query_scalar(concat!(
+                    "select count(distinct daemon) from (",
+                    living_daemons!(),
+                    ") living (daemon)"
+                ))
                 .fetch_one(&self.connections.catalog)
                 .await,
-        )?;
-        *known = Some((Instant::now(), count));
-        Ok(count)
+            )?;
+            *known = Some((Instant::now(), count));
+            Ok(count)
+        })
+        .await
     }
 
     /// As [`World::put_template`](pgdibs_core::world::World::put_template), for a build by this daemon itself: it lives as long
@@ -337,14 +476,10 @@ impl PgWorld {
         holder: &str,
         token: &str,
     ) -> Result<TemplatePut, Error> {
-        crate::requests::templates::put(
-            self,
-            pool,
-            fingerprint,
-            holder,
-            &crate::scram::digest(token),
-            Some(self.connections.instance),
-        )
+        self.within(async {
+            let token = crate::scram::digest(token);
+            crate::requests::templates::put(self, pool, fingerprint, holder, &token, Some(self.connections.instance)).await
+        })
         .await
     }
 }

@@ -30,6 +30,8 @@ pub struct ServerFacts {
     pub max_connections: u32,
     /// `max_locks_per_transaction` times connections: entries in the shared lock table.
     pub lock_entries: u64,
+    /// Whether `max_prepared_transactions` lets holders leave transactions behind that no session holds.
+    pub prepares_transactions: bool,
     /// Whether `fsync` is off.
     pub non_durable: bool,
     /// The server's data directory, if we may know it.
@@ -49,6 +51,7 @@ impl ServerFacts {
                       - current_setting('superuser_reserved_connections')::int4 as connections,
                     current_setting('max_locks_per_transaction')::int8
                       * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8) as locks,
+                    current_setting('max_prepared_transactions') <> '0' as prepares_transactions,
                     current_setting('fsync') = 'off' as non_durable,
                     (select setting from pg_settings where name = 'data_directory') as data_directory
              from pg_roles r where r.rolname = current_user",
@@ -78,6 +81,7 @@ impl ServerFacts {
             rights,
             max_connections: u32::try_from(row.try_get::<i32, _>("connections")?).unwrap_or(0),
             lock_entries: u64::try_from(row.try_get::<i64, _>("locks")?).unwrap_or(0),
+            prepares_transactions: row.try_get("prepares_transactions")?,
             non_durable: row.try_get("non_durable")?,
             data_directory: row.try_get("data_directory")?,
         })

@@ -13,6 +13,7 @@ impl PgWorld {
     /// # Errors
     /// [`Error::ServerUnavailable`]; [`Error::DatabaseNotFound`].
     pub async fn database_digest(&self, database: &str) -> Result<String, Error> {
+        self.within(async {
         let digest: Option<String> = answer(
             sqlx::query_scalar(
                 "select format('%s/%s/%s/%s', oid, pg_stat_get_db_tuples_inserted(oid), pg_stat_get_db_tuples_updated(oid),
@@ -23,6 +24,7 @@ impl PgWorld {
             .await,
         )?;
         digest.ok_or_else(|| missing(database))
+        }).await
     }
 
     /// Gives a build the settings of its source (`alter database … set`), which a dump of one database does not hold.
@@ -30,21 +32,24 @@ impl PgWorld {
     /// # Errors
     /// [`Error::ServerUnavailable`]; a build that is gone.
     pub async fn copy_database_settings(&self, from: &str, pool: &PoolName, to: TemplateId) -> Result<(), Error> {
-        let build = DatabaseName::build(pool, to.0);
-        let settings: Vec<String> = answer(
-            sqlx::query_scalar(
-                "select unnest(s.setconfig) from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase
+        self.within(async {
+            let build = DatabaseName::build(pool, to.0);
+            let settings: Vec<String> = answer(
+                sqlx::query_scalar(
+                    "select unnest(s.setconfig) from pg_db_role_setting s join pg_database d on d.oid = s.setdatabase
                  where d.datname = $1 and s.setrole = 0",
-            )
-            .bind(from)
-            .fetch_all(&self.connections.catalog)
-            .await,
-        )?;
-        let mut connection = answer(self.connections.ddl.acquire().await)?;
-        for (name, value) in settings.iter().filter_map(|setting| setting.split_once('=')) {
-            answer(ddl::database_setting(&build, name, value).run(&mut connection).await)?;
-        }
-        Ok(())
+                )
+                .bind(from)
+                .fetch_all(&self.connections.catalog)
+                .await,
+            )?;
+            let mut connection = answer(self.connections.ddl.acquire().await)?;
+            for (name, value) in settings.iter().filter_map(|setting| setting.split_once('=')) {
+                answer(ddl::database_setting(&build, name, value).run(&mut connection).await)?;
+            }
+            Ok(())
+        })
+        .await
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
@@ -19,7 +20,9 @@ use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 
 use crate::connect::Connections;
-use crate::office::Held;
+use crate::lines::ANSWER;
+use crate::office::{Held, Session};
+use crate::orphans::Suspects;
 use crate::rights::Rights;
 use crate::scram::digest;
 use crate::{requests, rows, sqlstate, steps};
@@ -39,10 +42,14 @@ pub struct PgWorld {
     shared_login: Option<(RoleName, SecretString)>,
     /// The reconciler's own connection, when this daemon reconciles.
     pub(crate) office: tokio::sync::Mutex<Option<Held>>,
+    /// The session on which the office was held before, if it may not have ended.
+    pub(crate) lost: tokio::sync::Mutex<Option<Session>>,
     /// When the daemons of the server were last counted, and how many they were.
     pub(crate) daemons: tokio::sync::Mutex<Option<(Instant, i64)>>,
     /// Roles that are known to exist, so that each clone need not ask.
     pub(crate) known_roles: Mutex<BTreeSet<RoleName>>,
+    /// Directories that may be orphans; see [`PgWorld::orphans`].
+    pub(crate) suspects: tokio::sync::Mutex<Suspects>,
 }
 
 impl PgWorld {
@@ -54,8 +61,10 @@ impl PgWorld {
             bounds,
             shared_login,
             office: tokio::sync::Mutex::new(None),
+            lost: tokio::sync::Mutex::new(None),
             daemons: tokio::sync::Mutex::new(None),
             known_roles: Mutex::new(BTreeSet::new()),
+            suspects: tokio::sync::Mutex::default(),
         }
     }
 
@@ -115,12 +124,28 @@ impl PgWorld {
         self.connections.facts.max_connections.saturating_sub(crate::connect::OWN_CONNECTIONS).max(1)
     }
 
+    /// What came of a request, or that nothing came in time. Then it may have been done or not; whoever asks again looks at the
+    /// catalog, which knows. The connections are taken for dead and left behind.
+    pub(crate) async fn within<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let (_, number) = self.connections.catalog.pool();
+        let Ok(answer) = tokio::time::timeout(ANSWER, asked).await else {
+            self.connections.catalog.leave(number);
+            return Err(no_answer(ANSWER));
+        };
+        answer
+    }
+
     /// Closes every connection; open statements are finished first.
     pub async fn close(&self) {
         self.office.lock().await.take();
         self.connections.ddl.close().await;
         self.connections.catalog.close().await;
     }
+}
+
+/// The server kept silent for too long.
+pub(crate) fn no_answer(after: Duration) -> Error {
+    Error::ServerUnavailable(format!("it gave no answer within {} s", after.as_secs()))
 }
 
 /// Turns an answer of Postgres into one for the caller.
@@ -130,7 +155,7 @@ pub(crate) fn answer<T>(result: Result<T, sqlx::Error>) -> Result<T, Error> {
 
 impl World for PgWorld {
     async fn gather(&self) -> Result<Snapshot, Error> {
-        answer(requests::gather::gather(self).await)
+        self.within(async { answer(requests::gather::gather(self).await) }).await
     }
 
     async fn execute(&self, steps: &[Step]) -> Vec<Result<(), StepError>> {
@@ -142,11 +167,11 @@ impl World for PgWorld {
     }
 
     async fn put_pool(&self, pool: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), Error> {
-        requests::pools::put(self, pool, patch).await
+        self.within(requests::pools::put(self, pool, patch)).await
     }
 
     async fn drop_pool(&self, pool: &PoolName, force: bool) -> Result<(), Error> {
-        requests::pools::mark_dropping(self, pool, force).await
+        self.within(requests::pools::mark_dropping(self, pool, force)).await
     }
 
     async fn put_template(
@@ -156,19 +181,19 @@ impl World for PgWorld {
         holder: &str,
         token: &str,
     ) -> Result<TemplatePut, Error> {
-        requests::templates::put(self, pool, fingerprint, holder, &digest(token), None).await
+        self.within(requests::templates::put(self, pool, fingerprint, holder, &digest(token), None)).await
     }
 
     async fn build_place(&self, template: TemplateId, token: &str) -> Result<Option<BuildPlace>, Error> {
-        requests::templates::place(self, template, &digest(token)).await
+        self.within(requests::templates::place(self, template, &digest(token))).await
     }
 
     async fn renew_build(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
-        requests::templates::renew(self, pool, fingerprint, &digest(token)).await
+        self.within(requests::templates::renew(self, pool, fingerprint, &digest(token))).await
     }
 
     async fn request_seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
-        requests::templates::request_seal(self, pool, fingerprint, &digest(token)).await
+        self.within(requests::templates::request_seal(self, pool, fingerprint, &digest(token))).await
     }
 
     async fn abandon_build(
@@ -178,47 +203,47 @@ impl World for PgWorld {
         token: &str,
         detail: &str,
     ) -> Result<(), Error> {
-        requests::templates::abandon(self, pool, fingerprint, &digest(token), detail).await
+        self.within(requests::templates::abandon(self, pool, fingerprint, &digest(token), detail)).await
     }
 
     async fn drop_template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {
-        requests::templates::mark_retiring(self, pool, fingerprint).await
+        self.within(requests::templates::mark_retiring(self, pool, fingerprint)).await
     }
 
     async fn acquire(&self, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
-        requests::acquire::acquire(self, wishes, ticket).await
+        self.within(requests::acquire::acquire(self, wishes, ticket)).await
     }
 
     async fn share_login(&self, leases: &[LeaseId]) -> Result<Vec<Lease>, Error> {
-        requests::shared::share(self, leases).await
+        self.within(requests::shared::share(self, leases)).await
     }
 
     async fn ended_leases(&self) -> Result<Vec<Lease>, Error> {
-        requests::leases::ended(self).await
+        self.within(requests::leases::ended(self)).await
     }
 
     async fn credentials(&self, database: &str) -> Result<Credentials, Error> {
-        requests::shared::credentials(self, database).await
+        self.within(requests::shared::credentials(self, database)).await
     }
 
     async fn take_ticket(&self, wanted: &Wanted, count: u32, kind: TicketKind) -> Result<TicketId, Error> {
-        answer(requests::tickets::take(self, wanted, count, kind).await)
+        self.within(async { answer(requests::tickets::take(self, wanted, count, kind).await) }).await
     }
 
     async fn drop_ticket(&self, ticket: TicketId) -> Result<(), Error> {
-        answer(requests::tickets::give_up(self, ticket).await)
+        self.within(async { answer(requests::tickets::give_up(self, ticket).await) }).await
     }
 
     async fn lease(&self, id: LeaseId) -> Result<Lease, Error> {
-        requests::leases::find(self, id).await
+        self.within(requests::leases::find(self, id)).await
     }
 
     async fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
-        requests::leases::renew(self, id, ttl_seconds).await
+        self.within(requests::leases::renew(self, id, ttl_seconds)).await
     }
 
     async fn end_lease(&self, id: LeaseId, end: End, reason: &str) -> Result<bool, Error> {
-        requests::leases::end(self, id, end, reason).await
+        self.within(requests::leases::end(self, id, end, reason)).await
     }
 
     async fn begin_reset(
@@ -227,22 +252,22 @@ impl World for PgWorld {
         leave: Option<u32>,
         ticket: Option<TicketId>,
     ) -> Result<ResetBegun, Error> {
-        requests::leases::begin_reset(self, id, leave, ticket).await
+        self.within(requests::leases::begin_reset(self, id, leave, ticket)).await
     }
 
     async fn keep(&self, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
-        requests::kept::keep(self, id, seconds, reason).await
+        self.within(requests::kept::keep(self, id, seconds, reason)).await
     }
 
     async fn drop_kept(&self, database: &str) -> Result<(), Error> {
-        requests::kept::give_up(self, database).await
+        self.within(requests::kept::give_up(self, database)).await
     }
 
     async fn announce(&self, announce: &Announce) -> Result<(), Error> {
-        requests::runs::announce(self, announce).await
+        self.within(requests::runs::announce(self, announce)).await
     }
 
     async fn end_run(&self, run: &str) -> Result<u64, Error> {
-        answer(requests::runs::end(self, run).await)
+        self.within(async { answer(requests::runs::end(self, run).await) }).await
     }
 }

@@ -4,7 +4,11 @@
 //! daemon, the timer) only says that looking may be worth it. Fast steps are carried out in the activation; slow ones run as
 //! tasks of their own, and their end is the next activation.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod awake;
+mod busy;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,11 +18,15 @@ use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::plan::{self, Step, locks};
 use pgdibs_core::snapshot::{Driven, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
-use pgdibs_core::watch::{DemandWatch, ExpiryWatch};
+use pgdibs_core::watch::{ClockWatch, DemandWatch, ExpiryWatch};
 use pgdibs_core::world::World;
+use pgdibs_postgres::failpoint::{Point, reach};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::awake::Pulse;
+use self::busy::Busy;
+pub use self::report::{Done, Report};
 use crate::service::bell::Bell;
 
 /// The driver looks at least this often: expiry, demand that falls, and what other hands did are seen this late at most.
@@ -30,15 +38,11 @@ const SOON: Duration = Duration::from_millis(10);
 /// A daemon without the office applies for it this often, so a successor is in office well within 5 s.
 const APPLY: Duration = Duration::from_secs(1);
 
+/// Drops that make no headway for this long are looked after.
+const DROPS_HANG: Duration = Duration::from_secs(5);
+
 /// Housekeeping that no plan needs.
 const SWEEP: Duration = Duration::from_secs(5);
-
-/// Clones at once. More than the machine has cores still pays, because each waits for checkpoints half of its time. Measured by
-/// `pgdibs bench` with 8 callers on 2 busy cores, against plain Postgres: a fifth more cycles with 8 than with 4, no more with 12.
-const CLONES_AT_ONCE: usize = 8;
-
-/// Drops at once: those that wait for a checkpoint at the same time share it. Fewer than clones, and drops fall behind.
-const DROPS_AT_ONCE: usize = 8;
 
 /// What a driver needs of a world beside the steps: the office, and whom to tell.
 pub trait Office: World {
@@ -50,6 +54,12 @@ pub trait Office: World {
     fn look(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
     /// Sessions of their own login, for leases that are overdue.
     fn sessions(&self, leases: &[&Lease]) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, Error>> + Send;
+    /// Directories that a crash in the middle of a clone left behind; `None` when we may not look.
+    fn orphans(&self) -> impl Future<Output = Result<Option<Vec<u32>>, Error>> + Send;
+    /// The server's clock was set by so many microseconds.
+    fn move_times(&self, microseconds: i64) -> impl Future<Output = Result<(), Error>> + Send;
+    /// Sessions for which drops wait, in words.
+    fn drops_wait_for(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
 }
 
 impl Office for pgdibs_postgres::world::PgWorld {
@@ -68,87 +78,17 @@ impl Office for pgdibs_postgres::world::PgWorld {
     async fn sessions(&self, leases: &[&Lease]) -> Result<BTreeMap<LeaseId, u32>, Error> {
         Self::sessions(self, leases).await
     }
-}
 
-/// What the driver last saw and did, for `/v1/status` and `/readyz`.
-#[derive(Debug, Clone, Default)]
-pub struct Report {
-    /// Whether this daemon holds the office.
-    pub reconciling: bool,
-    /// Why the server cannot be reached at present.
-    pub unreachable: Option<String>,
-    /// What people should know of pools, in words.
-    pub warnings: BTreeSet<String>,
-    /// When the driver last planned anything.
-    pub planned_at: Option<Timestamp>,
-    /// The steps of that plan, in words.
-    pub last_plan: Vec<String>,
-    /// What became of the last steps, newest last.
-    pub last_steps: VecDeque<Done>,
-}
-
-/// What became of one step.
-#[derive(Debug, Clone)]
-pub struct Done {
-    /// The step, in words.
-    pub step: String,
-    /// How long it took, or the plan it was part of.
-    pub took: Duration,
-    /// Why it failed, if it did.
-    pub error: Option<String>,
-}
-
-/// Steps that are remembered for `/v1/status`.
-const REMEMBERED: usize = 50;
-
-impl Report {
-    fn note(&mut self, step: &Step, took: Duration, error: Option<String>) {
-        if self.last_steps.len() >= REMEMBERED {
-            self.last_steps.pop_front();
-        }
-        self.last_steps.push_back(Done { step: format!("{step:?}"), took, error });
-    }
-}
-
-/// Steps under way, and how many of each slow kind.
-#[derive(Debug, Default)]
-struct Busy {
-    databases: BTreeSet<DatabaseId>,
-    templates: BTreeSet<TemplateId>,
-    clones: usize,
-    drops: usize,
-}
-
-impl Busy {
-    fn has_room_for(&self, step: &Step) -> bool {
-        match step {
-            Step::Clone { .. } => self.clones < CLONES_AT_ONCE,
-            Step::Drop { .. } => self.drops < DROPS_AT_ONCE,
-            _ => true,
-        }
+    async fn orphans(&self) -> Result<Option<Vec<u32>>, Error> {
+        Self::orphans(self).await
     }
 
-    fn count(&mut self, step: &Step, begins: bool) {
-        let change = |count: &mut usize| if begins { *count += 1 } else { *count -= 1 };
-        match step {
-            Step::Clone { .. } => change(&mut self.clones),
-            Step::Drop { .. } => change(&mut self.drops),
-            _ => {}
-        }
-        if let Some(id) = step.database() {
-            if begins {
-                self.databases.insert(id)
-            } else {
-                self.databases.remove(&id)
-            };
-        }
-        if let Some(id) = step.template() {
-            if begins {
-                self.templates.insert(id)
-            } else {
-                self.templates.remove(&id)
-            };
-        }
+    async fn move_times(&self, microseconds: i64) -> Result<(), Error> {
+        Self::move_times(self, microseconds).await
+    }
+
+    async fn drops_wait_for(&self) -> Result<BTreeSet<String>, Error> {
+        Self::drops_wait_for(self).await
     }
 }
 
@@ -161,8 +101,12 @@ pub struct Driver<W> {
     report: Arc<Mutex<Report>>,
     busy: Arc<Mutex<Busy>>,
     began: Instant,
+    pulse: Pulse,
+    /// Since when the server cannot be reached.
+    lost: Option<Instant>,
     expiry: ExpiryWatch,
     demand: DemandWatch,
+    clock: ClockWatch,
     swept: Option<Instant>,
     warned_of_locks: BTreeSet<TemplateId>,
 }
@@ -178,8 +122,11 @@ impl<W: Office + 'static> Driver<W> {
             report,
             busy: Arc::default(),
             began: Instant::now(),
+            pulse: Pulse::new(),
+            lost: None,
             expiry: ExpiryWatch::default(),
             demand: DemandWatch::new(quiet),
+            clock: ClockWatch::default(),
             swept: None,
             warned_of_locks: BTreeSet::new(),
         }
@@ -188,6 +135,7 @@ impl<W: Office + 'static> Driver<W> {
     /// Runs until `stopping`, then waits for the steps under way.
     pub async fn run(mut self, stopping: CancellationToken) {
         let mut pause = Duration::ZERO;
+        self.pulse.beat(&self.tasks, stopping.clone());
         while !stopping.is_cancelled() {
             tokio::select! {
                 () = stopping.cancelled() => break,
@@ -202,10 +150,12 @@ impl<W: Office + 'static> Driver<W> {
                 () = tokio::time::sleep(if pause.is_zero() { TICK } else { pause }) => {}
             }
             pause = match self.activate().await {
-                Ok(true) => Duration::ZERO,
-                Ok(false) => Duration::ZERO,
+                Ok(()) => {
+                    self.found();
+                    Duration::ZERO
+                }
                 Err(error) => {
-                    self.tell(|report| report.unreachable = Some(error.to_string()));
+                    self.lose(&error);
                     // Waiters look again and answer for themselves.
                     self.bell.ring_for_ready(None);
                     (pause * 2).clamp(Duration::from_millis(100), APPLY)
@@ -216,12 +166,31 @@ impl<W: Office + 'static> Driver<W> {
         self.tasks.wait().await;
     }
 
+    /// Says once that the server is gone; every later failure is the same outage.
+    fn lose(&mut self, error: &Error) {
+        if self.lost.is_none() {
+            self.lost = Some(Instant::now());
+            let why = if let Error::ServerUnavailable(why) = error { why.clone() } else { error.to_string() };
+            tracing::warn!(why, "the server is gone: callers are told to try again, and no lease ends meanwhile");
+        }
+        self.tell(|report| report.unreachable = Some(error.to_string()));
+        // Renewals cannot be written down either.
+        self.expiry.start_anew();
+    }
+
+    fn found(&mut self) {
+        if let Some(lost) = self.lost.take() {
+            let seconds = lost.elapsed().as_secs_f64();
+            tracing::info!("the server is back after {seconds:.1} s; every lease starts a full time to live");
+        }
+    }
+
     fn tell(&self, change: impl FnOnce(&mut Report)) {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// One activation: applies for the office, then looks and acts until a look finds nothing fast to do.
-    async fn activate(&mut self) -> Result<bool, Error> {
+    async fn activate(&mut self) -> Result<(), Error> {
         let leads = self.world.lead().await?;
         let before = {
             let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,11 +209,7 @@ impl<W: Office + 'static> Driver<W> {
             // What woke us is for the one in office; and what it did may be for our waiters.
             self.world.notify().await?;
             self.bell.ring_for_ready(None);
-            return Ok(false);
-        }
-        if self.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
-            self.world.sweep().await?;
-            self.swept = Some(Instant::now());
+            return Ok(());
         }
         // Bounded: a plan whose fast steps never end is a bug, and the next activation is the retry.
         for _ in 0..100 {
@@ -252,7 +217,42 @@ impl<W: Office + 'static> Driver<W> {
                 break;
             }
         }
-        Ok(true)
+        if self.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+            // After the looks, which see it when the clock was set.
+            self.world.sweep().await?;
+            self.look_for_orphans().await?;
+            self.look_for_holdups().await?;
+            self.swept = Some(Instant::now());
+            reach(Point::LookSwept).await;
+        }
+        Ok(())
+    }
+
+    /// Tells of new ones in the log; of all of them, as long as they are there, in the status.
+    async fn look_for_orphans(&self) -> Result<(), Error> {
+        let orphans = self.world.orphans().await?;
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = std::mem::replace(&mut report.orphans, orphans).unwrap_or_default();
+        let new: Vec<u32> = report.orphans.iter().flatten().copied().filter(|oid| !known.contains(oid)).collect();
+        if !new.is_empty() {
+            tracing::warn!(
+                directories = ?new,
+                "a crash in the middle of a clone left directories of no database below base/; Postgres never removes them, and you may, while the server is stopped"
+            );
+        }
+        Ok(())
+    }
+
+    /// Tells of each once in the log, and in the status for as long as drops wait for it.
+    async fn look_for_holdups(&self) -> Result<(), Error> {
+        let hang = self.busy.lock().unwrap_or_else(PoisonError::into_inner).drops_hang_for(DROPS_HANG);
+        let held_up = if hang { self.world.drops_wait_for().await? } else { BTreeSet::new() };
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        for sentence in held_up.difference(&report.held_up) {
+            tracing::warn!("{sentence}");
+        }
+        report.held_up = held_up;
+        Ok(())
     }
 
     /// Looks once; true when fast steps changed something, so that another look is due.
@@ -263,10 +263,20 @@ impl<W: Office + 'static> Driver<W> {
             (busy.databases.clone(), busy.templates.clone())
         };
         self.bell.count_begins();
+        let asked = self.began.elapsed();
         let snapshot = self.world.look().await?;
         self.warn_of_pools(&snapshot);
+        if let Some(jump) = self.clock.look(snapshot.taken_at, asked, self.began.elapsed()) {
+            tracing::warn!(
+                seconds = jump / 1_000_000,
+                "the server's clock was set; builds, kept databases and announced runs keep the time that they had left"
+            );
+            self.world.move_times(jump).await?;
+            return Ok(true);
+        }
+        self.warn_of_disk(&snapshot);
         self.warn_of_locks(&snapshot);
-        let driven = self.driven(&snapshot, busy).await?;
+        let driven = self.driven(&snapshot, asked, busy).await?;
         let steps = plan::plan(&snapshot, &driven);
         let mut ready = ready_for_waiters(&snapshot, &steps);
         if steps.is_empty() {
@@ -277,6 +287,7 @@ impl<W: Office + 'static> Driver<W> {
             report.planned_at = Some(now());
             report.last_plan = steps.iter().map(|step| format!("{step:?}")).collect();
         });
+        reach(Point::LookPlanned).await;
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
         let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(is_waited_for);
         // What somebody waits for comes first; cloning and dropping would only take the processor from it.
@@ -310,6 +321,26 @@ impl<W: Office + 'static> Driver<W> {
         report.warnings = warnings;
     }
 
+    /// Says when cloning stops for want of space, and when it goes on.
+    fn warn_of_disk(&self, snapshot: &Snapshot) {
+        let ready = snapshot.templates.iter().filter(|template| template.state == TemplateState::Ready);
+        let short = ready.map(|template| template.id).any(|id| snapshot.disk_is_short_for(id));
+        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        if short != std::mem::replace(&mut report.disk_is_short, short) {
+            let free_mib = snapshot.limits.free_disk_bytes.unwrap_or(0) >> 20;
+            let floor_mib = snapshot.limits.disk_floor_bytes >> 20;
+            if short {
+                tracing::warn!(
+                    free_mib,
+                    floor_mib,
+                    "too little disk space is left: nothing is cloned until there is more"
+                );
+            } else {
+                tracing::info!(free_mib, floor_mib, "there is disk space again: cloning goes on");
+            }
+        }
+    }
+
     /// Carries out fast steps; true when one of them changed something.
     async fn carry_out(&self, fast: &[Step]) -> bool {
         if fast.is_empty() {
@@ -319,7 +350,7 @@ impl<W: Office + 'static> Driver<W> {
         let began = Instant::now();
         let results = self.world.execute(fast).await;
         for (step, result) in fast.iter().zip(&results) {
-            note(&self.report, step, began.elapsed(), result);
+            report::note(&self.report, step, began.elapsed(), result);
         }
         if results.iter().any(|result| matches!(result, Err(StepError::Unavailable(_)))) {
             self.bell.ring();
@@ -337,13 +368,23 @@ impl<W: Office + 'static> Driver<W> {
         self.warned_of_locks.retain(|id| snapshot.template(*id).is_some());
     }
 
+    /// `asked` is from before the look, so that what happened during it counts for nobody's end.
     async fn driven(
         &mut self,
         snapshot: &Snapshot,
+        asked: Duration,
         (busy_databases, busy_templates): (BTreeSet<DatabaseId>, BTreeSet<TemplateId>),
     ) -> Result<Driven, Error> {
-        let now = self.began.elapsed();
-        let overdue = self.expiry.look(&snapshot.leases, now);
+        if let Some(slept) = self.pulse.slept() {
+            // Renewals may be waiting in the sockets.
+            self.expiry.start_anew();
+            let seconds = slept.as_secs_f64();
+            tracing::warn!("this process did not run for {seconds:.1} s; every lease starts a full time to live");
+        }
+        if self.bell.had_unwritten_renewal() {
+            self.expiry.start_anew();
+        }
+        let overdue = self.expiry.look(&snapshot.leases, asked);
         let leases: Vec<&Lease> = snapshot.leases.iter().filter(|lease| overdue.contains_key(&lease.id)).collect();
         let sessions = if leases.is_empty() { BTreeMap::new() } else { self.world.sessions(&leases).await? };
         Ok(Driven {
@@ -352,7 +393,7 @@ impl<W: Office + 'static> Driver<W> {
             overdue,
             sessions,
             max_ttl: self.max_ttl,
-            recent_peak: self.demand.look(&plan::in_use(snapshot), now),
+            recent_peak: self.demand.look(&plan::in_use(snapshot), asked),
         })
     }
 
@@ -371,7 +412,7 @@ impl<W: Office + 'static> Driver<W> {
             let began = Instant::now();
             let result = world.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
             busy.lock().unwrap_or_else(PoisonError::into_inner).count(&step, false);
-            note(&report, &step, began.elapsed(), &result);
+            report::note(&report, &step, began.elapsed(), &result);
             bell.wake_driver();
             match (&step, &result) {
                 // A clone may serve a reset; whoever waits for a slot hears of it when it has entered one.
@@ -404,34 +445,7 @@ fn ready_for_waiters(snapshot: &Snapshot, steps: &[Step]) -> BTreeMap<TemplateId
     lasting.map(|template| (template.id, count(template.id))).collect()
 }
 
-/// Logs what became of a step, here, where it is handled; its row says when a failed one is tried again.
-fn note(report: &Mutex<Report>, step: &Step, took: Duration, result: &Result<(), StepError>) {
-    match result {
-        Ok(()) => announce(step, took),
-        Err(StepError::Stale(why)) => tracing::debug!(?step, why, "overtaken by events"),
-        Err(StepError::Unavailable(why)) => tracing::warn!(?step, why, "the server went away"),
-        Err(StepError::Failed(why)) => tracing::warn!(?step, why, "a step failed; it is tried again later"),
-    }
-    let error = result.as_ref().err().map(ToString::to_string);
-    report.lock().unwrap_or_else(PoisonError::into_inner).note(step, took, error);
-}
-
 fn now() -> Timestamp {
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
     Timestamp(i64::try_from(micros).unwrap_or(i64::MAX))
-}
-
-/// Steps that people look for in the log.
-fn announce(step: &Step, took: Duration) {
-    match step {
-        Step::EndLease { lease, end, reason, .. } => {
-            tracing::info!(lease.id = %lease, end = end.state().as_str(), reason, "ended a lease");
-        }
-        Step::RetireTemplate { template, reason } => {
-            tracing::info!(template = template.0, %reason, "retired a template")
-        }
-        Step::LoseBuild { template, reason } => tracing::warn!(template = template.0, reason, "a build was lost"),
-        Step::Retire { database, reason } => tracing::debug!(database = database.0, %reason, "retired a database"),
-        _ => tracing::debug!(?step, seconds = took.as_secs_f64(), "done"),
-    }
 }

@@ -128,6 +128,20 @@ pub async fn a_database_that_somebody_looked_into_is_not_granted<W: World, S: Co
     suite.finish(&logins).await;
 }
 
+/// Nor one that is not there any more, in the time until the reconciler sees it.
+pub async fn a_database_that_somebody_dropped_is_not_granted<W: World, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(1, 1, 0).await;
+    suite.server.drop_by_hand(&suite.slot(0)).await;
+    let wish = suite.wish();
+    suite.must_wait(wish.clone()).await;
+    suite.idle().await;
+    let lease = suite.take(wish).await;
+    let session = suite.enter_clean_and_write(&lease).await;
+    suite.server.disconnect(session).await;
+    suite.finish(&logins).await;
+}
+
 /// The same name, a fresh database, a fresh login; the old session and the old login are dead.
 pub async fn a_released_slot_comes_back_clean_and_the_old_login_is_dead<W: World, S: ConformanceServer>(
     suite: &Suite<W, S>,

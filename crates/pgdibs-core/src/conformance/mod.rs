@@ -48,7 +48,7 @@ pub trait ConformanceServer: Send + Sync {
     /// That the session was ended.
     fn read(&self, session: &mut Self::Session) -> impl Future<Output = Result<Vec<String>, String>> + Send;
 
-    /// Enters a database as a superuser, leaves it, and waits until the server's statistics know of it.
+    /// Opens a database as a superuser if it is closed, enters it, leaves it, and waits until the server's statistics know of it.
     fn look_into(&self, database: &str) -> impl Future<Output = ()> + Send;
 
     /// `create database` by a role that is not ours.
@@ -101,6 +101,7 @@ macro_rules! for_each_conformance_check {
         $run!(leases, an_unknown_template_is_refused);
         $run!(leases, a_request_without_fingerprint_gets_the_newest_template);
         $run!(leases, a_database_that_somebody_looked_into_is_not_granted);
+        $run!(leases, a_database_that_somebody_dropped_is_not_granted);
         $run!(leases, a_released_slot_comes_back_clean_and_the_old_login_is_dead);
         $run!(leases, a_login_opens_its_own_database_only);
         $run!(leases, a_lease_is_released_once);
@@ -120,6 +121,7 @@ macro_rules! for_each_conformance_check {
         $run!(resets, a_reset_brings_a_clean_database_under_the_same_name_and_login);
         $run!(resets, a_reset_named_by_its_generation_happens_once);
         $run!(resets, a_reset_without_a_spare_waits_and_leaves_the_database_alone);
+        $run!(resets, a_spare_that_somebody_looked_into_does_not_come_in);
         $run!(resets, a_release_during_a_reset_frees_the_spare);
         $run!(resets, a_lease_that_was_reset_leaves_no_login_behind);
         $run!(keeps, a_kept_database_survives_the_release);

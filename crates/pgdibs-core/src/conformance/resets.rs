@@ -88,6 +88,38 @@ pub async fn a_reset_without_a_spare_waits_and_leaves_the_database_alone<W: Worl
     suite.finish(&logins).await;
 }
 
+/// Spares are closed, but a superuser can open one and look in, before or after a reset has reserved it.
+pub async fn a_spare_that_somebody_looked_into_does_not_come_in<W: World, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(1, 1, 1).await;
+    let lease = suite.take(suite.wish()).await;
+    suite.idle().await;
+    let entered = suite.in_state(DatabaseState::Spare).await.remove(0);
+    suite.server.look_into(entered.name.as_str()).await;
+    match suite.world.begin_reset(lease.id, None, None).await {
+        Ok(ResetBegun::Wait(_)) => {}
+        other => panic!("the only spare was looked into: {other:?}"),
+    }
+    suite.idle().await;
+    reserve(suite, lease.id, None).await;
+    let reserved = suite.in_state(DatabaseState::Spare).await.remove(0);
+    suite.server.look_into(reserved.name.as_str()).await;
+    suite.idle().await;
+    let seen = expect("the lease", suite.world.lease(lease.id).await);
+    assert_eq!(
+        (seen.generation, seen.reset_to),
+        (1, None),
+        "the reservation is given up; the service reserves another"
+    );
+    reserve(suite, lease.id, None).await;
+    suite.idle().await;
+    let seen = expect("the lease", suite.world.lease(lease.id).await);
+    assert!(![Some(entered.id), Some(reserved.id)].contains(&seen.database), "{seen:?}");
+    let session = suite.enter_clean_and_write(&seen).await;
+    suite.server.disconnect(session).await;
+    suite.finish(&logins).await;
+}
+
 /// A holder that lets go in the middle of a reset blocks nobody.
 pub async fn a_release_during_a_reset_frees_the_spare<W: World, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;

@@ -47,6 +47,7 @@ impl State {
             runs: self.announced_runs(),
             server: server.collect(),
             limits: self.limits.clone(),
+            taken_at: at(self.now),
         }
     }
 

@@ -91,6 +91,11 @@ impl FakeWorld {
         self.state().server.connect_as_superuser(database)
     }
 
+    /// Somebody else opens a database to connections; false when there is none of that name.
+    pub fn open_by_hand(&self, database: &str) -> bool {
+        self.state().server.open_by_hand(database)
+    }
+
     /// Leaves; of a session that was ended: nothing.
     pub fn disconnect(&self, session: Session) {
         self.state().server.sessions.remove(&session);

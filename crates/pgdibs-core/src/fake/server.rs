@@ -192,6 +192,11 @@ impl Server {
         self.enter(oid, None)
     }
 
+    pub(super) fn open_by_hand(&mut self, database: &str) -> bool {
+        let found = self.oid_of(database).and_then(|oid| self.databases.get_mut(&oid));
+        found.map(|found| found.allow_connections = true).is_some()
+    }
+
     fn enter(&mut self, oid: u32, user: Option<String>) -> Result<Session, String> {
         let found = self.databases.get_mut(&oid).ok_or("3D000: database does not exist")?;
         if !found.allow_connections || found.invalid {

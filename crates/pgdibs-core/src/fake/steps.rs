@@ -225,7 +225,7 @@ impl State {
     }
 
     fn retire(&mut self, database: DatabaseId, reason: RetireReason) -> Outcome {
-        if self.reserved().contains(&database) && reason != RetireReason::HalfDropped {
+        if self.reserved().contains(&database) && !reason.is_damage() {
             return Err(stale("it is reserved for a reset"));
         }
         let now = at(self.now);

@@ -1,6 +1,6 @@
 //! Plans the ends of leases and the swaps of resets.
 
-use super::Step;
+use super::{Step, slots};
 use crate::database::{DatabaseId, DatabaseState};
 use crate::lease::End;
 use crate::snapshot::{Driven, Snapshot};
@@ -57,9 +57,7 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
 
 fn is_whole(snapshot: &Snapshot, spare: DatabaseId) -> bool {
     snapshot.database(spare).is_some_and(|spare| {
-        spare
-            .oid
-            .and_then(|oid| snapshot.server.get(&oid))
-            .is_some_and(|found| found.name == spare.name.as_str() && !found.invalid)
+        let found = spare.oid.and_then(|oid| snapshot.server.get(&oid));
+        found.is_some_and(|found| found.name == spare.name.as_str()) && slots::damage(snapshot, spare).is_none()
     })
 }

@@ -58,7 +58,7 @@ pub enum Step {
         slot: u32,
     },
     /// Marks a database that nobody has used for retirement. One that a reset has reserved is not taken away, unless it is
-    /// half dropped: then the reservation is freed with it.
+    /// damaged (half dropped, looked into): then the reservation is freed with it.
     Retire {
         /// The database.
         database: DatabaseId,
@@ -150,6 +150,14 @@ pub enum RetireReason {
     PoolDropped,
     /// Somebody's drop of it was interrupted: nobody can connect to it, and only another drop helps.
     HalfDropped,
+}
+
+impl RetireReason {
+    /// Whether the database is of no use to anybody, so that a reset that has reserved it has to reserve another.
+    #[must_use]
+    pub fn is_damage(self) -> bool {
+        matches!(self, Self::HalfDropped | Self::LookedInto)
+    }
 }
 
 impl fmt::Display for RetireReason {
@@ -259,7 +267,7 @@ impl Step {
 pub fn plan(snapshot: &Snapshot, driven: &Driven) -> Vec<Step> {
     let mut steps = Vec::new();
     leases::plan(snapshot, driven, &mut steps);
-    let mut room = room::Room::of(snapshot);
+    let mut room = room::Room::of(snapshot, driven);
     for pool in &snapshot.pools {
         slots::plan(snapshot, driven, pool, &mut room, &mut steps);
     }

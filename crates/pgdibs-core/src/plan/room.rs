@@ -7,8 +7,8 @@ use crate::database::{Database, DatabaseState};
 use crate::name::PoolName;
 use crate::pool::Pool;
 use crate::request::TicketKind;
-use crate::snapshot::Snapshot;
-use crate::template::{TemplateId, TemplateState};
+use crate::snapshot::{Driven, Snapshot};
+use crate::template::{Template, TemplateId, TemplateState};
 
 /// What the plans of the pools share.
 pub(super) struct Room {
@@ -17,6 +17,8 @@ pub(super) struct Room {
     /// Databases per template that waiters may count on, given out in the order of their tickets. Without that order, two
     /// batches could each hold a part of the pool and wait for the rest for ever.
     claimed: BTreeMap<TemplateId, u32>,
+    /// Bytes that clones may still take, those under way paid for; `None` when we cannot see the disk.
+    disk: Option<u64>,
 }
 
 /// Slots that a pool may have, ready and leased together.
@@ -29,13 +31,24 @@ pub(super) struct Capacity {
 }
 
 impl Room {
-    pub(super) fn of(snapshot: &Snapshot) -> Self {
+    pub(super) fn of(snapshot: &Snapshot, driven: &Driven) -> Self {
         let in_slots = |d: &Database| matches!(d.state, DatabaseState::Ready | DatabaseState::Leased);
         let taken = |pool: &Pool| count(snapshot, |d| d.pool == pool.name && in_slots(d));
         Self {
             taken: snapshot.pools.iter().map(|pool| (pool.name.clone(), taken(pool))).collect(),
             claimed: claims(snapshot),
+            disk: snapshot.limits.bytes_above_floor().map(|left| left.saturating_sub(under_way(snapshot, driven))),
         }
+    }
+
+    /// Whether one more clone of a template stays above the disk's floor.
+    pub(super) fn has_disk_for(&self, snapshot: &Snapshot, template: &Template) -> bool {
+        !snapshot.limits.below_disk_floor() && self.disk.is_none_or(|left| left >= snapshot.bytes_of_clone(template))
+    }
+
+    /// Takes note of a clone that the plan starts.
+    pub(super) fn takes_disk(&mut self, snapshot: &Snapshot, template: &Template) {
+        self.disk = self.disk.map(|left| left.saturating_sub(snapshot.bytes_of_clone(template)));
     }
 
     /// Ready databases of a template that waiters may count on.
@@ -66,6 +79,12 @@ impl Room {
         let most = limit.saturating_sub(others);
         Capacity { most: max.min(most), idle: max.min(most.saturating_sub(lacking)) }
     }
+}
+
+/// What clones that are being made will have taken. Some of it is gone from the disk already: that errs on the safe side.
+fn under_way(snapshot: &Snapshot, driven: &Driven) -> u64 {
+    let cloning = snapshot.databases.iter().filter(|d| !d.is_cloned() && driven.busy_databases.contains(&d.id));
+    cloning.filter_map(|d| snapshot.template(d.template)).map(|template| snapshot.bytes_of_clone(template)).sum()
 }
 
 fn claims(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {

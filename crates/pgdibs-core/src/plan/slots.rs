@@ -96,7 +96,7 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, room: &mut
     make_room(leased, capacity, &mut shares, steps);
     let occupied = fill(snapshot, pool, leased, capacity, &databases, &mut shares, steps);
     room.note(pool, occupied);
-    clone(snapshot, pool, &databases, &shares, steps);
+    clone(snapshot, pool, &databases, &shares, room, steps);
     retire_and_drop(snapshot, pool, &databases, steps);
 
     let holds_nothing = !snapshot.databases.iter().any(|d| d.pool == pool.name)
@@ -180,13 +180,9 @@ fn shares<'a>(
         };
         let mut ready = Vec::new();
         for database in of(DatabaseState::Ready) {
-            let seen = database.oid.and_then(|oid| snapshot.server.get(&oid));
-            if is_half_dropped(snapshot, database) {
-                steps.push(Step::Retire { database: database.id, reason: RetireReason::HalfDropped });
-            } else if seen.is_some_and(|found| found.sessions > 0 || found.sessions_ever > 0) {
-                steps.push(Step::Retire { database: database.id, reason: RetireReason::LookedInto });
-            } else {
-                ready.push(database);
+            match damage(snapshot, database) {
+                Some(reason) => steps.push(Step::Retire { database: database.id, reason }),
+                None => ready.push(database),
             }
         }
         // Surplus leaves from the highest slot down, so that the names in use stay gw0, gw1, …
@@ -198,10 +194,10 @@ fn shares<'a>(
         }
         let mut spares = Vec::new();
         for database in of(DatabaseState::Spare).filter(|d| d.due) {
-            if is_half_dropped(snapshot, database) {
-                steps.push(Step::Retire { database: database.id, reason: RetireReason::HalfDropped });
-            } else if !reserved.contains(&database.id) {
-                spares.push(database);
+            match damage(snapshot, database) {
+                Some(reason) => steps.push(Step::Retire { database: database.id, reason }),
+                None if reserved.contains(&database.id) => {}
+                None => spares.push(database),
             }
         }
         shares.push(Share {
@@ -222,6 +218,16 @@ fn shares<'a>(
 /// Whether a row still waits for its `create database`; a blocked one counts, so that no further row is made beside it.
 fn is_to_be_cloned(database: &Database) -> bool {
     matches!(database.state, DatabaseState::Creating | DatabaseState::Blocked) && !database.is_cloned()
+}
+
+/// What makes a spare or ready database unfit to be handed out: others have been in it, or have half dropped it.
+pub(super) fn damage(snapshot: &Snapshot, database: &Database) -> Option<RetireReason> {
+    let found = database.oid.and_then(|oid| snapshot.server.get(&oid))?;
+    if found.invalid {
+        Some(RetireReason::HalfDropped)
+    } else {
+        (found.sessions > 0 || found.sessions_ever > 0).then_some(RetireReason::LookedInto)
+    }
 }
 
 /// Whether somebody's drop of it was interrupted, so that it can neither be entered nor renamed, only dropped.
@@ -381,14 +387,21 @@ fn leaves_its_slot(database: &Database) -> bool {
 
 /// Orders clones for what is lacking, starts those that are due, and gives up those that are too many.
 /// After [`fill`], a share's `desired_ready` is what is still lacking.
-fn clone(snapshot: &Snapshot, pool: &Pool, databases: &[&Database], shares: &[Share<'_>], steps: &mut Vec<Step>) {
+fn clone(
+    snapshot: &Snapshot,
+    pool: &Pool,
+    databases: &[&Database],
+    shares: &[Share<'_>],
+    room: &mut Room,
+    steps: &mut Vec<Step>,
+) {
     for share in shares {
         let lacking = share.desired_ready as usize + share.demand.resets as usize;
         let spares_wanted = if share.demand.is_active() && !pool.dropping { pool.settings.spares as usize } else { 0 };
         let wanted = lacking + spares_wanted;
         let coming = share.creating.len() + share.spares.len();
         if coming < wanted {
-            if !snapshot.limits.below_disk_floor() {
+            if room.has_disk_for(snapshot, share.template) {
                 let count = u32::try_from(wanted - coming).unwrap_or(u32::MAX);
                 steps.push(Step::NewDatabases { template: share.template.id, count });
             }
@@ -404,12 +417,12 @@ fn clone(snapshot: &Snapshot, pool: &Pool, databases: &[&Database], shares: &[Sh
                 steps.push(Step::Retire { database: database.id, reason: RetireReason::Surplus });
             }
         }
-        if !snapshot.limits.below_disk_floor() {
-            let keep = share.creating.len().min(wanted.saturating_sub(share.spares.len()));
-            for database in share.creating.iter().take(keep) {
-                if database.due && databases.iter().any(|d| d.id == database.id) {
-                    steps.push(Step::Clone { database: database.id });
-                }
+        let keep = share.creating.len().min(wanted.saturating_sub(share.spares.len()));
+        for database in share.creating.iter().take(keep) {
+            let idle = databases.iter().any(|d| d.id == database.id);
+            if database.due && idle && room.has_disk_for(snapshot, share.template) {
+                room.takes_disk(snapshot, share.template);
+                steps.push(Step::Clone { database: database.id });
             }
         }
     }

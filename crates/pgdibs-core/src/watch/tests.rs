@@ -56,6 +56,16 @@ fn a_lease_is_overdue_when_its_counter_has_not_moved_for_its_ttl() {
 }
 
 #[test]
+fn a_watch_that_starts_anew_gives_everybody_a_full_ttl() {
+    let mut watch = ExpiryWatch::default();
+    let leases = [lease(1, 2, 0)];
+    assert_eq!(look_until(&mut watch, &leases, 100, 101), []);
+    watch.start_anew();
+    assert_eq!(look_until(&mut watch, &leases, 102, 103), []);
+    assert_eq!(look_until(&mut watch, &leases, 104, 104), [(1, 2)]);
+}
+
+#[test]
 fn a_ttl_counts_from_the_first_look_never_from_before() {
     let mut watch = ExpiryWatch::default();
     assert_eq!(look_until(&mut watch, &[], 0, 50), []);
@@ -130,4 +140,17 @@ fn a_higher_peak_takes_the_place_of_a_lower_one() {
     watch.look(&use_of(&[(1, 6)]), at(1));
     assert_eq!(watch.look(&use_of(&[(1, 1)]), at(11)), use_of(&[(1, 6)]));
     assert_eq!(watch.look(&use_of(&[(1, 1)]), at(12)), use_of(&[(1, 1)]));
+}
+
+#[test]
+fn a_clock_that_is_set_is_seen_and_one_that_goes_is_not() {
+    let mut watch = ClockWatch::default();
+    let second = |n: i64| Timestamp(n * 1_000_000);
+    assert_eq!(watch.look(second(5000), at(10), at(10)), None, "nothing to compare with");
+    assert_eq!(watch.look(second(5030), at(40), at(40)), None);
+    assert_eq!(watch.look(second(5042), at(41), at(60)), None, "a look may take its time, before or after the answer");
+    assert_eq!(watch.look(second(5051), at(61), at(61)), None);
+    assert_eq!(watch.look(second(8652), at(62), at(62)), Some(3_600_000_000));
+    assert_eq!(watch.look(second(8653), at(63), at(63)), None, "it is told once");
+    assert_eq!(watch.look(second(5054), at(64), at(64)), Some(-3_600_000_000));
 }

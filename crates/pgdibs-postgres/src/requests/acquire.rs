@@ -10,6 +10,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::tickets::living_daemons;
 use super::{pools, runs};
+use crate::failpoint::{Point, reach};
 use crate::rows::lease_columns;
 use crate::sqlstate::{self, Meaning};
 use crate::world::{PgWorld, answer};
@@ -45,6 +46,7 @@ pub(crate) async fn acquire(world: &PgWorld, wishes: &[Acquire], ticket: Option<
     };
     match last {
         None => {
+            reach(Point::AcquireTaken).await;
             refuse_ended_runs(world, wishes, &leases).await?;
             Ok(Acquired::Granted(leases))
         }
@@ -117,7 +119,10 @@ async fn take_all<'a>(
     for (index, wish) in wishes.iter().enumerate() {
         let still = wanted[index..].iter().filter(|w| w.template == wanted[index].template).count();
         match take_one(world, &mut transaction, wish, Some(wanted[index].template), still, ticket, true).await? {
-            Taken::Lease(lease) => leases.push(*lease),
+            Taken::Lease(lease) => {
+                leases.push(*lease);
+                reach(Point::AcquireHalfOfBatch).await;
+            }
             taken => {
                 answer(transaction.rollback().await)?;
                 return Ok((Vec::new(), Some((wish, taken))));
@@ -201,8 +206,8 @@ async fn take_one(
         living_daemons!(),
         ")),
          untouched as materialized (
-             select d.id from databases d
-             where d.template_id = (select id from template) and d.state = 'ready'
+             select d.id from databases d join pg_database p on p.oid = d.oid::oid and p.datname = d.name::name
+             where d.template_id = (select id from template) and d.state = 'ready' and p.datconnlimit <> -2
                and coalesce(pg_stat_get_db_sessions(d.oid::oid), 0) = 0
                and not exists (select from pg_stat_activity a where a.datid = d.oid::oid and a.usesysid is not null)),
          free as (

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{TicketId, TicketKind};
 use pgdibs_core::snapshot::{AnnouncedRun, Limits, ServerDatabase, Snapshot, Ticket};
-use pgdibs_core::template::TemplateId;
+use pgdibs_core::template::{TemplateId, Timestamp};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
@@ -49,6 +49,7 @@ async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot
     ))
     .fetch_all(&mut *connection)
     .await?;
+    let (server, taken_at) = server(world, connection).await?;
     Ok(Snapshot {
         pools: pools.iter().map(rows::pool).collect::<Result<_, _>>()?,
         templates: templates.iter().map(rows::template).collect::<Result<_, _>>()?,
@@ -56,7 +57,8 @@ async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot
         leases: leases.iter().map(rows::lease).collect::<Result<_, _>>()?,
         tickets: tickets(connection).await?,
         runs: runs(connection).await?,
-        server: server(world, connection).await?,
+        server,
+        taken_at,
         limits: Limits {
             slots_by_connections: Some(world.slots_by_connections()),
             lock_entries: Some(world.connections.facts.lock_entries),
@@ -123,24 +125,31 @@ async fn runs(connection: &mut PgConnection) -> Result<Vec<AnnouncedRun>, sqlx::
         .collect()
 }
 
-/// The server's own list. Session counts are asked for ready databases only: nobody acts on the others'. Autovacuum, which has
+/// The server's own list. Session counts are asked for ready databases and spares only: nobody acts on the others'. Autovacuum, which has
 /// no user, is not counted: it visits every database of a server in turn, and nothing is learnt or changed by it.
-async fn server(world: &PgWorld, connection: &mut PgConnection) -> Result<BTreeMap<u32, ServerDatabase>, sqlx::Error> {
+async fn server(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+) -> Result<(BTreeMap<u32, ServerDatabase>, Timestamp), sqlx::Error> {
     let rows = sqlx::query(
         "with live as (select datid, count(*) as sessions from pg_stat_activity where usesysid is not null group by datid),
-              ready as (select oid from databases where state = 'ready')
+              idle as (select oid from databases where state in ('ready', 'spare'))
          select p.oid::int8 as oid, p.datname::text as name, o.rolname = $1 as ours, p.datconnlimit = -2 as invalid,
                 coalesce(live.sessions, 0) as sessions,
-                case when ready.oid is null then 0 else coalesce(pg_stat_get_db_sessions(p.oid), 0) end as sessions_ever
+                case when idle.oid is null then 0 else coalesce(pg_stat_get_db_sessions(p.oid), 0) end as sessions_ever,
+                (extract(epoch from now()) * 1000000)::int8 as taken_at
          from pg_database p
          join pg_roles o on o.oid = p.datdba
          left join live on live.datid = p.oid
-         left join ready on ready.oid = p.oid::int8",
+         left join idle on idle.oid = p.oid::int8",
     )
     .bind(world.database_owner().as_str())
     .fetch_all(connection)
     .await?;
-    rows.iter()
+    // There is always one: the catalog itself.
+    let taken_at = rows.first().map_or(Ok(0), |row| row.try_get("taken_at"))?;
+    let databases: Result<_, sqlx::Error> = rows
+        .iter()
         .map(|row| {
             Ok((
                 rows::unsigned(row, "oid")?,
@@ -153,7 +162,8 @@ async fn server(world: &PgWorld, connection: &mut PgConnection) -> Result<BTreeM
                 },
             ))
         })
-        .collect()
+        .collect();
+    Ok((databases?, Timestamp(taken_at)))
 }
 
 /// Free bytes on the disk of the server's data directory, when that directory is on this machine and we may see it.

@@ -8,6 +8,7 @@ use pgdibs_core::request::Kept;
 use sqlx::Row as _;
 
 use super::leases;
+use crate::failpoint::{Point, reach};
 use crate::rows;
 use crate::scram::new_password;
 use crate::world::{PgWorld, answer};
@@ -35,6 +36,7 @@ pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &st
         .await,
     )?;
     let Some(row) = row else { return Err(leases::over(world, id).await) };
+    reach(Point::KeepPromised).await;
     let pool: String = answer(row.try_get("pool"))?;
     let number: i64 = answer(row.try_get("id"))?;
     Ok(Kept {

@@ -8,6 +8,7 @@ use pgdibs_core::template::TemplateId;
 use sqlx::Row as _;
 
 use super::tickets::living_daemons;
+use crate::failpoint::{Point, reach};
 use crate::rows::{self, lease_columns};
 use crate::sqlstate::{self, Meaning};
 use crate::world::{PgWorld, answer};
@@ -101,6 +102,7 @@ pub(crate) async fn end(world: &PgWorld, id: LeaseId, end: End, reason: &str) ->
         .await,
     )?;
     if ended.is_some() {
+        reach(Point::ReleaseMarked).await;
         return Ok(true);
     }
     find(world, id).await.map(|_| false)
@@ -124,7 +126,8 @@ pub(crate) async fn begin_reset(
             ")),
              spares as (
                  select d.id from databases d join leases l on l.id = $1 and d.template_id = l.template_id
-                 where d.state = 'spare' and not exists (select from leases r where r.reset_to = d.id)),
+                 where d.state = 'spare' and not exists (select from leases r where r.reset_to = d.id)
+                   and coalesce(pg_stat_get_db_sessions(d.oid::oid), 0) = 0),
              spare as (
                  select d.id from databases d, ahead
                  where d.id in (select id from spares) and (select count(*) from spares) > ahead.places and d.state = 'spare'
@@ -153,6 +156,7 @@ pub(crate) async fn begin_reset(
     };
     let Some(row) = row else { return Err(Error::LeaseNotFound(id.to_string())) };
     if let Some(generation) = answer(row.try_get::<Option<i32>, _>("reserved"))? {
+        reach(Point::ResetReserved).await;
         return Ok(ResetBegun::Reserved { generation: u32::try_from(generation).unwrap_or(u32::MAX) });
     }
     if answer(row.try_get::<&str, _>("state"))? != "live" {

@@ -4,6 +4,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::request::Announce;
 
 use super::{pools, templates};
+use crate::failpoint::{Point, reach};
 use crate::world::{PgWorld, answer};
 
 pub(crate) async fn announce(world: &PgWorld, announce: &Announce) -> Result<(), Error> {
@@ -42,6 +43,7 @@ pub(crate) async fn end(world: &PgWorld, run: &str) -> Result<u64, sqlx::Error> 
     .bind(run)
     .execute(&world.connections.catalog)
     .await?;
+    reach(Point::RunEnded).await;
     let released: i64 = sqlx::query_scalar(
         "with ended as (
              update leases set state = 'released', ended_at = now(), ended_reason = 'its run ended', reset_to = null

@@ -8,6 +8,7 @@ use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 use sqlx::Row as _;
 
 use super::pools;
+use crate::failpoint::{Point, reach};
 use crate::rows::{self, template_columns};
 use crate::scram::new_password;
 use crate::world::{PgWorld, answer};
@@ -66,6 +67,7 @@ pub(crate) async fn put(
         )?;
         if let Some(row) = row {
             // What an earlier, failed build of the same fingerprint left is its database at most; the new row speaks now.
+            reach(Point::BuildAsked).await;
             return Ok(TemplatePut::Yours(answer(rows::template(&row))?));
         }
     }
@@ -226,6 +228,7 @@ pub(crate) async fn request_seal(
                 .execute(&world.connections.catalog)
                 .await,
             )?;
+            reach(Point::SealAsked).await;
             Ok(template)
         }
         TemplateState::Ready => Ok(template),

@@ -63,7 +63,7 @@ impl PgWorld {
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn forget_tickets_but(&self, waiting: &[TicketId]) -> Result<u64, Error> {
-        answer(forget_all_but(self, waiting).await)
+        self.within(async { answer(forget_all_but(self, waiting).await) }).await
     }
 }
 

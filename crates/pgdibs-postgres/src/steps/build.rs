@@ -9,6 +9,7 @@ use sqlx::{Connection as _, Row as _};
 use super::clone::{make_login, make_role};
 use super::{end_sessions, sql, stale};
 use crate::ddl::{self, LoginKind};
+use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
 use crate::world::PgWorld;
@@ -72,9 +73,11 @@ pub(super) async fn create(
         // The owner may then hand objects to the role, and every login acts as the owner.
         sql(ddl::grant_role(&role, &build.owner, world.connections.facts.major).run(connection).await)?;
     }
+    reach(Point::BuildRolesMade).await;
     let login = builder(world, &build);
     let kind = LoginKind::plain(world.connections.facts.rights);
     make_login(world, connection, &login, &build.password, &build.owner, kind).await?;
+    reach(Point::BuildLoginMade).await;
     match ddl::create_build(&build.name, &world.database_owner()).run(connection).await {
         Ok(()) => {}
         // A predecessor that died has made it. A stranger's is left alone.
@@ -88,7 +91,9 @@ pub(super) async fn create(
         }
         Err(error) => return Err(super::Sql(error).into()),
     }
+    reach(Point::BuildCreated).await;
     let result = prepare(world, connection, &build, &login).await;
+    reach(Point::BuildPrepared).await;
     // With the oid known, a failed build is dropped by its identity.
     let ready = result.is_ok();
     sql(sqlx::query(
@@ -103,6 +108,7 @@ pub(super) async fn create(
     .bind(result.as_ref().err().map(ToString::to_string))
     .execute(connection)
     .await)?;
+    reach(Point::BuildNoted).await;
     result
 }
 
@@ -166,10 +172,13 @@ pub(super) async fn seal(
     if !end_sessions(connection, &[oid]).await?.is_empty() {
         return Err(stuck());
     }
+    reach(Point::SealFenced).await;
     let relations = tidy(world, &build, &login).await?;
+    reach(Point::SealTidied).await;
     let settings = settings(connection, oid, &build, &login).await?;
     let grants = grants(connection, oid, &build, &login).await?;
     sql(ddl::allow_connections(&build.name, false).run(connection).await)?;
+    reach(Point::SealClosed).await;
     if !end_sessions(connection, &[oid]).await?.is_empty() {
         return Err(stuck());
     }
@@ -212,7 +221,9 @@ pub(super) async fn seal(
     .bind(sqlx::postgres::types::Oid(u32::try_from(oid).unwrap_or(0)))
     .execute(&mut *transaction)
     .await)?;
+    reach(Point::SealRenamed).await;
     sql(transaction.commit().await)?;
+    reach(Point::SealPublished).await;
     if own_login {
         // Nothing names it any more. Should this fail, the sweep takes it.
         let _ = ddl::drop_role(&login).run(connection).await;

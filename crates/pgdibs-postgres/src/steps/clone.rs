@@ -9,8 +9,9 @@ use pgdibs_core::pool::{LoginRights, Strategy};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::{sql, stale};
+use super::{end_sessions, sql, stale};
 use crate::ddl::{self, Ddl, LoginKind};
+use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::scram;
 use crate::sqlstate::{self, Meaning};
@@ -48,15 +49,20 @@ pub(super) async fn clone(
     let connection_limit = u32::try_from(sql(row.try_get::<i32, _>("connection_limit"))?).unwrap_or(0);
     let kind = LoginKind { may, connection_limit, made_by: world.connections.facts.rights };
     make_login(world, connection, &login, &text("password")?, &owner, kind).await?;
+    reach(Point::CloneLoginMade).await;
     let strategy = choose(world, &row)?;
     let began = Instant::now();
     match ddl::clone_database(&name, &template, &world.database_owner(), strategy).run(connection).await {
         Ok(()) => {}
         // Made by a predecessor that died: the planner finds it under its name and lets it retire.
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => return Err(stale("the database exists already")),
+        Err(error) if sqlstate::meaning(&error) == Meaning::InUse => {
+            return Err(clear(world, connection, &template, template_id).await?);
+        }
         Err(error) => return Err(super::Sql(error).into()),
     }
     let took = began.elapsed();
+    reach(Point::CloneCreated).await;
     let finished = finish(world, connection, database, &row, &name, &login, &owner, took.as_secs_f64()).await;
     if matches!(finished, Err(StepError::Failed(_) | StepError::Stale(_))) {
         // The row stays, so that its attempts count. A copy left here would be taken for one whose creator died, dropped, and
@@ -69,6 +75,32 @@ pub(super) async fn clone(
         measure(connection, template_id, strategy, took.as_secs_f64() * 1000.0).await?;
     }
     Ok(())
+}
+
+/// Somebody has opened the template and sits in it, and nothing can be cloned from it for as long as they do: it is closed again, and
+/// they are shown the door. Returns what the step says, which is tried again soon.
+async fn clear(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    template: &DatabaseName,
+    id: i64,
+) -> Result<StepError, StepError> {
+    let oid: Option<i64> = sql(sqlx::query_scalar(
+        "select p.oid::int8 from templates t join pg_database p on p.oid = t.oid::oid and p.datname = t.name
+         join pg_roles r on r.oid = p.datdba where t.id = $1 and t.state = 'ready' and r.rolname = $2",
+    )
+    .bind(id)
+    .bind(world.database_owner().as_str())
+    .fetch_optional(&mut *connection)
+    .await)?;
+    let Some(oid) = oid else { return Ok(stale("the template is gone")) };
+    sql(ddl::allow_connections(template, false).run(connection).await)?;
+    let left = end_sessions(connection, &[oid]).await?;
+    let what =
+        if left.is_empty() { "it was closed again and they were disconnected" } else { "they cannot be disconnected" };
+    Ok(StepError::Failed(format!(
+        "somebody opened template \"{template}\" and was connected to it, so that nothing could be cloned; {what}"
+    )))
 }
 
 /// Grants, settings and our row, in one transaction: a spare is complete or it is no spare.
@@ -115,7 +147,10 @@ async fn finish(
     if done.rows_affected() != 1 {
         return Err(stale("the row of the clone changed meanwhile"));
     }
-    sql(transaction.commit().await)
+    reach(Point::CloneDressed).await;
+    sql(transaction.commit().await)?;
+    reach(Point::CloneDone).await;
+    Ok(())
 }
 
 /// Makes the login of a database; one that a predecessor made is given our password.

@@ -7,8 +7,9 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::{end_sessions, sql, stale};
+use super::{cure, end_sessions, sql, stale, stuck};
 use crate::ddl;
+use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
 use crate::world::PgWorld;
@@ -27,20 +28,25 @@ pub(super) async fn drop_database(
             close(&mut transaction, &used.name, &used.open_logins).await?;
         }
         sql(transaction.commit().await)?;
+        reach(Point::DropClosed).await;
         if used.server.is_some() {
             end_all_sessions(connection, used.oid).await?;
         }
     }
     if used.server.is_some() {
-        drop_by_name(connection, &used.name).await?;
+        reach(Point::DropFenced).await;
+        drop_by_name(world, connection, &used.name, used.oid).await?;
     }
+    reach(Point::DropDone).await;
     drop_logins(world, connection, &used.logins).await?;
+    reach(Point::DropLoginsDropped).await;
     sql(sqlx::query(
         "delete from databases d where d.id = $1 and not exists (select from pg_database p where p.oid = d.oid::oid)",
     )
     .bind(database.0)
     .execute(connection)
     .await)?;
+    reach(Point::DropForgotten).await;
     Ok(())
 }
 
@@ -136,11 +142,13 @@ pub(super) async fn drop_template(
         there = Some((name, oid));
     }
     sql(transaction.commit().await)?;
+    reach(Point::TemplateClosed).await;
 
     if let Some((name, oid)) = there {
         end_all_sessions(connection, oid).await?;
-        drop_by_name(connection, &name).await?;
+        drop_by_name(world, connection, &name, oid).await?;
     }
+    reach(Point::TemplateDropped).await;
     drop_logins(world, connection, &[login]).await?;
     // A failed one is shown for an hour; a retired one, and one of a pool that goes, has nothing more to say. While a kept
     // database refers to it the row stays, but the name is free for the next build of that fingerprint.
@@ -197,15 +205,26 @@ async fn close(connection: &mut PgConnection, name: &DatabaseName, logins: &[Rol
 }
 
 async fn end_all_sessions(connection: &mut PgConnection, oid: i64) -> Result<(), StepError> {
-    if end_sessions(connection, &[oid]).await?.is_empty() {
-        Ok(())
-    } else {
-        Err(StepError::Failed("a session on it did not end within 2 s of being told to".to_owned()))
-    }
+    if end_sessions(connection, &[oid]).await?.is_empty() { Ok(()) } else { Err(stuck()) }
 }
 
 /// No FORCE, no time-out: sessions are ended first, and an interrupted drop leaves a database that only a drop can help.
-async fn drop_by_name(connection: &mut PgConnection, name: &DatabaseName) -> Result<(), StepError> {
+///
+/// What its last holder left in it is undone only when it proves to be in the way: hardly anybody leaves anything.
+async fn drop_by_name(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    name: &DatabaseName,
+    oid: i64,
+) -> Result<(), StepError> {
+    match ddl::drop_database(name).run(connection).await {
+        Err(error) if sqlstate::meaning(&error) == Meaning::InUse => {
+            end_all_sessions(connection, oid).await?;
+            cure::before_drop(world, connection, oid, name).await?;
+        }
+        Err(error) if sqlstate::meaning(&error) != Meaning::Missing => return Err(super::Sql(error).into()),
+        _ => return Ok(()),
+    }
     match ddl::drop_database(name).run(connection).await {
         Err(error) if sqlstate::meaning(&error) != Meaning::Missing => Err(super::Sql(error).into()),
         _ => Ok(()),

@@ -12,6 +12,7 @@ use sqlx::{Connection as _, Row as _};
 use super::drop::existing;
 use super::{sql, stale};
 use crate::ddl;
+use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::scram::new_password;
 use crate::sqlstate;
@@ -41,6 +42,7 @@ pub(super) async fn end_lease(
     .bind(i64::try_from(renewals).unwrap_or(i64::MAX))
     .fetch_optional(connection)
     .await)?;
+    reach(Point::ExpireMarked).await;
     ended.map(|_| ()).ok_or_else(|| stale("the lease is over or was renewed"))
 }
 
@@ -56,7 +58,7 @@ pub(super) async fn retire(
         .bind(database.0)
         .execute(&mut *transaction)
         .await)?;
-    // A half-dropped database is of no use to anybody, so it goes from wherever it is, and a reset has to reserve another.
+    // A damaged database is of no use to anybody, so it goes from wherever it is, and a reset has to reserve another.
     let done = sql(sqlx::query(
         "with retired as (
              update databases d set state = 'retiring', reason = $2, attempts = 0, retry_at = null
@@ -67,10 +69,11 @@ pub(super) async fn retire(
     )
     .bind(database.0)
     .bind(reason.to_string())
-    .bind(reason == RetireReason::HalfDropped)
+    .bind(reason.is_damage())
     .fetch_optional(&mut *transaction)
     .await)?;
     sql(transaction.commit().await)?;
+    reach(Point::RetireMarked).await;
     done.map(|_| ()).ok_or_else(|| stale("the database is in use by now"))
 }
 
@@ -113,7 +116,10 @@ pub(super) async fn new_databases(
     .bind(&logins)
     .execute(&mut *transaction)
     .await)?;
-    sql(transaction.commit().await)
+    reach(Point::CloneOrdering).await;
+    sql(transaction.commit().await)?;
+    reach(Point::CloneOrdered).await;
+    Ok(())
 }
 
 /// A database whose creator died after `create database`: complete as a copy, but without its login and grants. It is dropped.
@@ -134,6 +140,7 @@ pub(super) async fn adopt(
     .bind(world.database_owner().as_str())
     .execute(connection)
     .await)?;
+    reach(Point::AdoptNoted).await;
     if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the half-made database is gone")) }
 }
 
@@ -169,6 +176,7 @@ pub(super) async fn forget(
         sql(ddl::close_login(login).run(&mut transaction).await)?;
     }
     sql(transaction.commit().await)?;
+    reach(Point::ForgetClosed).await;
     tracing::info!(database = name, reason, "forgot a database");
     for login in &logins {
         if let Err(error) = ddl::drop_role(login).run(connection).await {
@@ -202,6 +210,7 @@ pub(super) async fn lose_build(
     .bind(reason)
     .fetch_optional(connection)
     .await)?;
+    reach(Point::BuildLost).await;
     match row {
         Some(row) if sql(row.try_get::<bool, _>("alive"))? => Err(stale("the builder is still connected")),
         Some(_) => Ok(()),
@@ -236,7 +245,9 @@ pub(super) async fn retire_template(
         .bind(reason.to_string())
         .execute(&mut *transaction)
         .await)?;
-    sql(transaction.commit().await)
+    sql(transaction.commit().await)?;
+    reach(Point::TemplateRetired).await;
+    Ok(())
 }
 
 pub(super) async fn forget_pool(connection: &mut PgConnection, pool: &PoolName) -> Result<(), StepError> {

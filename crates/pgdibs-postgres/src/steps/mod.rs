@@ -2,21 +2,25 @@
 
 mod build;
 mod clone;
+mod cure;
 mod drop;
 mod fence;
 mod marks;
 mod swap;
 
+use std::time::Duration;
+
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::plan::Step;
 use pgdibs_core::template::TemplateId;
-use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row as _};
 use tokio::time::Instant;
 
+use crate::connect::DDL_APPLICATION;
 use crate::sqlstate;
-use crate::world::PgWorld;
+use crate::world::{PgWorld, answer};
 
 pub(crate) use self::drop::drop_logins;
 pub(crate) use self::fence::{end_sessions, end_sessions_and_logins};
@@ -41,15 +45,28 @@ pub(crate) fn stale(what: &str) -> StepError {
     StepError::Stale(what.to_owned())
 }
 
+/// A backend that does not react within the fence's deadline.
+pub(super) fn stuck() -> StepError {
+    StepError::Failed("a session on it did not end within 2 s of being told to".to_owned())
+}
+
 pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), StepError>> {
     let mut results: Vec<Option<Result<(), StepError>>> = vec![None; steps.len()];
     if steps.iter().any(|step| !step.is_slow()) {
         let mut office = world.office.lock().await;
         match office.as_mut() {
             Some(held) => {
-                fast(world, &mut held.connection, steps, &mut results).await;
+                let within = FAST + FAST_EACH * u32::try_from(steps.len()).unwrap_or(u32::MAX);
+                let done = tokio::time::timeout(within, fast(world, &mut held.connection, steps, &mut results)).await;
                 if results.iter().flatten().any(Result::is_ok) {
                     held.used = Instant::now();
+                }
+                if done.is_err() {
+                    let untold =
+                        steps.iter().zip(&mut results).filter(|(step, result)| !step.is_slow() && result.is_none());
+                    for (_, result) in untold {
+                        *result = Some(Err(StepError::Unavailable(format!("no answer within {} s", within.as_secs()))));
+                    }
                 }
             }
             None => {
@@ -60,7 +77,7 @@ pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), S
         }
         if results.iter().flatten().any(|result| matches!(result, Err(StepError::Unavailable(_)))) {
             // The lock went with the session, and the session may be gone: whoever gathers next applies for the office again.
-            office.take();
+            world.lose(&mut office).await;
         }
     }
     for (step, result) in steps.iter().zip(&mut results).filter(|(step, _)| step.is_slow()) {
@@ -69,7 +86,10 @@ pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), S
     let results: Vec<_> = results.into_iter().map(|result| result.unwrap_or(Ok(()))).collect();
     for (step, result) in steps.iter().zip(&results) {
         if let Err(StepError::Failed(why)) = result {
-            record(world, step, why).await;
+            let recorded = world.within(async { answer(record(world, step, why).await) }).await;
+            if let Err(error) = recorded {
+                tracing::warn!(?step, why, %error, "a step failed, and that could not be recorded; it is planned again");
+            }
         }
     }
     results
@@ -136,14 +156,65 @@ async fn roll_back(connection: &mut PgConnection) {
     let _ = connection.ping().await;
 }
 
+/// Waits of fast steps are bounded one by one (statements, sessions that end); what lasts longer than all of them has no answer.
+const FAST: Duration = Duration::from_secs(20);
+const FAST_EACH: Duration = Duration::from_secs(3);
+
+/// Carries out a slow step. A `create` or `drop database` takes as long as it takes, so instead of a deadline the server is asked
+/// now and then whether it is at it; an answer that was lost on its way is not waited for.
 async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {
-    let mut connection = sql(world.connections.ddl.acquire().await)?;
+    let (pool, number) = world.connections.ddl.pool();
+    let mut connection = sql(pool.acquire().await)?;
+    let process: i32 = sql(sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await)?;
+    let result = tokio::select! {
+        result = act(world, &mut connection, step) => result,
+        () = unheard(world, step, process) => {
+            // Else the pool would wait for it in turn, and never lend it again.
+            world.connections.ddl.leave(number);
+            Err(StepError::Unavailable("its answer was lost; what became of it is seen when all is looked at again".to_owned()))
+        }
+    };
+    if result.is_err() && world.connections.ddl.pool().1 != number {
+        connection.close_on_drop();
+    }
+    result
+}
+
+/// Between two questions whether the server is still at a step.
+const ASK_AFTER_STEP: Duration = Duration::from_secs(5);
+
+/// Resolves when the server says, twice in a row, that it is not at the step any more, while we still wait.
+async fn unheard(world: &PgWorld, step: &Step, process: i32) {
+    // Builds are made and sealed on a further connection, inside their database: there, nothing of ours may be under way at all.
+    let alone = matches!(step, Step::CreateBuild { .. } | Step::Seal { .. });
+    let mut idle = 0;
+    while idle < 2 {
+        tokio::time::sleep(ASK_AFTER_STEP).await;
+        let asked = async {
+            let own = format!("{DDL_APPLICATION}{}", world.connections.instance);
+            let query = sqlx::query_scalar(
+                "select exists (select from pg_stat_activity where application_name = $1 and (pid = $2 or $3)
+                   and (state = 'active' or state_change > now() - interval '3 s'))",
+            );
+            let busy = query.bind(own).bind(process).bind(alone).fetch_one(&world.connections.catalog).await;
+            busy.map_err(|error| sqlstate::request_error(&error))
+        };
+        match world.within(asked).await {
+            Ok(true) => idle = 0,
+            Ok(false) => idle += 1,
+            // Who does not answer at all says nothing of the step.
+            Err(_) => {}
+        }
+    }
+}
+
+async fn act(world: &PgWorld, connection: &mut PgConnection, step: &Step) -> Result<(), StepError> {
     match step {
-        Step::Clone { database } => clone::clone(world, &mut connection, *database).await,
-        Step::Drop { database } => drop::drop_database(world, &mut connection, *database).await,
-        Step::CreateBuild { template } => build::create(world, &mut connection, *template).await,
-        Step::Seal { template } => build::seal(world, &mut connection, *template).await,
-        Step::DropTemplate { template } => drop::drop_template(world, &mut connection, *template).await,
+        Step::Clone { database } => clone::clone(world, connection, *database).await,
+        Step::Drop { database } => drop::drop_database(world, connection, *database).await,
+        Step::CreateBuild { template } => build::create(world, connection, *template).await,
+        Step::Seal { template } => build::seal(world, connection, *template).await,
+        Step::DropTemplate { template } => drop::drop_template(world, connection, *template).await,
         _ => Ok(()),
     }
 }
@@ -152,8 +223,8 @@ async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {
 const ATTEMPTS: i32 = 3;
 
 /// Writes a failure into the row it concerns; the next activation after `retry_at` is the retry.
-async fn record(world: &PgWorld, step: &Step, why: &str) {
-    let written = match step {
+async fn record(world: &PgWorld, step: &Step, why: &str) -> Result<(), sqlx::Error> {
+    match step {
         Step::CreateBuild { template } | Step::Seal { template } => fail_build(world, *template, why).await,
         Step::DropTemplate { template } => sqlx::query(
             "update templates set attempts = attempts + 1, detail = coalesce(detail || '; ', '') || $2,
@@ -168,9 +239,6 @@ async fn record(world: &PgWorld, step: &Step, why: &str) {
             Some(database) => record_database(world, database, why).await,
             None => Ok(()),
         },
-    };
-    if let Err(error) = written {
-        tracing::warn!(?step, why, %error, "a step failed, and that could not be recorded; it is planned again");
     }
 }
 
@@ -186,18 +254,27 @@ async fn fail_build(world: &PgWorld, template: TemplateId, why: &str) -> Result<
 }
 
 async fn record_database(world: &PgWorld, database: DatabaseId, why: &str) -> Result<(), sqlx::Error> {
-    sqlx::query(
+    let row = sqlx::query(
         "update databases set attempts = attempts + 1, last_error = $2,
                 retry_at = now() + case when attempts + 1 >= $3 then 60 else 2 ^ attempts end * interval '1 s',
                 state = case when attempts + 1 >= $3 and state in ('creating', 'spare', 'retiring') then 'blocked' else state end,
                 reason = case when attempts + 1 >= $3 and state in ('creating', 'spare', 'retiring')
                          then state || ' failed three times: ' || $2 else reason end
-         where id = $1",
+         where id = $1 returning name, state = 'blocked' and attempts = $3 as blocked",
     )
     .bind(database.0)
     .bind(why)
     .bind(ATTEMPTS)
-    .execute(&world.connections.catalog)
-    .await
-    .map(|_| ())
+    .fetch_optional(&world.connections.catalog)
+    .await?;
+    if let Some(row) = row
+        && row.try_get("blocked")?
+    {
+        tracing::warn!(
+            database = row.try_get::<&str, _>("name")?,
+            why,
+            "a database is blocked after three attempts; its slot number rests, another serves, and it is tried again once a minute"
+        );
+    }
+    Ok(())
 }

@@ -11,8 +11,9 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::{end_sessions, end_sessions_and_logins, sql, stale};
+use super::{cure, end_sessions, end_sessions_and_logins, sql, stale, stuck};
 use crate::ddl::{self, Ddl, LoginKind};
+use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::scram;
 use crate::world::PgWorld;
@@ -91,18 +92,22 @@ pub(super) async fn return_all(
     };
     let mut results = Vec::with_capacity(returns.len());
     for (index, used, spare) in returns {
-        let result = if stuck.contains(&used.0) {
-            Err(StepError::Failed("a session on it did not end within 2 s of being told to".to_owned()))
-        } else {
-            return_one(world, connection, *used, *spare).await
+        let result = match stuck.iter().find(|(id, _)| *id == used.0) {
+            Some((_, error)) => Err(error.clone()),
+            None => return_one(world, connection, *used, *spare).await,
         };
         results.push((*index, result));
     }
     results
 }
 
-/// Closes the logins and the databases, then ends the sessions. Returns the ids that still have one.
-async fn fence(world: &PgWorld, connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<i64>, StepError> {
+/// Closes the logins and the databases, ends the sessions, and undoes what would be in the way of a rename. Returns the ids of
+/// those for which that failed, and why.
+async fn fence(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    ids: &[i64],
+) -> Result<Vec<(i64, StepError)>, StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let used: Vec<Swapped> = lock(&mut transaction, ids).await?.into_iter().filter(is_leaving).collect();
     let mut closing = ddl::bound_statements();
@@ -116,14 +121,21 @@ async fn fence(world: &PgWorld, connection: &mut PgConnection, ids: &[i64]) -> R
     // Somebody may have renamed ours away and put theirs under its name: theirs is not closed.
     check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;
     sql(transaction.commit().await)?;
+    reach(Point::ReturnClosed).await;
     let oids: Vec<i64> = used.iter().map(|d| d.oid).collect();
     // With one login for all leases, its other sessions are other leases'.
     let logins = match world.connections.facts.rights {
         Rights::DatabasesOnly => Vec::new(),
         _ => used.iter().map(|database| database.login.as_str()).collect(),
     };
-    let stuck = end_sessions_and_logins(connection, &oids, &logins).await?;
-    Ok(used.iter().filter(|d| stuck.contains(&d.oid)).map(|d| d.id).collect())
+    let unended = end_sessions_and_logins(connection, &oids, &logins).await?;
+    reach(Point::ReturnFenced).await;
+    let (unended, ended): (Vec<&Swapped>, Vec<&Swapped>) = used.iter().partition(|d| unended.contains(&d.oid));
+    let to_cure: Vec<(i64, &DatabaseName)> = ended.iter().map(|d| (d.oid, &d.name)).collect();
+    let uncured = cure::before_rename(world, connection, &to_cure).await?;
+    let of_oid = |oid: i64| used.iter().find(|d| d.oid == oid).map(|d| d.id);
+    let uncured = uncured.into_iter().filter_map(|(oid, error)| Some((of_oid(oid)?, error)));
+    Ok(unended.into_iter().map(|d| (d.id, stuck())).chain(uncured).collect())
 }
 
 async fn return_one(
@@ -160,7 +172,10 @@ async fn return_one(
     if let Some(entering) = &entering {
         entering.write(&mut transaction).await?;
     }
-    sql(transaction.commit().await)
+    reach(Point::ReturnRenamed).await;
+    sql(transaction.commit().await)?;
+    reach(Point::ReturnDone).await;
+    Ok(())
 }
 
 /// Notes that a used database has left its slot, if its new name carries the oid that we meant.
@@ -191,7 +206,10 @@ pub(super) async fn fill(connection: &mut PgConnection, spare: DatabaseId, slot:
     let entering = Entering::new(&spare, i32::try_from(slot).map_err(|_| stale("no such slot"))?)?;
     sql(ddl::bound_statements().then(entering.statements()).run(&mut transaction).await)?;
     entering.write(&mut transaction).await?;
-    sql(transaction.commit().await)
+    reach(Point::FillRenamed).await;
+    sql(transaction.commit().await)?;
+    reach(Point::FillDone).await;
+    Ok(())
 }
 
 /// A locked spare on its way into a slot.
@@ -247,9 +265,14 @@ pub(super) async fn reset(
     sql(ddl::bound_statements().then(ddl::allow_connections(&found.0.name, false)).run(&mut transaction).await)?;
     check(&mut transaction, &[(found.0.oid, &found.0.name)]).await?;
     sql(transaction.commit().await)?;
+    reach(Point::ResetClosed).await;
     if !end_sessions(connection, &[found.0.oid]).await?.is_empty() {
-        return Err(StepError::Failed("a session on it did not end within 2 s of being told to".to_owned()));
+        return Err(stuck());
     }
+    if let Some((_, error)) = cure::before_rename(world, connection, &[(found.0.oid, &found.0.name)]).await?.pop() {
+        return Err(error);
+    }
+    reach(Point::ResetFenced).await;
 
     let mut transaction = sql(connection.begin().await)?;
     let (used, spare, shared) = lock_reset(&mut transaction, lease, used, spare).await?;
@@ -302,7 +325,10 @@ pub(super) async fn reset(
     .bind(spare.id)
     .execute(&mut *transaction)
     .await)?;
-    sql(transaction.commit().await)
+    reach(Point::ResetRenamed).await;
+    sql(transaction.commit().await)?;
+    reach(Point::ResetDone).await;
+    Ok(())
 }
 
 async fn lock_reset(

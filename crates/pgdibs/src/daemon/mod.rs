@@ -19,6 +19,7 @@ use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::ServerAddress;
 use pgdibs_postgres::embedded::EmbeddedError;
+use pgdibs_postgres::failpoint::{Point, reach};
 use pgdibs_postgres::world::PgWorld;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -110,6 +111,7 @@ async fn run(config: Config, ending: Ending) -> Result<(), StartError> {
     notify::serving();
 
     // HTTP answers from here on: /livez yes, /readyz no, until the server is up.
+    reach(Point::StartListening).await;
     let result = tokio::select! {
         result = with_server(&config, &status, &stage, &stopping, connections, idle, listens) => result,
         never = notify::stopping(&stopping) => match never {},
@@ -203,6 +205,7 @@ async fn with_server(
     let mut pools = ConfiguredPools::new(config.pools.clone(), &world, &bell, status);
     // Before anybody can ask for them.
     pools.make().await;
+    reach(Point::StartPoolsMade).await;
     let keeper = tokio::spawn(keep_pools(pools, Arc::clone(&builds), stopping.clone()));
     stage.send_replace(Some(service));
     // Not before: who hears "ready" asks for a lease at once.
@@ -210,6 +213,7 @@ async fn with_server(
     if let (Some(listens), Some(data_dir)) = (listens, server.data_dir()) {
         Whereabouts::of(listens, world.instance()).leave(data_dir);
     }
+    reach(Point::StartServing).await;
     notify::server_is_up(&world.facts().version);
 
     server.watch_over(config, status, &world, stopping).await;

@@ -111,11 +111,12 @@ impl StatusSource for Status {
     }
 
     fn server(&self) -> ServerStatus {
-        let of_pools = self.report().warnings;
+        let Report { warnings, held_up, orphans, .. } = self.report();
         let known = self.known();
         ServerStatus {
             version: known.version.clone(),
-            warnings: known.warnings.iter().cloned().chain(of_pools).collect(),
+            warnings: known.warnings.iter().cloned().chain(warnings).chain(held_up).collect(),
+            orphans,
         }
     }
 

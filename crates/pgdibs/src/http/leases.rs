@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use pgdibs_core::lease::{End, Lease, LeaseId};
 use pgdibs_core::world::World;
+use pgdibs_postgres::failpoint::{Point, reach};
 use serde::Serialize;
 use serde_json::json;
 
@@ -134,7 +135,7 @@ pub(super) async fn renew<W: World + 'static>(
     SentOrEmpty(body): SentOrEmpty<RenewBody>,
 ) -> Result<Json<LeaseOut>, Problem> {
     let address = service.address(query.via())?;
-    let lease = service.world.renew(lease_in_path(&id)?, body.ttl_seconds()).await?;
+    let lease = service.renew(lease_in_path(&id)?, body.ttl_seconds()).await?;
     Ok(Json(LeaseOut::held(lease, address)))
 }
 
@@ -165,6 +166,7 @@ pub(super) async fn keep<W: World + 'static>(
 /// `DELETE /v1/leases/{id}`.
 pub(super) async fn release<W: World + 'static>(Up(service): Up<W>, At(id): At<String>) -> Result<StatusCode, Problem> {
     if service.world.end_lease(lease_in_path(&id)?, End::Released, "released by its holder").await? {
+        reach(Point::ReleaseAnswering).await;
         service.bell.wake_driver();
     }
     Ok(StatusCode::NO_CONTENT)

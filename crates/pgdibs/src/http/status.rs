@@ -50,6 +50,8 @@ pub struct ServerStatus {
     pub version: Option<String>,
     /// What people should know: limits that are lower than wished, missing privileges.
     pub warnings: Vec<String>,
+    /// Directories that a crash in the middle of a clone left behind; `None` when we may not look.
+    pub orphans: Option<Vec<u32>>,
 }
 
 /// About the driver's last look.
@@ -104,6 +106,7 @@ struct ServerOut {
     detail: Option<String>,
     addresses: BTreeMap<String, AddressOut>,
     limits: LimitsOut,
+    orphan_directories: Option<Vec<String>>,
     warnings: Vec<String>,
 }
 
@@ -165,6 +168,7 @@ pub(super) async fn show<W: World + 'static>(
                 disk_floor_bytes: limits.disk_floor_bytes,
                 below_disk_floor: limits.below_disk_floor(),
             },
+            orphan_directories: server.orphans.map(|oids| oids.iter().map(|oid| format!("base/{oid}")).collect()),
             warnings: server.warnings.into_iter().chain(too_few_locks).collect(),
         },
         pools: snapshot.pools.iter().map(|pool| PoolOut::new(pool, &snapshot)).collect(),

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use hyper::body::{Bytes, Frame, SizeHint};
+use pgdibs_postgres::failpoint::{Point, reach_at_once};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
@@ -71,6 +72,7 @@ impl http_body::Body for Guarded {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let body = self.get_mut();
         if body.text.len() > 1 {
+            reach_at_once(Point::AcquireAnswering);
             let most = body.text.split_to(body.text.len() - 1);
             // A task of its own, because hyper polls a pending body twice in a row and a bare yield is over by then. When
             // it has come to its end the reactor has been asked, and a peer that closed its end has been heard of.
@@ -83,6 +85,7 @@ impl http_body::Body for Guarded {
             body.pause = None;
         }
         if let Some(guard) = body.guard.take() {
+            reach_at_once(Point::AcquireLastByte);
             guard.disarm();
         }
         if body.text.is_empty() {

@@ -8,6 +8,7 @@ use pgdibs_core::request::{Acquire, Acquired, TicketId, TicketKind, Wanted};
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::TemplateId;
 use pgdibs_core::world::World;
+use pgdibs_postgres::failpoint::{Point, reach};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -88,6 +89,7 @@ impl<W: World + 'static> Service<W> {
         let result = loop {
             let wanted = match self.world.acquire(wishes, ticket).await {
                 Ok(Acquired::Granted(leases)) => {
+                    reach(Point::AcquireGranted).await;
                     self.bell.taken(leases.iter().map(|lease| lease.template));
                     break Ok(Grant { leases, new: true, waited: began.elapsed() });
                 }
@@ -123,6 +125,7 @@ impl<W: World + 'static> Service<W> {
                 }
                 // No look now: the driver looks, sees the ticket and what is ready, and rings for as many as can be served.
                 self.bell.wake_driver();
+                reach(Point::AcquireWaiting).await;
             } else if let Some(ticket) = ticket {
                 // Without a fingerprint, another template may be the one to wait for by now.
                 self.bell.waits(ticket, ticket_for.filter(|template| *template == wanted.template));
@@ -191,17 +194,21 @@ impl<W: World + 'static> Service<W> {
             ));
         }
         match self.world.gather().await {
-            Ok(snapshot) if snapshot.limits.below_disk_floor() => Error::DiskFloor(below_floor(&snapshot)),
+            Ok(snapshot) if wanted.is_some_and(|wanted| snapshot.disk_is_short_for(wanted.template)) => {
+                Error::DiskFloor(below_floor(&snapshot, wanted))
+            }
             Ok(snapshot) => Error::PoolExhausted(who_holds_what(&snapshot, &pool, waited)),
             Err(error) => error,
         }
     }
 }
 
-fn below_floor(snapshot: &Snapshot) -> String {
+fn below_floor(snapshot: &Snapshot, wanted: Option<&Wanted>) -> String {
+    let template = wanted.and_then(|wanted| snapshot.template(wanted.template));
     format!(
-        "no clone is made: {} MiB are free where the server keeps its data, and disk_floor_mb (PGDIBS_DISK_FLOOR_MB) is {}; free some space or lower it",
+        "no clone is made: {} MiB are free where the server keeps its data, a clone takes {} MiB while it is made, and disk_floor_mb (PGDIBS_DISK_FLOOR_MB) is {}; free some space or lower it",
         snapshot.limits.free_disk_bytes.unwrap_or(0) >> 20,
+        template.map_or(0, |template| snapshot.bytes_of_clone(template)).div_ceil(1 << 20),
         snapshot.limits.disk_floor_bytes >> 20
     )
 }

@@ -1,6 +1,7 @@
 //! The bell: whom to wake. All that memory holds about waiting; what is waited for stands in the catalog.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgdibs_core::request::TicketId;
@@ -20,6 +21,8 @@ pub struct Bell {
     /// Who waits here, and for which template, if only a ready database of that one can end the wait.
     waiting: Mutex<BTreeMap<TicketId, Option<TemplateId>>>,
     ready: Mutex<Ready>,
+    /// Whether a renewal came that could not be written down.
+    unwritten_renewal: AtomicBool,
 }
 
 /// What stands ready, as far as we know.
@@ -48,6 +51,7 @@ impl Default for Bell {
             changes: watch::Sender::new(Rings::default()),
             waiting: Mutex::default(),
             ready: Mutex::default(),
+            unwritten_renewal: AtomicBool::new(false),
         }
     }
 }
@@ -56,6 +60,16 @@ impl Bell {
     /// Tells the driver to look.
     pub fn wake_driver(&self) {
         self.driver.notify_one();
+    }
+
+    /// A renewal came, and the server did not take it: its lease must not end for that.
+    pub fn renewal_is_unwritten(&self) {
+        self.unwritten_renewal.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that happened since the last question.
+    pub fn had_unwritten_renewal(&self) -> bool {
+        self.unwritten_renewal.swap(false, Ordering::Relaxed)
     }
 
     /// Resolves when the driver is to look.

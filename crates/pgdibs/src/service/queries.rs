@@ -1,7 +1,7 @@
 //! What the edge asks of the service beside acquiring and resetting: undoing what a caller was never told of.
 
 use pgdibs_core::error::Error;
-use pgdibs_core::lease::{End, LeaseId};
+use pgdibs_core::lease::{End, Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::Announce;
 use pgdibs_core::world::World;
@@ -31,6 +31,18 @@ impl<W: World + 'static> Service<W> {
             }
             answer => answer,
         }
+    }
+
+    /// Renews a lease. A renewal that the server does not take is remembered, so that its lease does not end for that.
+    ///
+    /// # Errors
+    /// As [`World::renew`].
+    pub async fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
+        let renewed = self.world.renew(id, ttl_seconds).await;
+        if matches!(renewed, Err(Error::ServerUnavailable(_))) {
+            self.bell.renewal_is_unwritten();
+        }
+        renewed
     }
 
     /// Releases whatever was granted under these ids, which the daemon itself gave to the wishes of one request: its caller

@@ -12,7 +12,7 @@ const CRASHES: usize = 2;
 
 #[test]
 fn a_daemon_that_is_started_before_its_server_waits_for_it_and_says_so() {
-    let mut cluster = Cluster::down(&[]);
+    let cluster = Cluster::down(&[]);
     let place = Place::on(&cluster.url());
     let mut daemon = place.start(&[]);
     let api = daemon.api.clone();
@@ -65,7 +65,7 @@ fn load(api: &Api, pool: &str, stop: &AtomicBool, served: &AtomicUsize) {
 
 #[test]
 fn a_server_that_crashes_under_load_costs_nobody_a_grant() {
-    let mut cluster = Cluster::start(&[]);
+    let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
     let mut daemon = place.daemon(&[]);
     let api = daemon.api.clone();

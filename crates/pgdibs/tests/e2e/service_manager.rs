@@ -16,7 +16,7 @@ fn hear(socket: &UnixDatagram) -> Vec<String> {
 
 #[test]
 fn the_service_manager_hears_of_the_start_the_server_and_the_stop() {
-    let mut cluster = Cluster::down(&[]);
+    let cluster = Cluster::down(&[]);
     let place = Place::on(&cluster.url());
     let path = place.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();

@@ -3,8 +3,10 @@
 use super::check;
 use super::world::example;
 use crate::database::DatabaseState;
+use crate::pool::{Strategy, StrategyChoice};
 use crate::request::TicketKind::{Acquire, Exact, Reset};
 use crate::snapshot::Limits;
+use crate::template::TemplateId;
 
 #[test]
 fn warm_and_spares_are_ordered_for_the_newest_template() {
@@ -158,6 +160,26 @@ fn below_the_disk_floor_nothing_is_cloned_but_slots_are_still_filled() {
     check(&e, &["fill slot 0 with 10"]);
     e.snapshot.limits.free_disk_bytes = Some(10);
     check(&e, &["fill slot 0 with 10", "1 new of 1", "clone 11"]);
+}
+
+#[test]
+fn no_more_clones_are_started_than_the_disk_holds_above_its_floor() {
+    let copied = |strategy| {
+        let mut e = example(0, 9, 4).template(1).creating(10).creating(11).creating(12).creating(13).busy(10);
+        e = e.change_template(1, |t| (t.size_bytes, t.strategy) = (Some(100), strategy));
+        e.snapshot.limits = Limits { free_disk_bytes: Some(1310), disk_floor_bytes: 1000, ..Limits::default() };
+        e
+    };
+    // One is under way already, so two more fit; through the server's log each takes its size twice.
+    check(&copied(Some(Strategy::FileCopy)), &["clone 11", "clone 12"]);
+    check(&copied(Some(Strategy::WalLog)), &[]);
+    check(&copied(None), &[]);
+    let mut fixed = copied(None);
+    fixed.last_pool().settings.strategy = StrategyChoice::Fixed(Strategy::FileCopy);
+    check(&fixed, &["clone 11", "clone 12"]);
+    assert!(!fixed.snapshot.disk_is_short_for(TemplateId(1)));
+    fixed.snapshot.limits.free_disk_bytes = Some(1099);
+    assert!(fixed.snapshot.disk_is_short_for(TemplateId(1)), "and whoever waits is told why");
 }
 
 #[test]

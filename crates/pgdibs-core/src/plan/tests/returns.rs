@@ -57,6 +57,9 @@ fn a_ready_database_that_was_looked_into_is_retired() {
     let e = example(1, 1, 0).template(1).ready(10, 0);
     check(&e.clone().on_server(10, |s| s.sessions = 1), &["retire 10: looked into", "1 new of 1"]);
     check(&e.on_server(10, |s| s.sessions_ever = 1), &["retire 10: looked into", "1 new of 1"]);
+    let spare = example(0, 1, 1).template(1).spare(10);
+    check(&spare.clone().on_server(10, |s| s.sessions_ever = 1), &["retire 10: looked into", "1 new of 1"]);
+    check(&spare.on_server(10, |s| s.sessions = 1), &["retire 10: looked into", "1 new of 1"]);
 }
 
 #[test]

@@ -104,6 +104,7 @@ impl ConformanceServer for Hands {
     }
 
     async fn look_into(&self, database: &str) {
+        self.by_hand(format!("alter database {} allow_connections = true", quoted(database))).await;
         self.as_superuser(database).await.close().await.unwrap();
         let sql =
             "select count(*) from pg_database where datname = $1 and coalesce(pg_stat_get_db_sessions(oid), 0) > 0";

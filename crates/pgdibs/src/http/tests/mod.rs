@@ -137,7 +137,11 @@ impl StatusSource for TestStatus {
     }
 
     fn server(&self) -> ServerStatus {
-        ServerStatus { version: Some("15.8".to_owned()), warnings: vec!["max_connections is low".to_owned()] }
+        ServerStatus {
+            version: Some("15.8".to_owned()),
+            warnings: vec!["max_connections is low".to_owned()],
+            orphans: Some(vec![16_999]),
+        }
     }
 
     fn driver(&self) -> DriverStatus {

@@ -1,5 +1,6 @@
 //! A server that is given to the daemon: started, killed and restarted by the test.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,8 @@ pub(crate) struct Cluster {
     directory: tempfile::TempDir,
     port: u16,
     settings: Vec<String>,
-    keeper: Option<Child>,
+    environment: Vec<(String, String)>,
+    keeper: RefCell<Option<Child>>,
 }
 
 impl Cluster {
@@ -42,7 +44,22 @@ impl Cluster {
     /// A cluster that is up.
     #[track_caller]
     pub(crate) fn start(settings: &[&str]) -> Self {
+        Self::start_with(settings, &[])
+    }
+
+    /// The same with variables for the server's processes.
+    #[track_caller]
+    pub(crate) fn start_with(settings: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut cluster = Self::down(settings);
+        cluster.environment = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        cluster.up();
+        cluster
+    }
+
+    /// The same on a disk of the test's own.
+    #[track_caller]
+    pub(crate) fn start_on(disk: &Path, settings: &[&str]) -> Self {
+        let cluster = Self::down_in(directory_in(disk), settings);
         cluster.up();
         cluster
     }
@@ -50,23 +67,28 @@ impl Cluster {
     /// A cluster that is not up yet.
     #[track_caller]
     pub(crate) fn down(settings: &[&str]) -> Self {
+        Self::down_in(directory(), settings)
+    }
+
+    #[track_caller]
+    fn down_in(directory: tempfile::TempDir, settings: &[&str]) -> Self {
         let given = bin_dir().map(PathBuf::from);
         let binaries = find(given.as_deref(), &SearchRoots::of_this_system(), None).unwrap();
-        let directory = directory();
         let seed = seed(&binaries);
         must_succeed(Command::new("cp").arg("-Rp").arg(seed).arg(directory.path().join("data")));
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        Self { binaries, directory, port, settings, keeper: None }
+        Self { binaries, directory, port, settings, environment: Vec::new(), keeper: RefCell::new(None) }
     }
 
     /// Starts the server and waits until it answers.
     #[track_caller]
-    pub(crate) fn up(&mut self) {
+    pub(crate) fn up(&self) {
         let mut command = Command::new("sh");
         command.env_clear();
         let postgres = self.binaries.command("postgres");
         command.envs(postgres.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.args(["-c", KEEPER, "keeper"]).arg(postgres.get_program()).arg("-D").arg(self.data());
         command.args(["-p", &self.port.to_string(), "-k"]).arg(self.directory.path());
         let settings = [
@@ -81,7 +103,7 @@ impl Cluster {
         }
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.keeper = Some(unprivileged(command).spawn().unwrap());
+        *self.keeper.borrow_mut() = Some(unprivileged(command).spawn().unwrap());
         until("the cluster answers", || {
             Session::try_open(&self.url())
                 .map(drop)
@@ -90,10 +112,44 @@ impl Cluster {
     }
 
     /// What `pg_ctl stop -m immediate` does: as a crash, without a checkpoint.
-    pub(crate) fn crash(&mut self) {
-        signal(self.postmaster_pid(), Signal::SIGQUIT);
-        if let Some(mut keeper) = self.keeper.take() {
-            drop(keeper.stdin.take());
+    pub(crate) fn crash(&self) {
+        self.end(Signal::SIGQUIT);
+    }
+
+    /// What `pg_ctl stop -m fast` does: sessions are ended, a checkpoint is made.
+    pub(crate) fn stop(&self) {
+        self.end(Signal::SIGINT);
+    }
+
+    /// `kill -9` of the postmaster; its children find out by themselves.
+    pub(crate) fn kill_postmaster(&self) {
+        let pids = self.pids();
+        self.end(Signal::SIGKILL);
+        until("the postmaster's children are gone", || {
+            let left: Vec<_> = pids.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect();
+            if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+        });
+    }
+
+    /// Waits until it answers; one that has ended is started again.
+    #[track_caller]
+    pub(crate) fn up_again(&self) {
+        until("the cluster answers again", || {
+            let Err(error) = Session::try_open(&self.url()) else { return Ok(()) };
+            let ended = self.keeper.borrow_mut().as_mut().is_none_or(|keeper| keeper.try_wait().unwrap().is_some());
+            if ended {
+                self.up();
+            }
+            Err(error.to_string())
+        });
+    }
+
+    fn end(&self, how: Signal) {
+        signal(self.postmaster_pid(), how);
+        if let Some(mut keeper) = self.keeper.borrow_mut().take() {
+            if how != Signal::SIGINT {
+                drop(keeper.stdin.take());
+            }
             let _ = keeper.wait();
         }
     }
@@ -103,6 +159,10 @@ impl Cluster {
         self.crash();
         fs::remove_dir_all(self.data()).unwrap();
         must_succeed(Command::new("cp").arg("-Rp").arg(seed(&self.binaries)).arg(self.data()));
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn postmaster_pid(&self) -> i32 {
@@ -128,17 +188,27 @@ impl Cluster {
 
     /// The superuser's URL.
     pub(crate) fn url(&self) -> String {
-        self.url_of("boss", ENCODED, "postgres")
+        self.superuser_url("postgres")
+    }
+
+    /// The superuser's URL by way of another port.
+    pub(crate) fn url_by(&self, port: u16) -> String {
+        format!("postgresql://boss:{ENCODED}@127.0.0.1:{port}/postgres")
     }
 
     pub(crate) fn url_of(&self, user: &str, password: &str, database: &str) -> String {
         format!("postgresql://{user}:{password}@127.0.0.1:{}/{database}", self.port)
     }
 
+    /// The superuser's URL of a database.
+    pub(crate) fn superuser_url(&self, database: &str) -> String {
+        self.url_of("boss", ENCODED, database)
+    }
+
     /// A session of the superuser.
     #[track_caller]
     pub(crate) fn superuser(&self, database: &str) -> Session {
-        Session::open(&self.url_of("boss", ENCODED, database))
+        Session::open(&self.superuser_url(database))
     }
 
     /// What `pg_dump` says of a database.
@@ -159,12 +229,11 @@ impl Drop for Cluster {
             let from = log.char_indices().rev().nth(3000).map_or(0, |(at, _)| at);
             println!("the end of the log of the cluster:\n{}", &log[from..]);
         }
-        if let Some(keeper) = self.keeper.take() {
+        if self.keeper.borrow().is_some() {
             // One that was stopped with SIGSTOP hears nothing but this and SIGKILL.
             for pid in self.pids_or_none() {
                 signal(pid, Signal::SIGCONT);
             }
-            self.keeper = Some(keeper);
             self.crash();
         }
         keep_log("postgres", &self.log_file());
@@ -180,7 +249,10 @@ impl Cluster {
 /// A fresh directory that the server's user owns; short enough for a socket's path.
 fn directory() -> tempfile::TempDir {
     let shm = Path::new("/dev/shm");
-    let parent = if shm.is_dir() { shm } else { Path::new("/tmp") };
+    directory_in(if shm.is_dir() { shm } else { Path::new("/tmp") })
+}
+
+fn directory_in(parent: &Path) -> tempfile::TempDir {
     let directory = tempfile::Builder::new().prefix("pgd-").tempdir_in(parent).unwrap();
     if let Some(user) = other_user() {
         nix::unistd::chown(directory.path(), Some(user.uid), Some(user.gid)).unwrap();

@@ -67,6 +67,11 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// How many files it has open, sockets among them.
+    pub(crate) fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
+    }
+
     /// Waits until everything configured is ready.
     #[track_caller]
     pub(crate) fn until_ready(&mut self) {
@@ -84,6 +89,11 @@ impl Daemon {
 
     pub(crate) fn signal(&self, which: Signal) {
         signal(self.pid(), which);
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// Its end, and how long that took.

@@ -1,12 +1,19 @@
 //! What the end-to-end tests share: places, clusters, daemons, callers and sessions.
 
 pub(crate) mod api;
+pub(crate) mod callers;
 pub(crate) mod cluster;
+pub(crate) mod contents;
 pub(crate) mod daemon;
 pub(crate) mod kept;
+pub(crate) mod ledger;
 pub(crate) mod place;
 pub(crate) mod program;
+pub(crate) mod proxy;
+pub(crate) mod readiness;
+pub(crate) mod renewer;
 pub(crate) mod session;
+pub(crate) mod stage;
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -20,7 +27,9 @@ pub(crate) use cluster::Cluster;
 pub(crate) use daemon::Daemon;
 pub(crate) use place::Place;
 pub(crate) use program::pgdibs;
+pub(crate) use proxy::{Link, Proxy};
 pub(crate) use session::Session;
+pub(crate) use stage::Stage;
 
 /// Long enough for a loaded machine; nothing waits for it to pass.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
@@ -44,8 +53,12 @@ pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) 
 
 /// Runs a future on the runtime that all the threads of a test share.
 pub(crate) fn block<T>(future: impl Future<Output = T>) -> T {
+    runtime().block_on(future)
+}
+
+pub(crate) fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()).block_on(future)
+    RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
 }
 
 /// A name for a pool of this test alone.

@@ -61,7 +61,7 @@ impl Place {
         // What a failed test leaves behind ends soon.
         command.env("PGDIBS_LINGER_SECONDS", "30").env("PGDIBS_DISK_FLOOR_MB", "16");
         // A pool that grew while a test went on falls back while the test looks.
-        command.env("PGDIBS_IDLE_SECONDS", "2");
+        command.env("PGDIBS_IDLE_SECONDS", "1");
         if let Some(url) = &self.server_url {
             command.env("PGDIBS_SERVER_URL", url);
         }

@@ -35,6 +35,21 @@ impl Session {
         block(sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.0.as_mut().unwrap())).map(|_| ())
     }
 
+    /// Begins a COPY that waits for data which never comes.
+    #[track_caller]
+    pub(crate) fn begin_copy_in(&mut self, sql: &str) {
+        let copy = block(self.0.as_mut().unwrap().copy_in_raw(sql)).unwrap();
+        // Dropped, it would tell the server that it is over.
+        std::mem::forget(copy);
+    }
+
+    /// Begins a COPY whose data nobody reads.
+    #[track_caller]
+    pub(crate) fn begin_copy_out(&mut self, sql: &str) {
+        let copy = block(self.0.as_mut().unwrap().copy_out_raw(sql)).unwrap();
+        drop(copy);
+    }
+
     /// The one value that a query gives, as text; `-` when there is no row or it is null.
     #[track_caller]
     pub(crate) fn text(&mut self, sql: &str) -> String {
@@ -50,11 +65,14 @@ impl Session {
     /// The texts of a query's only column, sorted.
     #[track_caller]
     pub(crate) fn list(&mut self, sql: &str) -> Vec<String> {
+        self.try_list(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    pub(crate) fn try_list(&mut self, sql: &str) -> Result<Vec<String>, sqlx::Error> {
         let query = sqlx::query_scalar(AssertSqlSafe(sql));
-        let mut texts: Vec<String> =
-            block(query.fetch_all(self.0.as_mut().unwrap())).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let mut texts: Vec<String> = block(query.fetch_all(self.0.as_mut().unwrap()))?;
         texts.sort();
-        texts
+        Ok(texts)
     }
 }
 

@@ -1,0 +1,157 @@
+//! Cures: what the holder of a database may leave in it that keeps it from being renamed or dropped, and how that is undone.
+//!
+//! A prepared transaction stops both, a subscription stops the drop, and neither is a session that a fence could end. Both can be
+//! undone from inside the database only. A slot needs no cure: its session is ended by the fence, and idle it goes with its
+//! database. The template flag is cleared before each drop.
+
+use pgdibs_core::error::StepError;
+use pgdibs_core::name::{DatabaseName, RoleName};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Row as _};
+
+use super::{end_sessions, sql};
+use crate::ddl;
+use crate::rights::Rights;
+use crate::sqlstate;
+use crate::world::PgWorld;
+
+/// Something that is in the way.
+struct Obstacle {
+    database: String,
+    what: What,
+    /// Its identifier, as its maker chose it.
+    name: String,
+    owner: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Transaction,
+    Subscription,
+}
+
+impl What {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Transaction => "prepared transaction",
+            Self::Subscription => "subscription",
+        }
+    }
+}
+
+/// Undoes what would keep closed databases, whose sessions have ended, from being renamed. Returns the oids of those for which
+/// that failed, and why.
+pub(super) async fn before_rename(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    databases: &[(i64, &DatabaseName)],
+) -> Result<Vec<(i64, StepError)>, StepError> {
+    // Without them, which is how Postgres comes, nothing is asked.
+    if databases.is_empty() || !world.connections.facts.prepares_transactions {
+        return Ok(Vec::new());
+    }
+    let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
+    let obstacles = find(connection, &oids).await?;
+    let mut failed = Vec::new();
+    for (oid, name) in databases {
+        let of_this: Vec<&Obstacle> =
+            obstacles.iter().filter(|o| o.what == What::Transaction && o.database == name.as_str()).collect();
+        if let Err(error) = cure(world, connection, *oid, name, &of_this).await {
+            failed.push((*oid, error));
+        }
+    }
+    Ok(failed)
+}
+
+/// Undoes what would keep a closed database, whose sessions have ended, from being dropped.
+pub(super) async fn before_drop(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    oid: i64,
+    name: &DatabaseName,
+) -> Result<(), StepError> {
+    let obstacles = find(connection, &[oid]).await?;
+    cure(world, connection, oid, name, &obstacles.iter().collect::<Vec<_>>()).await
+}
+
+async fn find(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<Obstacle>, StepError> {
+    let rows = sql(sqlx::query(
+        "select p.datname::text as database, true as is_transaction, x.gid as name, x.owner::text as owner
+         from pg_prepared_xacts x join pg_database p on p.datname = x.database where p.oid::int8 = any($1)
+         union all
+         select p.datname::text, false, s.subname::text, pg_get_userbyid(s.subowner)::text
+         from pg_subscription s join pg_database p on p.oid = s.subdbid where p.oid::int8 = any($1)",
+    )
+    .bind(oids)
+    .fetch_all(connection)
+    .await)?;
+    let obstacle = |row: &sqlx::postgres::PgRow| {
+        Ok(Obstacle {
+            database: row.try_get("database")?,
+            what: if row.try_get("is_transaction")? { What::Transaction } else { What::Subscription },
+            name: row.try_get("name")?,
+            owner: row.try_get("owner")?,
+        })
+    };
+    sql(rows.iter().map(obstacle).collect())
+}
+
+/// Opens the database for as long as it takes, and closes it again whatever came of it.
+async fn cure(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    oid: i64,
+    name: &DatabaseName,
+    obstacles: &[&Obstacle],
+) -> Result<(), StepError> {
+    if obstacles.is_empty() {
+        return Ok(());
+    }
+    sql(ddl::allow_connections(name, true).run(connection).await)?;
+    let mut cured = Ok(());
+    for obstacle in obstacles {
+        if let Err(error) = undo(world, name, obstacle).await {
+            cured = Err(if sqlstate::meaning(&error) == sqlstate::Meaning::Unavailable {
+                sqlstate::step_error(&error)
+            } else {
+                StepError::Failed(format!(
+                    "{} \"{}\" of role \"{}\" is in the way in database \"{name}\", and pgdibs cannot undo it: {}",
+                    obstacle.what.words(),
+                    obstacle.name,
+                    obstacle.owner,
+                    sqlstate::sentence(&error)
+                ))
+            });
+            break;
+        }
+        tracing::warn!(
+            database = name.as_str(),
+            owner = obstacle.owner,
+            "{} the {} \"{}\", which kept the database from being cleared away",
+            if obstacle.what == What::Transaction { "rolled back" } else { "dropped" },
+            obstacle.what.words(),
+            obstacle.name
+        );
+    }
+    sql(ddl::allow_connections(name, false).run(connection).await)?;
+    // Who came in meanwhile, a holder whose lease is being reset among them.
+    let left = end_sessions(connection, &[oid]).await?;
+    cured?;
+    if left.is_empty() { Ok(()) } else { Err(super::stuck()) }
+}
+
+async fn undo(world: &PgWorld, database: &DatabaseName, obstacle: &Obstacle) -> Result<(), sqlx::Error> {
+    let application = format!("{}{}", crate::connect::DDL_APPLICATION, world.connections.instance);
+    let mut inside = world.connections.address.connect(database.as_str(), &application).await?;
+    // Only its maker or a superuser may; we are a member of every role that we gave to a holder.
+    if world.connections.facts.rights != Rights::Superuser
+        && let Ok(owner) = RoleName::parse("owner", &obstacle.owner)
+    {
+        ddl::act_as(&owner).run(&mut inside).await?;
+    }
+    match obstacle.what {
+        What::Transaction => ddl::roll_back_prepared(&obstacle.name).run(&mut inside).await?,
+        What::Subscription => ddl::drop_subscription(&obstacle.name).run(&mut inside).await?,
+    }
+    inside.close().await
+}

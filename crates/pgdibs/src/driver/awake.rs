@@ -1,0 +1,81 @@
+//! Whether this process was asleep: stopped by SIGSTOP, suspended with its machine, or starved of the processor.
+//!
+//! Whoever sleeps hears no renewals, however short the sleep is beside the driver's own pauses. A look that comes right after it
+//! must not count the time for anybody's end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Between two beats.
+const BEAT: Duration = Duration::from_millis(100);
+
+/// A beat that is this late tells of a sleep. Clients renew at a third of a TTL, and the shortest TTL is a second: what is shorter
+/// than this leaves them time.
+const ASLEEP: Duration = Duration::from_millis(500);
+
+/// A pulse, felt by looking.
+#[derive(Debug, Clone)]
+pub(super) struct Pulse {
+    began: Instant,
+    /// Milliseconds from the beginning to the last beat.
+    last: Arc<AtomicU64>,
+    /// The longest pause between two beats that nobody has asked for yet, in milliseconds.
+    longest: Arc<AtomicU64>,
+}
+
+impl Pulse {
+    pub(super) fn new() -> Self {
+        Self { began: Instant::now(), last: Arc::default(), longest: Arc::default() }
+    }
+
+    /// Beats until `stopping`.
+    pub(super) fn beat(&self, tasks: &TaskTracker, stopping: CancellationToken) {
+        let pulse = self.clone();
+        tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stopping.cancelled() => return,
+                    () = tokio::time::sleep(BEAT) => {}
+                }
+                let now = pulse.now();
+                let pause = now.saturating_sub(pulse.last.swap(now, Ordering::Relaxed));
+                pulse.longest.fetch_max(pause, Ordering::Relaxed);
+            }
+        });
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// How long the process slept since the last question, if it did; a sleep from which it is just waking counts.
+    pub(super) fn slept(&self) -> Option<Duration> {
+        let waking = self.now().saturating_sub(self.last.load(Ordering::Relaxed));
+        let longest = self.longest.swap(0, Ordering::Relaxed).max(waking);
+        Some(Duration::from_millis(longest)).filter(|pause| *pause >= ASLEEP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_beat_that_is_missing_is_a_sleep_also_before_the_next_one() {
+        let pulse = Pulse::new();
+        assert_eq!(pulse.slept(), None);
+        let late = Pulse { began: Instant::now().checked_sub(Duration::from_secs(3)).unwrap(), ..pulse.clone() };
+        assert!(
+            late.slept().is_some_and(|slept| slept >= Duration::from_secs(3)),
+            "nobody has beaten for three seconds"
+        );
+        late.last.store(late.now(), Ordering::Relaxed);
+        late.longest.store(700, Ordering::Relaxed);
+        assert_eq!(late.slept(), Some(Duration::from_millis(700)));
+        assert_eq!(late.slept(), None, "it is told once");
+    }
+}

@@ -1,0 +1,129 @@
+//! The line between the daemon and its server: cut and slowed at every step, hanging, and dead without a word. The tests' own
+//! sessions go another way.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use pgdibs_postgres::failpoint::Point;
+
+use super::steps::{Provoker, armed, tidy_up};
+use crate::support::readiness::Readiness;
+use crate::support::{Cluster, Daemon, Link, Place, Proxy, Stage, stage, until};
+
+const FULL_AGAIN: Duration = Duration::from_secs(30);
+
+/// A stage whose daemon reaches its server by way of a proxy.
+fn behind_a_proxy() -> (Stage, Daemon, Proxy) {
+    let cluster = Cluster::start(&["max_prepared_transactions=10"]);
+    let proxy = Proxy::to(cluster.port());
+    let place = Place::on(&cluster.url_by(proxy.port()));
+    let direct = format!("127.0.0.1:{}", cluster.port());
+    let (stage, daemon) = Stage::with(cluster, place, &[("PGDIBS_ADVERTISE", &direct)], "");
+    (stage, daemon, proxy)
+}
+
+/// Holds the daemon at each point under load, does something to the line, and lets it go on.
+fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy)) {
+    let (stage, mut daemon, proxy) = behind_a_proxy();
+    let file = stage.place.path().join("held");
+    let hold = format!("hold:{}", file.display());
+    for &point in points {
+        let began = Instant::now();
+        daemon = stage.load().during(stage::CALLERS, || {
+            daemon.kill();
+            let daemon = armed(&stage, point, &hold);
+            let (provoker, stop) = (Provoker::of(&stage), AtomicBool::new(false));
+            std::thread::scope(|scope| {
+                let stopping = StopOnDrop(&stop);
+                // Whoever led the daemon to the point waits for its answer while the daemon is held there.
+                scope.spawn(|| {
+                    let mut round = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        provoker.provoke(point, round);
+                        round += 1;
+                    }
+                });
+                until(&format!("the daemon is at {}", point.name()), || {
+                    stage.ledger.assert_spotless();
+                    if file.exists() { Ok(()) } else { Err(String::new()) }
+                });
+                fault(&proxy);
+                std::fs::remove_file(&file).unwrap();
+                drop(stopping);
+            });
+            stage.ledger.until_served(stage::CALLERS as usize);
+            daemon
+        });
+        if audit_each {
+            tidy_up(&stage);
+            let audit = stage.audit(&daemon, FULL_AGAIN);
+            println!("{:24} full {:.1?} after the load, {:.1?} in all", point.name(), audit.settled, began.elapsed());
+        }
+    }
+    tidy_up(&stage);
+    stage.audit(&daemon, FULL_AGAIN);
+    daemon.stop();
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Every connection is reset while the daemon is at the point.
+pub(super) fn cut_at_each(points: &[Point]) {
+    at_each(points, true, Proxy::cut_once);
+}
+
+/// From the point on, everything takes a tenth of a second longer each way, for a while.
+pub(super) fn slow_at_each(points: &[Point]) {
+    at_each(points, false, |proxy| {
+        proxy.set(Link::Slow(Duration::from_millis(100)));
+        let open = proxy.opener();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_secs(2));
+            open();
+        });
+    });
+}
+
+/// A line that hangs for a while: everybody is told in time, and it goes on when the line does.
+pub(super) fn a_line_that_hangs() {
+    let (stage, daemon, proxy) = behind_a_proxy();
+    let (readiness, (down, up)) = Readiness::during(&stage.api, || {
+        stage.under_load(|| {
+            proxy.set(Link::Stalled);
+            let down = Instant::now();
+            std::thread::sleep(Duration::from_secs(20));
+            let up = Instant::now();
+            proxy.set(Link::Open);
+            (down, up)
+        })
+    });
+    readiness.assert_unready_between(down + Duration::from_secs(5), up);
+    let ready = readiness.ready_after(up);
+    assert!(
+        ready.is_some_and(|after| after < Duration::from_secs(15)),
+        "ready {ready:?} after the line was open again"
+    );
+    stage.audit(&daemon, FULL_AGAIN);
+    daemon.stop();
+}
+
+/// The connections there are go dead without a word, as when a route or an address changes; new ones work.
+pub(super) fn connections_that_are_dead() {
+    let (stage, daemon, proxy) = behind_a_proxy();
+    stage.under_load(|| {
+        proxy.freeze();
+        let took = stage.ledger.until_served(20);
+        println!("served again after {took:?}");
+        assert!(took < Duration::from_secs(30), "served again after {took:?}");
+        // Their server finds them dead as well.
+        proxy.cut_once();
+    });
+    stage.audit(&daemon, FULL_AGAIN);
+    daemon.stop();
+}
