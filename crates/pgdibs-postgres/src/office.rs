@@ -478,7 +478,8 @@ impl PgWorld {
     ) -> Result<TemplatePut, Error> {
         self.within(async {
             let token = crate::scram::digest(token);
-            crate::requests::templates::put(self, pool, fingerprint, holder, &token, Some(self.connections.instance)).await
+            crate::requests::templates::put(self, pool, fingerprint, holder, &token, Some(self.connections.instance))
+                .await
         })
         .await
     }

@@ -233,8 +233,17 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, Driven)> {
             });
             let limits =
                 Limits { slots_by_connections: slots, lock_entries: locks, free_disk_bytes: free, disk_floor_bytes: 2 };
-            let snapshot =
-                Snapshot { pools, templates, databases, leases, tickets, runs: runs.collect(), server, limits };
+            let snapshot = Snapshot {
+                pools,
+                templates,
+                databases,
+                leases,
+                tickets,
+                runs: runs.collect(),
+                server,
+                limits,
+                taken_at: Timestamp::default(),
+            };
             let driven = Driven {
                 busy_databases: busy.into_iter().map(DatabaseId).collect(),
                 busy_templates: BTreeSet::new(),
@@ -251,11 +260,11 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, Driven)> {
     )
 }
 
-/// Whether the server still has the database of this lease under its name.
+/// Whether the server still has the database of this lease, whole and under its name.
 fn has_its_database(snapshot: &Snapshot, lease: &Lease) -> bool {
     let row = lease.database.and_then(|id| snapshot.database(id));
     let Some(oid) = row.and_then(|row| row.oid) else { return false };
-    snapshot.server.get(&oid).is_some_and(|found| found.name == row.unwrap().name.as_str())
+    snapshot.server.get(&oid).is_some_and(|found| found.name == row.unwrap().name.as_str() && !found.invalid)
 }
 
 fn check(snapshot: &Snapshot, driven: &Driven, step: &Step) -> Result<(), TestCaseError> {
