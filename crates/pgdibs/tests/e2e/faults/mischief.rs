@@ -100,6 +100,7 @@ impl Scene<'_> {
     /// Whatever a fault left open is closed: the line, the server.
     pub(super) fn settle(&mut self) {
         self.proxy.set(Link::Open);
+        self.proxy.bury();
     }
 
     fn restart(&mut self, how: Signal) {

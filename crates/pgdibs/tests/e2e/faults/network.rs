@@ -122,7 +122,7 @@ pub(super) fn connections_that_are_dead() {
         println!("served again after {took:?}");
         assert!(took < Duration::from_secs(30), "served again after {took:?}");
         // Their server finds them dead as well.
-        proxy.cut_once();
+        proxy.bury();
     });
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();

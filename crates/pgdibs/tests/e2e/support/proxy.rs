@@ -31,6 +31,15 @@ struct State {
     cuts: usize,
     /// Those from before the last freeze stay silent for ever.
     freezes: usize,
+    /// Those from before this many freezes are found dead by both ends.
+    buried: usize,
+}
+
+impl State {
+    /// Whether a connection that began in this state is over in a later one.
+    fn is_over_in(self, later: Self) -> bool {
+        later.cuts != self.cuts || self.freezes < later.buried
+    }
 }
 
 /// Listens on a port of its own until it is dropped.
@@ -44,7 +53,7 @@ impl Proxy {
     pub(crate) fn to(target_port: u16) -> Self {
         let listener = super::block(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (state, _) = watch::channel(State { link: Link::Open, cuts: 0, freezes: 0 });
+        let (state, _) = watch::channel(State { link: Link::Open, cuts: 0, freezes: 0, buried: 0 });
         let listening = runtime().spawn(listen(listener, target_port, state.clone()));
         Self { port, state, listening }
     }
@@ -74,6 +83,11 @@ impl Proxy {
     /// Those that are connected hear nothing any more, ever, and are not told; new ones pass. As after a change of a route.
     pub(crate) fn freeze(&self) {
         self.state.send_modify(|state| state.freezes += 1);
+    }
+
+    /// Frozen connections end, as when the keepalives of both ends have found them dead.
+    pub(crate) fn bury(&self) {
+        self.state.send_modify(|state| state.buried = state.freezes);
     }
 }
 
@@ -119,14 +133,14 @@ async fn pass(
         let count = tokio::select! {
             read = from.read(&mut buffer) => match read { Ok(count @ 1..) => count, _ => break },
             changed = state.changed() => {
-                if changed.is_err() || state.borrow_and_update().cuts != born.cuts { return }
+                if changed.is_err() || born.is_over_in(*state.borrow_and_update()) { return }
                 continue;
             }
         };
         // What has arrived waits here for as long as the line says.
         loop {
             let now = *state.borrow_and_update();
-            if now.cuts != born.cuts {
+            if born.is_over_in(now) {
                 return;
             }
             let link = if now.freezes == born.freezes { now.link } else { Link::Stalled };

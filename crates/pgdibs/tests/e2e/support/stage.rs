@@ -325,8 +325,14 @@ impl Stage {
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         });
         // See `OWN_CONNECTIONS`: what `max` is lowered by.
-        let ours = boss.text("select count(*) from pg_stat_activity where application_name like 'pgdibs%'");
-        assert!(ours.parse::<u32>().unwrap() <= pgdibs_postgres::connect::OWN_CONNECTIONS, "{ours} connections");
+        until("no more connections than are reckoned with", || {
+            let ours = boss.list("select format('%s %s', application_name, state) from pg_stat_activity where application_name like 'pgdibs%'");
+            if ours.len() <= pgdibs_postgres::connect::OWN_CONNECTIONS as usize {
+                Ok(())
+            } else {
+                Err(format!("{ours:?}"))
+            }
+        });
         until("no transaction of ours is left open", || {
             let open = boss.list(
                 "select format('%s %s', application_name, query) from pg_stat_activity
