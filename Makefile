@@ -3,7 +3,7 @@
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check fmt bench fuzz wheel deploy-test
+.PHONY: help run test test-all check fmt bench soak fuzz wheel deploy-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ fmt: ## Format the Rust and the Python code in place
 
 bench: ## Build for release and print the benchmark's numbers
 	@exec scripts/bench.sh
+
+soak: ## Random faults over random load for SOAK_MINUTES (10), every lease audited; SOAK_SEED repeats a run
+	@exec scripts/soak.sh
 
 fuzz: ## Feed random input to what reads requests, configuration and URLs, FUZZ_SECONDS (60) for each
 	@exec scripts/fuzz.sh

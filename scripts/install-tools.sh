@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf] [pgbouncer] [node] [go]
-#   [schemathesis] [fuzz] [deploy] [docker-plugins] [uv]
+#   [schemathesis] [fuzz] [faketime] [deploy] [docker-plugins] [uv]
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
@@ -92,6 +92,12 @@ make_schemathesis() {
   "$environment/bin/pip" install -q --disable-pip-version-check "schemathesis==$schemathesis"
 }
 
+# A library that a test loads into a server and a daemon, to set their clocks.
+install_faketime() {
+  compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || apt_install libfaketime ||
+    say "libfaketime could not be installed; the test of clocks that jump will fail: apt-get install libfaketime"
+}
+
 # libFuzzer is C++, built by a crate.
 install_fuzz() {
   command -v c++ >/dev/null || apt_install g++ || fail "a C++ compiler is needed: apt-get install g++"
@@ -137,9 +143,9 @@ install_uv() { command -v uv >/dev/null || pip_tool 'uv>=0.9' || fail "uv could 
 
 for wanted in "$@"; do
   case "$wanted" in
-    build | python | nextest | deny | patchelf | pgbouncer | node | go | schemathesis | fuzz | deploy | uv) "install_$wanted" ;;
+    build | python | nextest | deny | patchelf | pgbouncer | node | go | schemathesis | fuzz | faketime | deploy | uv) "install_$wanted" ;;
     pip) with_lock tools make_tools_environment ;;
     docker-plugins) with_lock docker-plugins install_docker_plugins ;;
-    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf, pgbouncer, node, go, schemathesis, fuzz, deploy, docker-plugins and uv, not '$wanted'" ;;
+    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf, pgbouncer, node, go, schemathesis, fuzz, faketime, deploy, docker-plugins and uv, not '$wanted'" ;;
   esac
 done

@@ -23,7 +23,7 @@ FOREIGN_DIRECTORIES = {"fixtures", "testdata", "golden", "snapshots"}
 NAMES_THE_MARKS = {"scripts/tidy.py", "scripts/tests/test_tidy.py"}
 
 # Written on other branches; a link to them leads nowhere yet.
-EXPECTED_LATER = ("docs/deploy-trial.md", "docs/faults.md")
+EXPECTED_LATER = ("docs/deploy-trial.md",)
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,9 @@ def arrow_problems(source: Source) -> Iterator[str]:
         found = re.match(r"([\w-]+)(?:\.workspace)?\s*=", line)
         if found and section == "[dependencies]" and found[1] in forbidden:
             yield f"{source.path}:{number}: this crate may not depend on {found[1]}"
+        switched = re.search(r'features\s*=\s*\[.*"(failpoints|testing)"', line)
+        if switched and section != "[dev-dependencies]":
+            yield f"{source.path}:{number}: feature `{switched[1]}` is for tests: no release has it"
 
 
 def anchor_of(heading: str) -> str:

@@ -213,7 +213,8 @@ impl ServerAddress {
         PgPoolOptions::new()
             .max_connections(size)
             .min_connections(0)
-            .acquire_timeout(Duration::from_secs(3))
+            // A hundred sessions that begin at once are served by a few connections, one after the other: that takes a while, and is no fault.
+            .acquire_timeout(Duration::from_secs(8))
             .idle_timeout(Duration::from_secs(120))
             .test_before_acquire(false)
             .before_acquire(|connection, about| {
