@@ -168,6 +168,7 @@ pub(super) fn slow_senders_and_readers() {
                     for sender in &mut senders {
                         let _closed_by_now = sender.write_all(b"x");
                     }
+                    // As slow as it can be without being cut off.
                     std::thread::sleep(Duration::from_secs(1));
                 }
             });

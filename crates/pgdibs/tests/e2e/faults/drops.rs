@@ -244,10 +244,7 @@ pub(super) fn directories_of_no_database() {
         }
     }
     assert!(left > 0, "ten crashes, and none in the middle of a clone");
-    until("every directory without a database is listed", || {
-        let listed = stage.api.status()["server"]["orphan_directories"].clone();
-        if listed.as_array().unwrap().len() as u64 == left { Ok(()) } else { Err(format!("{listed}, not {left}")) }
-    });
+    stage.assert_orphans_are_told();
     let said = "left directories of no database";
     assert_eq!(daemon.log().matches(said).count(), 1, "{}", daemon.log());
     stage.under_load(|| {});

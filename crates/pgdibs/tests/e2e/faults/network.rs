@@ -84,6 +84,7 @@ pub(super) fn slow_at_each(points: &[Point]) {
         proxy.set(Link::Slow(Duration::from_millis(100)));
         let open = proxy.opener();
         std::thread::spawn(move || {
+            // The slowness has to last.
             std::thread::sleep(Duration::from_secs(2));
             open();
         });
@@ -97,6 +98,7 @@ pub(super) fn a_line_that_hangs() {
         stage.under_load(|| {
             proxy.set(Link::Stalled);
             let down = Instant::now();
+            // So does the silence: longer than any deadline of ours.
             std::thread::sleep(Duration::from_secs(20));
             let up = Instant::now();
             proxy.set(Link::Open);

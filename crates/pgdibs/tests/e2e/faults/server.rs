@@ -89,8 +89,7 @@ pub(super) fn a_killed_backend_in_mid_clone() {
         }
     }
     assert!(left > 0, "ten crashes, and none in the middle of a clone");
-    let listed = stage.api.status()["server"]["orphan_directories"].clone();
-    assert_eq!(listed.as_array().unwrap().len() as u64, left, "{listed}");
+    stage.assert_orphans_are_told();
     daemon.stop();
 }
 
