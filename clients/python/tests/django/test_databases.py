@@ -76,6 +76,7 @@ def test_two_runs_at_once_build_once_and_do_not_meet(project: DjangoProject) -> 
     assert project.builds == ["audit", "default"]
 
 
+@pytest.mark.long
 def test_a_thread_and_a_connection_opened_before_are_on_the_lease(project: DjangoProject) -> None:
     project.file(
         "conftest.py",

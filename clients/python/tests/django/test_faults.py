@@ -48,6 +48,7 @@ def test_a_worker_that_dies_is_replaced_with_clean_databases(project: DjangoProj
     assert "crashed while running" in ran.output
 
 
+@pytest.mark.long
 def test_ctrl_c_gives_everything_back(project: DjangoProject) -> None:
     project.file("test_it.py", WAITS)
     running = project.start("-n2", plugins=PLUGINS)

@@ -94,6 +94,7 @@ def test_f(db): assert Note.objects.get().body == "from the migration"
 """
 
 
+@pytest.mark.long
 def test_what_a_test_has_truncated_is_there_for_the_next_that_is_rolled_back(project: DjangoProject) -> None:
     project.file("conftest.py", SHUFFLED)
     project.file("test_it.py", TRUNCATES_BEFORE)
@@ -119,6 +120,7 @@ def test_it(number):
 """
 
 
+@pytest.mark.long
 def test_a_reset_before_each_test_with_a_connection_pool(project: DjangoProject) -> None:
     project.file("settings.py", project.text("settings.py") + POOLED)
     project.file("test_it.py", RESET)
@@ -150,6 +152,7 @@ class TestCases(TestCase):
 """
 
 
+@pytest.mark.long
 def test_what_a_failed_test_wrote_is_in_its_kept_database_and_the_next_tests_are_well(project: DjangoProject) -> None:
     project.file("test_it.py", FAILS)
     ran = project.run_django("-n0", "--pgdibs-keep=failed", "-p", "no:randomly")

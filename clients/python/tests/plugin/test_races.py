@@ -56,6 +56,7 @@ def test_r1_leftovers_of_a_killed_run_are_in_nobodys_way(project: Project) -> No
         project.client.call("DELETE", f"/v1/leases/{lease['id']}")
 
 
+@pytest.mark.long
 def test_r2_two_runs_that_start_together_both_create_nothing(project: Project) -> None:
     project.file("test_it.py", WRITES)
     processes = [project.start("-n2"), project.start("-n2")]
@@ -135,6 +136,7 @@ def test_r7_another_schema_is_another_template_never_a_stale_one(project: Projec
     project.run("-n2").assert_passed(8)
 
 
+@pytest.mark.long
 def test_r8_workers_never_share_a_database(project: Project) -> None:
     project.file("test_it.py", WRITES)
     project.run("-n4", "--dist=each").assert_passed(32)

@@ -56,6 +56,7 @@ def test_a_wrong_token_is_told_once(project: Project) -> None:
         with_token.remove()
 
 
+@pytest.mark.long
 def test_a_worker_that_gets_no_database_in_time_ends_the_run_with_one_sentence(project: Project) -> None:
     project.client.put_pool(project.pool, warm=1, spares=1, max=2)
     project.file("test_it.py", QUIET)

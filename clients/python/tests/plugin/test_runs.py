@@ -73,7 +73,8 @@ def test_ctrl_c_in_the_middle_gives_everything_back(project: Project, workers: s
     project.assert_nothing_is_left()
 
 
-@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["-n2", "-n0"])
 def test_sigterm_gives_everything_back_and_ends_pytest(project: Project, workers: str) -> None:
     project.file("test_slow.py", SLOW)
     process = project.start(workers)

@@ -42,11 +42,13 @@ def test_a_variable_that_is_set_keeps_its_driver(project: Project) -> None:
     project.run("test_driver.py").assert_passed(1)
 
 
+@pytest.mark.long
 def test_an_async_engine(project: Project) -> None:
     use(project, "An async engine")
     project.run("-n2", "-p", "pytest_asyncio.plugin").assert_passed(6)
 
 
+@pytest.mark.long
 def test_alembic_reads_the_url(project: Project) -> None:
     use(project, "Alembic")
     project.run("-n2").assert_passed(2)

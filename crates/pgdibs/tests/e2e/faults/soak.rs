@@ -132,7 +132,7 @@ fn random_faults_over_random_load() {
     let place = Place::on(&cluster.url_by(proxy.port()));
     let direct = format!("127.0.0.1:{}", cluster.port());
     let (mut stage, daemon) = Stage::with(cluster, place, &[("PGDIBS_ADVERTISE", &direct)], "");
-    stage.pause = 0.8;
+    stage.pause = 1.2;
     println!("SOAK_SEED={}", stage.seed);
     let mut random = StdRng::seed_from_u64(stage.seed);
     let began = Instant::now();
