@@ -1,7 +1,8 @@
 """The parts of `make check`, `make test` and `make test-all`; to add one, add an entry to PARTS.
 
 Parts of one lane run one after another, in this order; the two lanes run beside each other: `main` holds what compiles and
-what keeps the processors busy, `side` what is short or waits much; what is in `last` runs when both have ended, however they ended.
+what keeps the processors busy, `side` what is short or waits much; what is in `last` runs when both have ended, however they
+ended.
 A part waits for the parts it `needs`, and fails when one of them failed.
 """
 

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from parts import PARTS
 from runner_counts import Counts, Timed, from_junit, from_pytest
 
 
-def test_each_need_is_an_earlier_part_of_its_lane_or_one_of_the_side_lane() -> None:
-    seen: set[str] = set()
-    side = {part.name for part in PARTS if part.lane == "side"}
-    for part in PARTS:
-        allowed = {other.name for other in PARTS if other.name in seen and other.lane == part.lane}
-        assert set(part.needs) <= (allowed | side if part.lane == "main" else allowed), part.name
-        seen.add(part.name)
-    assert len(seen) == len(PARTS)
+@pytest.mark.parametrize("chosen", ["check", "test", "test-all"])
+def test_no_part_waits_for_one_that_waits_for_it(chosen: str) -> None:
+    parts = [part for part in PARTS if chosen in part.sets]
+    lanes = [[part for part in parts if part.lane == lane] for lane in sorted({part.lane for part in parts})]
+    names = {part.name for part in parts}
+    ended: set[str] = set()
+    while True:
+        nexts = [lane[0] for lane in lanes if lane and set(lane[0].needs) & names <= ended]
+        if not nexts:
+            break
+        ended.add(nexts[0].name)
+        lanes = [lane[1:] if lane and lane[0] is nexts[0] else lane for lane in lanes]
+    assert ended == names and len(names) == len(parts)
+
+
+def test_each_need_is_the_name_of_a_part() -> None:
+    assert {need for part in PARTS for need in part.needs} <= {part.name for part in PARTS}
 
 
 def test_pytest_closing_lines_are_summed_over_runs() -> None:
