@@ -213,8 +213,13 @@ impl<W: Office + 'static> Driver<W> {
         }
         // Bounded: a plan whose fast steps never end is a bug, and the next activation is the retry.
         for _ in 0..100 {
-            if !self.look_and_act().await? {
-                break;
+            match self.look_and_act().await? {
+                Due::AtOnce => {}
+                Due::Soon => {
+                    self.bell.wake_driver_soon();
+                    break;
+                }
+                Due::Nothing => break,
             }
         }
         if self.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
@@ -255,8 +260,8 @@ impl<W: Office + 'static> Driver<W> {
         Ok(())
     }
 
-    /// Looks once; true when fast steps changed something, so that another look is due.
-    async fn look_and_act(&mut self) -> Result<bool, Error> {
+    /// Looks once and does what is to be done; says when another look is due.
+    async fn look_and_act(&mut self) -> Result<Due, Error> {
         // Before the look: a step that ends in between is then merely taken for one that is still under way.
         let busy = {
             let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -272,7 +277,7 @@ impl<W: Office + 'static> Driver<W> {
                 "the server's clock was set; builds, kept databases and announced runs keep the time that they had left"
             );
             self.world.move_times(jump).await?;
-            return Ok(true);
+            return Ok(Due::AtOnce);
         }
         self.warn_of_disk(&snapshot);
         self.warn_of_locks(&snapshot);
@@ -281,7 +286,7 @@ impl<W: Office + 'static> Driver<W> {
         let mut ready = ready_for_waiters(&snapshot, &steps);
         if steps.is_empty() {
             self.bell.ring_for_ready(Some(ready));
-            return Ok(false);
+            return Ok(Due::Nothing);
         }
         self.tell(|report| {
             report.planned_at = Some(now());
@@ -291,7 +296,7 @@ impl<W: Office + 'static> Driver<W> {
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
         let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(is_waited_for);
         // What somebody waits for comes first; cloning and dropping would only take the processor from it.
-        let mut changed = self.carry_out(&urgent).await;
+        let served = self.carry_out(&urgent).await;
         let entered = urgent.iter().filter_map(|step| entering(step, &snapshot));
         for template in entered {
             // Of a template that is not named nothing is known, and so it stays.
@@ -301,14 +306,17 @@ impl<W: Office + 'static> Driver<W> {
         for step in slow {
             self.start(step);
         }
-        changed |= self.carry_out(&later).await;
+        let changed = self.carry_out(&later).await || served;
         if !later.iter().all(|step| matches!(step, Step::NewDatabases { .. } | Step::Retire { .. })) {
             self.bell.ring();
         }
-        if changed {
-            self.world.notify().await?;
+        if !changed {
+            return Ok(Due::Nothing);
         }
-        Ok(changed)
+        self.world.notify().await?;
+        // An ended lease leaves its slot, and somebody may wait for that. What else may follow now is clones and drops.
+        let goes_on = urgent.iter().any(|step| matches!(step, Step::EndLease { .. }));
+        Ok(if goes_on { Due::AtOnce } else { Due::Soon })
     }
 
     /// Says it once of each pool, in the log; as long as it is so, in the status.
@@ -413,7 +421,12 @@ impl<W: Office + 'static> Driver<W> {
             let result = world.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
             busy.lock().unwrap_or_else(PoisonError::into_inner).count(&step, false);
             report::note(&report, &step, began.elapsed(), &result);
-            bell.wake_driver();
+            // Nobody waits for what follows a drop.
+            if matches!((&step, &result), (Step::Drop { .. }, Ok(()))) {
+                bell.wake_driver_soon();
+            } else {
+                bell.wake_driver();
+            }
             match (&step, &result) {
                 // A clone may serve a reset; whoever waits for a slot hears of it when it has entered one.
                 (Step::Clone { .. } | Step::Drop { .. }, Ok(())) => bell.ring_again(),
@@ -421,6 +434,17 @@ impl<W: Office + 'static> Driver<W> {
             }
         });
     }
+}
+
+/// When the next look is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Due {
+    /// When somebody wakes the driver.
+    Nothing,
+    /// When some more may have come together: nobody waits for it.
+    Soon,
+    /// Before anything else.
+    AtOnce,
 }
 
 /// Whether callers may be waiting for the step itself.

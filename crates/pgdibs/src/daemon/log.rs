@@ -15,7 +15,10 @@ pub(super) fn init(filter: &str, format: LogFormat) {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    // Whoever reads the log may be gone. That is to be told to nobody: on the same closed pipe, telling it would be a panic.
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
+    let builder = builder.with_target(false);
     // A second daemon in one process (tests) keeps the first one's log.
     let _ = if json { builder.json().flatten_event(true).try_init() } else { builder.with_ansi(colours()).try_init() };
 }

@@ -150,8 +150,8 @@ impl<W: World + 'static> Service<W> {
                 self.bell.ring();
             }
         }
-        // A grant leaves a gap to fill, which is not urgent unless somebody waits for it.
-        if result.is_ok() && !self.bell.has_waiters() {
+        // A grant leaves a gap to fill, which is not urgent; what it took is off the count already.
+        if result.is_ok() {
             self.bell.wake_driver_soon();
         } else {
             self.bell.wake_driver();

@@ -87,11 +87,6 @@ impl Bell {
         self.driver_soon.notified().await;
     }
 
-    /// Whether anybody waits here.
-    pub fn has_waiters(&self) -> bool {
-        !lock(&self.waiting).is_empty()
-    }
-
     /// Tells every waiter to look.
     pub fn ring(&self) {
         self.changes.send_modify(|rings| rings.for_all += 1);

@@ -100,7 +100,8 @@ fn two_at_once_without_a_daemon_share_one_that_goes_on_for_the_later_one() {
         &format!("[pools.{pool}]\nwarm = 2\nspares = 0\n[pools.{pool}.source]\nsql_dir = \"db\"\n"),
     );
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let variables = [("PGDIBS_LISTEN", free.as_str())];
+    // So long that only a daemon that stops its server itself leaves nothing running: its log goes to a run that has ended by then.
+    let variables = [("PGDIBS_LISTEN", free.as_str()), ("PGDIBS_LINGER_SECONDS", "600")];
     let start = |script: &str| {
         let mut command = place.program(&["run", "--", "sh", "-c", script], &variables);
         Started(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
