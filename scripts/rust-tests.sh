@@ -24,5 +24,5 @@ PATH="$PATH:$PGDIBS_TEST_PG_BIN_DIR"
 say "PGDIBS_TEST_PG_BIN_DIRS=$PGDIBS_TEST_PG_BIN_DIRS"
 cd "$repository"
 unset PGDIBS_CACHE
-# One more than there are processors: tests wait for servers to start and stop.
-exec cargo nextest run --workspace --test-threads "$(($(getconf _NPROCESSORS_ONLN) + 1))" "$@"
+# Two for each processor: tests wait for servers to start and stop, for deadlines, for each other.
+exec cargo nextest run --workspace --test-threads "$(($(getconf _NPROCESSORS_ONLN) * 2))" "$@"

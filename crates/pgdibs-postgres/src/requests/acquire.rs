@@ -202,9 +202,9 @@ async fn take_one(
          ahead as (
              select coalesce(sum(t.count), 0) as places from tickets t
              where t.template_id = (select id from template) and t.kind <> 'reset' and t.id < $11
-               and t.daemon::int8 in (",
+               and (t.daemon = $15 or t.daemon::int8 in (",
         living_daemons!(),
-        ")),
+        "))),
          untouched as materialized (
              select d.id from databases d join pg_database p on p.oid = d.oid::oid and p.datname = d.name::name
              where d.template_id = (select id from template) and d.state = 'ready' and p.datconnlimit <> -2
@@ -251,6 +251,7 @@ async fn take_one(
     .bind(i64::try_from(still).unwrap_or(i64::MAX))
     .bind(wish.exact_slot)
     .bind(in_turn)
+    .bind(world.connections.instance)
     .fetch_one(connection)
     .await;
     match result {

@@ -55,7 +55,7 @@ async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot
         templates: templates.iter().map(rows::template).collect::<Result<_, _>>()?,
         databases: databases.iter().map(rows::database).collect::<Result<_, _>>()?,
         leases: leases.iter().map(rows::lease).collect::<Result<_, _>>()?,
-        tickets: tickets(connection).await?,
+        tickets: tickets(world, connection).await?,
         runs: runs(connection).await?,
         server,
         taken_at,
@@ -68,14 +68,15 @@ async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot
     })
 }
 
-async fn tickets(connection: &mut PgConnection) -> Result<Vec<Ticket>, sqlx::Error> {
+async fn tickets(world: &PgWorld, connection: &mut PgConnection) -> Result<Vec<Ticket>, sqlx::Error> {
     let rows = sqlx::query(concat!(
         "select t.id, t.pool, t.template_id, t.count, t.kind,
                 greatest(0, extract(epoch from clock_timestamp() - t.created_at))::float8 as waited
-         from tickets t where t.daemon::int8 in (",
+         from tickets t where t.daemon = $1 or t.daemon::int8 in (",
         living_daemons!(),
         ") order by t.id"
     ))
+    .bind(world.connections.instance)
     .fetch_all(connection)
     .await?;
     rows.iter()

@@ -121,9 +121,9 @@ pub(crate) async fn begin_reset(
                  select coalesce(sum(t.count), 0) as places from tickets t
                  join leases l on l.id = $1 and l.template_id = t.template_id
                  where t.kind = 'reset' and t.id < $3
-                   and t.daemon::int8 in (",
+                   and (t.daemon = $4 or t.daemon::int8 in (",
             living_daemons!(),
-            ")),
+            "))),
              spares as (
                  select d.id from databases d join leases l on l.id = $1 and d.template_id = l.template_id
                  where d.state = 'spare' and not exists (select from leases r where r.reset_to = d.id)
@@ -146,6 +146,7 @@ pub(crate) async fn begin_reset(
         .bind(id)
         .bind(leave.and_then(|generation| i32::try_from(generation).ok()))
         .bind(ticket.map_or(i64::MAX, |t| t.0))
+        .bind(world.connections.instance)
         .fetch_optional(&world.connections.catalog);
         match reserving.await {
             // Another reset reserved this very spare after our statement had begun: its row is locked meanwhile but not changed, so

@@ -9,7 +9,8 @@ use crate::world::{PgWorld, answer};
 pub(crate) const PRESENCE: i32 = 1_885_824_098;
 
 /// The instances of the daemons that live, for `… in (…)` on an int8. A look at all locks of the server, so it must not be made for each
-/// ticket anew: like this Postgres makes it once in a statement, and only if there is a ticket to judge.
+/// ticket anew: like this Postgres makes it once in a statement, and only if there is a ticket to judge. Write `daemon = ours or` before it:
+/// then only others' tickets are judged.
 macro_rules! living_daemons {
     () => {
         "select l.objid::int8 from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098 \
