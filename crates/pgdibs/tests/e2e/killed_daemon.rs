@@ -8,7 +8,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Place, Session, pool_name, until};
+use crate::support::{Api, Place, Session, StopOnDrop, pool_name, until};
 
 const KILLS: usize = 8;
 const CALLERS: usize = 4;
@@ -218,13 +218,4 @@ fn killed_at_random_moments_it_forgets_nothing_and_leaks_nothing() {
     drop((boss, catalog));
     daemon.stop();
     place.until_nothing_runs();
-}
-
-/// The callers stop also when the test fails.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::program::{Started, timed};
 use crate::support::renewer::Renewer;
-use crate::support::{Api, Cluster, Link, Place, Proxy, Session, Stage, contents, signal, stage, until};
+use crate::support::{Api, Cluster, Link, Place, Proxy, Session, Stage, StopOnDrop, contents, signal, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(20);
 
@@ -186,14 +186,6 @@ pub(super) fn slow_senders_and_readers() {
     assert!(daemon.open_files() < 200, "{} open files", daemon.open_files());
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// The clock of the daemon and of its server jumps an hour and a year, forth and back. No lease ends for it and none lives for ever.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Daemon, Place, Session, Stage, stage, until};
+use crate::support::{Cluster, Daemon, Place, Session, Stage, StopOnDrop, stage, until};
 
 /// An obstacle and its cure are seen to within this time, with eight callers beside it.
 const CURED: Duration = Duration::from_secs(15);
@@ -151,14 +151,6 @@ pub(super) fn a_superuser_who_keeps_reconnecting() {
     });
     stage.audit(&daemon, CURED);
     daemon.stop();
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A superuser's session that a daemon with lesser rights may not end: three attempts, then the database is blocked, its slot number

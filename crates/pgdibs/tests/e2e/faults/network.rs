@@ -8,7 +8,7 @@ use pgdibs_postgres::failpoint::Point;
 
 use super::steps::{Provoker, armed, tidy_up};
 use crate::support::readiness::Readiness;
-use crate::support::{Cluster, Daemon, Link, Place, Proxy, Stage, stage, until};
+use crate::support::{Cluster, Daemon, Link, Place, Proxy, Stage, StopOnDrop, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(30);
 
@@ -63,14 +63,6 @@ fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy)) {
     tidy_up(&stage);
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Every connection is reset while the daemon is at the point.

@@ -10,7 +10,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::ledger::{Complaint, Deed, Ledger};
-use super::{Api, DEADLINE, Session, contents};
+use super::{Api, DEADLINE, Session, StopOnDrop, contents};
 
 /// What the callers of one test have in common.
 pub(crate) struct Load<'a> {
@@ -40,14 +40,6 @@ impl Load<'_> {
             }
             work()
         })
-    }
-}
-
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
