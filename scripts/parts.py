@@ -20,6 +20,21 @@ NEXTEST_JUNIT = "nextest/default/junit.xml"
 WITH_DAEMON = ("python3", "../../scripts/with-daemon.py")
 # Each suite takes half a minute; `make test-all` runs all of them.
 SHORT_SUITES = ("--only", "one")
+# What takes long, or needs a server of its own for a moment and there are others like it: `make test-all` runs them.
+LONG_RUST_TESTS = "|".join(
+    (
+        "^conformance::createdb_",
+        "^faults::long::",
+        "^killed_",
+        "_for_ten_seconds$",
+        "^arithmetic::what_the_server_leaves_room_for",
+        "^bad_input::nothing_that_a_caller_sends",
+        "^copies::",
+        "^passing_time::",
+        "^adopting::(a_server_that_nobody_adopts|an_adopting_daemon|a_connected_daemon|ctrl_c|sigterm_to)",
+        "dumps_on_postgres::",
+    )
+)
 LAST = "last"
 SUPPORTED_MAJORS = ("14", "15", "16", "17", "18")
 
@@ -77,7 +92,7 @@ PARTS: tuple[Part, ...] = (
             "15",
             "--",
             "-E",
-            "not test(/^conformance::createdb_|^faults::long::|^killed_|_for_ten_seconds$/)",
+            f"not test(/{LONG_RUST_TESTS}/)",
         ),
         TEST_ONLY,
         needs=("rust build", "postgres 15 and 17"),
@@ -113,6 +128,7 @@ PARTS: tuple[Part, ...] = (
         # From the root, where no pgdibs.toml makes the daemon build the template: here the tests do.
         ("python3", "scripts/with-daemon.py", "python", "examples/fastapi-shop/run_suites.py", *SHORT_SUITES),
         TEST_ONLY,
+        lane="side",
         needs=("rust build", "python environment"),
         pytest=True,
         timeout_seconds=1200,

@@ -123,7 +123,7 @@ def test_without_keep_a_failed_test_keeps_nothing(project: Project) -> None:
     project.assert_nothing_is_left(kept=0)
 
 
-@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 def test_each_process_has_a_temporary_directory_and_none_is_left(project: Project, workers: str) -> None:
     project.settings["pgdibs_tmpdir"] = "true"
     project.file(

@@ -44,6 +44,7 @@ def both_wait(project: Project) -> bool:
     return bool(project.text("waiting-0") and project.text("waiting-1"))
 
 
+@pytest.mark.long
 def test_r1_leftovers_of_a_killed_run_are_in_nobodys_way(project: Project) -> None:
     project.file("test_it.py", WAITS)
     process = project.start("-n2")

@@ -66,6 +66,7 @@ def test_the_next_run_after_a_failed_build_builds_again(project: Project) -> Non
     project.run("-n2").assert_passed(1)
 
 
+@pytest.mark.long
 def test_a_command_sees_its_database_in_every_variable_and_runs_at_the_root(project: Project) -> None:
     project.settings["pgdibs_env"] = "TEST_DATABASE_URL DB_NAME=default.database STATS_URL=stats"
     project.settings["pgdibs_aliases"] = f"stats={project.pool}_b"
