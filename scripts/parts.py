@@ -117,7 +117,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part(
         "faults, each of them",
-        ("scripts/rust-tests.sh", "15", "--", "-E", "test(/^faults::long::/)"),
+        ("scripts/fault-tests.sh",),
         ALL_ONLY,
         needs=("rust build", "postgres 14 to 18"),
         junit=NEXTEST_JUNIT,

@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Every fault of docs/faults.md, one after the other on Postgres 15, with what only they need. Usage: fault-tests.sh [NEXTEST ARGS]
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+# shellcheck source=scripts/environment.sh
+source "$here/environment.sh"
+"$here/install-tools.sh" faketime
+exec "$here/rust-tests.sh" 15 -- -E 'test(/^faults::long::/)' "$@"
