@@ -7,7 +7,7 @@ import os
 import secrets
 import signal
 import time
-from typing import Any
+from typing import Any, Optional
 
 import psycopg
 import suites
@@ -17,7 +17,7 @@ from images import EMBEDDED
 from ruamel.yaml import YAML
 from said import Report, check
 
-from pgdibs import Client
+from pgdibs import Client, Unreachable
 
 NAME = "pgdibs-trial-sidecar"
 
@@ -39,7 +39,7 @@ def alone(report: Report, ports: tuple[int, int]) -> None:
         inside = {where.rsplit(":", 1)[1] for where in listening(pid_of(NAME, "pgdibs"))}
         check(inside == {"7432", "5432"}, f"in the container {inside} listen")
         client = Client(url, token)
-        until("it is ready", lambda: client.ask("GET", "/readyz").status == 200)
+        until("it is ready", lambda: readiness(client) == 200)
         check_superuser(ports[1])
         report.say(
             "     listens: 7432 and 5432, published on loopback; from outside the superuser is refused before any password"
@@ -48,8 +48,8 @@ def alone(report: Report, ports: tuple[int, int]) -> None:
 
         # SIGKILL of Postgres alone: the daemon starts it again, and what was committed before is there.
         os.kill(pid_of(NAME, "postgres"), signal.SIGKILL)
-        until("the daemon has started Postgres again", lambda: client.ask("GET", "/readyz").status == 503 or None, within=10)
-        until("it is ready again", lambda: client.ask("GET", "/readyz").status == 200)
+        until("the daemon has started Postgres again", lambda: readiness(client) == 503, within=10)
+        until("it is ready again", lambda: readiness(client) == 200)
         check(watch.shown() == "starting → healthy", f"the container's health went {watch.seen}")
         line = suites.passes(url, token, "-n", "2")
         report.say(f"     its Postgres killed: /readyz 503 → 200, the container healthy; the next run: {line}")
@@ -62,9 +62,17 @@ def alone(report: Report, ports: tuple[int, int]) -> None:
             report.say(f"     docker stop with a live lease: {took:.1f} s, exit code 0")
             docker("start", NAME)
             HealthWatch(NAME).until("healthy")
-            until("it is ready", lambda: client.ask("GET", "/readyz").status == 200)
+            until("it is ready", lambda: readiness(client) == 200)
             check(client.ask("GET", f"/v1/leases/{lease.id}").status == 404, "a tmpfs outlived its container's stop")
         report.say("     started again on an empty tmpfs: healthy, ready")
+
+
+def readiness(client: Client) -> Optional[int]:
+    """The status of `/readyz`; none in the moment in which Docker has published a port and does not reach the container yet."""
+    try:
+        return client.ask("GET", "/readyz").status
+    except Unreachable:
+        return None
 
 
 def check_superuser(port: int) -> None:
