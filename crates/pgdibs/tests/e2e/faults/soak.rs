@@ -54,7 +54,7 @@ impl Figures {
         let deed = |deed| stage.ledger.count(deed);
         let kinds: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         let mut text = String::new();
-        let mut line = |name: &str, value: String| writeln!(text, "{name:26}{value}").unwrap();
+        let mut line = |name: &str, value: String| writeln!(text, "{name:46}{value}").unwrap();
         line("seed", format!("{}, {:.1} minutes, {} audits", stage.seed, took.as_secs_f64() / 60.0, self.audits));
         line(
             "leases granted",
