@@ -115,7 +115,7 @@ pub use armed::{reach, reach_at_once};
 
 #[cfg(feature = "failpoints")]
 mod armed {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
@@ -162,46 +162,45 @@ mod armed {
         Some(Armed { point, left: AtomicUsize::new(time.parse().ok()?), action })
     }
 
-    /// The action, if this is the time at which it is due.
-    fn due(point: Point) -> Option<&'static Action> {
+    /// Dies, if that is due here; otherwise the file whose removal is to be waited for, if one is.
+    fn held_by(point: Point) -> Option<&'static Path> {
         let armed = armed().filter(|armed| armed.point == point.name())?;
         let before = armed.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        (before == Ok(1)).then_some(&armed.action)
+        match &armed.action {
+            _ if before != Ok(1) => None,
+            Action::Kill => die(),
+            Action::Hold(file) => {
+                // Without the file nobody would know that we are here, and a test with a deadline says so.
+                let _made = std::fs::write(file, point.name());
+                Some(file)
+            }
+        }
     }
 
     /// Does what is due at this point, if anything is.
     pub async fn reach(point: Point) {
-        match due(point) {
-            None => {}
-            Some(Action::Kill) => die(),
-            Some(Action::Hold(file)) => {
-                // Without the file nobody would know that we are here, and a test with a deadline says so.
-                let _made = std::fs::write(file, point.name());
-                while file.exists() {
-                    tokio::time::sleep(Duration::from_millis(2)).await;
-                }
+        if let Some(file) = held_by(point) {
+            while file.exists() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
         }
     }
 
     /// The same where nothing can be awaited: a hold keeps the thread.
     pub fn reach_at_once(point: Point) {
-        match due(point) {
-            None => {}
-            Some(Action::Kill) => die(),
-            Some(Action::Hold(file)) => {
-                let _made = std::fs::write(file, point.name());
-                while file.exists() {
-                    // In a test's daemon, which has other threads.
-                    std::thread::sleep(Duration::from_millis(2));
-                }
+        if let Some(file) = held_by(point) {
+            while file.exists() {
+                // In a test's daemon, which has other threads.
+                std::thread::sleep(Duration::from_millis(2));
             }
         }
     }
 
     /// As `kill -9` by somebody else: nothing is unwound, flushed or said.
-    fn die() {
+    fn die() -> ! {
         let _sent = raise(Signal::SIGKILL);
+        // The signal has ended us by now.
+        std::process::abort()
     }
 
     #[cfg(test)]
