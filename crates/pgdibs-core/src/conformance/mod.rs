@@ -122,6 +122,7 @@ macro_rules! for_each_conformance_check {
         $run!(resets, a_reset_named_by_its_generation_happens_once);
         $run!(resets, a_reset_without_a_spare_waits_and_leaves_the_database_alone);
         $run!(resets, a_spare_that_somebody_looked_into_does_not_come_in);
+        $run!(resets, a_reserved_spare_that_somebody_dropped_frees_its_reset);
         $run!(resets, a_release_during_a_reset_frees_the_spare);
         $run!(resets, a_lease_that_was_reset_leaves_no_login_behind);
         $run!(keeps, a_kept_database_survives_the_release);

@@ -120,6 +120,33 @@ pub async fn a_spare_that_somebody_looked_into_does_not_come_in<W: World, S: Con
     suite.finish(&logins).await;
 }
 
+/// The reservation of a spare that is not there any more ends with its row, or the reset would wait for it for as long as it may.
+pub async fn a_reserved_spare_that_somebody_dropped_frees_its_reset<W: World, S: ConformanceServer>(
+    suite: &Suite<W, S>,
+) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(1, 1, 1).await;
+    let lease = suite.take(suite.wish()).await;
+    suite.idle().await;
+    reserve(suite, lease.id, None).await;
+    let reserved = suite.in_state(DatabaseState::Spare).await.remove(0);
+    suite.server.drop_by_hand(reserved.name.as_str()).await;
+    suite.idle().await;
+    let seen = expect("the lease", suite.world.lease(lease.id).await);
+    assert_eq!(
+        (seen.generation, seen.reset_to),
+        (1, None),
+        "the reservation is given up; the service reserves another"
+    );
+    reserve(suite, lease.id, None).await;
+    suite.idle().await;
+    let seen = expect("the lease", suite.world.lease(lease.id).await);
+    assert_eq!(seen.generation, 2);
+    let session = suite.enter_clean_and_write(&seen).await;
+    suite.server.disconnect(session).await;
+    suite.finish(&logins).await;
+}
+
 /// A holder that lets go in the middle of a reset blocks nobody.
 pub async fn a_release_during_a_reset_frees_the_spare<W: World, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;

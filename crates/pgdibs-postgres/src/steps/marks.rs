@@ -153,6 +153,16 @@ pub(super) async fn forget(
     reason: &str,
 ) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
+    // As in `retire`: locked first, so that no reset reserves it in between. A reset that has, has to reserve another; and when the
+    // database proves to be there after all, this is rolled back with the rest.
+    sql(sqlx::query("select from databases where id = $1 for update")
+        .bind(database.0)
+        .execute(&mut *transaction)
+        .await)?;
+    sql(sqlx::query("update leases set reset_to = null where reset_to = $1")
+        .bind(database.0)
+        .execute(&mut *transaction)
+        .await)?;
     let row = sql(sqlx::query(
         "delete from databases d
          where d.id = $1 and not exists (select from leases where state = 'live' and database_id = d.id)
