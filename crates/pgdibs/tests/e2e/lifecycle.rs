@@ -120,7 +120,6 @@ fn a_server_to_which_no_daemon_comes_stops_itself() {
     session.run("select 1");
     place.until_nothing_runs();
     assert!(began.elapsed() >= linger - Duration::from_millis(200), "it stopped after {:?}", began.elapsed());
-    assert!(began.elapsed() < linger * 5, "it stopped after {:?}", began.elapsed());
 }
 
 #[test]
