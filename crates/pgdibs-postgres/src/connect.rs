@@ -109,8 +109,8 @@ impl ServerAddress {
         Ok(Self { options: options.disable_statement_logging(), tls: tls.join("&"), url: url.clone() })
     }
 
-    /// The same server, reached by the daemon itself through the Unix socket in this directory. Some forty statements a lease make the
-    /// detour through TCP on loopback worth saving (2 % of the processor that a whole cycle takes).
+    /// The same server, reached by the daemon itself through the Unix socket in this directory: a lease is some forty statements, and
+    /// each is cheaper there by about 10 µs of processor than through TCP on loopback.
     #[must_use]
     pub fn through_socket(mut self, directory: &Path) -> Self {
         self.options = self.options.socket(directory);
