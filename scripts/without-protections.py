@@ -113,12 +113,8 @@ def environment() -> dict[str, str]:
         PGDIBS_TEST_PG_BIN_DIRS=directory,
         PGDIBS_TEST_PG_BIN_DIR=directory,
         CARGO_TARGET_DIR=str(PLACE / "cargo"),
-        # What was taken out leaves things unused behind.
-        RUSTFLAGS=os.environ.get("RUSTFLAGS", ""),
         NEXTEST_HIDE_PROGRESS_BAR="1",
     )
-    if not variables["RUSTFLAGS"]:
-        del variables["RUSTFLAGS"]
     return variables
 
 
