@@ -7,6 +7,7 @@ target/without-protections, so that a second run builds little.
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import re
 import shutil
@@ -112,12 +113,8 @@ def environment() -> dict[str, str]:
         PGDIBS_TEST_PG_BIN_DIRS=directory,
         PGDIBS_TEST_PG_BIN_DIR=directory,
         CARGO_TARGET_DIR=str(PLACE / "cargo"),
-        # What was taken out leaves things unused behind.
-        RUSTFLAGS=os.environ.get("RUSTFLAGS", ""),
         NEXTEST_HIDE_PROGRESS_BAR="1",
     )
-    if not variables["RUSTFLAGS"]:
-        del variables["RUSTFLAGS"]
     return variables
 
 
@@ -132,7 +129,7 @@ def run_tests(protection: Protection, variables: dict[str, str]) -> tuple[int, s
         "--status-level",
         "none",
         "--final-status-level",
-        "all",
+        "fail",
     ]
     # As in scripts/rust-tests.sh.
     command += ["--test-threads", str((os.cpu_count() or 1) * 2)]
@@ -175,10 +172,23 @@ def first_words(output: str) -> str:
     lines = [line.strip() for line in output.splitlines()]
     for number, line in enumerate(lines):
         if re.search(r"panicked at \S+:\d+:\d+:$", line):
+            said = lines[number + 1 :]
             # What is printed over several lines begins with a bracket alone.
-            return shortened(next((later for later in lines[number + 1 :] if re.search(r"\w", later)), ""))
+            first = next((later for later in said if re.search(r"\w", later)), "")
+            # A log that follows says less than the sentence before it, and each run has its own.
+            first = re.split(r":? \d{4}-\d\d-\d\dT\d\d:", first)[0]
+            if first.startswith("assertion `left == right` failed"):
+                sides = itertools.takewhile(is_side, itertools.dropwhile(lambda line: not is_side(line), said))
+                first = ", ".join([re.sub(r": [^:]*[({\[]$", "", first), *sides])
+            elif first.endswith(("(", "{", "[")):
+                first = " ".join(said[said.index(first) : said.index(first) + 5])
+            return shortened(first)
     ended = next((line for line in lines if line.startswith(("TIMEOUT", "SIGTERM", "SIGABRT"))), "")
     return "ended by nextest: it took too long" if ended else ""
+
+
+def is_side(line: str) -> bool:
+    return line.startswith(("left: ", "right: "))
 
 
 def shortened(text: str) -> str:
