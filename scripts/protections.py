@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from protections_apart import APART
 from protections_faults import FAULTS
 from protections_trust import TRUST
 
-PROTECTIONS = FAULTS + TRUST
+PROTECTIONS = FAULTS + TRUST + APART
