@@ -228,8 +228,9 @@ def seen_without(protection: Protection, variables: dict[str, str]) -> Outcome:
 
 HEAD = """# Each protection, taken out
 
-Written by `make protections`, not by hand: each row is a change of one place that takes a protection out, and what its tests said
-without it. [scripts/protections.py](../scripts/protections.py) has the changes. On {server}.
+Written by `make protections`, not by hand. Each row is one protection that was taken out of a copy, and what its tests said without
+it, on Postgres 15. The changes are in [protections_faults.py](../scripts/protections_faults.py) and
+[protections_trust.py](../scripts/protections_trust.py).
 
 | Protection | Tests | Without it | What the first of them says |
 | --- | --- | --- | --- |
@@ -245,7 +246,7 @@ def write(file: Path, outcomes: list[Outcome]) -> None:
         rows = {whats[what]: line for line in old if (what := line[2:].split(" | ")[0]) in whats}
     rows.update((outcome.protection.name, outcome.row()) for outcome in outcomes)
     table = [rows[protection.name] for protection in PROTECTIONS if protection.name in rows]
-    file.write_text(HEAD.format(server="Postgres 15") + "\n".join(table) + "\n", encoding="utf-8")
+    file.write_text(HEAD + "\n".join(table) + "\n", encoding="utf-8")
 
 
 def main() -> int:
