@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::server::assert_said_once;
 use crate::support::renewer::Renewer;
@@ -19,7 +19,18 @@ pub(super) fn told_to_end() {
     for _ in 0..3 {
         daemon = stage.load().during(stage::CALLERS, || {
             stage.ledger.until_served(stage::CALLERS as usize);
+            // As many at once as there are slots are never free, since somebody steady holds one: this one waits.
+            let wish = json!({"pool": stage.pool, "fingerprint": "first"});
+            let batch = json!({"leases": vec![wish; 6], "wait_seconds": 60});
+            let api = stage.api.clone();
+            let waiter = std::thread::spawn(move || api.post("/v1/leases/batch", &batch));
+            let mut catalog = stage.catalog();
+            until("it waits", || match catalog.text("select count(*) from tickets where count = 6").as_str() {
+                "1" => Ok(()),
+                seen => Err(seen.to_owned()),
+            });
             daemon.signal(Signal::SIGTERM);
+            waiter.join().expect("it is answered").refused(503, "shutting_down");
             let (status, took) = daemon.ended();
             assert!(status.success() && took < Duration::from_secs(8), "{status} after {took:?}: {}", daemon.log());
             assert_said_once(&daemon, &["shutting down: no new grants, waiters are answered"]);
@@ -32,23 +43,27 @@ pub(super) fn told_to_end() {
     daemon.stop();
 }
 
-/// SIGSTOP for three times to live. Renewals that wait in the socket count before anything ends; a lease that nobody renews ends all
-/// the same, later.
+/// SIGSTOP for three times to live. Renewals that wait in the socket count before anything ends, and so do those that come a moment
+/// later; a lease that nobody renews ends all the same, later still.
 pub(super) fn stopped_for_three_ttls() {
     let (stage, daemon) = Stage::set(&[], &[]);
     for ttl in [1, 2] {
         stage.under_load(|| {
             let renewer = Renewer::start(&stage, ttl);
             renewer.assert_live();
-            let left = stage
-                .api
-                .lease(&json!({"pool": stage.pool, "fingerprint": "first", "ttl_seconds": ttl, "wait_seconds": 30}));
+            let wish = json!({"pool": stage.pool, "fingerprint": "first", "ttl_seconds": ttl, "wait_seconds": 30});
+            let (left, asleep) = (stage.api.lease(&wish), stage.api.lease(&wish));
+            let path = |lease: &Value| format!("/v1/leases/{}", lease["id"].as_str().unwrap());
             daemon.signal(Signal::SIGSTOP);
             // The stop is what is tested: it has to last.
             std::thread::sleep(Duration::from_millis(ttl * 3000 + 200));
             daemon.signal(Signal::SIGCONT);
+            // With a suspended laptop holders sleep as well, and renew a moment after the daemon has looked.
+            std::thread::sleep(Duration::from_millis(300));
+            stage.api.post(&format!("{}/renew", path(&asleep)), &json!({})).expect(200);
+            stage.api.release(&asleep);
             renewer.release();
-            let path = format!("/v1/leases/{}", left["id"].as_str().unwrap());
+            let path = path(&left);
             until("what nobody renews expires", || {
                 let seen = stage.api.get(&path).expect(200);
                 if seen["state"] == "expired" { Ok(()) } else { Err(seen.to_string()) }

@@ -128,7 +128,8 @@ pub(super) fn a_superuser_who_keeps_reconnecting() {
         let url = stage.cluster.superuser_url(lease["database"].as_str().unwrap());
         std::thread::scope(|scope| {
             let _stopping = StopOnDrop(&stop);
-            for _ in 0..2 {
+            // So many that one of them comes into every gap, where there is one.
+            for _ in 0..8 {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
                         // By its name, and so it meets whoever comes after as well, until that one is retired for it.

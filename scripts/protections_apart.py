@@ -1,0 +1,96 @@
+"""Protections of names, rights and whoever waits: what sets apart our things and theirs, this holder and the next."""
+
+from __future__ import annotations
+
+from protection import DAEMON, SERVER, Protection
+
+APART: tuple[Protection, ...] = (
+    Protection(
+        "whole-names",
+        f"{SERVER}/requests/pools.rs",
+        "'its pool was dropped' where pool = $1 and state = 'ready'",
+        "'its pool was dropped' where starts_with($1, pool) and state = 'ready'",
+        "test(pools_with_names_like_each_others)",
+        "what belongs to a pool is told by its whole name, not by how it begins",
+    ),
+    Protection(
+        "a-cut-line-is-no-error",
+        f"{SERVER}/sqlstate.rs",
+        "            sqlx::Error::Io(_)\n            | sqlx::Error::PoolTimedOut",
+        "            sqlx::Error::PoolTimedOut",
+        "test(cut_at_each_step_of_a_lease)",
+        "who is cut off from the server is told to ask again",
+    ),
+    Protection(
+        "content-type",
+        f"{DAEMON}/http/json.rs",
+        'if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {',
+        "if essence.is_some() || true {",
+        "test(what_another_sites_page_sends_changes_nothing)",
+        "a body of a type that a form may send is refused",
+        "lib",
+    ),
+    Protection(
+        "probes-tell-little",
+        f"{DAEMON}/http/door.rs",
+        "insert(Admitted(checked.is_ok()))",
+        "insert(Admitted(checked.is_ok() || true))",
+        "test(probes_need_neither_token_nor_host)",
+        "probes tell the output of builds to those only who may come in",
+        "lib",
+    ),
+    Protection(
+        "token-beyond-loopback",
+        f"{DAEMON}/config/resolve.rs",
+        "!listen.is_loopback() && !has_token && !insecure",
+        "!listen.is_loopback() && !has_token && !insecure && false",
+        "test(listening_beyond_loopback_has_two_ways_out)",
+        "without a token the daemon does not listen beyond loopback",
+        "lib",
+    ),
+    Protection(
+        "url-escaping",
+        f"{DAEMON}/http/wire.rs",
+        "utf8_percent_encode(text, RESERVED).to_string()",
+        "text.to_owned()",
+        "test(python_reads_what_went_in) | test(sqlx_and_the_command_line_read_what_went_in)",
+        "URLs of leases escape user, password and database",
+        "lib",
+    ),
+    Protection(
+        "clone-belongs-to-nobody",
+        f"{SERVER}/ddl.rs",
+        "login{may}{limit} in role {owner}{acts}; \\",
+        "login{may}{limit} in role {owner}, pgdibs_owner{acts}; \\",
+        "test(a_clone_belongs_to_nobody_the_tests_act_as)",
+        "a clone belongs to a role that no login acts as",
+        "real",
+    ),
+    Protection(
+        "closed-catalog",
+        f"{SERVER}/ddl.rs",
+        "revoke all on database pgdibs from public",
+        "grant all on database pgdibs to public",
+        "test(a_clone_belongs_to_nobody) | test(the_shared_login_of_a_daemon_with)",
+        "nobody but the daemon gets into the catalog",
+        "real",
+    ),
+    Protection(
+        "ended-sessions",
+        f"{SERVER}/steps/swap.rs",
+        "end_sessions_and_logins(connection, &oids, &logins).await?",
+        "end_sessions_and_logins(connection, &[], &[]).await?",
+        "test(a_login_is_shut_by_the_return_already)",
+        "sessions of the old holder are ended before its database leaves the slot",
+        "real",
+    ),
+    Protection(
+        "identity-before-closing",
+        f"{SERVER}/steps/swap.rs",
+        "check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;",
+        "",
+        "test(a_strangers_database_that_took_a_slots_name_is_neither_closed_nor_renamed)",
+        "a database is closed only if its name carries the oid that is meant",
+        "real",
+    ),
+)
