@@ -228,8 +228,8 @@ def seen_without(protection: Protection, variables: dict[str, str]) -> Outcome:
 
 HEAD = """# Each protection, taken out
 
-Written by `make protections`, not by hand. Each row is one protection that was taken out of a copy, and what its tests said without
-it, on Postgres 15. The changes are in [protections_faults.py](../scripts/protections_faults.py) and
+Written by `make protections`, not by hand. Each row is one protection that was taken out of a copy, and what its tests said
+without it, on Postgres 15. The changes are in [protections_faults.py](../scripts/protections_faults.py) and
 [protections_trust.py](../scripts/protections_trust.py).
 
 | Protection | Tests | Without it | What the first of them says |
