@@ -39,6 +39,15 @@ FAULTS: tuple[Protection, ...] = (
         "test(an_immediate_stop) | test(a_fast_stop) | test(a_killed_postmaster) | test(a_line_that_hangs)",
         "a server that is away is told by `/readyz`",
     ),
+    Protection(
+        "disk-of-clones-under-way",
+        f"{CORE}/plan/slots.rs",
+        "room.takes_disk(snapshot, share.template);",
+        "",
+        "test(no_more_clones_are_started_than)",
+        "clones under way count against the disk's floor",
+        "lib",
+    ),
     # Databases that do not let themselves be dropped.
     Protection(
         "prepared-transactions",
@@ -107,5 +116,21 @@ FAULTS: tuple[Protection, ...] = (
     ),
     # Hands.
     # Clients.
+    Protection(
+        "a-reset-happens-once",
+        f"{SERVER}/requests/leases.rs",
+        ".bind(leave.and_then(|generation| i32::try_from(generation).ok()))",
+        ".bind(None::<i32>)",
+        "test(lost_replies)",
+        "a reset that is asked for again happens once",
+    ),
+    Protection(
+        "times-move-with-the-clock",
+        f"{DAEMON}/driver.rs",
+        "self.world.move_times(jump).await?;",
+        "",
+        "test(a_clock_that_jumps)",
+        "when the server's clock is set, the times that count move with it",
+    ),
     # The loops.
 )
