@@ -44,6 +44,11 @@ NO_BUILD = "does not build"
 NO_TEST = "no such test"
 
 
+def named_tests(expression: str) -> list[str]:
+    """The names, or their beginnings, in a filter of nextest."""
+    return re.findall(r"test\(/?(?:long::)?(\w+)\$?/?\)", expression)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What was seen without one protection."""
@@ -64,7 +69,8 @@ class Outcome:
         """As it stands in docs/protections.md."""
         message = self.message.replace("|", "\\|").replace("`", "'")
         shown = f"`{message}`" if message else ""
-        return f"| {self.protection.what} | `{self.protection.test}` | {self.verdict} | {shown} |"
+        tests = ", ".join(f"`{name}`" for name in named_tests(self.protection.test))
+        return f"| {self.protection.what} | {tests} | {self.verdict} | {shown} |"
 
 
 def applied(protection: Protection, text: str) -> str:

@@ -33,7 +33,7 @@ def test_what_is_taken_out_stands_once_in_its_file(protection: Protection) -> No
 
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=named)
 def test_the_tests_are_there(protection: Protection, rust: str) -> None:
-    names = re.findall(r"test\(/?(?:long::)?(\w+)\$?/?\)", protection.test)
+    names = runner.named_tests(protection.test)
     assert len(names) == protection.test.count("test("), protection.test
     # As a function, or in one of the lists from which macros make functions.
     assert all(re.search(rf"\b{name}", rust) for name in names), protection.test
