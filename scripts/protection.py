@@ -21,5 +21,6 @@ class Protection:
     # A nextest filter; every test that it selects has to fail.
     test: str
     what: str
-    # Where the tests are: `lib` for those beside the code, else the name of a test program; several with spaces between.
+    # Where the tests are: `lib` for those beside the code, `core` for those beside the core's code alone, else the name of a test
+    # program; several with spaces between.
     where: str = "e2e"

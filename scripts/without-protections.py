@@ -118,13 +118,20 @@ def environment() -> dict[str, str]:
     return variables
 
 
+def targets(protection: Protection) -> list[str]:
+    """Only what has the tests is built and linked."""
+    if protection.where == "core":
+        return ["--package", "pgdibs-core", "--lib"]
+    places = (["--lib"] if place == "lib" else ["--test", place] for place in protection.where.split())
+    return ["--workspace", *itertools.chain.from_iterable(places)]
+
+
 def run_tests(protection: Protection, variables: dict[str, str]) -> tuple[int, str]:
     """Nextest's code and all it printed. Whatever it started goes with it: it leads a group of its own."""
     command = [
         "cargo",
         "nextest",
         "run",
-        "--workspace",
         "--no-fail-fast",
         "--status-level",
         "none",
@@ -133,9 +140,7 @@ def run_tests(protection: Protection, variables: dict[str, str]) -> tuple[int, s
     ]
     # As in scripts/rust-tests.sh.
     command += ["--test-threads", str((os.cpu_count() or 1) * 2)]
-    # Only what has the tests is built and linked.
-    for place in protection.where.split():
-        command += ["--lib"] if place == "lib" else ["--test", place]
+    command += targets(protection)
     process = subprocess.Popen(
         [*command, "-E", protection.test],
         cwd=TREE,
