@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from protections_faults import FAULTS
+from protections_invariants import INVARIANTS
 from protections_trust import TRUST
 
-PROTECTIONS = FAULTS + TRUST
+PROTECTIONS = FAULTS + TRUST + INVARIANTS
