@@ -44,6 +44,11 @@ NO_BUILD = "does not build"
 NO_TEST = "no such test"
 
 
+def named_tests(expression: str) -> list[str]:
+    """The names, or their beginnings, in a filter of nextest."""
+    return re.findall(r"test\(/?(?:long::)?(\w+)\$?/?\)", expression)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What was seen without one protection."""
@@ -64,27 +69,32 @@ class Outcome:
         """As it stands in docs/protections.md."""
         message = self.message.replace("|", "\\|").replace("`", "'")
         shown = f"`{message}`" if message else ""
-        return f"| {self.protection.what} | `{self.protection.test}` | {self.verdict} | {shown} |"
+        tests = ", ".join(f"`{name}`" for name in named_tests(self.protection.test))
+        return f"| {self.protection.what} | {tests} | {self.verdict} | {shown} |"
 
 
-def applied(protection: Protection, text: str) -> str:
+def applied(name: str, change: tuple[str, str, str], text: str) -> str:
     """The text without the protection."""
-    found = text.count(protection.find)
+    file, find, put = change
+    found = text.count(find)
     if found != 1:
-        raise SystemExit(f"{protection.name}: `{protection.find}` stands {found} times in {protection.file}; it has to be once")
-    return text.replace(protection.find, protection.put)
+        raise SystemExit(f"{name}: `{find}` stands {found} times in {file}; it has to be once")
+    return text.replace(find, put)
 
 
 @contextmanager
 def without(protection: Protection, tree: Path) -> Iterator[None]:
     """The tree without the protection, and with it again afterwards, whatever happens."""
-    file = tree / protection.file
-    text = file.read_text(encoding="utf-8")
-    file.write_text(applied(protection, text), encoding="utf-8")
+    files = {tree / file for file, _, _ in protection.changes}
+    texts = {file: file.read_text(encoding="utf-8") for file in files}
     try:
+        for change in protection.changes:
+            file = tree / change[0]
+            file.write_text(applied(protection.name, change, file.read_text(encoding="utf-8")), encoding="utf-8")
         yield
     finally:
-        file.write_text(text, encoding="utf-8")
+        for file, text in texts.items():
+            file.write_text(text, encoding="utf-8")
 
 
 def output_of(*command: str) -> str:
@@ -233,8 +243,8 @@ def seen_without(protection: Protection, variables: dict[str, str]) -> Outcome:
 
 HEAD = """# Each protection, taken out
 
-Written by `make protections`, not by hand: each row is a change of one place that takes a protection out, and what its tests said
-without it. [scripts/protections.py](../scripts/protections.py) has the changes. On {server}.
+Written by `make protections`, not by hand. Each row is one protection that was taken out of a copy, and what its tests said
+without it, on Postgres 15. The changes are in the lists that [protections.py](../scripts/protections.py) joins.
 
 | Protection | Tests | Without it | What the first of them says |
 | --- | --- | --- | --- |
@@ -250,7 +260,7 @@ def write(file: Path, outcomes: list[Outcome]) -> None:
         rows = {whats[what]: line for line in old if (what := line[2:].split(" | ")[0]) in whats}
     rows.update((outcome.protection.name, outcome.row()) for outcome in outcomes)
     table = [rows[protection.name] for protection in PROTECTIONS if protection.name in rows]
-    file.write_text(HEAD.format(server="Postgres 15") + "\n".join(table) + "\n", encoding="utf-8")
+    file.write_text(HEAD + "\n".join(table) + "\n", encoding="utf-8")
 
 
 def main() -> int:

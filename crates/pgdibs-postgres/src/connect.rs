@@ -1,5 +1,6 @@
 //! Connecting: reads the server's URL, looks who answers, makes the catalog and brings it up to date.
 
+use std::path::Path;
 use std::str::FromStr as _;
 use std::time::Duration;
 
@@ -108,7 +109,15 @@ impl ServerAddress {
         Ok(Self { options: options.disable_statement_logging(), tls: tls.join("&"), url: url.clone() })
     }
 
-    /// Host (an IPv6 address without brackets) and port, as the daemon itself reaches the server.
+    /// The same server, reached by the daemon itself through the Unix socket in this directory: a lease is some forty statements, and
+    /// each is cheaper there by about 10 µs of processor than through TCP on loopback.
+    #[must_use]
+    pub fn through_socket(mut self, directory: &Path) -> Self {
+        self.options = self.options.socket(directory);
+        self
+    }
+
+    /// Host (an IPv6 address without brackets) and port, as others on this machine reach the server.
     #[must_use]
     pub fn host_and_port(&self) -> (String, u16) {
         (self.host().to_owned(), self.options.get_port())
@@ -460,5 +469,15 @@ mod tests {
             let url = SecretString::from(format!("postgresql://u:p@h/d{query}"));
             assert_eq!(ServerAddress::parse(&url).unwrap().tls_for_clients(), told);
         }
+    }
+
+    #[test]
+    fn the_daemons_own_way_through_a_socket_is_not_told_to_clients() {
+        let url = SecretString::from("postgresql://u:p@127.0.0.1:5432/d".to_owned());
+        let address = ServerAddress::parse(&url).unwrap().through_socket(Path::new("/somewhere/socket"));
+        let own = address.libpq_variables("d");
+        assert_eq!(own.iter().find(|(name, _)| *name == "PGHOST").unwrap().1.expose_secret(), "/somewhere/socket");
+        let theirs = address.url_for("u", &SecretString::from("p".to_owned()), "d");
+        assert_eq!(theirs.expose_secret(), "postgresql://u:p@127.0.0.1:5432/d");
     }
 }

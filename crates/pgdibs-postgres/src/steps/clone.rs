@@ -9,7 +9,7 @@ use pgdibs_core::pool::{LoginRights, Strategy};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::{end_sessions, sql, stale};
+use super::{ServerProcess, end_sessions, sql, stale};
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
@@ -23,11 +23,13 @@ const MEASURED_CLONES: i32 = 3;
 pub(super) async fn clone(
     world: &PgWorld,
     connection: &mut PgConnection,
+    server: &ServerProcess,
     database: DatabaseId,
 ) -> Result<(), StepError> {
     let row = sql(sqlx::query(
         "select d.name, d.pool, d.login, d.password, d.template_id, t.name as template, t.settings, t.grants,
-                t.strategy, p.strategy as wish, p.owner, p.login as may, p.connection_limit, t.file_copy_count, t.wal_log_count
+                t.strategy, p.strategy as wish, p.owner, p.login as may, p.connection_limit, t.file_copy_count, t.wal_log_count,
+                pg_backend_pid() as process
          from databases d join templates t on t.id = d.template_id join pools p on p.name = d.pool
          where d.id = $1 and d.state in ('creating', 'blocked') and d.oid is null and t.state = 'ready'",
     )
@@ -35,6 +37,7 @@ pub(super) async fn clone(
     .fetch_optional(&mut *connection)
     .await)?;
     let Some(row) = row else { return Err(stale("the clone is not wanted any more")) };
+    server.heard_in(&row)?;
     let text = |column: &str| sql(row.try_get::<String, _>(column));
     let invalid = |e: pgdibs_core::name::InvalidName| StepError::Failed(e.to_string());
     let impossible = || StepError::Failed("the catalog holds an impossible name or word".to_owned());

@@ -7,7 +7,7 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::{cure, end_sessions, sql, stale, stuck};
+use super::{ServerProcess, cure, end_sessions, sql, stale, stuck};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
@@ -17,13 +17,14 @@ use crate::world::PgWorld;
 pub(super) async fn drop_database(
     world: &PgWorld,
     connection: &mut PgConnection,
+    server: &ServerProcess,
     database: DatabaseId,
 ) -> Result<(), StepError> {
-    let mut used = find_used(world, connection, database).await?;
+    let mut used = find_used(world, connection, server, database).await?;
     if used.server.is_some_and(|found| !found.shut) {
         // What did not come here by a return: a spare, or one that somebody opened.
         let mut transaction = sql(connection.begin().await)?;
-        used = find_used(world, &mut transaction, database).await?;
+        used = find_used(world, &mut transaction, server, database).await?;
         if used.server.is_some_and(|found| !found.invalid) {
             close(&mut transaction, &used.name, &used.open_logins).await?;
         }
@@ -71,9 +72,14 @@ struct OnServer {
 }
 
 /// Locks the row and compares: its state, and on the server our owner, our name and the oid that the row remembers.
-async fn find_used(world: &PgWorld, connection: &mut PgConnection, database: DatabaseId) -> Result<Used, StepError> {
+async fn find_used(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    server: &ServerProcess,
+    database: DatabaseId,
+) -> Result<Used, StepError> {
     let row = sql(sqlx::query(
-        "select d.pool, d.name, d.oid, d.login, d.keep_login, p.datconnlimit = -2 as invalid,
+        "select pg_backend_pid() as process, d.pool, d.name, d.oid, d.login, d.keep_login, p.datconnlimit = -2 as invalid,
                 not p.datallowconn and not p.datistemplate
                   and not exists (select from pg_stat_activity a where a.datid = p.oid and a.usesysid is not null) as empty,
                 array(select rolname::text from pg_roles where rolname in (d.login, d.keep_login) and rolcanlogin) as open_logins
@@ -90,6 +96,7 @@ async fn find_used(world: &PgWorld, connection: &mut PgConnection, database: Dat
     .fetch_optional(&mut *connection)
     .await)?;
     let Some(row) = row else { return Err(stale("the database is not to be dropped")) };
+    server.heard_in(&row)?;
     let (name, oid) = named(&row)?;
     let mut logins: Vec<String> = vec![sql(row.try_get("login"))?];
     logins.extend(sql(row.try_get::<Option<String>, _>("keep_login"))?);
@@ -112,11 +119,12 @@ async fn find_used(world: &PgWorld, connection: &mut PgConnection, database: Dat
 pub(super) async fn drop_template(
     world: &PgWorld,
     connection: &mut PgConnection,
+    server: &ServerProcess,
     template: TemplateId,
 ) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let row = sql(sqlx::query(
-        "select t.pool, t.name, coalesce(t.oid, p.oid::int8) as oid from templates t
+        "select pg_backend_pid() as process, t.pool, t.name, coalesce(t.oid, p.oid::int8) as oid from templates t
          left join pg_database p on p.datname = t.name
          where t.id = $1 and t.state in ('retiring', 'failed')
            and not exists (select from databases d where d.template_id = t.id and d.oid is null) for update of t",
@@ -125,6 +133,7 @@ pub(super) async fn drop_template(
     .fetch_optional(&mut *transaction)
     .await)?;
     let Some(row) = row else { return Err(stale("the template is not to be dropped")) };
+    server.heard_in(&row)?;
     let login = RoleName::login(template.0).to_string();
     let found = if sql(row.try_get::<Option<i64>, _>("oid"))?.is_some() { Some(named(&row)?) } else { None };
     let mut there = None;

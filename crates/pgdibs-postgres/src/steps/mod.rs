@@ -8,13 +8,14 @@ mod fence;
 mod marks;
 mod swap;
 
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::plan::Step;
 use pgdibs_core::template::TemplateId;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 use tokio::time::Instant;
 
@@ -165,10 +166,10 @@ const FAST_EACH: Duration = Duration::from_secs(3);
 async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {
     let (pool, number) = world.connections.ddl.pool();
     let mut connection = sql(pool.acquire().await)?;
-    let process: i32 = sql(sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *connection).await)?;
+    let server = ServerProcess::default();
     let result = tokio::select! {
-        result = act(world, &mut connection, step) => result,
-        () = unheard(world, step, process) => {
+        result = act(world, &mut connection, &server, step) => result,
+        () = unheard(world, step, &server) => {
             // Else the pool would wait for it in turn, and never lend it again.
             world.connections.ddl.leave(number);
             Err(StepError::Unavailable("its answer was lost; what became of it is seen when all is looked at again".to_owned()))
@@ -180,16 +181,30 @@ async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {
     result
 }
 
+/// The server's process that carries a step out, as soon as the step's first statement has said which.
+#[derive(Default)]
+pub(super) struct ServerProcess(AtomicI32);
+
+impl ServerProcess {
+    /// Takes it from a row with `pg_backend_pid() as process`.
+    pub(super) fn heard_in(&self, row: &PgRow) -> Result<(), StepError> {
+        self.0.store(sql(row.try_get("process"))?, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
 /// Between two questions whether the server is still at a step.
 const ASK_AFTER_STEP: Duration = Duration::from_secs(5);
 
 /// Resolves when the server says, twice in a row, that it is not at the step any more, while we still wait.
-async fn unheard(world: &PgWorld, step: &Step, process: i32) {
+async fn unheard(world: &PgWorld, step: &Step, server: &ServerProcess) {
     // Builds are made and sealed on a further connection, inside their database: there, nothing of ours may be under way at all.
     let alone = matches!(step, Step::CreateBuild { .. } | Step::Seal { .. });
     let mut idle = 0;
     while idle < 2 {
         tokio::time::sleep(ASK_AFTER_STEP).await;
+        // Nobody's number as long as there is none: a first statement, which only reads, has no such time.
+        let process = server.0.load(Ordering::Relaxed);
         let asked = async {
             let own = format!("{DDL_APPLICATION}{}", world.connections.instance);
             let query = sqlx::query_scalar(
@@ -208,13 +223,19 @@ async fn unheard(world: &PgWorld, step: &Step, process: i32) {
     }
 }
 
-async fn act(world: &PgWorld, connection: &mut PgConnection, step: &Step) -> Result<(), StepError> {
+async fn act(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    server: &ServerProcess,
+    step: &Step,
+) -> Result<(), StepError> {
     match step {
-        Step::Clone { database } => clone::clone(world, connection, *database).await,
-        Step::Drop { database } => drop::drop_database(world, connection, *database).await,
+        Step::Clone { database } => clone::clone(world, connection, server, *database).await,
+        Step::Drop { database } => drop::drop_database(world, connection, server, *database).await,
+        // Both are judged by whatever of ours is under way.
         Step::CreateBuild { template } => build::create(world, connection, *template).await,
         Step::Seal { template } => build::seal(world, connection, *template).await,
-        Step::DropTemplate { template } => drop::drop_template(world, connection, *template).await,
+        Step::DropTemplate { template } => drop::drop_template(world, connection, server, *template).await,
         _ => Ok(()),
     }
 }

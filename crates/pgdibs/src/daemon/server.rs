@@ -55,7 +55,7 @@ impl Server {
             });
         }
         let embedded = start_embedded(config, status).await?;
-        let address = ServerAddress::parse(&SecretString::from(embedded.url()))?;
+        let address = ServerAddress::parse(&SecretString::from(embedded.url()))?.through_socket(&embedded.socket_dir());
         let bin_dir = Some(embedded.bin_dir().to_owned());
         let data_dir = Some(embedded.data_dir().to_owned());
         Ok(Self { embedded: Mutex::new(Some(embedded)), is_embedded: true, address, bin_dir, data_dir })

@@ -97,6 +97,8 @@ impl<W: World + 'static> Service<W> {
                 Ok(Acquired::Wait(wanted)) => Some(wanted),
                 // The source's build has not written its row yet.
                 Err(Error::TemplateNotFound(_)) if self.builds_itself(wishes) => None,
+                // Or it has failed since we asked.
+                Err(error @ Error::TemplateNotFound(_)) => break Err(self.source_failed(wishes).unwrap_or(error)),
                 Err(error) => break Err(error),
             };
             if place.is_none() && !wait.is_zero() {
@@ -133,10 +135,8 @@ impl<W: World + 'static> Service<W> {
             if let Err(over) = self.wait_with(&mut ear, ticket, deadline, hung_up).await {
                 break Err(self.nothing_came(over, wishes, Some(&wanted), began.elapsed()).await);
             }
-            if let Some(wish) = wishes.first()
-                && let Current::Failed(_, why) | Current::Unreadable(why) = self.sources.current(&wish.pool)
-            {
-                break Err(Error::TemplateFailed(why));
+            if let Some(failed) = self.source_failed(wishes) {
+                break Err(failed);
             }
         };
         if let Some(ticket) = ticket {
@@ -161,6 +161,13 @@ impl<W: World + 'static> Service<W> {
 
     fn builds_itself(&self, wishes: &[Acquire]) -> bool {
         wishes.iter().any(|wish| matches!(self.sources.current(&wish.pool), Current::Wanted(_)))
+    }
+
+    fn source_failed(&self, wishes: &[Acquire]) -> Option<Error> {
+        match self.sources.current(&wishes.first()?.pool) {
+            Current::Failed(_, why) | Current::Unreadable(why) => Some(Error::TemplateFailed(why)),
+            Current::NoSource | Current::Wanted(_) => None,
+        }
     }
 
     async fn nothing_came(

@@ -19,7 +19,18 @@ pub(super) fn told_to_end() {
     for _ in 0..3 {
         daemon = stage.load().during(stage::CALLERS, || {
             stage.ledger.until_served(stage::CALLERS as usize);
+            // As many at once as there are slots are never free, since somebody steady holds one: this one waits.
+            let wish = json!({"pool": stage.pool, "fingerprint": "first"});
+            let batch = json!({"leases": vec![wish; 6], "wait_seconds": 60});
+            let api = stage.api.clone();
+            let waiter = std::thread::spawn(move || api.post("/v1/leases/batch", &batch));
+            let mut catalog = stage.catalog();
+            until("it waits", || match catalog.text("select count(*) from tickets where count = 6").as_str() {
+                "1" => Ok(()),
+                seen => Err(seen.to_owned()),
+            });
             daemon.signal(Signal::SIGTERM);
+            waiter.join().expect("it is answered").refused(503, "shutting_down");
             let (status, took) = daemon.ended();
             assert!(status.success() && took < Duration::from_secs(8), "{status} after {took:?}: {}", daemon.log());
             assert_said_once(&daemon, &["shutting down: no new grants, waiters are answered"]);
