@@ -73,24 +73,28 @@ class Outcome:
         return f"| {self.protection.what} | {tests} | {self.verdict} | {shown} |"
 
 
-def applied(protection: Protection, text: str) -> str:
+def applied(name: str, change: tuple[str, str, str], text: str) -> str:
     """The text without the protection."""
-    found = text.count(protection.find)
+    file, find, put = change
+    found = text.count(find)
     if found != 1:
-        raise SystemExit(f"{protection.name}: `{protection.find}` stands {found} times in {protection.file}; it has to be once")
-    return text.replace(protection.find, protection.put)
+        raise SystemExit(f"{name}: `{find}` stands {found} times in {file}; it has to be once")
+    return text.replace(find, put)
 
 
 @contextmanager
 def without(protection: Protection, tree: Path) -> Iterator[None]:
     """The tree without the protection, and with it again afterwards, whatever happens."""
-    file = tree / protection.file
-    text = file.read_text(encoding="utf-8")
-    file.write_text(applied(protection, text), encoding="utf-8")
+    files = {tree / file for file, _, _ in protection.changes}
+    texts = {file: file.read_text(encoding="utf-8") for file in files}
     try:
+        for change in protection.changes:
+            file = tree / change[0]
+            file.write_text(applied(protection.name, change, file.read_text(encoding="utf-8")), encoding="utf-8")
         yield
     finally:
-        file.write_text(text, encoding="utf-8")
+        for file, text in texts.items():
+            file.write_text(text, encoding="utf-8")
 
 
 def output_of(*command: str) -> str:
@@ -124,13 +128,20 @@ def environment() -> dict[str, str]:
     return variables
 
 
+def targets(protection: Protection) -> list[str]:
+    """Only what has the tests is built and linked."""
+    if protection.where == "core":
+        return ["--package", "pgdibs-core", "--lib"]
+    places = (["--lib"] if place == "lib" else ["--test", place] for place in protection.where.split())
+    return ["--workspace", *itertools.chain.from_iterable(places)]
+
+
 def run_tests(protection: Protection, variables: dict[str, str]) -> tuple[int, str]:
     """Nextest's code and all it printed. Whatever it started goes with it: it leads a group of its own."""
     command = [
         "cargo",
         "nextest",
         "run",
-        "--workspace",
         "--no-fail-fast",
         "--status-level",
         "none",
@@ -139,9 +150,7 @@ def run_tests(protection: Protection, variables: dict[str, str]) -> tuple[int, s
     ]
     # As in scripts/rust-tests.sh.
     command += ["--test-threads", str((os.cpu_count() or 1) * 2)]
-    # Only what has the tests is built and linked.
-    for place in protection.where.split():
-        command += ["--lib"] if place == "lib" else ["--test", place]
+    command += targets(protection)
     process = subprocess.Popen(
         [*command, "-E", protection.test],
         cwd=TREE,
@@ -235,8 +244,7 @@ def seen_without(protection: Protection, variables: dict[str, str]) -> Outcome:
 HEAD = """# Each protection, taken out
 
 Written by `make protections`, not by hand. Each row is one protection that was taken out of a copy, and what its tests said
-without it, on Postgres 15. The changes are in [protections_faults.py](../scripts/protections_faults.py),
-[protections_trust.py](../scripts/protections_trust.py) and [protections_apart.py](../scripts/protections_apart.py).
+without it, on Postgres 15. The changes are in the lists that [protections.py](../scripts/protections.py) joins.
 
 | Protection | Tests | Without it | What the first of them says |
 | --- | --- | --- | --- |

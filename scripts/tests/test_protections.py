@@ -27,8 +27,9 @@ def rust() -> str:
 
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=named)
 def test_what_is_taken_out_stands_once_in_its_file(protection: Protection) -> None:
-    text = (ROOT / protection.file).read_text(encoding="utf-8")
-    assert runner.applied(protection, text) != text
+    for change in protection.changes:
+        text = (ROOT / change[0]).read_text(encoding="utf-8")
+        assert runner.applied(protection.name, change, text) != text
 
 
 @pytest.mark.parametrize("protection", PROTECTIONS, ids=named)
@@ -46,15 +47,18 @@ def test_names_and_sentences_tell_them_apart() -> None:
 
 def test_text_that_is_not_there_once_is_refused() -> None:
     with pytest.raises(SystemExit, match="2 times"):
-        runner.applied(Protection("a", "f", "x", "y", "test(t)", "w"), "x x")
+        runner.applied("a", ("f", "x", "y"), "x x")
 
 
 def test_the_file_is_whole_again_whatever_happens(tmp_path: Path) -> None:
-    (tmp_path / "f").write_text("before x after", encoding="utf-8")
-    with pytest.raises(KeyboardInterrupt), runner.without(Protection("a", "f", "x", "y", "test(t)", "w"), tmp_path):
-        assert (tmp_path / "f").read_text(encoding="utf-8") == "before y after"
+    files = (tmp_path / "f", tmp_path / "g")
+    files[0].write_text("before x after, before v after", encoding="utf-8")
+    files[1].write_text("before x after", encoding="utf-8")
+    also = (("f", "v", "w"), ("g", "x", "y"))
+    with pytest.raises(KeyboardInterrupt), runner.without(Protection("a", "f", "x", "y", "test(t)", "w", also=also), tmp_path):
+        assert [file.read_text(encoding="utf-8") for file in files] == ["before y after, before w after", "before y after"]
         raise KeyboardInterrupt
-    assert (tmp_path / "f").read_text(encoding="utf-8") == "before x after"
+    assert [file.read_text(encoding="utf-8") for file in files] == ["before x after, before v after", "before x after"]
 
 
 FAILED = """        FAIL [   0.1s] a::b c

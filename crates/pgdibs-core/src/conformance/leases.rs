@@ -97,7 +97,7 @@ pub async fn an_unknown_template_is_refused<W: World, S: ConformanceServer>(suit
     suite.finish(&logins).await;
 }
 
-/// No fingerprint means the newest; a fingerprint means that one.
+/// No fingerprint means the newest; a fingerprint means that one, and no other that stands ready.
 pub async fn a_request_without_fingerprint_gets_the_newest_template<W: World, S: ConformanceServer>(
     suite: &Suite<W, S>,
 ) {
@@ -105,6 +105,9 @@ pub async fn a_request_without_fingerprint_gets_the_newest_template<W: World, S:
     suite.ready_pool(1, 2, 0).await;
     let newest = fingerprint("second");
     suite.build(&newest).await;
+    let unknown = Acquire { fingerprint: Some(fingerprint("nobody put this")), ..suite.wish() };
+    let refused = suite.world.acquire(&[unknown], None).await;
+    assert!(matches!(refused, Err(Error::TemplateNotFound(_))), "{refused:?}");
     let lease = suite.take(suite.wish()).await;
     assert_eq!(lease.fingerprint, newest);
     let session = suite.enter_clean_and_write(&lease).await;

@@ -5,7 +5,7 @@ use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, RoleName};
-use pgdibs_core::plan::locks;
+use pgdibs_core::plan::{Step, locks};
 use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
@@ -202,6 +202,28 @@ fn the_strategy_is_measured_unless_it_is_set() {
         let second = suite.snapshot().await.templates[1].clone();
         assert!(second.measured.iter().all(|&(strategy, ..)| strategy == Strategy::WalLog), "{:?}", second.measured);
     });
+}
+
+#[test]
+fn only_what_stands_in_a_slot_is_open() {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles, Rights::DatabasesOnly] {
+        on_each_server(rights, async |setting| {
+            let suite = &setting.suite;
+            suite.ready_pool(2, 2, 1).await;
+            let lease = suite.take(suite.wish()).await;
+            let open = format!(
+                "select string_agg(datname, ' ' order by datname) from pg_database
+                 where datallowconn and starts_with(datname::text, '{}_')",
+                suite.pool
+            );
+            let slots = format!("{} {}", suite.slot(0), suite.slot(1));
+            // Beside them there are a spare and the template; after the return, the used one as well.
+            assert_eq!(setting.cluster.text("postgres", &open).await, slots);
+            suite.release(&lease).await;
+            setting.only(|step| matches!(step, Step::Return { .. })).await;
+            assert_eq!(setting.cluster.text("postgres", &open).await, slots);
+        });
+    }
 }
 
 #[test]

@@ -105,8 +105,15 @@ fn purge_leaves_nothing_of_ours_and_everything_of_others() {
     for word in [format!("{pool}_gw0"), "pgdibs_owner".to_owned(), "a careless one".to_owned(), "--yes".to_owned()] {
         assert!(asked.stderr.contains(&word), "`{word}` is missing: {}", asked.stderr);
     }
+    // By the same role and under the same name, but not the one that the catalog knows.
+    let theirs = boss.text(&format!(
+        "select datname from pg_database where datname like '{pool}_gw%' and datname <> '{pool}_gw0' order by 1 limit 1"
+    ));
+    boss.run(&format!("drop database {theirs}"));
+    boss.run(&format!("create database {theirs}"));
     let purged = run(place.program(&["purge", "--yes"], &[])).well();
-    assert!(purged.contains(&format!("{pool}_gw0")), "{purged}");
+    assert!(purged.contains(&format!("{pool}_gw0")) && !purged.contains(&theirs), "{purged}");
+    boss.run(&format!("drop database {theirs}"));
     assert_eq!((boss.list(databases), boss.list(roles)), before);
     let again = run(place.program(&["purge", "--yes"], &[]));
     assert!(again.code == Some(0) && again.stderr.contains("nothing of ours"), "{again:?}");

@@ -21,12 +21,16 @@ fn goes_down(how: impl Fn(&Stage)) {
     let (stage, daemon) = Stage::set(&[], &[]);
     let (readiness, (down, up)) = Readiness::during(&stage.api, || {
         stage.under_load(|| {
+            // Its renewals are not taken for longer than its time to live.
+            let renewer = Renewer::start(&stage, 1);
+            renewer.assert_live();
             how(&stage);
             let down = Instant::now();
             hold(DOWN);
             assert_eq!(stage.api.get("/livez").status, 200);
             let up = Instant::now();
             stage.cluster.up();
+            renewer.release();
             (down, up)
         })
     });

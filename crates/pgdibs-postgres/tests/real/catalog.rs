@@ -1,0 +1,40 @@
+//! What the catalog itself refuses, whoever writes into it: a mistake of ours, or of a person with `psql`, ends there.
+
+use pgdibs_postgres::rights::Rights;
+
+use crate::support::hands::session;
+use crate::support::setting::on_each_server;
+
+#[test]
+fn a_second_row_of_what_there_may_be_once_is_refused() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(2, 2, 0).await;
+        suite.take(suite.wish()).await;
+        setting.catalog("update leases set run = 'r'").await;
+        let mut catalog = session(&setting.cluster.superuser("pgdibs")).await;
+        for (index, again) in [
+            (
+                "leases_one_per_database",
+                "insert into leases (id, pool, fingerprint, template_id, database_id, database_name, slot, alias, holder, state, ttl_seconds)
+                 select gen_random_uuid(), pool, fingerprint, template_id, database_id, database_name, slot, alias, holder, state, ttl_seconds
+                 from leases",
+            ),
+            (
+                "leases_one_per_key",
+                "insert into leases (id, pool, fingerprint, template_id, database_id, database_name, slot, run, alias, holder, state, ttl_seconds)
+                 select gen_random_uuid(), l.pool, fingerprint, l.template_id, d.id, d.name, d.slot, run, alias, holder, l.state, ttl_seconds
+                 from leases l join databases d on d.state = 'ready'",
+            ),
+            ("databases_one_per_slot", "update databases set slot = (select slot from leases) where state = 'ready'"),
+            (
+                "templates_one_per_fingerprint",
+                "insert into templates (id, pool, fingerprint, state, name, token, holder, password)
+                 select nextval('numbers'), pool, fingerprint, 'building', name || '_', token, holder, password from templates",
+            ),
+        ] {
+            let refused = sqlx::raw_sql(again).execute(&mut catalog).await.map(|_| ()).expect_err(index);
+            assert_eq!(refused.as_database_error().and_then(|error| error.constraint()), Some(index), "{refused}");
+        }
+    });
+}
