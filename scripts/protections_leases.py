@@ -200,13 +200,4 @@ LEASES: tuple[Protection, ...] = (
         "a clone has the settings of its template's database",
         "real",
     ),
-    Protection(
-        "all-or-none",
-        f"{SERVER}/requests/acquire.rs",
-        "answer(transaction.rollback().await)?;\n                return",
-        "answer(transaction.commit().await)?;\n                return",
-        "test(a_batch_of_which_a_part_is_held)",
-        "a batch that does not get all of its databases gets none",
-        "real",
-    ),
 )

@@ -139,19 +139,6 @@ pub async fn a_batch_gets_all_or_none<W: World, S: ConformanceServer>(suite: &Su
     suite.finish(&logins).await;
 }
 
-/// A key that holds a lease cannot get another, so its batch cannot be granted; and what it found free before stays free.
-pub async fn a_batch_of_which_a_part_is_held_takes_nothing<W: World, S: ConformanceServer>(suite: &Suite<W, S>) {
-    let logins = suite.server.logins().await;
-    suite.ready_pool(3, 3, 0).await;
-    let run = suite.run_id();
-    suite.take(suite.wish_of(&run, "gw1")).await;
-    let batch = [suite.wish_of(&run, "gw0"), suite.wish_of(&run, "gw1")];
-    let answer = suite.world.acquire(&batch, None).await;
-    assert!(matches!(answer, Ok(Acquired::Wait(_))), "{answer:?}");
-    assert_eq!(suite.snapshot().await.leases.iter().filter(|found| found.pool == suite.pool).count(), 1);
-    suite.finish(&logins).await;
-}
-
 /// More than `max`: refused with the limit instead of kept waiting for ever.
 pub async fn what_never_fits_is_refused_at_once<W: World, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
