@@ -191,6 +191,22 @@ fn two_daemons_grant_each_database_once() {
 }
 
 #[test]
+fn a_batch_that_ends_half_way_takes_nothing() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(3, 3, 0).await;
+        let run = suite.run_id();
+        suite.take(suite.wish_of(&run, "gw1")).await;
+        // The first is free and the second's key holds a lease.
+        let batch = [suite.wish_of(&run, "gw0"), suite.wish_of(&run, "gw1")];
+        let answer = suite.world.acquire(&batch, None).await;
+        assert!(matches!(answer, Ok(Acquired::Wait(_))), "{answer:?}");
+        let live = setting.catalog_text("select string_agg(worker, ' ') from leases where state = 'live'").await;
+        assert_eq!(live, "gw1", "nobody was told of another");
+    });
+}
+
+#[test]
 fn two_newcomers_at_the_same_moment_leave_the_waiter_its_database() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
