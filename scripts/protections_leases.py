@@ -123,8 +123,9 @@ LEASES: tuple[Protection, ...] = (
         "limit 1 for update of d skip locked),",
         "limit 1),",
         "test(two_daemons_grant_each_database_once)",
-        "those who acquire at the same moment take a database each",
+        "those who acquire at the same moment take a database each, or the catalog refuses",
         "real",
+        also=((CATALOG, "create unique index leases_one_per_database", "create index leases_one_per_database"),),
     ),
     Protection(
         "spares-looked-into",
@@ -198,6 +199,15 @@ LEASES: tuple[Protection, ...] = (
         "for (setting, value) in settings.iter().take(0).filter_map(",
         "test(settings_and_grants_of_the_templates_database)",
         "a clone has the settings of its template's database",
+        "real",
+    ),
+    Protection(
+        "all-or-none",
+        f"{SERVER}/requests/acquire.rs",
+        "answer(transaction.rollback().await)?;\n                return",
+        "answer(transaction.commit().await)?;\n                return",
+        "test(a_batch_that_ends_half_way)",
+        "a batch that does not get all of its databases gets none",
         "real",
     ),
 )
