@@ -165,15 +165,6 @@ APART: tuple[Protection, ...] = (
         "lib",
     ),
     Protection(
-        "grant-nobody-waits-for",
-        f"{DAEMON}/service/acquire.rs",
-        "if let Err(Ok(_)) = answer.send(result) {",
-        "if let (Err(Ok(_)), true) = (answer.send(result), false) {",
-        "test(a_grant_that_meets_a_hangup_is_released)",
-        "a grant that nobody waits for any more is released",
-        "lib",
-    ),
-    Protection(
         "secrets-file-warning",
         f"{DAEMON}/config/resolve.rs",
         "if others_can_read(&path) {",

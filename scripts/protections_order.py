@@ -232,14 +232,6 @@ ORDER: tuple[Protection, ...] = (
         "test(no_connections_left)",
         "who is connected stays connected when others take all connections",
     ),
-    Protection(
-        "leases-outlive-an-outage",
-        f"{CORE}/watch.rs",
-        "pub fn start_anew(&mut self) {\n        self.seen.clear();",
-        "pub fn start_anew(&mut self) {",
-        "test(an_immediate_stop) | test(a_fast_stop)",
-        "no lease ends for a renewal that could not be written down",
-    ),
     # Two ends of a daemon.
     Protection(
         "second-signal",
