@@ -94,14 +94,6 @@ APART: tuple[Protection, ...] = (
         "real",
     ),
     Protection(
-        "disk-is-told",
-        f"{DAEMON}/driver.rs",
-        "        self.warn_of_disk(&snapshot);\n",
-        "",
-        "test(full_in_mid_clone_by_files)",
-        "it is told that nothing is cloned for want of disk space",
-    ),
-    Protection(
         "masked-url",
         f"{DAEMON}/config/resolve.rs",
         "self.row(name, mask(&found.value), &found.origin);",

@@ -40,23 +40,6 @@ FAULTS: tuple[Protection, ...] = (
         "a server that is away is told by `/readyz`",
     ),
     Protection(
-        "orphans-are-told",
-        f"{SERVER}/orphans.rs",
-        ".filter(|(_, since)| oldest >= **since)",
-        ".filter(|_| false)",
-        "test(a_killed_backend_in_mid_clone) | test(directories_of_no_database) | test(a_directory_is_an_orphan_when)",
-        "directories that a crash left are counted",
-        "e2e lib",
-    ),
-    Protection(
-        "dead-connections-are-left",
-        f"{SERVER}/lines.rs",
-        "if current.number == number && current.since.elapsed() > YOUNG {",
-        "if current.number != number && current.since.elapsed() > YOUNG {",
-        "test(connections_that_are_dead)",
-        "connections that died without a word are left behind",
-    ),
-    Protection(
         "disk-of-clones-under-way",
         f"{CORE}/plan/slots.rs",
         "room.takes_disk(snapshot, share.template);",
@@ -164,14 +147,6 @@ FAULTS: tuple[Protection, ...] = (
         "test(on_a_template)",
         "a template that somebody dropped or renamed is given up",
     ),
-    Protection(
-        "template-is-cleared",
-        f"{SERVER}/steps/clone.rs",
-        "let left = end_sessions(connection, &[oid]).await?;",
-        "let left = vec![oid];",
-        "test(on_a_template)",
-        "who sits in a template is disconnected",
-    ),
     # Clients.
     Protection(
         "leases-expire",
@@ -180,14 +155,6 @@ FAULTS: tuple[Protection, ...] = (
         "if false {",
         "test(/long::killed$/) | test(a_late_release)",
         "a lease that nobody renews ends",
-    ),
-    Protection(
-        "silent-builders-lose",
-        f"{CORE}/plan/templates.rs",
-        "TemplateState::Building if template.builder_silent => {",
-        "TemplateState::Building if false => {",
-        "test(/long::killed$/)",
-        "a builder that fell silent loses the build",
     ),
     Protection(
         "a-reset-happens-once",
@@ -206,29 +173,11 @@ FAULTS: tuple[Protection, ...] = (
         "when the server's clock is set, the times that count move with it",
     ),
     Protection(
-        "a-hundred-wait-for-connections",
-        f"{SERVER}/connect.rs",
-        ".acquire_timeout(Duration::from_secs(8))",
-        ".acquire_timeout(Duration::from_millis(20))",
-        "test(a_hundred_runs_at_once)",
-        "who finds the daemon's connections taken waits for one",
-    ),
-    Protection(
         "ended-is-ended",
         f"{SERVER}/requests/leases.rs",
         'if answer(row.try_get::<&str, _>("state"))? != "live" {',
         "if false {",
         "test(wrong_ids) | test(a_late_release)",
         "a lease that is over is not reset",
-    ),
-    # The loops.
-    Protection(
-        "half-made-clones",
-        f"{CORE}/plan/slots.rs",
-        "steps.push(if snapshot.server.get(&oid).is_some_and(|found| found.ours) {",
-        "steps.push(if snapshot.server.get(&oid).is_some_and(|found| !found.ours) {",
-        "test(a_clone_whose_creator_died) | test(killed_at_each_step_of_a_database)",
-        "a clone whose creator died is found, dropped and made again",
-        "real e2e",
     ),
 )

@@ -172,14 +172,6 @@ ORDER: tuple[Protection, ...] = (
     ),
     # The server and the machine are not used up.
     Protection(
-        "disk-floor",
-        f"{CORE}/plan/room.rs",
-        "!snapshot.limits.below_disk_floor() && self.disk.is_none_or(|left| left >= snapshot.bytes_of_clone(template))",
-        "self.disk.is_none_or(|left| left >= snapshot.bytes_of_clone(template) || left < u64::MAX)",
-        "test(full_in_mid_clone_through_the_log)",
-        "nothing is cloned when the disk has too little left",
-    ),
-    Protection(
         "own-group",
         f"{DAEMON}/sources/process.rs",
         ".process_group(0)",
@@ -215,23 +207,6 @@ ORDER: tuple[Protection, ...] = (
         "test(a_line_that_hangs)",
         "what is asked of the server is answered within ten seconds, or refused",
     ),
-    Protection(
-        "lost-office-is-ended",
-        f"{SERVER}/office.rs",
-        "*self.lost.lock().await = Some(held.session);",
-        "drop(held.session);",
-        "test(connections_that_are_dead)",
-        "the session that held the office is ended, by name or by the server",
-        also=((f"{SERVER}/ddl.rs", "set idle_in_transaction_session_timeout = '20s'; ", ""),),
-    ),
-    Protection(
-        "connections-are-kept",
-        f"{SERVER}/connect.rs",
-        ".idle_timeout(Duration::from_secs(120))",
-        ".after_release(|_, _| Box::pin(async { Ok(false) }))",
-        "test(no_connections_left)",
-        "who is connected stays connected when others take all connections",
-    ),
     # Two ends of a daemon.
     Protection(
         "second-signal",
@@ -248,14 +223,6 @@ ORDER: tuple[Protection, ...] = (
         "            Err(error) if error.as_database_error().is_some() => return Err(error),",
         "test(killed_at_each_step_of_a_start) | test(cut_at_each_step_of_a_start)",
         "what a killed daemon has made at its start is used by the next one",
-    ),
-    Protection(
-        "lost-grants-expire",
-        f"{CORE}/plan/leases.rs",
-        "end: End::Expired, renewals: lease.renewals, reason });\n            } else if",
-        "end: End::Expired, renewals: lease.renewals + 1, reason });\n            } else if",
-        "test(killed_at_each_step_of_a_lease)",
-        "a lease of which nobody heard, since the daemon died before it answered, ends by itself",
     ),
     # Purge.
     Protection(
