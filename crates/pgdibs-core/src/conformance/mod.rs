@@ -115,6 +115,7 @@ macro_rules! for_each_conformance_check {
         $run!(waiting, a_newcomer_does_not_overtake_a_waiter);
         $run!(waiting, a_waiter_that_gives_up_makes_way);
         $run!(waiting, a_batch_gets_all_or_none);
+        $run!(waiting, a_batch_of_which_a_part_is_held_gets_that_part_again);
         $run!(waiting, what_never_fits_is_refused_at_once);
         $run!(waiting, an_announced_run_warms_the_pool);
         $run!(waiting, a_waiter_for_an_old_template_gets_the_slot_of_an_idle_one);

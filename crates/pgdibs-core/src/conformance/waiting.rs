@@ -139,6 +139,24 @@ pub async fn a_batch_gets_all_or_none<W: World, S: ConformanceServer>(suite: &Su
     suite.finish(&logins).await;
 }
 
+/// A key that holds a lease gets it again, also within a batch, and takes no place of its own: one free database is enough for the other.
+pub async fn a_batch_of_which_a_part_is_held_gets_that_part_again<W: World, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(2, 2, 0).await;
+    let run = suite.run_id();
+    let held = suite.take(suite.wish_of(&run, "gw1")).await;
+    let batch = [suite.wish_of(&run, "gw0"), suite.wish_of(&run, "gw1")];
+    match suite.world.acquire(&batch, None).await {
+        Ok(Acquired::Granted(leases)) => {
+            let found: Vec<_> = leases.iter().map(|lease| (lease.id, lease.slot)).collect();
+            assert_eq!(found, [(batch[0].id, 0), (held.id, 1)]);
+        }
+        other => panic!("one new and one that is held, not {other:?}"),
+    }
+    assert_eq!(suite.snapshot().await.leases.iter().filter(|found| found.pool == suite.pool).count(), 2);
+    suite.finish(&logins).await;
+}
+
 /// More than `max`: refused with the limit instead of kept waiting for ever.
 pub async fn what_never_fits_is_refused_at_once<W: World, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;

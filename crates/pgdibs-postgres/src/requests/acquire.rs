@@ -90,35 +90,50 @@ async fn wait_for_other_newcomers(connection: &mut PgConnection, templates: &[i6
     answer(locked.map(|_| ()))
 }
 
-/// All the wishes or none, in one transaction; with none, the wish at which it ended, and why.
+/// All the wishes or none, in one transaction; with none, the wish at which it ended, and why. A key that holds a lease gets it again,
+/// and takes no place.
 async fn take_all<'a>(
     world: &PgWorld,
     wishes: &'a [Acquire],
     ticket: Option<TicketId>,
 ) -> Result<(Vec<Lease>, Option<(&'a Acquire, Taken)>), Error> {
-    let mut wanted = Vec::with_capacity(wishes.len());
+    let mut held = Vec::with_capacity(wishes.len());
     for wish in wishes {
+        held.push(held_by(world, wish).await?);
+    }
+    if let (Some(wish), true) = (wishes.first(), held.iter().all(Option::is_some)) {
+        return Ok((Vec::new(), Some((wish, Taken::Held))));
+    }
+    let mut wanted = Vec::with_capacity(wishes.len());
+    for (wish, held) in wishes.iter().zip(&held) {
+        if held.is_some() {
+            wanted.push(None);
+            continue;
+        }
         let found = resolve(world, wish).await?;
         if found.building {
-            // Their keys may hold leases of an older template.
-            return Ok((Vec::new(), Some((wish, Taken::Held))));
+            return Ok((Vec::new(), Some((wish, Taken::Nothing(Some(found))))));
         }
-        wanted.push(found);
+        wanted.push(Some(found));
     }
-    for (index, wish) in wishes.iter().enumerate() {
-        let count = wanted.iter().filter(|w| w.template == wanted[index].template).count();
+    for wish in wishes {
+        let count = wishes.iter().filter(|other| other.pool == wish.pool).count();
         let pool = pools::find(world, &wish.pool).await?;
         pools::refuse_what_can_never_fit(world, &pool, u32::try_from(count).unwrap_or(u32::MAX))?;
     }
     let mut transaction = answer(world.connections.begin("begin").await)?;
     if ticket.is_none() {
-        let templates: Vec<i64> = wanted.iter().map(|wanted| wanted.template.0).collect();
+        let templates: Vec<i64> = wanted.iter().flatten().map(|wanted| wanted.template.0).collect();
         wait_for_other_newcomers(&mut transaction, &templates).await?;
     }
     let mut leases = Vec::with_capacity(wishes.len());
-    for (index, wish) in wishes.iter().enumerate() {
-        let still = wanted[index..].iter().filter(|w| w.template == wanted[index].template).count();
-        match take_one(world, &mut transaction, wish, Some(wanted[index].template), still, ticket, true).await? {
+    for (index, (wish, held)) in wishes.iter().zip(held).enumerate() {
+        let Some(template) = wanted[index].as_ref().map(|wanted| wanted.template) else {
+            leases.extend(held);
+            continue;
+        };
+        let still = wanted[index..].iter().flatten().filter(|wanted| wanted.template == template).count();
+        match take_one(world, &mut transaction, wish, Some(template), still, ticket, true).await? {
             Taken::Lease(lease) => {
                 leases.push(*lease);
                 reach(Point::AcquireHalfOfBatch).await;
@@ -286,37 +301,43 @@ fn waits_for(wish: &Acquire, row: &PgRow) -> Result<Option<Wanted>, Error> {
 async fn existing(world: &PgWorld, wishes: &[Acquire]) -> Result<Option<Acquired>, Error> {
     let mut leases = Vec::with_capacity(wishes.len());
     for wish in wishes {
-        let row = answer(
-            sqlx::query(concat!(
-                "select ",
-                lease_columns!(),
-                " from leases l join databases d on d.id = l.database_id
-                 where l.state = 'live' and (l.id = $5 or
-                     l.pool = $1 and l.run = $2 and coalesce(l.worker, '') = coalesce($3, '') and l.alias = $4)"
-            ))
-            .bind(wish.pool.as_str())
-            .bind(wish.run.as_deref())
-            .bind(wish.worker.as_deref())
-            .bind(&wish.alias)
-            .bind(wish.id)
-            .fetch_optional(&world.connections.catalog)
-            .await,
-        )?;
-        let Some(row) = row else { return Ok(None) };
-        let lease = answer(world.lease_in(&row))?;
-        if wish.fingerprint.as_ref().is_some_and(|asked| *asked != lease.fingerprint) {
-            return Err(Error::LeaseConflict(format!(
-                "run \"{}\", worker \"{}\", alias \"{}\" already holds lease {} of template \"{}\"; release it first, or use another alias",
-                wish.run.as_deref().unwrap_or(""),
-                wish.worker.as_deref().unwrap_or(""),
-                wish.alias,
-                lease.id,
-                lease.fingerprint
-            )));
-        }
+        let Some(lease) = held_by(world, wish).await? else { return Ok(None) };
         leases.push(lease);
     }
     Ok(Some(Acquired::Existing(leases)))
+}
+
+/// The live lease of one wish's key.
+async fn held_by(world: &PgWorld, wish: &Acquire) -> Result<Option<Lease>, Error> {
+    let row = answer(
+        sqlx::query(concat!(
+            "select ",
+            lease_columns!(),
+            " from leases l join databases d on d.id = l.database_id
+             where l.state = 'live' and (l.id = $5 or
+                 l.pool = $1 and l.run = $2 and coalesce(l.worker, '') = coalesce($3, '') and l.alias = $4)"
+        ))
+        .bind(wish.pool.as_str())
+        .bind(wish.run.as_deref())
+        .bind(wish.worker.as_deref())
+        .bind(&wish.alias)
+        .bind(wish.id)
+        .fetch_optional(&world.connections.catalog)
+        .await,
+    )?;
+    let Some(row) = row else { return Ok(None) };
+    let lease = answer(world.lease_in(&row))?;
+    if wish.fingerprint.as_ref().is_some_and(|asked| *asked != lease.fingerprint) {
+        return Err(Error::LeaseConflict(format!(
+            "run \"{}\", worker \"{}\", alias \"{}\" already holds lease {} of template \"{}\"; release it first, or use another alias",
+            wish.run.as_deref().unwrap_or(""),
+            wish.worker.as_deref().unwrap_or(""),
+            wish.alias,
+            lease.id,
+            lease.fingerprint
+        )));
+    }
+    Ok(Some(lease))
 }
 
 /// See [`runs::end`]: the end of the run may have been committed between our statement's snapshot and its commit.

@@ -198,11 +198,11 @@ fn a_batch_that_ends_half_way_takes_nothing() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 3, 0).await;
-        let run = suite.run_id();
-        suite.take(suite.wish_of(&run, "gw1")).await;
-        // The first is free and the second's key holds a lease.
-        let batch = [suite.wish_of(&run, "gw0"), suite.wish_of(&run, "gw1")];
-        let answer = suite.world.acquire(&batch, None).await;
+        let (one, other) = (suite.run_id(), suite.run_id());
+        suite.take(suite.wish_of(&one, "gw1")).await;
+        // Two are free, which is enough; but somebody sits in the one slot that the second will have.
+        let exact = |worker| Acquire { exact_slot: true, ..suite.wish_of(&other, worker) };
+        let answer = suite.world.acquire(&[exact("gw0"), exact("gw1")], None).await;
         assert!(matches!(answer, Ok(Acquired::Wait(_))), "{answer:?}");
         let live = setting.catalog_text("select string_agg(worker, ' ') from leases where state = 'live'").await;
         assert_eq!(live, "gw1", "nobody was told of another");
