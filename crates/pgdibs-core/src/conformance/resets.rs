@@ -3,6 +3,7 @@
 use super::suite::{expect, schema_mark};
 use super::{ConformanceServer, Suite};
 use crate::database::DatabaseState;
+use crate::lease::{Lease, LeaseId};
 use crate::request::{ResetBegun, TicketKind};
 use crate::world::World;
 
@@ -88,6 +89,15 @@ pub async fn a_reset_without_a_spare_waits_and_leaves_the_database_alone<W: Worl
     suite.finish(&logins).await;
 }
 
+/// The lease after the reset whose reservation was given up has reserved another, as the service does.
+async fn after_another_reservation<W: World, S: ConformanceServer>(suite: &Suite<W, S>, lease: LeaseId) -> Lease {
+    let seen = expect("the lease", suite.world.lease(lease).await);
+    assert_eq!((seen.generation, seen.reset_to), (1, None), "the reservation is given up");
+    reserve(suite, lease, None).await;
+    suite.idle().await;
+    expect("the lease", suite.world.lease(lease).await)
+}
+
 /// Spares are closed, but a superuser can open one and look in, before or after a reset has reserved it.
 pub async fn a_spare_that_somebody_looked_into_does_not_come_in<W: World, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
@@ -105,15 +115,7 @@ pub async fn a_spare_that_somebody_looked_into_does_not_come_in<W: World, S: Con
     let reserved = suite.in_state(DatabaseState::Spare).await.remove(0);
     suite.server.look_into(reserved.name.as_str()).await;
     suite.idle().await;
-    let seen = expect("the lease", suite.world.lease(lease.id).await);
-    assert_eq!(
-        (seen.generation, seen.reset_to),
-        (1, None),
-        "the reservation is given up; the service reserves another"
-    );
-    reserve(suite, lease.id, None).await;
-    suite.idle().await;
-    let seen = expect("the lease", suite.world.lease(lease.id).await);
+    let seen = after_another_reservation(suite, lease.id).await;
     assert!(![Some(entered.id), Some(reserved.id)].contains(&seen.database), "{seen:?}");
     let session = suite.enter_clean_and_write(&seen).await;
     suite.server.disconnect(session).await;
@@ -132,15 +134,7 @@ pub async fn a_reserved_spare_that_somebody_dropped_frees_its_reset<W: World, S:
     let reserved = suite.in_state(DatabaseState::Spare).await.remove(0);
     suite.server.drop_by_hand(reserved.name.as_str()).await;
     suite.idle().await;
-    let seen = expect("the lease", suite.world.lease(lease.id).await);
-    assert_eq!(
-        (seen.generation, seen.reset_to),
-        (1, None),
-        "the reservation is given up; the service reserves another"
-    );
-    reserve(suite, lease.id, None).await;
-    suite.idle().await;
-    let seen = expect("the lease", suite.world.lease(lease.id).await);
+    let seen = after_another_reservation(suite, lease.id).await;
     assert_eq!(seen.generation, 2);
     let session = suite.enter_clean_and_write(&seen).await;
     suite.server.disconnect(session).await;
