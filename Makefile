@@ -32,7 +32,7 @@ bench: ## Build for release and print the benchmark's numbers
 soak: ## Random faults over random load for SOAK_MINUTES (10), every lease audited; SOAK_SEED repeats a run
 	@exec scripts/soak.sh
 
-protections: ## Take each protection out of a copy and see its tests fail (half an hour); writes docs/protections.md
+protections: ## Take each protection out of a copy and see its tests fail; writes docs/protections.md
 	@python3 scripts/without-protections.py --output docs/protections.md
 
 fuzz: ## Feed random input to what reads requests, configuration and URLs, FUZZ_SECONDS (60) for each

@@ -33,9 +33,6 @@ TESTS_FAILED = 100
 # Longer than any test may take by .config/nextest.toml, with a build before it.
 AT_MOST = 30 * 60
 
-# As in scripts/rust-tests.sh.
-THREADS = str((os.cpu_count() or 1) * 2)
-
 SEEN = "seen to fail"
 NOT_SEEN = "NOT SEEN TO FAIL"
 # Several tests are named, and some of them passed.
@@ -207,7 +204,6 @@ def is_side(line: str) -> bool:
 
 
 def shortened(text: str) -> str:
-    # Process numbers, ports and times differ from run to run and say nothing here.
     return text if len(text) <= 110 else text[:109] + "…"
 
 

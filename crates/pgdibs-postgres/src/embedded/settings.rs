@@ -30,7 +30,7 @@ pub(super) fn access_rules(listen: Option<IpAddr>) -> String {
     }
 }
 
-/// The addresses to listen on. 127.0.0.1 is always among them: it is where the daemon connects.
+/// The addresses to listen on. 127.0.0.1 is always among them: it is where leases of this machine are used.
 fn listen_addresses(listen: Option<IpAddr>) -> String {
     match listen {
         Some(IpAddr::V4(address)) if address.is_unspecified() => address.to_string(),
