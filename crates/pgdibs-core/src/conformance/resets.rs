@@ -7,11 +7,7 @@ use crate::lease::{Lease, LeaseId};
 use crate::request::{ResetBegun, TicketKind};
 use crate::world::World;
 
-async fn reserve<W: World, S: ConformanceServer>(
-    suite: &Suite<W, S>,
-    id: crate::lease::LeaseId,
-    leave: Option<u32>,
-) -> u32 {
+async fn reserve<W: World, S: ConformanceServer>(suite: &Suite<W, S>, id: LeaseId, leave: Option<u32>) -> u32 {
     match suite.world.begin_reset(id, leave, None).await {
         Ok(ResetBegun::Reserved { generation }) => generation,
         other => panic!("a spare should be reserved, not {other:?}"),
