@@ -18,7 +18,7 @@ APART: tuple[Protection, ...] = (
         f"{SERVER}/sqlstate.rs",
         "            sqlx::Error::Io(_)\n            | sqlx::Error::PoolTimedOut",
         "            sqlx::Error::PoolTimedOut",
-        "test(cut_at_each_step_of_a_lease)",
+        "test(/cut_at_each_step_of/)",
         "who is cut off from the server is told to ask again",
     ),
     Protection(

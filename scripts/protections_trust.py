@@ -52,6 +52,15 @@ TRUST: tuple[Protection, ...] = (
         "lib",
     ),
     Protection(
+        "header-time",
+        f"{DAEMON}/http/serve.rs",
+        ".header_read_timeout(bounds.header)",
+        ".header_read_timeout(bounds.header * 1000)",
+        "test(who_sends_a_byte_now_and_then) | test(slow_senders_and_readers)",
+        "who does not send a whole header in time is cut off",
+        "lib e2e",
+    ),
+    Protection(
         "body-time",
         f"{DAEMON}/http/json.rs",
         "let collected = tokio::time::timeout(deadline, async {",
@@ -123,6 +132,22 @@ TRUST: tuple[Protection, ...] = (
         "test(a_masked_url_shows_where_and_not_who)",
         "a URL is shown without its login",
         "lib",
+    ),
+    Protection(
+        "output-of-builds-is-masked",
+        f"{DAEMON}/sources/build.rs",
+        "output.last_lines(&self.secrets())",
+        "output.last_lines(&self.secrets()[..0])",
+        "test(no_secret_is_in_any_output)",
+        "what a build printed is shown without its secrets",
+    ),
+    Protection(
+        "verifiers-of-kept-logins",
+        f"{SERVER}/steps/swap.rs",
+        "let verifier = scram::verifier(used.keep_password.as_deref().unwrap_or_default());",
+        "let verifier = used.keep_password.clone().unwrap_or_default();",
+        "test(no_secret_is_in_any_output)",
+        "the password of a kept database's login is in no statement",
     ),
     Protection(
         "tokens-are-digested",

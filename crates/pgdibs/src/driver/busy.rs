@@ -67,3 +67,25 @@ impl Busy {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_clones_and_no_more_drops_are_begun_than_may_run_at_once() {
+        let clone = |id| Step::Clone { database: DatabaseId(id) };
+        let drop = |id| Step::Drop { database: DatabaseId(id) };
+        for (step, at_once) in [(&clone as &dyn Fn(i64) -> Step, 8), (&drop, 8)] {
+            let mut busy = Busy::default();
+            for id in 1..=at_once {
+                assert!(busy.has_room_for(&step(id)), "for {id} of them");
+                busy.count(&step(id), true);
+            }
+            assert!(!busy.has_room_for(&step(100)), "{at_once} are under way");
+            busy.count(&step(3), false);
+            assert!(busy.has_room_for(&step(100)) && busy.databases.len() == 7, "one has ended");
+        }
+        assert!(Busy::default().has_room_for(&Step::Seal { template: TemplateId(1) }), "of which there is no limit");
+    }
+}

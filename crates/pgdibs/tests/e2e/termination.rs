@@ -7,13 +7,16 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::program::timed;
-use crate::support::{Cluster, Place, pool_name, signal};
+use crate::support::{Cluster, Place, pool_name, signal, until};
 
 #[test]
 fn sigterm_answers_the_waiters_and_ends_in_time_also_when_the_server_hangs() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
-    let mut daemon = place.daemon(&[]);
+    // The second clone is the one that the reset waits for, and it is not made before everybody has been answered.
+    let held_back = place.path().join("held");
+    let mut daemon =
+        place.daemon(&[("PGDIBS_TEST_FAILPOINT", &format!("clone:login-made@2=hold:{}", held_back.display()))]);
     let api = daemon.api.clone();
     let pool = pool_name("term");
     api.make_pool(&pool, &json!({"warm": 1, "max": 1, "spares": 0}), "create table t (id int)");
@@ -28,13 +31,17 @@ fn sigterm_answers_the_waiters_and_ends_in_time_also_when_the_server_hangs() {
         let other = scope.spawn(|| api.call(Method::PUT, &builder, Some(&json!({"wait_seconds": 60}))));
         let resetter = scope.spawn(|| api.call(Method::POST, &reset, Some(&json!({"wait_seconds": 60}))));
         api.until_waiting(&pool, 2);
+        until("a clone for the reset is under way", || if held_back.exists() { Ok(()) } else { Err(String::new()) });
         daemon.signal(Signal::SIGTERM);
-        let (status, took) = daemon.ended();
+        let (took, status) = timed(|| {
+            for answer in [waiter.join().unwrap(), other.join().unwrap(), resetter.join().unwrap()] {
+                answer.refused(503, "shutting_down");
+            }
+            std::fs::remove_file(&held_back).unwrap();
+            daemon.ended().0
+        });
         assert_eq!(status.code(), Some(0), "{}", daemon.log());
         assert!(took < Duration::from_secs(8), "took {took:?}: {}", daemon.log());
-        for answer in [waiter.join().unwrap(), other.join().unwrap(), resetter.join().unwrap()] {
-            answer.refused(503, "shutting_down");
-        }
     });
 
     // The lease lives on, and now the server hangs: it takes connections, and answers nothing.
@@ -62,7 +69,7 @@ fn a_second_signal_ends_it_at_once() {
     }
     // Two signals of one kind that come together may be merged into one: the first has to have been heard.
     daemon.signal(Signal::SIGTERM);
-    crate::support::until("the first signal was heard", || {
+    until("the first signal was heard", || {
         if daemon.log().contains("shutting down") { Ok(()) } else { Err(daemon.log()) }
     });
     daemon.signal(Signal::SIGTERM);

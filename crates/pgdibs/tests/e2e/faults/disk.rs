@@ -1,11 +1,9 @@
 //! A full disk in the middle of a clone, with each strategy. The disk is a small one in memory, which takes root to mount.
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FallocateFlags, fallocate};
 use serde_json::json;
 
 use crate::support::{Cluster, Place, Stage, stage, until};
@@ -14,45 +12,47 @@ const FULL_AGAIN: Duration = Duration::from_secs(30);
 /// Room for a dozen clones of 60 MB, and then for no more.
 const SIZE: &str = "size=1200m";
 
-/// A disk of its own, and the file that fills it.
-struct Disk {
-    directory: tempfile::TempDir,
-    ballast: PathBuf,
-}
+/// A disk of its own, whose size can be changed in a moment: a file that fills it would take longer to write than a clone does.
+struct Disk(tempfile::TempDir);
 
 impl Disk {
     fn mount() -> Self {
         let directory = tempfile::Builder::new().prefix("pgd-disk-").tempdir_in("/tmp").unwrap();
         assert!(nix::unistd::geteuid().is_root(), "to mount a small disk takes root: run this test as root");
         run("mount", &["-t", "tmpfs", "-o", SIZE, "pgdibs-test", &directory.path().display().to_string()]);
-        let ballast = directory.path().join("ballast");
-        Self { directory, ballast }
+        Self(directory)
     }
 
     fn path(&self) -> &Path {
-        self.directory.path()
+        self.0.path()
+    }
+
+    fn stat(&self) -> nix::sys::statvfs::Statvfs {
+        nix::sys::statvfs::statvfs(self.path()).unwrap()
     }
 
     fn free(&self) -> u64 {
-        let stat = nix::sys::statvfs::statvfs(self.path()).unwrap();
-        stat.blocks_available() * stat.fragment_size()
+        self.stat().blocks_available() * self.stat().fragment_size()
     }
 
-    /// Takes all that is left, at once.
+    /// Leaves no room beside what is used.
     fn fill(&self) {
-        let file = File::options().create(true).append(true).open(&self.ballast).unwrap();
-        let mut at = file.metadata().unwrap().len();
-        let mut step = 64 << 20;
-        while step >= 4096 {
-            match fallocate(&file, FallocateFlags::empty(), i64::try_from(at).unwrap(), step) {
-                Ok(()) => at += step.unsigned_abs(),
-                Err(_) => step /= 2,
-            }
-        }
+        until("the disk is as small as what is on it", || {
+            let stat = self.stat();
+            let used = (stat.blocks() - stat.blocks_available()) * stat.fragment_size();
+            // Refused when more is used by now.
+            let done = self.resize(&format!("size={used}"));
+            if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
+        });
     }
 
     fn make_room(&self) {
-        let _none_yet = std::fs::remove_file(&self.ballast);
+        let done = self.resize(SIZE);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+
+    fn resize(&self, size: &str) -> Output {
+        Command::new("mount").args(["-o", &format!("remount,{size}")]).arg(self.path()).output().unwrap()
     }
 }
 
@@ -76,7 +76,9 @@ fn full_in_mid_clone(strategy: &str) {
     let (stage, mut daemon) = Stage::with(cluster, place, &floor, stage::BULK);
     stage.api.put(&format!("/v1/pools/{}", stage.pool), &json!({"strategy": strategy})).expect(200);
     stage.under_load(|| {});
-    for round in 0..3 {
+    let clones_failed = || stage.cluster.log().matches("STATEMENT:  create database").count();
+    // A clone may be done in the moment between the look and the full disk.
+    for round in 0..20 {
         stage.load().during(stage::CALLERS, || {
             stage.until_in_mid_clone();
             disk.fill();
@@ -91,19 +93,27 @@ fn full_in_mid_clone(strategy: &str) {
                     Err(format!("{} bytes free after {:?}", disk.free(), began.elapsed()))
                 }
             });
-            // Nobody storms: a clone that failed waits for its time.
-            let failed = stage.cluster.log().matches("No space left on device").count();
+            stage.until_no_clone_is_under_way();
+            // Nobody storms: what is under the floor is not begun, and a clone that failed waits for its time.
+            let failed = clones_failed();
+            // The fault lasts.
+            std::thread::sleep(Duration::from_secs(3));
+            assert_eq!(clones_failed(), failed, "clones that were begun on a full disk: {}", stage.cluster.log());
             disk.make_room();
             // What Postgres does when its log finds no room: it ends, and cannot start either until there is some.
             stage.cluster.up_again();
             daemon.until_ready();
             stage.ledger.until_served(stage::CALLERS as usize);
-            println!("round {round}: {failed} errors of a full disk in the server's log so far");
+            println!("round {round}: {failed} clones have failed so far");
         });
         // A clone that failed on the way counts its attempts, and one that was blocked is tried once a minute.
         stage.catalog().run("update databases set retry_at = now() where state = 'blocked'");
         stage.audit(&daemon, FULL_AGAIN);
+        if round >= 2 && clones_failed() > 0 {
+            break;
+        }
     }
+    assert!(clones_failed() > 0, "twenty full disks, and none in the middle of a clone");
     daemon.stop();
 }
 

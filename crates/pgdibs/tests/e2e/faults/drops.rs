@@ -256,13 +256,7 @@ pub(super) fn a_live_lease_stuck_in_copy() {
     stage.under_load(|| {
         stage.ledger.until_served(60);
     });
-    let major: u32 = stage
-        .cluster
-        .superuser("postgres")
-        .text("select current_setting('server_version_num')::int / 10000")
-        .parse()
-        .unwrap();
-    if major >= 15 {
+    if stage.cluster.superuser("postgres").major() >= 15 {
         let database = lease["database"].as_str().unwrap();
         until("it is told for whom drops wait", || {
             let warnings = stage.api.status()["server"]["warnings"].to_string();

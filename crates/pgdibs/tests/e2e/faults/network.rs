@@ -23,7 +23,7 @@ fn behind_a_proxy() -> (Stage, Daemon, Proxy) {
 }
 
 /// Holds the daemon at each point under load, does something to the line, and lets it go on.
-fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy)) {
+fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy), after: impl Fn(&Stage, Point, &Proxy)) {
     let (stage, mut daemon, proxy) = behind_a_proxy();
     let file = stage.place.path().join("held");
     let hold = format!("hold:{}", file.display());
@@ -49,6 +49,7 @@ fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy)) {
                 });
                 fault(&proxy);
                 std::fs::remove_file(&file).unwrap();
+                after(&stage, point, &proxy);
                 drop(stopping);
             });
             stage.ledger.until_served(stage::CALLERS as usize);
@@ -67,19 +68,19 @@ fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy)) {
 
 /// Every connection is reset while the daemon is at the point.
 pub(super) fn cut_at_each(points: &[Point]) {
-    at_each(points, true, Proxy::cut_once);
+    at_each(points, true, Proxy::cut_once, |_, _, _| {});
 }
 
-/// From the point on, everything takes a tenth of a second longer each way, for a while.
+/// From the point on, everything takes a tenth of a second longer each way, for a while. Answers are slower, and no others.
 pub(super) fn slow_at_each(points: &[Point]) {
-    at_each(points, false, |proxy| {
-        proxy.set(Link::Slow(Duration::from_millis(100)));
-        let open = proxy.opener();
-        std::thread::spawn(move || {
-            // The slowness has to last.
-            std::thread::sleep(Duration::from_secs(2));
-            open();
-        });
+    let slow = |proxy: &Proxy| proxy.set(Link::Slow(Duration::from_millis(100)));
+    at_each(points, false, slow, |stage, point, proxy| {
+        let before = stage.ledger.unavailable();
+        // The slowness has to last.
+        std::thread::sleep(Duration::from_secs(2));
+        let after = stage.ledger.unavailable();
+        proxy.set(Link::Open);
+        assert!(after == before, "told to ask again at {}, which is merely slow: {after:?}", point.name());
     });
 }
 

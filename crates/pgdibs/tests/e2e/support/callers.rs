@@ -85,7 +85,10 @@ impl Caller<'_> {
         let began = Instant::now();
         loop {
             let last = match self.load.api.try_call(method.clone(), path, Some(body)) {
-                Ok(answer) if answer.retry_after.is_some() => answer.body.to_string(),
+                Ok(answer) if answer.retry_after.is_some() => {
+                    self.load.ledger.note_refusal(&answer.body);
+                    answer.body.to_string()
+                }
                 Ok(answer) => return Ok((answer.status, answer.body)),
                 Err(error) => error,
             };

@@ -136,20 +136,33 @@ impl Cluster {
     pub(crate) fn up_again(&self) {
         until("the cluster answers again", || {
             let Err(error) = Session::try_open(&self.url()) else { return Ok(()) };
-            let ended = self.keeper.borrow_mut().as_mut().is_none_or(|keeper| keeper.try_wait().unwrap().is_some());
-            if ended {
+            if !self.runs() {
+                self.dismiss_keeper();
                 self.up();
             }
             Err(error.to_string())
         });
     }
 
+    /// Whether there is a postmaster: one that ends by itself takes its file with it, one that is killed does not.
+    fn runs(&self) -> bool {
+        let pid = self.postmaster_pid();
+        pid > 0 && Path::new(&format!("/proc/{pid}")).exists()
+    }
+
     fn end(&self, how: Signal) {
         signal(self.postmaster_pid(), how);
+        if how == Signal::SIGINT {
+            // It takes the time of a checkpoint.
+            until("the postmaster has ended", || if self.runs() { Err(String::new()) } else { Ok(()) });
+        }
+        self.dismiss_keeper();
+    }
+
+    /// Its end is that of the postmaster, if that still runs.
+    fn dismiss_keeper(&self) {
         if let Some(mut keeper) = self.keeper.borrow_mut().take() {
-            if how != Signal::SIGINT {
-                drop(keeper.stdin.take());
-            }
+            drop(keeper.stdin.take());
             let _ = keeper.wait();
         }
     }

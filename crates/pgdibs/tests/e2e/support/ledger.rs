@@ -5,6 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use super::until;
 
 /// What must never happen, whatever else does.
@@ -33,6 +35,7 @@ pub(crate) enum Deed {
 pub(crate) struct Ledger {
     deeds: Mutex<BTreeMap<Deed, usize>>,
     complaints: Mutex<Vec<Complaint>>,
+    unavailable: Mutex<Vec<String>>,
     served: AtomicUsize,
     rounds: AtomicU64,
 }
@@ -57,6 +60,19 @@ impl Ledger {
     pub(crate) fn complain(&self, complaint: Complaint) {
         println!("{complaint:?}");
         self.complaints.lock().unwrap().push(complaint);
+    }
+
+    /// What callers were told of a server that cannot be reached, which is worth another try.
+    pub(crate) fn unavailable(&self) -> Vec<String> {
+        self.unavailable.lock().unwrap().clone()
+    }
+
+    pub(crate) fn note_refusal(&self, answer: &Value) {
+        // While it starts, a daemon says so, and that is true.
+        let starting = answer["detail"].as_str().is_some_and(|detail| detail.contains("still starting"));
+        if answer["code"] == "server_unavailable" && !starting {
+            self.unavailable.lock().unwrap().push(answer.to_string());
+        }
     }
 
     pub(crate) fn complaints(&self) -> Vec<Complaint> {

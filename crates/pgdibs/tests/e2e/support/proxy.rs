@@ -69,12 +69,6 @@ impl Proxy {
         });
     }
 
-    /// What opens the line again, for another thread.
-    pub(crate) fn opener(&self) -> impl Fn() + Send + 'static {
-        let state = self.state.clone();
-        move || state.send_modify(|state| state.link = Link::Open)
-    }
-
     /// Resets every connection; new ones are treated as before.
     pub(crate) fn cut_once(&self) {
         self.state.send_modify(|state| state.cuts += 1);

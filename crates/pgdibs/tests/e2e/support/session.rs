@@ -50,6 +50,12 @@ impl Session {
         drop(copy);
     }
 
+    /// The server's major version.
+    #[track_caller]
+    pub(crate) fn major(&mut self) -> u32 {
+        self.text("select current_setting('server_version_num')::int / 10000").parse().unwrap()
+    }
+
     /// The one value that a query gives, as text; `-` when there is no row or it is null.
     #[track_caller]
     pub(crate) fn text(&mut self, sql: &str) -> String {

@@ -171,6 +171,19 @@ impl Stage {
         }
     }
 
+    /// Returns when no clone is under way, whether it was made or not.
+    #[track_caller]
+    pub(crate) fn until_no_clone_is_under_way(&self) {
+        until("no clone is under way", || match Session::try_open(&self.cluster.url()) {
+            Ok(mut session) => match session.try_text(CLONES).as_deref() {
+                Ok("0") => Ok(()),
+                seen => Err(format!("{seen:?}")),
+            },
+            // Nor is one in a server that is down.
+            Err(_) => Ok(()),
+        });
+    }
+
     fn with_strangers(mut self) -> Self {
         let pool = &self.pool;
         let long = format!("{pool}_gw0_{}", "x".repeat(63 - pool.len() - 5));
@@ -187,8 +200,10 @@ impl Stage {
             "pgdibs_of_somebody".to_owned(),
         ];
         let mut boss = self.cluster.superuser("postgres");
+        // Postgres 14 has one way only.
+        let cheaply = if boss.major() >= 15 { "strategy file_copy" } else { "" };
         for name in names {
-            boss.run(&format!("create database \"{name}\" strategy file_copy"));
+            boss.run(&format!("create database \"{name}\" {cheaply}"));
         }
         boss.run("create role pgdibs_l_x login; create role pgdibs_of_somebody nologin");
         self.strangers = self.identities_of_strangers();
