@@ -27,6 +27,7 @@ FAULTS: tuple[Protection, ...] = (
                 "        if self.stopping.is_cancelled() {\n            return Err(WaitOver::Stopping);\n        }\n",
                 "",
             ),
+            (f"{SERVER}/sqlstate.rs", "_ if matches!(error, sqlx::Error::PoolClosed) => Error::ShuttingDown,", ""),
         ),
     ),
     Protection(
@@ -278,6 +279,13 @@ FAULTS: tuple[Protection, ...] = (
         "delete from tickets where id = $11 and not exists (select from l) and exists (select from l))",
         "test(a_hundred_runs_at_once)",
         "who is served leaves the queue",
+        also=(
+            (
+                f"{SERVER}/requests/tickets.rs",
+                "delete from tickets where daemon = $1 and id <> all($2)",
+                "delete from tickets where daemon = $1 and id = any($2) and id <> all($2)",
+            ),
+        ),
     ),
     Protection(
         "leases-expire",

@@ -224,6 +224,15 @@ ORDER: tuple[Protection, ...] = (
         "test(killed_at_each_step_of_a_start) | test(cut_at_each_step_of_a_start)",
         "what a killed daemon has made at its start is used by the next one",
     ),
+    Protection(
+        "catalog-as-a-whole",
+        f"{SERVER}/connect.rs",
+        "MIGRATIONS.run(&mut *transaction).await",
+        'MIGRATIONS.run(&mut address.connect(CATALOG, "pgdibs").await?).await',
+        "test(a_catalog_is_made_as_a_whole)",
+        "who asks while the catalog is being made finds none or a whole one",
+        "real",
+    ),
     # Purge.
     Protection(
         "purge-takes-ours",

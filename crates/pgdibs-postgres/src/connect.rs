@@ -274,6 +274,9 @@ const TEST: Duration = Duration::from_secs(2);
 /// The prefix of `application_name` on connections that run DDL. A dead daemon's DDL goes on; its successor finds it by this.
 pub const DDL_APPLICATION: &str = "pgdibs-ddl/";
 
+/// Application name of the connection that holds the office.
+pub(crate) const RECONCILER: &str = "pgdibs-reconciler";
+
 /// Connects, checks who answers, makes the catalog if there is none, and applies our migrations.
 ///
 /// # Errors
@@ -385,20 +388,27 @@ async fn make_catalog(connection: &mut PgConnection) -> Result<(), ConnectError>
     }
 }
 
+/// Key of the lock under which the catalog is migrated, in the space of one-key advisory locks. ("pgdibs-m" as eight bytes)
+const MIGRATION: i64 = 0x7067_6469_6273_2d6d;
+
+/// All migrations together or none, so that a daemon which serves requests on a server that came back empty finds either no catalog
+/// or a whole one. The lock is ours, because sqlx lets go of its own before the end of the transaction.
 async fn migrate(address: &ServerAddress) -> Result<(), ConnectError> {
     let mut connection = address.connect(CATALOG, "pgdibs").await?;
+    let mut transaction = connection.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(MIGRATION).execute(&mut *transaction).await?;
     let (foreign, migrated): (bool, bool) = sqlx::query_as(
         "select exists (select from pg_tables where schemaname = 'public'),
                 to_regclass('public._sqlx_migrations') is not null",
     )
-    .fetch_one(&mut connection)
+    .fetch_one(&mut *transaction)
     .await?;
     if foreign && !migrated {
         return Err(ConnectError::Unusable(
             "the server has a database \"pgdibs\" that is not ours: it holds tables but no catalog; rename or drop it, because pgdibs keeps its catalog under that name".to_owned(),
         ));
     }
-    MIGRATIONS.run(&mut connection).await.map_err(|error| match error {
+    MIGRATIONS.run(&mut *transaction).await.map_err(|error| match error {
         MigrateError::VersionMissing(version) => ConnectError::Unusable(format!(
             "the catalog on this server is newer than this pgdibs (it has migration {version}); use the newer version of pgdibs, or remove its catalog with that version's `pgdibs purge`"
         )),
@@ -408,6 +418,7 @@ async fn migrate(address: &ServerAddress) -> Result<(), ConnectError> {
         MigrateError::Execute(error) => error.into(),
         other => ConnectError::Unusable(format!("the catalog could not be brought up to date: {other}")),
     })?;
+    transaction.commit().await?;
     connection.close().await?;
     Ok(())
 }

@@ -11,6 +11,7 @@ mod holdups;
 pub mod lines;
 pub mod office;
 mod orphans;
+pub mod presence;
 pub mod purge;
 mod requests;
 pub mod rights;

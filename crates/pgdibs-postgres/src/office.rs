@@ -12,15 +12,15 @@ use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::TemplatePut;
 use pgdibs_core::snapshot::Snapshot;
 use sqlx::Connection as _;
-use sqlx::postgres::{PgConnection, PgListener, PgNotification, PgPool};
+use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
-use crate::connect::{CATALOG, DDL_APPLICATION, TRUSTED};
+use crate::connect::{CATALOG, DDL_APPLICATION, RECONCILER, TRUSTED};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::lines::ANSWER;
 use crate::requests::gather;
-use crate::requests::tickets::{PRESENCE, living_daemons};
+use crate::requests::tickets::living_daemons;
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
 use crate::steps::drop_logins;
@@ -51,6 +51,13 @@ pub(crate) struct Held {
     /// When a statement last succeeded on it, as far as we remember.
     pub(crate) used: Instant,
     session: Session,
+}
+
+impl Held {
+    /// The server's process behind it.
+    pub(crate) fn process(&self) -> i32 {
+        self.session.process
+    }
 }
 
 /// A session as the server knows it. Process numbers are given again, and so the time of its beginning belongs to it.
@@ -95,7 +102,7 @@ impl PgWorld {
 
     /// A session that holds the office, if nobody else's does.
     async fn apply(&self) -> Result<Option<Held>, Error> {
-        let mut connection = answer(self.connections.address.connect(CATALOG, "pgdibs-reconciler").await)?;
+        let mut connection = answer(self.connections.address.connect(CATALOG, RECONCILER).await)?;
         let mut lost = self.lost.lock().await;
         if let Some(session) = lost.as_ref() {
             answer(end_session(&mut connection, session).await)?;
@@ -226,76 +233,30 @@ impl PgWorld {
         })
         .await
     }
-
-    /// Shows that this daemon lives, and hears what the others change. Dropping the ear ends both.
-    ///
-    /// # Errors
-    /// [`Error::ServerUnavailable`].
-    pub async fn presence(&self) -> Result<Presence, Error> {
-        self.within(self.show_presence()).await
-    }
-
-    async fn show_presence(&self) -> Result<Presence, Error> {
-        // A pool of its own: a listener gives its connection back when it is dropped, and only a closed pool lets go of it.
-        let ear = self.connections.address.pool("pgdibs-ear", 1);
-        let mut listener = answer(PgListener::connect_with(&ear).await)?;
-        // A reconnect behind our back would lose the lock without a word.
-        listener.eager_reconnect(false);
-        answer(listener.listen("pgdibs").await)?;
-        let locked: bool = answer(
-            sqlx::query_scalar("select pg_try_advisory_lock($1, $2)")
-                .bind(PRESENCE)
-                .bind(self.connections.instance)
-                .fetch_one(&mut listener)
-                .await,
-        )?;
-        if locked {
-            Ok(Presence { listener, ear, own: self.connections.instance.to_string() })
-        } else {
-            Err(Error::ServerUnavailable("the session of this daemon's last connection has not ended yet".to_owned()))
-        }
-    }
 }
 
-/// A connection that shows that this daemon lives.
-pub struct Presence {
-    listener: PgListener,
-    ear: PgPool,
-    own: String,
-}
-
-/// After this long without a notice the ear is tested.
-const SILENCE: Duration = Duration::from_secs(10);
-
-impl Presence {
-    /// Resolves when another daemon changed something; `false` when the connection is gone.
-    pub async fn changed(&mut self) -> bool {
-        loop {
-            match tokio::time::timeout(SILENCE, self.listener.try_recv()).await {
-                Ok(Ok(Some(notification))) if PgNotification::payload(&notification) == self.own => {}
-                Ok(Ok(Some(_))) => return true,
-                Ok(Ok(None) | Err(_)) => return false,
-                // Nothing to hear, or a line that is dead.
-                Err(_) => {
-                    let asked = sqlx::query("select 1").execute(&mut self.listener);
-                    if !matches!(tokio::time::timeout(PING, asked).await, Ok(Ok(_))) {
-                        return false;
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        // Closed from this call on; the returned future would only wait for the listener to be gone.
-        drop(self.ear.close());
-    }
+/// A moment in the past, moved with a clock that was set, unless it was noted after that. Before it was set forward nobody could note a
+/// moment that late; after it was set back nobody can note one that is still to come.
+macro_rules! moved {
+    ($moment:literal) => {
+        concat!(
+            "case when $1 > 0 and ",
+            $moment,
+            " <= now() - $1 * interval '1 us' or $1 < 0 and ",
+            $moment,
+            " > now() then ",
+            $moment,
+            " + $1 * interval '1 us' else ",
+            $moment,
+            " end"
+        )
+    };
 }
 
 impl PgWorld {
     /// The server's clock was set: the times that count are moved with it, so that nothing is over too early and nothing lasts too long.
+    /// What was noted in between, by the clock as it is now, stays: of a moment in the past one can tell. (A clock that is set back makes
+    /// it look later than it was, by as much at the most, if it was long enough ago.)
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
@@ -305,11 +266,16 @@ impl PgWorld {
         let moved = async {
             let mut transaction = connection.begin().await?;
             for statement in [
-                "update templates set build_heard_at = build_heard_at + $1 * interval '1 us', last_used_at = last_used_at + $1 * interval '1 us',
-                        retry_at = retry_at + $1 * interval '1 us'",
+                concat!(
+                    "update templates set build_heard_at = ",
+                    moved!("build_heard_at"),
+                    ", last_used_at = ",
+                    moved!("last_used_at"),
+                    ", retry_at = retry_at + $1 * interval '1 us'"
+                ),
                 "update databases set retry_at = retry_at + $1 * interval '1 us', keep_until = keep_until + $1 * interval '1 us'
                  where retry_at is not null or keep_until is not null",
-                "update announced_runs set put_at = put_at + $1 * interval '1 us'",
+                concat!("update announced_runs set put_at = ", moved!("put_at")),
             ] {
                 sqlx::query(statement).bind(microseconds).execute(&mut *transaction).await?;
             }

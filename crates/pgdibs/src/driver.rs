@@ -392,7 +392,8 @@ impl<W: Office + 'static> Driver<W> {
         if self.bell.had_unwritten_renewal() {
             self.expiry.start_anew();
         }
-        let overdue = self.expiry.look(&snapshot.leases, asked);
+        let mut overdue = self.expiry.look(&snapshot.leases, asked);
+        overdue.retain(|&lease, _| !self.bell.is_being_renewed(lease));
         let leases: Vec<&Lease> = snapshot.leases.iter().filter(|lease| overdue.contains_key(&lease.id)).collect();
         let sessions = if leases.is_empty() { BTreeMap::new() } else { self.world.sessions(&leases).await? };
         Ok(Driven {

@@ -19,7 +19,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 use tokio::time::Instant;
 
-use crate::connect::DDL_APPLICATION;
+use crate::connect::{DDL_APPLICATION, RECONCILER};
 use crate::sqlstate;
 use crate::world::{PgWorld, answer};
 
@@ -58,15 +58,20 @@ pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), S
         match office.as_mut() {
             Some(held) => {
                 let within = FAST + FAST_EACH * u32::try_from(steps.len()).unwrap_or(u32::MAX);
-                let done = tokio::time::timeout(within, fast(world, &mut held.connection, steps, &mut results)).await;
+                let (began, process) = (Instant::now(), held.process());
+                let done = tokio::select! {
+                    done = tokio::time::timeout(within, fast(world, &mut held.connection, steps, &mut results)) => done.is_ok(),
+                    () = unheard(world, RECONCILER, false, || process) => false,
+                };
                 if results.iter().flatten().any(Result::is_ok) {
                     held.used = Instant::now();
                 }
-                if done.is_err() {
+                if !done {
                     let untold =
                         steps.iter().zip(&mut results).filter(|(step, result)| !step.is_slow() && result.is_none());
                     for (_, result) in untold {
-                        *result = Some(Err(StepError::Unavailable(format!("no answer within {} s", within.as_secs()))));
+                        let seconds = began.elapsed().as_secs();
+                        *result = Some(Err(StepError::Unavailable(format!("no answer within {seconds} s"))));
                     }
                 }
             }
@@ -157,7 +162,8 @@ async fn roll_back(connection: &mut PgConnection) {
     let _ = connection.ping().await;
 }
 
-/// Waits of fast steps are bounded one by one (statements, sessions that end); what lasts longer than all of them has no answer.
+/// Waits of fast steps are bounded one by one (statements, sessions that end); what lasts longer than all of them has no answer, if
+/// the server could not be asked before.
 const FAST: Duration = Duration::from_secs(20);
 const FAST_EACH: Duration = Duration::from_secs(3);
 
@@ -167,9 +173,13 @@ async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {
     let (pool, number) = world.connections.ddl.pool();
     let mut connection = sql(pool.acquire().await)?;
     let server = ServerProcess::default();
+    let ours = format!("{DDL_APPLICATION}{}", world.connections.instance);
+    // Builds are made and sealed on a further connection, inside their database: there, nothing of ours may be under way at all.
+    let alone = matches!(step, Step::CreateBuild { .. } | Step::Seal { .. });
     let result = tokio::select! {
         result = act(world, &mut connection, &server, step) => result,
-        () = unheard(world, step, &server) => {
+        // Nobody's number as long as there is none: a first statement, which only reads, has no such time.
+        () = unheard(world, &ours, alone, || server.0.load(Ordering::Relaxed)) => {
             // Else the pool would wait for it in turn, and never lend it again.
             world.connections.ddl.leave(number);
             Err(StepError::Unavailable("its answer was lost; what became of it is seen when all is looked at again".to_owned()))
@@ -196,22 +206,19 @@ impl ServerProcess {
 /// Between two questions whether the server is still at a step.
 const ASK_AFTER_STEP: Duration = Duration::from_secs(5);
 
-/// Resolves when the server says, twice in a row, that it is not at the step any more, while we still wait.
-async fn unheard(world: &PgWorld, step: &Step, server: &ServerProcess) {
-    // Builds are made and sealed on a further connection, inside their database: there, nothing of ours may be under way at all.
-    let alone = matches!(step, Step::CreateBuild { .. } | Step::Seal { .. });
+/// Resolves when the server says, twice in a row, that its process (or, if `alone`, any that serves this application of ours) is not at
+/// anything, while we still wait for it.
+async fn unheard(world: &PgWorld, application: &str, alone: bool, process: impl Fn() -> i32) {
     let mut idle = 0;
     while idle < 2 {
         tokio::time::sleep(ASK_AFTER_STEP).await;
-        // Nobody's number as long as there is none: a first statement, which only reads, has no such time.
-        let process = server.0.load(Ordering::Relaxed);
+        let process = process();
         let asked = async {
-            let own = format!("{DDL_APPLICATION}{}", world.connections.instance);
             let query = sqlx::query_scalar(
                 "select exists (select from pg_stat_activity where application_name = $1 and (pid = $2 or $3)
                    and (state = 'active' or state_change > now() - interval '3 s'))",
             );
-            let busy = query.bind(own).bind(process).bind(alone).fetch_one(&world.connections.catalog).await;
+            let busy = query.bind(application).bind(process).bind(alone).fetch_one(&world.connections.catalog).await;
             busy.map_err(|error| sqlstate::request_error(&error))
         };
         match world.within(asked).await {

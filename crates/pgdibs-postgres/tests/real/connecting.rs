@@ -73,6 +73,21 @@ fn a_catalog_newer_than_this_program_is_refused() {
     });
 }
 
+/// Who serves requests meanwhile finds no catalog or a whole one; commit timestamps tell one transaction from several.
+#[test]
+fn a_catalog_is_made_as_a_whole_also_by_daemons_that_begin_at_once() {
+    on_each_cluster(&["track_commit_timestamp=on"], async |cluster| {
+        let url = cluster.superuser_url();
+        let (one, two, three) = tokio::join!(opened(&url), opened(&url), opened(&url));
+        for opened in [one, two, three] {
+            assert!(opened.is_ok(), "{:?}", opened.err());
+        }
+        let moments = "select count(*) || ' migrations, ' || count(distinct pg_xact_commit_timestamp(xmin)) || ' moments' from _sqlx_migrations";
+        let seen = cluster.text("pgdibs", moments).await;
+        assert!(seen.ends_with(", 1 moments") && !seen.starts_with("1 "), "{seen}");
+    });
+}
+
 #[test]
 fn a_database_of_that_name_that_is_not_ours_is_refused() {
     on_each_cluster(&[], async |cluster| {

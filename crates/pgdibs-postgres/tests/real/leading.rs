@@ -7,6 +7,7 @@ use pgdibs_core::error::StepError;
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::request::{Acquire, Acquired, ResetBegun, TicketKind, Wanted};
 use pgdibs_core::world::World as _;
+use pgdibs_postgres::presence::Deaf;
 use pgdibs_postgres::rights::Rights;
 
 use crate::support::setting::{Setting, nothing_under_way, on_each_server};
@@ -154,11 +155,11 @@ fn a_daemon_hears_what_another_changes() {
         second.notify().await.unwrap();
         setting.suite.world.notify().await.unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(30), ear.changed()).await;
-        assert_eq!(heard, Ok(true));
+        assert_eq!(heard, Ok(Ok(())));
         let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgdibs-ear'";
         assert_eq!(setting.cluster.text("postgres", end).await, "2");
         let heard = tokio::time::timeout(Duration::from_secs(30), ear.changed()).await;
-        assert_eq!(heard, Ok(false), "an ear that is gone says so");
+        assert_eq!(heard, Ok(Err(Deaf::Ended)), "an ear that is gone says so");
         second.close().await;
     });
 }

@@ -228,3 +228,29 @@ fn dead_rows_of_the_catalogs_are_vacuumed_once_they_are_many() {
         setting.cluster.until_text("pgdibs", dead, "true").await;
     });
 }
+
+/// Between the moment at which a clock is set and the look that sees it, builders renew by the new one.
+#[test]
+fn what_was_noted_after_the_clock_was_set_is_not_moved_with_it() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.make_pool(1, 1, 0).await;
+        suite.world.put_template(&suite.pool, &named("first"), "a builder", "token").await.unwrap();
+        assert_eq!(suite.world.lead().await, Ok(true));
+        for (jump, heard_at, seconds_ago) in [
+            (-3600, "now() + interval '3590 s'", 10),
+            (-3600, "now()", 0),
+            (3600, "now() - interval '3610 s'", 10),
+            (3600, "now()", 0),
+        ] {
+            setting.catalog(&format!("update templates set build_heard_at = {heard_at}")).await;
+            suite.world.move_times(jump * 1_000_000).await.unwrap();
+            let ago = "select extract(epoch from now() - build_heard_at)::int from templates";
+            let seen: i64 = setting.catalog_text(ago).await.parse().unwrap();
+            assert!(
+                (seconds_ago..seconds_ago + 5).contains(&seen),
+                "{heard_at}, the clock set by {jump} s: {seen} s ago"
+            );
+        }
+    });
+}

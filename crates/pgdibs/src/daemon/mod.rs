@@ -11,7 +11,7 @@ mod status;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgdibs_core::name::{PoolName, RoleName};
@@ -20,6 +20,7 @@ use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::ServerAddress;
 use pgdibs_postgres::embedded::EmbeddedError;
 use pgdibs_postgres::failpoint::{Point, reach};
+use pgdibs_postgres::presence::Deaf;
 use pgdibs_postgres::world::PgWorld;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -191,7 +192,7 @@ async fn with_server(
         stopping: stopping.clone(),
         tasks: tasks.clone(),
     };
-    tasks.spawn(hear_others(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
+    tasks.spawn(hear_others(Arc::clone(&world), Arc::clone(&bell), Arc::clone(&report), stopping.clone()));
     tasks.spawn(vacuum_catalogs(Arc::clone(&world), stopping.clone()));
     tasks.spawn(forget_tickets(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
     if let Some((quiet, after)) = idle {
@@ -246,16 +247,29 @@ async fn with_server(
 }
 
 /// Hears what other daemons on the server change, and shows that this one lives. Without it, our tickets count for nothing.
-async fn hear_others(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: CancellationToken) {
+///
+/// It also hears first when the line hangs: the driver may be in the middle of a step, and waits for that.
+async fn hear_others(world: Arc<PgWorld>, bell: Arc<Bell>, report: Arc<Mutex<Report>>, stopping: CancellationToken) {
     let work = async {
         loop {
             match world.presence().await {
                 Ok(mut presence) => {
                     bell.wake_driver();
-                    while presence.changed().await {
-                        bell.wake_driver();
-                        bell.ring();
+                    let deaf = loop {
+                        match presence.changed().await {
+                            Ok(()) => {
+                                bell.wake_driver();
+                                bell.ring();
+                            }
+                            Err(deaf) => break deaf,
+                        }
+                    };
+                    if deaf == Deaf::NoAnswer {
+                        // The driver takes it back as soon as it has got through.
+                        let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
+                        report.unreachable.get_or_insert_with(|| "it gives no answer".to_owned());
                     }
+                    bell.wake_driver();
                 }
                 Err(error) => tracing::debug!(%error, "cannot show presence yet"),
             }

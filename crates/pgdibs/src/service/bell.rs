@@ -1,9 +1,11 @@
 //! The bell: whom to wake. All that memory holds about waiting; what is waited for stands in the catalog.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use pgdibs_core::lease::LeaseId;
 use pgdibs_core::request::TicketId;
 use pgdibs_core::template::TemplateId;
 use tokio::sync::{Notify, watch};
@@ -21,6 +23,8 @@ pub struct Bell {
     /// Who waits here, and for which template, if only a ready database of that one can end the wait.
     waiting: Mutex<BTreeMap<TicketId, Option<TemplateId>>>,
     ready: Mutex<Ready>,
+    /// Renewals that have come and are not written down yet.
+    renewing: Mutex<BTreeMap<LeaseId, usize>>,
     /// Whether a renewal came that could not be written down.
     unwritten_renewal: AtomicBool,
 }
@@ -51,6 +55,7 @@ impl Default for Bell {
             changes: watch::Sender::new(Rings::default()),
             waiting: Mutex::default(),
             ready: Mutex::default(),
+            renewing: Mutex::default(),
             unwritten_renewal: AtomicBool::new(false),
         }
     }
@@ -60,6 +65,17 @@ impl Bell {
     /// Tells the driver to look.
     pub fn wake_driver(&self) {
         self.driver.notify_one();
+    }
+
+    /// A renewal came. Its lease does not end before what is returned is dropped: it may have to wait for a connection.
+    pub fn renewal_comes(&self, lease: LeaseId) -> Renewal<'_> {
+        *lock(&self.renewing).entry(lease).or_default() += 1;
+        Renewal { bell: self, lease }
+    }
+
+    /// Whether a renewal of this lease has come and is not written down yet.
+    pub fn is_being_renewed(&self, lease: LeaseId) -> bool {
+        lock(&self.renewing).contains_key(&lease)
     }
 
     /// A renewal came, and the server did not take it: its lease must not end for that.
@@ -158,6 +174,24 @@ impl Bell {
     }
 }
 
+/// A renewal on its way into the catalog.
+#[derive(Debug)]
+pub struct Renewal<'a> {
+    bell: &'a Bell,
+    lease: LeaseId,
+}
+
+impl Drop for Renewal<'_> {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = lock(&self.bell.renewing).entry(self.lease) {
+            match count.get() {
+                1 => drop(count.remove()),
+                _ => *count.get_mut() -= 1,
+            }
+        }
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -246,6 +280,18 @@ mod tests {
         bell.count_begins();
         bell.ring_for_ready(ready(1));
         assert!(hears(&mut one, &bell, Some(TicketId(1))).await);
+    }
+
+    #[test]
+    fn a_lease_is_being_renewed_until_its_last_renewal_is_written() {
+        let bell = Bell::default();
+        let lease = LeaseId::now_v7();
+        let first = bell.renewal_comes(lease);
+        let second = bell.renewal_comes(lease);
+        drop(first);
+        assert!(bell.is_being_renewed(lease) && !bell.is_being_renewed(LeaseId::now_v7()));
+        drop(second);
+        assert!(!bell.is_being_renewed(lease));
     }
 
     #[tokio::test]

@@ -38,6 +38,7 @@ impl<W: World + 'static> Service<W> {
     /// # Errors
     /// As [`World::renew`].
     pub async fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
+        let _coming = self.bell.renewal_comes(id);
         let renewed = self.world.renew(id, ttl_seconds).await;
         if matches!(renewed, Err(Error::ServerUnavailable(_))) {
             self.bell.renewal_is_unwritten();

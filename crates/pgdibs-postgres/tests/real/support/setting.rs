@@ -10,7 +10,7 @@ use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::snapshot::Driven;
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::{ServerAddress, open};
-use pgdibs_postgres::office::Presence;
+use pgdibs_postgres::presence::Presence;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::world::{Bounds, PgWorld};
 

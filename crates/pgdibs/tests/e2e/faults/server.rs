@@ -24,12 +24,24 @@ fn goes_down(how: impl Fn(&Stage)) {
             // Its renewals are not taken for longer than its time to live.
             let renewer = Renewer::start(&stage, 1);
             renewer.assert_live();
+            // Its holder renews late, when the daemon has looked at the server again. Less than the outage, and longer than its beginning.
+            let late = stage
+                .api
+                .lease(&json!({"pool": stage.pool, "fingerprint": "first", "ttl_seconds": 3, "wait_seconds": 30}));
             how(&stage);
             let down = Instant::now();
             hold(DOWN);
             assert_eq!(stage.api.get("/livez").status, 200);
             let up = Instant::now();
             stage.cluster.up();
+            until("the daemon is ready again", || match stage.api.get("/readyz") {
+                answer if answer.status == 200 => Ok(()),
+                answer => Err(answer.body.to_string()),
+            });
+            hold(Duration::from_millis(500));
+            let path = format!("/v1/leases/{}/renew", late["id"].as_str().unwrap());
+            stage.api.post(&path, &json!({})).expect(200);
+            stage.api.release(&late);
             renewer.release();
             (down, up)
         })

@@ -171,19 +171,6 @@ impl Stage {
         }
     }
 
-    /// Returns when no clone is under way, whether it was made or not.
-    #[track_caller]
-    pub(crate) fn until_no_clone_is_under_way(&self) {
-        until("no clone is under way", || match Session::try_open(&self.cluster.url()) {
-            Ok(mut session) => match session.try_text(CLONES).as_deref() {
-                Ok("0") => Ok(()),
-                seen => Err(format!("{seen:?}")),
-            },
-            // Nor is one in a server that is down.
-            Err(_) => Ok(()),
-        });
-    }
-
     fn with_strangers(mut self) -> Self {
         let pool = &self.pool;
         let long = format!("{pool}_gw0_{}", "x".repeat(63 - pool.len() - 5));
