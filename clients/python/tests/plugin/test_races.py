@@ -238,8 +238,10 @@ print(1, flush=True)
 time.sleep(60)  # until the test kills it
 """
 def test_dies_with_a_lock_held_by_its_child():
-    child = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, start_new_session=True)
-    child.stdout.read(1)
+    errors = pathlib.Path("holder-errors")
+    with errors.open("w") as output:
+        child = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, stderr=output, start_new_session=True)
+    assert child.stdout.read(1) == b"1", errors.read_text()
     pathlib.Path("holder").write_text(str(child.pid))
     os._exit(9)
 @pytest.mark.parametrize("number", range(4))

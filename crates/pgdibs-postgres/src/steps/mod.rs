@@ -19,7 +19,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 use tokio::time::Instant;
 
-use crate::connect::{DDL_APPLICATION, RECONCILER};
+use crate::connect::{CATALOG, DDL_APPLICATION, RECONCILER};
 use crate::sqlstate;
 use crate::world::{PgWorld, answer};
 
@@ -213,19 +213,22 @@ async fn unheard(world: &PgWorld, application: &str, alone: bool, process: impl 
     while idle < 2 {
         tokio::time::sleep(ASK_AFTER_STEP).await;
         let process = process();
+        // On a line of its own: those there are may be dead as well.
         let asked = async {
+            let mut line = world.connections.address.connect(CATALOG, "pgdibs").await?;
             let query = sqlx::query_scalar(
                 "select exists (select from pg_stat_activity where application_name = $1 and (pid = $2 or $3)
                    and (state = 'active' or state_change > now() - interval '3 s'))",
             );
-            let busy = query.bind(application).bind(process).bind(alone).fetch_one(&world.connections.catalog).await;
-            busy.map_err(|error| sqlstate::request_error(&error))
+            let busy: bool = query.bind(application).bind(process).bind(alone).fetch_one(&mut line).await?;
+            line.close().await?;
+            Ok::<_, sqlx::Error>(busy)
         };
-        match world.within(asked).await {
-            Ok(true) => idle = 0,
-            Ok(false) => idle += 1,
+        match tokio::time::timeout(ASK_AFTER_STEP, asked).await {
+            Ok(Ok(true)) => idle = 0,
+            Ok(Ok(false)) => idle += 1,
             // Who does not answer at all says nothing of the step.
-            Err(_) => {}
+            Ok(Err(_)) | Err(_) => {}
         }
     }
 }

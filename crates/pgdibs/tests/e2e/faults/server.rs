@@ -19,7 +19,7 @@ const DOWN: Duration = Duration::from_secs(4);
 /// A server that goes down under load and comes up again.
 fn goes_down(how: impl Fn(&Stage)) {
     let (stage, daemon) = Stage::set(&[], &[]);
-    let (readiness, (down, up)) = Readiness::during(&stage.api, || {
+    let (readiness, (down, up, answers)) = Readiness::during(&stage.api, || {
         stage.under_load(|| {
             // Its renewals are not taken for longer than its time to live.
             let renewer = Renewer::start(&stage, 1);
@@ -34,6 +34,7 @@ fn goes_down(how: impl Fn(&Stage)) {
             assert_eq!(stage.api.get("/livez").status, 200);
             let up = Instant::now();
             stage.cluster.up();
+            let answers = Instant::now();
             until("the daemon is ready again", || match stage.api.get("/readyz") {
                 answer if answer.status == 200 => Ok(()),
                 answer => Err(answer.body.to_string()),
@@ -43,12 +44,12 @@ fn goes_down(how: impl Fn(&Stage)) {
             stage.api.post(&path, &json!({})).expect(200);
             stage.api.release(&late);
             renewer.release();
-            (down, up)
+            (down, up, answers)
         })
     });
     readiness.assert_unready_between(down, up);
-    let ready = readiness.ready_after(up);
-    assert!(ready.is_some_and(|after| after < READY_AGAIN), "ready {ready:?} after the server came up");
+    let ready = readiness.ready_after(answers);
+    assert!(ready.is_some_and(|after| after < READY_AGAIN), "ready {ready:?} after the server answered");
     assert_said_once(&daemon, &["the server is gone", "the server is back"]);
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();
