@@ -123,6 +123,14 @@ FAULTS: tuple[Protection, ...] = (
         "connections that have died without a word are left behind",
     ),
     Protection(
+        "a-hanging-line-is-told",
+        f"{SERVER}/presence.rs",
+        "Err(_) => return Err(Deaf::NoAnswer),",
+        "Err(_) => return Err(Deaf::Ended),",
+        "test(a_line_that_hangs)",
+        "a line that hangs is told by `/readyz` also when the reconciler is in the middle of a step",
+    ),
+    Protection(
         "slow-is-not-gone",
         f"{SERVER}/lines.rs",
         "pub(crate) const ANSWER: Duration = Duration::from_secs(10);",
@@ -310,6 +318,15 @@ FAULTS: tuple[Protection, ...] = (
         "",
         "test(a_clock_that_jumps)",
         "when the server's clock is set, the times that count move with it",
+    ),
+    Protection(
+        "noted-after-the-clock-was-set",
+        f"{SERVER}/office.rs",
+        '"case when $1 > 0 and ",',
+        '"case when $1 = 0 or $1 > 0 or $1 < 0 and ",',
+        "test(what_was_noted_after_the_clock_was_set)",
+        "what was noted after the server's clock was set does not move with it",
+        "real",
     ),
     Protection(
         "ended-is-ended",

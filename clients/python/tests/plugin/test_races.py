@@ -77,7 +77,8 @@ LEAK = """
 import os, time, psycopg
 leaked = psycopg.connect(os.environ["DATABASE_URL"])
 leaked.execute("select 1")
-print(1, flush=True)
+# One byte and no line: unbuffered, its end would be a second write, into a pipe that nobody reads any more.
+os.write(1, b"1")
 time.sleep(60)  # until the test kills it
 """
 def test_it():
@@ -234,7 +235,7 @@ HOLD = """
 import os, time, psycopg
 holding = psycopg.connect(os.environ["DATABASE_URL"])
 holding.execute("lock table notes")
-print(1, flush=True)
+os.write(1, b"1")  # and no line, as above
 time.sleep(60)  # until the test kills it
 """
 def test_dies_with_a_lock_held_by_its_child():

@@ -84,13 +84,20 @@ pub(super) fn slow_at_each(points: &[Point]) {
     });
 }
 
-/// A line that hangs for a while: everybody is told in time, and it goes on when the line does.
+/// A line that hangs for a while, with the reconciler in the middle of a step: everybody is told in time, and it goes on when the line
+/// does.
 pub(super) fn a_line_that_hangs() {
     let (stage, daemon, proxy) = behind_a_proxy(60);
+    daemon.kill();
+    let held = stage.place.path().join("held");
+    let mut daemon = armed(&stage, Point::ReturnRenamed, &format!("hold:{}", held.display()));
+    daemon.until_ready();
     let (readiness, (down, up)) = Readiness::during(&stage.api, || {
-        stage.under_load(|| {
+        stage.load().during(stage::CALLERS, || {
+            until("the daemon is in the middle of a step", || if held.exists() { Ok(()) } else { Err(String::new()) });
             proxy.set(Link::Stalled);
             let down = Instant::now();
+            std::fs::remove_file(&held).unwrap();
             // Whoever asks meanwhile is told within ten seconds, and a bit.
             stage.api.get("/v1/leases").refused(503, "server_unavailable");
             assert!(down.elapsed() < Duration::from_secs(12), "told after {:?}", down.elapsed());
@@ -98,6 +105,7 @@ pub(super) fn a_line_that_hangs() {
             std::thread::sleep(Duration::from_secs(20).saturating_sub(down.elapsed()));
             let up = Instant::now();
             proxy.set(Link::Open);
+            stage.ledger.until_served(stage::CALLERS as usize);
             (down, up)
         })
     });
