@@ -96,6 +96,7 @@ FAULTS: tuple[Protection, ...] = (
         also=(
             (f"{CORE}/watch.rs", "now.saturating_sub(last) > LONGEST_EXPECTED_GAP", "now < last"),
             (f"{DAEMON}/driver.rs", "if self.bell.had_unwritten_renewal() {", "if false {"),
+            (f"{DAEMON}/driver.rs", "self.pulse.slept() {", "self.pulse.slept().filter(|_| false) {"),
         ),
     ),
     Protection(
