@@ -91,7 +91,7 @@ FAULTS: tuple[Protection, ...] = (
         f"{DAEMON}/driver.rs",
         "        // Renewals cannot be written down either.\n        self.expiry.start_anew();\n",
         "",
-        "test(an_immediate_stop) | test(a_fast_stop) | test(a_killed_postmaster)",
+        "test(a_fast_stop) | test(a_killed_postmaster)",
         "no lease ends for renewals that a server which was away could not take",
         also=(
             (f"{CORE}/watch.rs", "now.saturating_sub(last) > LONGEST_EXPECTED_GAP", "now < last"),
