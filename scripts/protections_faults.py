@@ -337,4 +337,21 @@ FAULTS: tuple[Protection, ...] = (
         "test(wrong_ids) | test(a_late_release)",
         "a lease that is over is not reset",
     ),
+    Protection(
+        "outages-in-a-step-are-told",
+        f"{DAEMON}/driver.rs",
+        "gone.map_or_else(|| Ok(results.iter().any(Result::is_ok)), |why| Err(Error::ServerUnavailable(why)))",
+        "drop(gone); Ok(results.iter().any(Result::is_ok))",
+        "test(an_outage_of_a_moment)",
+        "the log says that the server was away, also when it went in the middle of a step and was back soon",
+    ),
+    Protection(
+        "a-lost-office-is-told",
+        f"{SERVER}/office.rs",
+        "return pinged.map(|()| true);",
+        "if pinged.is_ok() { return Ok(true); }",
+        "test(one_daemon_leads_and_the_other_takes_over)",
+        "that the session of the office has ended is told before a new one is tried",
+        "real",
+    ),
 )

@@ -71,22 +71,21 @@ impl PgWorld {
     /// Applies for the office; true when this daemon holds it. Cheap when it does already.
     ///
     /// # Errors
-    /// [`Error::ServerUnavailable`]; the office is then vacant as far as we are concerned.
+    /// [`Error::ServerUnavailable`]; the office is then vacant as far as we are concerned. That a session which held it has ended is an
+    /// error too, and the next call applies anew: a server that was away is told of however soon it is back.
     pub async fn lead(&self) -> Result<bool, Error> {
         let mut office = self.office.lock().await;
         if let Some(held) = office.as_mut() {
             if held.used.elapsed() < TRUSTED {
                 return Ok(true);
             }
-            match tokio::time::timeout(PING, held.connection.ping()).await {
-                Ok(Ok(())) => return Ok(true),
-                Ok(Err(_)) => self.lose(&mut office).await,
-                Err(_) => {
-                    // It is told at once, before a new session is tried, which may take its time as well.
-                    self.lose(&mut office).await;
-                    return Err(no_answer(PING));
-                }
+            let pinged = tokio::time::timeout(PING, held.connection.ping());
+            let pinged = pinged.await.map_or_else(|_| Err(no_answer(PING)), answer);
+            if pinged.is_err() {
+                // It is told at once, before a new session is tried, which may take its time as well.
+                self.lose(&mut office).await;
             }
+            return pinged.map(|()| true);
         }
         *office =
             tokio::time::timeout(APPLICATION, self.apply()).await.unwrap_or_else(|_| Err(no_answer(APPLICATION)))?;

@@ -296,7 +296,7 @@ impl<W: Office + 'static> Driver<W> {
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
         let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(is_waited_for);
         // What somebody waits for comes first; cloning and dropping would only take the processor from it.
-        let served = self.carry_out(&urgent).await;
+        let served = self.carry_out(&urgent).await?;
         let entered = urgent.iter().filter_map(|step| entering(step, &snapshot));
         for template in entered {
             // Of a template that is not named nothing is known, and so it stays.
@@ -306,7 +306,7 @@ impl<W: Office + 'static> Driver<W> {
         for step in slow {
             self.start(step);
         }
-        let changed = self.carry_out(&later).await || served;
+        let changed = self.carry_out(&later).await? || served;
         if !later.iter().all(|step| matches!(step, Step::NewDatabases { .. } | Step::Retire { .. })) {
             self.bell.ring();
         }
@@ -349,10 +349,11 @@ impl<W: Office + 'static> Driver<W> {
         }
     }
 
-    /// Carries out fast steps; true when one of them changed something.
-    async fn carry_out(&self, fast: &[Step]) -> bool {
+    /// Carries out fast steps; true when one of them changed something. When the server went away meanwhile, that ends the activation:
+    /// whatever else is asked of the server waits until it is back, and then nobody would have been told.
+    async fn carry_out(&self, fast: &[Step]) -> Result<bool, Error> {
         if fast.is_empty() {
-            return false;
+            return Ok(false);
         }
         tracing::debug!(?fast, "carrying out");
         let began = Instant::now();
@@ -360,10 +361,11 @@ impl<W: Office + 'static> Driver<W> {
         for (step, result) in fast.iter().zip(&results) {
             report::note(&self.report, step, began.elapsed(), result);
         }
-        if results.iter().any(|result| matches!(result, Err(StepError::Unavailable(_)))) {
-            self.bell.ring();
-        }
-        results.iter().any(Result::is_ok)
+        let gone = results.iter().find_map(|result| match result {
+            Err(StepError::Unavailable(why)) => Some(why.clone()),
+            _ => None,
+        });
+        gone.map_or_else(|| Ok(results.iter().any(Result::is_ok)), |why| Err(Error::ServerUnavailable(why)))
     }
 
     /// Once for each template; `/v1/status` says it as long as it is so.

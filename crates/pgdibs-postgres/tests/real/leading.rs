@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgdibs_core::conformance::idle::run_until_idle;
-use pgdibs_core::error::StepError;
+use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::request::{Acquire, Acquired, ResetBegun, TicketKind, Wanted};
 use pgdibs_core::world::World as _;
@@ -46,7 +46,9 @@ fn one_daemon_leads_and_the_other_takes_over_when_its_connection_dies() {
                 other => Err(format!("{other:?}")),
             })
             .await;
-            assert!(!suite.world.lead().await.unwrap(), "the first does not any more");
+            let told = suite.world.lead().await;
+            assert!(matches!(told, Err(Error::ServerUnavailable(_))), "that its session has ended is told: {told:?}");
+            assert!(!suite.world.lead().await.unwrap(), "the first does not lead any more");
             for result in suite.world.execute(&fast).await {
                 assert!(matches!(result, Err(StepError::Unavailable(_))), "{result:?}");
             }

@@ -121,6 +121,44 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// However soon the server is back, the log says that it was away: in one line, and in another that it is back.
+#[test]
+fn an_outage_of_a_moment_is_told() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let pool = pool_name("moment");
+    let held = place.path().join("held");
+    let armed = format!("return:renamed=hold:{}", held.display());
+    let daemon = place.daemon(&[("PGDIBS_TEST_FAILPOINT", &armed)]);
+    let api = &daemon.api;
+    api.make_pool(&pool, &json!({"warm": 1, "spares": 1}), SCHEMA);
+    let full = json!({"ready": 1, "spare": 1, "leased": 0, "retiring": 0, "creating": 0});
+    let told = |times: usize| {
+        until("both lines are there", || {
+            let log = daemon.log();
+            let counts = ["the server is gone", "the server is back"].map(|said| log.matches(said).count());
+            if counts == [times; 2] { Ok(()) } else { Err(format!("{counts:?} of {times}")) }
+        });
+    };
+
+    // While nothing is to be done.
+    api.until_counts(&pool, &full);
+    cluster.crash();
+    cluster.up();
+    told(1);
+
+    // In the middle of a step.
+    api.release(&api.lease(&json!({"pool": pool, "wait_seconds": 10})));
+    until("the daemon is in the middle of a step", || if held.exists() { Ok(()) } else { Err(String::new()) });
+    cluster.crash();
+    cluster.up();
+    std::fs::remove_file(&held).unwrap();
+    told(2);
+    api.until_counts(&pool, &full);
+    told(2);
+    daemon.stop();
+}
+
 /// What a container does whose data is in memory. Whoever asks meanwhile is told to try again, or that the thing is gone.
 #[test]
 fn a_server_that_comes_back_empty_gets_its_catalog_pools_and_templates_again() {
