@@ -1,6 +1,6 @@
 //! Watches: what the reconciler remembers between two looks. Losing it (a restart) only ever delays an expiry or a shrink.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::lease::{Lease, LeaseId};
@@ -29,21 +29,27 @@ impl ExpiryWatch {
         self.seen.clear();
     }
 
-    /// Takes a look at all live leases and returns the overdue ones, each with the time since its counter last moved.
-    pub fn look(&mut self, leases: &[Lease], now: Tick) -> BTreeMap<LeaseId, Duration> {
-        if self.last_look.is_some_and(|last| now.saturating_sub(last) > LONGEST_EXPECTED_GAP) {
+    /// The holders of these leases were heard of, though no counter moved: they start a full TTL.
+    pub fn heard_of(&mut self, leases: &BTreeSet<LeaseId>) {
+        self.seen.retain(|lease, _| !leases.contains(lease));
+    }
+
+    /// Takes note of a look at all live leases that began and ended at these moments, and returns the overdue ones, each with the time
+    /// since its counter last moved. What passed during a look counts for nobody's end: it may have been a sleep.
+    pub fn look(&mut self, leases: &[Lease], began: Tick, ended: Tick) -> BTreeMap<LeaseId, Duration> {
+        if self.last_look.is_some_and(|last| began.saturating_sub(last) > LONGEST_EXPECTED_GAP) {
             self.seen.clear();
         }
-        self.last_look = Some(now);
+        self.last_look = Some(began);
         let mut seen = HashMap::with_capacity(leases.len());
         let mut overdue = BTreeMap::new();
         for lease in leases {
             let since = match self.seen.get(&lease.id) {
                 Some(&(renewals, since)) if renewals == lease.renewals => since,
-                _ => now,
+                _ => ended,
             };
             seen.insert(lease.id, (lease.renewals, since));
-            let unrenewed = now.saturating_sub(since);
+            let unrenewed = began.saturating_sub(since);
             if unrenewed >= Duration::from_secs(lease.ttl_seconds) {
                 overdue.insert(lease.id, unrenewed);
             }

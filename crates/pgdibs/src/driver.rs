@@ -191,6 +191,7 @@ impl<W: Office + 'static> Driver<W> {
 
     /// One activation: applies for the office, then looks and acts until a look finds nothing fast to do.
     async fn activate(&mut self) -> Result<(), Error> {
+        self.expiry.heard_of(&self.bell.take_unwritten());
         let leads = self.world.lead().await?;
         let before = {
             let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -378,7 +379,7 @@ impl<W: Office + 'static> Driver<W> {
         self.warned_of_locks.retain(|id| snapshot.template(*id).is_some());
     }
 
-    /// `asked` is from before the look, so that what happened during it counts for nobody's end.
+    /// `asked` is from before the look.
     async fn driven(
         &mut self,
         snapshot: &Snapshot,
@@ -391,10 +392,7 @@ impl<W: Office + 'static> Driver<W> {
             let seconds = slept.as_secs_f64();
             tracing::warn!("this process did not run for {seconds:.1} s; every lease starts a full time to live");
         }
-        if self.bell.had_unwritten_renewal() {
-            self.expiry.start_anew();
-        }
-        let mut overdue = self.expiry.look(&snapshot.leases, asked);
+        let mut overdue = self.expiry.look(&snapshot.leases, asked, self.began.elapsed());
         overdue.retain(|&lease, _| !self.bell.is_being_renewed(lease));
         let leases: Vec<&Lease> = snapshot.leases.iter().filter(|lease| overdue.contains_key(&lease.id)).collect();
         let sessions = if leases.is_empty() { BTreeMap::new() } else { self.world.sessions(&leases).await? };

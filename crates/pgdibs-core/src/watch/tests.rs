@@ -41,7 +41,7 @@ fn at(seconds: u64) -> Tick {
 fn look_until(watch: &mut ExpiryWatch, leases: &[Lease], from: u64, until: u64) -> Vec<(u128, u64)> {
     let mut overdue = BTreeMap::new();
     for second in from..=until {
-        overdue = watch.look(leases, at(second));
+        overdue = watch.look(leases, at(second), at(second));
     }
     overdue.into_iter().map(|(id, unrenewed)| (id.as_u128(), unrenewed.as_secs())).collect()
 }
@@ -63,6 +63,28 @@ fn a_watch_that_starts_anew_gives_everybody_a_full_ttl() {
     watch.start_anew();
     assert_eq!(look_until(&mut watch, &leases, 102, 103), []);
     assert_eq!(look_until(&mut watch, &leases, 104, 104), [(1, 2)]);
+}
+
+#[test]
+fn a_lease_whose_holder_was_heard_of_starts_a_full_ttl_and_no_other_does() {
+    let mut watch = ExpiryWatch::default();
+    let leases = [lease(1, 3, 0), lease(2, 3, 0)];
+    assert_eq!(look_until(&mut watch, &leases, 100, 102), []);
+    watch.heard_of(&[leases[0].id].into());
+    assert_eq!(look_until(&mut watch, &leases, 103, 105), [(2, 5)]);
+    assert_eq!(look_until(&mut watch, &leases, 106, 106), [(1, 3), (2, 6)]);
+}
+
+#[test]
+fn what_passes_during_a_look_counts_for_nobodys_end() {
+    let mut watch = ExpiryWatch::default();
+    let leases = [lease(1, 3, 0)];
+    assert_eq!(watch.look(&leases, at(100), at(104)), BTreeMap::new());
+    assert_eq!(watch.look(&leases, at(106), at(108)), BTreeMap::new());
+    assert_eq!(look_until(&mut watch, &leases, 107, 107), [(1, 3)]);
+    assert_eq!(watch.look(&[lease(1, 3, 1)], at(108), at(112)), BTreeMap::new(), "renewed, as it sees in the end");
+    assert_eq!(look_until(&mut watch, &[lease(1, 3, 1)], 114, 114), []);
+    assert_eq!(look_until(&mut watch, &[lease(1, 3, 1)], 115, 115), [(1, 3)]);
 }
 
 #[test]
@@ -95,9 +117,9 @@ fn a_gap_in_the_looks_starts_every_count_anew() {
 fn a_pause_as_long_as_expected_is_no_gap() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 10, 0)];
-    watch.look(&leases, at(0));
-    watch.look(&leases, LONGEST_EXPECTED_GAP);
-    assert_eq!(watch.look(&leases, LONGEST_EXPECTED_GAP * 2).len(), 1);
+    watch.look(&leases, at(0), at(0));
+    watch.look(&leases, LONGEST_EXPECTED_GAP, LONGEST_EXPECTED_GAP);
+    assert_eq!(watch.look(&leases, LONGEST_EXPECTED_GAP * 2, LONGEST_EXPECTED_GAP * 2).len(), 1);
 }
 
 #[test]

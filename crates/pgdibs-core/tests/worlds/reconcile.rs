@@ -27,7 +27,7 @@ impl Story {
         Driven {
             busy_databases: BTreeSet::new(),
             busy_templates: BTreeSet::new(),
-            overdue: self.expiry.look(&snapshot.leases, now),
+            overdue: self.expiry.look(&snapshot.leases, now, now),
             sessions: sessions(&self.world.sessions_of_login(), snapshot),
             max_ttl: MAX_TTL,
             recent_peak: self.demand.look(&in_use(snapshot), now),

@@ -1,8 +1,7 @@
 //! The bell: whom to wake. All that memory holds about waiting; what is waited for stands in the catalog.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pgdibs_core::lease::LeaseId;
@@ -23,10 +22,16 @@ pub struct Bell {
     /// Who waits here, and for which template, if only a ready database of that one can end the wait.
     waiting: Mutex<BTreeMap<TicketId, Option<TemplateId>>>,
     ready: Mutex<Ready>,
-    /// Renewals that have come and are not written down yet.
-    renewing: Mutex<BTreeMap<LeaseId, usize>>,
-    /// Whether a renewal came that could not be written down.
-    unwritten_renewal: AtomicBool,
+    renewals: Mutex<Renewals>,
+}
+
+/// Renewals that have come and that the catalog does not know of.
+#[derive(Debug, Default)]
+struct Renewals {
+    /// Those on their way.
+    under_way: BTreeMap<LeaseId, usize>,
+    /// Leases of which one could not be written down, or was given up by its caller before it was.
+    unwritten: BTreeSet<LeaseId>,
 }
 
 /// What stands ready, as far as we know.
@@ -55,8 +60,7 @@ impl Default for Bell {
             changes: watch::Sender::new(Rings::default()),
             waiting: Mutex::default(),
             ready: Mutex::default(),
-            renewing: Mutex::default(),
-            unwritten_renewal: AtomicBool::new(false),
+            renewals: Mutex::default(),
         }
     }
 }
@@ -67,25 +71,22 @@ impl Bell {
         self.driver.notify_one();
     }
 
-    /// A renewal came. Its lease does not end before what is returned is dropped: it may have to wait for a connection.
+    /// A renewal came. Its lease does not end before what is returned is dropped: it may have to wait for a connection. Unless it was
+    /// [`answered`](Renewal::answered) by then, the lease starts a full time to live all the same.
     pub fn renewal_comes(&self, lease: LeaseId) -> Renewal<'_> {
-        *lock(&self.renewing).entry(lease).or_default() += 1;
-        Renewal { bell: self, lease }
+        *lock(&self.renewals).under_way.entry(lease).or_default() += 1;
+        Renewal { bell: self, lease, answered: false }
     }
 
-    /// Whether a renewal of this lease has come and is not written down yet.
+    /// Whether a renewal of this lease has come of which neither the catalog knows yet nor whoever calls [`take_unwritten`](Bell::take_unwritten).
     pub fn is_being_renewed(&self, lease: LeaseId) -> bool {
-        lock(&self.renewing).contains_key(&lease)
+        let renewals = lock(&self.renewals);
+        renewals.under_way.contains_key(&lease) || renewals.unwritten.contains(&lease)
     }
 
-    /// A renewal came, and the server did not take it: its lease must not end for that.
-    pub fn renewal_is_unwritten(&self) {
-        self.unwritten_renewal.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether that happened since the last question.
-    pub fn had_unwritten_renewal(&self) -> bool {
-        self.unwritten_renewal.swap(false, Ordering::Relaxed)
+    /// Leases of which a renewal came, since the last question, that was not written down.
+    pub fn take_unwritten(&self) -> BTreeSet<LeaseId> {
+        std::mem::take(&mut lock(&self.renewals).unwritten)
     }
 
     /// Resolves when the driver is to look.
@@ -179,11 +180,23 @@ impl Bell {
 pub struct Renewal<'a> {
     bell: &'a Bell,
     lease: LeaseId,
+    answered: bool,
+}
+
+impl Renewal<'_> {
+    /// The catalog has it, or has said that there is no such live lease.
+    pub fn answered(mut self) {
+        self.answered = true;
+    }
 }
 
 impl Drop for Renewal<'_> {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = lock(&self.bell.renewing).entry(self.lease) {
+        let mut renewals = lock(&self.bell.renewals);
+        if !self.answered {
+            renewals.unwritten.insert(self.lease);
+        }
+        if let Entry::Occupied(mut count) = renewals.under_way.entry(self.lease) {
             match count.get() {
                 1 => drop(count.remove()),
                 _ => *count.get_mut() -= 1,
@@ -288,9 +301,20 @@ mod tests {
         let lease = LeaseId::now_v7();
         let first = bell.renewal_comes(lease);
         let second = bell.renewal_comes(lease);
-        drop(first);
+        first.answered();
         assert!(bell.is_being_renewed(lease) && !bell.is_being_renewed(LeaseId::now_v7()));
-        drop(second);
+        second.answered();
+        assert!(!bell.is_being_renewed(lease));
+        assert_eq!(bell.take_unwritten(), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_renewal_that_was_not_written_counts_until_the_driver_has_heard_of_it() {
+        let bell = Bell::default();
+        let lease = LeaseId::now_v7();
+        drop(bell.renewal_comes(lease));
+        assert!(bell.is_being_renewed(lease));
+        assert_eq!(bell.take_unwritten(), BTreeSet::from([lease]));
         assert!(!bell.is_being_renewed(lease));
     }
 

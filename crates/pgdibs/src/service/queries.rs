@@ -33,15 +33,16 @@ impl<W: World + 'static> Service<W> {
         }
     }
 
-    /// Renews a lease. A renewal that the server does not take is remembered, so that its lease does not end for that.
+    /// Renews a lease. A renewal that the server does not take, or whose caller hangs up before it does, is remembered, so that its lease
+    /// does not end for that.
     ///
     /// # Errors
     /// As [`World::renew`].
     pub async fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
-        let _coming = self.bell.renewal_comes(id);
+        let coming = self.bell.renewal_comes(id);
         let renewed = self.world.renew(id, ttl_seconds).await;
-        if matches!(renewed, Err(Error::ServerUnavailable(_))) {
-            self.bell.renewal_is_unwritten();
+        if !matches!(renewed, Err(Error::ServerUnavailable(_))) {
+            coming.answered();
         }
         renewed
     }

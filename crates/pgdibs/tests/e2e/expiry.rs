@@ -1,10 +1,11 @@
 //! When leases end by themselves: not renewed for their time to live, and not while their session is there.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Place, Session, pool_name, until};
+use crate::support::{Api, Cluster, Place, Session, pool_name, until};
 
 #[track_caller]
 fn until_expired(api: &Api, lease: &Value, renewed: &Value) -> Value {
@@ -54,5 +55,40 @@ fn a_lease_ends_without_renewal_but_not_while_it_is_used_up_to_the_longest_time(
     assert!(took.as_secs_f64() >= 4.0, "a lease in use ended after {took:?}");
     until("its session is ended", || if session.try_run("select 1").is_err() { Ok(()) } else { Err(String::new()) });
     assert_eq!(api.get(path.trim_end_matches("/renew")).expect(200)["state"], "live");
+    daemon.stop();
+}
+
+/// A laptop's lid that is shut while the reconciler waits for an answer of its server.
+#[test]
+fn a_sleep_in_the_middle_of_a_look_counts_for_nobodys_end() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let daemon = place.daemon(&[]);
+    let api = daemon.api.clone();
+    let pool = pool_name("asleep");
+    api.make_pool(&pool, &json!({"warm": 3, "spares": 0}), "create table witness (note text)");
+    api.until_counts(&pool, &json!({"ready": 3}));
+    let wish = json!({"pool": pool, "ttl_seconds": 4, "wait_seconds": 10});
+    let (mut blocker, mut boss) = (cluster.superuser("pgdibs"), cluster.superuser("postgres"));
+    // Nothing of the catalog can be read; the lease was granted before.
+    let lease = api.lease(&wish);
+    blocker.run("begin; lock table leases in access exclusive mode");
+    let waiting = "select count(*) from pg_stat_activity where application_name = 'pgdibs-reconciler' and wait_event_type = 'Lock'";
+    until("the reconciler looks", || match boss.text(waiting) {
+        count if count == "1" => Ok(()),
+        count => Err(count),
+    });
+    daemon.signal(Signal::SIGSTOP);
+    blocker.run("rollback");
+    // The sleep is what is tested: it lasts longer than the time to live, and less than what is a gap between two looks.
+    std::thread::sleep(Duration::from_millis(4500));
+    daemon.signal(Signal::SIGCONT);
+    // Each makes the reconciler look again.
+    for _ in 0..2 {
+        api.release(&api.lease(&wish));
+    }
+    api.post(&format!("/v1/leases/{}/renew", lease["id"].as_str().unwrap()), &json!({})).expect(200);
+    api.release(&lease);
+    assert!(daemon.log().contains("this process did not run for"), "{}", daemon.log());
     daemon.stop();
 }

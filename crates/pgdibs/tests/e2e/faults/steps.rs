@@ -6,7 +6,7 @@ use pgdibs_postgres::failpoint::Point;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, DEADLINE, Daemon, Session, Stage, stage};
+use crate::support::{Api, DEADLINE, Daemon, Session, Stage, stage, until};
 
 /// A killed daemon's successor has the pool full again within this time. Its first second goes to the office (it applies once a
 /// second), and the clones share two processors with eight callers.
@@ -77,6 +77,11 @@ impl Provoker {
             let mut boss = Session::open(&self.postgres);
             let _ = boss.try_run(&format!("alter database \"{name}\" is_template false"));
             let _ = boss.try_run(&format!("drop database \"{name}\""));
+            // By the reconciler's next look; unless the daemon has died of it, or has lost its server.
+            until("that it was dropped is noticed", || match self.api.try_call(Method::GET, &path, None) {
+                Ok(answer) if answer.status == 200 && answer.body["state"] == "ready" => Err(answer.body.to_string()),
+                _ => Ok(()),
+            });
         }
         let _ = call(Method::DELETE, &path, &Value::Null);
     }

@@ -43,12 +43,19 @@ impl Answer {
     }
 }
 
+/// Without a pool: a connection to a killed daemon must not be tried again behind our back.
+fn client(patience: Duration) -> Client {
+    Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(patience).build().unwrap()
+}
+
 impl Api {
     pub(crate) fn new(url: &str) -> Self {
-        // Without a pool: a connection to a killed daemon must not be tried again behind our back.
-        let client =
-            Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(Duration::from_secs(90)).build().unwrap();
-        Self { client, url: Arc::new(RwLock::new(url.to_owned())), token: None }
+        Self { client: client(Duration::from_secs(90)), url: Arc::new(RwLock::new(url.to_owned())), token: None }
+    }
+
+    /// The same, hanging up after so long.
+    pub(crate) fn with_patience(&self, patience: Duration) -> Self {
+        Self { client: client(patience), ..self.clone() }
     }
 
     pub(crate) fn url(&self) -> String {
