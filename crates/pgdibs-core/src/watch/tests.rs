@@ -79,12 +79,12 @@ fn a_lease_whose_holder_was_heard_of_starts_a_full_ttl_and_no_other_does() {
 fn what_passes_during_a_look_counts_for_nobodys_end() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 3, 0)];
-    assert_eq!(watch.look(&leases, at(100), at(104)), BTreeMap::new());
-    assert_eq!(watch.look(&leases, at(106), at(108)), BTreeMap::new());
-    assert_eq!(look_until(&mut watch, &leases, 107, 107), [(1, 3)]);
-    assert_eq!(watch.look(&[lease(1, 3, 1)], at(108), at(112)), BTreeMap::new(), "renewed, as it sees in the end");
-    assert_eq!(look_until(&mut watch, &[lease(1, 3, 1)], 114, 114), []);
-    assert_eq!(look_until(&mut watch, &[lease(1, 3, 1)], 115, 115), [(1, 3)]);
+    assert_eq!(watch.look(&leases, at(100), at(103)), BTreeMap::new());
+    assert_eq!(watch.look(&leases, at(104), at(108)), BTreeMap::new());
+    assert_eq!(look_until(&mut watch, &leases, 106, 106), [(1, 3)]);
+    assert_eq!(watch.look(&[lease(1, 3, 1)], at(107), at(110)), BTreeMap::new(), "renewed, as it sees in the end");
+    assert_eq!(look_until(&mut watch, &[lease(1, 3, 1)], 112, 112), []);
+    assert_eq!(look_until(&mut watch, &[lease(1, 3, 1)], 113, 113), [(1, 3)]);
 }
 
 #[test]
