@@ -104,8 +104,23 @@ FAULTS: tuple[Protection, ...] = (
         f"{DAEMON}/driver.rs",
         "self.expiry.heard_of(&self.bell.take_unwritten());",
         "self.bell.take_unwritten();",
-        "test(no_connections_left)",
+        "test(a_renewal_that_is_not_written_down)",
         "no lease ends for renewals that could not be written while the reconciler was connected",
+    ),
+    Protection(
+        "renewals-given-up-count",
+        f"{DAEMON}/service/queries.rs",
+        """let renewed = self.world.renew(id, ttl_seconds).await;
+        if !matches!(renewed, Err(Error::ServerUnavailable(_))) {
+            coming.answered();
+        }""",
+        """coming.answered();
+        let renewed = self.world.renew(id, ttl_seconds).await;
+        if matches!(renewed, Err(Error::ServerUnavailable(_))) {
+            drop(self.bell.renewal_comes(id));
+        }""",
+        "test(a_renewal_that_is_not_written_down)",
+        "no lease ends for a renewal whose caller hung up before it was written",
     ),
     Protection(
         "orphans-are-told",

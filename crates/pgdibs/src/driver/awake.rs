@@ -52,9 +52,10 @@ impl Pulse {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How long the process slept since the last question, if it did; a sleep from which it is just waking counts.
+    /// How long the process slept since the last question, if it did; a sleep from which it is just waking counts, and only once.
     pub(super) fn slept(&self) -> Option<Duration> {
-        let waking = self.now().saturating_sub(self.last.load(Ordering::Relaxed));
+        let now = self.now();
+        let waking = now.saturating_sub(self.last.swap(now, Ordering::Relaxed));
         let longest = self.longest.swap(0, Ordering::Relaxed).max(waking);
         Some(Duration::from_millis(longest)).filter(|pause| *pause >= ASLEEP)
     }
@@ -73,7 +74,7 @@ mod tests {
             late.slept().is_some_and(|slept| slept >= Duration::from_secs(3)),
             "nobody has beaten for three seconds"
         );
-        late.last.store(late.now(), Ordering::Relaxed);
+        assert_eq!(late.slept(), None, "it is told once, though nobody has beaten yet");
         late.longest.store(700, Ordering::Relaxed);
         assert_eq!(late.slept(), Some(Duration::from_millis(700)));
         assert_eq!(late.slept(), None, "it is told once");

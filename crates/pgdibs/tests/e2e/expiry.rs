@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Api, Cluster, Place, Session, pool_name, until};
@@ -90,5 +91,50 @@ fn a_sleep_in_the_middle_of_a_look_counts_for_nobodys_end() {
     api.post(&format!("/v1/leases/{}/renew", lease["id"].as_str().unwrap()), &json!({})).expect(200);
     api.release(&lease);
     assert!(daemon.log().contains("this process did not run for"), "{}", daemon.log());
+    daemon.stop();
+}
+
+/// As when others have taken all connections: the server takes no renewals, or so late that the caller hangs up; else all goes on.
+#[test]
+fn a_renewal_that_is_not_written_down_counts_all_the_same() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let daemon = place.daemon(&[]);
+    let api = daemon.api.clone();
+    let pool = pool_name("unwritten");
+    api.make_pool(&pool, &json!({"warm": 4, "spares": 0}), "create table witness (note text)");
+    let wish = json!({"pool": pool, "ttl_seconds": 1, "wait_seconds": 10});
+    let steady = api.lease(&json!({"pool": pool, "ttl_seconds": 600, "wait_seconds": 10}));
+    let [refused, late] = [0, 1].map(|_| api.lease(&wish));
+    let mut catalog = cluster.superuser("pgdibs");
+    catalog.run(&format!(
+        "create function refuse() returns trigger language plpgsql as $$ begin
+           if old.id = '{}' then perform pg_sleep(1); end if;
+           raise 'sorry, too many clients already' using errcode = '53300';
+         end $$;
+         create trigger refuse before update on leases for each row when (old.renewals <> new.renewals) execute function refuse()",
+        late["id"].as_str().unwrap()
+    ));
+    let impatient = api.with_patience(Duration::from_millis(300));
+    let renewal = |lease: &Value| format!("/v1/leases/{}/renew", lease["id"].as_str().unwrap());
+    api.post(&renewal(&steady), &json!({})).refused(503, "server_unavailable");
+    // For longer than two times to live, as the leases see that nobody renews.
+    for _ in 0..2 {
+        let left = api.lease(&wish);
+        until("what nobody renews expires", || {
+            api.post(&renewal(&refused), &json!({})).refused(503, "server_unavailable");
+            assert!(
+                impatient.try_call(Method::POST, &renewal(&late), Some(&json!({}))).is_err(),
+                "nobody waits that long"
+            );
+            let seen = api.get(&format!("/v1/leases/{}", left["id"].as_str().unwrap())).expect(200);
+            if seen["state"] == "expired" { Ok(()) } else { Err(seen.to_string()) }
+        });
+    }
+    catalog.run("drop function refuse cascade");
+    for lease in [refused, late, steady] {
+        api.post(&renewal(&lease), &json!({})).expect(200);
+        api.release(&lease);
+    }
     daemon.stop();
 }

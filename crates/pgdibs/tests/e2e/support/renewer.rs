@@ -23,17 +23,6 @@ impl Renewer {
     /// Takes a lease of that many seconds. Nobody is connected to it, so nothing but renewals keeps it.
     #[track_caller]
     pub(crate) fn start(stage: &Stage, ttl_seconds: u64) -> Self {
-        Self::with(stage, stage.api.clone(), ttl_seconds)
-    }
-
-    /// The same, but it hangs up when it has no answer within `patience`.
-    #[track_caller]
-    pub(crate) fn impatient(stage: &Stage, ttl_seconds: u64, patience: Duration) -> Self {
-        Self::with(stage, stage.api.with_patience(patience), ttl_seconds)
-    }
-
-    #[track_caller]
-    fn with(stage: &Stage, renewing: Api, ttl_seconds: u64) -> Self {
         let wish = json!({"pool": stage.pool, "fingerprint": "first", "holder": "somebody who renews", "ttl_seconds": ttl_seconds, "wait_seconds": 30});
         let lease = stage.api.lease(&wish);
         let path = format!("/v1/leases/{}", lease["id"].as_str().unwrap());
@@ -41,7 +30,7 @@ impl Renewer {
         let (api, pause) = (stage.api.clone(), Duration::from_millis(ttl_seconds * 1000 / 3));
         let thread = std::thread::spawn({
             let (api, path, stop, renewed) =
-                (renewing, format!("{path}/renew"), Arc::clone(&stop), Arc::clone(&renewed));
+                (api.clone(), format!("{path}/renew"), Arc::clone(&stop), Arc::clone(&renewed));
             move || {
                 let mut last = Instant::now();
                 while !stop.load(Ordering::Relaxed) {
