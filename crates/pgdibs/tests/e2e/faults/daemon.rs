@@ -51,8 +51,11 @@ pub(super) fn stopped_for_three_ttls() {
         stage.under_load(|| {
             let renewer = Renewer::start(&stage, ttl);
             renewer.assert_live();
-            let wish = json!({"pool": stage.pool, "fingerprint": "first", "ttl_seconds": ttl, "wait_seconds": 30});
-            let (left, asleep) = (stage.api.lease(&wish), stage.api.lease(&wish));
+            let wish =
+                |ttl: u64| json!({"pool": stage.pool, "fingerprint": "first", "ttl_seconds": ttl, "wait_seconds": 30});
+            let (left, asleep) = (stage.api.lease(&wish(ttl)), stage.api.lease(&wish(2)));
+            // The reconciler has looked at them by then.
+            renewer.assert_live();
             let path = |lease: &Value| format!("/v1/leases/{}", lease["id"].as_str().unwrap());
             daemon.signal(Signal::SIGSTOP);
             // The stop is what is tested: it has to last.

@@ -40,7 +40,7 @@ fn goes_down(how: impl Fn(&Stage)) {
                 answer if answer.status == 200 => Ok(()),
                 answer => Err(answer.body.to_string()),
             });
-            hold(Duration::from_millis(500));
+            hold(Duration::from_secs(1));
             let path = format!("/v1/leases/{}/renew", late["id"].as_str().unwrap());
             stage.api.post(&path, &json!({})).expect(200);
             stage.api.release(&late);
