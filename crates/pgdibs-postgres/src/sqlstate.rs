@@ -68,7 +68,10 @@ pub fn request_error(error: &sqlx::Error) -> Error {
     match meaning(error) {
         // We close our connections at the end only.
         _ if matches!(error, sqlx::Error::PoolClosed) => Error::ShuttingDown,
-        Meaning::Unavailable | Meaning::Contended | Meaning::Refused => Error::ServerUnavailable(sentence(error)),
+        // Of space, memory or configured limits there may be more in a moment, and nothing was done.
+        Meaning::Unavailable | Meaning::Contended | Meaning::Refused | Meaning::Short => {
+            Error::ServerUnavailable(sentence(error))
+        }
         _ if is_without_catalog(error) => Error::ServerUnavailable(format!(
             "{}; the server has come back empty, its catalog is being made",
             sentence(error)

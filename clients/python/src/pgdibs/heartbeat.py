@@ -7,6 +7,7 @@ thread of its own with the first lease that it takes itself.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import sys
 import threading
@@ -111,9 +112,13 @@ class Heartbeat:
 
 
 def say(sentence: str) -> None:
-    """A line on standard error, in one write, so that lines of several processes do not mix."""
-    sys.stderr.write(f"pgdibs: {sentence}\n")
-    sys.stderr.flush()
+    """A line on standard error, in one write, so that lines of several processes do not mix.
+
+    When nobody is there to read it any more, the heartbeat goes on all the same: other leases depend on it.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"pgdibs: {sentence}\n")
+        sys.stderr.flush()
 
 
 heartbeat = Heartbeat()

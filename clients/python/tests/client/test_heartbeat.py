@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 import threading
 import time
 from typing import Any
@@ -76,9 +78,8 @@ def test_without_a_heartbeat_the_lease_ends_by_itself(client: pgdibs.Client, poo
 def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.CaptureFixture[str]) -> None:
     lease = client.lease(pool, ttl_seconds=1)
     client.call("DELETE", f"/v1/leases/{lease.id}")
-    eventually(lambda: lease.lost)
+    err = eventually(lambda: capfd.readouterr().err)
     assert isinstance(lease.lost, pgdibs.LeaseEnded)
-    err = capfd.readouterr().err
     assert err.count("\n") == 1
     assert err.startswith(f"pgdibs: the lease on {lease.database} was lost, and what is done there now is worth nothing: ")
     assert "was released at" in err
@@ -87,6 +88,24 @@ def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.Ca
             call()
     lease.release()
     assert capfd.readouterr().err == "" and "lost" in repr(lease)
+
+
+def test_a_heartbeat_that_nobody_hears_goes_on(client: pgdibs.Client, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost, kept = (client.lease(pool, ttl_seconds=1) for _ in range(2))
+    nobody = io.StringIO()
+    nobody.close()
+    monkeypatch.setattr(sys, "stderr", nobody)
+    client.call("DELETE", f"/v1/leases/{lost.id}")
+    eventually(lambda: lost.lost)
+    ends: set[str] = set()
+
+    def is_renewed() -> bool:
+        # Each renewal moves its end.
+        ends.add(client.call("GET", f"/v1/leases/{kept.id}")["expires_at"])
+        return len(ends) > 3
+
+    eventually(is_renewed)
+    kept.release()
 
 
 def test_a_call_that_finds_the_lease_over_is_loud_too(scripted: Scripted, capfd: pytest.CaptureFixture[str]) -> None:

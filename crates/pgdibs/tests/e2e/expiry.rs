@@ -109,10 +109,12 @@ fn a_renewal_that_is_not_written_down_counts_all_the_same() {
     let mut catalog = cluster.superuser("pgdibs");
     catalog.run(&format!(
         "create function refuse() returns trigger language plpgsql as $$ begin
+           if old.id = '{}' then raise 'could not extend file: No space left on device' using errcode = '53100'; end if;
            if old.id = '{}' then perform pg_sleep(1); end if;
            raise 'sorry, too many clients already' using errcode = '53300';
          end $$;
          create trigger refuse before update on leases for each row when (old.renewals <> new.renewals) execute function refuse()",
+        steady["id"].as_str().unwrap(),
         late["id"].as_str().unwrap()
     ));
     let impatient = api.with_patience(Duration::from_millis(300));
