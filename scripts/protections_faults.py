@@ -297,6 +297,15 @@ FAULTS: tuple[Protection, ...] = (
         "a build of which nobody hears for a minute is lost, and the next who asks is its builder",
     ),
     Protection(
+        "open-before-the-burst",
+        f"{SERVER}/connect.rs",
+        ".min_connections(kept)",
+        ".min_connections(0 * kept)",
+        "test(connections_for_requests_are_open)",
+        "the connections that requests share are open before a burst needs them",
+        "real",
+    ),
+    Protection(
         "grants-take-their-tickets",
         f"{SERVER}/requests/acquire.rs",
         "delete from tickets where id = $11 and exists (select from l))",

@@ -217,14 +217,18 @@ impl ServerAddress {
         Ok(connection)
     }
 
-    /// Connections to the catalog, opened when they are needed.
-    pub(crate) fn pool(&self, application_name: &str, size: u32) -> PgPool {
+    /// Connections to the catalog, of which so many are kept open from the beginning, and the others opened when they are needed.
+    ///
+    /// To open one takes long in a busy daemon: sqlx computes the four thousand rounds of SCRAM in pieces, and after each of its eight
+    /// hundred pauses waits for its turn among all requests. A hundred sessions that begin at once would find that out.
+    pub(crate) fn pool(&self, application_name: &str, size: u32, kept: u32) -> PgPool {
         PgPoolOptions::new()
             .max_connections(size)
-            .min_connections(0)
+            .min_connections(kept)
             // A hundred sessions that begin at once are served by a few connections, one after the other: that takes a while, and is no fault.
             .acquire_timeout(Duration::from_secs(8))
-            .idle_timeout(Duration::from_secs(120))
+            .idle_timeout((kept < size).then_some(Duration::from_secs(120)))
+            .max_lifetime(None)
             .test_before_acquire(false)
             .before_acquire(|connection, about| {
                 Box::pin(async move {
@@ -310,11 +314,11 @@ pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool
         in_use_by_others: in_use,
         catalog: Lines::new({
             let address = address.clone();
-            move || address.pool("pgdibs", CATALOG_CONNECTIONS)
+            move || address.pool("pgdibs", CATALOG_CONNECTIONS, CATALOG_CONNECTIONS)
         }),
         ddl: Lines::new({
             let address = address.clone();
-            move || address.pool(&format!("{DDL_APPLICATION}{instance}"), DDL_CONNECTIONS)
+            move || address.pool(&format!("{DDL_APPLICATION}{instance}"), DDL_CONNECTIONS, 0)
         }),
         address,
         facts,

@@ -19,7 +19,7 @@ impl PgWorld {
 
     async fn show_presence(&self) -> Result<Presence, Error> {
         // A pool of its own: a listener gives its connection back when it is dropped, and only a closed pool lets go of it.
-        let ear = self.connections.address.pool("pgdibs-ear", 1);
+        let ear = self.connections.address.pool("pgdibs-ear", 1, 0);
         let mut listener = answer(PgListener::connect_with(&ear).await)?;
         // A reconnect behind our back would lose the lock without a word.
         listener.eager_reconnect(false);

@@ -61,6 +61,17 @@ fn a_server_that_is_not_up_is_worth_another_try() {
     });
 }
 
+/// To open them takes long in a busy daemon, and the burst that needs them is the first that comes.
+#[test]
+fn connections_for_requests_are_open_before_the_first_one() {
+    on_each_cluster(&[], async |cluster| {
+        let connections = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
+        let idle = "select count(*) from pg_stat_activity where application_name = 'pgdibs' and state = 'idle'";
+        cluster.until_text("postgres", idle, "8").await;
+        drop(connections);
+    });
+}
+
 #[test]
 fn a_catalog_newer_than_this_program_is_refused() {
     on_each_cluster(&[], async |cluster| {
