@@ -354,6 +354,15 @@ FAULTS: tuple[Protection, ...] = (
         "real",
     ),
     Protection(
+        "kept-after-the-clock-was-set",
+        f"{SERVER}/office.rs",
+        'moved!("keep_until", "kept_at"),',
+        'moved!("keep_until", "(kept_at - interval \'2 years\')"),',
+        "test(what_is_noted_for_later)",
+        "what is kept between the moment at which the clock was set and the look that sees it is kept as long as promised",
+        "real",
+    ),
+    Protection(
         "ended-is-ended",
         f"{SERVER}/requests/leases.rs",
         'if answer(row.try_get::<&str, _>("state"))? != "live" {',

@@ -234,15 +234,18 @@ impl PgWorld {
     }
 }
 
-/// A moment in the past, moved with a clock that was set, unless it was noted after that. Before it was set forward nobody could note a
-/// moment that late; after it was set back nobody can note one that is still to come.
+/// A moment, moved with a clock that was set, unless it was noted after that: as seen from another one in the past, at which it was noted.
+/// Before the clock was set forward nobody could note anything that late; after it was set back nobody can note what is still to come.
 macro_rules! moved {
     ($moment:literal) => {
+        moved!($moment, $moment)
+    };
+    ($moment:literal, $noted:literal) => {
         concat!(
             "case when $1 > 0 and ",
-            $moment,
+            $noted,
             " <= now() - $1 * interval '1 us' or $1 < 0 and ",
-            $moment,
+            $noted,
             " > now() then ",
             $moment,
             " + $1 * interval '1 us' else ",
@@ -255,7 +258,7 @@ macro_rules! moved {
 impl PgWorld {
     /// The server's clock was set: the times that count are moved with it, so that nothing is over too early and nothing lasts too long.
     /// What was noted in between, by the clock as it is now, stays: of a moment in the past one can tell. (A clock that is set back makes
-    /// it look later than it was, by as much at the most, if it was long enough ago.)
+    /// it look later than it was, by as much at the most, if it was long enough ago.) A retry is noted a minute ahead at the most.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
@@ -270,10 +273,18 @@ impl PgWorld {
                     moved!("build_heard_at"),
                     ", last_used_at = ",
                     moved!("last_used_at"),
-                    ", retry_at = retry_at + $1 * interval '1 us'"
+                    ", retry_at = ",
+                    moved!("retry_at", "(retry_at - interval '60 s')")
                 ),
-                "update databases set retry_at = retry_at + $1 * interval '1 us', keep_until = keep_until + $1 * interval '1 us'
-                 where retry_at is not null or keep_until is not null",
+                concat!(
+                    "update databases set retry_at = ",
+                    moved!("retry_at", "(retry_at - interval '60 s')"),
+                    ", keep_until = ",
+                    moved!("keep_until", "kept_at"),
+                    ", kept_at = ",
+                    moved!("kept_at"),
+                    " where retry_at is not null or keep_until is not null"
+                ),
                 concat!("update announced_runs set put_at = ", moved!("put_at")),
             ] {
                 sqlx::query(statement).bind(microseconds).execute(&mut *transaction).await?;

@@ -56,7 +56,7 @@ pub fn meaning(error: &sqlx::Error) -> Meaning {
         "28P01" | "28000" => Meaning::Refused,
         "40001" | "40P01" | "55P03" | "57014" | "XX000" => Meaning::Contended,
         "53100" | "53200" | "53400" => Meaning::Short,
-        "53300" | "57P01" | "57P02" | "57P03" | "57P05" => Meaning::Unavailable,
+        "53300" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25P04" => Meaning::Unavailable,
         other if other.starts_with("08") => Meaning::Unavailable,
         _ => Meaning::Other,
     }

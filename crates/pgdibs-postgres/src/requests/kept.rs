@@ -20,7 +20,7 @@ pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &st
     let login = world.shared_login().map_or_else(|| RoleName::login(number), |(login, _)| login.clone());
     let row = answer(
         sqlx::query(concat!(
-            "update databases d set keep_until = now() + $2 * interval '1 s', keep_reason = $3,
+            "update databases d set keep_until = now() + $2 * interval '1 s', kept_at = now(), keep_reason = $3,
                     keep_login = coalesce(d.keep_login, $4), keep_password = coalesce(d.keep_password, ",
             new_password!(),
             ")

@@ -254,3 +254,28 @@ fn what_was_noted_after_the_clock_was_set_is_not_moved_with_it() {
         }
     });
 }
+
+/// So it is with what is noted for later: what was kept before the look is kept for as long as was promised, and retries come.
+#[test]
+fn what_is_noted_for_later_is_moved_if_it_was_noted_before_the_clock_was_set() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 0).await;
+        let lease = suite.take(suite.wish()).await;
+        for (jump, noted) in [
+            (-7200, "now() + interval '7190 s'"),
+            (-7200, "now()"),
+            (31_536_000, "now() - interval '31536010 s'"),
+            (31_536_000, "now()"),
+        ] {
+            suite.world.keep(lease.id, 3600, "to look into").await.unwrap();
+            let note = "update databases set kept_at = kept_at + m, keep_until = keep_until + m, retry_at = now() + m + interval '2 s'";
+            setting.catalog(&format!("{note} from (select {noted} - now()) noted (m)")).await;
+            suite.world.move_times(jump * 1_000_000).await.unwrap();
+            let left = "select extract(epoch from keep_until - now())::int || ' ' || extract(epoch from retry_at - now())::int from databases";
+            let left: Vec<i64> = setting.catalog_text(left).await.split(' ').map(|n| n.parse().unwrap()).collect();
+            let told = format!("noted at {noted}, the clock set by {jump} s: {left:?} s are left");
+            assert!((3580..=3600).contains(&left[0]) && (-20..=2).contains(&left[1]), "{told}");
+        }
+    });
+}

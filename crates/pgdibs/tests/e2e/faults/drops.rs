@@ -194,13 +194,12 @@ pub(super) fn an_interrupted_drop() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let lease = lease(&stage);
     let mut boss = stage.cluster.superuser("postgres");
-    let victims = ["spare", "ready"].map(|state| stage.names(state).remove(0));
-    let victims = victims.into_iter().chain([lease["database"].as_str().unwrap().to_owned()]);
-    let oids: Vec<String> = victims
-        .map(|name| {
-            let oid = boss.text(&format!("select oid from pg_database where datname = '{name}'"));
+    // A spare may get the name of a slot in any moment; its oid stays.
+    let oid_of_a = |state| stage.catalog().text(&format!("select oid from databases where state = '{state}' limit 1"));
+    let oids: Vec<String> = [oid_of_a("spare"), oid_of_a("ready"), oid_of(&stage, &lease)]
+        .into_iter()
+        .inspect(|oid| {
             boss.run(&format!("update pg_database set datconnlimit = -2 where oid = {oid}"));
-            oid
         })
         .collect();
     stage.under_load(|| {
