@@ -102,24 +102,28 @@ fn a_renewal_that_is_not_written_down_counts_all_the_same() {
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let pool = pool_name("unwritten");
-    api.make_pool(&pool, &json!({"warm": 4, "spares": 0}), "create table witness (note text)");
+    api.make_pool(&pool, &json!({"warm": 5, "spares": 0}), "create table witness (note text)");
     let wish = json!({"pool": pool, "ttl_seconds": 1, "wait_seconds": 10});
-    let steady = api.lease(&json!({"pool": pool, "ttl_seconds": 600, "wait_seconds": 10}));
+    let [full, ended] = [0, 1].map(|_| api.lease(&json!({"pool": pool, "ttl_seconds": 600, "wait_seconds": 10})));
     let [refused, late] = [0, 1].map(|_| api.lease(&wish));
     let mut catalog = cluster.superuser("pgdibs");
     catalog.run(&format!(
         "create function refuse() returns trigger language plpgsql as $$ begin
            if old.id = '{}' then raise 'could not extend file: No space left on device' using errcode = '53100'; end if;
+           if old.id = '{}' then raise 'idle-in-transaction timeout' using errcode = '25P03'; end if;
            if old.id = '{}' then perform pg_sleep(1); end if;
            raise 'sorry, too many clients already' using errcode = '53300';
          end $$;
          create trigger refuse before update on leases for each row when (old.renewals <> new.renewals) execute function refuse()",
-        steady["id"].as_str().unwrap(),
+        full["id"].as_str().unwrap(),
+        ended["id"].as_str().unwrap(),
         late["id"].as_str().unwrap()
     ));
     let impatient = api.with_patience(Duration::from_millis(300));
     let renewal = |lease: &Value| format!("/v1/leases/{}/renew", lease["id"].as_str().unwrap());
-    api.post(&renewal(&steady), &json!({})).refused(503, "server_unavailable");
+    for lease in [&full, &ended] {
+        api.post(&renewal(lease), &json!({})).refused(503, "server_unavailable");
+    }
     // For longer than two times to live, as the leases see that nobody renews.
     for _ in 0..2 {
         let left = api.lease(&wish);
@@ -134,7 +138,7 @@ fn a_renewal_that_is_not_written_down_counts_all_the_same() {
         });
     }
     catalog.run("drop function refuse cascade");
-    for lease in [refused, late, steady] {
+    for lease in [refused, late, full, ended] {
         api.post(&renewal(&lease), &json!({})).expect(200);
         api.release(&lease);
     }
