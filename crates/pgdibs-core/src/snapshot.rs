@@ -74,10 +74,14 @@ pub struct ServerDatabase {
     pub ours: bool,
     /// Whether a drop of it was interrupted (`datconnlimit = -2`): only another drop helps.
     pub invalid: bool,
+    /// Whether it takes connections (`datallowconn`).
+    pub open: bool,
     /// Sessions connected to it at present.
     pub sessions: u32,
     /// Sessions it ever had, where the server counts them.
     pub sessions_ever: u64,
+    /// Whether it is a ready database or a spare whose login is missing or may not log in.
+    pub locked_out: bool,
 }
 
 /// What the server and the machine allow.

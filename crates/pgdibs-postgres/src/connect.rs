@@ -263,10 +263,11 @@ fn decoded(text: &str) -> String {
 
 /// Connections that requests share.
 const CATALOG_CONNECTIONS: u32 = 8;
-/// Connections for clones, drops and builds: as many as the driver runs at once of the first two, and two for builds.
+/// Connections for clones, drops, builds and fences: as many as the driver runs at once of the first two, and two for the others.
 pub const DDL_CONNECTIONS: u32 = 18;
-/// Connections that the daemon itself may hold at once: those two kinds, the reconciler's, the ear's, and one into a build.
-pub const OWN_CONNECTIONS: u32 = CATALOG_CONNECTIONS + DDL_CONNECTIONS + 3;
+/// Connections that the daemon itself may hold at once: those two kinds, the reconciler's, the listener's, the one that looks for
+/// blockers, and one into a build.
+pub const OWN_CONNECTIONS: u32 = CATALOG_CONNECTIONS + DDL_CONNECTIONS + 4;
 
 /// A connection that was used this short a time ago is lent without a test, which is one round trip less for each request. Longer
 /// ago, the server may have crashed and be back; it takes longer than this to come back.

@@ -275,6 +275,45 @@ pub fn reopen_login(name: &RoleName, verifier: &str) -> Ddl {
     Ddl::of(format!("alter role {} login password {}", ident(name.as_str()), literal(verifier)))
 }
 
+/// Sets a login's password and its LOGIN back to what it was made with. A superuser changes nothing that is right already, and spares
+/// the server its test of the verifier (see [`create_login`]).
+#[must_use]
+pub fn restore_password(name: &RoleName, verifier: &str, made_by: Rights) -> Ddl {
+    let verifier = literal(verifier);
+    Ddl::of(if made_by == Rights::Superuser {
+        let name = literal(name.as_str());
+        format!(
+            "update pg_catalog.pg_authid set rolpassword = {verifier}, rolcanlogin = true \
+             where rolname = {name} and (rolpassword is distinct from {verifier} or not rolcanlogin)"
+        )
+    } else {
+        format!("alter role {} login password {verifier}", ident(name.as_str()))
+    })
+}
+
+/// Takes away the settings that a login's holder made for it everywhere, and leaves those that it was made with.
+#[must_use]
+pub fn reset_settings(name: &RoleName, acts_as: &RoleName, may: LoginRights) -> Ddl {
+    let login = ident(name.as_str());
+    let acts = match may {
+        LoginRights::Plain => format!("; alter role {login} set role to {}", ident(acts_as.as_str())),
+        LoginRights::CreateDb | LoginRights::Superuser => String::new(),
+    };
+    Ddl::of(format!("alter role {login} reset all{acts}"))
+}
+
+/// Takes away the settings that a login's holder made for it in one database.
+#[must_use]
+pub fn reset_settings_in(name: &RoleName, database: &DatabaseName) -> Ddl {
+    Ddl::of(format!("alter role {} in database {} reset all", ident(name.as_str()), ident(database.as_str())))
+}
+
+/// Takes a role out of another's membership.
+#[must_use]
+pub fn revoke_role(role: &RoleName, member: &RoleName) -> Ddl {
+    Ddl::of(format!("revoke {} from {}", ident(role.as_str()), ident(member.as_str())))
+}
+
 /// Shuts a login at once for new sessions; open ones go on until they are ended.
 #[must_use]
 pub fn close_login(name: &RoleName) -> Ddl {
@@ -410,10 +449,11 @@ pub fn session_settings() -> Ddl {
     )
 }
 
-/// Bounds the statements of one swap; never used for a drop, which must not be interrupted.
+/// Bounds the statements of one swap; never used for a drop, which must not be interrupted. A lock that is not to be had within this
+/// time is held by somebody else than a tenant (see [`crate::blockers`]): the step is tried again later, and holds up no other.
 #[must_use]
 pub fn bound_statements() -> Ddl {
-    Ddl::of("set local statement_timeout = '3s'".to_owned())
+    Ddl::of("set local statement_timeout = '3s'; set local lock_timeout = '500ms'".to_owned())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Only this crate knows sqlx, and only [`ddl`] puts identifiers into SQL text. Reading order: the modules as listed.
 
 pub mod bench;
+mod blockers;
 pub mod connect;
 pub mod ddl;
 pub mod embedded;

@@ -16,7 +16,7 @@ use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
 use pgdibs_core::world::World;
 use secrecy::SecretString;
-use sqlx::postgres::PgRow;
+use sqlx::postgres::{PgConnection, PgRow};
 use tokio::time::Instant;
 
 use crate::connect::Connections;
@@ -46,6 +46,8 @@ pub struct PgWorld {
     pub(crate) lost: tokio::sync::Mutex<Option<Session>>,
     /// When the daemons of the server were last counted, and how many they were.
     pub(crate) daemons: tokio::sync::Mutex<Option<(Instant, i64)>>,
+    /// The connection on which blockers are looked for, once one was.
+    pub(crate) watch: tokio::sync::Mutex<Option<PgConnection>>,
     /// Roles that are known to exist, so that each clone need not ask.
     pub(crate) known_roles: Mutex<BTreeSet<RoleName>>,
     /// Directories that may be orphans; see [`PgWorld::orphans`].
@@ -63,6 +65,7 @@ impl PgWorld {
             office: tokio::sync::Mutex::new(None),
             lost: tokio::sync::Mutex::new(None),
             daemons: tokio::sync::Mutex::new(None),
+            watch: tokio::sync::Mutex::new(None),
             known_roles: Mutex::new(BTreeSet::new()),
             suspects: tokio::sync::Mutex::default(),
         }
@@ -138,6 +141,7 @@ impl PgWorld {
     /// Closes every connection; open statements are finished first.
     pub async fn close(&self) {
         self.office.lock().await.take();
+        self.watch.lock().await.take();
         self.connections.ddl.close().await;
         self.connections.catalog.close().await;
     }

@@ -1,7 +1,8 @@
 //! The snapshot of the fake world.
 
-use super::catalog::{State, at};
+use super::catalog::{DatabaseRow, State, at, login_of};
 use super::leasing::ANNOUNCEMENT_SECONDS;
+use crate::database::DatabaseState;
 use crate::snapshot::{AnnouncedRun, ServerDatabase, Snapshot, Ticket};
 
 impl State {
@@ -28,13 +29,21 @@ impl State {
             kind: row.kind,
             waited_seconds: self.now - row.since,
         });
+        let handed_out = |oid| {
+            let ready = |row: &&DatabaseRow| row.seen.oid == Some(oid) && row.seen.state == DatabaseState::Ready;
+            self.databases.values().find(ready)
+        };
+        let can_log_in =
+            |row: &DatabaseRow| self.server.logins.get(&login_of(row.seen.id.0)).is_some_and(|l| l.can_login);
         let server = self.server.databases.iter().map(|(&oid, found)| {
             let seen = ServerDatabase {
                 name: found.name.clone(),
                 ours: found.ours,
                 invalid: found.invalid,
+                open: found.allow_connections,
                 sessions: self.server.sessions_of(oid),
                 sessions_ever: found.sessions_ever,
+                locked_out: handed_out(oid).is_some_and(|row| !can_log_in(row)),
             };
             (oid, seen)
         });

@@ -59,6 +59,7 @@ impl State {
             }
             Step::Reset { lease, used, spare } => self.reset(*lease, *used, *spare, halfway),
             Step::Return { used, spare } => self.return_used(*used, *spare, halfway),
+            Step::Fence { database } => self.fence(*database),
             Step::Fill { spare, slot } => self.fill(*spare, *slot),
             Step::Retire { database, reason } => self.retire(*database, *reason),
             Step::NewDatabases { template, count } => self.new_databases(*template, *count),
@@ -210,6 +211,20 @@ impl State {
             row.seen.reset_to = None;
             row.seen.generation += 1;
         }
+        Ok(())
+    }
+
+    fn fence(&mut self, database: DatabaseId) -> Outcome {
+        let states = [DatabaseState::Retiring, DatabaseState::Kept, DatabaseState::Blocked, DatabaseState::Leased];
+        let (used, oid) = self.present(database, &states)?;
+        if used.state != DatabaseState::Leased {
+            for login in self.server.databases[&oid].connect.clone() {
+                self.server.close_login(&login);
+            }
+        } else if !self.leases.values().any(|row| row.seen.database == Some(database) && row.seen.reset_to.is_some()) {
+            return Err(stale("its lease is not being reset"));
+        }
+        self.server.close(oid);
         Ok(())
     }
 

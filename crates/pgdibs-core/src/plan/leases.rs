@@ -37,7 +37,11 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
         } else if let Some(spare) = reset_to {
             // A spare that somebody damaged frees the reservation when it is retired or forgotten; see `slots`.
             if database.state == DatabaseState::Leased && database.due && is_whole(snapshot, spare) {
-                steps.push(Step::Reset { lease: lease.id, used: database.id, spare });
+                steps.push(if slots::is_stuck(snapshot, database) {
+                    Step::Fence { database: database.id }
+                } else {
+                    Step::Reset { lease: lease.id, used: database.id, spare }
+                });
             }
         } else if let Some(unrenewed) = unrenewed {
             let connected = driven.sessions.get(&lease.id).copied().unwrap_or(0);

@@ -50,6 +50,12 @@ pub enum Step {
         /// The spare that enters its slot.
         spare: Option<DatabaseId>,
     },
+    /// Ends the sessions of a database that a `Return` or `Reset` could not end at once, apart from other steps, and keeps everybody
+    /// out: a session that does not react delays nothing but its own database. The swap follows when it has none left.
+    Fence {
+        /// The used database.
+        database: DatabaseId,
+    },
     /// Lets a spare enter an empty slot.
     Fill {
         /// The spare.
@@ -58,7 +64,7 @@ pub enum Step {
         slot: u32,
     },
     /// Marks a database that nobody has used for retirement. One that a reset has reserved is not taken away, unless it is
-    /// damaged (half dropped, looked into): then the reservation is freed with it.
+    /// damaged (half dropped, looked into, locked out): then the reservation is freed with it.
     Retire {
         /// The database.
         database: DatabaseId,
@@ -150,13 +156,15 @@ pub enum RetireReason {
     PoolDropped,
     /// Somebody's drop of it was interrupted: nobody can connect to it, and only another drop helps.
     HalfDropped,
+    /// Its login is missing or has no LOGIN, so the URL of a lease would not work.
+    LockedOut,
 }
 
 impl RetireReason {
     /// Whether the database is of no use to anybody, so that a reset that has reserved it has to reserve another.
     #[must_use]
     pub fn is_damage(self) -> bool {
-        matches!(self, Self::HalfDropped | Self::LookedInto)
+        matches!(self, Self::HalfDropped | Self::LookedInto | Self::LockedOut)
     }
 }
 
@@ -170,6 +178,7 @@ impl fmt::Display for RetireReason {
             Self::KeptLongEnough => "the time for which it was kept is over",
             Self::PoolDropped => "its pool was dropped",
             Self::HalfDropped => "somebody else's drop of it was interrupted",
+            Self::LockedOut => "its login is missing or may not log in",
         })
     }
 }
@@ -225,7 +234,8 @@ impl Step {
     pub fn is_slow(&self) -> bool {
         matches!(
             self,
-            Self::Clone { .. }
+            Self::Fence { .. }
+                | Self::Clone { .. }
                 | Self::Drop { .. }
                 | Self::CreateBuild { .. }
                 | Self::Seal { .. }
@@ -239,7 +249,8 @@ impl Step {
         match self {
             Self::Reset { used, .. } | Self::Return { used, .. } => Some(*used),
             Self::Fill { spare, .. } => Some(*spare),
-            Self::Retire { database, .. }
+            Self::Fence { database }
+            | Self::Retire { database, .. }
             | Self::Clone { database }
             | Self::Drop { database }
             | Self::AdoptHalfMade { database, .. }
@@ -280,7 +291,7 @@ fn order(step: &Step) -> u8 {
     match step {
         Step::EndLease { .. } => 0,
         Step::Reset { .. } => 1,
-        Step::Return { .. } => 2,
+        Step::Return { .. } | Step::Fence { .. } => 2,
         Step::Fill { .. } => 3,
         Step::Retire { .. } | Step::AdoptHalfMade { .. } | Step::Forget { .. } => 4,
         Step::LoseBuild { .. } | Step::RetireTemplate { .. } | Step::ForgetPool { .. } => 5,

@@ -225,9 +225,17 @@ pub(super) fn damage(snapshot: &Snapshot, database: &Database) -> Option<RetireR
     let found = database.oid.and_then(|oid| snapshot.server.get(&oid))?;
     if found.invalid {
         Some(RetireReason::HalfDropped)
+    } else if found.sessions > 0 || found.sessions_ever > 0 {
+        Some(RetireReason::LookedInto)
     } else {
-        (found.sessions > 0 || found.sessions_ever > 0).then_some(RetireReason::LookedInto)
+        found.locked_out.then_some(RetireReason::LockedOut)
     }
+}
+
+/// Whether a swap of it has failed at the fence: it still has sessions, or could not be closed. It is then fenced apart from the others.
+pub(super) fn is_stuck(snapshot: &Snapshot, database: &Database) -> bool {
+    let found = database.oid.and_then(|oid| snapshot.server.get(&oid));
+    database.attempts > 0 && found.is_some_and(|found| found.open || found.sessions > 0)
 }
 
 /// Whether somebody's drop of it was interrupted, so that it can neither be entered nor renamed, only dropped.
@@ -314,11 +322,10 @@ fn fill(
     shares: &mut [Share<'_>],
     steps: &mut Vec<Step>,
 ) -> u32 {
-    let mut returning: BTreeMap<u32, DatabaseId> = databases
-        .iter()
-        .filter(|d| leaves_its_slot(d) && d.due && !is_half_dropped(snapshot, d))
-        .filter_map(|d| Some((d.slot?, d.id)))
-        .collect();
+    let leaving = databases.iter().filter(|d| leaves_its_slot(d) && d.due && !is_half_dropped(snapshot, d));
+    let (stuck, leaving): (Vec<&Database>, Vec<&Database>) = leaving.partition(|d| is_stuck(snapshot, d));
+    steps.extend(stuck.into_iter().map(|d| Step::Fence { database: d.id }));
+    let mut returning: BTreeMap<u32, DatabaseId> = leaving.into_iter().filter_map(|d| Some((d.slot?, d.id))).collect();
     // What this plan retires keeps its slot until the next one: it may be granted before it is marked.
     let leaving = length(&in_state(databases, DatabaseState::Ready)).saturating_sub(occupied(leased, shares) - leased);
     let mut in_use = occupied(leased, shares);

@@ -162,10 +162,11 @@ fn tickets() -> impl Strategy<Value = Vec<Ticket>> {
 /// What is on the server: rows' databases under their own or other names, and strangers.
 fn server() -> impl Strategy<Value = BTreeMap<u32, ServerDatabase>> {
     let names = "(one|two)_(gw[0-6]|spare_1[0-9]|old_1|template_0123456789ab|build_10[0-4])|postgres|elsewhere";
-    let one = (names, any::<bool>(), prop::bool::weighted(0.1), 0..3_u32, 0..3_u64);
+    let out = prop::bool::weighted(0.1);
+    let one = (names, any::<bool>(), prop::bool::weighted(0.1), any::<bool>(), 0..3_u32, 0..3_u64, out);
     prop::collection::btree_map(1..30_u32, one, 0..20).prop_map(|given| {
-        let made = given.into_iter().map(|(oid, (name, ours, invalid, sessions, sessions_ever))| {
-            (oid, ServerDatabase { name, ours, invalid, sessions, sessions_ever })
+        let made = given.into_iter().map(|(oid, (name, ours, invalid, open, sessions, sessions_ever, locked_out))| {
+            (oid, ServerDatabase { name, ours, invalid, open, sessions, sessions_ever, locked_out })
         });
         made.collect()
     })
@@ -195,8 +196,10 @@ fn woven((pools, templates, mut databases, mut leases, tickets, mut server): Row
     for (oid, name) in named.filter_map(|(oid, name)| Some((oid?, name))) {
         if mostly() {
             let sessions_ever = server.get(&oid).map_or(0, |found| found.sessions_ever);
+            let name = name.to_owned();
+            let (open, locked_out) = (mostly(), !mostly());
             let found =
-                ServerDatabase { name: name.to_owned(), ours: true, invalid: false, sessions: 0, sessions_ever };
+                ServerDatabase { name, ours: true, invalid: false, open, sessions: 0, sessions_ever, locked_out };
             server.insert(oid, found);
         }
     }

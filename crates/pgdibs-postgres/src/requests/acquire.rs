@@ -190,7 +190,7 @@ async fn resolve(world: &PgWorld, wish: &Acquire) -> Result<Wanted, Error> {
 /// `in_turn`: the caller has a ticket, or holds the lock of [`wait_for_other_newcomers`]; without, it takes only what nobody waits for.
 /// `still` is how many of this template the caller wants, this one included. A grant takes the caller's ticket with it, so that
 /// nobody behind it waits for a place that is free. A database that has a session, or ever had one,
-/// is passed over: somebody has looked into it. (Autovacuum has no user, and is nobody.)
+/// is passed over: it is tampered with. (Autovacuum has no user, and is not counted.) So is one whose login may not log in.
 ///
 /// A key that holds a lease takes nothing; the unique index is for two calls at the same moment.
 async fn take_one(
@@ -224,6 +224,7 @@ async fn take_one(
              select d.id from databases d join pg_database p on p.oid = d.oid::oid and p.datname = d.name::name
              where d.template_id = (select id from template) and d.state = 'ready' and p.datconnlimit <> -2
                and coalesce(pg_stat_get_db_sessions(d.oid::oid), 0) = 0
+               and exists (select from pg_roles r where r.rolname = d.login::name and r.rolcanlogin)
                and not exists (select from pg_stat_activity a where a.datid = d.oid::oid and a.usesysid is not null)),
          free as (
              select count(*) as places from untouched),

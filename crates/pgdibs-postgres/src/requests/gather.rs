@@ -134,10 +134,11 @@ async fn server(
 ) -> Result<(BTreeMap<u32, ServerDatabase>, Timestamp), sqlx::Error> {
     let rows = sqlx::query(
         "with live as (select datid, count(*) as sessions from pg_stat_activity where usesysid is not null group by datid),
-              idle as (select oid from databases where state in ('ready', 'spare'))
-         select p.oid::int8 as oid, p.datname::text as name, o.rolname = $1 as ours, p.datconnlimit = -2 as invalid,
+              idle as (select oid, login from databases where state in ('ready', 'spare'))
+         select p.oid::int8 as oid, p.datname::text as name, o.rolname = $1 as ours, p.datconnlimit = -2 as invalid, p.datallowconn as open,
                 coalesce(live.sessions, 0) as sessions,
                 case when idle.oid is null then 0 else coalesce(pg_stat_get_db_sessions(p.oid), 0) end as sessions_ever,
+                idle.oid is not null and idle.login not in (select rolname::text from pg_roles where rolcanlogin) as locked_out,
                 (extract(epoch from now()) * 1000000)::int8 as taken_at
          from pg_database p
          join pg_roles o on o.oid = p.datdba
@@ -158,8 +159,10 @@ async fn server(
                     name: row.try_get("name")?,
                     ours: row.try_get("ours")?,
                     invalid: row.try_get("invalid")?,
+                    open: row.try_get("open")?,
                     sessions: rows::unsigned(row, "sessions")?,
                     sessions_ever: rows::unsigned(row, "sessions_ever")?,
+                    locked_out: row.try_get("locked_out")?,
                 },
             ))
         })

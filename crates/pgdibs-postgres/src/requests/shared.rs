@@ -7,6 +7,7 @@ use pgdibs_core::pool::LoginRights;
 use sqlx::Row as _;
 
 use super::leases;
+use crate::blockers;
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::rights::Rights;
 use crate::scram::{self, new_password};
@@ -57,6 +58,14 @@ async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName) -> Result<
         .fetch_one(&mut *transaction)
         .await,
     )?;
+    let verifier = scram::verifier(&password);
+    answer(
+        sqlx::query("update leases set shared_verifier = $2 where id = any($1)")
+            .bind(ids)
+            .bind(&verifier)
+            .execute(&mut *transaction)
+            .await,
+    )?;
     let text = |row: &sqlx::postgres::PgRow, column: &str| answer(row.try_get::<String, _>(column));
     let mut statements = Ddl::default();
     for (index, row) in rows.iter().enumerate() {
@@ -72,14 +81,17 @@ async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName) -> Result<
                 connection_limit: limit.saturating_mul(u32::try_from(rows.len()).unwrap_or(1)),
                 made_by: facts.rights,
             };
-            statements = ddl::create_login(login, &scram::verifier(&password), &owner, kind);
+            statements = ddl::create_login(login, &verifier, &owner, kind);
             if facts.rights == Rights::DatabasesAndRoles {
                 statements = statements.then(ddl::grant_role(login, &facts.role, facts.major));
             }
         }
         statements = statements.then(ddl::grant_connect(&name, login));
     }
-    answer(statements.run(&mut transaction).await)?;
+    tokio::select! {
+        granted = statements.run(&mut transaction) => answer(granted)?,
+        () = blockers::end(world, blockers::FAST) => unreachable!("it looks until it is dropped"),
+    }
     answer(transaction.commit().await)
 }
 

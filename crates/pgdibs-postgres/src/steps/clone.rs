@@ -51,7 +51,7 @@ pub(super) async fn clone(
     let may = LoginRights::parse(&text("may")?).ok_or_else(impossible)?;
     let connection_limit = u32::try_from(sql(row.try_get::<i32, _>("connection_limit"))?).unwrap_or(0);
     let kind = LoginKind { may, connection_limit, made_by: world.connections.facts.rights };
-    make_login(world, connection, &login, &text("password")?, &owner, kind).await?;
+    let verifier = make_login(world, connection, &login, &text("password")?, &owner, kind).await?;
     reach(Point::CloneLoginMade).await;
     let strategy = choose(world, &row)?;
     let began = Instant::now();
@@ -66,7 +66,7 @@ pub(super) async fn clone(
     }
     let took = began.elapsed();
     reach(Point::CloneCreated).await;
-    let finished = finish(world, connection, database, &row, &name, &login, &owner, took.as_secs_f64()).await;
+    let finished = finish(world, connection, database, &row, &name, &login, &owner, verifier, took.as_secs_f64()).await;
     if matches!(finished, Err(StepError::Failed(_) | StepError::Stale(_))) {
         // The row stays, so that its attempts count. A copy left here would be taken for one whose creator died, dropped, and
         // replaced by a row that knows nothing of the failure: round and round without a pause.
@@ -107,7 +107,7 @@ async fn clear(
 }
 
 /// Grants, settings and our row, in one transaction: a spare is complete or it is no spare.
-#[allow(clippy::too_many_arguments, reason = "one private call; a struct would only name the same eight things twice")]
+#[allow(clippy::too_many_arguments, reason = "one private call; a struct would only name the same nine things twice")]
 async fn finish(
     world: &PgWorld,
     connection: &mut PgConnection,
@@ -116,6 +116,7 @@ async fn finish(
     name: &DatabaseName,
     login: &RoleName,
     owner: &RoleName,
+    verifier: Option<String>,
     seconds: f64,
 ) -> Result<(), StepError> {
     let settings: Vec<String> = sql(row.try_get("settings"))?;
@@ -137,7 +138,7 @@ async fn finish(
     sql(dress.run(&mut transaction).await)?;
     let done = sql(sqlx::query(
         "update databases d set state = 'spare', oid = p.oid::int8, clone_seconds = $3, attempts = 0, retry_at = null,
-                last_error = null, reason = null
+                last_error = null, reason = null, verifier = $5
          from pg_database p join pg_roles r on r.oid = p.datdba
          where d.id = $1 and d.state in ('creating', 'blocked') and d.oid is null and p.datname = $2 and r.rolname = $4",
     )
@@ -145,6 +146,7 @@ async fn finish(
     .bind(name.as_str())
     .bind(seconds)
     .bind(world.database_owner().as_str())
+    .bind(verifier)
     .execute(&mut *transaction)
     .await)?;
     if done.rows_affected() != 1 {
@@ -156,7 +158,7 @@ async fn finish(
     Ok(())
 }
 
-/// Makes the login of a database; one that a predecessor made is given our password.
+/// Makes the login of a database; one that a predecessor made is given our password. Returns its verifier, if it has one of its own.
 pub(super) async fn make_login(
     world: &PgWorld,
     connection: &mut PgConnection,
@@ -164,10 +166,10 @@ pub(super) async fn make_login(
     password: &str,
     owner: &RoleName,
     kind: LoginKind,
-) -> Result<(), StepError> {
+) -> Result<Option<String>, StepError> {
     let facts = &world.connections.facts;
     if facts.rights == Rights::DatabasesOnly {
-        return Ok(());
+        return Ok(None);
     }
     // Several milliseconds of hashing, so not on a thread that others wait for.
     let password = password.to_owned();
@@ -180,12 +182,13 @@ pub(super) async fn make_login(
         statements = statements.then(ddl::grant_role(login, &facts.role, facts.major));
     }
     match statements.run(connection).await {
-        Ok(()) => Ok(()),
+        Ok(()) => {}
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => {
-            sql(ddl::reopen_login(login, &verifier).run(connection).await)
+            sql(ddl::reopen_login(login, &verifier).run(connection).await)?;
         }
-        Err(error) => Err(super::Sql(error).into()),
+        Err(error) => return Err(super::Sql(error).into()),
     }
+    Ok(Some(verifier))
 }
 
 /// The strategy for the next clone: the pool's, the measured one, or the one with fewer measurements.

@@ -24,6 +24,19 @@ struct Obstacle {
     owner: String,
 }
 
+impl Obstacle {
+    fn tell_undone(&self) {
+        tracing::warn!(
+            database = self.database,
+            owner = self.owner,
+            "{} the {} \"{}\", which kept the database from being cleared away",
+            if self.what == What::Transaction { "rolled back" } else { "dropped" },
+            self.what.words(),
+            self.name
+        );
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum What {
     Transaction,
@@ -37,6 +50,37 @@ impl What {
             Self::Subscription => "subscription",
         }
     }
+}
+
+/// Rolls back what is prepared in databases that are still open: it may hold the very rows that closing them has to change.
+pub(super) async fn roll_back_all(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    databases: &[(i64, &DatabaseName)],
+) -> Result<(), StepError> {
+    if databases.is_empty() || !world.connections.facts.prepares_transactions {
+        return Ok(());
+    }
+    let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
+    for obstacle in find(connection, &oids).await?.iter().filter(|obstacle| obstacle.what == What::Transaction) {
+        // One that is still there when the database is closed is tried again then, and told of.
+        if undo(world, &obstacle.database, obstacle).await.is_ok() {
+            obstacle.tell_undone();
+        }
+    }
+    Ok(())
+}
+
+/// Rolls back a prepared transaction for whose locks the daemon waits, in whatever database it was prepared.
+pub(crate) async fn roll_back_prepared(
+    world: &PgWorld,
+    database: &str,
+    gid: &str,
+    owner: &str,
+) -> Result<(), sqlx::Error> {
+    let (database, name, owner) = (database.to_owned(), gid.to_owned(), owner.to_owned());
+    let obstacle = Obstacle { database, what: What::Transaction, name, owner };
+    undo(world, &obstacle.database, &obstacle).await
 }
 
 /// Undoes what would keep closed databases, whose sessions have ended, from being renamed. Returns the oids of those for which
@@ -110,7 +154,7 @@ async fn cure(
     sql(ddl::allow_connections(name, true).run(connection).await)?;
     let mut cured = Ok(());
     for obstacle in obstacles {
-        if let Err(error) = undo(world, name, obstacle).await {
+        if let Err(error) = undo(world, name.as_str(), obstacle).await {
             cured = Err(if sqlstate::meaning(&error) == sqlstate::Meaning::Unavailable {
                 sqlstate::step_error(&error)
             } else {
@@ -124,14 +168,7 @@ async fn cure(
             });
             break;
         }
-        tracing::warn!(
-            database = name.as_str(),
-            owner = obstacle.owner,
-            "{} the {} \"{}\", which kept the database from being cleared away",
-            if obstacle.what == What::Transaction { "rolled back" } else { "dropped" },
-            obstacle.what.words(),
-            obstacle.name
-        );
+        obstacle.tell_undone();
     }
     sql(ddl::allow_connections(name, false).run(connection).await)?;
     // Who came in meanwhile, a holder whose lease is being reset among them.
@@ -140,9 +177,9 @@ async fn cure(
     if left.is_empty() { Ok(()) } else { Err(super::stuck()) }
 }
 
-async fn undo(world: &PgWorld, database: &DatabaseName, obstacle: &Obstacle) -> Result<(), sqlx::Error> {
+async fn undo(world: &PgWorld, database: &str, obstacle: &Obstacle) -> Result<(), sqlx::Error> {
     let application = format!("{}{}", crate::connect::DDL_APPLICATION, world.connections.instance);
-    let mut inside = world.connections.address.connect(database.as_str(), &application).await?;
+    let mut inside = world.connections.address.connect(database, &application).await?;
     // Only its maker or a superuser may; we are a member of every role that we gave to a holder.
     if world.connections.facts.rights != Rights::Superuser
         && let Ok(owner) = RoleName::parse("owner", &obstacle.owner)

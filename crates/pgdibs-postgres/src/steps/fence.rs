@@ -1,78 +1,153 @@
-//! The fence: ends the sessions of databases and waits until they are gone. Only then may DDL be issued.
+//! The fence: nothing of its last holder is left in a database, and nothing of it comes in again. Only then is the database renamed.
 //!
-//! Postgres itself polls for stragglers in steps of 100 ms (`CountOtherDBBackends`), so DDL one millisecond early costs a
-//! hundred. Sessions are told by `datid`, never by name: names pass from one database to the next.
+//! The order matters. An open transaction of the tenant may hold the very rows of `pg_database` and `pg_authid` that closing has to
+//! change (see [`crate::blockers`]), so sessions and prepared transactions end first. Whoever came in until then is ended after that.
 
+use pgdibs_core::database::DatabaseId;
+use pgdibs_core::error::StepError;
+use pgdibs_core::name::DatabaseName;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 use std::time::Duration;
 
-use pgdibs_core::error::StepError;
-use sqlx::postgres::PgConnection;
-use tokio::time::Instant;
+use super::sessions::{PATIENT, end_sessions_and_logins};
+use super::used::{Swapped, is_leaving, lock, look};
+use super::{cure, sql, stale, stuck, swap};
+use crate::ddl;
+use crate::failpoint::{Point, reach};
+use crate::rights::Rights;
+use crate::world::PgWorld;
 
-use super::sql;
+/// Which used databases a fence is for, and so what is closed beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The lease is over: its login closes as well.
+    Lease,
+    /// The lease is reset, and keeps its login.
+    Reset,
+}
 
-/// Longest wait for sessions to end; a backend that does not react for this long is stuck, and the step is tried again later.
-const DEADLINE: Duration = Duration::from_secs(2);
+impl End {
+    fn concerns(self, database: &Swapped) -> bool {
+        match self {
+            Self::Lease => is_leaving(database),
+            Self::Reset => database.state == "leased" && database.resetting,
+        }
+    }
 
-const POLL: Duration = Duration::from_micros(400);
+    fn closed(self) -> Point {
+        if self == Self::Lease { Point::ReturnClosed } else { Point::ResetClosed }
+    }
 
-/// A backend leaves `pg_stat_activity` slightly before it leaves the list that RENAME and DROP look at (`ProcArray`).
-const AFTER_THE_LAST: Duration = Duration::from_micros(400);
+    fn fenced(self) -> Point {
+        if self == Self::Lease { Point::ReturnFenced } else { Point::ResetFenced }
+    }
+}
 
-/// Ends every session on these databases; returns the oids that still have one when the time is up.
+/// Fences databases. Returns those for which that failed, and why; each of the others has neither a session nor a way in.
 ///
-/// Without superuser rights some sessions are not ours to end: a superuser's, and one refusal would spare all the others. Those
-/// are waited for. An autovacuum worker belongs to nobody; Postgres ends it itself before the DDL.
-pub(crate) async fn end_sessions(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<i64>, StepError> {
-    end_sessions_and_logins(connection, oids, &[]).await
-}
-
-/// The same, and the sessions that these logins have elsewhere: in a database that lets everybody in, or that they made themselves.
-/// Those are not waited for, since nothing of ours stands in their way.
-pub(crate) async fn end_sessions_and_logins(
+/// `patience` bounds each wait for sessions to end.
+pub(super) async fn fence(
+    world: &PgWorld,
     connection: &mut PgConnection,
-    oids: &[i64],
-    logins: &[&str],
-) -> Result<Vec<i64>, StepError> {
-    if oids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut left: Vec<i64> = sql(sqlx::query_scalar(
-        "select coalesce(datid, 0)::int8 from (
-             select a.datid, case when me.rolsuper or (not r.rolsuper
-                        and (pg_has_role(r.oid, 'usage') or pg_has_role('pg_signal_backend', 'usage')))
-                    then pg_terminate_backend(a.pid) end
-             from pg_stat_activity a join pg_roles me on me.rolname = current_user left join pg_roles r on r.oid = a.usesysid
-             where (a.datid::int8 = any($1) or a.usename = any($2::name[])) and a.pid <> pg_backend_pid() and (r.oid is not null or me.rolsuper)
-         ) ended",
-    )
-    .bind(oids)
-    .bind(logins)
-    .fetch_all(&mut *connection)
-    .await)?;
-    left.retain(|oid| oids.contains(oid));
-    if left.is_empty() {
-        return Ok(left);
-    }
-    let deadline = Instant::now() + DEADLINE;
-    while !left.is_empty() && Instant::now() < deadline {
-        short_sleep(POLL).await?;
-        left =
-            sql(sqlx::query_scalar(
-                "select distinct datid::int8 from pg_stat_activity
-                 where datid::int8 = any($1) and (usesysid is not null or (select rolsuper from pg_roles where rolname = current_user))",
-            )
-            .bind(oids)
-            .fetch_all(&mut *connection)
-            .await)?;
-    }
-    short_sleep(AFTER_THE_LAST).await?;
-    Ok(left)
+    end: End,
+    ids: &[i64],
+    patience: Duration,
+) -> Result<Vec<(i64, StepError)>, StepError> {
+    let found: Vec<Swapped> = look(connection, ids).await?.into_iter().filter(|d| end.concerns(d)).collect();
+    end_all(world, connection, &found, patience).await?;
+    cure::roll_back_all(world, connection, &named(&found)).await?;
+    let (closed, mut failed) = close(world, connection, end, ids).await?;
+    reach(end.closed()).await;
+    let unended = end_all(world, connection, &closed, patience).await?;
+    reach(end.fenced()).await;
+    let (unended, ended): (Vec<&Swapped>, Vec<&Swapped>) = closed.iter().partition(|d| unended.contains(&d.oid));
+    let uncured = cure::before_rename(world, connection, &named(ended.iter().copied())).await?;
+    let of_oid = |oid: i64| closed.iter().find(|d| d.oid == oid).map(|d| d.id);
+    let uncured: Vec<(i64, StepError)> =
+        uncured.into_iter().filter_map(|(oid, error)| Some((of_oid(oid)?, error))).collect();
+    failed.extend(unended.into_iter().map(|d| (d.id, stuck())));
+    failed.extend(uncured);
+    Ok(failed)
 }
 
-/// The timer of tokio counts whole milliseconds, and rounds up.
-async fn short_sleep(duration: Duration) -> Result<(), StepError> {
-    // In a thread of its own, because the system's clock is what counts microseconds.
-    let slept = tokio::task::spawn_blocking(move || std::thread::sleep(duration)).await;
-    slept.map_err(|error| StepError::Failed(error.to_string()))
+fn named<'a>(databases: impl IntoIterator<Item = &'a Swapped>) -> Vec<(i64, &'a DatabaseName)> {
+    databases.into_iter().map(|d| (d.oid, &d.name)).collect()
+}
+
+/// Ends the sessions on the databases, and those of their logins elsewhere; returns the oids of those that still have some.
+async fn end_all(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    databases: &[Swapped],
+    patience: Duration,
+) -> Result<Vec<i64>, StepError> {
+    let oids: Vec<i64> = databases.iter().map(|d| d.oid).collect();
+    // With one login for all leases, its other sessions are other leases'.
+    let logins: Vec<&str> = match world.connections.facts.rights {
+        Rights::DatabasesOnly => Vec::new(),
+        Rights::Superuser | Rights::DatabasesAndRoles => databases.iter().map(|d| d.login.as_str()).collect(),
+    };
+    end_sessions_and_logins(connection, &oids, &logins, patience).await
+}
+
+/// Closes the databases, together or, when one of them cannot be closed, each for itself. Returns those that are closed, and those
+/// that are not, with the reason.
+async fn close(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    end: End,
+    ids: &[i64],
+) -> Result<(Vec<Swapped>, Vec<(i64, StepError)>), StepError> {
+    match close_together(world, connection, end, ids).await {
+        Ok(closed) => return Ok((closed, Vec::new())),
+        Err(error @ StepError::Unavailable(_)) => return Err(error),
+        Err(error) if ids.len() == 1 => return Ok((Vec::new(), vec![(ids[0], error)])),
+        Err(_) => {}
+    }
+    let (mut closed, mut refused) = (Vec::new(), Vec::new());
+    for &id in ids {
+        match close_together(world, connection, end, &[id]).await {
+            Ok(one) => closed.extend(one),
+            Err(error @ StepError::Unavailable(_)) => return Err(error),
+            Err(error) => refused.push((id, error)),
+        }
+    }
+    Ok((closed, refused))
+}
+
+async fn close_together(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    end: End,
+    ids: &[i64],
+) -> Result<Vec<Swapped>, StepError> {
+    let mut transaction = sql(connection.begin().await)?;
+    sql(ddl::bound_statements().run(&mut transaction).await)?;
+    let used: Vec<Swapped> = lock(&mut transaction, ids).await?.into_iter().filter(|d| end.concerns(d)).collect();
+    let mut closing = ddl::Ddl::default();
+    for database in &used {
+        if end == End::Lease && world.connections.facts.rights != Rights::DatabasesOnly {
+            closing = closing.then(ddl::close_login(&database.login));
+        }
+        closing = closing.then(ddl::allow_connections(&database.name, false));
+    }
+    sql(closing.run(&mut transaction).await)?;
+    // Somebody may have renamed ours away and put theirs under its name: theirs is not closed.
+    swap::check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;
+    sql(transaction.commit().await)?;
+    Ok(used)
+}
+
+/// The step of its own, on a connection of its own: as long a wait as it takes is nobody else's.
+pub(super) async fn fence_apart(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    database: DatabaseId,
+) -> Result<(), StepError> {
+    let found = look(connection, &[database.0]).await?.pop().ok_or_else(|| stale("the database is gone"))?;
+    let end = [End::Lease, End::Reset].into_iter().find(|end| end.concerns(&found));
+    let end = end.ok_or_else(|| stale("the database has left its slot already"))?;
+    let failed = fence(world, connection, end, &[database.0], PATIENT).await?;
+    failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }

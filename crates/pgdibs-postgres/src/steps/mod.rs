@@ -5,8 +5,11 @@ mod clone;
 mod cure;
 mod drop;
 mod fence;
+mod login;
 mod marks;
+mod sessions;
 mod swap;
+mod used;
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
@@ -19,12 +22,14 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 use tokio::time::Instant;
 
+use crate::blockers;
 use crate::connect::{CATALOG, DDL_APPLICATION, RECONCILER};
 use crate::sqlstate;
 use crate::world::{PgWorld, answer};
 
+pub(crate) use self::cure::roll_back_prepared;
 pub(crate) use self::drop::drop_logins;
-pub(crate) use self::fence::{end_sessions, end_sessions_and_logins};
+pub(crate) use self::sessions::end_sessions;
 
 /// An error of Postgres, as a step sees it.
 impl From<Sql> for StepError {
@@ -62,6 +67,7 @@ pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), S
                 let done = tokio::select! {
                     done = tokio::time::timeout(within, fast(world, &mut held.connection, steps, &mut results)) => done.is_ok(),
                     () = unheard(world, RECONCILER, false, || process) => false,
+                    () = blockers::end(world, blockers::FAST) => false,
                 };
                 if results.iter().flatten().any(Result::is_ok) {
                     held.used = Instant::now();
@@ -143,6 +149,7 @@ async fn fast(
             Step::RetireTemplate { template, reason } => marks::retire_template(connection, *template, *reason).await,
             Step::ForgetPool { pool } => marks::forget_pool(connection, pool).await,
             Step::Return { .. }
+            | Step::Fence { .. }
             | Step::Clone { .. }
             | Step::Drop { .. }
             | Step::CreateBuild { .. }
@@ -179,6 +186,7 @@ async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {
     let result = tokio::select! {
         result = act(world, &mut connection, &server, step) => result,
         // Nobody's number as long as there is none: a first statement, which only reads, has no such time.
+        () = blockers::end(world, blockers::SLOW) => unreachable!("it looks until it is dropped"),
         () = unheard(world, &ours, alone, || server.0.load(Ordering::Relaxed)) => {
             // Else the pool would wait for it in turn, and never lend it again.
             world.connections.ddl.leave(number);
@@ -240,6 +248,8 @@ async fn act(
     step: &Step,
 ) -> Result<(), StepError> {
     match step {
+        // Its statements are short, and bounded one by one.
+        Step::Fence { database } => fence::fence_apart(world, connection, *database).await,
         Step::Clone { database } => clone::clone(world, connection, server, *database).await,
         Step::Drop { database } => drop::drop_database(world, connection, server, *database).await,
         // Both are judged by whatever of ours is under way.

@@ -6,78 +6,21 @@
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::lease::LeaseId;
-use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use pgdibs_core::name::{DatabaseName, RoleName};
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection as _, Row as _};
 
-use super::{cure, end_sessions, end_sessions_and_logins, sql, stale, stuck};
+use super::fence::{End, fence};
+use super::login::Login;
+use super::sessions::BRIEF;
+use super::used::{Swapped, is_leaving, lock};
+use super::{sql, stale};
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::scram;
 use crate::world::PgWorld;
-
-/// What a swap needs to know of a database.
-struct Swapped {
-    id: i64,
-    pool: PoolName,
-    state: String,
-    name: DatabaseName,
-    oid: i64,
-    slot: Option<i32>,
-    login: RoleName,
-    keep: bool,
-    keep_login: Option<RoleName>,
-    keep_password: Option<String>,
-    acts_as: RoleName,
-}
-
-macro_rules! swapped_columns {
-    () => {
-        "d.id, d.pool, d.state, d.name, d.oid, d.slot, d.login, coalesce(d.keep_until > now(), false) as keep, \
-         d.keep_login, d.keep_password, p.owner"
-    };
-}
-
-fn swapped(row: &PgRow) -> Result<Swapped, StepError> {
-    let text = |column: &str| sql(row.try_get::<String, _>(column));
-    let role =
-        |field: &'static str, text: &str| RoleName::parse(field, text).map_err(|e| StepError::Failed(e.to_string()));
-    let pool = PoolName::parse(&text("pool")?).map_err(|e| StepError::Failed(e.to_string()))?;
-    let name = DatabaseName::recognise(&pool, &text("name")?)
-        .ok_or_else(|| StepError::Failed("the catalog holds an impossible name".to_owned()))?;
-    let keep_login: Option<String> = sql(row.try_get("keep_login"))?;
-    Ok(Swapped {
-        id: sql(row.try_get("id"))?,
-        pool,
-        state: text("state")?,
-        name,
-        oid: sql(row.try_get::<Option<i64>, _>("oid"))?.ok_or_else(|| stale("the database was never created"))?,
-        slot: sql(row.try_get("slot"))?,
-        login: role("login", &text("login")?)?,
-        keep: sql(row.try_get("keep"))?,
-        keep_login: keep_login.as_deref().map(|login| role("keep_login", login)).transpose()?,
-        keep_password: sql(row.try_get("keep_password"))?,
-        acts_as: role("owner", &text("owner")?)?,
-    })
-}
-
-async fn lock(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<Swapped>, StepError> {
-    let rows = sql(sqlx::query(concat!(
-        "select ",
-        swapped_columns!(),
-        " from databases d join pools p on p.name = d.pool where d.id = any($1) order by d.id for update of d"
-    ))
-    .bind(ids)
-    .fetch_all(connection)
-    .await)?;
-    rows.iter().map(swapped).collect()
-}
-
-fn is_leaving(database: &Swapped) -> bool {
-    database.slot.is_some() && matches!(database.state.as_str(), "retiring" | "kept" | "blocked")
-}
 
 /// Fences all the used databases together, then swaps each. The indexes are handed back with the results.
 pub(super) async fn return_all(
@@ -86,56 +29,19 @@ pub(super) async fn return_all(
     returns: &[(usize, DatabaseId, Option<DatabaseId>)],
 ) -> Vec<(usize, Result<(), StepError>)> {
     let ids: Vec<i64> = returns.iter().map(|(_, used, _)| used.0).collect();
-    let stuck = match fence(world, connection, &ids).await {
-        Ok(stuck) => stuck,
+    let failed = match fence(world, connection, End::Lease, &ids, BRIEF).await {
+        Ok(failed) => failed,
         Err(error) => return returns.iter().map(|(index, ..)| (*index, Err(error.clone()))).collect(),
     };
     let mut results = Vec::with_capacity(returns.len());
     for (index, used, spare) in returns {
-        let result = match stuck.iter().find(|(id, _)| *id == used.0) {
+        let result = match failed.iter().find(|(id, _)| *id == used.0) {
             Some((_, error)) => Err(error.clone()),
             None => return_one(world, connection, *used, *spare).await,
         };
         results.push((*index, result));
     }
     results
-}
-
-/// Closes the logins and the databases, ends the sessions, and undoes what would be in the way of a rename. Returns the ids of
-/// those for which that failed, and why.
-async fn fence(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-    ids: &[i64],
-) -> Result<Vec<(i64, StepError)>, StepError> {
-    let mut transaction = sql(connection.begin().await)?;
-    let used: Vec<Swapped> = lock(&mut transaction, ids).await?.into_iter().filter(is_leaving).collect();
-    let mut closing = ddl::bound_statements();
-    for database in &used {
-        if world.connections.facts.rights != Rights::DatabasesOnly {
-            closing = closing.then(ddl::close_login(&database.login));
-        }
-        closing = closing.then(ddl::allow_connections(&database.name, false));
-    }
-    sql(closing.run(&mut transaction).await)?;
-    // Somebody may have renamed ours away and put theirs under its name: theirs is not closed.
-    check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;
-    sql(transaction.commit().await)?;
-    reach(Point::ReturnClosed).await;
-    let oids: Vec<i64> = used.iter().map(|d| d.oid).collect();
-    // With one login for all leases, its other sessions are other leases'.
-    let logins = match world.connections.facts.rights {
-        Rights::DatabasesOnly => Vec::new(),
-        _ => used.iter().map(|database| database.login.as_str()).collect(),
-    };
-    let unended = end_sessions_and_logins(connection, &oids, &logins).await?;
-    reach(Point::ReturnFenced).await;
-    let (unended, ended): (Vec<&Swapped>, Vec<&Swapped>) = used.iter().partition(|d| unended.contains(&d.oid));
-    let to_cure: Vec<(i64, &DatabaseName)> = ended.iter().map(|d| (d.oid, &d.name)).collect();
-    let uncured = cure::before_rename(world, connection, &to_cure).await?;
-    let of_oid = |oid: i64| used.iter().find(|d| d.oid == oid).map(|d| d.id);
-    let uncured = uncured.into_iter().filter_map(|(oid, error)| Some((of_oid(oid)?, error)));
-    Ok(unended.into_iter().map(|d| (d.id, stuck())).chain(uncured).collect())
 }
 
 async fn return_one(
@@ -259,34 +165,27 @@ pub(super) async fn reset(
     used: DatabaseId,
     spare: DatabaseId,
 ) -> Result<(), StepError> {
-    let mut transaction = sql(connection.begin().await)?;
-    let found = lock_reset(&mut transaction, lease, used, spare).await?;
-    // The login stays: only the database is closed.
-    sql(ddl::bound_statements().then(ddl::allow_connections(&found.0.name, false)).run(&mut transaction).await)?;
-    check(&mut transaction, &[(found.0.oid, &found.0.name)]).await?;
-    sql(transaction.commit().await)?;
-    reach(Point::ResetClosed).await;
-    if !end_sessions(connection, &[found.0.oid]).await?.is_empty() {
-        return Err(stuck());
-    }
-    if let Some((_, error)) = cure::before_rename(world, connection, &[(found.0.oid, &found.0.name)]).await?.pop() {
+    if let Some((_, error)) = fence(world, connection, End::Reset, &[used.0], BRIEF).await?.pop() {
         return Err(error);
     }
-    reach(Point::ResetFenced).await;
 
     let mut transaction = sql(connection.begin().await)?;
+    sql(ddl::bound_statements().run(&mut transaction).await)?;
     let (used, spare, shared) = lock_reset(&mut transaction, lease, used, spare).await?;
     let slot = used.slot.ok_or_else(|| stale("the leased database has no slot"))?;
     let name = used.name.clone();
     let away = if used.keep { DatabaseName::kept(&used.pool, used.id) } else { DatabaseName::old(&used.pool, used.id) };
-    let mut swap = ddl::bound_statements().then(ddl::rename(&used.name, &away)).then(ddl::rename(&spare.name, &name));
+    let mut swap = ddl::rename(&used.name, &away).then(ddl::rename(&spare.name, &name));
     if world.connections.facts.rights != Rights::DatabasesOnly {
         swap = swap
             .then(ddl::revoke_connect(&away, &used.login))
             .then(ddl::revoke_connect(&name, &spare.login))
             .then(ddl::grant_connect(&name, &used.login));
         if let Some(shared) = &shared {
-            swap = swap.then(ddl::revoke_connect(&away, shared)).then(ddl::grant_connect(&name, shared));
+            swap = swap.then(ddl::revoke_connect(&away, &shared.name)).then(ddl::grant_connect(&name, &shared.name));
+        }
+        for login in std::iter::once(Login::of(&used)).chain(shared) {
+            swap = swap.then(login.restore(world, &mut transaction, spare.oid, &name).await?);
         }
     }
     if used.keep {
@@ -299,7 +198,7 @@ pub(super) async fn reset(
     // In one statement, so that no password is a parameter that the server's log could show. The slot and the name are unique,
     // so the spare gets them in a statement of its own.
     sql(sqlx::query(
-        "update databases d set login = o.login, password = o.password, attempts = 0, retry_at = null,
+        "update databases d set login = o.login, password = o.password, verifier = o.verifier, attempts = 0, retry_at = null,
                 name = case d.id when $1 then $3 else d.name end, slot = null,
                 state = case d.id when $1 then $4 else d.state end,
                 reason = case d.id when $1 then 'its lease was reset' else d.reason end
@@ -336,16 +235,16 @@ async fn lock_reset(
     lease: LeaseId,
     used: DatabaseId,
     spare: DatabaseId,
-) -> Result<(Swapped, Swapped, Option<RoleName>), StepError> {
-    let shared: Option<Option<String>> = sql(sqlx::query_scalar(
-        "select shared_login from leases where id = $1 and state = 'live' and reset_to = $2 and database_id = $3 for update",
+) -> Result<(Swapped, Swapped, Option<Login>), StepError> {
+    let shared: Option<(Option<String>, Option<String>)> = sql(sqlx::query_as(
+        "select shared_login, shared_verifier from leases where id = $1 and state = 'live' and reset_to = $2 and database_id = $3 for update",
     )
     .bind(lease)
     .bind(spare.0)
     .bind(used.0)
     .fetch_optional(&mut *transaction)
     .await)?;
-    let shared = shared.ok_or_else(|| stale("the reset is done, or the lease is over"))?;
+    let (shared, verifier) = shared.ok_or_else(|| stale("the reset is done, or the lease is over"))?;
     let shared = shared
         .map(|login| RoleName::parse("shared_login", &login).map_err(|e| StepError::Failed(e.to_string())))
         .transpose()?;
@@ -359,7 +258,10 @@ async fn lock_reset(
         }
     }
     match (old, fresh) {
-        (Some(old), Some(fresh)) => Ok((old, fresh, shared)),
+        (Some(old), Some(fresh)) => {
+            let shared = shared.map(|name| Login { name, verifier, ..Login::of(&old) });
+            Ok((old, fresh, shared))
+        }
         _ => Err(stale("the databases of the reset are not leased and spare")),
     }
 }
@@ -390,7 +292,7 @@ fn oid(database: &Swapped) -> Oid {
 }
 
 /// After DDL by name: each name must carry the oid that we meant, or everything is rolled back.
-async fn check(transaction: &mut PgConnection, expected: &[(i64, &DatabaseName)]) -> Result<(), StepError> {
+pub(super) async fn check(transaction: &mut PgConnection, expected: &[(i64, &DatabaseName)]) -> Result<(), StepError> {
     let (oids, names): (Vec<i64>, Vec<&str>) = expected.iter().map(|(oid, name)| (*oid, name.as_str())).unzip();
     let right: i64 = sql(sqlx::query_scalar(
         "select count(*) from unnest($1::int8[], $2::text[]) as expected (oid, name)

@@ -9,6 +9,7 @@ mod catalog;
 mod conformance;
 mod connecting;
 mod copies;
+mod fence;
 mod half_made;
 mod leading;
 mod login_rights;

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pgdibs_core::error::StepError;
-use pgdibs_core::plan::{RetireReason, Step};
+use pgdibs_core::plan::Step;
 use pgdibs_core::template::Timestamp;
 
 /// What the driver last saw and did, for `/v1/status` and `/readyz`.
@@ -76,7 +76,7 @@ fn announce(step: &Step, took: Duration) {
             tracing::info!(template = template.0, %reason, "retired a template")
         }
         Step::LoseBuild { template, reason } => tracing::warn!(template = template.0, reason, "a build was lost"),
-        Step::Retire { database, reason: reason @ (RetireReason::HalfDropped | RetireReason::LookedInto) } => {
+        Step::Retire { database, reason } if reason.is_damage() => {
             tracing::warn!(database = database.0, %reason, "a database that nobody was given is retired; another takes its place");
         }
         Step::AdoptHalfMade { database, oid } => tracing::info!(

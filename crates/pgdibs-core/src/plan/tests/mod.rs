@@ -35,6 +35,7 @@ fn shown(step: &Step) -> String {
         Step::Reset { lease, used, spare } => format!("reset lease {}: {} by {}", lease.as_u128(), d(used), d(spare)),
         Step::Return { used, spare: Some(spare) } => format!("return {}, {} enters", d(used), d(spare)),
         Step::Return { used, spare: None } => format!("return {}", d(used)),
+        Step::Fence { database } => format!("fence {}", d(database)),
         Step::Fill { spare, slot } => format!("fill slot {slot} with {}", d(spare)),
         Step::Retire { database, reason } => format!("retire {}: {}", d(database), retired(*reason)),
         Step::NewDatabases { template, count } => format!("{count} new of {}", t(template)),
@@ -75,6 +76,7 @@ fn retired(reason: RetireReason) -> &'static str {
         RetireReason::KeptLongEnough => "kept long enough",
         RetireReason::PoolDropped => "pool dropped",
         RetireReason::HalfDropped => "half dropped",
+        RetireReason::LockedOut => "locked out",
     }
 }
 

@@ -63,6 +63,31 @@ fn a_ready_database_that_was_looked_into_is_retired() {
 }
 
 #[test]
+fn a_ready_database_whose_login_is_locked_out_is_retired() {
+    let locked = |s: &mut crate::snapshot::ServerDatabase| s.locked_out = true;
+    let ready = example(1, 1, 0).template(1).ready(10, 0).on_server(10, locked);
+    check(&ready, &["retire 10: locked out", "1 new of 1"]);
+    let reserved = example(0, 1, 0).template(1).leased(10, 0).spare(11).resetting(10, 11).on_server(11, locked);
+    check(&reserved, &["retire 11: locked out"]);
+}
+
+#[test]
+fn a_used_database_that_could_not_be_fenced_is_fenced_apart() {
+    let stuck = |e: super::world::Example| {
+        e.on_server(10, |s| (s.open, s.sessions) = (false, 1)).change(10, |d| d.attempts = 1)
+    };
+    let e = stuck(example(1, 2, 0).template(1).retiring(10, 0).retiring(12, 1).spare(11));
+    check(&e, &["fence 10", "return 12, 11 enters"]);
+    // The first attempt ends what is there by itself, and a fenced one has no sessions.
+    let first = example(1, 1, 0).template(1).retiring(10, 0).spare(11).on_server(10, |s| s.sessions = 1);
+    check(&first, &["return 10, 11 enters"]);
+    check(&e.clone().on_server(10, |s| (s.open, s.sessions) = (true, 0)), &["fence 10", "return 12, 11 enters"]);
+    check(&e.on_server(10, |s| s.sessions = 0), &["return 10, 11 enters", "return 12"]);
+    let resetting = example(0, 1, 0).template(1).leased(10, 0).spare(11).resetting(10, 11);
+    check(&stuck(resetting), &["fence 10"]);
+}
+
+#[test]
 fn what_somebody_dropped_or_renamed_is_forgotten_and_replaced() {
     let e = example(1, 1, 1).template(1).ready(10, 0).spare(11);
     check(&e.clone().vanished(10), &["fill slot 1 with 11", "forget 10: vanished", "1 new of 1"]);

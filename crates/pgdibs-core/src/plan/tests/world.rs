@@ -53,7 +53,15 @@ impl Example {
     }
 
     fn put_on_server(&mut self, oid: u32, name: &str, ours: bool) {
-        let found = ServerDatabase { name: name.to_owned(), ours, invalid: false, sessions: 0, sessions_ever: 0 };
+        let found = ServerDatabase {
+            name: name.to_owned(),
+            ours,
+            invalid: false,
+            open: true,
+            sessions: 0,
+            sessions_ever: 0,
+            locked_out: false,
+        };
         self.snapshot.server.insert(oid, found);
     }
 

@@ -1,0 +1,115 @@
+//! What a tenant's open or prepared transaction may hold against us, and that none of it keeps a lease from ending.
+//!
+//! The databases of a pool grant CREATE to the pool's owner role, as which its sessions act, so a session may lock the row of its
+//! own database and of its siblings (`grant`); after `set role none` it may lock its login's own.
+
+use std::time::{Duration, Instant};
+
+use pgdibs_core::conformance::ConformanceServer as _;
+use pgdibs_core::lease::Lease;
+use pgdibs_core::plan::plan;
+use pgdibs_core::world::World as _;
+use pgdibs_postgres::rights::Rights;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor as _};
+
+use crate::support::setting::{Setting, nothing_under_way, on_each_server_with};
+
+/// Longest time from the end of a lease until its session is dead and its URL refused.
+const PROMISED: Duration = Duration::from_secs(2);
+
+/// What a tenant runs; `{own}` is its database, `{sibling}` that of another lease of its pool.
+const HOLDS: [(&str, &str); 6] = [
+    ("a grant on its own database", "begin; grant create on database {own} to current_user"),
+    ("a grant on a sibling", "begin; grant create on database {sibling} to current_user"),
+    ("a change of its password", "begin; set local role none; alter role current_user password 'mine'"),
+    ("drop owned", "begin; drop owned by current_user"),
+    ("a prepared grant on its own", "begin; grant create on database {own} to current_user; prepare transaction 'own'"),
+    (
+        "a prepared grant on a sibling",
+        "begin; grant create on database {sibling} to current_user; prepare transaction 'sibling'",
+    ),
+];
+
+async fn hold(setting: &Setting, tenant: &Lease, sibling: &Lease, sql: &str) -> PgConnection {
+    let mut session = setting.suite.enter(tenant).await;
+    let sql = sql.replace("{own}", &tenant.database_name).replace("{sibling}", &sibling.database_name);
+    session.execute(sqlx::raw_sql(AssertSqlSafe(sql.clone()))).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    session
+}
+
+/// Carries out what is due once, as one activation of the daemon does, and says how long that took.
+async fn activate(setting: &Setting) -> Duration {
+    let steps = plan(&setting.suite.snapshot().await, &nothing_under_way());
+    let began = Instant::now();
+    for (step, result) in steps.iter().zip(setting.suite.world.execute(&steps).await) {
+        result.unwrap_or_else(|error| panic!("{step:?}: {error}"));
+    }
+    began.elapsed()
+}
+
+fn for_each_hold(rights: Rights, test: impl AsyncFn(&Setting, &str, &Lease, PgConnection, &Lease)) {
+    on_each_server_with(&["max_prepared_transactions=10"], rights, async |setting| {
+        let suite = &setting.suite;
+        let logins = suite.server.logins().await;
+        suite.ready_pool(2, 4, 2).await;
+        for (what, sql) in HOLDS {
+            println!("{what}");
+            let (tenant, sibling) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+            let session = hold(setting, &tenant, &sibling, sql).await;
+            test(setting, what, &tenant, session, &sibling).await;
+            for lease in [&tenant, &sibling] {
+                // One of them may be over already.
+                let _ = suite.world.end_lease(lease.id, pgdibs_core::lease::End::Released, "the end").await;
+            }
+            suite.idle().await;
+        }
+        suite.finish(&logins).await;
+    });
+}
+
+/// Its own return is held up by nothing of its own.
+fn own_return(rights: Rights) {
+    for_each_hold(rights, async |setting, what, tenant, mut session, _| {
+        let suite = &setting.suite;
+        suite.release(tenant).await;
+        let began = Instant::now();
+        activate(setting).await;
+        assert!(began.elapsed() < PROMISED, "{what}: {:?}", began.elapsed());
+        assert!(session.execute("select 1").await.is_err(), "{what}: the old session still answers");
+        suite.assert_dead(tenant.credentials.as_ref().unwrap(), &[&tenant.database_name]).await;
+    });
+}
+
+/// The return of a sibling is held up by nothing of a lease that goes on.
+fn siblings_return(rights: Rights) {
+    for_each_hold(rights, async |setting, what, _, _session, sibling| {
+        let suite = &setting.suite;
+        let mut siblings = suite.enter(sibling).await;
+        suite.release(sibling).await;
+        let took = activate(setting).await;
+        assert!(took < PROMISED, "{what}: {took:?}");
+        assert!(siblings.execute("select 1").await.is_err(), "{what}: the old session still answers");
+        suite.assert_dead(sibling.credentials.as_ref().unwrap(), &[&sibling.database_name]).await;
+    });
+}
+
+#[test]
+fn return_ends_whatever_the_tenant_holds_superuser() {
+    own_return(Rights::Superuser);
+}
+
+#[test]
+fn return_ends_whatever_the_tenant_holds_createrole() {
+    own_return(Rights::DatabasesAndRoles);
+}
+
+#[test]
+fn return_ends_whatever_a_sibling_holds_superuser() {
+    siblings_return(Rights::Superuser);
+}
+
+#[test]
+fn return_ends_whatever_a_sibling_holds_createrole() {
+    siblings_return(Rights::DatabasesAndRoles);
+}
