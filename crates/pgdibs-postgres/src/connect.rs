@@ -385,12 +385,32 @@ async fn make_catalog(connection: &mut PgConnection) -> Result<(), ConnectError>
     if exists {
         return Ok(());
     }
+    refuse_to_start_empty(connection).await?;
     match ddl::create_catalog().run(connection).await {
         Ok(()) => ddl::close_catalog().run(connection).await.map_err(Into::into),
         // Two daemons started at once; the other one was faster.
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A server that has databases which pgdibs made has lost its catalog, or somebody renamed it for a moment. An empty one would know
+/// none of them: it would take their logins for left over, and hand out leases beside those that are live.
+async fn refuse_to_start_empty(connection: &mut PgConnection) -> Result<(), ConnectError> {
+    let made: Vec<String> = sqlx::query_scalar(
+        "select d.datname::text from pg_database d join pg_roles o on o.oid = d.datdba where o.rolname = 'pgdibs_owner' order by 1",
+    )
+    .fetch_all(connection)
+    .await?;
+    if made.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = made.iter().map(|name| format!("dropdb '{}'", name.replace('\'', "'\\''"))).collect();
+    Err(ConnectError::Unusable(format!(
+        "the catalog, database \"pgdibs\", is missing, but {} database(s) that pgdibs made are on this server, and no empty catalog is made beside them. If somebody renamed it, rename it back: alter database \"<its name now>\" rename to pgdibs. If it is lost, drop them and start pgdibs again:\n{}",
+        made.len(),
+        lines.join("\n")
+    )))
 }
 
 /// Key of the lock under which the catalog is migrated, in the space of one-key advisory locks. ("pgdibs-m" as eight bytes)

@@ -308,12 +308,6 @@ pub fn reset_settings_in(name: &RoleName, database: &DatabaseName) -> Ddl {
     Ddl::of(format!("alter role {} in database {} reset all", ident(name.as_str()), ident(database.as_str())))
 }
 
-/// Takes a role out of another's membership.
-#[must_use]
-pub fn revoke_role(role: &RoleName, member: &RoleName) -> Ddl {
-    Ddl::of(format!("revoke {} from {}", ident(role.as_str()), ident(member.as_str())))
-}
-
 /// Shuts a login at once for new sessions; open ones go on until they are ended.
 #[must_use]
 pub fn close_login(name: &RoleName) -> Ddl {

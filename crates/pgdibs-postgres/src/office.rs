@@ -360,16 +360,20 @@ async fn sweep_rows(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Logins of ours by name that no row names: left by a step that failed after the database was gone. Closed first, because one
-/// may still be named in the ACL of a database that somebody renamed, and then cannot be dropped.
+/// Logins of ours by name that no row names: left by a step that failed after the database was gone. One that may still connect to a
+/// database that pgdibs made is left alone, whatever our rows say: somebody may hold it, if the catalog is not the one that made it.
 async fn sweep_logins(world: &PgWorld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let names: Vec<String> = sqlx::query_scalar(
         "select r.rolname::text from pg_roles r
          where r.rolname ~ '^pgdibs_l_[0-9]+$'
            and not exists (select from databases d where r.rolname in (d.login, d.keep_login))
            and not exists (select from templates t where r.rolname = 'pgdibs_l_' || t.id and t.state <> 'ready')
-           and not exists (select from leases l where l.state = 'live' and r.rolname = l.shared_login)",
+           and not exists (select from leases l where l.state = 'live' and r.rolname = l.shared_login)
+           and not exists (
+               select from pg_database d cross join lateral aclexplode(d.datacl) a
+               where a.grantee = r.oid and a.privilege_type = 'CONNECT' and d.datdba = (select oid from pg_roles where rolname = $1))",
     )
+    .bind(world.database_owner().as_str())
     .fetch_all(&mut *connection)
     .await?;
     for name in names {

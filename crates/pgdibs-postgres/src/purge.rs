@@ -152,6 +152,8 @@ async fn remove_database(connection: &mut PgConnection, oid: i64, close: Ddl, dr
         .fetch_one(&mut *connection)
         .await?;
     if !invalid {
+        // An open transaction of theirs may hold the row that closing has to change.
+        end_sessions(connection, &[oid]).await.map_err(|e| ConnectError::NotUp(e.to_string()))?;
         close.run(connection).await?;
         end_sessions(connection, &[oid]).await.map_err(|e| ConnectError::NotUp(e.to_string()))?;
     }

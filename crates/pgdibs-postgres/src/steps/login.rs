@@ -1,7 +1,7 @@
 //! A lease's login, set to what it has to be before a fresh database stands behind it.
 //!
 //! After `set role none` a holder acts as its login, which may change its own password and settings, also for a database that it has
-//! yet to get, and before 16 make others its members (a role had ADMIN on itself). None of that survives a reset.
+//! yet to get. None of that survives a reset.
 
 use pgdibs_core::error::StepError;
 use pgdibs_core::name::{DatabaseName, RoleName};
@@ -30,8 +30,8 @@ impl Login {
         Self { name: used.login.clone(), verifier: used.verifier.clone(), acts_as: used.acts_as.clone(), may: used.may }
     }
 
-    /// The statements that undo what its holder changed, before it gets the database with this oid under this name. Settings and
-    /// members are looked at first, for as a rule there is nothing to undo; a password only a superuser could compare.
+    /// The statements that undo what its holder changed, before it gets the database with this oid under this name. Settings
+    /// are compared first, for as a rule there is nothing to undo; a password only a superuser could compare.
     pub(super) async fn restore(
         &self,
         world: &PgWorld,
@@ -42,14 +42,11 @@ impl Login {
         let facts = &world.connections.facts;
         let row = sql(sqlx::query(
             "select coalesce((select s.setconfig from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = 0), '{}') as settings,
-                    exists (select from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = $2) as is_set_there,
-                    array(select m.rolname::text from pg_auth_members a join pg_roles m on m.oid = a.member
-                          where a.roleid = r.oid and m.rolname <> $3) as members
+                    exists (select from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = $2) as is_set_there
              from pg_roles r where r.rolname = $1",
         )
         .bind(self.name.as_str())
         .bind(Oid(u32::try_from(entering).unwrap_or(0)))
-        .bind(facts.role.as_str())
         .fetch_optional(connection)
         .await)?;
         let row = row.ok_or_else(|| stale("the login of the lease is gone"))?;
@@ -67,11 +64,6 @@ impl Login {
         }
         if sql(row.try_get("is_set_there"))? {
             restored = restored.then(ddl::reset_settings_in(&self.name, name));
-        }
-        for member in sql(row.try_get::<Vec<String>, _>("members"))? {
-            if let Ok(member) = RoleName::parse("member", &member) {
-                restored = restored.then(ddl::revoke_role(&self.name, &member));
-            }
         }
         Ok(restored)
     }

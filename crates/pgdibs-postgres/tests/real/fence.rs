@@ -6,13 +6,15 @@
 use std::time::{Duration, Instant};
 
 use pgdibs_core::conformance::ConformanceServer as _;
+use pgdibs_core::error::StepError;
 use pgdibs_core::lease::Lease;
-use pgdibs_core::plan::plan;
+use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 
+use crate::support::hands::session;
 use crate::support::setting::{Setting, nothing_under_way, on_each_server_with};
 
 /// Longest time from the end of a lease until its session is dead and its URL refused.
@@ -112,4 +114,86 @@ fn return_ends_whatever_a_sibling_holds_superuser() {
 #[test]
 fn return_ends_whatever_a_sibling_holds_createrole() {
     siblings_return(Rights::DatabasesAndRoles);
+}
+
+/// Carries out what is due once; the steps that failed, with the reason.
+async fn activate_with_failures(setting: &Setting) -> Vec<(Step, StepError)> {
+    let steps = plan(&setting.suite.snapshot().await, &nothing_under_way());
+    let results = setting.suite.world.execute(&steps).await;
+    steps.into_iter().zip(results).filter_map(|(step, result)| Some((step, result.err()?))).collect()
+}
+
+#[test]
+fn lock_of_a_stranger_delays_no_other_return() {
+    on_each_server_with(&[], Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(2, 4, 2).await;
+        let (held, other) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let mut stranger = session(&setting.cluster.superuser("postgres")).await;
+        stranger.execute("begin").await.unwrap();
+        let alter = format!("alter database {} connection limit 7", held.database_name);
+        stranger.execute(AssertSqlSafe(alter)).await.unwrap();
+        suite.release(&held).await;
+        suite.release(&other).await;
+        let began = Instant::now();
+        let failed = activate_with_failures(setting).await;
+        assert!(began.elapsed() < PROMISED, "{:?}", began.elapsed());
+        let [(Step::Return { .. }, StepError::Failed(why))] = &failed[..] else { panic!("{failed:?}") };
+        assert!(why.contains("55P03"), "{why}");
+        suite.assert_dead(other.credentials.as_ref().unwrap(), &[&other.database_name]).await;
+        // Tried again, it is fenced apart, and when the stranger is done it goes.
+        setting.catalog("update databases set retry_at = now()").await;
+        let steps = plan(&suite.snapshot().await, &nothing_under_way());
+        assert!(steps.iter().any(|step| matches!(step, Step::Fence { .. })), "{steps:?}");
+        stranger.execute("rollback").await.unwrap();
+        suite.idle().await;
+        suite.assert_dead(held.credentials.as_ref().unwrap(), &[&held.database_name]).await;
+    });
+}
+
+/// A backend that reacts to nothing until it is dropped.
+struct Stopped(nix::unistd::Pid);
+
+impl Stopped {
+    async fn backend_of(session: &mut PgConnection) -> Self {
+        let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(session).await.unwrap();
+        let process = nix::unistd::Pid::from_raw(process);
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        Self(process)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = nix::sys::signal::kill(self.0, nix::sys::signal::Signal::SIGCONT);
+    }
+}
+
+#[test]
+fn session_that_does_not_end_delays_no_other_return_and_no_reset() {
+    on_each_server_with(&[], Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(3, 5, 2).await;
+        let (stuck, other) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let resetting = suite.take(suite.wish()).await;
+        let mut session = suite.enter(&stuck).await;
+        let stopped = Stopped::backend_of(&mut session).await;
+        suite.release(&stuck).await;
+        suite.release(&other).await;
+        suite.world.begin_reset(resetting.id, None, None).await.unwrap();
+        let began = Instant::now();
+        let failed = activate_with_failures(setting).await;
+        assert!(began.elapsed() < PROMISED, "{:?}", began.elapsed());
+        assert!(matches!(&failed[..], [(Step::Return { .. }, StepError::Failed(_))]), "{failed:?}");
+        assert_eq!(suite.world.lease(resetting.id).await.unwrap().generation, 2, "its reset is done");
+        suite.assert_dead(stuck.credentials.as_ref().unwrap(), &[&stuck.database_name]).await;
+        // Its next attempt is a step of its own, on which the fast ones do not wait.
+        setting.catalog("update databases set retry_at = now()").await;
+        let steps = plan(&suite.snapshot().await, &nothing_under_way());
+        assert!(steps.iter().any(|step| matches!(step, Step::Fence { .. })), "{steps:?}");
+        assert!(!steps.iter().any(|step| matches!(step, Step::Return { .. })), "{steps:?}");
+        drop(stopped);
+        suite.idle().await;
+        assert_eq!(suite.ready_names().await.len(), 3);
+    });
 }

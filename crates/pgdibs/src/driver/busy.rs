@@ -14,6 +14,9 @@ const CLONES_AT_ONCE: usize = 8;
 /// Drops at once: those that wait for a checkpoint at the same time share it. Fewer than clones, and drops fall behind.
 const DROPS_AT_ONCE: usize = 8;
 
+/// Fences at once. Each waits for a session that does not end, and none is waited for by a caller whose database is free.
+const FENCES_AT_ONCE: usize = 2;
+
 /// Steps under way, and how many of each slow kind.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
@@ -21,6 +24,7 @@ pub(super) struct Busy {
     pub(super) templates: BTreeSet<TemplateId>,
     clones: usize,
     drops: usize,
+    fences: usize,
     /// Since when drops have been under way of which none has ended.
     dropping: Option<Instant>,
 }
@@ -35,6 +39,7 @@ impl Busy {
         match step {
             Step::Clone { .. } => self.clones < CLONES_AT_ONCE,
             Step::Drop { .. } => self.drops < DROPS_AT_ONCE,
+            Step::Fence { .. } => self.fences < FENCES_AT_ONCE,
             _ => true,
         }
     }
@@ -43,6 +48,7 @@ impl Busy {
         let change = |count: &mut usize| if begins { *count += 1 } else { *count -= 1 };
         match step {
             Step::Clone { .. } => change(&mut self.clones),
+            Step::Fence { .. } => change(&mut self.fences),
             Step::Drop { .. } => {
                 change(&mut self.drops);
                 if !begins || self.drops == 1 {
@@ -76,15 +82,17 @@ mod tests {
     fn no_more_clones_and_no_more_drops_are_begun_than_may_run_at_once() {
         let clone = |id| Step::Clone { database: DatabaseId(id) };
         let drop = |id| Step::Drop { database: DatabaseId(id) };
-        for (step, at_once) in [(&clone as &dyn Fn(i64) -> Step, 8), (&drop, 8)] {
+        let fence = |id| Step::Fence { database: DatabaseId(id) };
+        for (step, at_once) in [(&clone as &dyn Fn(i64) -> Step, 8), (&drop, 8), (&fence, 2)] {
             let mut busy = Busy::default();
             for id in 1..=at_once {
                 assert!(busy.has_room_for(&step(id)), "for {id} of them");
                 busy.count(&step(id), true);
             }
             assert!(!busy.has_room_for(&step(100)), "{at_once} are under way");
-            busy.count(&step(3), false);
-            assert!(busy.has_room_for(&step(100)) && busy.databases.len() == 7, "one has ended");
+            busy.count(&step(1), false);
+            let left = usize::try_from(at_once).unwrap() - 1;
+            assert!(busy.has_room_for(&step(100)) && busy.databases.len() == left, "one has ended");
         }
         assert!(Busy::default().has_room_for(&Step::Seal { template: TemplateId(1) }), "of which there is no limit");
     }

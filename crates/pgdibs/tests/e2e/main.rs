@@ -15,6 +15,7 @@ mod builds_by_clients;
 mod builds_that_fail;
 mod command_line;
 mod expiry;
+mod fence;
 mod faults;
 mod killed_daemon;
 mod killed_postgres;

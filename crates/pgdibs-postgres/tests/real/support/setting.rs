@@ -116,6 +116,11 @@ impl Setting {
         failures.into_iter().map(|(step, error)| format!("{step:?}: {error}")).collect()
     }
 
+    /// The role as which the sessions of the pool's leases act.
+    pub(crate) async fn pool_owner(&self) -> String {
+        self.catalog_text("select owner from pools limit 1").await
+    }
+
     /// Runs SQL in the catalog as the superuser.
     pub(crate) async fn catalog(&self, sql: &str) {
         self.cluster.sql("pgdibs", sql).await;
