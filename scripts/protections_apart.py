@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from protection import DAEMON, SERVER, Protection
+from protection import CORE, DAEMON, SERVER, Protection
 
 APART: tuple[Protection, ...] = (
     Protection(
@@ -77,20 +77,74 @@ APART: tuple[Protection, ...] = (
     ),
     Protection(
         "ended-sessions",
-        f"{SERVER}/steps/swap.rs",
-        "end_sessions_and_logins(connection, &oids, &logins).await?",
-        "end_sessions_and_logins(connection, &[], &[]).await?",
+        f"{SERVER}/steps/fence.rs",
+        "end_sessions_and_logins(connection, &oids, &logins, patience).await",
+        "end_sessions_and_logins(connection, &[], &[], patience).await",
         "test(a_login_is_shut_by_the_return_already)",
         "sessions of the old holder are ended before its database leaves the slot",
         "real",
     ),
     Protection(
         "identity-before-closing",
-        f"{SERVER}/steps/swap.rs",
-        "check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;",
+        f"{SERVER}/steps/fence.rs",
+        "swap::check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;",
         "",
         "test(a_strangers_database_that_took_a_slots_name_is_neither_closed_nor_renamed)",
         "a database is closed only if its name carries the oid that is meant",
+        "real",
+    ),
+    Protection(
+        "blockers-are-ended",
+        f"{SERVER}/steps/mod.rs",
+        "                    () = blockers::end(world, blockers::FAST) => false,\n",
+        "",
+        "test(return_ends_whatever_a_sibling_holds_superuser)",
+        "a tenant's session or prepared transaction for whose lock a step waits is ended",
+        "real",
+    ),
+    Protection(
+        "stuck-is-fenced-apart",
+        f"{CORE}/plan/slots.rs",
+        "database.attempts > 0 && found.is_some_and(",
+        "database.attempts > 1000 && found.is_some_and(",
+        "test(session_that_does_not_end_delays_no_other_return_and_no_reset)",
+        "a database that cannot be fenced at once is fenced apart from the others",
+        "real",
+    ),
+    Protection(
+        "logins-are-restored",
+        f"{SERVER}/steps/swap.rs",
+        "            swap = swap.then(login.restore(world, &mut transaction, spare.oid, &name).await?);\n",
+        "            let _ = login;\n",
+        "test(reset_restores_password_and_settings_superuser)",
+        "a reset sets the login as it has to be",
+        "real",
+    ),
+    Protection(
+        "no-empty-catalog",
+        f"{SERVER}/connect.rs",
+        "    refuse_to_start_empty(connection).await?;\n",
+        "",
+        "test(renamed_catalog_is_not_replaced_and_leases_outlive_it)",
+        "no empty catalog is made beside databases that pgdibs made",
+        "real",
+    ),
+    Protection(
+        "no-sweep-of-what-may-connect",
+        f"{SERVER}/office.rs",
+        "a.privilege_type = 'CONNECT'",
+        "a.privilege_type = 'NONE'",
+        "test(login_with_connect_on_our_database_is_never_swept)",
+        "a login that may connect to a database that pgdibs made is not swept",
+        "real",
+    ),
+    Protection(
+        "closed-logins-are-not-granted",
+        f"{SERVER}/requests/acquire.rs",
+        "r.rolname = d.login::name and r.rolcanlogin",
+        "r.rolname = d.login::name",
+        "test(ready_database_whose_login_is_closed_is_not_granted)",
+        "a grant checks that its login can log in",
         "real",
     ),
     Protection(

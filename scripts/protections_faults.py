@@ -184,8 +184,8 @@ FAULTS: tuple[Protection, ...] = (
     Protection(
         "prepared-transactions",
         f"{SERVER}/steps/cure.rs",
-        "if databases.is_empty() || !world.connections.facts.prepares_transactions {",
-        "if databases.is_empty() || world.connections.facts.prepares_transactions {",
+        "!databases.is_empty() && world.connections.facts.prepares_transactions",
+        "!databases.is_empty() && !world.connections.facts.prepares_transactions",
         "test(a_prepared_transaction)",
         "prepared transactions are rolled back before the rename",
     ),
@@ -199,7 +199,7 @@ FAULTS: tuple[Protection, ...] = (
     ),
     Protection(
         "sessions-are-ended",
-        f"{SERVER}/steps/fence.rs",
+        f"{SERVER}/steps/sessions.rs",
         "pg_terminate_backend(a.pid)",
         "(a.pid is null)",
         "test(an_active_slot) | test(a_client_stuck_in_copy)",
@@ -223,7 +223,7 @@ FAULTS: tuple[Protection, ...] = (
     ),
     Protection(
         "closed-before-sessions-end",
-        f"{SERVER}/steps/swap.rs",
+        f"{SERVER}/steps/fence.rs",
         "        closing = closing.then(ddl::allow_connections(&database.name, false));\n",
         "",
         "test(a_superuser_who_keeps_reconnecting)",
@@ -258,8 +258,8 @@ FAULTS: tuple[Protection, ...] = (
     Protection(
         "looked-into-is-damage",
         f"{CORE}/plan/slots.rs",
-        "(found.sessions > 0 || found.sessions_ever > 0).then_some(RetireReason::LookedInto)",
-        "None",
+        "found.sessions > 0 || found.sessions_ever > 0",
+        "found.sessions > 0 && found.sessions_ever > 1000",
         "test(on_a_spare) | test(on_a_ready_database)",
         "a database that somebody entered before it was granted is retired",
     ),

@@ -161,7 +161,7 @@ TRUST: tuple[Protection, ...] = (
     # Logins, and whose server it is.
     Protection(
         "login-is-shut-by-the-return",
-        f"{SERVER}/steps/swap.rs",
+        f"{SERVER}/steps/fence.rs",
         "closing = closing.then(ddl::close_login(&database.login));",
         "",
         "test(a_login_is_shut_by_the_return_already)",

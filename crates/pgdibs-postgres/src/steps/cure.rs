@@ -58,7 +58,7 @@ pub(super) async fn roll_back_all(
     connection: &mut PgConnection,
     databases: &[(i64, &DatabaseName)],
 ) -> Result<(), StepError> {
-    if databases.is_empty() || !world.connections.facts.prepares_transactions {
+    if !may_have_prepared(world, databases) {
         return Ok(());
     }
     let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
@@ -69,6 +69,11 @@ pub(super) async fn roll_back_all(
         }
     }
     Ok(())
+}
+
+/// Whether there may be prepared transactions; Postgres comes with `max_prepared_transactions = 0`, and then no look is needed.
+fn may_have_prepared(world: &PgWorld, databases: &[(i64, &DatabaseName)]) -> bool {
+    !databases.is_empty() && world.connections.facts.prepares_transactions
 }
 
 /// Rolls back a prepared transaction for whose locks the daemon waits, in whatever database it was prepared.
@@ -90,8 +95,7 @@ pub(super) async fn before_rename(
     connection: &mut PgConnection,
     databases: &[(i64, &DatabaseName)],
 ) -> Result<Vec<(i64, StepError)>, StepError> {
-    // Without them, which is how Postgres comes, nothing is asked.
-    if databases.is_empty() || !world.connections.facts.prepares_transactions {
+    if !may_have_prepared(world, databases) {
         return Ok(Vec::new());
     }
     let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
