@@ -2,9 +2,10 @@
 //!
 //! The databases of a pool grant CREATE and TEMPORARY to the pool's owner role, as which its sessions act. So each of them may update
 //! the `pg_database` row of any database of its pool (a `grant` that changes nothing still does), and its login may update its own
-//! row in `pg_authid`. An open transaction that did holds up every rename, drop and `allow_connections` of that row, and a
-//! breakpoint in a test may leave one open for hours. While a step runs, [`end`] looks for such blockers and ends them.
+//! row in `pg_authid`; and every role locks a database or a role as an object by a setting or a grant that names it. An open transaction
+//! that did holds up every rename and drop, and a breakpoint in a test may leave one open for hours. While a step runs, [`end`] looks for such blockers and ends them.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use sqlx::Row as _;
@@ -22,10 +23,10 @@ pub(crate) const SLOW: Duration = Duration::from_millis(250);
 /// A look is one statement; a rollback of a prepared transaction connects first.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Ends blockers until it is dropped; it never resolves.
+/// Ends blockers until it is dropped.
 ///
 /// It looks on one further connection, which all steps under way share, because those that run them wait.
-pub(crate) async fn end(world: &PgWorld, every: Duration) {
+pub(crate) async fn end(world: &PgWorld, every: Duration) -> Infallible {
     loop {
         tokio::time::sleep(every).await;
         let mut watch = world.watch.lock().await;

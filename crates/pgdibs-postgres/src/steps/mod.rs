@@ -67,7 +67,7 @@ pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), S
                 let done = tokio::select! {
                     done = tokio::time::timeout(within, fast(world, &mut held.connection, steps, &mut results)) => done.is_ok(),
                     () = unheard(world, RECONCILER, false, || process) => false,
-                    () = blockers::end(world, blockers::FAST) => false,
+                    never = blockers::end(world, blockers::FAST) => match never {},
                 };
                 if results.iter().flatten().any(Result::is_ok) {
                     held.used = Instant::now();
@@ -186,7 +186,7 @@ async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {
     let result = tokio::select! {
         result = act(world, &mut connection, &server, step) => result,
         // Nobody's number as long as there is none: a first statement, which only reads, has no such time.
-        () = blockers::end(world, blockers::SLOW) => unreachable!("it looks until it is dropped"),
+        never = blockers::end(world, blockers::SLOW) => match never {},
         () = unheard(world, &ours, alone, || server.0.load(Ordering::Relaxed)) => {
             // Else the pool would wait for it in turn, and never lend it again.
             world.connections.ddl.leave(number);

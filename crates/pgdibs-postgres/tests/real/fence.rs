@@ -20,12 +20,16 @@ use crate::support::setting::{Setting, nothing_under_way, on_each_server_with};
 /// Longest time from the end of a lease until its session is dead and its URL refused.
 const PROMISED: Duration = Duration::from_secs(2);
 
-/// What a tenant runs; `{own}` is its database, `{sibling}` that of another lease of its pool.
-const HOLDS: [(&str, &str); 6] = [
+/// What a tenant runs; `{own}` is its database, `{sibling}` that of another lease of its pool, `{login}` the login of that one.
+const HOLDS: [(&str, &str); 8] = [
     ("a grant on its own database", "begin; grant create on database {own} to current_user"),
     ("a grant on a sibling", "begin; grant create on database {sibling} to current_user"),
     ("a change of its password", "begin; set local role none; alter role current_user password 'mine'"),
     ("drop owned", "begin; drop owned by current_user"),
+    // Any role may: it locks the database as an object, which a rename and a drop want for themselves.
+    ("a setting for a sibling", "begin; alter role current_user in database {sibling} set work_mem to '1MB'"),
+    // It locks the login as an object, which its drop wants for itself.
+    ("a grant to a sibling's login", "begin; create table t (n int); grant select on t to {login}"),
     ("a prepared grant on its own", "begin; grant create on database {own} to current_user; prepare transaction 'own'"),
     (
         "a prepared grant on a sibling",
@@ -35,7 +39,11 @@ const HOLDS: [(&str, &str); 6] = [
 
 async fn hold(setting: &Setting, tenant: &Lease, sibling: &Lease, sql: &str) -> PgConnection {
     let mut session = setting.suite.enter(tenant).await;
-    let sql = sql.replace("{own}", &tenant.database_name).replace("{sibling}", &sibling.database_name);
+    let login = &sibling.credentials.as_ref().unwrap().user;
+    let sql = sql
+        .replace("{own}", &tenant.database_name)
+        .replace("{sibling}", &sibling.database_name)
+        .replace("{login}", login);
     session.execute(sqlx::raw_sql(AssertSqlSafe(sql.clone()))).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     session
 }
@@ -92,6 +100,11 @@ fn siblings_return(rights: Rights) {
         let took = activate(setting).await;
         assert!(took < PROMISED, "{what}: {took:?}");
         assert!(siblings.execute("select 1").await.is_err(), "{what}: the old session still answers");
+        // Its drop and that of its login wait for nothing either.
+        suite.idle().await;
+        let gone =
+            format!("select count(*) from pg_roles where rolname = '{}'", sibling.credentials.as_ref().unwrap().user);
+        assert_eq!(setting.cluster.text("postgres", &gone).await, "0", "{what}");
         suite.assert_dead(sibling.credentials.as_ref().unwrap(), &[&sibling.database_name]).await;
     });
 }
