@@ -19,6 +19,7 @@ mod faults;
 mod killed_daemon;
 mod killed_postgres;
 mod lifecycle;
+mod public_connect;
 mod run_command;
 mod secrets;
 mod slow;
