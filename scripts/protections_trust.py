@@ -90,10 +90,19 @@ TRUST: tuple[Protection, ...] = (
     Protection(
         "connections-are-bounded",
         f"{DAEMON}/http/serve.rs",
-        "let place = Arc::clone(places).acquire_owned().await.ok();",
-        "let place = Arc::clone(places).try_acquire_owned().ok();",
-        "test(connections_beyond_the_bound)",
-        "connections beyond the bound wait for a place",
+        "if let Ok(place) = Arc::clone(&places).try_acquire_owned() {",
+        "if let Ok(place) = Arc::clone(&Arc::new(Semaphore::new(1))).try_acquire_owned() {",
+        "test(other_requests_are_told_to_ask_again)",
+        "requests beyond the bound on connections are told to ask again",
+        "lib",
+    ),
+    Protection(
+        "probes-have-a-reserve",
+        f"{DAEMON}/http/reserve.rs",
+        "oldest.evicted.cancel();",
+        "let _ = oldest;",
+        "test(idle_connections_in_the_reserve)",
+        "connections that fill the reserve for probes keep no probe out",
         "lib",
     ),
     Protection(

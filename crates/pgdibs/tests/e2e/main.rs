@@ -16,6 +16,7 @@ mod builds_that_fail;
 mod command_line;
 mod expiry;
 mod faults;
+mod idle_connections;
 mod killed_daemon;
 mod killed_postgres;
 mod lifecycle;
