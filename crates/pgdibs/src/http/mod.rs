@@ -46,7 +46,7 @@ pub use self::door::Door;
 pub(crate) use self::fuzzed::{body, written_urls};
 use self::problem::{Code, Problem};
 pub use self::quiet::Quiet;
-pub use self::serve::{Bounds, RESERVE, serve};
+pub use self::serve::{Bounds, RESERVE, bind, serve};
 pub use self::status::{DaemonStatus, DriverStatus, ReportLine, ServerStatus, StatusSource};
 
 /// Every route. Handlers answer in problems; nothing else writes a status.

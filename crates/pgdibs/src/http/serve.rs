@@ -1,5 +1,6 @@
 //! The listener: accepts connections, bounds their number and their time, keeps a reserve for probes, and ends them at shutdown.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +74,33 @@ const TOLD_AGAIN: Duration = Duration::from_secs(10);
 
 /// What a connection of the reserve may hold of a request; the least that hyper takes.
 const LARGEST_PROBE: usize = 8 * 1024;
+
+/// Connections that the kernel completes before they are accepted; at most `net.core.somaxconn`. When a burst of connections fills
+/// this queue, the kernel drops the next ones, and their callers try again only after a second.
+const BACKLOG: u32 = 4096;
+
+/// Listens on the first of the host's addresses that can be bound.
+///
+/// # Errors
+/// Whatever the system says of the last address, or of the host's name.
+pub async fn bind(host: &str, port: u16) -> std::io::Result<TcpListener> {
+    let mut refused = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the host has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match bind_one(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+fn bind_one(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the standard library does, so that the port of a daemon that has just ended can be bound.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves until `stopping`; then accepts no more, lets requests finish, and cuts what is left after `bounds.shutdown`.
 pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stopping: CancellationToken) -> Cut {
