@@ -106,6 +106,23 @@ TRUST: tuple[Protection, ...] = (
         "lib",
     ),
     Protection(
+        "databases-of-initdb-are-closed",
+        f"{SERVER}/embedded/start.rs",
+        "public_connect::close_databases_of_initdb(&mut connection).await?;",
+        "connection.ping().await?;",
+        "test(public_cannot_connect_to_databases) | test(lease_login_is_refused_by_other)",
+        "the embedded server's databases `postgres` and `template1` are closed to the logins of leases",
+        "e2e embedded_server",
+    ),
+    Protection(
+        "redirections-of-libpq",
+        f"{DAEMON}/cli/command.rs",
+        "for name in MISLEADING.iter().chain(removed) {",
+        "for name in removed {",
+        "test(psql_of_the_command_reaches_the_lease)",
+        "PGSERVICE and PGHOSTADDR do not lead a command past its lease",
+    ),
+    Protection(
         "waiters-are-bounded",
         f"{DAEMON}/service/room.rs",
         "Arc::clone(&self.places).try_acquire_owned()",
