@@ -152,7 +152,7 @@ def unavailable_says_when(ctx: CheckContext, response: Response, case: schemathe
     retry = response.headers.get("retry-after")
     if response.status_code == 503:
         code = response.json().get("code")
-        said = code in ("pool_exhausted", "template_building", "server_unavailable", "disk_floor") and retry
+        said = code in ("pool_exhausted", "template_building", "server_unavailable", "disk_floor", "machine_busy") and retry
     else:
         code = None
         said = not retry or response.status_code == 202

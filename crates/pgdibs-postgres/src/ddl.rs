@@ -104,6 +104,24 @@ pub fn close_catalog() -> Ddl {
     Ddl::of("revoke all on database pgdibs from public".to_owned())
 }
 
+/// Takes CONNECT on a database from PUBLIC. In upper case, since a warning prints it for people to run.
+///
+/// A name with control characters is written with Unicode escapes, so that the statement stays on one line.
+#[must_use]
+pub fn revoke_public_connect(database: &str) -> Ddl {
+    let name = if database.chars().any(char::is_control) {
+        let escaped = database.chars().map(|c| match c {
+            '\\' => "\\\\".to_owned(),
+            c if c.is_control() => format!("\\{:04X}", u32::from(c)),
+            c => c.to_string(),
+        });
+        format!("U&{}", ident(&escaped.collect::<String>()))
+    } else {
+        ident(database)
+    };
+    Ddl::of(format!("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC"))
+}
+
 /// Drops the catalog (purge).
 #[must_use]
 pub fn drop_catalog() -> Ddl {

@@ -13,6 +13,7 @@ pub mod lines;
 pub mod office;
 mod orphans;
 pub mod presence;
+mod public_connect;
 pub mod purge;
 mod requests;
 pub mod rights;

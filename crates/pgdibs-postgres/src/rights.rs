@@ -4,6 +4,8 @@ use pgdibs_core::name::RoleName;
 use sqlx::PgConnection;
 use sqlx::Row as _;
 
+use crate::public_connect;
+
 /// What the daemon's role may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rights {
@@ -36,6 +38,8 @@ pub struct ServerFacts {
     pub non_durable: bool,
     /// The server's data directory, if we may know it.
     pub data_directory: Option<String>,
+    /// Databases that are not pgdibs's and that PUBLIC, and with it the login of every lease, may connect to.
+    pub open_to_public: Vec<String>,
 }
 
 impl ServerFacts {
@@ -56,7 +60,7 @@ impl ServerFacts {
                     (select setting from pg_settings where name = 'data_directory') as data_directory
              from pg_roles r where r.rolname = current_user",
         )
-        .fetch_one(connection)
+        .fetch_one(&mut *connection)
         .await?;
         let (superuser, createdb, createrole): (bool, bool, bool) =
             (row.try_get("rolsuper")?, row.try_get("rolcreatedb")?, row.try_get("rolcreaterole")?);
@@ -84,6 +88,7 @@ impl ServerFacts {
             prepares_transactions: row.try_get("prepares_transactions")?,
             non_durable: row.try_get("non_durable")?,
             data_directory: row.try_get("data_directory")?,
+            open_to_public: public_connect::open_to_public(connection).await?,
         })
     }
 
@@ -112,6 +117,7 @@ impl ServerFacts {
                 "fsync is on: clones and drops take five to ten times as long; a server for tests only is better off with fsync, synchronous_commit and full_page_writes off".to_owned(),
             );
         }
+        warnings.extend(public_connect::warning(&self.open_to_public));
         if self.major > 18 {
             warnings
                 .push(format!("Postgres {} is newer than the newest version pgdibs was tested with, 18", self.major));

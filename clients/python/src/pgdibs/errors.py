@@ -126,6 +126,10 @@ class DiskFloor(PgdibsError):
     """Too little disk space is left on the server."""
 
 
+class MachineBusy(PgdibsError):
+    """The daemon has all the connections that it takes at once."""
+
+
 class ShuttingDown(PgdibsError):
     """The daemon is shutting down."""
 
@@ -161,6 +165,7 @@ BY_CODE: dict[str, type[PgdibsError]] = {
     "template_building": TemplateBuilding,
     "server_unavailable": ServerUnavailable,
     "disk_floor": DiskFloor,
+    "machine_busy": MachineBusy,
     "shutting_down": ShuttingDown,
     "internal": Internal,
 }

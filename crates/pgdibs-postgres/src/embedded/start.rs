@@ -26,6 +26,7 @@ use super::progress::Progress;
 use super::server::Embedded;
 use super::supervisor::{FAST_SHUTDOWN, FIRST_HELLO, IMMEDIATE_SHUTDOWN, SupervisorArgs};
 use super::{EmbeddedOptions, boot};
+use crate::public_connect;
 
 /// A supervisor that does not answer is ending; it needs at most what Postgres is allowed for stopping.
 const ENDING_DEADLINE: Duration =
@@ -280,7 +281,8 @@ impl Drop for Unfinished {
     }
 }
 
-/// Waits for the word `ready` in the pid file, as `pg_ctl` does, and then for a connection.
+/// Waits for the word `ready` in the pid file, as `pg_ctl` does, and then for a connection. Whatever cluster it is, new, old or adopted,
+/// PUBLIC may not connect to its databases `postgres` and `template1` when this returns.
 async fn wait_until_ready(
     layout: &Layout,
     control: &Control,
@@ -314,6 +316,7 @@ async fn wait_until_ready(
     }
 }
 
+/// Connects as superuser, and closes to PUBLIC what `initdb` leaves open to it.
 async fn connect(port: u16, password: &SecretString) -> Result<(), sqlx::Error> {
     let options = PgConnectOptions::new_without_pgpass()
         .host("127.0.0.1")
@@ -325,7 +328,7 @@ async fn connect(port: u16, password: &SecretString) -> Result<(), sqlx::Error> 
         .disable_statement_logging();
     let attempt = async {
         let mut connection = PgConnection::connect_with(&options).await?;
-        connection.ping().await?;
+        public_connect::close_databases_of_initdb(&mut connection).await?;
         connection.close().await
     };
     timeout(CONNECT_DEADLINE, attempt).await.unwrap_or_else(|late| Err(sqlx::Error::Io(late.into())))

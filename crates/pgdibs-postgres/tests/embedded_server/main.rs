@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, and helpers of tests are meant too")]
 
 mod adopting;
+mod public;
 mod recovering;
 mod refusing;
 mod starting;

@@ -44,11 +44,15 @@ pub(super) struct RunningCommand {
 }
 
 impl RunningCommand {
-    /// Starts it with `variables` on top of ours.
+    /// Starts it with `variables` on top of ours, and without those that are `removed` or would lead libpq past them.
     ///
     /// # Errors
     /// With the exit code shells have for it: 127 when there is no such command, 126 when it cannot be run.
-    pub(super) fn start(words: &[OsString], variables: &[(String, String)]) -> Result<Self, CliError> {
+    pub(super) fn start(
+        words: &[OsString],
+        variables: &[(String, String)],
+        removed: &[&str],
+    ) -> Result<Self, CliError> {
         let Some((program, arguments)) = words.split_first() else {
             return Err(
                 CliError::usage("there is no command").hint("write it after --, such as `pgdibs run -- pytest`")
@@ -56,7 +60,7 @@ impl RunningCommand {
         };
         let mut command = Command::new(program);
         command.args(arguments);
-        for name in MISLEADING {
+        for name in MISLEADING.iter().chain(removed) {
             command.env_remove(name);
         }
         command.envs(variables.iter().map(|(name, value)| (name, value)));

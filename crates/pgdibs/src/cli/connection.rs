@@ -6,7 +6,12 @@ use reqwest::Url;
 use super::error::CliError;
 
 /// Variables that libpq lets win over PGHOST and its like. Inherited ones would lead past the leased database.
+///
+/// PGPASSFILE is none of them, since PGPASSWORD wins over it, nor is PGOPTIONS, which cannot name a server or a database.
 pub(super) const MISLEADING: [&str; 2] = ["PGSERVICE", "PGHOSTADDR"];
+
+/// The variable that names a file of services. A program that asks for a service by name finds another server there.
+pub(super) const SERVICE_FILE: &str = "PGSERVICEFILE";
 
 /// Parameters of a URL and the variables that say the same.
 const PARAMETERS: [(&str, &str); 6] = [

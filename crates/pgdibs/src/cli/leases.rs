@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 
 use super::args::{IdArgs, KeepArgs, LeaseArgs, ReleaseArgs, RenewArgs, ResetArgs};
 use super::client::{Client, segment};
-use super::connection::libpq_variables;
+use super::connection::{MISLEADING, libpq_variables};
 use super::context::Context;
 use super::error::CliError;
+use super::inherited::{EXPORTED, Inherited};
 use super::progress::Progress;
 use super::wire::{Kept, Lease, Leases};
 
@@ -39,7 +40,7 @@ pub(super) async fn lease(context: &Context, args: LeaseArgs) -> Result<(), CliE
     drop(progress);
     let lease: Lease = answer.read()?;
     let url = lease.url.clone().unwrap_or_default();
-    let text = if args.export { exports(&lease.id, &url)? } else { format!("{url}\n") };
+    let text = if args.export { exports(&lease.id, &url, &Inherited::of_this_process())? } else { format!("{url}\n") };
     let written = context.output.result(&answer.body, || text);
     if written.is_err() {
         // Nobody has heard of this lease.
@@ -51,12 +52,17 @@ pub(super) async fn lease(context: &Context, args: LeaseArgs) -> Result<(), CliE
 }
 
 /// Lines for a shell to evaluate.
-fn exports(id: &str, url: &str) -> Result<String, CliError> {
+fn exports(id: &str, url: &str, inherited: &Inherited) -> Result<String, CliError> {
     let quoted = |value: &str| format!("'{}'", value.replace('\'', "'\\''"));
     let mut lines = format!("export DATABASE_URL={}\n", quoted(url));
+    let mut names = vec!["DATABASE_URL"];
     for (name, value) in libpq_variables(url)? {
+        names.push(name);
         lines.push_str(&format!("export {name}={}\n", quoted(&value)));
     }
+    lines.push_str(&format!("export {EXPORTED}={}\n", quoted(&inherited.exported(names.into_iter()))));
+    // They would lead libpq past the variables above.
+    lines.push_str(&format!("unset {}\n", MISLEADING.join(" ")));
     lines.push_str(&format!("export PGDIBS_LEASE={}\n", quoted(id)));
     Ok(lines)
 }
@@ -196,9 +202,11 @@ mod tests {
 
     #[test]
     fn exports_survive_quotes_in_a_shell() {
-        let lines = exports("0192", "postgresql://u:p'w@h:1/d").unwrap();
+        let lines = exports("0192", "postgresql://u:p'w@h:1/d", &Inherited::default()).unwrap();
         assert!(lines.starts_with("export DATABASE_URL='postgresql://u:p'\\''w@h:1/d'\n"), "{lines}");
         assert!(lines.contains("export PGPASSWORD='p'\\''w'\n"), "{lines}");
+        let exported = "export PGDIBS_EXPORTED='DATABASE_URL,PGHOST,PGPORT,PGUSER,PGPASSWORD,PGDATABASE'\n";
+        assert!(lines.contains(&format!("{exported}unset PGSERVICE PGHOSTADDR\n")), "{lines}");
         assert!(lines.ends_with("export PGDIBS_LEASE='0192'\n"), "{lines}");
     }
 }

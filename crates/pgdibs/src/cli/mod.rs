@@ -12,6 +12,7 @@ mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzed;
 mod healthcheck;
+mod inherited;
 mod leases;
 mod output;
 mod pools;

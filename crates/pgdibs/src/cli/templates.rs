@@ -14,6 +14,7 @@ use super::command::{Ended, RunningCommand, shown};
 use super::connection::libpq_variables;
 use super::context::Context;
 use super::error::CliError;
+use super::inherited::{EXPORTED, Inherited};
 use super::leases::default_holder;
 use super::output::message;
 use super::progress::Progress;
@@ -143,7 +144,9 @@ async fn run_build(
     let mut variables = vec![("DATABASE_URL".to_owned(), build.url.clone())];
     variables.extend(libpq_variables(&build.url)?.into_iter().map(|(name, value)| (name.to_owned(), value)));
     variables.push(("PGDIBS_URL".to_owned(), client.url().to_owned()));
-    let mut command = RunningCommand::start(words, &variables)?;
+    let exported = Inherited::of_this_process().exported(variables.iter().map(|(name, _)| name.as_str()));
+    variables.push((EXPORTED.to_owned(), exported));
+    let mut command = RunningCommand::start(words, &variables, &[])?;
     let lost = tokio::select! {
         ended = command.end(signals) => return ended,
         lost = renew_until_lost(client, path, &build.token) => lost,

@@ -72,7 +72,11 @@ pub(crate) const KNOWN_TO_OTHERS: &[(&str, &str)] = &[
         "PGDIBS_SLOT",
         "set for your tests: the lease's slot, a small number that no other process of the pool has meanwhile",
     ),
-    ("PGDIBS_LEASE", "set by `pgdibs run` for its command: the lease's id"),
+    ("PGDIBS_LEASE", "set by `pgdibs lease --export`: the lease's id"),
+    (
+        "PGDIBS_EXPORTED",
+        "set by `pgdibs run`, `pgdibs template build` and `pgdibs lease --export`: the names of the variables that they set, separated by commas",
+    ),
     ("PGDIBS_ALIAS", "set by the pytest plugin for `pgdibs_build`: which database is to be filled"),
     ("PGDIBS_POOL", "the pytest plugin's `pgdibs_pool`"),
     ("PGDIBS_START", "the pytest plugin's `pgdibs_start`"),

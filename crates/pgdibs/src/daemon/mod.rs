@@ -135,7 +135,7 @@ async fn listen(config: &Config) -> Result<TcpListener, StartError> {
         },
         address: config.listen.to_string(),
     };
-    let listener = TcpListener::bind((config.listen.host.as_str(), config.listen.port)).await.map_err(fail)?;
+    let listener = http::bind(&config.listen.host, config.listen.port).await.map_err(fail)?;
     if config.insecure_no_token && config.token.is_none() && !config.listen.is_loopback() {
         tracing::warn!("whoever reaches this address gets databases: insecure_no_token is set and there is no token");
     }

@@ -15,6 +15,7 @@ mod pools;
 mod probes;
 mod problem;
 mod quiet;
+mod reserve;
 mod runs;
 mod serve;
 mod status;
@@ -45,7 +46,7 @@ pub use self::door::Door;
 pub(crate) use self::fuzzed::{body, written_urls};
 use self::problem::{Code, Problem};
 pub use self::quiet::Quiet;
-pub use self::serve::{Bounds, serve};
+pub use self::serve::{Bounds, RESERVE, bind, serve};
 pub use self::status::{DaemonStatus, DriverStatus, ReportLine, ServerStatus, StatusSource};
 
 /// Every route. Handlers answer in problems; nothing else writes a status.

@@ -37,6 +37,7 @@ pub(super) enum Code {
     TemplateBuilding,
     ServerUnavailable,
     DiskFloor,
+    MachineBusy,
     ShuttingDown,
     Internal,
 }
@@ -44,7 +45,7 @@ pub(super) enum Code {
 impl Code {
     /// Every code, in the order of the contract's table.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 28] = [
+    pub(super) const ALL: [Self; 29] = [
         Self::InvalidRequest,
         Self::Unauthorized,
         Self::ForbiddenOrigin,
@@ -71,6 +72,7 @@ impl Code {
         Self::TemplateBuilding,
         Self::ServerUnavailable,
         Self::DiskFloor,
+        Self::MachineBusy,
         Self::ShuttingDown,
         Self::Internal,
     ];
@@ -119,6 +121,7 @@ impl Code {
                 ("server_unavailable", S::SERVICE_UNAVAILABLE, "The Postgres server does not answer", Some(1))
             }
             Self::DiskFloor => ("disk_floor", S::SERVICE_UNAVAILABLE, "Too little disk space is left", Some(5)),
+            Self::MachineBusy => ("machine_busy", S::SERVICE_UNAVAILABLE, "The machine is busy", Some(1)),
             Self::ShuttingDown => ("shutting_down", S::SERVICE_UNAVAILABLE, "The daemon is shutting down", Some(1)),
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Something went wrong inside the daemon", None),
         }

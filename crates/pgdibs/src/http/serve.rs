@@ -1,25 +1,34 @@
-//! The listener: accepts connections, bounds their number and their time, and ends them at shutdown.
+//! The listener: accepts connections, bounds their number and their time, keeps a reserve for probes, and ends them at shutdown.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use axum::{Extension, Router};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::json::BodyDeadline;
+use super::reserve::{self, Reserve};
 
 /// What one client may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Most connections at once. A waiter occupies one for as long as it waits; beyond this they queue in the kernel.
+    /// Most ordinary connections at once. A waiter occupies one for as long as it waits.
     pub connections: usize,
+    /// Most connections beyond that, in which only probes are answered.
+    pub reserve: usize,
+    /// A connection of the reserve is closed after this long, whatever it does.
+    pub probe: Duration,
     /// A connection that does not send a whole request header within this time, idle or slow, is closed.
     pub header: Duration,
     /// A body that does not arrive as a whole within this time is refused.
@@ -35,10 +44,20 @@ impl Bounds {
     #[must_use]
     pub fn with_connections(connections: usize) -> Self {
         let ten_seconds = Duration::from_secs(10);
-        let shutdown = Duration::from_secs(5);
-        Self { connections, header: ten_seconds, body: ten_seconds, stalled: ten_seconds, shutdown }
+        Self {
+            connections,
+            reserve: RESERVE,
+            probe: Duration::from_secs(2),
+            header: ten_seconds,
+            body: ten_seconds,
+            stalled: ten_seconds,
+            shutdown: Duration::from_secs(5),
+        }
     }
 }
+
+/// Connections of the reserve. Each costs one file and some kilobytes.
+pub const RESERVE: usize = 64;
 
 /// What a connection may hold of a request that we have not read yet; a header that is larger is a 431. Bodies are bounded apart.
 const LARGEST_HEADER: usize = 64 * 1024;
@@ -50,28 +69,78 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut(pub usize);
 
+/// That all connections are taken is logged at most this often.
+const TOLD_AGAIN: Duration = Duration::from_secs(10);
+
+/// What a connection of the reserve may hold of a request; the least that hyper takes.
+const LARGEST_PROBE: usize = 8 * 1024;
+
+/// Connections that the kernel completes before they are accepted; at most `net.core.somaxconn`. When a burst of connections fills
+/// this queue, the kernel drops the next ones, and their callers try again only after a second.
+const BACKLOG: u32 = 4096;
+
+/// Listens on the first of the host's addresses that can be bound.
+///
+/// # Errors
+/// Whatever the system says of the last address, or of the host's name.
+pub async fn bind(host: &str, port: u16) -> std::io::Result<TcpListener> {
+    let mut refused = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the host has no address");
+    for address in tokio::net::lookup_host((host, port)).await? {
+        match bind_one(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+fn bind_one(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As the standard library does, so that the port of a daemon that has just ended can be bound.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 /// Serves until `stopping`; then accepts no more, lets requests finish, and cuts what is left after `bounds.shutdown`.
 pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stopping: CancellationToken) -> Cut {
     let router = router.layer(Extension(BodyDeadline(bounds.body)));
+    let probes = reserve::probes_only(router.clone(), bounds.connections);
     let places = Arc::new(Semaphore::new(bounds.connections));
+    let reserve = Reserve::of(bounds.reserve);
+    let mut told: Option<Instant> = None;
     let connections = TaskTracker::new();
-    let cut = CancellationToken::new();
+    let ends = Ends { stopping: stopping.clone(), cut: CancellationToken::new() };
     loop {
         let accepted = tokio::select! {
             () = stopping.cancelled() => break,
-            accepted = next(&listener, &places) => accepted,
+            accepted = accept(&listener) => accepted,
         };
-        match accepted {
-            Ok((stream, place)) => {
-                let connection = converse(stream, bounds, router.clone(), stopping.clone(), cut.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
-            }
+        let stream = match accepted {
+            Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, "could not accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let ends = ends.clone();
+        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+            let router = router.clone();
+            connections.spawn(async move {
+                converse(stream, bounds, router, ends).await;
+                drop(place);
+            });
+        } else {
+            if told.is_none_or(|at| at.elapsed() > TOLD_AGAIN) {
+                tracing::warn!(
+                    limit = bounds.connections,
+                    "all connections are taken; new ones get answers to probes only"
+                );
+                told = Some(Instant::now());
+            }
+            if let Some(place) = reserve.enter().await {
+                connections.spawn(answer_probe(stream, bounds, probes.clone(), place, ends));
             }
         }
     }
@@ -82,30 +151,28 @@ pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stoppi
     }
     let left = connections.len();
     tracing::warn!(left, "connections were still busy at the end of the shutdown deadline and are cut");
-    cut.cancel();
+    ends.cut.cancel();
     connections.wait().await;
     Cut(left)
 }
 
-async fn next(
-    listener: &TcpListener,
-    places: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, Option<OwnedSemaphorePermit>)> {
-    // Nobody closes the semaphore; were it closed, there would be no bound.
-    let place = Arc::clone(places).acquire_owned().await.ok();
+/// How connections are told to end.
+#[derive(Debug, Clone)]
+struct Ends {
+    /// After the present request.
+    stopping: CancellationToken,
+    /// At once.
+    cut: CancellationToken,
+}
+
+async fn accept(listener: &TcpListener) -> std::io::Result<TcpStream> {
     let (stream, _) = listener.accept().await?;
     // Answers go out in two parts (see `unanswered.rs`); the second must not wait for the first one's acknowledgement.
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok(stream)
 }
 
-async fn converse(
-    stream: TcpStream,
-    bounds: Bounds,
-    router: Router,
-    stopping: CancellationToken,
-    cut: CancellationToken,
-) {
+async fn converse(stream: TcpStream, bounds: Bounds, router: Router, ends: Ends) {
     // Only writing: a caller that waits for a database says nothing for minutes.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(bounds.stalled));
@@ -118,15 +185,43 @@ async fn converse(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stopping.cancelled() => {
+        () = ends.stopping.cancelled() => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = connection => ended,
-                () = cut.cancelled() => Ok(()),
+                () = ends.cut.cancelled() => Ok(()),
             }
         }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended in the middle");
+    }
+}
+
+/// One request in the reserve. The connection ends after it, after `bounds.probe`, or when another connection takes its place.
+async fn answer_probe(stream: TcpStream, bounds: Bounds, router: Router, place: reserve::Place, ends: Ends) {
+    let answering = Arc::clone(&place.answering);
+    let service = TowerToHyperService::new(router);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        answering.store(true, Ordering::Relaxed);
+        service.call(request)
+    });
+    let connection = http1::Builder::new()
+        .max_buf_size(LARGEST_PROBE)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ending = async {
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = place.evicted.cancelled() => Ok(()),
+            () = ends.stopping.cancelled() => match place.answering.load(Ordering::Relaxed) {
+                true => connection.as_mut().await,
+                false => Ok(()),
+            },
+        }
+    };
+    if let Ok(Err(error)) = tokio::time::timeout(bounds.probe, ending).await {
+        tracing::debug!(%error, "a connection of the reserve ended in the middle");
     }
 }

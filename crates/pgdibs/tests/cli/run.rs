@@ -107,7 +107,7 @@ fn a_daemon_that_was_named_and_is_away_is_not_replaced() {
 fn workers_hold_their_slots_under_one_login_and_see_the_base_name() {
     let stub = daemon(|_| Reply::Json(201, json!({"leases": [lease(0, "u", 20.0), lease(1, "u", 20.0)]})));
     let done = run(&stub, &["--workers", "2", "--", "sh", "-c", "echo $DATABASE_URL $PGDATABASE"]);
-    assert_eq!(done.stdout, "postgresql://u:s3cr3t@127.0.0.1:54321/shop_test shop_test\n", "{}", done.stderr);
+    assert_eq!(done.stdout, "postgresql://u:s3cr3t@127.0.0.1:54321/shop_test shop_test_gw0\n", "{}", done.stderr);
     let batch = acquired(&stub);
     assert_eq!((&batch["shared_login"], &batch["exact_slot"]), (&json!(true), &json!(true)));
     assert_eq!((&batch["leases"][0]["worker"], &batch["leases"][1]["worker"]), (&json!("gw0"), &json!("gw1")));
@@ -166,4 +166,68 @@ fn a_lease_that_is_over_is_told_once_and_the_command_goes_on() {
         "pgdibs: the lease of shop_test_gw0 is over while its command still runs: the lease was revoked\n"
     );
     assert_eq!(stub.calls().iter().filter(|call| *call == RENEW).count(), 1);
+}
+
+const SHOWS: &str =
+    "echo $SHOP_URL; echo $PGDIBS_EXPORTED; echo ${PGHOSTADDR-none} ${PGSERVICE-none} ${PGSERVICEFILE-none}";
+
+/// A command that shows what it got, in a shell where several variables lead to other databases.
+fn run_among_others(stub: &Stub, arguments: &[&str]) -> Done {
+    let arguments = [&["run"], arguments, &["--", "sh", "-c", SHOWS]].concat();
+    let program =
+        pgdibs(&arguments).with_daemon(&stub.url).with("DATABASE_URL", "postgresql+asyncpg://dev:hush@dev/shop");
+    let program = program.with("SHOP_URL", "postgresql+psycopg://dev:hush@dev/shop").with("CACHE_URL", "redis://dev/0");
+    let program = program.with("REPORTS", "host=dev dbname=reports password=hush").with("PGHOSTADDR", "10.9.9.9");
+    program.with("PGSERVICE", "dev").with("PGSERVICEFILE", "/dev-services").with("PGOPTIONS", "-c jit=off").done()
+}
+
+const SET: &str = "DATABASE_URL,PGHOST,PGPORT,PGUSER,PGPASSWORD,PGDATABASE";
+
+#[test]
+fn variables_that_lead_to_other_databases_are_listed_in_one_line() {
+    let stub = grants();
+    let done = run_among_others(&stub, &["--output", "json"]);
+    assert_eq!(
+        done.stderr,
+        "pgdibs: warning: the command inherits variables that lead to databases it has not leased: REPORTS, SHOP_URL; --env NAME sets \
+         one to the lease, --keep-env NAME leaves it as it is without this warning\n"
+    );
+    let shown = format!("postgresql+psycopg://dev:hush@dev/shop\n{SET},PGDIBS_URL\nnone none none\n");
+    assert_eq!((done.code, done.stdout), (Some(0), shown));
+}
+
+#[test]
+fn set_and_kept_variables_are_not_warned_about() {
+    let stub = grants();
+    let kept = ["--env", "SHOP_URL", "--keep-env", "REPORTS", "--keep-env", "PGSERVICEFILE", "--keep-env", "NOT_THERE"];
+    let done = run_among_others(&stub, &kept);
+    let url = "postgresql+psycopg://u:s3cr3t@127.0.0.1:54321/shop_test_gw0";
+    let shown = format!("{url}\n{SET},SHOP_URL,PGDIBS_URL\nnone none /dev-services\n");
+    assert_eq!((done.code, done.stdout, done.stderr.as_str()), (Some(0), shown, ""));
+}
+
+#[test]
+fn keeping_what_is_set_is_refused_before_anything_is_leased() {
+    let stub = grants();
+    let done = run_among_others(&stub, &["--keep-env", "DATABASE_URL"]);
+    assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
+    assert!(
+        done.stderr.starts_with("pgdibs: --keep-env DATABASE_URL: pgdibs run sets this variable"),
+        "{}",
+        done.stderr
+    );
+    let done = run_among_others(&stub, &["--keep-env", "A=b"]);
+    assert!(done.code == Some(2) && done.stderr.contains("write the name alone"), "{}", done.stderr);
+    assert_eq!(stub.calls(), Vec::<String>::new());
+}
+
+#[test]
+fn nested_run_lists_what_both_have_set_and_warns_about_the_rest() {
+    let stub = grants();
+    let program = env!("CARGO_BIN_EXE_pgdibs");
+    let inner = format!("{program} run --env B -- sh -c 'echo $PGDIBS_EXPORTED'");
+    let done = run(&stub, &["--env", "A", "--", "sh", "-c", &inner]);
+    assert_eq!(done.stdout, format!("{SET},A,PGDIBS_URL,B\n"), "{}", done.stderr);
+    // A leads to the database of the outer run, while everything else leads to that of the inner one.
+    assert_eq!(done.stderr.matches("has not leased: A; ").count(), 1, "{}", done.stderr);
 }

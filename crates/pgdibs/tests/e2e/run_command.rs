@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::program::{Started, run};
-use crate::support::{Place, pool_name, signal, until};
+use crate::support::{Cluster, Place, pool_name, signal, until};
 
 #[test]
 fn with_a_running_daemon_the_lease_lasts_as_long_as_the_command_and_its_code_is_ours() {
@@ -39,10 +39,12 @@ fn with_a_running_daemon_the_lease_lasts_as_long_as_the_command_and_its_code_is_
     let (one, other) = said.trim().split_once(' ').unwrap();
     let slot = format!("{pool}_gw");
     assert!(one.starts_with(&slot) && other.starts_with(&slot) && one != other, "{said}");
-    let base =
-        format!("for n in 0 1; do PGDATABASE={pool}_gw$n psql -Atqc 'select count(*) from t'; done; echo $PGDATABASE");
+    let base = format!(
+        "for n in 0 1; do PGDATABASE={pool}_gw$n psql -Atqc 'select count(*) from t'; done; \
+         psql -Atqc 'select current_database()'; echo ${{DATABASE_URL##*/}}"
+    );
     let said = run(sh(&["--workers", "2"], &base)).well();
-    assert_eq!(said, format!("0\n0\n{pool}\n"));
+    assert_eq!(said, format!("0\n0\n{pool}_gw0\n{pool}\n"));
     api.until_counts(&pool, &json!({"leased": 0, "ready": 3}));
 
     // A lease outlives its time to live while the command runs, and SIGTERM passes through to it.
@@ -127,4 +129,63 @@ fn two_at_once_without_a_daemon_share_one_that_goes_on_for_the_later_one() {
     assert_eq!(first.done().well(), "0\n");
     assert_eq!(second.done().well(), "0\n");
     place.until_nothing_runs();
+}
+
+/// The developer's own server, and a shell in which every variable of libpq leads to it.
+#[test]
+fn psql_of_the_command_reaches_the_lease_whatever_its_shell_leads_to() {
+    let own = Cluster::start(&[]);
+    own.superuser("postgres").run("create database dev");
+    own.superuser("dev").run("create table notes as select 'precious' as body from generate_series(1, 100)");
+    let before = own.dump("dev");
+    let place = Place::new();
+    let daemon = place.daemon(&[]);
+    let pool = pool_name("libpq");
+    daemon.api.make_pool(&pool, &json!({"warm": 2, "max": 2, "spares": 0}), "create table notes (body text)");
+
+    let (port, password) = (own.port().to_string(), Cluster::passwords()[0]);
+    let service = format!("host=127.0.0.1\nport={port}\nuser=boss\npassword={password}\n");
+    place.write("services", &format!("[dev]\ndbname=dev\n{service}"));
+    let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
+    place.write("passwords", &format!("*:*:*:*:{escaped}\n"));
+    let file = |name: &str| place.path().join(name).display().to_string();
+    std::fs::set_permissions(file("passwords"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let (services, passwords, url) = (file("services"), file("passwords"), daemon.api.url());
+    let settings = [
+        ("PGDIBS_URL", url.as_str()),
+        ("PGHOST", "localhost"),
+        ("PGPORT", port.as_str()),
+        ("PGUSER", "boss"),
+        ("PGDATABASE", "dev"),
+        ("PGPASSFILE", passwords.as_str()),
+        ("PGSERVICEFILE", services.as_str()),
+        ("PGOPTIONS", "-c work_mem=1234kB"),
+    ];
+    let redirections: [&[(&str, &str)]; 3] = [&[], &[("PGSERVICE", "dev")], &[("PGHOSTADDR", "127.0.0.1")]];
+    let seen = "psql -Atc \"select current_database() || ' ' || current_setting('port') || ' ' || current_setting('work_mem')\"";
+    for redirection in redirections {
+        let variables = [settings.as_slice(), redirection].concat();
+        // Without us, each of them leads to the developer's database.
+        let mut plain = std::process::Command::new("sh");
+        plain.args(["-c", seen]).envs(variables.iter().copied());
+        let said = String::from_utf8(plain.output().unwrap().stdout).unwrap();
+        assert_eq!(said, format!("dev {port} 1234kB\n"), "{redirection:?}");
+
+        let script = format!("{seen} && psql -qc 'delete from notes; insert into notes values (1)'");
+        let said = run(place.program(&["run", "--", "sh", "-c", &script], &variables)).well();
+        let leased = said.strip_prefix(&format!("{pool}_gw")).unwrap_or_else(|| panic!("{redirection:?}: {said}"));
+        assert!(!leased.contains(&format!(" {port} ")) && leased.ends_with(" 1234kB\n"), "{redirection:?}: {said}");
+    }
+    // PGHOSTADDR alone, to where nothing is: the connection would fail.
+    let variables = [settings.as_slice(), &[("PGHOSTADDR", "127.0.0.9")]].concat();
+    run(place.program(&["run", "--", "psql", "-qc", "insert into notes values (1)"], &variables)).well();
+
+    // A program that asks for the service by its name finds none, unless that is meant.
+    let by_name = ["run", "--", "psql", "service=dev", "-Atc", "select count(*) from notes"];
+    let done = run(place.program(&by_name, &settings));
+    assert!(done.code == Some(2) && done.stderr.contains("definition of service \"dev\" not found"), "{done:?}");
+    let meant = [&["run", "--keep-env", "PGSERVICEFILE"], &by_name[1..]].concat();
+    assert_eq!(run(place.program(&meant, &settings)).well(), "100\n");
+    assert_eq!(own.dump("dev"), before);
+    daemon.stop();
 }

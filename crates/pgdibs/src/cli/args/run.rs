@@ -10,8 +10,8 @@ use super::seconds;
 /// Run a command with a clean database of its own
 ///
 /// Uses the daemon that runs, or starts one for the command and stops it afterwards. The command finds its database in
-/// DATABASE_URL and in PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE, and the daemon in PGDIBS_URL. The lease is renewed while the
-/// command runs and ends with it. The command's exit code is ours (128 + the signal's number when a signal ended it), and SIGINT,
+/// DATABASE_URL and in PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE, and the daemon in PGDIBS_URL; PGDIBS_EXPORTED lists the
+/// variables that were set. The lease is renewed while the command runs and ends with it. The command's exit code is ours (128 + the signal's number when a signal ended it), and SIGINT,
 /// SIGTERM, SIGHUP and SIGQUIT pass through to it.
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
@@ -19,12 +19,18 @@ Examples:
   pgdibs run -- pytest
   pgdibs run --pool myapp_test --env SQLALCHEMY_URL=postgresql+asyncpg -- pytest tests/api
   pgdibs run --alias default --alias replica -- ./integration.sh      DATABASE_URL and DATABASE_URL_REPLICA
+  pgdibs run --keep-env WAREHOUSE_URL -- pytest                       WAREHOUSE_URL is to be reached as it is
   pgdibs run --workers 4 -- pytest -n 4 --reuse-db
+
+The command inherits all other variables. When some of these hold URLs of Postgres (postgresql+asyncpg://... and the like, or
+host=... dbname=...), a warning lists them: tests that read one reach a database that is not leased. --env sets such a variable to the
+lease, --keep-env says that it is meant. A variable that is set keeps the driver that its URL had. PGSERVICE and PGHOSTADDR, which
+would lead libpq past the lease, are removed; so is PGSERVICEFILE, unless --keep-env names it.
 
 --workers N is for tools that make their workers' database names themselves, by adding _gw0, _gw1 and so on to a base name, such as
 pytest-django with --reuse-db. The command then holds exactly the slots gw0 to gwN-1 under one login that is valid for all of them.
-DATABASE_URL and PGDATABASE carry the base name (.../myapp_test), which is no database itself: the tool adds the rest. In Django
-settings, TEST.NAME must be that base name too. If one of these slots is held by somebody else the command waits, and after --wait it
+DATABASE_URL carries the base name (.../myapp_test), which is no database itself: the tool adds the rest. PGDATABASE is the first of the
+databases, for what needs one that exists. In Django settings, NAME is PGDATABASE and TEST.NAME the base name. If one of these slots is held by somebody else the command waits, and after --wait it
 does not start.
 
 When pgdibs run is killed with -9 nobody ends the lease; it ends by itself after its time to live.")]
@@ -53,9 +59,14 @@ pub(in crate::cli) struct RunArgs {
     /// Who you are, for others who look at the status [default: user, machine, process and command]
     #[arg(long, value_name = "TEXT")]
     pub(in crate::cli) holder: Option<String>,
-    /// One more variable with the URL, its scheme replaced: TEST_DATABASE_URL=postgresql+asyncpg; can be given several times
+    /// One more variable with the URL, its scheme replaced: TEST_DATABASE_URL=postgresql+asyncpg; without SCHEME, the one that the
+    /// variable has. Can be given several times
     #[arg(long, value_name = "VAR[=SCHEME]")]
     pub(in crate::cli) env: Vec<Assignment>,
+    /// A variable that is meant to lead to a database that is not leased: no warning about it. It need not exist. Can be given
+    /// several times
+    #[arg(long, value_name = "VAR", value_parser = variable)]
+    pub(in crate::cli) keep_env: Vec<String>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(in crate::cli) command: Vec<OsString>,
@@ -68,6 +79,15 @@ pub(in crate::cli) struct Assignment {
     pub(in crate::cli) variable: String,
     /// What stands before `://`; absent: as the daemon has it.
     pub(in crate::cli) scheme: Option<String>,
+}
+
+/// The name of a variable.
+fn variable(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("write the name of a variable".to_owned()),
+        text if text.contains('=') => Err("write the name alone, without a value".to_owned()),
+        text => Ok(text.to_owned()),
+    }
 }
 
 impl FromStr for Assignment {

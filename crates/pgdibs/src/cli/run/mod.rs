@@ -17,6 +17,7 @@ use super::client::{Client, ClientError};
 use super::command::RunningCommand;
 use super::context::Context;
 use super::error::CliError;
+use super::inherited::Inherited;
 use super::output::message;
 use super::progress::Progress;
 use super::signals::{Signals, exit_code_of};
@@ -36,6 +37,7 @@ struct Taken {
 /// # Errors
 /// When there is no database for it, or it cannot be started.
 pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, CliError> {
+    environment::check_kept(&args)?;
     let mut signals = Signals::catch()?;
     let run = Uuid::new_v4().to_string();
     let mut taken = Taken::default();
@@ -81,8 +83,13 @@ async fn prepare(
 
 /// Runs the command and keeps its leases alive.
 async fn with_leases(client: &Client, leases: &[Lease], args: &RunArgs, signals: &mut Signals) -> Result<u8, CliError> {
-    let variables = environment::variables(client, leases, args)?;
-    let mut command = RunningCommand::start(&args.command, &variables)?;
+    let inherited = Inherited::of_this_process();
+    let variables = environment::variables(client, leases, args, &inherited)?;
+    if let Some(warning) = environment::warning(&inherited, &variables, &args.keep_env) {
+        message(&warning);
+    }
+    let removed = environment::removed(&args.keep_env);
+    let mut command = RunningCommand::start(&args.command, &variables, removed)?;
     let mut heartbeats = JoinSet::new();
     for lease in leases {
         heartbeats.spawn(heartbeat::keep_alive(client.clone(), lease.clone()));

@@ -10,6 +10,7 @@ mod forgeries;
 mod hangups;
 mod numbers;
 mod refusals;
+mod reserve;
 mod room;
 mod shapes;
 mod slow;

@@ -12,7 +12,8 @@ use super::Edge;
 use crate::http::serve::{Bounds, Cut, serve};
 
 const LONG: Duration = Duration::from_secs(30);
-pub(super) const ROOMY: Bounds = Bounds { connections: 100, header: LONG, body: LONG, stalled: LONG, shutdown: LONG };
+pub(super) const ROOMY: Bounds =
+    Bounds { connections: 100, reserve: 4, probe: LONG, header: LONG, body: LONG, stalled: LONG, shutdown: LONG };
 
 pub(super) async fn listen(edge: &Edge, bounds: Bounds) -> (SocketAddr, JoinHandle<Cut>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -111,23 +112,6 @@ async fn a_lease_travels_whole_over_a_socket() {
     edge.service.tasks.close();
     edge.service.tasks.wait().await;
     assert_eq!(edge.snapshot().leases.len(), 1);
-}
-
-#[tokio::test]
-async fn connections_beyond_the_bound_wait_for_a_place() {
-    let edge = Edge::new();
-    let (address, _serving) = listen(&edge, Bounds { connections: 1, ..ROOMY }).await;
-    let get = "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    let mut first = TcpStream::connect(address).await.unwrap();
-    first.write_all(get.as_bytes()).await.unwrap();
-    one(&mut first).await;
-    let mut second = TcpStream::connect(address).await.unwrap();
-    second.write_all(get.as_bytes()).await.unwrap();
-    let mut byte = [0; 1];
-    let early = tokio::time::timeout(Duration::from_millis(100), second.peek(&mut byte)).await;
-    assert!(early.is_err(), "there is no place for it yet");
-    drop(first);
-    assert!(one(&mut second).await.starts_with("HTTP/1.1 200 OK"));
 }
 
 #[tokio::test]

@@ -1,0 +1,164 @@
+//! The reserve: a few connections beyond the limit, in which probes are answered and everything else is refused.
+//!
+//! Whoever holds all ordinary connections, idle or waiting, thus cannot keep a liveness probe out. Nor can connections that fill the
+//! reserve: each lives for a short time, and when the reserve is full, a new one takes the place of the oldest that is idle.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::middleware::from_fn;
+use axum::response::Response;
+use axum::{Extension, Router};
+use http_body_util::BodyExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use super::door::PROBES;
+use super::envelope;
+use super::problem::{Code, Problem};
+
+/// Bytes of a refused request's body that are read. A connection that is closed with unread bytes may lose its answer.
+const MOST_DISCARDED: usize = 64 * 1024;
+
+/// The connections of the reserve.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    permits: Arc<Semaphore>,
+    held: Arc<Mutex<VecDeque<Held>>>,
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    answering: Arc<AtomicBool>,
+    evicted: CancellationToken,
+}
+
+/// The right to one connection of the reserve, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    number: u64,
+    held: Arc<Mutex<VecDeque<Held>>>,
+    /// Set once a request has come.
+    pub(super) answering: Arc<AtomicBool>,
+    /// Cancelled when another connection takes this place.
+    pub(super) evicted: CancellationToken,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Reserve {
+    pub(super) fn of(size: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(size)), held: Arc::default(), next: AtomicU64::new(0) }
+    }
+
+    /// A place. When all are taken, the oldest connection without a request is evicted, else the oldest of all.
+    ///
+    /// Returns when the evicted connection is closed, so there are never more connections than places. For one caller at a time.
+    pub(super) async fn enter(&self) -> Option<Place> {
+        if self.permits.available_permits() == 0 {
+            let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let idle = held.iter().find(|held| !held.answering.load(Ordering::Relaxed));
+            if let Some(oldest) = idle.or(held.front()) {
+                oldest.evicted.cancel();
+            }
+        }
+        // Fails only when the semaphore is closed, which nothing does.
+        let permit = Arc::clone(&self.permits).acquire_owned().await.ok()?;
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let (answering, evicted) = (Arc::<AtomicBool>::default(), CancellationToken::new());
+        let held = Held { number, answering: Arc::clone(&answering), evicted: evicted.clone() };
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).push_back(held);
+        Some(Place { number, held: Arc::clone(&self.held), answering, evicted, _permit: permit })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| held.number != self.number);
+    }
+}
+
+/// Answers probes as `router` does; anything else is told that the daemon has all the connections it takes.
+pub(super) fn probes_only(router: Router, connections: usize) -> Router {
+    let refusing = Router::new().fallback(refuse).layer(from_fn(envelope::wrap)).layer(Extension(Limit(connections)));
+    Router::new().fallback(move |request: Request| {
+        let answering = if PROBES.contains(&request.uri().path()) { router.clone() } else { refusing.clone() };
+        async move {
+            let answered: Result<Response, Infallible> = answering.oneshot(request).await;
+            match answered {
+                Ok(response) => response,
+                Err(never) => match never {},
+            }
+        }
+    })
+}
+
+/// Most ordinary connections at once.
+#[derive(Debug, Clone, Copy)]
+struct Limit(usize);
+
+async fn refuse(Extension(Limit(connections)): Extension<Limit>, request: Request) -> Problem {
+    discard(request.into_body()).await;
+    Problem::new(
+        Code::MachineBusy,
+        format!(
+            "this daemon has {connections} connections, which is the most it takes at once; close idle ones, or ask again"
+        ),
+    )
+}
+
+/// Reads a body to its end, at most so far. The connection's deadline bounds how long that takes.
+async fn discard(mut body: Body) {
+    let mut left = MOST_DISCARDED;
+    while let Some(Ok(frame)) = body.frame().await {
+        let length = frame.data_ref().map_or(0, |data| data.len());
+        if length > left {
+            return;
+        }
+        left -= length;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn full_reserve_evicts_oldest_idle_connection() {
+        let reserve = Reserve::of(3);
+        let mut places = Vec::new();
+        for _ in 0..3 {
+            places.push(reserve.enter().await.unwrap());
+        }
+        places[0].answering.store(true, Ordering::Relaxed);
+        let second = places.remove(1);
+        let evicted = second.evicted.clone();
+        let leaving = tokio::spawn(async move {
+            second.evicted.cancelled().await;
+            drop(second);
+        });
+        places.push(reserve.enter().await.unwrap());
+        leaving.await.unwrap();
+        assert!(evicted.is_cancelled());
+        assert!(places.iter().all(|place| !place.evicted.is_cancelled()));
+        assert_eq!(reserve.held.lock().unwrap().len(), 3);
+        drop(places);
+        assert_eq!((reserve.held.lock().unwrap().len(), reserve.permits.available_permits()), (0, 3));
+    }
+
+    #[tokio::test]
+    async fn full_reserve_without_idle_connection_evicts_oldest() {
+        let reserve = Reserve::of(1);
+        let place = reserve.enter().await.unwrap();
+        place.answering.store(true, Ordering::Relaxed);
+        let leaving = tokio::spawn(async move { place.evicted.cancelled().await });
+        assert!(reserve.enter().await.is_some());
+        leaving.await.unwrap();
+    }
+}

@@ -1,0 +1,75 @@
+//! 2,000 idle connections: probes are answered all the while, other requests are told to ask again, and afterwards all is as before.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::json;
+
+use crate::support::program::run;
+use crate::support::{Place, Session, pool_name, until};
+
+/// As many connections as the daemon takes at once, and some more.
+const IDLE: usize = 2000;
+const BEYOND: usize = 200;
+
+/// What a kubelet waits for by default.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// This process needs a file for each of its ends of the connections.
+fn raise_file_limit() {
+    let needed = (IDLE + BEYOND + 500) as u64;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    assert!(hard >= needed, "this test needs {needed} open files; the hard limit is {hard} (ulimit -Hn)");
+    setrlimit(Resource::RLIMIT_NOFILE, soft.max(needed), hard).unwrap();
+}
+
+#[test]
+fn probes_are_answered_beside_2000_idle_connections() {
+    raise_file_limit();
+    let place = Place::new();
+    let daemon = place.daemon(&[]);
+    let api = daemon.api.with_patience(SECOND);
+    let pool = pool_name("idle");
+    daemon.api.make_pool(&pool, &json!({"warm": 1, "max": 1, "spares": 0}), "create table t (n int)");
+    let lease = daemon.api.lease(&json!({"pool": pool}));
+
+    let address = api.url().replace("http://", "");
+    let began = Instant::now();
+    let idle: Vec<TcpStream> = (0..IDLE + BEYOND).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    // The daemon closes idle connections after 10 s; all of this takes place before.
+    let mut slowest = Duration::ZERO;
+    for round in 0..10 {
+        for path in ["/livez", "/readyz", "/healthz"] {
+            let asked = Instant::now();
+            assert_eq!(api.get(path).status, 200, "{path} in round {round}");
+            slowest = slowest.max(asked.elapsed());
+        }
+        std::thread::scope(|scope| {
+            for path in ["/livez", "/readyz"].repeat(8) {
+                let api = &api;
+                scope.spawn(move || assert_eq!(api.get(path).status, 200, "{path} in round {round}"));
+            }
+        });
+        let detail = api.get("/v1/status").refused(503, "machine_busy");
+        assert!(detail.contains("2000 connections"), "{detail}");
+        api.delete(&format!("/v1/leases/{}", lease["id"].as_str().unwrap())).refused(503, "machine_busy");
+    }
+    let done = run(place.program(&["healthcheck", "--ready"], &[("PGDIBS_URL", &api.url())]));
+    assert_eq!(done.code, Some(0), "{done:?}");
+    let took = began.elapsed();
+    assert!(took < Duration::from_secs(9), "too slow to say anything: {took:?}");
+    println!("the slowest of the single probes took {slowest:?}, all of it {took:?}");
+    assert!(daemon.open_files() < IDLE + 192, "{}", daemon.open_files());
+    // A lease is no connection.
+    assert_eq!(Session::of(&lease).text("select count(*) from t"), "0");
+
+    drop(idle);
+    until("the daemon serves again", || {
+        let answer = daemon.api.get("/v1/status");
+        if answer.status == 200 { Ok(()) } else { Err(answer.body.to_string()) }
+    });
+    daemon.api.release(&lease);
+    daemon.api.lease(&json!({"pool": pool}));
+    daemon.stop();
+}
