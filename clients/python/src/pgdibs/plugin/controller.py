@@ -105,9 +105,12 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """A worker that ended in order gives back what it has; of one that did not, it is given back here, at once."""
-        share = getattr(node, "workeroutput", {}).get("pgdibs")
+        output = getattr(node, "workeroutput", {})
+        share = output.get("pgdibs")
         if share is not None:
             self.summary.shares.append(Share(**share))
+        if "pgdibs_usage_error" in output:
+            raise pytest.UsageError(output["pgdibs_usage_error"])
         if error is None:
             return
         refused = re.search(r"UsageError: (pgdibs: .*)", str(error))

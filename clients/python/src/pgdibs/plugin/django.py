@@ -28,12 +28,13 @@ is_truncated_key: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The fixtures come after those of pytest-django and so replace them; a process without databases keeps the old ones."""
+    """A process with databases gets our `django_db_setup` in place of pytest-django's; one without them keeps the old one."""
     _refuse_what_has_no_effect(config)
     if databases_of(config) is not None:
-        from pgdibs.plugin import django_fixtures
+        from pgdibs.plugin import django_setup_check
 
-        config.pluginmanager.register(django_fixtures, "pgdibs-django-fixtures")
+        django_setup_check.install(config)
+        config.pluginmanager.register(django_setup_check, "pgdibs-django-setup-check")
 
 
 def _refuse_what_has_no_effect(config: pytest.Config) -> None:

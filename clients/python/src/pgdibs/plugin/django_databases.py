@@ -95,11 +95,13 @@ def _point(alias: str, target: Target) -> None:
         "USER": target.user,
         "PASSWORD": target.password,
     }
-    if all(connection.settings_dict.get(key) == value for key, value in changed.items()):
+    # One and the same dictionary as a rule. A project that has replaced the entry in DATABASES since this thread's connection
+    # was made has two, and threads that start later (those of live_server) connect by that of DATABASES.
+    entries = (settings.DATABASES[alias], connections.settings[alias], connection.settings_dict)
+    if all(entry.get(key) == value for entry in entries for key, value in changed.items()):
         return
     _close(connection)
-    # One and the same dictionary as a rule; not when a project has replaced one of them.
-    for entry in (settings.DATABASES[alias], connections.settings[alias], connection.settings_dict):
+    for entry in entries:
         entry.update(changed)
         # Django, and projects, read the test database's name from here.
         entry.setdefault("TEST", {})["NAME"] = target.database
