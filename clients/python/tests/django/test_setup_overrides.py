@@ -56,14 +56,6 @@ def django_db_setup(django_test_environment, django_db_blocker):
 }
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[DeveloperServer]:
-    """The developer's own server."""
-    server = DeveloperServer()
-    yield server
-    server.remove()
-
-
 @pytest.fixture
 def developer(server: DeveloperServer, project: DjangoProject) -> Iterator[DeveloperServer]:
     """The developer's own server, to which the settings of the project lead."""
@@ -83,8 +75,15 @@ def assert_stopped(ran: Ran, *places: str) -> None:
     assert not re.search(r"Traceback|INTERNALERROR|AssertionError|SystemExit|permission denied|crashed worker", ran.output)
 
 
-@pytest.mark.parametrize("workers", ["-n0", "-n2"])
-@pytest.mark.parametrize("body", REPLACES)
+def cases() -> Iterator[object]:
+    """Each body, serial and with workers; the two that wrote most in the short set."""
+    for body in REPLACES:
+        for workers in ("-n0", "-n2"):
+            is_short = (body, workers) in (("an existing database", "-n2"), ("an existing database, migrated", "-n0"))
+            yield pytest.param(body, workers, marks=() if is_short else pytest.mark.long)
+
+
+@pytest.mark.parametrize(("body", "workers"), cases())
 def test_replacement_stops_the_run_and_developers_database_stays(
     project: DjangoProject, developer: DeveloperServer, body: str, workers: str
 ) -> None:
@@ -98,9 +97,7 @@ def test_replacement_stops_the_run_and_developers_database_stays(
 
 @pytest.mark.long
 @pytest.mark.parametrize("flag", ["--reuse-db", "--create-db", "--no-migrations"])
-def test_replacement_stops_the_run_whatever_the_options(
-    project: DjangoProject, developer: DeveloperServer, flag: str
-) -> None:
+def test_replacement_stops_the_run_whatever_the_options(project: DjangoProject, developer: DeveloperServer, flag: str) -> None:
     project.file("tests/conftest.py", HEAD + REPLACES["an existing database, migrated"])
     project.file("tests/test_it.py", TESTS)
     ran = project.run_django("-n2", flag)
@@ -108,6 +105,7 @@ def test_replacement_stops_the_run_whatever_the_options(
     assert_stopped(ran, "tests/conftest.py:6")
 
 
+@pytest.mark.long
 def test_replacement_that_creates_databases_by_a_lease_stops_before_it_is_refused(project: DjangoProject) -> None:
     """With `pgdibs_env` the settings name the lease, whose login may create no database: 300 errors, `SystemExit: 2`."""
     project.settings.update(pgdibs_env="DATABASE_URL", pgdibs_aliases=f"audit={project.pool}_audit")
@@ -126,6 +124,8 @@ WAYS = {
     "unittest": "from django.test import TestCase\nclass TestIt(TestCase):\n    def test_it(self): pass\n",
     "simple": "from django.test import SimpleTestCase\nclass TestIt(SimpleTestCase):\n    databases = {'default'}\n"
     "    def test_it(self): pass\n",
+    "readonly": "@pytest.fixture\ndef read_only(request, django_db_setup, django_db_blocker):\n"
+    "    django_db_blocker.unblock()\n    request.addfinalizer(django_db_blocker.restore)\ndef test_it(read_only): pass\n",
     "setup": "@pytest.mark.usefixtures('django_db_setup')\ndef test_it(): pass\n",
 }
 OVERRIDE = "@pytest.fixture(scope='session')\ndef django_db_setup(): raise Exception('the body ran')\n"
@@ -152,13 +152,17 @@ def test_each_way_to_need_a_database_is_seen(project: DjangoProject) -> None:
     project.file("chain/inner/test_chain.py", f"import pytest\n{WAYS['marker']}")
     ran = project.run_django("-n0", "-p", "no:randomly")
     (line,) = ran.errors
-    places = {f"{name}/conftest.py:2" for name in (*WAYS, "opens", "chain")} | {"module/test_module.py:4", "named/test_named.py:3"}
+    places = {f"{name}/conftest.py:2" for name in (*WAYS, "opens", "chain")} | {
+        "module/test_module.py:4",
+        "named/test_named.py:3",
+    }
     assert set(re.findall(r"[\w/]+\.py:\d+", line)) == places, line
     assert ran.status == 4
     assert "the body ran" not in ran.output
 
 
-@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_database_requested_while_a_test_runs_stops_the_session(
     project: DjangoProject, developer: DeveloperServer, workers: str
 ) -> None:
@@ -175,9 +179,7 @@ def test_database_requested_while_a_test_runs_stops_the_session(
     assert "pgdibs: conftest.py:6 replaces django_db_setup; delete it, or request ours" in ran.output
 
 
-
-
-@pytest.mark.parametrize("way", ["-p", "pytest_plugins"])
+@pytest.mark.parametrize("way", ["-p", pytest.param("pytest_plugins", marks=pytest.mark.long)])
 def test_override_of_a_plugin_is_seen_like_one_of_a_conftest(project: DjangoProject, way: str) -> None:
     if way == "pytest_plugins":
         project.file("conftest.py", "pytest_plugins = ['loading']\n")
@@ -219,7 +221,9 @@ REQUESTS = {
 }
 
 
-@pytest.mark.parametrize("request_", REQUESTS)
+@pytest.mark.parametrize(
+    "request_", [pytest.param(name, marks=() if name == "by an argument" else pytest.mark.long) for name in REQUESTS]
+)
 def test_override_that_requests_ours_loads_into_the_lease(
     project: DjangoProject, developer: DeveloperServer, request_: str
 ) -> None:
@@ -288,6 +292,7 @@ def test_it(pytestconfig):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("leased", ["when a test asks", "before conftest.py", "by a fixture"])
 def test_overrides_of_other_fixtures_work_on_the_lease_in_every_thread(
     project: DjangoProject, developer: DeveloperServer, leased: str

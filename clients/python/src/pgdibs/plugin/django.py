@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import pytest
 
 from pgdibs.plugin import databases_of, django_databases
+from pgdibs.plugin.django_environment import follow
 from pgdibs.plugin.variables import Nowhere
 
 if TYPE_CHECKING:
@@ -144,9 +145,12 @@ def pytest_pgdibs_build_template(url: str, alias: str, config: pytest.Config) ->
 
 
 def pytest_pgdibs_leased(config: pytest.Config, databases: Databases) -> None:
-    """Django's settings follow at once, whoever asked for the lease."""
+    """Django's settings follow at once, whoever asked for the lease; so do the variables, unless the ini file names some."""
     if django_databases.is_ready():
-        django_databases.point_at(django_databases.plan_of(config), databases.leases)
+        plan = django_databases.plan_of(config)
+        django_databases.point_at(plan, databases.leases)
+        if not databases.settings.variables:
+            follow(plan.places, databases.leases)
 
 
 def pytest_pgdibs_before_reset(config: pytest.Config) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgdibs.plugin.django_environment import Place, place_of_settings
+
 if TYPE_CHECKING:
     from pgdibs.plugin.variables import Target
 
@@ -21,6 +23,8 @@ class Plan:
     """By the alias of the lease: the aliases of Django that share its database, mirrors among them."""
     others: frozenset[str]
     """Aliases on other engines than Postgres; pytest-django sets them up."""
+    places: dict[Place, str]
+    """Where the settings place each leased database: the alias of the lease, by host, port and name."""
 
 
 plan_key: pytest.StashKey[Plan] = pytest.StashKey()
@@ -66,7 +70,8 @@ def _plan() -> Plan:
                 break
         else:
             others.add(mirror)
-    return Plan({alias: tuple(members) for alias, members in leased.items()}, frozenset(others))
+    places = {place_of_settings(connections[each].settings_dict): alias for alias in leased for each in leased[alias]}
+    return Plan({alias: tuple(members) for alias, members in leased.items()}, frozenset(others), places)
 
 
 def point_at(plan: Plan, targets: Mapping[str, Target]) -> None:

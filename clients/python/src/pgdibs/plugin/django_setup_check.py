@@ -152,4 +152,4 @@ def _place(definition: Any, config: pytest.Config) -> str:
 
 
 def _is_defined_in(function: Any, plugin: Any) -> bool:
-    return getattr(plugin, "__name__", None) == function.__module__
+    return bool(getattr(plugin, "__name__", None) == function.__module__)
