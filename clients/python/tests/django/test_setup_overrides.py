@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from developer_server import DeveloperServer
@@ -75,7 +76,7 @@ def assert_stopped(ran: Ran, *places: str) -> None:
     assert not re.search(r"Traceback|INTERNALERROR|AssertionError|SystemExit|permission denied|crashed worker", ran.output)
 
 
-def cases() -> Iterator[object]:
+def cases() -> Iterator[Any]:
     """Each body, serial and with workers; the two that wrote most in the short set."""
     for body in REPLACES:
         for workers in ("-n0", "-n2"):
@@ -83,7 +84,7 @@ def cases() -> Iterator[object]:
             yield pytest.param(body, workers, marks=() if is_short else pytest.mark.long)
 
 
-@pytest.mark.parametrize(("body", "workers"), cases())
+@pytest.mark.parametrize(("body", "workers"), list(cases()))
 def test_replacement_stops_the_run_and_developers_database_stays(
     project: DjangoProject, developer: DeveloperServer, body: str, workers: str
 ) -> None:
@@ -181,14 +182,18 @@ def test_database_requested_while_a_test_runs_stops_the_session(
 
 @pytest.mark.parametrize("way", ["-p", pytest.param("pytest_plugins", marks=pytest.mark.long)])
 def test_override_of_a_plugin_is_seen_like_one_of_a_conftest(project: DjangoProject, way: str) -> None:
+    place, directory = "loading.py", project.pytester.path
     if way == "pytest_plugins":
         project.file("conftest.py", "pytest_plugins = ['loading']\n")
+    else:  # as if it were installed
+        place, directory = "site-packages/loading.py", directory / "site-packages"
     arguments = ["-p", "loading"] if way == "-p" else []
-    project.environment["PYTHONPATH"] = str(project.pytester.path)
-    project.file("loading.py", f"import pytest\n{OVERRIDE}")
+    project.environment["PYTHONPATH"] = str(directory)
+    project.file(place, f"import pytest\n{OVERRIDE}")
     project.file("test_it.py", f"import pytest\n{WAYS['marker']}")
-    assert_stopped(project.run_django("-n2", *arguments), "loading.py:2")
-    project.file("loading.py", LOADS)
+    said = f"{directory}/loading.py:2 (-p no:loading leaves it out)" if way == "-p" else "loading.py:2"
+    assert_stopped(project.run_django("-n2", *arguments), said)
+    project.file(place, LOADS)
     project.file("test_it.py", SEES_LOADED)
     project.run_django("-n2", *arguments).assert_passed(1)
 
