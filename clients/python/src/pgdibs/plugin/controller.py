@@ -105,13 +105,13 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """A worker that ended in order gives back what it has; of one that did not, it is given back here, at once."""
-        output = getattr(node, "workeroutput", {})
-        share = output.get("pgdibs")
+        share = getattr(node, "workeroutput", {}).get("pgdibs")
         if share is not None:
             self.summary.shares.append(Share(**share))
-        if "pgdibs_usage_error" in output:
-            raise pytest.UsageError(output["pgdibs_usage_error"])
         if error is None:
+            sentence = (getattr(node, "workeroutput", None) or {}).get("pgdibs_usage_error")
+            if sentence is not None:
+                raise pytest.UsageError(sentence)
             return
         refused = re.search(r"UsageError: (pgdibs: .*)", str(error))
         if refused is not None:

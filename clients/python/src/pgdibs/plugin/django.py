@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Optional
 import pytest
 
 from pgdibs.plugin import databases_of, django_databases
-from pgdibs.plugin.django_environment import follow
 from pgdibs.plugin.variables import Nowhere
 
 if TYPE_CHECKING:
@@ -150,7 +149,7 @@ def pytest_pgdibs_leased(config: pytest.Config, databases: Databases) -> None:
         plan = django_databases.plan_of(config)
         django_databases.point_at(plan, databases.leases)
         if not databases.settings.variables:
-            follow(plan.places, databases.leases)
+            django_databases.move_variables(plan, databases.leases)
 
 
 def pytest_pgdibs_before_reset(config: pytest.Config) -> None:

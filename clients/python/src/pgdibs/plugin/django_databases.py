@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgdibs.plugin.django_environment import Place, place_of_settings
+from pgdibs.plugin.django_environment import Place, follow, place_of_settings
 
 if TYPE_CHECKING:
     from pgdibs.plugin.variables import Target
@@ -110,6 +110,11 @@ def _point(alias: str, target: Target) -> None:
         entry.update(changed)
         # Django, and projects, read the test database's name from here.
         entry.setdefault("TEST", {})["NAME"] = target.database
+
+
+def move_variables(plan: Plan, targets: Mapping[str, Target]) -> None:
+    """Variables with the URL of a leased alias, as the settings had it, get that of its target."""
+    follow(plan.places, targets)
 
 
 def close_connections(aliases: Iterable[str]) -> None:
