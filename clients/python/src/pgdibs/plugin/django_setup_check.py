@@ -6,6 +6,7 @@ requests `django_db_setup` itself (pytest-django's documented way to load data) 
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from collections.abc import Iterator, Sequence
@@ -128,8 +129,14 @@ def _definitions(item: pytest.Item, name: str) -> Sequence[Any]:
     manager: Any = getattr(item.session, "_fixturemanager", None)
     if manager is None:
         return ()
-    takes_node = "node" in inspect.signature(manager.getfixturedefs).parameters  # pytest 8.1; before, a node's id
-    return manager.getfixturedefs(name, item if takes_node else item.nodeid) or ()
+    kind: Any = type(manager)
+    return manager.getfixturedefs(name, item if _takes_node(kind) else item.nodeid) or ()
+
+
+@functools.cache
+def _takes_node(manager: Any) -> bool:
+    """Whether fixtures are looked up by node, as from pytest 8.1 on, and not by the id of one."""
+    return "node" in inspect.signature(manager.getfixturedefs).parameters
 
 
 def _function(fixture: Any) -> Any:
