@@ -19,7 +19,8 @@ ALL_ONLY = frozenset({"test-all"})
 NEXTEST_JUNIT = "nextest/default/junit.xml"
 WITH_DAEMON = ("python3", "../../scripts/with-daemon.py")
 # Each suite takes half a minute; `make test-all` runs all of them.
-SHORT_SUITES = ("--only", "one")
+SHORT_SUITES = ("--only", "one", "--only", "killed with a process at work")
+KILLED_OFTEN = ("--only", "killed with a process at work", "--repeat", "5")
 # What takes long, or needs a server of its own for a moment and there are others like it: `make test-all` runs them.
 LONG_RUST_TESTS = "|".join(
     (
@@ -141,6 +142,15 @@ PARTS: tuple[Part, ...] = (
         needs=("rust build", "python environment"),
         pytest=True,
         timeout_seconds=1800,
+        environment={"PATH": "{repository}/.venv/bin:{path}"},
+    ),
+    Part(
+        "example: fastapi-shop, killed five times",
+        ("python3", "scripts/with-daemon.py", "python", "examples/fastapi-shop/run_suites.py", *KILLED_OFTEN),
+        ALL_ONLY,
+        needs=("rust build", "python environment"),
+        pytest=True,
+        timeout_seconds=900,
         environment={"PATH": "{repository}/.venv/bin:{path}"},
     ),
     Part(

@@ -14,8 +14,16 @@ for version in "$@"; do
       sqlalchemy==2.1.9
     touch "$environment/installed"
   fi
+  if [[ ! -f "$environment/installed-django" ]]; then
+    # The Django and the pytest-django of the example, without its pytest.
+    grep -E '^(django|pytest-django)==' examples/django-library/requirements.txt >"$environment/django.txt"
+    "$environment/bin/pip" install -q --disable-pip-version-check --requirement "$environment/django.txt"
+    touch "$environment/installed-django"
+  fi
   "$environment/bin/python" scripts/link-client.py
   say "the plugin's tests on pytest $version"
   # The page about SQLAlchemy needs Alembic and pytest-asyncio; it says nothing about versions of pytest.
   "$environment/bin/python" -m pytest -q -n 2 --ignore clients/python/tests/plugin/test_sqlalchemy.py clients/python/tests/plugin
+  # What it reads of pytest's fixtures is not public, so it is tried on each version.
+  "$environment/bin/python" -m pytest -q -n 2 clients/python/tests/django/test_setup_overrides.py
 done

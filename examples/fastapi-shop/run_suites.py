@@ -14,62 +14,34 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgdibs import Client, PgdibsError, Unreachable
+from pgdibs import Client, PgdibsError
 
-ROOT = Path(__file__).parent
-POOL = os.environ.get("PGDIBS_POOL") or "shop_test"
+from killed_run import POOL, run_killed_and_again
+from running import OwnDaemon, Run, Running, own_daemon
+
 CLEAN_UP_SECONDS = 60.0
 SUITE_SECONDS = 900.0
-READY_SECONDS = 120.0
-
-
-@dataclass
-class Run:
-    """One pytest, and how it has to end."""
-
-    arguments: list[str]
-    exit_code: int = 0
-    failed: int = 0
-    output: str = ""
-    ended_with: int | None = None
-
-    def counted(self, what: str) -> int:
-        """How many tests `passed` or `failed`, by pytest's last line."""
-        found = re.findall(rf"(\d+) {what}", self.output)
-        return int(found[-1]) if found else 0
-
-    @property
-    def is_good(self) -> bool:
-        """Whether it ended as it has to, with tests in it and without a word about a lease that went wrong."""
-        as_expected = (self.ended_with, self.counted("failed"), self.counted("error")) == (
-            self.exit_code,
-            self.failed,
-            0,
-        )
-        return as_expected and self.counted("passed") > 0 and "pgdibs: " not in self.output
 
 
 @dataclass(frozen=True)
 class Suite:
     """Runs at the same time, and what happens to them in the middle."""
 
-    runs: list[list[str]]
+    runs: list[list[str]] = field(default_factory=list)
     disturb: Callable[[Client, Running], None] | None = None
     exit_code: int = 0
     failed: int = 0
     has_own_daemon: bool = False
+    procedure: Callable[[str, Client], tuple[list[Run], list[str]]] | None = None
+    """In place of `runs`, for what is more than that: the runs that have to be good, and what was wrong otherwise."""
 
 
 def main() -> int:
@@ -81,17 +53,21 @@ def main() -> int:
     parser.add_argument(
         "--only", action="append", choices=list(SUITES), help="one suite instead of all; may be repeated"
     )
+    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="run the suites so many times")
     arguments = parser.parse_args()
     python = str(Path(arguments.python).absolute()) if os.sep in arguments.python else arguments.python
     has_failed = False
-    for name in arguments.only or SUITES:
+    for name in (arguments.only or list(SUITES)) * arguments.repeat:
         suite = SUITES[name]
         started = time.monotonic()
         with own_daemon() if suite.has_own_daemon else contextlib.nullcontext():
             client = Client()
             try:
-                runs = run_at_once(python, suite, client)
-                left = wait_until_clean(client)
+                if suite.procedure is not None:
+                    runs, left = suite.procedure(python, client)
+                else:
+                    runs, left = run_at_once(python, suite, client), []
+                left += wait_until_clean(client)
             except PgdibsError as error:
                 runs, left = [], [str(error)]
         took = time.monotonic() - started
@@ -110,8 +86,7 @@ def main() -> int:
 
 def run_at_once(python: str, suite: Suite, client: Client) -> list[Run]:
     """Start them all, disturb them, wait for them all."""
-    source = ["-o", "pgdibs_fingerprint=", "-o", "pgdibs_build="] if os.environ.get("SHOP_TEMPLATE") == "daemon" else []
-    running = [Running(python, [*source, *arguments]) for arguments in suite.runs]
+    running = [Running(python, arguments) for arguments in suite.runs]
     deadline = time.monotonic() + SUITE_SECONDS
     if suite.disturb is not None:
         suite.disturb(client, running[0])
@@ -126,30 +101,6 @@ def run_at_once(python: str, suite: Suite, client: Client) -> list[Run]:
         runs.append(Run(arguments, suite.exit_code, suite.failed, started.output() + note, started.process.wait()))
         started.forget()
     return runs
-
-
-class Running:
-    """A pytest in a process group of its own, whose output can be read while it runs."""
-
-    def __init__(self, python: str, arguments: list[str]) -> None:
-        descriptor, name = tempfile.mkstemp(prefix="shop-output-")
-        self._file = Path(name)
-        with os.fdopen(descriptor, "w") as file:
-            self.process = subprocess.Popen(
-                [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-                cwd=ROOT,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def output(self) -> str:
-        """What it has written so far."""
-        return self._file.read_text(errors="replace")
-
-    def forget(self) -> None:
-        """Remove the file."""
-        self._file.unlink()
 
 
 def in_the_middle(running: Running) -> None:
@@ -177,65 +128,6 @@ def restart_the_daemon(_client: Client, running: Running) -> None:
     in_the_middle(running)
     OwnDaemon.current.kill()
     OwnDaemon.current.start()
-
-
-class OwnDaemon:
-    """A daemon of this program's own, which may be killed."""
-
-    current: OwnDaemon
-
-    def __init__(self, data: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.listen = f"127.0.0.1:{probe.getsockname()[1]}"
-        self._data = data
-        self.start()
-
-    def start(self) -> None:
-        """Start it and wait until it is ready."""
-        program = os.environ.get("PGDIBS_BIN") or shutil.which("pgdibs") or "pgdibs"
-        command = [program, "serve", "--listen", self.listen, "--data-dir", str(self._data / "data")]
-        with (self._data / "log").open("ab") as log:
-            # In ROOT it reads pgdibs.toml, and builds the template itself.
-            place = ROOT if os.environ.get("SHOP_TEMPLATE") == "daemon" else self._data
-            self._process = subprocess.Popen(command, cwd=place, stdout=log, stderr=log, start_new_session=True)
-        client, deadline = Client(f"http://{self.listen}"), time.monotonic() + READY_SECONDS
-        while True:
-            with contextlib.suppress(Unreachable):
-                if client.ask("GET", "/readyz").status == 200:
-                    break
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"the daemon did not get ready:\n{(self._data / 'log').read_text()}")
-            time.sleep(0.1)  # the pause between two looks
-        client.close()
-
-    def kill(self) -> None:
-        """At once, without a word to it."""
-        self._process.kill()
-        self._process.wait()
-
-    def stop(self) -> None:
-        """In order, with its Postgres."""
-        self._process.terminate()
-        self._process.wait(60)
-
-
-@contextlib.contextmanager
-def own_daemon() -> Iterator[None]:
-    """A daemon that this program may kill; PGDIBS_URL names it meanwhile."""
-    before = os.environ.get("PGDIBS_URL")
-    data = Path(tempfile.mkdtemp(prefix="shop-daemon-"))
-    data.chmod(0o711)  # the unprivileged user that Postgres runs as passes through
-    OwnDaemon.current = OwnDaemon(data)
-    os.environ["PGDIBS_URL"] = f"http://{OwnDaemon.current.listen}"
-    try:
-        yield
-    finally:
-        OwnDaemon.current.stop()
-        shutil.rmtree(data, ignore_errors=True)
-        os.environ.pop("PGDIBS_URL")
-        if before is not None:
-            os.environ["PGDIBS_URL"] = before
 
 
 def left_behind(client: Client) -> list[str]:
@@ -266,6 +158,7 @@ SUITES = {
     "worker killed": Suite([["-n", "2"]], kill_a_worker, exit_code=1, failed=1),
     "daemon killed": Suite([["-n", "2"]], restart_the_daemon, has_own_daemon=True),
     "Ctrl-C": Suite([["-n", "2"]], interrupt, exit_code=2),
+    "killed with a process at work": Suite(procedure=run_killed_and_again),
 }
 
 

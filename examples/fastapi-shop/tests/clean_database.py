@@ -78,6 +78,8 @@ union all
     and relname not in (select name from seed.relations))
 union all
 (select 'extension left behind: ' || extname from pg_extension where extname not in (select name from seed.extensions))
+union all
+(select 'row of ' || run from session_witnesses order by id offset 1)
 """
 
 

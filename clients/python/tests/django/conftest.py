@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from developer_server import DeveloperServer
 from django_projects import DjangoProject
 from projects import Daemon
 
@@ -28,3 +29,11 @@ def project(pytester: pytest.Pytester, daemon: Daemon) -> Iterator[DjangoProject
     project.assert_all_is_given_back()
     for pool in project.pools:
         project.client.call("DELETE", f"/v1/pools/{pool}?force=true")
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[DeveloperServer]:
+    """The developer's own server."""
+    server = DeveloperServer()
+    yield server
+    server.remove()

@@ -109,6 +109,9 @@ class Controller:
         if share is not None:
             self.summary.shares.append(Share(**share))
         if error is None:
+            sentence = (getattr(node, "workeroutput", None) or {}).get("pgdibs_usage_error")
+            if sentence is not None:
+                raise pytest.UsageError(sentence)
             return
         refused = re.search(r"UsageError: (pgdibs: .*)", str(error))
         if refused is not None:

@@ -28,12 +28,13 @@ is_truncated_key: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The fixtures come after those of pytest-django and so replace them; a process without databases keeps the old ones."""
+    """A process with databases gets our `django_db_setup` in place of pytest-django's; one without them keeps the old one."""
     _refuse_what_has_no_effect(config)
     if databases_of(config) is not None:
-        from pgdibs.plugin import django_fixtures
+        from pgdibs.plugin import django_setup_check
 
-        config.pluginmanager.register(django_fixtures, "pgdibs-django-fixtures")
+        django_setup_check.install(config)
+        config.pluginmanager.register(django_setup_check, "pgdibs-django-setup-check")
 
 
 def _refuse_what_has_no_effect(config: pytest.Config) -> None:
@@ -143,9 +144,12 @@ def pytest_pgdibs_build_template(url: str, alias: str, config: pytest.Config) ->
 
 
 def pytest_pgdibs_leased(config: pytest.Config, databases: Databases) -> None:
-    """Django's settings follow at once, whoever asked for the lease."""
+    """Django's settings follow at once, whoever asked for the lease; so do the variables, unless the ini file names some."""
     if django_databases.is_ready():
-        django_databases.point_at(django_databases.plan_of(config), databases.leases)
+        plan = django_databases.plan_of(config)
+        django_databases.point_at(plan, databases.leases)
+        if not databases.settings.variables:
+            django_databases.move_variables(plan, databases.leases)
 
 
 def pytest_pgdibs_before_reset(config: pytest.Config) -> None:

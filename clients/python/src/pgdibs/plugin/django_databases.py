@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgdibs.plugin.django_environment import Place, follow, place_of_settings
+
 if TYPE_CHECKING:
     from pgdibs.plugin.variables import Target
 
@@ -21,6 +23,8 @@ class Plan:
     """By the alias of the lease: the aliases of Django that share its database, mirrors among them."""
     others: frozenset[str]
     """Aliases on other engines than Postgres; pytest-django sets them up."""
+    places: dict[Place, str]
+    """Where the settings place each leased database: the alias of the lease, by host, port and name."""
 
 
 plan_key: pytest.StashKey[Plan] = pytest.StashKey()
@@ -66,7 +70,8 @@ def _plan() -> Plan:
                 break
         else:
             others.add(mirror)
-    return Plan({alias: tuple(members) for alias, members in leased.items()}, frozenset(others))
+    places = {place_of_settings(connections[each].settings_dict): alias for alias in leased for each in leased[alias]}
+    return Plan({alias: tuple(members) for alias, members in leased.items()}, frozenset(others), places)
 
 
 def point_at(plan: Plan, targets: Mapping[str, Target]) -> None:
@@ -95,14 +100,21 @@ def _point(alias: str, target: Target) -> None:
         "USER": target.user,
         "PASSWORD": target.password,
     }
-    if all(connection.settings_dict.get(key) == value for key, value in changed.items()):
+    # One and the same dictionary as a rule. A project that has replaced the entry in DATABASES since this thread's connection
+    # was made has two, and threads that start later (those of live_server) connect by that of DATABASES.
+    entries = (settings.DATABASES[alias], connections.settings[alias], connection.settings_dict)
+    if all(entry.get(key) == value for entry in entries for key, value in changed.items()):
         return
     _close(connection)
-    # One and the same dictionary as a rule; not when a project has replaced one of them.
-    for entry in (settings.DATABASES[alias], connections.settings[alias], connection.settings_dict):
+    for entry in entries:
         entry.update(changed)
         # Django, and projects, read the test database's name from here.
         entry.setdefault("TEST", {})["NAME"] = target.database
+
+
+def move_variables(plan: Plan, targets: Mapping[str, Target]) -> None:
+    """Variables with the URL of a leased alias, as the settings had it, get that of its target."""
+    follow(plan.places, targets)
 
 
 def close_connections(aliases: Iterable[str]) -> None:

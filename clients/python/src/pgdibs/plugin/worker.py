@@ -25,6 +25,15 @@ class Worker:
         self._started = started
         self._kept_for = ""
 
+    @pytest.hookimpl(hookwrapper=True)
+    def pytest_collection(self, session: pytest.Session) -> Generator[None, Any, None]:
+        """A `UsageError` of ours ends a worker in order, so xdist does not report it; the controller takes it from here."""
+        outcome = yield
+        error = outcome.excinfo[1] if outcome.excinfo else None
+        output = getattr(session.config, "workeroutput", None)
+        if output is not None and isinstance(error, pytest.UsageError) and str(error).startswith("pgdibs: "):
+            output["pgdibs_usage_error"] = str(error)
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Everything is imported."""
         started = getattr(session.config, "workerinput", {}).get("pgdibs_started", self._started)

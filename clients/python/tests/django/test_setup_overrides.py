@@ -1,0 +1,311 @@
+"""A project's own `django_db_setup`: one that replaces ours stops the run before its body, one that requests ours works.
+
+The bodies are those of public projects, and the recipes those of pytest-django's documentation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from developer_server import DeveloperServer
+from django_projects import DjangoProject
+from projects import Ran
+
+TESTS = """
+import pytest
+from django.test import TestCase
+from notes.models import Note
+@pytest.mark.parametrize("number", range(20))
+@pytest.mark.django_db(transaction=True)
+def test_marked(number): Note.objects.create(body="written by a test")
+def test_fixture(transactional_db): Note.objects.all().delete()
+class TestUnit(TestCase):
+    def test_unit(self): Note.objects.create(body="written by a test")
+"""
+HEAD = """\
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+
+
+@pytest.fixture(scope="session")
+"""
+REPLACES = {
+    "no body": "def django_db_setup():\n    pass\n",
+    "an existing database": """\
+def django_db_setup():
+    settings.DATABASES["default"] = {{
+        "ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1", "PORT": "{port}", "USER": "developer",
+        "NAME": "shop_dev", "ATOMIC_REQUESTS": False,
+    }}
+""",
+    "an existing database, migrated": """\
+def django_db_setup(django_db_blocker):
+    with django_db_blocker.unblock():
+        call_command("migrate", fake_initial=True, verbosity=0)
+    yield
+""",
+    "setup_databases": """\
+def django_db_setup(django_test_environment, django_db_blocker):
+    from django.test.utils import setup_databases
+    with django_db_blocker.unblock():
+        setup_databases(verbosity=0, interactive=False, aliases=["default"])
+""",
+}
+
+
+@pytest.fixture
+def developer(server: DeveloperServer, project: DjangoProject) -> Iterator[DeveloperServer]:
+    """The developer's own server, to which the settings of the project lead."""
+    settings = project.text("settings.py").replace('"PORT": "1", "USER": "dev"', f'"PORT": "{server.port}", "USER": "developer"')
+    project.file("settings.py", settings.replace('"dev"', '"shop_dev"').replace('"dev_audit"', '"shop_dev"'))
+    yield server
+    server.restore()
+
+
+def assert_stopped(ran: Ran, *places: str) -> None:
+    """The run ended with the sentence, which names these places and no other, and with nothing else."""
+    (line,) = ran.errors
+    replace = "replaces" if len(places) == 1 else "replace"
+    assert line.startswith(f"ERROR: pgdibs: {' and '.join(places)} {replace} django_db_setup; delete it, or request ours "), line
+    assert "(def django_db_setup(django_db_setup): ...)" in line
+    assert (ran.status, ran.counted("passed"), ran.counted("failed"), ran.counted("error")) == (4, 0, 0, 0)
+    assert not re.search(r"Traceback|INTERNALERROR|AssertionError|SystemExit|permission denied|crashed worker", ran.output)
+
+
+def cases() -> Iterator[Any]:
+    """Each body, serial and with workers; the two that wrote most in the short set."""
+    for body in REPLACES:
+        for workers in ("-n0", "-n2"):
+            is_short = (body, workers) in (("an existing database", "-n2"), ("an existing database, migrated", "-n0"))
+            yield pytest.param(body, workers, marks=() if is_short else pytest.mark.long)
+
+
+@pytest.mark.parametrize(("body", "workers"), list(cases()))
+def test_replacement_stops_the_run_and_developers_database_stays(
+    project: DjangoProject, developer: DeveloperServer, body: str, workers: str
+) -> None:
+    project.file("tests/conftest.py", HEAD + REPLACES[body].format(port=developer.port))
+    project.file("tests/test_it.py", TESTS)
+    ran = project.run_django(workers)
+    developer.assert_unchanged()
+    assert_stopped(ran, "tests/conftest.py:6")
+    assert "tests/test_it.py::TestUnit::test_unit and 21 more would use a database that pgdibs did not lease" in ran.output
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("flag", ["--reuse-db", "--create-db", "--no-migrations"])
+def test_replacement_stops_the_run_whatever_the_options(project: DjangoProject, developer: DeveloperServer, flag: str) -> None:
+    project.file("tests/conftest.py", HEAD + REPLACES["an existing database, migrated"])
+    project.file("tests/test_it.py", TESTS)
+    ran = project.run_django("-n2", flag)
+    developer.assert_unchanged()
+    assert_stopped(ran, "tests/conftest.py:6")
+
+
+@pytest.mark.long
+def test_replacement_that_creates_databases_by_a_lease_stops_before_it_is_refused(project: DjangoProject) -> None:
+    """With `pgdibs_env` the settings name the lease, whose login may create no database: 300 errors, `SystemExit: 2`."""
+    project.settings.update(pgdibs_env="DATABASE_URL", pgdibs_aliases=f"audit={project.pool}_audit")
+    read = "from urllib.parse import urlsplit\nurl = urlsplit(__import__('os').environ['DATABASE_URL'])\n"
+    part = "HOST=url.hostname, PORT=url.port, USER=url.username, PASSWORD=url.password, NAME=url.path[1:]"
+    project.file("settings.py", project.text("settings.py") + f"{read}DATABASES['default'].update({part})\n")
+    project.file("conftest.py", HEAD + REPLACES["setup_databases"])
+    project.file("test_it.py", TESTS)
+    assert_stopped(project.run_django("-n2"), "conftest.py:6")
+
+
+WAYS = {
+    "marker": "@pytest.mark.django_db\ndef test_it(): pass\n",
+    "fixture": "@pytest.fixture\ndef note(admin_user): pass\ndef test_it(note): pass\n",
+    "server": "def test_it(live_server): pass\n",
+    "unittest": "from django.test import TestCase\nclass TestIt(TestCase):\n    def test_it(self): pass\n",
+    "simple": "from django.test import SimpleTestCase\nclass TestIt(SimpleTestCase):\n    databases = {'default'}\n"
+    "    def test_it(self): pass\n",
+    "readonly": "@pytest.fixture\ndef read_only(request, django_db_setup, django_db_blocker):\n"
+    "    django_db_blocker.unblock()\n    request.addfinalizer(django_db_blocker.restore)\ndef test_it(read_only): pass\n",
+    "setup": "@pytest.mark.usefixtures('django_db_setup')\ndef test_it(): pass\n",
+}
+OVERRIDE = "@pytest.fixture(scope='session')\ndef django_db_setup(): raise Exception('the body ran')\n"
+
+
+def test_each_way_to_need_a_database_is_seen(project: DjangoProject) -> None:
+    for name, test in WAYS.items():
+        project.file(f"{name}/conftest.py", f"import pytest\n{OVERRIDE}")
+        project.file(f"{name}/test_{name}.py", f"import pytest\n{test}")
+    project.file("module/test_module.py", f"import pytest\n\n\n{OVERRIDE}{WAYS['marker']}")
+    project.file(
+        "named/test_named.py",
+        "import pytest\nclass TestIt:\n    @pytest.fixture(name='django_db_setup')\n    def own(self): pass\n"
+        "    def test_it(self, db): pass\n",
+    )
+    project.file(
+        "opens/conftest.py",
+        "import pytest\n@pytest.fixture(scope='session', autouse=True)\n"
+        "def django_db_setup(django_db_blocker): raise Exception('the body ran')\n",
+    )
+    project.file("opens/test_opens.py", "def test_it(): pass\n")
+    project.file("chain/conftest.py", f"import pytest\n{OVERRIDE}")
+    project.file("chain/inner/conftest.py", "import pytest\n@pytest.fixture\ndef django_db_setup(django_db_setup): pass\n")
+    project.file("chain/inner/test_chain.py", f"import pytest\n{WAYS['marker']}")
+    ran = project.run_django("-n0", "-p", "no:randomly")
+    (line,) = ran.errors
+    places = {f"{name}/conftest.py:2" for name in (*WAYS, "opens", "chain")} | {
+        "module/test_module.py:4",
+        "named/test_named.py:3",
+    }
+    assert set(re.findall(r"[\w/]+\.py:\d+", line)) == places, line
+    assert ran.status == 4
+    assert "the body ran" not in ran.output
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_database_requested_while_a_test_runs_stops_the_session(
+    project: DjangoProject, developer: DeveloperServer, workers: str
+) -> None:
+    project.file("conftest.py", HEAD + REPLACES["an existing database, migrated"])
+    project.file(
+        "test_it.py",
+        "import pytest\nfrom notes.models import Note\n@pytest.mark.parametrize('number', range(300))\n"
+        "def test_it(number, request):\n    request.getfixturevalue('transactional_db')\n    Note.objects.create(body='x')\n",
+    )
+    ran = project.run_django(workers)
+    developer.assert_unchanged()
+    assert ran.status in (1, 2)
+    assert (ran.counted("passed"), ran.counted("failed") <= 2) == (0, True), ran.output
+    assert "pgdibs: conftest.py:6 replaces django_db_setup; delete it, or request ours" in ran.output
+
+
+@pytest.mark.parametrize("way", ["-p", pytest.param("pytest_plugins", marks=pytest.mark.long)])
+def test_override_of_a_plugin_is_seen_like_one_of_a_conftest(project: DjangoProject, way: str) -> None:
+    place, directory = "loading.py", project.pytester.path
+    if way == "pytest_plugins":
+        project.file("conftest.py", "pytest_plugins = ['loading']\n")
+    else:  # as if it were installed
+        place, directory = "site-packages/loading.py", directory / "site-packages"
+    arguments = ["-p", "loading"] if way == "-p" else []
+    project.environment["PYTHONPATH"] = str(directory)
+    project.file(place, f"import pytest\n{OVERRIDE}")
+    project.file("test_it.py", f"import pytest\n{WAYS['marker']}")
+    said = f"{directory}/loading.py:2 (-p no:loading leaves it out)" if way == "-p" else "loading.py:2"
+    assert_stopped(project.run_django("-n2", *arguments), said)
+    project.file(place, LOADS)
+    project.file("test_it.py", SEES_LOADED)
+    project.run_django("-n2", *arguments).assert_passed(1)
+
+
+LOADS = """
+import pytest
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup, django_db_blocker):
+    from notes.models import Note
+    with django_db_blocker.unblock():
+        Note.objects.create(body="loaded")
+"""
+SEES_LOADED = """
+import pytest
+from django.db import connection
+from notes.models import Note
+@pytest.mark.django_db
+def test_it():
+    assert sorted(note.body for note in Note.objects.all()) == ["from the migration", "loaded"]
+"""
+REQUESTS = {
+    "by an argument": LOADS,
+    "while it runs": LOADS.replace("(django_db_setup,", "(request,").replace(
+        "    from notes", "    request.getfixturevalue('django_db_setup')\n    from notes"
+    ),
+    "through another": LOADS.replace("(django_db_setup,", "(made,").replace(
+        "import pytest\n", "import pytest\n@pytest.fixture(scope='session')\ndef made(django_db_setup): pass\n"
+    ),
+    "of one function": LOADS.replace("(scope='session')", ""),
+}
+
+
+@pytest.mark.parametrize(
+    "request_", [pytest.param(name, marks=() if name == "by an argument" else pytest.mark.long) for name in REQUESTS]
+)
+def test_override_that_requests_ours_loads_into_the_lease(
+    project: DjangoProject, developer: DeveloperServer, request_: str
+) -> None:
+    project.file("conftest.py", REQUESTS[request_])
+    project.file("test_it.py", SEES_LOADED)
+    project.run_django("-n0" if request_ == "through another" else "-n1").assert_passed(1)
+    developer.assert_unchanged()
+
+
+def test_replacement_is_left_alone_where_no_test_needs_a_database(project: DjangoProject, developer: DeveloperServer) -> None:
+    project.file("unit/conftest.py", f"import pytest\n{OVERRIDE}")
+    project.file("unit/test_unit.py", "def test_one(): pass\ndef test_two(tmp_path, settings): pass\n")
+    project.file("quick/conftest.py", "import pytest\n@pytest.fixture(autouse=True)\ndef django_db_setup(): pass\n")
+    project.file(
+        "quick/test_quick.py",
+        "import pytest\nfrom django.test import SimpleTestCase\nfrom notes.models import Note\n"
+        "class TestIt(SimpleTestCase):\n    def test_one(self): pass\n"
+        "def test_two():\n    with pytest.raises(RuntimeError, match='Database access not allowed'): Note.objects.count()\n",
+    )
+    project.file("deselected/conftest.py", f"import pytest\n{OVERRIDE}")
+    project.file("deselected/test_deselected.py", "def test_three(db): pass\ndef test_four(): pass\n")
+    project.file("data/test_data.py", SEES_LOADED.replace(', "loaded"', ""))
+    for workers in ("-n0", "-n2"):
+        project.run_django(workers, "-k", "not test_three").assert_passed(6)
+    developer.assert_unchanged()
+
+
+RECIPES = """
+import pytest
+from django.conf import settings
+def pytest_configure():
+    settings.DATABASES["default"]["TEST"]["NAME"] = "shop_dev"
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings():
+    # Replaced and not changed, as in "Using a template database for tests" and many a conftest.
+    settings.DATABASES["default"] = {**settings.DATABASES["default"], "PORT": "%s", "NAME": "shop_dev"}
+@pytest.fixture(scope="session")
+def django_db_createdb(): return False
+@pytest.fixture(scope="session")
+def django_db_keepdb(): return True
+@pytest.fixture(scope="session")
+def django_db_use_migrations(): return False
+"""
+FROM_THREADS = """
+import threading, pytest
+from django.db import connection
+from notes.models import Note
+from pgdibs.plugin import databases_of
+def write():
+    Note.objects.create(body="from a thread")
+    connection.close()
+@pytest.mark.django_db(transaction=True)
+def test_it(pytestconfig):
+    leased = databases_of(pytestconfig).leases["default"].database
+    seen = []
+    def look():
+        with connection.cursor() as cursor:
+            cursor.execute("select current_database()")
+            seen.append(cursor.fetchone()[0])
+        connection.close()
+    look()
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [leased, leased]
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("leased", ["when a test asks", "before conftest.py", "by a fixture"])
+def test_overrides_of_other_fixtures_work_on_the_lease_in_every_thread(
+    project: DjangoProject, developer: DeveloperServer, leased: str
+) -> None:
+    if leased == "before conftest.py":
+        project.settings.update(pgdibs_env="DATABASE_URL", pgdibs_aliases=f"audit={project.pool}_audit")
+    early = "@pytest.fixture(scope='session', autouse=True)\ndef early(pgdibs_lease): pass\n" if leased == "by a fixture" else ""
+    project.file("conftest.py", RECIPES % developer.port + early)
+    project.file("test_it.py", FROM_THREADS)
+    project.run_django("-n2").assert_passed(1)
+    developer.assert_unchanged()
