@@ -104,7 +104,7 @@ class Project:
 
     def start(self, *arguments: str, plugins: Optional[list[str]] = None) -> subprocess.Popen[str]:
         """Start its pytest, in a process group of its own."""
-        lines = [f"{name} = {value}" for name, value in self.settings.items() if value]
+        lines = [f"{name} = {value}" for name, value in self.settings.items()]
         self.file("pytest.ini", "\n".join(["[pytest]", *lines, ""]))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PGDIBS_", "PYTEST_", "PG"))}
         environment.update(self.environment)

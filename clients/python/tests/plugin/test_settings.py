@@ -36,10 +36,10 @@ def test_a_flag_wins_over_a_variable_and_that_over_the_ini_file(project: Project
     project.file("test_it.py", QUIET)
     flags = ["--pgdibs-pool", "of_flag", "--pgdibs-url", "http://flag.example:1/"]
     del project.environment["PGDIBS_URL"]
-    assert f"databases of {project.pool} from http://ini.example:1\n" in project.run().output
+    assert f"this process leases from pool {project.pool} at http://ini.example:1 (" in project.run().output
     project.environment.update(PGDIBS_URL="http://variable.example:1", PGDIBS_POOL="of_variable")
-    assert "databases of of_variable from http://variable.example:1\n" in project.run().output
-    assert "databases of of_flag from http://flag.example:1\n" in project.run(*flags).output
+    assert "leases from pool of_variable at http://variable.example:1 (" in project.run().output
+    assert "leases from pool of_flag at http://flag.example:1 (" in project.run(*flags).output
 
 
 def test_help_names_every_setting(project: Project) -> None:
