@@ -103,9 +103,12 @@ class Project:
         return path.read_text() if path.exists() else ""
 
     def start(self, *arguments: str, plugins: Optional[list[str]] = None) -> subprocess.Popen[str]:
-        """Start its pytest, in a process group of its own."""
+        """Write its pytest.ini and start its pytest, in a process group of its own."""
         lines = [f"{name} = {value}" for name, value in self.settings.items()]
         self.file("pytest.ini", "\n".join(["[pytest]", *lines, ""]))
+        return self._start(*arguments, plugins=plugins)
+
+    def _start(self, *arguments: str, plugins: Optional[list[str]] = None) -> subprocess.Popen[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PGDIBS_", "PYTEST_", "PG"))}
         environment.update(self.environment)
         command = [
@@ -142,6 +145,10 @@ class Project:
     def run(self, *arguments: str, plugins: Optional[list[str]] = None) -> Ran:
         """Run its pytest."""
         return self.finish(self.start(*arguments, plugins=plugins))
+
+    def run_as_written(self, *arguments: str) -> Ran:
+        """Run its pytest with the ini file that the test has written."""
+        return self.finish(self._start(*arguments))
 
     def leases(self) -> list[dict[str, Any]]:
         """The live leases of its pool."""

@@ -10,7 +10,7 @@ import pytest
 
 from pgdibs.plugin.env_files import EnvFiles
 from pgdibs.plugin.ini import ini_value
-from pgdibs.plugin.variables import Variable, exported
+from pgdibs.plugin.variables import Variable, exported, meant_driver
 from pgdibs.pytest_plugin import Absent
 from pgdibs.urls import is_postgres, scheme_of
 
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 DEFAULTS = ("DATABASE_URL", "TEST_DATABASE_URL")
 """What is set when `pgdibs_env` is absent; the second only where it is in use."""
-
-DRIVERS = re.compile(
-    r"(?P<scheme>[a-z]+\+\w+|postgres\w*|pgsql|postgis|timescale\w*)|(?P<driver>asyncpg|psycopg\w*|pg8000)", re.IGNORECASE
-)
-"""What in the place of an alias was meant as a driver."""
 
 
 def choose_variables(config: pytest.Config, settings: Settings, environment: Mapping[str, str]) -> None:
@@ -93,8 +88,7 @@ def _urls_before(name: str, environment: Mapping[str, str], files: EnvFiles) -> 
 
 def _add_django_alias(settings: Settings, entry: str, variable: Variable) -> None:
     """Accept an alias that is not declared if it can be one of Django's, whose settings are read later and checked then."""
-    driver = DRIVERS.fullmatch(variable.alias)
-    if settings.is_django and driver is None:
+    if settings.is_django and not meant_driver(variable.alias):
         settings.django_aliases.add(variable.alias)
         settings.add_alias(f"{variable.alias}={pool_of_alias(settings.pool, variable.alias)}", "pgdibs_env in the ini file")
         return
@@ -108,11 +102,10 @@ def pool_of_alias(pool: str, alias: str) -> str:
 
 def undeclared_alias(settings: Settings, where: str, variable: Variable) -> pytest.UsageError:
     """The error for an alias that nothing declares, with what was probably meant."""
-    driver = DRIVERS.fullmatch(variable.alias)
+    driver = meant_driver(variable.alias)
     near = difflib.get_close_matches(variable.alias, settings.aliases, n=1)
-    if driver is not None:
-        scheme = driver["scheme"] or f"postgresql+{driver['driver']}"
-        advice = f"to name a driver write `{variable.name}={scheme}://`"
+    if driver:
+        advice = f"to name a driver write `{variable.name}={driver}://`"
     elif near:
         advice = f"did you mean `{variable.name}={near[0]}`? `pgdibs_aliases = {variable.alias}` declares a further database"
     else:

@@ -48,8 +48,10 @@ def _is_registered(config: pytest.Config, name: str) -> bool:
 
 
 def _sentence(config: pytest.Config, name: str, origin: str) -> str:
-    near = difflib.get_close_matches(name.lower().replace("-", "_"), known(config), n=1, cutoff=0.6)
-    advice = f"did you mean {near[0]}?" if near else "`pytest --help` lists the settings that start with pgdibs_"
+    # Without the part that all have in common, or anything would be near to something.
+    endings = [each[len(PREFIX) + 1 :] for each in known(config)]
+    near = difflib.get_close_matches(name[len(PREFIX) :].lower().replace("-", "_").lstrip("_"), endings, n=1)
+    advice = f"did you mean {PREFIX}_{near[0]}?" if near else "`pytest --help` lists the settings that start with pgdibs_"
     return f"pgdibs: {name} in {origin} is not a setting of pgdibs; {advice}"
 
 

@@ -55,6 +55,9 @@ ENTRY = re.compile(
 )
 
 
+DRIVER = re.compile(r"(?:postgres\w*|pgsql|postgis|timescale\w*)(?:\+\w+)?|(?P<driver>asyncpg|psycopg\w*|pg8000)", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Variable:
     """One entry of `pgdibs_env`."""
@@ -70,6 +73,12 @@ class Variable:
         """`NAME`, `NAME=ALIAS`, `NAME=ALIAS.PART`; the first two also with `=URL`. Raises `pytest.UsageError` with the rule."""
         found = ENTRY.fullmatch(entry)
         if found is None or (found["part"] or "url") not in PARTS:
+            name, _mark, rest = entry.partition("=")
+            driver = meant_driver(rest.rstrip(":/"))
+            if driver:
+                raise pytest.UsageError(
+                    f"pgdibs: pgdibs_env in the ini file: `{entry}` is malformed; to name a driver write `{name}={driver}://`"
+                )
             raise pytest.UsageError(
                 f"pgdibs: pgdibs_env in the ini file: `{entry}` is none of VARIABLE, VARIABLE=ALIAS, VARIABLE=ALIAS.PART "
                 f"(a part is one of {', '.join(PARTS)}) and VARIABLE=postgresql+driver://?options; "
@@ -103,6 +112,14 @@ class Variable:
     def value(self, target: Target) -> str:
         """What to set it to."""
         return retarget(self.pattern, target.url) if self.part == "url" else str(getattr(target, self.part))
+
+
+def meant_driver(text: str) -> str:
+    """The scheme that somebody meant who wrote only a driver, as in `asyncpg`; empty when `text` is none."""
+    found = DRIVER.fullmatch(text)
+    if found is None:
+        return ""
+    return text if found["driver"] is None else f"postgresql+{text}"
 
 
 def point(variables: tuple[Variable, ...], alias: str, target: Target) -> None:
