@@ -152,10 +152,10 @@ def pytest_configure(config: pytest.Config) -> None:
     """The marker exists whether or not the plugin is asked to do something, so that `--strict-markers` is content.
 
     A setting that is none of ours stops the run, also when no pool is set: the misspelt one may be the pool. Not before now,
-    because conftest.py may register settings; a worker has the settings of its controller.
+    because conftest.py may register settings. A worker and a process that builds a template have the settings of another one.
     """
     config.addinivalue_line("markers", 'pgdibs(reset="before"): give the test a clean database, by a reset before it')
-    if not hasattr(config, "workerinput") and not config.option.help:
+    if not (hasattr(config, "workerinput") or config.pluginmanager.hasplugin("pgdibs-builder") or config.option.help):
         names = [*names_in_file(config), *(config.option.override_ini or ())]
         if any(name[:6].lower() == "pgdibs" for name in names):
             from pgdibs.plugin.ini import unknown_settings

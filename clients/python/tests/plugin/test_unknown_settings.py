@@ -100,6 +100,14 @@ def test_setting_that_somebody_else_has_registered_is_theirs(project: Project, w
     project.run(workers, *arguments).assert_passed(1)
 
 
+def test_misspelt_setting_is_named_once_where_the_hook_builds_the_template(project: Project) -> None:
+    project.settings.update(pgdibs_build="", pgdibs_evn="DATABASE_URL")
+    project.file("conftest.py", "def pytest_pgdibs_build_template(url):\n    pass\n")
+    project.file("test_it.py", TEST)
+    ran = project.run("-n0")
+    assert (ran.status, ran.output.count("did you mean pgdibs_env?")) == (4, 1), ran.output
+
+
 def test_help_works_with_a_misspelt_setting(project: Project) -> None:
     project.settings["pgdibs_evn"] = "DATABASE_URL"
     ran = project.run("--help")

@@ -142,3 +142,4 @@ def test_without_variables_only_a_test_that_asks_takes_a_lease(project: Project)
     ran = project.run()
     assert (ran.status, ran.counted("error"), "another exception" in ran.output) == (2, 1, False)
     assert "! Interrupted: pgdibs: no pgdibs daemon answers at http://127.0.0.1:1" in ran.output
+    assert f"no lease was taken although pgdibs_pool = {project.pool}: the run ended before one came\n" in ran.output

@@ -45,12 +45,12 @@ def is_django_in_use(config: pytest.Config, environment: Mapping[str, str]) -> b
     """Whether pytest-django is loaded and has settings; it finds them a moment later, in the same places."""
     if not has_pytest_django(config):
         return False
-    for flag, name in (("ds", "DJANGO_SETTINGS_MODULE"), ("dc", "DJANGO_CONFIGURATION")):
-        if getattr(config.known_args_namespace, flag, None) or environment.get(name) or config.getini(name):
-            return True
     from pgdibs.plugin.django_databases import has_settings
 
-    return has_settings()
+    # A variable that is empty counts too, as it does there; --dc without settings configures nothing.
+    name = "DJANGO_SETTINGS_MODULE"
+    in_ini_or_environment = environment[name] if name in environment else config.getini(name)
+    return bool(getattr(config.known_args_namespace, "ds", None) or in_ini_or_environment) or has_settings()
 
 
 def has_pytest_django(config: pytest.Config) -> bool:

@@ -22,6 +22,8 @@ class Share:
 
     worker: str = "main"
     leases: int = 0
+    is_asked: bool = False
+    """Whether something has asked for leases, though perhaps in vain."""
     waits: list[float] = field(default_factory=list)
     """How long each request for leases took, as the process saw it."""
     resets: int = 0
@@ -113,8 +115,8 @@ class Summary:
         return f"template {'reused' if self.templates.is_reused else 'built'} in {self.templates.seconds:.2f} s"
 
     def _no_lease(self) -> str:
-        if self.settings.variables:
-            return f"pgdibs: no lease was taken although pgdibs_pool = {self.settings.pool}: the run ended before"
+        if self.settings.variables or any(share.is_asked for share in self.shares.values()):
+            return f"pgdibs: no lease was taken although pgdibs_pool = {self.settings.pool}: the run ended before one came"
         users = "a fixture of pgdibs" + (" or a database of Django" if self.settings.is_django else "")
         return (
             f"pgdibs: no lease was taken although pgdibs_pool = {self.settings.pool}: "

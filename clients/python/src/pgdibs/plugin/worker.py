@@ -93,6 +93,7 @@ class Worker:
         """What databases have cost this process until now."""
         self.share.waits = self.databases.waits if self.databases.leases else []
         self.share.leases = len(self.databases.leases)
+        self.share.is_asked = self.databases.is_asked
         self.share.resets = len(self.databases.resets)
         self.share.seconds = self.databases.seconds
         return self.share
