@@ -82,6 +82,7 @@ def seen(project: Project, who: str = "main") -> dict[str, str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("files", "environment", "database_url", "test_database_url"),
     [
@@ -148,7 +149,9 @@ if int(pytest.__version__.partition(".")[0]) >= 9:
     INI_FILES["pytest.toml"] = ("[pytest]\n", "{name} = '{value}'\n", "pgdibs_env = []\n")
 
 
-@pytest.mark.parametrize("file", [*INI_FILES, "-o"])
+@pytest.mark.parametrize(
+    "file", [pytest.param(file, marks=[] if "ini" in file else pytest.mark.long) for file in (*INI_FILES, "-o")]
+)
 def test_empty_pgdibs_env_sets_nothing_and_absent_one_sets_database_url(project: Project, file: str) -> None:
     head, line, empty = INI_FILES["pytest.ini" if file == "-o" else file]
     project.file("conftest.py", SEEN)

@@ -36,10 +36,15 @@ def assert_summary(ran: Ran, counted: str) -> None:
     assert re.search(r"^databases cost \d+\.\d\d s, ", ran.output, re.MULTILINE), ran.output
 
 
-@pytest.mark.parametrize("when", ["before the first report", "later"])
+@pytest.mark.parametrize("when", ["before the first report", pytest.param("later", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     ("workers", "whom"),
-    [("-n0", "all"), ("-n2", "all"), ("-n2", "controller"), ("-n2", "worker")],
+    [
+        ("-n0", "all"),
+        ("-n2", "all"),
+        pytest.param("-n2", "controller", marks=pytest.mark.long),
+        pytest.param("-n2", "worker", marks=pytest.mark.long),
+    ],
     ids=["serial", "xdist", "xdist, controller only", "xdist, worker only"],
 )
 def test_summary_after_ctrl_c(project: Project, workers: str, whom: str, when: str) -> None:
@@ -62,7 +67,7 @@ def test_summary_after_ctrl_c(project: Project, workers: str, whom: str, when: s
 
 
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
-@pytest.mark.parametrize("option", ["-x", "--maxfail=2"])
+@pytest.mark.parametrize("option", ["-x", pytest.param("--maxfail=2", marks=pytest.mark.long)])
 def test_summary_after_the_first_failures(project: Project, workers: str, option: str) -> None:
     project.file(
         "test_it.py",

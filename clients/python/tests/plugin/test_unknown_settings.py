@@ -27,7 +27,7 @@ def write(project: Project, file: str, settings: dict[str, str]) -> Path:
     return project.file(file.partition(",")[0], FILES[file].format(lines=lines, toml=toml))
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", [pytest.param(file, marks=[] if file == "pytest.ini" else pytest.mark.long) for file in FILES])
 @pytest.mark.parametrize(
     ("settings", "name", "nearest"),
     [
@@ -91,7 +91,7 @@ def pytest_configure(config):
 
 
 @pytest.mark.parametrize("workers", ["-n2", "-n0"])
-@pytest.mark.parametrize("where", ["conftest.py", "plugin.py"])
+@pytest.mark.parametrize("where", ["conftest.py", pytest.param("plugin.py", marks=pytest.mark.long)])
 def test_setting_that_somebody_else_has_registered_is_theirs(project: Project, where: str, workers: str) -> None:
     project.file(where, REGISTERS)
     project.settings["pgdibs_evn"] = "of the project"
