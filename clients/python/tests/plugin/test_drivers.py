@@ -125,3 +125,22 @@ def test_declared_alias_may_be_called_like_a_driver(project: Project) -> None:
     project.settings.update(pgdibs_env="DATABASE_URL URL=asyncpg", pgdibs_aliases="asyncpg")
     project.file("test_it.py", "import os\ndef test_it():\n    assert os.environ['URL'] != os.environ['DATABASE_URL']\n")
     project.run().assert_passed(1)
+
+
+@pytest.mark.parametrize("place", ["ini", ".env"])
+def test_pgdibs_run_does_not_override_the_projects_driver(project: Project, place: str) -> None:
+    project.file("test_none.py", "def test_nothing():\n    pass\n")
+    project.run("test_none.py").assert_passed(1)  # the template
+    if place == "ini":
+        project.settings["pgdibs_env"] = "DATABASE_URL=postgresql+asyncpg://"
+    else:
+        del project.settings["pgdibs_env"]
+        project.file(".env", "DATABASE_URL=postgresql+asyncpg://me:x@real.example/real\n")
+    project.file(
+        "test_it.py",
+        "import os\ndef test_it(pgdibs_lease):\n"
+        "    assert os.environ['OF_RUN'] not in (pgdibs_lease.url, '')\n"
+        "    assert os.environ['DATABASE_URL'] == pgdibs_lease.url_for('postgresql+asyncpg')\n",
+    )
+    outer = ["sh", "-c", 'OF_RUN="$DATABASE_URL" exec "$@"', "sh"]
+    project.run("test_it.py", within=[project.daemon.program, "run", "--pool", project.pool, "--", *outer]).assert_passed(1)
