@@ -139,7 +139,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
     else:
         try:
             is_wanted = bool(early_config.getini("pgdibs_pool"))
-        except TypeError as error:
+        except (TypeError, pytest.UsageError) as error:
             raise pytest.UsageError(f"pgdibs: pgdibs_pool in the ini file: {error}") from error
     if is_wanted:
         from pgdibs.plugin.begin import begin

@@ -17,7 +17,7 @@ def ini_value(config: pytest.Config, name: str) -> Any:
     """The value of a setting; raises `pytest.UsageError` when it has a type or quotes that pytest cannot take."""
     try:
         return config.getini(name)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, pytest.UsageError) as error:
         raise pytest.UsageError(f"pgdibs: {name} in the ini file: {error}") from error
 
 
