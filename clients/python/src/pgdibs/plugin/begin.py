@@ -27,11 +27,13 @@ from pgdibs.pytest_plugin import LOADED_AT
 
 def begin(config: pytest.Config) -> None:
     """Set up this process; raises `pytest.UsageError` when it cannot have what it needs."""
+    has_settings_of_another = "PGDIBS_HANDOVER" in os.environ
     try:
         _begin(config)
     except pytest.UsageError as error:
-        # A misspelt setting is probably why; if there is none, conftest.py may still register what is unknown now.
-        raise pytest.UsageError(*unknown_settings(config), *error.args) from error
+        # A misspelt setting may be the cause. It is not refused earlier, because conftest.py may register it.
+        unknown = [] if has_settings_of_another else unknown_settings(config)
+        raise pytest.UsageError(*unknown, *error.args) from error
 
 
 def _begin(config: pytest.Config) -> None:
@@ -50,12 +52,15 @@ def _begin(config: pytest.Config) -> None:
     if handover is not None:
         settings.aliases = handover["aliases"]
         settings.variables = tuple(map(Variable.from_payload, handover["variables"]))
+    else:
+        choose_variables(config, settings, os.environ)
+    # From here on it is known which variables this process sets.
+    if handover is not None:
         client = Client(settings.url, handover["token"] or None)
         worker = os.environ["PYTEST_XDIST_WORKER"]
         databases = Databases(config, settings, client, handover["run"], worker, lambda: handover["fingerprints"], True)
         begin_testing(config, databases, None, handover["tmpdir"])
         return
-    choose_variables(config, settings, os.environ)
     if settings.is_off:
         set_unavailable(settings)
         config.pluginmanager.register(Off(settings), "pgdibs-off")
