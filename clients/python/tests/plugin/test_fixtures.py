@@ -175,7 +175,7 @@ def test_header_and_summary_tell_measured_numbers(project: Project) -> None:
             source = f"pool {project.pool} at {project.daemon.url} (template built by `{project.settings['pgdibs_build']}`)"
             assert header[0] == f"pgdibs: workers lease from {source}"
         else:
-            assert header[0] == f"pgdibs: leased {project.pool}_gw0 from {project.daemon.url}"
+            assert re.fullmatch(rf"pgdibs: leased {project.pool}_gw\d from {project.daemon.url}", header[0])
         count = "2 databases leased by 2 workers" if workers == "-n2" else "1 database leased"
         first = re.search(
             rf"^{count}, template {word} in {number} s, wait p50 {number} ms max {number} ms, 2 resets, 0 kept$",
