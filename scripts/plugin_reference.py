@@ -18,7 +18,6 @@ HEAD = """# pytest: settings, fixtures, hooks
 ```ini
 [pytest]
 pgdibs_pool = myapp_test
-pgdibs_env = DATABASE_URL
 pgdibs_fingerprint = migrations/**/*.py
 pgdibs_build = alembic upgrade head
 ```
@@ -26,6 +25,10 @@ pgdibs_build = alembic upgrade head
 The plugin comes with `pip install pgdibs` and does nothing until it is given a pool. A flag wins over a variable, a variable over
 the ini file. `-p no:pgdibs` leaves it out.
 
+A setting that begins with `pgdibs` and that does not exist stops the run, with the nearest name; one that another plugin or the
+project has registered (`parser.addini`) is theirs.
+
+Which variables it sets, and with which driver: [variables](variables.md).
 With frameworks: [Django](django.md), [SQLAlchemy](sqlalchemy.md), [FastAPI](fastapi.md).
 """
 
@@ -37,7 +40,9 @@ def declared(tree: ast.Module, method: str) -> Iterator[tuple[str, str]]:
             continue
         texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
         given = {word.arg: str(word.value.value) for word in node.keywords if isinstance(word.value, ast.Constant)}
-        name = f"{texts[0]}={given['metavar']}" if "metavar" in given else texts[0]
+        choices = next((ast.literal_eval(word.value) for word in node.keywords if word.arg == "choices"), ())
+        value = given.get("metavar") or "|".join(choices)
+        name = f"{texts[0]}={value}" if value else texts[0]
         yield name, given.get("help") or texts[1]
 
 

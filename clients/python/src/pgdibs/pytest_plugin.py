@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pgdibs.lease import Lease
     from pgdibs.plugin.databases import Databases
 
 LOADED_AT = time.time()
 """When this process loaded the plugin, in seconds since the epoch; start-up is counted from here."""
+
+
+class Absent(list[str]):
+    """The value of a list in the ini file that is absent, and not empty."""
 
 
 class Hooks:
@@ -66,6 +70,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--pgdibs-pool", metavar="POOL", help="Lease each test process a database of this pool (PGDIBS_POOL, ini pgdibs_pool)."
     )
+    group.addoption(
+        "--pgdibs",
+        dest="pgdibs_mode",
+        choices=("on", "off"),
+        default="on",
+        help="off: run without leases; the variables are set to a server that does not exist (default on).",
+    )
     group.addoption("--pgdibs-url", metavar="URL", help="The daemon (PGDIBS_URL, ini pgdibs_url; default http://127.0.0.1:7432).")
     group.addoption(
         "--pgdibs-start",
@@ -91,13 +102,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini(
         "pgdibs_env",
         "variables to set before conftest.py is imported: DATABASE_URL; DATABASE_URL=postgresql+asyncpg:// to say which driver "
-        "it names when it is not set; ANALYTICS_URL=analytics for another alias; DB_HOST=default.host for a part (host, port, "
-        "user, password, database); PGHOST and its like are known by name",
+        "it names; ANALYTICS_URL=analytics for another alias; DB_HOST=default.host for a part (host, port, "
+        "user, password, database); PGHOST and its like are known by name. Without this line and without Django: DATABASE_URL, "
+        "and TEST_DATABASE_URL where it is in use. Empty: none",
         type="args",
+        default=Absent(),
     )
     parser.addini(
         "pgdibs_aliases",
-        "more databases for each process: analytics, or analytics=myapp_analytics_test to take it from a pool of its own",
+        "more databases for each process: analytics, or analytics=myapp_analytics_test to take it from a pool of its own. "
+        "An alias that pgdibs_env names is declared here, unless it is Django's",
         type="args",
     )
     parser.addini(
@@ -110,15 +124,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("pgdibs_tmpdir", "whether each process gets a TMPDIR of its own", type="bool", default=False)
 
 
+def names_in_file(config: pytest.Config) -> Iterable[str]:
+    """The names of all settings in the ini file, whoever registers them; from pytest 9 on those of `-o` too."""
+    # pytest 9.1 warns about the public name.
+    settings: Iterable[str] = config._inicfg if hasattr(config, "_inicfg") else config.inicfg
+    return settings
+
+
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]:
     """Before conftest.py and the application are imported. A wrapper, because it comes even before pytest-django."""
-    if (
-        early_config.known_args_namespace.pgdibs_pool
-        or os.environ.get("PGDIBS_POOL")
-        or early_config.getini("pgdibs_pool")
-        or "PGDIBS_HANDOVER" in os.environ
-    ):
+    if early_config.known_args_namespace.pgdibs_pool or os.environ.get("PGDIBS_POOL") or "PGDIBS_HANDOVER" in os.environ:
+        is_wanted = True
+    else:
+        try:
+            is_wanted = bool(early_config.getini("pgdibs_pool"))
+        except (TypeError, pytest.UsageError) as error:
+            raise pytest.UsageError(f"pgdibs: pgdibs_pool in the ini file: {error}") from error
+    if is_wanted:
         from pgdibs.plugin.begin import begin
 
         begin(early_config)
@@ -126,8 +149,20 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The marker exists whether or not the plugin is asked to do something, so that `--strict-markers` is content."""
+    """The marker exists whether or not the plugin is asked to do something, so that `--strict-markers` is content.
+
+    A setting that is none of ours stops the run, also when no pool is set: the misspelt one may be the pool. Not before now,
+    because conftest.py may register settings. A worker and a process that builds a template have the settings of another one.
+    """
     config.addinivalue_line("markers", 'pgdibs(reset="before"): give the test a clean database, by a reset before it')
+    if not (hasattr(config, "workerinput") or config.pluginmanager.hasplugin("pgdibs-builder") or config.option.help):
+        names = [*names_in_file(config), *(config.option.override_ini or ())]
+        if any(name[:6].lower() == "pgdibs" for name in names):
+            from pgdibs.plugin.ini import unknown_settings
+
+            unknown = unknown_settings(config)
+            if unknown:
+                raise pytest.UsageError(*unknown)
 
 
 @pytest.fixture(scope="session")
@@ -157,6 +192,8 @@ def _databases(request: pytest.FixtureRequest) -> Databases:
     from pgdibs.plugin import databases_of
 
     databases = databases_of(request.config)
+    if databases is None and request.config.option.pgdibs_mode == "off":
+        pytest.fail("pgdibs: this needs a lease, and with --pgdibs=off there is none", pytrace=False)
     if databases is None:
         pytest.fail("pgdibs: this needs a pool: set pgdibs_pool in the ini file, PGDIBS_POOL or --pgdibs-pool", pytrace=False)
     return databases

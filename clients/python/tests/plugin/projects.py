@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable, Optional, TypeVar
 
@@ -102,13 +103,17 @@ class Project:
         path = self.pytester.path / name
         return path.read_text() if path.exists() else ""
 
-    def start(self, *arguments: str, plugins: Optional[list[str]] = None) -> subprocess.Popen[str]:
-        """Start its pytest, in a process group of its own."""
-        lines = [f"{name} = {value}" for name, value in self.settings.items() if value]
+    def start(self, *arguments: str, plugins: Optional[list[str]] = None, within: Sequence[str] = ()) -> subprocess.Popen[str]:
+        """Write its pytest.ini and start its pytest, in a process group of its own."""
+        lines = [f"{name} = {value}" for name, value in self.settings.items()]
         self.file("pytest.ini", "\n".join(["[pytest]", *lines, ""]))
+        return self._start(*arguments, plugins=plugins, within=within)
+
+    def _start(self, *arguments: str, plugins: Optional[list[str]] = None, within: Sequence[str] = ()) -> subprocess.Popen[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(("PGDIBS_", "PYTEST_", "PG"))}
         environment.update(self.environment)
         command = [
+            *within,
             sys.executable,
             "-m",
             "pytest",
@@ -139,9 +144,13 @@ class Project:
         print(output)
         return Ran(process.returncode, output)
 
-    def run(self, *arguments: str, plugins: Optional[list[str]] = None) -> Ran:
-        """Run its pytest."""
-        return self.finish(self.start(*arguments, plugins=plugins))
+    def run(self, *arguments: str, plugins: Optional[list[str]] = None, within: Sequence[str] = ()) -> Ran:
+        """Run its pytest; `within` is a command that runs the one behind it."""
+        return self.finish(self.start(*arguments, plugins=plugins, within=within))
+
+    def run_as_written(self, *arguments: str) -> Ran:
+        """Run its pytest with the ini file that the test has written."""
+        return self.finish(self._start(*arguments))
 
     def leases(self) -> list[dict[str, Any]]:
         """The live leases of its pool."""

@@ -169,10 +169,18 @@ def test_header_and_summary_tell_measured_numbers(project: Project) -> None:
     for word, workers in (("built", "-n2"), ("reused", "-n2"), ("reused", "-n0")):
         ran = project.run(workers, "--dist=loadfile")
         ran.assert_passed(2)
-        assert f"pgdibs: databases of {project.pool} from {project.daemon.url}\n" in ran.output
-        count = "2 leases" if workers == "-n2" else "1 lease"
+        header = re.search(r"^pgdibs: .*$", ran.output, re.MULTILINE)
+        assert header is not None, ran.output
+        if workers == "-n2":
+            source = f"pool {project.pool} at {project.daemon.url} (template built by `{project.settings['pgdibs_build']}`)"
+            assert header[0] == f"pgdibs: workers lease from {source}"
+        else:
+            assert re.fullmatch(rf"pgdibs: leased {project.pool}_gw\d from {project.daemon.url}", header[0])
+        count = "2 databases leased by 2 workers" if workers == "-n2" else "1 database leased"
         first = re.search(
-            rf"template {word} in {number} s, {count}, wait p50 {number} ms max {number} ms, 2 resets, 0 kept", ran.output
+            rf"^{count}, template {word} in {number} s, wait p50 {number} ms max {number} ms, 2 resets, 0 kept$",
+            ran.output,
+            re.MULTILINE,
         )
         assert first is not None, ran.output
         template, median, longest = map(float, first.groups())

@@ -36,10 +36,10 @@ def test_a_flag_wins_over_a_variable_and_that_over_the_ini_file(project: Project
     project.file("test_it.py", QUIET)
     flags = ["--pgdibs-pool", "of_flag", "--pgdibs-url", "http://flag.example:1/"]
     del project.environment["PGDIBS_URL"]
-    assert f"databases of {project.pool} from http://ini.example:1\n" in project.run().output
+    assert f"this process leases from pool {project.pool} at http://ini.example:1 (" in project.run().output
     project.environment.update(PGDIBS_URL="http://variable.example:1", PGDIBS_POOL="of_variable")
-    assert "databases of of_variable from http://variable.example:1\n" in project.run().output
-    assert "databases of of_flag from http://flag.example:1\n" in project.run(*flags).output
+    assert "leases from pool of_variable at http://variable.example:1 (" in project.run().output
+    assert "leases from pool of_flag at http://flag.example:1 (" in project.run(*flags).output
 
 
 def test_help_names_every_setting(project: Project) -> None:
@@ -47,6 +47,7 @@ def test_help_names_every_setting(project: Project) -> None:
     for name in ("pool", "url", "start", "timeout", "keep"):
         assert f"--pgdibs-{name}" in said
         assert f"PGDIBS_{name.upper()}, ini pgdibs_{name}" in said
+    assert "--pgdibs={on,off}" in said
     for name in ("env", "aliases", "fingerprint", "build", "tmpdir"):
         assert f"pgdibs_{name} (" in said
 
@@ -62,6 +63,7 @@ MISTAKES = [
     ({"pgdibs_timeout": "soon"}, "pgdibs_timeout in the ini file is `soon`; it has to be a number of seconds above 0"),
     ({"pgdibs_env": "DATABASE-URL"}, "pgdibs_env in the ini file: `DATABASE-URL` is none of VARIABLE, VARIABLE=ALIAS, VARIABLE="),
     ({"pgdibs_env": "DB=default.socket"}, "(a part is one of url, host, port, user, password, database)"),
+    ({"pgdibs_env": 'DATABASE_URL "'}, "pgdibs_env in the ini file: No closing quotation"),
     ({"pgdibs_aliases": "a=B"}, "pgdibs_aliases in the ini file is `B`; a pool is"),
     ({"pgdibs_aliases": "=b"}, "pgdibs_aliases in the ini file: `=b` is neither ALIAS nor ALIAS=POOL"),
     ({"pgdibs_fingerprint": "no/*.sql"}, "pgdibs_fingerprint in the ini file: `no/*.sql` matches nothing below"),
@@ -81,6 +83,21 @@ def test_a_mistake_is_one_sentence(project: Project, settings: dict[str, str], s
     assert (ran.status, len(ran.errors)) == (4, 1)
     assert sentence in ran.errors[0]
     assert "Traceback" not in ran.output
+
+
+def test_value_of_a_wrong_type_is_one_sentence(project: Project) -> None:
+    project.file("pyproject.toml", "[tool.pytest.ini_options]\npgdibs_pool = 'x'\npgdibs_env = [1]\n")
+    project.file("test_it.py", QUIET)
+    ran = project.run_as_written("-c", "pyproject.toml")
+    assert (ran.status, len(ran.errors)) == (4, 1), ran.output
+    assert "pgdibs_env in the ini file: `1` is none of VARIABLE, " in ran.errors[0]
+    if int(pytest.__version__.partition(".")[0]) >= 9:
+        for line, name in (("pgdibs_pool = 1", "pgdibs_pool"), ("pgdibs_pool = 'x'\npgdibs_env = 'A'", "pgdibs_env")):
+            project.file("pyproject.toml", f"[tool.pytest]\n{line}\n")
+            ran = project.run_as_written("-c", "pyproject.toml")
+            assert ran.status == 4, ran.output
+            assert f"config option '{name}' expects a" in ran.errors[0]
+            assert "Traceback" not in ran.output
 
 
 def test_a_wrong_marker_is_one_sentence(project: Project) -> None:

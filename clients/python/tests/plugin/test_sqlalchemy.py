@@ -34,10 +34,14 @@ def test_a_module_level_engine_and_a_session_per_test(project: Project, workers:
 
 
 @pytest.mark.long
-def test_a_variable_that_is_set_keeps_its_driver(project: Project) -> None:
+@pytest.mark.parametrize("is_in_ini", [False, True], ids=["not in ini", "in ini"])
+def test_a_variable_that_is_set_keeps_its_driver_unless_the_ini_file_names_one(project: Project, is_in_ini: bool) -> None:
     use(project, "A module-level engine", "A session per test, rolled back")
     project.environment["DATABASE_URL"] = "postgresql+asyncpg://real.example/real"
-    project.file("test_driver.py", "import app\ndef test_driver():\n    assert app.engine.driver == 'asyncpg'\n")
+    driver = "psycopg" if is_in_ini else "asyncpg"
+    if not is_in_ini:
+        del project.settings["pgdibs_env"]
+    project.file("test_driver.py", f"import app\ndef test_driver():\n    assert app.engine.driver == {driver!r}\n")
     project.settings["pgdibs_build"] = "psql -qc 'select 1'"
     project.run("test_driver.py").assert_passed(1)
 

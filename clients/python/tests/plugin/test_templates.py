@@ -121,7 +121,7 @@ def test_the_daemons_template_needs_only_the_pools_name(project: Project) -> Non
     project.settings.update(pgdibs_fingerprint="", pgdibs_build="")
     ran = project.run("-n2")
     ran.assert_passed(4)
-    assert "template built by the daemon, 2 leases" in ran.output
+    assert "2 databases leased by 2 workers, template built by the daemon, " in ran.output
 
 
 @pytest.mark.long

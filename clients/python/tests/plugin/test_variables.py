@@ -32,6 +32,7 @@ def variables(project: Project) -> Project:
     project.settings["pgdibs_env"] = (
         "DATABASE_URL TEST_DATABASE_URL STATS_URL=stats=postgres://?timeout=5 DB_HOST=default.host PGPORT PGDATABASE"
     )
+    project.settings["pgdibs_aliases"] = "stats"
     project.environment.update(DATABASE_URL=REAL, TEST_DATABASE_URL="postgresql+psycopg://x/y?application_name=tests")
     project.file("conftest.py", CONFTEST)
     project.file("test_it.py", TESTS)
@@ -135,9 +136,10 @@ def test_without_variables_only_a_test_that_asks_takes_a_lease(project: Project)
     project.file("test_one.py", "def test_one(pgdibs_url):\n    assert pgdibs_url.startswith('postgresql://')\n")
     ran = project.run("-n2", "--dist=loadfile")
     ran.assert_passed(2)
-    assert "1 lease," in ran.output
+    assert "1 database leased by 1 worker, " in ran.output
     project.environment["PGDIBS_URL"] = "http://127.0.0.1:1"
     project.run("test_none.py").assert_passed(1)
     ran = project.run()
     assert (ran.status, ran.counted("error"), "another exception" in ran.output) == (2, 1, False)
     assert "! Interrupted: pgdibs: no pgdibs daemon answers at http://127.0.0.1:1" in ran.output
+    assert f"no lease was taken although pgdibs_pool = {project.pool}: the run ended before one came\n" in ran.output

@@ -2,7 +2,7 @@
 
 The seam for what builds on it (Django, for one): `databases_of(config)` is the `Databases` of a process that runs tests, or None.
 `databases.obtain()` leases one database per alias, all or none, and sets the variables of `pgdibs_env`; it may be called again.
-It happens before conftest.py is imported when `pgdibs_env` names variables, else when something first asks for it. The hooks in
+It happens before conftest.py is imported when there are variables to set, else when something first asks for it. The hooks in
 `pgdibs.pytest_plugin.Hooks` say which aliases there are, when the leases have come, and when connections have to be closed.
 """
 
@@ -14,6 +14,10 @@ import pytest
 
 if TYPE_CHECKING:
     from pgdibs.plugin.databases import Databases
+    from pgdibs.plugin.settings import Settings
+
+settings_key: pytest.StashKey[Settings] = pytest.StashKey()
+"""The settings of a process of a run; a process that builds a template has none."""
 
 databases_key: pytest.StashKey[Databases] = pytest.StashKey()
 

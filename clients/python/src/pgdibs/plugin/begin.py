@@ -13,20 +13,31 @@ import pytest
 
 from pgdibs.client import Client
 from pgdibs.errors import PgdibsError
-from pgdibs.plugin import databases_key
+from pgdibs.plugin import databases_key, settings_key
 from pgdibs.plugin.databases import Databases
+from pgdibs.plugin.environment import choose_variables, has_pytest_django
 from pgdibs.plugin.failures import BuildFailed, usage_error
-from pgdibs.plugin.settings import read_settings
-from pgdibs.plugin.summary import Summary
-from pgdibs.plugin.variables import Nowhere, point
+from pgdibs.plugin.ini import unknown_settings
+from pgdibs.plugin.settings import Settings, read_settings
+from pgdibs.plugin.summary import Off, Summary
+from pgdibs.plugin.variables import Nowhere, Variable, point
 from pgdibs.plugin.worker import Worker
 from pgdibs.pytest_plugin import LOADED_AT
 
 
 def begin(config: pytest.Config) -> None:
     """Set up this process; raises `pytest.UsageError` when it cannot have what it needs."""
-    # By the name of its entry point, or by that of its module after `-p pytest_django.plugin`.
-    if config.pluginmanager.hasplugin("django") or config.pluginmanager.hasplugin("pytest_django.plugin"):
+    has_settings_of_another = "PGDIBS_HANDOVER" in os.environ
+    try:
+        _begin(config)
+    except pytest.UsageError as error:
+        # A misspelt setting may be the cause. It is not refused earlier, because conftest.py may register it.
+        unknown = [] if has_settings_of_another else unknown_settings(config)
+        raise pytest.UsageError(*unknown, *error.args) from error
+
+
+def _begin(config: pytest.Config) -> None:
+    if has_pytest_django(config):
         from pgdibs.plugin import django
 
         config.pluginmanager.register(django, "pgdibs-django")
@@ -36,14 +47,23 @@ def begin(config: pytest.Config) -> None:
 
         config.pluginmanager.register(Builder(handover["build"], handover["alias"]), "pgdibs-builder")
         return
-    settings = read_settings(config, handover["settings"] if handover is not None else {})
+    settings = config.stash[settings_key] = read_settings(config, handover["settings"] if handover is not None else {})
     restore_environment_afterwards(config)
     if handover is not None:
         settings.aliases = handover["aliases"]
+        settings.variables = tuple(map(Variable.from_payload, handover["variables"]))
+    else:
+        choose_variables(config, settings, os.environ)
+    # From here on it is known which variables this process sets.
+    if handover is not None:
         client = Client(settings.url, handover["token"] or None)
         worker = os.environ["PYTEST_XDIST_WORKER"]
         databases = Databases(config, settings, client, handover["run"], worker, lambda: handover["fingerprints"], True)
         begin_testing(config, databases, None, handover["tmpdir"])
+        return
+    if settings.is_off:
+        set_unavailable(settings)
+        config.pluginmanager.register(Off(settings), "pgdibs-off")
         return
     # Here and not above: a worker, of which there are many, needs neither.
     from pgdibs.plugin.controller import Controller
@@ -53,8 +73,7 @@ def begin(config: pytest.Config) -> None:
     client, run = Client(settings.url), str(uuid.uuid4())
     templates = Templates(config, settings, client)
     if only_looks_around(config):
-        for alias in settings.aliases:
-            point(settings.variables, alias, Nowhere())
+        set_unavailable(settings)
         return
     end_the_run_on_sigterm(config, settings.url, run)
     summary = Summary(settings, templates, LOADED_AT)
@@ -63,8 +82,7 @@ def begin(config: pytest.Config) -> None:
     if not distributes(config):
         begin_testing(config, Databases(config, settings, client, run, "main", templates.ensure), summary, tmpdir)
         return
-    for alias in settings.aliases:
-        point(settings.variables, alias, Nowhere())
+    set_unavailable(settings)
     controller = Controller(config, settings, client, run, templates, summary, LOADED_AT, tmpdir)
     config.pluginmanager.register(controller, "pgdibs-controller")
 
@@ -73,7 +91,8 @@ def begin_testing(config: pytest.Config, databases: Databases, summary: Optional
     """This process runs tests: it leases now when variables have to be set, otherwise when something asks."""
     worker = Worker(databases, LOADED_AT)
     if summary is not None:
-        summary.shares.append(worker.share)
+        summary.databases = databases
+        summary.add(worker.share)
     config.stash[databases_key] = databases
     if tmpdir:
         use_tmpdir(os.path.join(tmpdir, databases.worker))
@@ -83,6 +102,12 @@ def begin_testing(config: pytest.Config, databases: Databases, summary: Optional
         except (PgdibsError, BuildFailed) as error:
             raise usage_error(error, databases.settings) from error
     config.pluginmanager.register(worker, "pgdibs-worker")
+
+
+def set_unavailable(settings: Settings) -> None:
+    """Set all variables to a server that does not exist, for a process that has no database."""
+    for alias in settings.aliases:
+        point(settings.variables, alias, Nowhere())
 
 
 def only_looks_around(config: pytest.Config) -> bool:

@@ -52,6 +52,9 @@ class Controller:
         self.tmpdir = tmpdir
         self._started = started
         self._is_announced = False
+        self._nodes: list[Any] = []
+        self._final: set[str] = set()
+        """The workers whose last word about their costs has come."""
         self._over = threading.Event()
         self._process = os.getpid()
 
@@ -89,6 +92,7 @@ class Controller:
             "settings": self.settings.to_hand_over(),
             "token": os.environ.get("PGDIBS_TOKEN", ""),
             "aliases": self.settings.aliases,
+            "variables": [variable.to_payload() for variable in self.settings.variables],
             "fingerprints": fingerprints,
             "tmpdir": self.tmpdir,
         }
@@ -101,13 +105,19 @@ class Controller:
     def pytest_configure_node(self, node: Any) -> None:
         """When this worker was started, for its share of start-up."""
         node.workerinput["pgdibs_started"] = time.time()
+        self._nodes.append(node)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A worker says with each test what it has cost; taken off the report, which is not ours, before others see it."""
+        share = vars(report).pop("pgdibs_share", None)
+        if share is not None and share["worker"] not in self._final:
+            self.summary.add(Share(**share))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """A worker that ended in order gives back what it has; of one that did not, it is given back here, at once."""
-        share = getattr(node, "workeroutput", {}).get("pgdibs")
-        if share is not None:
-            self.summary.shares.append(Share(**share))
+        self._take_final_share(node)
         if error is None:
             sentence = (getattr(node, "workeroutput", None) or {}).get("pgdibs_usage_error")
             if sentence is not None:
@@ -125,8 +135,34 @@ class Controller:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        """The workers are gone by now."""
+        """The workers have ended. After Ctrl-C xdist passes on nothing of what they said last, so it is looked up here."""
+        for node in self._nodes:
+            self._take_final_share(node)
+        if self._is_announced and not self._over.is_set() and len(self._final) < len(self._nodes):
+            self._complete_shares()
         self.end()
+
+    def _take_final_share(self, node: Any) -> None:
+        """What a worker that ended in order has said at its end."""
+        share = (getattr(node, "workeroutput", None) or {}).get("pgdibs")
+        if share is not None:
+            self._final.add(share["worker"])
+            self.summary.add(Share(**share))
+
+    def _complete_shares(self) -> None:
+        """The leases of workers that have reported no test, as the daemon knows them."""
+        try:
+            answer = self.client.ask("GET", f"/v1/leases?run={quote(self.run)}&state=all", timeout=5.0)
+        except PgdibsError:
+            return
+        reported = {worker for worker, share in self.summary.shares.items() if share.leases}
+        for lease in answer.body.get("leases", []) if isinstance(answer.body, dict) else []:
+            worker = lease.get("worker")
+            if worker and worker not in reported:
+                share = self.summary.shares.setdefault(worker, Share(worker))
+                share.leases += 1
+                share.waits.append(lease.get("waited_seconds", 0.0))
+                share.resets += lease.get("generation", 1) - 1
 
     def end(self) -> None:
         """Give back whatever the run holds; calling it again does nothing, nor does a forked child that ends."""

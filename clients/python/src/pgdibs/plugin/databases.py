@@ -49,6 +49,8 @@ class Databases:
         self.worker = worker
         self.leases: dict[str, Lease] = {}
         """By alias, in the order of `settings.aliases`; empty until `obtain`."""
+        self.is_asked = False
+        """Whether `obtain` has been called."""
         self.is_reset_wanted = False
         """Set when a test leaves behind what the next one must not see."""
         self.seconds = 0.0
@@ -70,6 +72,7 @@ class Databases:
         """
         if self.leases:
             return self.leases
+        self.is_asked = True
         started = time.monotonic()
         fingerprints = self._fingerprints()
         self.prepared_seconds = time.monotonic() - started

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
 
-from pgdibs.plugin import databases_of, django_databases
+from pgdibs.plugin import databases_of, django_databases, settings_key
+from pgdibs.plugin.environment import pool_of_alias, undeclared_alias
 from pgdibs.plugin.variables import Nowhere
 
 if TYPE_CHECKING:
@@ -35,6 +35,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
         django_setup_check.install(config)
         config.pluginmanager.register(django_setup_check, "pgdibs-django-setup-check")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Refuse an alias of `pgdibs_env` that nothing declares and that Django does not know either."""
+    settings = session.config.stash.get(settings_key, None)
+    if settings is None or not settings.django_aliases or not django_databases.is_ready():
+        return
+    from django.db import connections
+
+    for variable in settings.variables:
+        if variable.alias in settings.django_aliases - set(connections):
+            raise undeclared_alias(settings, "pgdibs_env in the ini file", variable)
 
 
 def _refuse_what_has_no_effect(config: pytest.Config) -> None:
@@ -60,20 +72,18 @@ def pytest_pgdibs_aliases(config: pytest.Config, pool: str) -> list[str]:
     """
     if not django_databases.is_ready():
         return []
-    named = {entry.partition("=")[0] for entry in config.getini("pgdibs_aliases")}
-    named |= {entry.partition("=")[2].partition(".")[0] for entry in config.getini("pgdibs_env")}
-    aliases = [alias for alias in django_databases.plan_of(config).leased if alias != "default" and alias not in named]
-    return [f"{alias}={pool}_{re.sub('[^a-z0-9_]', '_', alias.lower())}" for alias in aliases]
+    named = config.stash[settings_key].aliases
+    return [f"{alias}={pool_of_alias(pool, alias)}" for alias in django_databases.plan_of(config).leased if alias not in named]
 
 
 def pytest_pgdibs_fingerprint(config: pytest.Config) -> Optional[str]:
     """What the schema depends on beside the project's own files: the migrations of all installed apps, whoever wrote them.
 
-    With --no-migrations it is the files that define models. When `pgdibs_env` has a process lease before Django's settings
-    are read, installed apps are not known yet; the globs are all there is then, in every process of the project.
+    With --no-migrations it is the files that define models. When there are variables to set, a process leases before Django's
+    settings are read, and installed apps are not known yet; the globs are all there is then, in every process of the project.
     """
     kind = "models" if _without_migrations(config) else "migrations"
-    if config.getini("pgdibs_env") or not django_databases.is_ready():
+    if config.stash[settings_key].variables or not django_databases.is_ready():
         return None if kind == "migrations" else f"django {kind}"
     from django.apps import apps
 

@@ -42,6 +42,17 @@ def is_ready() -> bool:
     return bool(settings.configured and apps.ready)
 
 
+def has_settings() -> bool:
+    """Whether Django's settings are there already, as after `settings.configure()`."""
+    import sys
+
+    if "django.conf" not in sys.modules:
+        return False
+    from django.conf import settings
+
+    return bool(settings.configured)
+
+
 def plan_of(config: pytest.Config) -> Plan:
     """The plan, made once: it goes by what the settings said before anything was pointed elsewhere."""
     plan = config.stash.get(plan_key, None)
@@ -80,9 +91,9 @@ def point_at(plan: Plan, targets: Mapping[str, Target]) -> None:
         target = targets.get(lease_alias)
         if target is None:
             raise pytest.UsageError(
-                f"pgdibs: Django's alias `{lease_alias}` has no database: when pgdibs_env makes a process lease before Django's "
-                f"settings are read, name it in the ini file, with the pool it comes from: "
-                f"pgdibs_aliases = {lease_alias}=myapp_test_{lease_alias.lower()}"
+                f"pgdibs: Django's alias `{lease_alias}` has no database: when a process sets variables, and so leases, before "
+                f"Django's settings are read, name it in the ini file, with the pool it comes from: "
+                f"pgdibs_aliases = {lease_alias}=myapp_test_{lease_alias.lower()}; or write `pgdibs_env =`, and none is set"
             )
         for alias in members:
             _point(alias, target)

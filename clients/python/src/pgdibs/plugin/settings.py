@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Optional
 
 import pytest
 
+from pgdibs.plugin.ini import ini_value
 from pgdibs.plugin.variables import Variable
 
 DEFAULT_URL = "http://127.0.0.1:7432"
@@ -26,13 +27,22 @@ class Settings:
     timeout_seconds: float
     keep: str
     """`failed` or `never`."""
-    variables: tuple[Variable, ...]
     aliases: dict[str, str]
     """The pool of each alias; `default` is always there."""
     fingerprint: tuple[str, ...]
     """Globs below the rootdir; none when the daemon builds the template."""
     build: str
     has_tmpdir: bool
+    is_off: bool
+    """Whether `--pgdibs=off` asks for a run without leases."""
+    variables: tuple[Variable, ...] = ()
+    """What to set, each with its driver; `choose_variables` fills it in, and so do the next three."""
+    left_alone: dict[str, str] = field(default_factory=dict)
+    """The schemes of the variables that would be set if they did not name another engine than Postgres."""
+    django_aliases: set[str] = field(default_factory=set)
+    """Aliases that have to be Django's: `pgdibs_env` names them, and nothing declares them."""
+    is_django: bool = False
+    """Whether pytest-django is loaded and has settings."""
 
     def to_hand_over(self) -> dict[str, str]:
         """What workers take from their controller: on another host they have neither its environment nor perhaps its files."""
@@ -47,7 +57,7 @@ class Settings:
 
 
 def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
-    """All settings, those that a controller has `handed` over first.
+    """The settings but for the variables to set, those that a controller has `handed` over first.
 
     Raises `pytest.UsageError` that names the setting, where it came from, the rule and the way out.
     """
@@ -64,17 +74,14 @@ def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
         start=_one_of(start, start_origin, "auto", "never"),
         timeout_seconds=_seconds(timeout, timeout_origin),
         keep=_one_of(keep, keep_origin, "failed", "never"),
-        variables=tuple(Variable.parse(entry) for entry in config.getini("pgdibs_env")),
         aliases={"default": pool},
-        fingerprint=tuple(config.getini("pgdibs_fingerprint")),
-        build=str(config.getini("pgdibs_build") or ""),
-        has_tmpdir=bool(config.getini("pgdibs_tmpdir")),
+        fingerprint=tuple(map(str, ini_value(config, "pgdibs_fingerprint"))),
+        build=str(ini_value(config, "pgdibs_build") or ""),
+        has_tmpdir=bool(ini_value(config, "pgdibs_tmpdir")),
+        is_off=config.known_args_namespace.pgdibs_mode == "off",
     )
-    for entry in config.getini("pgdibs_aliases"):
-        settings.add_alias(entry, "pgdibs_aliases in the ini file")
-    for variable in settings.variables:
-        if variable.alias not in settings.aliases:
-            settings.add_alias(variable.alias, "pgdibs_env in the ini file")
+    for entry in ini_value(config, "pgdibs_aliases"):
+        settings.add_alias(str(entry), "pgdibs_aliases in the ini file")
     if settings.build and not settings.fingerprint:
         raise pytest.UsageError(
             "pgdibs: pgdibs_build needs pgdibs_fingerprint, the globs of all files that shape the schema "
@@ -102,7 +109,7 @@ def _value(config: pytest.Config, handed: Mapping[str, str], name: str, default:
     variable = f"PGDIBS_{name.upper()}"
     if os.environ.get(variable):
         return os.environ[variable], variable
-    ini = config.getini(f"pgdibs_{name}")
+    ini = ini_value(config, f"pgdibs_{name}")
     return (str(ini), f"pgdibs_{name} in the ini file") if ini else (default, f"pgdibs_{name}")
 
 

@@ -1,23 +1,29 @@
-"""The header line and the terminal summary: what databases cost this run, measured."""
+"""The header lines and the terminal summary: what was leased, and what databases cost this run, measured."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
 
 if TYPE_CHECKING:
+    from pgdibs.plugin.databases import Databases
     from pgdibs.plugin.settings import Settings
     from pgdibs.plugin.template import Templates
+
+MORE = 'docs/troubleshooting.md, "no lease was taken"'
 
 
 @dataclass
 class Share:
     """One process's part; times in seconds."""
 
+    worker: str = "main"
     leases: int = 0
+    is_asked: bool = False
+    """Whether something has asked for leases, though perhaps in vain."""
     waits: list[float] = field(default_factory=list)
     """How long each request for leases took, as the process saw it."""
     resets: int = 0
@@ -38,19 +44,25 @@ class Summary:
     def __init__(self, settings: Settings, templates: Templates, started: float) -> None:
         self.settings = settings
         self.templates = templates
-        self.shares: list[Share] = []
+        self.shares: dict[str, Share] = {}
+        """By worker; a later share of a worker replaces its earlier one."""
+        self.databases: Optional[Databases] = None
+        """Those of this process, if it runs tests itself; None in a controller."""
         self.before_workers_seconds = 0.0
         """The controller's own start-up, which comes before that of the workers."""
         self._started = started
 
-    def pytest_report_header(self) -> str:
-        """Where databases come from."""
-        pools = ", ".join(dict.fromkeys(self.settings.aliases.values()))
-        return f"pgdibs: databases of {pools} from {self.settings.url}"
+    def add(self, share: Share) -> None:
+        """Take a worker's share into account."""
+        self.shares[share.worker] = share
 
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """A few lines, and one for each kept database."""
-        if not any(share.leases for share in self.shares):
+    def pytest_report_header(self) -> list[str]:
+        """What has been leased; before that, where leases will come from. Then what was left alone."""
+        return [self._leased_or_source(), *left_alone(self.settings)]
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+        """A few lines, and one for each kept database; after an interruption too, with what is known by then."""
+        if exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
         terminalreporter.section("pgdibs")
         for line in self.lines(time.time() - self._started):
@@ -58,26 +70,84 @@ class Summary:
 
     def lines(self, wall_seconds: float) -> list[str]:
         """What the summary says about a run of that many seconds."""
-        waits = sorted(wait for share in self.shares for wait in share.waits)
-        leases = sum(share.leases for share in self.shares)
-        resets = sum(share.resets for share in self.shares)
-        kept = [line for share in self.shares for line in share.kept]
-        count = len(self.shares)
-        cost = self.templates.seconds + sum(share.seconds for share in self.shares) / count
-        start_up = self.before_workers_seconds + sum(share.start_up_seconds for share in self.shares) / count
-        median = waits[(len(waits) - 1) // 2]
+        shares = self.shares.values()
+        leases = sum(share.leases for share in shares)
+        if not leases:
+            return [self._no_lease()]
+        waits = sorted(wait for share in shares for wait in share.waits)
+        resets = sum(share.resets for share in shares)
+        kept = [line for share in shares for line in share.kept]
+        cost = self.templates.seconds + sum(share.seconds for share in shares) / len(shares)
+        start_up = self.before_workers_seconds + sum(share.start_up_seconds for share in shares) / len(shares)
+        workers = sum(1 for share in shares if share.leases)
+        wait = f"wait p50 {milliseconds(waits[(len(waits) - 1) // 2])} max {milliseconds(waits[-1])}, " if waits else ""
+        by = f" by {count(workers, 'worker')}" if self.databases is None else ""
         return [
-            f"{self._template()}, {leases} lease{'' if leases == 1 else 's'}, wait p50 {milliseconds(median)} "
-            f"max {milliseconds(waits[-1])}, {resets} reset{'' if resets == 1 else 's'}, {len(kept)} kept",
+            f"{count(leases, 'database')} leased{by}, {self._template()}, {wait}{count(resets, 'reset')}, {len(kept)} kept",
             f"databases cost {cost:.2f} s, {percent(cost, wall_seconds)} of the run's {wall_seconds:.1f} s; "
             f"start-up and import {start_up:.2f} s, {percent(start_up, wall_seconds)}",
             *(f"kept: {line}" for line in kept),
         ]
 
+    def _leased_or_source(self) -> str:
+        leases = self.databases.leases if self.databases is not None else {}
+        if leases:
+            names = [lease.database if alias == "default" else f"{lease.database} ({alias})" for alias, lease in leases.items()]
+            return f"pgdibs: leased {', '.join(names)} from {self.settings.url}"
+        pools = list(dict.fromkeys(self.settings.aliases.values()))
+        source = f"pool{'s' if len(pools) > 1 else ''} {', '.join(pools)} at {self.settings.url} ({self._builder()})"
+        if self.databases is None and self.settings.variables:
+            return f"pgdibs: workers lease from {source}"
+        which = "a worker" if self.databases is None else "this process"
+        return f"pgdibs: {which} leases from {source} when a test first asks for a database"
+
+    def _builder(self) -> str:
+        settings = self.settings
+        if not settings.fingerprint:
+            return "template built by the daemon"
+        if settings.build:
+            return f"template built by `{settings.build}`"
+        return f"template built by {'migrate' if settings.is_django else 'the hook pytest_pgdibs_build_template'}"
+
     def _template(self) -> str:
         if not self.settings.fingerprint:
             return "template built by the daemon"
         return f"template {'reused' if self.templates.is_reused else 'built'} in {self.templates.seconds:.2f} s"
+
+    def _no_lease(self) -> str:
+        if self.settings.variables or any(share.is_asked for share in self.shares.values()):
+            return f"pgdibs: no lease was taken although pgdibs_pool = {self.settings.pool}: the run ended before one came"
+        users = "a fixture of pgdibs" + (" or a database of Django" if self.settings.is_django else "")
+        return (
+            f"pgdibs: no lease was taken although pgdibs_pool = {self.settings.pool}: "
+            f"no test used {users} and no variable was set; see {MORE}"
+        )
+
+
+class Off:
+    """What `--pgdibs=off` says in place of a summary."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def pytest_report_header(self) -> list[str]:
+        """That nothing is leased, and which variables cannot be connected to."""
+        names = ", ".join(variable.name for variable in self.settings.variables)
+        effect = f"; set to a server that does not exist: {names}" if names else ""
+        return [f"pgdibs: off (--pgdibs=off), no database is leased{effect}", *left_alone(self.settings)]
+
+
+def left_alone(settings: Settings) -> list[str]:
+    """One line for each variable that is not set because it names another engine."""
+    return [
+        f"pgdibs: {name} is left alone: its URL is one of {scheme}, not of Postgres (`pgdibs_env = {name}` sets it all the same)"
+        for name, scheme in settings.left_alone.items()
+    ]
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun, as in `2 resets`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def milliseconds(seconds: float) -> str:

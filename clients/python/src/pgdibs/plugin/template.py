@@ -19,7 +19,7 @@ import pytest
 
 from pgdibs.errors import TemplateNotFound
 from pgdibs.plugin.failures import BuildFailed
-from pgdibs.plugin.variables import Nowhere, point
+from pgdibs.plugin.variables import EXPORTED, LIBPQ, Nowhere, marked, point
 from pgdibs.templates import fingerprint_of
 
 if TYPE_CHECKING:
@@ -162,7 +162,6 @@ class Templates:
         finally:
             os.environ.clear()
             os.environ.update(before)
-        environment.setdefault("DATABASE_URL", url)
         if not any(variable.name == "DATABASE_URL" for variable in self.settings.variables):
             environment["DATABASE_URL"] = url
         # `alembic` is the one beside this Python, whether or not its environment is activated.
@@ -175,6 +174,7 @@ class Templates:
             PGDATABASE=target.database,
             PGDIBS_ALIAS=alias,
         )
+        environment[EXPORTED] = marked(environment, ("DATABASE_URL", *LIBPQ))
         if not self.settings.build:
             environment["PGDIBS_HANDOVER"] = json.dumps({"build": url, "alias": alias})
         return environment

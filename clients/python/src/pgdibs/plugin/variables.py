@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from typing import Optional, Protocol
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 import pytest
 
-from pgdibs.urls import retarget
+from pgdibs.urls import driver_and_options, is_postgres, retarget
+
+EXPORTED = "PGDIBS_EXPORTED"
+"""The variable that lists the variables pgdibs has set, separated by commas: `pgdibs run` and this plugin write it."""
 
 LIBPQ = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password", "PGDATABASE": "database"}
 PARTS = ("url", "host", "port", "user", "password", "database")
@@ -51,6 +55,9 @@ ENTRY = re.compile(
 )
 
 
+DRIVER = re.compile(r"(?:postgres\w*|pgsql|postgis|timescale\w*)(?:\+\w+)?|(?P<driver>asyncpg|psycopg\w*|pg8000)", re.IGNORECASE)
+
+
 @dataclass(frozen=True)
 class Variable:
     """One entry of `pgdibs_env`."""
@@ -59,28 +66,75 @@ class Variable:
     alias: str = "default"
     part: str = "url"
     pattern: str = ""
-    """A URL whose driver prefix and query string count when the variable is not set."""
+    """A Postgres URL without a host: its scheme and query string are those of the value."""
 
     @classmethod
     def parse(cls, entry: str) -> Variable:
         """`NAME`, `NAME=ALIAS`, `NAME=ALIAS.PART`; the first two also with `=URL`. Raises `pytest.UsageError` with the rule."""
         found = ENTRY.fullmatch(entry)
         if found is None or (found["part"] or "url") not in PARTS:
+            name, _mark, rest = entry.partition("=")
+            driver = meant_driver(rest.rstrip(":/"))
+            if driver:
+                raise pytest.UsageError(
+                    f"pgdibs: pgdibs_env in the ini file: `{entry}` is malformed; to name a driver write `{name}={driver}://`"
+                )
             raise pytest.UsageError(
                 f"pgdibs: pgdibs_env in the ini file: `{entry}` is none of VARIABLE, VARIABLE=ALIAS, VARIABLE=ALIAS.PART "
                 f"(a part is one of {', '.join(PARTS)}) and VARIABLE=postgresql+driver://?options; "
                 "as in `pgdibs_env = DATABASE_URL=postgresql+asyncpg:// DB_HOST=default.host`"
             )
+        pattern = found["pattern"] or ""
+        if pattern and not is_postgres(pattern):
+            raise pytest.UsageError(
+                f"pgdibs: pgdibs_env in the ini file: `{entry}`: the URL has to name Postgres and may name a driver, as in "
+                f"`{found['name']}=postgresql+asyncpg://`"
+            )
         part = found["part"] or LIBPQ.get(found["name"], "url")
-        return cls(found["name"], found["alias"] or "default", part, found["pattern"] or "")
+        return cls(found["name"], found["alias"] or "default", part, pattern)
 
-    def value(self, target: Target, existing: Optional[str]) -> str:
-        """What to set it to; a URL keeps the driver prefix and query string that it has."""
-        return retarget(existing or self.pattern, target.url) if self.part == "url" else str(getattr(target, self.part))
+    @classmethod
+    def from_payload(cls, payload: Mapping[str, Any]) -> Variable:
+        """The variable that `to_payload` of another process described."""
+        return cls(**payload)
+
+    def to_payload(self) -> dict[str, str]:
+        """The variable for another process of the run, driver included."""
+        return asdict(self)
+
+    def with_driver_of(self, urls: Iterable[str]) -> Variable:
+        """This variable with the scheme and options of its own pattern, else of the first of `urls` that means Postgres."""
+        if self.part != "url":
+            return self
+        found = next((url for url in (self.pattern, *urls) if is_postgres(url)), None)
+        return self if found is None else replace(self, pattern=driver_and_options(found))
+
+    def value(self, target: Target) -> str:
+        """What to set it to."""
+        return retarget(self.pattern, target.url) if self.part == "url" else str(getattr(target, self.part))
+
+
+def meant_driver(text: str) -> str:
+    """The scheme that somebody meant who wrote only a driver, as in `asyncpg`; empty when `text` is none."""
+    found = DRIVER.fullmatch(text)
+    if found is None:
+        return ""
+    return text if found["driver"] is None else f"postgresql+{text}"
 
 
 def point(variables: tuple[Variable, ...], alias: str, target: Target) -> None:
-    """Set this alias's variables to `target`."""
-    for variable in variables:
-        if variable.alias == alias:
-            os.environ[variable.name] = variable.value(target, os.environ.get(variable.name))
+    """Set this alias's variables to `target`, and list them in `PGDIBS_EXPORTED`."""
+    values = {variable.name: variable.value(target) for variable in variables if variable.alias == alias}
+    os.environ.update(values)
+    if values:
+        os.environ[EXPORTED] = marked(os.environ, values)
+
+
+def exported(environment: Mapping[str, str]) -> frozenset[str]:
+    """The names of the variables in `environment` that pgdibs has set."""
+    return frozenset(name.strip() for name in environment.get(EXPORTED, "").split(",") if name.strip())
+
+
+def marked(environment: Mapping[str, str], names: Iterable[str]) -> str:
+    """The value of `PGDIBS_EXPORTED` once pgdibs has set `names` too."""
+    return ",".join(sorted(exported(environment) | set(names)))

@@ -21,7 +21,7 @@ class Worker:
 
     def __init__(self, databases: Databases, started: float) -> None:
         self.databases = databases
-        self.share = Share()
+        self.share = Share(databases.worker)
         self._started = started
         self._kept_for = ""
 
@@ -71,6 +71,12 @@ class Worker:
         """After a failure: keep the database at once, before the teardown of fixtures changes it."""
         outcome = yield
         report: pytest.TestReport = outcome.get_result()
+        self._keep_after_failure(item, report)
+        if report.when != "call" and hasattr(item.config, "workerinput"):
+            # The controller's, should this process end before it has said at the end what it cost.
+            report.pgdibs_share = self.measured().as_dict()  # type: ignore[attr-defined]
+
+    def _keep_after_failure(self, item: pytest.Item, report: pytest.TestReport) -> None:
         databases = self.databases
         if not report.failed or databases.settings.keep != "failed" or not databases.leases or self._kept_for == item.nodeid:
             return
@@ -87,10 +93,16 @@ class Worker:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Tell the controller what it cost; alone, the summary finds it here."""
-        self.share.waits = self.databases.waits if self.databases.leases else []
-        self.share.leases = len(self.databases.leases)
-        self.share.resets = len(self.databases.resets)
-        self.share.seconds = self.databases.seconds
+        share = self.measured()
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
-            output["pgdibs"] = self.share.as_dict()
+            output["pgdibs"] = share.as_dict()
+
+    def measured(self) -> Share:
+        """What databases have cost this process until now."""
+        self.share.waits = self.databases.waits if self.databases.leases else []
+        self.share.leases = len(self.databases.leases)
+        self.share.is_asked = self.databases.is_asked
+        self.share.resets = len(self.databases.resets)
+        self.share.seconds = self.databases.seconds
+        return self.share

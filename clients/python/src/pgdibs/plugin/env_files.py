@@ -1,0 +1,65 @@
+"""Reads variables from the `.env*` files beside the ini file, as text: nothing is executed or expanded."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+
+FIRST = (".env.test.local", ".env.test", ".env.local", ".env")
+"""The files that are read first, in this order: a value for tests before a general one, a local one before a shared one."""
+
+EXAMPLES = ("example", "sample", "template", "dist", "default", "defaults")
+"""How the names of files end that are copied and not read: they count only when no other file names the variable."""
+
+MAX_BYTES = 1 << 20
+"""A larger file is no list of variables and is left out."""
+
+LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>.*)")
+QUOTED = re.compile(r"(?P<quote>[\"'])(?P<value>.*?)(?<!\\)(?P=quote)")
+COMMENT = re.compile(r"(^|\s)#.*")
+
+
+class EnvFiles:
+    """The `.env*` files of a folder, read when a variable is first asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def values(self, name: str) -> list[str]:
+        """What the files say about `name`, the file that counts most first; names are compared without regard to case."""
+        for files in self._files:
+            found = [file[name.upper()] for file in files if name.upper() in file]
+            if found:
+                return found
+        return []
+
+    @cached_property
+    def _files(self) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+        """The variables of each file: first of the files that programs read, then of the examples."""
+        try:
+            # Not what is no file: a virtual environment, or a pipe, which would be read only once.
+            paths = sorted(path for path in self._folder.glob(".env*") if path.is_file())
+        except OSError:
+            paths = []
+        paths.sort(key=lambda path: FIRST.index(path.name) if path.name in FIRST else len(FIRST))
+        examples = [path for path in paths if path.name.rpartition(".")[2].lower() in EXAMPLES]
+        return [parse(path) for path in paths if path not in examples], [parse(path) for path in examples]
+
+
+def parse(path: Path) -> dict[str, str]:
+    """The variables of one file, by their names in upper case; none when it cannot be read."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            return {}
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError:
+        return {}
+    lines = filter(None, map(LINE.fullmatch, text.splitlines()))
+    return {line["name"].upper(): unquote(line["value"]) for line in lines}
+
+
+def unquote(text: str) -> str:
+    """A value without its quotes, or without the comment behind it."""
+    quoted = QUOTED.match(text)
+    return quoted["value"] if quoted is not None else COMMENT.sub("", text).strip()
