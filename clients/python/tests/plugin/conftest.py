@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+from developers import DeveloperDatabase, Server
 from projects import Daemon, Project
 
 
@@ -28,3 +29,19 @@ def project(pytester: pytest.Pytester, daemon: Daemon) -> Iterator[Project]:
     project.assert_nothing_is_left(kept)
     project.client.call("DELETE", f"/v1/pools/{pool}?force=true")
     project.client.close()
+
+
+@pytest.fixture(scope="session")
+def developers_server() -> Iterator[Server]:
+    """A Postgres that is not the daemon's, on another port."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def developer(developers_server: Server) -> Iterator[DeveloperDatabase]:
+    """A database that is not of any pool, full of rows."""
+    database = DeveloperDatabase(developers_server)
+    yield database
+    database.drop()

@@ -11,14 +11,16 @@ from typing import Optional
 
 import pytest
 
+from pgdibs import granted
 from pgdibs.client import Client
 from pgdibs.errors import PgdibsError
-from pgdibs.plugin import databases_key
+from pgdibs.plugin import connection_guard, databases_key
+from pgdibs.plugin.connection_guard import Role
 from pgdibs.plugin.databases import Databases
 from pgdibs.plugin.failures import BuildFailed, usage_error
-from pgdibs.plugin.settings import read_settings
+from pgdibs.plugin.settings import guard_mode, read_settings
 from pgdibs.plugin.summary import Summary
-from pgdibs.plugin.variables import Nowhere, point
+from pgdibs.plugin.variables import Nowhere, Variable, point
 from pgdibs.plugin.worker import Worker
 from pgdibs.pytest_plugin import LOADED_AT
 
@@ -34,10 +36,17 @@ def begin(config: pytest.Config) -> None:
     if handover is not None and "build" in handover:
         from pgdibs.plugin.template import Builder
 
+        granted.add(handover["build"])
+        variables = tuple(map(Variable.parse, config.getini("pgdibs_env")))
+        connection_guard.install(config, guard_mode(config, {}), config.getini("pgdibs_allow"), Role.BUILDER, variables)
         config.pluginmanager.register(Builder(handover["build"], handover["alias"]), "pgdibs-builder")
         return
     settings = read_settings(config, handover["settings"] if handover is not None else {})
     restore_environment_afterwards(config)
+    role = Role.TESTS
+    if handover is None:
+        role = Role.COLLECTS if only_looks_around(config) else Role.CONTROLLER if distributes(config) else Role.TESTS
+    connection_guard.install(config, settings.guard, settings.allow, role, settings.variables)
     if handover is not None:
         settings.aliases = handover["aliases"]
         client = Client(settings.url, handover["token"] or None)

@@ -33,10 +33,14 @@ class Settings:
     """Globs below the rootdir; none when the daemon builds the template."""
     build: str
     has_tmpdir: bool
+    guard: str
+    """`error`, `warn` or `off`: what happens to a connection to a database that was not leased."""
+    allow: tuple[str, ...]
+    """`host:port/database` globs that the guard lets pass."""
 
     def to_hand_over(self) -> dict[str, str]:
         """What workers take from their controller: on another host they have neither its environment nor perhaps its files."""
-        return {"pool": self.pool, "url": self.url, "timeout": str(self.timeout_seconds), "keep": self.keep}
+        return {"pool": self.pool, "url": self.url, "timeout": str(self.timeout_seconds), "keep": self.keep, "guard": self.guard}
 
     def add_alias(self, entry: str, origin: str) -> None:
         """One more database per process, from `alias` or `alias=pool`."""
@@ -69,6 +73,8 @@ def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
         fingerprint=tuple(config.getini("pgdibs_fingerprint")),
         build=str(config.getini("pgdibs_build") or ""),
         has_tmpdir=bool(config.getini("pgdibs_tmpdir")),
+        guard=guard_mode(config, handed),
+        allow=tuple(config.getini("pgdibs_allow")),
     )
     for entry in config.getini("pgdibs_aliases"):
         settings.add_alias(entry, "pgdibs_aliases in the ini file")
@@ -81,6 +87,11 @@ def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
             "(as in `pgdibs_fingerprint = migrations/*.sql`): it says when to build again"
         )
     return settings
+
+
+def guard_mode(config: pytest.Config, handed: Mapping[str, str]) -> str:
+    """`pgdibs_guard`; also for the process that builds a template, which needs no other setting."""
+    return _one_of(*_value(config, handed, "guard", "error"), "error", "warn", "off")
 
 
 def checked_pool(pool: str, origin: str) -> str:
