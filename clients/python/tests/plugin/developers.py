@@ -87,6 +87,7 @@ class DeveloperDatabase:
             connection.execute("create table notes (id int generated always as identity primary key, body text)")
             connection.execute("insert into notes (body) select 'work of ' || n from generate_series(1, %s) n", [ROWS])
         self._before = self.dump()
+        assert self._before.count("work of ") == ROWS
 
     def url(self, scheme: str = "postgresql") -> str:
         """Its URL."""
@@ -99,8 +100,9 @@ class DeveloperDatabase:
 
     def dump(self) -> str:
         """All of it, by pg_dump; the random key that newer ones print is left out."""
-        dump = self.server.run("pg_dump", "-h", self.server.socket_directory, "-p", str(self.server.port), "-U", "postgres", self.name)
-        assert dump.count("work of ") == ROWS
+        dump = self.server.run(
+            "pg_dump", "-h", self.server.socket_directory, "-p", str(self.server.port), "-U", "postgres", self.name
+        )
         return re.sub(r"^\\(un)?restrict .*$", "", dump, flags=re.MULTILINE)
 
     def assert_untouched(self) -> None:
@@ -118,12 +120,17 @@ class DeveloperDatabase:
 
     def assert_stopped(self, ran: Ran, *sentences: str) -> str:
         """The run ended with one sentence about this database, which is untouched. Returns the sentence."""
+        error = self.assert_ended(ran, *sentences)
+        assert self.place in error
+        return error
+
+    def assert_ended(self, ran: Ran, *sentences: str) -> str:
+        """The run ended with one sentence about a stopped connection, and this database is untouched. Returns the sentence."""
         self.assert_untouched()
         assert ran.status == 4, ran.output
         assert len(ran.errors) == 1, ran.output
         (error,) = ran.errors
         assert error.startswith("ERROR: pgdibs: stopped a connection by "), error
-        assert self.place in error
         for sentence in sentences:
             assert sentence in error
         assert PASSWORD not in ran.output

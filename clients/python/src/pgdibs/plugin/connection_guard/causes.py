@@ -26,19 +26,23 @@ LIBPQ = {"PGHOST": "host", "PGPORT": "port", "PGDATABASE": "database"}
 
 def explain(guard: ConnectionGuard, layer: str, strangers: list[Target], reason: str) -> str:
     """The sentence, on one line: a worker's goes to the controller, and pytest prints the last line of a run."""
+    done = "stopped a connection" if guard.mode == "error" else "a connection"
     place = places.of_caller(guard.config.rootpath)
     opened = f" opened at {place}" if place else ""
     if reason:
         return (
-            f"pgdibs: stopped a connection by {layer}{opened}: whether it leads to a leased database cannot be worked out "
+            f"pgdibs: {done} by {layer}{opened}: whether it leads to a leased database cannot be worked out "
             f"({reason}); {_should(guard)}. Give the host, the port and the database"
         )
     target = strangers[0]
     cause = Causes(guard, target).find()
-    return (
-        f"pgdibs: stopped a connection by {layer}{opened} to database {target.database} on {_server(target)}, which pgdibs did "
-        f"not lease; {_should(guard)}. {cause}. If the connection is meant, add `pgdibs_allow = {target}` to the ini file"
+    sentence = (
+        f"pgdibs: {done} by {layer}{opened} to database {target.database} on {_server(target)}, which pgdibs did "
+        f"not lease; {_should(guard)}. {cause}"
     )
+    if guard.is_nowhere(target):
+        return sentence
+    return f"{sentence}. If the connection is meant, add `pgdibs_allow = {target}` to the ini file"
 
 
 def _server(target: Target) -> str:

@@ -48,6 +48,8 @@ class Reports:
     def pytest_cmdline_main(self) -> Any:
         """Everything else, at the end of the run at the latest."""
         outcome = yield
+        if self._guard.stopped and self._guard.config.get_terminal_writer().width_of_current_line:
+            self._guard.config.get_terminal_writer().line()
         self.after_conftests(outcome)
 
     @pytest.hookimpl(tryfirst=True)
