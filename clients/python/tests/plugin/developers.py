@@ -15,6 +15,7 @@ from projects import Daemon, Project, Ran, eventually, free_port, postgres_progr
 
 PASSWORD = "hushhush-of-the-developer"
 ROWS = 200
+FAST = ("-c", "fsync=off", "-c", "max_connections=200")
 WRITES = "insert into notes (body) select 'of a test ' || n from generate_series(1, 10) n"
 
 
@@ -30,8 +31,18 @@ class Server:
         data = str(self._directory / "data")
         self.run("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
         self._process = subprocess.Popen(
-            [f"{self._programs}/postgres", "-D", data, "-p", str(self.port), "-k", str(self._directory), "-h", "127.0.0.1"]
-            + ["-c", "fsync=off", "-c", "max_connections=200"],
+            [
+                f"{self._programs}/postgres",
+                "-D",
+                data,
+                "-p",
+                str(self.port),
+                "-k",
+                self.socket_directory,
+                "-h",
+                "127.0.0.1",
+                *FAST,
+            ],
             user="postgres" if os.getuid() == 0 else None,
             cwd=self._directory,
             stdout=subprocess.DEVNULL,
@@ -100,9 +111,8 @@ class DeveloperDatabase:
 
     def dump(self) -> str:
         """All of it, by pg_dump; the random key that newer ones print is left out."""
-        dump = self.server.run(
-            "pg_dump", "-h", self.server.socket_directory, "-p", str(self.server.port), "-U", "postgres", self.name
-        )
+        there = ["-h", self.server.socket_directory, "-p", str(self.server.port), "-U", "postgres"]
+        dump = self.server.run("pg_dump", *there, self.name)
         return re.sub(r"^\\(un)?restrict .*$", "", dump, flags=re.MULTILINE)
 
     def assert_untouched(self) -> None:

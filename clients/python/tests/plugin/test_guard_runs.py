@@ -110,7 +110,7 @@ def test_connection_in_a_hook_ends_the_run(strange: Project, developer: Develope
 def test_builder_may_use_its_own_database_only(strange: Project, developer: DeveloperDatabase) -> None:
     strange.settings["pgdibs_build"] = ""
     strange.file("test_it.py", "def test_it():\n    pass\n")
-    build = "def pytest_pgdibs_build_template(url):\n    with psycopg.connect(url) as connection:\n        connection.execute('select 1')"
+    build = "def pytest_pgdibs_build_template(url):\n    psycopg.connect(url).close()"
     strange.file("conftest.py", f"import psycopg, strange\n{build}\n    strange.write()\n")
     ran = strange.run()
     developer.assert_stopped(ran, "this is the process that builds the template; it may use the template's own database only")

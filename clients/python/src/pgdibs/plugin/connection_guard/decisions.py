@@ -62,13 +62,15 @@ class ConnectionGuard:
             read[name] = os.environ.get(name)
             return read[name]
 
+        given = parameters()
         try:
-            targets = resolve(parameters(), lookup)
+            targets = resolve(given, lookup)
         except Unresolved as reason:
             self.stop(layer, [], str(reason))
             return
         self.check_targets(layer, targets)
-        if key is not None and not read.get("PGSERVICE"):
+        # A service file may say something else the next time.
+        if key is not None and not given.get("service") and not read.get("PGSERVICE"):
             self._allowed[key] = tuple(read), tuple(read.values())
 
     def check_resolved(self, layer: str, key: Hashable, targets: Callable[[], list[Target]]) -> None:

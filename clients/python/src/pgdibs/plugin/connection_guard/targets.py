@@ -202,14 +202,14 @@ def _canonical(host: str) -> str:
 
 
 def _is_loopback(host: str) -> bool:
-    if _canonical(host) in ("localhost", "localhost.localdomain", "ip6-localhost"):
+    if _canonical(host) in ("localhost", "localhost.localdomain"):
         return True
     try:
         address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
         return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    # Another address of the loopback network may be another server's.
+    return str(getattr(address, "ipv4_mapped", None) or address) in ("127.0.0.1", "::1")
 
 
 def _addresses(target: Target) -> frozenset[str]:
