@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pgdibs import errors, start, templates, urls
     from pgdibs.aio import AsyncClient, AsyncLease
     from pgdibs.client import Client, LeaseRequest
-    from pgdibs.errors import LeaseEnded, PgdibsError, Unreachable
+    from pgdibs.errors import ConnectionStopped, LeaseEnded, PgdibsError, Unreachable
     from pgdibs.lease import KeptDatabase, Lease
     from pgdibs.templates import TemplateReady
     from pgdibs.transport import Answer
@@ -25,6 +25,7 @@ _HOMES = {
     "AsyncClient": "aio",
     "AsyncLease": "aio",
     "Client": "client",
+    "ConnectionStopped": "errors",
     "KeptDatabase": "lease",
     "Lease": "lease",
     "LeaseEnded": "errors",
@@ -40,6 +41,7 @@ __all__ = [
     "AsyncClient",
     "AsyncLease",
     "Client",
+    "ConnectionStopped",
     "KeptDatabase",
     "Lease",
     "LeaseEnded",

@@ -18,6 +18,14 @@ class PgdibsError(Exception):
         return type(self), (str(self), self.code, self.status, self.detail)
 
 
+class ConnectionStopped(BaseException):
+    """A test process was about to connect to a Postgres database that pgdibs did not lease to it; `str()` says to which and why.
+
+    Raised by the pytest plugin before the connection opens (`pgdibs_guard`). Not an `Exception`, and no error of any driver:
+    `except OperationalError: retry` and `except Exception` do not catch it. The run ends with its sentence in any case.
+    """
+
+
 class Unreachable(PgdibsError):
     """Nobody answers at the daemon's address, or not in time, or whoever answers there is no pgdibs daemon."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import quote
 
+from pgdibs import granted as granted_databases
 from pgdibs.errors import LeaseEnded, PgdibsError, of_answer
 from pgdibs.heartbeat import heartbeat as process_heartbeat
 from pgdibs.heartbeat import say
@@ -52,6 +53,7 @@ class Lease:
         self._is_released = False
         self.id: str = granted["id"]
         self.url: str = granted["url"]
+        granted_databases.add(self.url)
         self.database: str = granted["database"]
         self.slot: int = granted["slot"]
         """A small integer that no other live lease of the pool has."""
@@ -92,6 +94,7 @@ class Lease:
     def keep(self, seconds: int = 3600, reason: str = "") -> KeptDatabase:
         """Keep the database as it is, for so many seconds: it leaves at the next reset or end, under this name."""
         kept = self._call("keep", {"seconds": seconds, "reason": reason})
+        granted_databases.add(kept["kept_url"])
         return KeptDatabase(kept["kept_database"], kept["kept_url"], kept["kept_until"])
 
     def release(self) -> None:

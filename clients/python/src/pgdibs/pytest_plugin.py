@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from pgdibs.lease import Lease
     from pgdibs.plugin.databases import Databases
@@ -94,11 +94,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="failed: keep the database of each failed test as it is, for an hour, and show how to open it "
         "(PGDIBS_KEEP, ini pgdibs_keep; default never).",
     )
+    group.addoption(
+        "--pgdibs-guard",
+        metavar="error|warn|off",
+        help="What happens to a connection of a test process to a Postgres database that was not leased: error stops it "
+        "before it opens, and the run with it (PGDIBS_GUARD, ini pgdibs_guard; default error).",
+    )
     parser.addini("pgdibs_pool", "the pool that databases are leased from; without it the plugin does nothing")
     parser.addini("pgdibs_url", "the pgdibs daemon; its token, if it wants one, comes from PGDIBS_TOKEN")
     parser.addini("pgdibs_start", "auto or never: whether to start a daemon when none answers")
     parser.addini("pgdibs_timeout", "how many seconds to wait for a database at most")
     parser.addini("pgdibs_keep", "failed or never: whether to keep the databases of failed tests")
+    parser.addini("pgdibs_guard", "error, warn or off: what happens to a connection to a database that was not leased")
+    parser.addini(
+        "pgdibs_allow",
+        "databases that were not leased and may be connected to all the same, as host:port/database; each part may hold the "
+        "wildcards * and ?",
+        type="args",
+    )
     parser.addini(
         "pgdibs_env",
         "variables to set before conftest.py is imported: DATABASE_URL; DATABASE_URL=postgresql+asyncpg:// to say which driver "
@@ -132,7 +145,7 @@ def names_in_file(config: pytest.Config) -> Iterable[str]:
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]:
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None, Any, None]:
     """Before conftest.py and the application are imported. A wrapper, because it comes even before pytest-django."""
     if early_config.known_args_namespace.pgdibs_pool or os.environ.get("PGDIBS_POOL") or "PGDIBS_HANDOVER" in os.environ:
         is_wanted = True
@@ -145,7 +158,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Iterator[None]
         from pgdibs.plugin.begin import begin
 
         begin(early_config)
-    yield
+    outcome = yield
+    guard_reports = early_config.pluginmanager.get_plugin("pgdibs-connection-guard")
+    if guard_reports is not None:
+        guard_reports.after_conftests(outcome)
 
 
 def pytest_configure(config: pytest.Config) -> None:

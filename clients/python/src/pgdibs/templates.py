@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pgdibs import granted
 from pgdibs.errors import PgdibsError
 from pgdibs.transport import segment
 
@@ -64,6 +65,7 @@ def ensure(
     answer = client.call_through_restarts("PUT", path, body, deadline_seconds)
     if answer.status != 201:
         return TemplateReady(True, time.monotonic() - started, answer.body["database"])
+    granted.add(answer.body["build"]["url"])
     token = {"token": answer.body["build"]["token"]}
     try:
         with _renewed(client, path, token):

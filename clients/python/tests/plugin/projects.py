@@ -19,7 +19,9 @@ from pgdibs import Client
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
-from daemon_process import DaemonProcess, free_port, fresh_data_directory, postgres_programs  # noqa: E402
+from daemon_process import DaemonProcess, fresh_data_directory  # noqa: E402
+from daemon_process import free_port as free_port  # noqa: E402
+from daemon_process import postgres_programs as postgres_programs  # noqa: E402
 
 T = TypeVar("T")
 
@@ -45,8 +47,9 @@ def eventually(look: Callable[[], T], within_seconds: float = 30.0) -> T:
 class Daemon:
     """A daemon that can be killed and started again on the same data."""
 
-    def __init__(self, token: str = "") -> None:
+    def __init__(self, token: str = "", server_url: str = "") -> None:
         self.token = token
+        self.server_url = server_url
         self.listen = f"127.0.0.1:{free_port()}"
         self.url = f"http://{self.listen}"
         self.data = fresh_data_directory()
@@ -63,6 +66,8 @@ class Daemon:
         )
         if self.token:
             environment["PGDIBS_TOKEN"] = self.token
+        if self.server_url:
+            environment["PGDIBS_SERVER_URL"] = self.server_url
         self._starts += 1
         self.process = DaemonProcess([self.program, "serve"], environment, self.url, self.data / f"daemon-{self._starts}.log")
         self.process.wait_until_ready()

@@ -11,14 +11,16 @@ from typing import Optional
 
 import pytest
 
+from pgdibs import granted
 from pgdibs.client import Client
 from pgdibs.errors import PgdibsError
-from pgdibs.plugin import databases_key, settings_key
+from pgdibs.plugin import connection_guard, databases_key, settings_key
+from pgdibs.plugin.connection_guard import Role
 from pgdibs.plugin.databases import Databases
 from pgdibs.plugin.environment import choose_variables, has_pytest_django
 from pgdibs.plugin.failures import BuildFailed, usage_error
 from pgdibs.plugin.ini import unknown_settings
-from pgdibs.plugin.settings import Settings, read_settings
+from pgdibs.plugin.settings import Settings, guard_mode, read_settings
 from pgdibs.plugin.summary import Off, Summary
 from pgdibs.plugin.variables import Nowhere, Variable, point
 from pgdibs.plugin.worker import Worker
@@ -45,16 +47,22 @@ def _begin(config: pytest.Config) -> None:
     if handover is not None and "build" in handover:
         from pgdibs.plugin.template import Builder
 
+        granted.add(handover["build"])
+        variables = tuple(map(Variable.from_payload, handover["variables"]))
+        connection_guard.install(config, guard_mode(config, {}), config.getini("pgdibs_allow"), Role.BUILDER, variables)
         config.pluginmanager.register(Builder(handover["build"], handover["alias"]), "pgdibs-builder")
         return
     settings = config.stash[settings_key] = read_settings(config, handover["settings"] if handover is not None else {})
     restore_environment_afterwards(config)
+    role = Role.TESTS
     if handover is not None:
         settings.aliases = handover["aliases"]
         settings.variables = tuple(map(Variable.from_payload, handover["variables"]))
     else:
         choose_variables(config, settings, os.environ)
+        role = Role.COLLECTS if only_looks_around(config) else Role.CONTROLLER if distributes(config) else Role.TESTS
     # From here on it is known which variables this process sets.
+    connection_guard.install(config, settings.guard, settings.allow, role, settings.variables)
     if handover is not None:
         client = Client(settings.url, handover["token"] or None)
         worker = os.environ["PYTEST_XDIST_WORKER"]

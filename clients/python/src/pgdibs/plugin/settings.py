@@ -35,6 +35,10 @@ class Settings:
     has_tmpdir: bool
     is_off: bool
     """Whether `--pgdibs=off` asks for a run without leases."""
+    guard: str
+    """`error`, `warn` or `off`: what happens to a connection to a database that was not leased."""
+    allow: tuple[str, ...]
+    """`host:port/database` globs that the guard lets pass."""
     variables: tuple[Variable, ...] = ()
     """What to set, each with its driver; `choose_variables` fills it in, and so do the next three."""
     left_alone: dict[str, str] = field(default_factory=dict)
@@ -46,7 +50,7 @@ class Settings:
 
     def to_hand_over(self) -> dict[str, str]:
         """What workers take from their controller: on another host they have neither its environment nor perhaps its files."""
-        return {"pool": self.pool, "url": self.url, "timeout": str(self.timeout_seconds), "keep": self.keep}
+        return {"pool": self.pool, "url": self.url, "timeout": str(self.timeout_seconds), "keep": self.keep, "guard": self.guard}
 
     def add_alias(self, entry: str, origin: str) -> None:
         """One more database per process, from `alias` or `alias=pool`."""
@@ -79,6 +83,8 @@ def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
         build=str(ini_value(config, "pgdibs_build") or ""),
         has_tmpdir=bool(ini_value(config, "pgdibs_tmpdir")),
         is_off=config.known_args_namespace.pgdibs_mode == "off",
+        guard=guard_mode(config, handed),
+        allow=tuple(map(str, ini_value(config, "pgdibs_allow"))),
     )
     for entry in ini_value(config, "pgdibs_aliases"):
         settings.add_alias(str(entry), "pgdibs_aliases in the ini file")
@@ -88,6 +94,11 @@ def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
             "(as in `pgdibs_fingerprint = migrations/*.sql`): it says when to build again"
         )
     return settings
+
+
+def guard_mode(config: pytest.Config, handed: Mapping[str, str]) -> str:
+    """`pgdibs_guard`; also for the process that builds a template, which needs no other setting."""
+    return _one_of(*_value(config, handed, "guard", "error"), "error", "warn", "off")
 
 
 def checked_pool(pool: str, origin: str) -> str:

@@ -176,7 +176,9 @@ class Templates:
         )
         environment[EXPORTED] = marked(environment, ("DATABASE_URL", *LIBPQ))
         if not self.settings.build:
-            environment["PGDIBS_HANDOVER"] = json.dumps({"build": url, "alias": alias})
+            environment["PGDIBS_HANDOVER"] = json.dumps(
+                {"build": url, "alias": alias, "variables": [variable.to_payload() for variable in self.settings.variables]}
+            )
         return environment
 
 

@@ -1,0 +1,203 @@
+"""The connection guard on whole runs: how test suites come to a developer's own database, and that they do not any more."""
+
+from __future__ import annotations
+
+import pytest
+from developers import WRITES, DeveloperDatabase, without_guard
+from projects import Project
+
+WORKERS = pytest.mark.parametrize("workers", ["-n2", "-n0"])
+MOSTLY_WORKERS = pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
+
+# An application as many are: the URL from the environment or a `.env` file, an engine and a fixture of its own.
+APP = """
+import pydantic_settings, sqlalchemy
+class Settings(pydantic_settings.BaseSettings):
+    database_url: str
+    model_config = pydantic_settings.SettingsConfigDict(env_file=".env", extra="ignore")
+engine = sqlalchemy.create_engine(Settings().database_url)
+"""
+CONFTEST = """
+import app, pytest, sqlalchemy
+@pytest.fixture
+def connection():
+    with app.engine.begin() as connection:
+        yield connection
+"""
+TESTS = f"""
+import pytest, sqlalchemy
+@pytest.mark.parametrize("number", range(10))
+def test_note(number, connection):
+    connection.execute(sqlalchemy.text({WRITES!r}))
+"""
+
+ALEMBIC_ENV = """
+import alembic.context, sqlalchemy
+engine = sqlalchemy.engine_from_config(alembic.context.config.get_section("alembic"))
+with engine.connect() as connection:
+    alembic.context.configure(connection=connection)
+    with alembic.context.begin_transaction():
+        alembic.context.run_migrations()
+"""
+ALEMBIC_REVISION = """
+import alembic.op
+revision, down_revision = "first", None
+def upgrade():
+    alembic.op.execute("drop table notes")
+"""
+ALEMBIC_FIXTURE = """
+import alembic.command, alembic.config
+@pytest.fixture(scope="session", autouse=True)
+def migrate():
+    alembic.command.upgrade(alembic.config.Config("alembic.ini"), "head")
+"""
+
+
+@pytest.fixture
+def shop(project: Project) -> Project:
+    """A project with fixtures of its own and none of ours."""
+    project.file("app.py", APP)
+    project.file("conftest.py", CONFTEST)
+    project.file("test_notes.py", TESTS)
+    project.settings["pythonpath"] = "."
+    return project
+
+
+def dotenv(project: Project, database: DeveloperDatabase, name: str = "DATABASE_URL") -> None:
+    """The developer's `.env`."""
+    project.file(".env", f"# of the developer\n{name}={database.url('postgresql+psycopg')}\n")
+
+
+@WORKERS
+def test_url_in_dotenv_and_no_pgdibs_env_stops_the_run(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
+    dotenv(shop, developer)
+    shop.settings["pgdibs_env"] = ""
+    developer.assert_stopped(
+        shop.run(workers),
+        "SQLAlchemy with psycopg opened at conftest.py:5",
+        f"it should have been a lease of pool {shop.pool}",
+        "DATABASE_URL in .env:2 holds this database and is not in pgdibs_env; add it: pgdibs_env = DATABASE_URL.",
+    )
+    without_guard(shop, developer, workers).assert_passed(10)
+
+
+@MOSTLY_WORKERS
+def test_misspelt_pgdibs_env_is_named(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
+    dotenv(shop, developer)
+    shop.settings["pgdibs_env"] = "DATABSE_URL"
+    developer.assert_stopped(
+        shop.run(workers),
+        f"it should have been {shop.pool}_gw",
+        "not in pgdibs_env; it has DATABSE_URL, which may be a misspelling; add it: pgdibs_env = DATABASE_URL.",
+    )
+
+
+@WORKERS
+def test_conftest_that_sets_the_variable_is_named_with_its_line(
+    shop: Project, developer: DeveloperDatabase, workers: str
+) -> None:
+    shop.file("conftest.py", f'import os\n\nos.environ["DATABASE_URL"] = "{developer.url("postgresql+psycopg")}"\n{CONFTEST}')
+    developer.assert_stopped(
+        shop.run(workers),
+        f"it should have been {shop.pool}_gw",
+        "conftest.py:3 sets DATABASE_URL after pgdibs has set it; delete that line.",
+    )
+    without_guard(shop, developer, workers).assert_passed(10)
+
+
+@WORKERS
+def test_engine_built_before_the_plugin_is_named(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
+    shop.environment.update(DATABASE_URL=developer.url("postgresql+psycopg"), PYTHONPATH=str(shop.pytester.path))
+    # A worker never sees the developer's URL: its controller's variables lead nowhere.
+    developer.assert_ended(
+        shop.run("-p", "app", workers),
+        developer.place if workers == "-n0" else "database none on 127.0.0.1:1",
+        f"it should have been {shop.pool}_gw",
+        "app.engine was built from DATABASE_URL before pgdibs set it: something imports the application before the conftest",
+    )
+    if workers == "-n0":
+        without_guard(shop, developer, "-p", "app", workers).assert_passed(10)
+
+
+# Public trackers: digital-land/digital-land.info#570 (`load_dotenv(override=True)` in the suite's conftest.py).
+def test_load_dotenv_that_overrides_is_named(shop: Project, developer: DeveloperDatabase) -> None:
+    dotenv(shop, developer)
+    shop.file("conftest.py", f"import dotenv\ndotenv.load_dotenv(override=True)\n{CONFTEST}")
+    developer.assert_stopped(
+        shop.run(), "conftest.py:2 (load_dotenv with override=True) sets DATABASE_URL after pgdibs has set it"
+    )
+
+
+# Public trackers: DariuszNewecki/CORE#592 (pytest-dotenv, `env_override_existing_values`); this is what that plugin does.
+DOTENV_PLUGIN = """
+import dotenv, pytest
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests():
+    dotenv.load_dotenv(dotenv.find_dotenv(".env.test", usecwd=True), override=True)
+"""
+
+
+def test_plugin_that_overrides_variables_is_named(shop: Project, developer: DeveloperDatabase) -> None:
+    plugin = shop.file("site-packages/dotenv_plugin.py", DOTENV_PLUGIN)
+    shop.file(".env.test", f"DEBUG=1\nDATABASE_URL={developer.url('postgresql+psycopg')}\n")
+    shop.environment["PYTHONPATH"] = str(plugin.parent)
+    ran = shop.run("-p", "dotenv_plugin")
+    developer.assert_stopped(ran, "DATABASE_URL was changed to what .env.test:2 says, after pgdibs had set it, by a plugin or")
+
+
+# Public trackers: andela/mrm_api#280, mozilla-services/socorro#4004 (Alembic takes its own URL from alembic.ini).
+def test_alembic_with_its_own_url_is_named(shop: Project, developer: DeveloperDatabase) -> None:
+    shop.file("alembic.ini", f"[alembic]\nscript_location = migrations\nsqlalchemy.url = {developer.url('postgresql+psycopg')}\n")
+    shop.file("migrations/script.py.mako", "")
+    shop.file("migrations/env.py", ALEMBIC_ENV)
+    shop.file("migrations/versions/first.py", ALEMBIC_REVISION)
+    shop.file("conftest.py", f"{CONFTEST}{ALEMBIC_FIXTURE}")
+    developer.assert_stopped(
+        shop.run(), "opened at migrations/env.py:", "alembic.ini:3 holds this database; read it from a variable"
+    )
+    without_guard(shop, developer)
+
+
+# Public trackers: Kludex/starlette#428 (a fixture that creates and drops the test database).
+CREATE_FIXTURE = """
+import os, psycopg
+@pytest.fixture(scope="session", autouse=True)
+def create_test_database():
+    server, _, database = os.environ["DATABASE_URL"].rpartition("/")
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"drop database if exists {database}")
+        connection.execute(f"create database {database}")
+"""
+
+
+def test_fixture_that_creates_databases_is_named(shop: Project, developer: DeveloperDatabase) -> None:
+    shop.file("app.py", "")
+    shop.file("conftest.py", f"import pytest\n{CREATE_FIXTURE}")
+    shop.file("test_notes.py", "def test_it():\n    pass\n")
+    developer.assert_ended(
+        shop.run(),
+        "by psycopg opened at conftest.py:7 to database postgres",
+        "postgres is the maintenance database of the",
+    )
+
+
+def test_url_written_into_the_code_is_named(shop: Project, developer: DeveloperDatabase) -> None:
+    shop.file("app.py", f"import sqlalchemy\nengine = sqlalchemy.create_engine('{developer.url('postgresql+psycopg')}')\n")
+    developer.assert_stopped(shop.run(), "app.py:2 holds this database; read it from a variable of pgdibs_env there")
+
+
+def test_parts_in_variables_are_named(shop: Project, developer: DeveloperDatabase) -> None:
+    shop.file(
+        "app.py",
+        """
+import os, sqlalchemy
+part = os.environ.get
+url = sqlalchemy.URL.create("postgresql+psycopg", part("DB_USER"), None, part("DB_HOST"), int(part("DB_PORT")), part("DB_NAME"))
+engine = sqlalchemy.create_engine(url)
+""",
+    )
+    shop.settings["pgdibs_env"] = "DB_HOST=default.host DB_USER=default.user"
+    shop.environment.update(DB_HOST="x", DB_USER="postgres", DB_PORT=str(developer.server.port), DB_NAME=developer.name)
+    developer.assert_stopped(
+        shop.run(), "DB_NAME holds this database and is not in pgdibs_env", "pgdibs_env = DB_NAME=default.database"
+    )

@@ -1,0 +1,195 @@
+"""The connection guard at each driver: every way to connect is stopped for a stranger's database, and works for a lease."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from developers import DeveloperDatabase
+from projects import PLUGINS, Project
+
+# Each way opens one connection to a database and closes it. The names are imported as applications import them.
+WAYS = """
+import asyncio, os
+import asyncpg, psycopg, psycopg2, psycopg2.extras, psycopg2.pool, psycopg_pool, sqlalchemy, sqlalchemy.ext.asyncio
+from asyncpg import connect as asyncpg_connect, create_pool
+from psycopg import AsyncConnection, Connection, connect
+from psycopg2 import connect as psycopg2_connect
+
+def psycopg_connect(url): connect(url).close()
+def psycopg_module(url): psycopg.connect(url).close()
+def psycopg_class(url): Connection.connect(url).close()
+def psycopg_subclass(url): type("Mine", (psycopg.Connection,), {}).connect(url).close()
+def psycopg_keywords(url): psycopg.connect(**psycopg.conninfo.conninfo_to_dict(url)).close()
+async def psycopg_async(url): await (await AsyncConnection.connect(url)).close()
+def psycopg_pool_sync(url):
+    with psycopg_pool.ConnectionPool(url, min_size=1) as pool, pool.connection(timeout=5): pass
+def psycopg_pool_opened_at_once(url):
+    pool = psycopg_pool.ConnectionPool(url, min_size=1, open=True)
+    pool.wait(5)
+    pool.close()
+def psycopg_pool_null(url):
+    with psycopg_pool.NullConnectionPool(url) as pool, pool.connection(timeout=5): pass
+async def psycopg_pool_async(url):
+    async with psycopg_pool.AsyncConnectionPool(url, min_size=1, open=False) as pool, pool.connection(timeout=5): pass
+def psycopg2_by_name(url): psycopg2_connect(url).close()
+def psycopg2_keywords(url): psycopg2.connect(**psycopg2.extensions.parse_dsn(url)).close()
+def psycopg2_factory(url): psycopg2.connect(url, connection_factory=psycopg2.extras.RealDictConnection).close()
+def psycopg2_asynchronous(url): psycopg2.connect(url, async_=True).close()
+def psycopg2_pool(url): psycopg2.pool.SimpleConnectionPool(1, 1, url).closeall()
+def psycopg2_threaded_pool(url): psycopg2.pool.ThreadedConnectionPool(1, 1, url).closeall()
+async def asyncpg_by_name(url): await (await asyncpg_connect(url)).close()
+async def asyncpg_module(url): await (await asyncpg.connect(dsn=url)).close()
+async def asyncpg_pool(url):
+    async with create_pool(url, min_size=1) as pool: await pool.fetchval("select 1")
+def sqlalchemy_sync(url, driver):
+    engine = sqlalchemy.create_engine(url.replace("postgresql", f"postgresql+{driver}", 1))
+    engine.connect().close()
+    engine.dispose()
+def sqlalchemy_psycopg(url): sqlalchemy_sync(url, "psycopg")
+def sqlalchemy_psycopg2(url): sqlalchemy_sync(url, "psycopg2")
+def sqlalchemy_pg8000(url): sqlalchemy_sync(url, "pg8000")
+def sqlalchemy_creator(url):
+    sqlalchemy.create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url)).connect().close()
+async def sqlalchemy_async(url, driver):
+    engine = sqlalchemy.ext.asyncio.create_async_engine(url.replace("postgresql", f"postgresql+{driver}", 1))
+    async with engine.connect(): pass
+    await engine.dispose()
+async def sqlalchemy_asyncpg(url): await sqlalchemy_async(url, "asyncpg")
+async def sqlalchemy_psycopg_async(url): await sqlalchemy_async(url, "psycopg_async")
+
+PREFIXES = ("psycopg_", "psycopg2_", "asyncpg_", "sqlalchemy_")
+WAYS = {name: way for name, way in list(globals().items()) if name.startswith(PREFIXES) and callable(way) and name not in
+        ("psycopg_pool", "psycopg2_connect", "asyncpg_connect", "sqlalchemy_sync", "sqlalchemy_async")}
+
+def run(way, url):
+    done = way(url)
+    return asyncio.run(done) if asyncio.iscoroutine(done) else done
+"""
+TESTS = """
+import json, os, pathlib, pgdibs, pytest, ways
+def test_each(pgdibs_url):
+    sentences = {}
+    for name, way in ways.WAYS.items():
+        ways.run(way, pgdibs_url)
+        with pytest.raises(pgdibs.ConnectionStopped) as stopped:
+            ways.run(way, os.environ["DEVELOPERS"])
+        sentences[name] = str(stopped.value)
+        ways.run(way, pgdibs_url)
+    pathlib.Path("sentences.json").write_text(json.dumps(sentences))
+"""
+
+
+@pytest.mark.parametrize("imported", ["after the plugin", "before the plugin"])
+def test_each_way_to_connect_is_stopped(project: Project, developer: DeveloperDatabase, imported: str) -> None:
+    project.file("ways.py", WAYS)
+    project.file("test_it.py", TESTS)
+    project.settings["pythonpath"] = "."
+    project.environment.update(DEVELOPERS=developer.url(), PYTHONPATH=str(project.pytester.path))
+    plugins = ["-p", "ways", *PLUGINS] if imported == "before the plugin" else PLUGINS
+    developer.assert_stopped(project.run(plugins=plugins))
+    sentences = json.loads(project.text("sentences.json"))
+    assert len(sentences) == 25, sorted(sentences)
+    for name, sentence in sentences.items():
+        # One sentence for each target, told by the layer that came first.
+        assert sentence.startswith("pgdibs: stopped a connection by psycopg opened at ways.py:"), name
+        assert developer.place in sentence
+
+
+LAYERS = """
+import os, pytest, ways
+@pytest.mark.parametrize("name", ["{name}"])
+def test_it(name):
+    ways.run(ways.WAYS[name], os.environ["DEVELOPERS"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("psycopg_async", "psycopg"),
+        ("psycopg_pool_async", "psycopg_pool"),
+        ("psycopg2_pool", "psycopg2"),
+        ("asyncpg_pool", "asyncpg"),
+        ("sqlalchemy_psycopg2", "SQLAlchemy with psycopg2"),
+        ("sqlalchemy_pg8000", "SQLAlchemy with pg8000"),
+        ("sqlalchemy_asyncpg", "SQLAlchemy with asyncpg"),
+    ],
+)
+@pytest.mark.long
+def test_layer_and_line_are_named(project: Project, developer: DeveloperDatabase, name: str, layer: str) -> None:
+    project.file("ways.py", WAYS)
+    project.file("test_it.py", LAYERS.format(name=name))
+    project.settings["pythonpath"] = "."
+    project.environment["DEVELOPERS"] = developer.url()
+    # asyncio logs what ends a pool's background task, with a traceback; the run itself prints none.
+    ran = project.run("-n2", "--show-capture=no")
+    developer.assert_stopped(ran, f"by {layer} opened at ways.py:", "DEVELOPERS holds this database")
+
+
+# What is not given comes from the environment, by the rules of the driver.
+INDIRECT = """
+import asyncio, os, pathlib
+import asyncpg, pgdibs, psycopg, psycopg2, pytest, sqlalchemy
+WAYS = {
+    "psycopg": lambda: psycopg.connect(),
+    "psycopg with a host": lambda: psycopg.connect(host="localhost"),
+    "psycopg2": lambda: psycopg2.connect(""),
+    "asyncpg": lambda: asyncio.run(asyncpg.connect()),
+    "sqlalchemy": lambda: sqlalchemy.create_engine("postgresql+psycopg://").connect(),
+    "sqlalchemy with a part": lambda: sqlalchemy.create_engine("postgresql+psycopg2://127.0.0.1/").connect(),
+}
+SERVICE = {
+    "psycopg": lambda: psycopg.connect("service=dev"),
+    "psycopg2": lambda: psycopg2.connect(service="dev"),
+    "sqlalchemy": lambda: sqlalchemy.create_engine("postgresql+psycopg://?service=dev").connect(),
+}
+def test_it(pgdibs_lease, monkeypatch):
+    lease, database, port = pgdibs_lease, os.environ["DEVELOPERS_NAME"], os.environ["DEVELOPERS_PORT"]
+    def point(host, port, database):
+        for name, value in (("PGHOST", host), ("PGPORT", port), ("PGDATABASE", database)):
+            monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("PGUSER", lease.user)
+    monkeypatch.setenv("PGPASSWORD", lease.password)
+    for way in WAYS.values():
+        point("127.0.0.1", lease.port, lease.database)
+        way().close() if way is not WAYS["asyncpg"] else way()
+        point("127.0.0.1", port, database)
+        with pytest.raises(pgdibs.ConnectionStopped):
+            way()
+        point("127.0.0.1", lease.port, lease.database)
+        way().close() if way is not WAYS["asyncpg"] else way()
+    # The address decides, whatever the name is; so does one host of several.
+    monkeypatch.setenv("PGHOSTADDR", "::ffff:127.0.0.1")
+    psycopg2.connect(lease.url).close()
+    for address in ("127.0.0.2", "192.0.2.1"):
+        monkeypatch.setenv("PGHOSTADDR", address)
+        for connect in (psycopg.connect, psycopg2.connect):
+            with pytest.raises(pgdibs.ConnectionStopped):
+                connect(lease.url)
+    monkeypatch.delenv("PGHOSTADDR")
+    several = f"host=127.0.0.1,127.0.0.1 port={lease.port},{port} dbname={lease.database} user={lease.user}"
+    with pytest.raises(pgdibs.ConnectionStopped):
+        psycopg2.connect(several, password=lease.password)
+    for variable in ("PGHOST", "PGPORT", "PGDATABASE"):
+        monkeypatch.delenv(variable)
+    file = pathlib.Path("services").resolve()
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    for way in SERVICE.values():
+        file.write_text(f"[other]\\nport=1\\n[dev]\\nhost=127.0.0.1\\nport={lease.port}\\ndbname={lease.database}\\n")
+        way().close()
+        file.write_text(f"[dev]\\nhost=127.0.0.1\\nport={port}\\ndbname={database}\\n")
+        with pytest.raises(pgdibs.ConnectionStopped):
+            way()
+        file.write_text("[other]\\nport=1\\n")
+        with pytest.raises(pgdibs.ConnectionStopped, match="service `dev` is in none of "):
+            way()
+    pathlib.Path("done").write_text("done")
+"""
+
+
+def test_what_is_not_given_comes_from_the_environment(project: Project, developer: DeveloperDatabase) -> None:
+    project.file("test_it.py", INDIRECT)
+    project.environment.update(DEVELOPERS_NAME=developer.name, DEVELOPERS_PORT=str(developer.server.port))
+    developer.assert_stopped(project.run())
+    assert project.text("done") == "done"
