@@ -6,6 +6,7 @@ Runs once for each target that is stopped, so it may read files; what it reads i
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Optional
 
@@ -82,6 +83,7 @@ class Causes:
             self._engine_before,
             self._unnamed_variable,
             self._file,
+            self._django_settings,
             self._no_lease,
         ):
             found = look()
@@ -162,6 +164,20 @@ class Causes:
         if line is None:
             return None
         return f"{line} holds this database; read it from a variable of pgdibs_env there"
+
+    def _django_settings(self) -> Optional[str]:
+        """Django connects before anything has led its settings to a lease."""
+        if self._leases or "django.conf" not in sys.modules:
+            return None
+        from django.conf import settings
+
+        for alias, entry in (settings.DATABASES if settings.configured else {}).items():
+            if entry.get("NAME") == self._target.database and str(entry.get("PORT") or DEFAULT_PORT) == self._target.port:
+                return (
+                    f'DATABASES["{alias}"] of {settings.SETTINGS_MODULE} holds this database, and pgdibs leads it to a lease '
+                    "when a test asks for one; do not connect before that, at import or in AppConfig.ready"
+                )
+        return None
 
     def _no_lease(self) -> Optional[str]:
         if self._leases or self._guard.role is not Role.TESTS:

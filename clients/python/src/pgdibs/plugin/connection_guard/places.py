@@ -43,11 +43,18 @@ def is_running(code: Optional[CodeType]) -> bool:
 
 
 def fixture(config: pytest.Config, name: str) -> tuple[Optional[str], Optional[CodeType]]:
-    """Where the project defines a fixture of this name, and its code; neither when it does not."""
-    session = config.pluginmanager.get_plugin("session")
-    manager: Any = getattr(session, "_fixturemanager", None)
-    for definition in reversed(getattr(manager, "_arg2fixturedefs", {}).get(name, ())):
-        code = getattr(definition.func, "__code__", None)
+    """Where the project defines a fixture of this name that some collected test would get, and its code; else neither."""
+    session: Any = config.pluginmanager.get_plugin("session")
+    manager: Any = config.pluginmanager.get_plugin("funcmanage")
+    seen: set[Any] = set()
+    for item in getattr(session, "items", None) or ():
+        if item.parent in seen:
+            continue
+        seen.add(item.parent)
+        # Before pytest 8 it takes the node's id.
+        node = item if getattr(pytest, "version_tuple", (7,)) >= (8,) else item.nodeid
+        definitions = manager.getfixturedefs(name, node)
+        code = getattr(definitions[-1].func, "__code__", None) if definitions else None
         if code is not None and is_of_project(code.co_filename, config.rootpath):
             return shown(code.co_filename, code.co_firstlineno, config.rootpath), code
     return None, None

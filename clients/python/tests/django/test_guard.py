@@ -1,0 +1,139 @@
+"""The connection guard in Django projects whose settings name a developer's own, live database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from developers import DeveloperDatabase, Server
+from django_projects import SETTINGS, DjangoProject
+
+WORKERS = pytest.mark.parametrize("workers", ["-n2", "-n0"])
+
+NOTES = """
+import pytest
+from django.db import connection
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("number", range(10))
+def test_note(number):
+    with connection.cursor() as cursor:
+        cursor.execute("insert into notes (body) values ('of a test')")
+"""
+# pytest-django's documented way to use a database that exists.
+EXISTING = "import pytest\n\n@pytest.fixture(scope='session')\ndef django_db_setup():\n    pass\n"
+# What public projects have: a copy of the stock fixture, to load data.
+COPIED = """
+import pytest
+from django.test.utils import setup_databases
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_test_environment, django_db_blocker):
+    with django_db_blocker.unblock():
+        setup_databases(verbosity=0, interactive=False)
+"""
+
+
+@pytest.fixture(scope="session")
+def developers_server() -> Iterator[Server]:
+    """A Postgres that is not the daemon's, on another port."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def developer(developers_server: Server) -> Iterator[DeveloperDatabase]:
+    """A database that is not of any pool, full of rows."""
+    database = DeveloperDatabase(developers_server)
+    yield database
+    database.drop()
+
+
+@pytest.fixture
+def live(project: DjangoProject, developer: DeveloperDatabase) -> DjangoProject:
+    """A project whose settings name the developer's database, which takes connections."""
+    place = f'{{"HOST": "127.0.0.1", "PORT": "{developer.server.port}", "USER": "postgres"}}'
+    old = '{"HOST": "127.0.0.1", "PORT": "1", "USER": "dev"}'
+    assert old in SETTINGS
+    project.file("settings.py", SETTINGS.replace(old, place).replace('"dev"', f'"{developer.name}"'))
+    project.file("test_notes.py", NOTES)
+    return project
+
+
+@WORKERS
+@pytest.mark.parametrize("setup", [EXISTING, COPIED], ids=["empty", "copied"])
+def test_replaced_django_db_setup_ends_the_run(
+    live: DjangoProject, developer: DeveloperDatabase, setup: str, workers: str
+) -> None:
+    live.file("conftest.py", setup)
+    ran = live.run_django(workers)
+    developer.assert_untouched()
+    assert (ran.status, len(ran.errors)) == (4, 1), ran.output
+    assert "replaces django_db_setup; delete it, or" in ran.errors[0]
+    assert "conftest.py:" in ran.errors[0]
+
+
+def test_without_the_guard_a_replaced_setup_writes(live: DjangoProject, developer: DeveloperDatabase) -> None:
+    """The database of the tests above can be reached, so that those tests can fail."""
+    live.file(
+        "conftest.py", "import pytest\n@pytest.fixture(scope='session')\ndef django_db_setup(django_db_blocker):\n    pass\n"
+    )
+    live.file(
+        "test_notes.py",
+        f"pytestmark = []\n{NOTES}".replace("@pytest.mark.django_db(transaction=True)\n", "").replace(
+            "def test_note(number):", "def test_note(number, django_db_blocker):\n  with django_db_blocker.unblock():"
+        ),
+    )
+    live.run_django("--pgdibs-guard=off").assert_passed(10)
+    developer.assert_written()
+
+
+@WORKERS
+def test_query_while_apps_are_loaded_ends_the_run(live: DjangoProject, developer: DeveloperDatabase, workers: str) -> None:
+    live.file(
+        "notes/apps.py",
+        """
+import django.apps
+class Notes(django.apps.AppConfig):
+    name = "notes"
+    def ready(self):
+        from django.db import connection
+        connection.ensure_connection()
+""",
+    )
+    ran = live.run_django(workers)
+    developer.assert_stopped(ran, "by Django's alias default opened at notes/apps.py:7", 'DATABASES["default"] of settings holds')
+
+
+def test_alias_that_is_led_back_ends_the_run(live: DjangoProject, developer: DeveloperDatabase) -> None:
+    live.file(
+        "test_notes.py",
+        f"""
+import pytest
+from django.db import connection
+@pytest.mark.django_db(transaction=True)
+def test_it():
+    connection.close()
+    connection.settings_dict.update(NAME="{developer.name}", HOST="127.0.0.1", PORT="{developer.server.port}", USER="postgres")
+    connection.ensure_connection()
+""",
+    )
+    developer.assert_stopped(live.run_django(), "by Django's alias default opened at test_notes.py:8")
+
+
+def test_each_alias_of_a_project_keeps_working(project: DjangoProject) -> None:
+    project.file(
+        "test_it.py",
+        """
+import pytest
+from notes.models import Note
+from trail.models import Entry
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.django_db(databases="__all__", transaction=True)
+def test_it(number):
+    Note.objects.create(body="x")
+    assert Note.objects.using("replica").count() >= 1
+    Entry.objects.create(body="x")
+""",
+    )
+    project.run_django("-n2").assert_passed(4)
