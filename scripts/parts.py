@@ -181,6 +181,13 @@ PARTS: tuple[Part, ...] = (
         timeout_seconds=1800,
     ),
     Part(
+        "connection guard on SQLAlchemy 1.4",
+        ("scripts/sqlalchemy-1.4.sh",),
+        TEST,
+        needs=("rust build", "python environment"),
+        pytest=True,
+    ),
+    Part(
         "django plugin",
         (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "-m", "not long", "clients/python/tests/django"),
         TEST_ONLY,

@@ -11,7 +11,8 @@ for version in "$@"; do
   if [[ ! -f "$environment/installed" ]]; then
     python3 -m venv --clear "$environment"
     "$environment/bin/pip" install -q --disable-pip-version-check "pytest==$version" pytest-xdist==3.8.0 'psycopg[binary]==3.3.9' \
-      sqlalchemy==2.1.9
+      psycopg-pool==3.3.3 psycopg2-binary==2.9.13 asyncpg==0.32.0 pg8000==1.31.6 'sqlalchemy[asyncio]==2.1.9' alembic==1.20.1 \
+      pydantic-settings==2.16.3
     touch "$environment/installed"
   fi
   "$environment/bin/python" scripts/link-client.py

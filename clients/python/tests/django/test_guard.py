@@ -75,15 +75,9 @@ def test_replaced_django_db_setup_ends_the_run(
 
 def test_without_the_guard_a_replaced_setup_writes(live: DjangoProject, developer: DeveloperDatabase) -> None:
     """The database of the tests above can be reached, so that those tests can fail."""
-    live.file(
-        "conftest.py", "import pytest\n@pytest.fixture(scope='session')\ndef django_db_setup(django_db_blocker):\n    pass\n"
-    )
-    live.file(
-        "test_notes.py",
-        f"pytestmark = []\n{NOTES}".replace("@pytest.mark.django_db(transaction=True)\n", "").replace(
-            "def test_note(number):", "def test_note(number, django_db_blocker):\n  with django_db_blocker.unblock():"
-        ),
-    )
+    unblocked = "def test_note(number, django_db_blocker):\n  with django_db_blocker.unblock():"
+    notes = NOTES.replace("@pytest.mark.django_db(transaction=True)\n", "").replace("def test_note(number):", unblocked)
+    live.file("test_notes.py", notes)
     live.run_django("--pgdibs-guard=off").assert_passed(10)
     developer.assert_written()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from developers import WRITES, DeveloperDatabase, without_guard
-from projects import PLUGINS, Project
+from projects import Project
 
 WORKERS = pytest.mark.parametrize("workers", ["-n2", "-n0"])
 
@@ -127,11 +127,21 @@ def test_load_dotenv_that_overrides_is_named(shop: Project, developer: Developer
     )
 
 
-# Public trackers: DariuszNewecki/CORE#592 (a plugin that loads variables decides which database the suite gets).
-def test_pytest_env_that_overrides_is_named(shop: Project, developer: DeveloperDatabase) -> None:
-    shop.settings["env"] = f"DATABASE_URL={developer.url('postgresql+psycopg')}"
-    ran = shop.run(plugins=[*PLUGINS, "-p", "pytest_env.plugin"])
-    developer.assert_stopped(ran, "DATABASE_URL was changed to what pytest.ini:", "says, after pgdibs had set it, by a plugin")
+# Public trackers: DariuszNewecki/CORE#592 (pytest-dotenv, `env_override_existing_values`); this is what that plugin does.
+DOTENV_PLUGIN = """
+import dotenv, pytest
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests():
+    dotenv.load_dotenv(dotenv.find_dotenv(".env.test", usecwd=True), override=True)
+"""
+
+
+def test_plugin_that_overrides_variables_is_named(shop: Project, developer: DeveloperDatabase) -> None:
+    shop.file("dotenv_plugin.py", DOTENV_PLUGIN)
+    shop.file(".env.test", f"DEBUG=1\nDATABASE_URL={developer.url('postgresql+psycopg')}\n")
+    shop.environment["PYTHONPATH"] = str(shop.pytester.path)
+    ran = shop.run("-p", "dotenv_plugin")
+    developer.assert_stopped(ran, "DATABASE_URL was changed to what .env.test:2 says, after pgdibs had set it, by a plugin or")
 
 
 # Public trackers: andela/mrm_api#280, mozilla-services/socorro#4004 (Alembic takes its own URL from alembic.ini).

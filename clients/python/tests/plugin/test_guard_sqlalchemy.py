@@ -1,0 +1,57 @@
+"""The connection guard on SQLAlchemy alone: runs on 2 with the other tests, and on 1.4 by scripts/sqlalchemy-1.4.sh."""
+
+from __future__ import annotations
+
+import pytest
+from developers import WRITES, DeveloperDatabase
+from projects import PLUGINS, Project
+
+SYNC = f"""
+import os, sqlalchemy
+engine = sqlalchemy.create_engine(os.environ["DATABASE_URL"].replace("postgresql", "postgresql+psycopg2", 1))
+def write():
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text({WRITES!r}))
+"""
+ASYNC = f"""
+import asyncio, os, sqlalchemy
+from sqlalchemy.ext.asyncio import create_async_engine
+url = os.environ["DATABASE_URL"].replace("postgresql", "postgresql+asyncpg", 1)
+async def connect():
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        await connection.execute(sqlalchemy.text({WRITES!r}))
+    await engine.dispose()
+def write():
+    asyncio.run(connect())
+"""
+TESTS = """
+import pytest
+import app, sqlalchemy
+@pytest.mark.parametrize("number", range(3))
+def test_it(number):
+    for attempt in range(3):
+        try:
+            return app.write()
+        except (sqlalchemy.exc.DBAPIError, OSError):
+            pass
+"""
+
+
+@pytest.mark.parametrize("app", [SYNC, ASYNC], ids=["sync", "async"])
+def test_engine_is_stopped_whenever_it_was_built(project: Project, developer: DeveloperDatabase, app: str) -> None:
+    driver = "psycopg2" if app is SYNC else "asyncpg"
+    project.file("app.py", app)
+    project.file("test_it.py", TESTS)
+    project.settings["pythonpath"] = "."
+    project.environment.update(DATABASE_URL=developer.url(), PYTHONPATH=str(project.pytester.path))
+    project.run().assert_passed(3)
+    developer.assert_untouched()
+    # Built before the plugin was loaded, and its class with it.
+    ran = project.run(plugins=["-p", "app", *PLUGINS])
+    developer.assert_stopped(ran, f"by SQLAlchemy with {driver} opened at app.py:", "from DATABASE_URL before pgdibs set it")
+    project.file("conftest.py", f"import os\nos.environ['DATABASE_URL'] = '{developer.url()}'\n")
+    ran = project.run("-n2")
+    developer.assert_stopped(ran, f"by SQLAlchemy with {driver} opened at app.py:", "conftest.py:2 sets DATABASE_URL after pgdibs")
+    project.run("--pgdibs-guard=off").assert_passed(3)
+    developer.assert_written()
