@@ -18,7 +18,9 @@ from pgdibs import Client
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 sys.path.insert(0, str(REPOSITORY / "scripts"))
-from daemon_process import DaemonProcess, free_port, fresh_data_directory, postgres_programs  # noqa: E402
+from daemon_process import DaemonProcess, fresh_data_directory  # noqa: E402
+from daemon_process import free_port as free_port  # noqa: E402
+from daemon_process import postgres_programs as postgres_programs  # noqa: E402
 
 T = TypeVar("T")
 

@@ -43,8 +43,12 @@ class ConnectionGuard:
         self.is_active = True
         self.stopped = ""
         """The sentence about the first attempt that was stopped."""
-        self._allowed: dict[Hashable, tuple[tuple[str, ...], tuple[Optional[str], ...]]] = {}
+        self._allowed: dict[Hashable, tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
         """For arguments that were let through: the variables that mattered, and their values."""
+        # Without the decoding that `os.environ` does at each access, where it can be had: that is most of what a check costs.
+        encoded: Any = getattr(os.environ, "_data", None)
+        self._encode: Callable[[str], Any] = os.environ.encodekey if encoded is not None else str
+        self._raw: Callable[[Any], Any] = encoded.get if encoded is not None else os.environ.get
         self._sentences: dict[str, str] = {}
         self._lock = threading.RLock()
 
@@ -54,13 +58,13 @@ class ConnectionGuard:
             known = self._allowed.get(key)
         except TypeError:  # an argument that cannot be hashed
             known = key = None
-        if known is not None and tuple(map(os.environ.get, known[0])) == known[1]:
+        if known is not None and tuple(map(self._raw, known[0])) == known[1]:
             return
-        read: dict[str, Optional[str]] = {}
+        read: dict[Any, Any] = {}
 
         def lookup(name: str) -> Optional[str]:
-            read[name] = os.environ.get(name)
-            return read[name]
+            read[self._encode(name)] = self._raw(self._encode(name))
+            return os.environ.get(name)
 
         given = parameters()
         try:
@@ -70,7 +74,7 @@ class ConnectionGuard:
             return
         self.check_targets(layer, targets)
         # A service file may say something else the next time.
-        if key is not None and not given.get("service") and not read.get("PGSERVICE"):
+        if key is not None and not given.get("service") and not os.environ.get("PGSERVICE"):
             self._allowed[key] = tuple(read), tuple(read.values())
 
     def check_resolved(self, layer: str, key: Hashable, targets: Callable[[], list[Target]]) -> None:
