@@ -7,6 +7,7 @@ from developers import WRITES, DeveloperDatabase, without_guard
 from projects import Project
 
 WORKERS = pytest.mark.parametrize("workers", ["-n2", "-n0"])
+MOSTLY_WORKERS = pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 
 # An application as many are: the URL from the environment or a `.env` file, an engine and a fixture of its own.
 APP = """
@@ -80,7 +81,7 @@ def test_url_in_dotenv_and_no_pgdibs_env_stops_the_run(shop: Project, developer:
     without_guard(shop, developer, workers).assert_passed(10)
 
 
-@WORKERS
+@MOSTLY_WORKERS
 def test_misspelt_pgdibs_env_is_named(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
     dotenv(shop, developer)
     shop.settings["pgdibs_env"] = "DATABSE_URL"
@@ -155,6 +156,29 @@ def test_alembic_with_its_own_url_is_named(shop: Project, developer: DeveloperDa
         shop.run(), "opened at migrations/env.py:", "alembic.ini:3 holds this database; read it from a variable"
     )
     without_guard(shop, developer)
+
+
+# Public trackers: Kludex/starlette#428 (a fixture that creates and drops the test database).
+CREATE_FIXTURE = """
+import os, psycopg
+@pytest.fixture(scope="session", autouse=True)
+def create_test_database():
+    server, _, database = os.environ["DATABASE_URL"].rpartition("/")
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
+        connection.execute(f"drop database if exists {database}")
+        connection.execute(f"create database {database}")
+"""
+
+
+def test_fixture_that_creates_databases_is_named(shop: Project, developer: DeveloperDatabase) -> None:
+    shop.file("app.py", "")
+    shop.file("conftest.py", f"import pytest\n{CREATE_FIXTURE}")
+    shop.file("test_notes.py", "def test_it():\n    pass\n")
+    developer.assert_ended(
+        shop.run(),
+        "by psycopg opened at conftest.py:7 to database postgres",
+        "postgres is the maintenance database of the",
+    )
 
 
 def test_url_written_into_the_code_is_named(shop: Project, developer: DeveloperDatabase) -> None:

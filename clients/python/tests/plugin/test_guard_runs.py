@@ -54,11 +54,20 @@ def test_task_that_is_not_awaited():
 """
 
 
-@WORKERS
-@pytest.mark.parametrize("test", ["bare_except", "thread", "executor", "task_that_is_not_awaited"])
+@pytest.mark.parametrize(
+    ("test", "workers"),
+    [
+        ("bare_except", "-n2"),
+        ("task_that_is_not_awaited", "-n0"),
+        *(
+            pytest.param(test, workers, marks=pytest.mark.long)
+            for test, workers in (("bare_except", "-n0"), ("thread", "-n2"), ("executor", "-n0"), ("executor", "-n2"))
+        ),
+    ],
+)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_swallowed_exception_ends_the_run_all_the_same(
-    strange: Project, developer: DeveloperDatabase, workers: str, test: str
+    strange: Project, developer: DeveloperDatabase, test: str, workers: str
 ) -> None:
     strange.file("test_it.py", f"{SWALLOWS}\n@pytest.mark.parametrize('number', range(50))\ndef test_rest(number):\n    pass\n")
     ran = strange.run(workers, "-p", "no:threadexception", "-k", f"{test} or rest")
@@ -74,8 +83,25 @@ IMPORTS = {
 SWALLOWING = "import strange\ntry:\n    strange.write()\nexcept BaseException:\n    pass\n"
 
 
-@pytest.mark.parametrize("arguments", [["-n0"], ["-n2"], ["--collect-only"]], ids=" ".join)
-@pytest.mark.parametrize("file", IMPORTS)
+@pytest.mark.parametrize(
+    ("file", "arguments"),
+    [
+        ("conftest.py", ["-n2"]),
+        ("tests/conftest.py", ["--collect-only"]),
+        ("test_a.py", ["-n0"]),
+        ("test_a.py", ["-n2"]),
+        *(
+            pytest.param(file, [arguments], marks=pytest.mark.long)
+            for file, arguments in (
+                ("conftest.py", "-n0"),
+                ("conftest.py", "--collect-only"),
+                ("tests/conftest.py", "-n0"),
+                ("tests/conftest.py", "-n2"),
+                ("test_a.py", "--collect-only"),
+            )
+        ),
+    ],
+)
 def test_connection_at_import_ends_the_run_with_one_line(
     strange: Project, developer: DeveloperDatabase, file: str, arguments: list[str]
 ) -> None:
@@ -97,7 +123,7 @@ def test_swallowed_exception_at_import_ends_the_run(strange: Project, developer:
         assert "so it has no database" in ran.errors[0]
 
 
-@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "hook", ["pytest_configure", "pytest_sessionstart", "pytest_collection_modifyitems", "pytest_sessionfinish"]
 )

@@ -79,6 +79,7 @@ class Causes:
         """The likely cause and what to do, as a sentence without its period."""
         for look in (
             self._replaced_setup,
+            self._maintenance,
             self._changed_variable,
             self._engine_before,
             self._unnamed_variable,
@@ -100,6 +101,21 @@ class Causes:
         if place is None or not (places.is_running(code) or not self._leases):
             return None
         return f"{place} replaces django_db_setup; delete it, or let it request the django_db_setup that it replaces"
+
+    def _maintenance(self) -> Optional[str]:
+        """The server's own database: something creates or drops databases by itself."""
+        if self._target.database not in ("postgres", "template1"):
+            return None
+        if not any(_is_like(Target(lease.host, str(lease.port), ""), self._server_of_target) for lease in self._leases.values()):
+            return None
+        return (
+            f"{self._target.database} is the maintenance database of the leases' server, so something creates or drops databases "
+            "here (as sqlalchemy_utils.create_database does); leave that out, the leased database is there and clean"
+        )
+
+    @property
+    def _server_of_target(self) -> Target:
+        return Target(self._target.host, self._target.port, "", self._target.address)
 
     def _changed_variable(self) -> Optional[str]:
         """A variable no longer has the value that pgdibs gave it."""

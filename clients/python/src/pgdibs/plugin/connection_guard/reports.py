@@ -48,8 +48,12 @@ class Reports:
     def pytest_cmdline_main(self) -> Any:
         """Everything else, at the end of the run at the latest."""
         outcome = yield
-        if self._guard.stopped and self._guard.config.get_terminal_writer().width_of_current_line:
-            self._guard.config.get_terminal_writer().line()
+        # A line of progress may be unfinished; a worker has no terminal.
+        config = self._guard.config
+        if self._guard.stopped and config.pluginmanager.hasplugin("terminalreporter"):
+            writer = config.get_terminal_writer()
+            if writer.width_of_current_line:
+                writer.line()
         self.after_conftests(outcome)
 
     @pytest.hookimpl(tryfirst=True)
