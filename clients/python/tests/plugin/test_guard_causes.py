@@ -138,9 +138,9 @@ def pytest_load_initial_conftests():
 
 
 def test_plugin_that_overrides_variables_is_named(shop: Project, developer: DeveloperDatabase) -> None:
-    shop.file("dotenv_plugin.py", DOTENV_PLUGIN)
+    plugin = shop.file("site-packages/dotenv_plugin.py", DOTENV_PLUGIN)
     shop.file(".env.test", f"DEBUG=1\nDATABASE_URL={developer.url('postgresql+psycopg')}\n")
-    shop.environment["PYTHONPATH"] = str(shop.pytester.path)
+    shop.environment["PYTHONPATH"] = str(plugin.parent)
     ran = shop.run("-p", "dotenv_plugin")
     developer.assert_stopped(ran, "DATABASE_URL was changed to what .env.test:2 says, after pgdibs had set it, by a plugin or")
 
