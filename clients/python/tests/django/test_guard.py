@@ -96,7 +96,9 @@ class Notes(django.apps.AppConfig):
 """,
     )
     ran = live.run_django(workers)
-    developer.assert_stopped(ran, "by Django's alias default opened at notes/apps.py:7", 'DATABASES["default"] of settings holds')
+    developer.assert_stopped(
+        ran, "by Django's alias default opened at notes/apps.py:7", 'DATABASES["default"] of the settings holds'
+    )
 
 
 def test_alias_that_is_led_back_ends_the_run(live: DjangoProject, developer: DeveloperDatabase) -> None:
@@ -131,3 +133,14 @@ def test_it(number):
 """,
     )
     project.run_django("-n2").assert_passed(4)
+
+
+def test_options_that_lead_elsewhere_are_named(live: DjangoProject, developer: DeveloperDatabase) -> None:
+    options = f'{{"dbname": "{developer.name}"}}'
+    live.file("settings.py", f"{live.text('settings.py')}\nDATABASES['audit']['OPTIONS'] = {options}\n")
+    live.settings["pgdibs_build"] = "true"
+    live.file("test_notes.py", "import pytest\n@pytest.mark.django_db\ndef test_it():\n    pass\n")
+    ran = live.run_django()
+    # Django takes the host and the port from what pgdibs has set, and the name from OPTIONS.
+    developer.assert_ended(ran, f"by Django's alias audit to database {developer.name} on", 'OPTIONS of DATABASES["audit"]')
+    assert "pgdibs: Django's alias `audit` does not connect to" in ran.output

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgdibs.errors import ConnectionStopped
+
 if TYPE_CHECKING:
     from pgdibs.plugin.variables import Target
 
@@ -145,6 +147,11 @@ def check(plan: Plan, targets: Mapping[str, Target]) -> None:
                 with connections[alias].cursor() as cursor:
                     cursor.execute("select current_database()")
                     found = cursor.fetchone()[0]
+            except ConnectionStopped as error:
+                raise pytest.UsageError(
+                    f"pgdibs: Django's alias `{alias}` does not connect to {targets[lease_alias].database}, which was leased for "
+                    f'it; look into OPTIONS of DATABASES["{alias}"]'
+                ) from error
             except OperationalError as error:
                 raise pytest.UsageError(
                     f"pgdibs: Django's alias `{alias}` does not get into {targets[lease_alias].database}, which was leased "

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from pgdibs.plugin import databases_of
 from pgdibs.plugin.connection_guard import places
@@ -79,6 +79,7 @@ class Causes:
         """The likely cause and what to do, as a sentence without its period."""
         for look in (
             self._replaced_setup,
+            self._django_options,
             self._maintenance,
             self._changed_variable,
             self._engine_before,
@@ -101,6 +102,14 @@ class Causes:
         if place is None or not (places.is_running(code) or not self._leases):
             return None
         return f"{place} replaces django_db_setup; delete it, or let it request the django_db_setup that it replaces"
+
+    def _django_options(self) -> Optional[str]:
+        """OPTIONS of Django's settings decide, and not what pgdibs has set."""
+        for alias, entry in _django_databases():
+            options = entry.get("OPTIONS") or {}
+            if options.get("dbname") == self._target.database or "service" in options:
+                return f'OPTIONS of DATABASES["{alias}"] leads there, whatever pgdibs sets NAME to; change it for tests'
+        return None
 
     def _maintenance(self) -> Optional[str]:
         """The server's own database: something creates or drops databases by itself."""
@@ -183,14 +192,10 @@ class Causes:
 
     def _django_settings(self) -> Optional[str]:
         """Django connects before anything has led its settings to a lease."""
-        if self._leases or "django.conf" not in sys.modules:
-            return None
-        from django.conf import settings
-
-        for alias, entry in (settings.DATABASES if settings.configured else {}).items():
+        for alias, entry in _django_databases() if not self._leases else ():
             if entry.get("NAME") == self._target.database and str(entry.get("PORT") or DEFAULT_PORT) == self._target.port:
                 return (
-                    f'DATABASES["{alias}"] of {settings.SETTINGS_MODULE} holds this database, and pgdibs leads it to a lease '
+                    f'DATABASES["{alias}"] of the settings holds this database, and pgdibs leads it to a lease '
                     "when a test asks for one; do not connect before that, at import or in AppConfig.ready"
                 )
         return None
@@ -220,6 +225,15 @@ class Causes:
     def _entry(self, name: str, value: str) -> str:
         """The entry for `pgdibs_env`."""
         return name if of_url(value) is not None or name in LIBPQ else f"{name}=default.database"
+
+
+def _django_databases() -> list[tuple[str, dict[str, Any]]]:
+    """`DATABASES`, when Django has its settings."""
+    if "django.conf" not in sys.modules:
+        return []
+    from django.conf import settings
+
+    return list(settings.DATABASES.items()) if settings.configured else []
 
 
 def _is_like(one: Target, other: Target) -> bool:

@@ -25,6 +25,8 @@ def shown(path: str, line: int, root: Path) -> str:
 
 def is_of_project(path: str, root: Path) -> bool:
     """Whether a source file is the project's own and no installed package's."""
+    if path.startswith("<"):  # no file, as in `<string>`
+        return False
     inside = Path(path).resolve()
     return root.resolve() in inside.parents and not {"site-packages", "dist-packages"} & set(inside.parts)
 
