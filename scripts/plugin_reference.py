@@ -34,32 +34,35 @@ With frameworks: [Django](django.md), [SQLAlchemy](sqlalchemy.md), [FastAPI](fas
 
 GUARD = """## The guard
 
-While a pool is configured, the plugin watches every connection that a test process opens to Postgres. A connection to a database
-that pgdibs did not lease to this process is stopped before it opens, and the run ends with one line and status 4:
+While a pool is configured, the plugin watches every connection that a test process opens to Postgres. A connection to a
+database that pgdibs did not lease to this process is stopped before it opens, and the run ends with one line and status 4:
 
 ```text
-ERROR: pgdibs: stopped a connection by SQLAlchemy with psycopg opened at conftest.py:5 to database shop_dev on 127.0.0.1:5432, which
-pgdibs did not lease; it should have been myapp_test_gw0 on 127.0.0.1:5433. conftest.py:3 sets DATABASE_URL after pgdibs has set it;
-delete that line. If the connection is meant, add `pgdibs_allow = 127.0.0.1:5432/shop_dev` to the ini file
+ERROR: pgdibs: stopped a connection by SQLAlchemy with psycopg opened at conftest.py:5 to database shop_dev on
+127.0.0.1:5432, which pgdibs did not lease; it should have been myapp_test_gw0 on 127.0.0.1:5433. conftest.py:3 sets
+DATABASE_URL after pgdibs has set it; delete that line. If the connection is meant, add `pgdibs_allow =
+127.0.0.1:5432/shop_dev` to the ini file
 ```
 
-It watches SQLAlchemy 1.4 and 2 (sync and async), Django, psycopg 3 and its pools, psycopg2 and its pools, asyncpg and its pools, as
-soon as each is imported; it imports none of them. Other drivers are watched only below SQLAlchemy. A process that a test starts is
-not watched; a forked child is.
+It watches SQLAlchemy 1.4 and 2 (sync and async), Django, psycopg 3 and its pools, psycopg2 and its pools, asyncpg and its
+pools, as soon as each is imported; it imports none of them. Other drivers are watched only below SQLAlchemy. A process that
+a test starts is not watched; a forked child is.
 
 What may be connected to:
 
-- The leases of this process, under all aliases, and every database that `pgdibs.Client` has returned to it. Host, port and database
-  decide, as the driver works them out from URL, arguments, `PG*` variables, service file and defaults. `localhost`, `127.0.0.1`,
-  `::1` and a Unix socket are the same host. When the target cannot be worked out, the connection is stopped.
+- The leases of this process, under all aliases, and every database that `pgdibs.Client` has returned to it. Host, port and
+  database decide, as the driver works them out from URL, arguments, `PG*` variables, service file and defaults. `localhost`,
+  `127.0.0.1`, `::1` and a Unix socket are the same host. When the target cannot be worked out, the connection is stopped.
 - In the process that builds a template (`pytest_pgdibs_build_template`): the database that is built, and no other.
 - In the xdist controller and with `--collect-only`: nothing, because these processes lease nothing.
-- What `pgdibs_allow` lists, as `host:port/database`; `*` and `?` are wildcards: `pgdibs_allow = db.internal:5432/reference_*`.
+- What `pgdibs_allow` lists, as `host:port/database`; `*` and `?` are wildcards: `pgdibs_allow =
+  db.internal:5432/reference_*`.
 
-The exception is `pgdibs.ConnectionStopped`. It derives from `BaseException` and from no driver's error, so `except OperationalError`
-and `except Exception` do not catch it. If the application swallows it all the same, the run ends after the test, the import or the
-hook in which it was raised. `pgdibs_guard = warn` lets connections through and shows one warning for each target;
-`pgdibs_guard = off` watches nothing. A check takes less than 20 µs (`clients/python/bench/connection_guard.py` measures it).
+The exception is `pgdibs.ConnectionStopped`. It derives from `BaseException` and from no driver's error, so `except
+OperationalError` and `except Exception` do not catch it. If the application swallows it all the same, the run ends after the
+test, the import or the hook in which it was raised. `pgdibs_guard = warn` lets connections through and shows one warning for
+each target; `pgdibs_guard = off` watches nothing. A check takes less than 20 µs (`clients/python/bench/connection_guard.py`
+measures it).
 
 What to do about each cause stands in [troubleshooting](../troubleshooting.md#pgdibs-stopped-a-connection)."""
 

@@ -54,15 +54,13 @@ def _begin(config: pytest.Config) -> None:
         return
     settings = config.stash[settings_key] = read_settings(config, handover["settings"] if handover is not None else {})
     restore_environment_afterwards(config)
-    role = Role.TESTS
     if handover is not None:
         settings.aliases = handover["aliases"]
         settings.variables = tuple(map(Variable.from_payload, handover["variables"]))
     else:
         choose_variables(config, settings, os.environ)
-        role = Role.COLLECTS if only_looks_around(config) else Role.CONTROLLER if distributes(config) else Role.TESTS
     # From here on it is known which variables this process sets.
-    connection_guard.install(config, settings.guard, settings.allow, role, settings.variables)
+    connection_guard.install(config, settings.guard, settings.allow, role_of(config, settings, handover), settings.variables)
     if handover is not None:
         client = Client(settings.url, handover["token"] or None)
         worker = os.environ["PYTEST_XDIST_WORKER"]
@@ -93,6 +91,15 @@ def _begin(config: pytest.Config) -> None:
     set_unavailable(settings)
     controller = Controller(config, settings, client, run, templates, summary, LOADED_AT, tmpdir)
     config.pluginmanager.register(controller, "pgdibs-controller")
+
+
+def role_of(config: pytest.Config, settings: Settings, handover: Optional[object]) -> Role:
+    """What this process is for the guard; one with a `handover` is a worker."""
+    if handover is not None:
+        return Role.TESTS
+    if settings.is_off:
+        return Role.WITHOUT_LEASES
+    return Role.COLLECTS if only_looks_around(config) else Role.CONTROLLER if distributes(config) else Role.TESTS
 
 
 def begin_testing(config: pytest.Config, databases: Databases, summary: Optional[Summary], tmpdir: str) -> None:

@@ -14,6 +14,7 @@ import pytest
 from pgdibs.plugin import databases_of, django_databases, settings_key
 from pgdibs.plugin.environment import pool_of_alias, undeclared_alias
 from pgdibs.plugin.variables import Nowhere
+from pgdibs.pytest_plugin import Absent
 
 if TYPE_CHECKING:
     from pgdibs.plugin.databases import Databases
@@ -154,11 +155,11 @@ def pytest_pgdibs_build_template(url: str, alias: str, config: pytest.Config) ->
 
 
 def pytest_pgdibs_leased(config: pytest.Config, databases: Databases) -> None:
-    """Django's settings follow at once, whoever asked for the lease; so do the variables, unless the ini file names some."""
+    """Django's settings follow at once, whoever asked for the lease; so do the variables, unless `pgdibs_env` is given."""
     if django_databases.is_ready():
         plan = django_databases.plan_of(config)
         django_databases.point_at(plan, databases.leases)
-        if not databases.settings.variables:
+        if isinstance(config.getini("pgdibs_env"), Absent):
             django_databases.move_variables(plan, databases.leases)
 
 

@@ -210,7 +210,7 @@ class Causes:
         if self._guard.role is Role.BUILDER:
             return self._guard.before.get(variable.name)
         target = self._leases.get(variable.alias) or (Nowhere() if self._guard.role is not Role.TESTS else None)
-        return variable.value(target, os.environ.get(variable.name)) if target is not None else None
+        return variable.value(target) if target is not None else None
 
     def _holds(self, name: str, value: str, part: str = "") -> bool:
         """Whether a variable's value leads to the target: as a URL, or as the name of the database."""
