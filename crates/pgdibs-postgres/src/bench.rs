@@ -130,6 +130,7 @@ impl PlainSetting {
         let pool = PoolName::parse(PREFIX).map_err(invalid)?;
         let template = DatabaseName::template(&pool, &Fingerprint::parse("plain").map_err(invalid)?);
         ddl::create_build(&template, &owner).run(&mut connection).await?;
+        ddl::open_to_the_daemon(&template).run(&mut connection).await?;
         connection.close().await?;
         let options = PgConnectOptions::from_str(superuser_url.expose_secret())?.database(template.as_str());
         let mut inside = PgConnection::connect_with(&options.disable_statement_logging()).await?;

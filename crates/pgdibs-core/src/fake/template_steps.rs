@@ -62,12 +62,11 @@ impl State {
             return Err(stale("its database exists already"));
         }
         let name = template.name.as_str();
-        // A daemon that died after `create database` left it here; the name was given to this row alone.
-        let half_made = self.server.oid_of(name).filter(|oid| self.server.databases[oid].ours);
-        let oid = match half_made {
-            Some(oid) => oid,
-            None => self.server.create(name, true, None).map_err(StepError::Failed)?,
-        };
+        // A daemon that died after `create database` left it here, and any role may have been in it since: it is made again.
+        if let Some(half_made) = self.server.oid_of(name).filter(|oid| self.server.databases[oid].ours) {
+            self.server.drop(half_made);
+        }
+        let oid = self.server.create(name, true, None).map_err(StepError::Failed)?;
         halfway()?;
         let credentials = Credentials { user: login_of(id.0), password: format!("build-{}", id.0).into() };
         let login = FakeLogin { password: credentials.password.clone(), can_login: true };

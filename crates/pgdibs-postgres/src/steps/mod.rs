@@ -7,6 +7,7 @@ mod drop;
 mod fence;
 mod login;
 mod marks;
+mod seal;
 mod sessions;
 mod swap;
 mod used;

@@ -19,3 +19,4 @@ mod quoting;
 mod restored_login;
 mod secrets;
 mod support;
+mod traps;
