@@ -6,7 +6,7 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::clone::{make_login, make_role};
+use super::clone::{MadeBy, make_login, make_role};
 use super::{end_sessions, seal, sql, stale};
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
@@ -66,10 +66,12 @@ pub(super) async fn create(
     template: TemplateId,
 ) -> Result<(), StepError> {
     let build = find(connection, template).await?;
-    make_role(world, connection, &build.owner).await?;
+    // Its default owner is ours alone; the configuration may name a role of another's.
+    let owner_made_by = if build.owner == RoleName::of_pool(&build.pool) { MadeBy::Us } else { MadeBy::Anyone };
+    make_role(world, connection, &build.owner, owner_made_by).await?;
     for role in &build.roles {
         let role = RoleName::parse("roles", role).map_err(|e| StepError::Failed(e.to_string()))?;
-        make_role(world, connection, &role).await?;
+        make_role(world, connection, &role, MadeBy::Us).await?;
         // The owner may then hand objects to the role, and every login acts as the owner.
         sql(ddl::grant_role(&role, &build.owner, world.connections.facts.major).run(connection).await)?;
     }
@@ -205,8 +207,8 @@ pub(super) async fn seal(
     if locked.is_none() {
         return Err(stale("the build was abandoned meanwhile"));
     }
-    let mut publish =
-        ddl::bound_statements().then(ddl::rename(&build.name, &published)).then(ddl::is_template(&published, true));
+    // No template by its flag, which would let every role with CREATEDB copy it: the daemon copies it as its owner.
+    let mut publish = ddl::bound_statements().then(ddl::rename(&build.name, &published));
     if own_login {
         publish = publish.then(ddl::revoke_connect(&published, &login));
     }

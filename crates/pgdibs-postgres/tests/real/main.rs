@@ -14,6 +14,7 @@ mod half_made;
 mod leading;
 mod login_rights;
 mod lost_catalog;
+mod owners;
 mod passing_time;
 mod quoting;
 mod restored_login;
