@@ -177,8 +177,8 @@ APART: tuple[Protection, ...] = (
     Protection(
         "foreign-roles",
         f"{SERVER}/requests/pools.rs",
-        "refuse_foreign_roles(world, &settings).await?;",
-        "let _ = refuse_foreign_roles(world, &settings).await;",
+        "refuse_foreign_roles(world, name, &settings).await?;",
+        "let _ = refuse_foreign_roles(world, name, &settings).await;",
         "test(a_role_that_pgdibs_did_not_make_is_refused)",
         "leases do not act as roles of somebody else",
         "real",

@@ -31,7 +31,8 @@ pub fn shown(value: &str) -> String {
     text
 }
 
-/// The base name that the databases of one pool carry: `[a-z_][a-z0-9_]{0,39}`.
+/// The base name that the databases of one pool carry: `[a-z_][a-z0-9_]{0,39}`, and neither `owner` nor `l_` with digits: the pool's
+/// owner role is called after it, and would carry the name of a role that has another purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolName(String);
 
@@ -44,18 +45,35 @@ impl PoolName {
     /// # Errors
     /// When the text is no pool name; the sentence says the rule.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
-        if is_plain_identifier(text, Self::MAX_BYTES) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(invalid(
+        if !is_plain_identifier(text, Self::MAX_BYTES) {
+            return Err(invalid(
                 "pool",
                 format!(
                     "\"{}\" is no pool name: 1 to {} characters, a to z, 0 to 9 and _, not starting with a digit",
                     shown(text),
                     Self::MAX_BYTES
                 ),
-            ))
+            ));
         }
+        if Self::is_reserved(text) {
+            return Err(invalid("pool", format!("\"{text}\" is reserved: {}", Self::why_reserved(text))));
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Whether the role of a pool of this name would be one that has another purpose: `pgdibs_owner`, or `pgdibs_l_<digits>`.
+    #[must_use]
+    pub fn is_reserved(text: &str) -> bool {
+        let login = text.strip_prefix("l_");
+        text == "owner" || login.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+    }
+
+    /// Why a reserved name cannot be a pool's, and what to do.
+    #[must_use]
+    pub fn why_reserved(text: &str) -> String {
+        format!(
+            "the role that owns the pool's objects would be \"pgdibs_{text}\", which pgdibs uses for something else; choose another name, such as \"{text}_test\""
+        )
     }
 
     /// The name as text.
@@ -82,10 +100,10 @@ impl RoleName {
         Self("pgdibs_owner".to_owned())
     }
 
-    /// The template's owner when a pool names none.
+    /// The template's owner when the pool names none: `pgdibs_<pool>`, so that no two pools share one.
     #[must_use]
-    pub fn default_template_owner() -> Self {
-        Self("pgdibs_app".to_owned())
+    pub fn of_pool(pool: &PoolName) -> Self {
+        Self(format!("pgdibs_{pool}"))
     }
 
     /// The login with this number: `pgdibs_l_<n>`.
@@ -286,6 +304,19 @@ mod tests {
         for bad in ["", "0a", "A", "my-app", "a\"b", "a;drop", "é", "a b", "a\0", too_long.as_str()] {
             let error = PoolName::parse(bad).expect_err(bad).to_string();
             assert!(error.starts_with("pool: ") && error.contains("1 to 40 characters"), "{error}");
+        }
+    }
+
+    #[test]
+    fn pool_names_whose_role_has_another_purpose_are_refused() {
+        for bad in ["owner", "l_5", "l_0", "l_007", "l_12345678901234567890"] {
+            let error = PoolName::parse(bad).expect_err(bad).to_string();
+            assert!(error.contains("is reserved") && error.contains(&format!("\"{bad}_test\"")), "{error}");
+        }
+        for good in ["owners", "owner_test", "_owner", "l", "l_", "l_5_test", "l_a", "ll_5"] {
+            let role = RoleName::of_pool(&PoolName::parse(good).expect(good));
+            assert_ne!(role, RoleName::database_owner());
+            assert!(!RoleName::is_login_of_ours(role.as_str()), "{role}");
         }
     }
 

@@ -115,13 +115,15 @@ pub struct PoolSettings {
     pub connection_limit: u32,
 }
 
-impl Default for PoolSettings {
-    fn default() -> Self {
+impl PoolSettings {
+    /// What a pool is set to as long as it is told nothing else.
+    #[must_use]
+    pub fn of(pool: &PoolName) -> Self {
         Self {
             warm: 4,
             max: 32,
             spares: 2,
-            owner: RoleName::default_template_owner(),
+            owner: RoleName::of_pool(pool),
             strategy: StrategyChoice::Auto,
             extensions: Vec::new(),
             roles: Vec::new(),

@@ -59,6 +59,10 @@ impl ConformanceServer for Hands {
     async fn logins(&self) -> Vec<String> {
         self.0.logins().into_iter().filter(|name| RoleName::is_login_of_ours(name)).collect()
     }
+
+    async fn has_owner(&self, role: &RoleName) -> bool {
+        self.0.owners().iter().any(|owner| owner == role.as_str())
+    }
 }
 
 fn suite() -> Suite<FakeWorld, Hands> {

@@ -116,20 +116,21 @@ pub struct PlainSetting {
 }
 
 impl PlainSetting {
-    /// Makes both.
+    /// Makes both. The login acts as the owner role of `pool`, as the leases of that pool do.
     ///
     /// # Errors
     /// Whatever Postgres says.
-    pub async fn make(superuser_url: &SecretString) -> Result<Self, sqlx::Error> {
+    pub async fn make(superuser_url: &SecretString, pool: &str) -> Result<Self, sqlx::Error> {
         let mut connection = superuser(superuser_url).await?;
         let login = RoleName::parse("login", LOGIN).map_err(invalid)?;
-        let owner = RoleName::default_template_owner();
+        let owner = RoleName::of_pool(&PoolName::parse(pool).map_err(invalid)?);
         let password = uuid::Uuid::new_v4().simple().to_string();
         let verifier = scram::verifier(&password);
         ddl::create_login(&login, &verifier, &owner, LoginKind::plain(Rights::Superuser)).run(&mut connection).await?;
         let pool = PoolName::parse(PREFIX).map_err(invalid)?;
         let template = DatabaseName::template(&pool, &Fingerprint::parse("plain").map_err(invalid)?);
         ddl::create_build(&template, &owner).run(&mut connection).await?;
+        ddl::open_to_the_daemon(&template).run(&mut connection).await?;
         connection.close().await?;
         let options = PgConnectOptions::from_str(superuser_url.expose_secret())?.database(template.as_str());
         let mut inside = PgConnection::connect_with(&options.disable_statement_logging()).await?;

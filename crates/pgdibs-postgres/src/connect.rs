@@ -5,18 +5,15 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
-use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _, Transaction};
 
+use crate::catalog;
 use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::lines::Lines;
 use crate::rights::{Rights, ServerFacts};
 use crate::sqlstate::{self, Meaning};
-
-/// The migrations of our own catalog.
-static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
 /// For the log: sqlx reports slow acquires and notices by itself, without the context that our own lines have.
 pub const LOG_FILTER: &str = "sqlx=error";
@@ -51,7 +48,7 @@ impl From<sqlx::Error> for ConnectError {
 /// How to reach the server. Holds the superuser's password, so it has no `Debug`.
 #[derive(Clone)]
 pub struct ServerAddress {
-    options: PgConnectOptions,
+    pub(crate) options: PgConnectOptions,
     tls: String,
     url: SecretString,
 }
@@ -203,17 +200,18 @@ impl ServerAddress {
         Ok((options.get_username().to_owned(), password.into()))
     }
 
-    /// A connection to one database under one name. The settings we rely on are ours, whatever the server's are.
+    /// A connection to one database under one name. The settings we rely on are ours, whatever the server's are; in every database but
+    /// the catalog, nothing that another role created is looked up (see [`inside`](crate::inside)).
     ///
     /// # Errors
     /// Whatever Postgres says.
     pub async fn connect(&self, database: &str, application_name: &str) -> Result<PgConnection, sqlx::Error> {
+        if database != CATALOG {
+            return self.connect_inside(database, application_name).await;
+        }
         let options = self.options.clone().database(database).application_name(application_name);
-        let connecting = PgConnection::connect_with(&options);
-        let mut connection = tokio::time::timeout(Duration::from_secs(10), connecting)
-            .await
-            .map_err(|_| sqlx::Error::PoolTimedOut)??;
-        ddl::session_settings().run(&mut connection).await?;
+        let mut connection = opened(&options).await?;
+        ddl::catalog_settings().run(&mut connection).await?;
         Ok(connection)
     }
 
@@ -240,9 +238,18 @@ impl ServerAddress {
                     Ok(true)
                 })
             })
-            .after_connect(|connection, _| Box::pin(async move { ddl::session_settings().run(connection).await }))
+            .after_connect(|connection, _| Box::pin(async move { ddl::catalog_settings().run(connection).await }))
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
+}
+
+/// How long a connection may take to be made.
+const CONNECTING: Duration = Duration::from_secs(10);
+
+/// Connects within that time.
+pub(crate) async fn opened(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let connecting = PgConnection::connect_with(options);
+    tokio::time::timeout(CONNECTING, connecting).await.map_err(|_| sqlx::Error::PoolTimedOut)?
 }
 
 /// What no host name has in it. sqlx takes a host as it stands, so what need not be encoded is not.
@@ -334,10 +341,10 @@ pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool
 pub async fn prepare(address: &ServerAddress) -> Result<(), ConnectError> {
     let database = address.options.get_database().unwrap_or("postgres").to_owned();
     let mut connection = address.connect(&database, "pgdibs").await?;
-    make_catalog(&mut connection).await?;
+    catalog::make(&mut connection).await?;
     reach(Point::StartCatalogMade).await;
     connection.close().await?;
-    migrate(address).await?;
+    catalog::migrate(address).await?;
     reach(Point::StartMigrated).await;
     Ok(())
 }
@@ -378,76 +385,6 @@ async fn refuse_protected(connection: &mut PgConnection) -> Result<(), ConnectEr
     )))
 }
 
-async fn make_catalog(connection: &mut PgConnection) -> Result<(), ConnectError> {
-    let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = 'pgdibs')")
-        .fetch_one(&mut *connection)
-        .await?;
-    if exists {
-        return Ok(());
-    }
-    refuse_to_start_empty(connection).await?;
-    match ddl::create_catalog().run(connection).await {
-        Ok(()) => ddl::close_catalog().run(connection).await.map_err(Into::into),
-        // Two daemons started at once; the other one was faster.
-        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Ok(()),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// A server that has databases which pgdibs made has lost its catalog, or somebody renamed it for a moment. An empty one would know
-/// none of them: it would take their logins for left over, and hand out leases beside those that are live.
-async fn refuse_to_start_empty(connection: &mut PgConnection) -> Result<(), ConnectError> {
-    let made: Vec<String> = sqlx::query_scalar(
-        "select d.datname::text from pg_database d join pg_roles o on o.oid = d.datdba where o.rolname = 'pgdibs_owner' order by 1",
-    )
-    .fetch_all(connection)
-    .await?;
-    if made.is_empty() {
-        return Ok(());
-    }
-    let lines: Vec<String> = made.iter().map(|name| format!("dropdb '{}'", name.replace('\'', "'\\''"))).collect();
-    Err(ConnectError::Unusable(format!(
-        "the catalog, database \"pgdibs\", is missing, but {} database(s) that pgdibs made are on this server, and no empty catalog is made beside them. If somebody renamed it, rename it back: alter database \"<its name now>\" rename to pgdibs. If it is lost, drop them and start pgdibs again:\n{}",
-        made.len(),
-        lines.join("\n")
-    )))
-}
-
-/// Key of the lock under which the catalog is migrated, in the space of one-key advisory locks. ("pgdibs-m" as eight bytes)
-const MIGRATION: i64 = 0x7067_6469_6273_2d6d;
-
-/// All migrations together or none, so that a daemon which serves requests on a server that came back empty finds either no catalog
-/// or a whole one. The lock is ours, because sqlx lets go of its own before the end of the transaction.
-async fn migrate(address: &ServerAddress) -> Result<(), ConnectError> {
-    let mut connection = address.connect(CATALOG, "pgdibs").await?;
-    let mut transaction = connection.begin().await?;
-    sqlx::query("select pg_advisory_xact_lock($1)").bind(MIGRATION).execute(&mut *transaction).await?;
-    let (foreign, migrated): (bool, bool) = sqlx::query_as(
-        "select exists (select from pg_tables where schemaname = 'public'),
-                to_regclass('public._sqlx_migrations') is not null",
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    if foreign && !migrated {
-        return Err(ConnectError::Unusable(
-            "the server has a database \"pgdibs\" that is not ours: it holds tables but no catalog; rename or drop it, because pgdibs keeps its catalog under that name".to_owned(),
-        ));
-    }
-    MIGRATIONS.run(&mut *transaction).await.map_err(|error| match error {
-        MigrateError::VersionMissing(version) => ConnectError::Unusable(format!(
-            "the catalog on this server is newer than this pgdibs (it has migration {version}); use the newer version of pgdibs, or remove its catalog with that version's `pgdibs purge`"
-        )),
-        MigrateError::VersionMismatch(version) => ConnectError::Unusable(format!(
-            "migration {version} of the catalog on this server differs from ours; it was made by an unreleased pgdibs: remove it with `pgdibs purge`"
-        )),
-        MigrateError::Execute(error) => error.into(),
-        other => ConnectError::Unusable(format!("the catalog could not be brought up to date: {other}")),
-    })?;
-    transaction.commit().await?;
-    connection.close().await?;
-    Ok(())
-}
-
 /// Session locks and LISTEN do not work behind a pooler that hands a server connection to each transaction.
 ///
 /// Two client connections that see the same backend, or one that sees two, are behind such a pooler. Parameters that poolers
@@ -462,10 +399,10 @@ async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> 
     };
     let (mut one, mut two) = (connect().await?, connect().await?);
     let pooled = async {
-        let first = backend(&mut one, "select pg_backend_pid()").await?;
+        let first = backend(&mut one, "select pg_catalog.pg_backend_pid()").await?;
         // An open transaction keeps the second client's server connection; the first one's next statement has to go elsewhere.
-        let second = backend(&mut two, "begin; select pg_backend_pid()").await?;
-        let again = backend(&mut one, "select pg_backend_pid()").await?;
+        let second = backend(&mut two, "begin; select pg_catalog.pg_backend_pid()").await?;
+        let again = backend(&mut one, "select pg_catalog.pg_backend_pid()").await?;
         Ok::<_, sqlx::Error>(first == second || first != again)
     };
     let pooled = tokio::time::timeout(Duration::from_secs(10), pooled).await;

@@ -9,6 +9,10 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use crate::rights::Rights;
 
+mod housekeeping;
+
+pub use self::housekeeping::{VACUUMED, analyze, compact, freeze, vacuum_catalogs};
+
 /// SQL text that was composed here. Several statements run as one implicit transaction, unless one of them may not.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Ddl(String);
@@ -86,22 +90,33 @@ pub fn plain_copy(name: &DatabaseName, template: &DatabaseName, strategy: Strate
     Ddl::of(format!("create database {name} template = {template} strategy = {}", strategy.as_str()))
 }
 
-/// A database to build a template in, from the pristine `template0`, so that nothing local slips in.
+/// A database to build a template in, from the pristine `template0`, so that nothing local slips in. Closed to connections: PUBLIC may
+/// connect to every new database, and on 14 create in its schema `public`.
 #[must_use]
 pub fn create_build(name: &DatabaseName, owner: &RoleName) -> Ddl {
-    Ddl::of(format!("create database {} template = template0 owner = {}", ident(name.as_str()), ident(owner.as_str())))
+    Ddl::of(format!(
+        "create database {} template = template0 owner = {} allow_connections = false",
+        ident(name.as_str()),
+        ident(owner.as_str())
+    ))
 }
 
-/// The catalog itself.
+/// Lets the daemon into a build's database before any other role: PUBLIC has no right on it any more when it opens.
+#[must_use]
+pub fn open_to_the_daemon(name: &DatabaseName) -> Ddl {
+    Ddl::of(format!("revoke all on database {} from public", ident(name.as_str()))).then(allow_connections(name, true))
+}
+
+/// The catalog itself, closed to connections: PUBLIC may connect to every new database, and on 14 create in its schema `public`.
 #[must_use]
 pub fn create_catalog() -> Ddl {
-    Ddl::of("create database pgdibs template = template0".to_owned())
+    Ddl::of("create database pgdibs template = template0 allow_connections = false".to_owned())
 }
 
-/// Keeps everybody but us out of the catalog.
+/// Opens the catalog, to the daemon alone.
 #[must_use]
-pub fn close_catalog() -> Ddl {
-    Ddl::of("revoke all on database pgdibs from public".to_owned())
+pub fn open_catalog() -> Ddl {
+    Ddl::of("revoke all on database pgdibs from public; alter database pgdibs allow_connections = true".to_owned())
 }
 
 /// Takes CONNECT on a database from PUBLIC. In upper case, since a warning prints it for people to run.
@@ -385,63 +400,11 @@ pub fn open_public_schema(login: &RoleName) -> Ddl {
     Ddl::of(format!("grant all on schema public to {}", ident(login.as_str())))
 }
 
-/// An extension, made by the daemon's own role because the builder is no superuser.
+/// An extension, made by the daemon's own role because the builder is no superuser. In schema `public`, since the daemon's path leads to
+/// `pg_catalog`; an extension that has a schema of its own goes there (`cascade` lets the two differ).
 #[must_use]
 pub fn create_extension(name: &str) -> Ddl {
-    Ddl::of(format!("create extension if not exists {} cascade", ident(name)))
-}
-
-/// Prepares a template for being copied.
-#[must_use]
-pub fn vacuum() -> Ddl {
-    Ddl::of("vacuum (freeze, analyze)".to_owned())
-}
-
-/// The planner's statistics of every table, without anything of VACUUM.
-#[must_use]
-pub fn analyze() -> Ddl {
-    Ddl::of("analyze".to_owned())
-}
-
-/// Writes these relations, each as schema and name, anew and without their gaps. Only ever with a list: without one, `vacuum full`
-/// locks shared catalogs too, and every new connection to the server waits.
-#[must_use]
-pub fn compact(relations: &[(String, String)]) -> Ddl {
-    vacuum_each("vacuum (full, freeze)", relations)
-}
-
-/// Freezes these relations, each as schema and name, in place.
-#[must_use]
-pub fn freeze(relations: &[(String, String)]) -> Ddl {
-    vacuum_each("vacuum (freeze)", relations)
-}
-
-/// Clears what clones, swaps and drops leave dead in shared catalogs and in ours. Not truncating: that takes a lock on `pg_database`
-/// for which every new connection to the server would wait.
-#[must_use]
-pub fn vacuum_catalogs() -> Ddl {
-    Ddl::of(format!("vacuum (truncate false) {}", VACUUMED.join(", ")))
-}
-
-/// See [`vacuum_catalogs`].
-pub const VACUUMED: [&str; 8] = [
-    "pg_catalog.pg_database",
-    "pg_catalog.pg_authid",
-    "pg_catalog.pg_auth_members",
-    "pg_catalog.pg_db_role_setting",
-    "pg_catalog.pg_shdepend",
-    "public.databases",
-    "public.leases",
-    "public.tickets",
-];
-
-fn vacuum_each(command: &str, relations: &[(String, String)]) -> Ddl {
-    if relations.is_empty() {
-        return Ddl::default();
-    }
-    let names: Vec<String> =
-        relations.iter().map(|(schema, name)| format!("{}.{}", ident(schema), ident(name))).collect();
-    Ddl::of(format!("{command} {}", names.join(", ")))
+    Ddl::of(format!("create extension if not exists {} with schema public cascade", ident(name)))
 }
 
 /// What every connection of ours is set to, whatever the server says: with `synchronous_commit = off` a crash once handed one
@@ -449,16 +412,24 @@ fn vacuum_each(command: &str, relations: &[(String, String)]) -> Ddl {
 /// small and each statement has one good plan: planning it anew five times on every connection cost more than running it.
 ///
 /// A daemon whose machine or network has gone is noticed after half a minute, not two hours: its sessions hold the office and locks.
+///
+/// The path comes first, and leads past everything that another role may have created (see [`inside`](crate::inside)).
 #[must_use]
-pub fn session_settings() -> Ddl {
+pub fn safe_settings() -> Ddl {
     Ddl::of(
-        "set synchronous_commit = on; set lock_timeout = 0; set statement_timeout = 0; \
+        "set search_path = pg_catalog, pg_temp; set role none; \
+         set synchronous_commit = on; set lock_timeout = 0; set statement_timeout = 0; \
          set idle_in_transaction_session_timeout = '20s'; set tcp_keepalives_idle = 10; \
          set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set client_min_messages = warning; \
-         set search_path = public; set default_transaction_read_only = off; \
-         set plan_cache_mode = force_generic_plan"
+         set default_transaction_read_only = off; set plan_cache_mode = force_generic_plan"
             .to_owned(),
     )
+}
+
+/// The same in the catalog, where the tables are ours and no other role gets in.
+#[must_use]
+pub fn catalog_settings() -> Ddl {
+    safe_settings().then(Ddl::of("set search_path = public".to_owned()))
 }
 
 /// Bounds the statements of one swap; never used for a drop, which must not be interrupted. A lock that is not to be had within this

@@ -4,11 +4,13 @@
 
 pub mod bench;
 mod blockers;
+mod catalog;
 pub mod connect;
 pub mod ddl;
 pub mod embedded;
 pub mod failpoint;
 mod holdups;
+mod inside;
 pub mod lines;
 pub mod office;
 mod orphans;

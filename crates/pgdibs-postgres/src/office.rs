@@ -23,7 +23,7 @@ use crate::requests::gather;
 use crate::requests::tickets::living_daemons;
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
-use crate::steps::drop_logins;
+use crate::steps::{drop_logins, drop_unused_roles};
 use crate::world::{PgWorld, answer, no_answer};
 
 /// Key of the office's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
@@ -172,7 +172,7 @@ impl PgWorld {
         Ok(())
     }
 
-    /// Housekeeping that no plan needs: what is remembered for a day, tickets of daemons that are gone, logins that no row names.
+    /// Housekeeping that no plan needs: what is remembered for a day, tickets of daemons that are gone, logins and roles that no row names.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
@@ -183,6 +183,7 @@ impl PgWorld {
             sweep_rows(connection).await?;
             if self.connections.facts.rights != Rights::DatabasesOnly {
                 sweep_logins(self, connection).await?;
+                drop_unused_roles(self, connection).await?;
             }
             Ok(())
         };

@@ -5,6 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac as _};
 use rand::RngExt as _;
+use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 
 /// Postgres's own default. Fewer would do for random passwords, but the JDBC driver refuses less than 4096 (RFC 7677, section 4).
@@ -27,6 +28,12 @@ pub(crate) use new_password;
 #[must_use]
 pub fn verifier(password: &str) -> String {
     verifier_with_salt(password, &rand::rng().random::<[u8; 16]>())
+}
+
+/// A password that is never stored: 244 random bits, in the same form.
+pub(crate) fn random_password() -> SecretString {
+    let half = || uuid::Uuid::new_v4().simple().to_string();
+    SecretString::from(format!("{PASSWORD_MARK}{}{}", half(), half()))
 }
 
 /// What the catalog keeps of a build token: enough to recognise it, and useless to whoever reads the catalog or the server's log. The

@@ -17,6 +17,7 @@ pub mod waiting;
 pub use suite::Suite;
 
 use crate::lease::Credentials;
+use crate::name::RoleName;
 
 /// What the suite needs of a server beside [`World`](crate::world::World): somebody who connects.
 pub trait ConformanceServer: Send + Sync {
@@ -62,6 +63,9 @@ pub trait ConformanceServer: Send + Sync {
 
     /// Names of all roles that we make for leases, builds and kept databases (`pgdibs_l_<n>`).
     fn logins(&self) -> impl Future<Output = Vec<String>> + Send;
+
+    /// Whether the server has a role of this name that no one logs in as.
+    fn has_owner(&self, role: &RoleName) -> impl Future<Output = bool> + Send;
 }
 
 /// Calls a macro once per check, with the check's module and name:
@@ -84,6 +88,7 @@ macro_rules! for_each_conformance_check {
         $run!(pools, a_pool_is_refused_while_others_own_its_names);
         $run!(pools, a_pool_in_use_is_dropped_by_force_only);
         $run!(pools, a_dropped_pool_leaves_nothing);
+        $run!(pools, a_pool_has_an_owner_role_of_its_own_that_goes_with_it);
         $run!(pools, a_foreign_database_under_a_slot_name_is_left_alone);
         $run!(templates, a_template_is_built_sealed_and_found_again);
         $run!(templates, a_second_caller_is_told_who_builds);

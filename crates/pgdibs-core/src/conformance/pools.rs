@@ -5,6 +5,7 @@ use super::{ConformanceServer, Suite};
 use crate::database::DatabaseState;
 use crate::error::Error;
 use crate::lease::{End, LeaseState};
+use crate::name::{PoolName, RoleName};
 use crate::pool::PoolPatch;
 use crate::request::Announce;
 use crate::world::World;
@@ -111,6 +112,34 @@ pub async fn a_dropped_pool_leaves_nothing<W: World, S: ConformanceServer>(suite
     expect("drop by force", suite.world.drop_pool(&suite.pool, true).await);
     let refused = suite.world.acquire(&[suite.wish()], None).await;
     assert!(refused.is_err(), "a pool that is being dropped grants nothing: {refused:?}");
+    suite.finish(&logins).await;
+}
+
+/// No two pools share the role that owns their objects. It is made for the first build, stays while anything of the pool is left, is
+/// dropped with the pool, and made again for a pool of the same name.
+pub async fn a_pool_has_an_owner_role_of_its_own_that_goes_with_it<W: World, S: ConformanceServer>(
+    suite: &Suite<W, S>,
+) {
+    let logins = suite.server.logins().await;
+    let other = expect("a name", PoolName::parse(&format!("{}_2", suite.pool)));
+    let (pool, _) = expect("a second pool", suite.world.put_pool(&other, &PoolPatch::default()).await);
+    assert_eq!(pool.settings.owner, RoleName::of_pool(&other));
+    let owner = RoleName::of_pool(&suite.pool);
+    for _ in 0..2 {
+        suite.ready_pool(1, 2, 0).await;
+        let pools = suite.snapshot().await.pools;
+        let found = pools.iter().find(|found| found.name == suite.pool).map(|found| &found.settings.owner);
+        assert_eq!(found, Some(&owner), "each pool has its own");
+        assert!(suite.server.has_owner(&owner).await, "the build needs it");
+        let lease = suite.take(suite.wish()).await;
+        expect("keep", suite.world.keep(lease.id, 3600, "to look at").await);
+        expect("release", suite.world.end_lease(lease.id, End::Released, "released").await);
+        suite.idle().await;
+        assert!(suite.server.has_owner(&owner).await, "a database of the pool is kept");
+        suite.finish(&logins).await;
+        assert!(!suite.server.has_owner(&owner).await, "nothing of the pool is left");
+    }
+    expect("drop the second pool", suite.world.drop_pool(&other, false).await);
     suite.finish(&logins).await;
 }
 

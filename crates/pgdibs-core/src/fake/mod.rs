@@ -178,6 +178,11 @@ impl FakeWorld {
         self.state().server.logins.keys().cloned().collect()
     }
 
+    /// The roles that own what is in templates.
+    pub fn owners(&self) -> Vec<String> {
+        self.state().server.owners.iter().cloned().collect()
+    }
+
     /// Sessions by login name.
     pub fn sessions_of_login(&self) -> std::collections::BTreeMap<String, u32> {
         let mut counts = std::collections::BTreeMap::new();

@@ -17,8 +17,6 @@ pub struct FakeDatabase {
     pub ours: bool,
     /// `datallowconn`.
     pub allow_connections: bool,
-    /// `datistemplate`.
-    pub is_template: bool,
     /// `datconnlimit = -2`: a drop of it was interrupted.
     pub invalid: bool,
     /// Logins with the CONNECT right; superusers need none.
@@ -43,6 +41,8 @@ pub(super) struct FakeLogin {
 pub(super) struct Server {
     pub(super) databases: BTreeMap<u32, FakeDatabase>,
     pub(super) logins: BTreeMap<String, FakeLogin>,
+    /// Roles that own what is in templates.
+    pub(super) owners: BTreeSet<String>,
     pub(super) sessions: BTreeMap<Session, (u32, Option<String>)>,
     oids: u32,
     session_numbers: u64,
@@ -78,7 +78,6 @@ impl Server {
                 name: name.to_owned(),
                 ours,
                 allow_connections: false,
-                is_template: false,
                 invalid: false,
                 connect: BTreeSet::new(),
                 sessions_ever: 0,

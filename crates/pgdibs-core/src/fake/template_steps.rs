@@ -1,5 +1,7 @@
 //! Steps on templates and pools, as the fake world carries them out.
 
+use std::collections::BTreeSet;
+
 use super::catalog::{State, login_of};
 use super::server::FakeLogin;
 use super::steps::stale;
@@ -62,12 +64,14 @@ impl State {
             return Err(stale("its database exists already"));
         }
         let name = template.name.as_str();
-        // A daemon that died after `create database` left it here; the name was given to this row alone.
-        let half_made = self.server.oid_of(name).filter(|oid| self.server.databases[oid].ours);
-        let oid = match half_made {
-            Some(oid) => oid,
-            None => self.server.create(name, true, None).map_err(StepError::Failed)?,
-        };
+        if let Some(pool) = self.pools.get(&template.pool) {
+            self.server.owners.insert(pool.settings.owner.to_string());
+        }
+        // A daemon that died after `create database` left it here, and any role may have been in it since: it is made again.
+        if let Some(half_made) = self.server.oid_of(name).filter(|oid| self.server.databases[oid].ours) {
+            self.server.drop(half_made);
+        }
+        let oid = self.server.create(name, true, None).map_err(StepError::Failed)?;
         halfway()?;
         let credentials = Credentials { user: login_of(id.0), password: format!("build-{}", id.0).into() };
         let login = FakeLogin { password: credentials.password.clone(), can_login: true };
@@ -95,9 +99,6 @@ impl State {
         }
         self.server.drop_login(&login_of(id.0));
         self.server.close(oid);
-        if let Some(found) = self.server.databases.get_mut(&oid) {
-            found.is_template = true;
-        }
         halfway()?;
         self.server.rename(oid, published.as_str()).map_err(StepError::Failed)?;
         let stamp = self.timestamp();
@@ -183,6 +184,8 @@ impl State {
             return Err(stale("the pool holds something"));
         }
         self.pools.remove(pool);
+        let named: BTreeSet<String> = self.pools.values().map(|pool| pool.settings.owner.to_string()).collect();
+        self.server.owners.retain(|owner| named.contains(owner));
         Ok(())
     }
 }

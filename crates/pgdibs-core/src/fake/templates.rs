@@ -14,7 +14,7 @@ pub(super) const BUILDER_GRACE_SECONDS: f64 = 60.0;
 impl State {
     pub(super) fn put_pool(&mut self, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), Error> {
         let existing = self.pools.get(name).filter(|pool| !pool.dropping);
-        let base = existing.map_or_else(PoolSettings::default, |pool| pool.settings.clone());
+        let base = existing.map_or_else(|| PoolSettings::of(name), |pool| pool.settings.clone());
         let settings = patch.apply(&base)?;
         let sourced = patch.sourced.unwrap_or(existing.is_some_and(|pool| pool.sourced));
         let made = existing.is_none();

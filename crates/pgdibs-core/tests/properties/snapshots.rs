@@ -24,9 +24,10 @@ fn pools() -> impl Strategy<Value = Vec<Pool>> {
     prop::collection::vec(one, 0..=2).prop_map(|given| {
         let made =
             given.into_iter().enumerate().map(|(index, (warm, max, spares, keep_templates, dropping, sourced))| {
+                let name = pool(index);
                 let settings =
-                    PoolSettings { warm: warm.min(max), max, spares, keep_templates, ..PoolSettings::default() };
-                Pool { name: pool(index), settings, sourced, dropping }
+                    PoolSettings { warm: warm.min(max), max, spares, keep_templates, ..PoolSettings::of(&name) };
+                Pool { name, settings, sourced, dropping }
             });
         made.collect()
     })

@@ -36,9 +36,9 @@ pub(crate) async fn put(world: &PgWorld, name: &PoolName, patch: &PoolPatch) -> 
         Some(row) => Some(answer(rows::pool(row))?),
         None => None,
     };
-    let base = before.as_ref().map_or_else(|| default_settings(world), |pool| pool.settings.clone());
+    let base = before.as_ref().map_or_else(|| default_settings(world, name), |pool| pool.settings.clone());
     let settings = patch.apply(&base)?;
-    refuse_foreign_roles(world, &settings).await?;
+    refuse_foreign_roles(world, name, &settings).await?;
     refuse_rights_that_we_lack(world, &settings)?;
     let made = before.as_ref().is_none_or(|pool| pool.dropping);
     if made {
@@ -126,14 +126,14 @@ fn refuse_rights_that_we_lack(world: &PgWorld, settings: &PoolSettings) -> Resul
 }
 
 /// Without the right to make roles, what the shared login makes belongs to the shared login.
-fn default_settings(world: &PgWorld) -> PoolSettings {
-    let owner = world.shared_login().map_or_else(RoleName::default_template_owner, |(login, _)| login.clone());
-    PoolSettings { owner, ..PoolSettings::default() }
+fn default_settings(world: &PgWorld, pool: &PoolName) -> PoolSettings {
+    let owner = world.shared_login().map_or_else(|| RoleName::of_pool(pool), |(login, _)| login.clone());
+    PoolSettings { owner, ..PoolSettings::of(pool) }
 }
 
 /// A login becomes a member of the pool's roles. A role of somebody else may own things in other databases of this server,
 /// and a superuser role everything; so only roles that we made, or will make, are used.
-async fn refuse_foreign_roles(world: &PgWorld, settings: &PoolSettings) -> Result<(), Error> {
+async fn refuse_foreign_roles(world: &PgWorld, pool: &PoolName, settings: &PoolSettings) -> Result<(), Error> {
     if world.connections.facts.rights == Rights::DatabasesOnly {
         return if settings.roles.is_empty() {
             Ok(())
@@ -170,12 +170,21 @@ async fn refuse_foreign_roles(world: &PgWorld, settings: &PoolSettings) -> Resul
         let name: String = answer(row.try_get("name"))?;
         let mighty: bool = answer(row.try_get("mighty"))?;
         let is_owner = name == settings.owner.as_str();
-        // An owner that exists is allowed when it is an ordinary role: the configuration names it on purpose.
-        if mighty || !is_owner {
+        // An owner that exists is allowed when it is an ordinary role: the configuration names it on purpose. Not under the name of
+        // the pool's own role, which is made and dropped with the pool.
+        let is_own = is_owner && settings.owner == RoleName::of_pool(pool);
+        if mighty || !is_owner || is_own {
+            let what_to_do = if is_own {
+                format!(
+                    "It carries the name of the role that pgdibs makes for pool \"{pool}\": drop or rename it, or name another `owner` in the configuration"
+                )
+            } else {
+                "Name a role that does not exist yet".to_owned()
+            };
             return Err(Error::Invalid(InvalidName {
                 field: if is_owner { "owner" } else { "roles" },
                 rule: format!(
-                    "role \"{name}\" exists and was not made by pgdibs; every lease would act as it{}. Name a role that does not exist yet",
+                    "role \"{name}\" exists and was not made by pgdibs; every lease would act as it{}. {what_to_do}",
                     if mighty { ", with its rights over the whole server" } else { "" }
                 ),
             }));

@@ -6,9 +6,9 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::clone::{make_login, make_role};
-use super::{end_sessions, sql, stale};
-use crate::ddl::{self, LoginKind};
+use super::clone::{MadeBy, make_login, make_role};
+use super::{end_sessions, seal, sql, stale};
+use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
@@ -66,10 +66,12 @@ pub(super) async fn create(
     template: TemplateId,
 ) -> Result<(), StepError> {
     let build = find(connection, template).await?;
-    make_role(world, connection, &build.owner).await?;
+    // Its default owner is ours alone; the configuration may name a role of another's.
+    let owner_made_by = if build.owner == RoleName::of_pool(&build.pool) { MadeBy::Us } else { MadeBy::Anyone };
+    make_role(world, connection, &build.owner, owner_made_by).await?;
     for role in &build.roles {
         let role = RoleName::parse("roles", role).map_err(|e| StepError::Failed(e.to_string()))?;
-        make_role(world, connection, &role).await?;
+        make_role(world, connection, &role, MadeBy::Us).await?;
         // The owner may then hand objects to the role, and every login acts as the owner.
         sql(ddl::grant_role(&role, &build.owner, world.connections.facts.major).run(connection).await)?;
     }
@@ -78,19 +80,8 @@ pub(super) async fn create(
     let kind = LoginKind::plain(world.connections.facts.rights);
     make_login(world, connection, &login, &build.password, &build.owner, kind).await?;
     reach(Point::BuildLoginMade).await;
-    match ddl::create_build(&build.name, &world.database_owner()).run(connection).await {
-        Ok(()) => {}
-        // A predecessor that died has made it. A stranger's is left alone.
-        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => {
-            if !is_our_own(world, connection, &build.name).await? {
-                return Err(StepError::Failed(format!(
-                    "a database \"{0}\" that pgdibs did not make is in the way; drop it with: dropdb '{0}'",
-                    build.name
-                )));
-            }
-        }
-        Err(error) => return Err(super::Sql(error).into()),
-    }
+    remove_half_made(world, connection, &build.name).await?;
+    give_name(connection, &build.name, ddl::create_build(&build.name, &world.database_owner())).await?;
     reach(Point::BuildCreated).await;
     let result = prepare(world, connection, &build, &login).await;
     reach(Point::BuildPrepared).await;
@@ -112,26 +103,44 @@ pub(super) async fn create(
     result
 }
 
-async fn is_our_own(world: &PgWorld, connection: &mut PgConnection, name: &DatabaseName) -> Result<bool, StepError> {
-    sql(sqlx::query_scalar(
-        "select exists (select from pg_database p join pg_roles r on r.oid = p.datdba where p.datname = $1 and r.rolname = $2)",
+/// Drops what a predecessor that died made under the build's name: it may have been open to other roles since, and extensions are
+/// made where no other role has been. A database of another owner is left alone.
+async fn remove_half_made(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    name: &DatabaseName,
+) -> Result<(), StepError> {
+    let found: Option<(i64, bool, bool)> = sql(sqlx::query_as(
+        "select p.oid::int8, r.rolname = $2::name, p.datconnlimit = -2
+         from pg_database p join pg_roles r on r.oid = p.datdba where p.datname = $1::name",
     )
     .bind(name.as_str())
     .bind(world.database_owner().as_str())
-    .fetch_one(connection)
-    .await)
+    .fetch_optional(&mut *connection)
+    .await)?;
+    let Some((oid, ours, invalid)) = found else { return Ok(()) };
+    if !ours {
+        return Err(in_the_way(name));
+    }
+    if !invalid {
+        sql(ddl::allow_connections(name, false).run(connection).await)?;
+        if !end_sessions(connection, &[oid]).await?.is_empty() {
+            return Err(super::stuck());
+        }
+    }
+    sql(ddl::drop_database(name).run(connection).await)
 }
 
+/// Extensions and schema `public`, before the first session of the builder; its right to connect comes last.
 async fn prepare(
     world: &PgWorld,
     connection: &mut PgConnection,
     build: &Build,
     login: &RoleName,
 ) -> Result<(), StepError> {
-    sql(ddl::close_to_all_but(&build.name, login, &build.owner).run(connection).await)?;
+    sql(ddl::open_to_the_daemon(&build.name).run(connection).await)?;
     let facts = &world.connections.facts;
-    let application = format!("{}{}", crate::connect::DDL_APPLICATION, world.connections.instance);
-    let mut inside = sql(world.connections.address.connect(build.name.as_str(), &application).await)?;
+    let mut inside = sql(world.connections.address.connect(build.name.as_str(), &application(world)).await)?;
     for extension in &build.extensions {
         if let Err(error) = ddl::create_extension(extension).run(&mut inside).await {
             return Err(StepError::Failed(format!(
@@ -148,10 +157,15 @@ async fn prepare(
         // On 14 schema `public` belongs to the bootstrap superuser and is open to everybody, so a lesser role can leave it.
         sql(ddl::give_public_schema(&build.owner).run(&mut inside).await)?;
     }
-    sql(inside.close().await)
+    sql(inside.close().await)?;
+    sql(ddl::close_to_all_but(&build.name, login, &build.owner).run(connection).await)
 }
 
-/// Ends the builder's sessions, vacuums, reads what cloning will not copy, closes the database and publishes it by rename.
+fn application(world: &PgWorld) -> String {
+    format!("{}{}", crate::connect::DDL_APPLICATION, world.connections.instance)
+}
+
+/// Ends the builder's sessions, makes the database fit to be copied, reads what cloning will not copy, closes it and publishes it by rename.
 pub(super) async fn seal(
     world: &PgWorld,
     connection: &mut PgConnection,
@@ -165,15 +179,15 @@ pub(super) async fn seal(
     }
     let login = builder(world, &build);
     let own_login = world.connections.facts.rights != Rights::DatabasesOnly;
-    if own_login {
-        sql(ddl::close_login(&login).run(connection).await)?;
-    }
-    let stuck = || StepError::Failed("a session of the builder did not end within 2 s of being told to".to_owned());
+    // Before the login closes as well: an open transaction of the builder may hold the login's row.
     if !end_sessions(connection, &[oid]).await?.is_empty() {
         return Err(stuck());
     }
+    shut_out(connection, oid, own_login.then_some(&login)).await?;
     reach(Point::SealFenced).await;
-    let relations = tidy(world, &build, &login).await?;
+    seal::compact_what_the_builder_made(world, connection, &build.name, &login, &application(world)).await?;
+    shut_out(connection, oid, own_login.then_some(&login)).await?;
+    let relations = finish_inside(world, &build, &login).await?;
     reach(Point::SealTidied).await;
     let settings = settings(connection, oid, &build, &login).await?;
     let grants = grants(connection, oid, &build, &login).await?;
@@ -193,20 +207,12 @@ pub(super) async fn seal(
     if locked.is_none() {
         return Err(stale("the build was abandoned meanwhile"));
     }
-    let mut publish =
-        ddl::bound_statements().then(ddl::rename(&build.name, &published)).then(ddl::is_template(&published, true));
+    // No template by its flag, which would let every role with CREATEDB copy it: the daemon copies it as its owner.
+    let mut publish = ddl::bound_statements().then(ddl::rename(&build.name, &published));
     if own_login {
         publish = publish.then(ddl::revoke_connect(&published, &login));
     }
-    match publish.run(&mut transaction).await {
-        Ok(()) => {}
-        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => {
-            return Err(StepError::Failed(format!(
-                "a database \"{published}\" that pgdibs did not make is in the way; drop it with: dropdb '{published}'"
-            )));
-        }
-        Err(error) => return Err(super::Sql(error).into()),
-    }
+    give_name(&mut transaction, &published, publish).await?;
     sql(sqlx::query(
         "update templates set state = 'ready', name = $2, settings = $3, grants = $4, relations = $5,
                 size_bytes = pg_database_size($6::oid), built_at = clock_timestamp(), last_used_at = now(),
@@ -231,6 +237,20 @@ pub(super) async fn seal(
     Ok(())
 }
 
+/// Runs what gives a database its name, which another's may have.
+async fn give_name(connection: &mut PgConnection, name: &DatabaseName, statements: Ddl) -> Result<(), StepError> {
+    match statements.run(connection).await {
+        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Err(in_the_way(name)),
+        done => sql(done),
+    }
+}
+
+fn in_the_way(name: &DatabaseName) -> StepError {
+    StepError::Failed(format!(
+        "a database \"{name}\" that pgdibs did not make is in the way; drop it with: dropdb '{name}'"
+    ))
+}
+
 /// Whether one of our own, retiring, still carries the name.
 async fn in_our_way(connection: &mut PgConnection, published: &DatabaseName) -> Result<bool, StepError> {
     sql(sqlx::query_scalar("select exists (select from templates where name = $1 and state <> 'building')")
@@ -239,66 +259,48 @@ async fn in_our_way(connection: &mut PgConnection, published: &DatabaseName) -> 
         .await)
 }
 
-/// Work inside the build's database: what the builder made under its own name goes to the owner, then VACUUM. Returns the
-/// number of relations, for the lock table's warning.
-async fn tidy(world: &PgWorld, build: &Build, login: &RoleName) -> Result<i64, StepError> {
+/// Closes the builder's login, if it has one of its own, and ends the sessions on the build's database.
+async fn shut_out(connection: &mut PgConnection, oid: i64, login: Option<&RoleName>) -> Result<(), StepError> {
+    if let Some(login) = login {
+        sql(ddl::bound_statements().then(ddl::close_login(login)).run(connection).await)?;
+    }
+    if end_sessions(connection, &[oid]).await?.is_empty() { Ok(()) } else { Err(stuck()) }
+}
+
+fn stuck() -> StepError {
+    StepError::Failed("a session of the builder did not end within 2 s of being told to".to_owned())
+}
+
+/// The daemon's own work inside the build's database, with no other session there: what the builder made under its own name goes to the
+/// owner, and the tables that `initdb` made are compacted. Returns the number of relations, for the lock table's warning.
+async fn finish_inside(world: &PgWorld, build: &Build, login: &RoleName) -> Result<i64, StepError> {
     let facts = &world.connections.facts;
-    let application = format!("{}{}", crate::connect::DDL_APPLICATION, world.connections.instance);
-    let mut inside = sql(world.connections.address.connect(build.name.as_str(), &application).await)?;
+    let address = &world.connections.address;
+    let mut inside = sql(address.connect(build.name.as_str(), &application(world)).await)?;
     if facts.rights != Rights::DatabasesOnly {
         sql(ddl::reassign_owned(login, &build.owner).run(&mut inside).await)?;
-        let public: bool =
-            sql(sqlx::query_scalar("select to_regnamespace('public') is not null").fetch_one(&mut inside).await)?;
+        let public: bool = sql(sqlx::query_scalar(
+            "select exists (select from pg_catalog.pg_namespace where nspname = 'public'::pg_catalog.name)",
+        )
+        .fetch_one(&mut inside)
+        .await)?;
         if public && (facts.rights == Rights::Superuser || facts.major >= 15) {
             sql(ddl::give_public_schema(&build.owner).run(&mut inside).await)?;
         }
     }
-    make_small(&mut inside).await?;
-    let relations: i64 = sql(sqlx::query_scalar(
-        "select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
-         where n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')",
-    )
-    .fetch_one(&mut inside)
-    .await)?;
+    seal::compact_catalogs(&mut inside).await?;
+    let relations = sql(seal::relations(&mut inside).await)?;
     sql(inside.close().await)?;
     // VACUUM removed the file with which a session begins (`pg_internal.init`), and the next session writes it. A copy by files
     // takes it along, so that no first session of a clone has to.
-    let first = sql(world.connections.address.connect(build.name.as_str(), &application).await)?;
+    let first = sql(address.connect(build.name.as_str(), &application(world)).await)?;
     sql(first.close().await)?;
     Ok(relations)
 }
 
-/// Relations up to this size are written anew at the seal. What a larger one costs to copy is its contents.
-const COMPACTED_BYTES: i64 = 16 << 20;
-
-/// Freezes everything, and makes the template cheap to copy. That costs by the file more than by the byte, and VACUUM leaves up to
-/// two further files beside each table (free space, visibility), as `initdb` did beside the catalogs: without them, and without the
-/// gaps that migrations leave, 50 tables are 580 files in place of 755, and a copy and its drop take a fifth less.
-async fn make_small(inside: &mut PgConnection) -> Result<(), StepError> {
-    let relations: Vec<(String, String, bool)> = sql(sqlx::query_as(
-        "select n.nspname::text, c.relname::text, pg_total_relation_size(c.oid) <= $1
-         from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_am a on a.oid = c.relam
-         where c.relkind in ('r', 'm') and not c.relisshared and c.relpersistence <> 't' and a.amname = 'heap'
-         order by c.oid",
-    )
-    .bind(COMPACTED_BYTES)
-    .fetch_all(&mut *inside)
-    .await)?;
-    let (small, large): (Vec<_>, Vec<_>) = relations.into_iter().partition(|(.., small)| *small);
-    let named = |relations: Vec<(String, String, bool)>| -> Vec<(String, String)> {
-        relations.into_iter().map(|(schema, name, _)| (schema, name)).collect()
-    };
-    sql(ddl::analyze().run(inside).await)?;
-    sql(ddl::freeze(&named(large)).run(inside).await)?;
-    // Some extension may object to its tables being written anew; the template is as good without.
-    if ddl::compact(&named(small)).run(inside).await.is_err() {
-        sql(ddl::vacuum().run(inside).await)?;
-    }
-    Ok(())
-}
-
 /// `alter database … set`, and what the builder or the owner set for themselves in this database: a clone's login is neither,
-/// so it gets these as settings of the database; they come last, because they win over the database's own.
+/// so it gets these as settings of the database; they come last, because they win over the database's own. Not which role a session
+/// acts as: as a setting of the database that would hold for every role that enters a clone, the daemon's among them.
 async fn settings(
     connection: &mut PgConnection,
     oid: i64,
@@ -306,8 +308,10 @@ async fn settings(
     login: &RoleName,
 ) -> Result<Vec<String>, StepError> {
     sql(sqlx::query_scalar(
-        "select unnest(s.setconfig) from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole
-         where s.setdatabase::int8 = $1 and (s.setrole = 0 or r.rolname in ($2, $3)) order by s.setrole <> 0",
+        "select setting from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole cross join unnest(s.setconfig) setting
+         where s.setdatabase::int8 = $1 and (s.setrole = 0 or r.rolname in ($2, $3))
+           and lower(split_part(setting, '=', 1)) not in ('role', 'session_authorization')
+         order by s.setrole <> 0",
     )
     .bind(oid)
     .bind(build.owner.as_str())

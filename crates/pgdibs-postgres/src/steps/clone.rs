@@ -237,37 +237,91 @@ async fn measure(
     Ok(())
 }
 
-/// Makes a role that nobody logs in as, and notes that it is ours. One that exists and is ours already is fine.
+/// Who may have made a role that a pool uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum MadeBy {
+    /// The daemon alone: a role of that name that it did not make is left alone.
+    Us,
+    /// Any other role as well: the configuration names it.
+    Anyone,
+}
+
+/// Makes a role that no one logs in as, and records that it is ours, in one transaction. One that exists and is ours already is fine.
 pub(super) async fn make_role(
     world: &PgWorld,
     connection: &mut PgConnection,
     role: &RoleName,
+    made_by: MadeBy,
 ) -> Result<(), StepError> {
     let facts = &world.connections.facts;
     if facts.rights == Rights::DatabasesOnly || known(world, role) {
         return Ok(());
     }
-    // Two daemons may make the same role at once: the note is written first, so that the loser takes it for ours as well.
-    let exists: bool = sql(sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
-        .bind(role.as_str())
-        .fetch_one(&mut *connection)
-        .await)?;
+    let (exists, ours): (bool, bool) = sql(sqlx::query_as(
+        "select exists (select from pg_roles where rolname = $1), exists (select from roles where name = $1)",
+    )
+    .bind(role.as_str())
+    .fetch_one(&mut *connection)
+    .await)?;
+    if exists && !ours && made_by == MadeBy::Us {
+        return Err(StepError::Failed(format!(
+            "role \"{role}\" exists and was not made by pgdibs, which would let every lease act as it; drop or rename it, or name another role for the pool"
+        )));
+    }
     if !exists {
+        let mut transaction = sql(connection.begin().await)?;
         sql(sqlx::query("insert into roles (name) values ($1) on conflict do nothing")
             .bind(role.as_str())
-            .execute(&mut *connection)
+            .execute(&mut *transaction)
             .await)?;
-        match ddl::create_nologin_role(role).run(connection).await {
-            Err(error) if sqlstate::meaning(&error) != Meaning::Exists => return Err(super::Sql(error).into()),
-            _ => {}
-        }
+        sql(ddl::create_nologin_role(role).run(&mut transaction).await)?;
+        sql(transaction.commit().await)?;
     }
     if facts.rights == Rights::DatabasesAndRoles {
         let granted: Ddl = ddl::grant_role(role, &facts.role, facts.major);
         sql(granted.run(connection).await)?;
     }
-    if let Ok(mut roles) = world.known_roles.lock() {
+    // Only what is ours stays so; a role of another's is looked at for each build.
+    if (ours || !exists)
+        && let Ok(mut roles) = world.known_roles.lock()
+    {
         roles.insert(role.clone());
+    }
+    Ok(())
+}
+
+/// Drops roles that we made for pools and that no pool names any more. One that something still refers to, in whatever database, stays
+/// until a later sweep.
+///
+/// In a transaction that may also delete a pool: a pool of the same name that is made meanwhile waits for its end, and the next build
+/// makes the role again. So this process forgets first that it knows the role.
+pub(crate) async fn drop_unused_roles(world: &PgWorld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let unused: Vec<String> = sqlx::query_scalar(
+        "select n.name from roles n
+         where not exists (select from pools p where p.owner = n.name or n.name = any(p.roles))
+           and not exists (select from pg_roles r join pg_shdepend d on d.refobjid = r.oid
+                           where r.rolname = n.name and d.refclassid = 'pg_authid'::regclass
+                             and d.classid <> 'pg_auth_members'::regclass)",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for name in unused {
+        let Ok(role) = RoleName::parse("role", &name) else { continue };
+        if let Ok(mut roles) = world.known_roles.lock() {
+            roles.remove(&role);
+        }
+        let mut savepoint = connection.begin().await?;
+        match ddl::drop_role(&role).run(&mut savepoint).await {
+            Ok(()) => {
+                sqlx::query("delete from roles where name = $1").bind(&name).execute(&mut *savepoint).await?;
+                savepoint.commit().await?;
+            }
+            Err(error) if sqlstate::meaning(&error) == Meaning::Unavailable => return Err(error),
+            Err(error) => {
+                tracing::debug!(%role, error = %sqlstate::sentence(&error), "cannot drop a role that no pool names yet");
+                savepoint.rollback().await?;
+            }
+        }
     }
     Ok(())
 }

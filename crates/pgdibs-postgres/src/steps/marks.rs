@@ -9,6 +9,7 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
+use super::clone::drop_unused_roles;
 use super::drop::existing;
 use super::{sql, stale};
 use crate::ddl;
@@ -260,14 +261,26 @@ pub(super) async fn retire_template(
     Ok(())
 }
 
-pub(super) async fn forget_pool(connection: &mut PgConnection, pool: &PoolName) -> Result<(), StepError> {
+/// Deletes the row of a pool of which nothing is left, and drops the roles that were made for it.
+pub(super) async fn forget_pool(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    pool: &PoolName,
+) -> Result<(), StepError> {
+    let mut transaction = sql(connection.begin().await)?;
     let done = sql(sqlx::query(
         "delete from pools p where name = $1 and dropping
            and not exists (select from databases where pool = p.name)
            and not exists (select from templates where pool = p.name)",
     )
     .bind(pool.as_str())
-    .execute(connection)
+    .execute(&mut *transaction)
     .await)?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the pool is in use again")) }
+    if done.rows_affected() != 1 {
+        return Err(stale("the pool is in use again"));
+    }
+    if world.connections.facts.rights != Rights::DatabasesOnly {
+        sql(drop_unused_roles(world, &mut transaction).await)?;
+    }
+    sql(transaction.commit().await)
 }

@@ -7,6 +7,7 @@ mod drop;
 mod fence;
 mod login;
 mod marks;
+mod seal;
 mod sessions;
 mod swap;
 mod used;
@@ -27,6 +28,7 @@ use crate::connect::{CATALOG, DDL_APPLICATION, RECONCILER};
 use crate::sqlstate;
 use crate::world::{PgWorld, answer};
 
+pub(crate) use self::clone::drop_unused_roles;
 pub(crate) use self::cure::roll_back_prepared;
 pub(crate) use self::drop::drop_logins;
 pub(crate) use self::sessions::end_sessions;
@@ -147,7 +149,7 @@ async fn fast(
             Step::Forget { database, reason } => marks::forget(world, connection, *database, &reason.to_string()).await,
             Step::LoseBuild { template, reason } => marks::lose_build(connection, *template, reason).await,
             Step::RetireTemplate { template, reason } => marks::retire_template(connection, *template, *reason).await,
-            Step::ForgetPool { pool } => marks::forget_pool(connection, pool).await,
+            Step::ForgetPool { pool } => marks::forget_pool(world, connection, pool).await,
             Step::Return { .. }
             | Step::Fence { .. }
             | Step::Clone { .. }

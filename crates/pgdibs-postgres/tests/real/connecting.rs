@@ -110,6 +110,76 @@ fn a_database_of_that_name_that_is_not_ours_is_refused() {
     });
 }
 
+/// Whatever the database and the server's URL say. `reset_val` is what the session started with, `setting` what its first statement set.
+#[test]
+fn a_session_outside_of_the_catalog_looks_up_names_of_postgres_alone() {
+    on_each_cluster(&[], async |cluster| {
+        let own = "create role stranger; create function public.pg_backend_pid(int) returns int language sql as 'select 1';
+                   alter database postgres set search_path = public, pg_catalog; alter database postgres set role = stranger;
+                   alter database postgres set statement_timeout = '3600s'; alter database postgres set default_transaction_read_only = on";
+        cluster.sql("postgres", own).await;
+        let with_options = format!("{}?options=-c%20search_path%3Dpublic", cluster.superuser_url().expose_secret());
+        for url in [cluster.superuser_url(), with_options.into()] {
+            let address = ServerAddress::parse(&url).unwrap();
+            let mut session = address.connect("postgres", "pgdibs").await.unwrap();
+            let found: Vec<(String, String, String)> = sqlx::query_as(
+                "select name, reset_val, setting from pg_settings
+                 where name in ('search_path', 'statement_timeout', 'default_transaction_read_only') order by 1",
+            )
+            .fetch_all(&mut session)
+            .await
+            .unwrap();
+            let found: Vec<(&str, &str, &str)> =
+                found.iter().map(|(name, start, now)| (name.as_str(), start.as_str(), now.as_str())).collect();
+            let wanted = [
+                ("default_transaction_read_only", "off", "off"),
+                ("search_path", "pg_catalog,pg_temp", "pg_catalog, pg_temp"),
+                ("statement_timeout", "0", "0"),
+            ];
+            assert_eq!(found, wanted);
+            let users: (String, String, String) =
+                sqlx::query_as("select current_user::text, session_user::text, current_setting('role')")
+                    .fetch_one(&mut session)
+                    .await
+                    .unwrap();
+            assert_eq!(users, (SUPERUSER.to_owned(), SUPERUSER.to_owned(), "none".to_owned()));
+            assert!(sqlx::query("select pg_backend_pid(1)").execute(&mut session).await.is_err(), "it is in public");
+            session.close().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_catalog_lets_no_other_role_in_at_any_moment() {
+    on_each_cluster(&["log_statement=ddl"], async |cluster| {
+        let url = cluster.superuser_url();
+        let public = "select count(*) from pg_database d cross join lateral aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
+                      where d.datname = 'pgdibs' and a.grantee = 0";
+        // What a daemon that died in the middle left.
+        cluster.sql("postgres", "create database pgdibs template template0 allow_connections = false").await;
+        drop(opened(&url).await.unwrap_or_else(|error| panic!("{error}")));
+        assert_eq!(cluster.text("postgres", public).await, "0");
+        cluster.sql("postgres", "drop database pgdibs with (force)").await;
+        drop(opened(&url).await.unwrap_or_else(|error| panic!("{error}")));
+        assert_eq!(cluster.text("postgres", public).await, "0");
+        let log = cluster.log();
+        let made: Vec<&str> = log.lines().filter(|line| line.contains("create database pgdibs template = ")).collect();
+        assert!(!made.is_empty() && made.iter().all(|line| line.contains("allow_connections = false")), "{made:?}");
+        let opening = "revoke all on database pgdibs from public; alter database pgdibs allow_connections = true";
+        assert_eq!(log.lines().filter(|line| line.contains(opening)).count(), 2, "{log}");
+    });
+}
+
+#[test]
+fn a_database_of_that_name_that_a_lease_made_is_refused() {
+    on_each_cluster(&[], async |cluster| {
+        cluster.sql("postgres", "create role pgdibs_l_7 login createdb").await;
+        cluster.sql("postgres", "create database pgdibs owner pgdibs_l_7").await;
+        let sentence = unusable(&cluster.superuser_url()).await;
+        assert!(sentence.contains("a lease's login made it") && sentence.contains("dropdb pgdibs"), "{sentence}");
+    });
+}
+
 #[test]
 fn a_role_that_may_too_little_is_told_what_to_grant() {
     on_each_cluster(&[], async |cluster| {

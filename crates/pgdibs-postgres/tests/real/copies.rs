@@ -51,7 +51,7 @@ fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
             let by_hand = "create role reader; create schema app;
                 alter database {} set search_path to \"$user\", app, \"odd, one\";
                 alter database {} set work_mem to '5MB';
-                alter role pgdibs_app in database {} set work_mem to '6MB';
+                alter role pgdibs_suite in database {} set work_mem to '6MB';
                 alter database {} set datestyle to 'ISO, DMY';
                 grant connect on database {} to reader with grant option;
                 grant temporary on database {} to reader";
@@ -71,7 +71,7 @@ fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
                          where d.datname = current_database() and s.setdatabase = d.oid and setting ilike 'datestyle=%'",
                         "DateStyle=ISO, DMY",
                     ),
-                    ("current_user", "pgdibs_app"),
+                    ("current_user", "pgdibs_suite"),
                     (
                         "select string_agg(a.privilege_type || case when a.is_grantable then '*' else '' end, ' ' order by a.privilege_type)
                          from pg_database d, aclexplode(d.datacl) a
@@ -269,7 +269,7 @@ fn a_clone_belongs_to_nobody_the_tests_act_as() {
                 _ => "drop schema public cascade; create schema public;",
             };
             sqlx::raw_sql(AssertSqlSafe(format!(
-                "set role pgdibs_app; create table t (n serial); insert into t default values; truncate t restart identity;
+                "set role pgdibs_suite; create table t (n serial); insert into t default values; truncate t restart identity;
                  create temporary table tt (n int); create schema other; create extension citext;
                  {public} create table public.u (n int);
                  create function public.f() returns int language sql as 'select 1'; create type public.mood as enum ('fine')"

@@ -158,18 +158,18 @@ fn a_purge_takes_what_logins_made_and_goes_on_where_it_stopped() {
         // Somebody has given our role something: it cannot be dropped, and is not ours to take from it.
         setting
             .cluster
-            .sql("postgres", "create table precious (n int); alter table precious owner to pgdibs_app")
+            .sql("postgres", "create table precious (n int); alter table precious owner to pgdibs_suite")
             .await;
         let url = setting.cluster.superuser_url();
         let found = inventory(&url).await.unwrap();
         assert!(found.databases.contains(&"made_by_a_test".to_owned()), "{found:?}");
         let stopped = purge(&url).await.expect_err("the role has something").to_string();
-        assert!(stopped.contains("\"pgdibs_app\" cannot be dropped"), "{stopped}");
+        assert!(stopped.contains("\"pgdibs_suite\" cannot be dropped"), "{stopped}");
         let left = "select string_agg(datname, ' ' order by datname) from pg_database where not datistemplate";
         assert_eq!(setting.cluster.text("postgres", left).await, "pgdibs postgres", "the catalog goes last");
         setting.cluster.sql("postgres", "alter table precious owner to current_user").await;
         let done = purge(&url).await.unwrap();
-        assert!(done.contains(&"dropped role pgdibs_app".to_owned()), "{done:?}");
+        assert!(done.contains(&"dropped role pgdibs_suite".to_owned()), "{done:?}");
         assert_eq!(setting.cluster.text("postgres", left).await, "postgres");
         let roles = "select count(*) from pg_roles where rolname like 'pgdibs%'";
         assert_eq!(setting.cluster.text("postgres", roles).await, "0");

@@ -94,7 +94,10 @@ pub(super) async fn compare(
 ) -> Result<Compared, BenchError> {
     let size = Size { warm: options.callers, max: options.callers * 2, spares: options.callers };
     api.resize(size).await?;
-    let setting = while_doing("a login and a template for the plain threads", PlainSetting::make(superuser).await)?;
+    let setting = while_doing(
+        "a login and a template for the plain threads",
+        PlainSetting::make(superuser, super::api::POOL).await,
+    )?;
     let mut threads = Vec::new();
     for number in 0..options.callers {
         let thread = Plain::new(superuser, &setting, number, super::api::POOL, &template.database).await;

@@ -6,6 +6,7 @@ use super::layers::{Found, Origin};
 use super::rows::ConfigRow;
 use super::source_table;
 use crate::sources::{Source, SourceKind};
+use pgdibs_core::name::PoolName;
 use pgdibs_core::pool::LoginRights;
 
 /// How clones are made.
@@ -28,7 +29,7 @@ pub(crate) struct PoolSettingsConfig {
     pub(crate) max: Option<u32>,
     /// Clones that wait behind the ready ones (default 2).
     pub(crate) spares: Option<u32>,
-    /// The role that owns the template's objects (default `pgdibs_app`).
+    /// The role that owns the template's objects (default `pgdibs_<pool>`).
     pub(crate) owner: Option<String>,
     /// How clones are made (default: measured).
     pub(crate) strategy: Option<StrategyConfig>,
@@ -118,7 +119,8 @@ fn pool(name: &str, table: &TableReader<'_>, rows: &mut Vec<ConfigRow>) -> Resul
     if let Some(found) = &owner {
         check_role(&table.name("owner"), found)?;
     }
-    row("owner", owner.as_ref().map(|found| (found.value.clone(), found.origin.clone())), "pgdibs_app");
+    let own = format!("pgdibs_{name}");
+    row("owner", owner.as_ref().map(|found| (found.value.clone(), found.origin.clone())), &own);
     let strategy = strategy(table)?;
     row("strategy", strategy.as_ref().map(|(_, word, origin)| (word.clone(), origin.clone())), "auto");
     let login = login(table)?;
@@ -238,7 +240,11 @@ fn check_name(name: &str, origin: &Origin) -> Result<(), ConfigError> {
     let first = bytes.next().is_some_and(|c| c.is_ascii_lowercase() || c == b'_');
     let rest = bytes.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_');
     if first && rest && name.len() <= 40 {
-        return Ok(());
+        if !PoolName::is_reserved(name) {
+            return Ok(());
+        }
+        let problem = format!("`{name}` is reserved: {}", PoolName::why_reserved(name));
+        return Err(ConfigError::value(format!("pools.{name}"), origin, problem));
     }
     let problem = format!(
         "`{}` is not a name for a pool; a name is 1 to 40 small letters, digits and underscores and does not begin with a digit, \

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pgdibs_core::error::Error;
-use pgdibs_core::name::{Fingerprint, PoolName};
+use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{TemplateId, TemplateState};
 use pgdibs_core::world::World as _;
@@ -345,7 +345,8 @@ impl Builds {
         let mut sourced = lock(sourced);
         let sourced = &mut *sourced;
         let settings = &sourced.settings.settings;
-        let owner = settings.owner.as_deref().unwrap_or("pgdibs_app");
+        let own = RoleName::of_pool(pool);
+        let owner = settings.owner.as_deref().unwrap_or(own.as_str());
         let circumstances = Circumstances {
             server_major: self.world.facts().major,
             database_digest: &sourced.digest,

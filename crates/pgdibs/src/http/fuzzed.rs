@@ -1,6 +1,7 @@
 //! What a fuzz target may reach of the edge: bodies as they are read, hosts as they are judged, and URLs as they are written.
 
 use pgdibs_core::lease::Credentials;
+use pgdibs_core::name::PoolName;
 use pgdibs_core::pool::PoolSettings;
 use serde::de::DeserializeOwned;
 
@@ -19,7 +20,8 @@ pub(crate) fn body(data: &[u8]) {
     let Some((&which, bytes)) = data.split_first() else { return };
     match which % 11 {
         0 => accepted(bytes, |body: PoolBody| {
-            if let Ok(settings) = body.patch().apply(&PoolSettings::default()) {
+            let Ok(pool) = PoolName::parse("fuzzed") else { return };
+            if let Ok(settings) = body.patch().apply(&PoolSettings::of(&pool)) {
                 assert!(
                     settings.warm <= settings.max && settings.max <= 1000 && settings.spares <= 1000,
                     "{settings:?}"

@@ -110,7 +110,7 @@ fn clones_have_the_settings_grants_extensions_and_roles_of_their_template() {
     assert_eq!(builder.text("select rolsuper from pg_roles where rolname = session_user"), "false");
     builder.run(&format!(
         "create table t (n int); grant select on t to {reader}; create schema app; create table app.inside (n int); \
-         alter role pgdibs_app in database {built} set work_mem = '7MB'"
+         alter role pgdibs_{name} in database {built} set work_mem = '7MB'"
     ));
     let mut boss = cluster.superuser("postgres");
     boss.run(&format!("alter database {built} set search_path = app, public"));
@@ -121,8 +121,8 @@ fn clones_have_the_settings_grants_extensions_and_roles_of_their_template() {
     let [lease, sibling] = [0, 1].map(|_| api.lease(&json!({"pool": name, "wait_seconds": 60})));
     let database = lease["database"].as_str().unwrap();
     let mut session = Session::of(&lease);
-    assert_eq!(session.text("select current_user"), "pgdibs_app");
-    assert_ne!(session.text("select session_user"), "pgdibs_app", "each lease has a login of its own");
+    assert_eq!(session.text("select current_user"), format!("pgdibs_{name}"));
+    assert_ne!(session.text("select session_user"), format!("pgdibs_{name}"), "each lease has a login of its own");
     assert_eq!(session.text("select extname from pg_extension where extname = 'pageinspect'"), "pageinspect");
     assert_eq!(session.text("current_setting('search_path')"), "app, public");
     assert_eq!(session.text("current_setting('work_mem')"), "7MB");

@@ -33,8 +33,8 @@ fn oid_of(id: i64) -> u32 {
 impl Example {
     /// Another pool; what follows belongs to it.
     pub(super) fn pool(mut self, name: &str, warm: u32, max: u32, spares: u32) -> Self {
-        let settings = PoolSettings { warm, max, spares, ..PoolSettings::default() };
         let name = PoolName::parse(name).unwrap();
+        let settings = PoolSettings { warm, max, spares, ..PoolSettings::of(&name) };
         self.snapshot.pools.push(Pool { name, settings, sourced: false, dropping: false });
         self
     }

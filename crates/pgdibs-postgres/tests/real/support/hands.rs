@@ -141,6 +141,10 @@ impl ConformanceServer for Hands {
         connection.close().await.unwrap();
         roles.into_iter().filter(|name| RoleName::is_login_of_ours(name)).collect()
     }
+
+    async fn has_owner(&self, role: &RoleName) -> bool {
+        self.count("select count(*) from pg_roles where rolname = $1 and not rolcanlogin", role.as_str()).await == 1
+    }
 }
 
 /// A session to do with whatever a test likes.

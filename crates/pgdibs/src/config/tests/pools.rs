@@ -99,6 +99,16 @@ fn refusals() {
             "pools.Shop (file ./pgdibs.toml line 1): `Shop` is not a name for a pool; a name is 1 to 40 small letters, digits and underscores and does not begin with a digit, since its databases are called after it",
         ),
         (
+            "[pools.owner]",
+            "",
+            "pools.owner (file ./pgdibs.toml line 1): `owner` is reserved: the role that owns the pool's objects would be \"pgdibs_owner\", which pgdibs uses for something else; choose another name, such as \"owner_test\"",
+        ),
+        (
+            "[pools.l_5]",
+            "",
+            "pools.l_5 (file ./pgdibs.toml line 1): `l_5` is reserved: the role that owns the pool's objects would be \"pgdibs_l_5\", which pgdibs uses for something else; choose another name, such as \"l_5_test\"",
+        ),
+        (
             "[pools.\"o'x\"]",
             "",
             "pools.o\\'x (file ./pgdibs.toml line 1): `o\\'x` is not a name for a pool; a name is 1 to 40 small letters, digits and underscores and does not begin with a digit, since its databases are called after it",

@@ -25,7 +25,12 @@ const POOL_KEYS: &[(&str, &str, &str)] = &[
     ),
     ("connection_limit", "0", "most connections of one lease's login at once; 0 for no limit"),
     ("template_max_age_days", "14", "after so many days an unused template goes, the newest one excepted"),
-    ("owner", "`pgdibs_app`", "the role that owns what is in a template, and as which tests act"),
+    (
+        "owner",
+        "`pgdibs_NAME`",
+        "the role that owns what is in a template, and as which tests act. By default each pool has one of its own, which is dropped with the pool. \
+         A role that exists already is used if it is named here and is an ordinary one",
+    ),
     ("strategy", "`auto`", "how clones are copied: `wal_log`, `file_copy`, or `auto`, which measures both"),
     ("extensions", "none", "extensions that the daemon makes in a template before it is built: `[\"postgis\"]`"),
     ("roles", "none", "roles that the daemon makes before a template is built; the owner becomes a member of each"),
@@ -112,7 +117,7 @@ fn page() -> String {
     page.push_str(
         "\nA secret and the file that holds it (`token`, `token_file`) are one setting: give one of them. Relative paths start at the working \
          directory, in the file at the file's own directory.\n\n## A pool: `[pools.NAME]`\n\n\
-         A name is 1 to 40 small letters, digits and underscores. What a pool is not given keeps the value that the pool has.\n\n\
+         A name is 1 to 40 small letters, digits and underscores, and not `owner` or `l_` with digits. What a pool is not given keeps the value that the pool has.\n\n\
          | key | default | meaning |\n|---|---|---|\n",
     );
     for (key, default, meaning) in POOL_KEYS {
@@ -167,7 +172,7 @@ fn the_example_of_the_reference_is_accepted() {
 
 #[test]
 fn the_defaults_of_pools_in_the_reference_are_those_of_the_code() {
-    let code = pgdibs_core::pool::PoolSettings::default();
+    let code = pgdibs_core::pool::PoolSettings::of(&pgdibs_core::name::PoolName::parse("shop").unwrap());
     let days = code.template_max_age_seconds / 86_400;
     let of_code = [
         ("warm", code.warm.to_string()),
@@ -175,7 +180,7 @@ fn the_defaults_of_pools_in_the_reference_are_those_of_the_code() {
         ("spares", code.spares.to_string()),
         ("keep_templates", code.keep_templates.to_string()),
         ("template_max_age_days", days.to_string()),
-        ("owner", format!("`{}`", code.owner)),
+        ("owner", format!("`{}`", code.owner.as_str().replace("shop", "NAME"))),
         ("login", format!("`{}`", code.login.as_str())),
         ("connection_limit", code.connection_limit.to_string()),
     ];

@@ -9,7 +9,7 @@ use super::super::{Circumstances, FingerprintOf, Source, SourceKind};
 use super::source;
 
 const AROUND: Circumstances<'static> =
-    Circumstances { server_major: 15, database_digest: "", extensions: &[], roles: &[], owner: "pgdibs_app" };
+    Circumstances { server_major: 15, database_digest: "", extensions: &[], roles: &[], owner: "pgdibs_shop" };
 
 fn write(base: &Path, files: &[(&str, &str)]) {
     for (name, content) in files {

@@ -38,11 +38,11 @@ do $$ begin execute format('alter role current_user in database %I set work_mem 
 ";
 
 /// The superuser's part, while the template is being built: what only the owner of a database may set.
-pub(crate) fn of_the_superuser(database: &str) -> String {
+pub(crate) fn of_the_superuser(pool: &str, database: &str) -> String {
     format!(
         "alter database {database} set timezone = 'Asia/Kathmandu';
          alter database {database} set search_path = \"$user\", public, audit;
-         alter role pgdibs_app in database {database} set application_name = 'hello, \"you\"';
+         alter role pgdibs_{pool} in database {database} set application_name = 'hello, \"you\"';
          grant connect on database {database} to observer with grant option"
     )
 }
@@ -119,19 +119,19 @@ pub(crate) fn lines(session: &mut Session, outside: bool) -> Result<Vec<String>,
 }
 
 /// What only a clone has beside the contents: the template's settings and grants, given to it by the daemon.
-pub(crate) fn outside() -> Vec<String> {
-    [
+pub(crate) fn outside(pool: &str) -> Vec<String> {
+    let owned = |right: &str| format!("grant {right} to pgdibs_{pool} f");
+    let mut lines = vec![owned("CREATE"), owned("TEMPORARY")];
+    let others = [
         "grant CONNECT to observer t",
-        "grant CREATE to pgdibs_app f",
-        "grant TEMPORARY to pgdibs_app f",
         "owner of the database pgdibs_owner",
         "setting TimeZone=Asia/Kathmandu",
         "setting application_name=hello, \"you\"",
         "setting search_path=\"$user\", public, audit",
         "setting work_mem=7MB",
-    ]
-    .map(str::to_owned)
-    .into()
+    ];
+    lines.extend(others.map(str::to_owned));
+    lines
 }
 
 /// What is in one list and not in the other, for a failure's message.

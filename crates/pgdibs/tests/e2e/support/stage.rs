@@ -379,7 +379,7 @@ fn build(cluster: &Cluster, api: &Api, pool: &str, fingerprint: &str, more: &str
     builder.run(more);
     let database = builder.text("select current_database()");
     drop(builder);
-    cluster.superuser("postgres").run(&contents::of_the_superuser(&database));
+    cluster.superuser("postgres").run(&contents::of_the_superuser(pool, &database));
     let sealed = api.post(&format!("{path}/seal"), &json!({"token": build["token"]})).expect(200);
     assert_eq!(sealed["state"], "ready", "{sealed}");
 }
@@ -393,7 +393,7 @@ fn expected(cluster: &Cluster, api: &Api, pool: &str) -> Vec<String> {
     let mut lines = contents::lines(&mut cluster.superuser("a_copy"), false).unwrap();
     boss.run("drop database a_copy with (force)");
     assert!(lines.len() > 60, "a template with something of everything: {lines:#?}");
-    lines.extend(contents::outside());
+    lines.extend(contents::outside(pool));
     lines.sort();
     lines
 }

@@ -1,0 +1,103 @@
+//! The catalog's own database: made closed, opened to the daemon alone, and brought up to date as a whole.
+
+use sqlx::Connection as _;
+use sqlx::migrate::MigrateError;
+use sqlx::postgres::PgConnection;
+
+use crate::connect::{CATALOG, ConnectError, ServerAddress};
+use crate::ddl;
+use crate::sqlstate::{self, Meaning};
+
+/// The migrations of our own catalog.
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
+
+/// Daemons that begin at once meet here: whichever is slower finds the catalog made, and perhaps not open yet.
+pub(crate) async fn make(connection: &mut PgConnection) -> Result<(), ConnectError> {
+    for _ in 0..MEETINGS {
+        let found: Option<(bool, bool)> = sqlx::query_as(
+            "select d.datallowconn, o.rolname ~ '^pgdibs_l_[0-9]+$'
+             from pg_database d join pg_roles o on o.oid = d.datdba where d.datname = $1",
+        )
+        .bind(CATALOG)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let step = match found {
+            // The login of a lease that may make databases: what is in this one would run with the daemon's rights.
+            Some((_, true)) => {
+                return Err(ConnectError::Unusable(
+                    "the server has a database \"pgdibs\" that is not ours: a lease's login made it; drop it with: dropdb pgdibs".to_owned(),
+                ));
+            }
+            Some((true, false)) => return Ok(()),
+            Some((false, false)) => ddl::open_catalog(),
+            None => {
+                refuse_to_start_empty(connection).await?;
+                ddl::create_catalog()
+            }
+        };
+        match step.run(connection).await {
+            Err(error) if !matches!(sqlstate::meaning(&error), Meaning::Exists | Meaning::Contended) => {
+                return Err(error.into());
+            }
+            _ => {}
+        }
+    }
+    Err(ConnectError::NotUp("the catalog is being made by another daemon".to_owned()))
+}
+
+/// Each try waits for the other daemon's statement, so a few are enough.
+const MEETINGS: u32 = 10;
+
+/// A server that has databases which pgdibs made has lost its catalog, or somebody renamed it for a moment. An empty one would know
+/// none of them: it would take their logins for left over, and hand out leases beside those that are live.
+async fn refuse_to_start_empty(connection: &mut PgConnection) -> Result<(), ConnectError> {
+    let made: Vec<String> = sqlx::query_scalar(
+        "select d.datname::text from pg_database d join pg_roles o on o.oid = d.datdba where o.rolname = 'pgdibs_owner' order by 1",
+    )
+    .fetch_all(connection)
+    .await?;
+    if made.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<String> = made.iter().map(|name| format!("dropdb '{}'", name.replace('\'', "'\\''"))).collect();
+    Err(ConnectError::Unusable(format!(
+        "the catalog, database \"pgdibs\", is missing, but {} database(s) that pgdibs made are on this server, and no empty catalog is made beside them. If somebody renamed it, rename it back: alter database \"<its name now>\" rename to pgdibs. If it is lost, drop them and start pgdibs again:\n{}",
+        made.len(),
+        lines.join("\n")
+    )))
+}
+
+/// Key of the lock under which the catalog is migrated, in the space of one-key advisory locks. ("pgdibs-m" as eight bytes)
+const MIGRATION: i64 = 0x7067_6469_6273_2d6d;
+
+/// All migrations together or none, so that a daemon which serves requests on a server that came back empty finds either no catalog
+/// or a whole one. The lock is ours, because sqlx lets go of its own before the end of the transaction.
+pub(crate) async fn migrate(address: &ServerAddress) -> Result<(), ConnectError> {
+    let mut connection = address.connect(CATALOG, "pgdibs").await?;
+    let mut transaction = connection.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)").bind(MIGRATION).execute(&mut *transaction).await?;
+    let (foreign, migrated): (bool, bool) = sqlx::query_as(
+        "select exists (select from pg_tables where schemaname = 'public'),
+                to_regclass('public._sqlx_migrations') is not null",
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if foreign && !migrated {
+        return Err(ConnectError::Unusable(
+            "the server has a database \"pgdibs\" that is not ours: it holds tables but no catalog; rename or drop it, because pgdibs keeps its catalog under that name".to_owned(),
+        ));
+    }
+    MIGRATIONS.run(&mut *transaction).await.map_err(|error| match error {
+        MigrateError::VersionMissing(version) => ConnectError::Unusable(format!(
+            "the catalog on this server is newer than this pgdibs (it has migration {version}); use the newer version of pgdibs, or remove its catalog with that version's `pgdibs purge`"
+        )),
+        MigrateError::VersionMismatch(version) => ConnectError::Unusable(format!(
+            "migration {version} of the catalog on this server differs from ours; it was made by an unreleased pgdibs: remove it with `pgdibs purge`"
+        )),
+        MigrateError::Execute(error) => error.into(),
+        other => ConnectError::Unusable(format!("the catalog could not be brought up to date: {other}")),
+    })?;
+    transaction.commit().await?;
+    connection.close().await?;
+    Ok(())
+}
