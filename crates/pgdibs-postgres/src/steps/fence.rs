@@ -123,9 +123,8 @@ async fn close_together(
     ids: &[i64],
 ) -> Result<Vec<Swapped>, StepError> {
     let mut transaction = sql(connection.begin().await)?;
-    sql(ddl::bound_statements().run(&mut transaction).await)?;
     let used: Vec<Swapped> = lock(&mut transaction, ids).await?.into_iter().filter(|d| end.concerns(d)).collect();
-    let mut closing = ddl::Ddl::default();
+    let mut closing = ddl::bound_statements();
     for database in &used {
         if end == End::Lease && world.connections.facts.rights != Rights::DatabasesOnly {
             closing = closing.then(ddl::close_login(&database.login));

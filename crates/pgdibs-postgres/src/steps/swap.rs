@@ -170,12 +170,11 @@ pub(super) async fn reset(
     }
 
     let mut transaction = sql(connection.begin().await)?;
-    sql(ddl::bound_statements().run(&mut transaction).await)?;
     let (used, spare, shared) = lock_reset(&mut transaction, lease, used, spare).await?;
     let slot = used.slot.ok_or_else(|| stale("the leased database has no slot"))?;
     let name = used.name.clone();
     let away = if used.keep { DatabaseName::kept(&used.pool, used.id) } else { DatabaseName::old(&used.pool, used.id) };
-    let mut swap = ddl::rename(&used.name, &away).then(ddl::rename(&spare.name, &name));
+    let mut swap = ddl::bound_statements().then(ddl::rename(&used.name, &away)).then(ddl::rename(&spare.name, &name));
     if world.connections.facts.rights != Rights::DatabasesOnly {
         swap = swap
             .then(ddl::revoke_connect(&away, &used.login))
