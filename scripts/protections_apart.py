@@ -122,7 +122,7 @@ APART: tuple[Protection, ...] = (
     ),
     Protection(
         "no-empty-catalog",
-        f"{SERVER}/connect.rs",
+        f"{SERVER}/catalog.rs",
         "    refuse_to_start_empty(connection).await?;\n",
         "",
         "test(renamed_catalog_is_not_replaced_and_leases_outlive_it)",

@@ -120,7 +120,7 @@ INSIDE: tuple[Protection, ...] = (
         f"{SERVER}/steps/clone.rs",
         "roles.remove(&role);",
         "roles.insert(role.clone());",
-        "test(superuser::a_pool_has_an_owner_role_of_its_own)",
+        "test(a_pool_has_an_owner_role_of_its_own)",
         "a role that was dropped is made again for the next pool of its name",
         "real",
     ),

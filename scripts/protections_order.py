@@ -226,7 +226,7 @@ ORDER: tuple[Protection, ...] = (
     ),
     Protection(
         "catalog-as-a-whole",
-        f"{SERVER}/connect.rs",
+        f"{SERVER}/catalog.rs",
         "MIGRATIONS.run(&mut *transaction).await",
         'MIGRATIONS.run(&mut address.connect(CATALOG, "pgdibs").await?).await',
         "test(a_catalog_is_made_as_a_whole)",
