@@ -137,7 +137,7 @@ fn psql_of_the_command_reaches_the_lease_whatever_its_shell_leads_to() {
     let own = Cluster::start(&[]);
     own.superuser("postgres").run("create database dev");
     own.superuser("dev").run("create table notes as select 'precious' as body from generate_series(1, 100)");
-    let before = own.dump("dev");
+    let before = own.comparable_dump("dev");
     let place = Place::new();
     let daemon = place.daemon(&[]);
     let pool = pool_name("libpq");
@@ -186,6 +186,6 @@ fn psql_of_the_command_reaches_the_lease_whatever_its_shell_leads_to() {
     assert!(done.code == Some(2) && done.stderr.contains("definition of service \"dev\" not found"), "{done:?}");
     let meant = [&["run", "--keep-env", "PGSERVICEFILE"], &by_name[1..]].concat();
     assert_eq!(run(place.program(&meant, &settings)).well(), "100\n");
-    assert_eq!(own.dump("dev"), before);
+    assert_eq!(own.comparable_dump("dev"), before);
     daemon.stop();
 }

@@ -231,10 +231,14 @@ impl Cluster {
         command.arg(self.url_of("boss", ENCODED, database));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
-        // A word that pg_dump draws at random each time.
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The same without the word that `pg_dump` draws at random each time, to be compared with another dump.
+    #[track_caller]
+    pub(crate) fn comparable_dump(&self, database: &str) -> String {
         let random = |line: &&str| line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ");
-        text.lines().filter(|line| !random(line)).collect::<Vec<_>>().join("\n")
+        self.dump(database).lines().filter(|line| !random(line)).collect::<Vec<_>>().join("\n")
     }
 }
 
