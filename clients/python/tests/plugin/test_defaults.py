@@ -6,7 +6,7 @@ import pytest
 from developers import PASSWORD, WRITES, DeveloperDatabase
 from projects import Project
 
-WORKERS = pytest.mark.parametrize("workers", ["-n2", "-n0"])
+WORKERS = pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 
 # The usual application: settings from the environment, else from `.env`, read at import.
 APPLICATION = f"""

@@ -92,7 +92,7 @@ def test_misspelt_pgdibs_env_is_named(shop: Project, developer: DeveloperDatabas
     )
 
 
-@WORKERS
+@MOSTLY_WORKERS
 def test_conftest_that_sets_the_variable_is_named_with_its_line(
     shop: Project, developer: DeveloperDatabase, workers: str
 ) -> None:
@@ -105,7 +105,7 @@ def test_conftest_that_sets_the_variable_is_named_with_its_line(
     without_guard(shop, developer, workers).assert_passed(10)
 
 
-@WORKERS
+@MOSTLY_WORKERS
 def test_engine_built_before_the_plugin_is_named(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
     shop.environment.update(DATABASE_URL=developer.url("postgresql+psycopg"), PYTHONPATH=str(shop.pytester.path))
     # A worker never sees the developer's URL: its controller's variables lead nowhere.

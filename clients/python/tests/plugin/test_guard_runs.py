@@ -125,7 +125,12 @@ def test_swallowed_exception_at_import_ends_the_run(strange: Project, developer:
 
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
-    "hook", ["pytest_configure", "pytest_sessionstart", "pytest_collection_modifyitems", "pytest_sessionfinish"]
+    "hook",
+    [
+        "pytest_configure",
+        "pytest_sessionfinish",
+        *(pytest.param(hook, marks=pytest.mark.long) for hook in ("pytest_sessionstart", "pytest_collection_modifyitems")),
+    ],
 )
 def test_connection_in_a_hook_ends_the_run(strange: Project, developer: DeveloperDatabase, hook: str, workers: str) -> None:
     strange.file("conftest.py", f"import strange\ndef {hook}():\n    strange.write()\n")

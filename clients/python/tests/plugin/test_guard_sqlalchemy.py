@@ -38,7 +38,7 @@ def test_it(number):
 """
 
 
-@pytest.mark.parametrize("app", [SYNC, ASYNC], ids=["sync", "async"])
+@pytest.mark.parametrize("app", [pytest.param(SYNC, id="sync"), pytest.param(ASYNC, id="async", marks=pytest.mark.long)])
 def test_engine_is_stopped_whenever_it_was_built(project: Project, developer: DeveloperDatabase, app: str) -> None:
     driver = "psycopg2" if app is SYNC else "asyncpg"
     project.file("app.py", app)

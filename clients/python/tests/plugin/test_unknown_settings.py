@@ -90,7 +90,7 @@ def pytest_configure(config):
 """
 
 
-@pytest.mark.parametrize("workers", ["-n2", "-n0"])
+@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 @pytest.mark.parametrize("where", ["conftest.py", pytest.param("plugin.py", marks=pytest.mark.long)])
 def test_setting_that_somebody_else_has_registered_is_theirs(project: Project, where: str, workers: str) -> None:
     project.file(where, REGISTERS)
