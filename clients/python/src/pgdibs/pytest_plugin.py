@@ -100,7 +100,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="What happens to a connection of a test process to a Postgres database that was not leased: error stops it "
         "before it opens, and the run with it (PGDIBS_GUARD, ini pgdibs_guard; default error).",
     )
-    parser.addini("pgdibs_pool", "the pool that databases are leased from; without it the plugin does nothing")
+    parser.addini(
+        "pgdibs_pool",
+        "the pool that databases are leased from; a run with other settings of pgdibs and no pool is stopped, a project without any "
+        "is left alone",
+    )
     parser.addini("pgdibs_url", "the pgdibs daemon; its token, if it wants one, comes from PGDIBS_TOKEN")
     parser.addini("pgdibs_start", "auto or never: whether to start a daemon when none answers")
     parser.addini("pgdibs_timeout", "how many seconds to wait for a database at most")
@@ -129,7 +133,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "pgdibs_fingerprint",
-        "globs below the rootdir for all files that shape the schema; a new template is built when one of them changes. "
+        "globs below the rootdir for all files that shape the schema; a new template is built when one of them, or pgdibs_build, changes. "
         "Without it the daemon has to build the template itself",
         type="args",
     )
@@ -142,6 +146,12 @@ def names_in_file(config: pytest.Config) -> Iterable[str]:
     # pytest 9.1 warns about the public name.
     settings: Iterable[str] = config._inicfg if hasattr(config, "_inicfg") else config.inicfg
     return settings
+
+
+def has_settings(config: pytest.Config) -> bool:
+    """Whether the ini file, or `-o`, has a setting whose name begins like those of pgdibs."""
+    names = [*names_in_file(config), *(getattr(config.known_args_namespace, "override_ini", None) or ())]
+    return any(name[:6].lower() == "pgdibs" for name in names)
 
 
 @pytest.hookimpl(hookwrapper=True, tryfirst=True)
@@ -158,6 +168,12 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         from pgdibs.plugin.begin import begin
 
         begin(early_config)
+    elif has_settings(early_config) and early_config.known_args_namespace.pgdibs_mode != "off":
+        from pgdibs.plugin.ini import missing_pool
+
+        sentences = missing_pool(early_config)
+        if sentences and not early_config.known_args_namespace.help:
+            raise pytest.UsageError(*sentences)
     outcome = yield
     guard_reports = early_config.pluginmanager.get_plugin("pgdibs-connection-guard")
     if guard_reports is not None:
@@ -171,14 +187,13 @@ def pytest_configure(config: pytest.Config) -> None:
     because conftest.py may register settings. A worker and a process that builds a template have the settings of another one.
     """
     config.addinivalue_line("markers", 'pgdibs(reset="before"): give the test a clean database, by a reset before it')
-    if not (hasattr(config, "workerinput") or config.pluginmanager.hasplugin("pgdibs-builder") or config.option.help):
-        names = [*names_in_file(config), *(config.option.override_ini or ())]
-        if any(name[:6].lower() == "pgdibs" for name in names):
-            from pgdibs.plugin.ini import unknown_settings
+    has_those_of_another = hasattr(config, "workerinput") or config.pluginmanager.hasplugin("pgdibs-builder")
+    if has_settings(config) and not (has_those_of_another or config.option.help):
+        from pgdibs.plugin.ini import unknown_settings
 
-            unknown = unknown_settings(config)
-            if unknown:
-                raise pytest.UsageError(*unknown)
+        unknown = unknown_settings(config)
+        if unknown:
+            raise pytest.UsageError(*unknown)
 
 
 @pytest.fixture(scope="session")

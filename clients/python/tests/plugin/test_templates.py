@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 
 import psycopg
 import pytest
-from projects import Project
+from developers import WRITES, DeveloperDatabase
+from projects import SCHEMA, Project
 
 READS = """
 import os, psycopg, pytest
@@ -134,3 +137,31 @@ def test_the_login_of_the_build_ends_with_it(project: Project) -> None:
     except psycopg.OperationalError:
         return
     raise AssertionError("the builder can still connect")
+
+
+def test_build_reaches_no_database_of_another_variable(project: Project, developer: DeveloperDatabase) -> None:
+    project.environment["REPORTS_URL"] = developer.url("postgresql+psycopg")
+    project.file(
+        "build.py",
+        "import os, psycopg\n"
+        "with psycopg.connect(os.environ['REPORTS_URL'].replace('+psycopg', '')) as connection:\n"
+        f"    connection.execute({WRITES!r})\n",
+    )
+    project.settings["pgdibs_build"] = f"{sys.executable} build.py"
+    project.file("test_it.py", "def test_it(pgdibs_url):\n    pass\n")
+    ran = project.run()
+    assert ran.status == 4 and "port 1 failed" in ran.output, ran.output
+    assert "REPORTS_URL: unavailable in a build, because pgdibs_env does not name it" in ran.output
+    developer.assert_untouched()
+    # Unless it is meant.
+    project.settings["pgdibs_allow"] = f"127.0.0.1:{developer.server.port}/{developer.name}"
+    project.run().assert_passed(1)
+
+
+def test_template_is_built_again_when_its_command_is_another(project: Project) -> None:
+    project.file("test_it.py", READS)
+    project.settings["pgdibs_build"] = "true"
+    assert "does not exist" in project.run().output
+    project.file("build.sql", f"{SCHEMA}insert into notes (body) values ('of the build');")
+    project.settings["pgdibs_build"] = f"{shutil.which('psql') or 'psql'} -qf build.sql"
+    project.run().assert_passed(4)

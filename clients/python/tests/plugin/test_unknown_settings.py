@@ -113,3 +113,17 @@ def test_help_works_with_a_misspelt_setting(project: Project) -> None:
     ran = project.run("--help")
     assert ran.status == 0
     assert "pgdibs_env (" in ran.output
+
+
+@pytest.mark.parametrize("settings", [{}, {"pgdibs_pool": "EMPTY"}], ids=["absent", "empty"])
+def test_settings_without_a_pool_stop_the_run_before_conftest(project: Project, settings: dict[str, str]) -> None:
+    del project.settings["pgdibs_pool"]
+    project.file("conftest.py", "open('imported', 'w').close()\n")
+    project.file("test_it.py", "def test_it():\n    pass\n")
+    ran = project.run(*(["-o", "pgdibs_pool="] if settings else []))
+    assert ran.status == 4 and len(ran.errors) == 1, ran.output
+    assert "pgdibs_fingerprint" in ran.errors[0] and "no pool" in ran.errors[0] and "-p no:pgdibs" in ran.errors[0]
+    assert not (project.pytester.path / "imported").exists()
+    # On purpose: with the pool from elsewhere, or without pgdibs.
+    project.run("--pgdibs-pool", project.pool).assert_passed(1)
+    project.run("-p", "no:pgdibs.pytest_plugin", plugins=["-p", "xdist"]).assert_passed(1)

@@ -26,6 +26,22 @@ def unknown_settings(config: pytest.Config) -> list[str]:
     return [_sentence(config, name, origin) for name, origin in given(config).items() if not _is_registered(config, name)]
 
 
+def missing_pool(config: pytest.Config) -> list[str]:
+    """Why a run whose ini file has settings of pgdibs, and no pool, is stopped; nothing for a project without any.
+
+    Before conftest.py is imported: without a pool nothing keeps it from the developer's database.
+    """
+    found = given(config)
+    unknown = unknown_settings(config)
+    if unknown or not found:
+        return unknown
+    names = ", ".join(sorted(name for name in found if name != "pgdibs_pool")) or "pgdibs_pool (empty)"
+    return [
+        f"pgdibs: {next(iter(found.values()))} has {names} and no pool, so the tests would run on the application's own "
+        "database; add `pgdibs_pool = NAME`, or set PGDIBS_POOL. To run without pgdibs on purpose: `-p no:pgdibs`"
+    ]
+
+
 def given(config: pytest.Config) -> dict[str, str]:
     """The settings that begin like ours and where they stand: in the ini file or behind `-o`."""
     found = dict.fromkeys(names_in_file(config), config.inipath.name if config.inipath is not None else "the ini file")

@@ -11,16 +11,19 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Optional
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from pgdibs.errors import TemplateNotFound
+from pgdibs.plugin.connection_guard import parse_exemptions
+from pgdibs.plugin.connection_guard.targets import of_url
 from pgdibs.plugin.failures import BuildFailed
 from pgdibs.plugin.variables import EXPORTED, LIBPQ, Nowhere, marked, point
 from pgdibs.templates import fingerprint_of
+from pgdibs.urls import retarget
 
 if TYPE_CHECKING:
     from pgdibs.client import Client
@@ -71,6 +74,8 @@ class Templates:
     """How long it took to have them."""
     is_reused: bool = True
     """Whether all of them were there already."""
+    _hidden: list[str] = field(default_factory=list)
+    """Variables that lead to other databases, which the last build did not see."""
 
     def ensure(self) -> dict[str, str]:
         """The fingerprint of each pool's template, which exists now; empty when the daemon builds the templates.
@@ -112,8 +117,10 @@ class Templates:
                     "it takes globs for all files that shape the schema, as in migrations/*.sql"
                 )
         files = fingerprint_of(self.config.rootpath, self.settings.fingerprint)
+        # With another build, or other variables for it, a template that an earlier one made wrong is not used again.
+        how = [self.settings.build, *sorted(f"{each.name} {each.alias} {each.part}" for each in self.settings.variables)]
         said = self.config.hook.pytest_pgdibs_fingerprint(config=self.config)
-        return hashlib.sha256("\0".join([files, *sorted(said)]).encode()).hexdigest() if said else files
+        return hashlib.sha256("\0".join([files, *how, *sorted(said)]).encode()).hexdigest()
 
     def _drop(self, pool: str, fingerprint: str) -> None:
         with contextlib.suppress(TemplateNotFound):
@@ -149,7 +156,13 @@ class Templates:
         if done.returncode != 0:
             output = "\n".join(done.stdout.splitlines()[-OUTPUT_LINES:])
             said = f"and said:\n{output}" if output.strip() else "and said nothing"
-            raise BuildFailed(f"the build of the template failed: {shown} ended with {done.returncode} {said}")
+            hidden = (
+                f"\n{', '.join(self._hidden)}: unavailable in a build, because pgdibs_env does not name it (if the build is to "
+                "reach that database, name the database in pgdibs_allow)"
+                if self._hidden
+                else ""
+            )
+            raise BuildFailed(f"the build of the template failed: {shown} ended with {done.returncode} {said}{hidden}")
 
     def _environment(self, url: str, alias: str) -> dict[str, str]:
         """What the build sees: its own database where the tests will see theirs, and no other."""
@@ -162,6 +175,7 @@ class Templates:
         finally:
             os.environ.clear()
             os.environ.update(before)
+        self._hidden = self._hide_others(environment)
         if not any(variable.name == "DATABASE_URL" for variable in self.settings.variables):
             environment["DATABASE_URL"] = url
         # `alembic` is the one beside this Python, whether or not its environment is activated.
@@ -180,6 +194,21 @@ class Templates:
                 {"build": url, "alias": alias, "variables": [variable.to_payload() for variable in self.settings.variables]}
             )
         return environment
+
+    def _hide_others(self, environment: dict[str, str]) -> list[str]:
+        """Make every other Postgres URL unavailable: a build that reads the wrong one fails, and changes no other database.
+
+        Returns the names.
+        """
+        ours = {variable.name for variable in self.settings.variables}
+        exemptions = parse_exemptions(self.settings.allow)
+        hidden = []
+        for name, value in environment.items():
+            target = of_url(value) if name not in ours else None
+            if target is not None and not any(exemption.covers(target) for exemption in exemptions):
+                environment[name] = retarget(value, Nowhere().url)
+                hidden.append(name)
+        return sorted(hidden)
 
 
 class Builder:
