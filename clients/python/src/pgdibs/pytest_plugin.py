@@ -102,8 +102,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "pgdibs_pool",
-        "the pool that databases are leased from; a run with other settings of pgdibs and no pool is stopped, a project without any "
-        "is left alone",
+        "the pool that databases are leased from; a run with other settings of pgdibs and no pool is stopped, a project without "
+        "any is left alone",
     )
     parser.addini("pgdibs_url", "the pgdibs daemon; its token, if it wants one, comes from PGDIBS_TOKEN")
     parser.addini("pgdibs_start", "auto or never: whether to start a daemon when none answers")
@@ -133,8 +133,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "pgdibs_fingerprint",
-        "globs below the rootdir for all files that shape the schema; a new template is built when one of them, or pgdibs_build, changes. "
-        "Without it the daemon has to build the template itself",
+        "globs below the rootdir for all files that shape the schema; a new template is built when one of them, or "
+        "pgdibs_build, changes. Without it the daemon has to build the template itself",
         type="args",
     )
     parser.addini("pgdibs_build", "the command that makes the schema in the database that DATABASE_URL (and pgdibs_env) names")
