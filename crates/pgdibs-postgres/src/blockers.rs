@@ -59,11 +59,11 @@ async fn look(world: &PgWorld, watch: &mut Option<PgConnection>) -> Result<(), s
 async fn end_sessions(world: &PgWorld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let shared = world.shared_login().map(|(login, _)| login.as_str());
     let ended = sqlx::query(
-        "select b.usename::text as login, b.datname::text as database, pg_terminate_backend(b.pid) as done
+        "select coalesce(b.usename::text, 'a role that was dropped') as login, b.datname::text as database, pg_terminate_backend(b.pid) as done
          from pg_stat_activity w cross join lateral unnest(pg_blocking_pids(w.pid)) as blocking (pid)
          join pg_stat_activity b on b.pid = blocking.pid
          where w.usename = current_user and starts_with(w.application_name, 'pgdibs') and w.wait_event_type = 'Lock'
-           and (b.usename ~ '^pgdibs_l_[0-9]+$' or b.usename = $1::name)",
+           and (b.usename ~ '^pgdibs_l_[0-9]+$' or b.usename = $1::name or (b.usename is null and b.usesysid is not null))",
     )
     .bind(shared)
     .fetch_all(connection)
@@ -94,7 +94,7 @@ async fn prepared(connection: &mut PgConnection) -> Result<Vec<(String, String, 
          join pg_prepared_xacts x on x.transaction = own.transactionid
          left join pg_database p on p.datname = x.database
          where w.usename = current_user and starts_with(w.application_name, 'pgdibs') and w.wait_event_type = 'Lock'
-           and (x.owner ~ '^pgdibs_l_[0-9]+$' or exists (select from databases d where d.oid = p.oid::int8 and d.name = p.datname))",
+           and (x.owner ~ '^pgdibs_l_[0-9]+$' or x.owner::text in (select owner from pools union all select name from roles) or exists (select from databases d where d.oid = p.oid::int8 and d.name = p.datname))",
     )
     .fetch_all(connection)
     .await

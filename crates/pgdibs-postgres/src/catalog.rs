@@ -15,19 +15,15 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 pub(crate) async fn make(connection: &mut PgConnection) -> Result<(), ConnectError> {
     for _ in 0..MEETINGS {
         let found: Option<(bool, bool)> = sqlx::query_as(
-            "select d.datallowconn, o.rolname ~ '^pgdibs_l_[0-9]+$'
+            "select d.datallowconn, o.rolname <> current_user and not o.rolsuper
              from pg_database d join pg_roles o on o.oid = d.datdba where d.datname = $1",
         )
         .bind(CATALOG)
         .fetch_optional(&mut *connection)
         .await?;
         let step = match found {
-            // The login of a lease that may make databases: what is in this one would run with the daemon's rights.
-            Some((_, true)) => {
-                return Err(ConnectError::Unusable(
-                    "the server has a database \"pgdibs\" that is not ours: a lease's login made it; drop it with: dropdb pgdibs".to_owned(),
-                ));
-            }
+            // Any role that may make databases could have made it: what is in it would run with the daemon's rights.
+            Some((_, true)) => return Err(ConnectError::Unusable(NOT_OURS.to_owned())),
             Some((true, false)) => return Ok(()),
             Some((false, false)) => ddl::open_catalog(),
             None => {
@@ -43,6 +39,24 @@ pub(crate) async fn make(connection: &mut PgConnection) -> Result<(), ConnectErr
         }
     }
     Err(ConnectError::NotUp("the catalog is being made by another daemon".to_owned()))
+}
+
+const NOT_OURS: &str = "the server has a database \"pgdibs\" that is not ours: it belongs neither to the daemon's role nor to a superuser. Drop it with: dropdb pgdibs. If another role of a daemon made it, hand it over with: alter database pgdibs owner to the daemon's role";
+
+/// The first statements of a session in the catalog: nothing in it is looked up before it is known to be ours. Also later than at the
+/// start, because somebody may rename the catalog and another role take its name.
+pub(crate) async fn enter(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    ddl::safe_settings().run(connection).await?;
+    let is_ours: bool = sqlx::query_scalar(
+        "select o.rolname = current_user or o.rolsuper from pg_database d join pg_roles o on o.oid = d.datdba
+         where d.datname = current_database()",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !is_ours {
+        return Err(sqlx::Error::Protocol(NOT_OURS.to_owned()));
+    }
+    ddl::see_the_catalog().run(connection).await
 }
 
 /// Each try waits for the other daemon's statement, so a few are enough.
@@ -77,7 +91,7 @@ pub(crate) async fn migrate(address: &ServerAddress) -> Result<(), ConnectError>
     let mut transaction = connection.begin().await?;
     sqlx::query("select pg_advisory_xact_lock($1)").bind(MIGRATION).execute(&mut *transaction).await?;
     let (foreign, migrated): (bool, bool) = sqlx::query_as(
-        "select exists (select from pg_tables where schemaname = 'public'),
+        "select exists (select from pg_class where relnamespace = 'public'::regnamespace),
                 to_regclass('public._sqlx_migrations') is not null",
     )
     .fetch_one(&mut *transaction)

@@ -9,7 +9,6 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _, Transaction};
 
 use crate::catalog;
-use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::lines::Lines;
 use crate::rights::{Rights, ServerFacts};
@@ -211,7 +210,7 @@ impl ServerAddress {
         }
         let options = self.options.clone().database(database).application_name(application_name);
         let mut connection = opened(&options).await?;
-        ddl::catalog_settings().run(&mut connection).await?;
+        catalog::enter(&mut connection).await?;
         Ok(connection)
     }
 
@@ -238,7 +237,7 @@ impl ServerAddress {
                     Ok(true)
                 })
             })
-            .after_connect(|connection, _| Box::pin(async move { ddl::catalog_settings().run(connection).await }))
+            .after_connect(|connection, _| Box::pin(async move { catalog::enter(connection).await }))
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
 }

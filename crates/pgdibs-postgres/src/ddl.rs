@@ -341,6 +341,12 @@ pub fn reset_settings_in(name: &RoleName, database: &DatabaseName) -> Ddl {
     Ddl::of(format!("alter role {} in database {} reset all", ident(name.as_str()), ident(database.as_str())))
 }
 
+/// Lets a login have so many sessions at once; a superuser's are not counted.
+#[must_use]
+pub fn limit_sessions(name: &RoleName, most: u32) -> Ddl {
+    Ddl::of(format!("alter role {} connection limit {most}", ident(name.as_str())))
+}
+
 /// Shuts a login at once for new sessions; open ones go on until they are ended.
 #[must_use]
 pub fn close_login(name: &RoleName) -> Ddl {
@@ -419,17 +425,17 @@ pub fn safe_settings() -> Ddl {
     Ddl::of(
         "set search_path = pg_catalog, pg_temp; set role none; \
          set synchronous_commit = on; set lock_timeout = 0; set statement_timeout = 0; \
-         set idle_in_transaction_session_timeout = '20s'; set tcp_keepalives_idle = 10; \
-         set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; set client_min_messages = warning; \
-         set default_transaction_read_only = off; set plan_cache_mode = force_generic_plan"
+         set idle_in_transaction_session_timeout = '20s'; set idle_session_timeout = 0; \
+         set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; \
+         set client_min_messages = warning; set default_transaction_read_only = off; set plan_cache_mode = force_generic_plan"
             .to_owned(),
     )
 }
 
-/// The same in the catalog, where the tables are ours and no other role gets in.
+/// In the catalog, where the tables are ours and no other role gets in; after [`safe_settings`].
 #[must_use]
-pub fn catalog_settings() -> Ddl {
-    safe_settings().then(Ddl::of("set search_path = public".to_owned()))
+pub fn see_the_catalog() -> Ddl {
+    Ddl::of("set search_path = public".to_owned())
 }
 
 /// Bounds the statements of one swap; never used for a drop, which must not be interrupted. A lock that is not to be had within this

@@ -45,11 +45,14 @@ use crate::sqlstate;
 
 /// Settings with which a session outside of the catalog starts. Of the options at a session's start the last one of a name counts, so
 /// these come after those of the server's URL.
-const AT_START: [(&str, &str); 5] = [
+const AT_START: [(&str, &str); 7] = [
     ("search_path", "pg_catalog,pg_temp"),
     ("role", "none"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    // A library that is not there ends a session before it has begun.
+    ("local_preload_libraries", ""),
     ("default_transaction_read_only", "off"),
 ];
 

@@ -15,6 +15,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
+use crate::blockers;
 use crate::connect::{CATALOG, DDL_APPLICATION, RECONCILER, TRUSTED};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
@@ -187,7 +188,10 @@ impl PgWorld {
             }
             Ok(())
         };
-        let swept = tokio::time::timeout(ANSWER, sweeping).await.map_or_else(|_| Err(no_answer(ANSWER)), answer);
+        let swept = tokio::select! {
+            swept = tokio::time::timeout(ANSWER, sweeping) => swept.map_or_else(|_| Err(no_answer(ANSWER)), answer),
+            never = blockers::end(self, blockers::FAST) => match never {},
+        };
         if swept.is_err() {
             self.lose(&mut office).await;
         }

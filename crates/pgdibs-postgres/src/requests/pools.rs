@@ -153,6 +153,15 @@ async fn refuse_foreign_roles(world: &PgWorld, pool: &PoolName, settings: &PoolS
             rule: format!("role \"{own}\" is one that pgdibs makes for itself; name another"),
         }));
     }
+    // Another pool's owner, which whoever is its member may act as.
+    if let Some(own) = settings.roles.iter().find(|role| role.as_str().starts_with("pgdibs_")) {
+        return Err(Error::Invalid(InvalidName {
+            field: "roles",
+            rule: format!(
+                "role \"{own}\" has a name that pgdibs gives to the owners of pools; name another, without pgdibs_ in front"
+            ),
+        }));
+    }
     let rows = answer(
         sqlx::query(
             "select r.rolname::text as name, exists (

@@ -7,7 +7,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::clone::{MadeBy, make_login, make_role};
-use super::{end_sessions, seal, sql, stale};
+use super::sessions::{PATIENT, end_sessions_and_logins};
+use super::{cure, drop_logins, end_sessions, seal, sql, stale};
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
@@ -179,10 +180,11 @@ pub(super) async fn seal(
     }
     let login = builder(world, &build);
     let own_login = world.connections.facts.rights != Rights::DatabasesOnly;
-    // Before the login closes as well: an open transaction of the builder may hold the login's row.
+    // Before the login closes as well: an open or prepared transaction of the builder may hold the login's row, and tables.
     if !end_sessions(connection, &[oid]).await?.is_empty() {
         return Err(stuck());
     }
+    cure::roll_back_all(world, connection, &[(oid, &build.name)]).await?;
     shut_out(connection, oid, own_login.then_some(&login)).await?;
     reach(Point::SealFenced).await;
     seal::compact_what_the_builder_made(world, connection, &build.name, &login, &application(world)).await?;
@@ -232,7 +234,7 @@ pub(super) async fn seal(
     reach(Point::SealPublished).await;
     if own_login {
         // Nothing names it any more. Should this fail, the sweep takes it.
-        let _ = ddl::drop_role(&login).run(connection).await;
+        let _ = drop_logins(world, connection, &[login.to_string()]).await;
     }
     Ok(())
 }
@@ -259,12 +261,14 @@ async fn in_our_way(connection: &mut PgConnection, published: &DatabaseName) -> 
         .await)
 }
 
-/// Closes the builder's login, if it has one of its own, and ends the sessions on the build's database.
+/// Closes the builder's login, if it has one of its own, and ends the sessions on the build's database and those of the login elsewhere.
 async fn shut_out(connection: &mut PgConnection, oid: i64, login: Option<&RoleName>) -> Result<(), StepError> {
     if let Some(login) = login {
         sql(ddl::bound_statements().then(ddl::close_login(login)).run(connection).await)?;
     }
-    if end_sessions(connection, &[oid]).await?.is_empty() { Ok(()) } else { Err(stuck()) }
+    let logins: Vec<&str> = login.iter().map(|login| login.as_str()).collect();
+    let left = end_sessions_and_logins(connection, &[oid], &logins, PATIENT).await?;
+    if left.is_empty() { Ok(()) } else { Err(stuck()) }
 }
 
 fn stuck() -> StepError {
@@ -300,7 +304,7 @@ async fn finish_inside(world: &PgWorld, build: &Build, login: &RoleName) -> Resu
 
 /// `alter database … set`, and what the builder or the owner set for themselves in this database: a clone's login is neither,
 /// so it gets these as settings of the database; they come last, because they win over the database's own. Not which role a session
-/// acts as: as a setting of the database that would hold for every role that enters a clone, the daemon's among them.
+/// acts as or which library it loads: as a setting of the database that would hold for every role that enters a clone, the daemon's among them.
 async fn settings(
     connection: &mut PgConnection,
     oid: i64,
@@ -310,7 +314,7 @@ async fn settings(
     sql(sqlx::query_scalar(
         "select setting from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole cross join unnest(s.setconfig) setting
          where s.setdatabase::int8 = $1 and (s.setrole = 0 or r.rolname in ($2, $3))
-           and lower(split_part(setting, '=', 1)) not in ('role', 'session_authorization')
+           and lower(split_part(setting, '=', 1)) not in ('role', 'session_authorization', 'local_preload_libraries')
          order by s.setrole <> 0",
     )
     .bind(oid)

@@ -7,6 +7,7 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
+use super::sessions::end_sessions_of;
 use super::{ServerProcess, cure, end_sessions, sql, stale, stuck};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
@@ -270,6 +271,7 @@ pub(crate) async fn drop_logins(
         return Ok(());
     }
     let names = parsed(&of_ours(logins))?;
+    end_sessions_of(connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;
     let all = || names.iter().fold(ddl::Ddl::default(), |all, name| all.then(ddl::drop_role(name)));
     match all().run(connection).await {
         Err(error) if sqlstate::meaning(&error) == Meaning::Owns => {}

@@ -214,7 +214,8 @@ pub(super) async fn lose_build(
                               where b.id = $1 and a.usesysid is not null)
                       and (select built_by is null from templates where id = $1)
                       and not (select dropping from pools p join templates b on b.pool = p.name where b.id = $1) as alive) s
-         where t.id = $1 and t.state = 'building' and t.seal_requested_at is null
+         where t.id = $1 and t.state = 'building'
+           and (t.seal_requested_at is null or exists (select from pools p where p.name = t.pool and p.dropping))
          returning s.alive",
     )
     .bind(template.0)

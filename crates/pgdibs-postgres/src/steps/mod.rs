@@ -299,7 +299,8 @@ async fn fail_build(world: &PgWorld, template: TemplateId, why: &str) -> Result<
 async fn record_database(world: &PgWorld, database: DatabaseId, why: &str) -> Result<(), sqlx::Error> {
     let row = sqlx::query(
         "update databases set attempts = attempts + 1, last_error = $2,
-                retry_at = now() + case when attempts + 1 >= $3 then 60 else 2 ^ attempts end * interval '1 s',
+                retry_at = now() + case when state = 'leased' then least(4, 2 ^ attempts)
+                                        when attempts + 1 >= $3 then 60 else 2 ^ attempts end * interval '1 s',
                 state = case when attempts + 1 >= $3 and state in ('creating', 'spare', 'retiring') then 'blocked' else state end,
                 reason = case when attempts + 1 >= $3 and state in ('creating', 'spare', 'retiring')
                          then state || ' failed three times: ' || $2 else reason end

@@ -56,7 +56,10 @@ pub(super) async fn compact_what_the_builder_made(
             let hashing = tokio::task::spawn_blocking(move || scram::verifier(secret.expose_secret()));
             let verifier = hashing.await.map_err(|error| StepError::Failed(error.to_string()))?;
             // A seal that was interrupted may have taken its right to connect already.
-            let opening = ddl::reopen_login(login, &verifier).then(ddl::grant_connect(database, login));
+            // One session, which is ours: what the builder left there may set a password that it knows.
+            let opening = ddl::limit_sessions(login, 1)
+                .then(ddl::reopen_login(login, &verifier))
+                .then(ddl::grant_connect(database, login));
             sql(ddl::bound_statements().then(opening).run(connection).await)?;
             password
         }

@@ -38,7 +38,7 @@ pub(super) async fn end_sessions_and_logins(
     logins: &[&str],
     patience: Duration,
 ) -> Result<Vec<i64>, StepError> {
-    if oids.is_empty() {
+    if oids.is_empty() && logins.is_empty() {
         return Ok(Vec::new());
     }
     let mut left: Vec<i64> = sql(sqlx::query_scalar(
@@ -72,6 +72,27 @@ pub(super) async fn end_sessions_and_logins(
     }
     short_sleep(AFTER_THE_LAST).await?;
     Ok(left)
+}
+
+/// Ends every session of these logins, wherever it is; an error when one is left. Without this, a session could outlive its role: the
+/// server knows it by no name then, and it goes on acting as the pool's owner.
+pub(super) async fn end_sessions_of(connection: &mut PgConnection, logins: &[&str]) -> Result<(), StepError> {
+    let deadline = Instant::now() + PATIENT;
+    loop {
+        let left: i64 = sql(sqlx::query_scalar(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = any($1::name[])",
+        )
+        .bind(logins)
+        .fetch_one(&mut *connection)
+        .await)?;
+        if left == 0 {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(super::stuck());
+        }
+        short_sleep(POLL).await?;
+    }
 }
 
 /// The timer of tokio counts whole milliseconds, and rounds up.

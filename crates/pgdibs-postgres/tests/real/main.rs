@@ -4,6 +4,7 @@
 //! variable, of the Postgres that the daemon itself would find. A test "owns the whole catalog" of its cluster.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, and helpers of tests are meant too")]
 
+mod beyond;
 mod builders;
 mod catalog;
 mod conformance;

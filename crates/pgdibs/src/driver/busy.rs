@@ -17,6 +17,9 @@ const DROPS_AT_ONCE: usize = 8;
 /// Fences at once. Each waits for a session that does not end, and none is waited for by a caller whose database is free.
 const FENCES_AT_ONCE: usize = 2;
 
+/// Seals at once. Each runs expressions of its builder, which may take minutes, on one of the connections that clones and drops share.
+const SEALS_AT_ONCE: usize = 4;
+
 /// Steps under way, and how many of each slow kind.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
@@ -25,6 +28,7 @@ pub(super) struct Busy {
     clones: usize,
     drops: usize,
     fences: usize,
+    seals: usize,
     /// Since when drops have been under way of which none has ended.
     dropping: Option<Instant>,
 }
@@ -40,6 +44,7 @@ impl Busy {
             Step::Clone { .. } => self.clones < CLONES_AT_ONCE,
             Step::Drop { .. } => self.drops < DROPS_AT_ONCE,
             Step::Fence { .. } => self.fences < FENCES_AT_ONCE,
+            Step::Seal { .. } => self.seals < SEALS_AT_ONCE,
             _ => true,
         }
     }
@@ -49,6 +54,7 @@ impl Busy {
         match step {
             Step::Clone { .. } => change(&mut self.clones),
             Step::Fence { .. } => change(&mut self.fences),
+            Step::Seal { .. } => change(&mut self.seals),
             Step::Drop { .. } => {
                 change(&mut self.drops);
                 if !begins || self.drops == 1 {
@@ -94,6 +100,9 @@ mod tests {
             let left = usize::try_from(at_once).unwrap() - 1;
             assert!(busy.has_room_for(&step(100)) && busy.databases.len() == left, "one has ended");
         }
-        assert!(Busy::default().has_room_for(&Step::Seal { template: TemplateId(1) }), "of which there is no limit");
+        assert!(
+            Busy::default().has_room_for(&Step::DropTemplate { template: TemplateId(1) }),
+            "of which there is no limit"
+        );
     }
 }
