@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import pytest
 from developers import WRITES, DeveloperDatabase, without_guard
 from projects import Project
+
+from pgdibs.plugin.connection_guard.causes import parts_beside
 
 WORKERS = pytest.mark.parametrize("workers", ["-n2", "-n0"])
 MOSTLY_WORKERS = pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
@@ -88,7 +92,8 @@ def test_misspelt_pgdibs_env_is_named(shop: Project, developer: DeveloperDatabas
     developer.assert_stopped(
         shop.run(workers),
         f"it should have been {shop.pool}_gw",
-        "not in pgdibs_env; it has DATABSE_URL, which may be a misspelling; add it: pgdibs_env = DATABASE_URL.",
+        "not in pgdibs_env; it has DATABSE_URL, which may be a misspelling (if so, leave it out); add it: "
+        "pgdibs_env = DATABSE_URL DATABASE_URL.",
     )
 
 
@@ -199,5 +204,44 @@ engine = sqlalchemy.create_engine(url)
     shop.settings["pgdibs_env"] = "DB_HOST=default.host DB_USER=default.user"
     shop.environment.update(DB_HOST="x", DB_USER="postgres", DB_PORT=str(developer.server.port), DB_NAME=developer.name)
     developer.assert_stopped(
-        shop.run(), "DB_NAME holds this database and is not in pgdibs_env", "pgdibs_env = DB_NAME=default.database"
+        shop.run(),
+        "DB_NAME holds this database and is not in pgdibs_env; add it: "
+        "pgdibs_env = DB_HOST=default.host DB_USER=default.user DB_PORT=default.port DB_NAME=default.database.",
     )
+
+
+OTHER_NAME = """
+import os, sqlalchemy
+engine = sqlalchemy.create_engine(os.environ["DB_DSN"])
+"""
+
+
+# DATABASE_URL had the same value before, which proves nothing: the engine is built later, and from the other variable.
+@MOSTLY_WORKERS
+@pytest.mark.parametrize("entries", [None, "DATABASE_URL=postgresql+psycopg:// PGHOST"])
+def test_line_for_another_variable_keeps_what_is_set_now(
+    shop: Project, developer: DeveloperDatabase, entries: Optional[str], workers: str
+) -> None:
+    shop.file("app.py", OTHER_NAME)
+    url = developer.url("postgresql+psycopg")
+    shop.environment.update(DATABASE_URL=url, DB_DSN=url)
+    shop.settings.pop("pgdibs_env")
+    if entries is not None:
+        shop.settings["pgdibs_env"] = entries
+    developer.assert_stopped(
+        shop.run(workers),
+        f"DB_DSN holds this database and is not in pgdibs_env; add it: pgdibs_env = {entries or 'DATABASE_URL'} DB_DSN.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [
+        ("PGDATABASE", {"PGHOST": "PGHOST", "PGDATABASE": "PGDATABASE"}),
+        ("POSTGRES_DB", {"POSTGRES_PORT": "POSTGRES_PORT=default.port", "POSTGRES_DB": "POSTGRES_DB=default.database"}),
+        ("db_name", {"db_password": "db_password=default.password", "db_name": "db_name=default.database"}),
+        ("DBNAME", {"DBNAME": "DBNAME=default.database"}),
+    ],
+)
+def test_parts_beside_the_name_of_a_database(name: str, entries: dict[str, str]) -> None:
+    assert entries.items() <= parts_beside(name).items()

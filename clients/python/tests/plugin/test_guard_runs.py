@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from developers import PASSWORD, WRITES, DeveloperDatabase, Server, without_guard
-from projects import Daemon, Project
+from projects import Daemon, Project, Ran
 
 WORKERS = pytest.mark.parametrize("workers", ["-n2", "-n0"])
 WRITE = f"with psycopg.connect(URL) as connection: connection.execute({WRITES!r})"
@@ -138,6 +138,25 @@ def test_connection_in_a_hook_ends_the_run(strange: Project, developer: Develope
     developer.assert_stopped(strange.run(workers), "opened at strange.py:4")
 
 
+LATE_IN_A_WORKER = """
+import os, strange
+def pytest_sessionfinish():
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        BODY
+"""
+SWALLOWED = """try:
+            strange.write()
+        except BaseException:
+            pass"""
+
+
+@pytest.mark.parametrize("body", ["strange.write()", SWALLOWED], ids=["raised", "swallowed"])
+def test_connection_at_the_end_of_a_worker_ends_the_run(strange: Project, developer: DeveloperDatabase, body: str) -> None:
+    strange.file("conftest.py", LATE_IN_A_WORKER.replace("BODY", body))
+    strange.file("test_it.py", "def test_it():\n    pass\n")
+    developer.assert_stopped(strange.run("-n2"), "by psycopg opened at strange.py:4")
+
+
 def test_builder_may_use_its_own_database_only(strange: Project, developer: DeveloperDatabase) -> None:
     strange.settings["pgdibs_build"] = ""
     strange.file("test_it.py", "def test_it():\n    pass\n")
@@ -147,6 +166,22 @@ def test_builder_may_use_its_own_database_only(strange: Project, developer: Deve
     developer.assert_stopped(ran, "this is the process that builds the template; it may use the template's own database only")
     strange.file("conftest.py", f"import psycopg, strange\n{build}\n    return True\n")
     strange.run().assert_passed(1)
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2", "--pgdibs=off"])
+def test_header_says_that_the_guard_is_weaker(project: Project, workers: str) -> None:
+    project.file("test_it.py", "def test_it():\n    pass\n")
+    assert "connection guard" not in project.run(workers).output
+    project.settings["pgdibs_guard"] = "warn"
+    assert_in_header(project.run(workers), "; connection guard only warns (pgdibs_guard in the ini file)")
+    project.environment["PGDIBS_GUARD"] = "off"
+    assert_in_header(project.run(workers), "; connection guard off (PGDIBS_GUARD)")
+
+
+def assert_in_header(ran: Ran, end: str) -> None:
+    """The first line of pgdibs in the header ends so."""
+    line = next(line for line in ran.output.splitlines() if line.startswith("pgdibs: "))
+    assert line.endswith(end), ran.output
 
 
 @WORKERS

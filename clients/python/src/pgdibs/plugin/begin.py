@@ -20,9 +20,10 @@ from pgdibs.plugin.databases import Databases
 from pgdibs.plugin.environment import choose_variables, has_pytest_django
 from pgdibs.plugin.failures import BuildFailed, usage_error
 from pgdibs.plugin.ini import unknown_settings
+from pgdibs.plugin.process_owner import is_pytest
 from pgdibs.plugin.settings import Settings, guard_mode, read_settings
 from pgdibs.plugin.summary import Off, Summary
-from pgdibs.plugin.variables import Nowhere, Variable, point
+from pgdibs.plugin.variables import EXPORTED, Nowhere, Variable, point
 from pgdibs.plugin.worker import Worker
 from pgdibs.pytest_plugin import LOADED_AT
 
@@ -49,18 +50,22 @@ def _begin(config: pytest.Config) -> None:
 
         granted.add(handover["build"])
         variables = tuple(map(Variable.from_payload, handover["variables"]))
-        connection_guard.install(config, guard_mode(config, {}), config.getini("pgdibs_allow"), Role.BUILDER, variables)
+        connection_guard.install(
+            config, guard_mode(config, {}), config.getini("pgdibs_allow"), Role.BUILDER, variables, is_pytest()
+        )
         config.pluginmanager.register(Builder(handover["build"], handover["alias"]), "pgdibs-builder")
         return
     settings = config.stash[settings_key] = read_settings(config, handover["settings"] if handover is not None else {})
-    restore_environment_afterwards(config)
+    ends_with_run = handover is not None or is_pytest()
+    restore_environment_afterwards(config, settings, ends_with_run)
     if handover is not None:
         settings.aliases = handover["aliases"]
         settings.variables = tuple(map(Variable.from_payload, handover["variables"]))
     else:
         choose_variables(config, settings, os.environ)
     # From here on it is known which variables this process sets.
-    connection_guard.install(config, settings.guard, settings.allow, role_of(config, settings, handover), settings.variables)
+    role = role_of(config, settings, handover)
+    connection_guard.install(config, settings.guard, settings.allow, role, settings.variables, ends_with_run)
     if handover is not None:
         client = Client(settings.url, handover["token"] or None)
         worker = os.environ["PYTEST_XDIST_WORKER"]
@@ -144,12 +149,20 @@ def distributes(config: pytest.Config) -> bool:
     return (is_distributed and bool(getattr(arguments, "tx", None))) or bool(getattr(arguments, "looponfail", False))
 
 
-def restore_environment_afterwards(config: pytest.Config) -> None:
-    """For whoever calls `pytest.main` and goes on: the variables are what they were."""
+def restore_environment_afterwards(config: pytest.Config, settings: Settings, ends_with_run: bool) -> None:
+    """After the run the environment is what it was, for a program that calls `pytest.main` and goes on.
+
+    In a process that ends with the run (`ends_with_run`), the variables that pgdibs sets are unavailable instead: a function of
+    `atexit`, or a thread, must not find the developer's database in them.
+    """
     before = dict(os.environ)
 
     def restore() -> None:
-        for name in {*os.environ, *before}:
+        kept: set[str] = set()
+        if ends_with_run:
+            set_unavailable(settings)
+            kept = {EXPORTED, *(variable.name for variable in settings.variables)}
+        for name in {*os.environ, *before} - kept:
             if name in before:
                 os.environ[name] = before[name]
             else:

@@ -37,6 +37,8 @@ class Settings:
     """Whether `--pgdibs=off` asks for a run without leases."""
     guard: str
     """`error`, `warn` or `off`: what happens to a connection to a database that was not leased."""
+    guard_origin: str
+    """Which setting says so, as in `PGDIBS_GUARD`."""
     allow: tuple[str, ...]
     """`host:port/database` globs that the guard lets pass."""
     variables: tuple[Variable, ...] = ()
@@ -72,6 +74,7 @@ def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
     url, url_origin = _value(config, handed, "url", DEFAULT_URL)
     if not re.match(r"https?://[^/]", url):
         raise pytest.UsageError(f"pgdibs: {url_origin} is `{url}`; it has to be the daemon's address, as in {DEFAULT_URL}")
+    guard, guard_origin = _guard(config, handed)
     settings = Settings(
         pool=checked_pool(pool, pool_origin),
         url=url.rstrip("/"),
@@ -83,7 +86,8 @@ def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
         build=str(ini_value(config, "pgdibs_build") or ""),
         has_tmpdir=bool(ini_value(config, "pgdibs_tmpdir")),
         is_off=config.known_args_namespace.pgdibs_mode == "off",
-        guard=guard_mode(config, handed),
+        guard=guard,
+        guard_origin=guard_origin,
         allow=tuple(map(str, ini_value(config, "pgdibs_allow"))),
     )
     for entry in ini_value(config, "pgdibs_aliases"):
@@ -98,7 +102,12 @@ def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
 
 def guard_mode(config: pytest.Config, handed: Mapping[str, str]) -> str:
     """`pgdibs_guard`; also for the process that builds a template, which needs no other setting."""
-    return _one_of(*_value(config, handed, "guard", "error"), "error", "warn", "off")
+    return _guard(config, handed)[0]
+
+
+def _guard(config: pytest.Config, handed: Mapping[str, str]) -> tuple[str, str]:
+    mode, origin = _value(config, handed, "guard", "error")
+    return _one_of(mode, origin, "error", "warn", "off"), origin
 
 
 def checked_pool(pool: str, origin: str) -> str:

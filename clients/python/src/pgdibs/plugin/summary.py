@@ -58,7 +58,7 @@ class Summary:
 
     def pytest_report_header(self) -> list[str]:
         """What has been leased; before that, where leases will come from. Then what was left alone."""
-        return [self._leased_or_source(), *left_alone(self.settings)]
+        return [self._leased_or_source() + weaker_guard(self.settings), *left_alone(self.settings)]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
         """A few lines, and one for each kept database; after an interruption too, with what is known by then."""
@@ -134,7 +134,17 @@ class Off:
         """That nothing is leased, and which variables cannot be connected to."""
         names = ", ".join(variable.name for variable in self.settings.variables)
         effect = f"; set to a server that does not exist: {names}" if names else ""
-        return [f"pgdibs: off (--pgdibs=off), no database is leased{effect}", *left_alone(self.settings)]
+        return [
+            f"pgdibs: off (--pgdibs=off), no database is leased{effect}{weaker_guard(self.settings)}",
+            *left_alone(self.settings),
+        ]
+
+
+def weaker_guard(settings: Settings) -> str:
+    """That the connection guard stops nothing, and which setting says so; empty when it does."""
+    if settings.guard == "error":
+        return ""
+    return f"; connection guard {'off' if settings.guard == 'off' else 'only warns'} ({settings.guard_origin})"
 
 
 def left_alone(settings: Settings) -> list[str]:

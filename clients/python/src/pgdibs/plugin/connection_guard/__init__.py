@@ -40,16 +40,20 @@ def parse_exemptions(entries: Sequence[str]) -> tuple[Exemption, ...]:
     return tuple(exemptions)
 
 
-def install(config: pytest.Config, mode: str, allow: Sequence[str], role: Role, variables: Sequence[Variable]) -> None:
-    """Watch every connection of this process until pytest is unconfigured; `mode` is `error`, `warn` or `off`.
+def install(
+    config: pytest.Config, mode: str, allow: Sequence[str], role: Role, variables: Sequence[Variable], ends_with_run: bool
+) -> None:
+    """Watch every connection of this process; `mode` is `error`, `warn` or `off`.
 
-    `allow` are the entries of `pgdibs_allow`, `variables` those that pgdibs sets. Raises `pytest.UsageError`.
+    The guard is removed when pytest is unconfigured. If the process ends with the run (`ends_with_run`), the guard stays instead,
+    and no database is granted any more. `allow` are the entries of `pgdibs_allow`, `variables` those that pgdibs sets.
+    Raises `pytest.UsageError`.
     """
     exemptions = parse_exemptions(allow)
     if mode == "off":
         return
     guard = ConnectionGuard(config, mode, exemptions, role, variables)
     drivers = Drivers(guard)
-    config.add_cleanup(drivers.remove)
+    config.add_cleanup(guard.end if ends_with_run else drivers.remove)
     config.pluginmanager.register(Reports(guard), REPORTS)
     drivers.install()

@@ -15,14 +15,22 @@ from pgdibs.plugin.connection_guard import places
 from pgdibs.plugin.connection_guard.roles import Role
 from pgdibs.plugin.connection_guard.sources import Sources
 from pgdibs.plugin.connection_guard.targets import DEFAULT_PORT, Target, of_url
-from pgdibs.plugin.variables import Nowhere
+from pgdibs.plugin.variables import LIBPQ, Nowhere
+from pgdibs.pytest_plugin import Absent
 
 if TYPE_CHECKING:
     from pgdibs.lease import Lease
     from pgdibs.plugin.connection_guard.decisions import ConnectionGuard
     from pgdibs.plugin.variables import Variable
 
-LIBPQ = {"PGHOST": "host", "PGPORT": "port", "PGDATABASE": "database"}
+PART_SUFFIXES = {
+    "host": ("HOST", "HOSTNAME", "SERVER"),
+    "port": ("PORT",),
+    "user": ("USER", "USERNAME"),
+    "password": ("PASSWORD", "PASS", "PASSWD"),
+    "database": ("NAME", "DATABASE", "DB", "DBNAME"),
+}
+"""How the names of variables for the parts of a URL end."""
 
 
 def explain(guard: ConnectionGuard, layer: str, strangers: list[Target], reason: str) -> str:
@@ -55,7 +63,7 @@ def _should(guard: ConnectionGuard) -> str:
     databases = databases_of(guard.config)
     if guard.role is Role.BUILDER:
         return f"this is {guard.role.value}"
-    if databases is None:
+    if databases is None or guard.role is Role.ENDED:
         return f"this is {guard.role.value}, so it has no database"
     if not databases.leases:
         return f"it should have been a lease of pool {databases.settings.pool} (this process has none so far)"
@@ -77,14 +85,20 @@ class Causes:
 
     def find(self) -> str:
         """The likely cause and what to do, as a sentence without its period."""
+        if self._guard.role is Role.ENDED:
+            return (
+                "It is made after the run, by a function of `atexit` or by a thread that outlives the tests; connect in the "
+                "teardown of a fixture, while there is a lease"
+            )
         for look in (
             self._replaced_setup,
             self._django_options,
             self._maintenance,
             self._changed_variable,
-            self._engine_before,
+            self._early_engine,
             self._unnamed_variable,
             self._file,
+            self._value_before,
             self._django_settings,
             self._no_lease,
         ):
@@ -143,14 +157,20 @@ class Causes:
             )
         return None
 
-    def _engine_before(self) -> Optional[str]:
-        """The value of before us is in use: an engine or a settings object is older than the lease."""
+    def _early_engine(self) -> Optional[str]:
+        """An engine for the target is in a module that was imported before pgdibs set the variables."""
+        engine = places.engine(self._guard.config.rootpath, self._target, self._guard.modules_before)
+        return self._older_than_lease(f"{engine} was built") if engine else None
+
+    def _value_before(self) -> Optional[str]:
+        """A variable had this value before; nothing proves that something was built from it."""
+        return self._older_than_lease("An engine or a settings object was built")
+
+    def _older_than_lease(self, what: str) -> Optional[str]:
         for variable in self._guard.variables:
             before = self._guard.before.get(variable.name)
             if before is None or not self._holds(variable.name, before, variable.part):
                 continue
-            engine = places.engine(self._guard.config.rootpath, self._target)
-            what = f"{engine} was built" if engine else "An engine or a settings object was built"
             return (
                 f"{what} from {variable.name} before pgdibs set it: something imports the application before the conftest files "
                 "(`-p`, PYTEST_PLUGINS, an entry point); import it later, or build the engine when it is first used"
@@ -165,10 +185,10 @@ class Causes:
                 continue
             where = f" in {place}" if place else ""
             similar = _similar(name, ours)
-            hint = f"; it has {similar}, which may be a misspelling" if similar else ""
+            hint = f"; it has {similar}, which may be a misspelling (if so, leave it out)" if similar else ""
             return (
                 f"{name}{where} holds this database and is not in pgdibs_env{hint}; add it: pgdibs_env = "
-                f"{self._entry(name, value)}"
+                f"{' '.join(self._entries_with(name, value))}"
             )
         return None
 
@@ -222,9 +242,32 @@ class Causes:
         is_name = part == "database" or any(word in name.upper() for word in ("DATABASE", "DB", "PG", "POSTGRES"))
         return is_name and value == self._target.database
 
-    def _entry(self, name: str, value: str) -> str:
-        """The entry for `pgdibs_env`."""
-        return name if of_url(value) is not None or name in LIBPQ else f"{name}=default.database"
+    def _entries_with(self, name: str, value: str) -> list[str]:
+        """All that `pgdibs_env` has to say: its entries, this variable, and those that hold the other parts of the same place."""
+        configured = self._guard.config.getini("pgdibs_env")
+        ours = [variable.name for variable in self._guard.variables]
+        # Without the setting its default is in effect, and a setting replaces that.
+        present = list(ours) if isinstance(configured, Absent) and not configured else list(map(str, configured))
+        if of_url(value) is not None:
+            return [*present, name]
+        names = {each for each, _value, _place in self._named_values()} | {name}
+        return [*present, *(entry for each, entry in parts_beside(name).items() if each in names and each not in ours)]
+
+
+def parts_beside(name: str) -> dict[str, str]:
+    """The entry of `pgdibs_env` for each variable that may hold a part beside `name`, which holds the name of a database."""
+    if name in LIBPQ:
+        return {each: each for each in LIBPQ}
+    suffix = max((each for each in PART_SUFFIXES["database"] if name.upper().endswith(each)), key=len, default="")
+    prefix = name[: len(name) - len(suffix)]
+    if not suffix or not prefix:
+        return {name: f"{name}=default.database"}
+    entries = {}
+    for part, suffixes in PART_SUFFIXES.items():
+        for each in [suffix] if part == "database" else suffixes:
+            other = f"{prefix}{each.lower() if name.islower() else each}"
+            entries[other] = f"{other}=default.{part}"
+    return entries
 
 
 def _django_databases() -> list[tuple[str, dict[str, Any]]]:

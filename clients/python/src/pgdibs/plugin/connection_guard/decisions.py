@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -40,6 +41,8 @@ class ConnectionGuard:
         self.variables = variables
         self.before = dict(os.environ)
         """The environment as pgdibs found it."""
+        self.modules_before = frozenset(sys.modules)
+        """The names of the modules that were imported before pgdibs set the variables."""
         self.is_active = True
         self.stopped = ""
         """The sentence about the first attempt that was stopped."""
@@ -49,8 +52,14 @@ class ConnectionGuard:
         encoded: Any = getattr(os.environ, "_data", None)
         self._encode: Callable[[str], Any] = os.environ.encodekey if encoded is not None else str
         self._raw: Callable[[Any], Any] = encoded.get if encoded is not None else os.environ.get
-        self._sentences: dict[str, str] = {}
+        self._sentences: dict[tuple[Role, str], str] = {}
         self._lock = threading.RLock()
+
+    def end(self) -> None:
+        """The run is over and the process is not: from here on no database is granted."""
+        self.role = Role.ENDED
+        granted.databases.clear()
+        self._allowed.clear()
 
     def check_parameters(self, layer: str, key: Hashable, parameters: Callable[[], Mapping[str, Any]]) -> None:
         """Decide about libpq parameters; `key` stands for them in the cache of what was let through."""
@@ -109,14 +118,17 @@ class ConnectionGuard:
         from pgdibs.plugin.connection_guard.causes import explain
 
         with self._lock:
-            about = reason or str(strangers[0])
+            about = self.role, reason or str(strangers[0])
             is_new = about not in self._sentences
             if is_new:
                 self._sentences[about] = explain(self, layer, strangers, reason)
             sentence = self._sentences[about]
+            if is_new and self.role is Role.ENDED:
+                # pytest reports nothing any more.
+                print(f"{'ERROR' if self.mode == 'error' else 'WARNING'}: {sentence}", file=sys.stderr)
+            elif is_new and self.mode == "warn":
+                self._warn(sentence)
             if self.mode == "warn":
-                if is_new:
-                    self._warn(sentence)
                 return
             self.stopped = self.stopped or sentence
         raise StoppedInTest(sentence)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Optional
@@ -62,10 +62,10 @@ def fixture(config: pytest.Config, name: str) -> tuple[Optional[str], Optional[C
     return None, None
 
 
-def engine(root: Path, target: Target) -> Optional[str]:
-    """`app.db.engine`: a module of the project that holds an SQLAlchemy engine for this database."""
+def engine(root: Path, target: Target, modules: Collection[str]) -> Optional[str]:
+    """`app.db.engine`: one of these modules that is the project's and holds an SQLAlchemy engine for this database."""
     for name, module in list(sys.modules.items()):
-        if not is_of_project(getattr(module, "__file__", None) or "/", root):
+        if name not in modules or not is_of_project(getattr(module, "__file__", None) or "/", root):
             continue
         for attribute, value in list(vars(module).items()):
             url = getattr(value, "url", None) if type(value).__name__ in ("Engine", "AsyncEngine") else None

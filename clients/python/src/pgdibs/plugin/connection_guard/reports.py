@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pgdibs.errors import ConnectionStopped
+
 if TYPE_CHECKING:
     from pgdibs.plugin.connection_guard.decisions import ConnectionGuard
 
@@ -56,12 +58,18 @@ class Reports:
                 writer.line()
         self.after_conftests(outcome)
 
-    @pytest.hookimpl(tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """A worker's own `UsageError` does not reach the controller; what it puts into its output does."""
+    @pytest.hookimpl(hookwrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Any:
+        """A worker's own `UsageError` does not reach the controller; what it puts into its output does.
+
+        The innermost wrapper: the project's hooks have run, and xdist, whose wrapper is outside, has not sent the output yet.
+        """
+        outcome = yield
         output = getattr(session.config, "workeroutput", None)
         if output is not None and self._guard.stopped:
             output[OUTPUT] = self._guard.stopped
+            if outcome.excinfo is not None and issubclass(outcome.excinfo[0], ConnectionStopped):
+                outcome.force_result([])
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_testnodedown(self, node: Any) -> None:

@@ -12,4 +12,5 @@ class Role(enum.Enum):
     CONTROLLER = "the xdist controller, which runs no tests and leases nothing"
     COLLECTS = "a process that only collects or lists, and leases nothing"
     WITHOUT_LEASES = "a process of a run without leases"
+    ENDED = "a process whose run has ended"
     BUILDER = "the process that builds the template; it may use the template's own database only"
