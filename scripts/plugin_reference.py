@@ -25,9 +25,9 @@ pgdibs_build = alembic upgrade head
 The plugin comes with `pip install pgdibs` and does nothing until it is given a pool. A flag wins over a variable, a variable over
 the ini file. `-p no:pgdibs` leaves it out.
 
-A plugin that is not loaded stops nothing: the tests then use whatever database the variables name. It is not loaded where pgdibs is
-not installed, with `-p no:pgdibs`, and with `PYTEST_DISABLE_PLUGIN_AUTOLOAD`. With `required_plugins = pgdibs` in the ini file, pytest
-refuses such a run: `Missing required plugins: pgdibs`.
+A plugin that is not loaded stops nothing: the tests then use whatever database the variables name. It is not loaded where
+pgdibs is not installed, with `-p no:pgdibs`, and with `PYTEST_DISABLE_PLUGIN_AUTOLOAD` unless `-p pgdibs` is given. With
+`required_plugins = pgdibs` in the ini file, pytest refuses such a run: `Missing required plugins: pgdibs`.
 
 A setting that begins with `pgdibs` and that does not exist stops the run, with the nearest name; one that another plugin or the
 project has registered (`parser.addini`) is theirs.
@@ -67,8 +67,8 @@ What may be connected to:
 - In the process that builds a template (`pytest_pgdibs_build_template`): the database that is built, and no other.
 - In the xdist controller and with `--collect-only`: nothing, because these processes lease nothing.
 - What `pgdibs_allow` lists, as `host:port/database`; `*` and `?` are wildcards: `pgdibs_allow =
-  db.internal:5432/reference_*`. In a pool with `login = "createdb"`, tests may make databases, and these are no leases: list their
-  names, as in `pgdibs_allow = *:*/name_*`.
+  db.internal:5432/reference_*`. In a pool with `login = "createdb"`, tests may make databases, and these are no leases: list
+  their names, as in `pgdibs_allow = *:*/name_*`.
 
 The exception is `pgdibs.ConnectionStopped`. It derives from `BaseException` and from no driver's error, so `except
 OperationalError` and `except Exception` do not catch it. If the application swallows it all the same, the run ends after the
