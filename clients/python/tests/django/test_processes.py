@@ -94,6 +94,15 @@ def test_with_the_lease():
     assert run("Note").returncode == run("Entry").returncode == 0
     assert Note.objects.filter(body="x").count() == 1
 """
+THREE_ALIASES = """
+import pytest
+from django.db import connections
+from notes.models import Note
+@pytest.mark.django_db(databases="__all__")
+def test_it():
+    assert Note.objects.using("reports").count() == 0
+    assert len({connections[alias].settings_dict["NAME"] for alias in ("default", "audit", "reports")}) == 3
+"""
 # Where no test runs: in the controller, with --collect-only, when conftest.py is imported.
 IN_CONFTEST = """
 import os, pathlib, subprocess, sys
@@ -135,6 +144,20 @@ def test_variables_set_unavailable_reach_the_lease_when_it_comes(
     ran = by_url.run_django("-n0")
     developer_server.assert_unchanged()
     ran.assert_passed(3)
+
+
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
+def test_aliases_whose_variables_are_unavailable_keep_databases_of_their_own(
+    by_url: DjangoProject, developer_server: DeveloperServer, workers: str
+) -> None:
+    by_url.pools.append(f"{by_url.pool}_reports")
+    by_url.client.put_pool(by_url.pools[-1], warm=1, max=4)
+    by_url.file("settings.py", by_url.text("settings.py") + 'DATABASES["reports"] = by("REPORTS_URL")\n')
+    by_url.environment["REPORTS_URL"] = developer_server.url.replace("shop_dev", "template1")
+    by_url.file("test_it.py", THREE_ALIASES)
+    ran = by_url.run_django(workers)
+    developer_server.assert_unchanged()
+    ran.assert_passed(1)
 
 
 @pytest.mark.parametrize("arguments", [["-n2"], ["-n0", "--collect-only"], ["-n0", "--pgdibs=off"]], ids=" ".join)
