@@ -25,6 +25,10 @@ pgdibs_build = alembic upgrade head
 The plugin comes with `pip install pgdibs` and does nothing until it is given a pool. A flag wins over a variable, a variable over
 the ini file. `-p no:pgdibs` leaves it out.
 
+A plugin that is not loaded stops nothing: the tests then use whatever database the variables name. It is not loaded where
+pgdibs is not installed, with `-p no:pgdibs`, and with `PYTEST_DISABLE_PLUGIN_AUTOLOAD` unless `-p pgdibs` is given. With
+`required_plugins = pgdibs` in the ini file, pytest refuses such a run: `Missing required plugins: pgdibs`.
+
 A setting that begins with `pgdibs` and that does not exist stops the run, with the nearest name; one that another plugin or the
 project has registered (`parser.addini`) is theirs.
 
@@ -45,8 +49,15 @@ DATABASE_URL after pgdibs has set it; delete that line. If the connection is mea
 ```
 
 It watches SQLAlchemy 1.4 and 2 (sync and async), Django, psycopg 3 and its pools, psycopg2 and its pools, asyncpg and its
-pools, as soon as each is imported; it imports none of them. Other drivers are watched only below SQLAlchemy. A process that
-a test starts is not watched; a forked child is.
+pools, as soon as each is imported; it imports none of them.
+
+What it does not watch:
+
+- A process that a test starts; a forked child is watched. `pgdibs_build` is a process too: the command has the database that is
+  built in its variables, and one that reads its URL from elsewhere reaches that other database.
+- A connection that is open before the plugin starts, as by a module after `-p` that connects when it is imported.
+- Other drivers than these, unless SQLAlchemy uses them: pg8000 by itself is not watched.
+- `psycopg2.extensions.connection(dsn)` and `psycopg.pq`, which are below the calls that it watches.
 
 What may be connected to:
 
@@ -56,7 +67,8 @@ What may be connected to:
 - In the process that builds a template (`pytest_pgdibs_build_template`): the database that is built, and no other.
 - In the xdist controller and with `--collect-only`: nothing, because these processes lease nothing.
 - What `pgdibs_allow` lists, as `host:port/database`; `*` and `?` are wildcards: `pgdibs_allow =
-  db.internal:5432/reference_*`.
+  db.internal:5432/reference_*`. In a pool with `login = "createdb"`, tests may make databases, and these are no leases: list
+  their names, as in `pgdibs_allow = *:*/name_*`.
 
 The exception is `pgdibs.ConnectionStopped`. It derives from `BaseException` and from no driver's error, so `except
 OperationalError` and `except Exception` do not catch it. If the application swallows it all the same, the run ends after the

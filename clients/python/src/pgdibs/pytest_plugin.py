@@ -6,6 +6,7 @@ installed, so it stays cheap.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
@@ -174,7 +175,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         sentences = missing_pool(early_config)
         if sentences and not early_config.known_args_namespace.help:
             raise pytest.UsageError(*sentences)
-    outcome = yield
+    django = early_config.pluginmanager.get_plugin("pgdibs-django")
+    with django.setting_variables_unavailable(early_config) if django is not None else contextlib.nullcontext():
+        outcome = yield
     guard_reports = early_config.pluginmanager.get_plugin("pgdibs-connection-guard")
     if guard_reports is not None:
         guard_reports.after_conftests(outcome)

@@ -83,6 +83,17 @@ def test_without_the_guard_a_replaced_setup_writes(live: DjangoProject, develope
 
 
 @WORKERS
+def test_run_without_leases_is_told_to_leave_the_option_out(
+    live: DjangoProject, developer: DeveloperDatabase, workers: str
+) -> None:
+    ran = live.run_django(workers, "--pgdibs=off")
+    developer.assert_untouched()
+    assert (ran.status, len(ran.errors)) == (4, 1), ran.output
+    assert ran.errors[0].endswith(": --pgdibs=off means that there is no database in this run; leave the option out")
+    assert "pgdibs_allow" not in ran.output
+
+
+@WORKERS
 def test_query_while_apps_are_loaded_ends_the_run(live: DjangoProject, developer: DeveloperDatabase, workers: str) -> None:
     live.file(
         "notes/apps.py",

@@ -70,6 +70,109 @@ def test_processes_of_a_test_reach_the_lease_by_the_variables_of_the_settings(
     server.assert_unchanged()
 
 
+WITHOUT_LEASE = """
+import os, subprocess, sys
+import pytest
+from django.db import connections
+CREATE = "import django; django.setup(); from MODULE.models import MODEL; MODEL.objects.create(body='x')"
+def run(model):
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": "."}
+    create = CREATE.replace("MODULE", "notes" if model == "Note" else "trail").replace("MODEL", model)
+    return subprocess.run([sys.executable, "-c", create], env=environment, capture_output=True, text=True)
+@pytest.mark.parametrize("model", ["Note", "Entry"])
+def test_before_the_lease(model):
+    ran = run(model)
+    assert ran.returncode != 0 and "127.0.0.1\\", port 1 failed" in ran.stderr, ran.stderr
+    assert os.environ["DATABASE_URL"].startswith("postgis://only-test-processes-have-a-database:")
+    assert os.environ["DATABASE_URL"].endswith("?connect_timeout=7")
+    assert connections["default"].settings_dict["NAME"] == "shop_dev"
+"""
+AND_THEN_LEASE = """
+@pytest.mark.django_db(transaction=True, databases=["default", "audit"])
+def test_with_the_lease():
+    from notes.models import Note
+    assert run("Note").returncode == run("Entry").returncode == 0
+    assert Note.objects.filter(body="x").count() == 1
+"""
+THREE_ALIASES = """
+import pytest
+from django.db import connections
+from notes.models import Note
+@pytest.mark.django_db(databases="__all__")
+def test_it():
+    assert Note.objects.using("reports").count() == 0
+    assert len({connections[alias].settings_dict["NAME"] for alias in ("default", "audit", "reports")}) == 3
+"""
+# Where no test runs: in the controller, with --collect-only, when conftest.py is imported.
+IN_CONFTEST = """
+import os, pathlib, subprocess, sys
+create = "import django; django.setup(); from notes.models import Note; Note.objects.create(body='x')"
+environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "settings", "PYTHONPATH": "."}
+status = subprocess.run([sys.executable, "-c", create], env=environment, capture_output=True).returncode
+with pathlib.Path("statuses.txt").open("a") as file:
+    file.write(f"{status} {os.environ['AUDIT_URL']}\\n")
+"""
+
+
+@pytest.fixture
+def by_url(project: DjangoProject, developer_server: DeveloperServer) -> DjangoProject:
+    """A project whose settings read the developer's databases from variables."""
+    server = developer_server
+    project.file("settings.py", project.text("settings.py") + BY_URL)
+    project.environment["DATABASE_URL"] = server.url.replace("postgresql://", "postgis://") + "?connect_timeout=7"
+    project.environment["AUDIT_URL"] = server.url.replace("127.0.0.1", "localhost").replace("shop_dev", "postgres")
+    return project
+
+
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
+def test_processes_before_the_lease_reach_no_database(
+    by_url: DjangoProject, developer_server: DeveloperServer, workers: str
+) -> None:
+    by_url.file("test_it.py", WITHOUT_LEASE)
+    ran = by_url.run_django(workers)
+    developer_server.assert_unchanged()
+    ran.assert_passed(2)
+
+
+def test_variables_set_unavailable_reach_the_lease_when_it_comes(
+    by_url: DjangoProject, developer_server: DeveloperServer
+) -> None:
+    # pytest-django sorts tests with a database to the front; this one keeps them in their order.
+    order = "def pytest_collection_modifyitems(items):\n    items.sort(key=lambda item: 'with_the' in item.name)\n"
+    by_url.file("conftest.py", order)
+    by_url.file("test_it.py", WITHOUT_LEASE + AND_THEN_LEASE)
+    ran = by_url.run_django("-n0")
+    developer_server.assert_unchanged()
+    ran.assert_passed(3)
+
+
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
+def test_aliases_whose_variables_are_unavailable_keep_databases_of_their_own(
+    by_url: DjangoProject, developer_server: DeveloperServer, workers: str
+) -> None:
+    by_url.pools.append(f"{by_url.pool}_reports")
+    by_url.client.put_pool(by_url.pools[-1], warm=1, max=4)
+    by_url.file("settings.py", by_url.text("settings.py") + 'DATABASES["reports"] = by("REPORTS_URL")\n')
+    by_url.environment["REPORTS_URL"] = developer_server.url.replace("shop_dev", "template1")
+    by_url.file("test_it.py", THREE_ALIASES)
+    ran = by_url.run_django(workers)
+    developer_server.assert_unchanged()
+    ran.assert_passed(1)
+
+
+@pytest.mark.parametrize("arguments", [["-n2"], ["-n0", "--collect-only"], ["-n0", "--pgdibs=off"]], ids=" ".join)
+def test_processes_of_conftest_reach_no_database(
+    by_url: DjangoProject, developer_server: DeveloperServer, arguments: list[str]
+) -> None:
+    by_url.file("conftest.py", IN_CONFTEST)
+    by_url.file("test_it.py", "def test_nothing():\n    pass\n")
+    ran = by_url.run_django(*arguments)
+    developer_server.assert_unchanged()
+    assert ran.status == 0, ran.output
+    unavailable = "postgresql://only-test-processes-have-a-database:none@127.0.0.1:1/none"
+    assert set(by_url.text("statuses.txt").splitlines()) == {f"1 {unavailable}"}
+
+
 @pytest.fixture
 def developer_server(server: DeveloperServer) -> Iterator[DeveloperServer]:
     """The developer's own server; what a failed test has done to it is undone."""

@@ -91,6 +91,16 @@ def test_as_users_load_it_by_its_entry_point(variables: Project) -> None:
     assert_is_leased(variables, seen(variables, "gw1"))
 
 
+def test_required_plugins_refuses_a_run_without_the_plugin(variables: Project) -> None:
+    del variables.environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
+    variables.settings = {"required_plugins": "pgdibs"}
+    ran = variables.run("-p", "no:pgdibs", "-p", "no:asyncio", plugins=[])
+    assert ran.status == 4, ran.output
+    assert "ERROR: Missing required plugins: pgdibs" in ran.output
+    loaded = variables.run("--collect-only", "-p", "no:asyncio", plugins=[])
+    assert loaded.status == 0, loaded.output
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

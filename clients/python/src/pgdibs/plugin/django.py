@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional
 
@@ -31,6 +32,7 @@ is_truncated_key: pytest.StashKey[bool] = pytest.StashKey()
 def pytest_configure(config: pytest.Config) -> None:
     """A process with databases gets our `django_db_setup` in place of pytest-django's; one without them keeps the old one."""
     _refuse_what_has_no_effect(config)
+    set_variables_unavailable(config)
     if databases_of(config) is not None:
         from pgdibs.plugin import django_setup_check
 
@@ -38,8 +40,62 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(django_setup_check, "pgdibs-django-setup-check")
 
 
+@contextlib.contextmanager
+def setting_variables_unavailable(config: pytest.Config) -> Iterator[None]:
+    """Within this context, `set_variables_unavailable` is called between pytest-django's set-up of Django and conftest.py.
+
+    Both are implementations of one hook, and its order leaves no place between them.
+    """
+    plugins = [config.pluginmanager.get_plugin(name) for name in ("django", "pytest_django.plugin")]
+    implementations: list[Any] = [
+        each for each in config.hook.pytest_load_initial_conftests.get_hookimpls() if each.plugin in filter(None, plugins)
+    ]
+    functions = [each.function for each in implementations]
+    for each, function in zip(implementations, functions):
+
+        def set_up(*arguments: object, function: Callable[..., None] = function) -> None:
+            function(*arguments)
+            set_variables_unavailable(config)
+
+        each.function = set_up
+    try:
+        yield
+    finally:
+        for each, function in zip(implementations, functions):
+            each.function = function
+
+
+def set_variables_unavailable(config: pytest.Config) -> None:
+    """Until the lease comes, no process that this one starts finds a database of Django's settings in a variable.
+
+    `pgdibs_env` in the ini file decides alone. Django's settings stay as they are, so this may be called again.
+    """
+    databases = databases_of(config)
+    has_leases = databases is not None and bool(databases.leases)
+    if has_leases or not isinstance(config.getini("pgdibs_env"), Absent) or not django_databases.has_settings():
+        return
+    settings = config.stash.get(settings_key, None)
+    if settings is not None:
+        django_databases.set_variables_unavailable(settings.replaced)
+        return
+    builder = config.pluginmanager.get_plugin("pgdibs-builder")
+    if builder is not None:
+        django_databases.set_variables_unavailable({}, but=builder.url)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """A worker on this machine inherits the environment, and has to read the settings as the controller did."""
+    settings = config.stash.get(settings_key, None)
+    if settings is not None:
+        for spec in specs:
+            if spec.popen:
+                spec.env.update(settings.replaced)
+
+
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Refuse an alias of `pgdibs_env` that nothing declares and that Django does not know either."""
+    set_variables_unavailable(session.config)  # when the settings come from a `pytest_configure` of the project
     settings = session.config.stash.get(settings_key, None)
     if settings is None or not settings.django_aliases or not django_databases.is_ready():
         return
@@ -160,7 +216,7 @@ def pytest_pgdibs_leased(config: pytest.Config, databases: Databases) -> None:
         plan = django_databases.plan_of(config)
         django_databases.point_at(plan, databases.leases)
         if isinstance(config.getini("pgdibs_env"), Absent):
-            django_databases.move_variables(plan, databases.leases)
+            django_databases.move_variables(plan, databases.leases, config.stash[settings_key].replaced)
 
 
 def pytest_pgdibs_before_reset(config: pytest.Config) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pgdibs.errors import ConnectionStopped
-from pgdibs.plugin.django_environment import Place, follow, place_of_settings
+from pgdibs.plugin.django_environment import Place, follow, place_of_settings, place_of_url, set_unavailable
 
 if TYPE_CHECKING:
     from pgdibs.plugin.variables import Target
@@ -124,9 +124,22 @@ def _point(alias: str, target: Target) -> None:
         entry.setdefault("TEST", {})["NAME"] = target.database
 
 
-def move_variables(plan: Plan, targets: Mapping[str, Target]) -> None:
-    """Variables with the URL of a leased alias, as the settings had it, get that of its target."""
-    follow(plan.places, targets)
+def set_variables_unavailable(replaced: dict[str, str], but: str = "") -> None:
+    """Set variables with the URL of a database of Django's settings to an unavailable target; their values go into `replaced`.
+
+    Those of the database at the URL `but` stay: the template that this process builds.
+
+    It reads the settings and imports no backend, because a process that only collects may have no driver.
+    """
+    from django.conf import settings
+
+    places = {place_of_settings(entry) for entry in settings.DATABASES.values()}
+    set_unavailable(places - {place_of_url(but)}, replaced)
+
+
+def move_variables(plan: Plan, targets: Mapping[str, Target], replaced: Mapping[str, str]) -> None:
+    """Set variables with the URL of a leased alias, as the settings had it, to its target."""
+    follow(plan.places, targets, replaced)
 
 
 def close_connections(aliases: Iterable[str]) -> None:

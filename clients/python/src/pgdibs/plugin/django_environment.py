@@ -1,15 +1,17 @@
-"""Moves variables whose URL names a database of Django's settings to the lease, for the processes that tests start.
+"""Sets variables whose URL names a database of Django's settings, for the processes that tests start.
 
-A worker, a command or a spawned process reads the settings again: without this it would connect to the developer's database.
+A worker, a command or a spawned process reads the settings again, and would connect to the developer's database. The variables
+are set to an unavailable target when Django has read its settings, and to the lease when it comes.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import unquote, urlsplit
 
+from pgdibs.plugin.variables import Nowhere
 from pgdibs.urls import POSTGRES_SCHEMES, retarget
 
 if TYPE_CHECKING:
@@ -36,13 +38,28 @@ def place_of_url(url: str) -> Optional[Place]:
         return None
 
 
-def follow(places: Mapping[Place, str], targets: Mapping[str, Target]) -> None:
-    """Set each variable that names one of these places to the target of its alias."""
+def set_unavailable(places: Collection[Place], replaced: dict[str, str]) -> None:
+    """Set each variable that names one of these places to an unavailable target, and enter its value into `replaced`."""
     for name, value in list(os.environ.items()):
-        place = place_of_url(value)
+        if place_of_url(value) in places and value != _unavailable(value):
+            replaced[name] = value
+            os.environ[name] = _unavailable(value)
+
+
+def follow(places: Mapping[Place, str], targets: Mapping[str, Target], replaced: Mapping[str, str]) -> None:
+    """Set each variable that names one of these places, or did before `set_unavailable`, to the target of its alias."""
+    for name, value in list(os.environ.items()):
+        before = replaced.get(name, value)
+        if value != _unavailable(before):
+            before = value  # the project has set it since
+        place = place_of_url(before)
         target = targets.get(places.get(place, "")) if place is not None else None
         if target is not None:
-            os.environ[name] = retarget(value, target.url)
+            os.environ[name] = retarget(before, target.url)
+
+
+def _unavailable(url: str) -> str:
+    return retarget(url, Nowhere().url)
 
 
 def _host(host: str) -> str:

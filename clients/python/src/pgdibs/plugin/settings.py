@@ -49,6 +49,9 @@ class Settings:
     """Aliases that have to be Django's: `pgdibs_env` names them, and nothing declares them."""
     is_django: bool = False
     """Whether pytest-django is loaded and has settings."""
+    replaced: dict[str, str] = field(default_factory=dict)
+    """What variables that name a database of Django's settings held, by name, before this process set them to an unavailable
+    target."""
 
     def to_hand_over(self) -> dict[str, str]:
         """What workers take from their controller: on another host they have neither its environment nor perhaps its files."""

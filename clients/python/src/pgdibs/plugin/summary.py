@@ -132,7 +132,7 @@ class Off:
 
     def pytest_report_header(self) -> list[str]:
         """That nothing is leased, and which variables cannot be connected to."""
-        names = ", ".join(variable.name for variable in self.settings.variables)
+        names = ", ".join([*(variable.name for variable in self.settings.variables), *self.settings.replaced])
         effect = f"; set to a server that does not exist: {names}" if names else ""
         return [
             f"pgdibs: off (--pgdibs=off), no database is leased{effect}{weaker_guard(self.settings)}",

@@ -176,6 +176,9 @@ class Templates:
             os.environ.clear()
             os.environ.update(before)
         self._hidden = self._hide_others(environment)
+        if not self.settings.build:
+            # Django's settings have to tell the aliases apart there as they do here.
+            environment.update(self.settings.replaced)
         if not any(variable.name == "DATABASE_URL" for variable in self.settings.variables):
             environment["DATABASE_URL"] = url
         # `alembic` is the one beside this Python, whether or not its environment is activated.
@@ -215,7 +218,7 @@ class Builder:
     """The process that `pytest_pgdibs_build_template` runs in; it calls the hook and ends, and runs no test."""
 
     def __init__(self, url: str, alias: str) -> None:
-        self._url = url
+        self.url = url
         self._alias = alias
 
     @pytest.hookimpl(tryfirst=True)
@@ -227,5 +230,5 @@ class Builder:
                 "pgdibs: nothing says how to build the template: set pgdibs_build to a command (as in "
                 "`pgdibs_build = alembic upgrade head`), or write the hook pytest_pgdibs_build_template(url) in conftest.py"
             )
-        hook(url=self._url, alias=self._alias, config=config)
+        hook(url=self.url, alias=self._alias, config=config)
         return 0

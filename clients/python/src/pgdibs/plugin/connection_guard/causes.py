@@ -44,6 +44,11 @@ def explain(guard: ConnectionGuard, layer: str, strangers: list[Target], reason:
             f"({reason}); {_should(guard)}. Give the host, the port and the database"
         )
     target = strangers[0]
+    if guard.role is Role.WITHOUT_LEASES:
+        return (
+            f"pgdibs: {done} by {layer}{opened} to database {target.database} on {_server(target)}: --pgdibs=off means that "
+            "there is no database in this run; leave the option out"
+        )
     cause = Causes(guard, target).find()
     sentence = (
         f"pgdibs: {done} by {layer}{opened} to database {target.database} on {_server(target)}, which pgdibs did "
