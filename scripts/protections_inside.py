@@ -15,7 +15,7 @@ INSIDE: tuple[Protection, ...] = (
         "test(a_session_outside_of_the_catalog)",
         "sessions of the daemon look nothing up that a tenant made, from their first moment",
         "real",
-        also=((f"{SERVER}/inside.rs", "const AT_START: [(&str, &str); 5]", "const AT_START: [(&str, &str); 4]"),),
+        also=((f"{SERVER}/inside.rs", "const AT_START: [(&str, &str); 7]", "const AT_START: [(&str, &str); 6]"),),
     ),
     Protection(
         "safe-path-behind-a-pooler",
@@ -63,7 +63,7 @@ INSIDE: tuple[Protection, ...] = (
     Protection(
         "acting-role-is-no-setting",
         f"{SERVER}/steps/build.rs",
-        "not in ('role', 'session_authorization')",
+        "not in ('role', 'session_authorization', 'local_preload_libraries')",
         "not in ('')",
         "test(which_role_a_session_acts_as)",
         "a template does not say as which role others act in its clones",
@@ -136,10 +136,29 @@ INSIDE: tuple[Protection, ...] = (
     Protection(
         "catalog-of-a-lease",
         f"{SERVER}/catalog.rs",
-        "o.rolname ~ '^pgdibs_l_[0-9]+$'",
+        "o.rolname <> current_user and not o.rolsuper",
         "false",
         "test(a_database_of_that_name_that_a_lease_made)",
         "a database that a lease made is not taken for the catalog",
+        "real",
+    ),
+    Protection(
+        "catalog-at-each-connection",
+        f"{SERVER}/catalog.rs",
+        "    if !is_ours {",
+        "    if false && !is_ours {",
+        "test(database_that_took_the_catalogs_name_is_never_read)",
+        "each connection to the catalog makes sure that it is ours",
+        "real",
+        also=((f"{SERVER}/catalog.rs", "o.rolname <> current_user and not o.rolsuper", "false"),),
+    ),
+    Protection(
+        "no-session-outlives-its-login",
+        f"{SERVER}/steps/drop.rs",
+        "    end_sessions_of(connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;\n",
+        "",
+        "test(session_of_a_login_elsewhere_does_not_outlive_it)",
+        "the sessions of a login end before it is dropped",
         "real",
     ),
 )
