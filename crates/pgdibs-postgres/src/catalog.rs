@@ -44,7 +44,7 @@ pub(crate) async fn make(connection: &mut PgConnection) -> Result<(), ConnectErr
 const NOT_OURS: &str = "the server has a database \"pgdibs\" that is not ours: it belongs neither to the daemon's role nor to a superuser. Drop it with: dropdb pgdibs. If another role of a daemon made it, hand it over with: alter database pgdibs owner to the daemon's role";
 
 /// The first statements of a session in the catalog: nothing in it is looked up before it is known to be ours. Also later than at the
-/// start, because somebody may rename the catalog and another role take its name.
+/// start, because the catalog may be renamed and another role take its name.
 pub(crate) async fn enter(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     ddl::safe_settings().run(connection).await?;
     let is_ours: bool = sqlx::query_scalar(
@@ -62,7 +62,7 @@ pub(crate) async fn enter(connection: &mut PgConnection) -> Result<(), sqlx::Err
 /// Each try waits for the other daemon's statement, so a few are enough.
 const MEETINGS: u32 = 10;
 
-/// A server that has databases which pgdibs made has lost its catalog, or somebody renamed it for a moment. An empty one would know
+/// A server that has databases which pgdibs made has lost its catalog, or it is renamed for a moment. An empty one would know
 /// none of them: it would take their logins for left over, and hand out leases beside those that are live.
 async fn refuse_to_start_empty(connection: &mut PgConnection) -> Result<(), ConnectError> {
     let made: Vec<String> = sqlx::query_scalar(

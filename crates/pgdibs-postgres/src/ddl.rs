@@ -439,7 +439,7 @@ pub fn see_the_catalog() -> Ddl {
 }
 
 /// Bounds the statements of one swap; never used for a drop, which must not be interrupted. A lock that is not to be had within this
-/// time is held by somebody else than a tenant (see [`crate::blockers`]): the step is tried again later, and holds up no other.
+/// time is held by a role that is no tenant (see [`crate::blockers`]): the step is tried again later, and holds up no other.
 #[must_use]
 pub fn bound_statements() -> Ddl {
     Ddl::of("set local statement_timeout = '3s'; set local lock_timeout = '500ms'".to_owned())

@@ -186,7 +186,7 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 def pytest_configure(config: pytest.Config) -> None:
     """The marker exists whether or not the plugin is asked to do something, so that `--strict-markers` is content.
 
-    A setting that is none of ours stops the run, also when no pool is set: the misspelt one may be the pool. Not before now,
+    A setting that pgdibs does not have stops the run, also when no pool is set: the misspelt one may be the pool. Not before now,
     because conftest.py may register settings. A worker and a process that builds a template have the settings of another one.
     """
     config.addinivalue_line("markers", 'pgdibs(reset="before"): give the test a clean database, by a reset before it')

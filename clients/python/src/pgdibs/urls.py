@@ -16,7 +16,7 @@ WHERE = frozenset(("host", "hostaddr", "port", "dbname", "user", "password"))
 
 
 URL = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9_+.-]*)://[^?#]*(?:\?(?P<query>[^#]*))?.*", re.DOTALL)
-"""A URL that somebody else wrote; `urlsplit` raises an error for some passwords."""
+"""A URL from outside; `urlsplit` raises an error for some passwords."""
 
 QUERY_PART = re.compile(r"([A-Za-z_][\w.-]*)(?:=[^@]*)?")
 """One option of a query string, and not the rest of a password that holds a question mark."""

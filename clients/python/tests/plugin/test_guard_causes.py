@@ -59,7 +59,7 @@ def migrate():
 
 @pytest.fixture
 def shop(project: Project) -> Project:
-    """A project with fixtures of its own and none of ours."""
+    """A project with fixtures of its own and none of pgdibs's."""
     project.file("app.py", APP)
     project.file("conftest.py", CONFTEST)
     project.file("test_notes.py", TESTS)

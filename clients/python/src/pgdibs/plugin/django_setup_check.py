@@ -21,7 +21,7 @@ NAME = "django_db_setup"
 
 
 def install(config: pytest.Config) -> None:
-    """Put our fixture in the place of pytest-django's, so that every other fixture of that name is an override of ours.
+    """Put our fixture in the place of pytest-django's, so that every other fixture of that name overrides it.
 
     A plugin of our own would not do: pytest orders the fixtures of plugins by the time of registration, and ours would win
     silently over that of a plugin which loads data.

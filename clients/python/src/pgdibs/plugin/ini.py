@@ -10,7 +10,7 @@ import pytest
 from pgdibs.pytest_plugin import names_in_file
 
 PREFIX = "pgdibs"
-"""What the name of a setting of ours begins with; the comparison is without regard to case."""
+"""What the names of pgdibs's settings begin with; the comparison is without regard to case."""
 
 
 def ini_value(config: pytest.Config, name: str) -> Any:

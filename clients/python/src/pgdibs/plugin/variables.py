@@ -115,7 +115,7 @@ class Variable:
 
 
 def meant_driver(text: str) -> str:
-    """The scheme that somebody meant who wrote only a driver, as in `asyncpg`; empty when `text` is none."""
+    """The scheme that is meant where only a driver is written, as in `asyncpg`; empty when `text` is none."""
     found = DRIVER.fullmatch(text)
     if found is None:
         return ""

@@ -27,7 +27,7 @@ class Worker:
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_collection(self, session: pytest.Session) -> Generator[None, Any, None]:
-        """A `UsageError` of ours ends a worker in order, so xdist does not report it; the controller takes it from here."""
+        """A `UsageError` of the plugin ends a worker in order, so xdist does not report it; the controller takes it from here."""
         outcome = yield
         error = outcome.excinfo[1] if outcome.excinfo else None
         output = getattr(session.config, "workeroutput", None)
