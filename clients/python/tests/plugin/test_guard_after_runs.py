@@ -83,5 +83,6 @@ def test_outer():
 """,
     )
     project.settings.pop("pgdibs_pool")
-    project.run("test_it.py").assert_passed(1)
+    # The outer run is one without the plugin.
+    project.run("test_it.py", plugins=["-p", "xdist"]).assert_passed(1)
     developer.assert_written()
