@@ -366,7 +366,7 @@ async fn sweep_rows(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 }
 
 /// Logins of ours by name that no row names: left by a step that failed after the database was gone. One that may still connect to a
-/// database that pgdibs made is left alone, whatever our rows say: somebody may hold it, if the catalog is not the one that made it.
+/// database that pgdibs made is left alone, whatever our rows say: a lease may hold it, if the catalog is not the one that made it.
 async fn sweep_logins(world: &PgWorld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let names: Vec<String> = sqlx::query_scalar(
         "select r.rolname::text from pg_roles r

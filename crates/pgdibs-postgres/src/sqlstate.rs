@@ -73,7 +73,7 @@ pub fn request_error(error: &sqlx::Error) -> Error {
             Error::ServerUnavailable(sentence(error))
         }
         _ if is_without_catalog(error) => Error::ServerUnavailable(format!(
-            "{}; the catalog of pgdibs is missing: the server came back empty and it is being made, or somebody renamed or dropped it (GET /readyz says which)",
+            "{}; the catalog of pgdibs is missing: the server came back empty and it is being made, or it was renamed or dropped (GET /readyz says which)",
             sentence(error)
         )),
         _ => Error::Internal(sentence(error)),

@@ -138,7 +138,7 @@ async fn close_together(
     Ok(used)
 }
 
-/// The step of its own, on a connection of its own: as long a wait as it takes is nobody else's.
+/// Fences one database on a connection of its own, so that however long it waits, no other database waits with it.
 pub(super) async fn fence_apart(
     world: &PgWorld,
     connection: &mut PgConnection,

@@ -100,6 +100,15 @@ mod tests {
             let left = usize::try_from(at_once).unwrap() - 1;
             assert!(busy.has_room_for(&step(100)) && busy.databases.len() == left, "one has ended");
         }
+        let mut sealing = Busy::default();
+        let seal = |id| Step::Seal { template: TemplateId(id) };
+        for id in 1..=4 {
+            assert!(sealing.has_room_for(&seal(id)), "for {id} seals");
+            sealing.count(&seal(id), true);
+        }
+        assert!(!sealing.has_room_for(&seal(5)), "four are under way");
+        sealing.count(&seal(1), false);
+        assert!(sealing.has_room_for(&seal(5)), "one has ended");
         assert!(
             Busy::default().has_room_for(&Step::DropTemplate { template: TemplateId(1) }),
             "of which there is no limit"
