@@ -7,6 +7,7 @@ use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{PoolName, RoleName};
 use pgdibs_core::pool::PoolPatch;
+use pgdibs_core::request::TicketId;
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use secrecy::ExposeSecret as _;
@@ -38,12 +39,12 @@ fn database_that_took_the_catalogs_name_is_never_read() {
         })
         .await;
         setting.cluster.sql("postgres", "create database pgdibs owner stranger").await;
-        let fires = "create function public.fire() returns boolean language plpgsql as
+        let fires = "create function public.fire() returns trigger language plpgsql as
                        $$ begin raise exception 'fired as %', current_user; end $$;
-                     create view public.pools as select public.fire() as name;
-                     create view public.leases as select public.fire() as state";
+                     create table public.tickets (id bigint);
+                     create trigger fires before delete on public.tickets for each statement execute function public.fire()";
         setting.cluster.sql("pgdibs", fires).await;
-        let refused = suite.world.lease(suite.lease_id()).await.expect_err("it is not ours");
+        let refused = suite.world.drop_ticket(TicketId(1)).await.expect_err("it is not ours");
         assert!(matches!(&refused, Error::ServerUnavailable(_)), "{refused}");
         let address = pgdibs_postgres::connect::ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
         let why = pgdibs_postgres::connect::prepare(&address).await.expect_err("it is not ours").to_string();
