@@ -22,7 +22,7 @@ def test_it(number, pgdibs_lease):
 def test_a_daemon_that_is_killed_and_comes_back_is_not_noticed(project: Project, daemon: Daemon) -> None:
     project.file("test_it.py", STEPS)
     process = project.start("-n2")
-    eventually(lambda: project.text("done-1"))
+    eventually(lambda: project.text("done-1") and len(project.leases()) == 2)
     daemon.process.kill()
     daemon.start()
     assert len(project.leases()) == 2
