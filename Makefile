@@ -3,7 +3,7 @@
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check fmt bench soak protections fuzz wheel deploy-test
+.PHONY: help run test test-all check fmt bench soak mutants fuzz wheel deploy-test
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,8 @@ bench: ## Build for release and print the benchmark's numbers
 soak: ## Random faults over random load for SOAK_MINUTES (10), every lease audited; SOAK_SEED repeats a run
 	@exec scripts/soak.sh
 
-protections: ## Take each protection out of a copy and see its tests fail; writes docs/protections.md
-	@python3 scripts/without-protections.py --output docs/protections.md
+mutants: ## Change the code in many small ways and see a test fail each time (cargo-mutants); goes on where it stopped
+	@exec scripts/mutants.sh
 
 fuzz: ## Feed random input to what reads requests, configuration and URLs, FUZZ_SECONDS (60) for each
 	@exec scripts/fuzz.sh

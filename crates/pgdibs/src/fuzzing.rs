@@ -54,6 +54,11 @@ mod tests {
     const TARGETS: [Target; 3] =
         [("request", super::request), ("configuration", super::configuration), ("urls", super::urls)];
 
+    /// Regression: a server by its IPv6 address was handed out as `[[::1]]` (found by first seed of a fuzz corpus).
+    ///
+    /// Regression: a host in a URL's parameter went into URLs unescaped (found by libFuzzer).
+    ///
+    /// Regression: a refusal repeated a name of 60 kilobytes, control characters and all (found by writing the fuzz target).
     #[test]
     fn what_was_found_once_stays_found() {
         for (name, target) in TARGETS {

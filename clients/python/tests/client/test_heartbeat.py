@@ -90,6 +90,8 @@ def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.Ca
     assert capfd.readouterr().err == "" and "lost" in repr(lease)
 
 
+# Regression: a Python process whose standard error was closed renewed nothing any more after it had lost one lease
+# (found by a test that ended while the heartbeat spoke).
 def test_a_heartbeat_that_nobody_hears_goes_on(client: pgdibs.Client, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     lost, kept = (client.lease(pool, ttl_seconds=1) for _ in range(2))
     nobody = io.StringIO()

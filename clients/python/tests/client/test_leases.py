@@ -57,6 +57,8 @@ def test_two_threads_reset_one_after_the_other(client: pgdibs.Client, pool: str)
         assert lease.generation == 3
 
 
+# Regression: the URL of a kept database and of a build had the default address, whatever `via` the lease had (found by
+# running the example's suite inside the compose network).
 def test_inside_another_network_the_server_has_the_name_that_via_picks(
     client: pgdibs.Client, daemon: Daemon, pool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,7 @@ mod tests {
         assert!(matches!(take(&path).await.unwrap(), Taken::Ours(_)));
     }
 
+    /// Regression: a file lock stayed with a child that had just been forked (found by tests of the embedded server).
     #[tokio::test]
     async fn a_forked_child_does_not_keep_a_lock_that_was_given_back() {
         let dir = tempfile::tempdir().unwrap();

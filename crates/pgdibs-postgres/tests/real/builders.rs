@@ -116,6 +116,8 @@ fn a_build_database_whose_creator_died_is_used_by_the_builder() {
     });
 }
 
+/// Regression: a stranger's database under a build's name was taken for ours (found by conformance suite and a second
+/// reading).
 #[test]
 fn a_strangers_database_under_the_name_of_a_build_is_left_alone() {
     on_each_server(Rights::Superuser, async |setting| {

@@ -35,6 +35,8 @@ async fn asked(setting: &Setting, lease: &Lease, sql: &str) -> String {
     text.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
+/// Regression: settings of the database won over those of its owner on clones (found by conformance suite and a second
+/// reading).
 #[test]
 fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
@@ -125,6 +127,7 @@ fn extensions_and_roles_of_the_pool_are_there_when_the_builder_comes() {
     }
 }
 
+/// Regression: a pool could name `pgdibs_owner`, or a member of a mighty role, as owner (found by a second reading).
 #[test]
 fn a_role_that_pgdibs_did_not_make_is_refused() {
     on_each_server(Rights::Superuser, async |setting| {

@@ -156,6 +156,8 @@ fn a_template_that_was_half_dropped_retires() {
     }
 }
 
+/// Regression: a clone whose last transaction failed was dropped and made again without a pause (found by tests of half-made
+/// databases).
 #[test]
 fn a_clone_that_fails_is_tried_again_and_blocked_after_three_attempts() {
     on_each_server(Rights::Superuser, async |setting| {

@@ -115,6 +115,9 @@ fn the_ddl_of_this_daemon_itself_is_spared_when_it_leads_again() {
     });
 }
 
+/// Regression: resets waited behind tickets of daemons that were gone (found by conformance suite and a second reading).
+///
+/// Regression: a daemon's presence lock outlived its ear in sqlx's pool (found by two daemons on one server).
 #[test]
 fn tickets_of_a_daemon_that_is_gone_hold_nobody_back() {
     on_each_server(Rights::Superuser, async |setting| {
@@ -212,6 +215,8 @@ fn a_batch_that_ends_half_way_takes_nothing() {
     });
 }
 
+/// Regression: two newcomers at the same moment could take the database of one who waited, when exactly two were free (found
+/// by a second reading).
 #[test]
 fn two_newcomers_at_the_same_moment_leave_the_waiter_its_database() {
     on_each_server(Rights::Superuser, async |setting| {
@@ -240,6 +245,8 @@ fn two_newcomers_at_the_same_moment_leave_the_waiter_its_database() {
     });
 }
 
+/// Regression: a reset was answered with 500: two at the same moment chose the same spare, and the unique index refused the
+/// second (found by `make test`, once in some dozen runs).
 #[test]
 fn resets_at_the_same_moment_reserve_a_spare_each() {
     on_each_server(Rights::Superuser, async |setting| {

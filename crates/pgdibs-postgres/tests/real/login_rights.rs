@@ -145,6 +145,7 @@ fn a_login_has_as_many_connections_as_the_pool_says() {
     });
 }
 
+/// Regression: a purge that failed at a role could not go on, its list having gone first (found by a second reading).
 #[test]
 fn a_purge_takes_what_logins_made_and_goes_on_where_it_stopped() {
     on_each_server(Rights::Superuser, async |setting| {

@@ -230,6 +230,9 @@ fn dead_rows_of_the_catalogs_are_vacuumed_once_they_are_many() {
 }
 
 /// Between the moment at which a clock is set and the look that sees it, builders renew by the new one.
+///
+/// Regression: a builder that renewed between the moment at which the clock was set back and the look that saw it lost its
+/// build (found by the loop of clocks, on a busy machine).
 #[test]
 fn what_was_noted_after_the_clock_was_set_is_not_moved_with_it() {
     on_each_server(Rights::Superuser, async |setting| {
@@ -256,6 +259,9 @@ fn what_was_noted_after_the_clock_was_set_is_not_moved_with_it() {
 }
 
 /// So it is with what is noted for later: what was kept before the look is kept for as long as was promised, and retries come.
+///
+/// Regression: what was kept between the moment at which the clock was set forward and the look that saw it was kept as much
+/// longer (found by the loop of clocks, on a very busy machine).
 #[test]
 fn what_is_noted_for_later_is_moved_if_it_was_noted_before_the_clock_was_set() {
     on_each_server(Rights::Superuser, async |setting| {

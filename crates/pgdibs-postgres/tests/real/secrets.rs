@@ -13,6 +13,10 @@ use secrecy::ExposeSecret as _;
 
 use crate::support::setting::{SHARED_PASSWORD, Setting, on_each_server, on_each_server_with};
 
+/// Regression: new passwords stood in the server's log as parameters (found by a server with `log_statement = all`).
+///
+/// Regression: a build token was a parameter, and so in the server's log under `log_statement = all` (found by a second
+/// reading).
 #[test]
 fn the_servers_log_shows_no_password() {
     // First the one that logs in whatever it is given: a superuser writes the column itself, and what is no verifier opens nothing.
@@ -65,6 +69,8 @@ fn the_servers_log_shows_no_password() {
 }
 
 /// It is somebody else's, and may open more than our databases.
+///
+/// Regression: the password of `PGDIBS_LEASE_URL` was a parameter too, and stood in the catalog (found by a second reading).
 #[test]
 fn the_password_of_the_shared_login_is_neither_in_the_servers_log_nor_in_the_catalog() {
     on_each_server_with(&["log_statement=all"], Rights::DatabasesOnly, async |setting| {
@@ -183,6 +189,8 @@ fn an_old_holder_that_reconnects_in_a_loop_never_gets_into_the_next_ones_databas
     }
 }
 
+/// Regression: after a crash of the server the first request failed: a pooled connection used within 250 ms was not tested; it
+/// is 50 ms now (found by the real-Postgres tests).
 #[test]
 fn a_grant_outlives_a_crash_of_the_server_although_its_commits_are_asynchronous() {
     let settings = ["synchronous_commit=off", "wal_writer_delay=10s", "wal_writer_flush_after=1GB"];

@@ -189,6 +189,9 @@ mod tests {
         }
     }
 
+    /// Regression: at the end, a waiting `PUT` of a template or a reset heard `server_unavailable` in place of
+    /// `shutting_down`: the ring of a waiter that gave up came before the word of the end, and the connections were closed by
+    /// then (found by CI).
     #[tokio::test]
     async fn who_hears_a_ring_and_the_end_at_once_is_told_of_the_end() {
         // Many times, since an order that is left to chance is right half of the time.
@@ -214,6 +217,8 @@ mod tests {
         }
     }
 
+    /// Regression: an announcement without fingerprint warmed the old template of a changed source (found by a second
+    /// reading).
     #[tokio::test]
     async fn an_announcement_without_fingerprint_means_the_present_inputs_template_and_not_the_newest() {
         let (pool, present) = (PoolName::parse("app").unwrap(), Fingerprint::parse("v1").unwrap());

@@ -33,6 +33,11 @@ fn mended(api: &Api, pool: &str, sql: &str) -> String {
     text
 }
 
+/// Regression: after a failed build, `/readyz` stayed 503 although the inputs were back at those of a ready template (found by
+/// following the README as a newcomer).
+///
+/// Regression: a build that failed was tried again every seven seconds without anybody asking, with a `failed` row each time
+/// (found by following the README as a newcomer).
 #[test]
 fn a_failing_a_hanging_and_a_wrong_build_tell_why_and_can_be_mended() {
     let cluster = Cluster::start(&[]);

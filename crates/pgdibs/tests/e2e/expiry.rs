@@ -60,6 +60,9 @@ fn a_lease_ends_without_renewal_but_not_while_it_is_used_up_to_the_longest_time(
 }
 
 /// A laptop's lid that is shut while the reconciler waits for an answer of its server.
+///
+/// Regression: a lease ended when the daemon slept in the middle of a look, for longer than the time to live and less than
+/// five seconds (found by SIGSTOP under load).
 #[test]
 fn a_sleep_in_the_middle_of_a_look_counts_for_nobodys_end() {
     let cluster = Cluster::start(&[]);
@@ -95,6 +98,14 @@ fn a_sleep_in_the_middle_of_a_look_counts_for_nobodys_end() {
 }
 
 /// As when others have taken all connections: the server takes no renewals, or so late that the caller hangs up; else all goes on.
+///
+/// Regression: while the server's disk was full, requests failed with 500 (53100) (found by a full disk below the log).
+///
+/// Regression: a request or step whose session the server ended as idle in a transaction (25P03) was told as a failure, not as
+/// a server to ask again (found by the loop of clocks, on a very busy machine).
+///
+/// Regression: a renewal whose caller hung up before there was a connection to the server for it did not count (found by
+/// reading).
 #[test]
 fn a_renewal_that_is_not_written_down_counts_all_the_same() {
     let cluster = Cluster::start(&[]);

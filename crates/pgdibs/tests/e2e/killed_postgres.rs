@@ -122,6 +122,9 @@ impl Drop for Stop<'_> {
 }
 
 /// However soon the server is back, the log says that it was away: in one line, and in another that it is back.
+///
+/// Regression: the log did not say that the server had been away, when it went in the middle of a fast step or was back within
+/// a moment (found by reading).
 #[test]
 fn an_outage_of_a_moment_is_told() {
     let cluster = Cluster::start(&[]);
@@ -160,6 +163,8 @@ fn an_outage_of_a_moment_is_told() {
 }
 
 /// What a container does whose data is in memory. Whoever asks meanwhile is told to try again, or that the thing is gone.
+///
+/// Regression: requests failed with 500 (3D000, 42P01) while the server got its catalog again.
 #[test]
 fn a_server_that_comes_back_empty_gets_its_catalog_pools_and_templates_again() {
     let mut cluster = Cluster::start(&[]);

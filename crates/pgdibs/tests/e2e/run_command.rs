@@ -68,6 +68,8 @@ fn with_a_running_daemon_the_lease_lasts_as_long_as_the_command_and_its_code_is_
     daemon.stop();
 }
 
+/// Regression: `pgdibs run` that started its own daemon found no pool: those of `pgdibs.toml` were made after `/v1/pools`
+/// answered (found by following the README as a newcomer).
 #[test]
 fn without_a_daemon_it_starts_one_and_stops_it() {
     let place = Place::new();
@@ -92,6 +94,8 @@ fn without_a_daemon_it_starts_one_and_stops_it() {
     place.until_nothing_runs();
 }
 
+/// Regression: a daemon whose log was read by somebody who had gone died of it while it ended, and left its Postgres running
+/// until that gave up (found by a test that took 33 s).
 #[test]
 fn two_at_once_without_a_daemon_share_one_that_goes_on_for_the_later_one() {
     let place = Place::new();

@@ -56,6 +56,11 @@ impl Search {
     }
 }
 
+/// Regression: secrets in `env` of a source came back in what a failed build had printed: in answers, `/readyz`, the log
+/// (found by the search for secrets).
+///
+/// Regression: who asked while the build of a source failed could hear `template_not_found` (found by other work on the
+/// machine while secrets were searched for).
 #[test]
 fn no_secret_is_in_any_output_even_at_the_most_talkative_level() {
     let cluster = Cluster::start(&["log_statement=all", "log_connections=on", "log_min_messages=debug1"]);

@@ -100,12 +100,14 @@ fn what_somebody_waits_for_is_not_taken_for_somebody_else() {
     check(&e.waiting(2, Acquire, 2).waiting(1, Acquire, 1), &[]);
 }
 
+/// Regression: an idle database took the slot that a waiter lacked, and made room again (found by random worlds).
 #[test]
 fn an_idle_database_does_not_enter_the_slot_that_a_waiter_lacks() {
     let e = example(2, 2, 0).template(1).creating(10).template(2).ready(20, 0).spare(21);
     check(&e.waiting(1, Acquire, 1), &["retire 21: surplus", "clone 10"]);
 }
 
+/// Regression: two batches each held a part of the pool and waited for the rest (found by random worlds).
 #[test]
 fn two_batches_do_not_wait_for_each_other_for_ever() {
     let e = example(0, 2, 0).template(1).ready(10, 0).template(2).ready(20, 1);
@@ -139,6 +141,8 @@ fn a_waiting_reset_gets_its_spare_before_a_slot_does() {
     check(&e.waiting(1, Reset, 1), &["1 new of 1"]);
 }
 
+/// Regression: a retirement could take a spare that a reset had just reserved (found by conformance suite and a second
+/// reading).
 #[test]
 fn a_reserved_spare_is_not_used_for_anything_else() {
     let e = example(1, 3, 0).template(1).leased(10, 0).spare(11).resetting(10, 11);
@@ -162,6 +166,7 @@ fn below_the_disk_floor_nothing_is_cloned_but_slots_are_still_filled() {
     check(&e, &["fill slot 0 with 10", "1 new of 1", "clone 11"]);
 }
 
+/// Regression: several clones at once filled the disk below its floor (found by a small disk).
 #[test]
 fn no_more_clones_are_started_than_the_disk_holds_above_its_floor() {
     let copied = |strategy| {
@@ -214,6 +219,7 @@ fn a_blocked_row_is_tried_again_and_no_other_is_made_beside_it() {
     check(&e.not_due(10), &[]);
 }
 
+/// Regression: a kept database kept its dropped pool (found by random worlds).
 #[test]
 fn a_dropped_pool_empties_itself() {
     let e =
@@ -234,6 +240,8 @@ fn a_dropped_pool_empties_itself() {
     check(&example(1, 4, 1).building(1).dropping(), &["lose build 1: its pool was dropped"]);
 }
 
+/// Regression: a waiter for exact slots (`run --workers`) starved beside idle databases in other slots, since a ticket held a
+/// count only (found by following the README as a newcomer).
 #[test]
 fn a_waiter_for_exact_slots_gets_an_idle_database_out_of_a_higher_one() {
     // Two ready, as warm wants, but slot 0 is empty: without this rule nothing would ever change.

@@ -25,6 +25,7 @@ fn a_silent_builder_loses_the_build_unless_it_asked_for_the_seal() {
     check(&e.change_template(1, |t| t.seal_requested = true), &["seal 1"]);
 }
 
+/// Regression: a template could not be built again while its namesake was being dropped (found by random worlds).
 #[test]
 fn the_seal_waits_until_an_older_template_of_that_name_is_gone() {
     let mut e = example(0, 1, 0)

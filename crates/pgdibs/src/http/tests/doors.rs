@@ -180,6 +180,7 @@ async fn only_our_own_pages_may_change_something() {
     refused.problem(405, "method_not_allowed");
 }
 
+/// Regression: `/readyz` told everybody the last lines of a failed build (found by a second reading).
 #[tokio::test]
 async fn probes_need_neither_token_nor_host() {
     let edge = guarded();

@@ -105,6 +105,7 @@ async fn unread(edge: &Edge, call: Call) -> Body {
     response.into_body()
 }
 
+/// Regression: a hang-up between handler and socket kept its lease (found by tests of hang-ups).
 #[tokio::test]
 async fn a_grant_is_released_unless_its_last_byte_was_handed_over() {
     let edge = Edge::new();

@@ -17,6 +17,7 @@ fn send(edge: &Edge, call: Call) -> tokio::task::JoinHandle<super::Answer> {
     tokio::spawn(async move { super::answer(&router, call).await })
 }
 
+/// Regression: waiters could take every connection, so that nobody could give a database back (found by arithmetic).
 #[tokio::test]
 async fn when_all_places_are_taken_the_next_one_asks_again_and_those_who_hold_are_served() {
     let edge = edge_for(2);

@@ -78,6 +78,8 @@ async fn a_body_that_does_not_come_is_refused_with_the_reason() {
 }
 
 /// Who asks for much and reads nothing holds a connection, its buffers and perhaps a lease.
+///
+/// Regression: who asked for much and read nothing held a connection for ever (found by raw sockets).
 #[tokio::test]
 async fn who_does_not_read_is_cut_off() {
     let edge = Edge::new();

@@ -82,6 +82,9 @@ async fn the_routes_that_need_no_token_are_the_probes() {
 }
 
 /// A daemon that ends when nobody uses it is not kept alive by those whom it does not let in.
+///
+/// Regression: a page of another site, refused each time, kept a daemon alive that ends when nobody uses it (found by a second
+/// reading).
 #[tokio::test]
 async fn who_is_refused_at_the_door_does_not_count_as_somebody_who_asked() {
     let furnished = Furnished::new().await;

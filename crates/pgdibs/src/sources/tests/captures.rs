@@ -35,6 +35,7 @@ fn memory_stays_bounded_whatever_the_lines_are() {
     }
 }
 
+/// Regression: half of a password stayed where the output of a build was cut (found by a second reading).
 #[test]
 fn a_password_is_gone_also_across_parts_and_where_the_kept_part_begins() {
     let secrets = ["s3cr3t-s3cr3t".to_owned()];

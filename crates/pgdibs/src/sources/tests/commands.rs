@@ -163,6 +163,8 @@ async fn a_background_child_that_keeps_the_pipe_does_not_hold_up_the_build() {
 }
 
 /// Whether process 1 reaps at once differs from machine to machine, so this asks about the lines of `/proc` themselves.
+///
+/// Regression: a dead grandchild that nobody reaped held up the end of a build (found by a second reading).
 #[test]
 fn the_dead_do_not_keep_a_group_alive() {
     let group = nix::unistd::Pid::from_raw(77);

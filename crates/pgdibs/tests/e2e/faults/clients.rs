@@ -193,6 +193,8 @@ pub(super) fn slow_senders_and_readers() {
 }
 
 /// The clock of the daemon and of its server jumps an hour and a year, forth and back. No lease ends for it and none lives for ever.
+///
+/// Regression: a clock that was set ended builds and kept databases, or kept them for a year (found by libfaketime).
 pub(super) fn a_clock_that_jumps() {
     let library = std::fs::read_dir("/usr/lib").unwrap().filter_map(|entry| {
         let path = entry.ok()?.path().join("faketime/libfaketime.so.1");
@@ -265,6 +267,9 @@ fn readable(path: &std::path::Path) {
 }
 
 /// A hundred test sessions begin at the same moment, on six databases. Each is served, in turn, with a clean one.
+///
+/// Regression: a hundred runs that begin at once on a busy machine were told that the server is away (found by a hundred runs,
+/// beside other tests).
 pub(super) fn a_hundred_runs_at_once() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let (api, pool, expected) = (&stage.api, &stage.pool, &stage.expected);

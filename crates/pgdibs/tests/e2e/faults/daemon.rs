@@ -45,6 +45,8 @@ pub(super) fn told_to_end() {
 
 /// SIGSTOP for three times to live. Renewals that wait in the socket count before anything ends, and so do those that come a moment
 /// later; a lease that nobody renews ends all the same, later still.
+///
+/// Regression: after SIGSTOP for less than five seconds, leases ended whose renewals waited in the socket (found by SIGSTOP).
 pub(super) fn stopped_for_three_ttls() {
     let (stage, daemon) = Stage::set(&[], &[]);
     for ttl in [1, 2] {

@@ -139,6 +139,8 @@ pub(super) fn on_a_leased_database() {
 
 /// A template: what was leased from it lives on, nothing more is cloned from it, and it can be built again. Somebody who only sits in
 /// it is shown the door, since nothing can be cloned meanwhile.
+///
+/// Regression: a template in which somebody sat could not be cloned, and nobody was told (found by hands with psql).
 pub(super) fn on_a_template() {
     let (stage, daemon) = Stage::set(&[], &[]);
     for (number, act) in ACTS.into_iter().enumerate() {

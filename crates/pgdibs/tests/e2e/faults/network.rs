@@ -86,6 +86,9 @@ pub(super) fn slow_at_each(points: &[Point]) {
 
 /// A line that hangs for a while, with the reconciler in the middle of a step: everybody is told in time, and it goes on when the line
 /// does.
+///
+/// Regression: `/readyz` said ready for up to 26 s when the line began to hang in the middle of a fast step (found by the loop
+/// of clocks, on a busy machine).
 pub(super) fn a_line_that_hangs() {
     let (stage, daemon, proxy) = behind_a_proxy(60);
     daemon.kill();
@@ -121,6 +124,14 @@ pub(super) fn a_line_that_hangs() {
 
 /// The connections there are go dead without a word, as when a route or an address changes; new ones work. Several times, since each
 /// time only those that are in use just then are lost for good.
+///
+/// Regression: whoever used a connection that had died without a word waited for ever, the reconciler too (found by a proxy
+/// that goes silent).
+///
+/// Regression: the office stayed locked by a session whose other end had gone (found by a proxy that goes silent).
+///
+/// Regression: a reconciler whose connection died in the middle of fast steps waited up to 26 s for an answer, and longer when
+/// the line it asked on was dead too (found by connections that die five times in a row).
 pub(super) fn connections_that_are_dead() {
     // To the server the dead ones are as good as any, until its keepalives say otherwise.
     let (stage, daemon, proxy) = behind_a_proxy(400);

@@ -114,6 +114,9 @@ pub(super) fn a_killed_backend_in_mid_clone() {
 /// Others take every connection that the server has for them. Who is connected goes on, and renewals are taken. Then the daemon loses
 /// those by which it serves requests, again and again, while it reconciles on: nobody is told anything but to try again, and no lease
 /// ends for renewals that could not be taken.
+///
+/// Regression: a lease ended while its renewal waited for a connection to the server (found by others had taken the
+/// connections, on a busy machine).
 pub(super) fn no_connections_left() {
     let (stage, daemon) = Stage::set(&["max_connections=70"], &[]);
     stage.cluster.superuser("postgres").run("create role hog login password 'h'");
