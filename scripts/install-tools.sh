@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what a target needs and the machine lacks. Usage: install-tools.sh [build] [python] [nextest] [deny] [patchelf] [pgbouncer] [node] [go]
-#   [schemathesis] [fuzz] [faketime] [deploy] [docker-plugins] [uv]
+#   [schemathesis] [fuzz] [faketime] [mutants] [deploy] [docker-plugins] [uv]
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
@@ -139,13 +139,20 @@ install_deploy() {
   with_lock docker-plugins install_docker_plugins
 }
 
+# No registry has a build of it.
+install_mutants() {
+  cargo mutants --version >/dev/null 2>&1 && return
+  say "compiling cargo-mutants"
+  cargo install --quiet --locked --root "$tools" cargo-mutants@27.1.0 || fail "cargo-mutants could not be installed: cargo install --locked cargo-mutants"
+}
+
 install_uv() { command -v uv >/dev/null || pip_tool 'uv>=0.9' || fail "uv could not be installed: pip install uv"; }
 
 for wanted in "$@"; do
   case "$wanted" in
-    build | python | nextest | deny | patchelf | pgbouncer | node | go | schemathesis | fuzz | faketime | deploy | uv) "install_$wanted" ;;
+    build | python | nextest | deny | patchelf | pgbouncer | node | go | schemathesis | fuzz | faketime | mutants | deploy | uv) "install_$wanted" ;;
     pip) with_lock tools make_tools_environment ;;
     docker-plugins) with_lock docker-plugins install_docker_plugins ;;
-    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf, pgbouncer, node, go, schemathesis, fuzz, faketime, deploy, docker-plugins and uv, not '$wanted'" ;;
+    *) fail "install-tools.sh knows build, python, pip, nextest, deny, patchelf, pgbouncer, node, go, schemathesis, fuzz, faketime, mutants, deploy, docker-plugins and uv, not '$wanted'" ;;
   esac
 done

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# Runs cargo-mutants over the core, over what changed in requests and steps, and over those whole. Usage: mutants.sh [core] [diff] [shards]
+#   core    pgdibs-core whole, against its own tests
+#   diff    what differs from MUTANTS_BASE (main) in requests and steps, against the tests on real Postgres
+#   shards  requests and steps whole, in 40 shards; those that were finished stay finished until target/mutants is removed
+# A mutant that no test noticed is a line in target/mutants/*/mutants.out/missed.txt.
+set -euo pipefail
+here="$(cd "$(dirname "$0")" && pwd)"
+# shellcheck source=scripts/environment.sh
+source "$here/environment.sh"
+shards=40
+place="$target/mutants"
+
+"$here/install-tools.sh" build nextest pgbouncer mutants
+PGDIBS_TEST_PG_BIN_DIRS="$("$here/fetch-postgres.sh" 15)"
+PGDIBS_TEST_PG_BIN_DIR="$PGDIBS_TEST_PG_BIN_DIRS"
+PATH="$PATH:$PGDIBS_TEST_PG_BIN_DIR"
+# Mutants are worth many short runs: a tenth of the random worlds finds nearly all that the whole number does.
+export PGDIBS_TEST_PG_BIN_DIRS PGDIBS_TEST_PG_BIN_DIR PGDIBS_WORLDS="${PGDIBS_WORLDS:-150}" NEXTEST_PROFILE=mutants
+unset PGDIBS_CACHE CARGO_TARGET_DIR
+cd "$repository"
+mkdir -p "$place"
+
+# run NAME ARGUMENTS...: cargo-mutants into a directory of that name. It ends with 2 when mutants were missed, with 3 when tests of
+# some took too long: both are results, told by its own summary.
+run() {
+  local output="$place/$1" status=0
+  shift
+  mkdir -p "$output"
+  cargo mutants --no-shuffle --colors never --output "$output" "$@" || status=$?
+  [[ "$status" == 0 || "$status" == 2 || "$status" == 3 ]] || exit "$status"
+}
+
+server=(--package pgdibs-postgres --test-package pgdibs-postgres
+  --file 'crates/pgdibs-postgres/src/requests/**' --file 'crates/pgdibs-postgres/src/steps/**')
+
+core() {
+  run core --package pgdibs-core --test-package pgdibs-core
+}
+
+diff() {
+  local changes="$place/changes.diff"
+  git diff "$(git merge-base HEAD "${MUTANTS_BASE:-main}")" -- crates/pgdibs-postgres/src >"$changes"
+  if [[ -s "$changes" ]]; then run diff "${server[@]}" --in-diff "$changes"; else say "nothing changed in crates/pgdibs-postgres/src"; fi
+}
+
+shards() {
+  local number
+  for ((number = 0; number < shards; number++)); do
+    if [[ ! -e "$place/shard-$number/finished" ]]; then
+      say "shard $number of $shards"
+      run "shard-$number" "${server[@]}" --shard "$number/$shards"
+      touch "$place/shard-$number/finished"
+    fi
+  done
+}
+
+[[ $# -gt 0 ]] || set -- core diff shards
+for wanted in "$@"; do
+  case "$wanted" in
+    core | diff | shards) "$wanted" ;;
+    *) fail "usage: mutants.sh [core] [diff] [shards], not '$wanted'" ;;
+  esac
+done
