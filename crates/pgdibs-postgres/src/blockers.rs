@@ -43,7 +43,7 @@ async fn look(world: &PgWorld, watch: &mut Option<PgConnection>) -> Result<(), s
         Some(connection) => connection,
         None => watch.insert(world.connections.address.connect(CATALOG, "pgdibs-watch").await?),
     };
-    end_sessions(world, connection).await?;
+    end_sessions(connection).await?;
     if world.connections.facts.prepares_transactions {
         for (database, gid, owner) in prepared(connection).await? {
             match crate::steps::roll_back_prepared(world, &database, &gid, &owner).await {
@@ -56,16 +56,14 @@ async fn look(world: &PgWorld, watch: &mut Option<PgConnection>) -> Result<(), s
 }
 
 /// Ends the sessions of tenants for whose locks a session of a daemon waits.
-async fn end_sessions(world: &PgWorld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let shared = world.shared_login().map(|(login, _)| login.as_str());
+async fn end_sessions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let ended = sqlx::query(
         "select coalesce(b.usename::text, 'a role that was dropped') as login, b.datname::text as database, pg_terminate_backend(b.pid) as done
          from pg_stat_activity w cross join lateral unnest(pg_blocking_pids(w.pid)) as blocking (pid)
          join pg_stat_activity b on b.pid = blocking.pid
          where w.usename = current_user and starts_with(w.application_name, 'pgdibs') and w.wait_event_type = 'Lock'
-           and (b.usename ~ '^pgdibs_l_[0-9]+$' or b.usename = $1::name or (b.usename is null and b.usesysid is not null))",
+           and (b.usename ~ '^pgdibs_l_[0-9]+$' or (b.usename is null and b.usesysid is not null))",
     )
-    .bind(shared)
     .fetch_all(connection)
     .await?;
     for row in ended {

@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _, Transaction
 use crate::catalog;
 use crate::failpoint::{Point, reach};
 use crate::lines::Lines;
-use crate::rights::{Rights, ServerFacts};
+use crate::rights::ServerFacts;
 use crate::sqlstate::{self, Meaning};
 
 /// For the log: sqlx reports slow acquires and notices by itself, without the context that our own lines have.
@@ -183,22 +183,6 @@ impl ServerAddress {
         ))
     }
 
-    /// The same server with the login of another URL: what leases share when we may not make roles.
-    ///
-    /// # Errors
-    /// When that URL cannot be read.
-    pub fn parse_lease_login(url: &SecretString) -> Result<(String, SecretString), ConnectError> {
-        let text = url.expose_secret();
-        let broken = || {
-            ConnectError::Unusable(
-                "PGDIBS_LEASE_URL: must look like postgresql://user:password@host:5432/postgres and name a user and a password".to_owned(),
-            )
-        };
-        let options = PgConnectOptions::from_str(text).map_err(|_| broken())?;
-        let password = password_in(text).ok_or_else(broken)?;
-        Ok((options.get_username().to_owned(), password.into()))
-    }
-
     /// A connection to one database under one name. The settings we rely on are ours, whatever the server's are; in every database but
     /// the catalog, nothing that another role created is looked up (see [`inside`](crate::inside)).
     ///
@@ -292,7 +276,7 @@ pub(crate) const RECONCILER: &str = "pgdibs-reconciler";
 ///
 /// # Errors
 /// [`ConnectError::NotUp`] when another try may help.
-pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool) -> Result<Connections, ConnectError> {
+pub async fn open(address: ServerAddress, instance: i32) -> Result<Connections, ConnectError> {
     let database = address.options.get_database().unwrap_or("postgres").to_owned();
     refuse_transaction_pooling(&address, &database).await?;
     let mut connection = address.connect(&database, "pgdibs").await?;
@@ -305,12 +289,6 @@ pub async fn open(address: ServerAddress, instance: i32, lease_login_given: bool
         return Err(ConnectError::Unusable(format!(
             "the server is Postgres {}; pgdibs needs 14 or later",
             facts.version
-        )));
-    }
-    if facts.rights == Rights::DatabasesOnly && !lease_login_given {
-        return Err(ConnectError::Unusable(format!(
-            "role \"{0}\" may not create roles, so leases need a login to share: set PGDIBS_LEASE_URL, or run: alter role \"{0}\" createrole",
-            facts.role
         )));
     }
     let in_use = in_use_by_others(&mut connection).await?;

@@ -400,12 +400,6 @@ pub fn act_as(role: &RoleName) -> Ddl {
     Ddl::of(format!("set role {}", ident(role.as_str())))
 }
 
-/// Lets a login that shares its role with others create in schema `public` (daemons without CREATEROLE).
-#[must_use]
-pub fn open_public_schema(login: &RoleName) -> Ddl {
-    Ddl::of(format!("grant all on schema public to {}", ident(login.as_str())))
-}
-
 /// An extension, made by the daemon's own role because the builder is no superuser. In schema `public`, since the daemon's path leads to
 /// `pg_catalog`; an extension that has a schema of its own goes there (`cascade` lets the two differ).
 #[must_use]

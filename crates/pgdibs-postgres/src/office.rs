@@ -158,9 +158,6 @@ impl PgWorld {
 
     /// The owner of all our databases. Granted to nobody but us: who is a member of it could drop them.
     async fn make_owner(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        if self.connections.facts.rights == Rights::DatabasesOnly {
-            return Ok(());
-        }
         let owner = RoleName::database_owner();
         match ddl::create_nologin_role(&owner).run(connection).await {
             Err(error) if sqlstate::meaning(&error) != Meaning::Exists => return Err(error),
@@ -182,11 +179,8 @@ impl PgWorld {
         let Some(Held { connection, .. }) = office.as_mut() else { return Ok(()) };
         let sweeping = async {
             sweep_rows(connection).await?;
-            if self.connections.facts.rights != Rights::DatabasesOnly {
-                sweep_logins(self, connection).await?;
-                drop_unused_roles(self, connection).await?;
-            }
-            Ok(())
+            sweep_logins(connection).await?;
+            drop_unused_roles(self, connection).await
         };
         let swept = tokio::select! {
             swept = tokio::time::timeout(ANSWER, sweeping) => swept.map_or_else(|_| Err(no_answer(ANSWER)), answer),
@@ -367,7 +361,7 @@ async fn sweep_rows(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 
 /// Logins of ours by name that no row names: left by a step that failed after the database was gone. One that may still connect to a
 /// database that pgdibs made is left alone, whatever our rows say: a lease may hold it, if the catalog is not the one that made it.
-async fn sweep_logins(world: &PgWorld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn sweep_logins(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let names: Vec<String> = sqlx::query_scalar(
         "select r.rolname::text from pg_roles r
          where r.rolname ~ '^pgdibs_l_[0-9]+$'
@@ -378,7 +372,7 @@ async fn sweep_logins(world: &PgWorld, connection: &mut PgConnection) -> Result<
                select from pg_database d cross join lateral aclexplode(d.datacl) a
                where a.grantee = r.oid and a.privilege_type = 'CONNECT' and d.datdba = (select oid from pg_roles where rolname = $1))",
     )
-    .bind(world.database_owner().as_str())
+    .bind(RoleName::database_owner().as_str())
     .fetch_all(&mut *connection)
     .await?;
     for name in names {
@@ -390,7 +384,7 @@ async fn sweep_logins(world: &PgWorld, connection: &mut PgConnection) -> Result<
             tracing::debug!(login = name, error = %sqlstate::sentence(&error), "a login that no row names cannot be closed yet");
             continue;
         }
-        if let Err(error) = drop_logins(world, connection, std::slice::from_ref(&name)).await {
+        if let Err(error) = drop_logins(connection, std::slice::from_ref(&name)).await {
             tracing::debug!(login = name, %error, "a login that no row names cannot be dropped yet");
         }
     }

@@ -13,8 +13,6 @@ pub enum Rights {
     Superuser,
     /// CREATEDB and CREATEROLE: everything pgdibs does, except untrusted extensions and sessions of superusers.
     DatabasesAndRoles,
-    /// CREATEDB alone: no login per database, so an old holder is kept out by the swap alone.
-    DatabasesOnly,
 }
 
 /// The server as seen at connect.
@@ -68,11 +66,10 @@ impl ServerFacts {
         let rights = match (superuser, createdb, createrole) {
             (true, _, _) => Rights::Superuser,
             (false, true, true) => Rights::DatabasesAndRoles,
-            (false, true, false) => Rights::DatabasesOnly,
-            (false, false, _) => {
+            (false, _, _) => {
                 return Err(sqlx::Error::Configuration(
                     format!(
-                        "role \"{role}\" may not create databases; grant it with: alter role \"{role}\" createdb createrole"
+                        "role \"{role}\" needs CREATEDB and CREATEROLE, because pgdibs creates a database and a login for each lease; run: alter role \"{role}\" createdb createrole"
                     )
                     .into(),
                 ));
@@ -102,15 +99,6 @@ impl ServerFacts {
                 "role \"{}\" is no superuser: untrusted extensions cannot be made for templates, and a superuser's session in a database of ours cannot be ended",
                 self.role
             )),
-            Rights::DatabasesOnly => {
-                let role = &self.role;
-                warnings.push(format!(
-                    "role \"{role}\" may not create roles: all leases share the login of PGDIBS_LEASE_URL, so a process of an old holder that reconnects to the same name reaches the next holder's database; alter role \"{role}\" createrole ends that"
-                ));
-                warnings.push(format!(
-                    "role \"{role}\" has to be a member of the login of PGDIBS_LEASE_URL, or it cannot end the sessions of a lease that is over: grant that login to \"{role}\""
-                ));
-            }
         }
         if !self.non_durable {
             warnings.push(

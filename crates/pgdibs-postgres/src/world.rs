@@ -15,17 +15,15 @@ use pgdibs_core::request::{
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
 use pgdibs_core::world::World;
-use secrecy::SecretString;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
 use crate::connect::Connections;
 use crate::lines::ANSWER;
 use crate::office::{Held, Session};
 use crate::orphans::Suspects;
-use crate::rights::Rights;
 use crate::scram::digest;
-use crate::{requests, rows, sqlstate, steps};
+use crate::{requests, sqlstate, steps};
 
 /// What the daemon's configuration says about the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +36,6 @@ pub struct Bounds {
 pub struct PgWorld {
     pub(crate) connections: Connections,
     pub(crate) bounds: Bounds,
-    /// The login that all leases share when we may not make roles.
-    shared_login: Option<(RoleName, SecretString)>,
     /// The reconciler's own connection, when this daemon reconciles.
     pub(crate) office: tokio::sync::Mutex<Option<Held>>,
     /// The session on which the office was held before, if it may not have ended.
@@ -57,11 +53,10 @@ pub struct PgWorld {
 impl PgWorld {
     /// A world over open connections.
     #[must_use]
-    pub fn new(connections: Connections, bounds: Bounds, shared_login: Option<(RoleName, SecretString)>) -> Self {
+    pub fn new(connections: Connections, bounds: Bounds) -> Self {
         Self {
             connections,
             bounds,
-            shared_login,
             office: tokio::sync::Mutex::new(None),
             lost: tokio::sync::Mutex::new(None),
             daemons: tokio::sync::Mutex::new(None),
@@ -87,38 +82,6 @@ impl PgWorld {
     #[must_use]
     pub fn instance(&self) -> i32 {
         self.connections.instance
-    }
-
-    /// The login that all leases share, on a server where we may not make roles.
-    pub(crate) fn shared_login(&self) -> Option<&(RoleName, SecretString)> {
-        self.shared_login.as_ref().filter(|_| self.connections.facts.rights == Rights::DatabasesOnly)
-    }
-
-    /// Credentials from the catalog. The password of the shared login is not there: as a parameter of a statement it would stand
-    /// in the server's log.
-    pub(crate) fn completed(&self, found: Credentials) -> Credentials {
-        match self.shared_login() {
-            Some((login, password)) if login.as_str() == found.user => {
-                Credentials { user: found.user, password: password.clone() }
-            }
-            _ => found,
-        }
-    }
-
-    /// A lease from the catalog, with credentials that open its database.
-    pub(crate) fn lease_in(&self, row: &PgRow) -> Result<Lease, sqlx::Error> {
-        let mut lease = rows::lease(row)?;
-        lease.credentials = lease.credentials.map(|found| self.completed(found));
-        Ok(lease)
-    }
-
-    /// The role that owns every database of ours: the mark that exists from the moment of `create database`.
-    #[must_use]
-    pub fn database_owner(&self) -> RoleName {
-        match self.connections.facts.rights {
-            Rights::DatabasesOnly => self.connections.facts.role.clone(),
-            Rights::Superuser | Rights::DatabasesAndRoles => RoleName::database_owner(),
-        }
     }
 
     /// Most slots that `max_connections` leaves room for, at one session each beside the daemon's own.

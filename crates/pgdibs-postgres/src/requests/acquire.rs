@@ -11,7 +11,7 @@ use sqlx::{Connection as _, Row as _};
 use super::tickets::living_daemons;
 use super::{pools, runs};
 use crate::failpoint::{Point, reach};
-use crate::rows::lease_columns;
+use crate::rows::{self, lease_columns};
 use crate::sqlstate::{self, Meaning};
 use crate::world::{PgWorld, answer};
 
@@ -279,7 +279,7 @@ async fn take_one(
                 (wanted, _) => Ok(Taken::Nothing(wanted)),
             }
         }
-        Ok(row) => answer(world.lease_in(&row)).map(|lease| Taken::Lease(Box::new(lease))),
+        Ok(row) => answer(rows::lease(&row)).map(|lease| Taken::Lease(Box::new(lease))),
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Ok(Taken::Held),
         Err(error) => answer(Err(error)),
     }
@@ -327,7 +327,7 @@ async fn held_by(world: &PgWorld, wish: &Acquire) -> Result<Option<Lease>, Error
         .await,
     )?;
     let Some(row) = row else { return Ok(None) };
-    let lease = answer(world.lease_in(&row))?;
+    let lease = answer(rows::lease(&row))?;
     if wish.fingerprint.as_ref().is_some_and(|asked| *asked != lease.fingerprint) {
         return Err(Error::LeaseConflict(format!(
             "run \"{}\", worker \"{}\", alias \"{}\" already holds lease {} of template \"{}\"; release it first, or use another alias",

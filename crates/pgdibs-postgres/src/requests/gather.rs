@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pgdibs_core::name::{Fingerprint, PoolName};
+use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::{TicketId, TicketKind};
 use pgdibs_core::snapshot::{AnnouncedRun, Limits, ServerDatabase, Snapshot, Ticket};
 use pgdibs_core::template::{TemplateId, Timestamp};
@@ -49,7 +49,7 @@ async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot
     ))
     .fetch_all(&mut *connection)
     .await?;
-    let (server, taken_at) = server(world, connection).await?;
+    let (server, taken_at) = server(connection).await?;
     Ok(Snapshot {
         pools: pools.iter().map(rows::pool).collect::<Result<_, _>>()?,
         templates: templates.iter().map(rows::template).collect::<Result<_, _>>()?,
@@ -128,10 +128,7 @@ async fn runs(connection: &mut PgConnection) -> Result<Vec<AnnouncedRun>, sqlx::
 
 /// The server's own list. Session counts are asked for ready databases and spares only: nobody acts on the others'. Autovacuum, which has
 /// no user, is not counted: it visits every database of a server in turn, and nothing is learnt or changed by it.
-async fn server(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-) -> Result<(BTreeMap<u32, ServerDatabase>, Timestamp), sqlx::Error> {
+async fn server(connection: &mut PgConnection) -> Result<(BTreeMap<u32, ServerDatabase>, Timestamp), sqlx::Error> {
     let rows = sqlx::query(
         "with live as (select datid, count(*) as sessions from pg_stat_activity where usesysid is not null group by datid),
               idle as (select oid, login from databases where state in ('ready', 'spare'))
@@ -145,7 +142,7 @@ async fn server(
          left join live on live.datid = p.oid
          left join idle on idle.oid = p.oid::int8",
     )
-    .bind(world.database_owner().as_str())
+    .bind(RoleName::database_owner().as_str())
     .fetch_all(connection)
     .await?;
     // There is always one: the catalog itself.

@@ -17,7 +17,7 @@ use crate::world::{PgWorld, answer};
 pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
     let number: i64 =
         answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&world.connections.catalog).await)?;
-    let login = world.shared_login().map_or_else(|| RoleName::login(number), |(login, _)| login.clone());
+    let login = RoleName::login(number);
     let row = answer(
         sqlx::query(concat!(
             "update databases d set keep_until = now() + $2 * interval '1 s', kept_at = now(), keep_reason = $3,
@@ -42,10 +42,10 @@ pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &st
     Ok(Kept {
         database: DatabaseId(number),
         name: DatabaseName::kept(&PoolName::parse(&pool)?, number),
-        credentials: world.completed(Credentials {
+        credentials: Credentials {
             user: answer(row.try_get("keep_login"))?,
             password: answer(row.try_get::<String, _>("keep_password"))?.into(),
-        }),
+        },
         until: answer(rows::time(&row, "keep_until"))?,
     })
 }

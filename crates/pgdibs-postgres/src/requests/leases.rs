@@ -25,7 +25,7 @@ pub(crate) async fn find(world: &PgWorld, id: LeaseId) -> Result<Lease, Error> {
         .await,
     )?;
     match row {
-        Some(row) => answer(world.lease_in(&row)),
+        Some(row) => answer(rows::lease(&row)),
         None => Err(Error::LeaseNotFound(id.to_string())),
     }
 }
@@ -77,7 +77,7 @@ pub(crate) async fn renew(world: &PgWorld, id: LeaseId, ttl_seconds: Option<u64>
         .await,
     )?;
     match row {
-        Some(row) => answer(world.lease_in(&row)),
+        Some(row) => answer(rows::lease(&row)),
         None => Err(over(world, id).await),
     }
 }

@@ -36,7 +36,7 @@ pub(crate) async fn put(world: &PgWorld, name: &PoolName, patch: &PoolPatch) -> 
         Some(row) => Some(answer(rows::pool(row))?),
         None => None,
     };
-    let base = before.as_ref().map_or_else(|| default_settings(world, name), |pool| pool.settings.clone());
+    let base = before.as_ref().map_or_else(|| PoolSettings::of(name), |pool| pool.settings.clone());
     let settings = patch.apply(&base)?;
     refuse_foreign_roles(world, name, &settings).await?;
     refuse_rights_that_we_lack(world, &settings)?;
@@ -109,41 +109,12 @@ fn refuse_rights_that_we_lack(world: &PgWorld, settings: &PoolSettings) -> Resul
             format!("\"superuser\" needs a daemon that is superuser itself, and role \"{role}\" is none"),
         ),
         Rights::DatabasesAndRoles => Ok(()),
-        Rights::DatabasesOnly if settings.login != LoginRights::Plain => refuse(
-            "login",
-            format!(
-                "must be \"plain\": the daemon's role \"{role}\" may not create roles, so leases share one login; grant it CREATEROLE"
-            ),
-        ),
-        Rights::DatabasesOnly if settings.connection_limit > 0 => refuse(
-            "connection_limit",
-            format!(
-                "must be 0: the daemon's role \"{role}\" may not create roles, so leases share one login; grant it CREATEROLE"
-            ),
-        ),
-        Rights::DatabasesOnly => Ok(()),
     }
-}
-
-/// Without the right to make roles, what the shared login makes belongs to the shared login.
-fn default_settings(world: &PgWorld, pool: &PoolName) -> PoolSettings {
-    let owner = world.shared_login().map_or_else(|| RoleName::of_pool(pool), |(login, _)| login.clone());
-    PoolSettings { owner, ..PoolSettings::of(pool) }
 }
 
 /// A login becomes a member of the pool's roles. A role of somebody else may own things in other databases of this server,
 /// and a superuser role everything; so only roles that we made, or will make, are used.
 async fn refuse_foreign_roles(world: &PgWorld, pool: &PoolName, settings: &PoolSettings) -> Result<(), Error> {
-    if world.connections.facts.rights == Rights::DatabasesOnly {
-        return if settings.roles.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Invalid(InvalidName {
-                field: "roles",
-                rule: format!("the daemon's role \"{}\" may not create roles; grant it CREATEROLE", world.facts().role),
-            }))
-        };
-    }
     let mut names: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
     names.push(settings.owner.as_str());
     // Those that we make for other ends: who acts as the owner of the databases can drop them.

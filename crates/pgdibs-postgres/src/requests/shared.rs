@@ -18,11 +18,9 @@ use crate::world::{PgWorld, answer};
 /// This is DDL in a request, which otherwise only the reconciler's steps are. It locks our rows first, as every swap does, so
 /// neither meets the other half-way; and a login that is left behind is taken by the sweep, since no live lease names it.
 pub(crate) async fn share(world: &PgWorld, ids: &[LeaseId]) -> Result<Vec<Lease>, Error> {
-    if world.facts().rights != Rights::DatabasesOnly {
-        let number: i64 =
-            answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&world.connections.catalog).await)?;
-        share_as(world, ids, &RoleName::login(number)).await?;
-    }
+    let number: i64 =
+        answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&world.connections.catalog).await)?;
+    share_as(world, ids, &RoleName::login(number)).await?;
     let mut shared = Vec::with_capacity(ids.len());
     for &id in ids {
         shared.push(leases::find(world, id).await?);
@@ -115,5 +113,5 @@ pub(crate) async fn credentials(world: &PgWorld, database: &str) -> Result<Crede
         )));
     };
     let password: String = answer(row.try_get("password"))?;
-    Ok(world.completed(Credentials { user: answer(row.try_get("login"))?, password: password.into() }))
+    Ok(Credentials { user: answer(row.try_get("login"))?, password: password.into() })
 }

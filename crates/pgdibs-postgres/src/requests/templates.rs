@@ -163,10 +163,7 @@ pub(crate) async fn place(world: &PgWorld, id: TemplateId, token: &str) -> Resul
     let pool = PoolName::parse(&column("pool")?).map_err(broken)?;
     let database = DatabaseName::recognise(&pool, &column("name")?)
         .ok_or_else(|| Error::Internal("the catalog holds an impossible name".to_owned()))?;
-    let credentials = match world.shared_login() {
-        Some((login, password)) => Credentials { user: login.to_string(), password: password.clone() },
-        None => Credentials { user: RoleName::login(id.0).to_string(), password: column("password")?.into() },
-    };
+    let credentials = Credentials { user: RoleName::login(id.0).to_string(), password: column("password")?.into() };
     Ok(Some(BuildPlace {
         template: id,
         database,

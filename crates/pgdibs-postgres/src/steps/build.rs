@@ -54,9 +54,9 @@ async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Bui
     })
 }
 
-/// The login that builds: of its own where we may make roles, else the shared one.
-fn builder(world: &PgWorld, build: &Build) -> RoleName {
-    world.shared_login().map_or_else(|| RoleName::login(build.id), |(login, _)| login.clone())
+/// The login that builds.
+fn builder(build: &Build) -> RoleName {
+    RoleName::login(build.id)
 }
 
 /// Creates roles, login and database for a build; extensions and schema `public` are prepared by our own role, since the
@@ -77,12 +77,12 @@ pub(super) async fn create(
         sql(ddl::grant_role(&role, &build.owner, world.connections.facts.major).run(connection).await)?;
     }
     reach(Point::BuildRolesMade).await;
-    let login = builder(world, &build);
+    let login = builder(&build);
     let kind = LoginKind::plain(world.connections.facts.rights);
     make_login(world, connection, &login, &build.password, &build.owner, kind).await?;
     reach(Point::BuildLoginMade).await;
-    remove_half_made(world, connection, &build.name).await?;
-    give_name(connection, &build.name, ddl::create_build(&build.name, &world.database_owner())).await?;
+    remove_half_made(connection, &build.name).await?;
+    give_name(connection, &build.name, ddl::create_build(&build.name, &RoleName::database_owner())).await?;
     reach(Point::BuildCreated).await;
     let result = prepare(world, connection, &build, &login).await;
     reach(Point::BuildPrepared).await;
@@ -95,7 +95,7 @@ pub(super) async fn create(
          where t.id = $1 and t.state = 'building' and p.datname = t.name and r.rolname = $2",
     )
     .bind(build.id)
-    .bind(world.database_owner().as_str())
+    .bind(RoleName::database_owner().as_str())
     .bind(ready)
     .bind(result.as_ref().err().map(ToString::to_string))
     .execute(connection)
@@ -106,17 +106,13 @@ pub(super) async fn create(
 
 /// Drops what a predecessor that died made under the build's name: it may have been open to other roles since, and extensions are
 /// made where no other role has been. A database of another owner is left alone.
-async fn remove_half_made(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-    name: &DatabaseName,
-) -> Result<(), StepError> {
+async fn remove_half_made(connection: &mut PgConnection, name: &DatabaseName) -> Result<(), StepError> {
     let found: Option<(i64, bool, bool)> = sql(sqlx::query_as(
         "select p.oid::int8, r.rolname = $2::name, p.datconnlimit = -2
          from pg_database p join pg_roles r on r.oid = p.datdba where p.datname = $1::name",
     )
     .bind(name.as_str())
-    .bind(world.database_owner().as_str())
+    .bind(RoleName::database_owner().as_str())
     .fetch_optional(&mut *connection)
     .await)?;
     let Some((oid, ours, invalid)) = found else { return Ok(()) };
@@ -150,11 +146,7 @@ async fn prepare(
             )));
         }
     }
-    if facts.rights == Rights::DatabasesOnly {
-        if facts.major >= 15 {
-            sql(ddl::open_public_schema(login).run(&mut inside).await)?;
-        }
-    } else if facts.rights == Rights::Superuser || facts.major >= 15 {
+    if facts.rights == Rights::Superuser || facts.major >= 15 {
         // On 14 schema `public` belongs to the bootstrap superuser and is open to everybody, so a lesser role can leave it.
         sql(ddl::give_public_schema(&build.owner).run(&mut inside).await)?;
     }
@@ -178,17 +170,16 @@ pub(super) async fn seal(
     if in_our_way(connection, &published).await? {
         return Err(stale("an older template of the same name is being dropped"));
     }
-    let login = builder(world, &build);
-    let own_login = world.connections.facts.rights != Rights::DatabasesOnly;
+    let login = builder(&build);
     // Before the login closes as well: an open or prepared transaction of the builder may hold the login's row, and tables.
     if !end_sessions(connection, &[oid]).await?.is_empty() {
         return Err(stuck());
     }
     cure::roll_back_all(world, connection, &[(oid, &build.name)]).await?;
-    shut_out(connection, oid, own_login.then_some(&login)).await?;
+    shut_out(connection, oid, &login).await?;
     reach(Point::SealFenced).await;
     seal::compact_what_the_builder_made(world, connection, &build.name, &login, &application(world)).await?;
-    shut_out(connection, oid, own_login.then_some(&login)).await?;
+    shut_out(connection, oid, &login).await?;
     let relations = finish_inside(world, &build, &login).await?;
     reach(Point::SealTidied).await;
     let settings = settings(connection, oid, &build, &login).await?;
@@ -210,10 +201,9 @@ pub(super) async fn seal(
         return Err(stale("the build was abandoned meanwhile"));
     }
     // No template by its flag, which would let every role with CREATEDB copy it: the daemon copies it as its owner.
-    let mut publish = ddl::bound_statements().then(ddl::rename(&build.name, &published));
-    if own_login {
-        publish = publish.then(ddl::revoke_connect(&published, &login));
-    }
+    let publish = ddl::bound_statements()
+        .then(ddl::rename(&build.name, &published))
+        .then(ddl::revoke_connect(&published, &login));
     give_name(&mut transaction, &published, publish).await?;
     sql(sqlx::query(
         "update templates set state = 'ready', name = $2, settings = $3, grants = $4, relations = $5,
@@ -232,10 +222,8 @@ pub(super) async fn seal(
     reach(Point::SealRenamed).await;
     sql(transaction.commit().await)?;
     reach(Point::SealPublished).await;
-    if own_login {
-        // Nothing names it any more. Should this fail, the sweep takes it.
-        let _ = drop_logins(world, connection, &[login.to_string()]).await;
-    }
+    // Nothing names it any more. Should this fail, the sweep takes it.
+    let _ = drop_logins(connection, &[login.to_string()]).await;
     Ok(())
 }
 
@@ -261,13 +249,10 @@ async fn in_our_way(connection: &mut PgConnection, published: &DatabaseName) -> 
         .await)
 }
 
-/// Closes the builder's login, if it has one of its own, and ends the sessions on the build's database and those of the login elsewhere.
-async fn shut_out(connection: &mut PgConnection, oid: i64, login: Option<&RoleName>) -> Result<(), StepError> {
-    if let Some(login) = login {
-        sql(ddl::bound_statements().then(ddl::close_login(login)).run(connection).await)?;
-    }
-    let logins: Vec<&str> = login.iter().map(|login| login.as_str()).collect();
-    let left = end_sessions_and_logins(connection, &[oid], &logins, PATIENT).await?;
+/// Closes the builder's login, and ends the sessions on the build's database and those of the login elsewhere.
+async fn shut_out(connection: &mut PgConnection, oid: i64, login: &RoleName) -> Result<(), StepError> {
+    sql(ddl::bound_statements().then(ddl::close_login(login)).run(connection).await)?;
+    let left = end_sessions_and_logins(connection, &[oid], &[login.as_str()], PATIENT).await?;
     if left.is_empty() { Ok(()) } else { Err(stuck()) }
 }
 
@@ -281,16 +266,14 @@ async fn finish_inside(world: &PgWorld, build: &Build, login: &RoleName) -> Resu
     let facts = &world.connections.facts;
     let address = &world.connections.address;
     let mut inside = sql(address.connect(build.name.as_str(), &application(world)).await)?;
-    if facts.rights != Rights::DatabasesOnly {
-        sql(ddl::reassign_owned(login, &build.owner).run(&mut inside).await)?;
-        let public: bool = sql(sqlx::query_scalar(
-            "select exists (select from pg_catalog.pg_namespace where nspname = 'public'::pg_catalog.name)",
-        )
-        .fetch_one(&mut inside)
-        .await)?;
-        if public && (facts.rights == Rights::Superuser || facts.major >= 15) {
-            sql(ddl::give_public_schema(&build.owner).run(&mut inside).await)?;
-        }
+    sql(ddl::reassign_owned(login, &build.owner).run(&mut inside).await)?;
+    let public: bool = sql(sqlx::query_scalar(
+        "select exists (select from pg_catalog.pg_namespace where nspname = 'public'::pg_catalog.name)",
+    )
+    .fetch_one(&mut inside)
+    .await)?;
+    if public && (facts.rights == Rights::Superuser || facts.major >= 15) {
+        sql(ddl::give_public_schema(&build.owner).run(&mut inside).await)?;
     }
     seal::compact_catalogs(&mut inside).await?;
     let relations = sql(seal::relations(&mut inside).await)?;

@@ -55,18 +55,18 @@ pub(super) async fn clone(
     reach(Point::CloneLoginMade).await;
     let strategy = choose(world, &row)?;
     let began = Instant::now();
-    match ddl::clone_database(&name, &template, &world.database_owner(), strategy).run(connection).await {
+    match ddl::clone_database(&name, &template, &RoleName::database_owner(), strategy).run(connection).await {
         Ok(()) => {}
         // Made by a predecessor that died: the planner finds it under its name and lets it retire.
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => return Err(stale("the database exists already")),
         Err(error) if sqlstate::meaning(&error) == Meaning::InUse => {
-            return Err(clear(world, connection, &template, template_id).await?);
+            return Err(clear(connection, &template, template_id).await?);
         }
         Err(error) => return Err(super::Sql(error).into()),
     }
     let took = began.elapsed();
     reach(Point::CloneCreated).await;
-    let finished = finish(world, connection, database, &row, &name, &login, &owner, verifier, took.as_secs_f64()).await;
+    let finished = finish(connection, database, &row, &name, &login, &owner, verifier, took.as_secs_f64()).await;
     if matches!(finished, Err(StepError::Failed(_) | StepError::Stale(_))) {
         // The row stays, so that its attempts count. A copy left here would be taken for one whose creator died, dropped, and
         // replaced by a row that knows nothing of the failure: round and round without a pause.
@@ -82,18 +82,13 @@ pub(super) async fn clone(
 
 /// Somebody has opened the template and sits in it, and nothing can be cloned from it for as long as they do: it is closed again, and
 /// they are shown the door. Returns what the step says, which is tried again soon.
-async fn clear(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-    template: &DatabaseName,
-    id: i64,
-) -> Result<StepError, StepError> {
+async fn clear(connection: &mut PgConnection, template: &DatabaseName, id: i64) -> Result<StepError, StepError> {
     let oid: Option<i64> = sql(sqlx::query_scalar(
         "select p.oid::int8 from templates t join pg_database p on p.oid = t.oid::oid and p.datname = t.name
          join pg_roles r on r.oid = p.datdba where t.id = $1 and t.state = 'ready' and r.rolname = $2",
     )
     .bind(id)
-    .bind(world.database_owner().as_str())
+    .bind(RoleName::database_owner().as_str())
     .fetch_optional(&mut *connection)
     .await)?;
     let Some(oid) = oid else { return Ok(stale("the template is gone")) };
@@ -109,7 +104,6 @@ async fn clear(
 /// Grants, settings and our row, in one transaction: a spare is complete or it is no spare.
 #[allow(clippy::too_many_arguments, reason = "one private call; a struct would only name the same nine things twice")]
 async fn finish(
-    world: &PgWorld,
     connection: &mut PgConnection,
     database: DatabaseId,
     row: &sqlx::postgres::PgRow,
@@ -145,7 +139,7 @@ async fn finish(
     .bind(database.0)
     .bind(name.as_str())
     .bind(seconds)
-    .bind(world.database_owner().as_str())
+    .bind(RoleName::database_owner().as_str())
     .bind(verifier)
     .execute(&mut *transaction)
     .await)?;
@@ -168,9 +162,6 @@ pub(super) async fn make_login(
     kind: LoginKind,
 ) -> Result<Option<String>, StepError> {
     let facts = &world.connections.facts;
-    if facts.rights == Rights::DatabasesOnly {
-        return Ok(None);
-    }
     // Several milliseconds of hashing, so not on a thread that others wait for.
     let password = password.to_owned();
     let verifier = tokio::task::spawn_blocking(move || scram::verifier(&password))
@@ -254,7 +245,7 @@ pub(super) async fn make_role(
     made_by: MadeBy,
 ) -> Result<(), StepError> {
     let facts = &world.connections.facts;
-    if facts.rights == Rights::DatabasesOnly || known(world, role) {
+    if known(world, role) {
         return Ok(());
     }
     let (exists, ours): (bool, bool) = sql(sqlx::query_as(

@@ -11,7 +11,6 @@ use super::sessions::end_sessions_of;
 use super::{ServerProcess, cure, end_sessions, sql, stale, stuck};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
-use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
 use crate::world::PgWorld;
 
@@ -21,11 +20,11 @@ pub(super) async fn drop_database(
     server: &ServerProcess,
     database: DatabaseId,
 ) -> Result<(), StepError> {
-    let mut used = find_used(world, connection, server, database).await?;
+    let mut used = find_used(connection, server, database).await?;
     if used.server.is_some_and(|found| !found.shut) {
         // What did not come here by a return: a spare, or one that somebody opened.
         let mut transaction = sql(connection.begin().await)?;
-        used = find_used(world, &mut transaction, server, database).await?;
+        used = find_used(&mut transaction, server, database).await?;
         if used.server.is_some_and(|found| !found.invalid) {
             close(&mut transaction, &used.name, &used.open_logins).await?;
         }
@@ -40,7 +39,7 @@ pub(super) async fn drop_database(
         drop_by_name(world, connection, &used.name, used.oid).await?;
     }
     reach(Point::DropDone).await;
-    drop_logins(world, connection, &used.logins).await?;
+    drop_logins(connection, &used.logins).await?;
     reach(Point::DropLoginsDropped).await;
     sql(sqlx::query(
         "delete from databases d where d.id = $1 and not exists (select from pg_database p where p.oid = d.oid::oid)",
@@ -74,7 +73,6 @@ struct OnServer {
 
 /// Locks the row and compares: its state, and on the server our owner, our name and the oid that the row remembers.
 async fn find_used(
-    world: &PgWorld,
     connection: &mut PgConnection,
     server: &ServerProcess,
     database: DatabaseId,
@@ -93,7 +91,7 @@ async fn find_used(
          for update of d",
     )
     .bind(database.0)
-    .bind(world.database_owner().as_str())
+    .bind(RoleName::database_owner().as_str())
     .fetch_optional(&mut *connection)
     .await)?;
     let Some(row) = row else { return Err(stale("the database is not to be dropped")) };
@@ -102,11 +100,7 @@ async fn find_used(
     let mut logins: Vec<String> = vec![sql(row.try_get("login"))?];
     logins.extend(sql(row.try_get::<Option<String>, _>("keep_login"))?);
     let can_log_in: Vec<String> = sql(row.try_get("open_logins"))?;
-    let open_logins = match world.connections.facts.rights {
-        // All leases share one login, which stays as it is.
-        Rights::DatabasesOnly => Vec::new(),
-        _ => parsed(&of_ours(&can_log_in))?,
-    };
+    let open_logins = parsed(&of_ours(&can_log_in))?;
     let server = match sql(row.try_get::<Option<bool>, _>("invalid"))? {
         Some(invalid) => {
             let shut = open_logins.is_empty() && sql(row.try_get("empty"))?;
@@ -139,14 +133,10 @@ pub(super) async fn drop_template(
     let found = if sql(row.try_get::<Option<i64>, _>("oid"))?.is_some() { Some(named(&row)?) } else { None };
     let mut there = None;
     if let Some((name, oid)) = found
-        && let Some(invalid) = is_ours(world, &mut transaction, &name, oid).await?
+        && let Some(invalid) = is_ours(&mut transaction, &name, oid).await?
     {
         if !invalid {
-            let logins = if world.connections.facts.rights == Rights::DatabasesOnly {
-                Vec::new()
-            } else {
-                existing(&mut transaction, std::slice::from_ref(&login)).await?
-            };
+            let logins = existing(&mut transaction, std::slice::from_ref(&login)).await?;
             close(&mut transaction, &name, &logins).await?;
         }
         there = Some((name, oid));
@@ -159,7 +149,7 @@ pub(super) async fn drop_template(
         drop_by_name(world, connection, &name, oid).await?;
     }
     reach(Point::TemplateDropped).await;
-    drop_logins(world, connection, &[login]).await?;
+    drop_logins(connection, &[login]).await?;
     // A failed one is shown for an hour; a retired one, and one of a pool that goes, has nothing more to say. While a kept
     // database refers to it the row stays, but the name is free for the next build of that fingerprint.
     let gone = sql(sqlx::query(
@@ -190,19 +180,14 @@ fn named(row: &sqlx::postgres::PgRow) -> Result<(DatabaseName, i64), StepError> 
 
 /// Our owner role *and* our name, with the oid that the row remembers; nothing else is ever dropped. `None`: not ours, or not there;
 /// else whether its drop was interrupted.
-async fn is_ours(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-    name: &DatabaseName,
-    oid: i64,
-) -> Result<Option<bool>, StepError> {
+async fn is_ours(connection: &mut PgConnection, name: &DatabaseName, oid: i64) -> Result<Option<bool>, StepError> {
     sql(sqlx::query_scalar(
         "select p.datconnlimit = -2 from pg_database p join pg_roles r on r.oid = p.datdba
          where p.oid = $1::int8::oid and p.datname = $2::name and r.rolname = $3::name",
     )
     .bind(oid)
     .bind(name.as_str())
-    .bind(world.database_owner().as_str())
+    .bind(RoleName::database_owner().as_str())
     .fetch_optional(connection)
     .await)
 }
@@ -262,14 +247,7 @@ fn parsed<T: AsRef<str>>(names: &[T]) -> Result<Vec<RoleName>, StepError> {
 /// Drops logins of ours, with the databases that they made themselves (`login = "createdb"`).
 ///
 /// A superuser's login may own something elsewhere, which is not ours to drop: it stays, closed, and the sweep tries again.
-pub(crate) async fn drop_logins(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-    logins: &[String],
-) -> Result<(), StepError> {
-    if world.connections.facts.rights == Rights::DatabasesOnly {
-        return Ok(());
-    }
+pub(crate) async fn drop_logins(connection: &mut PgConnection, logins: &[String]) -> Result<(), StepError> {
     let names = parsed(&of_ours(logins))?;
     end_sessions_of(connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;
     let all = || names.iter().fold(ddl::Ddl::default(), |all, name| all.then(ddl::drop_role(name)));

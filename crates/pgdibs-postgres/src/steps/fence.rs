@@ -15,7 +15,6 @@ use super::used::{Swapped, is_leaving, lock, look};
 use super::{cure, sql, stale, stuck, swap};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
-use crate::rights::Rights;
 use crate::world::PgWorld;
 
 /// Which used databases a fence is for, and so what is closed beside them.
@@ -55,11 +54,11 @@ pub(super) async fn fence(
     patience: Duration,
 ) -> Result<Vec<(i64, StepError)>, StepError> {
     let found: Vec<Swapped> = look(connection, ids).await?.into_iter().filter(|d| end.concerns(d)).collect();
-    end_all(world, connection, &found, patience).await?;
+    end_all(connection, &found, patience).await?;
     cure::roll_back_all(world, connection, &named(&found)).await?;
-    let (closed, mut failed) = close(world, connection, end, ids).await?;
+    let (closed, mut failed) = close(connection, end, ids).await?;
     reach(end.closed()).await;
-    let unended = end_all(world, connection, &closed, patience).await?;
+    let unended = end_all(connection, &closed, patience).await?;
     reach(end.fenced()).await;
     let (unended, ended): (Vec<&Swapped>, Vec<&Swapped>) = closed.iter().partition(|d| unended.contains(&d.oid));
     let uncured = cure::before_rename(world, connection, &named(ended.iter().copied())).await?;
@@ -77,29 +76,23 @@ fn named<'a>(databases: impl IntoIterator<Item = &'a Swapped>) -> Vec<(i64, &'a 
 
 /// Ends the sessions on the databases, and those of their logins elsewhere; returns the oids of those that still have some.
 async fn end_all(
-    world: &PgWorld,
     connection: &mut PgConnection,
     databases: &[Swapped],
     patience: Duration,
 ) -> Result<Vec<i64>, StepError> {
     let oids: Vec<i64> = databases.iter().map(|d| d.oid).collect();
-    // With one login for all leases, its other sessions are other leases'.
-    let logins: Vec<&str> = match world.connections.facts.rights {
-        Rights::DatabasesOnly => Vec::new(),
-        Rights::Superuser | Rights::DatabasesAndRoles => databases.iter().map(|d| d.login.as_str()).collect(),
-    };
+    let logins: Vec<&str> = databases.iter().map(|d| d.login.as_str()).collect();
     end_sessions_and_logins(connection, &oids, &logins, patience).await
 }
 
 /// Closes the databases, together or, when one of them cannot be closed, each for itself. Returns those that are closed, and those
 /// that are not, with the reason.
 async fn close(
-    world: &PgWorld,
     connection: &mut PgConnection,
     end: End,
     ids: &[i64],
 ) -> Result<(Vec<Swapped>, Vec<(i64, StepError)>), StepError> {
-    match close_together(world, connection, end, ids).await {
+    match close_together(connection, end, ids).await {
         Ok(closed) => return Ok((closed, Vec::new())),
         Err(error @ StepError::Unavailable(_)) => return Err(error),
         Err(error) if ids.len() == 1 => return Ok((Vec::new(), vec![(ids[0], error)])),
@@ -107,7 +100,7 @@ async fn close(
     }
     let (mut closed, mut refused) = (Vec::new(), Vec::new());
     for &id in ids {
-        match close_together(world, connection, end, &[id]).await {
+        match close_together(connection, end, &[id]).await {
             Ok(one) => closed.extend(one),
             Err(error @ StepError::Unavailable(_)) => return Err(error),
             Err(error) => refused.push((id, error)),
@@ -116,17 +109,12 @@ async fn close(
     Ok((closed, refused))
 }
 
-async fn close_together(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-    end: End,
-    ids: &[i64],
-) -> Result<Vec<Swapped>, StepError> {
+async fn close_together(connection: &mut PgConnection, end: End, ids: &[i64]) -> Result<Vec<Swapped>, StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let used: Vec<Swapped> = lock(&mut transaction, ids).await?.into_iter().filter(|d| end.concerns(d)).collect();
     let mut closing = ddl::bound_statements();
     for database in &used {
-        if end == End::Lease && world.connections.facts.rights != Rights::DatabasesOnly {
+        if end == End::Lease {
             closing = closing.then(ddl::close_login(&database.login));
         }
         closing = closing.then(ddl::allow_connections(&database.name, false));

@@ -14,7 +14,6 @@ use super::drop::existing;
 use super::{sql, stale};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
-use crate::rights::Rights;
 use crate::scram::new_password;
 use crate::sqlstate;
 use crate::world::PgWorld;
@@ -80,7 +79,6 @@ pub(super) async fn retire(
 
 /// Rows first: what is created without a row would belong to nobody if we died.
 pub(super) async fn new_databases(
-    world: &PgWorld,
     connection: &mut PgConnection,
     template: TemplateId,
     count: u32,
@@ -100,8 +98,7 @@ pub(super) async fn new_databases(
         .fetch_all(&mut *transaction)
         .await)?;
     let names: Vec<String> = numbers.iter().map(|&n| DatabaseName::spare(&pool, n).as_str().to_owned()).collect();
-    let login =
-        |&n: &i64| world.shared_login().map_or_else(|| RoleName::login(n), |(login, _)| login.clone()).to_string();
+    let login = |&n: &i64| RoleName::login(n).to_string();
     let logins: Vec<String> = numbers.iter().map(login).collect();
     sql(sqlx::query(concat!(
         "insert into databases (id, pool, template_id, state, name, login, password)
@@ -124,12 +121,7 @@ pub(super) async fn new_databases(
 }
 
 /// A database whose creator died after `create database`: complete as a copy, but without its login and grants. It is dropped.
-pub(super) async fn adopt(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-    database: DatabaseId,
-    oid: u32,
-) -> Result<(), StepError> {
+pub(super) async fn adopt(connection: &mut PgConnection, database: DatabaseId, oid: u32) -> Result<(), StepError> {
     let done = sql(sqlx::query(
         "update databases d set oid = $2, state = 'retiring', reason = 'the daemon that cloned it died before it was done'
          from pg_database p join pg_roles r on r.oid = p.datdba
@@ -138,7 +130,7 @@ pub(super) async fn adopt(
     )
     .bind(database.0)
     .bind(i64::from(oid))
-    .bind(world.database_owner().as_str())
+    .bind(RoleName::database_owner().as_str())
     .execute(connection)
     .await)?;
     reach(Point::AdoptNoted).await;
@@ -147,12 +139,7 @@ pub(super) async fn adopt(
 
 /// Deletes a row whose database is gone under that name, and shuts its logins: the database may live on under another name.
 /// They are dropped now if nothing refers to them, else by a later sweep.
-pub(super) async fn forget(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-    database: DatabaseId,
-    reason: &str,
-) -> Result<(), StepError> {
+pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     // As in `retire`: locked first, so that no reset reserves it in between. A reset that has, has to reserve another; and when the
     // database proves to be there after all, this is rolled back with the rest.
@@ -173,16 +160,13 @@ pub(super) async fn forget(
          returning d.name, array_remove(array[d.login, d.keep_login], null) as logins",
     )
     .bind(database.0)
-    .bind(world.database_owner().as_str())
+    .bind(RoleName::database_owner().as_str())
     .fetch_optional(&mut *transaction)
     .await)?;
     let Some(row) = row else { return Err(stale("the database is there after all")) };
     let name: String = sql(row.try_get("name"))?;
     let logins: Vec<String> = sql(row.try_get("logins"))?;
-    let logins = match world.connections.facts.rights {
-        Rights::DatabasesOnly => Vec::new(),
-        Rights::Superuser | Rights::DatabasesAndRoles => existing(&mut transaction, &logins).await?,
-    };
+    let logins = existing(&mut transaction, &logins).await?;
     for login in &logins {
         sql(ddl::close_login(login).run(&mut transaction).await)?;
     }
@@ -280,8 +264,6 @@ pub(super) async fn forget_pool(
     if done.rows_affected() != 1 {
         return Err(stale("the pool is in use again"));
     }
-    if world.connections.facts.rights != Rights::DatabasesOnly {
-        sql(drop_unused_roles(world, &mut transaction).await)?;
-    }
+    sql(drop_unused_roles(world, &mut transaction).await)?;
     sql(transaction.commit().await)
 }

@@ -47,23 +47,17 @@ pub(super) async fn compact_what_the_builder_made(
     login: &RoleName,
     application: &str,
 ) -> Result<(), StepError> {
-    let password = match world.shared_login() {
-        Some((_, password)) => password.clone(),
-        None => {
-            let password = scram::random_password();
-            let secret = password.clone();
-            // Several milliseconds of hashing, so not on a thread that others wait for.
-            let hashing = tokio::task::spawn_blocking(move || scram::verifier(secret.expose_secret()));
-            let verifier = hashing.await.map_err(|error| StepError::Failed(error.to_string()))?;
-            // A seal that was interrupted may have taken its right to connect already.
-            // One session, which is ours: what the builder left there may set a password that it knows.
-            let opening = ddl::limit_sessions(login, 1)
-                .then(ddl::reopen_login(login, &verifier))
-                .then(ddl::grant_connect(database, login));
-            sql(ddl::bound_statements().then(opening).run(connection).await)?;
-            password
-        }
-    };
+    let password = scram::random_password();
+    let secret = password.clone();
+    // Several milliseconds of hashing, so not on a thread that others wait for.
+    let hashing = tokio::task::spawn_blocking(move || scram::verifier(secret.expose_secret()));
+    let verifier = hashing.await.map_err(|error| StepError::Failed(error.to_string()))?;
+    // A seal that was interrupted may have taken its right to connect already.
+    // One session, which is ours: what the builder left there may set a password that it knows.
+    let opening = ddl::limit_sessions(login, 1)
+        .then(ddl::reopen_login(login, &verifier))
+        .then(ddl::grant_connect(database, login));
+    sql(ddl::bound_statements().then(opening).run(connection).await)?;
     let working = async {
         let mut session =
             world.connections.address.connect_as(login, &password, database.as_str(), application).await?;

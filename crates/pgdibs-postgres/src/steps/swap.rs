@@ -175,17 +175,15 @@ pub(super) async fn reset(
     let name = used.name.clone();
     let away = if used.keep { DatabaseName::kept(&used.pool, used.id) } else { DatabaseName::old(&used.pool, used.id) };
     let mut swap = ddl::bound_statements().then(ddl::rename(&used.name, &away)).then(ddl::rename(&spare.name, &name));
-    if world.connections.facts.rights != Rights::DatabasesOnly {
-        swap = swap
-            .then(ddl::revoke_connect(&away, &used.login))
-            .then(ddl::revoke_connect(&name, &spare.login))
-            .then(ddl::grant_connect(&name, &used.login));
-        if let Some(shared) = &shared {
-            swap = swap.then(ddl::revoke_connect(&away, &shared.name)).then(ddl::grant_connect(&name, &shared.name));
-        }
-        for login in std::iter::once(Login::of(&used)).chain(shared) {
-            swap = swap.then(login.restore(world, &mut transaction, spare.oid, &name).await?);
-        }
+    swap = swap
+        .then(ddl::revoke_connect(&away, &used.login))
+        .then(ddl::revoke_connect(&name, &spare.login))
+        .then(ddl::grant_connect(&name, &used.login));
+    if let Some(shared) = &shared {
+        swap = swap.then(ddl::revoke_connect(&away, &shared.name)).then(ddl::grant_connect(&name, &shared.name));
+    }
+    for login in std::iter::once(Login::of(&used)).chain(shared) {
+        swap = swap.then(login.restore(world, &mut transaction, spare.oid, &name).await?);
     }
     if used.keep {
         swap = swap.then(open_to_keeper(world, &used, &away));
@@ -268,9 +266,6 @@ async fn lock_reset(
 /// Opens a kept database to a login of its own, and to nobody else.
 fn open_to_keeper(world: &PgWorld, used: &Swapped, kept: &DatabaseName) -> Ddl {
     let Some(login) = &used.keep_login else { return Ddl::default() };
-    if world.connections.facts.rights == Rights::DatabasesOnly {
-        return ddl::allow_connections(kept, true);
-    }
     let verifier = scram::verifier(used.keep_password.as_deref().unwrap_or_default());
     let mut opened =
         ddl::create_login(login, &verifier, &used.acts_as, LoginKind::plain(world.connections.facts.rights));

@@ -63,7 +63,7 @@ fn a_builder_that_renews_keeps_the_build() {
 
 #[test]
 fn a_builder_that_is_connected_keeps_the_build() {
-    for rights in [Rights::Superuser, Rights::DatabasesAndRoles, Rights::DatabasesOnly] {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let (_, place) = begun(setting).await;
             let hands = &setting.suite.server;

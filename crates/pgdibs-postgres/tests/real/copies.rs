@@ -209,7 +209,7 @@ fn the_strategy_is_measured_unless_it_is_set() {
 
 #[test]
 fn only_what_stands_in_a_slot_is_open() {
-    for rights in [Rights::Superuser, Rights::DatabasesAndRoles, Rights::DatabasesOnly] {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(2, 2, 1).await;
@@ -285,39 +285,4 @@ fn a_clone_belongs_to_nobody_the_tests_act_as() {
             assert!(catalog.is_err(), "the catalog is ours");
         });
     }
-}
-
-#[test]
-fn the_shared_login_of_a_daemon_with_createdb_alone_owns_no_database_and_sees_no_catalog() {
-    on_each_server(Rights::DatabasesOnly, async |setting| {
-        let suite = &setting.suite;
-        suite.ready_pool(2, 2, 1).await;
-        let (lease, sibling) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
-        let mut session = suite.enter(&lease).await;
-        for name in [&lease.database_name, &sibling.database_name] {
-            for refused in [
-                format!("drop database {name}"),
-                format!("alter database {name} rename to mine"),
-                format!("alter database {name} set work_mem to '1MB'"),
-                format!("alter database {name} allow_connections = false"),
-                "create database mine".to_owned(),
-                "create role mine".to_owned(),
-                format!("set role \"{DAEMON}\""),
-            ] {
-                let answer = sqlx::raw_sql(AssertSqlSafe(refused.clone())).execute(&mut session).await;
-                let code = answer.as_ref().err().and_then(pgdibs_postgres::sqlstate::code);
-                assert!(matches!(code.as_deref(), Some("42501" | "55006")), "{refused}: {answer:?}");
-            }
-        }
-        sqlx::raw_sql(
-            "create table t (n serial); insert into t default values; truncate t restart identity;
-             create temporary table tt (n int); create function public.f() returns int language sql as 'select 1'",
-        )
-        .execute(&mut session)
-        .await
-        .unwrap();
-        suite.server.disconnect(session).await;
-        let catalog = suite.server.connect(lease.credentials.as_ref().unwrap(), "pgdibs").await;
-        assert!(catalog.is_err(), "the catalog is ours");
-    });
 }

@@ -3,6 +3,7 @@
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::database::{Database, DatabaseState};
 use pgdibs_core::lease::LeaseState;
+use pgdibs_core::name::RoleName;
 use pgdibs_core::plan::Step;
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
@@ -38,7 +39,7 @@ async fn assert_gone(setting: &Setting, gone: &Database) {
 
 #[test]
 fn a_clone_whose_creator_died_is_dropped_and_another_is_made() {
-    for rights in [Rights::Superuser, Rights::DatabasesAndRoles, Rights::DatabasesOnly] {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(0, 1, 0).await;
@@ -46,7 +47,7 @@ fn a_clone_whose_creator_died_is_dropped_and_another_is_made() {
             suite.make_pool(1, 1, 0).await;
             setting.only(|step| matches!(step, Step::NewDatabases { .. })).await;
             let row = first_in(setting, DatabaseState::Creating).await;
-            let owner = suite.world.database_owner();
+            let owner = RoleName::database_owner();
             let sql = format!(
                 "create database {} template {} owner \"{owner}\" allow_connections = false",
                 row.name, template.name
@@ -74,7 +75,7 @@ fn a_clone_whose_creator_died_is_dropped_and_another_is_made() {
 
 #[test]
 fn an_interrupted_drop_is_finished() {
-    for rights in [Rights::Superuser, Rights::DatabasesAndRoles, Rights::DatabasesOnly] {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(2, 3, 1).await;

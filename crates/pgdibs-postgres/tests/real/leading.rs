@@ -22,7 +22,7 @@ async fn end_the_leaders_connection(setting: &Setting) {
 
 #[test]
 fn one_daemon_leads_and_the_other_takes_over_when_its_connection_dies() {
-    for rights in [Rights::Superuser, Rights::DatabasesAndRoles, Rights::DatabasesOnly] {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(2, 2, 0).await;

@@ -11,7 +11,7 @@ use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::scram::PASSWORD_MARK;
 use secrecy::ExposeSecret as _;
 
-use crate::support::setting::{SHARED_PASSWORD, Setting, on_each_server, on_each_server_with};
+use crate::support::setting::{Setting, on_each_server, on_each_server_with};
 
 /// Regression: new passwords stood in the server's log as parameters (found by a server with `log_statement = all`).
 ///
@@ -66,34 +66,6 @@ fn the_servers_log_shows_no_password() {
             }
         });
     }
-}
-
-/// It is somebody else's, and may open more than our databases.
-///
-/// Regression: the password of `PGDIBS_LEASE_URL` was a parameter too, and stood in the catalog (found by a second reading).
-#[test]
-fn the_password_of_the_shared_login_is_neither_in_the_servers_log_nor_in_the_catalog() {
-    on_each_server_with(&["log_statement=all"], Rights::DatabasesOnly, async |setting| {
-        // The test itself made the role.
-        let before = setting.cluster.log().len();
-        let suite = &setting.suite;
-        suite.ready_pool(1, 1, 1).await;
-        let lease = suite.take(suite.wish()).await;
-        assert_eq!(lease.credentials.as_ref().unwrap().password.expose_secret(), SHARED_PASSWORD);
-        let kept = suite.world.keep(lease.id, 3600, "to look at").await.unwrap();
-        assert_eq!(kept.credentials.password.expose_secret(), SHARED_PASSWORD);
-        suite.idle().await;
-        let found = suite.world.credentials(&lease.database_name).await.unwrap();
-        assert_eq!(found.password.expose_secret(), SHARED_PASSWORD);
-        let session = suite.enter_clean_and_write(&lease).await;
-        suite.server.disconnect(session).await;
-        let log = setting.cluster.log();
-        assert!(log[before..].contains("to look at"), "parameters are logged");
-        let line = log[before..].lines().find(|line| line.contains(SHARED_PASSWORD));
-        assert_eq!(line, None);
-        let held = "select string_agg(concat(password, keep_password), ' ') from databases";
-        assert!(!setting.catalog_text(held).await.contains(SHARED_PASSWORD));
-    });
 }
 
 #[test]

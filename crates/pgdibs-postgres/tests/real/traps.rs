@@ -266,7 +266,7 @@ async fn go_through_everything(setting: &Setting, fingerprint: &str) {
 
 #[test]
 fn traps_of_a_tenant_never_run_with_the_daemons_rights() {
-    for rights in [Rights::Superuser, Rights::DatabasesAndRoles, Rights::DatabasesOnly] {
+    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         let settings = ["log_statement=all", PREFIX, "max_prepared_transactions=5"];
         on_each_server_with(&settings, rights, async |setting| {
             let daemon = if rights == Rights::Superuser { SUPERUSER } else { DAEMON };

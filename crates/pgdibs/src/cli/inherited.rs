@@ -186,7 +186,7 @@ mod tests {
             let inherited = Inherited::of(&[("X", value)]);
             assert_eq!(inherited.leading_to_postgres().count(), 0, "{value}");
         }
-        let own = Inherited::of(&[("PGDIBS_SERVER_URL", "postgres://h/d"), ("PGDIBS_LEASE_URL", "postgres://h/d")]);
+        let own = Inherited::of(&[("PGDIBS_SERVER_URL", "postgres://h/d"), ("PGDIBS_TOKEN", "postgres://h/d")]);
         assert_eq!(own.leading_to_postgres().count(), 0);
     }
 

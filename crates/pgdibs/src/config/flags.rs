@@ -57,14 +57,6 @@ pub(crate) struct ServeFlags {
     #[arg(long, value_name = "PATH")]
     pub(crate) server_url_file: Option<String>,
 
-    /// The login all leases share, for a server on which the daemon may not create roles
-    #[arg(long, value_name = "URL")]
-    pub(crate) lease_url: Option<SecretString>,
-
-    /// A file that holds the lease URL
-    #[arg(long, value_name = "PATH")]
-    pub(crate) lease_url_file: Option<String>,
-
     /// The server's address as callers see it, and named ones for callers in other networks: localhost:55432,network=postgres:5432
     ///
     /// A caller picks a named one with "via". Without this flag callers get the address the daemon itself uses.
@@ -136,8 +128,6 @@ impl Flags {
             ("allowed_hosts", serve.allowed_hosts.clone()),
             ("server_url", secret(&serve.server_url)),
             ("server_url_file", serve.server_url_file.clone()),
-            ("lease_url", secret(&serve.lease_url)),
-            ("lease_url_file", serve.lease_url_file.clone()),
             ("advertise", serve.advertise.clone()),
             ("data_dir", serve.data_dir.clone()),
             ("pg_bin_dir", serve.pg_bin_dir.clone()),

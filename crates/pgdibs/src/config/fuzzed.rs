@@ -27,7 +27,7 @@ pub(crate) fn configuration(data: &[u8]) {
     let file = FileText {
         shown: PathBuf::from("./pgdibs.toml"),
         directory: PathBuf::from("/nowhere"),
-        text: format!("{file}\nlease_url = \"postgresql://u:{HUSH}@h/\"\n"),
+        text: format!("{file}\nserver_url = \"postgresql://u:{HUSH}@h/\"\n"),
     };
     let told = match read(&Flags::default(), environment, Some(file), Path::new("/nowhere")) {
         Ok(loaded) => {

@@ -62,8 +62,6 @@ pub(crate) struct Config {
     pub(crate) allowed_hosts: Vec<String>,
     /// The server to manage; absent: the embedded one.
     pub(crate) server_url: Option<SecretString>,
-    /// The login that all leases share where no roles can be made.
-    pub(crate) lease_url: Option<SecretString>,
     /// Addresses handed out in place of the daemon's own.
     pub(crate) advertise: Advertise,
     /// Where the embedded server keeps its data; absolute.

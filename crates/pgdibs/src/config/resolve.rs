@@ -50,7 +50,6 @@ impl<'a> Resolver<'a> {
             insecure_no_token,
             allowed_hosts: self.allowed_hosts()?,
             server_url: self.secret("server_url", "server_url_file", masked_url, check_url)?,
-            lease_url: self.secret("lease_url", "lease_url_file", masked_url, check_url)?,
             advertise: self.advertise()?,
             data_dir: self.path("data_dir")?,
             pg_bin_dir: self.path("pg_bin_dir")?,

@@ -47,8 +47,6 @@ pub(crate) const SETTINGS: &[Setting] = &[
     setting("allowed_hosts", Kind::List, Some(""), ""),
     setting("server_url", Kind::Secret, None, "(none: the embedded server)"),
     setting("server_url_file", Kind::Path, None, "(none)"),
-    setting("lease_url", Kind::Secret, None, "(none: a login per database)"),
-    setting("lease_url_file", Kind::Path, None, "(none)"),
     setting("advertise", Kind::List, Some(""), ""),
     setting("data_dir", Kind::Path, None, "(memory when it has room, otherwise the cache directory)"),
     setting("pg_bin_dir", Kind::Path, None, "(looked for)"),

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use pgdibs_core::name::RoleName;
 use pgdibs_postgres::connect::{self, ConnectError, ServerAddress};
 use pgdibs_postgres::embedded::{self, DEFAULT_MAX_CONNECTIONS, Embedded, EmbeddedError, EmbeddedOptions, Leave};
 use pgdibs_postgres::world::{Bounds, PgWorld};
@@ -68,23 +67,15 @@ impl Server {
 
     /// Opens the catalog, with back-off while the server is not up yet.
     pub(super) async fn open(&self, config: &Config, status: &Status) -> Result<PgWorld, ServerError> {
-        let shared = config.lease_url.as_ref().map(ServerAddress::parse_lease_login).transpose()?;
-        let shared = match shared {
-            Some((user, password)) => {
-                let login = RoleName::parse("lease_url", &user).map_err(|e| ConnectError::Unusable(e.to_string()))?;
-                Some((login, password))
-            }
-            None => None,
-        };
         let mut pause = Duration::from_millis(50);
         let mut refusal = None;
         loop {
             // Positive, and different in each process: what tells two daemons on one server apart.
             let instance = rand::rng().random_range(1..i32::MAX);
-            match connect::open(self.address.clone(), instance, shared.is_some()).await {
+            match connect::open(self.address.clone(), instance).await {
                 Ok(connections) => {
                     let bounds = Bounds { disk_floor_bytes: config.disk_floor_mb << 20 };
-                    return Ok(PgWorld::new(connections, bounds, shared));
+                    return Ok(PgWorld::new(connections, bounds));
                 }
                 Err(ConnectError::NotUp(why)) => {
                     status.reason(format!("waiting for the Postgres server: {why}"));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pgdibs_core::conformance::Suite;
 use pgdibs_core::conformance::idle::run_until_idle;
-use pgdibs_core::name::{PoolName, RoleName};
+use pgdibs_core::name::PoolName;
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::snapshot::Driven;
 use pgdibs_core::world::World as _;
@@ -20,9 +20,6 @@ use super::hands::Hands;
 /// What the role of a daemon that is no superuser is called here.
 pub(crate) const DAEMON: &str = "the daemon's";
 const DAEMON_PASSWORD: &str = "d@emon";
-/// The login that leases share where no login per database can be made.
-pub(crate) const SHARED: &str = "shared login";
-pub(crate) const SHARED_PASSWORD: &str = "sh@red";
 
 pub(crate) type PgSuite = Suite<PgWorld, Hands>;
 
@@ -43,14 +40,6 @@ async fn role_for(cluster: &Cluster, rights: Rights) -> secrecy::SecretString {
                 )
                 .await;
         }
-        Rights::DatabasesOnly => {
-            // Membership is what lets the daemon end the sessions of leases.
-            let sql = format!(
-                "create role \"{SHARED}\" login password '{SHARED_PASSWORD}';
-                 create role \"{DAEMON}\" login createdb password '{DAEMON_PASSWORD}' in role \"{SHARED}\""
-            );
-            cluster.sql("postgres", &sql).await;
-        }
     }
     cluster.url(DAEMON, DAEMON_PASSWORD)
 }
@@ -63,12 +52,10 @@ pub(crate) async fn another_world(cluster: &Cluster, rights: Rights) -> PgWorld 
         Rights::Superuser => cluster.superuser_url(),
         _ => cluster.url(DAEMON, DAEMON_PASSWORD),
     };
-    let shared = (rights == Rights::DatabasesOnly)
-        .then(|| (RoleName::parse("lease_url", SHARED).unwrap(), SHARED_PASSWORD.into()));
     let address = ServerAddress::parse(&url).unwrap();
     let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
-    let connections = open(address, instance, shared.is_some()).await.unwrap_or_else(|error| panic!("{error}"));
-    PgWorld::new(connections, Bounds { disk_floor_bytes: 0 }, shared)
+    let connections = open(address, instance).await.unwrap_or_else(|error| panic!("{error}"));
+    PgWorld::new(connections, Bounds { disk_floor_bytes: 0 })
 }
 
 /// A cluster with one leading daemon's world and the suite's sentences about it.

@@ -10,7 +10,7 @@ fn nothing_given_means_the_defaults() {
     let loaded = Given::nothing().load().unwrap();
     let config = &loaded.config;
     assert_eq!(config.listen, HostPort { host: "127.0.0.1".to_owned(), port: 7432 });
-    assert!(config.token.is_none() && config.server_url.is_none() && config.lease_url.is_none());
+    assert!(config.token.is_none() && config.server_url.is_none());
     assert!(config.data_dir.is_none() && config.pg_bin_dir.is_none() && config.allowed_hosts.is_empty());
     assert!(!config.insecure_no_token && !config.stop_server && config.pools.is_empty());
     assert_eq!(config.max_ttl, Duration::from_secs(3600));

@@ -67,7 +67,7 @@ fn no_secret_is_in_debug_output_or_rows_or_refusals() {
             "token = \"hushhush1\"\n[pools.shop.source]\ncommand = [\"x\"]\ninputs = [\"*\"]\nenv = { KEY = \"hushhush2\" }\n",
         )
         .variable("PGDIBS_SERVER_URL", "postgresql://admin:hushhush3@db/postgres?sslkey=hushhush3")
-        .flags(&["--lease-url", "postgresql://l:hushhush4@db/"]);
+        .flags(&["--token", "hushhush4"]);
     let loaded = given.load().unwrap();
     let everything = format!("{loaded:#?}");
     assert!(everything.contains("shop") && everything.contains("KEY"), "{everything}");

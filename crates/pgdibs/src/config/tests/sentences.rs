@@ -213,7 +213,7 @@ fn files() {
         ),
         (
             "sql_dir = \"x\"",
-            "./pgdibs.toml, line 1: unknown key `sql_dir` at the top of the file; known here: listen, token, token_file, insecure_no_token, allowed_hosts, server_url, server_url_file, lease_url, lease_url_file, advertise, data_dir, pg_bin_dir, postgres_listen, max_ttl_seconds, disk_floor_mb, linger_seconds, build_timeout_seconds, idle_seconds, log, log_format, pools",
+            "./pgdibs.toml, line 1: unknown key `sql_dir` at the top of the file; known here: listen, token, token_file, insecure_no_token, allowed_hosts, server_url, server_url_file, advertise, data_dir, pg_bin_dir, postgres_listen, max_ttl_seconds, disk_floor_mb, linger_seconds, build_timeout_seconds, idle_seconds, log, log_format, pools",
         ),
         ("[pool.x]", "./pgdibs.toml, line 1: unknown key `pool` at the top of the file; did you mean `pools`?"),
         ("pools = 3", "pools (file ./pgdibs.toml line 1): a table is wanted, not an integer; write [pools]"),
