@@ -19,6 +19,10 @@ create table pools (
     roles                    text[] not null,
     keep_templates           integer not null,
     template_max_age_seconds bigint not null,
+    -- What the logins of its leases may do beyond their own database; what such a login made is dropped with it.
+    login                    text not null check (login in ('plain', 'createdb', 'superuser')),
+    -- How often each of them may be connected at once. 0: no limit.
+    connection_limit         integer not null check (connection_limit between 0 and 10000),
     -- Some daemon builds this pool's templates from a source in its configuration.
     sourced                  boolean not null default false,
     -- `DELETE /v1/pools` was called: everything in it retires, this row goes last.
@@ -88,8 +92,12 @@ create table databases (
     -- Its login. A reset exchanges the logins of the two databases, so that the lease keeps its URL.
     login         text not null,
     password      text not null,
+    -- The SCRAM verifier that it was made with: a holder may change its password, and a reset sets it back.
+    verifier      text,
     -- Set by a keep: until when, why, and the login that may look into it then.
     keep_until    timestamptz,
+    -- When `keep_until` was written, by the server's clock of that moment: tells whether it moves when that clock is set.
+    kept_at       timestamptz,
     keep_reason   text,
     keep_login    text,
     keep_password text,
@@ -132,6 +140,7 @@ create table leases (
     -- One login for all leases of a batch, for tools that derive the names of their databases themselves. Null: the database's own.
     shared_login    text,
     shared_password text,
+    shared_verifier text,
     acquired_at   timestamptz not null default now(),
     renewed_at    timestamptz not null default now(),
     ended_at      timestamptz,
@@ -144,6 +153,8 @@ create unique index leases_one_per_key on leases (pool, run, coalesce(worker, ''
 -- A database is leased at most once.
 create unique index leases_one_per_database on leases (database_id) where state = 'live';
 create index leases_by_end on leases (ended_at);
+-- Dropping a database looks for the leases that name it (`on delete set null`), and leases are remembered for a day.
+create index leases_by_database on leases (database_id);
 
 create table tickets (
     id          bigint generated always as identity primary key,

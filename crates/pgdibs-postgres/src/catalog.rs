@@ -102,11 +102,8 @@ pub(crate) async fn migrate(address: &ServerAddress) -> Result<(), ConnectError>
         ));
     }
     MIGRATIONS.run(&mut *transaction).await.map_err(|error| match error {
-        MigrateError::VersionMissing(version) => ConnectError::Unusable(format!(
-            "the catalog on this server is newer than this pgdibs (it has migration {version}); use the newer version of pgdibs, or remove its catalog with that version's `pgdibs purge`"
-        )),
-        MigrateError::VersionMismatch(version) => ConnectError::Unusable(format!(
-            "migration {version} of the catalog on this server differs from ours; it was made by an unreleased pgdibs: remove it with `pgdibs purge`"
+        MigrateError::VersionMissing(version) | MigrateError::VersionMismatch(version) => ConnectError::Unusable(format!(
+            "the catalog on this server was made by another version of pgdibs: its migration {version} is not one of this version. Use that version, or remove everything that pgdibs created on this server with: pgdibs purge"
         )),
         MigrateError::Execute(error) => error.into(),
         other => ConnectError::Unusable(format!("the catalog could not be brought up to date: {other}")),
