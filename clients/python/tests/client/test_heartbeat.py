@@ -47,7 +47,7 @@ def test_it_beats_at_the_interval_that_the_daemon_names(scripted: Scripted) -> N
         eventually(lambda: len(renewals(scripted)) >= 4)
     beats = renewals(scripted)
     pauses = [later - earlier for earlier, later in zip(beats, beats[1:])]
-    assert all(0.29 <= pause < 2 for pause in pauses), pauses
+    assert all(0.29 <= pause < 10 for pause in pauses), pauses
 
 
 def test_one_thread_renews_all_leases_and_ends_with_the_last(client: pgdibs.Client, pool: str) -> None:
@@ -131,7 +131,7 @@ def test_it_waits_as_long_as_the_daemon_says(scripted: Scripted, capfd: pytest.C
     with pgdibs.Lease(pgdibs.Client(scripted.url), GRANTED):
         eventually(lambda: len(renewals(scripted)) >= 3)
     first, second, third = renewals(scripted)[:3]
-    assert 0.6 <= second - first < 2 and 0.29 <= third - second < 2
+    assert 0.6 <= second - first < 10 and 0.29 <= third - second < 10
     assert capfd.readouterr().err == ""
 
 
@@ -186,7 +186,7 @@ def test_a_fork_leaves_the_lease_to_its_parent(client: pgdibs.Client, pool: str)
     parent.stdin.flush()
     assert parent.stdout.readline() == "None\n"
     assert [lease["id"] for lease in client.leases(pool=pool)] == [own]
-    assert (*parent.communicate("\n", timeout=20), parent.returncode) == ("", "", 0)
+    assert (*parent.communicate("\n", timeout=60), parent.returncode) == ("", "", 0)
 
 
 def test_a_child_of_multiprocessing_does_no_harm(client: pgdibs.Client, pool: str) -> None:
