@@ -51,9 +51,9 @@ def test_it_beats_at_the_interval_that_the_daemon_names(scripted: Scripted) -> N
 
 
 def test_one_thread_renews_all_leases_and_ends_with_the_last(client: pgdibs.Client, pool: str) -> None:
-    leases = [client.lease(pool, ttl_seconds=ttl) for ttl in (2, 3)]
+    leases = [client.lease(pool, ttl_seconds=ttl) for ttl in (4, 5)]
     assert len(heartbeats()) == 1
-    deadline = time.monotonic() + 4.5
+    deadline = time.monotonic() + 6.5
     while time.monotonic() < deadline:
         assert len(client.leases(pool=pool)) == 2
         # Looks for longer than any of the leases would live.
@@ -76,7 +76,7 @@ def test_without_a_heartbeat_the_lease_ends_by_itself(client: pgdibs.Client, poo
 
 
 def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.CaptureFixture[str]) -> None:
-    lease = client.lease(pool, ttl_seconds=1)
+    lease = client.lease(pool, ttl_seconds=3)
     client.call("DELETE", f"/v1/leases/{lease.id}")
     err = eventually(lambda: capfd.readouterr().err)
     assert isinstance(lease.lost, pgdibs.LeaseEnded)
@@ -91,7 +91,7 @@ def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.Ca
 
 
 def test_a_heartbeat_that_nobody_hears_goes_on(client: pgdibs.Client, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost, kept = (client.lease(pool, ttl_seconds=1) for _ in range(2))
+    lost, kept = (client.lease(pool, ttl_seconds=3) for _ in range(2))
     nobody = io.StringIO()
     nobody.close()
     monkeypatch.setattr(sys, "stderr", nobody)
@@ -147,7 +147,7 @@ def test_a_lease_outlives_a_restart_of_the_daemon(client: pgdibs.Client, pool: s
 FORK = """
 import os, sys, threading, pgdibs
 client = pgdibs.Client(sys.argv[1])
-lease = client.lease(sys.argv[2], ttl_seconds=2)
+lease = client.lease(sys.argv[2], ttl_seconds=4)
 child = os.fork()
 if child == 0:
     assert not [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"]
@@ -159,7 +159,7 @@ if child == 0:
             assert "belongs to process " + str(os.getppid()) in str(error), error
         else:
             raise AssertionError(call)
-    with client.lease(sys.argv[2], ttl_seconds=2) as own:
+    with client.lease(sys.argv[2], ttl_seconds=4) as own:
         assert own.id != lease.id
         assert [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"]
         sys.stdin.readline()
@@ -177,7 +177,7 @@ def test_a_fork_leaves_the_lease_to_its_parent(client: pgdibs.Client, pool: str)
     assert parent.stdin is not None and parent.stdout is not None
     own = parent.stdout.readline().strip()
     eventually(lambda: len(client.leases(pool=pool)) == 2)
-    deadline = time.monotonic() + 3.5
+    deadline = time.monotonic() + 6.5
     while time.monotonic() < deadline:
         assert len(client.leases(pool=pool)) == 2
         # Looks for longer than either lease would live without its own process's thread.

@@ -88,7 +88,7 @@ def test_sigterm_gives_everything_back_and_ends_pytest(project: Project, workers
 
 @pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 def test_after_sigkill_of_everything_the_time_to_live_gives_it_back(project: Project, workers: str) -> None:
-    project.file("short_life.py", "import pgdibs.plugin.databases\npgdibs.plugin.databases.TTL_SECONDS = 2\n")
+    project.file("short_life.py", "import pgdibs.plugin.databases\npgdibs.plugin.databases.TTL_SECONDS = 5\n")
     project.file("test_slow.py", SLOW)
     process = project.start(workers, "-p", "short_life")
     eventually(lambda: project.text("slow-0") and (workers == "-n0" or project.text("slow-1")))
