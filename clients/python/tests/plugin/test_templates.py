@@ -109,7 +109,7 @@ def test_it(request, pgdibs_lease):
     assert len(names) == 3
 """,
     )
-    project.run("-n0").assert_passed(1)
+    project.run("-n1").assert_passed(1)
     project.client.put_pool(project.pool, max=5)
     ran = project.run("-n2")
     assert (ran.status, len(ran.errors)) == (4, 1)
