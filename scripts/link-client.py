@@ -1,10 +1,11 @@
-"""Makes clients/python importable in .venv, entry point included, as an editable install does, but without building the binary.
+"""Makes clients/python importable in .venv, entry point included, as an install does, but in place and without the binary.
 
 link-client.py: run by the interpreter of that environment; doing it again changes nothing.
 """
 
 from __future__ import annotations
 
+import compileall
 import re
 import sysconfig
 from pathlib import Path
@@ -26,6 +27,8 @@ def main() -> None:
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: pgdibs\nVersion: {found[1]}\n")
     (metadata / "entry_points.txt").write_text("[pytest11]\npgdibs = pgdibs.pytest_plugin\n")
     (metadata / "INSTALLER").write_text("scripts/link-client.py\n")
+    # As pip does. Where PYTHONDONTWRITEBYTECODE is set, each of the hundreds of processes of a test run would compile it again.
+    compileall.compile_dir(CLIENT / "src", quiet=1)
 
 
 if __name__ == "__main__":

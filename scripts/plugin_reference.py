@@ -49,15 +49,15 @@ DATABASE_URL after pgdibs has set it; delete that line. If the connection is mea
 ```
 
 It watches SQLAlchemy 1.4 and 2 (sync and async), Django, psycopg 3 and its pools, psycopg2 and its pools, asyncpg and its
-pools, as soon as each is imported; it imports none of them.
+pools, and pg8000, as soon as each is imported; it imports none of them.
 
 What it does not watch:
 
 - A process that a test starts; a forked child is watched. `pgdibs_build` is a process too: the command has the database that is
   built in its variables, and one that reads its URL from elsewhere reaches that other database.
 - A connection that is open before the plugin starts, as by a module after `-p` that connects when it is imported.
-- Other drivers than these, unless SQLAlchemy uses them: pg8000 by itself is not watched.
-- `psycopg2.extensions.connection(dsn)` and `psycopg.pq`, which are below the calls that it watches.
+- Other drivers than these, unless SQLAlchemy uses them.
+- `psycopg2.extensions.connection(dsn)` and `psycopg.pq.PGconn.connect`, which are types of C that cannot be wrapped.
 
 What may be connected to:
 
@@ -66,15 +66,19 @@ What may be connected to:
   `127.0.0.1`, `::1` and a Unix socket are the same host. When the target cannot be worked out, the connection is stopped.
 - In the process that builds a template (`pytest_pgdibs_build_template`): the database that is built, and no other.
 - In the xdist controller and with `--collect-only`: nothing, because these processes lease nothing.
+- A mock in the place of a driver's `connect`, as by `mock.patch("psycopg2.connect")`: it reaches no server. One that calls
+  the driver (`wraps`, `side_effect`) is stopped there. Another function in that place is stopped below SQLAlchemy and Django.
 - What `pgdibs_allow` lists, as `host:port/database`; `*` and `?` are wildcards: `pgdibs_allow =
   db.internal:5432/reference_*`. In a pool with `login = "createdb"`, tests may make databases, and these are no leases: list
-  their names, as in `pgdibs_allow = *:*/name_*`.
+  their names, as in `pgdibs_allow = *:*/name_*`. A test of what the application does when no server answers connects to a port
+  where nothing listens, and that is stopped too: `pgdibs_allow = 127.0.0.1:1/*`, with its port.
 
 The exception is `pgdibs.ConnectionStopped`. It derives from `BaseException` and from no driver's error, so `except
 OperationalError` and `except Exception` do not catch it. If the application swallows it all the same, the run ends after the
-test, the import or the hook in which it was raised. `pgdibs_guard = warn` lets connections through and shows one warning for
-each target; `pgdibs_guard = off` watches nothing. A check takes less than 20 µs (`clients/python/bench/connection_guard.py`
-measures it).
+test, the import or the hook in which it was raised. A connection in the `pytest_unconfigure` of an xdist worker, or after the
+run, comes too late for that: it is stopped, and standard error has the line. `pgdibs_guard = warn` lets connections through
+and shows one warning for each target; `pgdibs_guard = off` watches nothing. A check takes less than 20 µs
+(`clients/python/bench/connection_guard.py` measures it).
 
 What to do about each cause stands in [troubleshooting](../troubleshooting.md#pgdibs-stopped-a-connection)."""
 

@@ -26,8 +26,9 @@ from running import ROOT, Run, Running
 POOL = os.environ.get("PGDIBS_POOL") or "shop_test"
 STEP_SECONDS = 180.0
 RUN_SECONDS = 600.0
-KILLED = ["-n", "2", "tests/until_killed.py"]
-BESIDE_ITS_LEASES = ["-n", "2", "tests/test_processes.py"]
+# Each process takes seconds to import the application, so there are no more of them than it needs.
+KILLED = ["-n", "1", "tests/until_killed.py"]
+BESIDE_ITS_LEASES = ["tests/test_processes.py", "-k", "settings or worker"]
 AFTER_ITS_LEASES = ["tests/test_lease.py"]
 
 

@@ -42,21 +42,33 @@ def client(daemon: Daemon) -> pgdibs.Client:
     return pgdibs.Client(daemon.url)
 
 
+# Nothing is made in advance: most tests use one database or two, and to make one is most of what a test costs.
+SETTINGS = {"warm": 0, "spares": 0, "max": 4}
+
+
 @pytest.fixture
 def empty_pool(client: pgdibs.Client) -> Iterator[str]:
     """A pool without a template; at the end of the test nothing in it is leased."""
     pool = f"c{uuid.uuid4().hex[:8]}"
-    client.put_pool(pool, warm=1, spares=1, max=4)
+    client.put_pool(pool, **SETTINGS)
     yield pool
     assert client.leases(pool=pool) == []
     client.call("DELETE", f"/v1/pools/{pool}?force=true")
 
 
+@pytest.fixture(scope="session")
+def shared_pool() -> str:
+    """The pool of all tests that need nothing but a template; it is deleted with the daemon."""
+    return f"c{uuid.uuid4().hex[:8]}"
+
+
 @pytest.fixture
-def pool(client: pgdibs.Client, empty_pool: str) -> str:
-    """A pool whose template has the table `notes`."""
-    client.ensure_template(empty_pool, "v1", make_schema)
-    return empty_pool
+def pool(client: pgdibs.Client, shared_pool: str) -> Iterator[str]:
+    """A pool whose template has the table `notes`; at the end of the test nothing in it is leased."""
+    client.put_pool(shared_pool, **SETTINGS)
+    client.ensure_template(shared_pool, "v1", make_schema)
+    yield shared_pool
+    assert client.leases(pool=shared_pool) == []
 
 
 @pytest.fixture

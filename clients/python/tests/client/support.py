@@ -68,7 +68,7 @@ def make_schema(url: str) -> None:
     psql(url, "create table notes (id int primary key)")
 
 
-def eventually(look: Callable[[], Optional[T]], within_seconds: float = 20.0) -> T:
+def eventually(look: Callable[[], Optional[T]], within_seconds: float = 60.0) -> T:
     """The first answer of `look` that is true."""
     deadline = time.monotonic() + within_seconds
     while True:

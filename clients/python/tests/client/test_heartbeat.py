@@ -47,13 +47,13 @@ def test_it_beats_at_the_interval_that_the_daemon_names(scripted: Scripted) -> N
         eventually(lambda: len(renewals(scripted)) >= 4)
     beats = renewals(scripted)
     pauses = [later - earlier for earlier, later in zip(beats, beats[1:])]
-    assert all(0.29 <= pause < 2 for pause in pauses), pauses
+    assert all(0.29 <= pause < 10 for pause in pauses), pauses
 
 
 def test_one_thread_renews_all_leases_and_ends_with_the_last(client: pgdibs.Client, pool: str) -> None:
-    leases = [client.lease(pool, ttl_seconds=ttl) for ttl in (2, 3)]
+    leases = [client.lease(pool, ttl_seconds=ttl) for ttl in (4, 5)]
     assert len(heartbeats()) == 1
-    deadline = time.monotonic() + 4.5
+    deadline = time.monotonic() + 6.5
     while time.monotonic() < deadline:
         assert len(client.leases(pool=pool)) == 2
         # Looks for longer than any of the leases would live.
@@ -76,7 +76,7 @@ def test_without_a_heartbeat_the_lease_ends_by_itself(client: pgdibs.Client, poo
 
 
 def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.CaptureFixture[str]) -> None:
-    lease = client.lease(pool, ttl_seconds=1)
+    lease = client.lease(pool, ttl_seconds=3)
     client.call("DELETE", f"/v1/leases/{lease.id}")
     err = eventually(lambda: capfd.readouterr().err)
     assert isinstance(lease.lost, pgdibs.LeaseEnded)
@@ -93,7 +93,7 @@ def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.Ca
 # Regression: a Python process whose standard error was closed renewed nothing any more after it had lost one lease
 # (found by a test that ended while the heartbeat spoke).
 def test_a_heartbeat_that_nobody_hears_goes_on(client: pgdibs.Client, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    lost, kept = (client.lease(pool, ttl_seconds=1) for _ in range(2))
+    lost, kept = (client.lease(pool, ttl_seconds=3) for _ in range(2))
     nobody = io.StringIO()
     nobody.close()
     monkeypatch.setattr(sys, "stderr", nobody)
@@ -133,7 +133,7 @@ def test_it_waits_as_long_as_the_daemon_says(scripted: Scripted, capfd: pytest.C
     with pgdibs.Lease(pgdibs.Client(scripted.url), GRANTED):
         eventually(lambda: len(renewals(scripted)) >= 3)
     first, second, third = renewals(scripted)[:3]
-    assert 0.6 <= second - first < 2 and 0.29 <= third - second < 2
+    assert 0.6 <= second - first < 10 and 0.29 <= third - second < 10
     assert capfd.readouterr().err == ""
 
 
@@ -149,7 +149,7 @@ def test_a_lease_outlives_a_restart_of_the_daemon(client: pgdibs.Client, pool: s
 FORK = """
 import os, sys, threading, pgdibs
 client = pgdibs.Client(sys.argv[1])
-lease = client.lease(sys.argv[2], ttl_seconds=2)
+lease = client.lease(sys.argv[2], ttl_seconds=4)
 child = os.fork()
 if child == 0:
     assert not [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"]
@@ -161,7 +161,7 @@ if child == 0:
             assert "belongs to process " + str(os.getppid()) in str(error), error
         else:
             raise AssertionError(call)
-    with client.lease(sys.argv[2], ttl_seconds=2) as own:
+    with client.lease(sys.argv[2], ttl_seconds=4) as own:
         assert own.id != lease.id
         assert [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"]
         sys.stdin.readline()
@@ -179,7 +179,7 @@ def test_a_fork_leaves_the_lease_to_its_parent(client: pgdibs.Client, pool: str)
     assert parent.stdin is not None and parent.stdout is not None
     own = parent.stdout.readline().strip()
     eventually(lambda: len(client.leases(pool=pool)) == 2)
-    deadline = time.monotonic() + 3.5
+    deadline = time.monotonic() + 6.5
     while time.monotonic() < deadline:
         assert len(client.leases(pool=pool)) == 2
         # Looks for longer than either lease would live without its own process's thread.
@@ -188,7 +188,7 @@ def test_a_fork_leaves_the_lease_to_its_parent(client: pgdibs.Client, pool: str)
     parent.stdin.flush()
     assert parent.stdout.readline() == "None\n"
     assert [lease["id"] for lease in client.leases(pool=pool)] == [own]
-    assert (*parent.communicate("\n", timeout=20), parent.returncode) == ("", "", 0)
+    assert (*parent.communicate("\n", timeout=60), parent.returncode) == ("", "", 0)
 
 
 def test_a_child_of_multiprocessing_does_no_harm(client: pgdibs.Client, pool: str) -> None:

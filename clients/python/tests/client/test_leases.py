@@ -135,7 +135,7 @@ def test_whoever_waits_gets_the_database_that_comes_back(client: pgdibs.Client, 
     thread.start()
     eventually(lambda: client.status()["waiters"])
     first.release()
-    thread.join(20)
+    thread.join(60)
     assert second[0].waited_seconds > 0 and table_exists(second[0], "notes")
     second[0].release()
 
@@ -159,7 +159,7 @@ def test_a_release_does_not_mind_that_the_daemon_is_away(client: pgdibs.Client, 
     started = time.monotonic()
     try:
         lease.release()
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 15
     finally:
         daemon.start()
     client.call("DELETE", f"/v1/leases/{lease.id}")
@@ -183,7 +183,7 @@ def test_ctrl_c_while_waiting_ends_at_once_and_leaves_no_waiter(client: pgdibs.C
         waiting = python(code, client.url, pool)
         eventually(lambda: client.status()["waiters"])
         waiting.send_signal(2)
-        _status, _out, err = finished(waiting, 5)
+        _status, _out, err = finished(waiting, 30)
         assert err.rstrip().endswith("KeyboardInterrupt")
         eventually(lambda: not client.status()["waiters"])
 

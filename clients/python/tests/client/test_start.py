@@ -66,7 +66,7 @@ def test_runs_that_begin_together_start_one_and_leave_it(place: Path) -> None:
     client = pgdibs.Client(url)
     begun = time.monotonic()
     start.ensure_daemon(client)
-    assert time.monotonic() - begun < 1 and len(daemons(place)) == 1
+    assert time.monotonic() - begun < 10 and len(daemons(place)) == 1
     client.ensure_template("p", "v1", make_schema)
     client.lease("p").release()
 
@@ -86,7 +86,7 @@ def test_it_ends_when_nobody_has_used_it_but_not_while_somebody_has_a_lease(plac
     kept = lease.keep(seconds=2)
     lease.release()
     assert kept.url
-    eventually(lambda: not daemons(place), 30)
+    eventually(lambda: not daemons(place))
     log = next((place / f"pgdibs-{os.getuid()}").glob("*.log")).read_text()
     assert "nobody has used this daemon for so long: it ends" in log
     start.ensure_daemon(client)

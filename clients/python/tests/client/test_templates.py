@@ -62,7 +62,7 @@ def test_ctrl_c_in_a_build_gives_it_up(client: pgdibs.Client, empty_pool: str) -
 
     with pytest.raises(KeyboardInterrupt):
         client.ensure_template(empty_pool, "v1", interrupt)
-    assert not client.ensure_template(empty_pool, "v1", make_schema, deadline_seconds=5).reused
+    assert not client.ensure_template(empty_pool, "v1", make_schema, deadline_seconds=60).reused
 
 
 def test_a_build_is_renewed_while_it_runs(client: pgdibs.Client, empty_pool: str, monkeypatch: pytest.MonkeyPatch) -> None:

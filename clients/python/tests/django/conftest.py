@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from developer_server import DeveloperServer
+from developers import developer as developer
+from developers import developers_database as developers_database
 from django_projects import DjangoProject
 from projects import Daemon
 
@@ -24,16 +25,8 @@ def project(pytester: pytest.Pytester, daemon: Daemon) -> Iterator[DjangoProject
     """A project whose aliases have pools of their own; at the end of the test nothing of it may be left."""
     project = DjangoProject(pytester, daemon, f"d{uuid.uuid4().hex[:8]}")
     for pool in project.pools:
-        project.client.put_pool(pool, warm=2, spares=1, max=8)
+        project.client.put_pool(pool, warm=2, spares=0, max=8)
     yield project
     project.assert_all_is_given_back()
     for pool in project.pools:
         project.client.call("DELETE", f"/v1/pools/{pool}?force=true")
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[DeveloperServer]:
-    """The developer's own server."""
-    server = DeveloperServer()
-    yield server
-    server.remove()

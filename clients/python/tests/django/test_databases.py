@@ -106,6 +106,7 @@ def test_a_thread_and_a_connection_opened_before_are_on_the_lease(project: Djang
     project.run_django("-n1").assert_passed(1)
 
 
+@pytest.mark.long
 def test_settings_that_get_in_between_are_found_out(project: DjangoProject) -> None:
     project.file("settings.py", project.text("settings.py") + "DATABASES['audit']['OPTIONS'] = {'dbname': 'postgres'}\n")
     project.file("test_it.py", "import pytest\n@pytest.mark.django_db\ndef test_it(): pass\n")

@@ -30,7 +30,9 @@ def test_it(alias):
 UNAVAILABLE = "only-test-processes-have-a-database"
 
 
-@pytest.mark.parametrize("how", ["ini", "variable", "--ds", "configured"])
+@pytest.mark.parametrize(
+    "how", ["ini", *(pytest.param(how, marks=pytest.mark.long) for how in ("variable", "--ds", "configured"))]
+)
 def test_django_in_use_sets_no_variable_by_default(project: DjangoProject, how: str) -> None:
     arguments = ["--ds", "settings"] if how == "--ds" else []
     if how != "ini":
@@ -70,7 +72,11 @@ def test_alias_of_django_needs_no_declaration(project: DjangoProject, workers: s
 @pytest.mark.parametrize(
     ("entry", "sentence"),
     [
-        ("AUDIT_URL=asyncpg", "names the alias `asyncpg`, which nothing declares; to name a driver write"),
+        pytest.param(
+            "AUDIT_URL=asyncpg",
+            "names the alias `asyncpg`, which nothing declares; to name a driver write",
+            marks=pytest.mark.long,
+        ),
         ("AUDIT_URL=audti", "names the alias `audti`, which nothing declares; "),
     ],
 )
@@ -86,7 +92,9 @@ def test_alias_that_django_does_not_know_is_an_error(project: DjangoProject, ent
         project.client.call("DELETE", f"/v1/pools/{project.pool}_audti?force=true")
 
 
-@pytest.mark.parametrize("value", ["postgis://me@real.example/real", "sqlite:///dev.db", None])
+@pytest.mark.parametrize(
+    "value", ["postgis://me@real.example/real", "sqlite:///dev.db", pytest.param(None, marks=pytest.mark.long)]
+)
 def test_off_makes_a_postgres_url_unavailable_and_sets_no_other(project: DjangoProject, value: str | None) -> None:
     project.environment["PGDIBS_URL"] = "http://127.0.0.1:1"
     if value is not None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from developers import DeveloperDatabase, Server
+from developers import DeveloperDatabase
 from django_projects import SETTINGS, DjangoProject
 
-WORKERS = pytest.mark.parametrize("workers", ["-n2", "-n0"])
+WORKERS = pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 
 NOTES = """
 import pytest
@@ -33,22 +31,6 @@ def django_db_setup(django_test_environment, django_db_blocker):
 """
 
 
-@pytest.fixture(scope="session")
-def developers_server() -> Iterator[Server]:
-    """A Postgres that is not the daemon's, on another port."""
-    server = Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def developer(developers_server: Server) -> Iterator[DeveloperDatabase]:
-    """A database that is not of any pool, full of rows."""
-    database = DeveloperDatabase(developers_server)
-    yield database
-    database.drop()
-
-
 @pytest.fixture
 def live(project: DjangoProject, developer: DeveloperDatabase) -> DjangoProject:
     """A project whose settings name the developer's database, which takes connections."""
@@ -61,7 +43,7 @@ def live(project: DjangoProject, developer: DeveloperDatabase) -> DjangoProject:
 
 
 @WORKERS
-@pytest.mark.parametrize("setup", [EXISTING, COPIED], ids=["empty", "copied"])
+@pytest.mark.parametrize("setup", [pytest.param(EXISTING, id="empty", marks=pytest.mark.long), pytest.param(COPIED, id="copied")])
 def test_replaced_django_db_setup_ends_the_run(
     live: DjangoProject, developer: DeveloperDatabase, setup: str, workers: str
 ) -> None:
@@ -128,6 +110,7 @@ def test_it():
     developer.assert_stopped(live.run_django(), "by Django's alias default opened at test_notes.py:8")
 
 
+@pytest.mark.long
 def test_each_alias_of_a_project_keeps_working(project: DjangoProject) -> None:
     project.file(
         "test_it.py",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-from developer_server import DeveloperServer
+from developers import DeveloperDatabase
 from django_projects import DjangoProject
 
 BY_URL = """
@@ -55,19 +53,18 @@ def test_it(way):
 
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 def test_processes_of_a_test_reach_the_lease_by_the_variables_of_the_settings(
-    project: DjangoProject, developer_server: DeveloperServer, workers: str
+    project: DjangoProject, developer: DeveloperDatabase, workers: str
 ) -> None:
-    server = developer_server
     project.file("settings.py", project.text("settings.py") + BY_URL)
     for package in ("notes/management", "notes/management/commands"):
         project.file(f"{package}/__init__.py", "")
     project.file("notes/management/commands/write.py", COMMAND)
     project.file("spawned.py", SPAWNED)
     project.file("test_it.py", TESTS)
-    project.environment["DATABASE_URL"] = server.url.replace("postgresql://", "postgis://") + "?connect_timeout=7"
-    project.environment["AUDIT_URL"] = server.url.replace("127.0.0.1", "localhost").replace("shop_dev", "postgres")
+    project.environment["DATABASE_URL"] = developer.url().replace("postgresql://", "postgis://") + "?connect_timeout=7"
+    project.environment["AUDIT_URL"] = developer.url().replace("127.0.0.1", "localhost").replace("shop_dev", "postgres")
     project.run_django(workers).assert_passed(2)
-    server.assert_unchanged()
+    developer.assert_untouched()
 
 
 WITHOUT_LEASE = """
@@ -115,66 +112,60 @@ with pathlib.Path("statuses.txt").open("a") as file:
 
 
 @pytest.fixture
-def by_url(project: DjangoProject, developer_server: DeveloperServer) -> DjangoProject:
+def by_url(project: DjangoProject, developer: DeveloperDatabase) -> DjangoProject:
     """A project whose settings read the developer's databases from variables."""
-    server = developer_server
     project.file("settings.py", project.text("settings.py") + BY_URL)
-    project.environment["DATABASE_URL"] = server.url.replace("postgresql://", "postgis://") + "?connect_timeout=7"
-    project.environment["AUDIT_URL"] = server.url.replace("127.0.0.1", "localhost").replace("shop_dev", "postgres")
+    project.environment["DATABASE_URL"] = developer.url().replace("postgresql://", "postgis://") + "?connect_timeout=7"
+    project.environment["AUDIT_URL"] = developer.url().replace("127.0.0.1", "localhost").replace("shop_dev", "postgres")
     return project
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
-def test_processes_before_the_lease_reach_no_database(
-    by_url: DjangoProject, developer_server: DeveloperServer, workers: str
-) -> None:
+def test_processes_before_the_lease_reach_no_database(by_url: DjangoProject, developer: DeveloperDatabase, workers: str) -> None:
     by_url.file("test_it.py", WITHOUT_LEASE)
     ran = by_url.run_django(workers)
-    developer_server.assert_unchanged()
+    developer.assert_untouched()
     ran.assert_passed(2)
 
 
-def test_variables_set_unavailable_reach_the_lease_when_it_comes(
-    by_url: DjangoProject, developer_server: DeveloperServer
-) -> None:
+def test_variables_set_unavailable_reach_the_lease_when_it_comes(by_url: DjangoProject, developer: DeveloperDatabase) -> None:
     # pytest-django sorts tests with a database to the front; this one keeps them in their order.
     order = "def pytest_collection_modifyitems(items):\n    items.sort(key=lambda item: 'with_the' in item.name)\n"
     by_url.file("conftest.py", order)
     by_url.file("test_it.py", WITHOUT_LEASE + AND_THEN_LEASE)
     ran = by_url.run_django("-n0")
-    developer_server.assert_unchanged()
+    developer.assert_untouched()
     ran.assert_passed(3)
 
 
-@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_aliases_whose_variables_are_unavailable_keep_databases_of_their_own(
-    by_url: DjangoProject, developer_server: DeveloperServer, workers: str
+    by_url: DjangoProject, developer: DeveloperDatabase, workers: str
 ) -> None:
     by_url.pools.append(f"{by_url.pool}_reports")
     by_url.client.put_pool(by_url.pools[-1], warm=1, max=4)
     by_url.file("settings.py", by_url.text("settings.py") + 'DATABASES["reports"] = by("REPORTS_URL")\n')
-    by_url.environment["REPORTS_URL"] = developer_server.url.replace("shop_dev", "template1")
+    by_url.environment["REPORTS_URL"] = developer.url().replace("shop_dev", "template1")
     by_url.file("test_it.py", THREE_ALIASES)
     ran = by_url.run_django(workers)
-    developer_server.assert_unchanged()
+    developer.assert_untouched()
     ran.assert_passed(1)
 
 
-@pytest.mark.parametrize("arguments", [["-n2"], ["-n0", "--collect-only"], ["-n0", "--pgdibs=off"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["-n2"], *(pytest.param(["-n0", option], marks=pytest.mark.long) for option in ("--collect-only", "--pgdibs=off"))],
+    ids=" ".join,
+)
 def test_processes_of_conftest_reach_no_database(
-    by_url: DjangoProject, developer_server: DeveloperServer, arguments: list[str]
+    by_url: DjangoProject, developer: DeveloperDatabase, arguments: list[str]
 ) -> None:
     by_url.file("conftest.py", IN_CONFTEST)
     by_url.file("test_it.py", "def test_nothing():\n    pass\n")
     ran = by_url.run_django(*arguments)
-    developer_server.assert_unchanged()
+    developer.assert_untouched()
     assert ran.status == 0, ran.output
     unavailable = "postgresql://only-test-processes-have-a-database:none@127.0.0.1:1/none"
     assert set(by_url.text("statuses.txt").splitlines()) == {f"1 {unavailable}"}
-
-
-@pytest.fixture
-def developer_server(server: DeveloperServer) -> Iterator[DeveloperServer]:
-    """The developer's own server; what a failed test has done to it is undone."""
-    yield server
-    server.restore()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from developer_server import DeveloperServer
+from developers import DeveloperDatabase
 from django_projects import DjangoProject
 from projects import Ran
 
@@ -38,7 +38,7 @@ REPLACES = {
     "an existing database": """\
 def django_db_setup():
     settings.DATABASES["default"] = {{
-        "ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1", "PORT": "{port}", "USER": "developer",
+        "ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1", "PORT": "{port}", "USER": "postgres",
         "NAME": "shop_dev", "ATOMIC_REQUESTS": False,
     }}
 """,
@@ -58,12 +58,12 @@ def django_db_setup(django_test_environment, django_db_blocker):
 
 
 @pytest.fixture
-def developer(server: DeveloperServer, project: DjangoProject) -> Iterator[DeveloperServer]:
-    """The developer's own server, to which the settings of the project lead."""
-    settings = project.text("settings.py").replace('"PORT": "1", "USER": "dev"', f'"PORT": "{server.port}", "USER": "developer"')
+def live(project: DjangoProject, developer: DeveloperDatabase) -> DjangoProject:
+    """A project whose settings lead to the developer's own database."""
+    port = developer.server.port
+    settings = project.text("settings.py").replace('"PORT": "1", "USER": "dev"', f'"PORT": "{port}", "USER": "postgres"')
     project.file("settings.py", settings.replace('"dev"', '"shop_dev"').replace('"dev_audit"', '"shop_dev"'))
-    yield server
-    server.restore()
+    return project
 
 
 def assert_stopped(ran: Ran, *places: str) -> None:
@@ -86,23 +86,23 @@ def cases() -> Iterator[Any]:
 
 @pytest.mark.parametrize(("body", "workers"), list(cases()))
 def test_replacement_stops_the_run_and_developers_database_stays(
-    project: DjangoProject, developer: DeveloperServer, body: str, workers: str
+    live: DjangoProject, developer: DeveloperDatabase, body: str, workers: str
 ) -> None:
-    project.file("tests/conftest.py", HEAD + REPLACES[body].format(port=developer.port))
-    project.file("tests/test_it.py", TESTS)
-    ran = project.run_django(workers)
-    developer.assert_unchanged()
+    live.file("tests/conftest.py", HEAD + REPLACES[body].format(port=developer.server.port))
+    live.file("tests/test_it.py", TESTS)
+    ran = live.run_django(workers)
+    developer.assert_untouched()
     assert_stopped(ran, "tests/conftest.py:6")
     assert "tests/test_it.py::TestUnit::test_unit and 21 more would use a database that pgdibs did not lease" in ran.output
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("flag", ["--reuse-db", "--create-db", "--no-migrations"])
-def test_replacement_stops_the_run_whatever_the_options(project: DjangoProject, developer: DeveloperServer, flag: str) -> None:
-    project.file("tests/conftest.py", HEAD + REPLACES["an existing database, migrated"])
-    project.file("tests/test_it.py", TESTS)
-    ran = project.run_django("-n2", flag)
-    developer.assert_unchanged()
+def test_replacement_stops_the_run_whatever_the_options(live: DjangoProject, developer: DeveloperDatabase, flag: str) -> None:
+    live.file("tests/conftest.py", HEAD + REPLACES["an existing database, migrated"])
+    live.file("tests/test_it.py", TESTS)
+    ran = live.run_django("-n2", flag)
+    developer.assert_untouched()
     assert_stopped(ran, "tests/conftest.py:6")
 
 
@@ -165,16 +165,16 @@ def test_each_way_to_need_a_database_is_seen(project: DjangoProject) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_database_requested_while_a_test_runs_stops_the_session(
-    project: DjangoProject, developer: DeveloperServer, workers: str
+    live: DjangoProject, developer: DeveloperDatabase, workers: str
 ) -> None:
-    project.file("conftest.py", HEAD + REPLACES["an existing database, migrated"])
-    project.file(
+    live.file("conftest.py", HEAD + REPLACES["an existing database, migrated"])
+    live.file(
         "test_it.py",
         "import pytest\nfrom notes.models import Note\n@pytest.mark.parametrize('number', range(300))\n"
         "def test_it(number, request):\n    request.getfixturevalue('transactional_db')\n    Note.objects.create(body='x')\n",
     )
-    ran = project.run_django(workers)
-    developer.assert_unchanged()
+    ran = live.run_django(workers)
+    developer.assert_untouched()
     assert ran.status in (1, 2)
     assert (ran.counted("passed"), ran.counted("failed") <= 2) == (0, True), ran.output
     assert "pgdibs: conftest.py:6 replaces django_db_setup; delete it, or request ours" in ran.output
@@ -230,30 +230,30 @@ REQUESTS = {
     "request_", [pytest.param(name, marks=() if name == "by an argument" else pytest.mark.long) for name in REQUESTS]
 )
 def test_override_that_requests_ours_loads_into_the_lease(
-    project: DjangoProject, developer: DeveloperServer, request_: str
+    live: DjangoProject, developer: DeveloperDatabase, request_: str
 ) -> None:
-    project.file("conftest.py", REQUESTS[request_])
-    project.file("test_it.py", SEES_LOADED)
-    project.run_django("-n0" if request_ == "through another" else "-n1").assert_passed(1)
-    developer.assert_unchanged()
+    live.file("conftest.py", REQUESTS[request_])
+    live.file("test_it.py", SEES_LOADED)
+    live.run_django("-n0" if request_ == "through another" else "-n1").assert_passed(1)
+    developer.assert_untouched()
 
 
-def test_replacement_is_left_alone_where_no_test_needs_a_database(project: DjangoProject, developer: DeveloperServer) -> None:
-    project.file("unit/conftest.py", f"import pytest\n{OVERRIDE}")
-    project.file("unit/test_unit.py", "def test_one(): pass\ndef test_two(tmp_path, settings): pass\n")
-    project.file("quick/conftest.py", "import pytest\n@pytest.fixture(autouse=True)\ndef django_db_setup(): pass\n")
-    project.file(
+def test_replacement_is_left_alone_where_no_test_needs_a_database(live: DjangoProject, developer: DeveloperDatabase) -> None:
+    live.file("unit/conftest.py", f"import pytest\n{OVERRIDE}")
+    live.file("unit/test_unit.py", "def test_one(): pass\ndef test_two(tmp_path, settings): pass\n")
+    live.file("quick/conftest.py", "import pytest\n@pytest.fixture(autouse=True)\ndef django_db_setup(): pass\n")
+    live.file(
         "quick/test_quick.py",
         "import pytest\nfrom django.test import SimpleTestCase\nfrom notes.models import Note\n"
         "class TestIt(SimpleTestCase):\n    def test_one(self): pass\n"
         "def test_two():\n    with pytest.raises(RuntimeError, match='Database access not allowed'): Note.objects.count()\n",
     )
-    project.file("deselected/conftest.py", f"import pytest\n{OVERRIDE}")
-    project.file("deselected/test_deselected.py", "def test_three(db): pass\ndef test_four(): pass\n")
-    project.file("data/test_data.py", SEES_LOADED.replace(', "loaded"', ""))
+    live.file("deselected/conftest.py", f"import pytest\n{OVERRIDE}")
+    live.file("deselected/test_deselected.py", "def test_three(db): pass\ndef test_four(): pass\n")
+    live.file("data/test_data.py", SEES_LOADED.replace(', "loaded"', ""))
     for workers in ("-n0", "-n2"):
-        project.run_django(workers, "-k", "not test_three").assert_passed(6)
-    developer.assert_unchanged()
+        live.run_django(workers, "-k", "not test_three").assert_passed(6)
+    developer.assert_untouched()
 
 
 RECIPES = """
@@ -300,12 +300,12 @@ def test_it(pytestconfig):
 @pytest.mark.long
 @pytest.mark.parametrize("leased", ["when a test asks", "before conftest.py", "by a fixture"])
 def test_overrides_of_other_fixtures_work_on_the_lease_in_every_thread(
-    project: DjangoProject, developer: DeveloperServer, leased: str
+    live: DjangoProject, developer: DeveloperDatabase, leased: str
 ) -> None:
     if leased == "before conftest.py":
-        project.settings.update(pgdibs_env="DATABASE_URL", pgdibs_aliases=f"audit={project.pool}_audit")
+        live.settings.update(pgdibs_env="DATABASE_URL", pgdibs_aliases=f"audit={live.pool}_audit")
     early = "@pytest.fixture(scope='session', autouse=True)\ndef early(pgdibs_lease): pass\n" if leased == "by a fixture" else ""
-    project.file("conftest.py", RECIPES % developer.port + early)
-    project.file("test_it.py", FROM_THREADS)
-    project.run_django("-n2").assert_passed(1)
-    developer.assert_unchanged()
+    live.file("conftest.py", RECIPES % developer.server.port + early)
+    live.file("test_it.py", FROM_THREADS)
+    live.run_django("-n2").assert_passed(1)
+    developer.assert_untouched()

@@ -48,10 +48,10 @@ def test_fixture(transactional_db, django_db_serialized_rollback):
 """
 
 
-def test_all_kinds_of_tests_in_one_process_and_in_two(project: DjangoProject) -> None:
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
+def test_all_kinds_of_tests(project: DjangoProject, workers: str) -> None:
     project.file("test_it.py", KINDS)
-    project.run_django("-n0").assert_passed(9)
-    project.run_django("-n2").assert_passed(9)
+    project.run_django(workers).assert_passed(9)
 
 
 @pytest.mark.long

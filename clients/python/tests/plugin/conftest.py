@@ -6,8 +6,11 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from developers import DeveloperDatabase, Server
+from developers import developer as developer
+from developers import developers_database as developers_database
 from projects import Daemon, Project
+
+from pgdibs import Client
 
 
 @pytest.fixture(scope="session")
@@ -18,30 +21,28 @@ def daemon() -> Iterator[Daemon]:
     daemon.remove()
 
 
-@pytest.fixture
-def project(pytester: pytest.Pytester, daemon: Daemon) -> Iterator[Project]:
-    """A project with a pool of its own; at the end of the test nothing of it may be left."""
+@pytest.fixture(scope="session")
+def shared_pool(daemon: Daemon) -> str:
+    """The pool of the tests that are marked so; it is deleted with the daemon."""
     pool = f"p{uuid.uuid4().hex[:8]}"
+    Client(daemon.url).put_pool(pool, warm=0, spares=0, max=8)
+    return pool
+
+
+@pytest.fixture
+def project(request: pytest.FixtureRequest, pytester: pytest.Pytester, daemon: Daemon) -> Iterator[Project]:
+    """A project with a pool of its own, or the shared one; at the end of the test nothing of it may be left.
+
+    Nothing is made in advance: most tests use one database or two, and to make one is most of what a test costs.
+    """
+    is_shared = request.node.get_closest_marker("shared_pool") is not None
+    pool = request.getfixturevalue("shared_pool") if is_shared else f"p{uuid.uuid4().hex[:8]}"
     project = Project(pytester, daemon, pool)
-    project.client.put_pool(pool, warm=2, spares=1, max=8)
+    if not is_shared:
+        project.client.put_pool(pool, warm=0, spares=0, max=8)
     yield project
     kept = project.counts()["kept"]
     project.assert_nothing_is_left(kept)
-    project.client.call("DELETE", f"/v1/pools/{pool}?force=true")
+    if not is_shared:
+        project.client.call("DELETE", f"/v1/pools/{pool}?force=true")
     project.client.close()
-
-
-@pytest.fixture(scope="session")
-def developers_server() -> Iterator[Server]:
-    """A Postgres that is not the daemon's, on another port."""
-    server = Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def developer(developers_server: Server) -> Iterator[DeveloperDatabase]:
-    """A database that is not of any pool, full of rows."""
-    database = DeveloperDatabase(developers_server)
-    yield database
-    database.drop()

@@ -31,7 +31,7 @@ PLUGINS = ["-p", "xdist", "-p", "pgdibs.pytest_plugin"]
 """The inner pytest loads what is under test and nothing else that happens to be installed; one test loads it as users do."""
 
 
-def eventually(look: Callable[[], T], within_seconds: float = 30.0) -> T:
+def eventually(look: Callable[[], T], within_seconds: float = 60.0) -> T:
     """What `look` returns once it is true; fails at the deadline."""
     deadline = time.monotonic() + within_seconds
     while True:
@@ -138,7 +138,7 @@ class Project:
             start_new_session=True,
         )
 
-    def finish(self, process: subprocess.Popen[str], timeout_seconds: float = 60.0) -> Ran:
+    def finish(self, process: subprocess.Popen[str], timeout_seconds: float = 180.0) -> Ran:
         """Wait for a pytest that was started; one that hangs is ended and fails the test."""
         try:
             output, _nothing = process.communicate(timeout=timeout_seconds)

@@ -7,6 +7,7 @@ from developers import PASSWORD, WRITES, DeveloperDatabase
 from projects import Project
 
 WORKERS = pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
+SERIAL = pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 
 # The usual application: settings from the environment, else from `.env`, read at import.
 APPLICATION = f"""
@@ -45,7 +46,7 @@ def unset_default(project: Project) -> Project:
     return project
 
 
-@WORKERS
+@SERIAL
 def test_application_with_url_only_in_env_file_writes_to_its_lease(
     project: Project, developer: DeveloperDatabase, workers: str
 ) -> None:
@@ -115,7 +116,7 @@ def test_postgres_variable_is_set_by_default(
     assert "left alone" not in ran.output
 
 
-@WORKERS
+@SERIAL
 def test_url_of_another_engine_is_left_alone_and_named(project: Project, workers: str) -> None:
     unset_default(project)
     project.environment["DATABASE_URL"] = "sqlite+aiosqlite:///secret-place.db"

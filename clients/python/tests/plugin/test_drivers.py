@@ -45,7 +45,7 @@ def seen(project: Project, who: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("workers", ["-n2", "-n0"])
+@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 def test_driver_comes_from_ini_then_variable_then_env_files(project: Project, workers: str) -> None:
     project.settings["pgdibs_env"] = ENTRIES
     project.environment.update(ENVIRONMENT)
@@ -109,7 +109,13 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize(("entry", "sentence"), MISTAKES, ids=[entry for entry, _sentence in MISTAKES])
+SHORT = ("DATABASE_URL=asyncpg", "URL=defualt", "URL=stats", "URL=mysql+pymysql://")
+
+
+@pytest.mark.parametrize(
+    ("entry", "sentence"),
+    [pytest.param(*mistake, id=mistake[0], marks=[] if mistake[0] in SHORT else pytest.mark.long) for mistake in MISTAKES],
+)
 def test_undeclared_alias_is_an_error_and_takes_no_second_lease(project: Project, entry: str, sentence: str) -> None:
     project.settings["pgdibs_env"] = entry
     project.file("test_it.py", "def test_nothing():\n    pass\n")
@@ -127,7 +133,7 @@ def test_declared_alias_may_be_called_like_a_driver(project: Project) -> None:
     project.run().assert_passed(1)
 
 
-@pytest.mark.parametrize("place", ["ini", ".env"])
+@pytest.mark.parametrize("place", [pytest.param("ini", marks=pytest.mark.long), ".env"])
 def test_pgdibs_run_does_not_override_the_projects_driver(project: Project, place: str) -> None:
     project.file("test_none.py", "def test_nothing():\n    pass\n")
     project.run("test_none.py").assert_passed(1)  # the template

@@ -39,7 +39,7 @@ def test_a_daemon_that_is_away_at_the_end_costs_one_line_and_no_time(project: Pr
     daemon.process.kill()
     try:
         project.file("go", "")
-        ran = project.finish(process, 30)
+        ran = project.finish(process, 60)
         ran.assert_passed(6)
         assert "pgdibs: the run was not ended, its leases end by themselves: " in ran.output
         assert "Traceback" not in ran.output
@@ -70,7 +70,7 @@ def loses_it_at_1(number, pgdibs_lease):
     if number == 1:
         request = urllib.request.Request(os.environ["PGDIBS_URL"] + "/v1/leases/" + pgdibs_lease.id, method="DELETE")
         urllib.request.urlopen(request).close()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while pgdibs_lease.lost is None:
             assert time.monotonic() < deadline
             time.sleep(0.02)  # the pause between two looks

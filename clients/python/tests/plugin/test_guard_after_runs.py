@@ -6,6 +6,8 @@ import pytest
 from developers import WRITES, DeveloperDatabase, without_guard
 from projects import Project
 
+pytestmark = pytest.mark.shared_pool
+
 # By the variable, and by the URL itself.
 CLEANUP = f"""
 import atexit, os, threading, psycopg
@@ -36,7 +38,7 @@ TEST = "def test_it():\n    pass\n"
     ("file", "register", "workers"),
     [
         ("test_it.py", AT_EXIT, "-n0"),
-        ("conftest.py", AT_EXIT, "-n2"),
+        pytest.param("conftest.py", AT_EXIT, "-n2", marks=pytest.mark.long),
         pytest.param("test_it.py", THREAD, "-n0", marks=pytest.mark.long),
     ],
     ids=["atexit in a test module", "atexit in conftest under xdist", "thread"],

@@ -10,16 +10,15 @@ from projects import Project
 
 from pgdibs.plugin.connection_guard.causes import parts_beside
 
-WORKERS = pytest.mark.parametrize("workers", ["-n2", "-n0"])
+pytestmark = pytest.mark.shared_pool
+
 MOSTLY_WORKERS = pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
+MOSTLY_SERIAL = pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 
 # An application as many are: the URL from the environment or a `.env` file, an engine and a fixture of its own.
 APP = """
-import pydantic_settings, sqlalchemy
-class Settings(pydantic_settings.BaseSettings):
-    database_url: str
-    model_config = pydantic_settings.SettingsConfigDict(env_file=".env", extra="ignore")
-engine = sqlalchemy.create_engine(Settings().database_url)
+import os, dotenv, sqlalchemy
+engine = sqlalchemy.create_engine(os.environ.get("DATABASE_URL") or dotenv.dotenv_values(".env")["DATABASE_URL"])
 """
 CONFTEST = """
 import app, pytest, sqlalchemy
@@ -72,7 +71,7 @@ def dotenv(project: Project, database: DeveloperDatabase, name: str = "DATABASE_
     project.file(".env", f"# of the developer\n{name}={database.url('postgresql+psycopg')}\n")
 
 
-@WORKERS
+@MOSTLY_WORKERS
 def test_url_in_dotenv_and_no_pgdibs_env_stops_the_run(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
     dotenv(shop, developer)
     shop.settings["pgdibs_env"] = ""
@@ -85,7 +84,7 @@ def test_url_in_dotenv_and_no_pgdibs_env_stops_the_run(shop: Project, developer:
     without_guard(shop, developer, workers).assert_passed(10)
 
 
-@MOSTLY_WORKERS
+@MOSTLY_SERIAL
 def test_misspelt_pgdibs_env_is_named(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
     dotenv(shop, developer)
     shop.settings["pgdibs_env"] = "DATABSE_URL"
@@ -97,7 +96,7 @@ def test_misspelt_pgdibs_env_is_named(shop: Project, developer: DeveloperDatabas
     )
 
 
-@MOSTLY_WORKERS
+@MOSTLY_SERIAL
 def test_conftest_that_sets_the_variable_is_named_with_its_line(
     shop: Project, developer: DeveloperDatabase, workers: str
 ) -> None:
@@ -217,8 +216,8 @@ engine = sqlalchemy.create_engine(os.environ["DB_DSN"])
 
 
 # DATABASE_URL had the same value before, which proves nothing: the engine is built later, and from the other variable.
-@MOSTLY_WORKERS
-@pytest.mark.parametrize("entries", [None, "DATABASE_URL=postgresql+psycopg:// PGHOST"])
+@MOSTLY_SERIAL
+@pytest.mark.parametrize("entries", [pytest.param(None, marks=pytest.mark.long), "DATABASE_URL=postgresql+psycopg:// PGHOST"])
 def test_line_for_another_variable_keeps_what_is_set_now(
     shop: Project, developer: DeveloperDatabase, entries: Optional[str], workers: str
 ) -> None:

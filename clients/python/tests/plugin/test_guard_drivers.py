@@ -8,10 +8,13 @@ import pytest
 from developers import DeveloperDatabase
 from projects import PLUGINS, Project
 
+pytestmark = pytest.mark.shared_pool
+
 # Each way opens one connection to a database and closes it. The names are imported as applications import them.
 WAYS = """
-import asyncio, os
-import asyncpg, psycopg, psycopg2, psycopg2.extras, psycopg2.pool, psycopg_pool, sqlalchemy, sqlalchemy.ext.asyncio
+import asyncio, os, socket
+import asyncpg, pg8000, pg8000.dbapi, pg8000.native, psycopg, psycopg2, psycopg2.extras, psycopg2.pool, psycopg_pool
+import sqlalchemy, sqlalchemy.ext.asyncio
 from asyncpg import connect as asyncpg_connect, create_pool
 from psycopg import AsyncConnection, Connection, connect
 from psycopg2 import connect as psycopg2_connect
@@ -23,15 +26,15 @@ def psycopg_subclass(url): type("Mine", (psycopg.Connection,), {}).connect(url).
 def psycopg_keywords(url): psycopg.connect(**psycopg.conninfo.conninfo_to_dict(url)).close()
 async def psycopg_async(url): await (await AsyncConnection.connect(url)).close()
 def psycopg_pool_sync(url):
-    with psycopg_pool.ConnectionPool(url, min_size=1) as pool, pool.connection(timeout=5): pass
+    with psycopg_pool.ConnectionPool(url, min_size=1) as pool, pool.connection(timeout=30): pass
 def psycopg_pool_opened_at_once(url):
     pool = psycopg_pool.ConnectionPool(url, min_size=1, open=True)
-    pool.wait(5)
+    pool.wait(30)
     pool.close()
 def psycopg_pool_null(url):
-    with psycopg_pool.NullConnectionPool(url) as pool, pool.connection(timeout=5): pass
+    with psycopg_pool.NullConnectionPool(url) as pool, pool.connection(timeout=30): pass
 async def psycopg_pool_async(url):
-    async with psycopg_pool.AsyncConnectionPool(url, min_size=1, open=False) as pool, pool.connection(timeout=5): pass
+    async with psycopg_pool.AsyncConnectionPool(url, min_size=1, open=False) as pool, pool.connection(timeout=30): pass
 def psycopg2_by_name(url): psycopg2_connect(url).close()
 def psycopg2_keywords(url): psycopg2.connect(**psycopg2.extensions.parse_dsn(url)).close()
 def psycopg2_factory(url): psycopg2.connect(url, connection_factory=psycopg2.extras.RealDictConnection).close()
@@ -42,6 +45,16 @@ async def asyncpg_by_name(url): await (await asyncpg_connect(url)).close()
 async def asyncpg_module(url): await (await asyncpg.connect(dsn=url)).close()
 async def asyncpg_pool(url):
     async with create_pool(url, min_size=1) as pool: await pool.fetchval("select 1")
+def pg8000_interfaces(url, connect):
+    lease = psycopg2.extensions.parse_dsn(url)
+    connect(lease["user"], lease["host"], lease["dbname"], int(lease["port"]), password=lease["password"]).close()
+def pg8000_dbapi(url): pg8000_interfaces(url, pg8000.dbapi.connect)
+def pg8000_native(url): pg8000_interfaces(url, pg8000.native.Connection)
+def pg8000_legacy(url): pg8000_interfaces(url, pg8000.connect)
+def pg8000_connected(url):
+    to = psycopg2.extensions.parse_dsn(url)
+    with socket.create_connection((to["host"], int(to["port"]))) as connected:
+        pg8000.native.Connection(to["user"], database=to["dbname"], password=to["password"], sock=connected).close()
 def sqlalchemy_sync(url, driver):
     engine = sqlalchemy.create_engine(url.replace("postgresql", f"postgresql+{driver}", 1))
     engine.connect().close()
@@ -58,9 +71,9 @@ async def sqlalchemy_async(url, driver):
 async def sqlalchemy_asyncpg(url): await sqlalchemy_async(url, "asyncpg")
 async def sqlalchemy_psycopg_async(url): await sqlalchemy_async(url, "psycopg_async")
 
-PREFIXES = ("psycopg_", "psycopg2_", "asyncpg_", "sqlalchemy_")
+PREFIXES = ("psycopg_", "psycopg2_", "asyncpg_", "pg8000_", "sqlalchemy_")
 WAYS = {name: way for name, way in list(globals().items()) if name.startswith(PREFIXES) and callable(way) and name not in
-        ("psycopg_pool", "psycopg2_connect", "asyncpg_connect", "sqlalchemy_sync", "sqlalchemy_async")}
+        ("psycopg_pool", "psycopg2_connect", "asyncpg_connect", "pg8000_interfaces", "sqlalchemy_sync", "sqlalchemy_async")}
 
 def run(way, url):
     done = way(url)
@@ -80,7 +93,7 @@ def test_each(pgdibs_url):
 """
 
 
-@pytest.mark.parametrize("imported", ["after the plugin", "before the plugin"])
+@pytest.mark.parametrize("imported", ["after the plugin", pytest.param("before the plugin", marks=pytest.mark.long)])
 def test_each_way_to_connect_is_stopped(project: Project, developer: DeveloperDatabase, imported: str) -> None:
     project.file("ways.py", WAYS)
     project.file("test_it.py", TESTS)
@@ -89,7 +102,7 @@ def test_each_way_to_connect_is_stopped(project: Project, developer: DeveloperDa
     plugins = ["-p", "ways", *PLUGINS] if imported == "before the plugin" else PLUGINS
     developer.assert_stopped(project.run(plugins=plugins))
     sentences = json.loads(project.text("sentences.json"))
-    assert len(sentences) == 25, sorted(sentences)
+    assert len(sentences) == 29, sorted(sentences)
     for name, sentence in sentences.items():
         # One sentence for each target, told by the layer that came first.
         assert sentence.startswith("pgdibs: stopped a connection by psycopg opened at ways.py:"), name
@@ -111,6 +124,7 @@ def test_it(name):
         ("psycopg_pool_async", "psycopg_pool"),
         ("psycopg2_pool", "psycopg2"),
         ("asyncpg_pool", "asyncpg"),
+        ("pg8000_dbapi", "pg8000"),
         ("sqlalchemy_psycopg2", "SQLAlchemy with psycopg2"),
         ("sqlalchemy_pg8000", "SQLAlchemy with pg8000"),
         ("sqlalchemy_asyncpg", "SQLAlchemy with asyncpg"),
@@ -192,4 +206,42 @@ def test_what_is_not_given_comes_from_the_environment(project: Project, develope
     project.file("test_it.py", INDIRECT)
     project.environment.update(DEVELOPERS_NAME=developer.name, DEVELOPERS_PORT=str(developer.server.port))
     developer.assert_stopped(project.run())
+    assert project.text("done") == "done"
+
+
+# A mock reaches no server, unless it calls the driver.
+MOCKED = """
+import asyncio, os
+from unittest import mock
+import asyncpg, pgdibs, psycopg, psycopg2, pytest, sqlalchemy
+from sqlalchemy.ext.asyncio import create_async_engine
+URL = os.environ["DEVELOPERS"]
+def engine(driver, **more):
+    return sqlalchemy.create_engine(URL.replace("postgresql", f"postgresql+{driver}", 1), **more)
+@pytest.mark.parametrize("more", [{}, {"autospec": True}])
+def test_mocked(more):
+    with mock.patch("psycopg2.connect", **more) as connect:
+        connect.return_value = mock.MagicMock()
+        engine("psycopg2").raw_connection()
+    assert connect.call_args.kwargs["dbname"] == "shop_dev"
+    with mock.patch("psycopg.connect", side_effect=psycopg.OperationalError("of the mock"), **more):
+        with pytest.raises(sqlalchemy.exc.OperationalError, match="of the mock"):
+            engine("psycopg").connect()
+    with mock.patch("asyncpg.connect", side_effect=OSError("of the mock"), **more), pytest.raises(OSError, match="of the mock"):
+        asyncio.run(create_async_engine(URL.replace("postgresql", "postgresql+asyncpg", 1)).connect().start())
+def test_mocked_driver():
+    driver = mock.MagicMock(paramstyle="pyformat", __version__="2.9.9")
+    engine("psycopg2", module=driver).raw_connection()
+    assert driver.connect.call_args.kwargs["dbname"] == "shop_dev"
+def test_mock_that_calls_the_driver():
+    with mock.patch("psycopg2.connect", wraps=psycopg2.connect), pytest.raises(pgdibs.ConnectionStopped, match="by psycopg2 "):
+        engine("psycopg2").connect()
+    open("done", "w").write("done")
+"""
+
+
+def test_mock_is_let_through_and_what_it_calls_is_not(project: Project, developer: DeveloperDatabase) -> None:
+    project.file("test_it.py", MOCKED)
+    project.environment["DEVELOPERS"] = developer.url()
+    developer.assert_stopped(project.run(), "by psycopg2 opened at test_it.py:")
     assert project.text("done") == "done"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from developers import PASSWORD, WRITES, DeveloperDatabase, Server, without_guard
+from developers import PASSWORD, WRITES, DeveloperDatabase, without_guard
 from projects import Daemon, Project, Ran
 
-WORKERS = pytest.mark.parametrize("workers", ["-n2", "-n0"])
+pytestmark = pytest.mark.shared_pool
+
 WRITE = f"with psycopg.connect(URL) as connection: connection.execute({WRITES!r})"
 
 
@@ -87,9 +88,7 @@ SWALLOWING = "import strange\ntry:\n    strange.write()\nexcept BaseException:\n
     ("file", "arguments"),
     [
         ("conftest.py", ["-n2"]),
-        ("tests/conftest.py", ["--collect-only"]),
         ("test_a.py", ["-n0"]),
-        ("test_a.py", ["-n2"]),
         *(
             pytest.param(file, [arguments], marks=pytest.mark.long)
             for file, arguments in (
@@ -97,6 +96,8 @@ SWALLOWING = "import strange\ntry:\n    strange.write()\nexcept BaseException:\n
                 ("conftest.py", "--collect-only"),
                 ("tests/conftest.py", "-n0"),
                 ("tests/conftest.py", "-n2"),
+                ("tests/conftest.py", "--collect-only"),
+                ("test_a.py", "-n2"),
                 ("test_a.py", "--collect-only"),
             )
         ),
@@ -113,7 +114,7 @@ def test_connection_at_import_ends_the_run_with_one_line(
     assert ran.output.count("stopped a connection") <= 2, ran.output
 
 
-@pytest.mark.parametrize("arguments", [["-n0"], ["-n2"], ["--collect-only"]], ids=" ".join)
+@pytest.mark.parametrize("arguments", [pytest.param(["-n0"], marks=pytest.mark.long), ["-n2"], ["--collect-only"]], ids=" ".join)
 def test_swallowed_exception_at_import_ends_the_run(strange: Project, developer: DeveloperDatabase, arguments: list[str]) -> None:
     strange.file("conftest.py", SWALLOWING)
     strange.file("test_it.py", "def test_it():\n    pass\n")
@@ -150,11 +151,38 @@ SWALLOWED = """try:
             pass"""
 
 
-@pytest.mark.parametrize("body", ["strange.write()", SWALLOWED], ids=["raised", "swallowed"])
+@pytest.mark.parametrize(
+    "body", [pytest.param("strange.write()", marks=pytest.mark.long), SWALLOWED], ids=["raised", "swallowed"]
+)
 def test_connection_at_the_end_of_a_worker_ends_the_run(strange: Project, developer: DeveloperDatabase, body: str) -> None:
     strange.file("conftest.py", LATE_IN_A_WORKER.replace("BODY", body))
     strange.file("test_it.py", "def test_it():\n    pass\n")
     developer.assert_stopped(strange.run("-n2"), "by psycopg opened at strange.py:4")
+
+
+# The controller has heard all that a worker has to tell when this hook runs.
+UNCONFIGURES = """
+import os, strange
+def pytest_unconfigure():
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        try:
+            strange.write()
+        except BaseException:
+            open("stopped", "w").close()
+            raise
+"""
+
+
+def test_connection_in_unconfigure_of_a_worker_is_reported(strange: Project, developer: DeveloperDatabase) -> None:
+    strange.file("conftest.py", UNCONFIGURES)
+    strange.file("test_it.py", "def test_it():\n    pass\n")
+    ran = strange.run("-n1")
+    developer.assert_untouched()
+    assert (strange.pytester.path / "stopped").exists()
+    (error,) = ran.errors
+    assert error.startswith("ERROR: pgdibs: stopped a connection by psycopg opened at strange.py:4 to database shop_dev"), (
+        ran.output
+    )
 
 
 def test_builder_may_use_its_own_database_only(strange: Project, developer: DeveloperDatabase) -> None:
@@ -168,7 +196,7 @@ def test_builder_may_use_its_own_database_only(strange: Project, developer: Deve
     strange.run().assert_passed(1)
 
 
-@pytest.mark.parametrize("workers", ["-n0", "-n2", "--pgdibs=off"])
+@pytest.mark.parametrize("workers", ["-n0", *(pytest.param(each, marks=pytest.mark.long) for each in ("-n2", "--pgdibs=off"))])
 def test_header_says_that_the_guard_is_weaker(project: Project, workers: str) -> None:
     project.file("test_it.py", "def test_it():\n    pass\n")
     assert "connection guard" not in project.run(workers).output
@@ -184,7 +212,7 @@ def assert_in_header(ran: Ran, end: str) -> None:
     assert line.endswith(end), ran.output
 
 
-@WORKERS
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 def test_warn_says_it_once_and_goes_on(strange: Project, developer: DeveloperDatabase, workers: str) -> None:
     strange.settings["pgdibs_guard"] = "warn"
     strange.settings["filterwarnings"] = "error"
@@ -199,14 +227,15 @@ def test_warn_says_it_once_and_goes_on(strange: Project, developer: DeveloperDat
 
 def test_what_is_allowed_passes(strange: Project, developer: DeveloperDatabase) -> None:
     strange.file("test_it.py", "import strange\ndef test_it():\n    strange.write()\n")
-    for number, entry in enumerate(["localhost:*/shop_dev_*", f"127.0.0.1:{developer.server.port}/{developer.name}"]):
+    for number, entry in enumerate(["localhost:*/shop_d?v", f"127.0.0.1:{developer.server.port}/{developer.name}"]):
         strange.settings["pgdibs_allow"] = f"other:1/x {entry}"
         strange.run().assert_passed(1)
         developer.assert_written()
         assert number < 2
-    for entry in ["localhost:1/shop_dev_*", "other:*/shop_dev_*", f"127.0.0.1:{developer.server.port}/shop_dev"]:
-        strange.settings["pgdibs_allow"] = entry
-        assert strange.run().status == 4
+    # Each part counts: the host, the port, the database.
+    others = f"localhost:1/shop_* other:*/shop_* 127.0.0.1:{developer.server.port}/shop"
+    strange.settings["pgdibs_allow"] = others
+    assert strange.run().status == 4
 
 
 def test_settings_of_the_guard_are_checked(strange: Project, developer: DeveloperDatabase) -> None:
@@ -247,9 +276,10 @@ open("done", "w").write("done")
 
 
 @pytest.fixture
-def shared(developers_server: Server) -> Iterator[Daemon]:
+def shared(developer: DeveloperDatabase) -> Iterator[Daemon]:
     """A daemon whose databases are on the developer's own server."""
-    daemon = Daemon(server_url=developers_server.url("postgres"))
+    developer.has_leases = True
+    daemon = Daemon(server_url=developer.server.url("postgres"))
     yield daemon
     daemon.remove()
 

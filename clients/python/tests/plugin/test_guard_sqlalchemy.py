@@ -6,6 +6,8 @@ import pytest
 from developers import WRITES, DeveloperDatabase
 from projects import PLUGINS, Project
 
+pytestmark = pytest.mark.shared_pool
+
 SYNC = f"""
 import os, sqlalchemy
 engine = sqlalchemy.create_engine(os.environ["DATABASE_URL"].replace("postgresql", "postgresql+psycopg2", 1))
@@ -51,7 +53,7 @@ def test_engine_is_stopped_whenever_it_was_built(project: Project, developer: De
     ran = project.run(plugins=["-p", "app", *PLUGINS])
     developer.assert_stopped(ran, f"by SQLAlchemy with {driver} opened at app.py:", "from DATABASE_URL before pgdibs set it")
     project.file("conftest.py", f"import os\nos.environ['DATABASE_URL'] = '{developer.url()}'\n")
-    ran = project.run("-n2")
+    ran = project.run("-n0")
     developer.assert_stopped(ran, f"by SQLAlchemy with {driver} opened at app.py:", "conftest.py:2 sets DATABASE_URL after")
     project.run("--pgdibs-guard=off").assert_passed(3)
     developer.assert_written()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 import textwrap
@@ -60,8 +61,9 @@ def test_service_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     variables = {"PGSERVICEFILE": str(file)}
     for text, reason in [
         ("", "is in none of"),
-        ("[dev]\nldap://directory/\n", "is in none of|LDAP"),
-        ("no section\n", "cannot be read"),
+        ("[dev]\nldap://directory/\n", "LDAP"),
+        ("[dev]\nno value\n", "cannot be read"),
+        ("[dev2]\nhost=a\n", "is in none of"),
     ]:
         file.write_text(text)
         with pytest.raises(Unresolved, match=reason):
@@ -70,6 +72,30 @@ def test_service_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     assert [str(target) for target in resolve({"service": "dev", "port": 4}, variables.get)] == ["a:4/x"]
     with pytest.raises(Unresolved, match="2 hosts and 3 ports were given"):
         resolve({"host": "a,b", "port": "1,2,3"}, variables.get)
+
+
+# libpq's own answer, without a server: a started connection knows where it goes.
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[dev]\nhost=127.0.0.1\ndbname=first\n[dev]\ndbname=second\n",
+        "[dev]\nhost=127.0.0.1\n[dev]\ndbname=second\n",
+        "[dev]\nhost=127.0.0.1\ndbname=first\ndbname=second\n",
+        "no section\n[other]\ndbname=x\n  [dev]  \n# a comment\n\n  host=127.0.0.1\ndbname=a b=c\n[other]\nno value\n",
+    ],
+    ids=["section twice", "rest of a section", "key twice", "other lines"],
+)
+def test_service_is_the_one_that_libpq_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "services"
+    file.write_text(text)
+    monkeypatch.setenv("PGSERVICEFILE", str(file))
+    conninfo = f"service=dev user=of_user port={free_port()}"
+    started = psycopg.pq.PGconn.connect_start(conninfo.encode())
+    (target,) = resolve(psycopg.conninfo.conninfo_to_dict(conninfo), os.environ.get)
+    assert (target.host, target.database) == (started.host.decode(), started.db.decode())
+    started.finish()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from projects import Daemon, Project, eventually
 QUIET = "def test_nothing():\n    pass\n"
 
 
-@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 def test_each_refusal_is_told_once_with_the_way_out(project: Project, workers: str) -> None:
     project.file("test_it.py", QUIET)
     project.run("-n0").assert_passed(1)
@@ -83,12 +83,12 @@ def test_auto_that_comes_to_no_workers_is_told_and_not_run_without_a_database(pr
 
 
 def test_the_programs_of_a_build_end_with_the_run(project: Project) -> None:
-    project.settings["pgdibs_build"] = "sh -c 'echo $$ > builder; exec sleep 60'"
+    project.settings["pgdibs_build"] = "sh -c 'echo $$ > builder; exec sleep 600'"
     project.file("test_it.py", QUIET)
     process = project.start("-n2")
     builder = int(eventually(lambda: project.text("builder").strip()))
     os.killpg(process.pid, signal.SIGINT)
-    ran = project.finish(process, 20)
+    ran = project.finish(process)
     assert ran.status == 2, ran.output
     # Whoever inherits it may take a moment to bury it.
     states = ["ps", "-o", "stat=", "-p", str(builder)]

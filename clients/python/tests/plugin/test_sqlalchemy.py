@@ -27,7 +27,7 @@ def use(project: Project, *headings: str) -> None:
         project.file(name, text)
 
 
-@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 def test_a_module_level_engine_and_a_session_per_test(project: Project, workers: str) -> None:
     use(project, "A module-level engine", "A session per test, rolled back")
     project.run(workers).assert_passed(8)

@@ -18,13 +18,13 @@ def test_two_runs_that_find_no_daemon_start_one_and_leave_it_for_the_next(projec
         PGDIBS_URL=url, PGDIBS_BIN=daemon.program, PGDIBS_DATA_DIR=str(data / "data"), PGDIBS_PG_BIN_DIR=postgres_programs()
     )
     project.file("test_it.py", "import os\ndef test_it():\n    assert os.environ['DATABASE_URL']\n")
-    assert "set `pgdibs_start = auto`" in project.run("-n1").errors[0]
+    assert "set `pgdibs_start = auto`" in project.run("-n0").errors[0]
     project.settings["pgdibs_start"] = "auto"
-    processes = [project.start("-n1"), project.start("-n1")]
+    processes = [project.start("-n0"), project.start("-n0")]
     try:
         for process in processes:
-            project.finish(process, 120).assert_passed(1)
-        project.run("-n1").assert_passed(1)
+            project.finish(process).assert_passed(1)
+        project.run("-n0").assert_passed(1)
         assert len(daemons(url)) == 1
     finally:
         for pid in daemons(url):

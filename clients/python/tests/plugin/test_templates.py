@@ -73,6 +73,7 @@ def test_the_next_run_after_a_failed_build_builds_again(project: Project) -> Non
 def test_a_command_sees_its_database_in_every_variable_and_runs_at_the_root(project: Project) -> None:
     project.settings["pgdibs_env"] = "TEST_DATABASE_URL DB_NAME=default.database STATS_URL=stats"
     project.settings["pgdibs_aliases"] = f"stats={project.pool}_b"
+    project.client.put_pool(project.pool, warm=1)
     project.environment.update(DATABASE_URL="postgresql://real.example/real", TEST_DATABASE_URL="postgresql+asyncpg://x/y")
     project.settings["pgdibs_build"] = "sh -c 'env > seen-$PGDIBS_ALIAS; pwd >> seen-$PGDIBS_ALIAS; psql -qf schema.sql'"
     project.file("sub/test_it.py", "def test_it():\n    pass\n")

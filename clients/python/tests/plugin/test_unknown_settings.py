@@ -59,8 +59,18 @@ def test_misspelt_setting_stops_the_run_in_every_ini_file(
         ),
         (["-o", "pgdibs_evn=X"], {}, "pgdibs_evn in -o is not a setting of pgdibs; did you mean pgdibs_env?"),
         ([], {"PGDIBS_POOL": "x"}, "PGDIBS_POOL in pytest.ini is not a setting of pgdibs; did you mean pgdibs_pool?"),
-        ([], {"pgdibs-tmp": "x"}, "pgdibs-tmp in pytest.ini is not a setting of pgdibs; did you mean pgdibs_tmpdir?"),
-        ([], {"pgdibs_zzz": "x"}, "pgdibs_zzz in pytest.ini is not a setting of pgdibs; `pytest --help` lists the settings that"),
+        pytest.param(
+            [],
+            {"pgdibs-tmp": "x"},
+            "pgdibs-tmp in pytest.ini is not a setting of pgdibs; did you mean pgdibs_tmpdir?",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            [],
+            {"pgdibs_zzz": "x"},
+            "pgdibs_zzz in pytest.ini is not a setting of pgdibs; `pytest --help` lists the settings that",
+            marks=pytest.mark.long,
+        ),
         # The cause comes before what it leads to: no such daemon, no fingerprint.
         ([], {"pgdibs_ur": "http://127.0.0.1:2", "pgdibs_url": ""}, "pgdibs_ur in pytest.ini is not a setting"),
         ([], {"pgdibs_fingerprnt": "schema.sql", "pgdibs_fingerprint": ""}, "did you mean pgdibs_fingerprint?"),
@@ -90,7 +100,7 @@ def pytest_configure(config):
 """
 
 
-@pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
+@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 @pytest.mark.parametrize("where", ["conftest.py", pytest.param("plugin.py", marks=pytest.mark.long)])
 def test_setting_that_somebody_else_has_registered_is_theirs(project: Project, where: str, workers: str) -> None:
     project.file(where, REGISTERS)
@@ -115,7 +125,9 @@ def test_help_works_with_a_misspelt_setting(project: Project) -> None:
     assert "pgdibs_env (" in ran.output
 
 
-@pytest.mark.parametrize("settings", [{}, {"pgdibs_pool": "EMPTY"}], ids=["absent", "empty"])
+@pytest.mark.parametrize(
+    "settings", [{}, pytest.param({"pgdibs_pool": "EMPTY"}, marks=pytest.mark.long)], ids=["absent", "empty"]
+)
 def test_settings_without_a_pool_stop_the_run_before_conftest(project: Project, settings: dict[str, str]) -> None:
     del project.settings["pgdibs_pool"]
     project.file("conftest.py", "open('imported', 'w').close()\n")

@@ -68,7 +68,11 @@ def assert_leads_nowhere(found: dict[str, Any]) -> None:
         psycopg.connect(found["STATS_URL"].partition("?")[0])
 
 
-@pytest.mark.parametrize("arguments", [["-n2"], ["--dist", "loadfile", "--tx", "2*popen"]], ids=["-n", "--tx"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["-n2"], pytest.param(["--dist", "loadfile", "--tx", "2*popen"], marks=pytest.mark.long)],
+    ids=["-n", "--tx"],
+)
 def test_under_xdist_workers_see_their_own_databases_and_the_controller_none(variables: Project, arguments: list[str]) -> None:
     variables.run(*arguments).assert_passed(8)
     assert_leads_nowhere(seen(variables, "main"))
@@ -78,7 +82,9 @@ def test_under_xdist_workers_see_their_own_databases_and_the_controller_none(var
     assert len({found["DATABASE_URL"] for found in workers} | {found["STATS_URL"] for found in workers}) == 4
 
 
-@pytest.mark.parametrize("arguments", [["-n0"], ["-p", "no:xdist"]], ids=["-n0", "no xdist"])
+@pytest.mark.parametrize(
+    "arguments", [pytest.param(["-n0"], marks=pytest.mark.long), ["-p", "no:xdist"]], ids=["-n0", "no xdist"]
+)
 def test_without_workers_the_process_itself_has_a_database(variables: Project, arguments: list[str]) -> None:
     plugins = ["-p", "pgdibs.pytest_plugin"] if "-p" in arguments else None
     variables.run(*arguments, plugins=plugins).assert_passed(8)
@@ -87,8 +93,8 @@ def test_without_workers_the_process_itself_has_a_database(variables: Project, a
 
 def test_as_users_load_it_by_its_entry_point(variables: Project) -> None:
     del variables.environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
-    variables.run("-n2", "-p", "no:asyncio", plugins=[]).assert_passed(8)
-    assert_is_leased(variables, seen(variables, "gw1"))
+    variables.run("-n1", "-p", "no:asyncio", plugins=[]).assert_passed(8)
+    assert_is_leased(variables, seen(variables, "gw0"))
 
 
 def test_required_plugins_refuses_a_run_without_the_plugin(variables: Project) -> None:
@@ -106,13 +112,13 @@ def test_required_plugins_refuses_a_run_without_the_plugin(variables: Project) -
     [
         ["--collect-only", "-n2"],
         ["--help"],
-        ["--fixtures"],
-        ["--markers"],
-        ["--fixtures-per-test"],
         ["--setup-plan"],
-        ["--version"],
+        *(
+            pytest.param([option], marks=pytest.mark.long)
+            for option in ("--fixtures", "--markers", "--fixtures-per-test", "--version")
+        ),
     ],
-    ids=lambda arguments: arguments[0],
+    ids=lambda arguments: str(arguments[0]),
 )
 def test_what_runs_no_test_takes_no_lease_and_asks_no_daemon(variables: Project, arguments: list[str]) -> None:
     variables.environment["PGDIBS_URL"] = "http://127.0.0.1:1"

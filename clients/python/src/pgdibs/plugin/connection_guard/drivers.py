@@ -1,8 +1,10 @@
-"""Wraps what opens connections: SQLAlchemy, Django, psycopg, psycopg2, asyncpg and their pools, each when it is imported."""
+"""Wraps what opens connections: SQLAlchemy, Django, the drivers with their pools; each when it is imported."""
 
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,9 @@ NAMES = (*VARIABLES, "database")
 
 # What SQLAlchemy calls the dialects of servers that speak Postgres' protocol.
 POSTGRES_DIALECTS = frozenset({"postgresql", "cockroachdb", "redshift", "postgres"})
+
+# The drivers that are wrapped themselves, so that nothing passes them unseen.
+WRAPPED = frozenset({"psycopg", "psycopg2", "asyncpg", "pg8000"})
 
 # Drivers without libpq read no PG* variables and connect to localhost unless told otherwise.
 WITHOUT_LIBPQ = {"host": "localhost", "hostaddr": "", "port": DEFAULT_PORT, "service": ""}
@@ -37,6 +42,7 @@ class Drivers:
                 "psycopg_pool": self._wrap_psycopg_pool,
                 "psycopg2": self._wrap_psycopg2,
                 "asyncpg.connect_utils": self._wrap_asyncpg,
+                "pg8000.core": self._wrap_pg8000,
             }
         )
 
@@ -71,7 +77,7 @@ class Drivers:
 
         def do_connect(dialect: Any, record: Any, arguments: list[Any], parameters: dict[str, Any]) -> None:
             # A DSN among the positional arguments is read by the driver's own wrapper.
-            if dialect.name not in POSTGRES_DIALECTS or any(arguments) or not guard.is_active:
+            if dialect.name not in POSTGRES_DIALECTS or any(arguments) or not guard.is_active or _is_mocked(dialect.dbapi):
                 return
             layer = f"SQLAlchemy with {dialect.driver}"
             values = tuple(map(parameters.get, NAMES))
@@ -87,7 +93,7 @@ class Drivers:
 
         @functools.wraps(original)
         def get_new_connection(wrapper: Any, parameters: dict[str, Any]) -> Any:
-            if guard.is_active:
+            if guard.is_active and not _is_mocked(wrapper.Database):
                 values = tuple(map(parameters.get, NAMES))
                 layer = f"Django's alias {wrapper.alias}"
                 guard.check_parameters(layer, ("django", values), lambda: _named(values))
@@ -181,6 +187,42 @@ class Drivers:
 
         self._replace(module, "_parse_connect_arguments", parse)
 
+    def _wrap_pg8000(self, module: ModuleType) -> None:
+        guard = self._guard
+        # What the connections of all its interfaces (DB-API, native, legacy) inherit.
+        owner = module.__dict__.get("CoreConnection")
+        if owner is None:
+            self._cannot_watch(module, "pg8000")
+            return
+        original = owner.__dict__["__init__"]
+        signature = inspect.signature(original)
+
+        @functools.wraps(original)
+        def connect(connection: Any, *args: Any, **kwargs: Any) -> None:
+            if guard.is_active:
+                given = signature.bind(connection, *args, **kwargs)
+                given.apply_defaults()
+                target = _of_pg8000(given.arguments)
+                guard.check_resolved("pg8000", ("pg8000", target), lambda: [target])
+            original(connection, *args, **kwargs)
+
+        self._replace(owner, "__init__", connect)
+
+
+def _is_mocked(driver: Any) -> bool:
+    """Whether the `connect` of a driver that is wrapped here is a mock, which reaches no server.
+
+    A mock that calls the driver itself (`wraps`, `side_effect`) is stopped there.
+    """
+    mock = sys.modules.get("unittest.mock")
+    if mock is None:
+        return False
+    # SQLAlchemy has an adapter around asyncpg, with a `connect` of its own.
+    module = getattr(driver, "asyncpg", driver)
+    connect = getattr(module, "connect", None)
+    is_mock = isinstance(getattr(connect, "mock", connect), mock.NonCallableMock)  # `autospec` makes a function that has one
+    return is_mock and (isinstance(module, mock.NonCallableMock) or getattr(module, "__name__", "") in WRAPPED)
+
 
 def _named(values: tuple[Any, ...], driver: str = "") -> dict[str, Any]:
     """The arguments as libpq's parameters."""
@@ -193,8 +235,19 @@ def _named(values: tuple[Any, ...], driver: str = "") -> dict[str, Any]:
     return named
 
 
+def _of_pg8000(arguments: Mapping[str, Any]) -> Target:
+    """The target of its arguments; the server takes the user's name for a database that is not given."""
+    database = arguments["database"] or arguments["user"]
+    database = database.decode() if isinstance(database, bytes) else str(database)
+    if arguments.get("sock") is not None:  # one that is connected already, as through a tunnel
+        return _of_address(arguments["sock"].getpeername(), database)
+    if arguments["unix_sock"]:
+        return _of_address(str(arguments["unix_sock"]), database)
+    return Target(str(arguments["host"]), str(arguments["port"]), database)
+
+
 def _of_address(address: Any, database: str) -> Target:
-    """The target of an address as asyncpg has it: host and port, or the path of a Unix socket."""
+    """The target of an address as asyncpg and pg8000 have it: host and port, or the path of a Unix socket."""
     if isinstance(address, str):
         directory, _, port = address.rpartition("/.s.PGSQL.")
         return Target(directory, port, database)

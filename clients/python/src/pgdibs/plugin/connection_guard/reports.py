@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,8 @@ class Reports:
 
     def __init__(self, guard: ConnectionGuard) -> None:
         self._guard = guard
+        self._is_sent = False
+        """Whether this worker has told its controller, to which it says nothing after that."""
 
     def end_the_run(self) -> None:
         """Raise if a connection was stopped."""
@@ -66,10 +69,19 @@ class Reports:
         """
         outcome = yield
         output = getattr(session.config, "workeroutput", None)
+        self._is_sent = output is not None
         if output is not None and self._guard.stopped:
             output[OUTPUT] = self._guard.stopped
             if outcome.excinfo is not None and issubclass(outcome.excinfo[0], ConnectionStopped):
                 outcome.force_result([])
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_unconfigure(self) -> Any:
+        """A worker has no other way left to report a connection that the project's own hook has opened."""
+        before = self._guard.stopped
+        yield
+        if self._is_sent and self._guard.stopped and not before:
+            print(f"\nERROR: {self._guard.stopped}", file=sys.stderr)  # below the dots of the progress
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_testnodedown(self, node: Any) -> None:

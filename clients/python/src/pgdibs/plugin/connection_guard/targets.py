@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import getpass
 import ipaddress
 import os
@@ -182,19 +181,34 @@ def _service(name: str, file: Optional[str], lookup: Callable[[str], Optional[st
     for path in candidates:
         if not path.is_file():
             continue
-        parser = configparser.RawConfigParser(
-            strict=False, delimiters=("=",), comment_prefixes=("#",), default_section="\0", allow_no_value=True
-        )
         try:
-            parser.read_string(path.read_text())
-        except (OSError, UnicodeDecodeError, configparser.Error) as error:
+            entries = _section(path.read_text(), name)
+        except (OSError, UnicodeDecodeError, ValueError) as error:
             raise Unresolved(f"service `{name}`: {path} cannot be read") from error
-        if parser.has_section(name):
-            entries = dict(parser.items(name))
+        if entries is not None:
             if any(key.startswith("ldap") for key in entries):
                 raise Unresolved(f"service `{name}` in {path} is looked up by LDAP")
-            return {key: value for key, value in entries.items() if key in VARIABLES and value is not None}
+            return {key: value for key, value in entries.items() if key in VARIABLES}
     raise Unresolved(f"service `{name}` is in none of {', '.join(map(str, candidates))}")
+
+
+def _section(text: str, name: str) -> Optional[dict[str, str]]:
+    """The first section of this name, as libpq reads it: of sections and of keys that are there twice, the first counts.
+
+    Raises `ValueError` for a line that libpq refuses.
+    """
+    entries: Optional[dict[str, str]] = None
+    for line in map(str.strip, text.split("\n")):
+        if line.startswith("["):
+            if entries is not None:
+                break
+            entries = {} if line.startswith(f"[{name}]") else None
+        elif entries is not None and line and not line.startswith("#"):
+            key, is_entry, value = line.partition("=")
+            if not is_entry and not line.startswith("ldap"):
+                raise ValueError(line)
+            entries.setdefault(key, value)
+    return entries
 
 
 def _canonical(host: str) -> str:
