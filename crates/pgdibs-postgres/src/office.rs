@@ -24,7 +24,7 @@ use crate::requests::gather;
 use crate::requests::tickets::living_daemons;
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
-use crate::steps::{drop_logins, drop_unused_roles};
+use crate::steps::{drop_handed_over, drop_logins, drop_unused_roles};
 use crate::world::{PgWorld, answer, no_answer};
 
 /// Key of the office's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
@@ -120,9 +120,6 @@ impl PgWorld {
         if !got {
             return Ok(None);
         }
-        if let Ok(mut roles) = self.known_roles.lock() {
-            roles.clear();
-        }
         reach(Point::StartElected).await;
         answer(end_predecessors(&mut connection, self.connections.instance).await)?;
         reach(Point::StartPredecessorsEnded).await;
@@ -184,7 +181,11 @@ impl PgWorld {
             sweep_rows(connection).await?;
             if self.connections.facts.rights != Rights::DatabasesOnly {
                 sweep_logins(self, connection).await?;
-                drop_unused_roles(self, connection).await?;
+                // Told in the log, and tried again: nothing else of the sweep depends on it.
+                if let Err(error) = drop_handed_over(self, connection).await {
+                    tracing::debug!(%error, "cannot drop databases of pools' owner roles yet");
+                }
+                drop_unused_roles(connection).await?;
             }
             Ok(())
         };

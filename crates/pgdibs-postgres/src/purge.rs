@@ -118,7 +118,7 @@ pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
         done.push(format!("dropped database {name}"));
     }
     for (name, oid) in &found.tests_own {
-        remove_database(&mut connection, *oid, ddl::close_tests_own(name), ddl::drop_tests_own(name)).await?;
+        remove_database(&mut connection, *oid, ddl::close_tests_own(name), ddl::drop_database(name)).await?;
         done.push(format!("dropped database {}, which tests made", name.as_str()));
     }
     // Roles before the catalog: it alone knows which of them are ours, so a purge that fails here can go on later.

@@ -281,7 +281,7 @@ pub(super) async fn forget_pool(
         return Err(stale("the pool is in use again"));
     }
     if world.connections.facts.rights != Rights::DatabasesOnly {
-        sql(drop_unused_roles(world, &mut transaction).await)?;
+        sql(drop_unused_roles(&mut transaction).await)?;
     }
     sql(transaction.commit().await)
 }

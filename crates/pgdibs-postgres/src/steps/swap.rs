@@ -14,8 +14,8 @@ use sqlx::postgres::types::Oid;
 use super::fence::{End, fence};
 use super::login::Login;
 use super::sessions::BRIEF;
-use super::used::{Swapped, is_leaving, lock};
-use super::{sql, stale};
+use super::used::{Swapped, is_leaving, lock, look};
+use super::{contended, sql, stale, tenants};
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
@@ -37,11 +37,29 @@ pub(super) async fn return_all(
     for (index, used, spare) in returns {
         let result = match failed.iter().find(|(id, _)| *id == used.0) {
             Some((_, error)) => Err(error.clone()),
-            None => return_one(world, connection, *used, *spare).await,
+            None => match return_one(world, connection, *used, *spare).await {
+                Err(failed @ StepError::Failed(_)) => match free_names(world, connection, *used).await {
+                    Ok(true) => return_one(world, connection, *used, *spare).await,
+                    Ok(false) => Err(failed),
+                    Err(error) => Err(error),
+                },
+                done => done,
+            },
         };
         results.push((*index, result));
     }
     results
+}
+
+/// Takes the names under which a used database leaves its slot from databases that tests made. Returns whether there was one.
+async fn free_names(world: &PgWorld, connection: &mut PgConnection, used: DatabaseId) -> Result<bool, StepError> {
+    let mut any = false;
+    for used in look(connection, &[used.0]).await? {
+        for name in [DatabaseName::old(&used.pool, used.id), DatabaseName::kept(&used.pool, used.id)] {
+            any |= tenants::free_name(world, connection, &name).await?;
+        }
+    }
+    Ok(any)
 }
 
 async fn return_one(
@@ -73,7 +91,7 @@ async fn return_one(
     if let Some(entering) = &entering {
         renames = renames.then(entering.statements());
     }
-    sql(renames.run(&mut transaction).await)?;
+    sql(contended::run(&mut transaction, &renames).await)?;
     left(&mut transaction, &used, &away, keeps).await?;
     if let Some(entering) = &entering {
         entering.write(&mut transaction).await?;
@@ -106,11 +124,32 @@ async fn left(
 }
 
 /// Lets a spare enter an empty slot.
-pub(super) async fn fill(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> Result<(), StepError> {
+pub(super) async fn fill(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    spare: DatabaseId,
+    slot: u32,
+) -> Result<(), StepError> {
+    match enter(connection, spare, slot).await {
+        Err(failed @ StepError::Failed(_)) => {
+            let Some(found) = look(connection, &[spare.0]).await?.pop() else { return Err(failed) };
+            let name = DatabaseName::slot(&found.pool, slot);
+            if tenants::free_name(world, connection, &name).await? {
+                enter(connection, spare, slot).await
+            } else {
+                Err(failed)
+            }
+        }
+        done => done,
+    }
+}
+
+async fn enter(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let spare = lock(&mut transaction, &[spare.0]).await?.pop().ok_or_else(|| stale("the spare is gone"))?;
     let entering = Entering::new(&spare, i32::try_from(slot).map_err(|_| stale("no such slot"))?)?;
-    sql(ddl::bound_statements().then(entering.statements()).run(&mut transaction).await)?;
+    let statements = ddl::bound_statements().then(entering.statements());
+    sql(contended::run(&mut transaction, &statements).await)?;
     entering.write(&mut transaction).await?;
     reach(Point::FillRenamed).await;
     sql(transaction.commit().await)?;
@@ -168,7 +207,25 @@ pub(super) async fn reset(
     if let Some((_, error)) = fence(world, connection, End::Reset, &[used.0], BRIEF).await?.pop() {
         return Err(error);
     }
+    match exchange(world, connection, lease, used, spare).await {
+        Err(failed @ StepError::Failed(_)) => {
+            if free_names(world, connection, used).await? {
+                exchange(world, connection, lease, used, spare).await
+            } else {
+                Err(failed)
+            }
+        }
+        done => done,
+    }
+}
 
+async fn exchange(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    lease: LeaseId,
+    used: DatabaseId,
+    spare: DatabaseId,
+) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let (used, spare, shared) = lock_reset(&mut transaction, lease, used, spare).await?;
     let slot = used.slot.ok_or_else(|| stale("the leased database has no slot"))?;
@@ -191,7 +248,7 @@ pub(super) async fn reset(
         swap = swap.then(open_to_keeper(world, &used, &away));
     }
     swap = swap.then(ddl::allow_connections(&name, true));
-    sql(swap.run(&mut transaction).await)?;
+    sql(contended::run(&mut transaction, &swap).await)?;
     check(&mut transaction, &[(used.oid, &away), (spare.oid, &name)]).await?;
     // The logins are exchanged: the used database takes the one that nobody knows with it into its grave.
     // In one statement, so that no password is a parameter that the server's log could show. The slot and the name are unique,
@@ -277,10 +334,10 @@ fn open_to_keeper(world: &PgWorld, used: &Swapped, kept: &DatabaseName) -> Ddl {
     if world.connections.facts.rights == Rights::DatabasesAndRoles {
         opened = opened.then(ddl::grant_role(login, &world.connections.facts.role, world.connections.facts.major));
     }
-    opened
-        .then(ddl::revoke_connect(kept, &used.login))
-        .then(ddl::grant_connect(kept, login))
-        .then(ddl::allow_connections(kept, true))
+    if used.has_login {
+        opened = opened.then(ddl::revoke_connect(kept, &used.login));
+    }
+    opened.then(ddl::grant_connect(kept, login)).then(ddl::allow_connections(kept, true))
 }
 
 const PASSED_ON: &str = "the spare was reserved, or a name passed to another database meanwhile";

@@ -3,6 +3,7 @@
 //! The databases of a pool grant CREATE to the pool's owner role, as which its sessions act, so a session may lock the row of its
 //! own database and of its siblings (`grant`); after `set role none` it may lock its login's own.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pgdibs_core::conformance::ConformanceServer as _;
@@ -14,6 +15,7 @@ use pgdibs_postgres::rights::Rights;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 
+use crate::support::at_once;
 use crate::support::hands::session;
 use crate::support::setting::{Setting, nothing_under_way, on_each_server_with};
 
@@ -161,6 +163,80 @@ fn lock_of_a_stranger_delays_no_other_return() {
         stranger.execute("rollback").await.unwrap();
         suite.idle().await;
         suite.assert_dead(held.credentials.as_ref().unwrap(), &[&held.database_name]).await;
+    });
+}
+
+/// Longest time for a reset while siblings of its lease grant in a loop.
+const A_FEW_SECONDS: Duration = Duration::from_secs(8);
+
+/// Grants on the database of a sibling until its session ends, or until it is told to stop.
+async fn grant_in_a_loop(setting: &Setting, lease: &Lease, sibling: &Lease, stop: &AtomicBool) {
+    let mut session = setting.suite.enter(lease).await;
+    let grant = format!("grant create on database {} to current_user", sibling.database_name);
+    while !stop.load(Ordering::Relaxed) {
+        match session.execute(AssertSqlSafe(grant.clone())).await {
+            Err(error) if error.as_database_error().is_none() => return,
+            _ => {}
+        }
+    }
+}
+
+fn reset_beside_granting_siblings(rights: Rights) {
+    on_each_server_with(&[], rights, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(4, 6, 2).await;
+        let mut leases = Vec::new();
+        for _ in 0..4 {
+            leases.push(suite.take(suite.wish()).await);
+        }
+        let resetting = leases.remove(0);
+        suite.world.begin_reset(resetting.id, None, None).await.unwrap();
+        let stop = AtomicBool::new(false);
+        let reset = async {
+            let began = Instant::now();
+            while suite.world.lease(resetting.id).await.unwrap().generation == 1 && began.elapsed() < A_FEW_SECONDS {
+                activate_with_failures(setting).await;
+            }
+            stop.store(true, Ordering::Relaxed);
+            suite.world.lease(resetting.id).await.unwrap().generation
+        };
+        let granting = at_once(leases.iter().map(|lease| grant_in_a_loop(setting, lease, &resetting, &stop)));
+        let (generation, _) = tokio::join!(reset, granting);
+        assert_eq!(generation, 2, "not reset within {A_FEW_SECONDS:?}");
+    });
+}
+
+#[test]
+fn reset_passes_siblings_that_grant_in_a_loop_superuser() {
+    reset_beside_granting_siblings(Rights::Superuser);
+}
+
+#[test]
+fn reset_passes_siblings_that_grant_in_a_loop_createrole() {
+    reset_beside_granting_siblings(Rights::DatabasesAndRoles);
+}
+
+#[test]
+fn reset_that_fails_is_tried_again_within_four_seconds() {
+    on_each_server_with(&[], Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 2, 1).await;
+        let lease = suite.take(suite.wish()).await;
+        let mut stranger = session(&setting.cluster.superuser("postgres")).await;
+        let hold = format!("begin; alter database {} connection limit 7", lease.database_name);
+        stranger.execute(sqlx::raw_sql(AssertSqlSafe(hold))).await.unwrap();
+        suite.world.begin_reset(lease.id, None, None).await.unwrap();
+        for attempt in 1..=4 {
+            let failed = activate_with_failures(setting).await;
+            assert!(matches!(&failed[..], [(_, StepError::Failed(_))]), "{failed:?}");
+            let soon =
+                "select attempts || ' ' || (retry_at <= now() + interval '4 s') from databases where state = 'leased'";
+            assert_eq!(setting.catalog_text(soon).await, format!("{attempt} true"));
+            setting.catalog("update databases set retry_at = now()").await;
+        }
+        stranger.execute("rollback").await.unwrap();
+        suite.idle().await;
+        assert_eq!(suite.world.lease(lease.id).await.unwrap().generation, 2);
     });
 }
 
