@@ -114,9 +114,8 @@ fn names_that_the_daemon_gives_are_taken_from_tests() {
         }
         assert_eq!(suite.world.lease(other.id).await.unwrap().generation, 2);
         suite.build(&second).await;
-        let third = suite.take(suite.wish()).await;
-        assert_eq!(third.database_name, suite.slot(2));
-        for lease in [&other, &third, &intruder] {
+        assert!(suite.ready_names().await.contains(&suite.slot(2)), "{:?}", suite.ready_names().await);
+        for lease in [&other, &intruder] {
             suite.release(lease).await;
         }
         suite.idle().await;
