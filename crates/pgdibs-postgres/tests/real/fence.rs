@@ -3,7 +3,6 @@
 //! The databases of a pool grant CREATE to the pool's owner role, as which its sessions act, so a session may lock the row of its
 //! own database and of its siblings (`grant`); after `set role none` it may lock its login's own.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pgdibs_core::conformance::ConformanceServer as _;
@@ -12,6 +11,7 @@ use pgdibs_core::lease::Lease;
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_postgres::sqlstate;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 
@@ -169,16 +169,18 @@ fn lock_of_a_stranger_delays_no_other_return() {
 /// Longest time for a reset while siblings of its lease grant in a loop.
 const A_FEW_SECONDS: Duration = Duration::from_secs(8);
 
-/// Grants on the database of a sibling until its session ends, or until it is told to stop.
-async fn grant_in_a_loop(setting: &Setting, lease: &Lease, sibling: &Lease, stop: &AtomicBool) {
+/// Grants on the database of a sibling, thousands of times a second, until its session is ended.
+async fn grant_in_a_loop(setting: &Setting, lease: &Lease, sibling: &Lease) {
     let mut session = setting.suite.enter(lease).await;
-    let grant = format!("grant create on database {} to current_user", sibling.database_name);
-    while !stop.load(Ordering::Relaxed) {
-        match session.execute(AssertSqlSafe(grant.clone())).await {
-            Err(error) if error.as_database_error().is_none() => return,
-            _ => {}
-        }
-    }
+    let grants = format!(
+        "do $do$ begin loop
+             begin grant create on database {} to current_user; exception when others then null; end;
+             commit;
+         end loop; end $do$",
+        sibling.database_name
+    );
+    let ended = session.execute(AssertSqlSafe(grants)).await.expect_err("it never ends by itself");
+    assert_eq!(sqlstate::code(&ended).as_deref(), Some("57P01"), "{ended}");
 }
 
 fn reset_beside_granting_siblings(rights: Rights) {
@@ -191,18 +193,26 @@ fn reset_beside_granting_siblings(rights: Rights) {
         }
         let resetting = leases.remove(0);
         suite.world.begin_reset(resetting.id, None, None).await.unwrap();
-        let stop = AtomicBool::new(false);
         let reset = async {
+            let granting = "select count(*) from pg_stat_activity where query like 'do $do$%' and state = 'active'";
+            setting.cluster.until_text("postgres", granting, "3").await;
             let began = Instant::now();
+            let mut failed = Vec::new();
             while suite.world.lease(resetting.id).await.unwrap().generation == 1 && began.elapsed() < A_FEW_SECONDS {
-                activate_with_failures(setting).await;
+                failed.extend(activate_with_failures(setting).await);
             }
-            stop.store(true, Ordering::Relaxed);
-            suite.world.lease(resetting.id).await.unwrap().generation
+            let generation = suite.world.lease(resetting.id).await.unwrap().generation;
+            let end = "select pg_terminate_backend(pid) from pg_stat_activity where query like 'do $do$%'";
+            setting.cluster.sql("postgres", end).await;
+            (generation, began.elapsed(), failed)
         };
-        let granting = at_once(leases.iter().map(|lease| grant_in_a_loop(setting, lease, &resetting, &stop)));
-        let (generation, _) = tokio::join!(reset, granting);
-        assert_eq!(generation, 2, "not reset within {A_FEW_SECONDS:?}");
+        let granting = at_once(leases.iter().map(|lease| grant_in_a_loop(setting, lease, &resetting)));
+        let ((generation, took, failed), _) = tokio::join!(reset, granting);
+        println!("{took:?} {failed:?}");
+        assert_eq!(generation, 2, "not reset after {took:?}: {failed:?}");
+        assert!(took < A_FEW_SECONDS && failed.is_empty(), "{took:?}: {failed:?}");
+        suite.release(&resetting).await;
+        suite.idle().await;
     });
 }
 
