@@ -24,7 +24,7 @@ use crate::requests::gather;
 use crate::requests::tickets::living_daemons;
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
-use crate::steps::{drop_handed_over, drop_logins, drop_unused_roles};
+use crate::steps::{drop_logins, drop_unused_roles};
 use crate::world::{PgWorld, answer, no_answer};
 
 /// Key of the office's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
@@ -181,10 +181,6 @@ impl PgWorld {
             sweep_rows(connection).await?;
             if self.connections.facts.rights != Rights::DatabasesOnly {
                 sweep_logins(self, connection).await?;
-                // Told in the log, and tried again: nothing else of the sweep depends on it.
-                if let Err(error) = drop_handed_over(self, connection).await {
-                    tracing::debug!(%error, "cannot drop databases of pools' owner roles yet");
-                }
                 drop_unused_roles(connection).await?;
             }
             Ok(())

@@ -130,7 +130,8 @@ async fn runs(connection: &mut PgConnection) -> Result<Vec<AnnouncedRun>, sqlx::
 /// The server's own list. Session counts are asked for ready databases and spares only: nobody acts on the others'. Autovacuum, which has
 /// no user, is not counted: it visits every database of a server in turn, and nothing is learnt or changed by it.
 ///
-/// Without databases that tests made: their names are not taken, since each step that gives a name moves them away.
+/// Without databases that tests made: their names are not taken, since each step that gives a name moves them away. (Which cannot be done
+/// while one is closed and something is prepared in it.)
 async fn server(
     world: &PgWorld,
     connection: &mut PgConnection,
@@ -147,7 +148,7 @@ async fn server(
          join pg_roles o on o.oid = d.datdba
          left join live on live.datid = d.oid
          left join idle on idle.oid = d.oid::int8
-         where not ",
+         where not d.datallowconn and exists (select from pg_prepared_xacts x where x.database = d.datname) or not ",
         made_by_tests!(),
     ))
     .bind(world.database_owner().as_str())

@@ -34,7 +34,7 @@ pub(crate) use self::clone::drop_unused_roles;
 pub(crate) use self::cure::roll_back_prepared;
 pub(crate) use self::drop::drop_logins;
 pub(crate) use self::sessions::end_sessions;
-pub(crate) use self::tenants::{HandedOver, drop_handed_over, made_by_tests};
+pub(crate) use self::tenants::{HandedOver, made_by_tests};
 
 /// An error of Postgres, as a step sees it.
 impl From<Sql> for StepError {

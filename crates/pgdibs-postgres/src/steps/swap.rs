@@ -37,10 +37,10 @@ pub(super) async fn return_all(
     for (index, used, spare) in returns {
         let result = match failed.iter().find(|(id, _)| *id == used.0) {
             Some((_, error)) => Err(error.clone()),
-            None => match return_one(world, connection, *used, *spare).await {
-                Err(failed @ StepError::Failed(_)) => match free_names(world, connection, *used).await {
-                    Ok(true) => return_one(world, connection, *used, *spare).await,
-                    Ok(false) => Err(failed),
+            None => match return_one(world, connection, *used, *spare, used.0).await {
+                Err(failed @ StepError::Failed(_)) => match other_number(connection, *used).await {
+                    Ok(Some(number)) => return_one(world, connection, *used, *spare, number).await,
+                    Ok(None) => Err(failed),
                     Err(error) => Err(error),
                 },
                 done => done,
@@ -51,15 +51,23 @@ pub(super) async fn return_all(
     results
 }
 
-/// Takes the names under which a used database leaves its slot from databases that tests made. Returns whether there was one.
-async fn free_names(world: &PgWorld, connection: &mut PgConnection, used: DatabaseId) -> Result<bool, StepError> {
-    let mut any = false;
-    for used in look(connection, &[used.0]).await? {
-        for name in [DatabaseName::old(&used.pool, used.id), DatabaseName::kept(&used.pool, used.id)] {
-            any |= tenants::free_name(world, connection, &name).await?;
-        }
-    }
-    Ok(any)
+/// A number for the name under which a used database leaves its slot, when another database has the name with its own number: tests may
+/// make one (`login = "createdb"`), and can guess it. Each number is given once.
+async fn other_number(connection: &mut PgConnection, used: DatabaseId) -> Result<Option<i64>, StepError> {
+    let Some(used) = look(connection, &[used.0]).await?.pop() else { return Ok(None) };
+    let names = [DatabaseName::old(&used.pool, used.id), DatabaseName::kept(&used.pool, used.id)];
+    sql(sqlx::query_scalar(
+        "select $2 + floor(random() * 1e9)::int8 * 1000000 where exists (select from pg_database where datname = any($1::name[]))",
+    )
+    .bind(names.map(|name| name.to_string()))
+    .bind(used.id)
+    .fetch_optional(connection)
+    .await)
+}
+
+/// The name with which a used database leaves its slot.
+fn away(used: &Swapped, keeps: bool, number: i64) -> DatabaseName {
+    if keeps { DatabaseName::kept(&used.pool, number) } else { DatabaseName::old(&used.pool, number) }
 }
 
 async fn return_one(
@@ -67,6 +75,7 @@ async fn return_one(
     connection: &mut PgConnection,
     used: DatabaseId,
     spare: Option<DatabaseId>,
+    number: i64,
 ) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let ids: Vec<i64> = std::iter::once(used.0).chain(spare.map(|s| s.0)).collect();
@@ -79,7 +88,7 @@ async fn return_one(
     }
     // What became of the promise to keep: `kept` was decided when the lease ended.
     let keeps = used.state == "kept" && used.keep;
-    let away = if keeps { DatabaseName::kept(&used.pool, used.id) } else { DatabaseName::old(&used.pool, used.id) };
+    let away = away(&used, keeps, number);
     let mut renames = ddl::bound_statements().then(ddl::rename(&used.name, &away));
     if keeps {
         renames = renames.then(open_to_keeper(world, &used, &away));
@@ -207,14 +216,11 @@ pub(super) async fn reset(
     if let Some((_, error)) = fence(world, connection, End::Reset, &[used.0], BRIEF).await?.pop() {
         return Err(error);
     }
-    match exchange(world, connection, lease, used, spare).await {
-        Err(failed @ StepError::Failed(_)) => {
-            if free_names(world, connection, used).await? {
-                exchange(world, connection, lease, used, spare).await
-            } else {
-                Err(failed)
-            }
-        }
+    match exchange(world, connection, lease, used, spare, used.0).await {
+        Err(failed @ StepError::Failed(_)) => match other_number(connection, used).await? {
+            Some(number) => exchange(world, connection, lease, used, spare, number).await,
+            None => Err(failed),
+        },
         done => done,
     }
 }
@@ -225,12 +231,13 @@ async fn exchange(
     lease: LeaseId,
     used: DatabaseId,
     spare: DatabaseId,
+    number: i64,
 ) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let (used, spare, shared) = lock_reset(&mut transaction, lease, used, spare).await?;
     let slot = used.slot.ok_or_else(|| stale("the leased database has no slot"))?;
     let name = used.name.clone();
-    let away = if used.keep { DatabaseName::kept(&used.pool, used.id) } else { DatabaseName::old(&used.pool, used.id) };
+    let away = away(&used, used.keep, number);
     let mut swap = ddl::bound_statements().then(ddl::rename(&used.name, &away)).then(ddl::rename(&spare.name, &name));
     if world.connections.facts.rights != Rights::DatabasesOnly {
         swap = swap

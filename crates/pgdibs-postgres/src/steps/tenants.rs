@@ -115,7 +115,7 @@ async fn roll_back_what_they_prepared(
 }
 
 /// Drops databases that were handed to the owner role of a pool by leases that are over.
-pub(crate) async fn drop_handed_over(world: &PgWorld, connection: &mut PgConnection) -> Result<(), StepError> {
+pub(super) async fn drop_handed_over(world: &PgWorld, connection: &mut PgConnection) -> Result<(), StepError> {
     let found: Vec<(String, String, i64, bool, bool, Vec<String>)> = sql(sqlx::query_as(concat!(
         "select o.rolname::text, d.datname::text, d.oid::int8, d.datconnlimit = -2, ",
         made_by_tests!(),
@@ -149,7 +149,8 @@ pub(crate) async fn drop_handed_over(world: &PgWorld, connection: &mut PgConnect
     drop_or_tell(world, connection, &left_over).await
 }
 
-/// Drops them, each with its owner. That one cannot be dropped is told once, and holds up nothing else: the sweep tries again.
+/// Drops them, each with its owner. That one cannot be dropped is told once, and holds up nothing else: it is tried again by the sweep, or when
+/// another lease of its pool ends.
 async fn drop_or_tell(world: &PgWorld, connection: &mut PgConnection, all: &[(Made, String)]) -> Result<(), StepError> {
     let mut closed = Vec::new();
     for (made, owner) in all {

@@ -172,3 +172,27 @@ fn what_is_prepared_elsewhere_is_rolled_back_with_the_login() {
         assert_eq!(setting.cluster.text("postgres", "select count(*) from pg_prepared_xacts").await, "0");
     });
 }
+
+#[test]
+fn database_of_tests_that_cannot_be_entered_holds_nothing_up() {
+    on_both(async |setting| {
+        let suite = &setting.suite;
+        let (lease, other) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let credentials = lease.credentials.clone().unwrap();
+        let name = setting.catalog_text("select 'suite_old_' || max(id) from databases where state = 'leased'").await;
+        as_holder(setting, &lease, &[&format!("create database {name}")]).await;
+        let options = setting.cluster.options(&credentials.user, credentials.password.expose_secret(), &name);
+        let mut inside = PgConnection::connect_with(&options).await.unwrap();
+        as_holder(setting, &lease, &[&format!("alter database {name} allow_connections = false")]).await;
+        // Closed for ever: what is prepared in it holds the row that opening it would change.
+        let hold = format!("begin; grant create on database {name} to current_user; prepare transaction 'for ever'");
+        run(&mut inside, &hold).await;
+        inside.close().await.unwrap();
+        suite.release(&other).await;
+        suite.release(&lease).await;
+        suite.idle().await;
+        assert_eq!(suite.ready_names().await.len(), 2);
+        assert!(exists(setting, &name).await, "only a server in single-user mode gets in");
+        suite.assert_dead(&credentials, &[&name]).await;
+    });
+}
