@@ -38,7 +38,7 @@ pub(super) async fn return_all(
         let result = match failed.iter().find(|(id, _)| *id == used.0) {
             Some((_, error)) => Err(error.clone()),
             None => match return_one(world, connection, *used, *spare, used.0).await {
-                Err(failed @ StepError::Failed(_)) => match other_number(connection, *used).await {
+                Err(failed @ StepError::Failed(_)) => match other_number(world, connection, *used).await {
                     Ok(Some(number)) => return_one(world, connection, *used, *spare, number).await,
                     Ok(None) => Err(failed),
                     Err(error) => Err(error),
@@ -52,14 +52,22 @@ pub(super) async fn return_all(
 }
 
 /// A number for the name under which a used database leaves its slot, when another database has the name with its own number: tests may
-/// make one (`login = "createdb"`), and can guess it. Each number is given once.
-async fn other_number(connection: &mut PgConnection, used: DatabaseId) -> Result<Option<i64>, StepError> {
+/// make one (`login = "createdb"`), and can guess that number, but not this one. The name of a kept database was promised: the other
+/// one loses it.
+async fn other_number(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    used: DatabaseId,
+) -> Result<Option<i64>, StepError> {
     let Some(used) = look(connection, &[used.0]).await?.pop() else { return Ok(None) };
-    let names = [DatabaseName::old(&used.pool, used.id), DatabaseName::kept(&used.pool, used.id)];
+    if used.keep {
+        let freed = tenants::free_name(world, connection, &away(&used, true, used.id)).await?;
+        return Ok(freed.then_some(used.id));
+    }
     sql(sqlx::query_scalar(
-        "select $2 + floor(random() * 1e9)::int8 * 1000000 where exists (select from pg_database where datname = any($1::name[]))",
+        "select $2 + floor(random() * 1e9)::int8 * 1000000 where exists (select from pg_database where datname = $1::name)",
     )
-    .bind(names.map(|name| name.to_string()))
+    .bind(away(&used, false, used.id).as_str())
     .bind(used.id)
     .fetch_optional(connection)
     .await)
@@ -217,7 +225,7 @@ pub(super) async fn reset(
         return Err(error);
     }
     match exchange(world, connection, lease, used, spare, used.0).await {
-        Err(failed @ StepError::Failed(_)) => match other_number(connection, used).await? {
+        Err(failed @ StepError::Failed(_)) => match other_number(world, connection, used).await? {
             Some(number) => exchange(world, connection, lease, used, spare, number).await,
             None => Err(failed),
         },

@@ -68,7 +68,7 @@ fn builder_cannot_return_during_its_own_seal() {
             entered
         };
         let ((), entered) = tokio::join!(seal(setting), returning);
-        let refused = entered.err().expect("the builder is in its database while it is sealed");
+        let refused = entered.expect_err("the builder is in its database while it is sealed");
         assert_eq!(sqlstate::code(&refused).as_deref(), Some("53300"), "the password is right: {refused}");
         assert_eq!(setting.suite.ready_names().await.len(), 1);
     });

@@ -90,6 +90,8 @@ fn names_that_the_daemon_gives_are_taken_from_tests() {
         let mut taken: Vec<String> = vec![
             format!("suite_old_{of_other}"),
             format!("suite_old_{own}"),
+            format!("suite_kept_{own}"),
+            format!("suite_kept_{of_other}"),
             suite.slot(2),
             DatabaseName::template(&suite.pool, &second).to_string(),
         ];
@@ -115,9 +117,14 @@ fn names_that_the_daemon_gives_are_taken_from_tests() {
         assert_eq!(suite.world.lease(other.id).await.unwrap().generation, 2);
         suite.build(&second).await;
         assert!(suite.ready_names().await.contains(&suite.slot(2)), "{:?}", suite.ready_names().await);
+        let kept = suite.world.keep(intruder.id, 3600, "to look at").await.unwrap();
         for lease in [&other, &intruder] {
             suite.release(lease).await;
         }
+        suite.idle().await;
+        let under = setting.catalog_text("select name from databases where state = 'kept' and slot is null").await;
+        assert_eq!(under, kept.name.as_str());
+        suite.world.drop_kept(kept.name.as_str()).await.unwrap();
         suite.idle().await;
         let blocked = "select count(*) from databases where state = 'blocked' or attempts > 0";
         assert_eq!(setting.catalog_text(blocked).await, "0");
