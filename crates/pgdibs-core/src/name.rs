@@ -251,7 +251,7 @@ impl fmt::Display for DatabaseName {
     }
 }
 
-/// A database that a lease's login made itself (`login = "createdb"`). Told by its owner alone, whatever it is called.
+/// A database that the tests of a lease made themselves (`login = "createdb"`). Told by its owner alone, whatever it is called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestsOwnDatabase(String);
 
@@ -260,6 +260,18 @@ impl TestsOwnDatabase {
     #[must_use]
     pub fn of_login(owner: &str, name: &str) -> Option<Self> {
         RoleName::is_login_of_ours(owner).then(|| Self(name.to_owned()))
+    }
+
+    /// One that was handed to the owner role of a pool, which only logins of leases act as.
+    #[must_use]
+    pub fn of_pool_owner(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// `pgdibs_moved_<16 hex digits>`: the name of one that had a name which pgdibs gives itself.
+    #[must_use]
+    pub fn moved(random: u64) -> Self {
+        Self(format!("pgdibs_moved_{random:016x}"))
     }
 
     /// The name as text.

@@ -143,35 +143,51 @@ pub fn drop_catalog() -> Ddl {
     Ddl::of("drop database if exists pgdibs".to_owned())
 }
 
-/// Closes a database that a lease's login made, so that it can be dropped.
+/// A database that the daemon may alter and drop.
+pub trait Database: Sync {
+    /// Its name on the server.
+    fn name(&self) -> &str;
+}
+
+impl Database for DatabaseName {
+    fn name(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Database for TestsOwnDatabase {
+    fn name(&self) -> &str {
+        self.as_str()
+    }
+}
+
+/// Closes a database that the tests of a lease made. A daemon that is no superuser may have to enter it all the same, for what is prepared
+/// there, whatever rights and limits its maker has set.
 #[must_use]
 pub fn close_tests_own(name: &TestsOwnDatabase) -> Ddl {
     let name = ident(name.as_str());
-    Ddl::of(format!("alter database {name} is_template = false; alter database {name} allow_connections = false"))
-}
-
-/// Drops a database that a lease's login made.
-#[must_use]
-pub fn drop_tests_own(name: &TestsOwnDatabase) -> Ddl {
-    Ddl::of(format!("drop database {}", ident(name.as_str())))
+    Ddl::of(format!(
+        "alter database {name} is_template = false; alter database {name} allow_connections = false; \
+         alter database {name} connection limit -1; grant connect on database {name} to current_user"
+    ))
 }
 
 /// `drop database`, without FORCE: sessions have been ended before, and whoever is still there is a reason to look again.
 #[must_use]
-pub fn drop_database(name: &DatabaseName) -> Ddl {
-    Ddl::of(format!("drop database {}", ident(name.as_str())))
+pub fn drop_database(name: &dyn Database) -> Ddl {
+    Ddl::of(format!("drop database {}", ident(name.name())))
 }
 
 /// A rename: one row of `pg_database`, allowed in a transaction.
 #[must_use]
-pub fn rename(from: &DatabaseName, to: &DatabaseName) -> Ddl {
-    Ddl::of(format!("alter database {} rename to {}", ident(from.as_str()), ident(to.as_str())))
+pub fn rename(from: &dyn Database, to: &dyn Database) -> Ddl {
+    Ddl::of(format!("alter database {} rename to {}", ident(from.name()), ident(to.name())))
 }
 
 /// Opens or closes a database to new connections, superusers included.
 #[must_use]
-pub fn allow_connections(name: &DatabaseName, allow: bool) -> Ddl {
-    Ddl::of(format!("alter database {} allow_connections = {allow}", ident(name.as_str())))
+pub fn allow_connections(name: &dyn Database, allow: bool) -> Ddl {
+    Ddl::of(format!("alter database {} allow_connections = {allow}", ident(name.name())))
 }
 
 /// Sets or clears the template flag.
@@ -424,6 +440,18 @@ pub fn safe_settings() -> Ddl {
          set client_min_messages = warning; set default_transaction_read_only = off; set plan_cache_mode = force_generic_plan"
             .to_owned(),
     )
+}
+
+/// These statements in a savepoint of the transaction that is open.
+#[must_use]
+pub fn in_savepoint(statements: &Ddl) -> Ddl {
+    Ddl::of(format!("savepoint attempt; {}; release savepoint attempt", statements.0))
+}
+
+/// Undoes the statements of [`in_savepoint`], one of which failed.
+#[must_use]
+pub fn back_to_savepoint() -> Ddl {
+    Ddl::of("rollback to savepoint attempt; release savepoint attempt".to_owned())
 }
 
 /// In the catalog, where the tables are ours and no other role gets in; after [`safe_settings`].

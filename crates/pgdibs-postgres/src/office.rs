@@ -120,9 +120,6 @@ impl PgWorld {
         if !got {
             return Ok(None);
         }
-        if let Ok(mut roles) = self.known_roles.lock() {
-            roles.clear();
-        }
         reach(Point::StartElected).await;
         answer(end_predecessors(&mut connection, self.connections.instance).await)?;
         reach(Point::StartPredecessorsEnded).await;
@@ -179,8 +176,8 @@ impl PgWorld {
         let Some(Held { connection, .. }) = office.as_mut() else { return Ok(()) };
         let sweeping = async {
             sweep_rows(connection).await?;
-            sweep_logins(connection).await?;
-            drop_unused_roles(self, connection).await
+            sweep_logins(self, connection).await?;
+            drop_unused_roles(connection).await
         };
         let swept = tokio::select! {
             swept = tokio::time::timeout(ANSWER, sweeping) => swept.map_or_else(|_| Err(no_answer(ANSWER)), answer),
@@ -361,7 +358,7 @@ async fn sweep_rows(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 
 /// Logins of ours by name that no row names: left by a step that failed after the database was gone. One that may still connect to a
 /// database that pgdibs made is left alone, whatever our rows say: a lease may hold it, if the catalog is not the one that made it.
-async fn sweep_logins(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn sweep_logins(world: &PgWorld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let names: Vec<String> = sqlx::query_scalar(
         "select r.rolname::text from pg_roles r
          where r.rolname ~ '^pgdibs_l_[0-9]+$'
@@ -384,7 +381,7 @@ async fn sweep_logins(connection: &mut PgConnection) -> Result<(), sqlx::Error> 
             tracing::debug!(login = name, error = %sqlstate::sentence(&error), "a login that no row names cannot be closed yet");
             continue;
         }
-        if let Err(error) = drop_logins(connection, std::slice::from_ref(&name)).await {
+        if let Err(error) = drop_logins(world, connection, std::slice::from_ref(&name)).await {
             tracing::debug!(login = name, %error, "a login that no row names cannot be dropped yet");
         }
     }

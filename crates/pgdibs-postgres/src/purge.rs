@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use crate::connect::{CATALOG, ConnectError, ServerAddress};
 use crate::ddl::{self, Ddl};
 use crate::requests::tickets::living_daemons;
-use crate::steps::end_sessions;
+use crate::steps::{end_sessions, made_by_tests};
 
 /// What a purge would remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,17 +61,17 @@ async fn look(address: &ServerAddress) -> Result<Found, ConnectError> {
             found.databases.push((name, row.try_get("oid")?));
         }
     }
-    let made: Vec<(String, String, i64)> = sqlx::query_as(
-        "select r.rolname::text, d.datname::text, d.oid::int8 from pg_database d join pg_roles r on r.oid = d.datdba
-         where r.rolname ~ '^pgdibs_l_[0-9]+$' order by 2",
-    )
+    let made: Vec<(String, String, i64)> = sqlx::query_as(concat!(
+        "select o.rolname::text, d.datname::text, d.oid::int8 from pg_database d join pg_roles o on o.oid = d.datdba where ",
+        made_by_tests!(),
+        " order by 2"
+    ))
     .fetch_all(&mut inside)
     .await?;
     for (login, name, oid) in made {
-        if let Some(own) = TestsOwnDatabase::of_login(&login, &name) {
-            found.inventory.databases.push(name);
-            found.tests_own.push((own, oid));
-        }
+        let own = TestsOwnDatabase::of_login(&login, &name).unwrap_or_else(|| TestsOwnDatabase::of_pool_owner(&name));
+        found.inventory.databases.push(name);
+        found.tests_own.push((own, oid));
     }
     let roles: Vec<String> = sqlx::query_scalar(
         "select rolname::text from pg_roles
@@ -118,7 +118,7 @@ pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
         done.push(format!("dropped database {name}"));
     }
     for (name, oid) in &found.tests_own {
-        remove_database(&mut connection, *oid, ddl::close_tests_own(name), ddl::drop_tests_own(name)).await?;
+        remove_database(&mut connection, *oid, ddl::close_tests_own(name), ddl::drop_database(name)).await?;
         done.push(format!("dropped database {}, which tests made", name.as_str()));
     }
     // Roles before the catalog: it alone knows which of them are ours, so a purge that fails here can go on later.

@@ -62,6 +62,13 @@ pub fn meaning(error: &sqlx::Error) -> Meaning {
     }
 }
 
+/// Whether another session changed the same row at that moment, so that the same statement may succeed at once: `40001`, `40P01`, and
+/// `XX000` "tuple concurrently updated", with which DDL on a row of a catalog fails where other statements wait.
+#[must_use]
+pub fn is_concurrent_update(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("40001" | "40P01" | "XX000"))
+}
+
 /// The error as a caller of a request sees it.
 #[must_use]
 pub fn request_error(error: &sqlx::Error) -> Error {

@@ -1,12 +1,11 @@
 //! The world as it is: [`World`] on real Postgres. This file only says which module does what.
 
-use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
-use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
+use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolPatch};
 use pgdibs_core::request::{
@@ -44,8 +43,8 @@ pub struct PgWorld {
     pub(crate) daemons: tokio::sync::Mutex<Option<(Instant, i64)>>,
     /// The connection on which blockers are looked for, once one was.
     pub(crate) watch: tokio::sync::Mutex<Option<PgConnection>>,
-    /// Roles that are known to exist, so that each clone need not ask.
-    pub(crate) known_roles: Mutex<BTreeSet<RoleName>>,
+    /// Databases that belong to the owner role of a pool.
+    pub(crate) handed_over: Mutex<steps::HandedOver>,
     /// Directories that may be orphans; see [`PgWorld::orphans`].
     pub(crate) suspects: tokio::sync::Mutex<Suspects>,
 }
@@ -61,7 +60,7 @@ impl PgWorld {
             lost: tokio::sync::Mutex::new(None),
             daemons: tokio::sync::Mutex::new(None),
             watch: tokio::sync::Mutex::new(None),
-            known_roles: Mutex::new(BTreeSet::new()),
+            handed_over: Mutex::default(),
             suspects: tokio::sync::Mutex::default(),
         }
     }

@@ -8,7 +8,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::clone::{MadeBy, make_login, make_role};
 use super::sessions::{PATIENT, end_sessions_and_logins};
-use super::{cure, drop_logins, end_sessions, seal, sql, stale};
+use super::{cure, drop_logins, end_sessions, seal, sql, stale, tenants};
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
@@ -67,9 +67,7 @@ pub(super) async fn create(
     template: TemplateId,
 ) -> Result<(), StepError> {
     let build = find(connection, template).await?;
-    // Its default owner is ours alone; the configuration may name a role of another's.
-    let owner_made_by = if build.owner == RoleName::of_pool(&build.pool) { MadeBy::Us } else { MadeBy::Anyone };
-    make_role(world, connection, &build.owner, owner_made_by).await?;
+    make_role(world, connection, &build.owner, MadeBy::of(&build.owner, &build.pool)).await?;
     for role in &build.roles {
         let role = RoleName::parse("roles", role).map_err(|e| StepError::Failed(e.to_string()))?;
         make_role(world, connection, &role, MadeBy::Us).await?;
@@ -81,8 +79,8 @@ pub(super) async fn create(
     let kind = LoginKind::plain(world.connections.facts.rights);
     make_login(world, connection, &login, &build.password, &build.owner, kind).await?;
     reach(Point::BuildLoginMade).await;
-    remove_half_made(connection, &build.name).await?;
-    give_name(connection, &build.name, ddl::create_build(&build.name, &RoleName::database_owner())).await?;
+    remove_half_made(world, connection, &build.name).await?;
+    give_name(connection, ddl::create_build(&build.name, &RoleName::database_owner())).await?;
     reach(Point::BuildCreated).await;
     let result = prepare(world, connection, &build, &login).await;
     reach(Point::BuildPrepared).await;
@@ -106,7 +104,11 @@ pub(super) async fn create(
 
 /// Drops what a predecessor that died made under the build's name: it may have been open to other roles since, and extensions are
 /// made where no other role has been. A database of another owner is left alone.
-async fn remove_half_made(connection: &mut PgConnection, name: &DatabaseName) -> Result<(), StepError> {
+async fn remove_half_made(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    name: &DatabaseName,
+) -> Result<(), StepError> {
     let found: Option<(i64, bool, bool)> = sql(sqlx::query_as(
         "select p.oid::int8, r.rolname = $2::name, p.datconnlimit = -2
          from pg_database p join pg_roles r on r.oid = p.datdba where p.datname = $1::name",
@@ -117,7 +119,7 @@ async fn remove_half_made(connection: &mut PgConnection, name: &DatabaseName) ->
     .await)?;
     let Some((oid, ours, invalid)) = found else { return Ok(()) };
     if !ours {
-        return Err(in_the_way(name));
+        return free_name(world, connection, name).await;
     }
     if !invalid {
         sql(ddl::allow_connections(name, false).run(connection).await)?;
@@ -190,6 +192,7 @@ pub(super) async fn seal(
         return Err(stuck());
     }
 
+    free_name(world, connection, &published).await?;
     let mut transaction = sql(connection.begin().await)?;
     let locked =
         sql(sqlx::query("select from templates where id = $1 and state = 'building' and oid = $2 for update")
@@ -204,7 +207,7 @@ pub(super) async fn seal(
     let publish = ddl::bound_statements()
         .then(ddl::rename(&build.name, &published))
         .then(ddl::revoke_connect(&published, &login));
-    give_name(&mut transaction, &published, publish).await?;
+    give_name(&mut transaction, publish).await?;
     sql(sqlx::query(
         "update templates set state = 'ready', name = $2, settings = $3, grants = $4, relations = $5,
                 size_bytes = pg_database_size($6::oid), built_at = clock_timestamp(), last_used_at = now(),
@@ -223,16 +226,28 @@ pub(super) async fn seal(
     sql(transaction.commit().await)?;
     reach(Point::SealPublished).await;
     // Nothing names it any more. Should this fail, the sweep takes it.
-    let _ = drop_logins(connection, &[login.to_string()]).await;
+    let _ = drop_logins(world, connection, &[login.to_string()]).await;
     Ok(())
 }
 
-/// Runs what gives a database its name, which another's may have.
-async fn give_name(connection: &mut PgConnection, name: &DatabaseName, statements: Ddl) -> Result<(), StepError> {
+/// Runs what gives a database its name. Another database took the name in this moment if it is not free: the next attempt says whose.
+async fn give_name(connection: &mut PgConnection, statements: Ddl) -> Result<(), StepError> {
     match statements.run(connection).await {
-        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Err(in_the_way(name)),
+        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => Err(stale("another database took the name")),
         done => sql(done),
     }
+}
+
+/// Makes sure that a name is free: a database of tests loses it, any other one keeps it.
+async fn free_name(world: &PgWorld, connection: &mut PgConnection, name: &DatabaseName) -> Result<(), StepError> {
+    if tenants::free_name(world, connection, name).await? {
+        return Ok(());
+    }
+    let taken: bool = sql(sqlx::query_scalar("select exists (select from pg_database where datname = $1::name)")
+        .bind(name.as_str())
+        .fetch_one(connection)
+        .await)?;
+    if taken { Err(in_the_way(name)) } else { Ok(()) }
 }
 
 fn in_the_way(name: &DatabaseName) -> StepError {

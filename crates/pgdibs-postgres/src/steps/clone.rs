@@ -9,7 +9,7 @@ use pgdibs_core::pool::{LoginRights, Strategy};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::{ServerProcess, end_sessions, sql, stale};
+use super::{ServerProcess, contended, end_sessions, sql, stale, tenants};
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
@@ -29,7 +29,7 @@ pub(super) async fn clone(
     let row = sql(sqlx::query(
         "select d.name, d.pool, d.login, d.password, d.template_id, t.name as template, t.settings, t.grants,
                 t.strategy, p.strategy as wish, p.owner, p.login as may, p.connection_limit, t.file_copy_count, t.wal_log_count,
-                pg_backend_pid() as process
+                exists (select from pg_roles r where r.rolname = p.owner) as has_owner, pg_backend_pid() as process
          from databases d join templates t on t.id = d.template_id join pools p on p.name = d.pool
          where d.id = $1 and d.state in ('creating', 'blocked') and d.oid is null and t.state = 'ready'",
     )
@@ -50,6 +50,9 @@ pub(super) async fn clone(
 
     let may = LoginRights::parse(&text("may")?).ok_or_else(impossible)?;
     let connection_limit = u32::try_from(sql(row.try_get::<i32, _>("connection_limit"))?).unwrap_or(0);
+    if !sql(row.try_get("has_owner"))? {
+        make_role(world, connection, &owner, MadeBy::of(&owner, &pool)).await?;
+    }
     let kind = LoginKind { may, connection_limit, made_by: world.connections.facts.rights };
     let verifier = make_login(world, connection, &login, &text("password")?, &owner, kind).await?;
     reach(Point::CloneLoginMade).await;
@@ -58,7 +61,10 @@ pub(super) async fn clone(
     match ddl::clone_database(&name, &template, &RoleName::database_owner(), strategy).run(connection).await {
         Ok(()) => {}
         // Made by a predecessor that died: the planner finds it under its name and lets it retire.
-        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => return Err(stale("the database exists already")),
+        Err(error) if sqlstate::meaning(&error) == Meaning::Exists => {
+            tenants::free_name(world, connection, &name).await?;
+            return Err(stale("the database exists already"));
+        }
         Err(error) if sqlstate::meaning(&error) == Meaning::InUse => {
             return Err(clear(connection, &template, template_id).await?);
         }
@@ -129,7 +135,7 @@ async fn finish(
         }
     }
     let mut transaction = sql(connection.begin().await)?;
-    sql(dress.run(&mut transaction).await)?;
+    sql(contended::run(&mut transaction, &dress).await)?;
     let done = sql(sqlx::query(
         "update databases d set state = 'spare', oid = p.oid::int8, clone_seconds = $3, attempts = 0, retry_at = null,
                 last_error = null, reason = null, verifier = $5
@@ -237,6 +243,13 @@ pub(super) enum MadeBy {
     Anyone,
 }
 
+impl MadeBy {
+    /// For the owner role of a pool: the default one is the daemon's alone, the configuration may name a role of another's.
+    pub(super) fn of(owner: &RoleName, pool: &PoolName) -> Self {
+        if *owner == RoleName::of_pool(pool) { Self::Us } else { Self::Anyone }
+    }
+}
+
 /// Makes a role that no one logs in as, and records that it is ours, in one transaction. One that exists and is ours already is fine.
 pub(super) async fn make_role(
     world: &PgWorld,
@@ -245,9 +258,6 @@ pub(super) async fn make_role(
     made_by: MadeBy,
 ) -> Result<(), StepError> {
     let facts = &world.connections.facts;
-    if known(world, role) {
-        return Ok(());
-    }
     let (exists, ours): (bool, bool) = sql(sqlx::query_as(
         "select exists (select from pg_roles where rolname = $1), exists (select from roles where name = $1)",
     )
@@ -272,12 +282,6 @@ pub(super) async fn make_role(
         let granted: Ddl = ddl::grant_role(role, &facts.role, facts.major);
         sql(granted.run(connection).await)?;
     }
-    // Only what is ours stays so; a role of another's is looked at for each build.
-    if (ours || !exists)
-        && let Ok(mut roles) = world.known_roles.lock()
-    {
-        roles.insert(role.clone());
-    }
     Ok(())
 }
 
@@ -285,8 +289,8 @@ pub(super) async fn make_role(
 /// until a later sweep.
 ///
 /// In a transaction that may also delete a pool: a pool of the same name that is made meanwhile waits for its end, and the next build
-/// makes the role again. So this process forgets first that it knows the role.
-pub(crate) async fn drop_unused_roles(world: &PgWorld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// makes the role again.
+pub(crate) async fn drop_unused_roles(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let unused: Vec<String> = sqlx::query_scalar(
         "select n.name from roles n
          where not exists (select from pools p where p.owner = n.name or n.name = any(p.roles))
@@ -298,9 +302,6 @@ pub(crate) async fn drop_unused_roles(world: &PgWorld, connection: &mut PgConnec
     .await?;
     for name in unused {
         let Ok(role) = RoleName::parse("role", &name) else { continue };
-        if let Ok(mut roles) = world.known_roles.lock() {
-            roles.remove(&role);
-        }
         let mut savepoint = connection.begin().await?;
         match ddl::drop_role(&role).run(&mut savepoint).await {
             Ok(()) => {
@@ -315,8 +316,4 @@ pub(crate) async fn drop_unused_roles(world: &PgWorld, connection: &mut PgConnec
         }
     }
     Ok(())
-}
-
-fn known(world: &PgWorld, role: &RoleName) -> bool {
-    world.known_roles.lock().is_ok_and(|roles| roles.contains(role))
 }

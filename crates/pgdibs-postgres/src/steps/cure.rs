@@ -104,7 +104,7 @@ pub(super) async fn before_rename(
     for (oid, name) in databases {
         let of_this: Vec<&Obstacle> =
             obstacles.iter().filter(|o| o.what == What::Transaction && o.database == name.as_str()).collect();
-        if let Err(error) = cure(world, connection, *oid, name, &of_this).await {
+        if let Err(error) = cure(world, connection, *oid, *name, &of_this).await {
             failed.push((*oid, error));
         }
     }
@@ -116,7 +116,7 @@ pub(super) async fn before_drop(
     world: &PgWorld,
     connection: &mut PgConnection,
     oid: i64,
-    name: &DatabaseName,
+    name: &dyn ddl::Database,
 ) -> Result<(), StepError> {
     let obstacles = find(connection, &[oid]).await?;
     cure(world, connection, oid, name, &obstacles.iter().collect::<Vec<_>>()).await
@@ -149,24 +149,26 @@ async fn cure(
     world: &PgWorld,
     connection: &mut PgConnection,
     oid: i64,
-    name: &DatabaseName,
+    name: &dyn ddl::Database,
     obstacles: &[&Obstacle],
 ) -> Result<(), StepError> {
     if obstacles.is_empty() {
         return Ok(());
     }
-    sql(ddl::allow_connections(name, true).run(connection).await)?;
+    // What is prepared may hold the very row, and then there is no way in.
+    sql(ddl::bound_statements().then(ddl::allow_connections(name, true)).run(connection).await)?;
     let mut cured = Ok(());
     for obstacle in obstacles {
-        if let Err(error) = undo(world, name.as_str(), obstacle).await {
+        if let Err(error) = undo(world, name.name(), obstacle).await {
             cured = Err(if sqlstate::meaning(&error) == sqlstate::Meaning::Unavailable {
                 sqlstate::step_error(&error)
             } else {
                 StepError::Failed(format!(
-                    "{} \"{}\" of role \"{}\" is in the way in database \"{name}\", and pgdibs cannot undo it: {}",
+                    "{} \"{}\" of role \"{}\" is in the way in database \"{}\", and pgdibs cannot undo it: {}",
                     obstacle.what.words(),
                     obstacle.name,
                     obstacle.owner,
+                    name.name(),
                     sqlstate::sentence(&error)
                 ))
             });

@@ -2,13 +2,15 @@
 
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
-use pgdibs_core::name::{DatabaseName, PoolName, RoleName, TestsOwnDatabase};
+use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
 use pgdibs_core::template::TemplateId;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{Connection as _, Row as _};
+use tokio::time::Instant;
 
-use super::sessions::end_sessions_of;
-use super::{ServerProcess, cure, end_sessions, sql, stale, stuck};
+use super::sessions::{PATIENT, end_sessions_of};
+use super::tenants::{drop_handed_over, drop_what_they_made};
+use super::{ServerProcess, contended, cure, end_sessions, sql, stale, stuck};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::sqlstate::{self, Meaning};
@@ -39,7 +41,10 @@ pub(super) async fn drop_database(
         drop_by_name(world, connection, &used.name, used.oid).await?;
     }
     reach(Point::DropDone).await;
-    drop_logins(connection, &used.logins).await?;
+    drop_logins(world, connection, &used.logins).await?;
+    if used.may_make_databases {
+        drop_handed_over(world, connection).await?;
+    }
     reach(Point::DropLoginsDropped).await;
     sql(sqlx::query(
         "delete from databases d where d.id = $1 and not exists (select from pg_database p where p.oid = d.oid::oid)",
@@ -58,6 +63,8 @@ struct Used {
     logins: Vec<String>,
     /// Those of its logins that can still log in.
     open_logins: Vec<RoleName>,
+    /// Its pool's logins may.
+    may_make_databases: bool,
     /// What the server has under its name, if that is ours and has the oid that the row remembers.
     server: Option<OnServer>,
 }
@@ -81,7 +88,8 @@ async fn find_used(
         "select pg_backend_pid() as process, d.pool, d.name, d.oid, d.login, d.keep_login, p.datconnlimit = -2 as invalid,
                 not p.datallowconn and not p.datistemplate
                   and not exists (select from pg_stat_activity a where a.datid = p.oid and a.usesysid is not null) as empty,
-                array(select rolname::text from pg_roles where rolname in (d.login, d.keep_login) and rolcanlogin) as open_logins
+                array(select rolname::text from pg_roles where rolname in (d.login, d.keep_login) and rolcanlogin) as open_logins,
+                exists (select from pools where name = d.pool and login <> 'plain') as may_make_databases
          from databases d
          left join (pg_database p join pg_roles r on r.oid = p.datdba and r.rolname = $2::name)
               on p.oid = d.oid::oid and p.datname = d.name::name
@@ -108,7 +116,7 @@ async fn find_used(
         }
         None => None,
     };
-    Ok(Used { name, oid, logins, open_logins, server })
+    Ok(Used { name, oid, logins, open_logins, may_make_databases: sql(row.try_get("may_make_databases"))?, server })
 }
 
 pub(super) async fn drop_template(
@@ -149,7 +157,7 @@ pub(super) async fn drop_template(
         drop_by_name(world, connection, &name, oid).await?;
     }
     reach(Point::TemplateDropped).await;
-    drop_logins(connection, &[login]).await?;
+    drop_logins(world, connection, &[login]).await?;
     // A failed one is shown for an hour; a retired one, and one of a pool that goes, has nothing more to say. While a kept
     // database refers to it the row stays, but the name is free for the next build of that fingerprint.
     let gone = sql(sqlx::query(
@@ -196,33 +204,37 @@ async fn is_ours(connection: &mut PgConnection, name: &DatabaseName, oid: i64) -
 async fn close(connection: &mut PgConnection, name: &DatabaseName, logins: &[RoleName]) -> Result<(), StepError> {
     // `drop database` refuses what is still marked as a template.
     let closing = ddl::is_template(name, false).then(ddl::allow_connections(name, false));
-    sql(logins.iter().fold(closing, |closing, login| closing.then(ddl::close_login(login))).run(connection).await)
+    let closing = logins.iter().fold(closing, |closing, login| closing.then(ddl::close_login(login)));
+    sql(contended::run(connection, &closing).await)
 }
 
-async fn end_all_sessions(connection: &mut PgConnection, oid: i64) -> Result<(), StepError> {
+pub(super) async fn end_all_sessions(connection: &mut PgConnection, oid: i64) -> Result<(), StepError> {
     if end_sessions(connection, &[oid]).await?.is_empty() { Ok(()) } else { Err(stuck()) }
 }
 
 /// No FORCE, no time-out: sessions are ended first, and an interrupted drop leaves a database that only a drop can help.
 ///
 /// What its last holder left in it is undone only when it proves to be in the way: hardly anybody leaves anything.
-async fn drop_by_name(
+pub(super) async fn drop_by_name(
     world: &PgWorld,
     connection: &mut PgConnection,
-    name: &DatabaseName,
+    name: &dyn ddl::Database,
     oid: i64,
 ) -> Result<(), StepError> {
-    match ddl::drop_database(name).run(connection).await {
-        Err(error) if sqlstate::meaning(&error) == Meaning::InUse => {
-            end_all_sessions(connection, oid).await?;
-            cure::before_drop(world, connection, oid, name).await?;
+    let deadline = Instant::now() + PATIENT;
+    let mut cured = false;
+    loop {
+        match ddl::drop_database(name).run(connection).await {
+            Err(error) if sqlstate::meaning(&error) == Meaning::InUse && !cured => {
+                end_all_sessions(connection, oid).await?;
+                cure::before_drop(world, connection, oid, name).await?;
+                cured = true;
+            }
+            // A tenant granted something on it at that moment.
+            Err(error) if sqlstate::is_concurrent_update(&error) && Instant::now() < deadline => {}
+            Err(error) if sqlstate::meaning(&error) != Meaning::Missing => return Err(super::Sql(error).into()),
+            _ => return Ok(()),
         }
-        Err(error) if sqlstate::meaning(&error) != Meaning::Missing => return Err(super::Sql(error).into()),
-        _ => return Ok(()),
-    }
-    match ddl::drop_database(name).run(connection).await {
-        Err(error) if sqlstate::meaning(&error) != Meaning::Missing => Err(super::Sql(error).into()),
-        _ => Ok(()),
     }
 }
 
@@ -247,42 +259,37 @@ fn parsed<T: AsRef<str>>(names: &[T]) -> Result<Vec<RoleName>, StepError> {
 /// Drops logins of ours, with the databases that they made themselves (`login = "createdb"`).
 ///
 /// A superuser's login may own something elsewhere, which is not ours to drop: it stays, closed, and the sweep tries again.
-pub(crate) async fn drop_logins(connection: &mut PgConnection, logins: &[String]) -> Result<(), StepError> {
+pub(crate) async fn drop_logins(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    logins: &[String],
+) -> Result<(), StepError> {
     let names = parsed(&of_ours(logins))?;
     end_sessions_of(connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;
-    let all = || names.iter().fold(ddl::Ddl::default(), |all, name| all.then(ddl::drop_role(name)));
+    if world.connections.facts.prepares_transactions {
+        // A prepared transaction holds a lock on its role, and the drop would wait for it.
+        drop_what_they_made(world, connection, &names).await?;
+    }
+    let all = || names.iter().fold(ddl::bound_statements(), |all, name| all.then(ddl::drop_role(name)));
+    let stays = |error: &sqlx::Error| matches!(sqlstate::meaning(error), Meaning::Owns | Meaning::Contended);
     match all().run(connection).await {
-        Err(error) if sqlstate::meaning(&error) == Meaning::Owns => {}
+        Err(error) if stays(&error) => {}
         result => return sql(result),
     }
-    drop_what_they_made(connection, &names).await?;
+    drop_what_they_made(world, connection, &names).await?;
     match all().run(connection).await {
-        Err(error) if sqlstate::meaning(&error) == Meaning::Owns => {
+        Err(error) if stays(&error) => {
             let why = sqlstate::sentence(&error);
-            tracing::warn!(?names, why, "a login owns something outside of its database; it is closed and left");
+            // Postgres lists there what is owned, by database.
+            let what = error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>()?.detail());
+            tracing::warn!(
+                ?names,
+                why,
+                what,
+                "cannot drop login, which is closed: something outside of its database refers to it"
+            );
             Ok(())
         }
         result => sql(result),
     }
-}
-
-/// Whatever the databases are called: nobody but a lease's tests has been this login.
-async fn drop_what_they_made(connection: &mut PgConnection, logins: &[RoleName]) -> Result<(), StepError> {
-    let names: Vec<&str> = logins.iter().map(RoleName::as_str).collect();
-    let made: Vec<(String, String, i64, bool)> = sql(sqlx::query_as(
-        "select r.rolname::text, d.datname::text, d.oid::int8, d.datconnlimit = -2
-         from pg_database d join pg_roles r on r.oid = d.datdba where r.rolname = any($1::name[])",
-    )
-    .bind(names)
-    .fetch_all(&mut *connection)
-    .await)?;
-    for (login, name, oid, invalid) in made {
-        let Some(database) = TestsOwnDatabase::of_login(&login, &name) else { continue };
-        if !invalid {
-            sql(ddl::close_tests_own(&database).run(connection).await)?;
-        }
-        end_all_sessions(connection, oid).await?;
-        sql(ddl::drop_tests_own(&database).run(connection).await)?;
-    }
-    Ok(())
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::sessions::{PATIENT, end_sessions_and_logins};
 use super::used::{Swapped, is_leaving, lock, look};
-use super::{cure, sql, stale, stuck, swap};
+use super::{contended, cure, sql, stale, stuck, swap};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::world::PgWorld;
@@ -114,12 +114,12 @@ async fn close_together(connection: &mut PgConnection, end: End, ids: &[i64]) ->
     let used: Vec<Swapped> = lock(&mut transaction, ids).await?.into_iter().filter(|d| end.concerns(d)).collect();
     let mut closing = ddl::bound_statements();
     for database in &used {
-        if end == End::Lease {
+        if end == End::Lease && database.has_login {
             closing = closing.then(ddl::close_login(&database.login));
         }
         closing = closing.then(ddl::allow_connections(&database.name, false));
     }
-    sql(closing.run(&mut transaction).await)?;
+    sql(contended::run(&mut transaction, &closing).await)?;
     // Somebody may have renamed ours away and put theirs under its name: theirs is not closed.
     swap::check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;
     sql(transaction.commit().await)?;

@@ -10,8 +10,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
+use super::sql;
 use super::used::Swapped;
-use super::{sql, stale};
 use crate::ddl::{self, Ddl};
 use crate::world::PgWorld;
 
@@ -49,7 +49,9 @@ impl Login {
         .bind(Oid(u32::try_from(entering).unwrap_or(0)))
         .fetch_optional(connection)
         .await)?;
-        let row = row.ok_or_else(|| stale("the login of the lease is gone"))?;
+        let row = row.ok_or_else(|| {
+            StepError::Failed("the login of the lease was dropped, so the lease can only be released".to_owned())
+        })?;
         let settings: Vec<String> = sql(row.try_get("settings"))?;
         let expected = match self.may {
             LoginRights::Plain => vec![format!("role={}", self.acts_as)],

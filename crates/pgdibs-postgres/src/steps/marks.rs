@@ -16,7 +16,6 @@ use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::scram::new_password;
 use crate::sqlstate;
-use crate::world::PgWorld;
 
 /// Expires or revokes a lease. One that was renewed since the plan does not expire; a reset that was begun is a renewal.
 pub(super) async fn end_lease(
@@ -247,11 +246,7 @@ pub(super) async fn retire_template(
 }
 
 /// Deletes the row of a pool of which nothing is left, and drops the roles that were made for it.
-pub(super) async fn forget_pool(
-    world: &PgWorld,
-    connection: &mut PgConnection,
-    pool: &PoolName,
-) -> Result<(), StepError> {
+pub(super) async fn forget_pool(connection: &mut PgConnection, pool: &PoolName) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let done = sql(sqlx::query(
         "delete from pools p where name = $1 and dropping
@@ -264,6 +259,6 @@ pub(super) async fn forget_pool(
     if done.rows_affected() != 1 {
         return Err(stale("the pool is in use again"));
     }
-    sql(drop_unused_roles(world, &mut transaction).await)?;
+    sql(drop_unused_roles(&mut transaction).await)?;
     sql(transaction.commit().await)
 }

@@ -2,6 +2,7 @@
 
 mod build;
 mod clone;
+mod contended;
 mod cure;
 mod drop;
 mod fence;
@@ -10,6 +11,7 @@ mod marks;
 mod seal;
 mod sessions;
 mod swap;
+mod tenants;
 mod used;
 
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -32,6 +34,7 @@ pub(crate) use self::clone::drop_unused_roles;
 pub(crate) use self::cure::roll_back_prepared;
 pub(crate) use self::drop::drop_logins;
 pub(crate) use self::sessions::end_sessions;
+pub(crate) use self::tenants::{HandedOver, made_by_tests};
 
 /// An error of Postgres, as a step sees it.
 impl From<Sql> for StepError {
@@ -142,14 +145,14 @@ async fn fast(
                 marks::end_lease(connection, *lease, *end, *renewals, reason).await
             }
             Step::Reset { lease, used, spare } => swap::reset(world, connection, *lease, *used, *spare).await,
-            Step::Fill { spare, slot } => swap::fill(connection, *spare, *slot).await,
+            Step::Fill { spare, slot } => swap::fill(world, connection, *spare, *slot).await,
             Step::Retire { database, reason } => marks::retire(connection, *database, *reason).await,
             Step::NewDatabases { template, count } => marks::new_databases(connection, *template, *count).await,
             Step::AdoptHalfMade { database, oid } => marks::adopt(connection, *database, *oid).await,
             Step::Forget { database, reason } => marks::forget(connection, *database, &reason.to_string()).await,
             Step::LoseBuild { template, reason } => marks::lose_build(connection, *template, reason).await,
             Step::RetireTemplate { template, reason } => marks::retire_template(connection, *template, *reason).await,
-            Step::ForgetPool { pool } => marks::forget_pool(world, connection, pool).await,
+            Step::ForgetPool { pool } => marks::forget_pool(connection, pool).await,
             Step::Return { .. }
             | Step::Fence { .. }
             | Step::Clone { .. }

@@ -14,8 +14,8 @@ use sqlx::postgres::types::Oid;
 use super::fence::{End, fence};
 use super::login::Login;
 use super::sessions::BRIEF;
-use super::used::{Swapped, is_leaving, lock};
-use super::{sql, stale};
+use super::used::{Swapped, is_leaving, lock, look};
+use super::{contended, sql, stale, tenants};
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
@@ -37,11 +37,45 @@ pub(super) async fn return_all(
     for (index, used, spare) in returns {
         let result = match failed.iter().find(|(id, _)| *id == used.0) {
             Some((_, error)) => Err(error.clone()),
-            None => return_one(world, connection, *used, *spare).await,
+            None => match return_one(world, connection, *used, *spare, used.0).await {
+                Err(failed @ StepError::Failed(_)) => match other_number(world, connection, *used).await {
+                    Ok(Some(number)) => return_one(world, connection, *used, *spare, number).await,
+                    Ok(None) => Err(failed),
+                    Err(error) => Err(error),
+                },
+                done => done,
+            },
         };
         results.push((*index, result));
     }
     results
+}
+
+/// A number for the name under which a used database leaves its slot, when another database has the name with its own number: tests may
+/// make one (`login = "createdb"`), and can guess that number, but not this one. The name of a kept database was promised: the other
+/// one loses it.
+async fn other_number(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    used: DatabaseId,
+) -> Result<Option<i64>, StepError> {
+    let Some(used) = look(connection, &[used.0]).await?.pop() else { return Ok(None) };
+    if used.keep {
+        let freed = tenants::free_name(world, connection, &away(&used, true, used.id)).await?;
+        return Ok(freed.then_some(used.id));
+    }
+    sql(sqlx::query_scalar(
+        "select $2 + floor(random() * 1e9)::int8 * 1000000 where exists (select from pg_database where datname = $1::name)",
+    )
+    .bind(away(&used, false, used.id).as_str())
+    .bind(used.id)
+    .fetch_optional(connection)
+    .await)
+}
+
+/// The name with which a used database leaves its slot.
+fn away(used: &Swapped, keeps: bool, number: i64) -> DatabaseName {
+    if keeps { DatabaseName::kept(&used.pool, number) } else { DatabaseName::old(&used.pool, number) }
 }
 
 async fn return_one(
@@ -49,6 +83,7 @@ async fn return_one(
     connection: &mut PgConnection,
     used: DatabaseId,
     spare: Option<DatabaseId>,
+    number: i64,
 ) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let ids: Vec<i64> = std::iter::once(used.0).chain(spare.map(|s| s.0)).collect();
@@ -61,7 +96,7 @@ async fn return_one(
     }
     // What became of the promise to keep: `kept` was decided when the lease ended.
     let keeps = used.state == "kept" && used.keep;
-    let away = if keeps { DatabaseName::kept(&used.pool, used.id) } else { DatabaseName::old(&used.pool, used.id) };
+    let away = away(&used, keeps, number);
     let mut renames = ddl::bound_statements().then(ddl::rename(&used.name, &away));
     if keeps {
         renames = renames.then(open_to_keeper(world, &used, &away));
@@ -73,7 +108,7 @@ async fn return_one(
     if let Some(entering) = &entering {
         renames = renames.then(entering.statements());
     }
-    sql(renames.run(&mut transaction).await)?;
+    sql(contended::run(&mut transaction, &renames).await)?;
     left(&mut transaction, &used, &away, keeps).await?;
     if let Some(entering) = &entering {
         entering.write(&mut transaction).await?;
@@ -106,11 +141,32 @@ async fn left(
 }
 
 /// Lets a spare enter an empty slot.
-pub(super) async fn fill(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> Result<(), StepError> {
+pub(super) async fn fill(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    spare: DatabaseId,
+    slot: u32,
+) -> Result<(), StepError> {
+    match enter(connection, spare, slot).await {
+        Err(failed @ StepError::Failed(_)) => {
+            let Some(found) = look(connection, &[spare.0]).await?.pop() else { return Err(failed) };
+            let name = DatabaseName::slot(&found.pool, slot);
+            if tenants::free_name(world, connection, &name).await? {
+                enter(connection, spare, slot).await
+            } else {
+                Err(failed)
+            }
+        }
+        done => done,
+    }
+}
+
+async fn enter(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let spare = lock(&mut transaction, &[spare.0]).await?.pop().ok_or_else(|| stale("the spare is gone"))?;
     let entering = Entering::new(&spare, i32::try_from(slot).map_err(|_| stale("no such slot"))?)?;
-    sql(ddl::bound_statements().then(entering.statements()).run(&mut transaction).await)?;
+    let statements = ddl::bound_statements().then(entering.statements());
+    sql(contended::run(&mut transaction, &statements).await)?;
     entering.write(&mut transaction).await?;
     reach(Point::FillRenamed).await;
     sql(transaction.commit().await)?;
@@ -168,12 +224,28 @@ pub(super) async fn reset(
     if let Some((_, error)) = fence(world, connection, End::Reset, &[used.0], BRIEF).await?.pop() {
         return Err(error);
     }
+    match exchange(world, connection, lease, used, spare, used.0).await {
+        Err(failed @ StepError::Failed(_)) => match other_number(world, connection, used).await? {
+            Some(number) => exchange(world, connection, lease, used, spare, number).await,
+            None => Err(failed),
+        },
+        done => done,
+    }
+}
 
+async fn exchange(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    lease: LeaseId,
+    used: DatabaseId,
+    spare: DatabaseId,
+    number: i64,
+) -> Result<(), StepError> {
     let mut transaction = sql(connection.begin().await)?;
     let (used, spare, shared) = lock_reset(&mut transaction, lease, used, spare).await?;
     let slot = used.slot.ok_or_else(|| stale("the leased database has no slot"))?;
     let name = used.name.clone();
-    let away = if used.keep { DatabaseName::kept(&used.pool, used.id) } else { DatabaseName::old(&used.pool, used.id) };
+    let away = away(&used, used.keep, number);
     let mut swap = ddl::bound_statements().then(ddl::rename(&used.name, &away)).then(ddl::rename(&spare.name, &name));
     swap = swap
         .then(ddl::revoke_connect(&away, &used.login))
@@ -189,7 +261,7 @@ pub(super) async fn reset(
         swap = swap.then(open_to_keeper(world, &used, &away));
     }
     swap = swap.then(ddl::allow_connections(&name, true));
-    sql(swap.run(&mut transaction).await)?;
+    sql(contended::run(&mut transaction, &swap).await)?;
     check(&mut transaction, &[(used.oid, &away), (spare.oid, &name)]).await?;
     // The logins are exchanged: the used database takes the one that nobody knows with it into its grave.
     // In one statement, so that no password is a parameter that the server's log could show. The slot and the name are unique,
@@ -272,10 +344,10 @@ fn open_to_keeper(world: &PgWorld, used: &Swapped, kept: &DatabaseName) -> Ddl {
     if world.connections.facts.rights == Rights::DatabasesAndRoles {
         opened = opened.then(ddl::grant_role(login, &world.connections.facts.role, world.connections.facts.major));
     }
-    opened
-        .then(ddl::revoke_connect(kept, &used.login))
-        .then(ddl::grant_connect(kept, login))
-        .then(ddl::allow_connections(kept, true))
+    if used.has_login {
+        opened = opened.then(ddl::revoke_connect(kept, &used.login));
+    }
+    opened.then(ddl::grant_connect(kept, login)).then(ddl::allow_connections(kept, true))
 }
 
 const PASSED_ON: &str = "the spare was reserved, or a name passed to another database meanwhile";

@@ -17,6 +17,8 @@ pub(super) struct Swapped {
     pub(super) oid: i64,
     pub(super) slot: Option<i32>,
     pub(super) login: RoleName,
+    /// Whether that role exists: one that was dropped by hand is as good as closed.
+    pub(super) has_login: bool,
     pub(super) keep: bool,
     pub(super) keep_login: Option<RoleName>,
     pub(super) keep_password: Option<String>,
@@ -31,7 +33,8 @@ pub(super) struct Swapped {
 
 macro_rules! swapped_columns {
     () => {
-        "d.id, d.pool, d.state, d.name, d.oid, d.slot, d.login, coalesce(d.keep_until > now(), false) as keep, \
+        "d.id, d.pool, d.state, d.name, d.oid, d.slot, d.login, exists (select from pg_roles r where r.rolname = d.login) as has_login, \
+         coalesce(d.keep_until > now(), false) as keep, \
          d.keep_login, d.keep_password, p.owner, p.login as may, d.verifier, \
          exists (select from leases l where l.database_id = d.id and l.reset_to is not null) as resetting"
     };
@@ -53,6 +56,7 @@ fn swapped(row: &PgRow) -> Result<Swapped, StepError> {
         oid: sql(row.try_get::<Option<i64>, _>("oid"))?.ok_or_else(|| stale("the database was never created"))?,
         slot: sql(row.try_get("slot"))?,
         login: role("login", &text("login")?)?,
+        has_login: sql(row.try_get("has_login"))?,
         keep: sql(row.try_get("keep"))?,
         keep_login: keep_login.as_deref().map(|login| role("keep_login", login)).transpose()?,
         keep_password: sql(row.try_get("keep_password"))?,

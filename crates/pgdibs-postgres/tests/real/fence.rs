@@ -11,9 +11,11 @@ use pgdibs_core::lease::Lease;
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_postgres::sqlstate;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 
+use crate::support::at_once;
 use crate::support::hands::session;
 use crate::support::setting::{Setting, nothing_under_way, on_each_server_with};
 
@@ -161,6 +163,90 @@ fn lock_of_a_stranger_delays_no_other_return() {
         stranger.execute("rollback").await.unwrap();
         suite.idle().await;
         suite.assert_dead(held.credentials.as_ref().unwrap(), &[&held.database_name]).await;
+    });
+}
+
+/// Longest time for a reset while siblings of its lease grant in a loop.
+const A_FEW_SECONDS: Duration = Duration::from_secs(8);
+
+/// Grants on the database of a sibling, thousands of times a second, until its session is ended.
+async fn grant_in_a_loop(setting: &Setting, lease: &Lease, sibling: &Lease) {
+    let mut session = setting.suite.enter(lease).await;
+    let grants = format!(
+        "do $do$ begin loop
+             begin grant create on database {} to current_user; exception when others then null; end;
+             commit;
+         end loop; end $do$",
+        sibling.database_name
+    );
+    let ended = session.execute(AssertSqlSafe(grants)).await.expect_err("it never ends by itself");
+    assert_eq!(sqlstate::code(&ended).as_deref(), Some("57P01"), "{ended}");
+}
+
+fn reset_beside_granting_siblings(rights: Rights) {
+    on_each_server_with(&[], rights, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(4, 6, 2).await;
+        let mut leases = Vec::new();
+        for _ in 0..4 {
+            leases.push(suite.take(suite.wish()).await);
+        }
+        let resetting = leases.remove(0);
+        suite.world.begin_reset(resetting.id, None, None).await.unwrap();
+        let reset = async {
+            let granting = "select count(*) from pg_stat_activity where query like 'do $do$%' and state = 'active'";
+            setting.cluster.until_text("postgres", granting, "3").await;
+            let began = Instant::now();
+            let mut failed = Vec::new();
+            while suite.world.lease(resetting.id).await.unwrap().generation == 1 && began.elapsed() < A_FEW_SECONDS {
+                failed.extend(activate_with_failures(setting).await);
+            }
+            let generation = suite.world.lease(resetting.id).await.unwrap().generation;
+            let end = "select pg_terminate_backend(pid) from pg_stat_activity where query like 'do $do$%'";
+            setting.cluster.sql("postgres", end).await;
+            (generation, began.elapsed(), failed)
+        };
+        let granting = at_once(leases.iter().map(|lease| grant_in_a_loop(setting, lease, &resetting)));
+        let ((generation, took, failed), _) = tokio::join!(reset, granting);
+        println!("{took:?} {failed:?}");
+        assert_eq!(generation, 2, "not reset after {took:?}: {failed:?}");
+        assert!(took < A_FEW_SECONDS && failed.is_empty(), "{took:?}: {failed:?}");
+        suite.release(&resetting).await;
+        suite.idle().await;
+    });
+}
+
+#[test]
+fn reset_passes_siblings_that_grant_in_a_loop_superuser() {
+    reset_beside_granting_siblings(Rights::Superuser);
+}
+
+#[test]
+fn reset_passes_siblings_that_grant_in_a_loop_createrole() {
+    reset_beside_granting_siblings(Rights::DatabasesAndRoles);
+}
+
+#[test]
+fn reset_that_fails_is_tried_again_within_four_seconds() {
+    on_each_server_with(&[], Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 2, 1).await;
+        let lease = suite.take(suite.wish()).await;
+        let mut stranger = session(&setting.cluster.superuser("postgres")).await;
+        let hold = format!("begin; alter database {} connection limit 7", lease.database_name);
+        stranger.execute(sqlx::raw_sql(AssertSqlSafe(hold))).await.unwrap();
+        suite.world.begin_reset(lease.id, None, None).await.unwrap();
+        for attempt in 1..=4 {
+            let failed = activate_with_failures(setting).await;
+            assert!(matches!(&failed[..], [(_, StepError::Failed(_))]), "{failed:?}");
+            let soon =
+                "select attempts || ' ' || (retry_at <= now() + interval '4 s') from databases where state = 'leased'";
+            assert_eq!(setting.catalog_text(soon).await, format!("{attempt} true"));
+            setting.catalog("update databases set retry_at = now()").await;
+        }
+        stranger.execute("rollback").await.unwrap();
+        suite.idle().await;
+        assert_eq!(suite.world.lease(lease.id).await.unwrap().generation, 2);
     });
 }
 

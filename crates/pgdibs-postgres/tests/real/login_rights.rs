@@ -148,6 +148,8 @@ fn a_purge_takes_what_logins_made_and_goes_on_where_it_stopped() {
         let lease = suite.take(suite.wish()).await;
         let mut session = suite.enter(&lease).await;
         session.execute("create database made_by_a_test").await.unwrap();
+        session.execute("create database handed_over").await.unwrap();
+        session.execute("alter database handed_over owner to pgdibs_suite").await.unwrap();
         suite.server.disconnect(session).await;
         suite.world.close().await;
         // Somebody has given our role something: it cannot be dropped, and is not ours to take from it.
