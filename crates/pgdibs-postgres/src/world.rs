@@ -16,9 +16,10 @@ use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
 use pgdibs_core::world::World;
 use secrecy::SecretString;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 
+use crate::blockers::Watch;
 use crate::connect::Connections;
 use crate::lines::ANSWER;
 use crate::office::{Held, Session};
@@ -46,8 +47,8 @@ pub struct PgWorld {
     pub(crate) lost: tokio::sync::Mutex<Option<Session>>,
     /// When the daemons of the server were last counted, and how many they were.
     pub(crate) daemons: tokio::sync::Mutex<Option<(Instant, i64)>>,
-    /// The connection on which blockers are looked for, once one was.
-    pub(crate) watch: tokio::sync::Mutex<Option<PgConnection>>,
+    /// The connection on which blockers are looked for.
+    pub(crate) watch: tokio::sync::Mutex<Watch>,
     /// Roles that are known to exist, so that each clone need not ask.
     pub(crate) known_roles: Mutex<BTreeSet<RoleName>>,
     /// Directories that may be orphans; see [`PgWorld::orphans`].
@@ -65,7 +66,7 @@ impl PgWorld {
             office: tokio::sync::Mutex::new(None),
             lost: tokio::sync::Mutex::new(None),
             daemons: tokio::sync::Mutex::new(None),
-            watch: tokio::sync::Mutex::new(None),
+            watch: tokio::sync::Mutex::default(),
             known_roles: Mutex::new(BTreeSet::new()),
             suspects: tokio::sync::Mutex::default(),
         }
@@ -92,6 +93,11 @@ impl PgWorld {
     /// The login that all leases share, on a server where we may not make roles.
     pub(crate) fn shared_login(&self) -> Option<&(RoleName, SecretString)> {
         self.shared_login.as_ref().filter(|_| self.connections.facts.rights == Rights::DatabasesOnly)
+    }
+
+    /// Its name.
+    pub(crate) fn shared_login_name(&self) -> Option<&str> {
+        self.shared_login().map(|(login, _)| login.as_str())
     }
 
     /// Credentials from the catalog. The password of the shared login is not there: as a parameter of a statement it would stand
@@ -141,7 +147,7 @@ impl PgWorld {
     /// Closes every connection; open statements are finished first.
     pub async fn close(&self) {
         self.office.lock().await.take();
-        self.watch.lock().await.take();
+        self.watch.lock().await.disconnect();
         self.connections.ddl.close().await;
         self.connections.catalog.close().await;
     }

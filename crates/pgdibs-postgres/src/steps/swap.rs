@@ -12,6 +12,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
 use super::fence::{End, fence};
+use super::held_spare;
 use super::login::Login;
 use super::sessions::BRIEF;
 use super::used::{Swapped, is_leaving, lock};
@@ -37,11 +38,26 @@ pub(super) async fn return_all(
     for (index, used, spare) in returns {
         let result = match failed.iter().find(|(id, _)| *id == used.0) {
             Some((_, error)) => Err(error.clone()),
-            None => return_one(world, connection, *used, *spare).await,
+            None => return_with_or_without(world, connection, *used, *spare).await,
         };
         results.push((*index, result));
     }
     results
+}
+
+/// Without a spare that cannot be renamed: the slot is filled with another.
+async fn return_with_or_without(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    used: DatabaseId,
+    spare: Option<DatabaseId>,
+) -> Result<(), StepError> {
+    match (return_one(world, connection, used, spare).await, spare) {
+        (Err(StepError::Failed(_)), Some(spare)) if held_spare::set_aside(connection, spare).await? => {
+            return_one(world, connection, used, None).await
+        }
+        (result, _) => result,
+    }
 }
 
 async fn return_one(
@@ -159,6 +175,21 @@ impl<'a> Entering<'a> {
 
 /// Swaps the reserved spare under a live lease, which keeps its login and its URL.
 pub(super) async fn reset(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    lease: LeaseId,
+    used: DatabaseId,
+    spare: DatabaseId,
+) -> Result<(), StepError> {
+    match reset_to(world, connection, lease, used, spare).await {
+        Err(StepError::Failed(_)) if held_spare::set_aside(connection, spare).await? => {
+            Err(stale("a session that does not end locks the spare; the reset takes another"))
+        }
+        result => result,
+    }
+}
+
+async fn reset_to(
     world: &PgWorld,
     connection: &mut PgConnection,
     lease: LeaseId,
