@@ -55,14 +55,16 @@ impl PgWorld {
     }
 }
 
-async fn look(world: &PgWorld) {
+/// Looks once, and ends what it finds.
+pub(crate) async fn look(world: &PgWorld) {
     let mut watch = world.watch.lock().await;
     let looked = timeout(LOOK, async {
         let address = &world.connections.address;
-        let is_new = watch.connect(address).await?;
-        if is_new || watch.look_is_due(world.connections.facts.lock_entries).await? {
+        watch.connect(address).await?;
+        if watch.look_is_due(world.connections.facts.lock_entries).await? {
             lock_table::end_largest(world, &mut watch).await?;
             waits::end(Some(world), address, &mut watch).await?;
+            watch.has_looked();
         }
         Ok::<_, sqlx::Error>(())
     });

@@ -70,15 +70,17 @@ pub(super) use {is_tenant, session_columns};
 #[derive(Default)]
 pub(crate) struct Watch {
     connection: Option<PgConnection>,
+    /// Whether a look was completed on it, and it holds the locks of all later ones. A look may be cut short at any moment, with the step
+    /// that it ran beside.
+    has_looked: bool,
     ended: HashMap<(i32, Option<String>), Instant>,
 }
 
 impl Watch {
-    /// Connects unless it is connected: to the catalog, or where a blocker keeps new sessions out of it, to another database. True when
-    /// the connection is new: the first look takes the locks of all later ones.
-    pub(super) async fn connect(&mut self, address: &ServerAddress) -> Result<bool, sqlx::Error> {
+    /// Connects unless it is connected: to the catalog, or where a blocker keeps new sessions out of it, to another database.
+    pub(super) async fn connect(&mut self, address: &ServerAddress) -> Result<(), sqlx::Error> {
         if self.connection.is_some() {
-            return Ok(false);
+            return Ok(());
         }
         let given = address.options.get_database().unwrap_or("postgres");
         let mut refused = sqlx::Error::PoolTimedOut;
@@ -86,7 +88,7 @@ impl Watch {
             match timeout(CONNECTING, connect_to(address, database)).await {
                 Ok(Ok(connection)) => {
                     self.connection = Some(connection);
-                    return Ok(true);
+                    return Ok(());
                 }
                 Ok(Err(error)) => refused = error,
                 Err(_) => {}
@@ -98,6 +100,11 @@ impl Watch {
     /// Gives the connection up.
     pub(crate) fn disconnect(&mut self) {
         self.connection = None;
+        self.has_looked = false;
+    }
+
+    pub(super) fn has_looked(&mut self) {
+        self.has_looked = true;
     }
 
     /// The connection, after [`connect`](Self::connect), so that it sees sessions and roles as they are now. What a transaction has read
@@ -105,21 +112,27 @@ impl Watch {
     /// own database, which as a rule is no entry of the main lock table; and else it goes on without.
     pub(super) async fn fresh(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
-        let learned = sqlx::raw_sql("savepoint learning; lock table pg_catalog.pg_am in access share mode")
-            .execute(&mut *connection)
-            .await;
-        sqlx::raw_sql("rollback to savepoint learning; release savepoint learning; select pg_stat_clear_snapshot()")
+        // One message to the server, so that no savepoint is left when a look is cut short.
+        let learned = sqlx::raw_sql(
+            "savepoint learning; lock table pg_catalog.pg_am in access share mode; rollback to savepoint learning; \
+             release savepoint learning; select pg_stat_clear_snapshot()",
+        );
+        if learned.execute(&mut *connection).await.is_err() {
+            sqlx::raw_sql(
+                "rollback to savepoint learning; release savepoint learning; select pg_stat_clear_snapshot()",
+            )
             .execute(&mut *connection)
             .await?;
-        if let Err(error) = learned {
-            tracing::debug!(%error, "the watch has not learned of new roles");
         }
         Ok(connection)
     }
 
-    /// Whether any session waits for a lock, or more locks are held than the server's settings promise.
+    /// Whether any session waits for a lock, or more locks are held than the server's settings promise; or whether it is the first look.
     pub(super) async fn look_is_due(&mut self, lock_entries: u64) -> Result<bool, sqlx::Error> {
         let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
+        if !self.has_looked {
+            return Ok(true);
+        }
         sqlx::query_scalar(
             "select count(*) filter (where not granted) > 0 or count(*) filter (where not fastpath) >= $1 from pg_locks",
         )
