@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _, Transaction};
 
+use crate::blockers;
 use crate::catalog;
 use crate::failpoint::{Point, reach};
 use crate::lines::Lines;
@@ -232,7 +233,17 @@ const CONNECTING: Duration = Duration::from_secs(10);
 /// Connects within that time.
 pub(crate) async fn opened(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let connecting = PgConnection::connect_with(options);
-    tokio::time::timeout(CONNECTING, connecting).await.map_err(|_| sqlx::Error::PoolTimedOut)?
+    tokio::time::timeout(CONNECTING, connecting).await.map_err(|_| not_let_in(options.get_database()))?
+}
+
+/// A server that is up lets a session wait without a word while another one locks the session's database.
+fn not_let_in(database: Option<&str>) -> sqlx::Error {
+    let sentence = format!(
+        "it let no session into database \"{}\" within {} s. If it lets you into another one, a session may lock this database; to see which: select pid, pg_blocking_pids(pid) from pg_locks where locktype = 'object' and not granted",
+        database.unwrap_or_default(),
+        CONNECTING.as_secs()
+    );
+    std::io::Error::new(std::io::ErrorKind::TimedOut, sentence).into()
 }
 
 /// What no host name has in it. sqlx takes a host as it stands, so what need not be encoded is not.
@@ -272,11 +283,19 @@ pub const DDL_APPLICATION: &str = "pgdibs-ddl/";
 /// Application name of the connection that holds the office.
 pub(crate) const RECONCILER: &str = "pgdibs-reconciler";
 
-/// Connects, checks who answers, makes the catalog if there is none, and applies our migrations.
+/// Connects, checks who answers, makes the catalog if there is none, and applies our migrations. Meanwhile blockers are ended: a tenant
+/// of an earlier daemon may keep every new session out of the catalog.
 ///
 /// # Errors
 /// [`ConnectError::NotUp`] when another try may help.
 pub async fn open(address: ServerAddress, instance: i32) -> Result<Connections, ConnectError> {
+    tokio::select! {
+        opened = open_catalog(address.clone(), instance) => opened,
+        never = blockers::end_at_start(&address) => match never {},
+    }
+}
+
+async fn open_catalog(address: ServerAddress, instance: i32) -> Result<Connections, ConnectError> {
     let database = address.options.get_database().unwrap_or("postgres").to_owned();
     refuse_transaction_pooling(&address, &database).await?;
     let mut connection = address.connect(&database, "pgdibs").await?;

@@ -454,6 +454,19 @@ pub fn back_to_savepoint() -> Ddl {
     Ddl::of("rollback to savepoint attempt; release savepoint attempt".to_owned())
 }
 
+/// Opens the transaction of the connection on which blockers are looked for, which stays open; after [`safe_settings`].
+///
+/// Postgres 17 and later also bound the length of a transaction; `set_config` in a query of `pg_settings` is silent where they do not.
+#[must_use]
+pub fn begin_watch() -> Ddl {
+    Ddl::of(
+        "select set_config(name, '0', false) from pg_settings
+         where name in ('idle_in_transaction_session_timeout', 'transaction_timeout'); \
+         begin isolation level read committed read only"
+            .to_owned(),
+    )
+}
+
 /// In the catalog, where the tables are ours and no other role gets in; after [`safe_settings`].
 #[must_use]
 pub fn see_the_catalog() -> Ddl {
@@ -465,6 +478,12 @@ pub fn see_the_catalog() -> Ddl {
 #[must_use]
 pub fn bound_statements() -> Ddl {
     Ddl::of("set local statement_timeout = '3s'; set local lock_timeout = '500ms'".to_owned())
+}
+
+/// The same to see whether a lock is to be had at all.
+#[must_use]
+pub fn bound_one_try() -> Ddl {
+    Ddl::of("set local statement_timeout = '3s'; set local lock_timeout = '20ms'".to_owned())
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ impl PgWorld {
             sqlx::query_as(
                 "select a.pid, coalesce(a.datname, '')::text, coalesce(a.usename, '')::text from pg_stat_activity a
                  where a.state = 'active' and a.wait_event in ('ClientRead', 'ClientWrite') and a.query_start < now() - interval '1 s'
-                   and exists (select from pg_stat_activity d where d.application_name = $1 and d.wait_event = 'ProcSignalBarrier')
+                   and exists (select from pg_stat_activity d where d.application_name = $1 and d.usename = current_user and d.wait_event = 'ProcSignalBarrier')
                  order by a.query_start limit 5",
             )
             .bind(format!("{DDL_APPLICATION}{}", self.connections.instance))

@@ -124,6 +124,8 @@ impl PgWorld {
         answer(end_predecessors(&mut connection, self.connections.instance).await)?;
         reach(Point::StartPredecessorsEnded).await;
         answer(self.make_owner(&mut connection).await)?;
+        // Before the first step, so that no step waits until there is a connection to look on.
+        blockers::look(self).await;
         reach(Point::StartInOffice).await;
         Ok(Some(Held { connection, used: Instant::now(), session: Session { process, began } }))
     }

@@ -14,9 +14,9 @@ use pgdibs_core::request::{
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
 use pgdibs_core::world::World;
-use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
+use crate::blockers::Watch;
 use crate::connect::Connections;
 use crate::lines::ANSWER;
 use crate::office::{Held, Session};
@@ -41,8 +41,8 @@ pub struct PgWorld {
     pub(crate) lost: tokio::sync::Mutex<Option<Session>>,
     /// When the daemons of the server were last counted, and how many they were.
     pub(crate) daemons: tokio::sync::Mutex<Option<(Instant, i64)>>,
-    /// The connection on which blockers are looked for, once one was.
-    pub(crate) watch: tokio::sync::Mutex<Option<PgConnection>>,
+    /// The connection on which blockers are looked for.
+    pub(crate) watch: tokio::sync::Mutex<Watch>,
     /// Databases that belong to the owner role of a pool.
     pub(crate) handed_over: Mutex<steps::HandedOver>,
     /// Directories that may be orphans; see [`PgWorld::orphans`].
@@ -59,7 +59,7 @@ impl PgWorld {
             office: tokio::sync::Mutex::new(None),
             lost: tokio::sync::Mutex::new(None),
             daemons: tokio::sync::Mutex::new(None),
-            watch: tokio::sync::Mutex::new(None),
+            watch: tokio::sync::Mutex::default(),
             handed_over: Mutex::default(),
             suspects: tokio::sync::Mutex::default(),
         }
@@ -103,7 +103,7 @@ impl PgWorld {
     /// Closes every connection; open statements are finished first.
     pub async fn close(&self) {
         self.office.lock().await.take();
-        self.watch.lock().await.take();
+        self.watch.lock().await.disconnect();
         self.connections.ddl.close().await;
         self.connections.catalog.close().await;
     }

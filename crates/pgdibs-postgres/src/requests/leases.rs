@@ -126,7 +126,8 @@ pub(crate) async fn begin_reset(
             "))),
              spares as (
                  select d.id from databases d join leases l on l.id = $1 and d.template_id = l.template_id
-                 where d.state = 'spare' and not exists (select from leases r where r.reset_to = d.id)
+                 where d.state = 'spare' and coalesce(d.retry_at <= now(), true)
+                   and not exists (select from leases r where r.reset_to = d.id)
                    and coalesce(pg_stat_get_db_sessions(d.oid::oid), 0) = 0),
              spare as (
                  select d.id from databases d, ahead

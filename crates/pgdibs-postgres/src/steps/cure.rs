@@ -10,8 +10,8 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::{end_sessions, sql};
+use crate::connect::ServerAddress;
 use crate::ddl;
-use crate::rights::Rights;
 use crate::sqlstate;
 use crate::world::PgWorld;
 
@@ -64,7 +64,7 @@ pub(super) async fn roll_back_all(
     let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
     for obstacle in find(connection, &oids).await?.iter().filter(|obstacle| obstacle.what == What::Transaction) {
         // One that is still there when the database is closed is tried again then, and told of.
-        if undo(world, &obstacle.database, obstacle).await.is_ok() {
+        if undo_in(world, &obstacle.database, obstacle).await.is_ok() {
             obstacle.tell_undone();
         }
     }
@@ -78,14 +78,14 @@ fn may_have_prepared(world: &PgWorld, databases: &[(i64, &DatabaseName)]) -> boo
 
 /// Rolls back a prepared transaction for whose locks the daemon waits, in whatever database it was prepared.
 pub(crate) async fn roll_back_prepared(
-    world: &PgWorld,
+    address: &ServerAddress,
     database: &str,
     gid: &str,
     owner: &str,
 ) -> Result<(), sqlx::Error> {
     let (database, name, owner) = (database.to_owned(), gid.to_owned(), owner.to_owned());
     let obstacle = Obstacle { database, what: What::Transaction, name, owner };
-    undo(world, &obstacle.database, &obstacle).await
+    undo(address, "pgdibs-watch", &obstacle.database, &obstacle).await
 }
 
 /// Undoes what would keep closed databases, whose sessions have ended, from being renamed. Returns the oids of those for which
@@ -159,7 +159,7 @@ async fn cure(
     sql(ddl::bound_statements().then(ddl::allow_connections(name, true)).run(connection).await)?;
     let mut cured = Ok(());
     for obstacle in obstacles {
-        if let Err(error) = undo(world, name.name(), obstacle).await {
+        if let Err(error) = undo_in(world, name.name(), obstacle).await {
             cured = Err(if sqlstate::meaning(&error) == sqlstate::Meaning::Unavailable {
                 sqlstate::step_error(&error)
             } else {
@@ -183,18 +183,32 @@ async fn cure(
     if left.is_empty() { Ok(()) } else { Err(super::stuck()) }
 }
 
-async fn undo(world: &PgWorld, database: &str, obstacle: &Obstacle) -> Result<(), sqlx::Error> {
+async fn undo_in(world: &PgWorld, database: &str, obstacle: &Obstacle) -> Result<(), sqlx::Error> {
     let application = format!("{}{}", crate::connect::DDL_APPLICATION, world.connections.instance);
-    let mut inside = world.connections.address.connect(database, &application).await?;
+    undo(&world.connections.address, &application, database, obstacle).await
+}
+
+async fn undo(
+    address: &ServerAddress,
+    application: &str,
+    database: &str,
+    obstacle: &Obstacle,
+) -> Result<(), sqlx::Error> {
+    let mut inside = address.connect(database, application).await?;
+    let undoing = || match obstacle.what {
+        What::Transaction => ddl::roll_back_prepared(&obstacle.name),
+        What::Subscription => ddl::drop_subscription(&obstacle.name),
+    };
+    let undone = undoing().run(&mut inside).await;
     // Only its maker or a superuser may; we are a member of every role that we gave to a holder.
-    if world.connections.facts.rights != Rights::Superuser
+    if let Err(error) = &undone
+        && sqlstate::meaning(error) == sqlstate::Meaning::Forbidden
         && let Ok(owner) = RoleName::parse("owner", &obstacle.owner)
     {
         ddl::act_as(&owner).run(&mut inside).await?;
-    }
-    match obstacle.what {
-        What::Transaction => ddl::roll_back_prepared(&obstacle.name).run(&mut inside).await?,
-        What::Subscription => ddl::drop_subscription(&obstacle.name).run(&mut inside).await?,
+        undoing().run(&mut inside).await?;
+    } else {
+        undone?;
     }
     inside.close().await
 }

@@ -6,6 +6,7 @@ mod contended;
 mod cure;
 mod drop;
 mod fence;
+mod held_spare;
 mod login;
 mod marks;
 mod seal;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
+use pgdibs_core::name::RoleName;
 use pgdibs_core::plan::Step;
 use pgdibs_core::template::TemplateId;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -71,7 +73,7 @@ pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), S
                 let (began, process) = (Instant::now(), held.process());
                 let done = tokio::select! {
                     done = tokio::time::timeout(within, fast(world, &mut held.connection, steps, &mut results)) => done.is_ok(),
-                    () = unheard(world, RECONCILER, false, || process) => false,
+                    () = unheard(world, RECONCILER, None, || process) => false,
                     never = blockers::end(world, blockers::FAST) => match never {},
                 };
                 if results.iter().flatten().any(Result::is_ok) {
@@ -187,7 +189,10 @@ async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {
     let server = ServerProcess::default();
     let ours = format!("{DDL_APPLICATION}{}", world.connections.instance);
     // Builds are made and sealed on a further connection, inside their database: there, nothing of ours may be under way at all.
-    let alone = matches!(step, Step::CreateBuild { .. } | Step::Seal { .. });
+    let alone = match step {
+        Step::CreateBuild { template } | Step::Seal { template } => Some(*template),
+        _ => None,
+    };
     let result = tokio::select! {
         result = act(world, &mut connection, &server, step) => result,
         // Nobody's number as long as there is none: a first statement, which only reads, has no such time.
@@ -219,10 +224,15 @@ impl ServerProcess {
 /// Between two questions whether the server is still at a step.
 const ASK_AFTER_STEP: Duration = Duration::from_secs(5);
 
-/// Resolves when the server says, twice in a row, that its process (or, if `alone`, any that serves this application of ours) is not at
-/// anything, while we still wait for it.
-async fn unheard(world: &PgWorld, application: &str, alone: bool, process: impl Fn() -> i32) {
+/// Resolves when the server says, twice in a row, that its process (or, for the build `alone`, any that serves this application) is not at
+/// anything, while we still wait for it. Every session may take the name of an application, so the login counts as well: the daemon's, or
+/// in a seal the build's, which is closed to its builder by then.
+async fn unheard(world: &PgWorld, application: &str, alone: Option<TemplateId>, process: impl Fn() -> i32) {
     let mut idle = 0;
+    let mut logins = vec![world.connections.facts.role.to_string()];
+    if let Some(template) = alone {
+        logins.push(RoleName::login(template.0).to_string());
+    }
     while idle < 2 {
         tokio::time::sleep(ASK_AFTER_STEP).await;
         let process = process();
@@ -230,10 +240,12 @@ async fn unheard(world: &PgWorld, application: &str, alone: bool, process: impl 
         let asked = async {
             let mut line = world.connections.address.connect(CATALOG, "pgdibs").await?;
             let query = sqlx::query_scalar(
-                "select exists (select from pg_stat_activity where application_name = $1 and (pid = $2 or $3)
+                "select exists (select from pg_stat_activity
+                   where application_name = $1 and usename = any($4::name[]) and (pid = $2 or $3)
                    and (state = 'active' or state_change > now() - interval '3 s'))",
             );
-            let busy: bool = query.bind(application).bind(process).bind(alone).fetch_one(&mut line).await?;
+            let busy: bool =
+                query.bind(application).bind(process).bind(alone.is_some()).bind(&logins).fetch_one(&mut line).await?;
             line.close().await?;
             Ok::<_, sqlx::Error>(busy)
         };

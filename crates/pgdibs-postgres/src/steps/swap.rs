@@ -12,6 +12,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
 use super::fence::{End, fence};
+use super::held_spare;
 use super::login::Login;
 use super::sessions::BRIEF;
 use super::used::{Swapped, is_leaving, lock, look};
@@ -37,18 +38,34 @@ pub(super) async fn return_all(
     for (index, used, spare) in returns {
         let result = match failed.iter().find(|(id, _)| *id == used.0) {
             Some((_, error)) => Err(error.clone()),
-            None => match return_one(world, connection, *used, *spare, used.0).await {
-                Err(failed @ StepError::Failed(_)) => match other_number(world, connection, *used).await {
-                    Ok(Some(number)) => return_one(world, connection, *used, *spare, number).await,
-                    Ok(None) => Err(failed),
-                    Err(error) => Err(error),
-                },
-                done => done,
-            },
+            None => return_around(world, connection, *used, *spare).await,
         };
         results.push((*index, result));
     }
     results
+}
+
+/// A return, and once more when the first try met a spare that cannot be renamed (the slot is filled with another later) or a
+/// database with the name that the used one gets.
+async fn return_around(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    used: DatabaseId,
+    spare: Option<DatabaseId>,
+) -> Result<(), StepError> {
+    let failed = match return_one(world, connection, used, spare, used.0).await {
+        Err(failed @ StepError::Failed(_)) => failed,
+        done => return done,
+    };
+    if let Some(spare) = spare
+        && held_spare::set_aside(connection, spare).await?
+    {
+        return return_one(world, connection, used, None, used.0).await;
+    }
+    match other_number(world, connection, used).await? {
+        Some(number) => return_one(world, connection, used, spare, number).await,
+        None => Err(failed),
+    }
 }
 
 /// A number for the name under which a used database leaves its slot, when another database has the name with its own number: tests may
@@ -215,6 +232,21 @@ impl<'a> Entering<'a> {
 
 /// Swaps the reserved spare under a live lease, which keeps its login and its URL.
 pub(super) async fn reset(
+    world: &PgWorld,
+    connection: &mut PgConnection,
+    lease: LeaseId,
+    used: DatabaseId,
+    spare: DatabaseId,
+) -> Result<(), StepError> {
+    match reset_to(world, connection, lease, used, spare).await {
+        Err(StepError::Failed(_)) if held_spare::set_aside(connection, spare).await? => {
+            Err(stale("a session that does not end locks the spare; the reset takes another"))
+        }
+        result => result,
+    }
+}
+
+async fn reset_to(
     world: &PgWorld,
     connection: &mut PgConnection,
     lease: LeaseId,

@@ -97,7 +97,7 @@ async fn roll_back_what_they_prepared(
     .fetch_all(connection)
     .await)?;
     for (database, gid, owner) in prepared {
-        match cure::roll_back_prepared(world, &database, &gid, &owner).await {
+        match cure::roll_back_prepared(&world.connections.address, &database, &gid, &owner).await {
             Ok(()) => tracing::warn!(database, gid, owner, "rolled back prepared transaction: its lease is over"),
             Err(error) if sqlstate::meaning(&error) == Meaning::Unavailable => return sql(Err(error)),
             Err(error) => {

@@ -6,9 +6,11 @@
 use std::time::{Duration, Instant};
 
 use pgdibs_core::conformance::ConformanceServer as _;
+use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::StepError;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::plan::{Step, plan};
+use pgdibs_core::request::ResetBegun;
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
@@ -294,5 +296,48 @@ fn session_that_does_not_end_delays_no_other_return_and_no_reset() {
         drop(stopped);
         suite.idle().await;
         assert_eq!(suite.ready_names().await.len(), 3);
+    });
+}
+
+#[test]
+fn spare_that_a_stuck_session_locks_delays_no_return_and_no_reset() {
+    on_each_server_with(&[], Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(3, 6, 3).await;
+        let (stuck, returned) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let resetting = suite.take(suite.wish()).await;
+        suite.idle().await;
+        let spares = suite.in_state(DatabaseState::Spare).await;
+        let mut session = suite.enter(&stuck).await;
+        let held = spares.first().unwrap().name.as_str();
+        session
+            .execute(sqlx::raw_sql(AssertSqlSafe(format!("begin; grant create on database {} to current_user", held))))
+            .await
+            .unwrap();
+        let stopped = Stopped::backend_of(&mut session).await;
+        setting.catalog("update databases set retry_at = now() + interval '1 hour' where state = 'spare'").await;
+        setting.catalog(&format!("update databases set retry_at = null where name = '{held}'")).await;
+        let reserved = suite.world.begin_reset(resetting.id, None, None).await.unwrap();
+        assert!(matches!(reserved, ResetBegun::Reserved { .. }), "{reserved:?}");
+        setting.catalog("update databases set retry_at = null where state = 'spare'").await;
+        suite.release(&returned).await;
+        let began = Instant::now();
+        // No drop, which waits for every backend of the server to answer.
+        let activate_fast = async || {
+            let steps = plan(&suite.snapshot().await, &nothing_under_way());
+            let steps: Vec<Step> = steps.into_iter().filter(|step| !step.is_slow()).collect();
+            for (step, result) in steps.iter().zip(suite.world.execute(&steps).await) {
+                assert!(matches!(result, Ok(()) | Err(StepError::Stale(_))), "{step:?}: {result:?}");
+            }
+        };
+        activate_fast().await;
+        suite.world.begin_reset(resetting.id, Some(1), None).await.unwrap();
+        activate_fast().await;
+        assert!(began.elapsed() < PROMISED, "{:?}", began.elapsed());
+        assert_eq!(suite.world.lease(resetting.id).await.unwrap().generation, 2, "its reset is done");
+        suite.assert_dead(returned.credentials.as_ref().unwrap(), &[&returned.database_name]).await;
+        drop(stopped);
+        suite.release(&stuck).await;
+        suite.idle().await;
     });
 }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, and helpers of tests are meant too")]
 
 mod beyond;
+mod blockers;
 mod builders;
 mod catalog;
 mod conformance;

@@ -193,6 +193,7 @@ async fn with_server(
         tasks: tasks.clone(),
     };
     tasks.spawn(hear_others(Arc::clone(&world), Arc::clone(&bell), Arc::clone(&report), stopping.clone()));
+    tasks.spawn(end_blockers(Arc::clone(&world), stopping.clone()));
     tasks.spawn(vacuum_catalogs(Arc::clone(&world), stopping.clone()));
     tasks.spawn(forget_tickets(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
     if let Some((quiet, after)) = idle {
@@ -298,6 +299,14 @@ async fn forget_tickets(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: Cancella
             }
             Err(error) => tracing::debug!(%error, "cannot look for forgotten tickets"),
         }
+    }
+}
+
+/// Beside everything else, which may be what is blocked.
+async fn end_blockers(world: Arc<PgWorld>, stopping: CancellationToken) {
+    tokio::select! {
+        () = world.end_blockers() => {}
+        () = stopping.cancelled() => {}
     }
 }
 

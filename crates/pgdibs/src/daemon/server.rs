@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgdibs_postgres::connect::{self, ConnectError, ServerAddress};
 use pgdibs_postgres::embedded::{self, DEFAULT_MAX_CONNECTIONS, Embedded, EmbeddedError, EmbeddedOptions, Leave};
@@ -72,6 +72,7 @@ impl Server {
         loop {
             // Positive, and different in each process: what tells two daemons on one server apart.
             let instance = rand::rng().random_range(1..i32::MAX);
+            let began = Instant::now();
             match connect::open(self.address.clone(), instance).await {
                 Ok(connections) => {
                     let bounds = Bounds { disk_floor_bytes: config.disk_floor_mb << 20 };
@@ -79,7 +80,7 @@ impl Server {
                 }
                 Err(ConnectError::NotUp(why)) => {
                     status.reason(format!("waiting for the Postgres server: {why}"));
-                    if pause >= Duration::from_secs(1) {
+                    if pause >= Duration::from_secs(1) || began.elapsed() >= Duration::from_secs(1) {
                         tracing::warn!(why, "the Postgres server does not answer yet; trying again");
                     }
                 }

@@ -1,0 +1,264 @@
+//! Tenants that keep others out: a full lock table, a lock on the catalog's database, a queue behind a lock. And whom of those that are
+//! involved the daemon ends.
+
+use std::time::{Duration, Instant};
+
+use pgdibs_core::lease::{End, Lease};
+use pgdibs_core::plan::plan;
+use pgdibs_core::world::World as _;
+use pgdibs_postgres::connect::{ConnectError, ServerAddress, open};
+use pgdibs_postgres::rights::Rights;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+
+use crate::support::hands::session;
+use crate::support::setting::{Setting, nothing_under_way, on_each_server, on_each_server_with};
+use crate::support::{DEADLINE, until};
+
+/// Longest time until nothing is blocked any more.
+const PROMISED: Duration = Duration::from_secs(2);
+
+/// Runs a test while the daemon ends blockers, as it does at all times.
+async fn beside_the_watch(setting: &Setting, test: impl Future<Output = ()>) {
+    let begun = async {
+        // The first statement after the first look, by which the connection has got every lock of a look.
+        let looked = "select count(*) from pg_stat_activity where application_name = 'pgdibs-watch'
+                      and state = 'idle in transaction' and query like 'select count(*) filter%'";
+        setting.cluster.until_text("postgres", looked, "1").await;
+        test.await;
+    };
+    tokio::select! {
+        () = begun => {}
+        () = setting.suite.world.end_blockers() => {}
+    }
+}
+
+async fn run(session: &mut PgConnection, sql: &str) {
+    session
+        .execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned())))
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// A statement that waits for a lock, until it ends or its session does.
+struct Waiting(tokio::task::JoinHandle<(PgConnection, Result<(), sqlx::Error>)>);
+
+impl Waiting {
+    async fn begin(setting: &Setting, mut session: PgConnection, sql: &str) -> Self {
+        let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut session).await.unwrap();
+        let statement = sql.to_owned();
+        let task = tokio::spawn(async move {
+            let done = session.execute(sqlx::raw_sql(AssertSqlSafe(statement))).await.map(|_| ());
+            (session, done)
+        });
+        let waits = format!("select count(*) > 0 from pg_locks where pid = {process} and not granted");
+        setting.cluster.until_text("postgres", &waits, "true").await;
+        Self(task)
+    }
+
+    async fn end(self) -> (PgConnection, Result<(), sqlx::Error>) {
+        tokio::time::timeout(DEADLINE, self.0).await.expect("its lock is free").unwrap()
+    }
+}
+
+/// Takes locks until there are none left; they stay when the statement has failed.
+async fn fill_lock_table(session: &mut PgConnection) {
+    let refused = session.execute("select pg_advisory_lock(g) from generate_series(1, 1000000) g").await;
+    assert_eq!(code(&refused.map(|_| ())).as_deref(), Some("53200"));
+}
+
+fn code(result: &Result<(), sqlx::Error>) -> Option<String> {
+    result.as_ref().err().and_then(pgdibs_postgres::sqlstate::code)
+}
+
+async fn is_dead(session: &mut PgConnection) -> bool {
+    session.execute("select 1").await.is_err()
+}
+
+/// Ends the lease, tried again while the server refuses that, and carries out what is due.
+async fn end_promptly(setting: &Setting, lease: &Lease) {
+    until("the lease ends", async || {
+        setting.suite.world.end_lease(lease.id, End::Released, "released").await.map(|_| ()).map_err(|e| e.to_string())
+    })
+    .await;
+    let began = Instant::now();
+    until("the steps are done", async || {
+        setting.suite.world.lead().await.map_err(|error| error.to_string())?;
+        let snapshot = setting.suite.world.gather().await.map_err(|error| error.to_string())?;
+        let results = setting.suite.world.execute(&plan(&snapshot, &nothing_under_way())).await;
+        results.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(error.to_string()))
+    })
+    .await;
+    assert!(began.elapsed() < PROMISED, "{:?}", began.elapsed());
+}
+
+fn full_lock_table(rights: Rights) {
+    on_each_server(rights, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(2, 4, 2).await;
+        beside_the_watch(setting, async {
+            let (tenant, other) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+            let mut innocent = suite.enter(&other).await;
+            let mut filling = suite.enter(&tenant).await;
+            fill_lock_table(&mut filling).await;
+            end_promptly(setting, &tenant).await;
+            assert!(is_dead(&mut filling).await, "it answers after its lease");
+            assert!(!is_dead(&mut innocent).await, "a tenant with few locks was ended");
+            // And by a lease that goes on.
+            let mut filling = suite.enter(&other).await;
+            fill_lock_table(&mut filling).await;
+            until("others are served", async || {
+                let taken = suite.world.begin_reset(other.id, None, None).await;
+                taken.map(|_| ()).map_err(|error| error.to_string())
+            })
+            .await;
+        })
+        .await;
+    });
+}
+
+#[test]
+fn session_that_fills_lock_table_is_ended_superuser() {
+    full_lock_table(Rights::Superuser);
+}
+
+#[test]
+fn session_that_fills_lock_table_is_ended_createrole() {
+    full_lock_table(Rights::DatabasesAndRoles);
+}
+
+#[test]
+fn lock_table_is_freed_first_of_leases_that_are_over() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(2, 4, 2).await;
+        let (over, goes_on) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let mut before = suite.enter(&over).await;
+        run(&mut before, "select count(pg_advisory_lock(g)) from generate_series(1, 2900) g").await;
+        let mut larger = suite.enter(&goes_on).await;
+        suite.release(&over).await;
+        beside_the_watch(setting, async {
+            fill_lock_table(&mut larger).await;
+            until("the session of the lease that is over is ended", async || {
+                if is_dead(&mut before).await { Ok(()) } else { Err("it answers".to_owned()) }
+            })
+            .await;
+            assert!(!is_dead(&mut larger).await, "the lease goes on, and there was room again");
+        })
+        .await;
+    });
+}
+
+const SET_FOR_CATALOG: &str = "begin; alter role current_user in database pgdibs set work_mem to '1MB'";
+
+/// Whether the catalog lets a new session in within the time that is promised.
+async fn enter_catalog(setting: &Setting) {
+    let options = setting.cluster.superuser("pgdibs");
+    let entered = tokio::time::timeout(PROMISED, PgConnection::connect_with(&options))
+        .await
+        .expect("the catalog lets sessions in");
+    entered.unwrap().close().await.unwrap();
+}
+
+fn queue_on_catalog(hold: &str) {
+    on_each_server_with(&["max_prepared_transactions=10"], Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(2, 4, 2).await;
+        beside_the_watch(setting, async {
+            let tenant = suite.take(suite.wish()).await;
+            let mut holder = suite.enter(&tenant).await;
+            run(&mut holder, hold).await;
+            // Until it waits, and then until the next look.
+            let queued = tokio::spawn({
+                let mut queueing = suite.enter(&tenant).await;
+                async move { queueing.execute("drop database pgdibs").await.map(|_| ()) }
+            });
+            enter_catalog(setting).await;
+            let refused = tokio::time::timeout(PROMISED, queued).await.expect("the lock is free").unwrap();
+            assert!(matches!(code(&refused).as_deref(), Some("42501" | "55006")), "{refused:?}");
+            enter_catalog(setting).await;
+        })
+        .await;
+    });
+}
+
+#[test]
+fn queue_behind_a_setting_for_the_catalog_keeps_no_session_out() {
+    queue_on_catalog(SET_FOR_CATALOG);
+}
+
+#[test]
+fn queue_behind_a_prepared_setting_for_the_catalog_keeps_no_session_out() {
+    queue_on_catalog(&format!("{SET_FOR_CATALOG}; prepare transaction 'catalog'"));
+}
+
+#[test]
+fn daemon_starts_on_a_server_whose_catalog_is_queued_for() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(2, 4, 2).await;
+        let tenant = suite.take(suite.wish()).await;
+        let mut holder = suite.enter(&tenant).await;
+        run(&mut holder, SET_FOR_CATALOG).await;
+        let queued = Waiting::begin(setting, suite.enter(&tenant).await, "drop database pgdibs").await;
+        let began = Instant::now();
+        let started = setting.another_world().await;
+        assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+        assert!(is_dead(&mut holder).await, "it held the lock");
+        started.close().await;
+        queued.end().await.1.expect_err("no tenant may drop the catalog");
+    });
+}
+
+#[test]
+fn daemon_says_why_no_session_gets_into_its_catalog() {
+    on_each_server(Rights::Superuser, async |setting| {
+        setting.cluster.sql("postgres", "create role stranger login password 'x'").await;
+        let stranger = async || session(&setting.cluster.options("stranger", "x", "postgres")).await;
+        let mut holder = stranger().await;
+        run(&mut holder, SET_FOR_CATALOG).await;
+        let queued = Waiting::begin(setting, stranger().await, "drop database pgdibs").await;
+        let address = ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
+        let Err(ConnectError::NotUp(why)) = open(address, 1_000_000, false).await else { panic!("it is kept out") };
+        assert!(why.contains("it let no session into database \"pgdibs\" within 10 s"), "{why}");
+        assert!(!is_dead(&mut holder).await, "no session of a stranger is ended");
+        run(&mut holder, "rollback").await;
+        queued.end().await.1.expect_err("it is not the stranger's");
+    });
+}
+
+#[test]
+fn tenant_that_only_waits_ahead_is_not_ended() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(3, 5, 2).await;
+        let sibling = suite.take(suite.wish()).await;
+        let (tenant, innocent) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let grant = format!("grant create on database {} to current_user", sibling.database_name);
+        let mut holder = suite.enter(&tenant).await;
+        run(&mut holder, &format!("begin; {grant}")).await;
+        // It holds the lock on the tuple, for which the daemon waits then, and waits for the transaction.
+        let waiting = Waiting::begin(setting, suite.enter(&innocent).await, &grant).await;
+        suite.release(&sibling).await;
+        // The tenant's statement, which may be faster now, or the daemon's: "tuple concurrently updated".
+        setting.idle_with_failures().await;
+        setting.catalog("update databases set retry_at = null").await;
+        suite.idle().await;
+        assert!(is_dead(&mut holder).await, "it held the row");
+        let (mut waited, _) = waiting.end().await;
+        assert!(!is_dead(&mut waited).await, "it only waited, as the daemon did");
+    });
+}
+
+/// The watch holds locks on shared catalogs all the time, and VACUUM FULL of a whole database takes them exclusively.
+#[test]
+fn watch_gives_way_to_vacuum_full_of_shared_catalogs() {
+    on_each_server(Rights::Superuser, async |setting| {
+        beside_the_watch(setting, async {
+            let mut boss = session(&setting.cluster.superuser("postgres")).await;
+            let vacuumed = tokio::time::timeout(DEADLINE, boss.execute(sqlx::raw_sql("vacuum full pg_database"))).await;
+            vacuumed.expect("the watch gives way").unwrap();
+        })
+        .await;
+    });
+}
