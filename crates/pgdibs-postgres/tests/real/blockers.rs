@@ -219,7 +219,7 @@ fn daemon_says_why_no_session_gets_into_its_catalog() {
         run(&mut holder, SET_FOR_CATALOG).await;
         let queued = Waiting::begin(setting, stranger().await, "drop database pgdibs").await;
         let address = ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
-        let Err(ConnectError::NotUp(why)) = open(address, 1_000_000, false).await else { panic!("it is kept out") };
+        let Err(ConnectError::NotUp(why)) = open(address, 1_000_000).await else { panic!("it is kept out") };
         assert!(why.contains("it let no session into database \"pgdibs\" within 10 s"), "{why}");
         assert!(!is_dead(&mut holder).await, "no session of a stranger is ended");
         run(&mut holder, "rollback").await;
