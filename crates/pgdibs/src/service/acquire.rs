@@ -6,7 +6,6 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::request::{Acquire, Acquired, TicketId, TicketKind, Wanted};
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_core::template::TemplateId;
 use pgdibs_core::world::World;
 use pgdibs_postgres::failpoint::{Point, reach};
 use tokio::sync::oneshot;
@@ -24,6 +23,12 @@ pub struct Grant {
     pub new: bool,
     /// How long the caller waited.
     pub waited: Duration,
+}
+
+/// A ticket, and what it is for.
+struct Held {
+    id: TicketId,
+    wanted: Wanted,
 }
 
 impl<W: World + 'static> Service<W> {
@@ -83,11 +88,10 @@ impl<W: World + 'static> Service<W> {
         let began = Instant::now();
         let deadline = began + wait;
         let mut ear = self.bell.listen();
-        let mut ticket: Option<TicketId> = None;
-        let mut ticket_for: Option<TemplateId> = None;
+        let mut tickets: Vec<Held> = Vec::new();
         let mut place = None;
         let result = loop {
-            let wanted = match self.world.acquire(wishes, ticket).await {
+            let wanted = match self.world.acquire(wishes, tickets.first().map(|held| held.id)).await {
                 Ok(Acquired::Granted(leases)) => {
                     reach(Point::AcquireGranted).await;
                     self.bell.taken(leases.iter().map(|lease| lease.template));
@@ -113,25 +117,15 @@ impl<W: World + 'static> Service<W> {
                     Err(over) => break Err(self.nothing_came(over, wishes, None, began.elapsed()).await),
                 }
             };
-            if ticket.is_none() && !wait.is_zero() {
-                let count = u32::try_from(wishes.len()).unwrap_or(u32::MAX);
-                let exact = wishes.iter().all(|wish| wish.exact_slot);
-                let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
-                match self.world.take_ticket(&wanted, count, kind).await {
-                    Ok(id) => {
-                        ticket = Some(id);
-                        ticket_for = (!exact && !wanted.building).then_some(wanted.template);
-                        self.bell.waits(id, ticket_for);
-                    }
-                    Err(error) => break Err(error),
+            if !wait.is_zero() && !tickets.iter().any(|held| held.wanted.template == wanted.template) {
+                if let Err(error) = self.queue_for(&wanted, wishes, &mut tickets).await {
+                    break Err(error);
                 }
                 // No look now: the driver looks, sees the ticket and what is ready, and rings for as many as can be served.
                 self.bell.wake_driver();
                 reach(Point::AcquireWaiting).await;
-            } else if let Some(ticket) = ticket {
-                // Without a fingerprint, another template may be the one to wait for by now.
-                self.bell.waits(ticket, ticket_for.filter(|template| *template == wanted.template));
             }
+            let ticket = tickets.first().map(|held| held.id);
             if let Err(over) = self.wait_with(&mut ear, ticket, deadline, hung_up).await {
                 break Err(self.nothing_came(over, wishes, Some(&wanted), began.elapsed()).await);
             }
@@ -139,16 +133,14 @@ impl<W: World + 'static> Service<W> {
                 break Err(failed);
             }
         };
-        if let Some(ticket) = ticket {
-            self.bell.waits_no_more(ticket);
-            // A grant takes its ticket with it.
-            if !result.as_ref().is_ok_and(|grant: &Grant| grant.new) {
-                if let Err(error) = self.world.drop_ticket(ticket).await {
-                    tracing::debug!(ticket = ticket.0, %error, "could not give a ticket up; it is forgotten later");
-                }
-                // The next in the queue may be served now.
-                self.bell.ring();
-            }
+        let granted = result.as_ref().is_ok_and(|grant: &Grant| grant.new);
+        for (index, held) in tickets.iter().enumerate() {
+            // A grant takes the first ticket with it.
+            self.leave_queue(held.id, granted && index == 0).await;
+        }
+        if !tickets.is_empty() && !granted {
+            // The next in the queue may be served now.
+            self.bell.ring();
         }
         // A grant leaves a gap to fill, which is not urgent; what it took is off the count already.
         if result.is_ok() {
@@ -157,6 +149,38 @@ impl<W: World + 'static> Service<W> {
             self.bell.wake_driver();
         }
         result
+    }
+
+    /// Takes a ticket for the template that is wanted. A batch of several templates has one for each, so that databases of all of them are
+    /// made; the first is its place in every queue, or two such batches could wait for each other.
+    async fn queue_for(&self, wanted: &Wanted, wishes: &[Acquire], tickets: &mut Vec<Held>) -> Result<(), Error> {
+        let of_pool = || wishes.iter().filter(|wish| wish.pool == wanted.pool);
+        let asks = |wish: &Acquire| wish.fingerprint.as_ref().is_none_or(|named| *named == wanted.fingerprint);
+        let count = u32::try_from(of_pool().filter(|wish| asks(wish)).count()).unwrap_or(u32::MAX);
+        let exact = wishes.iter().all(|wish| wish.exact_slot);
+        let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
+        let id = self.world.take_ticket(wanted, count, kind).await?;
+        if of_pool().all(|wish| wish.fingerprint.is_none()) {
+            // A newer template has become ready meanwhile, and a ticket for the older one would claim a slot of the pool.
+            for older in tickets.extract_if(.., |held| held.wanted.pool == wanted.pool) {
+                self.leave_queue(older.id, false).await;
+            }
+        }
+        tickets.push(Held { id, wanted: wanted.clone() });
+        // Whoever waits for several templates looks whenever one of them may be ready.
+        let [only] = &tickets[..] else {
+            tickets.iter().for_each(|held| self.bell.waits(held.id, None));
+            return Ok(());
+        };
+        self.bell.waits(only.id, (!exact && !wanted.building).then_some(wanted.template));
+        Ok(())
+    }
+
+    async fn leave_queue(&self, ticket: TicketId, is_deleted: bool) {
+        self.bell.waits_no_more(ticket);
+        if !is_deleted && let Err(error) = self.world.drop_ticket(ticket).await {
+            tracing::debug!(ticket = ticket.0, %error, "cannot delete ticket: it is deleted later");
+        }
     }
 
     fn builds_itself(&self, wishes: &[Acquire]) -> bool {

@@ -189,6 +189,40 @@ async fn a_batch_is_all_or_none() {
     assert_eq!(edge.snapshot().leases.len(), 2, "none was taken");
 }
 
+/// Regression: a batch over several pools waited for databases of the first alone, and of the others none was made.
+#[tokio::test]
+async fn batch_over_two_empty_pools_is_served() {
+    let edge = Edge::new();
+    for pool in ["app", "other"] {
+        edge.put(&format!("/v1/pools/{pool}"), json!({"warm": 0, "max": 1, "spares": 0})).await.expect(201);
+        edge.build_in(pool, "v1").await;
+    }
+    let both = json!({"leases": [{"pool": "app"}, {"pool": "other"}], "wait_seconds": 10});
+    let taken = edge.post("/v1/leases/batch", both.clone()).await.expect(201).json;
+    assert_eq!(
+        (&taken["leases"][0]["database"], &taken["leases"][1]["database"]),
+        (&json!("app_gw0"), &json!("other_gw0"))
+    );
+
+    // Two that begin with another pool each do not wait for each other.
+    let reversed = json!({"leases": [{"pool": "other"}, {"pool": "app"}], "wait_seconds": 10});
+    let release_all = async |answer: Value| {
+        for lease in answer["leases"].as_array().unwrap() {
+            edge.delete(&format!("/v1/leases/{}", lease["id"].as_str().unwrap())).await.expect(204);
+        }
+    };
+    let (first, second, ()) = tokio::join!(
+        async { release_all(edge.post("/v1/leases/batch", both).await.expect(201).json).await },
+        async { release_all(edge.post("/v1/leases/batch", reversed).await.expect(201).json).await },
+        async {
+            edge.until("both wait", |edge| edge.snapshot().tickets.len() == 2).await;
+            release_all(taken.clone()).await;
+        },
+    );
+    let ((), ()) = (first, second);
+    edge.until("no ticket is left", |edge| edge.snapshot().tickets.is_empty()).await;
+}
+
 #[tokio::test]
 async fn a_kept_database_outlives_its_lease_until_it_is_given_up() {
     let edge = Edge::new();

@@ -248,7 +248,12 @@ impl Edge {
 
     /// Builds a template of pool `app` and returns the token.
     pub(super) async fn build(&self, fingerprint: &str) -> String {
-        let path = format!("/v1/pools/app/templates/{fingerprint}");
+        self.build_in("app", fingerprint).await
+    }
+
+    /// Builds a template and returns the token.
+    pub(super) async fn build_in(&self, pool: &str, fingerprint: &str) -> String {
+        let path = format!("/v1/pools/{pool}/templates/{fingerprint}");
         let begun = self.put(&path, json!({"holder": "builder"})).await.expect(201);
         let token = begun.json["build"]["token"].as_str().unwrap().to_owned();
         let sealed = self.post(&format!("{path}/seal"), json!({"token": token})).await.expect(200);
