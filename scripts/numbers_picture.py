@@ -1,6 +1,6 @@
 """Draws docs/pictures/numbers.svg from the table under "Numbers" in README.md, so that the two cannot say different things.
 
-numbers_picture.py: writes it anew; run it when a number of the table has changed.
+numbers_picture.py: writes it again; run it when a number of the table has changed.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def found(readme: str, pattern: str) -> list[str]:
     """The numbers of a line of the table."""
     match = re.search(pattern, readme)
     if match is None:
-        raise SystemExit(f"README.md has no line like `{pattern}`; when the table is written anew, so is {Path(__file__).name}")
+        raise SystemExit(f"README.md has no line like `{pattern}`; when the table is written again, so is {Path(__file__).name}")
     return [number for number in match.groups() if number is not None]
 
 

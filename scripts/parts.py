@@ -18,13 +18,15 @@ ALL_ONLY = frozenset({"test-all"})
 
 NEXTEST_JUNIT = "nextest/default/junit.xml"
 WITH_DAEMON = ("python3", "../../scripts/with-daemon.py")
-# Each suite takes half a minute; `make test-all` runs all of them.
-SHORT_SUITES = ("--only", "one", "--only", "killed with a process at work")
+# Each of the others takes half a minute or more; `make test-all` runs all of them.
+SHORT_SUITES = ("--only", "short", "--only", "killed with a process at work")
 KILLED_OFTEN = ("--only", "killed with a process at work", "--repeat", "5")
 # What takes long, or needs a server of its own for a moment and there are others like it: `make test-all` runs them.
 LONG_RUST_TESTS = "|".join(
     (
         "^conformance::createdb_",
+        # The same with a daemon that is no superuser.
+        "_createrole$",
         "^faults::long::",
         "^killed_",
         "_for_ten_seconds$",
@@ -49,7 +51,7 @@ class Part:
     sets: frozenset[str]
     lane: str = "main"
     needs: tuple[str, ...] = ()
-    # A JUnit file below the target directory, written anew by the command; it must hold at least one test.
+    # A JUnit file below the target directory, written again by the command; it must hold at least one test.
     junit: Optional[str] = None
     # Whether the output holds pytest's closing lines; there must be at least one with a test passed.
     pytest: bool = False
@@ -100,6 +102,8 @@ PARTS: tuple[Part, ...] = (
         needs=("rust build", "postgres 15 and 17"),
         junit=NEXTEST_JUNIT,
         timeout_seconds=900,
+        # A third of what `make test-all` does; `make soak` goes on for longer.
+        environment={"SOAK_MINUTES": "0.3"},
     ),
     Part(
         "conformance on 17",

@@ -60,7 +60,7 @@ def make_login() -> None:
 
 
 def database_of(worker: str) -> OwnDatabase:
-    """The worker's database, made anew."""
+    """The worker's database, created again."""
     name = f"{LOGIN}_{worker}"
     with administration() as connection:
         connection.execute(f"drop database if exists {name} with (force)")

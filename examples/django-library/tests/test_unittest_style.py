@@ -56,11 +56,11 @@ class OnlyDefault(TestCase):
             Kind.objects.count()
 
 
-class SequencesStartAnew(TransactionTestCase):
+class SequencesStartAgain(TransactionTestCase):
     """With reset_sequences the first row is row 1, whatever ran before."""
 
     reset_sequences = True
-    # On every class that truncates: Django makes rights anew after a flush without it, with other numbers, and
+    # On every class that truncates: Django makes rights again after a flush without it, with other numbers, and
     # what is brought back for a later class then collides with them.
     serialized_rollback = True
 

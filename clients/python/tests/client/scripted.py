@@ -22,7 +22,7 @@ class Reply:
 
 
 @dataclass
-class Asked:
+class ReceivedRequest:
     """One request."""
 
     method: str
@@ -38,7 +38,7 @@ class Scripted:
     """Answers are given in their order, the last one again and again."""
 
     replies: list[Reply] = field(default_factory=lambda: [Reply()])
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ReceivedRequest] = field(default_factory=list)
     hung_up: threading.Event = field(default_factory=threading.Event)
     """Set when a caller that was made to wait went away."""
 
@@ -56,7 +56,7 @@ class Scripted:
                 reply = scripted.replies[min(len(scripted.asked), len(scripted.replies) - 1)]
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 port = self.client_address[1]
-                scripted.asked.append(Asked(self.command, self.path, body, headers, time.monotonic(), port))
+                scripted.asked.append(ReceivedRequest(self.command, self.path, body, headers, time.monotonic(), port))
                 if reply.hangs:
                     self.connection.settimeout(30)
                     self.rfile.read(1)

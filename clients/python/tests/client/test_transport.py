@@ -64,7 +64,7 @@ def test_a_thread_keeps_its_connection(scripted: Scripted) -> None:
     assert scripted.asked[3].peer != scripted.asked[0].peer
 
 
-def test_a_kept_connection_that_was_closed_meanwhile_is_made_anew() -> None:
+def test_a_kept_connection_that_was_closed_meanwhile_is_made_again() -> None:
     with Scripted() as first:
         client = pgdibs.Client(first.url)
         client.ask("GET", "/livez")

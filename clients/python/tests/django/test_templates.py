@@ -25,12 +25,12 @@ def test_reuse_db_reuses_the_schema_and_never_the_data(project: DjangoProject) -
 
 
 @pytest.mark.long
-def test_create_db_builds_anew_once_for_all_workers(project: DjangoProject) -> None:
+def test_create_db_builds_again_once_for_all_workers(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=1))
     project.run_django("-n2").assert_passed(1)
     project.run_django("-n2", "--create-db").assert_passed(1)
     assert project.builds == ["audit", "audit", "default", "default"]
-    # What was built anew is what later runs find.
+    # What was built again is what later runs find.
     project.run_django("-n2", "--reuse-db").assert_passed(1)
     assert project.builds == ["audit", "audit", "default", "default"]
 
@@ -74,7 +74,7 @@ def test_no_migrations_makes_the_tables_of_the_models(project: DjangoProject) ->
 
 
 @pytest.mark.long
-def test_a_migration_of_an_installed_package_builds_anew(project: DjangoProject) -> None:
+def test_a_migration_of_an_installed_package_builds_again(project: DjangoProject) -> None:
     project.settings["pgdibs_fingerprint"] = "notes/migrations/*.py"
     project.file("test_it.py", COUNTS.format(count=1))
     project.run_django().assert_passed(1)

@@ -117,7 +117,7 @@ def _refuse_what_has_no_effect(config: pytest.Config) -> None:
         )
     if maker == "the daemon" and pytest_pgdibs_is_build_forced(config):
         raise pytest.UsageError(
-            "pgdibs: --create-db has no effect here: the daemon makes the template, and makes it anew when its inputs change; "
+            "pgdibs: --create-db has no effect here: the daemon makes the template, and builds it again when its inputs change; "
             "`pgdibs template drop` does it now"
         )
 
