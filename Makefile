@@ -11,7 +11,7 @@ help: ## List the targets
 run: ## Build the daemon and run it here, on a Postgres of its own; Ctrl-C stops it
 	@exec scripts/run.sh
 
-test: ## Run every check and test, on Postgres 15 and 17 (under 12 minutes cold)
+test: ## Run every check and test, on Postgres 15 (under 12 minutes cold)
 	@exec scripts/run-parts.sh test
 
 test-all: ## Run all of `test` on Postgres 14 to 18, then what takes long, then the benchmark

@@ -1,6 +1,6 @@
 """Checks the vocabulary: coined words are banned everywhere, and words with a standard meaning are no names of ours.
 
-words.py [PATH...] checks these files of the repository, or all. CONTRIBUTING and ARCHITECTURE.md's glossary have the standard terms.
+words.py [PATH...] checks these files of the repository, or all; the glossary of ARCHITECTURE.md has the standard terms.
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def problems(path: str, text: str) -> list[str]:
         if path.endswith((".rs", ".py")):
             for name in DEFINED.findall(line):
                 if name.lower() in REUSED:
-                    found.append((name.lower(), f"{path}:{number}: `{name}` means something else to others; name it by what it is"))
+                    message = f"{path}:{number}: `{name}` means something else to others; name it by what it is"
+                    found.append((name.lower(), message))
     return [message for word, message in found if not any(re.fullmatch(allowed, f"{path}:{word}") for allowed in ALLOWED)]
 
 

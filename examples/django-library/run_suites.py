@@ -152,6 +152,12 @@ def four(_client: Client, _daemon: Daemon | None) -> tuple[list[Run], str]:
     return [run], all_passed(run)
 
 
+def short(_client: Client, _daemon: Daemon | None) -> tuple[list[Run], str]:
+    """A part of the tests, with four workers."""
+    run = Run.start("-n", "4", *(f"tests/test_{name}.py" for name in ("desk", "races", "unittest_style"))).wait()
+    return [run], all_passed(run)
+
+
 def two_at_once(_client: Client, _daemon: Daemon | None) -> tuple[list[Run], str]:
     """Two runs that share the pools."""
     runs = [Run.start("-n", "4") for _ in range(2)]
@@ -202,6 +208,7 @@ def ctrl_c(_client: Client, _daemon: Daemon | None) -> tuple[list[Run], str]:
 SUITES: dict[str, Callable[[Client, Daemon | None], tuple[list[Run], str]]] = {
     "serial": serial,
     "-n 4": four,
+    "short": short,
     "two at once": two_at_once,
     "worker killed": worker_killed,
     "daemon killed": daemon_killed,

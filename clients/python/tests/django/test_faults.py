@@ -39,6 +39,7 @@ def test_a_run_that_was_killed_is_in_nobodys_way(project: DjangoProject) -> None
         project.client.call("DELETE", f"/v1/leases/{lease['id']}")
 
 
+@pytest.mark.long
 def test_a_worker_that_dies_is_replaced_with_clean_databases(project: DjangoProject) -> None:
     project.file("test_it.py", WAITS)
     project.file("go", "")

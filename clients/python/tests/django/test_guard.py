@@ -55,6 +55,7 @@ def test_replaced_django_db_setup_ends_the_run(
     assert "conftest.py:" in ran.errors[0]
 
 
+@pytest.mark.long
 def test_without_the_guard_a_replaced_setup_writes(live: DjangoProject, developer: DeveloperDatabase) -> None:
     """The database of the tests above can be reached, so that those tests can fail."""
     unblocked = "def test_note(number, django_db_blocker):\n  with django_db_blocker.unblock():"
@@ -94,6 +95,7 @@ class Notes(django.apps.AppConfig):
     )
 
 
+@pytest.mark.long
 def test_alias_that_is_led_back_ends_the_run(live: DjangoProject, developer: DeveloperDatabase) -> None:
     live.file(
         "test_notes.py",
@@ -129,6 +131,7 @@ def test_it(number):
     project.run_django("-n2").assert_passed(4)
 
 
+@pytest.mark.long
 def test_options_that_lead_elsewhere_are_named(live: DjangoProject, developer: DeveloperDatabase) -> None:
     options = f'{{"dbname": "{developer.name}"}}'
     live.file("settings.py", f"{live.text('settings.py')}\nDATABASES['audit']['OPTIONS'] = {options}\n")

@@ -129,6 +129,7 @@ def test_processes_before_the_lease_reach_no_database(by_url: DjangoProject, dev
     ran.assert_passed(2)
 
 
+@pytest.mark.long
 def test_variables_set_unavailable_reach_the_lease_when_it_comes(by_url: DjangoProject, developer: DeveloperDatabase) -> None:
     # pytest-django sorts tests with a database to the front; this one keeps them in their order.
     order = "def pytest_collection_modifyitems(items):\n    items.sort(key=lambda item: 'with_the' in item.name)\n"

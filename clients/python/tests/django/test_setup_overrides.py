@@ -132,6 +132,7 @@ WAYS = {
 OVERRIDE = "@pytest.fixture(scope='session')\ndef django_db_setup(): raise Exception('the body ran')\n"
 
 
+@pytest.mark.long
 def test_each_way_to_need_a_database_is_seen(project: DjangoProject) -> None:
     for name, test in WAYS.items():
         project.file(f"{name}/conftest.py", f"import pytest\n{OVERRIDE}")
@@ -180,6 +181,7 @@ def test_database_requested_while_a_test_runs_stops_the_session(
     assert "pgdibs: conftest.py:6 replaces django_db_setup; delete it, or request ours" in ran.output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["-p", pytest.param("pytest_plugins", marks=pytest.mark.long)])
 def test_override_of_a_plugin_is_seen_like_one_of_a_conftest(project: DjangoProject, way: str) -> None:
     place, directory = "loading.py", project.pytester.path
@@ -238,6 +240,7 @@ def test_override_that_requests_ours_loads_into_the_lease(
     developer.assert_untouched()
 
 
+@pytest.mark.long
 def test_replacement_is_left_alone_where_no_test_needs_a_database(live: DjangoProject, developer: DeveloperDatabase) -> None:
     live.file("unit/conftest.py", f"import pytest\n{OVERRIDE}")
     live.file("unit/test_unit.py", "def test_one(): pass\ndef test_two(tmp_path, settings): pass\n")

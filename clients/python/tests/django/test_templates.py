@@ -17,6 +17,7 @@ def test_it():
 """
 
 
+@pytest.mark.long
 def test_reuse_db_reuses_the_schema_and_never_the_data(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=1))
     for _ in range(2):

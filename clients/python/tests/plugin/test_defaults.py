@@ -187,6 +187,7 @@ def test_off_leases_nothing_and_no_variable_leads_to_a_database(
     assert project.client.leases(pool=project.pool, state="all") == []
 
 
+@pytest.mark.long
 def test_off_without_a_pool_does_nothing(project: Project) -> None:
     project.settings = {}
     project.file("conftest.py", SEEN)

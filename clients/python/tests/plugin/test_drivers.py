@@ -65,6 +65,7 @@ def test_driver_comes_from_ini_then_variable_then_env_files(project: Project, wo
         assert not any("real.example" in value or "cret" in value for value in values)
 
 
+@pytest.mark.long
 def test_pytest_inside_a_test_takes_its_driver_from_its_own_project(project: Project) -> None:
     project.settings["pgdibs_env"] = "DATABASE_URL=postgresql+psycopg://"
     project.file(
@@ -127,6 +128,7 @@ def test_undeclared_alias_is_an_error_and_takes_no_second_lease(project: Project
     assert project.client.leases(pool=project.pool, state="all") == []
 
 
+@pytest.mark.long
 def test_declared_alias_may_be_called_like_a_driver(project: Project) -> None:
     project.settings.update(pgdibs_env="DATABASE_URL URL=asyncpg", pgdibs_aliases="asyncpg")
     project.file("test_it.py", "import os\ndef test_it():\n    assert os.environ['URL'] != os.environ['DATABASE_URL']\n")

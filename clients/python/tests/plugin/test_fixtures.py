@@ -63,6 +63,7 @@ class TestClass:
     assert "7 resets" in ran.output
 
 
+@pytest.mark.long
 def test_the_marker_alone_asks_for_a_lease_and_connections_are_closed_before_a_reset(project: Project) -> None:
     project.settings["pgdibs_env"] = ""
     project.file(
@@ -198,6 +199,7 @@ def test_header_and_summary_tell_measured_numbers(project: Project) -> None:
         assert start_up_share == pytest.approx(100 * start_up / wall, abs=8)
 
 
+@pytest.mark.long
 def test_a_kept_database_is_not_touched_by_what_comes_after(project: Project) -> None:
     project.file(
         "test_it.py",

@@ -141,6 +141,7 @@ def pytest_load_initial_conftests():
 """
 
 
+@pytest.mark.long
 def test_plugin_that_overrides_variables_is_named(shop: Project, developer: DeveloperDatabase) -> None:
     plugin = shop.file("site-packages/dotenv_plugin.py", DOTENV_PLUGIN)
     shop.file(".env.test", f"DEBUG=1\nDATABASE_URL={developer.url('postgresql+psycopg')}\n")
@@ -150,6 +151,7 @@ def test_plugin_that_overrides_variables_is_named(shop: Project, developer: Deve
 
 
 # Public trackers: andela/mrm_api#280, mozilla-services/socorro#4004 (Alembic takes its own URL from alembic.ini).
+@pytest.mark.long
 def test_alembic_with_its_own_url_is_named(shop: Project, developer: DeveloperDatabase) -> None:
     shop.file("alembic.ini", f"[alembic]\nscript_location = migrations\nsqlalchemy.url = {developer.url('postgresql+psycopg')}\n")
     shop.file("migrations/script.py.mako", "")
@@ -185,11 +187,13 @@ def test_fixture_that_creates_databases_is_named(shop: Project, developer: Devel
     )
 
 
+@pytest.mark.long
 def test_url_written_into_the_code_is_named(shop: Project, developer: DeveloperDatabase) -> None:
     shop.file("app.py", f"import sqlalchemy\nengine = sqlalchemy.create_engine('{developer.url('postgresql+psycopg')}')\n")
     developer.assert_stopped(shop.run(), "app.py:2 holds this database; read it from a variable of pgdibs_env there")
 
 
+@pytest.mark.long
 def test_parts_in_variables_are_named(shop: Project, developer: DeveloperDatabase) -> None:
     shop.file(
         "app.py",
@@ -233,6 +237,7 @@ def test_line_for_another_variable_keeps_what_is_set_now(
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "entries"),
     [

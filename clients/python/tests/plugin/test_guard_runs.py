@@ -124,6 +124,7 @@ def test_swallowed_exception_at_import_ends_the_run(strange: Project, developer:
         assert "so it has no database" in ran.errors[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 @pytest.mark.parametrize(
     "hook",
@@ -238,6 +239,7 @@ def test_what_is_allowed_passes(strange: Project, developer: DeveloperDatabase) 
     assert strange.run().status == 4
 
 
+@pytest.mark.long
 def test_settings_of_the_guard_are_checked(strange: Project, developer: DeveloperDatabase) -> None:
     strange.file("test_it.py", "def test_it():\n    pass\n")
     strange.settings["pgdibs_allow"] = "shop_dev"

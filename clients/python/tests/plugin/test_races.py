@@ -191,6 +191,7 @@ def test_it(number, pgdibs_lease):
     project.run("-n2").assert_passed(4)
 
 
+@pytest.mark.long
 def test_r13_more_than_the_server_bears_is_refused_before_it_starts(project: Project) -> None:
     project.file("test_it.py", WRITES)
     project.run("-n0").assert_passed(8)

@@ -72,6 +72,7 @@ def test_a_worker_that_gets_no_database_in_time_ends_the_run_with_one_sentence(p
     assert ran.output.count("replacing crashed worker") == 0
 
 
+@pytest.mark.long
 def test_auto_that_comes_to_no_workers_is_told_and_not_run_without_a_database(project: Project) -> None:
     project.file("conftest.py", "def pytest_xdist_auto_num_workers(config):\n    return 0\n")
     project.file("test_it.py", QUIET)

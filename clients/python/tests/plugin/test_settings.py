@@ -91,6 +91,7 @@ def test_a_mistake_is_one_sentence(project: Project, settings: dict[str, str], s
     assert "Traceback" not in ran.output
 
 
+@pytest.mark.long
 def test_value_of_a_wrong_type_is_one_sentence(project: Project) -> None:
     project.file("pyproject.toml", "[tool.pytest.ini_options]\npgdibs_pool = 'x'\npgdibs_env = [1]\n")
     project.file("test_it.py", QUIET)
@@ -106,6 +107,7 @@ def test_value_of_a_wrong_type_is_one_sentence(project: Project) -> None:
             assert "Traceback" not in ran.output
 
 
+@pytest.mark.long
 def test_a_wrong_marker_is_one_sentence(project: Project) -> None:
     project.file("test_it.py", "import pytest\n@pytest.mark.pgdibs(reset='after')\ndef test_nothing():\n    pass\n")
     ran = project.run()

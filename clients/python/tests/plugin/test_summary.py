@@ -79,6 +79,7 @@ def test_summary_after_the_first_failures(project: Project, workers: str, option
     assert_summary(ran, "1 database leased" if workers == "-n0" else "2 databases leased by 2 workers")
 
 
+@pytest.mark.long
 def test_summary_counts_a_worker_that_died(project: Project) -> None:
     project.file(
         "test_it.py",
@@ -96,6 +97,7 @@ def test_it(number, pgdibs_lease):
     assert_summary(ran, "3 databases leased by 3 workers")
 
 
+@pytest.mark.long
 def test_summary_counts_only_workers_that_leased(project: Project) -> None:
     project.settings["pgdibs_env"] = ""
     project.file("test_one.py", "def test_it(pgdibs_url):\n    pass\n")

@@ -159,6 +159,7 @@ def test_build_reaches_no_database_of_another_variable(project: Project, develop
     project.run().assert_passed(1)
 
 
+@pytest.mark.long
 def test_template_is_built_again_when_its_command_is_another(project: Project) -> None:
     project.file("test_it.py", READS)
     project.settings["pgdibs_build"] = "true"

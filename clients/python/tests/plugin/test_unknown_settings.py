@@ -110,6 +110,7 @@ def test_setting_that_somebody_else_has_registered_is_theirs(project: Project, w
     project.run(workers, *arguments).assert_passed(1)
 
 
+@pytest.mark.long
 def test_misspelt_setting_is_named_once_where_the_hook_builds_the_template(project: Project) -> None:
     project.settings.update(pgdibs_build="", pgdibs_evn="DATABASE_URL")
     project.file("conftest.py", "def pytest_pgdibs_build_template(url):\n    pass\n")
@@ -118,6 +119,7 @@ def test_misspelt_setting_is_named_once_where_the_hook_builds_the_template(proje
     assert (ran.status, ran.output.count("did you mean pgdibs_env?")) == (4, 1), ran.output
 
 
+@pytest.mark.long
 def test_help_works_with_a_misspelt_setting(project: Project) -> None:
     project.settings["pgdibs_evn"] = "DATABASE_URL"
     ran = project.run("--help")

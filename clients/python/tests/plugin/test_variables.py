@@ -97,6 +97,7 @@ def test_as_users_load_it_by_its_entry_point(variables: Project) -> None:
     assert_is_leased(variables, seen(variables, "gw0"))
 
 
+@pytest.mark.long
 def test_required_plugins_refuses_a_run_without_the_plugin(variables: Project) -> None:
     del variables.environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
     variables.settings = {"required_plugins": "pgdibs"}
@@ -129,6 +130,7 @@ def test_what_runs_no_test_takes_no_lease_and_asks_no_daemon(variables: Project,
         assert_leads_nowhere(seen(variables, "main"))
 
 
+@pytest.mark.long
 def test_a_pytest_inside_a_worker_has_a_database_of_its_own(project: Project) -> None:
     inner = project.pytester.mkdir("inner")
     (inner / "test_inner.py").write_text("import os\ndef test_it():\n    open('url', 'w').write(os.environ['DATABASE_URL'])\n")
