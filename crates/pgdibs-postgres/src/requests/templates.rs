@@ -246,7 +246,8 @@ pub(crate) async fn abandon(
     match template.state {
         TemplateState::Building => answer(
             sqlx::query(
-                "update templates set state = 'failed', detail = $3, last_used_at = now()
+                // What a builder's tool has printed may hold its URL, and the detail is shown to every caller.
+                "update templates set state = 'failed', detail = replace($3, password, '********'), last_used_at = now()
                  where id = $1 and token = $2 and state = 'building'",
             )
             .bind(template.id.0)

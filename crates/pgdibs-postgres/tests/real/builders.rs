@@ -8,6 +8,7 @@ use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{Template, TemplateState};
 use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
+use secrecy::ExposeSecret as _;
 
 use crate::support::setting::{Setting, on_each_server};
 
@@ -77,6 +78,19 @@ fn a_builder_that_is_connected_keeps_the_build() {
             assert_eq!(state(setting).await, TemplateState::Failed);
         });
     }
+}
+
+#[test]
+fn password_of_a_build_is_masked_in_what_its_builder_tells() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let (_, place) = begun(setting).await;
+        let suite = &setting.suite;
+        let password = place.credentials.password.expose_secret();
+        let detail = format!("cannot connect to postgresql://u:{password}@h/d");
+        suite.world.abandon_build(&suite.pool, &wanted(), "one", &detail).await.unwrap();
+        let shown = suite.snapshot().await.templates[0].detail.clone();
+        assert_eq!(shown.as_deref(), Some("cannot connect to postgresql://u:********@h/d"));
+    });
 }
 
 #[test]
