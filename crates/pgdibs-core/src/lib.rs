@@ -13,7 +13,7 @@ pub mod request;
 pub mod snapshot;
 pub mod plan;
 pub mod watch;
-pub mod world;
+pub mod backend;
 
 #[cfg(feature = "testing")]
 pub mod conformance;

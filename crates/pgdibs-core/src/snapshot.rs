@@ -112,9 +112,9 @@ impl Limits {
     }
 }
 
-/// What the driver knows beside the catalog: time, demand, and which steps are under way.
+/// What the reconciler knows beside the catalog: time, demand, and which steps are under way.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Driven {
+pub struct PlannerContext {
     /// Databases with a step under way.
     pub busy_databases: BTreeSet<DatabaseId>,
     /// Templates with a step under way.

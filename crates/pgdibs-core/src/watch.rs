@@ -10,7 +10,7 @@ use crate::template::{TemplateId, Timestamp};
 pub type Tick = Duration;
 
 /// A longer pause than this between two looks means that we slept (SIGSTOP, a suspended laptop, a restart): renewals may be
-/// waiting in the socket, so every count starts anew.
+/// waiting in the socket, so every count starts again.
 pub const LONGEST_EXPECTED_GAP: Duration = Duration::from_secs(5);
 
 /// Sees which live leases have not been renewed for their TTL.
@@ -25,7 +25,7 @@ pub struct ExpiryWatch {
 
 impl ExpiryWatch {
     /// Forgets since when nothing moved, so that every lease starts a full TTL: renewals may have been sent that nobody could take.
-    pub fn start_anew(&mut self) {
+    pub fn restart(&mut self) {
         self.seen.clear();
     }
 
@@ -36,7 +36,7 @@ impl ExpiryWatch {
 
     /// Takes note of a look at all live leases that began and ended at these moments, and returns the overdue ones, each with the time
     /// since its counter last moved. What passed during a look counts for nobody's end: it may have been a sleep.
-    pub fn look(&mut self, leases: &[Lease], began: Tick, ended: Tick) -> BTreeMap<LeaseId, Duration> {
+    pub fn observe(&mut self, leases: &[Lease], began: Tick, ended: Tick) -> BTreeMap<LeaseId, Duration> {
         if self.last_look.is_some_and(|last| began.saturating_sub(last) > LONGEST_EXPECTED_GAP) {
             self.seen.clear();
         }
@@ -72,7 +72,7 @@ pub struct ClockWatch {
 impl ClockWatch {
     /// Takes note of what the server's clock said in a look that began and ended at these moments; returns by how many
     /// microseconds it jumped since the look before, if it did.
-    pub fn look(&mut self, server: Timestamp, began: Tick, ended: Tick) -> Option<i64> {
+    pub fn observe(&mut self, server: Timestamp, began: Tick, ended: Tick) -> Option<i64> {
         let (before, last_began, last_ended) = self.last.replace((server, began, ended))?;
         let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         let passed = server.0.saturating_sub(before.0);
@@ -91,35 +91,38 @@ impl ClockWatch {
 /// falls back to `warm` after a quiet time.
 #[derive(Debug)]
 pub struct DemandWatch {
-    quiet: Duration,
-    marks: BTreeMap<TemplateId, VecDeque<(Tick, u32)>>,
+    idle: Duration,
+    transitions: BTreeMap<TemplateId, VecDeque<(Tick, u32)>>,
 }
 
 impl DemandWatch {
-    /// A watch that forgets a peak after `quiet`.
+    /// A watch that forgets a peak after `idle`.
     #[must_use]
-    pub fn new(quiet: Duration) -> Self {
-        Self { quiet, marks: BTreeMap::new() }
+    pub fn new(idle: Duration) -> Self {
+        Self { idle, transitions: BTreeMap::new() }
     }
 
     /// Notes the databases in use now and returns the peaks within the quiet time.
-    pub fn look(&mut self, in_use: &BTreeMap<TemplateId, u32>, now: Tick) -> BTreeMap<TemplateId, u32> {
+    pub fn observe(&mut self, in_use: &BTreeMap<TemplateId, u32>, now: Tick) -> BTreeMap<TemplateId, u32> {
         for (&template, &count) in in_use {
-            let marks = self.marks.entry(template).or_default();
+            let transitions = self.transitions.entry(template).or_default();
             // A mark that is not higher than a later one can never be the peak again.
-            while marks.back().is_some_and(|&(_, earlier)| earlier <= count) {
-                marks.pop_back();
+            while transitions.back().is_some_and(|&(_, earlier)| earlier <= count) {
+                transitions.pop_back();
             }
-            marks.push_back((now, count));
+            transitions.push_back((now, count));
         }
-        let quiet = self.quiet;
-        self.marks.retain(|_, marks| {
-            while marks.front().is_some_and(|&(at, _)| now.saturating_sub(at) > quiet) {
-                marks.pop_front();
+        let idle = self.idle;
+        self.transitions.retain(|_, transitions| {
+            while transitions.front().is_some_and(|&(at, _)| now.saturating_sub(at) > idle) {
+                transitions.pop_front();
             }
-            !marks.is_empty()
+            !transitions.is_empty()
         });
-        self.marks.iter().filter_map(|(&template, marks)| marks.front().map(|&(_, peak)| (template, peak))).collect()
+        self.transitions
+            .iter()
+            .filter_map(|(&template, transitions)| transitions.front().map(|&(_, peak)| (template, peak)))
+            .collect()
     }
 }
 

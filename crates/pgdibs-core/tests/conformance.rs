@@ -1,11 +1,11 @@
-//! The conformance suite on the fake world.
+//! The conformance suite on the fake backend.
 
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use pgdibs_core::conformance::{ConformanceServer, Suite};
-use pgdibs_core::fake::{FakeWorld, Session};
+use pgdibs_core::fake::{FakeBackend, Session};
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::{PoolName, RoleName};
 
@@ -17,7 +17,7 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-struct Hands(FakeWorld);
+struct Hands(FakeBackend);
 
 impl ConformanceServer for Hands {
     type Session = Session;
@@ -65,9 +65,9 @@ impl ConformanceServer for Hands {
     }
 }
 
-fn suite() -> Suite<FakeWorld, Hands> {
-    let world = FakeWorld::new();
-    Suite::new(world.clone(), Hands(world), PoolName::parse("suite").expect("a valid name"))
+fn suite() -> Suite<FakeBackend, Hands> {
+    let backend = FakeBackend::new();
+    Suite::new(backend.clone(), Hands(backend), PoolName::parse("suite").expect("a valid name"))
 }
 
 macro_rules! check {

@@ -73,11 +73,12 @@ async fn refuse_to_start_empty(connection: &mut PgConnection) -> Result<(), Conn
     if made.is_empty() {
         return Ok(());
     }
-    let lines: Vec<String> = made.iter().map(|name| format!("dropdb '{}'", name.replace('\'', "'\\''"))).collect();
+    let connection_pool: Vec<String> =
+        made.iter().map(|name| format!("dropdb '{}'", name.replace('\'', "'\\''"))).collect();
     Err(ConnectError::Unusable(format!(
         "the catalog, database \"pgdibs\", is missing, but {} database(s) that pgdibs made are on this server, and no empty catalog is made beside them. If it was renamed, rename it back: alter database \"<its name now>\" rename to pgdibs. If it is lost, drop them and start pgdibs again:\n{}",
         made.len(),
-        lines.join("\n")
+        connection_pool.join("\n")
     )))
 }
 

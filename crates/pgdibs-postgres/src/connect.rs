@@ -10,8 +10,8 @@ use sqlx::{ConnectOptions as _, Connection as _, Postgres, Row as _, Transaction
 
 use crate::blockers;
 use crate::catalog;
+use crate::connection_pool::ConnectionPool;
 use crate::failpoint::{Point, reach};
-use crate::lines::Lines;
 use crate::rights::ServerFacts;
 use crate::sqlstate::{self, Meaning};
 
@@ -56,9 +56,9 @@ pub struct ServerAddress {
 /// The connections of one daemon to one server.
 pub struct Connections {
     /// For requests: a few statements each.
-    pub catalog: Lines,
+    pub catalog: ConnectionPool,
     /// For DDL: one statement may take seconds. Their `application_name` names this instance, so that a successor can end them.
-    pub ddl: Lines,
+    pub ddl: ConnectionPool,
     /// How to open a connection of its own kind.
     pub address: ServerAddress,
     /// What the server is.
@@ -264,7 +264,7 @@ fn decoded(text: &str) -> String {
 
 /// Connections that requests share.
 const CATALOG_CONNECTIONS: u32 = 8;
-/// Connections for clones, drops, builds and fences: as many as the driver runs at once of the first two, and two for the others.
+/// Connections for clones, drops, builds and fences: as many as the reconciler runs at once of the first two, and two for the others.
 pub const DDL_CONNECTIONS: u32 = 18;
 /// Connections that the daemon itself may hold at once: those two kinds, the reconciler's, the listener's, the one that looks for
 /// blockers, and one into a build.
@@ -280,7 +280,7 @@ const TEST: Duration = Duration::from_secs(2);
 /// The prefix of `application_name` on connections that run DDL. A dead daemon's DDL goes on; its successor finds it by this.
 pub const DDL_APPLICATION: &str = "pgdibs-ddl/";
 
-/// Application name of the connection that holds the office.
+/// Application name of the connection that holds leadership.
 pub(crate) const RECONCILER: &str = "pgdibs-reconciler";
 
 /// Connects, checks who answers, makes the catalog if there is none, and applies our migrations. Meanwhile blockers are ended: a tenant
@@ -316,11 +316,11 @@ async fn open_catalog(address: ServerAddress, instance: i32) -> Result<Connectio
     prepare(&address).await?;
     Ok(Connections {
         in_use_by_others: in_use,
-        catalog: Lines::new({
+        catalog: ConnectionPool::new({
             let address = address.clone();
             move || address.pool("pgdibs", CATALOG_CONNECTIONS, CATALOG_CONNECTIONS)
         }),
-        ddl: Lines::new({
+        ddl: ConnectionPool::new({
             let address = address.clone();
             move || address.pool(&format!("{DDL_APPLICATION}{instance}"), DDL_CONNECTIONS, 0)
         }),
@@ -361,7 +361,7 @@ async fn in_use_by_others(connection: &mut PgConnection) -> Result<Vec<String>, 
 /// A server on which somebody has set `pgdibs.protect = on`: for the system, for our role, or for any database, since a mark on one
 /// that we never connect to is meant for the server as well. Not on ours, nor on roles: a lease's login may set for itself what it likes.
 async fn refuse_protected(connection: &mut PgConnection) -> Result<(), ConnectError> {
-    let marks: Vec<String> = sqlx::query_scalar(
+    let transitions: Vec<String> = sqlx::query_scalar(
         "select 'the system or for role \"' || current_user || '\"'
          where lower(current_setting('pgdibs.protect', true)) in ('on', 'true', 'yes', '1')
          union all
@@ -372,12 +372,12 @@ async fn refuse_protected(connection: &mut PgConnection) -> Result<(), ConnectEr
     )
     .fetch_all(connection)
     .await?;
-    if marks.is_empty() {
+    if transitions.is_empty() {
         return Ok(());
     }
     Err(ConnectError::Unusable(format!(
         "this server is protected: pgdibs.protect = on is set for {}. pgdibs makes and drops databases, so it stays away; give it another server, or take the mark away (alter database … reset pgdibs.protect, alter role … reset pgdibs.protect, or a line in postgresql.conf)",
-        marks.join(" and for ")
+        transitions.join(" and for ")
     )))
 }
 

@@ -297,7 +297,7 @@ pub fn reassign_owned(from: &RoleName, to: &RoleName) -> Ddl {
     Ddl::of(format!("reassign owned by {from} to {to}; drop owned by {from}"))
 }
 
-/// Gives schema `public` to the template's owner; without that, a test could not drop and make it anew.
+/// Gives schema `public` to the template's owner; without that, a test could not drop and make it again.
 #[must_use]
 pub fn give_public_schema(owner: &RoleName) -> Ddl {
     Ddl::of(format!("alter schema public owner to {}", ident(owner.as_str())))
@@ -318,9 +318,9 @@ pub fn create_extension(name: &str) -> Ddl {
 
 /// What every connection of ours is set to, whatever the server says: with `synchronous_commit = off` a crash once handed one
 /// database to two holders. Lock and statement time-outs are ours to choose, so the server's defaults are undone. Our tables are
-/// small and each statement has one good plan: planning it anew five times on every connection cost more than running it.
+/// small and each statement has one good plan: planning it again five times on every connection cost more than running it.
 ///
-/// A daemon whose machine or network has gone is noticed after half a minute, not two hours: its sessions hold the office and locks.
+/// A daemon whose machine or network has gone is noticed after half a minute, not two hours: its sessions hold leadership and locks.
 ///
 /// The path comes first, and leads past everything that another role may have created (see [`inside`](crate::inside)).
 #[must_use]

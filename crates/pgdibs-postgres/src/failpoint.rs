@@ -40,7 +40,7 @@ points! {
     StartServing = "start:serving",
     StartElected = "start:elected",
     StartPredecessorsEnded = "start:predecessors-ended",
-    StartInOffice = "start:in-office",
+    StartAsLeader = "start:as-leader",
     LookSwept = "look:swept",
     LookPlanned = "look:planned",
     // A template's life.

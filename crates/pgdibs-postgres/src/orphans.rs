@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use pgdibs_core::error::Error;
 
+use crate::backend::{PgBackend, answer};
 use crate::rights::Rights;
-use crate::world::{PgWorld, answer};
 
 /// Directories that belong to no database that can be seen, each with a transaction number that was given after it was first
 /// seen. One that is being cloned right now looks the same, until the transactions that were under way then have ended.
@@ -22,16 +22,16 @@ fn judge(suspects: &mut Suspects, seen: &[u32], oldest: i64, next: i64) -> Vec<u
     suspects.iter().filter(|(_, since)| oldest >= **since).map(|(&oid, _)| oid).collect()
 }
 
-impl PgWorld {
+impl PgBackend {
     /// The orphans, by the numbers that are their names. `None` when our role may not look: only a superuser may.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn orphans(&self) -> Result<Option<Vec<u32>>, Error> {
-        self.within(self.look_for_orphans()).await
+        self.within(self.find_orphans()).await
     }
 
-    async fn look_for_orphans(&self) -> Result<Option<Vec<u32>>, Error> {
+    async fn find_orphans(&self) -> Result<Option<Vec<u32>>, Error> {
         if self.connections.facts.rights != Rights::Superuser {
             return Ok(None);
         }

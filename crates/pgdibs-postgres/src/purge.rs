@@ -33,7 +33,7 @@ struct Found {
     roles: Vec<RoleName>,
 }
 
-async fn look(address: &ServerAddress) -> Result<Found, ConnectError> {
+async fn take_snapshot(address: &ServerAddress) -> Result<Found, ConnectError> {
     let mut found =
         Found { inventory: Inventory::default(), databases: Vec::new(), tests_own: Vec::new(), roles: Vec::new() };
     let mut outside = address.connect("postgres", "pgdibs-purge").await?;
@@ -100,7 +100,7 @@ async fn look(address: &ServerAddress) -> Result<Found, ConnectError> {
 /// # Errors
 /// When the server cannot be reached or the catalog cannot be read.
 pub async fn inventory(url: &SecretString) -> Result<Inventory, ConnectError> {
-    look(&ServerAddress::parse(url)?).await.map(|found| found.inventory)
+    take_snapshot(&ServerAddress::parse(url)?).await.map(|found| found.inventory)
 }
 
 /// Removes databases, logins, roles and the catalog; returns what was removed, one line each.
@@ -109,7 +109,7 @@ pub async fn inventory(url: &SecretString) -> Result<Inventory, ConnectError> {
 /// At the first thing that cannot be removed; what was removed until then stays removed, and a second purge goes on.
 pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
     let address = ServerAddress::parse(url)?;
-    let found = look(&address).await?;
+    let found = take_snapshot(&address).await?;
     let mut done = Vec::new();
     let mut connection = address.connect("postgres", "pgdibs-purge").await?;
     for (name, oid) in &found.databases {

@@ -4,10 +4,10 @@ use pgdibs_core::error::Error;
 use pgdibs_core::name::{DatabaseName, PoolName};
 use pgdibs_core::template::TemplateId;
 
+use crate::backend::{PgBackend, answer};
 use crate::ddl;
-use crate::world::{PgWorld, answer};
 
-impl PgWorld {
+impl PgBackend {
     /// A digest of a database that changes with every write to it: its identity and its write counters.
     ///
     /// # Errors

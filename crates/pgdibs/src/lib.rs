@@ -2,9 +2,9 @@
 //! modules as listed. Nothing outside this repository depends on it.
 
 mod config;
-mod whereabouts;
+mod endpoint_file;
 mod service;
-mod driver;
+mod reconciler;
 mod sources;
 mod daemon;
 mod http;

@@ -1,9 +1,9 @@
-//! The loop of the driver without its timers: gather, plan, execute, until there is nothing to do.
+//! The loop of the reconciler without its timers: gather, plan, execute, until there is nothing to do.
 
+use crate::backend::Backend;
 use crate::error::StepError;
 use crate::plan::{Step, plan};
-use crate::snapshot::Driven;
-use crate::world::World;
+use crate::snapshot::PlannerContext;
 
 /// Rounds after which a plan that never becomes empty is a bug.
 const MOST_ROUNDS: usize = 1000;
@@ -13,19 +13,19 @@ const MOST_ROUNDS: usize = 1000;
 ///
 /// # Panics
 /// When the world does not answer, or when steps keep coming; the message names those of the last two rounds.
-pub async fn run_until_idle<W: World>(world: &W, driven: &Driven) -> Vec<(Step, StepError)> {
+pub async fn run_until_idle<W: Backend>(backend: &W, context: &PlannerContext) -> Vec<(Step, StepError)> {
     let mut failures = Vec::new();
     let mut before = Vec::new();
     for _ in 0..MOST_ROUNDS {
-        let snapshot = match world.gather().await {
+        let snapshot = match backend.gather().await {
             Ok(snapshot) => snapshot,
             Err(error) => panic!("the world cannot be looked at: {error}"),
         };
-        let steps = plan(&snapshot, driven);
+        let steps = plan(&snapshot, context);
         if steps.is_empty() {
             return failures;
         }
-        let results = world.execute(&steps).await;
+        let results = backend.execute(&steps).await;
         assert_eq!(results.len(), steps.len(), "each step has an answer");
         for (step, result) in steps.iter().zip(results) {
             match result {

@@ -1,4 +1,4 @@
-//! The conformance suite: what every [`World`] promises, checked the same way on the fake and on real Postgres.
+//! The conformance suite: what every [`Backend`] promises, checked the same way on the fake and on real Postgres.
 //!
 //! Each check is an async function of a [`Suite`]; [`for_each_conformance_check`](crate::for_each_conformance_check) lists
 //! them, so that a test binary gets one test per check. A check owns the whole catalog while it runs (it carries out every
@@ -19,7 +19,7 @@ pub use suite::Suite;
 use crate::lease::Credentials;
 use crate::name::RoleName;
 
-/// What the suite needs of a server beside [`World`](crate::world::World): somebody who connects.
+/// What the suite needs of a server beside [`Backend`](crate::world::World): somebody who connects.
 pub trait ConformanceServer: Send + Sync {
     /// A session.
     type Session: Send;

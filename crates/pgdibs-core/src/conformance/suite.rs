@@ -8,20 +8,20 @@ use sha2::{Digest, Sha256};
 
 use super::ConformanceServer;
 use super::idle::run_until_idle;
+use crate::backend::Backend;
 use crate::database::{Database, DatabaseState};
 use crate::error::Error;
 use crate::lease::{Credentials, End, Lease, LeaseId};
 use crate::name::{DatabaseName, Fingerprint, PoolName};
 use crate::pool::PoolPatch;
 use crate::request::{Acquire, Acquired, TemplatePut, Wanted};
-use crate::snapshot::{Driven, Snapshot};
+use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::Template;
-use crate::world::World;
 
 /// One check's surroundings.
 pub struct Suite<W, S> {
     /// The world under test.
-    pub world: W,
+    pub backend: W,
     /// Whoever connects to its server.
     pub server: S,
     /// The pool that the check makes; a random name, so that checks do not meet.
@@ -29,28 +29,28 @@ pub struct Suite<W, S> {
     numbers: AtomicU64,
 }
 
-/// The driver's knowledge of a world in which nothing is under way and no lease is overdue.
+/// The reconciler's knowledge of a backend in which nothing is under way and no lease is overdue.
 #[must_use]
-pub(super) fn nothing_under_way() -> Driven {
-    Driven { max_ttl: Duration::from_secs(3600), ..Driven::default() }
+pub(super) fn nothing_under_way() -> PlannerContext {
+    PlannerContext { max_ttl: Duration::from_secs(3600), ..PlannerContext::default() }
 }
 
-impl<W: World, S: ConformanceServer> Suite<W, S> {
+impl<W: Backend, S: ConformanceServer> Suite<W, S> {
     /// Surroundings for one check.
-    pub fn new(world: W, server: S, pool: PoolName) -> Self {
-        Self { world, server, pool, numbers: AtomicU64::new(0) }
+    pub fn new(backend: W, server: S, pool: PoolName) -> Self {
+        Self { backend, server, pool, numbers: AtomicU64::new(0) }
     }
 
     /// Lets the reconciler do everything there is to do; nothing of it may fail.
     pub async fn idle(&self) {
-        let failures = run_until_idle(&self.world, &nothing_under_way()).await;
+        let failures = run_until_idle(&self.backend, &nothing_under_way()).await;
         assert!(failures.is_empty(), "steps failed: {failures:#?}");
-        expect("sweep", self.world.sweep().await);
+        expect("sweep", self.backend.collect_garbage().await);
     }
 
     /// Looks at everything.
     pub async fn snapshot(&self) -> Snapshot {
-        expect("gather", self.world.gather().await)
+        expect("gather", self.backend.gather().await)
     }
 
     /// The pool's databases in one state.
@@ -82,12 +82,12 @@ impl<W: World, S: ConformanceServer> Suite<W, S> {
     /// Makes the pool.
     pub async fn make_pool(&self, warm: u32, max: u32, spares: u32) {
         let patch = PoolPatch { warm: Some(warm), max: Some(max), spares: Some(spares), ..PoolPatch::default() };
-        expect("put the pool", self.world.put_pool(&self.pool, &patch).await);
+        expect("put the pool", self.backend.put_pool(&self.pool, &patch).await);
     }
 
     /// Becomes the builder of a template; the token is the holder's name.
     pub async fn begin_build(&self, fingerprint: &Fingerprint, holder: &str) -> Template {
-        match self.world.put_template(&self.pool, fingerprint, holder, holder).await {
+        match self.backend.put_template(&self.pool, fingerprint, holder, holder).await {
             Ok(TemplatePut::Yours(template)) => template,
             other => panic!("{holder} should be the builder of \"{fingerprint}\", not {other:?}"),
         }
@@ -97,15 +97,15 @@ impl<W: World, S: ConformanceServer> Suite<W, S> {
     pub async fn build(&self, fingerprint: &Fingerprint) -> Template {
         let template = self.begin_build(fingerprint, "builder").await;
         self.idle().await;
-        let place = expect("the build place", self.world.build_place(template.id, "builder").await);
+        let place = expect("the build place", self.backend.build_place(template.id, "builder").await);
         let Some(place) = place else { panic!("the build's database should exist once nothing is left to do") };
         let database = place.database.as_str();
         let mut session = expect("the builder's login", self.server.connect(&place.credentials, database).await);
         expect("migrations", self.server.write(&mut session, &schema_mark(fingerprint)).await);
         self.server.disconnect(session).await;
-        expect("the seal", self.world.request_seal(&self.pool, fingerprint, "builder").await);
+        expect("the seal", self.backend.request_seal(&self.pool, fingerprint, "builder").await);
         self.idle().await;
-        match self.world.put_template(&self.pool, fingerprint, "reader", "reader").await {
+        match self.backend.put_template(&self.pool, fingerprint, "reader", "reader").await {
             Ok(TemplatePut::Ready(found)) if found.id == template.id => found,
             other => panic!("template \"{fingerprint}\" should be ready, not {other:?}"),
         }
@@ -135,7 +135,7 @@ impl<W: World, S: ConformanceServer> Suite<W, S> {
     }
 
     /// A wish without a key.
-    pub fn wish(&self) -> Acquire {
+    pub fn acquire_request(&self) -> Acquire {
         Acquire {
             id: self.lease_id(),
             pool: self.pool.clone(),
@@ -150,21 +150,21 @@ impl<W: World, S: ConformanceServer> Suite<W, S> {
     }
 
     /// A wish of a worker in a run.
-    pub fn wish_of(&self, run: &str, worker: &str) -> Acquire {
-        Acquire { run: Some(run.to_owned()), worker: Some(worker.to_owned()), ..self.wish() }
+    pub fn acquire_request_of(&self, run: &str, worker: &str) -> Acquire {
+        Acquire { run: Some(run.to_owned()), worker: Some(worker.to_owned()), ..self.acquire_request() }
     }
 
     /// Takes one lease, which must be free.
-    pub async fn take(&self, wish: Acquire) -> Lease {
-        match self.world.acquire(&[wish], None).await {
+    pub async fn take(&self, acquire_request: Acquire) -> Lease {
+        match self.backend.acquire(&[acquire_request], None).await {
             Ok(Acquired::Granted(mut leases)) if leases.len() == 1 => leases.remove(0),
             other => panic!("a database should be granted, not {other:?}"),
         }
     }
 
     /// Asks for one lease, for which nothing may be free.
-    pub async fn must_wait(&self, wish: Acquire) -> Wanted {
-        match self.world.acquire(&[wish], None).await {
+    pub async fn must_wait(&self, acquire_request: Acquire) -> Wanted {
+        match self.backend.acquire(&[acquire_request], None).await {
             Ok(Acquired::Wait(wanted)) => wanted,
             other => panic!("the caller should have to wait, not get {other:?}"),
         }
@@ -172,7 +172,7 @@ impl<W: World, S: ConformanceServer> Suite<W, S> {
 
     /// Releases a lease.
     pub async fn release(&self, lease: &Lease) {
-        let was_live = expect("release", self.world.end_lease(lease.id, End::Released, "released").await);
+        let was_live = expect("release", self.backend.end_lease(lease.id, End::Released, "released").await);
         assert!(was_live, "lease {} was live", lease.id);
     }
 
@@ -185,8 +185,8 @@ impl<W: World, S: ConformanceServer> Suite<W, S> {
     /// Connects as the holder, finds exactly what the template holds, and leaves a mark of its own. Still connected.
     pub async fn enter_clean_and_write(&self, lease: &Lease) -> S::Session {
         let mut session = self.enter(lease).await;
-        let marks = expect("a query", self.server.read(&mut session).await);
-        assert_eq!(marks, [schema_mark(&lease.fingerprint)], "a database is handed out as its template is");
+        let transitions = expect("a query", self.server.read(&mut session).await);
+        assert_eq!(transitions, [schema_mark(&lease.fingerprint)], "a database is handed out as its template is");
         expect("a write", self.server.write(&mut session, &format!("dirt of {}", lease.id)).await);
         session
     }
@@ -204,7 +204,7 @@ impl<W: World, S: ConformanceServer> Suite<W, S> {
 
     /// Drops the pool and makes sure that neither databases nor logins nor rows of it are left.
     pub async fn finish(&self, logins_before: &[String]) {
-        match self.world.drop_pool(&self.pool, true).await {
+        match self.backend.drop_pool(&self.pool, true).await {
             Ok(()) | Err(Error::PoolNotFound(_)) => {}
             Err(error) => panic!("drop the pool: {error}"),
         }

@@ -1,4 +1,4 @@
-//! The catalog of the fake world: rows, the sequence, and what is shared by requests and steps.
+//! The catalog of the fake backend: rows, the sequence, and what is shared by requests and steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -221,7 +221,7 @@ impl State {
         }
     }
 
-    /// Whether a ready database may be granted: it is there, as we left it, and nobody has looked into it.
+    /// Whether a ready database may be granted: it is there, as we left it, and nobody has connected to it.
     pub(super) fn is_untouched(&self, database: &Database) -> bool {
         database.oid.is_some_and(|oid| {
             self.server.is_named(oid, database.name.as_str())

@@ -20,16 +20,21 @@ fn seconds(count: u64) -> f64 {
 }
 
 impl State {
-    pub(super) fn acquire(&mut self, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
-        let existing: Vec<Option<Lease>> = wishes.iter().map(|wish| self.held_by(wish)).collect::<Result<_, _>>()?;
+    pub(super) fn acquire(
+        &mut self,
+        acquire_requests: &[Acquire],
+        ticket: Option<TicketId>,
+    ) -> Result<Acquired, Error> {
+        let existing: Vec<Option<Lease>> =
+            acquire_requests.iter().map(|acquire_request| self.held_by(acquire_request)).collect::<Result<_, _>>()?;
         if existing.iter().all(Option::is_some) {
             return Ok(Acquired::Existing(existing.into_iter().flatten().collect()));
         }
-        let mut wanted = Vec::with_capacity(wishes.len());
-        for (wish, found) in wishes.iter().zip(&existing) {
-            wanted.push(if found.is_some() { None } else { Some(self.wanted(wish)?) });
+        let mut wanted = Vec::with_capacity(acquire_requests.len());
+        for (acquire_request, found) in acquire_requests.iter().zip(&existing) {
+            wanted.push(if found.is_some() { None } else { Some(self.wanted(acquire_request)?) });
         }
-        self.refuse_what_never_fits(wishes)?;
+        self.refuse_what_never_fits(acquire_requests)?;
 
         let mut groups: BTreeMap<TemplateId, (Wanted, u32)> = BTreeMap::new();
         for want in wanted.iter().flatten() {
@@ -42,17 +47,17 @@ impl State {
                 return Ok(Acquired::Wait(want.clone()));
             }
         }
-        let chosen = self.choose(wishes, &wanted);
+        let chosen = self.choose(acquire_requests, &wanted);
         if let Some(missing) =
             wanted.iter().zip(&chosen).find_map(|(want, found)| want.as_ref().filter(|_| found.is_none()))
         {
             return Ok(Acquired::Wait(missing.clone()));
         }
-        let mut leases = Vec::with_capacity(wishes.len());
-        for ((wish, found), choice) in wishes.iter().zip(existing).zip(chosen) {
+        let mut leases = Vec::with_capacity(acquire_requests.len());
+        for ((acquire_request, found), choice) in acquire_requests.iter().zip(existing).zip(chosen) {
             match (found, choice) {
                 (Some(lease), _) => leases.push(lease),
-                (None, Some(database)) => leases.push(self.grant(wish, database)?),
+                (None, Some(database)) => leases.push(self.grant(acquire_request, database)?),
                 (None, None) => return Err(Error::Internal("counted ready databases that are not there".to_owned())),
             }
         }
@@ -63,22 +68,22 @@ impl State {
     }
 
     /// The live lease that this caller already has.
-    fn held_by(&self, wish: &Acquire) -> Result<Option<Lease>, Error> {
-        self.pool(&wish.pool)?;
-        if let Some(run) = &wish.run
+    fn held_by(&self, acquire_request: &Acquire) -> Result<Option<Lease>, Error> {
+        self.pool(&acquire_request.pool)?;
+        if let Some(run) = &acquire_request.run
             && self.runs.get(run).is_some_and(|row| row.ended)
         {
             return Err(Error::RunEnded(run.clone()));
         }
         let found = self.live().find(|lease| {
-            lease.id == wish.id
-                || (wish.run.is_some()
-                    && lease.pool == wish.pool
-                    && lease.run == wish.run
-                    && lease.worker == wish.worker
-                    && lease.alias == wish.alias)
+            lease.id == acquire_request.id
+                || (acquire_request.run.is_some()
+                    && lease.pool == acquire_request.pool
+                    && lease.run == acquire_request.run
+                    && lease.worker == acquire_request.worker
+                    && lease.alias == acquire_request.alias)
         });
-        match (found, &wish.fingerprint) {
+        match (found, &acquire_request.fingerprint) {
             (Some(lease), Some(fingerprint)) if &lease.fingerprint != fingerprint => {
                 Err(Error::LeaseConflict(format!(
                     "this caller holds lease {} of template \"{}\"; release it before taking one of \"{fingerprint}\"",
@@ -89,9 +94,9 @@ impl State {
         }
     }
 
-    fn wanted(&self, wish: &Acquire) -> Result<Wanted, Error> {
-        let pool = &wish.pool;
-        let id = match &wish.fingerprint {
+    fn wanted(&self, acquire_request: &Acquire) -> Result<Wanted, Error> {
+        let pool = &acquire_request.pool;
+        let id = match &acquire_request.fingerprint {
             Some(fingerprint) => self.current(pool, fingerprint).map(|row| row.seen.id),
             None => self.newest_ready(pool).or_else(|| {
                 self.templates
@@ -101,7 +106,7 @@ impl State {
             }),
         };
         let row = id.and_then(|id| self.templates.get(&id)).ok_or_else(|| {
-            let named = wish.fingerprint.as_ref().map_or_else(String::new, |found| format!(" \"{found}\""));
+            let named = acquire_request.fingerprint.as_ref().map_or_else(String::new, |found| format!(" \"{found}\""));
             Error::TemplateNotFound(format!("pool \"{pool}\" has no template{named}; PUT it first"))
         })?;
         Ok(Wanted {
@@ -112,10 +117,10 @@ impl State {
         })
     }
 
-    fn refuse_what_never_fits(&self, wishes: &[Acquire]) -> Result<(), Error> {
+    fn refuse_what_never_fits(&self, acquire_requests: &[Acquire]) -> Result<(), Error> {
         let mut asked: BTreeMap<_, u32> = BTreeMap::new();
-        for wish in wishes {
-            *asked.entry(&wish.pool).or_default() += 1;
+        for acquire_request in acquire_requests {
+            *asked.entry(&acquire_request.pool).or_default() += 1;
         }
         for (pool, count) in asked {
             self.refuse_more_than_max(pool, count)?;
@@ -164,18 +169,20 @@ impl State {
     }
 
     /// A database for each wish: first to the workers whose slot is ready, then to the others from the lowest slot up.
-    fn choose(&self, wishes: &[Acquire], wanted: &[Option<Wanted>]) -> Vec<Option<DatabaseId>> {
-        let mut chosen = vec![None; wishes.len()];
+    fn choose(&self, acquire_requests: &[Acquire], wanted: &[Option<Wanted>]) -> Vec<Option<DatabaseId>> {
+        let mut chosen = vec![None; acquire_requests.len()];
         let mut taken = BTreeSet::new();
         for preferred_only in [true, false] {
-            for (index, (wish, want)) in wishes.iter().zip(wanted).enumerate() {
+            for (index, (acquire_request, want)) in acquire_requests.iter().zip(wanted).enumerate() {
                 let Some(want) = want.as_ref().filter(|_| chosen[index].is_none()) else { continue };
-                let preferred = wish.worker.as_deref().and_then(preferred_slot);
+                let preferred = acquire_request.worker.as_deref().and_then(preferred_slot);
                 let found = self
                     .grantable(want.template)
                     .into_iter()
                     .filter(|d| !taken.contains(&d.id))
-                    .find(|d| !(preferred_only || wish.exact_slot) || (preferred.is_some() && d.slot == preferred))
+                    .find(|d| {
+                        !(preferred_only || acquire_request.exact_slot) || (preferred.is_some() && d.slot == preferred)
+                    })
                     .map(|d| d.id);
                 taken.extend(found);
                 chosen[index] = found;
@@ -184,7 +191,7 @@ impl State {
         chosen
     }
 
-    fn grant(&mut self, wish: &Acquire, database: DatabaseId) -> Result<Lease, Error> {
+    fn grant(&mut self, acquire_request: &Acquire, database: DatabaseId) -> Result<Lease, Error> {
         let now = self.now;
         let stamp = self.timestamp();
         let Some(row) = self.databases.get_mut(&database) else {
@@ -197,29 +204,29 @@ impl State {
         template.last_used = now;
         template.seen.last_used_at = stamp;
         let lease = Lease {
-            id: wish.id,
+            id: acquire_request.id,
             state: LeaseState::Live,
-            pool: wish.pool.clone(),
+            pool: acquire_request.pool.clone(),
             fingerprint: template.seen.fingerprint.clone(),
             template: template.seen.id,
             database: Some(database),
             database_name: row.seen.name.as_str().to_owned(),
             slot: row.seen.slot.unwrap_or_default(),
             credentials: Some(Credentials { user: login_of(database.0), password: row.password.clone() }),
-            run: wish.run.clone(),
-            worker: wish.worker.clone(),
-            alias: wish.alias.clone(),
-            holder: wish.holder.clone(),
+            run: acquire_request.run.clone(),
+            worker: acquire_request.worker.clone(),
+            alias: acquire_request.alias.clone(),
+            holder: acquire_request.holder.clone(),
             generation: 1,
-            ttl_seconds: wish.ttl_seconds,
+            ttl_seconds: acquire_request.ttl_seconds,
             renewals: 0,
             reset_to: None,
             acquired_at: stamp,
-            expires_at: at(now + seconds(wish.ttl_seconds)),
+            expires_at: at(now + seconds(acquire_request.ttl_seconds)),
             ended_at: None,
             ended_reason: None,
         };
-        self.leases.insert(wish.id, LeaseRow { seen: lease.clone(), ended: None });
+        self.leases.insert(acquire_request.id, LeaseRow { seen: lease.clone(), ended: None });
         Ok(lease)
     }
 

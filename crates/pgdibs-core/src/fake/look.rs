@@ -1,4 +1,4 @@
-//! The snapshot of the fake world.
+//! The snapshot of the fake backend.
 
 use super::catalog::{DatabaseRow, State, at, login_of};
 use super::leasing::ANNOUNCEMENT_SECONDS;

@@ -20,6 +20,7 @@ use faults::Faults;
 pub use faults::Point;
 pub use server::{FakeDatabase, Session};
 
+use crate::backend::Backend;
 use crate::error::{Error, StepError};
 use crate::lease::{Credentials, End, Lease, LeaseId};
 use crate::name::{Fingerprint, PoolName};
@@ -30,16 +31,15 @@ use crate::request::{
 };
 use crate::snapshot::{Limits, Snapshot};
 use crate::template::{Template, TemplateId};
-use crate::world::World;
 
 /// The catalog and the server in memory. A clone of it is the same world seen by somebody else.
 #[derive(Clone, Default)]
-pub struct FakeWorld {
+pub struct FakeBackend {
     state: Arc<Mutex<State>>,
     faults: Arc<Mutex<Option<Faults>>>,
 }
 
-impl FakeWorld {
+impl FakeBackend {
     /// An empty world at second 0.
     #[must_use]
     pub fn new() -> Self {
@@ -195,7 +195,7 @@ impl FakeWorld {
     }
 }
 
-impl World for FakeWorld {
+impl Backend for FakeBackend {
     async fn gather(&self) -> Result<Snapshot, Error> {
         Ok(self.state().look())
     }
@@ -207,7 +207,7 @@ impl World for FakeWorld {
     }
 
     /// Nothing to do: the fake drops logins with their databases, and compares ages where it reads.
-    async fn sweep(&self) -> Result<(), Error> {
+    async fn collect_garbage(&self) -> Result<(), Error> {
         Ok(())
     }
 
@@ -255,8 +255,8 @@ impl World for FakeWorld {
         self.state().drop_template(pool, fingerprint)
     }
 
-    async fn acquire(&self, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
-        self.state().acquire(wishes, ticket)
+    async fn acquire(&self, acquire_requests: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
+        self.state().acquire(acquire_requests, ticket)
     }
 
     async fn take_ticket(&self, wanted: &Wanted, count: u32, kind: TicketKind) -> Result<TicketId, Error> {

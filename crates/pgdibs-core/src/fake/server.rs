@@ -1,4 +1,4 @@
-//! The server of the fake world: databases, logins and sessions with the rules of Postgres that pgdibs leans on.
+//! The server of the fake backend: databases, logins and sessions with the rules of Postgres that pgdibs leans on.
 
 use std::collections::{BTreeMap, BTreeSet};
 

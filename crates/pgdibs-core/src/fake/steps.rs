@@ -1,4 +1,4 @@
-//! Steps as the fake world carries them out: each checks again what the plan assumed, then acts, then writes its rows.
+//! Steps as the fake backend carries them out: each checks again what the plan assumed, then acts, then writes its rows.
 
 use std::collections::BTreeSet;
 

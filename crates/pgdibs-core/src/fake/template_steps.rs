@@ -1,4 +1,4 @@
-//! Steps on templates and pools, as the fake world carries them out.
+//! Steps on templates and pools, as the fake backend carries them out.
 
 use std::collections::BTreeSet;
 

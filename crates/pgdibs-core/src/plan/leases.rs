@@ -3,9 +3,9 @@
 use super::{Step, slots};
 use crate::database::{DatabaseId, DatabaseState};
 use crate::lease::End;
-use crate::snapshot::{Driven, Snapshot};
+use crate::snapshot::{PlannerContext, Snapshot};
 
-pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) {
+pub(super) fn plan(snapshot: &Snapshot, context: &PlannerContext, steps: &mut Vec<Step>) {
     for lease in &snapshot.leases {
         let database = lease.database.and_then(|id| snapshot.database(id));
         let Some(database) = database else {
@@ -17,16 +17,16 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
             });
             continue;
         };
-        if driven.busy_databases.contains(&database.id) {
+        if context.busy_databases.contains(&database.id) {
             continue;
         }
         let exists = database
             .oid
             .and_then(|oid| snapshot.server.get(&oid))
             .is_some_and(|found| found.name == database.name.as_str() && !found.invalid);
-        let unrenewed = driven.overdue.get(&lease.id).copied();
+        let unrenewed = context.overdue.get(&lease.id).copied();
         // A reset counts as a renewal and holds the lease, but one that never succeeds must not hold it for ever.
-        let reset_to = lease.reset_to.filter(|_| unrenewed.is_none_or(|unrenewed| unrenewed < driven.max_ttl));
+        let reset_to = lease.reset_to.filter(|_| unrenewed.is_none_or(|unrenewed| unrenewed < context.max_ttl));
         if !exists {
             steps.push(Step::EndLease {
                 lease: lease.id,
@@ -44,11 +44,11 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) 
                 });
             }
         } else if let Some(unrenewed) = unrenewed {
-            let connected = driven.sessions.get(&lease.id).copied().unwrap_or(0);
+            let connected = context.sessions.get(&lease.id).copied().unwrap_or(0);
             if connected == 0 {
                 let reason = format!("not renewed for {} s", unrenewed.as_secs());
                 steps.push(Step::EndLease { lease: lease.id, end: End::Expired, renewals: lease.renewals, reason });
-            } else if unrenewed >= driven.max_ttl {
+            } else if unrenewed >= context.max_ttl {
                 let reason = format!(
                     "not renewed for {} s, which is the longest that a connected session may hold a lease (max_ttl_seconds); {connected} session(s) were ended",
                     unrenewed.as_secs()

@@ -5,7 +5,7 @@
 
 mod leases;
 pub mod locks;
-mod room;
+mod shared_capacity;
 mod slots;
 mod templates;
 
@@ -16,7 +16,7 @@ use crate::database::DatabaseId;
 use crate::lease::{End, LeaseId};
 use crate::name::PoolName;
 use crate::pool::{LoginRights, Pool};
-use crate::snapshot::{Driven, Snapshot};
+use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::TemplateId;
 
 /// One thing to do. Fast steps are a few statements on the reconciler's own connection; slow ones (see [`Step::is_slow`])
@@ -64,7 +64,7 @@ pub enum Step {
         slot: u32,
     },
     /// Marks a database that nobody has used for retirement. One that a reset has reserved is not taken away, unless it is
-    /// damaged (half dropped, looked into, locked out): then the reservation is freed with it.
+    /// damaged (half dropped, connected to, locked out): then the reservation is freed with it.
     Retire {
         /// The database.
         database: DatabaseId,
@@ -275,14 +275,14 @@ impl Step {
 
 /// What is to be done now: fast steps first, clones before drops, so that nobody waits behind housekeeping.
 #[must_use]
-pub fn plan(snapshot: &Snapshot, driven: &Driven) -> Vec<Step> {
+pub fn plan(snapshot: &Snapshot, context: &PlannerContext) -> Vec<Step> {
     let mut steps = Vec::new();
-    leases::plan(snapshot, driven, &mut steps);
-    let mut room = room::Room::of(snapshot, driven);
+    leases::plan(snapshot, context, &mut steps);
+    let mut shared_capacity = shared_capacity::SharedCapacity::of(snapshot, context);
     for pool in &snapshot.pools {
-        slots::plan(snapshot, driven, pool, &mut room, &mut steps);
+        slots::plan(snapshot, context, pool, &mut shared_capacity, &mut steps);
     }
-    templates::plan(snapshot, driven, &mut steps);
+    templates::plan(snapshot, context, &mut steps);
     steps.sort_by_key(order);
     steps
 }
@@ -331,7 +331,7 @@ pub fn warnings(snapshot: &Snapshot) -> BTreeSet<String> {
                 pool.name, pool.settings.max
             )
         });
-        let mighty = match pool.settings.login {
+        let privileged = match pool.settings.login {
             LoginRights::Plain => None,
             LoginRights::CreateDb => Some(format!(
                 "pool \"{}\": the logins of its leases may make databases (login = \"createdb\"); what they made is dropped with them",
@@ -342,7 +342,7 @@ pub fn warnings(snapshot: &Snapshot) -> BTreeSet<String> {
                 pool.name
             )),
         };
-        [lowered, mighty]
+        [lowered, privileged]
     };
     pools.flat_map(of_pool).flatten().collect()
 }

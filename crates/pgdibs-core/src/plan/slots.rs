@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::room::{Capacity, Room};
+use super::shared_capacity::{Capacity, SharedCapacity};
 use super::{ForgetReason, RetireReason, Step};
 use crate::database::{Database, DatabaseId, DatabaseState};
 use crate::name::DatabaseName;
 use crate::pool::Pool;
 use crate::request::TicketKind;
-use crate::snapshot::{Driven, Snapshot};
+use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::{Template, TemplateId, TemplateState};
 
 /// What is asked of one template at the moment.
@@ -66,7 +66,7 @@ pub(super) fn count(snapshot: &Snapshot, wanted: impl Fn(&Database) -> bool) -> 
 struct Share<'a> {
     template: &'a Template,
     demand: Demand,
-    /// Ready databases that waiters may count on; see [`Room`].
+    /// Ready databases that waiters may count on; see [`SharedCapacity`].
     claimed: u32,
     /// Ready databases that stay.
     ready: Vec<&'a Database>,
@@ -77,26 +77,32 @@ struct Share<'a> {
     desired_ready: u32,
 }
 
-pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, room: &mut Room, steps: &mut Vec<Step>) {
+pub(super) fn plan(
+    snapshot: &Snapshot,
+    context: &PlannerContext,
+    pool: &Pool,
+    shared_capacity: &mut SharedCapacity,
+    steps: &mut Vec<Step>,
+) {
     let mut gone = BTreeSet::new();
-    recognise_hand_work(snapshot, driven, pool, steps, &mut gone);
+    recognise_hand_work(snapshot, context, pool, steps, &mut gone);
 
     let databases: Vec<&Database> = snapshot
         .databases
         .iter()
-        .filter(|d| d.pool == pool.name && !driven.busy_databases.contains(&d.id) && !gone.contains(&d.id))
+        .filter(|d| d.pool == pool.name && !context.busy_databases.contains(&d.id) && !gone.contains(&d.id))
         .collect();
     let reserved: BTreeSet<DatabaseId> = snapshot.leases.iter().filter_map(|lease| lease.reset_to).collect();
     // Every lease counts, also one whose template is on its way out.
     let leased = count(snapshot, |d| d.pool == pool.name && d.state == DatabaseState::Leased);
 
-    let mut shares = shares(snapshot, driven, pool, room, &databases, &reserved, steps);
-    let capacity = room.capacity(snapshot, pool);
+    let mut shares = shares(snapshot, context, pool, shared_capacity, &databases, &reserved, steps);
+    let capacity = shared_capacity.capacity(snapshot, pool);
     seat(snapshot, pool, &mut shares, steps);
     make_room(leased, capacity, &mut shares, steps);
     let occupied = fill(snapshot, pool, leased, capacity, &databases, &mut shares, steps);
-    room.note(pool, occupied);
-    clone(snapshot, pool, &databases, &shares, room, steps);
+    shared_capacity.note(pool, occupied);
+    clone(snapshot, pool, &databases, &shares, shared_capacity, steps);
     retire_and_drop(snapshot, pool, &databases, steps);
 
     let holds_nothing = !snapshot.databases.iter().any(|d| d.pool == pool.name)
@@ -109,14 +115,14 @@ pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, pool: &Pool, room: &mut
 /// Databases that were dropped, renamed or connected to by somebody else, or whose creator died.
 fn recognise_hand_work(
     snapshot: &Snapshot,
-    driven: &Driven,
+    context: &PlannerContext,
     pool: &Pool,
     steps: &mut Vec<Step>,
     gone: &mut BTreeSet<DatabaseId>,
 ) {
     let by_name: BTreeMap<&str, u32> = snapshot.server.iter().map(|(&oid, found)| (found.name.as_str(), oid)).collect();
     for database in &snapshot.databases {
-        if database.pool != pool.name || driven.busy_databases.contains(&database.id) {
+        if database.pool != pool.name || context.busy_databases.contains(&database.id) {
             continue;
         }
         let Some(oid) = database.oid else {
@@ -149,9 +155,9 @@ fn recognise_hand_work(
 
 fn shares<'a>(
     snapshot: &'a Snapshot,
-    driven: &Driven,
+    context: &PlannerContext,
     pool: &Pool,
-    room: &Room,
+    shared_capacity: &SharedCapacity,
     databases: &[&'a Database],
     reserved: &BTreeSet<DatabaseId>,
     steps: &mut Vec<Step>,
@@ -171,7 +177,7 @@ fn shares<'a>(
             continue;
         }
         let demand = Demand::of(snapshot, template);
-        let peak = driven.recent_peak.get(&template.id).copied().unwrap_or(0);
+        let peak = context.recent_peak.get(&template.id).copied().unwrap_or(0);
         let desired_ready = if demand.is_active() {
             let wanted = demand.waiting.max(demand.announced);
             pool.settings.warm.max(wanted).max(peak.saturating_sub(demand.leased))
@@ -203,7 +209,7 @@ fn shares<'a>(
         shares.push(Share {
             template,
             demand,
-            claimed: room.claimed(template.id),
+            claimed: shared_capacity.claimed(template.id),
             ready,
             spares,
             creating: snapshot.databases.iter().filter(|d| d.template == template.id && is_to_be_cloned(d)).collect(),
@@ -329,7 +335,7 @@ fn fill(
     // What this plan retires keeps its slot until the next one: it may be granted before it is marked.
     let leaving = length(&in_state(databases, DatabaseState::Ready)).saturating_sub(occupied(leased, shares) - leased);
     let mut in_use = occupied(leased, shares);
-    let mut room = capacity.most.saturating_sub(in_use);
+    let mut shared_capacity = capacity.most.saturating_sub(in_use);
     // What waiters lack is left free for them, so that an idle database never enters a slot only to make room again.
     let mut idle_room = capacity.idle.saturating_sub(in_use + lacking(shares));
     let mut taken: BTreeSet<u32> =
@@ -344,7 +350,7 @@ fn fill(
         let mut has = length(&share.ready);
         while has < share.desired_ready {
             let waited_for = has < share.claimed;
-            if room <= leaving || (!waited_for && idle_room <= leaving) {
+            if shared_capacity <= leaving || (!waited_for && idle_room <= leaving) {
                 break;
             }
             let Some(spare) = available.next() else { break };
@@ -364,13 +370,13 @@ fn fill(
             }
             has += 1;
             in_use += 1;
-            room -= 1;
+            shared_capacity -= 1;
             if !waited_for {
                 idle_room -= 1;
             }
         }
         // What is still lacking after the fills, for the clones below.
-        let for_waiters = share.claimed.saturating_sub(has).min(room);
+        let for_waiters = share.claimed.saturating_sub(has).min(shared_capacity);
         let for_idle = share.desired_ready.saturating_sub(has.max(share.claimed)).min(idle_room);
         idle_room -= for_idle;
         share.desired_ready = for_waiters + for_idle;
@@ -399,7 +405,7 @@ fn clone(
     pool: &Pool,
     databases: &[&Database],
     shares: &[Share<'_>],
-    room: &mut Room,
+    shared_capacity: &mut SharedCapacity,
     steps: &mut Vec<Step>,
 ) {
     for share in shares {
@@ -408,7 +414,7 @@ fn clone(
         let wanted = lacking + spares_wanted;
         let coming = share.creating.len() + share.spares.len();
         if coming < wanted {
-            if room.has_disk_for(snapshot, share.template) {
+            if shared_capacity.has_disk_for(snapshot, share.template) {
                 let count = u32::try_from(wanted - coming).unwrap_or(u32::MAX);
                 steps.push(Step::NewDatabases { template: share.template.id, count });
             }
@@ -427,8 +433,8 @@ fn clone(
         let keep = share.creating.len().min(wanted.saturating_sub(share.spares.len()));
         for database in share.creating.iter().take(keep) {
             let idle = databases.iter().any(|d| d.id == database.id);
-            if database.due && idle && room.has_disk_for(snapshot, share.template) {
-                room.takes_disk(snapshot, share.template);
+            if database.due && idle && shared_capacity.has_disk_for(snapshot, share.template) {
+                shared_capacity.takes_disk(snapshot, share.template);
                 steps.push(Step::Clone { database: database.id });
             }
         }

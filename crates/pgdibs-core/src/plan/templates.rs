@@ -2,7 +2,7 @@
 
 use super::{Step, TemplateRetireReason, slots};
 use crate::name::DatabaseName;
-use crate::snapshot::{Driven, Snapshot};
+use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::{Template, TemplateState};
 
 /// A template stays at least this long after its last `PUT` or lease.
@@ -11,9 +11,9 @@ const GRACE_SECONDS: u64 = 600;
 /// The row of a failed build is shown for this long unless another build takes its place.
 const FAILED_SHOWN_SECONDS: u64 = 3600;
 
-pub(super) fn plan(snapshot: &Snapshot, driven: &Driven, steps: &mut Vec<Step>) {
+pub(super) fn plan(snapshot: &Snapshot, context: &PlannerContext, steps: &mut Vec<Step>) {
     for template in &snapshot.templates {
-        if driven.busy_templates.contains(&template.id) || !template.due {
+        if context.busy_templates.contains(&template.id) || !template.due {
             continue;
         }
         let id = template.id;

@@ -41,7 +41,7 @@ fn at(seconds: u64) -> Tick {
 fn look_until(watch: &mut ExpiryWatch, leases: &[Lease], from: u64, until: u64) -> Vec<(u128, u64)> {
     let mut overdue = BTreeMap::new();
     for second in from..=until {
-        overdue = watch.look(leases, at(second), at(second));
+        overdue = watch.observe(leases, at(second), at(second));
     }
     overdue.into_iter().map(|(id, unrenewed)| (id.as_u128(), unrenewed.as_secs())).collect()
 }
@@ -56,11 +56,11 @@ fn a_lease_is_overdue_when_its_counter_has_not_moved_for_its_ttl() {
 }
 
 #[test]
-fn a_watch_that_starts_anew_gives_everybody_a_full_ttl() {
+fn a_watch_that_restarts_gives_everybody_a_full_ttl() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 2, 0)];
     assert_eq!(look_until(&mut watch, &leases, 100, 101), []);
-    watch.start_anew();
+    watch.restart();
     assert_eq!(look_until(&mut watch, &leases, 102, 103), []);
     assert_eq!(look_until(&mut watch, &leases, 104, 104), [(1, 2)]);
 }
@@ -79,10 +79,10 @@ fn a_lease_whose_holder_was_heard_of_starts_a_full_ttl_and_no_other_does() {
 fn what_passes_during_a_look_counts_for_nobodys_end() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 3, 0)];
-    assert_eq!(watch.look(&leases, at(100), at(103)), BTreeMap::new());
-    assert_eq!(watch.look(&leases, at(104), at(108)), BTreeMap::new());
+    assert_eq!(watch.observe(&leases, at(100), at(103)), BTreeMap::new());
+    assert_eq!(watch.observe(&leases, at(104), at(108)), BTreeMap::new());
     assert_eq!(look_until(&mut watch, &leases, 106, 106), [(1, 3)]);
-    assert_eq!(watch.look(&[lease(1, 3, 1)], at(107), at(110)), BTreeMap::new(), "renewed, as it sees in the end");
+    assert_eq!(watch.observe(&[lease(1, 3, 1)], at(107), at(110)), BTreeMap::new(), "renewed, as it sees in the end");
     assert_eq!(look_until(&mut watch, &[lease(1, 3, 1)], 112, 112), []);
     assert_eq!(look_until(&mut watch, &[lease(1, 3, 1)], 113, 113), [(1, 3)]);
 }
@@ -96,7 +96,7 @@ fn a_ttl_counts_from_the_first_look_never_from_before() {
 }
 
 #[test]
-fn every_movement_of_the_counter_starts_the_count_anew() {
+fn every_renewal_restarts_the_count() {
     let mut watch = ExpiryWatch::default();
     look_until(&mut watch, &[lease(1, 10, 0)], 0, 9);
     assert_eq!(look_until(&mut watch, &[lease(1, 10, 1)], 10, 19), []);
@@ -105,7 +105,7 @@ fn every_movement_of_the_counter_starts_the_count_anew() {
 }
 
 #[test]
-fn a_gap_in_the_looks_starts_every_count_anew() {
+fn a_gap_between_snapshots_restarts_every_count() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 10, 0), lease(2, 3600, 0)];
     look_until(&mut watch, &leases, 0, 9);
@@ -117,9 +117,9 @@ fn a_gap_in_the_looks_starts_every_count_anew() {
 fn a_pause_as_long_as_expected_is_no_gap() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 10, 0)];
-    watch.look(&leases, at(0), at(0));
-    watch.look(&leases, LONGEST_EXPECTED_GAP, LONGEST_EXPECTED_GAP);
-    assert_eq!(watch.look(&leases, LONGEST_EXPECTED_GAP * 2, LONGEST_EXPECTED_GAP * 2).len(), 1);
+    watch.observe(&leases, at(0), at(0));
+    watch.observe(&leases, LONGEST_EXPECTED_GAP, LONGEST_EXPECTED_GAP);
+    assert_eq!(watch.observe(&leases, LONGEST_EXPECTED_GAP * 2, LONGEST_EXPECTED_GAP * 2).len(), 1);
 }
 
 #[test]
@@ -137,42 +137,46 @@ fn use_of(counts: &[(i64, u32)]) -> BTreeMap<TemplateId, u32> {
 #[test]
 fn a_peak_is_remembered_for_the_quiet_time() {
     let mut watch = DemandWatch::new(at(60));
-    assert_eq!(watch.look(&use_of(&[(1, 8), (2, 3)]), at(0)), use_of(&[(1, 8), (2, 3)]));
-    assert_eq!(watch.look(&use_of(&[(1, 2)]), at(30)), use_of(&[(1, 8), (2, 3)]));
-    assert_eq!(watch.look(&use_of(&[]), at(60)), use_of(&[(1, 8), (2, 3)]));
-    assert_eq!(watch.look(&use_of(&[]), at(61)), use_of(&[(1, 2)]), "the lower and later mark is left");
-    assert_eq!(watch.look(&use_of(&[]), at(90)), use_of(&[(1, 2)]));
-    assert_eq!(watch.look(&use_of(&[]), at(91)), use_of(&[]));
+    assert_eq!(watch.observe(&use_of(&[(1, 8), (2, 3)]), at(0)), use_of(&[(1, 8), (2, 3)]));
+    assert_eq!(watch.observe(&use_of(&[(1, 2)]), at(30)), use_of(&[(1, 8), (2, 3)]));
+    assert_eq!(watch.observe(&use_of(&[]), at(60)), use_of(&[(1, 8), (2, 3)]));
+    assert_eq!(watch.observe(&use_of(&[]), at(61)), use_of(&[(1, 2)]), "the lower and later mark is left");
+    assert_eq!(watch.observe(&use_of(&[]), at(90)), use_of(&[(1, 2)]));
+    assert_eq!(watch.observe(&use_of(&[]), at(91)), use_of(&[]));
 }
 
 #[test]
 fn a_peak_that_goes_on_never_becomes_old() {
     let mut watch = DemandWatch::new(at(10));
     for second in 0..100 {
-        assert_eq!(watch.look(&use_of(&[(1, 5)]), at(second)), use_of(&[(1, 5)]));
+        assert_eq!(watch.observe(&use_of(&[(1, 5)]), at(second)), use_of(&[(1, 5)]));
     }
-    assert_eq!(watch.look(&use_of(&[]), at(109)), use_of(&[(1, 5)]), "the quiet time counts from its end");
-    assert_eq!(watch.look(&use_of(&[]), at(110)), use_of(&[]));
+    assert_eq!(watch.observe(&use_of(&[]), at(109)), use_of(&[(1, 5)]), "the quiet time counts from its end");
+    assert_eq!(watch.observe(&use_of(&[]), at(110)), use_of(&[]));
 }
 
 #[test]
 fn a_higher_peak_takes_the_place_of_a_lower_one() {
     let mut watch = DemandWatch::new(at(10));
-    watch.look(&use_of(&[(1, 2)]), at(0));
-    watch.look(&use_of(&[(1, 6)]), at(1));
-    assert_eq!(watch.look(&use_of(&[(1, 1)]), at(11)), use_of(&[(1, 6)]));
-    assert_eq!(watch.look(&use_of(&[(1, 1)]), at(12)), use_of(&[(1, 1)]));
+    watch.observe(&use_of(&[(1, 2)]), at(0));
+    watch.observe(&use_of(&[(1, 6)]), at(1));
+    assert_eq!(watch.observe(&use_of(&[(1, 1)]), at(11)), use_of(&[(1, 6)]));
+    assert_eq!(watch.observe(&use_of(&[(1, 1)]), at(12)), use_of(&[(1, 1)]));
 }
 
 #[test]
 fn a_clock_that_is_set_is_seen_and_one_that_goes_is_not() {
     let mut watch = ClockWatch::default();
     let second = |n: i64| Timestamp(n * 1_000_000);
-    assert_eq!(watch.look(second(5000), at(10), at(10)), None, "nothing to compare with");
-    assert_eq!(watch.look(second(5030), at(40), at(40)), None);
-    assert_eq!(watch.look(second(5042), at(41), at(60)), None, "a look may take its time, before or after the answer");
-    assert_eq!(watch.look(second(5051), at(61), at(61)), None);
-    assert_eq!(watch.look(second(8652), at(62), at(62)), Some(3_600_000_000));
-    assert_eq!(watch.look(second(8653), at(63), at(63)), None, "it is told once");
-    assert_eq!(watch.look(second(5054), at(64), at(64)), Some(-3_600_000_000));
+    assert_eq!(watch.observe(second(5000), at(10), at(10)), None, "nothing to compare with");
+    assert_eq!(watch.observe(second(5030), at(40), at(40)), None);
+    assert_eq!(
+        watch.observe(second(5042), at(41), at(60)),
+        None,
+        "a look may take its time, before or after the answer"
+    );
+    assert_eq!(watch.observe(second(5051), at(61), at(61)), None);
+    assert_eq!(watch.observe(second(8652), at(62), at(62)), Some(3_600_000_000));
+    assert_eq!(watch.observe(second(8653), at(63), at(63)), None, "it is told once");
+    assert_eq!(watch.observe(second(5054), at(64), at(64)), Some(-3_600_000_000));
 }

@@ -9,7 +9,7 @@ use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName};
 use pgdibs_core::plan::{RetireReason, Step, plan};
 use pgdibs_core::pool::{Pool, PoolSettings};
 use pgdibs_core::request::{TicketId, TicketKind};
-use pgdibs_core::snapshot::{AnnouncedRun, Driven, Limits, ServerDatabase, Snapshot, Ticket};
+use pgdibs_core::snapshot::{AnnouncedRun, Limits, PlannerContext, ServerDatabase, Snapshot, Ticket};
 use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 use proptest::prelude::*;
 
@@ -207,7 +207,7 @@ fn woven((pools, templates, mut databases, mut leases, tickets, mut server): Row
     (pools, templates, databases, leases, tickets, server)
 }
 
-fn snapshots() -> impl Strategy<Value = (Snapshot, Driven)> {
+fn snapshots() -> impl Strategy<Value = (Snapshot, PlannerContext)> {
     let limits = (prop::option::of(0..8_u32), prop::option::of(0..4_u64), prop::option::of(0..4_u64));
     // The most that a request may announce: 1000 workers with 100 aliases.
     let runs = prop::collection::vec((0..2_usize, 0..=100_000_u32, 0..=100_000_u32), 0..3);
@@ -248,7 +248,7 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, Driven)> {
                 limits,
                 taken_at: Timestamp::default(),
             };
-            let driven = Driven {
+            let context = PlannerContext {
                 busy_databases: busy.into_iter().map(DatabaseId).collect(),
                 busy_templates: BTreeSet::new(),
                 overdue: overdue
@@ -259,7 +259,7 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, Driven)> {
                 max_ttl: MAX_TTL,
                 recent_peak: peaks.into_iter().map(|(id, count)| (TemplateId(id), count)).collect(),
             };
-            (snapshot, driven)
+            (snapshot, context)
         },
     )
 }
@@ -271,14 +271,14 @@ fn has_its_database(snapshot: &Snapshot, lease: &Lease) -> bool {
     snapshot.server.get(&oid).is_some_and(|found| found.name == row.unwrap().name.as_str() && !found.invalid)
 }
 
-fn check(snapshot: &Snapshot, driven: &Driven, step: &Step) -> Result<(), TestCaseError> {
+fn check(snapshot: &Snapshot, context: &PlannerContext, step: &Step) -> Result<(), TestCaseError> {
     let row = step.database().and_then(|id| snapshot.database(id));
     prop_assert_eq!(step.database().is_some(), row.is_some(), "{:?} is about nothing that is there", step);
     if let Some(id) = step.template() {
         prop_assert!(snapshot.template(id).is_some(), "{:?} is about nothing that is there", step);
     }
     if let Some(id) = step.database() {
-        prop_assert!(!driven.busy_databases.contains(&id), "{:?} meets a step under way", step);
+        prop_assert!(!context.busy_databases.contains(&id), "{:?} meets a step under way", step);
     }
     match step {
         Step::Drop { .. } => {
@@ -308,8 +308,8 @@ fn check(snapshot: &Snapshot, driven: &Driven, step: &Step) -> Result<(), TestCa
         }
         Step::EndLease { lease, .. } => {
             let lease = snapshot.leases.iter().find(|found| found.id == *lease).unwrap();
-            let overdue = driven.overdue.get(&lease.id).copied();
-            let connected = driven.sessions.get(&lease.id).is_some_and(|&count| count > 0);
+            let overdue = context.overdue.get(&lease.id).copied();
+            let connected = context.sessions.get(&lease.id).is_some_and(|&count| count > 0);
             let by_time = overdue.is_some_and(|overdue| !connected || overdue >= MAX_TTL);
             prop_assert!(by_time || !has_its_database(snapshot, lease), "{:?} of {:?}", step, lease);
         }
@@ -322,12 +322,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn whatever_the_catalog_says_nobody_loses_what_is_held((snapshot, driven) in snapshots()) {
-        let steps = plan(&snapshot, &driven);
-        prop_assert_eq!(&steps, &plan(&snapshot, &driven), "the same snapshot, the same plan");
+    fn whatever_the_catalog_says_nobody_loses_what_is_held((snapshot, context) in snapshots()) {
+        let steps = plan(&snapshot, &context);
+        prop_assert_eq!(&steps, &plan(&snapshot, &context), "the same snapshot, the same plan");
         let mut seen = BTreeSet::new();
         for step in &steps {
-            check(&snapshot, &driven, step)?;
+            check(&snapshot, &context, step)?;
             if let Some(id) = step.database() {
                 prop_assert!(seen.insert(id), "two steps on one database: {:?}", steps);
             }

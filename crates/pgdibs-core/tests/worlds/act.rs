@@ -1,11 +1,11 @@
 //! What the inhabitants of a random world do: callers, builders, holders, and hands that are not ours.
 
+use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, Lease, LeaseId};
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::{Acquire, Acquired, Announce, ResetBegun, TemplatePut, TicketId, TicketKind};
 use pgdibs_core::snapshot::Limits;
-use pgdibs_core::world::World;
 use rand::RngExt;
 use uuid::Uuid;
 
@@ -43,14 +43,14 @@ impl Story {
             keep_templates: Some(self.dice.random_range(0..=3)),
             ..PoolPatch::default()
         };
-        let result = ready(self.world.put_pool(&pool, &patch));
+        let result = ready(self.backend.put_pool(&pool, &patch));
         self.say(|| format!("put {pool} {patch:?}: {result:?}"));
     }
 
     fn drop_pool(&mut self) {
         let pool = self.pick(&self.pools.clone()).unwrap();
         let force = self.chance(2);
-        let result = ready(self.world.drop_pool(&pool, force));
+        let result = ready(self.backend.drop_pool(&pool, force));
         self.say(|| format!("drop {pool}, force {force}: {result:?}"));
         if result.is_ok() {
             let ids: Vec<LeaseId> =
@@ -64,7 +64,7 @@ impl Story {
         let (pool, fingerprint) =
             (self.pick(&self.pools.clone()).unwrap(), self.pick(&self.fingerprints.clone()).unwrap());
         let token = format!("token-{}", self.number());
-        let result = ready(self.world.put_template(&pool, &fingerprint, "story", &token));
+        let result = ready(self.backend.put_template(&pool, &fingerprint, "story", &token));
         self.say(|| format!("put {pool}/{fingerprint}: {result:?}"));
         if let Ok(TemplatePut::Yours(template)) = result {
             self.builders.push(Builder { pool, fingerprint, token, template: template.id });
@@ -79,38 +79,38 @@ impl Story {
         let builder = self.builders.remove(index);
         if self.chance(8) {
             let (pool, fingerprint) = (&builder.pool, &builder.fingerprint);
-            let result = ready(self.world.abandon_build(pool, fingerprint, &builder.token, "given up"));
+            let result = ready(self.backend.abandon_build(pool, fingerprint, &builder.token, "given up"));
             return self.say(|| format!("abandon {pool}/{fingerprint}: {result:?}"));
         }
         if self.chance(20) {
             return self.say(|| format!("the builder of {}/{} falls silent", builder.pool, builder.fingerprint));
         }
-        let place = match ready(self.world.build_place(builder.template, &builder.token)) {
+        let place = match ready(self.backend.build_place(builder.template, &builder.token)) {
             Ok(Some(place)) => place,
             Ok(None) => return self.builders.push(builder),
             Err(_) => return,
         };
         let name = place.database.as_str();
-        let Ok(session) = self.world.connect(&place.credentials, name) else {
+        let Ok(session) = self.backend.connect(&place.credentials, name) else {
             return;
         };
         let schema = format!("schema {}", builder.fingerprint);
-        if self.world.read(session).is_ok_and(|found| found.is_empty()) {
-            self.world.write(session, &schema).unwrap();
+        if self.backend.read(session).is_ok_and(|found| found.is_empty()) {
+            self.backend.write(session, &schema).unwrap();
         }
-        self.world.disconnect(session);
-        let result = ready(self.world.request_seal(&builder.pool, &builder.fingerprint, &builder.token));
+        self.backend.disconnect(session);
+        let result = ready(self.backend.request_seal(&builder.pool, &builder.fingerprint, &builder.token));
         self.say(|| format!("seal {}/{}: {result:?}", builder.pool, builder.fingerprint));
     }
 
     fn drop_template(&mut self) {
         let (pool, fingerprint) =
             (self.pick(&self.pools.clone()).unwrap(), self.pick(&self.fingerprints.clone()).unwrap());
-        let result = ready(self.world.drop_template(&pool, &fingerprint));
+        let result = ready(self.backend.drop_template(&pool, &fingerprint));
         self.say(|| format!("drop {pool}/{fingerprint}: {result:?}"));
     }
 
-    pub(crate) fn wish(&mut self) -> Acquire {
+    pub(crate) fn acquire_request(&mut self) -> Acquire {
         let number = self.number();
         let pool = self.pick(&self.pools.clone()).unwrap();
         let fingerprint = if self.chance(2) { None } else { self.pick(&self.fingerprints.clone()) };
@@ -129,14 +129,14 @@ impl Story {
     }
 
     fn acquire(&mut self) {
-        let first = self.wish();
-        let mut wishes = vec![first.clone()];
+        let first = self.acquire_request();
+        let mut acquire_requests = vec![first.clone()];
         while self.chance(4) {
-            let again = self.wish();
-            let worker = Some(format!("gw{}", 4 + wishes.len()));
-            wishes.push(Acquire { id: again.id, worker, ..first.clone() });
+            let again = self.acquire_request();
+            let worker = Some(format!("gw{}", 4 + acquire_requests.len()));
+            acquire_requests.push(Acquire { id: again.id, worker, ..first.clone() });
         }
-        self.ask(wishes, None);
+        self.ask(acquire_requests, None);
     }
 
     fn ask_again(&mut self) {
@@ -146,52 +146,52 @@ impl Story {
         let index = self.dice.random_range(0..self.waiters.len());
         let waiter = self.waiters.remove(index);
         if self.chance(6) {
-            ready(self.world.drop_ticket(waiter.ticket)).unwrap();
+            ready(self.backend.drop_ticket(waiter.ticket)).unwrap();
             return self.say(|| format!("{:?} gives up", waiter.ticket));
         }
-        self.ask(waiter.wishes, Some(waiter.ticket));
+        self.ask(waiter.acquire_requests, Some(waiter.ticket));
     }
 
     /// Asks, and notes what became of it; whoever must wait may take a ticket.
-    pub(crate) fn ask(&mut self, wishes: Vec<Acquire>, ticket: Option<TicketId>) {
+    pub(crate) fn ask(&mut self, acquire_requests: Vec<Acquire>, ticket: Option<TicketId>) {
         let before = self.snapshot();
-        let result = ready(self.world.acquire(&wishes, ticket));
-        self.say(|| format!("acquire {wishes:?} with {ticket:?}: {result:?}"));
+        let result = ready(self.backend.acquire(&acquire_requests, ticket));
+        self.say(|| format!("acquire {acquire_requests:?} with {ticket:?}: {result:?}"));
         match result {
             Ok(Acquired::Granted(leases)) => {
-                assert_eq!(leases.len(), wishes.len(), "all of them or none");
+                assert_eq!(leases.len(), acquire_requests.len(), "all of them or none");
                 self.expect_a_fair_turn(&before, &leases, ticket);
                 for lease in leases {
                     self.receive(lease);
                 }
                 if let Some(ticket) = ticket {
-                    ready(self.world.drop_ticket(ticket)).unwrap();
+                    ready(self.backend.drop_ticket(ticket)).unwrap();
                 }
             }
             Ok(Acquired::Existing(leases)) => {
                 assert!(leases.iter().all(|lease| self.held.contains_key(&lease.id)), "it was granted before");
                 if let Some(ticket) = ticket {
-                    ready(self.world.drop_ticket(ticket)).unwrap();
+                    ready(self.backend.drop_ticket(ticket)).unwrap();
                 }
             }
             Ok(Acquired::Wait(wanted)) => match ticket {
                 Some(ticket)
                     if self.snapshot().tickets.iter().any(|t| t.id == ticket && t.template == wanted.template) =>
                 {
-                    self.waiters.push(Waiter { ticket, wishes, template: wanted.template });
+                    self.waiters.push(Waiter { ticket, acquire_requests, template: wanted.template });
                 }
-                Some(ticket) => ready(self.world.drop_ticket(ticket)).unwrap(),
+                Some(ticket) => ready(self.backend.drop_ticket(ticket)).unwrap(),
                 None if self.chance(3) => {}
                 None => {
-                    let count = u32::try_from(wishes.len()).unwrap();
-                    let ticket = ready(self.world.take_ticket(&wanted, count, TicketKind::Acquire)).unwrap();
-                    self.waiters.push(Waiter { ticket, wishes, template: wanted.template });
+                    let count = u32::try_from(acquire_requests.len()).unwrap();
+                    let ticket = ready(self.backend.take_ticket(&wanted, count, TicketKind::Acquire)).unwrap();
+                    self.waiters.push(Waiter { ticket, acquire_requests, template: wanted.template });
                 }
             },
             Err(Error::Internal(text)) => panic!("{text}"),
             Err(_) => {
                 if let Some(ticket) = ticket {
-                    ready(self.world.drop_ticket(ticket)).unwrap();
+                    ready(self.backend.drop_ticket(ticket)).unwrap();
                 }
             }
         }
@@ -202,7 +202,7 @@ impl Story {
             return;
         }
         self.expect_a_fresh_database(&lease);
-        let renewed = self.world.now();
+        let renewed = self.backend.now();
         let id = lease.id;
         self.held.insert(id, Held { lease, damaged: false, resetting: None, renewed, session: None });
     }
@@ -223,10 +223,10 @@ impl Story {
         let renew = self.chance(2);
         let ttl = self.chance(4).then(|| self.dice.random_range(5..60));
         let leave = self.chance(2);
-        let now = self.world.now();
+        let now = self.backend.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         if renew {
-            match ready(self.world.renew(id, ttl)) {
+            match ready(self.backend.renew(id, ttl)) {
                 Ok(lease) => {
                     held.renewed = now;
                     held.lease.ttl_seconds = lease.ttl_seconds;
@@ -235,33 +235,33 @@ impl Story {
             }
         }
         if let Some(session) = held.session.take_if(|_| leave) {
-            self.world.disconnect(session);
+            self.backend.disconnect(session);
         }
-        let alive = held.session.filter(|&session| self.world.is_connected(session));
+        let alive = held.session.filter(|&session| self.backend.is_connected(session));
         let credentials = held.lease.credentials.clone().unwrap();
         let name = held.lease.database_name.clone();
-        let session = alive.or_else(|| self.world.connect(&credentials, &name).ok());
+        let session = alive.or_else(|| self.backend.connect(&credentials, &name).ok());
         held.session = session;
         if let Some(session) = session {
             let mark = format!("{id} {}", held.lease.generation);
-            self.world.write(session, &mark).unwrap();
+            self.backend.write(session, &mark).unwrap();
             self.say(|| format!("{mark} writes"));
         }
     }
 
     fn release(&mut self) {
         let Some(id) = self.one_of_mine() else { return };
-        let result = ready(self.world.end_lease(id, End::Released, "released"));
+        let result = ready(self.backend.end_lease(id, End::Released, "released"));
         self.say(|| format!("release {id}: {result:?}"));
         self.bury(id);
     }
 
     fn reset(&mut self) {
         let Some(id) = self.one_of_mine() else { return };
-        let now = self.world.now();
+        let now = self.backend.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         let generation = held.lease.generation;
-        let result = ready(self.world.begin_reset(id, Some(generation), None));
+        let result = ready(self.backend.begin_reset(id, Some(generation), None));
         if let Ok(ResetBegun::Reserved { generation: next }) = result {
             assert_eq!(next, generation + 1);
             // To ask again for a reset that is under way renews nothing.
@@ -276,13 +276,13 @@ impl Story {
         if self.chance(3) {
             let names: Vec<String> = self.snapshot().databases.iter().map(|d| d.name.as_str().to_owned()).collect();
             if let Some(name) = self.pick(&names) {
-                let result = ready(self.world.drop_kept(&name));
+                let result = ready(self.backend.drop_kept(&name));
                 self.say(|| format!("give up {name}: {result:?}"));
             }
             return;
         }
         let Some(id) = self.one_of_mine() else { return };
-        let result = ready(self.world.keep(id, self.dice.random_range(1..100), "story"));
+        let result = ready(self.backend.keep(id, self.dice.random_range(1..100), "story"));
         self.say(|| format!("keep {id}: {result:?}"));
         if let Ok(kept) = result {
             self.kept_logins.insert(kept.credentials.user);
@@ -292,16 +292,17 @@ impl Story {
     fn announce_or_end_a_run(&mut self) {
         let run = format!("run-{}", self.number() % 7);
         if self.chance(3) {
-            let count = ready(self.world.end_run(&run)).unwrap();
+            let count = ready(self.backend.end_run(&run)).unwrap();
             self.say(|| format!("end of {run}: {count}"));
             let ids: Vec<LeaseId> =
                 self.held.iter().filter(|(_, held)| held.lease.run.as_ref() == Some(&run)).map(|(&id, _)| id).collect();
             return ids.into_iter().for_each(|id| self.bury(id));
         }
-        let wish = self.wish();
+        let acquire_request = self.acquire_request();
         let (workers, aliases) = (self.dice.random_range(1..=3), self.dice.random_range(1..=2));
-        let announce = Announce { run, pool: wish.pool, fingerprint: wish.fingerprint, workers, aliases };
-        let result = ready(self.world.announce(&announce));
+        let announce =
+            Announce { run, pool: acquire_request.pool, fingerprint: acquire_request.fingerprint, workers, aliases };
+        let result = ready(self.backend.announce(&announce));
         self.say(|| format!("{announce:?}: {result:?}"));
     }
 
@@ -310,9 +311,9 @@ impl Story {
         let gap = self.chance(5);
         let steps = if gap { 1 } else { self.dice.random_range(1..12) };
         for _ in 0..steps {
-            self.world.advance(if gap { 30.0 } else { 4.0 });
+            self.backend.advance(if gap { 30.0 } else { 4.0 });
             let snapshot = self.snapshot();
-            self.driven(&snapshot);
+            self.context(&snapshot);
         }
         self.say(|| format!("time has passed, gap: {gap}"));
     }
@@ -320,7 +321,7 @@ impl Story {
     /// A hand that is not ours: drops, renames, looks in, takes a name.
     fn meddle(&mut self) {
         let mine: Vec<(u32, String)> = self
-            .world
+            .backend
             .databases()
             .into_iter()
             .filter(|(oid, _)| !self.foreign.contains_key(oid))
@@ -330,11 +331,11 @@ impl Story {
         let Some((oid, name)) = self.pick(&mine) else { return };
         let kind = self.dice.random_range(0..8);
         match kind {
-            0 => self.world.drop_by_hand(&name),
-            1 => self.world.interrupt_a_drop_by_hand(&name),
+            0 => self.backend.drop_by_hand(&name),
+            1 => self.backend.interrupt_a_drop_by_hand(&name),
             2 => {
                 let theirs = format!("theirs_{number}");
-                if self.world.rename_by_hand(&name, &theirs).is_ok() {
+                if self.backend.rename_by_hand(&name, &theirs).is_ok() {
                     self.foreign.insert(oid, theirs);
                 }
             }
@@ -342,15 +343,15 @@ impl Story {
                 let pool = self.pick(&self.pools.clone()).unwrap();
                 let kind = self.pick(&["gw", "spare_"]).unwrap();
                 let taken = format!("{pool}_{kind}{}", self.dice.random_range(0..40));
-                if let Ok(oid) = self.world.create_by_hand(&taken) {
+                if let Ok(oid) = self.backend.create_by_hand(&taken) {
                     self.foreign.insert(oid, taken);
                 }
             }
             _ => {
-                if let Ok(session) = self.world.connect_as_superuser(&name)
+                if let Ok(session) = self.backend.connect_as_superuser(&name)
                     && self.chance(2)
                 {
-                    self.world.disconnect(session);
+                    self.backend.disconnect(session);
                 }
             }
         }
@@ -358,7 +359,7 @@ impl Story {
         if kind <= 2 {
             let row = self.snapshot().databases.into_iter().find(|d| d.oid == Some(oid)).map(|d| d.id);
             for held in self.held.values_mut() {
-                let lease = ready(self.world.lease(held.lease.id)).unwrap();
+                let lease = ready(self.backend.lease(held.lease.id)).unwrap();
                 held.damaged |= lease.database.is_some() && lease.database == row;
             }
         }
@@ -372,11 +373,11 @@ impl Story {
             disk_floor_bytes: 5,
         };
         self.say(|| format!("{limits:?}"));
-        self.world.set_limits(limits);
+        self.backend.set_limits(limits);
     }
 
     fn restart_the_server(&mut self) {
         self.say(|| "the server restarts".to_owned());
-        self.world.restart_server();
+        self.backend.restart_server();
     }
 }

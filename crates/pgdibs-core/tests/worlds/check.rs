@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pgdibs_core::backend::Backend;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::lease::{Lease, LeaseId, LeaseState};
 use pgdibs_core::name::DatabaseName;
 use pgdibs_core::request::{TicketId, TicketKind};
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_core::world::World;
 
 use crate::{Story, ready};
 
@@ -46,10 +46,10 @@ impl Story {
     fn holders_keep_what_they_hold(&mut self, snapshot: &Snapshot) {
         let ids: Vec<LeaseId> = self.held.keys().copied().collect();
         for id in ids {
-            let found = ready(self.world.lease(id)).unwrap();
+            let found = ready(self.backend.lease(id)).unwrap();
             let held = &self.held[&id];
             if found.state != LeaseState::Live {
-                let unrenewed = self.world.now() - held.renewed;
+                let unrenewed = self.backend.now() - held.renewed;
                 #[allow(clippy::cast_precision_loss, reason = "seconds")]
                 let expired = found.state == LeaseState::Expired && unrenewed >= held.lease.ttl_seconds as f64;
                 let revoked = found.state == LeaseState::Revoked && held.damaged;
@@ -94,12 +94,15 @@ impl Story {
         let fenced = held.resetting.is_some();
         let resetting_marks = (format!("{id} {generation}"), format!("schema {}", found.fingerprint));
         let credentials = found.credentials.clone().unwrap();
-        match self.world.connect(&credentials, &found.database_name) {
+        match self.backend.connect(&credentials, &found.database_name) {
             Ok(session) => {
-                let marks = self.world.read(session).unwrap();
-                self.world.disconnect(session);
-                assert_eq!(marks.first(), Some(&resetting_marks.1), "a clone holds what its template holds");
-                assert!(marks[1..].iter().all(|mark| *mark == resetting_marks.0), "foreign marks: {marks:?}");
+                let transitions = self.backend.read(session).unwrap();
+                self.backend.disconnect(session);
+                assert_eq!(transitions.first(), Some(&resetting_marks.1), "a clone holds what its template holds");
+                assert!(
+                    transitions[1..].iter().all(|mark| *mark == resetting_marks.0),
+                    "foreign marks: {transitions:?}"
+                );
             }
             Err(error) => assert!(fenced, "the holder of {id} does not get in: {error}"),
         }
@@ -111,7 +114,7 @@ impl Story {
         let database = lease.database.and_then(|id| snapshot.database(id)).expect("a lease has a database");
         let oid = database.oid.expect("a leased database exists");
         assert!(self.granted.insert(oid), "{} was handed out before", database.name);
-        let databases = self.world.databases();
+        let databases = self.backend.databases();
         let Some(found) = databases.get(&oid) else { panic!("{} is granted but does not exist", database.name) };
         assert_eq!(found.name, lease.database_name);
         assert_eq!(found.contents, [format!("schema {}", lease.fingerprint)], "{} is dirty", found.name);
@@ -140,7 +143,7 @@ impl Story {
     }
 
     pub(crate) fn what_is_not_ours_is_untouched(&self) {
-        let databases = self.world.databases();
+        let databases = self.backend.databases();
         for (oid, name) in &self.foreign {
             let found = databases.get(oid).map(|found| &found.name);
             assert_eq!(found, Some(name), "a database of somebody else was dropped or renamed");
@@ -156,7 +159,7 @@ impl Story {
     }
 
     fn spares_are_closed(&self, snapshot: &Snapshot) {
-        let databases = self.world.databases();
+        let databases = self.backend.databases();
         for database in snapshot.databases.iter().filter(|d| d.state == DatabaseState::Spare) {
             if let Some(found) = database.oid.and_then(|oid| databases.get(&oid)) {
                 assert!(!found.allow_connections, "spare {} is open", found.name);
@@ -172,7 +175,7 @@ impl Story {
                 DatabaseState::Spare | DatabaseState::Ready | DatabaseState::Leased | DatabaseState::Creating
             );
             let name = database.name.as_str();
-            if handed_out && self.world.connect(&credentials, name).is_ok() {
+            if handed_out && self.backend.connect(&credentials, name).is_ok() {
                 panic!("{}, whose lease is over, gets into {name} ({:?})", credentials.user, database.state);
             }
         }

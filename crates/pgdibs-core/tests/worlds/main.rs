@@ -16,14 +16,14 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use pgdibs_core::fake::{FakeWorld, Session};
+use pgdibs_core::backend::Backend;
+use pgdibs_core::fake::{FakeBackend, Session};
 use pgdibs_core::lease::{Credentials, Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{Acquire, TicketId};
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::TemplateId;
 use pgdibs_core::watch::{DemandWatch, ExpiryWatch};
-use pgdibs_core::world::World;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -59,7 +59,7 @@ struct Held {
 /// Somebody who waits.
 struct Waiter {
     ticket: TicketId,
-    wishes: Vec<Acquire>,
+    acquire_requests: Vec<Acquire>,
     template: TemplateId,
 }
 
@@ -73,7 +73,7 @@ struct Builder {
 
 /// One world and everything its inhabitants know about it.
 struct Story {
-    world: FakeWorld,
+    backend: FakeBackend,
     dice: StdRng,
     aloud: bool,
     pools: Vec<PoolName>,
@@ -96,7 +96,7 @@ struct Story {
 impl Story {
     fn new(seed: u64, aloud: bool) -> Self {
         Self {
-            world: FakeWorld::new(),
+            backend: FakeBackend::new(),
             dice: StdRng::seed_from_u64(seed),
             aloud,
             pools: ["app", "web"].map(|name| PoolName::parse(name).unwrap()).to_vec(),
@@ -116,7 +116,7 @@ impl Story {
 
     fn say(&self, what: impl FnOnce() -> String) {
         if self.aloud {
-            println!("{:8.1} {}", self.world.now(), what());
+            println!("{:8.1} {}", self.backend.now(), what());
         }
     }
 
@@ -135,7 +135,7 @@ impl Story {
     }
 
     fn snapshot(&self) -> Snapshot {
-        ready(self.world.gather()).unwrap()
+        ready(self.backend.gather()).unwrap()
     }
 
     fn run(&mut self) {

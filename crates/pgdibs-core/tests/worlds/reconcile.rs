@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use pgdibs_core::backend::Backend;
 use pgdibs_core::error::StepError;
 use pgdibs_core::fake::Point;
 use pgdibs_core::lease::{End, LeaseId};
 use pgdibs_core::plan::{Step, in_use, plan};
-use pgdibs_core::snapshot::{Driven, Snapshot};
-use pgdibs_core::world::World;
+use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -21,16 +21,16 @@ fn sessions(by_login: &BTreeMap<String, u32>, snapshot: &Snapshot) -> BTreeMap<L
 }
 
 impl Story {
-    /// What the driver knows besides the snapshot; looking is what moves the watches.
-    pub(crate) fn driven(&mut self, snapshot: &Snapshot) -> Driven {
-        let now = Duration::from_secs_f64(self.world.now());
-        Driven {
+    /// What the reconciler knows besides the snapshot; looking is what moves the watches.
+    pub(crate) fn context(&mut self, snapshot: &Snapshot) -> PlannerContext {
+        let now = Duration::from_secs_f64(self.backend.now());
+        PlannerContext {
             busy_databases: BTreeSet::new(),
             busy_templates: BTreeSet::new(),
-            overdue: self.expiry.look(&snapshot.leases, now, now),
-            sessions: sessions(&self.world.sessions_of_login(), snapshot),
+            overdue: self.expiry.observe(&snapshot.leases, now, now),
+            sessions: sessions(&self.backend.sessions_of_login(), snapshot),
             max_ttl: MAX_TTL,
-            recent_peak: self.demand.look(&in_use(snapshot), now),
+            recent_peak: self.demand.observe(&in_use(snapshot), now),
         }
     }
 
@@ -38,8 +38,8 @@ impl Story {
     pub(crate) fn reconcile(&mut self) {
         self.set_random_faults();
         let snapshot = self.snapshot();
-        let driven = self.driven(&snapshot);
-        let steps = plan(&snapshot, &driven);
+        let context = self.context(&snapshot);
+        let steps = plan(&snapshot, &context);
         for step in &steps {
             self.expect_sessions_to_hold_their_lease(step);
         }
@@ -57,11 +57,11 @@ impl Story {
                 self.check();
             }
         }
-        self.world.clear_faults();
+        self.backend.clear_faults();
     }
 
     pub(crate) fn carry_out(&mut self, step: &Step) {
-        let result = ready(self.world.execute(std::slice::from_ref(step))).remove(0);
+        let result = ready(self.backend.execute(std::slice::from_ref(step))).remove(0);
         self.say(|| format!("step {step:?}: {result:?}"));
         if result.is_ok() {
             self.expect_a_fair_expiry(step);
@@ -72,8 +72,8 @@ impl Story {
     fn expect_sessions_to_hold_their_lease(&self, step: &Step) {
         let Step::EndLease { lease, end: End::Expired, .. } = step else { return };
         let Some(held) = self.held.get(lease) else { return };
-        let connected = held.session.is_some_and(|session| self.world.is_connected(session));
-        let unrenewed = self.world.now() - held.renewed;
+        let connected = held.session.is_some_and(|session| self.backend.is_connected(session));
+        let unrenewed = self.backend.now() - held.renewed;
         assert!(!connected || unrenewed >= MAX_TTL.as_secs_f64(), "lease {lease} is connected and expires: {step:?}");
     }
 
@@ -81,7 +81,7 @@ impl Story {
     fn expect_a_fair_expiry(&self, step: &Step) {
         let Step::EndLease { lease, end: End::Expired, .. } = step else { return };
         let Some(held) = self.held.get(lease) else { return };
-        let unrenewed = self.world.now() - held.renewed;
+        let unrenewed = self.backend.now() - held.renewed;
         #[allow(clippy::cast_precision_loss, reason = "seconds")]
         let ttl = held.lease.ttl_seconds as f64;
         assert!(unrenewed >= ttl, "lease {lease} expires {unrenewed} s after its last renewal, its TTL is {ttl} s");
@@ -90,10 +90,10 @@ impl Story {
     fn set_random_faults(&mut self) {
         let one_in = [0, 0, 40, 8][self.dice.random_range(0..4)];
         if one_in == 0 {
-            return self.world.clear_faults();
+            return self.backend.clear_faults();
         }
         let mut dice = StdRng::seed_from_u64(self.dice.random());
-        self.world.set_faults(move |_, point| {
+        self.backend.set_faults(move |_, point| {
             if dice.random_range(0..one_in) != 0 {
                 return None;
             }

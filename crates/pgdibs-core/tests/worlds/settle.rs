@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use pgdibs_core::backend::Backend;
 use pgdibs_core::conformance::idle::run_until_idle;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::lease::LeaseId;
@@ -10,7 +11,6 @@ use pgdibs_core::pool::Pool;
 use pgdibs_core::request::{Acquired, TicketKind};
 use pgdibs_core::snapshot::{Limits, Snapshot};
 use pgdibs_core::template::TemplateState;
-use pgdibs_core::world::World;
 use rand::RngExt;
 
 use crate::{Story, ready};
@@ -18,9 +18,9 @@ use crate::{Story, ready};
 impl Story {
     pub(crate) fn settle(&mut self) {
         self.say(|| "everything works again".to_owned());
-        self.world.clear_faults();
+        self.backend.clear_faults();
         let slots_by_connections = self.chance(3).then(|| self.dice.random_range(1..8));
-        self.world.set_limits(Limits { slots_by_connections, ..Limits::default() });
+        self.backend.set_limits(Limits { slots_by_connections, ..Limits::default() });
         for _ in 0..4 {
             self.come_to_rest();
             self.check();
@@ -34,23 +34,23 @@ impl Story {
     /// A minute in which every holder renews, and everything is done that can be done.
     fn come_to_rest(&mut self) {
         for _ in 0..16 {
-            self.world.advance(4.0);
-            let now = self.world.now();
+            self.backend.advance(4.0);
+            let now = self.backend.now();
             for (id, held) in &mut self.held {
-                if ready(self.world.renew(*id, None)).is_ok() {
+                if ready(self.backend.renew(*id, None)).is_ok() {
                     held.renewed = now;
                 }
             }
             let snapshot = self.snapshot();
-            self.driven(&snapshot);
+            self.context(&snapshot);
         }
         self.idle();
     }
 
     fn idle(&mut self) {
         let snapshot = self.snapshot();
-        let driven = self.driven(&snapshot);
-        let failures = ready(run_until_idle(&self.world, &driven));
+        let context = self.context(&snapshot);
+        let failures = ready(run_until_idle(&self.backend, &context));
         self.say(|| format!("at rest; failures on the way: {failures:?}"));
     }
 
@@ -87,12 +87,12 @@ impl Story {
         if snapshot.databases.iter().any(|d| d.state == DatabaseState::Kept) {
             known.extend(self.kept_logins.iter().cloned());
         }
-        for name in self.world.logins() {
+        for name in self.backend.logins() {
             assert!(known.contains(&name), "login {name} belongs to nothing");
         }
         for credentials in &self.dead {
             for found in snapshot.server.values() {
-                let entered = self.world.connect(credentials, &found.name);
+                let entered = self.backend.connect(credentials, &found.name);
                 assert!(entered.is_err(), "{}, whose lease is over, gets into {}", credentials.user, found.name);
             }
         }
@@ -133,14 +133,14 @@ impl Story {
         loop {
             let snapshot = self.snapshot();
             for id in self.held.keys().copied().collect::<Vec<LeaseId>>() {
-                ready(self.world.end_lease(id, pgdibs_core::lease::End::Released, "released")).unwrap();
+                ready(self.backend.end_lease(id, pgdibs_core::lease::End::Released, "released")).unwrap();
                 self.bury(id);
             }
             self.waiters.retain(|waiter| {
                 let served = snapshot.tickets.iter().any(|t| t.id == waiter.ticket)
                     && snapshot.template(waiter.template).is_some_and(|t| t.state == TemplateState::Ready);
                 if !served {
-                    ready(self.world.drop_ticket(waiter.ticket)).unwrap();
+                    ready(self.backend.drop_ticket(waiter.ticket)).unwrap();
                 }
                 served
             });
@@ -151,11 +151,11 @@ impl Story {
             self.waiters.sort_by_key(|waiter| waiter.ticket);
             let waiters = std::mem::take(&mut self.waiters);
             for waiter in waiters {
-                if self.can_never_be_served(&snapshot, &waiter.wishes.len()) {
-                    ready(self.world.drop_ticket(waiter.ticket)).unwrap();
+                if self.can_never_be_served(&snapshot, &waiter.acquire_requests.len()) {
+                    ready(self.backend.drop_ticket(waiter.ticket)).unwrap();
                     continue;
                 }
-                self.ask(waiter.wishes, Some(waiter.ticket));
+                self.ask(waiter.acquire_requests, Some(waiter.ticket));
             }
             rounds += 1;
             assert!(rounds < 100, "{} waiter(s) are never served: {:#?}", self.waiters.len(), self.snapshot());
@@ -171,10 +171,10 @@ impl Story {
     fn everything_goes_with_the_pools(&mut self) {
         for pool in self.pools.clone() {
             // A pool that was dropped in the story is gone already, or goes now.
-            ready(self.world.drop_pool(&pool, true)).ok();
+            ready(self.backend.drop_pool(&pool, true)).ok();
         }
-        let wish = self.wish();
-        let refused = ready(self.world.acquire(&[wish], None));
+        let acquire_request = self.acquire_request();
+        let refused = ready(self.backend.acquire(&[acquire_request], None));
         assert!(!matches!(refused, Ok(Acquired::Granted(_))), "a pool that is gone grants nothing");
         self.come_to_rest();
         self.come_to_rest();
@@ -182,7 +182,7 @@ impl Story {
         assert!(snapshot.pools.is_empty() && snapshot.templates.is_empty() && snapshot.databases.is_empty());
         let left: BTreeSet<u32> = snapshot.server.keys().copied().collect();
         assert_eq!(left, self.foreign.keys().copied().collect(), "what is not ours is left, and nothing else");
-        assert_eq!(self.world.logins(), Vec::<String>::new(), "every login is gone");
+        assert_eq!(self.backend.logins(), Vec::<String>::new(), "every login is gone");
         self.what_is_not_ours_is_untouched();
     }
 }

@@ -8,14 +8,14 @@ use sqlx::Row as _;
 use tokio::time::timeout;
 
 use super::watch::{Session, Watch, is_tenant, session_columns};
-use crate::world::PgWorld;
+use crate::backend::PgBackend;
 
 /// To ask the catalog for leases that are over.
 const ASKING: Duration = Duration::from_millis(500);
 
 /// When the table is full, ends the tenant session that holds the most of it, beyond what the server's settings allot to each; one of a
 /// lease that is over or being reset comes first. If it was not enough, the next look finds the next.
-pub(super) async fn end_largest(world: &PgWorld, watch: &mut Watch) -> Result<(), sqlx::Error> {
+pub(super) async fn end_largest(backend: &PgBackend, watch: &mut Watch) -> Result<(), sqlx::Error> {
     let found = sqlx::query(concat!(
         "with held as materialized (select pid, count(*) as entries from pg_locks where not fastpath group by pid)
          select ",
@@ -25,7 +25,7 @@ pub(super) async fn end_largest(world: &PgWorld, watch: &mut Watch) -> Result<()
         is_tenant!(),
         " order by h.entries desc"
     ))
-    .bind(i64::try_from(world.connections.facts.lock_entries).unwrap_or(i64::MAX))
+    .bind(i64::try_from(backend.connections.facts.lock_entries).unwrap_or(i64::MAX))
     .fetch_all(watch.fresh().await?)
     .await?;
     let mut sessions = Vec::with_capacity(found.len());
@@ -34,7 +34,7 @@ pub(super) async fn end_largest(world: &PgWorld, watch: &mut Watch) -> Result<()
     }
     let over = match &sessions[..] {
         [] | [_] => BTreeSet::new(),
-        _ => leaving(world).await,
+        _ => leaving(backend).await,
     };
     let first =
         sessions.iter().find(|(session, _)| over.contains(&session.login) || over.contains(&session.oid.to_string()));
@@ -46,13 +46,13 @@ pub(super) async fn end_largest(world: &PgWorld, watch: &mut Watch) -> Result<()
 
 /// Databases, by number, whose leases are over or being reset, and their logins. Empty when the catalog does not answer: it reads its own
 /// tables on connections that are open, which needs no entry of the lock table as a rule.
-async fn leaving(world: &PgWorld) -> BTreeSet<String> {
+async fn leaving(backend: &PgBackend) -> BTreeSet<String> {
     let asking = sqlx::query_scalar(
         "select unnest(array[d.login, d.oid::text]) from databases d
          where d.slot is not null and (d.state in ('retiring', 'kept', 'blocked')
            or exists (select from leases l where l.database_id = d.id and l.reset_to is not null))",
     )
-    .fetch_all(&world.connections.catalog);
+    .fetch_all(&backend.connections.catalog);
     let answered: Vec<String> = timeout(ASKING, asking).await.ok().and_then(Result::ok).unwrap_or_default();
     answered.into_iter().collect()
 }

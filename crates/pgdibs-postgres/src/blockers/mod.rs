@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
+use crate::backend::PgBackend;
 use crate::connect::ServerAddress;
-use crate::world::PgWorld;
 
 pub(crate) use self::watch::Watch;
 
@@ -37,33 +37,33 @@ const LOOK: Duration = Duration::from_secs(5);
 /// Ends blockers until it is dropped.
 ///
 /// It looks on one further connection, which all steps under way share, because those that run them wait.
-pub(crate) async fn end(world: &PgWorld, every: Duration) -> Infallible {
+pub(crate) async fn end(backend: &PgBackend, every: Duration) -> Infallible {
     loop {
         sleep(every).await;
-        look(world).await;
+        take_snapshot(backend).await;
     }
 }
 
-impl PgWorld {
+impl PgBackend {
     /// Ends blockers until it is dropped, whatever the daemon does meanwhile. From its beginning there is a connection to look on: once
     /// a blocker keeps new connections out, it would be too late for one.
     pub async fn end_blockers(&self) {
         loop {
-            look(self).await;
+            take_snapshot(self).await;
             sleep(ALWAYS).await;
         }
     }
 }
 
 /// Looks once, and ends what it finds.
-pub(crate) async fn look(world: &PgWorld) {
-    let mut watch = world.watch.lock().await;
+pub(crate) async fn take_snapshot(backend: &PgBackend) {
+    let mut watch = backend.watch.lock().await;
     let looked = timeout(LOOK, async {
-        let address = &world.connections.address;
+        let address = &backend.connections.address;
         watch.connect(address).await?;
-        if watch.look_is_due(world.connections.facts.lock_entries).await? {
-            lock_table::end_largest(world, &mut watch).await?;
-            waits::end(Some(world), address, &mut watch).await?;
+        if watch.look_is_due(backend.connections.facts.lock_entries).await? {
+            lock_table::end_largest(backend, &mut watch).await?;
+            waits::end(Some(backend), address, &mut watch).await?;
             watch.has_looked();
             if watch.is_in_the_way().await? {
                 watch.disconnect();

@@ -6,15 +6,15 @@ use tokio::time::timeout;
 
 use super::waits::Prepared;
 use super::watch::Session;
-use crate::world::PgWorld;
+use crate::backend::PgBackend;
 
 /// The catalog's connections are open, and the rows few.
 const ASKING: Duration = Duration::from_millis(500);
 
 /// Whether a tenant's session is ended that blocks this database of pgdibs; for `None` the daemon waits or its catalog is blocked. Leases of
 /// one pool may block each other: they are one trust domain.
-pub(super) async fn may_not_block(world: Option<&PgWorld>, session: &Session, database: Option<i64>) -> bool {
-    let (Some(database), Some(world)) = (database, world) else { return database.is_none() };
+pub(super) async fn may_not_block(backend: Option<&PgBackend>, session: &Session, database: Option<i64>) -> bool {
+    let (Some(database), Some(backend)) = (database, backend) else { return database.is_none() };
     let asking = sqlx::query_scalar(
         "with all_of_ours as (select pool, oid, login from databases union all select pool, oid, 'pgdibs_l_' || id from templates)
          select exists (select from all_of_ours where oid = $1)
@@ -24,19 +24,19 @@ pub(super) async fn may_not_block(world: Option<&PgWorld>, session: &Session, da
     .bind(database)
     .bind(&session.login)
     .bind(session.oid)
-    .fetch_one(&world.connections.catalog);
+    .fetch_one(&backend.connections.catalog);
     timeout(ASKING, asking).await.is_ok_and(|answered| answered.unwrap_or(false))
 }
 
 /// Whether a tenant has prepared it.
-pub(super) async fn has_prepared(world: Option<&PgWorld>, prepared: &Prepared) -> bool {
-    let (false, Some(world)) = (prepared.is_tenants, world) else { return prepared.is_tenants };
+pub(super) async fn has_prepared(backend: Option<&PgBackend>, prepared: &Prepared) -> bool {
+    let (false, Some(backend)) = (prepared.is_tenants, backend) else { return prepared.is_tenants };
     let asking = sqlx::query_scalar(
         "select $1 in (select owner from pools union all select name from roles)
              or exists (select from databases d join pg_database p on d.oid = p.oid::int8 and d.name = p.datname where p.datname = $2::name)",
     )
     .bind(&prepared.owner)
     .bind(&prepared.database)
-    .fetch_one(&world.connections.catalog);
+    .fetch_one(&backend.connections.catalog);
     timeout(ASKING, asking).await.is_ok_and(|answered| answered.unwrap_or(false))
 }

@@ -10,9 +10,9 @@ use sqlx::postgres::PgRow;
 
 use super::tenants;
 use super::watch::{Session, Watch, is_tenant, session_columns};
+use crate::backend::PgBackend;
 use crate::connect::{CATALOG, ServerAddress};
 use crate::steps::roll_back_prepared;
-use crate::world::PgWorld;
 
 /// What is in the way of one that waits.
 struct Blocker {
@@ -98,9 +98,9 @@ const BLOCKERS: &str = concat!(
      left join pg_database d on d.datname = x.database left join pg_roles o on o.oid = d.datdba"
 );
 
-/// Looks once. Without a world the daemon has yet to reach its catalog.
+/// Looks once. Without a backend the daemon has yet to reach its catalog.
 pub(super) async fn end(
-    world: Option<&PgWorld>,
+    backend: Option<&PgBackend>,
     address: &ServerAddress,
     watch: &mut Watch,
 ) -> Result<(), sqlx::Error> {
@@ -114,11 +114,11 @@ pub(super) async fn end(
         let mut ended_holder = false;
         for blocker in blockers.iter().filter(|blocker| blocker.holds) {
             match &blocker.what {
-                What::Tenant(session) if tenants::may_not_block(world, session, blocker.database).await => {
+                What::Tenant(session) if tenants::may_not_block(backend, session, blocker.database).await => {
                     watch.end(session, WHY).await?;
                     ended_holder = true;
                 }
-                What::Prepared(prepared) if tenants::has_prepared(world, prepared).await => {
+                What::Prepared(prepared) if tenants::has_prepared(backend, prepared).await => {
                     ended_holder = true;
                     if rolled_back.insert((prepared.database.clone(), prepared.gid.clone())) {
                         roll_back(address, prepared).await;
@@ -133,7 +133,7 @@ pub(super) async fn end(
         }
         for blocker in blockers.iter().filter(|blocker| !blocker.holds) {
             if let What::Tenant(session) = &blocker.what
-                && tenants::may_not_block(world, session, blocker.database).await
+                && tenants::may_not_block(backend, session, blocker.database).await
             {
                 watch.end(session, WHY).await?;
             }

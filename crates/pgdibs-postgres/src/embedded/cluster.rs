@@ -12,10 +12,10 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::account::{self, Account};
 use super::error::{EmbeddedError, WhileDoing};
 use super::find::Binaries;
 use super::layout::{Layout, write_whole};
+use super::os_user::{self, OsUser};
 use super::settings;
 use crate::scram::PASSWORD_MARK;
 
@@ -99,15 +99,15 @@ pub(super) fn is_free(port: u16) -> bool {
 pub(super) async fn make(
     layout: &Layout,
     binaries: &Binaries,
-    account: Option<&Account>,
+    os_user: Option<&OsUser>,
     password: &SecretString,
 ) -> Result<(), EmbeddedError> {
     let failed = |detail: String| EmbeddedError::InitDb { dir: layout.data_dir().to_owned(), detail };
     let mut last = String::new();
     // `C.UTF-8` knows letters beyond ASCII, and not every system has it.
     for locale in ["C.UTF-8", "C"] {
-        let scratch = Scratch::new(layout, account, password)?;
-        let output = tokio::time::timeout(INITDB_DEADLINE, initdb(&scratch, binaries, account, locale))
+        let scratch = Scratch::new(layout, os_user, password)?;
+        let output = tokio::time::timeout(INITDB_DEADLINE, initdb(&scratch, binaries, os_user, locale))
             .await
             .map_err(|_| failed(format!("it had not ended after {} s", INITDB_DEADLINE.as_secs())))??;
         if output.status.success() {
@@ -128,11 +128,11 @@ pub(super) async fn make(
 async fn initdb(
     scratch: &Scratch,
     binaries: &Binaries,
-    account: Option<&Account>,
+    os_user: Option<&OsUser>,
     locale: &str,
 ) -> Result<Output, EmbeddedError> {
     let mut command = binaries.command("initdb");
-    account::run_as(&mut command, account);
+    os_user::run_as(&mut command, os_user);
     command.arg("--pgdata").arg(&scratch.dir).arg("--pwfile").arg(&scratch.password_file).args([
         "--auth=scram-sha-256",
         "--username",
@@ -161,7 +161,7 @@ async fn initdb(
 /// Writes the settings and the access rules into the cluster.
 pub(super) fn configure(
     layout: &Layout,
-    account: Option<&Account>,
+    os_user: Option<&OsUser>,
     listen: Option<IpAddr>,
     port: u16,
     max_connections: u32,
@@ -172,7 +172,7 @@ pub(super) fn configure(
     ] {
         let path = layout.pgdata().join(name);
         write_whole(&path, &text, 0o600)?;
-        account::hand_over(&path, account)?;
+        os_user::hand_over(&path, os_user)?;
     }
     Ok(())
 }
@@ -229,12 +229,12 @@ struct Scratch {
 }
 
 impl Scratch {
-    fn new(layout: &Layout, account: Option<&Account>, password: &SecretString) -> Result<Self, EmbeddedError> {
+    fn new(layout: &Layout, os_user: Option<&OsUser>, password: &SecretString) -> Result<Self, EmbeddedError> {
         let scratch = Self { dir: beside(layout, NEW), password_file: beside(layout, INITDB_PASSWORD) };
         DirBuilder::new().mode(0o700).create(&scratch.dir).while_doing("make", &scratch.dir)?;
-        account::hand_over(&scratch.dir, account)?;
+        os_user::hand_over(&scratch.dir, os_user)?;
         write_whole(&scratch.password_file, &format!("{}\n", password.expose_secret()), 0o600)?;
-        account::hand_over(&scratch.password_file, account)?;
+        os_user::hand_over(&scratch.password_file, os_user)?;
         Ok(scratch)
     }
 }

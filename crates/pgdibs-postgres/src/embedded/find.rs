@@ -232,7 +232,7 @@ fn install_instruction(root: &Path) -> String {
         .filter_map(|line| line.strip_prefix("ID=").or_else(|| line.strip_prefix("ID_LIKE=")))
         .flat_map(|value| value.trim_matches('"').split_whitespace())
         .collect();
-    let sudo = if super::account::own_uid() == 0 { "" } else { "sudo " };
+    let sudo = if super::os_user::own_uid() == 0 { "" } else { "sudo " };
     for family in families {
         let command = match family {
             "debian" | "ubuntu" => "apt-get install postgresql",
@@ -362,7 +362,7 @@ mod tests {
             ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", "dnf install postgresql-server"),
             ("ID=alpine\n", "apk add postgresql"),
             ("ID=arch\n", "pacman -S postgresql"),
-            ("ID=unheard-of\n", "package tool"),
+            ("ID=unknown-os\n", "package tool"),
         ] {
             std::fs::write(dir.path().join("etc/os-release"), release).unwrap();
             let sentence = find(None, &roots(dir.path(), &[]), None).unwrap_err().to_string();

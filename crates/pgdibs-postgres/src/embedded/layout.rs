@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::account::{self, Account};
 use super::error::{EmbeddedError, WhileDoing};
+use super::os_user::{self, OsUser};
 
 /// Its presence says that a directory is ours; it is the first thing we write into one.
 const MARKER: &str = "pgdibs-data-directory";
@@ -37,10 +37,10 @@ impl Layout {
     }
 
     /// Makes `data_dir` ours if it is new or empty, and refuses it if it is somebody else's. Nothing is ever removed.
-    pub(super) fn claim(data_dir: &Path, account: Option<&Account>) -> Result<Self, EmbeddedError> {
+    pub(super) fn claim(data_dir: &Path, os_user: Option<&OsUser>) -> Result<Self, EmbeddedError> {
         make_dir(data_dir)?;
         let owner = std::fs::metadata(data_dir).while_doing("look at", data_dir)?.uid();
-        if owner != account::own_uid() {
+        if owner != os_user::own_uid() {
             return Err(EmbeddedError::ForeignOwner { dir: data_dir.to_owned(), owner });
         }
         if !Self::is_marked(data_dir) {
@@ -57,19 +57,19 @@ impl Layout {
         }
         let layout = Self::of(data_dir)?;
         // The server's user must pass through to its own directories, and sees nothing else.
-        let passable = if account.is_some() { 0o711 } else { 0o700 };
+        let passable = if os_user.is_some() { 0o711 } else { 0o700 };
         set_mode(&layout.data_dir, passable)?;
         if layout.sockets != layout.data_dir {
             claim_short_place(&layout.sockets)?;
             set_mode(&layout.sockets, passable)?;
         }
-        account::check_reachable(
+        os_user::check_reachable(
             &layout.data_dir,
-            account,
+            os_user,
             "name a data directory elsewhere with --data-dir (PGDIBS_DATA_DIR), or open that one for passing (chmod o+x)",
         )?;
         make_dir(&layout.socket_dir())?;
-        account::hand_over(&layout.socket_dir(), account)?;
+        os_user::hand_over(&layout.socket_dir(), os_user)?;
         set_mode(&layout.socket_dir(), 0o700)?;
         Ok(layout)
     }
@@ -174,7 +174,7 @@ fn short_place(data_dir: &Path) -> PathBuf {
 fn claim_short_place(dir: &Path) -> Result<(), EmbeddedError> {
     make_dir(dir)?;
     let metadata = std::fs::symlink_metadata(dir).while_doing("look at", dir)?;
-    if !metadata.is_dir() || metadata.uid() != account::own_uid() {
+    if !metadata.is_dir() || metadata.uid() != os_user::own_uid() {
         return Err(EmbeddedError::ForeignOwner { dir: dir.to_owned(), owner: metadata.uid() });
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-mod account;
+mod os_user;
 mod boot;
 mod cluster;
 mod control;

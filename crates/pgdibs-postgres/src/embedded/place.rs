@@ -26,7 +26,7 @@ impl Surroundings {
             system_cache: PathBuf::from("/var/cache"),
             xdg_cache_home: variable("XDG_CACHE_HOME"),
             home: variable("HOME"),
-            uid: super::account::own_uid(),
+            uid: super::os_user::own_uid(),
         }
     }
 

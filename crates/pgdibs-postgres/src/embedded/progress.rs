@@ -22,7 +22,7 @@ pub enum Progress {
         pid: i32,
     },
     /// The cluster that was there cannot be used, and an empty one takes its place.
-    MadeAnew {
+    Recreated {
         /// Why, as a sentence.
         why: String,
     },
@@ -55,7 +55,7 @@ pub enum Progress {
 impl fmt::Display for Progress {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Chosen { why } | Self::MadeAnew { why } => out.write_str(why),
+            Self::Chosen { why } | Self::Recreated { why } => out.write_str(why),
             Self::Finding => out.write_str("Looking for a PostgreSQL server."),
             Self::Adopted => out.write_str("Adopted the PostgreSQL server that an earlier daemon left running."),
             Self::OrphanEnded { pid } => {

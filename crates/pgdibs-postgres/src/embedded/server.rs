@@ -110,7 +110,7 @@ impl Embedded {
     }
 
     /// Ends when the server is gone: Postgres died, or its supervisor did. Then drop this and call
-    /// [`super::start`] again. May be dropped and called anew at any time.
+    /// [`super::start`] again. May be dropped and called again at any time.
     pub async fn stopped(&self) {
         self.control.closed().await;
     }

@@ -62,7 +62,7 @@ max_locks_per_transaction = 256
 # DROP DATABASE and every checkpoint scan all of it.
 shared_buffers = '128MB'
 
-# What is lost in a crash of the machine is built anew.
+# What is lost in a crash of the machine is built again.
 fsync = off
 synchronous_commit = off
 full_page_writes = off

@@ -13,13 +13,13 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::process::Child;
 use tokio::time::{Instant, timeout};
 
-use super::account::{self, Account};
 use super::cluster::{self, SUPERUSER};
 use super::control::Control;
 use super::error::{EmbeddedError, WhileDoing};
 use super::find::{self, Binaries, SearchRoots};
 use super::layout::Layout;
 use super::lock::{self, FileLock, Taken};
+use super::os_user::{self, OsUser};
 use super::place::Surroundings;
 use super::postmaster::{self, PidFile};
 use super::progress::Progress;
@@ -46,17 +46,17 @@ const INVALID_PASSWORD: &str = "28P01";
 /// connections. `progress` hears each stage. When the future is dropped, what it has started is stopped.
 ///
 /// # Errors
-/// Every variant of [`EmbeddedError`]; nothing that was there before is removed except as [`Progress::MadeAnew`] says.
+/// Every variant of [`EmbeddedError`]; nothing that was there before is removed except as [`Progress::Recreated`] says.
 pub async fn start(
     options: &EmbeddedOptions,
     mut progress: impl FnMut(Progress) + Send,
 ) -> Result<Embedded, EmbeddedError> {
-    let account = account::for_server()?;
+    let os_user = os_user::for_server()?;
     let (data_dir, why) = choose(options.data_dir.as_deref())?;
     if let Some(why) = why {
         progress(Progress::Chosen { why });
     }
-    let layout = Layout::claim(&data_dir, account.as_ref())?;
+    let layout = Layout::claim(&data_dir, os_user.as_ref())?;
     let daemon_lock = match lock::take(&layout.daemon_lock()).await.while_doing("lock", &layout.daemon_lock())? {
         Taken::Ours(lock) => lock,
         Taken::Others(pid) => return Err(EmbeddedError::InUse { data_dir, pid }),
@@ -64,7 +64,7 @@ pub async fn start(
     progress(Progress::Finding);
     let server = match running(&layout, options.linger).await? {
         Some(control) => adopt(layout, control, daemon_lock, &mut progress).await?,
-        None => Starting { options, layout, account }.start(daemon_lock, &mut progress).await?,
+        None => Starting { options, layout, os_user }.start(daemon_lock, &mut progress).await?,
     };
     progress(Progress::Ready { port: server.port });
     Ok(server)
@@ -124,7 +124,7 @@ async fn adopt(
 struct Starting<'a> {
     options: &'a EmbeddedOptions,
     layout: Layout,
-    account: Option<Account>,
+    os_user: Option<OsUser>,
 }
 
 impl Starting<'_> {
@@ -139,19 +139,19 @@ impl Starting<'_> {
         }
         postmaster::remove_stale_files(layout);
         if let Some(why) = unusable(layout) {
-            progress(Progress::MadeAnew { why });
+            progress(Progress::Recreated { why });
             cluster::discard(layout)?;
         }
         if cluster::remove_scraps(layout).await? > 0 {
-            let why = format!("An initdb in {} had been cut short and is made anew.", layout.data_dir().display());
-            progress(Progress::MadeAnew { why });
+            let why = format!("An initdb in {} had been cut short and is created again.", layout.data_dir().display());
+            progress(Progress::Recreated { why });
         }
         let binaries = self.find_binaries().await?;
         let password = cluster::password(layout)?;
         if layout.cluster_major().is_none() {
             let data_dir = layout.data_dir().to_owned();
             progress(Progress::InitDb { data_dir, major: binaries.major });
-            cluster::make(layout, &binaries, self.account.as_ref(), &password).await?;
+            cluster::make(layout, &binaries, self.os_user.as_ref(), &password).await?;
         }
         // Looked at before the supervisor says that the server runs.
         let leases_possible = Layout::has_unfinished_business(layout.data_dir());
@@ -164,7 +164,7 @@ impl Starting<'_> {
                 progress(Progress::PortChanged { from, to: port });
             }
             let address = listen.map(|address| address.ip());
-            cluster::configure(layout, self.account.as_ref(), address, port, self.options.max_connections)?;
+            cluster::configure(layout, self.os_user.as_ref(), address, port, self.options.max_connections)?;
             progress(Progress::Starting { port });
             match self.start_on(&binaries, port, &password).await {
                 Err(EmbeddedError::NotStarted { .. })
@@ -191,7 +191,7 @@ impl Starting<'_> {
             .await
             .unwrap_or_else(|error| Err(std::io::Error::other(error)).while_doing("search", Path::new("/")))?;
         let remedy = "put the binaries where everybody may read them, or start pgdibs as an ordinary user";
-        account::check_reachable(&binaries.dir, self.account.as_ref(), remedy)?;
+        os_user::check_reachable(&binaries.dir, self.os_user.as_ref(), remedy)?;
         Ok(binaries)
     }
 
@@ -250,7 +250,7 @@ fn unusable(layout: &Layout) -> Option<String> {
     }
     let here = layout.data_dir().display();
     if layout.cluster_major().is_none() {
-        return Some(format!("The server in {here} has no readable PG_VERSION and is made anew, empty."));
+        return Some(format!("The server in {here} has no readable PG_VERSION and is created again, empty."));
     }
     let started_under = std::fs::read_to_string(layout.running_file()).ok()?;
     if boot::current().as_deref() == Some(started_under.trim()) {
@@ -259,7 +259,7 @@ fn unusable(layout: &Layout) -> Option<String> {
     }
     Some(format!(
         "The server in {here} was not stopped before the machine was restarted, and it runs without fsync, so its files \
-         cannot be trusted: it is made anew, empty."
+         cannot be trusted: it is created again, empty."
     ))
 }
 

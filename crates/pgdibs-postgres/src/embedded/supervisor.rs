@@ -19,12 +19,12 @@ use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::account;
 use super::boot;
 use super::control::{self, HELLO, KEEP, KEEPING, STOP, STOPPED, SUPERVISING};
 use super::find::Binaries;
 use super::layout::{Layout, write_whole};
 use super::lock::{self, Taken};
+use super::os_user;
 use super::postmaster;
 
 /// The hidden subcommand under which our binary becomes a supervisor.
@@ -131,7 +131,7 @@ async fn run(args: &SupervisorArgs) -> io::Result<()> {
         tokio::select! {
             accepted = listener.accept() => if let Ok((stream, _)) = accepted { daemons.add(stream) },
             Some((id, message)) = daemons.messages.recv() => {
-                if daemons.hear(id, message).await == Wish::Stop {
+                if daemons.hear(id, message).await == AcquireRequest::Stop {
                     break "a daemon said so";
                 }
             }
@@ -158,10 +158,10 @@ async fn run(args: &SupervisorArgs) -> io::Result<()> {
 }
 
 fn start(layout: &Layout, args: &SupervisorArgs) -> io::Result<Child> {
-    let account = account::for_server().map_err(io::Error::other)?;
+    let os_user = os_user::for_server().map_err(io::Error::other)?;
     let log = File::options().create(true).append(true).open(layout.log_file())?;
     let mut command = Binaries { dir: args.bin_dir.clone(), major: 0 }.command("postgres");
-    account::run_as(&mut command, account.as_ref());
+    os_user::run_as(&mut command, os_user.as_ref());
     command.arg("-D").arg(layout.pgdata()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     tokio::process::Command::from(command).spawn()
 }
@@ -189,7 +189,7 @@ async fn shorten_log(layout: &Layout) {
         return;
     };
     if file.metadata().is_ok_and(|metadata| metadata.len() > LONGEST_LOG_BYTES) && file.set_len(0).is_ok() {
-        log("the log was longer than 32 MiB and begins anew");
+        log("the log was longer than 32 MiB and begins again");
     }
 }
 
@@ -202,7 +202,7 @@ async fn reached(instant: Option<Instant>) {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Wish {
+enum AcquireRequest {
     None,
     Stop,
 }
@@ -242,14 +242,14 @@ impl Daemons {
     }
 
     /// Acts on one line of a daemon, or on its silence for ever (`None`).
-    async fn hear(&mut self, id: u64, message: Option<String>) -> Wish {
+    async fn hear(&mut self, id: u64, message: Option<String>) -> AcquireRequest {
         let Some(message) = message else {
             let greeted = self.writers.remove(&id).is_some_and(|(_, greeted)| greeted);
             if greeted && !self.writers.values().any(|(_, greeted)| *greeted) {
                 self.lonely_until = Some(Instant::now() + self.linger);
                 log(&format!("no daemon is connected; PostgreSQL is kept for {} s", self.linger.as_secs_f32()));
             }
-            return Wish::None;
+            return AcquireRequest::None;
         };
         let mut words = message.split_whitespace();
         match words.next() {
@@ -265,10 +265,10 @@ impl Daemons {
                 }
             }
             Some(KEEP) => self.answer(id, KEEPING).await,
-            Some(STOP) => return Wish::Stop,
+            Some(STOP) => return AcquireRequest::Stop,
             _ => log(&format!("a daemon said something unknown: {message}")),
         }
-        Wish::None
+        AcquireRequest::None
     }
 
     async fn answer(&mut self, id: u64, line: &str) {

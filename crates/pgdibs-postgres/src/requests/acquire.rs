@@ -10,10 +10,10 @@ use sqlx::{Connection as _, Row as _};
 
 use super::tickets::living_daemons;
 use super::{pools, runs};
+use crate::backend::{PgBackend, answer};
 use crate::failpoint::{Point, reach};
 use crate::rows::{self, lease_columns};
 use crate::sqlstate::{self, Meaning};
-use crate::world::{PgWorld, answer};
 
 /// What became of one wish inside a transaction that may still be rolled back.
 enum Taken {
@@ -28,55 +28,63 @@ enum Taken {
     RunEnded,
 }
 
-pub(crate) async fn acquire(world: &PgWorld, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
-    let (leases, last) = if let [wish] = wishes {
-        let mut connection = answer(world.connections.catalog.acquire().await)?;
-        match take_one(world, &mut connection, wish, None, 1, ticket, ticket.is_some()).await? {
+pub(crate) async fn acquire(
+    backend: &PgBackend,
+    acquire_requests: &[Acquire],
+    ticket: Option<TicketId>,
+) -> Result<Acquired, Error> {
+    let (leases, last) = if let [acquire_request] = acquire_requests {
+        let mut connection = answer(backend.connections.catalog.acquire().await)?;
+        match take_one(backend, &mut connection, acquire_request, None, 1, ticket, ticket.is_some()).await? {
             Taken::Lease(lease) => (vec![*lease], None),
             Taken::Contested(template) => {
                 drop(connection);
-                take_in_turn(world, wish, template).await?
+                take_in_turn(backend, acquire_request, template).await?
             }
             // Until the server has let go of what a failed statement had locked, others would pass over it.
-            Taken::Held => (Vec::new(), Some((wish, answer(connection.ping().await).map(|()| Taken::Held)?))),
-            taken => (Vec::new(), Some((wish, taken))),
+            Taken::Held => {
+                (Vec::new(), Some((acquire_request, answer(connection.ping().await).map(|()| Taken::Held)?)))
+            }
+            taken => (Vec::new(), Some((acquire_request, taken))),
         }
     } else {
-        take_all(world, wishes, ticket).await?
+        take_all(backend, acquire_requests, ticket).await?
     };
     match last {
         None => {
             reach(Point::AcquireTaken).await;
-            refuse_ended_runs(world, wishes, &leases).await?;
+            refuse_ended_runs(backend, acquire_requests, &leases).await?;
             Ok(Acquired::Granted(leases))
         }
-        Some((wish, Taken::RunEnded)) => Err(Error::RunEnded(wish.run.clone().unwrap_or_default())),
-        Some((wish, Taken::Held)) => match existing(world, wishes).await? {
+        Some((acquire_request, Taken::RunEnded)) => {
+            Err(Error::RunEnded(acquire_request.run.clone().unwrap_or_default()))
+        }
+        Some((acquire_request, Taken::Held)) => match existing(backend, acquire_requests).await? {
             Some(held) => Ok(held),
-            None => resolve(world, wish).await.map(Acquired::Wait),
+            None => resolve(backend, acquire_request).await.map(Acquired::Wait),
         },
         Some((_, Taken::Nothing(Some(wanted)))) => Ok(Acquired::Wait(wanted)),
-        Some((wish, _)) => resolve(world, wish).await.map(Acquired::Wait),
+        Some((acquire_request, _)) => resolve(backend, acquire_request).await.map(Acquired::Wait),
     }
 }
 
 /// Takes one as a newcomer while others wait. Newcomers that count at the same moment would each see what is left beside the waiters,
 /// and together take more: so here one waits for the other, and counts after that.
 async fn take_in_turn<'a>(
-    world: &PgWorld,
-    wish: &'a Acquire,
+    backend: &PgBackend,
+    acquire_request: &'a Acquire,
     template: TemplateId,
 ) -> Result<(Vec<Lease>, Option<(&'a Acquire, Taken)>), Error> {
-    let mut transaction = answer(world.connections.begin("begin").await)?;
+    let mut transaction = answer(backend.connections.begin("begin").await)?;
     wait_for_other_newcomers(&mut transaction, &[template.0]).await?;
-    match take_one(world, &mut transaction, wish, Some(template), 1, None, true).await? {
+    match take_one(backend, &mut transaction, acquire_request, Some(template), 1, None, true).await? {
         Taken::Lease(lease) => {
             answer(transaction.commit().await)?;
             Ok((vec![*lease], None))
         }
         taken => {
             answer(transaction.rollback().await)?;
-            Ok((Vec::new(), Some((wish, taken))))
+            Ok((Vec::new(), Some((acquire_request, taken))))
         }
     }
 }
@@ -93,54 +101,54 @@ async fn wait_for_other_newcomers(connection: &mut PgConnection, templates: &[i6
 /// All the wishes or none, in one transaction; with none, the wish at which it ended, and why. A key that holds a lease gets it again,
 /// and takes no place.
 async fn take_all<'a>(
-    world: &PgWorld,
-    wishes: &'a [Acquire],
+    backend: &PgBackend,
+    acquire_requests: &'a [Acquire],
     ticket: Option<TicketId>,
 ) -> Result<(Vec<Lease>, Option<(&'a Acquire, Taken)>), Error> {
-    let mut held = Vec::with_capacity(wishes.len());
-    for wish in wishes {
-        held.push(held_by(world, wish).await?);
+    let mut held = Vec::with_capacity(acquire_requests.len());
+    for acquire_request in acquire_requests {
+        held.push(held_by(backend, acquire_request).await?);
     }
-    if let (Some(wish), true) = (wishes.first(), held.iter().all(Option::is_some)) {
-        return Ok((Vec::new(), Some((wish, Taken::Held))));
+    if let (Some(acquire_request), true) = (acquire_requests.first(), held.iter().all(Option::is_some)) {
+        return Ok((Vec::new(), Some((acquire_request, Taken::Held))));
     }
-    let mut wanted = Vec::with_capacity(wishes.len());
-    for (wish, held) in wishes.iter().zip(&held) {
+    let mut wanted = Vec::with_capacity(acquire_requests.len());
+    for (acquire_request, held) in acquire_requests.iter().zip(&held) {
         if held.is_some() {
             wanted.push(None);
             continue;
         }
-        let found = resolve(world, wish).await?;
+        let found = resolve(backend, acquire_request).await?;
         if found.building {
-            return Ok((Vec::new(), Some((wish, Taken::Nothing(Some(found))))));
+            return Ok((Vec::new(), Some((acquire_request, Taken::Nothing(Some(found))))));
         }
         wanted.push(Some(found));
     }
-    for wish in wishes {
-        let count = wishes.iter().filter(|other| other.pool == wish.pool).count();
-        let pool = pools::find(world, &wish.pool).await?;
-        pools::refuse_what_can_never_fit(world, &pool, u32::try_from(count).unwrap_or(u32::MAX))?;
+    for acquire_request in acquire_requests {
+        let count = acquire_requests.iter().filter(|other| other.pool == acquire_request.pool).count();
+        let pool = pools::find(backend, &acquire_request.pool).await?;
+        pools::refuse_what_can_never_fit(backend, &pool, u32::try_from(count).unwrap_or(u32::MAX))?;
     }
-    let mut transaction = answer(world.connections.begin("begin").await)?;
+    let mut transaction = answer(backend.connections.begin("begin").await)?;
     if ticket.is_none() {
         let templates: Vec<i64> = wanted.iter().flatten().map(|wanted| wanted.template.0).collect();
         wait_for_other_newcomers(&mut transaction, &templates).await?;
     }
-    let mut leases = Vec::with_capacity(wishes.len());
-    for (index, (wish, held)) in wishes.iter().zip(held).enumerate() {
+    let mut leases = Vec::with_capacity(acquire_requests.len());
+    for (index, (acquire_request, held)) in acquire_requests.iter().zip(held).enumerate() {
         let Some(template) = wanted[index].as_ref().map(|wanted| wanted.template) else {
             leases.extend(held);
             continue;
         };
         let still = wanted[index..].iter().flatten().filter(|wanted| wanted.template == template).count();
-        match take_one(world, &mut transaction, wish, Some(template), still, ticket, true).await? {
+        match take_one(backend, &mut transaction, acquire_request, Some(template), still, ticket, true).await? {
             Taken::Lease(lease) => {
                 leases.push(*lease);
                 reach(Point::AcquireHalfOfBatch).await;
             }
             taken => {
                 answer(transaction.rollback().await)?;
-                return Ok((Vec::new(), Some((wish, taken))));
+                return Ok((Vec::new(), Some((acquire_request, taken))));
             }
         }
     }
@@ -149,7 +157,7 @@ async fn take_all<'a>(
 }
 
 /// The template that a wish means, for those who have to wait for it; without a lock, so the taking statement looks again.
-async fn resolve(world: &PgWorld, wish: &Acquire) -> Result<Wanted, Error> {
+async fn resolve(backend: &PgBackend, acquire_request: &Acquire) -> Result<Wanted, Error> {
     let row = answer(
         sqlx::query(
             "select p.name, t.id, t.fingerprint, t.state from pools p
@@ -160,25 +168,25 @@ async fn resolve(world: &PgWorld, wish: &Acquire) -> Result<Wanted, Error> {
                  order by state = 'ready' desc, built_at desc nulls last, id desc limit 1) t on true
              where p.name = $1 and not p.dropping",
         )
-        .bind(wish.pool.as_str())
-        .bind(wish.fingerprint.as_ref().map(Fingerprint::as_str))
-        .fetch_optional(&world.connections.catalog)
+        .bind(acquire_request.pool.as_str())
+        .bind(acquire_request.fingerprint.as_ref().map(Fingerprint::as_str))
+        .fetch_optional(&backend.connections.catalog)
         .await,
     )?;
-    let Some(row) = row else { return Err(Error::PoolNotFound(wish.pool.to_string())) };
+    let Some(row) = row else { return Err(Error::PoolNotFound(acquire_request.pool.to_string())) };
     let Some(id) = answer(row.try_get::<Option<i64>, _>("id"))? else {
-        let what = match &wish.fingerprint {
+        let what = match &acquire_request.fingerprint {
             Some(fingerprint) => format!("no template \"{fingerprint}\""),
             None => "no template yet".to_owned(),
         };
         return Err(Error::TemplateNotFound(format!(
             "pool \"{0}\" has {what}; PUT /v1/pools/{0}/templates/<fingerprint> or `pgdibs template build {0}` makes one",
-            wish.pool
+            acquire_request.pool
         )));
     };
     let fingerprint: String = answer(row.try_get("fingerprint"))?;
     Ok(Wanted {
-        pool: wish.pool.clone(),
+        pool: acquire_request.pool.clone(),
         template: TemplateId(id),
         fingerprint: Fingerprint::parse(&fingerprint)?,
         building: answer(row.try_get::<&str, _>("state"))? == "building",
@@ -194,9 +202,9 @@ async fn resolve(world: &PgWorld, wish: &Acquire) -> Result<Wanted, Error> {
 ///
 /// A key that holds a lease takes nothing; the unique index is for two calls at the same moment.
 async fn take_one(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
-    wish: &Acquire,
+    acquire_request: &Acquire,
     template: Option<TemplateId>,
     still: usize,
     ticket: Option<TicketId>,
@@ -253,28 +261,28 @@ async fn take_one(
         lease_columns!(),
         " from (values (1)) as always left join template on true left join (l join d on d.id = l.database_id) on true"
     ))
-    .bind(wish.pool.as_str())
-    .bind(wish.fingerprint.as_ref().map(Fingerprint::as_str))
+    .bind(acquire_request.pool.as_str())
+    .bind(acquire_request.fingerprint.as_ref().map(Fingerprint::as_str))
     .bind(template.map(|template| template.0))
-    .bind(wish.worker.as_deref().and_then(preferred_slot).and_then(|slot| i32::try_from(slot).ok()))
-    .bind(wish.id)
-    .bind(wish.run.as_deref())
-    .bind(wish.worker.as_deref())
-    .bind(&wish.alias)
-    .bind(&wish.holder)
-    .bind(i32::try_from(wish.ttl_seconds).unwrap_or(i32::MAX))
+    .bind(acquire_request.worker.as_deref().and_then(preferred_slot).and_then(|slot| i32::try_from(slot).ok()))
+    .bind(acquire_request.id)
+    .bind(acquire_request.run.as_deref())
+    .bind(acquire_request.worker.as_deref())
+    .bind(&acquire_request.alias)
+    .bind(&acquire_request.holder)
+    .bind(i32::try_from(acquire_request.ttl_seconds).unwrap_or(i32::MAX))
     .bind(ticket.map_or(i64::MAX, |t| t.0))
     .bind(i64::try_from(still).unwrap_or(i64::MAX))
-    .bind(wish.exact_slot)
+    .bind(acquire_request.exact_slot)
     .bind(in_turn)
-    .bind(world.connections.instance)
+    .bind(backend.connections.instance)
     .fetch_one(connection)
     .await;
     match result {
         Ok(row) if answer(row.try_get("held"))? => Ok(Taken::Held),
         Ok(row) if answer(row.try_get("ended"))? => Ok(Taken::RunEnded),
         Ok(row) if answer(row.try_get::<Option<&str>, _>("state"))?.is_none() => {
-            match (waits_for(wish, &row)?, answer(row.try_get("contested"))?) {
+            match (waits_for(acquire_request, &row)?, answer(row.try_get("contested"))?) {
                 (Some(wanted), true) => Ok(Taken::Contested(wanted.template)),
                 (wanted, _) => Ok(Taken::Nothing(wanted)),
             }
@@ -286,7 +294,7 @@ async fn take_one(
 }
 
 /// The ready template that a wish means, as the taking statement found it.
-fn waits_for(wish: &Acquire, row: &PgRow) -> Result<Option<Wanted>, Error> {
+fn waits_for(acquire_request: &Acquire, row: &PgRow) -> Result<Option<Wanted>, Error> {
     let (Some(id), Some(fingerprint)) = (
         answer(row.try_get::<Option<i64>, _>("wanted_template"))?,
         answer(row.try_get::<Option<&str>, _>("wanted_fingerprint"))?,
@@ -294,22 +302,22 @@ fn waits_for(wish: &Acquire, row: &PgRow) -> Result<Option<Wanted>, Error> {
         return Ok(None);
     };
     let (template, fingerprint) = (TemplateId(id), Fingerprint::parse(fingerprint)?);
-    Ok(Some(Wanted { pool: wish.pool.clone(), template, fingerprint, building: false }))
+    Ok(Some(Wanted { pool: acquire_request.pool.clone(), template, fingerprint, building: false }))
 }
 
 /// The live leases of the wishes' keys, if every one of them has one. The id is a key as well: a grant whose answer was lost on
 /// its way from the server is found again.
-async fn existing(world: &PgWorld, wishes: &[Acquire]) -> Result<Option<Acquired>, Error> {
-    let mut leases = Vec::with_capacity(wishes.len());
-    for wish in wishes {
-        let Some(lease) = held_by(world, wish).await? else { return Ok(None) };
+async fn existing(backend: &PgBackend, acquire_requests: &[Acquire]) -> Result<Option<Acquired>, Error> {
+    let mut leases = Vec::with_capacity(acquire_requests.len());
+    for acquire_request in acquire_requests {
+        let Some(lease) = held_by(backend, acquire_request).await? else { return Ok(None) };
         leases.push(lease);
     }
     Ok(Some(Acquired::Existing(leases)))
 }
 
 /// The live lease of one wish's key.
-async fn held_by(world: &PgWorld, wish: &Acquire) -> Result<Option<Lease>, Error> {
+async fn held_by(backend: &PgBackend, acquire_request: &Acquire) -> Result<Option<Lease>, Error> {
     let row = answer(
         sqlx::query(concat!(
             "select ",
@@ -318,22 +326,22 @@ async fn held_by(world: &PgWorld, wish: &Acquire) -> Result<Option<Lease>, Error
              where l.state = 'live' and (l.id = $5 or
                  l.pool = $1 and l.run = $2 and coalesce(l.worker, '') = coalesce($3, '') and l.alias = $4)"
         ))
-        .bind(wish.pool.as_str())
-        .bind(wish.run.as_deref())
-        .bind(wish.worker.as_deref())
-        .bind(&wish.alias)
-        .bind(wish.id)
-        .fetch_optional(&world.connections.catalog)
+        .bind(acquire_request.pool.as_str())
+        .bind(acquire_request.run.as_deref())
+        .bind(acquire_request.worker.as_deref())
+        .bind(&acquire_request.alias)
+        .bind(acquire_request.id)
+        .fetch_optional(&backend.connections.catalog)
         .await,
     )?;
     let Some(row) = row else { return Ok(None) };
     let lease = answer(rows::lease(&row))?;
-    if wish.fingerprint.as_ref().is_some_and(|asked| *asked != lease.fingerprint) {
+    if acquire_request.fingerprint.as_ref().is_some_and(|asked| *asked != lease.fingerprint) {
         return Err(Error::LeaseConflict(format!(
             "run \"{}\", worker \"{}\", alias \"{}\" already holds lease {} of template \"{}\"; release it first, or use another alias",
-            wish.run.as_deref().unwrap_or(""),
-            wish.worker.as_deref().unwrap_or(""),
-            wish.alias,
+            acquire_request.run.as_deref().unwrap_or(""),
+            acquire_request.worker.as_deref().unwrap_or(""),
+            acquire_request.alias,
             lease.id,
             lease.fingerprint
         )));
@@ -342,11 +350,11 @@ async fn held_by(world: &PgWorld, wish: &Acquire) -> Result<Option<Lease>, Error
 }
 
 /// See [`runs::end`]: the end of the run may have been committed between our statement's snapshot and its commit.
-async fn refuse_ended_runs(world: &PgWorld, wishes: &[Acquire], leases: &[Lease]) -> Result<(), Error> {
-    for run in wishes.iter().filter_map(|wish| wish.run.as_ref()) {
-        if answer(runs::has_ended(world, run).await)? {
+async fn refuse_ended_runs(backend: &PgBackend, acquire_requests: &[Acquire], leases: &[Lease]) -> Result<(), Error> {
+    for run in acquire_requests.iter().filter_map(|acquire_request| acquire_request.run.as_ref()) {
+        if answer(runs::has_ended(backend, run).await)? {
             for lease in leases {
-                super::leases::end(world, lease.id, pgdibs_core::lease::End::Released, "its run ended").await?;
+                super::leases::end(backend, lease.id, pgdibs_core::lease::End::Released, "its run ended").await?;
             }
             return Err(Error::RunEnded(run.clone()));
         }

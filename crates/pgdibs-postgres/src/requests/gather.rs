@@ -10,30 +10,30 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::tickets::living_daemons;
+use crate::backend::PgBackend;
 use crate::rows::{self, database_columns, lease_columns, pool_columns, template_columns};
 use crate::steps::made_by_tests;
-use crate::world::PgWorld;
 
-pub(crate) async fn gather(world: &PgWorld) -> Result<Snapshot, sqlx::Error> {
+pub(crate) async fn gather(backend: &PgBackend) -> Result<Snapshot, sqlx::Error> {
     // One moment for all tables and for `pg_database`: a lease read before its database was swapped would look orphaned.
     // A transaction that sqlx knows of: a caller that hangs up in the middle must not leave it open on a shared connection.
-    let mut transaction = world.connections.begin(ONE_MOMENT).await?;
-    let snapshot = read(world, &mut transaction).await?;
+    let mut transaction = backend.connections.begin(ONE_MOMENT).await?;
+    let snapshot = read(backend, &mut transaction).await?;
     transaction.commit().await?;
     Ok(snapshot)
 }
 
 /// The same on the reconciler's own connection, for its driver, which never hangs up.
-pub(crate) async fn gather_on(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
+pub(crate) async fn gather_on(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
     let mut transaction = connection.begin_with(ONE_MOMENT).await?;
-    let snapshot = read(world, &mut transaction).await?;
+    let snapshot = read(backend, &mut transaction).await?;
     transaction.commit().await?;
     Ok(snapshot)
 }
 
 const ONE_MOMENT: &str = "begin isolation level repeatable read read only";
 
-async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
+async fn read(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
     let pools = sqlx::query(concat!("select ", pool_columns!(), " from pools order by name"))
         .fetch_all(&mut *connection)
         .await?;
@@ -56,20 +56,20 @@ async fn read(world: &PgWorld, connection: &mut PgConnection) -> Result<Snapshot
         templates: templates.iter().map(rows::template).collect::<Result<_, _>>()?,
         databases: databases.iter().map(rows::database).collect::<Result<_, _>>()?,
         leases: leases.iter().map(rows::lease).collect::<Result<_, _>>()?,
-        tickets: tickets(world, connection).await?,
+        tickets: tickets(backend, connection).await?,
         runs: runs(connection).await?,
         server,
         taken_at,
         limits: Limits {
-            slots_by_connections: Some(world.slots_by_connections()),
-            lock_entries: Some(world.connections.facts.lock_entries),
-            free_disk_bytes: free_disk(world),
-            disk_floor_bytes: world.bounds.disk_floor_bytes,
+            slots_by_connections: Some(backend.slots_by_connections()),
+            lock_entries: Some(backend.connections.facts.lock_entries),
+            free_disk_bytes: free_disk(backend),
+            disk_floor_bytes: backend.bounds.disk_floor_bytes,
         },
     })
 }
 
-async fn tickets(world: &PgWorld, connection: &mut PgConnection) -> Result<Vec<Ticket>, sqlx::Error> {
+async fn tickets(backend: &PgBackend, connection: &mut PgConnection) -> Result<Vec<Ticket>, sqlx::Error> {
     let rows = sqlx::query(concat!(
         "select t.id, t.pool, t.template_id, t.count, t.kind,
                 greatest(0, extract(epoch from clock_timestamp() - t.created_at))::float8 as waited
@@ -77,7 +77,7 @@ async fn tickets(world: &PgWorld, connection: &mut PgConnection) -> Result<Vec<T
         living_daemons!(),
         ") order by t.id"
     ))
-    .bind(world.connections.instance)
+    .bind(backend.connections.instance)
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -175,8 +175,8 @@ async fn server(connection: &mut PgConnection) -> Result<(BTreeMap<u32, ServerDa
 
 /// Free bytes on the disk of the server's data directory, when that directory is on this machine and we may see it.
 #[allow(clippy::unnecessary_cast, reason = "narrower types than u64 on other systems than Linux")]
-fn free_disk(world: &PgWorld) -> Option<u64> {
-    let directory = world.connections.facts.data_directory.as_deref()?;
+fn free_disk(backend: &PgBackend) -> Option<u64> {
+    let directory = backend.connections.facts.data_directory.as_deref()?;
     let stat = nix::sys::statvfs::statvfs(directory).ok()?;
     Some(stat.blocks_available() as u64 * stat.fragment_size() as u64)
 }

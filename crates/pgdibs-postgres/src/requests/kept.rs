@@ -8,15 +8,15 @@ use pgdibs_core::request::Kept;
 use sqlx::Row as _;
 
 use super::leases;
+use crate::backend::{PgBackend, answer};
 use crate::failpoint::{Point, reach};
 use crate::rows;
 use crate::scram::new_password;
-use crate::world::{PgWorld, answer};
 
 /// Writes the promise down; the login is made when the database leaves its slot. A repeated keep prolongs the first.
-pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
+pub(crate) async fn keep(backend: &PgBackend, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
     let number: i64 =
-        answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&world.connections.catalog).await)?;
+        answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&backend.connections.catalog).await)?;
     let login = RoleName::login(number);
     let row = answer(
         sqlx::query(concat!(
@@ -32,10 +32,10 @@ pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &st
         .bind(i64::try_from(seconds).unwrap_or(i64::MAX))
         .bind(reason)
         .bind(login.as_str())
-        .fetch_optional(&world.connections.catalog)
+        .fetch_optional(&backend.connections.catalog)
         .await,
     )?;
-    let Some(row) = row else { return Err(leases::over(world, id).await) };
+    let Some(row) = row else { return Err(leases::over(backend, id).await) };
     reach(Point::KeepPromised).await;
     let pool: String = answer(row.try_get("pool"))?;
     let number: i64 = answer(row.try_get("id"))?;
@@ -50,11 +50,11 @@ pub(crate) async fn keep(world: &PgWorld, id: LeaseId, seconds: u64, reason: &st
     })
 }
 
-pub(crate) async fn give_up(world: &PgWorld, database: &str) -> Result<(), Error> {
+pub(crate) async fn give_up(backend: &PgBackend, database: &str) -> Result<(), Error> {
     let done = answer(
         sqlx::query("update databases set keep_until = now() where name = $1 and state = 'kept'")
             .bind(database)
-            .execute(&world.connections.catalog)
+            .execute(&backend.connections.catalog)
             .await,
     )?;
     if done.rows_affected() > 0 {

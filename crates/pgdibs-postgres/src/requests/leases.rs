@@ -8,12 +8,12 @@ use pgdibs_core::template::TemplateId;
 use sqlx::Row as _;
 
 use super::tickets::living_daemons;
+use crate::backend::{PgBackend, answer};
 use crate::failpoint::{Point, reach};
 use crate::rows::{self, lease_columns};
 use crate::sqlstate::{self, Meaning};
-use crate::world::{PgWorld, answer};
 
-pub(crate) async fn find(world: &PgWorld, id: LeaseId) -> Result<Lease, Error> {
+pub(crate) async fn find(backend: &PgBackend, id: LeaseId) -> Result<Lease, Error> {
     let row = answer(
         sqlx::query(concat!(
             "select ",
@@ -21,7 +21,7 @@ pub(crate) async fn find(world: &PgWorld, id: LeaseId) -> Result<Lease, Error> {
             " from leases l left join databases d on d.id = l.database_id where l.id = $1"
         ))
         .bind(id)
-        .fetch_optional(&world.connections.catalog)
+        .fetch_optional(&backend.connections.catalog)
         .await,
     )?;
     match row {
@@ -31,22 +31,22 @@ pub(crate) async fn find(world: &PgWorld, id: LeaseId) -> Result<Lease, Error> {
 }
 
 /// Leases that ended within the last 24 hours, newest first, at most 1000.
-pub(crate) async fn ended(world: &PgWorld) -> Result<Vec<Lease>, Error> {
+pub(crate) async fn ended(backend: &PgBackend) -> Result<Vec<Lease>, Error> {
     let rows = answer(
         sqlx::query(concat!(
             "select ",
             lease_columns!(),
             " from leases l left join databases d on d.id = l.database_id where l.state <> 'live' order by l.ended_at desc limit 1000"
         ))
-        .fetch_all(&world.connections.catalog)
+        .fetch_all(&backend.connections.catalog)
         .await,
     )?;
     answer(rows.iter().map(rows::lease).collect())
 }
 
 /// The answer to renew, reset and keep on a lease that is over, or that never was.
-pub(crate) async fn over(world: &PgWorld, id: LeaseId) -> Error {
-    match find(world, id).await {
+pub(crate) async fn over(backend: &PgBackend, id: LeaseId) -> Error {
+    match find(backend, id).await {
         Err(error) => error,
         Ok(lease) if lease.state == LeaseState::Live => {
             Error::ServerUnavailable("the lease changes at this moment; ask again".to_owned())
@@ -61,7 +61,7 @@ pub(crate) async fn over(world: &PgWorld, id: LeaseId) -> Error {
     }
 }
 
-pub(crate) async fn renew(world: &PgWorld, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
+pub(crate) async fn renew(backend: &PgBackend, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
     let row = answer(
         sqlx::query(concat!(
             "with l as (
@@ -73,17 +73,17 @@ pub(crate) async fn renew(world: &PgWorld, id: LeaseId, ttl_seconds: Option<u64>
         ))
         .bind(id)
         .bind(ttl_seconds.and_then(|seconds| i32::try_from(seconds).ok()))
-        .fetch_optional(&world.connections.catalog)
+        .fetch_optional(&backend.connections.catalog)
         .await,
     )?;
     match row {
         Some(row) => answer(rows::lease(&row)),
-        None => Err(over(world, id).await),
+        None => Err(over(backend, id).await),
     }
 }
 
 /// Ends a lease and lets its database retire, in one statement. A reset in progress is called off: its spare is still a spare.
-pub(crate) async fn end(world: &PgWorld, id: LeaseId, end: End, reason: &str) -> Result<bool, Error> {
+pub(crate) async fn end(backend: &PgBackend, id: LeaseId, end: End, reason: &str) -> Result<bool, Error> {
     let ended = answer(
         sqlx::query(
             "with ended as (
@@ -98,21 +98,21 @@ pub(crate) async fn end(world: &PgWorld, id: LeaseId, end: End, reason: &str) ->
         .bind(id)
         .bind(end.state().as_str())
         .bind(reason)
-        .fetch_optional(&world.connections.catalog)
+        .fetch_optional(&backend.connections.catalog)
         .await,
     )?;
     if ended.is_some() {
         reach(Point::ReleaseMarked).await;
         return Ok(true);
     }
-    find(world, id).await.map(|_| false)
+    find(backend, id).await.map(|_| false)
 }
 
 /// Reserves a spare for a reset. The reservation counts as a renewal; from here on the lease does not expire until the swap is done.
 pub(crate) async fn begin_reset(
-    world: &PgWorld,
+    backend: &PgBackend,
     id: LeaseId,
-    leave: Option<u32>,
+    discard: Option<u32>,
     ticket: Option<TicketId>,
 ) -> Result<ResetBegun, Error> {
     let row = loop {
@@ -145,10 +145,10 @@ pub(crate) async fn begin_reset(
              from leases l where l.id = $1",
         ))
         .bind(id)
-        .bind(leave.and_then(|generation| i32::try_from(generation).ok()))
+        .bind(discard.and_then(|generation| i32::try_from(generation).ok()))
         .bind(ticket.map_or(i64::MAX, |t| t.0))
-        .bind(world.connections.instance)
-        .fetch_optional(&world.connections.catalog);
+        .bind(backend.connections.instance)
+        .fetch_optional(&backend.connections.catalog);
         match reserving.await {
             // Another reset reserved this very spare after our statement had begun: its row is locked meanwhile but not changed, so
             // only the unique index tells. Each time somebody else has got one, so this ends.
@@ -162,14 +162,14 @@ pub(crate) async fn begin_reset(
         return Ok(ResetBegun::Reserved { generation: u32::try_from(generation).unwrap_or(u32::MAX) });
     }
     if answer(row.try_get::<&str, _>("state"))? != "live" {
-        return Err(over(world, id).await);
+        return Err(over(backend, id).await);
     }
     let generation = u32::try_from(answer(row.try_get::<i32, _>("generation"))?).unwrap_or(u32::MAX);
     // The generation to leave behind is behind already, or a swap that leaves it is under way: a repeated call.
-    if leave.is_some_and(|leave| leave < generation) {
-        return find(world, id).await.map(|lease| ResetBegun::Already(Box::new(lease)));
+    if discard.is_some_and(|discard| discard < generation) {
+        return find(backend, id).await.map(|lease| ResetBegun::Already(Box::new(lease)));
     }
-    if leave.is_some_and(|leave| leave > generation) {
+    if discard.is_some_and(|discard| discard > generation) {
         return Err(Error::Invalid(pgdibs_core::name::InvalidName {
             field: "generation",
             rule: format!("names the generation to leave behind; this lease is at {generation}"),

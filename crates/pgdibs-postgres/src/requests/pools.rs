@@ -6,16 +6,16 @@ use pgdibs_core::pool::{LoginRights, Pool, PoolPatch, PoolSettings};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
+use crate::backend::{PgBackend, answer};
 use crate::rights::Rights;
 use crate::rows::{self, pool_columns};
 use crate::sqlstate::{self, Meaning};
-use crate::world::{PgWorld, answer};
 
-pub(crate) async fn find(world: &PgWorld, pool: &PoolName) -> Result<Pool, Error> {
+pub(crate) async fn find(backend: &PgBackend, pool: &PoolName) -> Result<Pool, Error> {
     let row = answer(
         sqlx::query(concat!("select ", pool_columns!(), " from pools where name = $1 and not dropping"))
             .bind(pool.as_str())
-            .fetch_optional(&world.connections.catalog)
+            .fetch_optional(&backend.connections.catalog)
             .await,
     )?;
     match row {
@@ -24,8 +24,8 @@ pub(crate) async fn find(world: &PgWorld, pool: &PoolName) -> Result<Pool, Error
     }
 }
 
-pub(crate) async fn put(world: &PgWorld, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), Error> {
-    let mut transaction = answer(world.connections.begin("begin").await)?;
+pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), Error> {
+    let mut transaction = answer(backend.connections.begin("begin").await)?;
     let found = answer(
         sqlx::query(concat!("select ", pool_columns!(), " from pools where name = $1 for update"))
             .bind(name.as_str())
@@ -38,11 +38,11 @@ pub(crate) async fn put(world: &PgWorld, name: &PoolName, patch: &PoolPatch) -> 
     };
     let base = before.as_ref().map_or_else(|| PoolSettings::of(name), |pool| pool.settings.clone());
     let settings = patch.apply(&base)?;
-    refuse_foreign_roles(world, name, &settings).await?;
-    refuse_rights_that_we_lack(world, &settings)?;
+    refuse_foreign_roles(backend, name, &settings).await?;
+    refuse_rights_that_we_lack(backend, &settings)?;
     let made = before.as_ref().is_none_or(|pool| pool.dropping);
     if made {
-        refuse_foreign_databases(world, name).await?;
+        refuse_foreign_databases(backend, name).await?;
     }
     let roles: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
     let row = sqlx::query(concat!(
@@ -99,10 +99,10 @@ async fn retire_unused(transaction: &mut PgConnection, pool: &PoolName) -> Resul
 }
 
 /// Nobody can give rights that they do not have themselves.
-fn refuse_rights_that_we_lack(world: &PgWorld, settings: &PoolSettings) -> Result<(), Error> {
-    let role = &world.facts().role;
+fn refuse_rights_that_we_lack(backend: &PgBackend, settings: &PoolSettings) -> Result<(), Error> {
+    let role = &backend.facts().role;
     let refuse = |field: &'static str, rule: String| Err(Error::Invalid(InvalidName { field, rule }));
-    match world.facts().rights {
+    match backend.facts().rights {
         Rights::Superuser => Ok(()),
         Rights::DatabasesAndRoles if settings.login == LoginRights::Superuser => refuse(
             "login",
@@ -114,7 +114,7 @@ fn refuse_rights_that_we_lack(world: &PgWorld, settings: &PoolSettings) -> Resul
 
 /// A login becomes a member of the pool's roles. A role of somebody else may own things in other databases of this server,
 /// and a superuser role everything; so only roles that we made, or will make, are used.
-async fn refuse_foreign_roles(world: &PgWorld, pool: &PoolName, settings: &PoolSettings) -> Result<(), Error> {
+async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &PoolSettings) -> Result<(), Error> {
     let mut names: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
     names.push(settings.owner.as_str());
     // Those that we make for other ends: who acts as the owner of the databases can drop them.
@@ -139,21 +139,21 @@ async fn refuse_foreign_roles(world: &PgWorld, pool: &PoolName, settings: &PoolS
                     select from pg_roles m where pg_has_role(r.oid, m.oid, 'member')
                       and (m.rolsuper or m.rolcreaterole or m.rolcreatedb or m.rolreplication or m.rolbypassrls
                            or m.rolname in ('pgdibs_owner', 'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'))
-                ) as mighty
+                ) as privileged
              from pg_roles r where r.rolname = any($1) and r.rolname not in (select name from roles)",
         )
         .bind(&names)
-        .fetch_all(&world.connections.catalog)
+        .fetch_all(&backend.connections.catalog)
         .await,
     )?;
     for row in rows {
         let name: String = answer(row.try_get("name"))?;
-        let mighty: bool = answer(row.try_get("mighty"))?;
+        let privileged: bool = answer(row.try_get("privileged"))?;
         let is_owner = name == settings.owner.as_str();
         // An owner that exists is allowed when it is an ordinary role: the configuration names it on purpose. Not under the name of
         // the pool's own role, which is made and dropped with the pool.
         let is_own = is_owner && settings.owner == RoleName::of_pool(pool);
-        if mighty || !is_owner || is_own {
+        if privileged || !is_owner || is_own {
             let what_to_do = if is_own {
                 format!(
                     "It carries the name of the role that pgdibs makes for pool \"{pool}\": drop or rename it, or name another `owner` in the configuration"
@@ -165,7 +165,7 @@ async fn refuse_foreign_roles(world: &PgWorld, pool: &PoolName, settings: &PoolS
                 field: if is_owner { "owner" } else { "roles" },
                 rule: format!(
                     "role \"{name}\" exists and was not made by pgdibs; every lease would act as it{}. {what_to_do}",
-                    if mighty { ", with its rights over the whole server" } else { "" }
+                    if privileged { ", with its rights over the whole server" } else { "" }
                 ),
             }));
         }
@@ -173,7 +173,7 @@ async fn refuse_foreign_roles(world: &PgWorld, pool: &PoolName, settings: &PoolS
     Ok(())
 }
 
-async fn refuse_foreign_databases(world: &PgWorld, pool: &PoolName) -> Result<(), Error> {
+async fn refuse_foreign_databases(backend: &PgBackend, pool: &PoolName) -> Result<(), Error> {
     let names: Vec<String> = answer(
         sqlx::query_scalar(
             "select p.datname::text from pg_database p
@@ -183,7 +183,7 @@ async fn refuse_foreign_databases(world: &PgWorld, pool: &PoolName) -> Result<()
              order by 1",
         )
         .bind(pool.as_str())
-        .fetch_all(&world.connections.catalog)
+        .fetch_all(&backend.connections.catalog)
         .await,
     )?;
     let foreign: Vec<String> = names.into_iter().filter(|name| DatabaseName::recognise(pool, name).is_some()).collect();
@@ -191,8 +191,8 @@ async fn refuse_foreign_databases(world: &PgWorld, pool: &PoolName) -> Result<()
 }
 
 /// A number that no waiting will ever satisfy is refused at once, with the limit, the setting and the number.
-pub(crate) fn refuse_what_can_never_fit(world: &PgWorld, pool: &Pool, wanted: u32) -> Result<(), Error> {
-    let by_connections = world.slots_by_connections();
+pub(crate) fn refuse_what_can_never_fit(backend: &PgBackend, pool: &Pool, wanted: u32) -> Result<(), Error> {
+    let by_connections = backend.slots_by_connections();
     if wanted > pool.settings.max {
         return Err(Error::CapacityExceeded(format!(
             "{wanted} databases at once do not fit pool \"{0}\": its `max` is {1}; raise it with PUT /v1/pools/{0} or `pgdibs pool set {0} --max {wanted}`, or use fewer workers",
@@ -208,9 +208,9 @@ pub(crate) fn refuse_what_can_never_fit(world: &PgWorld, pool: &Pool, wanted: u3
     Ok(())
 }
 
-pub(crate) async fn mark_dropping(world: &PgWorld, name: &PoolName, force: bool) -> Result<(), Error> {
-    find(world, name).await?;
-    let mut transaction = answer(world.connections.begin("begin").await)?;
+pub(crate) async fn mark_dropping(backend: &PgBackend, name: &PoolName, force: bool) -> Result<(), Error> {
+    find(backend, name).await?;
+    let mut transaction = answer(backend.connections.begin("begin").await)?;
     // Lends nothing from here on: `find` passes over a pool that is being dropped.
     answer(
         sqlx::query("update pools set dropping = true where name = $1")

@@ -4,16 +4,16 @@ use pgdibs_core::error::Error;
 use pgdibs_core::request::Announce;
 
 use super::{pools, templates};
+use crate::backend::{PgBackend, answer};
 use crate::failpoint::{Point, reach};
-use crate::world::{PgWorld, answer};
 
-pub(crate) async fn announce(world: &PgWorld, announce: &Announce) -> Result<(), Error> {
-    let pool = pools::find(world, &announce.pool).await?;
+pub(crate) async fn announce(backend: &PgBackend, announce: &Announce) -> Result<(), Error> {
+    let pool = pools::find(backend, &announce.pool).await?;
     if let Some(fingerprint) = &announce.fingerprint {
-        templates::find_live(world, &announce.pool, fingerprint).await?;
+        templates::find_live(backend, &announce.pool, fingerprint).await?;
     }
     let wanted = announce.workers.saturating_mul(announce.aliases);
-    pools::refuse_what_can_never_fit(world, &pool, wanted)?;
+    pools::refuse_what_can_never_fit(backend, &pool, wanted)?;
     let ended: bool = answer(
         sqlx::query_scalar(
             "with entry as (
@@ -27,7 +27,7 @@ pub(crate) async fn announce(world: &PgWorld, announce: &Announce) -> Result<(),
         .bind(announce.pool.as_str())
         .bind(announce.fingerprint.as_ref().map(pgdibs_core::name::Fingerprint::as_str))
         .bind(i32::try_from(wanted).unwrap_or(i32::MAX))
-        .fetch_one(&world.connections.catalog)
+        .fetch_one(&backend.connections.catalog)
         .await,
     )?;
     if ended { Err(Error::RunEnded(announce.run.clone())) } else { Ok(()) }
@@ -35,13 +35,13 @@ pub(crate) async fn announce(world: &PgWorld, announce: &Announce) -> Result<(),
 
 /// Ends a run. The end is committed before its leases are looked for, and an acquire looks for the end after it has committed
 /// its lease: so one of the two sees the other.
-pub(crate) async fn end(world: &PgWorld, run: &str) -> Result<u64, sqlx::Error> {
+pub(crate) async fn end(backend: &PgBackend, run: &str) -> Result<u64, sqlx::Error> {
     sqlx::query(
         "with announced as (delete from announced_runs where run = $1)
          insert into ended_runs (run) values ($1) on conflict (run) do nothing",
     )
     .bind(run)
-    .execute(&world.connections.catalog)
+    .execute(&backend.connections.catalog)
     .await?;
     reach(Point::RunEnded).await;
     let released: i64 = sqlx::query_scalar(
@@ -55,14 +55,14 @@ pub(crate) async fn end(world: &PgWorld, run: &str) -> Result<u64, sqlx::Error> 
          select count(*) from ended",
     )
     .bind(run)
-    .fetch_one(&world.connections.catalog)
+    .fetch_one(&backend.connections.catalog)
     .await?;
     Ok(u64::try_from(released).unwrap_or(0))
 }
 
-pub(crate) async fn has_ended(world: &PgWorld, run: &str) -> Result<bool, sqlx::Error> {
+pub(crate) async fn has_ended(backend: &PgBackend, run: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select exists (select from ended_runs where run = $1)")
         .bind(run)
-        .fetch_one(&world.connections.catalog)
+        .fetch_one(&backend.connections.catalog)
         .await
 }

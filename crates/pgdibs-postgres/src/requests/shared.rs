@@ -7,30 +7,30 @@ use pgdibs_core::pool::LoginRights;
 use sqlx::Row as _;
 
 use super::leases;
+use crate::backend::{PgBackend, answer};
 use crate::blockers;
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::rights::Rights;
 use crate::scram::{self, new_password};
-use crate::world::{PgWorld, answer};
 
 /// Makes the shared login and lets it into each of the databases.
 ///
 /// This is DDL in a request, which otherwise only the reconciler's steps are. It locks our rows first, as every swap does, so
 /// neither meets the other half-way; and a login that is left behind is taken by the sweep, since no live lease names it.
-pub(crate) async fn share(world: &PgWorld, ids: &[LeaseId]) -> Result<Vec<Lease>, Error> {
+pub(crate) async fn share(backend: &PgBackend, ids: &[LeaseId]) -> Result<Vec<Lease>, Error> {
     let number: i64 =
-        answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&world.connections.catalog).await)?;
-    share_as(world, ids, &RoleName::login(number)).await?;
+        answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&backend.connections.catalog).await)?;
+    share_as(backend, ids, &RoleName::login(number)).await?;
     let mut shared = Vec::with_capacity(ids.len());
     for &id in ids {
-        shared.push(leases::find(world, id).await?);
+        shared.push(leases::find(backend, id).await?);
     }
     Ok(shared)
 }
 
-async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName) -> Result<(), Error> {
-    let facts = world.facts();
-    let mut transaction = answer(world.connections.begin("begin").await)?;
+async fn share_as(backend: &PgBackend, ids: &[LeaseId], login: &RoleName) -> Result<(), Error> {
+    let facts = backend.facts();
+    let mut transaction = answer(backend.connections.begin("begin").await)?;
     let rows = answer(
         sqlx::query(
             "select d.pool, d.name, p.owner, p.login as may, p.connection_limit from leases l join databases d on d.id = l.database_id join pools p on p.name = d.pool
@@ -88,13 +88,13 @@ async fn share_as(world: &PgWorld, ids: &[LeaseId], login: &RoleName) -> Result<
     }
     tokio::select! {
         granted = statements.run(&mut transaction) => answer(granted)?,
-        never = blockers::end(world, blockers::FAST) => match never {},
+        never = blockers::end(backend, blockers::FAST) => match never {},
     }
     answer(transaction.commit().await)
 }
 
 /// The login of a leased database, or of a kept one that has left its slot.
-pub(crate) async fn credentials(world: &PgWorld, database: &str) -> Result<Credentials, Error> {
+pub(crate) async fn credentials(backend: &PgBackend, database: &str) -> Result<Credentials, Error> {
     let row = answer(
         sqlx::query(
             "select case when d.state = 'kept' then d.keep_login else coalesce(l.shared_login, d.login) end as login,
@@ -103,7 +103,7 @@ pub(crate) async fn credentials(world: &PgWorld, database: &str) -> Result<Crede
              where d.name = $1 and ((d.state = 'leased' and l.id is not null) or (d.state = 'kept' and d.slot is null))",
         )
         .bind(database)
-        .fetch_optional(&world.connections.catalog)
+        .fetch_optional(&backend.connections.catalog)
         .await,
     )?;
     let Some(row) = row else {

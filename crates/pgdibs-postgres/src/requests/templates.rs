@@ -8,20 +8,20 @@ use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 use sqlx::Row as _;
 
 use super::pools;
+use crate::backend::{PgBackend, answer};
 use crate::failpoint::{Point, reach};
 use crate::rows::{self, template_columns};
 use crate::scram::new_password;
-use crate::world::{PgWorld, answer};
 
 pub(crate) async fn put(
-    world: &PgWorld,
+    backend: &PgBackend,
     pool: &PoolName,
     fingerprint: &Fingerprint,
     holder: &str,
     token: &str,
     built_by: Option<i32>,
 ) -> Result<TemplatePut, Error> {
-    pools::find(world, pool).await?;
+    pools::find(backend, pool).await?;
     // Two rounds: between our insert's conflict and our look, the other's build may have failed and be gone.
     for _ in 0..2 {
         let found = answer(
@@ -32,7 +32,7 @@ pub(crate) async fn put(
             ))
             .bind(pool.as_str())
             .bind(fingerprint.as_str())
-            .fetch_optional(&world.connections.catalog)
+            .fetch_optional(&backend.connections.catalog)
             .await,
         )?;
         if let Some(row) = found {
@@ -44,7 +44,7 @@ pub(crate) async fn put(
             });
         }
         let number: i64 =
-            answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&world.connections.catalog).await)?;
+            answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&backend.connections.catalog).await)?;
         let row = answer(
             sqlx::query(concat!(
                 "insert into templates as t (id, pool, fingerprint, state, name, token, holder, password, built_by)
@@ -62,7 +62,7 @@ pub(crate) async fn put(
             .bind(token)
             .bind(holder)
             .bind(built_by)
-            .fetch_optional(&world.connections.catalog)
+            .fetch_optional(&backend.connections.catalog)
             .await,
         )?;
         if let Some(row) = row {
@@ -75,7 +75,11 @@ pub(crate) async fn put(
 }
 
 /// A template that is building or ready.
-pub(crate) async fn find_live(world: &PgWorld, pool: &PoolName, fingerprint: &Fingerprint) -> Result<Template, Error> {
+pub(crate) async fn find_live(
+    backend: &PgBackend,
+    pool: &PoolName,
+    fingerprint: &Fingerprint,
+) -> Result<Template, Error> {
     let row = answer(
         sqlx::query(concat!(
             "select ",
@@ -84,7 +88,7 @@ pub(crate) async fn find_live(world: &PgWorld, pool: &PoolName, fingerprint: &Fi
         ))
         .bind(pool.as_str())
         .bind(fingerprint.as_str())
-        .fetch_optional(&world.connections.catalog)
+        .fetch_optional(&backend.connections.catalog)
         .await,
     )?;
     match row {
@@ -97,7 +101,7 @@ pub(crate) async fn find_live(world: &PgWorld, pool: &PoolName, fingerprint: &Fi
 
 /// The template that carries a build token, or why there is none.
 async fn with_token(
-    world: &PgWorld,
+    backend: &PgBackend,
     pool: &PoolName,
     fingerprint: &Fingerprint,
     token: &str,
@@ -111,18 +115,18 @@ async fn with_token(
         .bind(pool.as_str())
         .bind(fingerprint.as_str())
         .bind(token)
-        .fetch_optional(&world.connections.catalog)
+        .fetch_optional(&backend.connections.catalog)
         .await,
     )?;
     if let Some(row) = row {
         return answer(rows::template(&row));
     }
-    pools::find(world, pool).await?;
+    pools::find(backend, pool).await?;
     let known: bool = answer(
         sqlx::query_scalar("select exists (select from templates where pool = $1 and fingerprint = $2)")
             .bind(pool.as_str())
             .bind(fingerprint.as_str())
-            .fetch_one(&world.connections.catalog)
+            .fetch_one(&backend.connections.catalog)
             .await,
     )?;
     if known {
@@ -132,7 +136,7 @@ async fn with_token(
     }
 }
 
-pub(crate) async fn place(world: &PgWorld, id: TemplateId, token: &str) -> Result<Option<BuildPlace>, Error> {
+pub(crate) async fn place(backend: &PgBackend, id: TemplateId, token: &str) -> Result<Option<BuildPlace>, Error> {
     let row = answer(
         sqlx::query(
             "select state, name, pool, oid is not null as created, password, detail,
@@ -141,7 +145,7 @@ pub(crate) async fn place(world: &PgWorld, id: TemplateId, token: &str) -> Resul
         )
         .bind(id.0)
         .bind(token)
-        .fetch_optional(&world.connections.catalog)
+        .fetch_optional(&backend.connections.catalog)
         .await,
     )?;
     let Some(row) = row else {
@@ -173,12 +177,12 @@ pub(crate) async fn place(world: &PgWorld, id: TemplateId, token: &str) -> Resul
 }
 
 pub(crate) async fn renew(
-    world: &PgWorld,
+    backend: &PgBackend,
     pool: &PoolName,
     fingerprint: &Fingerprint,
     token: &str,
 ) -> Result<Template, Error> {
-    let template = with_token(world, pool, fingerprint, token).await?;
+    let template = with_token(backend, pool, fingerprint, token).await?;
     if template.state != TemplateState::Building {
         return Err(not_building(&template));
     }
@@ -186,7 +190,7 @@ pub(crate) async fn renew(
         sqlx::query("update templates set build_heard_at = now() where id = $1 and token = $2 and state = 'building'")
             .bind(template.id.0)
             .bind(token)
-            .execute(&world.connections.catalog)
+            .execute(&backend.connections.catalog)
             .await,
     )?;
     Ok(template)
@@ -207,12 +211,12 @@ fn not_building(template: &Template) -> Error {
 }
 
 pub(crate) async fn request_seal(
-    world: &PgWorld,
+    backend: &PgBackend,
     pool: &PoolName,
     fingerprint: &Fingerprint,
     token: &str,
 ) -> Result<Template, Error> {
-    let template = with_token(world, pool, fingerprint, token).await?;
+    let template = with_token(backend, pool, fingerprint, token).await?;
     match template.state {
         TemplateState::Building => {
             answer(
@@ -222,7 +226,7 @@ pub(crate) async fn request_seal(
                 )
                 .bind(template.id.0)
                 .bind(token)
-                .execute(&world.connections.catalog)
+                .execute(&backend.connections.catalog)
                 .await,
             )?;
             reach(Point::SealAsked).await;
@@ -236,13 +240,13 @@ pub(crate) async fn request_seal(
 }
 
 pub(crate) async fn abandon(
-    world: &PgWorld,
+    backend: &PgBackend,
     pool: &PoolName,
     fingerprint: &Fingerprint,
     token: &str,
     detail: &str,
 ) -> Result<(), Error> {
-    let template = with_token(world, pool, fingerprint, token).await?;
+    let template = with_token(backend, pool, fingerprint, token).await?;
     match template.state {
         TemplateState::Building => answer(
             sqlx::query(
@@ -253,7 +257,7 @@ pub(crate) async fn abandon(
             .bind(template.id.0)
             .bind(token)
             .bind(detail)
-            .execute(&world.connections.catalog)
+            .execute(&backend.connections.catalog)
             .await
             .map(|_| ()),
         ),
@@ -261,10 +265,14 @@ pub(crate) async fn abandon(
     }
 }
 
-pub(crate) async fn mark_retiring(world: &PgWorld, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {
-    pools::find(world, pool).await?;
-    let template = find_live(world, pool, fingerprint).await?;
-    let mut transaction = answer(world.connections.begin("begin").await)?;
+pub(crate) async fn mark_retiring(
+    backend: &PgBackend,
+    pool: &PoolName,
+    fingerprint: &Fingerprint,
+) -> Result<(), Error> {
+    pools::find(backend, pool).await?;
+    let template = find_live(backend, pool, fingerprint).await?;
+    let mut transaction = answer(backend.connections.begin("begin").await)?;
     // An acquire locks the template's row as well, so none can slip in between.
     answer(
         sqlx::query("select from templates where id = $1 for update")

@@ -3,13 +3,13 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::request::{TicketId, TicketKind, Wanted};
 
-use crate::world::{PgWorld, answer};
+use crate::backend::{PgBackend, answer};
 
 /// First key of the two-key advisory locks by which a daemon shows that it lives; the second key is its instance. ("pgdb")
-pub(crate) const PRESENCE: i32 = 1_885_824_098;
+pub(crate) const MEMBERSHIP: i32 = 1_885_824_098;
 
 /// The instances of the daemons that live, for `… in (…)` on an int8. A look at all locks of the server, so it must not be made for each
-/// ticket anew: like this Postgres makes it once in a statement, and only if there is a ticket to judge. Write `daemon = ours or` before it:
+/// ticket again: like this Postgres makes it once in a statement, and only if there is a ticket to judge. Write `daemon = ours or` before it:
 /// then only others' tickets are judged.
 macro_rules! living_daemons {
     () => {
@@ -20,7 +20,7 @@ macro_rules! living_daemons {
 pub(crate) use living_daemons;
 
 pub(crate) async fn take(
-    world: &PgWorld,
+    backend: &PgBackend,
     wanted: &Wanted,
     count: u32,
     kind: TicketKind,
@@ -37,26 +37,26 @@ pub(crate) async fn take(
     .bind(wanted.template.0)
     .bind(i32::try_from(count).unwrap_or(i32::MAX))
     .bind(kind)
-    .bind(world.connections.instance)
-    .fetch_one(&world.connections.catalog)
+    .bind(backend.connections.instance)
+    .fetch_one(&backend.connections.catalog)
     .await
     .map(TicketId)
 }
 
-/// See [`PgWorld::forget_tickets_but`].
-async fn forget_all_but(world: &PgWorld, waiting: &[TicketId]) -> Result<u64, sqlx::Error> {
+/// See [`PgBackend::forget_tickets_but`].
+async fn forget_all_but(backend: &PgBackend, waiting: &[TicketId]) -> Result<u64, sqlx::Error> {
     let waiting: Vec<i64> = waiting.iter().map(|ticket| ticket.0).collect();
     sqlx::query(
         "delete from tickets where daemon = $1 and id <> all($2) and created_at < clock_timestamp() - interval '5 s'",
     )
-    .bind(world.connections.instance)
+    .bind(backend.connections.instance)
     .bind(waiting)
-    .execute(&world.connections.catalog)
+    .execute(&backend.connections.catalog)
     .await
     .map(|done| done.rows_affected())
 }
 
-impl PgWorld {
+impl PgBackend {
     /// Deletes this daemon's tickets but those of the callers that wait; gives their number. A ticket that could not be given
     /// up, because the server was away just then, would hold up everybody behind it for as long as this daemon lives. Young ones
     /// stay: the answer to their taker may be under way.
@@ -68,10 +68,10 @@ impl PgWorld {
     }
 }
 
-pub(crate) async fn give_up(world: &PgWorld, ticket: TicketId) -> Result<(), sqlx::Error> {
+pub(crate) async fn give_up(backend: &PgBackend, ticket: TicketId) -> Result<(), sqlx::Error> {
     sqlx::query("delete from tickets where id = $1")
         .bind(ticket.0)
-        .execute(&world.connections.catalog)
+        .execute(&backend.connections.catalog)
         .await
         .map(|_| ())
 }

@@ -8,12 +8,12 @@ use sqlx::{Connection as _, Row as _};
 
 use super::clone::{MadeBy, make_login, make_role};
 use super::sessions::{PATIENT, end_sessions_and_logins};
-use super::{cure, drop_logins, end_sessions, seal, sql, stale, tenants};
+use super::{drop_logins, end_sessions, pre_drop, seal, sql, stale, tenants};
+use crate::backend::PgBackend;
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
-use crate::world::PgWorld;
 
 /// A template in the making.
 struct Build {
@@ -62,27 +62,27 @@ fn builder(build: &Build) -> RoleName {
 /// Creates roles, login and database for a build; extensions and schema `public` are prepared by our own role, since the
 /// builder is no superuser. The builder learns of the place when the row carries the oid.
 pub(super) async fn create(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     template: TemplateId,
 ) -> Result<(), StepError> {
     let build = find(connection, template).await?;
-    make_role(world, connection, &build.owner, MadeBy::of(&build.owner, &build.pool)).await?;
+    make_role(backend, connection, &build.owner, MadeBy::of(&build.owner, &build.pool)).await?;
     for role in &build.roles {
         let role = RoleName::parse("roles", role).map_err(|e| StepError::Failed(e.to_string()))?;
-        make_role(world, connection, &role, MadeBy::Us).await?;
+        make_role(backend, connection, &role, MadeBy::Us).await?;
         // The owner may then hand objects to the role, and every login acts as the owner.
-        sql(ddl::grant_role(&role, &build.owner, world.connections.facts.major).run(connection).await)?;
+        sql(ddl::grant_role(&role, &build.owner, backend.connections.facts.major).run(connection).await)?;
     }
     reach(Point::BuildRolesMade).await;
     let login = builder(&build);
-    let kind = LoginKind::plain(world.connections.facts.rights);
-    make_login(world, connection, &login, &build.password, &build.owner, kind).await?;
+    let kind = LoginKind::plain(backend.connections.facts.rights);
+    make_login(backend, connection, &login, &build.password, &build.owner, kind).await?;
     reach(Point::BuildLoginMade).await;
-    remove_half_made(world, connection, &build.name).await?;
+    remove_half_made(backend, connection, &build.name).await?;
     give_name(connection, ddl::create_build(&build.name, &RoleName::database_owner())).await?;
     reach(Point::BuildCreated).await;
-    let result = prepare(world, connection, &build, &login).await;
+    let result = prepare(backend, connection, &build, &login).await;
     reach(Point::BuildPrepared).await;
     // With the oid known, a failed build is dropped by its identity.
     let ready = result.is_ok();
@@ -105,7 +105,7 @@ pub(super) async fn create(
 /// Drops what a predecessor that died made under the build's name: it may have been open to other roles since, and extensions are
 /// made where no other role has been. A database of another owner is left alone.
 async fn remove_half_made(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     name: &DatabaseName,
 ) -> Result<(), StepError> {
@@ -119,7 +119,7 @@ async fn remove_half_made(
     .await)?;
     let Some((oid, ours, invalid)) = found else { return Ok(()) };
     if !ours {
-        return free_name(world, connection, name).await;
+        return free_name(backend, connection, name).await;
     }
     if !invalid {
         sql(ddl::allow_connections(name, false).run(connection).await)?;
@@ -132,14 +132,14 @@ async fn remove_half_made(
 
 /// Extensions and schema `public`, before the first session of the builder; its right to connect comes last.
 async fn prepare(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     build: &Build,
     login: &RoleName,
 ) -> Result<(), StepError> {
     sql(ddl::open_to_the_daemon(&build.name).run(connection).await)?;
-    let facts = &world.connections.facts;
-    let mut inside = sql(world.connections.address.connect(build.name.as_str(), &application(world)).await)?;
+    let facts = &backend.connections.facts;
+    let mut inside = sql(backend.connections.address.connect(build.name.as_str(), &application(backend)).await)?;
     for extension in &build.extensions {
         if let Err(error) = ddl::create_extension(extension).run(&mut inside).await {
             return Err(StepError::Failed(format!(
@@ -156,13 +156,13 @@ async fn prepare(
     sql(ddl::close_to_all_but(&build.name, login, &build.owner).run(connection).await)
 }
 
-fn application(world: &PgWorld) -> String {
-    format!("{}{}", crate::connect::DDL_APPLICATION, world.connections.instance)
+fn application(backend: &PgBackend) -> String {
+    format!("{}{}", crate::connect::DDL_APPLICATION, backend.connections.instance)
 }
 
 /// Ends the builder's sessions, makes the database fit to be copied, reads what cloning will not copy, closes it and publishes it by rename.
 pub(super) async fn seal(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     template: TemplateId,
 ) -> Result<(), StepError> {
@@ -177,12 +177,12 @@ pub(super) async fn seal(
     if !end_sessions(connection, &[oid]).await?.is_empty() {
         return Err(stuck());
     }
-    cure::roll_back_all(world, connection, &[(oid, &build.name)]).await?;
+    pre_drop::roll_back_all(backend, connection, &[(oid, &build.name)]).await?;
     shut_out(connection, oid, &login).await?;
     reach(Point::SealFenced).await;
-    seal::compact_what_the_builder_made(world, connection, &build.name, &login, &application(world)).await?;
+    seal::compact_what_the_builder_made(backend, connection, &build.name, &login, &application(backend)).await?;
     shut_out(connection, oid, &login).await?;
-    let relations = finish_inside(world, &build, &login).await?;
+    let relations = finish_inside(backend, &build, &login).await?;
     reach(Point::SealTidied).await;
     let settings = settings(connection, oid, &build, &login).await?;
     let grants = grants(connection, oid, &build, &login).await?;
@@ -192,7 +192,7 @@ pub(super) async fn seal(
         return Err(stuck());
     }
 
-    free_name(world, connection, &published).await?;
+    free_name(backend, connection, &published).await?;
     let mut transaction = sql(connection.begin().await)?;
     let locked =
         sql(sqlx::query("select from templates where id = $1 and state = 'building' and oid = $2 for update")
@@ -226,7 +226,7 @@ pub(super) async fn seal(
     sql(transaction.commit().await)?;
     reach(Point::SealPublished).await;
     // Nothing names it any more. Should this fail, the sweep takes it.
-    let _ = drop_logins(world, connection, &[login.to_string()]).await;
+    let _ = drop_logins(backend, connection, &[login.to_string()]).await;
     Ok(())
 }
 
@@ -239,8 +239,8 @@ async fn give_name(connection: &mut PgConnection, statements: Ddl) -> Result<(),
 }
 
 /// Makes sure that a name is free: a database of tests loses it, any other one keeps it.
-async fn free_name(world: &PgWorld, connection: &mut PgConnection, name: &DatabaseName) -> Result<(), StepError> {
-    if tenants::free_name(world, connection, name).await? {
+async fn free_name(backend: &PgBackend, connection: &mut PgConnection, name: &DatabaseName) -> Result<(), StepError> {
+    if tenants::free_name(backend, connection, name).await? {
         return Ok(());
     }
     let taken: bool = sql(sqlx::query_scalar("select exists (select from pg_database where datname = $1::name)")
@@ -277,10 +277,10 @@ fn stuck() -> StepError {
 
 /// The daemon's own work inside the build's database, with no other session there: what the builder made under its own name goes to the
 /// owner, and the tables that `initdb` made are compacted. Returns the number of relations, for the lock table's warning.
-async fn finish_inside(world: &PgWorld, build: &Build, login: &RoleName) -> Result<i64, StepError> {
-    let facts = &world.connections.facts;
-    let address = &world.connections.address;
-    let mut inside = sql(address.connect(build.name.as_str(), &application(world)).await)?;
+async fn finish_inside(backend: &PgBackend, build: &Build, login: &RoleName) -> Result<i64, StepError> {
+    let facts = &backend.connections.facts;
+    let address = &backend.connections.address;
+    let mut inside = sql(address.connect(build.name.as_str(), &application(backend)).await)?;
     sql(ddl::reassign_owned(login, &build.owner).run(&mut inside).await)?;
     let public: bool = sql(sqlx::query_scalar(
         "select exists (select from pg_catalog.pg_namespace where nspname = 'public'::pg_catalog.name)",
@@ -295,7 +295,7 @@ async fn finish_inside(world: &PgWorld, build: &Build, login: &RoleName) -> Resu
     sql(inside.close().await)?;
     // VACUUM removed the file with which a session begins (`pg_internal.init`), and the next session writes it. A copy by files
     // takes it along, so that no first session of a clone has to.
-    let first = sql(address.connect(build.name.as_str(), &application(world)).await)?;
+    let first = sql(address.connect(build.name.as_str(), &application(backend)).await)?;
     sql(first.close().await)?;
     Ok(relations)
 }

@@ -10,18 +10,18 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::{ServerProcess, contended, end_sessions, sql, stale, tenants};
+use crate::backend::PgBackend;
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::scram;
 use crate::sqlstate::{self, Meaning};
-use crate::world::PgWorld;
 
 /// Clones timed with each strategy before one is chosen: the first one of each warms caches, so two are not enough.
 const MEASURED_CLONES: i32 = 3;
 
 pub(super) async fn clone(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     server: &ServerProcess,
     database: DatabaseId,
@@ -51,18 +51,18 @@ pub(super) async fn clone(
     let may = LoginRights::parse(&text("may")?).ok_or_else(impossible)?;
     let connection_limit = u32::try_from(sql(row.try_get::<i32, _>("connection_limit"))?).unwrap_or(0);
     if !sql(row.try_get("has_owner"))? {
-        make_role(world, connection, &owner, MadeBy::of(&owner, &pool)).await?;
+        make_role(backend, connection, &owner, MadeBy::of(&owner, &pool)).await?;
     }
-    let kind = LoginKind { may, connection_limit, made_by: world.connections.facts.rights };
-    let verifier = make_login(world, connection, &login, &text("password")?, &owner, kind).await?;
+    let kind = LoginKind { may, connection_limit, made_by: backend.connections.facts.rights };
+    let verifier = make_login(backend, connection, &login, &text("password")?, &owner, kind).await?;
     reach(Point::CloneLoginMade).await;
-    let strategy = choose(world, &row)?;
+    let strategy = choose(backend, &row)?;
     let began = Instant::now();
     match ddl::clone_database(&name, &template, &RoleName::database_owner(), strategy).run(connection).await {
         Ok(()) => {}
         // Made by a predecessor that died: the planner finds it under its name and lets it retire.
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => {
-            tenants::free_name(world, connection, &name).await?;
+            tenants::free_name(backend, connection, &name).await?;
             return Err(stale("the database exists already"));
         }
         Err(error) if sqlstate::meaning(&error) == Meaning::InUse => {
@@ -160,14 +160,14 @@ async fn finish(
 
 /// Makes the login of a database; one that a predecessor made is given our password. Returns its verifier, if it has one of its own.
 pub(super) async fn make_login(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     login: &RoleName,
     password: &str,
     owner: &RoleName,
     kind: LoginKind,
 ) -> Result<Option<String>, StepError> {
-    let facts = &world.connections.facts;
+    let facts = &backend.connections.facts;
     // Several milliseconds of hashing, so not on a thread that others wait for.
     let password = password.to_owned();
     let verifier = tokio::task::spawn_blocking(move || scram::verifier(&password))
@@ -189,12 +189,12 @@ pub(super) async fn make_login(
 }
 
 /// The strategy for the next clone: the pool's, the measured one, or the one with fewer measurements.
-fn choose(world: &PgWorld, row: &sqlx::postgres::PgRow) -> Result<Option<Strategy>, StepError> {
-    if world.connections.facts.major < 15 {
+fn choose(backend: &PgBackend, row: &sqlx::postgres::PgRow) -> Result<Option<Strategy>, StepError> {
+    if backend.connections.facts.major < 15 {
         return Ok(None);
     }
-    let wish: String = sql(row.try_get("wish"))?;
-    if let Some(fixed) = Strategy::parse(&wish) {
+    let acquire_request: String = sql(row.try_get("wish"))?;
+    if let Some(fixed) = Strategy::parse(&acquire_request) {
         return Ok(Some(fixed));
     }
     let chosen: Option<String> = sql(row.try_get("strategy"))?;
@@ -252,12 +252,12 @@ impl MadeBy {
 
 /// Makes a role that no one logs in as, and records that it is ours, in one transaction. One that exists and is ours already is fine.
 pub(super) async fn make_role(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     role: &RoleName,
     made_by: MadeBy,
 ) -> Result<(), StepError> {
-    let facts = &world.connections.facts;
+    let facts = &backend.connections.facts;
     let (exists, ours): (bool, bool) = sql(sqlx::query_as(
         "select exists (select from pg_roles where rolname = $1), exists (select from roles where name = $1)",
     )

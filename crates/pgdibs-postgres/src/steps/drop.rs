@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use super::sessions::{PATIENT, end_sessions_of};
 use super::tenants::{drop_handed_over, drop_what_they_made};
-use super::{ServerProcess, contended, cure, end_sessions, sql, stale, stuck};
+use super::{ServerProcess, contended, end_sessions, pre_drop, sql, stale, stuck};
+use crate::backend::PgBackend;
 use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::sqlstate::{self, Meaning};
-use crate::world::PgWorld;
 
 pub(super) async fn drop_database(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     server: &ServerProcess,
     database: DatabaseId,
@@ -38,12 +38,12 @@ pub(super) async fn drop_database(
     }
     if used.server.is_some() {
         reach(Point::DropFenced).await;
-        drop_by_name(world, connection, &used.name, used.oid).await?;
+        drop_by_name(backend, connection, &used.name, used.oid).await?;
     }
     reach(Point::DropDone).await;
-    drop_logins(world, connection, &used.logins).await?;
+    drop_logins(backend, connection, &used.logins).await?;
     if used.may_make_databases {
-        drop_handed_over(world, connection).await?;
+        drop_handed_over(backend, connection).await?;
     }
     reach(Point::DropLoginsDropped).await;
     sql(sqlx::query(
@@ -120,7 +120,7 @@ async fn find_used(
 }
 
 pub(super) async fn drop_template(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     server: &ServerProcess,
     template: TemplateId,
@@ -154,10 +154,10 @@ pub(super) async fn drop_template(
 
     if let Some((name, oid)) = there {
         end_all_sessions(connection, oid).await?;
-        drop_by_name(world, connection, &name, oid).await?;
+        drop_by_name(backend, connection, &name, oid).await?;
     }
     reach(Point::TemplateDropped).await;
-    drop_logins(world, connection, &[login]).await?;
+    drop_logins(backend, connection, &[login]).await?;
     // A failed one is shown for an hour; a retired one, and one of a pool that goes, has nothing more to say. While a kept
     // database refers to it the row stays, but the name is free for the next build of that fingerprint.
     let gone = sql(sqlx::query(
@@ -216,7 +216,7 @@ pub(super) async fn end_all_sessions(connection: &mut PgConnection, oid: i64) ->
 ///
 /// What its last holder left in it is undone only when it proves to be in the way: hardly anybody leaves anything.
 pub(super) async fn drop_by_name(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     name: &dyn ddl::Database,
     oid: i64,
@@ -227,7 +227,7 @@ pub(super) async fn drop_by_name(
         match ddl::drop_database(name).run(connection).await {
             Err(error) if sqlstate::meaning(&error) == Meaning::InUse && !cured => {
                 end_all_sessions(connection, oid).await?;
-                cure::before_drop(world, connection, oid, name).await?;
+                pre_drop::before_drop(backend, connection, oid, name).await?;
                 cured = true;
             }
             // A tenant granted something on it at that moment.
@@ -260,15 +260,15 @@ fn parsed<T: AsRef<str>>(names: &[T]) -> Result<Vec<RoleName>, StepError> {
 ///
 /// A superuser's login may own something elsewhere, which is not ours to drop: it stays, closed, and the sweep tries again.
 pub(crate) async fn drop_logins(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     logins: &[String],
 ) -> Result<(), StepError> {
     let names = parsed(&of_ours(logins))?;
     end_sessions_of(connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;
-    if world.connections.facts.prepares_transactions {
+    if backend.connections.facts.prepares_transactions {
         // A prepared transaction holds a lock on its role, and the drop would wait for it.
-        drop_what_they_made(world, connection, &names).await?;
+        drop_what_they_made(backend, connection, &names).await?;
     }
     let all = || names.iter().fold(ddl::bound_statements(), |all, name| all.then(ddl::drop_role(name)));
     let stays = |error: &sqlx::Error| matches!(sqlstate::meaning(error), Meaning::Owns | Meaning::Contended);
@@ -276,7 +276,7 @@ pub(crate) async fn drop_logins(
         Err(error) if stays(&error) => {}
         result => return sql(result),
     }
-    drop_what_they_made(world, connection, &names).await?;
+    drop_what_they_made(backend, connection, &names).await?;
     match all().run(connection).await {
         Err(error) if stays(&error) => {
             let why = sqlstate::sentence(&error);

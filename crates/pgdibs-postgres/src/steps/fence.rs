@@ -11,11 +11,11 @@ use sqlx::postgres::PgConnection;
 use std::time::Duration;
 
 use super::sessions::{PATIENT, end_sessions_and_logins};
-use super::used::{Swapped, is_leaving, lock, look};
-use super::{contended, cure, sql, stale, stuck, swap};
+use super::used::{Swapped, is_leaving, lock, take_snapshot};
+use super::{contended, pre_drop, sql, stale, stuck, swap};
+use crate::backend::PgBackend;
 use crate::ddl;
 use crate::failpoint::{Point, reach};
-use crate::world::PgWorld;
 
 /// Which used databases a fence is for, and so what is closed beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,21 +47,21 @@ impl End {
 ///
 /// `patience` bounds each wait for sessions to end.
 pub(super) async fn fence(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     end: End,
     ids: &[i64],
     patience: Duration,
 ) -> Result<Vec<(i64, StepError)>, StepError> {
-    let found: Vec<Swapped> = look(connection, ids).await?.into_iter().filter(|d| end.concerns(d)).collect();
+    let found: Vec<Swapped> = take_snapshot(connection, ids).await?.into_iter().filter(|d| end.concerns(d)).collect();
     end_all(connection, &found, patience).await?;
-    cure::roll_back_all(world, connection, &named(&found)).await?;
+    pre_drop::roll_back_all(backend, connection, &named(&found)).await?;
     let (closed, mut failed) = close(connection, end, ids).await?;
     reach(end.closed()).await;
     let unended = end_all(connection, &closed, patience).await?;
     reach(end.fenced()).await;
     let (unended, ended): (Vec<&Swapped>, Vec<&Swapped>) = closed.iter().partition(|d| unended.contains(&d.oid));
-    let uncured = cure::before_rename(world, connection, &named(ended.iter().copied())).await?;
+    let uncured = pre_drop::before_rename(backend, connection, &named(ended.iter().copied())).await?;
     let of_oid = |oid: i64| closed.iter().find(|d| d.oid == oid).map(|d| d.id);
     let uncured: Vec<(i64, StepError)> =
         uncured.into_iter().filter_map(|(oid, error)| Some((of_oid(oid)?, error))).collect();
@@ -128,13 +128,13 @@ async fn close_together(connection: &mut PgConnection, end: End, ids: &[i64]) ->
 
 /// Fences one database on a connection of its own, so that however long it waits, no other database waits with it.
 pub(super) async fn fence_apart(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     database: DatabaseId,
 ) -> Result<(), StepError> {
-    let found = look(connection, &[database.0]).await?.pop().ok_or_else(|| stale("the database is gone"))?;
+    let found = take_snapshot(connection, &[database.0]).await?.pop().ok_or_else(|| stale("the database is gone"))?;
     let end = [End::Lease, End::Reset].into_iter().find(|end| end.concerns(&found));
     let end = end.ok_or_else(|| stale("the database has left its slot already"))?;
-    let failed = fence(world, connection, end, &[database.0], PATIENT).await?;
+    let failed = fence(backend, connection, end, &[database.0], PATIENT).await?;
     failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }

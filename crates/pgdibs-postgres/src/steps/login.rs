@@ -12,8 +12,8 @@ use sqlx::postgres::types::Oid;
 
 use super::sql;
 use super::used::Swapped;
+use crate::backend::PgBackend;
 use crate::ddl::{self, Ddl};
-use crate::world::PgWorld;
 
 /// What a login has to be.
 pub(super) struct Login {
@@ -34,12 +34,12 @@ impl Login {
     /// are compared first, for as a rule there is nothing to undo; a password only a superuser could compare.
     pub(super) async fn restore(
         &self,
-        world: &PgWorld,
+        backend: &PgBackend,
         connection: &mut PgConnection,
         entering: i64,
         name: &DatabaseName,
     ) -> Result<Ddl, StepError> {
-        let facts = &world.connections.facts;
+        let facts = &backend.connections.facts;
         let row = sql(sqlx::query(
             "select coalesce((select s.setconfig from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = 0), '{}') as settings,
                     exists (select from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = $2) as is_set_there

@@ -3,12 +3,12 @@
 mod build;
 mod clone;
 mod contended;
-mod cure;
+mod pre_drop;
 mod drop;
 mod fence;
 mod held_spare;
 mod login;
-mod marks;
+mod transitions;
 mod seal;
 mod sessions;
 mod swap;
@@ -27,14 +27,14 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 use tokio::time::Instant;
 
+use crate::backend::{PgBackend, answer};
 use crate::blockers;
 use crate::connect::{CATALOG, DDL_APPLICATION, RECONCILER};
 use crate::sqlstate;
-use crate::world::{PgWorld, answer};
 
 pub(crate) use self::clone::drop_unused_roles;
-pub(crate) use self::cure::roll_back_prepared;
 pub(crate) use self::drop::drop_logins;
+pub(crate) use self::pre_drop::roll_back_prepared;
 pub(crate) use self::sessions::end_sessions;
 pub(crate) use self::tenants::{HandedOver, made_by_tests};
 
@@ -63,26 +63,26 @@ pub(super) fn stuck() -> StepError {
     StepError::Failed("a session on it did not end within 2 s of being told to".to_owned())
 }
 
-pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), StepError>> {
+pub(crate) async fn execute(backend: &PgBackend, steps: &[Step]) -> Vec<Result<(), StepError>> {
     let mut results: Vec<Option<Result<(), StepError>>> = vec![None; steps.len()];
     if steps.iter().any(|step| !step.is_slow()) {
-        let mut office = world.office.lock().await;
-        match office.as_mut() {
+        let mut leadership = backend.leadership.lock().await;
+        match leadership.as_mut() {
             Some(held) => {
                 let within = FAST + FAST_EACH * u32::try_from(steps.len()).unwrap_or(u32::MAX);
                 let (began, process) = (Instant::now(), held.process());
                 let done = tokio::select! {
-                    done = tokio::time::timeout(within, fast(world, &mut held.connection, steps, &mut results)) => done.is_ok(),
-                    () = unheard(world, RECONCILER, None, || process) => false,
-                    never = blockers::end(world, blockers::FAST) => match never {},
+                    done = tokio::time::timeout(within, fast(backend, &mut held.connection, steps, &mut results)) => done.is_ok(),
+                    () = server_idle(backend, RECONCILER, None, || process) => false,
+                    never = blockers::end(backend, blockers::FAST) => match never {},
                 };
                 if results.iter().flatten().any(Result::is_ok) {
                     held.used = Instant::now();
                 }
                 if !done {
-                    let untold =
+                    let unreported =
                         steps.iter().zip(&mut results).filter(|(step, result)| !step.is_slow() && result.is_none());
-                    for (_, result) in untold {
+                    for (_, result) in unreported {
                         let seconds = began.elapsed().as_secs();
                         *result = Some(Err(StepError::Unavailable(format!("no answer within {seconds} s"))));
                     }
@@ -95,17 +95,17 @@ pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), S
             }
         }
         if results.iter().flatten().any(|result| matches!(result, Err(StepError::Unavailable(_)))) {
-            // The lock went with the session, and the session may be gone: whoever gathers next applies for the office again.
-            world.lose(&mut office).await;
+            // The lock went with the session, and the session may be gone: whoever gathers next applies for leadership again.
+            backend.lose(&mut leadership).await;
         }
     }
     for (step, result) in steps.iter().zip(&mut results).filter(|(step, _)| step.is_slow()) {
-        *result = Some(slow(world, step).await);
+        *result = Some(slow(backend, step).await);
     }
     let results: Vec<_> = results.into_iter().map(|result| result.unwrap_or(Ok(()))).collect();
     for (step, result) in steps.iter().zip(&results) {
         if let Err(StepError::Failed(why)) = result {
-            let recorded = world.within(async { answer(record(world, step, why).await) }).await;
+            let recorded = backend.within(async { answer(record(backend, step, why).await) }).await;
             if let Err(error) = recorded {
                 tracing::warn!(?step, why, %error, "a step failed, and that could not be recorded; it is planned again");
             }
@@ -116,7 +116,7 @@ pub(crate) async fn execute(world: &PgWorld, steps: &[Step]) -> Vec<Result<(), S
 
 /// Fast steps, in their order, on the reconciler's own connection. Returns go together: their sessions end side by side.
 async fn fast(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     steps: &[Step],
     results: &mut [Option<Result<(), StepError>>],
@@ -130,7 +130,7 @@ async fn fast(
         })
         .collect();
     if !returns.is_empty() {
-        let returned = swap::return_all(world, connection, &returns).await;
+        let returned = swap::return_all(backend, connection, &returns).await;
         if returned.iter().any(|(_, result)| result.is_err()) {
             roll_back(connection).await;
         }
@@ -144,17 +144,19 @@ async fn fast(
         }
         *result = Some(match step {
             Step::EndLease { lease, end, renewals, reason } => {
-                marks::end_lease(connection, *lease, *end, *renewals, reason).await
+                transitions::end_lease(connection, *lease, *end, *renewals, reason).await
             }
-            Step::Reset { lease, used, spare } => swap::reset(world, connection, *lease, *used, *spare).await,
-            Step::Fill { spare, slot } => swap::fill(world, connection, *spare, *slot).await,
-            Step::Retire { database, reason } => marks::retire(connection, *database, *reason).await,
-            Step::NewDatabases { template, count } => marks::new_databases(connection, *template, *count).await,
-            Step::AdoptHalfMade { database, oid } => marks::adopt(connection, *database, *oid).await,
-            Step::Forget { database, reason } => marks::forget(connection, *database, &reason.to_string()).await,
-            Step::LoseBuild { template, reason } => marks::lose_build(connection, *template, reason).await,
-            Step::RetireTemplate { template, reason } => marks::retire_template(connection, *template, *reason).await,
-            Step::ForgetPool { pool } => marks::forget_pool(connection, pool).await,
+            Step::Reset { lease, used, spare } => swap::reset(backend, connection, *lease, *used, *spare).await,
+            Step::Fill { spare, slot } => swap::fill(backend, connection, *spare, *slot).await,
+            Step::Retire { database, reason } => transitions::retire(connection, *database, *reason).await,
+            Step::NewDatabases { template, count } => transitions::new_databases(connection, *template, *count).await,
+            Step::AdoptHalfMade { database, oid } => transitions::adopt(connection, *database, *oid).await,
+            Step::Forget { database, reason } => transitions::forget(connection, *database, &reason.to_string()).await,
+            Step::LoseBuild { template, reason } => transitions::lose_build(connection, *template, reason).await,
+            Step::RetireTemplate { template, reason } => {
+                transitions::retire_template(connection, *template, *reason).await
+            }
+            Step::ForgetPool { pool } => transitions::forget_pool(connection, pool).await,
             Step::Return { .. }
             | Step::Fence { .. }
             | Step::Clone { .. }
@@ -183,27 +185,27 @@ const FAST_EACH: Duration = Duration::from_secs(3);
 
 /// Carries out a slow step. A `create` or `drop database` takes as long as it takes, so instead of a deadline the server is asked
 /// now and then whether it is at it; an answer that was lost on its way is not waited for.
-async fn slow(world: &PgWorld, step: &Step) -> Result<(), StepError> {
-    let (pool, number) = world.connections.ddl.pool();
+async fn slow(backend: &PgBackend, step: &Step) -> Result<(), StepError> {
+    let (pool, number) = backend.connections.ddl.pool();
     let mut connection = sql(pool.acquire().await)?;
     let server = ServerProcess::default();
-    let ours = format!("{DDL_APPLICATION}{}", world.connections.instance);
+    let ours = format!("{DDL_APPLICATION}{}", backend.connections.instance);
     // Builds are made and sealed on a further connection, inside their database: there, nothing of ours may be under way at all.
     let alone = match step {
         Step::CreateBuild { template } | Step::Seal { template } => Some(*template),
         _ => None,
     };
     let result = tokio::select! {
-        result = act(world, &mut connection, &server, step) => result,
+        result = act(backend, &mut connection, &server, step) => result,
         // Nobody's number as long as there is none: a first statement, which only reads, has no such time.
-        never = blockers::end(world, blockers::SLOW) => match never {},
-        () = unheard(world, &ours, alone, || server.0.load(Ordering::Relaxed)) => {
+        never = blockers::end(backend, blockers::SLOW) => match never {},
+        () = server_idle(backend, &ours, alone, || server.0.load(Ordering::Relaxed)) => {
             // Else the pool would wait for it in turn, and never lend it again.
-            world.connections.ddl.leave(number);
+            backend.connections.ddl.discard(number);
             Err(StepError::Unavailable("its answer was lost; what became of it is seen when all is looked at again".to_owned()))
         }
     };
-    if result.is_err() && world.connections.ddl.pool().1 != number {
+    if result.is_err() && backend.connections.ddl.pool().1 != number {
         connection.close_on_drop();
     }
     result
@@ -227,9 +229,9 @@ const ASK_AFTER_STEP: Duration = Duration::from_secs(5);
 /// Resolves when the server says, twice in a row, that its process (or, for the build `alone`, any that serves this application) is not at
 /// anything, while we still wait for it. Every session may take the name of an application, so the login counts as well: the daemon's, or
 /// in a seal the build's, which is closed to its builder by then.
-async fn unheard(world: &PgWorld, application: &str, alone: Option<TemplateId>, process: impl Fn() -> i32) {
+async fn server_idle(backend: &PgBackend, application: &str, alone: Option<TemplateId>, process: impl Fn() -> i32) {
     let mut idle = 0;
-    let mut logins = vec![world.connections.facts.role.to_string()];
+    let mut logins = vec![backend.connections.facts.role.to_string()];
     if let Some(template) = alone {
         logins.push(RoleName::login(template.0).to_string());
     }
@@ -238,7 +240,7 @@ async fn unheard(world: &PgWorld, application: &str, alone: Option<TemplateId>, 
         let process = process();
         // On a line of its own: those there are may be dead as well.
         let asked = async {
-            let mut line = world.connections.address.connect(CATALOG, "pgdibs").await?;
+            let mut line = backend.connections.address.connect(CATALOG, "pgdibs").await?;
             let query = sqlx::query_scalar(
                 "select exists (select from pg_stat_activity
                    where application_name = $1 and usename = any($4::name[]) and (pid = $2 or $3)
@@ -259,20 +261,20 @@ async fn unheard(world: &PgWorld, application: &str, alone: Option<TemplateId>, 
 }
 
 async fn act(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     server: &ServerProcess,
     step: &Step,
 ) -> Result<(), StepError> {
     match step {
         // Its statements are short, and bounded one by one.
-        Step::Fence { database } => fence::fence_apart(world, connection, *database).await,
-        Step::Clone { database } => clone::clone(world, connection, server, *database).await,
-        Step::Drop { database } => drop::drop_database(world, connection, server, *database).await,
+        Step::Fence { database } => fence::fence_apart(backend, connection, *database).await,
+        Step::Clone { database } => clone::clone(backend, connection, server, *database).await,
+        Step::Drop { database } => drop::drop_database(backend, connection, server, *database).await,
         // Both are judged by whatever of ours is under way.
-        Step::CreateBuild { template } => build::create(world, connection, *template).await,
-        Step::Seal { template } => build::seal(world, connection, *template).await,
-        Step::DropTemplate { template } => drop::drop_template(world, connection, server, *template).await,
+        Step::CreateBuild { template } => build::create(backend, connection, *template).await,
+        Step::Seal { template } => build::seal(backend, connection, *template).await,
+        Step::DropTemplate { template } => drop::drop_template(backend, connection, server, *template).await,
         _ => Ok(()),
     }
 }
@@ -281,37 +283,37 @@ async fn act(
 const ATTEMPTS: i32 = 3;
 
 /// Writes a failure into the row it concerns; the next activation after `retry_at` is the retry.
-async fn record(world: &PgWorld, step: &Step, why: &str) -> Result<(), sqlx::Error> {
+async fn record(backend: &PgBackend, step: &Step, why: &str) -> Result<(), sqlx::Error> {
     match step {
-        Step::CreateBuild { template } | Step::Seal { template } => fail_build(world, *template, why).await,
+        Step::CreateBuild { template } | Step::Seal { template } => fail_build(backend, *template, why).await,
         Step::DropTemplate { template } => sqlx::query(
             "update templates set attempts = attempts + 1, detail = coalesce(detail || '; ', '') || $2,
                     retry_at = now() + least(60, 2 ^ attempts) * interval '1 s' where id = $1",
         )
         .bind(template.0)
         .bind(why)
-        .execute(&world.connections.catalog)
+        .execute(&backend.connections.catalog)
         .await
         .map(|_| ()),
         _ => match step.database() {
-            Some(database) => record_database(world, database, why).await,
+            Some(database) => record_database(backend, database, why).await,
             None => Ok(()),
         },
     }
 }
 
-async fn fail_build(world: &PgWorld, template: TemplateId, why: &str) -> Result<(), sqlx::Error> {
+async fn fail_build(backend: &PgBackend, template: TemplateId, why: &str) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update templates set state = 'failed', detail = $2, last_used_at = now() where id = $1 and state = 'building'",
     )
     .bind(template.0)
     .bind(why)
-    .execute(&world.connections.catalog)
+    .execute(&backend.connections.catalog)
     .await
     .map(|_| ())
 }
 
-async fn record_database(world: &PgWorld, database: DatabaseId, why: &str) -> Result<(), sqlx::Error> {
+async fn record_database(backend: &PgBackend, database: DatabaseId, why: &str) -> Result<(), sqlx::Error> {
     let row = sqlx::query(
         "update databases set attempts = attempts + 1, last_error = $2,
                 retry_at = now() + case when state = 'leased' then least(4, 2 ^ attempts)
@@ -324,7 +326,7 @@ async fn record_database(world: &PgWorld, database: DatabaseId, why: &str) -> Re
     .bind(database.0)
     .bind(why)
     .bind(ATTEMPTS)
-    .fetch_optional(&world.connections.catalog)
+    .fetch_optional(&backend.connections.catalog)
     .await?;
     if let Some(row) = row
         && row.try_get("blocked")?

@@ -12,10 +12,10 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::sql;
+use crate::backend::PgBackend;
 use crate::ddl;
 use crate::scram;
 use crate::sqlstate::{self, Meaning};
-use crate::world::PgWorld;
 
 /// Relations up to this size are rewritten at the seal. What a larger one costs to copy is its contents.
 const COMPACTED_BYTES: i64 = 16 << 20;
@@ -41,7 +41,7 @@ struct Relation {
 ///
 /// A courtesy: a template whose tables could not be compacted is as good, only slower to copy.
 pub(super) async fn compact_what_the_builder_made(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     database: &DatabaseName,
     login: &RoleName,
@@ -60,7 +60,7 @@ pub(super) async fn compact_what_the_builder_made(
     sql(ddl::bound_statements().then(opening).run(connection).await)?;
     let working = async {
         let mut session =
-            world.connections.address.connect_as(login, &password, database.as_str(), application).await?;
+            backend.connections.address.connect_as(login, &password, database.as_str(), application).await?;
         make_small_as_owner(&mut session).await?;
         session.close().await
     };

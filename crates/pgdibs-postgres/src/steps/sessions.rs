@@ -98,6 +98,6 @@ pub(super) async fn end_sessions_of(connection: &mut PgConnection, logins: &[&st
 /// The timer of tokio counts whole milliseconds, and rounds up.
 async fn short_sleep(duration: Duration) -> Result<(), StepError> {
     // In a thread of its own, because the system's clock is what counts microseconds.
-    let slept = tokio::task::spawn_blocking(move || std::thread::sleep(duration)).await;
-    slept.map_err(|error| StepError::Failed(error.to_string()))
+    let stalled_for = tokio::task::spawn_blocking(move || std::thread::sleep(duration)).await;
+    stalled_for.map_err(|error| StepError::Failed(error.to_string()))
 }

@@ -15,22 +15,22 @@ use super::fence::{End, fence};
 use super::held_spare;
 use super::login::Login;
 use super::sessions::BRIEF;
-use super::used::{Swapped, is_leaving, lock, look};
+use super::used::{Swapped, is_leaving, lock, take_snapshot};
 use super::{contended, sql, stale, tenants};
+use crate::backend::PgBackend;
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::scram;
-use crate::world::PgWorld;
 
 /// Fences all the used databases together, then swaps each. The indexes are handed back with the results.
 pub(super) async fn return_all(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     returns: &[(usize, DatabaseId, Option<DatabaseId>)],
 ) -> Vec<(usize, Result<(), StepError>)> {
     let ids: Vec<i64> = returns.iter().map(|(_, used, _)| used.0).collect();
-    let failed = match fence(world, connection, End::Lease, &ids, BRIEF).await {
+    let failed = match fence(backend, connection, End::Lease, &ids, BRIEF).await {
         Ok(failed) => failed,
         Err(error) => return returns.iter().map(|(index, ..)| (*index, Err(error.clone()))).collect(),
     };
@@ -38,7 +38,7 @@ pub(super) async fn return_all(
     for (index, used, spare) in returns {
         let result = match failed.iter().find(|(id, _)| *id == used.0) {
             Some((_, error)) => Err(error.clone()),
-            None => return_around(world, connection, *used, *spare).await,
+            None => return_around(backend, connection, *used, *spare).await,
         };
         results.push((*index, result));
     }
@@ -48,22 +48,22 @@ pub(super) async fn return_all(
 /// A return, and once more when the first try met a spare that cannot be renamed (the slot is filled with another later) or a
 /// database with the name that the used one gets.
 async fn return_around(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     used: DatabaseId,
     spare: Option<DatabaseId>,
 ) -> Result<(), StepError> {
-    let failed = match return_one(world, connection, used, spare, used.0).await {
+    let failed = match return_one(backend, connection, used, spare, used.0).await {
         Err(failed @ StepError::Failed(_)) => failed,
         done => return done,
     };
     if let Some(spare) = spare
         && held_spare::set_aside(connection, spare).await?
     {
-        return return_one(world, connection, used, None, used.0).await;
+        return return_one(backend, connection, used, None, used.0).await;
     }
-    match other_number(world, connection, used).await? {
-        Some(number) => return_one(world, connection, used, spare, number).await,
+    match other_number(backend, connection, used).await? {
+        Some(number) => return_one(backend, connection, used, spare, number).await,
         None => Err(failed),
     }
 }
@@ -72,13 +72,13 @@ async fn return_around(
 /// make one (`login = "createdb"`), and can guess that number, but not this one. The name of a kept database was promised: the other
 /// one loses it.
 async fn other_number(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     used: DatabaseId,
 ) -> Result<Option<i64>, StepError> {
-    let Some(used) = look(connection, &[used.0]).await?.pop() else { return Ok(None) };
+    let Some(used) = take_snapshot(connection, &[used.0]).await?.pop() else { return Ok(None) };
     if used.keep {
-        let freed = tenants::free_name(world, connection, &away(&used, true, used.id)).await?;
+        let freed = tenants::free_name(backend, connection, &away(&used, true, used.id)).await?;
         return Ok(freed.then_some(used.id));
     }
     sql(sqlx::query_scalar(
@@ -96,7 +96,7 @@ fn away(used: &Swapped, keeps: bool, number: i64) -> DatabaseName {
 }
 
 async fn return_one(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     used: DatabaseId,
     spare: Option<DatabaseId>,
@@ -116,7 +116,7 @@ async fn return_one(
     let away = away(&used, keeps, number);
     let mut renames = ddl::bound_statements().then(ddl::rename(&used.name, &away));
     if keeps {
-        renames = renames.then(open_to_keeper(world, &used, &away));
+        renames = renames.then(open_to_keeper(backend, &used, &away));
     }
     let entering = match (&spare, used.slot) {
         (Some(spare), Some(slot)) => Some(Entering::new(spare, slot)?),
@@ -159,16 +159,16 @@ async fn left(
 
 /// Lets a spare enter an empty slot.
 pub(super) async fn fill(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     spare: DatabaseId,
     slot: u32,
 ) -> Result<(), StepError> {
     match enter(connection, spare, slot).await {
         Err(failed @ StepError::Failed(_)) => {
-            let Some(found) = look(connection, &[spare.0]).await?.pop() else { return Err(failed) };
+            let Some(found) = take_snapshot(connection, &[spare.0]).await?.pop() else { return Err(failed) };
             let name = DatabaseName::slot(&found.pool, slot);
-            if tenants::free_name(world, connection, &name).await? {
+            if tenants::free_name(backend, connection, &name).await? {
                 enter(connection, spare, slot).await
             } else {
                 Err(failed)
@@ -232,13 +232,13 @@ impl<'a> Entering<'a> {
 
 /// Swaps the reserved spare under a live lease, which keeps its login and its URL.
 pub(super) async fn reset(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     lease: LeaseId,
     used: DatabaseId,
     spare: DatabaseId,
 ) -> Result<(), StepError> {
-    match reset_to(world, connection, lease, used, spare).await {
+    match reset_to(backend, connection, lease, used, spare).await {
         Err(StepError::Failed(_)) if held_spare::set_aside(connection, spare).await? => {
             Err(stale("a session that does not end locks the spare; the reset takes another"))
         }
@@ -247,18 +247,18 @@ pub(super) async fn reset(
 }
 
 async fn reset_to(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     lease: LeaseId,
     used: DatabaseId,
     spare: DatabaseId,
 ) -> Result<(), StepError> {
-    if let Some((_, error)) = fence(world, connection, End::Reset, &[used.0], BRIEF).await?.pop() {
+    if let Some((_, error)) = fence(backend, connection, End::Reset, &[used.0], BRIEF).await?.pop() {
         return Err(error);
     }
-    match exchange(world, connection, lease, used, spare, used.0).await {
-        Err(failed @ StepError::Failed(_)) => match other_number(world, connection, used).await? {
-            Some(number) => exchange(world, connection, lease, used, spare, number).await,
+    match exchange(backend, connection, lease, used, spare, used.0).await {
+        Err(failed @ StepError::Failed(_)) => match other_number(backend, connection, used).await? {
+            Some(number) => exchange(backend, connection, lease, used, spare, number).await,
             None => Err(failed),
         },
         done => done,
@@ -266,7 +266,7 @@ async fn reset_to(
 }
 
 async fn exchange(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     lease: LeaseId,
     used: DatabaseId,
@@ -287,10 +287,10 @@ async fn exchange(
         swap = swap.then(ddl::revoke_connect(&away, &shared.name)).then(ddl::grant_connect(&name, &shared.name));
     }
     for login in std::iter::once(Login::of(&used)).chain(shared) {
-        swap = swap.then(login.restore(world, &mut transaction, spare.oid, &name).await?);
+        swap = swap.then(login.restore(backend, &mut transaction, spare.oid, &name).await?);
     }
     if used.keep {
-        swap = swap.then(open_to_keeper(world, &used, &away));
+        swap = swap.then(open_to_keeper(backend, &used, &away));
     }
     swap = swap.then(ddl::allow_connections(&name, true));
     sql(contended::run(&mut transaction, &swap).await)?;
@@ -368,13 +368,13 @@ async fn lock_reset(
 }
 
 /// Opens a kept database to a login of its own, and to nobody else.
-fn open_to_keeper(world: &PgWorld, used: &Swapped, kept: &DatabaseName) -> Ddl {
+fn open_to_keeper(backend: &PgBackend, used: &Swapped, kept: &DatabaseName) -> Ddl {
     let Some(login) = &used.keep_login else { return Ddl::default() };
     let verifier = scram::verifier(used.keep_password.as_deref().unwrap_or_default());
     let mut opened =
-        ddl::create_login(login, &verifier, &used.acts_as, LoginKind::plain(world.connections.facts.rights));
-    if world.connections.facts.rights == Rights::DatabasesAndRoles {
-        opened = opened.then(ddl::grant_role(login, &world.connections.facts.role, world.connections.facts.major));
+        ddl::create_login(login, &verifier, &used.acts_as, LoginKind::plain(backend.connections.facts.rights));
+    if backend.connections.facts.rights == Rights::DatabasesAndRoles {
+        opened = opened.then(ddl::grant_role(login, &backend.connections.facts.role, backend.connections.facts.major));
     }
     if used.has_login {
         opened = opened.then(ddl::revoke_connect(kept, &used.login));

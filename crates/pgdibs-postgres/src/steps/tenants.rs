@@ -13,10 +13,10 @@ use sqlx::postgres::PgConnection;
 
 use super::drop::{drop_by_name, end_all_sessions};
 use super::sessions::{BRIEF, end_sessions_and_logins};
-use super::{cure, sql, stuck};
+use super::{pre_drop, sql, stuck};
+use crate::backend::PgBackend;
 use crate::ddl;
 use crate::sqlstate::{self, Meaning};
-use crate::world::PgWorld;
 
 /// Whether tests made database `d`, whose owner is role `o`: that is the login of a lease, or the owner role of a pool whose logins may
 /// make databases. The role has to be pgdibs's own and older than the database, or somebody else may have given it the database. (Numbers
@@ -58,7 +58,7 @@ struct Made {
 
 /// Drops what these logins made, whatever it is called, and rolls back what they prepared; they are closed and have no session.
 pub(super) async fn drop_what_they_made(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     logins: &[RoleName],
 ) -> Result<(), StepError> {
@@ -76,17 +76,17 @@ pub(super) async fn drop_what_they_made(
             Some((Made { database: TestsOwnDatabase::of_login(&login, &name)?, oid, invalid }, login))
         })
         .collect();
-    drop_or_tell(world, connection, &made).await?;
-    roll_back_what_they_prepared(world, connection, logins).await
+    drop_or_tell(backend, connection, &made).await?;
+    roll_back_what_they_prepared(backend, connection, logins).await
 }
 
 /// In whatever database: what is prepared keeps its locks, and its role, for ever.
 async fn roll_back_what_they_prepared(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     logins: &[RoleName],
 ) -> Result<(), StepError> {
-    if !world.connections.facts.prepares_transactions {
+    if !backend.connections.facts.prepares_transactions {
         return Ok(());
     }
     let names: Vec<&str> = logins.iter().map(RoleName::as_str).collect();
@@ -97,7 +97,7 @@ async fn roll_back_what_they_prepared(
     .fetch_all(connection)
     .await)?;
     for (database, gid, owner) in prepared {
-        match cure::roll_back_prepared(&world.connections.address, &database, &gid, &owner).await {
+        match pre_drop::roll_back_prepared(&backend.connections.address, &database, &gid, &owner).await {
             Ok(()) => tracing::warn!(database, gid, owner, "rolled back prepared transaction: its lease is over"),
             Err(error) if sqlstate::meaning(&error) == Meaning::Unavailable => return sql(Err(error)),
             Err(error) => {
@@ -115,7 +115,7 @@ async fn roll_back_what_they_prepared(
 }
 
 /// Drops databases that were handed to the owner role of a pool by leases that are over.
-pub(super) async fn drop_handed_over(world: &PgWorld, connection: &mut PgConnection) -> Result<(), StepError> {
+pub(super) async fn drop_handed_over(backend: &PgBackend, connection: &mut PgConnection) -> Result<(), StepError> {
     let found: Vec<(String, String, i64, bool, bool, Vec<String>)> = sql(sqlx::query_as(concat!(
         "select o.rolname::text, d.datname::text, d.oid::int8, d.datconnlimit = -2, ",
         made_by_tests!(),
@@ -128,7 +128,7 @@ pub(super) async fn drop_handed_over(world: &PgWorld, connection: &mut PgConnect
     .fetch_all(&mut *connection)
     .await)?;
     let mut left_over = Vec::new();
-    if let Ok(mut seen) = world.handed_over.lock() {
+    if let Ok(mut seen) = backend.handed_over.lock() {
         let there: BTreeSet<i64> = found.iter().map(|(_, _, oid, ..)| *oid).collect();
         seen.makers.retain(|oid, _| there.contains(oid));
         seen.told.retain(|oid| there.contains(oid));
@@ -146,27 +146,31 @@ pub(super) async fn drop_handed_over(world: &PgWorld, connection: &mut PgConnect
             }
         }
     }
-    drop_or_tell(world, connection, &left_over).await
+    drop_or_tell(backend, connection, &left_over).await
 }
 
 /// Drops them, each with its owner. That one cannot be dropped is told once, and holds up nothing else: it is tried again by the sweep, or when
 /// another lease of its pool ends.
-async fn drop_or_tell(world: &PgWorld, connection: &mut PgConnection, all: &[(Made, String)]) -> Result<(), StepError> {
+async fn drop_or_tell(
+    backend: &PgBackend,
+    connection: &mut PgConnection,
+    all: &[(Made, String)],
+) -> Result<(), StepError> {
     let mut closed = Vec::new();
     for (made, owner) in all {
         // All of them first: what is prepared in one may lock another.
-        closed.push((made, owner, if made.invalid { Ok(()) } else { close(world, connection, made).await }));
+        closed.push((made, owner, if made.invalid { Ok(()) } else { close(backend, connection, made).await }));
     }
     for (made, owner, closed) in closed {
         let dropped = match closed {
-            Ok(()) => drop_by_name(world, connection, &made.database, made.oid).await,
+            Ok(()) => drop_by_name(backend, connection, &made.database, made.oid).await,
             Err(error) => Err(error),
         };
         match dropped {
             Ok(()) => {}
             Err(StepError::Unavailable(why)) => return Err(StepError::Unavailable(why)),
             Err(why) => {
-                if world.handed_over.lock().is_ok_and(|mut seen| seen.told.insert(made.oid)) {
+                if backend.handed_over.lock().is_ok_and(|mut seen| seen.told.insert(made.oid)) {
                     let database = made.database.as_str();
                     tracing::warn!(database, owner, "cannot drop database that tests made, trying again later: {why}");
                 }
@@ -177,7 +181,7 @@ async fn drop_or_tell(world: &PgWorld, connection: &mut PgConnection, all: &[(Ma
 }
 
 /// Closes one of them, with neither a session nor anything prepared in it.
-async fn close(world: &PgWorld, connection: &mut PgConnection, made: &Made) -> Result<(), StepError> {
+async fn close(backend: &PgBackend, connection: &mut PgConnection, made: &Made) -> Result<(), StepError> {
     // An open transaction in it may hold the row that closing changes.
     end_all_sessions(connection, made.oid).await?;
     match ddl::bound_statements().then(ddl::close_tests_own(&made.database)).run(connection).await {
@@ -186,9 +190,9 @@ async fn close(world: &PgWorld, connection: &mut PgConnection, made: &Made) -> R
         closed => sql(closed)?,
     }
     end_all_sessions(connection, made.oid).await?;
-    if world.connections.facts.prepares_transactions {
+    if backend.connections.facts.prepares_transactions {
         // A drop would wait for it for five seconds.
-        cure::before_drop(world, connection, made.oid, &made.database).await?;
+        pre_drop::before_drop(backend, connection, made.oid, &made.database).await?;
     }
     Ok(())
 }
@@ -196,7 +200,7 @@ async fn close(world: &PgWorld, connection: &mut PgConnection, made: &Made) -> R
 /// Renames the database with this name, if tests made it, so that a step that failed may have the name. It keeps its contents, closed, and
 /// is dropped with its lease. Returns whether there was one.
 pub(super) async fn free_name(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     name: &DatabaseName,
 ) -> Result<bool, StepError> {
@@ -213,7 +217,7 @@ pub(super) async fn free_name(
         .unwrap_or_else(|| TestsOwnDatabase::of_pool_owner(name.as_str()));
     if invalid {
         // It can only be dropped.
-        drop_by_name(world, connection, &theirs, oid).await?;
+        drop_by_name(backend, connection, &theirs, oid).await?;
         return Ok(true);
     }
     // Of its maker as well, who may be about to make another one.
@@ -224,8 +228,8 @@ pub(super) async fn free_name(
     if !end_sessions_and_logins(connection, &[oid], &[&owner], BRIEF).await?.is_empty() {
         return Err(stuck());
     }
-    if world.connections.facts.prepares_transactions {
-        cure::before_drop(world, connection, oid, &theirs).await?;
+    if backend.connections.facts.prepares_transactions {
+        pre_drop::before_drop(backend, connection, oid, &theirs).await?;
     }
     #[allow(clippy::cast_possible_truncation, reason = "half of a random number is as random")]
     let moved = TestsOwnDatabase::moved(uuid::Uuid::new_v4().as_u128() as u64);

@@ -68,7 +68,7 @@ fn swapped(row: &PgRow) -> Result<Swapped, StepError> {
 }
 
 /// Without a lock, for what comes before the transaction that takes it.
-pub(super) async fn look(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<Swapped>, StepError> {
+pub(super) async fn take_snapshot(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<Swapped>, StepError> {
     let rows = sql(sqlx::query(concat!(
         "select ",
         swapped_columns!(),

@@ -6,73 +6,73 @@ use nix::sys::signal::Signal;
 use pgdibs_postgres::embedded::{Leave, Progress};
 use sqlx::Connection;
 
-use crate::world::{World, connect, execute, signal, text, until};
+use crate::setup::{Setup, connect, execute, signal, text, until};
 
 #[tokio::test]
 async fn a_killed_daemons_server_goes_on_and_is_adopted_with_its_sessions() {
-    let world = World::new();
-    let mut daemon = world.daemon();
+    let setup = Setup::new();
+    let mut daemon = setup.daemon();
     daemon.says("serving");
-    let postmaster = world.postmaster_pid();
+    let postmaster = setup.postmaster_pid();
     daemon.signal(Signal::SIGKILL);
 
-    let server = world.start().await;
+    let server = setup.start().await;
     assert!(server.adopted());
-    assert!(world.heard().contains(&Progress::Adopted), "{:?}", world.heard());
-    assert_eq!(world.postmaster_pid(), postmaster);
+    assert!(setup.heard().contains(&Progress::Adopted), "{:?}", setup.heard());
+    assert_eq!(setup.postmaster_pid(), postmaster);
     let mut session = connect(&server).await;
     sqlx::raw_sql("create temporary table mine as select 7 as seven").execute(&mut session).await.unwrap();
     // Dropped without a word: to the supervisor, this is a daemon's death as well.
     drop(server);
-    let server = world.start().await;
+    let server = setup.start().await;
     assert!(server.adopted());
     let seven: i32 = sqlx::query_scalar("select seven from mine").fetch_one(&mut session).await.unwrap();
-    assert_eq!((seven, world.postmaster_pid()), (7, postmaster));
+    assert_eq!((seven, setup.postmaster_pid()), (7, postmaster));
     session.close().await.unwrap();
     assert!(server.bin_dir().join("postgres").is_file());
     assert_eq!(text(&server, "show server_version").await.split('.').next(), Some(server.major().to_string().as_str()));
     server.leave(Leave::Stop).await.unwrap();
-    world.until_nothing_runs().await;
+    setup.until_nothing_runs().await;
 }
 
 #[tokio::test]
 async fn ctrl_c_in_the_terminal_does_not_reach_postgres() {
-    let world = World::new();
-    let mut daemon = world.daemon();
+    let setup = Setup::new();
+    let mut daemon = setup.daemon();
     daemon.says("serving");
-    let postmaster = world.postmaster_pid();
+    let postmaster = setup.postmaster_pid();
     daemon.interrupt_from_the_keyboard();
-    let server = world.start().await;
-    assert_eq!((server.adopted(), world.postmaster_pid()), (true, postmaster));
+    let server = setup.start().await;
+    assert_eq!((server.adopted(), setup.postmaster_pid()), (true, postmaster));
     server.leave(Leave::Stop).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_server_left_with_leases_is_kept_and_one_left_without_is_stopped() {
-    let world = World::new();
-    let server = world.start().await;
+    let setup = Setup::new();
+    let server = setup.start().await;
     execute(&server, "create table kept as select 1").await;
-    let postmaster = world.postmaster_pid();
+    let postmaster = setup.postmaster_pid();
     server.leave(Leave::Keep).await.unwrap();
-    let server = world.start().await;
-    assert_eq!((server.adopted(), world.postmaster_pid()), (true, postmaster));
+    let server = setup.start().await;
+    assert_eq!((server.adopted(), setup.postmaster_pid()), (true, postmaster));
     assert_eq!(text(&server, "select count(*)::text from kept").await, "1");
     server.leave(Leave::Stop).await.unwrap();
-    assert_eq!(world.processes(), Vec::<String>::new());
+    assert_eq!(setup.processes(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_server_that_nobody_adopts_stops_itself_in_order() {
-    let mut world = World::new();
-    world.linger = Duration::from_secs(1);
-    let server = world.start().await;
+    let mut setup = Setup::new();
+    setup.linger = Duration::from_secs(1);
+    let server = setup.start().await;
     execute(&server, "create table kept as select 'still here' as words").await;
     let before = std::time::Instant::now();
     drop(server);
-    world.until_nothing_runs().await;
-    assert!(before.elapsed() >= world.linger, "it went after {:?}", before.elapsed());
-    assert!(!world.data_dir.join("running-since-boot").exists());
-    let server = world.start().await;
+    setup.until_nothing_runs().await;
+    assert!(before.elapsed() >= setup.linger, "it went after {:?}", before.elapsed());
+    assert!(!setup.data_dir.join("running-since-boot").exists());
+    let server = setup.start().await;
     assert!(!server.adopted());
     assert_eq!(text(&server, "select words from kept").await, "still here");
     server.leave(Leave::Stop).await.unwrap();
@@ -80,40 +80,40 @@ async fn a_server_that_nobody_adopts_stops_itself_in_order() {
 
 #[tokio::test]
 async fn an_adopting_daemon_brings_its_own_patience() {
-    let mut world = World::new();
-    drop(world.start().await);
-    world.linger = Duration::from_millis(300);
-    let server = world.start().await;
+    let mut setup = Setup::new();
+    drop(setup.start().await);
+    setup.linger = Duration::from_millis(300);
+    let server = setup.start().await;
     assert!(server.adopted());
     drop(server);
-    world.until_nothing_runs().await;
+    setup.until_nothing_runs().await;
 }
 
 #[tokio::test]
 async fn a_connected_daemon_may_be_silent_for_longer_than_the_linger() {
-    let mut world = World::new();
-    world.linger = Duration::from_secs(3);
-    drop(world.start().await);
-    let server = world.start().await;
+    let mut setup = Setup::new();
+    setup.linger = Duration::from_secs(3);
+    drop(setup.start().await);
+    let server = setup.start().await;
     assert!(server.adopted());
-    let postmaster = world.postmaster_pid();
+    let postmaster = setup.postmaster_pid();
     // The adopted server's last hour had been set when its daemon went; that it passes without effect takes its time.
-    let waited = tokio::time::timeout(world.linger + Duration::from_millis(500), server.stopped()).await;
+    let waited = tokio::time::timeout(setup.linger + Duration::from_millis(500), server.stopped()).await;
     assert!(waited.is_err() && server.is_running(), "the server ended under a connected daemon");
-    assert_eq!(world.postmaster_pid(), postmaster);
+    assert_eq!(setup.postmaster_pid(), postmaster);
     server.leave(Leave::Stop).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_start_while_the_last_server_is_stopping_waits_for_its_end() {
-    let mut world = World::new();
-    world.linger = Duration::ZERO;
-    let server = world.start().await;
+    let mut setup = Setup::new();
+    setup.linger = Duration::ZERO;
+    let server = setup.start().await;
     execute(&server, "create table kept as select 1").await;
     let mut server = server;
     for _ in 0..5 {
         drop(server);
-        server = world.start().await;
+        server = setup.start().await;
     }
     assert_eq!(text(&server, "select count(*)::text from kept").await, "1");
     server.leave(Leave::Stop).await.unwrap();
@@ -121,14 +121,14 @@ async fn a_start_while_the_last_server_is_stopping_waits_for_its_end() {
 
 #[tokio::test]
 async fn sigterm_to_the_supervisor_stops_postgres_in_order() {
-    let world = World::new();
-    let server = world.start().await;
-    signal(world.supervisor_pid(), Signal::SIGTERM);
+    let setup = Setup::new();
+    let server = setup.start().await;
+    signal(setup.supervisor_pid(), Signal::SIGTERM);
     server.stopped().await;
     until("the server is known to be gone", || if server.is_running() { Err("running".to_owned()) } else { Ok(()) })
         .await;
-    world.until_nothing_runs().await;
-    assert!(!world.data_dir.join("running-since-boot").exists());
+    setup.until_nothing_runs().await;
+    assert!(!setup.data_dir.join("running-since-boot").exists());
     drop(server);
-    world.start().await.leave(Leave::Stop).await.unwrap();
+    setup.start().await.leave(Leave::Stop).await.unwrap();
 }

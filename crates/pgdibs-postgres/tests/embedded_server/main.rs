@@ -6,4 +6,4 @@ mod public;
 mod recovering;
 mod refusing;
 mod starting;
-mod world;
+mod setup;

@@ -4,7 +4,7 @@ use pgdibs_postgres::embedded::{Embedded, Leave};
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use crate::world::{World, execute, text};
+use crate::setup::{Setup, execute, text};
 
 /// Connects as an ordinary login; gives the SQLSTATE of a refusal.
 async fn visit(server: &Embedded, database: &str) -> Result<(), String> {
@@ -32,8 +32,8 @@ async fn assert_closed(server: &Embedded) {
 
 #[tokio::test]
 async fn public_cannot_connect_to_databases_of_initdb() {
-    let world = World::new();
-    let server = world.start().await;
+    let setup = Setup::new();
+    let server = setup.start().await;
     execute(&server, "create role visitor login password 'v'").await;
     assert_closed(&server).await;
     // Privileges of a template are not copied, so databases that a superuser makes are as they are on any server.
@@ -45,18 +45,18 @@ async fn public_cannot_connect_to_databases_of_initdb() {
     execute(&server, open).await;
     assert_eq!(visit(&server, "postgres").await, Ok(()));
     drop(server);
-    let server = world.start().await;
+    let server = setup.start().await;
     assert!(server.adopted());
     assert_closed(&server).await;
 
     execute(&server, open).await;
     server.leave(Leave::Stop).await.unwrap();
-    let server = world.start().await;
+    let server = setup.start().await;
     assert!(!server.adopted());
     assert_closed(&server).await;
     // One without template1 starts as well.
     execute(&server, "update pg_database set datistemplate = false where datname = 'template1'").await;
     execute(&server, "drop database template1").await;
     server.leave(Leave::Stop).await.unwrap();
-    world.start().await.leave(Leave::Stop).await.unwrap();
+    setup.start().await.leave(Leave::Stop).await.unwrap();
 }

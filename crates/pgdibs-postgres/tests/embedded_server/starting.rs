@@ -6,23 +6,23 @@ use pgdibs_postgres::embedded::{EmbeddedOptions, Leave, Progress, start};
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use crate::world::{World, execute, text, until};
+use crate::setup::{Setup, execute, text, until};
 
 #[tokio::test]
 async fn a_first_start_is_private_and_asks_everyone_for_a_password() {
-    let world = World::new();
-    let server = world.start().await;
+    let setup = Setup::new();
+    let server = setup.start().await;
     assert!(!server.adopted());
-    let heard = world.heard();
+    let heard = setup.heard();
     assert_eq!(heard.first(), Some(&Progress::Finding));
     assert!(heard.iter().any(|stage| matches!(stage, Progress::InitDb { .. })), "{heard:?}");
     assert_eq!(heard.last(), Some(&Progress::Ready { port: server.port() }));
 
     let mode = |path| std::fs::metadata(path).unwrap().mode() & 0o777;
-    assert_eq!(mode(world.data_dir.join("superuser-password")), 0o600);
+    assert_eq!(mode(setup.data_dir.join("superuser-password")), 0o600);
     assert_eq!(mode(server.socket_dir()), 0o700);
     assert_eq!(mode(server.pgdata()), 0o700);
-    let scraps: Vec<_> = std::fs::read_dir(&world.data_dir)
+    let scraps: Vec<_> = std::fs::read_dir(&setup.data_dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.contains("new") || name.starts_with("initdb"))
@@ -32,7 +32,7 @@ async fn a_first_start_is_private_and_asks_everyone_for_a_password() {
     let over_tcp = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(server.port()).username("postgres");
     let over_socket =
         PgConnectOptions::new_without_pgpass().socket(server.socket_dir()).port(server.port()).username("postgres");
-    let right = world.read("superuser-password");
+    let right = setup.read("superuser-password");
     for options in [over_tcp, over_socket] {
         let error = PgConnection::connect_with(&options.clone().password("wrong")).await.unwrap_err();
         assert_eq!(error.as_database_error().and_then(|error| error.code()).as_deref(), Some("28P01"), "{error}");
@@ -49,9 +49,9 @@ async fn a_first_start_is_private_and_asks_everyone_for_a_password() {
 
 #[tokio::test]
 async fn it_listens_where_it_is_told_to_and_where_the_daemon_connects() {
-    let world = World::new();
+    let setup = Setup::new();
     let free = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
-    let options = EmbeddedOptions { listen: Some(free), ..world.options() };
+    let options = EmbeddedOptions { listen: Some(free), ..setup.options() };
     let server = start(&options, |_| {}).await.unwrap();
     assert_eq!(server.port(), free.port());
     let mut listening = listening_addresses(server.port());
@@ -60,7 +60,7 @@ async fn it_listens_where_it_is_told_to_and_where_the_daemon_connects() {
     assert_eq!(text(&server, "select 'reached'").await, "reached");
     server.leave(Leave::Stop).await.unwrap();
     // Without it, the port that is written down stays.
-    let server = world.start().await;
+    let server = setup.start().await;
     assert_eq!((server.port(), listening_addresses(server.port())), (free.port(), vec!["0100007F".to_owned()]));
     server.leave(Leave::Stop).await.unwrap();
 }
@@ -81,8 +81,8 @@ fn listening_addresses(port: u16) -> Vec<String> {
 
 #[tokio::test]
 async fn the_settings_are_those_of_a_server_for_tests() {
-    let world = World::new();
-    let server = world.start().await;
+    let setup = Setup::new();
+    let server = setup.start().await;
     for (name, value) in [
         ("fsync", "off"),
         ("synchronous_commit", "off"),
@@ -110,28 +110,28 @@ async fn the_settings_are_those_of_a_server_for_tests() {
 
 #[tokio::test]
 async fn an_orderly_stop_ends_everything_and_the_next_start_keeps_port_password_and_data() {
-    let world = World::new();
-    let server = world.start().await;
+    let setup = Setup::new();
+    let server = setup.start().await;
     let (url, port) = (server.url(), server.port());
     execute(&server, "create table kept as select 42 as answer").await;
     server.leave(Leave::Stop).await.unwrap();
-    assert_eq!(world.processes(), Vec::<String>::new());
-    assert!(!world.data_dir.join("running-since-boot").exists());
+    assert_eq!(setup.processes(), Vec::<String>::new());
+    assert!(!setup.data_dir.join("running-since-boot").exists());
 
-    let server = world.start().await;
+    let server = setup.start().await;
     assert_eq!((server.url(), server.port(), server.adopted()), (url, port, false));
     assert_eq!(text(&server, "select answer::text from kept").await, "42");
-    assert!(!world.heard().iter().any(|stage| matches!(stage, Progress::InitDb { .. } | Progress::MadeAnew { .. })));
+    assert!(!setup.heard().iter().any(|stage| matches!(stage, Progress::InitDb { .. } | Progress::Recreated { .. })));
     server.leave(Leave::Stop).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_deep_data_directory_works_too() {
-    let world = World::at(&"a-rather-deep-directory/".repeat(6));
-    for parent in world.data_dir.ancestors().take(6) {
+    let setup = Setup::at(&"a-rather-deep-directory/".repeat(6));
+    for parent in setup.data_dir.ancestors().take(6) {
         std::fs::create_dir_all(parent).unwrap();
     }
-    let server = world.start().await;
+    let server = setup.start().await;
     assert!(server.socket_dir().starts_with("/tmp"), "{:?}", server.socket_dir());
     assert_eq!(std::fs::metadata(server.socket_dir()).unwrap().mode() & 0o777, 0o700);
     assert_eq!(text(&server, "select 'it works'").await, "it works");
@@ -142,10 +142,10 @@ async fn a_deep_data_directory_works_too() {
 
 #[tokio::test]
 async fn a_start_that_is_dropped_leaves_nothing_running_at_any_stage() {
-    let world = World::new();
+    let setup = Setup::new();
     for stage in ["Making", "Starting"] {
         let (sender, mut stages) = tokio::sync::mpsc::unbounded_channel();
-        let options = world.options();
+        let options = setup.options();
         let starting = tokio::spawn(async move {
             let result = start(&options, |stage| sender.send(stage.to_string()).unwrap()).await;
             result.map(drop).map_err(|error| error.to_string())
@@ -157,22 +157,22 @@ async fn a_start_that_is_dropped_leaves_nothing_running_at_any_stage() {
             }
         }
         until("a process of this start is seen", || {
-            if world.processes().is_empty() { Err("none".to_owned()) } else { Ok(()) }
+            if setup.processes().is_empty() { Err("none".to_owned()) } else { Ok(()) }
         })
         .await;
         starting.abort();
         assert!(starting.await.unwrap_err().is_cancelled());
-        world.until_nothing_runs().await;
+        setup.until_nothing_runs().await;
     }
-    let server = world.start().await;
+    let server = setup.start().await;
     assert_eq!(text(&server, "select 'fine'").await, "fine");
     server.leave(Leave::Stop).await.unwrap();
 }
 
 #[tokio::test]
 async fn an_initdb_that_hangs_is_ended_with_its_children_when_the_start_is_dropped() {
-    let world = World::new();
-    let bin_dir = world.data_dir.with_file_name("bin");
+    let setup = Setup::new();
+    let bin_dir = setup.data_dir.with_file_name("bin");
     // Written by a shell, for a file that we had open for writing may still be so in another test's new child.
     let script = r#"mkdir -p "$1" && cd "$1" && umask 022
         printf '#!/bin/sh\necho "postgres (PostgreSQL) 15.1"\n' > postgres
@@ -180,18 +180,18 @@ async fn an_initdb_that_hangs_is_ended_with_its_children_when_the_start_is_dropp
         chmod 755 . postgres initdb"#;
     let mut shell = std::process::Command::new("sh");
     assert!(shell.args(["-c", script, "sh"]).arg(&bin_dir).status().unwrap().success());
-    let mut options = world.options();
+    let mut options = setup.options();
     options.bin_dir = Some(bin_dir);
     let starting = tokio::spawn(async move {
         let result = start(&options, |_| {}).await;
         result.map(drop).map_err(|error| error.to_string())
     });
     until("initdb and its child run", || {
-        let processes = world.processes();
+        let processes = setup.processes();
         if processes.iter().any(|line| line.contains("sleep 600")) { Ok(()) } else { Err(format!("{processes:?}")) }
     })
     .await;
     starting.abort();
     assert!(starting.await.unwrap_err().is_cancelled());
-    world.until_nothing_runs().await;
+    setup.until_nothing_runs().await;
 }

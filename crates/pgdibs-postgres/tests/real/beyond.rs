@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{PoolName, RoleName};
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::TicketId;
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnection;
@@ -44,7 +44,7 @@ fn database_that_took_the_catalogs_name_is_never_read() {
                      create table public.tickets (id bigint);
                      create trigger fires before delete on public.tickets for each statement execute function public.fire()";
         setting.cluster.sql("pgdibs", fires).await;
-        let refused = suite.world.drop_ticket(TicketId(1)).await.expect_err("it is not ours");
+        let refused = suite.backend.drop_ticket(TicketId(1)).await.expect_err("it is not ours");
         assert!(matches!(&refused, Error::ServerUnavailable(_)), "{refused}");
         let address = pgdibs_postgres::connect::ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
         let why = pgdibs_postgres::connect::prepare(&address).await.expect_err("it is not ours").to_string();
@@ -59,8 +59,8 @@ fn session_of_a_login_elsewhere_does_not_outlive_it() {
         let suite = &setting.suite;
         let logins = suite.server.logins().await;
         suite.ready_pool(2, 3, 1).await;
-        let (one, two) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
-        let shared = suite.world.share_login(&[one.id, two.id]).await.unwrap();
+        let (one, two) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
+        let shared = suite.backend.share_login(&[one.id, two.id]).await.unwrap();
         let credentials = shared[0].credentials.clone().unwrap();
         let mut ghost = elsewhere(setting, &credentials.user, credentials.password.expose_secret()).await;
         for lease in [&one, &two] {
@@ -80,9 +80,9 @@ fn builder_elsewhere_is_ended_by_the_seal() {
         let fingerprint = pgdibs_core::name::Fingerprint::parse("first").unwrap();
         let template = suite.begin_build(&fingerprint, "builder").await;
         suite.idle().await;
-        let place = suite.world.build_place(template.id, "builder").await.unwrap().unwrap();
+        let place = suite.backend.build_place(template.id, "builder").await.unwrap().unwrap();
         let mut ghost = elsewhere(setting, &place.credentials.user, place.credentials.password.expose_secret()).await;
-        suite.world.request_seal(&suite.pool, &fingerprint, "builder").await.unwrap();
+        suite.backend.request_seal(&suite.pool, &fingerprint, "builder").await.unwrap();
         suite.idle().await;
         assert!(
             ghost.execute("select 1").await.is_err(),
@@ -96,7 +96,7 @@ fn transaction_prepared_elsewhere_is_rolled_back_when_a_step_waits_for_it() {
     on_each_server_with(&["max_prepared_transactions=10"], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
-        let (tenant, other) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let (tenant, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
         let credentials = tenant.credentials.clone().unwrap();
         let mut session = elsewhere(setting, &credentials.user, credentials.password.expose_secret()).await;
         let hold = format!(
@@ -121,7 +121,7 @@ fn another_pools_owner_is_no_role_of_a_pool() {
         suite.make_pool(1, 1, 0).await;
         let roles = Some(vec![RoleName::of_pool(&suite.pool)]);
         let evil = PoolName::parse("evil").unwrap();
-        let refused = suite.world.put_pool(&evil, &PoolPatch { roles, ..PoolPatch::default() }).await;
+        let refused = suite.backend.put_pool(&evil, &PoolPatch { roles, ..PoolPatch::default() }).await;
         assert!(matches!(&refused, Err(Error::Invalid(why)) if why.field == "roles"), "{refused:?}");
     });
 }

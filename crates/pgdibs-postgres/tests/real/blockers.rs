@@ -3,9 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::lease::{End, Lease};
 use pgdibs_core::plan::plan;
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::{ConnectError, ServerAddress, open};
 use pgdibs_postgres::rights::Rights;
 use sqlx::postgres::PgConnection;
@@ -29,7 +29,7 @@ async fn beside_the_watch(setting: &Setting, test: impl Future<Output = ()>) {
     };
     tokio::select! {
         () = begun => {}
-        () = setting.suite.world.end_blockers() => {}
+        () = setting.suite.backend.end_blockers() => {}
     }
 }
 
@@ -78,14 +78,20 @@ async fn is_dead(session: &mut PgConnection) -> bool {
 /// Ends the lease, tried again while the server refuses that, and carries out what is due.
 async fn end_promptly(setting: &Setting, lease: &Lease) {
     until("the lease ends", async || {
-        setting.suite.world.end_lease(lease.id, End::Released, "released").await.map(|_| ()).map_err(|e| e.to_string())
+        setting
+            .suite
+            .backend
+            .end_lease(lease.id, End::Released, "released")
+            .await
+            .map(|_| ())
+            .map_err(|e| e.to_string())
     })
     .await;
     let began = Instant::now();
     until("the steps are done", async || {
-        setting.suite.world.lead().await.map_err(|error| error.to_string())?;
-        let snapshot = setting.suite.world.gather().await.map_err(|error| error.to_string())?;
-        let results = setting.suite.world.execute(&plan(&snapshot, &nothing_under_way())).await;
+        setting.suite.backend.lead().await.map_err(|error| error.to_string())?;
+        let snapshot = setting.suite.backend.gather().await.map_err(|error| error.to_string())?;
+        let results = setting.suite.backend.execute(&plan(&snapshot, &nothing_under_way())).await;
         results.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(error.to_string()))
     })
     .await;
@@ -97,7 +103,8 @@ fn full_lock_table(rights: Rights) {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
         beside_the_watch(setting, async {
-            let (tenant, other) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+            let (tenant, other) =
+                (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
             let mut innocent = suite.enter(&other).await;
             let mut filling = suite.enter(&tenant).await;
             fill_lock_table(&mut filling).await;
@@ -108,7 +115,7 @@ fn full_lock_table(rights: Rights) {
             let mut filling = suite.enter(&other).await;
             fill_lock_table(&mut filling).await;
             until("others are served", async || {
-                let taken = suite.world.begin_reset(other.id, None, None).await;
+                let taken = suite.backend.begin_reset(other.id, None, None).await;
                 taken.map(|_| ()).map_err(|error| error.to_string())
             })
             .await;
@@ -132,7 +139,7 @@ fn lock_table_is_freed_first_of_leases_that_are_over() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
-        let (over, goes_on) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let (over, goes_on) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
         let mut before = suite.enter(&over).await;
         run(&mut before, "select count(pg_advisory_lock(g)) from generate_series(1, 2900) g").await;
         let mut larger = suite.enter(&goes_on).await;
@@ -165,7 +172,7 @@ fn queue_on_catalog(hold: &str) {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
         beside_the_watch(setting, async {
-            let tenant = suite.take(suite.wish()).await;
+            let tenant = suite.take(suite.acquire_request()).await;
             let mut holder = suite.enter(&tenant).await;
             run(&mut holder, hold).await;
             // Until it waits, and then until the next look.
@@ -197,12 +204,12 @@ fn daemon_starts_on_a_server_whose_catalog_is_queued_for() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
-        let tenant = suite.take(suite.wish()).await;
+        let tenant = suite.take(suite.acquire_request()).await;
         let mut holder = suite.enter(&tenant).await;
         run(&mut holder, SET_FOR_CATALOG).await;
         let queued = Waiting::begin(setting, suite.enter(&tenant).await, "drop database pgdibs").await;
         let began = Instant::now();
-        let started = setting.another_world().await;
+        let started = setting.another_backend().await;
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
         assert!(is_dead(&mut holder).await, "it held the lock");
         started.close().await;
@@ -232,8 +239,8 @@ fn tenant_that_only_waits_ahead_is_not_ended() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 5, 2).await;
-        let sibling = suite.take(suite.wish()).await;
-        let (tenant, innocent) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let sibling = suite.take(suite.acquire_request()).await;
+        let (tenant, innocent) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
         let grant = format!("grant create on database {} to current_user", sibling.database_name);
         let mut holder = suite.enter(&tenant).await;
         run(&mut holder, &format!("begin; {grant}")).await;

@@ -1,12 +1,12 @@
 //! Builders: who loses the build and when, and what stands in the way of one.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::Fingerprint;
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{Template, TemplateState};
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use secrecy::ExposeSecret as _;
 
@@ -20,11 +20,11 @@ async fn begun(setting: &Setting) -> (Template, BuildPlace) {
     setting.suite.make_pool(0, 1, 0).await;
     let template = setting.suite.begin_build(&wanted(), "one").await;
     setting.suite.idle().await;
-    let place = setting.suite.world.build_place(template.id, "one").await.unwrap().expect("its database exists");
+    let place = setting.suite.backend.build_place(template.id, "one").await.unwrap().expect("its database exists");
     (template, place)
 }
 
-async fn unheard_for(setting: &Setting, seconds: u32) {
+async fn silent_for(setting: &Setting, seconds: u32) {
     setting.catalog(&format!("update templates set build_heard_at = now() - interval '{seconds} s'")).await;
     setting.suite.idle().await;
 }
@@ -37,14 +37,14 @@ async fn state(setting: &Setting) -> TemplateState {
 fn a_silent_builder_loses_the_build_after_60_seconds() {
     on_each_server(Rights::Superuser, async |setting| {
         let (_, place) = begun(setting).await;
-        unheard_for(setting, 58).await;
+        silent_for(setting, 58).await;
         assert_eq!(state(setting).await, TemplateState::Building, "58 seconds are no silence yet");
-        unheard_for(setting, 61).await;
+        silent_for(setting, 61).await;
         assert_eq!(state(setting).await, TemplateState::Failed);
         let suite = &setting.suite;
         suite.assert_dead(&place.credentials, &[place.database.as_str()]).await;
         assert_eq!(suite.names_on_the_server().await, Vec::<String>::new(), "what was built is dropped");
-        let stale = suite.world.request_seal(&suite.pool, &wanted(), "one").await;
+        let stale = suite.backend.request_seal(&suite.pool, &wanted(), "one").await;
         assert!(matches!(stale, Err(Error::BuildTokenStale(_))), "{stale:?}");
         suite.begin_build(&wanted(), "two").await;
     });
@@ -56,7 +56,7 @@ fn a_builder_that_renews_keeps_the_build() {
         begun(setting).await;
         setting.catalog("update templates set build_heard_at = now() - interval '61 s'").await;
         let suite = &setting.suite;
-        suite.world.renew_build(&suite.pool, &wanted(), "one").await.unwrap();
+        suite.backend.renew_build(&suite.pool, &wanted(), "one").await.unwrap();
         suite.idle().await;
         assert_eq!(state(setting).await, TemplateState::Building);
     });
@@ -69,12 +69,12 @@ fn a_builder_that_is_connected_keeps_the_build() {
             let (_, place) = begun(setting).await;
             let hands = &setting.suite.server;
             let session = hands.connect(&place.credentials, place.database.as_str()).await.unwrap();
-            unheard_for(setting, 3600).await;
+            silent_for(setting, 3600).await;
             assert_eq!(state(setting).await, TemplateState::Building);
             hands.disconnect(session).await;
             let sessions = format!("select count(*) from pg_stat_activity where datname = '{}'", place.database);
             setting.cluster.until_text("postgres", &sessions, "0").await;
-            unheard_for(setting, 61).await;
+            silent_for(setting, 61).await;
             assert_eq!(state(setting).await, TemplateState::Failed);
         });
     }
@@ -87,7 +87,7 @@ fn password_of_a_build_is_masked_in_what_its_builder_tells() {
         let suite = &setting.suite;
         let password = place.credentials.password.expose_secret();
         let detail = format!("cannot connect to postgresql://u:{password}@h/d");
-        suite.world.abandon_build(&suite.pool, &wanted(), "one", &detail).await.unwrap();
+        suite.backend.abandon_build(&suite.pool, &wanted(), "one", &detail).await.unwrap();
         let shown = suite.snapshot().await.templates[0].detail.clone();
         assert_eq!(shown.as_deref(), Some("cannot connect to postgresql://u:********@h/d"));
     });
@@ -98,7 +98,7 @@ fn a_failed_build_is_shown_for_an_hour() {
     on_each_server(Rights::Superuser, async |setting| {
         begun(setting).await;
         let suite = &setting.suite;
-        suite.world.abandon_build(&suite.pool, &wanted(), "one", "a migration failed").await.unwrap();
+        suite.backend.abandon_build(&suite.pool, &wanted(), "one", "a migration failed").await.unwrap();
         suite.idle().await;
         setting.catalog("update templates set last_used_at = now() - interval '3590 s'").await;
         suite.idle().await;
@@ -120,12 +120,12 @@ fn a_build_database_whose_creator_died_is_used_by_the_builder() {
             .sql("postgres", &format!("create database {} template template0 owner pgdibs_owner", template.name))
             .await;
         suite.idle().await;
-        let place = suite.world.build_place(template.id, "one").await.unwrap().expect("its database exists");
+        let place = suite.backend.build_place(template.id, "one").await.unwrap().expect("its database exists");
         let session = suite.server.connect(&place.credentials, place.database.as_str()).await.unwrap();
         suite.server.disconnect(session).await;
-        suite.world.request_seal(&suite.pool, &wanted(), "one").await.unwrap();
+        suite.backend.request_seal(&suite.pool, &wanted(), "one").await.unwrap();
         suite.idle().await;
-        let found = suite.world.put_template(&suite.pool, &wanted(), "two", "two").await;
+        let found = suite.backend.put_template(&suite.pool, &wanted(), "two", "two").await;
         assert!(matches!(found, Ok(TemplatePut::Ready(_))), "{found:?}");
     });
 }
@@ -143,10 +143,10 @@ fn a_strangers_database_under_the_name_of_a_build_is_left_alone() {
             format!("select coalesce(datacl::text, 'as made') from pg_database where datname = '{}'", template.name);
         let failures = setting.idle_with_failures().await;
         assert!(failures[0].contains(&format!("dropdb '{}'", template.name)), "{failures:?}");
-        let refused = suite.world.build_place(template.id, "one").await;
+        let refused = suite.backend.build_place(template.id, "one").await;
         assert!(matches!(refused, Err(Error::TemplateFailed(_))), "{refused:?}");
         assert_eq!(setting.cluster.text("postgres", &acl).await, "as made", "its rights are untouched");
-        suite.world.drop_pool(&suite.pool, true).await.unwrap();
+        suite.backend.drop_pool(&suite.pool, true).await.unwrap();
         suite.idle().await;
         assert_eq!(suite.names_on_the_server().await, [template.name.as_str()], "it is still there");
     });
@@ -157,11 +157,11 @@ fn an_extension_that_cannot_be_made_fails_the_build_with_its_name() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         let patch = PoolPatch { extensions: Some(vec!["no_such_extension".to_owned()]), ..PoolPatch::default() };
-        suite.world.put_pool(&suite.pool, &patch).await.unwrap();
+        suite.backend.put_pool(&suite.pool, &patch).await.unwrap();
         let template = suite.begin_build(&wanted(), "one").await;
         let failures = setting.idle_with_failures().await;
         assert!(failures[0].contains("extension \"no_such_extension\" (pool setting `extensions`)"), "{failures:?}");
-        let refused = suite.world.build_place(template.id, "one").await;
+        let refused = suite.backend.build_place(template.id, "one").await;
         assert!(matches!(refused, Err(Error::TemplateFailed(why)) if why.contains("no_such_extension")));
         assert_eq!(suite.names_on_the_server().await, Vec::<String>::new(), "its database is dropped");
     });

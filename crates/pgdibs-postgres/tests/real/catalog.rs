@@ -10,7 +10,7 @@ fn a_second_row_of_what_there_may_be_once_is_refused() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 2, 0).await;
-        suite.take(suite.wish()).await;
+        suite.take(suite.acquire_request()).await;
         setting.catalog("update leases set run = 'r'").await;
         let mut catalog = session(&setting.cluster.superuser("pgdibs")).await;
         for (index, again) in [

@@ -1,13 +1,13 @@
 //! What a clone carries beside its contents: settings and grants of the template's database, extensions, roles, and the way
 //! it was copied.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, RoleName};
 use pgdibs_core::plan::{Step, locks};
 use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use sqlx::AssertSqlSafe;
 
@@ -19,16 +19,16 @@ async fn build_with(setting: &Setting, by_hand: &str, by_builder: &str) {
     let fingerprint = Fingerprint::parse("first").unwrap();
     let template = suite.begin_build(&fingerprint, "one").await;
     suite.idle().await;
-    let place = suite.world.build_place(template.id, "one").await.unwrap().expect("its database exists");
+    let place = suite.backend.build_place(template.id, "one").await.unwrap().expect("its database exists");
     let mut session = suite.server.connect(&place.credentials, place.database.as_str()).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(by_builder.to_owned())).execute(&mut session).await.unwrap();
     suite.server.disconnect(session).await;
     setting.cluster.sql(place.database.as_str(), &by_hand.replace("{}", place.database.as_str())).await;
-    suite.world.request_seal(&suite.pool, &fingerprint, "one").await.unwrap();
+    suite.backend.request_seal(&suite.pool, &fingerprint, "one").await.unwrap();
     suite.idle().await;
 }
 
-async fn asked(setting: &Setting, lease: &Lease, sql: &str) -> String {
+async fn text_of(setting: &Setting, lease: &Lease, sql: &str) -> String {
     let mut session = setting.suite.enter(lease).await;
     let text = sqlx::query_scalar(AssertSqlSafe(format!("select ({sql})::text"))).fetch_one(&mut session).await;
     setting.suite.server.disconnect(session).await;
@@ -44,7 +44,7 @@ fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
             let suite = &setting.suite;
             suite.make_pool(2, 2, 1).await;
             // Custom parameters are a superuser's to set on databases, and 14 has no way to let others.
-            let may_set = rights == Rights::Superuser || suite.world.facts().major >= 15;
+            let may_set = rights == Rights::Superuser || suite.backend.facts().major >= 15;
             if rights != Rights::Superuser && may_set {
                 let grant = format!("grant set on parameter my.setting to \"{DAEMON}\"");
                 setting.cluster.sql("postgres", &grant).await;
@@ -58,9 +58,9 @@ fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
                 grant connect on database {} to reader with grant option;
                 grant temporary on database {} to reader";
             build_with(setting, &format!("{own}{by_hand}"), "create table t (n int)").await;
-            let leases = [suite.take(suite.wish()).await, suite.take(suite.wish()).await];
+            let leases = [suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await];
             suite.idle().await;
-            suite.world.begin_reset(leases[0].id, None, None).await.unwrap();
+            suite.backend.begin_reset(leases[0].id, None, None).await.unwrap();
             suite.idle().await;
             for lease in &leases {
                 for (sql, wanted) in [
@@ -86,7 +86,7 @@ fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
                         "0",
                     ),
                 ] {
-                    assert_eq!(asked(setting, lease, sql).await, wanted, "{sql} in {}", lease.database_name);
+                    assert_eq!(text_of(setting, lease, sql).await, wanted, "{sql} in {}", lease.database_name);
                 }
             }
             setting.cluster.sql("postgres", "drop owned by reader").await;
@@ -105,11 +105,11 @@ fn extensions_and_roles_of_the_pool_are_there_when_the_builder_comes() {
                 roles: Some(vec![RoleName::parse("roles", "Shop Readers").unwrap()]),
                 ..PoolPatch::default()
             };
-            suite.world.put_pool(&suite.pool, &patch).await.unwrap();
+            suite.backend.put_pool(&suite.pool, &patch).await.unwrap();
             let by_builder = "create table people (name citext, id uuid default uuid_generate_v4());
                 grant select on people to \"Shop Readers\"";
             build_with(setting, "", by_builder).await;
-            let lease = suite.take(suite.wish()).await;
+            let lease = suite.take(suite.acquire_request()).await;
             let mut session = suite.enter(&lease).await;
             sqlx::raw_sql("insert into people values ('Ada'); set role \"Shop Readers\"")
                 .execute(&mut session)
@@ -127,33 +127,36 @@ fn extensions_and_roles_of_the_pool_are_there_when_the_builder_comes() {
     }
 }
 
-/// Regression: a pool could name `pgdibs_owner`, or a member of a mighty role, as owner (found by a second reading).
+/// Regression: a pool could name `pgdibs_owner`, or a member of a privileged role, as owner (found by a second reading).
 #[test]
 fn a_role_that_pgdibs_did_not_make_is_refused() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         setting
             .cluster
-            .sql("postgres", "create role theirs; create role mighty createrole; create role follower in role mighty")
+            .sql(
+                "postgres",
+                "create role theirs; create role privileged createrole; create role follower in role privileged",
+            )
             .await;
         let role = |name: &str| RoleName::parse("roles", name).unwrap();
         let refused = [
             PoolPatch { roles: Some(vec![role("theirs")]), ..PoolPatch::default() },
-            PoolPatch { owner: Some(role("mighty")), ..PoolPatch::default() },
+            PoolPatch { owner: Some(role("privileged")), ..PoolPatch::default() },
             PoolPatch { owner: Some(role("follower")), ..PoolPatch::default() },
             PoolPatch { owner: Some(role(crate::support::seed::SUPERUSER)), ..PoolPatch::default() },
             PoolPatch { roles: Some(vec![RoleName::database_owner()]), ..PoolPatch::default() },
             PoolPatch { owner: Some(RoleName::database_owner()), ..PoolPatch::default() },
         ];
         for patch in refused {
-            let answer = suite.world.put_pool(&suite.pool, &patch).await;
+            let answer = suite.backend.put_pool(&suite.pool, &patch).await;
             assert!(matches!(&answer, Err(Error::Invalid(_))), "{patch:?}: {answer:?}");
         }
         let patch = PoolPatch { owner: Some(role("theirs")), warm: Some(1), ..PoolPatch::default() };
-        suite.world.put_pool(&suite.pool, &patch).await.unwrap();
+        suite.backend.put_pool(&suite.pool, &patch).await.unwrap();
         build_with(setting, "", "create table t (n int)").await;
-        let lease = suite.take(suite.wish()).await;
-        assert_eq!(asked(setting, &lease, "select tableowner from pg_tables where tablename = 't'").await, "theirs");
+        let lease = suite.take(suite.acquire_request()).await;
+        assert_eq!(text_of(setting, &lease, "select tableowner from pg_tables where tablename = 't'").await, "theirs");
     });
 }
 
@@ -189,7 +192,7 @@ fn the_strategy_is_measured_unless_it_is_set() {
         suite.make_pool(8, 8, 0).await;
         suite.idle().await;
         let template = suite.snapshot().await.templates[0].clone();
-        if suite.world.facts().major < 15 {
+        if suite.backend.facts().major < 15 {
             assert_eq!((template.strategy, template.measured), (None, Vec::new()), "14 has one way only");
             return;
         }
@@ -200,7 +203,7 @@ fn the_strategy_is_measured_unless_it_is_set() {
         assert_eq!(template.strategy, faster);
 
         let fixed = PoolPatch { strategy: Some(StrategyChoice::Fixed(Strategy::WalLog)), ..PoolPatch::default() };
-        suite.world.put_pool(&suite.pool, &fixed).await.unwrap();
+        suite.backend.put_pool(&suite.pool, &fixed).await.unwrap();
         suite.build(&Fingerprint::parse("second").unwrap()).await;
         let second = suite.snapshot().await.templates[1].clone();
         assert!(second.measured.iter().all(|&(strategy, ..)| strategy == Strategy::WalLog), "{:?}", second.measured);
@@ -213,7 +216,7 @@ fn only_what_stands_in_a_slot_is_open() {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(2, 2, 1).await;
-            let lease = suite.take(suite.wish()).await;
+            let lease = suite.take(suite.acquire_request()).await;
             let open = format!(
                 "select string_agg(datname, ' ' order by datname) from pg_database
                  where datallowconn and starts_with(datname::text, '{}_')",
@@ -235,7 +238,8 @@ fn a_clone_belongs_to_nobody_the_tests_act_as() {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(2, 2, 1).await;
-            let (lease, sibling) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+            let (lease, sibling) =
+                (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
             let mut session = suite.enter(&lease).await;
             let (own, other) = (&lease.database_name, &sibling.database_name);
             for reset in ["", "reset role"] {
@@ -262,13 +266,13 @@ fn a_clone_belongs_to_nobody_the_tests_act_as() {
                     let code = answer.as_ref().err().and_then(pgdibs_postgres::sqlstate::code);
                     // 0LP01 is how 15 and earlier refuse a grant by one who may not.
                     assert!(matches!(code.as_deref(), Some("42501" | "0LP01")) || (refused.starts_with("grant") && code.is_none()
-                        && asked(setting, &sibling, "select count(*) from pg_database d, aclexplode(d.datacl) a where d.datname = current_database() and a.privilege_type = 'CONNECT' and a.grantee <> d.datdba").await == "1"),
+                        && text_of(setting, &sibling, "select count(*) from pg_database d, aclexplode(d.datacl) a where d.datname = current_database() and a.privilege_type = 'CONNECT' and a.grantee <> d.datdba").await == "1"),
                         "{refused}: {answer:?}");
                 }
             }
             // On 14 schema `public` belongs to the bootstrap superuser, unless the daemon is one and gives it away.
             let public = match rights {
-                Rights::DatabasesAndRoles if suite.world.facts().major < 15 => "",
+                Rights::DatabasesAndRoles if suite.backend.facts().major < 15 => "",
                 _ => "drop schema public cascade; create schema public;",
             };
             sqlx::raw_sql(AssertSqlSafe(format!(

@@ -5,13 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::StepError;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::request::ResetBegun;
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
 use sqlx::postgres::PgConnection;
@@ -56,7 +56,7 @@ async fn hold(setting: &Setting, tenant: &Lease, sibling: &Lease, sql: &str) -> 
 async fn activate(setting: &Setting) -> Duration {
     let steps = plan(&setting.suite.snapshot().await, &nothing_under_way());
     let began = Instant::now();
-    for (step, result) in steps.iter().zip(setting.suite.world.execute(&steps).await) {
+    for (step, result) in steps.iter().zip(setting.suite.backend.execute(&steps).await) {
         result.unwrap_or_else(|error| panic!("{step:?}: {error}"));
     }
     began.elapsed()
@@ -69,12 +69,13 @@ fn for_each_hold(rights: Rights, test: impl AsyncFn(&Setting, &str, &Lease, PgCo
         suite.ready_pool(2, 4, 2).await;
         for (what, sql) in HOLDS {
             println!("{what}");
-            let (tenant, sibling) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+            let (tenant, sibling) =
+                (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
             let session = hold(setting, &tenant, &sibling, sql).await;
             test(setting, what, &tenant, session, &sibling).await;
             for lease in [&tenant, &sibling] {
                 // One of them may be over already.
-                let _ = suite.world.end_lease(lease.id, pgdibs_core::lease::End::Released, "the end").await;
+                let _ = suite.backend.end_lease(lease.id, pgdibs_core::lease::End::Released, "the end").await;
             }
             suite.idle().await;
         }
@@ -136,7 +137,7 @@ fn return_ends_whatever_a_sibling_holds_createrole() {
 /// Carries out what is due once; the steps that failed, with the reason.
 async fn activate_with_failures(setting: &Setting) -> Vec<(Step, StepError)> {
     let steps = plan(&setting.suite.snapshot().await, &nothing_under_way());
-    let results = setting.suite.world.execute(&steps).await;
+    let results = setting.suite.backend.execute(&steps).await;
     steps.into_iter().zip(results).filter_map(|(step, result)| Some((step, result.err()?))).collect()
 }
 
@@ -145,7 +146,7 @@ fn lock_of_a_stranger_delays_no_other_return() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
-        let (held, other) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let (held, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
         let mut stranger = session(&setting.cluster.superuser("postgres")).await;
         stranger.execute("begin").await.unwrap();
         let alter = format!("alter database {} connection limit 7", held.database_name);
@@ -191,19 +192,19 @@ fn reset_beside_granting_siblings(rights: Rights) {
         suite.ready_pool(4, 6, 2).await;
         let mut leases = Vec::new();
         for _ in 0..4 {
-            leases.push(suite.take(suite.wish()).await);
+            leases.push(suite.take(suite.acquire_request()).await);
         }
         let resetting = leases.remove(0);
-        suite.world.begin_reset(resetting.id, None, None).await.unwrap();
+        suite.backend.begin_reset(resetting.id, None, None).await.unwrap();
         let reset = async {
             let granting = "select count(*) from pg_stat_activity where query like 'do $do$%' and state = 'active'";
             setting.cluster.until_text("postgres", granting, "3").await;
             let began = Instant::now();
             let mut failed = Vec::new();
-            while suite.world.lease(resetting.id).await.unwrap().generation == 1 && began.elapsed() < A_FEW_SECONDS {
+            while suite.backend.lease(resetting.id).await.unwrap().generation == 1 && began.elapsed() < A_FEW_SECONDS {
                 failed.extend(activate_with_failures(setting).await);
             }
-            let generation = suite.world.lease(resetting.id).await.unwrap().generation;
+            let generation = suite.backend.lease(resetting.id).await.unwrap().generation;
             let end = "select pg_terminate_backend(pid) from pg_stat_activity where query like 'do $do$%'";
             setting.cluster.sql("postgres", end).await;
             (generation, began.elapsed(), failed)
@@ -233,11 +234,11 @@ fn reset_that_fails_is_tried_again_within_four_seconds() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 2, 1).await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         let mut stranger = session(&setting.cluster.superuser("postgres")).await;
         let hold = format!("begin; alter database {} connection limit 7", lease.database_name);
         stranger.execute(sqlx::raw_sql(AssertSqlSafe(hold))).await.unwrap();
-        suite.world.begin_reset(lease.id, None, None).await.unwrap();
+        suite.backend.begin_reset(lease.id, None, None).await.unwrap();
         for attempt in 1..=4 {
             let failed = activate_with_failures(setting).await;
             assert!(matches!(&failed[..], [(_, StepError::Failed(_))]), "{failed:?}");
@@ -248,7 +249,7 @@ fn reset_that_fails_is_tried_again_within_four_seconds() {
         }
         stranger.execute("rollback").await.unwrap();
         suite.idle().await;
-        assert_eq!(suite.world.lease(lease.id).await.unwrap().generation, 2);
+        assert_eq!(suite.backend.lease(lease.id).await.unwrap().generation, 2);
     });
 }
 
@@ -275,18 +276,18 @@ fn session_that_does_not_end_delays_no_other_return_and_no_reset() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 5, 2).await;
-        let (stuck, other) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
-        let resetting = suite.take(suite.wish()).await;
+        let (stuck, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
+        let resetting = suite.take(suite.acquire_request()).await;
         let mut session = suite.enter(&stuck).await;
         let stopped = Stopped::backend_of(&mut session).await;
         suite.release(&stuck).await;
         suite.release(&other).await;
-        suite.world.begin_reset(resetting.id, None, None).await.unwrap();
+        suite.backend.begin_reset(resetting.id, None, None).await.unwrap();
         let began = Instant::now();
         let failed = activate_with_failures(setting).await;
         assert!(began.elapsed() < PROMISED, "{:?}", began.elapsed());
         assert!(matches!(&failed[..], [(Step::Return { .. }, StepError::Failed(_))]), "{failed:?}");
-        assert_eq!(suite.world.lease(resetting.id).await.unwrap().generation, 2, "its reset is done");
+        assert_eq!(suite.backend.lease(resetting.id).await.unwrap().generation, 2, "its reset is done");
         suite.assert_dead(stuck.credentials.as_ref().unwrap(), &[&stuck.database_name]).await;
         // Its next attempt is a step of its own, on which the fast ones do not wait.
         setting.catalog("update databases set retry_at = now()").await;
@@ -304,8 +305,8 @@ fn spare_that_a_stuck_session_locks_delays_no_return_and_no_reset() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 6, 3).await;
-        let (stuck, returned) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
-        let resetting = suite.take(suite.wish()).await;
+        let (stuck, returned) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
+        let resetting = suite.take(suite.acquire_request()).await;
         suite.idle().await;
         let spares = suite.in_state(DatabaseState::Spare).await;
         let mut session = suite.enter(&stuck).await;
@@ -317,7 +318,7 @@ fn spare_that_a_stuck_session_locks_delays_no_return_and_no_reset() {
         let stopped = Stopped::backend_of(&mut session).await;
         setting.catalog("update databases set retry_at = now() + interval '1 hour' where state = 'spare'").await;
         setting.catalog(&format!("update databases set retry_at = null where name = '{held}'")).await;
-        let reserved = suite.world.begin_reset(resetting.id, None, None).await.unwrap();
+        let reserved = suite.backend.begin_reset(resetting.id, None, None).await.unwrap();
         assert!(matches!(reserved, ResetBegun::Reserved { .. }), "{reserved:?}");
         setting.catalog("update databases set retry_at = null where state = 'spare'").await;
         suite.release(&returned).await;
@@ -326,15 +327,15 @@ fn spare_that_a_stuck_session_locks_delays_no_return_and_no_reset() {
         let activate_fast = async || {
             let steps = plan(&suite.snapshot().await, &nothing_under_way());
             let steps: Vec<Step> = steps.into_iter().filter(|step| !step.is_slow()).collect();
-            for (step, result) in steps.iter().zip(suite.world.execute(&steps).await) {
+            for (step, result) in steps.iter().zip(suite.backend.execute(&steps).await) {
                 assert!(matches!(result, Ok(()) | Err(StepError::Stale(_))), "{step:?}: {result:?}");
             }
         };
         activate_fast().await;
-        suite.world.begin_reset(resetting.id, Some(1), None).await.unwrap();
+        suite.backend.begin_reset(resetting.id, Some(1), None).await.unwrap();
         activate_fast().await;
         assert!(began.elapsed() < PROMISED, "{:?}", began.elapsed());
-        assert_eq!(suite.world.lease(resetting.id).await.unwrap().generation, 2, "its reset is done");
+        assert_eq!(suite.backend.lease(resetting.id).await.unwrap().generation, 2, "its reset is done");
         suite.assert_dead(returned.credentials.as_ref().unwrap(), &[&returned.database_name]).await;
         drop(stopped);
         suite.release(&stuck).await;

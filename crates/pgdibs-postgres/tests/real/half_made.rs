@@ -1,11 +1,11 @@
 //! What a death or a failure in the middle leaves behind, and how it is finished.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::database::{Database, DatabaseState};
 use pgdibs_core::lease::LeaseState;
 use pgdibs_core::name::RoleName;
 use pgdibs_core::plan::Step;
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 
 use crate::support::setting::{Setting, on_each_server};
@@ -65,7 +65,7 @@ fn a_clone_whose_creator_died_is_dropped_and_another_is_made() {
                 "a copy without login and grants is not handed out"
             );
             assert_eq!(suite.names_on_the_server().await.len(), 2, "the template and the slot");
-            let lease = suite.take(suite.wish()).await;
+            let lease = suite.take(suite.acquire_request()).await;
             let session = suite.enter_clean_and_write(&lease).await;
             suite.server.disconnect(session).await;
             suite.finish(&[]).await;
@@ -80,7 +80,7 @@ fn an_interrupted_drop_is_finished() {
             let suite = &setting.suite;
             suite.ready_pool(2, 3, 1).await;
             // Ours, between the fence and the end of the drop.
-            let lease = suite.take(suite.wish()).await;
+            let lease = suite.take(suite.acquire_request()).await;
             suite.release(&lease).await;
             setting.only(|step| matches!(step, Step::Return { .. })).await;
             let retiring = first_in(setting, DatabaseState::Retiring).await;
@@ -99,7 +99,7 @@ fn an_interrupted_drop_is_finished() {
             }
             drop(spare);
             assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1)]);
-            let lease = suite.take(suite.wish()).await;
+            let lease = suite.take(suite.acquire_request()).await;
             let session = suite.enter_clean_and_write(&lease).await;
             suite.server.disconnect(session).await;
             suite.finish(&[]).await;
@@ -112,13 +112,13 @@ fn a_lease_whose_database_was_half_dropped_is_revoked() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
-        let lease = suite.take(suite.wish()).await;
-        suite.world.keep(lease.id, 3600, "to look at").await.unwrap();
+        let lease = suite.take(suite.acquire_request()).await;
+        suite.backend.keep(lease.id, 3600, "to look at").await.unwrap();
         interrupt_the_drop_of(setting, &lease.database_name).await;
         suite.idle().await;
-        assert_eq!(suite.world.lease(lease.id).await.unwrap().state, LeaseState::Revoked);
+        assert_eq!(suite.backend.lease(lease.id).await.unwrap().state, LeaseState::Revoked);
         assert_eq!(suite.in_state(DatabaseState::Kept).await, [], "there is nothing left to look at");
-        let next = suite.take(suite.wish()).await;
+        let next = suite.take(suite.acquire_request()).await;
         assert_eq!(next.database_name, lease.database_name, "the slot goes on");
         suite.finish(&[]).await;
     });
@@ -129,8 +129,8 @@ fn a_kept_database_that_was_half_dropped_goes() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
-        let lease = suite.take(suite.wish()).await;
-        let kept = suite.world.keep(lease.id, 3600, "to look at").await.unwrap();
+        let lease = suite.take(suite.acquire_request()).await;
+        let kept = suite.backend.keep(lease.id, 3600, "to look at").await.unwrap();
         suite.release(&lease).await;
         suite.idle().await;
         interrupt_the_drop_of(setting, kept.name.as_str()).await;
@@ -195,8 +195,8 @@ fn a_strangers_database_that_took_a_slots_name_is_neither_closed_nor_renamed() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 1).await;
-        let lease = suite.take(suite.wish()).await;
-        suite.world.begin_reset(lease.id, None, None).await.unwrap();
+        let lease = suite.take(suite.acquire_request()).await;
+        suite.backend.begin_reset(lease.id, None, None).await.unwrap();
         let swap = |step: &Step| matches!(step, Step::Return { .. } | Step::Reset { .. });
         let planned = |steps: Vec<Step>| steps.into_iter().filter(swap).collect::<Vec<Step>>();
         let nothing = crate::support::setting::nothing_under_way();
@@ -206,7 +206,7 @@ fn a_strangers_database_that_took_a_slots_name_is_neither_closed_nor_renamed() {
             let (name, theirs) = (suite.slot(0), format!("{}_theirs", suite.pool));
             suite.server.rename_by_hand(&name, &theirs).await;
             suite.server.create_by_hand(&name).await;
-            let results = suite.world.execute(&stale).await;
+            let results = suite.backend.execute(&stale).await;
             assert!(matches!(results[..], [Err(pgdibs_core::error::StepError::Stale(_))]), "{round}: {results:?}");
             let sql = format!(
                 "select datallowconn::text || ' ' || pg_get_userbyid(datdba) from pg_database where datname = '{name}'"
@@ -215,7 +215,7 @@ fn a_strangers_database_that_took_a_slots_name_is_neither_closed_nor_renamed() {
             assert_eq!(seen, format!("true {}", crate::support::seed::SUPERUSER), "{round}: it is as it was");
             suite.server.drop_by_hand(&name).await;
             suite.server.rename_by_hand(&theirs, &name).await;
-            suite.world.end_lease(lease.id, pgdibs_core::lease::End::Released, "released").await.unwrap();
+            suite.backend.end_lease(lease.id, pgdibs_core::lease::End::Released, "released").await.unwrap();
             stale = planned(pgdibs_core::plan::plan(&suite.snapshot().await, &nothing));
         }
         suite.idle().await;
@@ -249,7 +249,7 @@ fn a_swap_that_somebody_else_made_meanwhile_is_left_alone() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 1).await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         suite.idle().await;
         suite.release(&lease).await;
         let steps = pgdibs_core::plan::plan(&suite.snapshot().await, &crate::support::setting::nothing_under_way());
@@ -270,7 +270,7 @@ fn a_swap_that_somebody_else_made_meanwhile_is_left_alone() {
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(swap)).execute(&mut other).await.unwrap();
         let waiting = "select count(*) from pg_stat_activity where application_name = 'pgdibs-reconciler' and wait_event_type = 'Lock'";
-        let (results, ()) = tokio::join!(suite.world.execute(&stale), async {
+        let (results, ()) = tokio::join!(suite.backend.execute(&stale), async {
             setting.cluster.until_text("postgres", waiting, "1").await;
             sqlx::raw_sql("commit").execute(&mut other).await.unwrap();
         });
@@ -278,7 +278,7 @@ fn a_swap_that_somebody_else_made_meanwhile_is_left_alone() {
         let sql = format!("select oid from pg_database where datname = '{slot}'");
         assert_eq!(setting.cluster.text("postgres", &sql).await, fresh.to_string(), "the fresh one has the name");
         suite.idle().await;
-        let next = suite.take(suite.wish()).await;
+        let next = suite.take(suite.acquire_request()).await;
         let session = suite.enter_clean_and_write(&next).await;
         suite.server.disconnect(session).await;
         suite.finish(&[]).await;

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::idle::run_until_idle;
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::request::{Acquire, Acquired, ResetBegun, TicketKind, Wanted};
-use pgdibs_core::world::World as _;
-use pgdibs_postgres::presence::Deaf;
+use pgdibs_postgres::membership::ListenError;
 use pgdibs_postgres::rights::Rights;
 
 use crate::support::setting::{Setting, nothing_under_way, on_each_server};
 use crate::support::{at_once, until};
 
-/// Ends the connection on which the leader holds its office.
+/// Ends the connection on which the leader holds leadership.
 async fn end_the_leaders_connection(setting: &Setting) {
     let sql =
         "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgdibs-reconciler'";
@@ -26,10 +26,10 @@ fn one_daemon_leads_and_the_other_takes_over_when_its_connection_dies() {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(2, 2, 0).await;
-            let second = setting.another_world().await;
+            let second = setting.another_backend().await;
             assert!(!second.lead().await.unwrap(), "somebody leads already");
-            assert!(suite.world.lead().await.unwrap(), "and still does");
-            let Ok(Acquired::Granted(leases)) = second.acquire(&[suite.wish()], None).await else {
+            assert!(suite.backend.lead().await.unwrap(), "and still does");
+            let Ok(Acquired::Granted(leases)) = second.acquire(&[suite.acquire_request()], None).await else {
                 panic!("a daemon that does not lead serves all the same")
             };
             second.end_lease(leases[0].id, pgdibs_core::lease::End::Released, "released").await.unwrap();
@@ -46,17 +46,17 @@ fn one_daemon_leads_and_the_other_takes_over_when_its_connection_dies() {
                 other => Err(format!("{other:?}")),
             })
             .await;
-            let told = suite.world.lead().await;
+            let told = suite.backend.lead().await;
             assert!(matches!(told, Err(Error::ServerUnavailable(_))), "that its session has ended is told: {told:?}");
-            assert!(!suite.world.lead().await.unwrap(), "the first does not lead any more");
-            for result in suite.world.execute(&fast).await {
+            assert!(!suite.backend.lead().await.unwrap(), "the first does not lead any more");
+            for result in suite.backend.execute(&fast).await {
                 assert!(matches!(result, Err(StepError::Unavailable(_))), "{result:?}");
             }
             assert_eq!(run_until_idle(&second, &nothing_under_way()).await, []);
             assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1)]);
 
-            second.resign().await;
-            assert!(suite.world.lead().await.unwrap(), "an office that was given up is free at once");
+            second.step_down().await;
+            assert!(suite.backend.lead().await.unwrap(), "leadership that was given up is free at once");
             second.close().await;
         });
     }
@@ -71,14 +71,14 @@ fn a_predecessors_create_database_is_ended_before_anything_is_looked_at() {
         setting.only(|step| matches!(step, Step::NewDatabases { .. })).await;
         let clone = plan(&suite.snapshot().await, &nothing_under_way());
         assert!(matches!(clone[..], [Step::Clone { .. }]), "{clone:?}");
-        let second = setting.another_world().await;
+        let second = setting.another_backend().await;
 
         // CREATE DATABASE waits for this lock on the list of databases; reading it does not.
         let mut blocker = crate::support::hands::session(&setting.cluster.superuser("postgres")).await;
         sqlx::raw_sql("begin; lock table pg_database in share mode").execute(&mut blocker).await.unwrap();
         let running =
             "select count(*) from pg_stat_activity where query ilike 'create database%' and wait_event_type = 'Lock'";
-        let (results, ()) = tokio::join!(suite.world.execute(&clone), async {
+        let (results, ()) = tokio::join!(suite.backend.execute(&clone), async {
             setting.cluster.until_text("postgres", running, "1").await;
             end_the_leaders_connection(setting).await;
             until("the second daemon leads", async || match second.lead().await {
@@ -106,7 +106,7 @@ fn the_ddl_of_this_daemon_itself_is_spared_when_it_leads_again() {
         let before = setting.cluster.text("postgres", own).await;
         assert_ne!(before, "0");
         end_the_leaders_connection(setting).await;
-        until("it leads again", async || match suite.world.lead().await {
+        until("it leads again", async || match suite.backend.lead().await {
             Ok(true) => Ok(()),
             other => Err(format!("{other:?}")),
         })
@@ -123,18 +123,18 @@ fn tickets_of_a_daemon_that_is_gone_hold_nobody_back() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
-        let lease = suite.take(suite.wish()).await;
-        let second = setting.another_world().await;
-        let presence = second.presence().await.unwrap();
-        let wanted = suite.must_wait(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
+        let second = setting.another_backend().await;
+        let membership = second.membership().await.unwrap();
+        let wanted = suite.must_wait(suite.acquire_request()).await;
         second.take_ticket(&wanted, 1, TicketKind::Acquire).await.unwrap();
         second.take_ticket(&wanted, 5, TicketKind::Reset).await.unwrap();
         suite.release(&lease).await;
         suite.idle().await;
         assert_eq!(suite.snapshot().await.tickets.len(), 2);
-        suite.must_wait(suite.wish()).await;
+        suite.must_wait(suite.acquire_request()).await;
 
-        drop(presence);
+        drop(membership);
         second.close().await;
         until("its tickets do not count any more", async || {
             let left = suite.snapshot().await.tickets;
@@ -142,10 +142,10 @@ fn tickets_of_a_daemon_that_is_gone_hold_nobody_back() {
         })
         .await;
         assert_eq!(setting.catalog_text("select count(*) from tickets").await, "2", "nobody has swept yet");
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         suite.make_pool(1, 1, 1).await;
         setting.only(|step| matches!(step, Step::NewDatabases { .. } | Step::Clone { .. })).await;
-        let reset = suite.world.begin_reset(lease.id, None, None).await;
+        let reset = suite.backend.begin_reset(lease.id, None, None).await;
         assert!(matches!(reset, Ok(ResetBegun::Reserved { .. })), "{reset:?}");
         suite.idle().await;
         assert_eq!(setting.catalog_text("select count(*) from tickets").await, "0");
@@ -155,16 +155,16 @@ fn tickets_of_a_daemon_that_is_gone_hold_nobody_back() {
 #[test]
 fn a_daemon_hears_what_another_changes() {
     on_each_server(Rights::Superuser, async |setting| {
-        let second = setting.another_world().await;
-        let mut ear = second.presence().await.unwrap();
+        let second = setting.another_backend().await;
+        let mut ear = second.membership().await.unwrap();
         second.notify().await.unwrap();
-        setting.suite.world.notify().await.unwrap();
+        setting.suite.backend.notify().await.unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(30), ear.changed()).await;
         assert_eq!(heard, Ok(Ok(())));
         let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgdibs-ear'";
         assert_eq!(setting.cluster.text("postgres", end).await, "2");
         let heard = tokio::time::timeout(Duration::from_secs(30), ear.changed()).await;
-        assert_eq!(heard, Ok(Err(Deaf::Ended)), "an ear that is gone says so");
+        assert_eq!(heard, Ok(Err(ListenError::Ended)), "an ear that is gone says so");
         second.close().await;
     });
 }
@@ -174,13 +174,13 @@ fn two_daemons_grant_each_database_once() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(5, 5, 0).await;
-        let second = setting.another_world().await;
+        let second = setting.another_backend().await;
         let all: Vec<String> = (0..5).map(|slot| suite.slot(slot)).collect();
         for round in 0..40 {
-            let wishes: Vec<_> = (0..16).map(|_| suite.wish()).collect();
-            let asked = wishes.iter().enumerate().map(|(index, wish)| {
-                let world = if index % 2 == 0 { &suite.world } else { &second };
-                world.acquire(std::slice::from_ref(wish), None)
+            let acquire_requests: Vec<_> = (0..16).map(|_| suite.acquire_request()).collect();
+            let asked = acquire_requests.iter().enumerate().map(|(index, acquire_request)| {
+                let backend = if index % 2 == 0 { &suite.backend } else { &second };
+                backend.acquire(std::slice::from_ref(acquire_request), None)
             });
             let mut granted = Vec::new();
             for answer in at_once(asked).await {
@@ -205,10 +205,10 @@ fn a_batch_that_ends_half_way_takes_nothing() {
         let suite = &setting.suite;
         suite.ready_pool(3, 3, 0).await;
         let (one, other) = (suite.run_id(), suite.run_id());
-        suite.take(suite.wish_of(&one, "gw1")).await;
+        suite.take(suite.acquire_request_of(&one, "gw1")).await;
         // Two are free, which is enough; but somebody sits in the one slot that the second will have.
-        let exact = |worker| Acquire { exact_slot: true, ..suite.wish_of(&other, worker) };
-        let answer = suite.world.acquire(&[exact("gw0"), exact("gw1")], None).await;
+        let exact = |worker| Acquire { exact_slot: true, ..suite.acquire_request_of(&other, worker) };
+        let answer = suite.backend.acquire(&[exact("gw0"), exact("gw1")], None).await;
         assert!(matches!(answer, Ok(Acquired::Wait(_))), "{answer:?}");
         let live = setting.catalog_text("select string_agg(worker, ' ') from leases where state = 'live'").await;
         assert_eq!(live, "gw1", "nobody was told of another");
@@ -222,7 +222,7 @@ fn two_newcomers_at_the_same_moment_leave_the_waiter_its_database() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 2, 0).await;
-        let waiter = suite.wish();
+        let waiter = suite.acquire_request();
         let template = suite.snapshot().await.templates[0].clone();
         let wanted = Wanted {
             pool: suite.pool.clone(),
@@ -231,13 +231,16 @@ fn two_newcomers_at_the_same_moment_leave_the_waiter_its_database() {
             building: false,
         };
         for round in 0..40 {
-            let ticket = suite.world.take_ticket(&wanted, 1, TicketKind::Acquire).await.unwrap();
-            let newcomers = [suite.wish(), suite.wish()];
-            let asked = newcomers.iter().map(|wish| suite.world.acquire(std::slice::from_ref(wish), None));
+            let ticket = suite.backend.take_ticket(&wanted, 1, TicketKind::Acquire).await.unwrap();
+            let newcomers = [suite.acquire_request(), suite.acquire_request()];
+            let asked = newcomers
+                .iter()
+                .map(|acquire_request| suite.backend.acquire(std::slice::from_ref(acquire_request), None));
             let answers = at_once(asked).await;
             let granted = answers.iter().filter(|answer| matches!(answer, Ok(Acquired::Granted(_)))).count();
             assert_eq!(granted, 1, "of two databases one is the waiter's, in round {round}: {answers:?}");
-            let served = suite.world.acquire(&[Acquire { id: suite.lease_id(), ..waiter.clone() }], Some(ticket)).await;
+            let served =
+                suite.backend.acquire(&[Acquire { id: suite.lease_id(), ..waiter.clone() }], Some(ticket)).await;
             assert!(matches!(served, Ok(Acquired::Granted(_))), "{served:?}");
             // Nobody has connected to them, so they are as good as new.
             setting.catalog("delete from leases; update databases set state = 'ready' where state = 'leased'").await;
@@ -254,11 +257,11 @@ fn resets_at_the_same_moment_reserve_a_spare_each() {
         suite.ready_pool(6, 6, 8).await;
         let mut leases = Vec::new();
         for _ in 0..6 {
-            leases.push(suite.take(suite.wish()).await.id);
+            leases.push(suite.take(suite.acquire_request()).await.id);
         }
         suite.idle().await;
         for _ in 0..40 {
-            let begun = at_once(leases.iter().map(|id| suite.world.begin_reset(*id, None, None))).await;
+            let begun = at_once(leases.iter().map(|id| suite.backend.begin_reset(*id, None, None))).await;
             for reset in begun {
                 assert!(matches!(reset, Ok(ResetBegun::Reserved { generation: 2 })), "{reset:?}");
             }
@@ -276,11 +279,11 @@ fn a_look_that_is_called_off_leaves_no_transaction_behind() {
         suite.ready_pool(4, 4, 0).await;
         for microseconds in (0..12_000).step_by(400) {
             // Called off at ever later points; an answer in time is fine as well.
-            let _ = tokio::time::timeout(Duration::from_micros(microseconds), suite.world.gather()).await;
+            let _ = tokio::time::timeout(Duration::from_micros(microseconds), suite.backend.gather()).await;
         }
         let open = "select count(*) from pg_stat_activity where application_name = 'pgdibs' and state like 'idle in%'";
         setting.cluster.until_text("postgres", open, "0").await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         let seen = setting.catalog_text("select count(*) from leases where state = 'live'").await;
         assert_eq!(seen, "1", "lease {} is committed", lease.id);
     });

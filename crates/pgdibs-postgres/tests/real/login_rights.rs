@@ -1,11 +1,11 @@
 //! Pools whose logins may do more than others: what they may, what goes with them, and who may give such rights.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::End;
 use pgdibs_core::pool::{LoginRights, PoolPatch};
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::purge::{inventory, purge};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
@@ -17,7 +17,7 @@ use crate::support::setting::{Setting, on_each_server};
 
 async fn pool_with(setting: &Setting, patch: PoolPatch) {
     setting.suite.ready_pool(2, 2, 1).await;
-    setting.suite.world.put_pool(&setting.suite.pool, &patch).await.unwrap();
+    setting.suite.backend.put_pool(&setting.suite.pool, &patch).await.unwrap();
     setting.suite.idle().await;
 }
 
@@ -32,7 +32,7 @@ fn what_a_login_with_createdb_made_goes_with_it() {
             let suite = &setting.suite;
             let logins = suite.server.logins().await;
             pool_with(setting, login(LoginRights::CreateDb)).await;
-            let lease = suite.take(suite.wish()).await;
+            let lease = suite.take(suite.acquire_request()).await;
             let mut session = suite.enter(&lease).await;
             // It acts as itself here, and may still do what the owner of the objects may.
             for sql in [
@@ -64,7 +64,7 @@ fn a_superusers_login_is_one_and_what_it_made_goes_with_it() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         pool_with(setting, login(LoginRights::Superuser)).await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         let mut session = suite.enter(&lease).await;
         for sql in ["create extension pg_buffercache", "create database another", "create role elsewhere"] {
             session.execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
@@ -99,7 +99,7 @@ fn rights_that_the_daemon_lacks_are_refused_in_words() {
     on_each_server(Rights::DatabasesAndRoles, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
-        match suite.world.put_pool(&suite.pool, &login(LoginRights::Superuser)).await {
+        match suite.backend.put_pool(&suite.pool, &login(LoginRights::Superuser)).await {
             Err(Error::Invalid(why)) => assert_eq!(why.field, "login", "{why}"),
             other => panic!("{other:?}"),
         }
@@ -112,12 +112,12 @@ fn clones_whose_logins_are_of_earlier_settings_are_not_handed_out() {
         let suite = &setting.suite;
         suite.ready_pool(2, 2, 1).await;
         let before: Vec<_> = suite.in_state(DatabaseState::Ready).await.into_iter().map(|d| d.id).collect();
-        suite.world.put_pool(&suite.pool, &login(LoginRights::CreateDb)).await.unwrap();
+        suite.backend.put_pool(&suite.pool, &login(LoginRights::CreateDb)).await.unwrap();
         assert!(suite.in_state(DatabaseState::Ready).await.is_empty());
         suite.idle().await;
         let after: Vec<_> = suite.in_state(DatabaseState::Ready).await.into_iter().map(|d| d.id).collect();
         assert!(after.len() == 2 && after.iter().all(|id| !before.contains(id)), "{before:?} {after:?}");
-        suite.world.put_pool(&suite.pool, &login(LoginRights::CreateDb)).await.unwrap();
+        suite.backend.put_pool(&suite.pool, &login(LoginRights::CreateDb)).await.unwrap();
         assert_eq!(suite.in_state(DatabaseState::Ready).await.len(), 2, "the same again changes nothing");
     });
 }
@@ -127,7 +127,7 @@ fn a_login_has_as_many_connections_as_the_pool_says() {
     on_each_server(Rights::DatabasesAndRoles, async |setting| {
         let suite = &setting.suite;
         pool_with(setting, PoolPatch { connection_limit: Some(1), ..PoolPatch::default() }).await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         let session = suite.enter(&lease).await;
         let credentials = lease.credentials.clone().unwrap();
         let options =
@@ -135,7 +135,7 @@ fn a_login_has_as_many_connections_as_the_pool_says() {
         let refused = PgConnection::connect_with(&options).await.expect_err("one is there already");
         assert_eq!(sqlstate::code(&refused).as_deref(), Some("53300"), "{refused}");
         suite.server.disconnect(session).await;
-        assert!(suite.world.end_lease(lease.id, End::Released, "the end").await.unwrap());
+        assert!(suite.backend.end_lease(lease.id, End::Released, "the end").await.unwrap());
     });
 }
 
@@ -145,13 +145,13 @@ fn a_purge_takes_what_logins_made_and_goes_on_where_it_stopped() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         pool_with(setting, login(LoginRights::CreateDb)).await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         let mut session = suite.enter(&lease).await;
         session.execute("create database made_by_a_test").await.unwrap();
         session.execute("create database handed_over").await.unwrap();
         session.execute("alter database handed_over owner to pgdibs_suite").await.unwrap();
         suite.server.disconnect(session).await;
-        suite.world.close().await;
+        suite.backend.close().await;
         // Somebody has given our role something: it cannot be dropped, and is not ours to take from it.
         setting
             .cluster

@@ -1,7 +1,7 @@
 //! A server whose catalog was renamed or dropped, while databases that pgdibs made are there.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::lease::Lease;
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::connect::{ConnectError, ServerAddress, prepare};
 use pgdibs_postgres::rights::Rights;
 use sqlx::Executor as _;
@@ -34,7 +34,7 @@ fn renamed_catalog_is_not_replaced_and_leases_outlive_it() {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(2, 2, 1).await;
-            let lease: Lease = suite.take(suite.wish()).await;
+            let lease: Lease = suite.take(suite.acquire_request()).await;
             let mut session = suite.enter(&lease).await;
             rename(setting, "pgdibs", "taken_away").await;
 
@@ -48,7 +48,7 @@ fn renamed_catalog_is_not_replaced_and_leases_outlive_it() {
             assert_eq!(setting.cluster.text("postgres", there).await, "0");
 
             rename(setting, "taken_away", "pgdibs").await;
-            let again = setting.another_world().await;
+            let again = setting.another_backend().await;
             assert!(again.lead().await.is_ok());
             session.execute("select 1").await.unwrap_or_else(|error| panic!("the lease's session: {error}"));
             drop(suite.enter(&lease).await);
@@ -63,15 +63,15 @@ fn login_with_connect_on_our_database_is_never_swept() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         // As a catalog that does not know of the lease would have it.
         setting.catalog("create table saved as table leases; create table saved_databases as table databases").await;
         setting.catalog("delete from leases; delete from databases").await;
-        suite.world.sweep().await.unwrap();
+        suite.backend.collect_garbage().await.unwrap();
         drop(suite.enter(&lease).await);
         // Of one whose database has gone nothing is left.
         setting.cluster.sql("postgres", &format!("drop database {} with (force)", lease.database_name)).await;
-        suite.world.sweep().await.unwrap();
+        suite.backend.collect_garbage().await.unwrap();
         let user = &lease.credentials.as_ref().unwrap().user;
         let left = format!("select count(*) from pg_roles where rolname = '{user}'");
         assert_eq!(setting.cluster.text("postgres", &left).await, "0");
@@ -85,9 +85,9 @@ fn ready_database_whose_login_is_closed_is_not_granted() {
         suite.ready_pool(1, 1, 0).await;
         let login = setting.catalog_text("select login from databases where state = 'ready'").await;
         setting.cluster.sql("postgres", &format!("alter role {login} nologin")).await;
-        suite.must_wait(suite.wish()).await;
+        suite.must_wait(suite.acquire_request()).await;
         suite.idle().await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         drop(suite.enter(&lease).await);
         assert_ne!(lease.credentials.unwrap().user, login, "another database with another login stands there");
     });

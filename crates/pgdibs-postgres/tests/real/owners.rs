@@ -1,12 +1,12 @@
 //! Owner roles and templates of pools, kept apart: what a lease of one pool cannot do to another pool, and whose roles are taken.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::conformance::Suite;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::pool::{LoginRights, PoolPatch};
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
 use secrecy::ExposeSecret as _;
@@ -20,8 +20,8 @@ const BOTH: [Rights; 2] = [Rights::Superuser, Rights::DatabasesAndRoles];
 
 /// The suite's sentences about a second pool, by another daemon of the same server.
 async fn second_pool(setting: &Setting) -> PgSuite {
-    let world = setting.another_world().await;
-    Suite::new(world, Hands::of(&setting.cluster), PoolName::parse("other").unwrap())
+    let backend = setting.another_backend().await;
+    Suite::new(backend, Hands::of(&setting.cluster), PoolName::parse("other").unwrap())
 }
 
 async fn run(session: &mut PgConnection, sql: &str) -> Result<(), String> {
@@ -34,7 +34,7 @@ async fn begun(setting: &Setting, other: &PgSuite) -> (Fingerprint, Credentials,
     let fingerprint = Fingerprint::parse("first").unwrap();
     let template = other.begin_build(&fingerprint, "one").await;
     setting.suite.idle().await;
-    let place = other.world.build_place(template.id, "one").await.unwrap().expect("its database exists");
+    let place = other.backend.build_place(template.id, "one").await.unwrap().expect("its database exists");
     (fingerprint, place.credentials, place.database.to_string())
 }
 
@@ -47,7 +47,7 @@ fn a_lease_of_one_pool_changes_no_setting_of_another_pools_build() {
             let other = second_pool(setting).await;
             other.make_pool(1, 1, 0).await;
             let (fingerprint, credentials, database) = begun(setting, &other).await;
-            let lease = suite.take(suite.wish()).await;
+            let lease = suite.take(suite.acquire_request()).await;
             let mut stranger = suite.enter(&lease).await;
             for role in ["", "set role none;"] {
                 let sql = format!("{role} alter role current_user in database {database} set work_mem = '1MB'");
@@ -65,7 +65,7 @@ fn a_lease_of_one_pool_changes_no_setting_of_another_pools_build() {
             let own = format!("alter role current_user in database {database} set statement_timeout = '7s'");
             assert_eq!(run(&mut builder, &own).await, Ok(()));
             other.server.disconnect(builder).await;
-            other.world.request_seal(&other.pool, &fingerprint, "one").await.unwrap();
+            other.backend.request_seal(&other.pool, &fingerprint, "one").await.unwrap();
             suite.idle().await;
             let settings = setting.catalog_text("select settings from templates where pool = 'other'").await;
             assert_eq!(settings, "{statement_timeout=7s}", "only what its own build set");
@@ -73,7 +73,7 @@ fn a_lease_of_one_pool_changes_no_setting_of_another_pools_build() {
                 join pg_database d on d.oid = s.setdatabase where d.datname = 'other_gw0'";
             assert_eq!(setting.cluster.text("postgres", of_the_clone).await, "{statement_timeout=7s}");
             suite.server.disconnect(stranger).await;
-            other.world.close().await;
+            other.backend.close().await;
         });
     }
 }
@@ -87,7 +87,7 @@ fn which_role_a_session_acts_as_is_no_setting_of_a_template() {
             let fingerprint = Fingerprint::parse("first").unwrap();
             let template = suite.begin_build(&fingerprint, "one").await;
             suite.idle().await;
-            let place = suite.world.build_place(template.id, "one").await.unwrap().expect("its database exists");
+            let place = suite.backend.build_place(template.id, "one").await.unwrap().expect("its database exists");
             (fingerprint, place.credentials, place.database.to_string())
         };
         let mut builder = suite.server.connect(&credentials, &database).await.unwrap();
@@ -96,7 +96,7 @@ fn which_role_a_session_acts_as_is_no_setting_of_a_template() {
             assert_eq!(run(&mut builder, &sql).await, Ok(()), "{sql}");
         }
         suite.server.disconnect(builder).await;
-        suite.world.request_seal(&suite.pool, &fingerprint, "one").await.unwrap();
+        suite.backend.request_seal(&suite.pool, &fingerprint, "one").await.unwrap();
         suite.idle().await;
         let settings = setting.catalog_text("select settings from templates").await;
         assert_eq!(settings, "{work_mem=2MB}");
@@ -110,19 +110,19 @@ fn a_lease_with_createdb_clones_no_template_and_reads_none() {
             let suite = &setting.suite;
             let createdb = PoolPatch { login: Some(LoginRights::CreateDb), ..PoolPatch::default() };
             suite.make_pool(1, 1, 0).await;
-            suite.world.put_pool(&suite.pool, &createdb).await.unwrap();
+            suite.backend.put_pool(&suite.pool, &createdb).await.unwrap();
             suite.build(&Fingerprint::parse("first").unwrap()).await;
             let other = second_pool(setting).await;
             other.make_pool(1, 1, 0).await;
             let (fingerprint, credentials, database) = begun(setting, &other).await;
             let mut builder = other.server.connect(&credentials, &database).await.unwrap();
             assert_eq!(run(&mut builder, "create table secret (n int)").await, Ok(()));
-            let lease = suite.take(suite.wish()).await;
+            let lease = suite.take(suite.acquire_request()).await;
             let mut session = suite.enter(&lease).await;
             let forbidden = Err("42501".to_owned());
             assert_eq!(run(&mut session, &format!("create database mine template {database}")).await, forbidden);
             other.server.disconnect(builder).await;
-            other.world.request_seal(&other.pool, &fingerprint, "one").await.unwrap();
+            other.backend.request_seal(&other.pool, &fingerprint, "one").await.unwrap();
             suite.idle().await;
 
             let flagged = "select count(*) from pg_database where datistemplate and datname not like 'template_'";
@@ -133,7 +133,7 @@ fn a_lease_with_createdb_clones_no_template_and_reads_none() {
                 let copy = format!("create database mine template {}", template.name);
                 assert_eq!(run(&mut session, &copy).await, forbidden, "{copy}");
                 // The shape that Postgres 15 adds.
-                if suite.world.facts().major >= 15 {
+                if suite.backend.facts().major >= 15 {
                     let copy = format!("{copy} strategy file_copy");
                     assert_eq!(run(&mut session, &copy).await, forbidden, "{copy}");
                 }
@@ -146,7 +146,7 @@ fn a_lease_with_createdb_clones_no_template_and_reads_none() {
             suite.release(&lease).await;
             suite.idle().await;
             assert_eq!(suite.ready_names().await, [suite.slot(0)]);
-            other.world.close().await;
+            other.backend.close().await;
         });
     }
 }
@@ -158,7 +158,7 @@ fn a_role_of_anothers_is_never_taken_for_a_pools_own() {
         setting.cluster.sql("postgres", "create role pgdibs_suite").await;
         let own = RoleName::of_pool(&suite.pool);
         for patch in [PoolPatch::default(), PoolPatch { owner: Some(own.clone()), ..PoolPatch::default() }] {
-            match suite.world.put_pool(&suite.pool, &patch).await {
+            match suite.backend.put_pool(&suite.pool, &patch).await {
                 Err(Error::Invalid(why)) => {
                     assert_eq!(why.field, "owner");
                     assert!(why.rule.contains("\"pgdibs_suite\" exists and was not made by pgdibs"), "{why}");
@@ -176,7 +176,7 @@ fn a_role_of_anothers_is_never_taken_for_a_pools_own() {
         assert!(failures[0].contains("role \"pgdibs_suite\" exists and was not made by pgdibs"), "{failures:?}");
         let members = "select count(*) from pg_auth_members m join pg_roles r on r.oid = m.roleid where r.rolname = 'pgdibs_suite'";
         assert_eq!(setting.cluster.text("postgres", members).await, "0", "no login became a member");
-        suite.world.drop_pool(&suite.pool, true).await.unwrap();
+        suite.backend.drop_pool(&suite.pool, true).await.unwrap();
         suite.idle().await;
         assert!(suite.server.has_owner(&own).await, "it is not ours to drop");
         // With the role gone, everything works.
@@ -215,22 +215,22 @@ fn another_daemon_makes_a_pools_role_again_after_one_dropped_it() {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
         // The second daemon takes over and drops the pool; the first one remembers the role from before.
-        let second = setting.another_world().await;
-        suite.world.resign().await;
+        let second = setting.another_backend().await;
+        suite.backend.step_down().await;
         assert!(second.lead().await.unwrap());
         let second = Suite::new(second, Hands::of(&setting.cluster), suite.pool.clone());
         second.finish(&[]).await;
         assert!(!suite.server.has_owner(&RoleName::of_pool(&suite.pool)).await);
-        second.world.resign().await;
-        assert!(suite.world.lead().await.unwrap());
+        second.backend.step_down().await;
+        assert!(suite.backend.lead().await.unwrap());
         suite.ready_pool(1, 1, 0).await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         let credentials = lease.credentials.as_ref().unwrap();
         let options =
             setting.cluster.options(&credentials.user, credentials.password.expose_secret(), &lease.database_name);
         let mut session = PgConnection::connect_with(&options).await.unwrap();
         let user: String = sqlx::query_scalar("select current_user::text").fetch_one(&mut session).await.unwrap();
         assert_eq!(user, "pgdibs_suite");
-        second.world.close().await;
+        second.backend.close().await;
     });
 }

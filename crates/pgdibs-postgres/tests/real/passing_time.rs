@@ -1,13 +1,13 @@
 //! What time does: announcements lapse, kept databases end, templates retire, ended leases are forgotten. The tests move the
 //! rows' times instead of waiting.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::Fingerprint;
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::{Acquire, Announce, TemplatePut};
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 
 use crate::support::setting::{Setting, on_each_server};
@@ -27,7 +27,7 @@ fn an_announced_run_lapses_after_60_seconds() {
         let suite = &setting.suite;
         suite.ready_pool(1, 4, 0).await;
         let announce = announcement(setting, &suite.run_id());
-        suite.world.announce(&announce).await.unwrap();
+        suite.backend.announce(&announce).await.unwrap();
         setting.catalog("update announced_runs set put_at = now() - interval '58 s'").await;
         suite.idle().await;
         assert_eq!(suite.ready_names().await.len(), 3);
@@ -35,7 +35,7 @@ fn an_announced_run_lapses_after_60_seconds() {
         suite.idle().await;
         assert_eq!(suite.ready_names().await.len(), 1);
         assert_eq!(setting.catalog_text("select count(*) from announced_runs").await, "0", "the sweep has taken it");
-        suite.world.announce(&announce).await.unwrap();
+        suite.backend.announce(&announce).await.unwrap();
         suite.idle().await;
         assert_eq!(suite.ready_names().await.len(), 3, "a new PUT is a new announcement");
     });
@@ -47,8 +47,8 @@ fn an_announced_run_with_a_lease_does_not_lapse() {
         let suite = &setting.suite;
         suite.ready_pool(1, 4, 0).await;
         let run = suite.run_id();
-        suite.world.announce(&announcement(setting, &run)).await.unwrap();
-        let lease = suite.take(suite.wish_of(&run, "gw0")).await;
+        suite.backend.announce(&announcement(setting, &run)).await.unwrap();
+        let lease = suite.take(suite.acquire_request_of(&run, "gw0")).await;
         setting.catalog("update announced_runs set put_at = now() - interval '1 hour'").await;
         suite.idle().await;
         assert_eq!(suite.ready_names().await.len(), 2, "it announced three and holds one");
@@ -63,8 +63,8 @@ fn a_kept_database_ends_with_its_time() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
-        let lease = suite.take(suite.wish()).await;
-        let kept = suite.world.keep(lease.id, 3600, "test_x failed").await.unwrap();
+        let lease = suite.take(suite.acquire_request()).await;
+        let kept = suite.backend.keep(lease.id, 3600, "test_x failed").await.unwrap();
         suite.release(&lease).await;
         suite.idle().await;
         let session = suite.server.connect(&kept.credentials, kept.name.as_str()).await.unwrap();
@@ -85,8 +85,8 @@ fn a_promise_to_keep_that_has_run_out_keeps_nothing() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
-        let lease = suite.take(suite.wish()).await;
-        suite.world.keep(lease.id, 3600, "test_x failed").await.unwrap();
+        let lease = suite.take(suite.acquire_request()).await;
+        suite.backend.keep(lease.id, 3600, "test_x failed").await.unwrap();
         setting.catalog("update databases set keep_until = now() - interval '1 s' where keep_until is not null").await;
         suite.release(&lease).await;
         suite.idle().await;
@@ -111,7 +111,7 @@ async fn two_templates(setting: &Setting, keep: u32, age: u64) {
     let suite = &setting.suite;
     suite.make_pool(0, 2, 0).await;
     let patch = PoolPatch { keep_templates: Some(keep), template_max_age_seconds: Some(age), ..PoolPatch::default() };
-    suite.world.put_pool(&suite.pool, &patch).await.unwrap();
+    suite.backend.put_pool(&suite.pool, &patch).await.unwrap();
     suite.build(&named("old")).await;
     suite.build(&named("new")).await;
 }
@@ -139,7 +139,7 @@ fn a_template_grows_too_old_unless_it_is_used() {
         assert_eq!(ready(setting).await, ["old", "new"]);
         setting.catalog("update templates set last_used_at = now() - interval '6000 s'").await;
         let suite = &setting.suite;
-        let put = suite.world.put_template(&suite.pool, &named("old"), "holder", "token").await;
+        let put = suite.backend.put_template(&suite.pool, &named("old"), "holder", "token").await;
         assert!(matches!(put, Ok(TemplatePut::Ready(_))), "{put:?}");
         suite.idle().await;
         assert_eq!(ready(setting).await, ["old", "new"], "a PUT is a use");
@@ -153,27 +153,28 @@ fn a_template_in_use_is_not_retired() {
     on_each_server(Rights::Superuser, async |setting| {
         two_templates(setting, 1, 700).await;
         let suite = &setting.suite;
-        let wish = Acquire { fingerprint: Some(named("old")), ..suite.wish() };
-        let wanted = suite.must_wait(wish.clone()).await;
-        let ticket = suite.world.take_ticket(&wanted, 1, pgdibs_core::request::TicketKind::Acquire).await.unwrap();
+        let acquire_request = Acquire { fingerprint: Some(named("old")), ..suite.acquire_request() };
+        let wanted = suite.must_wait(acquire_request.clone()).await;
+        let ticket = suite.backend.take_ticket(&wanted, 1, pgdibs_core::request::TicketKind::Acquire).await.unwrap();
         unused_for(setting, 100_000).await;
         assert_eq!(ready(setting).await, ["old", "new"], "somebody waits for it");
         setting.catalog("update templates set last_used_at = now() - interval '100000 s'").await;
-        let pgdibs_core::request::Acquired::Granted(leases) = suite.world.acquire(&[wish], Some(ticket)).await.unwrap()
+        let pgdibs_core::request::Acquired::Granted(leases) =
+            suite.backend.acquire(&[acquire_request], Some(ticket)).await.unwrap()
         else {
             panic!("the waiter should be served")
         };
-        suite.world.drop_ticket(ticket).await.unwrap();
+        suite.backend.drop_ticket(ticket).await.unwrap();
         let old = suite.snapshot().await.templates.into_iter().find(|t| t.fingerprint == named("old")).unwrap();
         assert!(old.unused_seconds < 10, "a lease is a use: {} s", old.unused_seconds);
         unused_for(setting, 100_000).await;
         assert_eq!(ready(setting).await, ["old", "new"], "somebody leases from it");
         suite.release(&leases[0]).await;
         let announce = Announce { fingerprint: Some(named("old")), ..announcement(setting, &suite.run_id()) };
-        suite.world.announce(&Announce { workers: 1, ..announce.clone() }).await.unwrap();
+        suite.backend.announce(&Announce { workers: 1, ..announce.clone() }).await.unwrap();
         unused_for(setting, 100_000).await;
         assert_eq!(ready(setting).await, ["old", "new"], "a run has announced that it will need it");
-        suite.world.end_run(&announce.run).await.unwrap();
+        suite.backend.end_run(&announce.run).await.unwrap();
         unused_for(setting, 100_000).await;
         assert_eq!(ready(setting).await, ["new"]);
     });
@@ -185,22 +186,22 @@ fn ended_leases_and_runs_are_forgotten_after_a_day() {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
         let run = suite.run_id();
-        let lease = suite.take(suite.wish_of(&run, "gw0")).await;
-        suite.world.end_run(&run).await.unwrap();
+        let lease = suite.take(suite.acquire_request_of(&run, "gw0")).await;
+        suite.backend.end_run(&run).await.unwrap();
         for table in ["leases", "ended_runs"] {
             setting.catalog(&format!("update {table} set ended_at = now() - interval '86390 s'")).await;
         }
         suite.idle().await;
-        assert!(suite.world.lease(lease.id).await.is_ok());
-        let refused = suite.world.acquire(&[suite.wish_of(&run, "gw0")], None).await;
+        assert!(suite.backend.lease(lease.id).await.is_ok());
+        let refused = suite.backend.acquire(&[suite.acquire_request_of(&run, "gw0")], None).await;
         assert!(matches!(refused, Err(Error::RunEnded(_))), "{refused:?}");
         for table in ["leases", "ended_runs"] {
             setting.catalog(&format!("update {table} set ended_at = now() - interval '86401 s'")).await;
         }
         suite.idle().await;
-        let forgotten = suite.world.lease(lease.id).await;
+        let forgotten = suite.backend.lease(lease.id).await;
         assert!(matches!(forgotten, Err(Error::LeaseNotFound(_))), "{forgotten:?}");
-        suite.take(suite.wish_of(&run, "gw0")).await;
+        suite.take(suite.acquire_request_of(&run, "gw0")).await;
     });
 }
 
@@ -211,7 +212,7 @@ fn dead_rows_of_the_catalogs_are_vacuumed_once_they_are_many() {
         suite.ready_pool(1, 1, 0).await;
         let dead = "select sum(pg_stat_get_dead_tuples(name::regclass)) < 500
                     from unnest('{pg_database, pg_shdepend, tickets}'::text[]) as name";
-        assert!(!suite.world.vacuum_catalogs().await.unwrap(), "so few are not worth it");
+        assert!(!suite.backend.vacuum_catalogs().await.unwrap(), "so few are not worth it");
         setting
             .catalog(
                 "insert into tickets (pool, template_id, count, kind, daemon)
@@ -220,7 +221,7 @@ fn dead_rows_of_the_catalogs_are_vacuumed_once_they_are_many() {
             )
             .await;
         // The server's counts come a little later than the rows.
-        until("the vacuum is due", async || match suite.world.vacuum_catalogs().await {
+        until("the vacuum is due", async || match suite.backend.vacuum_catalogs().await {
             Ok(true) => Ok(()),
             other => Err(format!("{other:?}")),
         })
@@ -238,8 +239,8 @@ fn what_was_noted_after_the_clock_was_set_is_not_moved_with_it() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
-        suite.world.put_template(&suite.pool, &named("first"), "a builder", "token").await.unwrap();
-        assert_eq!(suite.world.lead().await, Ok(true));
+        suite.backend.put_template(&suite.pool, &named("first"), "a builder", "token").await.unwrap();
+        assert_eq!(suite.backend.lead().await, Ok(true));
         for (jump, heard_at, seconds_ago) in [
             (-3600, "now() + interval '3590 s'", 10),
             (-3600, "now()", 0),
@@ -247,7 +248,7 @@ fn what_was_noted_after_the_clock_was_set_is_not_moved_with_it() {
             (3600, "now()", 0),
         ] {
             setting.catalog(&format!("update templates set build_heard_at = {heard_at}")).await;
-            suite.world.move_times(jump * 1_000_000).await.unwrap();
+            suite.backend.move_times(jump * 1_000_000).await.unwrap();
             let ago = "select extract(epoch from now() - build_heard_at)::int from templates";
             let seen: i64 = setting.catalog_text(ago).await.parse().unwrap();
             assert!(
@@ -267,17 +268,17 @@ fn what_is_noted_for_later_is_moved_if_it_was_noted_before_the_clock_was_set() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         for (jump, noted) in [
             (-7200, "now() + interval '7190 s'"),
             (-7200, "now()"),
             (31_536_000, "now() - interval '31536010 s'"),
             (31_536_000, "now()"),
         ] {
-            suite.world.keep(lease.id, 3600, "to look into").await.unwrap();
+            suite.backend.keep(lease.id, 3600, "to look into").await.unwrap();
             let note = "update databases set kept_at = kept_at + m, keep_until = keep_until + m, retry_at = now() + m + interval '2 s'";
             setting.catalog(&format!("{note} from (select {noted} - now()) noted (m)")).await;
-            suite.world.move_times(jump * 1_000_000).await.unwrap();
+            suite.backend.move_times(jump * 1_000_000).await.unwrap();
             let left = "select extract(epoch from keep_until - now())::int || ' ' || extract(epoch from retry_at - now())::int from databases";
             let left: Vec<i64> = setting.catalog_text(left).await.split(' ').map(|n| n.parse().unwrap()).collect();
             let told = format!("noted at {noted}, the clock set by {jump} s: {left:?} s are left");

@@ -1,9 +1,9 @@
 //! Roles of pgdibs that somebody drops by hand: a pool's owner role is made again, a login counts as closed.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::name::{Fingerprint, RoleName};
 use pgdibs_core::pool::PoolPatch;
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 
 use crate::support::setting::on_each_server;
@@ -19,12 +19,12 @@ fn owner_role_dropped_by_hand_is_made_again_for_the_next_build() {
             let first = Fingerprint::parse("first").unwrap();
             suite.begin_build(&first, "one").await;
             suite.idle().await;
-            suite.world.abandon_build(&suite.pool, &first, "one", "given up").await.unwrap();
+            suite.backend.abandon_build(&suite.pool, &first, "one", "given up").await.unwrap();
             suite.idle().await;
             assert!(suite.server.has_owner(&RoleName::of_pool(&suite.pool)).await);
             setting.cluster.sql("postgres", "drop role pgdibs_suite").await;
             suite.ready_pool(1, 1, 0).await;
-            drop(suite.enter(&suite.take(suite.wish()).await).await);
+            drop(suite.enter(&suite.take(suite.acquire_request()).await).await);
         });
     }
 }
@@ -47,9 +47,9 @@ fn owner_role_dropped_by_hand_is_made_again_for_the_next_clone() {
                 .cluster
                 .sql("postgres", &format!("alter database {} allow_connections = false", template.name))
                 .await;
-            suite.world.put_pool(&suite.pool, &PoolPatch { warm: Some(1), ..PoolPatch::default() }).await.unwrap();
+            suite.backend.put_pool(&suite.pool, &PoolPatch { warm: Some(1), ..PoolPatch::default() }).await.unwrap();
             suite.idle().await;
-            drop(suite.enter(&suite.take(suite.wish()).await).await);
+            drop(suite.enter(&suite.take(suite.acquire_request()).await).await);
         });
     }
 }
@@ -60,12 +60,13 @@ fn login_dropped_by_hand_blocks_no_return() {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(2, 2, 1).await;
-            let (released, kept) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+            let (released, kept) =
+                (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
             for lease in [&released, &kept] {
                 let user = &lease.credentials.as_ref().unwrap().user;
                 setting.cluster.sql("postgres", &format!("drop owned by {user}; drop role {user}")).await;
             }
-            suite.world.keep(kept.id, 3600, "to look at").await.unwrap();
+            suite.backend.keep(kept.id, 3600, "to look at").await.unwrap();
             suite.release(&released).await;
             suite.release(&kept).await;
             suite.idle().await;

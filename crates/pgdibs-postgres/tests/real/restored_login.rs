@@ -1,15 +1,15 @@
 //! What a holder may change of its own login, and that none of it outlives a reset.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::request::ResetBegun;
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::support::setting::{Setting, on_each_server};
 
 async fn reset(setting: &Setting, lease: &Lease) {
-    match setting.suite.world.begin_reset(lease.id, None, None).await {
+    match setting.suite.backend.begin_reset(lease.id, None, None).await {
         Ok(ResetBegun::Reserved { .. }) => {}
         other => panic!("a spare should be reserved, not {other:?}"),
     }
@@ -27,7 +27,7 @@ fn reset_restores(rights: Rights) {
     on_each_server(rights, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 2, 1).await;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         let user = lease.credentials.as_ref().unwrap().user.clone();
         let spare = setting.catalog_text("select name from databases where state = 'spare'").await;
         for sql in [
@@ -75,8 +75,8 @@ fn reset_of_a_batch_restores_its_shared_login() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 3, 1).await;
-        let (one, two) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
-        let shared = suite.world.share_login(&[one.id, two.id]).await.unwrap();
+        let (one, two) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
+        let shared = suite.backend.share_login(&[one.id, two.id]).await.unwrap();
         let user = shared[0].credentials.as_ref().unwrap().user.clone();
         as_login(setting, &shared[0], &format!("alter role {user} set work_mem to '1MB'")).await;
         as_login(setting, &shared[0], &format!("alter role {user} password 'mine'")).await;

@@ -1,10 +1,10 @@
 //! Seals against what a builder left behind: its way back, settings of its sessions, prepared transactions, a pool that is dropped meanwhile.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::Fingerprint;
 use pgdibs_core::request::BuildPlace;
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
 use sqlx::postgres::PgConnection;
@@ -23,7 +23,7 @@ async fn built(setting: &Setting, statements: &str) -> BuildPlace {
     suite.make_pool(1, 1, 0).await;
     let template = suite.begin_build(&wanted(), "one").await;
     suite.idle().await;
-    let place = suite.world.build_place(template.id, "one").await.unwrap().expect("its database exists");
+    let place = suite.backend.build_place(template.id, "one").await.unwrap().expect("its database exists");
     let mut session = suite.server.connect(&place.credentials, place.database.as_str()).await.unwrap();
     let statements = statements.replace("{database}", place.database.as_str());
     let done = sqlx::raw_sql(AssertSqlSafe(statements.clone())).execute(&mut session).await;
@@ -33,7 +33,7 @@ async fn built(setting: &Setting, statements: &str) -> BuildPlace {
 }
 
 async fn seal(setting: &Setting) {
-    setting.suite.world.request_seal(&setting.suite.pool, &wanted(), "one").await.unwrap();
+    setting.suite.backend.request_seal(&setting.suite.pool, &wanted(), "one").await.unwrap();
     setting.suite.idle().await;
 }
 
@@ -94,7 +94,7 @@ fn settings_that_end_sessions_stop_neither_seal_nor_clone() {
         let log = setting.cluster.log();
         let seen: Vec<&str> = log.lines().filter(|line| line.contains("SEEN")).skip(before).collect();
         assert!(!seen.is_empty() && seen.iter().all(|line| line.ends_with("SEEN 0")), "{seen:?}");
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         let mut session = suite.enter(&lease).await;
         let rows: f32 = sqlx::query_scalar("select reltuples from pg_class where oid = 't'::regclass")
             .fetch_one(&mut session)
@@ -121,7 +121,7 @@ fn pool_dropped_by_force_during_a_seal_is_gone() {
         let suite = &setting.suite;
         let logins = suite.server.logins().await;
         built(setting, "create table t (n int)").await;
-        suite.world.request_seal(&suite.pool, &wanted(), "one").await.unwrap();
+        suite.backend.request_seal(&suite.pool, &wanted(), "one").await.unwrap();
         suite.finish(&logins).await;
         until("its roles are gone", async || {
             let left =

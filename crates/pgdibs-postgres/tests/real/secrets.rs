@@ -2,11 +2,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::Fingerprint;
 use pgdibs_core::request::TemplatePut;
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::scram::PASSWORD_MARK;
 use secrecy::ExposeSecret as _;
@@ -24,11 +24,11 @@ fn the_servers_log_shows_no_password() {
         on_each_server_with(&["log_statement=all", "log_min_duration_statement=0"], rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(1, 1, 1).await;
-            let lease = suite.take(suite.wish()).await;
+            let lease = suite.take(suite.acquire_request()).await;
             let session = suite.enter_clean_and_write(&lease).await;
-            let kept = suite.world.keep(lease.id, 3600, "to look at").await.unwrap();
+            let kept = suite.backend.keep(lease.id, 3600, "to look at").await.unwrap();
             suite.idle().await;
-            suite.world.begin_reset(lease.id, None, None).await.unwrap();
+            suite.backend.begin_reset(lease.id, None, None).await.unwrap();
             suite.idle().await;
             suite.server.disconnect(session).await;
             let session = suite.server.connect(&kept.credentials, kept.name.as_str()).await.unwrap();
@@ -43,14 +43,14 @@ fn the_servers_log_shows_no_password() {
             assert_eq!(distinct.len(), passwords.len(), "each has its own");
             // A build token would be a parameter.
             let fingerprint = Fingerprint::parse("logged").unwrap();
-            let (world, pool) = (&suite.world, &suite.pool);
+            let (backend, pool) = (&suite.backend, &suite.pool);
             let token = format!("{}{}", "pgdibsbt", "0123456789abcdef0123456789abcdef");
-            let put = world.put_template(pool, &fingerprint, "builder", &token).await.unwrap();
+            let put = backend.put_template(pool, &fingerprint, "builder", &token).await.unwrap();
             let TemplatePut::Yours(template) = put else { panic!("{put:?}") };
             suite.idle().await;
-            assert!(world.build_place(template.id, &token).await.unwrap().is_some());
-            world.renew_build(pool, &fingerprint, &token).await.unwrap();
-            world.abandon_build(pool, &fingerprint, &token, "enough").await.unwrap();
+            assert!(backend.build_place(template.id, &token).await.unwrap().is_some());
+            backend.renew_build(pool, &fingerprint, &token).await.unwrap();
+            backend.abandon_build(pool, &fingerprint, &token, "enough").await.unwrap();
             let log = setting.cluster.log();
             assert!(log.contains("enough"), "parameters are logged");
             assert!(!log.contains(&token), "{}", log.lines().find(|line| line.contains(&token)).unwrap_or(""));
@@ -74,7 +74,7 @@ fn a_login_is_shut_by_the_return_already() {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(1, 1, 1).await;
-            let lease = suite.take(suite.wish()).await;
+            let lease = suite.take(suite.acquire_request()).await;
             let credentials = lease.credentials.clone().unwrap();
             let may = format!("select rolcanlogin from pg_roles where rolname = '{}'", credentials.user);
             assert_eq!(setting.cluster.text("postgres", &may).await, "true");
@@ -122,7 +122,7 @@ fn an_old_holder_that_reconnects_in_a_loop_never_gets_into_the_next_ones_databas
             let suite = &setting.suite;
             suite.ready_pool(1, 1, 2).await;
             let tries = AtomicU32::new(0);
-            let mut lease = suite.take(suite.wish()).await;
+            let mut lease = suite.take(suite.acquire_request()).await;
             for _ in 0..8 {
                 let credentials = lease.credentials.clone().unwrap();
                 let rows = suite.snapshot().await.databases;
@@ -142,7 +142,7 @@ fn an_old_holder_that_reconnects_in_a_loop_never_gets_into_the_next_ones_databas
                         while let Some(failure) = setting.idle_with_failures().await.pop() {
                             assert!(failure.contains("did not end"), "{failure}");
                         }
-                        let next = suite.take(suite.wish()).await;
+                        let next = suite.take(suite.acquire_request()).await;
                         assert_eq!(next.database_name, name);
                         let session = suite.enter_clean_and_write(&next).await;
                         let before = tries.load(Ordering::Relaxed);
@@ -172,23 +172,23 @@ fn a_grant_outlives_a_crash_of_the_server_although_its_commits_are_asynchronous(
             let cluster = crate::support::cluster::Cluster::start(&binaries, &settings).await;
             let mut setting = Setting::on(cluster, Rights::Superuser).await;
             setting.suite.ready_pool(1, 1, 0).await;
-            let lease = setting.suite.take(setting.suite.wish()).await;
-            setting.presence = None;
+            let lease = setting.suite.take(setting.suite.acquire_request()).await;
+            setting.membership = None;
             setting.cluster.crash();
             setting.cluster.run().await;
-            crate::support::until("the daemon leads again", async || match setting.suite.world.lead().await {
+            crate::support::until("the daemon leads again", async || match setting.suite.backend.lead().await {
                 Ok(true) => Ok(()),
                 other => Err(format!("{other:?}")),
             })
             .await;
-            let found = setting.suite.world.lease(lease.id).await.unwrap();
+            let found = setting.suite.backend.lease(lease.id).await.unwrap();
             assert_eq!((found.state, &found.credentials), (lease.state, &lease.credentials));
             setting.suite.idle().await;
             let mut session = setting.suite.enter(&found).await;
             setting.suite.server.write(&mut session, "after the crash").await.unwrap();
             setting.suite.server.disconnect(session).await;
-            setting.suite.must_wait(setting.suite.wish()).await;
-            setting.suite.world.close().await;
+            setting.suite.must_wait(setting.suite.acquire_request()).await;
+            setting.suite.backend.close().await;
         });
     }
 }

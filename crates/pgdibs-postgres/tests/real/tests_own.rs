@@ -1,11 +1,11 @@
 //! Databases that tests make themselves (`login = "createdb"`): none outlives its lease, and none keeps a name that the daemon gives.
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{DatabaseName, Fingerprint};
 use pgdibs_core::pool::{LoginRights, PoolPatch};
 use pgdibs_core::request::ResetBegun;
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnection;
@@ -20,7 +20,7 @@ fn on_both(test: impl AsyncFn(&Setting)) {
         on_each_server_with(&["max_prepared_transactions=10"], rights, async |setting| {
             setting.suite.ready_pool(2, 4, 1).await;
             let createdb = PoolPatch { login: Some(LoginRights::CreateDb), ..PoolPatch::default() };
-            setting.suite.world.put_pool(&setting.suite.pool, &createdb).await.unwrap();
+            setting.suite.backend.put_pool(&setting.suite.pool, &createdb).await.unwrap();
             setting.suite.idle().await;
             test(setting).await;
         });
@@ -50,13 +50,13 @@ async fn exists(setting: &Setting, database: &str) -> bool {
 fn database_handed_to_the_pools_owner_goes_with_the_leases_of_its_time() {
     on_both(async |setting| {
         let suite = &setting.suite;
-        let (maker, sibling) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let (maker, sibling) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
         let hand_over = ["create database handed_over", "alter database handed_over owner to pgdibs_suite"];
         as_holder(setting, &maker, &hand_over).await;
         suite.release(&maker).await;
         suite.idle().await;
         assert!(exists(setting, "handed_over").await, "the lease that goes on may have made it");
-        let later = suite.take(suite.wish()).await;
+        let later = suite.take(suite.acquire_request()).await;
         suite.release(&sibling).await;
         suite.idle().await;
         assert!(!exists(setting, "handed_over").await, "only a lease that came later goes on");
@@ -69,7 +69,7 @@ fn database_handed_to_the_pools_owner_goes_with_the_leases_of_its_time() {
 fn older_database_of_the_pools_owner_is_left_alone() {
     on_both(async |setting| {
         let suite = &setting.suite;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         // Somebody gives our role a database that was there before: `template1` is older than every role of ours.
         setting.cluster.sql("postgres", "alter database template1 owner to pgdibs_suite").await;
         suite.release(&lease).await;
@@ -82,7 +82,7 @@ fn older_database_of_the_pools_owner_is_left_alone() {
 fn names_that_the_daemon_gives_are_taken_from_tests() {
     on_both(async |setting| {
         let suite = &setting.suite;
-        let (intruder, other) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let (intruder, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
         let of_other = setting.catalog_text("select max(id) from databases where state = 'leased'").await;
         let own = setting.catalog_text("select min(id) from databases where state = 'leased'").await;
         let next = setting.catalog_text("select last_value from numbers").await.parse::<i64>().unwrap();
@@ -110,21 +110,21 @@ fn names_that_the_daemon_gives_are_taken_from_tests() {
         let mut prepared = PgConnection::connect_with(&inside(&taken[0])).await.unwrap();
         run(&mut prepared, "begin; create table t (n int); prepare transaction 'in the way'").await;
 
-        match suite.world.begin_reset(other.id, None, None).await {
+        match suite.backend.begin_reset(other.id, None, None).await {
             Ok(ResetBegun::Reserved { .. }) => suite.idle().await,
             other => panic!("a spare should be reserved, not {other:?}"),
         }
-        assert_eq!(suite.world.lease(other.id).await.unwrap().generation, 2);
+        assert_eq!(suite.backend.lease(other.id).await.unwrap().generation, 2);
         suite.build(&second).await;
         assert!(suite.ready_names().await.contains(&suite.slot(2)), "{:?}", suite.ready_names().await);
-        let kept = suite.world.keep(intruder.id, 3600, "to look at").await.unwrap();
+        let kept = suite.backend.keep(intruder.id, 3600, "to look at").await.unwrap();
         for lease in [&other, &intruder] {
             suite.release(lease).await;
         }
         suite.idle().await;
         let under = setting.catalog_text("select name from databases where state = 'kept' and slot is null").await;
         assert_eq!(under, kept.name.as_str());
-        suite.world.drop_kept(kept.name.as_str()).await.unwrap();
+        suite.backend.drop_kept(kept.name.as_str()).await.unwrap();
         suite.idle().await;
         let blocked = "select count(*) from databases where state = 'blocked' or attempts > 0";
         assert_eq!(setting.catalog_text(blocked).await, "0");
@@ -138,7 +138,7 @@ fn what_is_prepared_in_a_closed_database_of_tests_is_rolled_back() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let logins = suite.server.logins().await.len();
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         let credentials = lease.credentials.clone().unwrap();
         as_holder(setting, &lease, &["create database own"]).await;
         let options = setting.cluster.options(&credentials.user, credentials.password.expose_secret(), "own");
@@ -163,7 +163,7 @@ fn what_is_prepared_in_a_closed_database_of_tests_is_rolled_back() {
 fn what_is_prepared_elsewhere_is_rolled_back_with_the_login() {
     on_both(async |setting| {
         let suite = &setting.suite;
-        let lease = suite.take(suite.wish()).await;
+        let lease = suite.take(suite.acquire_request()).await;
         let credentials = lease.credentials.clone().unwrap();
         // It owns something there, so that it cannot be dropped at once.
         setting
@@ -184,7 +184,7 @@ fn what_is_prepared_elsewhere_is_rolled_back_with_the_login() {
 fn database_of_tests_that_cannot_be_entered_holds_nothing_up() {
     on_both(async |setting| {
         let suite = &setting.suite;
-        let (lease, other) = (suite.take(suite.wish()).await, suite.take(suite.wish()).await);
+        let (lease, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
         let credentials = lease.credentials.clone().unwrap();
         let name = setting.catalog_text("select 'suite_old_' || max(id) from databases where state = 'leased'").await;
         as_holder(setting, &lease, &[&format!("create database {name}")]).await;

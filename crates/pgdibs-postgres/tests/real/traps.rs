@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, RoleName};
-use pgdibs_core::world::World as _;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
 use sqlx::AssertSqlSafe;
@@ -241,25 +241,25 @@ async fn build(setting: &Setting, fingerprint: &str, plant: impl AsyncFnOnce(&mu
     let fingerprint = Fingerprint::parse(fingerprint).unwrap();
     let template = suite.begin_build(&fingerprint, "one").await;
     suite.idle().await;
-    let place = suite.world.build_place(template.id, "one").await.unwrap().expect("its database exists");
+    let place = suite.backend.build_place(template.id, "one").await.unwrap().expect("its database exists");
     let mut session = suite.server.connect(&place.credentials, place.database.as_str()).await.unwrap();
     plant(&mut session, place.database.as_str(), &place.credentials.user).await;
     suite.server.disconnect(session).await;
-    suite.world.request_seal(&suite.pool, &fingerprint, "one").await.unwrap();
+    suite.backend.request_seal(&suite.pool, &fingerprint, "one").await.unwrap();
     suite.idle().await;
 }
 
 /// Takes a database through all that happens to one: lease, reset, keep, release, drop.
 async fn go_through_everything(setting: &Setting, fingerprint: &str) {
     let suite = &setting.suite;
-    let mut wish = suite.wish();
-    wish.fingerprint = Some(Fingerprint::parse(fingerprint).unwrap());
-    let lease = suite.take(wish).await;
+    let mut acquire_request = suite.acquire_request();
+    acquire_request.fingerprint = Some(Fingerprint::parse(fingerprint).unwrap());
+    let lease = suite.take(acquire_request).await;
     leave_a_prepared_transaction(setting, &lease).await;
-    suite.world.begin_reset(lease.id, None, None).await.unwrap();
+    suite.backend.begin_reset(lease.id, None, None).await.unwrap();
     suite.idle().await;
     leave_a_prepared_transaction(setting, &lease).await;
-    suite.world.keep(lease.id, 3600, "to look at").await.unwrap();
+    suite.backend.keep(lease.id, 3600, "to look at").await.unwrap();
     suite.release(&lease).await;
     suite.idle().await;
 }
@@ -349,7 +349,7 @@ fn no_role_gets_into_a_build_before_its_extensions_are_made() {
         setting.cluster.sql("postgres", &format!("create database {name} template template0 owner pgdibs_owner")).await;
         setting.cluster.sql(name, "create function public.planted() returns int language sql as 'select 1'").await;
         suite.idle().await;
-        let place = suite.world.build_place(template.id, "one").await.unwrap().expect("its database exists");
+        let place = suite.backend.build_place(template.id, "one").await.unwrap().expect("its database exists");
         let planted = "select count(*) from pg_proc where proname = 'planted'";
         assert_eq!(setting.cluster.text(place.database.as_str(), planted).await, "0", "it was made again");
         let log = setting.cluster.log();

@@ -11,10 +11,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::api_error::ApiError;
 use super::error::CliError;
 use super::progress::Progress;
-use super::refusal::Refusal;
-use super::wire::Problem;
+use super::responses::Problem;
 
 /// A daemon on this machine accepts within microseconds, one in another network within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,7 +50,7 @@ pub(super) enum ClientError {
     },
     /// The daemon said no.
     #[error("{0}")]
-    Refused(Refusal),
+    Refused(ApiError),
     /// The answer is not what the API promises.
     #[error("{url} answered {method} {path} with something that is not the API of pgdibs ({problem})")]
     Foreign {
@@ -69,7 +69,7 @@ impl ClientError {
     /// The daemon's own code (`pool_not_found`), when it answered with one.
     pub(super) fn code(&self) -> Option<&str> {
         match self {
-            Self::Refused(refusal) => Some(&refusal.code),
+            Self::Refused(api_error) => Some(&api_error.code),
             _ => None,
         }
     }
@@ -84,7 +84,7 @@ impl From<ClientError> for CliError {
             ClientError::NoAnswer { .. } => {
                 Self::unavailable(sentence).hint("`pgdibs healthcheck --ready` says how it is; its log says more")
             }
-            ClientError::Refused(refusal) => match refusal.way_out() {
+            ClientError::Refused(api_error) => match api_error.hint() {
                 Some(hint) => Self::failed(sentence).hint(hint),
                 None => Self::failed(sentence),
             },
@@ -222,7 +222,7 @@ impl Client {
         if problem.code.is_empty() && problem.detail.is_empty() && problem.reasons.is_empty() {
             return Err(foreign(format!("status {}", status.as_u16())));
         }
-        Err(ClientError::Refused(Refusal::new(status.as_u16(), problem, retry_after)))
+        Err(ClientError::Refused(ApiError::new(status.as_u16(), problem, retry_after)))
     }
 
     /// A call that may have to wait for its turn: `body` is given the seconds that are left for `wait_seconds`. Tried again
@@ -245,13 +245,13 @@ impl Client {
             let result = self.call(method.clone(), path, body(seconds).as_ref(), left).await;
             let again = match &result {
                 Ok(answer) => answer.retry_after,
-                Err(ClientError::Refused(refusal)) => refusal.retry_after,
+                Err(ClientError::Refused(api_error)) => api_error.retry_after,
                 Err(_) => None,
             };
             match again {
                 Some(pause) if Instant::now() + pause < deadline => {
-                    if let Err(ClientError::Refused(refusal)) = &result {
-                        progress.now(refusal.detail.clone());
+                    if let Err(ClientError::Refused(api_error)) = &result {
+                        progress.now(api_error.detail.clone());
                     }
                     // The daemon named this pause.
                     tokio::time::sleep(pause).await;

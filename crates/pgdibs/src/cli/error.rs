@@ -56,9 +56,9 @@ impl CliError {
 
     /// Adds the way out.
     #[must_use]
-    pub(super) fn hint(mut self, way_out: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, text: impl Into<String>) -> Self {
         if let Self::Told { hint, .. } = &mut self {
-            *hint = Some(way_out.into());
+            *hint = Some(text.into());
         }
         self
     }

@@ -2,7 +2,7 @@
 
 use super::connection::libpq_variables;
 
-/// Reads a URL that `http::wire` wrote; panics when it does not find what went in.
+/// Reads a URL that `http::responses` wrote; panics when it does not find what went in.
 pub(crate) fn reads_what_was_written(url: &str, host: &str, user: &str, password: &str, database: &str) {
     let variables = libpq_variables(url).unwrap_or_else(|_| panic!("our own URL cannot be read: {url:?}"));
     let read =

@@ -12,7 +12,7 @@ use super::context::Context;
 use super::error::CliError;
 use super::inherited::{EXPORTED, Inherited};
 use super::progress::Progress;
-use super::wire::{Kept, Lease, Leases};
+use super::responses::{Kept, Lease, Leases};
 
 /// Takes a database.
 ///
@@ -20,17 +20,17 @@ use super::wire::{Kept, Lease, Leases};
 /// When none came.
 pub(super) async fn lease(context: &Context, args: LeaseArgs) -> Result<(), CliError> {
     let client = context.client()?;
-    let mut wish = Map::new();
-    wish.insert("pool".to_owned(), json!(args.pool));
-    wish.insert("holder".to_owned(), json!(args.holder.unwrap_or_else(|| default_holder("pgdibs lease"))));
-    put(&mut wish, "fingerprint", args.fingerprint);
-    put(&mut wish, "worker", args.worker);
-    put(&mut wish, "run", args.run);
-    put(&mut wish, "alias", args.alias);
-    put(&mut wish, "via", args.via.filter(|via| !via.is_empty()));
-    put(&mut wish, "ttl_seconds", args.ttl);
+    let mut acquire_request = Map::new();
+    acquire_request.insert("pool".to_owned(), json!(args.pool));
+    acquire_request.insert("holder".to_owned(), json!(args.holder.unwrap_or_else(|| default_holder("pgdibs lease"))));
+    put(&mut acquire_request, "fingerprint", args.fingerprint);
+    put(&mut acquire_request, "worker", args.worker);
+    put(&mut acquire_request, "run", args.run);
+    put(&mut acquire_request, "alias", args.alias);
+    put(&mut acquire_request, "via", args.via.filter(|via| !via.is_empty()));
+    put(&mut acquire_request, "ttl_seconds", args.ttl);
     let body = |left: f64| {
-        let mut body = wish.clone();
+        let mut body = acquire_request.clone();
         body.insert("wait_seconds".to_owned(), json!(left));
         Some(Value::Object(body))
     };

@@ -19,7 +19,7 @@ mod pools;
 mod progress;
 mod psql;
 mod purge;
-mod refusal;
+mod api_error;
 mod render;
 mod run;
 mod serve;
@@ -27,7 +27,7 @@ mod signals;
 mod status;
 mod table;
 mod templates;
-mod wire;
+mod responses;
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::fuzzed::reads_what_was_written;

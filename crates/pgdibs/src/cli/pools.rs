@@ -11,7 +11,7 @@ use super::context::Context;
 use super::error::CliError;
 use super::leases::put;
 use super::render::pools_table;
-use super::wire::{Pool, Pools};
+use super::responses::{Pool, Pools};
 
 /// Does what the subcommand says.
 ///

@@ -13,7 +13,7 @@ use super::client::{Client, segment};
 use super::connection::{MISLEADING, libpq_variables};
 use super::context::Context;
 use super::error::CliError;
-use super::wire::{Credentials, Database, Databases};
+use super::responses::{Credentials, Database, Databases};
 use crate::config::ServeFlags;
 
 /// Opens psql.

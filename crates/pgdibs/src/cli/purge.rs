@@ -51,7 +51,7 @@ async fn purge_embedded(context: &Context, args: &PurgeArgs, config: &Config) ->
 fn about_server(error: EmbeddedError) -> CliError {
     let told = CliError::failed(error.to_string());
     match error {
-        EmbeddedError::InUse { .. } => told.hint("stop the daemon that serves it first, or it makes everything anew"),
+        EmbeddedError::InUse { .. } => told.hint("stop the daemon that serves it first, or it makes everything again"),
         _ => told,
     }
 }
@@ -61,7 +61,7 @@ async fn purge_server(context: &Context, args: &PurgeArgs, url: &SecretString) -
     if found.daemons > 0 && !args.force {
         let (count, serve) = if found.daemons == 1 { ("a", "daemon serves") } else { ("several", "daemons serve") };
         return Err(CliError::failed(format!("{count} {serve} this server"))
-            .hint("stop it first, or it makes everything anew; --force purges all the same"));
+            .hint("stop it first, or it makes everything again; --force purges all the same"));
     }
     let list = lines(&found);
     if list.is_empty() {

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::responses::{Lease, Pool, Server, Status};
 use super::table::{duration, plain, shortened, size, table};
-use super::wire::{Lease, Pool, Server, Status};
 
 /// Everything `pgdibs status` shows.
 pub(super) fn status_screen(status: &Status, url: &str, now: Timestamp, colour: bool) -> String {
@@ -154,7 +154,7 @@ fn age(at: &str, now: Timestamp) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::wire::Daemon;
+    use crate::cli::responses::Daemon;
 
     fn now() -> Timestamp {
         "2026-11-21T12:00:00Z".parse().unwrap()

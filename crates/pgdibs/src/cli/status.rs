@@ -10,7 +10,7 @@ use super::client::Client;
 use super::context::Context;
 use super::error::CliError;
 use super::render::status_screen;
-use super::wire::Status;
+use super::responses::Status;
 
 /// Between two screens of `--watch`.
 const EVERY: Duration = Duration::from_secs(1);

@@ -19,8 +19,8 @@ use super::leases::default_holder;
 use super::output::message;
 use super::progress::Progress;
 use super::render::templates_table;
+use super::responses::{Build, Pools};
 use super::signals::Signals;
-use super::wire::{Build, Pools};
 
 /// A build is lost after 60 s without renewal and session (api.md); three attempts fit.
 const RENEW_EVERY: Duration = Duration::from_secs(15);
@@ -164,11 +164,11 @@ async fn renew_until_lost(client: &Client, path: &str, token: &str) -> ClientErr
         // The interval at which a build must show life.
         tokio::time::sleep(RENEW_EVERY).await;
         let renewed = client.call(Method::POST, &format!("{path}/renew"), Some(&body), Duration::ZERO).await;
-        if let Err(ClientError::Refused(refusal)) = renewed
-            && refusal.retry_after.is_none()
-            && (400..500).contains(&refusal.status)
+        if let Err(ClientError::Refused(api_error)) = renewed
+            && api_error.retry_after.is_none()
+            && (400..500).contains(&api_error.status)
         {
-            return ClientError::Refused(refusal);
+            return ClientError::Refused(api_error);
         }
     }
 }

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::convert;
 use super::error::ConfigError;
 use super::layers::{Found, Origin, Raw};
-use super::nearest;
+use super::suggestion;
 
 /// The file as a whole: its name for people, its directory, its text.
 pub(crate) struct FileText {
@@ -122,7 +122,7 @@ impl<'a> TableReader<'a> {
         let written = key.get_ref().as_ref();
         let hint = match elsewhere.iter().find(|(name, _)| *name == written) {
             Some((_, place)) => format!("it belongs into {place}"),
-            None => nearest::hint(written, known),
+            None => suggestion::hint(written, known),
         };
         let place = match self.path.as_str() {
             "" => "at the top of the file".to_owned(),

@@ -8,7 +8,7 @@ mod flags;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzed;
 mod layers;
-mod nearest;
+mod suggestion;
 mod pools;
 mod resolve;
 mod rows;

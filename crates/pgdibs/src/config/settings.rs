@@ -117,7 +117,7 @@ pub(crate) fn warnings_about_variables<'a>(names: impl IntoIterator<Item = &'a s
         .into_iter()
         .filter(|name| name.starts_with("PGDIBS_") && !name.starts_with("PGDIBS_TEST_"))
         .filter(|name| !known.iter().any(|other| other == name))
-        .map(|name| match super::nearest::nearest(name, known.iter().map(String::as_str)) {
+        .map(|name| match super::suggestion::suggestion(name, known.iter().map(String::as_str)) {
             Some(near) => format!("the variable {name} is not known and has no effect; did you mean {near}?"),
             None => format!("the variable {name} is not known and has no effect; `pgdibs config` lists the settings"),
         })

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{TemplateId, TemplateState};
-use pgdibs_core::world::World as _;
+use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::ServerAddress;
-use pgdibs_postgres::world::PgWorld;
 use secrecy::ExposeSecret as _;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::server::Server;
 use crate::config::{Config, PoolConfig};
-use crate::service::bell::Bell;
+use crate::service::wait_queue::WaitQueue;
 use crate::service::{Current, Sources};
 use crate::sources::{self, BuildTarget, Circumstances, FingerprintOf, Source, SourceKind};
 
@@ -52,8 +52,8 @@ struct Sourced {
 /// The sources of this daemon's pools.
 pub(super) struct Builds {
     pools: BTreeMap<PoolName, Mutex<Sourced>>,
-    world: Arc<PgWorld>,
-    bell: Arc<Bell>,
+    backend: Arc<PgBackend>,
+    wait_queue: Arc<WaitQueue>,
     address: ServerAddress,
     psql: PathBuf,
     pg_dump: PathBuf,
@@ -65,8 +65,8 @@ pub(super) struct Builds {
 impl Builds {
     pub(super) fn new(
         config: &Config,
-        world: Arc<PgWorld>,
-        bell: Arc<Bell>,
+        backend: Arc<PgBackend>,
+        wait_queue: Arc<WaitQueue>,
         server: &Server,
         stopping: CancellationToken,
     ) -> Self {
@@ -85,8 +85,8 @@ impl Builds {
         };
         Self {
             pools: config.pools.iter().filter_map(sourced).collect(),
-            world,
-            bell,
+            backend,
+            wait_queue,
             address: server.address().clone(),
             psql: server.psql(),
             pg_dump: server.pg_dump(),
@@ -104,7 +104,7 @@ impl Builds {
                 _ => None,
             };
             if let Some(database) = database {
-                match self.world.database_digest(&database).await {
+                match self.backend.database_digest(&database).await {
                     Ok(digest) => lock(sourced).digest = digest,
                     Err(error) => {
                         lock(sourced).unreadable = Some(error.to_string());
@@ -112,7 +112,7 @@ impl Builds {
                     }
                 }
             }
-            if let Current::Wanted(fingerprint) = self.compare(pool, Asked::ByNobody)
+            if let Current::Wanted(fingerprint) = self.compare(pool, Trigger::Timer)
                 && let Err(error) = self.begin(pool, sourced, fingerprint).await
             {
                 tracing::debug!(%pool, %error, "cannot begin a build yet");
@@ -155,8 +155,8 @@ impl Builds {
             return Ok(());
         }
         let token = uuid::Uuid::new_v4().to_string();
-        let holder = format!("pgdibs {} (process {})", self.world.instance(), std::process::id());
-        match self.world.put_own_template(pool, &fingerprint, &holder, &token).await? {
+        let holder = format!("pgdibs {} (process {})", self.backend.instance(), std::process::id());
+        match self.backend.put_own_template(pool, &fingerprint, &holder, &token).await? {
             TemplatePut::Ready(_) => {
                 let mut sourced = lock(sourced);
                 sourced.failed = None;
@@ -174,7 +174,7 @@ impl Builds {
                     sourced.ready = None;
                     sourced.fingerprints.source().clone()
                 };
-                self.bell.wake_driver();
+                self.wait_queue.wake_reconciler();
                 let (builds, pool) = (Arc::clone(self), pool.clone());
                 self.tasks.spawn(async move { builds.build(&pool, fingerprint, template.id, &token, &source).await });
             }
@@ -210,12 +210,12 @@ impl Builds {
             }
         }
         if let Err(why) = result
-            && let Err(error) = self.world.abandon_build(pool, &fingerprint, token, &why).await
+            && let Err(error) = self.backend.abandon_build(pool, &fingerprint, token, &why).await
         {
             tracing::debug!(%pool, %error, "the failed build is gone already");
         }
-        self.bell.wake_driver();
-        self.bell.ring();
+        self.wait_queue.wake_reconciler();
+        self.wait_queue.wake_all();
     }
 
     /// The failure is a sentence with the step and the last lines of its output.
@@ -241,7 +241,7 @@ impl Builds {
         let mut dump = None;
         let mut source = source.clone();
         if let SourceKind::Database(name) = &source.kind {
-            self.world.copy_database_settings(name, pool, template).await.map_err(|error| error.to_string())?;
+            self.backend.copy_database_settings(name, pool, template).await.map_err(|error| error.to_string())?;
             let file = self.dump(name).await?;
             source.kind = SourceKind::SqlFile(file.path().to_owned());
             dump = Some(file);
@@ -255,40 +255,42 @@ impl Builds {
     }
 
     async fn place(&self, template: TemplateId, token: &str) -> Result<BuildPlace, String> {
-        let mut ear = self.bell.listen();
+        let mut subscription = self.wait_queue.listen();
         let deadline = Instant::now() + PLACE;
         loop {
-            match self.world.build_place(template, token).await {
+            match self.backend.build_place(template, token).await {
                 Ok(Some(place)) => return Ok(place),
                 Ok(None) | Err(Error::ServerUnavailable(_)) if Instant::now() < deadline => {}
                 Ok(None) => return Err("its database could not be created within 60 s".to_owned()),
                 Err(error) => return Err(error.to_string()),
             }
-            self.pause(&mut ear).await?;
+            self.pause(&mut subscription).await?;
         }
     }
 
     async fn seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<(), String> {
-        let mut ear = self.bell.listen();
+        let mut subscription = self.wait_queue.listen();
         let deadline = Instant::now() + SEAL;
         loop {
-            match self.world.request_seal(pool, fingerprint, token).await {
+            match self.backend.request_seal(pool, fingerprint, token).await {
                 Ok(template) if template.state == TemplateState::Ready => return Ok(()),
                 Ok(template) if template.state == TemplateState::Failed => {
                     return Err(format!("the seal failed: {}", template.detail.unwrap_or_default()));
                 }
-                Ok(_) | Err(Error::ServerUnavailable(_)) if Instant::now() < deadline => self.bell.wake_driver(),
+                Ok(_) | Err(Error::ServerUnavailable(_)) if Instant::now() < deadline => {
+                    self.wait_queue.wake_reconciler()
+                }
                 Ok(_) => return Err("the template could not be sealed within 600 s".to_owned()),
                 Err(error) => return Err(error.to_string()),
             }
-            self.pause(&mut ear).await?;
+            self.pause(&mut subscription).await?;
         }
     }
 
     /// Until something changed, for a short while at most.
-    async fn pause(&self, ear: &mut crate::service::bell::Ear) -> Result<(), String> {
+    async fn pause(&self, subscription: &mut crate::service::wait_queue::Subscription) -> Result<(), String> {
         tokio::select! {
-            () = ear.heard() => Ok(()),
+            () = subscription.notified() => Ok(()),
             () = tokio::time::sleep(Duration::from_millis(250)) => Ok(()),
             () = self.stopping.cancelled() => Err("the daemon is shutting down".to_owned()),
         }
@@ -328,19 +330,19 @@ fn lock(sourced: &Mutex<Sourced>) -> std::sync::MutexGuard<'_, Sourced> {
 
 /// Whether somebody wants the template now, or the inputs are only compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    BySomebody,
-    ByNobody,
+enum Trigger {
+    Caller,
+    Timer,
 }
 
 impl Sources for Builds {
     fn current(&self, pool: &PoolName) -> Current {
-        self.compare(pool, Asked::BySomebody)
+        self.compare(pool, Trigger::Caller)
     }
 }
 
 impl Builds {
-    fn compare(&self, pool: &PoolName, asked: Asked) -> Current {
+    fn compare(&self, pool: &PoolName, trigger: Trigger) -> Current {
         let Some(sourced) = self.pools.get(pool) else { return Current::NoSource };
         let mut sourced = lock(sourced);
         let sourced = &mut *sourced;
@@ -348,7 +350,7 @@ impl Builds {
         let own = RoleName::of_pool(pool);
         let owner = settings.owner.as_deref().unwrap_or(own.as_str());
         let circumstances = Circumstances {
-            server_major: self.world.facts().major,
+            server_major: self.backend.facts().major,
             database_digest: &sourced.digest,
             extensions: settings.extensions.as_deref().unwrap_or_default(),
             roles: settings.roles.as_deref().unwrap_or_default(),
@@ -370,7 +372,7 @@ impl Builds {
         if let Some((failed, why, at)) = &sourced.failed
             && *failed == fingerprint
         {
-            if asked == Asked::ByNobody || at.elapsed() < RETRY {
+            if trigger == Trigger::Timer || at.elapsed() < RETRY {
                 return Current::Failed(fingerprint, why.clone());
             }
             sourced.failed = None;

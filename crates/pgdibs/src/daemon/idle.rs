@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::TemplateState;
-use pgdibs_core::world::World as _;
-use pgdibs_postgres::world::PgWorld;
+use pgdibs_postgres::backend::PgBackend;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::http::Quiet;
+use crate::http::Activity;
 use crate::service::Service;
 
 /// How often it is looked at, at most; a shorter time is looked at four times.
@@ -22,8 +22,8 @@ const ABANDONED_EVERY: Duration = Duration::from_millis(250);
 
 /// Cancels `stopping` when nobody has asked for anything for `after`, and nobody has anything.
 pub(super) async fn end_when_idle(
-    world: Arc<PgWorld>,
-    quiet: Arc<Quiet>,
+    backend: Arc<PgBackend>,
+    activity: Arc<Activity>,
     after: Duration,
     stopping: CancellationToken,
 ) {
@@ -32,13 +32,13 @@ pub(super) async fn end_when_idle(
             () = tokio::time::sleep(EVERY.min(after / 4)) => {}
             () = stopping.cancelled() => return,
         }
-        if quiet.lasts() < after {
+        if activity.idle_for() < after {
             continue;
         }
         // A server that does not answer may hold something of somebody's.
-        let Ok(snapshot) = world.gather().await else { continue };
+        let Ok(snapshot) = backend.gather().await else { continue };
         // Looked at again: somebody may have asked while the server answered.
-        if is_unused(&snapshot) && quiet.lasts() >= after {
+        if is_unused(&snapshot) && activity.idle_for() >= after {
             tracing::info!(seconds = after.as_secs(), "nobody has used this daemon for so long: it ends");
             stopping.cancel();
             return;
@@ -49,7 +49,7 @@ pub(super) async fn end_when_idle(
 /// Cancels `stopping` once `abandoned` was cancelled and nobody has anything that is under way. Another `pgdibs run` may have come to
 /// this daemon meanwhile; what was kept is not waited for, as nobody is there to look.
 pub(super) async fn end_when_abandoned(
-    at_stage: watch::Receiver<Option<Service<PgWorld>>>,
+    at_stage: watch::Receiver<Option<Service<PgBackend>>>,
     abandoned: CancellationToken,
     stopping: CancellationToken,
 ) {
@@ -57,7 +57,7 @@ pub(super) async fn end_when_abandoned(
     loop {
         let service = at_stage.borrow().clone();
         let used = match service {
-            Some(service) => service.world.gather().await.is_ok_and(|snapshot| is_in_use(&snapshot)),
+            Some(service) => service.backend.gather().await.is_ok_and(|snapshot| is_in_use(&snapshot)),
             None => false,
         };
         if !used {

@@ -14,14 +14,14 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::name::{PoolName, RoleName};
 use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
-use pgdibs_core::world::World as _;
+use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::ServerAddress;
 use pgdibs_postgres::embedded::EmbeddedError;
 use pgdibs_postgres::failpoint::{Point, reach};
-use pgdibs_postgres::presence::Deaf;
-use pgdibs_postgres::world::PgWorld;
+use pgdibs_postgres::membership::ListenError;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -31,12 +31,12 @@ use self::builds::Builds;
 use self::server::{Server, ServerError};
 use self::status::Status;
 use crate::config::{Config, PoolConfig, StrategyConfig};
-use crate::driver::{Driver, Report};
+use crate::endpoint_file::EndpointFile;
 use crate::http;
-use crate::service::bell::Bell;
-use crate::service::room::WaitingRoom;
+use crate::reconciler::{Reconciler, Report};
+use crate::service::wait_queue::WaitQueue;
+use crate::service::waiter_limit::WaiterLimit;
 use crate::service::{Address, Service};
-use crate::whereabouts::Whereabouts;
 
 /// Steps under way are given this long; with what leaving the server takes, an exit stays below 8 s (Docker waits for ten).
 const SHUTDOWN: Duration = Duration::from_secs(4);
@@ -96,16 +96,22 @@ async fn run(config: Config, ending: Ending) -> Result<(), StartError> {
     let listener = listen(&config).await?;
     let listens = listener.local_addr().ok();
     let stopping = CancellationToken::new();
-    let signals = Signals::hear(stopping.clone());
+    let signals = Signals::wait_for(stopping.clone());
     let status = Arc::new(Status::new());
     let (stage, at_stage) = watch::channel(None);
-    let door = http::Door { token: config.token.clone(), allowed_hosts: config.allowed_hosts.clone() };
+    let authenticator =
+        http::Authenticator { token: config.token.clone(), allowed_hosts: config.allowed_hosts.clone() };
     if let Some(abandoned) = ending.when_abandoned {
         tokio::spawn(idle::end_when_abandoned(at_stage.clone(), abandoned, stopping.clone()));
     }
-    let quiet = Arc::new(http::Quiet::from_now());
-    let router = http::router(at_stage, Arc::clone(&status) as Arc<dyn http::StatusSource>, door, Arc::clone(&quiet));
-    let idle = ending.when_idle.map(|after| (quiet, after));
+    let activity = Arc::new(http::Activity::from_now());
+    let router = http::router(
+        at_stage,
+        Arc::clone(&status) as Arc<dyn http::StatusSource>,
+        authenticator,
+        Arc::clone(&activity),
+    );
+    let idle = ending.when_idle.map(|after| (activity, after));
     let connections = files::connections();
     let bounds = http::Bounds::with_connections(connections);
     let http = tokio::spawn(http::serve(bounds, listener, router, stopping.clone()));
@@ -147,81 +153,83 @@ async fn listen(config: &Config) -> Result<TcpListener, StartError> {
 async fn with_server(
     config: &Config,
     status: &Arc<Status>,
-    stage: &watch::Sender<Option<Service<PgWorld>>>,
+    stage: &watch::Sender<Option<Service<PgBackend>>>,
     stopping: &CancellationToken,
     connections: usize,
-    idle: Option<(Arc<http::Quiet>, Duration)>,
+    idle: Option<(Arc<http::Activity>, Duration)>,
     listens: Option<SocketAddr>,
 ) -> Result<(), StartError> {
     let server = tokio::select! {
         server = Server::bring_up(config, status) => server?,
         () = stopping.cancelled() => return Ok(()),
     };
-    let world = tokio::select! {
-        world = server.open(config, status) => Arc::new(world?),
+    let backend = tokio::select! {
+        backend = server.open(config, status) => Arc::new(backend?),
         () = stopping.cancelled() => {
             server.leave(config.stop_server, false).await;
             return Ok(());
         }
     };
-    for warning in world.facts().warnings() {
+    for warning in backend.facts().warnings() {
         tracing::warn!("{warning}");
     }
-    tracing::info!(version = world.facts().version, role = %world.facts().role, "the server is up");
-    if !world.in_use_by_others().is_empty() {
+    tracing::info!(version = backend.facts().version, role = %backend.facts().role, "the server is up");
+    if !backend.in_use_by_others().is_empty() {
         tracing::warn!(
-            databases = world.in_use_by_others().join(", "),
+            databases = backend.in_use_by_others().join(", "),
             "somebody works in databases of this server that are not pgdibs's; it never touches a database that it did not make: none is \
              dropped, renamed, closed or copied (but by a `database` source, which reads it), and none of its sessions is ended"
         );
     }
 
-    let bell = Arc::new(Bell::default());
+    let wait_queue = Arc::new(WaitQueue::default());
     let report: Arc<Mutex<Report>> = Arc::default();
     status.follow(Arc::clone(&report));
     let tasks = TaskTracker::new();
-    let builds = Arc::new(Builds::new(config, Arc::clone(&world), Arc::clone(&bell), &server, stopping.clone()));
+    let builds =
+        Arc::new(Builds::new(config, Arc::clone(&backend), Arc::clone(&wait_queue), &server, stopping.clone()));
     status.builds_are(Arc::clone(&builds));
     let service = Service {
-        world: Arc::clone(&world),
-        bell: Arc::clone(&bell),
+        backend: Arc::clone(&backend),
+        wait_queue: Arc::clone(&wait_queue),
         sources: Arc::clone(&builds) as Arc<dyn crate::service::Sources>,
         addresses: Arc::new(addresses(config, server.address())),
         // The other half is for those who renew, give back and look.
-        room: WaitingRoom::of(connections / 2),
+        waiter_limit: WaiterLimit::of(connections / 2),
         stopping: stopping.clone(),
         tasks: tasks.clone(),
     };
-    tasks.spawn(hear_others(Arc::clone(&world), Arc::clone(&bell), Arc::clone(&report), stopping.clone()));
-    tasks.spawn(end_blockers(Arc::clone(&world), stopping.clone()));
-    tasks.spawn(vacuum_catalogs(Arc::clone(&world), stopping.clone()));
-    tasks.spawn(forget_tickets(Arc::clone(&world), Arc::clone(&bell), stopping.clone()));
-    if let Some((quiet, after)) = idle {
-        tasks.spawn(idle::end_when_idle(Arc::clone(&world), quiet, after, stopping.clone()));
+    tasks.spawn(hear_others(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report), stopping.clone()));
+    tasks.spawn(end_blockers(Arc::clone(&backend), stopping.clone()));
+    tasks.spawn(vacuum_catalogs(Arc::clone(&backend), stopping.clone()));
+    tasks.spawn(forget_tickets(Arc::clone(&backend), Arc::clone(&wait_queue), stopping.clone()));
+    if let Some((activity, after)) = idle {
+        tasks.spawn(idle::end_when_idle(Arc::clone(&backend), activity, after, stopping.clone()));
     }
-    // The driver goes on while waiters are being answered, and stops when nobody can need it any more.
+    // The reconciler goes on while waiters are being answered, and stops when nobody can need it any more.
     let driver_stops = CancellationToken::new();
-    let driver = Driver::new(Arc::clone(&world), Arc::clone(&bell), config.max_ttl, config.idle, report);
-    let driver = tokio::spawn(driver.run(driver_stops.clone()));
-    bell.wake_driver();
-    let mut pools = ConfiguredPools::new(config.pools.clone(), &world, &bell, status);
+    let reconciler =
+        Reconciler::new(Arc::clone(&backend), Arc::clone(&wait_queue), config.max_ttl, config.idle, report);
+    let reconciler = tokio::spawn(reconciler.run(driver_stops.clone()));
+    wait_queue.wake_reconciler();
+    let mut pools = ConfiguredPools::new(config.pools.clone(), &backend, &wait_queue, status);
     // Before anybody can ask for them.
     pools.make().await;
     reach(Point::StartPoolsMade).await;
     let keeper = tokio::spawn(keep_pools(pools, Arc::clone(&builds), stopping.clone()));
     stage.send_replace(Some(service));
     // Not before: who hears "ready" asks for a lease at once.
-    status.server_is(world.facts(), world.instance());
+    status.server_is(backend.facts(), backend.instance());
     if let (Some(listens), Some(data_dir)) = (listens, server.data_dir()) {
-        Whereabouts::of(listens, world.instance()).leave(data_dir);
+        EndpointFile::of(listens, backend.instance()).leave(data_dir);
     }
     reach(Point::StartServing).await;
-    notify::server_is_up(&world.facts().version);
+    notify::server_is_up(&backend.facts().version);
 
-    server.watch_over(config, status, &world, stopping).await;
+    server.watch_over(config, status, &backend, stopping).await;
 
     if let Some(data_dir) = server.data_dir() {
-        Whereabouts::forget(data_dir);
+        EndpointFile::forget(data_dir);
     }
     tracing::info!("shutting down: no new grants, waiters are answered");
     tasks.close();
@@ -230,17 +238,17 @@ async fn with_server(
         let _ = keeper.await;
         builds.finish().await;
         driver_stops.cancel();
-        let _ = driver.await;
+        let _ = reconciler.await;
     };
     if tokio::time::timeout(SHUTDOWN, orderly).await.is_err() {
         tracing::warn!("some steps did not end in time; the next daemon finds and finishes them");
     }
-    let live = tokio::time::timeout(Duration::from_millis(500), world.gather()).await;
+    let live = tokio::time::timeout(Duration::from_millis(500), backend.gather()).await;
     // A server that does not tell may have leases; one that is kept for nothing stops itself.
     let leased = !matches!(&live, Ok(Ok(snapshot)) if snapshot.leases.is_empty());
     let farewell = async {
-        world.resign().await;
-        world.close().await;
+        backend.step_down().await;
+        backend.close().await;
     };
     let _ = tokio::time::timeout(Duration::from_millis(500), farewell).await;
     server.leave(config.stop_server, leased).await;
@@ -249,28 +257,33 @@ async fn with_server(
 
 /// Hears what other daemons on the server change, and shows that this one lives. Without it, our tickets count for nothing.
 ///
-/// It also hears first when the line hangs: the driver may be in the middle of a step, and waits for that.
-async fn hear_others(world: Arc<PgWorld>, bell: Arc<Bell>, report: Arc<Mutex<Report>>, stopping: CancellationToken) {
+/// It also hears first when the line hangs: the reconciler may be in the middle of a step, and waits for that.
+async fn hear_others(
+    backend: Arc<PgBackend>,
+    wait_queue: Arc<WaitQueue>,
+    report: Arc<Mutex<Report>>,
+    stopping: CancellationToken,
+) {
     let work = async {
         loop {
-            match world.presence().await {
-                Ok(mut presence) => {
-                    bell.wake_driver();
+            match backend.membership().await {
+                Ok(mut membership) => {
+                    wait_queue.wake_reconciler();
                     let deaf = loop {
-                        match presence.changed().await {
+                        match membership.changed().await {
                             Ok(()) => {
-                                bell.wake_driver();
-                                bell.ring();
+                                wait_queue.wake_reconciler();
+                                wait_queue.wake_all();
                             }
                             Err(deaf) => break deaf,
                         }
                     };
-                    if deaf == Deaf::NoAnswer {
-                        // The driver takes it back as soon as it has got through.
+                    if deaf == ListenError::NoAnswer {
+                        // The reconciler takes it back as soon as it has got through.
                         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
                         report.unreachable.get_or_insert_with(|| "it gives no answer".to_owned());
                     }
-                    bell.wake_driver();
+                    wait_queue.wake_reconciler();
                 }
                 Err(error) => tracing::debug!(%error, "cannot show presence yet"),
             }
@@ -284,18 +297,18 @@ async fn hear_others(world: Arc<PgWorld>, bell: Arc<Bell>, report: Arc<Mutex<Rep
 }
 
 /// Forgets tickets with which nobody waits any more: those that could not be given up when it was time.
-async fn forget_tickets(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: CancellationToken) {
+async fn forget_tickets(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, stopping: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(FORGET) => {}
             () = stopping.cancelled() => return,
         }
-        match world.forget_tickets_but(&bell.waiting()).await {
+        match backend.forget_tickets_but(&wait_queue.waiting()).await {
             Ok(0) => {}
             Ok(count) => {
                 tracing::debug!(count, "forgot tickets with which nobody waits any more");
-                bell.wake_driver();
-                bell.ring();
+                wait_queue.wake_reconciler();
+                wait_queue.wake_all();
             }
             Err(error) => tracing::debug!(%error, "cannot look for forgotten tickets"),
         }
@@ -303,21 +316,21 @@ async fn forget_tickets(world: Arc<PgWorld>, bell: Arc<Bell>, stopping: Cancella
 }
 
 /// Beside everything else, which may be what is blocked.
-async fn end_blockers(world: Arc<PgWorld>, stopping: CancellationToken) {
+async fn end_blockers(backend: Arc<PgBackend>, stopping: CancellationToken) {
     tokio::select! {
-        () = world.end_blockers() => {}
+        () = backend.end_blockers() => {}
         () = stopping.cancelled() => {}
     }
 }
 
-/// Beside the driver, which must not wait for it.
-async fn vacuum_catalogs(world: Arc<PgWorld>, stopping: CancellationToken) {
+/// Beside the reconciler, which must not wait for it.
+async fn vacuum_catalogs(backend: Arc<PgBackend>, stopping: CancellationToken) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(VACUUM) => {}
             () = stopping.cancelled() => return,
         }
-        match world.vacuum_catalogs().await {
+        match backend.vacuum_catalogs().await {
             Ok(due) => tracing::trace!(due, "looked for dead rows in catalogs"),
             Err(error) => tracing::debug!(%error, "cannot vacuum catalogs"),
         }
@@ -340,24 +353,29 @@ async fn keep_pools(mut pools: ConfiguredPools, builds: Arc<Builds>, stopping: C
 /// The pools of the configuration, and what was said about those that could not be made.
 struct ConfiguredPools {
     pools: Vec<PoolConfig>,
-    world: Arc<PgWorld>,
-    bell: Arc<Bell>,
+    backend: Arc<PgBackend>,
+    wait_queue: Arc<WaitQueue>,
     status: Arc<Status>,
     complained: BTreeMap<String, String>,
 }
 
 impl ConfiguredPools {
-    fn new(pools: Vec<PoolConfig>, world: &Arc<PgWorld>, bell: &Arc<Bell>, status: &Arc<Status>) -> Self {
-        let (world, bell, status) = (Arc::clone(world), Arc::clone(bell), Arc::clone(status));
-        Self { pools, world, bell, status, complained: BTreeMap::new() }
+    fn new(
+        pools: Vec<PoolConfig>,
+        backend: &Arc<PgBackend>,
+        wait_queue: &Arc<WaitQueue>,
+        status: &Arc<Status>,
+    ) -> Self {
+        let (backend, wait_queue, status) = (Arc::clone(backend), Arc::clone(wait_queue), Arc::clone(status));
+        Self { pools, backend, wait_queue, status, complained: BTreeMap::new() }
     }
 
     async fn make(&mut self) {
         for pool in &self.pools {
-            let trouble = match make_pool(&self.world, pool).await {
+            let trouble = match make_pool(&self.backend, pool).await {
                 Ok(made) => {
                     if made {
-                        self.bell.wake_driver();
+                        self.wait_queue.wake_reconciler();
                     }
                     self.complained.remove(&pool.name);
                     None
@@ -376,17 +394,17 @@ impl ConfiguredPools {
 }
 
 /// Puts a configured pool when the catalog's differs. The flag says whether something changed.
-async fn make_pool(world: &PgWorld, pool: &PoolConfig) -> Result<bool, pgdibs_core::error::Error> {
+async fn make_pool(backend: &PgBackend, pool: &PoolConfig) -> Result<bool, pgdibs_core::error::Error> {
     let name = PoolName::parse(&pool.name)?;
     let patch = patch(pool)?;
-    let found = world.gather().await?.pools.into_iter().find(|p| p.name == name && !p.dropping);
+    let found = backend.gather().await?.pools.into_iter().find(|p| p.name == name && !p.dropping);
     if let Some(found) = found
         && patch.apply(&found.settings)? == found.settings
         && patch.sourced.is_none_or(|sourced| sourced == found.sourced)
     {
         return Ok(false);
     }
-    world.put_pool(&name, &patch).await?;
+    backend.put_pool(&name, &patch).await?;
     Ok(true)
 }
 
@@ -435,7 +453,7 @@ struct Signals {
 }
 
 impl Signals {
-    fn hear(stopping: CancellationToken) -> Self {
+    fn wait_for(stopping: CancellationToken) -> Self {
         let (tell, second) = watch::channel(false);
         tokio::spawn(async move {
             use tokio::signal::unix::{SignalKind, signal};

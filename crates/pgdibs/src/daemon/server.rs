@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use pgdibs_postgres::backend::{Bounds, PgBackend};
 use pgdibs_postgres::connect::{self, ConnectError, ServerAddress};
 use pgdibs_postgres::embedded::{self, DEFAULT_MAX_CONNECTIONS, Embedded, EmbeddedError, EmbeddedOptions, Leave};
-use pgdibs_postgres::world::{Bounds, PgWorld};
 use rand::RngExt as _;
 use secrecy::SecretString;
 use tokio::sync::Mutex;
@@ -66,7 +66,7 @@ impl Server {
     }
 
     /// Opens the catalog, with back-off while the server is not up yet.
-    pub(super) async fn open(&self, config: &Config, status: &Status) -> Result<PgWorld, ServerError> {
+    pub(super) async fn open(&self, config: &Config, status: &Status) -> Result<PgBackend, ServerError> {
         let mut pause = Duration::from_millis(50);
         let mut refusal = None;
         loop {
@@ -76,7 +76,7 @@ impl Server {
             match connect::open(self.address.clone(), instance).await {
                 Ok(connections) => {
                     let bounds = Bounds { disk_floor_bytes: config.disk_floor_mb << 20 };
-                    return Ok(PgWorld::new(connections, bounds));
+                    return Ok(PgBackend::new(connections, bounds));
                 }
                 Err(ConnectError::NotUp(why)) => {
                     status.reason(format!("waiting for the Postgres server: {why}"));
@@ -105,7 +105,7 @@ impl Server {
         &self,
         config: &Config,
         status: &Status,
-        world: &PgWorld,
+        backend: &PgBackend,
         stopping: &CancellationToken,
     ) {
         let work = async {
@@ -132,7 +132,7 @@ impl Server {
             () = work => {}
             () = stopping.cancelled() => {}
         }
-        tracing::debug!(instance = world.instance(), "no longer watching the server");
+        tracing::debug!(instance = backend.instance(), "no longer watching the server");
     }
 
     async fn until_it_dies(&self, status: &Status) {

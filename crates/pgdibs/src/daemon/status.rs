@@ -8,8 +8,8 @@ use pgdibs_core::template::Timestamp;
 use pgdibs_postgres::rights::ServerFacts;
 
 use super::builds::Builds;
-use crate::driver::Report;
-use crate::http::{DaemonStatus, DriverStatus, ReportLine, ServerStatus, StatusSource};
+use crate::http::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
+use crate::reconciler::Report;
 
 /// Gathered from those who know, as the daemon comes up.
 pub(super) struct Status {
@@ -81,7 +81,7 @@ impl Status {
         self.known().builds = Some(builds);
     }
 
-    /// Whether the driver cannot reach the server.
+    /// Whether the reconciler cannot reach the server.
     pub(super) fn is_unreachable(&self) -> bool {
         self.report().unreachable.is_some()
     }
@@ -92,7 +92,7 @@ impl Status {
     }
 }
 
-fn line(done: crate::driver::Done) -> ReportLine {
+fn line(done: crate::reconciler::Done) -> ReportLine {
     ReportLine { step: done.step, took: done.took, error: done.error }
 }
 
@@ -120,9 +120,9 @@ impl StatusSource for Status {
         }
     }
 
-    fn driver(&self) -> DriverStatus {
+    fn reconciler(&self) -> ReconcilerStatus {
         let report = self.report();
-        DriverStatus {
+        ReconcilerStatus {
             planned_at: report.planned_at,
             plan: report.last_plan,
             report: report.last_steps.into_iter().map(line).collect(),

@@ -5,14 +5,14 @@ use pgdibs_core::name::PoolName;
 use pgdibs_core::pool::PoolSettings;
 use serde::de::DeserializeOwned;
 
-use super::asked::{
-    AbandonBody, BatchBody, BuildTokenBody, KeepBody, LeaseBody, NoBody, PoolBody, RenewBody, ResetBody, RunBody,
-    TemplateBody, Wish,
+use super::authenticator::Authenticator;
+use super::extract::{
+    AbandonBody, AcquireRequest, BatchBody, BuildTokenBody, KeepBody, LeaseBody, NoBody, PoolBody, RenewBody,
+    ResetBody, RunBody, TemplateBody,
 };
-use super::door::Door;
 use super::json::parse;
 use super::problem::Code;
-use super::wire::url;
+use super::responses::url;
 use crate::service::{Address, LONGEST_WAIT};
 
 /// The first byte chooses the request, the rest is its body. It is refused with a short sentence, or within its bounds.
@@ -35,13 +35,13 @@ pub(crate) fn body(data: &[u8]) {
         3 => accepted(bytes, |body: AbandonBody| assert!(!body.detail.0.contains('\0'))),
         4 => accepted(bytes, |body: LeaseBody| {
             assert!(body.wait() <= LONGEST_WAIT);
-            wish(&body.wish());
+            acquire_request(&body.acquire_request());
         }),
         5 => accepted(bytes, |body: BatchBody| {
             assert!(body.wait() <= LONGEST_WAIT);
-            let wishes = body.wishes();
-            assert!((1..=100).contains(&wishes.len()));
-            wishes.iter().for_each(wish);
+            let acquire_requests = body.acquire_requests();
+            assert!((1..=100).contains(&acquire_requests.len()));
+            acquire_requests.iter().for_each(acquire_request);
         }),
         6 => accepted(bytes, |body: RenewBody| assert!(body.ttl_seconds().is_none_or(|ttl| (1..=3600).contains(&ttl)))),
         7 => accepted(bytes, |body: ResetBody| {
@@ -69,11 +69,14 @@ fn accepted<T: DeserializeOwned>(bytes: &[u8], look: impl FnOnce(T)) {
     }
 }
 
-fn wish(wish: &Wish) {
-    let asked = &wish.acquire;
-    assert!((1..=3600).contains(&asked.ttl_seconds), "{asked:?}");
-    let texts = [&asked.run, &asked.worker].into_iter().flatten();
-    assert!(texts.chain([&asked.alias, &asked.holder, &wish.via]).all(|text| plain(text)), "{asked:?}");
+fn acquire_request(acquire_request: &AcquireRequest) {
+    let extract = &acquire_request.acquire;
+    assert!((1..=3600).contains(&extract.ttl_seconds), "{extract:?}");
+    let texts = [&extract.run, &extract.worker].into_iter().flatten();
+    assert!(
+        texts.chain([&extract.alias, &extract.holder, &acquire_request.via]).all(|text| plain(text)),
+        "{extract:?}"
+    );
 }
 
 fn plain(text: &str) -> bool {
@@ -89,8 +92,8 @@ pub(crate) fn written_urls(user: &str, password: &str, database: &str, host: &st
         let written = url(&credentials, &address, database);
         crate::cli::reads_what_was_written(&written, host, user, password, database);
     }
-    let door = Door { token: None, allowed_hosts: vec!["dibs.example".to_owned()] };
-    if door.admits_host(host) {
+    let authenticator = Authenticator { token: None, allowed_hosts: vec!["dibs.example".to_owned()] };
+    if authenticator.allows_host(host) {
         let bare =
             host.rsplit_once(':').map_or(host, |(name, port)| if port.parse::<u16>().is_ok() { name } else { host });
         let bare = bare.trim_end_matches(':').trim_end_matches('.').trim_start_matches('[').trim_end_matches(']');

@@ -6,29 +6,30 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use pgdibs_core::backend::Backend;
 use pgdibs_core::lease::{End, Lease, LeaseId};
-use pgdibs_core::world::World;
 use pgdibs_postgres::failpoint::{Point, reach};
 use serde::Serialize;
 use serde_json::json;
 
 use super::app::Up;
-use super::asked::{
-    BatchBody, KeepBody, LeaseBody, LeaseFilter, LeasesQuery, RenewBody, ResetBody, ViaQuery, Wish, lease_in_path,
+use super::extract::{
+    AcquireRequest, BatchBody, KeepBody, LeaseBody, LeaseFilter, LeasesQuery, RenewBody, ResetBody, ViaQuery,
+    lease_in_path,
 };
-use super::json::{Asked, At, Sent, SentOrEmpty};
+use super::json::{JsonBody, OptionalJsonBody, PathParams, QueryParams};
 use super::problem::Problem;
-use super::unanswered::Unanswered;
-use super::wire::{KeptOut, LeaseOut};
+use super::release_on_disconnect::ReleaseOnDisconnect;
+use super::responses::{KeptOut, LeaseOut};
 use crate::service::{Address, Service};
 
 /// `POST /v1/leases`.
-pub(super) async fn acquire<W: World + 'static>(
+pub(super) async fn acquire<W: Backend + 'static>(
     Up(service): Up<W>,
-    Sent(body): Sent<LeaseBody>,
+    JsonBody(body): JsonBody<LeaseBody>,
 ) -> Result<Response, Problem> {
     let wait = body.wait();
-    granted(&service, vec![body.wish()], wait, false, |mut leases| leases.pop()).await
+    granted(&service, vec![body.acquire_request()], wait, false, |mut leases| leases.pop()).await
 }
 
 #[derive(Serialize)]
@@ -37,37 +38,42 @@ struct Leases {
 }
 
 /// `POST /v1/leases/batch`: all of them or none.
-pub(super) async fn acquire_batch<W: World + 'static>(
+pub(super) async fn acquire_batch<W: Backend + 'static>(
     Up(service): Up<W>,
-    Sent(body): Sent<BatchBody>,
+    JsonBody(body): JsonBody<BatchBody>,
 ) -> Result<Response, Problem> {
     let (wait, shares_login) = (body.wait(), body.shares_login());
-    granted(&service, body.wishes(), wait, shares_login, |leases| Leases { leases }).await
+    granted(&service, body.acquire_requests(), wait, shares_login, |leases| Leases { leases }).await
 }
 
 /// Acquires, resets what is to be fresh, and answers in a body that undoes the grant when it cannot be written.
-async fn granted<W: World + 'static, A: Serialize>(
+async fn granted<W: Backend + 'static, A: Serialize>(
     service: &Service<W>,
-    wishes: Vec<Wish>,
+    acquire_requests: Vec<AcquireRequest>,
     wait: Duration,
     shares_login: bool,
     answer: impl FnOnce(Vec<LeaseOut>) -> A,
 ) -> Result<Response, Problem> {
-    let addresses: Vec<Address> =
-        wishes.iter().map(|wish| service.address(&wish.via).cloned()).collect::<Result<_, _>>()?;
-    let fresh: Vec<bool> = wishes.iter().map(|wish| wish.fresh).collect();
-    let ids: Vec<LeaseId> = wishes.iter().map(|wish| wish.acquire.id).collect();
-    let guard = {
+    let addresses: Vec<Address> = acquire_requests
+        .iter()
+        .map(|acquire_request| service.address(&acquire_request.via).cloned())
+        .collect::<Result<_, _>>()?;
+    let fresh: Vec<bool> = acquire_requests.iter().map(|acquire_request| acquire_request.fresh).collect();
+    let ids: Vec<LeaseId> = acquire_requests.iter().map(|acquire_request| acquire_request.acquire.id).collect();
+    let release = {
         let (service, ids) = (service.clone(), ids.clone());
-        Unanswered::then(move || {
+        ReleaseOnDisconnect::then(move || {
             let tasks = service.tasks.clone();
-            tasks.spawn(async move { service.release_wishes(&ids).await });
+            tasks.spawn(async move { service.release_requests(&ids).await });
         })
     };
-    let grant = match service.acquire(wishes.into_iter().map(|wish| wish.acquire).collect(), wait).await {
+    let grant = match service
+        .acquire(acquire_requests.into_iter().map(|acquire_request| acquire_request.acquire).collect(), wait)
+        .await
+    {
         Ok(grant) => grant,
         Err(error) => {
-            guard.disarm();
+            release.disarm();
             return Err(error.into());
         }
     };
@@ -84,7 +90,7 @@ async fn granted<W: World + 'static, A: Serialize>(
     if shares_login {
         let granted: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
         // When this fails, the guard gives the new leases back with the answer.
-        leases = service.world.share_login(&granted).await?;
+        leases = service.backend.share_login(&granted).await?;
     }
     let leases = leases
         .into_iter()
@@ -92,20 +98,20 @@ async fn granted<W: World + 'static, A: Serialize>(
         .map(|(lease, address)| LeaseOut::held(lease, address).after(grant.waited))
         .collect();
     let status = if grant.new { StatusCode::CREATED } else { StatusCode::OK };
-    guard.answer(status, &answer(leases))
+    release.answer(status, &answer(leases))
 }
 
 /// `GET /v1/leases`.
-pub(super) async fn list<W: World + 'static>(
+pub(super) async fn list<W: Backend + 'static>(
     Up(service): Up<W>,
-    Asked(query): Asked<LeasesQuery>,
+    QueryParams(query): QueryParams<LeasesQuery>,
 ) -> Result<Response, Problem> {
     let mut found = Vec::new();
     if query.state != LeaseFilter::Ended {
-        found.extend(service.world.gather().await?.leases);
+        found.extend(service.backend.gather().await?.leases);
     }
     if query.state != LeaseFilter::Live {
-        found.extend(service.world.ended_leases().await?);
+        found.extend(service.backend.ended_leases().await?);
     }
     let leases: Vec<LeaseOut> = found
         .into_iter()
@@ -117,22 +123,22 @@ pub(super) async fn list<W: World + 'static>(
 }
 
 /// `GET /v1/leases/{id}`.
-pub(super) async fn show<W: World + 'static>(
+pub(super) async fn show<W: Backend + 'static>(
     Up(service): Up<W>,
-    At(id): At<String>,
-    Asked(query): Asked<ViaQuery>,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<ViaQuery>,
 ) -> Result<Json<LeaseOut>, Problem> {
     let address = service.address(query.via())?;
-    let lease = service.world.lease(lease_in_path(&id)?).await?;
+    let lease = service.backend.lease(lease_in_path(&id)?).await?;
     Ok(Json(LeaseOut::held(lease, address)))
 }
 
 /// `POST /v1/leases/{id}/renew`.
-pub(super) async fn renew<W: World + 'static>(
+pub(super) async fn renew<W: Backend + 'static>(
     Up(service): Up<W>,
-    At(id): At<String>,
-    Asked(query): Asked<ViaQuery>,
-    SentOrEmpty(body): SentOrEmpty<RenewBody>,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<ViaQuery>,
+    OptionalJsonBody(body): OptionalJsonBody<RenewBody>,
 ) -> Result<Json<LeaseOut>, Problem> {
     let address = service.address(query.via())?;
     let lease = service.renew(lease_in_path(&id)?, body.ttl_seconds()).await?;
@@ -140,11 +146,11 @@ pub(super) async fn renew<W: World + 'static>(
 }
 
 /// `POST /v1/leases/{id}/reset`.
-pub(super) async fn reset<W: World + 'static>(
+pub(super) async fn reset<W: Backend + 'static>(
     Up(service): Up<W>,
-    At(id): At<String>,
-    Asked(query): Asked<ViaQuery>,
-    SentOrEmpty(body): SentOrEmpty<ResetBody>,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<ViaQuery>,
+    OptionalJsonBody(body): OptionalJsonBody<ResetBody>,
 ) -> Result<Json<LeaseOut>, Problem> {
     let address = service.address(query.via())?;
     let lease = service.reset(lease_in_path(&id)?, body.generation(), body.wait()).await?;
@@ -152,22 +158,25 @@ pub(super) async fn reset<W: World + 'static>(
 }
 
 /// `POST /v1/leases/{id}/keep`.
-pub(super) async fn keep<W: World + 'static>(
+pub(super) async fn keep<W: Backend + 'static>(
     Up(service): Up<W>,
-    At(id): At<String>,
-    Asked(query): Asked<ViaQuery>,
-    SentOrEmpty(body): SentOrEmpty<KeepBody>,
+    PathParams(id): PathParams<String>,
+    QueryParams(query): QueryParams<ViaQuery>,
+    OptionalJsonBody(body): OptionalJsonBody<KeepBody>,
 ) -> Result<Json<KeptOut>, Problem> {
     let address = service.address(query.via())?;
-    let kept = service.world.keep(lease_in_path(&id)?, body.seconds(), body.reason()).await?;
+    let kept = service.backend.keep(lease_in_path(&id)?, body.seconds(), body.reason()).await?;
     Ok(Json(KeptOut::new(&kept, address)))
 }
 
 /// `DELETE /v1/leases/{id}`.
-pub(super) async fn release<W: World + 'static>(Up(service): Up<W>, At(id): At<String>) -> Result<StatusCode, Problem> {
-    if service.world.end_lease(lease_in_path(&id)?, End::Released, "released by its holder").await? {
+pub(super) async fn release<W: Backend + 'static>(
+    Up(service): Up<W>,
+    PathParams(id): PathParams<String>,
+) -> Result<StatusCode, Problem> {
+    if service.backend.end_lease(lease_in_path(&id)?, End::Released, "released by its holder").await? {
         reach(Point::ReleaseAnswering).await;
-        service.bell.wake_driver();
+        service.wait_queue.wake_reconciler();
     }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -5,15 +5,15 @@ use std::fmt::{Display, Write as _};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use pgdibs_core::backend::Backend;
 use pgdibs_core::pool::Pool;
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_core::world::World;
 
 use super::app::App;
-use super::wire_pools::{Counts, longest_wait};
+use super::pool_responses::{Counts, longest_wait};
 
 /// While the server does not answer, only what the daemon knows by itself; the scrape does not fail.
-pub(super) async fn show<W: World + 'static>(State(app): State<App<W>>) -> Response {
+pub(super) async fn show<W: Backend + 'static>(State(app): State<App<W>>) -> Response {
     let daemon = app.status.daemon();
     let mut page = Page::default();
     page.gauge("pgdibs_info", "The daemon's version.");
@@ -26,7 +26,7 @@ pub(super) async fn show<W: World + 'static>(State(app): State<App<W>>) -> Respo
     page.sample("pgdibs_ready", &[], u8::from(app.status.unready().is_empty()));
     let service = app.stage.borrow().clone();
     let snapshot = match service {
-        Some(service) => service.world.gather().await.ok(),
+        Some(service) => service.backend.gather().await.ok(),
         None => None,
     };
     page.gauge("pgdibs_server_reachable", "Whether the Postgres server answered just now.");

@@ -1,10 +1,10 @@
 //! The HTTP edge: the only place that knows axum and JSON. Every route stands in [`routes`], every error in `problem.rs`.
 
 mod app;
-mod asked;
-mod checked;
+mod extract;
+mod bounded;
 mod databases;
-mod door;
+mod authenticator;
 mod envelope;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzed;
@@ -14,15 +14,15 @@ mod metrics;
 mod pools;
 mod probes;
 mod problem;
-mod quiet;
+mod activity;
 mod reserve;
 mod runs;
 mod serve;
 mod status;
 mod templates;
-mod unanswered;
-mod wire;
-mod wire_pools;
+mod release_on_disconnect;
+mod responses;
+mod pool_responses;
 
 #[cfg(test)]
 mod tests;
@@ -35,22 +35,22 @@ use axum::http::header;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
+use pgdibs_core::backend::Backend;
 use pgdibs_core::name::shown;
-use pgdibs_core::world::World;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use self::activity::Activity;
 use self::app::App;
 pub use self::app::Stage;
-pub use self::door::Door;
+pub use self::authenticator::Authenticator;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::fuzzed::{body, written_urls};
 use self::problem::{Code, Problem};
-pub use self::quiet::Quiet;
 pub use self::serve::{Bounds, RESERVE, bind, serve};
-pub use self::status::{DaemonStatus, DriverStatus, ReportLine, ServerStatus, StatusSource};
+pub use self::status::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
 
 /// Every route. Handlers answer in problems; nothing else writes a status.
-fn routes<W: World + 'static>() -> Vec<(&'static str, MethodRouter<App<W>>)> {
+fn routes<W: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<W>>)> {
     vec![
         ("/livez", get(probes::live)),
         ("/healthz", get(probes::live)),
@@ -80,21 +80,21 @@ fn routes<W: World + 'static>() -> Vec<(&'static str, MethodRouter<App<W>>)> {
     ]
 }
 
-/// The whole edge. While `stage` holds no service, probes answer and everything else is a 503 that says why. `quiet` notices
+/// The whole edge. While `stage` holds no service, probes answer and everything else is a 503 that says why. `activity` notices
 /// whoever was let in.
-pub fn router<W: World + 'static>(
+pub fn router<W: Backend + 'static>(
     stage: Stage<W>,
     status: Arc<dyn StatusSource>,
-    door: Door,
-    quiet: Arc<Quiet>,
+    authenticator: Authenticator,
+    activity: Arc<Activity>,
 ) -> Router {
     routes()
         .into_iter()
         .fold(Router::new(), |router, (path, handlers)| router.route(path, handlers))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(from_fn_with_state(quiet, quiet::notice))
-        .layer(from_fn_with_state(Arc::new(door), door::guard))
+        .layer(from_fn_with_state(activity, activity::notice))
+        .layer(from_fn_with_state(Arc::new(authenticator), authenticator::authenticate))
         .layer(CatchPanicLayer::custom(envelope::panicked))
         .layer(from_fn(envelope::wrap))
         .with_state(App { stage, status })

@@ -3,57 +3,57 @@
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::PoolName;
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_core::world::World;
 use serde_json::json;
 
 use super::app::Up;
-use super::asked::{PoolBody, PoolDropQuery, pool_in_path};
-use super::json::{Asked, At, SentOrEmpty};
+use super::extract::{PoolBody, PoolDropQuery, pool_in_path};
+use super::json::{OptionalJsonBody, PathParams, QueryParams};
+use super::pool_responses::PoolOut;
 use super::problem::Problem;
-use super::wire_pools::PoolOut;
 
 /// `GET /v1/pools`.
-pub(super) async fn list<W: World + 'static>(Up(service): Up<W>) -> Result<Response, Problem> {
-    let snapshot = service.world.gather().await?;
+pub(super) async fn list<W: Backend + 'static>(Up(service): Up<W>) -> Result<Response, Problem> {
+    let snapshot = service.backend.gather().await?;
     let pools: Vec<PoolOut> = snapshot.pools.iter().map(|pool| PoolOut::new(pool, &snapshot)).collect();
     Ok(Json(json!({"pools": pools})).into_response())
 }
 
 /// `GET /v1/pools/{pool}`.
-pub(super) async fn show<W: World + 'static>(
+pub(super) async fn show<W: Backend + 'static>(
     Up(service): Up<W>,
-    At(pool): At<String>,
+    PathParams(pool): PathParams<String>,
 ) -> Result<Json<PoolOut>, Problem> {
     let pool = pool_in_path(&pool)?;
-    found(&service.world.gather().await?, &pool).map(Json)
+    found(&service.backend.gather().await?, &pool).map(Json)
 }
 
 /// `PUT /v1/pools/{pool}`.
-pub(super) async fn put<W: World + 'static>(
+pub(super) async fn put<W: Backend + 'static>(
     Up(service): Up<W>,
-    At(pool): At<String>,
-    SentOrEmpty(body): SentOrEmpty<PoolBody>,
+    PathParams(pool): PathParams<String>,
+    OptionalJsonBody(body): OptionalJsonBody<PoolBody>,
 ) -> Result<Response, Problem> {
     let pool = pool_in_path(&pool)?;
-    let (_, made) = service.world.put_pool(&pool, &body.patch()).await?;
-    service.bell.wake_driver();
+    let (_, made) = service.backend.put_pool(&pool, &body.patch()).await?;
+    service.wait_queue.wake_reconciler();
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    let answer = found(&service.world.gather().await?, &pool)?;
+    let answer = found(&service.backend.gather().await?, &pool)?;
     Ok((status, Json(answer)).into_response())
 }
 
 /// `DELETE /v1/pools/{pool}`.
-pub(super) async fn delete<W: World + 'static>(
+pub(super) async fn delete<W: Backend + 'static>(
     Up(service): Up<W>,
-    At(pool): At<String>,
-    Asked(query): Asked<PoolDropQuery>,
+    PathParams(pool): PathParams<String>,
+    QueryParams(query): QueryParams<PoolDropQuery>,
 ) -> Result<StatusCode, Problem> {
-    service.world.drop_pool(&pool_in_path(&pool)?, query.force).await?;
-    service.bell.wake_driver();
-    service.bell.ring();
+    service.backend.drop_pool(&pool_in_path(&pool)?, query.force).await?;
+    service.wait_queue.wake_reconciler();
+    service.wait_queue.wake_all();
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -7,7 +7,7 @@ use axum::{Extension, Json};
 use serde_json::json;
 
 use super::app::App;
-use super::door::Admitted;
+use super::authenticator::Authenticated;
 
 /// `GET /livez`, `GET /healthz`: says nothing about Postgres, or a kubelet would kill the daemon for a server that is down.
 pub(super) async fn live() -> Response {
@@ -17,7 +17,7 @@ pub(super) async fn live() -> Response {
 /// `GET /readyz`. A failed build's reason carries the last lines of its output; who shows no token gets the first line of each.
 pub(super) async fn ready<W>(
     State(app): State<App<W>>,
-    Extension(Admitted(admitted)): Extension<Admitted>,
+    Extension(Authenticated(admitted)): Extension<Authenticated>,
 ) -> Response {
     let mut reasons = app.status.unready();
     if !admitted {

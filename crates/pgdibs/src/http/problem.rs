@@ -6,7 +6,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::name::InvalidName;
 use serde_json::json;
 
-use super::wire::rfc3339;
+use super::responses::rfc3339;
 
 /// The closed list of codes. A client may match on each; its status never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use super::door::PROBES;
+use super::authenticator::PROBES;
 use super::envelope;
 use super::problem::{Code, Problem};
 

@@ -2,20 +2,20 @@
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
+use pgdibs_core::backend::Backend;
 use pgdibs_core::request::Announce;
-use pgdibs_core::world::World;
 use serde_json::json;
 
 use super::app::Up;
-use super::asked::{RunBody, run_in_path};
-use super::json::{At, Sent};
+use super::extract::{RunBody, run_in_path};
+use super::json::{JsonBody, PathParams};
 use super::problem::Problem;
 
 /// `PUT /v1/runs/{run}`.
-pub(super) async fn put<W: World + 'static>(
+pub(super) async fn put<W: Backend + 'static>(
     Up(service): Up<W>,
-    At(run): At<String>,
-    Sent(body): Sent<RunBody>,
+    PathParams(run): PathParams<String>,
+    JsonBody(body): JsonBody<RunBody>,
 ) -> Result<Response, Problem> {
     let (workers, aliases) = (body.workers(), body.aliases());
     let announce = Announce {
@@ -26,7 +26,7 @@ pub(super) async fn put<W: World + 'static>(
         aliases,
     };
     service.announce(&announce).await?;
-    service.bell.wake_driver();
+    service.wait_queue.wake_reconciler();
     let answer = json!({
         "run": announce.run,
         "pool": announce.pool.as_str(),
@@ -38,9 +38,12 @@ pub(super) async fn put<W: World + 'static>(
 }
 
 /// `DELETE /v1/runs/{run}`.
-pub(super) async fn delete<W: World + 'static>(Up(service): Up<W>, At(run): At<String>) -> Result<Response, Problem> {
-    let released = service.world.end_run(&run_in_path(run)?).await?;
-    service.bell.wake_driver();
-    service.bell.ring();
+pub(super) async fn delete<W: Backend + 'static>(
+    Up(service): Up<W>,
+    PathParams(run): PathParams<String>,
+) -> Result<Response, Problem> {
+    let released = service.backend.end_run(&run_in_path(run)?).await?;
+    service.wait_queue.wake_reconciler();
+    service.wait_queue.wake_all();
     Ok(Json(json!({"released": released})).into_response())
 }

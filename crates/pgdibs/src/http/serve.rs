@@ -167,7 +167,7 @@ struct Ends {
 
 async fn accept(listener: &TcpListener) -> std::io::Result<TcpStream> {
     let (stream, _) = listener.accept().await?;
-    // Answers go out in two parts (see `unanswered.rs`); the second must not wait for the first one's acknowledgement.
+    // Answers go out in two parts (see `release_on_disconnect.rs`); the second must not wait for the first one's acknowledgement.
     stream.set_nodelay(true)?;
     Ok(stream)
 }

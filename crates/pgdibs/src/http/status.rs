@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use pgdibs_core::backend::Backend;
 use pgdibs_core::plan::locks;
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::Timestamp;
-use pgdibs_core::world::World;
 use serde::Serialize;
 
 use super::app::{App, Up};
+use super::pool_responses::{DatabaseOut, PoolOut, RunOut, WaiterOut};
 use super::problem::Problem;
-use super::wire::{LeaseOut, rfc3339};
-use super::wire_pools::{DatabaseOut, PoolOut, RunOut, WaiterOut};
+use super::responses::{LeaseOut, rfc3339};
 
 /// Says what the catalog does not know: facts about this daemon, its server and its driver. Must answer without waiting.
 pub trait StatusSource: Send + Sync + 'static {
@@ -22,8 +22,8 @@ pub trait StatusSource: Send + Sync + 'static {
     fn daemon(&self) -> DaemonStatus;
     /// About the server behind it.
     fn server(&self) -> ServerStatus;
-    /// About the driver's last look.
-    fn driver(&self) -> DriverStatus;
+    /// About the reconciler's last look.
+    fn reconciler(&self) -> ReconcilerStatus;
     /// Why the daemon is not ready; empty when it is.
     fn unready(&self) -> Vec<String>;
 }
@@ -54,9 +54,9 @@ pub struct ServerStatus {
     pub orphans: Option<Vec<u32>>,
 }
 
-/// About the driver's last look.
+/// About the reconciler's last look.
 #[derive(Debug, Clone, Default)]
-pub struct DriverStatus {
+pub struct ReconcilerStatus {
     /// When it last looked.
     pub planned_at: Option<Timestamp>,
     /// The steps it planned, as text.
@@ -85,7 +85,8 @@ pub(super) struct StatusOut {
     databases: Vec<DatabaseOut>,
     waiters: Vec<WaiterOut>,
     runs: Vec<RunOut>,
-    driver: DriverOut,
+    #[serde(rename = "driver")]
+    reconciler: ReconcilerOut,
 }
 
 #[derive(Serialize)]
@@ -125,7 +126,7 @@ struct LimitsOut {
 }
 
 #[derive(Serialize)]
-struct DriverOut {
+struct ReconcilerOut {
     planned_at: Option<String>,
     plan: Vec<String>,
     report: Vec<ReportOut>,
@@ -139,11 +140,11 @@ struct ReportOut {
 }
 
 /// `GET /v1/status`. While the server does not answer it says so, and shows no pools; it is asked for most when that happens.
-pub(super) async fn show<W: World + 'static>(
+pub(super) async fn show<W: Backend + 'static>(
     Up(service): Up<W>,
     State(app): State<App<W>>,
 ) -> Result<Json<StatusOut>, Problem> {
-    let (snapshot, detail) = match service.world.gather().await {
+    let (snapshot, detail) = match service.backend.gather().await {
         Ok(snapshot) => (snapshot, None),
         Err(error) => (Snapshot::default(), Some(error.to_string())),
     };
@@ -176,7 +177,7 @@ pub(super) async fn show<W: World + 'static>(
         databases: snapshot.databases.iter().map(|database| DatabaseOut::new(database, &snapshot)).collect(),
         waiters: snapshot.tickets.iter().map(|ticket| WaiterOut::new(ticket, &snapshot)).collect(),
         runs: snapshot.runs.iter().map(RunOut::from).collect(),
-        driver: driver(app.status.driver()),
+        reconciler: reconciler(app.status.reconciler()),
     }))
 }
 
@@ -192,8 +193,8 @@ fn daemon(status: DaemonStatus, reasons: Vec<String>) -> DaemonOut {
     }
 }
 
-fn driver(status: DriverStatus) -> DriverOut {
-    DriverOut {
+fn reconciler(status: ReconcilerStatus) -> ReconcilerOut {
+    ReconcilerOut {
         planned_at: status.planned_at.map(rfc3339),
         plan: status.plan,
         report: status

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::request::{Acquire, Acquired, TicketId, TicketKind, Wanted};
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_core::world::World;
 use pgdibs_postgres::failpoint::{Point, reach};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -31,49 +31,49 @@ struct Held {
     wanted: Wanted,
 }
 
-impl<W: World + 'static> Service<W> {
+impl<W: Backend + 'static> Service<W> {
     /// Acquires all the wishes or none.
     ///
     /// The work goes on in a task of its own, so that a caller that hangs up in the middle of a statement cannot leave a
     /// grant behind: the place in the queue is given up, and a grant that nobody waits for any more is released at once.
     ///
     /// # Errors
-    /// As [`World::acquire`]; after the wait, who holds what.
-    pub async fn acquire(&self, mut wishes: Vec<Acquire>, wait: Duration) -> Result<Grant, Error> {
+    /// As [`Backend::acquire`]; after the wait, who holds what.
+    pub async fn acquire(&self, mut acquire_requests: Vec<Acquire>, wait: Duration) -> Result<Grant, Error> {
         if self.stopping.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        for wish in &mut wishes {
-            self.resolve_current(wish)?;
+        for acquire_request in &mut acquire_requests {
+            self.resolve_current(acquire_request)?;
         }
         let hung_up = CancellationToken::new();
         let _hang_up_on_drop = hung_up.clone().drop_guard();
         let (answer, answered) = oneshot::channel();
         let service = self.clone();
         self.tasks.spawn(async move {
-            let result = service.acquire_in_turn(&wishes, wait, &hung_up).await;
+            let result = service.acquire_in_turn(&acquire_requests, wait, &hung_up).await;
             if let Err(Ok(_)) = answer.send(result) {
-                let ids: Vec<LeaseId> = wishes.iter().map(|wish| wish.id).collect();
-                service.release_wishes(&ids).await;
+                let ids: Vec<LeaseId> = acquire_requests.iter().map(|acquire_request| acquire_request.id).collect();
+                service.release_requests(&ids).await;
             }
         });
         answered.await.unwrap_or_else(|_| Err(Error::Internal("the acquiring task ended without an answer".to_owned())))
     }
 
     /// A pool with a source of its own lends the template of its present inputs, never an older one.
-    fn resolve_current(&self, wish: &mut Acquire) -> Result<(), Error> {
-        match self.sources.current(&wish.pool) {
+    fn resolve_current(&self, acquire_request: &mut Acquire) -> Result<(), Error> {
+        match self.sources.current(&acquire_request.pool) {
             Current::NoSource => Ok(()),
             Current::Unreadable(why) | Current::Failed(_, why) => Err(Error::TemplateFailed(why)),
-            Current::Wanted(current) => match &wish.fingerprint {
+            Current::Wanted(current) => match &acquire_request.fingerprint {
                 None => {
-                    wish.fingerprint = Some(current);
+                    acquire_request.fingerprint = Some(current);
                     Ok(())
                 }
                 Some(named) if *named == current => Ok(()),
                 Some(named) => Err(Error::TemplateNotFound(format!(
                     "pool \"{}\" is built from a source; its present inputs have fingerprint \"{current}\", not \"{named}\". Leave `fingerprint` out to get the present one",
-                    wish.pool
+                    acquire_request.pool
                 ))),
             },
         }
@@ -81,55 +81,59 @@ impl<W: World + 'static> Service<W> {
 
     async fn acquire_in_turn(
         &self,
-        wishes: &[Acquire],
+        acquire_requests: &[Acquire],
         wait: Duration,
         hung_up: &CancellationToken,
     ) -> Result<Grant, Error> {
         let began = Instant::now();
         let deadline = began + wait;
-        let mut ear = self.bell.listen();
+        let mut subscription = self.wait_queue.listen();
         let mut tickets: Vec<Held> = Vec::new();
         let mut place = None;
         let result = loop {
-            let wanted = match self.world.acquire(wishes, tickets.first().map(|held| held.id)).await {
+            let wanted = match self.backend.acquire(acquire_requests, tickets.first().map(|held| held.id)).await {
                 Ok(Acquired::Granted(leases)) => {
                     reach(Point::AcquireGranted).await;
-                    self.bell.taken(leases.iter().map(|lease| lease.template));
+                    self.wait_queue.taken(leases.iter().map(|lease| lease.template));
                     break Ok(Grant { leases, new: true, waited: began.elapsed() });
                 }
                 Ok(Acquired::Existing(leases)) => break Ok(Grant { leases, new: false, waited: began.elapsed() }),
                 Ok(Acquired::Wait(wanted)) => Some(wanted),
                 // The source's build has not written its row yet.
-                Err(Error::TemplateNotFound(_)) if self.builds_itself(wishes) => None,
+                Err(Error::TemplateNotFound(_)) if self.builds_itself(acquire_requests) => None,
                 // Or it has failed since we asked.
-                Err(error @ Error::TemplateNotFound(_)) => break Err(self.source_failed(wishes).unwrap_or(error)),
+                Err(error @ Error::TemplateNotFound(_)) => {
+                    break Err(self.source_failed(acquire_requests).unwrap_or(error));
+                }
                 Err(error) => break Err(error),
             };
             if place.is_none() && !wait.is_zero() {
-                place = self.room.enter();
+                place = self.waiter_limit.enter();
                 if place.is_none() {
-                    break Err(self.nothing_came(WaitOver::NoPlace, wishes, wanted.as_ref(), began.elapsed()).await);
+                    break Err(self
+                        .nothing_came(WaitOver::NoPlace, acquire_requests, wanted.as_ref(), began.elapsed())
+                        .await);
                 }
             }
             let Some(wanted) = wanted else {
-                match self.wait(&mut ear, deadline, hung_up).await {
+                match self.wait(&mut subscription, deadline, hung_up).await {
                     Ok(()) => continue,
-                    Err(over) => break Err(self.nothing_came(over, wishes, None, began.elapsed()).await),
+                    Err(over) => break Err(self.nothing_came(over, acquire_requests, None, began.elapsed()).await),
                 }
             };
             if !wait.is_zero() && !tickets.iter().any(|held| held.wanted.template == wanted.template) {
-                if let Err(error) = self.queue_for(&wanted, wishes, &mut tickets).await {
+                if let Err(error) = self.queue_for(&wanted, acquire_requests, &mut tickets).await {
                     break Err(error);
                 }
-                // No look now: the driver looks, sees the ticket and what is ready, and rings for as many as can be served.
-                self.bell.wake_driver();
+                // No look now: the reconciler looks, sees the ticket and what is ready, and rings for as many as can be served.
+                self.wait_queue.wake_reconciler();
                 reach(Point::AcquireWaiting).await;
             }
             let ticket = tickets.first().map(|held| held.id);
-            if let Err(over) = self.wait_with(&mut ear, ticket, deadline, hung_up).await {
-                break Err(self.nothing_came(over, wishes, Some(&wanted), began.elapsed()).await);
+            if let Err(over) = self.wait_with(&mut subscription, ticket, deadline, hung_up).await {
+                break Err(self.nothing_came(over, acquire_requests, Some(&wanted), began.elapsed()).await);
             }
-            if let Some(failed) = self.source_failed(wishes) {
+            if let Some(failed) = self.source_failed(acquire_requests) {
                 break Err(failed);
             }
         };
@@ -140,27 +144,35 @@ impl<W: World + 'static> Service<W> {
         }
         if !tickets.is_empty() && !granted {
             // The next in the queue may be served now.
-            self.bell.ring();
+            self.wait_queue.wake_all();
         }
         // A grant leaves a gap to fill, which is not urgent; what it took is off the count already.
         if result.is_ok() {
-            self.bell.wake_driver_soon();
+            self.wait_queue.wake_reconciler_soon();
         } else {
-            self.bell.wake_driver();
+            self.wait_queue.wake_reconciler();
         }
         result
     }
 
     /// Takes a ticket for the template that is wanted. A batch of several templates has one for each, so that databases of all of them are
     /// made; the first is its place in every queue, or two such batches could wait for each other.
-    async fn queue_for(&self, wanted: &Wanted, wishes: &[Acquire], tickets: &mut Vec<Held>) -> Result<(), Error> {
-        let of_pool = || wishes.iter().filter(|wish| wish.pool == wanted.pool);
-        let asks = |wish: &Acquire| wish.fingerprint.as_ref().is_none_or(|named| *named == wanted.fingerprint);
-        let count = u32::try_from(of_pool().filter(|wish| asks(wish)).count()).unwrap_or(u32::MAX);
-        let exact = wishes.iter().all(|wish| wish.exact_slot);
+    async fn queue_for(
+        &self,
+        wanted: &Wanted,
+        acquire_requests: &[Acquire],
+        tickets: &mut Vec<Held>,
+    ) -> Result<(), Error> {
+        let of_pool = || acquire_requests.iter().filter(|acquire_request| acquire_request.pool == wanted.pool);
+        let asks = |acquire_request: &Acquire| {
+            acquire_request.fingerprint.as_ref().is_none_or(|named| *named == wanted.fingerprint)
+        };
+        let count =
+            u32::try_from(of_pool().filter(|acquire_request| asks(acquire_request)).count()).unwrap_or(u32::MAX);
+        let exact = acquire_requests.iter().all(|acquire_request| acquire_request.exact_slot);
         let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
-        let id = self.world.take_ticket(wanted, count, kind).await?;
-        if of_pool().all(|wish| wish.fingerprint.is_none()) {
+        let id = self.backend.take_ticket(wanted, count, kind).await?;
+        if of_pool().all(|acquire_request| acquire_request.fingerprint.is_none()) {
             // A newer template has become ready meanwhile, and a ticket for the older one would claim a slot of the pool.
             for older in tickets.extract_if(.., |held| held.wanted.pool == wanted.pool) {
                 self.leave_queue(older.id, false).await;
@@ -169,26 +181,28 @@ impl<W: World + 'static> Service<W> {
         tickets.push(Held { id, wanted: wanted.clone() });
         // Whoever waits for several templates looks whenever one of them may be ready.
         let [only] = &tickets[..] else {
-            tickets.iter().for_each(|held| self.bell.waits(held.id, None));
+            tickets.iter().for_each(|held| self.wait_queue.add_waiter(held.id, None));
             return Ok(());
         };
-        self.bell.waits(only.id, (!exact && !wanted.building).then_some(wanted.template));
+        self.wait_queue.add_waiter(only.id, (!exact && !wanted.building).then_some(wanted.template));
         Ok(())
     }
 
     async fn leave_queue(&self, ticket: TicketId, is_deleted: bool) {
-        self.bell.waits_no_more(ticket);
-        if !is_deleted && let Err(error) = self.world.drop_ticket(ticket).await {
+        self.wait_queue.remove_waiter(ticket);
+        if !is_deleted && let Err(error) = self.backend.drop_ticket(ticket).await {
             tracing::debug!(ticket = ticket.0, %error, "cannot delete ticket: it is deleted later");
         }
     }
 
-    fn builds_itself(&self, wishes: &[Acquire]) -> bool {
-        wishes.iter().any(|wish| matches!(self.sources.current(&wish.pool), Current::Wanted(_)))
+    fn builds_itself(&self, acquire_requests: &[Acquire]) -> bool {
+        acquire_requests
+            .iter()
+            .any(|acquire_request| matches!(self.sources.current(&acquire_request.pool), Current::Wanted(_)))
     }
 
-    fn source_failed(&self, wishes: &[Acquire]) -> Option<Error> {
-        match self.sources.current(&wishes.first()?.pool) {
+    fn source_failed(&self, acquire_requests: &[Acquire]) -> Option<Error> {
+        match self.sources.current(&acquire_requests.first()?.pool) {
             Current::Failed(_, why) | Current::Unreadable(why) => Some(Error::TemplateFailed(why)),
             Current::NoSource | Current::Wanted(_) => None,
         }
@@ -197,7 +211,7 @@ impl<W: World + 'static> Service<W> {
     async fn nothing_came(
         &self,
         over: WaitOver,
-        wishes: &[Acquire],
+        acquire_requests: &[Acquire],
         wanted: Option<&Wanted>,
         waited: Duration,
     ) -> Error {
@@ -206,11 +220,11 @@ impl<W: World + 'static> Service<W> {
             WaitOver::HungUp => return Error::Internal("the caller hung up".to_owned()),
             WaitOver::Deadline | WaitOver::NoPlace => {}
         }
-        let pool = wanted.map(|w| &w.pool).or_else(|| wishes.first().map(|w| &w.pool)).cloned();
+        let pool = wanted.map(|w| &w.pool).or_else(|| acquire_requests.first().map(|w| &w.pool)).cloned();
         let Some(pool) = pool else { return Error::Internal("an acquire without wishes".to_owned()) };
         let building = wanted.is_none_or(|w| w.building);
         if matches!(over, WaitOver::NoPlace) {
-            let full = self.room.is_full();
+            let full = self.waiter_limit.is_full();
             return match building {
                 true => {
                     Error::TemplateBuilding(format!("the template of pool \"{pool}\" is still being built, and {full}"))
@@ -224,7 +238,7 @@ impl<W: World + 'static> Service<W> {
                 waited.as_secs_f64()
             ));
         }
-        match self.world.gather().await {
+        match self.backend.gather().await {
             Ok(snapshot) if wanted.is_some_and(|wanted| snapshot.disk_is_short_for(wanted.template)) => {
                 Error::DiskFloor(below_floor(&snapshot, wanted))
             }

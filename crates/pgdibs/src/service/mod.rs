@@ -1,26 +1,26 @@
 //! The service: what the daemon does for a caller, between the HTTP edge and the catalog. Everything that waits for its turn is here.
 
 pub mod acquire;
-pub mod bell;
+pub mod wait_queue;
 pub mod queries;
 pub mod reset;
-pub mod room;
+pub mod waiter_limit;
 pub mod template;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{Fingerprint, InvalidName, PoolName};
 use pgdibs_core::request::TicketId;
-use pgdibs_core::world::World;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::bell::{Bell, Ear};
-use self::room::WaitingRoom;
+use self::wait_queue::{Subscription, WaitQueue};
+use self::waiter_limit::WaiterLimit;
 
 /// Longest wait that a caller may ask for.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(600);
@@ -76,15 +76,15 @@ impl Sources for NoSources {
 /// What the daemon does for its callers. Cheap to clone; generic over the world so that the edge can be tested on the fake.
 pub struct Service<W> {
     /// The catalog and the server.
-    pub world: Arc<W>,
+    pub backend: Arc<W>,
     /// Whom to wake.
-    pub bell: Arc<Bell>,
+    pub wait_queue: Arc<WaitQueue>,
     /// The sources of pools that the daemon builds itself.
     pub sources: Arc<dyn Sources>,
     /// Addresses handed out: `default` and those that `via` names.
     pub addresses: Arc<BTreeMap<String, Address>>,
     /// Who waits here.
-    pub room: WaitingRoom,
+    pub waiter_limit: WaiterLimit,
     /// Set when the daemon is about to exit: no new grants, waiters are answered.
     pub stopping: CancellationToken,
     /// Tasks that must end before the daemon exits.
@@ -94,11 +94,11 @@ pub struct Service<W> {
 impl<W> Clone for Service<W> {
     fn clone(&self) -> Self {
         Self {
-            world: Arc::clone(&self.world),
-            bell: Arc::clone(&self.bell),
+            backend: Arc::clone(&self.backend),
+            wait_queue: Arc::clone(&self.wait_queue),
             sources: Arc::clone(&self.sources),
             addresses: Arc::clone(&self.addresses),
-            room: self.room.clone(),
+            waiter_limit: self.waiter_limit.clone(),
             stopping: self.stopping.clone(),
             tasks: self.tasks.clone(),
         }
@@ -117,7 +117,7 @@ enum WaitOver {
     Stopping,
 }
 
-impl<W: World + 'static> Service<W> {
+impl<W: Backend + 'static> Service<W> {
     /// The address that `via` names.
     ///
     /// # Errors
@@ -137,14 +137,19 @@ impl<W: World + 'static> Service<W> {
     }
 
     /// Waits for a ring, the backstop, the deadline, the caller's hanging up or the daemon's end, whichever comes first.
-    async fn wait(&self, ear: &mut Ear, deadline: Instant, hung_up: &CancellationToken) -> Result<(), WaitOver> {
-        self.wait_with(ear, None, deadline, hung_up).await
+    async fn wait(
+        &self,
+        subscription: &mut Subscription,
+        deadline: Instant,
+        hung_up: &CancellationToken,
+    ) -> Result<(), WaitOver> {
+        self.wait_with(subscription, None, deadline, hung_up).await
     }
 
     /// The same, passing over rings that cannot concern the waiter with this ticket.
     async fn wait_with(
         &self,
-        ear: &mut Ear,
+        subscription: &mut Subscription,
         ticket: Option<TicketId>,
         deadline: Instant,
         hung_up: &CancellationToken,
@@ -160,7 +165,7 @@ impl<W: World + 'static> Service<W> {
             biased;
             () = self.stopping.cancelled() => Err(WaitOver::Stopping),
             () = hung_up.cancelled() => Err(WaitOver::HungUp),
-            () = ear.heard_with(&self.bell, ticket) => Ok(()),
+            () = subscription.notified_for(&self.wait_queue, ticket) => Ok(()),
             () = tokio::time::sleep(BACKSTOP) => Ok(()),
             () = tokio::time::sleep_until(deadline) => Err(WaitOver::Deadline),
         }
@@ -170,20 +175,20 @@ impl<W: World + 'static> Service<W> {
 #[cfg(test)]
 mod tests {
     use pgdibs_core::conformance::idle::run_until_idle;
-    use pgdibs_core::fake::FakeWorld;
+    use pgdibs_core::fake::FakeBackend;
     use pgdibs_core::pool::PoolPatch;
     use pgdibs_core::request::Announce;
-    use pgdibs_core::snapshot::Driven;
+    use pgdibs_core::snapshot::PlannerContext;
 
     use super::*;
 
-    fn service(sources: Arc<dyn Sources>) -> Service<FakeWorld> {
+    fn service(sources: Arc<dyn Sources>) -> Service<FakeBackend> {
         Service {
-            world: Arc::new(FakeWorld::new()),
-            bell: Arc::default(),
+            backend: Arc::new(FakeBackend::new()),
+            wait_queue: Arc::default(),
             sources,
             addresses: Arc::default(),
-            room: WaitingRoom::of(10),
+            waiter_limit: WaiterLimit::of(10),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
@@ -197,13 +202,14 @@ mod tests {
         // Many times, since an order that is left to chance is right half of the time.
         for _ in 0..50 {
             let service = service(Arc::new(NoSources));
-            let (mut ear, stopping, bell) = (service.bell.listen(), service.stopping.clone(), service.bell.clone());
+            let (mut subscription, stopping, wait_queue) =
+                (service.wait_queue.listen(), service.stopping.clone(), service.wait_queue.clone());
             tokio::spawn(async move {
-                bell.ring();
+                wait_queue.wake_all();
                 stopping.cancel();
             });
             let deadline = Instant::now() + LONGEST_WAIT;
-            let waited = service.wait(&mut ear, deadline, &CancellationToken::new()).await;
+            let waited = service.wait(&mut subscription, deadline, &CancellationToken::new()).await;
             assert!(matches!(waited, Err(WaitOver::Stopping)));
         }
     }
@@ -223,17 +229,17 @@ mod tests {
     async fn an_announcement_without_fingerprint_means_the_present_inputs_template_and_not_the_newest() {
         let (pool, present) = (PoolName::parse("app").unwrap(), Fingerprint::parse("v1").unwrap());
         let service = service(Arc::new(BackTo(present.clone())));
-        service.world.put_pool(&pool, &PoolPatch::default()).await.unwrap();
+        service.backend.put_pool(&pool, &PoolPatch::default()).await.unwrap();
         for version in ["v1", "v2"] {
             let fingerprint = Fingerprint::parse(version).unwrap();
-            service.world.put_template(&pool, &fingerprint, "", "token").await.unwrap();
-            run_until_idle(&*service.world, &Driven::default()).await;
-            service.world.request_seal(&pool, &fingerprint, "token").await.unwrap();
-            run_until_idle(&*service.world, &Driven::default()).await;
+            service.backend.put_template(&pool, &fingerprint, "", "token").await.unwrap();
+            run_until_idle(&*service.backend, &PlannerContext::default()).await;
+            service.backend.request_seal(&pool, &fingerprint, "token").await.unwrap();
+            run_until_idle(&*service.backend, &PlannerContext::default()).await;
         }
         let announce = Announce { run: "r".to_owned(), pool, fingerprint: None, workers: 2, aliases: 1 };
         service.announce(&announce).await.unwrap();
-        let runs = service.world.gather().await.unwrap().runs;
+        let runs = service.backend.gather().await.unwrap().runs;
         assert_eq!(runs.iter().map(|run| run.fingerprint.clone()).collect::<Vec<_>>(), [Some(present)]);
     }
 }

@@ -1,19 +1,19 @@
 //! What the edge asks of the service beside acquiring and resetting: undoing what a caller was never told of.
 
+use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::Announce;
-use pgdibs_core::world::World;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{Current, Service};
 
-impl<W: World + 'static> Service<W> {
+impl<W: Backend + 'static> Service<W> {
     /// Says what a run will need. On a pool with a source, no fingerprint stands for that of the present inputs.
     ///
     /// # Errors
-    /// As [`World::announce`]; a source that cannot be built from.
+    /// As [`Backend::announce`]; a source that cannot be built from.
     pub async fn announce(&self, announce: &Announce) -> Result<(), Error> {
         let mut announce = announce.clone();
         match self.sources.current(&announce.pool) {
@@ -23,11 +23,11 @@ impl<W: World + 'static> Service<W> {
                 announce.fingerprint.get_or_insert(current);
             }
         }
-        match self.world.announce(&announce).await {
+        match self.backend.announce(&announce).await {
             // The source's build has not written its row yet; the announcement of the pool's newest template stands until then.
             Err(Error::TemplateNotFound(_)) if matches!(self.sources.current(&announce.pool), Current::Wanted(_)) => {
                 announce.fingerprint = None;
-                self.world.announce(&announce).await
+                self.backend.announce(&announce).await
             }
             answer => answer,
         }
@@ -37,10 +37,10 @@ impl<W: World + 'static> Service<W> {
     /// does not end for that.
     ///
     /// # Errors
-    /// As [`World::renew`].
+    /// As [`Backend::renew`].
     pub async fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
-        let coming = self.bell.renewal_comes(id);
-        let renewed = self.world.renew(id, ttl_seconds).await;
+        let coming = self.wait_queue.renewal_comes(id);
+        let renewed = self.backend.renew(id, ttl_seconds).await;
         if !matches!(renewed, Err(Error::ServerUnavailable(_))) {
             coming.answered();
         }
@@ -49,10 +49,10 @@ impl<W: World + 'static> Service<W> {
 
     /// Releases whatever was granted under these ids, which the daemon itself gave to the wishes of one request: its caller
     /// hung up. A lease that the caller held before has another id and is left alone.
-    pub async fn release_wishes(&self, ids: &[LeaseId]) {
+    pub async fn release_requests(&self, ids: &[LeaseId]) {
         let mut released = false;
         for &id in ids {
-            match self.world.end_lease(id, End::Released, "the caller hung up before the reply").await {
+            match self.backend.end_lease(id, End::Released, "the caller hung up before the reply").await {
                 Ok(was_live) => released |= was_live,
                 Err(Error::LeaseNotFound(_)) => {}
                 Err(error) => {
@@ -61,20 +61,20 @@ impl<W: World + 'static> Service<W> {
             }
         }
         if released {
-            self.bell.wake_driver();
+            self.wait_queue.wake_reconciler();
         }
     }
 
     /// Gives a build up whose token nobody was told, if one was begun under it.
-    pub async fn abandon_unanswered(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &SecretString) {
+    pub async fn abandon_on_disconnect(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &SecretString) {
         match self
-            .world
+            .backend
             .abandon_build(pool, fingerprint, token.expose_secret(), "the builder hung up before the reply")
             .await
         {
             Ok(()) => {
-                self.bell.wake_driver();
-                self.bell.ring();
+                self.wait_queue.wake_reconciler();
+                self.wait_queue.wake_all();
             }
             Err(
                 Error::BuildTokenStale(_)

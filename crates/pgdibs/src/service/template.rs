@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{Template, TemplateState};
-use pgdibs_core::world::World;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ pub enum Needed {
     Building(Template),
 }
 
-impl<W: World + 'static> Service<W> {
+impl<W: Backend + 'static> Service<W> {
     /// "I need this template": waits for another's build, or makes the caller the builder. `token` is the secret that the
     /// builder will prove itself with.
     ///
@@ -58,45 +58,45 @@ impl<W: World + 'static> Service<W> {
         wait: Duration,
     ) -> Result<Needed, Error> {
         let never = CancellationToken::new();
-        let mut ear = self.bell.listen();
+        let mut subscription = self.wait_queue.listen();
         let deadline = Instant::now() + wait;
         if let Some(current) = self.present(pool)? {
             return self.wait_for_present(pool, fingerprint, &current, deadline).await;
         }
         let mut place = None;
         let template = loop {
-            let building = match self.world.put_template(pool, fingerprint, holder, token.expose_secret()).await? {
+            let building = match self.backend.put_template(pool, fingerprint, holder, token.expose_secret()).await? {
                 TemplatePut::Ready(template) => return Ok(Needed::Ready(template)),
                 TemplatePut::Yours(template) => break template,
                 TemplatePut::Building(template) => template,
             };
-            place = place.or_else(|| self.room.enter());
+            place = place.or_else(|| self.waiter_limit.enter());
             if place.is_none() {
                 return Ok(Needed::Building(building));
             }
-            match self.wait(&mut ear, deadline, &never).await {
+            match self.wait(&mut subscription, deadline, &never).await {
                 Ok(()) => {}
                 Err(WaitOver::Deadline) => return Ok(Needed::Building(building)),
                 Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => return Err(Error::ShuttingDown),
             }
         };
-        place = place.or_else(|| self.room.enter());
+        place = place.or_else(|| self.waiter_limit.enter());
         if place.is_none() {
-            let why = format!("the build's database is not there yet, and {}", self.room.is_full());
-            self.world.abandon_build(pool, fingerprint, token.expose_secret(), &why).await?;
+            let why = format!("the build's database is not there yet, and {}", self.waiter_limit.is_full());
+            self.backend.abandon_build(pool, fingerprint, token.expose_secret(), &why).await?;
             return Err(Error::TemplateBuilding(why));
         }
-        self.bell.wake_driver();
+        self.wait_queue.wake_reconciler();
         let deadline = Instant::now() + PLACE_DEADLINE;
         loop {
-            if let Some(place) = self.world.build_place(template.id, token.expose_secret()).await? {
+            if let Some(place) = self.backend.build_place(template.id, token.expose_secret()).await? {
                 return Ok(Needed::Build(template, place, token));
             }
-            match self.wait(&mut ear, deadline, &never).await {
+            match self.wait(&mut subscription, deadline, &never).await {
                 Ok(()) => {}
                 Err(WaitOver::Deadline) => {
                     let why = "the build's database could not be created in time".to_owned();
-                    self.world.abandon_build(pool, fingerprint, token.expose_secret(), &why).await?;
+                    self.backend.abandon_build(pool, fingerprint, token.expose_secret(), &why).await?;
                     return Err(Error::ServerUnavailable(why));
                 }
                 Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => return Err(Error::ShuttingDown),
@@ -126,7 +126,7 @@ impl<W: World + 'static> Service<W> {
             )));
         }
         let never = CancellationToken::new();
-        let mut ear = self.bell.listen();
+        let mut subscription = self.wait_queue.listen();
         let mut place = None;
         loop {
             let found = self.template(pool, fingerprint).await;
@@ -136,12 +136,12 @@ impl<W: World + 'static> Service<W> {
                 Err(error) => return Err(error),
             }
             self.present(pool)?;
-            place = place.or_else(|| self.room.enter());
+            place = place.or_else(|| self.waiter_limit.enter());
             if place.is_none() {
-                let full = self.room.is_full();
+                let full = self.waiter_limit.is_full();
                 return Err(Error::TemplateBuilding(format!("pool \"{pool}\" builds its template, and {full}")));
             }
-            match self.wait(&mut ear, deadline, &never).await {
+            match self.wait(&mut subscription, deadline, &never).await {
                 Ok(()) => {}
                 Err(WaitOver::Deadline) => {
                     return match found {
@@ -161,7 +161,7 @@ impl<W: World + 'static> Service<W> {
     /// # Errors
     /// Unknown pool or template.
     pub async fn template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<Template, Error> {
-        let snapshot = self.world.gather().await?;
+        let snapshot = self.backend.gather().await?;
         if !snapshot.pools.iter().any(|p| &p.name == pool) {
             return Err(Error::PoolNotFound(pool.to_string()));
         }
@@ -183,11 +183,11 @@ impl<W: World + 'static> Service<W> {
 
     async fn seal_in_turn(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
         let never = CancellationToken::new();
-        let mut ear = self.bell.listen();
+        let mut subscription = self.wait_queue.listen();
         let deadline = Instant::now() + SEAL_DEADLINE;
         let mut place = None;
         loop {
-            let template = self.world.request_seal(pool, fingerprint, token).await?;
+            let template = self.backend.request_seal(pool, fingerprint, token).await?;
             match template.state {
                 TemplateState::Ready => return Ok(template),
                 TemplateState::Failed => {
@@ -195,15 +195,15 @@ impl<W: World + 'static> Service<W> {
                 }
                 TemplateState::Building | TemplateState::Retiring => {}
             }
-            self.bell.wake_driver();
-            place = place.or_else(|| self.room.enter());
+            self.wait_queue.wake_reconciler();
+            place = place.or_else(|| self.waiter_limit.enter());
             if place.is_none() {
                 return Err(Error::TemplateBuilding(format!(
                     "the template is being sealed, and {}",
-                    self.room.is_full()
+                    self.waiter_limit.is_full()
                 )));
             }
-            match self.wait(&mut ear, deadline, &never).await {
+            match self.wait(&mut subscription, deadline, &never).await {
                 Ok(()) => {}
                 Err(WaitOver::Deadline) => {
                     return Err(Error::TemplateBuilding("the template is still being sealed; ask again".to_owned()));

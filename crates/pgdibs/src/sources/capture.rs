@@ -47,11 +47,11 @@ impl Capture {
 
     fn push_part_of_line(&mut self, part: &[u8]) {
         if self.error_begun {
-            let room = KEPT_OF_ERROR.saturating_sub(self.error.len());
-            self.error.extend_from_slice(&part[..part.len().min(room)]);
+            let waiter_limit = KEPT_OF_ERROR.saturating_sub(self.error.len());
+            self.error.extend_from_slice(&part[..part.len().min(waiter_limit)]);
         } else {
-            let room = LINE_START.saturating_sub(self.line_start.len());
-            self.line_start.extend_from_slice(&part[..part.len().min(room)]);
+            let waiter_limit = LINE_START.saturating_sub(self.line_start.len());
+            self.line_start.extend_from_slice(&part[..part.len().min(waiter_limit)]);
             if is_error_of_psql(&self.line_start) {
                 self.error_begun = true;
                 self.error = std::mem::take(&mut self.line_start);

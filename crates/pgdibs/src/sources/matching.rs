@@ -1,6 +1,6 @@
 //! Which files a glob names now, and which directories have to be watched for that to change.
 //!
-//! The `glob` crate matches names; the walk is our own because the directories it looked into are needed.
+//! The `glob` crate matches names; the walk is our own because the directories it connected to are needed.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;

@@ -21,7 +21,7 @@ fn lease_prints_the_url_alone_and_tells_the_rest() {
     assert!(done.stderr.starts_with("pgdibs: leased shop_test_gw0 as 0192f000-"), "{}", done.stderr);
     assert_eq!(done.code, Some(0));
     let body = json!({"pool": "shop_test", "holder": "me", "ttl_seconds": 5, "wait_seconds": 7.0});
-    assert_eq!(stub.asked()[0].body, body);
+    assert_eq!(stub.received()[0].body, body);
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn via_comes_from_the_variable_too_and_an_empty_one_says_nothing() {
     let via = |value: &str| {
         let done = pgdibs(&["lease", "shop_test"]).with("PGDIBS_VIA", value).with_daemon(&stub.url).done();
         assert_eq!(done.code, Some(0), "{}", done.stderr);
-        stub.asked().last().unwrap().body.get("via").cloned()
+        stub.received().last().unwrap().body.get("via").cloned()
     };
     assert_eq!(via("network"), Some(json!("network")));
     assert_eq!(via(""), None);
@@ -55,7 +55,8 @@ fn a_call_is_tried_again_exactly_while_retry_after_says_so() {
     let done = pgdibs(&["lease", "shop_test"]).with_daemon(&stub.url).done();
     assert_eq!((done.code, stub.calls().len()), (Some(0), 3), "{}", done.stderr);
     assert!(began.elapsed() >= Duration::from_secs(1), "the pause that was asked for was not kept");
-    let waits: Vec<f64> = stub.asked().iter().map(|asked| asked.body["wait_seconds"].as_f64().unwrap()).collect();
+    let waits: Vec<f64> =
+        stub.received().iter().map(|received| received.body["wait_seconds"].as_f64().unwrap()).collect();
     assert!(waits[0] == 30.0 && waits[1] < waits[0] && waits[2] <= waits[1] - 1.0, "{waits:?}");
 }
 
@@ -124,7 +125,7 @@ fn the_token_comes_from_the_environment_or_a_file() {
     std::fs::write(program.directory.path().join("token"), "from-file\n").unwrap();
     program.done();
     pgdibs(&["pool", "list"]).with_daemon(&stub.url).done();
-    let sent: Vec<String> = stub.asked().into_iter().map(|asked| asked.authorization).collect();
+    let sent: Vec<String> = stub.received().into_iter().map(|received| received.authorization).collect();
     assert_eq!(sent, ["Bearer t0k", "Bearer from-file", ""]);
 }
 
@@ -141,7 +142,7 @@ fn a_proxy_for_the_outside_world_is_not_asked_for_loopback() {
 
 #[test]
 fn a_reader_that_is_gone_is_no_panic_and_its_lease_is_given_back() {
-    let stub = Stub::start(|asked, _| match asked.what.as_str() {
+    let stub = Stub::start(|received, _| match received.what.as_str() {
         "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
         "POST /v1/leases" => Reply::Json(201, lease(0, "u", 20.0)),
         _ => Reply::Json(204, json!(null)),
@@ -163,7 +164,7 @@ fn a_reader_that_is_gone_is_no_panic_and_its_lease_is_given_back() {
 
 #[test]
 fn healthcheck_is_one_line_and_zero_or_one() {
-    let stub = Stub::start(|asked, _| match asked.what.as_str() {
+    let stub = Stub::start(|received, _| match received.what.as_str() {
         "GET /livez" => Reply::Json(200, json!({"status": "ok"})),
         _ => Reply::Json(
             503,
@@ -184,7 +185,7 @@ fn healthcheck_is_one_line_and_zero_or_one() {
 
 #[test]
 fn leases_are_named_by_id_or_database() {
-    let stub = Stub::start(|asked, _| match asked.what.as_str() {
+    let stub = Stub::start(|received, _| match received.what.as_str() {
         "GET /v1/leases" => Reply::Json(200, json!({"leases": [lease(0, "u", 20.0), lease(1, "v", 20.0)]})),
         what if what.starts_with("DELETE") => Reply::Json(204, json!(null)),
         "GET /v1/leases/0192f000-0000-7000-8000-000000000001" => Reply::Json(200, lease(1, "v", 20.0)),
@@ -199,9 +200,14 @@ fn leases_are_named_by_id_or_database() {
     assert_eq!(done.code, Some(1));
     let done = pgdibs(&["release", "gw7"]).with_daemon(&stub.url).done();
     assert!(done.stderr.starts_with("pgdibs: no live lease holds `gw7`\n"), "{}", done.stderr);
-    let asked = stub.asked();
+    let received = stub.received();
     let said = |what: &str| {
-        asked.iter().find(|asked| asked.what == what).unwrap_or_else(|| panic!("{what}: {asked:?}")).body.clone()
+        received
+            .iter()
+            .find(|received| received.what == what)
+            .unwrap_or_else(|| panic!("{what}: {received:?}"))
+            .body
+            .clone()
     };
     said("DELETE /v1/leases/0192f000-0000-7000-8000-000000000001");
     assert_eq!(said("POST /v1/leases/0192f000-0000-7000-8000-000000000000/renew"), json!({"ttl_seconds": 9}));

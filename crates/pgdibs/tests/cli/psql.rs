@@ -10,7 +10,7 @@ use crate::stub::{Reply, Stub, lease};
 const SHOWS: &str = "#!/bin/sh\necho \"arguments: $*\"\nenv | grep ^PG\nexit 4\n";
 
 fn databases() -> Stub {
-    Stub::start(|asked, _| match asked.what.as_str() {
+    Stub::start(|received, _| match received.what.as_str() {
         "GET /v1/databases" => Reply::Json(
             200,
             json!({"databases": [{"database": "shop_test_gw0", "state": "leased"}, {"database": "shop_test_kept_3", "state": "kept"}]}),

@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::process::{Done, pgdibs};
-use crate::stub::{Asked, Reply, Stub, lease};
+use crate::stub::{ReceivedRequest, Reply, Stub, lease};
 
 /// A daemon with one pool that grants what `acquire` says.
-fn daemon(acquire: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Stub {
-    Stub::start(move |asked, _| match asked.what.as_str() {
+fn daemon(acquire: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Stub {
+    Stub::start(move |received, _| match received.what.as_str() {
         "GET /livez" => Reply::Json(200, json!({"status": "ok"})),
         "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
-        "POST /v1/leases" | "POST /v1/leases/batch" => acquire(asked),
+        "POST /v1/leases" | "POST /v1/leases/batch" => acquire(received),
         what if what.starts_with("DELETE /v1/runs/") => Reply::Json(200, json!({"released": 1})),
         _ => Reply::Problem(404, "not_found", "no such route", None),
     })
@@ -25,7 +25,11 @@ fn run(stub: &Stub, arguments: &[&str]) -> Done {
 }
 
 fn acquired(stub: &Stub) -> Value {
-    stub.asked().into_iter().find(|asked| asked.what.starts_with("POST /v1/leases")).expect("nothing was leased").body
+    stub.received()
+        .into_iter()
+        .find(|received| received.what.starts_with("POST /v1/leases"))
+        .expect("nothing was leased")
+        .body
 }
 
 /// The run that the lease was taken for is the one that was ended, last of all.
@@ -45,12 +49,12 @@ fn the_command_finds_its_database_and_its_code_is_ours() {
         stub.url
     );
     assert_eq!((done.stdout, done.stderr.as_str()), (expected, ""));
-    let wish = acquired(&stub);
+    let acquire_request = acquired(&stub);
     assert_eq!(
-        (&wish["pool"], &wish["holder"], &wish["fingerprint"]),
+        (&acquire_request["pool"], &acquire_request["holder"], &acquire_request["fingerprint"]),
         (&json!("shop_test"), &json!("me"), &json!("f"))
     );
-    assert_given_back(&stub, &wish["run"]);
+    assert_given_back(&stub, &acquire_request["run"]);
 }
 
 #[test]
@@ -85,7 +89,7 @@ fn a_refusal_is_told_and_nothing_is_run() {
 
 #[test]
 fn the_pool_must_be_named_when_there_are_several() {
-    let stub = Stub::start(|asked, _| match asked.what.as_str() {
+    let stub = Stub::start(|received, _| match received.what.as_str() {
         "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "a_test"}, {"pool": "b_test"}]})),
         _ => Reply::Json(200, json!({})),
     });
@@ -131,7 +135,7 @@ const RENEW: &str = "POST /v1/leases/0192f000-0000-7000-8000-000000000000/renew"
 
 /// A lease that is to be renewed every 50 ms; the renewals are answered by `renew`, given how many came before.
 fn renewed_by(renew: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Stub {
-    Stub::start(move |asked, before| match asked.what.as_str() {
+    Stub::start(move |received, before| match received.what.as_str() {
         RENEW => renew(before),
         "POST /v1/leases" => Reply::Json(201, lease(0, "u", 0.05)),
         _ => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),

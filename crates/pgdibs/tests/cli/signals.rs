@@ -7,7 +7,7 @@ use crate::process::pgdibs;
 use crate::stub::{Reply, Stub, lease};
 
 fn grants() -> Stub {
-    Stub::start(|asked, _| match asked.what.as_str() {
+    Stub::start(|received, _| match received.what.as_str() {
         "POST /v1/leases" => Reply::Json(201, lease(0, "u", 20.0)),
         _ => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
     })
@@ -53,7 +53,7 @@ fn a_command_that_does_not_catch_it_ends_by_it_and_the_lease_is_given_back() {
 
 #[test]
 fn an_interruption_while_waiting_hangs_up_and_starts_nothing() {
-    let stub = Stub::start(|asked, _| match asked.what.as_str() {
+    let stub = Stub::start(|received, _| match received.what.as_str() {
         "POST /v1/leases" => Reply::Never,
         _ => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
     });

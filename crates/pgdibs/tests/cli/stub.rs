@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 /// What was asked.
 #[derive(Debug, Clone)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     /// `POST /v1/leases?x=y`.
     pub(crate) what: String,
     /// Null when there was none.
@@ -32,11 +32,11 @@ pub(crate) enum Reply {
     Never,
 }
 
-type Script = dyn Fn(&Asked, usize) -> Reply + Send + Sync;
+type Script = dyn Fn(&ReceivedRequest, usize) -> Reply + Send + Sync;
 
 #[derive(Default)]
 struct Memory {
-    asked: Mutex<Vec<Asked>>,
+    received: Mutex<Vec<ReceivedRequest>>,
     more: Condvar,
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct Stub {
 
 impl Stub {
     /// Starts it. The script is given what was asked, and how many times just that was asked before.
-    pub(crate) fn start(script: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(script: impl Fn(&ReceivedRequest, usize) -> Reply + Send + Sync + 'static) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let memory = Arc::new(Memory::default());
         let script: Arc<Script> = Arc::new(script);
@@ -64,23 +64,23 @@ impl Stub {
     }
 
     /// Everything that was asked, in order.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
-        self.memory.asked.lock().unwrap().clone()
+    pub(crate) fn received(&self) -> Vec<ReceivedRequest> {
+        self.memory.received.lock().unwrap().clone()
     }
 
     /// What was asked, as method and path alone.
     pub(crate) fn calls(&self) -> Vec<String> {
-        self.asked().into_iter().map(|asked| asked.what).collect()
+        self.received().into_iter().map(|received| received.what).collect()
     }
 
     /// Waits until that was asked so many times.
     pub(crate) fn wait_for(&self, what: &str, times: usize) {
         let deadline = Instant::now() + Duration::from_secs(30);
-        let mut asked = self.memory.asked.lock().unwrap();
-        while asked.iter().filter(|asked| asked.what == what).count() < times {
+        let mut received = self.memory.received.lock().unwrap();
+        while received.iter().filter(|received| received.what == what).count() < times {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "`{what}` was not asked {times} times within 30 s, but: {:?}", *asked);
-            asked = self.memory.more.wait_timeout(asked, left).unwrap().0;
+            assert!(!left.is_zero(), "`{what}` was not asked {times} times within 30 s, but: {:?}", *received);
+            received = self.memory.more.wait_timeout(received, left).unwrap().0;
         }
     }
 }
@@ -88,7 +88,7 @@ impl Stub {
 async fn answer(request: Request, memory: Arc<Memory>, script: Arc<Script>) -> Response {
     let (head, body) = request.into_parts();
     let body: Bytes = to_bytes(body, 1 << 20).await.unwrap();
-    let asked = Asked {
+    let received = ReceivedRequest {
         what: format!("{} {}", head.method, head.uri),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
         authorization: head
@@ -98,12 +98,12 @@ async fn answer(request: Request, memory: Arc<Memory>, script: Arc<Script>) -> R
             .unwrap_or_default(),
     };
     let before = {
-        let mut all = memory.asked.lock().unwrap();
-        all.push(asked.clone());
+        let mut all = memory.received.lock().unwrap();
+        all.push(received.clone());
         memory.more.notify_all();
-        all.iter().filter(|other| other.what == asked.what).count() - 1
+        all.iter().filter(|other| other.what == received.what).count() - 1
     };
-    match script(&asked, before) {
+    match script(&received, before) {
         Reply::Json(status, Value::Null) => Response::builder().status(status).body(axum::body::Body::empty()).unwrap(),
         Reply::Json(status, body) => Response::builder()
             .status(status)

@@ -8,7 +8,7 @@ use crate::stub::{Reply, Stub};
 const PUT: &str = "PUT /v1/pools/shop_test/templates/f%2F1";
 
 fn build(first: fn() -> Reply) -> Stub {
-    Stub::start(move |asked, _| match asked.what.as_str() {
+    Stub::start(move |received, _| match received.what.as_str() {
         PUT => first(),
         what if what.ends_with("/seal") => Reply::Json(200, json!({"state": "ready", "fingerprint": "f/1"})),
         what if what.ends_with("/abandon") => Reply::Json(204, json!(null)),
@@ -37,10 +37,10 @@ fn a_command_that_ends_well_is_sealed() {
         "{}",
         done.stderr
     );
-    let asked = stub.asked();
+    let received = stub.received();
     assert_eq!(stub.calls(), [PUT.to_owned(), format!("{}/seal", PUT.replace("PUT", "POST"))]);
-    assert_eq!(asked[1].body, json!({"token": "t1"}));
-    assert_eq!(asked[0].body["wait_seconds"], json!(600.0));
+    assert_eq!(received[1].body, json!({"token": "t1"}));
+    assert_eq!(received[0].body["wait_seconds"], json!(600.0));
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn a_command_that_fails_is_abandoned_and_its_code_is_ours() {
     let done = run(&stub, "exit 9");
     assert_eq!((done.code, done.stdout.as_str()), (Some(9), ""));
     assert_eq!(stub.calls()[1], format!("{}/abandon", PUT.replace("PUT", "POST")));
-    assert_eq!(stub.asked()[1].body, json!({"token": "t1", "detail": "`sh -c exit 9` ended with 9"}));
+    assert_eq!(stub.received()[1].body, json!({"token": "t1", "detail": "`sh -c exit 9` ended with 9"}));
 }
 
 #[test]

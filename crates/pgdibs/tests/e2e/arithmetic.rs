@@ -34,17 +34,18 @@ fn a_pool_follows_what_is_asked_of_it_and_falls_back() {
     // More than can ever fit is refused at once.
     let said = api.put("/v1/runs/too-large", &json!({"pool": pool, "workers": 11})).refused(409, "capacity_exceeded");
     assert!(said.contains("11") && said.contains("max") && said.contains("10"), "{said}");
-    let wishes: Vec<_> = (0..11).map(|_| json!({"pool": pool})).collect();
-    let said = api.post("/v1/leases/batch", &json!({"leases": wishes})).refused(409, "capacity_exceeded");
+    let acquire_requests: Vec<_> = (0..11).map(|_| json!({"pool": pool})).collect();
+    let said = api.post("/v1/leases/batch", &json!({"leases": acquire_requests})).refused(409, "capacity_exceeded");
     assert!(said.contains("11") && said.contains("10"), "{said}");
-    let wishes: Vec<_> = (0..3).map(|_| json!({"pool": pool})).collect();
-    let batch = api.post("/v1/leases/batch", &json!({"leases": wishes, "wait_seconds": 60})).expect(201);
+    let acquire_requests: Vec<_> = (0..3).map(|_| json!({"pool": pool})).collect();
+    let batch = api.post("/v1/leases/batch", &json!({"leases": acquire_requests, "wait_seconds": 60})).expect(201);
     assert_eq!(batch["leases"].as_array().unwrap().len(), 3);
 
     // All or none: seven are left, eight are wanted.
-    let wishes: Vec<_> = (0..8).map(|_| json!({"pool": pool})).collect();
-    let said =
-        api.post("/v1/leases/batch", &json!({"leases": wishes, "wait_seconds": 1})).refused(503, "pool_exhausted");
+    let acquire_requests: Vec<_> = (0..8).map(|_| json!({"pool": pool})).collect();
+    let said = api
+        .post("/v1/leases/batch", &json!({"leases": acquire_requests, "wait_seconds": 1}))
+        .refused(503, "pool_exhausted");
     assert!(said.contains(&pool) && said.contains("max"), "{said}");
     assert_eq!(api.pool(&pool)["counts"]["leased"], json!(3));
     daemon.stop();

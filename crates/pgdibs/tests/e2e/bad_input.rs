@@ -61,8 +61,8 @@ fn hostile_fingerprints(api: &Api, pool: &str) {
     }
     let path = format!("/v1/pools/{pool}/templates/{}", "f".repeat(201));
     assert!(api.put(&path, &json!({})).refused(400, "invalid_request").contains("fingerprint"));
-    let wish = json!({"pool": pool, "fingerprint": "a\u{0}b"});
-    assert!(api.post("/v1/leases", &wish).refused(400, "invalid_request").contains("fingerprint"));
+    let acquire_request = json!({"pool": pool, "fingerprint": "a\u{0}b"});
+    assert!(api.post("/v1/leases", &acquire_request).refused(400, "invalid_request").contains("fingerprint"));
 }
 
 fn wrong_bodies(api: &Api, pool: &str) {

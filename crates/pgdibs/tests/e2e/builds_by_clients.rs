@@ -18,12 +18,12 @@ fn one_builds_and_the_others_wait_until_it_seals_or_gives_up() {
     assert!(sentence.contains(&pool), "{sentence}");
 
     // One builder of several, whoever comes first; the others are told who it is.
-    let wish = |wait: u32, holder: &str| json!({"holder": holder, "wait_seconds": wait});
+    let acquire_request = |wait: u32, holder: &str| json!({"holder": holder, "wait_seconds": wait});
     let answers = std::thread::scope(|scope| {
         let callers: Vec<_> = ["a", "b", "c", "d"]
             .map(|holder| {
                 let (api, path) = (&api, &path);
-                scope.spawn(move || api.call(Method::PUT, path, Some(&wish(0, holder))))
+                scope.spawn(move || api.call(Method::PUT, path, Some(&acquire_request(0, holder))))
             })
             .into_iter()
             .collect();
@@ -41,7 +41,7 @@ fn one_builds_and_the_others_wait_until_it_seals_or_gives_up() {
     // The builder gives up; whoever waits is the builder now, in an empty database.
     Session::open(build["build"]["url"].as_str().unwrap()).run("create table half_done (n int)");
     let next = std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| api.call(Method::PUT, &path, Some(&wish(60, "the next one"))));
+        let waiter = scope.spawn(|| api.call(Method::PUT, &path, Some(&acquire_request(60, "the next one"))));
         let abandon = json!({"token": build["build"]["token"], "detail": "the migration failed"});
         assert_eq!(api.post(&format!("{path}/abandon"), &abandon).status, 204);
         waiter.join().unwrap().expect(201)
@@ -57,10 +57,10 @@ fn one_builds_and_the_others_wait_until_it_seals_or_gives_up() {
 
     // Waiters for the template and for a database of it; the builder's session is still there when it seals.
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| api.call(Method::PUT, &path, Some(&wish(60, "somebody who waits"))));
+        let waiter = scope.spawn(|| api.call(Method::PUT, &path, Some(&acquire_request(60, "somebody who waits"))));
         let tenant = scope.spawn(|| {
-            let wish = json!({"pool": pool, "fingerprint": "one", "wait_seconds": 60});
-            api.call(Method::POST, "/v1/leases", Some(&wish))
+            let acquire_request = json!({"pool": pool, "fingerprint": "one", "wait_seconds": 60});
+            api.call(Method::POST, "/v1/leases", Some(&acquire_request))
         });
         let sealed = api.post(&format!("{path}/seal"), &token).expect(200);
         assert_eq!(sealed["state"], "ready");
@@ -74,11 +74,11 @@ fn one_builds_and_the_others_wait_until_it_seals_or_gives_up() {
         api.release(&lease);
     });
     assert!(Session::try_open(next["build"]["url"].as_str().unwrap()).is_err(), "the build's login is closed");
-    assert_eq!(api.put(&path, &wish(0, "later")).status, 200);
+    assert_eq!(api.put(&path, &acquire_request(0, "later")).status, 200);
 
     // A builder that fell silent: nobody has heard of it for more than the minute that it has.
     let path = format!("/v1/pools/{pool}/templates/two");
-    let silent = api.put(&path, &wish(0, "silent")).expect(201);
+    let silent = api.put(&path, &acquire_request(0, "silent")).expect(201);
     let mut catalog = cluster.superuser("pgdibs");
     let age = "update templates set build_heard_at = now() - interval '61 s' where fingerprint = 'two'";
     let mut session = Session::open(silent["build"]["url"].as_str().unwrap());
@@ -95,7 +95,7 @@ fn one_builds_and_the_others_wait_until_it_seals_or_gives_up() {
         let building = catalog.text("select count(*) from templates where fingerprint = 'two' and state = 'building'");
         if building == "0" { Ok(()) } else { Err(building) }
     });
-    let taken = api.put(&path, &wish(30, "its successor")).expect(201);
+    let taken = api.put(&path, &acquire_request(30, "its successor")).expect(201);
     let stale = json!({"token": silent["build"]["token"]});
     api.post(&format!("{path}/seal"), &stale).refused(409, "build_token_stale");
     api.post(&format!("{path}/seal"), &json!({"token": taken["build"]["token"]})).expect(200);

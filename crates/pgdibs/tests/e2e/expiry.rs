@@ -28,10 +28,10 @@ fn a_lease_ends_without_renewal_but_not_while_it_is_used_up_to_the_longest_time(
     let settings = json!({"warm": 3, "max": 4, "spares": 0});
     api.make_pool(&pool, &settings, "create table witness (note text)");
     api.until_counts(&pool, &json!({"ready": 3}));
-    let wish = json!({"pool": pool, "ttl_seconds": 1});
+    let acquire_request = json!({"pool": pool, "ttl_seconds": 1});
     // From before the first grant: then a slow machine can only make what is measured longer.
     let start = Instant::now();
-    let [idle, used, renewed] = [0, 1, 2].map(|_| api.lease(&wish));
+    let [idle, used, renewed] = [0, 1, 2].map(|_| api.lease(&acquire_request));
     let mut session = Session::of(&used);
     session.run("insert into witness values ('used')");
     let ended = until_expired(&api, &idle, &renewed);
@@ -72,10 +72,10 @@ fn a_sleep_in_the_middle_of_a_look_counts_for_nobodys_end() {
     let pool = pool_name("asleep");
     api.make_pool(&pool, &json!({"warm": 3, "spares": 0}), "create table witness (note text)");
     api.until_counts(&pool, &json!({"ready": 3}));
-    let wish = json!({"pool": pool, "ttl_seconds": 4, "wait_seconds": 10});
+    let acquire_request = json!({"pool": pool, "ttl_seconds": 4, "wait_seconds": 10});
     let (mut blocker, mut boss) = (cluster.superuser("pgdibs"), cluster.superuser("postgres"));
     // Nothing of the catalog can be read; the lease was granted before.
-    let lease = api.lease(&wish);
+    let lease = api.lease(&acquire_request);
     blocker.run("begin; lock table leases in access exclusive mode");
     let waiting = "select count(*) from pg_stat_activity where application_name = 'pgdibs-reconciler' and wait_event_type = 'Lock'";
     until("the reconciler looks", || match boss.text(waiting) {
@@ -89,7 +89,7 @@ fn a_sleep_in_the_middle_of_a_look_counts_for_nobodys_end() {
     daemon.signal(Signal::SIGCONT);
     // Each makes the reconciler look again.
     for _ in 0..2 {
-        api.release(&api.lease(&wish));
+        api.release(&api.lease(&acquire_request));
     }
     api.post(&format!("/v1/leases/{}/renew", lease["id"].as_str().unwrap()), &json!({})).expect(200);
     api.release(&lease);
@@ -114,9 +114,9 @@ fn a_renewal_that_is_not_written_down_counts_all_the_same() {
     let api = daemon.api.clone();
     let pool = pool_name("unwritten");
     api.make_pool(&pool, &json!({"warm": 5, "spares": 0}), "create table witness (note text)");
-    let wish = json!({"pool": pool, "ttl_seconds": 1, "wait_seconds": 10});
+    let acquire_request = json!({"pool": pool, "ttl_seconds": 1, "wait_seconds": 10});
     let [full, ended] = [0, 1].map(|_| api.lease(&json!({"pool": pool, "ttl_seconds": 600, "wait_seconds": 10})));
-    let [refused, late] = [0, 1].map(|_| api.lease(&wish));
+    let [refused, late] = [0, 1].map(|_| api.lease(&acquire_request));
     let mut catalog = cluster.superuser("pgdibs");
     catalog.run(&format!(
         "create function refuse() returns trigger language plpgsql as $$ begin
@@ -137,7 +137,7 @@ fn a_renewal_that_is_not_written_down_counts_all_the_same() {
     }
     // For longer than two times to live, as the leases see that nobody renews.
     for _ in 0..2 {
-        let left = api.lease(&wish);
+        let left = api.lease(&acquire_request);
         until("what nobody renews expires", || {
             api.post(&renewal(&refused), &json!({})).refused(503, "server_unavailable");
             assert!(

@@ -59,8 +59,9 @@ impl Caller<'_> {
 
     fn one_lease(&mut self) {
         let run = format!("{:016x}", self.random.random::<u64>());
-        let wish = json!({"pool": self.pool, "run": run, "worker": "w", "holder": self.name, "wait_seconds": 5});
-        let (status, lease) = self.ask(Method::POST, "/v1/leases", &wish);
+        let acquire_request =
+            json!({"pool": self.pool, "run": run, "worker": "w", "holder": self.name, "wait_seconds": 5});
+        let (status, lease) = self.ask(Method::POST, "/v1/leases", &acquire_request);
         assert!(matches!(status, 200 | 201), "{lease}");
         self.done.leases.fetch_add(1, Ordering::Relaxed);
         let id = lease["id"].as_str().unwrap().to_owned();

@@ -36,8 +36,8 @@ fn a_daemon_that_is_started_before_its_server_waits_for_it_and_says_so() {
 /// Takes and gives back until told to stop. Whatever is refused has to be worth a retry.
 fn load(api: &Api, pool: &str, stop: &AtomicBool, served: &AtomicUsize) {
     while !stop.load(Ordering::Relaxed) {
-        let wish = json!({"pool": pool, "wait_seconds": 10, "ttl_seconds": 30});
-        let answer = api.call(Method::POST, "/v1/leases", Some(&wish));
+        let acquire_request = json!({"pool": pool, "wait_seconds": 10, "ttl_seconds": 30});
+        let answer = api.call(Method::POST, "/v1/leases", Some(&acquire_request));
         if answer.status != 201 {
             assert_eq!((answer.status, answer.retry_after.is_some()), (503, true), "{}", answer.body);
             continue;

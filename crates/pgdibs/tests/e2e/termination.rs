@@ -21,11 +21,11 @@ fn sigterm_answers_the_waiters_and_ends_in_time_also_when_the_server_hangs() {
     let pool = pool_name("term");
     api.make_pool(&pool, &json!({"warm": 1, "max": 1, "spares": 0}), "create table t (id int)");
     let held = api.lease(&json!({"pool": pool}));
-    let wish = json!({"pool": pool, "wait_seconds": 60});
+    let acquire_request = json!({"pool": pool, "wait_seconds": 60});
     let reset = format!("/v1/leases/{}/reset", held["id"].as_str().unwrap());
     let builder = format!("/v1/pools/{pool}/templates/another");
     std::thread::scope(|scope| {
-        let waiter = scope.spawn(|| api.call(Method::POST, "/v1/leases", Some(&wish)));
+        let waiter = scope.spawn(|| api.call(Method::POST, "/v1/leases", Some(&acquire_request)));
         let building = api.put(&builder, &json!({})).expect(201);
         assert_eq!(building["state"], "building");
         let other = scope.spawn(|| api.call(Method::PUT, &builder, Some(&json!({"wait_seconds": 60}))));

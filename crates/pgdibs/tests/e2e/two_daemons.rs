@@ -14,8 +14,8 @@ fn reconciles(api: &Api) -> bool {
 }
 
 fn acquire_for(api: &Api, pool: &str, holder: &str) -> Value {
-    let wish = json!({"pool": pool, "holder": holder, "wait_seconds": 60});
-    api.call(Method::POST, "/v1/leases", Some(&wish)).expect(201)
+    let acquire_request = json!({"pool": pool, "holder": holder, "wait_seconds": 60});
+    api.call(Method::POST, "/v1/leases", Some(&acquire_request)).expect(201)
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Ends of leases and swaps of resets.
 
 use super::check;
-use super::world::example;
+use super::example::example;
 
 #[test]
 fn a_lease_in_time_is_left_alone() {

@@ -1,7 +1,7 @@
 //! Examples of lock tables that are too small.
 
 use super::super::locks::too_few;
-use super::world::{Example, example};
+use super::example::{Example, example};
 use crate::template::TemplateState;
 
 fn locks(mut example: Example, entries: Option<u64>, connections: Option<u32>) -> Vec<String> {
@@ -12,9 +12,9 @@ fn locks(mut example: Example, entries: Option<u64>, connections: Option<u32>) -
 
 #[test]
 fn a_pool_is_named_when_its_relations_times_its_databases_exceed_the_lock_table() {
-    let world = || example(2, 8, 1).template(1).change_template(1, |t| t.relations = Some(800));
+    let example = || example(2, 8, 1).template(1).change_template(1, |t| t.relations = Some(800));
     assert_eq!(
-        locks(world(), Some(6399), None),
+        locks(example(), Some(6399), None),
         [
             "pool app: tests that drop a schema or truncate everything in 8 databases at once need at least 6400 locks (800 relations \
           of template fingerprint 1 × 8), and the server has 6399 (max_locks_per_transaction × (max_connections + \
@@ -22,15 +22,15 @@ fn a_pool_is_named_when_its_relations_times_its_databases_exceed_the_lock_table(
           max_locks_per_transaction to 2 times its value, or lower the pool's max"
         ]
     );
-    assert_eq!(locks(world(), Some(6400), None), Vec::<String>::new(), "just enough");
-    assert_eq!(locks(world(), None, None), Vec::<String>::new(), "nothing is known of the server");
-    assert_eq!(locks(world(), Some(6399), Some(7)), Vec::<String>::new(), "connections bound the databases as well");
-    assert_eq!(locks(world().dropping(), Some(1), None), Vec::<String>::new());
+    assert_eq!(locks(example(), Some(6400), None), Vec::<String>::new(), "just enough");
+    assert_eq!(locks(example(), None, None), Vec::<String>::new(), "nothing is known of the server");
+    assert_eq!(locks(example(), Some(6399), Some(7)), Vec::<String>::new(), "connections bound the databases as well");
+    assert_eq!(locks(example().dropping(), Some(1), None), Vec::<String>::new());
 }
 
 #[test]
 fn only_ready_templates_count_and_each_pool_is_named_once_with_its_largest() {
-    let world = example(2, 8, 1)
+    let example = example(2, 8, 1)
         .template(1)
         .change_template(1, |t| t.relations = Some(100))
         .template(2)
@@ -43,7 +43,7 @@ fn only_ready_templates_count_and_each_pool_is_named_once_with_its_largest() {
         .pool("other", 1, 2, 0)
         .template(6)
         .change_template(6, |t| t.relations = Some(399));
-    let said = locks(world, Some(799), None);
+    let said = locks(example, Some(799), None);
     assert_eq!(said.len(), 1, "{said:?}");
     assert!(
         said[0].contains("(300 relations of template fingerprint 2 × 8)") && said[0].contains(" 4 times "),

@@ -1,22 +1,22 @@
-//! Examples of plans: a world in a few lines, and the steps that are due in it.
+//! Examples of plans: a backend in a few lines, and the steps that are due in it.
 
 mod leases;
 mod locks;
 mod pool;
 mod returns;
 mod templates;
-mod world;
+mod example;
 
 use super::{ForgetReason, RetireReason, Step, TemplateRetireReason, plan};
 use crate::database::DatabaseId;
 use crate::lease::End;
 use crate::template::TemplateId;
-use world::{Example, example};
+use example::{Example, example};
 
 /// The steps that are due, in the order of the plan, each as one line.
 #[track_caller]
 fn check(example: &Example, expected: &[&str]) {
-    let steps: Vec<String> = plan(&example.snapshot, &example.driven).iter().map(shown).collect();
+    let steps: Vec<String> = plan(&example.snapshot, &example.context).iter().map(shown).collect();
     assert_eq!(steps, expected);
 }
 

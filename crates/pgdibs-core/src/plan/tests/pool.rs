@@ -1,7 +1,7 @@
 //! Pool arithmetic: how many stand ready, how many wait behind them, and who makes room for whom.
 
 use super::check;
-use super::world::example;
+use super::example::example;
 use crate::database::DatabaseState;
 use crate::pool::{Strategy, StrategyChoice};
 use crate::request::TicketKind::{Acquire, Exact, Reset};

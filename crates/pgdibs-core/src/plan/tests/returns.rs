@@ -1,7 +1,7 @@
 //! Databases on their way: returns, keeps, drops, and what other hands did to them.
 
 use super::check;
-use super::world::example;
+use super::example::example;
 use crate::database::DatabaseState;
 
 #[test]
@@ -73,7 +73,7 @@ fn a_ready_database_whose_login_is_locked_out_is_retired() {
 
 #[test]
 fn a_used_database_that_could_not_be_fenced_is_fenced_apart() {
-    let stuck = |e: super::world::Example| {
+    let stuck = |e: super::example::Example| {
         e.on_server(10, |s| (s.open, s.sessions) = (false, 1)).change(10, |d| d.attempts = 1)
     };
     let e = stuck(example(1, 2, 0).template(1).retiring(10, 0).retiring(12, 1).spare(11));

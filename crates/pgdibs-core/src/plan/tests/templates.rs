@@ -1,7 +1,7 @@
 //! Templates: builds, seals, losses, retirements and drops.
 
 use super::check;
-use super::world::{Example, example};
+use super::example::{Example, example};
 use crate::request::TicketKind;
 use crate::template::TemplateState;
 

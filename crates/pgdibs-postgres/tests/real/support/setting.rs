@@ -1,18 +1,18 @@
-//! Settings for a test: a cluster, a role for the daemon on it, and a world that leads there.
+//! Settings for a test: a cluster, a role for the daemon on it, and a backend that leads there.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
+use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::Suite;
 use pgdibs_core::conformance::idle::run_until_idle;
 use pgdibs_core::name::PoolName;
 use pgdibs_core::plan::{Step, plan};
-use pgdibs_core::snapshot::Driven;
-use pgdibs_core::world::World as _;
+use pgdibs_core::snapshot::PlannerContext;
+use pgdibs_postgres::backend::{Bounds, PgBackend};
 use pgdibs_postgres::connect::{ServerAddress, open};
-use pgdibs_postgres::presence::Presence;
+use pgdibs_postgres::membership::Membership;
 use pgdibs_postgres::rights::Rights;
-use pgdibs_postgres::world::{Bounds, PgWorld};
 
 use super::cluster::{Cluster, all_binaries};
 use super::hands::Hands;
@@ -21,11 +21,11 @@ use super::hands::Hands;
 pub(crate) const DAEMON: &str = "the daemon's";
 const DAEMON_PASSWORD: &str = "d@emon";
 
-pub(crate) type PgSuite = Suite<PgWorld, Hands>;
+pub(crate) type PgSuite = Suite<PgBackend, Hands>;
 
-/// The driver's knowledge of a world in which nothing is under way and no lease is overdue.
-pub(crate) fn nothing_under_way() -> Driven {
-    Driven { max_ttl: Duration::from_secs(3600), ..Driven::default() }
+/// The reconciler's knowledge of a backend in which nothing is under way and no lease is overdue.
+pub(crate) fn nothing_under_way() -> PlannerContext {
+    PlannerContext { max_ttl: Duration::from_secs(3600), ..PlannerContext::default() }
 }
 
 /// Makes the daemon's role, if it needs one; returns the URL to give to the daemon.
@@ -47,7 +47,7 @@ async fn role_for(cluster: &Cluster, rights: Rights) -> secrecy::SecretString {
 static INSTANCES: AtomicI32 = AtomicI32::new(1);
 
 /// Another daemon's world on the cluster; it does not lead yet.
-pub(crate) async fn another_world(cluster: &Cluster, rights: Rights) -> PgWorld {
+pub(crate) async fn another_backend(cluster: &Cluster, rights: Rights) -> PgBackend {
     let url = match rights {
         Rights::Superuser => cluster.superuser_url(),
         _ => cluster.url(DAEMON, DAEMON_PASSWORD),
@@ -55,14 +55,14 @@ pub(crate) async fn another_world(cluster: &Cluster, rights: Rights) -> PgWorld 
     let address = ServerAddress::parse(&url).unwrap();
     let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
     let connections = open(address, instance).await.unwrap_or_else(|error| panic!("{error}"));
-    PgWorld::new(connections, Bounds { disk_floor_bytes: 0 })
+    PgBackend::new(connections, Bounds { disk_floor_bytes: 0 })
 }
 
 /// A cluster with one leading daemon's world and the suite's sentences about it.
 pub(crate) struct Setting {
     pub(crate) suite: PgSuite,
     /// Without it, this daemon's tickets are those of a daemon that is gone.
-    pub(crate) presence: Option<Presence>,
+    pub(crate) membership: Option<Membership>,
     pub(crate) cluster: Cluster,
     rights: Rights,
 }
@@ -70,17 +70,17 @@ pub(crate) struct Setting {
 impl Setting {
     pub(crate) async fn on(cluster: Cluster, rights: Rights) -> Self {
         role_for(&cluster, rights).await;
-        let world = another_world(&cluster, rights).await;
-        assert_eq!(world.facts().rights, rights);
-        let presence = Some(world.presence().await.unwrap());
-        assert!(world.lead().await.unwrap(), "nobody else leads");
-        let suite = Suite::new(world, Hands::of(&cluster), PoolName::parse("suite").unwrap());
-        Self { suite, presence, cluster, rights }
+        let backend = another_backend(&cluster, rights).await;
+        assert_eq!(backend.facts().rights, rights);
+        let membership = Some(backend.membership().await.unwrap());
+        assert!(backend.lead().await.unwrap(), "nobody else leads");
+        let suite = Suite::new(backend, Hands::of(&cluster), PoolName::parse("suite").unwrap());
+        Self { suite, membership, cluster, rights }
     }
 
     /// Another daemon on the same server.
-    pub(crate) async fn another_world(&self) -> PgWorld {
-        another_world(&self.cluster, self.rights).await
+    pub(crate) async fn another_backend(&self) -> PgBackend {
+        another_backend(&self.cluster, self.rights).await
     }
 
     /// Lets the reconciler carry out what is due of one kind, and nothing else.
@@ -91,7 +91,7 @@ impl Setting {
             if steps.is_empty() {
                 return;
             }
-            for (step, result) in steps.iter().zip(self.suite.world.execute(&steps).await) {
+            for (step, result) in steps.iter().zip(self.suite.backend.execute(&steps).await) {
                 result.unwrap_or_else(|error| panic!("{step:?}: {error}"));
             }
         }
@@ -99,7 +99,7 @@ impl Setting {
 
     /// Lets the reconciler do everything that is due; returns what failed, in words.
     pub(crate) async fn idle_with_failures(&self) -> Vec<String> {
-        let failures = run_until_idle(&self.suite.world, &nothing_under_way()).await;
+        let failures = run_until_idle(&self.suite.backend, &nothing_under_way()).await;
         failures.into_iter().map(|(step, error)| format!("{step:?}: {error}")).collect()
     }
 
@@ -133,7 +133,7 @@ pub(crate) fn on_each_server_with(settings: &[&str], rights: Rights, test: impl 
             let cluster = Cluster::start(&binaries, settings).await;
             let setting = Setting::on(cluster, rights).await;
             test(&setting).await;
-            setting.suite.world.close().await;
+            setting.suite.backend.close().await;
         });
     }
 }

@@ -115,7 +115,7 @@ Examples:
   pgdibs status --watch
   pgdibs status --output json | jq '.pools[].counts'")]
 pub(super) struct StatusArgs {
-    /// Draw it anew every second until interrupted
+    /// Draw it again every second until interrupted
     #[arg(long)]
     pub(super) watch: bool,
 }
@@ -161,7 +161,7 @@ pub(super) struct CompletionsArgs {
 /// Take everything of ours off a server: databases, logins, roles, the catalog
 ///
 /// Lists what would go, then asks. Only what carries our mark is touched: our owner role, our row and our name. Refused while a
-/// daemon serves that server, since it would make everything anew.
+/// daemon serves that server, since it would make everything again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

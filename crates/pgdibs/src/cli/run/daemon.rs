@@ -24,7 +24,7 @@ use crate::cli::progress::Progress;
 use crate::cli::signals::Signals;
 use crate::config::ServeFlags;
 use crate::daemon::IN_USE;
-use crate::whereabouts::Whereabouts;
+use crate::endpoint_file::EndpointFile;
 
 /// Between two looks at a daemon that starts.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -77,7 +77,7 @@ pub(super) async fn find_or_start(
 
 /// A daemon that answers where the note says, and is the one that left it.
 async fn of_another_run(data_dir: &Path, token: Option<&SecretString>) -> Option<Client> {
-    let note = Whereabouts::read(data_dir)?;
+    let note = EndpointFile::read(data_dir)?;
     let client = Client::new(&note.url, token.cloned()).ok()?;
     let status: Value = client.get("/v1/status").await.ok()?.read().ok()?;
     (status["daemon"]["instance"].as_str() == Some(&note.instance)).then_some(client)

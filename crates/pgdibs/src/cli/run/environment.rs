@@ -7,7 +7,7 @@ use crate::cli::client::Client;
 use crate::cli::connection::{MISLEADING, SERVICE_FILE, libpq_variables, with_database, with_scheme};
 use crate::cli::error::CliError;
 use crate::cli::inherited::{EXPORTED, Inherited};
-use crate::cli::wire::Lease;
+use crate::cli::responses::Lease;
 
 /// Variables that every command gets, whatever its arguments are.
 const ALWAYS_SET: [&str; 8] =

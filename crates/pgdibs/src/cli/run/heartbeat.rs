@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cli::client::{Answer, Client, ClientError};
 use crate::cli::output::message;
-use crate::cli::wire::Lease;
+use crate::cli::responses::Lease;
 
 /// When the daemon does not say when to renew.
 const DEFAULT_PAUSE: Duration = Duration::from_secs(20);
@@ -38,8 +38,8 @@ pub(super) async fn keep_alive(client: Client, lease: Lease) {
                 failing = false;
                 pause = next_pause(&answer, pause);
             }
-            Ok(Err(ClientError::Refused(refusal))) if matches!(refusal.status, 404 | 410) => {
-                message(&format!("the lease of {database} is over while its command still runs: {refusal}"));
+            Ok(Err(ClientError::Refused(api_error))) if matches!(api_error.status, 404 | 410) => {
+                message(&format!("the lease of {database} is over while its command still runs: {api_error}"));
                 return;
             }
             Ok(Err(error)) if !failing => {

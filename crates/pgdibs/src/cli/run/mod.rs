@@ -3,7 +3,7 @@
 mod daemon;
 mod environment;
 mod heartbeat;
-mod wishes;
+mod acquire_requests;
 
 use std::time::Duration;
 
@@ -20,8 +20,8 @@ use super::error::CliError;
 use super::inherited::Inherited;
 use super::output::message;
 use super::progress::Progress;
+use super::responses::{Lease, Leases};
 use super::signals::{Signals, exit_code_of};
-use super::wire::{Lease, Leases};
 
 /// What has to be put away in the end, however far we came.
 #[derive(Debug, Default)]
@@ -74,10 +74,10 @@ async fn prepare(
         }
         Err(error) => return Err(error.into()),
     }
-    let pool = wishes::choose_pool(&client, args.pool.as_deref(), wait, &progress).await?;
+    let pool = acquire_requests::choose_pool(&client, args.pool.as_deref(), wait, &progress).await?;
     progress.now(format!("waiting for a database of pool {pool}"));
     let client = taken.client.insert(client).clone();
-    let leases = wishes::acquire(&client, args, run, &pool, wait, &progress).await?;
+    let leases = acquire_requests::acquire(&client, args, run, &pool, wait, &progress).await?;
     Ok((client, leases))
 }
 

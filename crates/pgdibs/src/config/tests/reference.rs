@@ -1,6 +1,6 @@
 //! docs/configuration.md, written from the table of settings, the flags' help and the keys of a pool.
 //!
-//! `PGDIBS_WRITE_DOCS=1 cargo test -p pgdibs the_reference` writes it anew.
+//! `PGDIBS_WRITE_DOCS=1 cargo test -p pgdibs the_reference` writes it again.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -25,7 +25,7 @@ fn with(body: &Value, key: &str, value: &Value) -> Value {
     body
 }
 
-async fn sent(furnished: &Furnished, operation: &Operation, body: &Value) -> String {
+async fn refusal_of(furnished: &Furnished, operation: &Operation, body: &Value) -> String {
     let call = Call::new(operation.method, furnished.path(operation))
         .json(body)
         .header("authorization", &format!("Bearer {}", super::described::TOKEN));
@@ -40,15 +40,15 @@ async fn no_request_can_bring_a_build_command_along() {
     for operation in operations().iter().filter(|operation| operation.takes_body) {
         let body = furnished.body(operation);
         for (key, value) in attempts() {
-            let detail = sent(&furnished, operation, &with(&body, &key, &value)).await;
+            let detail = refusal_of(&furnished, operation, &with(&body, &key, &value)).await;
             assert!(detail.starts_with(&format!("{key}: ")), "{operation:?} {key}: {detail}");
             tried += 1;
         }
     }
     let batch = operations().into_iter().find(|operation| operation.path.ends_with("/batch")).unwrap();
     for (key, value) in attempts() {
-        let wish = with(&json!({"pool": "app"}), &key, &value);
-        let detail = sent(&furnished, &batch, &json!({"leases": [wish]})).await;
+        let acquire_request = with(&json!({"pool": "app"}), &key, &value);
+        let detail = refusal_of(&furnished, &batch, &json!({"leases": [acquire_request]})).await;
         assert!(detail.starts_with(&format!("leases[0].{key}: ")), "{key}: {detail}");
     }
     assert!(tried > 200, "{tried}");

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 
 use super::{Answer, Call, Edge};
-use crate::http::Door;
+use crate::http::Authenticator;
 use crate::service::NoSources;
 
 pub(super) const TOKEN: &str = "correct-horse-battery-staple";
@@ -60,22 +60,23 @@ pub(super) struct Furnished {
 
 impl Furnished {
     pub(super) async fn new() -> Self {
-        let door = Door { token: Some(SecretString::from(TOKEN)), ..Door::default() };
-        let edge = Edge::with(door, Arc::new(NoSources));
+        let authenticator = Authenticator { token: Some(SecretString::from(TOKEN)), ..Authenticator::default() };
+        let edge = Edge::with(authenticator, Arc::new(NoSources));
         let mut furnished = Self { edge, lease: String::new(), build_token: String::new() };
         furnished.make("PUT", "/v1/pools/app", json!({"warm": 2, "max": 4, "spares": 1}), 201).await;
         let template = furnished.make("PUT", "/v1/pools/app/templates/v1", json!({}), 201).await;
         let token = json!({"token": template["build"]["token"]});
         furnished.make("POST", "/v1/pools/app/templates/v1/seal", token, 200).await;
         furnished.edge.until("it is warm", |edge| edge.count("ready") >= 2 && edge.count("spare") >= 1).await;
-        let wish = json!({"pool": "app", "worker": "gw0"});
-        let kept = furnished.make("POST", "/v1/leases", wish.clone(), 201).await;
+        let acquire_request = json!({"pool": "app", "worker": "gw0"});
+        let kept = furnished.make("POST", "/v1/leases", acquire_request.clone(), 201).await;
         let path = format!("/v1/leases/{}", kept["id"].as_str().unwrap());
         furnished.make("POST", &format!("{path}/keep"), json!({}), 200).await;
         furnished.make("DELETE", &path, Value::Null, 204).await;
-        let stands = |edge: &Edge| edge.world.databases().values().any(|database| database.name.contains("_kept_"));
+        let stands = |edge: &Edge| edge.backend.databases().values().any(|database| database.name.contains("_kept_"));
         furnished.edge.until("a kept one stands apart", stands).await;
-        furnished.lease = furnished.make("POST", "/v1/leases", wish, 201).await["id"].as_str().unwrap().to_owned();
+        furnished.lease =
+            furnished.make("POST", "/v1/leases", acquire_request, 201).await["id"].as_str().unwrap().to_owned();
         let building = furnished.make("PUT", "/v1/pools/app/templates/v2", json!({}), 201).await;
         furnished.build_token = building["build"]["token"].as_str().unwrap().to_owned();
         let rested = |edge: &Edge| edge.count("ready") >= 2 && edge.count("spare") >= 1 && edge.count("retiring") == 0;
@@ -91,7 +92,7 @@ impl Furnished {
 
     /// The path with something that is there for each variable.
     pub(super) fn path(&self, operation: &Operation) -> String {
-        let kept = self.edge.world.databases().into_values().map(|database| database.name);
+        let kept = self.edge.backend.databases().into_values().map(|database| database.name);
         let kept = kept.into_iter().find(|name| name.contains("_kept_")).unwrap_or_default();
         let fingerprint = match (operation.method, operation.path.rsplit('/').next()) {
             ("POST", _) => "v2",

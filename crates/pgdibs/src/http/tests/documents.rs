@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::header;
-use pgdibs_core::fake::FakeWorld;
+use pgdibs_core::fake::FakeBackend;
 use serde_json::{Value, json};
 
 use super::{Call, Edge};
@@ -30,7 +30,7 @@ async fn the_document_lists_exactly_the_routes_there_are() {
         })
         .collect();
     let mut served = BTreeMap::new();
-    for (path, _) in routes::<FakeWorld>() {
+    for (path, _) in routes::<FakeBackend>() {
         // A method that no route takes makes the router say which ones this route takes.
         let refused = edge.send(Call::new("TRACE", filled(path))).await.expect(405);
         let methods = refused.headers[header::ALLOW].to_str().unwrap().split(',').filter(|method| *method != "HEAD");

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::{Call, Edge};
-use crate::http::Door;
+use crate::http::Authenticator;
 use crate::service::NoSources;
 
 const TOKEN: &str = "correct horse";
@@ -47,8 +47,9 @@ pub(super) const ROUTES: [(&str, &str); 28] = [
 ];
 
 fn guarded() -> Edge {
-    let door = Door { token: Some(SecretString::from(TOKEN)), allowed_hosts: vec!["Dibs.example.".to_owned()] };
-    Edge::with(door, Arc::new(NoSources))
+    let authenticator =
+        Authenticator { token: Some(SecretString::from(TOKEN)), allowed_hosts: vec!["Dibs.example.".to_owned()] };
+    Edge::with(authenticator, Arc::new(NoSources))
 }
 
 #[tokio::test]
@@ -107,7 +108,7 @@ async fn the_token_is_shown_as_bearer_or_as_basic_password() {
 #[tokio::test]
 async fn hosts_are_loopback_or_allowed() {
     let edge = Edge::with(
-        Door { token: None, allowed_hosts: vec!["Dibs.example.".to_owned(), "10.1.2.3".to_owned()] },
+        Authenticator { token: None, allowed_hosts: vec!["Dibs.example.".to_owned(), "10.1.2.3".to_owned()] },
         Arc::new(NoSources),
     );
     for good in [
@@ -149,7 +150,7 @@ async fn hosts_are_loopback_or_allowed() {
     edge.send(twice).await.problem(421, "host_not_allowed");
     edge.send(Call::new("GET", "http://evil.example/v1/pools")).await.problem(421, "host_not_allowed");
 
-    let anywhere = Edge::with(Door { token: None, allowed_hosts: vec!["*".to_owned()] }, Arc::new(NoSources));
+    let anywhere = Edge::with(Authenticator { token: None, allowed_hosts: vec!["*".to_owned()] }, Arc::new(NoSources));
     anywhere.send(Call::new("GET", "/v1/pools").header("host", "any.example")).await.expect(200);
 }
 

@@ -260,8 +260,8 @@ async fn fingerprints_runs_and_holders_may_look_like_anything_else() {
         let encoded = percent_encoding::utf8_percent_encode(fingerprint, percent_encoding::NON_ALPHANUMERIC);
         edge.build(&encoded.to_string()).await;
         let run = format!("{number}/{}", fingerprint.chars().last().unwrap());
-        let wish = json!({"fingerprint": fingerprint, "run": run, "worker": "w/\"é", "holder": "💥 '; --"});
-        let lease = edge.take(wish).await;
+        let acquire_request = json!({"fingerprint": fingerprint, "run": run, "worker": "w/\"é", "holder": "💥 '; --"});
+        let lease = edge.take(acquire_request).await;
         assert_eq!(lease["fingerprint"], fingerprint);
         assert_eq!(lease["run"], run.as_str());
         assert_eq!((&lease["worker"], &lease["holder"]), (&json!("w/\"é"), &json!("💥 '; --")));

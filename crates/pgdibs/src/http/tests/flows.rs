@@ -12,7 +12,7 @@ fn lease_path(lease: &Value, verb: &str) -> String {
 /// Logs in with what a lease handed out.
 fn enters(edge: &Edge, lease: &Value) -> Result<pgdibs_core::fake::Session, String> {
     let text = |field: &str| lease[field].as_str().unwrap();
-    edge.world.connect(&credentials(text("user"), text("password")), text("database"))
+    edge.backend.connect(&credentials(text("user"), text("password")), text("database"))
 }
 
 fn credentials(user: &str, password: &str) -> Credentials {
@@ -103,8 +103,9 @@ async fn an_abandoned_build_goes_to_the_next_one_who_asks() {
 async fn a_lease_lives_from_acquire_to_release() {
     let edge = Edge::new();
     edge.ready_pool(2, 4, 2).await;
-    let wish = json!({"pool": "app", "run": "r", "worker": "gw1", "holder": "me", "ttl_seconds": 90, "via": "compose"});
-    let lease = edge.post("/v1/leases", wish.clone()).await.expect(201).json;
+    let acquire_request =
+        json!({"pool": "app", "run": "r", "worker": "gw1", "holder": "me", "ttl_seconds": 90, "via": "compose"});
+    let lease = edge.post("/v1/leases", acquire_request.clone()).await.expect(201).json;
     assert_eq!((&lease["database"], &lease["slot"], &lease["state"]), (&json!("app_gw1"), &json!(1), &json!("live")));
     assert_eq!((&lease["host"], &lease["port"]), (&json!("fd00::5"), &json!(6000)));
     assert_eq!((&lease["ttl_seconds"], &lease["renew_after_seconds"]), (&json!(90), &json!(30.0)));
@@ -112,14 +113,14 @@ async fn a_lease_lives_from_acquire_to_release() {
     let session = enters(&edge, &lease).expect("the holder gets in");
 
     // The same key gets the same lease, credentials and all.
-    let again = edge.post("/v1/leases", wish).await.expect(200).json;
+    let again = edge.post("/v1/leases", acquire_request).await.expect(200).json;
     for field in ["id", "url", "password", "generation"] {
         assert_eq!(again[field], lease[field], "{field}");
     }
     let other = edge.take(json!({"run": "r", "worker": "gw1", "alias": "second"})).await;
     assert_ne!(other["id"], lease["id"]);
 
-    edge.world.advance(30.0);
+    edge.backend.advance(30.0);
     let renewed = edge.post(&lease_path(&lease, "/renew"), json!({"ttl_seconds": 120})).await.expect(200).json;
     assert_eq!((&renewed["ttl_seconds"], &renewed["expires_at"]), (&json!(120), &json!("1970-01-01T00:02:30.000000Z")));
     assert_eq!(renewed["host"], "127.0.0.1", "the default address, unless `via` says otherwise");
@@ -142,7 +143,7 @@ async fn a_lease_lives_from_acquire_to_release() {
     assert_eq!((&ended["ended_reason"], ended.get("url")), (&json!("released by its holder"), None));
     assert!(ended["ended_at"].is_string());
     edge.until("the used database is gone", |edge| edge.count("retiring") == 0).await;
-    assert!(!edge.world.is_connected(session));
+    assert!(!edge.backend.is_connected(session));
     assert!(enters(&edge, &lease).is_err());
 }
 
@@ -152,11 +153,11 @@ async fn a_reset_brings_a_clean_database_under_the_same_url() {
     edge.ready_pool(1, 2, 1).await;
     let lease = edge.take(json!({"run": "r", "worker": "gw0"})).await;
     let session = enters(&edge, &lease).unwrap();
-    edge.world.write(session, "dirt").unwrap();
+    edge.backend.write(session, "dirt").unwrap();
     let reset = edge.post(&lease_path(&lease, "/reset"), json!({"generation": 1})).await.expect(200).json;
     assert_eq!((&reset["id"], &reset["url"], &reset["generation"]), (&lease["id"], &lease["url"], &json!(2)));
     let session = enters(&edge, &lease).expect("the same credentials still work");
-    assert!(!edge.world.read(session).unwrap().contains(&"dirt".to_owned()));
+    assert!(!edge.backend.read(session).unwrap().contains(&"dirt".to_owned()));
     let repeated = edge.post(&lease_path(&lease, "/reset"), json!({"generation": 1})).await.expect(200).json;
     assert_eq!(repeated["generation"], 2, "a repeated call does not reset twice");
     let without_body = edge.send(Call::new("POST", lease_path(&lease, "/reset"))).await.expect(200).json;
@@ -173,8 +174,9 @@ async fn a_reset_brings_a_clean_database_under_the_same_url() {
 async fn a_batch_is_all_or_none() {
     let edge = Edge::new();
     edge.ready_pool(3, 3, 0).await;
-    let wish = |worker: &str| json!({"pool": "app", "run": "r", "worker": worker});
-    let three = json!({"leases": [wish("gw0"), wish("gw1"), wish("gw2")], "wait_seconds": 5});
+    let acquire_request = |worker: &str| json!({"pool": "app", "run": "r", "worker": worker});
+    let three =
+        json!({"leases": [acquire_request("gw0"), acquire_request("gw1"), acquire_request("gw2")], "wait_seconds": 5});
     let taken = edge.post("/v1/leases/batch", three.clone()).await.expect(201).json;
     let names = |answer: &Value| -> Vec<String> {
         let leases = answer["leases"].as_array().unwrap().iter();
@@ -229,7 +231,7 @@ async fn a_kept_database_outlives_its_lease_until_it_is_given_up() {
     edge.ready_pool(1, 2, 1).await;
     let lease = edge.take(json!({})).await;
     let session = enters(&edge, &lease).unwrap();
-    edge.world.write(session, "evidence").unwrap();
+    edge.backend.write(session, "evidence").unwrap();
     let keep = json!({"seconds": 60, "reason": "test_x failed"});
     let kept = edge.post(&lease_path(&lease, "/keep?via=compose"), keep).await.expect(200).json;
     let name = kept["kept_database"].as_str().unwrap().to_owned();
@@ -237,18 +239,18 @@ async fn a_kept_database_outlives_its_lease_until_it_is_given_up() {
     assert!(url.contains("@[fd00::5]:6000/app_kept_"), "{url}");
     assert_eq!(kept["kept_until"], "1970-01-01T00:01:00.000000Z");
     edge.delete(&lease_path(&lease, "")).await.expect(204);
-    edge.until("it stands under its own name", |edge| edge.world.databases().values().any(|d| d.name == name)).await;
+    edge.until("it stands under its own name", |edge| edge.backend.databases().values().any(|d| d.name == name)).await;
     let userinfo = url.strip_prefix("postgresql://").unwrap().split('@').next().unwrap();
     let (user, password) = userinfo.split_once(':').unwrap();
-    let session = edge.world.connect(&credentials(user, password), &name).expect("its own login gets in");
-    assert!(edge.world.read(session).unwrap().contains(&"evidence".to_owned()));
+    let session = edge.backend.connect(&credentials(user, password), &name).expect("its own login gets in");
+    assert!(edge.backend.read(session).unwrap().contains(&"evidence".to_owned()));
 
     let listed = edge.get("/v1/databases?pool=app").await.expect(200).json;
     let found = listed["databases"].as_array().unwrap().iter().find(|d| d["database"] == name.as_str()).unwrap();
     assert_eq!((&found["state"], &found["reason"]), (&json!("kept"), &json!("test_x failed")));
     assert_eq!(found["kept_until"], kept["kept_until"]);
     edge.delete(&format!("/v1/databases/{name}")).await.expect(204);
-    edge.until("it is gone", |edge| edge.world.databases().values().all(|d| d.name != name)).await;
+    edge.until("it is gone", |edge| edge.backend.databases().values().all(|d| d.name != name)).await;
     edge.delete(&format!("/v1/databases/{name}")).await.problem(404, "database_not_found");
 }
 
@@ -279,7 +281,7 @@ async fn waiters_are_counted_while_they_wait() {
     let waiter = edge.post("/v1/leases", json!({"pool": "app", "wait_seconds": 20}));
     let watcher = async {
         edge.until("somebody waits", |edge| !edge.snapshot().tickets.is_empty()).await;
-        edge.world.advance(3.5);
+        edge.backend.advance(3.5);
         let pool = edge.get("/v1/pools/app").await.expect(200).json;
         assert_eq!((&pool["counts"]["waiting"], &pool["counts"]["leased"]), (&json!(1), &json!(1)));
         assert_eq!(pool["longest_wait_seconds"], 3.5);

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 use axum::body::Body;
 use axum::http::Request;
 use http_body_util::BodyExt;
+use pgdibs_core::backend::Backend;
 use pgdibs_core::lease::End;
-use pgdibs_core::world::World;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
@@ -53,10 +53,10 @@ async fn a_waiter_that_hangs_up_gives_its_place_up() {
 
 /// Hangs up, and says what had arrived by then. The kernel is asked, not the reactor, and nothing else runs meanwhile.
 fn hang_up(stream: TcpStream) -> String {
-    let mut heard = vec![0; 8192];
+    let mut notified = vec![0; 8192];
     let mut stream = stream.into_std().unwrap();
-    let count = stream.read(&mut heard).unwrap_or(0);
-    String::from_utf8_lossy(&heard[..count]).into_owned()
+    let count = stream.read(&mut notified).unwrap_or(0);
+    String::from_utf8_lossy(&notified[..count]).into_owned()
 }
 
 #[tokio::test]
@@ -72,13 +72,13 @@ async fn a_grant_that_meets_a_hangup_is_released() {
         edge.until("it waits", |edge| edge.snapshot().tickets.len() == 1).await;
         let id = lease["id"].as_str().unwrap().parse().unwrap();
         // The grant and the hang-up travel at once; how far each gets is different every time.
-        edge.world.end_lease(id, End::Released, "released").await.unwrap();
-        edge.service.bell.wake_driver();
+        edge.backend.end_lease(id, End::Released, "released").await.unwrap();
+        edge.service.wait_queue.wake_reconciler();
         for _ in 0..round / 2 % 10 {
             tokio::task::yield_now().await;
         }
-        let heard = hang_up(waiter);
-        if heard.contains("\r\n\r\n{") {
+        let notified = hang_up(waiter);
+        if notified.contains("\r\n\r\n{") {
             // It went when at most the last byte was still on its way: told or not, the lease is its own until it expires.
             answered += 1;
             edge.until("the answer has left", |edge| edge.service.tasks.is_empty()).await;
@@ -110,27 +110,27 @@ async fn unread(edge: &Edge, call: Call) -> Body {
 async fn a_grant_is_released_unless_its_last_byte_was_handed_over() {
     let edge = Edge::new();
     edge.ready_pool(2, 4, 1).await;
-    let wish = || Call::new("POST", "/v1/leases").json(&json!({"pool": "app", "run": "r", "worker": "gw0"}));
+    let acquire_request = || Call::new("POST", "/v1/leases").json(&json!({"pool": "app", "run": "r", "worker": "gw0"}));
 
-    drop(unread(&edge, wish()).await);
+    drop(unread(&edge, acquire_request()).await);
     edge.until("an answer that was not read at all is undone", |edge| edge.snapshot().leases.is_empty()).await;
 
     edge.until("one is ready", |edge| edge.count("ready") > 0).await;
-    let mut body = unread(&edge, wish()).await;
+    let mut body = unread(&edge, acquire_request()).await;
     let most = body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert!(serde_json::from_slice::<Value>(&most).is_err(), "what a broken connection leaves cannot be read");
     drop(body);
     edge.until("an answer that was read in part is undone", |edge| edge.snapshot().leases.is_empty()).await;
 
     edge.until("one is ready", |edge| edge.count("ready") > 0).await;
-    let whole = unread(&edge, wish()).await.collect().await.unwrap().to_bytes();
+    let whole = unread(&edge, acquire_request()).await.collect().await.unwrap().to_bytes();
     let lease: Value = serde_json::from_slice(&whole).unwrap();
     edge.service.tasks.close();
     edge.service.tasks.wait().await;
     assert_eq!(edge.snapshot().leases.len(), 1, "a grant answered is a grant kept");
 
     // The same key gets its lease back with 200, and not reading that takes nothing away.
-    let response = edge.router.clone().oneshot(wish().request()).await.unwrap();
+    let response = edge.router.clone().oneshot(acquire_request().request()).await.unwrap();
     assert_eq!(response.status().as_u16(), 200);
     drop(response);
     edge.service.tasks.wait().await;
@@ -142,8 +142,8 @@ async fn an_unanswered_batch_releases_what_is_new_in_it_and_nothing_else() {
     let edge = Edge::new();
     edge.ready_pool(3, 4, 0).await;
     let held = edge.take(json!({"run": "r", "worker": "gw0"})).await;
-    let wish = |worker: &str| json!({"pool": "app", "run": "r", "worker": worker});
-    let batch = json!({"leases": [wish("gw0"), wish("gw1"), wish("gw2")]});
+    let acquire_request = |worker: &str| json!({"pool": "app", "run": "r", "worker": worker});
+    let batch = json!({"leases": [acquire_request("gw0"), acquire_request("gw1"), acquire_request("gw2")]});
     drop(unread(&edge, Call::new("POST", "/v1/leases/batch").json(&batch)).await);
     edge.until("the new ones are released", |edge| edge.snapshot().leases.len() == 1).await;
     assert_eq!(edge.snapshot().leases[0].id.to_string(), held["id"].as_str().unwrap());

@@ -1,4 +1,4 @@
-//! The edge on the fake world, in process and over sockets. Here: the harness; each module tests one promise of the contract.
+//! The edge on the fake backend, in process and over sockets. Here: the harness; each module tests one promise of the contract.
 
 mod commands;
 mod described;
@@ -11,7 +11,7 @@ mod hangups;
 mod numbers;
 mod refusals;
 mod reserve;
-mod room;
+mod waiter_limit;
 mod shapes;
 mod slow;
 mod sockets;
@@ -28,11 +28,11 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use pgdibs_core::backend::Backend;
 use pgdibs_core::conformance::idle::run_until_idle;
-use pgdibs_core::fake::FakeWorld;
-use pgdibs_core::snapshot::{Driven, Snapshot};
+use pgdibs_core::fake::FakeBackend;
+use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::Timestamp;
-use pgdibs_core::world::World;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,8 +40,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::{Bounds, DaemonStatus, Door, DriverStatus, Quiet, ServerStatus, StatusSource, router};
-use crate::service::room::WaitingRoom;
+use super::{Activity, Authenticator, Bounds, DaemonStatus, ReconcilerStatus, ServerStatus, StatusSource, router};
+use crate::service::waiter_limit::WaiterLimit;
 use crate::service::{Address, NoSources, Service, Sources};
 
 /// A request in the making.
@@ -145,8 +145,8 @@ impl StatusSource for TestStatus {
         }
     }
 
-    fn driver(&self) -> DriverStatus {
-        DriverStatus {
+    fn reconciler(&self) -> ReconcilerStatus {
+        ReconcilerStatus {
             planned_at: Some(Timestamp(1_700_000_001_000_000)),
             plan: vec!["clone 7".to_owned()],
             report: vec![super::ReportLine {
@@ -168,12 +168,12 @@ impl StatusSource for TestStatus {
 
 /// The edge with a driver behind it.
 pub(super) struct Edge {
-    pub(super) world: FakeWorld,
-    pub(super) service: Service<FakeWorld>,
+    pub(super) backend: FakeBackend,
+    pub(super) service: Service<FakeBackend>,
     pub(super) router: Router,
     pub(super) status: Arc<TestStatus>,
-    pub(super) stage: watch::Sender<Option<Service<FakeWorld>>>,
-    pub(super) quiet: Arc<Quiet>,
+    pub(super) stage: watch::Sender<Option<Service<FakeBackend>>>,
+    pub(super) activity: Arc<Activity>,
 }
 
 impl Drop for Edge {
@@ -184,36 +184,36 @@ impl Drop for Edge {
 
 impl Edge {
     pub(super) fn new() -> Self {
-        Self::with(Door::default(), Arc::new(NoSources))
+        Self::with(Authenticator::default(), Arc::new(NoSources))
     }
 
-    pub(super) fn with(door: Door, sources: Arc<dyn Sources>) -> Self {
-        Self::with_room(door, sources, 1000)
+    pub(super) fn with(authenticator: Authenticator, sources: Arc<dyn Sources>) -> Self {
+        Self::with_room(authenticator, sources, 1000)
     }
 
     /// With so many places in the waiting room.
-    pub(super) fn with_room(door: Door, sources: Arc<dyn Sources>, room: usize) -> Self {
-        let world = FakeWorld::new();
+    pub(super) fn with_room(authenticator: Authenticator, sources: Arc<dyn Sources>, waiter_limit: usize) -> Self {
+        let backend = FakeBackend::new();
         let address = |host: &str, port| Address { host: host.to_owned(), port, tls: String::new() };
         let addresses = BTreeMap::from([
             ("default".to_owned(), address("127.0.0.1", 5432)),
             ("compose".to_owned(), address("fd00::5", 6000)),
         ]);
         let service = Service {
-            world: Arc::new(world.clone()),
-            bell: Arc::default(),
+            backend: Arc::new(backend.clone()),
+            wait_queue: Arc::default(),
             sources,
             addresses: Arc::new(addresses),
-            room: WaitingRoom::of(room),
+            waiter_limit: WaiterLimit::of(waiter_limit),
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         tokio::spawn(drive(service.clone()));
         let status = Arc::new(TestStatus::default());
         let stage = watch::Sender::new(Some(service.clone()));
-        let quiet = Arc::new(Quiet::from_now());
-        let router = router(stage.subscribe(), status.clone(), door, Arc::clone(&quiet));
-        Self { world, service, router, status, stage, quiet }
+        let activity = Arc::new(Activity::from_now());
+        let router = router(stage.subscribe(), status.clone(), authenticator, Arc::clone(&activity));
+        Self { backend, service, router, status, stage, activity }
     }
 
     pub(super) async fn send(&self, call: Call) -> Answer {
@@ -263,14 +263,14 @@ impl Edge {
 
     /// Takes a lease from `app` and returns it.
     pub(super) async fn take(&self, body: Value) -> Value {
-        let mut wish = json!({"pool": "app"});
-        wish.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
-        self.post("/v1/leases", wish).await.expect(201).json
+        let mut acquire_request = json!({"pool": "app"});
+        acquire_request.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        self.post("/v1/leases", acquire_request).await.expect(201).json
     }
 
     /// A look at the world, in which every future is ready at once.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let mut look = std::pin::pin!(self.world.gather());
+        let mut look = std::pin::pin!(self.backend.gather());
         match look.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             std::task::Poll::Ready(snapshot) => snapshot.unwrap(),
             std::task::Poll::Pending => panic!("the fake answers at once"),
@@ -314,16 +314,16 @@ pub(super) async fn answer(router: &Router, call: Call) -> Answer {
     Answer { status: parts.status, headers: parts.headers, text, json }
 }
 
-/// The driver without its timers: looks whenever somebody asks it to.
-async fn drive(service: Service<FakeWorld>) {
+/// The reconciler without its timers: looks whenever somebody asks it to.
+async fn drive(service: Service<FakeBackend>) {
     loop {
         tokio::select! {
-            () = service.bell.driver_woken() => {}
-            () = service.bell.driver_woken_soon() => {}
+            () = service.wait_queue.reconciler_woken() => {}
+            () = service.wait_queue.reconciler_woken_soon() => {}
             () = service.stopping.cancelled() => return,
         }
-        let driven = Driven { max_ttl: Duration::from_secs(3600), ..Driven::default() };
-        run_until_idle(&*service.world, &driven).await;
-        service.bell.ring();
+        let context = PlannerContext { max_ttl: Duration::from_secs(3600), ..PlannerContext::default() };
+        run_until_idle(&*service.backend, &context).await;
+        service.wait_queue.wake_all();
     }
 }

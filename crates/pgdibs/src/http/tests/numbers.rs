@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 
-use crate::http::checked::{Wait, Whole};
+use crate::http::bounded::{BoundedInteger, Wait};
 
 fn read<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_str(text).ok()
@@ -34,11 +34,11 @@ proptest! {
         let value: f64 = text.parse().unwrap();
         let json = serde_json::from_str::<serde_json::Value>(&text).is_ok();
         let whole = json && value.fract() == 0.0;
-        prop_assert_eq!(read::<Whole<1, 3600>>(&text).is_some(), whole && (1.0..=3600.0).contains(&value), "{}", &text);
-        prop_assert_eq!(read::<Whole<0, 1000>>(&text).is_some(), whole && (0.0..=1000.0).contains(&value), "{}", &text);
+        prop_assert_eq!(read::<BoundedInteger<1, 3600>>(&text).is_some(), whole && (1.0..=3600.0).contains(&value), "{}", &text);
+        prop_assert_eq!(read::<BoundedInteger<0, 1000>>(&text).is_some(), whole && (0.0..=1000.0).contains(&value), "{}", &text);
         let largest = f64::from(i32::MAX);
-        prop_assert_eq!(read::<Whole<1, 2_147_483_647>>(&text).is_some(), whole && (1.0..=largest).contains(&value), "{}", &text);
-        if let Some(number) = read::<Whole<0, 1000>>(&text) {
+        prop_assert_eq!(read::<BoundedInteger<1, 2_147_483_647>>(&text).is_some(), whole && (1.0..=largest).contains(&value), "{}", &text);
+        if let Some(number) = read::<BoundedInteger<0, 1000>>(&text) {
             prop_assert!((f64::from(number.as_u32()) - value).abs() < f64::EPSILON, "{}", &text);
         }
     }

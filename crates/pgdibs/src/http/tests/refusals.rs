@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::http::header;
+use pgdibs_core::backend::Backend;
 use pgdibs_core::lease::End;
 use pgdibs_core::name::PoolName;
 use pgdibs_core::snapshot::Limits;
-use pgdibs_core::world::World;
 use serde_json::{Value, json};
 
 use super::{Call, Edge};
-use crate::http::Door;
+use crate::http::Authenticator;
 use crate::http::problem::Code;
 use crate::service::{Current, Sources};
 
@@ -101,8 +101,8 @@ async fn conflicts_say_who_is_in_the_way() {
     let detail = edge.delete("/v1/pools/app/templates/v1").await.problem(409, "template_in_use");
     assert!(detail.contains("ci-7/gw0"), "{detail}");
     let token = edge.build("v2").await;
-    let wish = json!({"pool": "app", "fingerprint": "v2", "run": "r", "worker": "gw0"});
-    let detail = edge.post("/v1/leases", wish).await.problem(409, "lease_conflict");
+    let acquire_request = json!({"pool": "app", "fingerprint": "v2", "run": "r", "worker": "gw0"});
+    let detail = edge.post("/v1/leases", acquire_request).await.problem(409, "lease_conflict");
     assert!(detail.contains(lease["id"].as_str().unwrap()), "{detail}");
     edge.post("/v1/pools/app/templates/v2/renew", json!({"token": "wrong"})).await.problem(409, "build_token_stale");
     edge.post("/v1/pools/app/templates/v2/renew", json!({"token": token})).await.problem(409, "template_not_building");
@@ -113,7 +113,7 @@ async fn conflicts_say_who_is_in_the_way() {
     let detail = edge.post("/v1/leases/batch", three).await.problem(409, "capacity_exceeded");
     assert!(detail.contains("max is 2"), "{detail}");
     edge.put("/v1/runs/r2", json!({"pool": "app", "workers": 3})).await.problem(409, "capacity_exceeded");
-    edge.world.create_by_hand("other_gw0").unwrap();
+    edge.backend.create_by_hand("other_gw0").unwrap();
     let detail = edge.put("/v1/pools/other", json!({})).await.problem(409, "foreign_databases");
     assert!(detail.contains("dropdb 'other_gw0'"), "{detail}");
 }
@@ -125,7 +125,7 @@ async fn what_is_over_says_how_and_when_it_ended() {
     let lease = edge.take(json!({"run": "r"})).await;
     let path = format!("/v1/leases/{}", lease["id"].as_str().unwrap());
     let id = lease["id"].as_str().unwrap().parse().unwrap();
-    edge.world.end_lease(id, End::Expired, "not renewed for 60 s").await.unwrap();
+    edge.backend.end_lease(id, End::Expired, "not renewed for 60 s").await.unwrap();
     for verb in ["renew", "reset", "keep"] {
         let detail = edge.post(&format!("{path}/{verb}"), json!({})).await.problem(410, "lease_ended");
         let said = detail.contains("expired at 1970-01-01T00:00:0") && detail.contains("not renewed for 60 s");
@@ -136,7 +136,7 @@ async fn what_is_over_says_how_and_when_it_ended() {
     assert_eq!(released.json, json!({"released": 0}));
     edge.post("/v1/leases", json!({"pool": "app", "run": "r"})).await.problem(410, "run_ended");
     edge.put("/v1/runs/r", json!({"pool": "app"})).await.problem(410, "run_ended");
-    edge.world.advance(25.0 * 3600.0);
+    edge.backend.advance(25.0 * 3600.0);
     edge.get(&path).await.problem(404, "lease_not_found");
 }
 
@@ -153,10 +153,10 @@ async fn waits_that_end_empty_handed_say_who_holds_what() {
     assert!(detail.contains("untouched"), "{detail}");
 
     edge.put("/v1/pools/app/templates/v2", json!({"holder": "slow"})).await.expect(201);
-    let wish = json!({"pool": "app", "fingerprint": "v2", "wait_seconds": 0});
-    edge.post("/v1/leases", wish).await.problem(503, "template_building");
+    let acquire_request = json!({"pool": "app", "fingerprint": "v2", "wait_seconds": 0});
+    edge.post("/v1/leases", acquire_request).await.problem(503, "template_building");
 
-    edge.world.set_limits(Limits { free_disk_bytes: Some(5 << 20), disk_floor_bytes: 1 << 30, ..Limits::default() });
+    edge.backend.set_limits(Limits { free_disk_bytes: Some(5 << 20), disk_floor_bytes: 1 << 30, ..Limits::default() });
     let detail = edge.post("/v1/leases", json!({"pool": "app", "wait_seconds": 0})).await.problem(503, "disk_floor");
     assert!(detail.contains("5 MiB are free"), "{detail}");
 
@@ -166,7 +166,7 @@ async fn waits_that_end_empty_handed_say_who_holds_what() {
 
 #[tokio::test]
 async fn a_build_of_the_daemons_own_that_failed_is_a_422_with_its_output() {
-    let edge = Edge::with(Door::default(), Arc::new(FailingSource));
+    let edge = Edge::with(Authenticator::default(), Arc::new(FailingSource));
     edge.put("/v1/pools/app", json!({})).await.expect(201);
     let detail = edge.post("/v1/leases", json!({"pool": "app"})).await.problem(422, "template_failed");
     assert!(detail.contains("0003_orders.sql"), "{detail}");

@@ -1,6 +1,6 @@
 //! The shapes of the answers, as golden files in `api/`; the Python client's tests read the same files.
 //!
-//! `PGDIBS_WRITE_GOLDEN=1 cargo test -p pgdibs golden` writes them anew; read the difference before committing it.
+//! `PGDIBS_WRITE_GOLDEN=1 cargo test -p pgdibs golden` writes them again; read the difference before committing it.
 
 use serde_json::{Value, json};
 
@@ -97,9 +97,9 @@ async fn the_answers_have_the_golden_shapes() {
     edge.until("the pool is warm", rest(2, 1)).await;
 
     golden(&edge, "run_put", "PUT", "/v1/runs/7f3c", json!({"pool": "app", "workers": 2})).await;
-    let wish = json!({"pool": "app", "fingerprint": "v1", "run": "7f3c", "worker": "gw0", "holder": "ci-7/pid 4312/gw0", "ttl_seconds": 60});
-    let lease = golden(&edge, "lease_granted", "POST", "/v1/leases", wish.clone()).await;
-    golden(&edge, "lease_existing", "POST", "/v1/leases", wish).await;
+    let acquire_request = json!({"pool": "app", "fingerprint": "v1", "run": "7f3c", "worker": "gw0", "holder": "ci-7/pid 4312/gw0", "ttl_seconds": 60});
+    let lease = golden(&edge, "lease_granted", "POST", "/v1/leases", acquire_request.clone()).await;
+    golden(&edge, "lease_existing", "POST", "/v1/leases", acquire_request).await;
     let id = lease["id"].as_str().unwrap();
     golden(&edge, "lease", "GET", &format!("/v1/leases/{id}"), Value::Null).await;
     golden(&edge, "leases", "GET", "/v1/leases", Value::Null).await;

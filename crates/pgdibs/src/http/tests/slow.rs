@@ -24,18 +24,18 @@ async fn drip(address: SocketAddr, head: &'static str) -> (Duration, String) {
     stream.write_all(head.as_bytes()).await.unwrap();
     let (mut reader, mut writer) = stream.into_split();
     let writing = tokio::spawn(async move {
-        let mut beat = tokio::time::interval(Duration::from_millis(20));
+        let mut spawn = tokio::time::interval(Duration::from_millis(20));
         // Until the other side has closed.
         while writer.write_all(b"x").await.is_ok() {
-            beat.tick().await;
+            spawn.tick().await;
         }
     });
-    let mut heard = Vec::new();
-    let reading = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut heard);
+    let mut notified = Vec::new();
+    let reading = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut notified);
     tokio::time::timeout(Duration::from_secs(30), reading).await.expect("it is cut off").ok();
     let took = began.elapsed();
     writing.abort();
-    (took, String::from_utf8_lossy(&heard).into_owned())
+    (took, String::from_utf8_lossy(&notified).into_owned())
 }
 
 #[tokio::test]
@@ -57,9 +57,9 @@ async fn who_sends_a_byte_now_and_then_is_cut_off_while_others_are_served() {
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         served += 1;
         while let Some(ended) = slow.try_join_next() {
-            let (took, heard) = ended.unwrap();
+            let (took, notified) = ended.unwrap();
             assert!(took >= SHORT, "it was given its time");
-            assert!(!heard.contains("200 OK") && !heard.contains("201 Created"), "{heard}");
+            assert!(!notified.contains("200 OK") && !notified.contains("201 Created"), "{notified}");
         }
     }
     assert!(served > 3, "{served}");

@@ -30,17 +30,17 @@ pub(super) async fn say(address: SocketAddr, text: &str) -> String {
 }
 
 pub(super) async fn rest(stream: &mut TcpStream) -> String {
-    let mut heard = Vec::new();
-    let reading = stream.read_to_end(&mut heard);
+    let mut notified = Vec::new();
+    let reading = stream.read_to_end(&mut notified);
     tokio::time::timeout(Duration::from_secs(20), reading).await.expect("the connection ends").ok();
-    String::from_utf8(heard).unwrap()
+    String::from_utf8(notified).unwrap()
 }
 
 /// Reads one response with a `Content-Length`.
 pub(super) async fn one(stream: &mut TcpStream) -> String {
-    let mut heard = Vec::new();
+    let mut notified = Vec::new();
     loop {
-        let text = String::from_utf8_lossy(&heard).into_owned();
+        let text = String::from_utf8_lossy(&notified).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             if body.len() == length.parse::<usize>().unwrap() {
@@ -51,7 +51,7 @@ pub(super) async fn one(stream: &mut TcpStream) -> String {
         let count = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut some)).await.expect("an answer");
         let count = count.unwrap();
         assert!(count > 0, "the connection ended after {text:?}");
-        heard.extend_from_slice(&some[..count]);
+        notified.extend_from_slice(&some[..count]);
     }
 }
 
@@ -61,9 +61,9 @@ async fn a_header_that_does_not_come_ends_the_connection() {
     let (address, _serving) = listen(&edge, Bounds { header: Duration::from_millis(100), ..ROOMY }).await;
     for start in ["", "GET /livez HTTP/1.1\r\nHost: loc"] {
         let began = Instant::now();
-        let heard = say(address, start).await;
+        let notified = say(address, start).await;
         assert!(began.elapsed() >= Duration::from_millis(100), "it was given its time");
-        assert!(!heard.contains("200 OK"), "{heard}");
+        assert!(!notified.contains("200 OK"), "{notified}");
     }
     assert!(say(address, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.contains("200 OK"));
 }
@@ -145,9 +145,9 @@ async fn a_connection_that_is_stuck_at_the_end_is_cut() {
     let head = "POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
     stuck.write_all(head.as_bytes()).await.unwrap();
     // The handler reads the body once it asks for it.
-    let mut asked = [0; 25];
-    stuck.read_exact(&mut asked).await.unwrap();
-    assert!(asked.starts_with(b"HTTP/1.1 100 Continue"));
+    let mut extract = [0; 25];
+    stuck.read_exact(&mut extract).await.unwrap();
+    assert!(extract.starts_with(b"HTTP/1.1 100 Continue"));
     edge.service.stopping.cancel();
     assert_eq!(serving.await.unwrap(), Cut(1));
     assert_eq!(rest(&mut stuck).await, "");

@@ -34,9 +34,9 @@ fn wrong_ways() -> Vec<(Vec<String>, String)> {
 }
 
 /// Everything that a request could have changed.
-async fn world_of(edge: &Edge) -> String {
-    use pgdibs_core::world::World as _;
-    format!("{:#?} {:#?} {:#?}", edge.snapshot(), edge.world.databases(), edge.world.ended_leases().await)
+async fn backend_of(edge: &Edge) -> String {
+    use pgdibs_core::backend::Backend as _;
+    format!("{:#?} {:#?} {:#?}", edge.snapshot(), edge.backend.databases(), edge.backend.ended_leases().await)
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn every_route_of_the_document_refuses_whoever_does_not_show_the_token_and
     let mut refused = 0;
     for operation in operations().iter().filter(|operation| !operation.open) {
         let furnished = Furnished::new().await;
-        let before = world_of(&furnished.edge).await;
+        let before = backend_of(&furnished.edge).await;
         let mut said: Option<(String, Value)> = None;
         for (headers, query) in wrong_ways() {
             let mut call = furnished.call(operation);
@@ -65,7 +65,7 @@ async fn every_route_of_the_document_refuses_whoever_does_not_show_the_token_and
             }
             refused += 1;
         }
-        assert_eq!(world_of(&furnished.edge).await, before, "{operation:?} did something for a stranger");
+        assert_eq!(backend_of(&furnished.edge).await, before, "{operation:?} did something for a stranger");
         let entered = furnished.send(operation).await;
         assert!(
             entered.status.is_success(),
@@ -90,13 +90,13 @@ async fn who_is_refused_at_the_door_does_not_count_as_somebody_who_asked() {
     let furnished = Furnished::new().await;
     let edge = &furnished.edge;
     let pools = || Call::new("GET", "/v1/pools");
-    let lasted = edge.quiet.lasts();
+    let lasted = edge.activity.idle_for();
     edge.send(pools()).await.expect(401);
     edge.send(pools().header("host", "evil.example")).await.expect(421);
     edge.send(Call::new("DELETE", "/v1/runs/r").header("origin", "http://evil.example")).await.expect(403);
     edge.send(Call::new("GET", "/livez")).await.expect(200);
-    assert!(edge.quiet.lasts() >= lasted, "it stays quiet");
+    assert!(edge.activity.idle_for() >= lasted, "it stays quiet");
     let before = std::time::Instant::now();
     edge.send(pools().header("authorization", &format!("Bearer {TOKEN}"))).await.expect(200);
-    assert!(edge.quiet.lasts() <= before.elapsed(), "this one counts");
+    assert!(edge.activity.idle_for() <= before.elapsed(), "this one counts");
 }

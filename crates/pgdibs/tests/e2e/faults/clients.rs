@@ -36,9 +36,10 @@ pub(super) fn killed() {
     let url = stage.api.url();
     stage.under_load(|| {
         // While it waits: its place is given up at once.
-        let wish =
+        let acquire_request =
             json!({"pool": stage.pool, "fingerprint": "first", "holder": "killed while waiting", "wait_seconds": 60});
-        let waiters: Vec<TcpStream> = (0..30).map(|_| send(&stage.api, "POST", "/v1/leases", &wish)).collect();
+        let waiters: Vec<TcpStream> =
+            (0..30).map(|_| send(&stage.api, "POST", "/v1/leases", &acquire_request)).collect();
         until("some of them wait", || match stage.api.pool(&stage.pool)["counts"]["waiting"].as_u64() {
             Some(10..) => Ok(()),
             seen => Err(format!("{seen:?}")),
@@ -46,7 +47,11 @@ pub(super) fn killed() {
         drop(waiters);
         until("their places are free and what they were given is back", || {
             let leases = stage.api.get("/v1/leases").expect(200);
-            let theirs = leases["leases"].as_array().unwrap().iter().filter(|lease| lease["holder"] == wish["holder"]);
+            let theirs = leases["leases"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .filter(|lease| lease["holder"] == acquire_request["holder"]);
             let waiting = stage.api.pool(&stage.pool)["counts"]["waiting"].as_u64().unwrap_or(99);
             let theirs = theirs.count();
             if theirs == 0 && waiting <= stage::CALLERS {
@@ -120,10 +125,10 @@ pub(super) fn lost_replies() {
     stage.under_load(|| {
         for number in 0..8 {
             let run = format!("lost-{number}");
-            let wish =
+            let acquire_request =
                 json!({"pool": stage.pool, "fingerprint": "first", "run": run, "worker": "gw0", "wait_seconds": 30});
-            lose(&Method::POST, "/v1/leases", &wish);
-            let answer = sure.post("/v1/leases", &wish);
+            lose(&Method::POST, "/v1/leases", &acquire_request);
+            let answer = sure.post("/v1/leases", &acquire_request);
             assert!(matches!(answer.status, 200 | 201), "{}", answer.body);
             let lease = answer.body;
             let of_run = sure.get(&format!("/v1/leases?run={run}")).expect(200);
@@ -279,16 +284,16 @@ pub(super) fn a_hundred_runs_at_once() {
                 let run = format!("run-{number}");
                 api.put(&format!("/v1/runs/{run}"), &json!({"pool": pool, "fingerprint": "first", "workers": 1}))
                     .expect(200);
-                let wish =
+                let acquire_request =
                     json!({"pool": pool, "fingerprint": "first", "run": run, "worker": "gw0", "wait_seconds": 120});
-                let lease = api.lease(&wish);
+                let lease = api.lease(&acquire_request);
                 let mut session = Session::of(&lease);
                 let seen = contents::lines(&mut session, true).unwrap();
                 assert!(&seen == expected, "{}", contents::difference(expected, &seen));
                 session.run("insert into witness (note) values ('mine')");
                 drop(session);
                 assert_eq!(api.delete(&format!("/v1/runs/{run}")).expect(200)["released"], 1);
-                api.post("/v1/leases", &wish).refused(410, "run_ended");
+                api.post("/v1/leases", &acquire_request).refused(410, "run_ended");
             });
         }
     });

@@ -20,8 +20,8 @@ pub(super) fn told_to_end() {
         daemon = stage.load().during(stage::CALLERS, || {
             stage.ledger.until_served(stage::CALLERS as usize);
             // As many at once as there are slots are never free, since somebody steady holds one: this one waits.
-            let wish = json!({"pool": stage.pool, "fingerprint": "first"});
-            let batch = json!({"leases": vec![wish; 6], "wait_seconds": 60});
+            let acquire_request = json!({"pool": stage.pool, "fingerprint": "first"});
+            let batch = json!({"leases": vec![acquire_request; 6], "wait_seconds": 60});
             let api = stage.api.clone();
             let waiter = std::thread::spawn(move || api.post("/v1/leases/batch", &batch));
             let mut catalog = stage.catalog();
@@ -53,9 +53,9 @@ pub(super) fn stopped_for_three_ttls() {
         stage.under_load(|| {
             let renewer = Renewer::start(&stage, ttl);
             renewer.assert_live();
-            let wish =
+            let acquire_request =
                 |ttl: u64| json!({"pool": stage.pool, "fingerprint": "first", "ttl_seconds": ttl, "wait_seconds": 30});
-            let (left, asleep) = (stage.api.lease(&wish(ttl)), stage.api.lease(&wish(2)));
+            let (left, asleep) = (stage.api.lease(&acquire_request(ttl)), stage.api.lease(&acquire_request(2)));
             // The reconciler has looked at them by then.
             renewer.assert_live();
             let path = |lease: &Value| format!("/v1/leases/{}", lease["id"].as_str().unwrap());

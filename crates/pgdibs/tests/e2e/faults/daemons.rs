@@ -9,15 +9,15 @@ use crate::support::callers::Load;
 use crate::support::{Api, Cluster, Place, Session, Stage, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(20);
-/// Between the death of the one in office and the next one's first step.
+/// Between the death of the one leading and the next one's first step.
 const TAKES_OVER: Duration = Duration::from_secs(5);
 
 fn reconciles(api: &Api) -> bool {
     api.status()["daemon"]["reconciling"] == json!(true)
 }
 
-/// The one in office is killed again and again; callers of both are served throughout.
-pub(super) fn two_and_the_one_in_office_is_killed() {
+/// The one leading is killed again and again; callers of both are served throughout.
+pub(super) fn leader_of_two_is_killed() {
     let (stage, mut first) = Stage::set(&[], &[]);
     let other = Place::on(&stage.cluster.url());
     let mut second = other.daemon(&[]);
@@ -54,9 +54,9 @@ pub(super) fn two_and_the_one_in_office_is_killed() {
     first.stop();
 }
 
-/// The one in office is stopped, so nobody reconciles and nobody else may. What stands ready is granted all the same; when it wakes,
+/// The one leading is stopped, so nobody reconciles and nobody else may. What stands ready is granted all the same; when it wakes,
 /// it goes on as if nothing had been, and nothing has ended.
-pub(super) fn one_in_office_that_sleeps() {
+pub(super) fn leader_that_sleeps() {
     let (stage, first) = Stage::set(&[], &[]);
     let other = Place::on(&stage.cluster.url());
     let second = other.daemon(&[]);
@@ -71,7 +71,7 @@ pub(super) fn one_in_office_that_sleeps() {
         assert!(!reconciles(&there));
         // The sleep is what is tested.
         std::thread::sleep(Duration::from_secs(4));
-        assert!(!reconciles(&there), "the office is a session's, and that one lives");
+        assert!(!reconciles(&there), "leadership is a session's, and that one lives");
         first.signal(Signal::SIGCONT);
         session.run("insert into witness (note) values ('mine')");
         there.post(&format!("/v1/leases/{}/renew", lease["id"].as_str().unwrap()), &json!({})).expect(200);
@@ -129,8 +129,8 @@ pub(super) fn pools_with_names_like_each_others() {
     daemon.stop();
 }
 
-/// The office's key, held in another database, means nothing; a daemon that was given another database's URL meets the others all the
-/// same; the key held in the catalog by a stranger keeps everybody out of the office until it is let go.
+/// leadership's key, held in another database, means nothing; a daemon that was given another database's URL meets the others all the
+/// same; the key held in the catalog by a stranger keeps everybody out of leadership until it is let go.
 pub(super) fn a_lock_in_the_wrong_database() {
     const TAKE: &str = "select pg_advisory_lock(x'706764696273'::bit(48)::bigint)";
     let cluster = Cluster::start(&["max_prepared_transactions=10"]);
@@ -141,7 +141,7 @@ pub(super) fn a_lock_in_the_wrong_database() {
     elsewhere.run("create database app_of_somebody");
     let other = Place::on(&stage.cluster.superuser_url("app_of_somebody"));
     let second = other.daemon(&[]);
-    assert!(reconciles(&stage.api) && !reconciles(&second.api), "one office for the whole server");
+    assert!(reconciles(&stage.api) && !reconciles(&second.api), "one leader for the whole server");
     stage.under_load(|| stage.ledger.until_served(20));
     second.stop();
 
@@ -150,15 +150,15 @@ pub(super) fn a_lock_in_the_wrong_database() {
     daemon.kill();
     stranger.run(TAKE);
     let daemon = stage.start(&[]);
-    let wish = json!({"pool": stage.pool, "fingerprint": "first", "wait_seconds": 0});
-    let granted = until("what stands ready is granted", || match stage.api.post("/v1/leases", &wish) {
+    let acquire_request = json!({"pool": stage.pool, "fingerprint": "first", "wait_seconds": 0});
+    let granted = until("what stands ready is granted", || match stage.api.post("/v1/leases", &acquire_request) {
         answer if answer.status == 201 => Ok(answer.body),
         answer => Err(answer.body.to_string()),
     });
     assert!(!reconciles(&stage.api));
     stage.api.release(&granted);
     drop(stranger);
-    until("the office is free again", || if reconciles(&stage.api) { Ok(()) } else { Err(String::new()) });
+    until("leadership is free again", || if reconciles(&stage.api) { Ok(()) } else { Err(String::new()) });
     stage.under_load(|| {});
     elsewhere.run("drop database app_of_somebody");
     stage.audit(&daemon, FULL_AGAIN);

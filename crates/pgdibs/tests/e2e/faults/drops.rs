@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::support::{Cluster, Daemon, Place, Session, Stage, StopOnDrop, stage, until};
 
 /// An obstacle and its cure are seen to within this time, with eight callers beside it.
-const CURED: Duration = Duration::from_secs(15);
+const CLEANED_UP: Duration = Duration::from_secs(15);
 
 /// A lease beside those of the callers.
 fn lease(stage: &Stage) -> Value {
@@ -29,7 +29,7 @@ fn until_gone(stage: &Stage, daemon: &Daemon, oid: &str) {
     let began = Instant::now();
     until("the database is dropped", || {
         let left = boss.text(&format!("select datname from pg_database where oid = {oid}"));
-        assert!(began.elapsed() < CURED, "{left} is still there after {CURED:?}: {}", daemon.log());
+        assert!(began.elapsed() < CLEANED_UP, "{left} is still there after {CLEANED_UP:?}: {}", daemon.log());
         if left == "-" { Ok(()) } else { Err(left) }
     });
 }
@@ -52,7 +52,7 @@ fn obstacle(settings: &[&str], said: Option<&str>, leave: impl Fn(&Stage, &Value
     if let Some(said) = said {
         assert_eq!(daemon.log().matches(said).count(), 1, "`{said}`: {}", daemon.log());
     }
-    stage.audit(&daemon, CURED);
+    stage.audit(&daemon, CLEANED_UP);
     daemon.stop();
 }
 
@@ -79,7 +79,7 @@ pub(super) fn a_prepared_transaction_at_a_reset() {
         assert_eq!(Session::of(&lease).text("select count(*) from witness"), "0");
         stage.api.release(&lease);
     });
-    stage.audit(&daemon, CURED);
+    stage.audit(&daemon, CLEANED_UP);
     daemon.stop();
 }
 
@@ -156,7 +156,7 @@ pub(super) fn a_superuser_who_keeps_reconnecting() {
             until_dropped(&stage, &daemon, &oid, &lease);
         });
     });
-    stage.audit(&daemon, CURED);
+    stage.audit(&daemon, CLEANED_UP);
     daemon.stop();
 }
 
@@ -191,7 +191,7 @@ pub(super) fn a_session_that_cannot_be_ended() {
     drop(boss);
     stage.catalog().run("update databases set retry_at = now() where state = 'blocked'");
     until_gone(&stage, &daemon, &oid);
-    stage.audit(&daemon, CURED);
+    stage.audit(&daemon, CLEANED_UP);
     daemon.stop();
 }
 
@@ -218,7 +218,7 @@ pub(super) fn an_interrupted_drop() {
     assert!(seen["ended_reason"].as_str().unwrap().contains("somebody else"), "{seen}");
     let said = "somebody else's drop of it was interrupted";
     assert_eq!(daemon.log().matches(said).count(), 2, "of spare and ready: {}", daemon.log());
-    stage.audit(&daemon, CURED);
+    stage.audit(&daemon, CLEANED_UP);
     daemon.stop();
 }
 
@@ -236,7 +236,7 @@ pub(super) fn directories_of_no_database() {
             daemon.until_ready();
             stage.ledger.until_served(stage::CALLERS as usize);
         });
-        left = stage.audit(&daemon, CURED * 2).orphans;
+        left = stage.audit(&daemon, CLEANED_UP * 2).orphans;
         if left > 0 {
             break;
         }
@@ -246,7 +246,7 @@ pub(super) fn directories_of_no_database() {
     let said = "left directories of no database";
     assert_eq!(daemon.log().matches(said).count(), 1, "{}", daemon.log());
     stage.under_load(|| {});
-    let audit = stage.audit(&daemon, CURED);
+    let audit = stage.audit(&daemon, CLEANED_UP);
     assert_eq!(audit.orphans, left, "and no more come");
     daemon.stop();
 }
@@ -278,6 +278,6 @@ pub(super) fn a_live_lease_stuck_in_copy() {
     }
     drop(tenant);
     stage.api.release(&lease);
-    stage.audit(&daemon, CURED);
+    stage.audit(&daemon, CLEANED_UP);
     daemon.stop();
 }

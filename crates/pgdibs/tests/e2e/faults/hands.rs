@@ -146,8 +146,8 @@ pub(super) fn on_a_template() {
     for (number, act) in ACTS.into_iter().enumerate() {
         let fingerprint = format!("hands-{number}");
         stage.build(&fingerprint);
-        let wish = json!({"pool": stage.pool, "fingerprint": fingerprint, "wait_seconds": 30});
-        let lease = stage.api.lease(&wish);
+        let acquire_request = json!({"pool": stage.pool, "fingerprint": fingerprint, "wait_seconds": 30});
+        let lease = stage.api.lease(&acquire_request);
         let mut session = Session::of(&lease);
         session.run("insert into witness (note) values ('mine')");
         let path = format!("/v1/pools/{}/templates/{fingerprint}", stage.pool);
@@ -155,7 +155,7 @@ pub(super) fn on_a_template() {
         stage.under_load(|| {
             if act == Act::Enter {
                 let sitting = somebody_sits_in(&stage, &name);
-                let more: Vec<Value> = (0..3).map(|_| stage.api.lease(&wish)).collect();
+                let more: Vec<Value> = (0..3).map(|_| stage.api.lease(&acquire_request)).collect();
                 drop(sitting);
                 more.iter().for_each(|lease| stage.api.release(lease));
                 return;
@@ -165,7 +165,7 @@ pub(super) fn on_a_template() {
                 let seen = template_named(&stage, &fingerprint);
                 if seen["state"] == "ready" { Err(seen.to_string()) } else { Ok(()) }
             });
-            stage.api.post("/v1/leases", &wish).refused(404, "template_not_found");
+            stage.api.post("/v1/leases", &acquire_request).refused(404, "template_not_found");
             theirs_is_untouched(&stage, theirs.as_ref());
             session.run("insert into witness (note) values ('still mine')");
             let again = stage.api.put(&path, &json!({"wait_seconds": 0})).expect(201);

@@ -237,9 +237,9 @@ impl Scene<'_> {
     /// A holder who leaves something behind in its database.
     fn untidy(&mut self, leave: fn(&mut Session, &mut Session)) {
         let run = format!("untidy-{:x}", self.random.random::<u64>());
-        let wish = json!({"pool": self.stage.pool, "fingerprint": "first", "run": run, "holder": "somebody untidy", "wait_seconds": 5});
+        let acquire_request = json!({"pool": self.stage.pool, "fingerprint": "first", "run": run, "holder": "somebody untidy", "wait_seconds": 5});
         let lease = until("somebody untidy has a lease", || {
-            let answer = self.stage.api.try_call(reqwest::Method::POST, "/v1/leases", Some(&wish))?;
+            let answer = self.stage.api.try_call(reqwest::Method::POST, "/v1/leases", Some(&acquire_request))?;
             if matches!(answer.status, 200 | 201) { Ok(answer.body) } else { Err(answer.body.to_string()) }
         });
         let mut boss = self.stage.cluster.superuser(text(&lease, "database"));
@@ -256,8 +256,9 @@ impl Scene<'_> {
     }
 
     fn hang_up(&mut self) {
-        let wish = json!({"pool": self.stage.pool, "fingerprint": "first", "holder": "somebody impatient", "wait_seconds": 60});
-        let waiters: Vec<TcpStream> = (0..20).map(|_| send(&self.stage.api, "POST", "/v1/leases", &wish)).collect();
+        let acquire_request = json!({"pool": self.stage.pool, "fingerprint": "first", "holder": "somebody impatient", "wait_seconds": 60});
+        let waiters: Vec<TcpStream> =
+            (0..20).map(|_| send(&self.stage.api, "POST", "/v1/leases", &acquire_request)).collect();
         last(Duration::from_millis(self.random.random_range(0..500)));
         drop(waiters);
     }

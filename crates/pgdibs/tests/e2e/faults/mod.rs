@@ -33,7 +33,7 @@ mod long {
     each!(daemon: told_to_end, stopped_for_three_ttls, no_file_descriptors_left);
     each!(server: an_immediate_stop, a_fast_stop, a_killed_postmaster, a_killed_backend_in_mid_clone, no_connections_left);
     each!(clients: killed, lost_replies, slow_senders_and_readers, a_clock_that_jumps, a_hundred_runs_at_once, wrong_ids, a_late_release);
-    each!(daemons: two_and_the_one_in_office_is_killed, one_in_office_that_sleeps, pools_with_names_like_each_others, a_lock_in_the_wrong_database);
+    each!(daemons: leader_of_two_is_killed, leader_that_sleeps, pools_with_names_like_each_others, a_lock_in_the_wrong_database);
     each!(disk: full_in_mid_clone_by_files, full_in_mid_clone_through_the_log);
     each!(network: a_line_that_hangs, connections_that_are_dead);
     each!(hands: on_a_spare, on_a_ready_database, on_a_leased_database, on_a_template);

@@ -128,7 +128,7 @@ pub(super) fn a_line_that_hangs() {
 /// Regression: whoever used a connection that had died without a word waited for ever, the reconciler too (found by a proxy
 /// that goes silent).
 ///
-/// Regression: the office stayed locked by a session whose other end had gone (found by a proxy that goes silent).
+/// Regression: leadership stayed locked by a session whose other end had gone (found by a proxy that goes silent).
 ///
 /// Regression: a reconciler whose connection died in the middle of fast steps waited up to 26 s for an answer, and longer when
 /// the line it asked on was dead too (found by connections that die five times in a row).

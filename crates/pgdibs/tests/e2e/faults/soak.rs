@@ -90,9 +90,9 @@ impl Figures {
 /// A lease asked for after a fault, compared with the template, and given back: from then on the service is what it was.
 fn until_recovered(stage: &Stage) -> Duration {
     let began = Instant::now();
-    let wish = json!({"pool": stage.pool, "fingerprint": "first", "run": format!("probe-{}", uuid::Uuid::new_v4()), "worker": "probe", "wait_seconds": 5});
+    let acquire_request = json!({"pool": stage.pool, "fingerprint": "first", "run": format!("probe-{}", uuid::Uuid::new_v4()), "worker": "probe", "wait_seconds": 5});
     while began.elapsed() < DEADLINE {
-        if let Ok(answer) = stage.api.try_call(reqwest::Method::POST, "/v1/leases", Some(&wish))
+        if let Ok(answer) = stage.api.try_call(reqwest::Method::POST, "/v1/leases", Some(&acquire_request))
             && matches!(answer.status, 200 | 201)
             && let Ok(mut session) = Session::try_open(answer.body["url"].as_str().unwrap_or_default())
             && let Ok(seen) = contents::lines(&mut session, true)

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, DEADLINE, Daemon, Session, Stage, stage, until};
 
-/// A killed daemon's successor has the pool full again within this time. Its first second goes to the office (it applies once a
+/// A killed daemon's successor has the pool full again within this time. Its first second goes to leadership (it applies once a
 /// second), and the clones share two processors with eight callers.
 const FULL_AGAIN: Duration = Duration::from_secs(20);
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Session, block, until};
 
-/// A daemon's address; it may change when the daemon is started anew.
+/// A daemon's address; it may change when the daemon is started again.
 #[derive(Clone)]
 pub(crate) struct Api {
     client: Client,
@@ -139,7 +139,7 @@ impl Api {
         assert_eq!(sealed["state"], "ready", "{sealed}");
     }
 
-    /// A lease that must be granted anew.
+    /// A lease that must be granted again.
     #[track_caller]
     pub(crate) fn lease(&self, body: &Value) -> Value {
         self.post("/v1/leases", body).expect(201)

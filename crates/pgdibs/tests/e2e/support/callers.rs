@@ -159,14 +159,14 @@ impl Caller<'_> {
         }
     }
 
-    fn wish(&mut self, worker: &str) -> Value {
+    fn acquire_request(&mut self, worker: &str) -> Value {
         let run = format!("{:016x}", self.random.random::<u64>());
         let (pool, holder) = (self.load.pool, &self.name);
         json!({"pool": pool, "fingerprint": "first", "run": run, "worker": worker, "holder": holder, "wait_seconds": 5})
     }
 
-    fn acquire(&mut self, wish: &Value) -> Result<Value, Complaint> {
-        let answer = self.ask(&Method::POST, "/v1/leases", wish)?;
+    fn acquire(&mut self, acquire_request: &Value) -> Result<Value, Complaint> {
+        let answer = self.ask(&Method::POST, "/v1/leases", acquire_request)?;
         if !matches!(answer.0, 200 | 201) {
             return Err(Complaint::Answer(format!("{}: {answer:?}", self.name)));
         }
@@ -176,8 +176,8 @@ impl Caller<'_> {
 
     fn one_lease(&mut self) -> Result<(), Complaint> {
         let worker = format!("gw{}", self.random.random_range(0..4));
-        let wish = self.wish(&worker);
-        let mut lease = self.acquire(&wish)?;
+        let acquire_request = self.acquire_request(&worker);
+        let mut lease = self.acquire(&acquire_request)?;
         let mut session = self.take_over(&lease)?;
         for _ in 0..self.random.random_range(0..4) {
             pause(self.random.random_range(0.0..=self.load.pause));
@@ -204,7 +204,8 @@ impl Caller<'_> {
             let answer = self.ask(&Method::DELETE, &format!("/v1/leases/{}", text(&lease, "id")), &json!({}))?;
             self.expect(204, answer)?;
         } else {
-            let answer = self.ask(&Method::DELETE, &format!("/v1/runs/{}", text(&wish, "run")), &json!({}))?;
+            let answer =
+                self.ask(&Method::DELETE, &format!("/v1/runs/{}", text(&acquire_request, "run")), &json!({}))?;
             self.expect(200, answer)?;
         }
         self.load.ledger.note(Deed::Released);
@@ -255,9 +256,9 @@ impl Caller<'_> {
 
     /// A client that is killed: it neither renews nor releases. Its lease ends by itself.
     fn abandon_one(&mut self) -> Result<(), Complaint> {
-        let mut wish = self.wish("gw9");
-        wish["ttl_seconds"] = json!(2);
-        let lease = self.acquire(&wish)?;
+        let mut acquire_request = self.acquire_request("gw9");
+        acquire_request["ttl_seconds"] = json!(2);
+        let lease = self.acquire(&acquire_request)?;
         self.load.ledger.note(Deed::Abandoned);
         // Its time may be over already when faults are slow, so whoever cannot enter has nothing to complain of.
         if let Ok(mut session) = Session::try_open(lease["url"].as_str().unwrap_or_default())
@@ -272,13 +273,13 @@ impl Caller<'_> {
 
     /// Two databases at once, all or none.
     fn take_two(&mut self) -> Result<(), Complaint> {
-        let mut wish = self.wish("gw0");
-        if let Some(fields) = wish.as_object_mut() {
+        let mut acquire_request = self.acquire_request("gw0");
+        if let Some(fields) = acquire_request.as_object_mut() {
             fields.remove("wait_seconds");
         }
-        let mut other = wish.clone();
+        let mut other = acquire_request.clone();
         other["alias"] = json!("second");
-        let both = json!({"leases": [wish, other], "wait_seconds": 5});
+        let both = json!({"leases": [acquire_request, other], "wait_seconds": 5});
         let answer = self.ask(&Method::POST, "/v1/leases/batch", &both)?;
         if !matches!(answer.0, 200 | 201) {
             return Err(Complaint::Answer(format!("{}: {answer:?}", self.name)));

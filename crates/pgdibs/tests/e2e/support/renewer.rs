@@ -23,8 +23,8 @@ impl Renewer {
     /// Takes a lease of that many seconds. Nobody is connected to it, so nothing but renewals keeps it.
     #[track_caller]
     pub(crate) fn start(stage: &Stage, ttl_seconds: u64) -> Self {
-        let wish = json!({"pool": stage.pool, "fingerprint": "first", "holder": "somebody who renews", "ttl_seconds": ttl_seconds, "wait_seconds": 30});
-        let lease = stage.api.lease(&wish);
+        let acquire_request = json!({"pool": stage.pool, "fingerprint": "first", "holder": "somebody who renews", "ttl_seconds": ttl_seconds, "wait_seconds": 30});
+        let lease = stage.api.lease(&acquire_request);
         let path = format!("/v1/leases/{}", lease["id"].as_str().unwrap());
         let (stop, renewed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let (api, pause) = (stage.api.clone(), Duration::from_millis(ttl_seconds * 1000 / 3));

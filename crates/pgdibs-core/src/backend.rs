@@ -15,7 +15,7 @@ use crate::template::{Template, TemplateId};
 /// The catalog and the server together.
 ///
 /// Each request is one transaction; each step re-checks what the plan assumed and changes nothing when that no longer holds.
-pub trait World: Send + Sync {
+pub trait Backend: Send + Sync {
     /// Looks at everything.
     ///
     /// # Errors
@@ -30,7 +30,7 @@ pub trait World: Send + Sync {
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
-    fn sweep(&self) -> impl Future<Output = Result<(), Error>> + Send;
+    fn collect_garbage(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
     /// Makes a pool or changes its settings; the flag says whether it was made.
     ///
@@ -116,7 +116,7 @@ pub trait World: Send + Sync {
     /// Unknown pool or template, an ended run, a key held with another fingerprint, more than can ever fit.
     fn acquire(
         &self,
-        wishes: &[Acquire],
+        acquire_requests: &[Acquire],
         ticket: Option<TicketId>,
     ) -> impl Future<Output = Result<Acquired, Error>> + Send;
 

@@ -6,7 +6,7 @@ use pgdibs_core::request::TicketKind;
 use pgdibs_core::snapshot::{AnnouncedRun, Snapshot, Ticket};
 use serde::Serialize;
 
-use super::wire::{TemplateOut, rfc3339};
+use super::responses::{TemplateOut, rfc3339};
 
 /// A pool with its settings, its counts and its templates.
 #[derive(Debug, Serialize)]
@@ -110,8 +110,9 @@ impl PoolOut {
 
 /// How long the longest waiter of a pool has waited, in seconds.
 pub(super) fn longest_wait(pool: &Pool, snapshot: &Snapshot) -> f64 {
-    let waits = snapshot.tickets.iter().filter(|ticket| ticket.pool == pool.name).map(|ticket| ticket.waited_seconds);
-    waits.fold(0.0, f64::max)
+    let add_waiter =
+        snapshot.tickets.iter().filter(|ticket| ticket.pool == pool.name).map(|ticket| ticket.waited_seconds);
+    add_waiter.fold(0.0, f64::max)
 }
 
 /// A database.

@@ -18,7 +18,7 @@ const YOUNG: Duration = Duration::from_secs(20);
 pub(crate) const ANSWER: Duration = Duration::from_secs(10);
 
 /// A pool of connections, and how to make another one.
-pub struct Lines {
+pub struct ConnectionPool {
     current: Mutex<Current>,
     make: Box<dyn Fn() -> PgPool + Send + Sync>,
 }
@@ -29,7 +29,7 @@ struct Current {
     since: Instant,
 }
 
-impl Lines {
+impl ConnectionPool {
     /// Connections are opened when they are needed.
     pub(crate) fn new(make: impl Fn() -> PgPool + Send + Sync + 'static) -> Self {
         let current = Current { pool: make(), number: 0, since: Instant::now() };
@@ -55,8 +55,8 @@ impl Lines {
     }
 
     /// Leaves the pool with this number behind, unless somebody was faster or it is young: a server that is merely slow would be
-    /// slower yet for having to open all connections anew. What of it is in use is closed when it comes back.
-    pub(crate) fn leave(&self, number: usize) {
+    /// slower yet for having to open all connections again. What of it is in use is closed when it comes back.
+    pub(crate) fn discard(&self, number: usize) {
         let mut current = self.current();
         if current.number == number && current.since.elapsed() > YOUNG {
             tracing::warn!("connections to the server have died without a word; new ones are opened");
@@ -70,14 +70,14 @@ impl Lines {
     }
 }
 
-impl std::fmt::Debug for Lines {
+impl std::fmt::Debug for ConnectionPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Lines").finish_non_exhaustive()
     }
 }
 
 /// As with sqlx's own pool: each statement on any of its connections.
-impl<'c> Executor<'c> for &'c Lines {
+impl<'c> Executor<'c> for &'c ConnectionPool {
     type Database = Postgres;
 
     fn fetch_many<'e, 'q: 'e, E>(

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 /// Long enough for a loaded machine; nothing waits for it to pass.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-pub(crate) struct World {
+pub(crate) struct Setup {
     dir: Option<TempDir>,
     pub(crate) data_dir: PathBuf,
     pub(crate) linger: Duration,
@@ -26,7 +26,7 @@ pub(crate) struct World {
     heard: Mutex<Vec<Progress>>,
 }
 
-impl World {
+impl Setup {
     pub(crate) fn new() -> Self {
         Self::at("data")
     }
@@ -70,10 +70,10 @@ impl World {
         self.heard.lock().unwrap().clone()
     }
 
-    /// The sentence with which the last start made the cluster anew.
-    pub(crate) fn made_anew(&self) -> Option<String> {
+    /// The sentence with which the last start made the cluster again.
+    pub(crate) fn recreated(&self) -> Option<String> {
         self.heard().into_iter().find_map(|stage| match stage {
-            Progress::MadeAnew { why } => Some(why),
+            Progress::Recreated { why } => Some(why),
             _ => None,
         })
     }
@@ -123,7 +123,7 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for Setup {
     fn drop(&mut self) {
         for file in ["supervisor.lock", "pgdata/postmaster.pid"] {
             let pid = number_in(&self.data_dir.join(file));
@@ -200,7 +200,7 @@ fn example() -> PathBuf {
     let built = BUILT.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
         // Of the whole workspace, so that it is what `cargo build --all-targets` has built already: for one package alone, cargo
-        // chooses other features of the dependencies and compiles them anew.
+        // chooses other features of the dependencies and compiles them again.
         build.args(["build", "--quiet", "--workspace", "--example", "embedded_server"]);
         // What cargo told this test about its package, the build scripts of dependencies would take for a change.
         for (name, _) in std::env::vars() {

@@ -7,19 +7,19 @@ use std::collections::BTreeSet;
 
 use pgdibs_core::error::Error;
 
+use crate::backend::{PgBackend, answer};
 use crate::connect::DDL_APPLICATION;
-use crate::world::{PgWorld, answer};
 
-impl PgWorld {
+impl PgBackend {
     /// The sessions for which our drops wait, each in a sentence that says how it ends.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
-    pub async fn drops_wait_for(&self) -> Result<BTreeSet<String>, Error> {
-        self.within(self.look_for_holdups()).await
+    pub async fn drop_blockers(&self) -> Result<BTreeSet<String>, Error> {
+        self.within(self.find_drop_blockers()).await
     }
 
-    async fn look_for_holdups(&self) -> Result<BTreeSet<String>, Error> {
+    async fn find_drop_blockers(&self) -> Result<BTreeSet<String>, Error> {
         let rows: Vec<(i32, String, String)> = answer(
             sqlx::query_as(
                 "select a.pid, coalesce(a.datname, '')::text, coalesce(a.usename, '')::text from pg_stat_activity a

@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 use super::problem::Problem;
 
 /// Calls something when it is dropped, unless it was disarmed before.
-pub(super) struct Unanswered(Option<Box<dyn FnOnce() + Send>>);
+pub(super) struct ReleaseOnDisconnect(Option<Box<dyn FnOnce() + Send>>);
 
-impl Unanswered {
+impl ReleaseOnDisconnect {
     pub(super) fn then(undo: impl FnOnce() + Send + 'static) -> Self {
         Self(Some(Box::new(undo)))
     }
@@ -37,7 +37,7 @@ impl Unanswered {
     }
 }
 
-impl Drop for Unanswered {
+impl Drop for ReleaseOnDisconnect {
     fn drop(&mut self) {
         // Undoing spawns a task; without a runtime the process is past its end and the catalog's own deadlines do the rest.
         if let Some(undo) = self.0.take()
@@ -56,12 +56,12 @@ impl Drop for Unanswered {
 struct Guarded {
     text: Bytes,
     pause: Option<JoinHandle<()>>,
-    guard: Option<Unanswered>,
+    release: Option<ReleaseOnDisconnect>,
 }
 
 impl Guarded {
-    fn new(text: Bytes, guard: Unanswered) -> Self {
-        Self { text, pause: None, guard: Some(guard) }
+    fn new(text: Bytes, release: ReleaseOnDisconnect) -> Self {
+        Self { text, pause: None, release: Some(release) }
     }
 }
 
@@ -84,9 +84,9 @@ impl http_body::Body for Guarded {
             let _over = std::task::ready!(Pin::new(pause).poll(cx));
             body.pause = None;
         }
-        if let Some(guard) = body.guard.take() {
+        if let Some(release) = body.release.take() {
             reach_at_once(Point::AcquireLastByte);
-            guard.disarm();
+            release.disarm();
         }
         if body.text.is_empty() {
             return Poll::Ready(None);

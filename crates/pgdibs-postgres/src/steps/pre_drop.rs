@@ -10,10 +10,10 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::{end_sessions, sql};
+use crate::backend::PgBackend;
 use crate::connect::ServerAddress;
 use crate::ddl;
 use crate::sqlstate;
-use crate::world::PgWorld;
 
 /// Something that is in the way.
 struct Obstacle {
@@ -54,17 +54,17 @@ impl What {
 
 /// Rolls back what is prepared in databases that are still open: it may hold the very rows that closing them has to change.
 pub(super) async fn roll_back_all(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     databases: &[(i64, &DatabaseName)],
 ) -> Result<(), StepError> {
-    if !may_have_prepared(world, databases) {
+    if !may_have_prepared(backend, databases) {
         return Ok(());
     }
     let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
     for obstacle in find(connection, &oids).await?.iter().filter(|obstacle| obstacle.what == What::Transaction) {
         // One that is still there when the database is closed is tried again then, and told of.
-        if undo_in(world, &obstacle.database, obstacle).await.is_ok() {
+        if undo_in(backend, &obstacle.database, obstacle).await.is_ok() {
             obstacle.tell_undone();
         }
     }
@@ -72,8 +72,8 @@ pub(super) async fn roll_back_all(
 }
 
 /// Whether there may be prepared transactions; Postgres comes with `max_prepared_transactions = 0`, and then no look is needed.
-fn may_have_prepared(world: &PgWorld, databases: &[(i64, &DatabaseName)]) -> bool {
-    !databases.is_empty() && world.connections.facts.prepares_transactions
+fn may_have_prepared(backend: &PgBackend, databases: &[(i64, &DatabaseName)]) -> bool {
+    !databases.is_empty() && backend.connections.facts.prepares_transactions
 }
 
 /// Rolls back a prepared transaction for whose locks the daemon waits, in whatever database it was prepared.
@@ -91,11 +91,11 @@ pub(crate) async fn roll_back_prepared(
 /// Undoes what would keep closed databases, whose sessions have ended, from being renamed. Returns the oids of those for which
 /// that failed, and why.
 pub(super) async fn before_rename(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     databases: &[(i64, &DatabaseName)],
 ) -> Result<Vec<(i64, StepError)>, StepError> {
-    if !may_have_prepared(world, databases) {
+    if !may_have_prepared(backend, databases) {
         return Ok(Vec::new());
     }
     let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
@@ -104,7 +104,7 @@ pub(super) async fn before_rename(
     for (oid, name) in databases {
         let of_this: Vec<&Obstacle> =
             obstacles.iter().filter(|o| o.what == What::Transaction && o.database == name.as_str()).collect();
-        if let Err(error) = cure(world, connection, *oid, *name, &of_this).await {
+        if let Err(error) = pre_drop(backend, connection, *oid, *name, &of_this).await {
             failed.push((*oid, error));
         }
     }
@@ -113,13 +113,13 @@ pub(super) async fn before_rename(
 
 /// Undoes what would keep a closed database, whose sessions have ended, from being dropped.
 pub(super) async fn before_drop(
-    world: &PgWorld,
+    backend: &PgBackend,
     connection: &mut PgConnection,
     oid: i64,
     name: &dyn ddl::Database,
 ) -> Result<(), StepError> {
     let obstacles = find(connection, &[oid]).await?;
-    cure(world, connection, oid, name, &obstacles.iter().collect::<Vec<_>>()).await
+    pre_drop(backend, connection, oid, name, &obstacles.iter().collect::<Vec<_>>()).await
 }
 
 async fn find(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<Obstacle>, StepError> {
@@ -145,8 +145,8 @@ async fn find(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<Obstacl
 }
 
 /// Opens the database for as long as it takes, and closes it again whatever came of it.
-async fn cure(
-    world: &PgWorld,
+async fn pre_drop(
+    backend: &PgBackend,
     connection: &mut PgConnection,
     oid: i64,
     name: &dyn ddl::Database,
@@ -159,7 +159,7 @@ async fn cure(
     sql(ddl::bound_statements().then(ddl::allow_connections(name, true)).run(connection).await)?;
     let mut cured = Ok(());
     for obstacle in obstacles {
-        if let Err(error) = undo_in(world, name.name(), obstacle).await {
+        if let Err(error) = undo_in(backend, name.name(), obstacle).await {
             cured = Err(if sqlstate::meaning(&error) == sqlstate::Meaning::Unavailable {
                 sqlstate::step_error(&error)
             } else {
@@ -183,9 +183,9 @@ async fn cure(
     if left.is_empty() { Ok(()) } else { Err(super::stuck()) }
 }
 
-async fn undo_in(world: &PgWorld, database: &str, obstacle: &Obstacle) -> Result<(), sqlx::Error> {
-    let application = format!("{}{}", crate::connect::DDL_APPLICATION, world.connections.instance);
-    undo(&world.connections.address, &application, database, obstacle).await
+async fn undo_in(backend: &PgBackend, database: &str, obstacle: &Obstacle) -> Result<(), sqlx::Error> {
+    let application = format!("{}{}", crate::connect::DDL_APPLICATION, backend.connections.instance);
+    undo(&backend.connections.address, &application, database, obstacle).await
 }
 
 async fn undo(

@@ -9,8 +9,8 @@ use pgdibs_core::request::Acquire;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::checked::{
-    ConfiguredOnly, FingerprintField, Lines, Named, Note, PoolField, SecretField, Some100, Wait, Whole,
+use super::bounded::{
+    BoundedInteger, ConfiguredOnly, FingerprintField, MultilineText, Named, Note, PoolField, SecretField, Some100, Wait,
 };
 use super::problem::{Code, Problem};
 
@@ -24,21 +24,21 @@ const DEFAULT_KEEP_SECONDS: u64 = 3600;
 const DEFAULT_VIA: &str = "default";
 
 /// `ttl_seconds`.
-pub(super) type Ttl = Whole<1, 3600>;
+pub(super) type Ttl = BoundedInteger<1, 3600>;
 
 /// `PUT /v1/pools/{pool}`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PoolBody {
-    warm: Option<Whole<0, 1000>>,
-    max: Option<Whole<1, 1000>>,
-    spares: Option<Whole<0, 1000>>,
+    warm: Option<BoundedInteger<0, 1000>>,
+    max: Option<BoundedInteger<1, 1000>>,
+    spares: Option<BoundedInteger<0, 1000>>,
     strategy: Option<StrategyField>,
     extensions: Option<Some100<Named, 0>>,
     roles: Option<Some100<RoleField, 0>>,
-    keep_templates: Option<Whole<0, 1000>>,
-    template_max_age_seconds: Option<Whole<0, 315_360_000>>,
-    connection_limit: Option<Whole<0, 10_000>>,
+    keep_templates: Option<BoundedInteger<0, 1000>>,
+    template_max_age_seconds: Option<BoundedInteger<0, 315_360_000>>,
+    connection_limit: Option<BoundedInteger<0, 10_000>>,
     #[serde(rename = "owner")]
     _owner: Option<ConfiguredOnly>,
     #[serde(rename = "login")]
@@ -52,17 +52,17 @@ pub(super) struct PoolBody {
 impl PoolBody {
     pub(super) fn patch(self) -> PoolPatch {
         PoolPatch {
-            warm: self.warm.map(Whole::as_u32),
-            max: self.max.map(Whole::as_u32),
-            spares: self.spares.map(Whole::as_u32),
+            warm: self.warm.map(BoundedInteger::as_u32),
+            max: self.max.map(BoundedInteger::as_u32),
+            spares: self.spares.map(BoundedInteger::as_u32),
             owner: None,
             strategy: self.strategy.map(|field| field.0),
             extensions: self.extensions.map(|list| list.0.into_iter().map(|name| name.0).collect()),
             roles: self.roles.map(|list| list.0.into_iter().map(|role| role.0).collect()),
-            keep_templates: self.keep_templates.map(Whole::as_u32),
+            keep_templates: self.keep_templates.map(BoundedInteger::as_u32),
             template_max_age_seconds: self.template_max_age_seconds.map(|seconds| seconds.0),
             login: None,
-            connection_limit: self.connection_limit.map(Whole::as_u32),
+            connection_limit: self.connection_limit.map(BoundedInteger::as_u32),
             sourced: None,
         }
     }
@@ -137,13 +137,13 @@ pub(super) struct BuildTokenBody {
 pub(super) struct AbandonBody {
     pub(super) token: SecretField,
     #[serde(default)]
-    pub(super) detail: Lines,
+    pub(super) detail: MultilineText,
 }
 
 /// One wish in `POST /v1/leases/batch`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct WishBody {
+pub(super) struct AcquireBody {
     pool: PoolField,
     fingerprint: Option<FingerprintField>,
     run: Option<Named>,
@@ -178,23 +178,23 @@ impl LeaseBody {
         wait(self.wait_seconds)
     }
 
-    pub(super) fn wish(self) -> Wish {
+    pub(super) fn acquire_request(self) -> AcquireRequest {
         let Self { pool, fingerprint, run, worker, alias, holder, ttl_seconds, wait_seconds: _, fresh, via } = self;
-        WishBody { pool, fingerprint, run, worker, alias, holder, ttl_seconds, fresh, via }.wish()
+        AcquireBody { pool, fingerprint, run, worker, alias, holder, ttl_seconds, fresh, via }.acquire_request()
     }
 }
 
 /// What is wished for, and how the answer is to be given.
 #[derive(Debug)]
-pub(super) struct Wish {
+pub(super) struct AcquireRequest {
     pub(super) acquire: Acquire,
     pub(super) fresh: bool,
     pub(super) via: String,
 }
 
-impl WishBody {
-    fn wish(self) -> Wish {
-        Wish {
+impl AcquireBody {
+    fn acquire_request(self) -> AcquireRequest {
+        AcquireRequest {
             acquire: Acquire {
                 id: LeaseId::now_v7(),
                 pool: self.pool.0,
@@ -216,7 +216,7 @@ impl WishBody {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct BatchBody {
-    leases: Some100<WishBody, 1>,
+    leases: Some100<AcquireBody, 1>,
     wait_seconds: Option<Wait>,
     /// Each worker `gwN` gets slot N and no other.
     #[serde(default)]
@@ -231,13 +231,13 @@ impl BatchBody {
         wait(self.wait_seconds)
     }
 
-    pub(super) fn wishes(self) -> Vec<Wish> {
+    pub(super) fn acquire_requests(self) -> Vec<AcquireRequest> {
         let exact_slot = self.exact_slot;
-        let exact = |mut wish: Wish| {
-            wish.acquire.exact_slot = exact_slot;
-            wish
+        let exact = |mut acquire_request: AcquireRequest| {
+            acquire_request.acquire.exact_slot = exact_slot;
+            acquire_request
         };
-        self.leases.0.into_iter().map(WishBody::wish).map(exact).collect()
+        self.leases.0.into_iter().map(AcquireBody::acquire_request).map(exact).collect()
     }
 
     pub(super) fn shares_login(&self) -> bool {
@@ -296,7 +296,7 @@ impl RenewBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct ResetBody {
     wait_seconds: Option<Wait>,
-    generation: Option<Whole<1, 2_147_483_647>>,
+    generation: Option<BoundedInteger<1, 2_147_483_647>>,
 }
 
 impl ResetBody {
@@ -305,7 +305,7 @@ impl ResetBody {
     }
 
     pub(super) fn generation(&self) -> Option<u32> {
-        self.generation.map(Whole::as_u32)
+        self.generation.map(BoundedInteger::as_u32)
     }
 }
 
@@ -313,7 +313,7 @@ impl ResetBody {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct KeepBody {
-    seconds: Option<Whole<1, 604_800>>,
+    seconds: Option<BoundedInteger<1, 604_800>>,
     reason: Option<Note>,
 }
 
@@ -333,17 +333,17 @@ impl KeepBody {
 pub(super) struct RunBody {
     pub(super) pool: PoolField,
     pub(super) fingerprint: Option<FingerprintField>,
-    workers: Option<Whole<1, 1000>>,
-    aliases: Option<Whole<1, 100>>,
+    workers: Option<BoundedInteger<1, 1000>>,
+    aliases: Option<BoundedInteger<1, 100>>,
 }
 
 impl RunBody {
     pub(super) fn workers(&self) -> u32 {
-        self.workers.map_or(1, Whole::as_u32)
+        self.workers.map_or(1, BoundedInteger::as_u32)
     }
 
     pub(super) fn aliases(&self) -> u32 {
-        self.aliases.map_or(1, Whole::as_u32)
+        self.aliases.map_or(1, BoundedInteger::as_u32)
     }
 }
 
@@ -354,8 +354,8 @@ pub(super) struct DatabasesQuery {
     pub(super) pool: Option<PoolField>,
 }
 
-fn wait(asked: Option<Wait>) -> Duration {
-    asked.map_or(crate::service::DEFAULT_WAIT, |wait| wait.0)
+fn wait(extract: Option<Wait>) -> Duration {
+    extract.map_or(crate::service::DEFAULT_WAIT, |wait| wait.0)
 }
 
 /// The pool named in the path. A name that breaks the rule is malformed input, not a pool that is missing.

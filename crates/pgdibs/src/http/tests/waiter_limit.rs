@@ -5,11 +5,11 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{Call, Edge};
-use crate::http::Door;
+use crate::http::Authenticator;
 use crate::service::NoSources;
 
 fn edge_for(waiters: usize) -> Edge {
-    Edge::with_room(Door::default(), Arc::new(NoSources), waiters)
+    Edge::with_room(Authenticator::default(), Arc::new(NoSources), waiters)
 }
 
 fn send(edge: &Edge, call: Call) -> tokio::task::JoinHandle<super::Answer> {
@@ -24,18 +24,19 @@ async fn when_all_places_are_taken_the_next_one_asks_again_and_those_who_hold_ar
     edge.ready_pool(1, 1, 0).await;
     let held = edge.take(json!({"holder": "ci-7"})).await;
     let path = format!("/v1/leases/{}", held["id"].as_str().unwrap());
-    let wish = |seconds: u64| Call::new("POST", "/v1/leases").json(&json!({"pool": "app", "wait_seconds": seconds}));
-    let waiters = [send(&edge, wish(60)), send(&edge, wish(60))];
+    let acquire_request =
+        |seconds: u64| Call::new("POST", "/v1/leases").json(&json!({"pool": "app", "wait_seconds": seconds}));
+    let waiters = [send(&edge, acquire_request(60)), send(&edge, acquire_request(60))];
     edge.until("both wait", |edge| edge.snapshot().tickets.len() == 2).await;
 
-    let detail = edge.send(wish(60)).await.problem(503, "pool_exhausted");
+    let detail = edge.send(acquire_request(60)).await.problem(503, "pool_exhausted");
     assert!(detail.contains("2 callers wait at this daemon already"), "{detail}");
     let batch = json!({"leases": [{"pool": "app"}], "wait_seconds": 60});
     edge.post("/v1/leases/batch", batch).await.problem(503, "pool_exhausted");
     let detail = edge.post(&format!("{path}/reset"), json!({})).await.problem(503, "pool_exhausted");
     assert!(detail.contains("untouched") && detail.contains("2 callers"), "{detail}");
     // Who does not want to wait hears who holds what.
-    assert!(edge.send(wish(0)).await.problem(503, "pool_exhausted").contains("ci-7"));
+    assert!(edge.send(acquire_request(0)).await.problem(503, "pool_exhausted").contains("ci-7"));
     assert_eq!(edge.snapshot().tickets.len(), 2, "nobody else has a place in the queue");
 
     edge.post(&format!("{path}/renew"), json!({})).await.expect(200);
@@ -49,7 +50,7 @@ async fn when_all_places_are_taken_the_next_one_asks_again_and_those_who_hold_ar
     }
     assert_ne!(granted[0], granted[1]);
     // The places are free again.
-    let lease = edge.send(wish(60)).await.expect(201).json;
+    let lease = edge.send(acquire_request(60)).await.expect(201).json;
     assert_eq!(lease["database"], "app_gw0");
 }
 
@@ -64,8 +65,8 @@ async fn a_full_room_is_told_to_those_who_wait_for_a_template_too() {
 
     let detail = edge.post("/v1/leases", json!({"pool": "app"})).await.problem(503, "template_building");
     assert!(detail.contains("1 callers wait at this daemon already"), "{detail}");
-    let asked = edge.put(path, json!({"wait_seconds": 60})).await.expect(202);
-    assert!(asked.headers.contains_key("retry-after"));
+    let extract = edge.put(path, json!({"wait_seconds": 60})).await.expect(202);
+    assert!(extract.headers.contains_key("retry-after"));
     // A build that cannot be handed over is not begun.
     let detail = edge.put("/v1/pools/app/templates/v2", json!({})).await.problem(503, "template_building");
     assert!(detail.contains("ask again"), "{detail}");

@@ -9,7 +9,7 @@ use super::error::{EmbeddedError, WhileDoing};
 
 /// A user of this system other than root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Account {
+pub(super) struct OsUser {
     pub(super) name: String,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -21,54 +21,54 @@ pub(super) fn own_uid() -> u32 {
 }
 
 /// The account Postgres runs as: `None` means as ourselves, because we are not root.
-pub(super) fn for_server() -> Result<Option<Account>, EmbeddedError> {
+pub(super) fn for_server() -> Result<Option<OsUser>, EmbeddedError> {
     if own_uid() != 0 {
         return Ok(None);
     }
     for name in ["postgres", "nobody"] {
         if let Ok(Some(user)) = nix::unistd::User::from_name(name) {
-            return Ok(Some(Account { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw() }));
+            return Ok(Some(OsUser { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw() }));
         }
     }
     Err(EmbeddedError::NoUnprivilegedUser)
 }
 
-/// Makes `command` run as `account`; std drops the supplementary groups with the user id when we are root.
-pub(super) fn run_as(command: &mut Command, account: Option<&Account>) {
-    if let Some(account) = account {
-        command.uid(account.uid).gid(account.gid);
+/// Makes `command` run as `os_user`; std drops the supplementary groups with the user id when we are root.
+pub(super) fn run_as(command: &mut Command, os_user: Option<&OsUser>) {
+    if let Some(os_user) = os_user {
+        command.uid(os_user.uid).gid(os_user.gid);
     }
 }
 
-/// Gives a file or directory of ours to `account`.
-pub(super) fn hand_over(path: &Path, account: Option<&Account>) -> Result<(), EmbeddedError> {
-    match account {
+/// Gives a file or directory of ours to `os_user`.
+pub(super) fn hand_over(path: &Path, os_user: Option<&OsUser>) -> Result<(), EmbeddedError> {
+    match os_user {
         None => Ok(()),
-        Some(account) => {
-            std::os::unix::fs::chown(path, Some(account.uid), Some(account.gid)).while_doing("give away", path)
+        Some(os_user) => {
+            std::os::unix::fs::chown(path, Some(os_user.uid), Some(os_user.gid)).while_doing("give away", path)
         }
     }
 }
 
-/// Refuses a directory that `account` cannot reach, naming the first parent that shuts it out.
-pub(super) fn check_reachable(dir: &Path, account: Option<&Account>, remedy: &str) -> Result<(), EmbeddedError> {
-    let Some(account) = account else {
+/// Refuses a directory that `os_user` cannot reach, naming the first parent that shuts it out.
+pub(super) fn check_reachable(dir: &Path, os_user: Option<&OsUser>, remedy: &str) -> Result<(), EmbeddedError> {
+    let Some(os_user) = os_user else {
         return Ok(());
     };
     let mut ancestors: Vec<&Path> = dir.ancestors().collect();
     ancestors.reverse();
     for ancestor in ancestors {
         let metadata = std::fs::metadata(ancestor).while_doing("look at", ancestor)?;
-        let needed = if metadata.uid() == account.uid {
+        let needed = if metadata.uid() == os_user.uid {
             0o100
-        } else if metadata.gid() == account.gid {
+        } else if metadata.gid() == os_user.gid {
             0o010
         } else {
             0o001
         };
         if metadata.mode() & needed == 0 {
             return Err(EmbeddedError::Unreachable {
-                user: account.name.clone(),
+                user: os_user.name.clone(),
                 blocked_at: ancestor.to_owned(),
                 remedy: remedy.to_owned(),
             });
@@ -91,7 +91,7 @@ mod tests {
         for (path, mode) in [(dir.path(), 0o711), (closed.as_path(), 0o700)] {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
-        let stranger = Account { name: "stranger".to_owned(), uid: 4_000_001, gid: 4_000_001 };
+        let stranger = OsUser { name: "stranger".to_owned(), uid: 4_000_001, gid: 4_000_001 };
         let sentence = check_reachable(&inner, Some(&stranger), "move it").unwrap_err().to_string();
         assert!(sentence.contains(&closed.display().to_string()) && sentence.contains("`stranger`"), "{sentence}");
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o711)).unwrap();

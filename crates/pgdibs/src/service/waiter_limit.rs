@@ -7,16 +7,16 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Places to wait. A waiter occupies a connection, and whoever holds a lease needs one to renew and to give back: so waiters may not
 /// take all there are. Who finds no place is told at once to ask again.
 #[derive(Debug, Clone)]
-pub struct WaitingRoom {
+pub struct WaiterLimit {
     places: Arc<Semaphore>,
     size: usize,
 }
 
 /// A place, until it is dropped.
 #[derive(Debug)]
-pub struct WaitingPlace(#[expect(dead_code, reason = "its end is what counts")] OwnedSemaphorePermit);
+pub struct WaiterPermit(#[expect(dead_code, reason = "its end is what counts")] OwnedSemaphorePermit);
 
-impl WaitingRoom {
+impl WaiterLimit {
     /// A room for so many.
     #[must_use]
     pub fn of(size: usize) -> Self {
@@ -25,8 +25,8 @@ impl WaitingRoom {
 
     /// A place; `None` when all are taken.
     #[must_use]
-    pub fn enter(&self) -> Option<WaitingPlace> {
-        Arc::clone(&self.places).try_acquire_owned().ok().map(WaitingPlace)
+    pub fn enter(&self) -> Option<WaiterPermit> {
+        Arc::clone(&self.places).try_acquire_owned().ok().map(WaiterPermit)
     }
 
     /// The end of a sentence for who found no place.

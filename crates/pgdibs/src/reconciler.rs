@@ -1,10 +1,10 @@
-//! The driver: gather, plan, execute. It waits for time, and nobody else does.
+//! The reconciler: gather, plan, execute. It waits for time, and nobody else does.
 //!
 //! One activation takes no input: it looks at everything. What wakes it (a release, a finished clone, a notice from another
 //! daemon, the timer) only says that looking may be worth it. Fast steps are carried out in the activation; slow ones run as
 //! tasks of their own, and their end is the next activation.
 
-mod awake;
+mod stall_detector;
 mod busy;
 mod report;
 
@@ -12,46 +12,46 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pgdibs_core::backend::Backend;
 use pgdibs_core::database::{DatabaseId, DatabaseState};
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::plan::{self, Step, locks};
-use pgdibs_core::snapshot::{Driven, Snapshot};
+use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
 use pgdibs_core::watch::{ClockWatch, DemandWatch, ExpiryWatch};
-use pgdibs_core::world::World;
 use pgdibs_postgres::failpoint::{Point, reach};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::awake::Pulse;
 use self::busy::Busy;
 pub use self::report::{Done, Report};
-use crate::service::bell::Bell;
+use self::stall_detector::StallDetector;
+use crate::service::wait_queue::WaitQueue;
 
-/// The driver looks at least this often: expiry, demand that falls, and what other hands did are seen this late at most.
+/// The reconciler looks at least this often: expiry, demand that falls, and what other hands did are seen this late at most.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What nobody waits for is gathered for this long: a look per grant would take the processor from the callers, who come in bursts.
 const SOON: Duration = Duration::from_millis(10);
 
-/// A daemon without the office applies for it this often, so a successor is in office well within 5 s.
+/// A daemon without leadership applies for it this often, so a successor is leading well within 5 s.
 const APPLY: Duration = Duration::from_secs(1);
 
 /// Drops that make no headway for this long are looked after.
 const DROPS_HANG: Duration = Duration::from_secs(5);
 
 /// Housekeeping that no plan needs.
-const SWEEP: Duration = Duration::from_secs(5);
+const GARBAGE_COLLECTION: Duration = Duration::from_secs(5);
 
-/// What a driver needs of a world beside the steps: the office, and whom to tell.
-pub trait Office: World {
-    /// Applies for the office; true when this daemon holds it.
+/// What a driver needs of a backend beside the steps: leadership, and whom to tell.
+pub trait Leadership: Backend {
+    /// Applies for leadership; true when this daemon holds it.
     fn lead(&self) -> impl Future<Output = Result<bool, Error>> + Send;
     /// Tells the other daemons that something changed.
     fn notify(&self) -> impl Future<Output = Result<(), Error>> + Send;
     /// What the next plan is made from, as of one moment.
-    fn look(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
+    fn take_snapshot(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
     /// Sessions of their own login, for leases that are overdue.
     fn sessions(&self, leases: &[&Lease]) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, Error>> + Send;
     /// Directories that a crash in the middle of a clone left behind; `None` when we may not look.
@@ -59,16 +59,16 @@ pub trait Office: World {
     /// The server's clock was set by so many microseconds.
     fn move_times(&self, microseconds: i64) -> impl Future<Output = Result<(), Error>> + Send;
     /// Sessions for which drops wait, in words.
-    fn drops_wait_for(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
+    fn drop_blockers(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
 }
 
-impl Office for pgdibs_postgres::world::PgWorld {
+impl Leadership for pgdibs_postgres::backend::PgBackend {
     async fn lead(&self) -> Result<bool, Error> {
         Self::lead(self).await
     }
 
-    async fn look(&self) -> Result<Snapshot, Error> {
-        Self::look(self).await
+    async fn take_snapshot(&self) -> Result<Snapshot, Error> {
+        Self::take_snapshot(self).await
     }
 
     async fn notify(&self) -> Result<(), Error> {
@@ -87,21 +87,21 @@ impl Office for pgdibs_postgres::world::PgWorld {
         Self::move_times(self, microseconds).await
     }
 
-    async fn drops_wait_for(&self) -> Result<BTreeSet<String>, Error> {
-        Self::drops_wait_for(self).await
+    async fn drop_blockers(&self) -> Result<BTreeSet<String>, Error> {
+        Self::drop_blockers(self).await
     }
 }
 
 /// Drives one world.
-pub struct Driver<W> {
-    world: Arc<W>,
-    bell: Arc<Bell>,
+pub struct Reconciler<W> {
+    backend: Arc<W>,
+    wait_queue: Arc<WaitQueue>,
     tasks: TaskTracker,
     max_ttl: Duration,
     report: Arc<Mutex<Report>>,
     busy: Arc<Mutex<Busy>>,
     began: Instant,
-    pulse: Pulse,
+    stall_detector: StallDetector,
     /// Since when the server cannot be reached.
     lost: Option<Instant>,
     expiry: ExpiryWatch,
@@ -111,21 +111,27 @@ pub struct Driver<W> {
     warned_of_locks: BTreeSet<TemplateId>,
 }
 
-impl<W: Office + 'static> Driver<W> {
-    /// A driver that has not looked yet. `quiet` is the time after which a pool falls back to its `warm`.
-    pub fn new(world: Arc<W>, bell: Arc<Bell>, max_ttl: Duration, quiet: Duration, report: Arc<Mutex<Report>>) -> Self {
+impl<W: Leadership + 'static> Reconciler<W> {
+    /// A reconciler that has not looked yet. `idle` is the time after which a pool falls back to its `warm`.
+    pub fn new(
+        backend: Arc<W>,
+        wait_queue: Arc<WaitQueue>,
+        max_ttl: Duration,
+        idle: Duration,
+        report: Arc<Mutex<Report>>,
+    ) -> Self {
         Self {
-            world,
-            bell,
+            backend,
+            wait_queue,
             tasks: TaskTracker::new(),
             max_ttl,
             report,
             busy: Arc::default(),
             began: Instant::now(),
-            pulse: Pulse::new(),
+            stall_detector: StallDetector::new(),
             lost: None,
             expiry: ExpiryWatch::default(),
-            demand: DemandWatch::new(quiet),
+            demand: DemandWatch::new(idle),
             clock: ClockWatch::default(),
             swept: None,
             warned_of_locks: BTreeSet::new(),
@@ -135,15 +141,15 @@ impl<W: Office + 'static> Driver<W> {
     /// Runs until `stopping`, then waits for the steps under way.
     pub async fn run(mut self, stopping: CancellationToken) {
         let mut pause = Duration::ZERO;
-        self.pulse.beat(&self.tasks, stopping.clone());
+        self.stall_detector.spawn(&self.tasks, stopping.clone());
         while !stopping.is_cancelled() {
             tokio::select! {
                 () = stopping.cancelled() => break,
-                () = self.bell.driver_woken(), if pause.is_zero() => {}
-                () = self.bell.driver_woken_soon(), if pause.is_zero() => {
+                () = self.wait_queue.reconciler_woken(), if pause.is_zero() => {}
+                () = self.wait_queue.reconciler_woken_soon(), if pause.is_zero() => {
                     tokio::select! {
                         () = stopping.cancelled() => break,
-                        () = self.bell.driver_woken() => {}
+                        () = self.wait_queue.reconciler_woken() => {}
                         () = tokio::time::sleep(SOON) => {}
                     }
                 }
@@ -157,7 +163,7 @@ impl<W: Office + 'static> Driver<W> {
                 Err(error) => {
                     self.lose(&error);
                     // Waiters look again and answer for themselves.
-                    self.bell.ring_for_ready(None);
+                    self.wait_queue.wake_for_ready(None);
                     (pause * 2).clamp(Duration::from_millis(100), APPLY)
                 }
             };
@@ -175,7 +181,7 @@ impl<W: Office + 'static> Driver<W> {
         }
         self.tell(|report| report.unreachable = Some(error.to_string()));
         // Renewals cannot be written down either.
-        self.expiry.start_anew();
+        self.expiry.restart();
     }
 
     fn found(&mut self) {
@@ -189,10 +195,10 @@ impl<W: Office + 'static> Driver<W> {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// One activation: applies for the office, then looks and acts until a look finds nothing fast to do.
+    /// One activation: applies for leadership, then looks and acts until a look finds nothing fast to do.
     async fn activate(&mut self) -> Result<(), Error> {
-        self.expiry.heard_of(&self.bell.take_unwritten());
-        let leads = self.world.lead().await?;
+        self.expiry.heard_of(&self.wait_queue.take_unwritten());
+        let leads = self.backend.lead().await?;
         let before = {
             let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
             report.unreachable = None;
@@ -207,27 +213,27 @@ impl<W: Office + 'static> Driver<W> {
             self.expiry = ExpiryWatch::default();
         }
         if !leads {
-            // What woke us is for the one in office; and what it did may be for our waiters.
-            self.world.notify().await?;
-            self.bell.ring_for_ready(None);
+            // What woke us is for the one leading; and what it did may be for our waiters.
+            self.backend.notify().await?;
+            self.wait_queue.wake_for_ready(None);
             return Ok(());
         }
         // Bounded: a plan whose fast steps never end is a bug, and the next activation is the retry.
         for _ in 0..100 {
-            match self.look_and_act().await? {
+            match self.reconcile().await? {
                 Due::AtOnce => {}
                 Due::Soon => {
-                    self.bell.wake_driver_soon();
+                    self.wait_queue.wake_reconciler_soon();
                     break;
                 }
                 Due::Nothing => break,
             }
         }
-        if self.swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+        if self.swept.is_none_or(|at| at.elapsed() >= GARBAGE_COLLECTION) {
             // After the looks, which see it when the clock was set.
-            self.world.sweep().await?;
-            self.look_for_orphans().await?;
-            self.look_for_holdups().await?;
+            self.backend.collect_garbage().await?;
+            self.find_orphans().await?;
+            self.find_drop_blockers().await?;
             self.swept = Some(Instant::now());
             reach(Point::LookSwept).await;
         }
@@ -235,8 +241,8 @@ impl<W: Office + 'static> Driver<W> {
     }
 
     /// Tells of new ones in the log; of all of them, as long as they are there, in the status.
-    async fn look_for_orphans(&self) -> Result<(), Error> {
-        let orphans = self.world.orphans().await?;
+    async fn find_orphans(&self) -> Result<(), Error> {
+        let orphans = self.backend.orphans().await?;
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         let known = std::mem::replace(&mut report.orphans, orphans).unwrap_or_default();
         let new: Vec<u32> = report.orphans.iter().flatten().copied().filter(|oid| !known.contains(oid)).collect();
@@ -250,9 +256,9 @@ impl<W: Office + 'static> Driver<W> {
     }
 
     /// Tells of each once in the log, and in the status for as long as drops wait for it.
-    async fn look_for_holdups(&self) -> Result<(), Error> {
+    async fn find_drop_blockers(&self) -> Result<(), Error> {
         let hang = self.busy.lock().unwrap_or_else(PoisonError::into_inner).drops_hang_for(DROPS_HANG);
-        let held_up = if hang { self.world.drops_wait_for().await? } else { BTreeSet::new() };
+        let held_up = if hang { self.backend.drop_blockers().await? } else { BTreeSet::new() };
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
         for sentence in held_up.difference(&report.held_up) {
             tracing::warn!("{sentence}");
@@ -262,31 +268,31 @@ impl<W: Office + 'static> Driver<W> {
     }
 
     /// Looks once and does what is to be done; says when another look is due.
-    async fn look_and_act(&mut self) -> Result<Due, Error> {
+    async fn reconcile(&mut self) -> Result<Due, Error> {
         // Before the look: a step that ends in between is then merely taken for one that is still under way.
         let busy = {
             let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             (busy.databases.clone(), busy.templates.clone())
         };
-        self.bell.count_begins();
+        self.wait_queue.counting_started();
         let asked = self.began.elapsed();
-        let snapshot = self.world.look().await?;
+        let snapshot = self.backend.take_snapshot().await?;
         self.warn_of_pools(&snapshot);
-        if let Some(jump) = self.clock.look(snapshot.taken_at, asked, self.began.elapsed()) {
+        if let Some(jump) = self.clock.observe(snapshot.taken_at, asked, self.began.elapsed()) {
             tracing::warn!(
                 seconds = jump / 1_000_000,
                 "the server's clock was set; builds, kept databases and announced runs keep the time that they had left"
             );
-            self.world.move_times(jump).await?;
+            self.backend.move_times(jump).await?;
             return Ok(Due::AtOnce);
         }
         self.warn_of_disk(&snapshot);
         self.warn_of_locks(&snapshot);
-        let driven = self.driven(&snapshot, asked, busy).await?;
-        let steps = plan::plan(&snapshot, &driven);
+        let context = self.context(&snapshot, asked, busy).await?;
+        let steps = plan::plan(&snapshot, &context);
         let mut ready = ready_for_waiters(&snapshot, &steps);
         if steps.is_empty() {
-            self.bell.ring_for_ready(Some(ready));
+            self.wait_queue.wake_for_ready(Some(ready));
             return Ok(Due::Nothing);
         }
         self.tell(|report| {
@@ -303,18 +309,18 @@ impl<W: Office + 'static> Driver<W> {
             // Of a template that is not named nothing is known, and so it stays.
             ready.entry(template).and_modify(|count| *count += 1);
         }
-        self.bell.ring_for_ready(Some(ready));
+        self.wait_queue.wake_for_ready(Some(ready));
         for step in slow {
             self.start(step);
         }
         let changed = self.carry_out(&later).await? || served;
         if !later.iter().all(|step| matches!(step, Step::NewDatabases { .. } | Step::Retire { .. })) {
-            self.bell.ring();
+            self.wait_queue.wake_all();
         }
         if !changed {
             return Ok(Due::Nothing);
         }
-        self.world.notify().await?;
+        self.backend.notify().await?;
         // An ended lease leaves its slot, and somebody may wait for that. What else may follow now is clones and drops.
         let goes_on = urgent.iter().any(|step| matches!(step, Step::EndLease { .. }));
         Ok(if goes_on { Due::AtOnce } else { Due::Soon })
@@ -358,7 +364,7 @@ impl<W: Office + 'static> Driver<W> {
         }
         tracing::debug!(?fast, "carrying out");
         let began = Instant::now();
-        let results = self.world.execute(fast).await;
+        let results = self.backend.execute(fast).await;
         for (step, result) in fast.iter().zip(&results) {
             report::note(&self.report, step, began.elapsed(), result);
         }
@@ -380,29 +386,29 @@ impl<W: Office + 'static> Driver<W> {
     }
 
     /// `asked` is from before the look.
-    async fn driven(
+    async fn context(
         &mut self,
         snapshot: &Snapshot,
         asked: Duration,
         (busy_databases, busy_templates): (BTreeSet<DatabaseId>, BTreeSet<TemplateId>),
-    ) -> Result<Driven, Error> {
-        if let Some(slept) = self.pulse.slept() {
+    ) -> Result<PlannerContext, Error> {
+        if let Some(stalled_for) = self.stall_detector.stalled_for() {
             // Renewals may be waiting in the sockets.
-            self.expiry.start_anew();
-            let seconds = slept.as_secs_f64();
+            self.expiry.restart();
+            let seconds = stalled_for.as_secs_f64();
             tracing::warn!("this process did not run for {seconds:.1} s; every lease starts a full time to live");
         }
-        let mut overdue = self.expiry.look(&snapshot.leases, asked, self.began.elapsed());
-        overdue.retain(|&lease, _| !self.bell.is_being_renewed(lease));
+        let mut overdue = self.expiry.observe(&snapshot.leases, asked, self.began.elapsed());
+        overdue.retain(|&lease, _| !self.wait_queue.is_being_renewed(lease));
         let leases: Vec<&Lease> = snapshot.leases.iter().filter(|lease| overdue.contains_key(&lease.id)).collect();
-        let sessions = if leases.is_empty() { BTreeMap::new() } else { self.world.sessions(&leases).await? };
-        Ok(Driven {
+        let sessions = if leases.is_empty() { BTreeMap::new() } else { self.backend.sessions(&leases).await? };
+        Ok(PlannerContext {
             busy_databases,
             busy_templates,
             overdue,
             sessions,
             max_ttl: self.max_ttl,
-            recent_peak: self.demand.look(&plan::in_use(snapshot), asked),
+            recent_peak: self.demand.observe(&plan::in_use(snapshot), asked),
         })
     }
 
@@ -415,23 +421,23 @@ impl<W: Office + 'static> Driver<W> {
             }
             busy.count(&step, true);
         }
-        let (world, bell, busy, report) =
-            (Arc::clone(&self.world), Arc::clone(&self.bell), Arc::clone(&self.busy), Arc::clone(&self.report));
+        let (backend, wait_queue, busy, report) =
+            (Arc::clone(&self.backend), Arc::clone(&self.wait_queue), Arc::clone(&self.busy), Arc::clone(&self.report));
         self.tasks.spawn(async move {
             let began = Instant::now();
-            let result = world.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
+            let result = backend.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
             busy.lock().unwrap_or_else(PoisonError::into_inner).count(&step, false);
             report::note(&report, &step, began.elapsed(), &result);
             // Nobody waits for what follows a drop.
             if matches!((&step, &result), (Step::Drop { .. }, Ok(()))) {
-                bell.wake_driver_soon();
+                wait_queue.wake_reconciler_soon();
             } else {
-                bell.wake_driver();
+                wait_queue.wake_reconciler();
             }
             match (&step, &result) {
                 // A clone may serve a reset; whoever waits for a slot hears of it when it has entered one.
-                (Step::Clone { .. } | Step::Drop { .. }, Ok(())) => bell.ring_again(),
-                _ => bell.ring(),
+                (Step::Clone { .. } | Step::Drop { .. }, Ok(())) => wait_queue.wake_again(),
+                _ => wait_queue.wake_all(),
             }
         });
     }
@@ -440,7 +446,7 @@ impl<W: Office + 'static> Driver<W> {
 /// When the next look is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
-    /// When somebody wakes the driver.
+    /// When somebody wakes the reconciler.
     Nothing,
     /// When some more may have come together: nobody waits for it.
     Soon,

@@ -9,20 +9,20 @@ use crate::lease::{Credentials, Lease, LeaseState};
 use crate::name::{DatabaseName, Fingerprint, PoolName};
 use crate::pool::{Pool, PoolSettings};
 use crate::request::{TicketId, TicketKind};
-use crate::snapshot::{AnnouncedRun, Driven, ServerDatabase, Snapshot, Ticket};
+use crate::snapshot::{AnnouncedRun, PlannerContext, ServerDatabase, Snapshot, Ticket};
 use crate::template::{Template, TemplateId, TemplateState, Timestamp};
 
-/// A snapshot and what the driver knows. Databases get the oid 1000 + id, templates 2000 + id.
+/// A snapshot and what the reconciler knows. Databases get the oid 1000 + id, templates 2000 + id.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Example {
     pub(super) snapshot: Snapshot,
-    pub(super) driven: Driven,
+    pub(super) context: PlannerContext,
 }
 
 /// A world with pool `app`.
 pub(super) fn example(warm: u32, max: u32, spares: u32) -> Example {
     let mut example = Example::default();
-    example.driven.max_ttl = Duration::from_secs(3600);
+    example.context.max_ttl = Duration::from_secs(3600);
     example.pool("app", warm, max, spares)
 }
 
@@ -240,7 +240,7 @@ impl Example {
     }
 
     pub(super) fn busy(mut self, id: i64) -> Self {
-        self.driven.busy_databases.insert(DatabaseId(id));
+        self.context.busy_databases.insert(DatabaseId(id));
         self
     }
 
@@ -262,17 +262,17 @@ impl Example {
     }
 
     pub(super) fn peak(mut self, template: i64, count: u32) -> Self {
-        self.driven.recent_peak.insert(TemplateId(template), count);
+        self.context.recent_peak.insert(TemplateId(template), count);
         self
     }
 
     pub(super) fn overdue(mut self, lease: u128, seconds: u64) -> Self {
-        self.driven.overdue.insert(Uuid::from_u128(lease), Duration::from_secs(seconds));
+        self.context.overdue.insert(Uuid::from_u128(lease), Duration::from_secs(seconds));
         self
     }
 
     pub(super) fn connected(mut self, lease: u128) -> Self {
-        self.driven.sessions.insert(Uuid::from_u128(lease), 1);
+        self.context.sessions.insert(Uuid::from_u128(lease), 1);
         self
     }
 

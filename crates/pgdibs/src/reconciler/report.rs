@@ -1,4 +1,4 @@
-//! What the driver saw and did: for `/v1/status` and `/readyz`, and, where people look for it, in the log.
+//! What the reconciler saw and did: for `/v1/status` and `/readyz`, and, where people look for it, in the log.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -8,10 +8,10 @@ use pgdibs_core::error::StepError;
 use pgdibs_core::plan::Step;
 use pgdibs_core::template::Timestamp;
 
-/// What the driver last saw and did, for `/v1/status` and `/readyz`.
+/// What the reconciler last saw and did, for `/v1/status` and `/readyz`.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// Whether this daemon holds the office.
+    /// Whether this daemon holds leadership.
     pub reconciling: bool,
     /// Why the server cannot be reached at present.
     pub unreachable: Option<String>,
@@ -23,7 +23,7 @@ pub struct Report {
     pub disk_is_short: bool,
     /// Directories that a crash in the middle of a clone left behind; `None` when we may not look.
     pub orphans: Option<Vec<u32>>,
-    /// When the driver last planned anything.
+    /// When the reconciler last planned anything.
     pub planned_at: Option<Timestamp>,
     /// The steps of that plan, in words.
     pub last_plan: Vec<String>,

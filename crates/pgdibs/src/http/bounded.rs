@@ -9,24 +9,24 @@ use serde::de::{Deserialize, Deserializer, Error, Unexpected, Visitor};
 
 /// A whole number within bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Whole<const LEAST: u64, const MOST: u64>(pub(super) u64);
+pub(super) struct BoundedInteger<const LEAST: u64, const MOST: u64>(pub(super) u64);
 
-impl<const LEAST: u64, const MOST: u64> Whole<LEAST, MOST> {
+impl<const LEAST: u64, const MOST: u64> BoundedInteger<LEAST, MOST> {
     /// The number as the domain counts it; the bounds of the fields that call this are far below `u32::MAX`.
     pub(super) fn as_u32(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
     }
 }
 
-impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for Whole<LEAST, MOST> {
+impl<'de, const LEAST: u64, const MOST: u64> Deserialize<'de> for BoundedInteger<LEAST, MOST> {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        reader.deserialize_any(WholeReader::<LEAST, MOST>).map(Self)
+        reader.deserialize_any(BoundedIntegerReader::<LEAST, MOST>).map(Self)
     }
 }
 
-struct WholeReader<const LEAST: u64, const MOST: u64>;
+struct BoundedIntegerReader<const LEAST: u64, const MOST: u64>;
 
-impl<const LEAST: u64, const MOST: u64> Visitor<'_> for WholeReader<LEAST, MOST> {
+impl<const LEAST: u64, const MOST: u64> Visitor<'_> for BoundedIntegerReader<LEAST, MOST> {
     type Value = u64;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,9 +151,9 @@ pub(super) type Note = Text<0, 200>;
 
 /// Some lines for people (why a build failed), line breaks and all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Lines(pub(super) String);
+pub(super) struct MultilineText(pub(super) String);
 
-impl<'de> Deserialize<'de> for Lines {
+impl<'de> Deserialize<'de> for MultilineText {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
         let text = String::deserialize(reader)?;
         if text.chars().count() > 10_000 || text.contains('\0') {

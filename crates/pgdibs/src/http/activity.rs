@@ -7,13 +7,13 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use super::door::PROBES;
+use super::authenticator::PROBES;
 
 /// The time of the last request that was no probe.
 #[derive(Debug)]
-pub struct Quiet(Mutex<Instant>);
+pub struct Activity(Mutex<Instant>);
 
-impl Quiet {
+impl Activity {
     /// Somebody started us: that counts as a request.
     #[must_use]
     pub fn from_now() -> Self {
@@ -22,7 +22,7 @@ impl Quiet {
 
     /// How long nobody has asked for anything.
     #[must_use]
-    pub fn lasts(&self) -> Duration {
+    pub fn idle_for(&self) -> Duration {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
@@ -33,12 +33,12 @@ impl Quiet {
 
 /// Notices each request when it comes and when it has been answered. It stands behind the door, so that nobody who is refused
 /// there, such as a page of another site, keeps a daemon alive.
-pub(super) async fn notice(State(quiet): State<Arc<Quiet>>, request: Request, next: Next) -> Response {
+pub(super) async fn notice(State(activity): State<Arc<Activity>>, request: Request, next: Next) -> Response {
     if PROBES.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    quiet.end();
+    activity.end();
     let response = next.run(request).await;
-    quiet.end();
+    activity.end();
     response
 }

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 /// A daemon's note in the data directory of its embedded server. It is worth nothing once that daemon has gone, so whoever reads it
 /// asks at that address whether it is still the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Whereabouts {
+pub(crate) struct EndpointFile {
     /// Where it is reached from this machine.
     pub(crate) url: String,
     /// Its number, as `/v1/status` tells it.
     pub(crate) instance: String,
 }
 
-impl Whereabouts {
+impl EndpointFile {
     /// The note of a daemon that listens there.
     pub(crate) fn of(listens: SocketAddr, instance: i32) -> Self {
         let mut address = listens;
@@ -59,20 +59,20 @@ mod tests {
     #[test]
     fn a_note_is_read_as_it_was_left_and_names_an_address_that_can_be_called() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Whereabouts::read(dir.path()), None);
+        assert_eq!(EndpointFile::read(dir.path()), None);
         for (listens, url) in [
             ("127.0.0.1:7432", "http://127.0.0.1:7432"),
             ("0.0.0.0:80", "http://127.0.0.1:80"),
             ("[::]:81", "http://[::1]:81"),
         ] {
-            let note = Whereabouts::of(listens.parse().unwrap(), 7);
+            let note = EndpointFile::of(listens.parse().unwrap(), 7);
             note.leave(dir.path());
             assert_eq!(
-                Whereabouts::read(dir.path()),
-                Some(Whereabouts { url: url.to_owned(), instance: "7".to_owned() })
+                EndpointFile::read(dir.path()),
+                Some(EndpointFile { url: url.to_owned(), instance: "7".to_owned() })
             );
         }
-        Whereabouts::forget(dir.path());
-        assert_eq!(Whereabouts::read(dir.path()), None);
+        EndpointFile::forget(dir.path());
+        assert_eq!(EndpointFile::read(dir.path()), None);
     }
 }

@@ -7,11 +7,11 @@ use crate::database::{Database, DatabaseState};
 use crate::name::PoolName;
 use crate::pool::Pool;
 use crate::request::TicketKind;
-use crate::snapshot::{Driven, Snapshot};
+use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::{Template, TemplateId, TemplateState};
 
 /// What the plans of the pools share.
-pub(super) struct Room {
+pub(super) struct SharedCapacity {
     /// Slots that each pool has in use, as the plan leaves them: what one pool takes of `max_connections`, the next one lacks.
     taken: BTreeMap<PoolName, u32>,
     /// Databases per template that waiters may count on, given out in the order of their tickets. Without that order, two
@@ -30,14 +30,14 @@ pub(super) struct Capacity {
     pub(super) idle: u32,
 }
 
-impl Room {
-    pub(super) fn of(snapshot: &Snapshot, driven: &Driven) -> Self {
+impl SharedCapacity {
+    pub(super) fn of(snapshot: &Snapshot, context: &PlannerContext) -> Self {
         let in_slots = |d: &Database| matches!(d.state, DatabaseState::Ready | DatabaseState::Leased);
         let taken = |pool: &Pool| count(snapshot, |d| d.pool == pool.name && in_slots(d));
         Self {
             taken: snapshot.pools.iter().map(|pool| (pool.name.clone(), taken(pool))).collect(),
             claimed: claims(snapshot),
-            disk: snapshot.limits.bytes_above_floor().map(|left| left.saturating_sub(under_way(snapshot, driven))),
+            disk: snapshot.limits.bytes_above_floor().map(|left| left.saturating_sub(under_way(snapshot, context))),
         }
     }
 
@@ -82,8 +82,8 @@ impl Room {
 }
 
 /// What clones that are being made will have taken. Some of it is gone from the disk already: that errs on the safe side.
-fn under_way(snapshot: &Snapshot, driven: &Driven) -> u64 {
-    let cloning = snapshot.databases.iter().filter(|d| !d.is_cloned() && driven.busy_databases.contains(&d.id));
+fn under_way(snapshot: &Snapshot, context: &PlannerContext) -> u64 {
+    let cloning = snapshot.databases.iter().filter(|d| !d.is_cloned() && context.busy_databases.contains(&d.id));
     cloning.filter_map(|d| snapshot.template(d.template)).map(|template| snapshot.bytes_of_clone(template)).sum()
 }
 

@@ -11,7 +11,7 @@ use crate::cli::command::shown;
 use crate::cli::error::CliError;
 use crate::cli::leases::{default_holder, put};
 use crate::cli::progress::Progress;
-use crate::cli::wire::{Lease, Leases, Pools};
+use crate::cli::responses::{Lease, Leases, Pools};
 
 /// The pool that was named, or the only one there is.
 ///
@@ -52,7 +52,7 @@ pub(super) async fn acquire(
     wait: Duration,
     progress: &Progress,
 ) -> Result<Vec<Lease>, CliError> {
-    let (path, body) = wishes(args, run, pool);
+    let (path, body) = acquire_requests(args, run, pool);
     let with_wait = |left: f64| {
         let mut body = body.clone();
         body.insert("wait_seconds".to_owned(), json!(left));
@@ -75,34 +75,35 @@ pub(super) async fn acquire(
     Ok(leases)
 }
 
-fn wishes(args: &RunArgs, run: &str, pool: &str) -> (&'static str, Map<String, Value>) {
+fn acquire_requests(args: &RunArgs, run: &str, pool: &str) -> (&'static str, Map<String, Value>) {
     let holder = args.holder.clone().unwrap_or_else(|| default_holder(&shown(&args.command)));
-    let wish = |worker: Option<String>, alias: Option<&String>| {
-        let mut wish = Map::new();
-        wish.insert("pool".to_owned(), json!(pool));
-        wish.insert("run".to_owned(), json!(run));
-        wish.insert("holder".to_owned(), json!(holder));
-        put(&mut wish, "fingerprint", args.fingerprint.as_ref());
-        put(&mut wish, "worker", worker);
-        put(&mut wish, "alias", alias);
-        put(&mut wish, "via", args.via.as_ref().filter(|via| !via.is_empty()));
-        put(&mut wish, "ttl_seconds", args.ttl);
-        wish
+    let acquire_request = |worker: Option<String>, alias: Option<&String>| {
+        let mut acquire_request = Map::new();
+        acquire_request.insert("pool".to_owned(), json!(pool));
+        acquire_request.insert("run".to_owned(), json!(run));
+        acquire_request.insert("holder".to_owned(), json!(holder));
+        put(&mut acquire_request, "fingerprint", args.fingerprint.as_ref());
+        put(&mut acquire_request, "worker", worker);
+        put(&mut acquire_request, "alias", alias);
+        put(&mut acquire_request, "via", args.via.as_ref().filter(|via| !via.is_empty()));
+        put(&mut acquire_request, "ttl_seconds", args.ttl);
+        acquire_request
     };
     let mut batch = Map::new();
     if let Some(workers) = args.workers {
-        let wishes: Vec<_> = (0..workers).map(|number| wish(Some(format!("gw{number}")), None)).collect();
-        batch.insert("leases".to_owned(), json!(wishes));
+        let acquire_requests: Vec<_> =
+            (0..workers).map(|number| acquire_request(Some(format!("gw{number}")), None)).collect();
+        batch.insert("leases".to_owned(), json!(acquire_requests));
         batch.insert("shared_login".to_owned(), json!(true));
         batch.insert("exact_slot".to_owned(), json!(true));
         return ("/v1/leases/batch", batch);
     }
     if args.alias.len() > 1 {
-        let wishes: Vec<_> = args.alias.iter().map(|alias| wish(None, Some(alias))).collect();
-        batch.insert("leases".to_owned(), json!(wishes));
+        let acquire_requests: Vec<_> = args.alias.iter().map(|alias| acquire_request(None, Some(alias))).collect();
+        batch.insert("leases".to_owned(), json!(acquire_requests));
         return ("/v1/leases/batch", batch);
     }
-    ("/v1/leases", wish(None, args.alias.first()))
+    ("/v1/leases", acquire_request(None, args.alias.first()))
 }
 
 /// The tool will make the names `_gw0` to `_gwN-1` itself and use one login for all: anything else would send it into databases
@@ -150,18 +151,19 @@ mod tests {
 
     #[test]
     fn workers_ask_for_exact_slots_under_one_login() {
-        let (path, body) = wishes(&run_args(&["--workers", "2", "--holder", "me", "--ttl", "5"]), "r", "p");
+        let (path, body) = acquire_requests(&run_args(&["--workers", "2", "--holder", "me", "--ttl", "5"]), "r", "p");
         assert_eq!(path, "/v1/leases/batch");
-        let wish = |worker| json!({"pool": "p", "run": "r", "holder": "me", "worker": worker, "ttl_seconds": 5});
-        let expected = json!({"leases": [wish("gw0"), wish("gw1")], "shared_login": true, "exact_slot": true});
+        let acquire_request =
+            |worker| json!({"pool": "p", "run": "r", "holder": "me", "worker": worker, "ttl_seconds": 5});
+        let expected = json!({"leases": [acquire_request("gw0"), acquire_request("gw1")], "shared_login": true, "exact_slot": true});
         assert_eq!(Value::Object(body), expected);
     }
 
     #[test]
     fn one_alias_is_one_lease_and_several_are_a_batch() {
-        let (path, body) = wishes(&run_args(&["--alias", "a"]), "r", "p");
+        let (path, body) = acquire_requests(&run_args(&["--alias", "a"]), "r", "p");
         assert_eq!((path, body["alias"].as_str()), ("/v1/leases", Some("a")));
-        let (path, body) = wishes(&run_args(&["--alias", "a", "--alias", "b"]), "r", "p");
+        let (path, body) = acquire_requests(&run_args(&["--alias", "a", "--alias", "b"]), "r", "p");
         assert_eq!((path, body["leases"][1]["alias"].as_str()), ("/v1/leases/batch", Some("b")));
         assert_eq!(body.get("exact_slot"), None);
     }

@@ -17,7 +17,7 @@ use super::problem::{Code, Problem};
 /// What a caller must show. Without a token everybody on loopback may come in; that the daemon does not listen further
 /// without one is checked where the configuration is read.
 #[derive(Debug, Clone, Default)]
-pub struct Door {
+pub struct Authenticator {
     /// The token, if one is configured.
     pub token: Option<SecretString>,
     /// Host names beside loopback that the daemon answers to (`PGDIBS_ALLOWED_HOSTS`), without ports. `*` is every name,
@@ -30,18 +30,22 @@ pub(super) const PROBES: [&str; 3] = ["/livez", "/readyz", "/healthz"];
 
 /// Whether a probe comes from somebody who may come in: others are told less.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Admitted(pub(super) bool);
+pub(super) struct Authenticated(pub(super) bool);
 
-pub(super) async fn guard(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
-    let checked = door.check(request.method(), request.uri(), request.headers());
-    match checked {
+pub(super) async fn authenticate(
+    State(authenticator): State<Arc<Authenticator>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let bounded = authenticator.check(request.method(), request.uri(), request.headers());
+    match bounded {
         Err(problem) if !PROBES.contains(&request.uri().path()) => return problem.into_response(),
-        checked => request.extensions_mut().insert(Admitted(checked.is_ok())),
+        bounded => request.extensions_mut().insert(Authenticated(bounded.is_ok())),
     };
     next.run(request).await
 }
 
-impl Door {
+impl Authenticator {
     fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
         let host = self.host(uri, headers)?;
         if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
@@ -81,7 +85,7 @@ impl Door {
 
     /// For a fuzz target.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn admits_host(&self, host: &str) -> bool {
+    pub(super) fn allows_host(&self, host: &str) -> bool {
         self.is_ours(host)
     }
 

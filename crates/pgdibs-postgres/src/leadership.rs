@@ -1,4 +1,4 @@
-//! The office of the reconciler: one per server, held by a session advisory lock on a connection of its own in the catalog.
+//! leadership of the reconciler: one per server, held by a session advisory lock on a connection of its own in the catalog.
 //!
 //! Whoever takes it first ends the DDL of its predecessors: a dead client's CREATE DATABASE completes all the same, and would
 //! do so behind the back of the next plan.
@@ -15,20 +15,20 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
+use crate::backend::{PgBackend, answer, no_answer};
 use crate::blockers;
 use crate::connect::{CATALOG, DDL_APPLICATION, RECONCILER, TRUSTED};
+use crate::connection_pool::ANSWER;
 use crate::ddl;
 use crate::failpoint::{Point, reach};
-use crate::lines::ANSWER;
 use crate::requests::gather;
 use crate::requests::tickets::living_daemons;
 use crate::rights::Rights;
 use crate::sqlstate::{self, Meaning};
 use crate::steps::{drop_logins, drop_unused_roles};
-use crate::world::{PgWorld, answer, no_answer};
 
-/// Key of the office's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
-const OFFICE: i64 = 0x7067_6469_6273;
+/// Key of leadership's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
+const LEADERSHIP: i64 = 0x7067_6469_6273;
 
 /// Predecessors' statements are given this long to end.
 const PREDECESSORS: Duration = Duration::from_secs(10);
@@ -42,12 +42,12 @@ const PING: Duration = Duration::from_secs(3);
 /// A look is a handful of statements on small tables.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// To connect, to end what predecessors have under way, and to look who is in office.
+/// To connect, to end what predecessors have under way, and to look who is leading.
 const APPLICATION: Duration = Duration::from_secs(25);
 
-/// The office, held by this session.
+/// leadership, held by this session.
 pub(crate) struct Held {
-    /// The lock is this session's, so losing it is losing the office.
+    /// The lock is this session's, so losing it is losing leadership.
     pub(crate) connection: PgConnection,
     /// When a statement last succeeded on it, as far as we remember.
     pub(crate) used: Instant,
@@ -68,15 +68,15 @@ pub(crate) struct Session {
     began: String,
 }
 
-impl PgWorld {
-    /// Applies for the office; true when this daemon holds it. Cheap when it does already.
+impl PgBackend {
+    /// Applies for leadership; true when this daemon holds it. Cheap when it does already.
     ///
     /// # Errors
-    /// [`Error::ServerUnavailable`]; the office is then vacant as far as we are concerned. That a session which held it has ended is an
-    /// error too, and the next call applies anew: a server that was away is told of however soon it is back.
+    /// [`Error::ServerUnavailable`]; leadership is then vacant as far as we are concerned. That a session which held it has ended is an
+    /// error too, and the next call applies again: a server that was away is told of however soon it is back.
     pub async fn lead(&self) -> Result<bool, Error> {
-        let mut office = self.office.lock().await;
-        if let Some(held) = office.as_mut() {
+        let mut leadership = self.leadership.lock().await;
+        if let Some(held) = leadership.as_mut() {
             if held.used.elapsed() < TRUSTED {
                 return Ok(true);
             }
@@ -84,23 +84,23 @@ impl PgWorld {
             let pinged = pinged.await.map_or_else(|_| Err(no_answer(PING)), answer);
             if pinged.is_err() {
                 // It is told at once, before a new session is tried, which may take its time as well.
-                self.lose(&mut office).await;
+                self.lose(&mut leadership).await;
             }
             return pinged.map(|()| true);
         }
-        *office =
+        *leadership =
             tokio::time::timeout(APPLICATION, self.apply()).await.unwrap_or_else(|_| Err(no_answer(APPLICATION)))?;
-        Ok(office.is_some())
+        Ok(leadership.is_some())
     }
 
     /// Gives the session up, whatever state it is in. The server may not know that it is dead, and would keep its lock.
-    pub(crate) async fn lose(&self, office: &mut Option<Held>) {
-        if let Some(held) = office.take() {
+    pub(crate) async fn lose(&self, leadership: &mut Option<Held>) {
+        if let Some(held) = leadership.take() {
             *self.lost.lock().await = Some(held.session);
         }
     }
 
-    /// A session that holds the office, if nobody else's does.
+    /// A session that holds leadership, if nobody else's does.
     async fn apply(&self) -> Result<Option<Held>, Error> {
         let mut connection = answer(self.connections.address.connect(CATALOG, RECONCILER).await)?;
         let mut lost = self.lost.lock().await;
@@ -113,7 +113,7 @@ impl PgWorld {
                 "select pg_try_advisory_lock($1), pg_backend_pid(),
                         (select backend_start::text from pg_stat_activity where pid = pg_backend_pid())",
             )
-            .bind(OFFICE)
+            .bind(LEADERSHIP)
             .fetch_one(&mut connection)
             .await,
         )?;
@@ -125,33 +125,33 @@ impl PgWorld {
         reach(Point::StartPredecessorsEnded).await;
         answer(self.make_owner(&mut connection).await)?;
         // Before the first step, so that no step waits until there is a connection to look on.
-        blockers::look(self).await;
-        reach(Point::StartInOffice).await;
+        blockers::take_snapshot(self).await;
+        reach(Point::StartAsLeader).await;
         Ok(Some(Held { connection, used: Instant::now(), session: Session { process, began } }))
     }
 
-    /// A snapshot for the next plan, taken on the office's own connection.
+    /// A snapshot for the next plan, taken on leadership's own connection.
     ///
     /// # Errors
-    /// [`Error::ServerUnavailable`], also when this daemon does not hold the office.
-    pub async fn look(&self) -> Result<Snapshot, Error> {
-        let mut office = self.office.lock().await;
-        let Some(held) = office.as_mut() else {
+    /// [`Error::ServerUnavailable`], also when this daemon does not hold leadership.
+    pub async fn take_snapshot(&self) -> Result<Snapshot, Error> {
+        let mut leadership = self.leadership.lock().await;
+        let Some(held) = leadership.as_mut() else {
             return Err(Error::ServerUnavailable("this daemon does not reconcile".to_owned()));
         };
         let gathering = tokio::time::timeout(LOOK, gather::gather_on(self, &mut held.connection));
         let snapshot = gathering.await.map_or_else(|_| Err(no_answer(LOOK)), answer);
         match snapshot {
             Ok(_) => held.used = Instant::now(),
-            Err(_) => self.lose(&mut office).await,
+            Err(_) => self.lose(&mut leadership).await,
         }
         snapshot
     }
 
-    /// Gives the office up, so that another daemon need not wait for the session to be noticed gone.
-    pub async fn resign(&self) {
-        if let Some(mut held) = self.office.lock().await.take() {
-            let _ = sqlx::query("select pg_advisory_unlock($1)").bind(OFFICE).execute(&mut held.connection).await;
+    /// Gives leadership up, so that another daemon need not wait for the session to be noticed gone.
+    pub async fn step_down(&self) {
+        if let Some(mut held) = self.leadership.lock().await.take() {
+            let _ = sqlx::query("select pg_advisory_unlock($1)").bind(LEADERSHIP).execute(&mut held.connection).await;
         }
     }
 
@@ -173,12 +173,12 @@ impl PgWorld {
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
-    pub async fn sweep(&self) -> Result<(), Error> {
-        let mut office = self.office.lock().await;
-        let Some(Held { connection, .. }) = office.as_mut() else { return Ok(()) };
+    pub async fn collect_garbage(&self) -> Result<(), Error> {
+        let mut leadership = self.leadership.lock().await;
+        let Some(Held { connection, .. }) = leadership.as_mut() else { return Ok(()) };
         let sweeping = async {
-            sweep_rows(connection).await?;
-            sweep_logins(self, connection).await?;
+            delete_old_rows(connection).await?;
+            drop_unused_logins(self, connection).await?;
             drop_unused_roles(connection).await
         };
         let swept = tokio::select! {
@@ -186,7 +186,7 @@ impl PgWorld {
             never = blockers::end(self, blockers::FAST) => match never {},
         };
         if swept.is_err() {
-            self.lose(&mut office).await;
+            self.lose(&mut leadership).await;
         }
         swept
     }
@@ -253,7 +253,7 @@ macro_rules! moved {
     };
 }
 
-impl PgWorld {
+impl PgBackend {
     /// The server's clock was set: the times that count are moved with it, so that nothing is over too early and nothing lasts too long.
     /// What was noted in between, by the clock as it is now, stays: of a moment in the past one can tell. (A clock that is set back makes
     /// it look later than it was, by as much at the most, if it was long enough ago.) A retry is noted a minute ahead at the most.
@@ -261,8 +261,8 @@ impl PgWorld {
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn move_times(&self, microseconds: i64) -> Result<(), Error> {
-        let mut office = self.office.lock().await;
-        let Some(Held { connection, .. }) = office.as_mut() else { return Ok(()) };
+        let mut leadership = self.leadership.lock().await;
+        let Some(Held { connection, .. }) = leadership.as_mut() else { return Ok(()) };
         let moved = async {
             let mut transaction = connection.begin().await?;
             for statement in [
@@ -291,7 +291,7 @@ impl PgWorld {
         };
         let moved = tokio::time::timeout(ANSWER, moved).await.map_or_else(|_| Err(no_answer(ANSWER)), answer);
         if moved.is_err() {
-            self.lose(&mut office).await;
+            self.lose(&mut leadership).await;
         }
         moved
     }
@@ -341,7 +341,7 @@ async fn end_predecessors(connection: &mut PgConnection, instance: i32) -> Resul
     }
 }
 
-async fn sweep_rows(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn delete_old_rows(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("delete from leases where ended_at < now() - interval '24 hours'").execute(&mut *connection).await?;
     sqlx::query("delete from ended_runs where ended_at < now() - interval '24 hours'")
         .execute(&mut *connection)
@@ -360,7 +360,7 @@ async fn sweep_rows(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 
 /// Logins of ours by name that no row names: left by a step that failed after the database was gone. One that may still connect to a
 /// database that pgdibs made is left alone, whatever our rows say: a lease may hold it, if the catalog is not the one that made it.
-async fn sweep_logins(world: &PgWorld, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn drop_unused_logins(backend: &PgBackend, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let names: Vec<String> = sqlx::query_scalar(
         "select r.rolname::text from pg_roles r
          where r.rolname ~ '^pgdibs_l_[0-9]+$'
@@ -383,14 +383,14 @@ async fn sweep_logins(world: &PgWorld, connection: &mut PgConnection) -> Result<
             tracing::debug!(login = name, error = %sqlstate::sentence(&error), "a login that no row names cannot be closed yet");
             continue;
         }
-        if let Err(error) = drop_logins(world, connection, std::slice::from_ref(&name)).await {
+        if let Err(error) = drop_logins(backend, connection, std::slice::from_ref(&name)).await {
             tracing::debug!(login = name, %error, "a login that no row names cannot be dropped yet");
         }
     }
     Ok(())
 }
 
-impl PgWorld {
+impl PgBackend {
     /// Sessions per login, for the logins of these leases.
     ///
     /// # Errors
@@ -442,7 +442,7 @@ impl PgWorld {
         .await
     }
 
-    /// As [`World::put_template`](pgdibs_core::world::World::put_template), for a build by this daemon itself: it lives as long
+    /// As [`Backend::put_template`](pgdibs_core::world::World::put_template), for a build by this daemon itself: it lives as long
     /// as the daemon's presence does.
     ///
     /// # Errors

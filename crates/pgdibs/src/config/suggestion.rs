@@ -2,7 +2,7 @@
 
 /// The known name nearest to `written`, if one is near enough to be worth saying: at most a third of its letters differ,
 /// and two always may. Hyphens count as underscores and capitals as small letters.
-pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn suggestion<'a>(written: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |name: &str| name.to_ascii_lowercase().replace('-', "_");
     let wanted = plain(written);
     let allowed = (wanted.chars().count() / 3).max(2);
@@ -16,7 +16,7 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
 
 /// `did you mean ...?`, or the list of everything that is known.
 pub(crate) fn hint(written: &str, known: &[&str]) -> String {
-    match nearest(written, known.iter().copied()) {
+    match suggestion(written, known.iter().copied()) {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("known here: {}", known.join(", ")),
     }

@@ -1,8 +1,9 @@
-//! The world as it is: [`World`] on real Postgres. This file only says which module does what.
+//! The world as it is: [`Backend`] on real Postgres. This file only says which module does what.
 
 use std::sync::Mutex;
 use std::time::Duration;
 
+use pgdibs_core::backend::Backend;
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
@@ -13,13 +14,12 @@ use pgdibs_core::request::{
 };
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
-use pgdibs_core::world::World;
 use tokio::time::Instant;
 
 use crate::blockers::Watch;
 use crate::connect::Connections;
-use crate::lines::ANSWER;
-use crate::office::{Held, Session};
+use crate::connection_pool::ANSWER;
+use crate::leadership::{Held, Session};
 use crate::orphans::Suspects;
 use crate::scram::digest;
 use crate::{requests, sqlstate, steps};
@@ -32,12 +32,12 @@ pub struct Bounds {
 }
 
 /// The catalog and the server, as one daemon sees them.
-pub struct PgWorld {
+pub struct PgBackend {
     pub(crate) connections: Connections,
     pub(crate) bounds: Bounds,
     /// The reconciler's own connection, when this daemon reconciles.
-    pub(crate) office: tokio::sync::Mutex<Option<Held>>,
-    /// The session on which the office was held before, if it may not have ended.
+    pub(crate) leadership: tokio::sync::Mutex<Option<Held>>,
+    /// The session on which leadership was held before, if it may not have ended.
     pub(crate) lost: tokio::sync::Mutex<Option<Session>>,
     /// When the daemons of the server were last counted, and how many they were.
     pub(crate) daemons: tokio::sync::Mutex<Option<(Instant, i64)>>,
@@ -45,18 +45,18 @@ pub struct PgWorld {
     pub(crate) watch: tokio::sync::Mutex<Watch>,
     /// Databases that belong to the owner role of a pool.
     pub(crate) handed_over: Mutex<steps::HandedOver>,
-    /// Directories that may be orphans; see [`PgWorld::orphans`].
+    /// Directories that may be orphans; see [`PgBackend::orphans`].
     pub(crate) suspects: tokio::sync::Mutex<Suspects>,
 }
 
-impl PgWorld {
+impl PgBackend {
     /// A world over open connections.
     #[must_use]
     pub fn new(connections: Connections, bounds: Bounds) -> Self {
         Self {
             connections,
             bounds,
-            office: tokio::sync::Mutex::new(None),
+            leadership: tokio::sync::Mutex::new(None),
             lost: tokio::sync::Mutex::new(None),
             daemons: tokio::sync::Mutex::new(None),
             watch: tokio::sync::Mutex::default(),
@@ -94,7 +94,7 @@ impl PgWorld {
     pub(crate) async fn within<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let (_, number) = self.connections.catalog.pool();
         let Ok(answer) = tokio::time::timeout(ANSWER, asked).await else {
-            self.connections.catalog.leave(number);
+            self.connections.catalog.discard(number);
             return Err(no_answer(ANSWER));
         };
         answer
@@ -102,7 +102,7 @@ impl PgWorld {
 
     /// Closes every connection; open statements are finished first.
     pub async fn close(&self) {
-        self.office.lock().await.take();
+        self.leadership.lock().await.take();
         self.watch.lock().await.disconnect();
         self.connections.ddl.close().await;
         self.connections.catalog.close().await;
@@ -119,7 +119,7 @@ pub(crate) fn answer<T>(result: Result<T, sqlx::Error>) -> Result<T, Error> {
     result.map_err(|error| sqlstate::request_error(&error))
 }
 
-impl World for PgWorld {
+impl Backend for PgBackend {
     async fn gather(&self) -> Result<Snapshot, Error> {
         self.within(async { answer(requests::gather::gather(self).await) }).await
     }
@@ -128,8 +128,8 @@ impl World for PgWorld {
         steps::execute(self, steps).await
     }
 
-    async fn sweep(&self) -> Result<(), Error> {
-        Self::sweep(self).await
+    async fn collect_garbage(&self) -> Result<(), Error> {
+        Self::collect_garbage(self).await
     }
 
     async fn put_pool(&self, pool: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), Error> {
@@ -176,8 +176,8 @@ impl World for PgWorld {
         self.within(requests::templates::mark_retiring(self, pool, fingerprint)).await
     }
 
-    async fn acquire(&self, wishes: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
-        self.within(requests::acquire::acquire(self, wishes, ticket)).await
+    async fn acquire(&self, acquire_requests: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
+        self.within(requests::acquire::acquire(self, acquire_requests, ticket)).await
     }
 
     async fn share_login(&self, leases: &[LeaseId]) -> Result<Vec<Lease>, Error> {
@@ -215,10 +215,10 @@ impl World for PgWorld {
     async fn begin_reset(
         &self,
         id: LeaseId,
-        leave: Option<u32>,
+        discard: Option<u32>,
         ticket: Option<TicketId>,
     ) -> Result<ResetBegun, Error> {
-        self.within(requests::leases::begin_reset(self, id, leave, ticket)).await
+        self.within(requests::leases::begin_reset(self, id, discard, ticket)).await
     }
 
     async fn keep(&self, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {

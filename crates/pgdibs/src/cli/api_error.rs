@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::wire::Problem;
+use super::responses::Problem;
 
 /// The daemon said no (RFC 9457).
 #[derive(Debug, Clone)]
-pub(super) struct Refusal {
+pub(super) struct ApiError {
     /// The HTTP status.
     pub(super) status: u16,
     /// From the API's closed list; empty when something in between answered.
@@ -18,7 +18,7 @@ pub(super) struct Refusal {
     pub(super) retry_after: Option<Duration>,
 }
 
-impl Refusal {
+impl ApiError {
     /// From the daemon's answer.
     pub(super) fn new(status: u16, problem: Problem, retry_after: Option<Duration>) -> Self {
         let detail =
@@ -28,7 +28,7 @@ impl Refusal {
     }
 
     /// What a user of the command line can do about it. The sentence itself is the daemon's, which speaks to HTTP callers.
-    pub(super) fn way_out(&self) -> Option<&'static str> {
+    pub(super) fn hint(&self) -> Option<&'static str> {
         let hint = match self.code.as_str() {
             "unauthorized" => {
                 "give the daemon's token in PGDIBS_TOKEN, or the name of a file that holds it in PGDIBS_TOKEN_FILE"
@@ -55,7 +55,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ApiError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(self.detail.trim_end())
     }
@@ -71,10 +71,10 @@ mod tests {
 
     #[test]
     fn the_sentence_is_the_detail_then_the_title_then_the_status() {
-        assert_eq!(Refusal::new(404, problem("c", "no such pool", "Not Found"), None).to_string(), "no such pool");
+        assert_eq!(ApiError::new(404, problem("c", "no such pool", "Not Found"), None).to_string(), "no such pool");
         let probe = Problem { reasons: vec!["a".to_owned(), "b".to_owned()], ..Problem::default() };
-        assert_eq!(Refusal::new(503, probe, None).to_string(), "a; b");
-        assert_eq!(Refusal::new(404, problem("c", "", "Not Found"), None).to_string(), "Not Found");
-        assert_eq!(Refusal::new(418, problem("c", "", ""), None).to_string(), "the daemon answered 418 c");
+        assert_eq!(ApiError::new(503, probe, None).to_string(), "a; b");
+        assert_eq!(ApiError::new(404, problem("c", "", "Not Found"), None).to_string(), "Not Found");
+        assert_eq!(ApiError::new(418, problem("c", "", ""), None).to_string(), "the daemon answered 418 c");
     }
 }
