@@ -90,8 +90,8 @@ ARROWS = (
     Arrow(
         re.compile(r"\bAssertSqlSafe\b"),
         "crates/",
-        ("crates/pgdibs-postgres/src/ddl.rs", "crates/pgdibs-postgres/tests/", "crates/pgdibs/tests/"),
-        "only ddl.rs puts identifiers into SQL text",
+        ("crates/pgdibs-postgres/src/ddl/text.rs", "crates/pgdibs-postgres/tests/", "crates/pgdibs/tests/"),
+        "only ddl/text.rs puts identifiers into SQL text",
     ),
     Arrow(re.compile(r"\b(tokio|serde|serde_json)\b"), "crates/pgdibs-core/", (), "the core decides, without waiting"),
     Arrow(

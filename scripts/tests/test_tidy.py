@@ -34,7 +34,7 @@ BROKEN = [
     ("crates/pgdibs/src/a.rs", RUST + "#[allow(dead_code)]\n", "say why"),
     ("crates/pgdibs/src/reconciler.rs", RUST + "use sqlx::PgConnection;\n", "knows sqlx"),
     ("crates/pgdibs/src/reconciler.rs", RUST + "use axum::Router;\n", "knows axum"),
-    ("crates/pgdibs-postgres/src/catalog.rs", RUST + "AssertSqlSafe(text)\n", "ddl.rs"),
+    ("crates/pgdibs-postgres/src/catalog.rs", RUST + "AssertSqlSafe(text)\n", "ddl/text.rs"),
     ("crates/pgdibs-core/src/plan.rs", RUST + "use tokio::time;\n", "core decides"),
     ("crates/pgdibs-core/src/plan.rs", RUST + "let now = Instant::now();\n", "no clock"),
     ("crates/pgdibs-core/src/plan.rs", RUST + "let id = Uuid::new_v4();\n", "no clock"),
@@ -64,7 +64,7 @@ def test_a_breach_is_named(tmp_path: Path, path: str, text: str, said: str) -> N
 
 PROPER = [
     ("crates/pgdibs-core/src/plan.rs", RUST + "// The driver waits with tokio, not we.\n"),
-    ("crates/pgdibs-postgres/src/ddl.rs", RUST + "use sqlx::AssertSqlSafe;\n"),
+    ("crates/pgdibs-postgres/src/ddl/text.rs", RUST + "use sqlx::AssertSqlSafe;\n"),
     ("crates/pgdibs/src/http/lease.rs", RUST + "use axum::Json;\n"),
     ("crates/pgdibs/tests/kill.rs", RUST + "use sqlx::PgConnection;\n"),
     ("crates/pgdibs/src/a.rs", RUST + "// The kernel needs a moment here.\nthread::sleep(wait);\n"),

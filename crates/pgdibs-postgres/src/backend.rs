@@ -1,7 +1,4 @@
-//! The world as it is: [`Backend`] on real Postgres. This file only says which module does what.
-
-use std::sync::Mutex;
-use std::time::Duration;
+//! [`Backend`] on real Postgres. This file only dispatches.
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::{Error, StepError};
@@ -14,110 +11,12 @@ use pgdibs_core::request::{
 };
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
-use tokio::time::Instant;
 
-use crate::blockers::Watch;
-use crate::connect::Connections;
-use crate::connection_pool::ANSWER;
-use crate::leadership::{Held, Session};
-use crate::orphans::Suspects;
+use crate::context::answer;
 use crate::scram::digest;
-use crate::{requests, sqlstate, steps};
+use crate::{requests, steps};
 
-/// What the daemon's configuration says about the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bounds {
-    /// No clone below this many free bytes on the server's disk.
-    pub disk_floor_bytes: u64,
-}
-
-/// The catalog and the server, as one daemon sees them.
-pub struct PgBackend {
-    pub(crate) connections: Connections,
-    pub(crate) bounds: Bounds,
-    /// The reconciler's own connection, when this daemon reconciles.
-    pub(crate) leadership: tokio::sync::Mutex<Option<Held>>,
-    /// The session on which leadership was held before, if it may not have ended.
-    pub(crate) lost: tokio::sync::Mutex<Option<Session>>,
-    /// When the daemons of the server were last counted, and how many they were.
-    pub(crate) daemons: tokio::sync::Mutex<Option<(Instant, i64)>>,
-    /// The connection on which blockers are looked for.
-    pub(crate) watch: tokio::sync::Mutex<Watch>,
-    /// Databases that belong to the owner role of a pool.
-    pub(crate) handed_over: Mutex<steps::HandedOver>,
-    /// Directories that may be orphans; see [`PgBackend::orphans`].
-    pub(crate) suspects: tokio::sync::Mutex<Suspects>,
-}
-
-impl PgBackend {
-    /// A world over open connections.
-    #[must_use]
-    pub fn new(connections: Connections, bounds: Bounds) -> Self {
-        Self {
-            connections,
-            bounds,
-            leadership: tokio::sync::Mutex::new(None),
-            lost: tokio::sync::Mutex::new(None),
-            daemons: tokio::sync::Mutex::new(None),
-            watch: tokio::sync::Mutex::default(),
-            handed_over: Mutex::default(),
-            suspects: tokio::sync::Mutex::default(),
-        }
-    }
-
-    /// What the server is and what we may do there.
-    #[must_use]
-    pub fn facts(&self) -> &crate::rights::ServerFacts {
-        &self.connections.facts
-    }
-
-    /// Databases of others that had sessions when this daemon came to the server.
-    #[must_use]
-    pub fn in_use_by_others(&self) -> &[String] {
-        &self.connections.in_use_by_others
-    }
-
-    /// This daemon's number among the daemons of the server.
-    #[must_use]
-    pub fn instance(&self) -> i32 {
-        self.connections.instance
-    }
-
-    /// Most slots that `max_connections` leaves room for, at one session each beside the daemon's own.
-    #[must_use]
-    pub fn slots_by_connections(&self) -> u32 {
-        self.connections.facts.max_connections.saturating_sub(crate::connect::OWN_CONNECTIONS).max(1)
-    }
-
-    /// What came of a request, or that nothing came in time. Then it may have been done or not; whoever asks again looks at the
-    /// catalog, which knows. The connections are taken for dead and left behind.
-    pub(crate) async fn within<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let (_, number) = self.connections.catalog.pool();
-        let Ok(answer) = tokio::time::timeout(ANSWER, asked).await else {
-            self.connections.catalog.discard(number);
-            return Err(no_answer(ANSWER));
-        };
-        answer
-    }
-
-    /// Closes every connection; open statements are finished first.
-    pub async fn close(&self) {
-        self.leadership.lock().await.take();
-        self.watch.lock().await.disconnect();
-        self.connections.ddl.close().await;
-        self.connections.catalog.close().await;
-    }
-}
-
-/// The server kept silent for too long.
-pub(crate) fn no_answer(after: Duration) -> Error {
-    Error::ServerUnavailable(format!("it gave no answer within {} s", after.as_secs()))
-}
-
-/// Turns an answer of Postgres into one for the caller.
-pub(crate) fn answer<T>(result: Result<T, sqlx::Error>) -> Result<T, Error> {
-    result.map_err(|error| sqlstate::request_error(&error))
-}
+pub use crate::context::{Bounds, PgBackend};
 
 impl Backend for PgBackend {
     async fn gather(&self) -> Result<Snapshot, Error> {

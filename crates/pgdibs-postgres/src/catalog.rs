@@ -4,7 +4,7 @@ use sqlx::Connection as _;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgConnection;
 
-use crate::connect::{CATALOG, ConnectError, ServerAddress};
+use crate::address::{CATALOG, ConnectError, NOT_OURS, ServerAddress};
 use crate::ddl;
 use crate::sqlstate::{self, Meaning};
 
@@ -39,24 +39,6 @@ pub(crate) async fn make(connection: &mut PgConnection) -> Result<(), ConnectErr
         }
     }
     Err(ConnectError::NotUp("the catalog is being made by another daemon".to_owned()))
-}
-
-const NOT_OURS: &str = "the server has a database \"pgdibs\" that is not ours: it belongs neither to the daemon's role nor to a superuser. Drop it with: dropdb pgdibs. If another role of a daemon made it, hand it over with: alter database pgdibs owner to the daemon's role";
-
-/// The first statements of a session in the catalog: nothing in it is looked up before it is known to be ours. Also later than at the
-/// start, because the catalog may be renamed and another role take its name.
-pub(crate) async fn enter(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    ddl::safe_settings().run(connection).await?;
-    let is_ours: bool = sqlx::query_scalar(
-        "select o.rolname = current_user or o.rolsuper from pg_database d join pg_roles o on o.oid = d.datdba
-         where d.datname = current_database()",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !is_ours {
-        return Err(sqlx::Error::Protocol(NOT_OURS.to_owned()));
-    }
-    ddl::see_the_catalog().run(connection).await
 }
 
 /// Each try waits for the other daemon's statement, so a few are enough.

@@ -1,73 +1,22 @@
 //! DDL: the only module that puts identifiers into SQL text, from validated name types only.
 //!
 //! `create database` and its kin take no parameters, so their text has to be composed. Everything composed in pgdibs is
-//! composed here, and `AssertSqlSafe` occurs nowhere else (a tidy test sees to it).
+//! composed here and in `ddl/`, and `AssertSqlSafe` occurs in `ddl/text.rs` alone (a tidy test sees to it).
 
 use pgdibs_core::name::{DatabaseName, RoleName, TestsOwnDatabase};
 use pgdibs_core::pool::Strategy;
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 mod housekeeping;
 mod roles;
+mod text;
 
 pub use self::housekeeping::{VACUUMED, analyze, compact, freeze, vacuum_catalogs};
 pub use self::roles::{
     LoginKind, close_login, create_login, create_nologin_role, drop_role, limit_sessions, reopen_login, reset_settings,
     reset_settings_in, restore_password,
 };
-
-/// SQL text that was composed here. Several statements run as one implicit transaction, unless one of them may not.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Ddl(String);
-
-/// Without the text: a verifier may be in it.
-impl std::fmt::Debug for Ddl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Ddl(…)")
-    }
-}
-
-impl Ddl {
-    /// The text, for tests that compare it with what Postgres would write.
-    #[must_use]
-    pub fn as_sql(&self) -> &str {
-        &self.0
-    }
-
-    /// Runs the text over the simple protocol.
-    ///
-    /// # Errors
-    /// Whatever Postgres says.
-    pub async fn run(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        connection.execute(sqlx::raw_sql(AssertSqlSafe(self.0))).await.map(|_| ())
-    }
-
-    /// Appends another statement.
-    #[must_use]
-    pub fn then(mut self, next: Self) -> Self {
-        if !self.0.is_empty() && !next.0.is_empty() {
-            self.0.push_str("; ");
-        }
-        self.0.push_str(&next.0);
-        self
-    }
-
-    fn of(text: String) -> Self {
-        Self(text)
-    }
-}
-
-/// Quotes an identifier as Postgres does: `"` doubled. The name types have already refused NUL and excess length.
-fn ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// Quotes a string constant. With a backslash the `E''` form is used, which means the same whatever
-/// `standard_conforming_strings` says.
-fn literal(text: &str) -> String {
-    let quoted = text.replace('\'', "''");
-    if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }
-}
+pub use self::text::Ddl;
+use self::text::{ident, literal};
 
 /// `create database … template …`, closed to connections from its first moment.
 #[must_use]

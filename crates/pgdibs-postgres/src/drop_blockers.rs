@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 
 use pgdibs_core::error::Error;
 
-use crate::backend::{PgBackend, answer};
-use crate::connect::DDL_APPLICATION;
+use crate::connections::DDL_APPLICATION;
+use crate::context::{PgBackend, answer};
 
 impl PgBackend {
     /// The sessions for which our drops wait, each in a sentence that says how it ends.

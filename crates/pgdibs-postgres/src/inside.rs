@@ -39,7 +39,7 @@ use pgdibs_core::name::RoleName;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use crate::connect::{ServerAddress, opened};
+use crate::address::{ServerAddress, opened};
 use crate::ddl;
 use crate::sqlstate;
 

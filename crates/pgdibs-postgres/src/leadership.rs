@@ -1,4 +1,4 @@
-//! leadership of the reconciler: one per server, held by a session advisory lock on a connection of its own in the catalog.
+//! Leadership of the reconciler: one per server, held by a session advisory lock on a connection of its own in the catalog.
 //!
 //! Whoever takes it first ends the DDL of its predecessors: a dead client's CREATE DATABASE completes all the same, and would
 //! do so behind the back of the next plan.
@@ -15,17 +15,19 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
-use crate::backend::{PgBackend, answer, no_answer};
+use crate::address::{CATALOG, TRUSTED};
 use crate::blockers;
-use crate::connect::{CATALOG, DDL_APPLICATION, RECONCILER, TRUSTED};
 use crate::connection_pool::ANSWER;
+use crate::connections::{DDL_APPLICATION, RECONCILER};
+use crate::context::{Held, PgBackend, Session, answer, no_answer};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::requests::gather;
-use crate::requests::tickets::living_daemons;
 use crate::rights::Rights;
+use crate::shared_sql::living_daemons;
 use crate::sqlstate::{self, Meaning};
-use crate::steps::{drop_logins, drop_unused_roles};
+use crate::steps::clone::drop_unused_roles;
+use crate::steps::drop::drop_logins;
 
 /// Key of leadership's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
 const LEADERSHIP: i64 = 0x7067_6469_6273;
@@ -44,29 +46,6 @@ const LOOK: Duration = Duration::from_secs(5);
 
 /// To connect, to end what predecessors have under way, and to look who is leading.
 const APPLICATION: Duration = Duration::from_secs(25);
-
-/// leadership, held by this session.
-pub(crate) struct Held {
-    /// The lock is this session's, so losing it is losing leadership.
-    pub(crate) connection: PgConnection,
-    /// When a statement last succeeded on it, as far as we remember.
-    pub(crate) used: Instant,
-    session: Session,
-}
-
-impl Held {
-    /// The server's process behind it.
-    pub(crate) fn process(&self) -> i32 {
-        self.session.process
-    }
-}
-
-/// A session as the server knows it. Process numbers are given again, and so the time of its beginning belongs to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Session {
-    process: i32,
-    began: String,
-}
 
 impl PgBackend {
     /// Applies for leadership; true when this daemon holds it. Cheap when it does already.

@@ -1,27 +1,34 @@
 //! Postgres: all SQL, all DDL, the locks, and the embedded server of pgdibs.
 //!
-//! Only this crate knows sqlx, and only [`ddl`] puts identifiers into SQL text. Reading order: the modules as listed.
+//! Only this crate knows sqlx, and only [`ddl`] puts identifiers into SQL text. Reading order: the modules as listed, from the bottom to
+//! the top; none imports one that stands below it in the list.
 
-pub mod bench;
-mod blockers;
-mod catalog;
-pub mod connect;
-pub mod ddl;
-pub mod embedded;
 pub mod failpoint;
-mod drop_blockers;
+pub mod sqlstate;
+pub mod scram;
+pub mod rights;
+pub mod ddl;
+mod public_connect;
+pub mod facts;
+mod address;
 mod inside;
 pub mod connection_pool;
-pub mod leadership;
-mod orphans;
-pub mod membership;
-mod public_connect;
-pub mod purge;
-mod requests;
-pub mod rights;
+mod connections;
+mod shared_sql;
+mod handed_over;
 mod rows;
-pub mod scram;
-mod source_database;
-pub mod sqlstate;
+mod context;
+mod catalog;
 mod steps;
+mod blockers;
+pub mod connect;
+mod requests;
+pub mod leadership;
+pub mod membership;
+mod orphans;
+mod drop_blockers;
+mod source_database;
 pub mod backend;
+pub mod purge;
+pub mod bench;
+pub mod embedded;

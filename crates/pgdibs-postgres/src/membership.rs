@@ -5,8 +5,8 @@ use std::time::Duration;
 use pgdibs_core::error::Error;
 use sqlx::postgres::{PgListener, PgNotification, PgPool};
 
-use crate::backend::{PgBackend, answer};
-use crate::requests::tickets::MEMBERSHIP;
+use crate::context::{PgBackend, answer};
+use crate::shared_sql::MEMBERSHIP;
 
 impl PgBackend {
     /// Shows that this daemon lives, and hears what the others change. Dropping the ear ends both.

@@ -1,16 +1,10 @@
 //! Orphan directories: what a crash in the middle of a `create database` leaves below `base/`, for ever. They are reported and
 //! never removed: that is a thing to do with the server stopped.
 
-use std::collections::BTreeMap;
-
 use pgdibs_core::error::Error;
 
-use crate::backend::{PgBackend, answer};
+use crate::context::{PgBackend, Suspects, answer};
 use crate::rights::Rights;
-
-/// Directories that belong to no database that can be seen, each with a transaction number that was given after it was first
-/// seen. One that is being cloned right now looks the same, until the transactions that were under way then have ended.
-pub(crate) type Suspects = BTreeMap<u32, i64>;
 
 /// Keeps those that are still there, adds new ones, and returns the orphans among them. `seen` is what belongs to no database
 /// now; `oldest` is the oldest transaction that was under way then, `next` a number that came after all of them.

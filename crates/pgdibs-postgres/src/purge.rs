@@ -5,10 +5,11 @@ use secrecy::SecretString;
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::connect::{CATALOG, ConnectError, ServerAddress};
+use crate::address::{CATALOG, ConnectError, ServerAddress};
 use crate::ddl::{self, Ddl};
-use crate::requests::tickets::living_daemons;
-use crate::steps::{end_sessions, made_by_tests};
+use crate::shared_sql::living_daemons;
+use crate::shared_sql::made_by_tests;
+use crate::steps::sessions::end_sessions;
 
 /// What a purge would remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -80,7 +80,7 @@ macro_rules! template_columns {
              t.state = 'building' and t.seal_requested_at is null and case when t.built_by is null \
                then t.build_heard_at < now() - interval '60 s' \
                else t.built_by::int8 not in (",
-            $crate::requests::tickets::living_daemons!(),
+            $crate::shared_sql::living_daemons!(),
             ") end as builder_silent, \
              (extract(epoch from t.build_started_at) * 1000000)::int8 as build_started_at, t.built_seconds, \
              (extract(epoch from t.built_at) * 1000000)::int8 as built_at, t.size_bytes, t.relations, \

@@ -4,7 +4,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::name::{DatabaseName, PoolName};
 use pgdibs_core::template::TemplateId;
 
-use crate::backend::{PgBackend, answer};
+use crate::context::{PgBackend, answer};
 use crate::ddl;
 
 impl PgBackend {

@@ -8,7 +8,7 @@ use sqlx::Row as _;
 use tokio::time::timeout;
 
 use super::watch::{Session, Watch, is_tenant, session_columns};
-use crate::backend::PgBackend;
+use crate::context::PgBackend;
 
 /// To ask the catalog for leases that are over.
 const ASKING: Duration = Duration::from_millis(500);

@@ -10,17 +10,17 @@
 mod lock_table;
 mod tenants;
 mod waits;
-mod watch;
+pub(crate) mod watch;
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use crate::backend::PgBackend;
-use crate::connect::ServerAddress;
+use crate::address::ServerAddress;
+use crate::context::PgBackend;
 
-pub(crate) use self::watch::Watch;
+use self::watch::Watch;
 
 /// Before a first look, and between two, while fast steps run: all callers wait for those. Longer than a tenant's own `grant` takes.
 pub(crate) const FAST: Duration = Duration::from_millis(30);

@@ -4,12 +4,21 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::waits::Prepared;
 use super::watch::Session;
-use crate::backend::PgBackend;
+use crate::context::PgBackend;
 
 /// The catalog's connections are open, and the rows few.
 const ASKING: Duration = Duration::from_millis(500);
+
+/// A prepared transaction: no process holds its locks.
+#[derive(Clone)]
+pub(super) struct Prepared {
+    pub(super) database: String,
+    pub(super) gid: String,
+    pub(super) owner: String,
+    /// It is a tenant's by its owner's name or by its database's owner, without a look into the catalog.
+    pub(super) is_tenants: bool,
+}
 
 /// Whether a tenant's session is ended that blocks this database of pgdibs; for `None` the daemon waits or its catalog is blocked. Leases of
 /// one pool may block each other: they are one trust domain.

@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
-use super::tenants;
+use super::tenants::{self, Prepared};
 use super::watch::{Session, Watch, is_tenant, session_columns};
-use crate::backend::PgBackend;
-use crate::connect::{CATALOG, ServerAddress};
-use crate::steps::roll_back_prepared;
+use crate::address::{CATALOG, ServerAddress};
+use crate::context::PgBackend;
+use crate::steps::pre_drop::roll_back_prepared;
 
 /// What is in the way of one that waits.
 struct Blocker {
@@ -30,16 +30,6 @@ enum What {
     Prepared(Prepared),
     /// Nothing that the daemon may end.
     Other,
-}
-
-/// A prepared transaction: no process holds its locks.
-#[derive(Clone)]
-pub(super) struct Prepared {
-    pub(super) database: String,
-    pub(super) gid: String,
-    pub(super) owner: String,
-    /// It is a tenant's by its owner's name or by its database's owner, without a look into the catalog.
-    pub(super) is_tenants: bool,
 }
 
 /// From whoever waits (`root`) along those that wait ahead (`walk`) to those that hold (`found`).

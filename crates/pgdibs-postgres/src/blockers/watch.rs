@@ -14,7 +14,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 use tokio::time::{Instant, timeout};
 
-use crate::connect::{CATALOG, ServerAddress};
+use crate::address::{CATALOG, ServerAddress};
 use crate::ddl;
 
 /// Between two lines in the log about the same session.

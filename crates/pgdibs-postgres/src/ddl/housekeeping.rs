@@ -1,6 +1,6 @@
 //! ANALYZE and VACUUM, always of relations by name.
 
-use super::{Ddl, ident};
+use super::text::{Ddl, ident};
 
 /// The planner's statistics of these relations, each as schema and name, without anything of VACUUM. A partitioned table stands for its
 /// partitions.

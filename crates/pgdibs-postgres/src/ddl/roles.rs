@@ -3,7 +3,7 @@
 use pgdibs_core::name::{DatabaseName, RoleName};
 use pgdibs_core::pool::LoginRights;
 
-use super::{Ddl, ident, literal};
+use super::text::{Ddl, ident, literal};
 use crate::rights::Rights;
 
 /// A role that nobody logs in as.

@@ -8,11 +8,11 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::tickets::living_daemons;
 use super::{pools, runs};
-use crate::backend::{PgBackend, answer};
+use crate::context::{PgBackend, answer};
 use crate::failpoint::{Point, reach};
 use crate::rows::{self, lease_columns};
+use crate::shared_sql::living_daemons;
 use crate::sqlstate::{self, Meaning};
 
 /// What became of one wish inside a transaction that may still be rolled back.

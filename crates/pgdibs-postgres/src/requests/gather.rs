@@ -9,10 +9,10 @@ use pgdibs_core::template::{TemplateId, Timestamp};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::tickets::living_daemons;
-use crate::backend::PgBackend;
+use crate::context::PgBackend;
 use crate::rows::{self, database_columns, lease_columns, pool_columns, template_columns};
-use crate::steps::made_by_tests;
+use crate::shared_sql::living_daemons;
+use crate::shared_sql::made_by_tests;
 
 pub(crate) async fn gather(backend: &PgBackend) -> Result<Snapshot, sqlx::Error> {
     // One moment for all tables and for `pg_database`: a lease read before its database was swapped would look orphaned.

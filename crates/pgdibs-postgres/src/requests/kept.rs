@@ -8,7 +8,7 @@ use pgdibs_core::request::Kept;
 use sqlx::Row as _;
 
 use super::leases;
-use crate::backend::{PgBackend, answer};
+use crate::context::{PgBackend, answer};
 use crate::failpoint::{Point, reach};
 use crate::rows;
 use crate::scram::new_password;

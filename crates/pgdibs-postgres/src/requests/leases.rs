@@ -7,10 +7,10 @@ use pgdibs_core::request::{ResetBegun, TicketId, Wanted};
 use pgdibs_core::template::TemplateId;
 use sqlx::Row as _;
 
-use super::tickets::living_daemons;
-use crate::backend::{PgBackend, answer};
+use crate::context::{PgBackend, answer};
 use crate::failpoint::{Point, reach};
 use crate::rows::{self, lease_columns};
+use crate::shared_sql::living_daemons;
 use crate::sqlstate::{self, Meaning};
 
 pub(crate) async fn find(backend: &PgBackend, id: LeaseId) -> Result<Lease, Error> {

@@ -6,7 +6,7 @@ use pgdibs_core::pool::{LoginRights, Pool, PoolPatch, PoolSettings};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use crate::backend::{PgBackend, answer};
+use crate::context::{PgBackend, answer};
 use crate::rights::Rights;
 use crate::rows::{self, pool_columns};
 use crate::sqlstate::{self, Meaning};
@@ -202,7 +202,7 @@ pub(crate) fn refuse_what_can_never_fit(backend: &PgBackend, pool: &Pool, wanted
     if wanted > by_connections {
         return Err(Error::CapacityExceeded(format!(
             "{wanted} databases at once do not fit this server: its max_connections leaves room for {by_connections} beside the daemon's own {}; raise max_connections, or use fewer workers",
-            crate::connect::OWN_CONNECTIONS
+            crate::connections::OWN_CONNECTIONS
         )));
     }
     Ok(())

@@ -4,7 +4,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::request::Announce;
 
 use super::{pools, templates};
-use crate::backend::{PgBackend, answer};
+use crate::context::{PgBackend, answer};
 use crate::failpoint::{Point, reach};
 
 pub(crate) async fn announce(backend: &PgBackend, announce: &Announce) -> Result<(), Error> {

@@ -7,8 +7,8 @@ use pgdibs_core::pool::LoginRights;
 use sqlx::Row as _;
 
 use super::leases;
-use crate::backend::{PgBackend, answer};
 use crate::blockers;
+use crate::context::{PgBackend, answer};
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::rights::Rights;
 use crate::scram::{self, new_password};

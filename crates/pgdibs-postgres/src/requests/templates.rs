@@ -8,7 +8,7 @@ use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 use sqlx::Row as _;
 
 use super::pools;
-use crate::backend::{PgBackend, answer};
+use crate::context::{PgBackend, answer};
 use crate::failpoint::{Point, reach};
 use crate::rows::{self, template_columns};
 use crate::scram::new_password;

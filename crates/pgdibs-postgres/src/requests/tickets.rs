@@ -3,21 +3,7 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::request::{TicketId, TicketKind, Wanted};
 
-use crate::backend::{PgBackend, answer};
-
-/// First key of the two-key advisory locks by which a daemon shows that it lives; the second key is its instance. ("pgdb")
-pub(crate) const MEMBERSHIP: i32 = 1_885_824_098;
-
-/// The instances of the daemons that live, for `… in (…)` on an int8. A look at all locks of the server, so it must not be made for each
-/// ticket again: like this Postgres makes it once in a statement, and only if there is a ticket to judge. Write `daemon = ours or` before it:
-/// then only others' tickets are judged.
-macro_rules! living_daemons {
-    () => {
-        "select l.objid::int8 from pg_locks l where l.locktype = 'advisory' and l.granted and l.classid = 1885824098 \
-         and l.objsubid = 2 and l.database = (select oid from pg_database where datname = current_database())"
-    };
-}
-pub(crate) use living_daemons;
+use crate::context::{PgBackend, answer};
 
 pub(crate) async fn take(
     backend: &PgBackend,

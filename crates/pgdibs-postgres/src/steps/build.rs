@@ -7,9 +7,12 @@ use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
 use super::clone::{MadeBy, make_login, make_role};
+use super::drop::drop_logins;
+use super::outcome::{sql, stale};
+use super::sessions::end_sessions;
 use super::sessions::{PATIENT, end_sessions_and_logins};
-use super::{drop_logins, end_sessions, pre_drop, seal, sql, stale, tenants};
-use crate::backend::PgBackend;
+use super::{pre_drop, seal, tenants};
+use crate::context::PgBackend;
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
@@ -124,7 +127,7 @@ async fn remove_half_made(
     if !invalid {
         sql(ddl::allow_connections(name, false).run(connection).await)?;
         if !end_sessions(connection, &[oid]).await?.is_empty() {
-            return Err(super::stuck());
+            return Err(super::outcome::stuck());
         }
     }
     sql(ddl::drop_database(name).run(connection).await)
@@ -157,7 +160,7 @@ async fn prepare(
 }
 
 fn application(backend: &PgBackend) -> String {
-    format!("{}{}", crate::connect::DDL_APPLICATION, backend.connections.instance)
+    format!("{}{}", crate::connections::DDL_APPLICATION, backend.connections.instance)
 }
 
 /// Ends the builder's sessions, makes the database fit to be copied, reads what cloning will not copy, closes it and publishes it by rename.

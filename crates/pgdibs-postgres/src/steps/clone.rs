@@ -9,8 +9,10 @@ use pgdibs_core::pool::{LoginRights, Strategy};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::{ServerProcess, contended, end_sessions, sql, stale, tenants};
-use crate::backend::PgBackend;
+use super::outcome::{ServerProcess, sql, stale};
+use super::sessions::end_sessions;
+use super::{contended, tenants};
+use crate::context::PgBackend;
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
@@ -68,7 +70,7 @@ pub(super) async fn clone(
         Err(error) if sqlstate::meaning(&error) == Meaning::InUse => {
             return Err(clear(connection, &template, template_id).await?);
         }
-        Err(error) => return Err(super::Sql(error).into()),
+        Err(error) => return Err(super::outcome::Sql(error).into()),
     }
     let took = began.elapsed();
     reach(Point::CloneCreated).await;
@@ -183,7 +185,7 @@ pub(super) async fn make_login(
         Err(error) if sqlstate::meaning(&error) == Meaning::Exists => {
             sql(ddl::reopen_login(login, &verifier).run(connection).await)?;
         }
-        Err(error) => return Err(super::Sql(error).into()),
+        Err(error) => return Err(super::outcome::Sql(error).into()),
     }
     Ok(Some(verifier))
 }

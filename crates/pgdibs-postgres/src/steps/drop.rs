@@ -6,12 +6,13 @@ use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
 use pgdibs_core::template::TemplateId;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{Connection as _, Row as _};
-use tokio::time::Instant;
 
-use super::sessions::{PATIENT, end_sessions_of};
+use super::contended;
+use super::drop_by_name::{drop_by_name, end_all_sessions};
+use super::outcome::{ServerProcess, sql, stale};
+use super::sessions::end_sessions_of;
 use super::tenants::{drop_handed_over, drop_what_they_made};
-use super::{ServerProcess, contended, end_sessions, pre_drop, sql, stale, stuck};
-use crate::backend::PgBackend;
+use crate::context::PgBackend;
 use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::sqlstate::{self, Meaning};
@@ -206,36 +207,6 @@ async fn close(connection: &mut PgConnection, name: &DatabaseName, logins: &[Rol
     let closing = ddl::is_template(name, false).then(ddl::allow_connections(name, false));
     let closing = logins.iter().fold(closing, |closing, login| closing.then(ddl::close_login(login)));
     sql(contended::run(connection, &closing).await)
-}
-
-pub(super) async fn end_all_sessions(connection: &mut PgConnection, oid: i64) -> Result<(), StepError> {
-    if end_sessions(connection, &[oid]).await?.is_empty() { Ok(()) } else { Err(stuck()) }
-}
-
-/// No FORCE, no time-out: sessions are ended first, and an interrupted drop leaves a database that only a drop can help.
-///
-/// What its last holder left in it is undone only when it proves to be in the way: hardly anybody leaves anything.
-pub(super) async fn drop_by_name(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    name: &dyn ddl::Database,
-    oid: i64,
-) -> Result<(), StepError> {
-    let deadline = Instant::now() + PATIENT;
-    let mut cured = false;
-    loop {
-        match ddl::drop_database(name).run(connection).await {
-            Err(error) if sqlstate::meaning(&error) == Meaning::InUse && !cured => {
-                end_all_sessions(connection, oid).await?;
-                pre_drop::before_drop(backend, connection, oid, name).await?;
-                cured = true;
-            }
-            // A tenant granted something on it at that moment.
-            Err(error) if sqlstate::is_concurrent_update(&error) && Instant::now() < deadline => {}
-            Err(error) if sqlstate::meaning(&error) != Meaning::Missing => return Err(super::Sql(error).into()),
-            _ => return Ok(()),
-        }
-    }
 }
 
 /// Those of the names that exist as roles of ours.

@@ -10,10 +10,11 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use std::time::Duration;
 
+use super::outcome::{sql, stale, stuck};
 use super::sessions::{PATIENT, end_sessions_and_logins};
-use super::used::{Swapped, is_leaving, lock, take_snapshot};
-use super::{contended, pre_drop, sql, stale, stuck, swap};
-use crate::backend::PgBackend;
+use super::used::{self, Swapped, is_leaving, lock, take_snapshot};
+use super::{contended, pre_drop};
+use crate::context::PgBackend;
 use crate::ddl;
 use crate::failpoint::{Point, reach};
 
@@ -121,7 +122,7 @@ async fn close_together(connection: &mut PgConnection, end: End, ids: &[i64]) ->
     }
     sql(contended::run(&mut transaction, &closing).await)?;
     // Somebody may have renamed ours away and put theirs under its name: theirs is not closed.
-    swap::check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;
+    used::check(&mut transaction, &used.iter().map(|d| (d.oid, &d.name)).collect::<Vec<_>>()).await?;
     sql(transaction.commit().await)?;
     Ok(used)
 }

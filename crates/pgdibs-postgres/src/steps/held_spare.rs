@@ -7,8 +7,8 @@ use pgdibs_core::error::StepError;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
+use super::outcome::{sql, stale};
 use super::used::lock;
-use super::{sql, stale};
 use crate::ddl;
 use crate::sqlstate::{self, Meaning};
 

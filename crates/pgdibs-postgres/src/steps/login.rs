@@ -10,9 +10,9 @@ use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
-use super::sql;
+use super::outcome::sql;
 use super::used::Swapped;
-use crate::backend::PgBackend;
+use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
 
 /// What a login has to be.

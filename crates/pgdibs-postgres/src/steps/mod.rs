@@ -1,21 +1,23 @@
 //! Steps: carries out what the planner decided. Each step checks again what the plan assumed; a failure is written into its row.
 
 mod build;
-mod clone;
+pub(crate) mod clone;
 mod contended;
-mod pre_drop;
-mod drop;
+pub(crate) mod pre_drop;
+pub(crate) mod drop;
+mod drop_by_name;
 mod fence;
 mod held_spare;
 mod login;
+mod outcome;
 mod transitions;
 mod seal;
-mod sessions;
+pub(crate) mod sessions;
 mod swap;
 mod tenants;
 mod used;
 
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pgdibs_core::database::DatabaseId;
@@ -23,45 +25,16 @@ use pgdibs_core::error::StepError;
 use pgdibs_core::name::RoleName;
 use pgdibs_core::plan::Step;
 use pgdibs_core::template::TemplateId;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 use tokio::time::Instant;
 
-use crate::backend::{PgBackend, answer};
+use crate::address::CATALOG;
 use crate::blockers;
-use crate::connect::{CATALOG, DDL_APPLICATION, RECONCILER};
-use crate::sqlstate;
+use crate::connections::{DDL_APPLICATION, RECONCILER};
+use crate::context::{PgBackend, answer};
 
-pub(crate) use self::clone::drop_unused_roles;
-pub(crate) use self::drop::drop_logins;
-pub(crate) use self::pre_drop::roll_back_prepared;
-pub(crate) use self::sessions::end_sessions;
-pub(crate) use self::tenants::{HandedOver, made_by_tests};
-
-/// An error of Postgres, as a step sees it.
-impl From<Sql> for StepError {
-    fn from(Sql(error): Sql) -> Self {
-        sqlstate::step_error(&error)
-    }
-}
-
-/// A database error on its way to becoming a [`StepError`]; a type of our own, so that `?` works where both kinds occur.
-pub(crate) struct Sql(pub(crate) sqlx::Error);
-
-/// Runs a statement's result through [`Sql`].
-pub(crate) fn sql<T>(result: Result<T, sqlx::Error>) -> Result<T, StepError> {
-    result.map_err(|error| Sql(error).into())
-}
-
-/// The rows were not as the plan expected.
-pub(crate) fn stale(what: &str) -> StepError {
-    StepError::Stale(what.to_owned())
-}
-
-/// A backend that does not react within the fence's deadline.
-pub(super) fn stuck() -> StepError {
-    StepError::Failed("a session on it did not end within 2 s of being told to".to_owned())
-}
+use self::outcome::{ServerProcess, sql};
 
 pub(crate) async fn execute(backend: &PgBackend, steps: &[Step]) -> Vec<Result<(), StepError>> {
     let mut results: Vec<Option<Result<(), StepError>>> = vec![None; steps.len()];
@@ -209,18 +182,6 @@ async fn slow(backend: &PgBackend, step: &Step) -> Result<(), StepError> {
         connection.close_on_drop();
     }
     result
-}
-
-/// The server's process that carries a step out, as soon as the step's first statement has said which.
-#[derive(Default)]
-pub(super) struct ServerProcess(AtomicI32);
-
-impl ServerProcess {
-    /// Takes it from a row with `pg_backend_pid() as process`.
-    pub(super) fn heard_in(&self, row: &PgRow) -> Result<(), StepError> {
-        self.0.store(sql(row.try_get("process"))?, Ordering::Relaxed);
-        Ok(())
-    }
 }
 
 /// Between two questions whether the server is still at a step.

@@ -9,9 +9,10 @@ use pgdibs_core::name::{DatabaseName, RoleName};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
-use super::{end_sessions, sql};
-use crate::backend::PgBackend;
-use crate::connect::ServerAddress;
+use super::outcome::sql;
+use super::sessions::end_sessions;
+use crate::address::ServerAddress;
+use crate::context::PgBackend;
 use crate::ddl;
 use crate::sqlstate;
 
@@ -180,11 +181,11 @@ async fn pre_drop(
     // Who came in meanwhile, a holder whose lease is being reset among them.
     let left = end_sessions(connection, &[oid]).await?;
     cured?;
-    if left.is_empty() { Ok(()) } else { Err(super::stuck()) }
+    if left.is_empty() { Ok(()) } else { Err(super::outcome::stuck()) }
 }
 
 async fn undo_in(backend: &PgBackend, database: &str, obstacle: &Obstacle) -> Result<(), sqlx::Error> {
-    let application = format!("{}{}", crate::connect::DDL_APPLICATION, backend.connections.instance);
+    let application = format!("{}{}", crate::connections::DDL_APPLICATION, backend.connections.instance);
     undo(&backend.connections.address, &application, database, obstacle).await
 }
 

@@ -11,8 +11,8 @@ use secrecy::ExposeSecret as _;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::sql;
-use crate::backend::PgBackend;
+use super::outcome::sql;
+use crate::context::PgBackend;
 use crate::ddl;
 use crate::scram;
 use crate::sqlstate::{self, Meaning};
@@ -66,7 +66,7 @@ pub(super) async fn compact_what_the_builder_made(
     };
     let why = match tokio::time::timeout(TENANTS_SHARE, working).await {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) if is_passing(&error) => return Err(super::Sql(error).into()),
+        Ok(Err(error)) if is_passing(&error) => return Err(super::outcome::Sql(error).into()),
         Ok(Err(error)) => sqlstate::sentence(&error),
         Err(_) => format!("it took longer than {} s", TENANTS_SHARE.as_secs()),
     };

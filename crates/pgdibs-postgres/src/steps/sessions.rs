@@ -9,7 +9,7 @@ use pgdibs_core::error::StepError;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
-use super::sql;
+use super::outcome::sql;
 
 /// Longest wait for sessions to end; a backend that does not react for this long is stuck, and the step is tried again later.
 pub(super) const PATIENT: Duration = Duration::from_secs(2);
@@ -89,7 +89,7 @@ pub(super) async fn end_sessions_of(connection: &mut PgConnection, logins: &[&st
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(super::stuck());
+            return Err(super::outcome::stuck());
         }
         short_sleep(POLL).await?;
     }

@@ -14,10 +14,11 @@ use sqlx::postgres::types::Oid;
 use super::fence::{End, fence};
 use super::held_spare;
 use super::login::Login;
+use super::outcome::{sql, stale};
 use super::sessions::BRIEF;
-use super::used::{Swapped, is_leaving, lock, take_snapshot};
-use super::{contended, sql, stale, tenants};
-use crate::backend::PgBackend;
+use super::used::{PASSED_ON, Swapped, check, is_leaving, lock, take_snapshot};
+use super::{contended, tenants};
+use crate::context::PgBackend;
 use crate::ddl::{self, Ddl, LoginKind};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
@@ -382,23 +383,7 @@ fn open_to_keeper(backend: &PgBackend, used: &Swapped, kept: &DatabaseName) -> D
     opened.then(ddl::grant_connect(kept, login)).then(ddl::allow_connections(kept, true))
 }
 
-const PASSED_ON: &str = "the spare was reserved, or a name passed to another database meanwhile";
-
 /// The oid of a database, in the type that lets Postgres use its index.
 fn oid(database: &Swapped) -> Oid {
     Oid(u32::try_from(database.oid).unwrap_or(0))
-}
-
-/// After DDL by name: each name must carry the oid that we meant, or everything is rolled back.
-pub(super) async fn check(transaction: &mut PgConnection, expected: &[(i64, &DatabaseName)]) -> Result<(), StepError> {
-    let (oids, names): (Vec<i64>, Vec<&str>) = expected.iter().map(|(oid, name)| (*oid, name.as_str())).unzip();
-    let right: i64 = sql(sqlx::query_scalar(
-        "select count(*) from unnest($1::int8[], $2::text[]) as expected (oid, name)
-         join pg_database p on p.datname = expected.name::name and p.oid::int8 = expected.oid",
-    )
-    .bind(oids)
-    .bind(names)
-    .fetch_one(transaction)
-    .await)?;
-    if usize::try_from(right) == Ok(expected.len()) { Ok(()) } else { Err(stale(PASSED_ON)) }
 }

@@ -4,49 +4,21 @@
 //! A tenant may hand its database to the owner role of its pool, as which all leases of the pool act. Postgres does not record who made a
 //! database, so such a one goes when all leases have ended that were live when the daemon first saw it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use pgdibs_core::error::StepError;
 use pgdibs_core::name::{DatabaseName, RoleName, TestsOwnDatabase};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::drop::{drop_by_name, end_all_sessions};
+use super::drop_by_name::{drop_by_name, end_all_sessions};
+use super::outcome::{sql, stuck};
+use super::pre_drop;
 use super::sessions::{BRIEF, end_sessions_and_logins};
-use super::{pre_drop, sql, stuck};
-use crate::backend::PgBackend;
+use crate::context::PgBackend;
 use crate::ddl;
+use crate::shared_sql::made_by_tests;
 use crate::sqlstate::{self, Meaning};
-
-/// Whether tests made database `d`, whose owner is role `o`: that is the login of a lease, or the owner role of a pool whose logins may
-/// make databases. The role has to be pgdibs's own and older than the database, or somebody else may have given it the database. (Numbers
-/// of objects are given in order, and begin again after 2^32.)
-macro_rules! made_by_tests {
-    () => {
-        "(o.rolname ~ '^pgdibs_l_[0-9]+$' or o.rolname::text in (
-              select n.name from roles n join pools tests on tests.owner = n.name where tests.login <> 'plain')
-            and (d.oid::int8 - o.oid::int8 + 4294967296) % 4294967296 < 2147483648)"
-    };
-}
-pub(crate) use made_by_tests;
-
-/// What is remembered of databases that belong to the owner role of a pool, by their numbers.
-#[derive(Default)]
-pub(crate) struct HandedOver {
-    /// Logins of the leases that were live when a database was first seen: one of them made it.
-    makers: BTreeMap<i64, BTreeSet<String>>,
-    /// Of these the log has said why they stay.
-    told: BTreeSet<i64>,
-}
-
-impl HandedOver {
-    /// Whether nothing is left of the leases that may have made a database.
-    fn is_left_over(&mut self, oid: i64, live: &BTreeSet<String>) -> bool {
-        let makers = self.makers.entry(oid).or_insert_with(|| live.clone());
-        makers.retain(|login| live.contains(login));
-        makers.is_empty()
-    }
-}
 
 /// A database that tests made.
 struct Made {
@@ -238,21 +210,4 @@ pub(super) async fn free_name(
     sql(transaction.commit().await)?;
     tracing::warn!(database = %name, owner, moved = moved.as_str(), "renamed database that tests made: pgdibs needs its name");
     Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn logins(names: &[&str]) -> BTreeSet<String> {
-        names.iter().map(|&name| name.to_owned()).collect()
-    }
-
-    #[test]
-    fn handed_over_database_waits_for_leases_of_its_time_alone() {
-        let mut seen = HandedOver::default();
-        assert!(!seen.is_left_over(7, &logins(&["one", "two"])));
-        assert!(!seen.is_left_over(7, &logins(&["two", "three"])), "the second may have made it");
-        assert!(seen.is_left_over(7, &logins(&["three"])), "the third came later");
-    }
 }

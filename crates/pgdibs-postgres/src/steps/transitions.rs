@@ -11,7 +11,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::clone::drop_unused_roles;
 use super::drop::existing;
-use super::{sql, stale};
+use super::outcome::{sql, stale};
 use crate::ddl;
 use crate::failpoint::{Point, reach};
 use crate::scram::new_password;

@@ -6,7 +6,7 @@ use pgdibs_core::pool::LoginRights;
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::{sql, stale};
+use super::outcome::{sql, stale};
 
 /// What a swap needs to know of a database.
 pub(super) struct Swapped {
@@ -95,4 +95,20 @@ pub(super) async fn lock(connection: &mut PgConnection, ids: &[i64]) -> Result<V
 
 pub(super) fn is_leaving(database: &Swapped) -> bool {
     database.slot.is_some() && matches!(database.state.as_str(), "retiring" | "kept" | "blocked")
+}
+
+pub(super) const PASSED_ON: &str = "the spare was reserved, or a name passed to another database meanwhile";
+
+/// After DDL by name: each name must carry the oid that we meant, or everything is rolled back.
+pub(super) async fn check(transaction: &mut PgConnection, expected: &[(i64, &DatabaseName)]) -> Result<(), StepError> {
+    let (oids, names): (Vec<i64>, Vec<&str>) = expected.iter().map(|(oid, name)| (*oid, name.as_str())).unzip();
+    let right: i64 = sql(sqlx::query_scalar(
+        "select count(*) from unnest($1::int8[], $2::text[]) as expected (oid, name)
+         join pg_database p on p.datname = expected.name::name and p.oid::int8 = expected.oid",
+    )
+    .bind(oids)
+    .bind(names)
+    .fetch_one(transaction)
+    .await)?;
+    if usize::try_from(right) == Ok(expected.len()) { Ok(()) } else { Err(stale(PASSED_ON)) }
 }

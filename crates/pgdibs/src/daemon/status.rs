@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pgdibs_core::template::Timestamp;
-use pgdibs_postgres::rights::ServerFacts;
+use pgdibs_postgres::facts::ServerFacts;
 
 use super::builds::Builds;
 use crate::http::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
