@@ -8,12 +8,12 @@ use pgdibs_core::error::Error;
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
-use crate::blockers::watch::Watch;
 use crate::connection_pool::ANSWER;
 use crate::connections::{Connections, OWN_CONNECTIONS};
 use crate::facts::ServerFacts;
 use crate::handed_over::HandedOver;
 use crate::sqlstate;
+use crate::watch::Watch;
 
 /// What the daemon's configuration says about the server.
 #[derive(Debug, Clone, PartialEq, Eq)]

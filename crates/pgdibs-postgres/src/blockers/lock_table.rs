@@ -7,8 +7,8 @@ use std::time::Duration;
 use sqlx::Row as _;
 use tokio::time::timeout;
 
-use super::watch::{Session, Watch, is_tenant, session_columns};
 use crate::context::PgBackend;
+use crate::watch::{Session, Watch, is_tenant, session_columns};
 
 /// To ask the catalog for leases that are over.
 const ASKING: Duration = Duration::from_millis(500);

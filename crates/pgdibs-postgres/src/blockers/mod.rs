@@ -5,12 +5,11 @@
 //! row in `pg_authid`; and every role locks a database or a role as an object by a setting or a grant that names it. An open transaction
 //! that did holds up every rename and drop, and a breakpoint in a test may leave one open for hours.
 //!
-//! [`waits`] finds whom the daemon waits for, [`lock_table`] who leaves it no lock to take; both look on the connection of [`watch`].
+//! [`waits`] finds whom the daemon waits for, [`lock_table`] who leaves it no lock to take; both look on the connection of [`crate::watch`].
 
 mod lock_table;
 mod tenants;
 mod waits;
-pub(crate) mod watch;
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use tokio::time::{sleep, timeout};
 use crate::address::ServerAddress;
 use crate::context::PgBackend;
 
-use self::watch::Watch;
+use crate::watch::Watch;
 
 /// Before a first look, and between two, while fast steps run: all callers wait for those. Longer than a tenant's own `grant` takes.
 pub(crate) const FAST: Duration = Duration::from_millis(30);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::watch::Session;
 use crate::context::PgBackend;
+use crate::watch::Session;
 
 /// The catalog's connections are open, and the rows few.
 const ASKING: Duration = Duration::from_millis(500);

@@ -9,10 +9,10 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 use super::tenants::{self, Prepared};
-use super::watch::{Session, Watch, is_tenant, session_columns};
 use crate::address::{CATALOG, ServerAddress};
 use crate::context::PgBackend;
-use crate::steps::pre_drop::roll_back_prepared;
+use crate::leftovers::roll_back_prepared;
+use crate::watch::{Session, Watch, is_tenant, session_columns};
 
 /// What is in the way of one that waits.
 struct Blocker {

@@ -3,7 +3,7 @@
 mod build;
 pub(crate) mod clone;
 mod contended;
-pub(crate) mod pre_drop;
+mod pre_drop;
 pub(crate) mod drop;
 mod drop_by_name;
 mod fence;

@@ -5,15 +5,15 @@
 //! database. The template flag is cleared before each drop.
 
 use pgdibs_core::error::StepError;
-use pgdibs_core::name::{DatabaseName, RoleName};
+use pgdibs_core::name::DatabaseName;
+use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Row as _};
 
 use super::outcome::sql;
 use super::sessions::end_sessions;
-use crate::address::ServerAddress;
 use crate::context::PgBackend;
 use crate::ddl;
+use crate::leftovers::run_as_owner;
 use crate::sqlstate;
 
 /// Something that is in the way.
@@ -75,18 +75,6 @@ pub(super) async fn roll_back_all(
 /// Whether there may be prepared transactions; Postgres comes with `max_prepared_transactions = 0`, and then no look is needed.
 fn may_have_prepared(backend: &PgBackend, databases: &[(i64, &DatabaseName)]) -> bool {
     !databases.is_empty() && backend.connections.facts.prepares_transactions
-}
-
-/// Rolls back a prepared transaction for whose locks the daemon waits, in whatever database it was prepared.
-pub(crate) async fn roll_back_prepared(
-    address: &ServerAddress,
-    database: &str,
-    gid: &str,
-    owner: &str,
-) -> Result<(), sqlx::Error> {
-    let (database, name, owner) = (database.to_owned(), gid.to_owned(), owner.to_owned());
-    let obstacle = Obstacle { database, what: What::Transaction, name, owner };
-    undo(address, "pgdibs-watch", &obstacle.database, &obstacle).await
 }
 
 /// Undoes what would keep closed databases, whose sessions have ended, from being renamed. Returns the oids of those for which
@@ -186,30 +174,9 @@ async fn pre_drop(
 
 async fn undo_in(backend: &PgBackend, database: &str, obstacle: &Obstacle) -> Result<(), sqlx::Error> {
     let application = format!("{}{}", crate::connections::DDL_APPLICATION, backend.connections.instance);
-    undo(&backend.connections.address, &application, database, obstacle).await
-}
-
-async fn undo(
-    address: &ServerAddress,
-    application: &str,
-    database: &str,
-    obstacle: &Obstacle,
-) -> Result<(), sqlx::Error> {
-    let mut inside = address.connect(database, application).await?;
-    let undoing = || match obstacle.what {
+    let statement = match obstacle.what {
         What::Transaction => ddl::roll_back_prepared(&obstacle.name),
         What::Subscription => ddl::drop_subscription(&obstacle.name),
     };
-    let undone = undoing().run(&mut inside).await;
-    // Only its maker or a superuser may; we are a member of every role that we gave to a holder.
-    if let Err(error) = &undone
-        && sqlstate::meaning(error) == sqlstate::Meaning::Forbidden
-        && let Ok(owner) = RoleName::parse("owner", &obstacle.owner)
-    {
-        ddl::act_as(&owner).run(&mut inside).await?;
-        undoing().run(&mut inside).await?;
-    } else {
-        undone?;
-    }
-    inside.close().await
+    run_as_owner(&backend.connections.address, &application, database, &obstacle.owner, &statement).await
 }

@@ -17,6 +17,7 @@ use super::pre_drop;
 use super::sessions::{BRIEF, end_sessions_and_logins};
 use crate::context::PgBackend;
 use crate::ddl;
+use crate::leftovers::roll_back_prepared;
 use crate::shared_sql::made_by_tests;
 use crate::sqlstate::{self, Meaning};
 
@@ -69,7 +70,7 @@ async fn roll_back_what_they_prepared(
     .fetch_all(connection)
     .await)?;
     for (database, gid, owner) in prepared {
-        match pre_drop::roll_back_prepared(&backend.connections.address, &database, &gid, &owner).await {
+        match roll_back_prepared(&backend.connections.address, &database, &gid, &owner).await {
             Ok(()) => tracing::warn!(database, gid, owner, "rolled back prepared transaction: its lease is over"),
             Err(error) if sqlstate::meaning(&error) == Meaning::Unavailable => return sql(Err(error)),
             Err(error) => {

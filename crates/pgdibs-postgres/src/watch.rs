@@ -24,19 +24,19 @@ const QUIET: Duration = Duration::from_secs(10);
 const CONNECTING: Duration = Duration::from_millis(1500);
 
 /// A session of a tenant.
-pub(super) struct Session {
+pub(crate) struct Session {
     pid: i32,
     /// Process numbers are given again, so the time of its beginning belongs to it.
     began: Option<String>,
-    pub(super) login: String,
-    pub(super) database: Option<String>,
+    pub(crate) login: String,
+    pub(crate) database: Option<String>,
     /// The number of its database.
-    pub(super) oid: i64,
+    pub(crate) oid: i64,
 }
 
 impl Session {
     /// From a row with the columns of [`session_columns`].
-    pub(super) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
+    pub(crate) fn of(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             pid: row.try_get("pid")?,
             began: row.try_get("began")?,
@@ -64,7 +64,7 @@ macro_rules! is_tenant {
                and (coalesce(pg_has_role(r.oid, 'usage'), false) or pg_has_role('pg_signal_backend', 'usage')))))"
     };
 }
-pub(super) use {is_tenant, session_columns};
+pub(crate) use {is_tenant, session_columns};
 
 /// The connection, if there is one, and what was ended on it.
 #[derive(Default)]
@@ -78,7 +78,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Connects unless it is connected: to the catalog, or where a blocker keeps new sessions out of it, to another database.
-    pub(super) async fn connect(&mut self, address: &ServerAddress) -> Result<(), sqlx::Error> {
+    pub(crate) async fn connect(&mut self, address: &ServerAddress) -> Result<(), sqlx::Error> {
         if self.connection.is_some() {
             return Ok(());
         }
@@ -103,14 +103,14 @@ impl Watch {
         self.has_looked = false;
     }
 
-    pub(super) fn has_looked(&mut self) {
+    pub(crate) fn has_looked(&mut self) {
         self.has_looked = true;
     }
 
     /// The connection, after [`connect`](Self::connect), so that it sees sessions and roles as they are now. What a transaction has read
     /// of sessions stays until it is cleared. It learns of new roles and members when it takes a lock that it does not hold: one of its
     /// own database, which as a rule is no entry of the main lock table; and else it goes on without.
-    pub(super) async fn fresh(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
+    pub(crate) async fn fresh(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
         // One message to the server, so that no savepoint is left when a look is cut short.
         let learned = sqlx::raw_sql(
@@ -128,7 +128,7 @@ impl Watch {
     }
 
     /// Whether any session waits for a lock, or more locks are held than the server's settings promise; or whether it is the first look.
-    pub(super) async fn look_is_due(&mut self, lock_entries: u64) -> Result<bool, sqlx::Error> {
+    pub(crate) async fn look_is_due(&mut self, lock_entries: u64) -> Result<bool, sqlx::Error> {
         let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
         if !self.has_looked {
             return Ok(true);
@@ -142,7 +142,7 @@ impl Watch {
     }
 
     /// Whether a session waits for the locks of this connection itself.
-    pub(super) async fn is_in_the_way(&mut self) -> Result<bool, sqlx::Error> {
+    pub(crate) async fn is_in_the_way(&mut self) -> Result<bool, sqlx::Error> {
         let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
         sqlx::query_scalar(
             "select exists (select from pg_locks where not granted and locktype = 'relation' and pg_backend_pid() = any (pg_blocking_pids(pid)))",
@@ -153,7 +153,7 @@ impl Watch {
 
     /// Ends a session of a tenant. In an expression that Postgres cannot interrupt it stays until that is done: then every look ends it
     /// again, and not every one is told.
-    pub(super) async fn end(&mut self, session: &Session, why: &str) -> Result<(), sqlx::Error> {
+    pub(crate) async fn end(&mut self, session: &Session, why: &str) -> Result<(), sqlx::Error> {
         let connection = self.connection.as_mut().ok_or(sqlx::Error::PoolClosed)?;
         let signalled: bool =
             sqlx::query_scalar("select pg_terminate_backend($1)").bind(session.pid).fetch_one(connection).await?;
