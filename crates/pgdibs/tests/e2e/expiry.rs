@@ -114,7 +114,7 @@ fn a_renewal_that_is_not_written_down_counts_all_the_same() {
     let api = daemon.api.clone();
     let pool = pool_name("unwritten");
     api.make_pool(&pool, &json!({"warm": 5, "spares": 0}), "create table witness (note text)");
-    let acquire_request = json!({"pool": pool, "ttl_seconds": 1, "wait_seconds": 10});
+    let acquire_request = json!({"pool": pool, "ttl_seconds": 3, "wait_seconds": 10});
     let [full, ended] = [0, 1].map(|_| api.lease(&json!({"pool": pool, "ttl_seconds": 600, "wait_seconds": 10})));
     let [refused, late] = [0, 1].map(|_| api.lease(&acquire_request));
     let mut catalog = cluster.superuser("pgdibs");
