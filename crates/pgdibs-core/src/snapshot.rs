@@ -142,6 +142,11 @@ impl Snapshot {
         self.databases.iter().find(|database| database.id == id)
     }
 
+    /// How many databases fulfil a condition.
+    pub(crate) fn count_databases(&self, wanted: impl Fn(&Database) -> bool) -> u32 {
+        u32::try_from(self.databases.iter().filter(|database| wanted(database)).count()).unwrap_or(u32::MAX)
+    }
+
     /// Bytes that one clone of a template takes while it is made: its own, and as many of the server's log when pages are
     /// copied through it, which is so unless files are copied.
     #[must_use]

@@ -25,7 +25,8 @@ pub fn urls(data: &[u8]) {
         return;
     }
     crate::config::masks(user, password);
-    crate::http::written_urls(user, password, database, other);
+    // The edge knows nothing of the command line, so the reader is handed to it.
+    crate::http::written_urls(user, password, database, other, crate::cli::reads_what_was_written);
     if let Ok(address) = ServerAddress::parse(&SecretString::from(other)) {
         // Whatever was read, what is written from it is read as what went in.
         let (host, port) = address.host_and_port();

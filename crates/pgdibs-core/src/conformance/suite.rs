@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::ConformanceServer;
 use super::idle::run_until_idle;
+use super::server::ConformanceServer;
 use crate::backend::Backend;
 use crate::database::{Database, DatabaseState};
 use crate::error::Error;

@@ -1,6 +1,7 @@
 //! Plans the ends of leases and the swaps of resets.
 
-use super::{Step, slots};
+use super::slots;
+use super::step::Step;
 use crate::database::{DatabaseId, DatabaseState};
 use crate::lease::End;
 use crate::snapshot::{PlannerContext, Snapshot};

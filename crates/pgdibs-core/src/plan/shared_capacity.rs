@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::slots::count;
 use crate::database::{Database, DatabaseState};
 use crate::name::PoolName;
 use crate::pool::Pool;
@@ -33,7 +32,7 @@ pub(super) struct Capacity {
 impl SharedCapacity {
     pub(super) fn of(snapshot: &Snapshot, context: &PlannerContext) -> Self {
         let in_slots = |d: &Database| matches!(d.state, DatabaseState::Ready | DatabaseState::Leased);
-        let taken = |pool: &Pool| count(snapshot, |d| d.pool == pool.name && in_slots(d));
+        let taken = |pool: &Pool| snapshot.count_databases(|d| d.pool == pool.name && in_slots(d));
         Self {
             taken: snapshot.pools.iter().map(|pool| (pool.name.clone(), taken(pool))).collect(),
             claimed: claims(snapshot),
@@ -72,7 +71,7 @@ impl SharedCapacity {
             .iter()
             .filter(|t| t.pool != pool.name && t.state == TemplateState::Ready)
             .map(|t| {
-                let ready = count(snapshot, |d| d.template == t.id && d.state == DatabaseState::Ready);
+                let ready = snapshot.count_databases(|d| d.template == t.id && d.state == DatabaseState::Ready);
                 self.claimed(t.id).saturating_sub(ready)
             })
             .sum();
@@ -89,7 +88,7 @@ fn under_way(snapshot: &Snapshot, context: &PlannerContext) -> u64 {
 
 fn claims(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {
     let leased = |wanted: Option<&PoolName>| {
-        count(snapshot, |d| d.state == DatabaseState::Leased && wanted.is_none_or(|pool| pool == &d.pool))
+        snapshot.count_databases(|d| d.state == DatabaseState::Leased && wanted.is_none_or(|pool| pool == &d.pool))
     };
     let limit = snapshot.limits.slots_by_connections.unwrap_or(u32::MAX);
     let mut left = limit.saturating_sub(leased(None));

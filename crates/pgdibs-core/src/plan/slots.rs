@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::shared_capacity::{Capacity, SharedCapacity};
-use super::{ForgetReason, RetireReason, Step};
+use super::step::{ForgetReason, RetireReason, Step};
 use crate::database::{Database, DatabaseId, DatabaseState};
 use crate::name::DatabaseName;
 use crate::pool::Pool;
@@ -45,7 +45,7 @@ impl Demand {
             .map(|run| run.wanted.saturating_sub(run.held))
             .sum();
         Self {
-            leased: count(snapshot, |d| d.template == template.id && d.state == DatabaseState::Leased),
+            leased: snapshot.count_databases(|d| d.template == template.id && d.state == DatabaseState::Leased),
             waiting: waiting(TicketKind::Acquire) + waiting(TicketKind::Exact),
             announced,
             resets: waiting(TicketKind::Reset),
@@ -56,10 +56,6 @@ impl Demand {
     fn is_active(self) -> bool {
         self.newest || self.leased + self.waiting + self.announced + self.resets > 0
     }
-}
-
-pub(super) fn count(snapshot: &Snapshot, wanted: impl Fn(&Database) -> bool) -> u32 {
-    u32::try_from(snapshot.databases.iter().filter(|d| wanted(d)).count()).unwrap_or(u32::MAX)
 }
 
 /// One template's share of the pool while a plan is made.
@@ -94,7 +90,7 @@ pub(super) fn plan(
         .collect();
     let reserved: BTreeSet<DatabaseId> = snapshot.leases.iter().filter_map(|lease| lease.reset_to).collect();
     // Every lease counts, also one whose template is on its way out.
-    let leased = count(snapshot, |d| d.pool == pool.name && d.state == DatabaseState::Leased);
+    let leased = snapshot.count_databases(|d| d.pool == pool.name && d.state == DatabaseState::Leased);
 
     let mut shares = shares(snapshot, context, pool, shared_capacity, &databases, &reserved, steps);
     let capacity = shared_capacity.capacity(snapshot, pool);

@@ -1,6 +1,7 @@
 //! Plans what happens to templates: builds, seals, losses, retirements and drops.
 
-use super::{Step, TemplateRetireReason, slots};
+use super::slots;
+use super::step::{Step, TemplateRetireReason};
 use crate::name::DatabaseName;
 use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::{Template, TemplateState};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::BenchError;
+use super::error::BenchError;
 
 /// The pool of the benchmark.
 pub(super) const POOL: &str = "bench";

@@ -9,8 +9,9 @@ use reqwest::Method;
 use tokio::process::{Child, Command};
 
 use super::api::Api;
+use super::error::BenchError;
+use super::options::Options;
 use super::processor::Meter;
-use super::{BenchError, Options};
 
 /// `initdb` takes seconds on a busy machine.
 const START: Duration = Duration::from_secs(60);

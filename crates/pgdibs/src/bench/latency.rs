@@ -5,8 +5,8 @@ use std::time::Instant;
 use pgdibs_postgres::bench::Session;
 
 use super::api::{Api, Size};
+use super::error::{BenchError, while_doing};
 use super::report::Samples;
-use super::{BenchError, while_doing};
 
 /// Acquires that are timed, and how many in a row. The pool comes to rest in between, so that none waits for a clone.
 const ACQUIRES: usize = 200;

@@ -5,69 +5,23 @@
 
 mod api;
 mod daemon;
+mod error;
 mod latency;
+mod options;
 mod processor;
 mod report;
 mod template;
 mod throughput;
 
-use std::time::Duration;
-
 use serde_json::json;
 
+pub(crate) use self::options::Options;
 pub(crate) use self::report::Report;
 
 use self::api::Api;
 use self::daemon::BenchDaemon;
+use self::error::{BenchError, while_doing};
 use self::report::Row;
-
-/// What the benchmark is asked to do.
-#[derive(Debug, Clone)]
-pub(crate) struct Options {
-    /// How long each side of a round of the throughput comparison lasts.
-    pub(crate) seconds: Duration,
-    /// Rounds of that comparison.
-    pub(crate) rounds: u32,
-    /// Callers, and threads of plain Postgres.
-    pub(crate) callers: u32,
-    /// Where the server's programs are, when not where they are looked for.
-    pub(crate) pg_bin_dir: Option<String>,
-    /// The daemon's log filter; without one its log is shown only when it does not start.
-    pub(crate) log: Option<String>,
-}
-
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BenchError {
-    /// The daemon could not be started, or ended early.
-    #[error("the benchmark's daemon {0}")]
-    Daemon(String),
-    /// A call did not answer as the API says.
-    #[error("the benchmark's daemon answered {0}")]
-    Answer(String),
-    /// The connection to it failed.
-    #[error("the benchmark's daemon does not answer: {0}")]
-    Http(#[from] reqwest::Error),
-    /// Postgres refused something.
-    #[error("the benchmark's server refused {doing}: {source}")]
-    Postgres {
-        /// What was being done.
-        doing: &'static str,
-        /// Why not, in Postgres's words.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// What was handed out is not what was promised.
-    #[error("pgdibs broke a promise under the benchmark: {0}")]
-    Broken(String),
-}
-
-/// Names what was being done when Postgres refused.
-fn while_doing<T, E: std::error::Error + Send + Sync + 'static>(
-    doing: &'static str,
-    result: Result<T, E>,
-) -> Result<T, BenchError> {
-    result.map_err(|source| BenchError::Postgres { doing, source: Box::new(source) })
-}
 
 /// Starts a daemon, measures, stops it. `tell` hears what is going on.
 ///

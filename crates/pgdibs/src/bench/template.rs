@@ -5,7 +5,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use super::api::{Api, POOL, Size};
-use super::{BenchError, while_doing};
+use super::error::{BenchError, while_doing};
 
 /// Any string will do: the data directory is new.
 const FINGERPRINT: &str = "bench-1";

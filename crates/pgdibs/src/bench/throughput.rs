@@ -10,10 +10,11 @@ use secrecy::SecretString;
 use tokio::task::JoinSet;
 
 use super::api::{Api, Size};
+use super::error::{BenchError, while_doing};
+use super::options::Options;
 use super::processor::Meter;
 use super::report::Samples;
 use super::template::Template;
-use super::{BenchError, Options, while_doing};
 
 /// The plain ways: what is copied, and how. The goal is about the first two; what the seal is worth to pgdibs, the third shows.
 const PLAIN_WAYS: [Way; 3] = [

@@ -22,6 +22,7 @@ mod purge;
 mod api_error;
 mod render;
 mod run;
+mod runtime;
 mod serve;
 mod signals;
 mod status;
@@ -36,12 +37,13 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pgdibs_postgres::embedded::{SupervisorArgs, supervise};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 use self::args::{Cli, Command};
 use self::context::Context;
 use self::error::CliError;
 use self::output::Output;
+use self::runtime::runtime;
 
 /// Parses the arguments, does what they say, and says how it went.
 pub fn main() -> ExitCode {
@@ -91,8 +93,4 @@ async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
 /// Runs one command's task on a runtime of a single thread: a client does one thing at a time.
 fn one_task<T>(task: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     runtime(&mut Builder::new_current_thread())?.block_on(task)
-}
-
-fn runtime(builder: &mut Builder) -> Result<Runtime, CliError> {
-    builder.enable_all().build().map_err(|error| CliError::failed(format!("cannot start: {error}")))
 }

@@ -11,7 +11,7 @@ use super::args::ServeArgs;
 use super::context::Context;
 use super::error::CliError;
 use super::output::message;
-use super::runtime;
+use super::runtime::runtime;
 use crate::daemon::Ending;
 
 /// Runs the daemon until it ends.

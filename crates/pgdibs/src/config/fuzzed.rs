@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::file::FileText;
+use super::flags::Flags;
+use super::load::read;
 use super::rows::masked_url;
-use super::{Flags, read};
 
 /// A secret that no refusal, row or warning may show.
 const HUSH: &str = "hushhush-5ecret";

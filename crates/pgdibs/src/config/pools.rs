@@ -2,6 +2,7 @@
 
 use super::error::ConfigError;
 use super::file::TableReader;
+use super::identifiers::{check_identifier, check_role};
 use super::layers::{Found, Origin};
 use super::rows::ConfigRow;
 use super::source_table;
@@ -252,26 +253,4 @@ fn check_name(name: &str, origin: &Origin) -> Result<(), ConfigError> {
         name.escape_default()
     );
     Err(ConfigError::value(format!("pools.{}", name.escape_default()), origin, problem))
-}
-
-/// What Postgres takes as a name without cutting it short.
-pub(crate) fn check_identifier(setting: &str, found: &Found<String>) -> Result<(), ConfigError> {
-    if found.value.len() <= 63 && !found.value.is_empty() && !found.value.contains(char::is_control) {
-        return Ok(());
-    }
-    let problem = format!(
-        "`{}` is not a name in Postgres; names have 1 to 63 bytes and no control characters",
-        found.value.escape_default()
-    );
-    Err(ConfigError::value(setting, &found.origin, problem))
-}
-
-fn check_role(setting: &str, found: &Found<String>) -> Result<(), ConfigError> {
-    check_identifier(setting, found)?;
-    let reserved = found.value.starts_with("pg_") || matches!(found.value.as_str(), "public" | "none" | "pgdibs_owner");
-    if !reserved {
-        return Ok(());
-    }
-    let problem = format!("`{}` is reserved by Postgres or by pgdibs; choose another role", found.value);
-    Err(ConfigError::value(setting, &found.origin, problem))
 }

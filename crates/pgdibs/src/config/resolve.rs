@@ -7,12 +7,13 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::address::{Advertise, HostPort};
+use super::convert;
 use super::error::ConfigError;
 use super::layers::{Found, Layer, Layers, Origin};
 use super::pools::PoolConfig;
+use super::resolved::{Config, LogFormat};
 use super::rows::{ConfigRow, MASK, masked_url};
 use super::settings::{self, Kind};
-use super::{Config, LogFormat, convert};
 
 /// Looks settings up and remembers what it found, for `pgdibs config`.
 pub(crate) struct Resolver<'a> {

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::error::ConfigError;
 use super::file::TableReader;
-use super::pools::check_identifier;
+use super::identifiers::check_identifier;
 use crate::sources::{Source, SourceKind};
 
 const KINDS: &[&str] = &["sql_dir", "sql_file", "command", "database"];

@@ -20,7 +20,7 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::server::Server;
+use super::client_programs::ClientPrograms;
 use crate::config::{Config, PoolConfig};
 use crate::service::wait_queue::WaitQueue;
 use crate::service::{Current, Sources};
@@ -67,7 +67,8 @@ impl Builds {
         config: &Config,
         backend: Arc<PgBackend>,
         wait_queue: Arc<WaitQueue>,
-        server: &Server,
+        address: ServerAddress,
+        client_programs: &ClientPrograms,
         stopping: CancellationToken,
     ) -> Self {
         let sourced = |pool: &PoolConfig| {
@@ -87,9 +88,9 @@ impl Builds {
             pools: config.pools.iter().filter_map(sourced).collect(),
             backend,
             wait_queue,
-            address: server.address().clone(),
-            psql: server.psql(),
-            pg_dump: server.pg_dump(),
+            address,
+            psql: client_programs.psql(),
+            pg_dump: client_programs.pg_dump(),
             timeout: config.build_timeout,
             stopping,
             tasks: TaskTracker::new(),

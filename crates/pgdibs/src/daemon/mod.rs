@@ -1,6 +1,7 @@
 //! The daemon: brings the parts up in their order, and takes them down again. Every task is joined at the end.
 
 mod builds;
+mod client_programs;
 mod files;
 mod idle;
 mod log;
@@ -186,8 +187,14 @@ async fn with_server(
     let report: Arc<Mutex<Report>> = Arc::default();
     status.follow(Arc::clone(&report));
     let tasks = TaskTracker::new();
-    let builds =
-        Arc::new(Builds::new(config, Arc::clone(&backend), Arc::clone(&wait_queue), &server, stopping.clone()));
+    let builds = Arc::new(Builds::new(
+        config,
+        Arc::clone(&backend),
+        Arc::clone(&wait_queue),
+        server.address().clone(),
+        server.client_programs(),
+        stopping.clone(),
+    ));
     status.builds_are(Arc::clone(&builds));
     let service = Service {
         backend: Arc::clone(&backend),

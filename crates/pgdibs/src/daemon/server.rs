@@ -1,7 +1,6 @@
 //! The server that the daemon manages: the embedded one, or the one it was given; how it comes up and how it is left.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use pgdibs_postgres::backend::{Bounds, PgBackend};
@@ -12,6 +11,7 @@ use secrecy::SecretString;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::client_programs::ClientPrograms;
 use super::status::Status;
 use crate::config::Config;
 
@@ -32,7 +32,7 @@ pub(super) struct Server {
     embedded: Mutex<Option<Embedded>>,
     is_embedded: bool,
     address: ServerAddress,
-    bin_dir: Option<PathBuf>,
+    client_programs: ClientPrograms,
     /// Where the embedded server's data is.
     data_dir: Option<PathBuf>,
 }
@@ -49,15 +49,15 @@ impl Server {
                 embedded: Mutex::new(None),
                 is_embedded: false,
                 address,
-                bin_dir: config.pg_bin_dir.clone(),
+                client_programs: ClientPrograms::new(config.pg_bin_dir.clone()),
                 data_dir: None,
             });
         }
         let embedded = start_embedded(config, status).await?;
         let address = ServerAddress::parse(&SecretString::from(embedded.url()))?.through_socket(&embedded.socket_dir());
-        let bin_dir = Some(embedded.bin_dir().to_owned());
+        let client_programs = ClientPrograms::new(Some(embedded.bin_dir().to_owned()));
         let data_dir = Some(embedded.data_dir().to_owned());
-        Ok(Self { embedded: Mutex::new(Some(embedded)), is_embedded: true, address, bin_dir, data_dir })
+        Ok(Self { embedded: Mutex::new(Some(embedded)), is_embedded: true, address, client_programs, data_dir })
     }
 
     /// How to reach the server.
@@ -169,25 +169,9 @@ impl Server {
         self.data_dir.as_deref()
     }
 
-    /// Where psql is, for sources that are SQL files.
-    pub(super) fn psql(&self) -> PathBuf {
-        self.program("psql")
-    }
-
-    /// Where pg_dump is, for sources that are databases.
-    pub(super) fn pg_dump(&self) -> PathBuf {
-        self.program("pg_dump")
-    }
-
-    /// Beside the server's own programs, where `pg_config` says, or on PATH.
-    fn program(&self, name: &str) -> PathBuf {
-        let beside = self.bin_dir.as_ref().map(|dir| dir.join(name)).filter(|path| path.exists());
-        beside.or_else(|| bin_dir_of_pg_config().map(|dir| dir.join(name)).filter(|path| path.exists())).unwrap_or_else(
-            || {
-                let debian = Path::new("/usr/lib/postgresql");
-                newest_in(debian, name).unwrap_or_else(|| PathBuf::from(name))
-            },
-        )
+    /// Where the client programs for this server are.
+    pub(super) fn client_programs(&self) -> &ClientPrograms {
+        &self.client_programs
     }
 
     /// Leaves the embedded server: running while somebody leases from it, stopped otherwise.
@@ -217,20 +201,4 @@ async fn start_embedded(config: &Config, status: &Status) -> Result<Embedded, Se
         status.reason(progress.to_string());
     })
     .await?)
-}
-
-fn bin_dir_of_pg_config() -> Option<PathBuf> {
-    let output = std::process::Command::new("pg_config").arg("--bindir").stderr(Stdio::null()).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| PathBuf::from(text.trim()))
-}
-
-fn newest_in(root: &Path, program: &str) -> Option<PathBuf> {
-    let majors = std::fs::read_dir(root).ok()?.filter_map(|entry| {
-        let entry = entry.ok()?;
-        let major: u32 = entry.file_name().to_str()?.parse().ok()?;
-        let path = entry.path().join("bin").join(program);
-        path.exists().then_some((major, path))
-    });
-    majors.max().map(|(_, path)| path)
 }

@@ -7,7 +7,7 @@ use axum::http::request::Parts;
 use tokio::sync::watch;
 
 use super::problem::{Code, Problem};
-use super::status::StatusSource;
+use super::status_source::StatusSource;
 use crate::service::Service;
 
 /// The service, or `None` while the server behind it is still starting: the edge answers from the first moment on.

@@ -83,14 +83,20 @@ fn plain(text: &str) -> bool {
     text.chars().count() <= 200 && !text.chars().any(char::is_control)
 }
 
-/// A URL that we write is read as what went in, by sqlx and by our own command line. A host is judged without a panic, and never
-/// one that names somebody else.
-pub(crate) fn written_urls(user: &str, password: &str, database: &str, host: &str) {
+/// A URL that we write is read by `reads` as what went in: host, user, password and database. A host is judged without a panic, and
+/// one that names another machine is never allowed.
+pub(crate) fn written_urls(
+    user: &str,
+    password: &str,
+    database: &str,
+    host: &str,
+    reads: fn(&str, &str, &str, &str, &str),
+) {
     let credentials = Credentials { user: user.to_owned(), password: password.into() };
     for host in ["127.0.0.1", "::1", "db.example"] {
         let address = Address { host: host.to_owned(), port: 5432, tls: String::new() };
         let written = url(&credentials, &address, database);
-        crate::cli::reads_what_was_written(&written, host, user, password, database);
+        reads(&written, host, user, password, database);
     }
     let authenticator = Authenticator { token: None, allowed_hosts: vec!["dibs.example".to_owned()] };
     if authenticator.allows_host(host) {

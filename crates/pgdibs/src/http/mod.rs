@@ -19,6 +19,7 @@ mod reserve;
 mod runs;
 mod serve;
 mod status;
+mod status_source;
 mod templates;
 mod release_on_disconnect;
 mod responses;
@@ -47,7 +48,7 @@ pub use self::authenticator::Authenticator;
 pub(crate) use self::fuzzed::{body, written_urls};
 use self::problem::{Code, Problem};
 pub use self::serve::{Bounds, RESERVE, bind, serve};
-pub use self::status::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
+pub use self::status_source::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
 
 /// Every route. Handlers answer in problems; nothing else writes a status.
 fn routes<W: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<W>>)> {

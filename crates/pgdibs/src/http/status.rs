@@ -1,80 +1,19 @@
 //! `GET /v1/status`: everything one page needs, in one look.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::plan::locks;
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_core::template::Timestamp;
 use serde::Serialize;
 
 use super::app::{App, Up};
 use super::pool_responses::{DatabaseOut, PoolOut, RunOut, WaiterOut};
 use super::problem::Problem;
 use super::responses::{LeaseOut, rfc3339};
-
-/// Says what the catalog does not know: facts about this daemon, its server and its driver. Must answer without waiting.
-pub trait StatusSource: Send + Sync + 'static {
-    /// About the daemon itself.
-    fn daemon(&self) -> DaemonStatus;
-    /// About the server behind it.
-    fn server(&self) -> ServerStatus;
-    /// About the reconciler's last look.
-    fn reconciler(&self) -> ReconcilerStatus;
-    /// Why the daemon is not ready; empty when it is.
-    fn unready(&self) -> Vec<String>;
-}
-
-/// About the daemon itself.
-#[derive(Debug, Clone)]
-pub struct DaemonStatus {
-    /// Its version.
-    pub version: String,
-    /// What this process calls itself in the catalog.
-    pub instance: String,
-    /// When it started.
-    pub started_at: Timestamp,
-    /// How long ago that is.
-    pub uptime: Duration,
-    /// Whether it is the one that carries out steps.
-    pub reconciling: bool,
-}
-
-/// About the server.
-#[derive(Debug, Clone, Default)]
-pub struct ServerStatus {
-    /// What it calls itself (`15.8`), once it has answered.
-    pub version: Option<String>,
-    /// What people should know: limits that are lower than wished, missing privileges.
-    pub warnings: Vec<String>,
-    /// Directories that a crash in the middle of a clone left behind; `None` when we may not look.
-    pub orphans: Option<Vec<u32>>,
-}
-
-/// About the reconciler's last look.
-#[derive(Debug, Clone, Default)]
-pub struct ReconcilerStatus {
-    /// When it last looked.
-    pub planned_at: Option<Timestamp>,
-    /// The steps it planned, as text.
-    pub plan: Vec<String>,
-    /// What became of the last steps, newest last.
-    pub report: Vec<ReportLine>,
-}
-
-/// What became of a step.
-#[derive(Debug, Clone)]
-pub struct ReportLine {
-    /// The step, as text.
-    pub step: String,
-    /// How long it took.
-    pub took: Duration,
-    /// Why it failed, if it did.
-    pub error: Option<String>,
-}
+use super::status_source::{DaemonStatus, ReconcilerStatus};
 
 #[derive(Serialize)]
 pub(super) struct StatusOut {

@@ -3,6 +3,7 @@
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
+use super::hashing::{count, hex, text, texts};
 use super::inputs::{Inputs, InputsError};
 use super::source::{Source, SourceKind};
 
@@ -98,23 +99,4 @@ fn constant_part(source: &Source) -> [u8; 32] {
         text(&mut hash, value.expose_secret());
     }
     hash.finalize().into()
-}
-
-/// Each part carries its length, so that no two lists of parts run together into the same bytes.
-pub(super) fn text(hash: &mut Sha256, part: &str) {
-    count(hash, part.len());
-    hash.update(part.as_bytes());
-}
-
-fn texts(hash: &mut Sha256, parts: &[String]) {
-    count(hash, parts.len());
-    parts.iter().for_each(|part| text(hash, part));
-}
-
-fn count(hash: &mut Sha256, count: usize) {
-    hash.update((count as u64).to_be_bytes());
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::fingerprint::text;
+use super::hashing::text;
 use super::matching::{Matcher, Matches};
 use super::source::{Source, SourceKind};
 

@@ -5,6 +5,7 @@ mod capture;
 mod dump;
 mod fingerprint;
 mod group;
+mod hashing;
 mod inputs;
 mod matching;
 mod process;

@@ -2,7 +2,7 @@
 
 use clap::{ArgGroup, Args};
 
-use super::seconds;
+use super::seconds::seconds;
 
 /// Take a database; print its URL
 ///

@@ -4,6 +4,7 @@ mod bench;
 mod leases;
 mod pools;
 mod run;
+mod seconds;
 #[cfg(test)]
 mod tests;
 
@@ -181,12 +182,4 @@ pub(super) struct PurgeArgs {
     /// Also while a daemon serves that server
     #[arg(long)]
     pub(super) force: bool,
-}
-
-/// A number of seconds from 0 to a day, for waits; parts of a second are allowed.
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("write a number of seconds from 0 to 86400, such as 30 or 0.5".to_owned()),
-    }
 }

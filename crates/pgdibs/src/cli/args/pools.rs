@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{ArgGroup, Args, Subcommand};
 
-use super::seconds;
+use super::seconds::seconds;
 
 /// List, make, change and drop pools
 #[derive(Debug, Subcommand)]

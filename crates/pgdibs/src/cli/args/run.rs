@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::Args;
 
-use super::seconds;
+use super::seconds::seconds;
 
 /// Run a command with a clean database of its own
 ///

@@ -3,6 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
+use super::seconds::seconds;
 use super::*;
 
 fn refused(words: &[&str]) -> clap::Error {
