@@ -86,6 +86,11 @@ def imports(texts: Mapping[str, str]) -> dict[str, set[str]]:
                 target.pop()
             if target and "::".join(target) != module:
                 found[module].add("::".join(target))
+        # A module calls its children by their bare names.
+        for child in texts:
+            start, _, name = child.rpartition("::")
+            if start == module and re.search(rf"(?<![\w:.]){name}::", text):
+                found[module].add(child)
     return found
 
 

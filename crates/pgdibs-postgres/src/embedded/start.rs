@@ -13,19 +13,20 @@ use sqlx::{ConnectOptions, Connection};
 use tokio::process::Child;
 use tokio::time::{Instant, timeout};
 
+use super::boot;
 use super::cluster::{self, SUPERUSER};
 use super::control::Control;
 use super::error::{EmbeddedError, WhileDoing};
 use super::find::{self, Binaries, SearchRoots};
 use super::layout::Layout;
 use super::lock::{self, FileLock, Taken};
+use super::options::EmbeddedOptions;
 use super::os_user::{self, OsUser};
 use super::place::Surroundings;
 use super::postmaster::{self, PidFile};
 use super::progress::Progress;
 use super::server::Embedded;
 use super::supervisor::{FAST_SHUTDOWN, FIRST_HELLO, IMMEDIATE_SHUTDOWN, SupervisorArgs};
-use super::{EmbeddedOptions, boot};
 use crate::public_connect;
 
 /// A supervisor that does not answer is ending; it needs at most what Postgres is allowed for stopping.
