@@ -19,7 +19,7 @@ ALL_ONLY = frozenset({"test-all"})
 NEXTEST_JUNIT = "nextest/default/junit.xml"
 WITH_DAEMON = ("python3", "../../scripts/with-daemon.py")
 # Each of the others takes half a minute or more; `make test-all` runs all of them.
-SHORT_SUITES = ("--only", "short", "--only", "killed with a process at work")
+SHORT_SUITES = ("--only", "short")
 KILLED_OFTEN = ("--only", "killed with a process at work", "--repeat", "5")
 # What takes long, or needs a server of its own for a moment and there are others like it: `make test-all` runs them.
 LONG_RUST_TESTS = "|".join(
@@ -106,8 +106,8 @@ PARTS: tuple[Part, ...] = (
         needs=("rust build", "postgres 15"),
         junit=NEXTEST_JUNIT,
         timeout_seconds=900,
-        # A third of what `make test-all` does; `make soak` goes on for longer.
-        environment={"SOAK_MINUTES": "0.3"},
+        # A part of what `make test-all` does; `make soak` goes on for longer.
+        environment={"SOAK_MINUTES": "0.3", "PGDIBS_WORLDS": "700"},
     ),
     Part(
         "rust tests on 14 to 18",
@@ -173,6 +173,7 @@ PARTS: tuple[Part, ...] = (
         "pytest plugin",
         (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "-m", "not long", "clients/python/tests/plugin"),
         TEST_ONLY,
+        lane="side",
         needs=("rust build", "python environment"),
         pytest=True,
     ),
@@ -194,8 +195,7 @@ PARTS: tuple[Part, ...] = (
     Part(
         "connection guard on SQLAlchemy 1.4",
         ("scripts/sqlalchemy-1.4.sh",),
-        TEST,
-        lane="side",
+        ALL_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
     ),
@@ -242,11 +242,11 @@ PARTS: tuple[Part, ...] = (
         directory="examples/fastapi-shop",
         environment={"PATH": "{repository}/.venv/bin:{path}", "SHOP_TEMPLATE": "daemon"},
     ),
+    # In the lane of the Rust tests, because `make run` builds a daemon without failpoints into their place.
     Part(
         "README's commands",
         ("python3", "scripts/check-readme.py"),
         TEST,
-        lane="side",
         needs=("rust build", "python environment"),
         timeout_seconds=900,
     ),

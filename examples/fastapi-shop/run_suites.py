@@ -153,8 +153,8 @@ def wait_until_clean(client: Client) -> list[str]:
 SUITES = {
     "serial": Suite([[]]),
     "one": Suite([["-n", "4"]]),
-    # A tenth of it: what touches the lease, the schema and the application's own start.
-    "short": Suite([["-n", "4", *(f"tests/test_{name}.py" for name in ("ddl", "lease", "running", "schema"))]]),
+    # A tenth of it: what touches the lease, the schema and processes beside the tests.
+    "short": Suite([["-n", "4", *(f"tests/test_{name}.py" for name in ("lease", "processes", "schema", "worker"))]]),
     "two at once": Suite([["-n", "4"], ["-n", "4"]]),
     "shards": Suite([["-n", "2", "--splits", "2", "--group", group] for group in ("1", "2")]),
     "worker killed": Suite([["-n", "2"]], kill_a_worker, exit_code=1, failed=1),
