@@ -126,7 +126,7 @@ def test_a_cancelled_grant_leaves_no_lease(client: pgdibs.Client, pool: str, aft
 
     async def main() -> bool:
         aio = pgdibs.AsyncClient(client.url)
-        asking = asyncio.ensure_future(aio.lease(pool))
+        asking = asyncio.ensure_future(aio.lease(pool, ttl_seconds=5))
         await asyncio.sleep(after_milliseconds / 1000)
         asking.cancel()
         try:
@@ -138,6 +138,7 @@ def test_a_cancelled_grant_leaves_no_lease(client: pgdibs.Client, pool: str, aft
         return False
 
     asyncio.run(main())
-    # The daemon may grant until it has seen that the client has gone. A lease that nobody knows of would be renewed for ever.
+    # The daemon may grant until it has seen that the client has gone; between the two writes of an answer it does not see that, and then
+    # the lease ends with its time to live. A lease that no caller holds, and that was renewed all the same, would never end.
     eventually(lambda: not client.status()["waiters"] and not client.leases(pool=pool))
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"])
