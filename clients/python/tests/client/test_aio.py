@@ -138,7 +138,7 @@ def test_a_cancelled_grant_leaves_no_lease(client: pgdibs.Client, pool: str, aft
         return False
 
     asyncio.run(main())
-    # The daemon may grant until it has seen that the client has gone. Between the two writes of an answer it does not see that, and
+    # The daemon may grant until it has seen that the client has gone. Between the two writes of an answer it does not see that:
     # then the lease ends with its time to live. One that no caller holds, and that was renewed all the same, would never end.
     eventually(lambda: not client.status()["waiters"] and not client.leases(pool=pool))
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"])
