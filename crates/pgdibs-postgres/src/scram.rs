@@ -1,15 +1,16 @@
 //! Passwords: random ones that the server makes, and the SCRAM-SHA-256 verifier that Postgres stores, computed here so that no password is ever
 //! part of a statement or its parameters (`log_statement = all` would write them down). Build tokens are digested for the same reason.
 
+use std::num::NonZeroU32;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac as _};
 use rand::RngExt as _;
+use ring::{digest, hmac, pbkdf2};
 use secrecy::SecretString;
-use sha2::{Digest as _, Sha256};
 
 /// Postgres's own default. Fewer would do for random passwords, but the JDBC driver refuses less than 4096 (RFC 7677, section 4).
-const ITERATIONS: u32 = 4096;
+const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 
 /// What every password that we make begins with, so that a scanner finds one that leaked: ours (`scripts/find-secrets.py`), or yours.
 pub const PASSWORD_MARK: &str = "pgdibspw";
@@ -39,25 +40,21 @@ pub(crate) fn random_password() -> SecretString {
 /// What the catalog keeps of a build token: enough to recognise it, and useless to whoever reads the catalog or the server's log. The
 /// token is random, so it needs neither salt nor many rounds.
 pub(crate) fn digest(token: &str) -> String {
-    Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    digest::digest(&digest::SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn verifier_with_salt(password: &str, salt: &[u8; 16]) -> String {
-    let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), salt, ITERATIONS);
-    let stored_key = Sha256::digest(keyed(&salted, b"Client Key"));
-    let server_key = keyed(&salted, b"Server Key");
+    let mut salted = [0; digest::SHA256_OUTPUT_LEN];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, ITERATIONS, salt, password.as_bytes(), &mut salted);
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &salted);
+    let stored_key = digest::digest(&digest::SHA256, hmac::sign(&key, b"Client Key").as_ref());
+    let server_key = hmac::sign(&key, b"Server Key");
     format!(
         "SCRAM-SHA-256${ITERATIONS}:{}${}:{}",
         STANDARD.encode(salt),
         STANDARD.encode(stored_key),
         STANDARD.encode(server_key)
     )
-}
-
-fn keyed(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("BUG: HMAC takes keys of any length");
-    mac.update(text);
-    mac.finalize().into_bytes().into()
 }
 
 #[cfg(test)]
