@@ -155,6 +155,7 @@ def test_aliases_whose_variables_are_unavailable_keep_databases_of_their_own(
     ran.assert_passed(1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [["-n2"], *(pytest.param(["-n0", option], marks=pytest.mark.long) for option in ("--collect-only", "--pgdibs=off"))],

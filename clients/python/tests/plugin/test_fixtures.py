@@ -124,6 +124,7 @@ def test_without_keep_a_failed_test_keeps_nothing(project: Project) -> None:
     project.assert_nothing_is_left(kept=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 def test_each_process_has_a_temporary_directory_and_none_is_left(project: Project, workers: str) -> None:
     project.settings["pgdibs_tmpdir"] = "true"
@@ -163,6 +164,7 @@ def test_slots_are_distinct_small_integers(project: Project) -> None:
     assert sorted(slots) == ["0", "1", "2"]
 
 
+@pytest.mark.long
 def test_header_and_summary_tell_measured_numbers(project: Project) -> None:
     project.file("conftest.py", "import time\ntime.sleep(0.3)  # a slow import, to be seen in the summary\n")
     project.file("test_it.py", "def test_it(pgdibs_fresh_url):\n    pass\ndef test_that():\n    pass\n")

@@ -124,6 +124,7 @@ def test_engine_built_before_the_plugin_is_named(shop: Project, developer: Devel
 
 
 # Public trackers: digital-land/digital-land.info#570 (`load_dotenv(override=True)` in the suite's conftest.py).
+@pytest.mark.long
 def test_load_dotenv_that_overrides_is_named(shop: Project, developer: DeveloperDatabase) -> None:
     dotenv(shop, developer)
     shop.file("conftest.py", f"import dotenv\ndotenv.load_dotenv(override=True)\n{CONFTEST}")
@@ -176,6 +177,7 @@ def create_test_database():
 """
 
 
+@pytest.mark.long
 def test_fixture_that_creates_databases_is_named(shop: Project, developer: DeveloperDatabase) -> None:
     shop.file("app.py", "")
     shop.file("conftest.py", f"import pytest\n{CREATE_FIXTURE}")
@@ -220,6 +222,7 @@ engine = sqlalchemy.create_engine(os.environ["DB_DSN"])
 
 
 # DATABASE_URL had the same value before, which proves nothing: the engine is built later, and from the other variable.
+@pytest.mark.long
 @MOSTLY_SERIAL
 @pytest.mark.parametrize("entries", [pytest.param(None, marks=pytest.mark.long), "DATABASE_URL=postgresql+psycopg:// PGHOST"])
 def test_line_for_another_variable_keeps_what_is_set_now(

@@ -114,6 +114,7 @@ def test_connection_at_import_ends_the_run_with_one_line(
     assert ran.output.count("stopped a connection") <= 2, ran.output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [pytest.param(["-n0"], marks=pytest.mark.long), ["-n2"], ["--collect-only"]], ids=" ".join)
 def test_swallowed_exception_at_import_ends_the_run(strange: Project, developer: DeveloperDatabase, arguments: list[str]) -> None:
     strange.file("conftest.py", SWALLOWING)
@@ -197,6 +198,7 @@ def test_builder_may_use_its_own_database_only(strange: Project, developer: Deve
     strange.run().assert_passed(1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", *(pytest.param(each, marks=pytest.mark.long) for each in ("-n2", "--pgdibs=off"))])
 def test_header_says_that_the_guard_is_weaker(project: Project, workers: str) -> None:
     project.file("test_it.py", "def test_it():\n    pass\n")

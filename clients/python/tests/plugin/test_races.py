@@ -67,6 +67,7 @@ def test_r2_two_runs_that_start_together_both_create_nothing(project: Project) -
         assert not re.search(r"already exists|pg_database_datname_index", ran.output)
 
 
+@pytest.mark.long
 def test_r3_leaked_connections_do_not_keep_a_database_from_being_cleaned(project: Project) -> None:
     project.file("schema.sql", "create table notes (body text);\n")
     project.file(
@@ -94,6 +95,7 @@ def test_it():
         os.kill(int(project.text("leaking")), signal.SIGKILL)
 
 
+@pytest.mark.long
 def test_r4_nobody_can_sit_on_the_template(project: Project) -> None:
     project.file("test_it.py", WRITES)
     project.run("-n0").assert_passed(8)

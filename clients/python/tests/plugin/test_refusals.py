@@ -12,6 +12,7 @@ from projects import Daemon, Project, eventually
 QUIET = "def test_nothing():\n    pass\n"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 def test_each_refusal_is_told_once_with_the_way_out(project: Project, workers: str) -> None:
     project.file("test_it.py", QUIET)
@@ -83,6 +84,7 @@ def test_auto_that_comes_to_no_workers_is_told_and_not_run_without_a_database(pr
     project.run("-nauto").assert_passed(1)
 
 
+@pytest.mark.long
 def test_the_programs_of_a_build_end_with_the_run(project: Project) -> None:
     project.settings["pgdibs_build"] = "sh -c 'echo $$ > builder; exec sleep 600'"
     project.file("test_it.py", QUIET)

@@ -190,6 +190,7 @@ def test_the_login_of_a_lease_ends_with_it(project: Project) -> None:
         psycopg.connect(project.text("url"))
 
 
+@pytest.mark.long
 def test_at_its_end_the_controller_ends_the_run_so_that_no_straggler_gets_a_lease_in_it(project: Project) -> None:
     project.file("test_it.py", "def test_it(pgdibs_lease):\n    open('run', 'w').write(pgdibs_lease.run)\n")
     project.run("-n1").assert_passed(1)

@@ -66,6 +66,7 @@ def test_summary_after_ctrl_c(project: Project, workers: str, whom: str, when: s
     project.assert_nothing_is_left()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [pytest.param("-n0", marks=pytest.mark.long), "-n2"])
 @pytest.mark.parametrize("option", ["-x", pytest.param("--maxfail=2", marks=pytest.mark.long)])
 def test_summary_after_the_first_failures(project: Project, workers: str, option: str) -> None:

@@ -108,6 +108,7 @@ def test_required_plugins_refuses_a_run_without_the_plugin(variables: Project) -
     assert loaded.status == 0, loaded.output
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "arguments",
     [
