@@ -421,7 +421,7 @@ impl PgBackend {
         .await
     }
 
-    /// As [`Backend::put_template`](pgdibs_core::world::World::put_template), for a build by this daemon itself: it lives as long
+    /// As [`Backend::put_template`](pgdibs_core::backend::Backend::put_template), for a build by this daemon itself: it lives as long
     /// as the daemon's presence does.
     ///
     /// # Errors
