@@ -92,37 +92,34 @@ impl ClockWatch {
 #[derive(Debug)]
 pub struct DemandWatch {
     idle: Duration,
-    transitions: BTreeMap<TemplateId, VecDeque<(Tick, u32)>>,
+    peaks: BTreeMap<TemplateId, VecDeque<(Tick, u32)>>,
 }
 
 impl DemandWatch {
     /// A watch that forgets a peak after `idle`.
     #[must_use]
     pub fn new(idle: Duration) -> Self {
-        Self { idle, transitions: BTreeMap::new() }
+        Self { idle, peaks: BTreeMap::new() }
     }
 
     /// Notes the databases in use now and returns the peaks within the quiet time.
     pub fn observe(&mut self, in_use: &BTreeMap<TemplateId, u32>, now: Tick) -> BTreeMap<TemplateId, u32> {
         for (&template, &count) in in_use {
-            let transitions = self.transitions.entry(template).or_default();
+            let peaks = self.peaks.entry(template).or_default();
             // A mark that is not higher than a later one can never be the peak again.
-            while transitions.back().is_some_and(|&(_, earlier)| earlier <= count) {
-                transitions.pop_back();
+            while peaks.back().is_some_and(|&(_, earlier)| earlier <= count) {
+                peaks.pop_back();
             }
-            transitions.push_back((now, count));
+            peaks.push_back((now, count));
         }
         let idle = self.idle;
-        self.transitions.retain(|_, transitions| {
-            while transitions.front().is_some_and(|&(at, _)| now.saturating_sub(at) > idle) {
-                transitions.pop_front();
+        self.peaks.retain(|_, peaks| {
+            while peaks.front().is_some_and(|&(at, _)| now.saturating_sub(at) > idle) {
+                peaks.pop_front();
             }
-            !transitions.is_empty()
+            !peaks.is_empty()
         });
-        self.transitions
-            .iter()
-            .filter_map(|(&template, transitions)| transitions.front().map(|&(_, peak)| (template, peak)))
-            .collect()
+        self.peaks.iter().filter_map(|(&template, peaks)| peaks.front().map(|&(_, peak)| (template, peak))).collect()
     }
 }
 

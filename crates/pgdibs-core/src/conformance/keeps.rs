@@ -11,8 +11,8 @@ use crate::request::{Kept, ResetBegun};
 /// The kept database holds what the holder left in it.
 async fn assert_as_left<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>, kept: &Kept, lease: &Lease) {
     let mut session = expect("the kept login", suite.server.connect(&kept.credentials, kept.name.as_str()).await);
-    let transitions = expect("read", suite.server.read(&mut session).await);
-    assert_eq!(transitions, [schema_mark(&lease.fingerprint), format!("dirt of {}", lease.id)]);
+    let found = expect("read", suite.server.read(&mut session).await);
+    assert_eq!(found, [schema_mark(&lease.fingerprint), format!("dirt of {}", lease.id)]);
     suite.server.disconnect(session).await;
     let elsewhere = suite.server.connect(&kept.credentials, &lease.database_name).await;
     assert!(elsewhere.is_err(), "the kept login opens the kept database only");

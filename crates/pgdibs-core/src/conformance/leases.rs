@@ -124,7 +124,7 @@ pub async fn a_request_without_fingerprint_gets_the_newest_template<W: Backend, 
     suite.finish(&logins).await;
 }
 
-/// Nobody gets a database that somebody else has connected to.
+/// A database with a foreign session, now or earlier, is never leased.
 ///
 /// Regression: a looked-into database counted as free, so a place in the queue was given away (found by conformance suite and
 /// a second reading).

@@ -96,7 +96,7 @@ async fn after_another_reservation<W: Backend, S: ConformanceServer>(suite: &Sui
 
 /// Spares are closed, but a superuser can open one and look in, before or after a reset has reserved it.
 ///
-/// Regression: a spare that somebody had opened and written into came in at a reset (found by hands with psql).
+/// Regression: a reset used a spare that an external session had written into (found with psql).
 pub async fn a_spare_that_somebody_looked_into_does_not_come_in<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
@@ -125,7 +125,7 @@ pub async fn a_spare_that_somebody_looked_into_does_not_come_in<W: Backend, S: C
 /// Regression: a retirement could take a spare that a reset had just reserved (found by conformance suite and a second
 /// reading).
 ///
-/// Regression: a spare that a reset had reserved and somebody dropped could not be forgotten (a foreign key), and the reset
+/// Regression: a reserved spare that was dropped externally could not be deleted from the catalog (a foreign key), and the reset
 /// waited until it was given up (found by the loop of cut lines).
 pub async fn a_reserved_spare_that_somebody_dropped_frees_its_reset<W: Backend, S: ConformanceServer>(
     suite: &Suite<W, S>,

@@ -3,7 +3,7 @@
 use crate::lease::Credentials;
 use crate::name::RoleName;
 
-/// What the suite needs of a server beside [`Backend`](crate::backend::Backend): somebody who connects.
+/// What the suite needs of a server beside [`Backend`](crate::backend::Backend): a client that connects.
 pub trait ConformanceServer: Send + Sync {
     /// A session.
     type Session: Send;

@@ -185,8 +185,8 @@ impl<W: Backend, S: ConformanceServer> Suite<W, S> {
     /// Connects as the holder, finds exactly what the template holds, and leaves a mark of its own. Still connected.
     pub async fn enter_clean_and_write(&self, lease: &Lease) -> S::Session {
         let mut session = self.enter(lease).await;
-        let transitions = expect("a query", self.server.read(&mut session).await);
-        assert_eq!(transitions, [schema_mark(&lease.fingerprint)], "a database is handed out as its template is");
+        let found = expect("a query", self.server.read(&mut session).await);
+        assert_eq!(found, [schema_mark(&lease.fingerprint)], "a database is handed out as its template is");
         expect("a write", self.server.write(&mut session, &format!("dirt of {}", lease.id)).await);
         session
     }

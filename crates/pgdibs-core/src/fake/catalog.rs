@@ -221,7 +221,7 @@ impl State {
         }
     }
 
-    /// Whether a ready database may be granted: it is there, as we left it, and nobody has connected to it.
+    /// Whether a ready database may be granted: it is there, as we left it, and it never had a session.
     pub(super) fn is_untouched(&self, database: &Database) -> bool {
         database.oid.is_some_and(|oid| {
             self.server.is_named(oid, database.name.as_str())

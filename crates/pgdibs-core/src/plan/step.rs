@@ -51,7 +51,7 @@ pub enum Step {
         /// The slot.
         slot: u32,
     },
-    /// Marks a database that nobody has used for retirement. One that a reset has reserved is not taken away, unless it is
+    /// Marks an unused database for retirement. One that a reset has reserved is not taken away, unless it is
     /// damaged (half dropped, connected to, locked out): then the reservation is freed with it.
     Retire {
         /// The database.
@@ -127,14 +127,14 @@ pub enum Step {
     },
 }
 
-/// Why a database that nobody has used is retired.
+/// Why an unused database is retired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RetireReason {
     /// Somebody connected to it before it was granted.
     LookedInto,
     /// More of its kind than the pool wants.
     Surplus,
-    /// Its slot is needed for a template that somebody waits for, or is one more than the pool may have.
+    /// Its slot is needed for a template that a ticket waits for, or is one more than the pool may have.
     MakeRoom,
     /// Its template retires.
     TemplateRetired,
@@ -142,7 +142,7 @@ pub enum RetireReason {
     KeptLongEnough,
     /// Its pool is being dropped, and what is kept goes with it.
     PoolDropped,
-    /// Somebody's drop of it was interrupted: nobody can connect to it, and only another drop helps.
+    /// A drop of it was interrupted (`datconnlimit = -2`): no session can connect, and only another drop helps.
     HalfDropped,
     /// Its login is missing or has no LOGIN, so the URL of a lease would not work.
     LockedOut,

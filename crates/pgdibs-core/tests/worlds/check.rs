@@ -96,13 +96,10 @@ impl Story {
         let credentials = found.credentials.clone().unwrap();
         match self.backend.connect(&credentials, &found.database_name) {
             Ok(session) => {
-                let transitions = self.backend.read(session).unwrap();
+                let found = self.backend.read(session).unwrap();
                 self.backend.disconnect(session);
-                assert_eq!(transitions.first(), Some(&resetting_marks.1), "a clone holds what its template holds");
-                assert!(
-                    transitions[1..].iter().all(|mark| *mark == resetting_marks.0),
-                    "foreign marks: {transitions:?}"
-                );
+                assert_eq!(found.first(), Some(&resetting_marks.1), "a clone holds what its template holds");
+                assert!(found[1..].iter().all(|mark| *mark == resetting_marks.0), "foreign marks: {found:?}");
             }
             Err(error) => assert!(fenced, "the holder of {id} does not get in: {error}"),
         }

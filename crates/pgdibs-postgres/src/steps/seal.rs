@@ -53,7 +53,7 @@ pub(super) async fn compact_what_the_builder_made(
     let hashing = tokio::task::spawn_blocking(move || scram::verifier(secret.expose_secret()));
     let verifier = hashing.await.map_err(|error| StepError::Failed(error.to_string()))?;
     // A seal that was interrupted may have taken its right to connect already.
-    // One session, which is ours: what the builder left there may set a password that it knows.
+    // One session, the daemon's: what the builder left there may set a password that it knows.
     let opening = ddl::limit_sessions(login, 1)
         .then(ddl::reopen_login(login, &verifier))
         .then(ddl::grant_connect(database, login));
