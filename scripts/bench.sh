@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make bench`: a release build, then the daemon's own benchmark on an embedded Postgres.
+# `make bench`: a release build, then the benchmark on an embedded Postgres.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
@@ -11,7 +11,7 @@ if [[ -z "${PGDIBS_PG_BIN_DIR:-}" ]]; then
   export PGDIBS_PG_BIN_DIR
 fi
 cd "$repository"
-cargo build --quiet --release --package pgdibs
+cargo build --quiet --release --package pgdibs-cli --package pgdibs-bench
 # For these scripts only: the daemon warns about PGDIBS_ variables it does not know.
 unset PGDIBS_CACHE
-exec "$target/release/pgdibs" bench "$@"
+exec "$target/release/pgdibs-bench" "$@"

@@ -7,5 +7,5 @@ source "$here/environment.sh"
 cd "$repository"
 "$here/install-tools.sh" build python
 python="$("$here/python-environment.sh")"
-cargo build --quiet --locked --package pgdibs
+cargo build --quiet --locked --package pgdibs-cli
 exec "$python" deploy/trial/trial.py "$@"

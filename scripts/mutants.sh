@@ -37,7 +37,7 @@ server=(--package pgdibs-postgres --test-package pgdibs-postgres
   --file 'crates/pgdibs-postgres/src/requests/**' --file 'crates/pgdibs-postgres/src/steps/**')
 
 core() {
-  run core --package pgdibs-core --test-package pgdibs-core
+  run core --package pgdibs-core --test-package pgdibs-core --test-package pgdibs-testing
 }
 
 diff() {

@@ -79,6 +79,7 @@ PARTS: tuple[Part, ...] = (
     ),
     Part("words", ("python3", "scripts/words.py"), CHECK, lane="side"),
     Part("import circles", ("python3", "scripts/import-circles.py"), CHECK, lane="side"),
+    Part("crate arrows", ("python3", "scripts/crate-arrows.py"), CHECK, lane="side"),
     Part("SQL guards apply", ("python3", "scripts/sql-guards.py", "--check"), CHECK, lane="side"),
     Part("cargo-deny", ("scripts/dependency-rules.sh",), TEST, lane="side"),
     Part("postgres 15", ("scripts/fetch-postgres.sh", "15"), TEST_ONLY, lane="side"),

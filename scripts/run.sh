@@ -15,7 +15,7 @@ fi
 # A debug build: half the time of a release build on a fresh machine, and quick enough to try things with.
 cd "$repository"
 say "building the daemon (the first time takes some minutes)"
-cargo build --quiet --package pgdibs
+cargo build --quiet --package pgdibs-cli
 
 say ""
 say "pgdibs is about to listen on http://${PGDIBS_LISTEN:-127.0.0.1:7432} (Ctrl-C stops it). In another terminal, from README.md:"

@@ -26,7 +26,7 @@ def main() -> int:
     target = os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target"))
     program = os.environ.get("PGDIBS_BIN", f"{target}/debug/pgdibs")
     if not os.access(program, os.X_OK):
-        print(f"{program} is not there; build it first: cargo build --package pgdibs", file=sys.stderr)
+        print(f"{program} is not there; build it first: cargo build --package pgdibs-cli", file=sys.stderr)
         return 2
     data = fresh_data_directory()
     listen = f"127.0.0.1:{free_port()}"

@@ -1,4 +1,4 @@
 //! Variables and pgdibs.toml: see `fuzzing.rs` of the daemon for what the bytes mean.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pgdibs::fuzzing::configuration(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pgdibs_server::fuzzing::configuration(data));

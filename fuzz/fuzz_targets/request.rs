@@ -1,4 +1,4 @@
 //! Bodies of requests: see `fuzzing.rs` of the daemon for what the bytes mean.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pgdibs::fuzzing::request(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pgdibs_server::fuzzing::request(data));

@@ -3,6 +3,8 @@
 //! Nothing here does IO, reads a clock or rolls dice; time comes in as a value. So this crate can be tested without a
 //! server, and a decision made here is a value that can be printed. Reading order: the modules as listed.
 
+#![warn(missing_docs)]
+
 pub mod name;
 pub mod pool;
 pub mod template;
@@ -14,8 +16,5 @@ pub mod snapshot;
 pub mod plan;
 pub mod watch;
 pub mod backend;
-
-#[cfg(feature = "testing")]
-pub mod conformance;
-#[cfg(feature = "testing")]
-pub mod fake;
+pub mod probe;
+pub mod failpoint;

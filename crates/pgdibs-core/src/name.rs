@@ -7,6 +7,9 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
+/// The beginning of every password that pgdibs makes, so that a scanner finds one that leaked: ours (`scripts/find-secrets.py`), or yours.
+pub const PASSWORD_MARK: &str = "pgdibspw";
+
 /// A name or a fingerprint that breaks its rule. `Display` is a sentence for people: which field, which rule, the way out.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {rule}")]

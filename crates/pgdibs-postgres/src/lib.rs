@@ -1,14 +1,16 @@
-//! Postgres: all SQL, all DDL, the locks, and the embedded server of pgdibs.
+//! Postgres: all SQL, all DDL, the locks of pgdibs.
 //!
 //! Only this crate knows sqlx, and only [`ddl`] puts identifiers into SQL text. Reading order: the modules as listed, from the bottom to
 //! the top; none imports one that stands below it in the list.
 
-pub mod failpoint;
+mod failpoint {
+    pub(crate) use pgdibs_failpoint::{Point, reach};
+}
 pub mod sqlstate;
 pub mod scram;
 pub mod rights;
 pub mod ddl;
-mod public_connect;
+pub mod public_connect;
 pub mod facts;
 mod address;
 mod inside;
@@ -32,5 +34,3 @@ mod drop_blockers;
 mod source_database;
 pub mod backend;
 pub mod purge;
-pub mod bench;
-pub mod embedded;

@@ -2,9 +2,32 @@
 //!
 //! On the embedded server pgdibs revokes that right. A given server belongs to its users: there pgdibs only warns.
 
-use sqlx::PgConnection;
+use std::str::FromStr as _;
 
-use crate::ddl;
+use pgdibs_core::probe::{Probe, ProbeError};
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{ConnectOptions as _, Connection as _};
+
+use crate::{ddl, sqlstate};
+
+/// The first connection to an embedded server: it revokes PUBLIC's CONNECT on the databases of `initdb`.
+pub struct PgProbe;
+
+impl Probe for PgProbe {
+    async fn first_connection(&self, url: &SecretString) -> Result<(), ProbeError> {
+        let attempt = async {
+            let options = PgConnectOptions::from_str(url.expose_secret())?.ssl_mode(PgSslMode::Disable);
+            let mut connection = PgConnection::connect_with(&options.disable_statement_logging()).await?;
+            close_databases_of_initdb(&mut connection).await?;
+            connection.close().await
+        };
+        attempt.await.map_err(|error: sqlx::Error| match sqlstate::code(&error).as_deref() {
+            Some("28P01") => ProbeError::Password,
+            _ => ProbeError::NotYet(error.to_string()),
+        })
+    }
+}
 
 /// Databases named in the warning; a development server may hold thousands.
 const MOST_NAMED: usize = 50;

@@ -12,8 +12,7 @@ use secrecy::SecretString;
 /// Postgres's own default. Fewer would do for random passwords, but the JDBC driver refuses less than 4096 (RFC 7677, section 4).
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 
-/// What every password that we make begins with, so that a scanner finds one that leaked: ours (`scripts/find-secrets.py`), or yours.
-pub const PASSWORD_MARK: &str = "pgdibspw";
+pub use pgdibs_core::name::PASSWORD_MARK;
 
 /// SQL for a password of 244 random bits (two UUIDs of version 4, from the server's strong source) behind [`PASSWORD_MARK`], in
 /// characters that need no escaping in a URL. Made where it is stored, so that it never travels as a parameter.

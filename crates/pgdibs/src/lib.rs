@@ -1,16 +1,4 @@
-//! The pgdibs daemon and its command line, as a library, so that fuzz targets can reach what reads untrusted input. Reading order: the
-//! modules as listed. Nothing outside this repository depends on it.
+//! Client of pgdibs: leases a clean Postgres database for a test.
+#![warn(missing_docs)]
 
-mod config;
-mod endpoint_file;
-mod service;
-mod reconciler;
-mod sources;
-mod daemon;
-mod http;
-mod bench;
-mod cli;
-#[cfg(any(test, feature = "fuzzing"))]
-pub mod fuzzing;
-
-pub use cli::main;
+pub mod connection_url;

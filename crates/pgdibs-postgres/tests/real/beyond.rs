@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{PoolName, RoleName};
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::TicketId;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_testing::conformance::ConformanceServer as _;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};

@@ -1,13 +1,13 @@
 //! Builders: who loses the build and when, and what stands in the way of one.
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::Fingerprint;
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{Template, TemplateState};
 use pgdibs_postgres::rights::Rights;
+use pgdibs_testing::conformance::ConformanceServer as _;
 use secrecy::ExposeSecret as _;
 
 use crate::support::setting::{Setting, on_each_server};

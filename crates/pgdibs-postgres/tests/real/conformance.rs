@@ -5,7 +5,7 @@ macro_rules! test_with {
         #[test]
         fn $name() {
             crate::support::setting::on_each_server(pgdibs_postgres::rights::Rights::$rights, async |setting| {
-                pgdibs_core::conformance::$module::$name(&setting.suite).await;
+                pgdibs_testing::conformance::$module::$name(&setting.suite).await;
             });
         }
     };
@@ -17,7 +17,7 @@ mod superuser {
             test_with!(Superuser, $module, $name);
         };
     }
-    pgdibs_core::for_each_conformance_check!(check);
+    pgdibs_testing::for_each_conformance_check!(check);
 }
 
 mod createdb_and_createrole {
@@ -26,5 +26,5 @@ mod createdb_and_createrole {
             test_with!(DatabasesAndRoles, $module, $name);
         };
     }
-    pgdibs_core::for_each_conformance_check!(check);
+    pgdibs_testing::for_each_conformance_check!(check);
 }

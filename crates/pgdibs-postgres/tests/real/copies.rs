@@ -2,13 +2,13 @@
 //! it was copied.
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, RoleName};
 use pgdibs_core::plan::{Step, locks};
 use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
 use pgdibs_postgres::rights::Rights;
+use pgdibs_testing::conformance::ConformanceServer as _;
 use sqlx::AssertSqlSafe;
 
 use crate::support::setting::{DAEMON, Setting, on_each_server};

@@ -6,7 +6,6 @@
 use std::time::{Duration, Instant};
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::StepError;
 use pgdibs_core::lease::Lease;
@@ -14,6 +13,7 @@ use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::request::ResetBegun;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
+use pgdibs_testing::conformance::ConformanceServer as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 

@@ -1,12 +1,12 @@
 //! What a death or a failure in the middle leaves behind, and how it is finished.
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::database::{Database, DatabaseState};
 use pgdibs_core::lease::LeaseState;
 use pgdibs_core::name::RoleName;
 use pgdibs_core::plan::Step;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_testing::conformance::ConformanceServer as _;
 
 use crate::support::setting::{Setting, on_each_server};
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::idle::run_until_idle;
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::request::{Acquire, Acquired, ResetBegun, TicketKind, Wanted};
 use pgdibs_postgres::membership::ListenError;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_testing::conformance::idle::run_until_idle;
 
 use crate::support::setting::{Setting, nothing_under_way, on_each_server};
 use crate::support::{at_once, until};

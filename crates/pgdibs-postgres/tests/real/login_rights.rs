@@ -1,7 +1,6 @@
 //! Pools whose logins may do more than others: what they may, what goes with them, and who may give such rights.
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::End;
@@ -9,6 +8,7 @@ use pgdibs_core::pool::{LoginRights, PoolPatch};
 use pgdibs_postgres::purge::{inventory, purge};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
+use pgdibs_testing::conformance::ConformanceServer as _;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Executor as _};

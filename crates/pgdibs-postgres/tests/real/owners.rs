@@ -1,14 +1,14 @@
 //! Owner roles and templates of pools, kept apart: what a lease of one pool cannot do to another pool, and whose roles are taken.
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
-use pgdibs_core::conformance::Suite;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::pool::{LoginRights, PoolPatch};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
+use pgdibs_testing::conformance::ConformanceServer as _;
+use pgdibs_testing::conformance::Suite;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};

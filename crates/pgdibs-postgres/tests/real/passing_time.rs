@@ -2,13 +2,13 @@
 //! rows' times instead of waiting.
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::Fingerprint;
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::{Acquire, Announce, TemplatePut};
 use pgdibs_postgres::rights::Rights;
+use pgdibs_testing::conformance::ConformanceServer as _;
 
 use crate::support::setting::{Setting, on_each_server};
 use crate::support::until;

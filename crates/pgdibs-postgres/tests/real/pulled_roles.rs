@@ -1,10 +1,10 @@
 //! Roles of pgdibs that somebody drops by hand: a pool's owner role is made again, a login counts as closed.
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::name::{Fingerprint, RoleName};
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_testing::conformance::ConformanceServer as _;
 
 use crate::support::setting::on_each_server;
 

@@ -1,12 +1,12 @@
 //! Seals against what a builder left behind: its way back, settings of its sessions, prepared transactions, a pool that is dropped meanwhile.
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::Fingerprint;
 use pgdibs_core::request::BuildPlace;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
+use pgdibs_testing::conformance::ConformanceServer as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 

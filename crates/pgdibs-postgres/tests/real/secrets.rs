@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::Fingerprint;
 use pgdibs_core::request::TemplatePut;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::scram::PASSWORD_MARK;
+use pgdibs_testing::conformance::ConformanceServer as _;
 use secrecy::ExposeSecret as _;
 
 use crate::support::setting::{Setting, on_each_server, on_each_server_with};

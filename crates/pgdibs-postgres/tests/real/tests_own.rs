@@ -1,12 +1,12 @@
 //! Databases that tests make themselves (`login = "createdb"`): none outlives its lease, and none keeps a name that the daemon gives.
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{DatabaseName, Fingerprint};
 use pgdibs_core::pool::{LoginRights, PoolPatch};
 use pgdibs_core::request::ResetBegun;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_testing::conformance::ConformanceServer as _;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};

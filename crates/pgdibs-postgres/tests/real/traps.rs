@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::ConformanceServer as _;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, RoleName};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
+use pgdibs_testing::conformance::ConformanceServer as _;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 

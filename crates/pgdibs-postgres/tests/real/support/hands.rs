@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use pgdibs_core::conformance::ConformanceServer;
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::RoleName;
+use pgdibs_testing::conformance::ConformanceServer;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};

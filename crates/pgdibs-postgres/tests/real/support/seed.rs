@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pgdibs_postgres::embedded::Binaries;
+use pgdibs_embedded::Binaries;
 
 /// The superuser of every cluster; its password holds what has to be escaped in URLs and SQL.
 pub(crate) const SUPERUSER: &str = "the-boss";

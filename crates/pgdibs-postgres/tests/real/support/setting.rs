@@ -4,8 +4,6 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::conformance::Suite;
-use pgdibs_core::conformance::idle::run_until_idle;
 use pgdibs_core::name::PoolName;
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::snapshot::PlannerContext;
@@ -13,6 +11,8 @@ use pgdibs_postgres::backend::{Bounds, PgBackend};
 use pgdibs_postgres::connect::{ServerAddress, open};
 use pgdibs_postgres::membership::Membership;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_testing::conformance::Suite;
+use pgdibs_testing::conformance::idle::run_until_idle;
 
 use super::cluster::{Cluster, all_binaries};
 use super::hands::Hands;

@@ -1,0 +1,58 @@
+//! The flags of `pgdibs-bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// How the report looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+/// Measure this pgdibs on this machine, beside plain Postgres
+///
+/// Starts a daemon and an embedded server of its own, with a template of 50 tables, and shows what was measured beside what pgdibs
+/// promises: latencies as one caller sees them, and cycles per second beside CREATE DATABASE and DROP DATABASE on the same server in
+/// the same run. Nothing of yours is touched, and nothing is left. A goal that is missed is no failure.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pgdibs-bench",
+    version,
+    after_help = "\
+Examples:
+  pgdibs-bench
+  pgdibs-bench --seconds 10 --rounds 5 --output json"
+)]
+pub(crate) struct Options {
+    /// How long each side of a round of the throughput comparison lasts
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u16).range(1..=600), default_value = "3")]
+    pub(crate) seconds: u16,
+    /// Rounds of the throughput comparison
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), default_value = "3")]
+    pub(crate) rounds: u32,
+    /// Callers at once, and as many threads of plain Postgres
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), default_value = "8")]
+    pub(crate) callers: u32,
+    /// Where initdb and postgres are [default: pg_config, /usr/lib/postgresql/*/bin, Homebrew]
+    #[arg(long, value_name = "PATH", env = "PGDIBS_PG_BIN_DIR")]
+    pub(crate) pg_bin_dir: Option<String>,
+    /// The program to measure [default: the `pgdibs` beside this program]
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pgdibs: Option<PathBuf>,
+    /// The log filter of the benchmark's daemon [default: error]
+    #[arg(long, value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    /// How the report looks
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: Format,
+}
+
+impl Options {
+    /// How long each side of a round lasts.
+    pub(crate) fn side(&self) -> Duration {
+        Duration::from_secs(u64::from(self.seconds))
+    }
+}

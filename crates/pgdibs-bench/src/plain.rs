@@ -1,0 +1,228 @@
+//! What the benchmark does on Postgres itself: fills its template, uses a database as a test would, and does without pgdibs
+//! what pgdibs is compared with.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
+use pgdibs_core::pool::Strategy;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _};
+
+use pgdibs_postgres::ddl::{self, LoginKind};
+use pgdibs_postgres::rights::Rights;
+use pgdibs_postgres::scram;
+
+/// The tables of the template, and their rows.
+const TEMPLATE: &str = include_str!("template.sql");
+
+/// Between two looks whether a session has ended; as short as the daemon's own.
+const POLL: Duration = Duration::from_micros(700);
+
+/// One session, as a test has one.
+pub struct Session(PgConnection);
+
+impl Session {
+    /// Connects with the password of the URL.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn connect(url: &str) -> Result<Self, sqlx::Error> {
+        PgConnection::connect_with(&PgConnectOptions::from_str(url)?.disable_statement_logging()).await.map(Self)
+    }
+
+    /// Makes the template's tables and rows.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn fill_template(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(TEMPLATE).execute(&mut self.0).await.map(|_| ())
+    }
+
+    /// Writes one row, as the shortest of tests does.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn write(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::query("insert into orders_entries (title) values ('written by the benchmark')")
+            .execute(&mut self.0)
+            .await
+            .map(|_| ())
+    }
+
+    /// Leaves traces: a committed table and row, and an open transaction that holds locks.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn make_dirty(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql("create table left_behind (id int); insert into left_behind values (1)")
+            .execute(&mut self.0)
+            .await?;
+        sqlx::raw_sql("begin; update orders_entries set title = 'changed'; truncate support_events")
+            .execute(&mut self.0)
+            .await
+            .map(|_| ())
+    }
+
+    /// The database's name, and whether nothing of [`Session::make_dirty`] or [`Session::write`] is in it.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn look(&mut self) -> Result<(String, bool), sqlx::Error> {
+        sqlx::query_as(
+            "select current_database()::text,
+                    to_regclass('left_behind') is null and (select count(*) = 40 from orders_entries)",
+        )
+        .fetch_one(&mut self.0)
+        .await
+    }
+
+    /// Whether the server has ended the session.
+    pub async fn has_ended(&mut self) -> bool {
+        sqlx::query("select 1").execute(&mut self.0).await.is_err()
+    }
+
+    /// Says goodbye to the server.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn close(self) -> Result<(), sqlx::Error> {
+        self.0.close().await
+    }
+}
+
+/// One thread of what pgdibs is compared with: a superuser's connection that stays, and an ordinary login that uses what it makes.
+pub struct Plain {
+    superuser: PgConnection,
+    name: DatabaseName,
+    as_made: DatabaseName,
+    sealed: DatabaseName,
+    url: String,
+}
+
+/// The ordinary login of all plain threads.
+const LOGIN: &str = "pgdibs_bench_plain";
+
+/// The prefix of the databases that plain threads make. No pool of this name exists, so the daemon does not care.
+const PREFIX: &str = "pgdibs_bench_plain";
+
+/// What the plain threads share: their login, and a template as the same SQL leaves it that made the daemon's. Somebody without
+/// pgdibs has no seal.
+#[derive(Clone)]
+pub struct PlainSetting {
+    password: String,
+    template: DatabaseName,
+}
+
+impl PlainSetting {
+    /// Makes both. The login acts as the owner role of `pool`, as the leases of that pool do.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn make(superuser_url: &SecretString, pool: &str) -> Result<Self, sqlx::Error> {
+        let mut connection = superuser(superuser_url).await?;
+        let login = RoleName::parse("login", LOGIN).map_err(invalid)?;
+        let owner = RoleName::of_pool(&PoolName::parse(pool).map_err(invalid)?);
+        let password = uuid::Uuid::new_v4().simple().to_string();
+        let verifier = scram::verifier(&password);
+        ddl::create_login(&login, &verifier, &owner, LoginKind::plain(Rights::Superuser)).run(&mut connection).await?;
+        let pool = PoolName::parse(PREFIX).map_err(invalid)?;
+        let template = DatabaseName::template(&pool, &Fingerprint::parse("plain").map_err(invalid)?);
+        ddl::create_build(&template, &owner).run(&mut connection).await?;
+        ddl::open_to_the_daemon(&template).run(&mut connection).await?;
+        connection.close().await?;
+        let options = PgConnectOptions::from_str(superuser_url.expose_secret())?.database(template.as_str());
+        let mut inside = PgConnection::connect_with(&options.disable_statement_logging()).await?;
+        ddl::give_public_schema(&owner).run(&mut inside).await?;
+        ddl::act_as(&owner).run(&mut inside).await?;
+        sqlx::raw_sql(TEMPLATE).execute(&mut inside).await?;
+        inside.close().await?;
+        Ok(Self { password, template })
+    }
+}
+
+/// What a plain thread copies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainSource {
+    /// The template of [`PlainSetting`].
+    AsMade,
+    /// The one that the daemon has sealed.
+    Sealed,
+}
+
+impl Plain {
+    /// Thread `number`; `sealed` is the template of `pool` that the daemon has made.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn new(
+        superuser_url: &SecretString,
+        setting: &PlainSetting,
+        number: u32,
+        pool: &str,
+        sealed: &str,
+    ) -> Result<Self, sqlx::Error> {
+        let superuser = superuser(superuser_url).await?;
+        let pool = PoolName::parse(pool).map_err(invalid)?;
+        let sealed = DatabaseName::recognise(&pool, sealed).ok_or_else(|| sqlx::Error::Decode("no template".into()))?;
+        let name = DatabaseName::slot(&PoolName::parse(PREFIX).map_err(invalid)?, number);
+        let options = PgConnectOptions::from_str(superuser_url.expose_secret())?;
+        let (host, port) = (options.get_host(), options.get_port());
+        let url = format!("postgresql://{LOGIN}:{}@{host}:{port}/{}", setting.password, name.as_str());
+        Ok(Self { superuser, name, as_made: setting.template.clone(), sealed, url })
+    }
+
+    /// Create, connect, write, disconnect, drop.
+    ///
+    /// # Errors
+    /// Whatever Postgres says.
+    pub async fn cycle(&mut self, source: PlainSource, strategy: Strategy) -> Result<(), sqlx::Error> {
+        let template = match source {
+            PlainSource::AsMade => &self.as_made,
+            PlainSource::Sealed => &self.sealed,
+        };
+        ddl::plain_copy(&self.name, template, strategy).run(&mut self.superuser).await?;
+        let mut session = Session::connect(&self.url).await?;
+        session.write().await?;
+        session.close().await?;
+        self.wait_for_its_end().await?;
+        ddl::drop_database(&self.name).run(&mut self.superuser).await
+    }
+
+    /// A backend that is still on its way out costs DROP DATABASE 100 ms; who knows that waits first. This is the better one of
+    /// the two ways to write it, and so the one to be compared with.
+    async fn wait_for_its_end(&mut self) -> Result<(), sqlx::Error> {
+        loop {
+            let left: bool = sqlx::query_scalar("select exists (select from pg_stat_activity where datname = $1)")
+                .bind(self.name.as_str())
+                .fetch_one(&mut self.superuser)
+                .await?;
+            // Also after the last look: a backend leaves this view slightly before it leaves the list that DROP looks at.
+            tokio::time::sleep(POLL).await;
+            if !left {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The server's version, such as `15.18`.
+///
+/// # Errors
+/// Whatever Postgres says.
+pub async fn server_version(superuser_url: &SecretString) -> Result<String, sqlx::Error> {
+    let mut superuser = superuser(superuser_url).await?;
+    let row =
+        sqlx::query("select split_part(current_setting('server_version'), ' ', 1)").fetch_one(&mut superuser).await?;
+    superuser.close().await?;
+    row.try_get(0)
+}
+
+async fn superuser(url: &SecretString) -> Result<PgConnection, sqlx::Error> {
+    PgConnection::connect_with(&PgConnectOptions::from_str(url.expose_secret())?.disable_statement_logging()).await
+}
+
+fn invalid(error: pgdibs_core::name::InvalidName) -> sqlx::Error {
+    sqlx::Error::Decode(error.into())
+}

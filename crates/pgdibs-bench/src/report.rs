@@ -1,0 +1,136 @@
+//! The benchmark's numbers: samples, percentiles, and rows of what was measured against what was wanted.
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde_json::{Value, json};
+
+/// Measurements of one thing, in the order in which they were taken.
+#[derive(Debug, Default)]
+pub(crate) struct Samples(Vec<f64>);
+
+impl Samples {
+    pub(crate) fn add(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    pub(crate) fn all(&self) -> &[f64] {
+        &self.0
+    }
+
+    /// The nearest-rank percentile: a value that was measured. Of two values, the 50th is the lower one.
+    pub(crate) fn percentile(&self, percent: usize) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let rank = (sorted.len() * percent).div_ceil(100).max(1);
+        sorted.get(rank - 1).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// What is wanted of a number.
+#[derive(Debug, Clone, Copy)]
+enum Goal {
+    None,
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+/// One number.
+#[derive(Debug)]
+pub(crate) struct Row {
+    what: String,
+    value: f64,
+    unit: &'static str,
+    goal: Goal,
+}
+
+impl Row {
+    pub(crate) fn at_most(what: &str, value: f64, unit: &'static str, most: f64) -> Self {
+        Self { what: what.to_owned(), value, unit, goal: Goal::AtMost(most) }
+    }
+
+    pub(crate) fn at_least(what: &str, value: f64, unit: &'static str, least: f64) -> Self {
+        Self { what: what.to_owned(), value, unit, goal: Goal::AtLeast(least) }
+    }
+
+    /// A number for which there is no goal.
+    pub(crate) fn shown(what: &str, value: f64, unit: &'static str) -> Self {
+        Self { what: what.to_owned(), value, unit, goal: Goal::None }
+    }
+
+    fn met(&self) -> Option<bool> {
+        match self.goal {
+            Goal::None => None,
+            Goal::AtMost(most) => Some(self.value <= most),
+            Goal::AtLeast(least) => Some(self.value >= least),
+        }
+    }
+}
+
+/// What the benchmark found.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// On what it was found.
+    pub(crate) title: String,
+    /// The numbers.
+    pub(crate) rows: Vec<Row>,
+    /// What else a machine may want to know.
+    pub(crate) about: Value,
+}
+
+impl Report {
+    /// For people: a line for each number, in columns.
+    pub(crate) fn table(&self) -> String {
+        let cells = |row: &Row| {
+            let goal = match row.goal {
+                Goal::None => String::new(),
+                Goal::AtMost(most) => format!("<= {most} {}", row.unit),
+                Goal::AtLeast(least) => format!(">= {least} {}", row.unit),
+            };
+            let met = row.met().map_or("", |met| if met { "yes" } else { "no" });
+            [row.what.clone(), format!("{:.2} {}", row.value, row.unit), goal, met.to_owned()]
+        };
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(["WHAT", "MEASURED", "GOAL", "MET"]);
+        table.add_rows(self.rows.iter().map(cells));
+        table.trim_fmt()
+    }
+
+    /// The same for machines.
+    pub(crate) fn json(&self) -> Value {
+        let row = |row: &Row| {
+            let goal = match row.goal {
+                Goal::None => Value::Null,
+                Goal::AtMost(most) => json!({"at_most": most}),
+                Goal::AtLeast(least) => json!({"at_least": least}),
+            };
+            json!({"what": row.what.trim(), "measured": row.value, "unit": row.unit, "goal": goal, "met": row.met()})
+        };
+        json!({"rows": self.rows.iter().map(row).collect::<Vec<_>>(), "about": self.about})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_measured() {
+        let mut samples = Samples::default();
+        for value in [5.0, 1.0, 4.0, 2.0, 3.0] {
+            samples.add(value);
+        }
+        assert_eq!([0, 20, 21, 50, 95, 100].map(|percent| samples.percentile(percent)), [1.0, 1.0, 2.0, 3.0, 5.0, 5.0]);
+        assert!(Samples::default().percentile(50).is_nan());
+    }
+
+    #[test]
+    fn a_goal_is_met_at_its_very_bound_and_a_number_without_goal_has_no_verdict() {
+        let met = |row: Row| row.met();
+        assert_eq!(met(Row::at_most("", 10.0, "ms", 10.0)), Some(true));
+        assert_eq!(met(Row::at_most("", 10.1, "ms", 10.0)), Some(false));
+        assert_eq!(met(Row::at_least("", 0.9, "x", 0.9)), Some(true));
+        assert_eq!(met(Row::at_least("", 0.8, "x", 0.9)), Some(false));
+        assert_eq!(met(Row::at_most("", f64::NAN, "ms", 10.0)), Some(false));
+        assert_eq!(met(Row::shown("", 1.0, "ms")), None);
+    }
+}

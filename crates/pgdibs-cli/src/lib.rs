@@ -1,0 +1,86 @@
+//! The command line: from arguments to an exit code. The binary is named `pgdibs`.
+
+mod args;
+mod client;
+mod command;
+mod completions;
+mod configuration;
+mod context;
+mod error;
+mod healthcheck;
+mod inherited;
+mod leases;
+mod output;
+mod pools;
+mod progress;
+mod psql;
+mod purge;
+mod api_error;
+mod render;
+mod run;
+mod runtime;
+mod serve;
+mod signals;
+mod status;
+mod table;
+mod templates;
+mod responses;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use pgdibs_server::offline::{SupervisorArgs, supervise};
+use tokio::runtime::Builder;
+
+use self::args::{Cli, Command};
+use self::context::Context;
+use self::error::CliError;
+use self::output::Output;
+use self::runtime::runtime;
+
+/// Parses the arguments, does what they say, and says how it went.
+pub fn main() -> ExitCode {
+    if let Some(args) = SupervisorArgs::recognise(std::env::args_os()) {
+        return supervise(args);
+    }
+    let cli = Cli::parse();
+    let output = Output::new(cli.output);
+    let url = cli.url.filter(|url| !url.is_empty());
+    let context = Context { output, global: cli.global, url };
+    let ended = match cli.command {
+        Command::Serve(args) => serve::serve(&context, args),
+        // Its callers are many, and none may wait for another one's hashing.
+        Command::Healthcheck(args) => Ok(ExitCode::from(match one_task(healthcheck::healthcheck(&context, &args)) {
+            Ok(code) => code,
+            Err(error) => output::tell(&error).min(error::FAILED),
+        })),
+        command => one_task(other(&context, command)).map(ExitCode::from),
+    };
+    ended.unwrap_or_else(|error| ExitCode::from(output::tell(&error)))
+}
+
+/// The commands that talk to a daemon or to nobody; each gives its exit code.
+async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
+    match command {
+        Command::Run(args) => return run::run(context, args).await,
+        Command::Template(command) => return templates::template(context, command).await,
+        Command::Status(args) => status::status(context, &args).await?,
+        Command::Lease(args) => leases::lease(context, args).await?,
+        Command::Renew(args) => leases::renew(context, &args).await?,
+        Command::Reset(args) => leases::reset(context, &args).await?,
+        Command::Keep(args) => leases::keep(context, &args).await?,
+        Command::Release(args) => leases::release(context, &args).await?,
+        Command::Psql(args) => psql::psql(context, args).await?,
+        Command::Pool(command) => pools::pool(context, command).await?,
+        Command::Config(args) => configuration::show(context, args)?,
+        Command::Purge(args) => purge::purge(context, args).await?,
+        Command::Completions(args) => completions::print(context, args.shell)?,
+        Command::Serve(_) | Command::Healthcheck(_) => {}
+    }
+    Ok(0)
+}
+
+/// Runs one command's task on a runtime of a single thread: a client does one thing at a time.
+fn one_task<T>(task: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    runtime(&mut Builder::new_current_thread())?.block_on(task)
+}

@@ -1,0 +1,7 @@
+//! The program `pgdibs`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pgdibs_cli::main()
+}

@@ -1,0 +1,257 @@
+//! `pgdibs template build|list|drop`.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use reqwest::Method;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::args::{TemplateBuildArgs, TemplateCommand, TemplateDropArgs};
+use super::client::{Client, ClientError, segment};
+use super::command::{Ended, RunningCommand, shown};
+use super::context::Context;
+use super::error::CliError;
+use super::inherited::{EXPORTED, Inherited};
+use super::leases::default_holder;
+use super::output::message;
+use super::progress::Progress;
+use super::render::templates_table;
+use super::responses::{Build, Pools};
+use super::signals::Signals;
+use pgdibs::connection_url::libpq_variables;
+
+/// A build is lost after 60 s without renewal and session (api.md); three attempts fit.
+const RENEW_EVERY: Duration = Duration::from_secs(15);
+/// Sealing vacuums the template, which takes what its size takes.
+const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Does what the subcommand says; gives the exit code.
+///
+/// # Errors
+/// When the daemon refuses, or the command cannot be started.
+pub(super) async fn template(context: &Context, command: TemplateCommand) -> Result<u8, CliError> {
+    match command {
+        TemplateCommand::Build(args) => return build(context, args).await,
+        TemplateCommand::List { pool } => list(context, pool.as_deref()).await?,
+        TemplateCommand::Drop(args) => drop_template(context, &args).await?,
+    }
+    Ok(0)
+}
+
+async fn list(context: &Context, pool: Option<&str>) -> Result<(), CliError> {
+    let client = context.client()?;
+    let pools = match pool {
+        Some(pool) => vec![client.get(&format!("/v1/pools/{}", segment(pool)?)).await?.read::<Value>()?],
+        None => client.get("/v1/pools").await?.body.get("pools").and_then(Value::as_array).cloned().unwrap_or_default(),
+    };
+    if context.output.is_json() {
+        let of = |pool: &Value| json!({"pool": pool.get("pool"), "templates": pool.get("templates")});
+        return context.output.json(&json!({"pools": pools.iter().map(of).collect::<Vec<_>>()}));
+    }
+    let pools = serde_json::from_value::<Pools>(json!({"pools": pools}))
+        .map_err(|error| CliError::failed(format!("the daemon's answer cannot be understood: {error}")))?;
+    context.output.text(&templates_table(&pools.pools, Timestamp::now(), context.output.colour))
+}
+
+async fn drop_template(context: &Context, args: &TemplateDropArgs) -> Result<(), CliError> {
+    let path = template_path(&args.pool, &args.fingerprint)?;
+    context.client()?.call(Method::DELETE, &path, None, Duration::ZERO).await?;
+    context.output.say(&format!("dropped the template of {} with fingerprint {}", args.pool, args.fingerprint));
+    Ok(())
+}
+
+fn template_path(pool: &str, fingerprint: &str) -> Result<String, CliError> {
+    Ok(format!("/v1/pools/{}/templates/{}", segment(pool)?, segment(fingerprint)?))
+}
+
+/// Builds a template unless it is there: announce, run the command, seal or abandon.
+async fn build(context: &Context, args: TemplateBuildArgs) -> Result<u8, CliError> {
+    let fingerprint = match &args.fingerprint {
+        Some(fingerprint) => fingerprint.clone(),
+        None => fingerprint_of(&args.inputs, &args.command)?,
+    };
+    let client = context.client()?;
+    let path = template_path(&args.pool, &fingerprint)?;
+    let holder = default_holder(&shown(&args.command));
+    let progress = Progress::start(format!("waiting for the template of {}", args.pool));
+    let via = args.via.as_ref().filter(|via| !via.is_empty());
+    let body = |left: f64| {
+        let mut body = json!({"holder": holder, "wait_seconds": left});
+        if let Some(via) = via {
+            body["via"] = json!(via);
+        }
+        Some(body)
+    };
+    let wait = Duration::from_secs_f64(args.wait);
+    // Before the build is ours: an interruption from here on must abandon it.
+    let mut signals = Signals::catch()?;
+    let answer = tokio::select! {
+        answer = client.call_waiting(Method::PUT, &path, body, wait, &progress) => answer?,
+        received = signals.next() => return Ok(super::signals::exit_code_of(received.signal as i32)),
+    };
+    drop(progress);
+    match answer.status {
+        201 => {}
+        202 => {
+            let text = |name: &str| answer.body.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+            return Err(CliError::failed(format!(
+                "the template of {} is still being built by {} since {}",
+                args.pool,
+                text("holder"),
+                text("since")
+            ))
+            .hint("wait longer with --wait; a builder that is gone loses the build after 60 s"));
+        }
+        _ => {
+            context.output.result(&answer.body, || fingerprint.clone())?;
+            context.output.say("the template is there already");
+            return Ok(0);
+        }
+    }
+    let ours: Build = serde_json::from_value(answer.body.get("build").cloned().unwrap_or_default())
+        .map_err(|error| CliError::failed(format!("the daemon's answer cannot be understood: {error}")))?;
+    let ended = match run_build(&client, &path, &ours, &args.command, &mut signals).await {
+        Ok(ended) => ended,
+        Err(error) => {
+            abandon(&client, &path, &ours.token, &error.to_string()).await;
+            return Err(error);
+        }
+    };
+    if ended.code != 0 {
+        let how = format!("`{}` ended with {}", shown(&args.command), ended.code);
+        abandon(&client, &path, &ours.token, &how).await;
+        message(&format!("{how}; its database is dropped and the template is not made"));
+        return Ok(ended.code);
+    }
+    let progress = Progress::start("sealing the template");
+    let body = json!({"token": ours.token});
+    let sealed = client.call(Method::POST, &format!("{path}/seal"), Some(&body), SEAL_TIMEOUT).await?;
+    drop(progress);
+    context.output.result(&sealed.body, || fingerprint.clone())?;
+    Ok(0)
+}
+
+/// Runs the command while the build is renewed. A build that is lost ends the command.
+async fn run_build(
+    client: &Client,
+    path: &str,
+    build: &Build,
+    words: &[OsString],
+    signals: &mut Signals,
+) -> Result<Ended, CliError> {
+    let mut variables = vec![("DATABASE_URL".to_owned(), build.url.clone())];
+    variables.extend(libpq_variables(&build.url)?.into_iter().map(|(name, value)| (name.to_owned(), value)));
+    variables.push(("PGDIBS_URL".to_owned(), client.url().to_owned()));
+    let exported = Inherited::of_this_process().exported(variables.iter().map(|(name, _)| name.as_str()));
+    variables.push((EXPORTED.to_owned(), exported));
+    let mut command = RunningCommand::start(words, &variables, &[])?;
+    let lost = tokio::select! {
+        ended = command.end(signals) => return ended,
+        lost = renew_until_lost(client, path, &build.token) => lost,
+    };
+    message(&format!("the build is lost: {lost}"));
+    command.tell(nix::sys::signal::Signal::SIGTERM);
+    command.end(signals).await?;
+    Err(lost.into())
+}
+
+/// Returns only when the daemon says that the build is no longer ours; an absent daemon may come back in time.
+async fn renew_until_lost(client: &Client, path: &str, token: &str) -> ClientError {
+    let body = json!({"token": token});
+    loop {
+        // The interval at which a build must show life.
+        tokio::time::sleep(RENEW_EVERY).await;
+        let renewed = client.call(Method::POST, &format!("{path}/renew"), Some(&body), Duration::ZERO).await;
+        if let Err(ClientError::Refused(api_error)) = renewed
+            && api_error.retry_after.is_none()
+            && (400..500).contains(&api_error.status)
+        {
+            return ClientError::Refused(api_error);
+        }
+    }
+}
+
+/// When it cannot be told, the daemon finds out by itself: a silent builder loses its build.
+async fn abandon(client: &Client, path: &str, token: &str, detail: &str) {
+    let body = json!({"token": token, "detail": detail});
+    let told = client.call(Method::POST, &format!("{path}/abandon"), Some(&body), Duration::ZERO).await;
+    if let Err(error) = told
+        && error.code() != Some("build_token_stale")
+    {
+        message(&format!("the daemon could not be told that the build failed: {error}"));
+    }
+}
+
+/// SHA-256 over the names and contents of the files that the globs mean, sorted by name, and over the command.
+fn fingerprint_of(globs: &[String], command: &[OsString]) -> Result<String, CliError> {
+    let mut files = std::collections::BTreeSet::new();
+    for pattern in globs {
+        let before = files.len();
+        let paths = glob::glob(pattern)
+            .map_err(|error| CliError::usage(format!("--inputs `{pattern}` is not a pattern: {error}")))?;
+        for path in paths {
+            let path = path.map_err(|error| CliError::failed(format!("--inputs `{pattern}`: {error}")))?;
+            if path.is_file() {
+                files.insert(path);
+            }
+        }
+        if files.len() == before {
+            return Err(CliError::failed(format!("--inputs `{pattern}` means no file"))
+                .hint("quote it from the shell and write ** for any depth of directories: 'migrations/**/*.sql'"));
+        }
+    }
+    let mut hash = Sha256::new();
+    // Lengths before contents: no two lists of inputs give the same bytes.
+    let mut add = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_be_bytes());
+        hash.update(bytes);
+    };
+    for file in &files {
+        let content = std::fs::read(file)
+            .map_err(|error| CliError::failed(format!("cannot read the input {}: {error}", file.display())))?;
+        add(file.as_os_str().as_encoded_bytes());
+        add(&content);
+    }
+    for word in command {
+        add(word.as_encoded_bytes());
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_fingerprint_follows_names_contents_and_command_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+        let globs = vec![format!("{}/**/*.sql", directory.path().display())];
+        let of = |command: &[&str]| fingerprint_of(&globs, &words(command)).unwrap();
+        write("1.sql", "create table a()");
+        write("2.sql", "");
+        write("notes.txt", "x");
+        let first = of(&["psql", "-f"]);
+        assert_eq!(first.len(), 64);
+        write("notes.txt", "y");
+        assert_eq!(of(&["psql", "-f"]), first);
+        assert_ne!(of(&["psql-f"]), first);
+        write("2.sql", "create table b()");
+        let second = of(&["psql", "-f"]);
+        assert_ne!(second, first);
+        std::fs::rename(directory.path().join("2.sql"), directory.path().join("3.sql")).unwrap();
+        assert_ne!(of(&["psql", "-f"]), second);
+    }
+
+    #[test]
+    fn a_glob_that_means_nothing_is_refused() {
+        let told = fingerprint_of(&["/nonexistent/**/*.sql".to_owned()], &[]).unwrap_err().to_string();
+        assert_eq!(told, "--inputs `/nonexistent/**/*.sql` means no file");
+    }
+}

@@ -1,0 +1,156 @@
+//! `kill -9` of the daemon at every step: the loop goes through all failpoints, so a new one cannot be forgotten.
+
+use std::time::{Duration, Instant};
+
+use pgdibs_failpoint::Point;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::support::{Api, DEADLINE, Daemon, Session, Stage, stage, until};
+
+/// A killed daemon's successor has the pool full again within this time. Its first second goes to leadership (it applies once a
+/// second), and the clones share two processors with eight callers.
+const FULL_AGAIN: Duration = Duration::from_secs(20);
+
+/// Makes the daemon come by points that the callers alone do not lead it to. Whatever fails, fails because the daemon has died or is
+/// held.
+pub(super) struct Provoker {
+    api: Api,
+    pool: String,
+    postgres: String,
+    catalog: String,
+}
+
+impl Provoker {
+    pub(super) fn of(stage: &Stage) -> Self {
+        let url = |database| stage.cluster.superuser_url(database);
+        Self { api: stage.api.clone(), pool: stage.pool.clone(), postgres: url("postgres"), catalog: url("pgdibs") }
+    }
+
+    /// One round of it; each has names of its own.
+    pub(super) fn provoke(&self, point: Point, round: u32) {
+        match point.name().split_once(':').map_or("", |(what, _)| what) {
+            "build" if point == Point::BuildLost => {
+                let path = format!("/v1/pools/{}/templates/silent-{round}", self.pool);
+                let _ = self.api.try_call(Method::PUT, &path, Some(&json!({"wait_seconds": 1})));
+                let silent = "update templates set build_heard_at = now() - interval '61 s' where state = 'building'";
+                let _ = Session::open(&self.catalog).try_run(silent);
+            }
+            "build" | "seal" => self.build_and_drop(point, round, false),
+            "template" => self.build_and_drop(point, round, point == Point::TemplateRetired),
+            // More spares than wanted retire. They are closed already, but not as those of ended leases are.
+            "retire" => self.spares_come_and_go(),
+            "drop" if point == Point::DropClosed => self.spares_come_and_go(),
+            // A spare that somebody else dropped is forgotten. It may have become something else by now; then another one.
+            "forget" => {
+                let spare =
+                    Session::open(&self.catalog).text("select name from databases where state = 'spare' limit 1");
+                let _ = Session::open(&self.postgres).try_run(&format!("drop database \"{spare}\""));
+            }
+            _ => {}
+        }
+    }
+
+    fn spares_come_and_go(&self) {
+        for spares in [0, stage::SPARES] {
+            let path = format!("/v1/pools/{}", self.pool);
+            let _ = self.api.try_call(Method::PUT, &path, Some(&json!({"spares": spares})));
+        }
+    }
+
+    /// A template's whole life; with `by_hand` it is somebody else who drops it.
+    fn build_and_drop(&self, point: Point, round: u32, by_hand: bool) {
+        let path = format!("/v1/pools/{}/templates/{}-{round}", self.pool, point.name());
+        let call = |method: Method, path: &str, body: &Value| {
+            let answer = self.api.try_call(method, path, Some(body)).ok();
+            answer.filter(|answer| answer.status < 300).map(|answer| answer.body)
+        };
+        let Some(put) = call(Method::PUT, &path, &json!({"holder": "a test", "wait_seconds": 5})) else { return };
+        let Some(url) = put["build"]["url"].as_str() else { return };
+        if let Ok(mut builder) = Session::try_open(url) {
+            let _ = builder.try_run("create table t (n int)");
+        }
+        let token = json!({"token": put["build"]["token"]});
+        let Some(sealed) = call(Method::POST, &format!("{path}/seal"), &token) else { return };
+        if by_hand {
+            let name = sealed["database"].as_str().unwrap_or_default();
+            let mut boss = Session::open(&self.postgres);
+            let _ = boss.try_run(&format!("alter database \"{name}\" is_template false"));
+            let _ = boss.try_run(&format!("drop database \"{name}\""));
+            // By the reconciler's next look; unless the daemon has died of it, or has lost its server.
+            until("that it was dropped is noticed", || match self.api.try_call(Method::GET, &path, None) {
+                Ok(answer) if answer.status == 200 && answer.body["state"] == "ready" => Err(answer.body.to_string()),
+                _ => Ok(()),
+            });
+        }
+        let _ = call(Method::DELETE, &path, &Value::Null);
+    }
+}
+
+/// Lets the armed daemon run into its point; the callers are busy meanwhile.
+#[track_caller]
+fn until_killed(stage: &Stage, daemon: &mut Daemon, point: Point) {
+    let (began, provoker) = (Instant::now(), Provoker::of(stage));
+    let mut round = 0;
+    while daemon.has_ended().is_none() {
+        stage.ledger.assert_spotless();
+        assert!(began.elapsed() < DEADLINE, "nobody came by {}: {}", point.name(), daemon.log());
+        provoker.provoke(point, round);
+        round += 1;
+    }
+    assert_eq!(daemon.has_ended().and_then(|status| std::os::unix::process::ExitStatusExt::signal(&status)), Some(9));
+}
+
+/// A daemon that is armed, in the place of one that has gone.
+#[track_caller]
+pub(super) fn armed(stage: &Stage, point: Point, action: &str) -> Daemon {
+    if point == Point::AdoptNoted {
+        // Half-made databases come from a daemon that died before.
+        let mut daemon = stage.start(&[("PGDIBS_TEST_FAILPOINT", "clone:created=kill")]);
+        until_killed(stage, &mut daemon, Point::CloneCreated);
+    }
+    stage.start(&[("PGDIBS_TEST_FAILPOINT", &format!("{}={action}", point.name()))])
+}
+
+/// Nothing but the first template is left of what was provoked.
+#[track_caller]
+pub(super) fn tidy_up(stage: &Stage) {
+    let templates = stage.api.pool(&stage.pool)["templates"].clone();
+    for template in templates.as_array().unwrap() {
+        let fingerprint = template["fingerprint"].as_str().unwrap();
+        if fingerprint != "first" && template["state"] == "ready" {
+            let path = format!("/v1/pools/{}/templates/{fingerprint}", stage.pool);
+            let answer = stage.api.call(Method::DELETE, &path, None);
+            assert!(matches!(answer.status, 204 | 404), "{}", answer.body);
+        }
+    }
+    stage.catalog().run("update templates set build_heard_at = now() - interval '61 s' where state = 'building'");
+    stage.api.put(&format!("/v1/pools/{}", stage.pool), &json!({"spares": stage::SPARES})).expect(200);
+}
+
+/// Each of these points is died at once under load, and the audit follows each time.
+pub(super) fn kill_at_each(points: &[Point]) {
+    let (stage, mut daemon) = Stage::set(&[], &[]);
+    for &point in points {
+        let began = Instant::now();
+        let died;
+        (daemon, died) = stage.load().during(stage::CALLERS, || {
+            daemon.kill();
+            let mut dying = armed(&stage, point, "kill");
+            until_killed(&stage, &mut dying, point);
+            let died = Instant::now();
+            let successor = stage.start(&[]);
+            stage.ledger.until_served(stage::CALLERS as usize);
+            (successor, died)
+        });
+        tidy_up(&stage);
+        let audit = stage.audit(&daemon, FULL_AGAIN);
+        let (until_died, since) = (died - began, died.elapsed());
+        println!(
+            "{:24} died after {until_died:.1?}, full {:.1?} after the load, {since:.1?} in all",
+            point.name(),
+            audit.settled
+        );
+    }
+    daemon.stop();
+}

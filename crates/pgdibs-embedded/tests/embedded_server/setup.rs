@@ -1,0 +1,250 @@
+//! A data directory of its own for each test, daemons in it, and nothing left running when the test is over.
+
+use pgdibs_postgres::public_connect::PgProbe;
+use secrecy::ExposeSecret as _;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pgdibs_embedded::{Embedded, EmbeddedError, EmbeddedOptions, Progress, start};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection};
+use tempfile::TempDir;
+
+/// Long enough for a loaded machine; nothing waits for it to pass.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(crate) struct Setup {
+    dir: Option<TempDir>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) linger: Duration,
+    pub(crate) max_connections: u32,
+    heard: Mutex<Vec<Progress>>,
+}
+
+impl Setup {
+    pub(crate) fn new() -> Self {
+        Self::at("data")
+    }
+
+    pub(crate) fn at(below: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // When the tests are root's, the server's user must reach its data.
+        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+        let data_dir = dir.path().join(below);
+        Self {
+            dir: Some(dir),
+            data_dir,
+            linger: Duration::from_secs(120),
+            max_connections: 40,
+            heard: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn options(&self) -> EmbeddedOptions {
+        EmbeddedOptions {
+            data_dir: Some(self.data_dir.clone()),
+            bin_dir: std::env::var_os("PGDIBS_PG_BIN_DIR").map(PathBuf::from),
+            listen: None,
+            linger: self.linger,
+            max_connections: self.max_connections,
+            supervisor_exe: example(),
+        }
+    }
+
+    pub(crate) async fn try_start(&self) -> Result<Embedded, EmbeddedError> {
+        self.heard.lock().unwrap().clear();
+        start(&self.options(), &PgProbe, |stage| self.heard.lock().unwrap().push(stage)).await
+    }
+
+    pub(crate) async fn start(&self) -> Embedded {
+        self.try_start().await.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The stages of the last start.
+    pub(crate) fn heard(&self) -> Vec<Progress> {
+        self.heard.lock().unwrap().clone()
+    }
+
+    /// The sentence with which the last start made the cluster again.
+    pub(crate) fn recreated(&self) -> Option<String> {
+        self.heard().into_iter().find_map(|stage| match stage {
+            Progress::Recreated { why } => Some(why),
+            _ => None,
+        })
+    }
+
+    /// A daemon in a process of its own, in a process group of its own.
+    pub(crate) fn daemon(&self) -> Daemon {
+        let mut command = Command::new(example());
+        command.arg(&self.data_dir).arg(self.linger.as_millis().to_string()).args(self.options().bin_dir);
+        let mut child = command.stdout(Stdio::piped()).process_group(0).spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        Daemon { child, output, said: String::new() }
+    }
+
+    pub(crate) fn supervisor_pid(&self) -> i32 {
+        number_in(&self.data_dir.join("supervisor.lock")).unwrap()
+    }
+
+    pub(crate) fn postmaster_pid(&self) -> i32 {
+        number_in(&self.data_dir.join("pgdata/postmaster.pid")).unwrap()
+    }
+
+    pub(crate) fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.data_dir.join(name)).unwrap()
+    }
+
+    /// Every process that has to do with this data directory, by its command line or its working directory.
+    pub(crate) fn processes(&self) -> Vec<String> {
+        let needle = self.dir.as_ref().unwrap().path().display().to_string();
+        std::fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| {
+                let path = entry.ok()?.path();
+                path.file_name()?.to_str()?.parse::<i32>().ok()?;
+                let line = String::from_utf8_lossy(&std::fs::read(path.join("cmdline")).ok()?).replace('\0', " ");
+                let cwd = std::fs::read_link(path.join("cwd")).unwrap_or_default().display().to_string();
+                (line.contains(&needle) || cwd.contains(&needle)).then(|| format!("{path:?} {line} in {cwd}"))
+            })
+            .collect()
+    }
+
+    pub(crate) async fn until_nothing_runs(&self) {
+        until("nothing runs in the data directory", || {
+            let processes = self.processes();
+            if processes.is_empty() { Ok(()) } else { Err(format!("{processes:?}")) }
+        })
+        .await;
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        for file in ["supervisor.lock", "pgdata/postmaster.pid"] {
+            let pid = number_in(&self.data_dir.join(file));
+            // Only while it has to do with this directory: the number may be a stranger's by now.
+            let ours = |pid: &i32| self.processes().iter().any(|line| line.starts_with(&format!("\"/proc/{pid}\"")));
+            if let Some(pid) = pid.filter(ours) {
+                signal(pid, Signal::SIGQUIT);
+                if file == "supervisor.lock" {
+                    signal(pid, Signal::SIGTERM);
+                }
+            }
+        }
+        if std::thread::panicking() {
+            let kept = self.dir.take().map(TempDir::keep);
+            println!("the server of this test is in {kept:?}; running: {:?}", self.data_dir);
+        }
+    }
+}
+
+/// A daemon that can be killed for real. Killed when the test is over.
+pub(crate) struct Daemon {
+    child: Child,
+    output: BufReader<ChildStdout>,
+    said: String,
+}
+
+impl Daemon {
+    pub(crate) fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// Reads on until a line contains `text`; returns everything said until then.
+    pub(crate) fn says(&mut self, text: &str) -> &str {
+        loop {
+            let before = self.said.len();
+            let read = self.output.read_line(&mut self.said).unwrap();
+            assert!(read > 0, "the daemon ended before it said `{text}`: {}", self.said);
+            if self.said[before..].contains(text) {
+                return &self.said;
+            }
+        }
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) {
+        self::signal(self.pid(), signal);
+        self.child.wait().unwrap();
+    }
+
+    /// What Ctrl-C in a terminal does: the whole process group hears it.
+    pub(crate) fn interrupt_from_the_keyboard(&mut self) {
+        nix::sys::signal::killpg(Pid::from_raw(self.pid()), Signal::SIGINT).unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+fn number_in(path: &Path) -> Option<i32> {
+    std::fs::read_to_string(path).ok()?.lines().next()?.trim().parse().ok()
+}
+
+/// The example beside this test, built by cargo if it is not there or old (`cargo test --test` does not do it).
+fn example() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        let mut build = Command::new(env!("CARGO"));
+        // Of the whole workspace, so that it is what `cargo build --all-targets` has built already: for one package alone, cargo
+        // chooses other features of the dependencies and compiles them again.
+        build.args(["build", "--quiet", "--workspace", "--example", "embedded_server"]);
+        // What cargo told this test about its package, the build scripts of dependencies would take for a change.
+        for (name, _) in std::env::vars() {
+            if ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CFG_", "OUT_DIR"].iter().any(|prefix| name.starts_with(prefix))
+            {
+                build.env_remove(name);
+            }
+        }
+        assert!(build.current_dir(env!("CARGO_MANIFEST_DIR")).status().unwrap().success());
+        let own = std::env::current_exe().unwrap();
+        own.ancestors().nth(2).unwrap().join("examples/embedded_server")
+    });
+    built.clone()
+}
+
+/// Polls a condition until it holds; when it does not in time, fails with its last status.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> Result<(), String>) {
+    let deadline = Instant::now() + DEADLINE;
+    while let Err(status) = condition() {
+        assert!(Instant::now() < deadline, "not in {DEADLINE:?}: {what}; last seen: {status}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+pub(crate) async fn connect(server: &Embedded) -> PgConnection {
+    PgConnection::connect(server.url().expose_secret()).await.unwrap()
+}
+
+pub(crate) async fn execute(server: &Embedded, sql: &'static str) {
+    let mut connection = connect(server).await;
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+pub(crate) async fn text(server: &Embedded, sql: &str) -> String {
+    let mut connection = connect(server).await;
+    let text = sqlx::query_scalar(AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    text
+}
+
+/// The superuser's URL, for comparisons.
+pub(crate) fn url(server: &Embedded) -> String {
+    server.url().expose_secret().to_owned()
+}

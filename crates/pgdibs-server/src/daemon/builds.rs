@@ -1,0 +1,383 @@
+//! Builds: keeps the templates of pools with a source those of the present inputs.
+//!
+//! Inputs are compared at each acquire without a fingerprint and every [`EVERY`]. A build that failed is told to whoever asks,
+//! and tried again when the inputs change or somebody asks a while later; each attempt starts with an empty database.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pgdibs_core::backend::Backend as _;
+use pgdibs_core::error::Error;
+use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
+use pgdibs_core::request::{BuildPlace, TemplatePut};
+use pgdibs_core::template::{TemplateId, TemplateState};
+use pgdibs_postgres::backend::PgBackend;
+use pgdibs_postgres::connect::ServerAddress;
+use secrecy::ExposeSecret as _;
+use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::client_programs::ClientPrograms;
+use crate::config::{Config, PoolConfig};
+use crate::service::wait_queue::WaitQueue;
+use crate::service::{Current, Sources};
+use pgdibs_sources::{BuildTarget, Circumstances, FingerprintOf, Source, SourceKind};
+
+/// How often inputs are compared without being asked.
+pub(super) const EVERY: Duration = Duration::from_secs(2);
+
+/// A failed build is tried again when somebody asks this long after the failure.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// The place for a build is made in well under a second.
+const PLACE: Duration = Duration::from_secs(60);
+
+/// Sealing includes a VACUUM of everything the build wrote.
+const SEAL: Duration = Duration::from_secs(600);
+
+/// What is known of one pool's source.
+struct Sourced {
+    settings: PoolConfig,
+    fingerprints: FingerprintOf,
+    digest: String,
+    building: Option<Fingerprint>,
+    ready: Option<Fingerprint>,
+    failed: Option<(Fingerprint, String, Instant)>,
+    unreadable: Option<String>,
+}
+
+/// The sources of this daemon's pools.
+pub(super) struct Builds {
+    pools: BTreeMap<PoolName, Mutex<Sourced>>,
+    backend: Arc<PgBackend>,
+    wait_queue: Arc<WaitQueue>,
+    address: ServerAddress,
+    psql: PathBuf,
+    pg_dump: PathBuf,
+    timeout: Duration,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Builds {
+    pub(super) fn new(
+        config: &Config,
+        backend: Arc<PgBackend>,
+        wait_queue: Arc<WaitQueue>,
+        address: ServerAddress,
+        client_programs: &ClientPrograms,
+        stopping: CancellationToken,
+    ) -> Self {
+        let sourced = |pool: &PoolConfig| {
+            let source = pool.source.clone()?;
+            let state = Sourced {
+                settings: pool.clone(),
+                fingerprints: FingerprintOf::new(source),
+                digest: String::new(),
+                building: None,
+                ready: None,
+                failed: None,
+                unreadable: None,
+            };
+            Some((PoolName::parse(&pool.name).ok()?, Mutex::new(state)))
+        };
+        Self {
+            pools: config.pools.iter().filter_map(sourced).collect(),
+            backend,
+            wait_queue,
+            address,
+            psql: client_programs.psql(),
+            pg_dump: client_programs.pg_dump(),
+            timeout: config.build_timeout,
+            stopping,
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Compares every pool's inputs and starts the builds that are needed.
+    pub(super) async fn look(self: &Arc<Self>) {
+        for (pool, sourced) in &self.pools {
+            let database = match &lock(sourced).fingerprints.source().kind {
+                SourceKind::Database(name) => Some(name.clone()),
+                _ => None,
+            };
+            if let Some(database) = database {
+                match self.backend.database_digest(&database).await {
+                    Ok(digest) => lock(sourced).digest = digest,
+                    Err(error) => {
+                        lock(sourced).unreadable = Some(error.to_string());
+                        continue;
+                    }
+                }
+            }
+            if let Current::Wanted(fingerprint) = self.compare(pool, Trigger::Timer)
+                && let Err(error) = self.begin(pool, sourced, fingerprint).await
+            {
+                tracing::debug!(%pool, %error, "cannot begin a build yet");
+            }
+        }
+    }
+
+    /// Reasons why not every configured template is ready, for `/readyz`.
+    pub(super) fn reasons(&self) -> Vec<String> {
+        let reason = |(pool, sourced): (&PoolName, &Mutex<Sourced>)| {
+            let sourced = lock(sourced);
+            if let Some(why) = &sourced.unreadable {
+                return Some(format!("pool {pool}: {why}"));
+            }
+            if let Some((_, why, _)) = &sourced.failed {
+                return Some(format!("pool {pool}: {why}"));
+            }
+            match (&sourced.building, &sourced.ready) {
+                (Some(fingerprint), _) => Some(format!("pool {pool}: building template {fingerprint}")),
+                (None, None) => Some(format!("pool {pool}: its template is not built yet")),
+                (None, Some(_)) => None,
+            }
+        };
+        self.pools.iter().filter_map(reason).collect()
+    }
+
+    /// Waits for the builds under way, which have been cancelled.
+    pub(super) async fn finish(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn begin(
+        self: &Arc<Self>,
+        pool: &PoolName,
+        sourced: &Mutex<Sourced>,
+        fingerprint: Fingerprint,
+    ) -> Result<(), Error> {
+        if lock(sourced).building.is_some() || self.stopping.is_cancelled() {
+            return Ok(());
+        }
+        let token = uuid::Uuid::new_v4().to_string();
+        let holder = format!("pgdibs {} (process {})", self.backend.instance(), std::process::id());
+        match self.backend.put_own_template(pool, &fingerprint, &holder, &token).await? {
+            TemplatePut::Ready(_) => {
+                let mut sourced = lock(sourced);
+                sourced.failed = None;
+                if sourced.ready.as_ref() != Some(&fingerprint) {
+                    tracing::info!(%pool, %fingerprint, "the template is ready, nothing to build");
+                    sourced.ready = Some(fingerprint);
+                }
+            }
+            // Another daemon with the same source; whoever waits here waits for its seal.
+            TemplatePut::Building(_) => lock(sourced).ready = None,
+            TemplatePut::Yours(template) => {
+                let source = {
+                    let mut sourced = lock(sourced);
+                    sourced.building = Some(fingerprint.clone());
+                    sourced.ready = None;
+                    sourced.fingerprints.source().clone()
+                };
+                self.wait_queue.wake_reconciler();
+                let (builds, pool) = (Arc::clone(self), pool.clone());
+                self.tasks.spawn(async move { builds.build(&pool, fingerprint, template.id, &token, &source).await });
+            }
+        }
+        Ok(())
+    }
+
+    async fn build(
+        &self,
+        pool: &PoolName,
+        fingerprint: Fingerprint,
+        template: TemplateId,
+        token: &str,
+        source: &Source,
+    ) {
+        let began = Instant::now();
+        tracing::info!(%pool, %fingerprint, "building the template");
+        let result = self.try_to_build(pool, &fingerprint, template, token, source).await;
+        if let Some(sourced) = self.pools.get(pool) {
+            let mut sourced = lock(sourced);
+            sourced.building = None;
+            match &result {
+                Ok(()) => {
+                    tracing::info!(%pool, %fingerprint, seconds = began.elapsed().as_secs_f64(), "built the template");
+                    sourced.ready = Some(fingerprint.clone());
+                    sourced.failed = None;
+                }
+                Err(_) if self.stopping.is_cancelled() => {}
+                Err(why) => {
+                    tracing::error!(%pool, %fingerprint, "the template could not be built: {why}");
+                    sourced.failed = Some((fingerprint.clone(), why.clone(), Instant::now()));
+                }
+            }
+        }
+        if let Err(why) = result
+            && let Err(error) = self.backend.abandon_build(pool, &fingerprint, token, &why).await
+        {
+            tracing::debug!(%pool, %error, "the failed build is gone already");
+        }
+        self.wait_queue.wake_reconciler();
+        self.wait_queue.wake_all();
+    }
+
+    /// The failure is a sentence with the step and the last lines of its output.
+    async fn try_to_build(
+        &self,
+        pool: &PoolName,
+        fingerprint: &Fingerprint,
+        template: TemplateId,
+        token: &str,
+        source: &Source,
+    ) -> Result<(), String> {
+        let place = self.place(template, token).await?;
+        let target = BuildTarget {
+            url: self.address.url_for(&place.credentials.user, &place.credentials.password, place.database.as_str()),
+            host: self.address.host_and_port().0,
+            port: self.address.host_and_port().1,
+            user: place.credentials.user.clone(),
+            password: place.credentials.password.clone(),
+            database: place.database.to_string(),
+            psql: self.psql.clone(),
+        };
+        // Kept until psql has read it.
+        let mut dump = None;
+        let mut source = source.clone();
+        if let SourceKind::Database(name) = &source.kind {
+            self.backend.copy_database_settings(name, pool, template).await.map_err(|error| error.to_string())?;
+            let file = self.dump(name).await?;
+            source.kind = SourceKind::SqlFile(file.path().to_owned());
+            dump = Some(file);
+        }
+        let deadline = source.timeout.unwrap_or(self.timeout);
+        pgdibs_sources::build(&source, &target, deadline, self.stopping.clone())
+            .await
+            .map_err(|failure| format!("the build failed at {}: {}", failure.step, failure.detail))?;
+        drop(dump);
+        self.seal(pool, fingerprint, token).await
+    }
+
+    async fn place(&self, template: TemplateId, token: &str) -> Result<BuildPlace, String> {
+        let mut subscription = self.wait_queue.listen();
+        let deadline = Instant::now() + PLACE;
+        loop {
+            match self.backend.build_place(template, token).await {
+                Ok(Some(place)) => return Ok(place),
+                Ok(None) | Err(Error::ServerUnavailable(_)) if Instant::now() < deadline => {}
+                Ok(None) => return Err("its database could not be created within 60 s".to_owned()),
+                Err(error) => return Err(error.to_string()),
+            }
+            self.pause(&mut subscription).await?;
+        }
+    }
+
+    async fn seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<(), String> {
+        let mut subscription = self.wait_queue.listen();
+        let deadline = Instant::now() + SEAL;
+        loop {
+            match self.backend.request_seal(pool, fingerprint, token).await {
+                Ok(template) if template.state == TemplateState::Ready => return Ok(()),
+                Ok(template) if template.state == TemplateState::Failed => {
+                    return Err(format!("the seal failed: {}", template.detail.unwrap_or_default()));
+                }
+                Ok(_) | Err(Error::ServerUnavailable(_)) if Instant::now() < deadline => {
+                    self.wait_queue.wake_reconciler()
+                }
+                Ok(_) => return Err("the template could not be sealed within 600 s".to_owned()),
+                Err(error) => return Err(error.to_string()),
+            }
+            self.pause(&mut subscription).await?;
+        }
+    }
+
+    /// Until something changed, for a short while at most.
+    async fn pause(&self, subscription: &mut crate::service::wait_queue::Subscription) -> Result<(), String> {
+        tokio::select! {
+            () = subscription.notified() => Ok(()),
+            () = tokio::time::sleep(Duration::from_millis(250)) => Ok(()),
+            () = self.stopping.cancelled() => Err("the daemon is shutting down".to_owned()),
+        }
+    }
+
+    /// A dump without owners and grants: what it holds will belong to the template's owner, whoever owned it before. A copy by
+    /// `create database … template` would fail while anybody is connected, which on a developer's database somebody is.
+    async fn dump(&self, database: &str) -> Result<tempfile::NamedTempFile, String> {
+        let file =
+            tempfile::NamedTempFile::new().map_err(|error| format!("cannot make a file for the dump: {error}"))?;
+        let mut command = Command::new(&self.pg_dump);
+        command.args(["--no-owner", "--no-privileges", "--no-comments", "--format=plain", "--file"]).arg(file.path());
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        let login = self.address.libpq_variables(database);
+        command.envs(login.iter().map(|(name, value)| (name, value.expose_secret()))).kill_on_drop(true);
+        let output = command.output().await.map_err(|error| {
+            format!(
+                "cannot run {}: {error}; install Postgres's client programs or set pg_bin_dir",
+                self.pg_dump.display()
+            )
+        })?;
+        if output.status.success() {
+            return Ok(file);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last: Vec<&str> = said.lines().rev().take(10).collect();
+        Err(format!(
+            "pg_dump of database \"{database}\" failed:\n{}",
+            last.into_iter().rev().collect::<Vec<_>>().join("\n")
+        ))
+    }
+}
+
+fn lock(sourced: &Mutex<Sourced>) -> std::sync::MutexGuard<'_, Sourced> {
+    sourced.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether somebody wants the template now, or the inputs are only compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trigger {
+    Caller,
+    Timer,
+}
+
+impl Sources for Builds {
+    fn current(&self, pool: &PoolName) -> Current {
+        self.compare(pool, Trigger::Caller)
+    }
+}
+
+impl Builds {
+    fn compare(&self, pool: &PoolName, trigger: Trigger) -> Current {
+        let Some(sourced) = self.pools.get(pool) else { return Current::NoSource };
+        let mut sourced = lock(sourced);
+        let sourced = &mut *sourced;
+        let settings = &sourced.settings.settings;
+        let own = RoleName::of_pool(pool);
+        let owner = settings.owner.as_deref().unwrap_or(own.as_str());
+        let circumstances = Circumstances {
+            server_major: self.backend.facts().major,
+            database_digest: &sourced.digest,
+            extensions: settings.extensions.as_deref().unwrap_or_default(),
+            roles: settings.roles.as_deref().unwrap_or_default(),
+            owner,
+        };
+        // Unchanged files cost one look each; changed ones are read here, which for migrations is a few milliseconds.
+        let fingerprint = match sourced.fingerprints.current(&circumstances) {
+            Ok(text) => text,
+            Err(error) => {
+                let why = error.to_string();
+                sourced.unreadable = Some(why.clone());
+                return Current::Unreadable(why);
+            }
+        };
+        sourced.unreadable = None;
+        let Ok(fingerprint) = Fingerprint::parse(&fingerprint) else {
+            return Current::Unreadable("the fingerprint of the inputs is malformed".to_owned());
+        };
+        if let Some((failed, why, at)) = &sourced.failed
+            && *failed == fingerprint
+        {
+            if trigger == Trigger::Timer || at.elapsed() < RETRY {
+                return Current::Failed(fingerprint, why.clone());
+            }
+            sourced.failed = None;
+        }
+        Current::Wanted(fingerprint)
+    }
+}

@@ -1,0 +1,329 @@
+//! The edge on the fake backend, in process and over sockets. Here: the harness; each module tests one promise of the contract.
+
+mod commands;
+mod described;
+mod documents;
+mod doors;
+mod fields;
+mod flows;
+mod forgeries;
+mod hangups;
+mod numbers;
+mod refusals;
+mod reserve;
+mod waiter_limit;
+mod shapes;
+mod slow;
+mod sockets;
+mod strangers;
+mod urls;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use pgdibs_core::backend::Backend;
+use pgdibs_core::snapshot::{PlannerContext, Snapshot};
+use pgdibs_core::template::Timestamp;
+use pgdibs_testing::conformance::idle::run_until_idle;
+use pgdibs_testing::fake::FakeBackend;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use super::{Activity, Authenticator, Bounds, DaemonStatus, ReconcilerStatus, ServerStatus, StatusSource, router};
+use crate::service::waiter_limit::WaiterLimit;
+use crate::service::{Address, NoSources, Service, Sources};
+
+/// A request in the making.
+pub(super) struct Call {
+    method: &'static str,
+    path: String,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+}
+
+impl Call {
+    pub(super) fn new(method: &'static str, path: impl Into<String>) -> Self {
+        let headers = vec![("host".to_owned(), "localhost:8432".to_owned())];
+        Self { method, path: path.into(), headers, body: Vec::new() }
+    }
+
+    /// Replaces a header; an empty value removes it.
+    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.retain(|(known, _)| known != name);
+        if !value.is_empty() {
+            self.headers.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    pub(super) fn json(self, body: &Value) -> Self {
+        self.text(&body.to_string())
+    }
+
+    pub(super) fn text(mut self, body: &str) -> Self {
+        self.body = body.as_bytes().to_vec();
+        self.header("content-type", "application/json")
+    }
+
+    fn request(self) -> Request<Body> {
+        let mut request = Request::builder().method(self.method).uri(self.path);
+        for (name, value) in self.headers {
+            request = request.header(name, value);
+        }
+        request.body(Body::from(self.body)).unwrap()
+    }
+}
+
+/// A response that was read to its end.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) text: String,
+    /// `null` when there is no body or it is no JSON.
+    pub(super) json: Value,
+}
+
+impl Answer {
+    /// The status, or a panic with the whole answer.
+    #[track_caller]
+    pub(super) fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status.as_u16(), status, "{self:#?}");
+        self
+    }
+
+    /// A problem with exactly this status and code, complete as RFC 9457 wants it; returns its detail.
+    #[track_caller]
+    pub(super) fn problem(self, status: u16, code: &str) -> String {
+        assert_eq!((self.status.as_u16(), self.json["code"].as_str()), (status, Some(code)), "{self:#?}");
+        assert_eq!(self.headers[header::CONTENT_TYPE], "application/problem+json");
+        assert_eq!(self.json["status"], status, "{self:#?}");
+        assert_eq!(self.json["type"], format!("urn:pgdibs:problem:{code}"));
+        assert!(self.json["title"].as_str().is_some_and(|title| !title.is_empty()), "{self:#?}");
+        assert_eq!(self.headers.contains_key(header::RETRY_AFTER), status == 503, "{self:#?}");
+        let detail = self.json["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(!detail.is_empty(), "{self:#?}");
+        detail
+    }
+}
+
+/// What the daemon would say about itself.
+#[derive(Default)]
+pub(super) struct TestStatus {
+    pub(super) panics: AtomicBool,
+    pub(super) starting: AtomicBool,
+}
+
+impl StatusSource for TestStatus {
+    fn daemon(&self) -> DaemonStatus {
+        assert!(!self.panics.load(Ordering::SeqCst), "a bug in a handler");
+        DaemonStatus {
+            version: "0.1.0".to_owned(),
+            instance: "test-instance".to_owned(),
+            started_at: Timestamp(1_700_000_000_000_000),
+            uptime: Duration::from_millis(1500),
+            reconciling: true,
+        }
+    }
+
+    fn server(&self) -> ServerStatus {
+        ServerStatus {
+            version: Some("15.8".to_owned()),
+            warnings: vec!["max_connections is low".to_owned()],
+            orphans: Some(vec![16_999]),
+        }
+    }
+
+    fn reconciler(&self) -> ReconcilerStatus {
+        ReconcilerStatus {
+            planned_at: Some(Timestamp(1_700_000_001_000_000)),
+            plan: vec!["clone 7".to_owned()],
+            report: vec![super::ReportLine {
+                step: "drop 3".to_owned(),
+                took: Duration::from_millis(12),
+                error: Some("the server said no".to_owned()),
+            }],
+        }
+    }
+
+    fn unready(&self) -> Vec<String> {
+        if self.starting.load(Ordering::SeqCst) {
+            vec!["starting: running initdb\nline 2 of its output".to_owned()]
+        } else {
+            Vec::new()
+        }
+    }
+}
+
+/// The edge with a driver behind it.
+pub(super) struct Edge {
+    pub(super) backend: FakeBackend,
+    pub(super) service: Service<FakeBackend>,
+    pub(super) router: Router,
+    pub(super) status: Arc<TestStatus>,
+    pub(super) stage: watch::Sender<Option<Service<FakeBackend>>>,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        self.service.stopping.cancel();
+    }
+}
+
+impl Edge {
+    pub(super) fn new() -> Self {
+        Self::with(Authenticator::default(), Arc::new(NoSources))
+    }
+
+    pub(super) fn with(authenticator: Authenticator, sources: Arc<dyn Sources>) -> Self {
+        Self::with_room(authenticator, sources, 1000)
+    }
+
+    /// With so many places in the waiting room.
+    pub(super) fn with_room(authenticator: Authenticator, sources: Arc<dyn Sources>, waiter_limit: usize) -> Self {
+        let backend = FakeBackend::new();
+        let address = |host: &str, port| Address { host: host.to_owned(), port, tls: String::new() };
+        let addresses = BTreeMap::from([
+            ("default".to_owned(), address("127.0.0.1", 5432)),
+            ("compose".to_owned(), address("fd00::5", 6000)),
+        ]);
+        let service = Service {
+            backend: Arc::new(backend.clone()),
+            wait_queue: Arc::default(),
+            sources,
+            addresses: Arc::new(addresses),
+            waiter_limit: WaiterLimit::of(waiter_limit),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        tokio::spawn(drive(service.clone()));
+        let status = Arc::new(TestStatus::default());
+        let stage = watch::Sender::new(Some(service.clone()));
+        let activity = Arc::new(Activity::from_now());
+        let router = router(stage.subscribe(), status.clone(), authenticator, Arc::clone(&activity));
+        Self { backend, service, router, status, stage, activity }
+    }
+
+    pub(super) async fn send(&self, call: Call) -> Answer {
+        answer(&self.router, call).await
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.send(Call::new("GET", path)).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send(Call::new("POST", path).json(&body)).await
+    }
+
+    pub(super) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send(Call::new("PUT", path).json(&body)).await
+    }
+
+    pub(super) async fn delete(&self, path: &str) -> Answer {
+        self.send(Call::new("DELETE", path)).await
+    }
+
+    /// A pool `app` with template `v1`, over HTTP from the first call to the last.
+    pub(super) async fn ready_pool(&self, warm: u32, max: u32, spares: u32) {
+        self.put("/v1/pools/app", json!({"warm": warm, "max": max, "spares": spares})).await.expect(201);
+        self.build("v1").await;
+        self.until("the pool is warm", |edge| {
+            edge.count("ready") >= warm as usize && edge.count("spare") >= spares as usize
+        })
+        .await;
+    }
+
+    /// Builds a template of pool `app` and returns the token.
+    pub(super) async fn build(&self, fingerprint: &str) -> String {
+        self.build_in("app", fingerprint).await
+    }
+
+    /// Builds a template and returns the token.
+    pub(super) async fn build_in(&self, pool: &str, fingerprint: &str) -> String {
+        let path = format!("/v1/pools/{pool}/templates/{fingerprint}");
+        let begun = self.put(&path, json!({"holder": "builder"})).await.expect(201);
+        let token = begun.json["build"]["token"].as_str().unwrap().to_owned();
+        let sealed = self.post(&format!("{path}/seal"), json!({"token": token})).await.expect(200);
+        assert_eq!(sealed.json["state"], "ready");
+        token
+    }
+
+    /// Takes a lease from `app` and returns it.
+    pub(super) async fn take(&self, body: Value) -> Value {
+        let mut acquire_request = json!({"pool": "app"});
+        acquire_request.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
+        self.post("/v1/leases", acquire_request).await.expect(201).json
+    }
+
+    /// A look at the world, in which every future is ready at once.
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let mut look = std::pin::pin!(self.backend.gather());
+        match look.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+            std::task::Poll::Ready(snapshot) => snapshot.unwrap(),
+            std::task::Poll::Pending => panic!("the fake answers at once"),
+        }
+    }
+
+    pub(super) fn count(&self, state: &str) -> usize {
+        self.snapshot().databases.iter().filter(|database| database.state.as_str() == state).count()
+    }
+
+    /// Polls until something holds, ten seconds at most.
+    #[track_caller]
+    pub(super) fn until(&self, what: &'static str, holds: impl Fn(&Self) -> bool) -> impl Future<Output = ()> {
+        let at = std::panic::Location::caller();
+        async move {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while !holds(self) {
+                assert!(Instant::now() < deadline, "not within 10 s: {what} ({at}): {:#?}", self.snapshot());
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    }
+
+    /// Serves on a socket until the edge is dropped.
+    pub(super) async fn listen(&self) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let bounds = Bounds::with_connections(2000);
+        tokio::spawn(super::serve(bounds, listener, self.router.clone(), self.service.stopping.clone()));
+        address
+    }
+}
+
+/// What a router answers.
+pub(super) async fn answer(router: &Router, call: Call) -> Answer {
+    let response = router.clone().oneshot(call.request()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    let json = serde_json::from_str(&text).unwrap_or_default();
+    Answer { status: parts.status, headers: parts.headers, text, json }
+}
+
+/// The reconciler without its timers: looks whenever somebody asks it to.
+async fn drive(service: Service<FakeBackend>) {
+    loop {
+        tokio::select! {
+            () = service.wait_queue.reconciler_woken() => {}
+            () = service.wait_queue.reconciler_woken_soon() => {}
+            () = service.stopping.cancelled() => return,
+        }
+        let context = PlannerContext { max_ttl: Duration::from_secs(3600), ..PlannerContext::default() };
+        run_until_idle(&*service.backend, &context).await;
+        service.wait_queue.wake_all();
+    }
+}

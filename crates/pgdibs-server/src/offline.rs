@@ -1,0 +1,25 @@
+//! What commands do on a server without a daemon: start the embedded one, or remove everything that pgdibs created on it.
+
+use pgdibs_embedded::{DEFAULT_MAX_CONNECTIONS, EmbeddedOptions};
+pub use pgdibs_embedded::{Embedded, EmbeddedError, Leave, Progress, SupervisorArgs, data_dir, supervise};
+pub use pgdibs_postgres::connect::ConnectError;
+use pgdibs_postgres::public_connect::PgProbe;
+pub use pgdibs_postgres::purge::{Inventory, inventory, purge};
+
+use crate::config::Config;
+
+/// Starts the embedded server of this configuration, or adopts it. The running program is its supervisor.
+///
+/// # Errors
+/// Whatever [`EmbeddedError`] says.
+pub async fn start_embedded(config: &Config, progress: impl FnMut(Progress) + Send) -> Result<Embedded, EmbeddedError> {
+    let options = EmbeddedOptions {
+        data_dir: config.data_dir.clone(),
+        bin_dir: config.pg_bin_dir.clone(),
+        listen: config.postgres_listen,
+        linger: config.linger,
+        max_connections: DEFAULT_MAX_CONNECTIONS,
+        supervisor_exe: std::env::current_exe().map_err(EmbeddedError::OwnProgram)?,
+    };
+    pgdibs_embedded::start(&options, &PgProbe, progress).await
+}

@@ -1,0 +1,49 @@
+//! What a pool's template is built from, when the daemon builds it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+/// One source, as `[pools.NAME.source]` describes it. All paths are absolute.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Where the schema comes from.
+    pub kind: SourceKind,
+    /// Globs of files whose content counts for the fingerprint, relative to `base`. The files of an SQL source count anyway.
+    pub inputs: Vec<String>,
+    /// The directory of the configuration file.
+    pub base: PathBuf,
+    /// Variables for the command or for `psql`, on top of the daemon's own. Values may be secrets.
+    pub env: BTreeMap<String, SecretString>,
+    /// Where the command or `psql` starts.
+    pub directory: PathBuf,
+    /// How long a build may take; absent: the setting `build_timeout_seconds`.
+    pub timeout: Option<Duration>,
+}
+
+/// The four kinds of source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceKind {
+    /// Every `*.sql` directly in this directory, in byte order of the file names.
+    SqlDir(PathBuf),
+    /// One SQL or plain `pg_dump` file.
+    SqlFile(PathBuf),
+    /// A program and its arguments; no shell.
+    Command(Vec<String>),
+    /// A database on the same server, cloned by the daemon itself.
+    Database(String),
+}
+
+impl SourceKind {
+    /// The key that configures it.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::SqlDir(_) => "sql_dir",
+            Self::SqlFile(_) => "sql_file",
+            Self::Command(_) => "command",
+            Self::Database(_) => "database",
+        }
+    }
+}

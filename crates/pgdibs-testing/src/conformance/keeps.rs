@@ -1,0 +1,110 @@
+//! Checks about kept databases: they outlive their lease, under a name and a login of their own.
+
+use super::suite::{expect, schema_mark};
+use super::{ConformanceServer, Suite};
+use pgdibs_core::backend::Backend;
+use pgdibs_core::database::DatabaseState;
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::Lease;
+use pgdibs_core::request::{Kept, ResetBegun};
+
+/// The kept database holds what the holder left in it.
+async fn assert_as_left<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>, kept: &Kept, lease: &Lease) {
+    let mut session = expect("the kept login", suite.server.connect(&kept.credentials, kept.name.as_str()).await);
+    let found = expect("read", suite.server.read(&mut session).await);
+    assert_eq!(found, [schema_mark(&lease.fingerprint), format!("dirt of {}", lease.id)]);
+    suite.server.disconnect(session).await;
+    let elsewhere = suite.server.connect(&kept.credentials, &lease.database_name).await;
+    assert!(elsewhere.is_err(), "the kept login opens the kept database only");
+}
+
+/// A database that somebody wants to look at leaves the slot as it is; the slot goes on.
+pub async fn a_kept_database_survives_the_release<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(1, 1, 1).await;
+    let lease = suite.take(suite.acquire_request()).await;
+    let session = suite.enter_clean_and_write(&lease).await;
+    let kept = expect("keep", suite.backend.keep(lease.id, 3600, "test_x failed").await);
+    suite.idle().await;
+    let again = expect("keep again", suite.backend.keep(lease.id, 7200, "test_y failed").await);
+    assert_eq!((again.database, &again.name), (kept.database, &kept.name), "one database is kept once");
+    assert_eq!(again.credentials, kept.credentials);
+    suite.release(&lease).await;
+    suite.idle().await;
+    suite.server.disconnect(session).await;
+    assert_as_left(suite, &again, &lease).await;
+    let rows = suite.in_state(DatabaseState::Kept).await;
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].id, &rows[0].name, rows[0].slot), (kept.database, &kept.name, None));
+    if let Some(credentials) = &lease.credentials {
+        suite.assert_dead(credentials, &[kept.name.as_str(), &lease.database_name]).await;
+    }
+    let next = suite.take(suite.acquire_request()).await;
+    assert_eq!(next.database_name, lease.database_name, "the slot goes on");
+    let session = suite.enter_clean_and_write(&next).await;
+    suite.server.disconnect(session).await;
+    suite.finish(&logins).await;
+}
+
+/// The same at a reset: the lease goes on with a fresh database, and its login gets into the kept one no longer.
+pub async fn a_kept_database_survives_the_reset<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(1, 1, 1).await;
+    let lease = suite.take(suite.acquire_request()).await;
+    let session = suite.enter_clean_and_write(&lease).await;
+    let kept = expect("keep", suite.backend.keep(lease.id, 3600, "test_x failed").await);
+    suite.idle().await;
+    match suite.backend.begin_reset(lease.id, Some(1), None).await {
+        Ok(ResetBegun::Reserved { generation: 2 }) => {}
+        other => panic!("a spare should be reserved, not {other:?}"),
+    }
+    suite.idle().await;
+    suite.server.disconnect(session).await;
+    assert_as_left(suite, &kept, &lease).await;
+    let Some(credentials) = &lease.credentials else { panic!("a live lease has credentials") };
+    assert!(suite.server.connect(credentials, kept.name.as_str()).await.is_err(), "it is not the holder's any more");
+    let found = expect("the lease", suite.backend.lease(lease.id).await);
+    let session = suite.enter_clean_and_write(&found).await;
+    suite.server.disconnect(session).await;
+    suite.release(&found).await;
+    suite.idle().await;
+    assert_eq!(suite.in_state(DatabaseState::Kept).await.len(), 1, "the second database was not kept");
+    suite.finish(&logins).await;
+}
+
+/// Whoever has seen enough gives it up; then it is gone, and so is its login.
+pub async fn a_kept_database_is_given_up_early<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(1, 1, 0).await;
+    let lease = suite.take(suite.acquire_request()).await;
+    let kept = expect("keep", suite.backend.keep(lease.id, 3600, "test_x failed").await);
+    suite.release(&lease).await;
+    suite.idle().await;
+    let name = kept.name.as_str();
+    expect("give up", suite.backend.drop_kept(name).await);
+    suite.idle().await;
+    assert!(!suite.names_on_the_server().await.contains(&name.to_owned()));
+    assert!(!suite.server.logins().await.contains(&kept.credentials.user));
+    for unknown in [name, "postgres", &suite.slot(0)] {
+        let refused = suite.backend.drop_kept(unknown).await;
+        assert!(matches!(refused, Err(Error::DatabaseNotFound(_))), "{unknown}: {refused:?}");
+    }
+    suite.idle().await;
+    assert_eq!(suite.ready_names().await, [suite.slot(0)]);
+    suite.finish(&logins).await;
+}
+
+/// There is nothing to keep of a lease that nobody knows.
+pub async fn only_a_live_lease_is_kept<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(1, 1, 0).await;
+    let unknown = suite.backend.keep(suite.lease_id(), 60, "why").await;
+    assert!(matches!(unknown, Err(Error::LeaseNotFound(_))), "{unknown:?}");
+    let lease = suite.take(suite.acquire_request()).await;
+    suite.release(&lease).await;
+    let over = suite.backend.keep(lease.id, 60, "too late").await;
+    assert!(matches!(over, Err(Error::LeaseEnded { .. })), "{over:?}");
+    suite.idle().await;
+    assert_eq!(suite.in_state(DatabaseState::Kept).await, []);
+    suite.finish(&logins).await;
+}

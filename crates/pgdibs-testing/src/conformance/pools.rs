@@ -1,0 +1,161 @@
+//! Checks about pools: settings, refusals, and what is left of a dropped one.
+
+use super::suite::{expect, fingerprint};
+use super::{ConformanceServer, Suite};
+use pgdibs_core::backend::Backend;
+use pgdibs_core::database::DatabaseState;
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::{End, LeaseState};
+use pgdibs_core::name::{PoolName, RoleName};
+use pgdibs_core::pool::PoolPatch;
+use pgdibs_core::request::Announce;
+
+/// `put_pool` makes a pool, then changes only what it is given.
+pub async fn a_pool_is_made_once_and_then_patched<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    let patch = PoolPatch { warm: Some(1), max: Some(3), ..PoolPatch::default() };
+    let (pool, made) = expect("make", suite.backend.put_pool(&suite.pool, &patch).await);
+    assert!(made);
+    assert_eq!((pool.settings.warm, pool.settings.max, pool.settings.spares), (1, 3, 2), "spares keep their default");
+    let patch = PoolPatch { spares: Some(0), ..PoolPatch::default() };
+    let (pool, made) = expect("change", suite.backend.put_pool(&suite.pool, &patch).await);
+    assert!(!made);
+    assert_eq!((pool.settings.warm, pool.settings.max, pool.settings.spares), (1, 3, 0));
+    let found = suite.snapshot().await.pools.into_iter().find(|found| found.name == suite.pool);
+    assert_eq!(found, Some(pool), "what is answered is what is written");
+    suite.finish(&logins).await;
+}
+
+/// Every request about a pool that does not exist is answered with its name.
+pub async fn requests_about_an_unknown_pool_name_it<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let (backend, pool) = (&suite.backend, &suite.pool);
+    let wanted = fingerprint("first");
+    let announce = Announce { run: suite.run_id(), pool: pool.clone(), fingerprint: None, workers: 1, aliases: 1 };
+    let refusals = [
+        backend.drop_pool(pool, true).await.err(),
+        backend.put_template(pool, &wanted, "holder", "token").await.err(),
+        backend.drop_template(pool, &wanted).await.err(),
+        backend.acquire(&[suite.acquire_request()], None).await.err(),
+        backend.announce(&announce).await.err(),
+    ];
+    for refusal in refusals {
+        assert_eq!(refusal, Some(Error::PoolNotFound(pool.as_str().to_owned())));
+    }
+}
+
+/// A patch that breaks a rule is refused whole.
+pub async fn settings_out_of_range_are_refused_and_change_nothing<W: Backend, S: ConformanceServer>(
+    suite: &Suite<W, S>,
+) {
+    let logins = suite.server.logins().await;
+    suite.make_pool(1, 2, 1).await;
+    let bad = [
+        PoolPatch { warm: Some(3), spares: Some(9), ..PoolPatch::default() },
+        PoolPatch { max: Some(0), ..PoolPatch::default() },
+        PoolPatch { max: Some(1001), ..PoolPatch::default() },
+    ];
+    for patch in bad {
+        let refused = suite.backend.put_pool(&suite.pool, &patch).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{patch:?} was answered {refused:?}");
+    }
+    let pools = suite.snapshot().await.pools;
+    let found = pools.iter().find(|found| found.name == suite.pool).map(|found| &found.settings);
+    assert!(found.is_some_and(|found| (found.warm, found.max, found.spares) == (1, 2, 1)), "{found:?}");
+    suite.finish(&logins).await;
+}
+
+/// A pool whose names exist already is refused, and those databases are named.
+pub async fn a_pool_is_refused_while_others_own_its_names<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    let foreign = suite.slot(0);
+    suite.server.create_by_hand(&foreign).await;
+    match suite.backend.put_pool(&suite.pool, &PoolPatch::default()).await {
+        Err(Error::ForeignDatabases { names, .. }) => assert_eq!(names, [foreign.as_str()]),
+        other => panic!("foreign databases should be refused, not {other:?}"),
+    }
+    suite.server.drop_by_hand(&foreign).await;
+    suite.make_pool(0, 1, 0).await;
+    suite.finish(&logins).await;
+}
+
+/// Live leases protect a pool, unless it is dropped by force, which revokes them.
+pub async fn a_pool_in_use_is_dropped_by_force_only<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(1, 1, 0).await;
+    let lease = suite.take(suite.acquire_request()).await;
+    let session = suite.enter_clean_and_write(&lease).await;
+    match suite.backend.drop_pool(&suite.pool, false).await {
+        Err(Error::PoolInUse { live: 1, holders, .. }) => assert!(holders.contains("conformance"), "{holders}"),
+        other => panic!("a pool in use should be refused, not {other:?}"),
+    }
+    suite.idle().await;
+    suite.server.disconnect(session).await;
+    let session = suite.enter(&lease).await;
+    expect("drop by force", suite.backend.drop_pool(&suite.pool, true).await);
+    suite.idle().await;
+    let ended = expect("remembered", suite.backend.lease(lease.id).await);
+    assert_eq!(ended.state, LeaseState::Revoked);
+    suite.server.disconnect(session).await;
+    suite.finish(&logins).await;
+}
+
+/// Ready, leased, spare, kept and building: a dropped pool takes everything with it.
+pub async fn a_dropped_pool_leaves_nothing<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(2, 3, 1).await;
+    let kept = suite.take(suite.acquire_request()).await;
+    expect("keep", suite.backend.keep(kept.id, 3600, "to look at").await);
+    expect("release", suite.backend.end_lease(kept.id, End::Released, "released").await);
+    suite.idle().await;
+    assert_eq!(suite.in_state(DatabaseState::Kept).await.len(), 1);
+    suite.begin_build(&fingerprint("second"), "builder").await;
+    suite.idle().await;
+    suite.take(suite.acquire_request()).await;
+    expect("drop by force", suite.backend.drop_pool(&suite.pool, true).await);
+    let refused = suite.backend.acquire(&[suite.acquire_request()], None).await;
+    assert!(refused.is_err(), "a pool that is being dropped grants nothing: {refused:?}");
+    suite.finish(&logins).await;
+}
+
+/// No two pools share the role that owns their objects. It is made for the first build, stays while anything of the pool is left, is
+/// dropped with the pool, and made again for a pool of the same name.
+pub async fn a_pool_has_an_owner_role_of_its_own_that_goes_with_it<W: Backend, S: ConformanceServer>(
+    suite: &Suite<W, S>,
+) {
+    let logins = suite.server.logins().await;
+    let other = expect("a name", PoolName::parse(&format!("{}_2", suite.pool)));
+    let (pool, _) = expect("a second pool", suite.backend.put_pool(&other, &PoolPatch::default()).await);
+    assert_eq!(pool.settings.owner, RoleName::of_pool(&other));
+    let owner = RoleName::of_pool(&suite.pool);
+    for _ in 0..2 {
+        suite.ready_pool(1, 2, 0).await;
+        let pools = suite.snapshot().await.pools;
+        let found = pools.iter().find(|found| found.name == suite.pool).map(|found| &found.settings.owner);
+        assert_eq!(found, Some(&owner), "each pool has its own");
+        assert!(suite.server.has_owner(&owner).await, "the build needs it");
+        let lease = suite.take(suite.acquire_request()).await;
+        expect("keep", suite.backend.keep(lease.id, 3600, "to look at").await);
+        expect("release", suite.backend.end_lease(lease.id, End::Released, "released").await);
+        suite.idle().await;
+        assert!(suite.server.has_owner(&owner).await, "a database of the pool is kept");
+        suite.finish(&logins).await;
+        assert!(!suite.server.has_owner(&owner).await, "nothing of the pool is left");
+    }
+    expect("drop the second pool", suite.backend.drop_pool(&other, false).await);
+    suite.finish(&logins).await;
+}
+
+/// Somebody else's database that carries the name of a slot keeps that name, and the pool uses another number.
+pub async fn a_foreign_database_under_a_slot_name_is_left_alone<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+    let logins = suite.server.logins().await;
+    suite.make_pool(1, 2, 0).await;
+    let foreign = suite.slot(0);
+    suite.server.create_by_hand(&foreign).await;
+    suite.build(&fingerprint("first")).await;
+    assert_eq!(suite.ready_names().await, [suite.slot(1)]);
+    expect("drop", suite.backend.drop_pool(&suite.pool, false).await);
+    suite.idle().await;
+    assert_eq!(suite.names_on_the_server().await, [foreign.as_str()], "what is not ours stays");
+    suite.server.drop_by_hand(&foreign).await;
+    suite.finish(&logins).await;
+}

@@ -1,0 +1,242 @@
+//! The suite: one world, one server, one pool name, and the sentences that most checks are made of.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::idle::run_until_idle;
+use super::server::ConformanceServer;
+use pgdibs_core::backend::Backend;
+use pgdibs_core::database::{Database, DatabaseState};
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
+use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName};
+use pgdibs_core::pool::PoolPatch;
+use pgdibs_core::request::{Acquire, Acquired, TemplatePut, Wanted};
+use pgdibs_core::snapshot::{PlannerContext, Snapshot};
+use pgdibs_core::template::Template;
+
+/// One check's surroundings.
+pub struct Suite<W, S> {
+    /// The world under test.
+    pub backend: W,
+    /// Whoever connects to its server.
+    pub server: S,
+    /// The pool that the check makes; a random name, so that checks do not meet.
+    pub pool: PoolName,
+    numbers: AtomicU64,
+}
+
+/// The reconciler's knowledge of a backend in which nothing is under way and no lease is overdue.
+#[must_use]
+pub(super) fn nothing_under_way() -> PlannerContext {
+    PlannerContext { max_ttl: Duration::from_secs(3600), ..PlannerContext::default() }
+}
+
+impl<W: Backend, S: ConformanceServer> Suite<W, S> {
+    /// Surroundings for one check.
+    pub fn new(backend: W, server: S, pool: PoolName) -> Self {
+        Self { backend, server, pool, numbers: AtomicU64::new(0) }
+    }
+
+    /// Lets the reconciler do everything there is to do; nothing of it may fail.
+    pub async fn idle(&self) {
+        let failures = run_until_idle(&self.backend, &nothing_under_way()).await;
+        assert!(failures.is_empty(), "steps failed: {failures:#?}");
+        expect("sweep", self.backend.collect_garbage().await);
+    }
+
+    /// Looks at everything.
+    pub async fn snapshot(&self) -> Snapshot {
+        expect("gather", self.backend.gather().await)
+    }
+
+    /// The pool's databases in one state.
+    pub async fn in_state(&self, state: DatabaseState) -> Vec<Database> {
+        let snapshot = self.snapshot().await;
+        snapshot.databases.into_iter().filter(|d| d.pool == self.pool && d.state == state).collect()
+    }
+
+    /// Names of the pool's slots that are ready.
+    pub async fn ready_names(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.in_state(DatabaseState::Ready).await.into_iter().map(|d| d.name.as_str().to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Names of the pool's kind that the server has.
+    pub async fn names_on_the_server(&self) -> Vec<String> {
+        let snapshot = self.snapshot().await;
+        let names = snapshot.server.into_values().map(|found| found.name);
+        names.filter(|name| DatabaseName::recognise(&self.pool, name).is_some()).collect()
+    }
+
+    /// The name of a slot of the pool.
+    pub fn slot(&self, slot: u32) -> String {
+        DatabaseName::slot(&self.pool, slot).as_str().to_owned()
+    }
+
+    /// Makes the pool.
+    pub async fn make_pool(&self, warm: u32, max: u32, spares: u32) {
+        let patch = PoolPatch { warm: Some(warm), max: Some(max), spares: Some(spares), ..PoolPatch::default() };
+        expect("put the pool", self.backend.put_pool(&self.pool, &patch).await);
+    }
+
+    /// Becomes the builder of a template; the token is the holder's name.
+    pub async fn begin_build(&self, fingerprint: &Fingerprint, holder: &str) -> Template {
+        match self.backend.put_template(&self.pool, fingerprint, holder, holder).await {
+            Ok(TemplatePut::Yours(template)) => template,
+            other => panic!("{holder} should be the builder of \"{fingerprint}\", not {other:?}"),
+        }
+    }
+
+    /// Builds a template from the request to the publication; a clean database then carries [`schema_mark`].
+    pub async fn build(&self, fingerprint: &Fingerprint) -> Template {
+        let template = self.begin_build(fingerprint, "builder").await;
+        self.idle().await;
+        let place = expect("the build place", self.backend.build_place(template.id, "builder").await);
+        let Some(place) = place else { panic!("the build's database should exist once nothing is left to do") };
+        let database = place.database.as_str();
+        let mut session = expect("the builder's login", self.server.connect(&place.credentials, database).await);
+        expect("migrations", self.server.write(&mut session, &schema_mark(fingerprint)).await);
+        self.server.disconnect(session).await;
+        expect("the seal", self.backend.request_seal(&self.pool, fingerprint, "builder").await);
+        self.idle().await;
+        match self.backend.put_template(&self.pool, fingerprint, "reader", "reader").await {
+            Ok(TemplatePut::Ready(found)) if found.id == template.id => found,
+            other => panic!("template \"{fingerprint}\" should be ready, not {other:?}"),
+        }
+    }
+
+    /// A pool with one template, filled.
+    pub async fn ready_pool(&self, warm: u32, max: u32, spares: u32) -> Fingerprint {
+        let fingerprint = fingerprint("first");
+        self.make_pool(warm, max, spares).await;
+        self.build(&fingerprint).await;
+        assert_eq!(self.ready_names().await.len(), warm as usize, "the pool is warm");
+        fingerprint
+    }
+
+    /// A lease id that no other check uses.
+    pub fn lease_id(&self) -> LeaseId {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let digest = Sha256::digest(format!("{}/{number}", self.pool).as_bytes());
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    /// A run id that no other check uses.
+    pub fn run_id(&self) -> String {
+        self.lease_id().to_string()
+    }
+
+    /// A wish without a key.
+    pub fn acquire_request(&self) -> Acquire {
+        Acquire {
+            id: self.lease_id(),
+            pool: self.pool.clone(),
+            fingerprint: None,
+            run: None,
+            worker: None,
+            alias: "default".to_owned(),
+            holder: "conformance".to_owned(),
+            exact_slot: false,
+            ttl_seconds: 60,
+        }
+    }
+
+    /// A wish of a worker in a run.
+    pub fn acquire_request_of(&self, run: &str, worker: &str) -> Acquire {
+        Acquire { run: Some(run.to_owned()), worker: Some(worker.to_owned()), ..self.acquire_request() }
+    }
+
+    /// Takes one lease, which must be free.
+    pub async fn take(&self, acquire_request: Acquire) -> Lease {
+        match self.backend.acquire(&[acquire_request], None).await {
+            Ok(Acquired::Granted(mut leases)) if leases.len() == 1 => leases.remove(0),
+            other => panic!("a database should be granted, not {other:?}"),
+        }
+    }
+
+    /// Asks for one lease, for which nothing may be free.
+    pub async fn must_wait(&self, acquire_request: Acquire) -> Wanted {
+        match self.backend.acquire(&[acquire_request], None).await {
+            Ok(Acquired::Wait(wanted)) => wanted,
+            other => panic!("the caller should have to wait, not get {other:?}"),
+        }
+    }
+
+    /// Releases a lease.
+    pub async fn release(&self, lease: &Lease) {
+        let was_live = expect("release", self.backend.end_lease(lease.id, End::Released, "released").await);
+        assert!(was_live, "lease {} was live", lease.id);
+    }
+
+    /// Connects as the holder of a lease.
+    pub async fn enter(&self, lease: &Lease) -> S::Session {
+        let Some(credentials) = &lease.credentials else { panic!("a live lease has credentials: {lease:?}") };
+        expect("the lease's login", self.server.connect(credentials, &lease.database_name).await)
+    }
+
+    /// Connects as the holder, finds exactly what the template holds, and leaves a mark of its own. Still connected.
+    pub async fn enter_clean_and_write(&self, lease: &Lease) -> S::Session {
+        let mut session = self.enter(lease).await;
+        let found = expect("a query", self.server.read(&mut session).await);
+        assert_eq!(found, [schema_mark(&lease.fingerprint)], "a database is handed out as its template is");
+        expect("a write", self.server.write(&mut session, &format!("dirt of {}", lease.id)).await);
+        session
+    }
+
+    /// Makes sure that a login gets in nowhere: not into the named databases, not into any other of the pool's.
+    pub async fn assert_dead(&self, credentials: &Credentials, databases: &[&str]) {
+        let mut names: BTreeSet<String> = databases.iter().map(|&name| name.to_owned()).collect();
+        names.extend(self.names_on_the_server().await);
+        for name in names {
+            if self.server.connect(credentials, &name).await.is_ok() {
+                panic!("login {} still gets into {name}", credentials.user);
+            }
+        }
+    }
+
+    /// Drops the pool and makes sure that neither databases nor logins nor rows of it are left.
+    pub async fn finish(&self, logins_before: &[String]) {
+        match self.backend.drop_pool(&self.pool, true).await {
+            Ok(()) | Err(Error::PoolNotFound(_)) => {}
+            Err(error) => panic!("drop the pool: {error}"),
+        }
+        self.idle().await;
+        let snapshot = self.snapshot().await;
+        assert!(snapshot.pools.iter().all(|pool| pool.name != self.pool), "the pool's row is gone");
+        assert!(snapshot.databases.iter().all(|d| d.pool != self.pool), "every database's row is gone");
+        assert!(snapshot.templates.iter().all(|t| t.pool != self.pool), "every template's row is gone");
+        assert_eq!(self.names_on_the_server().await, Vec::<String>::new(), "every database is gone");
+        let logins: BTreeSet<String> = self.server.logins().await.into_iter().collect();
+        let before: BTreeSet<String> = logins_before.iter().cloned().collect();
+        let left: Vec<&String> = logins.difference(&before).collect();
+        assert!(left.is_empty(), "logins are left: {left:?}");
+    }
+}
+
+/// A fingerprint that is known to be valid.
+#[must_use]
+pub(super) fn fingerprint(text: &str) -> Fingerprint {
+    expect("a fingerprint", Fingerprint::parse(text))
+}
+
+/// What the builder of a template writes, and so what every clean database of it holds.
+#[must_use]
+pub(super) fn schema_mark(fingerprint: &Fingerprint) -> String {
+    format!("schema {fingerprint}")
+}
+
+/// The value, or a panic that says what went wrong while doing what.
+pub(super) fn expect<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{what}: {error}"),
+    }
+}

@@ -1,0 +1,261 @@
+//! The catalog of the fake backend: rows, the sequence, and what is shared by requests and steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use secrecy::SecretString;
+
+use super::server::Server;
+use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::{Credentials, Lease, LeaseId, LeaseState};
+use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
+use pgdibs_core::pool::Pool;
+use pgdibs_core::request::{TicketId, TicketKind};
+use pgdibs_core::snapshot::Limits;
+use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
+
+/// A database's row, with the columns that the domain type does not show.
+#[derive(Debug, Clone)]
+pub(super) struct DatabaseRow {
+    pub(super) seen: Database,
+    /// Of the login with its number.
+    pub(super) password: SecretString,
+    /// The login that may look into it once it is kept.
+    pub(super) kept_login: Option<Credentials>,
+    pub(super) retry_at: f64,
+}
+
+/// A template's row.
+#[derive(Debug, Clone)]
+pub(super) struct TemplateRow {
+    pub(super) seen: Template,
+    pub(super) token: String,
+    pub(super) builder: Option<Credentials>,
+    pub(super) last_sign_of_life: f64,
+    pub(super) last_used: f64,
+    pub(super) retry_at: f64,
+}
+
+/// A lease's row.
+#[derive(Debug, Clone)]
+pub(super) struct LeaseRow {
+    /// With the credentials, also after its end.
+    pub(super) seen: Lease,
+    pub(super) ended: Option<f64>,
+}
+
+/// A run's row.
+#[derive(Debug, Clone, Default)]
+pub(super) struct RunRow {
+    pub(super) announced: Option<(PoolName, Option<Fingerprint>, u32)>,
+    pub(super) last_put: f64,
+    pub(super) ended: bool,
+}
+
+/// A waiter's row.
+#[derive(Debug, Clone)]
+pub(super) struct TicketRow {
+    pub(super) pool: PoolName,
+    pub(super) template: TemplateId,
+    pub(super) count: u32,
+    pub(super) kind: TicketKind,
+    pub(super) since: f64,
+}
+
+/// Everything: the rows, the server they are about, and the time.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Seconds since an arbitrary start.
+    pub(super) now: f64,
+    pub(super) server: Server,
+    pub(super) limits: Limits,
+    pub(super) pools: BTreeMap<PoolName, Pool>,
+    pub(super) templates: BTreeMap<TemplateId, TemplateRow>,
+    pub(super) databases: BTreeMap<DatabaseId, DatabaseRow>,
+    pub(super) leases: BTreeMap<LeaseId, LeaseRow>,
+    pub(super) runs: BTreeMap<String, RunRow>,
+    pub(super) tickets: BTreeMap<TicketId, TicketRow>,
+    sequence: i64,
+}
+
+/// How long an ended lease is remembered.
+const REMEMBERED_SECONDS: f64 = 24.0 * 3600.0;
+
+pub(super) fn login_of(number: i64) -> String {
+    RoleName::login(number).as_str().to_owned()
+}
+
+impl State {
+    /// The next number of the sequence that databases, templates and logins share.
+    pub(super) fn next_number(&mut self) -> i64 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    pub(super) fn timestamp(&self) -> Timestamp {
+        at(self.now)
+    }
+
+    pub(super) fn pool(&self, pool: &PoolName) -> Result<&Pool, Error> {
+        self.pools
+            .get(pool)
+            .filter(|found| !found.dropping)
+            .ok_or_else(|| Error::PoolNotFound(pool.as_str().to_owned()))
+    }
+
+    /// The template that serves or will serve this fingerprint.
+    pub(super) fn current(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Option<&TemplateRow> {
+        self.templates.values().find(|row| {
+            &row.seen.pool == pool
+                && &row.seen.fingerprint == fingerprint
+                && matches!(row.seen.state, TemplateState::Building | TemplateState::Ready)
+        })
+    }
+
+    pub(super) fn newest_ready(&self, pool: &PoolName) -> Option<TemplateId> {
+        self.templates
+            .values()
+            .filter(|row| &row.seen.pool == pool && row.seen.state == TemplateState::Ready)
+            .max_by_key(|row| (row.seen.built_at, row.seen.id))
+            .map(|row| row.seen.id)
+    }
+
+    /// Leases that hold.
+    pub(super) fn live(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values().map(|row| &row.seen).filter(|lease| lease.state == LeaseState::Live)
+    }
+
+    /// Spares that a reset in progress has reserved.
+    pub(super) fn reserved(&self) -> BTreeSet<DatabaseId> {
+        self.live().filter_map(|lease| lease.reset_to).collect()
+    }
+
+    pub(super) fn remembered(&self, id: LeaseId) -> Result<&LeaseRow, Error> {
+        self.leases
+            .get(&id)
+            .filter(|row| row.ended.is_none_or(|ended| self.now - ended < REMEMBERED_SECONDS))
+            .ok_or_else(|| Error::LeaseNotFound(id.to_string()))
+    }
+
+    /// The lease as its callers see it: without credentials once it is over.
+    pub(super) fn shown(lease: &Lease) -> Lease {
+        let mut shown = lease.clone();
+        if shown.state != LeaseState::Live {
+            shown.credentials = None;
+        }
+        shown
+    }
+
+    /// A lease that must hold for what is asked of it.
+    pub(super) fn live_lease(&self, id: LeaseId) -> Result<&Lease, Error> {
+        let lease = &self.remembered(id)?.seen;
+        if lease.state == LeaseState::Live {
+            return Ok(lease);
+        }
+        Err(Error::LeaseEnded {
+            id: id.to_string(),
+            state: lease.state,
+            ended: lease.ended_at.map_or_else(String::new, |at| format!("{} s", at.0 / 1_000_000)),
+            reason: lease.ended_reason.clone().unwrap_or_default(),
+            at: lease.ended_at,
+        })
+    }
+
+    /// Marks a lease ended and its database used up; one statement, no DDL.
+    pub(super) fn end(&mut self, id: LeaseId, state: LeaseState, reason: &str) -> Result<bool, Error> {
+        self.remembered(id)?;
+        let (now, stamp) = (self.now, self.timestamp());
+        let Some(row) = self.leases.get_mut(&id).filter(|row| row.seen.state == LeaseState::Live) else {
+            return Ok(false);
+        };
+        row.ended = Some(now);
+        row.seen.state = state;
+        row.seen.ended_at = Some(stamp);
+        row.seen.ended_reason = Some(reason.to_owned());
+        row.seen.reset_to = None;
+        if let Some(database) = row.seen.database.and_then(|id| self.databases.get_mut(&id)) {
+            database.seen.state = used_up(database.seen.keep_until);
+            if database.seen.reason.is_none() {
+                database.seen.reason = Some(reason.to_owned());
+            }
+            database.seen.attempts = 0;
+            database.retry_at = 0.0;
+        }
+        Ok(true)
+    }
+
+    /// Live leases of a pool or template, for the sentences that name their holders.
+    pub(super) fn holders(&self, held: impl Fn(&Lease) -> bool) -> (usize, String) {
+        let holders: Vec<String> = self.live().filter(|lease| held(lease)).map(|lease| lease.holder.clone()).collect();
+        (holders.len(), holders.join(", "))
+    }
+
+    /// Deletes the logins that served only this database: its own, and those that resets brought to it.
+    pub(super) fn drop_logins_of(&mut self, id: DatabaseId, also: &BTreeSet<String>) {
+        let used: BTreeSet<String> =
+            self.live().filter_map(|lease| lease.credentials.as_ref()).map(|found| found.user.clone()).collect();
+        let mut names = also.clone();
+        names.insert(login_of(id.0));
+        for name in names.difference(&used) {
+            self.server.drop_login(name);
+        }
+    }
+
+    /// Deletes a database's row; whatever refers to it lets go.
+    pub(super) fn delete_database(&mut self, id: DatabaseId) {
+        self.databases.remove(&id);
+        self.free_reservation(id);
+        for row in self.leases.values_mut() {
+            if row.seen.database == Some(id) {
+                row.seen.database = None;
+            }
+        }
+    }
+
+    /// The reset that reserved this database has to reserve another.
+    pub(super) fn free_reservation(&mut self, id: DatabaseId) {
+        for row in self.leases.values_mut() {
+            if row.seen.reset_to == Some(id) {
+                row.seen.reset_to = None;
+            }
+        }
+    }
+
+    /// Whether a ready database may be granted: it is there, as we left it, and it never had a session.
+    pub(super) fn is_untouched(&self, database: &Database) -> bool {
+        database.oid.is_some_and(|oid| {
+            self.server.is_named(oid, database.name.as_str())
+                && self.server.sessions_of(oid) == 0
+                && self.server.databases.get(&oid).is_some_and(|found| found.sessions_ever == 0 && !found.invalid)
+        })
+    }
+
+    /// Databases on the server that carry names of a pool and are in no row.
+    pub(super) fn foreign(&self, pool: &PoolName) -> Vec<String> {
+        let known: BTreeSet<u32> = self
+            .databases
+            .values()
+            .filter_map(|row| row.seen.oid)
+            .chain(self.templates.values().filter_map(|row| row.seen.oid))
+            .collect();
+        self.server
+            .databases
+            .iter()
+            .filter(|(oid, found)| {
+                !known.contains(*oid) && !found.ours && DatabaseName::recognise(pool, &found.name).is_some()
+            })
+            .map(|(_, found)| found.name.clone())
+            .collect()
+    }
+}
+
+/// The state of a database after its lease.
+pub(super) fn used_up(keep_until: Option<Timestamp>) -> DatabaseState {
+    if keep_until.is_some() { DatabaseState::Kept } else { DatabaseState::Retiring }
+}
+
+/// A point in time from seconds.
+#[allow(clippy::cast_possible_truncation, reason = "a test's clock stays far below 2^53 microseconds")]
+pub(super) fn at(seconds: f64) -> Timestamp {
+    Timestamp((seconds * 1_000_000.0) as i64)
+}

@@ -1,0 +1,87 @@
+//! The snapshot of the fake backend.
+
+use super::catalog::{DatabaseRow, State, at, login_of};
+use super::leasing::ANNOUNCEMENT_SECONDS;
+use pgdibs_core::database::DatabaseState;
+use pgdibs_core::snapshot::{AnnouncedRun, ServerDatabase, Snapshot, Ticket};
+
+impl State {
+    pub(super) fn look(&self) -> Snapshot {
+        let now = at(self.now);
+        let templates = self.templates.values().map(|row| {
+            let mut seen = row.seen.clone();
+            seen.builder_silent = self.builder_is_silent(seen.id);
+            seen.unused_seconds = whole_seconds(self.now - row.last_used);
+            seen.due = row.retry_at <= self.now;
+            seen
+        });
+        let databases = self.databases.values().map(|row| {
+            let mut seen = row.seen.clone();
+            seen.keep_over = seen.keep_until.is_some_and(|until| until <= now);
+            seen.due = row.retry_at <= self.now;
+            seen
+        });
+        let tickets = self.tickets.iter().map(|(&id, row)| Ticket {
+            id,
+            pool: row.pool.clone(),
+            template: row.template,
+            count: row.count,
+            kind: row.kind,
+            waited_seconds: self.now - row.since,
+        });
+        let handed_out = |oid| {
+            let ready = |row: &&DatabaseRow| row.seen.oid == Some(oid) && row.seen.state == DatabaseState::Ready;
+            self.databases.values().find(ready)
+        };
+        let can_log_in =
+            |row: &DatabaseRow| self.server.logins.get(&login_of(row.seen.id.0)).is_some_and(|l| l.can_login);
+        let server = self.server.databases.iter().map(|(&oid, found)| {
+            let seen = ServerDatabase {
+                name: found.name.clone(),
+                ours: found.ours,
+                invalid: found.invalid,
+                open: found.allow_connections,
+                sessions: self.server.sessions_of(oid),
+                sessions_ever: found.sessions_ever,
+                locked_out: handed_out(oid).is_some_and(|row| !can_log_in(row)),
+            };
+            (oid, seen)
+        });
+        Snapshot {
+            pools: self.pools.values().cloned().collect(),
+            templates: templates.collect(),
+            databases: databases.collect(),
+            leases: self.live().cloned().collect(),
+            tickets: tickets.collect(),
+            runs: self.announced_runs(),
+            server: server.collect(),
+            limits: self.limits.clone(),
+            taken_at: at(self.now),
+        }
+    }
+
+    /// Announced runs that have neither ended nor lapsed.
+    fn announced_runs(&self) -> Vec<AnnouncedRun> {
+        self.runs
+            .iter()
+            .filter(|(_, row)| !row.ended)
+            .filter_map(|(run, row)| {
+                let (pool, fingerprint, wanted) = row.announced.clone()?;
+                let holds = self.live().any(|lease| lease.run.as_ref() == Some(run));
+                let held = self.live().filter(|lease| lease.run.as_ref() == Some(run) && lease.pool == pool).count();
+                let fresh = self.now - row.last_put < ANNOUNCEMENT_SECONDS;
+                let held = u32::try_from(held).unwrap_or(u32::MAX);
+                (fresh || holds).then(|| AnnouncedRun { run: run.clone(), pool, fingerprint, wanted, held })
+            })
+            .collect()
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test's clock starts at 0 and goes forward"
+)]
+fn whole_seconds(seconds: f64) -> u64 {
+    seconds.max(0.0) as u64
+}

@@ -1,0 +1,394 @@
+//! Steps as the fake backend carries them out: each checks again what the plan assumed, then acts, then writes its rows.
+
+use std::collections::BTreeSet;
+
+use super::catalog::{DatabaseRow, State, at, login_of, used_up};
+use super::faults::{Faults, Point};
+use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
+use pgdibs_core::error::StepError;
+use pgdibs_core::lease::{Credentials, End, LeaseId};
+use pgdibs_core::name::DatabaseName;
+use pgdibs_core::plan::{ForgetReason, RetireReason, Step};
+
+/// Attempts after which a database is blocked.
+const ATTEMPTS: u32 = 3;
+
+/// Seconds until a failed step is tried again, and until a blocked one is.
+const RETRY_SECONDS: f64 = 2.0;
+const BLOCKED_RETRY_SECONDS: f64 = 60.0;
+
+type Outcome = Result<(), StepError>;
+
+pub(super) fn stale(what: impl Into<String>) -> StepError {
+    StepError::Stale(what.into())
+}
+
+impl State {
+    /// Carries out one step; `faults` is asked at each of its points.
+    pub(super) fn execute(&mut self, step: &Step, faults: &mut Option<Faults>) -> Outcome {
+        let mut point = |at: Point| match faults.as_mut().and_then(|faults| faults(step, at)) {
+            Some(error) => Err(error),
+            None => Ok(()),
+        };
+        let outcome = point(Point::Before)
+            .and_then(|()| self.act(step, &mut || point(Point::Halfway)))
+            .and_then(|()| point(Point::After));
+        if let Err(StepError::Failed(text)) = &outcome {
+            self.record_failure(step, text);
+        }
+        outcome
+    }
+
+    fn act(&mut self, step: &Step, halfway: &mut dyn FnMut() -> Outcome) -> Outcome {
+        match step {
+            Step::EndLease { lease, end, renewals, reason } => {
+                let renewed = self.leases.get(lease).is_some_and(|row| row.seen.renewals != *renewals);
+                if *end == End::Expired && renewed {
+                    return Err(stale("it was renewed meanwhile"));
+                }
+                let login = self.leases.get(lease).and_then(|row| row.seen.credentials.clone());
+                match self.end(*lease, end.state(), reason) {
+                    Ok(true) => {
+                        if let Some(login) = login {
+                            self.server.close_login(&login.user);
+                        }
+                        Ok(())
+                    }
+                    _ => Err(stale("the lease is over")),
+                }
+            }
+            Step::Reset { lease, used, spare } => self.reset(*lease, *used, *spare, halfway),
+            Step::Return { used, spare } => self.return_used(*used, *spare, halfway),
+            Step::Fence { database } => self.fence(*database),
+            Step::Fill { spare, slot } => self.fill(*spare, *slot),
+            Step::Retire { database, reason } => self.retire(*database, *reason),
+            Step::NewDatabases { template, count } => self.new_databases(*template, *count),
+            Step::Clone { database } => self.clone_template(*database, halfway),
+            Step::Drop { database } => self.drop_database(*database, halfway),
+            Step::AdoptHalfMade { database, oid } => self.adopt(*database, *oid),
+            Step::Forget { database, reason } => self.forget(*database, *reason),
+            Step::CreateBuild { template } => self.create_build(*template, halfway),
+            Step::Seal { template } => self.seal(*template, halfway),
+            Step::LoseBuild { template, reason } => self.lose_build(*template, reason),
+            Step::RetireTemplate { template, reason } => self.retire_template(*template, *reason),
+            Step::DropTemplate { template } => self.drop_template_database(*template, halfway),
+            Step::ForgetPool { pool } => self.forget_pool(pool),
+        }
+    }
+
+    fn record_failure(&mut self, step: &Step, text: &str) {
+        let now = self.now;
+        if let Some(row) = step.database().and_then(|id| self.databases.get_mut(&id)) {
+            row.seen.attempts += 1;
+            row.seen.last_error = Some(text.to_owned());
+            row.retry_at = now + RETRY_SECONDS;
+            // A leased database stays with its holder, however often a reset of it fails.
+            if row.seen.attempts >= ATTEMPTS && row.seen.state != DatabaseState::Leased {
+                row.seen.state = DatabaseState::Blocked;
+                row.seen.reason = Some(text.to_owned());
+                row.retry_at = now + BLOCKED_RETRY_SECONDS;
+            }
+        }
+        self.record_template_failure(step, text);
+    }
+
+    /// The row of a database that is there under our name, in one of these states.
+    fn present(&self, id: DatabaseId, states: &[DatabaseState]) -> Result<(Database, u32), StepError> {
+        let row = self.databases.get(&id).ok_or_else(|| stale("the row is gone"))?;
+        if !states.contains(&row.seen.state) {
+            return Err(stale(format!("the database is {}", row.seen.state.as_str())));
+        }
+        match row.seen.oid {
+            Some(oid) if self.server.is_named(oid, row.seen.name.as_str()) => Ok((row.seen.clone(), oid)),
+            _ => Err(stale("no database with its oid carries its name")),
+        }
+    }
+
+    fn row(&mut self, id: DatabaseId) -> Result<&mut DatabaseRow, StepError> {
+        self.databases.get_mut(&id).ok_or_else(|| stale("the row is gone"))
+    }
+
+    /// Renames a used database out of its slot and opens it to its kept login, if it is to be kept.
+    fn leave_slot(&mut self, used: &Database, oid: u32) -> Outcome {
+        let state = used_up(used.keep_until);
+        let name = if state == DatabaseState::Kept {
+            DatabaseName::kept(&used.pool, used.id.0)
+        } else {
+            DatabaseName::old(&used.pool, used.id.0)
+        };
+        self.server.rename(oid, name.as_str()).map_err(StepError::Failed)?;
+        let kept_login = self.row(used.id)?.kept_login.clone().filter(|_| state == DatabaseState::Kept);
+        if let Some(Credentials { user, password }) = kept_login {
+            self.server.logins.insert(user.clone(), super::server::FakeLogin { password, can_login: true });
+            self.server.open_to(oid, &[&user]);
+        }
+        let row = self.row(used.id)?;
+        row.seen.state = state;
+        row.seen.name = name;
+        row.seen.slot = None;
+        settle(row);
+        Ok(())
+    }
+
+    /// Lets a spare take the name of a slot, opened to one login.
+    fn enter_slot(&mut self, spare: &Database, oid: u32, slot: u32, login: &str) -> Outcome {
+        let name = DatabaseName::slot(&spare.pool, slot);
+        self.server.rename(oid, name.as_str()).map_err(StepError::Failed)?;
+        self.server.open_to(oid, &[login]);
+        if let Some(found) = self.server.logins.get_mut(login) {
+            found.can_login = true;
+        }
+        let stamp = self.timestamp();
+        let row = self.row(spare.id)?;
+        row.seen.state = DatabaseState::Ready;
+        row.seen.name = name;
+        row.seen.slot = Some(slot);
+        row.seen.ready_at = Some(stamp);
+        settle(row);
+        Ok(())
+    }
+
+    /// A spare that may enter a slot of this pool.
+    fn free_spare(&self, id: DatabaseId, used: Option<&Database>) -> Result<(Database, u32), StepError> {
+        let (spare, oid) = self.present(id, &[DatabaseState::Spare])?;
+        if used.is_some_and(|used| used.pool != spare.pool) {
+            return Err(stale("the spare belongs to another pool"));
+        }
+        if let Some(refusal) = self.server.databases.get(&oid).filter(|found| found.invalid) {
+            return Err(stale(format!("a drop of \"{}\" was interrupted", refusal.name)));
+        }
+        Ok((spare, oid))
+    }
+
+    fn return_used(
+        &mut self,
+        used: DatabaseId,
+        spare: Option<DatabaseId>,
+        halfway: &mut dyn FnMut() -> Outcome,
+    ) -> Outcome {
+        let states = [DatabaseState::Retiring, DatabaseState::Kept, DatabaseState::Blocked];
+        let (used, oid) = self.present(used, &states)?;
+        let slot = used.slot.ok_or_else(|| stale("it has left its slot"))?;
+        let spare = spare.map(|id| self.free_spare(id, Some(&used))).transpose()?;
+        if spare.as_ref().is_some_and(|(spare, _)| self.reserved().contains(&spare.id)) {
+            return Err(stale("the spare is reserved for a reset"));
+        }
+        // The fence comes before the transaction and is not undone with it.
+        for login in self.server.databases[&oid].connect.clone() {
+            self.server.close_login(&login);
+        }
+        self.server.close(oid);
+        halfway()?;
+        self.leave_slot(&used, oid)?;
+        if let Some((spare, spare_oid)) = spare {
+            self.enter_slot(&spare, spare_oid, slot, &login_of(spare.id.0))?;
+        }
+        Ok(())
+    }
+
+    fn reset(
+        &mut self,
+        lease: LeaseId,
+        used: DatabaseId,
+        spare: DatabaseId,
+        halfway: &mut dyn FnMut() -> Outcome,
+    ) -> Outcome {
+        let found = self.live_lease(lease).map_err(|_| stale("the lease is over"))?.clone();
+        if found.database != Some(used) || found.reset_to != Some(spare) {
+            return Err(stale("the lease reserved something else"));
+        }
+        let (used, oid) = self.present(used, &[DatabaseState::Leased])?;
+        let (spare, spare_oid) = self.free_spare(spare, Some(&used))?;
+        let slot = used.slot.ok_or_else(|| stale("it has left its slot"))?;
+        let login = found.credentials.map(|credentials| credentials.user).ok_or_else(|| stale("no login"))?;
+        self.server.close(oid);
+        halfway()?;
+        self.leave_slot(&used, oid)?;
+        self.enter_slot(&spare, spare_oid, slot, &login)?;
+        self.row(spare.id)?.seen.state = DatabaseState::Leased;
+        if let Some(row) = self.leases.get_mut(&lease) {
+            row.seen.database = Some(spare.id);
+            row.seen.reset_to = None;
+            row.seen.generation += 1;
+        }
+        Ok(())
+    }
+
+    fn fence(&mut self, database: DatabaseId) -> Outcome {
+        let states = [DatabaseState::Retiring, DatabaseState::Kept, DatabaseState::Blocked, DatabaseState::Leased];
+        let (used, oid) = self.present(database, &states)?;
+        if used.state != DatabaseState::Leased {
+            for login in self.server.databases[&oid].connect.clone() {
+                self.server.close_login(&login);
+            }
+        } else if !self.leases.values().any(|row| row.seen.database == Some(database) && row.seen.reset_to.is_some()) {
+            return Err(stale("its lease is not being reset"));
+        }
+        self.server.close(oid);
+        Ok(())
+    }
+
+    fn fill(&mut self, spare: DatabaseId, slot: u32) -> Outcome {
+        let (spare, oid) = self.free_spare(spare, None)?;
+        if self.reserved().contains(&spare.id) {
+            return Err(stale("the spare is reserved for a reset"));
+        }
+        if self.databases.values().any(|row| row.seen.pool == spare.pool && row.seen.slot == Some(slot)) {
+            return Err(stale(format!("slot {slot} is taken")));
+        }
+        self.enter_slot(&spare, oid, slot, &login_of(spare.id.0))
+    }
+
+    fn retire(&mut self, database: DatabaseId, reason: RetireReason) -> Outcome {
+        if self.reserved().contains(&database) && !reason.is_damage() {
+            return Err(stale("it is reserved for a reset"));
+        }
+        let now = at(self.now);
+        let dropping: BTreeSet<_> =
+            self.pools.values().filter(|pool| pool.dropping).map(|pool| pool.name.clone()).collect();
+        let row = self.row(database)?;
+        let keep_over = row.seen.keep_until.is_some_and(|until| until <= now);
+        let fits = match (row.seen.state, reason) {
+            (DatabaseState::Ready | DatabaseState::Spare, _) => true,
+            (DatabaseState::Kept, RetireReason::KeptLongEnough) => keep_over,
+            (DatabaseState::Kept, RetireReason::PoolDropped) => dropping.contains(&row.seen.pool),
+            (DatabaseState::Kept, RetireReason::HalfDropped) => true,
+            _ => false,
+        };
+        if !fits {
+            return Err(stale(format!("the database is {}", row.seen.state.as_str())));
+        }
+        row.seen.state = DatabaseState::Retiring;
+        row.seen.keep_until = None;
+        row.seen.reason = Some(reason.to_string());
+        settle(row);
+        self.free_reservation(database);
+        Ok(())
+    }
+
+    fn new_databases(&mut self, template: pgdibs_core::template::TemplateId, count: u32) -> Outcome {
+        let pool = self.ready_template(template)?.pool;
+        for _ in 0..count {
+            let number = self.next_number();
+            let id = DatabaseId(number);
+            let seen = Database {
+                id,
+                pool: pool.clone(),
+                template,
+                state: DatabaseState::Creating,
+                name: DatabaseName::spare(&pool, number),
+                oid: None,
+                slot: None,
+                keep_until: None,
+                keep_over: false,
+                reason: None,
+                attempts: 0,
+                due: true,
+                last_error: None,
+                created_at: self.timestamp(),
+                ready_at: None,
+            };
+            let password = format!("secret-{number}").into();
+            self.databases.insert(id, DatabaseRow { seen, password, kept_login: None, retry_at: 0.0 });
+        }
+        Ok(())
+    }
+
+    fn clone_template(&mut self, database: DatabaseId, halfway: &mut dyn FnMut() -> Outcome) -> Outcome {
+        let row = self.databases.get(&database).ok_or_else(|| stale("the row is gone"))?;
+        if row.seen.oid.is_some() || !matches!(row.seen.state, DatabaseState::Creating | DatabaseState::Blocked) {
+            return Err(stale("it is cloned already"));
+        }
+        let (name, password) = (row.seen.name.clone(), row.password.clone());
+        let template = self.ready_template(row.seen.template)?;
+        let source = template.oid.filter(|&oid| self.server.is_named(oid, template.name.as_str()));
+        let source = source.ok_or_else(|| StepError::Failed("3D000: template database does not exist".to_owned()))?;
+        let login = super::server::FakeLogin { password, can_login: false };
+        self.server.logins.insert(login_of(database.0), login);
+        let oid = self.server.create(name.as_str(), true, Some(source)).map_err(StepError::Failed)?;
+        halfway()?;
+        let row = self.row(database)?;
+        row.seen.oid = Some(oid);
+        row.seen.state = DatabaseState::Spare;
+        settle(row);
+        Ok(())
+    }
+
+    fn drop_database(&mut self, database: DatabaseId, halfway: &mut dyn FnMut() -> Outcome) -> Outcome {
+        let row = self.databases.get(&database).ok_or_else(|| stale("the row is gone"))?;
+        if !matches!(row.seen.state, DatabaseState::Retiring | DatabaseState::Blocked) {
+            return Err(stale(format!("the database is {}", row.seen.state.as_str())));
+        }
+        let oid = row.seen.oid.ok_or_else(|| stale("it was never cloned"))?;
+        if let Some(found) = self.server.databases.get(&oid) {
+            if found.name != row.seen.name.as_str() || !found.ours {
+                return Err(stale("the database with its oid is not ours by name"));
+            }
+            if row.seen.slot.is_some() && !found.invalid {
+                return Err(stale("it has not left its slot"));
+            }
+        }
+        let mut logins = self.server.databases.get(&oid).map(|found| found.connect.clone()).unwrap_or_default();
+        logins.extend(row.kept_login.clone().map(|login| login.user));
+        logins.extend(self.logins_that_led_to(database));
+        self.server.drop(oid);
+        halfway()?;
+        self.drop_logins_of(database, &logins);
+        self.delete_database(database);
+        Ok(())
+    }
+
+    /// Logins of ended leases whose last database was this one: after a reset they carry another number than it.
+    fn logins_that_led_to(&self, database: DatabaseId) -> BTreeSet<String> {
+        self.leases
+            .values()
+            .filter(|row| row.seen.database == Some(database) && row.ended.is_some())
+            .filter_map(|row| row.seen.credentials.as_ref())
+            .map(|credentials| credentials.user.clone())
+            .collect()
+    }
+
+    fn adopt(&mut self, database: DatabaseId, oid: u32) -> Outcome {
+        let name = self.row(database)?.seen.name.clone();
+        let ours = self.server.databases.get(&oid).is_some_and(|found| found.ours && found.name == name.as_str());
+        let row = self.row(database)?;
+        if row.seen.oid.is_some() || !ours {
+            return Err(stale("nothing half made under its name"));
+        }
+        row.seen.oid = Some(oid);
+        row.seen.state = DatabaseState::Retiring;
+        row.seen.reason = Some("its creation was interrupted".to_owned());
+        settle(row);
+        Ok(())
+    }
+
+    fn forget(&mut self, database: DatabaseId, reason: ForgetReason) -> Outcome {
+        let row = self.databases.get(&database).ok_or_else(|| stale("the row is gone"))?;
+        let name = row.seen.name.as_str();
+        let found = row.seen.oid.and_then(|oid| self.server.databases.get(&oid));
+        let holds = row.seen.state != DatabaseState::Leased
+            && match reason {
+                ForgetReason::Vanished => row.seen.oid.is_some() && found.is_none(),
+                ForgetReason::RenamedByHand => found.is_some_and(|found| found.name != name),
+                ForgetReason::NotWanted => {
+                    let half_made = self.server.oid_of(name).is_some_and(|oid| self.server.databases[&oid].ours);
+                    row.seen.oid.is_none() && !half_made
+                }
+            };
+        if !holds {
+            return Err(stale("the reason to forget it no longer holds"));
+        }
+        let mut logins = self.logins_that_led_to(database);
+        logins.extend(row.kept_login.clone().map(|login| login.user));
+        self.drop_logins_of(database, &logins);
+        self.delete_database(database);
+        Ok(())
+    }
+}
+
+/// A step has succeeded: its failures are history.
+fn settle(row: &mut DatabaseRow) {
+    row.seen.attempts = 0;
+    row.seen.last_error = None;
+    row.retry_at = 0.0;
+}

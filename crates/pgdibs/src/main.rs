@@ -1,7 +1,0 @@
-//! The program `pgdibs`.
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    pgdibs::main()
-}
