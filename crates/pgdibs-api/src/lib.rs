@@ -1,0 +1,15 @@
+//! The HTTP API of pgdibs as types: what a caller sends, what the daemon answers, its problem codes and its limits.
+//!
+//! The daemon writes these types and the client reads them; `api/openapi.json` is generated from them. Times are RFC 3339 in UTC,
+//! durations seconds, sizes bytes. A type that carries credentials has no `Debug`, so that no log line can show them.
+#![warn(missing_docs)]
+
+pub mod database;
+pub mod lease;
+pub mod pool;
+pub mod probe;
+pub mod problem;
+pub mod run;
+pub mod status;
+pub mod template;
+pub mod time;

@@ -1,0 +1,133 @@
+//! The status: the daemon, its server, pools, leases, databases, waiters and runs at one moment.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::database::Database;
+use crate::lease::Lease;
+use crate::pool::Pool;
+use crate::run::RunStatus;
+
+/// Everything that one page needs.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// The daemon that answers.
+    pub daemon: Daemon,
+    /// The server that it manages.
+    pub server: Server,
+    /// All pools.
+    pub pools: Vec<Pool>,
+    /// Live leases, without credentials.
+    pub leases: Vec<Lease>,
+    /// All databases.
+    pub databases: Vec<Database>,
+    /// Callers that wait.
+    pub waiters: Vec<Waiter>,
+    /// Announced runs.
+    pub runs: Vec<RunStatus>,
+    /// The reconciler's last plan and its last steps.
+    pub reconciler: Reconciler,
+}
+
+/// The daemon that answers.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Daemon {
+    /// Its version.
+    pub version: String,
+    /// Its number in the catalog.
+    pub instance: String,
+    /// When it started.
+    #[schema(format = DateTime)]
+    pub started_at: String,
+    /// How long ago that was.
+    pub uptime_seconds: f64,
+    /// Whether it is the leader, which alone carries out steps.
+    pub reconciling: bool,
+    /// Whether leases can be acquired.
+    pub ready: bool,
+    /// Why not.
+    pub reasons: Vec<String>,
+}
+
+/// The server that the daemon manages.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Server {
+    /// Its version, such as `15.8`, once it has answered.
+    pub version: Option<String>,
+    /// Whether it answers.
+    pub reachable: bool,
+    /// Why it does not.
+    pub detail: Option<String>,
+    /// Its addresses as callers see them; `via` names one.
+    pub addresses: BTreeMap<String, Address>,
+    /// What bounds the pools.
+    pub limits: Limits,
+    /// Directories that a crash in the middle of a clone left behind; null when the daemon may not look.
+    pub orphan_directories: Option<Vec<String>>,
+    /// What its owner should know: limits that are too low, missing privileges.
+    pub warnings: Vec<String>,
+}
+
+/// An address of the server.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Address {
+    /// Host name or IP address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// What bounds the pools.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Limits {
+    /// Slots that `max_connections` leaves room for.
+    pub slots_by_connections: Option<u32>,
+    /// Free space where clones are written.
+    pub free_disk_bytes: Option<u64>,
+    /// No clone is made below this much free space.
+    pub disk_floor_bytes: u64,
+    /// Whether there is less.
+    pub below_disk_floor: bool,
+}
+
+/// A caller that waits.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Waiter {
+    /// Its place: grants go in the order of tickets.
+    pub ticket: i64,
+    /// The pool that it waits for.
+    pub pool: String,
+    /// The template that it waits for.
+    pub fingerprint: Option<String>,
+    /// `acquire`, `exact` or `reset`.
+    pub wants: String,
+    /// How many databases.
+    pub count: u32,
+    /// For how long.
+    pub waited_seconds: f64,
+}
+
+/// The reconciler's last plan and its last steps.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+pub struct Reconciler {
+    /// When it last planned.
+    #[schema(format = DateTime)]
+    pub planned_at: Option<String>,
+    /// The steps of that plan.
+    pub plan: Vec<String>,
+    /// The last steps and what became of them, newest last.
+    pub report: Vec<StepReport>,
+}
+
+/// A step and what became of it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct StepReport {
+    /// The step.
+    pub step: String,
+    /// How long it took.
+    pub took_seconds: f64,
+    /// Why it failed.
+    pub error: Option<String>,
+}

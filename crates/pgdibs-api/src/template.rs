@@ -1,0 +1,153 @@
+//! Templates: a pool's schema, built once, of which every database is a clone.
+
+use pgdibs_core::{pool, template as domain};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::time::rfc3339;
+
+/// Whether clones can be made of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TemplateState {
+    /// Its builder works on it.
+    Building,
+    /// Clones are made of it.
+    Ready,
+    /// Its build failed; `detail` says why.
+    Failed,
+    /// It is being dropped.
+    Retiring,
+}
+
+impl From<domain::TemplateState> for TemplateState {
+    fn from(state: domain::TemplateState) -> Self {
+        match state {
+            domain::TemplateState::Building => Self::Building,
+            domain::TemplateState::Ready => Self::Ready,
+            domain::TemplateState::Failed => Self::Failed,
+            domain::TemplateState::Retiring => Self::Retiring,
+        }
+    }
+}
+
+/// How Postgres copies a template: `CREATE DATABASE … STRATEGY`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// File by file, with two checkpoints.
+    FileCopy,
+    /// Block by block, through the write-ahead log.
+    WalLog,
+}
+
+impl From<pool::Strategy> for Strategy {
+    fn from(strategy: pool::Strategy) -> Self {
+        match strategy {
+            pool::Strategy::FileCopy => Self::FileCopy,
+            pool::Strategy::WalLog => Self::WalLog,
+        }
+    }
+}
+
+/// How long clones took with one strategy.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Measured {
+    /// The strategy.
+    pub strategy: Strategy,
+    /// How many clones were measured.
+    pub clones: u32,
+    /// Their mean, in seconds.
+    pub mean_seconds: f64,
+}
+
+/// A template.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Template {
+    /// The pool that it belongs to.
+    pub pool: String,
+    /// Names the schema within its pool.
+    pub fingerprint: String,
+    /// Whether clones can be made of it.
+    pub state: TemplateState,
+    /// The name of its database.
+    pub database: String,
+    /// Free text about its builder.
+    pub holder: String,
+    /// When its build began.
+    #[schema(format = DateTime)]
+    pub since: String,
+    /// How long the build took.
+    pub built_seconds: Option<f64>,
+    /// Its size.
+    pub size_bytes: Option<u64>,
+    /// How the next clone is made, once both strategies were measured.
+    pub strategy: Option<Strategy>,
+    /// How long clones took.
+    pub measured: Vec<Measured>,
+    /// When it was sealed.
+    #[schema(format = DateTime)]
+    pub built_at: Option<String>,
+    /// When a database of it was last granted.
+    #[schema(format = DateTime)]
+    pub last_used_at: String,
+    /// Why its build failed.
+    pub detail: Option<String>,
+}
+
+impl From<&domain::Template> for Template {
+    fn from(template: &domain::Template) -> Self {
+        let measured = template.measured.iter().map(|&(strategy, clones, milliseconds)| Measured {
+            strategy: strategy.into(),
+            clones,
+            mean_seconds: milliseconds / 1000.0,
+        });
+        Self {
+            pool: template.pool.to_string(),
+            fingerprint: template.fingerprint.to_string(),
+            state: template.state.into(),
+            database: template.name.to_string(),
+            holder: template.holder.clone(),
+            since: rfc3339(template.build_started_at),
+            built_seconds: template.built_seconds,
+            size_bytes: template.size_bytes,
+            strategy: template.strategy.map(Strategy::from),
+            measured: measured.collect(),
+            built_at: template.built_at.map(rfc3339),
+            last_used_at: rfc3339(template.last_used_at),
+            detail: template.detail.clone(),
+        }
+    }
+}
+
+/// The empty database that a builder fills, and the token that proves who builds.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct Build {
+    /// Shown with seal, renew and abandon.
+    pub token: String,
+    /// Where to build: `postgresql://user:password@host:port/database`.
+    pub url: String,
+    /// The host in that URL.
+    pub host: String,
+    /// The port in that URL.
+    pub port: u16,
+    /// The login of this build alone.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// The database to fill.
+    pub database: String,
+    /// When the build is given to another caller unless it is renewed.
+    #[schema(format = DateTime)]
+    pub expires_at: String,
+}
+
+/// A template that the caller has to build.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+pub struct TemplateBuild {
+    /// The template.
+    #[serde(flatten)]
+    pub template: Template,
+    /// Where to build it.
+    pub build: Build,
+}
