@@ -11,7 +11,7 @@ use pgdibs_failpoint::{Point, reach_at_once};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use super::problem::Problem;
+use super::api_error::ApiError;
 
 /// Calls something when it is dropped, unless it was disarmed before.
 pub(super) struct ReleaseOnDisconnect(Option<Box<dyn FnOnce() + Send>>);
@@ -27,9 +27,9 @@ impl ReleaseOnDisconnect {
     }
 
     /// The answer as JSON, in a body that keeps the guard until the last byte is handed over.
-    pub(super) fn answer(self, status: StatusCode, answer: &impl Serialize) -> Result<Response, Problem> {
+    pub(super) fn answer(self, status: StatusCode, answer: &impl Serialize) -> Result<Response, ApiError> {
         let text = serde_json::to_vec(answer)
-            .map_err(|error| Problem::from(pgdibs_core::error::Error::Internal(error.to_string())))?;
+            .map_err(|error| ApiError::from(pgdibs_core::error::Error::Internal(error.to_string())))?;
         let mut response = Response::new(Body::new(Guarded::new(text.into(), self)));
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

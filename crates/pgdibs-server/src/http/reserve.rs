@@ -10,17 +10,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::{Extension, Router};
 use http_body_util::BodyExt as _;
+use pgdibs_api::problem::Code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use super::api_error::ApiError;
 use super::authenticator::PROBES;
-use super::envelope;
-use super::problem::{Code, Problem};
+use super::layers;
 
 /// Bytes of a refused request's body that are read. A connection that is closed with unread bytes may lose its answer.
 const MOST_DISCARDED: usize = 64 * 1024;
@@ -86,7 +86,7 @@ impl Drop for Place {
 
 /// Answers probes as `router` does; anything else is told that the daemon has all the connections it takes.
 pub(super) fn probes_only(router: Router, connections: usize) -> Router {
-    let refusing = Router::new().fallback(refuse).layer(from_fn(envelope::wrap)).layer(Extension(Limit(connections)));
+    let refusing = layers::wrap(Router::new().fallback(refuse).layer(Extension(Limit(connections))));
     Router::new().fallback(move |request: Request| {
         let answering = if PROBES.contains(&request.uri().path()) { router.clone() } else { refusing.clone() };
         async move {
@@ -103,9 +103,9 @@ pub(super) fn probes_only(router: Router, connections: usize) -> Router {
 #[derive(Debug, Clone, Copy)]
 struct Limit(usize);
 
-async fn refuse(Extension(Limit(connections)): Extension<Limit>, request: Request) -> Problem {
+async fn refuse(Extension(Limit(connections)): Extension<Limit>, request: Request) -> ApiError {
     discard(request.into_body()).await;
-    Problem::new(
+    ApiError::new(
         Code::MachineBusy,
         format!(
             "this daemon has {connections} connections, which is the most it takes at once; close idle ones, or ask again"

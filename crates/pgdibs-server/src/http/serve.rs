@@ -17,7 +17,7 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::json::BodyDeadline;
+use super::extractors::BodyDeadline;
 use super::reserve::{self, Reserve};
 
 /// What one client may cost.

@@ -32,7 +32,7 @@ pub(super) fn document() -> Value {
 pub(super) fn operations() -> Vec<Operation> {
     let mut found = Vec::new();
     for (path, methods) in document()["paths"].as_object().unwrap() {
-        for (method, operation) in methods.as_object().unwrap().iter().filter(|(key, _)| *key != "parameters") {
+        for (method, operation) in methods.as_object().unwrap() {
             let method = ["get", "put", "post", "delete"].into_iter().find(|known| known == method).unwrap();
             found.push(Operation {
                 method: match method {

@@ -8,7 +8,6 @@ mod fields;
 mod flows;
 mod forgeries;
 mod hangups;
-mod numbers;
 mod refusals;
 mod reserve;
 mod waiter_limit;

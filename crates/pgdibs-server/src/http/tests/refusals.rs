@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::http::header;
+use pgdibs_api::problem::Code;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::lease::End;
 use pgdibs_core::name::PoolName;
@@ -12,7 +13,6 @@ use serde_json::{Value, json};
 
 use super::{Call, Edge};
 use crate::http::Authenticator;
-use crate::http::problem::Code;
 use crate::service::{Current, Sources};
 
 struct FailingSource;
@@ -28,10 +28,9 @@ fn the_table_of_codes_is_the_contracts() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../api/problems.json");
     let golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     let ours: Vec<Value> = Code::ALL
-        .into_iter()
+        .iter()
         .map(|code| {
-            let (code, status, title, retry_after) = code.facts();
-            json!({"code": code, "status": status.as_u16(), "title": title, "retry_after_seconds": retry_after})
+            json!({"code": code, "status": code.status(), "title": code.title(), "retry_after_seconds": code.retry_after_seconds()})
         })
         .collect();
     assert_eq!(golden["problems"], Value::from(ours.clone()), "api/problems.json must read\n{:#}", Value::from(ours));

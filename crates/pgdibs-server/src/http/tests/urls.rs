@@ -11,7 +11,7 @@ use proptest::test_runner::TestRunner;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
-use crate::http::responses::url;
+use crate::http::connection_url::url;
 use crate::service::Address;
 
 /// Reads URLs as the applications under test do, most of which use this parser; answers with the parts, decoded.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 
-use crate::http::bounded::{BoundedInteger, Wait};
+use super::{BoundedInteger, WaitSeconds};
 
 fn read<T: DeserializeOwned>(text: &str) -> Option<T> {
     serde_json::from_str(text).ok()
@@ -47,12 +47,12 @@ proptest! {
     fn a_wait_is_taken_exactly_from_nothing_to_ten_minutes(text in numbers()) {
         let value: f64 = text.parse().unwrap();
         let json = serde_json::from_str::<serde_json::Value>(&text).is_ok();
-        let wait = read::<Wait>(&text);
+        let wait = read::<WaitSeconds>(&text);
         // A duration has nanoseconds, so within half of one of an edge both answers are right.
         if !((-1e-9..0.0).contains(&value) || (600.0..600.000_000_001).contains(&value) && value > 600.0) {
             prop_assert_eq!(wait.is_some(), json && (0.0..=600.0).contains(&value), "{}", &text);
         }
-        if let Some(Wait(wait)) = wait {
+        if let Some(wait) = wait.map(WaitSeconds::get) {
             prop_assert!((wait.as_secs_f64() - value).abs() < 1e-8, "{}", &text);
         }
     }

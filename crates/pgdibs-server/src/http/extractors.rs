@@ -8,12 +8,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
+use pgdibs_api::limits::LARGEST_BODY;
+use pgdibs_api::problem::Code;
+use pgdibs_core::name::PoolName;
 use serde::de::DeserializeOwned;
 
-use super::problem::{Code, Problem};
-
-/// Largest body in bytes.
-pub(super) const LARGEST_BODY: usize = 64 * 1024;
+use super::api_error::ApiError;
 
 /// A body that does not arrive within this time is refused: nobody may hold a connection by typing slowly. The listener puts it
 /// beside each request.
@@ -40,12 +40,12 @@ pub(super) struct PathParams<T>(pub(super) T);
 pub(super) struct QueryParams<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
-    type Rejection = Problem;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, bytes) = read(request).await?;
         if bytes.is_empty() {
-            return Err(Problem::invalid("body", "must be a JSON object, and there is none"));
+            return Err(ApiError::invalid("body", "must be a JSON object, and there is none"));
         }
         must_be_json(&parts.headers)?;
         parse(&bytes).map(Self)
@@ -53,9 +53,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
 }
 
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJsonBody<T> {
-    type Rejection = Problem;
+    type Rejection = ApiError;
 
-    async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let (parts, bytes) = read(request).await?;
         if bytes.is_empty() {
             return Ok(Self(T::default()));
@@ -65,24 +65,41 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalJ
     }
 }
 
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathParams<T> {
-    type Rejection = Problem;
+/// What a handler is called with in place of the text of its path.
+pub(super) trait FromPath: Sized {
+    /// A text, or a tuple of several.
+    type Text: DeserializeOwned + Send;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        match Path::from_request_parts(parts, state).await {
-            Ok(Path(variables)) => Ok(Self(variables)),
-            Err(rejection) => Err(Problem::invalid("path", rejection.body_text())),
+    fn from_path(text: Self::Text) -> Result<Self, ApiError>;
+}
+
+/// A name that breaks its rule is malformed input, not a pool that is missing.
+impl FromPath for PoolName {
+    type Text = String;
+
+    fn from_path(text: String) -> Result<Self, ApiError> {
+        Ok(Self::parse(&text)?)
+    }
+}
+
+impl<T: FromPath, S: Send + Sync> FromRequestParts<S> for PathParams<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match Path::<T::Text>::from_request_parts(parts, state).await {
+            Ok(Path(text)) => T::from_path(text).map(Self),
+            Err(rejection) => Err(ApiError::invalid("path", rejection.body_text())),
         }
     }
 }
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for QueryParams<T> {
-    type Rejection = Problem;
+    type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         match Query::from_request_parts(parts, state).await {
             Ok(Query(query)) => Ok(Self(query)),
-            Err(rejection) => Err(Problem::invalid("query", rejection.body_text())),
+            Err(rejection) => Err(ApiError::invalid("query", rejection.body_text())),
         }
     }
 }
@@ -102,7 +119,7 @@ fn shortened(text: &str, most: usize) -> String {
     short
 }
 
-fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
+fn must_be_json(headers: &HeaderMap) -> Result<(), ApiError> {
     let essence = headers
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -110,16 +127,16 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
         .map(str::trim);
     if headers.contains_key(header::CONTENT_ENCODING) {
         let rule = "the body must be sent as it is, without a Content-Encoding";
-        return Err(Problem::new(Code::UnsupportedMediaType, rule));
+        return Err(ApiError::new(Code::UnsupportedMediaType, rule));
     }
     if essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/json")) {
         return Ok(());
     }
-    Err(Problem::new(Code::UnsupportedMediaType, "the body must be sent as `Content-Type: application/json`"))
+    Err(ApiError::new(Code::UnsupportedMediaType, "the body must be sent as `Content-Type: application/json`"))
 }
 
 /// Reads the whole body, within its size and time.
-async fn read(request: Request) -> Result<(Parts, Vec<u8>), Problem> {
+async fn read(request: Request) -> Result<(Parts, Vec<u8>), ApiError> {
     let (parts, mut body) = request.into_parts();
     let BodyDeadline(deadline) = parts.extensions.get().copied().unwrap_or(BODY_DEADLINE);
     let collected = tokio::time::timeout(deadline, async {
@@ -128,7 +145,7 @@ async fn read(request: Request) -> Result<(Parts, Vec<u8>), Problem> {
             return Err(too_large());
         }
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|_| Problem::invalid("body", "ended before it was complete"))?;
+            let frame = frame.map_err(|_| ApiError::invalid("body", "ended before it was complete"))?;
             let Some(data) = frame.data_ref() else { continue };
             if bytes.len() + data.len() > LARGEST_BODY {
                 return Err(too_large());
@@ -139,9 +156,9 @@ async fn read(request: Request) -> Result<(Parts, Vec<u8>), Problem> {
     })
     .await;
     match collected {
-        Err(_) => Err(Problem::invalid("body", format!("must arrive within {deadline:?}"))),
+        Err(_) => Err(ApiError::invalid("body", format!("must arrive within {deadline:?}"))),
         Ok(Err(problem)) => {
-            if problem.code == Code::BodyTooLarge {
+            if problem.0.code == Code::BodyTooLarge {
                 drain(body).await;
             }
             Err(problem)
@@ -150,8 +167,8 @@ async fn read(request: Request) -> Result<(Parts, Vec<u8>), Problem> {
     }
 }
 
-fn too_large() -> Problem {
-    Problem::new(Code::BodyTooLarge, format!("a body may have {} KiB at most", LARGEST_BODY / 1024))
+fn too_large() -> ApiError {
+    ApiError::new(Code::BodyTooLarge, format!("a body may have {} KiB at most", LARGEST_BODY / 1024))
 }
 
 async fn drain(mut body: Body) {
@@ -168,17 +185,17 @@ async fn drain(mut body: Body) {
     let _over = tokio::time::timeout(DRAIN_DEADLINE, reading).await;
 }
 
-pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     // serde would take an array for a struct, field by field.
     if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(Problem::invalid("body", "must be a JSON object"));
+        return Err(ApiError::invalid("body", "must be a JSON object"));
     }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let field = if path.starts_with(['.', '?']) { "body".to_owned() } else { shortened(&path, LONGEST_FIELD) };
-        Problem::invalid(&field, shortened(&error.inner().to_string(), LONGEST_RULE))
+        ApiError::invalid(&field, shortened(&error.inner().to_string(), LONGEST_RULE))
     })?;
-    reader.end().map_err(|error| Problem::invalid("body", error))?;
+    reader.end().map_err(|error| ApiError::invalid("body", error))?;
     Ok(value)
 }
