@@ -29,7 +29,7 @@ proptest! {
 
     /// Regression: `ttl_seconds: 60.0` was refused, though JSON has one kind of number (found by schemathesis).
     #[test]
-    fn a_whole_number_is_taken_exactly_within_its_bounds(text in numbers()) {
+    fn bounded_integer_accepts_exactly_its_bounds(text in numbers()) {
         // What the number is, in the words of another parser.
         let value: f64 = text.parse().unwrap();
         let json = serde_json::from_str::<serde_json::Value>(&text).is_ok();
@@ -44,7 +44,7 @@ proptest! {
     }
 
     #[test]
-    fn a_wait_is_taken_exactly_from_nothing_to_ten_minutes(text in numbers()) {
+    fn wait_seconds_accepts_exactly_its_bounds(text in numbers()) {
         let value: f64 = text.parse().unwrap();
         let json = serde_json::from_str::<serde_json::Value>(&text).is_ok();
         let wait = read::<WaitSeconds>(&text);

@@ -1,5 +1,8 @@
 //! Errors on their way to the caller: problems of the API with their status and headers.
 
+#[cfg(test)]
+mod tests;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pgdibs_api::problem::{Code, Problem};

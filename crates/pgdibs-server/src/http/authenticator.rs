@@ -1,5 +1,8 @@
 //! Authentication: host, then origin, then token, before any work is done.
 
+#[cfg(test)]
+mod tests;
+
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::Next;

@@ -1,5 +1,8 @@
 //! The URLs and credentials that leases, builds and kept databases are answered with.
 
+#[cfg(test)]
+mod tests;
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use pgdibs_api::lease::Access;
 use pgdibs_core::lease::Credentials;

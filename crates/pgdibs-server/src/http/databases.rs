@@ -1,5 +1,8 @@
 //! Databases over HTTP: list them, reach one, give a kept one up.
 
+#[cfg(test)]
+mod tests;
+
 use axum::Json;
 use axum::http::StatusCode;
 use pgdibs_api::database::{Credentials, Database, Databases, DatabasesQuery};

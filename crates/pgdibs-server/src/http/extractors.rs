@@ -1,4 +1,7 @@
-//! Extractors: bodies, paths and queries, whose every refusal names the field and the rule.
+//! Extractors for bodies, paths and queries. Every error names the field and the rule.
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -15,15 +18,15 @@ use serde::de::DeserializeOwned;
 
 use super::api_error::ApiError;
 
-/// A body that does not arrive within this time is refused: nobody may hold a connection by typing slowly. The listener puts it
-/// beside each request.
+/// A body that does not arrive within this time is refused, so that no slow sender holds a connection. The listener adds it to each
+/// request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BodyDeadline(pub(super) Duration);
 
 /// For requests that come without a listener.
 const BODY_DEADLINE: BodyDeadline = BodyDeadline(Duration::from_secs(10));
 
-/// So much of a body that is too large is read and thrown away, or the client would see a broken connection and not the answer.
+/// How much of a body that is too large is read and discarded; without that the client sees a broken connection and not the answer.
 const DRAINED: u64 = 16 * 1024 * 1024;
 const DRAIN_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -104,7 +107,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for QueryPa
     }
 }
 
-/// Names and values that were sent come back in a refusal, but not by the kilobyte, and not in a form that a terminal obeys.
+/// Errors quote names and values of the request, but shortened, and without control characters.
 const LONGEST_FIELD: usize = 100;
 const LONGEST_RULE: usize = 500;
 

@@ -1,5 +1,8 @@
 //! What every response carries: a request id, `no-store`, `nosniff`, an answer after a panic. And the log line about it.
 
+#[cfg(test)]
+mod tests;
+
 use std::any::Any;
 use std::time::Duration;
 

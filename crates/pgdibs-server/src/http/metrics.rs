@@ -1,5 +1,8 @@
 //! `GET /metrics`: gauges in Prometheus's text format, computed from one snapshot for each scrape.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 use axum::extract::State;

@@ -2,6 +2,8 @@
 
 #[cfg(test)]
 mod generate;
+#[cfg(test)]
+mod tests;
 
 use axum::http::header;
 use axum::response::IntoResponse;

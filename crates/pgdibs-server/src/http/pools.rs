@@ -1,5 +1,8 @@
 //! Pools over HTTP.
 
+#[cfg(test)]
+mod tests;
+
 use axum::Json;
 use axum::http::StatusCode;
 use pgdibs_api::bounded::PoolField;

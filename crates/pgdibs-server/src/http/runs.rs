@@ -1,5 +1,8 @@
 //! Runs over HTTP: announce what a test session will need, and end it with everything it holds.
 
+#[cfg(test)]
+mod tests;
+
 use axum::Json;
 use pgdibs_api::bounded::Label;
 use pgdibs_api::run::{Run, RunEnded, RunRequest};

@@ -1,5 +1,8 @@
 //! Templates over HTTP: need, build, seal, abandon, drop.
 
+#[cfg(test)]
+mod tests;
+
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};

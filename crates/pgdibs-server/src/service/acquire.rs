@@ -242,7 +242,7 @@ impl<B: Backend + 'static> Service<B> {
             }
         }
         tickets.push(Ticket { id, wanted: wanted.clone() });
-        // Whoever waits for several templates looks whenever one of them may be ready.
+        // A waiter for several templates tries again whenever one of them may be ready.
         let [only] = &tickets[..] else {
             tickets.iter().for_each(|held| self.wait_queue.add_waiter(held.id, None));
             return Ok(());
@@ -304,7 +304,7 @@ fn below_floor(snapshot: &Snapshot, wanted: &Wanted) -> String {
     )
 }
 
-/// The sentence of a `pool_exhausted`: how many slots there are, which setting says so, and who sits in them.
+/// The sentence of a `pool_exhausted`: how many slots there are, which setting says so, and which lease holds each.
 fn who_holds_what(snapshot: &Snapshot, pool: &PoolName, waited: Duration) -> String {
     let max = snapshot.pools.iter().find(|p| &p.name == pool).map_or(0, |p| p.settings.max);
     let holders: Vec<String> = snapshot
@@ -312,8 +312,11 @@ fn who_holds_what(snapshot: &Snapshot, pool: &PoolName, waited: Duration) -> Str
         .iter()
         .filter(|lease| &lease.pool == pool)
         .map(|lease| {
-            let who =
-                if lease.holder.is_empty() { lease.worker.as_deref().unwrap_or("somebody") } else { &lease.holder };
+            let who = if lease.holder.is_empty() {
+                lease.worker.as_deref().unwrap_or("an unnamed holder")
+            } else {
+                &lease.holder
+            };
             format!("{} by {who}", lease.database_name)
         })
         .collect();

@@ -1,4 +1,4 @@
-//! What machines read about the daemon: `/openapi.json`, which must match the routes and the codes, and `/metrics`.
+//! `/openapi.json` matches the routes, the codes and the golden answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,8 @@ use axum::http::header;
 use pgdibs_testing::fake::FakeBackend;
 use serde_json::{Value, json};
 
-use super::{Call, Edge};
 use crate::http::routes;
+use crate::http::tests::{Call, TestApi};
 use pgdibs_api::problem::Code;
 
 /// A path with something harmless for each variable.
@@ -16,9 +16,9 @@ fn filled(path: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_document_lists_exactly_the_routes_there_are() {
-    let edge = Edge::new();
-    let document = edge.get("/openapi.json").await.expect(200).json;
+async fn document_lists_exactly_the_routes() {
+    let api = TestApi::new();
+    let document = api.get("/openapi.json").await.expect(200).json;
     assert_eq!(document["openapi"], "3.1.0");
     let described: BTreeMap<String, BTreeSet<String>> = document["paths"]
         .as_object()
@@ -32,7 +32,7 @@ async fn the_document_lists_exactly_the_routes_there_are() {
     let mut served = BTreeMap::new();
     for (path, _) in routes::<FakeBackend>() {
         // A method that no route takes makes the router say which ones this route takes.
-        let refused = edge.send(Call::new("TRACE", filled(path))).await.expect(405);
+        let refused = api.send(Call::new("TRACE", filled(path))).await.expect(405);
         let methods = refused.headers[header::ALLOW].to_str().unwrap().split(',').filter(|method| *method != "HEAD");
         served.insert(path.to_owned(), methods.map(str::to_owned).collect::<BTreeSet<_>>());
     }
@@ -40,9 +40,9 @@ async fn the_document_lists_exactly_the_routes_there_are() {
 }
 
 #[tokio::test]
-async fn the_document_lists_exactly_the_codes_there_are() {
-    let edge = Edge::new();
-    let document = edge.get("/openapi.json").await.expect(200).json;
+async fn document_lists_exactly_the_codes() {
+    let api = TestApi::new();
+    let document = api.get("/openapi.json").await.expect(200).json;
     let described = &document["components"]["schemas"]["Code"]["enum"];
     let ours: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(described, &json!(ours));
@@ -50,9 +50,9 @@ async fn the_document_lists_exactly_the_codes_there_are() {
 
 /// Every `$ref` leads somewhere, every variable in a path is declared, every operation has an id of its own.
 #[tokio::test]
-async fn the_document_is_consistent_in_itself() {
-    let edge = Edge::new();
-    let document = edge.get("/openapi.json").await.expect(200).json;
+async fn document_is_consistent() {
+    let api = TestApi::new();
+    let document = api.get("/openapi.json").await.expect(200).json;
     let mut references = Vec::new();
     collect(&document, &mut references);
     assert!(references.len() > 30, "{references:?}");
@@ -94,9 +94,9 @@ fn collect<'a>(value: &'a Value, references: &mut Vec<&'a str>) {
 
 /// Golden answers carry exactly the fields that the document describes for them.
 #[tokio::test]
-async fn the_document_describes_the_golden_answers() {
-    let edge = Edge::new();
-    let document = edge.get("/openapi.json").await.expect(200).json;
+async fn document_describes_golden_responses() {
+    let api = TestApi::new();
+    let document = api.get("/openapi.json").await.expect(200).json;
     for (name, schema) in [
         ("lease_granted", "Lease"),
         ("lease_ended", "Lease"),
@@ -118,36 +118,4 @@ async fn the_document_describes_the_golden_answers() {
             assert!(fields.contains(&required.as_str().unwrap().to_owned()), "{name} lacks {required}");
         }
     }
-}
-
-#[tokio::test]
-async fn metrics_are_gauges_of_this_moment() {
-    let edge = Edge::new();
-    edge.ready_pool(2, 8, 1).await;
-    edge.take(json!({})).await;
-    let page = edge.get("/metrics").await.expect(200);
-    assert_eq!(page.headers[header::CONTENT_TYPE], "text/plain; version=0.0.4; charset=utf-8");
-    for line in [
-        "pgdibs_info{version=\"0.1.0\",instance=\"test-instance\"} 1",
-        "pgdibs_server_reachable 1",
-        "pgdibs_ready 1",
-        "pgdibs_uptime_seconds 1.5",
-        "pgdibs_databases{pool=\"app\",state=\"leased\"} 1",
-        "pgdibs_databases{pool=\"app\",state=\"blocked\"} 0",
-        "pgdibs_waiting{pool=\"app\"} 0",
-        "pgdibs_pool_max{pool=\"app\"} 8",
-    ] {
-        assert!(page.text.lines().any(|found| found == line), "{line} is not in\n{}", page.text);
-    }
-    let declared: BTreeSet<&str> =
-        page.text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
-    for sample in page.text.lines().filter(|line| !line.starts_with('#')) {
-        let name = sample.split(['{', ' ']).next().unwrap();
-        assert!(declared.contains(name), "{sample} has no type");
-        assert!(sample.rsplit(' ').next().unwrap().parse::<f64>().is_ok(), "{sample} has no number");
-    }
-    edge.stage.send_replace(None);
-    let page = edge.get("/metrics").await.expect(200);
-    assert!(page.text.lines().any(|line| line == "pgdibs_server_reachable 0"), "{}", page.text);
-    assert!(!page.text.contains("pgdibs_databases"));
 }

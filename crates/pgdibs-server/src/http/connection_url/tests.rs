@@ -45,7 +45,7 @@ fn hosts() -> impl Strategy<Value = String> {
 }
 
 #[test]
-fn python_reads_what_went_in() {
+fn python_reads_parts_of_url_unchanged() {
     let mut runner = TestRunner::default();
     let strategy = (texts(), texts(), texts(), hosts(), 1..=u16::MAX);
     let cases: Vec<_> = (0..500).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect();
@@ -72,7 +72,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn sqlx_and_the_command_line_read_what_went_in(
+    fn sqlx_and_command_line_read_parts_of_url_unchanged(
         user in texts(), password in texts(), database in texts(), host in hosts(), port in 1..=u16::MAX,
     ) {
         let written = url(&credentials(&user, &password), &address(&host, port, "sslmode=prefer"), &database);

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::described::{Furnished, Operation, document, operations};
-use super::{Call, Edge};
+use super::operations::{Operation, PreparedApi, document, operations};
+use super::{Call, TestApi};
 use crate::config::source_keys;
 
 /// Every name under which somebody could try to bring a command along.
@@ -25,22 +25,22 @@ fn with(body: &Value, key: &str, value: &Value) -> Value {
     body
 }
 
-async fn refusal_of(furnished: &Furnished, operation: &Operation, body: &Value) -> String {
-    let call = Call::new(operation.method, furnished.path(operation))
+async fn refusal_of(prepared: &PreparedApi, operation: &Operation, body: &Value) -> String {
+    let call = Call::new(operation.method, prepared.path(operation))
         .json(body)
-        .header("authorization", &format!("Bearer {}", super::described::TOKEN));
-    furnished.edge.send(call).await.problem(400, "invalid_request")
+        .header("authorization", &format!("Bearer {}", super::operations::TOKEN));
+    prepared.api.send(call).await.problem(400, "invalid_request")
 }
 
 #[tokio::test]
-async fn no_request_can_bring_a_build_command_along() {
-    let furnished = Furnished::new().await;
-    let before = format!("{:#?}", furnished.edge.snapshot());
+async fn request_with_build_command_is_refused() {
+    let prepared = PreparedApi::new().await;
+    let before = format!("{:#?}", prepared.api.snapshot());
     let mut tried = 0;
     for operation in operations().iter().filter(|operation| operation.takes_body) {
-        let body = furnished.body(operation);
+        let body = prepared.body(operation);
         for (key, value) in attempts() {
-            let detail = refusal_of(&furnished, operation, &with(&body, &key, &value)).await;
+            let detail = refusal_of(&prepared, operation, &with(&body, &key, &value)).await;
             assert!(detail.starts_with(&format!("{key}: ")), "{operation:?} {key}: {detail}");
             tried += 1;
         }
@@ -48,16 +48,16 @@ async fn no_request_can_bring_a_build_command_along() {
     let batch = operations().into_iter().find(|operation| operation.path.ends_with("/batch")).unwrap();
     for (key, value) in attempts() {
         let acquire_request = with(&json!({"pool": "app"}), &key, &value);
-        let detail = refusal_of(&furnished, &batch, &json!({"leases": [acquire_request]})).await;
+        let detail = refusal_of(&prepared, &batch, &json!({"leases": [acquire_request]})).await;
         assert!(detail.starts_with(&format!("leases[0].{key}: ")), "{key}: {detail}");
     }
     assert!(tried > 200, "{tried}");
-    assert_eq!(format!("{:#?}", furnished.edge.snapshot()), before, "nothing has changed");
+    assert_eq!(format!("{:#?}", prepared.api.snapshot()), before, "nothing has changed");
 }
 
 /// A field that is added to a body later must be refused by default, and the document says so.
 #[test]
-fn every_body_in_the_document_refuses_what_it_does_not_know() {
+fn document_refuses_unknown_fields_in_every_body() {
     let document = document();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
@@ -76,10 +76,10 @@ fn every_body_in_the_document_refuses_what_it_does_not_know() {
 
 /// The catalog is shared with other daemons, so what is not stored there cannot be changed there either.
 #[tokio::test]
-async fn a_pool_says_that_it_has_a_source_and_not_which() {
-    let edge = Edge::new();
-    edge.put("/v1/pools/app", json!({})).await.expect(201);
-    let pool = edge.get("/v1/pools/app").await.expect(200).json;
+async fn pool_shows_that_it_has_source_but_not_which() {
+    let api = TestApi::new();
+    api.put("/v1/pools/app", json!({})).await.expect(201);
+    let pool = api.get("/v1/pools/app").await.expect(200).json;
     assert_eq!(pool["sourced"], false);
     for key in source_keys().iter().filter(|key| **key != "sourced") {
         assert!(pool.get(key).is_none(), "{key}: {pool}");

@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, Call, Edge};
+use super::{Answer, Call, TestApi};
 
 /// Fields whose values differ from run to run; only their type is compared.
 const VARYING: [&str; 9] = ["id", "lease", "password", "token", "url", "kept_url", "waited_seconds", "oid", "ticket"];
@@ -58,9 +58,9 @@ fn same(at: &str, field: &str, golden: &Value, ours: &Value) {
 }
 
 /// Sends a request and compares its answer with `api/<name>.json`.
-async fn golden(edge: &Edge, name: &str, method: &'static str, path: &str, body: Value) -> Value {
+async fn golden(api: &TestApi, name: &str, method: &'static str, path: &str, body: Value) -> Value {
     let call = Call::new(method, path);
-    let answer = edge.send(if body.is_null() { call } else { call.json(&body) }).await;
+    let answer = api.send(if body.is_null() { call } else { call.json(&body) }).await;
     let shown: String = path
         .split('/')
         .map(|part| if uuid::Uuid::parse_str(part).is_ok() { "{id}" } else { part })
@@ -71,57 +71,57 @@ async fn golden(edge: &Edge, name: &str, method: &'static str, path: &str, body:
 }
 
 #[tokio::test]
-async fn the_answers_have_the_golden_shapes() {
-    let edge = Edge::new();
+async fn responses_have_golden_shapes() {
+    let api = TestApi::new();
     let pool = json!({"warm": 2, "max": 4, "spares": 1, "extensions": ["citext"], "roles": ["reporting"]});
-    golden(&edge, "pool_put", "PUT", "/v1/pools/app", pool).await;
+    golden(&api, "pool_put", "PUT", "/v1/pools/app", pool).await;
     let path = "/v1/pools/app/templates/v1";
-    let build = golden(&edge, "template_build", "PUT", path, json!({"holder": "ci-7/controller"})).await;
-    golden(&edge, "template_building", "PUT", path, json!({"wait_seconds": 0})).await;
+    let build = golden(&api, "template_build", "PUT", path, json!({"holder": "ci-7/controller"})).await;
+    golden(&api, "template_building", "PUT", path, json!({"wait_seconds": 0})).await;
     let token = json!({"token": build["build"]["token"]});
-    let sealed = edge.post(&format!("{path}/seal"), token).await.expect(200);
+    let sealed = api.post(&format!("{path}/seal"), token).await.expect(200);
     check(
         "template_sealed",
         &json!({"method": "POST", "path": format!("{path}/seal"), "body": {"token": "…"}}),
         &sealed,
     );
-    golden(&edge, "template_ready", "PUT", path, json!({})).await;
+    golden(&api, "template_ready", "PUT", path, json!({})).await;
     let rest = |ready: usize, spare: usize| {
-        move |edge: &Edge| {
-            edge.count("ready") == ready
-                && edge.count("spare") == spare
-                && edge.count("creating") == 0
-                && edge.count("retiring") == 0
+        move |api: &TestApi| {
+            api.count("ready") == ready
+                && api.count("spare") == spare
+                && api.count("creating") == 0
+                && api.count("retiring") == 0
         }
     };
-    edge.until("the pool is warm", rest(2, 1)).await;
+    api.until("the pool is warm", rest(2, 1)).await;
 
-    golden(&edge, "run_put", "PUT", "/v1/runs/7f3c", json!({"pool": "app", "workers": 2})).await;
+    golden(&api, "run_put", "PUT", "/v1/runs/7f3c", json!({"pool": "app", "workers": 2})).await;
     let acquire_request = json!({"pool": "app", "fingerprint": "v1", "run": "7f3c", "worker": "gw0", "holder": "ci-7/pid 4312/gw0", "ttl_seconds": 60});
-    let lease = golden(&edge, "lease_granted", "POST", "/v1/leases", acquire_request.clone()).await;
-    golden(&edge, "lease_existing", "POST", "/v1/leases", acquire_request).await;
+    let lease = golden(&api, "lease_granted", "POST", "/v1/leases", acquire_request.clone()).await;
+    golden(&api, "lease_existing", "POST", "/v1/leases", acquire_request).await;
     let id = lease["id"].as_str().unwrap();
-    golden(&edge, "lease", "GET", &format!("/v1/leases/{id}"), Value::Null).await;
-    golden(&edge, "leases", "GET", "/v1/leases", Value::Null).await;
-    golden(&edge, "lease_renewed", "POST", &format!("/v1/leases/{id}/renew"), json!({"ttl_seconds": 30})).await;
-    golden(&edge, "lease_reset", "POST", &format!("/v1/leases/{id}/reset"), json!({"generation": 1})).await;
+    golden(&api, "lease", "GET", &format!("/v1/leases/{id}"), Value::Null).await;
+    golden(&api, "leases", "GET", "/v1/leases", Value::Null).await;
+    golden(&api, "lease_renewed", "POST", &format!("/v1/leases/{id}/renew"), json!({"ttl_seconds": 30})).await;
+    golden(&api, "lease_reset", "POST", &format!("/v1/leases/{id}/reset"), json!({"generation": 1})).await;
     golden(
-        &edge,
+        &api,
         "lease_kept",
         "POST",
         &format!("/v1/leases/{id}/keep"),
         json!({"seconds": 60, "reason": "test_x failed"}),
     )
     .await;
-    edge.until("the pool is at rest", |edge| rest(1, 1)(edge) || rest(2, 1)(edge)).await;
-    golden(&edge, "pool", "GET", "/v1/pools/app", Value::Null).await;
-    golden(&edge, "databases", "GET", "/v1/databases", Value::Null).await;
-    golden(&edge, "status", "GET", "/v1/status", Value::Null).await;
-    edge.delete(&format!("/v1/leases/{id}")).await.expect(204);
-    golden(&edge, "lease_ended", "GET", &format!("/v1/leases/{id}"), Value::Null).await;
-    golden(&edge, "problem_lease_ended", "POST", &format!("/v1/leases/{id}/renew"), Value::Null).await;
+    api.until("the pool is at rest", |api| rest(1, 1)(api) || rest(2, 1)(api)).await;
+    golden(&api, "pool", "GET", "/v1/pools/app", Value::Null).await;
+    golden(&api, "databases", "GET", "/v1/databases", Value::Null).await;
+    golden(&api, "status", "GET", "/v1/status", Value::Null).await;
+    api.delete(&format!("/v1/leases/{id}")).await.expect(204);
+    golden(&api, "lease_ended", "GET", &format!("/v1/leases/{id}"), Value::Null).await;
+    golden(&api, "problem_lease_ended", "POST", &format!("/v1/leases/{id}/renew"), Value::Null).await;
     let batch = json!({"leases": [{"pool": "app", "worker": "gw1"}], "wait_seconds": 10});
-    golden(&edge, "lease_batch", "POST", "/v1/leases/batch", batch).await;
-    golden(&edge, "run_delete", "DELETE", "/v1/runs/7f3c", Value::Null).await;
-    golden(&edge, "problem_invalid_request", "POST", "/v1/leases", json!({"pool": "app", "ttl_seconds": 0})).await;
+    golden(&api, "lease_batch", "POST", "/v1/leases/batch", batch).await;
+    golden(&api, "run_delete", "DELETE", "/v1/runs/7f3c", Value::Null).await;
+    golden(&api, "problem_invalid_request", "POST", "/v1/leases", json!({"pool": "app", "ttl_seconds": 0})).await;
 }

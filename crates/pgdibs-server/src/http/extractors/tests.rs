@@ -1,13 +1,14 @@
-//! Malformed and hostile input: each refusal is a 400 that names the field and the rule.
+//! Malformed and hostile input: each error names the field and the rule.
 
+use axum::http::header;
 use serde_json::{Value, json};
 
-use super::{Call, Edge};
+use crate::http::tests::{Call, TestApi};
 
 /// Sends each body and expects a 400 whose detail starts with the field and contains the rule.
-async fn refused(edge: &Edge, method: &'static str, path: &str, cases: &[(Value, &str, &str)]) {
+async fn refused(api: &TestApi, method: &'static str, path: &str, cases: &[(Value, &str, &str)]) {
     for (body, field, rule) in cases {
-        let answer = edge.send(Call::new(method, path).json(body)).await;
+        let answer = api.send(Call::new(method, path).json(body)).await;
         let detail = answer.problem(400, "invalid_request");
         assert!(detail.starts_with(&format!("{field}: ")), "{method} {path} {body}: {detail}");
         assert!(detail.contains(rule), "{method} {path} {body}: {detail}");
@@ -15,14 +16,14 @@ async fn refused(edge: &Edge, method: &'static str, path: &str, cases: &[(Value,
 }
 
 #[tokio::test]
-async fn the_fields_of_a_lease_have_bounds() {
-    let edge = Edge::new();
+async fn acquire_refuses_field_out_of_bounds() {
+    let api = TestApi::new();
     let long = "x".repeat(201);
     let ttl = "a whole number from 1 to 3600";
     let wait = "a number of seconds from 0 to 600";
     let text = "1 to 200 characters without control characters";
     refused(
-        &edge,
+        &api,
         "POST",
         "/v1/leases",
         &[
@@ -67,11 +68,11 @@ async fn the_fields_of_a_lease_have_bounds() {
 }
 
 #[tokio::test]
-async fn a_batch_names_the_wish_that_is_wrong() {
-    let edge = Edge::new();
+async fn batch_error_names_the_lease() {
+    let api = TestApi::new();
     let many: Vec<Value> = (0..101).map(|_| json!({"pool": "app"})).collect();
     refused(
-        &edge,
+        &api,
         "POST",
         "/v1/leases/batch",
         &[
@@ -92,14 +93,14 @@ async fn a_batch_names_the_wish_that_is_wrong() {
 }
 
 #[tokio::test]
-async fn the_fields_of_every_other_route_have_bounds() {
-    let edge = Edge::new();
-    edge.ready_pool(1, 2, 1).await;
-    let lease = edge.take(json!({})).await;
+async fn other_routes_refuse_field_out_of_bounds() {
+    let api = TestApi::new();
+    api.ready_pool(1, 2, 1).await;
+    let lease = api.take(json!({})).await;
     let lease = |verb: &str| format!("/v1/leases/{}/{verb}", lease["id"].as_str().unwrap());
     let configured = "configuration file only";
     refused(
-        &edge,
+        &api,
         "PUT",
         "/v1/pools/app",
         &[
@@ -124,7 +125,7 @@ async fn the_fields_of_every_other_route_have_bounds() {
     .await;
     let template = "/v1/pools/app/templates/v1";
     refused(
-        &edge,
+        &api,
         "PUT",
         template,
         &[
@@ -137,7 +138,7 @@ async fn the_fields_of_every_other_route_have_bounds() {
     .await;
     for verb in ["seal", "renew", "abandon"] {
         refused(
-            &edge,
+            &api,
             "POST",
             &format!("{template}/{verb}"),
             &[
@@ -150,10 +151,10 @@ async fn the_fields_of_every_other_route_have_bounds() {
         .await;
     }
     let abandoned = [(json!({"token": "x", "detail": "\0"}), "detail", "without NUL")];
-    refused(&edge, "POST", &format!("{template}/abandon"), &abandoned).await;
-    refused(&edge, "POST", &lease("renew"), &[(json!({"ttl_seconds": 3601}), "ttl_seconds", "1 to 3600")]).await;
+    refused(&api, "POST", &format!("{template}/abandon"), &abandoned).await;
+    refused(&api, "POST", &lease("renew"), &[(json!({"ttl_seconds": 3601}), "ttl_seconds", "1 to 3600")]).await;
     refused(
-        &edge,
+        &api,
         "POST",
         &lease("reset"),
         &[
@@ -163,7 +164,7 @@ async fn the_fields_of_every_other_route_have_bounds() {
     )
     .await;
     refused(
-        &edge,
+        &api,
         "POST",
         &lease("keep"),
         &[
@@ -174,7 +175,7 @@ async fn the_fields_of_every_other_route_have_bounds() {
     )
     .await;
     refused(
-        &edge,
+        &api,
         "PUT",
         "/v1/runs/r",
         &[
@@ -188,8 +189,8 @@ async fn the_fields_of_every_other_route_have_bounds() {
 }
 
 #[tokio::test]
-async fn what_is_no_object_is_refused_as_a_body() {
-    let edge = Edge::new();
+async fn body_that_is_no_object_is_refused() {
+    let api = TestApi::new();
     let bomb = format!("{{\"leases\":{}", "[".repeat(30_000));
     let deep = format!("{{\"via\":{}1{}}}", "[".repeat(20_000), "]".repeat(20_000));
     let bodies =
@@ -201,34 +202,34 @@ async fn what_is_no_object_is_refused_as_a_body() {
         "{\"pool\":\"app\",\"pool\":\"b\"}",
     ]) {
         for path in ["/v1/leases", "/v1/leases/batch"] {
-            edge.send(Call::new("POST", path).text(body)).await.problem(400, "invalid_request");
+            api.send(Call::new("POST", path).text(body)).await.problem(400, "invalid_request");
         }
     }
     for path in ["/v1/leases", "/v1/leases/batch"] {
-        let detail = edge.send(Call::new("POST", path)).await.problem(400, "invalid_request");
+        let detail = api.send(Call::new("POST", path)).await.problem(400, "invalid_request");
         assert!(detail.starts_with("body: ") && detail.contains("there is none"), "{detail}");
     }
     let not_text = Call { body: vec![b'{', b'"', 0xff, b'"', b'}'], ..Call::new("POST", "/v1/leases") };
-    edge.send(not_text.header("content-type", "application/json")).await.problem(400, "invalid_request");
+    api.send(not_text.header("content-type", "application/json")).await.problem(400, "invalid_request");
 }
 
 #[tokio::test]
-async fn paths_and_queries_are_checked_as_well() {
-    let edge = Edge::new();
+async fn path_and_query_out_of_bounds_are_refused() {
+    let api = TestApi::new();
     for pool in ["A", "a-b", "%22", "a%00", "%C3%A9", "app;drop", &"x".repeat(64)] {
         let path = format!("/v1/pools/{pool}");
         for call in [Call::new("GET", &path), Call::new("PUT", &path).text("{}"), Call::new("DELETE", &path)] {
-            assert!(edge.send(call).await.problem(400, "invalid_request").starts_with("pool: "), "{pool}");
+            assert!(api.send(call).await.problem(400, "invalid_request").starts_with("pool: "), "{pool}");
         }
     }
-    edge.get("/v1/pools/%FF").await.problem(400, "invalid_request");
-    edge.put("/v1/pools/app", json!({"warm": 0})).await.expect(201);
+    api.get("/v1/pools/%FF").await.problem(400, "invalid_request");
+    api.put("/v1/pools/app", json!({"warm": 0})).await.expect(201);
     for fingerprint in ["a%00b", &"x".repeat(201)] {
-        let answer = edge.put(&format!("/v1/pools/app/templates/{fingerprint}"), json!({})).await;
+        let answer = api.put(&format!("/v1/pools/app/templates/{fingerprint}"), json!({})).await;
         assert!(answer.problem(400, "invalid_request").starts_with("fingerprint: "));
     }
     for run in ["%0A", &"r".repeat(201), "%00"] {
-        let answer = edge.delete(&format!("/v1/runs/{run}")).await;
+        let answer = api.delete(&format!("/v1/runs/{run}")).await;
         assert!(answer.problem(400, "invalid_request").starts_with("run: "));
     }
     for (path, named) in [
@@ -239,36 +240,61 @@ async fn paths_and_queries_are_checked_as_well() {
         ("/v1/databases?pol=app", "pol"),
         ("/v1/leases/0192d1a0-0000-7000-8000-000000000000?via=%0A", "via"),
     ] {
-        let detail = edge.get(path).await.problem(400, "invalid_request");
+        let detail = api.get(path).await.problem(400, "invalid_request");
         assert!(detail.starts_with("query: ") && detail.contains(named), "{path}: {detail}");
     }
-    let detail = edge.delete("/v1/pools/app?force=maybe").await.problem(400, "invalid_request");
+    let detail = api.delete("/v1/pools/app?force=maybe").await.problem(400, "invalid_request");
     assert!(detail.contains("force"), "{detail}");
-    let detail = edge.get("/v1/leases/0192d1a0-0000-7000-8000-000000000000?via=moon").await;
+    let detail = api.get("/v1/leases/0192d1a0-0000-7000-8000-000000000000?via=moon").await;
     assert!(detail.problem(400, "invalid_request").starts_with("via: "));
 }
 
 #[tokio::test]
-async fn fingerprints_runs_and_holders_may_look_like_anything_else() {
-    let edge = Edge::new();
-    edge.put("/v1/pools/app", json!({"warm": 1, "max": 4})).await.expect(201);
+async fn fingerprint_run_and_holder_may_be_any_text() {
+    let api = TestApi::new();
+    api.put("/v1/pools/app", json!({"warm": 1, "max": 4})).await.expect(201);
     for (number, fingerprint) in
         ["a/b?c#d", "'; drop table x; --", "CAPITALS \"quoted\"", "é漢字💥", "..", "a b c", &"x".repeat(200)]
             .into_iter()
             .enumerate()
     {
         let encoded = percent_encoding::utf8_percent_encode(fingerprint, percent_encoding::NON_ALPHANUMERIC);
-        edge.build(&encoded.to_string()).await;
+        api.build(&encoded.to_string()).await;
         let run = format!("{number}/{}", fingerprint.chars().last().unwrap());
         let acquire_request = json!({"fingerprint": fingerprint, "run": run, "worker": "w/\"é", "holder": "💥 '; --"});
-        let lease = edge.take(acquire_request).await;
+        let lease = api.take(acquire_request).await;
         assert_eq!(lease["fingerprint"], fingerprint);
         assert_eq!(lease["run"], run.as_str());
         assert_eq!((&lease["worker"], &lease["holder"]), (&json!("w/\"é"), &json!("💥 '; --")));
         let encoded = percent_encoding::utf8_percent_encode(&run, percent_encoding::NON_ALPHANUMERIC);
-        let listed = edge.get(&format!("/v1/leases?run={encoded}")).await.expect(200);
+        let listed = api.get(&format!("/v1/leases?run={encoded}")).await.expect(200);
         assert_eq!(listed.json["leases"].as_array().unwrap().len(), 1);
-        let ended = edge.delete(&format!("/v1/runs/{encoded}")).await.expect(200);
+        let ended = api.delete(&format!("/v1/runs/{encoded}")).await.expect(200);
         assert_eq!(ended.json, json!({"released": 1}));
     }
+}
+
+#[tokio::test]
+async fn wrong_method_media_type_or_size_is_refused() {
+    let api = TestApi::new();
+    for (path, allowed) in [
+        ("/v1/leases", "GET,HEAD,POST"),
+        ("/v1/pools/app", "GET,HEAD,PUT,DELETE"),
+        ("/v1/leases/batch", "POST"),
+        ("/v1/runs/r", "PUT,DELETE"),
+        ("/livez", "GET,HEAD"),
+    ] {
+        let refused = api.send(Call::new("PATCH", path)).await;
+        assert_eq!(refused.headers[header::ALLOW], allowed, "{path}");
+        refused.problem(405, "method_not_allowed");
+    }
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx", ""] {
+        let call = Call::new("POST", "/v1/leases").text("{\"pool\":\"app\"}").header("content-type", kind);
+        api.send(call).await.problem(415, "unsupported_media_type");
+    }
+    let call = Call::new("POST", "/v1/leases").text("{\"pool\":\"app\"}");
+    api.send(call.header("content-type", "Application/JSON; charset=utf-8")).await.problem(404, "pool_not_found");
+    let text = format!("{{\"pool\":\"app\",\"holder\":\"{}\"}}", "x".repeat(64 * 1024));
+    let detail = api.send(Call::new("POST", "/v1/leases").text(&text)).await.problem(413, "body_too_large");
+    assert!(detail.contains("64 KiB"), "{detail}");
 }

@@ -1,28 +1,28 @@
-//! Requests that a web page, or a name that was made to point at us, could cause: over a real socket, refused before any work.
+//! DNS rebinding and cross-site request forgery, over a real socket: refused before any work.
 
 use std::net::SocketAddr;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::Edge;
-use super::sockets::{ROOMY, listen, rest, say};
+use crate::http::tests::TestApi;
+use crate::http::tests::sockets::{GENEROUS, listen, read_to_end, send_raw};
 
 const JSON: &str = "Content-Type: application/json\r\n";
 
 async fn status(address: SocketAddr, request: &str) -> u16 {
-    let answer = say(address, request).await;
+    let answer = send_raw(address, request).await;
     let lower = answer.to_lowercase();
     assert!(!lower.contains("access-control-"), "no other site may ever read an answer: {answer}");
     assert!(lower.contains("x-request-id: "), "it came from us: {answer}");
     answer.split(' ').nth(1).unwrap_or_else(|| panic!("no answer to {request:?}")).parse().unwrap()
 }
 
-/// DNS rebinding: the page's own name points at us, so the browser sends its requests here, with its name in `Host`.
+/// DNS rebinding: the page's own name points at this daemon, so the browser sends its requests here, with its name in `Host`.
 #[tokio::test]
-async fn a_name_that_was_made_to_point_at_us_gets_nothing() {
-    let edge = Edge::new();
-    let (address, _serving) = listen(&edge, ROOMY).await;
+async fn rebound_host_name_is_refused() {
+    let api = TestApi::new();
+    let (address, _serving) = listen(&api, GENEROUS).await;
     let ours = address.to_string();
     let port = address.port();
     let cases = [
@@ -42,7 +42,7 @@ async fn a_name_that_was_made_to_point_at_us_gets_nothing() {
         (421, format!("PUT /v1/pools/app HTTP/1.1\r\nHost: evil.example\r\n{JSON}Content-Length: 2\r\n")),
         (421, "GET /openapi.json HTTP/1.1\r\nHost: evil.example\r\n".to_owned()),
         (421, "GET /nowhere HTTP/1.1\r\nHost: evil.example\r\n".to_owned()),
-        // What a page of its own name may know: that somebody is there.
+        // A page of its own name may know that a daemon is there.
         (200, "GET /livez HTTP/1.1\r\nHost: evil.example\r\n".to_owned()),
         (200, format!("GET /v1/pools HTTP/1.1\r\nHost: {ours}\r\n")),
         (200, format!("GET /v1/pools HTTP/1.1\r\nHost: LOCALHOST:{port}\r\n")),
@@ -52,16 +52,16 @@ async fn a_name_that_was_made_to_point_at_us_gets_nothing() {
         let got = status(address, &format!("{request}Connection: close\r\n\r\n")).await;
         assert_eq!(got, wanted, "{request}");
     }
-    assert!(edge.snapshot().pools.is_empty());
+    assert!(api.snapshot().pools.is_empty());
 }
 
 /// Cross-site request forgery: the page knows our real name, and its reader's browser sends what the page says.
 #[tokio::test]
-async fn what_another_sites_page_sends_changes_nothing() {
-    let edge = Edge::new();
-    edge.ready_pool(1, 2, 0).await;
-    let (address, _serving) = listen(&edge, ROOMY).await;
-    let before = format!("{:#?}", edge.snapshot());
+async fn cross_site_request_changes_nothing() {
+    let api = TestApi::new();
+    api.ready_pool(1, 2, 0).await;
+    let (address, _serving) = listen(&api, GENEROUS).await;
+    let before = format!("{:#?}", api.snapshot());
     let lease = "{\"pool\":\"app\"}";
     let post = |headers: &str| {
         let length = lease.len();
@@ -103,15 +103,15 @@ async fn what_another_sites_page_sends_changes_nothing() {
     for (wanted, request) in cases {
         assert_eq!(status(address, &request).await, wanted, "{request}");
     }
-    assert_eq!(format!("{:#?}", edge.snapshot()), before);
+    assert_eq!(format!("{:#?}", api.snapshot()), before);
     assert_eq!(status(address, &post(&format!("Origin: http://{address}\r\n{JSON}"))).await, 201, "our own page may");
 }
 
 /// The refusal does not wait for a body, and does not ask for it.
 #[tokio::test]
-async fn who_is_refused_at_the_door_is_refused_before_the_body() {
-    let edge = Edge::new();
-    let (address, _serving) = listen(&edge, ROOMY).await;
+async fn unauthenticated_request_is_refused_before_its_body() {
+    let api = TestApi::new();
+    let (address, _serving) = listen(&api, GENEROUS).await;
     for (status, headers) in
         [(421, "Host: evil.example\r\n"), (403, "Host: localhost\r\nOrigin: http://evil.example\r\n")]
     {
@@ -120,7 +120,7 @@ async fn who_is_refused_at_the_door_is_refused_before_the_body() {
             "POST /v1/leases HTTP/1.1\r\n{headers}{JSON}Content-Length: 60000\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).await.unwrap();
-        let answer = rest(&mut stream).await;
+        let answer = read_to_end(&mut stream).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     }
 }
