@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::client::Client;
 use super::error::CliError;
 use super::output::Output;
+use pgdibs::Client;
 use pgdibs_server::config::{self, Config, Flags, GlobalFlags, HostPort, Loaded, ServeFlags};
 
 /// Where a client looks for a daemon whose own port is not known beforehand.
@@ -48,7 +48,7 @@ impl Context {
     pub(super) fn client(&self) -> Result<Client, CliError> {
         let config = self.load_for_client(ServeFlags::default())?;
         let url = self.url.clone().unwrap_or_else(|| address_of(&config.listen));
-        Client::new(&url, config.token)
+        Ok(Client::builder(url).token(config.token).build()?)
     }
 }
 

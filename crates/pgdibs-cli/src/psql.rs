@@ -1,19 +1,21 @@
 //! `pgdibs psql`: finds the database, its credentials and psql, and becomes psql.
 
+use super::answer::Answer as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::json;
 
 use super::args::PsqlArgs;
-use super::client::{Client, segment};
 use super::context::Context;
 use super::error::CliError;
-use super::responses::{Credentials, Database, Databases};
+use pgdibs::api::database::{Credentials, Database, Databases};
+use pgdibs::api::lease::Lease;
 use pgdibs::connection_url::{MISLEADING, libpq_variables};
+use pgdibs::{Client, segment};
 use pgdibs_server::config::ServeFlags;
 
 /// Opens psql.
@@ -37,10 +39,10 @@ pub(super) async fn psql(context: &Context, args: PsqlArgs) -> Result<(), CliErr
 /// The URL of what the user named.
 async fn credentials(client: &Client, what: Option<&str>) -> Result<String, CliError> {
     if let Some(id) = what.filter(|what| uuid::Uuid::try_parse(what).is_ok()) {
-        let lease: Credentials = client.get(&format!("/v1/leases/{}", segment(id)?)).await?.read()?;
-        return match lease.url.is_empty() {
-            false => Ok(lease.url),
-            true => {
+        let lease: Lease = client.get(&format!("/v1/leases/{}", segment(id)?)).await?.read()?;
+        return match lease.url() {
+            Some(url) => Ok(url.to_owned()),
+            None => {
                 Err(CliError::failed(format!("the lease {id} is over")).hint("`pgdibs status` shows the live ones"))
             }
         };
@@ -126,11 +128,14 @@ fn debian_directories() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use pgdibs_testing::examples::Example;
+
     use super::*;
 
     fn databases(all: &[(&str, &str)]) -> Vec<Database> {
         all.iter()
-            .map(|(database, state)| Database { database: (*database).to_owned(), state: (*state).to_owned() })
+            .map(|(database, state)| json!({"database": database, "state": state}))
+            .map(|fields| serde_json::from_value(Example::Database.with(&fields)).unwrap())
             .collect()
     }
 

@@ -1,5 +1,6 @@
 //! A daemon started for one command and stopped after it, or shared with a command that has started one.
 
+use crate::answer::Answer as _;
 use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::path::Path;
@@ -15,12 +16,12 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 
-use crate::client::{Client, ClientError};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::output::message;
 use crate::progress::Progress;
 use crate::signals::Signals;
+use pgdibs::{Client, Error as ClientError};
 use pgdibs_server::config::ServeFlags;
 use pgdibs_server::daemon::IN_USE;
 use pgdibs_server::endpoint_file::EndpointFile;
@@ -60,7 +61,7 @@ pub(super) async fn find_or_start(
             return Ok(client);
         }
         let daemon = ours.insert(StartedDaemon::start(context)?);
-        let client = Client::new(daemon.url(), token.cloned())?;
+        let client = Client::builder(daemon.url().to_owned()).token(token.cloned()).build()?;
         let left = deadline.saturating_duration_since(Instant::now());
         match daemon.wait_until_ready(&client, left, progress).await? {
             Started::Ready => return Ok(client),
@@ -78,7 +79,7 @@ pub(super) async fn find_or_start(
 /// A daemon that answers where the note says, and is the one that left it.
 async fn of_another_run(data_dir: &Path, token: Option<&SecretString>) -> Option<Client> {
     let note = EndpointFile::read(data_dir)?;
-    let client = Client::new(&note.url, token.cloned()).ok()?;
+    let client = Client::builder(note.url.to_owned()).token(token.cloned()).build().ok()?;
     let status: Value = client.get("/v1/status").await.ok()?.read().ok()?;
     (status["daemon"]["instance"].as_str() == Some(&note.instance)).then_some(client)
 }

@@ -52,13 +52,13 @@ fn a_server_that_refuses_the_login_is_named_and_asked_again() {
     let place = Place::on(&cluster.url_of("latecomer", "its word", "postgres"));
     let mut daemon = place.start(&[]);
     crate::support::until("the refusal is told", || {
-        let answer = daemon.api.call(reqwest::Method::GET, "/readyz", None);
+        let answer = daemon.api.call(pgdibs::Method::GET, "/readyz", None);
         let text = answer.body.to_string();
         let told = answer.status == 503 && text.contains("refuses the login") && text.contains("28P01");
         if told { Ok(()) } else { Err(text) }
     });
     daemon.api.get("/livez").expect(200);
-    daemon.api.call(reqwest::Method::GET, "/v1/pools", None).refused(503, "server_unavailable");
+    daemon.api.call(pgdibs::Method::GET, "/v1/pools", None).refused(503, "server_unavailable");
     assert!(daemon.log().contains("refuses the login"), "{}", daemon.log());
     cluster.superuser("postgres").run("create role latecomer superuser login password 'its word'");
     daemon.until_ready();

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Api, Cluster, Place, Session, pool_name, until};

@@ -24,7 +24,6 @@ pub(super) struct StatusOut {
     databases: Vec<DatabaseOut>,
     waiters: Vec<WaiterOut>,
     runs: Vec<RunOut>,
-    #[serde(rename = "driver")]
     reconciler: ReconcilerOut,
 }
 

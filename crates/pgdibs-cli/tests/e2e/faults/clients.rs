@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Value, json};
 
 use crate::support::program::{Started, timed};
