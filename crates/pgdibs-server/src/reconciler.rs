@@ -16,7 +16,7 @@ use pgdibs_core::backend::Backend;
 use pgdibs_core::database::{DatabaseId, DatabaseState};
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::{Lease, LeaseId};
-use pgdibs_core::plan::{self, Step, locks};
+use pgdibs_core::plan::{self, Class, Step, locks};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
 use pgdibs_core::watch::{ClockWatch, DemandWatch, ExpiryWatch};
@@ -301,8 +301,8 @@ impl<W: Leadership + 'static> Reconciler<W> {
         });
         reach(Point::LookPlanned).await;
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
-        let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(is_waited_for);
-        // What somebody waits for comes first; cloning and dropping would only take the processor from it.
+        let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(|step| step.class() == Class::Urgent);
+        // Cloning and dropping would only take the processor from the steps that callers wait for.
         let served = self.carry_out(&urgent).await?;
         let entered = urgent.iter().filter_map(|step| entering(step, &snapshot));
         for template in entered {
@@ -416,7 +416,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
     fn start(&self, step: Step) {
         {
             let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            if !busy.has_room_for(&step) {
+            if !busy.has_capacity_for(&step) {
                 return;
             }
             busy.count(&step, true);
@@ -452,11 +452,6 @@ enum Due {
     Soon,
     /// Before anything else.
     AtOnce,
-}
-
-/// Whether callers may be waiting for the step itself.
-fn is_waited_for(step: &Step) -> bool {
-    matches!(step, Step::EndLease { .. } | Step::Reset { .. } | Step::Return { .. } | Step::Fill { .. })
 }
 
 /// The template of which a step makes a database ready.
