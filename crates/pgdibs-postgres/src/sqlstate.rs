@@ -87,10 +87,10 @@ pub fn request_error(error: &sqlx::Error) -> Error {
     }
 }
 
-/// `3D000`, `42P01`: the catalog's database or a table of it is not there (yet). A server whose data is in memory has forgotten it in
-/// a restart; the reconciler makes it again.
+/// `3D000`, `42P01`, `55000`: the catalog's database or a table of it is not there yet, or closed until it is complete. A server whose data
+/// is in memory has forgotten it in a restart; the daemon makes it again.
 fn is_without_catalog(error: &sqlx::Error) -> bool {
-    matches!(code(error).as_deref(), Some("3D000" | "42P01"))
+    matches!(code(error).as_deref(), Some("3D000" | "42P01" | "55000"))
 }
 
 /// The error as the reconciler records it.

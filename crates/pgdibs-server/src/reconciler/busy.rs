@@ -1,4 +1,4 @@
-//! Steps under way: what they work on, how many of each slow kind may run, and whether drops make headway.
+//! Running steps: which databases and templates they work on, how many of each kind run, and whether drops end.
 
 use std::collections::{BTreeSet, HashMap};
 use std::mem::{Discriminant, discriminant};
@@ -8,32 +8,32 @@ use pgdibs_core::database::DatabaseId;
 use pgdibs_core::plan::{Class, Step};
 use pgdibs_core::template::TemplateId;
 
-/// Steps under way, and how many of each slow kind.
+/// Running steps, and how many of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Busy {
     pub(super) databases: BTreeSet<DatabaseId>,
     pub(super) templates: BTreeSet<TemplateId>,
     /// By kind of step.
-    under_way: HashMap<Discriminant<Step>, usize>,
-    /// Since when drops have been under way of which none has ended.
+    running: HashMap<Discriminant<Step>, usize>,
+    /// Since when drops run of which none has ended.
     dropping: Option<Instant>,
 }
 
 impl Busy {
-    /// Whether drops have been under way for that long without one coming to its end.
+    /// Whether drops have run for that long without one ending.
     pub(super) fn drops_hang_for(&self, time: Duration) -> bool {
         self.dropping.is_some_and(|since| since.elapsed() >= time)
     }
 
     pub(super) fn has_capacity_for(&self, step: &Step) -> bool {
         match step.class() {
-            Class::Slow { at_once } => self.under_way.get(&discriminant(step)).is_none_or(|count| *count < at_once),
+            Class::Slow { at_once } => self.running.get(&discriminant(step)).is_none_or(|count| *count < at_once),
             Class::Urgent | Class::Fast => true,
         }
     }
 
     pub(super) fn count(&mut self, step: &Step, begins: bool) {
-        let count = self.under_way.entry(discriminant(step)).or_default();
+        let count = self.running.entry(discriminant(step)).or_default();
         *count = if begins { *count + 1 } else { *count - 1 };
         if matches!(step, Step::Drop { .. }) && (!begins || *count == 1) {
             self.dropping = Some(Instant::now()).filter(|_| *count > 0);
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_clones_and_no_more_drops_are_begun_than_may_run_at_once() {
+    fn steps_of_a_kind_run_up_to_their_limit() {
         let clone = |id| Step::Clone { database: DatabaseId(id) };
         let drop = |id| Step::Drop { database: DatabaseId(id) };
         let fence = |id| Step::Fence { database: DatabaseId(id) };
@@ -70,7 +70,7 @@ mod tests {
                 assert!(busy.has_capacity_for(&step(id)), "for {id} of them");
                 busy.count(&step(id), true);
             }
-            assert!(!busy.has_capacity_for(&step(100)), "{at_once} are under way");
+            assert!(!busy.has_capacity_for(&step(100)), "{at_once} run");
             busy.count(&step(1), false);
             let left = usize::try_from(at_once).unwrap() - 1;
             assert!(busy.has_capacity_for(&step(100)) && busy.databases.len() == left, "one has ended");
@@ -81,7 +81,7 @@ mod tests {
             assert!(sealing.has_capacity_for(&seal(id)), "for {id} seals");
             sealing.count(&seal(id), true);
         }
-        assert!(!sealing.has_capacity_for(&seal(5)), "four are under way");
+        assert!(!sealing.has_capacity_for(&seal(5)), "four run");
         sealing.count(&seal(1), false);
         assert!(sealing.has_capacity_for(&seal(5)), "one has ended");
         assert!(

@@ -97,7 +97,7 @@ pub(super) fn killed() {
         assert_eq!(stage.api.post(&format!("{path}/abandon"), &token).status, 204);
         stage.api.post(&format!("{path}/renew"), &json!({"token": build["token"]})).refused(409, "build_token_stale");
     });
-    for said in ["end=\"expired\"", "a build was lost"] {
+    for said in ["end=\"expired\"", "took a build away"] {
         assert!(daemon.log().contains(said), "`{said}`: {}", daemon.log());
     }
     stage.audit(&daemon, FULL_AGAIN);
