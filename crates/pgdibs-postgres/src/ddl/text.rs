@@ -25,6 +25,9 @@ impl Ddl {
     /// # Errors
     /// Whatever Postgres says.
     pub async fn run(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
         connection.execute(sqlx::raw_sql(AssertSqlSafe(self.0))).await.map(|_| ())
     }
 
