@@ -15,7 +15,7 @@ use crate::error::PgError;
 use crate::rights::Rights;
 use crate::sqlstate::{self, ErrorClass};
 use crate::steps::drop::drop_logins;
-use crate::steps::drop_unused_roles;
+use crate::steps::{StepContext, drop_unused_roles};
 
 /// This many dead rows are worth a vacuum of a few milliseconds.
 const DEAD_ROWS: i64 = 500;
@@ -132,7 +132,8 @@ async fn drop_unused_logins(backend: &PgBackend, connection: &mut PgConnection) 
             tracing::debug!(login = name, "cannot close login that no row names: {}", sqlstate::sentence(&error));
             continue;
         }
-        let dropped = drop_logins(backend, connection, std::slice::from_ref(&name)).await;
+        let mut ctx = StepContext { backend, connection };
+        let dropped = drop_logins(&mut ctx, std::slice::from_ref(&name)).await;
         if let Err(error) = dropped.map_err(StepError::from) {
             tracing::debug!(login = name, "cannot drop login that no row names: {error}");
         }

@@ -7,6 +7,7 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
+use super::StepContext;
 use super::drop::drop_logins;
 use super::roles::{make_login, make_owner, make_role};
 use super::sessions::{PATIENT, end_sessions, end_sessions_and_logins};
@@ -65,27 +66,23 @@ async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Bui
 
 /// Creates roles, login and database for a build. The daemon's own role prepares extensions and schema `public`, since the builder is no
 /// superuser. The builder gets the place when the row has the oid.
-pub(super) async fn create(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    template: TemplateId,
-) -> Result<(), PgError> {
-    let build = find(connection, template).await?;
-    make_owner(backend, connection, &build.owner, &build.pool).await?;
+pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<(), PgError> {
+    let build = find(ctx.connection, template).await?;
+    make_owner(ctx, &build.owner, &build.pool).await?;
     for role in &build.roles {
         let role = RoleName::parse("roles", role)?;
-        make_role(backend, connection, &role, false).await?;
+        make_role(ctx, &role, false).await?;
         // The owner may then give objects to the role, and every login acts as the owner.
-        ddl::grant_role(&role, &build.owner, backend.facts().major).run(connection).await?;
+        ddl::grant_role(&role, &build.owner, ctx.backend.facts().major).run(ctx.connection).await?;
     }
     reach(Point::BuildRolesMade).await;
     let password = build.password.clone();
-    make_login(backend, connection, &build.login, password, &build.owner, LoginRights::Plain, 0).await?;
+    make_login(ctx, &build.login, password, &build.owner, LoginRights::Plain, 0).await?;
     reach(Point::BuildLoginMade).await;
-    remove_half_made(backend, connection, &build.name).await?;
-    give_name(connection, ddl::create_build(&build.name, &RoleName::database_owner())).await?;
+    remove_half_made(ctx, &build.name).await?;
+    give_name(ctx.connection, ddl::create_build(&build.name, &RoleName::database_owner())).await?;
     reach(Point::BuildCreated).await;
-    let result = prepare(backend, connection, &build).await.map_err(pgdibs_core::error::StepError::from);
+    let result = prepare(ctx, &build).await.map_err(pgdibs_core::error::StepError::from);
     reach(Point::BuildPrepared).await;
     // A failed build gets its oid too, by which it is dropped.
     sqlx::query(
@@ -95,7 +92,7 @@ pub(super) async fn create(
     )
     .bind(build.id)
     .bind(result.as_ref().err().map(ToString::to_string))
-    .execute(connection)
+    .execute(&mut *ctx.connection)
     .await?;
     reach(Point::BuildNoted).await;
     Ok(result?)
@@ -103,27 +100,23 @@ pub(super) async fn create(
 
 /// Drops what a daemon that died created under the build's name: other roles may have entered it since, and extensions are created where no
 /// other role has been. A foreign database stays.
-async fn remove_half_made(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    name: &DatabaseName,
-) -> Result<(), PgError> {
+async fn remove_half_made(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<(), PgError> {
     let found: Option<(i64, bool, bool)> =
         sqlx::query_as("select oid::int8, ours, invalid from server_databases where name = $1::name")
             .bind(name.as_str())
-            .fetch_optional(&mut *connection)
+            .fetch_optional(&mut *ctx.connection)
             .await?;
     let Some((oid, ours, invalid)) = found else { return Ok(()) };
     if !ours {
-        return free_name(backend, connection, name).await;
+        return free_name(ctx, name).await;
     }
     if !invalid {
-        ddl::allow_connections(name, false).run(connection).await?;
-        if !end_sessions(connection, &[oid]).await?.is_empty() {
+        ddl::allow_connections(name, false).run(ctx.connection).await?;
+        if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {
             return Err(stuck());
         }
     }
-    Ok(ddl::drop_database(name).run(connection).await?)
+    Ok(ddl::drop_database(name).run(ctx.connection).await?)
 }
 
 /// Whether schema `public` can be given to the owner. On 14 it belongs to the bootstrap superuser and every role can create in it, so a
@@ -133,9 +126,9 @@ fn may_give_public_schema(backend: &PgBackend) -> bool {
 }
 
 /// Extensions and schema `public`, before the builder's first session; its right to connect comes last.
-async fn prepare(backend: &PgBackend, connection: &mut PgConnection, build: &Build) -> Result<(), PgError> {
-    ddl::open_to_the_daemon(&build.name).run(connection).await?;
-    let mut inside = connect(backend, build).await?;
+async fn prepare(ctx: &mut StepContext<'_>, build: &Build) -> Result<(), PgError> {
+    ddl::open_to_the_daemon(&build.name).run(ctx.connection).await?;
+    let mut inside = connect(ctx.backend, build).await?;
     for extension in &build.extensions {
         if let Err(error) = ddl::create_extension(extension).run(&mut inside).await {
             return Err(failed(format!(
@@ -144,11 +137,11 @@ async fn prepare(backend: &PgBackend, connection: &mut PgConnection, build: &Bui
             )));
         }
     }
-    if may_give_public_schema(backend) {
+    if may_give_public_schema(ctx.backend) {
         ddl::give_public_schema(&build.owner).run(&mut inside).await?;
     }
     inside.close().await?;
-    Ok(ddl::close_to_all_but(&build.name, &build.login, &build.owner).run(connection).await?)
+    Ok(ddl::close_to_all_but(&build.name, &build.login, &build.owner).run(ctx.connection).await?)
 }
 
 async fn connect(backend: &PgBackend, build: &Build) -> Result<PgConnection, sqlx::Error> {
@@ -156,43 +149,39 @@ async fn connect(backend: &PgBackend, build: &Build) -> Result<PgConnection, sql
 }
 
 /// Ends the builder's sessions, compacts the database, reads what cloning does not copy, closes the database and publishes it by rename.
-pub(super) async fn seal(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    template: TemplateId,
-) -> Result<(), PgError> {
-    let build = find(connection, template).await?;
+pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<(), PgError> {
+    let build = find(ctx.connection, template).await?;
     let oid = build.oid.ok_or_else(|| stale("the build's database does not exist yet"))?;
     let published = DatabaseName::template(&build.pool, &build.fingerprint);
     let is_used: bool =
         sqlx::query_scalar("select exists (select from templates where name = $1 and state <> 'building')")
             .bind(published.as_str())
-            .fetch_one(&mut *connection)
+            .fetch_one(&mut *ctx.connection)
             .await?;
     if is_used {
         return Err(stale("an older template of the same name is being dropped"));
     }
     // Before the login closes as well: an open or prepared transaction of the builder may hold the login's row, and tables.
-    if !end_sessions(connection, &[oid]).await?.is_empty() {
+    if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {
         return Err(builder_stuck());
     }
-    pre_drop::roll_back_all(backend, connection, &[(oid, &build.name)]).await?;
-    shut_out(connection, oid, &build.login).await?;
+    pre_drop::roll_back_all(ctx, &[(oid, &build.name)]).await?;
+    shut_out(ctx.connection, oid, &build.login).await?;
     reach(Point::SealFenced).await;
-    seal::compact_what_the_builder_made(backend, connection, &build.name, &build.login).await?;
-    shut_out(connection, oid, &build.login).await?;
-    let relations = finish_inside(backend, &build).await?;
+    seal::compact_what_the_builder_made(ctx, &build.name, &build.login).await?;
+    shut_out(ctx.connection, oid, &build.login).await?;
+    let relations = finish_inside(ctx.backend, &build).await?;
     reach(Point::SealTidied).await;
-    let settings = settings(connection, oid, &build).await?;
-    let grants = grants(connection, oid, &build).await?;
-    ddl::allow_connections(&build.name, false).run(connection).await?;
+    let settings = settings(ctx.connection, oid, &build).await?;
+    let grants = grants(ctx.connection, oid, &build).await?;
+    ddl::allow_connections(&build.name, false).run(ctx.connection).await?;
     reach(Point::SealClosed).await;
-    if !end_sessions(connection, &[oid]).await?.is_empty() {
+    if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {
         return Err(builder_stuck());
     }
 
-    free_name(backend, connection, &published).await?;
-    let mut transaction = connection.begin().await?;
+    free_name(ctx, &published).await?;
+    let mut transaction = ctx.connection.begin().await?;
     let locked = sqlx::query("select from templates where id = $1 and state = 'building' and oid = $2 for update")
         .bind(build.id)
         .bind(oid)
@@ -224,7 +213,7 @@ pub(super) async fn seal(
     transaction.commit().await?;
     reach(Point::SealPublished).await;
     // No row names the login any more. If this fails, garbage collection drops it.
-    let _ = drop_logins(backend, connection, &[build.login.to_string()]).await;
+    let _ = drop_logins(ctx, &[build.login.to_string()]).await;
     Ok(())
 }
 
@@ -237,13 +226,13 @@ async fn give_name(connection: &mut PgConnection, statements: Ddl) -> Result<(),
 }
 
 /// Makes sure that a name is free: a database of tests is renamed, any other one keeps it.
-async fn free_name(backend: &PgBackend, connection: &mut PgConnection, name: &DatabaseName) -> Result<(), PgError> {
-    if tenants::free_name(backend, connection, name).await? {
+async fn free_name(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<(), PgError> {
+    if tenants::free_name(ctx, name).await? {
         return Ok(());
     }
     let taken: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1::name)")
         .bind(name.as_str())
-        .fetch_one(connection)
+        .fetch_one(&mut *ctx.connection)
         .await?;
     if !taken {
         return Ok(());

@@ -9,6 +9,7 @@ use pgdibs_core::pool::{LoginRights, Strategy, StrategyChoice};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
+use super::StepContext;
 use super::roles::{make_login, make_owner};
 use super::sessions::end_sessions;
 use super::{ServerProcess, contended, tenants};
@@ -23,8 +24,7 @@ use crate::sqlstate::{self, ErrorClass};
 const MEASURED_CLONES: i32 = 3;
 
 pub(super) async fn clone(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     server: &ServerProcess,
     database: DatabaseId,
 ) -> Result<(), PgError> {
@@ -36,7 +36,7 @@ pub(super) async fn clone(
          where d.id = $1 and d.state in ('creating', 'blocked') and d.oid is null and t.state = 'ready'",
     )
     .bind(database.0)
-    .fetch_optional(&mut *connection)
+    .fetch_optional(&mut *ctx.connection)
     .await?
     .ok_or_else(|| stale("the clone is not wanted any more"))?;
     server.read(&row)?;
@@ -45,40 +45,40 @@ pub(super) async fn clone(
     let template_id: i64 = row.try_get("template_id")?;
     let (login, owner) = (row.role("login")?, row.role("owner")?);
     if !row.try_get::<bool, _>("has_owner")? {
-        make_owner(backend, connection, &owner, &row.pool()?).await?;
+        make_owner(ctx, &owner, &row.pool()?).await?;
     }
     let may = row.parsed("may", LoginRights::parse)?;
     let (password, limit) = (row.try_get("password")?, row.number("connection_limit")?);
-    let verifier = make_login(backend, connection, &login, password, &owner, may, limit).await?;
+    let verifier = make_login(ctx, &login, password, &owner, may, limit).await?;
     reach(Point::CloneLoginMade).await;
-    let strategy = choose(backend, &row)?;
+    let strategy = choose(ctx.backend, &row)?;
     let began = Instant::now();
-    match ddl::clone_database(&name, &template, &RoleName::database_owner(), strategy).run(connection).await {
+    match ddl::clone_database(&name, &template, &RoleName::database_owner(), strategy).run(ctx.connection).await {
         Ok(()) => {}
         // A daemon that died created it: the planner finds it under its name and retires it.
         Err(error) if sqlstate::class(&error) == ErrorClass::Exists => {
-            tenants::free_name(backend, connection, &name).await?;
+            tenants::free_name(ctx, &name).await?;
             return Err(stale("the database exists already"));
         }
         Err(error) if sqlstate::class(&error) == ErrorClass::InUse => {
-            return Err(close_template(connection, &template, template_id).await?);
+            return Err(close_template(ctx.connection, &template, template_id).await?);
         }
         Err(error) => return Err(error.into()),
     }
     let seconds = began.elapsed().as_secs_f64();
     reach(Point::CloneCreated).await;
     let grants = grants(&row, &name, &login, &owner)?;
-    let finished = finish(connection, database, &grants, verifier, seconds).await.map_err(StepError::from);
+    let finished = finish(ctx.connection, database, &grants, verifier, seconds).await.map_err(StepError::from);
     if matches!(finished, Err(StepError::Failed(_) | StepError::Stale(_))) {
         // The row stays, so that its attempts count. The next plan would take a copy that stayed for one whose creator died, drop it, and
         // replace it by a row without a failure, again and again without a pause.
-        ddl::drop_database(&name).run(connection).await?;
+        ddl::drop_database(&name).run(ctx.connection).await?;
     }
     finished?;
     if let Some(strategy) = strategy
         && row.try_get::<Option<&str>, _>("strategy")?.is_none()
     {
-        measure(connection, template_id, strategy, seconds * 1000.0).await?;
+        measure(ctx.connection, template_id, strategy, seconds * 1000.0).await?;
     }
     Ok(())
 }

@@ -6,11 +6,11 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{Connection as _, Row as _};
 
+use super::StepContext;
 use super::drop_by_name::{drop_by_name, end_all_sessions};
 use super::sessions::end_sessions_of;
 use super::tenants::{drop_handed_over, drop_what_they_made};
 use super::{ServerProcess, contended};
-use crate::context::PgBackend;
 use crate::ddl;
 use crate::error::{PgError, stale};
 use crate::failpoint::{Point, reach};
@@ -18,15 +18,14 @@ use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
 
 pub(super) async fn drop_database(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     server: &ServerProcess,
     database: DatabaseId,
 ) -> Result<(), PgError> {
-    let mut used = find_used(connection, server, database).await?;
+    let mut used = find_used(ctx.connection, server, database).await?;
     if used.invalid.is_some() && !used.shut {
         // It was not returned from a slot: a spare, or an administrator opened it.
-        let mut transaction = connection.begin().await?;
+        let mut transaction = ctx.connection.begin().await?;
         used = find_used(&mut transaction, server, database).await?;
         if used.invalid == Some(false) {
             close(&mut transaction, &used.name, &used.open_logins).await?;
@@ -34,24 +33,24 @@ pub(super) async fn drop_database(
         transaction.commit().await?;
         reach(Point::DropClosed).await;
         if used.invalid.is_some() {
-            end_all_sessions(connection, used.oid).await?;
+            end_all_sessions(ctx.connection, used.oid).await?;
         }
     }
     if used.invalid.is_some() {
         reach(Point::DropFenced).await;
-        drop_by_name(backend, connection, &used.name, used.oid).await?;
+        drop_by_name(ctx, &used.name, used.oid).await?;
     }
     reach(Point::DropDone).await;
-    drop_logins(backend, connection, &used.logins).await?;
+    drop_logins(ctx, &used.logins).await?;
     if used.may_make_databases {
-        drop_handed_over(backend, connection).await?;
+        drop_handed_over(ctx).await?;
     }
     reach(Point::DropLoginsDropped).await;
     sqlx::query(
         "delete from databases d where d.id = $1 and not exists (select from pg_database p where p.oid = d.oid::oid)",
     )
     .bind(database.0)
-    .execute(connection)
+    .execute(&mut *ctx.connection)
     .await?;
     reach(Point::DropForgotten).await;
     Ok(())
@@ -97,12 +96,11 @@ async fn find_used(
 }
 
 pub(super) async fn drop_template(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     server: &ServerProcess,
     template: TemplateId,
 ) -> Result<(), PgError> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = ctx.connection.begin().await?;
     let row = sqlx::query(
         "select pg_backend_pid() as process, t.pool, t.name, coalesce(t.oid, p.oid::int8) as oid from templates t
          left join pg_database p on p.datname = t.name
@@ -132,11 +130,11 @@ pub(super) async fn drop_template(
     reach(Point::TemplateClosed).await;
 
     if let Some((oid, _)) = found {
-        end_all_sessions(connection, oid).await?;
-        drop_by_name(backend, connection, &name, oid).await?;
+        end_all_sessions(ctx.connection, oid).await?;
+        drop_by_name(ctx, &name, oid).await?;
     }
     reach(Point::TemplateDropped).await;
-    drop_logins(backend, connection, &[login]).await?;
+    drop_logins(ctx, &[login]).await?;
     // The row of a failed template is shown for an hour; that of a retired one, or of one whose pool is being dropped, is deleted now. While
     // a kept database refers to it the row stays, but its name is free for the next build of that fingerprint.
     let deleted = sqlx::query(
@@ -145,12 +143,12 @@ pub(super) async fn drop_template(
            and not exists (select from databases d where d.template_id = t.id)",
     )
     .bind(template.0)
-    .execute(&mut *connection)
+    .execute(&mut *ctx.connection)
     .await?;
     if deleted.rows_affected() == 0 {
         sqlx::query("update templates set oid = null, name = pool || '_old_' || id where id = $1 and state in ('retiring', 'failed')")
             .bind(template.0)
-            .execute(connection)
+            .execute(&mut *ctx.connection)
             .await?;
     }
     Ok(())
@@ -182,26 +180,22 @@ fn login_names(names: &[String]) -> Vec<RoleName> {
 /// Drops logins of pgdibs, with the databases that they created (`login = "createdb"`).
 ///
 /// A superuser's login may own something elsewhere, which pgdibs does not drop: the login stays, closed, and garbage collection tries again.
-pub(crate) async fn drop_logins(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    logins: &[String],
-) -> Result<(), PgError> {
+pub(crate) async fn drop_logins(ctx: &mut StepContext<'_>, logins: &[String]) -> Result<(), PgError> {
     let names = login_names(logins);
-    end_sessions_of(connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;
-    if backend.facts().prepares_transactions {
+    end_sessions_of(ctx.connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;
+    if ctx.backend.facts().prepares_transactions {
         // A prepared transaction holds a lock on its role, and the drop would wait for it.
-        drop_what_they_made(backend, connection, &names).await?;
+        drop_what_they_made(ctx, &names).await?;
     }
     let all = || names.iter().fold(ddl::bound_statements(), |all, name| all.then(ddl::drop_role(name)));
     let stays =
         |error: &sqlx::Error| matches!(sqlstate::class(error), ErrorClass::HasDependents | ErrorClass::Contended);
-    match all().run(connection).await {
+    match all().run(ctx.connection).await {
         Err(error) if stays(&error) => {}
         result => return Ok(result?),
     }
-    drop_what_they_made(backend, connection, &names).await?;
-    match all().run(connection).await {
+    drop_what_they_made(ctx, &names).await?;
+    match all().run(ctx.connection).await {
         Err(error) if stays(&error) => {
             // The detail lists what the login owns, by database.
             let what = error.as_database_error().and_then(|e| e.try_downcast_ref::<PgDatabaseError>()?.detail());

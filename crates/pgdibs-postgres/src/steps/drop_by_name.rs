@@ -3,9 +3,9 @@
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
+use super::StepContext;
 use super::pre_drop;
 use super::sessions::{PATIENT, end_sessions};
-use crate::context::PgBackend;
 use crate::ddl;
 use crate::error::{PgError, stuck};
 use crate::sqlstate::{self, ErrorClass};
@@ -16,19 +16,14 @@ pub(super) async fn end_all_sessions(connection: &mut PgConnection, oid: i64) ->
 
 /// Without FORCE and without a timeout: the sessions have ended before, and an interrupted drop leaves a database that only another drop
 /// removes. What its last holder left in it is undone only when it prevents the drop, since few holders leave anything.
-pub(super) async fn drop_by_name(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    name: &dyn ddl::Database,
-    oid: i64,
-) -> Result<(), PgError> {
+pub(super) async fn drop_by_name(ctx: &mut StepContext<'_>, name: &dyn ddl::Database, oid: i64) -> Result<(), PgError> {
     let deadline = Instant::now() + PATIENT;
     let mut cleaned_up = false;
     loop {
-        match ddl::drop_database(name).run(connection).await {
+        match ddl::drop_database(name).run(ctx.connection).await {
             Err(error) if sqlstate::class(&error) == ErrorClass::InUse && !cleaned_up => {
-                end_all_sessions(connection, oid).await?;
-                pre_drop::before_drop(backend, connection, oid, name).await?;
+                end_all_sessions(ctx.connection, oid).await?;
+                pre_drop::before_drop(ctx, oid, name).await?;
                 cleaned_up = true;
             }
             // A tenant granted something on it at that moment.

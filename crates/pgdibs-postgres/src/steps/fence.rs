@@ -11,10 +11,10 @@ use pgdibs_core::name::DatabaseName;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
+use super::StepContext;
 use super::row::{self, DatabaseRow};
 use super::sessions::{PATIENT, end_sessions_and_logins};
 use super::{contended, pre_drop};
-use crate::context::PgBackend;
 use crate::ddl;
 use crate::error::{PgError, stale, stuck};
 use crate::failpoint::{Point, reach};
@@ -50,25 +50,24 @@ type Failed = Vec<(i64, StepError)>;
 /// Fences databases. Returns those that failed; each of the others has no session and no login that can connect. `patience` limits each
 /// wait for sessions to end.
 pub(super) async fn fence(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     end: End,
     ids: &[i64],
     patience: Duration,
 ) -> Result<Failed, PgError> {
-    let mut found = row::read(connection, ids).await?;
+    let mut found = row::read(ctx.connection, ids).await?;
     found.retain(|d| end.concerns(d));
-    end_all(connection, &found, patience).await?;
-    pre_drop::roll_back_all(backend, connection, &named(&found)).await?;
-    let (closed, mut failed) = close(connection, end, ids).await?;
+    end_all(ctx.connection, &found, patience).await?;
+    pre_drop::roll_back_all(ctx, &named(&found)).await?;
+    let (closed, mut failed) = close(ctx.connection, end, ids).await?;
     let [point_closed, point_fenced] = end.failpoints();
     reach(point_closed).await;
-    let with_sessions = end_all(connection, &closed, patience).await?;
+    let with_sessions = end_all(ctx.connection, &closed, patience).await?;
     reach(point_fenced).await;
     let (stuck_ones, ended): (Vec<&DatabaseRow>, Vec<&DatabaseRow>) =
         closed.iter().partition(|d| with_sessions.contains(&d.oid));
     failed.extend(stuck_ones.into_iter().map(|d| (d.id, stuck().into())));
-    for (oid, error) in pre_drop::before_rename(backend, connection, &named(ended.iter().copied())).await? {
+    for (oid, error) in pre_drop::before_rename(ctx, &named(ended.iter().copied())).await? {
         failed.extend(ended.iter().find(|d| d.oid == oid).map(|d| (d.id, error)));
     }
     Ok(failed)
@@ -128,14 +127,10 @@ async fn close_together(connection: &mut PgConnection, end: End, ids: &[i64]) ->
 }
 
 /// Fences one database on a connection of its own, so that no other database waits for its sessions.
-pub(super) async fn fence_apart(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    database: DatabaseId,
-) -> Result<(), PgError> {
-    let found = row::read_one(connection, database.0).await?.ok_or_else(|| stale("the database was deleted"))?;
+pub(super) async fn fence_apart(ctx: &mut StepContext<'_>, database: DatabaseId) -> Result<(), PgError> {
+    let found = row::read_one(ctx.connection, database.0).await?.ok_or_else(|| stale("the database was deleted"))?;
     let end = [End::Lease, End::Reset].into_iter().find(|end| end.concerns(&found));
     let end = end.ok_or_else(|| stale("the database has left its slot already"))?;
-    let mut failed = fence(backend, connection, end, &[database.0], PATIENT).await?;
+    let mut failed = fence(ctx, end, &[database.0], PATIENT).await?;
     failed.pop().map_or(Ok(()), |(_, error)| Err(error.into()))
 }

@@ -37,6 +37,11 @@ use crate::error::PgError;
 
 pub(crate) use self::roles::drop_unused_roles;
 
+pub(crate) struct StepContext<'a> {
+    pub(crate) backend: &'a PgBackend,
+    pub(crate) connection: &'a mut PgConnection,
+}
+
 /// None while a step has not run.
 type Results = [Option<Result<(), StepError>>];
 
@@ -70,8 +75,9 @@ async fn run_fast(backend: &PgBackend, steps: &[Step], results: &mut Results) {
     if let Some(held) = leadership.as_mut() {
         let limit = FAST + FAST_EACH * u32::try_from(steps.len()).unwrap_or(u32::MAX);
         let (began, process) = (Instant::now(), held.session.process);
+        let mut ctx = StepContext { backend, connection: &mut held.connection };
         tokio::select! {
-            _ = timeout(limit, fast(backend, &mut held.connection, steps, results)) => {}
+            _ = timeout(limit, fast(&mut ctx, steps, results)) => {}
             () = server_idle(backend, RECONCILER, None, || process) => {}
             never = blockers::end(backend, blockers::FAST) => match never {},
         };
@@ -90,13 +96,13 @@ async fn run_fast(backend: &PgBackend, steps: &[Step], results: &mut Results) {
 }
 
 /// Fast steps, in their order. Returns run together: their sessions end concurrently.
-async fn fast(backend: &PgBackend, connection: &mut PgConnection, steps: &[Step], results: &mut Results) {
+async fn fast(ctx: &mut StepContext<'_>, steps: &[Step], results: &mut Results) {
     let is_return = |step: &&Step| matches!(step, Step::Return { .. });
     let returns: Vec<&Step> = steps.iter().filter(is_return).collect();
     if !returns.is_empty() {
-        let returned = swap::return_all(backend, connection, &returns).await;
+        let returned = swap::return_all(ctx, &returns).await;
         if returned.iter().any(Result::is_err) {
-            roll_back(connection).await;
+            roll_back(ctx.connection).await;
         }
         let places = steps.iter().zip(results.iter_mut()).filter(|(step, _)| is_return(step));
         for ((_, result), returned) in places.zip(returned) {
@@ -106,19 +112,23 @@ async fn fast(backend: &PgBackend, connection: &mut PgConnection, steps: &[Step]
     for (step, result) in steps.iter().zip(results.iter_mut()) {
         let done = match step {
             Step::EndLease { lease, end, renewals, reason } => {
-                transitions::end_lease(connection, *lease, *end, *renewals, reason).await
+                transitions::end_lease(ctx.connection, *lease, *end, *renewals, reason).await
             }
-            Step::Reset { lease, used, spare } => swap::reset(backend, connection, *lease, *used, *spare).await,
-            Step::Fill { spare, slot } => swap::fill(backend, connection, *spare, *slot).await,
-            Step::Retire { database, reason } => transitions::retire(connection, *database, *reason).await,
-            Step::NewDatabases { template, count } => transitions::new_databases(connection, *template, *count).await,
-            Step::AdoptHalfMade { database, oid } => transitions::adopt(connection, *database, *oid).await,
-            Step::Forget { database, reason } => transitions::forget(connection, *database, &reason.to_string()).await,
-            Step::LoseBuild { template, reason } => transitions::lose_build(connection, *template, reason).await,
+            Step::Reset { lease, used, spare } => swap::reset(ctx, *lease, *used, *spare).await,
+            Step::Fill { spare, slot } => swap::fill(ctx, *spare, *slot).await,
+            Step::Retire { database, reason } => transitions::retire(ctx.connection, *database, *reason).await,
+            Step::NewDatabases { template, count } => {
+                transitions::new_databases(ctx.connection, *template, *count).await
+            }
+            Step::AdoptHalfMade { database, oid } => transitions::adopt(ctx.connection, *database, *oid).await,
+            Step::Forget { database, reason } => {
+                transitions::forget(ctx.connection, *database, &reason.to_string()).await
+            }
+            Step::LoseBuild { template, reason } => transitions::lose_build(ctx.connection, *template, reason).await,
             Step::RetireTemplate { template, reason } => {
-                transitions::retire_template(connection, *template, *reason).await
+                transitions::retire_template(ctx.connection, *template, *reason).await
             }
-            Step::ForgetPool { pool } => transitions::forget_pool(connection, pool).await,
+            Step::ForgetPool { pool } => transitions::forget_pool(ctx.connection, pool).await,
             Step::Return { .. }
             | Step::Fence { .. }
             | Step::Clone { .. }
@@ -128,7 +138,7 @@ async fn fast(backend: &PgBackend, connection: &mut PgConnection, steps: &[Step]
             | Step::DropTemplate { .. } => continue,
         };
         if done.is_err() {
-            roll_back(connection).await;
+            roll_back(ctx.connection).await;
         }
         *result = Some(done.map_err(Into::into));
     }
@@ -153,8 +163,9 @@ async fn run_slow(backend: &PgBackend, step: &Step) -> Result<(), PgError> {
         Step::CreateBuild { template } | Step::Seal { template } => Some(*template),
         _ => None,
     };
+    let mut ctx = StepContext { backend, connection: &mut connection };
     let result = tokio::select! {
-        result = slow(backend, &mut connection, &server, step) => result,
+        result = slow(&mut ctx, &server, step) => result,
         never = blockers::end(backend, blockers::SLOW) => match never {},
         () = server_idle(backend, &application, alone, || server.0.load(Ordering::Relaxed)) => {
             // Otherwise the pool would wait for this connection, and never lend it again.
@@ -168,19 +179,14 @@ async fn run_slow(backend: &PgBackend, step: &Step) -> Result<(), PgError> {
     result
 }
 
-async fn slow(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    server: &ServerProcess,
-    step: &Step,
-) -> Result<(), PgError> {
+async fn slow(ctx: &mut StepContext<'_>, server: &ServerProcess, step: &Step) -> Result<(), PgError> {
     match step {
-        Step::Fence { database } => fence::fence_apart(backend, connection, *database).await,
-        Step::Clone { database } => clone::clone(backend, connection, server, *database).await,
-        Step::Drop { database } => drop::drop_database(backend, connection, server, *database).await,
-        Step::CreateBuild { template } => build::create(backend, connection, *template).await,
-        Step::Seal { template } => build::seal(backend, connection, *template).await,
-        Step::DropTemplate { template } => drop::drop_template(backend, connection, server, *template).await,
+        Step::Fence { database } => fence::fence_apart(ctx, *database).await,
+        Step::Clone { database } => clone::clone(ctx, server, *database).await,
+        Step::Drop { database } => drop::drop_database(ctx, server, *database).await,
+        Step::CreateBuild { template } => build::create(ctx, *template).await,
+        Step::Seal { template } => build::seal(ctx, *template).await,
+        Step::DropTemplate { template } => drop::drop_template(ctx, server, *template).await,
         _ => Ok(()),
     }
 }

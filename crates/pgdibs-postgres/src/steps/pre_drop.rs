@@ -8,6 +8,7 @@ use pgdibs_core::error::StepError;
 use pgdibs_core::name::DatabaseName;
 use sqlx::postgres::PgConnection;
 
+use super::StepContext;
 use super::sessions::end_sessions;
 use crate::context::PgBackend;
 use crate::ddl;
@@ -45,13 +46,12 @@ impl Obstacle {
 
 /// Rolls back the prepared transactions in databases that are still open: they may hold the very rows that closing changes.
 pub(super) async fn roll_back_all(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     databases: &[(i64, &DatabaseName)],
 ) -> Result<(), PgError> {
-    for transaction in find_prepared(backend, connection, databases).await? {
+    for transaction in find_prepared(ctx, databases).await? {
         // A failure is reported by the second attempt, when the database is closed.
-        let _ = transaction.undo(backend, &transaction.database).await;
+        let _ = transaction.undo(ctx.backend, &transaction.database).await;
     }
     Ok(())
 }
@@ -59,15 +59,14 @@ pub(super) async fn roll_back_all(
 /// Undoes what would prevent the rename of closed databases, whose sessions have ended. Returns the oids of those for which that failed,
 /// with the reasons.
 pub(super) async fn before_rename(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     databases: &[(i64, &DatabaseName)],
 ) -> Result<Vec<(i64, StepError)>, PgError> {
-    let prepared = find_prepared(backend, connection, databases).await?;
+    let prepared = find_prepared(ctx, databases).await?;
     let mut failed = Vec::new();
     for (oid, name) in databases {
         let of_this: Vec<&Obstacle> = prepared.iter().filter(|one| one.database == name.as_str()).collect();
-        if let Err(error) = clean_up(backend, connection, *oid, *name, &of_this).await {
+        if let Err(error) = clean_up(ctx, *oid, *name, &of_this).await {
             failed.push((*oid, error.into()));
         }
     }
@@ -75,27 +74,21 @@ pub(super) async fn before_rename(
 }
 
 /// Undoes what would prevent the drop of a closed database, whose sessions have ended.
-pub(super) async fn before_drop(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    oid: i64,
-    name: &dyn ddl::Database,
-) -> Result<(), PgError> {
-    let obstacles = find(connection, &[oid]).await?;
-    clean_up(backend, connection, oid, name, &obstacles.iter().collect::<Vec<_>>()).await
+pub(super) async fn before_drop(ctx: &mut StepContext<'_>, oid: i64, name: &dyn ddl::Database) -> Result<(), PgError> {
+    let obstacles = find(ctx.connection, &[oid]).await?;
+    clean_up(ctx, oid, name, &obstacles.iter().collect::<Vec<_>>()).await
 }
 
 /// The prepared transactions in these databases. Postgres has `max_prepared_transactions = 0` by default, and then none can exist.
 async fn find_prepared(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     databases: &[(i64, &DatabaseName)],
 ) -> Result<Vec<Obstacle>, sqlx::Error> {
-    if databases.is_empty() || !backend.facts().prepares_transactions {
+    if databases.is_empty() || !ctx.backend.facts().prepares_transactions {
         return Ok(Vec::new());
     }
     let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
-    let mut found = find(connection, &oids).await?;
+    let mut found = find(ctx.connection, &oids).await?;
     found.retain(|obstacle| obstacle.is_transaction);
     Ok(found)
 }
@@ -115,8 +108,7 @@ async fn find(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<Obstacl
 
 /// Opens the database, undoes the obstacles, and closes it again, also after a failure.
 async fn clean_up(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     oid: i64,
     name: &dyn ddl::Database,
     obstacles: &[&Obstacle],
@@ -125,10 +117,10 @@ async fn clean_up(
         return Ok(());
     }
     // A prepared transaction may hold the very row, so the statement has a timeout.
-    ddl::bound_statements().then(ddl::allow_connections(name, true)).run(connection).await?;
+    ddl::bound_statements().then(ddl::allow_connections(name, true)).run(ctx.connection).await?;
     let mut undone = Ok(());
     for obstacle in obstacles {
-        undone = obstacle.undo(backend, name.name()).await.map_err(|error| match sqlstate::class(&error) {
+        undone = obstacle.undo(ctx.backend, name.name()).await.map_err(|error| match sqlstate::class(&error) {
             ErrorClass::Unavailable => PgError::from(error),
             _ => failed(format!(
                 "{} \"{}\" of role \"{}\" is in the way in database \"{}\", and pgdibs cannot undo it: {}",
@@ -143,9 +135,9 @@ async fn clean_up(
             break;
         }
     }
-    ddl::allow_connections(name, false).run(connection).await?;
+    ddl::allow_connections(name, false).run(ctx.connection).await?;
     // Sessions that connected in between, also of a holder whose lease is being reset.
-    let left = end_sessions(connection, &[oid]).await?;
+    let left = end_sessions(ctx.connection, &[oid]).await?;
     undone?;
     if left.is_empty() { Ok(()) } else { Err(stuck()) }
 }

@@ -5,7 +5,8 @@ use pgdibs_core::pool::LoginRights;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use crate::context::{PgBackend, blocking};
+use super::StepContext;
+use crate::context::blocking;
 use crate::ddl;
 use crate::error::{PgError, failed};
 use crate::scram;
@@ -13,8 +14,7 @@ use crate::sqlstate::{self, ErrorClass};
 
 /// Creates the login of a database or of a build; an existing one, which a crash left, gets this password. Returns the verifier.
 pub(super) async fn make_login(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     login: &RoleName,
     password: String,
     owner: &RoleName,
@@ -22,9 +22,9 @@ pub(super) async fn make_login(
     connection_limit: u32,
 ) -> Result<String, PgError> {
     let verifier = blocking(move || scram::verifier(&password)).await?;
-    match backend.create_login(login, &verifier, owner, may, connection_limit).run(connection).await {
+    match ctx.backend.create_login(login, &verifier, owner, may, connection_limit).run(ctx.connection).await {
         Err(error) if sqlstate::class(&error) == ErrorClass::Exists => {
-            ddl::reopen_login(login, &verifier).run(connection).await?;
+            ddl::reopen_login(login, &verifier).run(ctx.connection).await?;
         }
         created => created?,
     }
@@ -33,28 +33,18 @@ pub(super) async fn make_login(
 
 /// Creates the owner role of a pool. Without a name in the configuration it is the daemon's alone; the configuration may name a role that
 /// exists.
-pub(super) async fn make_owner(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    owner: &RoleName,
-    pool: &PoolName,
-) -> Result<(), PgError> {
-    make_role(backend, connection, owner, *owner != RoleName::of_pool(pool)).await
+pub(super) async fn make_owner(ctx: &mut StepContext<'_>, owner: &RoleName, pool: &PoolName) -> Result<(), PgError> {
+    make_role(ctx, owner, *owner != RoleName::of_pool(pool)).await
 }
 
 /// Creates a role without LOGIN, and records in the same transaction that pgdibs created it. One that exists is fine if pgdibs created it,
 /// or if it `may_be_foreign`.
-pub(super) async fn make_role(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    role: &RoleName,
-    may_be_foreign: bool,
-) -> Result<(), PgError> {
+pub(super) async fn make_role(ctx: &mut StepContext<'_>, role: &RoleName, may_be_foreign: bool) -> Result<(), PgError> {
     let (exists, ours): (bool, bool) = sqlx::query_as(
         "select exists (select from pg_roles where rolname = $1), exists (select from roles where name = $1)",
     )
     .bind(role.as_str())
-    .fetch_one(&mut *connection)
+    .fetch_one(&mut *ctx.connection)
     .await?;
     if exists && !ours && !may_be_foreign {
         return Err(failed(format!(
@@ -62,7 +52,7 @@ pub(super) async fn make_role(
         )));
     }
     if !exists {
-        let mut transaction = connection.begin().await?;
+        let mut transaction = ctx.connection.begin().await?;
         sqlx::query("insert into roles (name) values ($1) on conflict do nothing")
             .bind(role.as_str())
             .execute(&mut *transaction)
@@ -70,7 +60,7 @@ pub(super) async fn make_role(
         ddl::create_nologin_role(role).run(&mut transaction).await?;
         transaction.commit().await?;
     }
-    Ok(backend.join(role).run(connection).await?)
+    Ok(ctx.backend.join(role).run(ctx.connection).await?)
 }
 
 /// Drops roles that pgdibs created for pools and that no pool names any more. A role to which something still refers, in any database,

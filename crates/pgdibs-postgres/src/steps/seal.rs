@@ -10,7 +10,8 @@ use secrecy::ExposeSecret as _;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use crate::context::{PgBackend, blocking};
+use super::StepContext;
+use crate::context::blocking;
 use crate::ddl;
 use crate::error::PgError;
 use crate::scram;
@@ -40,8 +41,7 @@ struct Relation {
 ///
 /// A failure is logged only: a template that could not be compacted is as good, but slower to copy.
 pub(super) async fn compact_what_the_builder_made(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     database: &DatabaseName,
     login: &RoleName,
 ) -> Result<(), PgError> {
@@ -53,9 +53,9 @@ pub(super) async fn compact_what_the_builder_made(
     let opening = ddl::limit_sessions(login, 1)
         .then(ddl::reopen_login(login, &verifier))
         .then(ddl::grant_connect(database, login));
-    ddl::bound_statements().then(opening).run(connection).await?;
+    ddl::bound_statements().then(opening).run(ctx.connection).await?;
     let working = async {
-        let (address, application) = (&backend.connections.address, backend.ddl_application());
+        let (address, application) = (&ctx.backend.connections.address, ctx.backend.ddl_application());
         let mut session = address.connect_as(login, &password, database.as_str(), &application).await?;
         make_small_as_owner(&mut session).await?;
         session.close().await

@@ -13,6 +13,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
+use super::StepContext;
 use super::fence::{End, fence};
 use super::held_spare;
 use super::login::Login;
@@ -26,17 +27,13 @@ use crate::failpoint::{Point, reach};
 use crate::scram;
 
 /// Fences all the used databases together, then swaps each.
-pub(super) async fn return_all(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    returns: &[&Step],
-) -> Vec<Result<(), StepError>> {
+pub(super) async fn return_all(ctx: &mut StepContext<'_>, returns: &[&Step]) -> Vec<Result<(), StepError>> {
     let pairs: Vec<(DatabaseId, Option<DatabaseId>)> = returns
         .iter()
         .filter_map(|step| if let Step::Return { used, spare } = step { Some((*used, *spare)) } else { None })
         .collect();
     let ids: Vec<i64> = pairs.iter().map(|(used, _)| used.0).collect();
-    let failed = match fence(backend, connection, End::Lease, &ids, BRIEF).await.map_err(StepError::from) {
+    let failed = match fence(ctx, End::Lease, &ids, BRIEF).await.map_err(StepError::from) {
         Ok(failed) => failed,
         Err(error) => return vec![Err(error); pairs.len()],
     };
@@ -44,7 +41,7 @@ pub(super) async fn return_all(
     for (used, spare) in pairs {
         results.push(match failed.iter().find(|(id, _)| *id == used.0) {
             Some((_, error)) => Err(error.clone()),
-            None => return_one(backend, connection, used, spare).await,
+            None => return_one(ctx, used, spare).await,
         });
     }
     results
@@ -52,23 +49,18 @@ pub(super) async fn return_all(
 
 /// A return, and once more when the first attempt met a spare that cannot be renamed (the slot is filled with another one later) or a
 /// database with the name that the used one gets.
-async fn return_one(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    used: DatabaseId,
-    spare: Option<DatabaseId>,
-) -> Result<(), StepError> {
-    let failed = match swap(backend, connection, used, spare, used.0).await.map_err(StepError::from) {
+async fn return_one(ctx: &mut StepContext<'_>, used: DatabaseId, spare: Option<DatabaseId>) -> Result<(), StepError> {
+    let failed = match swap(ctx, used, spare, used.0).await.map_err(StepError::from) {
         Err(failed @ StepError::Failed(_)) => failed,
         done => return done,
     };
     if let Some(spare) = spare
-        && held_spare::set_aside(connection, spare).await?
+        && held_spare::set_aside(ctx.connection, spare).await?
     {
-        return Ok(swap(backend, connection, used, None, used.0).await?);
+        return Ok(swap(ctx, used, None, used.0).await?);
     }
-    match other_number(backend, connection, used).await? {
-        Some(number) => Ok(swap(backend, connection, used, spare, number).await?),
+    match other_number(ctx, used).await? {
+        Some(number) => Ok(swap(ctx, used, spare, number).await?),
         None => Err(failed),
     }
 }
@@ -76,21 +68,17 @@ async fn return_one(
 /// A number for the name of a used database outside its slot, when another database has the name with its own number: tests may create
 /// one (`login = "createdb"`), and can guess that number, but not this one. The name of a kept database was promised, so the other database
 /// is renamed.
-async fn other_number(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    used: DatabaseId,
-) -> Result<Option<i64>, PgError> {
-    let Some(used) = row::read_one(connection, used.0).await? else { return Ok(None) };
+async fn other_number(ctx: &mut StepContext<'_>, used: DatabaseId) -> Result<Option<i64>, PgError> {
+    let Some(used) = row::read_one(ctx.connection, used.0).await? else { return Ok(None) };
     let away = away(&used, used.keep, used.id);
     if used.keep {
-        let freed = tenants::free_name(backend, connection, &away).await?;
+        let freed = tenants::free_name(ctx, &away).await?;
         return Ok(freed.then_some(used.id));
     }
     let number = sqlx::query_scalar(
         "select $2 + floor(random() * 1e9)::int8 * 1000000 where exists (select from pg_database where datname = $1::name)",
     );
-    Ok(number.bind(away.as_str()).bind(used.id).fetch_optional(connection).await?)
+    Ok(number.bind(away.as_str()).bind(used.id).fetch_optional(&mut *ctx.connection).await?)
 }
 
 /// The name of a used database outside its slot.
@@ -99,13 +87,12 @@ fn away(used: &DatabaseRow, keeps: bool, number: i64) -> DatabaseName {
 }
 
 async fn swap(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     used: DatabaseId,
     spare: Option<DatabaseId>,
     number: i64,
 ) -> Result<(), PgError> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = ctx.connection.begin().await?;
     let ids: Vec<i64> = std::iter::once(used.0).chain(spare.map(|s| s.0)).collect();
     let mut locked = row::lock(&mut transaction, &ids).await?;
     let position = locked.iter().position(|d| d.id == used.0);
@@ -119,7 +106,7 @@ async fn swap(
     let away = away(&used, keeps, number);
     let mut renames = ddl::bound_statements().then(ddl::rename(&used.name, &away));
     if keeps {
-        renames = renames.then(open_to_keeper(backend, &used, &away));
+        renames = renames.then(open_to_keeper(ctx.backend, &used, &away));
     }
     let entering = match (&spare, used.slot) {
         (Some(spare), Some(slot)) => Some(Entering::new(spare, slot)?),
@@ -153,20 +140,15 @@ async fn swap(
 }
 
 /// Moves a spare into an empty slot; once more when a database of tests had the slot's name.
-pub(super) async fn fill(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    spare: DatabaseId,
-    slot: u32,
-) -> Result<(), PgError> {
-    let failed = match enter(connection, spare, slot).await.map_err(StepError::from) {
+pub(super) async fn fill(ctx: &mut StepContext<'_>, spare: DatabaseId, slot: u32) -> Result<(), PgError> {
+    let failed = match enter(ctx.connection, spare, slot).await.map_err(StepError::from) {
         Err(failed @ StepError::Failed(_)) => failed,
         done => return Ok(done?),
     };
-    if let Some(found) = row::read_one(connection, spare.0).await?
-        && tenants::free_name(backend, connection, &DatabaseName::slot(&found.pool, slot)).await?
+    if let Some(found) = row::read_one(ctx.connection, spare.0).await?
+        && tenants::free_name(ctx, &DatabaseName::slot(&found.pool, slot)).await?
     {
-        return enter(connection, spare, slot).await;
+        return enter(ctx.connection, spare, slot).await;
     }
     Err(failed.into())
 }
@@ -224,14 +206,13 @@ impl<'a> Entering<'a> {
 
 /// Moves the reserved spare into the slot of a live lease, which keeps its login and its URL.
 pub(super) async fn reset(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     lease: LeaseId,
     used: DatabaseId,
     spare: DatabaseId,
 ) -> Result<(), PgError> {
-    match reset_to(backend, connection, lease, used, spare).await {
-        Err(StepError::Failed(_)) if held_spare::set_aside(connection, spare).await? => {
+    match reset_to(ctx, lease, used, spare).await {
+        Err(StepError::Failed(_)) if held_spare::set_aside(ctx.connection, spare).await? => {
             Err(stale("a session that does not end locks the spare; the reset takes another"))
         }
         result => Ok(result?),
@@ -239,18 +220,17 @@ pub(super) async fn reset(
 }
 
 async fn reset_to(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     lease: LeaseId,
     used: DatabaseId,
     spare: DatabaseId,
 ) -> Result<(), StepError> {
-    if let Some((_, error)) = fence(backend, connection, End::Reset, &[used.0], BRIEF).await?.pop() {
+    if let Some((_, error)) = fence(ctx, End::Reset, &[used.0], BRIEF).await?.pop() {
         return Err(error);
     }
-    match exchange(backend, connection, lease, used, spare, used.0).await.map_err(StepError::from) {
-        Err(failed @ StepError::Failed(_)) => match other_number(backend, connection, used).await? {
-            Some(number) => Ok(exchange(backend, connection, lease, used, spare, number).await?),
+    match exchange(ctx, lease, used, spare, used.0).await.map_err(StepError::from) {
+        Err(failed @ StepError::Failed(_)) => match other_number(ctx, used).await? {
+            Some(number) => Ok(exchange(ctx, lease, used, spare, number).await?),
             None => Err(failed),
         },
         done => done,
@@ -258,14 +238,13 @@ async fn reset_to(
 }
 
 async fn exchange(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     lease: LeaseId,
     used: DatabaseId,
     spare: DatabaseId,
     number: i64,
 ) -> Result<(), PgError> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = ctx.connection.begin().await?;
     let (used, spare, shared) = lock_reset(&mut transaction, lease, used, spare).await?;
     let slot = used.slot.ok_or_else(|| stale("the leased database has no slot"))?;
     let name = used.name.clone();
@@ -278,10 +257,10 @@ async fn exchange(
         swap = swap
             .then(ddl::revoke_connect(&away, &login.name))
             .then(ddl::grant_connect(&name, &login.name))
-            .then(login.restore(backend, &mut transaction, spare.oid, &name).await?);
+            .then(login.restore(ctx.backend, &mut transaction, spare.oid, &name).await?);
     }
     if used.keep {
-        swap = swap.then(open_to_keeper(backend, &used, &away));
+        swap = swap.then(open_to_keeper(ctx.backend, &used, &away));
     }
     swap = swap.then(ddl::allow_connections(&name, true));
     contended::run(&mut transaction, &swap).await?;
