@@ -20,7 +20,7 @@ pub(super) async fn bench(context: &Context, args: BenchArgs) -> Result<ExitCode
         rounds: args.rounds,
         callers: args.callers,
         pg_bin_dir: args.pg_bin_dir,
-        log: context.global.log.clone(),
+        log: context.global.get("log").map(str::to_owned),
     };
     let progress = Progress::start("starting");
     let report = bench::run(&options, |stage| progress.now(stage)).await;

@@ -19,7 +19,8 @@ use crate::config::{Config, ServeFlags};
 /// # Errors
 /// When a daemon serves it, the user does not agree, or the server refuses.
 pub(super) async fn purge(context: &Context, args: PurgeArgs) -> Result<(), CliError> {
-    let flags = ServeFlags { server_url: args.server_url.clone(), ..ServeFlags::default() };
+    let flags = ServeFlags::default();
+    let flags = args.server_url.iter().fold(flags, |flags, url| flags.with("server_url", url.clone()));
     let config = context.load_for_client(flags)?;
     match &config.server_url {
         Some(url) if !args.embedded => purge_server(context, &args, url).await,
@@ -35,7 +36,7 @@ async fn purge_embedded(context: &Context, args: &PurgeArgs, config: &Config) ->
         data_dir: config.data_dir.clone(),
         bin_dir: config.pg_bin_dir.clone(),
         listen: config.postgres_listen,
-        linger: config.linger,
+        linger: config.linger_seconds.seconds(),
         max_connections: DEFAULT_MAX_CONNECTIONS,
         supervisor_exe,
     };

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::file::FileText;
-use super::flags::Flags;
 use super::load::read;
 use super::rows::masked_url;
 
@@ -30,9 +29,9 @@ pub(crate) fn configuration(data: &[u8]) {
         directory: PathBuf::from("/nowhere"),
         text: format!("{file}\nserver_url = \"postgresql://u:{HUSH}@h/\"\n"),
     };
-    let told = match read(&Flags::default(), environment, Some(file), Path::new("/nowhere")) {
+    let told = match read(|_| None, &environment, Some(&file), Path::new("/nowhere")) {
         Ok(loaded) => {
-            assert!(loaded.config.max_ttl.as_secs() >= 1 && loaded.config.max_ttl.as_secs() <= 86_400);
+            assert!((1..=86_400).contains(&loaded.config.max_ttl_seconds.0));
             for pool in &loaded.config.pools {
                 let settings = &pool.settings;
                 assert!(settings.warm.is_none_or(|warm| warm <= 1000), "{settings:?}");

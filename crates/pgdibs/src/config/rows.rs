@@ -1,8 +1,14 @@
 //! Every setting, its value and its origin, for `pgdibs config`. Secrets are masked.
 
-use super::layers::Origin;
+use toml::Value;
 
-/// One row.
+use super::error::Origin;
+use super::layers::Layers;
+use super::pools::PoolTable;
+use super::settings::Config;
+use super::table::Scope;
+use super::types::Kind;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ConfigRow {
     /// `listen`, `pools.shop.warm`.
@@ -13,8 +19,50 @@ pub(crate) struct ConfigRow {
     pub(crate) origin: Origin,
 }
 
-/// What stands in the place of a secret.
 pub(crate) const MASK: &str = "********";
+
+/// The settings in the order of their declaration, then the pools. serde has read all of them.
+pub(crate) fn rows(layers: &Layers<'_>, pools: &Value) -> Vec<ConfigRow> {
+    let row = |path: &[&str], value: String| ConfigRow { setting: path.join("."), value, origin: layers.origin(path) };
+    let settings = Config::KEYS.iter().filter(|key| key.scope != Scope::FileOnly).map(|key| {
+        let value = match (layers.values.get(key.name), key.kind) {
+            (None, _) => key.default.to_owned(),
+            (Some((Value::String(url), _)), Kind::Secret) if key.name == "server_url" => masked_url(url),
+            (Some(_), Kind::Secret) => MASK.to_owned(),
+            (Some((value, _)), _) => written(value),
+        };
+        row(&[key.name], value)
+    });
+    let mut rows: Vec<ConfigRow> = settings.collect();
+    for (pool, table) in pools.as_table().into_iter().flatten() {
+        for key in PoolTable::KEYS {
+            let path = ["pools", pool, key.name];
+            match table.get(key.name) {
+                Some(Value::Table(source)) => {
+                    rows.extend(source.iter().map(|(name, value)| row(&[&path[..], &[name]].concat(), written(value))));
+                }
+                Some(value) => rows.push(row(&path, written(value))),
+                None if key.name == "source" => {}
+                None => {
+                    let value = format!("{} (an existing pool keeps its own)", key.default.replace("NAME", pool));
+                    rows.push(ConfigRow { origin: Origin::Default, ..row(&path, value) });
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// As one would write it in a variable. Of a table the keys alone, since the values of a build's variables may be secrets.
+fn written(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(written).collect::<Vec<_>>().join(","),
+        Value::Table(table) => table.keys().cloned().collect::<Vec<_>>().join(","),
+        value => value.to_string(),
+    };
+    if text.is_empty() { "(none)".to_owned() } else { text }
+}
 
 /// A connection URL without user, password and parameters, or the mask alone when it is not plain where the secret ends.
 pub(crate) fn masked_url(url: &str) -> String {

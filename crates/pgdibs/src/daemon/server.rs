@@ -75,7 +75,7 @@ impl Server {
             let began = Instant::now();
             match connect::open(self.address.clone(), instance).await {
                 Ok(connections) => {
-                    let bounds = Bounds { disk_floor_bytes: config.disk_floor_mb << 20 };
+                    let bounds = Bounds { disk_floor_bytes: u64::from(config.disk_floor_mb.0) << 20 };
                     return Ok(PgBackend::new(connections, bounds));
                 }
                 Err(ConnectError::NotUp(why)) => {
@@ -192,7 +192,7 @@ async fn start_embedded(config: &Config, status: &Status) -> Result<Embedded, Se
         data_dir: config.data_dir.clone(),
         bin_dir: config.pg_bin_dir.clone(),
         listen: config.postgres_listen,
-        linger: config.linger,
+        linger: config.linger_seconds.seconds(),
         max_connections: DEFAULT_MAX_CONNECTIONS,
         supervisor_exe: std::env::current_exe().map_err(ServerError::Itself)?,
     };

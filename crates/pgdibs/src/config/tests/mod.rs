@@ -8,12 +8,14 @@ mod sentences;
 
 use clap::Parser as _;
 
-use super::{ConfigError, Flags, Loaded, load};
+use super::{ConfigError, GlobalFlags, Loaded, ServeFlags, load};
 
-#[derive(clap::Parser)]
+#[derive(Debug, clap::Parser)]
 struct Cli {
     #[command(flatten)]
-    flags: Flags,
+    global: GlobalFlags,
+    #[command(flatten)]
+    serve: ServeFlags,
 }
 
 /// A directory with (or without) a `pgdibs.toml`, variables and flags.
@@ -51,8 +53,8 @@ impl Given {
     }
 
     pub(super) fn load(&self) -> Result<Loaded, ConfigError> {
-        let flags = Cli::try_parse_from(&self.flags).unwrap().flags;
-        load(&flags, self.variables.clone(), self.directory.path())
+        let cli = Cli::try_parse_from(&self.flags).unwrap();
+        load((&cli.global, &cli.serve), self.variables.clone(), self.directory.path())
     }
 
     /// The sentence with which it is refused, the test's own directory written as `DIR`.

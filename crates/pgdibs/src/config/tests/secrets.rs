@@ -75,7 +75,7 @@ fn no_secret_is_in_debug_output_or_rows_or_refusals() {
 
     let cli =
         <super::Cli as clap::Parser>::try_parse_from(["pgdibs", "--token", "hushhush", "--server-url", "hushhush"]);
-    let flags = format!("{:?}", cli.unwrap().flags);
+    let flags = format!("{:?}", cli.unwrap());
     assert!(!flags.contains("hushhush"), "{flags}");
 
     for given in [
@@ -83,11 +83,17 @@ fn no_secret_is_in_debug_output_or_rows_or_refusals() {
         Given::nothing().variable("PGDIBS_SERVER_URL", "mysql://hushhush@db"),
         Given::nothing().file("token = [\"hushhush\", 3]"),
         Given::nothing().file("token = \"hushhush"),
+        Given::nothing().file("[pools.shop.source]\nenv = \"hushhush\""),
+        Given::nothing().file("[pools.shop.source]\nenv = { KEY = [\"hushhush\"] }"),
         Given::nothing().file("server_url = { password = \"hushhush\" }"),
         Given::nothing().file("token = \"hushhush\"\ntoken = \"hushhush\""),
     ] {
         let sentence = given.refusal();
         assert!(!sentence.contains("hushhush"), "{sentence}");
+    }
+    for number in ["4711471147114711", "99999999999999999999", "4711.25"] {
+        let sentence = Given::nothing().file(&format!("token = {number}")).refusal();
+        assert!(!sentence.contains(number), "{sentence}");
     }
 }
 
