@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::Deserialize;
 
-use super::types::Words;
+use super::types::StringList;
 
 /// A host (a name or an IP address, without brackets) and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -64,9 +64,9 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// The addresses that callers get in place of the daemon's own: `localhost:55432,network=postgres:5432`.
+/// The server addresses that callers get in place of the daemon's own: `localhost:55432,network=postgres:5432`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Words")]
+#[serde(try_from = "StringList")]
 pub(crate) struct Advertise {
     /// For callers that name no `via`; absent: the address the daemon itself uses.
     pub(crate) default: Option<HostPort>,
@@ -74,11 +74,11 @@ pub(crate) struct Advertise {
     pub(crate) named: BTreeMap<String, HostPort>,
 }
 
-impl TryFrom<Words> for Advertise {
+impl TryFrom<StringList> for Advertise {
     type Error = String;
 
     /// `default` is no name: it is what `via` means when it is absent.
-    fn try_from(words: Words) -> Result<Self, String> {
+    fn try_from(words: StringList) -> Result<Self, String> {
         let mut advertise = Self::default();
         for entry in Vec::from(words) {
             let (name, address) = entry.split_once('=').unwrap_or(("", &entry));

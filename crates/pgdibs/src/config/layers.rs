@@ -8,7 +8,7 @@ use serde_path_to_error::Segment;
 use toml::Value;
 
 use super::error::{ConfigError, Origin};
-use super::file::Document;
+use super::file::File;
 use super::pools::PoolTable;
 use super::settings::Config;
 use super::source_table::SourceTable;
@@ -17,22 +17,22 @@ use super::table::{Key, Scope};
 
 /// The value of each setting that has one, and where it came from.
 pub(crate) struct Layers<'a> {
-    pub(crate) document: Option<&'a Document<'a>>,
+    pub(crate) file: Option<&'a File<'a>>,
     pub(crate) values: BTreeMap<&'static str, (Value, Origin)>,
 }
 
 /// A secret and the file that holds it are one setting, so that a layer that has either hides both of the layers below.
-fn without_file(name: &str) -> &str {
+fn without_file_suffix(name: &str) -> &str {
     name.strip_suffix("_file").unwrap_or(name)
 }
 
 impl Layers<'_> {
     /// Adds a layer below those that it has. A value that does not count is not read, so it cannot be wrong.
     pub(crate) fn add(&mut self, layer: impl Fn(&Key) -> Option<(Value, Origin)>) -> Result<(), ConfigError> {
-        let above: Vec<&str> = self.values.keys().map(|name| without_file(name)).collect();
-        for key in Config::KEYS.iter().filter(|key| !above.contains(&without_file(key.name))) {
+        let above: Vec<&str> = self.values.keys().map(|name| without_file_suffix(name)).collect();
+        for key in Config::KEYS.iter().filter(|key| !above.contains(&without_file_suffix(key.name))) {
             let Some((value, origin)) = layer(key) else { continue };
-            let secret = without_file(key.name);
+            let secret = without_file_suffix(key.name);
             if secret != key.name && self.values.contains_key(secret) {
                 let problem = format!("{secret} is given beside it, and only one can count; leave one out");
                 return Err(ConfigError::value(key.name, &origin, &problem));
@@ -43,9 +43,9 @@ impl Layers<'_> {
     }
 
     pub(crate) fn origin(&self, path: &[&str]) -> Origin {
-        match (self.values.get(path[0]), self.document) {
+        match (self.values.get(path[0]), self.file) {
             (Some((_, origin)), _) => origin.clone(),
-            (None, Some(document)) if path[0] == "pools" => document.origin(path),
+            (None, Some(file)) if path[0] == "pools" => file.origin(path),
             _ => Origin::Default,
         }
     }
@@ -55,15 +55,15 @@ impl Layers<'_> {
     }
 
     /// Has serde read the value, which stands at `path` in the configuration.
-    pub(crate) fn read<T: DeserializeOwned>(&self, path: &[&str], value: Value) -> Result<T, ConfigError> {
+    pub(crate) fn deserialize<T: DeserializeOwned>(&self, path: &[&str], value: Value) -> Result<T, ConfigError> {
         serde_path_to_error::deserialize(value).map_err(|error| {
             let inner = error.path().iter().filter_map(|segment| match segment {
                 Segment::Map { key } => Some(key.as_str()),
                 _ => None,
             });
             let path: Vec<&str> = path.iter().copied().chain(inner).collect();
-            match (error.inner().message(), self.document) {
-                (message, Some(document)) if message.starts_with("unknown field") => unknown_key(document, &path),
+            match (error.inner().message(), self.file) {
+                (message, Some(file)) if message.starts_with("unknown field") => unknown_key(file, &path),
                 (message, _) => self.error(&path, without_value(message)),
             }
         })
@@ -96,7 +96,7 @@ pub(crate) fn names_in_file(keys: &'static [Key]) -> Vec<&'static str> {
 }
 
 /// The last key of the path is unknown.
-pub(crate) fn unknown_key(document: &Document<'_>, path: &[&str]) -> ConfigError {
+pub(crate) fn unknown_key(file: &File<'_>, path: &[&str]) -> ConfigError {
     let tables = [("", Config::KEYS), ("[pools.NAME]", PoolTable::KEYS), ("[pools.NAME.source]", SourceTable::KEYS)];
     let tables = tables.map(|(table, keys)| (table, names_in_file(keys)));
     let (parents, key) = (&path[..path.len() - 1], path[path.len() - 1]);
@@ -107,6 +107,6 @@ pub(crate) fn unknown_key(document: &Document<'_>, path: &[&str]) -> ConfigError
         Some((table, _)) => format!("it belongs in {table}"),
         None => suggestion::hint(key, &tables[depth].1),
     };
-    let (file, line) = (document.file.shown.display(), document.line(path));
-    ConfigError(format!("{file}, line {line}: unknown key `{}` {place}; {hint}", shown(key)))
+    let (name, line) = (file.source.name.display(), file.line(path));
+    ConfigError(format!("{name}, line {line}: unknown key `{}` {place}; {hint}", shown(key)))
 }

@@ -8,13 +8,12 @@ use toml::Value;
 
 use super::address::HostPort;
 use super::error::{ConfigError, Origin};
-use super::file::FileText;
+use super::file::{self, File, FileText};
 use super::flags::{GlobalFlags, ServeFlags};
 use super::layers::{Layers, names_in_file, unknown_key};
 use super::pools;
 use super::rows::{self, ConfigRow};
 use super::settings::Config;
-use super::table::Scope;
 use super::variables;
 
 #[derive(Debug, Clone)]
@@ -39,45 +38,41 @@ pub(crate) fn load(
     let flag = |name: &str| global.get(name).or_else(|| serve.get(name));
     let by_flag = flag("config").map(|path| (path, "flag --config"));
     let by_variable = variable.map(|path| (path.as_str(), "environment PGDIBS_CONFIG"));
-    let file = FileText::read(by_flag.or(by_variable), working_directory)?;
+    let file = file::read(by_flag.or(by_variable), working_directory)?;
     read(flag, &environment, file.as_ref(), working_directory)
 }
 
-/// The same with the file's text at hand.
+/// The same with the text of the file.
 pub(super) fn read<'a>(
     flag: impl Fn(&str) -> Option<&'a str>,
     environment: &BTreeMap<String, String>,
-    file: Option<&FileText>,
+    text: Option<&FileText>,
     working_directory: &Path,
 ) -> Result<Loaded, ConfigError> {
-    let document = file.map(FileText::parse).transpose()?;
-    let mut layers = Layers { document: document.as_ref(), values: BTreeMap::new() };
-    layers.add(|key| flag(key.name).map(|text| (key.kind.read(text), Origin::Flag(key.name))))?;
+    let file = text.map(File::parse).transpose()?;
+    let mut layers = Layers { file: file.as_ref(), values: BTreeMap::new() };
+    layers.add(|key| flag(key.name).map(|text| (key.kind.parse(text), Origin::Flag(key.name))))?;
     // A variable that is set but empty counts as unset: compose files and build systems pass unset variables on like that.
     layers.add(|key| {
         let variable = key.variable()?;
         let text = environment.get(&variable).filter(|text| !text.is_empty())?;
-        Some((key.kind.read(text), Origin::Environment(variable)))
+        Some((key.kind.parse(text), Origin::Environment(variable)))
     })?;
-    let mut pool_tables = Value::Table(toml::Table::new());
-    if let Some(document) = &document {
+    if let Some(file) = &file {
         let known = names_in_file(Config::KEYS);
-        if let Some(name) = document.values.keys().find(|name| !known.contains(&name.as_str())) {
-            return Err(unknown_key(document, &[name]));
+        if let Some(name) = file.values.keys().find(|name| !known.contains(&name.as_str())) {
+            return Err(unknown_key(file, &[name]));
         }
-        pool_tables = document.values.get("pools").cloned().unwrap_or(pool_tables);
-        layers.add(|key| {
-            let value = document.values.get(key.name).filter(|_| key.scope != Scope::FileOnly)?;
-            Some((value.clone(), document.origin(&[key.name])))
-        })?;
+        layers.add(|key| Some((file.values.get(key.name)?.clone(), file.origin(&[key.name]))))?;
     }
     layers.add(|key| {
         let default = !key.default.starts_with('(');
-        default.then(|| (key.kind.read(key.default), Origin::Default))
+        default.then(|| (key.kind.parse(key.default), Origin::Default))
     })?;
+    let pools = layers.values.remove("pools").map_or_else(|| toml::Table::new().into(), |(tables, _)| tables);
     let values = layers.values.iter().map(|(name, (value, _))| ((*name).to_owned(), value.clone()));
-    let mut config: Config = layers.read(&[], Value::Table(values.collect()))?;
-    let file_directory = file.map_or(working_directory, |file| &file.directory);
+    let mut config: Config = layers.deserialize(&[], Value::Table(values.collect()))?;
+    let file_directory = text.map_or(working_directory, |text| &text.directory);
     let base = |origin: &Origin| match origin {
         Origin::File { .. } => file_directory,
         _ => working_directory,
@@ -107,9 +102,9 @@ pub(super) fn read<'a>(
     for (name, path) in [("data_dir", &mut config.data_dir), ("pg_bin_dir", &mut config.pg_bin_dir)] {
         *path = path.take().map(|path| base(&layers.origin(&[name])).join(path));
     }
-    config.pools = pools::read(&layers, pool_tables.clone(), file_directory)?;
-    let rows = rows::rows(&layers, &pool_tables);
-    Ok(Loaded { config, rows, warnings, file: file.map(|file| file.shown.clone()) })
+    config.pools = pools::read(&layers, pools.clone(), file_directory)?;
+    let rows = rows::rows(&layers, &pools);
+    Ok(Loaded { config, rows, warnings, file: text.map(|text| text.name.clone()) })
 }
 
 fn read_secret(path: &Path) -> Result<String, String> {
@@ -131,7 +126,7 @@ fn others_can_read(path: &Path) -> bool {
 /// The first setting that breaks a rule which no type has, and the rule.
 fn broken_rule(config: &Config) -> Option<(&'static str, String)> {
     let token = config.token.as_ref().map_or("", |token| token.expose_secret());
-    if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if config.token.is_some() && (token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic())) {
         let rule = "a token is visible ASCII characters without blanks, since it travels in a header; make one with `openssl rand -hex 24`";
         return Some(("token", rule.to_owned()));
     }
@@ -146,7 +141,7 @@ fn broken_rule(config: &Config) -> Option<(&'static str, String)> {
         let rule = "write names alone, without a scheme, port, path or *, such as pgdibs,ci.example.com";
         return Some(("allowed_hosts", format!("`{host}` is not a host name; {rule}")));
     }
-    if tracing_subscriber::EnvFilter::try_new(&config.log).is_err() {
+    if config.log.trim().is_empty() || tracing_subscriber::EnvFilter::try_new(&config.log).is_err() {
         let rule = "write a level (error, warn, info, debug, trace) or parts with levels (info,pgdibs=debug)";
         return Some(("log", format!("`{}` is not a filter; {rule}", config.log)));
     }

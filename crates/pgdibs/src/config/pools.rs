@@ -62,7 +62,7 @@ pub(crate) struct PoolConfig {
 
 /// Reads `[pools]`. Relative paths start at `base`.
 pub(super) fn read(layers: &Layers<'_>, tables: Value, base: &Path) -> Result<Vec<PoolConfig>, ConfigError> {
-    let tables: BTreeMap<String, PoolTable> = layers.read(&["pools"], tables)?;
+    let tables: BTreeMap<String, PoolTable> = layers.deserialize(&["pools"], tables)?;
     let pools = tables.into_iter().map(|(name, table)| {
         let parsed = PoolName::parse(&name).map_err(|error| layers.error(&["pools", &name], error.rule))?;
         table.into_config(layers, parsed, base)

@@ -13,9 +13,8 @@ use super::types::Kind;
 pub(crate) struct ConfigRow {
     /// `listen`, `pools.shop.warm`.
     pub(crate) setting: String,
-    /// As one would write it; `********` for a secret.
+    /// As a user would write it; `********` for a secret.
     pub(crate) value: String,
-    /// Shown with `Display`: `flag --listen`, `environment PGDIBS_LISTEN`, `file ./pgdibs.toml line 3`, `default`.
     pub(crate) origin: Origin,
 }
 
@@ -29,7 +28,7 @@ pub(crate) fn rows(layers: &Layers<'_>, pools: &Value) -> Vec<ConfigRow> {
             (None, _) => key.default.to_owned(),
             (Some((Value::String(url), _)), Kind::Secret) if key.name == "server_url" => masked_url(url),
             (Some(_), Kind::Secret) => MASK.to_owned(),
-            (Some((value, _)), _) => written(value),
+            (Some((value, _)), _) => text_of(value),
         };
         row(&[key.name], value)
     });
@@ -39,9 +38,9 @@ pub(crate) fn rows(layers: &Layers<'_>, pools: &Value) -> Vec<ConfigRow> {
             let path = ["pools", pool, key.name];
             match table.get(key.name) {
                 Some(Value::Table(source)) => {
-                    rows.extend(source.iter().map(|(name, value)| row(&[&path[..], &[name]].concat(), written(value))));
+                    rows.extend(source.iter().map(|(name, value)| row(&[&path[..], &[name]].concat(), text_of(value))));
                 }
-                Some(value) => rows.push(row(&path, written(value))),
+                Some(value) => rows.push(row(&path, text_of(value))),
                 None if key.name == "source" => {}
                 None => {
                     let value = format!("{} (an existing pool keeps its own)", key.default.replace("NAME", pool));
@@ -53,18 +52,18 @@ pub(crate) fn rows(layers: &Layers<'_>, pools: &Value) -> Vec<ConfigRow> {
     rows
 }
 
-/// As one would write it in a variable. Of a table the keys alone, since the values of a build's variables may be secrets.
-fn written(value: &Value) -> String {
+/// As a user would write it in a variable. For a table only its keys, since the values of a build's variables may be secrets.
+fn text_of(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(written).collect::<Vec<_>>().join(","),
+        Value::Array(values) => values.iter().map(text_of).collect::<Vec<_>>().join(","),
         Value::Table(table) => table.keys().cloned().collect::<Vec<_>>().join(","),
         value => value.to_string(),
     };
     if text.is_empty() { "(none)".to_owned() } else { text }
 }
 
-/// A connection URL without user, password and parameters, or the mask alone when it is not plain where the secret ends.
+/// A connection URL without user, password and parameters; only the mask if it is unclear where the secret ends.
 pub(crate) fn masked_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return MASK.to_owned();

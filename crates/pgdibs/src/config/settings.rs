@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::address::{Advertise, HostPort};
 use super::pools::PoolConfig;
 use super::table::table;
-use super::types::{BoundedInteger, optional_text, parsed, text, words};
+use super::types::{BoundedInteger, parsed, path, string_list};
 
 const DAY: u32 = 86_400;
 
@@ -23,21 +23,19 @@ table! {
         /// Anything but loopback needs a token (PGDIBS_TOKEN), since whoever reaches the port gets databases.
         listen: HostPort = "127.0.0.1:7432", "HOST:PORT", Daemon;
         /// The token that callers present. Other users of this machine can read flags: prefer PGDIBS_TOKEN or --token-file
-        #[serde(default, deserialize_with = "optional_text")]
         token: Option<SecretString> = "(none: callers need no token)", "TOKEN", Global;
         /// A file that holds the token, such as a mounted secret
-        #[serde(default, deserialize_with = "optional_text")]
+        #[serde(default, deserialize_with = "path")]
         token_file: Option<PathBuf> = "(none)", "PATH", Global;
         /// Listen beyond loopback without a token: only where every machine that reaches the port is trusted
         insecure_no_token: bool = "false", "BOOL", Daemon;
         /// Names besides localhost by which callers reach the daemon, such as its service name in compose: pgdibs,pgdibs.ci.internal
-        #[serde(default, deserialize_with = "words")]
+        #[serde(default, deserialize_with = "string_list")]
         allowed_hosts: Vec<String> = "(none)", "NAMES", Daemon;
         /// The Postgres server to manage, 14 to 18. Prefer PGDIBS_SERVER_URL: other users of this machine can read flags
-        #[serde(default, deserialize_with = "optional_text")]
         server_url: Option<SecretString> = "(the embedded server)", "URL", Daemon;
         /// A file that holds the server's URL
-        #[serde(default, deserialize_with = "optional_text")]
+        #[serde(default, deserialize_with = "path")]
         server_url_file: Option<PathBuf> = "(none)", "PATH", Daemon;
         /// The server's address as callers see it, and named ones for callers in other networks: localhost:55432,network=postgres:5432
         ///
@@ -45,10 +43,10 @@ table! {
         #[serde(default)]
         advertise: Advertise = "(none)", "ADDRESSES", Daemon;
         /// Where the embedded server keeps its data
-        #[serde(default, deserialize_with = "optional_text")]
+        #[serde(default, deserialize_with = "path")]
         data_dir: Option<PathBuf> = "(memory when it has room, otherwise the cache directory)", "PATH", Daemon;
         /// Where initdb, postgres, psql and pg_dump are
-        #[serde(default, deserialize_with = "optional_text")]
+        #[serde(default, deserialize_with = "path")]
         pg_bin_dir: Option<PathBuf> = "(the wheel's extra `postgres`, pg_config, /usr/lib/postgresql/*/bin, Homebrew, PATH)", "PATH", Daemon;
         /// Where the embedded server listens
         ///
@@ -66,7 +64,6 @@ table! {
         /// A pool that grew shrinks to its `warm` when it had no lease for this long
         idle_seconds: BoundedInteger<1, DAY> = "300", "SECONDS", Daemon;
         /// What to log: error, warn, info, debug, trace, or per part: info,pgdibs=debug
-        #[serde(deserialize_with = "text")]
         log: String = "info", "FILTER", Global;
         /// How log lines look: text for people, json for machines, auto: text on a terminal, json otherwise
         log_format: LogFormat = "auto", "FORMAT", Global;

@@ -3,21 +3,21 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::table::table;
-use super::types::{BoundedInteger, Identifier, optional_text, parsed};
+use super::types::{BoundedInteger, Identifier, parsed, path};
 use crate::sources::{Source, SourceKind};
 
 table! {
     /// Exactly one of the first four keys is given.
     SourceTable {
         /// a directory of SQL files, run in the byte order of their names
-        #[serde(default, deserialize_with = "optional_text")]
+        #[serde(default, deserialize_with = "path")]
         sql_dir: Option<PathBuf> = "(none)";
         /// one SQL file, or what `pg_dump` writes
-        #[serde(default, deserialize_with = "optional_text")]
+        #[serde(default, deserialize_with = "path")]
         sql_file: Option<PathBuf> = "(none)";
         /// a program and its arguments, run without a shell; it finds the database in `DATABASE_URL` and `PG*`
         command: Option<Command> = "(none)";
@@ -28,9 +28,9 @@ table! {
         inputs: Option<Vec<String>> = "(none)";
         /// a table of variables for the build: `env = { DJANGO_SETTINGS_MODULE = "myapp.settings" }`. In what a failed build says,
         /// values are masked whose name contains `KEY`, `PASS`, `SECRET`, `TOKEN` and the like, and URLs with a login
-        env: Option<BTreeMap<String, String>> = "(none)";
+        env: Option<BTreeMap<String, SecretString>> = "(none)";
         /// where the build runs
-        #[serde(default, deserialize_with = "optional_text")]
+        #[serde(default, deserialize_with = "path")]
         directory: Option<PathBuf> = "(the directory of the file)";
         /// how long this build may take
         timeout_seconds: Option<BoundedInteger<1, 86_400>> = "(`build_timeout_seconds`)";
@@ -91,7 +91,8 @@ impl SourceTable {
         }
         let directory = self.directory.map_or_else(|| base.to_owned(), |path| base.join(path));
         let timeout = self.timeout_seconds.map(BoundedInteger::seconds);
-        let env = variables(self.env.unwrap_or_default())?;
+        let env = self.env.unwrap_or_default();
+        check_variables(&env)?;
         Ok(Source { kind: kind.clone(), inputs, base: base.to_owned(), env, directory, timeout })
     }
 }
@@ -116,10 +117,10 @@ impl Command {
     }
 }
 
-fn variables(env: BTreeMap<String, String>) -> Result<BTreeMap<String, SecretString>, Problem> {
-    for (name, value) in &env {
+fn check_variables(env: &BTreeMap<String, SecretString>) -> Result<(), Problem> {
+    for (name, value) in env {
         let key = format!("env.{name}");
-        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        if name.is_empty() || name.contains(['=', '\0']) || value.expose_secret().contains('\0') {
             return problem(
                 key,
                 "a variable's name is not empty and has no `=` in it, and neither name nor value has a NUL",
@@ -135,5 +136,5 @@ fn variables(env: BTreeMap<String, String>) -> Result<BTreeMap<String, SecretStr
             );
         }
     }
-    Ok(env.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect())
+    Ok(())
 }

@@ -10,7 +10,7 @@ pub(crate) struct Key {
     /// The lines of the doc comment; the first one is the short help.
     pub(crate) help: &'static [&'static str],
     pub(crate) kind: Kind,
-    /// As one would write it in a variable; in parentheses: what happens without a value.
+    /// As a user would write it in a variable; in parentheses: what happens without a value.
     pub(crate) default: &'static str,
     pub(crate) value_name: &'static str,
     pub(crate) scope: Scope,

@@ -16,7 +16,7 @@ use super::pools::PoolConfig;
 use super::settings::LogFormat;
 use super::source_table::{Command, SourceTable};
 
-/// What a flag or variable has to say, and whether its value may be shown.
+/// How the text of a flag or variable is read, and whether `pgdibs config` masks the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
@@ -27,9 +27,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// The value that a flag or variable gives; the file has typed values. A text that is none of the kind stays text, which the
-    /// setting's type refuses.
-    pub(crate) fn read(self, text: &str) -> Value {
+    /// The value of a flag's or variable's text; the file has typed values. A text of another kind stays a string, which the setting's
+    /// type refuses.
+    pub(crate) fn parse(self, text: &str) -> Value {
         let plain = text.trim().to_ascii_lowercase();
         match (self, plain.as_str()) {
             (Self::Boolean, "true" | "1" | "yes" | "on") => true.into(),
@@ -49,7 +49,7 @@ macro_rules! texts {
 }
 texts!(Advertise, HostPort, LogFormat, PathBuf, SocketAddr, String);
 texts!(Command, LoginRights, RoleName, SourceTable, StrategyChoice, Identifier, Vec<PoolConfig>, Vec<RoleName>);
-texts!(Vec<Identifier>, Vec<String>, BTreeMap<String, String>);
+texts!(Vec<Identifier>, Vec<String>, BTreeMap<String, SecretString>);
 
 impl SettingType for bool {
     const KIND: Kind = Kind::Boolean;
@@ -140,50 +140,40 @@ impl FromText for SocketAddr {
     }
 }
 
-fn not_blank<'de, D: Deserializer<'de>>(reader: D) -> Result<String, D::Error> {
-    match String::deserialize(reader)? {
-        text if text.trim().is_empty() => {
-            Err(D::Error::custom("the value is empty; give one or leave the setting out"))
-        }
-        text => Ok(text),
-    }
-}
-
-pub(crate) fn text<'de, D: Deserializer<'de>, T: From<String>>(reader: D) -> Result<T, D::Error> {
-    not_blank(reader).map(T::from)
-}
-
-pub(crate) fn optional_text<'de, D: Deserializer<'de>, T: From<String>>(reader: D) -> Result<Option<T>, D::Error> {
-    text(reader).map(Some)
+/// An empty path would be the directory at which relative paths start.
+pub(crate) fn path<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<PathBuf>, D::Error> {
+    let text = Some(String::deserialize(reader)?).filter(|text| !text.trim().is_empty());
+    let empty = || D::Error::custom("the value is empty; give a path or leave the setting out");
+    text.map(|text| Some(text.into())).ok_or_else(empty)
 }
 
 pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromText>(reader: D) -> Result<Option<T>, D::Error> {
-    T::from_text(not_blank(reader)?).map(Some).map_err(D::Error::custom)
+    T::from_text(String::deserialize(reader)?).map(Some).map_err(D::Error::custom)
 }
 
 pub(crate) fn parsed_list<'de, D: Deserializer<'de>, T: FromText>(reader: D) -> Result<Option<Vec<T>>, D::Error> {
-    let words: Vec<String> = Words::deserialize(reader)?.into();
+    let words: Vec<String> = StringList::deserialize(reader)?.into();
     words.into_iter().map(T::from_text).collect::<Result<_, _>>().map(Some).map_err(D::Error::custom)
 }
 
-/// An array of strings, or one string with commas, as flags and variables have it. Blank entries are left out.
+/// An array of strings or, as in flags and variables, one string with commas. Blank entries do not count.
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "expected an array of strings")]
-pub(crate) enum Words {
+pub(crate) enum StringList {
     Text(String),
     Array(Vec<String>),
 }
 
-impl From<Words> for Vec<String> {
-    fn from(words: Words) -> Self {
+impl From<StringList> for Vec<String> {
+    fn from(words: StringList) -> Self {
         let words = match words {
-            Words::Text(text) => text.split(',').map(str::to_owned).collect(),
-            Words::Array(words) => words,
+            StringList::Text(text) => text.split(',').map(str::to_owned).collect(),
+            StringList::Array(words) => words,
         };
         words.iter().map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
     }
 }
 
-pub(crate) fn words<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<String>, D::Error> {
-    Words::deserialize(reader).map(Vec::from)
+pub(crate) fn string_list<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<String>, D::Error> {
+    StringList::deserialize(reader).map(Vec::from)
 }

@@ -4,7 +4,7 @@ use super::settings::Config;
 use super::suggestion::suggestion;
 use super::table::Key;
 
-/// Variables that no setting has, and what for: the daemon does not warn about them.
+/// Variables that are no settings, and their meaning. The daemon does not warn about them.
 pub(crate) const OF_OTHER_PARTS: &[(&str, &str)] = &[
     ("PGDIBS_CONFIG", "the configuration file; without it `./pgdibs.toml`, if there is one"),
     ("PGDIBS_URL", "where commands, clients and the pytest plugin find the daemon"),

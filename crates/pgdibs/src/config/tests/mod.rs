@@ -57,10 +57,10 @@ impl Given {
         load((&cli.global, &cli.serve), self.variables.clone(), self.directory.path())
     }
 
-    /// The sentence with which it is refused, the test's own directory written as `DIR`.
+    /// The error's text; `DIR` stands for the test's directory.
     #[track_caller]
-    pub(super) fn refusal(&self) -> String {
-        let error = self.load().expect_err("this configuration should be refused");
+    pub(super) fn error(&self) -> String {
+        let error = self.load().expect_err("this configuration should not load");
         error.to_string().replace(&self.directory.path().display().to_string(), "DIR")
     }
 }

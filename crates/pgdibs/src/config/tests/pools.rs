@@ -34,7 +34,7 @@ timeout_seconds = 90
 "#;
 
 #[test]
-fn every_field_arrives() {
+fn pool_table_sets_every_field() {
     let given = Given::nothing().file(WHOLE);
     let loaded = given.load().unwrap();
     let [bare, shop] = loaded.config.pools.as_slice() else { panic!("two pools are wanted") };
@@ -75,7 +75,7 @@ fn every_field_arrives() {
 }
 
 #[test]
-fn the_other_kinds_of_source() {
+fn source_table_reads_each_kind() {
     let kind = |line: &str| {
         let given = Given::nothing().file(&format!("[pools.p.source]\n{line}\n"));
         let kind = given.load().unwrap().config.pools[0].source.as_ref().unwrap().kind.clone();
@@ -89,7 +89,7 @@ fn the_other_kinds_of_source() {
 }
 
 #[test]
-fn refusals() {
+fn wrong_pool_table_is_refused() {
     let pool = "[pools.shop]\n";
     let source = "[pools.shop.source]\n";
     let cases = [
@@ -233,9 +233,9 @@ fn refusals() {
         ),
     ];
     for (head, line, sentence) in cases {
-        assert_eq!(Given::nothing().file(&format!("{head}{line}\n")).refusal(), sentence, "{head}{line}");
+        assert_eq!(Given::nothing().file(&format!("{head}{line}\n")).error(), sentence, "{head}{line}");
     }
     let long = format!("[pools.{}]", "a".repeat(41));
-    assert!(Given::nothing().file(&long).refusal().contains("1 to 40 characters"));
+    assert!(Given::nothing().file(&long).error().contains("1 to 40 characters"));
     assert!(Given::nothing().file(&format!("[pools.{}]", "a".repeat(40))).load().is_ok());
 }

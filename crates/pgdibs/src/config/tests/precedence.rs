@@ -7,7 +7,7 @@ use super::{Given, row};
 use crate::config::table::Scope;
 
 #[test]
-fn nothing_given_means_the_defaults() {
+fn empty_configuration_has_the_defaults() {
     let loaded = Given::nothing().load().unwrap();
     let config = &loaded.config;
     assert_eq!(config.listen, HostPort { host: "127.0.0.1".to_owned(), port: 7432 });
@@ -43,7 +43,7 @@ fn layered(name: &str, in_file: &str, in_variable: &str, in_flag: &str) -> [Stri
 }
 
 #[test]
-fn text() {
+fn text_takes_the_highest_layer() {
     assert_eq!(
         layered("listen", "\"127.0.0.1:1\"", "127.0.0.1:2", "[::1]:0"),
         [
@@ -56,7 +56,7 @@ fn text() {
 }
 
 #[test]
-fn number() {
+fn number_takes_the_highest_layer() {
     assert_eq!(
         layered("idle_seconds", "1_000", "20", "30"),
         [
@@ -69,7 +69,7 @@ fn number() {
 }
 
 #[test]
-fn boolean() {
+fn boolean_takes_the_highest_layer() {
     assert_eq!(
         layered("insecure_no_token", "true", "0", "true"),
         [
@@ -84,7 +84,7 @@ fn boolean() {
 }
 
 #[test]
-fn list() {
+fn list_takes_the_highest_layer() {
     assert_eq!(
         layered("allowed_hosts", "[\"a\", \"b\"]", "c, D,", "e"),
         [
@@ -103,7 +103,7 @@ fn list() {
 }
 
 #[test]
-fn secret() {
+fn secret_takes_the_highest_layer() {
     assert_eq!(
         layered("token", "\"one\"", "two", "three"),
         [
@@ -116,7 +116,7 @@ fn secret() {
 }
 
 #[test]
-fn path_starts_at_the_working_directory_but_in_the_file_at_the_file() {
+fn path_starts_at_the_directory_of_its_layer() {
     let file = "data_dir = \"data\"\npg_bin_dir = \"/opt/pg/bin\"\n";
     let given = Given::nothing().file_at("conf/p.toml", file).flags(&["--config", "conf/p.toml"]);
     let root = given.directory.path().to_path_buf();
@@ -129,7 +129,7 @@ fn path_starts_at_the_working_directory_but_in_the_file_at_the_file() {
 }
 
 #[test]
-fn the_file_is_named_by_flag_then_variable_then_the_working_directory() {
+fn config_flag_wins_over_config_variable() {
     let given = Given::nothing()
         .file("log = \"error\"")
         .file_at("a.toml", "log = \"warn\"")
@@ -142,7 +142,7 @@ fn the_file_is_named_by_flag_then_variable_then_the_working_directory() {
 }
 
 #[test]
-fn an_empty_variable_counts_as_unset() {
+fn empty_variable_counts_as_unset() {
     let given =
         Given::nothing().file("listen = \"127.0.0.1:5\"").variable("PGDIBS_LISTEN", "").variable("PGDIBS_TOKEN", "");
     let loaded = given.load().unwrap();
@@ -151,7 +151,7 @@ fn an_empty_variable_counts_as_unset() {
 }
 
 #[test]
-fn stop_server_is_a_flag_alone() {
+fn stop_server_has_no_variable() {
     let given = Given::nothing().variable("PGDIBS_STOP_SERVER", "true");
     let loaded = given.load().unwrap();
     assert!(!loaded.config.stop_server);
@@ -162,7 +162,7 @@ fn stop_server_is_a_flag_alone() {
 }
 
 #[test]
-fn advertised_addresses() {
+fn advertise_reads_default_and_named_addresses() {
     let given = Given::nothing().variable("PGDIBS_ADVERTISE", "localhost:55432,network=postgres:5432,six=[::1]:5433");
     let loaded = given.load().unwrap();
     let advertise = &loaded.config.advertise;

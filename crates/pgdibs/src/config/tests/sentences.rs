@@ -4,7 +4,7 @@ use super::Given;
 
 /// Refusals of a value in a variable.
 #[test]
-fn values() {
+fn wrong_variable_is_refused() {
     let cases = [
         (
             "PGDIBS_LISTEN",
@@ -104,7 +104,7 @@ fn values() {
         (
             "PGDIBS_TOKEN",
             " ",
-            "token (environment PGDIBS_TOKEN): the value is empty; give one or leave the setting out",
+            "token (environment PGDIBS_TOKEN): a token is visible ASCII characters without blanks, since it travels in a header; make one with `openssl rand -hex 24`",
         ),
         (
             "PGDIBS_SERVER_URL",
@@ -159,24 +159,24 @@ fn values() {
     ];
     for (variable, value, sentence) in cases {
         let given = Given::nothing().file_at("empty", "\n").variable(variable, value);
-        assert_eq!(given.refusal(), sentence);
+        assert_eq!(given.error(), sentence);
     }
 }
 
 #[test]
-fn a_secret_and_its_file_in_one_layer() {
+fn secret_beside_its_file_is_refused() {
     let given = Given::nothing().variable("PGDIBS_TOKEN", "a").variable("PGDIBS_TOKEN_FILE", "t");
     assert_eq!(
-        given.refusal(),
+        given.error(),
         "token_file (environment PGDIBS_TOKEN_FILE): token is given beside it, and only one can count; leave one out"
     );
 }
 
 #[test]
-fn listening_beyond_loopback_has_two_ways_out() {
+fn listen_beyond_loopback_needs_token_or_consent() {
     for listen in ["0.0.0.0:1", "[::]:1", "192.168.0.1:1", "myhost:1"] {
         let given = Given::nothing().flags(&["--listen", listen]);
-        assert!(given.refusal().starts_with(&format!("listen (flag --listen): {listen} can be reached")), "{listen}");
+        assert!(given.error().starts_with(&format!("listen (flag --listen): {listen} can be reached")), "{listen}");
         assert!(given.variable("PGDIBS_TOKEN", "t").load().is_ok(), "{listen}");
         assert!(Given::nothing().flags(&["--listen", listen, "--insecure-no-token"]).load().is_ok(), "{listen}");
     }
@@ -187,7 +187,7 @@ fn listening_beyond_loopback_has_two_ways_out() {
 
 /// Refusals of a file.
 #[test]
-fn files() {
+fn wrong_file_is_refused() {
     let cases = [
         (
             "a = 1\nlisten = \n",
@@ -220,7 +220,7 @@ fn files() {
         ("listen = 7432", "listen (file ./pgdibs.toml line 1): expected a string in quotes, found integer"),
         (
             "data_dir = \"\"",
-            "data_dir (file ./pgdibs.toml line 1): the value is empty; give one or leave the setting out",
+            "data_dir (file ./pgdibs.toml line 1): the value is empty; give a path or leave the setting out",
         ),
         (
             "idle_seconds = \"300\"",
@@ -243,26 +243,26 @@ fn files() {
         ("stop_server = true", "./pgdibs.toml, line 1: unknown key `stop_server` at the top of the file; known here: "),
     ];
     for (file, sentence) in cases {
-        let refusal = Given::nothing().file(file).refusal();
+        let error = Given::nothing().file(file).error();
         if sentence.ends_with("known here: ") {
-            assert!(refusal.starts_with(sentence), "{refusal}");
+            assert!(error.starts_with(sentence), "{error}");
         } else {
-            assert_eq!(refusal, sentence);
+            assert_eq!(error, sentence);
         }
     }
 }
 
 #[test]
-fn a_file_that_is_no_file() {
+fn directory_as_config_file_is_refused() {
     let given = Given::nothing().flags(&["--config", "."]);
     assert_eq!(
-        given.refusal(),
+        given.error(),
         "flag --config: cannot read the configuration file .: Is a directory (os error 21); correct the path or leave it out (then ./pgdibs.toml is read if it exists)"
     );
 }
 
 #[test]
-fn unknown_variables_are_warnings_and_known_ones_of_others_are_not() {
+fn unknown_variable_gives_a_warning() {
     let given = Given::nothing()
         .variable("PGDIBS_LISTN", "x")
         .variable("PGDIBS_POOL_SHAPE", "x")
