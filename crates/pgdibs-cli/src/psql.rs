@@ -23,7 +23,7 @@ use pgdibs_server::config::ServeFlags;
 /// # Errors
 /// When there is no such database, or no psql. Otherwise this process becomes psql.
 pub(super) async fn psql(context: &Context, args: PsqlArgs) -> Result<(), CliError> {
-    let flags = ServeFlags { pg_bin_dir: args.pg_bin_dir, ..ServeFlags::default() };
+    let flags = args.pg_bin_dir.into_iter().fold(ServeFlags::default(), |flags, path| flags.with("pg_bin_dir", path));
     let config = context.load_for_client(flags)?;
     let program = find_psql(config.pg_bin_dir.as_deref())?;
     let url = credentials(&context.client()?, args.what.as_deref()).await?;

@@ -69,10 +69,12 @@ fn request_error(error: &sqlx::Error) -> Error {
             Error::ServerUnavailable(sqlstate::sentence(error))
         }
         // A server whose data is in memory loses the catalog in a restart, and the reconciler creates it again.
-        _ if matches!(sqlstate::code(error).as_deref(), Some("3D000" | "42P01" | "55000")) => Error::ServerUnavailable(format!(
-            "{}; the catalog of pgdibs is missing: the server came back empty and it is being made, or it was renamed or dropped (GET /readyz says which)",
-            sqlstate::sentence(error)
-        )),
+        _ if matches!(sqlstate::code(error).as_deref(), Some("3D000" | "42P01" | "55000")) => {
+            Error::ServerUnavailable(format!(
+                "{}; the catalog of pgdibs is missing: the server came back empty and it is being made, or it was renamed or dropped (GET /readyz says which)",
+                sqlstate::sentence(error)
+            ))
+        }
         _ => Error::Internal(sqlstate::sentence(error)),
     }
 }

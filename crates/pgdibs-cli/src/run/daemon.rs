@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
@@ -120,23 +120,23 @@ impl StartedDaemon {
         let mut command = Command::new(program);
         command.args(["serve", "--end-with-stdin", "--listen"]).arg(format!("127.0.0.1:{port}"));
         let passed_on = [
-            ("--config", &global.config),
-            ("--token-file", &global.token_file),
-            ("--log", &global.log),
-            ("--log-format", &global.log_format),
+            ("--config", global.get("config")),
+            ("--token-file", global.get("token_file")),
+            ("--log", global.get("log")),
+            ("--log-format", global.get("log_format")),
         ];
         for (flag, value) in passed_on {
-            command.args(value.iter().flat_map(|value| [flag, value.as_str()]));
+            command.args(value.iter().flat_map(|value| [flag, value]));
         }
-        if let Some(token) = &global.token {
+        if let Some(token) = global.get("token") {
             // A flag wins over both variables here; there it becomes one of them.
-            command.env("PGDIBS_TOKEN", token.expose_secret()).env_remove("PGDIBS_TOKEN_FILE");
+            command.env("PGDIBS_TOKEN", token).env_remove("PGDIBS_TOKEN_FILE");
         }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().map_err(|error| failed("this program", error))?;
         let log = Arc::new(Mutex::new(VecDeque::new()));
         // Asked for by a flag of this command, its log is for the user; otherwise only when it fails.
-        let shown = global.log.is_some();
+        let shown = global.get("log").is_some();
         let reader = child.stderr.take().map(|stderr| tokio::spawn(read_log(stderr, Arc::clone(&log), shown)));
         let stdin = child.stdin.take();
         Ok(Self { child, _stdin: stdin, url: format!("http://127.0.0.1:{port}"), log, reader })

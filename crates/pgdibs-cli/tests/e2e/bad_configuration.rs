@@ -21,7 +21,7 @@ fn wrong_configuration_is_refused_with_the_place_and_the_way_out() {
         ("listen = \"127.0.0.1:0\"\n[pools.shop\nwarm = 1\n", &["pgdibs.toml", "line 2"]),
         ("listn = \"127.0.0.1:0\"\n", &["listn", "listen", "line 1"]),
         ("[pools.shop]\nwarm = \"four\"\n", &["pools.shop.warm", "line 2"]),
-        ("[pools.\"Shop-Test\"]\n", &["Shop-Test", "small letters"]),
+        ("[pools.\"Shop-Test\"]\n", &["Shop-Test", "a to z"]),
         ("[pools.shop.source]\nsql_dir = \"a\"\nsql_file = \"b\"\n", &["sql_dir", "sql_file"]),
         (
             "[pools.shop.source]\ncommand = \"alembic upgrade head\"\n",

@@ -73,7 +73,7 @@ impl Server {
             let began = Instant::now();
             match connect::open(self.address.clone(), instance).await {
                 Ok(connections) => {
-                    return Ok(PgBackend::new(connections, config.disk_floor_mb << 20));
+                    return Ok(PgBackend::new(connections, u64::from(config.disk_floor_mb.0) << 20));
                 }
                 Err(ConnectError::NotUp(why)) => {
                     status.reason(format!("waiting for the Postgres server: {why}"));
