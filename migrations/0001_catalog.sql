@@ -1,12 +1,25 @@
--- The catalog of pgdibs: one truth about pools, templates, databases and leases, on the very server whose databases they are.
+-- The catalog of pgdibs: the single source of truth about pools, templates, databases and leases, on the server that holds the databases.
 --
--- What do we store? Intent (a row is committed before `create database` and deleted only after the name is gone from the
--- server), identity (the oid; names pass from one database to the next), and who holds what. What we do not store: anything
--- that can be asked of the server (sessions, sizes at present), and whom to wake (that is memory).
--- Rules on conduct stand in ARCHITECTURE.md; each `check` here says the same as the type of that name in pgdibs-core.
+-- It stores intent (a row is committed before `create database`, and deleted only after the server has no database of that name),
+-- identity (the oid; names pass from one database to the next), and the holders. It does not store what a query can read from the server
+-- (sessions, present sizes), nor wake-ups, which are in memory.
+-- ARCHITECTURE.md has the rules of conduct; each `check` here says the same as the type of that name in pgdibs-core.
 
--- One number per clone, build and login, for ever: a name that carries it is never given twice.
+-- One number per clone, build and login, so that no name with a number is used twice.
 create sequence numbers;
+
+-- A password of 244 random bits: two UUIDs of version 4, from the server's strong random source, behind the mark by which a scanner
+-- recognises a leaked one (`PASSWORD_MARK` in scram.rs). It needs no escaping in a URL. The server makes each password where it stores it,
+-- so that none is a parameter of a statement, which `log_statement = all` would write down.
+create function new_password() returns text language sql volatile
+    return 'pgdibspw' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');
+
+-- `moment`, shifted by a jump of the server's clock, unless it was written (at `written`) after the jump: after a jump forward, a time
+-- before it is further back than the jump; after a jump backward, it is in the future.
+create function shifted(moment timestamptz, written timestamptz, jump_us bigint) returns timestamptz language sql stable
+    return case
+        when jump_us > 0 and written <= now() - jump_us * interval '1 us' or jump_us < 0 and written > now()
+        then moment + jump_us * interval '1 us' else moment end;
 
 create table pools (
     name                     text primary key check (name ~ '^[a-z_][a-z0-9_]{0,39}$'),
@@ -19,18 +32,18 @@ create table pools (
     roles                    text[] not null,
     keep_templates           integer not null,
     template_max_age_seconds bigint not null,
-    -- What the logins of its leases may do beyond their own database; what such a login made is dropped with it.
+    -- What the logins of its leases may do beyond their own database; databases that such a login created are dropped with it.
     login                    text not null check (login in ('plain', 'createdb', 'superuser')),
-    -- How often each of them may be connected at once. 0: no limit.
+    -- Connections of each login at once. 0: no limit.
     connection_limit         integer not null check (connection_limit between 0 and 10000),
-    -- Some daemon builds this pool's templates from a source in its configuration.
+    -- A daemon builds this pool's templates from a source in its configuration.
     sourced                  boolean not null default false,
-    -- `DELETE /v1/pools` was called: everything in it retires, this row goes last.
+    -- `DELETE /v1/pools` was called: everything in it retires, and this row is deleted last.
     dropping                 boolean not null default false,
     created_at               timestamptz not null default now()
 );
 
--- Roles that we made for pools (the template's owner, extra roles), so that a role of somebody else is never granted to a login.
+-- Roles that pgdibs created for pools (the template's owner, extra roles). Only these are granted to logins.
 create table roles (
     name text primary key
 );
@@ -47,11 +60,11 @@ create table templates (
     -- The builder proves itself with this; the daemon's own builds have one as well.
     token             text not null,
     holder            text not null default '',
-    -- Instance (see tickets.daemon) that builds it itself; such a build lives as long as that daemon's session does.
+    -- Instance (see tickets.daemon) of the daemon that builds it; such a build lives as long as that daemon's session.
     built_by          integer,
-    password          text not null,
+    password          text not null default new_password(),
     build_started_at  timestamptz not null default now(),
-    -- Last sign of life of a builder over HTTP: PUT, renew, or a session seen on its database.
+    -- Last heartbeat of a builder over HTTP: PUT, renew, or a session seen on its database.
     build_heard_at    timestamptz not null default now(),
     seal_requested_at timestamptz,
     -- What `create database … template` does not copy and every clone gets again: `name=value` of ALTER DATABASE SET, and
@@ -91,12 +104,12 @@ create table databases (
     slot          integer check (slot >= 0),
     -- Its login. A reset exchanges the logins of the two databases, so that the lease keeps its URL.
     login         text not null,
-    password      text not null,
-    -- The SCRAM verifier that it was made with: a holder may change its password, and a reset sets it back.
+    password      text not null default new_password(),
+    -- The SCRAM verifier that the login was created with: a holder may change its password, and a reset sets it back.
     verifier      text,
-    -- Set by a keep: until when, why, and the login that may look into it then.
+    -- Set by a keep: until when, why, and the login that opens the database then.
     keep_until    timestamptz,
-    -- When `keep_until` was written, by the server's clock of that moment: tells whether it moves when that clock is set.
+    -- When `keep_until` was written, by the server's clock at that time: decides whether a clock jump shifts it.
     kept_at       timestamptz,
     keep_reason   text,
     keep_login    text,
@@ -122,7 +135,7 @@ create table leases (
     pool          text not null,
     fingerprint   text not null,
     template_id   bigint not null,
-    -- Null once the lease has ended and its database row is gone.
+    -- Null once the lease has ended and the row of its database is deleted.
     database_id   bigint references databases on delete set null,
     database_name text not null,
     slot          integer not null,
@@ -133,9 +146,9 @@ create table leases (
     state         text not null check (state in ('live', 'released', 'expired', 'revoked')),
     generation    integer not null default 1,
     ttl_seconds   integer not null check (ttl_seconds between 1 and 3600),
-    -- Moves with every renewal; the reconciler compares it on its own monotonic clock.
+    -- Incremented by each renewal; the reconciler measures on its own monotonic clock how long it stays the same.
     renewals      bigint not null default 0,
-    -- A reset in progress: the spare that comes in. It is rolled forward by whoever reconciles.
+    -- A reset in progress: the spare that enters the slot. The leader rolls it forward.
     reset_to      bigint unique references databases,
     -- One login for all leases of a batch, for tools that derive the names of their databases themselves. Null: the database's own.
     shared_login    text,
@@ -153,7 +166,7 @@ create unique index leases_one_per_key on leases (pool, run, coalesce(worker, ''
 -- A database is leased at most once.
 create unique index leases_one_per_database on leases (database_id) where state = 'live';
 create index leases_by_end on leases (ended_at);
--- Dropping a database looks for the leases that name it (`on delete set null`), and leases are remembered for a day.
+-- Deleting a database row looks for the leases that refer to it (`on delete set null`), and leases are kept for a day.
 create index leases_by_database on leases (database_id);
 
 create table tickets (
@@ -162,13 +175,13 @@ create table tickets (
     template_id bigint not null references templates on delete cascade,
     count       integer not null check (count > 0),
     kind        text not null check (kind in ('acquire', 'exact', 'reset')),
-    -- The instance that waits. It holds a session advisory lock on this number for as long as it lives.
+    -- The instance that waits. It holds a session advisory lock on this number while it runs.
     daemon      integer not null,
     created_at  timestamptz not null default clock_timestamp()
 );
 create index tickets_by_template on tickets (template_id, id);
 
--- What runs said they will need; lapses 60 s after the last PUT unless the run has leases.
+-- What runs announced that they will need; lapses 60 s after the last PUT unless the run has leases.
 create table announced_runs (
     run         text not null,
     pool        text not null references pools on delete cascade,
@@ -178,8 +191,49 @@ create table announced_runs (
     primary key (run, pool)
 );
 
--- Runs that are over: later acquires get 410. Forgotten with the leases after 24 hours.
+-- Runs that have ended: later acquires get 410. Deleted with the leases after 24 hours.
 create table ended_runs (
     run      text primary key,
     ended_at timestamptz not null default now()
 );
+
+-- The views below are what several statements share. Views and not repeated text, so that a rule exists once. Statements read them with
+-- `*`: a migration that adds a column to one creates it under another name, since a daemon that runs has prepared statements on it.
+
+-- The instances of the daemons that run: each holds the advisory lock with the key pair ("pgdb", instance). Reading all locks of the
+-- server is costly, so a statement uses it once, as `in (select daemon from living_daemons)`, and tests `daemon = <own> or` before it.
+create view living_daemons as
+select l.objid::int8 as daemon from pg_locks l
+where l.locktype = 'advisory' and l.granted and l.classid = 1885824098 and l.objsubid = 2
+  and l.database = (select oid from pg_database where datname = current_database());
+
+-- The databases of the server. `ours`: pgdibs created it, which its owner role says from `create database` on. `invalid`: its drop was
+-- interrupted. `made_by_tests`: the tests of a lease created it, so its owner is the login of a lease, or the owner role of a pool whose
+-- logins may create databases. That role has to be older than the database, because another role may have given it the database. (Oids are
+-- assigned in order and wrap around at 2^32.)
+create view server_databases as
+select d.oid, d.datname as name, o.rolname as owner, o.rolname = 'pgdibs_owner' as ours, d.datconnlimit = -2 as invalid,
+       d.datallowconn as open, d.datistemplate as is_template,
+       o.rolname ~ '^pgdibs_l_[0-9]+$' or o.rolname::text in (
+           select n.name from roles n join pools p on p.owner = n.name where p.login <> 'plain')
+         and (d.oid::int8 - o.oid::int8 + 4294967296) % 4294967296 < 2147483648 as made_by_tests
+from pg_database d join pg_roles o on o.oid = d.datdba;
+
+-- `builder_silent`: the heartbeats of a builder over HTTP stopped 60 s ago, or the daemon that builds has ended.
+-- `due`: a failed step may be tried again.
+create view template_details as
+select t.id, t.pool, t.fingerprint, t.state, t.name, t.oid, t.token, t.holder, t.seal_requested_at is not null as seal_requested,
+       t.state = 'building' and t.seal_requested_at is null and case when t.built_by is null
+           then t.build_heard_at < now() - interval '60 s'
+           else t.built_by::int8 not in (select daemon from living_daemons) end as builder_silent,
+       t.build_started_at, t.built_seconds, t.built_at, t.size_bytes, t.relations, t.last_used_at,
+       greatest(0, extract(epoch from now() - t.last_used_at))::int8 as unused_seconds,
+       t.strategy, t.file_copy_count, t.file_copy_ms, t.wal_log_count, t.wal_log_ms, t.detail, coalesce(t.retry_at <= now(), true) as due
+from templates t;
+
+-- A lease with the login that opens its database.
+create view lease_details as
+select l.id, l.pool, l.fingerprint, l.template_id, l.database_id, l.database_name, l.slot, l.run, l.worker, l.alias, l.holder, l.state,
+       l.generation, l.ttl_seconds, l.renewals, l.reset_to, l.acquired_at, l.renewed_at, l.ended_at, l.ended_reason,
+       coalesce(l.shared_login, d.login) as login, coalesce(l.shared_password, d.password) as password
+from leases l left join databases d on d.id = l.database_id;

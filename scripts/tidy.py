@@ -84,7 +84,12 @@ ARROWS = (
     Arrow(
         re.compile(r"\bAssertSqlSafe\b"),
         "crates/",
-        ("crates/pgdibs-postgres/src/ddl/text.rs", "crates/pgdibs-postgres/tests/", "crates/pgdibs-cli/tests/"),
+        (
+            "crates/pgdibs-postgres/src/ddl/text.rs",
+            "crates/pgdibs-postgres/tests/",
+            "crates/pgdibs-embedded/tests/",
+            "crates/pgdibs-cli/tests/",
+        ),
         "only ddl/text.rs puts identifiers into SQL text",
     ),
     Arrow(

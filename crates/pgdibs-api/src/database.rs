@@ -26,6 +26,22 @@ pub enum DatabaseState {
     Blocked,
 }
 
+impl DatabaseState {
+    /// The state on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Spare => "spare",
+            Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Retiring => "retiring",
+            Self::Kept => "kept",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
 impl From<domain::DatabaseState> for DatabaseState {
     fn from(state: domain::DatabaseState) -> Self {
         match state {

@@ -1,5 +1,8 @@
 //! Leases: one database for one holder, until it is released, revoked or not renewed.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use pgdibs_core::lease as domain;
@@ -96,6 +99,12 @@ impl BatchLease {
 }
 
 impl AcquireRequest {
+    /// Any database of `pool`.
+    #[must_use]
+    pub fn new(pool: PoolName) -> Self {
+        BatchLease::new(pool).into()
+    }
+
     /// The lease as one of a batch, and the wait.
     #[must_use]
     pub fn into_batch_lease(self) -> (BatchLease, Duration) {

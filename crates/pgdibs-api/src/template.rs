@@ -58,6 +58,19 @@ pub enum TemplateState {
     Retiring,
 }
 
+impl TemplateState {
+    /// The state on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Building => "building",
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Retiring => "retiring",
+        }
+    }
+}
+
 impl From<domain::TemplateState> for TemplateState {
     fn from(state: domain::TemplateState) -> Self {
         match state {
@@ -77,6 +90,17 @@ pub enum Strategy {
     FileCopy,
     /// Block by block, through the write-ahead log.
     WalLog,
+}
+
+impl Strategy {
+    /// The strategy on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::FileCopy => "file_copy",
+            Self::WalLog => "wal_log",
+        }
+    }
 }
 
 impl From<pool::Strategy> for Strategy {

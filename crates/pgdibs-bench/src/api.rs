@@ -1,8 +1,8 @@
-//! The benchmark's HTTP client: kept-alive connections, no retries, and every unexpected answer an error.
+//! The daemon under the benchmark, by the client library: kept-alive connections, and every unexpected answer an error.
 
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
+use pgdibs::{Client, Method};
 use serde_json::{Value, json};
 
 use crate::error::BenchError;
@@ -35,38 +35,17 @@ pub(crate) struct Lease {
 
 /// One daemon. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Api {
-    client: reqwest::Client,
-    base: String,
-}
+pub(crate) struct Api(Client);
 
 impl Api {
-    pub(crate) fn new(base: &str) -> Result<Self, BenchError> {
-        // No proxy reaches our own loopback.
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE * 2).build()?;
-        Ok(Self { client, base: base.to_owned() })
+    pub(crate) fn new(url: &str) -> Result<Self, BenchError> {
+        Ok(Self(Client::builder(url).build()?))
     }
 
-    /// One call; the body's text is read to its end, so that the connection can be used again.
+    /// One call, never tried again.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, BenchError> {
-        let mut request = self.client.request(method.clone(), format!("{}{path}", self.base));
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let response = request.send().await?;
-        let status = response.status();
-        let bytes = response.bytes().await?;
-        if !status.is_success() {
-            return Err(BenchError::Answer(format!(
-                "{method} {path} with {status}: {}",
-                String::from_utf8_lossy(&bytes)
-            )));
-        }
-        if bytes.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_slice(&bytes)
-            .map_err(|error| BenchError::Answer(format!("{method} {path} with no JSON: {error}")))
+        let response = self.0.call(method.clone(), path, body, PATIENCE).await?;
+        response.value().map_err(|error| BenchError::Answer(format!("{method} {path} with no JSON: {error}")))
     }
 
     /// Sets the pool's size.

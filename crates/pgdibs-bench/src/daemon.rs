@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
+use pgdibs::Method;
 use tokio::process::{Child, Command};
 
 use crate::api::Api;

@@ -9,9 +9,9 @@ pub(crate) enum BenchError {
     /// A call did not answer as the API says.
     #[error("the benchmark's daemon answered {0}")]
     Answer(String),
-    /// The connection to it failed.
-    #[error("the benchmark's daemon does not answer: {0}")]
-    Http(#[from] reqwest::Error),
+    /// A call to it failed.
+    #[error("the benchmark's daemon: {0}")]
+    Call(#[from] pgdibs::Error),
     /// Postgres refused something.
     #[error("the benchmark's server refused {doing}: {source}")]
     Postgres {

@@ -1,7 +1,7 @@
 //! Builds the benchmark's template over HTTP, as a client does.
 
 use crate::plain::Session;
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::json;
 
 use crate::api::{Api, POOL, Size};

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::client::Client;
 use super::error::CliError;
 use super::output::Output;
-use pgdibs_server::config::{self, Config, Flags, GlobalFlags, HostPort, Loaded, ServeFlags};
+use pgdibs::Client;
+use pgdibs_server::config::{self, Config, GlobalFlags, HostPort, Loaded, ServeFlags};
 
 /// Where a client looks for a daemon whose own port is not known beforehand.
 const DEFAULT_PORT: u16 = 7432;
@@ -27,18 +27,16 @@ impl Context {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn load(&self, serve: ServeFlags) -> Result<Loaded, CliError> {
-        let flags = Flags { global: self.global.clone(), serve };
         let here = working_directory()?;
-        Ok(config::load(&flags, config::variables_of_this_process(), &here)?)
+        Ok(config::load((&self.global, &serve), config::variables_of_this_process(), &here)?)
     }
 
     /// The configuration for a command that does not listen itself, so that no rule about listening stands in its way.
     ///
     /// # Errors
     /// As [`Context::load`].
-    pub(super) fn load_for_client(&self, mut serve: ServeFlags) -> Result<Config, CliError> {
-        serve.insecure_no_token = Some("true".to_owned());
-        Ok(self.load(serve)?.config)
+    pub(super) fn load_for_client(&self, serve: ServeFlags) -> Result<Config, CliError> {
+        Ok(self.load(serve.with("insecure_no_token", "true"))?.config)
     }
 
     /// The daemon that the user named, or the one that the configuration makes listen.
@@ -48,7 +46,7 @@ impl Context {
     pub(super) fn client(&self) -> Result<Client, CliError> {
         let config = self.load_for_client(ServeFlags::default())?;
         let url = self.url.clone().unwrap_or_else(|| address_of(&config.listen));
-        Client::new(&url, config.token)
+        Ok(Client::builder(url).token(config.token).build()?)
     }
 }
 

@@ -1,5 +1,6 @@
 //! `pgdibs healthcheck`: one line, and an exit code for whoever watches over the daemon.
 
+use super::answer::Answer as _;
 use super::args::HealthcheckArgs;
 use super::context::Context;
 use super::error::CliError;
@@ -15,6 +16,6 @@ pub(super) async fn healthcheck(context: &Context, args: &HealthcheckArgs) -> Re
         false => ("/livez", "is live"),
     };
     let answer = client.get(path).await?;
-    context.output.result(&answer.body, || format!("the daemon at {} {well}", client.url()))?;
+    context.output.result(&answer.body(), || format!("the daemon at {} {well}", client.url()))?;
     Ok(0)
 }

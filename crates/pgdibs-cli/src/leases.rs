@@ -1,18 +1,19 @@
 //! `pgdibs lease`, `renew`, `reset`, `keep` and `release`.
 
+use super::answer::Answer as _;
 use std::time::Duration;
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Map, Value, json};
 
 use super::args::{IdArgs, KeepArgs, LeaseArgs, ReleaseArgs, RenewArgs, ResetArgs};
-use super::client::{Client, segment};
 use super::context::Context;
 use super::error::CliError;
 use super::inherited::{EXPORTED, Inherited};
 use super::progress::Progress;
-use super::responses::{Kept, Lease, Leases};
+use pgdibs::api::lease::{Kept, Lease, Leases};
 use pgdibs::connection_url::{MISLEADING, libpq_variables};
+use pgdibs::{Client, segment};
 
 /// Takes a database.
 ///
@@ -36,12 +37,13 @@ pub(super) async fn lease(context: &Context, args: LeaseArgs) -> Result<(), CliE
     };
     let progress = Progress::start(format!("waiting for a database of pool {}", args.pool));
     let wait = Duration::from_secs_f64(args.wait);
-    let answer = client.call_waiting(Method::POST, "/v1/leases", body, wait, &progress).await?;
+    let answer =
+        client.call_waiting(Method::POST, "/v1/leases", body, wait, |refused| progress.refused(refused)).await?;
     drop(progress);
     let lease: Lease = answer.read()?;
-    let url = lease.url.clone().unwrap_or_default();
+    let url = lease.url().unwrap_or_default().to_owned();
     let text = if args.export { exports(&lease.id, &url, &Inherited::of_this_process())? } else { format!("{url}\n") };
-    let written = context.output.result(&answer.body, || text);
+    let written = context.output.result(&answer.body(), || text);
     if written.is_err() {
         // Nobody has heard of this lease.
         client.call(Method::DELETE, &format!("/v1/leases/{}", segment(&lease.id)?), None, Duration::ZERO).await?;
@@ -68,10 +70,7 @@ fn exports(id: &str, url: &str, inherited: &Inherited) -> Result<String, CliErro
 }
 
 fn ending(lease: &Lease) -> String {
-    match lease.ttl_seconds {
-        Some(ttl) => format!("it ends in {ttl} s unless it is renewed or in use"),
-        None => "it ends unless it is renewed or in use".to_owned(),
-    }
+    format!("it ends in {} s unless it is renewed or in use", lease.ttl_seconds)
 }
 
 /// Adds a field that was given.
@@ -87,7 +86,7 @@ async fn on_lease(
     id: &IdArgs,
     verb: &str,
     body: Map<String, Value>,
-) -> Result<super::client::Answer, CliError> {
+) -> Result<pgdibs::Response, CliError> {
     let id = find(client, &id.lease).await?;
     let path = format!("/v1/leases/{}/{verb}", segment(&id)?);
     Ok(client.call(Method::POST, &path, Some(&Value::Object(body)), Duration::ZERO).await?)
@@ -102,7 +101,7 @@ pub(super) async fn renew(context: &Context, args: &RenewArgs) -> Result<(), Cli
     put(&mut body, "ttl_seconds", args.ttl);
     let answer = on_lease(&context.client()?, &args.id, "renew", body).await?;
     let lease: Lease = answer.read()?;
-    context.output.result(&answer.body, || format!("{} is renewed; {}", lease.database, ending(&lease)))
+    context.output.result(&answer.body(), || format!("{} is renewed; {}", lease.database, ending(&lease)))
 }
 
 /// Puts a fresh clone behind a lease.
@@ -119,15 +118,17 @@ pub(super) async fn reset(context: &Context, args: &ResetArgs) -> Result<(), Cli
     let body = |left: f64| {
         let mut body = Map::new();
         body.insert("wait_seconds".to_owned(), json!(left));
-        put(&mut body, "generation", generation);
+        put(&mut body, "generation", Some(generation));
         Some(Value::Object(body))
     };
     let wait = Duration::from_secs_f64(args.wait);
-    let answer = client.call_waiting(Method::POST, &format!("{path}/reset"), body, wait, &progress).await?;
+    let answer = client
+        .call_waiting(Method::POST, &format!("{path}/reset"), body, wait, |refused| progress.refused(refused))
+        .await?;
     drop(progress);
     let lease: Lease = answer.read()?;
-    let generation = lease.generation.unwrap_or_default();
-    context.output.result(&answer.body, || format!("{} is fresh (generation {generation})", lease.database))
+    let generation = lease.generation;
+    context.output.result(&answer.body(), || format!("{} is fresh (generation {generation})", lease.database))
 }
 
 /// Keeps a lease's database.
@@ -140,8 +141,8 @@ pub(super) async fn keep(context: &Context, args: &KeepArgs) -> Result<(), CliEr
     put(&mut body, "reason", args.reason.as_ref());
     let answer = on_lease(&context.client()?, &args.id, "keep", body).await?;
     let kept: Kept = answer.read()?;
-    context.output.result(&answer.body, || kept.kept_url.clone().unwrap_or_else(|| kept.kept_database.clone()))?;
-    let until = kept.kept_until.unwrap_or_default();
+    context.output.result(&answer.body(), || kept.kept_url.clone())?;
+    let until = kept.kept_until;
     context.output.say(&format!(
         "kept until {until} as {} from the lease's next reset or end on; `pgdibs psql {}` opens it then",
         kept.kept_database, kept.kept_database
@@ -157,8 +158,8 @@ pub(super) async fn release(context: &Context, args: &ReleaseArgs) -> Result<(),
     let client = context.client()?;
     if let Some(run) = &args.run {
         let answer = client.call(Method::DELETE, &format!("/v1/runs/{}", segment(run)?), None, Duration::ZERO).await?;
-        let released = answer.body.get("released").and_then(Value::as_u64).unwrap_or_default();
-        return context.output.result(&answer.body, || format!("released {released}"));
+        let released = answer.body().get("released").and_then(Value::as_u64).unwrap_or_default();
+        return context.output.result(&answer.body(), || format!("released {released}"));
     }
     let id = find(&client, args.lease.as_deref().unwrap_or_default()).await?;
     client.call(Method::DELETE, &format!("/v1/leases/{}", segment(&id)?), None, Duration::ZERO).await?;

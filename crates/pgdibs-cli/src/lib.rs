@@ -1,7 +1,7 @@
 //! The command line: from arguments to an exit code. The binary is named `pgdibs`.
 
+mod answer;
 mod args;
-mod client;
 mod command;
 mod completions;
 mod configuration;
@@ -15,7 +15,6 @@ mod pools;
 mod progress;
 mod psql;
 mod purge;
-mod api_error;
 mod render;
 mod run;
 mod runtime;
@@ -24,7 +23,6 @@ mod signals;
 mod status;
 mod table;
 mod templates;
-mod responses;
 
 use std::process::ExitCode;
 

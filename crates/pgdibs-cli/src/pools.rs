@@ -1,17 +1,18 @@
 //! `pgdibs pool list|set|drop`.
 
+use super::answer::Answer as _;
 use std::time::Duration;
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Map, Value};
 
 use super::args::{PoolCommand, PoolDropArgs, PoolSetArgs};
-use super::client::segment;
 use super::context::Context;
 use super::error::CliError;
 use super::leases::put;
 use super::render::pools_table;
-use super::responses::{Pool, Pools};
+use pgdibs::api::pool::{Pool, Pools};
+use pgdibs::segment;
 
 /// Does what the subcommand says.
 ///
@@ -31,7 +32,7 @@ async fn list(context: &Context) -> Result<(), CliError> {
     if pools.pools.is_empty() {
         context.output.say("no pools; `pgdibs pool set NAME` makes one");
     }
-    context.output.result(&answer.body, || match pools.pools.is_empty() {
+    context.output.result(&answer.body(), || match pools.pools.is_empty() {
         true => String::new(),
         false => pools_table(&pools.pools, context.output.colour),
     })
@@ -46,7 +47,7 @@ async fn set(context: &Context, args: &PoolSetArgs) -> Result<(), CliError> {
     let answer = context.client()?.call(Method::PUT, &path, Some(&Value::Object(body)), Duration::ZERO).await?;
     let pool: Pool = answer.read()?;
     let done = if answer.status == 201 { "made" } else { "set" };
-    context.output.result(&answer.body, || {
+    context.output.result(&answer.body(), || {
         format!("{done} {}: warm {}, max {}, spares {}", pool.pool, pool.warm, pool.max, pool.spares)
     })
 }

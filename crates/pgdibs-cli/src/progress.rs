@@ -32,6 +32,11 @@ impl Progress {
         Self { line }
     }
 
+    /// Shows why the daemon asks to wait.
+    pub(super) fn refused(&self, refusal: &pgdibs::ApiError) {
+        self.now(refusal.detail.clone());
+    }
+
     /// Changes the text; the seconds go on.
     pub(super) fn now(&self, text: impl Into<String>) {
         self.line.lock().unwrap_or_else(PoisonError::into_inner).text = text.into();

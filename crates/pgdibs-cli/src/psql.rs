@@ -1,19 +1,21 @@
 //! `pgdibs psql`: finds the database, its credentials and psql, and becomes psql.
 
+use super::answer::Answer as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::json;
 
 use super::args::PsqlArgs;
-use super::client::{Client, segment};
 use super::context::Context;
 use super::error::CliError;
-use super::responses::{Credentials, Database, Databases};
+use pgdibs::api::database::{Credentials, Database, Databases};
+use pgdibs::api::lease::Lease;
 use pgdibs::connection_url::{MISLEADING, libpq_variables};
+use pgdibs::{Client, segment};
 use pgdibs_server::config::ServeFlags;
 
 /// Opens psql.
@@ -21,7 +23,7 @@ use pgdibs_server::config::ServeFlags;
 /// # Errors
 /// When there is no such database, or no psql. Otherwise this process becomes psql.
 pub(super) async fn psql(context: &Context, args: PsqlArgs) -> Result<(), CliError> {
-    let flags = ServeFlags { pg_bin_dir: args.pg_bin_dir, ..ServeFlags::default() };
+    let flags = args.pg_bin_dir.into_iter().fold(ServeFlags::default(), |flags, path| flags.with("pg_bin_dir", path));
     let config = context.load_for_client(flags)?;
     let program = find_psql(config.pg_bin_dir.as_deref())?;
     let url = credentials(&context.client()?, args.what.as_deref()).await?;
@@ -37,10 +39,10 @@ pub(super) async fn psql(context: &Context, args: PsqlArgs) -> Result<(), CliErr
 /// The URL of what the user named.
 async fn credentials(client: &Client, what: Option<&str>) -> Result<String, CliError> {
     if let Some(id) = what.filter(|what| uuid::Uuid::try_parse(what).is_ok()) {
-        let lease: Credentials = client.get(&format!("/v1/leases/{}", segment(id)?)).await?.read()?;
-        return match lease.url.is_empty() {
-            false => Ok(lease.url),
-            true => {
+        let lease: Lease = client.get(&format!("/v1/leases/{}", segment(id)?)).await?.read()?;
+        return match lease.url() {
+            Some(url) => Ok(url.to_owned()),
+            None => {
                 Err(CliError::failed(format!("the lease {id} is over")).hint("`pgdibs status` shows the live ones"))
             }
         };
@@ -58,7 +60,7 @@ fn choose(all: &[Database], what: Option<&str>) -> Result<String, CliError> {
         all.iter().filter(|database| matches!(database.state.as_str(), "leased" | "kept")).collect();
     let names = |some: &[&Database]| some.iter().map(|one| one.database.as_str()).collect::<Vec<_>>().join(", ");
     let meant: Vec<&Database> = match what {
-        None => open.iter().copied().filter(|database| database.state == "leased").collect(),
+        None => open.iter().copied().filter(|database| database.state.as_str() == "leased").collect(),
         Some(what) => {
             let exact: Vec<&Database> = open.iter().copied().filter(|database| database.database == what).collect();
             let suffix = format!("_{what}");
@@ -126,11 +128,14 @@ fn debian_directories() -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use pgdibs_testing::examples::Example;
+
     use super::*;
 
     fn databases(all: &[(&str, &str)]) -> Vec<Database> {
         all.iter()
-            .map(|(database, state)| Database { database: (*database).to_owned(), state: (*state).to_owned() })
+            .map(|(database, state)| json!({"database": database, "state": state}))
+            .map(|fields| serde_json::from_value(Example::Database.with(&fields)).unwrap())
             .collect()
     }
 

@@ -17,7 +17,8 @@ use super::progress::Progress;
 /// # Errors
 /// When a daemon serves it, the user does not agree, or the server refuses.
 pub(super) async fn purge(context: &Context, args: PurgeArgs) -> Result<(), CliError> {
-    let flags = ServeFlags { server_url: args.server_url.clone(), ..ServeFlags::default() };
+    let flags = ServeFlags::default();
+    let flags = args.server_url.iter().fold(flags, |flags, url| flags.with("server_url", url.clone()));
     let config = context.load_for_client(flags)?;
     match &config.server_url {
         Some(url) if !args.embedded => purge_server(context, &args, url).await,

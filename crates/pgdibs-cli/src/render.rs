@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::responses::{Lease, Pool, Server, Status};
 use super::table::{duration, plain, shortened, size, table};
+use pgdibs::api::lease::{Lease, LeaseState};
+use pgdibs::api::pool::Pool;
+use pgdibs::api::status::{Server, Status};
+use pgdibs::api::template::TemplateState;
 
 /// Everything `pgdibs status` shows.
 pub(super) fn status_screen(status: &Status, url: &str, now: Timestamp, colour: bool) -> String {
@@ -14,7 +17,7 @@ pub(super) fn status_screen(status: &Status, url: &str, now: Timestamp, colour: 
     for warning in &status.server.warnings {
         screen.push_str(&format!("warning: {}\n", plain(warning)));
     }
-    if status.server.reachable == Some(false) {
+    if !status.server.reachable {
         return screen;
     }
     if status.pools.is_empty() {
@@ -44,11 +47,7 @@ fn server_line(server: &Server) -> String {
         "default" => format!("{}:{}", address.host, address.port),
         name => format!("{name}={}:{}", address.host, address.port),
     }));
-    match server.reachable {
-        Some(true) => words.push("reachable".to_owned()),
-        Some(false) => words.push("NOT REACHABLE".to_owned()),
-        None => {}
-    }
+    words.push(if server.reachable { "reachable" } else { "NOT REACHABLE" }.to_owned());
     words.extend(server.detail.clone());
     plain(&words.join(", "))
 }
@@ -100,16 +99,16 @@ pub(super) fn templates_table(pools: &[Pool], now: Timestamp, colour: bool) -> S
         .iter()
         .flat_map(|pool| pool.templates.iter().map(move |template| (pool, template)))
         .map(|(pool, template)| {
-            let builder = template.holder.as_deref().filter(|_| template.state == "building");
+            let builder = Some(template.holder.as_str()).filter(|_| template.state == TemplateState::Building);
             let note = template.detail.as_deref().or(builder).unwrap_or_default();
             vec![
                 pool.pool.clone(),
                 shortened(&template.fingerprint, 24),
-                template.state.clone(),
+                template.state.as_str().to_owned(),
                 or_dash(template.size_bytes.map(size)),
                 or_dash(template.built_seconds.map(duration)),
-                or_dash(template.strategy.clone()),
-                or_dash(template.last_used_at.as_deref().and_then(|at| age(at, now)).map(|age| format!("{age} ago"))),
+                or_dash(template.strategy.map(|strategy| strategy.as_str().to_owned())),
+                or_dash(age(&template.last_used_at, now).map(|age| format!("{age} ago"))),
                 shortened(note.lines().next().unwrap_or_default(), 60),
             ]
         })
@@ -121,15 +120,15 @@ pub(super) fn templates_table(pools: &[Pool], now: Timestamp, colour: bool) -> S
 }
 
 fn leases_table(leases: &[Lease], now: Timestamp, colour: bool) -> String {
-    let live = |lease: &&Lease| lease.state.is_empty() || lease.state == "live";
+    let live = |lease: &&Lease| lease.state == LeaseState::Live;
     let rows: Vec<Vec<String>> = leases
         .iter()
         .filter(live)
         .map(|lease| {
-            let alias = lease.alias.as_deref().filter(|alias| *alias != "default").map(|alias| format!("/{alias}"));
+            let alias = Some(&lease.alias).filter(|alias| *alias != "default").map(|alias| format!("/{alias}"));
             let worker = lease.worker.as_deref().unwrap_or("-");
-            let age = lease.acquired_at.as_deref().and_then(|at| age(at, now)).unwrap_or_else(|| "-".to_owned());
-            let holder = lease.holder.as_deref().filter(|holder| !holder.is_empty()).unwrap_or("-");
+            let age = age(&lease.acquired_at, now).unwrap_or_else(|| "-".to_owned());
+            let holder = Some(lease.holder.as_str()).filter(|holder| !holder.is_empty()).unwrap_or("-");
             vec![
                 lease.database.clone(),
                 shortened(holder, 50),
@@ -154,31 +153,40 @@ fn age(at: &str, now: Timestamp) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::responses::Daemon;
+    use pgdibs_testing::examples::Example;
+    use serde_json::{Value, json};
 
     fn now() -> Timestamp {
         "2026-11-21T12:00:00Z".parse().unwrap()
     }
 
+    fn status(fields: &Value) -> Status {
+        serde_json::from_value(Example::Status.with(fields)).unwrap()
+    }
+
     #[test]
     fn one_screen_shows_server_pools_templates_and_leases() {
-        let status: Status = serde_json::from_value(serde_json::json!({
+        let templates = Example::Template.each(&[
+            json!({"fingerprint": "abc", "holder": "ci-7", "size_bytes": 13_400_000, "built_seconds": 4.8, "strategy": "file_copy",
+                "last_used_at": "2026-11-21T11:58:00Z"}),
+            json!({"fingerprint": "def", "state": "failed", "detail": "step 3 failed\nlast lines", "size_bytes": null,
+                "built_seconds": null, "strategy": null, "last_used_at": "2026-11-21T11:57:00Z"}),
+        ]);
+        let pool = json!({"pool": "myapp_test", "warm": 4, "max": 32, "spares": 2, "longest_wait_seconds": 1.25,
+            "counts": {"ready": 4, "leased": 1, "spare": 2, "creating": 3, "retiring": 5, "kept": 6, "blocked": 7, "waiting": 8},
+            "blocked": [{"database": "myapp_test_gw9", "reason": "three attempts failed", "attempts": 3, "last_error": null}],
+            "templates": templates});
+        let leases = Example::Lease.each(&[
+            json!({"id": "0192", "database": "myapp_test_gw0", "holder": "ci-7/pid 4312", "worker": "gw0",
+                "acquired_at": "2026-11-21T11:59:48Z"}),
+            json!({"id": "0193", "state": "released", "database": "myapp_test_gw1"}),
+        ]);
+        let status = status(&json!({
             "daemon": {"version": "0.1.0", "ready": false, "reasons": ["the template of b_test is being built"]}, "unknown": [1],
-            "server": {"version": "15.18", "reachable": true, "warnings": ["max is lowered to 20"],
+            "server": {"version": "15.18", "warnings": ["max is lowered to 20"],
                 "addresses": {"default": {"host": "127.0.0.1", "port": 54321}, "network": {"host": "pg", "port": 5432}}},
-            "pools": [{"pool": "myapp_test", "warm": 4, "max": 32, "spares": 2, "longest_wait_seconds": 1.25,
-                "counts": {"ready": 4, "leased": 1, "spare": 2, "creating": 3, "retiring": 5, "kept": 6, "blocked": 7, "waiting": 8},
-                "blocked": [{"database": "myapp_test_gw9", "reason": "three attempts failed"}],
-                "templates": [
-                    {"fingerprint": "abc", "state": "ready", "holder": "ci-7", "size_bytes": 13_400_000, "built_seconds": 4.8,
-                     "strategy": "file_copy", "last_used_at": "2026-11-21T11:58:00Z"},
-                    {"fingerprint": "def", "state": "failed", "detail": "step 3 failed\nlast lines"}]}],
-            "leases": [
-                {"id": "0192", "state": "live", "database": "myapp_test_gw0", "holder": "ci-7/pid 4312", "worker": "gw0",
-                 "alias": "default", "acquired_at": "2026-11-21T11:59:48Z"},
-                {"id": "0193", "state": "released", "database": "myapp_test_gw1"}]
-        }))
-        .unwrap();
+            "pools": [Example::Pool.with(&pool)], "leases": leases,
+        }));
         let expected = "\
 pgdibs 0.1.0 at http://127.0.0.1:7432
 PostgreSQL 15.18, 127.0.0.1:54321, network=pg:5432, reachable
@@ -191,7 +199,7 @@ myapp_test_gw9 is blocked: three attempts failed
 
 TEMPLATE OF  FINGERPRINT  STATE   SIZE     BUILT IN  STRATEGY   LAST USED
 myapp_test   abc          ready   12.8 MB  4.8 s     file_copy  2 min 0 s ago
-myapp_test   def          failed  -        -         -          -              step 3 failed
+myapp_test   def          failed  -        -         -          3 min 0 s ago  step 3 failed
 
 LEASED          HOLDER         WORKER  AGE   LEASE
 myapp_test_gw0  ci-7/pid 4312  gw0     12 s  0192
@@ -200,18 +208,20 @@ myapp_test_gw0  ci-7/pid 4312  gw0     12 s  0192
     }
 
     #[test]
-    fn an_empty_daemon_says_how_to_begin() {
-        let status = Status { daemon: Daemon { version: "1".to_owned(), ..Daemon::default() }, ..Status::default() };
-        let screen = status_screen(&status, "http://h:1", now(), false);
-        assert_eq!(screen, "pgdibs 1 at http://h:1\nserver\n\nno pools; `pgdibs pool set NAME` makes one\n");
+    fn status_without_pools_names_the_command_that_makes_one() {
+        let server = json!({"version": null, "addresses": {"default": {"host": "h", "port": 2}}});
+        let screen = status_screen(&status(&json!({"pools": [], "server": server})), "http://h:1", now(), false);
+        assert_eq!(
+            screen,
+            "pgdibs 0.1.0 at http://h:1\nserver, h:2, reachable\n\nno pools; `pgdibs pool set NAME` makes one\n"
+        );
     }
 
     #[test]
-    fn a_server_that_is_away_is_shouted_with_its_reason() {
-        let server =
-            Server { reachable: Some(false), detail: Some("connection refused".to_owned()), ..Server::default() };
-        assert_eq!(server_line(&server), "server, NOT REACHABLE, connection refused");
-        let screen = status_screen(&Status { server, ..Status::default() }, "http://h:1", now(), false);
+    fn unreachable_server_is_shown_with_reason_and_without_pools() {
+        let server = json!({"reachable": false, "detail": "connection refused"});
+        let screen = status_screen(&status(&json!({"server": server, "pools": []})), "http://h:1", now(), false);
+        assert!(screen.contains("NOT REACHABLE, connection refused"), "{screen}");
         assert!(!screen.contains("no pools"), "what pools there are is not known: {screen}");
     }
 }

@@ -1,16 +1,17 @@
 //! `pgdibs status`, once or every second.
 
+use super::answer::Answer as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::args::StatusArgs;
-use super::client::Client;
 use super::context::Context;
 use super::error::CliError;
 use super::render::status_screen;
-use super::responses::Status;
+use pgdibs::Client;
+use pgdibs::api::status::Status;
 
 /// Between two screens of `--watch`.
 const EVERY: Duration = Duration::from_secs(1);
@@ -43,7 +44,7 @@ pub(super) async fn status(context: &Context, args: &StatusArgs) -> Result<(), C
 async fn screen(context: &Context, client: &Client) -> Result<String, CliError> {
     let answer = client.get("/v1/status").await?;
     if context.output.is_json() {
-        return Ok(format!("{}\n", answer.body));
+        return Ok(format!("{}\n", answer.body()));
     }
     let status: Status = answer.read()?;
     Ok(status_screen(&status, client.url(), Timestamp::now(), context.output.colour))

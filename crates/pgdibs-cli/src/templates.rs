@@ -1,15 +1,15 @@
 //! `pgdibs template build|list|drop`.
 
+use super::answer::Answer as _;
 use std::ffi::OsString;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::args::{TemplateBuildArgs, TemplateCommand, TemplateDropArgs};
-use super::client::{Client, ClientError, segment};
 use super::command::{Ended, RunningCommand, shown};
 use super::context::Context;
 use super::error::CliError;
@@ -18,9 +18,11 @@ use super::leases::default_holder;
 use super::output::message;
 use super::progress::Progress;
 use super::render::templates_table;
-use super::responses::{Build, Pools};
 use super::signals::Signals;
+use pgdibs::api::pool::Pools;
+use pgdibs::api::template::Build;
 use pgdibs::connection_url::libpq_variables;
+use pgdibs::{Client, Error as ClientError, segment};
 
 /// A build is lost after 60 s without renewal and session (api.md); three attempts fit.
 const RENEW_EVERY: Duration = Duration::from_secs(15);
@@ -44,7 +46,9 @@ async fn list(context: &Context, pool: Option<&str>) -> Result<(), CliError> {
     let client = context.client()?;
     let pools = match pool {
         Some(pool) => vec![client.get(&format!("/v1/pools/{}", segment(pool)?)).await?.read::<Value>()?],
-        None => client.get("/v1/pools").await?.body.get("pools").and_then(Value::as_array).cloned().unwrap_or_default(),
+        None => {
+            client.get("/v1/pools").await?.body().get("pools").and_then(Value::as_array).cloned().unwrap_or_default()
+        }
     };
     if context.output.is_json() {
         let of = |pool: &Value| json!({"pool": pool.get("pool"), "templates": pool.get("templates")});
@@ -88,14 +92,14 @@ async fn build(context: &Context, args: TemplateBuildArgs) -> Result<u8, CliErro
     // Before the build is ours: an interruption from here on must abandon it.
     let mut signals = Signals::catch()?;
     let answer = tokio::select! {
-        answer = client.call_waiting(Method::PUT, &path, body, wait, &progress) => answer?,
+        answer = client.call_waiting(Method::PUT, &path, body, wait, |refused| progress.refused(refused)) => answer?,
         received = signals.next() => return Ok(super::signals::exit_code_of(received.signal as i32)),
     };
     drop(progress);
     match answer.status {
         201 => {}
         202 => {
-            let text = |name: &str| answer.body.get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+            let text = |name: &str| answer.body().get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
             return Err(CliError::failed(format!(
                 "the template of {} is still being built by {} since {}",
                 args.pool,
@@ -105,12 +109,12 @@ async fn build(context: &Context, args: TemplateBuildArgs) -> Result<u8, CliErro
             .hint("wait longer with --wait; a builder that is gone loses the build after 60 s"));
         }
         _ => {
-            context.output.result(&answer.body, || fingerprint.clone())?;
+            context.output.result(&answer.body(), || fingerprint.clone())?;
             context.output.say("the template is there already");
             return Ok(0);
         }
     }
-    let ours: Build = serde_json::from_value(answer.body.get("build").cloned().unwrap_or_default())
+    let ours: Build = serde_json::from_value(answer.body().get("build").cloned().unwrap_or_default())
         .map_err(|error| CliError::failed(format!("the daemon's answer cannot be understood: {error}")))?;
     let ended = match run_build(&client, &path, &ours, &args.command, &mut signals).await {
         Ok(ended) => ended,
@@ -129,7 +133,7 @@ async fn build(context: &Context, args: TemplateBuildArgs) -> Result<u8, CliErro
     let body = json!({"token": ours.token});
     let sealed = client.call(Method::POST, &format!("{path}/seal"), Some(&body), SEAL_TIMEOUT).await?;
     drop(progress);
-    context.output.result(&sealed.body, || fingerprint.clone())?;
+    context.output.result(&sealed.body(), || fingerprint.clone())?;
     Ok(0)
 }
 
@@ -164,11 +168,11 @@ async fn renew_until_lost(client: &Client, path: &str, token: &str) -> ClientErr
         // The interval at which a build must show life.
         tokio::time::sleep(RENEW_EVERY).await;
         let renewed = client.call(Method::POST, &format!("{path}/renew"), Some(&body), Duration::ZERO).await;
-        if let Err(ClientError::Refused(api_error)) = renewed
+        if let Err(ClientError::Api(api_error)) = renewed
             && api_error.retry_after.is_none()
             && (400..500).contains(&api_error.status)
         {
-            return ClientError::Refused(api_error);
+            return ClientError::Api(api_error);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The server's address: read from a URL, and how sessions on it are opened.
+//! The server's address: reads its URL, and opens sessions.
 
 use std::path::Path;
 use std::str::FromStr as _;
@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::ddl;
-use crate::sqlstate::{self, Meaning};
+use crate::sqlstate::{self, ErrorClass};
 
 /// The database that holds the catalog.
 pub const CATALOG: &str = "pgdibs";
@@ -17,28 +17,28 @@ pub const CATALOG: &str = "pgdibs";
 /// Why the server cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// It may come up yet: try again.
+    /// A retry may succeed.
     #[error("the Postgres server does not answer: {0}")]
     NotUp(String),
-    /// It answers and refuses our login: try again, since the role may be about to be made, but say it.
+    /// It answers and refuses the login. A retry may succeed once the role is created.
     #[error("the server refuses the login: {0}; check user and password of PGDIBS_SERVER_URL")]
     Refused(String),
-    /// Trying again will not help; the sentence says what will.
+    /// A retry does not help; the sentence says what does.
     #[error("{0}")]
     Unusable(String),
 }
 
 impl From<sqlx::Error> for ConnectError {
     fn from(error: sqlx::Error) -> Self {
-        match sqlstate::meaning(&error) {
-            Meaning::Unavailable | Meaning::Contended => Self::NotUp(sqlstate::sentence(&error)),
-            Meaning::Refused => Self::Refused(sqlstate::sentence(&error)),
+        match sqlstate::class(&error) {
+            ErrorClass::Unavailable | ErrorClass::Contended => Self::NotUp(sqlstate::sentence(&error)),
+            ErrorClass::Refused => Self::Refused(sqlstate::sentence(&error)),
             _ => Self::Unusable(sqlstate::sentence(&error)),
         }
     }
 }
 
-/// How to reach the server. Holds the superuser's password, so it has no `Debug`.
+/// It has the superuser's password, so no `Debug`.
 #[derive(Clone)]
 pub struct ServerAddress {
     pub(crate) options: PgConnectOptions,
@@ -47,10 +47,7 @@ pub struct ServerAddress {
 }
 
 impl ServerAddress {
-    /// Reads a URL: `postgresql://user:password@host:port/database?sslmode=…`.
-    ///
-    /// # Errors
-    /// When it is none; the sentence never shows the password.
+    /// Reads a URL: `postgresql://user:password@host:port/database?sslmode=…`. An error never shows the password.
     pub fn parse(url: &SecretString) -> Result<Self, ConnectError> {
         let text = url.expose_secret();
         if !text.starts_with("postgresql://") && !text.starts_with("postgres://") {
@@ -66,34 +63,30 @@ impl ServerAddress {
                     .to_owned(),
             )
         })?;
-        // What a client of the same server needs as well.
         let query = text.split_once('?').map_or("", |(_, query)| query);
         let tls: Vec<&str> = query.split('&').filter(|pair| pair.starts_with("ssl")).collect();
         Ok(Self { options: options.disable_statement_logging(), tls: tls.join("&"), url: url.clone() })
     }
 
-    /// The same server, reached by the daemon itself through the Unix socket in this directory: a lease is some forty statements, and
-    /// each is cheaper there by about 10 µs of processor than through TCP on loopback.
-    #[must_use]
+    /// The same server through the Unix socket in this directory, for the daemon itself: a lease is about forty statements, and each costs
+    /// about 10 µs of processor time less than through TCP on loopback.
     pub fn through_socket(mut self, directory: &Path) -> Self {
         self.options = self.options.socket(directory);
         self
     }
 
-    /// Host (an IPv6 address without brackets) and port, as others on this machine reach the server.
-    #[must_use]
+    /// Host (an IPv6 address without brackets) and port, for other programs on this machine.
     pub fn host_and_port(&self) -> (String, u16) {
         (self.host().to_owned(), self.options.get_port())
     }
 
-    /// sqlx keeps the brackets in which an IPv6 address stands in a URL.
+    /// sqlx keeps the brackets of an IPv6 address in a URL.
     fn host(&self) -> &str {
         self.options.get_host().trim_start_matches('[').trim_end_matches(']')
     }
 
-    /// What a client of the same server needs to speak TLS as the daemon does, as the query of a URL: `sslmode=require`. The daemon's
-    /// own certificate and its key, with which it logs in, are not among it.
-    #[must_use]
+    /// The TLS parameters of the daemon for clients of the same server, as the query of a URL: `sslmode=require`. Without the certificate
+    /// and the key with which the daemon logs in.
     pub fn tls_for_clients(&self) -> String {
         let own = ["sslcert", "sslkey", "sslpassword"];
         let shared =
@@ -101,9 +94,8 @@ impl ServerAddress {
         shared.collect::<Vec<_>>().join("&")
     }
 
-    /// How libpq's programs reach a database of this server with the daemon's own login: variables for their environment, since
-    /// arguments can be read by everybody on the machine. `PGDATABASE` cannot hold a URL.
-    #[must_use]
+    /// The environment with which libpq's programs reach a database of this server with the daemon's own login. Not arguments, which every
+    /// user of the machine can read. `PGDATABASE` cannot be a URL.
     pub fn libpq_variables(&self, database: &str) -> Vec<(&'static str, SecretString)> {
         let url = self.url.expose_secret();
         let query = url.split_once('?').map_or("", |(_, query)| query);
@@ -129,17 +121,16 @@ impl ServerAddress {
         variables.into_iter().map(|(name, value)| (name, SecretString::from(value))).collect()
     }
 
-    /// A URL for another login and database of the same server, TLS parameters included.
-    #[must_use]
+    /// A URL for another login and database of the same server, with the TLS parameters.
     pub fn url_for(&self, user: &str, password: &SecretString, database: &str) -> SecretString {
         let encode =
             |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         let (host, port) = self.host_and_port();
-        // A host may come from a parameter, and then be anything.
+        // A host from a URL parameter may be any text.
         let host = if host.contains(':') {
             format!("[{host}]")
         } else {
-            percent_encoding::utf8_percent_encode(&host, BEYOND_A_HOST).to_string()
+            percent_encoding::utf8_percent_encode(&host, NOT_IN_HOSTS).to_string()
         };
         let query = if self.tls.is_empty() { String::new() } else { format!("?{}", self.tls) };
         SecretString::from(format!(
@@ -150,30 +141,27 @@ impl ServerAddress {
         ))
     }
 
-    /// A connection to one database under one name. The settings we rely on are ours, whatever the server's are; in every database but
-    /// the catalog, nothing that another role created is looked up (see [`inside`](crate::inside)).
-    ///
-    /// # Errors
-    /// Whatever Postgres says.
+    /// Connects with pgdibs's own settings in place of the server's. In every database but the catalog, the session looks up nothing that
+    /// another role created (see [`inside`](crate::inside)).
     pub async fn connect(&self, database: &str, application_name: &str) -> Result<PgConnection, sqlx::Error> {
         if database != CATALOG {
             return self.connect_inside(database, application_name).await;
         }
         let options = self.options.clone().database(database).application_name(application_name);
-        let mut connection = opened(&options).await?;
+        let mut connection = open(&options).await?;
         enter(&mut connection).await?;
         Ok(connection)
     }
 
-    /// Connections to the catalog, of which so many are kept open from the beginning, and the others opened when they are needed.
+    /// Connections to the catalog: `kept` of them stay open, the others open when they are needed.
     ///
-    /// To open one takes long in a busy daemon: sqlx computes the four thousand rounds of SCRAM in pieces, and after each of its eight
-    /// hundred pauses waits for its turn among all requests. A hundred sessions that begin at once would find that out.
+    /// In a busy daemon a connection opens slowly: sqlx computes the four thousand rounds of SCRAM in eight hundred pieces, and waits for its
+    /// turn among all tasks after each, which a hundred sessions that begin at once would notice.
     pub(crate) fn pool(&self, application_name: &str, size: u32, kept: u32) -> PgPool {
         PgPoolOptions::new()
             .max_connections(size)
             .min_connections(kept)
-            // A hundred sessions that begin at once are served by a few connections, one after the other: that takes a while, and is no fault.
+            // A hundred sessions that begin at once take turns on a few connections, which takes a while.
             .acquire_timeout(Duration::from_secs(8))
             .idle_timeout((kept < size).then_some(Duration::from_secs(120)))
             .max_lifetime(None)
@@ -181,7 +169,7 @@ impl ServerAddress {
             .before_acquire(|connection, about| {
                 Box::pin(async move {
                     if about.idle_for > TRUSTED {
-                        // A dead one is closed, and the next one tried; each that is tried is one less.
+                        // sqlx closes a dead connection and tries the next.
                         let tested = tokio::time::timeout(TEST, connection.ping()).await;
                         tested.map_err(|_| sqlx::Error::PoolTimedOut)??;
                     }
@@ -193,27 +181,25 @@ impl ServerAddress {
     }
 }
 
-/// How long a connection may take to be made.
-const CONNECTING: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connects within that time.
-pub(crate) async fn opened(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+pub(crate) async fn open(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
     let connecting = PgConnection::connect_with(options);
-    tokio::time::timeout(CONNECTING, connecting).await.map_err(|_| not_let_in(options.get_database()))?
+    tokio::time::timeout(CONNECT_TIMEOUT, connecting).await.map_err(|_| timed_out(options.get_database()))?
 }
 
-/// A server that is up lets a session wait without a word while another one locks the session's database.
-fn not_let_in(database: Option<&str>) -> sqlx::Error {
+/// A running server lets a new session wait silently while another session locks its database.
+fn timed_out(database: Option<&str>) -> sqlx::Error {
     let sentence = format!(
         "it let no session into database \"{}\" within {} s. If it lets you into another one, a session may lock this database; to see which: select pid, pg_blocking_pids(pid) from pg_locks where locktype = 'object' and not granted",
         database.unwrap_or_default(),
-        CONNECTING.as_secs()
+        CONNECT_TIMEOUT.as_secs()
     );
     std::io::Error::new(std::io::ErrorKind::TimedOut, sentence).into()
 }
 
-/// What no host name has in it. sqlx takes a host as it stands, so what need not be encoded is not.
-const BEYOND_A_HOST: &percent_encoding::AsciiSet =
+/// Characters that no host name has. sqlx does not decode a host, so the others stay as they are.
+const NOT_IN_HOSTS: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// The password before the last `@` of a URL's authority.
@@ -228,17 +214,17 @@ fn decoded(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// A connection that was used this short a time ago is lent without a test, which is one round trip less for each request. Longer
-/// ago, the server may have crashed and be back; it takes longer than this to come back.
+/// A connection that was used within this time is lent without a test, which saves a round trip per request. A server that crashed takes
+/// longer than this to come back.
 pub(crate) const TRUSTED: Duration = Duration::from_millis(50);
 
-/// An idle connection answers within this time, or is dead.
+/// An idle connection answers within this time, or it is dead.
 const TEST: Duration = Duration::from_secs(2);
 
 pub(crate) const NOT_OURS: &str = "the server has a database \"pgdibs\" that is not ours: it belongs neither to the daemon's role nor to a superuser. Drop it with: dropdb pgdibs. If another role of a daemon made it, hand it over with: alter database pgdibs owner to the daemon's role";
 
-/// The first statements of a session in the catalog: nothing in it is looked up before it is known to be ours. Also later than at the
-/// start, because the catalog may be renamed and another role take its name.
+/// The first statements of a session in the catalog. It looks up nothing there before it knows that the catalog is pgdibs's own: an
+/// administrator may rename the catalog while the daemon runs, and another role take its name.
 async fn enter(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     ddl::safe_settings().run(connection).await?;
     let is_ours: bool = sqlx::query_scalar(
@@ -258,8 +244,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clients_are_told_of_tls_and_not_of_the_daemons_own_certificate() {
-        for (query, told) in [
+    fn tls_for_clients_leaves_out_the_daemons_certificate() {
+        for (query, expected) in [
             ("", ""),
             ("?application_name=x", ""),
             ("?sslmode=require", "sslmode=require"),
@@ -269,12 +255,12 @@ mod tests {
             ),
         ] {
             let url = SecretString::from(format!("postgresql://u:p@h/d{query}"));
-            assert_eq!(ServerAddress::parse(&url).unwrap().tls_for_clients(), told);
+            assert_eq!(ServerAddress::parse(&url).unwrap().tls_for_clients(), expected);
         }
     }
 
     #[test]
-    fn the_daemons_own_way_through_a_socket_is_not_told_to_clients() {
+    fn url_for_clients_has_no_socket() {
         let url = SecretString::from("postgresql://u:p@127.0.0.1:5432/d".to_owned());
         let address = ServerAddress::parse(&url).unwrap().through_socket(Path::new("/somewhere/socket"));
         let own = address.libpq_variables("d");

@@ -12,15 +12,14 @@ use pgdibs_core::request::{
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
 
-use crate::context::answer;
 use crate::scram::digest;
 use crate::{requests, steps};
 
-pub use crate::context::{Bounds, PgBackend};
+pub use crate::context::PgBackend;
 
 impl Backend for PgBackend {
     async fn gather(&self) -> Result<Snapshot, Error> {
-        self.within(async { answer(requests::gather::gather(self).await) }).await
+        self.within(requests::gather::gather(self)).await
     }
 
     async fn execute(&self, steps: &[Step]) -> Vec<Result<(), StepError>> {
@@ -92,11 +91,11 @@ impl Backend for PgBackend {
     }
 
     async fn take_ticket(&self, wanted: &Wanted, count: u32, kind: TicketKind) -> Result<TicketId, Error> {
-        self.within(async { answer(requests::tickets::take(self, wanted, count, kind).await) }).await
+        self.within(requests::tickets::take(self, wanted, count, kind)).await
     }
 
     async fn drop_ticket(&self, ticket: TicketId) -> Result<(), Error> {
-        self.within(async { answer(requests::tickets::give_up(self, ticket).await) }).await
+        self.within(requests::tickets::give_up(self, ticket)).await
     }
 
     async fn lease(&self, id: LeaseId) -> Result<Lease, Error> {
@@ -133,6 +132,6 @@ impl Backend for PgBackend {
     }
 
     async fn end_run(&self, run: &str) -> Result<u64, Error> {
-        self.within(async { answer(requests::runs::end(self, run).await) }).await
+        self.within(requests::runs::end(self, run)).await
     }
 }

@@ -1,4 +1,4 @@
-//! The catalog's own database: made closed, opened to the daemon alone, and brought up to date as a whole.
+//! The catalog's own database: created closed, opened to the daemon alone, and migrated as a whole.
 
 use sqlx::Connection as _;
 use sqlx::migrate::MigrateError;
@@ -6,14 +6,13 @@ use sqlx::postgres::PgConnection;
 
 use crate::address::{CATALOG, ConnectError, NOT_OURS, ServerAddress};
 use crate::ddl;
-use crate::sqlstate::{self, Meaning};
+use crate::sqlstate::{self, ErrorClass};
 
-/// The migrations of our own catalog.
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations");
 
-/// Daemons that begin at once meet here: whichever is slower finds the catalog made, and perhaps not open yet.
+/// Concurrent daemons run this at once: the slower one finds the catalog created, and perhaps not open yet.
 pub(crate) async fn make(connection: &mut PgConnection) -> Result<(), ConnectError> {
-    for _ in 0..MEETINGS {
+    for _ in 0..ATTEMPTS {
         let found: Option<(bool, bool)> = sqlx::query_as(
             "select d.datallowconn, o.rolname <> current_user and not o.rolsuper
              from pg_database d join pg_roles o on o.oid = d.datdba where d.datname = $1",
@@ -22,7 +21,7 @@ pub(crate) async fn make(connection: &mut PgConnection) -> Result<(), ConnectErr
         .fetch_optional(&mut *connection)
         .await?;
         let step = match found {
-            // Any role that may make databases could have made it: what is in it would run with the daemon's rights.
+            // Any role with CREATEDB could have created it, and its contents would run with the daemon's rights.
             Some((_, true)) => return Err(ConnectError::Unusable(NOT_OURS.to_owned())),
             Some((true, false)) => return Ok(()),
             Some((false, false)) => ddl::open_catalog(),
@@ -32,7 +31,7 @@ pub(crate) async fn make(connection: &mut PgConnection) -> Result<(), ConnectErr
             }
         };
         match step.run(connection).await {
-            Err(error) if !matches!(sqlstate::meaning(&error), Meaning::Exists | Meaning::Contended) => {
+            Err(error) if !matches!(sqlstate::class(&error), ErrorClass::Exists | ErrorClass::Contended) => {
                 return Err(error.into());
             }
             _ => {}
@@ -41,11 +40,11 @@ pub(crate) async fn make(connection: &mut PgConnection) -> Result<(), ConnectErr
     Err(ConnectError::NotUp("the catalog is being made by another daemon".to_owned()))
 }
 
-/// Each try waits for the other daemon's statement, so a few are enough.
-const MEETINGS: u32 = 10;
+/// Each waits for the other daemon's statement, so a few are enough.
+const ATTEMPTS: u32 = 10;
 
-/// A server that has databases which pgdibs made has lost its catalog, or it is renamed for a moment. An empty one would know
-/// none of them: it would take their logins for left over, and hand out leases beside those that are live.
+/// A server with databases that pgdibs created has lost its catalog, or an administrator renamed it for a moment. An empty catalog would
+/// know none of them: its daemon would drop their logins, and grant leases beside those that are live.
 async fn refuse_to_start_empty(connection: &mut PgConnection) -> Result<(), ConnectError> {
     let made: Vec<String> = sqlx::query_scalar(
         "select d.datname::text from pg_database d join pg_roles o on o.oid = d.datdba where o.rolname = 'pgdibs_owner' order by 1",
@@ -55,20 +54,19 @@ async fn refuse_to_start_empty(connection: &mut PgConnection) -> Result<(), Conn
     if made.is_empty() {
         return Ok(());
     }
-    let connection_pool: Vec<String> =
-        made.iter().map(|name| format!("dropdb '{}'", name.replace('\'', "'\\''"))).collect();
+    let lines: Vec<String> = made.iter().map(|name| format!("dropdb '{}'", name.replace('\'', "'\\''"))).collect();
     Err(ConnectError::Unusable(format!(
         "the catalog, database \"pgdibs\", is missing, but {} database(s) that pgdibs made are on this server, and no empty catalog is made beside them. If it was renamed, rename it back: alter database \"<its name now>\" rename to pgdibs. If it is lost, drop them and start pgdibs again:\n{}",
         made.len(),
-        connection_pool.join("\n")
+        lines.join("\n")
     )))
 }
 
-/// Key of the lock under which the catalog is migrated, in the space of one-key advisory locks. ("pgdibs-m" as eight bytes)
+/// Key of the lock of migrations, in the space of one-key advisory locks. ("pgdibs-m" as eight bytes)
 const MIGRATION: i64 = 0x7067_6469_6273_2d6d;
 
-/// All migrations together or none, so that a daemon which serves requests on a server that came back empty finds either no catalog
-/// or a whole one. The lock is ours, because sqlx lets go of its own before the end of the transaction.
+/// Runs all migrations in one transaction, so that requests on a server that came back empty find either no catalog or a complete one.
+/// With a lock of its own, because sqlx releases its lock before the end of the transaction.
 pub(crate) async fn migrate(address: &ServerAddress) -> Result<(), ConnectError> {
     let mut connection = address.connect(CATALOG, "pgdibs").await?;
     let mut transaction = connection.begin().await?;

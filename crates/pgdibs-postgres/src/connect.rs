@@ -1,4 +1,4 @@
-//! Connecting: reads the server's URL, looks who answers, makes the catalog and brings it up to date.
+//! Connects to the server, checks it, and creates and migrates the catalog.
 
 use std::time::Duration;
 
@@ -16,27 +16,24 @@ use crate::sqlstate;
 pub use crate::address::{CATALOG, ConnectError, ServerAddress};
 pub use crate::connections::{Connections, DDL_APPLICATION, DDL_CONNECTIONS, OWN_CONNECTIONS};
 
-/// For the log: sqlx reports slow acquires and notices by itself, without the context that our own lines have.
+/// For the log: sqlx logs slow acquires and notices by itself, without the context that pgdibs's own lines have.
 pub const LOG_FILTER: &str = "sqlx=error";
 
-/// Connects, checks who answers, makes the catalog if there is none, and applies our migrations. Meanwhile blockers are ended: a tenant
-/// of an earlier daemon may keep every new session out of the catalog.
-///
-/// # Errors
-/// [`ConnectError::NotUp`] when another try may help.
+/// Connects, checks the server, and creates and migrates the catalog. It ends blockers at the same time: a tenant of an earlier daemon may
+/// keep every new session out of the catalog.
 pub async fn open(address: ServerAddress, instance: i32) -> Result<Connections, ConnectError> {
     tokio::select! {
-        opened = open_catalog(address.clone(), instance) => opened,
+        connected = connect(address.clone(), instance) => connected,
         never = blockers::end_at_start(&address) => match never {},
     }
 }
 
-async fn open_catalog(address: ServerAddress, instance: i32) -> Result<Connections, ConnectError> {
+async fn connect(address: ServerAddress, instance: i32) -> Result<Connections, ConnectError> {
     let database = address.options.get_database().unwrap_or("postgres").to_owned();
     refuse_transaction_pooling(&address, &database).await?;
     let mut connection = address.connect(&database, "pgdibs").await?;
     refuse_protected(&mut connection).await?;
-    let facts = ServerFacts::ask(&mut connection).await.map_err(|error| match error {
+    let facts = ServerFacts::read(&mut connection).await.map_err(|error| match error {
         sqlx::Error::Configuration(sentence) => ConnectError::Unusable(sentence.to_string()),
         other => other.into(),
     })?;
@@ -66,10 +63,7 @@ async fn open_catalog(address: ServerAddress, instance: i32) -> Result<Connectio
     })
 }
 
-/// Makes the catalog if there is none, and applies our migrations. Also for a server that came back empty.
-///
-/// # Errors
-/// [`ConnectError::NotUp`] when another try may help.
+/// Creates the catalog if there is none, and migrates it. Also for a server that came back empty.
 pub async fn prepare(address: &ServerAddress) -> Result<(), ConnectError> {
     let database = address.options.get_database().unwrap_or("postgres").to_owned();
     let mut connection = address.connect(&database, "pgdibs").await?;
@@ -81,7 +75,7 @@ pub async fn prepare(address: &ServerAddress) -> Result<(), ConnectError> {
     Ok(())
 }
 
-/// Databases that are not ours and in which somebody works.
+/// Foreign databases with sessions.
 async fn in_use_by_others(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "select distinct d.datname::text from pg_stat_activity a join pg_database d on d.oid = a.datid
@@ -94,8 +88,8 @@ async fn in_use_by_others(connection: &mut PgConnection) -> Result<Vec<String>, 
     .await
 }
 
-/// A server on which somebody has set `pgdibs.protect = on`: for the system, for our role, or for any database, since a mark on one
-/// that we never connect to is meant for the server as well. Not on ours, nor on roles: a lease's login may set for itself what it likes.
+/// Refuses a server with `pgdibs.protect = on`: for the system, for the daemon's role, or for any foreign database, since a setting on a
+/// database that pgdibs never uses is meant for the server as well. Not for other roles: the login of a lease may set it for itself.
 async fn refuse_protected(connection: &mut PgConnection) -> Result<(), ConnectError> {
     let protected: Vec<String> = sqlx::query_scalar(
         "select 'the system or for role \"' || current_user || '\"'
@@ -117,10 +111,10 @@ async fn refuse_protected(connection: &mut PgConnection) -> Result<(), ConnectEr
     )))
 }
 
-/// Session locks and LISTEN do not work behind a pooler that hands a server connection to each transaction.
+/// Session locks and LISTEN do not work behind a pooler in transaction mode.
 ///
-/// Two client connections that see the same backend, or one that sees two, are behind such a pooler. Parameters that poolers
-/// refuse at start-up are left out here, so that the sentence below is what the user sees.
+/// Two client connections on the same backend, or one on two, are behind such a pooler. Without the parameters that poolers refuse at
+/// start-up, so that the user gets the sentence below.
 async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> Result<(), ConnectError> {
     let options = address.options.clone().database(database).application_name("pgdibs").extra_float_digits(None);
     let connect = async || -> Result<PgConnection, ConnectError> {
@@ -132,18 +126,17 @@ async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> 
     let (mut one, mut two) = (connect().await?, connect().await?);
     let pooled = async {
         let first = backend(&mut one, "select pg_catalog.pg_backend_pid()").await?;
-        // An open transaction keeps the second client's server connection; the first one's next statement has to go elsewhere.
+        // An open transaction keeps the second client's server connection, so the first client's next statement gets another one.
         let second = backend(&mut two, "begin; select pg_catalog.pg_backend_pid()").await?;
         let again = backend(&mut one, "select pg_catalog.pg_backend_pid()").await?;
         Ok::<_, sqlx::Error>(first == second || first != again)
     };
     let pooled = tokio::time::timeout(Duration::from_secs(10), pooled).await;
-    // The pooler may be confused by now; nothing on these connections is worth a farewell. (Over TLS, `close_hard` would wait for
-    // one all the same, for ever.)
+    // Without a farewell, which the pooler may not answer. (Over TLS, `close_hard` would wait for the answer for ever.)
     drop((one, two));
     match pooled {
         Ok(Ok(false)) => Ok(()),
-        // PgBouncer in statement mode refuses our transaction as a breach of the protocol; a server does not.
+        // PgBouncer in statement mode refuses a transaction as a protocol violation; a server does not.
         Ok(Err(error)) if sqlstate::code(&error).as_deref() != Some("08P01") => Err(error.into()),
         Ok(Ok(true) | Err(_)) | Err(_) => Err(ConnectError::Unusable(
             "PGDIBS_SERVER_URL leads to a pooler in transaction mode (PgBouncer?): two sessions shared one backend. pgdibs holds session locks, so give it the server's own address, or a pooler in session mode".to_owned(),

@@ -5,93 +5,133 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use pgdibs_core::error::Error;
-use sqlx::postgres::PgConnection;
-use tokio::time::Instant;
+use pgdibs_core::name::RoleName;
+use pgdibs_core::pool::LoginRights;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Postgres, Transaction};
+use tokio::time::{Instant, timeout};
 
-use crate::connection_pool::ANSWER;
-use crate::connections::{Connections, OWN_CONNECTIONS};
+use crate::connection_pool::ANSWER_TIMEOUT;
+use crate::connections::{Connections, DDL_APPLICATION, OWN_CONNECTIONS};
+use crate::ddl::{self, Ddl, LoginKind};
+use crate::error::PgError;
 use crate::facts::ServerFacts;
 use crate::handed_over::HandedOver;
-use crate::sqlstate;
+use crate::rights::Rights;
 use crate::watch::Watch;
 
-/// What the daemon's configuration says about the server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bounds {
-    /// No clone below this many free bytes on the server's disk.
-    pub disk_floor_bytes: u64,
-}
-
-/// The catalog and the server, as one daemon sees them.
 pub struct PgBackend {
     pub(crate) connections: Connections,
-    pub(crate) bounds: Bounds,
-    /// The reconciler's own connection, when this daemon reconciles.
-    pub(crate) leadership: tokio::sync::Mutex<Option<Held>>,
-    /// The session on which leadership was held before, if it may not have ended.
+    /// Below this many free bytes on the server's disk, the planner creates no clone.
+    pub(crate) disk_floor_bytes: u64,
+    /// The reconciler's own connection, while this daemon leads.
+    pub(crate) leadership: tokio::sync::Mutex<Option<Leadership>>,
+    /// The session that held leadership before, if it may not have ended.
     pub(crate) lost: tokio::sync::Mutex<Option<Session>>,
-    /// When the daemons of the server were last counted, and how many they were.
+    /// The last count of the server's daemons, and its time.
     pub(crate) daemons: tokio::sync::Mutex<Option<(Instant, i64)>>,
-    /// The connection on which blockers are looked for.
+    /// The connection that finds blockers.
     pub(crate) watch: tokio::sync::Mutex<Watch>,
-    /// Databases that belong to the owner role of a pool.
     pub(crate) handed_over: Mutex<HandedOver>,
-    /// Directories that may be orphans; see [`PgBackend::orphans`].
     pub(crate) suspects: tokio::sync::Mutex<Suspects>,
 }
 
 impl PgBackend {
-    /// A backend over open connections.
-    #[must_use]
-    pub fn new(connections: Connections, bounds: Bounds) -> Self {
+    pub fn new(connections: Connections, disk_floor_bytes: u64) -> Self {
         Self {
             connections,
-            bounds,
-            leadership: tokio::sync::Mutex::new(None),
-            lost: tokio::sync::Mutex::new(None),
-            daemons: tokio::sync::Mutex::new(None),
+            disk_floor_bytes,
+            leadership: tokio::sync::Mutex::default(),
+            lost: tokio::sync::Mutex::default(),
+            daemons: tokio::sync::Mutex::default(),
             watch: tokio::sync::Mutex::default(),
             handed_over: Mutex::default(),
             suspects: tokio::sync::Mutex::default(),
         }
     }
 
-    /// What the server is and what we may do there.
-    #[must_use]
     pub fn facts(&self) -> &ServerFacts {
         &self.connections.facts
     }
 
-    /// Databases of others that had sessions when this daemon came to the server.
-    #[must_use]
+    /// Databases of others that had sessions when this daemon connected to the server.
     pub fn in_use_by_others(&self) -> &[String] {
         &self.connections.in_use_by_others
     }
 
     /// This daemon's number among the daemons of the server.
-    #[must_use]
     pub fn instance(&self) -> i32 {
         self.connections.instance
     }
 
-    /// Most slots that `max_connections` leaves room for, at one session each beside the daemon's own.
-    #[must_use]
+    /// The number of slots that `max_connections` allows, at one session each, beside the daemon's own connections.
     pub fn slots_by_connections(&self) -> u32 {
-        self.connections.facts.max_connections.saturating_sub(OWN_CONNECTIONS).max(1)
+        self.facts().max_connections.saturating_sub(OWN_CONNECTIONS).max(1)
     }
 
-    /// What came of a request, or that nothing came in time. Then it may have been done or not; whoever asks again looks at the
-    /// catalog, which knows. The connections are taken for dead and left behind.
-    pub(crate) async fn within<T>(&self, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    /// The connections for requests.
+    pub(crate) fn catalog(&self) -> PgPool {
+        self.connections.catalog.pool().0
+    }
+
+    /// The application name of the connections that run DDL.
+    pub(crate) fn ddl_application(&self) -> String {
+        format!("{DDL_APPLICATION}{}", self.instance())
+    }
+
+    /// Creates a login that the daemon can administer: it can end a session only as a superuser or as a member of the session's role.
+    pub(crate) fn create_login(
+        &self,
+        login: &RoleName,
+        verifier: &str,
+        acts_as: &RoleName,
+        may: LoginRights,
+        connection_limit: u32,
+    ) -> Ddl {
+        let kind = LoginKind { may, connection_limit, made_by: self.facts().rights };
+        ddl::create_login(login, verifier, acts_as, kind).then(self.join(login))
+    }
+
+    /// Makes the daemon a member of a role, unless it is a superuser.
+    pub(crate) fn join(&self, role: &RoleName) -> Ddl {
+        let facts = self.facts();
+        match facts.rights {
+            Rights::Superuser => Ddl::default(),
+            Rights::DatabasesAndRoles => ddl::grant_role(role, &facts.role, facts.major),
+        }
+    }
+
+    /// Begins a transaction on a shared connection, in a task of its own, because a caller may disconnect at any moment: sqlx counts a
+    /// transaction only after the answer to `begin`, rolls back only what it has counted, and would lend the connection with an open
+    /// transaction to the next caller.
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.begin_with("begin").await
+    }
+
+    pub(crate) async fn begin_with(
+        &self,
+        statement: &'static str,
+    ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        let pool = self.catalog();
+        let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+        begun.await.unwrap_or(Err(sqlx::Error::WorkerCrashed))
+    }
+
+    /// Runs a request with a timeout. After the timeout the request may have been done or not, which a repeated request finds out in the
+    /// catalog; the connections are presumed dead and replaced.
+    pub(crate) async fn within<T, E: Into<PgError>>(
+        &self,
+        request: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Error> {
         let (_, number) = self.connections.catalog.pool();
-        let Ok(answer) = tokio::time::timeout(ANSWER, asked).await else {
+        let Ok(answer) = timeout(ANSWER_TIMEOUT, request).await else {
             self.connections.catalog.discard(number);
-            return Err(no_answer(ANSWER));
+            return Err(no_answer(ANSWER_TIMEOUT));
         };
-        answer
+        answer.map_err(|error| error.into().into())
     }
 
-    /// Closes every connection; open statements are finished first.
+    /// Closes every connection, after their present statements.
     pub async fn close(&self) {
         self.leadership.lock().await.take();
         self.watch.lock().await.disconnect();
@@ -100,39 +140,37 @@ impl PgBackend {
     }
 }
 
-/// The server kept silent for too long.
-pub(crate) fn no_answer(after: Duration) -> Error {
+fn no_answer(after: Duration) -> Error {
     Error::ServerUnavailable(format!("it gave no answer within {} s", after.as_secs()))
 }
 
-/// Turns an answer of Postgres into one for the caller.
-pub(crate) fn answer<T>(result: Result<T, sqlx::Error>) -> Result<T, Error> {
-    result.map_err(|error| sqlstate::request_error(&error))
+/// Waits for an answer of the server, at most for this time.
+pub(crate) async fn answer_within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T, impl Into<PgError>>>,
+) -> Result<T, PgError> {
+    timeout(limit, answer).await.map_err(|_| no_answer(limit))?.map_err(Into::into)
 }
 
-/// Leadership, held by this session.
-pub(crate) struct Held {
-    /// The lock is this session's, so losing it is losing leadership.
+/// Work of milliseconds, on a thread that no task waits for.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, sqlx::Error> {
+    Ok(tokio::task::spawn_blocking(work).await.map_err(std::io::Error::from)?)
+}
+
+/// The connection whose session holds the lock of leadership.
+pub(crate) struct Leadership {
     pub(crate) connection: PgConnection,
-    /// When a statement last succeeded on it, as far as we remember.
+    /// The time of the last successful statement on it.
     pub(crate) used: Instant,
     pub(crate) session: Session,
 }
 
-impl Held {
-    /// The server's process behind it.
-    pub(crate) fn process(&self) -> i32 {
-        self.session.process
-    }
-}
-
-/// A session as the server knows it. Process numbers are given again, and so the time of its beginning belongs to it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A session as the server knows it. Process ids are reused, so the session's start identifies it too.
 pub(crate) struct Session {
     pub(crate) process: i32,
     pub(crate) began: String,
 }
 
-/// Directories that belong to no database that can be seen, each with a transaction number that was given after it was first
-/// seen. One that is being cloned right now looks the same, until the transactions that were under way then have ended.
+/// Directories that belong to no visible database, each with a transaction number assigned after it was first seen. A directory that a
+/// clone is just writing looks the same, until the transactions that were running then have ended.
 pub(crate) type Suspects = BTreeMap<u32, i64>;

@@ -39,34 +39,34 @@ use pgdibs_core::name::RoleName;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
-use crate::address::{ServerAddress, opened};
+use crate::address::{ServerAddress, open};
 use crate::ddl;
 use crate::sqlstate;
 
-/// Settings with which a session outside of the catalog starts. Of the options at a session's start the last one of a name counts, so
-/// these come after those of the server's URL.
+/// Settings with which a session outside of the catalog starts. The last option of a name counts, so these come after those of the
+/// server's URL.
 const AT_START: [(&str, &str); 7] = [
     ("search_path", "pg_catalog,pg_temp"),
     ("role", "none"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
     ("idle_session_timeout", "0"),
-    // A library that is not there ends a session before it has begun.
+    // A missing library ends a session at its start.
     ("local_preload_libraries", ""),
     ("default_transaction_read_only", "off"),
 ];
 
 impl ServerAddress {
-    /// A session of the daemon's own role in a database that another role may have written to.
+    /// A session of the daemon's own role in a database that other roles may write to.
     pub(crate) async fn connect_inside(
         &self,
         database: &str,
         application_name: &str,
     ) -> Result<PgConnection, sqlx::Error> {
-        safely(self.options.clone().database(database).application_name(application_name)).await
+        connect_safely(self.options.clone().database(database).application_name(application_name)).await
     }
 
-    /// The same for another login: what runs there runs with that login's rights, and no way leads back to the daemon's role.
+    /// A session of another login: what runs there has that login's rights, and cannot get back to the daemon's role.
     pub(crate) async fn connect_as(
         &self,
         login: &RoleName,
@@ -75,15 +75,14 @@ impl ServerAddress {
         application_name: &str,
     ) -> Result<PgConnection, sqlx::Error> {
         let options = self.options.clone().username(login.as_str()).password(password.expose_secret());
-        safely(options.database(database).application_name(application_name)).await
+        connect_safely(options.database(database).application_name(application_name)).await
     }
 }
 
-/// A pooler in session mode may refuse options at the start. Then the same settings are the session's first statement: nothing of the
-/// daemon's runs before it.
-async fn safely(options: PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
-    let mut connection = match opened(&options.clone().options(AT_START)).await {
-        Err(error) if sqlstate::code(&error).as_deref() == Some("08P01") => opened(&options).await?,
+/// A pooler in session mode may refuse options at the start. Then the same settings are the session's first statement.
+async fn connect_safely(options: PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut connection = match open(&options.clone().options(AT_START)).await {
+        Err(error) if sqlstate::code(&error).as_deref() == Some("08P01") => open(&options).await?,
         other => other?,
     };
     ddl::safe_settings().run(&mut connection).await?;

@@ -1,13 +1,12 @@
-//! What tenants leave in a database: undone from inside it, with the rights of whoever left it.
+//! Undoes what tenants leave in a database, from inside it, with the rights of its maker.
 
 use pgdibs_core::name::RoleName;
 use sqlx::Connection as _;
 
 use crate::address::ServerAddress;
 use crate::ddl::{self, Ddl};
-use crate::sqlstate::{self, Meaning};
+use crate::sqlstate::{self, ErrorClass};
 
-/// Rolls back a prepared transaction.
 pub(crate) async fn roll_back_prepared(
     address: &ServerAddress,
     database: &str,
@@ -17,8 +16,8 @@ pub(crate) async fn roll_back_prepared(
     run_as_owner(address, "pgdibs-watch", database, owner, &ddl::roll_back_prepared(gid)).await
 }
 
-/// Runs a statement in a session of its own in the database, and as `owner` when the daemon's role may not: only the maker of such a thing or
-/// a superuser may, and the daemon's role is a member of every role that it gave to a holder.
+/// Runs a statement in a session of its own in the database, and as `owner` when the daemon's role lacks the right: only the maker of such
+/// an object or a superuser has it, and the daemon's role is a member of every role that it gave to a holder.
 pub(crate) async fn run_as_owner(
     address: &ServerAddress,
     application: &str,
@@ -27,15 +26,13 @@ pub(crate) async fn run_as_owner(
     statement: &Ddl,
 ) -> Result<(), sqlx::Error> {
     let mut inside = address.connect(database, application).await?;
-    let undone = statement.clone().run(&mut inside).await;
-    if let Err(error) = &undone
-        && sqlstate::meaning(error) == Meaning::Forbidden
-        && let Ok(owner) = RoleName::parse("owner", owner)
-    {
-        ddl::act_as(&owner).run(&mut inside).await?;
-        statement.clone().run(&mut inside).await?;
-    } else {
-        undone?;
+    match (statement.clone().run(&mut inside).await, RoleName::parse("owner", owner)) {
+        (Err(error), Ok(owner)) if sqlstate::class(&error) == ErrorClass::Forbidden => {
+            // One by one: ROLLBACK PREPARED may not run inside a transaction block.
+            ddl::act_as(&owner).run(&mut inside).await?;
+            statement.clone().run(&mut inside).await?;
+        }
+        (undone, _) => undone?,
     }
     inside.close().await
 }

@@ -1,15 +1,22 @@
 //! Postgres: all SQL, all DDL, the locks of pgdibs.
 //!
 //! Only this crate knows sqlx, and only [`ddl`] puts identifiers into SQL text. Reading order: the modules as listed, from the bottom to
-//! the top; none imports one that stands below it in the list.
+//! the top; none imports one that stands below it in the list. Long statements are in `sql/`.
+
+#![allow(
+    missing_docs,
+    reason = "a crate of this workspace alone: an item has a comment where its name and its type do not say it"
+)]
 
 mod failpoint {
     pub(crate) use pgdibs_failpoint::{Point, reach};
 }
 pub mod sqlstate;
+mod error;
 pub mod scram;
 pub mod rights;
 pub mod ddl;
+mod rows;
 pub mod public_connect;
 pub mod facts;
 mod address;
@@ -17,17 +24,16 @@ mod inside;
 pub mod connection_pool;
 mod connections;
 mod watch;
-mod shared_sql;
 mod handed_over;
-mod rows;
 mod context;
 mod catalog;
 mod leftovers;
 mod blockers;
+mod requests;
 mod steps;
 pub mod connect;
-mod requests;
 pub mod leadership;
+mod garbage;
 pub mod membership;
 mod orphans;
 mod drop_blockers;

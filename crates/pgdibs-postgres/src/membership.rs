@@ -1,87 +1,78 @@
-//! Presence: the connection by which a daemon shows that it lives, and hears what the other daemons of the server change.
+//! Membership: the connection by which a daemon shows that it runs, and on which it listens for changes by the server's other daemons.
 
 use std::time::Duration;
 
 use pgdibs_core::error::Error;
 use sqlx::postgres::{PgListener, PgNotification, PgPool};
+use tokio::time::timeout;
 
-use crate::context::{PgBackend, answer};
-use crate::shared_sql::MEMBERSHIP;
+use crate::context::PgBackend;
+use crate::error::PgError;
+
+/// First key of the two-key advisory lock of a member; the second key is its instance. ("pgdb", also in the view `living_daemons`)
+const MEMBERSHIP: i32 = 1_885_824_098;
+
+/// After this long without a notification the connection is tested.
+const SILENCE: Duration = Duration::from_millis(1500);
+
+/// Timeout of a test. Together a dead connection is found within five seconds.
+const TEST: Duration = Duration::from_secs(3);
 
 impl PgBackend {
-    /// Shows that this daemon lives, and hears what the others change. Dropping the ear ends both.
-    ///
-    /// # Errors
-    /// [`Error::ServerUnavailable`].
+    /// Becomes a member and listens for changes. Dropping the value ends both.
     pub async fn membership(&self) -> Result<Membership, Error> {
-        self.within(self.join()).await
+        self.within(self.join_members()).await
     }
 
-    async fn join(&self) -> Result<Membership, Error> {
-        // A pool of its own: a listener gives its connection back when it is dropped, and only a closed pool lets go of it.
-        let listener_pool = self.connections.address.pool("pgdibs-ear", 1, 0);
-        let mut listener = answer(PgListener::connect_with(&listener_pool).await)?;
-        // A reconnect behind our back would lose the lock without a word.
+    async fn join_members(&self) -> Result<Membership, PgError> {
+        // A pool of its own: a dropped listener gives its connection back, and only a closed pool ends it.
+        let listener_pool = self.connections.address.pool("pgdibs-listener", 1, 0);
+        let mut listener = PgListener::connect_with(&listener_pool).await?;
+        // A reconnect would silently lose the lock.
         listener.eager_reconnect(false);
-        answer(listener.listen("pgdibs").await)?;
-        let locked: bool = answer(
-            sqlx::query_scalar("select pg_try_advisory_lock($1, $2)")
-                .bind(MEMBERSHIP)
-                .bind(self.connections.instance)
-                .fetch_one(&mut listener)
-                .await,
-        )?;
+        listener.listen("pgdibs").await?;
+        let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1, $2)")
+            .bind(MEMBERSHIP)
+            .bind(self.instance())
+            .fetch_one(&mut listener)
+            .await?;
         if locked {
-            Ok(Membership { listener, listener_pool, own: self.connections.instance.to_string() })
+            Ok(Membership { listener, listener_pool, own: self.instance().to_string() })
         } else {
-            Err(Error::ServerUnavailable("the session of this daemon's last connection has not ended yet".to_owned()))
+            let what = "the session of this daemon's last connection has not ended yet";
+            Err(Error::ServerUnavailable(what.to_owned()).into())
         }
     }
 }
 
-/// A connection that shows that this daemon lives.
 pub struct Membership {
     listener: PgListener,
     listener_pool: PgPool,
     own: String,
 }
 
-/// After this long without a notice the ear is tested.
-const SILENCE: Duration = Duration::from_millis(1500);
-
-/// A test of the ear is answered within this time. Together it is known within five seconds when the line hangs, whatever anybody else
-/// waits for just then.
-const TEST: Duration = Duration::from_secs(3);
-
-/// Why an ear hears nothing any more.
+/// Why no more notifications arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenError {
-    /// Its connection has ended.
+    /// The connection has ended.
     Ended,
-    /// The server, or the line to it, gives no answer.
+    /// The server or the network does not answer.
     NoAnswer,
 }
 
 impl Membership {
     /// Resolves when another daemon changed something.
-    ///
-    /// # Errors
-    /// Nothing is heard any more, and why.
     pub async fn changed(&mut self) -> Result<(), ListenError> {
         loop {
-            match tokio::time::timeout(SILENCE, self.listener.try_recv()).await {
+            match timeout(SILENCE, self.listener.try_recv()).await {
                 Ok(Ok(Some(notification))) if PgNotification::payload(&notification) == self.own => {}
                 Ok(Ok(Some(_))) => return Ok(()),
                 Ok(Ok(None) | Err(_)) => return Err(ListenError::Ended),
-                // Nothing to hear, or a line that is dead.
-                Err(_) => {
-                    let asked = sqlx::query("select 1").execute(&mut self.listener);
-                    match tokio::time::timeout(TEST, asked).await {
-                        Ok(Ok(_)) => {}
-                        Ok(Err(_)) => return Err(ListenError::Ended),
-                        Err(_) => return Err(ListenError::NoAnswer),
-                    }
-                }
+                Err(_) => match timeout(TEST, sqlx::query("select 1").execute(&mut self.listener)).await {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(_)) => return Err(ListenError::Ended),
+                    Err(_) => return Err(ListenError::NoAnswer),
+                },
             }
         }
     }
@@ -89,7 +80,7 @@ impl Membership {
 
 impl Drop for Membership {
     fn drop(&mut self) {
-        // Closed from this call on; the returned future would only wait for the listener to be gone.
+        // The call closes the pool; its future would only wait until the listener is dropped.
         drop(self.listener_pool.close());
     }
 }

@@ -1,6 +1,6 @@
-//! Databases that every role of a server may connect to, because PUBLIC has CONNECT on them: the logins of leases are such roles.
+//! Databases with CONNECT for PUBLIC, to which every role of a server may connect, also the logins of leases.
 //!
-//! On the embedded server pgdibs revokes that right. A given server belongs to its users: there pgdibs only warns.
+//! On the embedded server pgdibs revokes that right. Another server belongs to its users: there pgdibs only warns.
 
 use std::str::FromStr as _;
 
@@ -29,15 +29,11 @@ impl Probe for PgProbe {
     }
 }
 
-/// Databases named in the warning; a development server may hold thousands.
+/// Databases named in the warning; a development server may have thousands.
 const MOST_NAMED: usize = 50;
 
-/// Revokes PUBLIC's CONNECT on the databases that `initdb` makes, unless it was revoked before. Connected as superuser.
-///
-/// New databases do not inherit it: `create database` copies no privileges of its template.
-///
-/// # Errors
-/// Whatever Postgres says.
+/// Revokes PUBLIC's CONNECT on the databases that `initdb` creates, as a superuser. New databases need it again: `create database` copies no
+/// privileges of its template.
 pub(crate) async fn close_databases_of_initdb(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let open: Vec<String> = sqlx::query_scalar(
         "select datname::text from pg_catalog.pg_database
@@ -51,10 +47,7 @@ pub(crate) async fn close_databases_of_initdb(connection: &mut PgConnection) -> 
     Ok(())
 }
 
-/// The databases that PUBLIC may connect to, in the order of their names. Those of pgdibs and of its logins are left out.
-///
-/// # Errors
-/// Whatever Postgres says.
+/// The databases that PUBLIC may connect to, in the order of their names, without those of pgdibs and of its logins.
 pub(crate) async fn open_to_public(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "select d.datname::text from pg_catalog.pg_database d left join pg_catalog.pg_roles o on o.oid = d.datdba

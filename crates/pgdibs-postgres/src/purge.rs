@@ -1,24 +1,25 @@
-//! The purge: everything of ours off a server. Listed first; the asking is the command line's.
+//! The purge: removes everything that pgdibs created on a server. The command line asks for a confirmation of the inventory first.
 
-use pgdibs_core::name::{DatabaseName, PoolName, RoleName, TestsOwnDatabase};
+use pgdibs_core::name::{DatabaseName, RoleName};
 use secrecy::SecretString;
 use sqlx::Row as _;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::address::{CATALOG, ConnectError, ServerAddress};
 use crate::ddl::{self, Ddl};
-use crate::shared_sql::living_daemons;
-use crate::shared_sql::made_by_tests;
+use crate::rows::Columns as _;
+use crate::sqlstate;
 use crate::steps::sessions::end_sessions;
+use crate::steps::tenants::Made;
 
 /// What a purge would remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// Databases with our row, our owner and our name.
+    /// Databases with a row, an owner and a name of pgdibs, and those that tests created.
     pub databases: Vec<String>,
-    /// Logins and roles that we made.
+    /// Logins and roles that pgdibs created.
     pub roles: Vec<String>,
-    /// Whether the catalog is there.
+    /// Whether the catalog exists.
     pub catalog: bool,
     /// Daemons that serve this server at present.
     pub daemons: usize,
@@ -26,17 +27,15 @@ pub struct Inventory {
     pub leases: Vec<String>,
 }
 
+#[derive(Default)]
 struct Found {
     inventory: Inventory,
     databases: Vec<(DatabaseName, i64)>,
-    /// Made by the logins of leases.
-    tests_own: Vec<(TestsOwnDatabase, i64)>,
-    roles: Vec<RoleName>,
+    made_by_tests: Vec<Made>,
 }
 
-async fn take_snapshot(address: &ServerAddress) -> Result<Found, ConnectError> {
-    let mut found =
-        Found { inventory: Inventory::default(), databases: Vec::new(), tests_own: Vec::new(), roles: Vec::new() };
+async fn find(address: &ServerAddress) -> Result<Found, ConnectError> {
+    let mut found = Found::default();
     let mut outside = address.connect("postgres", "pgdibs-purge").await?;
     found.inventory.catalog = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
         .bind(CATALOG)
@@ -46,50 +45,36 @@ async fn take_snapshot(address: &ServerAddress) -> Result<Found, ConnectError> {
         return Ok(found);
     }
     let mut inside = address.connect(CATALOG, "pgdibs-purge").await?;
-    let rows = sqlx::query(
-        "select ours.pool, ours.name, p.oid::int8 as oid from (
-             select pool, name, oid from databases union all select pool, name, oid from templates) ours
-         join pg_database p on p.datname = ours.name and (p.oid::int8 = ours.oid or ours.oid is null)
-         join pg_roles r on r.oid = p.datdba and r.rolname in ('pgdibs_owner', current_user)
-         order by 2",
+    found.databases = sqlx::query(
+        "select own.pool, own.name, s.oid::int8 as oid
+         from (select pool, name, oid from databases union all select pool, name, oid from templates) own
+         join server_databases s on s.name = own.name and (s.oid::int8 = own.oid or own.oid is null)
+         where s.ours or s.owner = current_user order by 2",
     )
+    .try_map(|row: PgRow| Ok((row.database("name")?, row.try_get("oid")?)))
     .fetch_all(&mut inside)
     .await?;
-    for row in rows {
-        let (pool, name): (String, String) = (row.try_get("pool")?, row.try_get("name")?);
-        if let Some(name) = PoolName::parse(&pool).ok().and_then(|pool| DatabaseName::recognise(&pool, &name)) {
-            found.inventory.databases.push(name.to_string());
-            found.databases.push((name, row.try_get("oid")?));
-        }
-    }
-    let made: Vec<(String, String, i64)> = sqlx::query_as(concat!(
-        "select o.rolname::text, d.datname::text, d.oid::int8 from pg_database d join pg_roles o on o.oid = d.datdba where ",
-        made_by_tests!(),
-        " order by 2"
-    ))
+    found.made_by_tests = sqlx::query(
+        "select owner::text, name::text, oid::int8, invalid from server_databases where made_by_tests order by 2",
+    )
+    .try_map(|row| Made::read(&row))
     .fetch_all(&mut inside)
     .await?;
-    for (login, name, oid) in made {
-        let own = TestsOwnDatabase::of_login(&login, &name).unwrap_or_else(|| TestsOwnDatabase::of_pool_owner(&name));
-        found.inventory.databases.push(name);
-        found.tests_own.push((own, oid));
-    }
-    let roles: Vec<String> = sqlx::query_scalar(
+    let made_by_tests = found.made_by_tests.iter().map(|made| made.database.as_str().to_owned());
+    let databases = found.databases.iter().map(|(name, _)| name.to_string()).chain(made_by_tests);
+    found.inventory.databases = databases.collect();
+    found.inventory.roles = sqlx::query_scalar(
         "select rolname::text from pg_roles
          where rolname ~ '^pgdibs_l_[0-9]+$' or rolname = 'pgdibs_owner' or rolname in (select name from roles)
          order by rolname !~ '^pgdibs_l_', 1",
     )
     .fetch_all(&mut inside)
     .await?;
-    found.roles = roles.iter().filter_map(|name| RoleName::parse("role", name).ok()).collect();
-    found.inventory.roles = roles;
     let daemons: i64 =
-        sqlx::query_scalar(concat!("select count(distinct daemon) from (", living_daemons!(), ") living (daemon)"))
-            .fetch_one(&mut inside)
-            .await?;
+        sqlx::query_scalar("select count(distinct daemon) from living_daemons").fetch_one(&mut inside).await?;
     found.inventory.daemons = usize::try_from(daemons).unwrap_or(0);
     found.inventory.leases = sqlx::query_scalar(
-        "select database_name || ' by ' || coalesce(nullif(holder, ''), worker, 'somebody') from leases where state = 'live' order by 1",
+        "select database_name || ' by ' || coalesce(nullif(holder, ''), worker, 'an unnamed holder') from leases where state = 'live' order by 1",
     )
     .fetch_all(&mut inside)
     .await?;
@@ -97,20 +82,15 @@ async fn take_snapshot(address: &ServerAddress) -> Result<Found, ConnectError> {
 }
 
 /// Lists what a purge would remove.
-///
-/// # Errors
-/// When the server cannot be reached or the catalog cannot be read.
 pub async fn inventory(url: &SecretString) -> Result<Inventory, ConnectError> {
-    take_snapshot(&ServerAddress::parse(url)?).await.map(|found| found.inventory)
+    find(&ServerAddress::parse(url)?).await.map(|found| found.inventory)
 }
 
-/// Removes databases, logins, roles and the catalog; returns what was removed, one line each.
-///
-/// # Errors
-/// At the first thing that cannot be removed; what was removed until then stays removed, and a second purge goes on.
+/// Removes databases, logins, roles and the catalog; returns what it removed, one line each. It stops at the first failure, and a second
+/// purge goes on from there.
 pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
     let address = ServerAddress::parse(url)?;
-    let found = take_snapshot(&address).await?;
+    let found = find(&address).await?;
     let mut done = Vec::new();
     let mut connection = address.connect("postgres", "pgdibs-purge").await?;
     for (name, oid) in &found.databases {
@@ -118,16 +98,16 @@ pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
         remove_database(&mut connection, *oid, close, ddl::drop_database(name)).await?;
         done.push(format!("dropped database {name}"));
     }
-    for (name, oid) in &found.tests_own {
-        remove_database(&mut connection, *oid, ddl::close_tests_own(name), ddl::drop_database(name)).await?;
-        done.push(format!("dropped database {}, which tests made", name.as_str()));
+    for Made { database, oid, .. } in &found.made_by_tests {
+        remove_database(&mut connection, *oid, ddl::close_tests_own(database), ddl::drop_database(database)).await?;
+        done.push(format!("dropped database {}, which tests made", database.as_str()));
     }
-    // Roles before the catalog: it alone knows which of them are ours, so a purge that fails here can go on later.
-    for role in &found.roles {
-        ddl::drop_role(role).run(&mut connection).await.map_err(|error| {
+    // Roles before the catalog: it alone knows which of them pgdibs created, so a purge that fails here can go on later.
+    for role in found.inventory.roles.iter().filter_map(|name| RoleName::parse("role", name).ok()) {
+        ddl::drop_role(&role).run(&mut connection).await.map_err(|error| {
             ConnectError::Unusable(format!(
                 "role \"{role}\" cannot be dropped: {}; something that pgdibs did not make still refers to it",
-                crate::sqlstate::sentence(&error)
+                sqlstate::sentence(&error)
             ))
         })?;
         done.push(format!("dropped role {role}"));
@@ -137,8 +117,7 @@ pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
             .bind(CATALOG)
             .fetch_one(&mut connection)
             .await?;
-        let stuck = end_sessions(&mut connection, &[oid]).await.map_err(|e| ConnectError::NotUp(e.to_string()))?;
-        if !stuck.is_empty() {
+        if !end_sessions(&mut connection, &[oid]).await?.is_empty() {
             return Err(ConnectError::NotUp("a session on the catalog does not end".to_owned()));
         }
         ddl::drop_catalog().run(&mut connection).await?;
@@ -147,17 +126,16 @@ pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
     Ok(done)
 }
 
-async fn remove_database(connection: &mut PgConnection, oid: i64, close: Ddl, drop: Ddl) -> Result<(), ConnectError> {
+async fn remove_database(connection: &mut PgConnection, oid: i64, close: Ddl, drop: Ddl) -> Result<(), sqlx::Error> {
     let invalid: bool = sqlx::query_scalar("select datconnlimit = -2 from pg_database where oid::int8 = $1")
         .bind(oid)
         .fetch_one(&mut *connection)
         .await?;
     if !invalid {
-        // An open transaction of theirs may hold the row that closing has to change.
-        end_sessions(connection, &[oid]).await.map_err(|e| ConnectError::NotUp(e.to_string()))?;
+        // An open transaction of a tenant may hold the row that closing changes.
+        end_sessions(connection, &[oid]).await?;
         close.run(connection).await?;
-        end_sessions(connection, &[oid]).await.map_err(|e| ConnectError::NotUp(e.to_string()))?;
+        end_sessions(connection, &[oid]).await?;
     }
-    drop.run(connection).await?;
-    Ok(())
+    drop.run(connection).await
 }

@@ -1,5 +1,5 @@
-//! Passwords: random ones that the server makes, and the SCRAM-SHA-256 verifier that Postgres stores, computed here so that no password is ever
-//! part of a statement or its parameters (`log_statement = all` would write them down). Build tokens are digested for the same reason.
+//! Passwords: the SCRAM-SHA-256 verifier that Postgres stores, computed here so that no password is part of a statement or its parameters
+//! (`log_statement = all` would write them down). Build tokens are digested for the same reason.
 
 use std::num::NonZeroU32;
 
@@ -9,35 +9,24 @@ use rand::RngExt as _;
 use ring::{digest, hmac, pbkdf2};
 use secrecy::SecretString;
 
-/// Postgres's own default. Fewer would do for random passwords, but the JDBC driver refuses less than 4096 (RFC 7677, section 4).
+/// Postgres's own default. Random passwords need fewer, but the JDBC driver refuses less than 4096 (RFC 7677, section 4).
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 
 pub use pgdibs_core::name::PASSWORD_MARK;
 
-/// SQL for a password of 244 random bits (two UUIDs of version 4, from the server's strong source) behind [`PASSWORD_MARK`], in
-/// characters that need no escaping in a URL. Made where it is stored, so that it never travels as a parameter.
-macro_rules! new_password {
-    () => {
-        "'pgdibspw' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '')"
-    };
-}
-
-pub(crate) use new_password;
-
-/// The verifier of a password, in the form that `create role … password` takes (RFC 5803, as Postgres writes it).
-#[must_use]
+/// The verifier of a password, in the form of `create role … password` (RFC 5803, as Postgres writes it).
 pub fn verifier(password: &str) -> String {
     verifier_with_salt(password, &rand::rng().random::<[u8; 16]>())
 }
 
-/// A password that is never stored: 244 random bits, in the same form.
+/// A password that is never stored: 244 random bits, in the form of `new_password`.
 pub(crate) fn random_password() -> SecretString {
     let half = || uuid::Uuid::new_v4().simple().to_string();
     SecretString::from(format!("{PASSWORD_MARK}{}{}", half(), half()))
 }
 
-/// What the catalog keeps of a build token: enough to recognise it, and useless to whoever reads the catalog or the server's log. The
-/// token is random, so it needs neither salt nor many rounds.
+/// What the catalog stores of a build token: enough to recognise it, and useless to a reader of the catalog or of the server's log. The token
+/// is random, so it needs neither salt nor many rounds.
 pub(crate) fn digest(token: &str) -> String {
     digest::digest(&digest::SHA256, token.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -61,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_verifier_has_the_form_that_postgres_recognises() {
+    fn verifier_has_the_form_of_postgres() {
         let text = verifier_with_salt("secret", &[7; 16]);
         assert!(text.starts_with("SCRAM-SHA-256$4096:BwcHBwcHBwcHBwcHBwcHBw==$"), "{text}");
         assert_eq!(text.split('$').nth(2).expect("the keys").split(':').count(), 2);

@@ -17,7 +17,7 @@ pub async fn start_embedded(config: &Config, progress: impl FnMut(Progress) + Se
         data_dir: config.data_dir.clone(),
         bin_dir: config.pg_bin_dir.clone(),
         listen: config.postgres_listen,
-        linger: config.linger,
+        linger: config.linger_seconds.seconds(),
         max_connections: DEFAULT_MAX_CONNECTIONS,
         supervisor_exe: std::env::current_exe().map_err(EmbeddedError::OwnProgram)?,
     };

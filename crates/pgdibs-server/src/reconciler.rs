@@ -1,8 +1,8 @@
-//! The reconciler: gather, plan, execute. It waits for time, and nobody else does.
+//! The reconciler: takes a snapshot, plans, executes. Nothing else in the daemon waits for time.
 //!
-//! One activation takes no input: it looks at everything. What wakes it (a release, a finished clone, a notice from another
-//! daemon, the timer) only says that looking may be worth it. Fast steps are carried out in the activation; slow ones run as
-//! tasks of their own, and their end is the next activation.
+//! One activation takes no input: it compares everything. A wake-up (a release, a finished clone, a notification from another daemon, the
+//! timer) is only a hint that a snapshot may be worth it. The activation executes the fast steps; slow ones run as tasks, and the end of
+//! each is the next activation.
 
 mod stall_detector;
 mod busy;
@@ -16,7 +16,7 @@ use pgdibs_core::backend::Backend;
 use pgdibs_core::database::{DatabaseId, DatabaseState};
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::{Lease, LeaseId};
-use pgdibs_core::plan::{self, Step, locks};
+use pgdibs_core::plan::{self, Class, Step, locks};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
 use pgdibs_core::watch::{ClockWatch, DemandWatch, ExpiryWatch};
@@ -25,45 +25,45 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::busy::Busy;
-pub use self::report::{Done, Report};
+pub use self::report::{Report, StepReport};
 use self::stall_detector::StallDetector;
 use crate::service::wait_queue::WaitQueue;
 
-/// The reconciler looks at least this often: expiry, demand that falls, and what other hands did are seen this late at most.
+/// The reconciler takes a snapshot at least this often: it notices expiry, falling demand and external changes this late at most.
 const TICK: Duration = Duration::from_secs(1);
 
-/// What nobody waits for is gathered for this long: a look per grant would take the processor from the callers, who come in bursts.
+/// Wake-ups that no caller waits for are collected for this long: a snapshot per grant would take the processor from callers, who come in bursts.
 const SOON: Duration = Duration::from_millis(10);
 
-/// A daemon without leadership applies for it this often, so a successor is leading well within 5 s.
+/// A daemon that is not the leader applies for leadership this often, so that a successor leads well within 5 s.
 const APPLY: Duration = Duration::from_secs(1);
 
-/// Drops that make no headway for this long are looked after.
+/// When no drop has ended for this long while some run, the reconciler asks what blocks them.
 const DROPS_HANG: Duration = Duration::from_secs(5);
 
-/// Housekeeping that no plan needs.
+/// Interval of the garbage collection, which no plan needs.
 const GARBAGE_COLLECTION: Duration = Duration::from_secs(5);
 
-/// What a driver needs of a backend beside the steps: leadership, and whom to tell.
+/// What the reconciler needs of a backend beside the steps.
 pub trait Leadership: Backend {
-    /// Applies for leadership; true when this daemon holds it.
-    fn lead(&self) -> impl Future<Output = Result<bool, Error>> + Send;
-    /// Tells the other daemons that something changed.
+    /// Applies for leadership; true when this daemon is the leader.
+    fn try_acquire(&self) -> impl Future<Output = Result<bool, Error>> + Send;
+    /// Notifies the other daemons of a change.
     fn notify(&self) -> impl Future<Output = Result<(), Error>> + Send;
-    /// What the next plan is made from, as of one moment.
+    /// The catalog and the server at one moment.
     fn take_snapshot(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
-    /// Sessions of their own login, for leases that are overdue.
+    /// How many sessions the login of each overdue lease has.
     fn sessions(&self, leases: &[&Lease]) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, Error>> + Send;
-    /// Directories that a crash in the middle of a clone left behind; `None` when we may not look.
+    /// Directories that a crash in the middle of a clone left behind; `None` when the daemon may not list them.
     fn orphans(&self) -> impl Future<Output = Result<Option<Vec<u32>>, Error>> + Send;
-    /// The server's clock was set by so many microseconds.
+    /// Shifts timestamps by a jump of the server's clock, in microseconds.
     fn move_times(&self, microseconds: i64) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Sessions for which drops wait, in words.
+    /// Sessions that block drops, in words.
     fn drop_blockers(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
 }
 
 impl Leadership for pgdibs_postgres::backend::PgBackend {
-    async fn lead(&self) -> Result<bool, Error> {
+    async fn try_acquire(&self) -> Result<bool, Error> {
         Self::lead(self).await
     }
 
@@ -92,7 +92,7 @@ impl Leadership for pgdibs_postgres::backend::PgBackend {
     }
 }
 
-/// Drives one world.
+/// Keeps one server as the catalog wants it.
 pub struct Reconciler<W> {
     backend: Arc<W>,
     wait_queue: Arc<WaitQueue>,
@@ -102,17 +102,17 @@ pub struct Reconciler<W> {
     busy: Arc<Mutex<Busy>>,
     began: Instant,
     stall_detector: StallDetector,
-    /// Since when the server cannot be reached.
-    lost: Option<Instant>,
+    /// Since when the server is unreachable.
+    unreachable_since: Option<Instant>,
     expiry: ExpiryWatch,
     demand: DemandWatch,
     clock: ClockWatch,
-    swept: Option<Instant>,
+    collected_at: Option<Instant>,
     warned_of_locks: BTreeSet<TemplateId>,
 }
 
 impl<W: Leadership + 'static> Reconciler<W> {
-    /// A reconciler that has not looked yet. `idle` is the time after which a pool falls back to its `warm`.
+    /// A reconciler without a snapshot yet. `idle` is the time after which a pool falls back to its `warm`.
     pub fn new(
         backend: Arc<W>,
         wait_queue: Arc<WaitQueue>,
@@ -129,16 +129,16 @@ impl<W: Leadership + 'static> Reconciler<W> {
             busy: Arc::default(),
             began: Instant::now(),
             stall_detector: StallDetector::new(),
-            lost: None,
+            unreachable_since: None,
             expiry: ExpiryWatch::default(),
             demand: DemandWatch::new(idle),
             clock: ClockWatch::default(),
-            swept: None,
+            collected_at: None,
             warned_of_locks: BTreeSet::new(),
         }
     }
 
-    /// Runs until `stopping`, then waits for the steps under way.
+    /// Runs until `stopping`, then waits for the running steps.
     pub async fn run(mut self, stopping: CancellationToken) {
         let mut pause = Duration::ZERO;
         self.stall_detector.spawn(&self.tasks, stopping.clone());
@@ -157,12 +157,12 @@ impl<W: Leadership + 'static> Reconciler<W> {
             }
             pause = match self.activate().await {
                 Ok(()) => {
-                    self.found();
+                    self.server_answers();
                     Duration::ZERO
                 }
                 Err(error) => {
-                    self.lose(&error);
-                    // Waiters look again and answer for themselves.
+                    self.server_is_unreachable(&error);
+                    // Each waiter tries again and answers its caller.
                     self.wait_queue.wake_for_ready(None);
                     (pause * 2).clamp(Duration::from_millis(100), APPLY)
                 }
@@ -172,53 +172,53 @@ impl<W: Leadership + 'static> Reconciler<W> {
         self.tasks.wait().await;
     }
 
-    /// Says once that the server is gone; every later failure is the same outage.
-    fn lose(&mut self, error: &Error) {
-        if self.lost.is_none() {
-            self.lost = Some(Instant::now());
+    /// Logs an outage once; every later failure belongs to it.
+    fn server_is_unreachable(&mut self, error: &Error) {
+        if self.unreachable_since.is_none() {
+            self.unreachable_since = Some(Instant::now());
             let why = if let Error::ServerUnavailable(why) = error { why.clone() } else { error.to_string() };
-            tracing::warn!(why, "the server is gone: callers are told to try again, and no lease ends meanwhile");
+            tracing::warn!(why, "the server is unreachable: callers get 503, and no lease ends until it is back");
         }
-        self.tell(|report| report.unreachable = Some(error.to_string()));
-        // Renewals cannot be written down either.
+        self.update_report(|report| report.unreachable = Some(error.to_string()));
+        // The server cannot take renewals either.
         self.expiry.restart();
     }
 
-    fn found(&mut self) {
-        if let Some(lost) = self.lost.take() {
-            let seconds = lost.elapsed().as_secs_f64();
+    fn server_answers(&mut self) {
+        if let Some(since) = self.unreachable_since.take() {
+            let seconds = since.elapsed().as_secs_f64();
             tracing::info!("the server is back after {seconds:.1} s; every lease starts a full time to live");
         }
     }
 
-    fn tell(&self, change: impl FnOnce(&mut Report)) {
+    fn update_report(&self, change: impl FnOnce(&mut Report)) {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// One activation: applies for leadership, then looks and acts until a look finds nothing fast to do.
+    /// One activation: applies for leadership, then runs cycles until a snapshot gives no fast step.
     async fn activate(&mut self) -> Result<(), Error> {
         self.expiry.heard_of(&self.wait_queue.take_unwritten());
-        let leads = self.backend.lead().await?;
+        let is_leader = self.backend.try_acquire().await?;
         let before = {
             let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
             report.unreachable = None;
-            std::mem::replace(&mut report.reconciling, leads)
+            std::mem::replace(&mut report.reconciling, is_leader)
         };
-        if leads != before {
+        if is_leader != before {
             tracing::info!(
-                reconciling = leads,
+                reconciling = is_leader,
                 "{}",
-                if leads { "this daemon reconciles now" } else { "another daemon reconciles" }
+                if is_leader { "this daemon reconciles now" } else { "another daemon reconciles" }
             );
             self.expiry = ExpiryWatch::default();
         }
-        if !leads {
-            // What woke us is for the one leading; and what it did may be for our waiters.
+        if !is_leader {
+            // The wake-up is for the leader, and its changes may serve the waiters of this daemon.
             self.backend.notify().await?;
             self.wait_queue.wake_for_ready(None);
             return Ok(());
         }
-        // Bounded: a plan whose fast steps never end is a bug, and the next activation is the retry.
+        // Bounded: fast steps without an end are a bug, and the next activation is the retry.
         for _ in 0..100 {
             match self.reconcile().await? {
                 Due::AtOnce => {}
@@ -229,18 +229,18 @@ impl<W: Leadership + 'static> Reconciler<W> {
                 Due::Nothing => break,
             }
         }
-        if self.swept.is_none_or(|at| at.elapsed() >= GARBAGE_COLLECTION) {
-            // After the looks, which see it when the clock was set.
+        if self.collected_at.is_none_or(|time| time.elapsed() >= GARBAGE_COLLECTION) {
+            // After the snapshots, which notice when the clock was set.
             self.backend.collect_garbage().await?;
             self.find_orphans().await?;
             self.find_drop_blockers().await?;
-            self.swept = Some(Instant::now());
+            self.collected_at = Some(Instant::now());
             reach(Point::LookSwept).await;
         }
         Ok(())
     }
 
-    /// Tells of new ones in the log; of all of them, as long as they are there, in the status.
+    /// Logs each new directory once; the status lists all that are there.
     async fn find_orphans(&self) -> Result<(), Error> {
         let orphans = self.backend.orphans().await?;
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -249,27 +249,27 @@ impl<W: Leadership + 'static> Reconciler<W> {
         if !new.is_empty() {
             tracing::warn!(
                 directories = ?new,
-                "a crash in the middle of a clone left directories of no database below base/; Postgres never removes them, and you may, while the server is stopped"
+                "found directories of no database below base/: a crash in the middle of a clone left them; Postgres never removes them, and you may while the server is stopped"
             );
         }
         Ok(())
     }
 
-    /// Tells of each once in the log, and in the status for as long as drops wait for it.
+    /// Logs each session that blocks drops once; the status lists it for as long as it does.
     async fn find_drop_blockers(&self) -> Result<(), Error> {
         let hang = self.busy.lock().unwrap_or_else(PoisonError::into_inner).drops_hang_for(DROPS_HANG);
-        let held_up = if hang { self.backend.drop_blockers().await? } else { BTreeSet::new() };
+        let drop_blockers = if hang { self.backend.drop_blockers().await? } else { BTreeSet::new() };
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
-        for sentence in held_up.difference(&report.held_up) {
+        for sentence in drop_blockers.difference(&report.drop_blockers) {
             tracing::warn!("{sentence}");
         }
-        report.held_up = held_up;
+        report.drop_blockers = drop_blockers;
         Ok(())
     }
 
-    /// Looks once and does what is to be done; says when another look is due.
+    /// One cycle: snapshot, plan, steps. Returns when the next one is due.
     async fn reconcile(&mut self) -> Result<Due, Error> {
-        // Before the look: a step that ends in between is then merely taken for one that is still under way.
+        // Before the snapshot: a step that ends in between then counts as running, and is planned again by the next cycle.
         let busy = {
             let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             (busy.databases.clone(), busy.templates.clone())
@@ -295,25 +295,25 @@ impl<W: Leadership + 'static> Reconciler<W> {
             self.wait_queue.wake_for_ready(Some(ready));
             return Ok(Due::Nothing);
         }
-        self.tell(|report| {
+        self.update_report(|report| {
             report.planned_at = Some(now());
             report.last_plan = steps.iter().map(|step| format!("{step:?}")).collect();
         });
         reach(Point::LookPlanned).await;
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
-        let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(is_waited_for);
-        // What somebody waits for comes first; cloning and dropping would only take the processor from it.
-        let served = self.carry_out(&urgent).await?;
+        let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(|step| step.class() == Class::Urgent);
+        // Cloning and dropping would only take the processor from the steps that callers wait for.
+        let served = self.execute(&urgent).await?;
         let entered = urgent.iter().filter_map(|step| entering(step, &snapshot));
         for template in entered {
-            // Of a template that is not named nothing is known, and so it stays.
+            // Templates without an entry stay without one: how many of theirs are ready is unknown.
             ready.entry(template).and_modify(|count| *count += 1);
         }
         self.wait_queue.wake_for_ready(Some(ready));
         for step in slow {
             self.start(step);
         }
-        let changed = self.carry_out(&later).await? || served;
+        let changed = self.execute(&later).await? || served;
         if !later.iter().all(|step| matches!(step, Step::NewDatabases { .. } | Step::Retire { .. })) {
             self.wait_queue.wake_all();
         }
@@ -321,12 +321,12 @@ impl<W: Leadership + 'static> Reconciler<W> {
             return Ok(Due::Nothing);
         }
         self.backend.notify().await?;
-        // An ended lease leaves its slot, and somebody may wait for that. What else may follow now is clones and drops.
+        // A return follows the end of a lease, and a caller may wait for its slot. After other steps only clones and drops follow.
         let goes_on = urgent.iter().any(|step| matches!(step, Step::EndLease { .. }));
         Ok(if goes_on { Due::AtOnce } else { Due::Soon })
     }
 
-    /// Says it once of each pool, in the log; as long as it is so, in the status.
+    /// Logs each warning about a pool once; the status lists it for as long as it holds.
     fn warn_of_pools(&self, snapshot: &Snapshot) {
         let warnings = plan::warnings(snapshot);
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -336,7 +336,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
         report.warnings = warnings;
     }
 
-    /// Says when cloning stops for want of space, and when it goes on.
+    /// Logs when a lack of disk space stops cloning, and when cloning resumes.
     fn warn_of_disk(&self, snapshot: &Snapshot) {
         let ready = snapshot.templates.iter().filter(|template| template.state == TemplateState::Ready);
         let short = ready.map(|template| template.id).any(|id| snapshot.disk_is_short_for(id));
@@ -345,37 +345,33 @@ impl<W: Leadership + 'static> Reconciler<W> {
             let free_mib = snapshot.limits.free_disk_bytes.unwrap_or(0) >> 20;
             let floor_mib = snapshot.limits.disk_floor_bytes >> 20;
             if short {
-                tracing::warn!(
-                    free_mib,
-                    floor_mib,
-                    "too little disk space is left: nothing is cloned until there is more"
-                );
+                tracing::warn!(free_mib, floor_mib, "cloning stops: too little disk space is left");
             } else {
-                tracing::info!(free_mib, floor_mib, "there is disk space again: cloning goes on");
+                tracing::info!(free_mib, floor_mib, "cloning resumes: there is enough disk space again");
             }
         }
     }
 
-    /// Carries out fast steps; true when one of them changed something. When the server went away meanwhile, that ends the activation:
-    /// whatever else is asked of the server waits until it is back, and then nobody would have been told.
-    async fn carry_out(&self, fast: &[Step]) -> Result<bool, Error> {
+    /// Executes fast steps; true when one of them changed something. A step that finds the server unreachable ends the activation, so that
+    /// the outage is logged: later calls would wait until the server is back.
+    async fn execute(&self, fast: &[Step]) -> Result<bool, Error> {
         if fast.is_empty() {
             return Ok(false);
         }
-        tracing::debug!(?fast, "carrying out");
+        tracing::debug!(?fast, "executing steps");
         let began = Instant::now();
         let results = self.backend.execute(fast).await;
         for (step, result) in fast.iter().zip(&results) {
-            report::note(&self.report, step, began.elapsed(), result);
+            report::record(&self.report, step, began.elapsed(), result);
         }
-        let gone = results.iter().find_map(|result| match result {
+        let unreachable = results.iter().find_map(|result| match result {
             Err(StepError::Unavailable(why)) => Some(why.clone()),
             _ => None,
         });
-        gone.map_or_else(|| Ok(results.iter().any(Result::is_ok)), |why| Err(Error::ServerUnavailable(why)))
+        unreachable.map_or_else(|| Ok(results.iter().any(Result::is_ok)), |why| Err(Error::ServerUnavailable(why)))
     }
 
-    /// Once for each template; `/v1/status` says it as long as it is so.
+    /// Logs each template for which the lock table is too small once; the status lists them.
     fn warn_of_locks(&mut self, snapshot: &Snapshot) {
         for lack in locks::too_few(snapshot) {
             if self.warned_of_locks.insert(lack.template) {
@@ -385,7 +381,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
         self.warned_of_locks.retain(|id| snapshot.template(*id).is_some());
     }
 
-    /// `asked` is from before the look.
+    /// The planner's inputs beside the snapshot, which was asked for at `asked`.
     async fn context(
         &mut self,
         snapshot: &Snapshot,
@@ -393,7 +389,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
         (busy_databases, busy_templates): (BTreeSet<DatabaseId>, BTreeSet<TemplateId>),
     ) -> Result<PlannerContext, Error> {
         if let Some(stalled_for) = self.stall_detector.stalled_for() {
-            // Renewals may be waiting in the sockets.
+            // Renewals may wait in the sockets.
             self.expiry.restart();
             let seconds = stalled_for.as_secs_f64();
             tracing::warn!("this process did not run for {seconds:.1} s; every lease starts a full time to live");
@@ -412,11 +408,11 @@ impl<W: Leadership + 'static> Reconciler<W> {
         })
     }
 
-    /// Starts a slow step unless as many of its kind are under way as may be; then it is planned again when one ends.
+    /// Starts a slow step unless as many of its kind run as may; then the end of one of them plans it again.
     fn start(&self, step: Step) {
         {
             let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            if !busy.has_room_for(&step) {
+            if !busy.has_capacity_for(&step) {
                 return;
             }
             busy.count(&step, true);
@@ -427,15 +423,15 @@ impl<W: Leadership + 'static> Reconciler<W> {
             let began = Instant::now();
             let result = backend.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
             busy.lock().unwrap_or_else(PoisonError::into_inner).count(&step, false);
-            report::note(&report, &step, began.elapsed(), &result);
-            // Nobody waits for what follows a drop.
+            report::record(&report, &step, began.elapsed(), &result);
+            // No caller waits for what follows a drop.
             if matches!((&step, &result), (Step::Drop { .. }, Ok(()))) {
                 wait_queue.wake_reconciler_soon();
             } else {
                 wait_queue.wake_reconciler();
             }
             match (&step, &result) {
-                // A clone may serve a reset; whoever waits for a slot hears of it when it has entered one.
+                // A clone may serve a reset; callers that wait for a slot are woken when it enters one.
                 (Step::Clone { .. } | Step::Drop { .. }, Ok(())) => wait_queue.wake_again(),
                 _ => wait_queue.wake_all(),
             }
@@ -443,20 +439,15 @@ impl<W: Leadership + 'static> Reconciler<W> {
     }
 }
 
-/// When the next look is due.
+/// When the next cycle is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Due {
-    /// When somebody wakes the reconciler.
+    /// At the next wake-up.
     Nothing,
-    /// When some more may have come together: nobody waits for it.
+    /// After a moment in which more wake-ups may arrive: no caller waits for it.
     Soon,
-    /// Before anything else.
+    /// At once.
     AtOnce,
-}
-
-/// Whether callers may be waiting for the step itself.
-fn is_waited_for(step: &Step) -> bool {
-    matches!(step, Step::EndLease { .. } | Step::Reset { .. } | Step::Return { .. } | Step::Fill { .. })
 }
 
 /// The template of which a step makes a database ready.
@@ -465,7 +456,7 @@ fn entering(step: &Step, snapshot: &Snapshot) -> Option<TemplateId> {
     snapshot.databases.iter().find(|database| database.id == *spare).map(|database| database.template)
 }
 
-/// Ready databases of each template whose state this plan does not change: for how many of its waiters a look may be worth it.
+/// Ready databases of each template whose state this plan does not change: how many of its waiters may be served.
 fn ready_for_waiters(snapshot: &Snapshot, steps: &[Step]) -> BTreeMap<TemplateId, usize> {
     let lasting = snapshot.templates.iter().filter(|template| {
         template.state == TemplateState::Ready

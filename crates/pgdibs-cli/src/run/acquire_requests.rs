@@ -1,17 +1,19 @@
 //! What `pgdibs run` asks the daemon for: the pool, and the leases in it.
 
+use crate::answer::Answer as _;
 use std::time::Duration;
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Map, Value, json};
 
 use crate::args::RunArgs;
-use crate::client::Client;
 use crate::command::shown;
 use crate::error::CliError;
 use crate::leases::{default_holder, put};
 use crate::progress::Progress;
-use crate::responses::{Lease, Leases, Pools};
+use pgdibs::Client;
+use pgdibs::api::lease::{Lease, Leases};
+use pgdibs::api::pool::Pools;
 
 /// The pool that was named, or the only one there is.
 ///
@@ -26,7 +28,8 @@ pub(super) async fn choose_pool(
     if let Some(pool) = named {
         return Ok(pool.to_owned());
     }
-    let answer = client.call_waiting(Method::GET, "/v1/pools", |_| None, wait, progress).await?;
+    let answer =
+        client.call_waiting(Method::GET, "/v1/pools", |_| None, wait, |refused| progress.refused(refused)).await?;
     let mut pools = answer.read::<Pools>()?.pools;
     match pools.len() {
         0 => Err(CliError::failed("the daemon has no pool yet").hint(
@@ -58,7 +61,7 @@ pub(super) async fn acquire(
         body.insert("wait_seconds".to_owned(), json!(left));
         Some(Value::Object(body))
     };
-    let answer = client.call_waiting(Method::POST, path, with_wait, wait, progress).await?;
+    let answer = client.call_waiting(Method::POST, path, with_wait, wait, |refused| progress.refused(refused)).await?;
     let leases = match path {
         "/v1/leases" => vec![answer.read::<Lease>()?],
         _ => answer.read::<Leases>()?.leases,
@@ -110,12 +113,14 @@ fn acquire_requests(args: &RunArgs, run: &str, pool: &str) -> (&'static str, Map
 /// of others, or into none.
 fn check_workers(leases: &[Lease], workers: u32) -> Result<(), CliError> {
     let exact = leases.len() as u64 == u64::from(workers)
-        && leases.iter().zip(0..).all(|(lease, number)| {
-            lease.slot == Some(number) && lease.database == format!("{}_gw{number}", lease.pool)
-        });
-    let first = leases.first().map(|lease| (&lease.user, &lease.password));
-    let shared = leases.iter().all(|lease| first == Some((&lease.user, &lease.password)));
-    match exact && shared && leases.iter().all(|lease| lease.user.is_some()) {
+        && leases
+            .iter()
+            .zip(0..)
+            .all(|(lease, number)| lease.slot == number && lease.database == format!("{}_gw{number}", lease.pool));
+    let login = |lease: &Lease| lease.access.as_ref().map(|access| (access.user.clone(), access.password.clone()));
+    let first = leases.first().and_then(login);
+    let shared = first.is_some() && leases.iter().all(|lease| login(lease) == first);
+    match exact && shared {
         true => Ok(()),
         false => Err(CliError::failed(format!("the daemon did not grant gw0 to gw{} under one login", workers - 1))
             .hint(
@@ -129,6 +134,8 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use pgdibs_testing::examples::Example;
+
     use crate::args::{Cli, Command};
 
     fn run_args(words: &[&str]) -> RunArgs {
@@ -138,15 +145,9 @@ mod tests {
         }
     }
 
-    fn lease(slot: u64, user: &str) -> Lease {
-        Lease {
-            pool: "p".to_owned(),
-            database: format!("p_gw{slot}"),
-            slot: Some(slot),
-            user: Some(user.to_owned()),
-            password: Some("w".to_owned()),
-            ..Lease::default()
-        }
+    fn lease(slot: u32, user: &str) -> Lease {
+        let fields = json!({"pool": "p", "database": format!("p_gw{slot}"), "slot": slot, "user": user});
+        serde_json::from_value(Example::Lease.with(&fields)).unwrap()
     }
 
     #[test]
@@ -174,7 +175,7 @@ mod tests {
         assert!(check_workers(&[lease(0, "u"), lease(2, "u")], 2).is_err());
         assert!(check_workers(&[lease(0, "u"), lease(1, "v")], 2).is_err());
         assert!(check_workers(&[lease(0, "u")], 2).is_err());
-        let nameless = Lease { user: None, ..lease(0, "u") };
+        let nameless = Lease { access: None, ..lease(0, "u") };
         assert!(check_workers(&[nameless], 1).is_err());
     }
 }

@@ -1,5 +1,6 @@
 //! A daemon started for one command and stopped after it, or shared with a command that has started one.
 
+use crate::answer::Answer as _;
 use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::path::Path;
@@ -9,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::task::JoinHandle;
 
-use crate::client::{Client, ClientError};
 use crate::context::Context;
 use crate::error::CliError;
 use crate::output::message;
 use crate::progress::Progress;
 use crate::signals::Signals;
+use pgdibs::{Client, Error as ClientError};
 use pgdibs_server::config::ServeFlags;
 use pgdibs_server::daemon::IN_USE;
 use pgdibs_server::endpoint_file::EndpointFile;
@@ -60,7 +61,7 @@ pub(super) async fn find_or_start(
             return Ok(client);
         }
         let daemon = ours.insert(StartedDaemon::start(context)?);
-        let client = Client::new(daemon.url(), token.cloned())?;
+        let client = Client::builder(daemon.url().to_owned()).token(token.cloned()).build()?;
         let left = deadline.saturating_duration_since(Instant::now());
         match daemon.wait_until_ready(&client, left, progress).await? {
             Started::Ready => return Ok(client),
@@ -78,7 +79,7 @@ pub(super) async fn find_or_start(
 /// A daemon that answers where the note says, and is the one that left it.
 async fn of_another_run(data_dir: &Path, token: Option<&SecretString>) -> Option<Client> {
     let note = EndpointFile::read(data_dir)?;
-    let client = Client::new(&note.url, token.cloned()).ok()?;
+    let client = Client::builder(note.url.to_owned()).token(token.cloned()).build().ok()?;
     let status: Value = client.get("/v1/status").await.ok()?.read().ok()?;
     (status["daemon"]["instance"].as_str() == Some(&note.instance)).then_some(client)
 }
@@ -119,23 +120,23 @@ impl StartedDaemon {
         let mut command = Command::new(program);
         command.args(["serve", "--end-with-stdin", "--listen"]).arg(format!("127.0.0.1:{port}"));
         let passed_on = [
-            ("--config", &global.config),
-            ("--token-file", &global.token_file),
-            ("--log", &global.log),
-            ("--log-format", &global.log_format),
+            ("--config", global.get("config")),
+            ("--token-file", global.get("token_file")),
+            ("--log", global.get("log")),
+            ("--log-format", global.get("log_format")),
         ];
         for (flag, value) in passed_on {
-            command.args(value.iter().flat_map(|value| [flag, value.as_str()]));
+            command.args(value.iter().flat_map(|value| [flag, value]));
         }
-        if let Some(token) = &global.token {
+        if let Some(token) = global.get("token") {
             // A flag wins over both variables here; there it becomes one of them.
-            command.env("PGDIBS_TOKEN", token.expose_secret()).env_remove("PGDIBS_TOKEN_FILE");
+            command.env("PGDIBS_TOKEN", token).env_remove("PGDIBS_TOKEN_FILE");
         }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
         let mut child = command.spawn().map_err(|error| failed("this program", error))?;
         let log = Arc::new(Mutex::new(VecDeque::new()));
         // Asked for by a flag of this command, its log is for the user; otherwise only when it fails.
-        let shown = global.log.is_some();
+        let shown = global.get("log").is_some();
         let reader = child.stderr.take().map(|stderr| tokio::spawn(read_log(stderr, Arc::clone(&log), shown)));
         let stdin = child.stdin.take();
         Ok(Self { child, _stdin: stdin, url: format!("http://127.0.0.1:{port}"), log, reader })

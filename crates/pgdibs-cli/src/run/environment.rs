@@ -3,10 +3,11 @@
 use secrecy::ExposeSecret;
 
 use crate::args::RunArgs;
-use crate::client::Client;
 use crate::error::CliError;
 use crate::inherited::{EXPORTED, Inherited};
-use crate::responses::Lease;
+use crate::table::{plain, shortened};
+use pgdibs::Client;
+use pgdibs::api::lease::Lease;
 use pgdibs::connection_url::{MISLEADING, SERVICE_FILE, libpq_variables, with_database, with_scheme};
 
 /// Variables that every command gets, whatever its arguments are.
@@ -25,7 +26,7 @@ pub(super) fn variables(
     args: &RunArgs,
     inherited: &Inherited,
 ) -> Result<Vec<(String, String)>, CliError> {
-    let url_of = |lease: &Lease| lease.url.clone().unwrap_or_default();
+    let url_of = |lease: &Lease| lease.url().unwrap_or_default().to_owned();
     let first = leases.first().map(url_of).unwrap_or_default();
     let base = match (args.workers, leases.first()) {
         (Some(_), Some(lease)) => with_database(&first, &lease.pool),
@@ -91,7 +92,8 @@ pub(super) fn check_kept(args: &RunArgs) -> Result<(), CliError> {
 /// One line about inherited variables that lead to other databases; `None` when there are none or all are meant. Without their values.
 pub(super) fn warning(inherited: &Inherited, set: &[(String, String)], kept: &[String]) -> Option<String> {
     let unset = |name: &&str| set.iter().all(|(other, _)| other != name) && kept.iter().all(|other| other != name);
-    let names: Vec<String> = inherited.leading_to_postgres().filter(unset).map(pgdibs_core::name::shown).collect();
+    let names: Vec<String> =
+        inherited.leading_to_postgres().filter(unset).map(|name| plain(&shortened(name, 60))).collect();
     if names.is_empty() {
         return None;
     }
@@ -117,6 +119,9 @@ mod tests {
     use clap::Parser;
 
     use super::*;
+    use pgdibs_testing::examples::Example;
+    use serde_json::json;
+
     use crate::args::{Cli, Command};
 
     fn args_of(words: &[&str]) -> RunArgs {
@@ -128,13 +133,12 @@ mod tests {
 
     fn variables_for(words: &[&str], databases: &[&str], inherited: &[(&str, &str)]) -> Vec<(String, String)> {
         let args = args_of(words);
-        let lease = |database: &&str| Lease {
-            pool: "p".to_owned(),
-            url: Some(format!("postgresql://u:w@127.0.0.1:5/{database}")),
-            ..Lease::default()
+        let lease = |database: &&str| {
+            let url = format!("postgresql://u:w@127.0.0.1:5/{database}");
+            serde_json::from_value(Example::Lease.with(&json!({"pool": "p", "url": url}))).unwrap()
         };
         let leases: Vec<Lease> = databases.iter().map(lease).collect();
-        let client = Client::new("http://127.0.0.1:7/", None).unwrap();
+        let client = Client::builder("http://127.0.0.1:7/").build().unwrap();
         variables(&client, &leases, &args, &Inherited::of(inherited)).unwrap()
     }
 

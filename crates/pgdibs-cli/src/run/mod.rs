@@ -2,26 +2,26 @@
 
 mod daemon;
 mod environment;
-mod heartbeat;
 mod acquire_requests;
 
+use crate::answer::Answer as _;
 use std::time::Duration;
 
-use reqwest::Method;
+use pgdibs::Method;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use self::daemon::StartedDaemon;
 use super::args::RunArgs;
-use super::client::{Client, ClientError};
 use super::command::RunningCommand;
 use super::context::Context;
 use super::error::CliError;
 use super::inherited::Inherited;
 use super::output::message;
 use super::progress::Progress;
-use super::responses::{Lease, Leases};
 use super::signals::{Signals, exit_code_of};
+use pgdibs::api::lease::{Lease, Leases};
+use pgdibs::{Client, Error as ClientError, Heartbeat, Renewal};
 
 /// What has to be put away in the end, however far we came.
 #[derive(Debug, Default)]
@@ -92,7 +92,7 @@ async fn with_leases(client: &Client, leases: &[Lease], args: &RunArgs, signals:
     let mut command = RunningCommand::start(&args.command, &variables, removed)?;
     let mut heartbeats = JoinSet::new();
     for lease in leases {
-        heartbeats.spawn(heartbeat::keep_alive(client.clone(), lease.clone()));
+        heartbeats.spawn(keep_alive(client.clone(), lease.clone()));
     }
     let ended = command.end(signals).await;
     heartbeats.shutdown().await;
@@ -134,4 +134,20 @@ impl Taken {
             message(&format!("the lease could not be ended and ends by itself after its time to live: {error}"));
         }
     }
+}
+
+/// Renews the lease until it is over. The command is never ended for it: it may not need its database any more, and its user should see
+/// its own failure.
+async fn keep_alive(client: Client, lease: Lease) {
+    let database = &lease.database;
+    let Ok(heartbeat) = Heartbeat::of(client, &lease) else { return };
+    let refusal = heartbeat
+        .run(|renewal| match renewal {
+            Renewal::Recovered => message(&format!("the lease of {database} is renewed again")),
+            Renewal::Failing(error) => {
+                message(&format!("the lease of {database} could not be renewed, trying again: {error}"))
+            }
+        })
+        .await;
+    message(&format!("the lease of {database} is over while its command still runs: {refusal}"));
 }

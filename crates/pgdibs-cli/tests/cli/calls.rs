@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::process::pgdibs;
-use crate::stub::{Reply, Stub, lease};
+use crate::stub::{Reply, Stub, lease, pools};
 
 fn grants() -> Stub {
     Stub::start(|_, _| Reply::Json(201, lease(0, "u", 20.0)))
@@ -143,7 +143,7 @@ fn a_proxy_for_the_outside_world_is_not_asked_for_loopback() {
 #[test]
 fn a_reader_that_is_gone_is_no_panic_and_its_lease_is_given_back() {
     let stub = Stub::start(|received, _| match received.what.as_str() {
-        "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
+        "GET /v1/pools" => Reply::Json(200, pools(&["shop_test"])),
         "POST /v1/leases" => Reply::Json(201, lease(0, "u", 20.0)),
         _ => Reply::Json(204, json!(null)),
     });

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::json;
 
 use crate::process::pgdibs;
+use pgdibs_testing::examples::Example;
+
 use crate::stub::{Reply, Stub, lease};
 
 const SHOWS: &str = "#!/bin/sh\necho \"arguments: $*\"\nenv | grep ^PG\nexit 4\n";
@@ -13,11 +15,12 @@ fn databases() -> Stub {
     Stub::start(|received, _| match received.what.as_str() {
         "GET /v1/databases" => Reply::Json(
             200,
-            json!({"databases": [{"database": "shop_test_gw0", "state": "leased"}, {"database": "shop_test_kept_3", "state": "kept"}]}),
+            json!({"databases": Example::Database.each(&[json!({"database": "shop_test_gw0", "state": "leased"}), json!({"database": "shop_test_kept_3", "state": "kept"})])}),
         ),
-        "POST /v1/databases/shop_test_kept_3/credentials" => {
-            Reply::Json(200, json!({"url": "postgresql://k:p%40w@127.0.0.1:54321/shop_test_kept_3"}))
-        }
+        "POST /v1/databases/shop_test_kept_3/credentials" => Reply::Json(
+            200,
+            Example::Lease.with(&json!({"url": "postgresql://k:p%40w@127.0.0.1:54321/shop_test_kept_3"})),
+        ),
         what if what.starts_with("GET /v1/leases/") => Reply::Json(200, lease(0, "u", 20.0)),
         _ => Reply::Problem(404, "not_found", "no such route", None),
     })

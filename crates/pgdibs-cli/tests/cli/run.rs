@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use crate::process::{Done, pgdibs};
-use crate::stub::{ReceivedRequest, Reply, Stub, lease};
+use crate::stub::{ReceivedRequest, Reply, Stub, lease, pools};
 
 /// A daemon with one pool that grants what `acquire` says.
 fn daemon(acquire: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Stub {
     Stub::start(move |received, _| match received.what.as_str() {
         "GET /livez" => Reply::Json(200, json!({"status": "ok"})),
-        "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
+        "GET /v1/pools" => Reply::Json(200, pools(&["shop_test"])),
         "POST /v1/leases" | "POST /v1/leases/batch" => acquire(received),
         what if what.starts_with("DELETE /v1/runs/") => Reply::Json(200, json!({"released": 1})),
         _ => Reply::Problem(404, "not_found", "no such route", None),
@@ -90,7 +90,7 @@ fn a_refusal_is_told_and_nothing_is_run() {
 #[test]
 fn the_pool_must_be_named_when_there_are_several() {
     let stub = Stub::start(|received, _| match received.what.as_str() {
-        "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "a_test"}, {"pool": "b_test"}]})),
+        "GET /v1/pools" => Reply::Json(200, pools(&["a_test", "b_test"])),
         _ => Reply::Json(200, json!({})),
     });
     let done = run(&stub, &["--", "true"]);
@@ -138,7 +138,7 @@ fn renewed_by(renew: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Stub {
     Stub::start(move |received, before| match received.what.as_str() {
         RENEW => renew(before),
         "POST /v1/leases" => Reply::Json(201, lease(0, "u", 0.05)),
-        _ => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
+        _ => Reply::Json(200, pools(&["shop_test"])),
     })
 }
 

@@ -1,15 +1,14 @@
 //! Signals pass through `pgdibs run`, and interrupt what comes before its command.
 
 use nix::sys::signal::Signal;
-use serde_json::json;
 
 use crate::process::pgdibs;
-use crate::stub::{Reply, Stub, lease};
+use crate::stub::{Reply, Stub, lease, pools};
 
 fn grants() -> Stub {
     Stub::start(|received, _| match received.what.as_str() {
         "POST /v1/leases" => Reply::Json(201, lease(0, "u", 20.0)),
-        _ => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
+        _ => Reply::Json(200, pools(&["shop_test"])),
     })
 }
 
@@ -55,7 +54,7 @@ fn a_command_that_does_not_catch_it_ends_by_it_and_the_lease_is_given_back() {
 fn an_interruption_while_waiting_hangs_up_and_starts_nothing() {
     let stub = Stub::start(|received, _| match received.what.as_str() {
         "POST /v1/leases" => Reply::Never,
-        _ => Reply::Json(200, json!({"pools": [{"pool": "shop_test"}]})),
+        _ => Reply::Json(200, pools(&["shop_test"])),
     });
     let running = pgdibs(&["run", "--", "echo", "never"]).with_daemon(&stub.url).with_default_signals().start();
     stub.wait_for("POST /v1/leases", 1);

@@ -8,6 +8,7 @@ use axum::body::{Bytes, to_bytes};
 use axum::extract::Request;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use axum::response::Response;
+use pgdibs_testing::examples::Example;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -124,11 +125,16 @@ async fn answer(request: Request, memory: Arc<Memory>, script: Arc<Script>) -> R
 
 /// A lease of slot `slot` as the API has it; its login is `user`.
 pub(crate) fn lease(slot: u32, user: &str, renew_after_seconds: f64) -> Value {
-    json!({
-        "id": format!("0192f000-0000-7000-8000-00000000000{slot}"), "state": "live", "pool": "shop_test",
+    Example::Lease.with(&json!({
+        "id": format!("0192f000-0000-7000-8000-00000000000{slot}"), "pool": "shop_test",
         "database": format!("shop_test_gw{slot}"), "slot": slot, "host": "127.0.0.1", "port": 54321,
         "user": user, "password": "s3cr3t",
         "url": format!("postgresql://{user}:s3cr3t@127.0.0.1:54321/shop_test_gw{slot}"),
         "generation": 1, "ttl_seconds": 60, "renew_after_seconds": renew_after_seconds,
-    })
+    }))
+}
+
+/// `GET /v1/pools` with pools of these names.
+pub(crate) fn pools(names: &[&str]) -> Value {
+    json!({"pools": names.iter().map(|name| Example::Pool.with(&json!({"pool": name}))).collect::<Vec<_>>()})
 }

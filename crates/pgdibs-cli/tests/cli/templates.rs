@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use crate::process::pgdibs;
+use pgdibs_testing::examples::Example;
+
 use crate::stub::{Reply, Stub};
 
 const PUT: &str = "PUT /v1/pools/shop_test/templates/f%2F1";
@@ -18,7 +20,7 @@ fn build(first: fn() -> Reply) -> Stub {
 
 fn ours() -> Reply {
     let build = json!({"token": "t1", "url": "postgresql://b:w@127.0.0.1:54321/shop_test_build_1"});
-    Reply::Json(201, json!({"state": "building", "build": build}))
+    Reply::Json(201, Example::Build.with(&json!({"state": "building", "build": build})))
 }
 
 fn run(stub: &Stub, script: &str) -> crate::process::Done {

@@ -21,7 +21,7 @@ fn wrong_configuration_is_refused_with_the_place_and_the_way_out() {
         ("listen = \"127.0.0.1:0\"\n[pools.shop\nwarm = 1\n", &["pgdibs.toml", "line 2"]),
         ("listn = \"127.0.0.1:0\"\n", &["listn", "listen", "line 1"]),
         ("[pools.shop]\nwarm = \"four\"\n", &["pools.shop.warm", "line 2"]),
-        ("[pools.\"Shop-Test\"]\n", &["Shop-Test", "small letters"]),
+        ("[pools.\"Shop-Test\"]\n", &["Shop-Test", "a to z"]),
         ("[pools.shop.source]\nsql_dir = \"a\"\nsql_file = \"b\"\n", &["sql_dir", "sql_file"]),
         (
             "[pools.shop.source]\ncommand = \"alembic upgrade head\"\n",
@@ -52,13 +52,13 @@ fn a_server_that_refuses_the_login_is_named_and_asked_again() {
     let place = Place::on(&cluster.url_of("latecomer", "its word", "postgres"));
     let mut daemon = place.start(&[]);
     crate::support::until("the refusal is told", || {
-        let answer = daemon.api.call(reqwest::Method::GET, "/readyz", None);
+        let answer = daemon.api.call(pgdibs::Method::GET, "/readyz", None);
         let text = answer.body.to_string();
         let told = answer.status == 503 && text.contains("refuses the login") && text.contains("28P01");
         if told { Ok(()) } else { Err(text) }
     });
     daemon.api.get("/livez").expect(200);
-    daemon.api.call(reqwest::Method::GET, "/v1/pools", None).refused(503, "server_unavailable");
+    daemon.api.call(pgdibs::Method::GET, "/v1/pools", None).refused(503, "server_unavailable");
     assert!(daemon.log().contains("refuses the login"), "{}", daemon.log());
     cluster.superuser("postgres").run("create role latecomer superuser login password 'its word'");
     daemon.until_ready();

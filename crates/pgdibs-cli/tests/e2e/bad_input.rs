@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Api, Place, Session, pool_name};

@@ -1,6 +1,6 @@
 //! Templates that clients build over HTTP: one builder, others wait; seal, abandon, and a builder that loses its build.
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::json;
 
 use crate::support::{Cluster, Place, Session, pool_name, until};

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Api, Cluster, Place, Session, pool_name, until};
@@ -86,7 +86,7 @@ fn a_server_that_crashes_under_load_costs_nobody_a_grant() {
                 _ => Ok(()),
             });
             cluster.crash();
-            until("it says that the server is gone", || {
+            until("it says that the server is unreachable", || {
                 let answer = api.get("/readyz");
                 if answer.status == 503 { Ok(()) } else { Err(answer.body.to_string()) }
             });
@@ -139,7 +139,7 @@ fn an_outage_of_a_moment_is_told() {
     let told = |times: usize| {
         until("both lines are there", || {
             let log = daemon.log();
-            let counts = ["the server is gone", "the server is back"].map(|said| log.matches(said).count());
+            let counts = ["the server is unreachable", "the server is back"].map(|said| log.matches(said).count());
             if counts == [times; 2] { Ok(()) } else { Err(format!("{counts:?} of {times}")) }
         });
     };
@@ -164,7 +164,7 @@ fn an_outage_of_a_moment_is_told() {
 
 /// What a container does whose data is in memory. Whoever asks meanwhile is told to try again, or that the thing is gone.
 ///
-/// Regression: requests failed with 500 (3D000, 42P01) while the server got its catalog again.
+/// Regression: requests failed with 500 (3D000, 42P01; 55000 while the catalog is closed) while the daemon made the catalog again.
 #[test]
 fn a_server_that_comes_back_empty_gets_its_catalog_pools_and_templates_again() {
     let mut cluster = Cluster::start(&[]);

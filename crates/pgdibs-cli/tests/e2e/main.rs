@@ -13,6 +13,7 @@ mod bad_configuration;
 mod bad_input;
 mod builds_by_clients;
 mod builds_that_fail;
+mod client_library;
 mod command_line;
 mod expiry;
 mod fence;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Value, json};
 
 use crate::support::program::run;

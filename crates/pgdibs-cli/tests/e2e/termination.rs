@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::json;
 
 use crate::support::program::timed;

@@ -3,7 +3,7 @@
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Value, json};
 
 use crate::support::program::timed;

@@ -12,7 +12,7 @@ mod templates;
 
 use std::collections::BTreeSet;
 
-pub use step::{ForgetReason, RetireReason, Step, TemplateRetireReason};
+pub use step::{Class, ForgetReason, RetireReason, Step, TemplateRetireReason};
 
 use crate::pool::{LoginRights, Pool};
 use crate::snapshot::{PlannerContext, Snapshot};

@@ -2,34 +2,28 @@
 
 use super::text::{Ddl, ident};
 
-/// The planner's statistics of these relations, each as schema and name, without anything of VACUUM. A partitioned table stands for its
-/// partitions.
-#[must_use]
+/// Relations are given as schema and name. A partitioned table stands for its partitions.
 pub fn analyze(relations: &[(String, String)]) -> Ddl {
     on_each("analyze", relations)
 }
 
-/// Writes these relations, each as schema and name, without their gaps. Only ever with a list: without one, `vacuum full`
-/// locks shared catalogs too, and every new connection to the server waits.
-#[must_use]
+/// Rewrites relations without their gaps. Only with a list: without one, `vacuum full` locks shared catalogs too, and every new connection to the
+/// server waits.
 pub fn compact(relations: &[(String, String)]) -> Ddl {
     on_each("vacuum (full, freeze)", relations)
 }
 
-/// Freezes these relations, each as schema and name, in place.
-#[must_use]
+/// Freezes relations in place.
 pub fn freeze(relations: &[(String, String)]) -> Ddl {
     on_each("vacuum (freeze)", relations)
 }
 
-/// Clears what clones, swaps and drops leave dead in shared catalogs and in ours. Not truncating: that takes a lock on `pg_database`
-/// for which every new connection to the server would wait.
-#[must_use]
+/// Removes the dead rows of clones, swaps and drops from shared catalogs and from pgdibs's catalog. Without truncation, which takes a lock on
+/// `pg_database` for which every new connection to the server would wait.
 pub fn vacuum_catalogs() -> Ddl {
     Ddl::of(format!("vacuum (truncate false) {}", VACUUMED.join(", ")))
 }
 
-/// See [`vacuum_catalogs`].
 pub const VACUUMED: [&str; 8] = [
     "pg_catalog.pg_database",
     "pg_catalog.pg_authid",

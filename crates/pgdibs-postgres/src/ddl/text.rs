@@ -1,12 +1,13 @@
-//! SQL text, and how names and constants are quoted in it.
+//! SQL text, and the quoting of names and constants.
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
-/// SQL text that was composed here. Several statements run as one implicit transaction, unless one of them may not.
+/// Composed SQL text. Several statements run as one implicit transaction.
 #[derive(Clone, PartialEq, Eq, Default)]
+#[must_use]
 pub struct Ddl(pub(super) String);
 
-/// Without the text: a verifier may be in it.
+/// Without the text, which may have a verifier in it.
 impl std::fmt::Debug for Ddl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Ddl(…)")
@@ -14,22 +15,18 @@ impl std::fmt::Debug for Ddl {
 }
 
 impl Ddl {
-    /// The text, for tests that compare it with what Postgres would write.
-    #[must_use]
     pub fn as_sql(&self) -> &str {
         &self.0
     }
 
     /// Runs the text over the simple protocol.
-    ///
-    /// # Errors
-    /// Whatever Postgres says.
     pub async fn run(self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
         connection.execute(sqlx::raw_sql(AssertSqlSafe(self.0))).await.map(|_| ())
     }
 
-    /// Appends another statement.
-    #[must_use]
     pub fn then(mut self, next: Self) -> Self {
         if !self.0.is_empty() && !next.0.is_empty() {
             self.0.push_str("; ");
@@ -43,13 +40,12 @@ impl Ddl {
     }
 }
 
-/// Quotes an identifier as Postgres does: `"` doubled. The name types have already refused NUL and excess length.
-pub(super) fn ident(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+/// Quotes an identifier as Postgres does: `"` doubled. The name types refuse NUL and excess length.
+pub(super) fn ident(name: impl std::fmt::Display) -> String {
+    format!("\"{}\"", name.to_string().replace('"', "\"\""))
 }
 
-/// Quotes a string constant. With a backslash the `E''` form is used, which means the same whatever
-/// `standard_conforming_strings` says.
+/// Quotes a string constant. With a backslash in the `E''` form, which does not depend on `standard_conforming_strings`.
 pub(super) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     if quoted.contains('\\') { format!("E'{}'", quoted.replace('\\', "\\\\")) } else { format!("'{quoted}'") }

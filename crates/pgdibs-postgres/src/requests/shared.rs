@@ -1,26 +1,25 @@
-//! Logins beside those of the databases: one for all leases of a batch, and the look-up of the one that opens a database.
+//! Logins beside those of the databases: one for all leases of a batch, and the look-up of the login that opens a database.
 
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, Lease, LeaseId};
-use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
+use pgdibs_core::name::{RoleName, shown};
 use pgdibs_core::pool::LoginRights;
-use sqlx::Row as _;
 
-use super::leases;
+use super::{leases, next_number};
 use crate::blockers;
-use crate::context::{PgBackend, answer};
-use crate::ddl::{self, Ddl, LoginKind};
-use crate::rights::Rights;
-use crate::scram::{self, new_password};
+use crate::context::PgBackend;
+use crate::ddl;
+use crate::error::PgError;
+use crate::rows::Columns as _;
+use crate::scram;
 
-/// Makes the shared login and lets it into each of the databases.
+/// Creates the shared login and grants it CONNECT on each of the databases.
 ///
-/// This is DDL in a request, which otherwise only the reconciler's steps are. It locks our rows first, as every swap does, so
-/// neither meets the other half-way; and a login that is left behind is taken by the sweep, since no live lease names it.
-pub(crate) async fn share(backend: &PgBackend, ids: &[LeaseId]) -> Result<Vec<Lease>, Error> {
-    let number: i64 =
-        answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&backend.connections.catalog).await)?;
-    share_as(backend, ids, &RoleName::login(number)).await?;
+/// This is DDL in a request; all other DDL is in the reconciler's steps. It locks the rows first, as every swap does, so neither runs
+/// halfway through the other. A login that a failure leaves behind is garbage-collected, since no live lease names it.
+pub(crate) async fn share(backend: &PgBackend, ids: &[LeaseId]) -> Result<Vec<Lease>, PgError> {
+    let login = RoleName::login(next_number(backend).await?);
+    share_as(backend, ids, &login).await?;
     let mut shared = Vec::with_capacity(ids.len());
     for &id in ids {
         shared.push(leases::find(backend, id).await?);
@@ -28,90 +27,67 @@ pub(crate) async fn share(backend: &PgBackend, ids: &[LeaseId]) -> Result<Vec<Le
     Ok(shared)
 }
 
-async fn share_as(backend: &PgBackend, ids: &[LeaseId], login: &RoleName) -> Result<(), Error> {
-    let facts = backend.facts();
-    let mut transaction = answer(backend.connections.begin("begin").await)?;
-    let rows = answer(
-        sqlx::query(
-            "select d.pool, d.name, p.owner, p.login as may, p.connection_limit from leases l join databases d on d.id = l.database_id join pools p on p.name = d.pool
-             where l.id = any($1) and l.state = 'live' and l.reset_to is null order by d.id for update of l, d",
-        )
-        .bind(ids)
-        .fetch_all(&mut *transaction)
-        .await,
-    )?;
-    if rows.len() != ids.len() {
-        return Err(Error::ServerUnavailable("a lease of the batch ended or is being reset at this moment".to_owned()));
-    }
-    let password: String = answer(
-        sqlx::query_scalar(concat!(
-            "with secret as (select ",
-            new_password!(),
-            " as text)
-             update leases set shared_login = $2, shared_password = secret.text from secret where id = any($1)
-             returning shared_password"
-        ))
-        .bind(ids)
-        .bind(login.as_str())
-        .fetch_one(&mut *transaction)
-        .await,
-    )?;
+async fn share_as(backend: &PgBackend, ids: &[LeaseId], login: &RoleName) -> Result<(), PgError> {
+    let mut transaction = backend.begin().await?;
+    let rows = sqlx::query(
+        "select d.pool, d.name, p.owner, p.login as may, p.connection_limit
+         from leases l join databases d on d.id = l.database_id join pools p on p.name = d.pool
+         where l.id = any($1) and l.state = 'live' and l.reset_to is null order by d.id for update of l, d",
+    )
+    .bind(ids)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let Some(first) = rows.first().filter(|_| rows.len() == ids.len()) else {
+        let what = "a lease of the batch ended or is being reset at this moment";
+        return Err(Error::ServerUnavailable(what.to_owned()).into());
+    };
+    let password: String = sqlx::query_scalar(
+        "with secret as (select new_password() as text)
+         update leases set shared_login = $2, shared_password = secret.text from secret where id = any($1)
+         returning shared_password",
+    )
+    .bind(ids)
+    .bind(login.as_str())
+    .fetch_one(&mut *transaction)
+    .await?;
     let verifier = scram::verifier(&password);
-    answer(
-        sqlx::query("update leases set shared_verifier = $2 where id = any($1)")
-            .bind(ids)
-            .bind(&verifier)
-            .execute(&mut *transaction)
-            .await,
-    )?;
-    let text = |row: &sqlx::postgres::PgRow, column: &str| answer(row.try_get::<String, _>(column));
-    let mut statements = Ddl::default();
-    for (index, row) in rows.iter().enumerate() {
-        let pool = PoolName::parse(&text(row, "pool")?)?;
-        let name = DatabaseName::recognise(&pool, &text(row, "name")?)
-            .ok_or_else(|| Error::Internal("the catalog holds an impossible name".to_owned()))?;
-        if index == 0 {
-            let owner = RoleName::parse("owner", &text(row, "owner")?)?;
-            let limit = u32::try_from(answer(row.try_get::<i32, _>("connection_limit"))?).unwrap_or(0);
-            let kind = LoginKind {
-                may: LoginRights::parse(&text(row, "may")?).unwrap_or_default(),
-                // It does for all of them what otherwise each one's login does.
-                connection_limit: limit.saturating_mul(u32::try_from(rows.len()).unwrap_or(1)),
-                made_by: facts.rights,
-            };
-            statements = ddl::create_login(login, &verifier, &owner, kind);
-            if facts.rights == Rights::DatabasesAndRoles {
-                statements = statements.then(ddl::grant_role(login, &facts.role, facts.major));
-            }
-        }
-        statements = statements.then(ddl::grant_connect(&name, login));
+    sqlx::query("update leases set shared_verifier = $2 where id = any($1)")
+        .bind(ids)
+        .bind(&verifier)
+        .execute(&mut *transaction)
+        .await?;
+    let limit: u32 = first.number("connection_limit")?;
+    // It has the sessions that otherwise the logins of all these databases have.
+    let limit = limit.saturating_mul(u32::try_from(rows.len()).unwrap_or(1));
+    let may = first.parsed("may", LoginRights::parse)?;
+    let mut statements = backend.create_login(login, &verifier, &first.role("owner")?, may, limit);
+    for row in &rows {
+        statements = statements.then(ddl::grant_connect(&row.database("name")?, login));
     }
     tokio::select! {
-        granted = statements.run(&mut transaction) => answer(granted)?,
+        granted = statements.run(&mut transaction) => granted?,
         never = blockers::end(backend, blockers::FAST) => match never {},
     }
-    answer(transaction.commit().await)
+    Ok(transaction.commit().await?)
 }
 
 /// The login of a leased database, or of a kept one that has left its slot.
-pub(crate) async fn credentials(backend: &PgBackend, database: &str) -> Result<Credentials, Error> {
-    let row = answer(
-        sqlx::query(
-            "select case when d.state = 'kept' then d.keep_login else coalesce(l.shared_login, d.login) end as login,
-                    case when d.state = 'kept' then d.keep_password else coalesce(l.shared_password, d.password) end as password
-             from databases d left join leases l on l.database_id = d.id and l.state = 'live'
-             where d.name = $1 and ((d.state = 'leased' and l.id is not null) or (d.state = 'kept' and d.slot is null))",
-        )
-        .bind(database)
-        .fetch_optional(&backend.connections.catalog)
-        .await,
-    )?;
-    let Some(row) = row else {
-        return Err(Error::DatabaseNotFound(format!(
-            "there is no leased or kept database \"{}\"; GET /v1/databases lists what there is",
-            pgdibs_core::name::shown(database)
-        )));
-    };
-    let password: String = answer(row.try_get("password"))?;
-    Ok(Credentials { user: answer(row.try_get("login"))?, password: password.into() })
+pub(crate) async fn credentials(backend: &PgBackend, database: &str) -> Result<Credentials, PgError> {
+    let found: Option<(String, String)> = sqlx::query_as(
+        "select l.login, l.password from lease_details l join databases d on d.id = l.database_id
+         where d.name = $1 and d.state = 'leased' and l.state = 'live'
+         union all
+         select keep_login, keep_password from databases where name = $1 and state = 'kept' and slot is null",
+    )
+    .bind(database)
+    .fetch_optional(&backend.catalog())
+    .await?;
+    match found {
+        Some((user, password)) => Ok(Credentials { user, password: password.into() }),
+        None => Err(Error::DatabaseNotFound(format!(
+            "there is no leased or kept database \"{}\"; GET /v1/databases lists the databases",
+            shown(database)
+        ))
+        .into()),
+    }
 }

@@ -1,17 +1,18 @@
-//! Templates: who builds, signs of life, the wish for a seal, and the end of a build.
+//! Templates: the builder, its heartbeats, the request for a seal, and the end of a build.
 
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
-use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
+use pgdibs_core::template::{Template, TemplateId, TemplateState};
 use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
-use super::pools;
-use crate::context::{PgBackend, answer};
+use super::{next_number, pools};
+use crate::context::PgBackend;
+use crate::error::PgError;
 use crate::failpoint::{Point, reach};
-use crate::rows::{self, template_columns};
-use crate::scram::new_password;
+use crate::rows::{self, Columns as _};
 
 pub(crate) async fn put(
     backend: &PgBackend,
@@ -20,58 +21,64 @@ pub(crate) async fn put(
     holder: &str,
     token: &str,
     built_by: Option<i32>,
-) -> Result<TemplatePut, Error> {
+) -> Result<TemplatePut, PgError> {
     pools::find(backend, pool).await?;
-    // Two rounds: between our insert's conflict and our look, the other's build may have failed and be gone.
-    for _ in 0..2 {
-        let found = answer(
-            sqlx::query(concat!(
-                "update templates t set last_used_at = now() where t.pool = $1 and t.fingerprint = $2 and t.state in ('building', 'ready')
-                 returning t.token, ",
-                template_columns!()
-            ))
-            .bind(pool.as_str())
-            .bind(fingerprint.as_str())
-            .fetch_optional(&backend.connections.catalog)
-            .await,
-        )?;
-        if let Some(row) = found {
-            let template = answer(rows::template(&row))?;
+    // The second round reads what the first one inserted. The third: after the insert met another's build, that one may have failed.
+    for _ in 0..3 {
+        sqlx::query(
+            "update templates set last_used_at = now() where pool = $1 and fingerprint = $2 and state in ('building', 'ready')",
+        )
+        .bind(pool.as_str())
+        .bind(fingerprint.as_str())
+        .execute(&backend.catalog())
+        .await?;
+        if let Some((template, its_token)) = live(backend, pool, fingerprint).await? {
             return Ok(match template.state {
                 TemplateState::Ready => TemplatePut::Ready(template),
-                _ if row.try_get::<&str, _>("token").is_ok_and(|t| t == token) => TemplatePut::Yours(template),
+                _ if its_token == token => TemplatePut::Yours(template),
                 _ => TemplatePut::Building(template),
             });
         }
-        let number: i64 =
-            answer(sqlx::query_scalar("select nextval('numbers')").fetch_one(&backend.connections.catalog).await)?;
-        let row = answer(
-            sqlx::query(concat!(
-                "insert into templates as t (id, pool, fingerprint, state, name, token, holder, password, built_by)
-                 select $1, name, $3, 'building', $4, $5, $6, ",
-                new_password!(),
-                ", $7 from pools where name = $2 and not dropping
-                 on conflict (pool, fingerprint) where state in ('building', 'ready') do nothing
-                 returning ",
-                template_columns!()
-            ))
-            .bind(number)
-            .bind(pool.as_str())
-            .bind(fingerprint.as_str())
-            .bind(DatabaseName::build(pool, number).as_str())
-            .bind(token)
-            .bind(holder)
-            .bind(built_by)
-            .fetch_optional(&backend.connections.catalog)
-            .await,
-        )?;
-        if let Some(row) = row {
-            // What an earlier, failed build of the same fingerprint left is its database at most; the new row speaks now.
+        let number = next_number(backend).await?;
+        let inserted = sqlx::query(
+            "insert into templates (id, pool, fingerprint, state, name, token, holder, built_by)
+             select $1, name, $3, 'building', $4, $5, $6, $7 from pools where name = $2 and not dropping
+             on conflict (pool, fingerprint) where state in ('building', 'ready') do nothing",
+        )
+        .bind(number)
+        .bind(pool.as_str())
+        .bind(fingerprint.as_str())
+        .bind(DatabaseName::build(pool, number).as_str())
+        .bind(token)
+        .bind(holder)
+        .bind(built_by)
+        .execute(&backend.catalog())
+        .await?;
+        if inserted.rows_affected() == 1 {
             reach(Point::BuildAsked).await;
-            return Ok(TemplatePut::Yours(answer(rows::template(&row))?));
         }
     }
-    Err(Error::ServerUnavailable(format!("template \"{fingerprint}\" changes hands; ask again")))
+    Err(Error::ServerUnavailable(format!("template \"{fingerprint}\" changes hands; ask again")).into())
+}
+
+/// The template that is building or ready, with its build token.
+async fn live(
+    backend: &PgBackend,
+    pool: &PoolName,
+    fingerprint: &Fingerprint,
+) -> Result<Option<(Template, String)>, sqlx::Error> {
+    let with_token = |row: PgRow| {
+        let token = row.try_get("token")?;
+        Ok((rows::template(row)?, token))
+    };
+    sqlx::query(
+        "select * from template_details where pool = $1 and fingerprint = $2 and state in ('building', 'ready')",
+    )
+    .bind(pool.as_str())
+    .bind(fingerprint.as_str())
+    .try_map(with_token)
+    .fetch_optional(&backend.catalog())
+    .await
 }
 
 /// A template that is building or ready.
@@ -79,100 +86,76 @@ pub(crate) async fn find_live(
     backend: &PgBackend,
     pool: &PoolName,
     fingerprint: &Fingerprint,
-) -> Result<Template, Error> {
-    let row = answer(
-        sqlx::query(concat!(
-            "select ",
-            template_columns!(),
-            " from templates t where t.pool = $1 and t.fingerprint = $2 and t.state in ('building', 'ready')"
-        ))
-        .bind(pool.as_str())
-        .bind(fingerprint.as_str())
-        .fetch_optional(&backend.connections.catalog)
-        .await,
-    )?;
-    match row {
-        Some(row) => answer(rows::template(&row)),
+) -> Result<Template, PgError> {
+    match live(backend, pool, fingerprint).await? {
+        Some((template, _)) => Ok(template),
         None => Err(Error::TemplateNotFound(format!(
             "pool \"{pool}\" has no template \"{fingerprint}\"; PUT /v1/pools/{pool}/templates/<fingerprint> makes the caller its builder"
-        ))),
+        ))
+        .into()),
     }
 }
 
-/// The template that carries a build token, or why there is none.
+/// The template that has this build token, or why there is none.
 async fn with_token(
     backend: &PgBackend,
     pool: &PoolName,
     fingerprint: &Fingerprint,
     token: &str,
-) -> Result<Template, Error> {
-    let row = answer(
-        sqlx::query(concat!(
-            "select ",
-            template_columns!(),
-            " from templates t where t.pool = $1 and t.fingerprint = $2 and t.token = $3"
-        ))
-        .bind(pool.as_str())
-        .bind(fingerprint.as_str())
-        .bind(token)
-        .fetch_optional(&backend.connections.catalog)
-        .await,
-    )?;
-    if let Some(row) = row {
-        return answer(rows::template(&row));
-    }
-    pools::find(backend, pool).await?;
-    let known: bool = answer(
-        sqlx::query_scalar("select exists (select from templates where pool = $1 and fingerprint = $2)")
+) -> Result<Template, PgError> {
+    let template =
+        sqlx::query("select * from template_details t where t.pool = $1 and t.fingerprint = $2 and t.token = $3")
             .bind(pool.as_str())
             .bind(fingerprint.as_str())
-            .fetch_one(&backend.connections.catalog)
-            .await,
-    )?;
-    if known {
-        Err(Error::BuildTokenStale("another builder has this template, or had it since".to_owned()))
-    } else {
-        Err(Error::TemplateNotFound(format!("pool \"{pool}\" has no template \"{fingerprint}\"")))
+            .bind(token)
+            .try_map(rows::template)
+            .fetch_optional(&backend.catalog())
+            .await?;
+    if let Some(template) = template {
+        return Ok(template);
     }
+    pools::find(backend, pool).await?;
+    let known: bool = sqlx::query_scalar("select exists (select from templates where pool = $1 and fingerprint = $2)")
+        .bind(pool.as_str())
+        .bind(fingerprint.as_str())
+        .fetch_one(&backend.catalog())
+        .await?;
+    Err(PgError::Request(if known {
+        Error::BuildTokenStale("another builder has this template, or had it since".to_owned())
+    } else {
+        Error::TemplateNotFound(format!("pool \"{pool}\" has no template \"{fingerprint}\""))
+    }))
 }
 
-pub(crate) async fn place(backend: &PgBackend, id: TemplateId, token: &str) -> Result<Option<BuildPlace>, Error> {
-    let row = answer(
-        sqlx::query(
-            "select state, name, pool, oid is not null as created, password, detail,
-                    (extract(epoch from build_heard_at + interval '60 s') * 1000000)::int8 as expires_at
-             from templates where id = $1 and token = $2",
-        )
-        .bind(id.0)
-        .bind(token)
-        .fetch_optional(&backend.connections.catalog)
-        .await,
-    )?;
-    let Some(row) = row else {
-        return Err(Error::BuildTokenStale("the build is gone".to_owned()));
-    };
-    let column = |name: &str| answer(row.try_get::<String, _>(name));
-    match column("state")?.as_str() {
+pub(crate) async fn place(backend: &PgBackend, id: TemplateId, token: &str) -> Result<Option<BuildPlace>, PgError> {
+    let row = sqlx::query(
+        "select state, name, pool, oid is not null as created, password, detail, build_heard_at + interval '60 s' as expires_at
+         from templates where id = $1 and token = $2",
+    )
+    .bind(id.0)
+    .bind(token)
+    .fetch_optional(&backend.catalog())
+    .await?
+    .ok_or_else(|| Error::BuildTokenStale("the build was deleted".to_owned()))?;
+    match row.try_get("state")? {
         "building" => {}
         "failed" => {
-            let detail: Option<String> = answer(row.try_get("detail"))?;
-            return Err(Error::TemplateFailed(detail.unwrap_or_else(|| "the build failed".to_owned())));
+            let detail: Option<String> = row.try_get("detail")?;
+            return Err(Error::TemplateFailed(detail.unwrap_or_else(|| "the build failed".to_owned())).into());
         }
-        _ => return Err(Error::BuildTokenStale("the build is over".to_owned())),
+        _ => return Err(Error::BuildTokenStale("the build has ended".to_owned()).into()),
     }
-    if !answer(row.try_get::<bool, _>("created"))? {
+    if !row.try_get("created")? {
         return Ok(None);
     }
-    let broken = |_| Error::Internal("the catalog holds an impossible name".to_owned());
-    let pool = PoolName::parse(&column("pool")?).map_err(broken)?;
-    let database = DatabaseName::recognise(&pool, &column("name")?)
-        .ok_or_else(|| Error::Internal("the catalog holds an impossible name".to_owned()))?;
-    let credentials = Credentials { user: RoleName::login(id.0).to_string(), password: column("password")?.into() };
     Ok(Some(BuildPlace {
         template: id,
-        database,
-        credentials,
-        expires_at: Timestamp(answer(row.try_get("expires_at"))?),
+        database: row.database("name")?,
+        credentials: Credentials {
+            user: RoleName::login(id.0).to_string(),
+            password: row.try_get::<String, _>("password")?.into(),
+        },
+        expires_at: row.time("expires_at")?,
     }))
 }
 
@@ -181,24 +164,21 @@ pub(crate) async fn renew(
     pool: &PoolName,
     fingerprint: &Fingerprint,
     token: &str,
-) -> Result<Template, Error> {
+) -> Result<Template, PgError> {
     let template = with_token(backend, pool, fingerprint, token).await?;
     if template.state != TemplateState::Building {
         return Err(not_building(&template));
     }
-    answer(
-        sqlx::query("update templates set build_heard_at = now() where id = $1 and token = $2 and state = 'building'")
-            .bind(template.id.0)
-            .bind(token)
-            .execute(&backend.connections.catalog)
-            .await,
-    )?;
+    sqlx::query("update templates set build_heard_at = now() where id = $1 and token = $2 and state = 'building'")
+        .bind(template.id.0)
+        .bind(token)
+        .execute(&backend.catalog())
+        .await?;
     Ok(template)
 }
 
-/// Why a template is not the caller's to build any more.
-fn not_building(template: &Template) -> Error {
-    match template.state {
+fn not_building(template: &Template) -> PgError {
+    PgError::Request(match template.state {
         TemplateState::Failed => {
             Error::BuildTokenStale(template.detail.clone().unwrap_or_else(|| "the build failed".to_owned()))
         }
@@ -207,7 +187,7 @@ fn not_building(template: &Template) -> Error {
             template.fingerprint,
             state.as_str()
         )),
-    }
+    })
 }
 
 pub(crate) async fn request_seal(
@@ -215,25 +195,23 @@ pub(crate) async fn request_seal(
     pool: &PoolName,
     fingerprint: &Fingerprint,
     token: &str,
-) -> Result<Template, Error> {
+) -> Result<Template, PgError> {
     let template = with_token(backend, pool, fingerprint, token).await?;
     match template.state {
         TemplateState::Building => {
-            answer(
-                sqlx::query(
-                    "update templates set seal_requested_at = coalesce(seal_requested_at, now()), build_heard_at = now()
-                     where id = $1 and token = $2 and state = 'building'",
-                )
-                .bind(template.id.0)
-                .bind(token)
-                .execute(&backend.connections.catalog)
-                .await,
-            )?;
+            sqlx::query(
+                "update templates set seal_requested_at = coalesce(seal_requested_at, now()), build_heard_at = now()
+                 where id = $1 and token = $2 and state = 'building'",
+            )
+            .bind(template.id.0)
+            .bind(token)
+            .execute(&backend.catalog())
+            .await?;
             reach(Point::SealAsked).await;
             Ok(template)
         }
         TemplateState::Ready => Ok(template),
-        // A seal that failed is told as such; a build that was lost before is a stale token.
+        // The caller reads in the template that the seal failed. The token of a build that failed before it is stale.
         TemplateState::Failed if template.seal_requested => Ok(template),
         _ => Err(not_building(&template)),
     }
@@ -245,64 +223,51 @@ pub(crate) async fn abandon(
     fingerprint: &Fingerprint,
     token: &str,
     detail: &str,
-) -> Result<(), Error> {
+) -> Result<(), PgError> {
     let template = with_token(backend, pool, fingerprint, token).await?;
-    match template.state {
-        TemplateState::Building => answer(
-            sqlx::query(
-                // What a builder's tool has printed may hold its URL, and the detail is shown to every caller.
-                "update templates set state = 'failed', detail = replace($3, password, '********'), last_used_at = now()
-                 where id = $1 and token = $2 and state = 'building'",
-            )
-            .bind(template.id.0)
-            .bind(token)
-            .bind(detail)
-            .execute(&backend.connections.catalog)
-            .await
-            .map(|_| ()),
-        ),
-        _ => Err(not_building(&template)),
+    if template.state != TemplateState::Building {
+        return Err(not_building(&template));
     }
+    // The output of a builder's tool may have its URL in it, and every caller reads the detail.
+    sqlx::query(
+        "update templates set state = 'failed', detail = replace($3, password, '********'), last_used_at = now()
+         where id = $1 and token = $2 and state = 'building'",
+    )
+    .bind(template.id.0)
+    .bind(token)
+    .bind(detail)
+    .execute(&backend.catalog())
+    .await?;
+    Ok(())
 }
 
 pub(crate) async fn mark_retiring(
     backend: &PgBackend,
     pool: &PoolName,
     fingerprint: &Fingerprint,
-) -> Result<(), Error> {
+) -> Result<(), PgError> {
     pools::find(backend, pool).await?;
-    let template = find_live(backend, pool, fingerprint).await?;
-    let mut transaction = answer(backend.connections.begin("begin").await)?;
-    // An acquire locks the template's row as well, so none can slip in between.
-    answer(
-        sqlx::query("select from templates where id = $1 for update")
-            .bind(template.id.0)
-            .execute(&mut *transaction)
-            .await,
-    )?;
-    let holders: Vec<String> = answer(
-        sqlx::query_scalar(
-            "select coalesce(nullif(holder, ''), worker, 'somebody') from leases where template_id = $1 and state = 'live'",
-        )
-        .bind(template.id.0)
-        .fetch_all(&mut *transaction)
-        .await,
-    )?;
+    let template = find_live(backend, pool, fingerprint).await?.id.0;
+    let mut transaction = backend.begin().await?;
+    // An acquire locks the template's row as well, so none grants a lease in between.
+    sqlx::query("select from templates where id = $1 for update").bind(template).execute(&mut *transaction).await?;
+    let holders: Vec<String> = sqlx::query_scalar(
+        "select coalesce(nullif(holder, ''), worker, 'an unnamed holder') from leases where template_id = $1 and state = 'live'",
+    )
+    .bind(template)
+    .fetch_all(&mut *transaction)
+    .await?;
     if !holders.is_empty() {
-        return Err(Error::TemplateInUse { live: holders.len(), holders: holders.join(", ") });
+        return Err(Error::TemplateInUse { live: holders.len(), holders: holders.join(", ") }.into());
     }
-    answer(
-        sqlx::query(
-            "update templates set state = case when state = 'building' then 'failed' else 'retiring' end,
-                    detail = 'dropped by request' where id = $1 and state in ('building', 'ready')",
-        )
-        .bind(template.id.0)
-        .execute(&mut *transaction)
-        .await,
-    )?;
-    // Its waiters learn of it at their next look, and a look comes with every change.
-    answer(
-        sqlx::query("delete from tickets where template_id = $1").bind(template.id.0).execute(&mut *transaction).await,
-    )?;
-    answer(transaction.commit().await)
+    sqlx::query(
+        "update templates set state = case when state = 'building' then 'failed' else 'retiring' end,
+                detail = 'dropped by request' where id = $1 and state in ('building', 'ready')",
+    )
+    .bind(template)
+    .execute(&mut *transaction)
+    .await?;
+    // Its waiters try again after every change, and find no template then.
+    sqlx::query("delete from tickets where template_id = $1").bind(template).execute(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
 }

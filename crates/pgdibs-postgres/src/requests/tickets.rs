@@ -1,9 +1,9 @@
-//! Tickets: the places of those who wait. A ticket counts for as long as its daemon's presence lock is held.
+//! Tickets: places in the wait queue. A ticket counts while its daemon holds its membership lock.
 
 use pgdibs_core::error::Error;
 use pgdibs_core::request::{TicketId, TicketKind, Wanted};
 
-use crate::context::{PgBackend, answer};
+use crate::context::PgBackend;
 
 pub(crate) async fn take(
     backend: &PgBackend,
@@ -23,41 +23,30 @@ pub(crate) async fn take(
     .bind(wanted.template.0)
     .bind(i32::try_from(count).unwrap_or(i32::MAX))
     .bind(kind)
-    .bind(backend.connections.instance)
-    .fetch_one(&backend.connections.catalog)
+    .bind(backend.instance())
+    .fetch_one(&backend.catalog())
     .await
     .map(TicketId)
 }
 
-/// See [`PgBackend::forget_tickets_but`].
-async fn forget_all_but(backend: &PgBackend, waiting: &[TicketId]) -> Result<u64, sqlx::Error> {
-    let waiting: Vec<i64> = waiting.iter().map(|ticket| ticket.0).collect();
-    sqlx::query(
-        "delete from tickets where daemon = $1 and id <> all($2) and created_at < clock_timestamp() - interval '5 s'",
-    )
-    .bind(backend.connections.instance)
-    .bind(waiting)
-    .execute(&backend.connections.catalog)
-    .await
-    .map(|done| done.rows_affected())
-}
-
 impl PgBackend {
-    /// Deletes this daemon's tickets but those of the callers that wait; gives their number. A ticket that could not be given
-    /// up, because the server was away just then, would hold up everybody behind it for as long as this daemon lives. Young ones
-    /// stay: the answer to their taker may be under way.
-    ///
-    /// # Errors
-    /// [`Error::ServerUnavailable`].
+    /// Deletes this daemon's tickets except those of the callers that wait; returns how many. A ticket whose deletion failed, because the
+    /// server was unavailable then, would block the tickets behind it while this daemon runs. Tickets younger than 5 s stay: the answer
+    /// to the caller that took one may be in progress.
     pub async fn forget_tickets_but(&self, waiting: &[TicketId]) -> Result<u64, Error> {
-        self.within(async { answer(forget_all_but(self, waiting).await) }).await
+        let waiting: Vec<i64> = waiting.iter().map(|ticket| ticket.0).collect();
+        let catalog = self.catalog();
+        let deleting = sqlx::query(
+            "delete from tickets where daemon = $1 and id <> all($2) and created_at < clock_timestamp() - interval '5 s'",
+        )
+        .bind(self.instance())
+        .bind(waiting)
+        .execute(&catalog);
+        self.within(deleting).await.map(|done| done.rows_affected())
     }
 }
 
 pub(crate) async fn give_up(backend: &PgBackend, ticket: TicketId) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from tickets where id = $1")
-        .bind(ticket.0)
-        .execute(&backend.connections.catalog)
-        .await
-        .map(|_| ())
+    sqlx::query("delete from tickets where id = $1").bind(ticket.0).execute(&backend.catalog()).await?;
+    Ok(())
 }

@@ -1,118 +1,100 @@
-//! Cures: what the holder of a database may leave in it that keeps it from being renamed or dropped, and how that is undone.
+//! Pre-drop cleanup: what the holder of a database may leave in it that prevents a rename or a drop, and how that is undone.
 //!
-//! A prepared transaction stops both, a subscription stops the drop, and neither is a session that a fence could end. Both can be
-//! undone from inside the database only. A slot needs no cure: its session is ended by the fence, and idle it goes with its
-//! database. The template flag is cleared before each drop.
+//! A prepared transaction prevents both, a subscription prevents the drop, and neither is a session that a fence could end. Both can be
+//! undone from inside the database only. A replication slot needs no cleanup: the fence ends its session, and an idle slot is dropped with
+//! its database. The template flag is cleared before each drop.
 
 use pgdibs_core::error::StepError;
 use pgdibs_core::name::DatabaseName;
-use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use super::outcome::sql;
+use super::StepContext;
 use super::sessions::end_sessions;
 use crate::context::PgBackend;
 use crate::ddl;
+use crate::error::{PgError, failed, stuck};
 use crate::leftovers::run_as_owner;
-use crate::sqlstate;
+use crate::sqlstate::{self, ErrorClass};
 
-/// Something that is in the way.
+/// A prepared transaction or a subscription.
+#[derive(sqlx::FromRow)]
 struct Obstacle {
     database: String,
-    what: What,
+    is_transaction: bool,
     /// Its identifier, as its maker chose it.
     name: String,
     owner: String,
 }
 
 impl Obstacle {
-    fn tell_undone(&self) {
-        tracing::warn!(
-            database = self.database,
-            owner = self.owner,
-            "{} the {} \"{}\", which kept the database from being cleared away",
-            if self.what == What::Transaction { "rolled back" } else { "dropped" },
-            self.what.words(),
-            self.name
-        );
+    fn kind(&self) -> &'static str {
+        if self.is_transaction { "prepared transaction" } else { "subscription" }
+    }
+
+    async fn undo(&self, backend: &PgBackend, database: &str) -> Result<(), sqlx::Error> {
+        let statement = match self.is_transaction {
+            true => ddl::roll_back_prepared(&self.name),
+            false => ddl::drop_subscription(&self.name),
+        };
+        let address = &backend.connections.address;
+        run_as_owner(address, &backend.ddl_application(), database, &self.owner, &statement).await?;
+        let Self { database, owner, name, .. } = self;
+        tracing::warn!(database, owner, name, "undid {} that prevented a rename or a drop", self.kind());
+        Ok(())
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
-    Transaction,
-    Subscription,
-}
-
-impl What {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Transaction => "prepared transaction",
-            Self::Subscription => "subscription",
-        }
-    }
-}
-
-/// Rolls back what is prepared in databases that are still open: it may hold the very rows that closing them has to change.
+/// Rolls back the prepared transactions in databases that are still open: they may hold the very rows that closing changes.
 pub(super) async fn roll_back_all(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     databases: &[(i64, &DatabaseName)],
-) -> Result<(), StepError> {
-    if !may_have_prepared(backend, databases) {
-        return Ok(());
-    }
-    let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
-    for obstacle in find(connection, &oids).await?.iter().filter(|obstacle| obstacle.what == What::Transaction) {
-        // One that is still there when the database is closed is tried again then, and told of.
-        if undo_in(backend, &obstacle.database, obstacle).await.is_ok() {
-            obstacle.tell_undone();
-        }
+) -> Result<(), PgError> {
+    for transaction in find_prepared(ctx, databases).await? {
+        // A failure is reported by the second attempt, when the database is closed.
+        let _ = transaction.undo(ctx.backend, &transaction.database).await;
     }
     Ok(())
 }
 
-/// Whether there may be prepared transactions; Postgres comes with `max_prepared_transactions = 0`, and then no look is needed.
-fn may_have_prepared(backend: &PgBackend, databases: &[(i64, &DatabaseName)]) -> bool {
-    !databases.is_empty() && backend.connections.facts.prepares_transactions
-}
-
-/// Undoes what would keep closed databases, whose sessions have ended, from being renamed. Returns the oids of those for which
-/// that failed, and why.
+/// Undoes what would prevent the rename of closed databases, whose sessions have ended. Returns the oids of those for which that failed,
+/// with the reasons.
 pub(super) async fn before_rename(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     databases: &[(i64, &DatabaseName)],
-) -> Result<Vec<(i64, StepError)>, StepError> {
-    if !may_have_prepared(backend, databases) {
-        return Ok(Vec::new());
-    }
-    let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
-    let obstacles = find(connection, &oids).await?;
+) -> Result<Vec<(i64, StepError)>, PgError> {
+    let prepared = find_prepared(ctx, databases).await?;
     let mut failed = Vec::new();
     for (oid, name) in databases {
-        let of_this: Vec<&Obstacle> =
-            obstacles.iter().filter(|o| o.what == What::Transaction && o.database == name.as_str()).collect();
-        if let Err(error) = pre_drop(backend, connection, *oid, *name, &of_this).await {
-            failed.push((*oid, error));
+        let of_this: Vec<&Obstacle> = prepared.iter().filter(|one| one.database == name.as_str()).collect();
+        if let Err(error) = clean_up(ctx, *oid, *name, &of_this).await {
+            failed.push((*oid, error.into()));
         }
     }
     Ok(failed)
 }
 
-/// Undoes what would keep a closed database, whose sessions have ended, from being dropped.
-pub(super) async fn before_drop(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
-    oid: i64,
-    name: &dyn ddl::Database,
-) -> Result<(), StepError> {
-    let obstacles = find(connection, &[oid]).await?;
-    pre_drop(backend, connection, oid, name, &obstacles.iter().collect::<Vec<_>>()).await
+/// Undoes what would prevent the drop of a closed database, whose sessions have ended.
+pub(super) async fn before_drop(ctx: &mut StepContext<'_>, oid: i64, name: &dyn ddl::Database) -> Result<(), PgError> {
+    let obstacles = find(ctx.connection, &[oid]).await?;
+    clean_up(ctx, oid, name, &obstacles.iter().collect::<Vec<_>>()).await
 }
 
-async fn find(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<Obstacle>, StepError> {
-    let rows = sql(sqlx::query(
+/// The prepared transactions in these databases. Postgres has `max_prepared_transactions = 0` by default, and then none can exist.
+async fn find_prepared(
+    ctx: &mut StepContext<'_>,
+    databases: &[(i64, &DatabaseName)],
+) -> Result<Vec<Obstacle>, sqlx::Error> {
+    if databases.is_empty() || !ctx.backend.facts().prepares_transactions {
+        return Ok(Vec::new());
+    }
+    let oids: Vec<i64> = databases.iter().map(|(oid, _)| *oid).collect();
+    let mut found = find(ctx.connection, &oids).await?;
+    found.retain(|obstacle| obstacle.is_transaction);
+    Ok(found)
+}
+
+async fn find(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<Obstacle>, sqlx::Error> {
+    sqlx::query_as(
         "select p.datname::text as database, true as is_transaction, x.gid as name, x.owner::text as owner
          from pg_prepared_xacts x join pg_database p on p.datname = x.database where p.oid::int8 = any($1)
          union all
@@ -121,62 +103,41 @@ async fn find(connection: &mut PgConnection, oids: &[i64]) -> Result<Vec<Obstacl
     )
     .bind(oids)
     .fetch_all(connection)
-    .await)?;
-    let obstacle = |row: &sqlx::postgres::PgRow| {
-        Ok(Obstacle {
-            database: row.try_get("database")?,
-            what: if row.try_get("is_transaction")? { What::Transaction } else { What::Subscription },
-            name: row.try_get("name")?,
-            owner: row.try_get("owner")?,
-        })
-    };
-    sql(rows.iter().map(obstacle).collect())
+    .await
 }
 
-/// Opens the database for as long as it takes, and closes it again whatever came of it.
-async fn pre_drop(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+/// Opens the database, undoes the obstacles, and closes it again, also after a failure.
+async fn clean_up(
+    ctx: &mut StepContext<'_>,
     oid: i64,
     name: &dyn ddl::Database,
     obstacles: &[&Obstacle],
-) -> Result<(), StepError> {
+) -> Result<(), PgError> {
     if obstacles.is_empty() {
         return Ok(());
     }
-    // What is prepared may hold the very row, and then there is no way in.
-    sql(ddl::bound_statements().then(ddl::allow_connections(name, true)).run(connection).await)?;
-    let mut cured = Ok(());
+    // A prepared transaction may hold the very row, so the statement has a timeout.
+    ddl::bound_statements().then(ddl::allow_connections(name, true)).run(ctx.connection).await?;
+    let mut undone = Ok(());
     for obstacle in obstacles {
-        if let Err(error) = undo_in(backend, name.name(), obstacle).await {
-            cured = Err(if sqlstate::meaning(&error) == sqlstate::Meaning::Unavailable {
-                sqlstate::step_error(&error)
-            } else {
-                StepError::Failed(format!(
-                    "{} \"{}\" of role \"{}\" is in the way in database \"{}\", and pgdibs cannot undo it: {}",
-                    obstacle.what.words(),
-                    obstacle.name,
-                    obstacle.owner,
-                    name.name(),
-                    sqlstate::sentence(&error)
-                ))
-            });
+        undone = obstacle.undo(ctx.backend, name.name()).await.map_err(|error| match sqlstate::class(&error) {
+            ErrorClass::Unavailable => PgError::from(error),
+            _ => failed(format!(
+                "{} \"{}\" of role \"{}\" is in the way in database \"{}\", and pgdibs cannot undo it: {}",
+                obstacle.kind(),
+                obstacle.name,
+                obstacle.owner,
+                name.name(),
+                sqlstate::sentence(&error)
+            )),
+        });
+        if undone.is_err() {
             break;
         }
-        obstacle.tell_undone();
     }
-    sql(ddl::allow_connections(name, false).run(connection).await)?;
-    // Who came in meanwhile, a holder whose lease is being reset among them.
-    let left = end_sessions(connection, &[oid]).await?;
-    cured?;
-    if left.is_empty() { Ok(()) } else { Err(super::outcome::stuck()) }
-}
-
-async fn undo_in(backend: &PgBackend, database: &str, obstacle: &Obstacle) -> Result<(), sqlx::Error> {
-    let application = format!("{}{}", crate::connections::DDL_APPLICATION, backend.connections.instance);
-    let statement = match obstacle.what {
-        What::Transaction => ddl::roll_back_prepared(&obstacle.name),
-        What::Subscription => ddl::drop_subscription(&obstacle.name),
-    };
-    run_as_owner(&backend.connections.address, &application, database, &obstacle.owner, &statement).await
+    ddl::allow_connections(name, false).run(ctx.connection).await?;
+    // Sessions that connected in between, also of a holder whose lease is being reset.
+    let left = end_sessions(ctx.connection, &[oid]).await?;
+    undone?;
+    if left.is_empty() { Ok(()) } else { Err(stuck()) }
 }

@@ -1,91 +1,87 @@
-//! The seal's housekeeping: a template that is frozen, analysed and small, made so with the rights of whoever made what is in it.
+//! The seal's housekeeping: freezes, analyses and compacts a template, with the rights of the makers of its contents.
 //!
-//! What a tenant made is analysed and vacuumed in a session that logs in as the tenant's login; the daemon itself touches what `initdb`
-//! made. Tables of other owners, which are those of extensions, are left as they are. See [`inside`](crate::inside) for the reasons.
+//! A session that logs in as the tenant's login analyses and vacuums what the tenant created; the daemon itself does that with what `initdb`
+//! created alone. Tables of other owners, which are those of extensions, stay as they are. See [`inside`](crate::inside) for the reasons.
 
 use std::time::Duration;
 
-use pgdibs_core::error::StepError;
 use pgdibs_core::name::{DatabaseName, RoleName};
 use secrecy::ExposeSecret as _;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::outcome::sql;
-use crate::context::PgBackend;
+use super::StepContext;
+use crate::context::blocking;
 use crate::ddl;
+use crate::error::PgError;
 use crate::scram;
-use crate::sqlstate::{self, Meaning};
+use crate::sqlstate::{self, ErrorClass};
 
-/// Relations up to this size are rewritten at the seal. What a larger one costs to copy is its contents.
+/// Relations up to this size are rewritten at the seal. A larger one costs its contents to copy, not its files.
 const COMPACTED_BYTES: i64 = 16 << 20;
 
-/// Longest time for what a tenant's expressions may prolong: an index on a function that waits for ever would keep its seal for ever.
-const TENANTS_SHARE: Duration = Duration::from_secs(300);
+/// Timeout for work that runs a tenant's expressions: an index on a function that waits for ever would keep its seal for ever.
+const TENANT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// A relation that is analysed, vacuumed, or both.
 #[derive(sqlx::FromRow)]
 struct Relation {
     schema: String,
     name: String,
-    /// By itself; a partition is analysed with its table.
+    /// A partition is analysed with its table.
     analysed: bool,
-    /// It has contents of its own, in the form that VACUUM FULL writes.
+    /// It has contents of its own, in the form that VACUUM FULL writes (heap).
     stored: bool,
     /// Small enough to be rewritten.
     small: bool,
 }
 
-/// Freezes, analyses and rewrites what the builder's login may vacuum, in a session of that login. Its password is replaced by one
-/// that only this function knows; the caller closes the login again.
+/// Freezes, analyses and rewrites what the builder's login may vacuum, in a session of that login, with a new password that only this function
+/// knows; the caller closes the login again.
 ///
-/// A courtesy: a template whose tables could not be compacted is as good, only slower to copy.
+/// A failure is logged only: a template that could not be compacted is as good, but slower to copy.
 pub(super) async fn compact_what_the_builder_made(
-    backend: &PgBackend,
-    connection: &mut PgConnection,
+    ctx: &mut StepContext<'_>,
     database: &DatabaseName,
     login: &RoleName,
-    application: &str,
-) -> Result<(), StepError> {
+) -> Result<(), PgError> {
     let password = scram::random_password();
     let secret = password.clone();
-    // Several milliseconds of hashing, so not on a thread that others wait for.
-    let hashing = tokio::task::spawn_blocking(move || scram::verifier(secret.expose_secret()));
-    let verifier = hashing.await.map_err(|error| StepError::Failed(error.to_string()))?;
-    // A seal that was interrupted may have taken its right to connect already.
-    // One session, the daemon's: what the builder left there may set a password that it knows.
+    let verifier = blocking(move || scram::verifier(secret.expose_secret())).await?;
+    // One session, the daemon's: code that the builder left may set a password that the builder knows. CONNECT, because an interrupted seal
+    // may have revoked it.
     let opening = ddl::limit_sessions(login, 1)
         .then(ddl::reopen_login(login, &verifier))
         .then(ddl::grant_connect(database, login));
-    sql(ddl::bound_statements().then(opening).run(connection).await)?;
+    ddl::bound_statements().then(opening).run(ctx.connection).await?;
     let working = async {
-        let mut session =
-            backend.connections.address.connect_as(login, &password, database.as_str(), application).await?;
+        let (address, application) = (&ctx.backend.connections.address, ctx.backend.ddl_application());
+        let mut session = address.connect_as(login, &password, database.as_str(), &application).await?;
         make_small_as_owner(&mut session).await?;
         session.close().await
     };
-    let why = match tokio::time::timeout(TENANTS_SHARE, working).await {
+    let why = match tokio::time::timeout(TENANT_TIMEOUT, working).await {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) if is_passing(&error) => return Err(super::outcome::Sql(error).into()),
+        Ok(Err(error)) if is_passing(&error) => return Err(error.into()),
         Ok(Err(error)) => sqlstate::sentence(&error),
-        Err(_) => format!("it took longer than {} s", TENANTS_SHARE.as_secs()),
+        Err(_) => format!("it took longer than {} s", TENANT_TIMEOUT.as_secs()),
     };
     tracing::warn!(%database, %login, "skip ANALYZE and VACUUM of a template's tables, which makes clones slower to copy: {why}");
     Ok(())
 }
 
-/// Whether the next attempt at the seal may go better. That the server lets the build's login in from the builder's machine only, or that
-/// a pooler does not know it, stays so.
+/// Whether a retry of the seal may succeed. Not if the server accepts the build's login from the builder's machine only, or if a pooler does
+/// not know it.
 fn is_passing(error: &sqlx::Error) -> bool {
     match sqlstate::code(error).as_deref() {
-        Some(code) => sqlstate::meaning(error) == Meaning::Unavailable && !code.starts_with("08"),
+        Some(code) => sqlstate::class(error) == ErrorClass::Unavailable && !code.starts_with("08"),
         None => true,
     }
 }
 
-/// In the tenant's session. Copying costs by the file more than by the byte, and VACUUM leaves up to two further files beside each table
-/// (free space, visibility), as `initdb` did beside the catalogs: without them, and without the gaps that migrations leave, 50 tables are
-/// 580 files in place of 755, and a copy and its drop take a fifth less.
+/// In the tenant's session. The cost of a copy depends on the number of files more than on bytes, and VACUUM leaves up to two further files
+/// beside each table (free space, visibility), as `initdb` did beside the catalogs: without them, and without the gaps that migrations leave,
+/// 50 tables are 580 files instead of 755, and a copy and its drop take a fifth less.
 async fn make_small_as_owner(session: &mut PgConnection) -> Result<(), sqlx::Error> {
     let relations: Vec<Relation> = sqlx::query_as(
         "select n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
@@ -103,10 +99,10 @@ async fn make_small_as_owner(session: &mut PgConnection) -> Result<(), sqlx::Err
     compact(session, &relations).await
 }
 
-/// The daemon's own part: what `initdb` made, which no tenant can own or attach an expression to. Objects that came later have numbers
-/// from 16384 on (`FirstNormalObjectId`).
-pub(super) async fn compact_catalogs(inside: &mut PgConnection) -> Result<(), StepError> {
-    let relations: Vec<Relation> = sql(sqlx::query_as(
+/// The daemon's own part: what `initdb` created, which no tenant can own or attach an expression to. Later objects have oids from 16384 on
+/// (`FirstNormalObjectId`).
+pub(super) async fn compact_catalogs(inside: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let relations: Vec<Relation> = sqlx::query_as(
         "select n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name, true as analysed, true as stored,
                 pg_catalog.pg_total_relation_size(c.oid::pg_catalog.regclass) <= $1 as small
          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -115,8 +111,8 @@ pub(super) async fn compact_catalogs(inside: &mut PgConnection) -> Result<(), St
     )
     .bind(COMPACTED_BYTES)
     .fetch_all(&mut *inside)
-    .await)?;
-    sql(compact(inside, &relations).await)
+    .await?;
+    compact(inside, &relations).await
 }
 
 /// Small ones are rewritten, large ones are frozen in place.
@@ -127,14 +123,14 @@ async fn compact(session: &mut PgConnection, relations: &[Relation]) -> Result<(
     let small = named(&|one| one.stored && one.small);
     ddl::analyze(&named(&|one| one.analysed)).run(session).await?;
     ddl::freeze(&named(&|one| one.stored && !one.small)).run(session).await?;
-    // Some extension may object to its tables being rewritten; the template is as good without.
+    // An extension may refuse that its tables are rewritten.
     if ddl::compact(&small).run(session).await.is_err() {
         ddl::freeze(&small).run(session).await?;
     }
     Ok(())
 }
 
-/// How many relations the template has beside Postgres's own.
+/// The number of relations beside Postgres's own.
 pub(super) async fn relations(inside: &mut PgConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "select pg_catalog.count(*) from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace

@@ -1,64 +1,52 @@
-//! Marks: steps that change rows only, each guarded by the state it starts from.
+//! State transitions: steps that change rows only, each under the condition of the state it starts from.
 
 use pgdibs_core::database::DatabaseId;
-use pgdibs_core::error::StepError;
 use pgdibs_core::lease::{End, LeaseId};
 use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
 use pgdibs_core::plan::{RetireReason, TemplateRetireReason};
 use pgdibs_core::template::TemplateId;
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Row as _};
 
-use super::clone::drop_unused_roles;
 use super::drop::existing;
-use super::outcome::{sql, stale};
+use super::drop_unused_roles;
 use crate::ddl;
+use crate::error::{PgError, stale};
 use crate::failpoint::{Point, reach};
-use crate::scram::new_password;
+use crate::requests::leases;
+use crate::rows::Columns as _;
 use crate::sqlstate;
 
-/// Expires or revokes a lease. One that was renewed since the plan does not expire; a reset that was begun is a renewal.
+/// Expires or revokes a lease. A lease that was renewed since the plan does not expire; the start of a reset is a renewal.
 pub(super) async fn end_lease(
     connection: &mut PgConnection,
     lease: LeaseId,
     end: End,
     renewals: u64,
     reason: &str,
-) -> Result<(), StepError> {
-    let ended = sql(sqlx::query(
-        "with ended as (
-             update leases set state = $2, ended_at = now(), ended_reason = $3, reset_to = null
-             where id = $1 and state = 'live' and ($2 <> 'expired' or renewals = $4) returning database_id),
-         used as (
-             update databases d set state = case when d.keep_until > now() then 'kept' else 'retiring' end,
-                 reason = 'its lease was ' || $2
-             from ended where d.id = ended.database_id and d.state = 'leased')
-         select from ended",
-    )
-    .bind(lease)
-    .bind(end.state().as_str())
-    .bind(reason)
-    .bind(i64::try_from(renewals).unwrap_or(i64::MAX))
-    .fetch_optional(connection)
-    .await)?;
+) -> Result<(), PgError> {
+    let renewals = (end == End::Expired).then_some(renewals);
+    let ended = leases::end_all(connection, &[lease], end, renewals, reason).await?;
     reach(Point::ExpireMarked).await;
-    ended.map(|_| ()).ok_or_else(|| stale("the lease is over or was renewed"))
+    if ended > 0 { Ok(()) } else { Err(stale("the lease has ended or was renewed")) }
+}
+
+/// Locks a database's row, in a statement of its own: a reset reserves a spare under that lock without changing its row, so only a statement
+/// that begins after the lock sees the reservation.
+async fn lock(transaction: &mut PgConnection, database: DatabaseId) -> Result<(), sqlx::Error> {
+    sqlx::query("select from databases where id = $1 for update").bind(database.0).execute(transaction).await?;
+    Ok(())
 }
 
 pub(super) async fn retire(
     connection: &mut PgConnection,
     database: DatabaseId,
     reason: RetireReason,
-) -> Result<(), StepError> {
-    // The lock comes in a statement of its own: a reset reserves a spare under that lock without changing its row, so only a
-    // statement that begins afterwards sees the reservation.
-    let mut transaction = sql(connection.begin().await)?;
-    sql(sqlx::query("select from databases where id = $1 for update")
-        .bind(database.0)
-        .execute(&mut *transaction)
-        .await)?;
-    // A damaged database is of no use to anybody, so it goes from wherever it is, and a reset has to reserve another.
-    let done = sql(sqlx::query(
+) -> Result<(), PgError> {
+    let mut transaction = connection.begin().await?;
+    lock(&mut transaction, database).await?;
+    // A damaged database retires also when a reset has reserved it, and the reset reserves another.
+    let retired = sqlx::query(
         "with retired as (
              update databases d set state = 'retiring', reason = $2, attempts = 0, retry_at = null
              where id = $1 and state in ('spare', 'ready', 'kept')
@@ -70,111 +58,97 @@ pub(super) async fn retire(
     .bind(reason.to_string())
     .bind(reason.is_damage())
     .fetch_optional(&mut *transaction)
-    .await)?;
-    sql(transaction.commit().await)?;
+    .await?;
+    transaction.commit().await?;
     reach(Point::RetireMarked).await;
-    done.map(|_| ()).ok_or_else(|| stale("the database is in use by now"))
+    retired.map(|_| ()).ok_or_else(|| stale("the database is in use now"))
 }
 
-/// Rows first: what is created without a row would belong to nobody if we died.
+/// Inserts the rows, before the databases: after a crash, no row would name a database that was created without one.
 pub(super) async fn new_databases(
     connection: &mut PgConnection,
     template: TemplateId,
     count: u32,
-) -> Result<(), StepError> {
-    let mut transaction = sql(connection.begin().await)?;
-    let pool: Option<String> = sql(sqlx::query_scalar(
+) -> Result<(), PgError> {
+    let mut transaction = connection.begin().await?;
+    let pool = sqlx::query(
         "select t.pool from templates t join pools p on p.name = t.pool
          where t.id = $1 and t.state = 'ready' and not p.dropping for key share of t",
     )
     .bind(template.0)
+    .try_map(|row| row.pool())
     .fetch_optional(&mut *transaction)
-    .await)?;
-    let Some(pool) = pool else { return Err(stale("the template is not ready any more")) };
-    let pool = PoolName::parse(&pool).map_err(|e| StepError::Failed(e.to_string()))?;
-    let numbers: Vec<i64> = sql(sqlx::query_scalar("select nextval('numbers') from generate_series(1, $1::int)")
+    .await?;
+    let pool: PoolName = pool.ok_or_else(|| stale("the template is not ready any more"))?;
+    let numbers: Vec<i64> = sqlx::query_scalar("select nextval('numbers') from generate_series(1, $1::int)")
         .bind(i32::try_from(count).unwrap_or(i32::MAX))
         .fetch_all(&mut *transaction)
-        .await)?;
-    let names: Vec<String> = numbers.iter().map(|&n| DatabaseName::spare(&pool, n).as_str().to_owned()).collect();
-    let login = |&n: &i64| RoleName::login(n).to_string();
-    let logins: Vec<String> = numbers.iter().map(login).collect();
-    sql(sqlx::query(concat!(
-        "insert into databases (id, pool, template_id, state, name, login, password)
-         select n.id, $1, $2, 'creating', n.name, n.login, ",
-        new_password!(),
-        "
-         from unnest($3::int8[], $4::text[], $5::text[]) as n (id, name, login)"
-    ))
+        .await?;
+    let names: Vec<String> = numbers.iter().map(|&n| DatabaseName::spare(&pool, n).to_string()).collect();
+    let logins: Vec<String> = numbers.iter().map(|&n| RoleName::login(n).to_string()).collect();
+    sqlx::query(
+        "insert into databases (id, pool, template_id, state, name, login)
+         select n.id, $1, $2, 'creating', n.name, n.login from unnest($3::int8[], $4::text[], $5::text[]) as n (id, name, login)",
+    )
     .bind(pool.as_str())
     .bind(template.0)
     .bind(&numbers)
     .bind(&names)
     .bind(&logins)
     .execute(&mut *transaction)
-    .await)?;
+    .await?;
     reach(Point::CloneOrdering).await;
-    sql(transaction.commit().await)?;
+    transaction.commit().await?;
     reach(Point::CloneOrdered).await;
     Ok(())
 }
 
-/// A database whose creator died after `create database`: complete as a copy, but without its login and grants. It is dropped.
-pub(super) async fn adopt(connection: &mut PgConnection, database: DatabaseId, oid: u32) -> Result<(), StepError> {
-    let done = sql(sqlx::query(
+/// Retires a database whose creator died after `create database`: a complete copy, but without its login and grants.
+pub(super) async fn adopt(connection: &mut PgConnection, database: DatabaseId, oid: u32) -> Result<(), PgError> {
+    let done = sqlx::query(
         "update databases d set oid = $2, state = 'retiring', reason = 'the daemon that cloned it died before it was done'
-         from pg_database p join pg_roles r on r.oid = p.datdba
+         from server_databases s
          where d.id = $1 and d.oid is null and d.state in ('creating', 'blocked', 'retiring')
-           and p.oid::int8 = $2 and p.datname = d.name and r.rolname = $3",
+           and s.oid::int8 = $2 and s.name = d.name and s.ours",
     )
     .bind(database.0)
     .bind(i64::from(oid))
-    .bind(RoleName::database_owner().as_str())
     .execute(connection)
-    .await)?;
+    .await?;
     reach(Point::AdoptNoted).await;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the half-made database is gone")) }
+    if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the half-made database was dropped")) }
 }
 
-/// Deletes a row whose database is gone under that name, and shuts its logins: the database may live on under another name.
-/// They are dropped now if nothing refers to them, else by a later sweep.
-pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<(), StepError> {
-    let mut transaction = sql(connection.begin().await)?;
-    // As in `retire`: locked first, so that no reset reserves it in between. A reset that has, has to reserve another; and when the
-    // database proves to be there after all, this is rolled back with the rest.
-    sql(sqlx::query("select from databases where id = $1 for update")
+/// Deletes the row of a database that does not exist under its name, and closes its logins: the database may exist under another name. The
+/// logins are dropped now if nothing refers to them, or else by the next garbage collection.
+pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<(), PgError> {
+    let mut transaction = connection.begin().await?;
+    // A reset that has reserved it reserves another. If the database exists after all, all of this is rolled back.
+    lock(&mut transaction, database).await?;
+    sqlx::query("update leases set reset_to = null where reset_to = $1")
         .bind(database.0)
         .execute(&mut *transaction)
-        .await)?;
-    sql(sqlx::query("update leases set reset_to = null where reset_to = $1")
-        .bind(database.0)
-        .execute(&mut *transaction)
-        .await)?;
-    let row = sql(sqlx::query(
+        .await?;
+    let deleted: Option<(String, Vec<String>)> = sqlx::query_as(
         "delete from databases d
          where d.id = $1 and not exists (select from leases where state = 'live' and database_id = d.id)
-           and not exists (select from pg_database p where p.oid::int8 = d.oid and p.datname = d.name)
-           and not (d.oid is null and exists (
-               select from pg_database p join pg_roles r on r.oid = p.datdba where p.datname = d.name and r.rolname = $2))
-         returning d.name, array_remove(array[d.login, d.keep_login], null) as logins",
+           and not exists (select from server_databases s where s.name = d.name and (s.oid::int8 = d.oid or d.oid is null and s.ours))
+         returning d.name, array_remove(array[d.login, d.keep_login], null)",
     )
     .bind(database.0)
-    .bind(RoleName::database_owner().as_str())
     .fetch_optional(&mut *transaction)
-    .await)?;
-    let Some(row) = row else { return Err(stale("the database is there after all")) };
-    let name: String = sql(row.try_get("name"))?;
-    let logins: Vec<String> = sql(row.try_get("logins"))?;
+    .await?;
+    let (name, logins) = deleted.ok_or_else(|| stale("the database exists after all"))?;
     let logins = existing(&mut transaction, &logins).await?;
     for login in &logins {
-        sql(ddl::close_login(login).run(&mut transaction).await)?;
+        ddl::close_login(login).run(&mut transaction).await?;
     }
-    sql(transaction.commit().await)?;
+    transaction.commit().await?;
     reach(Point::ForgetClosed).await;
-    tracing::info!(database = name, reason, "forgot a database");
+    tracing::info!(database = name, "deleted row of missing database: {reason}");
     for login in &logins {
         if let Err(error) = ddl::drop_role(login).run(connection).await {
-            tracing::debug!(%login, error = %sqlstate::sentence(&error), "the login of a forgotten database stays until the sweep");
+            tracing::debug!(%login, "cannot drop login of missing database yet: {}", sqlstate::sentence(&error));
         }
     }
     Ok(())
@@ -184,31 +158,29 @@ pub(super) async fn lose_build(
     connection: &mut PgConnection,
     template: TemplateId,
     reason: &str,
-) -> Result<(), StepError> {
-    // A session on the build's database is a sign of life; it is looked for here, in the same statement that would take the
-    // build away, because the builder may be in the middle of a long migration.
-    let row = sql(sqlx::query(
+) -> Result<(), PgError> {
+    // A session on the build's database is a heartbeat: the builder may be in the middle of a long migration. The statement that fails the
+    // build checks for one itself.
+    let alive: Option<bool> = sqlx::query_scalar(
         "update templates t set
              build_heard_at = case when s.alive then now() else build_heard_at end,
              state = case when s.alive then state else 'failed' end,
              detail = case when s.alive then detail else $2 end,
              last_used_at = now()
-         from (select exists (select from pg_stat_activity a join templates b on b.oid = a.datid::int8
-                              where b.id = $1 and a.usesysid is not null)
-                      and (select built_by is null from templates where id = $1)
-                      and not (select dropping from pools p join templates b on b.pool = p.name where b.id = $1) as alive) s
-         where t.id = $1 and t.state = 'building'
-           and (t.seal_requested_at is null or exists (select from pools p where p.name = t.pool and p.dropping))
+         from (select exists (select from pg_stat_activity a where b.oid = a.datid::int8 and a.usesysid is not null)
+                      and b.built_by is null and not p.dropping as alive, p.dropping
+               from templates b join pools p on p.name = b.pool where b.id = $1) s
+         where t.id = $1 and t.state = 'building' and (t.seal_requested_at is null or s.dropping)
          returning s.alive",
     )
     .bind(template.0)
     .bind(reason)
     .fetch_optional(connection)
-    .await)?;
+    .await?;
     reach(Point::BuildLost).await;
-    match row {
-        Some(row) if sql(row.try_get::<bool, _>("alive"))? => Err(stale("the builder is still connected")),
-        Some(_) => Ok(()),
+    match alive {
+        Some(false) => Ok(()),
+        Some(true) => Err(stale("the builder is still connected")),
         None => Err(stale("the template is not building any more")),
     }
 }
@@ -217,48 +189,48 @@ pub(super) async fn retire_template(
     connection: &mut PgConnection,
     template: TemplateId,
     reason: TemplateRetireReason,
-) -> Result<(), StepError> {
-    let mut transaction = sql(connection.begin().await)?;
-    let locked = sql(sqlx::query("select from templates where id = $1 and state = 'ready' for update")
+) -> Result<(), PgError> {
+    let mut transaction = connection.begin().await?;
+    let locked = sqlx::query("select from templates where id = $1 and state = 'ready' for update")
         .bind(template.0)
         .fetch_optional(&mut *transaction)
-        .await)?;
-    let leased: bool = sql(sqlx::query_scalar(
+        .await?;
+    let used: bool = sqlx::query_scalar(
         "select exists (select from leases where template_id = $1 and state = 'live')
              or exists (select from tickets where template_id = $1 and created_at > now() - interval '700 s')",
     )
     .bind(template.0)
     .fetch_one(&mut *transaction)
-    .await)?;
-    // What vanished serves nobody any more, however much it is wanted.
-    let wanted = leased && matches!(reason, TemplateRetireReason::Outnumbered | TemplateRetireReason::TooOld);
-    if locked.is_none() || wanted {
-        return Err(stale("the template is in use by now"));
+    .await?;
+    // A template whose database is missing retires even when it is used.
+    let stays = used && matches!(reason, TemplateRetireReason::Outnumbered | TemplateRetireReason::TooOld);
+    if locked.is_none() || stays {
+        return Err(stale("the template is in use now"));
     }
-    sql(sqlx::query("update templates set state = 'retiring', detail = $2 where id = $1")
+    sqlx::query("update templates set state = 'retiring', detail = $2 where id = $1")
         .bind(template.0)
         .bind(reason.to_string())
         .execute(&mut *transaction)
-        .await)?;
-    sql(transaction.commit().await)?;
+        .await?;
+    transaction.commit().await?;
     reach(Point::TemplateRetired).await;
     Ok(())
 }
 
-/// Deletes the row of a pool of which nothing is left, and drops the roles that were made for it.
-pub(super) async fn forget_pool(connection: &mut PgConnection, pool: &PoolName) -> Result<(), StepError> {
-    let mut transaction = sql(connection.begin().await)?;
-    let done = sql(sqlx::query(
+/// Deletes the row of an empty pool, and drops the roles that were created for it.
+pub(super) async fn forget_pool(connection: &mut PgConnection, pool: &PoolName) -> Result<(), PgError> {
+    let mut transaction = connection.begin().await?;
+    let done = sqlx::query(
         "delete from pools p where name = $1 and dropping
            and not exists (select from databases where pool = p.name)
            and not exists (select from templates where pool = p.name)",
     )
     .bind(pool.as_str())
     .execute(&mut *transaction)
-    .await)?;
+    .await?;
     if done.rows_affected() != 1 {
         return Err(stale("the pool is in use again"));
     }
-    sql(drop_unused_roles(&mut transaction).await)?;
-    sql(transaction.commit().await)
+    drop_unused_roles(&mut transaction).await?;
+    Ok(transaction.commit().await?)
 }

@@ -161,7 +161,8 @@ fn a_daemon_hears_what_another_changes() {
         setting.suite.backend.notify().await.unwrap();
         let heard = tokio::time::timeout(Duration::from_secs(30), ear.changed()).await;
         assert_eq!(heard, Ok(Ok(())));
-        let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgdibs-ear'";
+        let end =
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgdibs-listener'";
         assert_eq!(setting.cluster.text("postgres", end).await, "2");
         let heard = tokio::time::timeout(Duration::from_secs(30), ear.changed()).await;
         assert_eq!(heard, Ok(Err(ListenError::Ended)), "an ear that is gone says so");

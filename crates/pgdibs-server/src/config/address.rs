@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+
+use serde::Deserialize;
+
+use super::types::StringList;
 
 /// A host (a name or an IP address, without brackets) and a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub struct HostPort {
     /// Without brackets, also for IPv6.
     pub host: String,
@@ -13,36 +18,34 @@ pub struct HostPort {
     pub port: u16,
 }
 
+impl TryFrom<String> for HostPort {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
 impl HostPort {
-    /// Parses `host:port`; IPv6 in brackets.
-    ///
-    /// # Errors
-    /// The rule that is broken, as the end of a sentence.
+    /// Parses `host:port`; IPv6 in brackets. The error is the end of a sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         let form = || format!("`{text}` is not an address; write HOST:PORT, an IPv6 address as [::1]:7432");
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (host, port) = rest.split_once("]:").ok_or_else(form)?;
-                if !matches!(host.parse(), Ok(IpAddr::V6(_))) {
-                    return Err(form());
-                }
-                (host, port)
-            }
-            None => text.rsplit_once(':').ok_or_else(form)?,
-        };
+        let (written, port) = text.rsplit_once(':').ok_or_else(form)?;
+        let bracketed = written.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let host = bracketed.unwrap_or(written);
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let name = !host.is_empty() && host.chars().all(allowed);
-        if !name && !text.starts_with('[') {
-            return Err(form());
-        }
-        if port.is_empty() || !port.bytes().all(|digit| digit.is_ascii_digit()) {
+        let valid = match bracketed {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => !host.is_empty() && host.chars().all(allowed),
+        };
+        if !valid || port.is_empty() || !port.bytes().all(|digit| digit.is_ascii_digit()) {
             return Err(form());
         }
         let port = port.parse().map_err(|_| format!("port {port} is out of range; ports go from 0 to 65535"))?;
         Ok(Self { host: host.to_owned(), port })
     }
 
-    /// True when nobody on another machine can reach it. A name other than `localhost` may mean anything and counts as reachable.
+    /// Whether only this machine can reach it. A name other than `localhost` may mean any address.
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
             Ok(IpAddr::V6(address)) => address.to_canonical().is_loopback(),
@@ -61,8 +64,9 @@ impl fmt::Display for HostPort {
     }
 }
 
-/// The server's addresses as callers see them, apart from the one the daemon uses: `localhost:55432,network=postgres:5432`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The server addresses that callers get in place of the daemon's own: `localhost:55432,network=postgres:5432`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "StringList")]
 pub struct Advertise {
     /// For callers that name no `via`; absent: the address the daemon itself uses.
     pub default: Option<HostPort>,
@@ -70,58 +74,39 @@ pub struct Advertise {
     pub named: BTreeMap<String, HostPort>,
 }
 
-impl Advertise {
-    /// Parses the entries. A name is `[a-z][a-z0-9_-]*`; `default` is taken, since that is what `via` says when it says nothing.
-    ///
-    /// # Errors
-    /// The rule that is broken, as the end of a sentence.
-    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
+impl TryFrom<StringList> for Advertise {
+    type Error = String;
+
+    /// `default` is no name: it is what `via` means when it is absent.
+    fn try_from(words: StringList) -> Result<Self, String> {
         let mut advertise = Self::default();
-        for entry in entries {
-            let (name, address) = match entry.split_once('=') {
-                Some((name, address)) => (Some(name.trim()), address.trim()),
-                None => (None, entry.trim()),
-            };
-            let address = HostPort::parse(address)?;
+        for entry in Vec::from(words) {
+            let (name, address) = entry.split_once('=').unwrap_or(("", &entry));
+            let (name, address) = (name.trim(), HostPort::parse(address.trim())?);
             if address.port == 0 {
                 return Err(format!("`{address}` has port 0; an address that is handed out needs its real port"));
             }
-            match name {
-                None => match &advertise.default {
-                    Some(first) => {
-                        return Err(format!(
-                            "`{first}` and `{address}` are both without a name; only one can be the default, name the other (network={address})"
-                        ));
-                    }
-                    None => advertise.default = Some(address),
-                },
-                Some(name) => {
-                    let mut letters = name.bytes();
-                    let first = letters.next().is_some_and(|c| c.is_ascii_lowercase());
-                    let rest =
-                        letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'_' | b'-'));
-                    if !first || !rest {
-                        return Err(format!(
-                            "`{name}` is not a name for an address; a name is a small letter, then small letters, digits, _ or -"
-                        ));
-                    }
-                    if name == "default" {
-                        return Err(format!("the default address has no name; write `{address}` alone"));
-                    }
-                    if advertise.named.insert(name.to_owned(), address).is_some() {
-                        return Err(format!("the name `{name}` is there twice; give each address its own name"));
-                    }
+            if !entry.contains('=') {
+                if let Some(first) = advertise.default.replace(address.clone()) {
+                    return Err(format!(
+                        "`{first}` and `{address}` are both without a name; only one can be the default, name the other (network={address})"
+                    ));
                 }
+                continue;
+            }
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-');
+            if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(allowed) {
+                return Err(format!(
+                    "`{name}` is not a name for an address; a name is a small letter, then small letters, digits, _ or -"
+                ));
+            }
+            if name == "default" {
+                return Err(format!("the default address has no name; write `{address}` alone"));
+            }
+            if advertise.named.insert(name.to_owned(), address).is_some() {
+                return Err(format!("the name `{name}` is there twice; give each address its own name"));
             }
         }
         Ok(advertise)
-    }
-}
-
-impl fmt::Display for Advertise {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = self.named.iter().map(|(name, address)| format!("{name}={address}"));
-        let all: Vec<String> = self.default.iter().map(ToString::to_string).chain(named).collect();
-        out.write_str(&all.join(","))
     }
 }

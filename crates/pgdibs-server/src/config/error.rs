@@ -1,66 +1,42 @@
-//! What can be wrong with the configuration, as sentences that name the place, the rule and the way out.
+//! What is wrong with the configuration, as one sentence that names the place, the rule and what to do.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use super::layers::Origin;
-
-/// Why the configuration cannot be used. The first thing that is wrong is reported; no value of a secret is ever in it.
+/// The first thing that is wrong. No sentence contains a secret.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file that was asked for is not there or cannot be read.
-    #[error(
-        "{asked_by}: cannot read the configuration file {}: {reason}; correct the path or leave it out (then ./pgdibs.toml is read if it exists)",
-        path.display()
-    )]
-    Unreadable {
-        /// What named the file: a flag, a variable, or the default place.
-        asked_by: String,
-        /// The path as it was given.
-        path: PathBuf,
-        /// The operating system's reason.
-        reason: std::io::Error,
-    },
-    /// The file is not TOML.
-    #[error("{}, line {line}, column {column}: this is not valid TOML: {problem}", file.display())]
-    Syntax {
-        /// The file as people know it.
-        file: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// Counted from 1, in characters.
-        column: usize,
-        /// The parser's words.
-        problem: String,
-    },
-    /// A key nobody knows.
-    #[error("{}, line {line}: unknown key `{key}` {place}; {hint}", file.display())]
-    UnknownKey {
-        /// The file as people know it.
-        file: PathBuf,
-        /// Counted from 1.
-        line: usize,
-        /// The key as written.
-        key: String,
-        /// Which table it stands in.
-        place: String,
-        /// The nearest known key, or all of them.
-        hint: String,
-    },
-    /// A value that breaks its setting's rule.
-    #[error("{setting} ({origin}): {problem}")]
-    Value {
-        /// The setting, such as `listen` or `pools.shop.warm`.
-        setting: String,
-        /// Where the value came from.
-        origin: Origin,
-        /// The rule and the way out.
-        problem: String,
-    },
-}
+#[error("{0}")]
+pub struct ConfigError(pub(super) String);
 
 impl ConfigError {
-    /// A value that breaks its setting's rule.
-    pub fn value(setting: impl Into<String>, origin: &Origin, problem: impl Into<String>) -> Self {
-        Self::Value { setting: setting.into(), origin: origin.clone(), problem: problem.into() }
+    /// `setting` is `listen` or `pools.shop.warm`.
+    pub(super) fn value(setting: &str, origin: &Origin, problem: &str) -> Self {
+        Self(format!("{setting} ({origin}): {problem}"))
+    }
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// By the name of its setting.
+    Flag(&'static str),
+    Environment(String),
+    File {
+        /// As the user named it.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag(name) => write!(out, "flag --{}", name.replace('_', "-")),
+            Self::Environment(name) => write!(out, "environment {name}"),
+            Self::File { path, line } => write!(out, "file {} line {line}", path.display()),
+            Self::Default => out.write_str("default"),
+        }
     }
 }

@@ -1,22 +1,69 @@
 //! Every setting, its value and its origin, for `pgdibs config`. Secrets are masked.
 
-use super::layers::Origin;
+use toml::Value;
 
-/// One row.
+use super::error::Origin;
+use super::layers::Layers;
+use super::pools::PoolTable;
+use super::settings::Config;
+use super::table::Scope;
+use super::types::Kind;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigRow {
     /// `listen`, `pools.shop.warm`.
     pub setting: String,
-    /// As one would write it; `********` for a secret.
+    /// As a user would write it; `********` for a secret.
     pub value: String,
-    /// Shown with `Display`: `flag --listen`, `environment PGDIBS_LISTEN`, `file ./pgdibs.toml line 3`, `default`.
     pub origin: Origin,
 }
 
-/// What stands in the place of a secret.
 pub const MASK: &str = "********";
 
-/// A connection URL without user, password and parameters, or the mask alone when it is not plain where the secret ends.
+/// The settings in the order of their declaration, then the pools. serde has read all of them.
+pub fn rows(layers: &Layers<'_>, pools: &Value) -> Vec<ConfigRow> {
+    let row = |path: &[&str], value: String| ConfigRow { setting: path.join("."), value, origin: layers.origin(path) };
+    let settings = Config::KEYS.iter().filter(|key| key.scope != Scope::FileOnly).map(|key| {
+        let value = match (layers.values.get(key.name), key.kind) {
+            (None, _) => key.default.to_owned(),
+            (Some((Value::String(url), _)), Kind::Secret) if key.name == "server_url" => masked_url(url),
+            (Some(_), Kind::Secret) => MASK.to_owned(),
+            (Some((value, _)), _) => text_of(value),
+        };
+        row(&[key.name], value)
+    });
+    let mut rows: Vec<ConfigRow> = settings.collect();
+    for (pool, table) in pools.as_table().into_iter().flatten() {
+        for key in PoolTable::KEYS {
+            let path = ["pools", pool, key.name];
+            match table.get(key.name) {
+                Some(Value::Table(source)) => {
+                    rows.extend(source.iter().map(|(name, value)| row(&[&path[..], &[name]].concat(), text_of(value))));
+                }
+                Some(value) => rows.push(row(&path, text_of(value))),
+                None if key.name == "source" => {}
+                None => {
+                    let value = format!("{} (an existing pool keeps its own)", key.default.replace("NAME", pool));
+                    rows.push(ConfigRow { origin: Origin::Default, ..row(&path, value) });
+                }
+            }
+        }
+    }
+    rows
+}
+
+/// As a user would write it in a variable. For a table only its keys, since the values of a build's variables may be secrets.
+fn text_of(value: &Value) -> String {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(text_of).collect::<Vec<_>>().join(","),
+        Value::Table(table) => table.keys().cloned().collect::<Vec<_>>().join(","),
+        value => value.to_string(),
+    };
+    if text.is_empty() { "(none)".to_owned() } else { text }
+}
+
+/// A connection URL without user, password and parameters; only the mask if it is unclear where the secret ends.
 pub fn masked_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return MASK.to_owned();

@@ -1,136 +1,140 @@
 //! `[pools.NAME.source]`: what the daemon builds a pool's template from.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
 
-use super::error::ConfigError;
-use super::file::TableReader;
-use super::identifiers::check_identifier;
+use super::table::table;
+use super::types::{BoundedInteger, Identifier, parsed, path};
 use pgdibs_sources::{Source, SourceKind};
 
-const KINDS: &[&str] = &["sql_dir", "sql_file", "command", "database"];
-/// Every key of the table.
-pub const KEYS: &[&str] =
-    &["sql_dir", "sql_file", "command", "database", "inputs", "env", "directory", "timeout_seconds"];
-
-/// The same, for tests of what a request must not carry.
-#[cfg(test)]
-pub fn keys() -> &'static [&'static str] {
-    KEYS
+table! {
+    /// Exactly one of the first four keys is given.
+    SourceTable {
+        /// a directory of SQL files, run in the byte order of their names
+        #[serde(default, deserialize_with = "path")]
+        sql_dir: Option<PathBuf> = "(none)";
+        /// one SQL file, or what `pg_dump` writes
+        #[serde(default, deserialize_with = "path")]
+        sql_file: Option<PathBuf> = "(none)";
+        /// a program and its arguments, run without a shell; it finds the database in `DATABASE_URL` and `PG*`
+        command: Option<Command> = "(none)";
+        /// a database on the same server, copied with `pg_dump`
+        #[serde(default, deserialize_with = "parsed")]
+        database: Option<Identifier> = "(none)";
+        /// globs of the files that shape the schema; a change builds a new template. A `command` needs them
+        inputs: Option<Vec<String>> = "(none)";
+        /// a table of variables for the build: `env = { DJANGO_SETTINGS_MODULE = "myapp.settings" }`. In what a failed build says,
+        /// values are masked whose name contains `KEY`, `PASS`, `SECRET`, `TOKEN` and the like, and URLs with a login
+        env: Option<BTreeMap<String, SecretString>> = "(none)";
+        /// where the build runs
+        #[serde(default, deserialize_with = "path")]
+        directory: Option<PathBuf> = "(the directory of the file)";
+        /// how long this build may take
+        timeout_seconds: Option<BoundedInteger<1, 86_400>> = "(`build_timeout_seconds`)";
+    }
 }
 
-/// What pgdibs itself sets for every build.
-const SET_BY_US: &[&str] = &["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"];
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected an array of strings")]
+pub enum Command {
+    Array(Vec<String>),
+    Line(String),
+}
 
-/// Reads the table. Whether its files exist is seen at the first build, since they may appear while the daemon runs.
-///
-/// # Errors
-/// Not exactly one kind of source, a key that has no meaning for that kind, or a value that breaks its rule.
-pub fn read(table: &TableReader<'_>) -> Result<Source, ConfigError> {
-    table.refuse_unknown(KEYS, &[])?;
-    let given: Vec<&str> = KINDS.iter().copied().filter(|kind| table.keys().any(|(key, _)| key == *kind)).collect();
-    if given.len() != 1 {
-        let count = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
-        let problem = format!("exactly one of {} is wanted, but there is {count}", KINDS.join(", "));
-        return Err(ConfigError::value(table.path(), table.origin(), problem));
-    }
-    let base = table.file().directory.clone();
-    let kind = kind(table, &base)?;
-    if matches!(kind, SourceKind::Database(_)) {
-        for key in ["inputs", "env", "directory"] {
-            if let Some((_, origin)) = table.keys().find(|(name, _)| *name == key) {
-                let problem = "it has no meaning for a `database` source, which is cloned and not run; leave it out";
-                return Err(ConfigError::value(table.name(key), &origin, problem));
-            }
+const SET_BY_PGDIBS: [&str; 6] = ["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"];
+
+/// A key of the table (empty for the table itself) and what is wrong with it.
+type Problem = (String, String);
+
+fn problem<T>(key: impl Into<String>, problem: impl Into<String>) -> Result<T, Problem> {
+    Err((key.into(), problem.into()))
+}
+
+impl SourceTable {
+    /// Relative paths start at `base`. The first build finds out whether the files exist, since they may appear while the daemon runs.
+    pub(super) fn into_source(self, base: &Path) -> Result<Source, Problem> {
+        let kinds = [
+            self.sql_dir.map(|path| SourceKind::SqlDir(base.join(path))),
+            self.sql_file.map(|path| SourceKind::SqlFile(base.join(path))),
+            self.command.map(|command| command.into_arguments().map(SourceKind::Command)).transpose()?,
+            self.database.map(|name| SourceKind::Database(name.0)),
+        ];
+        let kinds: Vec<SourceKind> = kinds.into_iter().flatten().collect();
+        let [kind] = kinds.as_slice() else {
+            let given = kinds.iter().map(SourceKind::key).collect::<Vec<_>>().join(" and ");
+            let given = if given.is_empty() { "none" } else { &given };
+            return problem("", format!("expected exactly one of sql_dir, sql_file, command, database, found {given}"));
+        };
+        let runs =
+            [("inputs", self.inputs.is_some()), ("env", self.env.is_some()), ("directory", self.directory.is_some())];
+        if let (SourceKind::Database(_), Some((key, _))) = (kind, runs.iter().find(|(_, given)| *given)) {
+            return problem(
+                *key,
+                "it has no meaning for a `database` source, which is cloned and not run; leave it out",
+            );
         }
-    }
-    let inputs = inputs(table, &kind)?;
-    let directory = table.text("directory")?.map_or_else(|| base.clone(), |found| base.join(found.value));
-    let timeout = table.number("timeout_seconds", 1, 86_400)?;
-    let timeout = timeout.map(|found| Duration::from_secs(found.value.unsigned_abs()));
-    let env = variables(table)?;
-    Ok(Source { kind, inputs, base, env, directory, timeout })
-}
-
-fn kind(table: &TableReader<'_>, base: &std::path::Path) -> Result<SourceKind, ConfigError> {
-    let path = |key| table.text(key).map(|found| found.map(|found| -> PathBuf { base.join(found.value) }));
-    if let Some(path) = path("sql_dir")? {
-        return Ok(SourceKind::SqlDir(path));
-    }
-    if let Some(path) = path("sql_file")? {
-        return Ok(SourceKind::SqlFile(path));
-    }
-    if let Some(found) = table.text_of_kind("command")? {
-        return Err(ConfigError::value(
-            table.name("command"),
-            &found.origin,
-            format!(
-                "an array of the program and its arguments is wanted, not a string, since no shell takes it apart: command = [{}]",
-                found.value.split_whitespace().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ")
-            ),
-        ));
-    }
-    if let Some(found) = table.words("command")? {
-        if found.value.first().is_none_or(|program| program.is_empty()) {
-            let problem = "the array is empty; its first string is the program, the others its arguments";
-            return Err(ConfigError::value(table.name("command"), &found.origin, problem));
-        }
-        return Ok(SourceKind::Command(found.value));
-    }
-    let Some(found) = table.text("database")? else {
-        return Err(ConfigError::value(table.path(), table.origin(), "no kind of source"));
-    };
-    check_identifier(&table.name("database"), &found)?;
-    Ok(SourceKind::Database(found.value))
-}
-
-fn inputs(table: &TableReader<'_>, kind: &SourceKind) -> Result<Vec<String>, ConfigError> {
-    let given = table.words("inputs")?;
-    if let Some(found) = &given {
-        for pattern in &found.value {
+        let inputs = self.inputs.unwrap_or_default();
+        for pattern in &inputs {
             if let Err(error) = glob::Pattern::new(pattern) {
-                let problem = format!("`{pattern}` is not a glob: {}", error.msg);
-                return Err(ConfigError::value(table.name("inputs"), &found.origin, problem));
+                return problem("inputs", format!("`{pattern}` is not a glob: {}", error.msg));
             }
         }
+        if inputs.is_empty() && matches!(kind, SourceKind::Command(_)) {
+            return problem(
+                "inputs",
+                "a `command` source needs `inputs`, the globs of the files it reads (such as inputs = [\"migrations/**/*.py\"]): \
+                 only a change of these files builds the template again, and without them an old schema would be served for ever",
+            );
+        }
+        let directory = self.directory.map_or_else(|| base.to_owned(), |path| base.join(path));
+        let timeout = self.timeout_seconds.map(BoundedInteger::seconds);
+        let env = self.env.unwrap_or_default();
+        check_variables(&env)?;
+        Ok(Source { kind: kind.clone(), inputs, base: base.to_owned(), env, directory, timeout })
     }
-    let globs = given.map(|found| found.value).unwrap_or_default();
-    if globs.is_empty() && matches!(kind, SourceKind::Command(_)) {
-        return Err(ConfigError::value(
-            table.name("inputs"),
-            table.origin(),
-            "a `command` source needs `inputs`, the globs of the files it reads (such as inputs = [\"migrations/**/*.py\"]): \
-             they alone tell when the template has to be built again, and without them an old schema would be served for ever",
-        ));
-    }
-    Ok(globs)
 }
 
-fn variables(table: &TableReader<'_>) -> Result<BTreeMap<String, SecretString>, ConfigError> {
-    let Some(env) = table.table("env")? else {
-        return Ok(BTreeMap::new());
-    };
-    let mut variables = BTreeMap::new();
-    for (name, origin) in env.keys() {
-        let refuse = |problem: String| Err(ConfigError::value(env.name(name), &origin, problem));
-        if name.is_empty() || name.contains(['=', '\0']) {
-            return refuse("a variable's name is not empty and has no `=` in it".to_owned());
-        }
-        if SET_BY_US.contains(&name) {
-            return refuse(format!(
-                "pgdibs sets this variable itself, to the database that is being built; leave it out, and give another form of it \
-                 with a command such as [\"sh\", \"-c\", \"OTHER_URL=${name} exec ...\"]"
-            ));
-        }
-        match env.raw(name)? {
-            Some(super::layers::Found { value: super::layers::Raw::Text(value), .. }) if !value.contains('\0') => {
-                variables.insert(name.to_owned(), SecretString::from(value));
+impl Command {
+    fn into_arguments(self) -> Result<Vec<String>, Problem> {
+        match self {
+            Self::Array(arguments) if arguments.first().is_none_or(String::is_empty) => {
+                problem("command", "the program is missing: the first string is the program, the others its arguments")
             }
-            _ => return refuse("a string is wanted; put the value in quotes".to_owned()),
+            Self::Array(arguments) => Ok(arguments),
+            Self::Line(line) => {
+                let words = line.split_whitespace().map(|word| format!("\"{word}\"")).collect::<Vec<_>>().join(", ");
+                problem(
+                    "command",
+                    format!(
+                        "expected an array of the program and its arguments, since no shell splits a string: command = [{words}]"
+                    ),
+                )
+            }
         }
     }
-    Ok(variables)
+}
+
+fn check_variables(env: &BTreeMap<String, SecretString>) -> Result<(), Problem> {
+    for (name, value) in env {
+        let key = format!("env.{name}");
+        if name.is_empty() || name.contains(['=', '\0']) || value.expose_secret().contains('\0') {
+            return problem(
+                key,
+                "a variable's name is not empty and has no `=` in it, and neither name nor value has a NUL",
+            );
+        }
+        if SET_BY_PGDIBS.contains(&name.as_str()) {
+            return problem(
+                key,
+                format!(
+                    "pgdibs sets this variable itself, to the database that is being built; leave it out, and give another form of it \
+                     with a command such as [\"sh\", \"-c\", \"OTHER_URL=${name} exec ...\"]"
+                ),
+            );
+        }
+    }
+    Ok(())
 }

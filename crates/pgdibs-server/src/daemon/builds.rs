@@ -82,7 +82,7 @@ impl Builds {
                 failed: None,
                 unreadable: None,
             };
-            Some((PoolName::parse(&pool.name).ok()?, Mutex::new(state)))
+            Some((pool.name.clone(), Mutex::new(state)))
         };
         Self {
             pools: config.pools.iter().filter_map(sourced).collect(),
@@ -91,7 +91,7 @@ impl Builds {
             address,
             psql: client_programs.psql(),
             pg_dump: client_programs.pg_dump(),
-            timeout: config.build_timeout,
+            timeout: config.build_timeout_seconds.seconds(),
             stopping,
             tasks: TaskTracker::new(),
         }
@@ -348,14 +348,14 @@ impl Builds {
         let mut sourced = lock(sourced);
         let sourced = &mut *sourced;
         let settings = &sourced.settings.settings;
-        let own = RoleName::of_pool(pool);
-        let owner = settings.owner.as_deref().unwrap_or(own.as_str());
+        let owner = settings.owner.clone().unwrap_or_else(|| RoleName::of_pool(pool));
+        let roles: Vec<String> = settings.roles.iter().flatten().map(ToString::to_string).collect();
         let circumstances = Circumstances {
             server_major: self.backend.facts().major,
             database_digest: &sourced.digest,
             extensions: settings.extensions.as_deref().unwrap_or_default(),
-            roles: settings.roles.as_deref().unwrap_or_default(),
-            owner,
+            roles: &roles,
+            owner: owner.as_str(),
         };
         // Unchanged files cost one look each; changed ones are read here, which for migrations is a few milliseconds.
         let fingerprint = match sourced.fingerprints.current(&circumstances) {

@@ -16,8 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::name::{PoolName, RoleName};
-use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
+use pgdibs_core::name::PoolName;
 use pgdibs_embedded::EmbeddedError;
 use pgdibs_failpoint::{Point, reach};
 use pgdibs_postgres::backend::PgBackend;
@@ -31,7 +30,7 @@ use tokio_util::task::TaskTracker;
 use self::builds::Builds;
 use self::server::{Server, ServerError};
 use self::status::Status;
-use crate::config::{Config, PoolConfig, StrategyConfig};
+use crate::config::{Config, PoolConfig};
 use crate::endpoint_file::EndpointFile;
 use crate::http;
 use crate::reconciler::{Reconciler, Report};
@@ -215,8 +214,13 @@ async fn with_server(
     }
     // The reconciler goes on while waiters are being answered, and stops when nobody can need it any more.
     let driver_stops = CancellationToken::new();
-    let reconciler =
-        Reconciler::new(Arc::clone(&backend), Arc::clone(&wait_queue), config.max_ttl, config.idle, report);
+    let reconciler = Reconciler::new(
+        Arc::clone(&backend),
+        Arc::clone(&wait_queue),
+        config.max_ttl_seconds.seconds(),
+        config.idle_seconds.seconds(),
+        report,
+    );
     let reconciler = tokio::spawn(reconciler.run(driver_stops.clone()));
     wait_queue.wake_reconciler();
     let mut pools = ConfiguredPools::new(config.pools.clone(), &backend, &wait_queue, status);
@@ -363,7 +367,7 @@ struct ConfiguredPools {
     backend: Arc<PgBackend>,
     wait_queue: Arc<WaitQueue>,
     status: Arc<Status>,
-    complained: BTreeMap<String, String>,
+    complained: BTreeMap<PoolName, String>,
 }
 
 impl ConfiguredPools {
@@ -390,52 +394,28 @@ impl ConfiguredPools {
                 Err(error) => {
                     let sentence = error.to_string();
                     if self.complained.insert(pool.name.clone(), sentence.clone()).as_ref() != Some(&sentence) {
-                        tracing::error!(pool = pool.name, "{sentence}");
+                        tracing::error!(pool = %pool.name, "{sentence}");
                     }
                     Some(sentence)
                 }
             };
-            self.status.pool_trouble(&pool.name, trouble);
+            self.status.pool_trouble(pool.name.as_str(), trouble);
         }
     }
 }
 
 /// Puts a configured pool when the catalog's differs. The flag says whether something changed.
 async fn make_pool(backend: &PgBackend, pool: &PoolConfig) -> Result<bool, pgdibs_core::error::Error> {
-    let name = PoolName::parse(&pool.name)?;
-    let patch = patch(pool)?;
-    let found = backend.gather().await?.pools.into_iter().find(|p| p.name == name && !p.dropping);
+    let patch = &pool.settings;
+    let found = backend.gather().await?.pools.into_iter().find(|p| p.name == pool.name && !p.dropping);
     if let Some(found) = found
         && patch.apply(&found.settings)? == found.settings
         && patch.sourced.is_none_or(|sourced| sourced == found.sourced)
     {
         return Ok(false);
     }
-    backend.put_pool(&name, &patch).await?;
+    backend.put_pool(&pool.name, patch).await?;
     Ok(true)
-}
-
-fn patch(pool: &PoolConfig) -> Result<PoolPatch, pgdibs_core::name::InvalidName> {
-    let settings = &pool.settings;
-    let role = |field: &'static str| move |name: &String| RoleName::parse(field, name);
-    Ok(PoolPatch {
-        warm: settings.warm,
-        max: settings.max,
-        spares: settings.spares,
-        owner: settings.owner.as_ref().map(role("owner")).transpose()?,
-        strategy: settings.strategy.map(|strategy| match strategy {
-            StrategyConfig::Auto => StrategyChoice::Auto,
-            StrategyConfig::WalLog => StrategyChoice::Fixed(Strategy::WalLog),
-            StrategyConfig::FileCopy => StrategyChoice::Fixed(Strategy::FileCopy),
-        }),
-        extensions: settings.extensions.clone(),
-        roles: settings.roles.as_ref().map(|roles| roles.iter().map(role("roles")).collect()).transpose()?,
-        keep_templates: settings.keep_templates,
-        template_max_age_seconds: settings.template_max_age_days.map(|days| u64::from(days) * 24 * 3600),
-        login: settings.login,
-        connection_limit: settings.connection_limit,
-        sourced: Some(pool.source.is_some()),
-    })
 }
 
 /// The addresses handed out: those advertised, and by default the daemon's own way to the server.

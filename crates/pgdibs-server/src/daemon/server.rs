@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use pgdibs_embedded::{Embedded, EmbeddedError, Leave};
-use pgdibs_postgres::backend::{Bounds, PgBackend};
+use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::{self, ConnectError, ServerAddress};
 use rand::RngExt as _;
 use tokio::sync::Mutex;
@@ -73,8 +73,7 @@ impl Server {
             let began = Instant::now();
             match connect::open(self.address.clone(), instance).await {
                 Ok(connections) => {
-                    let bounds = Bounds { disk_floor_bytes: config.disk_floor_mb << 20 };
-                    return Ok(PgBackend::new(connections, bounds));
+                    return Ok(PgBackend::new(connections, u64::from(config.disk_floor_mb.0) << 20));
                 }
                 Err(ConnectError::NotUp(why)) => {
                     status.reason(format!("waiting for the Postgres server: {why}"));

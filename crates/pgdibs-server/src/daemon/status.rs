@@ -92,7 +92,7 @@ impl Status {
     }
 }
 
-fn line(done: crate::reconciler::Done) -> ReportLine {
+fn line(done: crate::reconciler::StepReport) -> ReportLine {
     ReportLine { step: done.step, took: done.took, error: done.error }
 }
 
@@ -111,11 +111,11 @@ impl StatusSource for Status {
     }
 
     fn server(&self) -> ServerStatus {
-        let Report { warnings, held_up, orphans, .. } = self.report();
+        let Report { warnings, drop_blockers, orphans, .. } = self.report();
         let known = self.known();
         ServerStatus {
             version: known.version.clone(),
-            warnings: known.warnings.iter().cloned().chain(warnings).chain(held_up).collect(),
+            warnings: known.warnings.iter().cloned().chain(warnings).chain(drop_blockers).collect(),
             orphans,
         }
     }

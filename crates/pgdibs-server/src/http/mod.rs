@@ -46,7 +46,7 @@ pub(crate) use self::fuzzed::{body, written_urls};
 pub use self::serve::{Bounds, RESERVE, bind, serve};
 pub use self::status_source::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
 
-/// Every route; `openapi/generate.rs` lists the same handlers.
+/// Every route; `openapi/tests/generate.rs` lists the same handlers.
 fn routes<B: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<B>>)> {
     vec![
         ("/livez", get(probes::live)),

@@ -1,7 +1,5 @@
-//! `GET /openapi.json`: the document that `openapi/generate.rs` makes of the handlers and of `pgdibs-api`.
+//! `GET /openapi.json`: the document that `openapi/tests/generate.rs` makes of the handlers and of `pgdibs-api`.
 
-#[cfg(test)]
-mod generate;
 #[cfg(test)]
 mod tests;
 

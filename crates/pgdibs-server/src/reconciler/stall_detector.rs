@@ -1,7 +1,7 @@
-//! Whether this process was asleep: stopped by SIGSTOP, suspended with its machine, or starved of the processor.
+//! Detects that this process did not run: stopped by SIGSTOP, suspended with its machine, or starved of the processor.
 //!
-//! Whoever sleeps hears no renewals, however short the sleep is beside the reconciler's own pauses. A look that comes right after it
-//! must not count the time for anybody's end.
+//! A stalled process reads no renewals, however short the stall is beside the reconciler's own pauses. A snapshot right after it must not
+//! count that time against any lease.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Between two beats.
+/// Interval of the ticks.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A beat that is this late tells of a sleep. Clients renew at a third of a TTL, and the shortest TTL is a second: what is shorter
-/// than this leaves them time.
+/// A tick that is this late counts as a stall. Clients renew at a third of a TTL, and the shortest TTL is a second: a shorter stall leaves
+/// them time.
 const STALL: Duration = Duration::from_millis(500);
 
-/// A pulse, felt by looking.
+/// Counts ticks, and reports the longest pause between two of them.
 #[derive(Debug, Clone)]
 pub(super) struct StallDetector {
     began: Instant,
-    /// Milliseconds from the beginning to the last beat.
+    /// Milliseconds from the beginning to the last tick.
     last: Arc<AtomicU64>,
-    /// The longest pause between two beats that nobody has asked for yet, in milliseconds.
+    /// The longest pause between two ticks since the last report, in milliseconds.
     longest: Arc<AtomicU64>,
 }
 
@@ -32,7 +32,7 @@ impl StallDetector {
         Self { began: Instant::now(), last: Arc::default(), longest: Arc::default() }
     }
 
-    /// Beats until `stopping`.
+    /// Ticks until `stopping`.
     pub(super) fn spawn(&self, tasks: &TaskTracker, stopping: CancellationToken) {
         let stall_detector = self.clone();
         tasks.spawn(async move {
@@ -52,7 +52,7 @@ impl StallDetector {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How long the process slept since the last question, if it did; a sleep from which it is just waking counts, and only once.
+    /// How long the process stalled since the last call, if it did. A stall that is just ending counts, and only once.
     pub(super) fn stalled_for(&self) -> Option<Duration> {
         let now = self.now();
         let waking = now.saturating_sub(self.last.swap(now, Ordering::Relaxed));
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_beat_that_is_missing_is_a_sleep_also_before_the_next_one() {
+    fn missing_tick_is_a_stall_before_the_next_tick() {
         let stall_detector = StallDetector::new();
         assert_eq!(stall_detector.stalled_for(), None);
         let late = StallDetector {
@@ -75,11 +75,11 @@ mod tests {
         };
         assert!(
             late.stalled_for().is_some_and(|stalled_for| stalled_for >= Duration::from_secs(3)),
-            "nobody has beaten for three seconds"
+            "no tick for three seconds"
         );
-        assert_eq!(late.stalled_for(), None, "it is told once, though nobody has beaten yet");
+        assert_eq!(late.stalled_for(), None, "reported once, although no tick has followed");
         late.longest.store(700, Ordering::Relaxed);
         assert_eq!(late.stalled_for(), Some(Duration::from_millis(700)));
-        assert_eq!(late.stalled_for(), None, "it is told once");
+        assert_eq!(late.stalled_for(), None, "reported once");
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Value, json};
 
 use crate::support::program::{Started, timed};
@@ -97,7 +97,7 @@ pub(super) fn killed() {
         assert_eq!(stage.api.post(&format!("{path}/abandon"), &token).status, 204);
         stage.api.post(&format!("{path}/renew"), &json!({"token": build["token"]})).refused(409, "build_token_stale");
     });
-    for said in ["end=\"expired\"", "a build was lost"] {
+    for said in ["end=\"expired\"", "took a build away"] {
         assert!(daemon.log().contains(said), "`{said}`: {}", daemon.log());
     }
     stage.audit(&daemon, FULL_AGAIN);

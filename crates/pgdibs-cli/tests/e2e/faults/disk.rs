@@ -92,10 +92,10 @@ fn full_in_mid_clone(strategy: &str) {
             let before = clones_that_failed().len();
             disk.fill();
             let began = Instant::now();
-            until("it says why nothing is cloned, or that the server is gone", || {
+            until("it says why nothing is cloned, or that the server is unreachable", || {
                 let said = daemon.log();
                 let short = said.matches("too little disk space is left").count() > round;
-                let gone = said.matches("the server is gone").count() > round;
+                let gone = said.matches("the server is unreachable").count() > round;
                 if short || gone {
                     Ok(())
                 } else {

@@ -239,18 +239,15 @@ impl Scene<'_> {
         let run = format!("untidy-{:x}", self.random.random::<u64>());
         let acquire_request = json!({"pool": self.stage.pool, "fingerprint": "first", "run": run, "holder": "somebody untidy", "wait_seconds": 5});
         let lease = until("somebody untidy has a lease", || {
-            let answer = self.stage.api.try_call(reqwest::Method::POST, "/v1/leases", Some(&acquire_request))?;
+            let answer = self.stage.api.try_call(pgdibs::Method::POST, "/v1/leases", Some(&acquire_request))?;
             if matches!(answer.status, 200 | 201) { Ok(answer.body) } else { Err(answer.body.to_string()) }
         });
         let mut boss = self.stage.cluster.superuser(text(&lease, "database"));
         let mut tenant = Session::open(text(&lease, "url"));
         leave(&mut boss, &mut tenant);
         until("somebody untidy lets go", || {
-            let answer = self.stage.api.try_call(
-                reqwest::Method::DELETE,
-                &format!("/v1/leases/{}", text(&lease, "id")),
-                None,
-            )?;
+            let answer =
+                self.stage.api.try_call(pgdibs::Method::DELETE, &format!("/v1/leases/{}", text(&lease, "id")), None)?;
             if answer.status == 204 { Ok(()) } else { Err(answer.body.to_string()) }
         });
     }

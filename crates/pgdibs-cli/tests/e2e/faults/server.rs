@@ -51,7 +51,7 @@ fn goes_down(how: impl Fn(&Stage)) {
     readiness.assert_unready_between(down, up);
     let ready = readiness.ready_after(answers);
     assert!(ready.is_some_and(|after| after < READY_AGAIN), "ready {ready:?} after the server answered");
-    assert_said_once(&daemon, &["the server is gone", "the server is back"]);
+    assert_said_once(&daemon, &["the server is unreachable", "the server is back"]);
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();
 }

@@ -92,7 +92,7 @@ fn until_recovered(stage: &Stage) -> Duration {
     let began = Instant::now();
     let acquire_request = json!({"pool": stage.pool, "fingerprint": "first", "run": format!("probe-{}", uuid::Uuid::new_v4()), "worker": "probe", "wait_seconds": 5});
     while began.elapsed() < DEADLINE {
-        if let Ok(answer) = stage.api.try_call(reqwest::Method::POST, "/v1/leases", Some(&acquire_request))
+        if let Ok(answer) = stage.api.try_call(pgdibs::Method::POST, "/v1/leases", Some(&acquire_request))
             && matches!(answer.status, 200 | 201)
             && let Ok(mut session) = Session::try_open(answer.body["url"].as_str().unwrap_or_default())
             && let Ok(seen) = contents::lines(&mut session, true)
@@ -102,7 +102,7 @@ fn until_recovered(stage: &Stage) -> Duration {
                 stage.ledger.complain(Complaint::Dirty(format!("the probe: {}\n{difference}", answer.body)));
             }
             let id = answer.body["id"].as_str().unwrap_or_default().to_owned();
-            let _asked_again_by_nobody = stage.api.try_call(reqwest::Method::DELETE, &format!("/v1/leases/{id}"), None);
+            let _asked_again_by_nobody = stage.api.try_call(pgdibs::Method::DELETE, &format!("/v1/leases/{id}"), None);
             return began.elapsed();
         }
         // A client's pause between two tries.

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use pgdibs::Method;
 use pgdibs_failpoint::Point;
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Api, DEADLINE, Daemon, Session, Stage, stage, until};

@@ -1,9 +1,9 @@
 //! A caller over HTTP.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use reqwest::{Client, Method};
+use pgdibs::{Client, Method};
 use serde_json::{Value, json};
 
 use super::{Session, block, until};
@@ -11,9 +11,10 @@ use super::{Session, block, until};
 /// A daemon's address; it may change when the daemon is started again.
 #[derive(Clone)]
 pub(crate) struct Api {
-    client: Client,
     url: Arc<RwLock<String>>,
     token: Option<String>,
+    patience: Duration,
+    client: Arc<Mutex<Option<Client>>>,
 }
 
 /// What came back.
@@ -21,7 +22,7 @@ pub(crate) struct Api {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Value,
-    pub(crate) retry_after: Option<String>,
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) content_type: String,
 }
 
@@ -43,19 +44,33 @@ impl Answer {
     }
 }
 
-/// Without a pool: a connection to a killed daemon must not be tried again behind our back.
-fn client(patience: Duration) -> Client {
-    Client::builder().no_proxy().pool_max_idle_per_host(0).timeout(patience).build().unwrap()
-}
-
 impl Api {
     pub(crate) fn new(url: &str) -> Self {
-        Self { client: client(Duration::from_secs(90)), url: Arc::new(RwLock::new(url.to_owned())), token: None }
+        Self {
+            url: Arc::new(RwLock::new(url.to_owned())),
+            token: None,
+            patience: Duration::from_secs(90),
+            client: Arc::default(),
+        }
     }
 
     /// The same, hanging up after so long.
     pub(crate) fn with_patience(&self, patience: Duration) -> Self {
-        Self { client: client(patience), ..self.clone() }
+        Self { patience, client: Arc::default(), ..self.clone() }
+    }
+
+    /// Each call has its own connection: one to a killed daemon must not be tried again behind the test's back.
+    fn client(&self) -> Client {
+        let url = self.url();
+        let mut client = self.client.lock().unwrap();
+        match &*client {
+            Some(client) if client.url() == url => client.clone(),
+            _ => {
+                let token = self.token.clone().map(Into::into);
+                let builder = Client::builder(url).token(token).timeout(self.patience).reuse_connections(false);
+                client.insert(builder.build().unwrap()).clone()
+            }
+        }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -65,6 +80,7 @@ impl Api {
     /// From now on this token is shown.
     pub(crate) fn present(&mut self, token: &str) {
         self.token = Some(token.to_owned());
+        self.client = Arc::default();
     }
 
     /// From now on the daemon is there.
@@ -74,21 +90,14 @@ impl Api {
 
     /// The answer, or why there is none.
     pub(crate) fn try_call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
-        let mut request = self.client.request(method, format!("{}{path}", self.url()));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
+        let client = self.client();
         block(async {
-            let response = request.send().await.map_err(|error| format!("{error:?}"))?;
-            let header = |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
-            let (status, retry_after) = (response.status().as_u16(), header("retry-after"));
-            let content_type = header("content-type").unwrap_or_default();
-            let text = response.text().await.map_err(|error| format!("{error:?}"))?;
+            let response =
+                client.send(method, path, body, Duration::ZERO).await.map_err(|error| format!("{error:?}"))?;
+            let text = String::from_utf8_lossy(response.bytes()).into_owned();
             let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-            Ok(Answer { status, body, retry_after, content_type })
+            let (status, retry_after) = (response.status, response.retry_after);
+            Ok(Answer { status, body, retry_after, content_type: response.content_type })
         })
     }
 

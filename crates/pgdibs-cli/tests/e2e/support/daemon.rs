@@ -77,7 +77,7 @@ impl Daemon {
     pub(crate) fn until_ready(&mut self) {
         let (api, log) = (self.api.clone(), self.log.clone());
         let child = &mut self.child;
-        until("the daemon is ready", || match api.try_call(reqwest::Method::GET, "/readyz", None) {
+        until("the daemon is ready", || match api.try_call(pgdibs::Method::GET, "/readyz", None) {
             Ok(answer) if answer.status == 200 => Ok(()),
             Ok(answer) => Err(answer.body.to_string()),
             Err(error) => {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use reqwest::Method;
+use pgdibs::Method;
 
 use super::Api;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use reqwest::Method;
+use pgdibs::Method;
 use serde_json::{Value, json};
 
 use super::{Api, Stage, until};

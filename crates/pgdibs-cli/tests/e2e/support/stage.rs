@@ -276,7 +276,7 @@ impl Stage {
         let began = Instant::now();
         let full = json!({"ready": WARM, "spare": SPARES, "leased": 1, "retiring": 0, "creating": 0, "kept": 0, "blocked": 0, "waiting": 0});
         until("the pool is full and nothing is under way", || {
-            let answer = self.api.try_call(reqwest::Method::GET, &format!("/v1/pools/{}", self.pool), None)?;
+            let answer = self.api.try_call(pgdibs::Method::GET, &format!("/v1/pools/{}", self.pool), None)?;
             let seen = &answer.body["counts"];
             if seen == &full {
                 return Ok(());

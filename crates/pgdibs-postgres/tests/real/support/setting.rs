@@ -7,7 +7,7 @@ use pgdibs_core::backend::Backend as _;
 use pgdibs_core::name::PoolName;
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::snapshot::PlannerContext;
-use pgdibs_postgres::backend::{Bounds, PgBackend};
+use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::{ServerAddress, open};
 use pgdibs_postgres::membership::Membership;
 use pgdibs_postgres::rights::Rights;
@@ -55,7 +55,7 @@ pub(crate) async fn another_backend(cluster: &Cluster, rights: Rights) -> PgBack
     let address = ServerAddress::parse(&url).unwrap();
     let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
     let connections = open(address, instance).await.unwrap_or_else(|error| panic!("{error}"));
-    PgBackend::new(connections, Bounds { disk_floor_bytes: 0 })
+    PgBackend::new(connections, 0)
 }
 
 /// A cluster with one leading daemon's world and the suite's sentences about it.

@@ -8,12 +8,14 @@ mod sentences;
 
 use clap::Parser as _;
 
-use super::{ConfigError, Flags, Loaded, load};
+use super::{ConfigError, GlobalFlags, Loaded, ServeFlags, load};
 
-#[derive(clap::Parser)]
+#[derive(Debug, clap::Parser)]
 struct Cli {
     #[command(flatten)]
-    flags: Flags,
+    global: GlobalFlags,
+    #[command(flatten)]
+    serve: ServeFlags,
 }
 
 /// A directory with (or without) a `pgdibs.toml`, variables and flags.
@@ -51,14 +53,14 @@ impl Given {
     }
 
     pub(super) fn load(&self) -> Result<Loaded, ConfigError> {
-        let flags = Cli::try_parse_from(&self.flags).unwrap().flags;
-        load(&flags, self.variables.clone(), self.directory.path())
+        let cli = Cli::try_parse_from(&self.flags).unwrap();
+        load((&cli.global, &cli.serve), self.variables.clone(), self.directory.path())
     }
 
-    /// The sentence with which it is refused, the test's own directory written as `DIR`.
+    /// The error's text; `DIR` stands for the test's directory.
     #[track_caller]
-    pub(super) fn refusal(&self) -> String {
-        let error = self.load().expect_err("this configuration should be refused");
+    pub(super) fn error(&self) -> String {
+        let error = self.load().expect_err("this configuration should not load");
         error.to_string().replace(&self.directory.path().display().to_string(), "DIR")
     }
 }

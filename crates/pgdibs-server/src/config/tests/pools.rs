@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use pgdibs_core::pool::LoginRights;
+use pgdibs_core::name::RoleName;
+use pgdibs_core::pool::{LoginRights, PoolPatch, Strategy, StrategyChoice};
 use secrecy::ExposeSecret as _;
 
-use super::super::{PoolSettingsConfig, StrategyConfig};
 use super::{Given, row};
 use pgdibs_sources::SourceKind;
 
@@ -34,29 +34,31 @@ timeout_seconds = 90
 "#;
 
 #[test]
-fn every_field_arrives() {
+fn pool_table_sets_every_field() {
     let given = Given::nothing().file(WHOLE);
     let loaded = given.load().unwrap();
     let [bare, shop] = loaded.config.pools.as_slice() else { panic!("two pools are wanted") };
     assert_eq!(
         (bare.name.as_str(), &bare.settings, bare.source.is_none()),
-        ("_bare", &PoolSettingsConfig::default(), true)
+        ("_bare", &PoolPatch { sourced: Some(false), ..PoolPatch::default() }, true)
     );
-    assert_eq!(shop.name, "shop");
-    let wanted = PoolSettingsConfig {
+    assert_eq!(shop.name.as_str(), "shop");
+    let role = |name: &str| RoleName::parse("role", name).unwrap();
+    let expected = PoolPatch {
         warm: Some(5),
         max: Some(40),
         spares: Some(0),
-        owner: Some("shop_app".to_owned()),
-        strategy: Some(StrategyConfig::WalLog),
+        owner: Some(role("shop_app")),
+        strategy: Some(StrategyChoice::Fixed(Strategy::WalLog)),
         extensions: Some(vec!["uuid-ossp".to_owned(), "pg_trgm".to_owned()]),
-        roles: Some(vec!["reader".to_owned()]),
+        roles: Some(vec![role("reader")]),
         keep_templates: Some(2),
-        template_max_age_days: Some(7),
+        template_max_age_seconds: Some(7 * 86_400),
         login: Some(LoginRights::CreateDb),
         connection_limit: Some(20),
+        sourced: Some(true),
     };
-    assert_eq!(shop.settings, wanted);
+    assert_eq!(shop.settings, expected);
     let source = shop.source.as_ref().unwrap();
     assert_eq!(source.kind, SourceKind::Command(["python", "manage.py", "migrate, now"].map(str::to_owned).to_vec()));
     assert_eq!(source.inputs, ["app/**/migrations/*.py", "a,b.txt"]);
@@ -68,14 +70,12 @@ fn every_field_arrives() {
     assert_eq!(row(&loaded, "pools.shop.warm"), "5 · file ./pgdibs.toml line 3");
     assert_eq!(row(&loaded, "pools._bare.warm"), "4 (an existing pool keeps its own) · default");
     assert_eq!(row(&loaded, "pools.shop.extensions"), "uuid-ossp,pg_trgm · file ./pgdibs.toml line 8");
-    assert_eq!(
-        row(&loaded, "pools.shop.source"),
-        "command python manage.py migrate, now; inputs app/**/migrations/*.py,a,b.txt; env DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 15"
-    );
+    assert_eq!(row(&loaded, "pools.shop.source.command"), "python,manage.py,migrate, now · file ./pgdibs.toml line 16");
+    assert_eq!(row(&loaded, "pools.shop.source.env"), "DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 18");
 }
 
 #[test]
-fn the_other_kinds_of_source() {
+fn source_table_reads_each_kind() {
     let kind = |line: &str| {
         let given = Given::nothing().file(&format!("[pools.p.source]\n{line}\n"));
         let kind = given.load().unwrap().config.pools[0].source.as_ref().unwrap().kind.clone();
@@ -89,70 +89,66 @@ fn the_other_kinds_of_source() {
 }
 
 #[test]
-fn refusals() {
+fn wrong_pool_table_is_refused() {
     let pool = "[pools.shop]\n";
     let source = "[pools.shop.source]\n";
     let cases = [
         (
             "[pools.Shop]",
             "",
-            "pools.Shop (file ./pgdibs.toml line 1): `Shop` is not a name for a pool; a name is 1 to 40 small letters, digits and underscores and does not begin with a digit, since its databases are called after it",
+            "pools.Shop (file ./pgdibs.toml line 1): \"Shop\" is no pool name: 1 to 40 characters, a to z, 0 to 9 and _, not starting with a digit",
         ),
         (
             "[pools.owner]",
             "",
-            "pools.owner (file ./pgdibs.toml line 1): `owner` is reserved: the role that owns the pool's objects would be \"pgdibs_owner\", which pgdibs uses for something else; choose another name, such as \"owner_test\"",
+            "pools.owner (file ./pgdibs.toml line 1): \"owner\" is reserved: the role that owns the pool's objects would be \"pgdibs_owner\", which pgdibs uses for something else; choose another name, such as \"owner_test\"",
         ),
         (
             "[pools.l_5]",
             "",
-            "pools.l_5 (file ./pgdibs.toml line 1): `l_5` is reserved: the role that owns the pool's objects would be \"pgdibs_l_5\", which pgdibs uses for something else; choose another name, such as \"l_5_test\"",
+            "pools.l_5 (file ./pgdibs.toml line 1): \"l_5\" is reserved: the role that owns the pool's objects would be \"pgdibs_l_5\", which pgdibs uses for something else; choose another name, such as \"l_5_test\"",
         ),
         (
             "[pools.\"o'x\"]",
             "",
-            "pools.o\\'x (file ./pgdibs.toml line 1): `o\\'x` is not a name for a pool; a name is 1 to 40 small letters, digits and underscores and does not begin with a digit, since its databases are called after it",
+            "pools.o\\'x (file ./pgdibs.toml line 1): \"o\\'x\" is no pool name: 1 to 40 characters, a to z, 0 to 9 and _, not starting with a digit",
         ),
         (
             "[pools.\"\"]",
             "",
-            "pools. (file ./pgdibs.toml line 1): `` is not a name for a pool; a name is 1 to 40 small letters, digits and underscores and does not begin with a digit, since its databases are called after it",
+            "pools. (file ./pgdibs.toml line 1): \"\" is no pool name: 1 to 40 characters, a to z, 0 to 9 and _, not starting with a digit",
         ),
-        (
-            "[pools]\n",
-            "shop = 3",
-            "pools.shop (file ./pgdibs.toml line 2): a table is wanted, not an integer; write [pools.shop]",
-        ),
+        ("[pools]\n", "shop = 3", "pools.shop (file ./pgdibs.toml line 2): expected a table, found integer"),
         (pool, "wram = 1", "./pgdibs.toml, line 2: unknown key `wram` in [pools.shop]; did you mean `warm`?"),
         (
             pool,
             "sql_dir = \"x\"",
-            "./pgdibs.toml, line 2: unknown key `sql_dir` in [pools.shop]; it belongs into [pools.NAME.source]",
+            "./pgdibs.toml, line 2: unknown key `sql_dir` in [pools.shop]; it belongs in [pools.NAME.source]",
         ),
         (
             pool,
             "warm = -1",
-            "pools.shop.warm (file ./pgdibs.toml line 2): -1 is out of range; give a whole number from 0 to 1000",
+            "pools.shop.warm (file ./pgdibs.toml line 2): expected a whole number from 0 to 1000, found -1",
         ),
         (
             pool,
             "max = 0",
-            "pools.shop.max (file ./pgdibs.toml line 2): 0 is out of range; give a whole number from 1 to 1000",
+            "pools.shop.max (file ./pgdibs.toml line 2): expected a whole number from 1 to 1000, found 0",
         ),
         (
             pool,
             "warm = 9\nmax = 8",
-            "pools.shop.warm (file ./pgdibs.toml line 2): 9 is more than max = 8; lower warm or raise max",
+            "pools.shop.warm (file ./pgdibs.toml line 2): warm is 9 and max is 8; lower warm or raise max (the defaults are 4 and 32)",
         ),
         (
             pool,
             "warm = 33",
-            "pools.shop.warm (file ./pgdibs.toml line 2): 33 is more than 32, the default of max; lower warm or raise max",
+            "pools.shop.warm (file ./pgdibs.toml line 2): warm is 33 and max is 32; lower warm or raise max (the defaults are 4 and 32)",
         ),
         (
             pool,
             "max = 3",
-            "pools.shop.max (file ./pgdibs.toml line 2): 3 is less than 4, the default of warm; set warm = 3 beside it, or raise max",
+            "pools.shop.max (file ./pgdibs.toml line 2): warm is 4 and max is 3; lower warm or raise max (the defaults are 4 and 32)",
         ),
         (
             pool,
@@ -172,17 +168,17 @@ fn refusals() {
         (
             pool,
             "template_max_age_days = 0",
-            "pools.shop.template_max_age_days (file ./pgdibs.toml line 2): 0 is out of range; give a whole number from 1 to 3650",
+            "pools.shop.template_max_age_days (file ./pgdibs.toml line 2): expected a whole number from 1 to 3650, found 0",
         ),
         (
             source,
             "",
-            "pools.shop.source (file ./pgdibs.toml line 1): exactly one of sql_dir, sql_file, command, database is wanted, but there is none",
+            "pools.shop.source (file ./pgdibs.toml line 1): expected exactly one of sql_dir, sql_file, command, database, found none",
         ),
         (
             source,
             "sql_dir = \"a\"\nsql_file = \"b\"",
-            "pools.shop.source (file ./pgdibs.toml line 1): exactly one of sql_dir, sql_file, command, database is wanted, but there is sql_dir and sql_file",
+            "pools.shop.source (file ./pgdibs.toml line 1): expected exactly one of sql_dir, sql_file, command, database, found sql_dir and sql_file",
         ),
         (
             source,
@@ -192,22 +188,18 @@ fn refusals() {
         (
             source,
             "command = \"alembic upgrade head\"",
-            "pools.shop.source.command (file ./pgdibs.toml line 2): an array of the program and its arguments is wanted, not a string, since no shell takes it apart: command = [\"alembic\", \"upgrade\", \"head\"]",
+            "pools.shop.source.command (file ./pgdibs.toml line 2): expected an array of the program and its arguments, since no shell splits a string: command = [\"alembic\", \"upgrade\", \"head\"]",
         ),
         (
             source,
             "command = []",
-            "pools.shop.source.command (file ./pgdibs.toml line 2): the array is empty; its first string is the program, the others its arguments",
+            "pools.shop.source.command (file ./pgdibs.toml line 2): the program is missing: the first string is the program, the others its arguments",
         ),
-        (
-            source,
-            "command = 3",
-            "pools.shop.source.command (file ./pgdibs.toml line 2): an array of strings is wanted, not an integer",
-        ),
+        (source, "command = 3", "pools.shop.source.command (file ./pgdibs.toml line 2): expected an array of strings"),
         (
             source,
             "command = [\"make\"]",
-            "pools.shop.source.inputs (file ./pgdibs.toml line 1): a `command` source needs `inputs`, the globs of the files it reads (such as inputs = [\"migrations/**/*.py\"]): they alone tell when the template has to be built again, and without them an old schema would be served for ever",
+            "pools.shop.source.inputs (file ./pgdibs.toml line 1): a `command` source needs `inputs`, the globs of the files it reads (such as inputs = [\"migrations/**/*.py\"]): only a change of these files builds the template again, and without them an old schema would be served for ever",
         ),
         (
             source,
@@ -227,23 +219,23 @@ fn refusals() {
         (
             source,
             "sql_dir = \"x\"\nenv = { A = 1 }",
-            "pools.shop.source.env.A (file ./pgdibs.toml line 3): a string is wanted; put the value in quotes",
+            "pools.shop.source.env.A (file ./pgdibs.toml line 3): expected a string in quotes, found integer",
         ),
         (
             source,
             "sql_dir = \"x\"\nenv = { \"A=B\" = \"1\" }",
-            "pools.shop.source.env.A=B (file ./pgdibs.toml line 3): a variable's name is not empty and has no `=` in it",
+            "pools.shop.source.env.A=B (file ./pgdibs.toml line 3): a variable's name is not empty and has no `=` in it, and neither name nor value has a NUL",
         ),
         (
             source,
             "sql_dir = \"x\"\ntimeout_seconds = 0",
-            "pools.shop.source.timeout_seconds (file ./pgdibs.toml line 3): 0 is out of range; give a whole number from 1 to 86400",
+            "pools.shop.source.timeout_seconds (file ./pgdibs.toml line 3): expected a whole number from 1 to 86400, found 0",
         ),
     ];
     for (head, line, sentence) in cases {
-        assert_eq!(Given::nothing().file(&format!("{head}{line}\n")).refusal(), sentence, "{head}{line}");
+        assert_eq!(Given::nothing().file(&format!("{head}{line}\n")).error(), sentence, "{head}{line}");
     }
     let long = format!("[pools.{}]", "a".repeat(41));
-    assert!(Given::nothing().file(&long).refusal().contains("1 to 40 small letters"));
+    assert!(Given::nothing().file(&long).error().contains("1 to 40 characters"));
     assert!(Given::nothing().file(&format!("[pools.{}]", "a".repeat(40))).load().is_ok());
 }

@@ -6,7 +6,7 @@ use super::super::masked_url;
 use super::{Given, row};
 
 #[test]
-fn a_secret_may_come_from_a_file_named_in_any_layer() {
+fn secret_is_read_from_its_file() {
     let given = Given::nothing()
         .file_at("run/token", "s3cret\n")
         .file_at("run/url", " postgresql://u:pw@db:5432/postgres \n")
@@ -28,7 +28,7 @@ fn a_secret_may_come_from_a_file_named_in_any_layer() {
 }
 
 #[test]
-fn the_higher_layer_wins_whether_it_gives_the_secret_or_its_file() {
+fn secret_hides_the_secret_file_of_lower_layer() {
     let given =
         Given::nothing().file_at("t", "from-file").variable("PGDIBS_TOKEN_FILE", "t").flags(&["--token", "from-flag"]);
     assert_eq!(given.load().unwrap().config.token.unwrap().expose_secret(), "from-flag");
@@ -38,7 +38,7 @@ fn the_higher_layer_wins_whether_it_gives_the_secret_or_its_file() {
 }
 
 #[test]
-fn a_secrets_file_that_everybody_can_read_is_a_warning_that_says_how_to_close_it() {
+fn world_readable_secret_file_gives_a_warning() {
     use std::os::unix::fs::PermissionsExt as _;
     let given = Given::nothing().file_at("t", "s3cret").variable("PGDIBS_TOKEN_FILE", "t");
     let file = given.directory.path().join("t");
@@ -61,7 +61,7 @@ fn a_secrets_file_that_everybody_can_read_is_a_warning_that_says_how_to_close_it
 }
 
 #[test]
-fn no_secret_is_in_debug_output_or_rows_or_refusals() {
+fn secrets_are_absent_from_errors_and_output() {
     let given = Given::nothing()
         .file(
             "token = \"hushhush1\"\n[pools.shop.source]\ncommand = [\"x\"]\ninputs = [\"*\"]\nenv = { KEY = \"hushhush2\" }\n",
@@ -75,7 +75,7 @@ fn no_secret_is_in_debug_output_or_rows_or_refusals() {
 
     let cli =
         <super::Cli as clap::Parser>::try_parse_from(["pgdibs", "--token", "hushhush", "--server-url", "hushhush"]);
-    let flags = format!("{:?}", cli.unwrap().flags);
+    let flags = format!("{:?}", cli.unwrap());
     assert!(!flags.contains("hushhush"), "{flags}");
 
     for given in [
@@ -83,16 +83,22 @@ fn no_secret_is_in_debug_output_or_rows_or_refusals() {
         Given::nothing().variable("PGDIBS_SERVER_URL", "mysql://hushhush@db"),
         Given::nothing().file("token = [\"hushhush\", 3]"),
         Given::nothing().file("token = \"hushhush"),
+        Given::nothing().file("[pools.shop.source]\nenv = \"hushhush\""),
+        Given::nothing().file("[pools.shop.source]\nenv = { KEY = [\"hushhush\"] }"),
         Given::nothing().file("server_url = { password = \"hushhush\" }"),
         Given::nothing().file("token = \"hushhush\"\ntoken = \"hushhush\""),
     ] {
-        let sentence = given.refusal();
+        let sentence = given.error();
         assert!(!sentence.contains("hushhush"), "{sentence}");
+    }
+    for number in ["4711471147114711", "99999999999999999999", "4711.25"] {
+        let sentence = Given::nothing().file(&format!("token = {number}")).error();
+        assert!(!sentence.contains(number), "{sentence}");
     }
 }
 
 #[test]
-fn a_masked_url_shows_where_and_not_who() {
+fn masked_url_shows_only_the_address() {
     let cases = [
         ("postgresql://u:p@db.example.com:5432/app?sslmode=require", "postgresql://********@db.example.com:5432/app"),
         ("postgresql://db:5432/app", "postgresql://db:5432/app"),

@@ -4,13 +4,13 @@ use serde_json::{Value, json};
 
 use super::operations::{Operation, PreparedApi, document, operations};
 use super::{Call, TestApi};
-use crate::config::source_keys;
+use crate::config::SourceTable;
 
 /// Every name under which somebody could try to bring a command along.
 fn attempts() -> Vec<(String, Value)> {
     let command = json!(["sh", "-c", "touch /tmp/owned"]);
     let mut attempts: Vec<(String, Value)> =
-        source_keys().iter().map(|key| ((*key).to_owned(), command.clone())).collect();
+        SourceTable::KEYS.iter().map(|key| (key.name.to_owned(), command.clone())).collect();
     assert!(attempts.iter().any(|(key, _)| key == "command"), "{attempts:?}");
     for key in ["source", "sourced", "owner", "build_command", "cmd", "exec", "shell", "args", "psql", "pools"] {
         attempts.push((key.to_owned(), command.clone()));
@@ -67,8 +67,8 @@ fn document_refuses_unknown_fields_in_every_body() {
             let name = schema.as_str().unwrap().rsplit('/').next().unwrap();
             let schema = &document["components"]["schemas"][name];
             assert_eq!(schema["additionalProperties"], false, "{method} {path}: {name}");
-            for key in source_keys() {
-                assert!(schema["properties"].get(key).is_none(), "{name} takes {key}");
+            for key in SourceTable::KEYS {
+                assert!(schema["properties"].get(key.name).is_none(), "{name} takes {}", key.name);
             }
         }
     }
@@ -81,7 +81,7 @@ async fn pool_shows_that_it_has_source_but_not_which() {
     api.put("/v1/pools/app", json!({})).await.expect(201);
     let pool = api.get("/v1/pools/app").await.expect(200).json;
     assert_eq!(pool["sourced"], false);
-    for key in source_keys().iter().filter(|key| **key != "sourced") {
-        assert!(pool.get(key).is_none(), "{key}: {pool}");
+    for key in SourceTable::KEYS {
+        assert!(pool.get(key.name).is_none(), "{}: {pool}", key.name);
     }
 }

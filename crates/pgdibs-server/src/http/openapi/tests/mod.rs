@@ -1,5 +1,7 @@
 //! `/openapi.json` matches the routes, the codes and the golden answers.
 
+mod generate;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::http::header;

@@ -9,7 +9,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, Object, SchemaType, Type};
 use utoipa::openapi::{Components, OpenApi, Ref, RefOr, Schema};
 
-use super::super::{databases, leases, metrics, openapi, pools, probes, runs, status, templates};
+use crate::http::{databases, leases, metrics, openapi, pools, probes, runs, status, templates};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -60,8 +60,8 @@ struct Links {
 
 /// What no handler says stands in `base.json`: title, security, the response of every error.
 fn document() -> OpenApi {
-    let mut document: OpenApi = serde_json::from_str(include_str!("base.json")).unwrap();
-    let links: Links = serde_json::from_str(include_str!("links.json")).unwrap();
+    let mut document: OpenApi = serde_json::from_str(include_str!("../base.json")).unwrap();
+    let links: Links = serde_json::from_str(include_str!("../links.json")).unwrap();
     let handlers = Handlers::openapi();
     let mut schemas = handlers.components.unwrap().schemas;
     document.paths = handlers.paths;

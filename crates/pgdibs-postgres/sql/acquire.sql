@@ -1,0 +1,73 @@
+-- Leases one ready database, in the order of tickets, in one statement.
+--
+-- $1 pool, $2 fingerprint or null, $3 template or null, $4 preferred slot or null, $5 id of the lease, $6 run, $7 worker, $8 alias,
+-- $9 holder, $10 ttl, $11 own ticket (the highest number without one), $12 how many of this template the caller still wants,
+-- $13 the preferred slot only, $14 the caller has a ticket or has locked out other newcomers, $15 instance of this daemon
+
+-- The live lease of the key. A key that holds one takes nothing; the unique index covers two requests at the same moment.
+with holding as (
+    select id from leases where state = 'live' and (id = $5 or
+        pool = $1 and run = $6 and coalesce(worker, '') = coalesce($7, '') and alias = $8)),
+
+-- The template that the request means. The lock keeps it from retiring until the lease is committed.
+template as (
+    select t.id, t.fingerprint from templates t join pools p on p.name = t.pool
+    where p.name = $1 and not p.dropping and t.state = 'ready'
+      and ($3::int8 is null or t.id = $3) and ($2::text is null or t.fingerprint = $2)
+    order by t.built_at desc nulls last, t.id desc limit 1 for key share of t),
+
+-- Records the use, at most every 10 s: each update leaves a dead row.
+used as (
+    update templates set last_used_at = now()
+    where id = (select id from template) and last_used_at < now() - interval '10 s' and state = 'ready'),
+
+-- Databases that the waiters with earlier tickets want. Tickets of a dead daemon do not count.
+ahead as (
+    select coalesce(sum(t.count), 0) as places from tickets t
+    where t.template_id = (select id from template) and t.kind <> 'reset' and t.id < $11
+      and (t.daemon = $15 or t.daemon::int8 in (select daemon from living_daemons))),
+
+-- Ready databases that the server has with this oid and name, whose login can log in, and that no user session has ever entered.
+-- (Autovacuum has no user and does not count.) Evaluated once: `free` counts it and `chosen` picks from it.
+untouched as materialized (
+    select d.id from databases d join pg_database p on p.oid = d.oid::oid and p.datname = d.name::name
+    where d.template_id = (select id from template) and d.state = 'ready' and p.datconnlimit <> -2
+      and coalesce(pg_stat_get_db_sessions(d.oid::oid), 0) = 0
+      and exists (select from pg_roles r where r.rolname = d.login::name and r.rolcanlogin)
+      and not exists (select from pg_stat_activity a where a.datid = d.oid::oid and a.usesysid is not null)),
+
+free as (
+    select count(*) as places from untouched),
+
+-- One of them, if enough are left for the waiters ahead. `skip locked`: a concurrent request takes another one.
+chosen as (
+    select d.id from databases d join untouched on untouched.id = d.id, ahead, free, template
+    where d.template_id = template.id and d.state = 'ready'
+      and free.places >= ahead.places + $12 and ($14 or ahead.places = 0)
+      and (not $13 or d.slot = $4)
+      and not exists (select from ended_runs where run = $6)
+      and not exists (select from holding)
+    order by d.slot is distinct from $4, d.slot
+    limit 1 for update of d skip locked),
+
+d as (
+    update databases set state = 'leased' from chosen where databases.id = chosen.id
+    returning databases.id, databases.pool, databases.name, databases.slot, databases.login, databases.password),
+
+l as (
+    insert into leases (id, pool, fingerprint, template_id, database_id, database_name, slot, run, worker, alias, holder, state, ttl_seconds)
+    select $5, d.pool, template.fingerprint, template.id, d.id, d.name, d.slot, $6, $7, $8, $9, 'live', $10 from d, template
+    where d.pool = $1
+    returning id, pool, fingerprint, template_id, database_id, database_name, slot, run, worker, alias, holder, state,
+              generation, ttl_seconds, renewals, reset_to, acquired_at, renewed_at, ended_at, ended_reason),
+
+-- The grant deletes the caller's ticket, so that no later ticket waits for a place that is free.
+served as (
+    delete from tickets where id = $11 and exists (select from l))
+
+-- `contested`: enough are left beside the waiters ahead, but a concurrent newcomer may count the same ones.
+select exists (select from holding) as held, exists (select from ended_runs where run = $6) as ended,
+       template.id as wanted_template, template.fingerprint as wanted_fingerprint,
+       (select free.places >= ahead.places + $12 and not $14 and ahead.places > 0 from free, ahead) as contested,
+       l.*, d.login, d.password
+from (values (1)) as always left join template on true left join (l join d on d.id = l.database_id) on true
