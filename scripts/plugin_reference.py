@@ -63,7 +63,7 @@ What may be connected to:
 
 - The leases of this process, under all aliases, and every database that `pgdibs.Client` has returned to it. Host, port and
   database decide, as the driver works them out from URL, arguments, `PG*` variables, service file and defaults. `localhost`,
-  `127.0.0.1`, `::1` and a Unix socket are the same host. When the target cannot be worked out, the connection is stopped.
+  `127.0.0.1`, `::1` and a Unix socket are the same host. When the guard cannot determine the target, it stops the connection.
 - In the process that builds a template (`pytest_pgdibs_build_template`): the database that is built, and no other.
 - In the xdist controller and with `--collect-only`: nothing, because these processes lease nothing.
 - A mock in the place of a driver's `connect`, as by `mock.patch("psycopg2.connect")`: it reaches no server. One that calls

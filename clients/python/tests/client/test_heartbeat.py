@@ -81,7 +81,7 @@ def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.Ca
     err = eventually(lambda: capfd.readouterr().err)
     assert isinstance(lease.lost, pgdibs.LeaseEnded)
     assert err.count("\n") == 1
-    assert err.startswith(f"pgdibs: the lease on {lease.database} was lost, and what is done there now is worth nothing: ")
+    assert err.startswith(f"pgdibs: the lease on {lease.database} was lost, so results of tests on it are invalid: ")
     assert "was released at" in err
     for call in (lease.renew, lease.reset, lease.keep):
         with pytest.raises(pgdibs.LeaseEnded, match="was released at"):

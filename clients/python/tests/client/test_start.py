@@ -106,7 +106,7 @@ def test_a_daemon_that_cannot_start_is_told_with_its_own_words(place: Path, monk
     with pytest.raises(pgdibs.PgdibsError, match=r"(?s)was started for .* ended with 78; the end of .*max_ttl_seconds"):
         start.ensure_daemon(pgdibs.Client(nobody()))
     monkeypatch.setenv("PGDIBS_BIN", str(place / "none"))
-    with pytest.raises(pgdibs.PgdibsError, match=r"PGDIBS_BIN is .*none, which is no program"):
+    with pytest.raises(pgdibs.PgdibsError, match=r"PGDIBS_BIN is .*none, which is not an executable file"):
         start.ensure_daemon(pgdibs.Client(nobody()))
 
 
@@ -114,7 +114,7 @@ def test_only_a_daemon_of_this_machine_is_started(place: Path) -> None:
     for url in ("http://pgdibs.invalid:7432", "https://127.0.0.1:1", "http://192.0.2.1:1"):
         client = pgdibs.Client(url)
         client.ask = lambda *_arguments, **_more: (_ for _ in ()).throw(pgdibs.Unreachable("away"))  # type: ignore[method-assign]
-        with pytest.raises(pgdibs.Unreachable, match="only on this machine's loopback"):
+        with pytest.raises(pgdibs.Unreachable, match="only on a loopback address of this machine"):
             start.ensure_daemon(client)
     assert not daemons(place)
 
@@ -145,7 +145,7 @@ def test_the_directory_is_ours_alone(place: Path) -> None:
     elsewhere = place / "elsewhere"
     elsewhere.mkdir()
     (place / f"pgdibs-{os.getuid()}").symlink_to(elsewhere)
-    with pytest.raises(pgdibs.PgdibsError, match="belongs to somebody else"):
+    with pytest.raises(pgdibs.PgdibsError, match="belongs to another user"):
         start.ensure_daemon(pgdibs.Client(nobody()))
     (place / f"pgdibs-{os.getuid()}").unlink()
 

@@ -279,7 +279,7 @@ FROM_THREADS = """
 import threading, pytest
 from django.db import connection
 from notes.models import Note
-from pgdibs.plugin import databases_of
+from pgdibs.plugin.databases import databases_of
 def write():
     Note.objects.create(body="from a thread")
     connection.close()

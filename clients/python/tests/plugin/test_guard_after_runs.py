@@ -55,7 +55,7 @@ def test_code_after_the_run_is_stopped(
     # The variable is unavailable, so its connection is refused; the other one is stopped.
     assert project.text("stopped").count("OperationalError None\nStoppedInTest None\n") == 1, project.text("stopped")
     assert f"ERROR: pgdibs: stopped a connection by psycopg opened at {file}:5 to {developer.place}, which" in ran.output
-    assert "this is a process whose run has ended, so it has no database. It is made after the run, by" in ran.output
+    assert "this is a process whose run has ended, so it has no database. An `atexit` function, or a thread" in ran.output
     without_guard(project, developer, workers)
 
 

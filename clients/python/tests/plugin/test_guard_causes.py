@@ -79,7 +79,7 @@ def test_url_in_dotenv_and_no_pgdibs_env_stops_the_run(shop: Project, developer:
         shop.run(workers),
         "SQLAlchemy with psycopg opened at conftest.py:5",
         f"it should have been a lease of pool {shop.pool}",
-        "DATABASE_URL in .env:2 holds this database and is not in pgdibs_env; add it: pgdibs_env = DATABASE_URL.",
+        "DATABASE_URL in .env:2 names this database and is not in pgdibs_env; add it: pgdibs_env = DATABASE_URL.",
     )
     without_guard(shop, developer, workers).assert_passed(10)
 
@@ -148,7 +148,7 @@ def test_plugin_that_overrides_variables_is_named(shop: Project, developer: Deve
     shop.file(".env.test", f"DEBUG=1\nDATABASE_URL={developer.url('postgresql+psycopg')}\n")
     shop.environment["PYTHONPATH"] = str(plugin.parent)
     ran = shop.run("-p", "dotenv_plugin")
-    developer.assert_stopped(ran, "DATABASE_URL was changed to what .env.test:2 says, after pgdibs had set it, by a plugin or")
+    developer.assert_stopped(ran, "DATABASE_URL was changed to the value in .env.test:2, after pgdibs had set it, by a plugin or")
 
 
 # Public trackers: andela/mrm_api#280, mozilla-services/socorro#4004 (Alembic takes its own URL from alembic.ini).
@@ -160,7 +160,7 @@ def test_alembic_with_its_own_url_is_named(shop: Project, developer: DeveloperDa
     shop.file("migrations/versions/first.py", ALEMBIC_REVISION)
     shop.file("conftest.py", f"{CONFTEST}{ALEMBIC_FIXTURE}")
     developer.assert_stopped(
-        shop.run(), "opened at migrations/env.py:", "alembic.ini:3 holds this database; read it from a variable"
+        shop.run(), "opened at migrations/env.py:", "alembic.ini:3 names this database; read it from a variable"
     )
     without_guard(shop, developer)
 
@@ -192,7 +192,7 @@ def test_fixture_that_creates_databases_is_named(shop: Project, developer: Devel
 @pytest.mark.long
 def test_url_written_into_the_code_is_named(shop: Project, developer: DeveloperDatabase) -> None:
     shop.file("app.py", f"import sqlalchemy\nengine = sqlalchemy.create_engine('{developer.url('postgresql+psycopg')}')\n")
-    developer.assert_stopped(shop.run(), "app.py:2 holds this database; read it from a variable of pgdibs_env there")
+    developer.assert_stopped(shop.run(), "app.py:2 names this database; read it from a variable of pgdibs_env there")
 
 
 @pytest.mark.long
@@ -210,7 +210,7 @@ engine = sqlalchemy.create_engine(url)
     shop.environment.update(DB_HOST="x", DB_USER="postgres", DB_PORT=str(developer.server.port), DB_NAME=developer.name)
     developer.assert_stopped(
         shop.run(),
-        "DB_NAME holds this database and is not in pgdibs_env; add it: "
+        "DB_NAME names this database and is not in pgdibs_env; add it: "
         "pgdibs_env = DB_HOST=default.host DB_USER=default.user DB_PORT=default.port DB_NAME=default.database.",
     )
 
@@ -236,7 +236,7 @@ def test_line_for_another_variable_keeps_what_is_set_now(
         shop.settings["pgdibs_env"] = entries
     developer.assert_stopped(
         shop.run(workers),
-        f"DB_DSN holds this database and is not in pgdibs_env; add it: pgdibs_env = {entries or 'DATABASE_URL'} DB_DSN.",
+        f"DB_DSN names this database and is not in pgdibs_env; add it: pgdibs_env = {entries or 'DATABASE_URL'} DB_DSN.",
     )
 
 

@@ -138,7 +138,7 @@ def test_layer_and_line_are_named(project: Project, developer: DeveloperDatabase
     project.environment["DEVELOPERS"] = developer.url()
     # asyncio logs what ends a pool's background task, with a traceback; the run itself prints none.
     ran = project.run("-n2", "--show-capture=no")
-    developer.assert_stopped(ran, f"by {layer} opened at ways.py:", "DEVELOPERS holds this database")
+    developer.assert_stopped(ran, f"by {layer} opened at ways.py:", "DEVELOPERS names this database")
 
 
 # What is not given comes from the environment, by the rules of the driver.

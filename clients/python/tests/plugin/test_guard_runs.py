@@ -72,7 +72,7 @@ def test_swallowed_exception_ends_the_run_all_the_same(
 ) -> None:
     strange.file("test_it.py", f"{SWALLOWS}\n@pytest.mark.parametrize('number', range(50))\ndef test_rest(number):\n    pass\n")
     ran = strange.run(workers, "-p", "no:threadexception", "-k", f"{test} or rest")
-    developer.assert_stopped(ran, "by psycopg opened at strange.py:4", "strange.py:2 holds this database")
+    developer.assert_stopped(ran, "by psycopg opened at strange.py:4", "strange.py:2 names this database")
     assert ran.counted("passed") < 51
 
 

@@ -25,7 +25,7 @@ def test_each_refusal_is_told_once_with_the_way_out(project: Project, workers: s
         ),
         (["--pgdibs-pool", "no_such_pool", *no_build], ['no pool "no_such_pool"', "pgdibs_fingerprint and pgdibs_build"]),
         (["-o", "pgdibs_build=no-such-program x"], ["`no-such-program x` (pgdibs_build) did not start: "]),
-        (["-o", "pgdibs_build=cat no-such-file"], ["`cat no-such-file` (pgdibs_build) ended with 1 and said:"]),
+        (["-o", "pgdibs_build=cat no-such-file"], ["`cat no-such-file` (pgdibs_build) ended with 1 and printed:"]),
         (["-o", "pgdibs_build="], ["nothing says how to build the template: set pgdibs_build to a command"]),
     ]
     if workers == "-n2":

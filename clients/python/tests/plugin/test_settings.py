@@ -67,7 +67,7 @@ MISTAKES = [
     ({"pgdibs_aliases": "a=B"}, "pgdibs_aliases in the ini file is `B`; a pool is"),
     ({"pgdibs_aliases": "=b"}, "pgdibs_aliases in the ini file: `=b` is neither ALIAS nor ALIAS=POOL"),
     ({"pgdibs_fingerprint": "no/*.sql"}, "pgdibs_fingerprint in the ini file: `no/*.sql` matches nothing below"),
-    ({"pgdibs_fingerprint": ""}, "pgdibs_build needs pgdibs_fingerprint, the globs of all files that shape the schema"),
+    ({"pgdibs_fingerprint": ""}, "pgdibs_build needs pgdibs_fingerprint, the globs of all files that define the schema"),
 ]
 
 

@@ -99,7 +99,7 @@ def test_aliases_are_leased_together_also_those_that_a_hook_names(project: Proje
         """
 import psycopg
 def test_it(request, pgdibs_lease):
-    from pgdibs.plugin import databases_of
+    from pgdibs.plugin.databases import databases_of
     leases = databases_of(request.config).leases
     names = set()
     for lease in leases.values():

@@ -274,7 +274,7 @@ fn unknown_variables_are_warnings_and_known_ones_of_others_are_not() {
         .variable("PGDIBS_SLOT", "x")
         .variable("PGDIBS_BIN", "x")
         .variable("PGDIBS_POOL", "x")
-        .variable("PGDIBS_HANDOVER", "x")
+        .variable("PGDIBS_PLUGIN_STATE", "x")
         .variable("PGDIBSX", "x")
         .variable("PATH", "x");
     assert_eq!(
