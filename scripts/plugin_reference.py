@@ -84,7 +84,7 @@ What to do about each cause stands in [troubleshooting](../troubleshooting.md#pg
 
 
 def declared(tree: ast.Module, method: str) -> Iterator[tuple[str, str]]:
-    """Name and help of each call of `addini` or `addoption`, in their order."""
+    """The name and help of each call of `addini` or `addoption`, in order."""
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method):
             continue
@@ -97,12 +97,12 @@ def declared(tree: ast.Module, method: str) -> Iterator[tuple[str, str]]:
 
 
 def sentence(text: str) -> str:
-    """Fit for a cell of a table."""
+    """The text escaped for a table cell."""
     return " ".join(text.split()).replace("|", "\\|").replace("*", "\\*").removesuffix(".")
 
 
 def fixtures(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Name and docstring of each public fixture, with its scope."""
+    """The name and docstring of each public fixture, with its scope."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             decorators = [ast.unparse(each) for each in node.decorator_list]
@@ -112,7 +112,7 @@ def fixtures(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def hooks(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Signature and docstring of each hook that a project may implement."""
+    """The signature and docstring of each hook that a project may implement."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Hooks":
             for each in node.body:
@@ -122,7 +122,7 @@ def hooks(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def page(source: str) -> str:
-    """The whole page."""
+    """The page."""
     tree = ast.parse(source)
     parts = [HEAD.rstrip()]
     parts.append("## In the ini file")

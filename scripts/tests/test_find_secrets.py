@@ -17,7 +17,7 @@ HEX = "0123456789abcdef" * 4
 
 # Where each kind of file lies, and in how many.
 FILES = {
-    "parts": "part-{}.log",
+    "tasks": "task-{}.log",
     "junit": "rust-tests-{}.xml",
     "processes": "processes.log",
     "daemon": "kept/daemon-e2e-1-{}.log",
@@ -34,7 +34,7 @@ def find_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for kind, count in module.LEAST.items():
+    for kind, count in module.MINIMUM_FILES.items():
         for number in range(count):
             file = tmp_path / FILES[kind].format(number)
             file.parent.mkdir(exist_ok=True)
@@ -75,10 +75,10 @@ def test_the_list_of_processes_holds_pgdibs_and_what_it_started_and_nothing_else
     own = os.getpid()
     lines: list[str] = []
     processes = ProcessList(Path("unused"))
-    runner = f"1 0 init\n{own} 1 python run-parts.py\n"
+    runner = f"1 0 init\n{own} 1 python run-tasks.py\n"
     daemon = f"50 {own} bash rust-tests.sh\n51 50 /target/debug/pgdibs serve\n52 51 postgres -D x\n"
-    processes.look(f"{runner}{daemon}60 1 /usr/bin/pgdibs serve --of-others\n", lines.append)
+    processes.sample(f"{runner}{daemon}60 1 /usr/bin/pgdibs serve --of-others\n", lines.append)
     assert lines == ["/target/debug/pgdibs serve\n", "postgres -D x\n"]
     # The daemon was killed; its server belongs to init now, and has a new child.
-    processes.look(f"{runner}52 1 postgres -D x\n53 52 postgres: boss app\n", lines.append)
+    processes.sample(f"{runner}52 1 postgres -D x\n53 52 postgres: boss app\n", lines.append)
     assert lines[2:] == ["postgres: boss app\n"]
