@@ -43,7 +43,7 @@ def find_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return module
 
 
-def test_a_run_that_hides_its_secrets_passes(find_secrets: ModuleType) -> None:
+def test_run_without_secrets_passes(find_secrets: ModuleType) -> None:
     assert find_secrets.main() == 0
 
 
@@ -59,19 +59,19 @@ def test_a_run_that_hides_its_secrets_passes(find_secrets: ModuleType) -> None:
         "KEY=canary-of-a-build",
     ],
 )
-def test_a_secret_is_found_wherever_it_stands(find_secrets: ModuleType, tmp_path: Path, kind: str, leak: str) -> None:
+def test_secret_is_found_in_each_kind(find_secrets: ModuleType, tmp_path: Path, kind: str, leak: str) -> None:
     with (tmp_path / FILES[kind].format(0)).open("a", encoding="utf-8") as file:
         file.write(f"some line with {leak} in it\n")
     assert find_secrets.main() == 1
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_search_that_has_nothing_to_look_through_fails(find_secrets: ModuleType, tmp_path: Path, kind: str) -> None:
+def test_search_with_missing_files_fails(find_secrets: ModuleType, tmp_path: Path, kind: str) -> None:
     (tmp_path / FILES[kind].format(0)).unlink()
     assert find_secrets.main() == 1
 
 
-def test_the_list_of_processes_holds_pgdibs_and_what_it_started_and_nothing_else() -> None:
+def test_process_list_has_pgdibs_and_its_descendants() -> None:
     own = os.getpid()
     lines: list[str] = []
     processes = ProcessList(Path("unused"))

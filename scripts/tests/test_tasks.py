@@ -10,7 +10,7 @@ from tasks import TASKS
 
 
 @pytest.mark.parametrize("chosen", ["check", "test", "test-all"])
-def test_no_part_waits_for_one_that_waits_for_it(chosen: str) -> None:
+def test_tasks_of_jobs_cannot_deadlock(chosen: str) -> None:
     tasks = [task for task in TASKS if chosen in task.sets]
     jobs = [[task for task in tasks if task.job == job] for job in sorted({task.job for task in tasks})]
     names = {task.name for task in tasks}
@@ -24,7 +24,7 @@ def test_no_part_waits_for_one_that_waits_for_it(chosen: str) -> None:
     assert ended == names and len(names) == len(tasks)
 
 
-def test_each_need_is_the_name_of_a_part() -> None:
+def test_each_need_is_a_task() -> None:
     assert {need for task in TASKS for need in task.needs} <= {task.name for task in TASKS}
 
 
@@ -63,5 +63,5 @@ def test_junit_counts_failures_and_errors_but_no_skips(tmp_path: Path) -> None:
     assert counts.slowest[0] == Timed("core a", 1.5)
 
 
-def test_a_runner_that_wrote_no_junit_counts_nothing(tmp_path: Path) -> None:
+def test_missing_junit_file_counts_nothing(tmp_path: Path) -> None:
     assert from_junit(tmp_path / "absent.xml") == Counts()
