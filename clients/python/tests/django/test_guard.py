@@ -89,7 +89,7 @@ class Notes(django.apps.AppConfig):
     )
     ran = live.run_django(workers)
     developer.assert_stopped(
-        ran, "by Django's alias default opened at notes/apps.py:7", 'DATABASES["default"] of the settings holds'
+        ran, "by Django's alias default opened at notes/apps.py:7", 'DATABASES["default"] of the settings names'
     )
 
 
