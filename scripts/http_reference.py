@@ -45,10 +45,12 @@ curl -H "Authorization: Bearer $PGDIBS_TOKEN" -X DELETE http://127.0.0.1:7432/v1
 
 - JSON, UTF-8. Durations are seconds, in fields named `*_seconds`; times are RFC 3339 in UTC. A field that is not known is a 400.
 - The token goes into `Authorization: Bearer`, or is the password of HTTP Basic with any user.
-- A wait is a long poll: `wait_seconds` in the body. Waiters are served in order of arrival; whoever hangs up gives up the place.
-- An error is `application/problem+json` with a `code` from [the list](#codes) and a `detail` that says what to do. Try again
-  exactly when the answer has `Retry-After`.
-- `run`, `worker` and `alias` together name who asks: the same three get the lease that they hold, so an acquire may be repeated.
+- A wait is a long poll: `wait_seconds` in the body. The daemon serves waiters in order of arrival. A client that
+  closes its connection stops waiting.
+- An error is `application/problem+json` with a `code` from [the list](#codes) and a `detail` that says what to do.
+  Repeat the request exactly when the answer has `Retry-After`.
+- `run`, `worker` and `alias` together identify the holder: the same three get the lease that they hold, so an acquire may be
+  repeated.
 - The `Host` header must be loopback or one of `allowed_hosts`; a request from another site is refused. There are no CORS headers.
 
 The same as OpenAPI 3.1: `GET /openapi.json`, or [api/openapi.json](../api/openapi.json).

@@ -74,7 +74,7 @@ What may be connected to:
   where nothing listens, and that is stopped too: `pgdibs_allow = 127.0.0.1:1/*`, with its port.
 
 The exception is `pgdibs.ConnectionStopped`. It derives from `BaseException` and from no driver's error, so `except
-OperationalError` and `except Exception` do not catch it. If the application swallows it all the same, the run ends after the
+OperationalError` and `except Exception` do not catch it. If the application swallows it nevertheless, the run ends after the
 test, the import or the hook in which it was raised. A connection in the `pytest_unconfigure` of an xdist worker, or after the
 run, comes too late for that: it is stopped, and standard error has the line. `pgdibs_guard = warn` lets connections through
 and shows one warning for each target; `pgdibs_guard = off` watches nothing. A check takes less than 20 µs

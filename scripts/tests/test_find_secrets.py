@@ -1,4 +1,4 @@
-"""The search for secrets finds one in each kind of file, and says so when there is too little to look through."""
+"""The search for secrets finds one in each kind of file, and fails if there are too few files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 MARK = "pgdibs"
 HEX = "0123456789abcdef" * 4
 
-# Where each kind of file lies, and in how many.
+# The path of each kind of file.
 FILES = {
     "tasks": "task-{}.log",
     "junit": "rust-tests-{}.xml",
@@ -29,7 +29,7 @@ FILES = {
 
 @pytest.fixture
 def find_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The script as a module, on a directory that a run with nothing to hide has left."""
+    """The script as a module, on a directory of a run without secrets."""
     spec = importlib.util.spec_from_file_location("find_secrets", SCRIPTS / "find-secrets.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -79,6 +79,6 @@ def test_process_list_has_pgdibs_and_its_descendants() -> None:
     daemon = f"50 {own} bash rust-tests.sh\n51 50 /target/debug/pgdibs serve\n52 51 postgres -D x\n"
     processes.sample(f"{runner}{daemon}60 1 /usr/bin/pgdibs serve --of-others\n", lines.append)
     assert lines == ["/target/debug/pgdibs serve\n", "postgres -D x\n"]
-    # The daemon was killed; its server belongs to init now, and has a new child.
+    # After the death of the daemon its server is a child of init, and has a new child.
     processes.sample(f"{runner}52 1 postgres -D x\n53 52 postgres: boss app\n", lines.append)
     assert lines[2:] == ["postgres: boss app\n"]

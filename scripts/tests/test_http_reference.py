@@ -1,4 +1,4 @@
-"""docs/http.md is what scripts/http_reference.py makes of api/, and says everything that api/openapi.json says."""
+"""docs/http.md is the current output of scripts/http_reference.py, and complete."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ CORRECT = [
     ("crates/pgdibs/Cargo.toml", '[dev-dependencies]\npgdibs-core = { workspace = true, features = ["testing"] }\n'),
     ("crates/pgdibs/src/long.rs", RUST + "\n" * 499),
     ("crates/pgdibs/tests/fixtures/dump.sql", "--\n-- PostgreSQL database dump\n"),
-    ("scripts/a.sh", "#!/usr/bin/env bash\n# Says what this is for.\n"),
+    ("scripts/a.sh", "#!/usr/bin/env bash\n# States its purpose.\n"),
     ("README.md", "# A title, here\nSee [it](#a-title-here), [web](https://example.org), `[no](link)`.\n```\n[x](y)\n```\n"),
 ]
 

@@ -1,4 +1,4 @@
-"""docs/python/pytest.md is what scripts/plugin_reference.py makes of the plugin, and has every name that pytest is told."""
+"""docs/python/pytest.md is the current output of scripts/plugin_reference.py, and has all settings of the plugin."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_changed_help_makes_page_stale() -> None:
 
 def test_page_has_all_settings_of_pytest() -> None:
     command = [sys.executable, "-m", "pytest", "--help", "-p", "no:cacheprovider"]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    names = set(re.findall(r"(?:--pgdibs-|\bpgdibs_)[a-z_]+", told))
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    names = set(re.findall(r"(?:--pgdibs-|\bpgdibs_)[a-z_]+", output))
     assert len(names) > 10
     page = plugin_reference.page(SOURCE)
     assert [name for name in sorted(names) if f"`{name}" not in page] == []

@@ -1,4 +1,4 @@
-"""The table of tasks cannot hang, and the counts come out of runners' real output."""
+"""The jobs cannot deadlock, and the counts match the output of runners."""
 
 from __future__ import annotations
 

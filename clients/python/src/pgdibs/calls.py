@@ -1,4 +1,4 @@
-"""Calls to one daemon: requests, and their repetition when the daemon asks for it with `Retry-After`."""
+"""Calls to one daemon: requests, and their repetition after an answer with `Retry-After`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgdibs.transport import Answer, Transport
 DEFAULT_URL = "http://127.0.0.1:7432"
 
 DEADLINE_SECONDS = 180.0
-"""How long a call repeats its request while the daemon says "try again"."""
+"""How long a call repeats its request while the answers have `Retry-After`."""
 
 UNREACHABLE_SECONDS = 30.0
 """How long a daemon that has answered before may be unreachable (a restart) before a call raises."""

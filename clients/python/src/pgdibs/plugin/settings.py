@@ -34,7 +34,7 @@ class Settings:
     build: str
     has_tmpdir: bool
     is_off: bool
-    """Whether `--pgdibs=off` asks for a run without leases."""
+    """Whether the run takes no leases (`--pgdibs=off`)."""
     guard: str
     """`error`, `warn` or `off`: what happens to a connection to a database that was not leased."""
     guard_origin: str

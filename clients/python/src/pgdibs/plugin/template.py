@@ -203,11 +203,11 @@ class Templates:
 
         Returns the names of the variables.
         """
-        ours = {variable.name for variable in self.settings.variables}
+        set_names = {variable.name for variable in self.settings.variables}
         exemptions = parse_exemptions(self.settings.allow)
         hidden = []
         for name, value in environment.items():
-            target = of_url(value) if name not in ours else None
+            target = of_url(value) if name not in set_names else None
             if target is not None and not any(exemption.covers(target) for exemption in exemptions):
                 environment[name] = retarget(value, Unavailable().url)
                 hidden.append(name)

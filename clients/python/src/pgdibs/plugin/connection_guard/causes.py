@@ -184,12 +184,12 @@ class Causes:
 
     def _unnamed_variable(self) -> Optional[str]:
         """A variable that pgdibs does not set, or a line of a `.env` file, names the database."""
-        ours = {variable.name for variable in self._guard.variables}
+        set_names = {variable.name for variable in self._guard.variables}
         for name, value, place in self._named_values():
-            if name in ours or not self._holds(name, value):
+            if name in set_names or not self._holds(name, value):
                 continue
             where = f" in {place}" if place else ""
-            similar = _similar(name, ours)
+            similar = _similar(name, set_names)
             hint = f"; it has {similar}, which may be a misspelling (if so, leave it out)" if similar else ""
             return (
                 f"{name}{where} names this database and is not in pgdibs_env{hint}; add it: pgdibs_env = "
@@ -203,9 +203,9 @@ class Causes:
 
     def _file(self) -> Optional[str]:
         """A line of a file has the URL."""
-        ours = {variable.name for variable in self._guard.variables}
+        set_names = {variable.name for variable in self._guard.variables}
         for name, value, place in self._sources.dotenv():
-            if name in ours and self._holds(name, value):
+            if name in set_names and self._holds(name, value):
                 return (
                     f"{place} names this database, and the application takes {name} from that file rather than from the "
                     "environment, where pgdibs has set it"
@@ -250,13 +250,15 @@ class Causes:
     def _entries_with(self, name: str, value: str) -> list[str]:
         """The complete `pgdibs_env`: its entries, this variable, and those with the other parts of the same target."""
         configured = self._guard.config.getini("pgdibs_env")
-        ours = [variable.name for variable in self._guard.variables]
+        set_names = [variable.name for variable in self._guard.variables]
         # A setting replaces the default, so the line must include the default.
-        present = list(ours) if not configured and is_absent(self._guard.config, "pgdibs_env") else list(map(str, configured))
+        present = (
+            list(set_names) if not configured and is_absent(self._guard.config, "pgdibs_env") else list(map(str, configured))
+        )
         if of_url(value) is not None:
             return [*present, name]
         names = {each for each, _value, _place in self._named_values()} | {name}
-        return [*present, *(entry for each, entry in parts_beside(name).items() if each in names and each not in ours)]
+        return [*present, *(entry for each, entry in parts_beside(name).items() if each in names and each not in set_names)]
 
 
 def parts_beside(name: str) -> dict[str, str]:
@@ -290,8 +292,8 @@ def _is_like(one: Target, other: Target) -> bool:
     return one.database == other.database and (one.port or DEFAULT_PORT) == other.port and is_same_host
 
 
-def _similar(name: str, ours: set[str]) -> Optional[str]:
+def _similar(name: str, set_names: set[str]) -> Optional[str]:
     import difflib
 
-    found = difflib.get_close_matches(name, sorted(ours), 1, 0.75)
+    found = difflib.get_close_matches(name, sorted(set_names), 1, 0.75)
     return found[0] if found else None

@@ -24,7 +24,7 @@ POSTGRES_DIALECTS = frozenset({"postgresql", "cockroachdb", "redshift", "postgre
 # The drivers with wrappers of their own.
 WRAPPED = frozenset({"psycopg", "psycopg2", "asyncpg", "pg8000"})
 
-# Drivers without libpq read no PG* variables and connect to localhost unless told otherwise.
+# Drivers without libpq read no PG* variables and connect to localhost by default.
 WITHOUT_LIBPQ = {"host": "localhost", "hostaddr": "", "port": DEFAULT_PORT, "service": ""}
 
 

@@ -97,8 +97,8 @@ class Sources:
         files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
         # A conftest whose import failed is not in sys.modules.
         files |= set(self._conftests())
-        ours = [Path(file) for file in files if file.endswith(".py") and is_of_project(file, self._root)]
-        for path in sorted(ours, key=lambda path: (path.name != "conftest.py", str(path)))[:MAX_FILES]:
+        project_files = [Path(file) for file in files if file.endswith(".py") and is_of_project(file, self._root)]
+        for path in sorted(project_files, key=lambda path: (path.name != "conftest.py", str(path)))[:MAX_FILES]:
             try:
                 if path.stat().st_size <= MAX_BYTES:
                     yield path, ast.parse(path.read_bytes())
