@@ -80,7 +80,7 @@ def seconds_of(way: Way, workers: int) -> tuple[float, int]:
 
 
 def compare(example: str, pair: tuple[Way, Way], workers: int, rounds: int) -> None:
-    """Runs both in turns, so that a busy machine slows both. The first run of pgdibs builds the template and counts separately."""
+    """Runs both in turns, so that a busy machine slows both. The first run of pgdibs builds the template and counts apart."""
     without, with_it = pair
     built, passed = seconds_of(with_it, workers)
     times: dict[str, list[float]] = {without.name: [], with_it.name: []}

@@ -3,8 +3,8 @@
     with pgdibs.Client().lease("myapp_test") as lease:
         connect(lease.url)
 
-Each name is imported at its first use, so that `import pgdibs` alone costs a pytest run nothing. The modules, bottom-up: `errors`,
-`urls`, `granted`; `transport`, `heartbeat`; `calls`; `lease`, `templates`; `client`; `aio`, `start`, `plugin`.
+Each name is imported at its first use, so that `import pgdibs` alone costs a pytest run nothing. The modules, bottom-up:
+`errors`, `urls`, `granted`; `transport`, `heartbeat`; `calls`; `lease`, `templates`; `client`; `aio`, `start`, `plugin`.
 """
 
 from __future__ import annotations
