@@ -12,13 +12,13 @@ run: ## Build the daemon and run it here, on a Postgres of its own; Ctrl-C stops
 	@exec scripts/run.sh
 
 test: ## Run every check and test, on Postgres 15 (under 12 minutes cold)
-	@exec scripts/run-parts.sh test
+	@exec scripts/run-tasks.sh test
 
 test-all: ## Run all of `test` on Postgres 14 to 18, then what takes long, then the benchmark
-	@exec scripts/run-parts.sh test-all
+	@exec scripts/run-tasks.sh test-all
 
-check: ## Run what needs no database: formatting, clippy, the Python linters, the tidy rules
-	@exec scripts/run-parts.sh check
+check: ## Run what needs no database: formatting, clippy, the Python linters, the lint of this repository
+	@exec scripts/run-tasks.sh check
 
 deploy-test: ## Try images, compose, CI jobs, pod and unit on a real Docker engine, which it installs on Debian 12 if none runs
 	@exec scripts/deploy-test.sh

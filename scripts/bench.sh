@@ -12,6 +12,6 @@ if [[ -z "${PGDIBS_PG_BIN_DIR:-}" ]]; then
 fi
 cd "$repository"
 cargo build --quiet --release --package pgdibs-cli --package pgdibs-bench
-# For these scripts only: the daemon warns about PGDIBS_ variables it does not know.
+# Only for these scripts: the daemon warns about unknown PGDIBS_ variables.
 unset PGDIBS_CACHE
 exec "$target/release/pgdibs-bench" "$@"

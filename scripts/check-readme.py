@@ -1,8 +1,8 @@
-"""Runs the commands of README.md and docs/getting-started.md as they stand there, against a daemon started as they say.
+"""Runs the commands of README.md and docs/getting-started.md against a daemon that their own command starts.
 
-A fenced block marked ```sh daemon starts the daemon (it stays in the foreground), and both pages have the same one; the blocks
-marked ```sh test run after it is ready, in order, in one shell for each page, and stop at the first command that fails (a 4xx
-answer to curl is a failure). `--print` only prints README.md's test blocks.
+A fenced block marked ```sh daemon starts the daemon, in the foreground; both pages have the same one. When the daemon is ready,
+the blocks marked ```sh test run in order, in one shell for each page, up to the first command that fails (a 4xx answer to curl is
+a failure). `--print` only prints the test blocks of README.md.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/getting-started.md")
 DEFAULT_PORT = 7432
 BLOCKS_WITHIN_SECONDS = 300
-# Passwords and build tokens, by their marks.
-MADE_BY_US = re.compile(r"pgdibs(?:pw|bt)[0-9a-f]+")
+# Passwords and build tokens of pgdibs, by their prefixes.
+MADE_BY_PGDIBS = re.compile(r"pgdibs(?:pw|bt)[0-9a-f]+")
 # `make run` builds first.
 READY_WITHIN_SECONDS = 600.0
 
-# What failed, as it was typed.
+# Prints the command that failed.
 PREAMBLE = """
 trap 'echo "$page, the block at line $block: this failed: $BASH_COMMAND" >&2' ERR
 """
@@ -36,7 +36,7 @@ trap 'echo "$page, the block at line $block: this failed: $BASH_COMMAND" >&2' ER
 
 @dataclass(frozen=True)
 class Block:
-    """One fenced block: the line its fence stands on, what follows the language, and its text."""
+    """A fenced block: the line of its fence, the words after the language, and its text."""
 
     line: int
     words: tuple[str, ...]
@@ -44,7 +44,7 @@ class Block:
 
 
 def fenced_blocks(markdown: str) -> list[Block]:
-    """Every block fenced by three backticks whose language is sh."""
+    """All fenced blocks with the language sh."""
     blocks: list[Block] = []
     opened: list[str] = []
     fence: tuple[int, tuple[str, ...]] | None = None
@@ -64,23 +64,23 @@ def fenced_blocks(markdown: str) -> list[Block]:
 
 
 def script_of(page: str, blocks: list[Block]) -> str:
-    """One bash script of all blocks of a page, which says where it is."""
-    parts = [PREAMBLE, f"page={page}\n"]
+    """One bash script of all blocks of a page, which prints its progress."""
+    lines = [PREAMBLE, f"page={page}\n"]
     for block in blocks:
-        parts.append(f"block={block.line}\n{block.text}")
-        parts.append(f"echo '## {page}, the block at line {block.line}: ok'\n")
-    return "\n".join(parts)
+        lines.append(f"block={block.line}\n{block.text}")
+        lines.append(f"echo '## {page}, the block at line {block.line}: ok'\n")
+    return "\n".join(lines)
 
 
 def run(daemon_block: Block, pages: dict[str, list[Block]], data: Path) -> int:
-    """Starts the daemon through its block, runs the others, stops it as Ctrl-C does."""
+    """Starts the daemon with its block, runs the other blocks, and stops the daemon as Ctrl-C does."""
     port = DEFAULT_PORT if is_free(DEFAULT_PORT) else free_port()
     target = os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target"))
-    # The program as if it were installed; psql last, for a machine whose only Postgres is the fetched one.
+    # The program as if installed; psql last, for a machine whose only Postgres is the fetched one.
     path = f"{target}/debug:{os.environ['PATH']}:{postgres_programs()}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
     environment["PATH"] = path
-    # curl says nothing about a 4xx unless told to; a person would see its body.
+    # By default curl ignores a 4xx status.
     (data / ".curlrc").write_text("fail-with-body\n", encoding="utf-8")
     environment["CURL_HOME"] = str(data)
     environment.update(PGDIBS_LISTEN=f"127.0.0.1:{port}", PGDIBS_DATA_DIR=str(data / "data"))
@@ -100,7 +100,7 @@ def run(daemon_block: Block, pages: dict[str, list[Block]], data: Path) -> int:
             status = status or run_masked(["bash", "-eEuo", "pipefail", "-c", script], environment)
         if status != 0:
             print(daemon.tail(), file=sys.stderr)
-        # Ctrl-C reaches the whole group; make reports its own end by that signal.
+        # Ctrl-C reaches the process group; make exits by that signal.
         seconds = daemon.stop(signal.SIGINT, to_group=True, accept={0, -signal.SIGINT, 128 + signal.SIGINT, 2})
         print(f"daemon stopped in {seconds:.1f} s")
         if "Error" in daemon.tail(lines=3):
@@ -112,9 +112,9 @@ def run(daemon_block: Block, pages: dict[str, list[Block]], data: Path) -> int:
 
 
 def run_masked(command: list[str], environment: dict[str, str]) -> int:
-    """Runs a command and prints what it says as it comes, less the passwords that curl shows to whoever typed it.
+    """Runs a command and prints its output without the passwords that curl shows. Returns the exit status.
 
-    What stands in a log is for everybody, and the search for secrets at the end of a run looks there. Gives the exit status.
+    The search for secrets at the end of a run reads this output.
     """
     child = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -123,14 +123,14 @@ def run_masked(command: list[str], environment: dict[str, str]) -> int:
     ending.start()
     try:
         for line in child.stdout or ():
-            print(MADE_BY_US.sub("********", line), end="", flush=True)
+            print(MADE_BY_PGDIBS.sub("********", line), end="", flush=True)
         return child.wait()
     finally:
         ending.cancel()
 
 
 def main() -> int:
-    """Reads the blocks, and refuses a page that has none to run."""
+    """Reads the blocks, and refuses a page without blocks to run."""
     pages: dict[str, list[Block]] = {}
     daemons: list[Block] = []
     for page in PAGES:
@@ -148,7 +148,7 @@ def main() -> int:
             return 1
         # README.md ends with `make test` itself.
         if unmarked and page != "README.md":
-            print(f"{page}:{unmarked[0]}: this ```sh block is run by nobody; mark it test or daemon", file=sys.stderr)
+            print(f"{page}:{unmarked[0]}: no check runs this ```sh block; mark it test or daemon", file=sys.stderr)
             return 1
     if len({block.text for block in daemons}) != 1:
         print(f"{' and '.join(PAGES)} start the daemon differently", file=sys.stderr)

@@ -1,7 +1,7 @@
 """Runs docs/node.md and docs/go.md: writes their files into a fresh directory and runs their `sh test` blocks there.
 
-check-snippets.py [node] [go]: beside a daemon whose PGDIBS_URL is set (see with-daemon.py). Needs node and npm, and for Go the
-Debian packages golang-go and golang-github-lib-pq-dev: the driver comes from there, not from the network.
+check-snippets.py [node] [go]: against the daemon of PGDIBS_URL (see with-daemon.py). Needs node and npm, and for Go the Debian
+packages golang-go and golang-github-lib-pq-dev, which has the driver.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 WITHIN_SECONDS = 240
-# Debian installs the sources of Go libraries here; a directory of GOPATH.
+# The directory of Debian's Go libraries, for GOPATH.
 DEBIAN_GO = "/usr/share/gocode"
 
 
 def blocks(markdown: str) -> tuple[dict[str, str], list[str]]:
-    """The files of a page (fences that carry a name) and its commands (fences `sh test`)."""
+    """The files of a page (fences with a name) and its commands (fences `sh test`)."""
     files: dict[str, str] = {}
     commands: list[str] = []
     for words, text in re.findall(r"^```(\S+ \S+)\n(.*?)^```$", markdown, re.MULTILINE | re.DOTALL):
@@ -33,18 +33,18 @@ def blocks(markdown: str) -> tuple[dict[str, str], list[str]]:
 
 
 def environment_of(language: str, place: Path) -> tuple[Path, dict[str, str]]:
-    """Where the files go, and the variables for the commands."""
+    """The directory for the files, and the environment for the commands."""
     environment = dict(os.environ)
     if language != "go":
         return place, environment
-    # Without modules: the module proxy may be out of reach, Debian's sources are not.
+    # Without modules, because the module proxy may be unreachable; Debian has the sources.
     environment.update(GO111MODULE="off", GOPATH=f"{place}/go:{DEBIAN_GO}", GOFLAGS="", PGSSLMODE="disable")
     environment.update(GOCACHE=f"{place}/cache", HOME=str(place))
     return place / "go/src/shop", environment
 
 
 def run(language: str) -> int:
-    """Runs one page; its commands' own output is shown."""
+    """Runs one page; the output of its commands is visible."""
     files, commands = blocks((DOCS / f"{language}.md").read_text(encoding="utf-8"))
     if not files or not commands:
         print(
@@ -69,7 +69,7 @@ def run(language: str) -> int:
 
 
 def main() -> int:
-    """The first page that fails decides."""
+    """Runs the pages up to the first that fails."""
     if "PGDIBS_URL" not in os.environ:
         print(__doc__, file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
-"""Tries the HTTP API of a real daemon with schemathesis: contract-test.py --seconds N | --requests N [--seed N]
+"""Tests the HTTP API of a real daemon with schemathesis: contract-test.py --seconds N | --requests N [--seed N]
 
-Random requests, right and wrong ones, and chains of them along the links of api/openapi.json. Prints how many there were; fails
-on a 500 and on whatever contradicts the document. Meant to be run by with-daemon.py, whose daemon wants a token.
+Sends random requests, valid and invalid, and chains of them along the links of api/openapi.json. Prints their number; fails on a
+500 and on any answer that contradicts the document. Run it with with-daemon.py, whose daemon requires a token.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import Any, Optional
 REPOSITORY = Path(__file__).resolve().parent.parent
 HOOKS = REPOSITORY / "scripts" / "contract"
 POOL, FINGERPRINT = "contract", "prepared"
-# What a valid request may be answered with besides success: a conflict, a lease that is over, a full pool.
+# The answers to a valid request: success, a conflict, an ended lease, a full pool.
 EXPECTED = ["2xx", "401", "404", "409", "410", "422", "503"]
-# One run of schemathesis makes about so many requests per example and operation; the rest is made by further runs.
+# The examples per operation of one run of schemathesis; further runs make the remaining requests.
 EXAMPLES = 40
 LONGEST_SECONDS = 1200.0
 
 
 def call(method: str, path: str, body: Any = None) -> Any:
-    """One call to the daemon; any answer but a success raises."""
+    """One call to the daemon; raises for any answer but a success."""
     request = urllib.request.Request(
         os.environ["PGDIBS_URL"] + path,
         method=method,
@@ -43,7 +43,7 @@ def call(method: str, path: str, body: Any = None) -> Any:
 
 
 def prepare() -> None:
-    """A pool with a sealed template, which every lease can be taken from."""
+    """Makes a pool with a sealed template, so that acquires succeed."""
     call("PUT", f"/v1/pools/{POOL}", {"warm": 2, "max": 4, "spares": 1})
     path = f"/v1/pools/{POOL}/templates/{FINGERPRINT}"
     build = call("PUT", path, {"holder": "contract-test"})
@@ -52,7 +52,7 @@ def prepare() -> None:
 
 
 def write_inputs(directory: Path) -> tuple[Path, Path]:
-    """The document as this daemon means it (it has a token, so nothing but probes works without one), and the settings."""
+    """Writes the document for a daemon with a token, where only probes work without one, and the settings."""
     document = json.loads((REPOSITORY / "api" / "openapi.json").read_text(encoding="utf-8"))
     document["security"] = [way for way in document["security"] if way]
     described = directory / "openapi.json"
@@ -65,14 +65,14 @@ continue-on-failure = true
 [auth.openapi.bearer]
 bearer = "${{PGDIBS_TOKEN}}"
 [checks]
-# hooks.py has the same with the way out that our contract knows.
+# hooks.py has this check with the exception of the contract.
 use_after_free.enabled = false
-# Waiting in vain is an answer; hooks.py looks at it.
+# A wait may end without success; hooks.py checks the answer.
 not_a_server_error.expected-statuses = ["2xx", "4xx", "503"]
 positive_data_acceptance.expected-statuses = {json.dumps(EXPECTED)}
 [phases.stateful]
 max-steps = 12
-# Which generation a lease is at, and what else a pool is set to, is not in the document.
+# The generation of a lease and the other settings of a pool are not in the document.
 [[operations]]
 include-operation-id = ["putPool", "resetLease"]
 checks.positive_data_acceptance.expected-statuses = {json.dumps([*EXPECTED, "400"])}
@@ -83,7 +83,7 @@ checks.positive_data_acceptance.expected-statuses = {json.dumps([*EXPECTED, "400
 
 
 def run_once(directory: Path, seed: int, seconds: Optional[int]) -> tuple[int, Counter[str]]:
-    """One run of schemathesis; its exit status, and how many answers of which kind there were."""
+    """One run of schemathesis; its exit status, and the number of answers of each kind."""
     described, settings = write_inputs(directory)
     answers = directory / "answers"
     answers.unlink(missing_ok=True)
@@ -95,13 +95,13 @@ def run_once(directory: Path, seed: int, seconds: Optional[int]) -> tuple[int, C
         f"--url={os.environ['PGDIBS_URL']}",
         f"--seed={seed}",
         f"--max-examples={EXAMPLES}",
-        # The fixed cases of "coverage" alone take as long as a short run has.
+        # The fixed cases of "coverage" alone take as long as a short run.
         f"--phases={'fuzzing,stateful' if seconds else 'coverage,fuzzing,stateful'}",
         "--no-color",
         "--warnings=off",
     ]
     if seconds:
-        # Both phases then go on until the time is up.
+        # With a time limit both phases run until it.
         command.append(f"--max-time={seconds}")
     environment = {
         **os.environ,
@@ -118,7 +118,7 @@ def run_once(directory: Path, seed: int, seconds: Optional[int]) -> tuple[int, C
 
 
 def main() -> int:
-    """Runs until there were enough requests, or once for so many seconds."""
+    """Runs until there are enough requests, or once for so many seconds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int)
     parser.add_argument("--requests", type=int, default=0)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tries the HTTP API of a fresh daemon with schemathesis. Usage: contract-test.sh --seconds N | --requests N [--seed N]
+# Tests the HTTP API of a fresh daemon with schemathesis. Usage: contract-test.sh --seconds N | --requests N [--seed N]
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh

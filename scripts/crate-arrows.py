@@ -1,7 +1,7 @@
 """Checks the arrows between the crates: what each may depend on, and which of them know which libraries.
 
-crate-arrows.py asks `cargo metadata`; the table is the map of ARCHITECTURE.md. Dependencies of tests are free, except that no crate
-but a test may turn on a feature that is for tests.
+crate-arrows.py asks `cargo metadata`; the table is the map of ARCHITECTURE.md. Dependencies of tests are free. No crate turns on
+a feature that is for tests, except for its own tests.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tries the images, the compose stack, the CI jobs, the pod and the unit on a real engine. Usage: deploy-test.sh [--only PART,PART]
+# Smoke test of the images, the compose stack, the CI jobs, the pod and the unit on a real engine. Usage: deploy-test.sh [--only PART,PART]
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh

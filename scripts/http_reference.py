@@ -23,7 +23,7 @@ GROUPS = (
     ("Watching", r""),
 )
 
-# Patterns that words say better.
+# Patterns with a plain description.
 IN_WORDS = {
     r"^[^\u0000-\u001f\u007f-\u009f]*$": "no control characters",
     r"^[^\u0000]*$": "no NUL",
@@ -45,10 +45,12 @@ curl -H "Authorization: Bearer $PGDIBS_TOKEN" -X DELETE http://127.0.0.1:7432/v1
 
 - JSON, UTF-8. Durations are seconds, in fields named `*_seconds`; times are RFC 3339 in UTC. A field that is not known is a 400.
 - The token goes into `Authorization: Bearer`, or is the password of HTTP Basic with any user.
-- A wait is a long poll: `wait_seconds` in the body. Waiters are served in order of arrival; whoever hangs up gives up the place.
-- An error is `application/problem+json` with a `code` from [the list](#codes) and a `detail` that says what to do. Try again
-  exactly when the answer has `Retry-After`.
-- `run`, `worker` and `alias` together name who asks: the same three get the lease that they hold, so an acquire may be repeated.
+- A wait is a long poll: `wait_seconds` in the body. The daemon serves waiters in order of arrival. A client that
+  closes its connection stops waiting.
+- An error is `application/problem+json` with a `code` from [the list](#codes) and a `detail` that says what to do.
+  Repeat the request exactly when the answer has `Retry-After`.
+- `run`, `worker` and `alias` together identify the holder: the same three get the lease that they hold, so an acquire may be
+  repeated.
 - The `Host` header must be loopback or one of `allowed_hosts`; a request from another site is refused. There are no CORS headers.
 
 The same as OpenAPI 3.1: `GET /openapi.json`, or [api/openapi.json](../api/openapi.json).
@@ -56,7 +58,7 @@ The same as OpenAPI 3.1: `GET /openapi.json`, or [api/openapi.json](../api/opena
 
 
 def resolve(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
-    """What a `$ref` leads to."""
+    """The target of a `$ref`."""
     while "$ref" in value:
         found: Any = document
         for part in value["$ref"].removeprefix("#/").split("/"):
@@ -113,7 +115,7 @@ def anchor(schema: str) -> str:
 
 
 def answers(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[str]:
-    """A line for each status of its own; `default` is every problem."""
+    """A line for each status; `default` stands for all problems."""
     for status, response in operation["responses"].items():
         if status == "default":
             continue
@@ -125,7 +127,7 @@ def answers(document: dict[str, Any], operation: dict[str, Any]) -> Iterator[str
 
 
 def goldens(api: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The first short example for each method and path, by golden file."""
+    """The first golden file of each method and path."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for file in sorted(api.glob("*.json")):
         example = json.loads(file.read_text(encoding="utf-8"))
@@ -136,23 +138,23 @@ def goldens(api: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def example_of(method: str, path: str, examples: dict[tuple[str, str], dict[str, Any]]) -> Iterator[str]:
-    """What a test has sent and got, when it is short enough to be read."""
+    """The request and the answer of a golden file, if short enough."""
     pattern = re.sub(r"\\\{[a-z]+\\\}", "[^/]+", re.escape(path))
     for (verb, called), example in examples.items():
         if verb != method or not re.fullmatch(pattern, called):
             continue
-        sent = json.dumps(example["request"]["body"], indent=None) if example["request"].get("body") else ""
-        got = json.dumps(example["body"], indent=2) if example.get("body") else ""
-        if got.count("\n") <= LONGEST_EXAMPLE:
-            head = f"{method.upper()} {called} {sent}".rstrip()
-            yield f"```\n{head}\n\n{example['status']}\n{got}\n```"
+        request = json.dumps(example["request"]["body"], indent=None) if example["request"].get("body") else ""
+        answer = json.dumps(example["body"], indent=2) if example.get("body") else ""
+        if answer.count("\n") <= LONGEST_EXAMPLE:
+            head = f"{method.upper()} {called} {request}".rstrip()
+            yield f"```\n{head}\n\n{example['status']}\n{answer}\n```"
         return
 
 
 def operation_text(
     document: dict[str, Any], path: str, method: str, examples: dict[tuple[str, str], dict[str, Any]]
 ) -> Iterator[str]:
-    """One call: what it is for, what it takes, what it answers."""
+    """One call: purpose, parameters, answers."""
     item = document["paths"][path]
     operation = item[method]
     yield f"### {method.upper()} {path}"
@@ -181,7 +183,7 @@ def group_of(path: str) -> str:
 
 
 def page(api: Path) -> str:
-    """The whole page."""
+    """The page."""
     document = json.loads((api / "openapi.json").read_text(encoding="utf-8"))
     examples = goldens(api)
     parts = [HEAD.rstrip()]
@@ -212,7 +214,7 @@ def page(api: Path) -> str:
 
 
 def answer_fields(document: dict[str, Any], schema: dict[str, Any], pending: list[str]) -> Iterator[str]:
-    """A list of the fields of an answer; what they hold is added to `pending` when it has a name."""
+    """A table of the fields of an answer; adds the named schemas of its fields to `pending`."""
     yield "| field | type |"
     yield "|---|---|"
     for name, value in schema.get("properties", {}).items():
@@ -234,15 +236,15 @@ def answer_fields(document: dict[str, Any], schema: dict[str, Any], pending: lis
 
 
 def main() -> int:
-    """Writes the page, or says that it is stale."""
-    wanted = page(REPOSITORY / "api")
+    """Writes the page, or checks that it is current."""
+    current = page(REPOSITORY / "api")
     file = REPOSITORY / PAGE
     if sys.argv[1:] == ["--check"]:
-        if file.read_text(encoding="utf-8") != wanted:
+        if file.read_text(encoding="utf-8") != current:
             print(f"{PAGE} is stale: python3 scripts/http_reference.py", file=sys.stderr)
             return 1
         return 0
-    file.write_text(wanted, encoding="utf-8")
+    file.write_text(current, encoding="utf-8")
     return 0
 
 

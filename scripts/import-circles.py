@@ -1,11 +1,14 @@
-"""Checks that no modules of a crate import each other in a circle: each can be read with those below it alone.
+"""Checks that no modules of a Rust crate or a Python package import each other in a circle.
 
-import-circles.py [SOURCE...] checks these source directories of crates, or crates/*/src. It reads `use` declarations and paths
-that begin with crate, super or self; tests may import what they like.
+import-circles.py [SOURCE...] checks these source directories, or crates/*/src and clients/*/src. In Rust it reads `use`
+declarations and paths that start with crate, super or self, except in tests. In Python it reads all imports, also those within
+functions. Imports under `if TYPE_CHECKING` may close a circle: they exist for type checkers alone. The check lists such circles
+without failing.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Mapping
@@ -15,15 +18,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 COMMENT = re.compile(r"//[^\n]*")
 INNER_TESTS = re.compile(r"#\[cfg\(test\)\]\s*mod tests \{.*\Z", re.DOTALL)
-# `pub(in crate::cli)` says who may use an item, and imports nothing.
+# `pub(in crate::cli)` is a visibility, and imports nothing.
 VISIBILITY = re.compile(r"\bpub\(in [^)]*\)")
 USE = re.compile(r"\buse\s+((?:crate|super|self)\b[^;]*);")
 PATH = re.compile(r"(?<![\w:])((?:crate|super|self)(?:::\w+)+)")
 GROUP = re.compile(r"([\w:\s]*?)(?:::)?\s*\{(.*)\}", re.DOTALL)
 
 
-def modules(source: Path) -> dict[str, str]:
-    """The text of each module below a source directory, by its path in the crate."""
+def rust_modules(source: Path) -> dict[str, str]:
+    """The text of each Rust module below a source directory, by its path in the crate."""
     found = {}
     for file in sorted(source.rglob("*.rs")):
         parts = file.relative_to(source).with_suffix("").parts
@@ -37,7 +40,7 @@ def modules(source: Path) -> dict[str, str]:
 
 
 def names(path: str) -> list[str]:
-    """The names of a path, without what it is renamed to."""
+    """The names of a path, without a rename."""
     return re.sub(r"\s+as\s+\w+", "", path).strip().split("::")
 
 
@@ -64,18 +67,18 @@ def used(tree: str) -> list[list[str]]:
 
 
 def absolute(path: list[str], module: str) -> list[str]:
-    """A path from the crate's root on, for one that stands in a module."""
+    """The path from the root of the crate, for a path in a module."""
     base = module.split("::")
     if path[0] == "crate":
         return path[1:]
     if path[0] == "self":
         return base + path[1:]
-    up = next((index for index, name in enumerate(path) if name != "super"), len(path))
-    return base[: max(len(base) - up, 0)] + path[up:]
+    parents = next((index for index, name in enumerate(path) if name != "super"), len(path))
+    return base[: max(len(base) - parents, 0)] + path[parents:]
 
 
-def imports(texts: Mapping[str, str]) -> dict[str, set[str]]:
-    """The modules that each module names."""
+def rust_imports(texts: Mapping[str, str]) -> dict[str, set[str]]:
+    """The modules that each Rust module names."""
     found: dict[str, set[str]] = {module: set() for module in texts}
     for module, text in texts.items():
         paths = [path for tree in USE.findall(text) for path in used(tree)]
@@ -86,7 +89,7 @@ def imports(texts: Mapping[str, str]) -> dict[str, set[str]]:
                 target.pop()
             if target and "::".join(target) != module:
                 found[module].add("::".join(target))
-        # A module calls its children by their bare names.
+        # A module refers to its children by their bare names.
         for child in texts:
             start, _, name = child.rpartition("::")
             if start == module and re.search(rf"(?<![\w:.]){name}::", text):
@@ -94,8 +97,58 @@ def imports(texts: Mapping[str, str]) -> dict[str, set[str]]:
     return found
 
 
+def python_modules(source: Path) -> dict[str, ast.Module]:
+    """The syntax tree of each Python module below a source directory, by its dotted name."""
+    found = {}
+    for file in sorted(source.rglob("*.py")):
+        parts = file.relative_to(source).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    return found
+
+
+def type_checking_nodes(tree: ast.Module) -> set[ast.AST]:
+    """The nodes of all blocks under `if TYPE_CHECKING`."""
+    found: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for statement in node.body:
+                found.update(ast.walk(statement))
+    return found
+
+
+def imported_names(node: ast.AST, module: str, is_package: bool) -> list[str]:
+    """The dotted names that a statement imports."""
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    base = node.module or ""
+    if node.level:
+        # One dot is the package of the module; each further dot is the package above.
+        above = module.split(".")
+        above = above[: len(above) - node.level + (1 if is_package else 0)]
+        base = ".".join([*above, *([base] if base else [])])
+    return [f"{base}.{alias.name}" for alias in node.names]
+
+
+def python_imports(trees: Mapping[str, ast.Module], source: Path, with_types: bool) -> dict[str, set[str]]:
+    """The modules that each Python module imports; `with_types` includes imports under `if TYPE_CHECKING`."""
+    found: dict[str, set[str]] = {module: set() for module in trees}
+    for module, tree in trees.items():
+        skipped = set() if with_types else type_checking_nodes(tree)
+        is_package = (source / module.replace(".", "/") / "__init__.py").is_file()
+        for node in ast.walk(tree):
+            for target in imported_names(node, module, is_package) if node not in skipped else []:
+                while target and target not in trees:
+                    target = target.rpartition(".")[0]
+                if target and target != module:
+                    found[module].add(target)
+    return found
+
+
 def reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
-    """What a module imports, and what that imports, and so on."""
+    """All modules that a module imports, directly or indirectly."""
     found: set[str] = set()
     left = [start]
     while left:
@@ -105,9 +158,8 @@ def reachable(graph: Mapping[str, set[str]], start: str) -> set[str]:
     return found
 
 
-def circles(source: Path) -> list[dict[str, list[str]]]:
-    """Each group of modules that import each other: what each member imports of the others."""
-    graph = imports(modules(source))
+def circles(graph: Mapping[str, set[str]]) -> list[dict[str, list[str]]]:
+    """Each group of modules that import each other, with the imports of each member from the group."""
     below = {module: reachable(graph, module) for module in graph}
     groups = {frozenset(other for other in below[module] if module in below[other]) for module in graph}
     return [
@@ -117,20 +169,29 @@ def circles(source: Path) -> list[dict[str, list[str]]]:
     ]
 
 
+def print_circles(found: list[dict[str, list[str]]], source: Path, note: str = "") -> None:
+    """Prints each circle with its imports."""
+    for circle in found:
+        print(f"{source}: {len(circle)} modules import each other{note}")
+        for module, others in circle.items():
+            print(f"    {module} imports {', '.join(others)}")
+
+
 def main() -> int:
-    """Checks the directories given, or those of all crates."""
-    sources = [Path(argument) for argument in sys.argv[1:]] or sorted(REPOSITORY.glob("crates/*/src"))
+    """Checks the given directories, or those of all crates and clients."""
+    defaults = sorted([*REPOSITORY.glob("crates/*/src"), *REPOSITORY.glob("clients/*/src")])
     count = 0
-    for source in sources:
-        if not any(source.rglob("*.rs")):
-            print(f"{source}: there are no Rust files")
+    for source in [Path(argument) for argument in sys.argv[1:]] or defaults:
+        texts, trees = rust_modules(source), python_modules(source)
+        if not any(source.rglob("*.rs")) and not trees:
+            print(f"{source}: there are no Rust or Python files")
             return 1
-        for circle in circles(source):
-            count += 1
-            print(f"{source}: {len(circle)} modules import each other")
-            for module, others in circle.items():
-                print(f"    {module} imports {', '.join(others)}")
-    print(f"{count} circles; move what is shared into a module below both" if count else "no modules import each other")
+        found = circles(rust_imports(texts)) + circles(python_imports(trees, source, with_types=False))
+        print_circles(found, source)
+        count += len(found)
+        if not found:
+            print_circles(circles(python_imports(trees, source, with_types=True)), source, ", for type checkers alone")
+    print(f"{count} circles; move shared code into a module below both" if count else "no modules import each other")
     return 1 if count else 0
 
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Unpacks packages of Debian 13 below a directory, for programs that Debian 12 lacks; this machine's apt and its lists stay as they are.
-# Usage: later-debian.sh INTO PACKAGE...   (static programs: what they depend on is not fetched)
+# Unpacks packages of Debian 13 below a directory, for programs that Debian 12 lacks, without changing apt on this machine.
+# Usage: later-debian.sh INTO PACKAGE...   (for static programs: it fetches no dependencies)
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
@@ -13,7 +13,7 @@ command -v apt-get >/dev/null || fail "this needs a Debian or Ubuntu; install th
 work="$(mktemp -d "$PGDIBS_CACHE/debian-13.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
 mkdir -p "$work"/{lists/partial,archives/partial,packages} "$into"
-# The mirror that this machine uses already.
+# The mirror of this machine.
 mirror="$(find /etc/apt \( -name '*.sources' -o -name '*.list' \) -exec cat {} + |
   sed -nE '0,/\/debian/s#^(URIs:|deb(-src)?( \[[^]]*\])?) *(https?://[^ ]*/debian)/?( .*)?$#\4#p')"
 printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s trixie main\n' "${mirror:-http://deb.debian.org/debian}" \
@@ -26,7 +26,7 @@ Dir::Cache "$work";
 APT::Sandbox::User "root";
 CONF
 export APT_CONFIG="$work/apt.conf"
-say "fetching from Debian 13: $*"
+log "fetching from Debian 13: $*"
 apt-get update -qq >&2
 (cd "$work/packages" && apt-get download -qq "$@" >&2)
 for package in "$work"/packages/*.deb; do dpkg --extract "$package" "$into"; done

@@ -1,6 +1,6 @@
-"""Makes clients/python importable in .venv, entry point included, as an install does, but in place and without the binary.
+"""Makes clients/python importable in .venv, with its entry point, like an editable install without the binary.
 
-link-client.py: run by the interpreter of that environment; doing it again changes nothing.
+Run it with the interpreter of that environment; repeated runs change nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ VERSION = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
 
 
 def main() -> None:
-    """Writes a .pth file and the metadata that `importlib.metadata` reads."""
+    """Writes a .pth file, and the metadata for `importlib.metadata`."""
     packages = Path(sysconfig.get_path("purelib"))
     found = VERSION.search((REPOSITORY / "Cargo.toml").read_text())
     if found is None:
@@ -27,7 +27,7 @@ def main() -> None:
     (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: pgdibs\nVersion: {found[1]}\n")
     (metadata / "entry_points.txt").write_text("[pytest11]\npgdibs = pgdibs.pytest_plugin\n")
     (metadata / "INSTALLER").write_text("scripts/link-client.py\n")
-    # As pip does. Where PYTHONDONTWRITEBYTECODE is set, each of the hundreds of processes of a test run would compile it again.
+    # As pip does: with PYTHONDONTWRITEBYTECODE each of the hundreds of processes of a test run would compile it again.
     compileall.compile_dir(CLIENT / "src", quiet=1)
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Runs cargo-mutants over the core, over what changed in requests and steps, and over those whole. Usage: mutants.sh [core] [diff] [shards]
-#   core    pgdibs-core whole, against its own tests
-#   diff    what differs from MUTANTS_BASE (main) in requests and steps, against the tests on real Postgres
-#   shards  requests and steps whole, in 40 shards; those that were finished stay finished until target/mutants is removed
-# A mutant that no test noticed is a line in target/mutants/*/mutants.out/missed.txt.
+# Runs cargo-mutants over the core, over changes in requests and steps, and over all of these. Usage: mutants.sh [core] [diff] [shards]
+#   core    all of pgdibs-core, against its own tests
+#   diff    the differences to MUTANTS_BASE (main) in requests and steps, against the tests on real Postgres
+#   shards  all requests and steps, in 40 shards; finished shards stay finished until you remove target/mutants
+# Each mutant that no test noticed is a line in target/mutants/*/mutants.out/missed.txt.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
@@ -15,7 +15,7 @@ place="$target/mutants"
 PGDIBS_TEST_PG_BIN_DIRS="$("$here/fetch-postgres.sh" 15)"
 PGDIBS_TEST_PG_BIN_DIR="$PGDIBS_TEST_PG_BIN_DIRS"
 PATH="$PATH:$PGDIBS_TEST_PG_BIN_DIR"
-# Mutants are worth many short runs: a tenth of the random worlds finds nearly all that the whole number does.
+# A tenth of the random worlds finds nearly as many mutants as all of them.
 export PGDIBS_TEST_PG_BIN_DIRS PGDIBS_TEST_PG_BIN_DIR PGDIBS_WORLDS="${PGDIBS_WORLDS:-150}" NEXTEST_PROFILE=mutants
 # Half of the time for one mutant is linking.
 export CARGO_PROFILE_DEV_DEBUG=none
@@ -23,8 +23,8 @@ unset PGDIBS_CACHE CARGO_TARGET_DIR
 cd "$repository"
 mkdir -p "$place"
 
-# run NAME ARGUMENTS...: cargo-mutants into a directory of that name. It ends with 2 when mutants were missed, with 3 when tests of
-# some took too long: both are results, told by its own summary.
+# run NAME ARGUMENTS...: runs cargo-mutants with its output in a directory of that name. Exit status 2 (missed mutants) and 3
+# (timeouts) are results, which its summary shows.
 run() {
   local output="$place/$1" status=0
   shift
@@ -43,14 +43,14 @@ core() {
 diff() {
   local changes="$place/changes.diff"
   git diff "$(git merge-base HEAD "${MUTANTS_BASE:-main}")" -- crates/pgdibs-postgres/src >"$changes"
-  if [[ -s "$changes" ]]; then run diff "${server[@]}" --in-diff "$changes"; else say "nothing changed in crates/pgdibs-postgres/src"; fi
+  if [[ -s "$changes" ]]; then run diff "${server[@]}" --in-diff "$changes"; else log "nothing changed in crates/pgdibs-postgres/src"; fi
 }
 
 shards() {
   local number
   for ((number = 0; number < shards; number++)); do
     if [[ ! -e "$place/shard-$number/finished" ]]; then
-      say "shard $number of $shards"
+      log "shard $number of $shards"
       run "shard-$number" "${server[@]}" --shard "$number/$shards"
       touch "$place/shard-$number/finished"
     fi

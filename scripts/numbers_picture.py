@@ -1,6 +1,6 @@
-"""Draws docs/pictures/numbers.svg from the table under "Numbers" in README.md, so that the two cannot say different things.
+"""Draws docs/pictures/numbers.svg from the table under "Numbers" in README.md, so that both have the same numbers.
 
-numbers_picture.py: writes it again; run it when a number of the table has changed.
+Run it when a number of the table has changed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 PICTURE = "docs/pictures/numbers.svg"
 
-# The look of the other pictures, light and dark.
+# The style of the other pictures, light and dark.
 STYLE = """  text { font: 14px ui-sans-serif, system-ui, sans-serif; fill: #1f2933; }
   .small { font-size: 12px; fill: #52606d; }
   .ours { fill: #d9f2e3; stroke: #2f855a; stroke-width: 1.5; rx: 4; }
@@ -31,7 +31,7 @@ WIDTH = 300.0
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar: what it is, how long, what stands behind it, and whether it is pgdibs."""
+    """One bar: label, length, the text behind it, and whether it is pgdibs."""
 
     label: str
     value: float
@@ -40,7 +40,7 @@ class Bar:
 
 
 def groups(readme: str) -> list[tuple[str, list[Bar]]]:
-    """The numbers of the table by group; within a group the bars have one scale. `SystemExit` when a line is not as known."""
+    """The numbers of the table by group; the bars of a group have one scale. Raises `SystemExit` for an unknown line."""
     lease = found(readme, rf"a lease, from the request to the answer \| p50 {RANGE} ms")
     clean = found(readme, r"fresh clone under that name takes connections \| p50 ≈ ([\d.]+) ms")
     rate = found(readme, rf"the faster strategy\) \| {RANGE}{TIMES}")
@@ -73,7 +73,7 @@ def found(readme: str, pattern: str) -> list[str]:
     """The numbers of a line of the table."""
     match = re.search(pattern, readme)
     if match is None:
-        raise SystemExit(f"README.md has no line like `{pattern}`; when the table is written again, so is {Path(__file__).name}")
+        raise SystemExit(f"README.md has no line like `{pattern}`; change {Path(__file__).name} with the table")
     return [number for number in match.groups() if number is not None]
 
 

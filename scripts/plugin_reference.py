@@ -63,7 +63,7 @@ What may be connected to:
 
 - The leases of this process, under all aliases, and every database that `pgdibs.Client` has returned to it. Host, port and
   database decide, as the driver works them out from URL, arguments, `PG*` variables, service file and defaults. `localhost`,
-  `127.0.0.1`, `::1` and a Unix socket are the same host. When the target cannot be worked out, the connection is stopped.
+  `127.0.0.1`, `::1` and a Unix socket are the same host. When the guard cannot determine the target, it stops the connection.
 - In the process that builds a template (`pytest_pgdibs_build_template`): the database that is built, and no other.
 - In the xdist controller and with `--collect-only`: nothing, because these processes lease nothing.
 - A mock in the place of a driver's `connect`, as by `mock.patch("psycopg2.connect")`: it reaches no server. One that calls
@@ -74,7 +74,7 @@ What may be connected to:
   where nothing listens, and that is stopped too: `pgdibs_allow = 127.0.0.1:1/*`, with its port.
 
 The exception is `pgdibs.ConnectionStopped`. It derives from `BaseException` and from no driver's error, so `except
-OperationalError` and `except Exception` do not catch it. If the application swallows it all the same, the run ends after the
+OperationalError` and `except Exception` do not catch it. If the application swallows it nevertheless, the run ends after the
 test, the import or the hook in which it was raised. A connection in the `pytest_unconfigure` of an xdist worker, or after the
 run, comes too late for that: it is stopped, and standard error has the line. `pgdibs_guard = warn` lets connections through
 and shows one warning for each target; `pgdibs_guard = off` watches nothing. A check takes less than 20 µs
@@ -84,7 +84,7 @@ What to do about each cause stands in [troubleshooting](../troubleshooting.md#pg
 
 
 def declared(tree: ast.Module, method: str) -> Iterator[tuple[str, str]]:
-    """Name and help of each call of `addini` or `addoption`, in their order."""
+    """The name and help of each call of `addini` or `addoption`, in order."""
     for node in ast.walk(tree):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == method):
             continue
@@ -97,12 +97,12 @@ def declared(tree: ast.Module, method: str) -> Iterator[tuple[str, str]]:
 
 
 def sentence(text: str) -> str:
-    """Fit for a cell of a table."""
+    """The text escaped for a table cell."""
     return " ".join(text.split()).replace("|", "\\|").replace("*", "\\*").removesuffix(".")
 
 
 def fixtures(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Name and docstring of each public fixture, with its scope."""
+    """The name and docstring of each public fixture, with its scope."""
     for node in tree.body:
         if isinstance(node, ast.FunctionDef):
             decorators = [ast.unparse(each) for each in node.decorator_list]
@@ -112,7 +112,7 @@ def fixtures(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def hooks(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Signature and docstring of each hook that a project may implement."""
+    """The signature and docstring of each hook that a project may implement."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == "Hooks":
             for each in node.body:
@@ -122,7 +122,7 @@ def hooks(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def page(source: str) -> str:
-    """The whole page."""
+    """The page."""
     tree = ast.parse(source)
     parts = [HEAD.rstrip()]
     parts.append("## In the ini file")

@@ -1,4 +1,4 @@
-"""Writes down the command lines of pgdibs and of everything it starts, as every user of the machine sees them."""
+"""Records the command lines of pgdibs and of all processes it starts, as any user of the machine sees them."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from types import TracebackType
 from typing import Optional
 
 EVERY_SECONDS = 0.5
-# The program itself, by whatever path it was started.
+# The program, started by any path.
 PROGRAM = re.compile(r"(^|/)pgdibs$")
 
 
 class ProcessList:
-    """Samples in the background, for as long as the `with` lasts; each command line is written once."""
+    """Samples in the background within the `with` block; writes each command line once."""
 
     def __init__(self, file: Path):
         self._file = file
         self._written: set[str] = set()
-        # A server goes on when the daemon that started it has gone, and is then somebody else's child.
+        # A server outlives a killed daemon and becomes the child of another process, so remember it.
         self._descendants = {os.getpid()}
         self._ours: set[int] = set()
         self._ended = threading.Event()
@@ -42,11 +42,11 @@ class ProcessList:
         with self._file.open("w", encoding="utf-8") as out:
             while not self._ended.wait(EVERY_SECONDS):
                 listed = subprocess.run(["ps", "-A", "-ww", "-o", "pid=,ppid=,args="], stdout=subprocess.PIPE, check=False)
-                self.look(listed.stdout.decode(errors="replace"), out.write)
+                self.sample(listed.stdout.decode(errors="replace"), out.write)
                 out.flush()
 
-    def look(self, listed: str, write: Callable[[str], object]) -> None:
-        """One sample: of the processes that descend from this one, those that are pgdibs or descend from it."""
+    def sample(self, listed: str, write: Callable[[str], object]) -> None:
+        """Takes one sample: the descendants of this process that are pgdibs or descend from it."""
         alive: dict[int, tuple[int, str]] = {}
         for line in listed.splitlines():
             fields = line.split(None, 2)
@@ -61,7 +61,7 @@ class ProcessList:
 
     @staticmethod
     def _with_children(found: set[int], alive: dict[int, tuple[int, str]]) -> set[int]:
-        """These and everything that descends from them."""
+        """These processes and all their descendants."""
         while True:
             more = found | {process for process, (parent, _) in alive.items() if parent in found}
             if more == found:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the plugin's tests on other versions of pytest: pytest-versions.sh VERSION... Each has an environment of its own in .cache.
+# Runs the plugin's tests on other versions of pytest: pytest-versions.sh VERSION... Each version has an environment in .cache.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
@@ -22,9 +22,9 @@ for version in "$@"; do
     touch "$environment/installed-django"
   fi
   "$environment/bin/python" scripts/link-client.py
-  say "the plugin's tests on pytest $version"
-  # The page about SQLAlchemy needs Alembic and pytest-asyncio; it says nothing about versions of pytest.
+  log "the plugin's tests on pytest $version"
+  # The page about SQLAlchemy needs Alembic and pytest-asyncio, and does not depend on the version of pytest.
   "$environment/bin/python" -m pytest -q -n 2 --ignore clients/python/tests/plugin/test_sqlalchemy.py clients/python/tests/plugin
-  # What it reads of pytest's fixtures is not public, so it is tried on each version.
+  # The check of overrides reads private attributes of pytest's fixtures, so run it on each version.
   "$environment/bin/python" -m pytest -q -n 2 clients/python/tests/django/test_setup_overrides.py
 done

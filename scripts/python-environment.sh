@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv with the linters and the examples' requirements, when they changed since; prints its interpreter.
+# Makes .venv with the linters and the requirements of the examples, if these have changed; prints its interpreter.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
@@ -19,7 +19,7 @@ make_environment() {
   stamp="$(cat "${requirements[@]}" | cksum) $(python3 --version)"
   if [[ "$(cat .venv/installed-for 2>/dev/null)" != "$stamp" ]]; then
     "$here/install-tools.sh" python
-    say "installing the Python requirements into .venv"
+    log "installing the Python requirements into .venv"
     python3 -m venv --clear .venv
     .venv/bin/pip install -q --disable-pip-version-check "${arguments[@]}"
     printf '%s\n' "$stamp" >.venv/installed-for

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make run`: installs what is missing, builds the daemon and becomes it, on a Postgres of its own.
+# `make run`: installs missing tools, builds the daemon and replaces itself with it, on an embedded Postgres.
 # Settings come from the environment as everywhere (PGDIBS_LISTEN, PGDIBS_SERVER_URL, …).
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -12,15 +12,15 @@ if [[ -z "${PGDIBS_SERVER_URL:-}" && -z "${PGDIBS_PG_BIN_DIR:-}" ]]; then
   export PGDIBS_PG_BIN_DIR
 fi
 
-# A debug build: half the time of a release build on a fresh machine, and quick enough to try things with.
+# A debug build takes half the time of a release build, and is fast enough to try things.
 cd "$repository"
-say "building the daemon (the first time takes some minutes)"
+log "building the daemon (the first time takes some minutes)"
 cargo build --quiet --package pgdibs-cli
 
-say ""
-say "pgdibs is about to listen on http://${PGDIBS_LISTEN:-127.0.0.1:7432} (Ctrl-C stops it). In another terminal, from README.md:"
-python3 "$here/check-readme.py" --print >&2 2>/dev/null || say "  (see README.md)"
-say ""
-# For these scripts only: the daemon warns about PGDIBS_ variables it does not know.
+log ""
+log "pgdibs is about to listen on http://${PGDIBS_LISTEN:-127.0.0.1:7432} (Ctrl-C stops it). In another terminal, from README.md:"
+python3 "$here/check-readme.py" --print >&2 2>/dev/null || log "  (see README.md)"
+log ""
+# Only for these scripts: the daemon warns about unknown PGDIBS_ variables.
 unset PGDIBS_CACHE
 exec "$target/debug/pgdibs" serve

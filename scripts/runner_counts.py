@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# `12 passed, 1 failed in 3.21s (0:00:03)`, with or without pytest's frame of equals signs.
+# `12 passed, 1 failed in 3.21s (0:00:03)`, with or without equals signs around it.
 CLOSING_LINE = re.compile(r"^(?:=+ )?((?:\d+ [a-z]+(?:, )?)+) in [\d.]+s\b")
 # `ok   two at once: 300 + 300 passed in 61.2 s, left behind: 0`, the line of the example's suite runner.
 SUITE_LINE = re.compile(r"^ok +[^:]+: (\d+(?: \+ \d+)*) passed in ")
@@ -26,7 +26,7 @@ class Timed:
 
 @dataclass
 class Counts:
-    """What a runner counted."""
+    """The counts of a runner."""
 
     passed: int = 0
     failed: int = 0
@@ -35,7 +35,7 @@ class Counts:
 
 
 def from_junit(file: Path) -> Counts:
-    """The counts of a JUnit file; none when the runner did not get as far as writing it."""
+    """The counts of a JUnit file; zero if the runner did not write it."""
     counts = Counts()
     if not file.exists():
         return counts
@@ -51,7 +51,7 @@ def from_junit(file: Path) -> Counts:
 
 
 def from_pytest(output: str) -> Counts:
-    """The counts of every pytest run, or suite of runs, whose output this is; errors count as failures."""
+    """The sums over all pytest runs, or suites of runs, in this output; errors count as failures."""
     counts = Counts()
     for line in output.splitlines():
         if closing := CLOSING_LINE.match(line):

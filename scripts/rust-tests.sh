@@ -16,13 +16,13 @@ done
 "$here/install-tools.sh" build nextest pgbouncer
 directories="$("$here/fetch-postgres.sh" "${majors[@]}")"
 PGDIBS_TEST_PG_BIN_DIRS="$(paste -s -d : <<<"$directories")"
-# Tests that need one Postgres, of whatever major, take the first.
+# Tests that need one Postgres of any major use the first.
 PGDIBS_TEST_PG_BIN_DIR="${PGDIBS_TEST_PG_BIN_DIRS%%:*}"
 export PGDIBS_TEST_PG_BIN_DIRS PGDIBS_TEST_PG_BIN_DIR
-# Last on PATH: on a machine without an installed Postgres, psql and pg_config are then found there.
+# Last on PATH, for psql and pg_config on a machine without an installed Postgres.
 PATH="$PATH:$PGDIBS_TEST_PG_BIN_DIR"
-say "PGDIBS_TEST_PG_BIN_DIRS=$PGDIBS_TEST_PG_BIN_DIRS"
+log "PGDIBS_TEST_PG_BIN_DIRS=$PGDIBS_TEST_PG_BIN_DIRS"
 cd "$repository"
 unset PGDIBS_CACHE
-# Two for each processor: tests wait for servers to start and stop, for deadlines, for each other.
+# Two threads per processor, because tests mostly wait for servers and deadlines.
 exec cargo nextest run --workspace --test-threads "$(($(getconf _NPROCESSORS_ONLN) * 2))" "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Takes each SQL guard out of a copy, by its patch, and sees its test fail; cargo-mutants does not look into SQL text.
+"""Mutants of SQL text, which cargo-mutants does not change: removes each SQL guard by a patch, and checks that its test fails.
 
-The patches are in crates/pgdibs-postgres/tests/sql-guards. Each begins with three lines: `Guard:` what holds, `Program:` the test
-program, `Test:` a nextest filter; every test that it selects has to fail without the guard.
+The patches are in crates/pgdibs-postgres/tests/sql-guards. Each starts with three lines: `Guard:` the rule, `Program:` the test
+program, `Test:` a nextest filter; all tests that the filter selects must fail without the guard.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = 600
 
 
 @dataclass(frozen=True)
-class Guard:
+class SqlGuard:
     """One patch and its test."""
 
     patch: Path
@@ -34,34 +34,34 @@ class Guard:
     test: str
 
 
-def read(patch: Path) -> Guard:
-    """The guard of a patch; an error that names the file when its head is not as it should be."""
+def read(patch: Path) -> SqlGuard:
+    """The guard of a patch; raises `SystemExit` with the name of a file with an invalid head."""
     found = re.match(r"Guard: (.+)\nProgram: (\w+)\nTest: (.+)\n\n", patch.read_text(encoding="utf-8"))
     if not found:
-        raise SystemExit(f"{patch}: must begin with the lines Guard:, Program: and Test:, then an empty one")
-    return Guard(patch, *found.groups())
+        raise SystemExit(f"{patch}: must start with the lines Guard:, Program: and Test:, then an empty one")
+    return SqlGuard(patch, *found.groups())
 
 
 def git(*arguments: str, directory: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["git", *arguments], cwd=directory, check=True, stdout=subprocess.PIPE, text=True)
 
 
-def does_not_apply(guard: Guard) -> str:
-    """Why the patch does not fit the tree as it is; empty when it does."""
+def does_not_apply(guard: SqlGuard) -> str:
+    """The error of applying the patch to the tree; empty if it applies."""
     command = ["git", "apply", "--check", str(guard.patch)]
     return subprocess.run(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, check=False).stderr
 
 
 def check_out() -> None:
-    """The committed tree in a directory of its own."""
+    """Checks out the committed tree in a directory of its own."""
     if not (TREE / ".git").exists():
         git("worktree", "prune")
         git("worktree", "add", "--quiet", "--detach", "--force", str(TREE))
     git("reset", "--quiet", "--hard", git("rev-parse", "HEAD").stdout.strip(), directory=TREE)
 
 
-def tests_of(guard: Guard) -> tuple[int, str]:
-    """Nextest's exit status and output, in the tree without the guard."""
+def tests_of(guard: SqlGuard) -> tuple[int, str]:
+    """The exit status and output of nextest in the tree without the guard."""
     command = [str(TREE / "scripts/rust-tests.sh"), "15", "--", "--test", guard.program, "-E", guard.test]
     variables = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "cargo"), "NEXTEST_HIDE_PROGRESS_BAR": "1"}
     ran = subprocess.run(
@@ -77,8 +77,8 @@ def tests_of(guard: Guard) -> tuple[int, str]:
     return ran.returncode, ran.stdout
 
 
-def missed(guard: Guard) -> str:
-    """Why the guard is not held by its test; empty when each of its tests failed without it."""
+def missed(guard: SqlGuard) -> str:
+    """Why the tests do not cover the guard; empty if all of them failed without it."""
     git("apply", str(guard.patch), directory=TREE)
     try:
         status, output = tests_of(guard)
@@ -97,7 +97,7 @@ def missed(guard: Guard) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these patches, without .patch")
-    parser.add_argument("--check", action="store_true", help="only see that each patch applies")
+    parser.add_argument("--check", action="store_true", help="only check that each patch applies")
     arguments = parser.parse_args()
     guards = [read(patch) for patch in sorted(PATCHES.glob("*.patch"))]
     if arguments.only:
@@ -113,7 +113,7 @@ def main() -> int:
         failures += bool(why)
         if why or not arguments.check:
             print(f"{guard.patch.stem}: {why or 'its tests fail without it'}", flush=True)
-    print(f"{len(guards) - failures} of {len(guards)} {'apply' if arguments.check else 'held by their tests'}")
+    print(f"{len(guards) - failures} of {len(guards)} {'apply' if arguments.check else 'covered by their tests'}")
     return 1 if failures else 0
 
 

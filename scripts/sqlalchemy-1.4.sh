@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the connection guard's tests of SQLAlchemy on 1.4; it has an environment of its own in .cache.
+# Runs the tests of the connection guard for SQLAlchemy on 1.4, in an environment of its own in .cache.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Starts each Postgres asked for on a throw-away cluster and makes the extensions that real schemas use.
+# Starts each given Postgres on a temporary cluster and creates the extensions that real schemas use.
 # Usage: try-postgres.sh MAJOR...
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -15,10 +15,10 @@ unprivileged() {
 try_one() (
   set -e
   bin="$("$here/fetch-postgres.sh" "$1")"
-  # A socket's path is limited to 107 bytes, so the cluster lies directly below /tmp.
+  # The path of a socket has at most 107 bytes, so the cluster is directly below /tmp.
   cluster="$(unprivileged mktemp -d /tmp/pgdibs-try.XXXXXX)"
   cd "$cluster"
-  # shellcheck disable=SC2064  # the directory as it is now
+  # shellcheck disable=SC2064  # expand the variables now
   trap "unprivileged '$bin/pg_ctl' -D '$cluster/data' -s -m immediate stop 2>/dev/null; rm -rf '$cluster'" EXIT
   unprivileged "$bin/initdb" -D "$cluster/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$cluster/initdb.log" 2>&1 ||
     fail "initdb of $bin failed: $(cat "$cluster/initdb.log")"

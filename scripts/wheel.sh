@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # Builds the Python wheel into a directory and prints its path. Usage: wheel.sh PROFILE DIRECTORY (profile: release or dev)
-# The dev profile is what the tests have built already: of target/debug only our own crates are compiled again, without what
-# their tests need.
+# The dev profile uses the dependencies in target/debug that the tests have built; only the crates of pgdibs compile again.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh

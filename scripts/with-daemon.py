@@ -1,7 +1,7 @@
 """Runs a command against a fresh daemon: with-daemon.py COMMAND... (it gets PGDIBS_URL, PGDIBS_TOKEN, PGDIBS_BIN).
 
-Its exit status is ours. The daemon wants a token and is $PGDIBS_BIN (default: the debug build), on a data directory and a port of
-its own.
+Exits with the status of the command. The daemon requires a token and is $PGDIBS_BIN (default: the debug build), on a data
+directory and a port of its own.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def main() -> int:
-    """Starts, runs, stops; a daemon that does not end in order is a failure of its own."""
+    """Starts the daemon, runs the command, stops the daemon; a daemon that does not end in order is a failure."""
     if len(sys.argv) < 2:
         print(__doc__, file=sys.stderr)
         return 2
     target = os.environ.get("CARGO_TARGET_DIR", str(REPOSITORY / "target"))
     program = os.environ.get("PGDIBS_BIN", f"{target}/debug/pgdibs")
     if not os.access(program, os.X_OK):
-        print(f"{program} is not there; build it first: cargo build --package pgdibs-cli", file=sys.stderr)
+        print(f"{program} does not exist; build it first: cargo build --package pgdibs-cli", file=sys.stderr)
         return 2
     data = fresh_data_directory()
     listen = f"127.0.0.1:{free_port()}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
-    # Its mark is one of those that find-secrets.py looks for.
+    # find-secrets.py searches for this prefix.
     token = f"pgdibstk{secrets.token_hex(16)}"
     environment.update(
         PGDIBS_TOKEN=token, PGDIBS_LISTEN=listen, PGDIBS_DATA_DIR=str(data / "data"), PGDIBS_PG_BIN_DIR=postgres_programs()

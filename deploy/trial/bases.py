@@ -10,7 +10,7 @@ from pathlib import Path
 
 from docker import BUILD_SECONDS, docker, inspect, run, size_of
 from engine import cache
-from said import Report
+from transcript import Transcript
 
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 HERE = Path(__file__).resolve().parent / "bases"
@@ -21,21 +21,21 @@ SERVER = "postgres:17"
 """The tag that the compose file and the workflows name."""
 
 
-def prepare(report: Report, is_own: bool) -> dict[str, str]:
-    """The build arguments that the Dockerfiles need: none where a registry answers. `is_own`: nobody else sees our tags."""
+def prepare(transcript: Transcript, is_own: bool) -> dict[str, str]:
+    """The build arguments of the Dockerfiles; none if a registry answers. `is_own`: the engine runs for this smoke test alone."""
     pulled = subprocess.run(["docker", "pull", "--quiet", SERVER], capture_output=True, text=True, timeout=120)
     if pulled.returncode == 0:
-        report.say("     a registry answers: the bases are the real ones, as the Dockerfiles name them")
+        transcript.add("     a registry answers: the bases are the real ones, as the Dockerfiles name them")
         return {}
-    report.say("     no registry answers, so Debian, rust, postgres, python and distroless are stood in for:")
+    transcript.add("     no registry answers, so Debian, rust, postgres, python and distroless are stood in for:")
     for tag, release in (("debian", "trixie"), ("debian-12", "bookworm")):
         if not docker("images", "--quiet", f"pgdibs-trial/{tag}"):
             debian(tag, release)
     images = {"RUST_IMAGE": "rust", "POSTGRES_IMAGE": "postgres", "RUNTIME_IMAGE": "runtime", "PYTHON_IMAGE": "python"}
     for name in images.values():
         stand_in(name)
-        report.say(f"       pgdibs-trial/{name}: {size_of(f'pgdibs-trial/{name}')}")
-    # One that came from a registry is kept, as somebody's; one without a digest is that of an earlier trial.
+        transcript.add(f"       pgdibs-trial/{name}: {size_of(f'pgdibs-trial/{name}')}")
+    # An image from a registry may be in use, so keep it; an image without a digest is that of an earlier smoke test.
     if is_own or not docker("images", "--quiet", SERVER) or not inspect(SERVER)["RepoDigests"]:
         docker("tag", "pgdibs-trial/postgres", SERVER)
     return {variable: f"pgdibs-trial/{name}" for variable, name in images.items()}

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
-from said import Failed
+from transcript import Failed
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 HEALTHY_SECONDS = 90.0
@@ -41,10 +41,10 @@ def run(
             timeout=within,
         )
     except subprocess.TimeoutExpired as error:
-        said = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else (error.stdout or "")
-        raise Failed(f"`{' '.join(command)}` had not ended after {within:.0f} s; it said:\n{said[-3000:]}") from error
+        output = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else (error.stdout or "")
+        raise Failed(f"`{' '.join(command)}` had not ended after {within:.0f} s; output:\n{output[-3000:]}") from error
     if ok and done.returncode != 0:
-        raise Failed(f"`{' '.join(command)}` ended with {done.returncode}; it said:\n{done.stdout[-3000:]}")
+        raise Failed(f"`{' '.join(command)}` ended with {done.returncode}; output:\n{done.stdout[-3000:]}")
     return done.stdout.strip()
 
 
@@ -62,25 +62,25 @@ def inspect(name: str) -> dict[str, Any]:
 def health(container: str) -> str:
     """`starting`, `healthy`, `unhealthy`; or the container's state when it does not run or has no check."""
     state = inspect(container)["State"]
-    said: str = state["Health"]["Status"] if state["Running"] and "Health" in state else state["Status"]
-    return said
+    status: str = state["Health"]["Status"] if state["Running"] and "Health" in state else state["Status"]
+    return status
 
 
-def until(what: str, look: Callable[[], Optional[T]], within: float = HEALTHY_SECONDS) -> T:
+def until(what: str, condition: Callable[[], Optional[T]], within: float = HEALTHY_SECONDS) -> T:
     """The first answer that is neither None nor False; raises `Failed` with the last one when the time is over."""
     deadline = time.monotonic() + within
     while True:
-        seen = look()
+        seen = condition()
         if seen is not None and seen is not False:
             return seen
         if time.monotonic() > deadline:
             raise Failed(f"not within {within:.0f} s: {what}")
-        # The pause between two looks at a level.
+        # The pause between two probes of a level.
         time.sleep(0.1)
 
 
 class HealthWatch:
-    """The states of health that a container goes through, each once when it changes; a thread looks."""
+    """The states of health that a container goes through, each once when it changes; a thread samples."""
 
     def __init__(self, container: str) -> None:
         self.container = container
@@ -89,7 +89,7 @@ class HealthWatch:
         self._is_over = threading.Event()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def look(self) -> str:
+    def sample(self) -> str:
         """The state now."""
         with self._lock:
             now = health(self.container)
@@ -99,18 +99,18 @@ class HealthWatch:
 
     def until(self, wanted: str, within: float = HEALTHY_SECONDS) -> list[str]:
         """Waits for a state; all that were seen since the beginning."""
-        until(f"{self.container} is {wanted} (seen: {self.seen})", lambda: self.look() == wanted, within)
+        until(f"{self.container} is {wanted} (seen: {self.seen})", lambda: self.sample() == wanted, within)
         return self.seen
 
     def shown(self) -> str:
-        """All that were seen, and no more looking."""
+        """All that were seen, and end the sampling."""
         self._is_over.set()
         return " → ".join(self.seen)
 
     def _watch(self) -> None:
         while not self._is_over.wait(0.1):
             try:
-                self.look()
+                self.sample()
             except Failed:
                 return
 

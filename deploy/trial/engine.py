@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from docker import REPOSITORY, docker, run, until
-from said import Failed, Report
+from transcript import Failed, Transcript
 
 PACKAGES = {"dockerd": "docker.io", "iptables": "iptables", "debootstrap": "debootstrap", "ss": "iproute2"}
 
@@ -36,12 +36,12 @@ def has_plugins() -> bool:
 
 
 @contextmanager
-def engine(report: Report) -> Iterator[bool]:
+def engine(transcript: Transcript) -> Iterator[bool]:
     """An engine that answers; the flag says whether it is the trial's own."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     with tempfile.TemporaryDirectory(prefix="pgdibs-trial-engine-") as work:
         if answers():
-            report.say("     an engine runs here and is used")
+            transcript.add("     an engine runs here and is used")
             use_plugins(Path(work))
             yield False
             return
@@ -49,11 +49,11 @@ def engine(report: Report) -> Iterator[bool]:
             raise Failed("no Docker engine answers, and to start one takes root: start one, or run this as root")
         missing = [package for program, package in PACKAGES.items() if shutil.which(program) is None]
         if missing:
-            report.say(f"     installing {', '.join(missing)}")
+            transcript.add(f"     installing {', '.join(missing)}")
             run("apt-get", "update", "-qq")
             run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing, env={"DEBIAN_FRONTEND": "noninteractive"})
         with own_engine(Path(work)):
-            report.say("     no engine ran here; one was started for the trial alone")
+            transcript.add("     no engine ran here; one was started for the trial alone")
             use_plugins(Path(work))
             yield True
 
@@ -90,12 +90,12 @@ def own_engine(work: Path) -> Iterator[None]:
         )
     try:
 
-        def look() -> bool:
+        def answers() -> bool:
             if dockerd.poll() is not None:
                 raise Failed(f"dockerd ended with {dockerd.returncode}:\n{log.read_text(errors='replace')[-3000:]}")
             return answers()
 
-        until("dockerd answers", look, within=60)
+        until("dockerd answers", answers, within=60)
         yield
         running = docker("ps", "--quiet").split()
         if running:

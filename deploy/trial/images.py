@@ -6,23 +6,23 @@ import subprocess
 import time
 
 from docker import BUILD_SECONDS, docker, inspect, run, size_of
-from said import Report, check
+from transcript import Transcript, check
 
 DAEMON = "pgdibs"
 EMBEDDED = "pgdibs:postgres"
 
 
-def build(report: Report, bases: dict[str, str]) -> None:
+def build(transcript: Transcript, bases: dict[str, str]) -> None:
     """Both targets of deploy/Dockerfile, with the caches of its mounts."""
     arguments = [word for name, image in bases.items() if name != "PYTHON_IMAGE" for word in ("--build-arg", f"{name}={image}")]
     for tag, target in ((DAEMON, "daemon"), (EMBEDDED, "embedded")):
         started = time.monotonic()
         command = ["buildx", "build", "--quiet", "--load", *arguments, "--file", "deploy/Dockerfile"]
         docker(*command, "--target", target, "--tag", tag, ".", within=BUILD_SECONDS)
-        report.say(f"     {tag} (target {target}): built in {time.monotonic() - started:.0f} s, {size_of(tag)}")
+        transcript.add(f"     {tag} (target {target}): built in {time.monotonic() - started:.0f} s, {size_of(tag)}")
 
 
-def look(report: Report) -> None:
+def inspect_images(transcript: Transcript) -> None:
     """What an image says of itself, and that the small one holds no shell."""
     for image, user, ports in ((DAEMON, "65532:65532", {"7432/tcp"}), (EMBEDDED, "999:999", {"7432/tcp", "5432/tcp"})):
         config = inspect(image)["Config"]
@@ -40,8 +40,8 @@ def look(report: Report) -> None:
     client = docker("run", "--rm", "--read-only", "--entrypoint", psql_of(DAEMON), DAEMON, "--version")
     refused = run("docker", "run", "--rm", DAEMON, ok=False)
     check("set a token" in refused, f"without a token it should refuse to listen on 0.0.0.0, and said: {refused}")
-    report.say(f"     {version}, {client}; users 65532 and 999, no shell in {DAEMON}, exec-form health check, SIGTERM")
-    report.say("     without a token it refuses to listen beyond loopback")
+    transcript.add(f"     {version}, {client}; users 65532 and 999, no shell in {DAEMON}, exec-form health check, SIGTERM")
+    transcript.add("     without a token it refuses to listen beyond loopback")
 
 
 def psql_of(image: str) -> str:

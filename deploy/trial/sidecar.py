@@ -15,14 +15,14 @@ from docker import REPOSITORY, HealthWatch, container, docker, inspect, listenin
 from engine import cache
 from images import EMBEDDED
 from ruamel.yaml import YAML
-from said import Report, check
+from transcript import Transcript, check
 
 from pgdibs import Client, Unreachable
 
 NAME = "pgdibs-trial-sidecar"
 
 
-def alone(report: Report, ports: tuple[int, int]) -> None:
+def alone(transcript: Transcript, ports: tuple[int, int]) -> None:
     """One container, its data on a tmpfs, used from this machine."""
     token = secrets.token_hex(24)
     url, before = f"http://localhost:{ports[0]}", published()
@@ -33,7 +33,9 @@ def alone(report: Report, ports: tuple[int, int]) -> None:
     with container(*options, EMBEDDED, name=NAME):
         watch, started = HealthWatch(NAME), time.monotonic()
         watch.until("healthy")
-        report.say(f"     {EMBEDDED}, read-only, data on tmpfs: {' → '.join(watch.seen)} in {time.monotonic() - started:.1f} s")
+        transcript.add(
+            f"     {EMBEDDED}, read-only, data on tmpfs: {' → '.join(watch.seen)} in {time.monotonic() - started:.1f} s"
+        )
         meant = {f"127.0.0.1:{port}" for port in ports}
         check(published() - before == meant, f"Docker listens on {published() - before}, and {meant} is meant")
         inside = {where.rsplit(":", 1)[1] for where in listening(pid_of(NAME, "pgdibs"))}
@@ -41,10 +43,10 @@ def alone(report: Report, ports: tuple[int, int]) -> None:
         client = Client(url, token)
         until("it is ready", lambda: readiness(client) == 200)
         check_superuser(ports[1])
-        report.say(
+        transcript.add(
             "     listens: 7432 and 5432, published on loopback; from outside the superuser is refused before any password"
         )
-        report.say(f"     on this machine, pytest -n 4: {suites.passes(url, token, '-n', '4')}")
+        transcript.add(f"     on this machine, pytest -n 4: {suites.passes(url, token, '-n', '4')}")
 
         # SIGKILL of Postgres alone: the daemon starts it again, and what was committed before is there.
         os.kill(pid_of(NAME, "postgres"), signal.SIGKILL)
@@ -52,19 +54,19 @@ def alone(report: Report, ports: tuple[int, int]) -> None:
         until("it is ready again", lambda: readiness(client) == 200)
         check(watch.shown() == "starting → healthy", f"the container's health went {watch.seen}")
         line = suites.passes(url, token, "-n", "2")
-        report.say(f"     its Postgres killed: /readyz 503 → 200, the container healthy; the next run: {line}")
+        transcript.add(f"     its Postgres killed: /readyz 503 → 200, the container healthy; the next run: {line}")
 
         with client.lease("shop_test") as lease:
             started = time.monotonic()
             docker("stop", NAME)
             took, state = time.monotonic() - started, inspect(NAME)["State"]
             check(state["ExitCode"] == 0 and took < 9, f"it ended with {state['ExitCode']} after {took:.1f} s")
-            report.say(f"     docker stop with a live lease: {took:.1f} s, exit code 0")
+            transcript.add(f"     docker stop with a live lease: {took:.1f} s, exit code 0")
             docker("start", NAME)
             HealthWatch(NAME).until("healthy")
             until("it is ready", lambda: readiness(client) == 200)
             check(client.ask("GET", f"/v1/leases/{lease.id}").status == 404, "a tmpfs outlived its container's stop")
-        report.say("     started again on an empty tmpfs: healthy, ready")
+        transcript.add("     started again on an empty tmpfs: healthy, ready")
 
 
 def readiness(client: Client) -> Optional[int]:
@@ -84,7 +86,7 @@ def check_superuser(port: int) -> None:
         check("pg_hba.conf rejects" in str(error), f"the superuser from outside: {error}")
 
 
-def pod(report: Report) -> None:
+def pod(transcript: Transcript) -> None:
     """The Job of deploy/kubernetes/sidecar, read from what kustomize makes of it: each container as Docker can run it."""
     kustomize = cache() / "kustomize/usr/bin/kustomize"
     run(str(REPOSITORY / "scripts/install-tools.sh"), "deploy")
@@ -92,7 +94,7 @@ def pod(report: Report) -> None:
     spec: dict[str, Any] = job["spec"]["template"]["spec"]
     volumes = {volume["name"]: volume["emptyDir"] for volume in spec["volumes"]}
     sidecar, tests = spec["initContainers"][0], spec["containers"][0]
-    report.not_run(
+    transcript.not_run(
         "a cluster", "no registry of packages has one; the Job's pod is run by Docker, in one network, as its file says"
     )
     with container(
@@ -102,19 +104,21 @@ def pod(report: Report) -> None:
         with container("--network", network, *as_docker(sidecar, volumes), EMBEDDED, name=NAME):
             started, probe = time.monotonic(), sidecar["startupProbe"]["exec"]["command"]
             until("the startup probe succeeds", lambda: succeeds(NAME, probe), within=60)
-            report.say(f"     sidecar {sidecar['image']}: `{' '.join(probe)}` succeeds after {time.monotonic() - started:.1f} s")
+            transcript.add(
+                f"     sidecar {sidecar['image']}: `{' '.join(probe)}` succeeds after {time.monotonic() - started:.1f} s"
+            )
             inside = listening(pid_of(NAME, "pgdibs"))
             check(inside == {"127.0.0.1:7432", "127.0.0.1:5432"}, f"in the pod {inside} listen")
             output = docker(
                 "run", "--rm", "--network", network, *as_docker(tests, volumes), "pgdibs-tests", *tests["command"], within=600
             )
-            report.say(f"     {tests['name']}: {suites.last_line(output)}")
+            transcript.add(f"     {tests['name']}: {suites.last_line(output)}")
             started = time.monotonic()
             docker("stop", "--time", str(spec["terminationGracePeriodSeconds"]), NAME)
             check(inspect(NAME)["State"]["ExitCode"] == 0, f"the sidecar ended with {inspect(NAME)['State']['ExitCode']}")
             took = time.monotonic() - started
-            report.say(f"     the tests have ended, the sidecar is stopped: {took:.1f} s, exit code 0")
-            report.say("     it listened on the pod's loopback alone")
+            transcript.add(f"     the tests have ended, the sidecar is stopped: {took:.1f} s, exit code 0")
+            transcript.add("     it listened on the pod's loopback alone")
 
 
 def as_docker(part: dict[str, Any], volumes: dict[str, Any]) -> list[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import suites
 from docker import BUILD_SECONDS, REPOSITORY, HealthWatch, docker, inspect, listening, pid_of, published, until
-from said import Failed, Report, check
+from transcript import Failed, Transcript, check
 
 from pgdibs import Client, PgdibsError
 from pgdibs.errors import LeaseNotFound
@@ -26,8 +26,8 @@ AS_KILLED = ("healthy → starting → healthy", "healthy → unhealthy → star
 class Stack:
     """The stack of docker-compose.yml under ports and a token of its own."""
 
-    def __init__(self, report: Report, bases: dict[str, str], work: Path, ports: tuple[int, int]) -> None:
-        self.report = report
+    def __init__(self, transcript: Transcript, bases: dict[str, str], work: Path, ports: tuple[int, int]) -> None:
+        self.transcript = transcript
         self.token = secrets.token_hex(24)
         self.daemon_port, self.server_port = ports
         self.url = f"http://localhost:{self.daemon_port}"
@@ -53,19 +53,19 @@ class Stack:
         """`docker compose …`."""
         return docker("compose", "--project-name", PROJECT, "--env-file", str(self.variables), *arguments, within=within, ok=ok)
 
-    def up(self) -> None:
+    def start(self) -> None:
         """The README's line; what listens now that did not before; what the containers may do."""
         before = published()
         started = time.monotonic()
         self.compose("up", "--build", "--wait", within=BUILD_SECONDS)
-        self.report.say(f"     docker compose up --build --wait: {time.monotonic() - started:.1f} s")
+        self.transcript.add(f"     docker compose up --build --wait: {time.monotonic() - started:.1f} s")
         meant = {f"127.0.0.1:{self.daemon_port}", f"127.0.0.1:{self.server_port}"}
         check(published() - before == meant, f"Docker listens on {published() - before}, and {meant} is meant")
         inside = {DAEMON: ("pgdibs", "7432"), SERVER: ("postgres", "5432")}
         for name, (program, port) in inside.items():
             ports = {where.rsplit(":", 1)[1] for where in listening(pid_of(name, program))}
             check(ports == {port}, f"{name} listens on {ports}, and {port} is meant")
-        self.report.say(f"     listens: {' and '.join(sorted(meant))}; in the containers 7432 and 5432; nothing else")
+        self.transcript.add(f"     listens: {' and '.join(sorted(meant))}; in the containers 7432 and 5432; nothing else")
         process = Path(f"/proc/{pid_of(DAEMON, 'pgdibs')}/status").read_text().split("\n")
         status = {name: value.strip() for name, _, value in (line.partition(":") for line in process)}
         check(status["Uid"].split()[0] == "65532", f"the daemon runs as {status['Uid']}")
@@ -76,7 +76,7 @@ class Stack:
             if line.split()[4] == "/"
         )
         check(root.split()[5].startswith("ro"), f"the daemon's root file system can be written: {root}")
-        self.report.say("     the daemon: user 65532, no capability, no new privileges, read-only root file system")
+        self.transcript.add("     the daemon: user 65532, no capability, no new privileges, read-only root file system")
 
     def follow_migrations(self) -> None:
         """The pool of deploy/compose/pgdibs.toml; its template follows the mounted directory."""
@@ -86,7 +86,7 @@ class Stack:
         (self.migrations / "0002_author.sql").write_text("alter table notes add column author text;\n")
         columns = self.columns()
         check("author" in columns, f"after the change of a migration the table has {columns}")
-        self.report.say(f"     a migration was added; the next lease has it, {time.monotonic() - started:.1f} s later")
+        self.transcript.add(f"     a migration was added; the next lease has it, {time.monotonic() - started:.1f} s later")
 
     def columns(self) -> list[str]:
         """Of the table `notes`, in a fresh lease, asked over the published port."""
@@ -101,14 +101,14 @@ class Stack:
 
     def suite_outside(self) -> None:
         """Four workers on this machine."""
-        self.report.say(f"     on this machine, pytest -n 4: {suites.passes(self.url, self.token, '-n', '4')}")
+        self.transcript.add(f"     on this machine, pytest -n 4: {suites.passes(self.url, self.token, '-n', '4')}")
 
     def suite_inside(self) -> None:
         """The profile `test`: four workers in a container of the network."""
         output = self.compose("run", "--rm", "--build", "tests", within=BUILD_SECONDS)
         line = suites.last_line(output)
         check("failed" not in line and "error" not in line, output[-3000:])
-        self.report.say(f"     in the network, profile test: {line}")
+        self.transcript.add(f"     in the network, profile test: {line}")
 
     def kill_the_daemon(self) -> None:
         """In the middle of a run; it comes back by its restart policy, and the run does not notice."""
@@ -121,7 +121,7 @@ class Stack:
 
         line = suites.passes(self.url, self.token, "-n", "4", disturb=kill)
         check(watch.shown() in AS_KILLED, f"the daemon's health went {watch.seen}")
-        self.report.say(f"     the daemon killed in the middle ({watch.shown()}): {line}")
+        self.transcript.add(f"     the daemon killed in the middle ({watch.shown()}): {line}")
 
     def kill_the_server(self) -> None:
         """In the middle of a run: all databases are gone with it. The run fails and says so; the next one passes."""
@@ -137,16 +137,18 @@ class Stack:
         check(watch.shown() in AS_KILLED, f"the server's health went {watch.seen}")
         check(daemon.shown() == "healthy", f"the daemon's health went {daemon.seen}: it lives whether or not its server does")
         answers = " → ".join(seen)
-        self.report.say(f"     Postgres killed in the middle ({watch.shown()}; /readyz {answers}; the daemon {daemon.shown()})")
-        self.report.say(f"     that run ended with {code}, as it has to: {suites.last_line(suite.output())}")
-        self.report.say(f"     the next run, on the same stack: {suites.passes(self.url, self.token, '-n', '4')}")
+        self.transcript.add(
+            f"     Postgres killed in the middle ({watch.shown()}; /readyz {answers}; the daemon {daemon.shown()})"
+        )
+        self.transcript.add(f"     that run ended with {code}, as it has to: {suites.last_line(suite.output())}")
+        self.transcript.add(f"     the next run, on the same stack: {suites.passes(self.url, self.token, '-n', '4')}")
         check("author" in self.columns(), "the daemon's own template was not built again")
 
     def until_ready_again(self) -> list[str]:
         """The answers of `/readyz`, each once when it changes, from not ready to ready."""
         seen: list[str] = []
 
-        def look() -> bool:
+        def is_ready() -> bool:
             try:
                 status = str(self.client.ask("GET", "/readyz").status)
             except PgdibsError:
@@ -155,7 +157,7 @@ class Stack:
                 seen.append(status)
             return "503" in seen and status == "200"
 
-        until(f"/readyz goes from 503 to 200 (seen: {seen})", look)
+        until(f"/readyz goes from 503 to 200 (seen: {seen})", is_ready)
         return seen
 
     def freeze_the_daemon(self) -> None:
@@ -169,7 +171,7 @@ class Stack:
             watch.until("healthy")
             lease.renew()
         check(watch.shown() == "healthy → unhealthy → healthy", f"the daemon's health went {watch.seen}")
-        self.report.say(f"     the daemon stopped by SIGSTOP: {watch.shown()}; its lease went on")
+        self.transcript.add(f"     the daemon stopped by SIGSTOP: {watch.shown()}; its lease went on")
 
     def restart(self) -> None:
         """In order: SIGTERM, exit code 0 in time, leases that live on; then Postgres, which forgets."""
@@ -180,14 +182,16 @@ class Stack:
             check(state["ExitCode"] == 0 and took < STOPPED_SECONDS, f"it ended with {state['ExitCode']} after {took:.1f} s")
             self.compose("up", "--wait", "pgdibs")
             lease.renew()
-            self.report.say(f"     docker compose stop pgdibs: {took:.1f} s, exit code 0; up again: the lease is live")
+            self.transcript.add(f"     docker compose stop pgdibs: {took:.1f} s, exit code 0; up again: the lease is live")
             self.compose("restart", "postgres")
             self.until_ready_again()
             try:
                 lease.renew()
                 raise Failed("a lease outlived the databases of its server")
             except LeaseNotFound as error:
-                self.report.say(f"     docker compose restart postgres: the lease is over ({error}); the stack is ready again")
+                self.transcript.add(
+                    f"     docker compose restart postgres: the lease is over ({error}); the stack is ready again"
+                )
         check("author" in self.columns(), "the pool was not made again")
 
     def down(self) -> None:
@@ -200,25 +204,25 @@ class Stack:
         ]
         anonymous = docker("volume", "ls", "--quiet", "--filter", "dangling=true")
         check(not any(left) and not anonymous, f"left behind: {left} {anonymous}")
-        self.report.say("     docker compose down: no container, network or volume is left")
+        self.transcript.add("     docker compose down: no container, network or volume is left")
 
     def logs(self) -> str:
         """The last lines of both, for a failure."""
         return self.compose("logs", "--tail", "40", ok=False)
 
 
-def whole(stack: Stack) -> None:
+def run(stack: Stack) -> None:
     """All of it, in order."""
-    report = stack.report
-    with report.part("the compose stack"):
-        stack.up()
+    transcript = stack.transcript
+    with transcript.part("the compose stack"):
+        stack.start()
         stack.follow_migrations()
         stack.suite_outside()
         stack.suite_inside()
-    with report.part("its containers killed, frozen, stopped and restarted"):
+    with transcript.part("its containers killed, frozen, stopped and restarted"):
         stack.kill_the_daemon()
         stack.kill_the_server()
         stack.freeze_the_daemon()
         stack.restart()
-    with report.part("down"):
+    with transcript.part("down"):
         stack.down()

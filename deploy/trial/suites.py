@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Optional
 
 from docker import REPOSITORY, until
-from said import check
+from transcript import check
 
 SHOP = REPOSITORY / "examples/fastapi-shop"
 SUITE_SECONDS = 600.0
@@ -48,7 +48,7 @@ class Suite:
     def in_the_middle(self) -> None:
         """Returns when the first full line of dots stands there, which is after 72 tests."""
         until(
-            f"the first tests have run; pytest said:\n{self.output()}",
+            f"the first tests have run; output of pytest:\n{self.output()}",
             lambda: "%]" in self.output() or self.has_ended(),
             SUITE_SECONDS,
         )

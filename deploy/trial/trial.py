@@ -24,7 +24,7 @@ import workflow
 from daemon_process import free_port
 from docker import BUILD_SECONDS, REPOSITORY, docker, published, run
 from engine import engine
-from said import Failed, Report, check
+from transcript import Failed, Transcript, check
 
 PARTS = ("images", "stack", "sidecar", "actions", "systemd")
 PAGE = REPOSITORY / "docs/deploy-trial.md"
@@ -37,27 +37,27 @@ def main() -> int:
     wanted = parser.parse_args().only.split(",")
     # An end by a signal takes down what was started, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    report = Report()
+    transcript = Transcript()
     try:
         check(set(wanted) <= set(PARTS), f"--only takes {', '.join(PARTS)}")
-        report.say("## the engine")
-        with engine(report) as is_own, tempfile.TemporaryDirectory(prefix="pgdibs-trial-", dir="/tmp") as work:
+        transcript.add("## the engine")
+        with engine(transcript) as is_own, tempfile.TemporaryDirectory(prefix="pgdibs-trial-", dir="/tmp") as work:
             # The unprivileged user that Postgres runs as passes through.
             Path(work).chmod(0o711)
             versions = versions_here()
             for name, version in versions.items():
-                report.say(f"     {name}: {version}")
-            trial(report, wanted, is_own, Path(work))
+                transcript.add(f"     {name}: {version}")
+            trial(transcript, wanted, is_own, Path(work))
             if set(wanted) == set(PARTS):
-                report.write(PAGE, versions)
+                transcript.write(PAGE, versions)
                 print(f"written: {PAGE.relative_to(REPOSITORY)}")
     except Failed as failure:
-        report.say(f"\nFAILED: {failure}")
+        transcript.add(f"\nFAILED: {failure}")
         return 1
     return 0
 
 
-def trial(report: Report, wanted: list[str], is_own: bool, work: Path) -> None:
+def trial(transcript: Transcript, wanted: list[str], is_own: bool, work: Path) -> None:
     """The parts."""
     # What a trial that was killed has left.
     left = docker("ps", "--all", "--quiet", "--filter", "name=pgdibs-trial").split()
@@ -65,41 +65,41 @@ def trial(report: Report, wanted: list[str], is_own: bool, work: Path) -> None:
         docker("rm", "--force", "--volumes", *left)
     docker("network", "prune", "--force", "--filter", f"label=com.docker.compose.project={stack.PROJECT}")
     before = published()
-    with report.part("the base images"):
-        arguments = bases.prepare(report, is_own)
+    with transcript.part("the base images"):
+        arguments = bases.prepare(transcript, is_own)
     if "images" in wanted:
-        with report.part("the images"):
-            images.build(report, arguments)
-            images.look(report)
+        with transcript.part("the images"):
+            images.build(transcript, arguments)
+            images.inspect_images(transcript)
     if "stack" in wanted:
-        compose = stack.Stack(report, arguments, work, (free_port(), free_port()))
+        compose = stack.Stack(transcript, arguments, work, (free_port(), free_port()))
         try:
-            stack.whole(compose)
+            stack.run(compose)
         except BaseException:
             print(compose.logs(), file=sys.stderr)
             raise
         finally:
             compose.compose("--profile", "test", "down", "--volumes", ok=False)
     if "sidecar" in wanted:
-        with report.part("the image with a Postgres inside"):
-            sidecar.alone(report, (free_port(), free_port()))
-        with report.part("the Kubernetes Job's pod"):
+        with transcript.part("the image with a Postgres inside"):
+            sidecar.alone(transcript, (free_port(), free_port()))
+        with transcript.part("the Kubernetes Job's pod"):
             tests(arguments)
-            sidecar.pod(report)
+            sidecar.pod(transcript)
     if "actions" in wanted:
-        with report.part("the GitHub Actions jobs, step by step from their files"):
-            actions(report, work)
+        with transcript.part("the GitHub Actions jobs, step by step from their files"):
+            actions(transcript, work)
     if "systemd" in wanted:
-        with report.part("the systemd unit"):
-            unit.whole(report, REPOSITORY / "target/debug/pgdibs")
-    with report.part("the end"):
+        with transcript.part("the systemd unit"):
+            unit.run(transcript, REPOSITORY / "target/debug/pgdibs")
+    with transcript.part("the end"):
         left = docker("ps", "--all", "--quiet", "--filter", "name=pgdibs-trial").split()
         check(not left, f"containers are left: {left}")
         check(published() <= before, f"Docker listens still: {published() - before}")
-        report.say("     no container is left, and Docker listens nowhere that it did not before")
-        for line in report.hosted:
-            report.say(f"     not run here: {line}")
-        report.say("     all the rest passed")
+        transcript.add("     no container is left, and Docker listens nowhere that it did not before")
+        for line in transcript.hosted:
+            transcript.add(f"     not run here: {line}")
+        transcript.add("     all the rest passed")
 
 
 def tests(arguments: dict[str, str]) -> None:
@@ -109,16 +109,16 @@ def tests(arguments: dict[str, str]) -> None:
     docker(*command, "examples/fastapi-shop/Dockerfile", ".", within=BUILD_SECONDS)
 
 
-def actions(report: Report, work: Path) -> None:
+def actions(transcript: Transcript, work: Path) -> None:
     """plain.yml, whose services are the image just built; and the one that needs no image."""
-    workflow.uv(report)
+    workflow.uv(transcript)
     wheels = work / "wheels"
     wheel = Path(run("scripts/wheel.sh", "dev", str(wheels), within=BUILD_SECONDS).splitlines()[-1])
-    report.say(f"     {wheel.name}, built here, stands in for PyPI's; {images.DAEMON} for ghcr.io/pgdibs/pgdibs:0.1")
+    transcript.add(f"     {wheel.name}, built here, stands in for PyPI's; {images.DAEMON} for ghcr.io/pgdibs/pgdibs:0.1")
     docker("tag", images.DAEMON, "ghcr.io/pgdibs/pgdibs:0.1")
-    runner = workflow.Runner(report, work, wheel)
+    runner = workflow.Runner(transcript, work, wheel)
     for name in ("plain.yml", "no-image.yml"):
-        report.say(f"     {name}:")
+        transcript.add(f"     {name}:")
         runner.workflow(REPOSITORY / "deploy/ci/github" / name)
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from docker import BUILD_SECONDS, container, docker, until
-from said import Report, check
+from transcript import Transcript, check
 
 NAME = "pgdibs-trial-systemd"
 IMAGE = "pgdibs-trial/systemd"
@@ -14,7 +14,7 @@ IMAGE = "pgdibs-trial/systemd"
 RIGHTS = ("SYS_ADMIN", "SYS_PTRACE", "SYS_NICE", "NET_ADMIN", "DAC_READ_SEARCH", "AUDIT_CONTROL", "SYSLOG")
 
 
-def whole(report: Report, program: Path) -> None:
+def run(transcript: Transcript, program: Path) -> None:
     """Installed by the lines at the unit's top, started, used, killed, restarted, stopped."""
     here = Path(__file__).resolve().parent
     base = "debian:bookworm-slim" if not docker("images", "--quiet", "pgdibs-trial/debian-12") else "pgdibs-trial/debian-12"
@@ -38,20 +38,20 @@ def whole(report: Report, program: Path) -> None:
         started = time.monotonic()
         inside("systemctl", "enable", "--now", "pgdibs")
         took, version = time.monotonic() - started, inside("systemctl", "--version").splitlines()[0]
-        report.say(f"     {version}; systemctl enable --now pgdibs: {took:.1f} s (Type=notify)")
+        transcript.add(f"     {version}; systemctl enable --now pgdibs: {took:.1f} s (Type=notify)")
         check("serving" in shown("StatusText"), f"the unit's status is `{shown('StatusText')}`")
         ready()
         until("the unit says so", lambda: "serving, on PostgreSQL" in shown("StatusText"))
-        report.say(f"     its status: {shown('StatusText')}")
+        transcript.add(f"     its status: {shown('StatusText')}")
         exposure = inside("systemd-analyze", "security", "--no-pager", "pgdibs").splitlines()[-1].partition(": ")[2]
-        report.say(f"     systemd-analyze security: {exposure.encode('ascii', 'ignore').decode().strip()}")
+        transcript.add(f"     systemd-analyze security: {exposure.encode('ascii', 'ignore').decode().strip()}")
         lease = in_container_lease()
 
         inside("systemctl", "kill", "--signal", "SIGKILL", "pgdibs")
         until("it was started again", lambda: shown("NRestarts") == "1")
         ready()
         check(is_live(lease), "the lease ended with the killed daemon")
-        report.say("     all its processes killed: started again, ready, the lease is live")
+        transcript.add("     all its processes killed: started again, ready, the lease is live")
 
         inside("systemctl", "restart", "pgdibs")
         ready()
@@ -65,7 +65,7 @@ def whole(report: Report, program: Path) -> None:
         )
         left = inside("sh", "-c", "cat /proc/[0-9]*/comm | grep -E 'pgdibs|postgres' || true")
         check(left == "", f"these processes are left: {left}")
-        report.say(f"     systemctl restart: the lease is live; stop: {took:.1f} s, success, no process of it is left")
+        transcript.add(f"     systemctl restart: the lease is live; stop: {took:.1f} s, success, no process of it is left")
 
 
 def inside(*command: str, ok: bool = True) -> str:

@@ -19,7 +19,7 @@ from typing import Any, Optional
 
 from docker import REPOSITORY, docker, inspect, run, until
 from ruamel.yaml import YAML
-from said import Failed, Report, check
+from transcript import Failed, Transcript, check
 
 STEP_SECONDS = 900.0
 KNOWN_OF_A_JOB = {"runs-on", "timeout-minutes", "strategy", "services", "defaults", "steps", "needs"}
@@ -29,15 +29,15 @@ KNOWN_OF_A_STEP = {"name", "uses", "with", "run", "env", "if"}
 class Runner:
     """A machine such as the hosted ones: a fresh checkout for each job, always at the same place, and a store of artifacts."""
 
-    def __init__(self, report: Report, work: Path, wheel: Path) -> None:
-        self.report = report
+    def __init__(self, transcript: Transcript, work: Path, wheel: Path) -> None:
+        self.transcript = transcript
         self.checkout = work / "checkout"
         self.artifacts = work / "artifacts"
         self.data = work / "runner-data"
         self._overrides = work / "overrides.txt"
-        # What is not on PyPI yet; nothing of that name that somebody else may have put there.
+        # Packages that are not on PyPI yet, so that pip does not install another project of that name.
         self._overrides.write_text(f"pgdibs @ {wheel.as_uri()}\n")
-        self.said: set[str] = set()
+        self.reported: set[str] = set()
         self.summary: list[str] = []
 
     def workflow(self, path: Path) -> None:
@@ -67,7 +67,7 @@ class Runner:
                 else:
                     check("if" not in step, f"job {label}: the trial does not know `if: {step.get('if')}`")
                     self._step(label, step, self.checkout / directory, {**moved, **filled(step.get("env", {}), values)})
-        self.report.say(f"     job {label}: {'; '.join(self.summary)}")
+        self.transcript.add(f"     job {label}: {'; '.join(self.summary)}")
 
     def _check_out(self) -> None:
         """What git knows or would add, as it is now: a checkout of a commit that is about to be made."""
@@ -108,9 +108,9 @@ class Runner:
             raise Failed(f"the trial does not know the action {uses}")
 
     def _hosted(self, uses: str, instead: str) -> None:
-        if uses not in self.said:
-            self.said.add(uses)
-            self.report.not_run(f"`uses: {uses}`", f"needs the hosted service; stood in for by {instead}")
+        if uses not in self.reported:
+            self.reported.add(uses)
+            self.transcript.not_run(f"`uses: {uses}`", f"needs the hosted service; stood in for by {instead}")
 
     def _step(self, label: str, step: dict[str, Any], directory: Path, more: dict[str, str]) -> None:
         environment = {
@@ -163,9 +163,11 @@ class Runner:
             for name in started:
                 until(f"{name} is healthy, which the runner waits for", lambda name=name: is_healthy(name))  # type: ignore[misc]
             reached = moved.get("7432", 7432)
-            if reached != 7432 and "7432 is taken" not in self.said:
-                self.said.add("7432 is taken")
-                self.report.say(f"     port 7432 is taken on this machine: the steps get PGDIBS_URL=http://localhost:{reached}")
+            if reached != 7432 and "7432 is taken" not in self.reported:
+                self.reported.add("7432 is taken")
+                self.transcript.add(
+                    f"     port 7432 is taken on this machine: the steps get PGDIBS_URL=http://localhost:{reached}"
+                )
             yield {} if reached == 7432 else {"PGDIBS_URL": f"http://localhost:{reached}"}
         finally:
             for name in started:
@@ -208,9 +210,9 @@ def filled(values: dict[str, Any], known: dict[str, str]) -> dict[str, str]:
     return {name: re.sub(r"\$\{\{ *([^} ]+) *\}\}", value_of, str(value)) for name, value in values.items()}
 
 
-def uv(report: Report) -> None:
+def uv(transcript: Transcript) -> None:
     """uv on PATH, from PyPI."""
     if shutil.which("uv") is None:
         tools = run("bash", "-c", "source scripts/environment.sh && scripts/install-tools.sh uv >&2 && echo $tools")
         os.environ["PATH"] += f":{tools.splitlines()[-1]}/bin"
-    report.say(f"     {run('uv', '--version')}")
+    transcript.add(f"     {run('uv', '--version')}")

@@ -1,6 +1,6 @@
-"""What schemathesis has to know about pgdibs: what is cheap to ask for, and what an ended lease may answer.
+"""The schemathesis hooks for pgdibs: they keep requests cheap, and check the answers about ended leases.
 
-Values are only changed from one that is valid to another that is: what is wrong on purpose stays wrong.
+They only replace valid values by other valid values; values that are invalid on purpose stay invalid.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from schemathesis.core.failures import Failure
 from schemathesis.core.transport import Response
 from schemathesis.specs.openapi.checks import UseAfterFree, use_after_free
 
-# Made by ../contract-test.py before the run, with a sealed template.
+# ../contract-test.py makes this pool before the run, with a sealed template.
 POOL = "contract"
 FINGERPRINT = "prepared"
 POOLS = ("contract_0", "contract_1", "contract_2", POOL)
-# More than are tried within the minute that an abandoned build takes to be lost.
+# More than a run uses in the minute after which an abandoned build is lost.
 FINGERPRINTS = (*(f"v{number}" for number in range(16)), FINGERPRINT)
 POOL_NAME = re.compile(r"[a-z_][a-z0-9_]{0,39}")
 LONGEST_WAIT_SECONDS = 0.05
@@ -33,60 +33,60 @@ OPERATION_OF_A_LIVE_LEASE = ("renewLease", "resetLease", "keepDatabase")
 
 
 def one_in(value: str, count: int) -> bool:
-    """Whether chance, drawn from the value itself, falls on it: the same in each run."""
+    """True for one in `count` values, by a hash of the value, so that it is the same in each run."""
     return zlib.crc32(value.encode(errors="replace")) % count == 0
 
 
 def cheap_pool(name: Any, keep: bool) -> Any:
-    """A few pools in place of thousands, most often the one that has a template."""
+    """One of a few pools instead of thousands, most often the one with a template."""
     if not isinstance(name, str) or not POOL_NAME.fullmatch(name) or name in POOLS:
         return name
     return POOLS[zlib.crc32(name.encode()) % 3] if keep or one_in(name, 4) else POOL
 
 
 def cheap_fingerprint(text: Any, keep: bool) -> Any:
-    """A few templates in place of thousands; those with strange names are left as they are."""
+    """One of a few templates instead of thousands; unusual names stay."""
     if not isinstance(text, str) or not 1 <= len(text) <= 200 or "\0" in text or text in FINGERPRINTS or one_in(text, 8):
         return text
     return FINGERPRINTS[zlib.crc32(text.encode(errors="replace")) % 16] if keep or one_in(text, 3) else FINGERPRINT
 
 
 def cheap_number(value: Any, most: float, longest: float) -> Any:
-    """A small number in place of a large one, when the large one is allowed."""
+    """A small number instead of a large valid one."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= longest:
         return value
     return min(value, most)
 
 
-def cheap_wish(wish: Any) -> None:
-    """Bounds what one body can ask for."""
-    if not isinstance(wish, dict):
+def cheap_body(body: Any) -> None:
+    """Bounds the resources that one body can request."""
+    if not isinstance(body, dict):
         return
-    if "pool" in wish:
-        wish["pool"] = cheap_pool(wish["pool"], keep=False)
-    if "fingerprint" in wish:
-        wish["fingerprint"] = cheap_fingerprint(wish["fingerprint"], keep=False)
-    # Which names there are is configuration, and so not in the document.
-    via = wish.get("via")
+    if "pool" in body:
+        body["pool"] = cheap_pool(body["pool"], keep=False)
+    if "fingerprint" in body:
+        body["fingerprint"] = cheap_fingerprint(body["fingerprint"], keep=False)
+    # The valid names are configuration, and so not in the document.
+    via = body.get("via")
     if isinstance(via, str) and 1 <= len(via) <= 200:
-        wish["via"] = "default"
+        body["via"] = "default"
     for name, most in MOST.items():
-        if name in wish:
-            wish[name] = cheap_number(wish[name], most, 100 if name == "aliases" else 1000)
-    if {"warm", "max"} <= wish.keys() and all(type(wish[name]) is int for name in ("warm", "max")):
-        wish["warm"] = min(wish["warm"], max(wish["max"], 0)) if wish["max"] >= 1 else wish["warm"]
-    # One that does not exist makes every later build of that pool fail.
+        if name in body:
+            body[name] = cheap_number(body[name], most, 100 if name == "aliases" else 1000)
+    if {"warm", "max"} <= body.keys() and all(type(body[name]) is int for name in ("warm", "max")):
+        body["warm"] = min(body["warm"], max(body["max"], 0)) if body["max"] >= 1 else body["warm"]
+    # A missing extension or role makes every later build of the pool fail.
     for name, plain in (("extensions", "citext"), ("roles", "contract_reader")):
-        given = wish.get(name)
+        given = body.get(name)
         if isinstance(given, list) and given and all(isinstance(one, str) for one in given) and not one_in(str(given), 4):
-            wish[name] = [plain]
-    for inner in wish.get("leases", []) if isinstance(wish.get("leases"), list) else []:
-        cheap_wish(inner)
+            body[name] = [plain]
+    for inner in body.get("leases", []) if isinstance(body.get("leases"), list) else []:
+        cheap_body(inner)
 
 
 @schemathesis.hook
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwargs: dict[str, Any]) -> None:
-    """Makes the request one that costs little."""
+    """Makes the request cheap."""
     operation = case.operation.definition.raw.get("operationId")
     changes = operation in ("putPool", "deletePool", "deleteTemplate")
     if case.path_parameters:
@@ -104,7 +104,7 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
     if isinstance(via, str) and 1 <= len(via) <= 200:
         case.query["via"] = "default"
     if isinstance(case.body, dict):
-        cheap_wish(case.body)
+        cheap_body(case.body)
         if waits(case):
             wait = case.body.get("wait_seconds")
             wait = LONGEST_WAIT_SECONDS if wait is None else wait
@@ -124,13 +124,13 @@ _answers: Counter[str] = Counter()
 
 @schemathesis.hook
 def after_call(context: schemathesis.HookContext, case: schemathesis.Case, response: Response) -> None:
-    """Counts what was asked and how it was answered."""
+    """Counts the answers by operation and status."""
     operation = case.operation.definition.raw.get("operationId")
     _answers[f"{operation} {response.status_code}"] += 1
 
 
 def write_answers() -> None:
-    """Tells the script that started us."""
+    """Writes the counts for contract-test.py."""
     if path := os.environ.get("CONTRACT_ANSWERS"):
         Path(path).write_text("".join(f"{count} {what}\n" for what, count in sorted(_answers.items())), encoding="utf-8")
 
@@ -139,25 +139,25 @@ atexit.register(write_answers)
 
 
 class EndedLeaseServed(Failure):
-    """A lease that was given back answered as if it were held."""
+    """A released lease answered as a live one."""
 
 
-class UnavailableSaysNothing(Failure):
-    """A 503 that does not say why, or when to try again."""
+class UnavailableWithoutRetry(Failure):
+    """A 503 without a code for a retry, or without `Retry-After`."""
 
 
 @schemathesis.check
 def unavailable_says_when(ctx: CheckContext, response: Response, case: schemathesis.Case) -> bool | None:
-    """A 503 is a problem with one of the codes that may be tried again, and with `Retry-After`; nothing else has one but 202."""
+    """A 503 has `Retry-After` and one of the codes for a retry; no other status but 202 has `Retry-After`."""
     retry = response.headers.get("retry-after")
     if response.status_code == 503:
         code = response.json().get("code")
-        said = code in ("pool_exhausted", "template_building", "server_unavailable", "disk_floor", "machine_busy") and retry
+        is_correct = code in ("pool_exhausted", "template_building", "server_unavailable", "disk_floor", "machine_busy") and retry
     else:
         code = None
-        said = not retry or response.status_code == 202
-    if not said:
-        raise UnavailableSaysNothing(
+        is_correct = not retry or response.status_code == 202
+    if not is_correct:
+        raise UnavailableWithoutRetry(
             operation=case.operation.label,
             title="Retry-After is not where it belongs",
             message=f"{response.status_code} {code} has Retry-After {retry}",
@@ -168,9 +168,9 @@ def unavailable_says_when(ctx: CheckContext, response: Response, case: schemathe
 _released: set[str] = set()
 
 
-def is_told(case: schemathesis.Case, response: Response) -> bool:
-    """Whether the answer about something that was deleted says that it is over. Leases are remembered for a day, and databases go
-    behind the answer; what was deleted must not look alive."""
+def says_ended(case: schemathesis.Case, response: Response) -> bool:
+    """Whether the answer about a deleted object says that it has ended. The daemon remembers leases for a day, and drops
+    databases after its answer; a deleted object must not look live."""
     answer = response.json()
     operation = case.operation.definition.raw.get("operationId")
     if operation == "getLease":
@@ -183,19 +183,19 @@ def is_told(case: schemathesis.Case, response: Response) -> bool:
 
 
 @schemathesis.check
-def use_after_free_told(ctx: CheckContext, response: Response, case: schemathesis.Case) -> bool | None:
-    """`use_after_free`, which expects a 404, with the one way out that our contract knows."""
+def use_after_free_except_ended(ctx: CheckContext, response: Response, case: schemathesis.Case) -> bool | None:
+    """`use_after_free`, which expects a 404, except for answers that say that the object has ended."""
     try:
         return use_after_free(ctx, response, case)
     except UseAfterFree:
-        if is_told(case, response):
+        if says_ended(case, response):
             return None
         raise
 
 
 @schemathesis.check
 def ended_leases_stay_ended(ctx: CheckContext, response: Response, case: schemathesis.Case) -> bool | None:
-    """After its release a lease is not renewed, reset, kept or opened by anybody, ever."""
+    """After its release no request renews, resets, keeps or opens a lease."""
     operation = case.operation.definition.raw.get("operationId")
     lease = str((case.path_parameters or {}).get("id", ""))
     if operation == "releaseLease" and response.status_code == 204:

@@ -1,4 +1,4 @@
-"""The search for secrets finds one in each kind of file, and says so when there is too little to look through."""
+"""The search for secrets finds one in each kind of file, and fails if there are too few files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 MARK = "pgdibs"
 HEX = "0123456789abcdef" * 4
 
-# Where each kind of file lies, and in how many.
+# The path of each kind of file.
 FILES = {
-    "parts": "part-{}.log",
+    "tasks": "task-{}.log",
     "junit": "rust-tests-{}.xml",
     "processes": "processes.log",
     "daemon": "kept/daemon-e2e-1-{}.log",
@@ -29,12 +29,12 @@ FILES = {
 
 @pytest.fixture
 def find_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The script as a module, on a directory that a run with nothing to hide has left."""
+    """The script as a module, on a directory of a run without secrets."""
     spec = importlib.util.spec_from_file_location("find_secrets", SCRIPTS / "find-secrets.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    for kind, count in module.LEAST.items():
+    for kind, count in module.MINIMUM_FILES.items():
         for number in range(count):
             file = tmp_path / FILES[kind].format(number)
             file.parent.mkdir(exist_ok=True)
@@ -43,7 +43,7 @@ def find_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     return module
 
 
-def test_a_run_that_hides_its_secrets_passes(find_secrets: ModuleType) -> None:
+def test_run_without_secrets_passes(find_secrets: ModuleType) -> None:
     assert find_secrets.main() == 0
 
 
@@ -59,26 +59,26 @@ def test_a_run_that_hides_its_secrets_passes(find_secrets: ModuleType) -> None:
         "KEY=canary-of-a-build",
     ],
 )
-def test_a_secret_is_found_wherever_it_stands(find_secrets: ModuleType, tmp_path: Path, kind: str, leak: str) -> None:
+def test_secret_is_found_in_each_kind(find_secrets: ModuleType, tmp_path: Path, kind: str, leak: str) -> None:
     with (tmp_path / FILES[kind].format(0)).open("a", encoding="utf-8") as file:
         file.write(f"some line with {leak} in it\n")
     assert find_secrets.main() == 1
 
 
 @pytest.mark.parametrize("kind", FILES)
-def test_a_search_that_has_nothing_to_look_through_fails(find_secrets: ModuleType, tmp_path: Path, kind: str) -> None:
+def test_search_with_missing_files_fails(find_secrets: ModuleType, tmp_path: Path, kind: str) -> None:
     (tmp_path / FILES[kind].format(0)).unlink()
     assert find_secrets.main() == 1
 
 
-def test_the_list_of_processes_holds_pgdibs_and_what_it_started_and_nothing_else() -> None:
+def test_process_list_has_pgdibs_and_its_descendants() -> None:
     own = os.getpid()
     lines: list[str] = []
     processes = ProcessList(Path("unused"))
-    runner = f"1 0 init\n{own} 1 python run-parts.py\n"
+    runner = f"1 0 init\n{own} 1 python run-tasks.py\n"
     daemon = f"50 {own} bash rust-tests.sh\n51 50 /target/debug/pgdibs serve\n52 51 postgres -D x\n"
-    processes.look(f"{runner}{daemon}60 1 /usr/bin/pgdibs serve --of-others\n", lines.append)
+    processes.sample(f"{runner}{daemon}60 1 /usr/bin/pgdibs serve --of-others\n", lines.append)
     assert lines == ["/target/debug/pgdibs serve\n", "postgres -D x\n"]
-    # The daemon was killed; its server belongs to init now, and has a new child.
-    processes.look(f"{runner}52 1 postgres -D x\n53 52 postgres: boss app\n", lines.append)
+    # After the death of the daemon its server is a child of init, and has a new child.
+    processes.sample(f"{runner}52 1 postgres -D x\n53 52 postgres: boss app\n", lines.append)
     assert lines[2:] == ["postgres: boss app\n"]

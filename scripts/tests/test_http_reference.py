@@ -1,4 +1,4 @@
-"""docs/http.md is what scripts/http_reference.py makes of api/, and says everything that api/openapi.json says."""
+"""docs/http.md is the current output of scripts/http_reference.py, and complete."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import http_reference
 API = http_reference.REPOSITORY / "api"
 
 
-def test_the_page_is_fresh() -> None:
+def test_page_is_current() -> None:
     written = (http_reference.REPOSITORY / http_reference.PAGE).read_text(encoding="utf-8")
     assert written == http_reference.page(API), "docs/http.md is stale: python3 scripts/http_reference.py"
 
 
-def test_every_call_field_and_code_is_on_the_page() -> None:
+def test_page_has_all_calls_fields_and_codes() -> None:
     page = http_reference.page(API)
     document = json.loads((API / "openapi.json").read_text(encoding="utf-8"))
     for path, methods in document["paths"].items():
@@ -28,7 +28,7 @@ def test_every_call_field_and_code_is_on_the_page() -> None:
         assert not missing, name
 
 
-def test_a_new_field_makes_the_page_stale(tmp_path: Path) -> None:
+def test_new_field_makes_page_stale(tmp_path: Path) -> None:
     for file in API.glob("*.json"):
         (tmp_path / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
     document = json.loads((tmp_path / "openapi.json").read_text(encoding="utf-8"))

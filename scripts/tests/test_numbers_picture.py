@@ -8,13 +8,13 @@ import numbers_picture
 import pytest
 
 
-def test_the_picture_is_fresh() -> None:
+def test_picture_is_current() -> None:
     readme = (numbers_picture.REPOSITORY / "README.md").read_text(encoding="utf-8")
     written = (numbers_picture.REPOSITORY / numbers_picture.PICTURE).read_text(encoding="utf-8")
     assert written == numbers_picture.picture(readme), "the picture is stale: python3 scripts/numbers_picture.py"
 
 
-def test_a_number_makes_the_picture_stale_and_a_missing_line_is_named() -> None:
+def test_changed_number_makes_picture_stale() -> None:
     readme = (numbers_picture.REPOSITORY / "README.md").read_text(encoding="utf-8")
     other = re.sub(r"p50 ≈ [\d.]+ ms", "p50 ≈ 123 ms", readme)
     assert other != readme and numbers_picture.picture(other) != numbers_picture.picture(readme)

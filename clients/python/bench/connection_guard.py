@@ -108,7 +108,7 @@ def main() -> None:
 def measured(name: str, connect: Callable[[], None], rounds: int) -> str:
     """One line of the result."""
     config: Any = None
-    guard = TimedGuard(config, "error", (), Role.TESTS, ())
+    guard = TimedGuard(config, "error", (), Role.TESTS, (), lambda *_refused: "")
     connect()
     with_guard, without, decided = [], [], []
     for number in range(2 * rounds):

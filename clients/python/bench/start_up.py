@@ -89,16 +89,16 @@ def main() -> None:
         client.put_pool(POOL, warm=4, spares=4, max=8)
         client.ensure_template(POOL, "empty", lambda url: None)
         to_url(directory)
-        alone, workers, asked = [], [], []
+        alone, workers, with_lease = [], [], []
         for _ in range(rounds):
             alone += to_url(directory)
             workers += to_url(directory, "-p", "xdist", "-n2")
-            asked.append(run_pytest(directory, *PLUGIN))
+            with_lease.append(run_pytest(directory, *PLUGIN))
             for file in directory.glob("took-*"):
                 file.unlink()
         print(f"warm: plugin load to usable URL, alone {show(alone)} (goal: under {TO_URL_GOAL_MS:.0f} ms)")
         print(f"warm: plugin load to usable URL, worker of -n2 {show(workers)} (goal: under {TO_URL_GOAL_MS:.0f} ms)")
-        print(f"warm: pytest with a lease {show(asked)}, {ratio(asked, without)} of pytest without the plugin")
+        print(f"warm: pytest with a lease {show(with_lease)}, {ratio(with_lease, without)} of pytest without the plugin")
         client.call("DELETE", f"/v1/pools/{POOL}?force=true")
         client.close()
 

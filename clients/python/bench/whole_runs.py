@@ -2,8 +2,8 @@
 with `create_all` in each worker and on pgdibs.
 
 whole_runs.py --server-url postgresql://postgres:…@127.0.0.1:5432/postgres [--workers N] [--rounds N]
-The Postgres must be one that may be filled: databases library_test_gw… and shop_create_all_… are dropped and made.
-$PGDIBS_BIN (or `pgdibs`) is started on it; `pgdibs purge` removes what it made.
+Drops and creates databases library_test_gw… and shop_create_all_… on that Postgres, and starts $PGDIBS_BIN (or `pgdibs`) on it;
+`pgdibs purge` removes what pgdibs has created.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def pairs(server: str, url: str) -> dict[str, tuple[Way, Way]]:
         "PGPASSWORD": unquote(parts.password or ""),
     }
     pgdibs = {"PGDIBS_URL": url}
-    # The tests of leases and of what only a lease mends; `create_all.ini` leaves them out as well.
+    # The tests of leases; `create_all.ini` leaves them out as well.
     beyond = ("--ignore", "tests/test_lease.py", "--ignore", "tests/test_ddl.py")
     return {
         "django-library": (
@@ -80,7 +80,7 @@ def seconds_of(way: Way, workers: int) -> tuple[float, int]:
 
 
 def compare(example: str, pair: tuple[Way, Way], workers: int, rounds: int) -> None:
-    """In turns, so that a busy machine slows both; the first run of pgdibs builds the template and is told apart."""
+    """Runs both in turns, so that a busy machine slows both. The first run of pgdibs builds the template and counts apart."""
     without, with_it = pair
     built, passed = seconds_of(with_it, workers)
     times: dict[str, list[float]] = {without.name: [], with_it.name: []}
@@ -100,7 +100,9 @@ def compare(example: str, pair: tuple[Way, Way], workers: int, rounds: int) -> N
 def main() -> int:
     """Starts the daemon, compares, stops it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server-url", required=True, help="a Postgres that may be filled, with a superuser's login")
+    parser.add_argument(
+        "--server-url", required=True, help="a Postgres for the databases of the benchmark, with the login of a superuser"
+    )
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--port", type=int, default=17434, help="where the daemon listens (default %(default)s)")
@@ -127,7 +129,7 @@ def wait_until_ready(url: str, daemon: subprocess.Popen[bytes]) -> None:
             with urllib.request.urlopen(f"{url}/readyz", timeout=5):
                 return
         except OSError:
-            time.sleep(0.1)  # the pause between two looks
+            time.sleep(0.1)  # the pause between two polls
     raise SystemExit(f"the daemon was not ready within a minute at {url}")
 
 

@@ -245,7 +245,7 @@ pub type FingerprintField = Name<Fingerprint>;
 pub type RoleField = Name<RoleName>;
 
 /// A name with a rule of its own.
-pub trait Named: Sized {
+pub trait NameRule: Sized {
     /// What the schema of the name is called.
     const SCHEMA: &'static str;
     /// The rule as a regular expression.
@@ -263,9 +263,9 @@ pub trait Named: Sized {
     fn as_str(&self) -> &str;
 }
 
-macro_rules! named {
+macro_rules! name_rules {
     ($($name:ident, $pattern:literal, $max:expr, $parse:expr;)*) => {$(
-        impl Named for $name {
+        impl NameRule for $name {
             const SCHEMA: &'static str = stringify!($name);
             const PATTERN: &'static str = $pattern;
             const MAX_LENGTH: Option<usize> = $max;
@@ -281,19 +281,19 @@ macro_rules! named {
     )*};
 }
 
-named! {
+name_rules! {
     PoolName, "^[a-z_][a-z0-9_]{0,39}$", None, PoolName::parse;
     Fingerprint, "^[^\\u0000]*$", Some(200), Fingerprint::parse;
     RoleName, "^(?!pg_|public$|none$)[^\\u0000]*$", Some(63), |text| RoleName::parse("roles", text);
 }
 
-impl<T: Named> Serialize for Name<T> {
+impl<T: NameRule> Serialize for Name<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.0.as_str())
     }
 }
 
-impl<'de, T: Named> Deserialize<'de> for Name<T> {
+impl<'de, T: NameRule> Deserialize<'de> for Name<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         T::parse(&String::deserialize(deserializer)?).map(Self).map_err(|error| D::Error::custom(error.rule))
     }
@@ -371,7 +371,7 @@ schema!([] WaitSeconds, "WaitSeconds", number_schema(Type::Number, 0, LONGEST_WA
 schema!([const MIN: usize, const MAX: usize] BoundedText<MIN, MAX>, format!("Text{MIN}To{MAX}"), text_schema(NO_CONTROL_CHARACTERS, MIN, Some(MAX)));
 schema!([] Secret, "Secret", text_schema(NO_CONTROL_CHARACTERS, 1, Some(200)));
 schema!([] MultilineText, "MultilineText", text_schema("^[^\\u0000]*$", 0, Some(MultilineText::MAX)));
-schema!([T: Named] Name<T>, T::SCHEMA, text_schema(T::PATTERN, usize::from(T::MAX_LENGTH.is_some()), T::MAX_LENGTH));
+schema!([T: NameRule] Name<T>, T::SCHEMA, text_schema(T::PATTERN, usize::from(T::MAX_LENGTH.is_some()), T::MAX_LENGTH));
 
 impl<T: ToSchema, const MIN: usize, const MAX: usize> PartialSchema for BoundedList<T, MIN, MAX> {
     fn schema() -> RefOr<Schema> {

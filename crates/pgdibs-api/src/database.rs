@@ -109,6 +109,11 @@ pub struct Databases {
     pub databases: Vec<Database>,
 }
 
+/// A request for credentials: its path says everything.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialsRequest {}
+
 /// How to reach a leased or kept database.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
 pub struct Credentials {

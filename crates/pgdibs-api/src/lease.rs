@@ -219,11 +219,6 @@ pub enum LeaseFilter {
     All,
 }
 
-/// A request that says everything in its path.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Empty {}
-
 /// Whether a lease lives, and how it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -96,7 +96,7 @@ pub struct Limits {
 /// What a caller waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Wants {
+pub enum WaiterKind {
     /// Ready databases.
     Acquire,
     /// Ready databases in the slots of its workers.
@@ -105,7 +105,7 @@ pub enum Wants {
     Reset,
 }
 
-impl From<TicketKind> for Wants {
+impl From<TicketKind> for WaiterKind {
     fn from(kind: TicketKind) -> Self {
         match kind {
             TicketKind::Acquire => Self::Acquire,
@@ -125,7 +125,7 @@ pub struct Waiter {
     /// The template that it waits for.
     pub fingerprint: Option<String>,
     /// What it waits for.
-    pub wants: Wants,
+    pub wants: WaiterKind,
     /// How many databases.
     pub count: u32,
     /// For how long.

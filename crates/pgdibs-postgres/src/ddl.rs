@@ -1,7 +1,7 @@
 //! DDL: the only module that puts identifiers into SQL text, from validated name types only.
 //!
 //! `create database` and similar statements take no parameters, so their text has to be composed. pgdibs composes SQL only here and in
-//! `ddl/`, and `AssertSqlSafe` occurs in `ddl/text.rs` alone (scripts/tidy.py checks that).
+//! `ddl/`, and `AssertSqlSafe` occurs in `ddl/text.rs` alone (scripts/lint.py checks that).
 
 use pgdibs_core::name::{DatabaseName, RoleName, TestsOwnDatabase};
 use pgdibs_core::pool::Strategy;

@@ -3,7 +3,8 @@
     with pgdibs.Client().lease("myapp_test") as lease:
         connect(lease.url)
 
-Every name here is imported when it is first used, so that a pytest that asks for no database pays nothing.
+Each name is imported at its first use, so that `import pgdibs` alone costs a pytest run nothing. The modules, bottom-up:
+`errors`, `urls`, `granted`; `transport`, `heartbeat`; `calls`; `lease`, `templates`; `client`; `aio`, `start`, `plugin`.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from pgdibs.templates import TemplateReady
     from pgdibs.transport import Answer
 
-_HOMES = {
+_MODULE_OF = {
     "Answer": "transport",
     "AsyncClient": "aio",
     "AsyncLease": "aio",
@@ -57,8 +58,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"pgdibs.{_HOMES[name]}"), name)
+    if name in _MODULE_OF:
+        return getattr(import_module(f"pgdibs.{_MODULE_OF[name]}"), name)
     if name in _MODULES:
         return import_module(f"pgdibs.{name}")
     raise AttributeError(f"module 'pgdibs' has no attribute {name!r}")

@@ -11,7 +11,7 @@ from pgdibs.program import find_program
 
 
 def main() -> int:
-    """Become the program; on Windows, where a process cannot, run it and return its exit status."""
+    """Replace this process with the program; on Windows, run the program and return its exit status."""
     try:
         command = [find_program(), *sys.argv[1:]]
     except PgdibsError as error:

@@ -1,7 +1,7 @@
-"""The client for asyncio: the same calls, awaited. Each runs in a thread of the client's own executor.
+"""The client for asyncio: the calls of `Client`, each run in a thread of the client's own executor.
 
-A call that is cancelled hangs up, so that the daemon gives its place to the next; a lease that was granted all the same is
-released.
+A cancelled acquire closes its connection, so that the daemon removes its waiter. If the daemon has granted a lease by then, the
+client releases it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Optional, TypeVar
 
+from pgdibs.calls import DEADLINE_SECONDS
 from pgdibs.client import Client, LeaseRequest
 from pgdibs.errors import PgdibsError
-from pgdibs.lease import DEADLINE_SECONDS, KeptDatabase, Lease
+from pgdibs.lease import KeptDatabase, Lease
 from pgdibs.templates import TemplateReady
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THREADS = 32
-"""How many calls of one client are under way at once; more wait for their turn here."""
+"""How many calls of one client run at once; further calls wait in the client."""
 
 
 class AsyncLease:
-    """A `Lease` whose calls are awaited. What needs no call is the lease's own: `.url`, `.database`, `.env()`, `.lost`, …"""
+    """A `Lease` whose calls are awaited. Its other attributes are the lease's: `.url`, `.database`, `.env()`, `.lost`, …"""
 
     def __init__(self, client: AsyncClient, lease: Lease) -> None:
         self._client = client
@@ -44,7 +45,7 @@ class AsyncLease:
 
     @property
     def lost(self) -> Optional[PgdibsError]:
-        """How the lease ended although it was not released here; None while all is well."""
+        """The error with which the lease was lost; None while it is live."""
         return self.lease.lost
 
     async def renew(self) -> None:
@@ -52,7 +53,7 @@ class AsyncLease:
         await self._client.run(self.lease.renew)
 
     async def reset(self, wait_seconds: float = 30.0, deadline_seconds: float = DEADLINE_SECONDS) -> None:
-        """Like `Lease.reset`. Cancelled, it may or may not have happened; calling it again does not reset twice."""
+        """Like `Lease.reset`. A cancelled reset may or may not happen; calling it again does not reset twice."""
         await self._client.run(lambda: self.lease.reset(wait_seconds, deadline_seconds))
 
     async def keep(self, seconds: int = 3600, reason: str = "") -> KeptDatabase:
@@ -60,7 +61,7 @@ class AsyncLease:
         return await self._client.run(lambda: self.lease.keep(seconds, reason))
 
     async def release(self) -> None:
-        """Like `Lease.release`; it is done also when this is cancelled."""
+        """Like `Lease.release`. Cancelling the call does not stop the release."""
         await self._client.run(self.lease.release)
 
     async def __aenter__(self) -> AsyncLease:
@@ -76,11 +77,11 @@ class AsyncLease:
 
 
 class AsyncClient:
-    """A `Client` whose calls are awaited; its arguments, answers and errors are the same."""
+    """A `Client` whose calls are awaited, with the same arguments, answers and errors."""
 
     def __init__(self, url: Optional[str] = None, token: Optional[str] = None, via: Optional[str] = None) -> None:
         self.client = Client(url, token, via)
-        """The client whose connections the leases use."""
+        """The synchronous client, whose connections the leases use."""
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="pgdibs-async")
 
     @property
@@ -88,19 +89,19 @@ class AsyncClient:
         """The daemon's address."""
         return self.client.url
 
-    async def lease(self, pool: str, **wanted: Any) -> AsyncLease:
+    async def lease(self, pool: str, **options: Any) -> AsyncLease:
         """Like `Client.lease`, with its keyword arguments. `async with await client.lease(…) as lease:`"""
-        lease = await self._grant(lambda client: [client.lease(pool, **wanted)])
+        lease = await self._grant(lambda client: [client.lease(pool, **options)])
         return AsyncLease(self, lease[0])
 
-    async def batch(self, requests: Sequence[LeaseRequest], **wanted: Any) -> list[AsyncLease]:
+    async def batch(self, requests: Sequence[LeaseRequest], **options: Any) -> list[AsyncLease]:
         """Like `Client.batch`, with its keyword arguments."""
-        leases = await self._grant(lambda client: client.batch(requests, **wanted))
+        leases = await self._grant(lambda client: client.batch(requests, **options))
         return [AsyncLease(self, lease) for lease in leases]
 
-    async def ensure_template(self, pool: str, fingerprint: str, build: Callable[[str], None], **wanted: Any) -> TemplateReady:
-        """Like `Client.ensure_template`; `build` is an ordinary function, and is called in a thread. It cannot be cancelled."""
-        return await self.run(lambda: self.client.ensure_template(pool, fingerprint, build, **wanted))
+    async def ensure_template(self, pool: str, fingerprint: str, build: Callable[[str], None], **options: Any) -> TemplateReady:
+        """Like `Client.ensure_template`. Calls `build`, an ordinary function, in a thread; the call cannot be cancelled."""
+        return await self.run(lambda: self.client.ensure_template(pool, fingerprint, build, **options))
 
     async def call(self, method: str, path: str, body: Optional[dict[str, Any]] = None) -> Any:
         """Like `Client.call`."""
@@ -123,7 +124,7 @@ class AsyncClient:
         return await self.run(self.client.status)
 
     async def close(self) -> None:
-        """End the threads; leases are not released by this, but when the process ends, as always."""
+        """End the threads. Does not release leases; the end of the process does."""
         self._executor.shutdown(wait=False)
 
     async def __aenter__(self) -> AsyncClient:
@@ -133,21 +134,21 @@ class AsyncClient:
         await self.close()
 
     async def run(self, call: Callable[[], T]) -> T:
-        """Await a call that is done in a thread; it goes on there when this is cancelled."""
+        """Await a call that runs in a thread. Cancelling `run` does not stop the call."""
         try:
             future = self._executor.submit(call)
         except RuntimeError as error:
             raise PgdibsError("this client is closed; make a new one") from error
-        return await asyncio.wrap_future(_unstoppable(future))
+        return await asyncio.wrap_future(_uncancellable(future))
 
-    async def _grant(self, ask: Callable[[Client], list[Lease]]) -> list[Lease]:
-        """A call that may wait long and whose answer must not be lost: over a client of its own, which can be hung up on."""
-        asker = self.client.twin()
+    async def _grant(self, acquire: Callable[[Client], list[Lease]]) -> list[Lease]:
+        """Acquire over a client of its own, so that a cancellation can close its connection; no granted lease is lost."""
+        client = self.client.clone()
         lock, is_cancelled = threading.Lock(), False
         granted: list[Lease] = []
 
         def wait() -> list[Lease]:
-            leases = ask(asker)
+            leases = acquire(client)
             for lease in leases:
                 lease.move_to(self.client)
             with lock:
@@ -162,21 +163,21 @@ class AsyncClient:
         except asyncio.CancelledError:
             with lock:
                 is_cancelled = True
-            # Granted, but nobody was told: between the answer and this line.
+            # The thread may have got a lease after the cancellation.
             threading.Thread(target=release, args=(list(granted),), name="pgdibs-release").start()
             raise
         finally:
-            asker.abort()
+            client.abort()
 
 
 def release(leases: Sequence[Lease]) -> None:
-    """Give all of them back."""
+    """Release all of them."""
     for lease in leases:
         lease.release()
 
 
-def _unstoppable(inner: Future[T]) -> Future[T]:
-    """A future that is set when `inner` is, and whose cancellation is not that of `inner`."""
+def _uncancellable(inner: Future[T]) -> Future[T]:
+    """A future with the result of `inner`; cancelling it does not cancel `inner`."""
     outer: Future[T] = Future()
 
     def copy(done: Future[T]) -> None:

@@ -1,4 +1,4 @@
-"""What can go wrong, typed by the `code` of the API; `str()` of each is a sentence that says what to do."""
+"""The errors, one type for each `code` of the API; `str()` of each is a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class PgdibsError(Exception):
-    """Any failure of a call. `code`, `status` and `detail` are those of the daemon's answer; "" and 0 when there was none."""
+    """Any failure of a call. `code`, `status` and `detail` are those of the daemon's answer; "" and 0 without an answer."""
 
     def __init__(self, sentence: str, code: str = "", status: int = 0, detail: str = "") -> None:
         super().__init__(sentence)
@@ -19,15 +19,15 @@ class PgdibsError(Exception):
 
 
 class ConnectionStopped(BaseException):
-    """A test process was about to connect to a Postgres database that pgdibs did not lease to it; `str()` says to which and why.
+    """A test process was about to connect to a Postgres database that pgdibs did not lease to it; `str()` names it and the cause.
 
-    Raised by the pytest plugin before the connection opens (`pgdibs_guard`). Not an `Exception`, and no error of any driver:
-    `except OperationalError: retry` and `except Exception` do not catch it. The run ends with its sentence in any case.
+    The pytest plugin raises it before the connection opens (`pgdibs_guard`). It is no `Exception` and no error of a driver, so
+    `except OperationalError` and `except Exception` do not catch it. The run ends with its sentence even if code swallows it.
     """
 
 
 class Unreachable(PgdibsError):
-    """Nobody answers at the daemon's address, or not in time, or whoever answers there is no pgdibs daemon."""
+    """The address of the daemon gives no answer, no answer in time, or the answer of another program."""
 
 
 class InvalidRequest(PgdibsError):
@@ -35,11 +35,11 @@ class InvalidRequest(PgdibsError):
 
 
 class Unauthorized(PgdibsError):
-    """The daemon wants a token, and this one is missing or wrong."""
+    """The token is missing or wrong."""
 
 
 class ForbiddenOrigin(PgdibsError):
-    """The daemon takes the request for one that another site made."""
+    """The request carries the `Origin` of another site."""
 
 
 class PoolNotFound(PgdibsError):
@@ -51,7 +51,7 @@ class TemplateNotFound(PgdibsError):
 
 
 class LeaseNotFound(PgdibsError):
-    """There is no such lease; one that ended is remembered for 24 hours."""
+    """There is no such lease; the daemon remembers an ended lease for 24 hours."""
 
 
 class DatabaseNotFound(PgdibsError):
@@ -75,7 +75,7 @@ class UnsupportedMediaType(PgdibsError):
 
 
 class HostNotAllowed(PgdibsError):
-    """The daemon does not know the host name by which it was called (PGDIBS_ALLOWED_HOSTS)."""
+    """The request's host name is none of PGDIBS_ALLOWED_HOSTS."""
 
 
 class PoolInUse(PgdibsError):
@@ -87,7 +87,7 @@ class TemplateInUse(PgdibsError):
 
 
 class BuildTokenStale(PgdibsError):
-    """The build was lost: it was neither renewed nor in use for 60 seconds."""
+    """The build was lost: for 60 seconds nothing renewed or used it."""
 
 
 class TemplateNotBuilding(PgdibsError):
@@ -95,23 +95,23 @@ class TemplateNotBuilding(PgdibsError):
 
 
 class LeaseConflict(PgdibsError):
-    """The same run, worker and alias hold a lease with another template."""
+    """The same run, worker and alias hold a lease of another template."""
 
 
 class ForeignDatabases(PgdibsError):
-    """Databases that are not ours carry names of this pool; `detail` lists them and how to drop them."""
+    """Databases that pgdibs did not create have names of this pool; `detail` lists them and how to drop them."""
 
 
 class CapacityExceeded(PgdibsError):
-    """More than the pool can ever hold; `detail` names the limit."""
+    """The request exceeds what the pool can ever hold; `detail` names the limit."""
 
 
 class LeaseEnded(PgdibsError):
-    """The lease is over; `detail` says how and when it ended."""
+    """The lease has ended; `detail` says how and when."""
 
 
 class RunEnded(PgdibsError):
-    """The run is over; it takes no more leases."""
+    """The run has ended; it gets no more leases."""
 
 
 class TemplateFailed(PgdibsError):
@@ -119,7 +119,7 @@ class TemplateFailed(PgdibsError):
 
 
 class PoolExhausted(PgdibsError):
-    """No database came free in time; `detail` says who holds what."""
+    """No database became free in time; `detail` lists the holders."""
 
 
 class TemplateBuilding(PgdibsError):
@@ -135,7 +135,7 @@ class DiskFloor(PgdibsError):
 
 
 class MachineBusy(PgdibsError):
-    """The daemon has all the connections that it takes at once."""
+    """The daemon has reached its limit of concurrent connections."""
 
 
 class ShuttingDown(PgdibsError):
@@ -177,13 +177,13 @@ BY_CODE: dict[str, type[PgdibsError]] = {
     "shutting_down": ShuttingDown,
     "internal": Internal,
 }
-"""The closed list of the API; a code that a newer daemon adds is a plain `PgdibsError`."""
+"""The codes of the API. A code that a newer daemon adds becomes a plain `PgdibsError`."""
 
 
-def of_answer(status: int, body: Any, *, asked_for: str = "") -> PgdibsError:
-    """The typed error for an answer that is a refusal; `asked_for` says for how long it was asked, as in "after 180 s"."""
+def of_answer(status: int, body: Any, *, waited: str = "") -> PgdibsError:
+    """The typed error of an unsuccessful answer; `waited` says how long the client waited, as in "asked for 180 s"."""
     problem = body if isinstance(body, dict) else {}
     code = str(problem.get("code") or "")
     detail = str(problem.get("detail") or problem.get("title") or "the daemon gave no reason")
     known = BY_CODE.get(code, PgdibsError)
-    return known(f"{detail} ({code or 'no code'}, status {status}{asked_for and f', {asked_for}'})", code, status, detail)
+    return known(f"{detail} ({code or 'no code'}, status {status}{waited and f', {waited}'})", code, status, detail)

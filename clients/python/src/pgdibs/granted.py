@@ -1,6 +1,7 @@
 """The databases that the daemon has granted to this process: leases, kept databases, template builds.
 
-The pytest plugin's connection guard lets connections to these pass. Entries stay when a lease ends: its login ends with it.
+The connection guard of the pytest plugin allows connections to them. An entry stays after its lease has ended, because the login
+ends with the lease.
 """
 
 from __future__ import annotations

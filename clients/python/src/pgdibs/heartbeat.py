@@ -1,7 +1,7 @@
-"""The one thread of a process that renews all its leases; what still lives when the process ends is released.
+"""The heartbeat: one thread renews all leases of the process, and the end of the process releases the live ones.
 
-After `os.fork` the parent's thread goes on. The child has none: it neither renews nor releases its parent's leases, and gets a
-thread of its own with the first lease that it takes itself.
+After `os.fork` the parent keeps its thread. The child starts without one: it neither renews nor releases leases of its parent,
+and starts a thread with its own first lease.
 """
 
 from __future__ import annotations
@@ -16,105 +16,105 @@ from typing import Optional, Protocol
 
 from pgdibs.errors import PgdibsError
 
-AWAY_PAUSE_SECONDS = 1.0
-"""How soon to try again while the daemon does not answer."""
+RETRY_SECONDS = 1.0
+"""The pause between two attempts while the daemon does not answer."""
 
 
-class Renewed(Protocol):
-    """A lease, as the thread sees it."""
+class Renewable(Protocol):
+    """What the thread needs of a lease."""
 
     database: str
     ttl_seconds: float
     renew_after_seconds: float
 
-    def beat(self) -> Optional[float]:
-        """Renew once: the seconds until the next time, or None when it is over. Raises `PgdibsError` when that failed."""
+    def try_renew(self) -> Optional[float]:
+        """Renew once. Returns the seconds until the next renewal, or None if the lease has ended. Raises `PgdibsError`."""
         ...
 
     def release(self) -> None:
-        """Give it back."""
+        """Release the lease."""
         ...
 
 
-class _Beating:
-    def __init__(self, lease: Renewed) -> None:
+class _Renewal:
+    def __init__(self, lease: Renewable) -> None:
         self.lease = lease
         self.last_renewed = time.monotonic()
         self.due = self.last_renewed + lease.renew_after_seconds
-        self.is_trouble_told = False
+        self.has_warned = False
 
 
 class Heartbeat:
-    """The leases of this process that are renewed, and the thread, which exists while there are any."""
+    """The leases that the process renews, and the thread, which exists while there are any."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._beating: dict[int, _Beating] = {}
+        self._renewals: dict[int, _Renewal] = {}
         self._thread: Optional[threading.Thread] = None
 
-    def add(self, lease: Renewed) -> None:
-        """Renew it from now on."""
+    def add(self, lease: Renewable) -> None:
+        """Start to renew this lease."""
         with self._changed:
-            self._beating[id(lease)] = _Beating(lease)
+            self._renewals[id(lease)] = _Renewal(lease)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="pgdibs-heartbeat", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
-    def remove(self, lease: Renewed) -> None:
-        """Renew it no more; a renewal that is under way is not waited for."""
+    def remove(self, lease: Renewable) -> None:
+        """Stop renewing this lease, without waiting for a renewal that runs."""
         with self._changed:
-            self._beating.pop(id(lease), None)
+            self._renewals.pop(id(lease), None)
             self._changed.notify()
 
     def release_all(self) -> None:
-        """What this process still has when it ends goes back at once."""
+        """Release all leases; the interpreter calls it at its end."""
         with self._changed:
-            leases = [beating.lease for beating in self._beating.values()]
+            leases = [renewal.lease for renewal in self._renewals.values()]
         for lease in leases:
             lease.release()
 
     def _run(self) -> None:
         while True:
             with self._changed:
-                beating = self._next()
-                if beating is None:
+                renewal = self._next()
+                if renewal is None:
                     self._thread = None
                     return
-            self._beat(beating)
+            self._renew(renewal)
 
-    def _next(self) -> Optional[_Beating]:
-        """Wait for the one that is due first; None when there is none left. The lock is held but for the waiting."""
-        while self._beating:
-            first = min(self._beating.values(), key=lambda one: one.due)
+    def _next(self) -> Optional[_Renewal]:
+        """Wait for the renewal that is due first; None without leases. Holds the lock except while it waits."""
+        while self._renewals:
+            first = min(self._renewals.values(), key=lambda one: one.due)
             seconds = first.due - time.monotonic()
             if seconds <= 0:
                 return first
             self._changed.wait(seconds)
         return None
 
-    def _beat(self, beating: _Beating) -> None:
-        lease = beating.lease
+    def _renew(self, renewal: _Renewal) -> None:
+        lease = renewal.lease
         try:
-            pause = lease.beat()
+            pause = lease.try_renew()
         except PgdibsError as error:
-            pause = min(AWAY_PAUSE_SECONDS, lease.renew_after_seconds)
-            silent_seconds = time.monotonic() - beating.last_renewed
-            if silent_seconds > lease.ttl_seconds and not beating.is_trouble_told:
-                beating.is_trouble_told = True
-                say(f"the lease on {lease.database} has not been renewed for {silent_seconds:.0f} s and may be lost: {error}")
+            pause = min(RETRY_SECONDS, lease.renew_after_seconds)
+            overdue_seconds = time.monotonic() - renewal.last_renewed
+            if overdue_seconds > lease.ttl_seconds and not renewal.has_warned:
+                renewal.has_warned = True
+                warn(f"the lease on {lease.database} has not been renewed for {overdue_seconds:.0f} s and may be lost: {error}")
         else:
-            beating.last_renewed, beating.is_trouble_told = time.monotonic(), False
+            renewal.last_renewed, renewal.has_warned = time.monotonic(), False
             if pause is None:
                 self.remove(lease)
                 return
-        beating.due = time.monotonic() + pause
+        renewal.due = time.monotonic() + pause
 
 
-def say(sentence: str) -> None:
-    """A line on standard error, in one write, so that lines of several processes do not mix.
+def warn(sentence: str) -> None:
+    """Write a line to standard error, in one write, so that the lines of several processes do not mix.
 
-    When nobody is there to read it any more, the heartbeat goes on all the same: other leases depend on it.
+    Ignores a closed standard error, because the heartbeat must go on for the other leases.
     """
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"pgdibs: {sentence}\n")
@@ -122,14 +122,14 @@ def say(sentence: str) -> None:
 
 
 heartbeat = Heartbeat()
-"""This process's own."""
+"""The heartbeat of this process."""
 
 
-def _forget_in_child() -> None:
-    # Another object and not an emptied one: the parent's lock may have been held by a thread that does not exist here.
+def _reset_in_child() -> None:
+    # A new lock, because a thread of the parent may have held the old one at the fork.
     heartbeat.__init__()  # type: ignore[misc]
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_in_child)
+    os.register_at_fork(after_in_child=_reset_in_child)
 atexit.register(heartbeat.release_all)

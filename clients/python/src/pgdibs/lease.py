@@ -1,4 +1,4 @@
-"""A leased database: its URL, and what can be done with it until it is released."""
+"""A leased database: its URL, and renew, reset, keep and release."""
 
 from __future__ import annotations
 
@@ -10,26 +10,22 @@ from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import quote
 
 from pgdibs import granted as granted_databases
+from pgdibs.calls import DEADLINE_SECONDS, Caller
 from pgdibs.errors import LeaseEnded, PgdibsError, of_answer
 from pgdibs.heartbeat import heartbeat as process_heartbeat
-from pgdibs.heartbeat import say
+from pgdibs.heartbeat import warn
 from pgdibs.urls import with_driver
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from pgdibs.client import Client
-
-DEADLINE_SECONDS = 180.0
-"""How long a call goes on asking while the daemon says "try again"."""
-
 RELEASE_SECONDS = 10.0
-"""How long a release waits for the daemon's answer, and asks again when it is told to."""
+"""How long a release waits for an answer, repetitions included."""
 
 
 @dataclass(frozen=True)
 class KeptDatabase:
-    """A database that stays as it is until the time in `until` (RFC 3339, UTC); `url` has a login of its own."""
+    """A database that the daemon keeps until the time in `until` (RFC 3339, UTC); `url` has a login of its own."""
 
     database: str
     url: str
@@ -37,15 +33,16 @@ class KeptDatabase:
 
 
 class Lease:
-    """A database that is ours alone until `release`, the end of a `with` block, or the end of the process.
+    """A database for this process alone until `release`, the end of a `with` block, or the end of the process.
 
-    With a heartbeat (the default) a thread renews it at a third of its `ttl_seconds`, and the process releases it when it ends.
-    It belongs to the process that took it: a forked child may connect to `url`, but does not renew or release it.
+    With a heartbeat (the default) a thread renews the lease at a third of its `ttl_seconds`, and the end of the process releases
+    it. The lease belongs to the process that acquired it: a forked child may connect to `url`, but cannot renew or release
+    the lease.
     """
 
-    def __init__(self, client: Client, granted: dict[str, Any], heartbeat: bool = True, via: Optional[str] = None) -> None:
+    def __init__(self, client: Caller, granted: dict[str, Any], heartbeat: bool = True, via: Optional[str] = None) -> None:
         self._client = client
-        # What is handed out later, a kept database, has the same way to the server.
+        # The URL of a kept database uses the same address.
         self._via = f"?via={quote(via, safe='')}" if via else ""
         self._path = f"/v1/leases/{quote(granted['id'], safe='')}"
         self._lock = threading.Lock()
@@ -56,51 +53,52 @@ class Lease:
         granted_databases.add(self.url)
         self.database: str = granted["database"]
         self.slot: int = granted["slot"]
-        """A small integer that no other live lease of the pool has."""
+        """A small integer, unique among the live leases of the pool."""
         self.host: str = granted["host"]
         self.port: int = granted["port"]
         self.user: str = granted["user"]
         self.password: str = granted["password"]
         self.generation: int = granted["generation"]
-        """1, and one more with each reset."""
+        """Starts at 1; each reset adds 1."""
         self.pool: str = granted["pool"]
         self.fingerprint: str = granted["fingerprint"]
         self.run: Optional[str] = granted.get("run")
         self.worker: Optional[str] = granted.get("worker")
         self.alias: str = granted.get("alias") or "default"
         self.waited_seconds: float = granted.get("waited_seconds", 0.0)
-        """How long the daemon let the request wait."""
+        """The seconds that the request waited at the daemon."""
         self.ttl_seconds: float = granted["ttl_seconds"]
         self.renew_after_seconds: float = granted["renew_after_seconds"]
         self.lost: Optional[PgdibsError] = None
-        """How the lease ended although it was not released here; None while all is well. Set by the heartbeat or a call."""
+        """The error with which the lease was lost; None while it is live. The heartbeat or a call sets it."""
         if heartbeat:
             process_heartbeat.add(self)
 
     def renew(self) -> None:
-        """A sign of life; the heartbeat gives them by itself. Raises `LeaseEnded` when the lease is over."""
+        """Renew the lease; the heartbeat does so on its own. Raises `LeaseEnded` if the lease has ended."""
         self._call("renew", {})
 
     def reset(self, wait_seconds: float = 30.0, deadline_seconds: float = DEADLINE_SECONDS) -> None:
-        """A clean database behind the same URL; every session on the old one is ended.
+        """Put a clean database behind the same URL. The daemon ends every session on the old database.
 
-        One request waits `wait_seconds` for a spare, and again until the deadline. After an error the old database is untouched,
-        or, when no answer came, the call can be repeated: it does not reset twice.
+        The daemon lets one request wait `wait_seconds` for a spare; the client repeats it until the deadline. After an error of
+        the daemon the old database is untouched. Without an answer the call can be repeated: it does not reset twice.
         """
         with self._lock:
             answer = self._call("reset", {"generation": self.generation, "wait_seconds": wait_seconds}, deadline_seconds)
             self.generation = answer["generation"]
 
     def keep(self, seconds: int = 3600, reason: str = "") -> KeptDatabase:
-        """Keep the database as it is, for so many seconds: it leaves at the next reset or end, under this name."""
+        """Keep the database for so many seconds. It leaves the lease at the next reset or release."""
         kept = self._call("keep", {"seconds": seconds, "reason": reason})
         granted_databases.add(kept["kept_url"])
         return KeptDatabase(kept["kept_database"], kept["kept_url"], kept["kept_until"])
 
     def release(self) -> None:
-        """Give the database back. Does nothing when called again, or in a forked child.
+        """Release the lease. Does nothing when called again, or in a forked child.
 
-        Never raises because of a daemon: when it is away, or refuses, the lease ends `ttl_seconds` after its last renewal.
+        Does not raise if the daemon is unreachable or answers with an error: the lease then ends `ttl_seconds` after its last
+        renewal.
         """
         if self._is_released or os.getpid() != self._process:
             return
@@ -116,13 +114,13 @@ class Lease:
                 return
             if answer.retry_after is None or time.monotonic() + answer.retry_after > deadline:
                 break
-            # A daemon that has just been started again may not have its server yet; it says how long that takes.
+            # A daemon that has just restarted may not have its server yet; it names the pause.
             time.sleep(answer.retry_after)
         if answer.status >= 400 and answer.status not in (404, 410):
-            say(f"the lease on {self.database} was not released and ends by itself: {of_answer(answer.status, answer.body)}")
+            warn(f"the lease on {self.database} was not released and ends by itself: {of_answer(answer.status, answer.body)}")
 
     def url_for(self, driver: str) -> str:
-        """The URL with another scheme, as `postgresql+asyncpg`."""
+        """The URL with another scheme, as in `postgresql+asyncpg`."""
         return with_driver(self.url, driver)
 
     def env(self) -> dict[str, str]:
@@ -137,15 +135,15 @@ class Lease:
         }
 
     def django(self) -> dict[str, Any]:
-        """The keys of an entry of Django's DATABASES that say where to connect; update the entry in place with them."""
+        """The connection keys of an entry of Django's DATABASES; update the entry in place with them."""
         return {"NAME": self.database, "USER": self.user, "PASSWORD": self.password, "HOST": self.host, "PORT": str(self.port)}
 
-    def move_to(self, client: Client) -> None:
-        """Go on over another client's connections."""
+    def move_to(self, client: Caller) -> None:
+        """Use the connections of another client from now on."""
         self._client = client
 
-    def beat(self) -> Optional[float]:
-        """One renewal, for the heartbeat: the seconds until the next, or None when the lease is over. Raises when it failed."""
+    def try_renew(self) -> Optional[float]:
+        """Renew once, for the heartbeat. Returns the seconds until the next renewal, or None if the lease has ended."""
         timeout = max(1.0, min(RELEASE_SECONDS, self.renew_after_seconds))
         answer = self._client.ask("POST", f"{self._path}/renew", {}, timeout)
         if answer.status == 200:
@@ -162,7 +160,7 @@ class Lease:
         if os.getpid() != self._process:
             raise PgdibsError(
                 f"the lease on {self.database} belongs to process {self._process}, from which this one was forked; "
-                f"a forked process may use its URL, but to {verb} it is the other's: lease a database of your own"
+                f"a forked process may use its URL, but only its owner may {verb} it: lease a database in this process"
             )
         if self.lost is not None:
             raise self.lost
@@ -180,7 +178,7 @@ class Lease:
             return
         self.lost = error
         process_heartbeat.remove(self)
-        say(f"the lease on {self.database} was lost, and what is done there now is worth nothing: {error}")
+        warn(f"the lease on {self.database} was lost, so results of tests on it are invalid: {error}")
 
     def __enter__(self) -> Lease:
         return self

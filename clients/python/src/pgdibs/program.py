@@ -1,4 +1,4 @@
-"""Finds the pgdibs program: the one that was installed with this package, or one on the PATH."""
+"""Finds the pgdibs program: the one installed with this package, or one on the PATH."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pgdibs.errors import PgdibsError
 
 
 def find_program() -> str:
-    """The path of the program: `$PGDIBS_BIN`, else the wheel's own, else one on the PATH. Raises `PgdibsError` when none is."""
+    """The path of the program: `$PGDIBS_BIN`, else the one of the wheel, else one on the PATH. Raises `PgdibsError`."""
     configured = os.environ.get("PGDIBS_BIN")
     if configured:
         if not os.access(configured, os.X_OK):
-            raise PgdibsError(f"PGDIBS_BIN is {configured}, which is no program that can be run; correct it or unset it")
+            raise PgdibsError(f"PGDIBS_BIN is {configured}, which is not an executable file; correct it or unset it")
         return configured
     name = "pgdibs.exe" if os.name == "nt" else "pgdibs"
     for directory in _script_directories():
@@ -32,7 +32,7 @@ def find_program() -> str:
 
 
 def _script_directories() -> list[str]:
-    """Where installers put programs: this environment's place, the user's, and that of `pip install --target` or `--prefix`."""
+    """Where installers put programs: in this environment, for this user, with `pip install --target` and with `--prefix`."""
     user = f"{os.name}_user"
     directories = [sysconfig.get_path("scripts")]
     if user in sysconfig.get_scheme_names():

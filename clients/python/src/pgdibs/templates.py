@@ -1,4 +1,4 @@
-"""Templates: the fingerprint of the files that shape a schema, and "exactly one process builds"."""
+"""Templates: the fingerprint of the files that define a schema, and a build by exactly one process."""
 
 from __future__ import annotations
 
@@ -9,28 +9,26 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pgdibs import granted
+from pgdibs.calls import Caller
 from pgdibs.errors import PgdibsError
 from pgdibs.transport import segment
 
-if TYPE_CHECKING:
-    from pgdibs.client import Client
-
 RENEW_SECONDS = 20.0
-"""How often a build is renewed; the daemon gives it to somebody else after 60 s without a sign of life."""
+"""The interval of build renewals; after 60 s without one the daemon lets another caller build."""
 
 WAIT_SECONDS = 30.0
-"""How long one request waits for somebody else's build."""
+"""How long the daemon lets one request wait for the build of another caller."""
 
 DETAIL_CHARACTERS = 2000
-"""How much of an error's text goes to the daemon; its end says most."""
+"""How many characters of an error go to the daemon; the last ones do."""
 
 
 @dataclass(frozen=True)
 class TemplateReady:
-    """A template that exists: whether it was there already (or somebody else built it), and how long it took to have it."""
+    """A template that exists. `reused`: this call did not build it. `seconds`: how long the call took."""
 
     reused: bool
     seconds: float
@@ -40,7 +38,7 @@ class TemplateReady:
 def fingerprint_of(root: Path, globs: Iterable[str]) -> str:
     """A SHA-256 over names and contents of all files below `root` that match one of `globs` (`**` goes down).
 
-    Compiled Python is left out. Raises `ValueError` for a glob that matches no file, since it would not notice a change.
+    Skips compiled Python. Raises `ValueError` for a glob that matches no file, because it would not notice a change.
     """
     paths: set[Path] = set()
     for pattern in globs:
@@ -56,9 +54,9 @@ def fingerprint_of(root: Path, globs: Iterable[str]) -> str:
 
 
 def ensure(
-    client: Client, pool: str, fingerprint: str, build: Callable[[str], None], holder: str, deadline_seconds: float
+    client: Caller, pool: str, fingerprint: str, build: Callable[[str], None], holder: str, deadline_seconds: float
 ) -> TemplateReady:
-    """What `Client.ensure_template` says."""
+    """Implements `Client.ensure_template`."""
     started = time.monotonic()
     path = f"/v1/pools/{segment('pool', pool)}/templates/{segment('fingerprint', fingerprint)}"
     body = {"holder": holder, "wait_seconds": WAIT_SECONDS, **({"via": client.via} if client.via else {})}
@@ -72,7 +70,7 @@ def ensure(
             build(answer.body["build"]["url"])
     except BaseException as error:
         detail = (str(error) or type(error).__name__)[-DETAIL_CHARACTERS:]
-        # What matters is why it failed; a build that cannot be given up is lost after 60 s.
+        # The error of the build matters more; a build that the client cannot abandon is lost after 60 s.
         with suppress(PgdibsError):
             client.ask("POST", f"{path}/abandon", {**token, "detail": detail}, 10.0)
         raise
@@ -81,12 +79,12 @@ def ensure(
 
 
 @contextmanager
-def _renewed(client: Client, path: str, token: dict[str, Any]) -> Iterator[None]:
-    """A thread renews the build meanwhile; what becomes of a lost one, sealing says."""
-    is_over = threading.Event()
+def _renewed(client: Caller, path: str, token: dict[str, Any]) -> Iterator[None]:
+    """Renew the build in a thread. A lost build makes the seal fail."""
+    has_ended = threading.Event()
 
     def renew() -> None:
-        while not is_over.wait(RENEW_SECONDS):
+        while not has_ended.wait(RENEW_SECONDS):
             with suppress(PgdibsError):
                 client.ask("POST", f"{path}/renew", token, 10.0)
 
@@ -94,4 +92,4 @@ def _renewed(client: Client, path: str, token: dict[str, Any]) -> Iterator[None]
     try:
         yield
     finally:
-        is_over.set()
+        has_ended.set()

@@ -1,4 +1,4 @@
-"""One HTTP request to the daemon, over a connection that each thread keeps. Proxies of the environment are never used."""
+"""HTTP requests to the daemon over one connection per thread. Ignores the proxies of the environment."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from urllib.parse import SplitResult, quote, urlsplit
 from pgdibs.errors import InvalidRequest, PgdibsError, Unreachable
 
 TIMEOUT_SECONDS = 60.0
-"""How long to wait for an answer when the caller does not say."""
+"""The default timeout of a request."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the daemon said; any status is an answer. `retry_after` is in seconds, None when the header is not there."""
+    """An answer of any status. `retry_after` is in seconds, None without the header."""
 
     status: int
     body: Any
     retry_after: Optional[float]
 
 
-class _Kept:
-    """A connection that is closed when its thread ends, or its client is forgotten."""
+class _Connection:
+    """A connection that closes when its thread ends or its client is garbage-collected."""
 
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self.connection = connection
@@ -39,21 +39,21 @@ class _Kept:
 
 
 class Transport:
-    """The connections to one address: one for each thread, made when first needed, never shared with a forked child."""
+    """The connections to one address: one per thread, opened by its first request, not shared with a forked child."""
 
     def __init__(self, url: str, token: Optional[str]) -> None:
         self.url = url
-        self._address = _checked(url)
-        self._token = _checked_token(token)
+        self._address = _parsed_address(url)
+        self._token = _validated_token(token)
         self._kept = threading.local()
-        self._open: weakref.WeakSet[_Kept] = weakref.WeakSet()
+        self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
         self._process = os.getpid()
         self._is_aborted = False
         self.has_been_answered = False
-        """Whether there has been an answer yet; until then the address may simply be wrong."""
+        """Whether any request has got an answer; until then the address may be wrong."""
 
     def ask(self, method: str, path: str, body: Optional[dict[str, Any]], timeout: Optional[float]) -> Answer:
-        """One request. Raises `Unreachable` when nobody answers within `timeout` seconds."""
+        """Send one request. Raises `Unreachable` without an answer within `timeout` seconds."""
         headers = {"Accept": "application/json"}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -65,22 +65,22 @@ class Transport:
         try:
             response, text = self._exchange(method, path, payload, headers, seconds)
         except BaseException as error:
-            # Half an exchange may be on the wire, also when this is Ctrl-C; the daemon sees us hang up.
+            # The exchange may be incomplete, also after Ctrl-C, so the connection cannot be used again.
             self._drop_own()
             if self._is_aborted and not isinstance(error, PgdibsError):
-                raise PgdibsError("the call was given up") from error
+                raise PgdibsError("the call was aborted") from error
             if isinstance(error, (OSError, http.client.HTTPException)):
-                raise Unreachable(self._nobody(error, seconds)) from error
+                raise Unreachable(self._unreachable(error, seconds)) from error
             raise
         self.has_been_answered = True
         return Answer(response.status, self._decoded(response, text), _retry_after(response))
 
     def close(self) -> None:
-        """Close this thread's connection; the next request opens a new one."""
+        """Close the connection of this thread; its next request opens a new one."""
         self._drop_own()
 
     def abort(self) -> None:
-        """Hang up in all threads, also those that wait for an answer: their calls raise, as do all later ones."""
+        """Close the connections of all threads. Calls that wait for an answer raise, as do all later ones."""
         self._is_aborted = True
         if os.getpid() != self._process:
             return
@@ -101,7 +101,7 @@ class Transport:
                 response = connection.getresponse()
                 return response, response.read()
             except (http.client.RemoteDisconnected, ConnectionError):
-                # A daemon closes a connection that was idle, or is another one since; only a new connection's end tells.
+                # The daemon may have closed an idle connection, or restarted; only the failure of a new connection counts.
                 if not is_kept:
                     raise
                 self._drop_own()
@@ -110,20 +110,20 @@ class Transport:
         if self._is_aborted:
             raise PgdibsError("this client was aborted; make a new one")
         if os.getpid() != self._process:
-            # We are a forked child: the sockets are the parent's, who goes on using them.
+            # In a forked child the sockets belong to the parent, which still uses them.
             self._kept, self._open, self._process = threading.local(), weakref.WeakSet(), os.getpid()
-        kept: Optional[_Kept] = getattr(self._kept, "own", None)
+        kept: Optional[_Connection] = getattr(self._kept, "own", None)
         if kept is not None and kept.connection.sock is not None:
             kept.connection.sock.settimeout(timeout)
             return kept.connection, True
         kind = http.client.HTTPSConnection if self._address.scheme == "https" else http.client.HTTPConnection
         connection = kind(self._address.hostname or "", self._address.port, timeout=timeout)
-        self._kept.own = _Kept(connection)
+        self._kept.own = _Connection(connection)
         self._open.add(self._kept.own)
         return connection, False
 
     def _drop_own(self) -> None:
-        kept: Optional[_Kept] = getattr(self._kept, "own", None)
+        kept: Optional[_Connection] = getattr(self._kept, "own", None)
         self._kept.own = None
         if kept is not None:
             kept.connection.close()
@@ -136,30 +136,30 @@ class Transport:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise Unreachable(f"what answers at {self.url} is no pgdibs daemon: its answer is not JSON ({error})") from error
+            raise Unreachable(
+                f"the program that answers at {self.url} is no pgdibs daemon: its answer is not JSON ({error})"
+            ) from error
 
-    def _nobody(self, error: Exception, seconds: float) -> str:
+    def _unreachable(self, error: Exception, seconds: float) -> str:
         if isinstance(error, socket.timeout):
-            return f"no answer came from {self.url} within {seconds:.0f} s; look at the daemon's log, and at `pgdibs healthcheck`"
+            return f"no answer came from {self.url} within {seconds:.0f} s; see the daemon's log, and `pgdibs healthcheck`"
         if isinstance(error, http.client.HTTPException) and not isinstance(error, http.client.RemoteDisconnected):
-            return f"what answers at {self.url} is no pgdibs daemon ({error!r}); correct PGDIBS_URL"
+            return f"the program that answers at {self.url} is no pgdibs daemon ({error!r}); correct PGDIBS_URL"
         if isinstance(error, socket.gaierror):
-            return f"the host of {self.url} is not known here ({error}); correct PGDIBS_URL"
+            return f"the host of {self.url} cannot be resolved ({error}); correct PGDIBS_URL"
         if type(error).__module__ == "ssl":
-            return f"no TLS can be spoken with {self.url} ({error}); correct PGDIBS_URL, as `pgdibs serve` speaks plain http"
+            return f"the TLS handshake with {self.url} failed ({error}); correct PGDIBS_URL: `pgdibs serve` speaks plain http"
         return f"no pgdibs daemon answers at {self.url} ({error}); start one with `pgdibs serve`, or set PGDIBS_URL"
 
 
 def segment(field: str, value: str) -> str:
-    """A value as a part of a path. Raises `InvalidRequest` for one that would make it another path."""
+    """A value as one segment of a path. Raises `InvalidRequest` for a value that would change the path."""
     if value in ("", ".", ".."):
-        raise InvalidRequest(
-            f"{field} is `{value}`, which names nothing; give it a name (invalid_request)", "invalid_request", 400
-        )
+        raise InvalidRequest(f"{field} is `{value}`, which is no name; give it a name (invalid_request)", "invalid_request", 400)
     return quote(value, safe="")
 
 
-def _checked(url: str) -> SplitResult:
+def _parsed_address(url: str) -> SplitResult:
     try:
         address = urlsplit(url)
         is_good = address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0
@@ -173,10 +173,10 @@ def _checked(url: str) -> SplitResult:
     return address
 
 
-def _checked_token(token: Optional[str]) -> Optional[str]:
+def _validated_token(token: Optional[str]) -> Optional[str]:
     if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
         raise ValueError(
-            "the token is no token of a pgdibs daemon: it has visible ASCII characters without blanks; look at PGDIBS_TOKEN"
+            "the token is no token of a pgdibs daemon: one has visible ASCII characters without blanks; correct PGDIBS_TOKEN"
         )
     return token
 
@@ -186,5 +186,5 @@ def _retry_after(response: http.client.HTTPResponse) -> Optional[float]:
     try:
         return max(0.0, float(value)) if value is not None else None
     except ValueError:
-        # The other form of the header is a date; the daemon never sends it, something between us might.
+        # A date, the other form of the header, can come only from a proxy in between.
         return 1.0

@@ -1,4 +1,4 @@
-"""The fixtures: one real daemon for all tests, a pool of its own for each, and a scripted server for what a daemon never does."""
+"""Fixtures: a real daemon for all tests, pools, and a scripted server for answers that a daemon does not give."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pgdibs
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
-    """One daemon for all tests; it is stopped, with its Postgres, at the end."""
+    """One daemon for all tests; the end stops it with its Postgres."""
     daemon = Daemon(PGDIBS_ADVERTISE="network=db.internal:5433")
     yield daemon
     daemon.remove()
@@ -23,7 +23,7 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture(autouse=True)
 def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is set outside is for others; PGDIBS_BIN says which program is tested."""
+    """Unset the variables of the outer environment, except those that select the program under test."""
     for name in list(os.environ):
         if name.startswith("PGDIBS_") and name not in ("PGDIBS_BIN", "PGDIBS_PG_BIN_DIR"):
             monkeypatch.delenv(name)
@@ -31,7 +31,7 @@ def without_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def without_leftovers() -> Iterator[None]:
-    """No process of a failed test goes on into the next."""
+    """End the processes that a failed test has left."""
     yield
     end_started()
 
@@ -42,13 +42,13 @@ def client(daemon: Daemon) -> pgdibs.Client:
     return pgdibs.Client(daemon.url)
 
 
-# Nothing is made in advance: most tests use one database or two, and to make one is most of what a test costs.
+# No warm databases: most tests use one or two, and creating them is most of the cost of a test.
 SETTINGS = {"warm": 0, "spares": 0, "max": 4}
 
 
 @pytest.fixture
 def empty_pool(client: pgdibs.Client) -> Iterator[str]:
-    """A pool without a template; at the end of the test nothing in it is leased."""
+    """A pool without a template; the test must release all its leases."""
     pool = f"c{uuid.uuid4().hex[:8]}"
     client.put_pool(pool, **SETTINGS)
     yield pool
@@ -58,13 +58,13 @@ def empty_pool(client: pgdibs.Client) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def shared_pool() -> str:
-    """The pool of all tests that need nothing but a template; it is deleted with the daemon."""
+    """The pool of all tests that need only a template; it ends with the daemon."""
     return f"c{uuid.uuid4().hex[:8]}"
 
 
 @pytest.fixture
 def pool(client: pgdibs.Client, shared_pool: str) -> Iterator[str]:
-    """A pool whose template has the table `notes`; at the end of the test nothing in it is leased."""
+    """A pool whose template has the table `notes`; the test must release all its leases."""
     client.put_pool(shared_pool, **SETTINGS)
     client.ensure_template(shared_pool, "v1", make_schema)
     yield shared_pool
@@ -73,6 +73,6 @@ def pool(client: pgdibs.Client, shared_pool: str) -> Iterator[str]:
 
 @pytest.fixture
 def scripted() -> Iterator[Scripted]:
-    """A server that answers as it is told."""
+    """A server with scripted answers."""
     with Scripted() as server:
         yield server

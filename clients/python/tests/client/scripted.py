@@ -1,4 +1,4 @@
-"""An HTTP server that answers what a test says, and remembers what it was asked."""
+"""An HTTP server that gives scripted answers, and records the requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 @dataclass
 class Reply:
-    """One answer; `text` instead of `body` for what is no JSON; `hangs` until the server ends."""
+    """One answer; `text` instead of `body` if it is no JSON; with `hangs` there is none."""
 
     status: int = 200
     body: Any = None
@@ -23,40 +23,40 @@ class Reply:
 
 @dataclass
 class ReceivedRequest:
-    """One request."""
+    """One recorded request."""
 
     method: str
     path: str
     body: Any
     headers: dict[str, str]
-    at: float
+    time: float
     peer: int
 
 
 @dataclass
 class Scripted:
-    """Answers are given in their order, the last one again and again."""
+    """The server; it gives the replies in order, and repeats the last one."""
 
     replies: list[Reply] = field(default_factory=lambda: [Reply()])
-    asked: list[ReceivedRequest] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     hung_up: threading.Event = field(default_factory=threading.Event)
-    """Set when a caller that was made to wait went away."""
+    """Set when a caller closes the connection of a request that hangs."""
 
     def __enter__(self) -> Scripted:
         scripted = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            # Answers are small and the next request waits for them.
+            # Without the delay of Nagle's algorithm between small answers.
             disable_nagle_algorithm = True
 
             def answer(self) -> None:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else None
-                reply = scripted.replies[min(len(scripted.asked), len(scripted.replies) - 1)]
+                reply = scripted.replies[min(len(scripted.requests), len(scripted.replies) - 1)]
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 port = self.client_address[1]
-                scripted.asked.append(ReceivedRequest(self.command, self.path, body, headers, time.monotonic(), port))
+                scripted.requests.append(ReceivedRequest(self.command, self.path, body, headers, time.monotonic(), port))
                 if reply.hangs:
                     self.connection.settimeout(30)
                     self.rfile.read(1)
@@ -88,5 +88,5 @@ class Scripted:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The address of the server."""
         return f"http://127.0.0.1:{self._server.server_address[1]}"

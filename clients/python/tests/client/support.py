@@ -1,4 +1,4 @@
-"""What several tests need: a daemon that can be killed and comes back, psql, and a wait for a level."""
+"""Shared code of the tests: a daemon that tests can kill and restart, psql, and a wait for a condition."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Daemon:
         self.start()
 
     def start(self) -> None:
-        """Start it (again); back when it is ready."""
+        """Start or restart the daemon, and wait until it is ready."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
         environment.update(
             PGDIBS_LISTEN=self.listen,
@@ -45,7 +45,7 @@ class Daemon:
         self.process.wait_until_ready()
 
     def remove(self) -> None:
-        """Stop it and forget its data."""
+        """Stop the daemon and delete its data."""
         self.process.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -57,7 +57,7 @@ def program() -> str:
 
 
 def psql(url: str, statement: str) -> str:
-    """What psql prints for a statement, bare; a `CalledProcessError` when it fails."""
+    """The unaligned output of psql for a statement; raises `CalledProcessError` if it fails."""
     command = [f"{postgres_programs()}/psql", "-X", "-q", "-At", "-v", "ON_ERROR_STOP=1", url, "-c", statement]
     done = subprocess.run(command, check=True, timeout=30, capture_output=True, text=True)
     return done.stdout.strip()
@@ -68,24 +68,24 @@ def make_schema(url: str) -> None:
     psql(url, "create table notes (id int primary key)")
 
 
-def eventually(look: Callable[[], Optional[T]], within_seconds: float = 60.0) -> T:
-    """The first answer of `look` that is true."""
+def eventually(condition: Callable[[], Optional[T]], within_seconds: float = 60.0) -> T:
+    """Wait until `condition` returns a true value, and return it."""
     deadline = time.monotonic() + within_seconds
     while True:
-        seen = look()
-        if seen:
-            return seen
-        assert time.monotonic() < deadline, f"not within {within_seconds} s; seen last: {seen!r}"
-        # The pause between two looks at a level.
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {within_seconds} s; last value: {value!r}"
+        # The pause between two polls.
         time.sleep(0.02)
 
 
 started: list[subprocess.Popen[str]] = []
-"""What a test has started with `python`; a failed one may have left it running, with children of its own."""
+"""The processes that a test has started with `python`; a failed test may leave them running, with children."""
 
 
 def python(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """Another Python with the client's sources, warnings as errors; it is ended with the test."""
+    """Start Python with the sources of the client and warnings as errors; the end of the test ends it."""
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", code, *arguments],
         env={**os.environ, "PYTHONPATH": str(SOURCES), **environment},
@@ -100,7 +100,7 @@ def python(code: str, *arguments: str, **environment: str) -> subprocess.Popen[s
 
 
 def end_started() -> None:
-    """End those that a failed test has left, and what they have forked."""
+    """End the processes that a failed test has left, and their children."""
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)

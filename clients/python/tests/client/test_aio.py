@@ -1,4 +1,4 @@
-"""The client for asyncio: the same calls; a cancelled one leaves neither a waiter nor a lease."""
+"""The client for asyncio: it has all calls, and a cancelled call leaves neither a waiter nor a lease."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pgdibs
 from pgdibs import errors
 
 
-def test_the_calls_are_those_of_the_other_client(client: pgdibs.Client, empty_pool: str) -> None:
+def test_async_client_has_all_calls(client: pgdibs.Client, empty_pool: str) -> None:
     async def main() -> None:
         async with pgdibs.AsyncClient(client.url) as aio:
             assert (await aio.put_pool(empty_pool, warm=2))["warm"] == 2
@@ -42,7 +42,7 @@ def test_the_calls_are_those_of_the_other_client(client: pgdibs.Client, empty_po
     asyncio.run(main())
 
 
-def test_others_go_on_while_one_waits(client: pgdibs.Client, pool: str) -> None:
+def test_waiting_call_does_not_block_others(client: pgdibs.Client, pool: str) -> None:
     async def main() -> None:
         client.put_pool(pool, max=1)
         aio = pgdibs.AsyncClient(client.url)
@@ -50,7 +50,7 @@ def test_others_go_on_while_one_waits(client: pgdibs.Client, pool: str) -> None:
         second = asyncio.ensure_future(aio.lease(pool))
         started = time.monotonic()
         while not (await aio.status())["waiters"]:
-            await asyncio.sleep(0.01)  # the pause between two looks
+            await asyncio.sleep(0.01)  # the pause between two polls
         assert time.monotonic() - started < 10 and not second.done()
         await first.release()
         await (await second).release()
@@ -59,7 +59,7 @@ def test_others_go_on_while_one_waits(client: pgdibs.Client, pool: str) -> None:
     asyncio.run(main())
 
 
-def test_a_cancelled_wait_gives_its_place_to_the_next(client: pgdibs.Client, pool: str) -> None:
+def test_cancelled_wait_leaves_no_waiter(client: pgdibs.Client, pool: str) -> None:
     client.put_pool(pool, max=1)
 
     async def main() -> None:
@@ -74,43 +74,41 @@ def test_a_cancelled_wait_gives_its_place_to_the_next(client: pgdibs.Client, poo
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("pgdibs-async")])
 
 
-def test_a_lease_that_comes_while_it_is_cancelled_is_released(
-    client: pgdibs.Client, pool: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    is_granted, may_go_on, move_to = threading.Event(), threading.Event(), pgdibs.Lease.move_to
+def test_lease_granted_during_cancellation_is_released(client: pgdibs.Client, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_granted, may_continue, move_to = threading.Event(), threading.Event(), pgdibs.Lease.move_to
 
-    def held_up(lease: pgdibs.Lease, other: pgdibs.Client) -> None:
+    def block(lease: pgdibs.Lease, other: pgdibs.Client) -> None:
         move_to(lease, other)
         is_granted.set()
-        may_go_on.wait(60)
+        may_continue.wait(60)
 
-    monkeypatch.setattr(pgdibs.Lease, "move_to", held_up)
+    monkeypatch.setattr(pgdibs.Lease, "move_to", block)
 
     async def main() -> None:
         aio = pgdibs.AsyncClient(client.url)
-        asking = asyncio.ensure_future(aio.lease(pool))
+        acquire = asyncio.ensure_future(aio.lease(pool))
         await asyncio.get_running_loop().run_in_executor(None, is_granted.wait, 60)
-        asking.cancel()
+        acquire.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asking
-        may_go_on.set()
+            await acquire
+        may_continue.set()
         await aio.close()
 
     asyncio.run(main())
     eventually(lambda: not client.leases(pool=pool))
 
 
-def test_a_lease_that_nobody_was_told_of_is_released(client: pgdibs.Client, pool: str) -> None:
+def test_lease_granted_before_cancellation_is_released(client: pgdibs.Client, pool: str) -> None:
     async def main() -> None:
         aio = pgdibs.AsyncClient(client.url)
-        asking = asyncio.ensure_future(aio.lease(pool))
+        acquire = asyncio.ensure_future(aio.lease(pool))
         await asyncio.sleep(0)
-        # The event loop stands still until the thread has the lease and is done with it.
+        # This blocks the event loop until the thread has the lease and has ended the call.
         eventually(lambda: client.leases(pool=pool))
         eventually(lambda: aio._executor._idle_semaphore.acquire(timeout=0))
-        asking.cancel()
+        acquire.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asking
+            await acquire
         await aio.close()
 
     asyncio.run(main())
@@ -118,19 +116,19 @@ def test_a_lease_that_nobody_was_told_of_is_released(client: pgdibs.Client, pool
 
 
 @pytest.mark.parametrize("after_milliseconds", [0, 1, 2, 3, 5, 8, 15])
-def test_a_cancelled_grant_leaves_no_lease(client: pgdibs.Client, pool: str, after_milliseconds: int) -> None:
-    """Cancelled before, while and after the daemon grants; whoever got the lease has it, and nobody else."""
-    # A database that is there is granted within these milliseconds.
+def test_cancelled_acquire_leaves_no_lease(client: pgdibs.Client, pool: str, after_milliseconds: int) -> None:
+    """Cancel before, during and after the grant; if the caller gets the lease, it releases it."""
+    # The daemon grants a ready database within these milliseconds.
     client.put_pool(pool, warm=1)
     eventually(lambda: client.call("GET", f"/v1/pools/{pool}")["counts"]["ready"])
 
     async def main() -> bool:
         aio = pgdibs.AsyncClient(client.url)
-        asking = asyncio.ensure_future(aio.lease(pool, ttl_seconds=5))
+        acquire = asyncio.ensure_future(aio.lease(pool, ttl_seconds=5))
         await asyncio.sleep(after_milliseconds / 1000)
-        asking.cancel()
+        acquire.cancel()
         try:
-            await (await asking).release()
+            await (await acquire).release()
         except asyncio.CancelledError:
             return True
         finally:
@@ -138,7 +136,7 @@ def test_a_cancelled_grant_leaves_no_lease(client: pgdibs.Client, pool: str, aft
         return False
 
     asyncio.run(main())
-    # The daemon may grant until it has seen that the client has gone. Between the two writes of an answer it does not see that:
-    # then the lease ends with its time to live. One that no caller holds, and that was renewed all the same, would never end.
+    # The daemon may grant until it notices the closed connection. It does not between the two writes of an answer; then the
+    # lease expires. A lease that the client renews without a caller would never end.
     eventually(lambda: not client.status()["waiters"] and not client.leases(pool=pool))
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"])

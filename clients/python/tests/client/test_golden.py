@@ -1,4 +1,4 @@
-"""The client against the golden files in api/, which the daemon's own tests read too."""
+"""The client and the golden files in api/, which the tests of the daemon read too."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ def golden(name: str) -> Any:
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem["code"])
-def test_each_code_has_an_error_of_its_own(problem: dict[str, Any]) -> None:
+def test_each_code_has_its_error_type(problem: dict[str, Any]) -> None:
     name = "".join(word.title() for word in problem["code"].split("_"))
-    detail = f"this is what happened to {problem['code']}"
+    detail = f"the cause of {problem['code']}"
     error = errors.of_answer(problem["status"], {**problem, "detail": detail})
     assert type(error) is getattr(errors, name)
     assert (error.code, error.status, error.detail) == (problem["code"], problem["status"], detail)
     assert detail in str(error) and problem["code"] in str(error)
 
 
-def test_the_list_of_codes_is_closed_and_complete() -> None:
+def test_codes_are_those_of_the_api() -> None:
     assert set(errors.BY_CODE) == {problem["code"] for problem in PROBLEMS}
     typed = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.PgdibsError)}
     assert typed - {errors.PgdibsError, errors.Unreachable} == set(errors.BY_CODE.values())
 
 
-def test_a_code_of_a_newer_daemon_and_an_answer_that_is_no_problem_are_errors_too() -> None:
+def test_unknown_code_and_missing_body_are_plain_errors() -> None:
     newer = errors.of_answer(409, {"code": "on_holiday", "detail": "back on Monday"})
     assert type(newer) is errors.PgdibsError and newer.code == "on_holiday" and "back on Monday" in str(newer)
     strange = errors.of_answer(502, None)
     assert type(strange) is errors.PgdibsError and "502" in str(strange)
 
 
-def test_an_error_survives_pickle() -> None:
+def test_error_survives_pickle() -> None:
     error = errors.of_answer(410, golden("problem_lease_ended")["body"])
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is errors.LeaseEnded
@@ -56,36 +56,36 @@ def test_an_error_survives_pickle() -> None:
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem["code"])
-def test_a_code_is_asked_for_again_exactly_when_the_daemon_says_when(problem: dict[str, Any], scripted: Scripted) -> None:
+def test_call_repeats_exactly_codes_with_retry_after(problem: dict[str, Any], scripted: Scripted) -> None:
     retry_after = None if problem["retry_after_seconds"] is None else "0"
     scripted.replies = [Reply(problem["status"], problem, retry_after), Reply(200, {"fine": True})]
     client = pgdibs.Client(scripted.url)
     if retry_after is None:
         with pytest.raises(errors.BY_CODE[problem["code"]]):
             client.call("GET", "/v1/status")
-        assert len(scripted.asked) == 1
+        assert len(scripted.requests) == 1
     else:
         assert client.call("GET", "/v1/status") == {"fine": True}
-        assert len(scripted.asked) == 2
+        assert len(scripted.requests) == 2
 
 
-def test_a_granted_lease_has_all_that_the_answer_says(scripted: Scripted) -> None:
+def test_granted_lease_has_all_fields_of_the_answer(scripted: Scripted) -> None:
     exchange = golden("lease_granted")
     scripted.replies = [Reply(exchange["status"], exchange["body"])]
-    wanted = {name: value for name, value in exchange["request"]["body"].items() if name != "pool"}
-    lease = pgdibs.Client(scripted.url).lease("app", heartbeat=False, **wanted)
+    options = {name: value for name, value in exchange["request"]["body"].items() if name != "pool"}
+    lease = pgdibs.Client(scripted.url).lease("app", heartbeat=False, **options)
     for name in (
         *("id", "url", "database", "slot", "host", "port", "user", "password", "generation", "pool", "fingerprint"),
         *("run", "worker", "alias", "waited_seconds", "ttl_seconds", "renew_after_seconds"),
     ):
         assert getattr(lease, name) == exchange["body"][name], name
     assert lease.lost is None
-    asked = scripted.asked[0]
-    assert (asked.method, asked.path) == ("POST", "/v1/leases")
-    assert asked.body.items() >= exchange["request"]["body"].items()
+    request = scripted.requests[0]
+    assert (request.method, request.path) == ("POST", "/v1/leases")
+    assert request.body.items() >= exchange["request"]["body"].items()
 
 
-def test_calls_ask_for_what_the_golden_files_say(scripted: Scripted) -> None:
+def test_calls_send_the_requests_of_golden_files(scripted: Scripted) -> None:
     client = pgdibs.Client(scripted.url)
     granted = golden("lease_granted")["body"]
     lease = pgdibs.Lease(client, granted, heartbeat=False)
@@ -101,12 +101,12 @@ def test_calls_ask_for_what_the_golden_files_say(scripted: Scripted) -> None:
     }
     for name, call in calls.items():
         exchange = golden(name)
-        scripted.asked.clear()
+        scripted.requests.clear()
         scripted.replies = [Reply(exchange["status"], exchange["body"])]
         call()
-        asked, wanted = scripted.asked[0], exchange["request"]
-        assert (asked.method, asked.path) == (wanted["method"], wanted["path"].replace("{id}", granted["id"])), name
-        assert contains(asked.body, wanted["body"]), (name, asked.body)
+        request, expected = scripted.requests[0], exchange["request"]
+        assert (request.method, request.path) == (expected["method"], expected["path"].replace("{id}", granted["id"])), name
+        assert contains(request.body, expected["body"]), (name, request.body)
     assert lease.generation == golden("lease_reset")["body"]["generation"] == 2
 
 
@@ -119,14 +119,14 @@ def contains(value: Any, part: Any) -> bool:
     return bool(value == part)
 
 
-def test_every_field_that_is_sent_is_known_to_the_daemon() -> None:
+def test_lease_request_has_only_fields_of_the_api() -> None:
     schemas = json.loads((API / "openapi.json").read_text())["components"]["schemas"]
     names = {name for schema in schemas.values() for name in schema.get("properties", {})}
     request = pgdibs.LeaseRequest("p", "f", "r", "w", "a", "h", 60, True, "v").body()
     assert set(request) <= names and len(request) == 9
 
 
-def test_no_module_needs_a_newer_python_than_3_9() -> None:
+def test_modules_parse_with_python_3_9() -> None:
     modules = list(Path(pgdibs.__file__).parent.rglob("*.py"))
     assert len(modules) > 10
     for module in modules:

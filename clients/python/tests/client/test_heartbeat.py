@@ -1,4 +1,4 @@
-"""The heartbeat: at a third of the TTL, one thread for all, through fork and restart, loud when a lease is lost."""
+"""The heartbeat: its interval, its thread, fork, restarts of the daemon, lost leases."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ def heartbeats() -> list[threading.Thread]:
 
 
 def renewals(scripted: Scripted) -> list[float]:
-    """When the scripted server was asked to renew."""
-    return [asked.at for asked in scripted.asked if asked.path.endswith("/renew")]
+    """The times of the renewals at the scripted server."""
+    return [request.time for request in scripted.requests if request.path.endswith("/renew")]
 
 
-def test_it_beats_at_the_interval_that_the_daemon_names(scripted: Scripted) -> None:
+def test_heartbeat_renews_at_interval_of_daemon(scripted: Scripted) -> None:
     with pgdibs.Lease(pgdibs.Client(scripted.url), GRANTED):
         eventually(lambda: len(renewals(scripted)) >= 4)
-    beats = renewals(scripted)
-    pauses = [later - earlier for earlier, later in zip(beats, beats[1:])]
+    times = renewals(scripted)
+    pauses = [later - earlier for earlier, later in zip(times, times[1:])]
     assert all(0.29 <= pause < 10 for pause in pauses), pauses
 
 
-def test_one_thread_renews_all_leases_and_ends_with_the_last(client: pgdibs.Client, pool: str) -> None:
+def test_one_thread_renews_all_leases(client: pgdibs.Client, pool: str) -> None:
     leases = [client.lease(pool, ttl_seconds=ttl) for ttl in (4, 5)]
     assert len(heartbeats()) == 1
     deadline = time.monotonic() + 6.5
     while time.monotonic() < deadline:
         assert len(client.leases(pool=pool)) == 2
-        # Looks for longer than any of the leases would live.
+        # Polls for longer than the time to live of either lease.
         time.sleep(0.1)
     for lease in leases:
         assert lease.lost is None
@@ -66,7 +66,7 @@ def test_one_thread_renews_all_leases_and_ends_with_the_last(client: pgdibs.Clie
         assert len(heartbeats()) == 1
 
 
-def test_without_a_heartbeat_the_lease_ends_by_itself(client: pgdibs.Client, pool: str) -> None:
+def test_lease_without_heartbeat_expires(client: pgdibs.Client, pool: str) -> None:
     lease = client.lease(pool, ttl_seconds=1, heartbeat=False)
     eventually(lambda: not heartbeats())
     eventually(lambda: not client.leases(pool=pool))
@@ -75,13 +75,13 @@ def test_without_a_heartbeat_the_lease_ends_by_itself(client: pgdibs.Client, poo
     assert lease.lost is not None
 
 
-def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_lost_lease_raises_and_warns(client: pgdibs.Client, pool: str, capfd: pytest.CaptureFixture[str]) -> None:
     lease = client.lease(pool, ttl_seconds=3)
     client.call("DELETE", f"/v1/leases/{lease.id}")
     err = eventually(lambda: capfd.readouterr().err)
     assert isinstance(lease.lost, pgdibs.LeaseEnded)
     assert err.count("\n") == 1
-    assert err.startswith(f"pgdibs: the lease on {lease.database} was lost, and what is done there now is worth nothing: ")
+    assert err.startswith(f"pgdibs: the lease on {lease.database} was lost, so results of tests on it are invalid: ")
     assert "was released at" in err
     for call in (lease.renew, lease.reset, lease.keep):
         with pytest.raises(pgdibs.LeaseEnded, match="was released at"):
@@ -90,19 +90,20 @@ def test_a_lost_lease_is_loud(client: pgdibs.Client, pool: str, capfd: pytest.Ca
     assert capfd.readouterr().err == "" and "lost" in repr(lease)
 
 
-# Regression: a Python process whose standard error was closed renewed nothing any more after it had lost one lease
-# (found by a test that ended while the heartbeat spoke).
-def test_a_heartbeat_that_nobody_hears_goes_on(client: pgdibs.Client, pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+# Regression: with a closed standard error, a process renewed no lease after it had lost one.
+def test_heartbeat_continues_with_closed_standard_error(
+    client: pgdibs.Client, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lost, kept = (client.lease(pool, ttl_seconds=3) for _ in range(2))
-    nobody = io.StringIO()
-    nobody.close()
-    monkeypatch.setattr(sys, "stderr", nobody)
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
     client.call("DELETE", f"/v1/leases/{lost.id}")
     eventually(lambda: lost.lost)
     ends: set[str] = set()
 
     def is_renewed() -> bool:
-        # Each renewal moves its end.
+        # Each renewal moves `expires_at`.
         ends.add(client.call("GET", f"/v1/leases/{kept.id}")["expires_at"])
         return len(ends) > 3
 
@@ -110,16 +111,16 @@ def test_a_heartbeat_that_nobody_hears_goes_on(client: pgdibs.Client, pool: str,
     kept.release()
 
 
-def test_a_call_that_finds_the_lease_over_is_loud_too(scripted: Scripted, capfd: pytest.CaptureFixture[str]) -> None:
+def test_call_on_ended_lease_raises_and_warns(scripted: Scripted, capfd: pytest.CaptureFixture[str]) -> None:
     scripted.replies = [Reply(410, ENDED)]
     lease = pgdibs.Lease(pgdibs.Client(scripted.url), {**GRANTED, "renew_after_seconds": 20.0})
     with pytest.raises(pgdibs.LeaseEnded, match="was revoked at 10:00"):
         lease.reset()
     assert lease.lost is not None and "was lost" in capfd.readouterr().err
-    assert len(scripted.asked) == 1
+    assert len(scripted.requests) == 1
 
 
-def test_a_daemon_that_is_away_is_told_once_and_found_again(capfd: pytest.CaptureFixture[str]) -> None:
+def test_failing_renewals_warn_once_and_recover(capfd: pytest.CaptureFixture[str]) -> None:
     broken = Reply(500, {"code": "internal", "detail": "out of order"})
     with Scripted([*[broken] * 8, Reply()]) as scripted, pgdibs.Lease(pgdibs.Client(scripted.url), GRANTED) as lease:
         eventually(lambda: len(renewals(scripted)) >= 11)
@@ -128,7 +129,7 @@ def test_a_daemon_that_is_away_is_told_once_and_found_again(capfd: pytest.Captur
     assert err.count("\n") == 1 and "has not been renewed for" in err and "out of order" in err
 
 
-def test_it_waits_as_long_as_the_daemon_says(scripted: Scripted, capfd: pytest.CaptureFixture[str]) -> None:
+def test_renewal_waits_for_retry_after(scripted: Scripted, capfd: pytest.CaptureFixture[str]) -> None:
     scripted.replies = [Reply(503, {"code": "server_unavailable", "detail": "wait"}, "0.6"), Reply()]
     with pgdibs.Lease(pgdibs.Client(scripted.url), GRANTED):
         eventually(lambda: len(renewals(scripted)) >= 3)
@@ -137,7 +138,7 @@ def test_it_waits_as_long_as_the_daemon_says(scripted: Scripted, capfd: pytest.C
     assert capfd.readouterr().err == ""
 
 
-def test_a_lease_outlives_a_restart_of_the_daemon(client: pgdibs.Client, pool: str, daemon: Daemon) -> None:
+def test_lease_survives_restart_of_daemon(client: pgdibs.Client, pool: str, daemon: Daemon) -> None:
     with client.lease(pool, ttl_seconds=2) as lease:
         daemon.process.kill()
         daemon.start()
@@ -166,7 +167,7 @@ if child == 0:
         assert [thread for thread in threading.enumerate() if thread.name == "pgdibs-heartbeat"]
         sys.stdin.readline()
         assert own.lost is None
-    sys.exit(0)  # with all handlers of the interpreter's end
+    sys.exit(0)  # runs the handlers of `atexit`
 print(lease.id, flush=True)
 assert os.waitpid(child, 0)[1] == 0
 print(lease.lost, flush=True)
@@ -174,7 +175,7 @@ sys.stdin.readline()
 """
 
 
-def test_a_fork_leaves_the_lease_to_its_parent(client: pgdibs.Client, pool: str) -> None:
+def test_forked_child_cannot_change_lease_of_parent(client: pgdibs.Client, pool: str) -> None:
     parent = python(FORK, client.url, pool)
     assert parent.stdin is not None and parent.stdout is not None
     own = parent.stdout.readline().strip()
@@ -182,7 +183,7 @@ def test_a_fork_leaves_the_lease_to_its_parent(client: pgdibs.Client, pool: str)
     deadline = time.monotonic() + 6.5
     while time.monotonic() < deadline:
         assert len(client.leases(pool=pool)) == 2
-        # Looks for longer than either lease would live without its own process's thread.
+        # Polls for longer than the time to live of either lease.
         time.sleep(0.1)
     parent.stdin.write("\n")
     parent.stdin.flush()
@@ -191,7 +192,7 @@ def test_a_fork_leaves_the_lease_to_its_parent(client: pgdibs.Client, pool: str)
     assert (*parent.communicate("\n", timeout=60), parent.returncode) == ("", "", 0)
 
 
-def test_a_child_of_multiprocessing_does_no_harm(client: pgdibs.Client, pool: str) -> None:
+def test_multiprocessing_child_does_not_release_lease(client: pgdibs.Client, pool: str) -> None:
     code = (
         "import multiprocessing, sys, pgdibs\n"
         "client = pgdibs.Client(sys.argv[1])\n"

@@ -1,4 +1,4 @@
-"""Leases of a real daemon: taken, reset, kept, renewed, given back, in a batch, and through a restart of the daemon."""
+"""Leases of a real daemon: acquire, reset, keep, release, batches, runs, and restarts of the daemon."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pgdibs
 from pgdibs import errors
 
 
-def test_a_lease_is_a_clean_database_until_the_block_ends(client: pgdibs.Client, pool: str) -> None:
+def test_lease_has_clean_database_until_block_ends(client: pgdibs.Client, pool: str) -> None:
     with client.lease(pool, worker="gw1", holder="me") as lease:
         assert psql(lease.url, "select current_database()") == lease.database
         assert table_exists(lease, "notes")
@@ -27,7 +27,7 @@ def test_a_lease_is_a_clean_database_until_the_block_ends(client: pgdibs.Client,
         lease.reset()
 
 
-def test_the_same_run_worker_and_alias_get_the_same_lease(client: pgdibs.Client, pool: str) -> None:
+def test_same_run_worker_and_alias_get_same_lease(client: pgdibs.Client, pool: str) -> None:
     with client.lease(pool, run="r1", worker="gw0") as lease:
         psql(lease.url, "insert into notes values (1)")
         again = client.lease(pool, run="r1", worker="gw0", heartbeat=False)
@@ -37,7 +37,7 @@ def test_the_same_run_worker_and_alias_get_the_same_lease(client: pgdibs.Client,
         assert psql(lease.url, "select count(*) from notes") == "0"
 
 
-def test_a_reset_brings_a_clean_database_behind_the_same_url(client: pgdibs.Client, pool: str) -> None:
+def test_reset_puts_clean_database_behind_same_url(client: pgdibs.Client, pool: str) -> None:
     with client.lease(pool) as lease:
         url = lease.url
         for generation in (2, 3, 4):
@@ -47,7 +47,7 @@ def test_a_reset_brings_a_clean_database_behind_the_same_url(client: pgdibs.Clie
             assert not table_exists(lease, f"dirt{generation}") and table_exists(lease, "notes")
 
 
-def test_two_threads_reset_one_after_the_other(client: pgdibs.Client, pool: str) -> None:
+def test_concurrent_resets_run_in_turn(client: pgdibs.Client, pool: str) -> None:
     with client.lease(pool) as lease:
         threads = [threading.Thread(target=lease.reset) for _ in range(2)]
         for thread in threads:
@@ -57,9 +57,8 @@ def test_two_threads_reset_one_after_the_other(client: pgdibs.Client, pool: str)
         assert lease.generation == 3
 
 
-# Regression: the URL of a kept database and of a build had the default address, whatever `via` the lease had (found by
-# running the example's suite inside the compose network).
-def test_inside_another_network_the_server_has_the_name_that_via_picks(
+# Regression: the URLs of kept databases and builds ignored `via`.
+def test_via_selects_advertised_address_in_all_urls(
     client: pgdibs.Client, daemon: Daemon, pool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGDIBS_VIA", "network")
@@ -71,17 +70,17 @@ def test_inside_another_network_the_server_has_the_name_that_via_picks(
     with inside.lease(pool, via="default") as lease:
         assert psql(lease.url, "select 1") == "1"
 
-    def give_up(url: str) -> None:
+    def fail(url: str) -> None:
         raise LookupError(url)
 
     with pytest.raises(LookupError, match=r"@db\.internal:5433/"):
-        inside.ensure_template(pool, "seen from inside", give_up)
+        inside.ensure_template(pool, "from inside", fail)
     monkeypatch.setenv("PGDIBS_VIA", "moon")
     with pytest.raises(pgdibs.PgdibsError, match="PGDIBS_ADVERTISE"):
         pgdibs.Client(daemon.url).lease(pool)
 
 
-def test_a_kept_database_stays_as_it_was(client: pgdibs.Client, pool: str) -> None:
+def test_kept_database_is_unchanged_after_reset(client: pgdibs.Client, pool: str) -> None:
     with client.lease(pool) as lease:
         psql(lease.url, "insert into notes values (42)")
         kept = lease.keep(seconds=60, reason="a test failed")
@@ -92,7 +91,7 @@ def test_a_kept_database_stays_as_it_was(client: pgdibs.Client, pool: str) -> No
     client.call("DELETE", f"/v1/databases/{kept.database}")
 
 
-def test_a_batch_is_all_or_none_in_its_order(client: pgdibs.Client, pool: str) -> None:
+def test_batch_grants_all_in_order_or_none(client: pgdibs.Client, pool: str) -> None:
     requests = [pgdibs.LeaseRequest(pool, run="r2", worker="gw0", alias=alias) for alias in ("b", "a", "c")]
     leases = client.batch(requests)
     assert [lease.alias for lease in leases] == ["b", "a", "c"]
@@ -104,7 +103,7 @@ def test_a_batch_is_all_or_none_in_its_order(client: pgdibs.Client, pool: str) -
         lease.release()
 
 
-def test_a_run_is_announced_and_ends_with_all_it_holds(client: pgdibs.Client, pool: str) -> None:
+def test_end_of_run_ends_its_leases(client: pgdibs.Client, pool: str) -> None:
     assert client.announce("r3", pool, 2)["workers"] == 2
     with pytest.raises(errors.CapacityExceeded, match="max"):
         client.announce("r3", pool, 500)
@@ -114,7 +113,7 @@ def test_a_run_is_announced_and_ends_with_all_it_holds(client: pgdibs.Client, po
         client.lease(pool, run="r3", worker="gw0")
 
 
-def test_mistakes_are_typed_and_say_what_to_do(client: pgdibs.Client, empty_pool: str) -> None:
+def test_invalid_requests_raise_typed_errors_with_hint(client: pgdibs.Client, empty_pool: str) -> None:
     with pytest.raises(errors.PoolNotFound, match='there is no pool "no_such"; make it with'):
         client.lease("no_such")
     with pytest.raises(errors.TemplateNotFound, match="has no template yet"):
@@ -125,7 +124,7 @@ def test_mistakes_are_typed_and_say_what_to_do(client: pgdibs.Client, empty_pool
         client.put_pool("No Such/Name?")
 
 
-def test_whoever_waits_gets_the_database_that_comes_back(client: pgdibs.Client, pool: str) -> None:
+def test_waiter_gets_released_database(client: pgdibs.Client, pool: str) -> None:
     client.put_pool(pool, max=1)
     first = client.lease(pool, holder="the first")
     with pytest.raises(errors.PoolExhausted, match="the first"):
@@ -140,20 +139,20 @@ def test_whoever_waits_gets_the_database_that_comes_back(client: pgdibs.Client, 
     second[0].release()
 
 
-def test_a_daemon_that_is_killed_and_comes_back_is_not_noticed(client: pgdibs.Client, pool: str, daemon: Daemon) -> None:
+def test_reset_survives_restart_of_killed_daemon(client: pgdibs.Client, pool: str, daemon: Daemon) -> None:
     with client.lease(pool, run="r4", worker="gw0") as lease:
         psql(lease.url, "insert into notes values (7)")
         daemon.process.kill()
-        back = threading.Thread(target=daemon.start)
-        back.start()
+        restart = threading.Thread(target=daemon.start)
+        restart.start()
         lease.reset()
-        back.join()
+        restart.join()
         assert lease.generation == 2 and lease.lost is None
         assert psql(lease.url, "select count(*) from notes") == "0"
         assert [live["id"] for live in client.leases(pool=pool)] == [lease.id]
 
 
-def test_a_release_does_not_mind_that_the_daemon_is_away(client: pgdibs.Client, pool: str, daemon: Daemon) -> None:
+def test_release_with_unreachable_daemon_does_not_raise(client: pgdibs.Client, pool: str, daemon: Daemon) -> None:
     lease = client.lease(pool)
     daemon.process.kill()
     started = time.monotonic()
@@ -165,18 +164,18 @@ def test_a_release_does_not_mind_that_the_daemon_is_away(client: pgdibs.Client, 
     client.call("DELETE", f"/v1/leases/{lease.id}")
 
 
-def test_a_wrong_token_is_an_error_that_names_the_token() -> None:
-    guarded = Daemon(PGDIBS_TOKEN="s3cret=+/")
+def test_wrong_token_raises_error_about_token() -> None:
+    daemon = Daemon(PGDIBS_TOKEN="s3cret=+/")
     try:
         for token in (None, "wrong"):
             with pytest.raises(errors.Unauthorized, match=r"[Tt]oken"):
-                pgdibs.Client(guarded.url, token).put_pool("p")
-        assert pgdibs.Client(guarded.url, "s3cret=+/").put_pool("p")["pool"] == "p"
+                pgdibs.Client(daemon.url, token).put_pool("p")
+        assert pgdibs.Client(daemon.url, "s3cret=+/").put_pool("p")["pool"] == "p"
     finally:
-        guarded.remove()
+        daemon.remove()
 
 
-def test_ctrl_c_while_waiting_ends_at_once_and_leaves_no_waiter(client: pgdibs.Client, pool: str) -> None:
+def test_ctrl_c_during_wait_leaves_no_waiter(client: pgdibs.Client, pool: str) -> None:
     client.put_pool(pool, max=1)
     with client.lease(pool):
         code = "import sys, pgdibs; pgdibs.Client(sys.argv[1]).lease(sys.argv[2])"
@@ -188,7 +187,7 @@ def test_ctrl_c_while_waiting_ends_at_once_and_leaves_no_waiter(client: pgdibs.C
         eventually(lambda: not client.status()["waiters"])
 
 
-def test_what_a_process_still_has_when_it_ends_goes_back_at_once(client: pgdibs.Client, pool: str) -> None:
+def test_end_of_process_releases_leases_with_heartbeat(client: pgdibs.Client, pool: str) -> None:
     code = "import sys, pgdibs; lease = pgdibs.Client(sys.argv[1]).lease(sys.argv[2]); print(lease.id); {}"
     for end, status in (("", 0), ("raise SystemExit(3)", 3), ("open('/no/such')", 1)):
         ended = finished(python(code.format(end), client.url, pool))
@@ -199,6 +198,6 @@ def test_what_a_process_still_has_when_it_ends_goes_back_at_once(client: pgdibs.
     client.call("DELETE", f"/v1/leases/{left[1].strip()}")
 
 
-def test_the_program_and_the_client_are_of_one_version(client: pgdibs.Client) -> None:
+def test_program_and_daemon_have_same_version(client: pgdibs.Client) -> None:
     done = subprocess.run([program(), "--version"], check=True, stdout=subprocess.PIPE, text=True, timeout=10)
     assert done.stdout.split()[-1] == client.status()["daemon"]["version"]

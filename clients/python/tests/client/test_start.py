@@ -1,4 +1,4 @@
-"""The daemon that a run starts: one for all, left for the next, gone when nobody has used it, and clear when it cannot."""
+"""The daemon that a run starts: one for concurrent runs; it outlives the run, ends when idle, and explains a failed start."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from daemon_process import fresh_data_directory, postgres_programs
 from scripted import Reply, Scripted
 from support import eventually, finished, make_schema, program, python
-from test_transport import nobody
+from test_transport import unused_url
 
 import pgdibs
 from pgdibs import start
@@ -21,8 +21,8 @@ from pgdibs.program import find_program
 
 
 @pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Where locks, logs and data of the daemons of this test are; no daemon of it is left at the end."""
+def directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The directory for locks, logs and data of the daemons of this test; the end stops the daemons."""
     directory = fresh_data_directory()
     monkeypatch.setenv("TMPDIR", str(directory))
     monkeypatch.setattr("tempfile.tempdir", None)
@@ -40,7 +40,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def daemons(directory: Path) -> list[int]:
-    """The processes that serve on this test's data directory."""
+    """The daemons on the data directory of this test."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -53,8 +53,8 @@ def daemons(directory: Path) -> list[int]:
     return found
 
 
-def test_runs_that_begin_together_start_one_and_leave_it(place: Path) -> None:
-    url = nobody()
+def test_concurrent_runs_start_one_daemon(directory: Path) -> None:
+    url = unused_url()
     code = (
         "import sys, pgdibs\nclient = pgdibs.Client(sys.argv[1])\npgdibs.start.ensure_daemon(client)\n"
         "client.put_pool('p')\nprint(client.status()['daemon']['instance'])\n"
@@ -62,78 +62,78 @@ def test_runs_that_begin_together_start_one_and_leave_it(place: Path) -> None:
     ended = [finished(process) for process in [python(code, url) for _ in range(4)]]
     assert [(status, err) for status, _out, err in ended] == [(0, "")] * 4
     assert len({out for _status, out, _err in ended}) == 1
-    assert len(daemons(place)) == 1
+    assert len(daemons(directory)) == 1
     client = pgdibs.Client(url)
     begun = time.monotonic()
     start.ensure_daemon(client)
-    assert time.monotonic() - begun < 10 and len(daemons(place)) == 1
+    assert time.monotonic() - begun < 10 and len(daemons(directory)) == 1
     client.ensure_template("p", "v1", make_schema)
     client.lease("p").release()
 
 
-def test_it_ends_when_nobody_has_used_it_but_not_while_somebody_has_a_lease(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_daemon_ends_when_idle_and_without_leases(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "IDLE_SECONDS", 1)
-    client = pgdibs.Client(nobody())
+    client = pgdibs.Client(unused_url())
     start.ensure_daemon(client)
     client.put_pool("p", warm=1)
     client.ensure_template("p", "v1", make_schema)
     lease = client.lease("p", heartbeat=False)
-    quiet_until = time.monotonic() + 3
-    while time.monotonic() < quiet_until:
-        assert daemons(place)
-        # Looks for longer than the idle time; a request would be a use.
+    idle_until = time.monotonic() + 3
+    while time.monotonic() < idle_until:
+        assert daemons(directory)
+        # Polls for longer than the idle time, without requests, which count as use.
         time.sleep(0.1)
     kept = lease.keep(seconds=2)
     lease.release()
     assert kept.url
-    eventually(lambda: not daemons(place))
-    log = next((place / f"pgdibs-{os.getuid()}").glob("*.log")).read_text()
-    assert "nobody has used this daemon for so long: it ends" in log
+    eventually(lambda: not daemons(directory))
+    log = next((directory / f"pgdibs-{os.getuid()}").glob("*.log")).read_text()
+    assert "has used this daemon for so long: it ends" in log
     start.ensure_daemon(client)
     assert client.status()["daemon"]["ready"]
 
 
-def test_its_token_is_the_clients_own(place: Path) -> None:
-    url = nobody()
+def test_started_daemon_has_token_of_client(directory: Path) -> None:
+    url = unused_url()
     start.ensure_daemon(pgdibs.Client(url, "s3cret"))
     assert pgdibs.Client(url, "s3cret").put_pool("p")
     with pytest.raises(pgdibs.errors.Unauthorized):
         start.ensure_daemon(pgdibs.Client(url, "other"))
 
 
-def test_a_daemon_that_cannot_start_is_told_with_its_own_words(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_start_raises_error_with_daemons_log(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGDIBS_MAX_TTL_SECONDS", "lots")
     with pytest.raises(pgdibs.PgdibsError, match=r"(?s)was started for .* ended with 78; the end of .*max_ttl_seconds"):
-        start.ensure_daemon(pgdibs.Client(nobody()))
-    monkeypatch.setenv("PGDIBS_BIN", str(place / "none"))
-    with pytest.raises(pgdibs.PgdibsError, match=r"PGDIBS_BIN is .*none, which is no program"):
-        start.ensure_daemon(pgdibs.Client(nobody()))
+        start.ensure_daemon(pgdibs.Client(unused_url()))
+    monkeypatch.setenv("PGDIBS_BIN", str(directory / "none"))
+    with pytest.raises(pgdibs.PgdibsError, match=r"PGDIBS_BIN is .*none, which is not an executable file"):
+        start.ensure_daemon(pgdibs.Client(unused_url()))
 
 
-def test_only_a_daemon_of_this_machine_is_started(place: Path) -> None:
+def test_address_beyond_loopback_starts_no_daemon(directory: Path) -> None:
     for url in ("http://pgdibs.invalid:7432", "https://127.0.0.1:1", "http://192.0.2.1:1"):
         client = pgdibs.Client(url)
         client.ask = lambda *_arguments, **_more: (_ for _ in ()).throw(pgdibs.Unreachable("away"))  # type: ignore[method-assign]
-        with pytest.raises(pgdibs.Unreachable, match="only on this machine's loopback"):
+        with pytest.raises(pgdibs.Unreachable, match="only on a loopback address of this machine"):
             start.ensure_daemon(client)
-    assert not daemons(place)
+    assert not daemons(directory)
 
 
-def test_a_daemon_that_does_not_get_ready_is_waited_for_until_the_deadline(place: Path) -> None:
+def test_unready_daemon_is_awaited_until_deadline(directory: Path) -> None:
     starting = Reply(503, {"code": "server_unavailable", "detail": "Postgres is starting"}, "1")
-    refused = pytest.raises(pgdibs.PgdibsError, match="is not ready after 0 s: Postgres is starting")
-    with Scripted([starting]) as scripted, refused:
+    not_ready = pytest.raises(pgdibs.PgdibsError, match="is not ready after 0 s: Postgres is starting")
+    with Scripted([starting]) as scripted, not_ready:
         start.ensure_daemon(pgdibs.Client(scripted.url), timeout_seconds=0.3)
     with Scripted([starting, starting, starting, Reply(200, {"pools": []})]) as scripted:
         start.ensure_daemon(pgdibs.Client(scripted.url))
-    assert not daemons(place)
+    assert not daemons(directory)
 
 
-def test_the_lock_of_somebody_who_does_not_come_on_has_a_deadline(place: Path) -> None:
+def test_held_start_lock_raises_at_deadline(directory: Path) -> None:
     import fcntl
 
-    url = nobody()
-    own = place / f"pgdibs-{os.getuid()}"
+    url = unused_url()
+    own = directory / f"pgdibs-{os.getuid()}"
     own.mkdir(mode=0o700)
     with (own / f"daemon-127.0.0.1-{url.rpartition(':')[2]}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -141,16 +141,16 @@ def test_the_lock_of_somebody_who_does_not_come_on_has_a_deadline(place: Path) -
             start.ensure_daemon(pgdibs.Client(url), timeout_seconds=0.3)
 
 
-def test_the_directory_is_ours_alone(place: Path) -> None:
-    elsewhere = place / "elsewhere"
+def test_state_directory_of_another_user_is_refused(directory: Path) -> None:
+    elsewhere = directory / "elsewhere"
     elsewhere.mkdir()
-    (place / f"pgdibs-{os.getuid()}").symlink_to(elsewhere)
-    with pytest.raises(pgdibs.PgdibsError, match="belongs to somebody else"):
-        start.ensure_daemon(pgdibs.Client(nobody()))
-    (place / f"pgdibs-{os.getuid()}").unlink()
+    (directory / f"pgdibs-{os.getuid()}").symlink_to(elsewhere)
+    with pytest.raises(pgdibs.PgdibsError, match="belongs to another user"):
+        start.ensure_daemon(pgdibs.Client(unused_url()))
+    (directory / f"pgdibs-{os.getuid()}").unlink()
 
 
-def test_the_program_is_found_beside_the_package_and_python_m_becomes_it(place: Path) -> None:
+def test_python_m_runs_the_found_program(directory: Path) -> None:
     assert find_program() == program()
     done = finished(
         python("import runpy, sys; sys.argv = ['pgdibs', '--version']; runpy.run_module('pgdibs', run_name='__main__')")

@@ -1,4 +1,4 @@
-"""Templates: built exactly once however many ask, given up when the build fails, waited for when somebody else builds."""
+"""Templates: one build for concurrent callers, failed, interrupted and lost builds, renewals."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def build(target):
 open(os.path.join(directory, f"here-{os.getpid()}"), "x").close()
 deadline = time.monotonic() + 30
 while len([name for name in os.listdir(directory) if name.startswith("here-")]) < 8 and time.monotonic() < deadline:
-    time.sleep(0.005)  # all eight ask at once: the pause between two looks
+    time.sleep(0.005)  # until all eight have started: the pause between two polls
 client = pgdibs.Client(url)
 ready = client.ensure_template(pool, "v1", build)
 with client.lease(pool, fingerprint="v1", deadline_seconds=60) as lease:
@@ -29,19 +29,19 @@ with client.lease(pool, fingerprint="v1", deadline_seconds=60) as lease:
 """
 
 
-def test_eight_processes_at_once_build_once(client: pgdibs.Client, empty_pool: str, tmp_path: Path) -> None:
+def test_eight_concurrent_processes_build_once(client: pgdibs.Client, empty_pool: str, tmp_path: Path) -> None:
     from daemon_process import postgres_programs
 
     arguments = (client.url, empty_pool, str(tmp_path), f"{postgres_programs()}/psql")
     ended = [finished(process) for process in [python(BUILDER, *arguments) for _ in range(8)]]
     assert [(status, err) for status, _out, err in ended] == [(0, "")] * 8
-    said = [json.loads(out) for _status, out, _err in ended]
-    assert sorted(reused for reused, _database, _fingerprint in said) == [False] + [True] * 7
-    assert len({database for _reused, database, _fingerprint in said}) == 1
+    results = [json.loads(out) for _status, out, _err in ended]
+    assert sorted(reused for reused, _database, _fingerprint in results) == [False] + [True] * 7
+    assert len({database for _reused, database, _fingerprint in results}) == 1
     assert len(list(tmp_path.glob("built-by-*"))) == 1
 
 
-def test_a_build_that_fails_is_given_up_with_its_reason_and_the_next_one_builds(client: pgdibs.Client, empty_pool: str) -> None:
+def test_failed_build_is_abandoned_and_next_caller_builds(client: pgdibs.Client, empty_pool: str) -> None:
     def fail(url: str) -> None:
         psql(url, "create table half ()")
         raise RuntimeError("migration 0007 does not apply")
@@ -56,7 +56,7 @@ def test_a_build_that_fails_is_given_up_with_its_reason_and_the_next_one_builds(
         assert table_exists(lease, "notes") and not table_exists(lease, "half")
 
 
-def test_ctrl_c_in_a_build_gives_it_up(client: pgdibs.Client, empty_pool: str) -> None:
+def test_ctrl_c_during_build_abandons_it(client: pgdibs.Client, empty_pool: str) -> None:
     def interrupt(_url: str) -> None:
         raise KeyboardInterrupt
 
@@ -65,29 +65,29 @@ def test_ctrl_c_in_a_build_gives_it_up(client: pgdibs.Client, empty_pool: str) -
     assert not client.ensure_template(empty_pool, "v1", make_schema, deadline_seconds=60).reused
 
 
-def test_a_build_is_renewed_while_it_runs(client: pgdibs.Client, empty_pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_build_is_renewed(client: pgdibs.Client, empty_pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(templates, "RENEW_SECONDS", 0.05)
-    asked: list[str] = []
+    renewals: list[str] = []
     ask = client.ask
 
-    def listen(method: str, path: str, body: object = None, timeout: object = None) -> pgdibs.Answer:
+    def record(method: str, path: str, body: object = None, timeout: object = None) -> pgdibs.Answer:
         answer = ask(method, path, body, timeout)  # type: ignore[arg-type]
         if path.endswith("/renew"):
-            asked.append(f"{answer.status}")
+            renewals.append(f"{answer.status}")
         return answer
 
-    monkeypatch.setattr(client, "ask", listen)
+    monkeypatch.setattr(client, "ask", record)
 
     def build(url: str) -> None:
-        eventually(lambda: len(asked) >= 3)
+        eventually(lambda: len(renewals) >= 3)
         make_schema(url)
 
     client.ensure_template(empty_pool, "v1", build)
-    assert set(asked) == {"200"}
+    assert set(renewals) == {"200"}
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "pgdibs-build"])
 
 
-def test_a_build_that_was_lost_is_an_error_and_not_a_template(client: pgdibs.Client, empty_pool: str) -> None:
+def test_lost_build_raises_at_seal(client: pgdibs.Client, empty_pool: str) -> None:
     def lose(url: str) -> None:
         make_schema(url)
         token = templates_token(url)
@@ -110,7 +110,7 @@ def test_a_build_that_was_lost_is_an_error_and_not_a_template(client: pgdibs.Cli
         client.ensure_template(empty_pool, "v1", lose)
 
 
-def test_a_fingerprint_may_hold_what_a_path_may_not(client: pgdibs.Client, empty_pool: str) -> None:
+def test_fingerprint_may_have_characters_of_urls(client: pgdibs.Client, empty_pool: str) -> None:
     fingerprint = "feature/ünï code?#%2F"
     assert not client.ensure_template(empty_pool, fingerprint, make_schema).reused
     with client.lease(empty_pool, fingerprint=fingerprint) as lease:

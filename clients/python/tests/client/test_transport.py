@@ -1,4 +1,4 @@
-"""How the client asks: Retry-After, deadlines, connections, proxies, addresses, and what it says when nobody answers."""
+"""The requests of the client: Retry-After, deadlines, connections, proxies, addresses, and errors without an answer."""
 
 from __future__ import annotations
 
@@ -19,106 +19,106 @@ from pgdibs import errors
 EXHAUSTED = {"code": "pool_exhausted", "detail": "gw0 holds the only one"}
 
 
-def test_it_waits_as_long_as_the_daemon_says(scripted: Scripted) -> None:
+def test_call_waits_for_retry_after(scripted: Scripted) -> None:
     scripted.replies = [Reply(503, EXHAUSTED, "0.4"), Reply(503, EXHAUSTED, "0.1"), Reply(200, {"leases": []})]
     assert pgdibs.Client(scripted.url).leases() == []
-    first, second, third = (asked.at for asked in scripted.asked)
+    first, second, third = (request.time for request in scripted.requests)
     assert 0.4 <= second - first < 10
     assert 0.1 <= third - second < 10
 
 
-def test_a_release_is_asked_again_when_the_daemon_says_so(scripted: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
+def test_release_repeats_after_retry_after(scripted: Scripted, capsys: pytest.CaptureFixture[str]) -> None:
     granted = json.loads((REPOSITORY / "api" / "lease_granted.json").read_text())["body"]
     scripted.replies = [Reply(503, {"code": "server_unavailable", "detail": "not up yet"}, "0.1"), Reply(204)]
     with pgdibs.Client(scripted.url) as client:
         pgdibs.Lease(client, granted, heartbeat=False).release()
-    assert [asked.method for asked in scripted.asked] == ["DELETE", "DELETE"]
+    assert [request.method for request in scripted.requests] == ["DELETE", "DELETE"]
     assert capsys.readouterr().err == ""
 
 
-def test_what_comes_at_the_deadline_is_the_last_answer_and_how_long_it_was_asked_for(scripted: Scripted) -> None:
+def test_deadline_raises_last_answer_with_duration(scripted: Scripted) -> None:
     scripted.replies = [Reply(503, EXHAUSTED, "0.2")]
     started = time.monotonic()
     with pytest.raises(errors.PoolExhausted, match=r"gw0 holds the only one .*asked for 1 s"):
         pgdibs.Client(scripted.url).lease("p", wait_seconds=30, deadline_seconds=0.9)
     assert time.monotonic() - started < 2
-    # No request waits longer than what is left.
-    waits = [asked.body["wait_seconds"] for asked in scripted.asked]
+    # No request waits longer than the remaining time.
+    waits = [request.body["wait_seconds"] for request in scripted.requests]
     assert len(waits) >= 2 and waits == sorted(waits, reverse=True) and waits[0] <= 0.9
 
 
-def test_somebody_elses_build_that_does_not_end_names_the_builder(scripted: Scripted) -> None:
+def test_endless_build_of_another_names_its_holder(scripted: Scripted) -> None:
     scripted.replies = [Reply(202, {"state": "building", "holder": "ci-7", "since": "10:00"}, "0.1")]
     with pytest.raises(errors.TemplateBuilding, match="ci-7 has been building this template since 10:00"):
         pgdibs.Client(scripted.url).ensure_template("p", "f", lambda _url: None, deadline_seconds=0.3)
 
 
-def test_a_thread_keeps_its_connection(scripted: Scripted) -> None:
+def test_thread_reuses_its_connection(scripted: Scripted) -> None:
     client = pgdibs.Client(scripted.url)
     for _ in range(3):
         client.ask("GET", "/livez")
     thread = threading.Thread(target=client.ask, args=("GET", "/livez"))
     thread.start()
     thread.join()
-    assert len({asked.peer for asked in scripted.asked[:3]}) == 1
-    assert scripted.asked[3].peer != scripted.asked[0].peer
+    assert len({request.peer for request in scripted.requests[:3]}) == 1
+    assert scripted.requests[3].peer != scripted.requests[0].peer
 
 
-def test_a_kept_connection_that_was_closed_meanwhile_is_made_again() -> None:
+def test_closed_connection_is_opened_again() -> None:
     with Scripted() as first:
         client = pgdibs.Client(first.url)
         client.ask("GET", "/livez")
         connection = client._transport._kept.own.connection
         connection.sock.shutdown(socket.SHUT_RDWR)
         assert client.ask("GET", "/livez").status == 200
-    assert len({asked.peer for asked in first.asked}) == 2
+    assert len({request.peer for request in first.requests}) == 2
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"])
-def test_no_proxy_captures_loopback(name: str, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_variables_are_ignored(name: str, scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with Scripted([Reply(418, {"detail": "the proxy"})]) as proxy:
         monkeypatch.setenv(name, proxy.url)
         for host in ("127.0.0.1", "localhost"):
             assert pgdibs.Client(scripted.url.replace("127.0.0.1", host)).ask("GET", "/livez").status == 200
-        assert proxy.asked == []
+        assert proxy.requests == []
 
 
-def test_the_token_is_that_of_the_argument_or_of_the_variable(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_argument_wins_over_variable(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
     pgdibs.Client(scripted.url).ask("GET", "/livez")
     monkeypatch.setenv("PGDIBS_TOKEN", "of-the-variable")
     monkeypatch.setenv("PGDIBS_URL", scripted.url + "/")
     pgdibs.Client().ask("GET", "/livez")
     pgdibs.Client(token="of-the-argument").ask("GET", "/livez")
-    said = [asked.headers.get("authorization") for asked in scripted.asked]
-    assert said == [None, "Bearer of-the-variable", "Bearer of-the-argument"]
+    headers = [request.headers.get("authorization") for request in scripted.requests]
+    assert headers == [None, "Bearer of-the-variable", "Bearer of-the-argument"]
 
 
 @pytest.mark.parametrize(
     "url", ["127.0.0.1:7432", "postgresql://localhost", "http://", "http://h:x", "http://u:p@h", "http://h/v1", "http://h?q=1"]
 )
-def test_what_is_no_address_is_refused_with_an_example(url: str) -> None:
+def test_invalid_url_is_refused_with_example(url: str) -> None:
     with pytest.raises(ValueError, match=r"is no address of a pgdibs daemon; PGDIBS_URL is .* http://127\.0\.0\.1:7432"):
         pgdibs.Client(url)
 
 
 @pytest.mark.parametrize("token", ["two words", "naïve", "line\nX-Evil: 1", "\x00"])
-def test_what_is_no_token_is_refused_and_not_repeated(token: str) -> None:
-    with pytest.raises(ValueError, match="visible ASCII characters without blanks; look at PGDIBS_TOKEN") as raised:
+def test_invalid_token_is_refused_and_not_shown(token: str) -> None:
+    with pytest.raises(ValueError, match="visible ASCII characters without blanks; correct PGDIBS_TOKEN") as raised:
         pgdibs.Client(token=token)
     assert token not in str(raised.value)
 
 
-def nobody() -> str:
-    """An address where nobody listens."""
+def unused_url() -> str:
+    """An address without a listener."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
 
 
-def test_when_nobody_is_there_it_says_so_at_once() -> None:
-    url, started = nobody(), time.monotonic()
+def test_address_without_daemon_raises_at_once() -> None:
+    url, started = unused_url(), time.monotonic()
     client = pgdibs.Client(url)
     calls: list[Callable[[], object]] = [
         lambda: client.lease("p"),
@@ -132,7 +132,7 @@ def test_when_nobody_is_there_it_says_so_at_once() -> None:
     assert time.monotonic() - started < 15
 
 
-def test_somebody_else_at_the_address_is_named_as_such(scripted: Scripted) -> None:
+def test_another_program_at_address_raises_unreachable(scripted: Scripted) -> None:
     scripted.replies = [Reply(502, text="<h1>Bad gateway</h1>")]
     with pytest.raises(pgdibs.PgdibsError, match=r"Bad gateway.*502"):
         pgdibs.Client(scripted.url).status()
@@ -150,15 +150,15 @@ def test_somebody_else_at_the_address_is_named_as_such(scripted: Scripted) -> No
         thread.join()
 
 
-def test_a_wrong_address_says_what_is_wrong_with_it(scripted: Scripted) -> None:
-    with pytest.raises(pgdibs.Unreachable, match=r"the host of http://no-such-host\.invalid:1 is not known here"):
+def test_wrong_address_raises_error_with_cause(scripted: Scripted) -> None:
+    with pytest.raises(pgdibs.Unreachable, match=r"the host of http://no-such-host\.invalid:1 cannot be resolved"):
         pgdibs.Client("http://no-such-host.invalid:1").status()
-    with pytest.raises(pgdibs.Unreachable, match=r"no TLS can be spoken with https://.*correct PGDIBS_URL"):
+    with pytest.raises(pgdibs.Unreachable, match=r"the TLS handshake with https://.* failed .*correct PGDIBS_URL"):
         pgdibs.Client(scripted.url.replace("http", "https")).status()
 
 
 @pytest.mark.parametrize("name", ["", ".", ".."])
-def test_a_name_that_would_make_another_path_is_refused(name: str, scripted: Scripted) -> None:
+def test_name_that_changes_the_path_is_refused(name: str, scripted: Scripted) -> None:
     client = pgdibs.Client(scripted.url)
     calls: dict[str, Callable[[], object]] = {
         "pool": lambda: client.put_pool(name),
@@ -168,17 +168,17 @@ def test_a_name_that_would_make_another_path_is_refused(name: str, scripted: Scr
     for field, call in calls.items():
         with pytest.raises(errors.InvalidRequest, match=f"{field} is `"):
             call()
-    assert scripted.asked == []
+    assert scripted.requests == []
 
 
-def test_silence_has_an_end(scripted: Scripted) -> None:
+def test_request_without_answer_times_out(scripted: Scripted) -> None:
     scripted.replies = [Reply(hangs=True)]
     with pytest.raises(pgdibs.Unreachable, match=r"no answer came from .* within 0 s"):
         pgdibs.Client(scripted.url).ask("GET", "/livez", timeout=0.2)
     assert scripted.hung_up.wait(60)
 
 
-def test_an_aborted_client_hangs_up_where_it_waits(scripted: Scripted) -> None:
+def test_abort_ends_waiting_calls(scripted: Scripted) -> None:
     scripted.replies = [Reply(hangs=True)]
     client = pgdibs.Client(scripted.url)
     raised: list[BaseException] = []
@@ -191,15 +191,15 @@ def test_an_aborted_client_hangs_up_where_it_waits(scripted: Scripted) -> None:
 
     thread = threading.Thread(target=wait)
     thread.start()
-    eventually(lambda: scripted.asked)
+    eventually(lambda: scripted.requests)
     client.abort()
     thread.join(5)
-    assert scripted.hung_up.wait(60) and "given up" in str(raised[0])
+    assert scripted.hung_up.wait(60) and "was aborted" in str(raised[0])
     with pytest.raises(pgdibs.PgdibsError, match="aborted"):
         client.status()
 
 
-def test_a_forked_child_has_connections_of_its_own(scripted: Scripted) -> None:
+def test_forked_child_opens_its_own_connections(scripted: Scripted) -> None:
     client = pgdibs.Client(scripted.url)
     client.ask("GET", "/parent")
     child = os.fork()
@@ -208,11 +208,11 @@ def test_a_forked_child_has_connections_of_its_own(scripted: Scripted) -> None:
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     client.ask("GET", "/parent")
-    peers = {path: {asked.peer for asked in scripted.asked if asked.path == path} for path in ("/parent", "/child")}
+    peers = {path: {request.peer for request in scripted.requests if request.path == path} for path in ("/parent", "/child")}
     assert len(peers["/parent"]) == 1 and not peers["/parent"] & peers["/child"]
 
 
-def test_an_import_opens_no_socket_and_loads_nothing() -> None:
+def test_import_loads_no_modules_and_opens_no_socket() -> None:
     code = "import sys, pgdibs; print(*sorted(name for name in sys.modules if name.startswith(('pgdibs.', 'http', 'socket'))))"
     assert finished(python(code)) == (0, "\n", "")
     code = "import pgdibs, sys; sys.addaudithook(lambda event, _: event == 'socket.connect' and sys.exit(9)); pgdibs.Client()"

@@ -1,4 +1,4 @@
-"""URLs in the form that an application wants; passwords with every special character survive."""
+"""URLs for applications: drivers, queries, and passwords with special characters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEASED = f"postgresql://leased:{quote(PASSWORD, safe='')}@127.0.0.1:5432/app_gw0
 
 
 def lease_with(url: str) -> pgdibs.Lease:
-    """A lease whose password is difficult."""
+    """A lease whose password has special characters."""
     granted: dict[str, Any] = {
         "id": "1",
         "url": url,
@@ -36,13 +36,13 @@ def lease_with(url: str) -> pgdibs.Lease:
     return pgdibs.Lease(pgdibs.Client(), granted, heartbeat=False)
 
 
-def test_another_driver_changes_nothing_but_the_scheme() -> None:
+def test_url_for_changes_only_the_scheme() -> None:
     url = lease_with(LEASED).url_for("postgresql+asyncpg")
     assert url == LEASED.replace("postgresql://", "postgresql+asyncpg://")
     assert unquote(urlsplit(url).password or "") == PASSWORD
 
 
-def test_what_is_no_url_has_the_password_as_it_is() -> None:
+def test_env_and_django_have_unescaped_password() -> None:
     lease = lease_with(LEASED)
     assert lease.env() == {
         "DATABASE_URL": LEASED,
@@ -80,16 +80,16 @@ def test_what_is_no_url_has_the_password_as_it_is() -> None:
         ("not a url", "postgresql://u:p%40@h:1/d"),
     ],
 )
-def test_an_existing_url_keeps_its_driver_and_its_query(existing: str, expected: str) -> None:
+def test_retarget_keeps_driver_and_query_of_existing(existing: str, expected: str) -> None:
     assert retarget(existing, "postgresql://u:p%40@h:1/d") == expected
 
 
-def test_a_parameter_of_both_is_that_of_the_lease() -> None:
+def test_retarget_prefers_parameters_of_the_lease() -> None:
     leased = "postgresql://u:p@h:1/d?sslmode=require"
     assert retarget("postgresql+x://y/z?sslmode=disable&b=1", leased) == "postgresql+x://u:p@h:1/d?sslmode=require&b=1"
 
 
-def test_a_fingerprint_changes_with_content_and_name_and_with_nothing_else(tmp_path: Path) -> None:
+def test_fingerprint_changes_with_content_and_names_only(tmp_path: Path) -> None:
     (tmp_path / "app" / "__pycache__").mkdir(parents=True)
     (tmp_path / "app" / "1.py").write_text("a")
     first = fingerprint_of(tmp_path, ["**/*.py"])

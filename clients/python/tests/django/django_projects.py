@@ -1,4 +1,4 @@
-"""A small Django project as a user has it: two databases, a mirror, a router, migrations with data, and no word of pgdibs."""
+"""A small Django project without code for pgdibs: two databases, a mirror, a router, migrations with data."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from projects import Daemon, Project, Ran, eventually
 
 PLUGINS = ["-p", "xdist", "-p", "pytest_django.plugin", "-p", "pgdibs.pytest_plugin"]
 
-# The databases of the settings cannot be reached: whoever still goes there fails.
+# The databases of the settings are unreachable, so code that connects to them fails.
 SETTINGS = """
 SECRET_KEY = "x"
 INSTALLED_APPS = ["django.contrib.contenttypes", "notes", "trail"]
 def entry(name, **test):
-    nowhere = {"HOST": "127.0.0.1", "PORT": "1", "USER": "dev"}
-    return {"ENGINE": "django.db.backends.postgresql", "NAME": name, **nowhere, "TEST": test}
+    unreachable = {"HOST": "127.0.0.1", "PORT": "1", "USER": "dev"}
+    return {"ENGINE": "django.db.backends.postgresql", "NAME": name, **unreachable, "TEST": test}
 DATABASES = {"default": entry("dev"), "audit": entry("dev_audit"), "replica": entry("dev", MIRROR="default")}
 DATABASE_ROUTERS = ["trail.router.Router"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -56,7 +56,7 @@ class Migration(migrations.Migration):
 
 
 class DjangoProject(Project):
-    """The project of `Project`, with Django in it; `manage.py` is left out where nothing needs it."""
+    """A `Project` with Django."""
 
     def __init__(self, pytester: pytest.Pytester, daemon: Daemon, pool: str) -> None:
         super().__init__(pytester, daemon, pool)
@@ -82,16 +82,16 @@ class DjangoProject(Project):
 
     @property
     def builds(self) -> list[str]:
-        """The aliases whose template was built, once for each build."""
+        """The aliases of all builds so far."""
         return sorted(self.text("builds.txt").split())
 
-    def assert_all_is_given_back(self) -> None:
-        """No lease of any of its pools now, and soon no database that is in use or on its way out."""
+    def assert_no_leases(self, kept: int = 0) -> None:
+        """Assert that its pools have no lease now, and soon no database that is leased or retiring."""
         for pool in self.pools:
             assert self.client.leases(pool=pool) == []
 
-            def is_quiet(pool: str = pool) -> bool:
+            def is_idle(pool: str = pool) -> bool:
                 counts = self.client.call("GET", f"/v1/pools/{pool}")["counts"]
                 return all(counts[state] == 0 for state in ("leased", "retiring", "creating", "blocked"))
 
-            eventually(is_quiet)
+            eventually(is_idle)

@@ -1,4 +1,4 @@
-"""Which databases Django's aliases are on, and that nobody creates or migrates any for a worker."""
+"""Django's aliases use the leased databases, and no worker creates or migrates a database."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import json
 import pytest
 from django_projects import PLUGINS, DjangoProject
 
-# What each process says to Postgres, in a file of its own.
-LISTENS = """
+# Writes the statements of each process to a file of its own.
+RECORDS = """
 import os, pathlib, psycopg
 execute = psycopg.Cursor.execute
-def listening(self, query, *arguments, **named):
+def recording(self, query, *arguments, **named):
     with pathlib.Path(f"sql-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}.txt").open("a") as lines:
         lines.write(str(query) + "\\n")
     return execute(self, query, *arguments, **named)
 if "PGDIBS_ALIAS" not in os.environ:
-    psycopg.Cursor.execute = listening
+    psycopg.Cursor.execute = recording
 """
 WHERE = """
 import json, os, pathlib, pytest
@@ -43,12 +43,12 @@ def test_where(number):
 
 
 def where(project: DjangoProject) -> list[dict[str, str]]:
-    """What the workers wrote down."""
+    """The databases that the workers recorded."""
     return [json.loads(file.read_text()) for file in sorted(project.pytester.path.glob("where-*.json"))]
 
 
-def test_two_lines_are_enough_and_no_worker_creates_or_migrates(project: DjangoProject) -> None:
-    project.file("conftest.py", LISTENS)
+def test_workers_use_leases_and_create_no_database(project: DjangoProject) -> None:
+    project.file("conftest.py", RECORDS)
     project.file("test_it.py", WHERE)
     project.run_django("-n2", "--dist=each").assert_passed(16)
     workers = where(project)
@@ -58,17 +58,17 @@ def test_two_lines_are_enough_and_no_worker_creates_or_migrates(project: DjangoP
         assert worker["default"].startswith(f"{project.pool}_gw")
         assert worker["audit"].startswith(f"{project.pool}_audit_gw")
     assert project.builds == ["audit", "default"]
-    said = "\n".join(file.read_text() for file in project.pytester.path.glob("sql-*.txt")).lower()
-    assert "notes_note" in said
+    statements = "\n".join(file.read_text() for file in project.pytester.path.glob("sql-*.txt")).lower()
+    assert "notes_note" in statements
     for word in ("create database", "drop database", "create table", "django_migrations"):
-        assert word not in said
-    # The next run finds the templates; alone, too.
+        assert word not in statements
+    # The next run finds the templates, also without workers.
     project.run_django("-n0").assert_passed(8)
     assert project.builds == ["audit", "default"]
 
 
 @pytest.mark.long
-def test_two_runs_at_once_build_once_and_do_not_meet(project: DjangoProject) -> None:
+def test_concurrent_runs_build_once(project: DjangoProject) -> None:
     project.file("test_it.py", WHERE)
     runs = [project.start("-n2", plugins=PLUGINS) for _ in range(2)]
     for run in runs:
@@ -77,7 +77,7 @@ def test_two_runs_at_once_build_once_and_do_not_meet(project: DjangoProject) -> 
 
 
 @pytest.mark.long
-def test_a_thread_and_a_connection_opened_before_are_on_the_lease(project: DjangoProject) -> None:
+def test_threads_and_earlier_connections_use_the_lease(project: DjangoProject) -> None:
     project.file(
         "conftest.py",
         "from django.db import connection, connections\n"
@@ -94,10 +94,10 @@ def test_a_thread_and_a_connection_opened_before_are_on_the_lease(project: Djang
         "def test_it():\n"
         "    Entry.objects.create(body='x')\n"
         "    seen = []\n"
-        "    def look():\n"
+        "    def read():\n"
         "        seen.append(sorted(Entry.objects.values_list('body', flat=True)))\n"
         "        connections.close_all()\n"
-        "    thread = threading.Thread(target=look)\n"
+        "    thread = threading.Thread(target=read)\n"
         "    thread.start()\n"
         "    thread.join()\n"
         "    assert seen == [['from the migration', 'x']]\n"
@@ -107,7 +107,7 @@ def test_a_thread_and_a_connection_opened_before_are_on_the_lease(project: Djang
 
 
 @pytest.mark.long
-def test_settings_that_get_in_between_are_found_out(project: DjangoProject) -> None:
+def test_options_that_override_the_lease_are_refused(project: DjangoProject) -> None:
     project.file("settings.py", project.text("settings.py") + "DATABASES['audit']['OPTIONS'] = {'dbname': 'postgres'}\n")
     project.file("test_it.py", "import pytest\n@pytest.mark.django_db\ndef test_it(): pass\n")
     project.settings["pgdibs_build"] = "true"
@@ -118,7 +118,7 @@ def test_settings_that_get_in_between_are_found_out(project: DjangoProject) -> N
     assert "Traceback" not in ran.output
 
 
-def test_no_database_is_taken_by_tests_that_need_none(project: DjangoProject) -> None:
+def test_tests_without_database_take_no_lease(project: DjangoProject) -> None:
     project.file("test_it.py", "from notes.models import Note\ndef test_it(): assert Note(body='x').body == 'x'\n")
     project.run_django().assert_passed(1)
     assert project.builds == []
@@ -127,7 +127,7 @@ def test_no_database_is_taken_by_tests_that_need_none(project: DjangoProject) ->
 
 
 @pytest.mark.long
-def test_an_alias_on_another_engine_is_set_up_as_ever(project: DjangoProject) -> None:
+def test_alias_on_another_engine_is_created(project: DjangoProject) -> None:
     lite = "DATABASES['lite'] = {'ENGINE': 'django.db.backends.sqlite3', 'NAME': 'dev.sqlite3'}\n"
     project.file("settings.py", project.text("settings.py") + lite)
     router = project.text("trail/router.py")
@@ -145,7 +145,7 @@ def test_an_alias_on_another_engine_is_set_up_as_ever(project: DjangoProject) ->
 
 
 @pytest.mark.long
-def test_a_lease_before_the_settings_are_read(project: DjangoProject) -> None:
+def test_leases_before_django_reads_its_settings(project: DjangoProject) -> None:
     project.settings["pgdibs_env"] = "DATABASE_URL AUDIT_URL=audit"
     project.settings["pgdibs_aliases"] = f"audit={project.pool}_audit"
     project.file(
@@ -164,7 +164,7 @@ def test_a_lease_before_the_settings_are_read(project: DjangoProject) -> None:
 
 
 @pytest.mark.long
-def test_a_project_that_is_not_djangos_is_left_alone(project: DjangoProject) -> None:
+def test_project_without_django_settings_works(project: DjangoProject) -> None:
     project.settings = {"pgdibs_pool": project.pool, "pgdibs_fingerprint": "schema.sql", "pgdibs_build": "psql -qf schema.sql"}
     project.file(
         "test_it.py",

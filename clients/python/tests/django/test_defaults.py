@@ -1,4 +1,4 @@
-"""Which variables are set with Django: none by default, those that the ini file names, and what `--pgdibs=off` makes of them."""
+"""Variables with Django: none by default, those of the ini file, and with `--pgdibs=off`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_django_in_use_sets_no_variable_by_default(project: DjangoProject, how: 
     assert "no test used a fixture of pgdibs or a database of Django and no variable was set" in ran.output
 
 
-def test_pytest_django_without_settings_is_not_django_in_use(project: DjangoProject) -> None:
+def test_pytest_django_without_settings_counts_as_absent(project: DjangoProject) -> None:
     project.settings = {"pgdibs_pool": project.pool, "pgdibs_fingerprint": "schema.sql", "pgdibs_build": "psql -qf schema.sql"}
     project.file("conftest.py", SEEN)
     project.file("test_it.py", "def test_nothing():\n    pass\n")
@@ -80,7 +80,7 @@ def test_alias_of_django_needs_no_declaration(project: DjangoProject, workers: s
         ("AUDIT_URL=audti", "names the alias `audti`, which nothing declares; "),
     ],
 )
-def test_alias_that_django_does_not_know_is_an_error(project: DjangoProject, entry: str, sentence: str) -> None:
+def test_alias_unknown_to_django_is_an_error(project: DjangoProject, entry: str, sentence: str) -> None:
     project.settings["pgdibs_env"] = f"DATABASE_URL {entry}"
     project.file("test_it.py", "def test_nothing():\n    open('ran', 'w')\n")
     ran = project.run_django("-n0")
@@ -95,7 +95,7 @@ def test_alias_that_django_does_not_know_is_an_error(project: DjangoProject, ent
 @pytest.mark.parametrize(
     "value", ["postgis://me@real.example/real", "sqlite:///dev.db", pytest.param(None, marks=pytest.mark.long)]
 )
-def test_off_makes_a_postgres_url_unavailable_and_sets_no_other(project: DjangoProject, value: str | None) -> None:
+def test_off_makes_postgres_url_unavailable(project: DjangoProject, value: str | None) -> None:
     project.environment["PGDIBS_URL"] = "http://127.0.0.1:1"
     if value is not None:
         project.environment["DATABASE_URL"] = value

@@ -1,4 +1,4 @@
-"""What is left when a run is killed, and what the next one meets (races R1, R2, R7, R8 and R11 of the wild)."""
+"""Killed runs, dead workers and Ctrl-C with Django."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_it(number):
     pathlib.Path(f"started-{number}").write_text("x")
     deadline = time.monotonic() + 60
     while not pathlib.Path("go").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)  # the pause between two looks
+        time.sleep(0.01)  # the pause between two polls
     if number == 0 and pathlib.Path("die").exists():
         pathlib.Path("die").unlink()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -27,7 +27,7 @@ def test_it(number):
 
 
 @pytest.mark.long
-def test_a_run_that_was_killed_is_in_nobodys_way(project: DjangoProject) -> None:
+def test_killed_run_does_not_block_the_next(project: DjangoProject) -> None:
     project.file("test_it.py", WAITS)
     killed = project.start("-n2", plugins=PLUGINS)
     eventually(lambda: project.text("started-0"))
@@ -40,7 +40,7 @@ def test_a_run_that_was_killed_is_in_nobodys_way(project: DjangoProject) -> None
 
 
 @pytest.mark.long
-def test_a_worker_that_dies_is_replaced_with_clean_databases(project: DjangoProject) -> None:
+def test_dead_worker_is_replaced_with_clean_databases(project: DjangoProject) -> None:
     project.file("test_it.py", WAITS)
     project.file("go", "")
     project.file("die", "")
@@ -50,7 +50,7 @@ def test_a_worker_that_dies_is_replaced_with_clean_databases(project: DjangoProj
 
 
 @pytest.mark.long
-def test_ctrl_c_gives_everything_back(project: DjangoProject) -> None:
+def test_ctrl_c_releases_all_leases(project: DjangoProject) -> None:
     project.file("test_it.py", WAITS)
     running = project.start("-n2", plugins=PLUGINS)
     eventually(lambda: project.text("started-0"))

@@ -1,4 +1,4 @@
-"""The connection guard in Django projects whose settings name a developer's own, live database."""
+"""The connection guard in Django projects whose settings name a developer's own database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_note(number):
 """
 # pytest-django's documented way to use a database that exists.
 EXISTING = "import pytest\n\n@pytest.fixture(scope='session')\ndef django_db_setup():\n    pass\n"
-# What public projects have: a copy of the stock fixture, to load data.
+# As in public projects: a copy of the original fixture, to load data.
 COPIED = """
 import pytest
 from django.test.utils import setup_databases
@@ -56,8 +56,8 @@ def test_replaced_django_db_setup_ends_the_run(
 
 
 @pytest.mark.long
-def test_without_the_guard_a_replaced_setup_writes(live: DjangoProject, developer: DeveloperDatabase) -> None:
-    """The database of the tests above can be reached, so that those tests can fail."""
+def test_replaced_setup_writes_without_guard(live: DjangoProject, developer: DeveloperDatabase) -> None:
+    """Proves that the tests above can fail: without the guard the run writes."""
     unblocked = "def test_note(number, django_db_blocker):\n  with django_db_blocker.unblock():"
     notes = NOTES.replace("@pytest.mark.django_db(transaction=True)\n", "").replace("def test_note(number):", unblocked)
     live.file("test_notes.py", notes)
@@ -66,9 +66,7 @@ def test_without_the_guard_a_replaced_setup_writes(live: DjangoProject, develope
 
 
 @WORKERS
-def test_run_without_leases_is_told_to_leave_the_option_out(
-    live: DjangoProject, developer: DeveloperDatabase, workers: str
-) -> None:
+def test_off_run_error_names_the_option(live: DjangoProject, developer: DeveloperDatabase, workers: str) -> None:
     ran = live.run_django(workers, "--pgdibs=off")
     developer.assert_untouched()
     assert (ran.status, len(ran.errors)) == (4, 1), ran.output
@@ -77,7 +75,7 @@ def test_run_without_leases_is_told_to_leave_the_option_out(
 
 
 @WORKERS
-def test_query_while_apps_are_loaded_ends_the_run(live: DjangoProject, developer: DeveloperDatabase, workers: str) -> None:
+def test_query_during_app_loading_ends_the_run(live: DjangoProject, developer: DeveloperDatabase, workers: str) -> None:
     live.file(
         "notes/apps.py",
         """
@@ -91,12 +89,12 @@ class Notes(django.apps.AppConfig):
     )
     ran = live.run_django(workers)
     developer.assert_stopped(
-        ran, "by Django's alias default opened at notes/apps.py:7", 'DATABASES["default"] of the settings holds'
+        ran, "by Django's alias default opened at notes/apps.py:7", 'DATABASES["default"] of the settings names'
     )
 
 
 @pytest.mark.long
-def test_alias_that_is_led_back_ends_the_run(live: DjangoProject, developer: DeveloperDatabase) -> None:
+def test_alias_changed_by_a_test_ends_the_run(live: DjangoProject, developer: DeveloperDatabase) -> None:
     live.file(
         "test_notes.py",
         f"""
@@ -113,7 +111,7 @@ def test_it():
 
 
 @pytest.mark.long
-def test_each_alias_of_a_project_keeps_working(project: DjangoProject) -> None:
+def test_all_aliases_work_with_guard(project: DjangoProject) -> None:
     project.file(
         "test_it.py",
         """
@@ -132,12 +130,12 @@ def test_it(number):
 
 
 @pytest.mark.long
-def test_options_that_lead_elsewhere_are_named(live: DjangoProject, developer: DeveloperDatabase) -> None:
+def test_options_that_override_the_name_are_named(live: DjangoProject, developer: DeveloperDatabase) -> None:
     options = f'{{"dbname": "{developer.name}"}}'
     live.file("settings.py", f"{live.text('settings.py')}\nDATABASES['audit']['OPTIONS'] = {options}\n")
     live.settings["pgdibs_build"] = "true"
     live.file("test_notes.py", "import pytest\n@pytest.mark.django_db\ndef test_it():\n    pass\n")
     ran = live.run_django()
-    # Django takes the host and the port from what pgdibs has set, and the name from OPTIONS.
+    # Django uses the host and port that pgdibs has set, and the name in OPTIONS.
     developer.assert_ended(ran, f"by Django's alias audit to database {developer.name} on", 'OPTIONS of DATABASES["audit"]')
     assert "pgdibs: Django's alias `audit` does not connect to" in ran.output

@@ -1,4 +1,4 @@
-"""Processes that Django's tests start read the settings again: with the variables that they inherit they reach the lease."""
+"""Child processes of Django tests read the settings again, and reach the lease by the variables that they inherit."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ def test_it(way):
 
 
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
-def test_processes_of_a_test_reach_the_lease_by_the_variables_of_the_settings(
-    project: DjangoProject, developer: DeveloperDatabase, workers: str
-) -> None:
+def test_child_processes_reach_lease_by_variables(project: DjangoProject, developer: DeveloperDatabase, workers: str) -> None:
     project.file("settings.py", project.text("settings.py") + BY_URL)
     for package in ("notes/management", "notes/management/commands"):
         project.file(f"{package}/__init__.py", "")
@@ -100,7 +98,7 @@ def test_it():
     assert Note.objects.using("reports").count() == 0
     assert len({connections[alias].settings_dict["NAME"] for alias in ("default", "audit", "reports")}) == 3
 """
-# Where no test runs: in the controller, with --collect-only, when conftest.py is imported.
+# In processes without a lease: the controller, --collect-only, --pgdibs=off.
 IN_CONFTEST = """
 import os, pathlib, subprocess, sys
 create = "import django; django.setup(); from notes.models import Note; Note.objects.create(body='x')"
@@ -122,7 +120,9 @@ def by_url(project: DjangoProject, developer: DeveloperDatabase) -> DjangoProjec
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
-def test_processes_before_the_lease_reach_no_database(by_url: DjangoProject, developer: DeveloperDatabase, workers: str) -> None:
+def test_child_processes_before_lease_reach_no_database(
+    by_url: DjangoProject, developer: DeveloperDatabase, workers: str
+) -> None:
     by_url.file("test_it.py", WITHOUT_LEASE)
     ran = by_url.run_django(workers)
     developer.assert_untouched()
@@ -130,8 +130,8 @@ def test_processes_before_the_lease_reach_no_database(by_url: DjangoProject, dev
 
 
 @pytest.mark.long
-def test_variables_set_unavailable_reach_the_lease_when_it_comes(by_url: DjangoProject, developer: DeveloperDatabase) -> None:
-    # pytest-django sorts tests with a database to the front; this one keeps them in their order.
+def test_unavailable_variables_are_set_with_the_lease(by_url: DjangoProject, developer: DeveloperDatabase) -> None:
+    # Undoes the order of pytest-django, which runs tests with a database first.
     order = "def pytest_collection_modifyitems(items):\n    items.sort(key=lambda item: 'with_the' in item.name)\n"
     by_url.file("conftest.py", order)
     by_url.file("test_it.py", WITHOUT_LEASE + AND_THEN_LEASE)
@@ -142,7 +142,7 @@ def test_variables_set_unavailable_reach_the_lease_when_it_comes(by_url: DjangoP
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
-def test_aliases_whose_variables_are_unavailable_keep_databases_of_their_own(
+def test_aliases_with_unavailable_variables_keep_own_databases(
     by_url: DjangoProject, developer: DeveloperDatabase, workers: str
 ) -> None:
     by_url.pools.append(f"{by_url.pool}_reports")
@@ -161,7 +161,7 @@ def test_aliases_whose_variables_are_unavailable_keep_databases_of_their_own(
     [["-n2"], *(pytest.param(["-n0", option], marks=pytest.mark.long) for option in ("--collect-only", "--pgdibs=off"))],
     ids=" ".join,
 )
-def test_processes_of_conftest_reach_no_database(
+def test_child_processes_of_conftest_reach_no_database(
     by_url: DjangoProject, developer: DeveloperDatabase, arguments: list[str]
 ) -> None:
     by_url.file("conftest.py", IN_CONFTEST)

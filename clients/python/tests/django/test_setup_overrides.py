@@ -1,4 +1,4 @@
-"""A project's own `django_db_setup`: one that replaces ours stops the run before its body, one that requests ours works.
+"""A project's own `django_db_setup`: one that replaces the fixture stops the run before its body, one that requests it works.
 
 The bodies are those of public projects, and the recipes those of pytest-django's documentation.
 """
@@ -67,7 +67,7 @@ def live(project: DjangoProject, developer: DeveloperDatabase) -> DjangoProject:
 
 
 def assert_stopped(ran: Ran, *places: str) -> None:
-    """The run ended with the sentence, which names these places and no other, and with nothing else."""
+    """Assert that the run ended with one sentence, which names exactly these places."""
     (line,) = ran.errors
     replace = "replaces" if len(places) == 1 else "replace"
     assert line.startswith(f"ERROR: pgdibs: {' and '.join(places)} {replace} django_db_setup; delete it, or request ours "), line
@@ -77,7 +77,7 @@ def assert_stopped(ran: Ran, *places: str) -> None:
 
 
 def cases() -> Iterator[Any]:
-    """Each body, serial and with workers; the two that wrote most in the short set."""
+    """Each body, serial and with workers; the two worst ones are not long."""
     for body in REPLACES:
         for workers in ("-n0", "-n2"):
             is_short = (body, workers) in (("an existing database", "-n2"), ("an existing database, migrated", "-n0"))
@@ -85,7 +85,7 @@ def cases() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("body", "workers"), list(cases()))
-def test_replacement_stops_the_run_and_developers_database_stays(
+def test_replacement_stops_run_before_any_write(
     live: DjangoProject, developer: DeveloperDatabase, body: str, workers: str
 ) -> None:
     live.file("tests/conftest.py", HEAD + REPLACES[body].format(port=developer.server.port))
@@ -98,7 +98,7 @@ def test_replacement_stops_the_run_and_developers_database_stays(
 
 @pytest.mark.long
 @pytest.mark.parametrize("flag", ["--reuse-db", "--create-db", "--no-migrations"])
-def test_replacement_stops_the_run_whatever_the_options(live: DjangoProject, developer: DeveloperDatabase, flag: str) -> None:
+def test_replacement_stops_run_with_database_options(live: DjangoProject, developer: DeveloperDatabase, flag: str) -> None:
     live.file("tests/conftest.py", HEAD + REPLACES["an existing database, migrated"])
     live.file("tests/test_it.py", TESTS)
     ran = live.run_django("-n2", flag)
@@ -107,8 +107,8 @@ def test_replacement_stops_the_run_whatever_the_options(live: DjangoProject, dev
 
 
 @pytest.mark.long
-def test_replacement_that_creates_databases_by_a_lease_stops_before_it_is_refused(project: DjangoProject) -> None:
-    """With `pgdibs_env` the settings name the lease, whose login may create no database: 300 errors, `SystemExit: 2`."""
+def test_replacement_with_setup_databases_stops_before_its_body(project: DjangoProject) -> None:
+    """With `pgdibs_env` the settings name the lease, whose login cannot create a database."""
     project.settings.update(pgdibs_env="DATABASE_URL", pgdibs_aliases=f"audit={project.pool}_audit")
     read = "from urllib.parse import urlsplit\nurl = urlsplit(__import__('os').environ['DATABASE_URL'])\n"
     part = "HOST=url.hostname, PORT=url.port, USER=url.username, PASSWORD=url.password, NAME=url.path[1:]"
@@ -133,7 +133,7 @@ OVERRIDE = "@pytest.fixture(scope='session')\ndef django_db_setup(): raise Excep
 
 
 @pytest.mark.long
-def test_each_way_to_need_a_database_is_seen(project: DjangoProject) -> None:
+def test_replacement_is_found_for_each_database_use(project: DjangoProject) -> None:
     for name, test in WAYS.items():
         project.file(f"{name}/conftest.py", f"import pytest\n{OVERRIDE}")
         project.file(f"{name}/test_{name}.py", f"import pytest\n{test}")
@@ -165,9 +165,7 @@ def test_each_way_to_need_a_database_is_seen(project: DjangoProject) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", "-n2"])
-def test_database_requested_while_a_test_runs_stops_the_session(
-    live: DjangoProject, developer: DeveloperDatabase, workers: str
-) -> None:
+def test_database_requested_within_test_stops_session(live: DjangoProject, developer: DeveloperDatabase, workers: str) -> None:
     live.file("conftest.py", HEAD + REPLACES["an existing database, migrated"])
     live.file(
         "test_it.py",
@@ -183,18 +181,18 @@ def test_database_requested_while_a_test_runs_stops_the_session(
 
 @pytest.mark.long
 @pytest.mark.parametrize("way", ["-p", pytest.param("pytest_plugins", marks=pytest.mark.long)])
-def test_override_of_a_plugin_is_seen_like_one_of_a_conftest(project: DjangoProject, way: str) -> None:
+def test_replacement_in_a_plugin_stops_run(project: DjangoProject, way: str) -> None:
     place, directory = "loading.py", project.pytester.path
     if way == "pytest_plugins":
         project.file("conftest.py", "pytest_plugins = ['loading']\n")
-    else:  # as if it were installed
+    else:  # like an installed plugin
         place, directory = "site-packages/loading.py", directory / "site-packages"
     arguments = ["-p", "loading"] if way == "-p" else []
     project.environment["PYTHONPATH"] = str(directory)
     project.file(place, f"import pytest\n{OVERRIDE}")
     project.file("test_it.py", f"import pytest\n{WAYS['marker']}")
-    said = f"{directory}/loading.py:2 (-p no:loading leaves it out)" if way == "-p" else "loading.py:2"
-    assert_stopped(project.run_django("-n2", *arguments), said)
+    place_named = f"{directory}/loading.py:2 (-p no:loading leaves it out)" if way == "-p" else "loading.py:2"
+    assert_stopped(project.run_django("-n2", *arguments), place_named)
     project.file(place, LOADS)
     project.file("test_it.py", SEES_LOADED)
     project.run_django("-n2", *arguments).assert_passed(1)
@@ -231,7 +229,7 @@ REQUESTS = {
 @pytest.mark.parametrize(
     "request_", [pytest.param(name, marks=() if name == "by an argument" else pytest.mark.long) for name in REQUESTS]
 )
-def test_override_that_requests_ours_loads_into_the_lease(
+def test_override_that_requests_fixture_loads_into_lease(
     live: DjangoProject, developer: DeveloperDatabase, request_: str
 ) -> None:
     live.file("conftest.py", REQUESTS[request_])
@@ -241,7 +239,7 @@ def test_override_that_requests_ours_loads_into_the_lease(
 
 
 @pytest.mark.long
-def test_replacement_is_left_alone_where_no_test_needs_a_database(live: DjangoProject, developer: DeveloperDatabase) -> None:
+def test_replacement_without_database_tests_is_accepted(live: DjangoProject, developer: DeveloperDatabase) -> None:
     live.file("unit/conftest.py", f"import pytest\n{OVERRIDE}")
     live.file("unit/test_unit.py", "def test_one(): pass\ndef test_two(tmp_path, settings): pass\n")
     live.file("quick/conftest.py", "import pytest\n@pytest.fixture(autouse=True)\ndef django_db_setup(): pass\n")
@@ -266,7 +264,7 @@ def pytest_configure():
     settings.DATABASES["default"]["TEST"]["NAME"] = "shop_dev"
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings():
-    # Replaced and not changed, as in "Using a template database for tests" and many a conftest.
+    # Replaces the entry, as in "Using a template database for tests" and many conftest files.
     settings.DATABASES["default"] = {**settings.DATABASES["default"], "PORT": "%s", "NAME": "shop_dev"}
 @pytest.fixture(scope="session")
 def django_db_createdb(): return False
@@ -279,7 +277,7 @@ FROM_THREADS = """
 import threading, pytest
 from django.db import connection
 from notes.models import Note
-from pgdibs.plugin import databases_of
+from pgdibs.plugin.databases import databases_of
 def write():
     Note.objects.create(body="from a thread")
     connection.close()
@@ -287,13 +285,13 @@ def write():
 def test_it(pytestconfig):
     leased = databases_of(pytestconfig).leases["default"].database
     seen = []
-    def look():
+    def read():
         with connection.cursor() as cursor:
             cursor.execute("select current_database()")
             seen.append(cursor.fetchone()[0])
         connection.close()
-    look()
-    thread = threading.Thread(target=look)
+    read()
+    thread = threading.Thread(target=read)
     thread.start()
     thread.join()
     assert seen == [leased, leased]
@@ -302,9 +300,7 @@ def test_it(pytestconfig):
 
 @pytest.mark.long
 @pytest.mark.parametrize("leased", ["when a test asks", "before conftest.py", "by a fixture"])
-def test_overrides_of_other_fixtures_work_on_the_lease_in_every_thread(
-    live: DjangoProject, developer: DeveloperDatabase, leased: str
-) -> None:
+def test_overrides_of_other_fixtures_work_in_threads(live: DjangoProject, developer: DeveloperDatabase, leased: str) -> None:
     if leased == "before conftest.py":
         live.settings.update(pgdibs_env="DATABASE_URL", pgdibs_aliases=f"audit={live.pool}_audit")
     early = "@pytest.fixture(scope='session', autouse=True)\ndef early(pgdibs_lease): pass\n" if leased == "by a fixture" else ""

@@ -1,4 +1,4 @@
-"""When a template is built: by `migrate` once, again when something changes, and what pytest-django's options mean."""
+"""Builds of templates by `migrate`: once, again after changes, and the options of pytest-django."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_it():
 
 
 @pytest.mark.long
-def test_reuse_db_reuses_the_schema_and_never_the_data(project: DjangoProject) -> None:
+def test_reuse_db_reuses_schema_without_data(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=1))
     for _ in range(2):
         project.run_django("--reuse-db").assert_passed(1)
@@ -26,18 +26,18 @@ def test_reuse_db_reuses_the_schema_and_never_the_data(project: DjangoProject) -
 
 
 @pytest.mark.long
-def test_create_db_builds_again_once_for_all_workers(project: DjangoProject) -> None:
+def test_create_db_builds_once_for_all_workers(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=1))
     project.run_django("-n2").assert_passed(1)
     project.run_django("-n2", "--create-db").assert_passed(1)
     assert project.builds == ["audit", "audit", "default", "default"]
-    # What was built again is what later runs find.
+    # Later runs use the new template.
     project.run_django("-n2", "--reuse-db").assert_passed(1)
     assert project.builds == ["audit", "audit", "default", "default"]
 
 
 @pytest.mark.long
-def test_create_db_is_refused_while_another_run_uses_the_template(project: DjangoProject) -> None:
+def test_create_db_with_template_in_use_is_refused(project: DjangoProject) -> None:
     project.file("test_it.py", WAITS)
     other = project.start("-n0", plugins=PLUGINS)
     eventually(lambda: project.text("started-0"))
@@ -48,26 +48,26 @@ def test_create_db_is_refused_while_another_run_uses_the_template(project: Djang
     project.finish(other).assert_passed(4)
 
 
-def test_options_that_have_no_effect_are_refused(project: DjangoProject) -> None:
+def test_options_without_effect_are_refused(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=1))
-    for option, way_out in (("--create-db", "`pgdibs template drop`"), ("--no-migrations", "leave the option out")):
+    for option, hint in (("--create-db", "`pgdibs template drop`"), ("--no-migrations", "leave the option out")):
         project.settings["pgdibs_fingerprint"] = ""
         ran = project.run_django(option)
         assert ran.status == 4
         assert f"pgdibs: {option} has no effect here" in ran.output
-        assert way_out in ran.output
+        assert hint in ran.output
 
 
 @pytest.mark.long
-def test_no_migrations_makes_the_tables_of_the_models(project: DjangoProject) -> None:
+def test_no_migrations_creates_tables_of_models(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=0))
     project.run_django("-n2", "--no-migrations").assert_passed(1)
     assert project.builds == []
-    # Models have changed and no file that the globs name has.
+    # The models have changed, but no file of the globs.
     project.file("notes/models.py", project.text("notes/models.py") + "    stars = models.IntegerField(default=5)\n")
     project.file("test_it.py", COUNTS.format(count=0) + "    assert Note.objects.get().stars == 5\n")
     project.run_django("--no-migrations").assert_passed(1)
-    # With migrations it is another template, and the first is still there.
+    # With migrations it is another template; the first one still exists.
     project.file("notes/models.py", project.text("notes/models.py").replace("    stars = models.IntegerField(default=5)\n", ""))
     project.file("test_it.py", COUNTS.format(count=1))
     project.run_django().assert_passed(1)
@@ -75,11 +75,11 @@ def test_no_migrations_makes_the_tables_of_the_models(project: DjangoProject) ->
 
 
 @pytest.mark.long
-def test_a_migration_of_an_installed_package_builds_again(project: DjangoProject) -> None:
+def test_migration_of_installed_package_builds_again(project: DjangoProject) -> None:
     project.settings["pgdibs_fingerprint"] = "notes/migrations/*.py"
     project.file("test_it.py", COUNTS.format(count=1))
     project.run_django().assert_passed(1)
-    # `trail` stands for a package outside the project: the globs do not name it.
+    # `trail` stands for an installed package, which the globs do not name.
     project.file(
         "trail/migrations/0003_more.py",
         "from django.db import migrations, models\n"
@@ -98,7 +98,7 @@ def test_a_migration_of_an_installed_package_builds_again(project: DjangoProject
 
 
 @pytest.mark.long
-def test_a_migration_that_fails_is_told_once(project: DjangoProject) -> None:
+def test_failed_migration_is_reported_once(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=1))
     working = project.text("notes/migrations/0002_data.py")
     project.file(
@@ -112,7 +112,7 @@ def test_a_migration_that_fails_is_told_once(project: DjangoProject) -> None:
 
 
 @pytest.mark.long
-def test_a_migration_that_reaches_for_another_database_does_not_get_there(project: DjangoProject) -> None:
+def test_migration_cannot_reach_another_alias(project: DjangoProject) -> None:
     project.file("test_it.py", COUNTS.format(count=1))
     data = project.text("trail/migrations/0002_data.py")
     project.file("trail/migrations/0002_data.py", data.replace(".using(alias)", '.using("default")'))
@@ -122,7 +122,7 @@ def test_a_migration_that_reaches_for_another_database_does_not_get_there(projec
 
 
 @pytest.mark.long
-def test_the_projects_own_hook_goes_first(project: DjangoProject) -> None:
+def test_build_hook_of_project_precedes_migrate(project: DjangoProject) -> None:
     project.file(
         "conftest.py",
         "import pathlib\nfrom django.core.management import call_command\n"

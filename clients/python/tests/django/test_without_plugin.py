@@ -1,4 +1,4 @@
-"""The way without the plugin: `pgdibs run` holds the databases that pytest-django, or Django's own runner, finds by name."""
+"""Without the plugin: pytest-django, or Django's own runner, uses the databases of `pgdibs run` by name."""
 
 from __future__ import annotations
 
@@ -40,23 +40,23 @@ from django.test import TransactionTestCase
 from notes.models import Note
 class Tests(TransactionTestCase):
     serialized_rollback = True
-    def look(self):
+    def check_database(self):
         with connection.cursor() as cursor:
             cursor.execute("select current_database()")
             with pathlib.Path("where.txt").open("a") as lines:
                 lines.write(cursor.fetchone()[0] + "\\n")
         assert Note.objects.get().body == "from the migration"
         Note.objects.create(body="left behind")
-    def test_a(self): self.look()
-    def test_b(self): self.look()
-    def test_c(self): self.look()
-    def test_d(self): self.look()
+    def test_a(self): self.check_database()
+    def test_b(self): self.check_database()
+    def test_c(self): self.check_database()
+    def test_d(self): self.check_database()
 """
 
 
 @pytest.fixture
 def plain(project: DjangoProject) -> DjangoProject:
-    """The project with one alias and without pgdibs in its ini file; its template is built from the command line."""
+    """The project with one alias and no settings of pgdibs; the command line builds its template."""
     project.settings = {"DJANGO_SETTINGS_MODULE": "settings"}
     project.file("pytest.ini", "[pytest]\nDJANGO_SETTINGS_MODULE = settings\npython_files = tests.py\n")
     project.file("settings.py", SETTINGS.format(test_name=repr(project.pool)))
@@ -68,7 +68,7 @@ def plain(project: DjangoProject) -> DjangoProject:
 
 
 def run(project: DjangoProject, *arguments: str) -> Ran:
-    """A command of `pgdibs`, in the project."""
+    """Run a command of `pgdibs` in the project."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PGDIBS_", "PYTEST_", "PG"))}
     environment.update(PGDIBS_URL=project.daemon.url, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     done = subprocess.run(
@@ -88,7 +88,7 @@ def run(project: DjangoProject, *arguments: str) -> Ran:
 PYTEST = [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "pytest_django.plugin", "-p", "no:cacheprovider"]
 
 
-def test_pytest_django_finds_the_databases_by_name(plain: DjangoProject) -> None:
+def test_pytest_django_uses_databases_of_pgdibs_run(plain: DjangoProject) -> None:
     for _ in range(2):
         ran = run(plain, "run", "--pool", plain.pool, "--workers", "2", "--", *PYTEST, "-n2", "--dist=each", "--reuse-db")
         ran.assert_passed(8)
@@ -97,7 +97,7 @@ def test_pytest_django_finds_the_databases_by_name(plain: DjangoProject) -> None
 
 
 @pytest.mark.long
-def test_djangos_own_runner_keeps_the_leased_database(plain: DjangoProject) -> None:
+def test_django_runner_with_keepdb_uses_lease(plain: DjangoProject) -> None:
     plain.file("settings.py", SETTINGS.format(test_name="os.environ.get('PGDATABASE')"))
     for _ in range(2):
         ran = run(plain, "run", "--pool", plain.pool, "--", sys.executable, "manage.py", "test", "--keepdb", "--noinput")
@@ -108,8 +108,8 @@ def test_djangos_own_runner_keeps_the_leased_database(plain: DjangoProject) -> N
 
 
 @pytest.mark.long
-def test_djangos_parallel_runner_wants_to_create_databases_and_is_told_no(plain: DjangoProject) -> None:
-    """The page for Django says that this way does not exist; if it comes to exist, the page has to say so."""
+def test_django_parallel_runner_cannot_create_databases(plain: DjangoProject) -> None:
+    """docs/python/django.md says that this is not supported."""
     ran = run(
         plain, "run", "--pool", plain.pool, "--workers", "2", "--",
         sys.executable, "manage.py", "test", "--parallel", "2", "--keepdb", "--noinput",

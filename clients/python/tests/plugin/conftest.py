@@ -1,4 +1,4 @@
-"""The fixtures: one daemon for all tests, and a project with a pool of its own for each."""
+"""Fixtures: one daemon for all tests, and a project with a pool of its own for each test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgdibs import Client
 
 @pytest.fixture(scope="session")
 def daemon() -> Iterator[Daemon]:
-    """One daemon for all tests; it is stopped, with its Postgres, at the end."""
+    """One daemon for all tests; the end stops it with its Postgres."""
     daemon = Daemon()
     yield daemon
     daemon.remove()
@@ -23,7 +23,7 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture(scope="session")
 def shared_pool(daemon: Daemon) -> str:
-    """The pool of the tests that are marked so; it is deleted with the daemon."""
+    """The pool of the tests with the marker `shared_pool`; it ends with the daemon."""
     pool = f"p{uuid.uuid4().hex[:8]}"
     Client(daemon.url).put_pool(pool, warm=0, spares=0, max=8)
     return pool
@@ -31,9 +31,9 @@ def shared_pool(daemon: Daemon) -> str:
 
 @pytest.fixture
 def project(request: pytest.FixtureRequest, pytester: pytest.Pytester, daemon: Daemon) -> Iterator[Project]:
-    """A project with a pool of its own, or the shared one; at the end of the test nothing of it may be left.
+    """A project with a pool of its own, or the shared one; the test must leave no lease.
 
-    Nothing is made in advance: most tests use one database or two, and to make one is most of what a test costs.
+    No warm databases: most tests use one or two, and creating them is most of the cost of a test.
     """
     is_shared = request.node.get_closest_marker("shared_pool") is not None
     pool = request.getfixturevalue("shared_pool") if is_shared else f"p{uuid.uuid4().hex[:8]}"
@@ -42,7 +42,7 @@ def project(request: pytest.FixtureRequest, pytester: pytest.Pytester, daemon: D
         project.client.put_pool(pool, warm=0, spares=0, max=8)
     yield project
     kept = project.counts()["kept"]
-    project.assert_nothing_is_left(kept)
+    project.assert_no_leases(kept)
     if not is_shared:
         project.client.call("DELETE", f"/v1/pools/{pool}?force=true")
     project.client.close()

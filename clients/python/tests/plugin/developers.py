@@ -1,7 +1,4 @@
-"""A developer's own Postgres: a live server with a database full of rows that no test may change.
-
-Tests of the plugin and of its Django part use it.
-"""
+"""A developer's own Postgres: a running server with a database whose rows no test may change."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ from projects import Project, Ran, eventually, free_port, postgres_programs
 
 PASSWORD = "hushhush-of-the-developer"
 ROWS = 200
-# Without autovacuum only a session writes, so a transaction id that is used up is one that a test has used.
+# Without autovacuum only sessions write, so each new transaction id comes from a test.
 SETTINGS = ("-c", "fsync=off", "-c", "max_connections=200", "-c", "autovacuum=off")
-# The tables of the projects of these tests.
+# The tables of the test projects.
 TABLES = ("notes", "notes_note", "trail_entry")
 WRITES = "insert into notes (body) select 'of a test ' || n from generate_series(1, 10) n"
 
@@ -88,7 +85,7 @@ class Server:
 
     @property
     def next_transaction(self) -> int:
-        """The id of the next transaction that writes, in whatever database; reading uses up none."""
+        """The id of the next transaction that writes in any database; reads use none."""
         with psycopg.connect(self.url("postgres")) as connection:
             row = connection.execute("select txid_snapshot_xmax(txid_current_snapshot())").fetchone()
         assert row is not None
@@ -108,11 +105,11 @@ class DeveloperDatabase:
         self.server = server
         self.name = "shop_dev"
         self.has_leases = False
-        """Whether a daemon has its databases on the same server; then only this database stays as it is."""
+        """Whether a daemon has databases on the same server; then only this database must be unchanged."""
         self.restore()
 
     def restore(self) -> None:
-        """Make it what a test expects, if the last one has written."""
+        """Create the database again if the last test has written."""
         if self.server.next_transaction == getattr(self, "_next_transaction", None):
             return
         with psycopg.connect(self.server.url("postgres"), autocommit=True) as connection:
@@ -132,34 +129,34 @@ class DeveloperDatabase:
 
     @property
     def place(self) -> str:
-        """How an error names it."""
+        """The database as an error names it."""
         return f"database {self.name} on 127.0.0.1:{self.server.port}"
 
     def dump(self) -> str:
-        """All of it, by pg_dump; the random key that newer ones print is left out."""
-        there = ["-h", self.server.socket_directory, "-p", str(self.server.port), "-U", "postgres"]
-        dump = self.server.run("pg_dump", *there, self.name)
+        """The output of pg_dump, without the random key that newer versions print."""
+        connection = ["-h", self.server.socket_directory, "-p", str(self.server.port), "-U", "postgres"]
+        dump = self.server.run("pg_dump", *connection, self.name)
         return re.sub(r"^\\(un)?restrict .*$", "", dump, flags=re.MULTILINE)
 
     def assert_untouched(self) -> None:
-        """Nothing was written on the whole server, rolled back or not; where it has leases, the database is what it was."""
+        """Assert that nothing has written to the server, or, if it has leases, that the database is unchanged."""
         if not self.has_leases:
             assert self.server.next_transaction == self._next_transaction, "a test has written on the developer's server"
         elif self.server.next_transaction != self._next_transaction:
             assert self.dump() == self._before
 
     def assert_written(self) -> None:
-        """A test has written: what happens without the guard."""
+        """Assert that a test has written, as without the guard."""
         assert self.dump() != self._before
 
     def assert_stopped(self, ran: Ran, *sentences: str) -> str:
-        """The run ended with one sentence about this database, which is untouched. Returns the sentence."""
+        """Assert that the run ended with one sentence about this database, which is unchanged. Returns the sentence."""
         error = self.assert_ended(ran, *sentences)
         assert self.place in error
         return error
 
     def assert_ended(self, ran: Ran, *sentences: str) -> str:
-        """The run ended with one sentence about a stopped connection, and this database is untouched. Returns the sentence."""
+        """Assert that the run ended with one sentence about a stopped connection, and this database is unchanged. Returns it."""
         self.assert_untouched()
         assert ran.status == 4, ran.output
         assert len(ran.errors) == 1, ran.output
@@ -174,7 +171,7 @@ class DeveloperDatabase:
 
 
 def without_guard(project: Project, database: DeveloperDatabase, *arguments: str) -> Ran:
-    """The same run with the guard off: it reaches the developer's database, so the test of the guard can fail."""
+    """Run without the guard, and assert that the run writes, so that the test of the guard can fail."""
     ran = project.run("--pgdibs-guard=off", *arguments)
     database.assert_written()
     return ran
@@ -182,7 +179,7 @@ def without_guard(project: Project, database: DeveloperDatabase, *arguments: str
 
 @pytest.fixture(scope="session")
 def developers_database() -> Iterator[DeveloperDatabase]:
-    """A database that is not of any pool, full of rows, on a Postgres that is not the daemon's."""
+    """The developer's database on a server of its own, one for all tests."""
     server = Server()
     yield DeveloperDatabase(server)
     server.stop()
@@ -190,7 +187,7 @@ def developers_database() -> Iterator[DeveloperDatabase]:
 
 @pytest.fixture
 def developer(developers_database: DeveloperDatabase) -> DeveloperDatabase:
-    """The same, as it was at first."""
+    """The developer's database in its initial state."""
     developers_database.has_leases = False
     developers_database.restore()
     return developers_database

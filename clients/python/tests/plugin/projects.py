@@ -1,4 +1,4 @@
-"""Projects whose pytest runs in processes of its own, with real xdist, against a daemon and a Postgres of these tests."""
+"""Projects whose pytest runs in separate processes, with xdist, against a daemon of these tests."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ T = TypeVar("T")
 SCHEMA = "create table notes (id int generated always as identity primary key, body text);\n"
 BUILD = f"{shutil.which('psql') or 'psql'} -qf schema.sql"
 PLUGINS = ["-p", "xdist", "-p", "pgdibs.pytest_plugin"]
-"""The inner pytest loads what is under test and nothing else that happens to be installed; one test loads it as users do."""
+"""The plugins of the inner pytest; it does not load other installed ones. One test loads the plugin by its entry point."""
 
 
-def eventually(look: Callable[[], T], within_seconds: float = 60.0) -> T:
-    """What `look` returns once it is true; fails at the deadline."""
+def eventually(condition: Callable[[], T], within_seconds: float = 60.0) -> T:
+    """Wait until `condition` returns a true value, and return it; fails at the deadline."""
     deadline = time.monotonic() + within_seconds
     while True:
-        seen = look()
-        if seen:
-            return seen
+        value = condition()
+        if value:
+            return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not so within {within_seconds:.0f} s: {look.__name__}")
-        # The pause between two looks at a level.
+            raise AssertionError(f"not so within {within_seconds:.0f} s: {condition.__name__}")
+        # The pause between two polls.
         time.sleep(0.02)
 
 
 class Daemon:
-    """A daemon that can be killed and started again on the same data."""
+    """A daemon that tests can kill and restart on the same data."""
 
     def __init__(self, token: str = "", server_url: str = "") -> None:
         self.token = token
@@ -74,7 +74,7 @@ class Daemon:
         return self.process
 
     def remove(self) -> None:
-        """Stop it, with its Postgres, and forget its data."""
+        """Stop the daemon with its Postgres, and delete its data."""
         self.process.stop()
         shutil.rmtree(self.data)
 
@@ -104,7 +104,7 @@ class Project:
         return path
 
     def text(self, name: str) -> str:
-        """Read a file of the project; empty when it is not there."""
+        """Read a file of the project; empty if it does not exist."""
         path = self.pytester.path / name
         return path.read_text() if path.exists() else ""
 
@@ -139,7 +139,7 @@ class Project:
         )
 
     def finish(self, process: subprocess.Popen[str], timeout_seconds: float = 180.0) -> Ran:
-        """Wait for a pytest that was started; one that hangs is ended and fails the test."""
+        """Wait for a started pytest; if it hangs, end it and fail the test."""
         try:
             output, _nothing = process.communicate(timeout=timeout_seconds)
         except subprocess.TimeoutExpired:
@@ -166,36 +166,36 @@ class Project:
         counts: dict[str, int] = self.client.call("GET", f"/v1/pools/{self.pool}")["counts"]
         return counts
 
-    def assert_nothing_is_left(self, kept: int = 0) -> None:
-        """No lease now; soon no database that is neither ready nor spare, but for the kept ones."""
+    def assert_no_leases(self, kept: int = 0) -> None:
+        """Assert that there is no lease now, and soon only ready, spare and kept databases."""
         assert self.leases() == []
 
-        def is_quiet() -> bool:
+        def is_idle() -> bool:
             counts = self.counts()
             return (
                 counts["leased"] == counts["retiring"] == counts["creating"] == counts["blocked"] == 0 and counts["kept"] == kept
             )
 
-        eventually(is_quiet)
+        eventually(is_idle)
 
 
 class Ran:
-    """How a pytest ended."""
+    """The result of a pytest run."""
 
     def __init__(self, status: int, output: str) -> None:
         self.status = status
         self.output = output
 
     def counted(self, what: str) -> int:
-        """How many tests `passed`, `failed`, … by pytest's last line."""
+        """The number of tests that `passed`, `failed`, … in pytest's last line."""
         found = re.findall(rf"(\d+) {what}", self.output)
         return int(found[-1]) if found else 0
 
     def assert_passed(self, tests: int) -> None:
-        """Exactly so many passed, and nothing else happened."""
+        """Assert that exactly so many tests passed, and the exit status is 0."""
         assert (self.status, self.counted("passed")) == (0, tests), self.output
 
     @property
     def errors(self) -> list[str]:
-        """The lines that say `ERROR: …`."""
+        """The lines that start with `ERROR: `."""
         return [line for line in self.output.splitlines() if line.startswith("ERROR: ")]

@@ -1,4 +1,4 @@
-"""What is set without `pgdibs_env`: DATABASE_URL, TEST_DATABASE_URL where it is in use, no other engine's URL; `--pgdibs=off`."""
+"""Variables without `pgdibs_env`: DATABASE_URL, TEST_DATABASE_URL if in use, no URLs of other engines; and `--pgdibs=off`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from projects import Project
 WORKERS = pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 SERIAL = pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 
-# The usual application: settings from the environment, else from `.env`, read at import.
+# A typical application: settings from the environment, else from `.env`, at import.
 APPLICATION = f"""
 import pydantic_settings
 from sqlalchemy import text
@@ -47,9 +47,7 @@ def unset_default(project: Project) -> Project:
 
 
 @SERIAL
-def test_application_with_url_only_in_env_file_writes_to_its_lease(
-    project: Project, developer: DeveloperDatabase, workers: str
-) -> None:
+def test_application_with_env_file_uses_its_lease(project: Project, developer: DeveloperDatabase, workers: str) -> None:
     unset_default(project)
     project.file(".env", f'# of the developer\nexport DATABASE_URL="{developer.url("postgresql+asyncpg")}"\n')
     project.file("application.py", APPLICATION)
@@ -73,7 +71,7 @@ pathlib.Path(f"seen-{who}.txt").write_text("".join(f"{name}={os.environ.get(name
 
 
 def seen(project: Project, who: str = "main") -> dict[str, str]:
-    """What conftest.py saw in that process: a scheme, for a lease its pool, or the whole value."""
+    """The variables that conftest.py saw in that process: scheme and `lease` or `unavailable`, or the value."""
     found = dict(line.split("=", 1) for line in project.text(f"seen-{who}.txt").splitlines())
     for name, value in found.items():
         if f"/{project.pool}_gw" in value:
@@ -117,7 +115,7 @@ def test_postgres_variable_is_set_by_default(
 
 
 @SERIAL
-def test_url_of_another_engine_is_left_alone_and_named(project: Project, workers: str) -> None:
+def test_url_of_another_engine_is_kept(project: Project, workers: str) -> None:
     unset_default(project)
     project.environment["DATABASE_URL"] = "sqlite+aiosqlite:///secret-place.db"
     project.file(".env", "TEST_DATABASE_URL=mysql://me:secret-word@real.example/real\n")
@@ -153,7 +151,7 @@ if int(pytest.__version__.partition(".")[0]) >= 9:
 @pytest.mark.parametrize(
     "file", [pytest.param(file, marks=[] if "ini" in file else pytest.mark.long) for file in (*INI_FILES, "-o")]
 )
-def test_empty_pgdibs_env_sets_nothing_and_absent_one_sets_database_url(project: Project, file: str) -> None:
+def test_pgdibs_env_empty_or_absent(project: Project, file: str) -> None:
     head, line, empty = INI_FILES["pytest.ini" if file == "-o" else file]
     project.file("conftest.py", SEEN)
     path = project.pytester.path / ("pytest.ini" if file == "-o" else file.partition(",")[0])
@@ -167,9 +165,7 @@ def test_empty_pgdibs_env_sets_nothing_and_absent_one_sets_database_url(project:
 
 
 @WORKERS
-def test_off_leases_nothing_and_no_variable_leads_to_a_database(
-    project: Project, developer: DeveloperDatabase, workers: str
-) -> None:
+def test_off_leases_nothing_and_makes_variables_unavailable(project: Project, developer: DeveloperDatabase, workers: str) -> None:
     unset_default(project)
     project.environment["PGDIBS_URL"] = "http://127.0.0.1:1"
     project.environment["DATABASE_URL"] = developer.url("postgresql+asyncpg")

@@ -1,4 +1,4 @@
-"""Which driver and options a URL gets: those of the ini file, of the variable before pgdibs, of `.env*`; aliases are declared."""
+"""The driver and options of a URL: from the ini file, the variable before pgdibs, or `.env*` files; undeclared aliases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from projects import Project
 
-# One variable for each place that can name a driver: in the ini file, before pgdibs, set by pgdibs, in .env.test, in .env.
+# One variable for each source of a driver: the ini file, the environment, pgdibs itself, .env.test, .env.
 ENTRIES = "ALL=postgresql+psycopg://?of=ini BEFORE FILES=default EXPORTED ONLY_EXPORTED FOREIGN NONE DB_HOST=default.host"
 ENVIRONMENT = {
     "ALL": "postgresql+asyncpg://me@real.example/real?of=before",
@@ -46,7 +46,7 @@ def seen(project: Project, who: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
-def test_driver_comes_from_ini_then_variable_then_env_files(project: Project, workers: str) -> None:
+def test_driver_precedence_ini_variable_env_files(project: Project, workers: str) -> None:
     project.settings["pgdibs_env"] = ENTRIES
     project.environment.update(ENVIRONMENT)
     for name, text in FILES.items():
@@ -66,7 +66,7 @@ def test_driver_comes_from_ini_then_variable_then_env_files(project: Project, wo
 
 
 @pytest.mark.long
-def test_pytest_inside_a_test_takes_its_driver_from_its_own_project(project: Project) -> None:
+def test_nested_pytest_takes_driver_from_its_project(project: Project) -> None:
     project.settings["pgdibs_env"] = "DATABASE_URL=postgresql+psycopg://"
     project.file(
         "test_it.py",
@@ -117,7 +117,7 @@ SHORT = ("DATABASE_URL=asyncpg", "URL=defualt", "URL=stats", "URL=mysql+pymysql:
     ("entry", "sentence"),
     [pytest.param(*mistake, id=mistake[0], marks=[] if mistake[0] in SHORT else pytest.mark.long) for mistake in MISTAKES],
 )
-def test_undeclared_alias_is_an_error_and_takes_no_second_lease(project: Project, entry: str, sentence: str) -> None:
+def test_undeclared_alias_is_an_error_without_lease(project: Project, entry: str, sentence: str) -> None:
     project.settings["pgdibs_env"] = entry
     project.file("test_it.py", "def test_nothing():\n    pass\n")
     ran = project.run("-n2")
@@ -129,14 +129,14 @@ def test_undeclared_alias_is_an_error_and_takes_no_second_lease(project: Project
 
 
 @pytest.mark.long
-def test_declared_alias_may_be_called_like_a_driver(project: Project) -> None:
+def test_declared_alias_may_have_name_of_driver(project: Project) -> None:
     project.settings.update(pgdibs_env="DATABASE_URL URL=asyncpg", pgdibs_aliases="asyncpg")
     project.file("test_it.py", "import os\ndef test_it():\n    assert os.environ['URL'] != os.environ['DATABASE_URL']\n")
     project.run().assert_passed(1)
 
 
 @pytest.mark.parametrize("place", [pytest.param("ini", marks=pytest.mark.long), ".env"])
-def test_pgdibs_run_does_not_override_the_projects_driver(project: Project, place: str) -> None:
+def test_pgdibs_run_keeps_driver_of_project(project: Project, place: str) -> None:
     project.file("test_none.py", "def test_nothing():\n    pass\n")
     project.run("test_none.py").assert_passed(1)  # the template
     if place == "ini":

@@ -1,4 +1,4 @@
-"""What the plugin reads from `.env*` files: which files, in which order, and what of a line."""
+"""The `.env*` files that the plugin reads: their order, and the parsing of lines."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ LINES = [
 
 
 @pytest.mark.parametrize(("text", "value"), LINES, ids=[text[:20] for text, _value in LINES])
-def test_value_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, value: str) -> None:
+def test_env_file_line_has_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, value: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(text, newline="")
     assert EnvFiles(tmp_path).values("NAME") == [value]
     assert [path.name for path in tmp_path.iterdir()] == [".env"]
 
 
-def test_files_in_their_order(tmp_path: Path) -> None:
+def test_env_files_are_read_by_precedence(tmp_path: Path) -> None:
     order = [".env.test.local", ".env.test", ".env.local", ".env", ".env.ci", ".env.staging", ".envrc"]
     for name in reversed([*order, ".env.example"]):
         (tmp_path / name).write_text(f"NAME={name}\n")
@@ -47,7 +47,7 @@ def test_files_in_their_order(tmp_path: Path) -> None:
     assert EnvFiles(tmp_path).values("NAME") == [".env.example"]
 
 
-def test_what_is_no_readable_file_is_passed_over(tmp_path: Path) -> None:
+def test_unreadable_env_files_are_skipped(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
     os.mkfifo(tmp_path / ".env.local")
     (tmp_path / ".env.large").write_text("NAME=large\n" + "#" * (1 << 20))

@@ -1,4 +1,4 @@
-"""What happens in the middle of a run: the daemon goes away and comes back, a lease is lost, a reset, a hang-up."""
+"""Faults during a run: the daemon restarts or is unreachable, a lease is lost."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def test_it(number, pgdibs_lease):
     if number == 1:
         deadline = time.monotonic() + 60
         while not pathlib.Path("go").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)  # the pause between two looks
+            time.sleep(0.01)  # the pause between two polls
 """
 
 
-def test_a_daemon_that_is_killed_and_comes_back_is_not_noticed(project: Project, daemon: Daemon) -> None:
+def test_run_survives_restart_of_killed_daemon(project: Project, daemon: Daemon) -> None:
     project.file("test_it.py", STEPS)
     process = project.start("-n2")
     eventually(lambda: project.text("done-1") and len(project.leases()) == 2)
@@ -28,11 +28,11 @@ def test_a_daemon_that_is_killed_and_comes_back_is_not_noticed(project: Project,
     assert len(project.leases()) == 2
     project.file("go", "")
     project.finish(process).assert_passed(6)
-    project.assert_nothing_is_left()
+    project.assert_no_leases()
 
 
 @pytest.mark.long
-def test_a_daemon_that_is_away_at_the_end_costs_one_line_and_no_time(project: Project, daemon: Daemon) -> None:
+def test_unreachable_daemon_at_end_prints_one_line(project: Project, daemon: Daemon) -> None:
     project.file("test_it.py", STEPS)
     process = project.start("-n2")
     eventually(lambda: project.text("done-1"))
@@ -49,12 +49,12 @@ def test_a_daemon_that_is_away_at_the_end_costs_one_line_and_no_time(project: Pr
         project.client.call("DELETE", f"/v1/leases/{lease['id']}")
 
 
-def test_after_a_lease_is_lost_each_test_says_so(project: Project) -> None:
+def test_each_test_after_lost_lease_fails(project: Project) -> None:
     project.file("short_life.py", "import pgdibs.plugin.databases\npgdibs.plugin.databases.TTL_SECONDS = 2\n")
     project.file("conftest.py", LOST)
     project.file(
         "test_it.py",
-        "import pytest\n@pytest.mark.parametrize('number', range(6))\ndef test_it(number, loses_it_at_1):\n    pass\n",
+        "import pytest\n@pytest.mark.parametrize('number', range(6))\ndef test_it(number, lose_lease_at_1):\n    pass\n",
     )
     ran = project.run("-n0", "-p", "short_life")
     assert (ran.status, ran.counted("passed"), ran.counted("error")) == (1, 2, 4), ran.output
@@ -65,7 +65,7 @@ def test_after_a_lease_is_lost_each_test_says_so(project: Project) -> None:
 LOST = """
 import os, time, urllib.request, pytest
 @pytest.fixture
-def loses_it_at_1(number, pgdibs_lease):
+def lose_lease_at_1(number, pgdibs_lease):
     yield
     if number == 1:
         request = urllib.request.Request(os.environ["PGDIBS_URL"] + "/v1/leases/" + pgdibs_lease.id, method="DELETE")
@@ -73,5 +73,5 @@ def loses_it_at_1(number, pgdibs_lease):
         deadline = time.monotonic() + 60
         while pgdibs_lease.lost is None:
             assert time.monotonic() < deadline
-            time.sleep(0.02)  # the pause between two looks
+            time.sleep(0.02)  # the pause between two polls
 """

@@ -1,4 +1,4 @@
-"""3.7 to 3.10: fixtures, the marker, kept databases, temporary directories, slots, header and summary."""
+"""Fixtures, the marker, kept databases, temporary directories, slots, header and summary."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_and_count():
 
 
 @pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
-def test_fixtures_and_marker(project: Project, workers: str) -> None:
+def test_fixtures_and_marker_reset_as_documented(project: Project, workers: str) -> None:
     project.file(
         "test_it.py",
         COUNT
@@ -64,7 +64,7 @@ class TestClass:
 
 
 @pytest.mark.long
-def test_the_marker_alone_asks_for_a_lease_and_connections_are_closed_before_a_reset(project: Project) -> None:
+def test_marker_leases_and_calls_before_reset_hook(project: Project) -> None:
     project.settings["pgdibs_env"] = ""
     project.file(
         "conftest.py",
@@ -98,14 +98,14 @@ def test_three(failing):
 
 
 @pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
-def test_the_database_of_a_failed_test_is_kept_as_it_is_and_can_be_opened(project: Project, workers: str) -> None:
+def test_database_of_failed_test_is_kept(project: Project, workers: str) -> None:
     project.file("test_it.py", FAILING)
     ran = project.run(workers, "--dist=loadfile", "--pgdibs-keep=failed")
     assert (ran.status, ran.counted("passed"), ran.counted("failed"), ran.counted("error")) == (1, 1, 1, 1), ran.output
     sections = re.findall(r"-+ pgdibs -+\n(psql '[^']+')\n\(this database is kept as it was for one hour\)", ran.output)
     assert len(sections) == 2, ran.output
     assert "2 kept" in ran.output
-    # The lines are for the user's shell, so a shell runs them.
+    # The lines are shell commands, so a shell runs them.
     kept = dict(re.findall(r"kept: test_it.py::test_(\w+): (psql .*)", ran.output))
     assert set(kept.values()) == set(sections)
     for name, notes in (("one", "1"), ("three", "2")):
@@ -114,19 +114,19 @@ def test_the_database_of_a_failed_test_is_kept_as_it_is_and_can_be_opened(projec
             ["sh", "-c", f"{line} -Atc 'select count(*) from notes'"], stdout=subprocess.PIPE, text=True, check=True
         )
         assert done.stdout.strip() == notes
-    project.assert_nothing_is_left(kept=2)
+    project.assert_no_leases(kept=2)
 
 
 @pytest.mark.long
-def test_without_keep_a_failed_test_keeps_nothing(project: Project) -> None:
+def test_failed_test_without_keep_keeps_nothing(project: Project) -> None:
     project.file("test_it.py", FAILING)
     assert "0 kept" in project.run().output
-    project.assert_nothing_is_left(kept=0)
+    project.assert_no_leases(kept=0)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
-def test_each_process_has_a_temporary_directory_and_none_is_left(project: Project, workers: str) -> None:
+def test_each_process_has_temporary_directory_until_end(project: Project, workers: str) -> None:
     project.settings["pgdibs_tmpdir"] = "true"
     project.file(
         "test_it.py",
@@ -165,8 +165,8 @@ def test_slots_are_distinct_small_integers(project: Project) -> None:
 
 
 @pytest.mark.long
-def test_header_and_summary_tell_measured_numbers(project: Project) -> None:
-    project.file("conftest.py", "import time\ntime.sleep(0.3)  # a slow import, to be seen in the summary\n")
+def test_header_and_summary_show_measured_times(project: Project) -> None:
+    project.file("conftest.py", "import time\ntime.sleep(0.3)  # a slow import, which the summary must show\n")
     project.file("test_it.py", "def test_it(pgdibs_fresh_url):\n    pass\ndef test_that():\n    pass\n")
     number = r"(\d+\.\d+)"
     for word, workers in (("built", "-n2"), ("reused", "-n2"), ("reused", "-n0")):
@@ -194,7 +194,7 @@ def test_header_and_summary_tell_measured_numbers(project: Project) -> None:
         )
         assert second is not None, ran.output
         cost, share, wall, start_up, start_up_share = map(float, second.groups())
-        assert start_up >= (0.6 if workers == "-n2" else 0.3)  # the controller imports, then the workers do, all at once
+        assert start_up >= (0.6 if workers == "-n2" else 0.3)  # the controller imports first, then all workers
         assert template <= cost + 0.01
         assert cost + start_up <= wall + 0.1
         assert share == pytest.approx(100 * cost / wall, abs=8)
@@ -202,7 +202,7 @@ def test_header_and_summary_tell_measured_numbers(project: Project) -> None:
 
 
 @pytest.mark.long
-def test_a_kept_database_is_not_touched_by_what_comes_after(project: Project) -> None:
+def test_kept_database_is_unchanged_by_teardown(project: Project) -> None:
     project.file(
         "test_it.py",
         COUNT

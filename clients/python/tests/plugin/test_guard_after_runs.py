@@ -1,4 +1,4 @@
-"""The connection guard after the run: what a process of pytest does before it ends reaches no database of the developer."""
+"""The connection guard after the run: code that runs until the process ends reaches no database of the developer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from projects import Project
 
 pytestmark = pytest.mark.shared_pool
 
-# By the variable, and by the URL itself.
+# Connects by the variable, and by the URL itself.
 CLEANUP = f"""
 import atexit, os, threading, psycopg
 URL = "THE_URL"
@@ -24,7 +24,7 @@ def cleanup():
                 stopped.write(f"{{type(error).__name__}} {{os.environ.get('PYTEST_XDIST_WORKER')}}\\n")
 """
 AT_EXIT = "atexit.register(cleanup)\n"
-# It waits for the end of the main thread, and so of pytest.
+# Waits for the end of the main thread, and so of pytest.
 THREAD = """
 def outlive():
     threading.main_thread().join()
@@ -43,7 +43,7 @@ TEST = "def test_it():\n    pass\n"
     ],
     ids=["atexit in a test module", "atexit in conftest under xdist", "thread"],
 )
-def test_code_after_the_run_is_stopped(
+def test_connection_after_the_run_is_stopped(
     project: Project, developer: DeveloperDatabase, file: str, register: str, workers: str
 ) -> None:
     project.environment["DATABASE_URL"] = developer.url()
@@ -52,10 +52,10 @@ def test_code_after_the_run_is_stopped(
     ran = project.run(workers)
     ran.assert_passed(1)
     developer.assert_untouched()
-    # The variable is unavailable, so its connection is refused; the other one is stopped.
+    # The server of the unavailable variable refuses the first connection; the guard stops the second one.
     assert project.text("stopped").count("OperationalError None\nStoppedInTest None\n") == 1, project.text("stopped")
     assert f"ERROR: pgdibs: stopped a connection by psycopg opened at {file}:5 to {developer.place}, which" in ran.output
-    assert "this is a process whose run has ended, so it has no database. It is made after the run, by" in ran.output
+    assert "this is a process whose run has ended, so it has no database. An `atexit` function, or a thread" in ran.output
     without_guard(project, developer, workers)
 
 
@@ -85,6 +85,6 @@ def test_outer():
 """,
     )
     project.settings.pop("pgdibs_pool")
-    # The outer run is one without the plugin.
+    # The outer run has no plugin.
     project.run("test_it.py", plugins=["-p", "xdist"]).assert_passed(1)
     developer.assert_written()

@@ -1,4 +1,4 @@
-"""The connection guard on whole runs: how test suites come to a developer's own database, and that they do not any more."""
+"""The causes that the connection guard finds for connections to a developer's own database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.shared_pool
 MOSTLY_WORKERS = pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 MOSTLY_SERIAL = pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 
-# An application as many are: the URL from the environment or a `.env` file, an engine and a fixture of its own.
+# A typical application: the URL from the environment or a `.env` file, an engine, and a fixture.
 APP = """
 import os, dotenv, sqlalchemy
 engine = sqlalchemy.create_engine(os.environ.get("DATABASE_URL") or dotenv.dotenv_values(".env")["DATABASE_URL"])
@@ -58,7 +58,7 @@ def migrate():
 
 @pytest.fixture
 def shop(project: Project) -> Project:
-    """A project with fixtures of its own and none of pgdibs's."""
+    """A project that uses its own fixtures and none of pgdibs."""
     project.file("app.py", APP)
     project.file("conftest.py", CONFTEST)
     project.file("test_notes.py", TESTS)
@@ -72,14 +72,14 @@ def dotenv(project: Project, database: DeveloperDatabase, name: str = "DATABASE_
 
 
 @MOSTLY_WORKERS
-def test_url_in_dotenv_and_no_pgdibs_env_stops_the_run(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
+def test_url_in_dotenv_without_pgdibs_env_is_named(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
     dotenv(shop, developer)
     shop.settings["pgdibs_env"] = ""
     developer.assert_stopped(
         shop.run(workers),
         "SQLAlchemy with psycopg opened at conftest.py:5",
         f"it should have been a lease of pool {shop.pool}",
-        "DATABASE_URL in .env:2 holds this database and is not in pgdibs_env; add it: pgdibs_env = DATABASE_URL.",
+        "DATABASE_URL in .env:2 names this database and is not in pgdibs_env; add it: pgdibs_env = DATABASE_URL.",
     )
     without_guard(shop, developer, workers).assert_passed(10)
 
@@ -97,9 +97,7 @@ def test_misspelt_pgdibs_env_is_named(shop: Project, developer: DeveloperDatabas
 
 
 @MOSTLY_SERIAL
-def test_conftest_that_sets_the_variable_is_named_with_its_line(
-    shop: Project, developer: DeveloperDatabase, workers: str
-) -> None:
+def test_conftest_that_sets_variable_is_named(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
     shop.file("conftest.py", f'import os\n\nos.environ["DATABASE_URL"] = "{developer.url("postgresql+psycopg")}"\n{CONFTEST}')
     developer.assert_stopped(
         shop.run(workers),
@@ -112,7 +110,7 @@ def test_conftest_that_sets_the_variable_is_named_with_its_line(
 @MOSTLY_WORKERS
 def test_engine_built_before_the_plugin_is_named(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
     shop.environment.update(DATABASE_URL=developer.url("postgresql+psycopg"), PYTHONPATH=str(shop.pytester.path))
-    # A worker never sees the developer's URL: its controller's variables lead nowhere.
+    # A worker never sees the developer's URL: the variables of its controller are unavailable.
     developer.assert_ended(
         shop.run("-p", "app", workers),
         developer.place if workers == "-n0" else "database none on 127.0.0.1:1",
@@ -148,7 +146,7 @@ def test_plugin_that_overrides_variables_is_named(shop: Project, developer: Deve
     shop.file(".env.test", f"DEBUG=1\nDATABASE_URL={developer.url('postgresql+psycopg')}\n")
     shop.environment["PYTHONPATH"] = str(plugin.parent)
     ran = shop.run("-p", "dotenv_plugin")
-    developer.assert_stopped(ran, "DATABASE_URL was changed to what .env.test:2 says, after pgdibs had set it, by a plugin or")
+    developer.assert_stopped(ran, "DATABASE_URL was changed to the value in .env.test:2, after pgdibs had set it, by a plugin or")
 
 
 # Public trackers: andela/mrm_api#280, mozilla-services/socorro#4004 (Alembic takes its own URL from alembic.ini).
@@ -160,7 +158,7 @@ def test_alembic_with_its_own_url_is_named(shop: Project, developer: DeveloperDa
     shop.file("migrations/versions/first.py", ALEMBIC_REVISION)
     shop.file("conftest.py", f"{CONFTEST}{ALEMBIC_FIXTURE}")
     developer.assert_stopped(
-        shop.run(), "opened at migrations/env.py:", "alembic.ini:3 holds this database; read it from a variable"
+        shop.run(), "opened at migrations/env.py:", "alembic.ini:3 names this database; read it from a variable"
     )
     without_guard(shop, developer)
 
@@ -190,9 +188,9 @@ def test_fixture_that_creates_databases_is_named(shop: Project, developer: Devel
 
 
 @pytest.mark.long
-def test_url_written_into_the_code_is_named(shop: Project, developer: DeveloperDatabase) -> None:
+def test_url_in_code_is_named(shop: Project, developer: DeveloperDatabase) -> None:
     shop.file("app.py", f"import sqlalchemy\nengine = sqlalchemy.create_engine('{developer.url('postgresql+psycopg')}')\n")
-    developer.assert_stopped(shop.run(), "app.py:2 holds this database; read it from a variable of pgdibs_env there")
+    developer.assert_stopped(shop.run(), "app.py:2 names this database; read it from a variable of pgdibs_env there")
 
 
 @pytest.mark.long
@@ -210,7 +208,7 @@ engine = sqlalchemy.create_engine(url)
     shop.environment.update(DB_HOST="x", DB_USER="postgres", DB_PORT=str(developer.server.port), DB_NAME=developer.name)
     developer.assert_stopped(
         shop.run(),
-        "DB_NAME holds this database and is not in pgdibs_env; add it: "
+        "DB_NAME names this database and is not in pgdibs_env; add it: "
         "pgdibs_env = DB_HOST=default.host DB_USER=default.user DB_PORT=default.port DB_NAME=default.database.",
     )
 
@@ -221,11 +219,11 @@ engine = sqlalchemy.create_engine(os.environ["DB_DSN"])
 """
 
 
-# DATABASE_URL had the same value before, which proves nothing: the engine is built later, and from the other variable.
+# DATABASE_URL had the same value before, but the engine is built later, from the other variable.
 @pytest.mark.long
 @MOSTLY_SERIAL
 @pytest.mark.parametrize("entries", [pytest.param(None, marks=pytest.mark.long), "DATABASE_URL=postgresql+psycopg:// PGHOST"])
-def test_line_for_another_variable_keeps_what_is_set_now(
+def test_suggested_line_keeps_current_entries(
     shop: Project, developer: DeveloperDatabase, entries: Optional[str], workers: str
 ) -> None:
     shop.file("app.py", OTHER_NAME)
@@ -236,7 +234,7 @@ def test_line_for_another_variable_keeps_what_is_set_now(
         shop.settings["pgdibs_env"] = entries
     developer.assert_stopped(
         shop.run(workers),
-        f"DB_DSN holds this database and is not in pgdibs_env; add it: pgdibs_env = {entries or 'DATABASE_URL'} DB_DSN.",
+        f"DB_DSN names this database and is not in pgdibs_env; add it: pgdibs_env = {entries or 'DATABASE_URL'} DB_DSN.",
     )
 
 
@@ -250,5 +248,5 @@ def test_line_for_another_variable_keeps_what_is_set_now(
         ("DBNAME", {"DBNAME": "DBNAME=default.database"}),
     ],
 )
-def test_parts_beside_the_name_of_a_database(name: str, entries: dict[str, str]) -> None:
+def test_parts_beside_database_name(name: str, entries: dict[str, str]) -> None:
     assert entries.items() <= parts_beside(name).items()

@@ -1,4 +1,4 @@
-"""The connection guard at each driver: every way to connect is stopped for a stranger's database, and works for a lease."""
+"""The connection guard for each driver: it stops every way to connect to a foreign database, and allows leases."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from projects import PLUGINS, Project
 
 pytestmark = pytest.mark.shared_pool
 
-# Each way opens one connection to a database and closes it. The names are imported as applications import them.
+# Each function opens one connection to a database and closes it. The imports are those of applications.
 WAYS = """
 import asyncio, os, socket
 import asyncpg, pg8000, pg8000.dbapi, pg8000.native, psycopg, psycopg2, psycopg2.extras, psycopg2.pool, psycopg_pool
@@ -104,7 +104,7 @@ def test_each_way_to_connect_is_stopped(project: Project, developer: DeveloperDa
     sentences = json.loads(project.text("sentences.json"))
     assert len(sentences) == 29, sorted(sentences)
     for name, sentence in sentences.items():
-        # One sentence for each target, told by the layer that came first.
+        # One sentence for each target, from the first layer.
         assert sentence.startswith("pgdibs: stopped a connection by psycopg opened at ways.py:"), name
         assert developer.place in sentence
 
@@ -131,17 +131,17 @@ def test_it(name):
     ],
 )
 @pytest.mark.long
-def test_layer_and_line_are_named(project: Project, developer: DeveloperDatabase, name: str, layer: str) -> None:
+def test_error_names_layer_and_line(project: Project, developer: DeveloperDatabase, name: str, layer: str) -> None:
     project.file("ways.py", WAYS)
     project.file("test_it.py", LAYERS.format(name=name))
     project.settings["pythonpath"] = "."
     project.environment["DEVELOPERS"] = developer.url()
-    # asyncio logs what ends a pool's background task, with a traceback; the run itself prints none.
+    # asyncio logs the exception of a pool's background task with a traceback; the run itself prints none.
     ran = project.run("-n2", "--show-capture=no")
-    developer.assert_stopped(ran, f"by {layer} opened at ways.py:", "DEVELOPERS holds this database")
+    developer.assert_stopped(ran, f"by {layer} opened at ways.py:", "DEVELOPERS names this database")
 
 
-# What is not given comes from the environment, by the rules of the driver.
+# Missing arguments come from the environment, by the rules of the driver.
 INDIRECT = """
 import asyncio, os, pathlib
 import asyncpg, pgdibs, psycopg, psycopg2, pytest, sqlalchemy
@@ -160,20 +160,20 @@ SERVICE = {
 }
 def test_it(pgdibs_lease, monkeypatch):
     lease, database, port = pgdibs_lease, os.environ["DEVELOPERS_NAME"], os.environ["DEVELOPERS_PORT"]
-    def point(host, port, database):
+    def set_target(host, port, database):
         for name, value in (("PGHOST", host), ("PGPORT", port), ("PGDATABASE", database)):
             monkeypatch.setenv(name, str(value))
     monkeypatch.setenv("PGUSER", lease.user)
     monkeypatch.setenv("PGPASSWORD", lease.password)
     for way in WAYS.values():
-        point("127.0.0.1", lease.port, lease.database)
+        set_target("127.0.0.1", lease.port, lease.database)
         way().close() if way is not WAYS["asyncpg"] else way()
-        point("127.0.0.1", port, database)
+        set_target("127.0.0.1", port, database)
         with pytest.raises(pgdibs.ConnectionStopped):
             way()
-        point("127.0.0.1", lease.port, lease.database)
+        set_target("127.0.0.1", lease.port, lease.database)
         way().close() if way is not WAYS["asyncpg"] else way()
-    # The address decides, whatever the name is; so does one host of several.
+    # The address counts, not the name; one foreign host of several counts.
     monkeypatch.setenv("PGHOSTADDR", "::ffff:127.0.0.1")
     psycopg2.connect(lease.url).close()
     for address in ("127.0.0.2", "192.0.2.1"):
@@ -202,7 +202,7 @@ def test_it(pgdibs_lease, monkeypatch):
 """
 
 
-def test_what_is_not_given_comes_from_the_environment(project: Project, developer: DeveloperDatabase) -> None:
+def test_missing_arguments_come_from_environment(project: Project, developer: DeveloperDatabase) -> None:
     project.file("test_it.py", INDIRECT)
     project.environment.update(DEVELOPERS_NAME=developer.name, DEVELOPERS_PORT=str(developer.server.port))
     developer.assert_stopped(project.run())
@@ -240,7 +240,7 @@ def test_mock_that_calls_the_driver():
 """
 
 
-def test_mock_is_let_through_and_what_it_calls_is_not(project: Project, developer: DeveloperDatabase) -> None:
+def test_mock_is_allowed_but_not_its_driver_call(project: Project, developer: DeveloperDatabase) -> None:
     project.file("test_it.py", MOCKED)
     project.environment["DEVELOPERS"] = developer.url()
     developer.assert_stopped(project.run(), "by psycopg2 opened at test_it.py:")

@@ -1,4 +1,4 @@
-"""The connection guard on whole runs: how a run ends after a stopped connection, and what lets one pass."""
+"""How a run ends after a stopped connection, and the settings that allow connections."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def strange(project: Project, developer: DeveloperDatabase) -> Project:
     return project
 
 
-# What applications do with errors of a database; each of them hides the exception from the test.
+# Error handling of applications that hides the exception from the test.
 SWALLOWS = """
 import asyncio, concurrent.futures, threading, psycopg, pytest, strange
 
@@ -67,12 +67,10 @@ def test_task_that_is_not_awaited():
     ],
 )
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_swallowed_exception_ends_the_run_all_the_same(
-    strange: Project, developer: DeveloperDatabase, test: str, workers: str
-) -> None:
+def test_swallowed_exception_ends_the_run(strange: Project, developer: DeveloperDatabase, test: str, workers: str) -> None:
     strange.file("test_it.py", f"{SWALLOWS}\n@pytest.mark.parametrize('number', range(50))\ndef test_rest(number):\n    pass\n")
     ran = strange.run(workers, "-p", "no:threadexception", "-k", f"{test} or rest")
-    developer.assert_stopped(ran, "by psycopg opened at strange.py:4", "strange.py:2 holds this database")
+    developer.assert_stopped(ran, "by psycopg opened at strange.py:4", "strange.py:2 names this database")
     assert ran.counted("passed") < 51
 
 
@@ -103,7 +101,7 @@ SWALLOWING = "import strange\ntry:\n    strange.write()\nexcept BaseException:\n
         ),
     ],
 )
-def test_connection_at_import_ends_the_run_with_one_line(
+def test_connection_at_import_is_one_error(
     strange: Project, developer: DeveloperDatabase, file: str, arguments: list[str]
 ) -> None:
     strange.file(file, IMPORTS[file])
@@ -156,13 +154,13 @@ SWALLOWED = """try:
 @pytest.mark.parametrize(
     "body", [pytest.param("strange.write()", marks=pytest.mark.long), SWALLOWED], ids=["raised", "swallowed"]
 )
-def test_connection_at_the_end_of_a_worker_ends_the_run(strange: Project, developer: DeveloperDatabase, body: str) -> None:
+def test_connection_in_sessionfinish_of_worker_ends_run(strange: Project, developer: DeveloperDatabase, body: str) -> None:
     strange.file("conftest.py", LATE_IN_A_WORKER.replace("BODY", body))
     strange.file("test_it.py", "def test_it():\n    pass\n")
     developer.assert_stopped(strange.run("-n2"), "by psycopg opened at strange.py:4")
 
 
-# The controller has heard all that a worker has to tell when this hook runs.
+# When this hook runs, the controller takes no more output of the worker.
 UNCONFIGURES = """
 import os, strange
 def pytest_unconfigure():
@@ -175,7 +173,7 @@ def pytest_unconfigure():
 """
 
 
-def test_connection_in_unconfigure_of_a_worker_is_reported(strange: Project, developer: DeveloperDatabase) -> None:
+def test_connection_in_unconfigure_of_worker_is_printed(strange: Project, developer: DeveloperDatabase) -> None:
     strange.file("conftest.py", UNCONFIGURES)
     strange.file("test_it.py", "def test_it():\n    pass\n")
     ran = strange.run("-n1")
@@ -187,7 +185,7 @@ def test_connection_in_unconfigure_of_a_worker_is_reported(strange: Project, dev
     )
 
 
-def test_builder_may_use_its_own_database_only(strange: Project, developer: DeveloperDatabase) -> None:
+def test_builder_may_connect_to_its_database_only(strange: Project, developer: DeveloperDatabase) -> None:
     strange.settings["pgdibs_build"] = ""
     strange.file("test_it.py", "def test_it():\n    pass\n")
     build = "def pytest_pgdibs_build_template(url):\n    psycopg.connect(url).close()"
@@ -200,7 +198,7 @@ def test_builder_may_use_its_own_database_only(strange: Project, developer: Deve
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n0", *(pytest.param(each, marks=pytest.mark.long) for each in ("-n2", "--pgdibs=off"))])
-def test_header_says_that_the_guard_is_weaker(project: Project, workers: str) -> None:
+def test_header_names_weaker_guard_mode(project: Project, workers: str) -> None:
     project.file("test_it.py", "def test_it():\n    pass\n")
     assert "connection guard" not in project.run(workers).output
     project.settings["pgdibs_guard"] = "warn"
@@ -210,13 +208,13 @@ def test_header_says_that_the_guard_is_weaker(project: Project, workers: str) ->
 
 
 def assert_in_header(ran: Ran, end: str) -> None:
-    """The first line of pgdibs in the header ends so."""
+    """Assert that the first line of pgdibs in the header ends with this text."""
     line = next(line for line in ran.output.splitlines() if line.startswith("pgdibs: "))
     assert line.endswith(end), ran.output
 
 
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
-def test_warn_says_it_once_and_goes_on(strange: Project, developer: DeveloperDatabase, workers: str) -> None:
+def test_warn_mode_warns_once_per_target(strange: Project, developer: DeveloperDatabase, workers: str) -> None:
     strange.settings["pgdibs_guard"] = "warn"
     strange.settings["filterwarnings"] = "error"
     strange.file("test_it.py", "import strange\ndef test_it():\n    strange.write()\n    strange.write()\n")
@@ -228,21 +226,21 @@ def test_warn_says_it_once_and_goes_on(strange: Project, developer: DeveloperDat
     assert PASSWORD not in ran.output
 
 
-def test_what_is_allowed_passes(strange: Project, developer: DeveloperDatabase) -> None:
+def test_pgdibs_allow_lets_matching_targets_pass(strange: Project, developer: DeveloperDatabase) -> None:
     strange.file("test_it.py", "import strange\ndef test_it():\n    strange.write()\n")
     for number, entry in enumerate(["localhost:*/shop_d?v", f"127.0.0.1:{developer.server.port}/{developer.name}"]):
         strange.settings["pgdibs_allow"] = f"other:1/x {entry}"
         strange.run().assert_passed(1)
         developer.assert_written()
         assert number < 2
-    # Each part counts: the host, the port, the database.
+    # Host, port and database must all match.
     others = f"localhost:1/shop_* other:*/shop_* 127.0.0.1:{developer.server.port}/shop"
     strange.settings["pgdibs_allow"] = others
     assert strange.run().status == 4
 
 
 @pytest.mark.long
-def test_settings_of_the_guard_are_checked(strange: Project, developer: DeveloperDatabase) -> None:
+def test_invalid_guard_settings_are_refused(strange: Project, developer: DeveloperDatabase) -> None:
     strange.file("test_it.py", "def test_it():\n    pass\n")
     strange.settings["pgdibs_allow"] = "shop_dev"
     (error,) = strange.run().errors
@@ -256,7 +254,7 @@ def test_settings_of_the_guard_are_checked(strange: Project, developer: Develope
     developer.assert_written()
 
 
-def test_guard_is_gone_when_pytest_main_returns(strange: Project, developer: DeveloperDatabase) -> None:
+def test_guard_is_removed_when_pytest_main_returns(strange: Project, developer: DeveloperDatabase) -> None:
     strange.file("test_it.py", "import strange\ndef test_it():\n    strange.write()\n")
     strange.file(
         "twice.py",
@@ -288,7 +286,7 @@ def shared(developer: DeveloperDatabase) -> Iterator[Daemon]:
     daemon.remove()
 
 
-def test_developers_database_on_the_server_of_the_leases(
+def test_developers_database_on_same_server_is_stopped(
     pytester: pytest.Pytester, developer: DeveloperDatabase, shared: Daemon
 ) -> None:
     project = Project(pytester, shared, "same_server")

@@ -1,4 +1,4 @@
-"""The connection guard on SQLAlchemy alone: runs on 2 with the other tests, and on 1.4 by scripts/sqlalchemy-1.4.sh."""
+"""The connection guard and SQLAlchemy: on 2 with the other tests, on 1.4 by scripts/sqlalchemy-1.4.sh."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_it(number):
 
 
 @pytest.mark.parametrize("app", [pytest.param(SYNC, id="sync"), pytest.param(ASYNC, id="async", marks=pytest.mark.long)])
-def test_engine_is_stopped_whenever_it_was_built(project: Project, developer: DeveloperDatabase, app: str) -> None:
+def test_engine_is_stopped_if_built_before_or_after(project: Project, developer: DeveloperDatabase, app: str) -> None:
     driver = "psycopg2" if app is SYNC else "asyncpg"
     project.file("app.py", app)
     project.file("test_it.py", TESTS)
@@ -49,7 +49,7 @@ def test_engine_is_stopped_whenever_it_was_built(project: Project, developer: De
     project.environment.update(DATABASE_URL=developer.url(), PYTHONPATH=str(project.pytester.path))
     project.run().assert_passed(3)
     developer.assert_untouched()
-    # Built before the plugin was loaded, and its class with it.
+    # An engine built before pytest loads the plugin.
     ran = project.run(plugins=["-p", "app", *PLUGINS])
     developer.assert_stopped(ran, f"by SQLAlchemy with {driver} opened at app.py:", "from DATABASE_URL before pgdibs set it")
     project.file("conftest.py", f"import os\nos.environ['DATABASE_URL'] = '{developer.url()}'\n")

@@ -1,4 +1,4 @@
-"""The connection guard's own parts: where arguments lead, which targets are the same, which lines set a variable."""
+"""Units of the connection guard: resolving and comparing targets, exemptions, assignments, import callbacks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_parameters_resolve_as_libpq_does(parameters: dict[str, Any], variables:
 
 @pytest.mark.parametrize("variables", [{}, {"PGHOST": "127.0.0.1"}, {"PGDATABASE": "of_variable"}, {"PGUSER": "of_variable"}])
 @pytest.mark.parametrize("conninfo", ["", "host=127.0.0.1", "dbname=given", "user=given", "host=127.0.0.1,127.0.0.2 dbname=''"])
-def test_targets_are_those_that_libpq_tries(conninfo: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_targets_match_those_of_libpq(conninfo: str, variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
@@ -56,7 +56,7 @@ def test_targets_are_those_that_libpq_tries(conninfo: str, variables: dict[str, 
     started.finish()
 
 
-def test_service_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+def test_unreadable_service_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "services"
     variables = {"PGSERVICEFILE": str(file)}
     for text, reason in [
@@ -74,7 +74,7 @@ def test_service_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         resolve({"host": "a,b", "port": "1,2,3"}, variables.get)
 
 
-# libpq's own answer, without a server: a started connection knows where it goes.
+# The answer of libpq itself, without a server: a started connection has its target.
 @pytest.mark.parametrize(
     "text",
     [
@@ -85,7 +85,7 @@ def test_service_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     ],
     ids=["section twice", "rest of a section", "key twice", "other lines"],
 )
-def test_service_is_the_one_that_libpq_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_service_section_matches_that_of_libpq(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     file = tmp_path / "services"
@@ -117,11 +117,11 @@ def test_service_is_the_one_that_libpq_takes(tmp_path: Path, monkeypatch: pytest
         (Target("", "1", "x"), ("db.invalid", 1, "x"), False),
     ],
 )
-def test_same_database_by_any_spelling_of_its_host(target: Target, lease: tuple[str, int, str], same: bool) -> None:
+def test_is_same_accepts_all_spellings_of_host(target: Target, lease: tuple[str, int, str], same: bool) -> None:
     assert is_same(target, *lease) is same
 
 
-def test_urls_in_any_spelling() -> None:
+def test_of_url_parses_all_spellings() -> None:
     assert str(of_url("postgresql+asyncpg://u:p@h:5/x?ssl=on")) == "h:5/x"
     assert str(of_url("postgres://u:p%40@[::1]:5/x%2Dy")) == "::1:5/x-y"
     assert str(of_url("postgis:///x?host=/run/pg&port=7")) == "/run/pg:7/x"
@@ -129,7 +129,7 @@ def test_urls_in_any_spelling() -> None:
         assert of_url(other) is None, other
 
 
-def test_exemptions_are_globs_of_each_part() -> None:
+def test_exemption_parts_are_globs() -> None:
     entry = Exemption.parse("[::1]:54*/ref_*")
     assert entry is not None
     assert entry.covers(Target("localhost", "5432", "ref_a"))
@@ -161,11 +161,11 @@ def test_exemptions_are_globs_of_each_part() -> None:
         ("print(os.environ['X'])", 0),
     ],
 )
-def test_statements_that_set_a_variable(line: str, strength: int) -> None:
+def test_statements_that_set_a_variable_are_found(line: str, strength: int) -> None:
     assert max(_sets(node, "X") for node in ast.walk(ast.parse(line))) == strength
 
 
-def test_after_import_calls_back_once_and_leaves_the_module_its_loader(tmp_path: Path) -> None:
+def test_after_import_calls_back_and_keeps_loader(tmp_path: Path) -> None:
     (tmp_path / "watched.py").write_text("import importlib.util\nLOADER = __loader__\nSPEC = importlib.util.find_spec('json')\n")
     (tmp_path / "raises.py").write_text("raise ValueError('its own')\n")
     program = """

@@ -1,7 +1,4 @@
-"""The races that test suites have met in the wild, R1 to R16: each test is named after one and shows that it cannot happen.
-
-R11 (a framework's cache of connections) is Django's; its test stands with the Django part.
-"""
+"""Races between runs, workers and the daemon that break other test suites."""
 
 from __future__ import annotations
 
@@ -33,32 +30,32 @@ def test_waiting(number, pgdibs_lease):
         pathlib.Path(f"waiting-{number}").write_text(os.environ["DATABASE_URL"])
         deadline = time.monotonic() + 60
         while not pathlib.Path("go").exists() and time.monotonic() < deadline:
-            time.sleep(0.01)  # the pause between two looks
+            time.sleep(0.01)  # the pause between two polls
         assert connection.execute("select count(*) from notes").fetchone()[0] >= 1
 """
 SHORT_LIFE = "import pgdibs.plugin.databases\npgdibs.plugin.databases.TTL_SECONDS = 2\n"
 
 
 def both_wait(project: Project) -> bool:
-    """Whether both tests of WAITS are in the middle."""
+    """Whether both tests of WAITS are running."""
     return bool(project.text("waiting-0") and project.text("waiting-1"))
 
 
 @pytest.mark.long
-def test_r1_leftovers_of_a_killed_run_are_in_nobodys_way(project: Project) -> None:
+def test_killed_run_does_not_block_the_next(project: Project) -> None:
     project.file("test_it.py", WAITS)
     process = project.start("-n2")
     eventually(lambda: both_wait(project))
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     project.file("test_it.py", WRITES)
-    project.run("-n2").assert_passed(8)  # at once, while the dead run's leases are still live
+    project.run("-n2").assert_passed(8)  # while the leases of the dead run are still live
     for lease in project.leases():
         project.client.call("DELETE", f"/v1/leases/{lease['id']}")
 
 
 @pytest.mark.long
-def test_r2_two_runs_that_start_together_both_create_nothing(project: Project) -> None:
+def test_concurrent_runs_create_no_database(project: Project) -> None:
     project.file("test_it.py", WRITES)
     processes = [project.start("-n2"), project.start("-n2")]
     for process in processes:
@@ -68,7 +65,7 @@ def test_r2_two_runs_that_start_together_both_create_nothing(project: Project) -
 
 
 @pytest.mark.long
-def test_r3_leaked_connections_do_not_keep_a_database_from_being_cleaned(project: Project) -> None:
+def test_leaked_connection_does_not_block_cleanup(project: Project) -> None:
     project.file("schema.sql", "create table notes (body text);\n")
     project.file(
         "test_it.py",
@@ -78,7 +75,7 @@ LEAK = """
 import os, time, psycopg
 leaked = psycopg.connect(os.environ["DATABASE_URL"])
 leaked.execute("select 1")
-# One byte and no line: unbuffered, its end would be a second write, into a pipe that nobody reads any more.
+# One byte without a newline, because a second write would fail when the test has closed the pipe.
 os.write(1, b"1")
 time.sleep(600)  # until the test kills it
 """
@@ -90,13 +87,13 @@ def test_it():
     )
     project.run("-n0").assert_passed(1)
     try:
-        project.assert_nothing_is_left()
+        project.assert_no_leases()
     finally:
         os.kill(int(project.text("leaking")), signal.SIGKILL)
 
 
 @pytest.mark.long
-def test_r4_nobody_can_sit_on_the_template(project: Project) -> None:
+def test_lease_login_cannot_connect_to_template(project: Project) -> None:
     project.file("test_it.py", WRITES)
     project.run("-n0").assert_passed(8)
     pool = project.client.call("GET", f"/v1/pools/{project.pool}")
@@ -110,7 +107,7 @@ def test_r4_nobody_can_sit_on_the_template(project: Project) -> None:
 
 
 @pytest.mark.long
-def test_r5_more_workers_than_were_ever_prepared(project: Project) -> None:
+def test_more_workers_than_warm_databases_pass(project: Project) -> None:
     project.client.put_pool(project.pool, warm=0, spares=0, max=8)
     project.file("test_it.py", WRITES)
     ran = project.run("-n4")
@@ -119,7 +116,7 @@ def test_r5_more_workers_than_were_ever_prepared(project: Project) -> None:
 
 
 @pytest.mark.long
-def test_r6_a_run_that_starts_and_ends_in_the_middle_of_another_takes_nothing_from_it(project: Project) -> None:
+def test_run_within_another_run_takes_no_database(project: Project) -> None:
     project.file("test_waiting.py", WAITS)
     project.file("test_it.py", WRITES)
     first = project.start("-n2", "test_waiting.py")
@@ -130,7 +127,7 @@ def test_r6_a_run_that_starts_and_ends_in_the_middle_of_another_takes_nothing_fr
 
 
 @pytest.mark.long
-def test_r7_another_schema_is_another_template_never_a_stale_one(project: Project) -> None:
+def test_changed_schema_uses_new_template(project: Project) -> None:
     project.file("test_it.py", WRITES)
     project.run("-n2").assert_passed(8)
     project.file("schema.sql", "create table notes (body text, extra text default 'new');\n")
@@ -141,7 +138,7 @@ def test_r7_another_schema_is_another_template_never_a_stale_one(project: Projec
 
 
 @pytest.mark.long
-def test_r8_workers_never_share_a_database(project: Project) -> None:
+def test_workers_never_share_a_database(project: Project) -> None:
     project.file("test_it.py", WRITES)
     project.run("-n4", "--dist=each").assert_passed(32)
     used = [file.read_text() for file in project.pytester.path.glob("used-*")]
@@ -149,7 +146,7 @@ def test_r8_workers_never_share_a_database(project: Project) -> None:
 
 
 @pytest.mark.long
-def test_r9_a_worker_id_that_nobody_foresaw_has_a_database(project: Project) -> None:
+def test_replacement_workers_get_databases(project: Project) -> None:
     project.client.put_pool(project.pool, max=2)
     project.file(
         "test_it.py",
@@ -160,7 +157,7 @@ def test_r9_a_worker_id_that_nobody_foresaw_has_a_database(project: Project) -> 
     assert "crashed while running" in ran.output
 
 
-def test_r10_a_process_of_the_last_holder_does_not_reach_the_next_holders_database(project: Project) -> None:
+def test_old_url_does_not_reach_next_lease(project: Project) -> None:
     project.file("test_it.py", "import os\ndef test_it(pgdibs_lease):\n    open('old', 'w').write(pgdibs_lease.url)\n")
     project.client.put_pool(project.pool, warm=1, max=1)
     project.run("-n1").assert_passed(1)
@@ -176,7 +173,7 @@ def test_r10_a_process_of_the_last_holder_does_not_reach_the_next_holders_databa
 
 
 @pytest.mark.long
-def test_r12_an_engine_that_is_built_when_conftest_is_imported_is_on_the_leased_database(project: Project) -> None:
+def test_engine_built_in_conftest_uses_lease(project: Project) -> None:
     project.file("app.py", "import os, sqlalchemy\nengine = sqlalchemy.create_engine(os.environ['DATABASE_URL'])\n")
     project.file("conftest.py", "import sys\nsys.path.insert(0, '.')\nimport app\n")
     project.environment["DATABASE_URL"] = "postgresql+psycopg://developer@real.example/real"
@@ -194,7 +191,7 @@ def test_it(number, pgdibs_lease):
 
 
 @pytest.mark.long
-def test_r13_more_than_the_server_bears_is_refused_before_it_starts(project: Project) -> None:
+def test_more_workers_than_max_are_refused(project: Project) -> None:
     project.file("test_it.py", WRITES)
     project.run("-n0").assert_passed(8)
     ran = project.run("-n9")
@@ -204,14 +201,14 @@ def test_r13_more_than_the_server_bears_is_refused_before_it_starts(project: Pro
 
 
 @pytest.mark.long
-def test_r14_r16_a_daemon_killed_while_databases_are_swapped_leaves_none_closed(project: Project, daemon: Daemon) -> None:
+def test_daemon_killed_during_swaps_leaves_all_slots_open(project: Project, daemon: Daemon) -> None:
     project.file(
         "test_it.py",
         """
 import os, pathlib, psycopg, pytest
 @pytest.mark.parametrize("number", range(30))
 def test_it(number, pgdibs_fresh_url):
-    with psycopg.connect(pgdibs_fresh_url) as connection:  # R16: at once after a reset, the name is there
+    with psycopg.connect(pgdibs_fresh_url) as connection:  # the name must exist directly after a reset
         assert connection.execute("select count(*) from notes").fetchone() == (0,)
         connection.execute("insert into notes (body) values ('x')")
     pathlib.Path(f"done-{number}").write_text("x")
@@ -224,11 +221,11 @@ def test_it(number, pgdibs_fresh_url):
         daemon.start()
     project.finish(process).assert_passed(30)
     project.file("test_it.py", WRITES)
-    project.run("-n4").assert_passed(8)  # R14: every slot accepts connections
+    project.run("-n4").assert_passed(8)  # every slot accepts connections
 
 
 @pytest.mark.long
-def test_r15_a_session_of_a_dead_worker_holds_no_lock_that_anybody_meets(project: Project) -> None:
+def test_lock_of_dead_worker_blocks_no_test(project: Project) -> None:
     project.client.put_pool(project.pool, max=2)
     project.file(
         "test_it.py",
@@ -238,7 +235,7 @@ HOLD = """
 import os, time, psycopg
 holding = psycopg.connect(os.environ["DATABASE_URL"])
 holding.execute("lock table notes")
-os.write(1, b"1")  # and no line, as above
+os.write(1, b"1")  # without a newline, as above
 time.sleep(60)  # until the test kills it
 """
 def test_dies_with_a_lock_held_by_its_child():

@@ -1,4 +1,4 @@
-"""3.3: the controller owns the run; workers die, are replaced, are interrupted, and nothing stays behind."""
+"""The controller ends the run and its leases: dead workers, signals, early stops, expiry."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_it(number, pgdibs_url):
     if number == 3 and not pathlib.Path("died").exists():
         pathlib.Path("died").write_text(who)
         DIE
-def test_the_dead_ones_lease_is_gone_while_we_run():
+def test_lease_of_dead_worker_is_gone():
     pool = os.environ["DATABASE_URL"].rpartition("/")[2].rpartition("_")[0]
     deadline = time.monotonic() + 60
     while True:
@@ -35,19 +35,19 @@ def test_the_dead_ones_lease_is_gone_while_we_run():
         if workers == {"gw0", "gw1", "gw2"} - {pathlib.Path("died").read_text()}:
             return
         assert time.monotonic() < deadline, workers
-        time.sleep(0.02)  # the pause between two looks
+        time.sleep(0.02)  # the pause between two polls
 """
 
 
 @pytest.mark.parametrize("death", [pytest.param("os._exit(9)", marks=pytest.mark.long), "os.kill(os.getpid(), signal.SIGKILL)"])
-def test_a_dead_workers_lease_is_given_back_at_once_and_its_replacement_just_works(project: Project, death: str) -> None:
+def test_lease_of_dead_worker_is_released_at_once(project: Project, death: str) -> None:
     project.file("conftest.py", CONFTEST)
     project.file("test_it.py", DYING.replace("DIE", death))
     ran = project.run("-n2")
     assert (ran.status, ran.counted("passed"), ran.counted("failed")) == (1, 12, 1), ran.output
     assert f"worker '{project.text('died')}' crashed while running" in ran.output
     assert f"/{project.pool}_gw" in project.text("url-gw2")
-    project.assert_nothing_is_left()
+    project.assert_no_leases()
 
 
 SLOW = """
@@ -57,12 +57,12 @@ def test_slow(number, pgdibs_url):
     pathlib.Path(f"slow-{number}").write_text(str(os.getpid()))
     deadline = time.monotonic() + 60
     while not pathlib.Path("go").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)  # the pause between two looks
+        time.sleep(0.01)  # the pause between two polls
 """
 
 
 @pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
-def test_ctrl_c_in_the_middle_gives_everything_back(project: Project, workers: str) -> None:
+def test_ctrl_c_releases_all_leases(project: Project, workers: str) -> None:
     project.file("test_slow.py", SLOW)
     process = project.start(workers)
     eventually(lambda: project.text("slow-0") and (workers == "-n0" or project.text("slow-1")))
@@ -70,24 +70,24 @@ def test_ctrl_c_in_the_middle_gives_everything_back(project: Project, workers: s
     ran = project.finish(process)
     assert ran.status == 2
     assert "INTERNALERROR" not in ran.output
-    project.assert_nothing_is_left()
+    project.assert_no_leases()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", ["-n2", "-n0"])
-def test_sigterm_gives_everything_back_and_ends_pytest(project: Project, workers: str) -> None:
+def test_sigterm_releases_all_leases_and_ends_pytest(project: Project, workers: str) -> None:
     project.file("test_slow.py", SLOW)
     process = project.start(workers)
     eventually(lambda: project.text("slow-0") and (workers == "-n0" or project.text("slow-1")))
     os.kill(process.pid, signal.SIGTERM)
     ran = project.finish(process)
     assert ran.status == -signal.SIGTERM, ran.output
-    # Long before a time to live of 60 s is over.
-    project.assert_nothing_is_left()
+    # Long before the time to live of 60 s.
+    project.assert_no_leases()
 
 
 @pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
-def test_after_sigkill_of_everything_the_time_to_live_gives_it_back(project: Project, workers: str) -> None:
+def test_leases_expire_after_sigkill_of_all_processes(project: Project, workers: str) -> None:
     project.file("short_life.py", "import pgdibs.plugin.databases\npgdibs.plugin.databases.TTL_SECONDS = 5\n")
     project.file("test_slow.py", SLOW)
     process = project.start(workers, "-p", "short_life")
@@ -98,29 +98,29 @@ def test_after_sigkill_of_everything_the_time_to_live_gives_it_back(project: Pro
     eventually(lambda: project.leases() == [])
 
 
-def test_a_conftest_that_fails_leaves_nothing(project: Project) -> None:
+def test_failing_conftest_leaves_no_lease(project: Project) -> None:
     project.file("conftest.py", "raise RuntimeError('no such luck')\n")
     project.file("test_it.py", "def test_nothing():\n    pass\n")
     assert project.run("-n0").status == 4
-    project.assert_nothing_is_left()
-    # In workers only: the controller goes on until they have ended.
+    project.assert_no_leases()
+    # In workers only: the controller runs until they have ended.
     project.file("conftest.py", "import os\nif 'PYTEST_XDIST_WORKER' in os.environ:\n    raise RuntimeError('no such luck')\n")
     assert project.run("-n2", "--max-worker-restart=0").status != 0
-    project.assert_nothing_is_left()
+    project.assert_no_leases()
 
 
 @pytest.mark.long
-def test_usual_ways_to_stop_early_leave_nothing(project: Project) -> None:
+def test_early_stop_leaves_no_lease(project: Project) -> None:
     project.file("test_it.py", "def test_one():\n    assert 0\n")
     assert project.run("-n2", "-x").status in (1, 2)
-    project.assert_nothing_is_left()
+    project.assert_no_leases()
     project.file("test_it.py", "import pytest\ndef test_one():\n    pytest.exit('enough', returncode=7)\n")
     assert project.run("-n0").status == 7
-    project.assert_nothing_is_left()
+    project.assert_no_leases()
 
 
 @pytest.mark.long
-def test_leases_are_renewed_by_the_controller_while_a_worker_cannot(project: Project) -> None:
+def test_controller_renews_leases_of_stopped_worker(project: Project) -> None:
     project.file(
         "short_life.py",
         "import pgdibs.plugin.databases, pgdibs.plugin.controller\n"
@@ -132,7 +132,7 @@ def test_leases_are_renewed_by_the_controller_while_a_worker_cannot(project: Pro
     os.kill(worker, signal.SIGSTOP)
     (before,) = project.leases()
     eventually(lambda: renewals(project, before["id"]) > before["expires_at"])
-    # Thrice its time to live, seen at the daemon: without the controller it would be over.
+    # Three times its time to live; without the controller the lease would have expired.
     later = eventually(lambda: renewals_beyond(project, before, 6))
     os.kill(worker, signal.SIGCONT)
     project.file("go", "")
@@ -141,7 +141,7 @@ def test_leases_are_renewed_by_the_controller_while_a_worker_cannot(project: Pro
 
 
 def renewals(project: Project, lease: str) -> str:
-    """When the lease ends unless it is renewed; it is live."""
+    """`expires_at` of the lease, which must be live."""
     shown = project.client.call("GET", f"/v1/leases/{lease}")
     assert shown["state"] == "live", shown
     until: str = shown["expires_at"]
@@ -149,7 +149,7 @@ def renewals(project: Project, lease: str) -> str:
 
 
 def renewals_beyond(project: Project, before: dict[str, str], seconds: float) -> bool:
-    """Whether the lease is to live for so long after the end that it had before."""
+    """Whether renewals have moved the end of the lease by so many seconds."""
     from datetime import datetime
 
     ends = [
@@ -158,7 +158,7 @@ def renewals_beyond(project: Project, before: dict[str, str], seconds: float) ->
     return (ends[1] - ends[0]).total_seconds() >= seconds
 
 
-def test_two_runs_at_once_do_not_meet(project: Project) -> None:
+def test_concurrent_runs_share_no_database(project: Project) -> None:
     project.file("schema.sql", "create table notes (body text); create table built (at timestamptz default now());\n")
     project.settings["pgdibs_build"] = "sh -c 'echo built >> builds; psql -qf schema.sql'"
     project.file(
@@ -179,11 +179,11 @@ def test_it(number, pgdibs_lease):
     for process in processes:
         project.finish(process).assert_passed(10)
     assert project.text("builds") == "built\n"
-    project.assert_nothing_is_left()
+    project.assert_no_leases()
 
 
 @pytest.mark.long
-def test_the_login_of_a_lease_ends_with_it(project: Project) -> None:
+def test_login_ends_with_its_lease(project: Project) -> None:
     project.file("test_it.py", "import os\ndef test_it():\n    open('url', 'w').write(os.environ['DATABASE_URL'])\n")
     project.run("-n1").assert_passed(1)
     with pytest.raises(psycopg.OperationalError):
@@ -191,7 +191,7 @@ def test_the_login_of_a_lease_ends_with_it(project: Project) -> None:
 
 
 @pytest.mark.long
-def test_at_its_end_the_controller_ends_the_run_so_that_no_straggler_gets_a_lease_in_it(project: Project) -> None:
+def test_ended_run_grants_no_lease(project: Project) -> None:
     project.file("test_it.py", "def test_it(pgdibs_lease):\n    open('run', 'w').write(pgdibs_lease.run)\n")
     project.run("-n1").assert_passed(1)
     with pytest.raises(RunEnded):

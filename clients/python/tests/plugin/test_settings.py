@@ -1,4 +1,4 @@
-"""Options, variables and ini values: who wins, what --help says, and one sentence for each mistake; nothing unless asked."""
+"""Options, variables and ini values: precedence, --help, one error for each invalid setting, and the plugin at rest."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import sys
 import pytest
 from projects import Project
 
-QUIET = "def test_nothing():\n    pass\n"
+PASSES = "def test_nothing():\n    pass\n"
 
 
-def test_at_rest_the_plugin_loads_nothing(pytester: pytest.Pytester) -> None:
-    look = "import sys, pytest; before = set(sys.modules); import pgdibs.pytest_plugin; print(sorted(set(sys.modules) - before))"
-    done = subprocess.run([sys.executable, "-c", look], check=True, stdout=subprocess.PIPE, text=True)
+def test_plugin_at_rest_loads_no_module(pytester: pytest.Pytester) -> None:
+    code = "import sys, pytest; before = set(sys.modules); import pgdibs.pytest_plugin; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
     assert done.stdout.strip() == "['pgdibs', 'pgdibs.pytest_plugin']"
 
 
-def test_at_rest_it_says_nothing_and_a_fixture_says_what_is_missing(project: Project) -> None:
+def test_plugin_at_rest_prints_nothing(project: Project) -> None:
     project.settings = {"addopts": "--strict-markers"}
     project.environment["PGDIBS_URL"] = "http://127.0.0.1:1"
     project.file("test_it.py", "import pytest\n@pytest.mark.pgdibs(reset='before')\ndef test_nothing():\n    pass\n")
@@ -31,9 +31,9 @@ def test_at_rest_it_says_nothing_and_a_fixture_says_what_is_missing(project: Pro
     assert "Traceback" not in ran.output
 
 
-def test_a_flag_wins_over_a_variable_and_that_over_the_ini_file(project: Project) -> None:
+def test_flag_wins_over_variable_over_ini_file(project: Project) -> None:
     project.settings.update(pgdibs_url="http://ini.example:1", pgdibs_env="")
-    project.file("test_it.py", QUIET)
+    project.file("test_it.py", PASSES)
     flags = ["--pgdibs-pool", "of_flag", "--pgdibs-url", "http://flag.example:1/"]
     del project.environment["PGDIBS_URL"]
     assert f"this process leases from pool {project.pool} at http://ini.example:1 (" in project.run().output
@@ -42,14 +42,14 @@ def test_a_flag_wins_over_a_variable_and_that_over_the_ini_file(project: Project
     assert "leases from pool of_flag at http://flag.example:1 (" in project.run(*flags).output
 
 
-def test_help_names_every_setting(project: Project) -> None:
-    said = " ".join(project.run("--help").output.split())
+def test_help_lists_all_settings(project: Project) -> None:
+    text = " ".join(project.run("--help").output.split())
     for name in ("pool", "url", "start", "timeout", "keep"):
-        assert f"--pgdibs-{name}" in said
-        assert f"PGDIBS_{name.upper()}, ini pgdibs_{name}" in said
-    assert "--pgdibs={on,off}" in said
+        assert f"--pgdibs-{name}" in text
+        assert f"PGDIBS_{name.upper()}, ini pgdibs_{name}" in text
+    assert "--pgdibs={on,off}" in text
     for name in ("env", "aliases", "fingerprint", "build", "tmpdir"):
-        assert f"pgdibs_{name} (" in said
+        assert f"pgdibs_{name} (" in text
 
 
 MISTAKES = [
@@ -67,11 +67,11 @@ MISTAKES = [
     ({"pgdibs_aliases": "a=B"}, "pgdibs_aliases in the ini file is `B`; a pool is"),
     ({"pgdibs_aliases": "=b"}, "pgdibs_aliases in the ini file: `=b` is neither ALIAS nor ALIAS=POOL"),
     ({"pgdibs_fingerprint": "no/*.sql"}, "pgdibs_fingerprint in the ini file: `no/*.sql` matches nothing below"),
-    ({"pgdibs_fingerprint": ""}, "pgdibs_build needs pgdibs_fingerprint, the globs of all files that shape the schema"),
+    ({"pgdibs_fingerprint": ""}, "pgdibs_build needs pgdibs_fingerprint, the globs of all files that define the schema"),
 ]
 
 
-# One for each way in which a setting is read.
+# One for each way to read a setting.
 SHORT = ("My-Pool", "yes", "soon", "DB=default.socket", "a=B", "no/*.sql")
 
 
@@ -80,11 +80,11 @@ SHORT = ("My-Pool", "yes", "soon", "DB=default.socket", "a=B", "no/*.sql")
     [pytest.param(*mistake, marks=[] if {*mistake[0].values()} & {*SHORT} else pytest.mark.long) for mistake in MISTAKES],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_mistake_is_one_sentence(project: Project, settings: dict[str, str], sentence: str) -> None:
+def test_invalid_setting_is_one_error(project: Project, settings: dict[str, str], sentence: str) -> None:
     if "pgdibs_url" in settings:
         del project.environment["PGDIBS_URL"]
     project.settings.update(settings)
-    project.file("test_it.py", QUIET)
+    project.file("test_it.py", PASSES)
     ran = project.run("-n2")
     assert (ran.status, len(ran.errors)) == (4, 1)
     assert sentence in ran.errors[0]
@@ -92,9 +92,9 @@ def test_a_mistake_is_one_sentence(project: Project, settings: dict[str, str], s
 
 
 @pytest.mark.long
-def test_value_of_a_wrong_type_is_one_sentence(project: Project) -> None:
+def test_setting_of_wrong_type_is_one_error(project: Project) -> None:
     project.file("pyproject.toml", "[tool.pytest.ini_options]\npgdibs_pool = 'x'\npgdibs_env = [1]\n")
-    project.file("test_it.py", QUIET)
+    project.file("test_it.py", PASSES)
     ran = project.run_as_written("-c", "pyproject.toml")
     assert (ran.status, len(ran.errors)) == (4, 1), ran.output
     assert "pgdibs_env in the ini file: `1` is none of VARIABLE, " in ran.errors[0]
@@ -108,7 +108,7 @@ def test_value_of_a_wrong_type_is_one_sentence(project: Project) -> None:
 
 
 @pytest.mark.long
-def test_a_wrong_marker_is_one_sentence(project: Project) -> None:
+def test_wrong_marker_is_one_error(project: Project) -> None:
     project.file("test_it.py", "import pytest\n@pytest.mark.pgdibs(reset='after')\ndef test_nothing():\n    pass\n")
     ran = project.run()
     assert ran.status == 4

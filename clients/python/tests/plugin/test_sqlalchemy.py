@@ -1,4 +1,4 @@
-"""docs/python/sqlalchemy.md: its blocks are the files of the projects that run here."""
+"""Runs the projects whose files are the blocks of docs/python/sqlalchemy.md."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def blocks(heading: str) -> dict[str, str]:
 
 
 def use(project: Project, *headings: str) -> None:
-    """Make the project of these sections; a later one's files replace an earlier one's. The pool is the test's own."""
+    """Make the project of these sections with the pool of the test; later files replace earlier ones."""
     files = {name: text for heading in headings for name, text in blocks(heading).items()}
     ini = files.pop("pytest.ini")
     assert "pgdibs_pool = myapp_test\n" in ini
@@ -28,14 +28,14 @@ def use(project: Project, *headings: str) -> None:
 
 
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
-def test_a_module_level_engine_and_a_session_per_test(project: Project, workers: str) -> None:
+def test_module_level_engine_and_session_per_test(project: Project, workers: str) -> None:
     use(project, "A module-level engine", "A session per test, rolled back")
     project.run(workers).assert_passed(8)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("is_in_ini", [False, True], ids=["not in ini", "in ini"])
-def test_a_variable_that_is_set_keeps_its_driver_unless_the_ini_file_names_one(project: Project, is_in_ini: bool) -> None:
+def test_driver_of_variable_or_ini_file(project: Project, is_in_ini: bool) -> None:
     use(project, "A module-level engine", "A session per test, rolled back")
     project.environment["DATABASE_URL"] = "postgresql+asyncpg://real.example/real"
     driver = "psycopg" if is_in_ini else "asyncpg"
@@ -47,30 +47,30 @@ def test_a_variable_that_is_set_keeps_its_driver_unless_the_ini_file_names_one(p
 
 
 @pytest.mark.long
-def test_an_async_engine(project: Project) -> None:
+def test_async_engine_uses_lease(project: Project) -> None:
     use(project, "An async engine")
     project.run("-n2", "-p", "pytest_asyncio.plugin").assert_passed(6)
 
 
 @pytest.mark.long
-def test_alembic_reads_the_url(project: Project) -> None:
+def test_alembic_reads_url_of_lease(project: Project) -> None:
     use(project, "Alembic")
     project.run("-n2").assert_passed(2)
 
 
 @pytest.mark.long
-def test_a_worker_in_the_background(project: Project) -> None:
+def test_background_worker_uses_lease(project: Project) -> None:
     use(project, "A module-level engine", "A session per test, rolled back", "A worker in the background")
     project.run("-n2", "test_background.py").assert_passed(1)
 
 
 @pytest.mark.long
-def test_the_older_shape_fails_and_the_move_works(project: Project) -> None:
+def test_old_conftest_fails_and_migrated_one_works(project: Project) -> None:
     use(project, "A module-level engine", "A session per test, rolled back")
     older = blocks("The older shape, and the move")
     project.file("test_notes.py", "import app\ndef test_note():\n    app.add_note('hello')\n")
     with_lines = dict(project.settings)
-    # Before: on a database of one's own, as such a suite has it.
+    # Before: on a database of its own, as such a suite has it.
     project.settings = {}
     with project.client.lease(project.pool, fingerprint=fingerprint(project)) as lease:
         project.environment["DATABASE_URL"] = lease.url_for("postgresql+psycopg")
@@ -88,6 +88,6 @@ def test_the_older_shape_fails_and_the_move_works(project: Project) -> None:
 
 
 def fingerprint(project: Project) -> str:
-    """An empty template for a suite that makes its tables itself."""
+    """An empty template, for a suite that creates its tables itself."""
     project.client.ensure_template(project.pool, "empty", lambda url: None)
     return "empty"

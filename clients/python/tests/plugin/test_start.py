@@ -1,4 +1,4 @@
-"""3.6: `pgdibs_start = auto` starts a daemon when none answers, one for all runs that begin together, and leaves it running."""
+"""`pgdibs_start = auto` starts one daemon for concurrent runs, and leaves it running."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daemon_process import free_port, fresh_data_directory, postgres_programs
 from projects import Daemon, Project, eventually
 
 
-def test_two_runs_that_find_no_daemon_start_one_and_leave_it_for_the_next(project: Project, daemon: Daemon) -> None:
+def test_two_runs_without_daemon_start_one(project: Project, daemon: Daemon) -> None:
     url = f"http://127.0.0.1:{free_port()}"
     data = fresh_data_directory()
     project.environment.update(
@@ -34,6 +34,6 @@ def test_two_runs_that_find_no_daemon_start_one_and_leave_it_for_the_next(projec
 
 
 def daemons(url: str) -> list[int]:
-    """The daemons that listen there: by their command lines."""
+    """The daemons with this address in their command lines."""
     listed = subprocess.run(["ps", "-eo", "pid=,args="], check=True, stdout=subprocess.PIPE, text=True).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if f"serve --listen {url.rpartition('/')[2]}" in line]

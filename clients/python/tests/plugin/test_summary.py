@@ -1,4 +1,4 @@
-"""The header says what was leased, the summary what it cost: also after Ctrl-C and `-x`, under xdist, and when nothing was."""
+"""The header and the summary: also after Ctrl-C and `-x`, under xdist, and without leases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def wait(lease):
     pathlib.Path(f"slow-{lease.worker}").write_text(str(os.getpid()))
     deadline = time.monotonic() + 60
     while not pathlib.Path("go").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)  # the pause between two looks
+        time.sleep(0.01)  # the pause between two polls
 @pytest.fixture(scope="session", autouse=True)
 def set_up(pgdibs_lease):
     if "WHEN" == "before the first report":
@@ -28,7 +28,7 @@ def test_slow(number, pgdibs_lease):
 
 
 def assert_summary(ran: Ran, counted: str) -> None:
-    """The two lines of the summary, with so many databases, once."""
+    """Assert that the summary is printed once, with so many databases."""
     lines = re.findall(r"^\d+ databases? leased.*$", ran.output, re.MULTILINE)
     assert len(lines) == 1, ran.output
     assert lines[0].startswith(f"{counted}, template "), lines
@@ -47,7 +47,7 @@ def assert_summary(ran: Ran, counted: str) -> None:
     ],
     ids=["serial", "xdist", "xdist, controller only", "xdist, worker only"],
 )
-def test_summary_after_ctrl_c(project: Project, workers: str, whom: str, when: str) -> None:
+def test_summary_is_printed_after_ctrl_c(project: Project, workers: str, whom: str, when: str) -> None:
     project.file("test_slow.py", SLOW.replace("WHEN", when))
     process = project.start(workers)
     eventually(lambda: all(project.text(f"slow-{who}") for who in (("main",) if workers == "-n0" else ("gw0", "gw1"))))
@@ -63,13 +63,13 @@ def test_summary_after_ctrl_c(project: Project, workers: str, whom: str, when: s
     # xdist replaces a worker that was interrupted alone.
     number = 3 if whom == "worker" else 2
     assert_summary(ran, "1 database leased" if workers == "-n0" else f"{number} databases leased by {number} workers")
-    project.assert_nothing_is_left()
+    project.assert_no_leases()
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("workers", [pytest.param("-n0", marks=pytest.mark.long), "-n2"])
 @pytest.mark.parametrize("option", ["-x", pytest.param("--maxfail=2", marks=pytest.mark.long)])
-def test_summary_after_the_first_failures(project: Project, workers: str, option: str) -> None:
+def test_summary_is_printed_after_early_stop(project: Project, workers: str, option: str) -> None:
     project.file(
         "test_it.py",
         "import pytest\n@pytest.mark.parametrize('number', range(20))\ndef test_it(number, pgdibs_url):\n    assert number < 1\n",
@@ -81,7 +81,7 @@ def test_summary_after_the_first_failures(project: Project, workers: str, option
 
 
 @pytest.mark.long
-def test_summary_counts_a_worker_that_died(project: Project) -> None:
+def test_summary_counts_dead_workers(project: Project) -> None:
     project.file(
         "test_it.py",
         """
@@ -110,7 +110,7 @@ def test_summary_counts_only_workers_that_leased(project: Project) -> None:
 
 
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
-def test_zero_leases_with_a_pool_are_said(project: Project, workers: str) -> None:
+def test_summary_reports_zero_leases(project: Project, workers: str) -> None:
     project.settings["pgdibs_env"] = ""
     project.file("test_it.py", "def test_nothing():\n    pass\n")
     ran = project.run(workers)

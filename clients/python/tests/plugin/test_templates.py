@@ -1,4 +1,4 @@
-"""3.5: who builds the template, when, and what the build sees."""
+"""Builds of templates: by hook and command, failures, environment, and when a template is built again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_it(number):
 """
 HOOK = """
 import json, os, pathlib, sys
-URL = os.environ["DATABASE_URL"]  # as an application does, at import
+URL = os.environ["DATABASE_URL"]  # at import, as applications do
 def pytest_pgdibs_build_template(url):
     import psycopg
     with psycopg.connect(url) as connection:
@@ -32,7 +32,7 @@ def pytest_pgdibs_build_template(url):
 
 
 @pytest.mark.long
-def test_the_hook_builds_once_in_a_process_whose_application_is_on_that_database(project: Project) -> None:
+def test_build_hook_runs_once_on_its_database(project: Project) -> None:
     project.settings["pgdibs_build"] = ""
     project.environment["DATABASE_URL"] = "postgresql+psycopg://real.example/real"
     project.file("conftest.py", HOOK)
@@ -49,7 +49,7 @@ def test_the_hook_builds_once_in_a_process_whose_application_is_on_that_database
 
 
 @pytest.mark.long
-def test_a_hook_that_fails_is_told_with_its_traceback(project: Project) -> None:
+def test_failing_build_hook_is_reported_with_traceback(project: Project) -> None:
     project.settings["pgdibs_build"] = ""
     project.file("conftest.py", "def pytest_pgdibs_build_template(url):\n    raise RuntimeError('no such migration')\n")
     project.file("test_it.py", READS)
@@ -61,7 +61,7 @@ def test_a_hook_that_fails_is_told_with_its_traceback(project: Project) -> None:
 
 
 @pytest.mark.long
-def test_the_next_run_after_a_failed_build_builds_again(project: Project) -> None:
+def test_run_after_failed_build_builds_again(project: Project) -> None:
     project.settings["pgdibs_build"] = "cat it-works"
     project.file("test_it.py", "def test_it():\n    pass\n")
     assert project.run("-n2").status == 4
@@ -70,7 +70,7 @@ def test_the_next_run_after_a_failed_build_builds_again(project: Project) -> Non
 
 
 @pytest.mark.long
-def test_a_command_sees_its_database_in_every_variable_and_runs_at_the_root(project: Project) -> None:
+def test_build_command_gets_its_database_in_variables(project: Project) -> None:
     project.settings["pgdibs_env"] = "TEST_DATABASE_URL DB_NAME=default.database STATS_URL=stats"
     project.settings["pgdibs_aliases"] = f"stats={project.pool}_b"
     project.client.put_pool(project.pool, warm=1)
@@ -91,7 +91,7 @@ def test_a_command_sees_its_database_in_every_variable_and_runs_at_the_root(proj
     project.client.call("DELETE", f"/v1/pools/{project.pool}_b?force=true")
 
 
-def test_aliases_are_leased_together_also_those_that_a_hook_names(project: Project) -> None:
+def test_aliases_of_ini_and_hook_are_leased_together(project: Project) -> None:
     project.settings["pgdibs_aliases"] = "one"
     project.file("conftest.py", "def pytest_pgdibs_aliases(config):\n    return ['two']\n")
     project.file(
@@ -99,7 +99,7 @@ def test_aliases_are_leased_together_also_those_that_a_hook_names(project: Proje
         """
 import psycopg
 def test_it(request, pgdibs_lease):
-    from pgdibs.plugin import databases_of
+    from pgdibs.plugin.databases import databases_of
     leases = databases_of(request.config).leases
     names = set()
     for lease in leases.values():
@@ -117,8 +117,8 @@ def test_it(request, pgdibs_lease):
 
 
 @pytest.mark.long
-def test_the_daemons_template_needs_only_the_pools_name(project: Project) -> None:
-    # What a daemon with a source does, as far as the plugin can see: no fingerprint is sent, the newest template serves.
+def test_template_of_daemon_needs_only_pool(project: Project) -> None:
+    # As with a daemon that builds the template: the plugin sends no fingerprint and gets the newest template.
     project.file("schema.sql", "create table notes (body text); insert into notes values ('of the build');\n")
     project.file("test_it.py", READS)
     project.run("-n2").assert_passed(4)
@@ -129,7 +129,7 @@ def test_the_daemons_template_needs_only_the_pools_name(project: Project) -> Non
 
 
 @pytest.mark.long
-def test_the_login_of_the_build_ends_with_it(project: Project) -> None:
+def test_login_of_build_ends_with_build(project: Project) -> None:
     project.settings["pgdibs_build"] = "sh -c 'printenv DATABASE_URL > url; psql -qf schema.sql'"
     project.file("test_it.py", "def test_it():\n    pass\n")
     project.run("-n1").assert_passed(1)
@@ -140,7 +140,7 @@ def test_the_login_of_the_build_ends_with_it(project: Project) -> None:
     raise AssertionError("the builder can still connect")
 
 
-def test_build_reaches_no_database_of_another_variable(project: Project, developer: DeveloperDatabase) -> None:
+def test_build_cannot_reach_databases_of_other_variables(project: Project, developer: DeveloperDatabase) -> None:
     project.environment["REPORTS_URL"] = developer.url("postgresql+psycopg")
     project.file(
         "build.py",
@@ -154,13 +154,13 @@ def test_build_reaches_no_database_of_another_variable(project: Project, develop
     assert ran.status == 4 and "port 1 failed" in ran.output, ran.output
     assert "REPORTS_URL: unavailable in a build, because pgdibs_env does not name it" in ran.output
     developer.assert_untouched()
-    # Unless it is meant.
+    # With `pgdibs_allow` the build reaches it.
     project.settings["pgdibs_allow"] = f"127.0.0.1:{developer.server.port}/{developer.name}"
     project.run().assert_passed(1)
 
 
 @pytest.mark.long
-def test_template_is_built_again_when_its_command_is_another(project: Project) -> None:
+def test_changed_build_command_builds_new_template(project: Project) -> None:
     project.file("test_it.py", READS)
     project.settings["pgdibs_build"] = "true"
     assert "does not exist" in project.run().output

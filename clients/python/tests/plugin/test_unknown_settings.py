@@ -1,4 +1,4 @@
-"""A setting that begins with `pgdibs` and that no plugin has registered stops the run, with the nearest name."""
+"""An unknown setting that starts with `pgdibs` stops the run, with a suggestion."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ def write(project: Project, file: str, settings: dict[str, str]) -> Path:
 
 @pytest.mark.parametrize("file", [pytest.param(file, marks=[] if file == "pytest.ini" else pytest.mark.long) for file in FILES])
 @pytest.mark.parametrize(
-    ("settings", "name", "nearest"),
+    ("settings", "name", "suggestion"),
     [
         ({"pgdibs_pool": "POOL", "pgdibs_evn": "DATABASE_URL"}, "pgdibs_evn", "pgdibs_env"),
         ({"pgdibs_pol": "POOL"}, "pgdibs_pol", "pgdibs_pool"),
     ],
     ids=["beside a pool", "the pool itself"],
 )
-def test_misspelt_setting_stops_the_run_in_every_ini_file(
-    project: Project, file: str, settings: dict[str, str], name: str, nearest: str
+def test_misspelt_setting_in_each_ini_file_stops_run(
+    project: Project, file: str, settings: dict[str, str], name: str, suggestion: str
 ) -> None:
     path = write(project, file, {key: value.replace("POOL", project.pool) for key, value in settings.items()})
     project.file("test_it.py", TEST)
     ran = project.run_as_written("-c", str(path), "--rootdir", str(project.pytester.path), "-n0")
     assert ran.status == 4, ran.output
-    assert ran.errors[0] == f"ERROR: pgdibs: {name} in {path.name} is not a setting of pgdibs; did you mean {nearest}?"
+    assert ran.errors[0] == f"ERROR: pgdibs: {name} in {path.name} is not a setting of pgdibs; did you mean {suggestion}?"
     assert "Traceback" not in ran.output
     assert not project.text("ran")
     assert not (project.pytester.path / "ran").exists()
@@ -71,13 +71,13 @@ def test_misspelt_setting_stops_the_run_in_every_ini_file(
             "pgdibs_zzz in pytest.ini is not a setting of pgdibs; `pytest --help` lists the settings that",
             marks=pytest.mark.long,
         ),
-        # The cause comes before what it leads to: no such daemon, no fingerprint.
+        # The cause comes before the error that it leads to: no daemon, no fingerprint.
         ([], {"pgdibs_ur": "http://127.0.0.1:2", "pgdibs_url": ""}, "pgdibs_ur in pytest.ini is not a setting"),
         ([], {"pgdibs_fingerprnt": "schema.sql", "pgdibs_fingerprint": ""}, "did you mean pgdibs_fingerprint?"),
     ],
     ids=["xdist", "-o", "upper case", "hyphen", "nothing near", "url", "fingerprint"],
 )
-def test_sentence_names_setting_place_and_nearest_name(
+def test_error_names_setting_place_and_suggestion(
     project: Project, arguments: list[str], settings: dict[str, str], sentence: str
 ) -> None:
     if "pgdibs_ur" in settings:
@@ -102,7 +102,7 @@ def pytest_configure(config):
 
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 @pytest.mark.parametrize("where", ["conftest.py", pytest.param("plugin.py", marks=pytest.mark.long)])
-def test_setting_that_somebody_else_has_registered_is_theirs(project: Project, where: str, workers: str) -> None:
+def test_setting_of_another_plugin_is_accepted(project: Project, where: str, workers: str) -> None:
     project.file(where, REGISTERS)
     project.settings["pgdibs_evn"] = "of the project"
     project.file("test_it.py", TEST)
@@ -111,7 +111,7 @@ def test_setting_that_somebody_else_has_registered_is_theirs(project: Project, w
 
 
 @pytest.mark.long
-def test_misspelt_setting_is_named_once_where_the_hook_builds_the_template(project: Project) -> None:
+def test_misspelt_setting_with_build_hook_is_reported_once(project: Project) -> None:
     project.settings.update(pgdibs_build="", pgdibs_evn="DATABASE_URL")
     project.file("conftest.py", "def pytest_pgdibs_build_template(url):\n    pass\n")
     project.file("test_it.py", TEST)
@@ -130,7 +130,7 @@ def test_help_works_with_a_misspelt_setting(project: Project) -> None:
 @pytest.mark.parametrize(
     "settings", [{}, pytest.param({"pgdibs_pool": "EMPTY"}, marks=pytest.mark.long)], ids=["absent", "empty"]
 )
-def test_settings_without_a_pool_stop_the_run_before_conftest(project: Project, settings: dict[str, str]) -> None:
+def test_settings_without_pool_stop_run_before_conftest(project: Project, settings: dict[str, str]) -> None:
     del project.settings["pgdibs_pool"]
     project.file("conftest.py", "open('imported', 'w').close()\n")
     project.file("test_it.py", "def test_it():\n    pass\n")
@@ -138,6 +138,6 @@ def test_settings_without_a_pool_stop_the_run_before_conftest(project: Project, 
     assert ran.status == 4 and len(ran.errors) == 1, ran.output
     assert "pgdibs_fingerprint" in ran.errors[0] and "no pool" in ran.errors[0] and "-p no:pgdibs" in ran.errors[0]
     assert not (project.pytester.path / "imported").exists()
-    # On purpose: with the pool from elsewhere, or without pgdibs.
+    # It runs with a pool from a flag, or without pgdibs.
     project.run("--pgdibs-pool", project.pool).assert_passed(1)
     project.run("-p", "no:pgdibs.pytest_plugin", plugins=["-p", "xdist"]).assert_passed(1)

@@ -1,4 +1,4 @@
-"""3.1, 3.2: the variables, before conftest.py is imported, in every kind of process."""
+"""The variables before the import of conftest.py, in each kind of process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ REAL = "postgresql+asyncpg://me:secret@production.example/shop?ssl=prefer"
 
 @pytest.fixture
 def variables(project: Project) -> Project:
-    """A project that sets all kinds of variables, for two aliases, where a developer has set one to the real thing."""
+    """A project with all kinds of variables for two aliases; one variable has a production URL."""
     project.settings["pgdibs_env"] = (
         "DATABASE_URL TEST_DATABASE_URL STATS_URL=stats=postgres://?timeout=5 DB_HOST=default.host PGPORT PGDATABASE"
     )
@@ -40,13 +40,13 @@ def variables(project: Project) -> Project:
 
 
 def seen(project: Project, who: str) -> dict[str, Any]:
-    """What conftest.py saw when that process imported it."""
+    """The variables that conftest.py saw in that process."""
     found: dict[str, Any] = json.loads(project.text(f"seen-{who}.json"))
     return found
 
 
 def assert_is_leased(project: Project, found: dict[str, Any]) -> None:
-    """All variables lead to the databases of one process; each URL has its own driver and query string."""
+    """Assert that all variables name the databases of one process; each URL keeps its driver and query."""
     url, other, stats = (urlsplit(found[name]) for name in ("DATABASE_URL", "TEST_DATABASE_URL", "STATS_URL"))
     assert (url.scheme, url.query) == ("postgresql+asyncpg", "ssl=prefer")
     assert (other.scheme, other.query) == ("postgresql+psycopg", "application_name=tests")
@@ -58,8 +58,8 @@ def assert_is_leased(project: Project, found: dict[str, Any]) -> None:
     assert found["PGDIBS_SLOT"] == url.path.rpartition("_gw")[2]
 
 
-def assert_leads_nowhere(found: dict[str, Any]) -> None:
-    """Drivers and query strings are there, the developer's database is not, and nobody can connect."""
+def assert_is_unavailable(found: dict[str, Any]) -> None:
+    """Assert that the URLs keep drivers and queries, and name no server that exists."""
     assert (urlsplit(found["DATABASE_URL"]).scheme, urlsplit(found["DATABASE_URL"]).query) == ("postgresql+asyncpg", "ssl=prefer")
     assert "production.example" not in str(found)
     assert "only-test-processes-have-a-database" in found["STATS_URL"]
@@ -73,9 +73,9 @@ def assert_leads_nowhere(found: dict[str, Any]) -> None:
     [["-n2"], pytest.param(["--dist", "loadfile", "--tx", "2*popen"], marks=pytest.mark.long)],
     ids=["-n", "--tx"],
 )
-def test_under_xdist_workers_see_their_own_databases_and_the_controller_none(variables: Project, arguments: list[str]) -> None:
+def test_xdist_workers_have_databases_and_controller_none(variables: Project, arguments: list[str]) -> None:
     variables.run(*arguments).assert_passed(8)
-    assert_leads_nowhere(seen(variables, "main"))
+    assert_is_unavailable(seen(variables, "main"))
     workers = [seen(variables, who) for who in ("gw0", "gw1")]
     for found in workers:
         assert_is_leased(variables, found)
@@ -85,13 +85,13 @@ def test_under_xdist_workers_see_their_own_databases_and_the_controller_none(var
 @pytest.mark.parametrize(
     "arguments", [pytest.param(["-n0"], marks=pytest.mark.long), ["-p", "no:xdist"]], ids=["-n0", "no xdist"]
 )
-def test_without_workers_the_process_itself_has_a_database(variables: Project, arguments: list[str]) -> None:
+def test_process_without_workers_has_a_database(variables: Project, arguments: list[str]) -> None:
     plugins = ["-p", "pgdibs.pytest_plugin"] if "-p" in arguments else None
     variables.run(*arguments, plugins=plugins).assert_passed(8)
     assert_is_leased(variables, seen(variables, "main"))
 
 
-def test_as_users_load_it_by_its_entry_point(variables: Project) -> None:
+def test_plugin_loads_by_its_entry_point(variables: Project) -> None:
     del variables.environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"]
     variables.run("-n1", "-p", "no:asyncio", plugins=[]).assert_passed(8)
     assert_is_leased(variables, seen(variables, "gw0"))
@@ -122,17 +122,17 @@ def test_required_plugins_refuses_a_run_without_the_plugin(variables: Project) -
     ],
     ids=lambda arguments: str(arguments[0]),
 )
-def test_what_runs_no_test_takes_no_lease_and_asks_no_daemon(variables: Project, arguments: list[str]) -> None:
+def test_process_without_tests_takes_no_lease(variables: Project, arguments: list[str]) -> None:
     variables.environment["PGDIBS_URL"] = "http://127.0.0.1:1"
     ran = variables.run(*arguments)
     assert ran.status == 0, ran.output
     assert ran.errors == []
     if arguments != ["--version"]:
-        assert_leads_nowhere(seen(variables, "main"))
+        assert_is_unavailable(seen(variables, "main"))
 
 
 @pytest.mark.long
-def test_a_pytest_inside_a_worker_has_a_database_of_its_own(project: Project) -> None:
+def test_nested_pytest_has_its_own_database(project: Project) -> None:
     inner = project.pytester.mkdir("inner")
     (inner / "test_inner.py").write_text("import os\ndef test_it():\n    open('url', 'w').write(os.environ['DATABASE_URL'])\n")
     project.file(
@@ -149,7 +149,7 @@ def test_it():
     project.run("-n1", "test_it.py").assert_passed(1)
 
 
-def test_without_variables_only_a_test_that_asks_takes_a_lease(project: Project) -> None:
+def test_lease_without_variables_is_taken_on_demand(project: Project) -> None:
     project.settings["pgdibs_env"] = ""
     project.file("test_none.py", "def test_none():\n    pass\n")
     project.file("test_one.py", "def test_one(pgdibs_url):\n    assert pgdibs_url.startswith('postgresql://')\n")

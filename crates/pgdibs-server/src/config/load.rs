@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use pgdibs_core::name::PoolName;
 use secrecy::ExposeSecret as _;
 use toml::Value;
 
@@ -11,7 +12,7 @@ use super::error::{ConfigError, Origin};
 use super::file::{self, File, FileText};
 use super::flags::{GlobalFlags, ServeFlags};
 use super::layers::{Layers, names_in_file, unknown_key};
-use super::pools;
+use super::pools::{PoolConfig, PoolTable};
 use super::rows::{self, ConfigRow};
 use super::settings::Config;
 use super::variables;
@@ -102,7 +103,7 @@ pub(super) fn read<'a>(
     for (name, path) in [("data_dir", &mut config.data_dir), ("pg_bin_dir", &mut config.pg_bin_dir)] {
         *path = path.take().map(|path| base(&layers.origin(&[name])).join(path));
     }
-    config.pools = pools::read(&layers, pools.clone(), file_directory)?;
+    config.pools = read_pools(&layers, pools.clone(), file_directory)?;
     let rows = rows::rows(&layers, &pools);
     Ok(Loaded { config, rows, warnings, file: text.map(|text| text.name.clone()) })
 }
@@ -158,4 +159,17 @@ pub fn variables_of_this_process() -> Vec<(String, String)> {
         .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
         .filter(|(name, _)| name.starts_with("PGDIBS_"))
         .collect()
+}
+
+/// Reads `[pools]`. Relative paths start at `base`.
+fn read_pools(layers: &Layers<'_>, tables: Value, base: &Path) -> Result<Vec<PoolConfig>, ConfigError> {
+    let tables: BTreeMap<String, PoolTable> = layers.deserialize(&["pools"], tables)?;
+    let pools = tables.into_iter().map(|(name, table)| {
+        let parsed = PoolName::parse(&name).map_err(|error| layers.error(&["pools", &name], error.rule))?;
+        table.into_config(parsed, base).map_err(|(key, problem)| {
+            let path: Vec<&str> = ["pools", name.as_str()].into_iter().chain(key.split_terminator('.')).collect();
+            layers.error(&path, problem)
+        })
+    });
+    pools.collect()
 }

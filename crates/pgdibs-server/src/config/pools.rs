@@ -1,17 +1,13 @@
 //! `[pools.NAME]`: pools that exist as soon as the daemon runs.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use pgdibs_core::name::{PoolName, RoleName};
 use pgdibs_core::pool::{LoginRights, PoolPatch, PoolSettings, StrategyChoice};
-use toml::Value;
 
-use super::error::ConfigError;
-use super::layers::Layers;
 use super::source_table::SourceTable;
 use super::table::table;
-use super::types::{BoundedInteger, Identifier, parsed, parsed_list};
+use super::types::{BoundedInteger, Identifier, SettingType, parsed, parsed_list};
 use pgdibs_sources::Source;
 
 table! {
@@ -60,18 +56,11 @@ pub struct PoolConfig {
     pub source: Option<Source>,
 }
 
-/// Reads `[pools]`. Relative paths start at `base`.
-pub(super) fn read(layers: &Layers<'_>, tables: Value, base: &Path) -> Result<Vec<PoolConfig>, ConfigError> {
-    let tables: BTreeMap<String, PoolTable> = layers.deserialize(&["pools"], tables)?;
-    let pools = tables.into_iter().map(|(name, table)| {
-        let parsed = PoolName::parse(&name).map_err(|error| layers.error(&["pools", &name], error.rule))?;
-        table.into_config(layers, parsed, base)
-    });
-    pools.collect()
-}
+impl SettingType for Vec<PoolConfig> {}
 
 impl PoolTable {
-    fn into_config(self, layers: &Layers<'_>, name: PoolName, base: &Path) -> Result<PoolConfig, ConfigError> {
+    /// Relative paths start at `base`. The error has the key below the table, with dots, and the problem.
+    pub(super) fn into_config(self, name: PoolName, base: &Path) -> Result<PoolConfig, (String, String)> {
         let settings = PoolPatch {
             warm: self.warm.map(|number| number.0),
             max: self.max.map(|number| number.0),
@@ -95,13 +84,10 @@ impl PoolTable {
                 "warm is {warm} and max is {max}; lower warm or raise max (the defaults are {} and {})",
                 defaults.warm, defaults.max
             );
-            return Err(layers.error(&["pools", name.as_str(), key], problem));
+            return Err((key.to_owned(), problem));
         }
-        let source = self.source.map(|source| source.into_source(base)).transpose().map_err(|(key, problem)| {
-            let path: Vec<&str> =
-                ["pools", name.as_str(), "source"].into_iter().chain(key.split_terminator('.')).collect();
-            layers.error(&path, problem)
-        })?;
+        let source = self.source.map(|source| source.into_source(base)).transpose();
+        let source = source.map_err(|(key, problem)| (format!("source.{key}"), problem))?;
         Ok(PoolConfig { name, settings, source })
     }
 }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::address::{Advertise, HostPort};
 use super::pools::PoolConfig;
 use super::table::table;
-use super::types::{BoundedInteger, parsed, path, string_list};
+use super::types::{BoundedInteger, SettingType, parsed, path, string_list};
 
 const DAY: u32 = 86_400;
 
@@ -83,3 +83,5 @@ pub enum LogFormat {
     Text,
     Json,
 }
+
+impl SettingType for LogFormat {}

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::table::table;
-use super::types::{BoundedInteger, Identifier, parsed, path};
+use super::types::{BoundedInteger, Identifier, SettingType, parsed, path};
 use pgdibs_sources::{Source, SourceKind};
 
 table! {
@@ -43,6 +43,10 @@ pub enum Command {
     Array(Vec<String>),
     Line(String),
 }
+
+impl SettingType for Command {}
+
+impl SettingType for SourceTable {}
 
 const SET_BY_PGDIBS: [&str; 6] = ["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE"];
 

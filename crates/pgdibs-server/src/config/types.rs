@@ -11,11 +11,6 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use toml::Value;
 
-use super::address::{Advertise, HostPort};
-use super::pools::PoolConfig;
-use super::settings::LogFormat;
-use super::source_table::{Command, SourceTable};
-
 /// How the text of a flag or variable is read, and whether `pgdibs config` masks the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -47,8 +42,7 @@ pub trait SettingType {
 macro_rules! texts {
     ($($type:ty),*) => { $(impl SettingType for $type {})* };
 }
-texts!(Advertise, HostPort, LogFormat, PathBuf, SocketAddr, String);
-texts!(Command, LoginRights, RoleName, SourceTable, StrategyChoice, Identifier, Vec<PoolConfig>, Vec<RoleName>);
+texts!(PathBuf, SocketAddr, String, LoginRights, RoleName, StrategyChoice, Identifier, Vec<RoleName>);
 texts!(Vec<Identifier>, Vec<String>, BTreeMap<String, SecretString>);
 
 impl SettingType for bool {

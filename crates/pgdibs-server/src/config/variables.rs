@@ -25,7 +25,7 @@ pub const OF_OTHER_PARTS: &[(&str, &str)] = &[
     ("PGDIBS_KEEP", "the pytest plugin's `pgdibs_keep`"),
     ("PGDIBS_GUARD", "the pytest plugin's `pgdibs_guard`"),
     ("PGDIBS_BIN", "the program that the Python client starts, in place of the one of its wheel"),
-    ("PGDIBS_HANDOVER", "the pytest plugin's own, for the processes that it starts"),
+    ("PGDIBS_PLUGIN_STATE", "the pytest plugin's own, for the processes that it starts"),
     ("PGDIBS_CACHE", "where this repository's scripts keep what they download"),
 ];
 

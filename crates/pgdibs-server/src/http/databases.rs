@@ -5,8 +5,8 @@ mod tests;
 
 use axum::Json;
 use axum::http::StatusCode;
-use pgdibs_api::database::{Credentials, Database, Databases, DatabasesQuery};
-use pgdibs_api::lease::{Empty, ViaQuery};
+use pgdibs_api::database::{Credentials, CredentialsRequest, Database, Databases, DatabasesQuery};
+use pgdibs_api::lease::ViaQuery;
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::database as domain;
@@ -64,7 +64,7 @@ pub(super) async fn credentials<B: Backend + 'static>(
     service: Service<B>,
     PathParams(database): PathParams<String>,
     QueryParams(query): QueryParams<ViaQuery>,
-    OptionalJsonBody(Empty {}): OptionalJsonBody<Empty>,
+    OptionalJsonBody(CredentialsRequest {}): OptionalJsonBody<CredentialsRequest>,
 ) -> Result<Json<Credentials>, ApiError> {
     let address = service.address(via(query.via.as_ref()))?;
     let access = access(service.credentials(&database).await?, address, &database);

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use pgdibs_api::bounded::{BoundedInteger, Label, WaitSeconds};
-use pgdibs_api::lease::{AcquireRequest, BatchLease, BatchRequest, Empty, KeepRequest, RenewRequest, ResetRequest};
+use pgdibs_api::database::CredentialsRequest;
+use pgdibs_api::lease::{AcquireRequest, BatchLease, BatchRequest, KeepRequest, RenewRequest, ResetRequest};
 use pgdibs_api::limits::LONGEST_WAIT;
 use pgdibs_api::pool::PoolRequest;
 use pgdibs_api::problem::Code;
@@ -64,7 +65,7 @@ pub(crate) fn body(data: &[u8]) {
             assert!(body.workers.map_or(1, BoundedInteger::get) <= 1000);
             assert!(body.aliases.map_or(1, BoundedInteger::get) <= 100);
         }),
-        _ => accepted(bytes, |_: Empty| ()),
+        _ => accepted(bytes, |_: CredentialsRequest| ()),
     }
 }
 

@@ -211,7 +211,7 @@ impl<B: Backend + 'static> Service<B> {
         match self.backend.acquire(requests, ticket.map(|ticket| ticket.id)).await {
             Ok(Acquired::Granted(leases)) => {
                 reach(Point::AcquireGranted).await;
-                self.wait_queue.taken(leases.iter().map(|lease| lease.template));
+                self.wait_queue.granted(leases.iter().map(|lease| lease.template));
                 Ok(Ok((leases, true)))
             }
             Ok(Acquired::Existing(leases)) => Ok(Ok((leases, false))),

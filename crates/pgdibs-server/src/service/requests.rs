@@ -97,7 +97,7 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// As [`Backend::renew`].
     pub async fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
-        let renewal = self.wait_queue.renewal_comes(id);
+        let renewal = self.wait_queue.renewal_received(id);
         let renewed = self.backend.renew(id, ttl_seconds).await;
         if !matches!(renewed, Err(Error::ServerUnavailable(_))) {
             renewal.answered();

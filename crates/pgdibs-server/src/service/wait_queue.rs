@@ -40,7 +40,7 @@ struct Ready {
     /// Ready databases of each template that the current plan does not change; `None` when that is not known.
     counts: Option<BTreeMap<TemplateId, usize>>,
     /// Databases that were granted since the current count began.
-    taken: BTreeMap<TemplateId, usize>,
+    granted: BTreeMap<TemplateId, usize>,
 }
 
 /// How many wake-ups there were.
@@ -73,7 +73,7 @@ impl WaitQueue {
 
     /// A renewal was received. Its lease does not end before the returned value is dropped: the renewal may have to wait for a connection.
     /// Unless it was [`answered`](Renewal::answered) by then, the lease starts a full time to live all the same.
-    pub fn renewal_comes(&self, lease: LeaseId) -> Renewal<'_> {
+    pub fn renewal_received(&self, lease: LeaseId) -> Renewal<'_> {
         *lock(&self.renewals).under_way.entry(lease).or_default() += 1;
         Renewal { wait_queue: self, lease, answered: false }
     }
@@ -109,18 +109,18 @@ impl WaitQueue {
         self.changes.send_modify(|wake_ups| wake_ups.for_all += 1);
     }
 
-    /// A count of ready databases begins: what is [`taken`](WaitQueue::taken) from now on may still be in it.
+    /// A count of ready databases begins: what is [`granted`](WaitQueue::granted) from now on may still be in it.
     pub fn counting_started(&self) {
-        lock(&self.ready).taken.clear();
+        lock(&self.ready).granted.clear();
     }
 
     /// Wakes the head of the queue: as many waiters of a template as databases of it are ready. `None`, and a template that is not
-    /// named, wakes all. The counts hold until the next call, less what is [`taken`](WaitQueue::taken) since
+    /// named, wakes all. The counts hold until the next call, less what is [`granted`](WaitQueue::granted) since
     /// [`counting_started`](WaitQueue::counting_started).
     pub fn wake_for_ready(&self, mut ready: Option<BTreeMap<TemplateId, usize>>) {
         let mut known = lock(&self.ready);
         for (template, count) in ready.iter_mut().flatten() {
-            *count = count.saturating_sub(known.taken.get(template).copied().unwrap_or(0));
+            *count = count.saturating_sub(known.granted.get(template).copied().unwrap_or(0));
         }
         known.counts = ready;
         drop(known);
@@ -129,10 +129,10 @@ impl WaitQueue {
 
     /// Databases of these templates were granted, so fewer are ready. The caller then wakes the reconciler, which counts again: a count
     /// that was made after the grant, and is now too low, is corrected at once.
-    pub fn taken(&self, templates: impl Iterator<Item = TemplateId>) {
+    pub fn granted(&self, templates: impl Iterator<Item = TemplateId>) {
         let mut ready = lock(&self.ready);
         for template in templates {
-            *ready.taken.entry(template).or_default() += 1;
+            *ready.granted.entry(template).or_default() += 1;
             if let Some(count) = ready.counts.as_mut().and_then(|counts| counts.get_mut(&template)) {
                 *count = count.saturating_sub(1);
             }
@@ -288,9 +288,9 @@ mod tests {
         let wait_queue = WaitQueue::default();
         wait_queue.add_waiter(TicketId(1), Some(TEMPLATE));
         let mut one = wait_queue.listen();
-        wait_queue.taken([TEMPLATE].into_iter());
+        wait_queue.granted([TEMPLATE].into_iter());
         wait_queue.counting_started();
-        wait_queue.taken([TEMPLATE].into_iter());
+        wait_queue.granted([TEMPLATE].into_iter());
         wait_queue.wake_for_ready(ready(1));
         assert!(!is_woken(&mut one, &wait_queue, Some(TicketId(1))).await);
         wait_queue.counting_started();
@@ -302,8 +302,8 @@ mod tests {
     fn lease_is_being_renewed_until_last_renewal_is_written() {
         let wait_queue = WaitQueue::default();
         let lease = LeaseId::now_v7();
-        let first = wait_queue.renewal_comes(lease);
-        let second = wait_queue.renewal_comes(lease);
+        let first = wait_queue.renewal_received(lease);
+        let second = wait_queue.renewal_received(lease);
         first.answered();
         assert!(wait_queue.is_being_renewed(lease) && !wait_queue.is_being_renewed(LeaseId::now_v7()));
         second.answered();
@@ -315,7 +315,7 @@ mod tests {
     fn unwritten_renewal_counts_until_taken() {
         let wait_queue = WaitQueue::default();
         let lease = LeaseId::now_v7();
-        drop(wait_queue.renewal_comes(lease));
+        drop(wait_queue.renewal_received(lease));
         assert!(wait_queue.is_being_renewed(lease));
         assert_eq!(wait_queue.take_unwritten(), BTreeSet::from([lease]));
         assert!(!wait_queue.is_being_renewed(lease));

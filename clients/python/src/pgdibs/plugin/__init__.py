@@ -1,27 +1,18 @@
-"""What the pytest plugin does when it is asked to; nothing in here is imported before.
+"""The pytest plugin's implementation. `pgdibs.pytest_plugin` imports it only when the plugin has something to do.
 
-The seam for what builds on it (Django, for one): `databases_of(config)` is the `Databases` of a process that runs tests, or None.
-`databases.obtain()` leases one database per alias, all or none, and sets the variables of `pgdibs_env`; it may be called again.
-It happens before conftest.py is imported when there are variables to set, else when something first asks for it. The hooks in
-`pgdibs.pytest_plugin.Hooks` say which aliases there are, when the leases have come, and when connections have to be closed.
+Its modules in layers; a module imports from its own line (without circles) and from the lines above it alone, and
+scripts/import-circles.py checks that there are no circles:
+
+1. `ini`, `env_files`, `variables`, `process_owner`, `termination`: files, variables and signals; none knows another.
+2. `settings`: the settings of a run.
+3. `databases`: the leases of a process. `databases_of(config)` is the interface for code that builds on the plugin.
+4. `connection_guard`, `failures`, `django_environment`, `django_databases`.
+5. `environment`, `template`: which variables a run sets, and the templates that it needs.
+6. `summary`, `worker`, `controller`: the hooks of each kind of process.
+7. `django_fixtures`, `django_setup_check`, `django`: what pytest-django projects get.
+8. `configure`: chooses and registers the hooks.
+
+`databases.obtain()` leases one database per alias, all or none, and sets the variables of `pgdibs_env`; repeated calls return the
+same leases. The plugin calls it before pytest imports conftest.py if there are variables to set, otherwise when a test first asks
+for a database. `pgdibs.pytest_plugin.Hooks` declares the hooks.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING, Optional
-
-import pytest
-
-if TYPE_CHECKING:
-    from pgdibs.plugin.databases import Databases
-    from pgdibs.plugin.settings import Settings
-
-settings_key: pytest.StashKey[Settings] = pytest.StashKey()
-"""The settings of a process of a run; a process that builds a template has none."""
-
-databases_key: pytest.StashKey[Databases] = pytest.StashKey()
-
-
-def databases_of(config: pytest.Config) -> Optional[Databases]:
-    """The databases of this process; None when no pool is set or this process runs no tests (a controller, `--collect-only`)."""
-    return config.stash.get(databases_key, None)

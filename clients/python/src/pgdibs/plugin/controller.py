@@ -1,4 +1,4 @@
-"""The controller of xdist's workers: owns the run, from the announcement to the release on every way out."""
+"""The controller of xdist's workers: it announces the run and ends it, however the process ends."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from pgdibs.errors import PgdibsError
 from pgdibs.plugin.failures import BuildFailed, usage_error
 from pgdibs.plugin.summary import Share
+from pgdibs.plugin.variables import PLUGIN_STATE
 
 if TYPE_CHECKING:
     from pgdibs.client import Client
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pgdibs.plugin.template import Templates
 
 RENEW_EVERY_SECONDS = 20.0
-"""A third of a lease's time to live: the controller renews too, for a worker whose own thread cannot run for a while."""
+"""A third of the time to live of a lease. The controller renews too, because the thread of a worker may be blocked."""
 
 
 class Controller:
@@ -54,27 +55,27 @@ class Controller:
         self._is_announced = False
         self._nodes: list[Any] = []
         self._final: set[str] = set()
-        """The workers whose last word about their costs has come."""
-        self._over = threading.Event()
+        """The workers whose final share has come."""
+        self._ended = threading.Event()
         self._process = os.getpid()
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        """xdist makes a run's id later if there is none. One of ours serves both; one that the user gives is not ours to use,
-        because two runs may be given the same.
+        """Give xdist the id of the run, unless the user has set one. The plugin does not use an id from the user, because two
+        runs may have the same.
         """
         if config.option.testrunuid is None:
             config.option.testrunuid = uuid.UUID(self.run).hex
-        # `-n auto` may come to no workers; then this process runs the tests, and its application knows no database.
+        # `-n auto` may yield no workers; then this process would run the tests, with unavailable variables.
         if config.option.dist == "no" and not getattr(config.option, "looponfail", False):
             raise pytest.UsageError(
                 "pgdibs: xdist starts no workers here, but that was not clear when conftest.py was imported; "
-                "say `-n0`, or give -n a number"
+                "use `-n0`, or give -n a number"
             )
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: list[Any]) -> None:
-        """The template exists, the pool knows how many are coming, the workers-to-be know the run."""
+        """Ensure the templates, announce the run, and give the workers their payload."""
         begun = time.time()
         self.summary.before_workers_seconds = begun - self._started
         try:
@@ -87,9 +88,9 @@ class Controller:
                 self.client.announce(self.run, pool, len(specs), fingerprint=fingerprints.get(pool), aliases=pools.count(pool))
         except (PgdibsError, BuildFailed) as error:
             raise usage_error(error, self.settings) from error
-        handover = {
+        payload = {
             "run": self.run,
-            "settings": self.settings.to_hand_over(),
+            "settings": self.settings.to_payload(),
             "token": os.environ.get("PGDIBS_TOKEN", ""),
             "aliases": self.settings.aliases,
             "variables": [variable.to_payload() for variable in self.settings.variables],
@@ -97,60 +98,60 @@ class Controller:
             "tmpdir": self.tmpdir,
         }
         for spec in specs:
-            # Not by os.environ: a worker on another host has an environment of its own.
-            spec.env["PGDIBS_HANDOVER"] = json.dumps(handover)
+            # Not in os.environ, because a worker on another host has an environment of its own.
+            spec.env[PLUGIN_STATE] = json.dumps(payload)
         threading.Thread(target=self._renew, name="pgdibs-renew", daemon=True).start()
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """When this worker was started, for its share of start-up."""
+        """Tell the worker when it was started, for its start-up time."""
         node.workerinput["pgdibs_started"] = time.time()
         self._nodes.append(node)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """A worker says with each test what it has cost; taken off the report, which is not ours, before others see it."""
+        """Take the share of a worker from its report of a test, before other plugins see the report."""
         share = vars(report).pop("pgdibs_share", None)
         if share is not None and share["worker"] not in self._final:
             self.summary.add(Share(**share))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """A worker that ended in order gives back what it has; of one that did not, it is given back here, at once."""
+        """Release the leases of a worker that died; one that ended in order has released them."""
         self._take_final_share(node)
         if error is None:
             sentence = (getattr(node, "workeroutput", None) or {}).get("pgdibs_usage_error")
             if sentence is not None:
                 raise pytest.UsageError(sentence)
             return
-        refused = re.search(r"UsageError: (pgdibs: .*)", str(error))
-        if refused is not None:
-            raise pytest.UsageError(refused[1])
+        usage_error_line = re.search(r"UsageError: (pgdibs: .*)", str(error))
+        if usage_error_line is not None:
+            raise pytest.UsageError(usage_error_line[1])
         try:
             for lease in self.client.leases(run=self.run):
                 if lease["worker"] == node.gateway.id:
                     self.client.ask("DELETE", f"/v1/leases/{quote(lease['id'])}", timeout=10.0)
-        except PgdibsError as trouble:
-            print(f"pgdibs: the lease of {node.gateway.id} was not released: {trouble}", file=sys.stderr)
+        except PgdibsError as failure:
+            print(f"pgdibs: the lease of {node.gateway.id} was not released: {failure}", file=sys.stderr)
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
-        """The workers have ended. After Ctrl-C xdist passes on nothing of what they said last, so it is looked up here."""
+        """Collect the final shares and end the run. After Ctrl-C xdist does not deliver them, so ask the daemon."""
         for node in self._nodes:
             self._take_final_share(node)
-        if self._is_announced and not self._over.is_set() and len(self._final) < len(self._nodes):
+        if self._is_announced and not self._ended.is_set() and len(self._final) < len(self._nodes):
             self._complete_shares()
         self.end()
 
     def _take_final_share(self, node: Any) -> None:
-        """What a worker that ended in order has said at its end."""
+        """Add the final share of a worker that ended in order."""
         share = (getattr(node, "workeroutput", None) or {}).get("pgdibs")
         if share is not None:
             self._final.add(share["worker"])
             self.summary.add(Share(**share))
 
     def _complete_shares(self) -> None:
-        """The leases of workers that have reported no test, as the daemon knows them."""
+        """Add the leases of workers that have reported no test, from the daemon."""
         try:
             answer = self.client.ask("GET", f"/v1/leases?run={quote(self.run)}&state=all", timeout=5.0)
         except PgdibsError:
@@ -165,10 +166,10 @@ class Controller:
                 share.resets += lease.get("generation", 1) - 1
 
     def end(self) -> None:
-        """Give back whatever the run holds; calling it again does nothing, nor does a forked child that ends."""
-        if self._over.is_set() or not self._is_announced or os.getpid() != self._process:
+        """End the run with its leases. Does nothing when called again, or in a forked child."""
+        if self._ended.is_set() or not self._is_announced or os.getpid() != self._process:
             return
-        self._over.set()
+        self._ended.set()
         atexit.unregister(self.end)
         try:
             self.client.end_run(self.run)
@@ -177,10 +178,10 @@ class Controller:
         self.client.close()
 
     def _renew(self) -> None:
-        while not self._over.wait(RENEW_EVERY_SECONDS):
+        while not self._ended.wait(RENEW_EVERY_SECONDS):
             try:
                 for lease in self.client.leases(run=self.run):
-                    if not self._over.is_set():
+                    if not self._ended.is_set():
                         self.client.ask("POST", f"/v1/leases/{quote(lease['id'])}/renew", {}, timeout=10.0)
             except PgdibsError:
-                continue  # the workers renew as well, and they say so when a lease is lost
+                continue  # the workers renew too, and report a lost lease

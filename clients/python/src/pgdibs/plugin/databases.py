@@ -1,4 +1,4 @@
-"""The databases of one test process: leased together, reset together, given back on every way out."""
+"""The databases of one test process: leased together, reset together, released however the process ends."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import pytest
 
 from pgdibs.client import Client, LeaseRequest
 from pgdibs.errors import PgdibsError, Unreachable
-from pgdibs.plugin.variables import point
+from pgdibs.plugin.variables import set_environment
 
 if TYPE_CHECKING:
     from pgdibs.lease import Lease
     from pgdibs.plugin.settings import Settings
 
 TTL_SECONDS = 60
-"""How long the daemon waits for a sign of life before it takes a database back."""
+"""The time to live of a lease: the daemon ends it after so many seconds without a renewal."""
 
 WAIT_SECONDS = 30.0
-"""How long one request waits at the daemon before it answers "not yet"."""
+"""How long the daemon lets one request wait before it answers 503."""
 
 AWAY_SECONDS = 30.0
-"""How long a daemon that has answered before may be away when it is needed."""
+"""How long a daemon that has answered before may be unreachable before a call raises."""
 
 T = TypeVar("T")
 
@@ -49,30 +49,30 @@ class Databases:
         self.worker = worker
         self.leases: dict[str, Lease] = {}
         """By alias, in the order of `settings.aliases`; empty until `obtain`."""
-        self.is_asked = False
+        self.is_requested = False
         """Whether `obtain` has been called."""
-        self.is_reset_wanted = False
-        """Set when a test leaves behind what the next one must not see."""
+        self.needs_reset = False
+        """Whether a test has left changes that the next test must not see."""
         self.seconds = 0.0
-        """What databases have cost this process: waiting for leases and for resets."""
+        """The seconds that this process has waited for leases and resets."""
         self.prepared_seconds = 0.0
-        """Spent on the template before the first lease; a worker finds it prepared."""
+        """The seconds spent on templates before the first lease; 0 in a worker, whose controller prepares them."""
         self.waits: list[float] = []
         self.resets: list[float] = []
         self._fingerprints = fingerprints
         self._has_answered = has_answered
         self._is_clean = False
-        self._is_over = False
+        self._is_released = False
         self._process = os.getpid()
 
     def obtain(self) -> dict[str, Lease]:
-        """One lease per alias, all or none, the variables set; the same ones when called again.
+        """Lease one database per alias, all or none, and set the variables. Repeated calls return the same leases.
 
-        Raises a `PgdibsError` when none came within `pgdibs_timeout`.
+        Raises a `PgdibsError` if the daemon grants no lease within `pgdibs_timeout`.
         """
         if self.leases:
             return self.leases
-        self.is_asked = True
+        self.is_requested = True
         started = time.monotonic()
         fingerprints = self._fingerprints()
         self.prepared_seconds = time.monotonic() - started
@@ -89,7 +89,7 @@ class Databases:
             for alias, pool in self.settings.aliases.items()
         ]
         wait_seconds = min(WAIT_SECONDS, self.settings.timeout_seconds)
-        leases = self._patiently(
+        leases = self._through_restarts(
             lambda: self.client.batch(requests, wait_seconds=wait_seconds, deadline_seconds=self.settings.timeout_seconds)
         )
         self._has_answered = True
@@ -97,58 +97,58 @@ class Databases:
         atexit.register(self.release)
         self.config.add_cleanup(self.release)
         for alias, lease in self.leases.items():
-            point(self.settings.variables, alias, lease)
+            set_environment(self.settings.variables, alias, lease)
         os.environ["PGDIBS_SLOT"] = str(self.leases["default"].slot)
         self._spent(self.waits, started)
         self.config.hook.pytest_pgdibs_leased(config=self.config, databases=self)
         return self.leases
 
     def reset(self) -> None:
-        """A clean database behind each URL; every session on the old ones has been ended."""
+        """Put a clean database behind each URL; this ends every session on the old databases."""
         started = time.monotonic()
         self.config.hook.pytest_pgdibs_before_reset(config=self.config)
         for lease in self.leases.values():
-            self._patiently(lease.reset)
+            self._through_restarts(lease.reset)
         self._spent(self.resets, started)
-        self.is_reset_wanted = False
+        self.needs_reset = False
         self._is_clean = True
 
     def reset_unless_clean(self) -> None:
-        """A reset, unless nothing has run since the last one."""
+        """Reset, unless no test has run since the last reset."""
         if not self._is_clean:
             self.reset()
 
-    def touched(self) -> None:
-        """Something has run here; the databases are not known to be clean any more."""
+    def mark_dirty(self) -> None:
+        """Record that a test has run: the databases may not be clean."""
         self._is_clean = False
 
     def keep_and_reset(self, reason: str) -> list[str]:
-        """Keep the databases as they are, for an hour, and go on with clean ones; says how to open each that is kept."""
+        """Keep the databases for an hour and reset. Returns one `psql` command for each kept database."""
         kept = []
         for alias, lease in self.leases.items():
-            database = self._patiently(lambda lease=lease: lease.keep(seconds=3600, reason=reason[:200]))  # type: ignore[misc]
+            database = self._through_restarts(lambda lease=lease: lease.keep(seconds=3600, reason=reason[:200]))  # type: ignore[misc]
             kept.append(f"{alias}: psql '{database.url}'" if len(self.leases) > 1 else f"psql '{database.url}'")
         self.reset()
         return kept
 
     def lost(self) -> Optional[PgdibsError]:
-        """The error that says how a lease ended although it was not released here; None as a rule."""
+        """The error of a lease that ended although this process did not release it; None if all are live."""
         return next((lease.lost for lease in self.leases.values() if lease.lost is not None), None)
 
     def release(self) -> None:
-        """Give everything back; calling it again does nothing, nor does a forked child that ends."""
-        if self._is_over or os.getpid() != self._process:
+        """Release all leases. Does nothing when called again, or in a forked child."""
+        if self._is_released or os.getpid() != self._process:
             return
-        self._is_over = True
+        self._is_released = True
         atexit.unregister(self.release)
         for lease in self.leases.values():
             lease.release()
         self.client.close()
 
-    def _patiently(self, call: Callable[[], T]) -> T:
-        """What `call` returns; a daemon that has answered this run before may be away for a moment, as in a restart.
+    def _through_restarts(self, call: Callable[[], T]) -> T:
+        """What `call` returns. Repeats the call while a daemon that has answered before is unreachable, as in a restart.
 
-        All calls made this way may be repeated: a lease has its key, a reset the generation that it leaves behind.
+        A repeated call has no second effect: an acquire has its key, a reset its generation.
         """
         deadline = time.monotonic() + (AWAY_SECONDS if self._has_answered else 0.0)
         while True:
@@ -157,10 +157,18 @@ class Databases:
             except Unreachable:
                 if time.monotonic() >= deadline:
                     raise
-            # The pause between two tries; whether it is back cannot be waited for in another way.
+            # The pause between two attempts; nothing signals that the daemon answers again.
             time.sleep(0.2)
 
     def _spent(self, times: list[float], started: float) -> None:
         took = time.monotonic() - started
         times.append(took)
         self.seconds += took
+
+
+databases_key: pytest.StashKey[Databases] = pytest.StashKey()
+
+
+def databases_of(config: pytest.Config) -> Optional[Databases]:
+    """The databases of this process; None without a pool and in a process that runs no tests, as a controller."""
+    return config.stash.get(databases_key, None)

@@ -1,4 +1,4 @@
-"""What pytest-django projects get without asking: their aliases, a template by `migrate`, its fingerprint, clean resets."""
+"""The hooks for pytest-django: a lease per alias, a template by `migrate`, its fingerprint, resets between tests."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import Any, Optional
 
 import pytest
 
-from pgdibs.plugin import databases_of, django_databases, settings_key
+from pgdibs.plugin import django_databases
+from pgdibs.plugin.databases import Databases, databases_of
 from pgdibs.plugin.environment import pool_of_alias, undeclared_alias
-from pgdibs.plugin.variables import Nowhere
-from pgdibs.pytest_plugin import Absent
-
-if TYPE_CHECKING:
-    from pgdibs.plugin.databases import Databases
-
+from pgdibs.plugin.ini import is_absent
+from pgdibs.plugin.settings import settings_key
+from pgdibs.plugin.variables import Unavailable
 
 was_reset_key: pytest.StashKey[bool] = pytest.StashKey()
-"""Whether the databases have been replaced since the test began."""
+"""Whether a reset has replaced the databases since the test started."""
 
 
 is_truncated_key: pytest.StashKey[bool] = pytest.StashKey()
-"""Whether a test has emptied the tables since the databases came."""
+"""Whether a test has truncated the tables since the last reset."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A process with databases gets our `django_db_setup` in place of pytest-django's; one without them keeps the old one."""
-    _refuse_what_has_no_effect(config)
+    """In a process with databases, replace the `django_db_setup` of pytest-django."""
+    _refuse_ineffective_options(config)
     set_variables_unavailable(config)
     if databases_of(config) is not None:
         from pgdibs.plugin import django_setup_check
@@ -42,9 +40,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @contextlib.contextmanager
 def setting_variables_unavailable(config: pytest.Config) -> Iterator[None]:
-    """Within this context, `set_variables_unavailable` is called between pytest-django's set-up of Django and conftest.py.
+    """Within this context, call `set_variables_unavailable` after pytest-django has set up Django and before conftest.py.
 
-    Both are implementations of one hook, and its order leaves no place between them.
+    Both happen in implementations of one hook, whose order has no place between them, so this wraps that of pytest-django.
     """
     plugins = [config.pluginmanager.get_plugin(name) for name in ("django", "pytest_django.plugin")]
     implementations: list[Any] = [
@@ -66,13 +64,13 @@ def setting_variables_unavailable(config: pytest.Config) -> Iterator[None]:
 
 
 def set_variables_unavailable(config: pytest.Config) -> None:
-    """Until the lease comes, no process that this one starts finds a database of Django's settings in a variable.
+    """Until there is a lease, hide the databases of Django's settings from the processes that this one starts.
 
-    `pgdibs_env` in the ini file decides alone. Django's settings stay as they are, so this may be called again.
+    Does nothing with `pgdibs_env` in the ini file. Does not change Django's settings, so it may be called again.
     """
     databases = databases_of(config)
     has_leases = databases is not None and bool(databases.leases)
-    if has_leases or not isinstance(config.getini("pgdibs_env"), Absent) or not django_databases.has_settings():
+    if has_leases or not is_absent(config, "pgdibs_env") or not django_databases.has_settings():
         return
     settings = config.stash.get(settings_key, None)
     if settings is not None:
@@ -85,7 +83,7 @@ def set_variables_unavailable(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
-    """A worker on this machine inherits the environment, and has to read the settings as the controller did."""
+    """Give workers on this machine, which inherit the environment, the values with which the controller read the settings."""
     settings = config.stash.get(settings_key, None)
     if settings is not None:
         for spec in specs:
@@ -94,8 +92,8 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Refuse an alias of `pgdibs_env` that nothing declares and that Django does not know either."""
-    set_variables_unavailable(session.config)  # when the settings come from a `pytest_configure` of the project
+    """Refuse an undeclared alias of `pgdibs_env` that Django does not have either."""
+    set_variables_unavailable(session.config)  # a `pytest_configure` of the project may have made the settings
     settings = session.config.stash.get(settings_key, None)
     if settings is None or not settings.django_aliases or not django_databases.is_ready():
         return
@@ -106,26 +104,26 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             raise undeclared_alias(settings, "pgdibs_env in the ini file", variable)
 
 
-def _refuse_what_has_no_effect(config: pytest.Config) -> None:
-    """Options of pytest-django about how the schema is made, when it is not made here."""
+def _refuse_ineffective_options(config: pytest.Config) -> None:
+    """Refuse options of pytest-django about the creation of the schema if Django does not create it."""
     is_built_here = bool(config.getini("pgdibs_fingerprint"))
     maker = "the daemon" if not is_built_here else "pgdibs_build" if config.getini("pgdibs_build") else None
     if maker is not None and _without_migrations(config):
         raise pytest.UsageError(
-            f"pgdibs: --no-migrations has no effect here: {maker} makes the schema; leave the option out, or name the files that "
-            "shape the schema in pgdibs_fingerprint and set no pgdibs_build"
+            f"pgdibs: --no-migrations has no effect here: {maker} creates the schema; leave the option out, or name the files "
+            "that define the schema in pgdibs_fingerprint and set no pgdibs_build"
         )
     if maker == "the daemon" and pytest_pgdibs_is_build_forced(config):
         raise pytest.UsageError(
-            "pgdibs: --create-db has no effect here: the daemon makes the template, and builds it again when its inputs change; "
-            "`pgdibs template drop` does it now"
+            "pgdibs: --create-db has no effect here: the daemon builds the template, and builds it again when its inputs change; "
+            "`pgdibs template drop` forces a build"
         )
 
 
 def pytest_pgdibs_aliases(config: pytest.Config, pool: str) -> list[str]:
-    """A lease for each database of Django's settings that is no mirror, from the pool `<pgdibs_pool>_<alias>`.
+    """One lease for each database of Django's settings that is no mirror, from the pool `<pgdibs_pool>_<alias>`.
 
-    A pool of its own, because a pool's template has one schema, and routers give each alias another one.
+    Each alias needs a pool of its own: a pool has one schema at a time, and routers give each alias another schema.
     """
     if not django_databases.is_ready():
         return []
@@ -134,10 +132,10 @@ def pytest_pgdibs_aliases(config: pytest.Config, pool: str) -> list[str]:
 
 
 def pytest_pgdibs_fingerprint(config: pytest.Config) -> Optional[str]:
-    """What the schema depends on beside the project's own files: the migrations of all installed apps, whoever wrote them.
+    """A hash of the migrations of all installed apps, including those of other packages; with --no-migrations, of their models.
 
-    With --no-migrations it is the files that define models. When there are variables to set, a process leases before Django's
-    settings are read, and installed apps are not known yet; the globs are all there is then, in every process of the project.
+    A process that sets variables leases before Django reads its settings, when the installed apps are unknown. Then the globs of
+    `pgdibs_fingerprint` alone count, in every process of the project.
     """
     kind = "models" if _without_migrations(config) else "migrations"
     if config.stash[settings_key].variables or not django_databases.is_ready():
@@ -177,13 +175,13 @@ def _without_migrations(config: pytest.Config) -> bool:
 
 
 def pytest_pgdibs_is_build_forced(config: pytest.Config) -> bool:
-    """--create-db: do not trust the template that is there."""
+    """--create-db: build again even if the template exists."""
     return bool(getattr(config.known_args_namespace, "create_db", False))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_pgdibs_build_template(url: str, alias: str, config: pytest.Config) -> Optional[bool]:
-    """`migrate` and `createcachetable`, as Django does for a test database; a hook in conftest.py goes before this one."""
+    """Run `migrate` and `createcachetable`, as Django does for a test database. A hook in conftest.py precedes this one."""
     from pgdibs.plugin.template import BuildTarget
 
     if not django_databases.is_ready():
@@ -198,9 +196,9 @@ def pytest_pgdibs_build_template(url: str, alias: str, config: pytest.Config) ->
 
     plan = django_databases.plan_of(config)
     if alias not in plan.leased:
-        return True  # `default` on another engine: the plugin leases it all the same, and nothing is in it
-    # A migration of this alias that writes to another one fails; the databases of the settings are not for tests.
-    django_databases.point_at(plan, {**dict.fromkeys(plan.leased, Nowhere()), alias: BuildTarget(url)})
+        return True  # `default` is on another engine; its lease stays empty
+    # A migration of this alias must not reach the database of another alias.
+    django_databases.set_connections(plan, {**dict.fromkeys(plan.leased, Unavailable()), alias: BuildTarget(url)})
     if _without_migrations(config) or connections[alias].settings_dict["TEST"].get("MIGRATE") is False:
         settings.MIGRATION_MODULES = {app.label: None for app in apps.get_app_configs()}
     with config.stash[_blocking_manager_key()].unblock():
@@ -211,16 +209,16 @@ def pytest_pgdibs_build_template(url: str, alias: str, config: pytest.Config) ->
 
 
 def pytest_pgdibs_leased(config: pytest.Config, databases: Databases) -> None:
-    """Django's settings follow at once, whoever asked for the lease; so do the variables, unless `pgdibs_env` is given."""
+    """Connect Django to the leases, and without `pgdibs_env` set the variables of its settings."""
     if django_databases.is_ready():
         plan = django_databases.plan_of(config)
-        django_databases.point_at(plan, databases.leases)
-        if isinstance(config.getini("pgdibs_env"), Absent):
+        django_databases.set_connections(plan, databases.leases)
+        if is_absent(config, "pgdibs_env"):
             django_databases.move_variables(plan, databases.leases, config.stash[settings_key].replaced)
 
 
 def pytest_pgdibs_before_reset(config: pytest.Config) -> None:
-    """No connection of Django outlives the database behind it."""
+    """Close the connections of Django."""
     if django_databases.is_ready():
         plan = django_databases.plan_of(config)
         django_databases.commit_and_close(alias for members in plan.leased.values() for alias in members)
@@ -229,15 +227,15 @@ def pytest_pgdibs_before_reset(config: pytest.Config) -> None:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
-    """A test that is rolled back sees what the migrations made, also after one that has truncated it.
+    """Reset before a test with rollback if an earlier test has truncated the rows of the migrations.
 
-    pytest-django sorts such tests to the end, but xdist hands a dead worker's tests to others, and some plugins shuffle.
+    pytest-django runs truncating tests last, but xdist gives the tests of a dead worker to others, and some plugins shuffle.
     """
     databases = databases_of(item.config)
     if databases is not None and django_databases.is_ready():
         kind = _kind_of(item)
         if kind == "rolled back" and item.config.stash.get(is_truncated_key, False):
-            databases.is_reset_wanted = True
+            databases.needs_reset = True
             item.config.stash[is_truncated_key] = False
         elif kind == "truncates":
             item.config.stash[is_truncated_key] = True
@@ -261,12 +259,12 @@ def _kind_of(item: pytest.Item) -> str:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: Optional[pytest.Item]) -> Iterator[None]:
-    """After a reset in the middle of a `TestCase`, what its class had set up is gone; it is set up again for its next test."""
+    """After a reset between two tests of a `TestCase` class, set up the class again, because the reset has removed its rows."""
     yield
     cls: Any = getattr(item, "cls", object)
-    is_undone = item.config.stash.get(was_reset_key, False) and hasattr(cls, "cls_atomics")
-    goes_on = bool(nextitem is not None and getattr(nextitem, "cls", None) is cls)
-    if is_undone and goes_on:
+    has_lost_rows = item.config.stash.get(was_reset_key, False) and hasattr(cls, "cls_atomics")
+    has_next_test = bool(nextitem is not None and getattr(nextitem, "cls", None) is cls)
+    if has_lost_rows and has_next_test:
         with item.config.stash[_blocking_manager_key()].unblock():
             cls.tearDownClass()
             cls.setUpClass()

@@ -1,4 +1,4 @@
-"""Points Django's connections at leased databases: the settings are changed in place, open connections and pools closed."""
+"""Connects Django to leased databases: changes the settings in place, and closes open connections and pools."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which database each of Django's aliases gets."""
+    """The database of each of Django's aliases."""
 
     leased: dict[str, tuple[str, ...]]
-    """By the alias of the lease: the aliases of Django that share its database, mirrors among them."""
+    """By alias of a lease: the aliases of Django that use its database, mirrors included."""
     others: frozenset[str]
-    """Aliases on other engines than Postgres; pytest-django sets them up."""
+    """The aliases on other engines, which pytest-django sets up."""
     places: dict[Place, str]
-    """Where the settings place each leased database: the alias of the lease, by host, port and name."""
+    """The alias of the lease, by host, port and name of the database in the settings."""
 
 
 plan_key: pytest.StashKey[Plan] = pytest.StashKey()
 
 
 def is_ready() -> bool:
-    """Whether Django has its settings and its apps; false while conftest.py and settings are not imported yet."""
+    """Whether Django has loaded its settings and apps."""
     import sys
 
     if "django" not in sys.modules:
@@ -44,7 +44,7 @@ def is_ready() -> bool:
 
 
 def has_settings() -> bool:
-    """Whether Django's settings are there already, as after `settings.configure()`."""
+    """Whether Django has its settings, as after `settings.configure()`."""
     import sys
 
     if "django.conf" not in sys.modules:
@@ -55,7 +55,7 @@ def has_settings() -> bool:
 
 
 def plan_of(config: pytest.Config) -> Plan:
-    """The plan, made once: it goes by what the settings said before anything was pointed elsewhere."""
+    """The plan, made once, from the settings before `set_connections` changes them."""
     plan = config.stash.get(plan_key, None)
     if plan is None:
         plan = config.stash[plan_key] = _plan()
@@ -86,21 +86,21 @@ def _plan() -> Plan:
     return Plan({alias: tuple(members) for alias, members in leased.items()}, frozenset(others), places)
 
 
-def point_at(plan: Plan, targets: Mapping[str, Target]) -> None:
-    """Every leased alias connects to its target from now on, in this process and in all threads that start later."""
+def set_connections(plan: Plan, targets: Mapping[str, Target]) -> None:
+    """Connect every leased alias to its target, in this process and in all threads that start later."""
     for lease_alias, members in plan.leased.items():
         target = targets.get(lease_alias)
         if target is None:
             raise pytest.UsageError(
                 f"pgdibs: Django's alias `{lease_alias}` has no database: when a process sets variables, and so leases, before "
                 f"Django's settings are read, name it in the ini file, with the pool it comes from: "
-                f"pgdibs_aliases = {lease_alias}=myapp_test_{lease_alias.lower()}; or write `pgdibs_env =`, and none is set"
+                f"pgdibs_aliases = {lease_alias}=myapp_test_{lease_alias.lower()}; or write `pgdibs_env =` to set no variable"
             )
         for alias in members:
-            _point(alias, target)
+            _set_connection(alias, target)
 
 
-def _point(alias: str, target: Target) -> None:
+def _set_connection(alias: str, target: Target) -> None:
     from django.conf import settings
     from django.db import connections
 
@@ -112,24 +112,23 @@ def _point(alias: str, target: Target) -> None:
         "USER": target.user,
         "PASSWORD": target.password,
     }
-    # One and the same dictionary as a rule. A project that has replaced the entry in DATABASES since this thread's connection
-    # was made has two, and threads that start later (those of live_server) connect by that of DATABASES.
+    # Normally one dictionary. If the project has replaced the entry in DATABASES since this thread connected, there are two, and
+    # threads that start later (those of live_server) read that of DATABASES.
     entries = (settings.DATABASES[alias], connections.settings[alias], connection.settings_dict)
     if all(entry.get(key) == value for entry in entries for key, value in changed.items()):
         return
     _close(connection)
     for entry in entries:
         entry.update(changed)
-        # Django, and projects, read the test database's name from here.
+        # Django and projects read the name of the test database from here.
         entry.setdefault("TEST", {})["NAME"] = target.database
 
 
 def set_variables_unavailable(replaced: dict[str, str], but: str = "") -> None:
-    """Set variables with the URL of a database of Django's settings to an unavailable target; their values go into `replaced`.
+    """Make variables with the URL of a database of Django's settings unavailable, and store their values in `replaced`.
 
-    Those of the database at the URL `but` stay: the template that this process builds.
-
-    It reads the settings and imports no backend, because a process that only collects may have no driver.
+    Skips the database at the URL `but`, the template that this process builds. Imports no database backend, because a process
+    that only collects may have no driver.
     """
     from django.conf import settings
 
@@ -138,12 +137,12 @@ def set_variables_unavailable(replaced: dict[str, str], but: str = "") -> None:
 
 
 def move_variables(plan: Plan, targets: Mapping[str, Target], replaced: Mapping[str, str]) -> None:
-    """Set variables with the URL of a leased alias, as the settings had it, to its target."""
+    """Set variables with the URL that an alias had in the settings to the target of the alias."""
     follow(plan.places, targets, replaced)
 
 
 def close_connections(aliases: Iterable[str]) -> None:
-    """No session of this thread, and none of a pool, is left on these aliases."""
+    """Close the connections of this thread, and the pools, of these aliases."""
     from django.db import connections
 
     for alias in aliases:
@@ -151,16 +150,16 @@ def close_connections(aliases: Iterable[str]) -> None:
 
 
 def commit_and_close(aliases: Iterable[str]) -> None:
-    """Like `close_connections`, but what a test has written in a transaction that it holds open stays in the database.
+    """Like `close_connections`, but commit the open transaction of a test first.
 
-    That database is about to be replaced, and is looked at only if somebody keeps it, to see what the test did.
+    The database is about to leave the lease. If it is kept, it must show what the test wrote.
     """
     from django.db import connections
 
     for alias in aliases:
         wrapper: Any = connections[alias]
         if wrapper.connection is not None and wrapper.in_atomic_block:
-            # What had failed already, or was cut off, has nothing to show.
+            # The transaction may have failed already.
             with contextlib.suppress(wrapper.Database.Error):
                 wrapper.connection.commit()
         _close(wrapper)
@@ -173,7 +172,7 @@ def _close(connection: Any) -> None:
 
 
 def check(plan: Plan, targets: Mapping[str, Target]) -> None:
-    """Each alias is connected to its own database, by the server's word; a project may have settings that get in between."""
+    """Ask the server for the database of each alias, because settings such as OPTIONS may override the name."""
     from django.db import OperationalError, connections
 
     for lease_alias, members in plan.leased.items():
@@ -185,15 +184,15 @@ def check(plan: Plan, targets: Mapping[str, Target]) -> None:
             except ConnectionStopped as error:
                 raise pytest.UsageError(
                     f"pgdibs: Django's alias `{alias}` does not connect to {targets[lease_alias].database}, which was leased for "
-                    f'it; look into OPTIONS of DATABASES["{alias}"]'
+                    f'it; check OPTIONS of DATABASES["{alias}"]'
                 ) from error
             except OperationalError as error:
                 raise pytest.UsageError(
-                    f"pgdibs: Django's alias `{alias}` does not get into {targets[lease_alias].database}, which was leased "
-                    f'for it ({str(error).strip()}); look into OPTIONS of DATABASES["{alias}"]'
+                    f"pgdibs: Django's alias `{alias}` cannot connect to {targets[lease_alias].database}, which was leased "
+                    f'for it ({str(error).strip()}); check OPTIONS of DATABASES["{alias}"]'
                 ) from error
             if found != targets[lease_alias].database:
                 raise pytest.UsageError(
                     f"pgdibs: Django's alias `{alias}` connects to {found} and not to {targets[lease_alias].database}, which was "
-                    f'leased for it; look into OPTIONS of DATABASES["{alias}"]'
+                    f'leased for it; check OPTIONS of DATABASES["{alias}"]'
                 )

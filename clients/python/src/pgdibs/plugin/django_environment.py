@@ -1,7 +1,7 @@
-"""Sets variables whose URL names a database of Django's settings, for the processes that tests start.
+"""Sets the variables whose URL names a database of Django's settings, for the processes that tests start.
 
-A worker, a command or a spawned process reads the settings again, and would connect to the developer's database. The variables
-are set to an unavailable target when Django has read its settings, and to the lease when it comes.
+A worker, a command or a spawned process reads the settings again, and would connect to the developer's database. So the plugin
+makes these variables unavailable when Django has read its settings, and sets them to the lease when it has one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import unquote, urlsplit
 
-from pgdibs.plugin.variables import Nowhere
+from pgdibs.plugin.variables import Unavailable
 from pgdibs.urls import POSTGRES_SCHEMES, retarget
 
 if TYPE_CHECKING:
@@ -22,24 +22,24 @@ Place = tuple[str, str, str]
 
 
 def place_of_settings(entry: Mapping[str, Any]) -> Place:
-    """What one entry of DATABASES says."""
+    """The place in an entry of DATABASES."""
     return _host(str(entry.get("HOST") or "")), str(entry.get("PORT") or 5432), str(entry.get("NAME") or "")
 
 
 def place_of_url(url: str) -> Optional[Place]:
-    """What a Postgres URL says; None for any other text."""
+    """The place in a Postgres URL; None for any other text."""
     scheme, separator, _rest = url.partition("://")
     if not separator or scheme.partition("+")[0].lower() not in POSTGRES_SCHEMES:
         return None
     try:
         parts = urlsplit(url)
         return _host(unquote(parts.hostname or "")), str(parts.port or 5432), unquote(parts.path.lstrip("/"))
-    except ValueError:  # a port that is no number, a bracket in the password
+    except ValueError:  # an invalid port, or a bracket in the password
         return None
 
 
 def set_unavailable(places: Collection[Place], replaced: dict[str, str]) -> None:
-    """Set each variable that names one of these places to an unavailable target, and enter its value into `replaced`."""
+    """Make each variable that names one of these places unavailable, and store its value in `replaced`."""
     for name, value in list(os.environ.items()):
         if place_of_url(value) in places and value != _unavailable(value):
             replaced[name] = value
@@ -47,11 +47,11 @@ def set_unavailable(places: Collection[Place], replaced: dict[str, str]) -> None
 
 
 def follow(places: Mapping[Place, str], targets: Mapping[str, Target], replaced: Mapping[str, str]) -> None:
-    """Set each variable that names one of these places, or did before `set_unavailable`, to the target of its alias."""
+    """Set each variable that names one of these places, or did so before `set_unavailable`, to the target of its alias."""
     for name, value in list(os.environ.items()):
         before = replaced.get(name, value)
         if value != _unavailable(before):
-            before = value  # the project has set it since
+            before = value  # the project has changed it since
         place = place_of_url(before)
         target = targets.get(places.get(place, "")) if place is not None else None
         if target is not None:
@@ -59,9 +59,9 @@ def follow(places: Mapping[Place, str], targets: Mapping[str, Target], replaced:
 
 
 def _unavailable(url: str) -> str:
-    return retarget(url, Nowhere().url)
+    return retarget(url, Unavailable().url)
 
 
 def _host(host: str) -> str:
-    """One spelling for this machine; an empty host and a directory are its socket."""
+    """The host, with `localhost` for all spellings of this machine; an empty host and a directory mean its socket."""
     return "localhost" if host in ("", "127.0.0.1", "::1") or host.startswith("/") else host.lower()

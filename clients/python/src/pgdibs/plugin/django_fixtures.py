@@ -1,4 +1,4 @@
-"""The fixture of pytest-django that makes test databases, replaced: they are leased, so nothing is created or migrated."""
+"""Replaces the fixture `django_db_setup`: the databases are leased, so it creates and migrates none on Postgres."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pgdibs.plugin import databases_of, django_databases
+from pgdibs.plugin import django_databases
+from pgdibs.plugin.databases import databases_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,7 @@ def django_db_setup(
     django_db_createdb: bool,
     django_db_modify_db_settings: None,
 ) -> Iterator[None]:
-    """Every alias on Postgres is on its leased database; aliases on other engines are set up as pytest-django does."""
+    """Connect every alias on Postgres to its lease, and set up aliases on other engines as pytest-django does."""
     from django.db import connections
     from django.test.utils import setup_databases, teardown_databases
 
@@ -33,20 +34,20 @@ def django_db_setup(
     assert databases is not None
     plan = django_databases.plan_of(request.config)
     leases = obtain_or_stop(databases, request.session)
-    wanted, serialized = _aliases_of(request.session.items)
-    others: Any = plan.others & wanted
+    used, serialized = _aliases_of(request.session.items)
+    others: Any = plan.others & used
     with django_db_blocker.unblock():
         try:
-            django_databases.point_at(plan, leases)
+            django_databases.set_connections(plan, leases)
             django_databases.check(plan, leases)
         except pytest.UsageError as error:
             request.session.shouldstop = str(error)
             pytest.fail(str(error), pytrace=False)
         for alias in others:
-            # What is leased is there already; Django would look for it among what it is to make.
+            # Leased databases exist; Django would search for them among the databases to create.
             test = connections[alias].settings_dict["TEST"]
             test["DEPENDENCIES"] = [name for name in test.get("DEPENDENCIES", []) if name in others]
-        made = (
+        created = (
             setup_databases(
                 verbosity=request.config.option.verbose,
                 interactive=False,
@@ -64,16 +65,16 @@ def django_db_setup(
     with django_db_blocker.unblock():
         django_databases.close_connections(alias for members in plan.leased.values() for alias in members)
         if not django_db_keepdb:
-            teardown_databases(made, verbosity=request.config.option.verbose)
+            teardown_databases(created, verbosity=request.config.option.verbose)
 
 
 def _aliases_of(items: Iterable[pytest.Item]) -> tuple[set[str], set[str]]:
-    """The aliases that the collected tests use, and those whose first content some test wants back (`serialized_rollback`)."""
+    """The aliases that the collected tests use, and those that some test serializes (`serialized_rollback`)."""
     from django.db import connections
     from pytest_django import fixtures
 
     find = getattr(fixtures, "_get_databases_for_setup", None)
-    if find is None:  # before pytest-django 4.10 all were set up and serialized, whatever the tests said
+    if find is None:  # before 4.10 pytest-django sets up and serializes all
         return set(connections), set(connections)
-    wanted, serialized = find(items)
-    return set(wanted), set(serialized)
+    used, serialized = find(items)
+    return set(used), set(serialized)

@@ -1,7 +1,7 @@
 """Stops the run when a project's own `django_db_setup` replaces the one that leases the databases.
 
-Such a fixture wins over ours, because it is nearer to the tests, and its tests would use whatever database it names. One that
-requests `django_db_setup` itself (pytest-django's documented way to load data) runs after ours and is no replacement.
+Such a fixture overrides that of pgdibs, because it is nearer to the tests, and the tests would use the database that it names. A
+fixture that requests `django_db_setup` itself (pytest-django's documented way to load data) runs after it and replaces nothing.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ NAME = "django_db_setup"
 
 
 def install(config: pytest.Config) -> None:
-    """Put our fixture in the place of pytest-django's, so that every other fixture of that name overrides it.
+    """Replace the fixture of pytest-django in its module, so that every other fixture of that name overrides it.
 
-    A plugin of our own would not do: pytest orders the fixtures of plugins by the time of registration, and ours would win
-    silently over that of a plugin which loads data.
+    Registering it as a plugin would be wrong: pytest orders the fixtures of plugins by registration, so it would silently
+    override that of a plugin which loads data.
     """
     plugin: Any = config.pluginmanager.getplugin("django") or config.pluginmanager.getplugin("pytest_django.plugin")
     replaced = plugin.django_db_setup
@@ -54,7 +54,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_fixture_setup(fixturedef: Any, request: Any) -> None:
-    """Check again for what collection cannot see: a test or a fixture that calls `request.getfixturevalue("db")`."""
+    """Check what collection cannot see: a test or a fixture that calls `request.getfixturevalue("db")`."""
     item = getattr(request, "_pyfuncitem", None)
     is_dynamic = fixturedef.argname == NAME and NAME not in getattr(item, "fixturenames", ())
     if item is None or not (is_dynamic or fixturedef.argname == "_django_db_helper"):
@@ -75,7 +75,7 @@ def _sentence(places: Sequence[str], tests: Sequence[pytest.Item]) -> str:
 
 
 def _replacement(item: pytest.Item) -> Optional[Any]:
-    """The definition of the fixture that applies to this test and does not lead to ours; None as a rule."""
+    """The definition of the fixture that applies to this test and does not request that of pgdibs; None if there is none."""
     for definition in reversed(_definitions(item, NAME)):
         if _function(definition) is _function(django_fixtures.django_db_setup):
             return None
@@ -111,7 +111,7 @@ def _needs_database(item: pytest.Item, override: Any) -> bool:
         return True
     if NAME not in names:
         return False
-    # With autouse it applies to tests that want no database, too; then it can reach one only by lifting pytest-django's block.
+    # With autouse it also applies to tests without a database; then it needs `django_db_blocker` to reach one.
     return _is_requested(item) or "django_db_blocker" in override.argnames
 
 
@@ -125,7 +125,7 @@ def _is_requested(item: pytest.Item) -> bool:
 
 
 def _definitions(item: pytest.Item, name: str) -> Sequence[Any]:
-    """pytest's definitions of a fixture that apply to this test; the nearest, which wins, is the last."""
+    """The definitions of a fixture that apply to this test; the last one is nearest to the test and wins."""
     manager: Any = getattr(item.session, "_fixturemanager", None)
     if manager is None:
         return ()
@@ -135,18 +135,18 @@ def _definitions(item: pytest.Item, name: str) -> Sequence[Any]:
 
 @functools.cache
 def _takes_node(manager: Any) -> bool:
-    """Whether fixtures are looked up by node, as from pytest 8.1 on, and not by the id of one."""
+    """Whether `getfixturedefs` takes a node, as from pytest 8.1 on, instead of its id."""
     return "node" in inspect.signature(manager.getfixturedefs).parameters
 
 
 def _function(fixture: Any) -> Any:
-    """The function that a definition calls, or that `pytest.fixture` has wrapped."""
+    """The function of a definition, or of what `pytest.fixture` returned."""
     function = getattr(fixture, "func", fixture)
     return inspect.unwrap(getattr(function, "__func__", function))
 
 
 def _place(definition: Any, config: pytest.Config) -> str:
-    """File and line of a definition, as an editor takes them; with the option that leaves out a plugin that is installed."""
+    """File and line of a definition; for an installed plugin also the option that disables it."""
     function = _function(definition)
     code = getattr(function, "__code__", None)
     if code is None:

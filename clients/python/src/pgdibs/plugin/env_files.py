@@ -1,4 +1,4 @@
-"""Reads variables from the `.env*` files beside the ini file, as text: nothing is executed or expanded."""
+"""Reads variables from the `.env*` files beside the ini file as text, without executing or expanding anything."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 
 FIRST = (".env.test.local", ".env.test", ".env.local", ".env")
-"""The files that are read first, in this order: a value for tests before a general one, a local one before a shared one."""
+"""The first files to read, in this order: values for tests before general ones, local ones before shared ones."""
 
 EXAMPLES = ("example", "sample", "template", "dist", "default", "defaults")
-"""How the names of files end that are copied and not read: they count only when no other file names the variable."""
+"""The suffixes of example files, which count only if no other file names the variable."""
 
 MAX_BYTES = 1 << 20
-"""A larger file is no list of variables and is left out."""
+"""A larger file is no list of variables; `parse` skips it."""
 
 LINE = re.compile(r"\s*(?:export\s+)?(?P<name>[A-Za-z_]\w*)\s*=\s*(?P<value>.*)")
 QUOTED = re.compile(r"(?P<quote>[\"'])(?P<value>.*?)(?<!\\)(?P=quote)")
@@ -21,13 +21,13 @@ COMMENT = re.compile(r"(^|\s)#.*")
 
 
 class EnvFiles:
-    """The `.env*` files of a folder, read when a variable is first asked for."""
+    """The `.env*` files of a folder, read at the first lookup."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def values(self, name: str) -> list[str]:
-        """What the files say about `name`, the file that counts most first; names are compared without regard to case."""
+        """The values of `name` in the files, by precedence; names ignore case."""
         for files in self._files:
             found = [file[name.upper()] for file in files if name.upper() in file]
             if found:
@@ -36,9 +36,9 @@ class EnvFiles:
 
     @cached_property
     def _files(self) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
-        """The variables of each file: first of the files that programs read, then of the examples."""
+        """The variables of each file: of the files that programs read, and of the examples."""
         try:
-            # Not what is no file: a virtual environment, or a pipe, which would be read only once.
+            # Only regular files: `.env` may be a virtual environment, or a pipe, which can be read only once.
             paths = sorted(path for path in self._folder.glob(".env*") if path.is_file())
         except OSError:
             paths = []
@@ -48,7 +48,7 @@ class EnvFiles:
 
 
 def parse(path: Path) -> dict[str, str]:
-    """The variables of one file, by their names in upper case; none when it cannot be read."""
+    """The variables of one file, by name in upper case; empty for an unreadable file."""
     try:
         if path.stat().st_size > MAX_BYTES:
             return {}
@@ -60,6 +60,6 @@ def parse(path: Path) -> dict[str, str]:
 
 
 def unquote(text: str) -> str:
-    """A value without its quotes, or without the comment behind it."""
+    """A value without its quotes, or without a trailing comment."""
     quoted = QUOTED.match(text)
     return quoted["value"] if quoted is not None else COMMENT.sub("", text).strip()

@@ -1,4 +1,4 @@
-"""Chooses the variables that a run sets, and the driver of each URL: by the ini file, the environment, the `.env*` files."""
+"""Chooses the variables that a run sets, and the driver of each URL, from the ini file, the environment and `.env*` files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pgdibs.plugin.env_files import EnvFiles
-from pgdibs.plugin.ini import ini_value
+from pgdibs.plugin.ini import ini_value, is_absent
 from pgdibs.plugin.variables import Variable, exported, meant_driver
-from pgdibs.pytest_plugin import Absent
 from pgdibs.urls import is_postgres, scheme_of
 
 if TYPE_CHECKING:
@@ -20,18 +19,18 @@ if TYPE_CHECKING:
     from pgdibs.plugin.settings import Settings
 
 DEFAULTS = ("DATABASE_URL", "TEST_DATABASE_URL")
-"""What is set when `pgdibs_env` is absent; the second only where it is in use."""
+"""The variables to set without `pgdibs_env`; the second one only if the project uses it."""
 
 
 def choose_variables(config: pytest.Config, settings: Settings, environment: Mapping[str, str]) -> None:
-    """Fill in `settings.variables` and, where the choice decides about them, `aliases` and `left_alone`.
+    """Set `settings.variables` and what follows from it: `aliases`, `left_alone`, `django_aliases`.
 
-    Raises `pytest.UsageError` when an entry of `pgdibs_env` is malformed or names an alias that is not declared.
+    Raises `pytest.UsageError` if an entry of `pgdibs_env` is malformed or names an undeclared alias.
     """
     files = EnvFiles(config.inipath.parent if config.inipath is not None else config.rootpath)
     settings.is_django = is_django_in_use(config, environment)
     entries = ini_value(config, "pgdibs_env")
-    if isinstance(entries, Absent) and not entries:
+    if not entries and is_absent(config, "pgdibs_env"):
         variables = _default_variables(settings, environment, files)
     else:
         variables = [Variable.parse(str(entry)) for entry in entries]
@@ -42,12 +41,12 @@ def choose_variables(config: pytest.Config, settings: Settings, environment: Map
 
 
 def is_django_in_use(config: pytest.Config, environment: Mapping[str, str]) -> bool:
-    """Whether pytest-django is loaded and has settings; it finds them a moment later, in the same places."""
+    """Whether pytest-django is loaded and has settings. It reads them later, from the same places."""
     if not has_pytest_django(config):
         return False
     from pgdibs.plugin.django_databases import has_settings
 
-    # A variable that is empty counts too, as it does there; --dc without settings configures nothing.
+    # An empty variable counts, as in pytest-django; --dc without settings configures nothing.
     name = "DJANGO_SETTINGS_MODULE"
     in_ini_or_environment = environment[name] if name in environment else config.getini(name)
     return bool(getattr(config.known_args_namespace, "ds", None) or in_ini_or_environment) or has_settings()
@@ -59,8 +58,9 @@ def has_pytest_django(config: pytest.Config) -> bool:
 
 
 def _default_variables(settings: Settings, environment: Mapping[str, str], files: EnvFiles) -> list[Variable]:
-    """The variables of `DEFAULTS`, but for those that name another engine. With Django, which is connected to its leases without
-    them, only those that would lead to a Postgres database while there are no leases (`--pgdibs=off`).
+    """The variables of `DEFAULTS` except those that name another engine.
+
+    Django needs no variable for its leases. With Django, and without leases (`--pgdibs=off`), the variables with a Postgres URL.
     """
     variables = []
     for name in DEFAULTS:
@@ -80,14 +80,14 @@ def _default_variables(settings: Settings, environment: Mapping[str, str], files
 
 
 def _urls_before(name: str, environment: Mapping[str, str], files: EnvFiles) -> list[str]:
-    """The values of a variable before this run sets it, those whose driver counts most first."""
+    """The values of a variable before this run sets it; the first Postgres URL decides the driver."""
     current = [environment.get(name, "")]
-    # A value that pgdibs itself has set, in `pgdibs run` or in a pytest around this one, is no word of the project.
+    # A value from pgdibs itself (`pgdibs run`, an outer pytest) says nothing about the project, so files come first.
     return [*files.values(name), *current] if name in exported(environment) else [*current, *files.values(name)]
 
 
 def _add_django_alias(settings: Settings, entry: str, variable: Variable) -> None:
-    """Accept an alias that is not declared if it can be one of Django's, whose settings are read later and checked then."""
+    """Accept an undeclared alias if Django may have it; `django.pytest_sessionstart` checks it later."""
     if settings.is_django and not meant_driver(variable.alias):
         settings.django_aliases.add(variable.alias)
         settings.add_alias(f"{variable.alias}={pool_of_alias(settings.pool, variable.alias)}", "pgdibs_env in the ini file")
@@ -96,18 +96,18 @@ def _add_django_alias(settings: Settings, entry: str, variable: Variable) -> Non
 
 
 def pool_of_alias(pool: str, alias: str) -> str:
-    """The pool of another alias of Django than `default`, whose pool is `pool`."""
+    """The pool of an alias of Django other than `default`, whose pool is `pool`."""
     return f"{pool}_{re.sub('[^a-z0-9_]', '_', alias.lower())}"
 
 
 def undeclared_alias(settings: Settings, where: str, variable: Variable) -> pytest.UsageError:
-    """The error for an alias that nothing declares, with what was probably meant."""
+    """The error for an undeclared alias, with a suggestion."""
     driver = meant_driver(variable.alias)
-    near = difflib.get_close_matches(variable.alias, settings.aliases, n=1)
+    similar = difflib.get_close_matches(variable.alias, settings.aliases, n=1)
     if driver:
-        advice = f"to name a driver write `{variable.name}={driver}://`"
-    elif near:
-        advice = f"did you mean `{variable.name}={near[0]}`? `pgdibs_aliases = {variable.alias}` declares a further database"
+        hint = f"to name a driver write `{variable.name}={driver}://`"
+    elif similar:
+        hint = f"did you mean `{variable.name}={similar[0]}`? `pgdibs_aliases = {variable.alias}` declares a further database"
     else:
-        advice = f"if each process needs this further database, declare it: `pgdibs_aliases = {variable.alias}`"
-    return pytest.UsageError(f"pgdibs: {where} names the alias `{variable.alias}`, which nothing declares; {advice}")
+        hint = f"if each process needs this further database, declare it: `pgdibs_aliases = {variable.alias}`"
+    return pytest.UsageError(f"pgdibs: {where} names the alias `{variable.alias}`, which nothing declares; {hint}")

@@ -1,4 +1,4 @@
-"""Turns what went wrong before the first test, or at the first lease, into one `UsageError` that says what to do."""
+"""Turns an error before the first test, or at the first lease, into one `UsageError` that says what to do."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class BuildFailed(Exception):
-    """The project's own build of the template failed; `str()` says which command and shows the end of its output."""
+    """The build command of the project failed; `str()` names it and has the end of its output."""
 
 
 def obtain_or_stop(databases: Databases, session: pytest.Session) -> dict[str, Lease]:
-    """The leases; when there are none to be had, this test fails with one sentence and the session stops with it."""
+    """The leases. If there are none, fail this test and stop the session, both with one sentence."""
     try:
         return databases.obtain()
     except (errors.PgdibsError, BuildFailed) as error:
@@ -29,17 +29,17 @@ def obtain_or_stop(databases: Databases, session: pytest.Session) -> dict[str, L
 
 
 def usage_error(error: Exception, settings: Settings) -> pytest.UsageError:
-    """The error as a sentence, with the way out that this plugin's settings offer."""
-    advice = ""
+    """The error as a sentence, with a hint about the settings of the plugin."""
+    hint = ""
     if isinstance(error, errors.Unreachable) and settings.start == "never":
-        advice = "; or set `pgdibs_start = auto`, which starts one"
+        hint = "; or set `pgdibs_start = auto`, which starts one"
     elif isinstance(error, errors.PoolNotFound):
-        advice = (
-            f"; correct pgdibs_pool, or set pgdibs_fingerprint and pgdibs_build, which make the pool, "
+        hint = (
+            f"; correct pgdibs_pool, or set pgdibs_fingerprint and pgdibs_build, which create the pool, "
             f"or write [pools.{settings.pool}] in the daemon's pgdibs.toml"
         )
     elif isinstance(error, errors.TemplateNotFound):
-        advice = "; set pgdibs_fingerprint and pgdibs_build, or let the daemon build it (`source` in its pgdibs.toml)"
+        hint = "; set pgdibs_fingerprint and pgdibs_build, or let the daemon build it (`source` in its pgdibs.toml)"
     elif isinstance(error, errors.Unauthorized):
-        advice = "; set PGDIBS_TOKEN to the daemon's token"
-    return pytest.UsageError(f"pgdibs: {str(error).rstrip('.')}{advice}")
+        hint = "; set PGDIBS_TOKEN to the daemon's token"
+    return pytest.UsageError(f"pgdibs: {str(error).rstrip('.')}{hint}")

@@ -1,4 +1,4 @@
-"""Says whether the process ends with pytest's run, or goes on with the program that called `pytest.main`."""
+"""Decides whether the process ends with the run, or continues with a program that called `pytest.main`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Optional
 
 PYTEST_MODULE = "_pytest.config"
 ENTRY_POINTS = ("console_main", "_console_main")
-"""What `pytest`, `py.test` and `python -m pytest` call; a program calls `pytest.main`, which calls neither."""
+"""The functions that `pytest`, `py.test` and `python -m pytest` call, and that `pytest.main` does not call."""
 
 
 def is_pytest() -> bool:
-    """Whether the configuration that is being made is that of pytest's own program; called while it is made."""
+    """Whether the pytest program itself, and not `pytest.main` alone, makes the configuration. Call it while that happens."""
     frame: Optional[FrameType] = sys._getframe(1)
     while frame is not None and not _is_in_pytest(frame, "_prepareconfig"):
         frame = frame.f_back
-    # Only frames without a gap: a test may call `pytest.main` too, and is itself called by the program.
+    # Only adjacent frames count, because a test that the pytest program runs may call `pytest.main` too.
     while frame is not None and _is_in_pytest(frame):
         if frame.f_code.co_name in ENTRY_POINTS:
             return True

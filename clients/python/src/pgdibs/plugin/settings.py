@@ -1,4 +1,4 @@
-"""The plugin's settings, read once: flag over variable over ini file over default, each checked with a sentence."""
+"""The settings of the plugin, read and validated once: flag over variable over ini file over default."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEFAULT_URL = "http://127.0.0.1:7432"
 
 @dataclass
 class Settings:
-    """What the user asked for."""
+    """The settings of one run."""
 
     pool: str
     url: str
@@ -30,56 +30,60 @@ class Settings:
     aliases: dict[str, str]
     """The pool of each alias; `default` is always there."""
     fingerprint: tuple[str, ...]
-    """Globs below the rootdir; none when the daemon builds the template."""
+    """Globs below the rootdir; empty if the daemon builds the template."""
     build: str
     has_tmpdir: bool
     is_off: bool
-    """Whether `--pgdibs=off` asks for a run without leases."""
+    """Whether the run takes no leases (`--pgdibs=off`)."""
     guard: str
     """`error`, `warn` or `off`: what happens to a connection to a database that was not leased."""
     guard_origin: str
-    """Which setting says so, as in `PGDIBS_GUARD`."""
+    """The setting that `guard` comes from, as in `PGDIBS_GUARD`."""
     allow: tuple[str, ...]
-    """`host:port/database` globs that the guard lets pass."""
+    """`host:port/database` globs that the guard allows."""
     variables: tuple[Variable, ...] = ()
-    """What to set, each with its driver; `choose_variables` fills it in, and so do the next three."""
+    """The variables to set, each with its driver. `choose_variables` sets this field and the next three."""
     left_alone: dict[str, str] = field(default_factory=dict)
-    """The schemes of the variables that would be set if they did not name another engine than Postgres."""
+    """The variables that keep their value because it names another engine than Postgres, with its scheme."""
     django_aliases: set[str] = field(default_factory=set)
-    """Aliases that have to be Django's: `pgdibs_env` names them, and nothing declares them."""
+    """The undeclared aliases of `pgdibs_env`, which must be aliases of Django."""
     is_django: bool = False
     """Whether pytest-django is loaded and has settings."""
     replaced: dict[str, str] = field(default_factory=dict)
-    """What variables that name a database of Django's settings held, by name, before this process set them to an unavailable
-    target."""
+    """The former values, by name, of the variables that name a database of Django's settings and that this process has made
+    unavailable."""
 
-    def to_hand_over(self) -> dict[str, str]:
-        """What workers take from their controller: on another host they have neither its environment nor perhaps its files."""
+    def to_payload(self) -> dict[str, str]:
+        """The settings that workers take from the controller; on another host they have neither its environment nor its files."""
         return {"pool": self.pool, "url": self.url, "timeout": str(self.timeout_seconds), "keep": self.keep, "guard": self.guard}
 
     def add_alias(self, entry: str, origin: str) -> None:
-        """One more database per process, from `alias` or `alias=pool`."""
+        """Add a database for each process; `entry` is `ALIAS` or `ALIAS=POOL`."""
         alias, _, pool = entry.partition("=")
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]{0,62}", alias):
             raise pytest.UsageError(f"pgdibs: {origin}: `{entry}` is neither ALIAS nor ALIAS=POOL, as in stats=myapp_stats_test")
-        self.aliases[alias] = checked_pool(pool or self.pool, origin)
+        self.aliases[alias] = validated_pool(pool or self.pool, origin)
 
 
-def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
-    """The settings but for the variables to set, those that a controller has `handed` over first.
+settings_key: pytest.StashKey[Settings] = pytest.StashKey()
+"""The settings of a process of a run; a process that builds a template has none."""
 
-    Raises `pytest.UsageError` that names the setting, where it came from, the rule and the way out.
+
+def read_settings(config: pytest.Config, inherited: Mapping[str, str]) -> Settings:
+    """Read all settings except the variables to set; those `inherited` from a controller win.
+
+    Raises `pytest.UsageError` with the setting, its origin, the rule and a hint.
     """
-    pool, pool_origin = _value(config, handed, "pool", "")
-    start, start_origin = _value(config, handed, "start", "never")
-    keep, keep_origin = _value(config, handed, "keep", "never")
-    timeout, timeout_origin = _value(config, handed, "timeout", "180")
-    url, url_origin = _value(config, handed, "url", DEFAULT_URL)
+    pool, pool_origin = _value(config, inherited, "pool", "")
+    start, start_origin = _value(config, inherited, "start", "never")
+    keep, keep_origin = _value(config, inherited, "keep", "never")
+    timeout, timeout_origin = _value(config, inherited, "timeout", "180")
+    url, url_origin = _value(config, inherited, "url", DEFAULT_URL)
     if not re.match(r"https?://[^/]", url):
         raise pytest.UsageError(f"pgdibs: {url_origin} is `{url}`; it has to be the daemon's address, as in {DEFAULT_URL}")
-    guard, guard_origin = _guard(config, handed)
+    guard, guard_origin = _guard_setting(config, inherited)
     settings = Settings(
-        pool=checked_pool(pool, pool_origin),
+        pool=validated_pool(pool, pool_origin),
         url=url.rstrip("/"),
         start=_one_of(start, start_origin, "auto", "never"),
         timeout_seconds=_seconds(timeout, timeout_origin),
@@ -97,24 +101,24 @@ def read_settings(config: pytest.Config, handed: Mapping[str, str]) -> Settings:
         settings.add_alias(str(entry), "pgdibs_aliases in the ini file")
     if settings.build and not settings.fingerprint:
         raise pytest.UsageError(
-            "pgdibs: pgdibs_build needs pgdibs_fingerprint, the globs of all files that shape the schema "
+            "pgdibs: pgdibs_build needs pgdibs_fingerprint, the globs of all files that define the schema "
             "(as in `pgdibs_fingerprint = migrations/*.sql`): it says when to build again"
         )
     return settings
 
 
-def guard_mode(config: pytest.Config, handed: Mapping[str, str]) -> str:
-    """`pgdibs_guard`; also for the process that builds a template, which needs no other setting."""
-    return _guard(config, handed)[0]
+def guard_mode(config: pytest.Config, inherited: Mapping[str, str]) -> str:
+    """The mode of the guard; a process that builds a template needs no other setting."""
+    return _guard_setting(config, inherited)[0]
 
 
-def _guard(config: pytest.Config, handed: Mapping[str, str]) -> tuple[str, str]:
-    mode, origin = _value(config, handed, "guard", "error")
+def _guard_setting(config: pytest.Config, inherited: Mapping[str, str]) -> tuple[str, str]:
+    mode, origin = _value(config, inherited, "guard", "error")
     return _one_of(mode, origin, "error", "warn", "off"), origin
 
 
-def checked_pool(pool: str, origin: str) -> str:
-    """The pool's name, if it can be one."""
+def validated_pool(pool: str, origin: str) -> str:
+    """The name of the pool; raises `pytest.UsageError` if it is invalid."""
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", pool):
         raise pytest.UsageError(
             f"pgdibs: {origin} is `{pool}`; a pool is 1 to 40 lower-case letters, digits and underscores, no digit first"
@@ -122,10 +126,10 @@ def checked_pool(pool: str, origin: str) -> str:
     return pool
 
 
-def _value(config: pytest.Config, handed: Mapping[str, str], name: str, default: str) -> tuple[str, str]:
-    """A setting and what to call it in an error."""
-    if name in handed:
-        return handed[name], f"{name}, as the controller has it,"
+def _value(config: pytest.Config, inherited: Mapping[str, str], name: str, default: str) -> tuple[str, str]:
+    """The value of a setting, and its origin for errors."""
+    if name in inherited:
+        return inherited[name], f"{name}, as the controller has it,"
     flag: Optional[str] = getattr(config.known_args_namespace, f"pgdibs_{name}", None)
     if flag is not None:
         return flag, f"--pgdibs-{name}"

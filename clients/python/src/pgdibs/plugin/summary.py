@@ -1,4 +1,4 @@
-"""The header lines and the terminal summary: what was leased, and what databases cost this run, measured."""
+"""The header lines and the terminal summary: the leases, and the time that databases cost this run."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ MORE = 'docs/troubleshooting.md, "no lease was taken"'
 
 @dataclass
 class Share:
-    """One process's part; times in seconds."""
+    """The share of one process; times in seconds."""
 
     worker: str = "main"
     leases: int = 0
-    is_asked: bool = False
-    """Whether something has asked for leases, though perhaps in vain."""
+    is_requested: bool = False
+    """Whether a test or fixture has asked for leases, with or without success."""
     waits: list[float] = field(default_factory=list)
-    """How long each request for leases took, as the process saw it."""
+    """How long each request for leases took, measured in the process."""
     resets: int = 0
     seconds: float = 0.0
-    """Spent waiting for leases and resets."""
+    """Time spent waiting for leases and resets."""
     start_up_seconds: float = 0.0
-    """From the process's start until everything was imported and collected, without the time for databases."""
+    """Time from the start of the process to the end of collection, without the time for databases."""
     kept: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """Only types that xdist can send."""
+        """The share in types that xdist can send."""
         return asdict(self)
 
 
@@ -47,29 +47,29 @@ class Summary:
         self.shares: dict[str, Share] = {}
         """By worker; a later share of a worker replaces its earlier one."""
         self.databases: Optional[Databases] = None
-        """Those of this process, if it runs tests itself; None in a controller."""
+        """The databases of this process; None in a controller."""
         self.before_workers_seconds = 0.0
-        """The controller's own start-up, which comes before that of the workers."""
+        """The start-up time of the controller, which precedes that of the workers."""
         self._started = started
 
     def add(self, share: Share) -> None:
-        """Take a worker's share into account."""
+        """Add a worker's share, or replace its earlier one."""
         self.shares[share.worker] = share
 
     def pytest_report_header(self) -> list[str]:
-        """What has been leased; before that, where leases will come from. Then what was left alone."""
+        """The leases, or where leases will come from; then the variables that are left alone."""
         return [self._leased_or_source() + weaker_guard(self.settings), *left_alone(self.settings)]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
-        """A few lines, and one for each kept database; after an interruption too, with what is known by then."""
+        """Print the summary, also after an interruption."""
         if exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
         terminalreporter.section("pgdibs")
-        for line in self.lines(time.time() - self._started):
+        for line in self.summary_lines(time.time() - self._started):
             terminalreporter.line(line)
 
-    def lines(self, wall_seconds: float) -> list[str]:
-        """What the summary says about a run of that many seconds."""
+    def summary_lines(self, wall_seconds: float) -> list[str]:
+        """The summary of a run of that many seconds; one line for each kept database."""
         shares = self.shares.values()
         leases = sum(share.leases for share in shares)
         if not leases:
@@ -115,7 +115,7 @@ class Summary:
         return f"template {'reused' if self.templates.is_reused else 'built'} in {self.templates.seconds:.2f} s"
 
     def _no_lease(self) -> str:
-        if self.settings.variables or any(share.is_asked for share in self.shares.values()):
+        if self.settings.variables or any(share.is_requested for share in self.shares.values()):
             return f"pgdibs: no lease was taken although pgdibs_pool = {self.settings.pool}: the run ended before one came"
         users = "a fixture of pgdibs" + (" or a database of Django" if self.settings.is_django else "")
         return (
@@ -125,13 +125,13 @@ class Summary:
 
 
 class Off:
-    """What `--pgdibs=off` says in place of a summary."""
+    """The header of a run with `--pgdibs=off`."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
     def pytest_report_header(self) -> list[str]:
-        """That nothing is leased, and which variables cannot be connected to."""
+        """One line with the variables that are unavailable; then the variables that are left alone."""
         names = ", ".join([*(variable.name for variable in self.settings.variables), *self.settings.replaced])
         effect = f"; set to a server that does not exist: {names}" if names else ""
         return [
@@ -141,14 +141,14 @@ class Off:
 
 
 def weaker_guard(settings: Settings) -> str:
-    """That the connection guard stops nothing, and which setting says so; empty when it does."""
+    """A note that the connection guard stops no connection, with the setting that says so; empty in mode `error`."""
     if settings.guard == "error":
         return ""
     return f"; connection guard {'off' if settings.guard == 'off' else 'only warns'} ({settings.guard_origin})"
 
 
 def left_alone(settings: Settings) -> list[str]:
-    """One line for each variable that is not set because it names another engine."""
+    """One line for each variable that pgdibs does not set because its URL names another engine."""
     return [
         f"pgdibs: {name} is left alone: its URL is one of {scheme}, not of Postgres (`pgdibs_env = {name}` sets it all the same)"
         for name, scheme in settings.left_alone.items()
@@ -161,10 +161,10 @@ def count(number: int, noun: str) -> str:
 
 
 def milliseconds(seconds: float) -> str:
-    """A wait, to the tenth of a millisecond."""
+    """A duration in milliseconds, with one decimal."""
     return f"{seconds * 1000:.1f} ms"
 
 
-def percent(part: float, whole: float) -> str:
-    """A share; a run that took no time cannot be shared."""
-    return f"{100 * part / whole:.1f} %" if whole > 0 else "0.0 %"
+def percent(part: float, total: float) -> str:
+    """A percentage; 0 if the total is 0."""
+    return f"{100 * part / total:.1f} %" if total > 0 else "0.0 %"

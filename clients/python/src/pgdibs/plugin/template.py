@@ -1,4 +1,4 @@
-"""Sees to it that the template of every pool exists: exactly one process builds it, in a process of its own."""
+"""Ensures that the template of every pool exists; exactly one run builds it, in a process of its own."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pgdibs.errors import TemplateNotFound
 from pgdibs.plugin.connection_guard import parse_exemptions
 from pgdibs.plugin.connection_guard.targets import of_url
 from pgdibs.plugin.failures import BuildFailed
-from pgdibs.plugin.variables import EXPORTED, LIBPQ, Nowhere, marked, point
+from pgdibs.plugin.variables import EXPORTED, LIBPQ, PLUGIN_STATE, Unavailable, marked, set_environment
 from pgdibs.templates import fingerprint_of
 from pgdibs.urls import retarget
 
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from pgdibs.plugin.settings import Settings
 
 BUILD_SECONDS = 600.0
-"""How long a build may take, and how long to wait for one of somebody else."""
+"""How long a build may take, and how long to wait for the build of another run."""
 
 OUTPUT_LINES = 30
-"""How much of a failed build's output is shown."""
+"""How many lines of the output of a failed build the error shows."""
 
 
 @dataclass(frozen=True)
@@ -65,20 +65,20 @@ class BuildTarget:
 
 @dataclass
 class Templates:
-    """The templates of a run, by pool; `ensure` makes them exist."""
+    """The templates of a run, one for each pool."""
 
     config: pytest.Config
     settings: Settings
     client: Client
     seconds: float = 0.0
-    """How long it took to have them."""
+    """How long `ensure` took."""
     is_reused: bool = True
-    """Whether all of them were there already."""
+    """Whether all of them existed before this run."""
     _hidden: list[str] = field(default_factory=list)
-    """Variables that lead to other databases, which the last build did not see."""
+    """The variables with URLs of other databases, which the last build saw as unavailable."""
 
     def ensure(self) -> dict[str, str]:
-        """The fingerprint of each pool's template, which exists now; empty when the daemon builds the templates.
+        """Ensure all templates. Returns the fingerprint of each pool; empty if the daemon builds the templates.
 
         Raises a `PgdibsError` or `BuildFailed`.
         """
@@ -109,18 +109,18 @@ class Templates:
         return dict.fromkeys(alias_of, fingerprint)
 
     def _fingerprint(self) -> str:
-        """That of the files, and with it whatever else a hook says the schema depends on."""
+        """The fingerprint of the files, the build, the variables and the results of the hook."""
         for glob in self.settings.fingerprint:
             if glob.startswith("/") or not any(self.config.rootpath.glob(glob)):
                 raise pytest.UsageError(
                     f"pgdibs: pgdibs_fingerprint in the ini file: `{glob}` matches nothing below {self.config.rootpath}; "
-                    "it takes globs for all files that shape the schema, as in migrations/*.sql"
+                    "it takes globs for all files that define the schema, as in migrations/*.sql"
                 )
         files = fingerprint_of(self.config.rootpath, self.settings.fingerprint)
-        # With another build, or other variables for it, a template that an earlier one made wrong is not used again.
-        how = [self.settings.build, *sorted(f"{each.name} {each.alias} {each.part}" for each in self.settings.variables)]
-        said = self.config.hook.pytest_pgdibs_fingerprint(config=self.config)
-        return hashlib.sha256("\0".join([files, *how, *sorted(said)]).encode()).hexdigest()
+        # A change of the command or the variables makes a new template, because the old one may be wrong.
+        build = [self.settings.build, *sorted(f"{each.name} {each.alias} {each.part}" for each in self.settings.variables)]
+        more = self.config.hook.pytest_pgdibs_fingerprint(config=self.config)
+        return hashlib.sha256("\0".join([files, *build, *sorted(more)]).encode()).hexdigest()
 
     def _drop(self, pool: str, fingerprint: str) -> None:
         with contextlib.suppress(TemplateNotFound):
@@ -130,7 +130,7 @@ class Templates:
         if self.settings.build:
             command, directory = shlex.split(self.settings.build), self.config.rootpath
         else:
-            # The whole command line again, so that the same conftest and plugins are loaded; `begin` makes it a builder.
+            # The same command line, so that pytest loads the same conftest and plugins; `configure` makes it a builder.
             command = [sys.executable, "-m", "pytest", *map(str, self.config.invocation_params.args)]
             directory = self.config.invocation_params.dir
         shown = f"`{self.settings.build}` (pgdibs_build)" if self.settings.build else "the hook pytest_pgdibs_build_template"
@@ -155,33 +155,33 @@ class Templates:
             raise BuildFailed(done.stdout.strip().replace("ERROR: pgdibs: ", ""))
         if done.returncode != 0:
             output = "\n".join(done.stdout.splitlines()[-OUTPUT_LINES:])
-            said = f"and said:\n{output}" if output.strip() else "and said nothing"
+            printed = f"and printed:\n{output}" if output.strip() else "and printed nothing"
             hidden = (
                 f"\n{', '.join(self._hidden)}: unavailable in a build, because pgdibs_env does not name it (if the build is to "
                 "reach that database, name the database in pgdibs_allow)"
                 if self._hidden
                 else ""
             )
-            raise BuildFailed(f"the build of the template failed: {shown} ended with {done.returncode} {said}{hidden}")
+            raise BuildFailed(f"the build of the template failed: {shown} ended with {done.returncode} {printed}{hidden}")
 
     def _environment(self, url: str, alias: str) -> dict[str, str]:
-        """What the build sees: its own database where the tests will see theirs, and no other."""
+        """The environment of the build: its own database in the variables of its alias, and no other database."""
         target = BuildTarget(url)
         before = dict(os.environ)
         try:
             for other in self.settings.aliases:
-                point(self.settings.variables, other, target if other == alias else Nowhere())
+                set_environment(self.settings.variables, other, target if other == alias else Unavailable())
             environment = dict(os.environ)
         finally:
             os.environ.clear()
             os.environ.update(before)
         self._hidden = self._hide_others(environment)
         if not self.settings.build:
-            # Django's settings have to tell the aliases apart there as they do here.
+            # The builder reads Django's settings, which tell the aliases apart by these values.
             environment.update(self.settings.replaced)
         if not any(variable.name == "DATABASE_URL" for variable in self.settings.variables):
             environment["DATABASE_URL"] = url
-        # `alembic` is the one beside this Python, whether or not its environment is activated.
+        # `alembic` is that of this Python, even if its virtual environment is not activated.
         environment["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), environment.get("PATH", os.defpath)])
         environment.update(
             PGHOST=target.host,
@@ -193,29 +193,29 @@ class Templates:
         )
         environment[EXPORTED] = marked(environment, ("DATABASE_URL", *LIBPQ))
         if not self.settings.build:
-            environment["PGDIBS_HANDOVER"] = json.dumps(
+            environment[PLUGIN_STATE] = json.dumps(
                 {"build": url, "alias": alias, "variables": [variable.to_payload() for variable in self.settings.variables]}
             )
         return environment
 
     def _hide_others(self, environment: dict[str, str]) -> list[str]:
-        """Make every other Postgres URL unavailable: a build that reads the wrong one fails, and changes no other database.
+        """Make all other Postgres URLs unavailable, so that a build that reads the wrong one fails and changes no database.
 
-        Returns the names.
+        Returns the names of the variables.
         """
-        ours = {variable.name for variable in self.settings.variables}
+        set_names = {variable.name for variable in self.settings.variables}
         exemptions = parse_exemptions(self.settings.allow)
         hidden = []
         for name, value in environment.items():
-            target = of_url(value) if name not in ours else None
+            target = of_url(value) if name not in set_names else None
             if target is not None and not any(exemption.covers(target) for exemption in exemptions):
-                environment[name] = retarget(value, Nowhere().url)
+                environment[name] = retarget(value, Unavailable().url)
                 hidden.append(name)
         return sorted(hidden)
 
 
 class Builder:
-    """The process that `pytest_pgdibs_build_template` runs in; it calls the hook and ends, and runs no test."""
+    """The hooks of a process that calls `pytest_pgdibs_build_template` instead of running tests."""
 
     def __init__(self, url: str, alias: str) -> None:
         self.url = url
@@ -223,7 +223,7 @@ class Builder:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_cmdline_main(self, config: pytest.Config) -> Optional[int]:
-        """Build instead of running tests."""
+        """Build the template, and end."""
         hook = config.hook.pytest_pgdibs_build_template
         if not hook.get_hookimpls():
             raise pytest.UsageError(

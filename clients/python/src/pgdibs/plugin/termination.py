@@ -1,4 +1,4 @@
-"""SIGTERM, as a cancelled CI job sends it: Python ends at once, and nobody would give the databases back."""
+"""Ends the run on SIGTERM, as of a cancelled CI job; without a handler Python would exit without releasing the leases."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pgdibs.client import Client
 from pgdibs.errors import PgdibsError
 
 ANSWER_SECONDS = 3.0
-"""Whoever sends SIGTERM sends SIGKILL some seconds later."""
+"""The timeout of the request; CI systems send SIGKILL some seconds after SIGTERM."""
 
 
-def end_the_run_on_sigterm(config: pytest.Config, url: Optional[str], run: str) -> None:
-    """End the run with all it holds before SIGTERM ends this process; a handler of somebody else's is left alone."""
+def end_run_on_sigterm(config: pytest.Config, url: Optional[str], run: str) -> None:
+    """Before SIGTERM ends this process, end the run and its leases. Does nothing if another handler is installed."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         return
     process = os.getpid()
@@ -28,7 +28,7 @@ def end_the_run_on_sigterm(config: pytest.Config, url: Optional[str], run: str) 
     def terminate(number: int, frame: Optional[FrameType]) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if os.getpid() == process:
-            # A client of its own: the signal may have come in the middle of another one's call.
+            # A client of its own, because the signal may interrupt a call of another client.
             with suppress(PgdibsError):
                 Client(url).ask("DELETE", f"/v1/runs/{quote(run)}", timeout=ANSWER_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)

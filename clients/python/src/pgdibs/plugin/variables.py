@@ -1,4 +1,4 @@
-"""The variables of `pgdibs_env`: what they say and how they are set."""
+"""The variables of `pgdibs_env`: parsing the entries, and setting the environment."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ import pytest
 from pgdibs.urls import driver_and_options, is_postgres, retarget
 
 EXPORTED = "PGDIBS_EXPORTED"
-"""The variable that lists the variables pgdibs has set, separated by commas: `pgdibs run` and this plugin write it."""
+"""The variable that lists the variables that pgdibs has set, separated by commas; `pgdibs run` and the plugin write it."""
+
+PLUGIN_STATE = "PGDIBS_PLUGIN_STATE"
+"""The variable that carries the worker payload (JSON) to the processes that the plugin starts."""
 
 LIBPQ = {"PGHOST": "host", "PGPORT": "port", "PGUSER": "user", "PGPASSWORD": "password", "PGDATABASE": "database"}
 PARTS = ("url", "host", "port", "user", "password", "database")
 
 
 class Target(Protocol):
-    """A place to connect to: a lease, or one that does not exist."""
+    """Where to connect: a lease, a database to build, or a server that does not exist."""
 
     @property
     def url(self) -> str: ...
@@ -37,8 +40,8 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True)
-class Nowhere:
-    """What a process sees that runs no tests: nobody listens there, and the name says why."""
+class Unavailable:
+    """The target in a process that runs no tests: no server listens there, and the user's name says why."""
 
     host: str = "127.0.0.1"
     port: int = 1
@@ -66,7 +69,7 @@ class Variable:
     alias: str = "default"
     part: str = "url"
     pattern: str = ""
-    """A Postgres URL without a host: its scheme and query string are those of the value."""
+    """A Postgres URL without a host; the value takes its scheme and query string."""
 
     @classmethod
     def parse(cls, entry: str) -> Variable:
@@ -95,34 +98,34 @@ class Variable:
 
     @classmethod
     def from_payload(cls, payload: Mapping[str, Any]) -> Variable:
-        """The variable that `to_payload` of another process described."""
+        """Build the variable that `to_payload` returned in another process."""
         return cls(**payload)
 
     def to_payload(self) -> dict[str, str]:
-        """The variable for another process of the run, driver included."""
+        """The variable as JSON for another process of the run, driver included."""
         return asdict(self)
 
     def with_driver_of(self, urls: Iterable[str]) -> Variable:
-        """This variable with the scheme and options of its own pattern, else of the first of `urls` that means Postgres."""
+        """This variable with the scheme and options of its own pattern, else of the first Postgres URL in `urls`."""
         if self.part != "url":
             return self
         found = next((url for url in (self.pattern, *urls) if is_postgres(url)), None)
         return self if found is None else replace(self, pattern=driver_and_options(found))
 
     def value(self, target: Target) -> str:
-        """What to set it to."""
+        """The value of the variable for this target."""
         return retarget(self.pattern, target.url) if self.part == "url" else str(getattr(target, self.part))
 
 
 def meant_driver(text: str) -> str:
-    """The scheme that is meant where only a driver is written, as in `asyncpg`; empty when `text` is none."""
+    """The scheme that a driver's name such as `asyncpg` stands for; empty if `text` is no driver."""
     found = DRIVER.fullmatch(text)
     if found is None:
         return ""
     return text if found["driver"] is None else f"postgresql+{text}"
 
 
-def point(variables: tuple[Variable, ...], alias: str, target: Target) -> None:
+def set_environment(variables: tuple[Variable, ...], alias: str, target: Target) -> None:
     """Set this alias's variables to `target`, and list them in `PGDIBS_EXPORTED`."""
     values = {variable.name: variable.value(target) for variable in variables if variable.alias == alias}
     os.environ.update(values)

@@ -11,7 +11,7 @@ use super::Api;
 const PAGES: [&str; 7] =
     ["/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/leases?state=all", "/v1/databases", "/v1/pools/nowhere"];
 
-/// `scripts/run-parts.py` names the directory.
+/// `scripts/run-tasks.py` names the directory.
 fn place(kind: &str) -> Option<PathBuf> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let directory = PathBuf::from(std::env::var_os("PGDIBS_TEST_LOGS")?);

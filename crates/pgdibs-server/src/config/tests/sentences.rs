@@ -271,7 +271,7 @@ fn unknown_variable_gives_a_warning() {
         .variable("PGDIBS_SLOT", "x")
         .variable("PGDIBS_BIN", "x")
         .variable("PGDIBS_POOL", "x")
-        .variable("PGDIBS_HANDOVER", "x")
+        .variable("PGDIBS_PLUGIN_STATE", "x")
         .variable("PGDIBSX", "x")
         .variable("PATH", "x");
     assert_eq!(

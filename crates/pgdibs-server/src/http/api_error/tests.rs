@@ -102,8 +102,8 @@ async fn ended_lease_and_run_are_410_with_time_and_reason() {
     api.backend.end_lease(id, End::Expired, "not renewed for 60 s").await.unwrap();
     for verb in ["renew", "reset", "keep"] {
         let detail = api.post(&format!("{path}/{verb}"), json!({})).await.problem(410, "lease_ended");
-        let said = detail.contains("expired at 1970-01-01T00:00:0") && detail.contains("not renewed for 60 s");
-        assert!(said, "{detail}");
+        let is_explained = detail.contains("expired at 1970-01-01T00:00:0") && detail.contains("not renewed for 60 s");
+        assert!(is_explained, "{detail}");
     }
     api.delete(&path).await.expect(204);
     let released = api.delete("/v1/runs/r").await.expect(200);

@@ -60,9 +60,9 @@ fn python_reads_parts_of_url_unchanged() {
     let writing = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
     let output = reader.wait_with_output().unwrap();
     writing.join().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(said.lines().count(), cases.len());
-    for (line, (user, password, database, host, port)) in said.lines().zip(&cases) {
+    let read = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(read.lines().count(), cases.len());
+    for (line, (user, password, database, host, port)) in read.lines().zip(&cases) {
         let read: Value = serde_json::from_str(line).unwrap();
         assert_eq!(read, json!(["postgresql", user, password, host, port, database, "", ""]));
     }

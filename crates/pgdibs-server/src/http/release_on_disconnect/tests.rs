@@ -53,10 +53,10 @@ async fn waiter_that_disconnects_leaves_queue() {
 
 /// Disconnects, and returns what had arrived by then. It reads from the kernel, not the reactor, so nothing else runs meanwhile.
 fn disconnect(stream: TcpStream) -> String {
-    let mut notified = vec![0; 8192];
+    let mut received = vec![0; 8192];
     let mut stream = stream.into_std().unwrap();
-    let count = stream.read(&mut notified).unwrap_or(0);
-    String::from_utf8_lossy(&notified[..count]).into_owned()
+    let count = stream.read(&mut received).unwrap_or(0);
+    String::from_utf8_lossy(&received[..count]).into_owned()
 }
 
 #[tokio::test]
@@ -77,8 +77,8 @@ async fn grant_beside_disconnect_is_released() {
         for _ in 0..round / 2 % 10 {
             tokio::task::yield_now().await;
         }
-        let notified = disconnect(waiter);
-        if notified.contains("\r\n\r\n{") {
+        let received = disconnect(waiter);
+        if received.contains("\r\n\r\n{") {
             // It disconnected when at most the last byte was still to come: the lease is its own until it expires.
             answered += 1;
             api.until("the answer has left", |api| api.service.tasks.is_empty()).await;

@@ -29,17 +29,17 @@ pub(in crate::http) async fn send_raw(address: SocketAddr, text: &str) -> String
 }
 
 pub(in crate::http) async fn read_to_end(stream: &mut TcpStream) -> String {
-    let mut notified = Vec::new();
-    let reading = stream.read_to_end(&mut notified);
+    let mut received = Vec::new();
+    let reading = stream.read_to_end(&mut received);
     tokio::time::timeout(Duration::from_secs(20), reading).await.expect("the connection ends").ok();
-    String::from_utf8(notified).unwrap()
+    String::from_utf8(received).unwrap()
 }
 
 /// Reads one response with a `Content-Length`.
 pub(in crate::http) async fn read_response(stream: &mut TcpStream) -> String {
-    let mut notified = Vec::new();
+    let mut received = Vec::new();
     loop {
-        let text = String::from_utf8_lossy(&notified).into_owned();
+        let text = String::from_utf8_lossy(&received).into_owned();
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             if body.len() == length.parse::<usize>().unwrap() {
@@ -50,6 +50,6 @@ pub(in crate::http) async fn read_response(stream: &mut TcpStream) -> String {
         let count = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut some)).await.expect("an answer");
         let count = count.unwrap();
         assert!(count > 0, "the connection ended after {text:?}");
-        notified.extend_from_slice(&some[..count]);
+        received.extend_from_slice(&some[..count]);
     }
 }

@@ -65,8 +65,8 @@ async fn full_waiter_limit_refuses_waiters_for_template() {
 
     let detail = api.post("/v1/leases", json!({"pool": "app"})).await.problem(503, "template_building");
     assert!(detail.contains("1 callers wait at this daemon already"), "{detail}");
-    let extract = api.put(path, json!({"wait_seconds": 60})).await.expect(202);
-    assert!(extract.headers.contains_key("retry-after"));
+    let building = api.put(path, json!({"wait_seconds": 60})).await.expect(202);
+    assert!(building.headers.contains_key("retry-after"));
     // A build that cannot be answered is not begun.
     let detail = api.put("/v1/pools/app/templates/v2", json!({})).await.problem(503, "template_building");
     assert!(detail.contains("ask again"), "{detail}");

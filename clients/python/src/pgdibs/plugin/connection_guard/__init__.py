@@ -1,7 +1,9 @@
 """The connection guard: stops a connection of this process to a Postgres database that was not leased, before it opens.
 
-`drivers` wraps what opens connections and asks `ConnectionGuard`, which resolves the arguments by `targets`, decides, and on a
-refusal has `causes` say why. `reports` ends the run with the sentence, also when the application has swallowed the exception.
+Its modules, bottom-up: `roles`, `targets` and `imports`; `places` and `sources`; `decisions`; `causes`, `drivers` and `hooks`.
+`drivers` wraps the functions that open connections and calls `ConnectionGuard` (`decisions`), which resolves the arguments with
+`targets` and decides. For a refused connection, `causes` explains why. `hooks` ends the run with that sentence, also if the
+application has swallowed the exception.
 """
 
 from __future__ import annotations
@@ -13,28 +15,28 @@ import pytest
 
 from pgdibs.plugin.connection_guard.decisions import ConnectionGuard
 from pgdibs.plugin.connection_guard.drivers import Drivers
-from pgdibs.plugin.connection_guard.reports import Reports
+from pgdibs.plugin.connection_guard.hooks import GuardHooks
 from pgdibs.plugin.connection_guard.roles import Role
-from pgdibs.plugin.connection_guard.targets import Exemption
+from pgdibs.plugin.connection_guard.targets import Exemption, Target
 
 if TYPE_CHECKING:
     from pgdibs.plugin.variables import Variable
 
 __all__ = ["Role", "install"]
 
-REPORTS = "pgdibs-connection-guard"
-"""The name of the plugin that ends the run."""
+HOOKS_NAME = "pgdibs-connection-guard"
+"""The name under which pytest knows `GuardHooks`."""
 
 
 def parse_exemptions(entries: Sequence[str]) -> tuple[Exemption, ...]:
-    """The entries of `pgdibs_allow`. Raises `pytest.UsageError` with the rule."""
+    """Parse the entries of `pgdibs_allow`. Raises `pytest.UsageError` with the rule."""
     exemptions = []
     for entry in entries:
         exemption = Exemption.parse(entry)
         if exemption is None:
             raise pytest.UsageError(
-                f"pgdibs: pgdibs_allow in the ini file: `{entry}` is not HOST:PORT/DATABASE; each part may hold the wildcards * "
-                "and ?, as in `pgdibs_allow = 127.0.0.1:5432/reference reports.internal:*/*`"
+                f"pgdibs: pgdibs_allow in the ini file: `{entry}` is not HOST:PORT/DATABASE; each part may contain the wildcards "
+                "* and ?, as in `pgdibs_allow = 127.0.0.1:5432/reference reports.internal:*/*`"
             )
         exemptions.append(exemption)
     return tuple(exemptions)
@@ -45,15 +47,21 @@ def install(
 ) -> None:
     """Watch every connection of this process; `mode` is `error`, `warn` or `off`.
 
-    The guard is removed when pytest is unconfigured. If the process ends with the run (`ends_with_run`), the guard stays instead,
-    and no database is granted any more. `allow` are the entries of `pgdibs_allow`, `variables` those that pgdibs sets.
-    Raises `pytest.UsageError`.
+    The end of the run removes the guard. If the process ends with the run (`ends_with_run`), the guard stays and allows no leased
+    database any more. `allow` are the entries of `pgdibs_allow`, `variables` those that pgdibs sets. Raises `pytest.UsageError`.
     """
     exemptions = parse_exemptions(allow)
     if mode == "off":
         return
-    guard = ConnectionGuard(config, mode, exemptions, role, variables)
+    guard = ConnectionGuard(config, mode, exemptions, role, variables, _explain)
     drivers = Drivers(guard)
     config.add_cleanup(guard.end if ends_with_run else drivers.remove)
-    config.pluginmanager.register(Reports(guard), REPORTS)
+    config.pluginmanager.register(GuardHooks(guard), HOOKS_NAME)
     drivers.install()
+
+
+def _explain(guard: ConnectionGuard, layer: str, strangers: list[Target], reason: str) -> str:
+    # Imported when a connection is stopped: most processes stop none.
+    from pgdibs.plugin.connection_guard.causes import explain
+
+    return explain(guard, layer, strangers, reason)

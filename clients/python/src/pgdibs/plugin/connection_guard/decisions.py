@@ -1,4 +1,4 @@
-"""Decides about each connection attempt of this process, and remembers the first one that was stopped."""
+"""Decides about each connection attempt of this process, and stores the sentence about the first stopped one."""
 
 from __future__ import annotations
 
@@ -15,40 +15,47 @@ from pgdibs import granted
 from pgdibs.errors import ConnectionStopped
 from pgdibs.plugin.connection_guard.roles import Role
 from pgdibs.plugin.connection_guard.targets import Exemption, Target, Unresolved, is_same, resolve
-from pgdibs.plugin.variables import Nowhere
+from pgdibs.plugin.variables import Unavailable
 
 if TYPE_CHECKING:
     from pgdibs.plugin.variables import Variable
 
 
 class StoppedInTest(ConnectionStopped, pytest.fail.Exception):  # type: ignore[name-defined,misc]
-    """`ConnectionStopped` as pytest reports best: the sentence, without the frames of the driver."""
+    """`ConnectionStopped` that pytest reports as a sentence, without the frames of the driver."""
 
     def __init__(self, sentence: str) -> None:
         pytest.fail.Exception.__init__(self, sentence, pytrace=False)
 
 
 class ConnectionGuard:
-    """The decision about each attempt: None when it may go on, `ConnectionStopped` raised when it may not."""
+    """Checks each attempt: returns if it is allowed, otherwise raises `ConnectionStopped`."""
 
     def __init__(
-        self, config: pytest.Config, mode: str, exemptions: Sequence[Exemption], role: Role, variables: Sequence[Variable]
+        self,
+        config: pytest.Config,
+        mode: str,
+        exemptions: Sequence[Exemption],
+        role: Role,
+        variables: Sequence[Variable],
+        explain: Callable[[ConnectionGuard, str, list[Target], str], str],
     ) -> None:
         self.config = config
         self.mode = mode
         self.exemptions = exemptions
         self.role = role
         self.variables = variables
+        self._explain = explain
         self.before = dict(os.environ)
-        """The environment as pgdibs found it."""
+        """The environment before pgdibs set variables."""
         self.modules_before = frozenset(sys.modules)
         """The names of the modules that were imported before pgdibs set the variables."""
         self.is_active = True
         self.stopped = ""
         """The sentence about the first attempt that was stopped."""
         self._allowed: dict[Hashable, tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
-        """For arguments that were let through: the variables that mattered, and their values."""
-        # Without the decoding that `os.environ` does at each access, where it can be had: that is most of what a check costs.
+        """For allowed arguments: the variables that they depend on, and their values."""
+        # Reads the encoded environment where possible: decoding at each access is most of the cost of a check.
         encoded: Any = getattr(os.environ, "_data", None)
         self._encode: Callable[[str], Any] = os.environ.encodekey if encoded is not None else str
         self._raw: Callable[[Any], Any] = encoded.get if encoded is not None else os.environ.get
@@ -56,13 +63,13 @@ class ConnectionGuard:
         self._lock = threading.RLock()
 
     def end(self) -> None:
-        """The run is over and the process is not: from here on no database is granted."""
+        """The run has ended but the process goes on: allow no leased database any more."""
         self.role = Role.ENDED
         granted.databases.clear()
         self._allowed.clear()
 
     def check_parameters(self, layer: str, key: Hashable, parameters: Callable[[], Mapping[str, Any]]) -> None:
-        """Decide about libpq parameters; `key` stands for them in the cache of what was let through."""
+        """Check libpq parameters; `key` identifies them in the cache of allowed arguments."""
         try:
             known = self._allowed.get(key)
         except TypeError:  # an argument that cannot be hashed
@@ -82,49 +89,47 @@ class ConnectionGuard:
             self.stop(layer, [], str(reason))
             return
         self.check_targets(layer, targets)
-        # A service file may say something else the next time.
+        # A service file may change, so the cache does not cover it.
         if key is not None and not given.get("service") and not os.environ.get("PGSERVICE"):
             self._allowed[key] = tuple(read), tuple(read.values())
 
     def check_resolved(self, layer: str, key: Hashable, targets: Callable[[], list[Target]]) -> None:
-        """Decide about targets that the driver itself has worked out."""
+        """Check targets that the driver itself has resolved."""
         if key in self._allowed:
             return
         self.check_targets(layer, targets())
         self._allowed[key] = (), ()
 
     def check_targets(self, layer: str, targets: list[Target]) -> None:
-        """Decide about targets."""
-        strangers = [target for target in targets if not self.is_allowed(target)]
-        if strangers:
-            self.stop(layer, strangers)
+        """Check targets."""
+        foreign = [target for target in targets if not self.is_allowed(target)]
+        if foreign:
+            self.stop(layer, foreign)
 
     def is_allowed(self, target: Target) -> bool:
-        """Whether it is a database that the daemon granted to this process, or one of `pgdibs_allow`."""
+        """Whether the daemon granted the database to this process, or `pgdibs_allow` lists it."""
         return (
             any(is_same(target, *database) for database in list(granted.databases))
             or any(exemption.covers(target) for exemption in self.exemptions)
-            # Nothing listens there, and a project's conftest may well try. In a process of tests it shows an old variable.
-            or (self.role is not Role.TESTS and self.is_nowhere(target))
+            # A conftest may try the unavailable target. In a process that runs tests, that means an outdated variable.
+            or (self.role is not Role.TESTS and self.is_unavailable(target))
         )
 
-    def is_nowhere(self, target: Target) -> bool:
-        """Whether it is where pgdibs lets the variables lead in a process that leases nothing."""
-        nowhere = Nowhere()
-        return is_same(target, nowhere.host, nowhere.port, nowhere.database)
+    def is_unavailable(self, target: Target) -> bool:
+        """Whether it is the target of the variables in a process that leases nothing."""
+        unavailable = Unavailable()
+        return is_same(target, unavailable.host, unavailable.port, unavailable.database)
 
-    def stop(self, layer: str, strangers: list[Target], reason: str = "") -> None:
+    def stop(self, layer: str, foreign: list[Target], reason: str = "") -> None:
         """Refuse an attempt: raise in mode `error`, warn once for each target in mode `warn`."""
-        from pgdibs.plugin.connection_guard.causes import explain
-
         with self._lock:
-            about = self.role, reason or str(strangers[0])
+            about = self.role, reason or str(foreign[0])
             is_new = about not in self._sentences
             if is_new:
-                self._sentences[about] = explain(self, layer, strangers, reason)
+                self._sentences[about] = self._explain(self, layer, foreign, reason)
             sentence = self._sentences[about]
             if is_new and self.role is Role.ENDED:
-                # pytest reports nothing any more.
+                # pytest no longer reports anything.
                 print(f"{'ERROR' if self.mode == 'error' else 'WARNING'}: {sentence}", file=sys.stderr)
             elif is_new and self.mode == "warn":
                 self._warn(sentence)
@@ -134,7 +139,7 @@ class ConnectionGuard:
         raise StoppedInTest(sentence)
 
     def _warn(self, sentence: str) -> None:
-        # Not by `warnings.warn`: a project's filters may turn that into an error in the middle of the application.
+        # Not `warnings.warn`, which a filter of the project may turn into an error inside the application.
         message = warnings.WarningMessage(pytest.PytestWarning(sentence), pytest.PytestWarning, "pgdibs", 1)
         self.config.hook.pytest_warning_recorded.call_historic(
             kwargs={"warning_message": message, "when": "runtest", "nodeid": "", "location": None}

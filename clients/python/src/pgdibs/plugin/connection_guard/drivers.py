@@ -1,4 +1,4 @@
-"""Wraps what opens connections: SQLAlchemy, Django, the drivers with their pools; each when it is imported."""
+"""Wraps the functions that open connections (SQLAlchemy, Django, drivers, pools) when their modules are imported."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from pgdibs.plugin.connection_guard.decisions import ConnectionGuard
 
 NAMES = (*VARIABLES, "database")
-"""The keyword arguments that decide where a connection goes."""
+"""The keyword arguments that determine the target of a connection."""
 
-# What SQLAlchemy calls the dialects of servers that speak Postgres' protocol.
+# SQLAlchemy's dialects of servers that speak Postgres' protocol.
 POSTGRES_DIALECTS = frozenset({"postgresql", "cockroachdb", "redshift", "postgres"})
 
-# The drivers that are wrapped themselves, so that nothing passes them unseen.
+# The drivers with wrappers of their own.
 WRAPPED = frozenset({"psycopg", "psycopg2", "asyncpg", "pg8000"})
 
-# Drivers without libpq read no PG* variables and connect to localhost unless told otherwise.
+# Drivers without libpq read no PG* variables and connect to localhost by default.
 WITHOUT_LIBPQ = {"host": "localhost", "hostaddr": "", "port": DEFAULT_PORT, "service": ""}
 
 
 class Drivers:
-    """The wrappers of one guard; `remove` puts everything back."""
+    """The wrappers of one guard; `remove` restores the originals."""
 
     def __init__(self, guard: ConnectionGuard) -> None:
         self._guard = guard
@@ -47,11 +47,11 @@ class Drivers:
         )
 
     def install(self) -> None:
-        """Wrap what is imported now, and what will be."""
+        """Wrap the modules that are imported, now or later."""
         self._after_import.install()
 
     def remove(self) -> None:
-        """Put everything back; whoever still holds a wrapper passes through it."""
+        """Restore the originals; wrappers that code still references do nothing."""
         self._guard.is_active = False
         self._after_import.remove()
         while self._restore:
@@ -62,12 +62,10 @@ class Drivers:
         setattr(owner, name, wrapper)
         self._restore.append(lambda: setattr(owner, name, original))
 
-    def _cannot_watch(self, module: ModuleType, package: str) -> None:
-        """A version whose insides are not known: nothing would be seen, so the run ends."""
+    def _refuse_version(self, module: ModuleType, package: str) -> None:
+        """Stop the run, because this version has no known function to wrap."""
         version = getattr(module, "__version__", "of this version")
-        self._guard.stop(
-            package, [], f"{package} {version} opens connections in a way that is not known here, so they cannot be watched"
-        )
+        self._guard.stop(package, [], f"{package} {version} opens connections by a function that the guard does not know")
 
     def _wrap_sqlalchemy(self, module: ModuleType) -> None:
         from sqlalchemy import event
@@ -76,7 +74,7 @@ class Drivers:
         guard = self._guard
 
         def do_connect(dialect: Any, record: Any, arguments: list[Any], parameters: dict[str, Any]) -> None:
-            # A DSN among the positional arguments is read by the driver's own wrapper.
+            # The wrapper of the driver checks a DSN among the positional arguments.
             if dialect.name not in POSTGRES_DIALECTS or any(arguments) or not guard.is_active or _is_mocked(dialect.dbapi):
                 return
             layer = f"SQLAlchemy with {dialect.driver}"
@@ -105,11 +103,11 @@ class Drivers:
         from psycopg.conninfo import conninfo_to_dict
 
         guard = self._guard
-        # `psycopg.connect` is a bound method that others may have imported by name; it looks this one up at each call.
+        # Not `psycopg.connect`, which applications may have imported by name; it calls this method.
         owner = next((each for each in module.Connection.__mro__ if "_connect_gen" in each.__dict__), None)
         owners = {owner} | {each for each in module.AsyncConnection.__mro__ if "_connect_gen" in each.__dict__}
         if owner is None:
-            self._cannot_watch(module, "psycopg")
+            self._refuse_version(module, "psycopg")
             return
         for each in owners:
             original = each.__dict__["_connect_gen"].__func__
@@ -123,14 +121,14 @@ class Drivers:
             self._replace(each, "_connect_gen", classmethod(connect))
 
     def _wrap_psycopg_pool(self, module: ModuleType) -> None:
-        """Where the pool is opened: its connections are made in threads, whose exceptions the application does not see."""
+        """Check when the pool opens: it connects in threads, whose exceptions the application does not see."""
         from psycopg.conninfo import conninfo_to_dict
 
         guard = self._guard
 
         def check(pool: Any) -> None:
             conninfo, options = pool.conninfo, pool.kwargs
-            # What is a function is called for each connection, and checked there.
+            # If they are functions, psycopg calls them for each connection, and its wrapper checks the result.
             if guard.is_active and isinstance(conninfo, str) and (options is None or isinstance(options, Mapping)):
                 known = {name: value for name, value in (options or {}).items() if name in VARIABLES}
                 key = ("psycopg", conninfo, tuple(known.items()))
@@ -150,10 +148,10 @@ class Drivers:
         from psycopg2.extensions import parse_dsn
 
         guard = self._guard
-        # What `psycopg2.connect` calls, under whatever name that was imported; its pools call it too.
+        # `psycopg2.connect` and the pools call this function, under whatever name an application has imported `connect`.
         original = module.__dict__.get("_connect")
         if original is None:
-            self._cannot_watch(module, "psycopg2")
+            self._refuse_version(module, "psycopg2")
             return
 
         @functools.wraps(original)
@@ -166,10 +164,10 @@ class Drivers:
 
     def _wrap_asyncpg(self, module: ModuleType) -> None:
         guard = self._guard
-        # It has its own rules for what is not given, among them service files; this is what they come to.
+        # asyncpg has its own rules for missing arguments and service files; this function returns the result.
         original = module.__dict__.get("_parse_connect_arguments")
         if original is None:
-            self._cannot_watch(module, "asyncpg")
+            self._refuse_version(module, "asyncpg")
             return
 
         @functools.wraps(original)
@@ -189,10 +187,10 @@ class Drivers:
 
     def _wrap_pg8000(self, module: ModuleType) -> None:
         guard = self._guard
-        # What the connections of all its interfaces (DB-API, native, legacy) inherit.
+        # The base class of the connections of all interfaces (DB-API, native, legacy).
         owner = module.__dict__.get("CoreConnection")
         if owner is None:
-            self._cannot_watch(module, "pg8000")
+            self._refuse_version(module, "pg8000")
             return
         original = owner.__dict__["__init__"]
         signature = inspect.signature(original)
@@ -210,14 +208,14 @@ class Drivers:
 
 
 def _is_mocked(driver: Any) -> bool:
-    """Whether the `connect` of a driver that is wrapped here is a mock, which reaches no server.
+    """Whether the `connect` of a wrapped driver is a mock, which reaches no server.
 
-    A mock that calls the driver itself (`wraps`, `side_effect`) is stopped there.
+    If the mock calls the driver (`wraps`, `side_effect`), the wrapper of the driver checks the connection.
     """
     mock = sys.modules.get("unittest.mock")
     if mock is None:
         return False
-    # SQLAlchemy has an adapter around asyncpg, with a `connect` of its own.
+    # For asyncpg SQLAlchemy passes an adapter with a `connect` of its own.
     module = getattr(driver, "asyncpg", driver)
     connect = getattr(module, "connect", None)
     is_mock = isinstance(getattr(connect, "mock", connect), mock.NonCallableMock)  # `autospec` makes a function that has one
@@ -225,7 +223,7 @@ def _is_mocked(driver: Any) -> bool:
 
 
 def _named(values: tuple[Any, ...], driver: str = "") -> dict[str, Any]:
-    """The arguments as libpq's parameters."""
+    """The arguments as libpq parameters."""
     named = dict(zip(NAMES, values))
     database = named.pop("database")
     if named["dbname"] is None:
@@ -236,10 +234,10 @@ def _named(values: tuple[Any, ...], driver: str = "") -> dict[str, Any]:
 
 
 def _of_pg8000(arguments: Mapping[str, Any]) -> Target:
-    """The target of its arguments; the server takes the user's name for a database that is not given."""
+    """The target of the arguments of pg8000; without a database the server uses the name of the user."""
     database = arguments["database"] or arguments["user"]
     database = database.decode() if isinstance(database, bytes) else str(database)
-    if arguments.get("sock") is not None:  # one that is connected already, as through a tunnel
+    if arguments.get("sock") is not None:  # a connected socket, as through a tunnel
         return _of_address(arguments["sock"].getpeername(), database)
     if arguments["unix_sock"]:
         return _of_address(str(arguments["unix_sock"]), database)
@@ -247,7 +245,7 @@ def _of_pg8000(arguments: Mapping[str, Any]) -> Target:
 
 
 def _of_address(address: Any, database: str) -> Target:
-    """The target of an address as asyncpg and pg8000 have it: host and port, or the path of a Unix socket."""
+    """The target of an address of asyncpg or pg8000: host and port, or the path of a Unix socket."""
     if isinstance(address, str):
         directory, _, port = address.rpartition("/.s.PGSQL.")
         return Target(directory, port, database)

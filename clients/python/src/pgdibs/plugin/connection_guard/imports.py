@@ -1,4 +1,4 @@
-"""Calls back when certain modules have been imported; imports none of them, and leaves every other import alone."""
+"""Calls back when certain modules have been imported, without importing them and without affecting other imports."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, Optional
 
 
 class AfterImport(MetaPathFinder):
-    """First in `sys.meta_path`: lets the other finders find a watched module, and wraps its loader for this one import."""
+    """The first finder in `sys.meta_path`: finds a watched module by the other finders, and wraps its loader for this import."""
 
     def __init__(self, callbacks: Mapping[str, Callable[[ModuleType], None]]) -> None:
         self._callbacks = callbacks
         self._searching = threading.local()
 
     def install(self) -> None:
-        """Call back for what has been imported already, and from now on for what is imported."""
+        """Call back for the watched modules that are imported, now or later."""
         sys.meta_path.insert(0, self)
         for name, callback in self._callbacks.items():
             module = sys.modules.get(name)
@@ -27,18 +27,18 @@ class AfterImport(MetaPathFinder):
                 callback(module)
 
     def remove(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
     def find_spec(
         self, fullname: str, path: Optional[Sequence[str]] = None, target: Optional[ModuleType] = None
     ) -> Optional[ModuleSpec]:
-        """The spec that another finder has; None for a module that is not watched."""
+        """The spec of another finder; None for a module that is not watched."""
         callback = self._callbacks.get(fullname)
         if callback is None or getattr(self._searching, "name", None) == fullname:
             return None
-        # Another finder may ask all of them in turn, and so this one again.
+        # Another finder may call all finders, and so this one again.
         self._searching.name = fullname
         try:
             for finder in list(sys.meta_path):
@@ -54,7 +54,7 @@ class AfterImport(MetaPathFinder):
 
 
 class _CallingLoader(Loader):
-    """Calls back when the module has been executed; the module itself only ever sees its own loader."""
+    """Calls back after the execution of the module; the module sees only its own loader."""
 
     def __init__(self, loader: Any, callback: Callable[[ModuleType], None]) -> None:
         self._loader = loader

@@ -1,4 +1,4 @@
-"""Where in the project something is: the code that connects, a fixture, a module that holds an engine."""
+"""Finds places in the project: the code that connects, a fixture, a module with an engine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWN = str(Path(__file__).resolve().parents[2])
 
 
 def shown(path: str, line: int, root: Path) -> str:
-    """`tests/conftest.py:12`, below the root as a relative path."""
+    """The place as in `tests/conftest.py:12`, relative to the root if below it."""
     try:
         return f"{Path(path).resolve().relative_to(root.resolve())}:{line}"
     except ValueError:
@@ -24,7 +24,7 @@ def shown(path: str, line: int, root: Path) -> str:
 
 
 def is_of_project(path: str, root: Path) -> bool:
-    """Whether a source file is the project's own and no installed package's."""
+    """Whether a source file belongs to the project and to no installed package."""
     if path.startswith("<"):  # no file, as in `<string>`
         return False
     inside = Path(path).resolve()
@@ -32,7 +32,7 @@ def is_of_project(path: str, root: Path) -> bool:
 
 
 def of_caller(root: Path) -> Optional[str]:
-    """The innermost line of the project on the way to this call; None in a thread of a pool."""
+    """The innermost line of the project on the call stack; None in a thread of a pool."""
     for frame in _frames():
         if is_of_project(frame.f_code.co_filename, root):
             return shown(frame.f_code.co_filename, frame.f_lineno, root)
@@ -40,12 +40,12 @@ def of_caller(root: Path) -> Optional[str]:
 
 
 def is_running(code: Optional[CodeType]) -> bool:
-    """Whether this function is on the way to this call."""
+    """Whether this function is on the call stack."""
     return any(frame.f_code is code for frame in _frames())
 
 
 def fixture(config: pytest.Config, name: str) -> tuple[Optional[str], Optional[CodeType]]:
-    """Where the project defines a fixture of this name that some collected test would get, and its code; else neither."""
+    """Place and code of the project's fixture of this name that some collected test would get; None and None without one."""
     session: Any = config.pluginmanager.get_plugin("session")
     manager: Any = config.pluginmanager.get_plugin("funcmanage")
     seen: set[Any] = set()
@@ -53,7 +53,7 @@ def fixture(config: pytest.Config, name: str) -> tuple[Optional[str], Optional[C
         if item.parent in seen:
             continue
         seen.add(item.parent)
-        # Before pytest 8 it takes the node's id.
+        # Before pytest 8 `getfixturedefs` takes the id of the node.
         node = item if getattr(pytest, "version_tuple", (7,)) >= (8,) else item.nodeid
         definitions = manager.getfixturedefs(name, node)
         code = getattr(definitions[-1].func, "__code__", None) if definitions else None
@@ -63,7 +63,7 @@ def fixture(config: pytest.Config, name: str) -> tuple[Optional[str], Optional[C
 
 
 def engine(root: Path, target: Target, modules: Collection[str]) -> Optional[str]:
-    """`app.db.engine`: one of these modules that is the project's and holds an SQLAlchemy engine for this database."""
+    """An SQLAlchemy engine for this database in one of these modules of the project, as in `app.db.engine`."""
     for name, module in list(sys.modules.items()):
         if name not in modules or not is_of_project(getattr(module, "__file__", None) or "/", root):
             continue
@@ -75,7 +75,7 @@ def engine(root: Path, target: Target, modules: Collection[str]) -> Optional[str
 
 
 def _frames() -> Iterator[FrameType]:
-    """From here outwards; SQLAlchemy's asyncio runs in greenlets, whose frames end where they were started."""
+    """The frames of the call stack, innermost first, also those that started the greenlets of SQLAlchemy's asyncio."""
     frame: Optional[FrameType] = sys._getframe(1)
     while frame is not None:
         if not frame.f_code.co_filename.startswith(OWN):

@@ -1,4 +1,4 @@
-"""What a process is for the connection guard."""
+"""The roles of processes for the connection guard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import enum
 
 
 class Role(enum.Enum):
-    """What this process is, as an error names it."""
+    """The role of this process; the value is its name in errors."""
 
     TESTS = "a process that runs tests"
     CONTROLLER = "the xdist controller, which runs no tests and leases nothing"

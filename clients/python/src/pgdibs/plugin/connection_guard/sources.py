@@ -1,4 +1,4 @@
-"""Reads the project's files for what names a database: assignments to variables, `.env` files, URLs in settings and code."""
+"""Searches the files of the project for database URLs and for assignments to environment variables."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pgdibs.plugin.connection_guard.targets import Target, of_url
 MAX_FILES = 500
 MAX_FOLDERS = 2000
 MAX_BYTES = 500_000
-PASSED_OVER = ("node_modules", "site-packages", "__pycache__", "venv")
+SKIPPED_FOLDERS = ("node_modules", "site-packages", "__pycache__", "venv")
 URL = re.compile(r"[A-Za-z][A-Za-z0-9+]*://[^\s\"'<>`]+")
 SETTINGS_FILES = ("*.ini", "*.cfg", "*.toml", "*.yml", "*.yaml")
 
 
 class Sources:
-    """The files of one project, as far as this process has loaded them or they lie beside its ini file."""
+    """The loaded modules and conftest files of the project, and the settings files beside its ini file."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._root = config.rootpath
@@ -33,7 +33,7 @@ class Sources:
         self._folders = list(dict.fromkeys(folder.resolve() for folder in folders))
 
     def assignment(self, name: str) -> Optional[str]:
-        """The first line of a loaded module that sets this environment variable; conftest files first."""
+        """The first line of a loaded module that sets this environment variable; conftest files come first."""
         weaker = None
         for path, tree in self._modules():
             for node in ast.walk(tree):
@@ -45,9 +45,9 @@ class Sources:
         return weaker
 
     def setting(self, name: str, target: Target) -> Optional[str]:
-        """A line of a `.env` or settings file that gives this variable the target's URL."""
+        """A line of a `.env` or settings file that sets this variable to the URL of the target."""
         for path in self._text_files():
-            for number, line in _lines(path):
+            for number, line in _code_lines(path):
                 if name in line and _has_url(line, target):
                     return shown(str(path), number, self._root)
         return None
@@ -55,15 +55,15 @@ class Sources:
     def dotenv(self) -> Iterator[tuple[str, str, str]]:
         """Name, value and place of each line of the `.env` files."""
         for path in self._dotenv_files():
-            for number, line in _lines(path):
+            for number, line in _code_lines(path):
                 name, is_entry, value = line.strip().removeprefix("export ").partition("=")
                 if is_entry and name.strip().isidentifier():
                     yield name.strip(), value.strip().strip("\"'"), shown(str(path), number, self._root)
 
     def url(self, target: Target) -> Optional[str]:
-        """The first line of a settings file, or of a loaded module, that holds the target's URL."""
+        """The first line of a settings file, or of a loaded module, with the URL of the target."""
         for path in self._text_files():
-            for number, line in _lines(path):
+            for number, line in _code_lines(path):
                 if _has_url(line, target):
                     return shown(str(path), number, self._root)
         for path, tree in self._modules():
@@ -87,7 +87,7 @@ class Sources:
 
     def _conftests(self) -> Iterator[str]:
         for number, (folder, below, names) in enumerate(os.walk(self._root)):
-            below[:] = sorted(name for name in below if not name.startswith(".") and name not in PASSED_OVER)
+            below[:] = sorted(name for name in below if not name.startswith(".") and name not in SKIPPED_FOLDERS)
             if "conftest.py" in names:
                 yield os.path.join(folder, "conftest.py")
             if number >= MAX_FOLDERS:
@@ -95,10 +95,10 @@ class Sources:
 
     def _modules(self) -> Iterator[tuple[Path, ast.Module]]:
         files = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
-        # A conftest that fails while it is imported is not among the modules any more.
+        # A conftest whose import failed is not in sys.modules.
         files |= set(self._conftests())
-        ours = [Path(file) for file in files if file.endswith(".py") and is_of_project(file, self._root)]
-        for path in sorted(ours, key=lambda path: (path.name != "conftest.py", str(path)))[:MAX_FILES]:
+        project_files = [Path(file) for file in files if file.endswith(".py") and is_of_project(file, self._root)]
+        for path in sorted(project_files, key=lambda path: (path.name != "conftest.py", str(path)))[:MAX_FILES]:
             try:
                 if path.stat().st_size <= MAX_BYTES:
                     yield path, ast.parse(path.read_bytes())
@@ -106,7 +106,7 @@ class Sources:
                 continue
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
+def _code_lines(path: Path) -> list[tuple[int, str]]:
     try:
         if path.stat().st_size > MAX_BYTES:
             return []
@@ -125,7 +125,7 @@ def _has_url(text: str, target: Target) -> bool:
 
 
 def _sets(node: ast.AST, name: str) -> int:
-    """2 when a statement sets the variable, 1 when it sets whatever a `.env` file has, 0 otherwise."""
+    """2 if a statement sets the variable, 1 if it sets the variables of a `.env` file, 0 otherwise."""
     if isinstance(node, (ast.Assign, ast.AugAssign, ast.AnnAssign)):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
         if any(isinstance(target, ast.Subscript) and _is_environ(target.value) and _is(target.slice, name) for target in targets):

@@ -1,10 +1,9 @@
-"""Which servers and databases a connection attempt would reach, by the rules of libpq, and whether two of them are the same."""
+"""Resolves the servers and databases of a connection attempt by the rules of libpq, and compares them."""
 
 from __future__ import annotations
 
 import getpass
 import ipaddress
-import os
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -26,23 +25,23 @@ VARIABLES = {
     "service": "PGSERVICE",
     "servicefile": "PGSERVICEFILE",
 }
-"""The libpq parameters that decide where a connection goes, and the variable that each comes from when it is not given."""
+"""The libpq parameters that determine the target of a connection, and the variable of each for a missing parameter."""
 
 
 class Unresolved(Exception):
-    """Where the connection would go cannot be worked out; `str()` says why."""
+    """The target of the connection cannot be determined; `str()` says why."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """One server and database that a connection attempt would try."""
+    """A server and database that a connection attempt would try."""
 
     host: str
     """A name, an address, or the directory of a Unix socket; empty for libpq's default socket."""
     port: str
     database: str
     address: str = ""
-    """The address of `host`, when it was given or already resolved."""
+    """The address of `host`, if it was given or is resolved."""
 
     def __str__(self) -> str:
         return f"{self.host or self.address or 'the local socket'}:{self.port}/{self.database}"
@@ -53,14 +52,14 @@ class Target:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is this machine, by a Unix socket or a loopback address."""
+        """Whether it is this machine, through a Unix socket or a loopback address."""
         return self.is_socket or _is_loopback(self.address or self.host)
 
 
 def resolve(parameters: Mapping[str, Any], lookup: Callable[[str], Optional[str]]) -> list[Target]:
     """The targets of libpq parameters; `lookup` reads an environment variable. Raises `Unresolved`.
 
-    A parameter that is given but empty means libpq's default, not the variable.
+    An empty parameter means libpq's default, not the variable.
     """
     given = {name: _text(value) for name, value in parameters.items() if name in VARIABLES and value is not None}
     service = given.get("service", lookup("PGSERVICE"))
@@ -94,7 +93,7 @@ def resolve(parameters: Mapping[str, Any], lookup: Callable[[str], Optional[str]
 
 
 def of_url(url: str) -> Optional[Target]:
-    """The first target of a complete URL in any driver's spelling; None when it is no Postgres URL or names no database."""
+    """The first target of a URL in any driver's spelling; None if it is no Postgres URL or names no database."""
     try:
         parts = urlsplit(url.strip())
         scheme, path, host = parts.scheme.lower(), unquote(parts.path.lstrip("/")), parts.netloc.rpartition("@")[2]
@@ -109,7 +108,7 @@ def of_url(url: str) -> Optional[Target]:
 
 
 def is_same(target: Target, host: str, port: int, database: str) -> bool:
-    """Whether the target is this database; names are resolved only when port and database agree and the hosts differ."""
+    """Whether the target is this database. Resolves names only if port and database are equal and the hosts differ."""
     if target.database != database or target.port != str(port):
         return False
     other = Target(host, str(port), database)
@@ -135,12 +134,12 @@ class Exemption:
 
     @classmethod
     def parse(cls, entry: str) -> Optional[Exemption]:
-        """`host:port/database`, each part a glob; None when it is something else."""
+        """Parse `host:port/database`, where each part is a glob; None for any other text."""
         found = cls.ENTRY.fullmatch(entry)
         return cls(found["host"].strip("[]").lower(), found["port"], found["database"]) if found else None
 
     def covers(self, target: Target) -> bool:
-        """Whether the target is meant, by any spelling of its host."""
+        """Whether the entry matches the target, with any spelling of its host."""
         from fnmatch import fnmatchcase
 
         spellings = {_canonical(target.host), _canonical(target.address)} - {""}
@@ -169,11 +168,11 @@ def _os_user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError) as error:
-        raise Unresolved("no database and no user was given, and the operating system names no user") from error
+        raise Unresolved("no database and no user was given, and the operating system has no user name") from error
 
 
 def _service(name: str, file: Optional[str], lookup: Callable[[str], Optional[str]]) -> dict[str, str]:
-    """What a connection service file says under this name."""
+    """The parameters of this section of the connection service file."""
     candidates = [Path(file) if file else Path.home() / ".pg_service.conf"]
     directory = lookup("PGSYSCONFDIR")
     if directory:
@@ -193,7 +192,7 @@ def _service(name: str, file: Optional[str], lookup: Callable[[str], Optional[st
 
 
 def _section(text: str, name: str) -> Optional[dict[str, str]]:
-    """The first section of this name, as libpq reads it: of sections and of keys that are there twice, the first counts.
+    """The section of this name, as libpq reads it: the first of several sections or keys counts.
 
     Raises `ValueError` for a line that libpq refuses.
     """
@@ -222,12 +221,12 @@ def _is_loopback(host: str) -> bool:
         address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
         return False
-    # Another address of the loopback network may be another server's.
+    # Another server may listen on another address of the loopback network.
     return str(getattr(address, "ipv4_mapped", None) or address) in ("127.0.0.1", "::1")
 
 
 def _addresses(target: Target) -> frozenset[str]:
-    """The addresses of its host; empty for a socket and for a name that cannot be resolved."""
+    """The addresses of the host; empty for a socket and for a name that cannot be resolved."""
     if target.is_socket:
         return frozenset()
     try:
@@ -235,8 +234,3 @@ def _addresses(target: Target) -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset("loopback" if _is_loopback(str(each[4][0])) else str(each[4][0]) for each in found)
-
-
-def read(name: str) -> Optional[str]:
-    """An environment variable, as libpq sees it."""
-    return os.environ.get(name)

@@ -45,7 +45,7 @@ async fn every_operation_without_token_is_refused_and_changes_nothing() {
     for operation in operations().iter().filter(|operation| !operation.open) {
         let prepared = PreparedApi::new().await;
         let before = backend_of(&prepared.api).await;
-        let mut said: Option<(String, Value)> = None;
+        let mut first_answer: Option<(String, Value)> = None;
         for (headers, query) in wrong_credentials() {
             let mut call = prepared.call(operation);
             if !query.is_empty() {
@@ -60,7 +60,7 @@ async fn every_operation_without_token_is_refused_and_changes_nothing() {
             assert!(!answer.text.contains(TOKEN), "{operation:?}: {answer:#?}");
             // The same answer for each wrong token: it does not say which part was right.
             if shows_something && answer.json["detail"].as_str().is_some_and(|detail| detail.contains("wrong")) {
-                let first = said.get_or_insert_with(|| (answer.text.clone(), answer.json.clone()));
+                let first = first_answer.get_or_insert_with(|| (answer.text.clone(), answer.json.clone()));
                 assert_eq!(answer.text, first.0);
             }
             refused += 1;

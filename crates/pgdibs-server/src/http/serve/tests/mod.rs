@@ -18,9 +18,9 @@ async fn header_that_does_not_arrive_ends_connection() {
     let (address, _serving) = listen(&api, Bounds { header: Duration::from_millis(100), ..GENEROUS }).await;
     for start in ["", "GET /livez HTTP/1.1\r\nHost: loc"] {
         let began = Instant::now();
-        let notified = send_raw(address, start).await;
+        let received = send_raw(address, start).await;
         assert!(began.elapsed() >= Duration::from_millis(100), "it was given its time");
-        assert!(!notified.contains("200 OK"), "{notified}");
+        assert!(!received.contains("200 OK"), "{received}");
     }
     assert!(send_raw(address, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.contains("200 OK"));
 }
@@ -102,9 +102,9 @@ async fn shutdown_cuts_stuck_connection() {
     let head = "POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n";
     stuck.write_all(head.as_bytes()).await.unwrap();
     // The handler reads the body once it asks for it.
-    let mut extract = [0; 25];
-    stuck.read_exact(&mut extract).await.unwrap();
-    assert!(extract.starts_with(b"HTTP/1.1 100 Continue"));
+    let mut interim = [0; 25];
+    stuck.read_exact(&mut interim).await.unwrap();
+    assert!(interim.starts_with(b"HTTP/1.1 100 Continue"));
     api.service.stopping.cancel();
     assert_eq!(serving.await.unwrap(), Cut(1));
     assert_eq!(read_to_end(&mut stuck).await, "");

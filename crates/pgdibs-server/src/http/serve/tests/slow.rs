@@ -24,18 +24,18 @@ async fn drip(address: SocketAddr, head: &'static str) -> (Duration, String) {
     stream.write_all(head.as_bytes()).await.unwrap();
     let (mut reader, mut writer) = stream.into_split();
     let writing = tokio::spawn(async move {
-        let mut spawn = tokio::time::interval(Duration::from_millis(20));
+        let mut pause = tokio::time::interval(Duration::from_millis(20));
         // Until the other side has closed.
         while writer.write_all(b"x").await.is_ok() {
-            spawn.tick().await;
+            pause.tick().await;
         }
     });
-    let mut notified = Vec::new();
-    let reading = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut notified);
+    let mut received = Vec::new();
+    let reading = tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut received);
     tokio::time::timeout(Duration::from_secs(30), reading).await.expect("it is cut off").ok();
     let took = began.elapsed();
     writing.abort();
-    (took, String::from_utf8_lossy(&notified).into_owned())
+    (took, String::from_utf8_lossy(&received).into_owned())
 }
 
 #[tokio::test]
@@ -57,9 +57,9 @@ async fn slow_sender_is_cut_off_while_others_are_served() {
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
         served += 1;
         while let Some(ended) = slow.try_join_next() {
-            let (took, notified) = ended.unwrap();
+            let (took, received) = ended.unwrap();
             assert!(took >= SHORT, "it was given its time");
-            assert!(!notified.contains("200 OK") && !notified.contains("201 Created"), "{notified}");
+            assert!(!received.contains("200 OK") && !received.contains("201 Created"), "{received}");
         }
     }
     assert!(served > 3, "{served}");
@@ -84,11 +84,11 @@ async fn body_that_does_not_arrive_is_refused_with_reason() {
 async fn client_that_does_not_read_is_cut_off() {
     let api = TestApi::new();
     let (address, _serving) = listen(&api, Bounds { connections: 1, stalled: SHORT, ..GENEROUS }).await;
-    let mut deaf = TcpStream::connect(address).await.unwrap();
+    let mut slow_reader = TcpStream::connect(address).await.unwrap();
     // More answers than both sockets' buffers hold.
     let many = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2000);
-    let _may_end_early = tokio::time::timeout(SHORT, deaf.write_all(many.as_bytes())).await;
-    // There is one place, and the deaf one has it until it is cut off.
+    let _may_end_early = tokio::time::timeout(SHORT, slow_reader.write_all(many.as_bytes())).await;
+    // The one connection is taken until the slow reader is cut off.
     let get = "GET /v1/pools HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert!(send_raw(address, get).await.contains("\"machine_busy\""));
     let began = Instant::now();
@@ -96,7 +96,7 @@ async fn client_that_does_not_read_is_cut_off() {
         assert!(began.elapsed() < Duration::from_secs(20), "it is not cut off");
         tokio::time::sleep(SHORT / 8).await;
     }
-    drop(deaf);
+    drop(slow_reader);
 }
 
 /// The bound on writing must not touch those who wait: they neither speak nor are spoken to.

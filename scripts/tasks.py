@@ -1,9 +1,8 @@
-"""The parts of `make check`, `make test` and `make test-all`; to add one, add an entry to PARTS.
+"""The tasks of `make check`, `make test` and `make test-all`; to add one, add an entry to TASKS.
 
-Parts of one lane run one after another, in this order; the two lanes run beside each other: `main` holds what compiles and
-what keeps the processors busy, `side` what is short or waits much; what is in `last` runs when both have ended, however they
-ended.
-A part waits for the parts it `needs`, and fails when one of them failed.
+The tasks of a job run one after another, in this order. Two jobs run in parallel: `main` has the tasks that compile or keep the
+processors busy, `side` the tasks that are short or mostly wait. The tasks of `last` run when both jobs have ended, failed or not.
+A task waits for the tasks that it `needs`, and fails if one of them failed.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ ALL_ONLY = frozenset({"test-all"})
 
 NEXTEST_JUNIT = "nextest/default/junit.xml"
 WITH_DAEMON = ("python3", "../../scripts/with-daemon.py")
-# Each of the others takes half a minute or more; `make test-all` runs all of them.
+# Each of the other suites takes half a minute or more; `make test-all` runs them all.
 SHORT_SUITES = ("--only", "short")
 KILLED_OFTEN = ("--only", "killed with a process at work", "--repeat", "5")
-# What takes long, or needs a server of its own for a moment and there are others like it: `make test-all` runs them.
+# Slow tests, and tests that are similar to others and need a server of their own; `make test-all` runs them.
 LONG_RUST_TESTS = "|".join(
     (
         "^conformance::createdb_",
-        # The same with a daemon that is no superuser.
+        # The same tests with a daemon that is no superuser.
         "_createrole$",
-        # Once more against a whole daemon; the tests beside the code hold the same.
+        # Against a complete daemon; unit tests cover the same rules.
         "^fence::(session_that_cannot_be_ended|full_lock_table|tenant_keeps_no_session)",
         "^faults::long::",
         "^killed_",
@@ -45,56 +44,55 @@ SUPPORTED_MAJORS = ("14", "15", "16", "17", "18")
 
 
 @dataclass(frozen=True)
-class Part:
-    """One named step: a command, where its counts come from, and the sets it belongs to."""
+class Task:
+    """A named command, the source of its counts, and the sets that it belongs to."""
 
     name: str
     command: tuple[str, ...]
     sets: frozenset[str]
-    lane: str = "main"
+    job: str = "main"
     needs: tuple[str, ...] = ()
-    # A JUnit file below the target directory, written again by the command; it must hold at least one test.
+    # A JUnit file below the target directory, which the command writes; it must have at least one test.
     junit: Optional[str] = None
-    # Whether the output holds pytest's closing lines; there must be at least one with a test passed.
+    # Whether the output has closing lines of pytest; at least one test must pass.
     pytest: bool = False
     timeout_seconds: float = 600.0
-    # Where it runs, below the repository.
+    # The working directory, below the repository.
     directory: str = "."
-    # `{repository}` and `{path}` (the PATH of the run) are filled in.
+    # `{repository}` and `{path}` (the PATH of the run) are placeholders.
     environment: dict[str, str] = field(default_factory=dict)
 
 
-PARTS: tuple[Part, ...] = (
-    Part("tidy", ("python3", "scripts/tidy.py"), CHECK, lane="side"),
-    Part("python environment", ("scripts/python-environment.sh",), CHECK, lane="side"),
-    Part("python checks", ("scripts/python-checks.sh",), CHECK, lane="side", needs=("python environment",)),
-    Part("shell checks", ("scripts/shell-checks.sh",), CHECK, lane="side", needs=("python environment",)),
-    Part(
+TASKS: tuple[Task, ...] = (
+    Task("lint", ("python3", "scripts/lint.py"), CHECK, job="side"),
+    Task("python environment", ("scripts/python-environment.sh",), CHECK, job="side"),
+    Task("python checks", ("scripts/python-checks.sh",), CHECK, job="side", needs=("python environment",)),
+    Task("shell checks", ("scripts/shell-checks.sh",), CHECK, job="side", needs=("python environment",)),
+    Task(
         "script tests",
         (".venv/bin/python", "-m", "pytest", "-q", "scripts/tests"),
         CHECK,
-        lane="side",
+        job="side",
         needs=("python environment",),
         pytest=True,
     ),
-    Part("words", ("python3", "scripts/words.py"), CHECK, lane="side"),
-    Part("import circles", ("python3", "scripts/import-circles.py"), CHECK, lane="side"),
-    Part("crate arrows", ("python3", "scripts/crate-arrows.py"), CHECK, lane="side"),
-    Part("SQL guards apply", ("python3", "scripts/sql-guards.py", "--check"), CHECK, lane="side"),
-    Part("cargo-deny", ("scripts/dependency-rules.sh",), TEST, lane="side"),
-    Part("postgres 15", ("scripts/fetch-postgres.sh", "15"), TEST_ONLY, lane="side"),
-    Part("postgres 14 to 18", ("scripts/try-postgres.sh", *SUPPORTED_MAJORS), ALL_ONLY, lane="side"),
-    Part("rust format", ("cargo", "fmt", "--all", "--check"), CHECK),
-    Part(
+    Task("words", ("python3", "scripts/words.py"), CHECK, job="side"),
+    Task("import circles", ("python3", "scripts/import-circles.py"), CHECK, job="side"),
+    Task("crate arrows", ("python3", "scripts/crate-arrows.py"), CHECK, job="side"),
+    Task("SQL guards apply", ("python3", "scripts/sql-guards.py", "--check"), CHECK, job="side"),
+    Task("cargo-deny", ("scripts/dependency-rules.sh",), TEST, job="side"),
+    Task("postgres 15", ("scripts/fetch-postgres.sh", "15"), TEST_ONLY, job="side"),
+    Task("postgres 14 to 18", ("scripts/try-postgres.sh", *SUPPORTED_MAJORS), ALL_ONLY, job="side"),
+    Task("rust format", ("cargo", "fmt", "--all", "--check"), CHECK),
+    Task(
         "clippy",
         ("cargo", "clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"),
         CHECK,
     ),
-    Part("rust build", ("cargo", "build", "--workspace", "--all-targets", "--locked"), TEST, timeout_seconds=1200),
-    # The conformance suite runs under two kinds of rights: here as superuser on 15, in `make test-all` under both on each major.
-    # More would take longer than the twelve minutes that `make test` has; so would the random kills, a part of the soak, and
-    # what takes minutes.
-    Part(
+    Task("rust build", ("cargo", "build", "--workspace", "--all-targets", "--locked"), TEST, timeout_seconds=1200),
+    # The conformance suite runs here as superuser on 15, and in `make test-all` with both kinds of rights on each major. All of
+    # it, with the random kills, the soak and the slowest tests, would take `make test` more than twelve minutes.
+    Task(
         "rust tests on 15",
         (
             "scripts/rust-tests.sh",
@@ -107,10 +105,10 @@ PARTS: tuple[Part, ...] = (
         needs=("rust build", "postgres 15"),
         junit=NEXTEST_JUNIT,
         timeout_seconds=900,
-        # A part of what `make test-all` does; `make soak` goes on for longer.
+        # Less than in `make test-all`; `make soak` runs longer.
         environment={"SOAK_MINUTES": "0.3", "PGDIBS_WORLDS": "700"},
     ),
-    Part(
+    Task(
         "rust tests on 14 to 18",
         ("scripts/rust-tests.sh", *SUPPORTED_MAJORS, "--", "-E", "not test(/^faults::long::/)"),
         ALL_ONLY,
@@ -118,7 +116,7 @@ PARTS: tuple[Part, ...] = (
         junit=NEXTEST_JUNIT,
         timeout_seconds=2400,
     ),
-    Part(
+    Task(
         "faults, each of them",
         ("scripts/fault-tests.sh",),
         ALL_ONLY,
@@ -126,18 +124,18 @@ PARTS: tuple[Part, ...] = (
         junit=NEXTEST_JUNIT,
         timeout_seconds=3600,
     ),
-    Part(
+    Task(
         "example: fastapi-shop",
-        # From the root, where no pgdibs.toml makes the daemon build the template: here the tests do.
+        # From the root, which has no pgdibs.toml, so the tests build the template and not the daemon.
         ("python3", "scripts/with-daemon.py", "python", "examples/fastapi-shop/run_suites.py", *SHORT_SUITES),
         TEST_ONLY,
-        lane="side",
+        job="side",
         needs=("rust build", "python environment"),
         pytest=True,
         timeout_seconds=1200,
         environment={"PATH": "{repository}/.venv/bin:{path}"},
     ),
-    Part(
+    Task(
         "example: fastapi-shop, every suite",
         ("python3", "scripts/with-daemon.py", "python", "examples/fastapi-shop/run_suites.py"),
         ALL_ONLY,
@@ -146,7 +144,7 @@ PARTS: tuple[Part, ...] = (
         timeout_seconds=1800,
         environment={"PATH": "{repository}/.venv/bin:{path}"},
     ),
-    Part(
+    Task(
         "example: fastapi-shop, killed five times",
         ("python3", "scripts/with-daemon.py", "python", "examples/fastapi-shop/run_suites.py", *KILLED_OFTEN),
         ALL_ONLY,
@@ -155,37 +153,37 @@ PARTS: tuple[Part, ...] = (
         timeout_seconds=900,
         environment={"PATH": "{repository}/.venv/bin:{path}"},
     ),
-    Part(
+    Task(
         "python client",
         (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "clients/python/tests/client"),
         TEST,
-        lane="side",
+        job="side",
         needs=("rust build", "python environment"),
         pytest=True,
     ),
-    Part(
+    Task(
         "python wheel",
         (".venv/bin/python", "-m", "pytest", "-q", "clients/python/tests/wheel"),
         ALL_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
     ),
-    Part(
+    Task(
         "pytest plugin",
         (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "-m", "not long", "clients/python/tests/plugin"),
         TEST_ONLY,
-        lane="side",
+        job="side",
         needs=("rust build", "python environment"),
         pytest=True,
     ),
-    Part(
+    Task(
         "pytest plugin, every test",
         (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "clients/python/tests/plugin"),
         ALL_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
     ),
-    Part(
+    Task(
         "pytest plugin on pytest 7 to 9",
         ("scripts/pytest-versions.sh", "7.4.4", "8.4.2", "9.0.0"),
         ALL_ONLY,
@@ -193,38 +191,38 @@ PARTS: tuple[Part, ...] = (
         pytest=True,
         timeout_seconds=1800,
     ),
-    Part(
+    Task(
         "connection guard on SQLAlchemy 1.4",
         ("scripts/sqlalchemy-1.4.sh",),
         ALL_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
     ),
-    Part(
+    Task(
         "django plugin",
         (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "-m", "not long", "clients/python/tests/django"),
         TEST_ONLY,
-        lane="side",
+        job="side",
         needs=("rust build", "python environment"),
         pytest=True,
     ),
-    Part(
+    Task(
         "django plugin, every test",
         (".venv/bin/python", "-m", "pytest", "-q", "-n", "3", "clients/python/tests/django"),
         ALL_ONLY,
         needs=("rust build", "python environment"),
         pytest=True,
     ),
-    Part(
+    Task(
         "example: django-library",
         ("python3", "scripts/with-daemon.py", "python", "examples/django-library/run_suites.py", "--only", "short"),
         TEST_ONLY,
-        lane="side",
+        job="side",
         needs=("rust build", "python environment"),
         pytest=True,
         environment={"PATH": "{repository}/.venv/bin:{path}"},
     ),
-    Part(
+    Task(
         "example: django-library, every suite",
         ("python3", "scripts/with-daemon.py", "python", "examples/django-library/run_suites.py", "--own-daemon"),
         ALL_ONLY,
@@ -234,7 +232,7 @@ PARTS: tuple[Part, ...] = (
         environment={"PATH": "{repository}/.venv/bin:{path}"},
     ),
     # The daemon reads pgdibs.toml of its working directory.
-    Part(
+    Task(
         "example: template built by the daemon",
         (*WITH_DAEMON, "python", "run_suites.py", "--only", "one"),
         ALL_ONLY,
@@ -243,31 +241,31 @@ PARTS: tuple[Part, ...] = (
         directory="examples/fastapi-shop",
         environment={"PATH": "{repository}/.venv/bin:{path}", "SHOP_TEMPLATE": "daemon"},
     ),
-    # In the lane of the Rust tests, because `make run` builds a daemon without failpoints into their place.
-    Part(
+    # In the job of the Rust tests, because `make run` replaces their daemon by one without failpoints.
+    Task(
         "README's commands",
         ("python3", "scripts/check-readme.py"),
         TEST,
         needs=("rust build", "python environment"),
         timeout_seconds=900,
     ),
-    Part(
+    Task(
         "HTTP API by schemathesis",
         ("scripts/contract-test.sh", "--seconds", "10"),
         TEST_ONLY,
-        lane="side",
+        job="side",
         needs=("rust build",),
     ),
-    Part(
+    Task(
         "HTTP API by schemathesis, 10,000 requests",
         ("scripts/contract-test.sh", "--requests", "10000"),
         ALL_ONLY,
         needs=("rust build",),
         timeout_seconds=2400,
     ),
-    Part("SQL guards", ("python3", "scripts/sql-guards.py"), ALL_ONLY, needs=("rust build",), timeout_seconds=4800),
-    Part("Node and Go snippets", ("scripts/try-snippets.sh",), ALL_ONLY, needs=("rust build",)),
-    Part("deploy's files", ("scripts/deploy-checks.sh",), ALL_ONLY, needs=("python environment",)),
-    Part("benchmark", ("scripts/bench.sh",), ALL_ONLY, timeout_seconds=2400),
-    Part("secrets in what the tests left", ("python3", "scripts/find-secrets.py"), TEST, lane=LAST),
+    Task("SQL guards", ("python3", "scripts/sql-guards.py"), ALL_ONLY, needs=("rust build",), timeout_seconds=4800),
+    Task("Node and Go snippets", ("scripts/try-snippets.sh",), ALL_ONLY, needs=("rust build",)),
+    Task("deploy's files", ("scripts/deploy-checks.sh",), ALL_ONLY, needs=("python environment",)),
+    Task("benchmark", ("scripts/bench.sh",), ALL_ONLY, timeout_seconds=2400),
+    Task("secrets in what the tests left", ("python3", "scripts/find-secrets.py"), TEST, job=LAST),
 )

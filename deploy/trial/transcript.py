@@ -1,4 +1,4 @@
-"""What the trial says: printed as it happens, and kept for docs/deploy-trial.md."""
+"""The transcript of the smoke test: printed as it runs, and written to docs/deploy-trial.md."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ it; do not edit.
 
 
 class Failed(Exception):
-    """Something was not as it has to be."""
+    """A check of the smoke test failed."""
 
 
-class Report:
-    """The lines so far."""
+class Transcript:
+    """The lines of the smoke test."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
         self.hosted: list[str] = []
         """What could not be run here, and why."""
 
-    def say(self, line: str) -> None:
-        """One line, now."""
+    def add(self, line: str) -> None:
+        """Prints and stores one line."""
         print(line, flush=True)
         self.lines.append(line)
 
     def not_run(self, what: str, why: str) -> None:
         """Something that this machine cannot run; listed again at the end."""
         self.hosted.append(f"{what}: {why}")
-        self.say(f"     not run here: {what}: {why}")
+        self.add(f"     not run here: {what}: {why}")
 
     @contextmanager
     def part(self, title: str) -> Iterator[None]:
         """One part, with the seconds it took."""
-        self.say(f"\n## {title}")
+        self.add(f"\n## {title}")
         started = time.monotonic()
         yield
-        self.say(f"     ({time.monotonic() - started:.0f} s)")
+        self.add(f"     ({time.monotonic() - started:.0f} s)")
 
     def write(self, path: Path, versions: dict[str, str]) -> None:
         """The page."""

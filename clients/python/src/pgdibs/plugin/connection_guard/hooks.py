@@ -1,4 +1,4 @@
-"""Ends the run with the sentence about a stopped connection: once, in every kind of process, also when it was swallowed."""
+"""Ends the run with the sentence about a stopped connection: once, in every kind of process, also if code swallowed it."""
 
 from __future__ import annotations
 
@@ -13,47 +13,47 @@ if TYPE_CHECKING:
     from pgdibs.plugin.connection_guard.decisions import ConnectionGuard
 
 OUTPUT = "pgdibs_stopped_connection"
-"""Under which name an xdist worker tells its controller."""
+"""The key in the output of an xdist worker for its controller."""
 
 
-class Reports:
-    """The hooks after which something may have connected. Each raises `pytest.UsageError`, which pytest prints as one line."""
+class GuardHooks:
+    """The hooks after which code may have connected. Each raises `pytest.UsageError`, which pytest prints as one line."""
 
     def __init__(self, guard: ConnectionGuard) -> None:
         self._guard = guard
-        self._is_sent = False
-        """Whether this worker has told its controller, to which it says nothing after that."""
+        self._has_output = False
+        """Whether this worker has written its output for the controller, which takes no more after that."""
 
-    def end_the_run(self) -> None:
+    def end_run(self) -> None:
         """Raise if a connection was stopped."""
         if self._guard.stopped:
             raise pytest.UsageError(self._guard.stopped)
 
     def after_conftests(self, outcome: Any) -> None:
-        """The initial conftest files, and with them perhaps the application, have been imported."""
+        """The initial conftest files, which may import the application."""
         if self._guard.stopped:
-            replace(outcome, pytest.UsageError(self._guard.stopped))
+            set_exception(outcome, pytest.UsageError(self._guard.stopped))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collectreport(self) -> None:
-        """A module was imported. First, so that the failed import is not printed as well."""
-        self.end_the_run()
+        """The import of a test module. First, so that pytest does not print the failed import as well."""
+        self.end_run()
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logfinish(self) -> None:
-        """A test is over, its report is sent."""
-        self.end_the_run()
+        """The end of a test, after its report."""
+        self.end_run()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_internalerror(self) -> None:
-        """It was raised where pytest expects no error, as in a `pytest_configure` of the project."""
-        self.end_the_run()
+        """A hook where pytest expects no error, as a `pytest_configure` of the project."""
+        self.end_run()
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_cmdline_main(self) -> Any:
-        """Everything else, at the end of the run at the latest."""
+        """All other code, at the end of the run."""
         outcome = yield
-        # A line of progress may be unfinished; a worker has no terminal.
+        # The line of progress may be incomplete; a worker has no terminal.
         config = self._guard.config
         if self._guard.stopped and config.pluginmanager.hasplugin("terminalreporter"):
             writer = config.get_terminal_writer()
@@ -63,13 +63,13 @@ class Reports:
 
     @pytest.hookimpl(hookwrapper=True, trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> Any:
-        """A worker's own `UsageError` does not reach the controller; what it puts into its output does.
+        """Write the sentence into the output of a worker, because its `UsageError` does not reach the controller.
 
-        The innermost wrapper: the project's hooks have run, and xdist, whose wrapper is outside, has not sent the output yet.
+        The innermost wrapper: it runs after the hooks of the project, and before the outer wrapper of xdist sends the output.
         """
         outcome = yield
         output = getattr(session.config, "workeroutput", None)
-        self._is_sent = output is not None
+        self._has_output = output is not None
         if output is not None and self._guard.stopped:
             output[OUTPUT] = self._guard.stopped
             if outcome.excinfo is not None and issubclass(outcome.excinfo[0], ConnectionStopped):
@@ -77,22 +77,22 @@ class Reports:
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
     def pytest_unconfigure(self) -> Any:
-        """A worker has no other way left to report a connection that the project's own hook has opened."""
+        """Print a connection from the project's own hook in a worker, which can no longer report it."""
         before = self._guard.stopped
         yield
-        if self._is_sent and self._guard.stopped and not before:
-            print(f"\nERROR: {self._guard.stopped}", file=sys.stderr)  # below the dots of the progress
+        if self._has_output and self._guard.stopped and not before:
+            print(f"\nERROR: {self._guard.stopped}", file=sys.stderr)  # below the line of progress
 
     @pytest.hookimpl(optionalhook=True, trylast=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """In the controller: a worker has ended."""
+        """In the controller: end the run if a worker has stopped a connection."""
         sentence = getattr(node, "workeroutput", {}).get(OUTPUT)
         if sentence:
             raise pytest.UsageError(sentence)
 
 
-def replace(outcome: Any, error: BaseException) -> None:
-    """Make a hook's outcome this error, also with a pluggy that has no method for it; raising there would be a warning."""
+def set_exception(outcome: Any, error: BaseException) -> None:
+    """Set the exception of a hook's outcome, also with older versions of pluggy; raising in a wrapper would be a warning."""
     if hasattr(outcome, "force_exception"):
         outcome.force_exception(error)
     else:

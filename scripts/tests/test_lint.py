@@ -1,20 +1,20 @@
-"""Each rule of tidy.py dies on a breach and lets the proper form pass."""
+"""Each rule of lint.py finds a violation and accepts the correct form."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import lint
 import pytest
-import tidy
 
-RUST = "//! Says what this file is for.\n"
+RUST = "//! States the purpose of this file.\n"
 
 
-def breaches(root: Path, path: str, text: str) -> list[str]:
+def problems(root: Path, path: str, text: str) -> list[str]:
     file = root / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
-    return tidy.problems(root, [path])
+    return lint.problems(root, [path])
 
 
 BROKEN = [
@@ -37,7 +37,7 @@ BROKEN = [
     ("crates/pgdibs-core/src/plan.rs", RUST + "let now = Instant::now();\n", "no clock"),
     ("crates/pgdibs-core/src/plan.rs", RUST + "let id = Uuid::new_v4();\n", "no clock"),
     ("README.md", "See [the design](DESIGN.md).\n", "does not exist"),
-    ("README.md", "# Title\nSee [there](#nowhere).\n", "no heading"),
+    ("README.md", "# Title\nSee [there](#missing).\n", "no heading"),
     ("README.md", "# Title\n# Title\nSee [there](#title-2).\n", "no heading"),
     ("README.md", "![a picture](pictures/none.svg)\n", "does not exist"),
     ("README.md", "See [there](https:/example.com).\n", "no host"),
@@ -45,15 +45,15 @@ BROKEN = [
 ]
 
 
-@pytest.mark.parametrize(("path", "text", "said"), BROKEN)
-def test_a_breach_is_named(tmp_path: Path, path: str, text: str, said: str) -> None:
-    found = breaches(tmp_path, path, text)
+@pytest.mark.parametrize(("path", "text", "message"), BROKEN)
+def test_violation_is_reported_with_its_path(tmp_path: Path, path: str, text: str, message: str) -> None:
+    found = problems(tmp_path, path, text)
     assert len(found) == 1
     assert found[0].startswith(f"{path}:")
-    assert said in found[0]
+    assert message in found[0]
 
 
-PROPER = [
+CORRECT = [
     ("crates/pgdibs-core/src/plan.rs", RUST + "// The driver waits with tokio, not we.\n"),
     ("crates/pgdibs-postgres/src/ddl/text.rs", RUST + "use sqlx::AssertSqlSafe;\n"),
     ("crates/pgdibs-server/src/http/lease.rs", RUST + "use axum::Json;\n"),
@@ -62,11 +62,11 @@ PROPER = [
     ("crates/pgdibs/src/a.rs", RUST + '#[allow(\n    dead_code,\n    reason = "used on macOS only"\n)]\n'),
     ("crates/pgdibs/src/long.rs", RUST + "\n" * 499),
     ("crates/pgdibs/tests/fixtures/dump.sql", "--\n-- PostgreSQL database dump\n"),
-    ("scripts/a.sh", "#!/usr/bin/env bash\n# Says what this is for.\n"),
+    ("scripts/a.sh", "#!/usr/bin/env bash\n# States its purpose.\n"),
     ("README.md", "# A title, here\nSee [it](#a-title-here), [web](https://example.org), `[no](link)`.\n```\n[x](y)\n```\n"),
 ]
 
 
-@pytest.mark.parametrize(("path", "text"), PROPER)
-def test_the_proper_form_passes(tmp_path: Path, path: str, text: str) -> None:
-    assert breaches(tmp_path, path, text) == []
+@pytest.mark.parametrize(("path", "text"), CORRECT)
+def test_correct_form_has_no_problems(tmp_path: Path, path: str, text: str) -> None:
+    assert problems(tmp_path, path, text) == []

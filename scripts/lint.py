@@ -1,6 +1,6 @@
-"""Checks the rules of this repository that no linter knows: purposes, sizes, forbidden marks, arrows between crates, links.
+"""Checks the rules of this repository that no linter knows: purposes, sizes, forbidden text, layers of crates, links.
 
-tidy.py [ROOT]: prints each breach as `path:line: what and the way out`, and fails when there is one.
+lint.py [ROOT]: prints each problem as `path:line: problem and hint`, and fails if there is one.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from pathlib import Path, PurePosixPath
 MAX_LINES = 500
 PURPOSE_MARKERS = {".rs": "//!", ".py": '"""', ".sh": "#", ".sql": "--", ".toml": "#", ".yml": "#", ".yaml": "#"}
 CODE = (".rs", ".py", ".sh", ".sql")
-# Input that others' tools wrote, such as a pg_dump file, and what names the forbidden marks in order to find them.
+# Directories with files of other tools, such as pg_dump.
 FOREIGN_DIRECTORIES = {"fixtures", "testdata", "golden", "snapshots"}
-NAMES_THE_MARKS = {"scripts/tidy.py", "scripts/tests/test_tidy.py"}
+# These files have the forbidden texts in order to find them.
+EXEMPT_FROM_TEXTS = {"scripts/lint.py", "scripts/tests/test_lint.py"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """One file that git knows (or would, when added), by its path below the root."""
+    """A file that git tracks or would add, with its path below the root."""
 
     path: str
     lines: tuple[str, ...]
@@ -45,28 +46,32 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Mark:
-    """Something that must not stand in code; with `unless_explained`, not without a comment beside it."""
+class ForbiddenText:
+    """A text that code must not have; with `unless_explained`, not without a comment beside it."""
 
     pattern: re.Pattern[str]
     suffixes: tuple[str, ...]
-    way_out: str
+    hint: str
     unless_explained: bool = False
 
 
-MARKS = (
-    Mark(re.compile(r"#\[ignore|#\[should_panic"), (".rs",), "a test runs and asserts, or goes"),
-    Mark(re.compile(r"\b(todo|unimplemented)!"), (".rs",), "finish it or leave it out"),
-    Mark(re.compile(r"\b(TODO|FIXME)\b"), (*CODE, ".md", ".toml", ".yml"), "do it, or write an issue"),
-    Mark(re.compile(r"mark\.(skip|xfail)|pytest\.(skip|xfail)\("), (".py",), "a test runs and asserts, or goes"),
-    Mark(re.compile(r"\b(thread::|time\.)sleep\("), (".rs", ".py"), "poll a level with a deadline, or say why above it", True),
-    Mark(re.compile(r"#!?\[(allow|expect)\("), (".rs",), "mend it, or say why above it", True),
+FORBIDDEN_TEXTS = (
+    ForbiddenText(re.compile(r"#\[ignore|#\[should_panic"), (".rs",), "a test runs and asserts; delete it otherwise"),
+    ForbiddenText(re.compile(r"\b(todo|unimplemented)!"), (".rs",), "finish it or leave it out"),
+    ForbiddenText(re.compile(r"\b(TODO|FIXME)\b"), (*CODE, ".md", ".toml", ".yml"), "do it, or write an issue"),
+    ForbiddenText(
+        re.compile(r"mark\.(skip|xfail)|pytest\.(skip|xfail)\("), (".py",), "a test runs and asserts; delete it otherwise"
+    ),
+    ForbiddenText(
+        re.compile(r"\b(thread::|time\.)sleep\("), (".rs", ".py"), "poll a level with a deadline, or say why above it", True
+    ),
+    ForbiddenText(re.compile(r"#!?\[(allow|expect)\("), (".rs",), "mend it, or say why above it", True),
 )
 
 
 @dataclass(frozen=True)
-class Arrow:
-    """A name that only some places may mention."""
+class MentionRule:
+    """A name that only some files may mention."""
 
     pattern: re.Pattern[str]
     within: str
@@ -74,14 +79,14 @@ class Arrow:
     rule: str
 
 
-ARROWS = (
-    Arrow(
+MENTION_RULES = (
+    MentionRule(
         re.compile(r"\baxum\b"),
         "crates/pgdibs-server/",
         ("crates/pgdibs-server/src/http/",),
         "only http knows axum",
     ),
-    Arrow(
+    MentionRule(
         re.compile(r"\bAssertSqlSafe\b"),
         "crates/",
         (
@@ -92,7 +97,7 @@ ARROWS = (
         ),
         "only ddl/text.rs puts identifiers into SQL text",
     ),
-    Arrow(
+    MentionRule(
         re.compile(r"\b(Instant|SystemTime)::now\b|\bUuid::(new_v|now_v)"),
         "crates/pgdibs-core/src/",
         (),
@@ -102,25 +107,25 @@ ARROWS = (
 
 
 def purpose_problems(source: Source) -> Iterator[str]:
-    """The first line (after an interpreter line) says what the file is for."""
+    """The first line (after an interpreter line) states the purpose of the file."""
     marker = "#" if source.path == ".ci/run" else PURPOSE_MARKERS.get(source.suffix)
-    # A crate's manifest says its purpose in `description`.
+    # A crate's manifest has its purpose in `description`.
     if marker is None or source.is_foreign or source.path.endswith("/Cargo.toml"):
         return
     lines = [line for line in source.lines if not line.startswith(("#!/", "# shellcheck"))]
     first = lines[0] if lines else ""
     if not first.startswith(marker) or len(first[len(marker) :].split()) < 2:
-        yield f"{source.path}:1: the first line says the file's purpose, as `{marker} …`"
+        yield f"{source.path}:1: the first line states the file's purpose, as `{marker} …`"
 
 
 def size_problems(source: Source) -> Iterator[str]:
-    """No file of ours is too long to have one purpose."""
+    """A file is short enough for one purpose."""
     if source.suffix in CODE and not source.is_foreign and len(source.lines) > MAX_LINES:
         yield f"{source.path}:{MAX_LINES}: {len(source.lines)} lines; split it by purpose, {MAX_LINES} are the limit"
 
 
 def is_explained(source: Source, number: int) -> bool:
-    """Whether a comment stands on the line or in the two above it, or an attribute carries its reason."""
+    """Whether the line or one of the two above it has a comment, or the attribute has a reason."""
     above = [line.lstrip() for line in source.lines[max(number - 3, 0) : number - 1]]
     attribute = "".join(source.lines[number - 1 : number + 5]).partition("]")[0]
     return (
@@ -130,30 +135,30 @@ def is_explained(source: Source, number: int) -> bool:
     )
 
 
-def mark_problems(source: Source) -> Iterator[str]:
-    """Nothing unfinished, skipped or slept through."""
-    if source.path in NAMES_THE_MARKS or source.is_foreign:
+def text_problems(source: Source) -> Iterator[str]:
+    """No code is unfinished or skipped, and no test sleeps."""
+    if source.path in EXEMPT_FROM_TEXTS or source.is_foreign:
         return
     for number, line in enumerate(source.lines, start=1):
-        for mark in MARKS:
-            found = mark.pattern.search(line) if source.suffix in mark.suffixes else None
-            if found and not (mark.unless_explained and is_explained(source, number)):
-                yield f"{source.path}:{number}: `{found[0]}`: {mark.way_out}"
+        for forbidden in FORBIDDEN_TEXTS:
+            found = forbidden.pattern.search(line) if source.suffix in forbidden.suffixes else None
+            if found and not (forbidden.unless_explained and is_explained(source, number)):
+                yield f"{source.path}:{number}: `{found[0]}`: {forbidden.hint}"
 
 
-def arrow_problems(source: Source) -> Iterator[str]:
+def layer_problems(source: Source) -> Iterator[str]:
     """Each module mentions only what it may know; crate-arrows.py does the same for crates."""
     if source.suffix == ".rs":
         for number, line in source.code_lines():
-            for arrow in ARROWS:
-                if not source.path.startswith(arrow.within) or source.path.startswith(arrow.allowed):
+            for mention in MENTION_RULES:
+                if not source.path.startswith(mention.within) or source.path.startswith(mention.allowed):
                     continue
-                if found := arrow.pattern.search(line):
-                    yield f"{source.path}:{number}: `{found[0]}`: {arrow.rule}"
+                if found := mention.pattern.search(line):
+                    yield f"{source.path}:{number}: `{found[0]}`: {mention.rule}"
 
 
 def anchor_of(heading: str) -> str:
-    """The fragment that a heading gets on the web page."""
+    """The fragment of a heading on the web page."""
     text = re.sub(r"[`*]|\[([^]]*)\]\([^)]*\)", r"\1", heading.lstrip("#").strip()).lower()
     return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
 
@@ -169,7 +174,7 @@ def prose_lines(lines: tuple[str, ...]) -> Iterator[tuple[int, str]]:
 
 
 def anchors_of(lines: tuple[str, ...]) -> set[str]:
-    """The fragments of a page; the second heading of the same words gets `-1`, and so on."""
+    """The fragments of a page; a repeated heading gets `-1`, `-2` and so on."""
     anchors: set[str] = set()
     for _, line in prose_lines(lines):
         if line.startswith("#"):
@@ -180,7 +185,7 @@ def anchors_of(lines: tuple[str, ...]) -> set[str]:
 
 
 def external_problem(target: str) -> str | None:
-    """What is wrong with the form of an address elsewhere; nobody is asked whether it is there."""
+    """What is wrong with the form of an external address; this does not fetch it."""
     try:
         parts = urllib.parse.urlsplit(target)
     except ValueError as error:
@@ -193,7 +198,7 @@ def external_problem(target: str) -> str | None:
 
 
 def link_problems(source: Source, root: Path) -> Iterator[str]:
-    """Links and pictures of our own pages lead somewhere; addresses elsewhere have the form of one."""
+    """Links and pictures have existing targets; external addresses are well-formed."""
     if source.suffix != ".md":
         return
     for number, line in prose_lines(source.lines):
@@ -213,7 +218,7 @@ def link_problems(source: Source, root: Path) -> Iterator[str]:
 
 
 def problems(root: Path, paths: list[str]) -> list[str]:
-    """Every breach in these files."""
+    """All problems of these files."""
     found: list[str] = []
     for path in sorted(paths):
         file = root / path
@@ -221,20 +226,20 @@ def problems(root: Path, paths: list[str]) -> list[str]:
             source = Source(path, tuple(file.read_text(encoding="utf-8").splitlines()))
         except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError):
             continue
-        for rule in (purpose_problems, size_problems, mark_problems, arrow_problems):
+        for rule in (purpose_problems, size_problems, text_problems, layer_problems):
             found.extend(rule(source))
         found.extend(link_problems(source, root))
     return found
 
 
 def main() -> int:
-    """Checks every file that git knows or would add."""
+    """Checks every file that git tracks or would add."""
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
     paths = [path for path in listed.split("\0") if path]
     found = problems(root, paths)
-    print("\n".join(found) if found else f"{len(paths)} files are tidy")
+    print("\n".join(found) if found else f"{len(paths)} files keep the rules")
     return 1 if found or not paths else 0
 
 

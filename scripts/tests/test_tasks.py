@@ -1,31 +1,31 @@
-"""The table of parts cannot hang, and the counts come out of runners' real output."""
+"""The jobs cannot deadlock, and the counts match the output of runners."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from parts import PARTS
 from runner_counts import Counts, Timed, from_junit, from_pytest
+from tasks import TASKS
 
 
 @pytest.mark.parametrize("chosen", ["check", "test", "test-all"])
-def test_no_part_waits_for_one_that_waits_for_it(chosen: str) -> None:
-    parts = [part for part in PARTS if chosen in part.sets]
-    lanes = [[part for part in parts if part.lane == lane] for lane in sorted({part.lane for part in parts})]
-    names = {part.name for part in parts}
+def test_tasks_of_jobs_cannot_deadlock(chosen: str) -> None:
+    tasks = [task for task in TASKS if chosen in task.sets]
+    jobs = [[task for task in tasks if task.job == job] for job in sorted({task.job for task in tasks})]
+    names = {task.name for task in tasks}
     ended: set[str] = set()
     while True:
-        nexts = [lane[0] for lane in lanes if lane and set(lane[0].needs) & names <= ended]
+        nexts = [job[0] for job in jobs if job and set(job[0].needs) & names <= ended]
         if not nexts:
             break
         ended.add(nexts[0].name)
-        lanes = [lane[1:] if lane and lane[0] is nexts[0] else lane for lane in lanes]
-    assert ended == names and len(names) == len(parts)
+        jobs = [job[1:] if job and job[0] is nexts[0] else job for job in jobs]
+    assert ended == names and len(names) == len(tasks)
 
 
-def test_each_need_is_the_name_of_a_part() -> None:
-    assert {need for part in PARTS for need in part.needs} <= {part.name for part in PARTS}
+def test_each_need_is_a_task() -> None:
+    assert {need for task in TASKS for need in task.needs} <= {task.name for task in TASKS}
 
 
 def test_pytest_closing_lines_are_summed_over_runs() -> None:
@@ -63,5 +63,5 @@ def test_junit_counts_failures_and_errors_but_no_skips(tmp_path: Path) -> None:
     assert counts.slowest[0] == Timed("core a", 1.5)
 
 
-def test_a_runner_that_wrote_no_junit_counts_nothing(tmp_path: Path) -> None:
+def test_missing_junit_file_counts_nothing(tmp_path: Path) -> None:
     assert from_junit(tmp_path / "absent.xml") == Counts()

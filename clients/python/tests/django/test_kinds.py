@@ -1,4 +1,4 @@
-"""Django's kinds of tests on leased databases: rolled back, truncated, brought back, reset, kept."""
+"""Django's kinds of tests on leased databases: rollback, truncation, serialized rollback, reset, keep."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def test_fixture(transactional_db, django_db_serialized_rollback):
 
 
 @pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
-def test_all_kinds_of_tests(project: DjangoProject, workers: str) -> None:
+def test_all_django_test_kinds_pass(project: DjangoProject, workers: str) -> None:
     project.file("test_it.py", KINDS)
     project.run_django(workers).assert_passed(9)
 
 
 @pytest.mark.long
-def test_what_a_project_adds_in_its_own_setup_is_added_to_the_lease(project: DjangoProject) -> None:
+def test_setup_override_adds_rows_to_each_lease(project: DjangoProject) -> None:
     project.file(
         "conftest.py",
         "import pytest\nfrom notes.models import Note\n"
@@ -95,7 +95,7 @@ def test_f(db): assert Note.objects.get().body == "from the migration"
 
 
 @pytest.mark.long
-def test_what_a_test_has_truncated_is_there_for_the_next_that_is_rolled_back(project: DjangoProject) -> None:
+def test_truncated_rows_return_for_rollback_tests(project: DjangoProject) -> None:
     project.file("conftest.py", SHUFFLED)
     project.file("test_it.py", TRUNCATES_BEFORE)
     ran = project.run_django("-n0")
@@ -121,7 +121,7 @@ def test_it(number):
 
 
 @pytest.mark.long
-def test_a_reset_before_each_test_with_a_connection_pool(project: DjangoProject) -> None:
+def test_reset_before_each_test_with_connection_pool(project: DjangoProject) -> None:
     project.file("settings.py", project.text("settings.py") + POOLED)
     project.file("test_it.py", RESET)
     project.run_django("-n1").assert_passed(3)
@@ -153,7 +153,7 @@ class TestCases(TestCase):
 
 
 @pytest.mark.long
-def test_what_a_failed_test_wrote_is_in_its_kept_database_and_the_next_tests_are_well(project: DjangoProject) -> None:
+def test_kept_database_has_rows_of_failed_test(project: DjangoProject) -> None:
     project.file("test_it.py", FAILS)
     ran = project.run_django("-n0", "--pgdibs-keep=failed", "-p", "no:randomly")
     assert (ran.counted("passed"), ran.counted("failed")) == (3, 2), ran.output
@@ -163,5 +163,5 @@ def test_what_a_failed_test_wrote_is_in_its_kept_database_and_the_next_tests_are
         with psycopg.connect(url) as connection:
             bodies.append([body for (body,) in connection.execute("select body from notes_note order by id")])
     assert ["from the migration", "seen in the kept one"] in bodies
-    # unittest rolls the test itself back before anybody hears of its failure; its class is still there.
+    # unittest rolls back the test before the plugin learns of its failure; the rows of its class remain.
     assert ["from the migration", "of the class"] in bodies
