@@ -69,6 +69,8 @@ def resolve(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
 
 def type_of(document: dict[str, Any], schema: dict[str, Any]) -> str:
     """`integer, 1 to 3600`: the type with its rules."""
+    if "oneOf" in schema:
+        return " or ".join(type_of(document, each) for each in sorted(schema["oneOf"], key=lambda each: each.get("type") == "null"))
     schema = resolve(document, schema)
     kind = schema.get("type", "any")
     kinds = [str(each) for each in (kind if isinstance(kind, list) else [kind])]
@@ -78,7 +80,7 @@ def type_of(document: dict[str, Any], schema: dict[str, Any]) -> str:
     if "array" in kinds and "items" in schema:
         items = schema["items"]
         text = f"array of {items['$ref'].rsplit('/', 1)[1] if '$ref' in items else type_of(document, items)}"
-    if "format" in schema:
+    if schema.get("format", "int32") not in ("int32", "int64", "double"):
         text += f" ({schema['format']})"
     if "pattern" in schema:
         pattern = schema["pattern"]
@@ -91,7 +93,7 @@ def type_of(document: dict[str, Any], schema: dict[str, Any]) -> str:
     ):
         if high in schema:
             text += f", {schema.get(low, 0)} to {schema[high]}{unit}"
-        elif low in schema:
+        elif schema.get(low, 0) > 0:
             text += f", at least {schema[low]}{unit}"
     return text.replace("|", "\\|")
 
@@ -168,6 +170,10 @@ def operation_text(
         optional = "" if operation["requestBody"].get("required") else " (may be left out)"
         yield f"Body{optional}:" + (f" {body['description']}" if "description" in body else "")
         yield "\n".join(fields(document, body))
+        for name, value in body.get("properties", {}).items():
+            if "$ref" in value.get("items", {}):
+                yield f"Each of `{name}`:"
+                yield "\n".join(fields(document, resolve(document, value["items"])))
     yield "\n".join(answers(document, operation))
     yield from example_of(method, path, examples)
 
@@ -213,6 +219,8 @@ def answer_fields(document: dict[str, Any], schema: dict[str, Any], pending: lis
     yield "|---|---|"
     for name, value in schema.get("properties", {}).items():
         named = value.get("$ref") or value.get("items", {}).get("$ref")
+        if named and "enum" in resolve(document, {"$ref": named}):
+            named = None
         text = type_of(document, value)
         if named:
             other = named.rsplit("/", 1)[1]

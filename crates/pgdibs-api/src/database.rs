@@ -1,7 +1,70 @@
 //! Databases: every clone that pgdibs has made, and how to reach one.
 
+use pgdibs_core::database as domain;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::bounded::PoolField;
+
+/// What a database is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DatabaseState {
+    /// It is being cloned.
+    Creating,
+    /// It waits, closed to connections, to enter a slot.
+    Spare,
+    /// It stands in a slot, to be leased.
+    Ready,
+    /// A lease holds it.
+    Leased,
+    /// It is being dropped.
+    Retiring,
+    /// It is kept after its lease.
+    Kept,
+    /// Three steps on it failed in a row.
+    Blocked,
+}
+
+impl DatabaseState {
+    /// The state on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Spare => "spare",
+            Self::Ready => "ready",
+            Self::Leased => "leased",
+            Self::Retiring => "retiring",
+            Self::Kept => "kept",
+            Self::Blocked => "blocked",
+        }
+    }
+}
+
+impl From<domain::DatabaseState> for DatabaseState {
+    fn from(state: domain::DatabaseState) -> Self {
+        match state {
+            domain::DatabaseState::Creating => Self::Creating,
+            domain::DatabaseState::Spare => Self::Spare,
+            domain::DatabaseState::Ready => Self::Ready,
+            domain::DatabaseState::Leased => Self::Leased,
+            domain::DatabaseState::Retiring => Self::Retiring,
+            domain::DatabaseState::Kept => Self::Kept,
+            domain::DatabaseState::Blocked => Self::Blocked,
+        }
+    }
+}
+
+/// Which databases are listed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DatabasesQuery {
+    /// Those of this pool only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<PoolField>,
+}
 
 /// A database.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -10,8 +73,8 @@ pub struct Database {
     pub database: String,
     /// Its pool.
     pub pool: String,
-    /// `creating`, `spare`, `ready`, `leased`, `retiring`, `kept` or `blocked`.
-    pub state: String,
+    /// What it is there for.
+    pub state: DatabaseState,
     /// Its slot, while it has one.
     pub slot: Option<u32>,
     /// The template that it is a clone of.

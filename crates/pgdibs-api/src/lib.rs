@@ -4,8 +4,10 @@
 //! durations seconds, sizes bytes. A type that carries credentials has no `Debug`, so that no log line can show them.
 #![warn(missing_docs)]
 
+pub mod bounded;
 pub mod database;
 pub mod lease;
+pub mod limits;
 pub mod pool;
 pub mod probe;
 pub mod problem;

@@ -1,9 +1,150 @@
 //! Pools: settings, counts and templates of the databases of one project.
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use std::fmt;
 
+use pgdibs_core::pool as domain;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::bounded::{BoundedInteger, BoundedList, BoundedText, ConfiguredOnly, RoleField};
 use crate::template::Template;
+
+/// How clones of a pool are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StrategyChoice {
+    /// Measured on the first clones of each template; the faster strategy stays.
+    Auto,
+    /// Always file by file.
+    FileCopy,
+    /// Always through the write-ahead log.
+    WalLog,
+}
+
+impl From<domain::StrategyChoice> for StrategyChoice {
+    fn from(choice: domain::StrategyChoice) -> Self {
+        match choice {
+            domain::StrategyChoice::Auto => Self::Auto,
+            domain::StrategyChoice::Fixed(domain::Strategy::FileCopy) => Self::FileCopy,
+            domain::StrategyChoice::Fixed(domain::Strategy::WalLog) => Self::WalLog,
+        }
+    }
+}
+
+impl From<StrategyChoice> for domain::StrategyChoice {
+    fn from(choice: StrategyChoice) -> Self {
+        match choice {
+            StrategyChoice::Auto => Self::Auto,
+            StrategyChoice::FileCopy => Self::Fixed(domain::Strategy::FileCopy),
+            StrategyChoice::WalLog => Self::Fixed(domain::Strategy::WalLog),
+        }
+    }
+}
+
+impl fmt::Display for StrategyChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(domain::StrategyChoice::from(*self).as_str())
+    }
+}
+
+/// What the login of a lease may do beyond its own database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LoginRights {
+    /// Nothing.
+    Plain,
+    /// It may make databases.
+    CreateDb,
+    /// It may do everything on the server.
+    Superuser,
+}
+
+impl From<domain::LoginRights> for LoginRights {
+    fn from(rights: domain::LoginRights) -> Self {
+        match rights {
+            domain::LoginRights::Plain => Self::Plain,
+            domain::LoginRights::CreateDb => Self::CreateDb,
+            domain::LoginRights::Superuser => Self::Superuser,
+        }
+    }
+}
+
+type Extensions = BoundedList<BoundedText<1, 63>, 0, 100>;
+type Roles = BoundedList<RoleField, 0, 100>;
+
+/// Settings of a pool: what is left out keeps its value. `owner`, `login` and the source of a pool are set in the configuration
+/// file only.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolRequest {
+    /// Databases that stand ready at rest.
+    #[schema(default = 4)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm: Option<BoundedInteger<0, 1000>>,
+    /// Most slots.
+    #[schema(default = 32)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<BoundedInteger<1, 1000>>,
+    /// Clones behind the slots at rest.
+    #[schema(default = 2)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spares: Option<BoundedInteger<0, 1000>>,
+    /// How clones are made.
+    #[schema(default = "auto")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<StrategyChoice>,
+    /// Extensions that every template gets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<Extensions>,
+    /// Roles that every template may refer to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles: Option<Roles>,
+    /// Templates kept beside those in use.
+    #[schema(default = 3)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_templates: Option<BoundedInteger<0, 1000>>,
+    /// Unused templates are dropped after so many seconds.
+    #[schema(default = 1_209_600)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_max_age_seconds: Option<BoundedInteger<0, 315_360_000>>,
+    /// Most connections of one lease's login at once; 0 for no limit.
+    #[schema(default = 0)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_limit: Option<BoundedInteger<0, 10_000>>,
+    #[schema(ignore)]
+    #[serde(rename = "owner", alias = "login", alias = "source", alias = "sourced", default, skip_serializing)]
+    _configured_only: Option<ConfiguredOnly>,
+}
+
+impl From<PoolRequest> for domain::PoolPatch {
+    fn from(request: PoolRequest) -> Self {
+        Self {
+            warm: request.warm.map(BoundedInteger::as_u32),
+            max: request.max.map(BoundedInteger::as_u32),
+            spares: request.spares.map(BoundedInteger::as_u32),
+            strategy: request.strategy.map(Into::into),
+            extensions: request
+                .extensions
+                .map(|list| list.into_vec().into_iter().map(BoundedText::into_string).collect()),
+            roles: request.roles.map(|list| list.into_vec().into_iter().map(|role| role.0).collect()),
+            keep_templates: request.keep_templates.map(BoundedInteger::as_u32),
+            template_max_age_seconds: request.template_max_age_seconds.map(BoundedInteger::get),
+            connection_limit: request.connection_limit.map(BoundedInteger::as_u32),
+            ..Self::default()
+        }
+    }
+}
+
+/// How to drop a pool.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DropPoolQuery {
+    /// Revokes its leases.
+    #[param(default = false)]
+    #[serde(default)]
+    pub force: bool,
+}
 
 /// How many databases are in which state; `waiting` counts callers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -45,8 +186,8 @@ pub struct Pool {
     pub spares: u32,
     /// The role that owns the objects of its databases.
     pub owner: String,
-    /// How clones are made: `auto`, `file_copy` or `wal_log`.
-    pub strategy: String,
+    /// How clones are made.
+    pub strategy: StrategyChoice,
     /// Extensions that every template has.
     pub extensions: Vec<String>,
     /// Roles that every template may refer to.
@@ -55,8 +196,8 @@ pub struct Pool {
     pub keep_templates: u32,
     /// Unused templates are dropped after so many seconds.
     pub template_max_age_seconds: u64,
-    /// What the login of a lease may do: `plain`, `createdb` or `superuser`.
-    pub login: String,
+    /// What the login of a lease may do beyond its own database.
+    pub login: LoginRights,
     /// Sessions that one database takes at once; 0 for no limit.
     pub connection_limit: u32,
     /// Whether the daemon builds its templates.

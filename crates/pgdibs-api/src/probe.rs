@@ -4,10 +4,19 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The answer of `/livez`.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Alive {
-    /// `ok`.
-    pub status: String,
+    /// That the process serves.
+    pub status: Liveness,
+}
+
+/// Whether the process serves: a process that does not gives no answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Liveness {
+    /// It does.
+    #[default]
+    Ok,
 }
 
 /// The answer of `/readyz`.

@@ -2,17 +2,20 @@
 
 use std::fmt;
 
+use pgdibs_core::error::Error;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+use crate::time::rfc3339;
 
 macro_rules! codes {
     ($($variant:ident = $name:literal, $status:literal, $title:literal, $retry_after:expr;)*) => {
         /// Why a request failed. A client may match on each; its status never changes.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+        #[serde(rename_all = "snake_case")]
         pub enum Code {
             $(
                 #[doc = concat!($title, " (", stringify!($status), ").")]
-                #[serde(rename = $name)]
                 $variant
             ),*
         }
@@ -112,5 +115,46 @@ impl Problem {
             detail: detail.into(),
             code,
         }
+    }
+}
+
+impl From<&Error> for Code {
+    fn from(error: &Error) -> Self {
+        match error {
+            Error::Invalid(_) => Self::InvalidRequest,
+            Error::PoolNotFound(_) => Self::PoolNotFound,
+            Error::TemplateNotFound(_) => Self::TemplateNotFound,
+            Error::LeaseNotFound(_) => Self::LeaseNotFound,
+            Error::DatabaseNotFound(_) => Self::DatabaseNotFound,
+            Error::PoolInUse { .. } => Self::PoolInUse,
+            Error::TemplateInUse { .. } => Self::TemplateInUse,
+            Error::BuildTokenStale(_) => Self::BuildTokenStale,
+            Error::TemplateNotBuilding(_) => Self::TemplateNotBuilding,
+            Error::LeaseConflict(_) => Self::LeaseConflict,
+            Error::ForeignDatabases { .. } => Self::ForeignDatabases,
+            Error::CapacityExceeded(_) => Self::CapacityExceeded,
+            Error::LeaseEnded { .. } => Self::LeaseEnded,
+            Error::RunEnded(_) => Self::RunEnded,
+            Error::TemplateFailed(_) => Self::TemplateFailed,
+            Error::PoolExhausted(_) => Self::PoolExhausted,
+            Error::TemplateBuilding(_) => Self::TemplateBuilding,
+            Error::ServerUnavailable(_) => Self::ServerUnavailable,
+            Error::DiskFloor(_) => Self::DiskFloor,
+            Error::ShuttingDown => Self::ShuttingDown,
+            Error::Internal(_) => Self::Internal,
+        }
+    }
+}
+
+impl From<&Error> for Problem {
+    fn from(error: &Error) -> Self {
+        let detail = match error {
+            Error::LeaseEnded { id, state, reason, at: Some(at), .. } => {
+                format!("lease {id} was {} at {}: {reason}", state.as_str(), rfc3339(*at))
+            }
+            Error::Internal(_) => "the daemon's log says why, under this response's X-Request-Id".to_owned(),
+            _ => error.to_string(),
+        };
+        Self::new(error.into(), detail)
     }
 }

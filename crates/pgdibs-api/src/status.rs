@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pgdibs_core::request::TicketKind;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -92,6 +93,28 @@ pub struct Limits {
     pub below_disk_floor: bool,
 }
 
+/// What a caller waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Wants {
+    /// Ready databases.
+    Acquire,
+    /// Ready databases in the slots of its workers.
+    Exact,
+    /// A spare for a live lease.
+    Reset,
+}
+
+impl From<TicketKind> for Wants {
+    fn from(kind: TicketKind) -> Self {
+        match kind {
+            TicketKind::Acquire => Self::Acquire,
+            TicketKind::Exact => Self::Exact,
+            TicketKind::Reset => Self::Reset,
+        }
+    }
+}
+
 /// A caller that waits.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Waiter {
@@ -101,8 +124,8 @@ pub struct Waiter {
     pub pool: String,
     /// The template that it waits for.
     pub fingerprint: Option<String>,
-    /// `acquire`, `exact` or `reset`.
-    pub wants: String,
+    /// What it waits for.
+    pub wants: Wants,
     /// How many databases.
     pub count: u32,
     /// For how long.

@@ -4,7 +4,45 @@ use pgdibs_core::{pool, template as domain};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::bounded::{Label, MultilineText, Secret, Text, WaitSeconds};
+use crate::limits::{DEFAULT_VIA, DEFAULT_WAIT};
 use crate::time::rfc3339;
+
+/// "I need this template".
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TemplateRequest {
+    /// Free text about the caller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Text>,
+    /// How long to wait for another builder.
+    #[schema(default = json!(DEFAULT_WAIT.as_secs()))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<WaitSeconds>,
+    /// Which advertised address to hand out.
+    #[schema(default = json!(DEFAULT_VIA))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<Label>,
+}
+
+/// Proves that the caller is the builder.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildTokenRequest {
+    /// The token of the build.
+    pub token: Secret,
+}
+
+/// Ends a build that failed.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AbandonRequest {
+    /// The token of the build.
+    pub token: Secret,
+    /// Why the build failed.
+    #[serde(default)]
+    pub detail: MultilineText,
+}
 
 /// Whether clones can be made of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

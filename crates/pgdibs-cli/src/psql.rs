@@ -60,7 +60,7 @@ fn choose(all: &[Database], what: Option<&str>) -> Result<String, CliError> {
         all.iter().filter(|database| matches!(database.state.as_str(), "leased" | "kept")).collect();
     let names = |some: &[&Database]| some.iter().map(|one| one.database.as_str()).collect::<Vec<_>>().join(", ");
     let meant: Vec<&Database> = match what {
-        None => open.iter().copied().filter(|database| database.state == "leased").collect(),
+        None => open.iter().copied().filter(|database| database.state.as_str() == "leased").collect(),
         Some(what) => {
             let exact: Vec<&Database> = open.iter().copied().filter(|database| database.database == what).collect();
             let suffix = format!("_{what}");

@@ -67,7 +67,7 @@ mod tests {
     ///
     /// Regression: a refusal repeated a name of 60 kilobytes, control characters and all (found by writing the fuzz target).
     #[test]
-    fn what_was_found_once_stays_found() {
+    fn corpora_cause_no_panic() {
         for (name, target) in TARGETS {
             let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(name);
             let mut replayed = 0;

@@ -1,4 +1,4 @@
-//! When somebody last asked for something: what a daemon that ends by itself goes by.
+//! The activity tracker: when the last request came, which decides when an idle daemon ends.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,31 +14,31 @@ use super::authenticator::PROBES;
 pub struct Activity(Mutex<Instant>);
 
 impl Activity {
-    /// Somebody started us: that counts as a request.
+    /// The start of the daemon counts as a request.
     #[must_use]
     pub fn from_now() -> Self {
         Self(Mutex::new(Instant::now()))
     }
 
-    /// How long nobody has asked for anything.
+    /// The time since the last request.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
     }
 
-    fn end(&self) {
+    fn touch(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
 
-/// Notices each request when it comes and when it has been answered. It stands behind the door, so that nobody who is refused
-/// there, such as a page of another site, keeps a daemon alive.
-pub(super) async fn notice(State(activity): State<Arc<Activity>>, request: Request, next: Next) -> Response {
+/// Notes each request when it comes and when it has been answered. It runs after authentication, so that a request that is refused
+/// there, such as one of another site's page, keeps no daemon alive.
+pub(super) async fn note(State(activity): State<Arc<Activity>>, request: Request, next: Next) -> Response {
     if PROBES.contains(&request.uri().path()) {
         return next.run(request).await;
     }
-    activity.end();
+    activity.touch();
     let response = next.run(request).await;
-    activity.end();
+    activity.touch();
     response
 }

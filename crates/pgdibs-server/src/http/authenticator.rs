@@ -1,4 +1,7 @@
-//! The door: who may come in at all. Host, then origin, then token, before any work is done.
+//! Authentication: host, then origin, then token, before any work is done.
+
+#[cfg(test)]
+mod tests;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Method, Uri, header};
@@ -6,15 +9,16 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pgdibs_api::problem::Code;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
-use super::problem::{Code, Problem};
+use super::api_error::ApiError;
 
-/// What a caller must show. Without a token everybody on loopback may come in; that the daemon does not listen further
+/// What a caller must show. Without a token every caller on loopback is authenticated; that the daemon does not listen further
 /// without one is checked where the configuration is read.
 #[derive(Debug, Clone, Default)]
 pub struct Authenticator {
@@ -25,10 +29,10 @@ pub struct Authenticator {
     pub allowed_hosts: Vec<String>,
 }
 
-/// Probes ask nothing that needs protection, and whoever probes (a kubelet) uses an address for a host name.
+/// Probes need no protection, and a kubelet probes with an address as host name.
 pub(super) const PROBES: [&str; 3] = ["/livez", "/readyz", "/healthz"];
 
-/// Whether a probe comes from somebody who may come in: others are told less.
+/// Whether a probe is authenticated: others are answered less.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Authenticated(pub(super) bool);
 
@@ -37,31 +41,30 @@ pub(super) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let bounded = authenticator.check(request.method(), request.uri(), request.headers());
-    match bounded {
-        Err(problem) if !PROBES.contains(&request.uri().path()) => return problem.into_response(),
-        bounded => request.extensions_mut().insert(Authenticated(bounded.is_ok())),
+    match authenticator.check(request.method(), request.uri(), request.headers()) {
+        Err(error) if !PROBES.contains(&request.uri().path()) => return error.into_response(),
+        result => request.extensions_mut().insert(Authenticated(result.is_ok())),
     };
     next.run(request).await
 }
 
 impl Authenticator {
-    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         let host = self.host(uri, headers)?;
         if !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
             same_site(host, headers)?;
         }
         match &self.token {
-            Some(token) => knows(token, headers),
+            Some(token) => check_token(token, headers),
             None => Ok(()),
         }
     }
 
-    /// The one host that the request names, if it is ours.
-    fn host<'a>(&self, uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, Problem> {
+    /// The one host that the request names, if it is this daemon's.
+    fn host<'a>(&self, uri: &'a Uri, headers: &'a HeaderMap) -> Result<&'a str, ApiError> {
         let mut named = headers.get_all(header::HOST).iter();
         let refused = |text: &str| {
-            Problem::new(
+            ApiError::new(
                 Code::HostNotAllowed,
                 format!(
                     "this daemon does not answer to the host \"{}\"; use a loopback address, or add the name to PGDIBS_ALLOWED_HOSTS",
@@ -70,26 +73,20 @@ impl Authenticator {
             )
         };
         let (Some(first), None) = (named.next(), named.next()) else {
-            return Err(Problem::new(Code::HostNotAllowed, "the request must carry exactly one Host header"));
+            return Err(ApiError::new(Code::HostNotAllowed, "the request must carry exactly one Host header"));
         };
         let text = first.to_str().map_err(|_| refused("(not ASCII)"))?;
-        if !self.is_ours(text) {
+        if !self.is_allowed_host(text) {
             return Err(refused(text));
         }
-        // A request line with an authority of its own (`GET http://other/ HTTP/1.1`) must name us as well.
+        // A request line with an authority of its own (`GET http://other/ HTTP/1.1`) must name this daemon as well.
         match uri.authority() {
-            Some(authority) if !self.is_ours(authority.as_str()) => Err(refused(authority.as_str())),
+            Some(authority) if !self.is_allowed_host(authority.as_str()) => Err(refused(authority.as_str())),
             _ => Ok(text),
         }
     }
 
-    /// For a fuzz target.
-    #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn allows_host(&self, host: &str) -> bool {
-        self.is_ours(host)
-    }
-
-    fn is_ours(&self, host: &str) -> bool {
+    pub(super) fn is_allowed_host(&self, host: &str) -> bool {
         let Some(name) = without_port(host) else { return false };
         let name = name.strip_suffix('.').unwrap_or(name);
         let bare = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
@@ -122,10 +119,10 @@ fn is_port(text: &str) -> bool {
     text.is_empty() || text.parse::<u16>().is_ok() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// A browser says where a request comes from; one that changes something must come from our own page or from no page.
-fn same_site(host: &str, headers: &HeaderMap) -> Result<(), Problem> {
+/// Browsers name the site of a request; one that changes something must come from this daemon's own page or from no page.
+fn same_site(host: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     let foreign = |what: &str| {
-        Problem::new(
+        ApiError::new(
             Code::ForbiddenOrigin,
             format!(
                 "{what} of this request is another site's; requests that change something must come from this daemon's own pages or from no web page"
@@ -152,7 +149,7 @@ fn is_origin_of(origin: &str, host: &str) -> bool {
     })
 }
 
-fn knows(token: &SecretString, headers: &HeaderMap) -> Result<(), Problem> {
+fn check_token(token: &SecretString, headers: &HeaderMap) -> Result<(), ApiError> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
     let shown = match (given.next(), given.next()) {
         (None, _) => None,
@@ -187,6 +184,6 @@ fn secret_of(scheme: &str, rest: &str) -> Option<Vec<u8>> {
     None
 }
 
-fn unauthorized(detail: &str) -> Problem {
-    Problem::new(Code::Unauthorized, detail)
+fn unauthorized(detail: &str) -> ApiError {
+    ApiError::new(Code::Unauthorized, detail)
 }

@@ -1,61 +1,99 @@
-//! Databases over HTTP: what there is, and giving a kept one up.
+//! Databases over HTTP: list them, reach one, give a kept one up.
+
+#[cfg(test)]
+mod tests;
 
 use axum::Json;
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use pgdibs_api::database::{Credentials, Database, Databases, DatabasesQuery};
+use pgdibs_api::lease::{Empty, ViaQuery};
+use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
-use pgdibs_core::error::Error;
-use pgdibs_core::name::shown;
-use serde_json::json;
+use pgdibs_core::database as domain;
+use pgdibs_core::snapshot::Snapshot;
 
-use super::app::Up;
-use super::extract::{DatabasesQuery, NoBody, ViaQuery};
-use super::json::{OptionalJsonBody, PathParams, QueryParams};
-use super::pool_responses::DatabaseOut;
-use super::problem::Problem;
-use super::responses::CredentialsOut;
+use super::api_error::ApiError;
+use super::connection_url::access;
+use super::extractors::{FromPath, OptionalJsonBody, PathParams, QueryParams};
+use super::leases::via;
+use crate::service::Service;
 
-/// `GET /v1/databases`.
-pub(super) async fn list<W: Backend + 'static>(
-    Up(service): Up<W>,
-    QueryParams(query): QueryParams<DatabasesQuery>,
-) -> Result<Response, Problem> {
-    let snapshot = service.backend.gather().await?;
-    let databases: Vec<DatabaseOut> = snapshot
-        .databases
-        .iter()
-        .filter(|database| query.pool.as_ref().is_none_or(|pool| pool.0 == database.pool))
-        .map(|database| DatabaseOut::new(database, &snapshot))
-        .collect();
-    Ok(Json(json!({"databases": databases})).into_response())
+/// The name of a database. One that breaks the rule is a database that is not there.
+impl FromPath for String {
+    type Text = Self;
+
+    fn from_path(text: Self) -> Result<Self, ApiError> {
+        Ok(text)
+    }
 }
 
-/// `DELETE /v1/databases/{database}`: a kept one, early.
-pub(super) async fn delete<W: Backend + 'static>(
-    Up(service): Up<W>,
+/// Every database that pgdibs made.
+#[utoipa::path(get, path = "/v1/databases", operation_id = "listDatabases", params(DatabasesQuery), responses(
+    (status = 200, description = "The databases.", body = Databases),
+))]
+pub(super) async fn list<B: Backend + 'static>(
+    service: Service<B>,
+    QueryParams(query): QueryParams<DatabasesQuery>,
+) -> Result<Json<Databases>, ApiError> {
+    let snapshot = service.snapshot().await?;
+    let found = snapshot.databases.iter();
+    let found = found.filter(|database| query.pool.as_ref().is_none_or(|pool| pool.0 == database.pool));
+    Ok(Json(Databases { databases: found.map(|database| response(database, &snapshot)).collect() }))
+}
+
+/// Gives a kept database up early.
+#[utoipa::path(delete, path = "/v1/databases/{database}", operation_id = "dropKeptDatabase",
+    params(("database" = String, Path)), responses(
+    (status = 204, description = "It goes."),
+))]
+pub(super) async fn delete<B: Backend + 'static>(
+    service: Service<B>,
     PathParams(database): PathParams<String>,
-) -> Result<StatusCode, Problem> {
-    // Postgres's `text` cannot hold a NUL, and no name is longer than 63 bytes.
-    if database.len() > 63 || database.contains('\0') {
-        return Err(Error::DatabaseNotFound(format!("there is no kept database \"{}\"", shown(&database))).into());
-    }
-    service.backend.drop_kept(&database).await?;
-    service.wait_queue.wake_reconciler();
+) -> Result<StatusCode, ApiError> {
+    service.drop_kept(&database).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// `POST /v1/databases/{database}/credentials`: the way into a leased or kept one, for `pgdibs psql`. A POST, because the answer
-/// carries a password: no cache keeps it, and no page can ask for it across sites.
-pub(super) async fn credentials<W: Backend + 'static>(
-    Up(service): Up<W>,
+/// The URL and login of a leased or kept database, for `pgdibs psql`.
+// A POST, because the answer carries a password: no cache keeps it, and no page of another site can request it.
+#[utoipa::path(post, path = "/v1/databases/{database}/credentials", operation_id = "openDatabase",
+    params(("database" = String, Path), ViaQuery), responses(
+    (status = 200, description = "Its URL and login.", body = Credentials),
+))]
+pub(super) async fn credentials<B: Backend + 'static>(
+    service: Service<B>,
     PathParams(database): PathParams<String>,
     QueryParams(query): QueryParams<ViaQuery>,
-    OptionalJsonBody(_nothing): OptionalJsonBody<NoBody>,
-) -> Result<Json<CredentialsOut>, Problem> {
-    let address = service.address(query.via())?;
-    if database.len() > 63 || database.contains('\0') {
-        return Err(Error::DatabaseNotFound(format!("there is no database \"{}\"", shown(&database))).into());
+    OptionalJsonBody(Empty {}): OptionalJsonBody<Empty>,
+) -> Result<Json<Credentials>, ApiError> {
+    let address = service.address(via(query.via.as_ref()))?;
+    let access = access(service.credentials(&database).await?, address, &database);
+    Ok(Json(Credentials {
+        database,
+        url: access.url,
+        host: access.host,
+        port: access.port,
+        user: access.user,
+        password: access.password,
+    }))
+}
+
+pub(super) fn response(database: &domain::Database, snapshot: &Snapshot) -> Database {
+    let lease = snapshot.leases.iter().find(|lease| lease.database == Some(database.id));
+    Database {
+        database: database.name.to_string(),
+        pool: database.pool.to_string(),
+        state: database.state.into(),
+        slot: database.slot,
+        fingerprint: snapshot.template(database.template).map(|template| template.fingerprint.to_string()),
+        oid: database.oid,
+        sessions: database.oid.and_then(|oid| snapshot.server.get(&oid)).map(|found| found.sessions),
+        lease: lease.map(|lease| lease.id.to_string()),
+        created_at: rfc3339(database.created_at),
+        ready_at: database.ready_at.map(rfc3339),
+        kept_until: database.keep_until.map(rfc3339),
+        reason: database.reason.clone(),
+        attempts: database.attempts,
+        last_error: database.last_error.clone(),
     }
-    let credentials = service.backend.credentials(&database).await?;
-    Ok(Json(CredentialsOut::new(&credentials, address, database)))
 }

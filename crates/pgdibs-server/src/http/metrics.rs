@@ -1,78 +1,112 @@
-//! `GET /metrics`: gauges in Prometheus's text format, computed from one look when somebody asks.
+//! `GET /metrics`: gauges in Prometheus's text format, computed from one snapshot for each scrape.
 
-use std::fmt::{Display, Write as _};
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
 
 use axum::extract::State;
 use axum::http::header;
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use pgdibs_core::backend::Backend;
+use pgdibs_core::error::Error;
 use pgdibs_core::pool::Pool;
 use pgdibs_core::snapshot::Snapshot;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode_registry;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 
+use super::api_error::ApiError;
 use super::app::App;
-use super::pool_responses::{Counts, longest_wait};
+use super::pools::{counts, longest_wait};
+use super::status_source::DaemonStatus;
 
-/// While the server does not answer, only what the daemon knows by itself; the scrape does not fail.
-pub(super) async fn show<W: Backend + 'static>(State(app): State<App<W>>) -> Response {
-    let daemon = app.status.daemon();
-    let mut page = Page::default();
-    page.gauge("pgdibs_info", "The daemon's version.");
-    page.sample("pgdibs_info", &[("version", &daemon.version), ("instance", &daemon.instance)], 1);
-    page.gauge("pgdibs_uptime_seconds", "Time since the daemon started.");
-    page.sample("pgdibs_uptime_seconds", &[], daemon.uptime.as_secs_f64());
-    page.gauge("pgdibs_reconciling", "Whether this daemon is the one that carries out steps.");
-    page.sample("pgdibs_reconciling", &[], u8::from(daemon.reconciling));
-    page.gauge("pgdibs_ready", "Whether /readyz answers 200.");
-    page.sample("pgdibs_ready", &[], u8::from(app.status.unready().is_empty()));
+/// Gauges in Prometheus's text format.
+// While the server does not answer, what the daemon knows without it; the scrape does not fail.
+#[utoipa::path(get, path = "/metrics", operation_id = "metrics", responses(
+    (status = 200, description = "The gauges.", body = String, content_type = "text/plain"),
+))]
+pub(super) async fn show<B: Backend + 'static>(State(app): State<App<B>>) -> Result<impl IntoResponse, ApiError> {
+    let (daemon, ready) = (app.status.daemon(), app.status.unready().is_empty());
     let service = app.stage.borrow().clone();
     let snapshot = match service {
-        Some(service) => service.backend.gather().await.ok(),
+        Some(service) => service.snapshot().await.ok(),
         None => None,
     };
-    page.gauge("pgdibs_server_reachable", "Whether the Postgres server answered just now.");
-    page.sample("pgdibs_server_reachable", &[], u8::from(snapshot.is_some()));
-    if let Some(snapshot) = snapshot {
-        page.limits(&snapshot);
-        page.pools(&snapshot);
-    }
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page.text).into_response()
+    let mut registry = Registry::with_prefix("pgdibs");
+    registry.register_collector(Box::new(Scrape { daemon, ready, snapshot }));
+    let mut text = String::new();
+    encode_registry(&mut text, &registry).map_err(|error| Error::Internal(error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
-#[derive(Default)]
-struct Page {
-    text: String,
+#[derive(Debug)]
+struct Scrape {
+    daemon: DaemonStatus,
+    ready: bool,
+    /// `None` while the server does not answer.
+    snapshot: Option<Snapshot>,
 }
 
-impl Page {
-    fn gauge(&mut self, name: &str, help: &str) {
-        // Writing to a String does not fail.
-        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} gauge\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        let labels: Vec<String> = labels.iter().map(|(label, text)| format!("{label}=\"{}\"", escaped(text))).collect();
-        let labels = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(self.text, "{name}{labels} {value}");
-    }
-
-    fn limits(&mut self, snapshot: &Snapshot) {
-        if let Some(bytes) = snapshot.limits.free_disk_bytes {
-            self.gauge("pgdibs_free_disk_bytes", "Free space where the clones are written.");
-            self.sample("pgdibs_free_disk_bytes", &[], bytes);
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let mut page = Page(encoder);
+        let info = [("version", self.daemon.version.as_str()), ("instance", self.daemon.instance.as_str())];
+        page.gauge("info", "The daemon's version.", [(info, 1_u32)])?;
+        let uptime = self.daemon.uptime.as_secs_f64();
+        page.single("uptime_seconds", "Time since the daemon started.", uptime)?;
+        let reconciling = u32::from(self.daemon.reconciling);
+        page.single("reconciling", "Whether this daemon is the one that carries out steps.", reconciling)?;
+        page.single("ready", "Whether /readyz answers 200.", u32::from(self.ready))?;
+        let reachable = u32::from(self.snapshot.is_some());
+        page.single("server_reachable", "Whether the Postgres server answered just now.", reachable)?;
+        let Some(snapshot) = &self.snapshot else { return Ok(()) };
+        let limits = &snapshot.limits;
+        if let Some(bytes) = limits.free_disk_bytes {
+            page.single("free_disk_bytes", "Free space where the clones are written.", bytes)?;
         }
-        self.gauge("pgdibs_disk_floor_bytes", "No clone is made below this much free space.");
-        self.sample("pgdibs_disk_floor_bytes", &[], snapshot.limits.disk_floor_bytes);
-        if let Some(slots) = snapshot.limits.slots_by_connections {
-            self.gauge("pgdibs_slots_by_connections", "Most slots that max_connections leaves room for.");
-            self.sample("pgdibs_slots_by_connections", &[], slots);
+        let floor = limits.disk_floor_bytes;
+        page.single("disk_floor_bytes", "No clone is made below this much free space.", floor)?;
+        if let Some(slots) = limits.slots_by_connections {
+            page.single("slots_by_connections", "Most slots that max_connections leaves room for.", slots)?;
         }
+        page.databases(snapshot)?;
+        page.per_pool(snapshot, "waiting", "Callers that wait for a database.", |pool| counts(pool, snapshot).waiting)?;
+        let help = "How long the longest of them has waited.";
+        page.per_pool(snapshot, "longest_wait_seconds", help, |pool| longest_wait(pool, snapshot))?;
+        page.per_pool(snapshot, "pool_max", "Most slots of the pool.", |pool| pool.settings.max)?;
+        page.per_pool(snapshot, "pool_warm", "Databases that stand ready at rest.", |pool| pool.settings.warm)?;
+        page.per_pool(snapshot, "pool_spares", "Clones behind the slots at rest.", |pool| pool.settings.spares)?;
+        let sizes = snapshot.templates.iter().filter_map(|template| {
+            Some(([("pool", template.pool.as_str()), ("database", template.name.as_str())], template.size_bytes?))
+        });
+        page.gauge("template_size_bytes", "Size of each ready template.", sizes)
+    }
+}
+
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn gauge<'a, const N: usize, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = ([(&'a str, &'a str); N], V)>,
+    ) -> fmt::Result {
+        let mut metric = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        samples.into_iter().try_for_each(|(labels, value)| metric.encode_family(&labels)?.encode_gauge(&value))
     }
 
-    fn pools(&mut self, snapshot: &Snapshot) {
-        self.gauge("pgdibs_databases", "Databases by pool and state.");
-        for pool in &snapshot.pools {
-            let counts = Counts::of(pool, snapshot);
-            for (state, count) in [
+    fn single(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    fn databases(&mut self, snapshot: &Snapshot) -> fmt::Result {
+        let samples = snapshot.pools.iter().flat_map(|pool| {
+            let counts = counts(pool, snapshot);
+            let states = [
                 ("ready", counts.ready),
                 ("leased", counts.leased),
                 ("spare", counts.spare),
@@ -80,35 +114,19 @@ impl Page {
                 ("retiring", counts.retiring),
                 ("kept", counts.kept),
                 ("blocked", counts.blocked),
-            ] {
-                self.sample("pgdibs_databases", &[("pool", pool.name.as_str()), ("state", state)], count);
-            }
-        }
-        let waiting = |pool: &Pool| snapshot.tickets.iter().filter(|ticket| ticket.pool == pool.name).count();
-        self.per_pool(snapshot, "pgdibs_waiting", "Callers that wait for a database.", waiting);
-        let longest = |pool: &Pool| longest_wait(pool, snapshot);
-        self.per_pool(snapshot, "pgdibs_longest_wait_seconds", "How long the longest of them has waited.", longest);
-        self.per_pool(snapshot, "pgdibs_pool_max", "Most slots of the pool.", |pool| pool.settings.max);
-        self.per_pool(snapshot, "pgdibs_pool_warm", "Databases that stand ready at rest.", |pool| pool.settings.warm);
-        self.per_pool(snapshot, "pgdibs_pool_spares", "Clones behind the slots at rest.", |pool| pool.settings.spares);
-        self.gauge("pgdibs_template_size_bytes", "Size of each ready template.");
-        for template in &snapshot.templates {
-            if let Some(bytes) = template.size_bytes {
-                let labels = [("pool", template.pool.as_str()), ("database", template.name.as_str())];
-                self.sample("pgdibs_template_size_bytes", &labels, bytes);
-            }
-        }
+            ];
+            states.map(|(state, count)| ([("pool", pool.name.as_str()), ("state", state)], count))
+        });
+        self.gauge("databases", "Databases by pool and state.", samples)
     }
 
-    fn per_pool<V: Display>(&mut self, snapshot: &Snapshot, name: &str, help: &str, value: impl Fn(&Pool) -> V) {
-        self.gauge(name, help);
-        for pool in &snapshot.pools {
-            self.sample(name, &[("pool", pool.name.as_str())], value(pool));
-        }
+    fn per_pool<V: EncodeGaugeValue>(
+        &mut self,
+        snapshot: &Snapshot,
+        name: &str,
+        help: &str,
+        value: impl Fn(&Pool) -> V,
+    ) -> fmt::Result {
+        self.gauge(name, help, snapshot.pools.iter().map(|pool| ([("pool", pool.name.as_str())], value(pool))))
     }
-}
-
-/// A label's value: backslash, quote and line feed are escaped.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }

@@ -1,29 +1,27 @@
-//! The HTTP edge: the only place that knows axum and JSON. Every route stands in [`routes`], every error in `problem.rs`.
+//! HTTP: the only module that knows axum. Every route stands in [`routes`], the types that it reads and answers in `pgdibs-api`.
 
+mod activity;
+mod api_error;
 mod app;
-mod extract;
-mod bounded;
-mod databases;
 mod authenticator;
-mod envelope;
+mod connection_url;
+mod databases;
+mod extractors;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzed;
-mod json;
+mod layers;
 mod leases;
 mod metrics;
+mod openapi;
 mod pools;
 mod probes;
-mod problem;
-mod activity;
+mod release_on_disconnect;
 mod reserve;
 mod runs;
 mod serve;
 mod status;
 mod status_source;
 mod templates;
-mod release_on_disconnect;
-mod responses;
-mod pool_responses;
 
 #[cfg(test)]
 mod tests;
@@ -32,95 +30,79 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::header;
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, delete, get, post, put};
+use pgdibs_api::problem::Code;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::name::shown;
-use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::activity::Activity;
+use self::api_error::ApiError;
 use self::app::App;
 pub use self::app::Stage;
 pub use self::authenticator::Authenticator;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::fuzzed::{body, written_urls};
-use self::problem::{Code, Problem};
 pub use self::serve::{Bounds, RESERVE, bind, serve};
 pub use self::status_source::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
 
-/// Every route. Handlers answer in problems; nothing else writes a status.
-fn routes<W: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<W>>)> {
+/// Every route; `openapi/tests/generate.rs` lists the same handlers.
+fn routes<B: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<B>>)> {
     vec![
         ("/livez", get(probes::live)),
-        ("/healthz", get(probes::live)),
-        ("/readyz", get(probes::ready::<W>)),
-        ("/metrics", get(metrics::show::<W>)),
-        ("/openapi.json", get(openapi)),
-        ("/v1/status", get(status::show::<W>)),
-        ("/v1/pools", get(pools::list::<W>)),
-        ("/v1/pools/{pool}", get(pools::show::<W>).put(pools::put::<W>).delete(pools::delete::<W>)),
+        ("/healthz", get(probes::health)),
+        ("/readyz", get(probes::ready::<B>)),
+        ("/metrics", get(metrics::show::<B>)),
+        ("/openapi.json", get(openapi::show)),
+        ("/v1/status", get(status::show::<B>)),
+        ("/v1/pools", get(pools::list::<B>)),
+        ("/v1/pools/{pool}", get(pools::show::<B>).put(pools::put::<B>).delete(pools::delete::<B>)),
         (
             "/v1/pools/{pool}/templates/{fingerprint}",
-            get(templates::show::<W>).put(templates::put::<W>).delete(templates::delete::<W>),
+            get(templates::show::<B>).put(templates::put::<B>).delete(templates::delete::<B>),
         ),
-        ("/v1/pools/{pool}/templates/{fingerprint}/seal", post(templates::seal::<W>)),
-        ("/v1/pools/{pool}/templates/{fingerprint}/renew", post(templates::renew::<W>)),
-        ("/v1/pools/{pool}/templates/{fingerprint}/abandon", post(templates::abandon::<W>)),
-        ("/v1/leases", get(leases::list::<W>).post(leases::acquire::<W>)),
-        ("/v1/leases/batch", post(leases::acquire_batch::<W>)),
-        ("/v1/leases/{id}", get(leases::show::<W>).delete(leases::release::<W>)),
-        ("/v1/leases/{id}/renew", post(leases::renew::<W>)),
-        ("/v1/leases/{id}/reset", post(leases::reset::<W>)),
-        ("/v1/leases/{id}/keep", post(leases::keep::<W>)),
-        ("/v1/runs/{run}", put(runs::put::<W>).delete(runs::delete::<W>)),
-        ("/v1/databases", get(databases::list::<W>)),
-        ("/v1/databases/{database}", delete(databases::delete::<W>)),
-        ("/v1/databases/{database}/credentials", post(databases::credentials::<W>)),
+        ("/v1/pools/{pool}/templates/{fingerprint}/seal", post(templates::seal::<B>)),
+        ("/v1/pools/{pool}/templates/{fingerprint}/renew", post(templates::renew::<B>)),
+        ("/v1/pools/{pool}/templates/{fingerprint}/abandon", post(templates::abandon::<B>)),
+        ("/v1/leases", get(leases::list::<B>).post(leases::acquire::<B>)),
+        ("/v1/leases/batch", post(leases::acquire_batch::<B>)),
+        ("/v1/leases/{id}", get(leases::show::<B>).delete(leases::release::<B>)),
+        ("/v1/leases/{id}/renew", post(leases::renew::<B>)),
+        ("/v1/leases/{id}/reset", post(leases::reset::<B>)),
+        ("/v1/leases/{id}/keep", post(leases::keep::<B>)),
+        ("/v1/runs/{run}", put(runs::put::<B>).delete(runs::delete::<B>)),
+        ("/v1/databases", get(databases::list::<B>)),
+        ("/v1/databases/{database}", delete(databases::delete::<B>)),
+        ("/v1/databases/{database}/credentials", post(databases::credentials::<B>)),
     ]
 }
 
-/// The whole edge. While `stage` holds no service, probes answer and everything else is a 503 that says why. `activity` notices
-/// whoever was let in.
-pub fn router<W: Backend + 'static>(
-    stage: Stage<W>,
+/// All of HTTP. While `stage` holds no service, probes answer and everything else is a 503 that says why. `activity` notes each
+/// authenticated request.
+pub fn router<B: Backend + 'static>(
+    stage: Stage<B>,
     status: Arc<dyn StatusSource>,
     authenticator: Authenticator,
     activity: Arc<Activity>,
 ) -> Router {
-    routes()
+    let router = routes()
         .into_iter()
         .fold(Router::new(), |router, (path, handlers)| router.route(path, handlers))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(from_fn_with_state(activity, activity::notice))
+        .layer(from_fn_with_state(activity, activity::note))
         .layer(from_fn_with_state(Arc::new(authenticator), authenticator::authenticate))
-        .layer(CatchPanicLayer::custom(envelope::panicked))
-        .layer(from_fn(envelope::wrap))
-        .with_state(App { stage, status })
+        .with_state(App { stage, status });
+    layers::wrap(router)
 }
 
-/// `GET /openapi.json`. Kept by hand; a test compares it with the routes and the codes.
-async fn openapi() -> Response {
-    let document = include_str!("../../../../api/openapi.json");
-    ([(header::CONTENT_TYPE, "application/json")], document).into_response()
+async fn no_route(request: Request) -> ApiError {
+    let path = shown(request.uri().path());
+    ApiError::new(Code::NotFound, format!("there is no route {path}; GET /openapi.json lists those there are"))
 }
 
-async fn no_route(request: Request) -> Problem {
-    Problem::new(
-        Code::NotFound,
-        format!("there is no route {}; GET /openapi.json lists those there are", shown(request.uri().path())),
-    )
-}
-
-async fn no_method(request: Request) -> Problem {
-    Problem::new(
-        Code::MethodNotAllowed,
-        format!(
-            "{} does not take {}; the Allow header lists what it takes",
-            shown(request.uri().path()),
-            request.method()
-        ),
-    )
+async fn no_method(request: Request) -> ApiError {
+    let (path, method) = (shown(request.uri().path()), request.method());
+    let detail = format!("{path} does not take {method}; the Allow header lists what it takes");
+    ApiError::new(Code::MethodNotAllowed, detail)
 }

@@ -1,4 +1,7 @@
-//! What is undone when its caller never gets the answer: a guard that goes from the handler into the body of the response.
+//! Release on disconnect: undoes a grant whose caller never gets the answer. A guard moves from the handler into the response body.
+
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,7 +14,7 @@ use pgdibs_failpoint::{Point, reach_at_once};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
-use super::problem::Problem;
+use super::api_error::ApiError;
 
 /// Calls something when it is dropped, unless it was disarmed before.
 pub(super) struct ReleaseOnDisconnect(Option<Box<dyn FnOnce() + Send>>);
@@ -26,10 +29,10 @@ impl ReleaseOnDisconnect {
         self.0 = None;
     }
 
-    /// The answer as JSON, in a body that keeps the guard until the last byte is handed over.
-    pub(super) fn answer(self, status: StatusCode, answer: &impl Serialize) -> Result<Response, Problem> {
+    /// The answer as JSON, in a body that keeps the guard until the last byte is written.
+    pub(super) fn answer(self, status: StatusCode, answer: &impl Serialize) -> Result<Response, ApiError> {
         let text = serde_json::to_vec(answer)
-            .map_err(|error| Problem::from(pgdibs_core::error::Error::Internal(error.to_string())))?;
+            .map_err(|error| ApiError::from(pgdibs_core::error::Error::Internal(error.to_string())))?;
         let mut response = Response::new(Body::new(Guarded::new(text.into(), self)));
         *response.status_mut() = status;
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -50,9 +53,9 @@ impl Drop for ReleaseOnDisconnect {
 
 /// A body that holds its last byte back until everything before it has been written to the socket.
 ///
-/// Hyper flushes while a body is pending. A peer that is gone makes that flush fail, hyper drops the body, and the guard
-/// acts. Without the last byte nobody could have read the answer, so nothing that was received is ever undone. A peer that
-/// goes in the microseconds between the two writes is not noticed; its lease ends with its TTL.
+/// Hyper flushes while a body is pending. When the peer has disconnected, that flush fails, hyper drops the body, and the guard
+/// acts. Without the last byte the answer cannot be read, so nothing that was received is ever undone. A disconnect in the
+/// microseconds between the two writes is not noticed; that lease ends with its TTL.
 struct Guarded {
     text: Bytes,
     pause: Option<JoinHandle<()>>,
@@ -74,8 +77,8 @@ impl http_body::Body for Guarded {
         if body.text.len() > 1 {
             reach_at_once(Point::AcquireAnswering);
             let most = body.text.split_to(body.text.len() - 1);
-            // A task of its own, because hyper polls a pending body twice in a row and a bare yield is over by then. When
-            // it has come to its end the reactor has been asked, and a peer that closed its end has been heard of.
+            // A task of its own, because hyper polls a pending body twice in a row and a bare yield is over by then. When the task has
+            // ended, the reactor has run, and a connection that the peer closed is known to be closed.
             body.pause = Some(tokio::spawn(tokio::task::yield_now()));
             return Poll::Ready(Some(Ok(Frame::data(most))));
         }

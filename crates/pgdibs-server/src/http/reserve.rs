@@ -1,7 +1,10 @@
-//! The reserve: a few connections beyond the limit, in which probes are answered and everything else is refused.
+//! The reserve: a few connections beyond the limit, on which probes are answered and everything else is refused.
 //!
-//! Whoever holds all ordinary connections, idle or waiting, thus cannot keep a liveness probe out. Nor can connections that fill the
-//! reserve: each lives for a short time, and when the reserve is full, a new one takes the place of the oldest that is idle.
+//! A caller that holds all ordinary connections, idle or waiting, thus cannot block a liveness probe. Nor can connections that fill the
+//! reserve: each lives for a short time, and when the reserve is full, a new one replaces the oldest that is idle.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -10,17 +13,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::middleware::from_fn;
 use axum::response::Response;
 use axum::{Extension, Router};
 use http_body_util::BodyExt as _;
+use pgdibs_api::problem::Code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use super::api_error::ApiError;
 use super::authenticator::PROBES;
-use super::envelope;
-use super::problem::{Code, Problem};
+use super::layers;
 
 /// Bytes of a refused request's body that are read. A connection that is closed with unread bytes may lose its answer.
 const MOST_DISCARDED: usize = 64 * 1024;
@@ -42,12 +45,12 @@ struct Held {
 
 /// The right to one connection of the reserve, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Reservation {
     number: u64,
     held: Arc<Mutex<VecDeque<Held>>>,
     /// Set once a request has come.
     pub(super) answering: Arc<AtomicBool>,
-    /// Cancelled when another connection takes this place.
+    /// Cancelled when another connection takes this reservation.
     pub(super) evicted: CancellationToken,
     _permit: OwnedSemaphorePermit,
 }
@@ -57,10 +60,10 @@ impl Reserve {
         Self { permits: Arc::new(Semaphore::new(size)), held: Arc::default(), next: AtomicU64::new(0) }
     }
 
-    /// A place. When all are taken, the oldest connection without a request is evicted, else the oldest of all.
+    /// A reservation. When all are taken, the oldest connection without a request is evicted, else the oldest of all.
     ///
-    /// Returns when the evicted connection is closed, so there are never more connections than places. For one caller at a time.
-    pub(super) async fn enter(&self) -> Option<Place> {
+    /// Returns when the evicted connection is closed, so there are never more connections than reservations. For one caller at a time.
+    pub(super) async fn enter(&self) -> Option<Reservation> {
         if self.permits.available_permits() == 0 {
             let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
             let idle = held.iter().find(|held| !held.answering.load(Ordering::Relaxed));
@@ -74,19 +77,19 @@ impl Reserve {
         let (answering, evicted) = (Arc::<AtomicBool>::default(), CancellationToken::new());
         let held = Held { number, answering: Arc::clone(&answering), evicted: evicted.clone() };
         self.held.lock().unwrap_or_else(PoisonError::into_inner).push_back(held);
-        Some(Place { number, held: Arc::clone(&self.held), answering, evicted, _permit: permit })
+        Some(Reservation { number, held: Arc::clone(&self.held), answering, evicted, _permit: permit })
     }
 }
 
-impl Drop for Place {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| held.number != self.number);
     }
 }
 
-/// Answers probes as `router` does; anything else is told that the daemon has all the connections it takes.
+/// Answers probes as `router` does, and anything else with 503 `machine_busy`.
 pub(super) fn probes_only(router: Router, connections: usize) -> Router {
-    let refusing = Router::new().fallback(refuse).layer(from_fn(envelope::wrap)).layer(Extension(Limit(connections)));
+    let refusing = layers::wrap(Router::new().fallback(refuse).layer(Extension(Limit(connections))));
     Router::new().fallback(move |request: Request| {
         let answering = if PROBES.contains(&request.uri().path()) { router.clone() } else { refusing.clone() };
         async move {
@@ -103,9 +106,9 @@ pub(super) fn probes_only(router: Router, connections: usize) -> Router {
 #[derive(Debug, Clone, Copy)]
 struct Limit(usize);
 
-async fn refuse(Extension(Limit(connections)): Extension<Limit>, request: Request) -> Problem {
+async fn refuse(Extension(Limit(connections)): Extension<Limit>, request: Request) -> ApiError {
     discard(request.into_body()).await;
-    Problem::new(
+    ApiError::new(
         Code::MachineBusy,
         format!(
             "this daemon has {connections} connections, which is the most it takes at once; close idle ones, or ask again"
@@ -113,7 +116,7 @@ async fn refuse(Extension(Limit(connections)): Extension<Limit>, request: Reques
     )
 }
 
-/// Reads a body to its end, at most so far. The connection's deadline bounds how long that takes.
+/// Reads a body to its end or to [`MOST_DISCARDED`]. The connection's deadline bounds how long that takes.
 async fn discard(mut body: Body) {
     let mut left = MOST_DISCARDED;
     while let Some(Ok(frame)) = body.frame().await {
@@ -122,43 +125,5 @@ async fn discard(mut body: Body) {
             return;
         }
         left -= length;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn full_reserve_evicts_oldest_idle_connection() {
-        let reserve = Reserve::of(3);
-        let mut places = Vec::new();
-        for _ in 0..3 {
-            places.push(reserve.enter().await.unwrap());
-        }
-        places[0].answering.store(true, Ordering::Relaxed);
-        let second = places.remove(1);
-        let evicted = second.evicted.clone();
-        let leaving = tokio::spawn(async move {
-            second.evicted.cancelled().await;
-            drop(second);
-        });
-        places.push(reserve.enter().await.unwrap());
-        leaving.await.unwrap();
-        assert!(evicted.is_cancelled());
-        assert!(places.iter().all(|place| !place.evicted.is_cancelled()));
-        assert_eq!(reserve.held.lock().unwrap().len(), 3);
-        drop(places);
-        assert_eq!((reserve.held.lock().unwrap().len(), reserve.permits.available_permits()), (0, 3));
-    }
-
-    #[tokio::test]
-    async fn full_reserve_without_idle_connection_evicts_oldest() {
-        let reserve = Reserve::of(1);
-        let place = reserve.enter().await.unwrap();
-        place.answering.store(true, Ordering::Relaxed);
-        let leaving = tokio::spawn(async move { place.evicted.cancelled().await });
-        assert!(reserve.enter().await.is_some());
-        leaving.await.unwrap();
     }
 }

@@ -1,49 +1,47 @@
 //! Runs over HTTP: announce what a test session will need, and end it with everything it holds.
 
+#[cfg(test)]
+mod tests;
+
 use axum::Json;
-use axum::response::{IntoResponse, Response};
+use pgdibs_api::bounded::Label;
+use pgdibs_api::run::{Run, RunEnded, RunRequest};
 use pgdibs_core::backend::Backend;
-use pgdibs_core::request::Announce;
-use serde_json::json;
 
-use super::app::Up;
-use super::extract::{RunBody, run_in_path};
-use super::json::{JsonBody, PathParams};
-use super::problem::Problem;
+use super::api_error::ApiError;
+use super::extractors::{FromPath, JsonBody, PathParams};
+use crate::service::Service;
 
-/// `PUT /v1/runs/{run}`.
-pub(super) async fn put<W: Backend + 'static>(
-    Up(service): Up<W>,
-    PathParams(run): PathParams<String>,
-    JsonBody(body): JsonBody<RunBody>,
-) -> Result<Response, Problem> {
-    let (workers, aliases) = (body.workers(), body.aliases());
-    let announce = Announce {
-        run: run_in_path(run)?,
-        pool: body.pool.0,
-        fingerprint: body.fingerprint.map(|field| field.0),
-        workers,
-        aliases,
-    };
-    service.announce(&announce).await?;
-    service.wait_queue.wake_reconciler();
-    let answer = json!({
-        "run": announce.run,
-        "pool": announce.pool.as_str(),
-        "fingerprint": announce.fingerprint.as_ref().map(pgdibs_core::name::Fingerprint::as_str),
-        "workers": workers,
-        "aliases": aliases,
-    });
-    Ok(Json(answer).into_response())
+impl FromPath for Label {
+    type Text = String;
+
+    fn from_path(text: String) -> Result<Self, ApiError> {
+        Self::new(text).map_err(|rule| ApiError::invalid("run", rule))
+    }
 }
 
-/// `DELETE /v1/runs/{run}`.
-pub(super) async fn delete<W: Backend + 'static>(
-    Up(service): Up<W>,
-    PathParams(run): PathParams<String>,
-) -> Result<Response, Problem> {
-    let released = service.backend.end_run(&run_in_path(run)?).await?;
-    service.wait_queue.wake_reconciler();
-    service.wait_queue.wake_all();
-    Ok(Json(json!({"released": released})).into_response())
+/// Says what a run will need.
+#[utoipa::path(put, path = "/v1/runs/{run}", operation_id = "announceRun", params(("run" = Label, Path)),
+    request_body = RunRequest, responses(
+    (status = 200, description = "The pool warms up.", body = Run),
+))]
+pub(super) async fn put<B: Backend + 'static>(
+    service: Service<B>,
+    PathParams(run): PathParams<Label>,
+    JsonBody(body): JsonBody<RunRequest>,
+) -> Result<Json<Run>, ApiError> {
+    let announce = body.announce(run);
+    service.announce(&announce).await?;
+    Ok(Json(announce.into()))
+}
+
+/// Ends a run with everything it holds.
+#[utoipa::path(delete, path = "/v1/runs/{run}", operation_id = "endRun", params(("run" = Label, Path)), responses(
+    (status = 200, description = "How many leases were released.", body = RunEnded),
+))]
+pub(super) async fn delete<B: Backend + 'static>(
+    service: Service<B>,
+    PathParams(run): PathParams<Label>,
+) -> Result<Json<RunEnded>, ApiError> {
+    Ok(Json(RunEnded { released: service.end_run(run.as_str()).await? }))
 }

@@ -1,5 +1,8 @@
 //! The listener: accepts connections, bounds their number and their time, keeps a reserve for probes, and ends them at shutdown.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,8 +20,8 @@ use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::json::BodyDeadline;
-use super::reserve::{self, Reserve};
+use super::extractors::BodyDeadline;
+use super::reserve::{self, Reservation, Reserve};
 
 /// What one client may cost.
 #[derive(Debug, Clone, Copy)]
@@ -33,14 +36,14 @@ pub struct Bounds {
     pub header: Duration,
     /// A body that does not arrive as a whole within this time is refused.
     pub body: Duration,
-    /// A connection that takes nothing of what we have to say for this long is closed.
+    /// A connection that reads nothing of an answer for this long is closed.
     pub stalled: Duration,
     /// Waiters are answered at once when the daemon stops, so what is left after this long is stuck.
     pub shutdown: Duration,
 }
 
 impl Bounds {
-    /// Those of a daemon that may have so many connections.
+    /// The bounds of a daemon that may have so many connections.
     #[must_use]
     pub fn with_connections(connections: usize) -> Self {
         let ten_seconds = Duration::from_secs(10);
@@ -59,20 +62,20 @@ impl Bounds {
 /// Connections of the reserve. Each costs one file and some kilobytes.
 pub const RESERVE: usize = 64;
 
-/// What a connection may hold of a request that we have not read yet; a header that is larger is a 431. Bodies are bounded apart.
+/// Largest header; a larger one is a 431. Bodies are bounded apart.
 const LARGEST_HEADER: usize = 64 * 1024;
 
 /// After a failed accept (out of file descriptors) the next try waits this long, or the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that were still busy at the end of the shutdown deadline and were cut.
+/// Connections that were busy at the shutdown deadline and were cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cut(pub usize);
 
 /// That all connections are taken is logged at most this often.
-const TOLD_AGAIN: Duration = Duration::from_secs(10);
+const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What a connection of the reserve may hold of a request; the least that hyper takes.
+/// Largest header of a request in the reserve; the least that hyper allows.
 const LARGEST_PROBE: usize = 8 * 1024;
 
 /// Connections that the kernel completes before they are accepted; at most `net.core.somaxconn`. When a burst of connections fills
@@ -82,7 +85,7 @@ const BACKLOG: u32 = 4096;
 /// Listens on the first of the host's addresses that can be bound.
 ///
 /// # Errors
-/// Whatever the system says of the last address, or of the host's name.
+/// The system's error for the last address, or for the host's name.
 pub async fn bind(host: &str, port: u16) -> std::io::Result<TcpListener> {
     let mut refused = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the host has no address");
     for address in tokio::net::lookup_host((host, port)).await? {
@@ -106,9 +109,9 @@ fn bind_one(address: SocketAddr) -> std::io::Result<TcpListener> {
 pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stopping: CancellationToken) -> Cut {
     let router = router.layer(Extension(BodyDeadline(bounds.body)));
     let probes = reserve::probes_only(router.clone(), bounds.connections);
-    let places = Arc::new(Semaphore::new(bounds.connections));
+    let permits = Arc::new(Semaphore::new(bounds.connections));
     let reserve = Reserve::of(bounds.reserve);
-    let mut told: Option<Instant> = None;
+    let mut warned_at: Option<Instant> = None;
     let connections = TaskTracker::new();
     let ends = Ends { stopping: stopping.clone(), cut: CancellationToken::new() };
     loop {
@@ -119,28 +122,28 @@ pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stoppi
         let stream = match accepted {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(%error, "could not accept a connection");
+                tracing::warn!(%error, "cannot accept connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         let ends = ends.clone();
-        if let Ok(place) = Arc::clone(&places).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
             let router = router.clone();
             connections.spawn(async move {
-                converse(stream, bounds, router, ends).await;
-                drop(place);
+                serve_connection(stream, bounds, router, ends).await;
+                drop(permit);
             });
         } else {
-            if told.is_none_or(|at| at.elapsed() > TOLD_AGAIN) {
+            if warned_at.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
                 tracing::warn!(
                     limit = bounds.connections,
-                    "all connections are taken; new ones get answers to probes only"
+                    "all connections are taken; new ones are answered probes only"
                 );
-                told = Some(Instant::now());
+                warned_at = Some(Instant::now());
             }
-            if let Some(place) = reserve.enter().await {
-                connections.spawn(answer_probe(stream, bounds, probes.clone(), place, ends));
+            if let Some(reservation) = reserve.enter().await {
+                connections.spawn(answer_probe(stream, bounds, probes.clone(), reservation, ends));
             }
         }
     }
@@ -150,16 +153,16 @@ pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stoppi
         return Cut(0);
     }
     let left = connections.len();
-    tracing::warn!(left, "connections were still busy at the end of the shutdown deadline and are cut");
+    tracing::warn!(left, "cutting connections that were busy at the shutdown deadline");
     ends.cut.cancel();
     connections.wait().await;
     Cut(left)
 }
 
-/// How connections are told to end.
+/// How connections end.
 #[derive(Debug, Clone)]
 struct Ends {
-    /// After the present request.
+    /// After the current request.
     stopping: CancellationToken,
     /// At once.
     cut: CancellationToken,
@@ -172,8 +175,8 @@ async fn accept(listener: &TcpListener) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn converse(stream: TcpStream, bounds: Bounds, router: Router, ends: Ends) {
-    // Only writing: a caller that waits for a database says nothing for minutes.
+async fn serve_connection(stream: TcpStream, bounds: Bounds, router: Router, ends: Ends) {
+    // Only writing: a caller that waits for a database sends nothing for minutes.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(bounds.stalled));
     let connection = http1::Builder::new()
@@ -194,13 +197,13 @@ async fn converse(stream: TcpStream, bounds: Bounds, router: Router, ends: Ends)
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended in the middle");
+        tracing::debug!(%error, "connection ended in the middle");
     }
 }
 
 /// One request in the reserve. The connection ends after it, after `bounds.probe`, or when another connection takes its place.
-async fn answer_probe(stream: TcpStream, bounds: Bounds, router: Router, place: reserve::Place, ends: Ends) {
-    let answering = Arc::clone(&place.answering);
+async fn answer_probe(stream: TcpStream, bounds: Bounds, router: Router, reservation: Reservation, ends: Ends) {
+    let answering = Arc::clone(&reservation.answering);
     let service = TowerToHyperService::new(router);
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         answering.store(true, Ordering::Relaxed);
@@ -214,14 +217,14 @@ async fn answer_probe(stream: TcpStream, bounds: Bounds, router: Router, place: 
     let ending = async {
         tokio::select! {
             ended = connection.as_mut() => ended,
-            () = place.evicted.cancelled() => Ok(()),
-            () = ends.stopping.cancelled() => match place.answering.load(Ordering::Relaxed) {
+            () = reservation.evicted.cancelled() => Ok(()),
+            () = ends.stopping.cancelled() => match reservation.answering.load(Ordering::Relaxed) {
                 true => connection.as_mut().await,
                 false => Ok(()),
             },
         }
     };
     if let Ok(Err(error)) = tokio::time::timeout(bounds.probe, ending).await {
-        tracing::debug!(%error, "a connection of the reserve ended in the middle");
+        tracing::debug!(%error, "reserve connection ended in the middle");
     }
 }

@@ -1,16 +1,16 @@
-//! What the daemon reports about itself, its server and its reconciler: the trait it implements, and the facts.
+//! What the daemon reports about itself, its server and its reconciler.
 
 use std::time::Duration;
 
 use pgdibs_core::template::Timestamp;
 
-/// Says what the catalog does not know: facts about this daemon, its server and its driver. Must answer without waiting.
+/// What the catalog does not know: facts about this daemon, its server and its reconciler. Must answer without waiting.
 pub trait StatusSource: Send + Sync + 'static {
     /// About the daemon itself.
     fn daemon(&self) -> DaemonStatus;
     /// About the server behind it.
     fn server(&self) -> ServerStatus;
-    /// About the reconciler's last look.
+    /// About the reconciler's last plan.
     fn reconciler(&self) -> ReconcilerStatus;
     /// Why the daemon is not ready; empty when it is.
     fn unready(&self) -> Vec<String>;
@@ -21,7 +21,7 @@ pub trait StatusSource: Send + Sync + 'static {
 pub struct DaemonStatus {
     /// Its version.
     pub version: String,
-    /// What this process calls itself in the catalog.
+    /// Its number in the catalog.
     pub instance: String,
     /// When it started.
     pub started_at: Timestamp,
@@ -34,18 +34,18 @@ pub struct DaemonStatus {
 /// About the server.
 #[derive(Debug, Clone, Default)]
 pub struct ServerStatus {
-    /// What it calls itself (`15.8`), once it has answered.
+    /// Its version, such as `15.8`, once it has answered.
     pub version: Option<String>,
-    /// What people should know: limits that are lower than wished, missing privileges.
+    /// What its owner should know: limits that are too low, missing privileges.
     pub warnings: Vec<String>,
-    /// Directories that a crash in the middle of a clone left behind; `None` when we may not look.
+    /// Directories that a crash in the middle of a clone left behind; `None` when the daemon may not read them.
     pub orphans: Option<Vec<u32>>,
 }
 
-/// About the reconciler's last look.
+/// About the reconciler's last plan.
 #[derive(Debug, Clone, Default)]
 pub struct ReconcilerStatus {
-    /// When it last looked.
+    /// When it last planned.
     pub planned_at: Option<Timestamp>,
     /// The steps it planned, as text.
     pub plan: Vec<String>,

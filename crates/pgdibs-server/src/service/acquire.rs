@@ -1,23 +1,26 @@
-//! Acquires leases: at once when databases stand ready, otherwise in the order of tickets until the deadline.
+//! Acquires leases: at once when databases are ready, otherwise in the order of tickets until the deadline.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
+use pgdibs_core::name::PoolName;
 use pgdibs_core::request::{Acquire, Acquired, TicketId, TicketKind, Wanted};
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_failpoint::{Point, reach};
-use tokio::sync::oneshot;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Current, Service, WaitOver};
+use super::waiter::{Attempt, Waited};
+use super::{Current, Service};
 
 /// Leases that were acquired for one caller.
 #[derive(Debug)]
 pub struct Grant {
-    /// The leases, in the order of the wishes.
+    /// The leases, in the order of the requests.
     pub leases: Vec<Lease>,
     /// Whether they are new (201) or were held under the same key already (200).
     pub new: bool,
@@ -25,35 +28,88 @@ pub struct Grant {
     pub waited: Duration,
 }
 
+/// One lease that is requested.
+#[derive(Debug)]
+pub struct LeaseRequest {
+    /// What to acquire.
+    pub acquire: Acquire,
+    /// Whether a lease that the caller holds already is reset.
+    pub fresh: bool,
+}
+
 /// A ticket, and what it is for.
-struct Held {
+struct Ticket {
     id: TicketId,
     wanted: Wanted,
 }
 
-impl<W: Backend + 'static> Service<W> {
-    /// Acquires all the wishes or none.
-    ///
-    /// The work goes on in a task of its own, so that a caller that hangs up in the middle of a statement cannot leave a
-    /// grant behind: the place in the queue is given up, and a grant that nobody waits for any more is released at once.
+impl<B: Backend + 'static> Service<B> {
+    /// Acquires all the leases or none, and resets those that are to be fresh. With `shared_login` one login opens all of them.
     ///
     /// # Errors
-    /// As [`Backend::acquire`]; after the wait, who holds what.
-    pub async fn acquire(&self, mut acquire_requests: Vec<Acquire>, wait: Duration) -> Result<Grant, Error> {
+    /// As [`Backend::acquire`], [`Service::reset`] and [`Backend::share_login`]; after the wait, which lease holds what. Nothing stays
+    /// acquired.
+    pub async fn acquire(
+        &self,
+        requests: Vec<LeaseRequest>,
+        wait: Duration,
+        shared_login: bool,
+    ) -> Result<Grant, Error> {
+        let fresh: Vec<bool> = requests.iter().map(|request| request.fresh).collect();
+        let requests: Vec<Acquire> = requests.into_iter().map(|request| request.acquire).collect();
+        let ids: Vec<LeaseId> = requests.iter().map(|request| request.id).collect();
+        let mut grant = self.grant(requests, wait).await?;
+        match self.prepare(&grant, &ids, &fresh, wait, shared_login).await {
+            Ok(leases) => grant.leases = leases,
+            Err(error) => {
+                self.release_requests(&ids).await;
+                return Err(error);
+            }
+        }
+        Ok(grant)
+    }
+
+    /// The leases of a grant, reset and with one login where that was requested. A new lease is fresh already.
+    async fn prepare(
+        &self,
+        grant: &Grant,
+        ids: &[LeaseId],
+        fresh: &[bool],
+        wait: Duration,
+        shared_login: bool,
+    ) -> Result<Vec<Lease>, Error> {
+        let mut leases = grant.leases.clone();
+        for (lease, &fresh) in leases.iter_mut().zip(fresh) {
+            if fresh && !ids.contains(&lease.id) {
+                *lease = self.reset(lease.id, None, wait.saturating_sub(grant.waited)).await?;
+            }
+        }
+        if shared_login {
+            let granted: Vec<LeaseId> = leases.iter().map(|lease| lease.id).collect();
+            leases = self.backend.share_login(&granted).await?;
+        }
+        Ok(leases)
+    }
+
+    /// Acquires all the leases or none.
+    ///
+    /// The work goes on in a task of its own, so that a caller that disconnects in the middle of a statement cannot leave a
+    /// grant behind: its ticket is deleted, and a grant that no caller waits for any more is released at once.
+    async fn grant(&self, mut requests: Vec<Acquire>, wait: Duration) -> Result<Grant, Error> {
         if self.stopping.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        for acquire_request in &mut acquire_requests {
-            self.resolve_current(acquire_request)?;
+        for request in &mut requests {
+            self.resolve_current(request)?;
         }
-        let hung_up = CancellationToken::new();
-        let _hang_up_on_drop = hung_up.clone().drop_guard();
+        let disconnected = CancellationToken::new();
+        let _cancel_on_drop = disconnected.clone().drop_guard();
         let (answer, answered) = oneshot::channel();
         let service = self.clone();
         self.tasks.spawn(async move {
-            let result = service.acquire_in_turn(&acquire_requests, wait, &hung_up).await;
+            let result = service.acquire_in_turn(&requests, wait, disconnected).await;
             if let Err(Ok(_)) = answer.send(result) {
-                let ids: Vec<LeaseId> = acquire_requests.iter().map(|acquire_request| acquire_request.id).collect();
+                let ids: Vec<LeaseId> = requests.iter().map(|request| request.id).collect();
                 service.release_requests(&ids).await;
             }
         });
@@ -61,19 +117,19 @@ impl<W: Backend + 'static> Service<W> {
     }
 
     /// A pool with a source of its own lends the template of its present inputs, never an older one.
-    fn resolve_current(&self, acquire_request: &mut Acquire) -> Result<(), Error> {
-        match self.sources.current(&acquire_request.pool) {
+    fn resolve_current(&self, request: &mut Acquire) -> Result<(), Error> {
+        match self.sources.current(&request.pool) {
             Current::NoSource => Ok(()),
             Current::Unreadable(why) | Current::Failed(_, why) => Err(Error::TemplateFailed(why)),
-            Current::Wanted(current) => match &acquire_request.fingerprint {
+            Current::Wanted(current) => match &request.fingerprint {
                 None => {
-                    acquire_request.fingerprint = Some(current);
+                    request.fingerprint = Some(current);
                     Ok(())
                 }
                 Some(named) if *named == current => Ok(()),
                 Some(named) => Err(Error::TemplateNotFound(format!(
                     "pool \"{}\" is built from a source; its present inputs have fingerprint \"{current}\", not \"{named}\". Leave `fingerprint` out to get the present one",
-                    acquire_request.pool
+                    request.pool
                 ))),
             },
         }
@@ -81,105 +137,112 @@ impl<W: Backend + 'static> Service<W> {
 
     async fn acquire_in_turn(
         &self,
-        acquire_requests: &[Acquire],
+        requests: &[Acquire],
         wait: Duration,
-        hung_up: &CancellationToken,
+        disconnected: CancellationToken,
     ) -> Result<Grant, Error> {
         let began = Instant::now();
-        let deadline = began + wait;
-        let mut subscription = self.wait_queue.listen();
-        let mut tickets: Vec<Held> = Vec::new();
-        let mut place = None;
-        let result = loop {
-            let wanted = match self.backend.acquire(acquire_requests, tickets.first().map(|held| held.id)).await {
-                Ok(Acquired::Granted(leases)) => {
-                    reach(Point::AcquireGranted).await;
-                    self.wait_queue.taken(leases.iter().map(|lease| lease.template));
-                    break Ok(Grant { leases, new: true, waited: began.elapsed() });
-                }
-                Ok(Acquired::Existing(leases)) => break Ok(Grant { leases, new: false, waited: began.elapsed() }),
-                Ok(Acquired::Wait(wanted)) => Some(wanted),
-                // The source's build has not written its row yet.
-                Err(Error::TemplateNotFound(_)) if self.builds_itself(acquire_requests) => None,
-                // Or it has failed since we asked.
-                Err(error @ Error::TemplateNotFound(_)) => {
-                    break Err(self.source_failed(acquire_requests).unwrap_or(error));
-                }
-                Err(error) => break Err(error),
-            };
-            if place.is_none() && !wait.is_zero() {
-                place = self.waiter_limit.enter();
-                if place.is_none() {
-                    break Err(self
-                        .nothing_came(WaitOver::NoPlace, acquire_requests, wanted.as_ref(), began.elapsed())
-                        .await);
-                }
+        let waiter = self.waiter(wait).until_disconnected(disconnected);
+        let tickets = Mutex::new(Vec::new());
+        let is_woken = AtomicBool::new(false);
+        let waited = waiter.wait(|| async {
+            if is_woken.swap(true, Ordering::Relaxed)
+                && let Some(failed) = self.source_failed(requests)
+            {
+                return Err(failed);
             }
-            let Some(wanted) = wanted else {
-                match self.wait(&mut subscription, deadline, hung_up).await {
-                    Ok(()) => continue,
-                    Err(over) => break Err(self.nothing_came(over, acquire_requests, None, began.elapsed()).await),
-                }
+            let mut tickets = tickets.lock().await;
+            let wanted = match self.try_acquire(requests, tickets.first()).await? {
+                Ok(granted) => return Ok(Attempt::Done(granted)),
+                Err(None) => return Ok(Attempt::Pending(None, None)),
+                Err(Some(wanted)) => wanted,
             };
-            if !wait.is_zero() && !tickets.iter().any(|held| held.wanted.template == wanted.template) {
-                if let Err(error) = self.queue_for(&wanted, acquire_requests, &mut tickets).await {
-                    break Err(error);
-                }
-                // No look now: the reconciler looks, sees the ticket and what is ready, and rings for as many as can be served.
+            if !wait.is_zero()
+                && waiter.enter()
+                && !tickets.iter().any(|ticket: &Ticket| ticket.wanted.template == wanted.template)
+            {
+                self.queue_for(&wanted, requests, &mut tickets).await?;
+                // No try now: the reconciler sees the ticket and what is ready, and wakes as many waiters as can be served.
                 self.wait_queue.wake_reconciler();
                 reach(Point::AcquireWaiting).await;
             }
-            let ticket = tickets.first().map(|held| held.id);
-            if let Err(over) = self.wait_with(&mut subscription, ticket, deadline, hung_up).await {
-                break Err(self.nothing_came(over, acquire_requests, Some(&wanted), began.elapsed()).await);
-            }
-            if let Some(failed) = self.source_failed(acquire_requests) {
-                break Err(failed);
-            }
-        };
-        let granted = result.as_ref().is_ok_and(|grant: &Grant| grant.new);
-        for (index, held) in tickets.iter().enumerate() {
-            // A grant takes the first ticket with it.
-            self.leave_queue(held.id, granted && index == 0).await;
+            Ok(Attempt::Pending(Some(wanted), tickets.first().map(|ticket| ticket.id)))
+        });
+        let waited = waited.await;
+        let tickets = tickets.into_inner();
+        let granted = matches!(waited, Ok(Waited::Done((_, true))));
+        for (index, ticket) in tickets.iter().enumerate() {
+            // A grant deletes the first ticket.
+            self.leave_queue(ticket.id, granted && index == 0).await;
         }
         if !tickets.is_empty() && !granted {
             // The next in the queue may be served now.
             self.wait_queue.wake_all();
         }
         // A grant leaves a gap to fill, which is not urgent; what it took is off the count already.
-        if result.is_ok() {
+        if matches!(waited, Ok(Waited::Done(_))) {
             self.wait_queue.wake_reconciler_soon();
         } else {
             self.wait_queue.wake_reconciler();
         }
-        result
+        match waited? {
+            Waited::Done((leases, new)) => Ok(Grant { leases, new, waited: began.elapsed() }),
+            Waited::Deadline(wanted) => Err(self.timed_out(requests, wanted.as_ref(), began.elapsed()).await),
+            Waited::Full(wanted) => {
+                let (pool, why) = (pool_of(requests, wanted.as_ref()), self.waiter_limit.why_full());
+                Err(match wanted {
+                    Some(wanted) if !wanted.building => {
+                        Error::PoolExhausted(format!("no database of pool \"{pool}\" is free, and {why}"))
+                    }
+                    _ => Error::TemplateBuilding(format!(
+                        "the template of pool \"{pool}\" is still being built, and {why}"
+                    )),
+                })
+            }
+        }
+    }
+
+    /// The leases and whether they are new; otherwise what to wait for, if that is known yet.
+    async fn try_acquire(
+        &self,
+        requests: &[Acquire],
+        ticket: Option<&Ticket>,
+    ) -> Result<Result<(Vec<Lease>, bool), Option<Wanted>>, Error> {
+        match self.backend.acquire(requests, ticket.map(|ticket| ticket.id)).await {
+            Ok(Acquired::Granted(leases)) => {
+                reach(Point::AcquireGranted).await;
+                self.wait_queue.taken(leases.iter().map(|lease| lease.template));
+                Ok(Ok((leases, true)))
+            }
+            Ok(Acquired::Existing(leases)) => Ok(Ok((leases, false))),
+            Ok(Acquired::Wait(wanted)) => Ok(Err(Some(wanted))),
+            // The source's build has not written its row yet, or it has failed since the last try.
+            Err(error @ Error::TemplateNotFound(_)) => match self.source_failed(requests) {
+                Some(failed) => Err(failed),
+                None if self.builds_itself(requests) => Ok(Err(None)),
+                None => Err(error),
+            },
+            Err(error) => Err(error),
+        }
     }
 
     /// Takes a ticket for the template that is wanted. A batch of several templates has one for each, so that databases of all of them are
     /// made; the first is its place in every queue, or two such batches could wait for each other.
-    async fn queue_for(
-        &self,
-        wanted: &Wanted,
-        acquire_requests: &[Acquire],
-        tickets: &mut Vec<Held>,
-    ) -> Result<(), Error> {
-        let of_pool = || acquire_requests.iter().filter(|acquire_request| acquire_request.pool == wanted.pool);
-        let asks = |acquire_request: &Acquire| {
-            acquire_request.fingerprint.as_ref().is_none_or(|named| *named == wanted.fingerprint)
-        };
-        let count =
-            u32::try_from(of_pool().filter(|acquire_request| asks(acquire_request)).count()).unwrap_or(u32::MAX);
-        let exact = acquire_requests.iter().all(|acquire_request| acquire_request.exact_slot);
+    async fn queue_for(&self, wanted: &Wanted, requests: &[Acquire], tickets: &mut Vec<Ticket>) -> Result<(), Error> {
+        let of_pool = || requests.iter().filter(|request| request.pool == wanted.pool);
+        let asks = |request: &Acquire| request.fingerprint.as_ref().is_none_or(|named| *named == wanted.fingerprint);
+        let count = u32::try_from(of_pool().filter(|request| asks(request)).count()).unwrap_or(u32::MAX);
+        let exact = requests.iter().all(|request| request.exact_slot);
         let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
         let id = self.backend.take_ticket(wanted, count, kind).await?;
-        if of_pool().all(|acquire_request| acquire_request.fingerprint.is_none()) {
+        if of_pool().all(|request| request.fingerprint.is_none()) {
             // A newer template has become ready meanwhile, and a ticket for the older one would claim a slot of the pool.
             for older in tickets.extract_if(.., |held| held.wanted.pool == wanted.pool) {
                 self.leave_queue(older.id, false).await;
             }
         }
-        tickets.push(Held { id, wanted: wanted.clone() });
-        // Whoever waits for several templates looks whenever one of them may be ready.
+        tickets.push(Ticket { id, wanted: wanted.clone() });
+        // A waiter for several templates tries again whenever one of them may be ready.
         let [only] = &tickets[..] else {
             tickets.iter().for_each(|held| self.wait_queue.add_waiter(held.id, None));
             return Ok(());
@@ -195,61 +258,44 @@ impl<W: Backend + 'static> Service<W> {
         }
     }
 
-    fn builds_itself(&self, acquire_requests: &[Acquire]) -> bool {
-        acquire_requests
-            .iter()
-            .any(|acquire_request| matches!(self.sources.current(&acquire_request.pool), Current::Wanted(_)))
+    fn builds_itself(&self, requests: &[Acquire]) -> bool {
+        requests.iter().any(|request| matches!(self.sources.current(&request.pool), Current::Wanted(_)))
     }
 
-    fn source_failed(&self, acquire_requests: &[Acquire]) -> Option<Error> {
-        match self.sources.current(&acquire_requests.first()?.pool) {
+    fn source_failed(&self, requests: &[Acquire]) -> Option<Error> {
+        match self.sources.current(&requests.first()?.pool) {
             Current::Failed(_, why) | Current::Unreadable(why) => Some(Error::TemplateFailed(why)),
             Current::NoSource | Current::Wanted(_) => None,
         }
     }
 
-    async fn nothing_came(
-        &self,
-        over: WaitOver,
-        acquire_requests: &[Acquire],
-        wanted: Option<&Wanted>,
-        waited: Duration,
-    ) -> Error {
-        match over {
-            WaitOver::Stopping => return Error::ShuttingDown,
-            WaitOver::HungUp => return Error::Internal("the caller hung up".to_owned()),
-            WaitOver::Deadline | WaitOver::NoPlace => {}
-        }
-        let pool = wanted.map(|w| &w.pool).or_else(|| acquire_requests.first().map(|w| &w.pool)).cloned();
-        let Some(pool) = pool else { return Error::Internal("an acquire without wishes".to_owned()) };
-        let building = wanted.is_none_or(|w| w.building);
-        if matches!(over, WaitOver::NoPlace) {
-            let full = self.waiter_limit.is_full();
-            return match building {
-                true => {
-                    Error::TemplateBuilding(format!("the template of pool \"{pool}\" is still being built, and {full}"))
-                }
-                false => Error::PoolExhausted(format!("no database of pool \"{pool}\" is free, and {full}")),
-            };
-        }
-        if building {
+    /// Why a wait was in vain.
+    async fn timed_out(&self, requests: &[Acquire], wanted: Option<&Wanted>, waited: Duration) -> Error {
+        let pool = pool_of(requests, wanted);
+        let Some(wanted) = wanted.filter(|wanted| !wanted.building) else {
             return Error::TemplateBuilding(format!(
                 "the template of pool \"{pool}\" is still being built after {:.1} s; ask again",
                 waited.as_secs_f64()
             ));
-        }
+        };
         match self.backend.gather().await {
-            Ok(snapshot) if wanted.is_some_and(|wanted| snapshot.disk_is_short_for(wanted.template)) => {
+            Ok(snapshot) if snapshot.disk_is_short_for(wanted.template) => {
                 Error::DiskFloor(below_floor(&snapshot, wanted))
             }
-            Ok(snapshot) => Error::PoolExhausted(who_holds_what(&snapshot, &pool, waited)),
+            Ok(snapshot) => Error::PoolExhausted(who_holds_what(&snapshot, &wanted.pool, waited)),
             Err(error) => error,
         }
     }
 }
 
-fn below_floor(snapshot: &Snapshot, wanted: Option<&Wanted>) -> String {
-    let template = wanted.and_then(|wanted| snapshot.template(wanted.template));
+/// The pool that a request waits for; the first one of a batch until it is known which.
+fn pool_of(requests: &[Acquire], wanted: Option<&Wanted>) -> String {
+    let pool = wanted.map(|wanted| &wanted.pool).or_else(|| requests.first().map(|request| &request.pool));
+    pool.map_or_else(String::new, ToString::to_string)
+}
+
+fn below_floor(snapshot: &Snapshot, wanted: &Wanted) -> String {
+    let template = snapshot.template(wanted.template);
     format!(
         "no clone is made: {} MiB are free where the server keeps its data, a clone takes {} MiB while it is made, and disk_floor_mb (PGDIBS_DISK_FLOOR_MB) is {}; free some space or lower it",
         snapshot.limits.free_disk_bytes.unwrap_or(0) >> 20,
@@ -258,16 +304,19 @@ fn below_floor(snapshot: &Snapshot, wanted: Option<&Wanted>) -> String {
     )
 }
 
-/// The sentence of a `pool_exhausted`: how many slots there are, which setting says so, and who sits in them.
-fn who_holds_what(snapshot: &Snapshot, pool: &pgdibs_core::name::PoolName, waited: Duration) -> String {
+/// The sentence of a `pool_exhausted`: how many slots there are, which setting says so, and which lease holds each.
+fn who_holds_what(snapshot: &Snapshot, pool: &PoolName, waited: Duration) -> String {
     let max = snapshot.pools.iter().find(|p| &p.name == pool).map_or(0, |p| p.settings.max);
     let holders: Vec<String> = snapshot
         .leases
         .iter()
         .filter(|lease| &lease.pool == pool)
         .map(|lease| {
-            let who =
-                if lease.holder.is_empty() { lease.worker.as_deref().unwrap_or("somebody") } else { &lease.holder };
+            let who = if lease.holder.is_empty() {
+                lease.worker.as_deref().unwrap_or("an unnamed holder")
+            } else {
+                &lease.holder
+            };
             format!("{} by {who}", lease.database_name)
         })
         .collect();

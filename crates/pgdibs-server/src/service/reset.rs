@@ -1,5 +1,6 @@
 //! Resets a live lease: same id, same URL, a freshly cloned database behind it.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
@@ -7,14 +8,14 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::request::{ResetBegun, TicketId, TicketKind};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::{BACKSTOP, Service, WaitOver};
+use super::Service;
+use super::waiter::{Attempt, Waited, Waiter};
 
 /// The swap itself takes milliseconds; after this long something is wrong and the caller is told to ask again.
 const SWAP_DEADLINE: Duration = Duration::from_secs(20);
 
-impl<W: Backend + 'static> Service<W> {
+impl<B: Backend + 'static> Service<B> {
     /// Resets a lease, waiting up to `wait` for a spare. `leave` is the generation to leave behind, which makes a repeated
     /// call harmless.
     ///
@@ -29,59 +30,57 @@ impl<W: Backend + 'static> Service<W> {
     }
 
     async fn reset_in_turn(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<Lease, Error> {
-        let mut subscription = self.wait_queue.listen();
+        match self.reserve_spare(id, leave, wait).await? {
+            ResetBegun::Already(lease) => Ok(*lease),
+            ResetBegun::Reserved { generation } => self.wait_for_swap(id, generation).await,
+            ResetBegun::Wait(_) => Err(Error::Internal("a reset was begun without a spare".to_owned())),
+        }
+    }
+
+    async fn reserve_spare(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<ResetBegun, Error> {
         let began = Instant::now();
-        let mut place = Place { service: self, ticket: None };
-        let mut chair = None;
-        let never = CancellationToken::new();
-        let generation = loop {
-            match self.backend.begin_reset(id, leave, place.ticket).await? {
-                ResetBegun::Already(lease) => return Ok(*lease),
-                ResetBegun::Reserved { generation } => break generation,
-                ResetBegun::Wait(wanted) => {
-                    if place.ticket.is_none() && !wait.is_zero() {
-                        chair = self.waiter_limit.enter();
-                        if chair.is_none() {
-                            return Err(Error::PoolExhausted(format!(
-                                "no spare of pool \"{}\" is free, so the lease keeps its old database, untouched, and {}",
-                                wanted.pool,
-                                self.waiter_limit.is_full()
-                            )));
-                        }
-                        let ticket = self.backend.take_ticket(&wanted, 1, TicketKind::Reset).await?;
-                        self.wait_queue.add_waiter(ticket, None);
-                        place.ticket = Some(ticket);
-                        self.wait_queue.wake_reconciler();
-                        continue;
-                    }
-                    match self.wait(&mut subscription, began + wait, &never).await {
-                        Ok(()) => {}
-                        Err(WaitOver::Deadline) => {
-                            return Err(Error::PoolExhausted(format!(
-                                "no spare of pool \"{}\" came free within {:.1} s, so the lease keeps its old database, untouched; raise `spares` of the pool or wait longer",
-                                wanted.pool,
-                                began.elapsed().as_secs_f64()
-                            )));
-                        }
-                        Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => {
-                            return Err(Error::ShuttingDown);
-                        }
-                    }
+        let waiter = self.waiter(wait);
+        let place = QueuePlace { service: self, ticket: OnceLock::new() };
+        let waited = waiter.wait(|| async {
+            loop {
+                let wanted = match self.backend.begin_reset(id, leave, place.ticket.get().copied()).await? {
+                    ResetBegun::Wait(wanted) => wanted,
+                    begun => return Ok(Attempt::Done(begun)),
+                };
+                if place.ticket.get().is_some() || wait.is_zero() || !waiter.enter() {
+                    return Ok(Attempt::Pending(wanted, None));
                 }
+                let ticket = self.backend.take_ticket(&wanted, 1, TicketKind::Reset).await?;
+                self.wait_queue.add_waiter(ticket, None);
+                place.ticket.get_or_init(|| ticket);
+                self.wait_queue.wake_reconciler();
             }
-        };
-        drop(chair);
-        self.wait_queue.wake_reconciler();
-        let deadline = Instant::now() + SWAP_DEADLINE;
-        loop {
+        });
+        match waited.await? {
+            Waited::Done(begun) => {
+                self.wait_queue.wake_reconciler();
+                Ok(begun)
+            }
+            Waited::Deadline(wanted) => Err(Error::PoolExhausted(format!(
+                "no spare of pool \"{}\" came free within {:.1} s, so the lease keeps its old database, untouched; raise `spares` of the pool or wait longer",
+                wanted.pool,
+                began.elapsed().as_secs_f64()
+            ))),
+            Waited::Full(wanted) => Err(Error::PoolExhausted(format!(
+                "no spare of pool \"{}\" is free, so the lease keeps its old database, untouched, and {}",
+                wanted.pool,
+                self.waiter_limit.why_full()
+            ))),
+        }
+    }
+
+    /// A swap that has begun is waited for even during shutdown: it takes milliseconds, and the reconciler goes on for that long.
+    async fn wait_for_swap(&self, id: LeaseId, generation: u32) -> Result<Lease, Error> {
+        let waiter = Waiter::new(&self.wait_queue, SWAP_DEADLINE);
+        let waited = waiter.wait(|| async {
             let lease = self.backend.lease(id).await?;
             if lease.generation >= generation {
-                return Ok(lease);
-            }
-            if lease.reset_to.is_none() && lease.credentials.is_some() {
-                // The reserved spare was dropped by somebody else before the swap; another one will do.
-                self.backend.begin_reset(id, Some(generation - 1), None).await?;
-                self.wait_queue.wake_reconciler();
+                return Ok(Attempt::Done(lease));
             }
             if lease.credentials.is_none() {
                 return Err(Error::LeaseEnded {
@@ -92,22 +91,29 @@ impl<W: Backend + 'static> Service<W> {
                     at: lease.ended_at,
                 });
             }
-            // A swap that has begun is waited for even while we shut down: it takes milliseconds, and the reconciler goes on for that long.
-            if Instant::now() >= deadline {
-                return Err(Error::ServerUnavailable(format!("the reset of lease {id} has begun but is not done yet")));
+            if lease.reset_to.is_none() {
+                // The reserved spare was dropped from outside before the swap; another one will do.
+                self.backend.begin_reset(id, Some(generation - 1), None).await?;
+                self.wait_queue.wake_reconciler();
             }
-            let _rung_or_not = tokio::time::timeout(BACKSTOP, subscription.notified()).await;
+            Ok(Attempt::Pending((), None))
+        });
+        match waited.await? {
+            Waited::Done(lease) => Ok(lease),
+            Waited::Deadline(()) | Waited::Full(()) => {
+                Err(Error::ServerUnavailable(format!("the reset of lease {id} has begun but is not done yet")))
+            }
         }
     }
 }
 
-/// A place in the queue that is given up when the waiter goes, however it goes.
-struct Place<'a, W: Backend + 'static> {
-    service: &'a Service<W>,
-    ticket: Option<TicketId>,
+/// A place in the queue that is given up when the waiter ends, however it ends.
+struct QueuePlace<'a, B: Backend + 'static> {
+    service: &'a Service<B>,
+    ticket: OnceLock<TicketId>,
 }
 
-impl<W: Backend + 'static> Drop for Place<'_, W> {
+impl<B: Backend + 'static> Drop for QueuePlace<'_, B> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket.take() {
             let backend = self.service.backend.clone();
@@ -115,7 +121,7 @@ impl<W: Backend + 'static> Drop for Place<'_, W> {
             wait_queue.remove_waiter(ticket);
             self.service.tasks.spawn(async move {
                 if let Err(error) = backend.drop_ticket(ticket).await {
-                    tracing::debug!(ticket = ticket.0, %error, "could not give a ticket up; it is forgotten later");
+                    tracing::debug!(ticket = ticket.0, %error, "cannot delete ticket: it is deleted later");
                 }
                 wait_queue.wake_all();
             });

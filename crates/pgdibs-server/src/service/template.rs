@@ -1,4 +1,4 @@
-//! Templates over HTTP: who builds, who waits, and the seal.
+//! Templates: which caller builds, which ones wait, the seal, and the end.
 
 use std::time::Duration;
 
@@ -8,10 +8,9 @@ use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{Template, TemplateState};
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
-use super::{Current, Service, WaitOver};
+use super::waiter::{Attempt, Waited, Waiter};
+use super::{Current, Service};
 
 /// Creating the build's database takes a second at most; sealing a large one takes longer (it is vacuumed).
 const PLACE_DEADLINE: Duration = Duration::from_secs(60);
@@ -23,23 +22,23 @@ pub enum Needed {
     /// It exists.
     Ready(Template),
     /// The caller is the builder.
-    Build(Template, BuildPlace, SecretString),
-    /// Somebody else is still building it.
+    Build(Template, BuildPlace),
+    /// Another builder is still at work.
     Building(Template),
 }
 
-impl<W: Backend + 'static> Service<W> {
-    /// "I need this template": waits for another's build, or makes the caller the builder. `token` is the secret that the
-    /// builder will prove itself with.
+impl<B: Backend + 'static> Service<B> {
+    /// "I need this template": waits for another's build, or makes the caller the builder. `token` is the secret with which the
+    /// builder will prove who it is.
     ///
     /// # Errors
-    /// Unknown pool; on a pool with a source, any fingerprint but the present one; a build place that cannot be made.
+    /// Unknown pool; on a pool with a source, any fingerprint but the current one; a build place that cannot be made.
     pub async fn put_template(
         &self,
         pool: &PoolName,
         fingerprint: &Fingerprint,
         holder: &str,
-        token: SecretString,
+        token: &SecretString,
         wait: Duration,
     ) -> Result<Needed, Error> {
         if self.stopping.is_cancelled() {
@@ -54,58 +53,48 @@ impl<W: Backend + 'static> Service<W> {
         pool: &PoolName,
         fingerprint: &Fingerprint,
         holder: &str,
-        token: SecretString,
+        token: &SecretString,
         wait: Duration,
     ) -> Result<Needed, Error> {
-        let never = CancellationToken::new();
-        let mut subscription = self.wait_queue.listen();
-        let deadline = Instant::now() + wait;
-        if let Some(current) = self.present(pool)? {
-            return self.wait_for_present(pool, fingerprint, &current, deadline).await;
+        let waiter = self.waiter(wait);
+        if let Some(current) = self.current(pool)? {
+            return self.wait_for_current(pool, fingerprint, &current, waiter).await;
         }
-        let mut place = None;
-        let template = loop {
-            let building = match self.backend.put_template(pool, fingerprint, holder, token.expose_secret()).await? {
-                TemplatePut::Ready(template) => return Ok(Needed::Ready(template)),
-                TemplatePut::Yours(template) => break template,
-                TemplatePut::Building(template) => template,
-            };
-            place = place.or_else(|| self.waiter_limit.enter());
-            if place.is_none() {
-                return Ok(Needed::Building(building));
-            }
-            match self.wait(&mut subscription, deadline, &never).await {
-                Ok(()) => {}
-                Err(WaitOver::Deadline) => return Ok(Needed::Building(building)),
-                Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => return Err(Error::ShuttingDown),
+        let waited = waiter.wait(|| async {
+            Ok(match self.backend.put_template(pool, fingerprint, holder, token.expose_secret()).await? {
+                TemplatePut::Building(template) => Attempt::Pending(template, None),
+                other => Attempt::Done(other),
+            })
+        });
+        let template = match waited.await? {
+            Waited::Done(TemplatePut::Yours(template)) => template,
+            Waited::Done(TemplatePut::Ready(template)) => return Ok(Needed::Ready(template)),
+            Waited::Done(TemplatePut::Building(template)) | Waited::Deadline(template) | Waited::Full(template) => {
+                return Ok(Needed::Building(template));
             }
         };
-        place = place.or_else(|| self.waiter_limit.enter());
-        if place.is_none() {
-            let why = format!("the build's database is not there yet, and {}", self.waiter_limit.is_full());
-            self.backend.abandon_build(pool, fingerprint, token.expose_secret(), &why).await?;
-            return Err(Error::TemplateBuilding(why));
-        }
         self.wait_queue.wake_reconciler();
-        let deadline = Instant::now() + PLACE_DEADLINE;
-        loop {
-            if let Some(place) = self.backend.build_place(template.id, token.expose_secret()).await? {
-                return Ok(Needed::Build(template, place, token));
+        let waiter = waiter.restarted(PLACE_DEADLINE);
+        let waited = waiter.wait(|| async {
+            let place = self.backend.build_place(template.id, token.expose_secret()).await?;
+            Ok(place.map_or(Attempt::Pending((), None), Attempt::Done))
+        });
+        let error = match waited.await? {
+            Waited::Done(place) => return Ok(Needed::Build(template, place)),
+            Waited::Deadline(()) => {
+                Error::ServerUnavailable("the build's database could not be created in time".to_owned())
             }
-            match self.wait(&mut subscription, deadline, &never).await {
-                Ok(()) => {}
-                Err(WaitOver::Deadline) => {
-                    let why = "the build's database could not be created in time".to_owned();
-                    self.backend.abandon_build(pool, fingerprint, token.expose_secret(), &why).await?;
-                    return Err(Error::ServerUnavailable(why));
-                }
-                Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => return Err(Error::ShuttingDown),
-            }
-        }
+            Waited::Full(()) => Error::TemplateBuilding(format!(
+                "the build's database is not there yet, and {}",
+                self.waiter_limit.why_full()
+            )),
+        };
+        self.abandon_build(pool, fingerprint, token.expose_secret(), &error.to_string()).await?;
+        Err(error)
     }
 
-    /// The fingerprint of a pool's present inputs, if it has a source here.
-    fn present(&self, pool: &PoolName) -> Result<Option<Fingerprint>, Error> {
+    /// The fingerprint of a pool's current inputs, if it has a source here.
+    fn current(&self, pool: &PoolName) -> Result<Option<Fingerprint>, Error> {
         match self.sources.current(pool) {
             Current::NoSource => Ok(None),
             Current::Wanted(fingerprint) => Ok(Some(fingerprint)),
@@ -113,46 +102,38 @@ impl<W: Backend + 'static> Service<W> {
         }
     }
 
-    async fn wait_for_present(
+    async fn wait_for_current(
         &self,
         pool: &PoolName,
         fingerprint: &Fingerprint,
         current: &Fingerprint,
-        deadline: Instant,
+        waiter: Waiter<'_>,
     ) -> Result<Needed, Error> {
         if fingerprint != current {
             return Err(Error::TemplateNotFound(format!(
                 "pool \"{pool}\" is built from a source; its present inputs have fingerprint \"{current}\""
             )));
         }
-        let never = CancellationToken::new();
-        let mut subscription = self.wait_queue.listen();
-        let mut place = None;
-        loop {
-            let found = self.template(pool, fingerprint).await;
-            match found {
-                Ok(template) if template.state == TemplateState::Ready => return Ok(Needed::Ready(template)),
-                Ok(_) | Err(Error::TemplateNotFound(_)) => {}
+        let waited = waiter.wait(|| async {
+            let found = match self.template(pool, fingerprint).await {
+                Ok(template) if template.state == TemplateState::Ready => return Ok(Attempt::Done(template)),
+                Ok(template) => Some(template),
+                Err(Error::TemplateNotFound(_)) => None,
                 Err(error) => return Err(error),
+            };
+            self.current(pool)?;
+            Ok(Attempt::Pending(found, None))
+        });
+        match waited.await? {
+            Waited::Done(template) => Ok(Needed::Ready(template)),
+            Waited::Deadline(Some(template)) => Ok(Needed::Building(template)),
+            Waited::Deadline(None) => {
+                Err(Error::TemplateBuilding(format!("pool \"{pool}\" is about to build its template")))
             }
-            self.present(pool)?;
-            place = place.or_else(|| self.waiter_limit.enter());
-            if place.is_none() {
-                let full = self.waiter_limit.is_full();
-                return Err(Error::TemplateBuilding(format!("pool \"{pool}\" builds its template, and {full}")));
-            }
-            match self.wait(&mut subscription, deadline, &never).await {
-                Ok(()) => {}
-                Err(WaitOver::Deadline) => {
-                    return match found {
-                        Ok(template) => Ok(Needed::Building(template)),
-                        Err(_) => {
-                            Err(Error::TemplateBuilding(format!("pool \"{pool}\" is about to build its template")))
-                        }
-                    };
-                }
-                Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => return Err(Error::ShuttingDown),
-            }
+            Waited::Full(_) => Err(Error::TemplateBuilding(format!(
+                "pool \"{pool}\" builds its template, and {}",
+                self.waiter_limit.why_full()
+            ))),
         }
     }
 
@@ -182,34 +163,89 @@ impl<W: Backend + 'static> Service<W> {
     }
 
     async fn seal_in_turn(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
-        let never = CancellationToken::new();
-        let mut subscription = self.wait_queue.listen();
-        let deadline = Instant::now() + SEAL_DEADLINE;
-        let mut place = None;
-        loop {
+        let waiter = self.waiter(SEAL_DEADLINE);
+        let waited = waiter.wait(|| async {
             let template = self.backend.request_seal(pool, fingerprint, token).await?;
             match template.state {
-                TemplateState::Ready => return Ok(template),
+                TemplateState::Ready => Ok(Attempt::Done(template)),
                 TemplateState::Failed => {
-                    return Err(Error::TemplateFailed(template.detail.unwrap_or_else(|| "the seal failed".to_owned())));
+                    Err(Error::TemplateFailed(template.detail.unwrap_or_else(|| "the seal failed".to_owned())))
                 }
-                TemplateState::Building | TemplateState::Retiring => {}
-            }
-            self.wait_queue.wake_reconciler();
-            place = place.or_else(|| self.waiter_limit.enter());
-            if place.is_none() {
-                return Err(Error::TemplateBuilding(format!(
-                    "the template is being sealed, and {}",
-                    self.waiter_limit.is_full()
-                )));
-            }
-            match self.wait(&mut subscription, deadline, &never).await {
-                Ok(()) => {}
-                Err(WaitOver::Deadline) => {
-                    return Err(Error::TemplateBuilding("the template is still being sealed; ask again".to_owned()));
+                TemplateState::Building | TemplateState::Retiring => {
+                    self.wait_queue.wake_reconciler();
+                    Ok(Attempt::Pending((), None))
                 }
-                Err(WaitOver::HungUp | WaitOver::NoPlace | WaitOver::Stopping) => return Err(Error::ShuttingDown),
             }
+        });
+        match waited.await? {
+            Waited::Done(template) => Ok(template),
+            Waited::Deadline(()) => {
+                Err(Error::TemplateBuilding("the template is still being sealed; ask again".to_owned()))
+            }
+            Waited::Full(()) => Err(Error::TemplateBuilding(format!(
+                "the template is being sealed, and {}",
+                self.waiter_limit.why_full()
+            ))),
         }
+    }
+
+    /// As [`Backend::renew_build`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn renew_build(
+        &self,
+        pool: &PoolName,
+        fingerprint: &Fingerprint,
+        token: &str,
+    ) -> Result<Template, Error> {
+        self.backend.renew_build(pool, fingerprint, token).await
+    }
+
+    /// The builder gives up: its waiters try again, and one of them becomes the builder.
+    ///
+    /// # Errors
+    /// As [`Backend::abandon_build`].
+    pub async fn abandon_build(
+        &self,
+        pool: &PoolName,
+        fingerprint: &Fingerprint,
+        token: &str,
+        detail: &str,
+    ) -> Result<(), Error> {
+        self.backend.abandon_build(pool, fingerprint, token, detail).await?;
+        self.wake_everything();
+        Ok(())
+    }
+
+    /// Abandons, in a task of its own, the build that was begun under this token, if there is one: its caller disconnected before it was
+    /// answered.
+    pub fn abandon_on_disconnect(&self, pool: PoolName, fingerprint: Fingerprint, token: SecretString) {
+        let service = self.clone();
+        self.tasks.spawn(async move {
+            let why = "the builder hung up before the reply";
+            match service.abandon_build(&pool, &fingerprint, token.expose_secret(), why).await {
+                Ok(())
+                | Err(
+                    Error::BuildTokenStale(_)
+                    | Error::TemplateNotBuilding(_)
+                    | Error::TemplateNotFound(_)
+                    | Error::PoolNotFound(_),
+                ) => {}
+                Err(error) => {
+                    tracing::warn!(%pool, %fingerprint, %error, "cannot abandon build of disconnected caller: it is lost by itself");
+                }
+            }
+        });
+    }
+
+    /// Retires a template; its waiters are answered.
+    ///
+    /// # Errors
+    /// As [`Backend::drop_template`].
+    pub async fn drop_template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {
+        self.backend.drop_template(pool, fingerprint).await?;
+        self.wake_everything();
+        Ok(())
     }
 }

@@ -11,44 +11,44 @@ use tokio::sync::{Notify, watch};
 
 /// Wakes the reconciler when there may be work, and waiters when something may have come free.
 ///
-/// Waking is level-triggered: whoever wakes looks at everything again, so a ring too many only costs a look. With many waiters
-/// that is much (each look is a handful of statements, and only one of them can be served), so a waiter for whom nothing can
-/// have come free sleeps on: see [`WaitQueue::wake_for_ready`].
+/// Waking is level-triggered: a woken waiter tries again, so a superfluous wake-up only costs a try. With many waiters that is
+/// much (each try is a handful of statements, and only one waiter can be served), so a waiter for whom nothing can have come free
+/// is not woken: see [`WaitQueue::wake_for_ready`].
 #[derive(Debug)]
 pub struct WaitQueue {
     reconciler: Notify,
-    driver_soon: Notify,
+    reconciler_soon: Notify,
     changes: watch::Sender<WakeUps>,
-    /// Who waits here, and for which template, if only a ready database of that one can end the wait.
+    /// The waiters, and for which template, if only a ready database of that one can end the wait.
     waiting: Mutex<BTreeMap<TicketId, Option<TemplateId>>>,
     ready: Mutex<Ready>,
     renewals: Mutex<Renewals>,
 }
 
-/// Renewals that have come and that the catalog does not know of.
+/// Renewals that were received and that the catalog does not know of.
 #[derive(Debug, Default)]
 struct Renewals {
-    /// Those on their way.
+    /// Those that are being written.
     under_way: BTreeMap<LeaseId, usize>,
-    /// Leases of which one could not be written down, or was given up by its caller before it was.
+    /// Leases of which one could not be written, or whose caller disconnected before it was.
     unwritten: BTreeSet<LeaseId>,
 }
 
-/// What stands ready, as far as we know.
+/// Which databases are ready, as far as is known.
 #[derive(Debug, Default)]
 struct Ready {
-    /// Ready databases of each template whose state does not change at present; `None` when we do not know.
+    /// Ready databases of each template that the current plan does not change; `None` when that is not known.
     counts: Option<BTreeMap<TemplateId, usize>>,
-    /// Databases that were granted since the present count began.
+    /// Databases that were granted since the current count began.
     taken: BTreeMap<TemplateId, usize>,
 }
 
-/// How often the wait queue was rung.
+/// How many wake-ups there were.
 #[derive(Debug, Clone, Copy, Default)]
 struct WakeUps {
-    /// For everybody.
+    /// For every waiter.
     for_all: u64,
-    /// For those whom the databases that stand ready could serve, and for those who wait for something else.
+    /// For waiters that the ready databases can serve, and for those that wait for something else.
     for_ready: u64,
 }
 
@@ -56,7 +56,7 @@ impl Default for WaitQueue {
     fn default() -> Self {
         Self {
             reconciler: Notify::new(),
-            driver_soon: Notify::new(),
+            reconciler_soon: Notify::new(),
             changes: watch::Sender::new(WakeUps::default()),
             waiting: Mutex::default(),
             ready: Mutex::default(),
@@ -66,57 +66,57 @@ impl Default for WaitQueue {
 }
 
 impl WaitQueue {
-    /// Tells the reconciler to look.
+    /// Wakes the reconciler.
     pub fn wake_reconciler(&self) {
         self.reconciler.notify_one();
     }
 
-    /// A renewal came. Its lease does not end before what is returned is dropped: it may have to wait for a connection. Unless it was
-    /// [`answered`](Renewal::answered) by then, the lease starts a full time to live all the same.
+    /// A renewal was received. Its lease does not end before the returned value is dropped: the renewal may have to wait for a connection.
+    /// Unless it was [`answered`](Renewal::answered) by then, the lease starts a full time to live all the same.
     pub fn renewal_comes(&self, lease: LeaseId) -> Renewal<'_> {
         *lock(&self.renewals).under_way.entry(lease).or_default() += 1;
         Renewal { wait_queue: self, lease, answered: false }
     }
 
-    /// Whether a renewal of this lease has come of which neither the catalog knows yet nor whoever calls [`take_unwritten`](WaitQueue::take_unwritten).
+    /// Whether a renewal of this lease was received that is neither in the catalog nor taken by [`take_unwritten`](WaitQueue::take_unwritten).
     pub fn is_being_renewed(&self, lease: LeaseId) -> bool {
         let renewals = lock(&self.renewals);
         renewals.under_way.contains_key(&lease) || renewals.unwritten.contains(&lease)
     }
 
-    /// Leases of which a renewal came, since the last question, that was not written down.
+    /// Leases of which a renewal was received but not written since the last call.
     pub fn take_unwritten(&self) -> BTreeSet<LeaseId> {
         std::mem::take(&mut lock(&self.renewals).unwritten)
     }
 
-    /// Resolves when the reconciler is to look.
+    /// Resolves when the reconciler is woken.
     pub async fn reconciler_woken(&self) {
         self.reconciler.notified().await;
     }
 
-    /// Tells the reconciler to look when some more has come together: nobody waits for what it will find.
+    /// Wakes the reconciler a little later, when no caller waits for what it will do.
     pub fn wake_reconciler_soon(&self) {
-        self.driver_soon.notify_one();
+        self.reconciler_soon.notify_one();
     }
 
-    /// Resolves when the reconciler is to look soon.
+    /// Resolves when the reconciler is to be woken a little later.
     pub async fn reconciler_woken_soon(&self) {
-        self.driver_soon.notified().await;
+        self.reconciler_soon.notified().await;
     }
 
-    /// Tells every waiter to look.
+    /// Wakes every waiter.
     pub fn wake_all(&self) {
-        self.changes.send_modify(|rings| rings.for_all += 1);
+        self.changes.send_modify(|wake_ups| wake_ups.for_all += 1);
     }
 
-    /// A count of what is ready begins: what is [`taken`](WaitQueue::taken) from now on may be in it still.
+    /// A count of ready databases begins: what is [`taken`](WaitQueue::taken) from now on may still be in it.
     pub fn counting_started(&self) {
         lock(&self.ready).taken.clear();
     }
 
-    /// Tells those at the head of the queue to look: as many of a template's as databases of it are ready. `None`, and a
-    /// template that is not named, means everybody. The counts hold until the next call, less what was or is [`taken`](WaitQueue::taken)
-    /// since [`counting_started`](WaitQueue::counting_started).
+    /// Wakes the head of the queue: as many waiters of a template as databases of it are ready. `None`, and a template that is not
+    /// named, wakes all. The counts hold until the next call, less what is [`taken`](WaitQueue::taken) since
+    /// [`counting_started`](WaitQueue::counting_started).
     pub fn wake_for_ready(&self, mut ready: Option<BTreeMap<TemplateId, usize>>) {
         let mut known = lock(&self.ready);
         for (template, count) in ready.iter_mut().flatten() {
@@ -124,11 +124,11 @@ impl WaitQueue {
         }
         known.counts = ready;
         drop(known);
-        self.changes.send_modify(|rings| rings.for_ready += 1);
+        self.changes.send_modify(|wake_ups| wake_ups.for_ready += 1);
     }
 
-    /// Databases of these templates were granted, so fewer are ready. Whoever says so wakes the reconciler, which counts again: a count
-    /// that was made after the grant already, and is now too low, is put right at once.
+    /// Databases of these templates were granted, so fewer are ready. The caller then wakes the reconciler, which counts again: a count
+    /// that was made after the grant, and is now too low, is corrected at once.
     pub fn taken(&self, templates: impl Iterator<Item = TemplateId>) {
         let mut ready = lock(&self.ready);
         for template in templates {
@@ -139,27 +139,27 @@ impl WaitQueue {
         }
     }
 
-    /// Tells those who wait for spares or for a swap to look, and the head of the queue as before.
+    /// Wakes those that wait for spares or for a swap, and the head of the queue as before.
     pub fn wake_again(&self) {
-        self.changes.send_modify(|rings| rings.for_ready += 1);
+        self.changes.send_modify(|wake_ups| wake_ups.for_ready += 1);
     }
 
-    /// Somebody waits here with this ticket; only a ready database of `template`, if one is named, ends the wait.
+    /// A waiter has this ticket; only a ready database of `template`, if one is named, ends its wait.
     pub fn add_waiter(&self, ticket: TicketId, template: Option<TemplateId>) {
         lock(&self.waiting).insert(ticket, template);
     }
 
-    /// Nobody waits with this ticket any more; its row may go.
+    /// No waiter has this ticket any more; its row may be deleted.
     pub fn remove_waiter(&self, ticket: TicketId) {
         lock(&self.waiting).remove(&ticket);
     }
 
-    /// The tickets with which somebody waits here.
+    /// The tickets of the waiters of this daemon.
     pub fn waiting(&self) -> Vec<TicketId> {
         lock(&self.waiting).keys().copied().collect()
     }
 
-    /// Whether a look may be worth it: fewer wait ahead of this ticket than databases are ready, as far as we know.
+    /// Whether a try can succeed: fewer waiters are ahead of this ticket than databases are ready, as far as is known.
     fn may_be_served(&self, ticket: TicketId) -> bool {
         let waiting = lock(&self.waiting);
         let Some(Some(template)) = waiting.get(&ticket) else { return true };
@@ -167,15 +167,15 @@ impl WaitQueue {
         lock(&self.ready).counts.as_ref().and_then(|counts| counts.get(template)).is_none_or(|&ready| ahead < ready)
     }
 
-    /// An ear for [`WaitQueue::wake_all`]. Take it before the first look, or a ring in between is missed.
+    /// Subscribes to wake-ups. Subscribe before the first try, or a wake-up in between is missed.
     pub fn listen(&self) -> Subscription {
-        let rings = self.changes.subscribe();
-        let for_all = rings.borrow().for_all;
-        Subscription { rings, for_all }
+        let wake_ups = self.changes.subscribe();
+        let for_all = wake_ups.borrow().for_all;
+        Subscription { wake_ups, for_all }
     }
 }
 
-/// A renewal on its way into the catalog.
+/// A renewal that is being written.
 #[derive(Debug)]
 pub struct Renewal<'a> {
     wait_queue: &'a WaitQueue,
@@ -209,25 +209,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Hears the wait queue.
+/// A subscription to the wait queue.
 #[derive(Debug)]
 pub struct Subscription {
-    rings: watch::Receiver<WakeUps>,
-    /// Rings for everybody that were heard.
+    wake_ups: watch::Receiver<WakeUps>,
+    /// Wake-ups for every waiter that were received.
     for_all: u64,
 }
 
 impl Subscription {
-    /// Resolves at the next ring that was not heard yet.
+    /// Resolves at the next wake-up that was not received yet.
     pub async fn notified(&mut self) {
         // The sender lives as long as the daemon; without it there is nothing to wait for and the caller's deadline decides.
-        if self.rings.changed().await.is_err() {
+        if self.wake_ups.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
-        self.for_all = self.rings.borrow_and_update().for_all;
+        self.for_all = self.wake_ups.borrow_and_update().for_all;
     }
 
-    /// Resolves at the next ring that may concern the waiter with this ticket.
+    /// Resolves at the next wake-up that may concern the waiter with this ticket.
     pub async fn notified_for(&mut self, wait_queue: &WaitQueue, ticket: Option<TicketId>) {
         loop {
             let before = self.for_all;
@@ -247,8 +247,8 @@ mod tests {
 
     const TEMPLATE: TemplateId = TemplateId(7);
 
-    async fn hears(subscription: &mut Subscription, wait_queue: &WaitQueue, ticket: Option<TicketId>) -> bool {
-        // What is rung already resolves at the first poll; the time only bounds the other case.
+    async fn is_woken(subscription: &mut Subscription, wait_queue: &WaitQueue, ticket: Option<TicketId>) -> bool {
+        // A wake-up that has come resolves at the first poll; the time only bounds the other case.
         tokio::time::timeout(Duration::from_millis(20), subscription.notified_for(wait_queue, ticket)).await.is_ok()
     }
 
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn as_many_of_the_queue_look_as_databases_are_ready() {
+    async fn wake_for_ready_wakes_as_many_waiters_as_databases() {
         let wait_queue = WaitQueue::default();
         let (first, second, other) = (TicketId(1), TicketId(2), TicketId(3));
         wait_queue.add_waiter(first, Some(TEMPLATE));
@@ -267,24 +267,24 @@ mod tests {
             (wait_queue.listen(), wait_queue.listen(), wait_queue.listen(), wait_queue.listen());
 
         wait_queue.wake_for_ready(ready(1));
-        assert!(hears(&mut one, &wait_queue, Some(first)).await);
-        assert!(!hears(&mut two, &wait_queue, Some(second)).await);
-        assert!(hears(&mut three, &wait_queue, Some(other)).await, "of its template nothing is known");
-        assert!(hears(&mut free, &wait_queue, None).await, "who has no ticket looks for itself");
+        assert!(is_woken(&mut one, &wait_queue, Some(first)).await);
+        assert!(!is_woken(&mut two, &wait_queue, Some(second)).await);
+        assert!(is_woken(&mut three, &wait_queue, Some(other)).await, "nothing is known about its template");
+        assert!(is_woken(&mut free, &wait_queue, None).await, "without a ticket every wake-up counts");
 
         wait_queue.remove_waiter(first);
         wait_queue.wake_again();
-        assert!(hears(&mut two, &wait_queue, Some(second)).await, "it has moved up");
+        assert!(is_woken(&mut two, &wait_queue, Some(second)).await, "it has moved up");
         wait_queue.wake_for_ready(ready(0));
-        assert!(!hears(&mut two, &wait_queue, Some(second)).await);
+        assert!(!is_woken(&mut two, &wait_queue, Some(second)).await);
         wait_queue.wake_all();
-        assert!(hears(&mut two, &wait_queue, Some(second)).await);
+        assert!(is_woken(&mut two, &wait_queue, Some(second)).await);
     }
 
-    /// Regression: a waiter looked 3.6 times for each database it got: what was granted while the reconciler looked was counted as
-    /// free, and each look was made for nothing (found by the server's log of statements under `pgdibs-bench`).
+    /// Regression: a waiter tried 3.6 times for each database it got: what was granted while the reconciler counted was counted as
+    /// ready, and each try was in vain (found by the server's log of statements under `pgdibs-bench`).
     #[tokio::test]
-    async fn what_was_granted_while_it_was_being_counted_does_not_wake_the_next_one() {
+    async fn database_granted_during_count_wakes_no_waiter() {
         let wait_queue = WaitQueue::default();
         wait_queue.add_waiter(TicketId(1), Some(TEMPLATE));
         let mut one = wait_queue.listen();
@@ -292,14 +292,14 @@ mod tests {
         wait_queue.counting_started();
         wait_queue.taken([TEMPLATE].into_iter());
         wait_queue.wake_for_ready(ready(1));
-        assert!(!hears(&mut one, &wait_queue, Some(TicketId(1))).await);
+        assert!(!is_woken(&mut one, &wait_queue, Some(TicketId(1))).await);
         wait_queue.counting_started();
         wait_queue.wake_for_ready(ready(1));
-        assert!(hears(&mut one, &wait_queue, Some(TicketId(1))).await);
+        assert!(is_woken(&mut one, &wait_queue, Some(TicketId(1))).await);
     }
 
     #[test]
-    fn a_lease_is_being_renewed_until_its_last_renewal_is_written() {
+    fn lease_is_being_renewed_until_last_renewal_is_written() {
         let wait_queue = WaitQueue::default();
         let lease = LeaseId::now_v7();
         let first = wait_queue.renewal_comes(lease);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_renewal_that_was_not_written_counts_until_the_driver_has_heard_of_it() {
+    fn unwritten_renewal_counts_until_taken() {
         let wait_queue = WaitQueue::default();
         let lease = LeaseId::now_v7();
         drop(wait_queue.renewal_comes(lease));
@@ -322,15 +322,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_more_than_a_ready_database_hears_every_ring() {
+    async fn waiter_without_template_is_woken_every_time() {
         let wait_queue = WaitQueue::default();
         wait_queue.add_waiter(TicketId(1), None);
         wait_queue.add_waiter(TicketId(2), Some(TEMPLATE));
         let (mut one, mut two) = (wait_queue.listen(), wait_queue.listen());
         wait_queue.wake_for_ready(ready(0));
-        assert!(hears(&mut one, &wait_queue, Some(TicketId(1))).await);
-        assert!(!hears(&mut two, &wait_queue, Some(TicketId(2))).await);
+        assert!(is_woken(&mut one, &wait_queue, Some(TicketId(1))).await);
+        assert!(!is_woken(&mut two, &wait_queue, Some(TicketId(2))).await);
         wait_queue.wake_for_ready(None);
-        assert!(hears(&mut two, &wait_queue, Some(TicketId(2))).await, "nothing is known any more");
+        assert!(is_woken(&mut two, &wait_queue, Some(TicketId(2))).await, "nothing is known any more");
     }
 }

@@ -1,22 +1,10 @@
-//! The edge on the fake backend, in process and over sockets. Here: the harness; each module tests one promise of the contract.
+//! HTTP on the fake backend: the harness, and the tests that concern every resource.
 
-mod commands;
-mod described;
-mod documents;
-mod doors;
-mod fields;
-mod flows;
-mod forgeries;
-mod hangups;
-mod numbers;
-mod refusals;
-mod reserve;
+mod configured_only;
+mod golden;
+pub(super) mod operations;
+pub(super) mod sockets;
 mod waiter_limit;
-mod shapes;
-mod slow;
-mod sockets;
-mod strangers;
-mod urls;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +17,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use pgdibs_core::backend::Backend;
+use pgdibs_core::lease::Credentials;
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::Timestamp;
 use pgdibs_testing::conformance::idle::run_until_idle;
@@ -46,10 +35,10 @@ use crate::service::{Address, NoSources, Service, Sources};
 
 /// A request in the making.
 pub(super) struct Call {
-    method: &'static str,
-    path: String,
-    headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(super) method: &'static str,
+    pub(super) path: String,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Call {
@@ -76,7 +65,7 @@ impl Call {
         self.header("content-type", "application/json")
     }
 
-    fn request(self) -> Request<Body> {
+    pub(super) fn request(self) -> Request<Body> {
         let mut request = Request::builder().method(self.method).uri(self.path);
         for (name, value) in self.headers {
             request = request.header(name, value);
@@ -103,7 +92,7 @@ impl Answer {
         self
     }
 
-    /// A problem with exactly this status and code, complete as RFC 9457 wants it; returns its detail.
+    /// A problem with exactly this status and code, complete as in RFC 9457; returns its detail.
     #[track_caller]
     pub(super) fn problem(self, status: u16, code: &str) -> String {
         assert_eq!((self.status.as_u16(), self.json["code"].as_str()), (status, Some(code)), "{self:#?}");
@@ -118,7 +107,7 @@ impl Answer {
     }
 }
 
-/// What the daemon would say about itself.
+/// The status of a daemon.
 #[derive(Default)]
 pub(super) struct TestStatus {
     pub(super) panics: AtomicBool,
@@ -166,8 +155,8 @@ impl StatusSource for TestStatus {
     }
 }
 
-/// The edge with a driver behind it.
-pub(super) struct Edge {
+/// The api with a driver behind it.
+pub(super) struct TestApi {
     pub(super) backend: FakeBackend,
     pub(super) service: Service<FakeBackend>,
     pub(super) router: Router,
@@ -176,23 +165,27 @@ pub(super) struct Edge {
     pub(super) activity: Arc<Activity>,
 }
 
-impl Drop for Edge {
+impl Drop for TestApi {
     fn drop(&mut self) {
         self.service.stopping.cancel();
     }
 }
 
-impl Edge {
+impl TestApi {
     pub(super) fn new() -> Self {
         Self::with(Authenticator::default(), Arc::new(NoSources))
     }
 
     pub(super) fn with(authenticator: Authenticator, sources: Arc<dyn Sources>) -> Self {
-        Self::with_room(authenticator, sources, 1000)
+        Self::with_waiter_limit(authenticator, sources, 1000)
     }
 
-    /// With so many places in the waiting room.
-    pub(super) fn with_room(authenticator: Authenticator, sources: Arc<dyn Sources>, waiter_limit: usize) -> Self {
+    /// With at most so many waiters.
+    pub(super) fn with_waiter_limit(
+        authenticator: Authenticator,
+        sources: Arc<dyn Sources>,
+        waiter_limit: usize,
+    ) -> Self {
         let backend = FakeBackend::new();
         let address = |host: &str, port| Address { host: host.to_owned(), port, tls: String::new() };
         let addresses = BTreeMap::from([
@@ -208,7 +201,7 @@ impl Edge {
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
-        tokio::spawn(drive(service.clone()));
+        tokio::spawn(reconcile(service.clone()));
         let status = Arc::new(TestStatus::default());
         let stage = watch::Sender::new(Some(service.clone()));
         let activity = Arc::new(Activity::from_now());
@@ -240,8 +233,8 @@ impl Edge {
     pub(super) async fn ready_pool(&self, warm: u32, max: u32, spares: u32) {
         self.put("/v1/pools/app", json!({"warm": warm, "max": max, "spares": spares})).await.expect(201);
         self.build("v1").await;
-        self.until("the pool is warm", |edge| {
-            edge.count("ready") >= warm as usize && edge.count("spare") >= spares as usize
+        self.until("the pool is warm", |api| {
+            api.count("ready") >= warm as usize && api.count("spare") >= spares as usize
         })
         .await;
     }
@@ -268,10 +261,10 @@ impl Edge {
         self.post("/v1/leases", acquire_request).await.expect(201).json
     }
 
-    /// A look at the world, in which every future is ready at once.
+    /// A snapshot of the fake backend, whose futures are ready at once.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let mut look = std::pin::pin!(self.backend.gather());
-        match look.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        let mut gathering = std::pin::pin!(self.backend.gather());
+        match gathering.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             std::task::Poll::Ready(snapshot) => snapshot.unwrap(),
             std::task::Poll::Pending => panic!("the fake answers at once"),
         }
@@ -294,7 +287,7 @@ impl Edge {
         }
     }
 
-    /// Serves on a socket until the edge is dropped.
+    /// Serves on a socket until the api is dropped.
     pub(super) async fn listen(&self) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -302,6 +295,21 @@ impl Edge {
         tokio::spawn(super::serve(bounds, listener, self.router.clone(), self.service.stopping.clone()));
         address
     }
+}
+
+/// The path of a call on a lease.
+pub(super) fn lease_path(lease: &Value, verb: &str) -> String {
+    format!("/v1/leases/{}{verb}", lease["id"].as_str().unwrap())
+}
+
+/// Connects with the credentials of a lease.
+pub(super) fn connect(api: &TestApi, lease: &Value) -> Result<pgdibs_testing::fake::Session, String> {
+    let text = |field: &str| lease[field].as_str().unwrap();
+    api.backend.connect(&credentials(text("user"), text("password")), text("database"))
+}
+
+pub(super) fn credentials(user: &str, password: &str) -> Credentials {
+    Credentials { user: user.to_owned(), password: password.into() }
 }
 
 /// What a router answers.
@@ -314,8 +322,8 @@ pub(super) async fn answer(router: &Router, call: Call) -> Answer {
     Answer { status: parts.status, headers: parts.headers, text, json }
 }
 
-/// The reconciler without its timers: looks whenever somebody asks it to.
-async fn drive(service: Service<FakeBackend>) {
+/// The reconciler without its timers: acts whenever it is woken.
+async fn reconcile(service: Service<FakeBackend>) {
     loop {
         tokio::select! {
             () = service.wait_queue.reconciler_woken() => {}

@@ -1,0 +1,170 @@
+//! Every operation of `openapi.json`, as a request that would succeed, for tests of authentication and of bodies.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use super::{Answer, Call, TestApi};
+use crate::http::Authenticator;
+use crate::service::NoSources;
+
+pub(in crate::http) const TOKEN: &str = "correct-horse-battery-staple";
+
+/// Every route and method, with variables filled in, and two that do not exist.
+pub(in crate::http) const ROUTES: [(&str, &str); 28] = [
+    ("GET", "/metrics"),
+    ("GET", "/openapi.json"),
+    ("GET", "/v1/status"),
+    ("GET", "/v1/pools"),
+    ("GET", "/v1/pools/app"),
+    ("PUT", "/v1/pools/app"),
+    ("DELETE", "/v1/pools/app"),
+    ("GET", "/v1/pools/app/templates/v1"),
+    ("PUT", "/v1/pools/app/templates/v1"),
+    ("DELETE", "/v1/pools/app/templates/v1"),
+    ("POST", "/v1/pools/app/templates/v1/seal"),
+    ("POST", "/v1/pools/app/templates/v1/renew"),
+    ("POST", "/v1/pools/app/templates/v1/abandon"),
+    ("GET", "/v1/leases"),
+    ("POST", "/v1/leases"),
+    ("POST", "/v1/leases/batch"),
+    ("GET", "/v1/leases/0192d1a0-0000-7000-8000-000000000000"),
+    ("DELETE", "/v1/leases/0192d1a0-0000-7000-8000-000000000000"),
+    ("POST", "/v1/leases/0192d1a0-0000-7000-8000-000000000000/renew"),
+    ("POST", "/v1/leases/0192d1a0-0000-7000-8000-000000000000/reset"),
+    ("POST", "/v1/leases/0192d1a0-0000-7000-8000-000000000000/keep"),
+    ("PUT", "/v1/runs/r1"),
+    ("DELETE", "/v1/runs/r1"),
+    ("GET", "/v1/databases"),
+    ("DELETE", "/v1/databases/app_kept_1"),
+    ("POST", "/v1/databases/app_kept_1/credentials"),
+    ("GET", "/nowhere"),
+    ("POST", "/v1/nowhere"),
+];
+
+/// One method of one path.
+#[derive(Debug, Clone)]
+pub(in crate::http) struct Operation {
+    pub(in crate::http) method: &'static str,
+    /// With its variables: `/v1/pools/{pool}`.
+    pub(in crate::http) path: String,
+    /// Whether it needs no token.
+    pub(in crate::http) open: bool,
+    /// Whether it takes a body.
+    pub(in crate::http) takes_body: bool,
+}
+
+/// The document, read from the repository.
+pub(in crate::http) fn document() -> Value {
+    serde_json::from_str(include_str!("../../../../../api/openapi.json")).unwrap()
+}
+
+/// All of them.
+pub(in crate::http) fn operations() -> Vec<Operation> {
+    let mut found = Vec::new();
+    for (path, methods) in document()["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap() {
+            let method = ["get", "put", "post", "delete"].into_iter().find(|known| known == method).unwrap();
+            found.push(Operation {
+                method: match method {
+                    "get" => "GET",
+                    "put" => "PUT",
+                    "post" => "POST",
+                    _ => "DELETE",
+                },
+                path: path.clone(),
+                open: operation["security"] == json!([]),
+                takes_body: operation.get("requestBody").is_some(),
+            });
+        }
+    }
+    assert!(found.len() >= 29, "{found:#?}");
+    found
+}
+
+/// An api that wants a token, on which each operation has something to work on.
+pub(in crate::http) struct PreparedApi {
+    pub(in crate::http) api: TestApi,
+    lease: String,
+    build_token: String,
+}
+
+impl PreparedApi {
+    pub(in crate::http) async fn new() -> Self {
+        let authenticator = Authenticator { token: Some(SecretString::from(TOKEN)), ..Authenticator::default() };
+        let api = TestApi::with(authenticator, Arc::new(NoSources));
+        let mut prepared = Self { api, lease: String::new(), build_token: String::new() };
+        prepared.make("PUT", "/v1/pools/app", json!({"warm": 2, "max": 4, "spares": 1}), 201).await;
+        let template = prepared.make("PUT", "/v1/pools/app/templates/v1", json!({}), 201).await;
+        let token = json!({"token": template["build"]["token"]});
+        prepared.make("POST", "/v1/pools/app/templates/v1/seal", token, 200).await;
+        prepared.api.until("it is warm", |api| api.count("ready") >= 2 && api.count("spare") >= 1).await;
+        let acquire_request = json!({"pool": "app", "worker": "gw0"});
+        let kept = prepared.make("POST", "/v1/leases", acquire_request.clone(), 201).await;
+        let path = format!("/v1/leases/{}", kept["id"].as_str().unwrap());
+        prepared.make("POST", &format!("{path}/keep"), json!({}), 200).await;
+        prepared.make("DELETE", &path, Value::Null, 204).await;
+        let stands = |api: &TestApi| api.backend.databases().values().any(|database| database.name.contains("_kept_"));
+        prepared.api.until("a kept one stands apart", stands).await;
+        prepared.lease =
+            prepared.make("POST", "/v1/leases", acquire_request, 201).await["id"].as_str().unwrap().to_owned();
+        let building = prepared.make("PUT", "/v1/pools/app/templates/v2", json!({}), 201).await;
+        prepared.build_token = building["build"]["token"].as_str().unwrap().to_owned();
+        let rested = |api: &TestApi| api.count("ready") >= 2 && api.count("spare") >= 1 && api.count("retiring") == 0;
+        prepared.api.until("it is at rest", rested).await;
+        prepared
+    }
+
+    async fn make(&self, method: &'static str, path: &str, body: Value, status: u16) -> Value {
+        let call = Call::new(method, path).header("authorization", &format!("Bearer {TOKEN}"));
+        let call = if body.is_null() { call } else { call.json(&body) };
+        self.api.send(call).await.expect(status).json
+    }
+
+    /// The path with something that is there for each variable.
+    pub(in crate::http) fn path(&self, operation: &Operation) -> String {
+        let kept = self.api.backend.databases().into_values().map(|database| database.name);
+        let kept = kept.into_iter().find(|name| name.contains("_kept_")).unwrap_or_default();
+        let fingerprint = match (operation.method, operation.path.rsplit('/').next()) {
+            ("POST", _) => "v2",
+            ("PUT", _) => "v3",
+            // No lease is from it.
+            ("DELETE", _) => "v2",
+            _ => "v1",
+        };
+        let forced =
+            if operation.method == "DELETE" && operation.path == "/v1/pools/{pool}" { "?force=true" } else { "" };
+        let path = operation.path.replace("{pool}", "app").replace("{fingerprint}", fingerprint);
+        let path = path.replace("{id}", &self.lease).replace("{run}", "r1").replace("{database}", &kept);
+        format!("{path}{forced}")
+    }
+
+    /// A body that it takes; none when it takes none.
+    pub(in crate::http) fn body(&self, operation: &Operation) -> Value {
+        let last = operation.path.rsplit('/').next().unwrap();
+        match (operation.takes_body, last) {
+            (false, _) => Value::Null,
+            (true, "seal" | "renew" | "abandon") if operation.path.contains("templates") => {
+                json!({"token": self.build_token})
+            }
+            (true, "leases" | "{run}") => json!({"pool": "app"}),
+            (true, "batch") => json!({"leases": [{"pool": "app"}]}),
+            (true, _) => json!({}),
+        }
+    }
+
+    /// The operation as a request without a token.
+    pub(in crate::http) fn call(&self, operation: &Operation) -> Call {
+        let call = Call::new(operation.method, self.path(operation));
+        match self.body(operation) {
+            Value::Null => call,
+            body => call.json(&body),
+        }
+    }
+
+    /// The operation with the token.
+    pub(in crate::http) async fn send(&self, operation: &Operation) -> Answer {
+        self.api.send(self.call(operation).header("authorization", &format!("Bearer {TOKEN}"))).await
+    }
+}

@@ -1,0 +1,238 @@
+//! Requests that wait for nothing: each calls the backend and wakes whom its change concerns.
+
+use pgdibs_core::backend::Backend;
+use pgdibs_core::error::Error;
+use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
+use pgdibs_core::name::{PoolName, shown};
+use pgdibs_core::pool::PoolPatch;
+use pgdibs_core::request::{Announce, Kept};
+use pgdibs_core::snapshot::Snapshot;
+use pgdibs_failpoint::{Point, reach};
+
+use super::{Current, Service};
+
+impl<B: Backend + 'static> Service<B> {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn snapshot(&self) -> Result<Snapshot, Error> {
+        self.backend.gather().await
+    }
+
+    /// Makes a pool or changes its settings; the flag says whether it was made.
+    ///
+    /// # Errors
+    /// As [`Backend::put_pool`].
+    pub async fn put_pool(&self, pool: &PoolName, patch: &PoolPatch) -> Result<bool, Error> {
+        let (_, made) = self.backend.put_pool(pool, patch).await?;
+        self.wait_queue.wake_reconciler();
+        Ok(made)
+    }
+
+    /// Drops a pool; its waiters are answered.
+    ///
+    /// # Errors
+    /// As [`Backend::drop_pool`].
+    pub async fn drop_pool(&self, pool: &PoolName, force: bool) -> Result<(), Error> {
+        self.backend.drop_pool(pool, force).await?;
+        self.wake_everything();
+        Ok(())
+    }
+
+    /// Announces what a run will need. On a pool with a source, no fingerprint stands for that of the current inputs.
+    ///
+    /// # Errors
+    /// As [`Backend::announce`]; a source that cannot be built from.
+    pub async fn announce(&self, announce: &Announce) -> Result<(), Error> {
+        let mut announce = announce.clone();
+        match self.sources.current(&announce.pool) {
+            Current::NoSource => {}
+            Current::Failed(_, why) | Current::Unreadable(why) => return Err(Error::TemplateFailed(why)),
+            Current::Wanted(current) => {
+                announce.fingerprint.get_or_insert(current);
+            }
+        }
+        match self.backend.announce(&announce).await {
+            // The source's build has not written its row yet; the announcement of the pool's newest template stands until then.
+            Err(Error::TemplateNotFound(_)) if matches!(self.sources.current(&announce.pool), Current::Wanted(_)) => {
+                announce.fingerprint = None;
+                self.backend.announce(&announce).await?;
+            }
+            answer => answer?,
+        }
+        self.wait_queue.wake_reconciler();
+        Ok(())
+    }
+
+    /// Ends a run and all that it holds; returns how many leases were live. Its waiters are answered.
+    ///
+    /// # Errors
+    /// As [`Backend::end_run`].
+    pub async fn end_run(&self, run: &str) -> Result<u64, Error> {
+        let released = self.backend.end_run(run).await?;
+        self.wake_everything();
+        Ok(released)
+    }
+
+    /// The lease with this id, live or remembered.
+    ///
+    /// # Errors
+    /// Unknown id.
+    pub async fn lease(&self, id: LeaseId) -> Result<Lease, Error> {
+        self.backend.lease(id).await
+    }
+
+    /// Leases that ended within the last 24 hours, newest first.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn ended_leases(&self) -> Result<Vec<Lease>, Error> {
+        self.backend.ended_leases().await
+    }
+
+    /// Renews a lease. A renewal that the server does not take, or whose caller disconnects before it does, is remembered, so that its
+    /// lease does not end for that.
+    ///
+    /// # Errors
+    /// As [`Backend::renew`].
+    pub async fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
+        let renewal = self.wait_queue.renewal_comes(id);
+        let renewed = self.backend.renew(id, ttl_seconds).await;
+        if !matches!(renewed, Err(Error::ServerUnavailable(_))) {
+            renewal.answered();
+        }
+        renewed
+    }
+
+    /// Promises that the database behind a lease is kept when it leaves its slot.
+    ///
+    /// # Errors
+    /// As [`Backend::keep`].
+    pub async fn keep(&self, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
+        self.backend.keep(id, seconds, reason).await
+    }
+
+    /// Releases a lease; of one that is over: no change, no error.
+    ///
+    /// # Errors
+    /// Unknown id.
+    pub async fn release(&self, id: LeaseId) -> Result<(), Error> {
+        if self.backend.end_lease(id, End::Released, "released by its holder").await? {
+            reach(Point::ReleaseAnswering).await;
+            self.wait_queue.wake_reconciler();
+        }
+        Ok(())
+    }
+
+    /// Releases, in a task of its own, what was granted under these ids: its caller disconnected before it was answered.
+    pub fn release_on_disconnect(&self, ids: Vec<LeaseId>) {
+        let service = self.clone();
+        self.tasks.spawn(async move { service.release_requests(&ids).await });
+    }
+
+    /// Releases what was granted under these ids, which the daemon made for one request. A lease that the caller held before has another
+    /// id and is left alone.
+    pub(super) async fn release_requests(&self, ids: &[LeaseId]) {
+        let mut released = false;
+        for &id in ids {
+            match self.backend.end_lease(id, End::Released, "the caller hung up before the reply").await {
+                Ok(was_live) => released |= was_live,
+                Err(Error::LeaseNotFound(_)) => {}
+                Err(error) => {
+                    tracing::warn!(lease.id = %id, %error, "cannot release lease of disconnected caller: it expires");
+                }
+            }
+        }
+        if released {
+            self.wait_queue.wake_reconciler();
+        }
+    }
+
+    /// The login of a leased or kept database.
+    ///
+    /// # Errors
+    /// No leased or kept database of that name.
+    pub async fn credentials(&self, database: &str) -> Result<Credentials, Error> {
+        check_database_name(database)?;
+        self.backend.credentials(database).await
+    }
+
+    /// Gives a kept database up early.
+    ///
+    /// # Errors
+    /// No kept database of that name.
+    pub async fn drop_kept(&self, database: &str) -> Result<(), Error> {
+        check_database_name(database)?;
+        self.backend.drop_kept(database).await?;
+        self.wait_queue.wake_reconciler();
+        Ok(())
+    }
+
+    /// Wakes the reconciler and every waiter.
+    pub(super) fn wake_everything(&self) {
+        self.wait_queue.wake_reconciler();
+        self.wait_queue.wake_all();
+    }
+}
+
+/// Postgres's `text` cannot hold a NUL, and no name is longer than 63 bytes.
+fn check_database_name(database: &str) -> Result<(), Error> {
+    if database.len() > 63 || database.contains('\0') {
+        return Err(Error::DatabaseNotFound(format!("there is no database \"{}\"", shown(database))));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use pgdibs_core::name::Fingerprint;
+    use pgdibs_core::snapshot::PlannerContext;
+    use pgdibs_testing::conformance::idle::run_until_idle;
+    use pgdibs_testing::fake::FakeBackend;
+    use tokio_util::sync::CancellationToken;
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+    use crate::service::Sources;
+    use crate::service::waiter_limit::WaiterLimit;
+
+    /// A pool whose inputs went back to an older state.
+    struct BackTo(Fingerprint);
+
+    impl Sources for BackTo {
+        fn current(&self, _pool: &PoolName) -> Current {
+            Current::Wanted(self.0.clone())
+        }
+    }
+
+    /// Regression: an announcement without fingerprint warmed the old template of a changed source (found by a second
+    /// reading).
+    #[tokio::test]
+    async fn announcement_without_fingerprint_means_current_inputs() {
+        let (pool, current) = (PoolName::parse("app").unwrap(), Fingerprint::parse("v1").unwrap());
+        let service = Service {
+            backend: Arc::new(FakeBackend::new()),
+            wait_queue: Arc::default(),
+            sources: Arc::new(BackTo(current.clone())),
+            addresses: Arc::default(),
+            waiter_limit: WaiterLimit::of(10),
+            stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        service.backend.put_pool(&pool, &PoolPatch::default()).await.unwrap();
+        for version in ["v1", "v2"] {
+            let fingerprint = Fingerprint::parse(version).unwrap();
+            service.backend.put_template(&pool, &fingerprint, "", "token").await.unwrap();
+            run_until_idle(&*service.backend, &PlannerContext::default()).await;
+            service.backend.request_seal(&pool, &fingerprint, "token").await.unwrap();
+            run_until_idle(&*service.backend, &PlannerContext::default()).await;
+        }
+        let announce = Announce { run: "r".to_owned(), pool, fingerprint: None, workers: 2, aliases: 1 };
+        service.announce(&announce).await.unwrap();
+        let runs = service.backend.gather().await.unwrap().runs;
+        assert_eq!(runs.iter().map(|run| run.fingerprint.clone()).collect::<Vec<_>>(), [Some(current)]);
+    }
+}
