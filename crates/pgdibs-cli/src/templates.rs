@@ -2,6 +2,7 @@
 
 use super::answer::Answer as _;
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -23,6 +24,7 @@ use pgdibs::api::pool::Pools;
 use pgdibs::api::template::Build;
 use pgdibs::connection_url::libpq_variables;
 use pgdibs::{Client, Error as ClientError, segment};
+use pgdibs_server::offline::{FileGlob, Matches};
 
 /// A build is lost after 60 s without renewal and session (api.md); three attempts fit.
 const RENEW_EVERY: Duration = Duration::from_secs(15);
@@ -190,22 +192,22 @@ async fn abandon(client: &Client, path: &str, token: &str, detail: &str) {
 
 /// SHA-256 over the names and contents of the files that the globs mean, sorted by name, and over the command.
 fn fingerprint_of(globs: &[String], command: &[OsString]) -> Result<String, CliError> {
-    let mut files = std::collections::BTreeSet::new();
+    let here = Path::new(".");
+    let mut matches = Matches::default();
     for pattern in globs {
-        let before = files.len();
-        let paths = glob::glob(pattern)
-            .map_err(|error| CliError::usage(format!("--inputs `{pattern}` is not a pattern: {error}")))?;
-        for path in paths {
-            let path = path.map_err(|error| CliError::failed(format!("--inputs `{pattern}`: {error}")))?;
-            if path.is_file() {
-                files.insert(path);
-            }
-        }
-        if files.len() == before {
-            return Err(CliError::failed(format!("--inputs `{pattern}` means no file"))
+        let before = matches.files.len();
+        FileGlob::parse(pattern)
+            .map_err(|error| CliError::usage(format!("--inputs `{pattern}` is not a glob: {}", error.kind())))?
+            .find(here, &mut matches)
+            .map_err(|error| CliError::failed(error.to_string()))?;
+        if matches.files.len() == before {
+            return Err(CliError::failed(format!("--inputs `{pattern}` matches no file"))
                 .hint("quote it from the shell and write ** for any depth of directories: 'migrations/**/*.sql'"));
         }
     }
+    let mut files: Vec<&Path> = matches.files.iter().map(|file| file.strip_prefix(here).unwrap_or(file)).collect();
+    files.sort();
+    files.dedup();
     let mut hash = Sha256::new();
     // Lengths before contents: no two lists of inputs give the same bytes.
     let mut add = |bytes: &[u8]| {
@@ -256,6 +258,6 @@ mod tests {
     #[test]
     fn a_glob_that_means_nothing_is_refused() {
         let told = fingerprint_of(&["/nonexistent/**/*.sql".to_owned()], &[]).unwrap_err().to_string();
-        assert_eq!(told, "--inputs `/nonexistent/**/*.sql` means no file");
+        assert_eq!(told, "--inputs `/nonexistent/**/*.sql` matches no file");
     }
 }

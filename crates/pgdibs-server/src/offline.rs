@@ -5,6 +5,7 @@ pub use pgdibs_embedded::{Embedded, EmbeddedError, Leave, Progress, SupervisorAr
 pub use pgdibs_postgres::connect::ConnectError;
 use pgdibs_postgres::public_connect::PgProbe;
 pub use pgdibs_postgres::purge::{Inventory, inventory, purge};
+pub use pgdibs_sources::{FileGlob, Matches};
 
 use crate::config::Config;
 

@@ -19,4 +19,5 @@ mod tests;
 pub use build::{BuildFailure, BuildPlan, BuildReport, plan};
 pub use build::{BuildTarget, build};
 pub use fingerprint::{Circumstances, FingerprintOf};
+pub use matching::{FileGlob, Matches, Unreadable};
 pub use source::{Source, SourceKind};

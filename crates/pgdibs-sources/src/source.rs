@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::matching::FileGlob;
+
 /// One source, as `[pools.NAME.source]` describes it. All paths are absolute.
 #[derive(Debug, Clone)]
 pub struct Source {
     /// Where the schema comes from.
     pub kind: SourceKind,
-    /// Globs of files whose content counts for the fingerprint, relative to `base`. The files of an SQL source count anyway.
-    pub inputs: Vec<String>,
+    /// Files whose content counts for the fingerprint, relative to `base`. The files of an SQL source always count.
+    pub inputs: Vec<FileGlob>,
     /// The directory of the configuration file.
     pub base: PathBuf,
     /// Variables for the command or for `psql`, on top of the daemon's own. Values may be secrets.
@@ -32,7 +34,7 @@ pub enum SourceKind {
     SqlFile(PathBuf),
     /// A program and its arguments; no shell.
     Command(Vec<String>),
-    /// A database on the same server, cloned by the daemon itself.
+    /// A database on the same server; the daemon dumps it and builds from the dump.
     Database(String),
 }
 

@@ -169,7 +169,8 @@ fn shown(source: &Source) -> String {
         SourceKind::Database(name) => format!("database {name}"),
     };
     if !source.inputs.is_empty() {
-        text.push_str(&format!("; inputs {}", source.inputs.join(",")));
+        let inputs: Vec<String> = source.inputs.iter().map(ToString::to_string).collect();
+        text.push_str(&format!("; inputs {}", inputs.join(",")));
     }
     if !source.env.is_empty() {
         text.push_str(&format!("; env {}", source.env.keys().cloned().collect::<Vec<_>>().join(",")));

@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::error::ConfigError;
 use super::file::TableReader;
 use super::identifiers::check_identifier;
-use pgdibs_sources::{Source, SourceKind};
+use pgdibs_sources::{FileGlob, Source, SourceKind};
 
 const KINDS: &[&str] = &["sql_dir", "sql_file", "command", "database"];
 /// Every key of the table.
@@ -87,17 +87,16 @@ fn kind(table: &TableReader<'_>, base: &std::path::Path) -> Result<SourceKind, C
     Ok(SourceKind::Database(found.value))
 }
 
-fn inputs(table: &TableReader<'_>, kind: &SourceKind) -> Result<Vec<String>, ConfigError> {
-    let given = table.words("inputs")?;
-    if let Some(found) = &given {
+fn inputs(table: &TableReader<'_>, kind: &SourceKind) -> Result<Vec<FileGlob>, ConfigError> {
+    let mut globs = Vec::new();
+    if let Some(found) = table.words("inputs")? {
         for pattern in &found.value {
-            if let Err(error) = glob::Pattern::new(pattern) {
-                let problem = format!("`{pattern}` is not a glob: {}", error.msg);
-                return Err(ConfigError::value(table.name("inputs"), &found.origin, problem));
-            }
+            globs.push(FileGlob::parse(pattern).map_err(|error| {
+                let problem = format!("`{pattern}` is not a glob: {}", error.kind());
+                ConfigError::value(table.name("inputs"), &found.origin, problem)
+            })?);
         }
     }
-    let globs = given.map(|found| found.value).unwrap_or_default();
     if globs.is_empty() && matches!(kind, SourceKind::Command(_)) {
         return Err(ConfigError::value(
             table.name("inputs"),

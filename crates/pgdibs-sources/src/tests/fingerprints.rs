@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::inputs::{Inputs, sql_files};
-use super::super::{Circumstances, FingerprintOf, Source, SourceKind};
+use super::super::{Circumstances, FileGlob, FingerprintOf, Matches, Source, SourceKind};
 use super::source;
 
 const AROUND: Circumstances<'static> =
@@ -21,7 +21,11 @@ fn write(base: &Path, files: &[(&str, &str)]) {
 
 fn command(base: &Path, inputs: &[&str]) -> Source {
     let kind = SourceKind::Command(vec!["migrate".to_owned(), "--all".to_owned()]);
-    Source { inputs: inputs.iter().map(|glob| (*glob).to_owned()).collect(), ..source(kind, base) }
+    Source { inputs: globs(inputs), ..source(kind, base) }
+}
+
+fn globs(texts: &[&str]) -> Vec<FileGlob> {
+    texts.iter().map(|text| FileGlob::parse(text).unwrap()).collect()
 }
 
 fn fingerprint(source: &Source) -> String {
@@ -128,6 +132,48 @@ fn globs_take_what_they_say_and_never_byte_code() {
 }
 
 #[test]
+fn globs_match_hidden_names_alternatives_and_links_only_when_spelled_out() {
+    let base = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    write(outside.path(), &[("1.sql", "x"), ("deep/2.sql", "y")]);
+    write(base.path(), &[("a/.sqlx/q.json", "1"), ("a/one.py", "2"), ("b/.hidden.py", "3"), ("b/two.py", "4")]);
+    std::os::unix::fs::symlink(outside.path(), base.path().join("b/linked")).unwrap();
+    std::os::unix::fs::symlink("nowhere", base.path().join("b/dangling")).unwrap();
+    std::os::unix::fs::symlink("itself", base.path().join("b/itself")).unwrap();
+    let found = |glob: &str| {
+        let mut matches = Matches::default();
+        FileGlob::parse(glob).unwrap().find(base.path(), &mut matches).unwrap();
+        let mut files: Vec<String> =
+            matches.files.iter().map(|file| file.strip_prefix(base.path()).unwrap().display().to_string()).collect();
+        files.sort();
+        files.join(" ")
+    };
+    assert_eq!(found("**"), "a/one.py b/two.py");
+    assert_eq!(found("**/.sqlx/*.json"), "a/.sqlx/q.json");
+    assert_eq!(found("b/.*.py"), "b/.hidden.py");
+    assert_eq!(found("{a,b}/*.py"), "a/one.py b/two.py");
+    assert_eq!(found("*/linked/*"), "b/linked/1.sql");
+    assert_eq!(found("**/linked/**"), "b/linked/1.sql b/linked/deep/2.sql");
+    assert_eq!(found("*/*/1.sql"), "b/linked/1.sql");
+    assert_eq!(found("./a//one.py"), "a/one.py");
+    assert_eq!(found("a/one.py/x"), "");
+    for bad in ["a/[", "{a/b,c}", "a/{b"] {
+        assert!(FileGlob::parse(bad).is_err(), "{bad}");
+    }
+}
+
+/// Every list of directories is compared at each acquire, so a glob must not list what cannot hold a match.
+#[test]
+fn glob_lists_only_directories_that_can_hold_a_match() {
+    let base = tempfile::tempdir().unwrap();
+    write(base.path(), &[("app/migrations/1.py", ""), ("app/node_modules/x/y.py", ""), (".git/config", "")]);
+    let mut matches = Matches::default();
+    FileGlob::parse("*/migrations/*.py").unwrap().find(base.path(), &mut matches).unwrap();
+    let expected = ["", "app", "app/migrations"].map(|name| base.path().join(name));
+    assert_eq!(matches.directories.into_keys().collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn missing_inputs_are_sentences() {
     let base = tempfile::tempdir().unwrap();
     let shown = base.path().display();
@@ -160,8 +206,7 @@ fn missing_inputs_are_sentences() {
 fn sql_files_run_in_byte_order() {
     let base = tempfile::tempdir().unwrap();
     write(base.path(), &[("9.sql", ""), ("10.sql", ""), ("B.sql", ""), ("a.sql", ""), ("a-1.sql", "")]);
-    let source =
-        Source { inputs: vec!["*".to_owned()], ..source(SourceKind::SqlDir(base.path().to_owned()), base.path()) };
+    let source = Source { inputs: globs(&["*"]), ..source(SourceKind::SqlDir(base.path().to_owned()), base.path()) };
     let files = sql_files(&source).unwrap();
     let names: Vec<&str> = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["10.sql", "9.sql", "B.sql", "a-1.sql", "a.sql"]);

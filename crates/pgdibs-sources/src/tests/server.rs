@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
+use pgdibs_embedded::SearchRoots;
+
 use super::super::BuildTarget;
 use super::{PASSWORD, eventually};
 
@@ -123,11 +125,8 @@ fn programs() -> PathBuf {
     if let Ok(given) = std::env::var("PGDIBS_TEST_PG_BIN_DIR") {
         return given.into();
     }
-    let mut found: Vec<PathBuf> = glob::glob("/usr/lib/postgresql/*/bin").unwrap().filter_map(Result::ok).collect();
-    found.sort_by_key(|path| path.parent().and_then(|path| path.file_name()?.to_str()?.parse::<u32>().ok()));
-    let asked = Command::new("pg_config").arg("--bindir").output().ok().filter(|output| output.status.success());
-    let asked = asked.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    found.pop().or(asked).expect("these tests need Postgres: install it or set PGDIBS_TEST_PG_BIN_DIR")
+    let found = pgdibs_embedded::find(None, &SearchRoots::of_this_system(), None);
+    found.expect("these tests need Postgres: install it or set PGDIBS_TEST_PG_BIN_DIR").dir
 }
 
 /// Postgres refuses to run as root.
