@@ -88,7 +88,7 @@ def test_it_ends_when_nobody_has_used_it_but_not_while_somebody_has_a_lease(plac
     assert kept.url
     eventually(lambda: not daemons(place))
     log = next((place / f"pgdibs-{os.getuid()}").glob("*.log")).read_text()
-    assert "nobody has used this daemon for so long: it ends" in log
+    assert "shutting down: no request and nothing in use" in log
     start.ensure_daemon(client)
     assert client.status()["daemon"]["ready"]
 
