@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::connections::OWN_CONNECTIONS;
 use crate::context::PgBackend;
-use crate::error::PgError;
+use crate::error::Result;
 use crate::rights::Rights;
 use crate::rows;
 
@@ -25,12 +25,12 @@ pub(crate) async fn read(catalog: impl PgExecutor<'_>, name: Option<&PoolName>) 
     .await
 }
 
-pub(crate) async fn find(backend: &PgBackend, name: &PoolName) -> Result<Pool, PgError> {
+pub(crate) async fn find(backend: &PgBackend, name: &PoolName) -> Result<Pool> {
     let pool = read(&backend.catalog(), Some(name)).await?.pop().filter(|pool| !pool.dropping);
     pool.ok_or_else(|| Error::PoolNotFound(name.to_string()).into())
 }
 
-pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), PgError> {
+pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool)> {
     let mut transaction = backend.begin().await?;
     sqlx::query("select from pools where name = $1 for update").bind(name.as_str()).execute(&mut *transaction).await?;
     let before = read(&mut *transaction, Some(name)).await?.pop();
@@ -100,7 +100,7 @@ fn refuse_missing_rights(backend: &PgBackend, settings: &PoolSettings) -> Result
 
 /// A login becomes a member of the pool's roles. A role that pgdibs did not create may own things in other databases of this server, and
 /// a superuser role everything; so only roles that pgdibs created, or will create, are used.
-async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &PoolSettings) -> Result<(), PgError> {
+async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &PoolSettings) -> Result<()> {
     let refuse = |is_owner: bool, rule: String| {
         Err(InvalidName { field: if is_owner { "owner" } else { "roles" }, rule }.into())
     };
@@ -151,7 +151,7 @@ async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &P
     Ok(())
 }
 
-async fn refuse_foreign_databases(backend: &PgBackend, pool: &PoolName) -> Result<(), PgError> {
+async fn refuse_foreign_databases(backend: &PgBackend, pool: &PoolName) -> Result<()> {
     let mut names: Vec<String> = sqlx::query_scalar(
         "select p.datname::text from pg_database p
          where starts_with(p.datname::text, $1 || '_')
@@ -183,7 +183,7 @@ pub(crate) fn refuse_what_can_never_fit(backend: &PgBackend, pool: &Pool, wanted
     Ok(())
 }
 
-pub(crate) async fn mark_dropping(backend: &PgBackend, pool: &PoolName, force: bool) -> Result<(), PgError> {
+pub(crate) async fn mark_dropping(backend: &PgBackend, pool: &PoolName, force: bool) -> Result<()> {
     find(backend, pool).await?;
     let mut transaction = backend.begin().await?;
     let name = pool.as_str();

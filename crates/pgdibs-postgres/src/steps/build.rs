@@ -14,7 +14,7 @@ use super::sessions::{PATIENT, end_sessions, end_sessions_and_logins};
 use super::{pre_drop, seal, tenants};
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
-use crate::error::{PgError, failed, stale, stuck};
+use crate::error::{PgError, Result, failed, stale, stuck};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::rows::Columns as _;
@@ -52,7 +52,7 @@ impl Build {
     }
 }
 
-async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Build, PgError> {
+async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Build> {
     let build = sqlx::query(
         "select t.id, t.pool, t.fingerprint, t.name, t.oid, t.password, p.owner, p.extensions, p.roles
          from templates t join pools p on p.name = t.pool where t.id = $1 and t.state = 'building'",
@@ -66,7 +66,7 @@ async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Bui
 
 /// Creates roles, login and database for a build. The daemon's own role prepares extensions and schema `public`, since the builder is no
 /// superuser. The builder gets the place when the row has the oid.
-pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<(), PgError> {
+pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<()> {
     let build = find(ctx.connection, template).await?;
     make_owner(ctx, &build.owner, &build.pool).await?;
     for role in &build.roles {
@@ -100,7 +100,7 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
 
 /// Drops what a daemon that died created under the build's name: other roles may have entered it since, and extensions are created where no
 /// other role has been. A foreign database stays.
-async fn remove_half_made(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<(), PgError> {
+async fn remove_half_made(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<()> {
     let found: Option<(i64, bool, bool)> =
         sqlx::query_as("select oid::int8, ours, invalid from server_databases where name = $1::name")
             .bind(name.as_str())
@@ -126,7 +126,7 @@ fn may_give_public_schema(backend: &PgBackend) -> bool {
 }
 
 /// Extensions and schema `public`, before the builder's first session; its right to connect comes last.
-async fn prepare(ctx: &mut StepContext<'_>, build: &Build) -> Result<(), PgError> {
+async fn prepare(ctx: &mut StepContext<'_>, build: &Build) -> Result<()> {
     ddl::open_to_the_daemon(&build.name).run(ctx.connection).await?;
     let mut inside = connect(ctx.backend, build).await?;
     for extension in &build.extensions {
@@ -149,7 +149,7 @@ async fn connect(backend: &PgBackend, build: &Build) -> Result<PgConnection, sql
 }
 
 /// Ends the builder's sessions, compacts the database, reads what cloning does not copy, closes the database and publishes it by rename.
-pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<(), PgError> {
+pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<()> {
     let build = find(ctx.connection, template).await?;
     let oid = build.oid.ok_or_else(|| stale("the build's database does not exist yet"))?;
     let published = DatabaseName::template(&build.pool, &build.fingerprint);
@@ -218,7 +218,7 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
 }
 
 /// Runs what gives a database its name. If the name was taken a moment ago, the next attempt says by which database.
-async fn give_name(connection: &mut PgConnection, statements: Ddl) -> Result<(), PgError> {
+async fn give_name(connection: &mut PgConnection, statements: Ddl) -> Result<()> {
     statements.run(connection).await.map_err(|error| match sqlstate::class(&error) {
         ErrorClass::Exists => stale("another database took the name"),
         _ => error.into(),
@@ -226,7 +226,7 @@ async fn give_name(connection: &mut PgConnection, statements: Ddl) -> Result<(),
 }
 
 /// Makes sure that a name is free: a database of tests is renamed, any other one keeps it.
-async fn free_name(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<(), PgError> {
+async fn free_name(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<()> {
     if tenants::free_name(ctx, name).await? {
         return Ok(());
     }
@@ -241,7 +241,7 @@ async fn free_name(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<(),
 }
 
 /// Closes the builder's login, and ends the sessions on the build's database and those of the login elsewhere.
-async fn shut_out(connection: &mut PgConnection, oid: i64, login: &RoleName) -> Result<(), PgError> {
+async fn shut_out(connection: &mut PgConnection, oid: i64, login: &RoleName) -> Result<()> {
     ddl::bound_statements().then(ddl::close_login(login)).run(connection).await?;
     let left = end_sessions_and_logins(connection, &[oid], &[login.as_str()], PATIENT).await?;
     if left.is_empty() { Ok(()) } else { Err(builder_stuck()) }
@@ -253,7 +253,7 @@ fn builder_stuck() -> PgError {
 
 /// The daemon's own work inside the build's database, with no other session there: gives what the builder created under its own name to the
 /// owner, and compacts the tables that `initdb` created. Returns the number of relations, for the warning about the lock table.
-async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<i64, PgError> {
+async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<i64> {
     let mut inside = connect(backend, build).await?;
     ddl::reassign_owned(&build.login, &build.owner).run(&mut inside).await?;
     let public: bool = sqlx::query_scalar(
