@@ -22,7 +22,7 @@ async fn elsewhere(setting: &Setting, user: &str, password: &str) -> PgConnectio
 }
 
 #[test]
-fn database_that_took_the_catalogs_name_is_never_read() {
+fn foreign_database_under_catalogs_name_is_never_read() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -54,7 +54,7 @@ fn database_that_took_the_catalogs_name_is_never_read() {
 }
 
 #[test]
-fn session_of_a_login_elsewhere_does_not_outlive_it() {
+fn return_ends_sessions_of_login_in_other_databases() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         let logins = suite.server.logins().await;
@@ -73,7 +73,7 @@ fn session_of_a_login_elsewhere_does_not_outlive_it() {
 }
 
 #[test]
-fn builder_elsewhere_is_ended_by_the_seal() {
+fn seal_ends_builders_sessions_in_other_databases() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
@@ -92,7 +92,7 @@ fn builder_elsewhere_is_ended_by_the_seal() {
 }
 
 #[test]
-fn transaction_prepared_elsewhere_is_rolled_back_when_a_step_waits_for_it() {
+fn transaction_prepared_elsewhere_is_rolled_back_when_it_blocks() {
     on_each_server_with(&["max_prepared_transactions=10"], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
@@ -115,7 +115,7 @@ fn transaction_prepared_elsewhere_is_rolled_back_when_a_step_waits_for_it() {
 }
 
 #[test]
-fn another_pools_owner_is_no_role_of_a_pool() {
+fn put_pool_refuses_role_that_owns_another_pool() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;

@@ -135,7 +135,7 @@ fn session_that_fills_lock_table_is_ended_createrole() {
 }
 
 #[test]
-fn lock_table_is_freed_first_of_leases_that_are_over() {
+fn full_lock_table_ends_sessions_of_ended_leases_first() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
@@ -190,17 +190,17 @@ fn queue_on_catalog(hold: &str) {
 }
 
 #[test]
-fn queue_behind_a_setting_for_the_catalog_keeps_no_session_out() {
+fn queue_behind_setting_of_catalog_blocks_no_session() {
     queue_on_catalog(SET_FOR_CATALOG);
 }
 
 #[test]
-fn queue_behind_a_prepared_setting_for_the_catalog_keeps_no_session_out() {
+fn queue_behind_prepared_setting_of_catalog_blocks_no_session() {
     queue_on_catalog(&format!("{SET_FOR_CATALOG}; prepare transaction 'catalog'"));
 }
 
 #[test]
-fn daemon_starts_on_a_server_whose_catalog_is_queued_for() {
+fn daemon_starts_while_catalog_is_locked() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
@@ -218,7 +218,7 @@ fn daemon_starts_on_a_server_whose_catalog_is_queued_for() {
 }
 
 #[test]
-fn daemon_says_why_no_session_gets_into_its_catalog() {
+fn daemon_reports_lock_that_blocks_its_catalog() {
     on_each_server(Rights::Superuser, async |setting| {
         setting.cluster.sql("postgres", "create role stranger login password 'x'").await;
         let stranger = async || session(&setting.cluster.options("stranger", "x", "postgres")).await;
@@ -235,7 +235,7 @@ fn daemon_says_why_no_session_gets_into_its_catalog() {
 }
 
 #[test]
-fn tenant_that_only_waits_ahead_is_not_ended() {
+fn tenant_that_only_waits_ahead_keeps_its_session() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 5, 2).await;
@@ -259,7 +259,7 @@ fn tenant_that_only_waits_ahead_is_not_ended() {
 
 /// The watch holds locks on shared catalogs all the time, and VACUUM FULL of a whole database takes them exclusively.
 #[test]
-fn watch_gives_way_to_vacuum_full_of_shared_catalogs() {
+fn watch_releases_locks_for_vacuum_full_of_shared_catalogs() {
     on_each_server(Rights::Superuser, async |setting| {
         beside_the_watch(setting, async {
             let mut boss = session(&setting.cluster.superuser("postgres")).await;

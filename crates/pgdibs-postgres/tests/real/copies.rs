@@ -38,7 +38,7 @@ async fn text_of(setting: &Setting, lease: &Lease, sql: &str) -> String {
 /// Regression: settings of the database won over those of its owner on clones (found by conformance suite and a second
 /// reading).
 #[test]
-fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
+fn clone_has_settings_and_grants_of_template() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -95,7 +95,7 @@ fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
 }
 
 #[test]
-fn extensions_and_roles_of_the_pool_are_there_when_the_builder_comes() {
+fn extensions_and_roles_exist_before_builder_connects() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -129,7 +129,7 @@ fn extensions_and_roles_of_the_pool_are_there_when_the_builder_comes() {
 
 /// Regression: a pool could name `pgdibs_owner`, or a member of a privileged role, as owner (found by a second reading).
 #[test]
-fn a_role_that_pgdibs_did_not_make_is_refused() {
+fn put_pool_refuses_foreign_role() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         setting
@@ -161,7 +161,7 @@ fn a_role_that_pgdibs_did_not_make_is_refused() {
 }
 
 #[test]
-fn the_relations_of_a_template_are_weighed_against_the_servers_locks() {
+fn template_has_number_of_its_relations() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1000, 0).await;
@@ -183,7 +183,7 @@ fn the_relations_of_a_template_are_weighed_against_the_servers_locks() {
 }
 
 #[test]
-fn the_strategy_is_measured_unless_it_is_set() {
+fn strategy_is_measured_unless_set() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 8, 0).await;
@@ -211,7 +211,7 @@ fn the_strategy_is_measured_unless_it_is_set() {
 }
 
 #[test]
-fn only_what_stands_in_a_slot_is_open() {
+fn only_databases_in_slots_are_open() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -233,7 +233,7 @@ fn only_what_stands_in_a_slot_is_open() {
 }
 
 #[test]
-fn a_clone_belongs_to_nobody_the_tests_act_as() {
+fn clone_does_not_belong_to_role_of_tests() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;

@@ -115,22 +115,22 @@ fn siblings_return(rights: Rights) {
 }
 
 #[test]
-fn return_ends_whatever_the_tenant_holds_superuser() {
+fn return_ends_all_holds_of_tenant_superuser() {
     own_return(Rights::Superuser);
 }
 
 #[test]
-fn return_ends_whatever_the_tenant_holds_createrole() {
+fn return_ends_all_holds_of_tenant_createrole() {
     own_return(Rights::DatabasesAndRoles);
 }
 
 #[test]
-fn return_ends_whatever_a_sibling_holds_superuser() {
+fn return_ends_all_holds_of_sibling_superuser() {
     siblings_return(Rights::Superuser);
 }
 
 #[test]
-fn return_ends_whatever_a_sibling_holds_createrole() {
+fn return_ends_all_holds_of_sibling_createrole() {
     siblings_return(Rights::DatabasesAndRoles);
 }
 
@@ -142,7 +142,7 @@ async fn activate_with_failures(setting: &Setting) -> Vec<(Step, StepError)> {
 }
 
 #[test]
-fn lock_of_a_stranger_delays_no_other_return() {
+fn foreign_lock_delays_no_other_return() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
@@ -220,17 +220,17 @@ fn reset_beside_granting_siblings(rights: Rights) {
 }
 
 #[test]
-fn reset_passes_siblings_that_grant_in_a_loop_superuser() {
+fn reset_succeeds_beside_granting_siblings_superuser() {
     reset_beside_granting_siblings(Rights::Superuser);
 }
 
 #[test]
-fn reset_passes_siblings_that_grant_in_a_loop_createrole() {
+fn reset_succeeds_beside_granting_siblings_createrole() {
     reset_beside_granting_siblings(Rights::DatabasesAndRoles);
 }
 
 #[test]
-fn reset_that_fails_is_tried_again_within_four_seconds() {
+fn failed_reset_is_retried_within_four_seconds() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 2, 1).await;
@@ -272,7 +272,7 @@ impl Drop for Stopped {
 }
 
 #[test]
-fn session_that_does_not_end_delays_no_other_return_and_no_reset() {
+fn stuck_session_delays_no_other_return_or_reset() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 5, 2).await;
@@ -301,7 +301,7 @@ fn session_that_does_not_end_delays_no_other_return_and_no_reset() {
 }
 
 #[test]
-fn spare_that_a_stuck_session_locks_delays_no_return_and_no_reset() {
+fn locked_spare_delays_no_return_or_reset() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 6, 3).await;

@@ -38,7 +38,7 @@ async fn assert_gone(setting: &Setting, gone: &Database) {
 }
 
 #[test]
-fn a_clone_whose_creator_died_is_dropped_and_another_is_made() {
+fn clone_of_dead_daemon_is_dropped_and_replaced() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -74,7 +74,7 @@ fn a_clone_whose_creator_died_is_dropped_and_another_is_made() {
 }
 
 #[test]
-fn an_interrupted_drop_is_finished() {
+fn interrupted_drop_is_finished() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -108,7 +108,7 @@ fn an_interrupted_drop_is_finished() {
 }
 
 #[test]
-fn a_lease_whose_database_was_half_dropped_is_revoked() {
+fn lease_of_invalid_database_is_revoked() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -125,7 +125,7 @@ fn a_lease_whose_database_was_half_dropped_is_revoked() {
 }
 
 #[test]
-fn a_kept_database_that_was_half_dropped_goes() {
+fn invalid_kept_database_is_dropped() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -141,7 +141,7 @@ fn a_kept_database_that_was_half_dropped_goes() {
 }
 
 #[test]
-fn a_template_that_was_half_dropped_retires() {
+fn invalid_template_retires() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -160,7 +160,7 @@ fn a_template_that_was_half_dropped_retires() {
 /// Regression: a clone whose last transaction failed was dropped and made again without a pause (found by tests of half-made
 /// databases).
 #[test]
-fn a_clone_that_fails_is_tried_again_and_blocked_after_three_attempts() {
+fn clone_is_blocked_after_three_failed_attempts() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(0, 1, 0).await;
@@ -191,7 +191,7 @@ fn a_clone_that_fails_is_tried_again_and_blocked_after_three_attempts() {
 }
 
 #[test]
-fn a_strangers_database_that_took_a_slots_name_is_neither_closed_nor_renamed() {
+fn foreign_database_under_slots_name_stays_open() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 1).await;
@@ -224,7 +224,7 @@ fn a_strangers_database_that_took_a_slots_name_is_neither_closed_nor_renamed() {
 }
 
 #[test]
-fn a_login_that_no_row_names_is_swept() {
+fn garbage_collection_drops_login_without_row() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 1).await;
@@ -245,7 +245,7 @@ fn a_login_that_no_row_names_is_swept() {
 }
 
 #[test]
-fn a_swap_that_somebody_else_made_meanwhile_is_left_alone() {
+fn swap_by_another_daemon_makes_step_stale() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 1).await;

@@ -21,7 +21,7 @@ async fn end_the_leaders_connection(setting: &Setting) {
 }
 
 #[test]
-fn one_daemon_leads_and_the_other_takes_over_when_its_connection_dies() {
+fn other_daemon_leads_after_leaders_connection_ends() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -63,7 +63,7 @@ fn one_daemon_leads_and_the_other_takes_over_when_its_connection_dies() {
 }
 
 #[test]
-fn a_predecessors_create_database_is_ended_before_anything_is_looked_at() {
+fn new_leader_ends_ddl_of_predecessor_before_snapshot() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(0, 2, 0).await;
@@ -98,7 +98,7 @@ fn a_predecessors_create_database_is_ended_before_anything_is_looked_at() {
 }
 
 #[test]
-fn the_ddl_of_this_daemon_itself_is_spared_when_it_leads_again() {
+fn new_leader_spares_its_own_ddl() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -119,7 +119,7 @@ fn the_ddl_of_this_daemon_itself_is_spared_when_it_leads_again() {
 ///
 /// Regression: a daemon's presence lock outlived its ear in sqlx's pool (found by two daemons on one server).
 #[test]
-fn tickets_of_a_daemon_that_is_gone_hold_nobody_back() {
+fn tickets_of_dead_daemon_block_no_request() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -153,7 +153,7 @@ fn tickets_of_a_daemon_that_is_gone_hold_nobody_back() {
 }
 
 #[test]
-fn a_daemon_hears_what_another_changes() {
+fn daemon_is_notified_of_changes_by_others() {
     on_each_server(Rights::Superuser, async |setting| {
         let second = setting.another_backend().await;
         let mut ear = second.membership().await.unwrap();
@@ -201,7 +201,7 @@ fn two_daemons_grant_each_database_once() {
 }
 
 #[test]
-fn a_batch_that_ends_half_way_takes_nothing() {
+fn batch_that_fails_half_way_leases_nothing() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 3, 0).await;
@@ -219,7 +219,7 @@ fn a_batch_that_ends_half_way_takes_nothing() {
 /// Regression: two newcomers at the same moment could take the database of one who waited, when exactly two were free (found
 /// by a second reading).
 #[test]
-fn two_newcomers_at_the_same_moment_leave_the_waiter_its_database() {
+fn concurrent_newcomers_leave_waiter_its_database() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 2, 0).await;
@@ -252,7 +252,7 @@ fn two_newcomers_at_the_same_moment_leave_the_waiter_its_database() {
 /// Regression: a reset was answered with 500: two at the same moment chose the same spare, and the unique index refused the
 /// second (found by `make test`, once in some dozen runs).
 #[test]
-fn resets_at_the_same_moment_reserve_a_spare_each() {
+fn concurrent_resets_reserve_different_spares() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(6, 6, 8).await;
@@ -274,7 +274,7 @@ fn resets_at_the_same_moment_reserve_a_spare_each() {
 }
 
 #[test]
-fn a_look_that_is_called_off_leaves_no_transaction_behind() {
+fn cancelled_snapshot_leaves_no_open_transaction() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(4, 4, 0).await;

@@ -26,7 +26,7 @@ fn login(rights: LoginRights) -> PoolPatch {
 }
 
 #[test]
-fn what_a_login_with_createdb_made_goes_with_it() {
+fn databases_of_createdb_login_are_dropped_with_it() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -60,7 +60,7 @@ fn what_a_login_with_createdb_made_goes_with_it() {
 }
 
 #[test]
-fn a_superusers_login_is_one_and_what_it_made_goes_with_it() {
+fn superuser_login_is_superuser_and_loses_its_databases() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         pool_with(setting, login(LoginRights::Superuser)).await;
@@ -95,7 +95,7 @@ fn a_superusers_login_is_one_and_what_it_made_goes_with_it() {
 }
 
 #[test]
-fn rights_that_the_daemon_lacks_are_refused_in_words() {
+fn put_pool_refuses_rights_that_daemon_lacks() {
     on_each_server(Rights::DatabasesAndRoles, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
@@ -107,7 +107,7 @@ fn rights_that_the_daemon_lacks_are_refused_in_words() {
 }
 
 #[test]
-fn clones_whose_logins_are_of_earlier_settings_are_not_handed_out() {
+fn clones_with_logins_of_earlier_settings_retire() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 2, 1).await;
@@ -123,7 +123,7 @@ fn clones_whose_logins_are_of_earlier_settings_are_not_handed_out() {
 }
 
 #[test]
-fn a_login_has_as_many_connections_as_the_pool_says() {
+fn login_has_connection_limit_of_pool() {
     on_each_server(Rights::DatabasesAndRoles, async |setting| {
         let suite = &setting.suite;
         pool_with(setting, PoolPatch { connection_limit: Some(1), ..PoolPatch::default() }).await;
@@ -141,7 +141,7 @@ fn a_login_has_as_many_connections_as_the_pool_says() {
 
 /// Regression: a purge that failed at a role could not go on, its list having gone first (found by a second reading).
 #[test]
-fn a_purge_takes_what_logins_made_and_goes_on_where_it_stopped() {
+fn purge_drops_databases_of_logins_and_can_be_repeated() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         pool_with(setting, login(LoginRights::CreateDb)).await;

@@ -29,7 +29,7 @@ async fn rename(setting: &Setting, from: &str, to: &str) {
 }
 
 #[test]
-fn renamed_catalog_is_not_replaced_and_leases_outlive_it() {
+fn renamed_catalog_is_not_replaced_and_leases_survive() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -59,7 +59,7 @@ fn renamed_catalog_is_not_replaced_and_leases_outlive_it() {
 }
 
 #[test]
-fn login_with_connect_on_our_database_is_never_swept() {
+fn garbage_collection_spares_login_with_connect() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -79,7 +79,7 @@ fn login_with_connect_on_our_database_is_never_swept() {
 }
 
 #[test]
-fn ready_database_whose_login_is_closed_is_not_granted() {
+fn acquire_skips_database_with_closed_login() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;

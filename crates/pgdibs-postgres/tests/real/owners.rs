@@ -39,7 +39,7 @@ async fn begun(setting: &Setting, other: &PgSuite) -> (Fingerprint, Credentials,
 }
 
 #[test]
-fn a_lease_of_one_pool_changes_no_setting_of_another_pools_build() {
+fn lease_cannot_change_settings_of_other_pools_build() {
     for rights in BOTH {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -79,7 +79,7 @@ fn a_lease_of_one_pool_changes_no_setting_of_another_pools_build() {
 }
 
 #[test]
-fn which_role_a_session_acts_as_is_no_setting_of_a_template() {
+fn template_settings_leave_out_acting_role() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
@@ -104,7 +104,7 @@ fn which_role_a_session_acts_as_is_no_setting_of_a_template() {
 }
 
 #[test]
-fn a_lease_with_createdb_clones_no_template_and_reads_none() {
+fn createdb_lease_cannot_copy_or_read_templates() {
     for rights in BOTH {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -152,7 +152,7 @@ fn a_lease_with_createdb_clones_no_template_and_reads_none() {
 }
 
 #[test]
-fn a_role_of_anothers_is_never_taken_for_a_pools_own() {
+fn foreign_role_is_not_used_as_pools_own() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         setting.cluster.sql("postgres", "create role pgdibs_suite").await;
@@ -186,7 +186,7 @@ fn a_role_of_anothers_is_never_taken_for_a_pools_own() {
 }
 
 #[test]
-fn a_pools_role_that_something_refers_to_is_dropped_later() {
+fn role_with_dependents_is_dropped_later() {
     for rights in BOTH {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -210,7 +210,7 @@ fn a_pools_role_that_something_refers_to_is_dropped_later() {
 }
 
 #[test]
-fn another_daemon_makes_a_pools_role_again_after_one_dropped_it() {
+fn role_dropped_by_one_daemon_is_created_by_another() {
     on_each_server_with(&[], Rights::DatabasesAndRoles, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;

@@ -22,7 +22,7 @@ fn announcement(setting: &Setting, run: &str) -> Announce {
 }
 
 #[test]
-fn an_announced_run_lapses_after_60_seconds() {
+fn announced_run_lapses_after_60_seconds() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 4, 0).await;
@@ -42,7 +42,7 @@ fn an_announced_run_lapses_after_60_seconds() {
 }
 
 #[test]
-fn an_announced_run_with_a_lease_does_not_lapse() {
+fn announced_run_with_lease_does_not_lapse() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 4, 0).await;
@@ -59,7 +59,7 @@ fn an_announced_run_with_a_lease_does_not_lapse() {
 }
 
 #[test]
-fn a_kept_database_ends_with_its_time() {
+fn kept_database_is_dropped_after_its_time() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -81,7 +81,7 @@ fn a_kept_database_ends_with_its_time() {
 }
 
 #[test]
-fn a_promise_to_keep_that_has_run_out_keeps_nothing() {
+fn expired_keep_keeps_no_database() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -117,7 +117,7 @@ async fn two_templates(setting: &Setting, keep: u32, age: u64) {
 }
 
 #[test]
-fn a_template_is_outnumbered_after_ten_minutes_of_rest() {
+fn unused_template_is_outnumbered_after_ten_minutes() {
     on_each_server(Rights::Superuser, async |setting| {
         two_templates(setting, 1, 1_000_000).await;
         unused_for(setting, 590).await;
@@ -132,7 +132,7 @@ fn a_template_is_outnumbered_after_ten_minutes_of_rest() {
 }
 
 #[test]
-fn a_template_grows_too_old_unless_it_is_used() {
+fn template_is_too_old_unless_used() {
     on_each_server(Rights::Superuser, async |setting| {
         two_templates(setting, 3, 5000).await;
         unused_for(setting, 4990).await;
@@ -149,7 +149,7 @@ fn a_template_grows_too_old_unless_it_is_used() {
 }
 
 #[test]
-fn a_template_in_use_is_not_retired() {
+fn template_with_live_lease_is_not_retired() {
     on_each_server(Rights::Superuser, async |setting| {
         two_templates(setting, 1, 700).await;
         let suite = &setting.suite;
@@ -181,7 +181,7 @@ fn a_template_in_use_is_not_retired() {
 }
 
 #[test]
-fn ended_leases_and_runs_are_forgotten_after_a_day() {
+fn ended_leases_and_runs_are_deleted_after_a_day() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -206,7 +206,7 @@ fn ended_leases_and_runs_are_forgotten_after_a_day() {
 }
 
 #[test]
-fn dead_rows_of_the_catalogs_are_vacuumed_once_they_are_many() {
+fn catalogs_are_vacuumed_after_many_dead_rows() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -235,7 +235,7 @@ fn dead_rows_of_the_catalogs_are_vacuumed_once_they_are_many() {
 /// Regression: a builder that renewed between the moment at which the clock was set back and the look that saw it lost its
 /// build (found by the loop of clocks, on a busy machine).
 #[test]
-fn what_was_noted_after_the_clock_was_set_is_not_moved_with_it() {
+fn times_written_after_clock_jump_are_not_shifted() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
@@ -264,7 +264,7 @@ fn what_was_noted_after_the_clock_was_set_is_not_moved_with_it() {
 /// Regression: what was kept between the moment at which the clock was set forward and the look that saw it was kept as much
 /// longer (found by the loop of clocks, on a very busy machine).
 #[test]
-fn what_is_noted_for_later_is_moved_if_it_was_noted_before_the_clock_was_set() {
+fn future_times_written_before_clock_jump_are_shifted() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;

@@ -56,7 +56,7 @@ async fn text(connection: &mut PgConnection, sql: &'static str, parameter: &str)
 }
 
 #[test]
-fn identifiers_and_literals_are_quoted_as_postgres_itself_does() {
+fn identifiers_and_literals_are_quoted_as_by_postgres() {
     on_each_cluster(&[], async |cluster| {
         let mut boss = PgConnection::connect_with(&cluster.superuser("postgres")).await.unwrap();
         let pool = PoolName::parse("quoted").unwrap();
@@ -104,7 +104,7 @@ fn identifiers_and_literals_are_quoted_as_postgres_itself_does() {
 }
 
 #[test]
-fn a_url_leads_in_whatever_user_password_and_database_are_called() {
+fn url_connects_with_any_user_password_and_database() {
     on_each_cluster(&[], async |cluster| {
         let mut boss = PgConnection::connect_with(&cluster.superuser("postgres")).await.unwrap();
         let address = ServerAddress::parse(&cluster.superuser_url()).unwrap();

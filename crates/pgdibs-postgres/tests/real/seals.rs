@@ -75,7 +75,7 @@ fn builder_cannot_return_during_its_own_seal() {
 }
 
 #[test]
-fn settings_that_end_sessions_stop_neither_seal_nor_clone() {
+fn settings_that_end_sessions_prevent_no_seal_or_clone() {
     let statements = "create table t (n int); insert into t select generate_series(1, 40);
         create function seen() returns void language plpgsql as
             $f$ begin raise log 'SEEN %', (select reset_val from pg_catalog.pg_settings where name = 'idle_session_timeout'); end $f$;
@@ -105,7 +105,7 @@ fn settings_that_end_sessions_stop_neither_seal_nor_clone() {
 }
 
 #[test]
-fn transactions_prepared_in_a_build_do_not_stop_its_seal() {
+fn transactions_prepared_in_build_prevent_no_seal() {
     on_each_server_with(&["max_prepared_transactions=10"], Rights::Superuser, async |setting| {
         let prepare = "begin; create table left_behind (n int); prepare transaction 'left behind'";
         built(setting, prepare).await;
@@ -116,7 +116,7 @@ fn transactions_prepared_in_a_build_do_not_stop_its_seal() {
 }
 
 #[test]
-fn pool_dropped_by_force_during_a_seal_is_gone() {
+fn pool_dropped_by_force_during_seal_is_deleted() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         let logins = suite.server.logins().await;

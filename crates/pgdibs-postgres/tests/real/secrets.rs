@@ -18,7 +18,7 @@ use crate::support::setting::{Setting, on_each_server, on_each_server_with};
 /// Regression: a build token was a parameter, and so in the server's log under `log_statement = all` (found by a second
 /// reading).
 #[test]
-fn the_servers_log_shows_no_password() {
+fn server_log_has_no_password() {
     // First the one that logs in whatever it is given: a superuser writes the column itself, and what is no verifier opens nothing.
     for rights in [Rights::DatabasesAndRoles, Rights::Superuser] {
         on_each_server_with(&["log_statement=all", "log_min_duration_statement=0"], rights, async |setting| {
@@ -69,7 +69,7 @@ fn the_servers_log_shows_no_password() {
 }
 
 #[test]
-fn a_login_is_shut_by_the_return_already() {
+fn return_closes_login() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -116,7 +116,7 @@ async fn reconnect(
 }
 
 #[test]
-fn an_old_holder_that_reconnects_in_a_loop_never_gets_into_the_next_ones_database() {
+fn reconnecting_old_holder_never_reaches_next_database() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -164,7 +164,7 @@ fn an_old_holder_that_reconnects_in_a_loop_never_gets_into_the_next_ones_databas
 /// Regression: after a crash of the server the first request failed: a pooled connection used within 250 ms was not tested; it
 /// is 50 ms now (found by the real-Postgres tests).
 #[test]
-fn a_grant_outlives_a_crash_of_the_server_although_its_commits_are_asynchronous() {
+fn grant_survives_server_crash_with_asynchronous_commits() {
     let settings = ["synchronous_commit=off", "wal_writer_delay=10s", "wal_writer_flush_after=1GB"];
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for binaries in crate::support::cluster::all_binaries() {

@@ -47,7 +47,7 @@ async fn exists(setting: &Setting, database: &str) -> bool {
 }
 
 #[test]
-fn database_handed_to_the_pools_owner_goes_with_the_leases_of_its_time() {
+fn database_given_to_pools_owner_is_dropped_with_leases() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let (maker, sibling) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
@@ -66,7 +66,7 @@ fn database_handed_to_the_pools_owner_goes_with_the_leases_of_its_time() {
 }
 
 #[test]
-fn older_database_of_the_pools_owner_is_left_alone() {
+fn older_database_of_pools_owner_stays() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let lease = suite.take(suite.acquire_request()).await;
@@ -79,7 +79,7 @@ fn older_database_of_the_pools_owner_is_left_alone() {
 }
 
 #[test]
-fn names_that_the_daemon_gives_are_taken_from_tests() {
+fn database_of_tests_under_daemons_name_is_renamed() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let (intruder, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
@@ -134,7 +134,7 @@ fn names_that_the_daemon_gives_are_taken_from_tests() {
 }
 
 #[test]
-fn what_is_prepared_in_a_closed_database_of_tests_is_rolled_back() {
+fn transaction_prepared_in_closed_database_is_rolled_back() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let logins = suite.server.logins().await.len();
@@ -160,7 +160,7 @@ fn what_is_prepared_in_a_closed_database_of_tests_is_rolled_back() {
 }
 
 #[test]
-fn what_is_prepared_elsewhere_is_rolled_back_with_the_login() {
+fn transaction_prepared_elsewhere_is_rolled_back_with_login() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let lease = suite.take(suite.acquire_request()).await;
@@ -181,7 +181,7 @@ fn what_is_prepared_elsewhere_is_rolled_back_with_the_login() {
 }
 
 #[test]
-fn database_of_tests_that_cannot_be_entered_holds_nothing_up() {
+fn closed_database_of_tests_blocks_no_step() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let (lease, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);

@@ -265,7 +265,7 @@ async fn go_through_everything(setting: &Setting, fingerprint: &str) {
 }
 
 #[test]
-fn traps_of_a_tenant_never_run_with_the_daemons_rights() {
+fn traps_of_tenant_never_run_with_daemons_rights() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         let settings = ["log_statement=all", PREFIX, "max_prepared_transactions=5"];
         on_each_server_with(&settings, rights, async |setting| {
@@ -338,7 +338,7 @@ fn traps_of_a_tenant_never_run_with_the_daemons_rights() {
 }
 
 #[test]
-fn no_role_gets_into_a_build_before_its_extensions_are_made() {
+fn build_is_closed_until_extensions_exist() {
     on_each_server_with(&["log_statement=ddl"], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(0, 1, 0).await;
