@@ -162,7 +162,7 @@ async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<Wanted> {
         .fetch_optional(&backend.catalog())
         .await?
         .ok_or_else(|| Error::PoolNotFound(request.pool.to_string()))?;
-    let Some(id) = row.try_get::<Option<i64>, _>("id")? else {
+    if row.try_get::<Option<i64>, _>("template_id")?.is_none() {
         let what = match &request.fingerprint {
             Some(fingerprint) => format!("no template \"{fingerprint}\""),
             None => "no template yet".to_owned(),
@@ -172,13 +172,8 @@ async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<Wanted> {
             request.pool
         ))
         .into());
-    };
-    Ok(Wanted {
-        pool: request.pool.clone(),
-        template: TemplateId(id),
-        fingerprint: row.fingerprint()?,
-        building: row.try_get("building")?,
-    })
+    }
+    Ok(rows::wanted(&row, row.try_get("building")?)?)
 }
 
 /// Acquires one ready database for a request (of `template`, or of the one that the request means), if enough are left for the waiters

@@ -3,8 +3,7 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, Lease, LeaseId, LeaseState};
 use pgdibs_core::name::InvalidName;
-use pgdibs_core::request::{ResetBegun, TicketId, Wanted};
-use pgdibs_core::template::TemplateId;
+use pgdibs_core::request::{ResetBegun, TicketId};
 use sqlx::{PgExecutor, Row as _};
 
 use crate::context::PgBackend;
@@ -134,10 +133,5 @@ pub(crate) async fn begin_reset(
     if row.try_get("resetting")? {
         return Ok(ResetBegun::Reserved { generation: generation + 1 });
     }
-    Ok(ResetBegun::Wait(Wanted {
-        pool: row.pool()?,
-        template: TemplateId(row.try_get("template_id")?),
-        fingerprint: row.fingerprint()?,
-        building: false,
-    }))
+    Ok(ResetBegun::Wait(rows::wanted(&row, false)?))
 }

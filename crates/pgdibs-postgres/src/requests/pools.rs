@@ -187,17 +187,16 @@ pub(crate) async fn mark_dropping(backend: &PgBackend, pool: &PoolName, force: b
     find(backend, pool).await?;
     let mut transaction = backend.begin().await?;
     let name = pool.as_str();
-    // From here on the pool grants nothing: `find` skips a pool that is being dropped.
-    sqlx::query("update pools set dropping = true where name = $1").bind(name).execute(&mut *transaction).await?;
-    // An acquire locks its template's row and needs it ready, so none grants a lease in between. Two statements: a statement that began
-    // before an acquire's commit does not see its lease.
-    sqlx::query("select from templates where pool = $1 for update").bind(name).execute(&mut *transaction).await?;
-    sqlx::query(
+    for statement in [
+        // From here on the pool grants nothing: `find` skips a pool that is being dropped.
+        "update pools set dropping = true where name = $1",
+        // An acquire locks its template's row and needs it ready, so none grants a lease in between. Two statements: a statement that
+        // began before an acquire's commit does not see its lease.
+        "select from templates where pool = $1 for update",
         "update templates set state = 'retiring', detail = 'its pool was dropped' where pool = $1 and state = 'ready'",
-    )
-    .bind(name)
-    .execute(&mut *transaction)
-    .await?;
+    ] {
+        sqlx::query(statement).bind(name).execute(&mut *transaction).await?;
+    }
     let holders: Vec<String> = sqlx::query_scalar(
         "select coalesce(nullif(holder, ''), worker, 'an unnamed holder') from leases where pool = $1 and state = 'live' for update",
     )

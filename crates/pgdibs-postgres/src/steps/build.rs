@@ -172,8 +172,6 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
     shut_out(ctx.connection, oid, &build.login).await?;
     let relations = finish_inside(ctx.backend, &build).await?;
     reach(Point::SealTidied).await;
-    let settings = settings(ctx.connection, oid, &build).await?;
-    let grants = grants(ctx.connection, oid, &build).await?;
     ddl::allow_connections(&build.name, false).run(ctx.connection).await?;
     reach(Point::SealClosed).await;
     if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {
@@ -195,20 +193,15 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
         .then(ddl::rename(&build.name, &published))
         .then(ddl::revoke_connect(&published, &build.login));
     give_name(&mut transaction, publish).await?;
-    sqlx::query(
-        "update templates set state = 'ready', name = $2, settings = $3, grants = $4, relations = $5,
-                size_bytes = pg_database_size($6::oid), built_at = clock_timestamp(), last_used_at = now(),
-                built_seconds = extract(epoch from clock_timestamp() - build_started_at), detail = null
-         where id = $1",
-    )
-    .bind(build.id)
-    .bind(published.as_str())
-    .bind(settings)
-    .bind(grants)
-    .bind(relations)
-    .bind(Oid(u32::try_from(oid).unwrap_or(0)))
-    .execute(&mut *transaction)
-    .await?;
+    sqlx::query(include_str!("../../sql/publish_template.sql"))
+        .bind(build.id)
+        .bind(published.as_str())
+        .bind(relations)
+        .bind(Oid(u32::try_from(oid).unwrap_or(0)))
+        .bind(build.owner.as_str())
+        .bind(build.login.as_str())
+        .execute(&mut *transaction)
+        .await?;
     reach(Point::SealRenamed).await;
     transaction.commit().await?;
     reach(Point::SealPublished).await;
@@ -271,35 +264,4 @@ async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<i64> {
     // so that the first session of a clone does not have to write it.
     connect(backend, build).await?.close().await?;
     Ok(relations)
-}
-
-/// The settings of `alter database … set`, and those of the builder and the owner in this database: a clone's login is neither, so it gets
-/// these as settings of the database; they come last, because they win over the database's own. Not which role a session acts as or which
-/// library it loads: as a setting of the database that would hold for every role that enters a clone, also for the daemon's.
-async fn settings(connection: &mut PgConnection, oid: i64, build: &Build) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select setting from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole cross join unnest(s.setconfig) setting
-         where s.setdatabase::int8 = $1 and (s.setrole = 0 or r.rolname in ($2, $3))
-           and lower(split_part(setting, '=', 1)) not in ('role', 'session_authorization', 'local_preload_libraries')
-         order by s.setrole <> 0",
-    )
-    .bind(oid)
-    .bind(build.owner.as_str())
-    .bind(build.login.as_str())
-    .fetch_all(connection)
-    .await
-}
-
-/// Grants on the database beyond those that every clone gets, as `privilege,grantable,role`.
-async fn grants(connection: &mut PgConnection, oid: i64, build: &Build) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select a.privilege_type || ',' || a.is_grantable || ',' || r.rolname
-         from pg_database d, aclexplode(d.datacl) a join pg_roles r on r.oid = a.grantee
-         where d.oid::int8 = $1 and r.rolname not in ($2, $3) and a.grantee <> d.datdba order by 1",
-    )
-    .bind(oid)
-    .bind(build.owner.as_str())
-    .bind(build.login.as_str())
-    .fetch_all(connection)
-    .await
 }

@@ -280,7 +280,7 @@ async fn record_database(backend: &PgBackend, database: DatabaseId, why: &str) -
     .fetch_optional(&backend.catalog())
     .await?;
     if let Some((database, true)) = recorded {
-        tracing::warn!(database, why, "blocked database after three failed attempts, retrying once a minute");
+        tracing::warn!(database, why, "database is blocked after three attempts, retrying once a minute");
     }
     Ok(())
 }

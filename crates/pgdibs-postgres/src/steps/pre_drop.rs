@@ -32,14 +32,14 @@ impl Obstacle {
     }
 
     async fn undo(&self, backend: &PgBackend, database: &str) -> Result<(), sqlx::Error> {
-        let statement = match self.is_transaction {
-            true => ddl::roll_back_prepared(&self.name),
-            false => ddl::drop_subscription(&self.name),
+        let (statement, undid) = match self.is_transaction {
+            true => (ddl::roll_back_prepared(&self.name), "rolled back"),
+            false => (ddl::drop_subscription(&self.name), "dropped"),
         };
         let address = &backend.connections.address;
         run_as_owner(address, &backend.ddl_application(), database, &self.owner, &statement).await?;
         let Self { database, owner, name, .. } = self;
-        tracing::warn!(database, owner, name, "undid {} that prevented a rename or a drop", self.kind());
+        tracing::warn!(database, owner, name, "{undid} the {}: it prevented a rename or a drop", self.kind());
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Ways of a tenant beyond its own database: the catalog's name, sessions that outlive their role, transactions prepared elsewhere,
+//! Attacks of a tenant outside its own database: the catalog's name, sessions that outlive their role, transactions prepared elsewhere,
 //! another pool's owner.
 
 use std::time::{Duration, Instant};
@@ -44,12 +44,12 @@ fn foreign_database_under_catalogs_name_is_never_read() {
                      create table public.tickets (id bigint);
                      create trigger fires before delete on public.tickets for each statement execute function public.fire()";
         setting.cluster.sql("pgdibs", fires).await;
-        let refused = suite.backend.drop_ticket(TicketId(1)).await.expect_err("it is not ours");
+        let refused = suite.backend.drop_ticket(TicketId(1)).await.expect_err("a foreign database");
         assert!(matches!(&refused, Error::ServerUnavailable(_)), "{refused}");
         let address = pgdibs_postgres::connect::ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
-        let why = pgdibs_postgres::connect::prepare(&address).await.expect_err("it is not ours").to_string();
+        let why = pgdibs_postgres::connect::prepare(&address).await.expect_err("a foreign database").to_string();
         assert!(why.contains("not ours"), "{why}");
-        assert!(!setting.cluster.log().contains("fired as"), "a function of a stranger ran");
+        assert!(!setting.cluster.log().contains("fired as"), "a function of a foreign role ran");
     });
 }
 
@@ -67,7 +67,7 @@ fn return_ends_sessions_of_login_in_other_databases() {
             suite.release(lease).await;
         }
         suite.idle().await;
-        assert!(ghost.execute("select 1").await.is_err(), "the batch's login is gone, and its session still answers");
+        assert!(ghost.execute("select 1").await.is_err(), "the session of the dropped login still answers");
         suite.finish(&logins).await;
     });
 }

@@ -1,4 +1,4 @@
-//! Builders: who loses the build and when, and what stands in the way of one.
+//! Builders: when they lose the build, and what prevents one.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
@@ -67,11 +67,11 @@ fn connected_builder_keeps_build() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let (_, place) = begun(setting).await;
-            let hands = &setting.suite.server;
-            let session = hands.connect(&place.credentials, place.database.as_str()).await.unwrap();
+            let server = &setting.suite.server;
+            let session = server.connect(&place.credentials, place.database.as_str()).await.unwrap();
             silent_for(setting, 3600).await;
             assert_eq!(state(setting).await, TemplateState::Building);
-            hands.disconnect(session).await;
+            server.disconnect(session).await;
             let sessions = format!("select count(*) from pg_stat_activity where datname = '{}'", place.database);
             setting.cluster.until_text("postgres", &sessions, "0").await;
             silent_for(setting, 61).await;
@@ -130,7 +130,7 @@ fn build_database_of_dead_daemon_is_created_again() {
     });
 }
 
-/// Regression: a stranger's database under a build's name was taken for ours (found by conformance suite and a second
+/// Regression: pgdibs took a foreign database under a build's name for its own (found by conformance suite and a second
 /// reading).
 #[test]
 fn foreign_database_under_name_of_build_stays() {

@@ -1,8 +1,8 @@
-//! What the catalog itself refuses, whoever writes into it: a mistake of ours, or of a person with `psql`, ends there.
+//! What the catalog itself refuses, from the daemon and from an administrator with `psql`.
 
 use pgdibs_postgres::rights::Rights;
 
-use crate::support::hands::session;
+use crate::support::external::session;
 use crate::support::setting::on_each_server;
 
 #[test]

@@ -1,4 +1,4 @@
-//! Connecting: passwords with any character, TLS, poolers, catalogs that are newer or not ours, and roles that may too little.
+//! Connecting: passwords with any character, TLS, poolers, newer or foreign catalogs, and roles without the necessary rights.
 
 use std::process::{Command, Stdio};
 
@@ -23,7 +23,7 @@ async fn opened(url: &SecretString) -> Result<Connections, ConnectError> {
     open(ServerAddress::parse(url)?, 1).await
 }
 
-/// The sentence with which a server cannot be used, whatever is tried.
+/// The error that no retry helps against.
 async fn unusable(url: &SecretString) -> String {
     match opened(url).await {
         Ok(_) => panic!("this server should not be used"),
@@ -59,10 +59,10 @@ fn server_that_is_down_is_an_error_to_retry() {
     });
 }
 
-/// To open them takes long in a busy daemon, and the burst that needs them is the first that comes.
+/// They open slowly in a busy daemon, and the first burst needs them.
 ///
-/// Regression: a request was told that the server is away when it had to open a connection while a hundred runs began: sqlx
-/// computes SCRAM in 819 pieces, each behind all other requests (found by a hundred runs, beside other tests).
+/// Regression: a request that had to open a connection while a hundred runs began got "server unavailable": sqlx computes SCRAM
+/// in 819 pieces, each behind all other requests (found by a hundred runs, beside other tests).
 #[test]
 fn connections_for_requests_open_before_first_request() {
     on_each_cluster(&[], async |cluster| {
@@ -97,7 +97,7 @@ fn catalog_of_other_version_is_refused_and_can_be_purged() {
     });
 }
 
-/// Who serves requests meanwhile finds no catalog or a whole one; commit timestamps tell one transaction from several.
+/// Concurrent requests find no catalog or a complete one; commit timestamps tell one transaction from several.
 ///
 /// Regression: while a server that had come back empty got its catalog again, requests between two migrations failed with 500
 /// (42703) (found by a check on Postgres and on the fake, which did not agree).
@@ -128,7 +128,8 @@ fn foreign_database_under_catalogs_name_is_refused() {
     });
 }
 
-/// Whatever the database and the server's URL say. `reset_val` is what the session started with, `setting` what its first statement set.
+/// Against settings of the database and of the server's URL. `reset_val` is the value at the session's start, `setting` that of its first
+/// statement.
 #[test]
 fn session_outside_catalog_resolves_names_in_pg_catalog_only() {
     on_each_cluster(&[], async |cluster| {
@@ -173,7 +174,7 @@ fn catalog_is_never_open_to_other_roles() {
         let url = cluster.superuser_url();
         let public = "select count(*) from pg_database d cross join lateral aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
                       where d.datname = 'pgdibs' and a.grantee = 0";
-        // What a daemon that died in the middle left.
+        // As a daemon leaves it that dies in between.
         cluster.sql("postgres", "create database pgdibs template template0 allow_connections = false").await;
         drop(opened(&url).await.unwrap_or_else(|error| panic!("{error}")));
         assert_eq!(cluster.text("postgres", public).await, "0");
@@ -309,7 +310,7 @@ fn pooler_in_transaction_mode_is_refused() {
 fn protected_server_is_refused() {
     on_each_cluster(&[], async |cluster| {
         cluster.sql("postgres", "create database precious").await;
-        // What a lease's login may set for itself says nothing about the server.
+        // The login of a lease may set it for itself.
         cluster.sql("postgres", "create role pgdibs_l_7; alter role pgdibs_l_7 set pgdibs.protect = on").await;
         assert!(opened(&cluster.superuser_url()).await.is_ok());
         for (mark, named, unmark) in [
@@ -343,7 +344,7 @@ fn protected_server_is_refused() {
 fn foreign_databases_with_sessions_are_reported() {
     on_each_cluster(&[], async |cluster| {
         let alone = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(alone.in_use_by_others, [""; 0], "our own sessions are nobody's");
+        assert_eq!(alone.in_use_by_others, [""; 0], "pgdibs's own sessions do not count");
         cluster.sql("postgres", "create database dev").await;
         let session = sqlx::PgConnection::connect_with(&cluster.superuser("dev")).await.unwrap();
         let found = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));

@@ -1,4 +1,4 @@
-//! Pools whose logins may do more than others: what they may, what goes with them, and who may give such rights.
+//! Pools whose logins have further rights: what they can do, what is dropped with them, and which daemon can give such rights.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
@@ -34,7 +34,7 @@ fn databases_of_createdb_login_are_dropped_with_it() {
             pool_with(setting, login(LoginRights::CreateDb)).await;
             let lease = suite.take(suite.acquire_request()).await;
             let mut session = suite.enter(&lease).await;
-            // It acts as itself here, and may still do what the owner of the objects may.
+            // It acts as itself, and inherits the rights of the objects' owner.
             for sql in [
                 "create database \"Test of \"\"mine\"\"\"",
                 "create table own (n int)",
@@ -69,7 +69,7 @@ fn superuser_login_is_superuser_and_loses_its_databases() {
         for sql in ["create extension pg_buffercache", "create database another", "create role elsewhere"] {
             session.execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
-        // What it owns in a database of others is not ours to drop: the login stays there, closed.
+        // pgdibs does not drop what it owns in a foreign database: the login stays, closed.
         setting
             .cluster
             .sql(
@@ -89,8 +89,8 @@ fn superuser_login_is_superuser_and_loses_its_databases() {
         assert_eq!(setting.cluster.text("postgres", &can).await, "false");
         setting.cluster.sql("postgres", "drop table thing").await;
         suite.idle().await;
-        let gone = format!("select count(*) from pg_roles where rolname = '{user}'");
-        assert_eq!(setting.cluster.text("postgres", &gone).await, "0", "the sweep has taken it");
+        let remaining = format!("select count(*) from pg_roles where rolname = '{user}'");
+        assert_eq!(setting.cluster.text("postgres", &remaining).await, "0", "garbage collection has dropped it");
     });
 }
 
@@ -139,7 +139,7 @@ fn login_has_connection_limit_of_pool() {
     });
 }
 
-/// Regression: a purge that failed at a role could not go on, its list having gone first (found by a second reading).
+/// Regression: a purge that failed at a role could not go on, because it had dropped the catalog first (found by a second reading).
 #[test]
 fn purge_drops_databases_of_logins_and_can_be_repeated() {
     on_each_server(Rights::Superuser, async |setting| {
@@ -152,7 +152,7 @@ fn purge_drops_databases_of_logins_and_can_be_repeated() {
         session.execute("alter database handed_over owner to pgdibs_suite").await.unwrap();
         suite.server.disconnect(session).await;
         suite.backend.close().await;
-        // Somebody has given our role something: it cannot be dropped, and is not ours to take from it.
+        // An administrator gave an object to the role: it cannot be dropped, and pgdibs does not drop the object.
         setting
             .cluster
             .sql("postgres", "create table precious (n int); alter table precious owner to pgdibs_suite")

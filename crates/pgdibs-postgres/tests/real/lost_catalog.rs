@@ -1,4 +1,4 @@
-//! A server whose catalog was renamed or dropped, while databases that pgdibs made are there.
+//! A server with databases of pgdibs whose catalog was renamed or dropped.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::lease::Lease;
@@ -64,12 +64,12 @@ fn garbage_collection_spares_login_with_connect() {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
         let lease = suite.take(suite.acquire_request()).await;
-        // As a catalog that does not know of the lease would have it.
+        // As in a catalog that does not have the lease.
         setting.catalog("create table saved as table leases; create table saved_databases as table databases").await;
         setting.catalog("delete from leases; delete from databases").await;
         suite.backend.collect_garbage().await.unwrap();
         drop(suite.enter(&lease).await);
-        // Of one whose database has gone nothing is left.
+        // A login whose database was dropped.
         setting.cluster.sql("postgres", &format!("drop database {} with (force)", lease.database_name)).await;
         suite.backend.collect_garbage().await.unwrap();
         let user = &lease.credentials.as_ref().unwrap().user;

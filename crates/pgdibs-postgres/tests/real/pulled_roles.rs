@@ -1,4 +1,4 @@
-//! Roles of pgdibs that somebody drops by hand: a pool's owner role is made again, a login counts as closed.
+//! Roles of pgdibs that an administrator drops: a pool's owner role is created again, a login counts as closed.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
@@ -66,7 +66,7 @@ fn dropped_login_blocks_no_return() {
                 let user = &lease.credentials.as_ref().unwrap().user;
                 setting.cluster.sql("postgres", &format!("drop owned by {user}; drop role {user}")).await;
             }
-            suite.backend.keep(kept.id, 3600, "to look at").await.unwrap();
+            suite.backend.keep(kept.id, 3600, "inspection").await.unwrap();
             suite.release(&released).await;
             suite.release(&kept).await;
             suite.idle().await;

@@ -1,4 +1,4 @@
-//! Seals against what a builder left behind: its way back, settings of its sessions, prepared transactions, a pool that is dropped meanwhile.
+//! Seals of a build in which the builder left code, settings, prepared transactions, or whose pool is dropped during the seal.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::conformance::ConformanceServer as _;
@@ -17,7 +17,7 @@ fn wanted() -> Fingerprint {
     Fingerprint::parse("first").unwrap()
 }
 
-/// Begins a build, and runs a builder's statements in it, which may name its database as `{database}`.
+/// Starts a build, and runs a builder's statements in it, with `{database}` for its name.
 async fn built(setting: &Setting, statements: &str) -> BuildPlace {
     let suite = &setting.suite;
     suite.make_pool(1, 1, 0).await;
@@ -39,7 +39,7 @@ async fn seal(setting: &Setting) {
 
 #[test]
 fn builder_cannot_return_during_its_own_seal() {
-    // In the order of their numbers: the first table's expression sets a password, the second's waits to be let go on.
+    // In the order of their oids: the first table's expression sets a password, the second's waits for a lock.
     let plant = "set role none;
         create function set_password() returns void language plpgsql as
             $f$ begin execute format('alter role %I password ''mine''', current_user); end $f$;
@@ -123,7 +123,7 @@ fn pool_dropped_by_force_during_seal_is_deleted() {
         built(setting, "create table t (n int)").await;
         suite.backend.request_seal(&suite.pool, &wanted(), "one").await.unwrap();
         suite.finish(&logins).await;
-        until("its roles are gone", async || {
+        until("its roles are dropped", async || {
             let left =
                 setting.cluster.text("postgres", "select count(*) from pg_roles where rolname = 'pgdibs_suite'").await;
             if left == "0" { Ok(()) } else { Err(left) }
