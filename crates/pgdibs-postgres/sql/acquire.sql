@@ -17,8 +17,7 @@ template as (
     order by t.built_at desc nulls last, t.id desc limit 1 for key share of t),
 
 -- Records the use, at most every 10 s: each update leaves a dead row.
-use-- Takes it out of `ready`, in the same statement that inserts the lease.
-d as (
+used as (
     update templates set last_used_at = now()
     where id = (select id from template) and last_used_at < now() - interval '10 s' and state = 'ready'),
 
@@ -52,6 +51,7 @@ chosen as (
     order by d.slot is distinct from $4, d.slot
     limit 1 for update of d skip locked),
 
+-- Takes it out of `ready`, in the same statement that inserts the lease.
 d as (
     update databases set state = 'leased' from chosen where databases.id = chosen.id
     returning databases.id, databases.pool, databases.name, databases.slot, databases.login, databases.password),
