@@ -103,12 +103,11 @@ async fn swap(ctx: &mut StepContext<'_>, used: DatabaseId, spare: Option<Databas
     if keeps {
         renames = renames.then(open_to_keeper(ctx.backend, &used, &away));
     }
-    let entering = match (&spare, used.slot) {
-        (Some(spare), Some(slot)) => Some(Entering::new(spare, slot)?),
-        _ => None,
-    };
-    if let Some(entering) = &entering {
-        renames = renames.then(entering.statements());
+    let mut new = None;
+    if let (Some(spare), Some(slot)) = (&spare, used.slot) {
+        let (name, statements) = entering(spare, slot)?;
+        renames = renames.then(statements);
+        new = Some((spare, slot, name));
     }
     contended::run(&mut transaction, &renames).await?;
     let left = sqlx::query(
@@ -125,8 +124,8 @@ async fn swap(ctx: &mut StepContext<'_>, used: DatabaseId, spare: Option<Databas
     if left.rows_affected() != 1 {
         return Err(stale(PASSED_ON));
     }
-    if let Some(entering) = &entering {
-        entering.write(&mut transaction).await?;
+    if let Some((spare, slot, name)) = new {
+        entered(&mut transaction, spare, slot, &name).await?;
     }
     reach(Point::ReturnRenamed).await;
     transaction.commit().await?;
@@ -151,52 +150,41 @@ pub(super) async fn fill(ctx: &mut StepContext<'_>, spare: DatabaseId, slot: u32
 async fn enter(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> Result<()> {
     let mut transaction = connection.begin().await?;
     let spare = row::lock(&mut transaction, &[spare.0]).await?.pop().ok_or_else(|| stale("the spare was deleted"))?;
-    let entering = Entering::new(&spare, i32::try_from(slot).map_err(|_| stale("no such slot"))?)?;
-    let statements = ddl::bound_statements().then(entering.statements());
-    contended::run(&mut transaction, &statements).await?;
-    entering.write(&mut transaction).await?;
+    let slot = i32::try_from(slot).map_err(|_| stale("no such slot"))?;
+    let (name, statements) = entering(&spare, slot)?;
+    contended::run(&mut transaction, &ddl::bound_statements().then(statements)).await?;
+    entered(&mut transaction, &spare, slot, &name).await?;
     reach(Point::FillRenamed).await;
     transaction.commit().await?;
     reach(Point::FillDone).await;
     Ok(())
 }
 
-/// A locked spare that enters a slot.
-struct Entering<'a> {
-    spare: &'a DatabaseRow,
-    slot: i32,
-    name: DatabaseName,
+/// The name of a locked spare in its slot, and the statements that move it there.
+fn entering(spare: &DatabaseRow, slot: i32) -> Result<(DatabaseName, Ddl)> {
+    if spare.state != "spare" {
+        return Err(stale("the spare is taken"));
+    }
+    let name = DatabaseName::slot(&spare.pool, u32::try_from(slot).map_err(|_| stale("no such slot"))?);
+    let statements = ddl::rename(&spare.name, &name).then(ddl::allow_connections(&name, true));
+    Ok((name, statements))
 }
 
-impl<'a> Entering<'a> {
-    fn new(spare: &'a DatabaseRow, slot: i32) -> Result<Self> {
-        if spare.state != "spare" {
-            return Err(stale("the spare is taken"));
-        }
-        let name = DatabaseName::slot(&spare.pool, u32::try_from(slot).map_err(|_| stale("no such slot"))?);
-        Ok(Self { spare, slot, name })
-    }
-
-    fn statements(&self) -> Ddl {
-        ddl::rename(&self.spare.name, &self.name).then(ddl::allow_connections(&self.name, true))
-    }
-
-    /// Updates the row, if the name has the expected oid and no reset has reserved the spare. A reset reserves under the row's lock without
-    /// changing the row, so only a statement that begins after the lock was taken sees the reservation.
-    async fn write(&self, transaction: &mut PgConnection) -> Result<()> {
-        let done = sqlx::query(
-            "update databases set state = 'ready', name = $2, slot = $3, ready_at = now(), attempts = 0, retry_at = null
-             where id = $1 and exists (select from pg_database p where p.oid = $4 and p.datname = $2::name)
-               and not exists (select from leases where reset_to = $1)",
-        )
-        .bind(self.spare.id)
-        .bind(self.name.as_str())
-        .bind(self.slot)
-        .bind(oid(self.spare))
-        .execute(transaction)
-        .await?;
-        if done.rows_affected() == 1 { Ok(()) } else { Err(stale(PASSED_ON)) }
-    }
+/// Updates the spare's row after that, if the name has the expected oid and no reset has reserved the spare. A reset reserves under the row's
+/// lock without changing the row, so only a statement that begins after the lock was taken sees the reservation.
+async fn entered(connection: &mut PgConnection, spare: &DatabaseRow, slot: i32, name: &DatabaseName) -> Result<()> {
+    let done = sqlx::query(
+        "update databases set state = 'ready', name = $2, slot = $3, ready_at = now(), attempts = 0, retry_at = null
+         where id = $1 and exists (select from pg_database p where p.oid = $4 and p.datname = $2::name)
+           and not exists (select from leases where reset_to = $1)",
+    )
+    .bind(spare.id)
+    .bind(name.as_str())
+    .bind(slot)
+    .bind(oid(spare))
+    .execute(connection)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(stale(PASSED_ON)) }
 }
 
 /// Moves the reserved spare into the slot of a live lease, which keeps its login and its URL.
