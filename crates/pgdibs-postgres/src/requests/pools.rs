@@ -3,7 +3,6 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{DatabaseName, InvalidName, PoolName, RoleName};
 use pgdibs_core::pool::{LoginRights, Pool, PoolPatch, PoolSettings};
-use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 
 use crate::connections::OWN_CONNECTIONS;
@@ -12,28 +11,21 @@ use crate::error::Result;
 use crate::rights::Rights;
 use crate::rows;
 
-/// One pool, or all. There are few, so no index is needed.
-pub(crate) async fn read(catalog: impl PgExecutor<'_>, name: Option<&PoolName>) -> Result<Vec<Pool>, sqlx::Error> {
-    sqlx::query(
-        "select name, warm, max, spares, owner, strategy, extensions, roles, keep_templates, template_max_age_seconds,
-                login, connection_limit, sourced, dropping
-         from pools where $1::text is null or name = $1 order by name",
-    )
-    .bind(name.map(PoolName::as_str))
-    .try_map(rows::pool)
-    .fetch_all(catalog)
-    .await
+pub(crate) async fn all(connection: &mut PgConnection) -> Result<Vec<Pool>, sqlx::Error> {
+    let pools = sqlx::query(concat!(include_str!("../../sql/pools.sql"), "order by name")).try_map(rows::pool);
+    pools.fetch_all(connection).await
 }
 
 pub(crate) async fn find(backend: &PgBackend, name: &PoolName) -> Result<Pool> {
-    let pool = read(&backend.catalog(), Some(name)).await?.pop().filter(|pool| !pool.dropping);
+    let pool = sqlx::query(concat!(include_str!("../../sql/pools.sql"), "where name = $1 and not dropping"));
+    let pool = pool.bind(name.as_str()).try_map(rows::pool).fetch_optional(&backend.catalog()).await?;
     pool.ok_or_else(|| Error::PoolNotFound(name.to_string()).into())
 }
 
 pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool)> {
     let mut transaction = backend.begin().await?;
-    sqlx::query("select from pools where name = $1 for update").bind(name.as_str()).execute(&mut *transaction).await?;
-    let before = read(&mut *transaction, Some(name)).await?.pop();
+    let before = sqlx::query(concat!(include_str!("../../sql/pools.sql"), "where name = $1 for update"));
+    let before = before.bind(name.as_str()).try_map(rows::pool).fetch_optional(&mut *transaction).await?;
     let base = before.as_ref().map_or_else(|| PoolSettings::of(name), |pool| pool.settings.clone());
     let settings = patch.apply(&base)?;
     refuse_foreign_roles(backend, name, &settings).await?;
