@@ -1,4 +1,4 @@
-//! The daemon under the benchmark, by the client library: kept-alive connections, and every unexpected answer an error.
+//! The API of the daemon under the benchmark, through the client library; every unexpected response is an error.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use crate::error::BenchError;
 /// The pool of the benchmark.
 pub(crate) const POOL: &str = "bench";
 
-/// Longest wait for the pool to come to rest, or for a lease.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The timeout for an idle pool or a lease.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Between two looks at the pool: each look costs the daemon one, and nothing is being measured meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// The interval at which the pool is polled; nothing is measured at that time.
+const POLL: Duration = Duration::from_millis(10);
 
-/// How large the pool is kept.
+/// The settings of the pool's size.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Size {
     pub(crate) warm: u32,
@@ -24,7 +24,7 @@ pub(crate) struct Size {
     pub(crate) spares: u32,
 }
 
-/// A lease, as far as the benchmark is concerned.
+/// The fields of a lease that the benchmark uses.
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) id: String,
@@ -42,21 +42,20 @@ impl Api {
         Ok(Self(Client::builder(url).build()?))
     }
 
-    /// One call, never tried again.
+    /// Sends one request, without retries.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, BenchError> {
-        let response = self.0.call(method.clone(), path, body, PATIENCE).await?;
-        response.value().map_err(|error| BenchError::Answer(format!("{method} {path} with no JSON: {error}")))
+        let response = self.0.call(method.clone(), path, body, TIMEOUT).await?;
+        response.value().map_err(|error| BenchError::Answer(format!("{method} {path} without JSON: {error}")))
     }
 
-    /// Sets the pool's size.
     pub(crate) async fn resize(&self, size: Size) -> Result<(), BenchError> {
         let body = json!({"warm": size.warm, "max": size.max, "spares": size.spares});
         self.call(Method::PUT, &format!("/v1/pools/{POOL}"), Some(&body)).await.map(|_| ())
     }
 
-    /// Waits until the pool is full and nothing is being cloned or dropped. It may hold more than `warm`: a recent peak is remembered.
-    pub(crate) async fn rest(&self, size: Size) -> Result<(), BenchError> {
-        let deadline = Instant::now() + PATIENCE;
+    /// Waits until the pool is full and nothing is being cloned or dropped. It may have more than `warm` databases after a peak.
+    pub(crate) async fn wait_until_idle(&self, size: Size) -> Result<(), BenchError> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let pool = self.call(Method::GET, &format!("/v1/pools/{POOL}"), None).await?;
             let count = |state: &str| pool["counts"][state].as_u64().unwrap_or(0);
@@ -65,18 +64,15 @@ impl Api {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(BenchError::Answer(format!(
-                    "for 30 s with a pool that does not come to rest: {}",
-                    pool["counts"]
-                )));
+                return Err(BenchError::Answer(format!("with a pool that is not idle after 30 s: {}", pool["counts"])));
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Acquires, waiting if need be.
+    /// Acquires a lease, waiting if necessary.
     pub(crate) async fn acquire(&self, worker: Option<&str>) -> Result<Lease, BenchError> {
-        let mut body = json!({"pool": POOL, "wait_seconds": PATIENCE.as_secs(), "holder": "pgdibs-bench"});
+        let mut body = json!({"pool": POOL, "wait_seconds": TIMEOUT.as_secs(), "holder": "pgdibs-bench"});
         if let Some(worker) = worker {
             body["worker"] = json!(worker);
         }
@@ -88,7 +84,6 @@ impl Api {
         Ok(Lease { id: text("id")?, url: text("url")?, database: text("database")?, user: text("user")? })
     }
 
-    /// Releases.
     pub(crate) async fn release(&self, lease: &Lease) -> Result<(), BenchError> {
         self.call(Method::DELETE, &format!("/v1/leases/{}", lease.id), None).await.map(|_| ())
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-/// How the report looks.
+/// The format of the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Text,
@@ -14,9 +14,9 @@ pub(crate) enum Format {
 
 /// Measure this pgdibs on this machine, beside plain Postgres
 ///
-/// Starts a daemon and an embedded server of its own, with a template of 50 tables, and shows what was measured beside what pgdibs
-/// promises: latencies as one caller sees them, and cycles per second beside CREATE DATABASE and DROP DATABASE on the same server in
-/// the same run. Nothing of yours is touched, and nothing is left. A goal that is missed is no failure.
+/// Starts its own daemon and embedded server, with a template of 50 tables, and prints measurements beside goals: the latencies of one
+/// caller, and cycles per second beside those of CREATE DATABASE and DROP DATABASE on the same server in the same run. It does not use
+/// your data, and removes its own. A missed goal is no failure.
 #[derive(Debug, Parser)]
 #[command(
     name = "pgdibs-bench",
@@ -33,10 +33,10 @@ pub(crate) struct Options {
     /// Rounds of the throughput comparison
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), default_value = "3")]
     pub(crate) rounds: u32,
-    /// Callers at once, and as many threads of plain Postgres
+    /// Concurrent callers, and threads of plain Postgres
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), default_value = "8")]
     pub(crate) callers: u32,
-    /// Where initdb and postgres are [default: pg_config, /usr/lib/postgresql/*/bin, Homebrew]
+    /// The directory of initdb and postgres [default: that of pg_config, /usr/lib/postgresql/*/bin, Homebrew]
     #[arg(long, value_name = "PATH", env = "PGDIBS_PG_BIN_DIR")]
     pub(crate) pg_bin_dir: Option<String>,
     /// The program to measure [default: the `pgdibs` beside this program]
@@ -45,13 +45,13 @@ pub(crate) struct Options {
     /// The log filter of the benchmark's daemon [default: error]
     #[arg(long, value_name = "FILTER")]
     pub(crate) log: Option<String>,
-    /// How the report looks
+    /// The format of the report
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,
 }
 
 impl Options {
-    /// How long each side of a round lasts.
+    /// The duration of each side of a round.
     pub(crate) fn side(&self) -> Duration {
         Duration::from_secs(u64::from(self.seconds))
     }

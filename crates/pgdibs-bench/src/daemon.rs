@@ -1,4 +1,4 @@
-//! The benchmark's own daemon: started on a free port with a data directory that exists for this run alone.
+//! The benchmark's daemon, on a free port and with a temporary data directory.
 
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -14,17 +14,16 @@ use crate::args::Options;
 use crate::error::BenchError;
 use crate::processor::Meter;
 
-/// `initdb` takes seconds on a busy machine.
-const START: Duration = Duration::from_secs(60);
-/// Between two looks at a daemon that starts.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A daemon ends within 8 s of SIGTERM; then it is killed, and its server stops itself.
-const ORDERLY_END: Duration = Duration::from_secs(12);
+/// The timeout of the start; `initdb` takes seconds on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The interval at which the start is polled.
+const POLL: Duration = Duration::from_millis(50);
+/// The timeout of an orderly shutdown, which takes at most 8 s. Then the daemon is killed, and its supervisor stops the server.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// What a run leaves in memory at most: WAL, and some dozen databases.
-const ROOM_NEEDED_BYTES: u64 = 2 << 30;
+/// The memory that a run needs for WAL and a few dozen databases.
+const MIN_FREE_BYTES: u64 = 2 << 30;
 
-/// A daemon of our own.
 #[derive(Debug)]
 pub(crate) struct BenchDaemon {
     child: Child,
@@ -33,20 +32,20 @@ pub(crate) struct BenchDaemon {
 }
 
 impl BenchDaemon {
-    /// Starts the daemon. Nothing of the user's configuration reaches it.
+    /// Starts the daemon, without the user's configuration.
     pub(crate) fn start(options: &Options) -> Result<Self, BenchError> {
         let failed =
             |what: &str, error: std::io::Error| BenchError::Daemon(format!("cannot be started: {what}: {error}"));
         let program = match &options.pgdibs {
             Some(program) => program.clone(),
             None => std::env::current_exe()
-                .map_err(|error| failed("where this program is", error))?
+                .map_err(|error| failed("cannot determine the path of this program", error))?
                 .with_file_name("pgdibs"),
         };
-        // Somebody could take the port before the daemon does; then it says so and ends.
+        // If another process takes the port first, the daemon reports that and exits.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
-        let port = port.map_err(|error| failed("no free port", error))?.port();
-        let data_dir = place().join(format!("pgdibs-bench-{}", std::process::id()));
+        let port = port.map_err(|error| failed("cannot find a free port", error))?.port();
+        let data_dir = data_parent().join(format!("pgdibs-bench-{}", std::process::id()));
         let mut command = Command::new(program);
         command.args(["serve", "--end-with-stdin", "--stop-server", "--linger-seconds", "5", "--listen"]);
         command.arg(format!("127.0.0.1:{port}")).arg("--data-dir").arg(&data_dir);
@@ -59,9 +58,10 @@ impl BenchDaemon {
                 command.env_remove(name);
             }
         }
-        // A configuration file is looked for where the daemon stands.
+        // The daemon reads a configuration file in its working directory.
         command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0).kill_on_drop(true);
-        let child = command.spawn().map_err(|error| failed("`pgdibs` beside this program", error))?;
+        let child =
+            command.spawn().map_err(|error| failed("cannot run `pgdibs` in the directory of this program", error))?;
         Ok(Self { child, url: format!("http://127.0.0.1:{port}"), data_dir })
     }
 
@@ -73,39 +73,39 @@ impl BenchDaemon {
         &self.data_dir
     }
 
-    /// Waits until its server is up.
+    /// Waits until the daemon is ready.
     pub(crate) async fn wait_until_ready(&mut self, api: &Api) -> Result<(), BenchError> {
-        let deadline = Instant::now() + START;
+        let deadline = Instant::now() + START_TIMEOUT;
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(BenchError::Daemon(format!("ended early ({status})")));
+                return Err(BenchError::Daemon(format!("exited early ({status})")));
             }
             let Err(error) = api.call(Method::GET, "/readyz", None).await else { return Ok(()) };
             if Instant::now() > deadline {
-                return Err(BenchError::Daemon(format!("was not ready within {} s: {error}", START.as_secs())));
+                return Err(BenchError::Daemon(format!("was not ready within {} s: {error}", START_TIMEOUT.as_secs())));
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Reads what it and its server use of the processor.
+    /// The meter of the processor time of the daemon and its server.
     pub(crate) fn meter(&self) -> Meter {
         Meter::new(self.child.id().unwrap_or(0), &self.data_dir.join("pgdata"))
     }
 
-    /// Its resident memory, where the system says so in /proc.
+    /// The daemon's resident memory; `None` where there is no `/proc`.
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
     }
 
-    /// Stops it and its server, and removes their data.
+    /// Stops the daemon and its server, and removes their data.
     pub(crate) async fn stop(mut self) {
-        // It ends when its standard input does.
+        // The daemon shuts down when its standard input closes.
         drop(self.child.stdin.take());
-        if tokio::time::timeout(ORDERLY_END, self.child.wait()).await.is_err() {
-            let _ended_meanwhile = self.child.kill().await;
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.child.wait()).await.is_err() {
+            let _exited = self.child.kill().await;
         }
         if self.data_dir.exists()
             && let Err(error) = std::fs::remove_dir_all(&self.data_dir)
@@ -115,11 +115,11 @@ impl BenchDaemon {
     }
 }
 
-/// In memory when there is room, as the daemon itself would choose, but never where one of the user's has its data.
-fn place() -> PathBuf {
+/// The parent of the data directory: in memory when it has enough space, and never a directory that a daemon of the user chooses.
+fn data_parent() -> PathBuf {
     let memory = Path::new("/dev/shm");
     #[allow(clippy::unnecessary_cast, reason = "narrower types than u64 on other systems than Linux")]
     let free = nix::sys::statvfs::statvfs(memory)
         .map_or(0, |stat| stat.blocks_available() as u64 * stat.fragment_size() as u64);
-    if free >= ROOM_NEEDED_BYTES { memory.to_owned() } else { std::env::temp_dir() }
+    if free >= MIN_FREE_BYTES { memory.to_owned() } else { std::env::temp_dir() }
 }

@@ -1,7 +1,7 @@
-//! `pgdibs-bench`: measures pgdibs on this machine beside plain Postgres, and prints each goal beside what was measured.
+//! `pgdibs-bench`: measures pgdibs beside plain Postgres on this machine, and prints measurements beside goals.
 //!
-//! Everything is compared within one run on one server, in turns, and reported as medians: machines and their other work differ.
-//! It never fails because something was slow, only because something did not work. It is never shipped.
+//! It compares both on one server in one run, in turns, and reports medians, because machines and their load differ. A slow result is
+//! no failure. The program is not shipped.
 
 mod api;
 mod args;

@@ -1,5 +1,4 @@
-//! What the benchmark does on Postgres itself: fills its template, uses a database as a test would, and does without pgdibs
-//! what pgdibs is compared with.
+//! The benchmark's SQL: fills its template, uses a database as a test does, and creates and drops databases without pgdibs.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -14,36 +13,36 @@ use pgdibs_postgres::ddl::{self, LoginKind};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::scram;
 
-/// The tables of the template, and their rows.
+/// The tables of the template and their rows.
 const TEMPLATE: &str = include_str!("template.sql");
 
-/// Between two looks whether a session has ended; as short as the daemon's own.
+/// The interval at which the end of a session is polled, the same as the daemon's.
 const POLL: Duration = Duration::from_micros(700);
 
-/// One session, as a test has one.
+/// A session of a test.
 pub struct Session(PgConnection);
 
 impl Session {
     /// Connects with the password of the URL.
     ///
     /// # Errors
-    /// Whatever Postgres says.
+    /// The error of Postgres.
     pub async fn connect(url: &str) -> Result<Self, sqlx::Error> {
         PgConnection::connect_with(&PgConnectOptions::from_str(url)?.disable_statement_logging()).await.map(Self)
     }
 
-    /// Makes the template's tables and rows.
+    /// Creates the template's tables and rows.
     ///
     /// # Errors
-    /// Whatever Postgres says.
+    /// The error of Postgres.
     pub async fn fill_template(&mut self) -> Result<(), sqlx::Error> {
         sqlx::raw_sql(TEMPLATE).execute(&mut self.0).await.map(|_| ())
     }
 
-    /// Writes one row, as the shortest of tests does.
+    /// Writes one row.
     ///
     /// # Errors
-    /// Whatever Postgres says.
+    /// The error of Postgres.
     pub async fn write(&mut self) -> Result<(), sqlx::Error> {
         sqlx::query("insert into orders_entries (title) values ('written by the benchmark')")
             .execute(&mut self.0)
@@ -51,10 +50,10 @@ impl Session {
             .map(|_| ())
     }
 
-    /// Leaves traces: a committed table and row, and an open transaction that holds locks.
+    /// Commits a table and a row, and opens a transaction that holds locks.
     ///
     /// # Errors
-    /// Whatever Postgres says.
+    /// The error of Postgres.
     pub async fn make_dirty(&mut self) -> Result<(), sqlx::Error> {
         sqlx::raw_sql("create table left_behind (id int); insert into left_behind values (1)")
             .execute(&mut self.0)
@@ -65,11 +64,11 @@ impl Session {
             .map(|_| ())
     }
 
-    /// The database's name, and whether nothing of [`Session::make_dirty`] or [`Session::write`] is in it.
+    /// The database's name, and whether it has no change of [`Session::make_dirty`] or [`Session::write`].
     ///
     /// # Errors
-    /// Whatever Postgres says.
-    pub async fn look(&mut self) -> Result<(String, bool), sqlx::Error> {
+    /// The error of Postgres.
+    pub async fn inspect(&mut self) -> Result<(String, bool), sqlx::Error> {
         sqlx::query_as(
             "select current_database()::text,
                     to_regclass('left_behind') is null and (select count(*) = 40 from orders_entries)",
@@ -83,16 +82,16 @@ impl Session {
         sqlx::query("select 1").execute(&mut self.0).await.is_err()
     }
 
-    /// Says goodbye to the server.
+    /// Disconnects.
     ///
     /// # Errors
-    /// Whatever Postgres says.
+    /// The error of Postgres.
     pub async fn close(self) -> Result<(), sqlx::Error> {
         self.0.close().await
     }
 }
 
-/// One thread of what pgdibs is compared with: a superuser's connection that stays, and an ordinary login that uses what it makes.
+/// A thread of plain Postgres: a superuser's permanent connection, and an ordinary login that uses the databases.
 pub struct Plain {
     superuser: PgConnection,
     name: DatabaseName,
@@ -104,11 +103,10 @@ pub struct Plain {
 /// The ordinary login of all plain threads.
 const LOGIN: &str = "pgdibs_bench_plain";
 
-/// The prefix of the databases that plain threads make. No pool of this name exists, so the daemon does not care.
+/// The prefix of the databases of plain threads. No pool has this name, so the daemon ignores them.
 const PREFIX: &str = "pgdibs_bench_plain";
 
-/// What the plain threads share: their login, and a template as the same SQL leaves it that made the daemon's. Somebody without
-/// pgdibs has no seal.
+/// What the plain threads share: their login, and a template from the same SQL as the daemon's, but not sealed.
 #[derive(Clone)]
 pub struct PlainSetting {
     password: String,
@@ -116,11 +114,11 @@ pub struct PlainSetting {
 }
 
 impl PlainSetting {
-    /// Makes both. The login acts as the owner role of `pool`, as the leases of that pool do.
+    /// Creates both. The login acts as the owner role of `pool`, as the leases of that pool do.
     ///
     /// # Errors
-    /// Whatever Postgres says.
-    pub async fn make(superuser_url: &SecretString, pool: &str) -> Result<Self, sqlx::Error> {
+    /// The error of Postgres.
+    pub async fn create(superuser_url: &SecretString, pool: &str) -> Result<Self, sqlx::Error> {
         let mut connection = superuser(superuser_url).await?;
         let login = RoleName::parse("login", LOGIN).map_err(invalid)?;
         let owner = RoleName::of_pool(&PoolName::parse(pool).map_err(invalid)?);
@@ -142,20 +140,20 @@ impl PlainSetting {
     }
 }
 
-/// What a plain thread copies.
+/// The template that a plain thread copies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlainSource {
     /// The template of [`PlainSetting`].
     AsMade,
-    /// The one that the daemon has sealed.
+    /// The template that the daemon has sealed.
     Sealed,
 }
 
 impl Plain {
-    /// Thread `number`; `sealed` is the template of `pool` that the daemon has made.
+    /// Thread `number`; `sealed` is the daemon's template of `pool`.
     ///
     /// # Errors
-    /// Whatever Postgres says.
+    /// The error of Postgres.
     pub async fn new(
         superuser_url: &SecretString,
         setting: &PlainSetting,
@@ -176,7 +174,7 @@ impl Plain {
     /// Create, connect, write, disconnect, drop.
     ///
     /// # Errors
-    /// Whatever Postgres says.
+    /// The error of Postgres.
     pub async fn cycle(&mut self, source: PlainSource, strategy: Strategy) -> Result<(), sqlx::Error> {
         let template = match source {
             PlainSource::AsMade => &self.as_made,
@@ -186,19 +184,18 @@ impl Plain {
         let mut session = Session::connect(&self.url).await?;
         session.write().await?;
         session.close().await?;
-        self.wait_for_its_end().await?;
+        self.wait_for_session_end().await?;
         ddl::drop_database(&self.name).run(&mut self.superuser).await
     }
 
-    /// A backend that is still on its way out costs DROP DATABASE 100 ms; who knows that waits first. This is the better one of
-    /// the two ways to write it, and so the one to be compared with.
-    async fn wait_for_its_end(&mut self) -> Result<(), sqlx::Error> {
+    /// DROP DATABASE waits 100 ms for a backend that is still exiting. Waiting for the exit first is faster, so the comparison does.
+    async fn wait_for_session_end(&mut self) -> Result<(), sqlx::Error> {
         loop {
             let left: bool = sqlx::query_scalar("select exists (select from pg_stat_activity where datname = $1)")
                 .bind(self.name.as_str())
                 .fetch_one(&mut self.superuser)
                 .await?;
-            // Also after the last look: a backend leaves this view slightly before it leaves the list that DROP looks at.
+            // Also after the last poll: a backend leaves this view slightly before it leaves the list that DROP DATABASE checks.
             tokio::time::sleep(POLL).await;
             if !left {
                 return Ok(());
@@ -210,7 +207,7 @@ impl Plain {
 /// The server's version, such as `15.18`.
 ///
 /// # Errors
-/// Whatever Postgres says.
+/// The error of Postgres.
 pub async fn server_version(superuser_url: &SecretString) -> Result<String, sqlx::Error> {
     let mut superuser = superuser(superuser_url).await?;
     let row =

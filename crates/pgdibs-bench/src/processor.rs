@@ -1,10 +1,10 @@
-//! Processor time of the benchmark's daemon and server, as `/proc` tells it: other work on the machine changes it little.
+//! The processor time of the benchmark's daemon and server, from `/proc`; it depends little on other load of the machine.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Whose time is read.
+/// Reads the processor time of a daemon and its server.
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
     daemon: u32,
@@ -12,19 +12,19 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// A meter for the daemon with this process id and the server whose data directory this is.
+    /// A meter for the daemon with this process id and the server with this data directory.
     pub(crate) fn new(daemon: u32, server_data: &Path) -> Self {
         Self { daemon, postmaster_file: server_data.join("postmaster.pid") }
     }
 
-    /// What both have used since they began; `None` where the system does not say. Backends that have ended count: the postmaster
-    /// has waited for them.
+    /// The time that both have used since their start; `None` where there is no `/proc`. It includes backends that have exited, which the
+    /// postmaster has reaped.
     pub(crate) fn read(&self) -> Option<Duration> {
         let file = std::fs::read_to_string(&self.postmaster_file).ok()?;
         let postmaster: u32 = file.lines().next()?.trim().parse().ok()?;
         let mut ticks = Stat::of(self.daemon)?.own;
         let server = Stat::of(postmaster)?;
-        ticks += server.own + server.of_waited_for;
+        ticks += server.own + server.of_children;
         let processes = std::fs::read_dir("/proc").ok()?.flatten();
         let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let backends = pids.filter_map(Stat::of).filter(|stat| stat.parent == postmaster);
@@ -32,7 +32,7 @@ impl Meter {
         Some(Duration::from_millis(ticks * 1000 / ticks_per_second()?))
     }
 
-    /// What both have used since that reading.
+    /// The time since an earlier reading.
     pub(crate) fn since(&self, before: Option<Duration>) -> Option<Duration> {
         self.read()?.checked_sub(before?)
     }
@@ -43,17 +43,17 @@ fn ticks_per_second() -> Option<u64> {
     u64::try_from(ticks).ok()
 }
 
-/// What of `/proc/<pid>/stat` is needed (proc(5)), in clock ticks.
+/// The used fields of `/proc/<pid>/stat` (proc(5)); times in clock ticks.
 struct Stat {
     parent: u32,
     own: u64,
-    of_waited_for: u64,
+    of_children: u64,
 }
 
 impl Stat {
     fn of(pid: u32) -> Option<Self> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in parentheses may hold anything, blanks too.
+        // The name in parentheses may contain blanks.
         let (_, rest) = text.rsplit_once(')')?;
         let fields: BTreeMap<usize, u64> = rest
             .split_whitespace()
@@ -64,7 +64,7 @@ impl Stat {
         Some(Self {
             parent: u32::try_from(field(4)?).ok()?,
             own: field(14)? + field(15)?,
-            of_waited_for: field(16)? + field(17)?,
+            of_children: field(16)? + field(17)?,
         })
     }
 }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_knows_its_parent_and_uses_time() {
+    fn stat_has_parent_and_processor_time() {
         let own = Stat::of(std::process::id()).unwrap();
         assert_eq!(own.parent, std::os::unix::process::parent_id());
         assert!(Stat::of(u32::MAX).is_none());

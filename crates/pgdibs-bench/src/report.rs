@@ -1,9 +1,9 @@
-//! The benchmark's numbers: samples, percentiles, and rows of what was measured against what was wanted.
+//! The benchmark's report: samples, percentiles, and rows with measurements and goals.
 
 use comfy_table::{ContentArrangement, Table, presets};
 use serde_json::{Value, json};
 
-/// Measurements of one thing, in the order in which they were taken.
+/// The measurements of one quantity, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Samples(Vec<f64>);
 
@@ -16,7 +16,7 @@ impl Samples {
         &self.0
     }
 
-    /// The nearest-rank percentile: a value that was measured. Of two values, the 50th is the lower one.
+    /// The nearest-rank percentile, always a measured value: of two values, the 50th is the lower one.
     pub(crate) fn percentile(&self, percent: usize) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -25,7 +25,7 @@ impl Samples {
     }
 }
 
-/// What is wanted of a number.
+/// The goal of a row.
 #[derive(Debug, Clone, Copy)]
 enum Goal {
     None,
@@ -33,7 +33,7 @@ enum Goal {
     AtLeast(f64),
 }
 
-/// One number.
+/// One measured number.
 #[derive(Debug)]
 pub(crate) struct Row {
     what: String,
@@ -51,8 +51,8 @@ impl Row {
         Self { what: what.to_owned(), value, unit, goal: Goal::AtLeast(least) }
     }
 
-    /// A number for which there is no goal.
-    pub(crate) fn shown(what: &str, value: f64, unit: &'static str) -> Self {
+    /// A number without a goal.
+    pub(crate) fn without_goal(what: &str, value: f64, unit: &'static str) -> Self {
         Self { what: what.to_owned(), value, unit, goal: Goal::None }
     }
 
@@ -65,19 +65,18 @@ impl Row {
     }
 }
 
-/// What the benchmark found.
+/// The report.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// On what it was found.
+    /// The server, the template and the machine.
     pub(crate) title: String,
-    /// The numbers.
     pub(crate) rows: Vec<Row>,
-    /// What else a machine may want to know.
+    /// Further data of the JSON output.
     pub(crate) about: Value,
 }
 
 impl Report {
-    /// For people: a line for each number, in columns.
+    /// The text output.
     pub(crate) fn table(&self) -> String {
         let cells = |row: &Row| {
             let goal = match row.goal {
@@ -95,7 +94,7 @@ impl Report {
         table.trim_fmt()
     }
 
-    /// The same for machines.
+    /// The JSON output.
     pub(crate) fn json(&self) -> Value {
         let row = |row: &Row| {
             let goal = match row.goal {
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_a_value_that_was_measured() {
+    fn percentile_is_a_measured_value() {
         let mut samples = Samples::default();
         for value in [5.0, 1.0, 4.0, 2.0, 3.0] {
             samples.add(value);
@@ -124,13 +123,13 @@ mod tests {
     }
 
     #[test]
-    fn a_goal_is_met_at_its_very_bound_and_a_number_without_goal_has_no_verdict() {
+    fn goal_is_met_at_its_bound() {
         let met = |row: Row| row.met();
         assert_eq!(met(Row::at_most("", 10.0, "ms", 10.0)), Some(true));
         assert_eq!(met(Row::at_most("", 10.1, "ms", 10.0)), Some(false));
         assert_eq!(met(Row::at_least("", 0.9, "x", 0.9)), Some(true));
         assert_eq!(met(Row::at_least("", 0.8, "x", 0.9)), Some(false));
         assert_eq!(met(Row::at_most("", f64::NAN, "ms", 10.0)), Some(false));
-        assert_eq!(met(Row::shown("", 1.0, "ms")), None);
+        assert_eq!(met(Row::without_goal("", 1.0, "ms")), None);
     }
 }

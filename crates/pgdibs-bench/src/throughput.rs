@@ -1,6 +1,6 @@
-//! Cycles per second: acquire, connect, write, disconnect, release against create, connect, write, disconnect, drop.
+//! Cycles per second: acquire, connect, write, disconnect, release, beside create, connect, write, disconnect, drop.
 //!
-//! pgdibs and the plain ways take turns on one server. A round's ratio is that of neighbours in time.
+//! pgdibs and the plain variants take turns on one server. A ratio compares turns of the same round.
 
 use std::time::{Duration, Instant};
 
@@ -11,57 +11,56 @@ use tokio::task::JoinSet;
 
 use crate::api::{Api, Size};
 use crate::args::Options;
-use crate::error::{BenchError, while_doing};
+use crate::error::{BenchError, context};
 use crate::processor::Meter;
 use crate::report::Samples;
 use crate::template::Template;
 
-/// The plain ways: what is copied, and how. The goal is about the first two; what the seal is worth to pgdibs, the third shows.
-const PLAIN_WAYS: [Way; 3] = [
-    Way { source: PlainSource::AsMade, strategy: Strategy::FileCopy },
-    Way { source: PlainSource::AsMade, strategy: Strategy::WalLog },
-    Way { source: PlainSource::Sealed, strategy: Strategy::FileCopy },
+/// The plain variants. The goal is about the first two; the third shows the effect of the seal.
+const PLAIN_VARIANTS: [Variant; 3] = [
+    Variant { source: PlainSource::AsMade, strategy: Strategy::FileCopy },
+    Variant { source: PlainSource::AsMade, strategy: Strategy::WalLog },
+    Variant { source: PlainSource::Sealed, strategy: Strategy::FileCopy },
 ];
 
-/// One plain way.
+/// A plain variant: the copied template and the strategy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Way {
+pub(crate) struct Variant {
     source: PlainSource,
     strategy: Strategy,
 }
 
-impl Way {
-    /// In words, for a row.
-    pub(crate) fn shown(self) -> String {
+impl Variant {
+    /// The name in the report.
+    pub(crate) fn name(self) -> String {
         match self.source {
             PlainSource::AsMade => self.strategy.as_str().to_owned(),
             PlainSource::Sealed => format!("{} of the sealed template", self.strategy.as_str()),
         }
     }
 
-    fn is_rival(self) -> bool {
+    fn counts_for_goal(self) -> bool {
         self.source == PlainSource::AsMade
     }
 }
 
-/// What came out, in cycles per second, a sample per round.
+/// The result in cycles per second, a sample per round.
 #[derive(Debug, Default)]
 pub(crate) struct Compared {
     pub(crate) pgdibs: Samples,
-    pub(crate) plain: Vec<(Way, Samples)>,
-    /// pgdibs against the better of the plain ones of the same round.
+    pub(crate) plain: Vec<(Variant, Samples)>,
+    /// pgdibs relative to the better plain variant of the same round.
     pub(crate) ratios: Samples,
-    /// pgdibs against a plain copy of the template that pgdibs has sealed.
+    /// pgdibs relative to plain copies of the sealed template.
     pub(crate) ratios_sealed: Samples,
-    /// Milliseconds of processor that server and daemon took per cycle; empty where the system does not say.
+    /// Milliseconds of processor time of server and daemon per cycle; empty where there is no `/proc`.
     pub(crate) processor: Processor,
 }
 
-/// The same for each side.
 #[derive(Debug, Default)]
 pub(crate) struct Processor {
     pub(crate) pgdibs: Samples,
-    /// The plain way that takes less in the same round.
+    /// The plain variant that takes less in the same round.
     pub(crate) plain: Samples,
 }
 
@@ -73,119 +72,119 @@ struct Turn {
 }
 
 impl Turn {
-    /// Cycles per second.
+    /// In cycles per second.
     fn rate(&self) -> f64 {
         f64::from(self.cycles) / self.lasted.as_secs_f64()
     }
 
-    /// Milliseconds of processor per cycle.
+    /// In milliseconds of processor time per cycle.
     fn cost(&self) -> Option<f64> {
         self.processor.map(|used| used.as_secs_f64() * 1000.0 / f64::from(self.cycles.max(1)))
     }
 }
 
-/// Lets both sides take turns.
+/// Runs the rounds.
 pub(crate) async fn compare(
     options: &Options,
     api: &Api,
     superuser: &SecretString,
     template: &Template,
     meter: &Meter,
-    tell: &impl Fn(String),
+    progress: &impl Fn(String),
 ) -> Result<Compared, BenchError> {
     let size = Size { warm: options.callers, max: options.callers * 2, spares: options.callers };
     api.resize(size).await?;
-    let setting = while_doing(
+    let setting = context(
         "a login and a template for the plain threads",
-        PlainSetting::make(superuser, super::api::POOL).await,
+        PlainSetting::create(superuser, super::api::POOL).await,
     )?;
     let mut threads = Vec::new();
     for number in 0..options.callers {
         let thread = Plain::new(superuser, &setting, number, super::api::POOL, &template.database).await;
-        threads.push(while_doing("a plain thread's connection", thread)?);
+        threads.push(context("a plain thread's connection", thread)?);
     }
     let mut compared = Compared {
-        plain: PLAIN_WAYS.into_iter().map(|way| (way, Samples::default())).collect(),
+        plain: PLAIN_VARIANTS.into_iter().map(|variant| (variant, Samples::default())).collect(),
         ..Compared::default()
     };
     for round in 1..=options.rounds {
         let (mut best, mut least, mut sealed) = (0.0_f64, None::<f64>, 0.0_f64);
-        for (way, rates) in &mut compared.plain {
-            tell(format!("round {round} of {}: plain Postgres, {}", options.rounds, way.shown()));
-            // What the other side left to do would be done in our time.
-            api.rest(size).await?;
-            let (turn, back) = plain(threads, *way, options.side(), meter).await?;
-            threads = back;
+        for (variant, rates) in &mut compared.plain {
+            progress(format!("round {round} of {}: plain Postgres, {}", options.rounds, variant.name()));
+            // Otherwise the remaining work of the other side would count here.
+            api.wait_until_idle(size).await?;
+            let (turn, returned) = run_plain(threads, *variant, options.side(), meter).await?;
+            threads = returned;
             rates.add(turn.rate());
-            if way.is_rival() {
+            if variant.counts_for_goal() {
                 best = best.max(turn.rate());
                 least = [least, turn.cost()].into_iter().flatten().reduce(f64::min);
             } else {
                 sealed = turn.rate();
             }
         }
-        tell(format!("round {round} of {}: pgdibs", options.rounds));
-        api.rest(size).await?;
-        let turn = with_pgdibs(api, options.callers, options.side(), size, meter).await?;
+        progress(format!("round {round} of {}: pgdibs", options.rounds));
+        api.wait_until_idle(size).await?;
+        let turn = run_pgdibs(api, options.callers, options.side(), size, meter).await?;
         compared.pgdibs.add(turn.rate());
         compared.ratios.add(turn.rate() / best);
         compared.ratios_sealed.add(turn.rate() / sealed);
-        if let (Some(ours), Some(plain)) = (turn.cost(), least) {
-            compared.processor.pgdibs.add(ours);
+        if let (Some(pgdibs), Some(plain)) = (turn.cost(), least) {
+            compared.processor.pgdibs.add(pgdibs);
             compared.processor.plain.add(plain);
         }
     }
     Ok(compared)
 }
 
-/// Runs all threads for a while; hands them back for the next round.
-async fn plain(
+/// Runs all threads for `duration`; returns them for the next round.
+async fn run_plain(
     threads: Vec<Plain>,
-    way: Way,
-    lasting: Duration,
+    variant: Variant,
+    duration: Duration,
     meter: &Meter,
 ) -> Result<(Turn, Vec<Plain>), BenchError> {
-    let (began, before) = (Instant::now(), meter.read());
+    let (started, before) = (Instant::now(), meter.read());
     let mut tasks = JoinSet::new();
     for mut thread in threads {
         tasks.spawn(async move {
             let mut cycles = 0_u32;
-            while began.elapsed() < lasting {
-                while_doing("a plain cycle", thread.cycle(way.source, way.strategy).await)?;
+            while started.elapsed() < duration {
+                context("a plain cycle", thread.cycle(variant.source, variant.strategy).await)?;
                 cycles += 1;
             }
             Ok::<_, BenchError>((cycles, thread))
         });
     }
-    let (mut cycles, mut back) = (0, Vec::new());
+    let (mut cycles, mut returned) = (0, Vec::new());
     while let Some(ended) = tasks.join_next().await {
         let (count, thread) = ended.map_err(|error| BenchError::Broken(error.to_string()))??;
         cycles += count;
-        back.push(thread);
+        returned.push(thread);
     }
-    Ok((Turn { cycles, lasted: began.elapsed(), processor: meter.since(before) }, back))
+    Ok((Turn { cycles, lasted: started.elapsed(), processor: meter.since(before) }, returned))
 }
 
-/// Runs all callers for a while. The pool is at rest and full before and after, and refilling it counts: the clock stops when
-/// it is, so databases that stood ready are no head start.
-async fn with_pgdibs(
+/// Runs all callers for `duration`. The pool is full and idle before and after. The time includes refilling it, so that ready databases
+/// are no advantage.
+async fn run_pgdibs(
     api: &Api,
     callers: u32,
-    lasting: Duration,
+    duration: Duration,
     size: Size,
     meter: &Meter,
 ) -> Result<Turn, BenchError> {
-    let (began, before) = (Instant::now(), meter.read());
+    let (started, before) = (Instant::now(), meter.read());
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
         let api = api.clone();
         tasks.spawn(async move {
             let mut cycles = 0_u32;
-            while began.elapsed() < lasting {
+            while started.elapsed() < duration {
                 let lease = api.acquire(None).await?;
-                let mut session = while_doing("a lease's login", Session::connect(&lease.url).await)?;
-                while_doing("a write", session.write().await)?;
-                while_doing("a goodbye", session.close().await)?;
+                let mut session = context("a lease's login", Session::connect(&lease.url).await)?;
+                context("a write", session.write().await)?;
+                context("a disconnect", session.close().await)?;
                 api.release(&lease).await?;
                 cycles += 1;
             }
@@ -196,6 +195,6 @@ async fn with_pgdibs(
     while let Some(ended) = tasks.join_next().await {
         cycles += ended.map_err(|error| BenchError::Broken(error.to_string()))??;
     }
-    api.rest(size).await?;
-    Ok(Turn { cycles, lasted: began.elapsed(), processor: meter.since(before) })
+    api.wait_until_idle(size).await?;
+    Ok(Turn { cycles, lasted: started.elapsed(), processor: meter.since(before) })
 }

@@ -1,4 +1,4 @@
-//! The user's command: started with variables, told our signals, waited for.
+//! Runs the user's command with variables, and passes signals on to it.
 
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -13,21 +13,20 @@ use super::error::CliError;
 use super::signals::{Signals, exit_code_of};
 use pgdibs::connection_url::MISLEADING;
 
-/// As shells say it: the command is there, but cannot be run.
+/// The exit code of shells for a command that exists and cannot be run.
 const NOT_EXECUTABLE: u8 = 126;
-/// As shells say it: there is no such command.
+/// The exit code of shells for a command that does not exist.
 const NOT_FOUND: u8 = 127;
 
-/// How a command ended.
+/// The outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ended {
-    /// Its own, or 128 + the number of the signal that ended it.
+pub(super) struct Outcome {
+    /// Its exit code, or 128 + the number of the signal that terminated it.
     pub(super) code: u8,
-    /// That signal.
     pub(super) signal: Option<i32>,
 }
 
-impl From<ExitStatus> for Ended {
+impl From<ExitStatus> for Outcome {
     fn from(status: ExitStatus) -> Self {
         match (status.code(), status.signal()) {
             (Some(code), _) => Self { code: u8::try_from(code & 0xff).unwrap_or(u8::MAX), signal: None },
@@ -37,17 +36,18 @@ impl From<ExitStatus> for Ended {
     }
 }
 
-/// A command that runs. It is in our process group, so that the terminal and whoever ends the group reach it too.
+/// A running command. It is in the process group of this process, so that signals of the terminal and to the group reach it too.
 #[derive(Debug)]
 pub(super) struct RunningCommand {
     child: Child,
 }
 
 impl RunningCommand {
-    /// Starts it with `variables` on top of ours, and without those that are `removed` or would lead libpq past them.
+    /// Starts a command with the inherited variables and `variables`, without those in `removed` and those that would make libpq ignore
+    /// `variables`.
     ///
     /// # Errors
-    /// With the exit code shells have for it: 127 when there is no such command, 126 when it cannot be run.
+    /// The exit codes are those of shells: 127 when the command does not exist, 126 when it cannot be run.
     pub(super) fn start(
         words: &[OsString],
         variables: &[(String, String)],
@@ -68,50 +68,50 @@ impl RunningCommand {
             Ok(child) => Ok(Self { child }),
             Err(error) => {
                 let shown = program.to_string_lossy();
-                let told = match error.kind() {
+                let error = match error.kind() {
                     ErrorKind::NotFound => CliError::failed(format!("there is no command `{shown}`"))
-                        .hint("what stands after -- is run as it is, without a shell; for shell syntax write -- sh -c '...'")
-                        .exit(NOT_FOUND),
-                    _ => CliError::failed(format!("cannot run `{shown}`: {error}")).exit(NOT_EXECUTABLE),
+                        .hint("pgdibs runs the words after -- without a shell; for shell syntax write -- sh -c '...'")
+                        .exit_code(NOT_FOUND),
+                    _ => CliError::failed(format!("cannot run `{shown}`: {error}")).exit_code(NOT_EXECUTABLE),
                 };
-                Err(told)
+                Err(error)
             }
         }
     }
 
-    /// Sends it a signal, unless it has ended.
-    pub(super) fn tell(&self, signal: Signal) {
+    /// Sends a signal to the command, unless it has exited.
+    pub(super) fn signal(&self, signal: Signal) {
         let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
         if let Some(pid) = pid {
-            // Our own child, not yet waited for: the number cannot belong to another process. It fails only when it has ended.
-            let _ended_meanwhile = kill(Pid::from_raw(pid), signal);
+            // The child is not reaped, so the id cannot belong to another process. The call fails only when the child has exited.
+            let _exited = kill(Pid::from_raw(pid), signal);
         }
     }
 
-    /// Waits for its end; signals sent to us are passed on to it.
+    /// Waits until the command exits; passes on signals that a process sends to this process.
     ///
     /// # Errors
-    /// When the system cannot tell how it ended.
-    pub(super) async fn end(&mut self, signals: &mut Signals) -> Result<Ended, CliError> {
+    /// The operating system does not report its exit status.
+    pub(super) async fn wait(&mut self, signals: &mut Signals) -> Result<Outcome, CliError> {
         loop {
             let received = tokio::select! {
                 status = self.child.wait() => {
                     return match status {
-                        Ok(status) => Ok(Ended::from(status)),
-                        Err(error) => Err(CliError::failed(format!("cannot tell how the command ended: {error}"))),
+                        Ok(status) => Ok(Outcome::from(status)),
+                        Err(error) => Err(CliError::failed(format!("cannot read the exit status of the command: {error}"))),
                     };
                 }
                 received = signals.next() => received,
             };
-            if received.to_us_alone {
-                self.tell(received.signal);
+            if received.from_process {
+                self.signal(received.signal);
             }
         }
     }
 }
 
-/// The command in words for people, shortened.
-pub(super) fn shown(words: &[OsString]) -> String {
+/// The command as text for people, shortened.
+pub(super) fn display(words: &[OsString]) -> String {
     let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
     super::table::shortened(&words.join(" "), 60)
 }

@@ -7,10 +7,10 @@ use super::args::Cli;
 use super::context::Context;
 use super::error::CliError;
 
-/// Prints the completions for a shell.
+/// Prints the completion script of a shell.
 ///
 /// # Errors
-/// When standard output cannot be written.
+/// Standard output cannot be written.
 pub(super) fn print(context: &Context, shell: Shell) -> Result<(), CliError> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "pgdibs", &mut script);

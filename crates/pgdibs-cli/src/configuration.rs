@@ -11,7 +11,7 @@ use super::table::table;
 /// Shows the configuration.
 ///
 /// # Errors
-/// When it is wrong.
+/// The configuration is wrong.
 pub(super) fn show(context: &Context, args: ConfigArgs) -> Result<(), CliError> {
     let loaded = context.load(args.flags)?;
     for warning in &loaded.warnings {

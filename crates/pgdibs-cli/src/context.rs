@@ -1,4 +1,4 @@
-//! What every command has: where to write, the flags of all commands, the configuration and the daemon they lead to.
+//! The context of every command: its output, the global flags, the configuration and the client for the daemon.
 
 use std::path::PathBuf;
 
@@ -7,31 +7,29 @@ use super::output::Output;
 use pgdibs::Client;
 use pgdibs_server::config::{self, Config, GlobalFlags, HostPort, Loaded, ServeFlags};
 
-/// Where a client looks for a daemon whose own port is not known beforehand.
+/// The port at which a client calls a daemon that listens on port 0, whose real port it does not know.
 const DEFAULT_PORT: u16 = 7432;
 
-/// What every command has.
+/// The context of a command.
 #[derive(Debug)]
 pub(super) struct Context {
-    /// Where to write.
     pub(super) output: Output,
-    /// The flags of all commands.
     pub(super) global: GlobalFlags,
-    /// The daemon that the user named, by flag or variable.
+    /// The URL of `--url` or `PGDIBS_URL`.
     pub(super) url: Option<String>,
 }
 
 impl Context {
-    /// The configuration with the daemon's own flags.
+    /// Loads the configuration, with the daemon's flags.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The configuration is wrong.
     pub(super) fn load(&self, serve: ServeFlags) -> Result<Loaded, CliError> {
         let here = working_directory()?;
         Ok(config::load((&self.global, &serve), config::variables_of_this_process(), &here)?)
     }
 
-    /// The configuration for a command that does not listen itself, so that no rule about listening stands in its way.
+    /// Loads the configuration for a command that does not listen, without the rule that a daemon on the network needs a token.
     ///
     /// # Errors
     /// As [`Context::load`].
@@ -39,10 +37,10 @@ impl Context {
         Ok(self.load(serve.with("insecure_no_token", "true"))?.config)
     }
 
-    /// The daemon that the user named, or the one that the configuration makes listen.
+    /// A client for the daemon of `--url`, or for the one at the configured address. It sends no request.
     ///
     /// # Errors
-    /// When the configuration or the address is wrong. Nobody has been called yet.
+    /// The configuration or the URL is wrong.
     pub(super) fn client(&self) -> Result<Client, CliError> {
         let config = self.load_for_client(ServeFlags::default())?;
         let url = self.url.clone().unwrap_or_else(|| address_of(&config.listen));
@@ -50,17 +48,18 @@ impl Context {
     }
 }
 
-/// Where the process stands.
+/// The working directory.
 ///
 /// # Errors
-/// When that directory is gone.
+/// It does not exist.
 pub(super) fn working_directory() -> Result<PathBuf, CliError> {
     std::env::current_dir().map_err(|error| {
-        CliError::failed(format!("cannot tell the working directory: {error}")).hint("change to one that exists")
+        CliError::failed(format!("cannot determine the working directory: {error}"))
+            .hint("change to a directory that exists")
     })
 }
 
-/// Where a daemon that listens there is reached from this machine.
+/// The URL at which this machine reaches a daemon that listens on `listen`.
 fn address_of(listen: &HostPort) -> String {
     let host = match listen.host.as_str() {
         "0.0.0.0" => "127.0.0.1",
@@ -76,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_daemon_is_called_where_the_configuration_makes_it_listen() {
+    fn client_calls_address_that_daemon_listens_on() {
         for (listen, url) in [
             ("127.0.0.1:7432", "http://127.0.0.1:7432"),
             ("0.0.0.0:9000", "http://127.0.0.1:9000"),

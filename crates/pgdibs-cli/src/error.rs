@@ -1,8 +1,8 @@
-//! What a command ends with when it does not end well: one sentence, the way out, and an exit code.
+//! The error of a command: a message, a hint and an exit code. Also the hint that belongs to each error of the client library.
 
 use pgdibs_server::config::ConfigError;
 
-/// The command could not do what was asked.
+/// The command failed.
 pub(super) const FAILED: u8 = 1;
 /// The command line is wrong.
 pub(super) const USAGE: u8 = 2;
@@ -11,63 +11,59 @@ pub(super) const UNAVAILABLE: u8 = 69;
 /// The configuration is wrong (`EX_CONFIG`).
 pub(super) const CONFIGURATION: u8 = 78;
 
-/// Why a command ends early.
+const OTHER_VERSION: &str =
+    "the daemon may be of another version: `pgdibs status` shows its version, `pgdibs --version` that of this program";
+
+/// Why a command fails.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CliError {
-    /// Something to tell the user.
-    #[error("{sentence}")]
-    Told {
-        /// What happened, naming the thing and the rule.
-        sentence: String,
-        /// The way out.
+    #[error("{message}")]
+    Failure {
+        /// What is wrong, and the rule.
+        message: String,
+        /// What to do.
         hint: Option<String>,
-        /// The process's exit code.
-        exit: u8,
+        exit_code: u8,
     },
-    /// Nobody reads our output any more (`pgdibs status | head -1`): nothing to say, and nobody to say it to.
+    /// The reader of standard output has closed it (`pgdibs status | head -1`): the command ends without a message.
     #[error("standard output is closed")]
     OutputClosed,
 }
 
 impl CliError {
-    fn told(exit: u8, sentence: impl Into<String>) -> Self {
-        Self::Told { sentence: sentence.into(), hint: None, exit }
+    fn new(exit_code: u8, message: impl Into<String>) -> Self {
+        Self::Failure { message: message.into(), hint: None, exit_code }
     }
 
-    /// The command could not do what was asked.
-    pub(super) fn failed(sentence: impl Into<String>) -> Self {
-        Self::told(FAILED, sentence)
+    pub(super) fn failed(message: impl Into<String>) -> Self {
+        Self::new(FAILED, message)
     }
 
-    /// The command line is wrong in a way that only the command itself can see.
-    pub(super) fn usage(sentence: impl Into<String>) -> Self {
-        Self::told(USAGE, sentence)
+    /// The command line is wrong, by a rule that clap does not check.
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::new(USAGE, message)
     }
 
-    /// No daemon answers.
-    pub(super) fn unavailable(sentence: impl Into<String>) -> Self {
-        Self::told(UNAVAILABLE, sentence)
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(UNAVAILABLE, message)
     }
 
-    /// The configuration is wrong.
-    pub(super) fn configuration(sentence: impl Into<String>) -> Self {
-        Self::told(CONFIGURATION, sentence)
+    pub(super) fn configuration(message: impl Into<String>) -> Self {
+        Self::new(CONFIGURATION, message)
     }
 
-    /// Adds the way out.
     #[must_use]
     pub(super) fn hint(mut self, text: impl Into<String>) -> Self {
-        if let Self::Told { hint, .. } = &mut self {
+        if let Self::Failure { hint, .. } = &mut self {
             *hint = Some(text.into());
         }
         self
     }
 
-    /// Another exit code: the command of `pgdibs run` may bring its own.
     #[must_use]
-    pub(super) fn exit(mut self, code: u8) -> Self {
-        if let Self::Told { exit, .. } = &mut self {
-            *exit = code;
+    pub(super) fn exit_code(mut self, code: u8) -> Self {
+        if let Self::Failure { exit_code, .. } = &mut self {
+            *exit_code = code;
         }
         self
     }
@@ -75,14 +71,70 @@ impl CliError {
 
 impl From<ConfigError> for CliError {
     fn from(error: ConfigError) -> Self {
-        Self::configuration(error.to_string())
-            .hint("`pgdibs config` shows every setting and where its value comes from; flags win over PGDIBS_* variables, those over the file")
+        Self::configuration(error.to_string()).hint(
+            "`pgdibs config` shows every setting and the origin of its value; a flag overrides a PGDIBS_* variable, which overrides the file",
+        )
     }
 }
 
 impl From<pgdibs::connection_url::NotPostgres> for CliError {
     fn from(error: pgdibs::connection_url::NotPostgres) -> Self {
-        Self::failed(error.to_string())
-            .hint("the daemon may be of another version: `pgdibs status` shows it, `pgdibs --version` shows ours")
+        Self::failed(error.to_string()).hint(OTHER_VERSION)
     }
+}
+
+/// A response of the daemon that is not of the type that the API defines.
+impl From<serde_json::Error> for CliError {
+    fn from(error: serde_json::Error) -> Self {
+        Self::failed(format!("cannot parse the daemon's response: {error}")).hint(OTHER_VERSION)
+    }
+}
+
+impl From<pgdibs::Error> for CliError {
+    fn from(error: pgdibs::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            pgdibs::Error::Address(_) => Self::usage(message),
+            pgdibs::Error::Unavailable { .. } => Self::unavailable(message)
+                .hint("start one with `pgdibs serve`, or name another with --url or PGDIBS_URL"),
+            pgdibs::Error::NoAnswer { .. } => Self::unavailable(message)
+                .hint("`pgdibs healthcheck --ready` shows whether it is ready; its log shows more"),
+            pgdibs::Error::Api(error) => match hint(&error.code) {
+                Some(hint) => Self::failed(message).hint(hint),
+                None => Self::failed(message),
+            },
+            _ => {
+                Self::failed(message).hint("another program may listen there; name the daemon with --url or PGDIBS_URL")
+            }
+        }
+    }
+}
+
+/// What a user of the command line can do about an API error, whose own message is for callers of the HTTP API.
+fn hint(code: &str) -> Option<&'static str> {
+    let hint = match code {
+        "unauthorized" => {
+            "give the daemon's token in PGDIBS_TOKEN, or the path of a file that has it in PGDIBS_TOKEN_FILE"
+        }
+        "pool_not_found" => "`pgdibs pool list` shows the pools; `pgdibs pool set NAME` creates one",
+        "template_not_found" => {
+            "`pgdibs template list` shows the templates; `pgdibs template build POOL --fingerprint F -- COMMAND` builds one"
+        }
+        "template_failed" => "correct the build and try again; the next attempt starts with an empty database",
+        "lease_not_found" | "lease_ended" => "`pgdibs status` shows the live leases",
+        "database_not_found" => {
+            "`pgdibs status` shows the live leases; the daemon drops kept databases when their time has passed"
+        }
+        "pool_in_use" => "wait until its leases end, or end them with `pgdibs pool drop POOL --force`",
+        "template_in_use" => "`pgdibs status` shows its leases",
+        "pool_exhausted" => "wait longer with --wait, or raise the limit with `pgdibs pool set POOL --max N`",
+        "template_building" => "wait longer with --wait",
+        "host_not_allowed" => "add the name to PGDIBS_ALLOWED_HOSTS of the daemon",
+        "not_found" | "method_not_allowed" => {
+            "the daemon may be older than this command: `pgdibs status` shows its version, `pgdibs --version` that of this program"
+        }
+        "internal" => "this is a bug; the daemon's log has the details",
+        _ => return None,
+    };
+    Some(hint)
 }

@@ -1,21 +1,20 @@
-//! `pgdibs healthcheck`: one line, and an exit code for whoever watches over the daemon.
+//! `pgdibs healthcheck`: one line and an exit code about the daemon.
 
-use super::answer::Answer as _;
 use super::args::HealthcheckArgs;
 use super::context::Context;
 use super::error::CliError;
 
-/// Asks a probe.
+/// Calls `/livez` or `/readyz`.
 ///
 /// # Errors
-/// When the daemon is not well, with the reason.
+/// The daemon does not answer or is not ready.
 pub(super) async fn healthcheck(context: &Context, args: &HealthcheckArgs) -> Result<u8, CliError> {
     let client = context.client()?;
-    let (path, well) = match args.ready {
+    let (path, state) = match args.ready {
         true => ("/readyz", "is ready"),
         false => ("/livez", "is live"),
     };
     let answer = client.get(path).await?;
-    context.output.result(&answer.body(), || format!("the daemon at {} {well}", client.url()))?;
+    context.output.result(&answer.value()?, || format!("the daemon at {} {state}", client.url()))?;
     Ok(0)
 }

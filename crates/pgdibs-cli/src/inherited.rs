@@ -1,15 +1,15 @@
-//! The environment that a command inherits: which of its variables lead to Postgres databases, and which ones pgdibs has set.
+//! The inherited environment: its variables with connection URLs of Postgres, and those that pgdibs has set.
 
 use std::collections::BTreeMap;
 
-/// Names the variables that pgdibs has set for a command, separated by commas. The pytest plugin takes no driver from these.
+/// The variable that lists the variables which pgdibs has set for a command. The pytest plugin takes no driver from these.
 pub(super) const EXPORTED: &str = "PGDIBS_EXPORTED";
 
-/// Schemes of URLs of Postgres databases, and those that URL parsers of Django and others take for Postgres.
+/// Schemes of URLs of Postgres databases, also those that URL parsers of Django and others accept.
 const SCHEMES: [&str; 8] =
     ["postgresql", "postgres", "postgis", "pgsql", "psql", "timescale", "timescaledb", "timescalegis"];
 
-/// Keywords of libpq's `host=… dbname=…` that such a string in a variable may have.
+/// Keywords of libpq's connection strings (`host=… dbname=…`).
 const KEYWORDS: [&str; 22] = [
     "service",
     "host",
@@ -35,7 +35,7 @@ const KEYWORDS: [&str; 22] = [
     "gssencmode",
 ];
 
-/// The variables of this process. Text that is not UTF-8 is replaced: it is only looked at.
+/// The variables of this process, for reading: text that is not UTF-8 is replaced.
 #[derive(Debug, Default)]
 pub(super) struct Inherited(BTreeMap<String, String>);
 
@@ -55,7 +55,7 @@ impl Inherited {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The scheme of a variable that holds a URL of Postgres and says more than that: `postgresql+asyncpg`, `postgis`.
+    /// The scheme of a variable with a URL of Postgres, when it names a driver: `postgresql+asyncpg`, `postgis`.
     pub(super) fn driver_scheme(&self, name: &str) -> Option<&str> {
         let (scheme, _) = self.get(name)?.trim_start().split_once("://")?;
         let is_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
@@ -63,13 +63,13 @@ impl Inherited {
         (names_postgres(scheme) && scheme.chars().all(is_scheme) && !plain).then_some(scheme)
     }
 
-    /// The variables that hold a URL or a connection string of Postgres, sorted. pgdibs's own settings are left out.
+    /// The variables with a URL or a connection string of Postgres, sorted, without the settings of pgdibs.
     pub(super) fn leading_to_postgres(&self) -> impl Iterator<Item = &str> {
         let others = self.0.iter().filter(|(name, _)| !name.starts_with("PGDIBS_"));
         others.filter(|(_, value)| holds_url(value) || is_connection_string(value)).map(|(name, _)| name.as_str())
     }
 
-    /// The value of [`EXPORTED`] for a command that gets these variables from us. What a pgdibs around this one has set stays listed.
+    /// The value of [`EXPORTED`] for a command that gets these variables. Those that an outer pgdibs has set stay listed.
     pub(super) fn exported<'a>(&'a self, names: impl Iterator<Item = &'a str>) -> String {
         let mut all: Vec<&str> = Vec::new();
         let before = self.get(EXPORTED).unwrap_or_default().split(',').map(str::trim);
@@ -87,21 +87,22 @@ fn names_postgres(scheme: &str) -> bool {
     scheme.split(['+', ':']).any(|part| SCHEMES.iter().any(|known| part.eq_ignore_ascii_case(known)))
 }
 
-/// Whether a URL of Postgres stands at the beginning of a text, or where one begins in JSON, lists and flags: after a quote, `=`,
-/// a separator or a bracket. Not in the middle of prose, such as a commit message.
+/// Whether a URL of Postgres is at the beginning of a text, or after a quote, `=`, a separator or a bracket, as in JSON, lists and
+/// flags. A URL within prose, such as a commit message, does not count.
 fn holds_url(value: &str) -> bool {
     value.match_indices("://").any(|(end, _)| {
         let before = &value[..end];
         let is_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | ':');
         let scheme = &before[before.trim_end_matches(is_scheme).len()..];
         let preceding = before[..before.len() - scheme.len()].trim_end_matches(['\\']);
-        let begins = preceding.trim().is_empty() || preceding.ends_with(['"', '\'', '=', ',', ';', '|', '[', '(', '{']);
-        let goes_on = value[end + 3..].starts_with(|c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\'));
-        begins && goes_on && names_postgres(scheme)
+        let is_start =
+            preceding.trim().is_empty() || preceding.ends_with(['"', '\'', '=', ',', ';', '|', '[', '(', '{']);
+        let has_rest = value[end + 3..].starts_with(|c: char| !c.is_whitespace() && !matches!(c, '"' | '\'' | '\\'));
+        is_start && has_rest && names_postgres(scheme)
     })
 }
 
-/// Whether a text is a connection string of libpq: keywords it knows and nothing else, and a database or a server among them.
+/// Whether a text is a connection string of libpq: only known keywords, among them a database or a server.
 fn is_connection_string(value: &str) -> bool {
     let mut rest = value.trim();
     let mut found: Vec<&str> = Vec::new();
@@ -119,7 +120,7 @@ fn is_connection_string(value: &str) -> bool {
     names_target && (found.len() > 1 || found == ["dbname"])
 }
 
-/// What follows a value of a connection string, quoted or not; `None` when its quote is not closed.
+/// The text after a value of a connection string, quoted or not; `None` when its quote is not closed.
 fn after_value(text: &str) -> Option<&str> {
     let (quoted, text) = text.strip_prefix('\'').map_or((false, text), |rest| (true, rest));
     let mut escaped = false;
@@ -142,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_and_connection_strings_of_postgres_are_found_and_nothing_else() {
+    fn leading_to_postgres_finds_urls_and_connection_strings() {
         for value in [
             "postgres://h/d",
             "postgresql://u:p@h:5432/d?sslmode=require",
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn driver_scheme_is_what_says_more_than_postgres() {
+    fn driver_scheme_needs_more_than_plain_postgres() {
         let scheme = |value: &str| Inherited::of(&[("X", value)]).driver_scheme("X").map(str::to_owned);
         assert_eq!(scheme("postgresql+asyncpg://h/d").as_deref(), Some("postgresql+asyncpg"));
         assert_eq!(scheme("postgis://h/d").as_deref(), Some("postgis"));
@@ -202,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn exported_names_accumulate_while_their_variables_exist() {
+    fn exported_keeps_outer_names_that_still_exist() {
         let none = Inherited::default();
         assert_eq!(none.exported(["A", "B", "A"].into_iter()), "A,B");
         let outer = Inherited::of(&[(EXPORTED, "B, C,GONE,,B"), ("B", "x"), ("C", "")]);

@@ -1,6 +1,5 @@
 //! The command line: from arguments to an exit code. The binary is named `pgdibs`.
 
-mod answer;
 mod args;
 mod command;
 mod completions;
@@ -36,7 +35,7 @@ use self::error::CliError;
 use self::output::Output;
 use self::runtime::runtime;
 
-/// Parses the arguments, does what they say, and says how it went.
+/// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     if let Some(args) = SupervisorArgs::recognise(std::env::args_os()) {
         return supervise(args);
@@ -45,19 +44,18 @@ pub fn main() -> ExitCode {
     let output = Output::new(cli.output);
     let url = cli.url.filter(|url| !url.is_empty());
     let context = Context { output, global: cli.global, url };
-    let ended = match cli.command {
+    let result = match cli.command {
         Command::Serve(args) => serve::serve(&context, args),
-        // Its callers are many, and none may wait for another one's hashing.
-        Command::Healthcheck(args) => Ok(ExitCode::from(match one_task(healthcheck::healthcheck(&context, &args)) {
-            Ok(code) => code,
-            Err(error) => output::tell(&error).min(error::FAILED),
-        })),
+        // Container runtimes know the exit codes 0 and 1 alone.
+        Command::Healthcheck(args) => one_task(healthcheck::healthcheck(&context, &args))
+            .map(ExitCode::from)
+            .or_else(|error| Ok(ExitCode::from(output::print_error(&error).min(error::FAILED)))),
         command => one_task(other(&context, command)).map(ExitCode::from),
     };
-    ended.unwrap_or_else(|error| ExitCode::from(output::tell(&error)))
+    result.unwrap_or_else(|error| ExitCode::from(output::print_error(&error)))
 }
 
-/// The commands that talk to a daemon or to nobody; each gives its exit code.
+/// Runs a command other than `serve` and `healthcheck`; returns its exit code.
 async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
     match command {
         Command::Run(args) => return run::run(context, args).await,
@@ -78,7 +76,7 @@ async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
     Ok(0)
 }
 
-/// Runs one command's task on a runtime of a single thread: a client does one thing at a time.
+/// Runs a command on a runtime of one thread.
 fn one_task<T>(task: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
     runtime(&mut Builder::new_current_thread())?.block_on(task)
 }

@@ -1,4 +1,4 @@
-//! Where words go: results to standard output, everything said about them to standard error.
+//! Writes results to standard output and messages to standard error.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
@@ -6,10 +6,10 @@ use serde::Serialize;
 
 use super::error::CliError;
 
-/// How results look.
+/// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(super) enum Format {
-    /// For people; what a script needs stands alone on its line.
+    /// For people; what a script needs is alone on its line.
     #[default]
     Text,
     /// The API's JSON, for machines.
@@ -19,21 +19,18 @@ pub(super) enum Format {
 /// Writes results and messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Output {
-    /// How results look.
     pub(super) format: Format,
-    /// Standard output shows colours.
     pub(super) colour: bool,
 }
 
 impl Output {
-    /// Colours only where a person sees them and has not asked for none (`NO_COLOR`, see no-color.org).
+    /// Colours only on a terminal, and not with `NO_COLOR` (no-color.org).
     pub(super) fn new(format: Format) -> Self {
-        let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        Self { format, colour: io::stdout().is_terminal() && !refused && !dumb }
+        Self { format, colour: io::stdout().is_terminal() && !no_color && !dumb }
     }
 
-    /// True when results are JSON.
     pub(super) fn is_json(self) -> bool {
         self.format == Format::Json
     }
@@ -41,7 +38,7 @@ impl Output {
     /// Writes one result as text, with a line end if it has none.
     ///
     /// # Errors
-    /// When nobody reads standard output any more, or it cannot be written.
+    /// Standard output is closed or cannot be written.
     pub(super) fn text(self, text: &str) -> Result<(), CliError> {
         let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
         let mut stdout = io::stdout().lock();
@@ -63,7 +60,7 @@ impl Output {
         }
     }
 
-    /// The API's JSON when it was asked for, else the text.
+    /// Writes one result: `json` with `--output json`, otherwise `text`.
     ///
     /// # Errors
     /// As [`Output::text`].
@@ -71,29 +68,29 @@ impl Output {
         if self.is_json() { self.json(json) } else { self.text(&text()) }
     }
 
-    /// Says something about the work on standard error, when results are for people.
-    pub(super) fn say(self, text: &str) {
+    /// Writes a message to standard error, unless results are JSON.
+    pub(super) fn info(self, text: &str) {
         if !self.is_json() {
             message(text);
         }
     }
 }
 
-/// A line on standard error. When that is closed there is nobody left to tell.
+/// Writes a line to standard error, if that is open.
 pub(super) fn message(text: &str) {
-    let _nobody_to_tell = writeln!(io::stderr().lock(), "pgdibs: {text}");
+    let _closed = writeln!(io::stderr().lock(), "pgdibs: {text}");
 }
 
-/// Tells why the command ends: one sentence, the way out, and the exit code.
-pub(super) fn tell(error: &CliError) -> u8 {
+/// Writes the message and the hint of an error to standard error; returns the exit code.
+pub(super) fn print_error(error: &CliError) -> u8 {
     match error {
         CliError::OutputClosed => 0,
-        CliError::Told { sentence, hint, exit } => {
-            message(sentence);
+        CliError::Failure { message: text, hint, exit_code } => {
+            message(text);
             if let Some(hint) = hint {
-                let _nobody_to_tell = writeln!(io::stderr().lock(), "hint: {hint}");
+                let _closed = writeln!(io::stderr().lock(), "hint: {hint}");
             }
-            *exit
+            *exit_code
         }
     }
 }

@@ -1,9 +1,9 @@
-//! `pgdibs purge`: everything of ours off a server, listed first, then asked.
+//! `pgdibs purge`: removes everything that pgdibs created on a server, after it has listed it and asked.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
 use pgdibs_server::config::{Config, ServeFlags};
-use pgdibs_server::offline::{self, ConnectError, EmbeddedError, Inventory, Leave};
+use pgdibs_server::offline::{self, ConnectError, EmbeddedError, Inventory};
 use secrecy::SecretString;
 use serde_json::json;
 
@@ -12,10 +12,10 @@ use super::context::Context;
 use super::error::CliError;
 use super::progress::Progress;
 
-/// Takes everything of ours off a server.
+/// Removes everything that pgdibs created on a server.
 ///
 /// # Errors
-/// When a daemon serves it, the user does not agree, or the server refuses.
+/// A daemon serves the server, the user does not confirm, or the server refuses.
 pub(super) async fn purge(context: &Context, args: PurgeArgs) -> Result<(), CliError> {
     let flags = ServeFlags::default();
     let flags = args.server_url.iter().fold(flags, |flags, url| flags.with("server_url", url.clone()));
@@ -26,49 +26,49 @@ pub(super) async fn purge(context: &Context, args: PurgeArgs) -> Result<(), CliE
     }
 }
 
-/// Starts or adopts the embedded server, which is nobody's at the moment, and stops it afterwards.
+/// Starts or adopts the embedded server, purges it, and stops it.
 async fn purge_embedded(context: &Context, args: &PurgeArgs, config: &Config) -> Result<(), CliError> {
-    let progress = Progress::start("looking for the embedded server");
+    let progress = Progress::start("starting the embedded server");
     let server =
-        offline::start_embedded(config, |stage| progress.now(stage.to_string())).await.map_err(about_server)?;
+        offline::start_embedded(config, |stage| progress.set(stage.to_string())).await.map_err(embedded_error)?;
     drop(progress);
-    let done = purge_server(context, args, &server.url()).await;
-    // Nothing of ours is there any more; without agreement its leases may still live.
-    let how = if done.is_ok() { Leave::Stop } else { Leave::Keep };
-    server.leave(how).await.map_err(about_server).and(done)
+    let purged = purge_server(context, args, &server.url()).await;
+    // Unless it was purged, leases may live on it.
+    let released = if purged.is_ok() { server.stop().await } else { server.keep().await };
+    released.map_err(embedded_error).and(purged)
 }
 
-fn about_server(error: EmbeddedError) -> CliError {
-    let told = CliError::failed(error.to_string());
+fn embedded_error(error: EmbeddedError) -> CliError {
+    let failure = CliError::failed(error.to_string());
     match error {
-        EmbeddedError::InUse { .. } => told.hint("stop the daemon that serves it first, or it makes everything again"),
-        _ => told,
+        EmbeddedError::InUse { .. } => failure.hint("stop that daemon first, or it creates everything again"),
+        _ => failure,
     }
 }
 
 async fn purge_server(context: &Context, args: &PurgeArgs, url: &SecretString) -> Result<(), CliError> {
-    let found = offline::inventory(url).await.map_err(told)?;
+    let found = offline::inventory(url).await.map_err(connect_error)?;
     if found.daemons > 0 && !args.force {
-        let (count, serve) = if found.daemons == 1 { ("a", "daemon serves") } else { ("several", "daemons serve") };
-        return Err(CliError::failed(format!("{count} {serve} this server"))
-            .hint("stop it first, or it makes everything again; --force purges all the same"));
+        let serve = if found.daemons == 1 { "daemon serves" } else { "daemons serve" };
+        return Err(CliError::failed(format!("{} {serve} this server", found.daemons))
+            .hint("stop every daemon first, or it creates everything again; --force purges anyway"));
     }
     let list = lines(&found);
     if list.is_empty() {
         context.output.result(&json!({"purged": []}), String::new)?;
-        context.output.say("there is nothing of ours on this server");
+        context.output.info("nothing to purge: pgdibs created nothing on this server");
         return Ok(());
     }
     if !args.yes {
-        agree(&list, &found.leases)?;
+        confirm(&list, &found.leases)?;
     }
     let progress = Progress::start("purging");
-    let done = offline::purge(url).await.map_err(told)?;
+    let purged = offline::purge(url).await.map_err(connect_error)?;
     drop(progress);
-    context.output.result(&json!({"purged": done}), || done.join("\n"))
+    context.output.result(&json!({"purged": purged}), || purged.join("\n"))
 }
 
-/// What would go, a line for each thing.
+/// One line for each object that the purge would remove.
 fn lines(found: &Inventory) -> Vec<String> {
     let databases = found.databases.iter().map(|name| format!("database {name}"));
     let catalog = found.catalog.then(|| "the catalog, database pgdibs".to_owned());
@@ -76,29 +76,29 @@ fn lines(found: &Inventory) -> Vec<String> {
     databases.chain(catalog).chain(roles).collect()
 }
 
-fn told(error: ConnectError) -> CliError {
+fn connect_error(error: ConnectError) -> CliError {
     match error {
         ConnectError::NotUp(_) => CliError::failed(error.to_string())
-            .hint("try again when the server is up; a purge goes on where it stopped"),
+            .hint("try again when the server is up; the purge continues where it stopped"),
         ConnectError::Refused(_) | ConnectError::Unusable(_) => CliError::failed(error.to_string()),
     }
 }
 
-/// Shows what would go and asks. On standard error: the result may go elsewhere.
-fn agree(found: &[String], leases: &[String]) -> Result<(), CliError> {
+/// Lists the objects and asks for confirmation, on standard error because standard output has the result.
+fn confirm(found: &[String], leases: &[String]) -> Result<(), CliError> {
     let mut stderr = io::stderr().lock();
     let indented = |some: &[String]| some.iter().map(|line| format!("  {line}\n")).collect::<String>();
-    let leased = if leases.is_empty() { String::new() } else { format!("Leased at present:\n{}", indented(leases)) };
-    let asked =
-        write!(stderr, "This would go:\n{}{leased}Type yes to purge: ", indented(found)).and_then(|()| stderr.flush());
-    if asked.is_err() || !io::stdin().is_terminal() {
-        let _nobody_to_tell = writeln!(stderr);
-        return Err(CliError::usage("nobody is there to agree").hint("pass --yes to purge without being asked"));
+    let leased = if leases.is_empty() { String::new() } else { format!("Live leases:\n{}", indented(leases)) };
+    let written = write!(stderr, "A purge removes:\n{}{leased}Type yes to purge: ", indented(found));
+    if written.and_then(|()| stderr.flush()).is_err() || !io::stdin().is_terminal() {
+        let _closed = writeln!(stderr);
+        return Err(CliError::usage("cannot ask for confirmation: standard input is not a terminal")
+            .hint("pass --yes to purge without confirmation"));
     }
     let mut answer = String::new();
     match io::stdin().lock().read_line(&mut answer) {
         Ok(_) if answer.trim() == "yes" => Ok(()),
-        _ => Err(CliError::failed("nothing was purged")),
+        _ => Err(CliError::failed("not confirmed: nothing was purged")),
     }
 }
 
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_names_each_thing_and_is_empty_when_there_is_none() {
+    fn lines_list_each_object_of_inventory() {
         assert!(lines(&Inventory::default()).is_empty());
         let found = Inventory {
             databases: vec!["a_gw0".to_owned()],

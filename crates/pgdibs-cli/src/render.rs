@@ -1,4 +1,4 @@
-//! The daemon's state as one screen of text.
+//! The text output of `pgdibs status`, and of lists of pools and templates.
 
 use jiff::Timestamp;
 
@@ -7,8 +7,9 @@ use pgdibs::api::lease::{Lease, LeaseState};
 use pgdibs::api::pool::Pool;
 use pgdibs::api::status::{Server, Status};
 use pgdibs::api::template::TemplateState;
+use pgdibs_server::config::HostPort;
 
-/// Everything `pgdibs status` shows.
+/// The output of `pgdibs status`.
 pub(super) fn status_screen(status: &Status, url: &str, now: Timestamp, colour: bool) -> String {
     let mut screen = format!("pgdibs {} at {url}\n{}\n", plain(&status.daemon.version), server_line(&status.server));
     for reason in &status.daemon.reasons {
@@ -21,14 +22,14 @@ pub(super) fn status_screen(status: &Status, url: &str, now: Timestamp, colour: 
         return screen;
     }
     if status.pools.is_empty() {
-        screen.push_str("\nno pools; `pgdibs pool set NAME` makes one\n");
+        screen.push_str("\nno pools; `pgdibs pool set NAME` creates one\n");
         return screen;
     }
     screen.push('\n');
     screen.push_str(&pools_table(&status.pools, colour));
     for blocked in status.pools.iter().flat_map(|pool| &pool.blocked) {
-        let why = blocked.reason.as_deref().or(blocked.last_error.as_deref()).unwrap_or("for no reason that it tells");
-        screen.push_str(&plain(&format!("{} is blocked: {why}", blocked.database)));
+        let reason = blocked.reason.as_deref().or(blocked.last_error.as_deref()).unwrap_or("no reason recorded");
+        screen.push_str(&plain(&format!("{} is blocked: {reason}", blocked.database)));
         screen.push('\n');
     }
     screen.push('\n');
@@ -43,16 +44,16 @@ fn server_line(server: &Server) -> String {
         Some(version) => format!("PostgreSQL {version}"),
         None => "server".to_owned(),
     }];
-    words.extend(server.addresses.iter().map(|(name, address)| match name.as_str() {
-        "default" => format!("{}:{}", address.host, address.port),
-        name => format!("{name}={}:{}", address.host, address.port),
+    words.extend(server.addresses.iter().map(|(name, address)| {
+        let address = HostPort { host: address.host.clone(), port: address.port };
+        if name == "default" { address.to_string() } else { format!("{name}={address}") }
     }));
     words.push(if server.reachable { "reachable" } else { "NOT REACHABLE" }.to_owned());
     words.extend(server.detail.clone());
     plain(&words.join(", "))
 }
 
-/// Pools with their counts, one a line.
+/// A table of pools with their counts.
 pub(super) fn pools_table(pools: &[Pool], colour: bool) -> String {
     let header = [
         "POOL",
@@ -92,7 +93,7 @@ pub(super) fn pools_table(pools: &[Pool], colour: bool) -> String {
     table(&header, rows.collect(), colour)
 }
 
-/// The templates of pools, one a line.
+/// A table of the templates of pools.
 pub(super) fn templates_table(pools: &[Pool], now: Timestamp, colour: bool) -> String {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let rows: Vec<Vec<String>> = pools
@@ -144,7 +145,7 @@ fn leases_table(leases: &[Lease], now: Timestamp, colour: bool) -> String {
     }
 }
 
-/// How long ago that was; `None` when it is no time.
+/// The time since `at`; `None` when it is no timestamp.
 fn age(at: &str, now: Timestamp) -> Option<String> {
     let at: Timestamp = at.parse().ok()?;
     Some(duration(now.duration_since(at).as_secs_f64()))
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn one_screen_shows_server_pools_templates_and_leases() {
+    fn status_shows_server_pools_templates_and_leases() {
         let templates = Example::Template.each(&[
             json!({"fingerprint": "abc", "holder": "ci-7", "size_bytes": 13_400_000, "built_seconds": 4.8, "strategy": "file_copy",
                 "last_used_at": "2026-11-21T11:58:00Z"}),
@@ -189,7 +190,7 @@ mod tests {
         }));
         let expected = "\
 pgdibs 0.1.0 at http://127.0.0.1:7432
-PostgreSQL 15.18, 127.0.0.1:54321, network=pg:5432, reachable
+PostgreSQL 15.18, compose=[fd00::5]:6000, 127.0.0.1:54321, network=pg:5432, reachable
 not ready: the template of b_test is being built
 warning: max is lowered to 20
 
@@ -208,20 +209,20 @@ myapp_test_gw0  ci-7/pid 4312  gw0     12 s  0192
     }
 
     #[test]
-    fn status_without_pools_names_the_command_that_makes_one() {
-        let server = json!({"version": null, "addresses": {"default": {"host": "h", "port": 2}}});
+    fn status_without_pools_names_command_that_creates_one() {
+        let server = json!({"version": null, "warnings": [], "addresses": {"default": {"host": "h", "port": 2}}});
         let screen = status_screen(&status(&json!({"pools": [], "server": server})), "http://h:1", now(), false);
         assert_eq!(
             screen,
-            "pgdibs 0.1.0 at http://h:1\nserver, h:2, reachable\n\nno pools; `pgdibs pool set NAME` makes one\n"
+            "pgdibs 0.1.0 at http://h:1\nserver, compose=[fd00::5]:6000, h:2, reachable\n\nno pools; `pgdibs pool set NAME` creates one\n"
         );
     }
 
     #[test]
-    fn unreachable_server_is_shown_with_reason_and_without_pools() {
+    fn status_of_unreachable_server_shows_reason_without_pools() {
         let server = json!({"reachable": false, "detail": "connection refused"});
         let screen = status_screen(&status(&json!({"server": server, "pools": []})), "http://h:1", now(), false);
         assert!(screen.contains("NOT REACHABLE, connection refused"), "{screen}");
-        assert!(!screen.contains("no pools"), "what pools there are is not known: {screen}");
+        assert!(!screen.contains("no pools"), "an unreachable server has no known pools: {screen}");
     }
 }

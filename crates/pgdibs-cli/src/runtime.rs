@@ -1,13 +1,13 @@
-//! The runtime that a command runs on.
+//! Builds the runtime of a command.
 
 use tokio::runtime::{Builder, Runtime};
 
 use super::error::CliError;
 
-/// Builds it with timers and sockets.
+/// Builds a runtime with timers and sockets.
 ///
 /// # Errors
-/// The system refuses a thread or a descriptor.
+/// The operating system refuses a thread or a descriptor.
 pub(super) fn runtime(builder: &mut Builder) -> Result<Runtime, CliError> {
-    builder.enable_all().build().map_err(|error| CliError::failed(format!("cannot start: {error}")))
+    builder.enable_all().build().map_err(|error| CliError::failed(format!("cannot start the runtime: {error}")))
 }

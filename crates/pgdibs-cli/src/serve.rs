@@ -1,4 +1,4 @@
-//! `pgdibs serve`: from flags to the daemon.
+//! `pgdibs serve`: loads the configuration and runs the daemon.
 
 use std::io::Read;
 use std::process::ExitCode;
@@ -12,31 +12,32 @@ use super::context::Context;
 use super::error::CliError;
 use super::output::message;
 use super::runtime::runtime;
-use pgdibs_server::daemon::Ending;
+use pgdibs_server::daemon::AutoShutdown;
 
-/// Runs the daemon until it ends.
+/// Runs the daemon until it stops. Its later errors are in its exit code and log.
 ///
 /// # Errors
-/// When the configuration is wrong; everything later is in the daemon's exit code and log.
+/// The configuration is wrong.
 pub(super) fn serve(context: &Context, args: ServeArgs) -> Result<ExitCode, CliError> {
     let loaded = context.load(args.flags)?;
     for warning in &loaded.warnings {
         message(&format!("warning: {warning}"));
     }
-    let mut ending = Ending { when_idle: args.end_when_idle.map(Duration::from_secs), when_abandoned: None };
+    let mut auto_shutdown =
+        AutoShutdown { when_idle: args.end_when_idle.map(Duration::from_secs), when_abandoned: None };
     if args.end_with_stdin {
-        let abandoned = ending.when_abandoned.insert(CancellationToken::new()).clone();
+        let abandoned = auto_shutdown.when_abandoned.insert(CancellationToken::new()).clone();
         std::thread::spawn(move || {
-            wait_for_the_end_of_stdin();
+            wait_for_end_of_stdin();
             abandoned.cancel();
         });
     }
-    Ok(runtime(&mut Builder::new_multi_thread())?.block_on(pgdibs_server::daemon::serve(loaded.config, ending)))
+    Ok(runtime(&mut Builder::new_multi_thread())?.block_on(pgdibs_server::daemon::serve(loaded.config, auto_shutdown)))
 }
 
-/// Whoever started us holds the other end of standard input; it is gone when they are, in whatever way.
-fn wait_for_the_end_of_stdin() {
+/// The process that started this one holds the other end of standard input, which closes when that process exits, however it exits.
+fn wait_for_end_of_stdin() {
     let mut stdin = std::io::stdin().lock();
-    let mut ignored = [0; 256];
-    while let Ok(1..) = stdin.read(&mut ignored) {}
+    let mut buffer = [0; 256];
+    while let Ok(1..) = stdin.read(&mut buffer) {}
 }

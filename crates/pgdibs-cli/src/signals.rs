@@ -1,4 +1,4 @@
-//! The signals that end a program, caught so that a command can be told and waited for.
+//! Catches the signals that terminate a program, to pass them on to a command and wait for it.
 
 use nix::sys::signal::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -8,38 +8,38 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use super::error::CliError;
 
-/// A signal that came.
+/// A signal that this process received.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Received {
-    /// Which.
     pub(super) signal: Signal,
-    /// From a process, to us. Otherwise the terminal sent it (Ctrl-C), and to everybody in the foreground: the command has it too.
-    pub(super) to_us_alone: bool,
+    /// A process sent it to this process alone. Otherwise the terminal sent it (Ctrl-C) to the whole foreground process group, the command
+    /// included.
+    pub(super) from_process: bool,
 }
 
-/// SIGINT, SIGTERM, SIGHUP and SIGQUIT, from now on.
+/// The stream of SIGINT, SIGTERM, SIGHUP and SIGQUIT.
 #[derive(Debug)]
 pub(super) struct Signals {
     received: UnboundedReceiver<Received>,
 }
 
 impl Signals {
-    /// Starts to catch them. Those that we were started to ignore stay ignored (`nohup`, a job of a script): a handler of ours
-    /// would make the command we start sensitive to them.
+    /// Starts to catch the signals. Those that were ignored when this process started stay ignored (`nohup`, a background job of a
+    /// script): with a handler here, the command would not inherit that they are ignored.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// The operating system refuses.
     pub(super) fn catch() -> Result<Self, CliError> {
         let ignored = ignored_signals();
-        let wanted = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_in(ignored, *signal));
-        let mut signals = SignalsInfo::<WithOrigin>::new(wanted)
+        let caught = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_in(ignored, *signal));
+        let mut signals = SignalsInfo::<WithOrigin>::new(caught)
             .map_err(|error| CliError::failed(format!("cannot catch signals: {error}")))?;
         let (sender, received) = unbounded_channel();
         std::thread::spawn(move || {
             for origin in signals.forever() {
                 let Ok(signal) = Signal::try_from(origin.signal) else { continue };
-                let to_us_alone = origin.process.is_some_and(|process| process.pid != 0);
-                if sender.send(Received { signal, to_us_alone }).is_err() {
+                let from_process = origin.process.is_some_and(|process| process.pid != 0);
+                if sender.send(Received { signal, from_process }).is_err() {
                     return;
                 }
             }
@@ -47,17 +47,17 @@ impl Signals {
         Ok(Self { received })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> Received {
         match self.received.recv().await {
             Some(received) => received,
-            // The catching thread ends only after us.
+            // The thread that sends ends only with the process.
             None => std::future::pending().await,
         }
     }
 }
 
-/// The mask of ignored signals, where the system tells it.
+/// The mask of ignored signals; 0 where there is no `/proc`.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -68,7 +68,7 @@ fn is_in(mask: u64, signal: i32) -> bool {
     u32::try_from(signal - 1).ok().and_then(|bit| mask.checked_shr(bit)).is_some_and(|rest| rest & 1 == 1)
 }
 
-/// The exit code of a program that a signal ended, as shells have it.
+/// The exit code that shells report for a program that a signal terminated.
 pub(super) fn exit_code_of(signal: i32) -> u8 {
     u8::try_from(128 + signal).unwrap_or(u8::MAX)
 }
@@ -78,8 +78,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_are_read_from_the_lowest_bit() {
-        // What `nohup` leaves: SIGHUP (1) alone.
+    fn is_in_reads_mask_from_lowest_bit() {
+        // `nohup` ignores SIGHUP (1).
         assert!(is_in(0x1, SIGHUP));
         assert!(!is_in(0x1, SIGINT));
         assert!(is_in(0x4002, SIGTERM) && is_in(0x4002, SIGINT) && !is_in(0x4002, SIGQUIT));
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_are_those_of_shells() {
+    fn exit_code_of_signal_is_that_of_shells() {
         assert_eq!([exit_code_of(2), exit_code_of(9), exit_code_of(15)], [130, 137, 143]);
     }
 }

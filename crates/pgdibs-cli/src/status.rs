@@ -1,6 +1,5 @@
 //! `pgdibs status`, once or every second.
 
-use super::answer::Answer as _;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -13,13 +12,13 @@ use super::render::status_screen;
 use pgdibs::Client;
 use pgdibs::api::status::Status;
 
-/// Between two screens of `--watch`.
+/// The interval of `--watch`.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Shows the status.
 ///
 /// # Errors
-/// When the daemon cannot be asked; with `--watch` on a terminal that is shown instead, until it can.
+/// The daemon does not answer; with `--watch` on a terminal, the screen shows that error until it does.
 pub(super) async fn status(context: &Context, args: &StatusArgs) -> Result<(), CliError> {
     let client = context.client()?;
     if !args.watch {
@@ -30,7 +29,7 @@ pub(super) async fn status(context: &Context, args: &StatusArgs) -> Result<(), C
     loop {
         ticks.tick().await;
         let shown = match screen(context, &client).await {
-            Err(CliError::Told { sentence, .. }) if redraw => format!("{sentence}\n"),
+            Err(CliError::Failure { message, .. }) if redraw => format!("{message}\n"),
             shown => shown?,
         };
         match redraw {
@@ -44,8 +43,8 @@ pub(super) async fn status(context: &Context, args: &StatusArgs) -> Result<(), C
 async fn screen(context: &Context, client: &Client) -> Result<String, CliError> {
     let answer = client.get("/v1/status").await?;
     if context.output.is_json() {
-        return Ok(format!("{}\n", answer.body()));
+        return Ok(format!("{}\n", answer.value()?));
     }
-    let status: Status = answer.read()?;
+    let status: Status = answer.json()?;
     Ok(status_screen(&status, client.url(), Timestamp::now(), context.output.colour))
 }

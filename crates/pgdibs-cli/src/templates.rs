@@ -1,7 +1,7 @@
 //! `pgdibs template build|list|drop`.
 
-use super::answer::Answer as _;
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::args::{TemplateBuildArgs, TemplateCommand, TemplateDropArgs};
-use super::command::{Ended, RunningCommand, shown};
+use super::command::{Outcome, RunningCommand, display};
 use super::context::Context;
 use super::error::CliError;
 use super::inherited::{EXPORTED, Inherited};
-use super::leases::default_holder;
+use super::leases::{default_holder, without_nulls};
 use super::output::message;
 use super::progress::Progress;
 use super::render::templates_table;
@@ -23,16 +23,17 @@ use pgdibs::api::pool::Pools;
 use pgdibs::api::template::Build;
 use pgdibs::connection_url::libpq_variables;
 use pgdibs::{Client, Error as ClientError, segment};
+use pgdibs_server::offline::{FileGlob, Matches};
 
-/// A build is lost after 60 s without renewal and session (api.md); three attempts fit.
+/// The daemon gives up a build after 60 s without a renewal or a session; three attempts fit.
 const RENEW_EVERY: Duration = Duration::from_secs(15);
-/// Sealing vacuums the template, which takes what its size takes.
+/// Sealing vacuums the template; its duration depends on the template's size.
 const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Does what the subcommand says; gives the exit code.
+/// Runs a subcommand of `pgdibs template`; returns the exit code.
 ///
 /// # Errors
-/// When the daemon refuses, or the command cannot be started.
+/// The daemon refuses, or the command cannot be started.
 pub(super) async fn template(context: &Context, command: TemplateCommand) -> Result<u8, CliError> {
     match command {
         TemplateCommand::Build(args) => return build(context, args).await,
@@ -45,24 +46,23 @@ pub(super) async fn template(context: &Context, command: TemplateCommand) -> Res
 async fn list(context: &Context, pool: Option<&str>) -> Result<(), CliError> {
     let client = context.client()?;
     let pools = match pool {
-        Some(pool) => vec![client.get(&format!("/v1/pools/{}", segment(pool)?)).await?.read::<Value>()?],
+        Some(pool) => vec![client.get(&format!("/v1/pools/{}", segment(pool)?)).await?.json::<Value>()?],
         None => {
-            client.get("/v1/pools").await?.body().get("pools").and_then(Value::as_array).cloned().unwrap_or_default()
+            client.get("/v1/pools").await?.value()?.get("pools").and_then(Value::as_array).cloned().unwrap_or_default()
         }
     };
     if context.output.is_json() {
         let of = |pool: &Value| json!({"pool": pool.get("pool"), "templates": pool.get("templates")});
         return context.output.json(&json!({"pools": pools.iter().map(of).collect::<Vec<_>>()}));
     }
-    let pools = serde_json::from_value::<Pools>(json!({"pools": pools}))
-        .map_err(|error| CliError::failed(format!("the daemon's answer cannot be understood: {error}")))?;
+    let pools: Pools = serde_json::from_value(json!({"pools": pools}))?;
     context.output.text(&templates_table(&pools.pools, Timestamp::now(), context.output.colour))
 }
 
 async fn drop_template(context: &Context, args: &TemplateDropArgs) -> Result<(), CliError> {
     let path = template_path(&args.pool, &args.fingerprint)?;
     context.client()?.call(Method::DELETE, &path, None, Duration::ZERO).await?;
-    context.output.say(&format!("dropped the template of {} with fingerprint {}", args.pool, args.fingerprint));
+    context.output.info(&format!("dropped the template of {} with fingerprint {}", args.pool, args.fingerprint));
     Ok(())
 }
 
@@ -70,7 +70,7 @@ fn template_path(pool: &str, fingerprint: &str) -> Result<String, CliError> {
     Ok(format!("/v1/pools/{}/templates/{}", segment(pool)?, segment(fingerprint)?))
 }
 
-/// Builds a template unless it is there: announce, run the command, seal or abandon.
+/// Builds a template unless it exists: announces the build, runs the command, seals or abandons.
 async fn build(context: &Context, args: TemplateBuildArgs) -> Result<u8, CliError> {
     let fingerprint = match &args.fingerprint {
         Some(fingerprint) => fingerprint.clone(),
@@ -78,94 +78,87 @@ async fn build(context: &Context, args: TemplateBuildArgs) -> Result<u8, CliErro
     };
     let client = context.client()?;
     let path = template_path(&args.pool, &fingerprint)?;
-    let holder = default_holder(&shown(&args.command));
+    let holder = default_holder(&display(&args.command));
     let progress = Progress::start(format!("waiting for the template of {}", args.pool));
-    let via = args.via.as_ref().filter(|via| !via.is_empty());
-    let body = |left: f64| {
-        let mut body = json!({"holder": holder, "wait_seconds": left});
-        if let Some(via) = via {
-            body["via"] = json!(via);
-        }
-        Some(body)
-    };
+    let body = without_nulls(json!({"holder": holder, "via": args.via.as_ref().filter(|via| !via.is_empty())}));
     let wait = Duration::from_secs_f64(args.wait);
-    // Before the build is ours: an interruption from here on must abandon it.
+    // Caught before the daemon assigns the build: a later interruption must abandon it.
     let mut signals = Signals::catch()?;
     let answer = tokio::select! {
-        answer = client.call_waiting(Method::PUT, &path, body, wait, |refused| progress.refused(refused)) => answer?,
+        answer = progress.call(&client, Method::PUT, &path, Some(&body), wait) => answer?,
         received = signals.next() => return Ok(super::signals::exit_code_of(received.signal as i32)),
     };
     drop(progress);
     match answer.status {
         201 => {}
         202 => {
-            let text = |name: &str| answer.body().get(name).and_then(Value::as_str).unwrap_or("unknown").to_owned();
+            let body = answer.value()?;
+            let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("unknown");
             return Err(CliError::failed(format!(
-                "the template of {} is still being built by {} since {}",
-                args.pool,
+                "{} has been building the template of {} since {}",
                 text("holder"),
+                args.pool,
                 text("since")
             ))
-            .hint("wait longer with --wait; a builder that is gone loses the build after 60 s"));
+            .hint("wait longer with --wait; the daemon gives up a build whose builder is dead after 60 s"));
         }
         _ => {
-            context.output.result(&answer.body(), || fingerprint.clone())?;
-            context.output.say("the template is there already");
+            context.output.result(&answer.value()?, || fingerprint.clone())?;
+            context.output.info("the template exists already");
             return Ok(0);
         }
     }
-    let ours: Build = serde_json::from_value(answer.body().get("build").cloned().unwrap_or_default())
-        .map_err(|error| CliError::failed(format!("the daemon's answer cannot be understood: {error}")))?;
-    let ended = match run_build(&client, &path, &ours, &args.command, &mut signals).await {
-        Ok(ended) => ended,
+    let build: Build = serde_json::from_value(answer.value()?.get("build").cloned().unwrap_or_default())?;
+    let outcome = match run_build(&client, &path, &build, &args.command, &mut signals).await {
+        Ok(outcome) => outcome,
         Err(error) => {
-            abandon(&client, &path, &ours.token, &error.to_string()).await;
+            abandon(&client, &path, &build.token, &error.to_string()).await;
             return Err(error);
         }
     };
-    if ended.code != 0 {
-        let how = format!("`{}` ended with {}", shown(&args.command), ended.code);
-        abandon(&client, &path, &ours.token, &how).await;
-        message(&format!("{how}; its database is dropped and the template is not made"));
-        return Ok(ended.code);
+    if outcome.code != 0 {
+        let detail = format!("`{}` ended with {}", display(&args.command), outcome.code);
+        abandon(&client, &path, &build.token, &detail).await;
+        message(&format!("{detail}; the daemon drops its database, and there is no template"));
+        return Ok(outcome.code);
     }
     let progress = Progress::start("sealing the template");
-    let body = json!({"token": ours.token});
+    let body = json!({"token": build.token});
     let sealed = client.call(Method::POST, &format!("{path}/seal"), Some(&body), SEAL_TIMEOUT).await?;
     drop(progress);
-    context.output.result(&sealed.body(), || fingerprint.clone())?;
+    context.output.result(&sealed.value()?, || fingerprint.clone())?;
     Ok(0)
 }
 
-/// Runs the command while the build is renewed. A build that is lost ends the command.
+/// Runs the command and renews the build. When the daemon has given up the build, the command gets SIGTERM.
 async fn run_build(
     client: &Client,
     path: &str,
     build: &Build,
     words: &[OsString],
     signals: &mut Signals,
-) -> Result<Ended, CliError> {
+) -> Result<Outcome, CliError> {
     let mut variables = vec![("DATABASE_URL".to_owned(), build.url.clone())];
     variables.extend(libpq_variables(&build.url)?.into_iter().map(|(name, value)| (name.to_owned(), value)));
     variables.push(("PGDIBS_URL".to_owned(), client.url().to_owned()));
     let exported = Inherited::of_this_process().exported(variables.iter().map(|(name, _)| name.as_str()));
     variables.push((EXPORTED.to_owned(), exported));
     let mut command = RunningCommand::start(words, &variables, &[])?;
-    let lost = tokio::select! {
-        ended = command.end(signals) => return ended,
-        lost = renew_until_lost(client, path, &build.token) => lost,
+    let error = tokio::select! {
+        outcome = command.wait(signals) => return outcome,
+        error = renew_until_refused(client, path, &build.token) => error,
     };
-    message(&format!("the build is lost: {lost}"));
-    command.tell(nix::sys::signal::Signal::SIGTERM);
-    command.end(signals).await?;
-    Err(lost.into())
+    message(&format!("the daemon has given up the build: {error}"));
+    command.signal(nix::sys::signal::Signal::SIGTERM);
+    command.wait(signals).await?;
+    Err(error.into())
 }
 
-/// Returns only when the daemon says that the build is no longer ours; an absent daemon may come back in time.
-async fn renew_until_lost(client: &Client, path: &str, token: &str) -> ClientError {
+/// Renews the build until the daemon refuses. It retries while the daemon does not answer.
+async fn renew_until_refused(client: &Client, path: &str, token: &str) -> ClientError {
     let body = json!({"token": token});
     loop {
-        // The interval at which a build must show life.
+        // The interval of renewals.
         tokio::time::sleep(RENEW_EVERY).await;
         let renewed = client.call(Method::POST, &format!("{path}/renew"), Some(&body), Duration::ZERO).await;
         if let Err(ClientError::Api(api_error)) = renewed
@@ -177,37 +170,37 @@ async fn renew_until_lost(client: &Client, path: &str, token: &str) -> ClientErr
     }
 }
 
-/// When it cannot be told, the daemon finds out by itself: a silent builder loses its build.
+/// Reports a failed build. If the report does not arrive, the daemon gives up the build after 60 s.
 async fn abandon(client: &Client, path: &str, token: &str, detail: &str) {
     let body = json!({"token": token, "detail": detail});
-    let told = client.call(Method::POST, &format!("{path}/abandon"), Some(&body), Duration::ZERO).await;
-    if let Err(error) = told
+    let answer = client.call(Method::POST, &format!("{path}/abandon"), Some(&body), Duration::ZERO).await;
+    if let Err(error) = answer
         && error.code() != Some("build_token_stale")
     {
-        message(&format!("the daemon could not be told that the build failed: {error}"));
+        message(&format!("cannot report the failed build to the daemon: {error}"));
     }
 }
 
-/// SHA-256 over the names and contents of the files that the globs mean, sorted by name, and over the command.
+/// SHA-256 over the names and contents of the files that the globs match, sorted by name, and over the command.
 fn fingerprint_of(globs: &[String], command: &[OsString]) -> Result<String, CliError> {
-    let mut files = std::collections::BTreeSet::new();
+    let here = Path::new(".");
+    let mut matches = Matches::default();
     for pattern in globs {
-        let before = files.len();
-        let paths = glob::glob(pattern)
-            .map_err(|error| CliError::usage(format!("--inputs `{pattern}` is not a pattern: {error}")))?;
-        for path in paths {
-            let path = path.map_err(|error| CliError::failed(format!("--inputs `{pattern}`: {error}")))?;
-            if path.is_file() {
-                files.insert(path);
-            }
-        }
-        if files.len() == before {
-            return Err(CliError::failed(format!("--inputs `{pattern}` means no file"))
+        let before = matches.files.len();
+        FileGlob::parse(pattern)
+            .map_err(|error| CliError::usage(format!("--inputs `{pattern}` is not a glob: {}", error.kind())))?
+            .find(here, &mut matches)
+            .map_err(|error| CliError::failed(error.to_string()))?;
+        if matches.files.len() == before {
+            return Err(CliError::failed(format!("--inputs `{pattern}` matches no file"))
                 .hint("quote it from the shell and write ** for any depth of directories: 'migrations/**/*.sql'"));
         }
     }
+    let mut files: Vec<&Path> = matches.files.iter().map(|file| file.strip_prefix(here).unwrap_or(file)).collect();
+    files.sort();
+    files.dedup();
     let mut hash = Sha256::new();
-    // Lengths before contents: no two lists of inputs give the same bytes.
+    // Each part follows its length, so that no two lists of inputs give the same bytes.
     let mut add = |bytes: &[u8]| {
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
@@ -233,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_follows_names_contents_and_command_and_nothing_else() {
+    fn fingerprint_depends_on_names_contents_and_command() {
         let directory = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
         let globs = vec![format!("{}/**/*.sql", directory.path().display())];
@@ -254,8 +247,8 @@ mod tests {
     }
 
     #[test]
-    fn a_glob_that_means_nothing_is_refused() {
-        let told = fingerprint_of(&["/nonexistent/**/*.sql".to_owned()], &[]).unwrap_err().to_string();
-        assert_eq!(told, "--inputs `/nonexistent/**/*.sql` means no file");
+    fn fingerprint_refuses_glob_without_match() {
+        let message = fingerprint_of(&["/nonexistent/**/*.sql".to_owned()], &[]).unwrap_err().to_string();
+        assert_eq!(message, "--inputs `/nonexistent/**/*.sql` matches no file");
     }
 }

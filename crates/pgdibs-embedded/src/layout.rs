@@ -1,4 +1,4 @@
-//! The data directory: its files by name, whose they are, and how we know that it is ours.
+//! The data directory: the names, owners and modes of its files, and the marker by which pgdibs recognises it.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -8,19 +8,19 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::error::{EmbeddedError, WhileDoing};
+use super::error::{EmbeddedError, IoContext};
 use super::os_user::{self, OsUser};
 
-/// Its presence says that a directory is ours; it is the first thing we write into one.
+/// The file that marks a data directory of pgdibs; the first one written into it.
 const MARKER: &str = "pgdibs-data-directory";
-/// The boot under which the server was started and since when it has not been stopped in order.
+/// The file that exists from a start of the server until its orderly stop, with the id of the machine's boot.
 const RUNNING: &str = "running-since-boot";
-/// What `sockaddr_un` holds on macOS, the smaller one (Linux: 107), without the closing zero.
-const LONGEST_SOCKET_PATH: usize = 103;
-/// The longest name of a socket of ours below the directory that holds them.
+/// The capacity of `sockaddr_un` without the terminating zero: 103 on macOS, 107 on Linux.
+const MAX_SOCKET_PATH_BYTES: usize = 103;
+/// The longest path of a socket below the directory of the sockets.
 const LONGEST_SOCKET_NAME: &str = "socket/.s.PGSQL.65535";
 
-/// The paths of one data directory. Both the daemon and the supervisor derive them from the directory alone.
+/// The paths of one data directory. The daemon and the supervisor derive them from the directory alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Layout {
     data_dir: PathBuf,
@@ -30,57 +30,57 @@ pub(super) struct Layout {
 impl Layout {
     /// The layout of an existing directory.
     pub(super) fn of(data_dir: &Path) -> Result<Self, EmbeddedError> {
-        let data_dir = data_dir.canonicalize().while_doing("find", data_dir)?;
-        let fits = data_dir.as_os_str().len() + 1 + LONGEST_SOCKET_NAME.len() <= LONGEST_SOCKET_PATH;
-        let sockets = if fits { data_dir.clone() } else { short_place(&data_dir) };
+        let data_dir = data_dir.canonicalize().context("find", data_dir)?;
+        let fits = data_dir.as_os_str().len() + 1 + LONGEST_SOCKET_NAME.len() <= MAX_SOCKET_PATH_BYTES;
+        let sockets = if fits { data_dir.clone() } else { short_socket_dir(&data_dir) };
         Ok(Self { data_dir, sockets })
     }
 
-    /// Makes `data_dir` ours if it is new or empty, and refuses it if it is somebody else's. Nothing is ever removed.
+    /// Creates `data_dir`, or marks it if it is empty, and refuses any other directory that is not marked. It never deletes anything.
     pub(super) fn claim(data_dir: &Path, os_user: Option<&OsUser>) -> Result<Self, EmbeddedError> {
-        make_dir(data_dir)?;
-        let owner = std::fs::metadata(data_dir).while_doing("look at", data_dir)?.uid();
+        create_dir(data_dir)?;
+        let owner = std::fs::metadata(data_dir).context("inspect", data_dir)?.uid();
         if owner != os_user::own_uid() {
             return Err(EmbeddedError::ForeignOwner { dir: data_dir.to_owned(), owner });
         }
         if !Self::is_marked(data_dir) {
-            let entries = std::fs::read_dir(data_dir).while_doing("read", data_dir)?;
-            // The root of a fresh file system is empty but for this.
+            let entries = std::fs::read_dir(data_dir).context("read", data_dir)?;
+            // The root of a new file system has only this entry.
             let foreign = entries.flatten().any(|entry| entry.file_name() != "lost+found");
-            // Looked at again: another daemon may have claimed it in between, which its lock will tell.
+            // Checked again: another daemon may have claimed it since; its lock decides.
             if foreign && !Self::is_marked(data_dir) {
                 return Err(EmbeddedError::ForeignDirectory { dir: data_dir.to_owned() });
             }
             let text = "This directory belongs to pgdibs: its embedded PostgreSQL server. It may be removed when no pgdibs runs.\n";
             let marker = data_dir.join(MARKER);
-            std::fs::write(&marker, text).while_doing("write", &marker)?;
+            std::fs::write(&marker, text).context("write", &marker)?;
         }
         let layout = Self::of(data_dir)?;
-        // The server's user must pass through to its own directories, and sees nothing else.
-        let passable = if os_user.is_some() { 0o711 } else { 0o700 };
-        set_mode(&layout.data_dir, passable)?;
+        // The server's user needs search permission to reach its own directories, and no other.
+        let mode = if os_user.is_some() { 0o711 } else { 0o700 };
+        set_mode(&layout.data_dir, mode)?;
         if layout.sockets != layout.data_dir {
-            claim_short_place(&layout.sockets)?;
-            set_mode(&layout.sockets, passable)?;
+            claim_socket_dir(&layout.sockets)?;
+            set_mode(&layout.sockets, mode)?;
         }
         os_user::check_reachable(
             &layout.data_dir,
             os_user,
-            "name a data directory elsewhere with --data-dir (PGDIBS_DATA_DIR), or open that one for passing (chmod o+x)",
+            "name another data directory with --data-dir (PGDIBS_DATA_DIR), or give that one search permission (chmod o+x)",
         )?;
-        make_dir(&layout.socket_dir())?;
-        os_user::hand_over(&layout.socket_dir(), os_user)?;
+        create_dir(&layout.socket_dir())?;
+        os_user::give_to(&layout.socket_dir(), os_user)?;
         set_mode(&layout.socket_dir(), 0o700)?;
         Ok(layout)
     }
 
-    /// Whether we made this directory.
+    /// Whether this is a data directory of pgdibs.
     pub(super) fn is_marked(data_dir: &Path) -> bool {
         data_dir.join(MARKER).is_file()
     }
 
-    /// Whether its server runs or ended without being stopped: leases may live there.
-    pub(super) fn has_unfinished_business(data_dir: &Path) -> bool {
+    /// Whether its server runs, or exited without an orderly stop: leases may live there.
+    pub(super) fn was_left_running(data_dir: &Path) -> bool {
         data_dir.join(RUNNING).is_file()
     }
 
@@ -118,7 +118,7 @@ impl Layout {
         self.pgdata().join("postmaster.pid")
     }
 
-    /// The major version the cluster was made by; `None` when there is no cluster.
+    /// The major version of the cluster; `None` when there is no cluster.
     pub(super) fn cluster_major(&self) -> Option<u32> {
         std::fs::read_to_string(self.pgdata().join("PG_VERSION")).ok()?.trim().parse().ok()
     }
@@ -132,8 +132,8 @@ impl Layout {
     }
 }
 
-/// Writes a small file so that it is there with all its content and its mode, or not at all.
-pub(super) fn write_whole(path: &Path, content: &str, mode: u32) -> Result<(), EmbeddedError> {
+/// Writes a file with this mode by a rename, so that no reader sees a part of it.
+pub(super) fn write_atomically(path: &Path, content: &str, mode: u32) -> Result<(), EmbeddedError> {
     let beside = path.with_extension("new");
     let written = (|| -> io::Result<()> {
         match std::fs::remove_file(&beside) {
@@ -145,35 +145,35 @@ pub(super) fn write_whole(path: &Path, content: &str, mode: u32) -> Result<(), E
         file.sync_all()?;
         std::fs::rename(&beside, path)
     })();
-    written.while_doing("write", path)
+    written.context("write", path)
 }
 
-/// Makes a directory and its parents for ourselves alone, unless it is there.
-fn make_dir(dir: &Path) -> Result<(), EmbeddedError> {
+/// Creates a directory that only this user may access, and its parents, unless it exists.
+fn create_dir(dir: &Path) -> Result<(), EmbeddedError> {
     if let Some(parent) = dir.parent() {
-        std::fs::create_dir_all(parent).while_doing("make", parent)?;
+        std::fs::create_dir_all(parent).context("create", parent)?;
     }
     match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error).while_doing("make", dir),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error).context("create", dir),
         _ => Ok(()),
     }
 }
 
 fn set_mode(path: &Path, mode: u32) -> Result<(), EmbeddedError> {
-    std::fs::set_permissions(path, Permissions::from_mode(mode)).while_doing("set the mode of", path)
+    std::fs::set_permissions(path, Permissions::from_mode(mode)).context("set the mode of", path)
 }
 
-/// A short stand-in for sockets whose own directory lies too deep for a socket's path.
-fn short_place(data_dir: &Path) -> PathBuf {
+/// The directory of the sockets when the path of the data directory is too long for a socket's path.
+fn short_socket_dir(data_dir: &Path) -> PathBuf {
     let digest = Sha256::digest(data_dir.as_os_str().as_bytes());
     let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     PathBuf::from("/tmp").join(format!("pgdibs-{hash}"))
 }
 
-/// `/tmp` is everybody's and the name can be guessed, so a directory (or a link) of somebody else's is refused.
-fn claim_short_place(dir: &Path) -> Result<(), EmbeddedError> {
-    make_dir(dir)?;
-    let metadata = std::fs::symlink_metadata(dir).while_doing("look at", dir)?;
+/// Every user may write to `/tmp` and can guess the name, so a link or a directory of another user is refused.
+fn claim_socket_dir(dir: &Path) -> Result<(), EmbeddedError> {
+    create_dir(dir)?;
+    let metadata = std::fs::symlink_metadata(dir).context("inspect", dir)?;
     if !metadata.is_dir() || metadata.uid() != os_user::own_uid() {
         return Err(EmbeddedError::ForeignOwner { dir: dir.to_owned(), owner: metadata.uid() });
     }
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_directory_is_claimed_once_and_stays_ours() {
+    fn claim_marks_new_directory_and_accepts_it_again() {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("a/b");
         let layout = Layout::claim(&data_dir, None).unwrap();
@@ -199,40 +199,40 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_others_is_refused_and_untouched() {
+    fn claim_refuses_foreign_directory_untouched() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("thesis.txt"), "years of work").unwrap();
-        let sentence = Layout::claim(dir.path(), None).unwrap_err().to_string();
-        assert!(sentence.contains(&dir.path().display().to_string()), "{sentence}");
+        let message = Layout::claim(dir.path(), None).unwrap_err().to_string();
+        assert!(message.contains(&dir.path().display().to_string()), "{message}");
         let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["thesis.txt"]);
     }
 
     #[test]
-    fn a_deep_directory_has_its_sockets_elsewhere_for_ourselves_alone() {
+    fn claim_of_deep_directory_puts_private_sockets_in_tmp() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::claim(&dir.path().join("deep/".repeat(20)), None).unwrap();
         let socket = layout.socket_dir().join(".s.PGSQL.65535");
-        assert!(socket.as_os_str().len() <= LONGEST_SOCKET_PATH, "{socket:?}");
-        assert!(layout.control_socket().as_os_str().len() <= LONGEST_SOCKET_PATH);
+        assert!(socket.as_os_str().len() <= MAX_SOCKET_PATH_BYTES, "{socket:?}");
+        assert!(layout.control_socket().as_os_str().len() <= MAX_SOCKET_PATH_BYTES);
         assert_eq!(mode(&layout.socket_dir()), 0o700);
         std::fs::remove_dir_all(layout.socket_dir().parent().unwrap()).unwrap();
     }
 
     #[test]
-    fn a_planted_link_in_tmp_is_refused() {
+    fn claim_socket_dir_refuses_planted_link() {
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path(), &link).unwrap();
-        assert!(matches!(claim_short_place(&link), Err(EmbeddedError::ForeignOwner { .. })));
+        assert!(matches!(claim_socket_dir(&link), Err(EmbeddedError::ForeignOwner { .. })));
     }
 
     #[test]
-    fn whole_files_have_their_mode_and_replace_what_was() {
+    fn write_atomically_sets_mode_and_replaces_content() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("secret");
-        write_whole(&path, "one", 0o600).unwrap();
-        write_whole(&path, "two", 0o600).unwrap();
+        write_atomically(&path, "one", 0o600).unwrap();
+        write_atomically(&path, "two", 0o600).unwrap();
         assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), mode(&path)), ("two", 0o600));
     }
 }

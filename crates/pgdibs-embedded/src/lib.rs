@@ -1,8 +1,8 @@
-//! The embedded server: a Postgres of our own that is found, made, started, supervised, adopted and stopped.
+//! The embedded server: finds Postgres, creates a cluster, and starts, supervises, adopts and stops its server.
 //!
-//! A daemon calls [`start`]; beside it a supervisor (our own binary, see [`supervise`]) is Postgres's parent and survives
-//! the daemon. The daemon holds a line to it as long as it lives. When the line closes without a word, or with
-//! [`Leave::Keep`], the supervisor keeps the server for a while; the next daemon on the data directory adopts it.
+//! A daemon calls [`start`]. A supervisor (this program again, see [`supervise`]) is Postgres's parent and survives the daemon, which
+//! keeps a control connection to it. When that connection closes, or after [`Embedded::keep`], the supervisor keeps the server for
+//! [`EmbeddedOptions::linger`], and the next daemon on the data directory adopts it.
 
 mod os_user;
 mod boot;
@@ -12,7 +12,6 @@ mod error;
 mod find;
 mod layout;
 mod lock;
-mod look;
 mod options;
 mod place;
 mod postmaster;
@@ -23,10 +22,9 @@ mod start;
 mod supervisor;
 
 pub use error::EmbeddedError;
-pub use find::{Binaries, SearchRoots, find};
-pub use look::superuser_url;
+pub use find::{Binaries, SearchRoots, find, find_client_program};
 pub use options::{DEFAULT_LINGER, DEFAULT_MAX_CONNECTIONS, EmbeddedOptions};
 pub use progress::Progress;
-pub use server::{Embedded, Leave};
+pub use server::{Embedded, superuser_url};
 pub use start::{data_dir, start};
 pub use supervisor::{SupervisorArgs, supervise};

@@ -1,4 +1,4 @@
-//! A file lock that ends with its process, and says which process has it.
+//! A file lock that the kernel frees with its process, and that names the process which holds it.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A killed process's lock lives on for a moment in a child that it had just forked and that has not run its program yet.
+/// The lock of a killed process lives on for a moment in a child that the process had forked and that has not run its program yet.
 const PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(10);
 
-/// Held as long as it lives; the kernel frees it when the process dies in whatever way.
+/// A lock that this process holds; dropping it frees it.
 #[derive(Debug)]
 pub(super) struct FileLock {
     file: File,
@@ -20,31 +20,31 @@ pub(super) struct FileLock {
 
 impl Drop for FileLock {
     fn drop(&mut self) {
-        // Closing alone would leave it to children of ours that have just been forked.
+        // Closing the file would leave the lock to children that this process has just forked.
         let _ = self.file.unlock();
     }
 }
 
-/// What came of an attempt to take a lock.
+/// The result of an attempt to take a lock.
 #[derive(Debug)]
-pub(super) enum Taken {
-    Ours(FileLock),
-    /// Somebody else's, with the process id it wrote down.
-    Others(Option<u32>),
+pub(super) enum Attempt {
+    Acquired(FileLock),
+    /// Another process holds it; its id, when it could be read.
+    Held(Option<u32>),
 }
 
-/// Takes the lock at `path` or says who has it, after a moment's patience.
-pub(super) async fn take(path: &Path) -> io::Result<Taken> {
+/// Takes the lock at `path`, waiting up to a second.
+pub(super) async fn acquire(path: &Path) -> io::Result<Attempt> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match take_at_once(path)? {
-            Taken::Others(_) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
-            taken => return Ok(taken),
+        match try_acquire(path)? {
+            Attempt::Held(_) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+            attempt => return Ok(attempt),
         }
     }
 }
 
-fn take_at_once(path: &Path) -> io::Result<Taken> {
+fn try_acquire(path: &Path) -> io::Result<Attempt> {
     let mut file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     match file.try_lock() {
         Ok(()) => {
@@ -52,14 +52,14 @@ fn take_at_once(path: &Path) -> io::Result<Taken> {
             lock.file.set_len(0)?;
             lock.file.rewind()?;
             writeln!(lock.file, "{}", std::process::id())?;
-            Ok(Taken::Ours(lock))
+            Ok(Attempt::Acquired(lock))
         }
-        Err(TryLockError::WouldBlock) => Ok(Taken::Others(pid_in(&mut file)?)),
+        Err(TryLockError::WouldBlock) => Ok(Attempt::Held(pid_in(&mut file)?)),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
-/// Who holds the lock at `path` now: `None` when nobody does.
+/// The process that holds the lock at `path`: `None` when it is free, `Some(None)` when its id could not be read.
 pub(super) fn holder(path: &Path) -> io::Result<Option<Option<u32>>> {
     let mut file = match File::options().read(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -83,29 +83,29 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_second_taker_learns_the_first_ones_process() {
+    async fn acquire_of_held_lock_names_its_process() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         assert_eq!(holder(&path).unwrap(), None);
-        let first = take(&path).await.unwrap();
-        assert!(matches!(first, Taken::Ours(_)));
-        assert!(matches!(take(&path).await.unwrap(), Taken::Others(Some(pid)) if pid == std::process::id()));
+        let first = acquire(&path).await.unwrap();
+        assert!(matches!(first, Attempt::Acquired(_)));
+        assert!(matches!(acquire(&path).await.unwrap(), Attempt::Held(Some(pid)) if pid == std::process::id()));
         assert_eq!(holder(&path).unwrap(), Some(Some(std::process::id())));
         drop(first);
         assert_eq!(holder(&path).unwrap(), None);
-        assert!(matches!(take(&path).await.unwrap(), Taken::Ours(_)));
+        assert!(matches!(acquire(&path).await.unwrap(), Attempt::Acquired(_)));
     }
 
-    /// Regression: a file lock stayed with a child that had just been forked (found by tests of the embedded server).
+    /// Regression: a file lock stayed with a child that had just been forked.
     #[tokio::test]
-    async fn a_forked_child_does_not_keep_a_lock_that_was_given_back() {
+    async fn dropped_lock_is_free_despite_forked_child() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        let Taken::Ours(lock) = take(&path).await.unwrap() else { panic!("nobody else has it") };
+        let Attempt::Acquired(lock) = acquire(&path).await.unwrap() else { panic!("the lock is held") };
         // What fork does to the descriptors of a process.
         let _of_the_child = lock.file.try_clone().unwrap();
         drop(lock);
         assert_eq!(holder(&path).unwrap(), None);
-        assert!(matches!(take_at_once(&path).unwrap(), Taken::Ours(_)));
+        assert!(matches!(try_acquire(&path).unwrap(), Attempt::Acquired(_)));
     }
 }

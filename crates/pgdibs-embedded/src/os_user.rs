@@ -1,13 +1,12 @@
-//! Whom Postgres runs as: it refuses root, so root hands it to an unprivileged user.
+//! The OS user that Postgres runs as: Postgres refuses to run as root, so root starts it as an unprivileged user.
 
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
-use super::error::{EmbeddedError, WhileDoing};
+use super::error::{EmbeddedError, IoContext};
 
-/// A user of this system other than root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OsUser {
     pub(super) name: String,
@@ -15,12 +14,12 @@ pub(super) struct OsUser {
     pub(super) gid: u32,
 }
 
-/// Our effective user id.
+/// The effective user id of this process.
 pub(super) fn own_uid() -> u32 {
     nix::unistd::geteuid().as_raw()
 }
 
-/// The account Postgres runs as: `None` means as ourselves, because we are not root.
+/// The user that Postgres runs as; `None` when this process is not root, and Postgres runs as its user.
 pub(super) fn for_server() -> Result<Option<OsUser>, EmbeddedError> {
     if own_uid() != 0 {
         return Ok(None);
@@ -33,24 +32,24 @@ pub(super) fn for_server() -> Result<Option<OsUser>, EmbeddedError> {
     Err(EmbeddedError::NoUnprivilegedUser)
 }
 
-/// Makes `command` run as `os_user`; std drops the supplementary groups with the user id when we are root.
+/// Makes `command` run as `os_user`. When root sets the user id, std drops the supplementary groups too.
 pub(super) fn run_as(command: &mut Command, os_user: Option<&OsUser>) {
     if let Some(os_user) = os_user {
         command.uid(os_user.uid).gid(os_user.gid);
     }
 }
 
-/// Gives a file or directory of ours to `os_user`.
-pub(super) fn hand_over(path: &Path, os_user: Option<&OsUser>) -> Result<(), EmbeddedError> {
+/// Makes `os_user` the owner of `path`.
+pub(super) fn give_to(path: &Path, os_user: Option<&OsUser>) -> Result<(), EmbeddedError> {
     match os_user {
         None => Ok(()),
         Some(os_user) => {
-            std::os::unix::fs::chown(path, Some(os_user.uid), Some(os_user.gid)).while_doing("give away", path)
+            std::os::unix::fs::chown(path, Some(os_user.uid), Some(os_user.gid)).context("change the owner of", path)
         }
     }
 }
 
-/// Refuses a directory that `os_user` cannot reach, naming the first parent that shuts it out.
+/// Refuses a directory that `os_user` cannot reach; the error names the first parent without search permission.
 pub(super) fn check_reachable(dir: &Path, os_user: Option<&OsUser>, remedy: &str) -> Result<(), EmbeddedError> {
     let Some(os_user) = os_user else {
         return Ok(());
@@ -58,7 +57,7 @@ pub(super) fn check_reachable(dir: &Path, os_user: Option<&OsUser>, remedy: &str
     let mut ancestors: Vec<&Path> = dir.ancestors().collect();
     ancestors.reverse();
     for ancestor in ancestors {
-        let metadata = std::fs::metadata(ancestor).while_doing("look at", ancestor)?;
+        let metadata = std::fs::metadata(ancestor).context("inspect", ancestor)?;
         let needed = if metadata.uid() == os_user.uid {
             0o100
         } else if metadata.gid() == os_user.gid {
@@ -83,7 +82,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_closed_parent_is_named() {
+    fn check_reachable_names_parent_without_permission() {
         let dir = tempfile::tempdir().unwrap();
         let closed = dir.path().join("closed");
         let inner = closed.join("inner");
@@ -92,8 +91,8 @@ mod tests {
             std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
         }
         let stranger = OsUser { name: "stranger".to_owned(), uid: 4_000_001, gid: 4_000_001 };
-        let sentence = check_reachable(&inner, Some(&stranger), "move it").unwrap_err().to_string();
-        assert!(sentence.contains(&closed.display().to_string()) && sentence.contains("`stranger`"), "{sentence}");
+        let message = check_reachable(&inner, Some(&stranger), "move it").unwrap_err().to_string();
+        assert!(message.contains(&closed.display().to_string()) && message.contains("`stranger`"), "{message}");
         std::fs::set_permissions(&closed, std::fs::Permissions::from_mode(0o711)).unwrap();
         check_reachable(&closed, Some(&stranger), "move it").unwrap();
     }

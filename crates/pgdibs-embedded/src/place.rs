@@ -1,16 +1,16 @@
-//! Where the data lies when no directory was configured: memory when it has room, otherwise the cache directory.
+//! Chooses the data directory when none is configured: in memory when it has 1 GiB free, otherwise the cache directory.
 
 use std::path::{Path, PathBuf};
 
 use super::error::EmbeddedError;
 use super::layout::Layout;
 
-/// A template, its clones and their WAL: 13 MB a database, a few dozen of them, and Postgres stops at a full disk.
-const ROOM_NEEDED_BYTES: u64 = 1 << 30;
+/// Enough for a few dozen databases of 13 MB and their WAL; Postgres stops when the disk is full.
+const MIN_FREE_BYTES: u64 = 1 << 30;
 
-/// What the choice depends on, so that tests can offer their own.
+/// The inputs of the choice, so that tests can set their own.
 #[derive(Debug, Clone)]
-pub(super) struct Surroundings {
+pub(super) struct Environment {
     pub(super) memory: PathBuf,
     pub(super) system_cache: PathBuf,
     pub(super) xdg_cache_home: Option<PathBuf>,
@@ -18,7 +18,7 @@ pub(super) struct Surroundings {
     pub(super) uid: u32,
 }
 
-impl Surroundings {
+impl Environment {
     pub(super) fn of_this_process() -> Self {
         let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         Self {
@@ -30,26 +30,26 @@ impl Surroundings {
         }
     }
 
-    /// The directory, and why it was chosen as a sentence.
+    /// The directory, and the reason as a sentence.
     pub(super) fn choose(&self) -> Result<(PathBuf, String), EmbeddedError> {
         let in_memory = self.memory.join(format!("pgdibs-{}", self.uid));
         let cached = self.cache_dir();
         let because = |dir: &Path, why: &str| format!("The embedded server's data is in {} ({why}).", dir.display());
 
-        // A choice once made stays, whatever room there is later: leases may live on the server that is there.
+        // A choice stays, however much memory is free later: leases may live on the server that is there.
         if Layout::is_marked(&in_memory) {
             let why = because(&in_memory, "in memory, where it was before");
             return Ok((in_memory, why));
         }
         if let Some(cached) = cached.clone()
             && Layout::is_marked(&cached)
-            && Layout::has_unfinished_business(&cached)
+            && Layout::was_left_running(&cached)
         {
-            let why = because(&cached, "where its server is running or was last");
+            let why = because(&cached, "where its server is running or ran last");
             return Ok((cached, why));
         }
         let free = free_bytes(&self.memory).unwrap_or(0);
-        if free >= ROOM_NEEDED_BYTES {
+        if free >= MIN_FREE_BYTES {
             let why = because(&in_memory, &format!("in memory, {} MiB free", free >> 20));
             return Ok((in_memory, why));
         }
@@ -61,7 +61,7 @@ impl Surroundings {
         Ok((cached, why))
     }
 
-    /// Root's home is closed to the user that Postgres then runs as, so root uses the system's cache.
+    /// The user that Postgres runs as cannot reach root's home, so root uses the system's cache.
     fn cache_dir(&self) -> Option<PathBuf> {
         if self.uid == 0 {
             return Some(self.system_cache.join("pgdibs"));
@@ -71,7 +71,7 @@ impl Surroundings {
     }
 }
 
-/// Free bytes of the file system that holds `dir`, for an unprivileged user; `None` when there is no such directory.
+/// The free bytes of the file system that holds `dir`, for an unprivileged user; `None` when there is no such directory.
 pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
     let stat = nix::sys::statvfs::statvfs(dir).ok()?;
     #[allow(clippy::useless_conversion, reason = "the types differ between Linux and macOS")]
@@ -83,8 +83,8 @@ pub(super) fn free_bytes(dir: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn surroundings(dir: &Path, uid: u32) -> Surroundings {
-        Surroundings {
+    fn environment(dir: &Path, uid: u32) -> Environment {
+        Environment {
             memory: dir.join("no-such-memory"),
             system_cache: dir.join("var-cache"),
             xdg_cache_home: None,
@@ -94,37 +94,37 @@ mod tests {
     }
 
     #[test]
-    fn memory_with_room_comes_first_and_the_cache_without_it() {
+    fn choose_takes_memory_with_room_otherwise_cache() {
         let dir = tempfile::tempdir().unwrap();
-        let mut around = surroundings(dir.path(), 1000);
-        let (chosen, why) = around.choose().unwrap();
+        let mut choice = environment(dir.path(), 1000);
+        let (chosen, why) = choice.choose().unwrap();
         assert_eq!(chosen, dir.path().join("home/.cache/pgdibs"));
         assert!(why.contains("less than 1 GiB"), "{why}");
-        around.xdg_cache_home = Some(dir.path().join("xdg"));
-        assert_eq!(around.choose().unwrap().0, dir.path().join("xdg/pgdibs"));
-        around.memory = dir.path().to_owned();
-        assert!(free_bytes(dir.path()).unwrap() > ROOM_NEEDED_BYTES, "this test needs 1 GiB free in {:?}", dir.path());
-        assert_eq!(around.choose().unwrap().0, dir.path().join("pgdibs-1000"));
+        choice.xdg_cache_home = Some(dir.path().join("xdg"));
+        assert_eq!(choice.choose().unwrap().0, dir.path().join("xdg/pgdibs"));
+        choice.memory = dir.path().to_owned();
+        assert!(free_bytes(dir.path()).unwrap() > MIN_FREE_BYTES, "this test needs 1 GiB free in {:?}", dir.path());
+        assert_eq!(choice.choose().unwrap().0, dir.path().join("pgdibs-1000"));
     }
 
     #[test]
-    fn root_uses_the_systems_cache_and_nobody_without_a_home_is_told() {
+    fn choose_takes_system_cache_for_root_and_needs_home() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(surroundings(dir.path(), 0).choose().unwrap().0, dir.path().join("var-cache/pgdibs"));
-        let mut homeless = surroundings(dir.path(), 1000);
+        assert_eq!(environment(dir.path(), 0).choose().unwrap().0, dir.path().join("var-cache/pgdibs"));
+        let mut homeless = environment(dir.path(), 1000);
         homeless.home = None;
         assert!(homeless.choose().unwrap_err().to_string().contains("--data-dir"));
     }
 
     #[test]
-    fn a_server_in_the_cache_that_may_have_leases_is_not_abandoned_for_memory() {
+    fn choose_stays_in_cache_while_server_may_have_leases() {
         let dir = tempfile::tempdir().unwrap();
-        let mut around = surroundings(dir.path(), 1000);
-        let cached = around.choose().unwrap().0;
+        let mut choice = environment(dir.path(), 1000);
+        let cached = choice.choose().unwrap().0;
         Layout::claim(&cached, None).unwrap();
-        around.memory = dir.path().to_owned();
-        assert_eq!(around.choose().unwrap().0, dir.path().join("pgdibs-1000"));
+        choice.memory = dir.path().to_owned();
+        assert_eq!(choice.choose().unwrap().0, dir.path().join("pgdibs-1000"));
         std::fs::write(cached.join("running-since-boot"), "some boot").unwrap();
-        assert_eq!(around.choose().unwrap().0, cached);
+        assert_eq!(choice.choose().unwrap().0, cached);
     }
 }

@@ -1,4 +1,4 @@
-//! The server process as the system shows it: its pid file, whether it is alive and ours, and its leftovers.
+//! The processes of a server as the system shows them: its pid file, whether they run, and how orphans are stopped.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,12 +13,12 @@ use super::layout::Layout;
 
 const POLL: Duration = Duration::from_millis(10);
 
-/// What `postmaster.pid` says; its lines are described in the server's `utils/pidfile.h`.
+/// The content of `postmaster.pid`; Postgres's `utils/pidfile.h` describes its lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PidFile {
     pub(super) pid: i32,
     pub(super) port: Option<u16>,
-    /// `starting`, `ready`, `stopping` or `standby`; empty before the server has said anything.
+    /// `starting`, `ready`, `stopping` or `standby`; empty before the server has written it.
     pub(super) status: String,
 }
 
@@ -37,12 +37,12 @@ impl PidFile {
     }
 }
 
-/// Ends whatever still runs of a server whose supervisor is gone, so that a new one can start there. Returns the
-/// process id of a server that was still whole.
+/// Stops the processes of a server whose supervisor has died, so that a new server can start. Returns the id of its postmaster, if
+/// that was running.
 ///
 /// # Errors
-/// [`EmbeddedError::Lingering`] when a process does not go away.
-pub(super) async fn end_orphans(layout: &Layout) -> Result<Option<i32>, EmbeddedError> {
+/// [`EmbeddedError::StillRunning`] when a process does not exit.
+pub(super) async fn stop_orphans(layout: &Layout) -> Result<Option<i32>, EmbeddedError> {
     let pgdata = layout.pgdata();
     let orphan = PidFile::read(layout).map(|file| file.pid).filter(|pid| is_server_of(*pid, &pgdata));
     let remaining = || {
@@ -50,11 +50,11 @@ pub(super) async fn end_orphans(layout: &Layout) -> Result<Option<i32>, Embedded
         pids.extend(orphan.filter(|pid| !pids.contains(pid) && is_server_of(*pid, &pgdata)));
         pids
     };
-    // A fast shutdown first; then, for a server that hangs and for backends that outlived theirs, harder ones.
+    // First a fast shutdown, then harder ones for a server that hangs and for backends that outlived their postmaster.
     for (signal, patience) in [(Signal::SIGINT, 5), (Signal::SIGQUIT, 3), (Signal::SIGKILL, 3)] {
         match (signal, orphan) {
-            // To a backend SIGINT only means to cancel its query.
-            (Signal::SIGINT, server) => server.into_iter().for_each(|pid| send(pid, signal)),
+            // A backend takes SIGINT as the request to cancel its query.
+            (Signal::SIGINT, postmaster) => postmaster.into_iter().for_each(|pid| send(pid, signal)),
             _ => remaining().into_iter().for_each(|pid| send(pid, signal)),
         }
         let deadline = Instant::now() + Duration::from_secs(patience);
@@ -67,11 +67,11 @@ pub(super) async fn end_orphans(layout: &Layout) -> Result<Option<i32>, Embedded
     }
     let pids: Vec<String> = remaining().iter().map(ToString::to_string).collect();
     let status = format!("processes {}", pids.join(", "));
-    Err(EmbeddedError::Lingering { data_dir: layout.data_dir().to_owned(), status })
+    Err(EmbeddedError::StillRunning { data_dir: layout.data_dir().to_owned(), status })
 }
 
-/// Removes the pid and socket files of a server that is known to be gone. Postgres itself would refuse to start when
-/// their process id has been given to another process since.
+/// Removes the pid and socket files of a server that has exited. Postgres refuses to start when another process of its user has the
+/// id in that file.
 pub(super) fn remove_stale_files(layout: &Layout) {
     let _ = std::fs::remove_file(layout.postmaster_pid_file());
     for entry in std::fs::read_dir(layout.socket_dir()).into_iter().flatten().flatten() {
@@ -81,7 +81,7 @@ pub(super) fn remove_stale_files(layout: &Layout) {
     }
 }
 
-/// Sends a signal to a process; one that is gone already is none of our concern.
+/// Sends a signal to a process; it is no error when the process has exited.
 pub(super) fn send(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
@@ -90,7 +90,7 @@ fn is_alive(pid: i32) -> bool {
     !matches!(kill(Pid::from_raw(pid), None), Err(Errno::ESRCH))
 }
 
-/// Whether `pid` is a live Postgres of this cluster, and not a stranger who was given its number later.
+/// Whether `pid` is a Postgres process of this cluster; the id may belong to an unrelated process by now.
 fn is_server_of(pid: i32, pgdata: &Path) -> bool {
     if !is_alive(pid) {
         return false;
@@ -105,14 +105,14 @@ fn is_server_of(pid: i32, pgdata: &Path) -> bool {
     })
 }
 
-/// Every Postgres process works in its cluster's directory, from which it never moves.
+/// The working directory of every Postgres process is its cluster's, and it never changes.
 fn works_in(pid: i32, pgdata: &Path) -> bool {
     let process = PathBuf::from(format!("/proc/{pid}"));
     let name = std::fs::read_to_string(process.join("comm")).unwrap_or_default();
     name.trim() == "postgres" && std::fs::read_link(process.join("cwd")).is_ok_and(|dir| dir == pgdata)
 }
 
-/// The processes of this cluster, backends whose server was killed among them. Empty where there is no `/proc`.
+/// The processes of this cluster, including backends whose postmaster was killed. Empty where there is no `/proc`.
 fn processes_in(pgdata: &Path) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|pid| works_in(*pid, pgdata)).collect()
@@ -123,17 +123,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_pid_file_is_read_at_every_stage_of_its_life() {
+    fn pid_file_parses_at_every_stage() {
         let full = "4711\n/data\n1700000000\n23456\n/sockets\n127.0.0.1\n  16  3\nready   \n";
         let file = PidFile { pid: 4711, port: Some(23456), status: "ready".to_owned() };
         assert_eq!(PidFile::parse(full), Some(file));
-        let young = PidFile { pid: 4711, port: None, status: String::new() };
-        assert_eq!(PidFile::parse("4711\n/data\n"), Some(young));
+        let incomplete = PidFile { pid: 4711, port: None, status: String::new() };
+        assert_eq!(PidFile::parse("4711\n/data\n"), Some(incomplete));
         assert_eq!((PidFile::parse(""), PidFile::parse("0\n"), PidFile::parse("-1\n")), (None, None, None));
     }
 
     #[test]
-    fn a_stranger_with_the_same_process_id_is_no_server_of_ours() {
+    fn unrelated_process_is_no_server_of_cluster() {
         let own = i32::try_from(std::process::id()).unwrap();
         assert!(is_alive(own));
         assert!(!is_server_of(own, &std::env::current_dir().unwrap()));

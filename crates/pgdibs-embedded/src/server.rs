@@ -1,5 +1,6 @@
-//! The embedded server as the daemon holds it: its address and password, its end, and how to leave it.
+//! The embedded server as the daemon holds it: its address and password, and how the daemon stops or keeps it.
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,29 +12,20 @@ use tokio::time::Instant;
 
 use super::cluster::SUPERUSER;
 use super::control::{Control, KEEP, KEEPING, STOP, STOPPED};
-use super::error::{EmbeddedError, WhileDoing};
+use super::error::{EmbeddedError, IoContext};
 use super::layout::Layout;
 use super::lock::{self, FileLock};
 use super::postmaster;
 use super::supervisor::{FAST_SHUTDOWN, IMMEDIATE_SHUTDOWN};
 
-/// What the server is allowed for stopping, and some for the messages about it.
-const STOP_DEADLINE: Duration = FAST_SHUTDOWN.saturating_add(IMMEDIATE_SHUTDOWN).saturating_add(Duration::from_secs(2));
-const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+/// The time that the server may take to stop, plus that of the messages about it.
+const STOP_TIMEOUT: Duration = FAST_SHUTDOWN.saturating_add(IMMEDIATE_SHUTDOWN).saturating_add(Duration::from_secs(2));
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(5);
 const HOST: &str = "127.0.0.1";
 
-/// How a daemon leaves its server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Leave {
-    /// Stop it: nothing lives there, or somebody said so.
-    Stop,
-    /// Leave it to its supervisor, which keeps it for the next daemon for [`super::EmbeddedOptions::linger`].
-    Keep,
-}
-
-/// A server that serves, and our exclusive right to its data directory. Dropping it is what the death of the daemon is:
-/// the supervisor keeps the server for a while. Has no `Debug`, for it holds the superuser's password.
+/// A running server and the exclusive right to its data directory. Dropping it has the effect of the daemon's death: the supervisor
+/// keeps the server for [`super::EmbeddedOptions::linger`]. It has no `Debug`, because it holds the superuser's password.
 pub struct Embedded {
     pub(super) layout: Layout,
     pub(super) control: Control,
@@ -41,9 +33,9 @@ pub struct Embedded {
     pub(super) password: SecretString,
     pub(super) major: u32,
     pub(super) adopted: bool,
-    /// The supervisor when we have started it, so that it is reaped.
+    /// The supervisor, when this process started it and has to reap it.
     pub(super) supervisor: Option<Child>,
-    /// Freed last: the next daemon may come when all else is done.
+    /// Freed last: the next daemon may start when everything else is done.
     pub(super) daemon_lock: FileLock,
 }
 
@@ -51,16 +43,16 @@ impl Embedded {
     /// The superuser's URL over TCP, password included: a secret.
     #[must_use]
     pub fn url(&self) -> SecretString {
-        url(self.port, &self.password)
+        url(self.port, self.password.expose_secret())
     }
 
-    /// The address the server listens on.
+    /// The address that the server listens on.
     #[must_use]
     pub fn host(&self) -> &str {
         HOST
     }
 
-    /// The port, the same for the life of the data directory unless somebody else took it while no lease was out.
+    /// The port. A data directory keeps its port, unless another process takes it while no lease can carry it.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
@@ -78,7 +70,7 @@ impl Embedded {
         self.layout.pgdata()
     }
 
-    /// The directory of the server's Unix socket, open to the server's user alone.
+    /// The directory of the server's Unix socket; only the server's OS user may enter it.
     #[must_use]
     pub fn socket_dir(&self) -> PathBuf {
         self.layout.socket_dir()
@@ -96,78 +88,84 @@ impl Embedded {
         self.major
     }
 
-    /// The directory of the server's programs, `psql` often among them.
+    /// The directory of the server's programs; `psql` is often among them.
     #[must_use]
     pub fn bin_dir(&self) -> &Path {
         &self.control.bin_dir
     }
 
-    /// The last lines of the server's log, to say why it ended.
+    /// The last lines of the server's log, to report why it exited.
     #[must_use]
     pub fn log_tail(&self, lines: usize) -> String {
         self.layout.log_tail(lines)
     }
 
-    /// Ends when the server is gone: Postgres died, or its supervisor did. Then drop this and call
-    /// [`super::start`] again. May be dropped and called again at any time.
-    pub async fn stopped(&self) {
+    /// Returns when Postgres or its supervisor has exited. Then drop this value and call [`super::start`] again. Cancel safe.
+    pub async fn exited(&self) {
         self.control.closed().await;
     }
 
-    /// Whether nothing is known against the server's running. Must be called within the runtime that started it.
+    /// Whether the connection to the supervisor is open. Call it within the runtime that started the server.
     #[must_use]
     pub fn is_running(&self) -> bool {
         !self.control.is_closed()
     }
 
-    /// Ends the daemon's part. With [`Leave::Stop`], Postgres is down when this returns: a fast shutdown, after 5 s an
-    /// immediate one. If the future is dropped midway, the supervisor goes on with it.
+    /// Leaves the server running: its supervisor keeps it for [`super::EmbeddedOptions::linger`], for the next daemon to adopt.
     ///
     /// # Errors
-    /// [`EmbeddedError::Lingering`] when the server does not end, [`EmbeddedError::Io`] when the supervisor does not
-    /// answer.
-    pub async fn leave(mut self, how: Leave) -> Result<(), EmbeddedError> {
-        let socket = self.layout.control_socket();
-        match how {
-            Leave::Keep => {
-                let kept = self.control.say(KEEP, KEEPING, ANSWER_DEADLINE).await;
-                kept.while_doing("reach the supervisor at", &socket)
+    /// [`EmbeddedError::Io`] when the supervisor does not answer.
+    pub async fn keep(mut self) -> Result<(), EmbeddedError> {
+        let kept = self.control.request(KEEP, KEEPING, ANSWER_TIMEOUT).await;
+        kept.context("reach the supervisor at", &self.layout.control_socket())
+    }
+
+    /// Stops the server: a fast shutdown, after 5 s an immediate one. If the future is dropped, the supervisor completes the stop.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::StillRunning`] when the server does not exit, [`EmbeddedError::Io`] when the supervisor does not answer.
+    pub async fn stop(mut self) -> Result<(), EmbeddedError> {
+        match self.control.request(STOP, STOPPED, STOP_TIMEOUT).await {
+            Err(error) if error.kind() != io::ErrorKind::TimedOut => {
+                return Err(error).context("reach the supervisor at", &self.layout.control_socket());
             }
-            Leave::Stop => {
-                match self.control.say(STOP, STOPPED, STOP_DEADLINE).await {
-                    Err(error) if error.kind() != io::ErrorKind::TimedOut => {
-                        return Err(error).while_doing("reach the supervisor at", &socket);
-                    }
-                    _ => {}
-                }
-                wait_for_supervisors_end(&self.layout, ANSWER_DEADLINE).await?;
-                if let Some(mut supervisor) = self.supervisor.take() {
-                    let path = self.layout.data_dir();
-                    supervisor.wait().await.while_doing("wait for the supervisor of", path)?;
-                }
-                // Usually there is none; a killed supervisor leaves one.
-                postmaster::end_orphans(&self.layout).await?;
-                drop(self.daemon_lock);
-                Ok(())
-            }
+            _ => {}
         }
+        wait_for_supervisors_exit(&self.layout).await?;
+        if let Some(mut supervisor) = self.supervisor.take() {
+            supervisor.wait().await.context("wait for the supervisor of", self.layout.data_dir())?;
+        }
+        // A supervisor that was killed leaves its server running.
+        postmaster::stop_orphans(&self.layout).await?;
+        drop(self.daemon_lock);
+        Ok(())
     }
 }
 
-/// The superuser's URL over TCP.
-pub(super) fn url(port: u16, password: &SecretString) -> SecretString {
-    let password = utf8_percent_encode(password.expose_secret(), NON_ALPHANUMERIC);
+/// The superuser's URL of the server in `data_dir`, password included, for a process beside its daemon. Only a user who may read the
+/// files of that directory gets it.
+///
+/// # Errors
+/// [`EmbeddedError::Io`] when there is no such server, or this user may not read its files.
+pub fn superuser_url(data_dir: &Path) -> Result<SecretString, EmbeddedError> {
+    let layout = Layout::of(data_dir)?;
+    let read = |path: &Path| std::fs::read_to_string(path).context("read", path);
+    let password = read(&layout.password_file())?;
+    Ok(url(read(&layout.port_file())?.trim(), password.trim()))
+}
+
+pub(super) fn url(port: impl Display, password: &str) -> SecretString {
+    let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
     SecretString::from(format!("postgresql://{SUPERUSER}:{password}@{HOST}:{port}/postgres"))
 }
 
-/// Waits until no process is the supervisor of this data directory.
-async fn wait_for_supervisors_end(layout: &Layout, patience: Duration) -> Result<(), EmbeddedError> {
-    let deadline = Instant::now() + patience;
+async fn wait_for_supervisors_exit(layout: &Layout) -> Result<(), EmbeddedError> {
+    let deadline = Instant::now() + ANSWER_TIMEOUT;
     let lock = layout.supervisor_lock();
-    while let Some(pid) = lock::holder(&lock).while_doing("look at", &lock)? {
+    while let Some(pid) = lock::holder(&lock).context("inspect", &lock)? {
         if Instant::now() >= deadline {
-            let status = format!("its supervisor is process {pid:?}");
-            return Err(EmbeddedError::Lingering { data_dir: layout.data_dir().to_owned(), status });
+            let status = format!("its supervisor is process {}", pid.unwrap_or(0));
+            return Err(EmbeddedError::StillRunning { data_dir: layout.data_dir().to_owned(), status });
         }
         tokio::time::sleep(POLL).await;
     }

@@ -1,4 +1,4 @@
-//! Brings the embedded server up: adopts one that runs, or makes and starts one, and waits until it serves.
+//! Starts the embedded server: adopts one that runs, or creates and starts one, and waits until it accepts connections.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,42 +8,41 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use pgdibs_core::probe::{Probe, ProbeError};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::process::Child;
 use tokio::time::{Instant, timeout};
 
 use super::boot;
 use super::cluster;
 use super::control::Control;
-use super::error::{EmbeddedError, WhileDoing};
+use super::error::{EmbeddedError, IoContext};
 use super::find::{self, Binaries, SearchRoots};
 use super::layout::Layout;
-use super::lock::{self, FileLock, Taken};
+use super::lock::{self, Attempt, FileLock};
 use super::options::EmbeddedOptions;
 use super::os_user::{self, OsUser};
-use super::place::Surroundings;
+use super::place::Environment;
 use super::postmaster::{self, PidFile};
 use super::progress::Progress;
 use super::server::{Embedded, url};
-use super::supervisor::{FAST_SHUTDOWN, FIRST_HELLO, IMMEDIATE_SHUTDOWN, SupervisorArgs};
+use super::supervisor::{ATTACH_TIMEOUT, FAST_SHUTDOWN, IMMEDIATE_SHUTDOWN, SupervisorArgs};
 
-/// A supervisor that does not answer is ending; it needs at most what Postgres is allowed for stopping.
-const ENDING_DEADLINE: Duration =
-    FAST_SHUTDOWN.saturating_add(IMMEDIATE_SHUTDOWN).saturating_add(Duration::from_secs(5));
+/// A supervisor that does not answer is stopping its server, for which Postgres has this much time.
+const STOP_TIMEOUT: Duration = FAST_SHUTDOWN.saturating_add(IMMEDIATE_SHUTDOWN).saturating_add(Duration::from_secs(5));
 /// Crash recovery of as much WAL as the settings allow takes tens of seconds on a slow disk.
-const READY_DEADLINE: Duration = Duration::from_secs(120);
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
-/// A port can be taken between our look and Postgres's; two unlucky guesses in a row mean something else is wrong.
+/// Another process can take a port between the check and Postgres's start; after three attempts the cause is another one.
 const PORT_ATTEMPTS: usize = 3;
-/// Lines of the server's log that go into an error.
+/// Lines of the server's log in an error.
 const LOG_LINES: usize = 12;
 
-/// Adopts the server of the data directory if one runs, otherwise makes and starts it; returns when it takes
-/// connections. `progress` hears each stage. When the future is dropped, what it has started is stopped.
+/// Adopts the server of the data directory if one runs, otherwise creates and starts it; returns when it accepts connections.
+/// `progress` is called at each stage. Dropping the future stops the processes that it has started.
 ///
 /// # Errors
-/// Every variant of [`EmbeddedError`]; nothing that was there before is removed except as [`Progress::Recreated`] says.
+/// Every variant of [`EmbeddedError`]; no existing data is removed, except as [`Progress::Recreated`] reports.
 pub async fn start(
     options: &EmbeddedOptions,
     probe: &impl Probe,
@@ -55,12 +54,12 @@ pub async fn start(
         progress(Progress::Chosen { why });
     }
     let layout = Layout::claim(&data_dir, os_user.as_ref())?;
-    let daemon_lock = match lock::take(&layout.daemon_lock()).await.while_doing("lock", &layout.daemon_lock())? {
-        Taken::Ours(lock) => lock,
-        Taken::Others(pid) => return Err(EmbeddedError::InUse { data_dir, pid }),
+    let daemon_lock = match lock::acquire(&layout.daemon_lock()).await.context("lock", &layout.daemon_lock())? {
+        Attempt::Acquired(lock) => lock,
+        Attempt::Held(pid) => return Err(EmbeddedError::InUse { data_dir, pid }),
     };
     progress(Progress::Finding);
-    let server = match running(&layout, options.linger).await? {
+    let server = match attach(&layout, options.linger).await? {
         Some(control) => adopt(layout, control, daemon_lock, probe, &mut progress).await?,
         None => Starting { options, layout, os_user }.start(daemon_lock, probe, &mut progress).await?,
     };
@@ -68,36 +67,36 @@ pub async fn start(
     Ok(server)
 }
 
-/// The data directory of a daemon with this setting: the one that was configured, or the one that is chosen in its place.
+/// The data directory of a daemon with this setting: the configured one, or the one that pgdibs chooses.
 ///
 /// # Errors
-/// [`EmbeddedError::NoPlace`], or the working directory is gone.
+/// [`EmbeddedError::NoPlace`], or the working directory does not exist.
 pub fn data_dir(configured: Option<&Path>) -> Result<PathBuf, EmbeddedError> {
     choose(configured).map(|(dir, _)| dir)
 }
 
-/// The same, with why it was chosen.
+/// The data directory, and the reason when pgdibs chose it.
 fn choose(configured: Option<&Path>) -> Result<(PathBuf, Option<String>), EmbeddedError> {
     match configured {
-        Some(dir) => Ok((std::path::absolute(dir).while_doing("find", dir)?, None)),
-        None => Surroundings::of_this_process().choose().map(|(dir, why)| (dir, Some(why))),
+        Some(dir) => Ok((std::path::absolute(dir).context("find", dir)?, None)),
+        None => Environment::of_this_process().choose().map(|(dir, why)| (dir, Some(why))),
     }
 }
 
-/// Joins the supervisor if there is one, and waits for the end of one that is stopping its server.
-async fn running(layout: &Layout, linger: Duration) -> Result<Option<Control>, EmbeddedError> {
-    let deadline = Instant::now() + ENDING_DEADLINE;
+/// Attaches to the supervisor if there is one, and waits for the exit of one that is stopping its server.
+async fn attach(layout: &Layout, linger: Duration) -> Result<Option<Control>, EmbeddedError> {
+    let deadline = Instant::now() + STOP_TIMEOUT;
     let lock = layout.supervisor_lock();
     loop {
-        if let Some(control) = Control::join(layout, linger).await {
+        if let Some(control) = Control::attach(layout, linger).await {
             return Ok(Some(control));
         }
-        let Some(pid) = lock::holder(&lock).while_doing("look at", &lock)? else {
+        let Some(pid) = lock::holder(&lock).context("inspect", &lock)? else {
             return Ok(None);
         };
         if Instant::now() >= deadline {
             let status = format!("its supervisor, process {}, does not answer", pid.unwrap_or(0));
-            return Err(EmbeddedError::Lingering { data_dir: layout.data_dir().to_owned(), status });
+            return Err(EmbeddedError::StillRunning { data_dir: layout.data_dir().to_owned(), status });
         }
         tokio::time::sleep(POLL).await;
     }
@@ -119,7 +118,7 @@ async fn adopt(
     Ok(Embedded { layout, control, port, password, major, adopted: true, supervisor: None, daemon_lock })
 }
 
-/// What a start works with once it is clear that no server runs.
+/// A start, when no server runs.
 struct Starting<'a> {
     options: &'a EmbeddedOptions,
     layout: Layout,
@@ -134,16 +133,16 @@ impl Starting<'_> {
         progress: &mut (impl FnMut(Progress) + Send),
     ) -> Result<Embedded, EmbeddedError> {
         let layout = &self.layout;
-        if let Some(pid) = postmaster::end_orphans(layout).await? {
-            progress(Progress::OrphanEnded { pid });
+        if let Some(pid) = postmaster::stop_orphans(layout).await? {
+            progress(Progress::OrphanStopped { pid });
         }
         postmaster::remove_stale_files(layout);
-        if let Some(why) = unusable(layout) {
+        if let Some(why) = why_unusable(layout) {
             progress(Progress::Recreated { why });
             cluster::discard(layout)?;
         }
-        if cluster::remove_scraps(layout).await? > 0 {
-            let why = format!("An initdb in {} had been cut short and is created again.", layout.data_dir().display());
+        if cluster::remove_leftovers(layout).await? > 0 {
+            let why = format!("An initdb in {} was interrupted and runs again.", layout.data_dir().display());
             progress(Progress::Recreated { why });
         }
         let binaries = self.find_binaries().await?;
@@ -151,15 +150,15 @@ impl Starting<'_> {
         if layout.cluster_major().is_none() {
             let data_dir = layout.data_dir().to_owned();
             progress(Progress::InitDb { data_dir, major: binaries.major });
-            cluster::make(layout, &binaries, self.os_user.as_ref(), &password).await?;
+            cluster::create(layout, &binaries, self.os_user.as_ref(), &password).await?;
         }
-        // Looked at before the supervisor says that the server runs.
-        let leases_possible = Layout::has_unfinished_business(layout.data_dir());
+        // Read before the supervisor writes that the server runs.
+        let leases_possible = Layout::was_left_running(layout.data_dir());
         let listen = self.options.listen;
         let mut attempts = 0;
         let (port, control, supervisor) = loop {
             attempts += 1;
-            let (port, old) = cluster::settle_port(layout, listen.map(|address| address.port()), leases_possible)?;
+            let (port, old) = cluster::choose_port(layout, listen.map(|address| address.port()), leases_possible)?;
             if let Some(from) = old {
                 progress(Progress::PortChanged { from, to: port });
             }
@@ -187,10 +186,9 @@ impl Starting<'_> {
             let wanted = made_by.map(|major| (major, data_dir.as_path()));
             find::find(explicit.as_deref(), &SearchRoots::of_this_system(), wanted)
         });
-        let binaries = search
-            .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)).while_doing("search", Path::new("/")))?;
-        let remedy = "put the binaries where everybody may read them, or start pgdibs as an ordinary user";
+        let binaries =
+            search.await.unwrap_or_else(|error| Err(std::io::Error::other(error)).context("search", Path::new("/")))?;
+        let remedy = "move the binaries to a directory that every user may read, or start pgdibs as an ordinary user";
         os_user::check_reachable(&binaries.dir, self.os_user.as_ref(), remedy)?;
         Ok(binaries)
     }
@@ -204,29 +202,29 @@ impl Starting<'_> {
     ) -> Result<(Control, Child), EmbeddedError> {
         let layout = &self.layout;
         let log_file = layout.log_file();
-        // The log of the run before stays readable; there may be none.
+        // The log of the previous run stays readable; there may be none.
         let _ = std::fs::rename(&log_file, log_file.with_extension("log.1"));
-        let log =
-            File::options().create(true).append(true).mode(0o600).open(&log_file).while_doing("open", &log_file)?;
+        let log = File::options().create(true).append(true).mode(0o600).open(&log_file).context("open", &log_file)?;
         let exe = &self.options.supervisor_exe;
         let args = SupervisorArgs {
             data_dir: layout.data_dir().to_owned(),
             bin_dir: binaries.dir.clone(),
             linger: self.options.linger,
         };
-        let mut command = tokio::process::Command::new(std::path::absolute(exe).while_doing("find", exe)?);
-        // A group of its own: Ctrl-C in our terminal is for us. No stream of ours: whoever reads our output sees its end.
+        let mut command = tokio::process::Command::new(std::path::absolute(exe).context("find", exe)?);
+        // Its own process group, so that Ctrl-C in the daemon's terminal does not reach it. None of the daemon's streams, so that a
+        // reader of the daemon's output sees its end.
         command.args(args.command_line()).current_dir("/").process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut unfinished = Unfinished(Some(command.spawn().while_doing("run", exe)?));
+        let mut supervisor = Starter(Some(command.spawn().context("run", exe)?));
 
-        let deadline = Instant::now() + FIRST_HELLO;
+        let deadline = Instant::now() + ATTACH_TIMEOUT;
         let control = loop {
-            if let Some(control) = Control::join(layout, self.options.linger).await {
+            if let Some(control) = Control::attach(layout, self.options.linger).await {
                 break control;
             }
-            if let Some(status) = unfinished.exit_status() {
-                return Err(not_started(layout, format!("its supervisor ended ({status})")));
+            if let Some(status) = supervisor.exit_status() {
+                return Err(not_started(layout, format!("its supervisor exited ({status})")));
             }
             if Instant::now() >= deadline {
                 return Err(not_started(layout, "its supervisor does not answer".to_owned()));
@@ -234,18 +232,18 @@ impl Starting<'_> {
             tokio::time::sleep(POLL).await;
         };
         wait_until_ready(layout, &control, probe, port, password).await?;
-        match unfinished.0.take() {
+        match supervisor.0.take() {
             Some(supervisor) => Ok((control, supervisor)),
-            None => Err(not_started(layout, "its supervisor ended".to_owned())),
+            None => Err(not_started(layout, "its supervisor exited".to_owned())),
         }
     }
 }
 
-/// Why the cluster that is there must not be started, as a sentence; `None` when it may, or when there is none.
-fn unusable(layout: &Layout) -> Option<String> {
+/// Why the existing cluster must not be started, as a sentence; `None` when it may be, or there is none.
+fn why_unusable(layout: &Layout) -> Option<String> {
     let pgdata = layout.pgdata();
     if !pgdata.exists() {
-        // The note belongs to a cluster that is gone.
+        // The file belongs to a cluster that was removed.
         let _ = std::fs::remove_file(layout.running_file());
         return None;
     }
@@ -255,35 +253,35 @@ fn unusable(layout: &Layout) -> Option<String> {
     }
     let started_under = std::fs::read_to_string(layout.running_file()).ok()?;
     if boot::current().as_deref() == Some(started_under.trim()) {
-        // What Postgres had written is in the system's cache, whoever was killed: its own recovery is enough.
+        // The machine's page cache has everything that Postgres wrote, whichever process was killed: crash recovery is enough.
         return None;
     }
     Some(format!(
-        "The server in {here} was not stopped before the machine was restarted, and it runs without fsync, so its files \
-         cannot be trusted: it is created again, empty."
+        "The server in {here} was running when the machine was restarted, and it runs without fsync, so its files \
+         may be corrupt: it is created again, empty."
     ))
 }
 
-/// A supervisor whose server is not ready yet. Dropped as it is, both are stopped.
-struct Unfinished(Option<Child>);
+/// A supervisor whose server is not ready yet. Dropping it stops both.
+struct Starter(Option<Child>);
 
-impl Unfinished {
+impl Starter {
     fn exit_status(&mut self) -> Option<std::process::ExitStatus> {
         self.0.as_mut()?.try_wait().ok()?
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for Starter {
     fn drop(&mut self) {
-        // Not reaped yet, or `id` gives nothing: the number cannot be somebody else's.
+        // `id` is `None` once the child is reaped, so the number cannot belong to another process.
         if let Some(pid) = self.0.as_ref().and_then(Child::id).and_then(|pid| i32::try_from(pid).ok()) {
             postmaster::send(pid, Signal::SIGTERM);
         }
     }
 }
 
-/// Waits for the word `ready` in the pid file, as `pg_ctl` does, and then for a connection. Whatever cluster it is, new, old or adopted,
-/// PUBLIC may not connect to its databases `postgres` and `template1` when this returns.
+/// Waits for `ready` in the pid file, as `pg_ctl` does, and then for a connection. The probe revokes PUBLIC's CONNECT on the databases
+/// `postgres` and `template1`, whether the cluster is new, old or adopted.
 async fn wait_until_ready(
     layout: &Layout,
     control: &Control,
@@ -291,12 +289,12 @@ async fn wait_until_ready(
     port: u16,
     password: &SecretString,
 ) -> Result<(), EmbeddedError> {
-    let deadline = Instant::now() + READY_DEADLINE;
+    let deadline = Instant::now() + READY_TIMEOUT;
     let mut status;
     loop {
-        let said = PidFile::read(layout).map(|file| file.status).unwrap_or_default();
-        if said == "ready" {
-            let first = timeout(CONNECT_DEADLINE, probe.first_connection(&url(port, password))).await;
+        let file_status = PidFile::read(layout).map(|file| file.status).unwrap_or_default();
+        if file_status == "ready" {
+            let first = timeout(CONNECT_TIMEOUT, probe.first_connection(&url(port, password.expose_secret()))).await;
             match first.unwrap_or_else(|_| Err(ProbeError::NotYet("it timed out".to_owned()))) {
                 Ok(()) => return Ok(()),
                 Err(ProbeError::Password) => {
@@ -304,16 +302,18 @@ async fn wait_until_ready(
                     let data_dir = layout.data_dir().to_owned();
                     return Err(EmbeddedError::Password { file, what: "refused by the server", data_dir });
                 }
-                Err(ProbeError::NotYet(why)) => status = format!("it says `ready` and a connection fails: {why}"),
+                Err(ProbeError::NotYet(why)) => {
+                    status = format!("its pid file says `ready`, but a connection fails: {why}")
+                }
             }
         } else {
-            status = format!("its pid file says `{said}`");
+            status = format!("its pid file says `{file_status}`");
         }
         if control.is_closed() {
-            return Err(not_started(layout, "it ended".to_owned()));
+            return Err(not_started(layout, "it exited".to_owned()));
         }
         if Instant::now() >= deadline {
-            return Err(not_started(layout, format!("after {} s {status}", READY_DEADLINE.as_secs())));
+            return Err(not_started(layout, format!("after {} s {status}", READY_TIMEOUT.as_secs())));
         }
         tokio::time::sleep(POLL).await;
     }

@@ -1,5 +1,5 @@
-//! The supervisor: our own binary as Postgres's parent. It outlives a daemon that was killed, keeps the server for the
-//! next one, and stops it when none comes.
+//! The supervisor: this program again, as Postgres's parent. It outlives a daemon that was killed, keeps the server for the next
+//! daemon, and stops it when none attaches.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -20,38 +20,38 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::boot;
-use super::control::{self, HELLO, KEEP, KEEPING, STOP, STOPPED, SUPERVISING};
+use super::control::{self, ATTACH, ATTACHED, KEEP, KEEPING, STOP, STOPPED};
 use super::find::Binaries;
-use super::layout::{Layout, write_whole};
-use super::lock::{self, Taken};
+use super::layout::{Layout, write_atomically};
+use super::lock::{self, Attempt};
 use super::os_user;
 use super::postmaster;
 
-/// The hidden subcommand under which our binary becomes a supervisor.
+/// The hidden subcommand that makes this program a supervisor.
 const SUBCOMMAND: &str = "supervise-postgres";
 /// How long a fast shutdown may take before an immediate one.
 pub(super) const FAST_SHUTDOWN: Duration = Duration::from_secs(5);
 /// How long an immediate shutdown may take before the process is killed.
 pub(super) const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(1);
-/// What a daemon on a loaded machine may need from starting its supervisor to saying hello.
-pub(super) const FIRST_HELLO: Duration = Duration::from_secs(15);
-/// The log lies in memory, where a talkative test suite must not fill the room of the databases.
-const LONGEST_LOG_BYTES: u64 = 32 << 20;
+/// The time that a daemon on a loaded machine may need between starting its supervisor and attaching to it.
+pub(super) const ATTACH_TIMEOUT: Duration = Duration::from_secs(15);
+/// The log may lie in memory, where that of a verbose test suite must not take the space of the databases.
+const MAX_LOG_BYTES: u64 = 32 << 20;
 const LOG_CHECK: Duration = Duration::from_secs(30);
 
-/// What a supervisor is told on its command line.
+/// The command line of a supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SupervisorArgs {
-    /// The data directory, made and locked by the daemon that starts the supervisor.
+    /// The data directory; the daemon that starts the supervisor has created and locked it.
     pub data_dir: PathBuf,
     /// The directory of `postgres`.
     pub bin_dir: PathBuf,
-    /// How long the server is kept while no daemon is connected.
+    /// How long the supervisor keeps the server while no daemon is attached.
     pub linger: Duration,
 }
 
 impl SupervisorArgs {
-    /// The arguments that [`SupervisorArgs::recognise`] understands.
+    /// The arguments that [`SupervisorArgs::recognise`] parses.
     #[must_use]
     pub fn command_line(&self) -> Vec<OsString> {
         vec![
@@ -65,53 +65,53 @@ impl SupervisorArgs {
         ]
     }
 
-    /// Recognises a supervisor's command line, the program's name included (`std::env::args_os()`). To be asked first
-    /// thing in `main`: this subcommand is ours alone and no part of the public command line.
+    /// Parses a supervisor's command line, the program's name included (`std::env::args_os()`); `None` when it is another one. `main`
+    /// calls it first: this subcommand is no part of the public command line.
     #[must_use]
     pub fn recognise(args: impl IntoIterator<Item = OsString>) -> Option<Self> {
         let args: Vec<OsString> = args.into_iter().skip(1).collect();
         let [subcommand, data_flag, data_dir, bin_flag, bin_dir, linger_flag, linger] = args.as_slice() else {
             return None;
         };
-        let ours = subcommand == SUBCOMMAND
+        let is_supervisor = subcommand == SUBCOMMAND
             && data_flag == "--data-dir"
             && bin_flag == "--bin-dir"
             && linger_flag == "--linger-milliseconds";
         let linger = Duration::from_millis(linger.to_str()?.parse().ok()?);
-        ours.then(|| Self { data_dir: data_dir.into(), bin_dir: bin_dir.into(), linger })
+        is_supervisor.then(|| Self { data_dir: data_dir.into(), bin_dir: bin_dir.into(), linger })
     }
 }
 
-/// Runs the server of one data directory until it ends or is to end. Blocks; makes its own runtime on its own thread, so
-/// it may be called from anywhere, best as the first thing in `main`.
+/// Runs the server of one data directory until it exits or a daemon, a signal or the end of the linger stops it. Blocks: it runs its
+/// own runtime on its own thread.
 #[must_use]
 pub fn supervise(args: SupervisorArgs) -> ExitCode {
     let thread = std::thread::spawn(move || -> io::Result<()> {
-        // Whatever we or Postgres create is for us alone, the control socket too, from its first moment.
+        // Only this user may access the files that the supervisor and Postgres create, among them the control socket.
         nix::sys::stat::umask(Mode::from_bits_truncate(0o077));
         tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(run(&args))
     });
     match thread.join() {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
-            log(&format!("ended: {error}"));
+            log(&format!("supervisor failed: {error}"));
             ExitCode::FAILURE
         }
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// Our standard error is the server's log.
-fn log(sentence: &str) {
-    let _ = writeln!(io::stderr(), "pgdibs supervisor {}: {sentence}", std::process::id());
+/// Writes to standard error, which is the server's log.
+fn log(message: &str) {
+    let _ = writeln!(io::stderr(), "pgdibs supervisor {}: {message}", std::process::id());
 }
 
 async fn run(args: &SupervisorArgs) -> io::Result<()> {
     let layout = Layout::of(&args.data_dir).map_err(io::Error::other)?;
-    let Taken::Ours(lock) = lock::take(&layout.supervisor_lock()).await? else {
-        return Err(io::Error::other("another supervisor has this data directory"));
+    let Attempt::Acquired(lock) = lock::acquire(&layout.supervisor_lock()).await? else {
+        return Err(io::Error::other("another supervisor holds the lock of this data directory"));
     };
-    // Freed by the end of the process and not before: who finds it free finds nothing of us running.
+    // Only the exit of this process frees it: a free lock means that no supervisor runs.
     std::mem::forget(lock);
     match std::fs::remove_file(layout.control_socket()) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -120,40 +120,40 @@ async fn run(args: &SupervisorArgs) -> io::Result<()> {
     let listener = UnixListener::bind(layout.control_socket())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    // A closed terminal is no reason to end.
+    // A closed terminal does not stop the server.
     let _hangup = signal(SignalKind::hangup())?;
 
     let boot = boot::current().unwrap_or_else(|| "unknown".to_owned());
-    write_whole(&layout.running_file(), &format!("{boot}\n"), 0o600).map_err(io::Error::other)?;
+    write_atomically(&layout.running_file(), &format!("{boot}\n"), 0o600).map_err(io::Error::other)?;
     let mut postgres = start(&layout, args)?;
     let mut daemons = Daemons::new(args);
     let why = loop {
         tokio::select! {
             accepted = listener.accept() => if let Ok((stream, _)) = accepted { daemons.add(stream) },
             Some((id, message)) = daemons.messages.recv() => {
-                if daemons.hear(id, message).await == AcquireRequest::Stop {
-                    break "a daemon said so";
+                if daemons.handle(id, message).await == Action::Stop {
+                    break "requested by a daemon";
                 }
             }
-            () = reached(daemons.lonely_until) => break "no daemon has come",
+            () = reached(daemons.stop_at) => break "no daemon attached in time",
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
             status = postgres.wait() => {
-                daemons.farewell().await;
-                return Err(io::Error::other(format!("PostgreSQL ended by itself: {}", status?)));
+                daemons.notify_stopped().await;
+                return Err(io::Error::other(format!("PostgreSQL exited: {}", status?)));
             }
-            () = shorten_log(&layout) => {}
+            () = truncate_log(&layout) => {}
         }
     };
     log(&format!("stopping PostgreSQL: {why}"));
     let status = stop(&mut postgres, &mut terminate).await?;
     if status.success() {
-        // Only an orderly stop leaves a cluster that can be trusted after a reboot.
+        // After an orderly stop the cluster survives a reboot.
         std::fs::remove_file(layout.running_file())?;
     }
     std::fs::remove_file(layout.control_socket())?;
-    log(&format!("PostgreSQL is down: {status}"));
-    daemons.farewell().await;
+    log(&format!("stopped PostgreSQL: {status}"));
+    daemons.notify_stopped().await;
     Ok(())
 }
 
@@ -166,7 +166,7 @@ fn start(layout: &Layout, args: &SupervisorArgs) -> io::Result<Child> {
     tokio::process::Command::from(command).spawn()
 }
 
-/// Fast, then immediate, then killed. A second SIGTERM makes it immediate at once.
+/// A fast shutdown, then an immediate one, then SIGKILL. A second SIGTERM skips the wait.
 async fn stop(postgres: &mut Child, terminate: &mut SignalStream) -> io::Result<ExitStatus> {
     for (signal, patience) in [(Signal::SIGINT, FAST_SHUTDOWN), (Signal::SIGQUIT, IMMEDIATE_SHUTDOWN)] {
         if let Some(pid) = postgres.id().and_then(|pid| i32::try_from(pid).ok()) {
@@ -182,18 +182,18 @@ async fn stop(postgres: &mut Child, terminate: &mut SignalStream) -> io::Result<
     postgres.wait().await
 }
 
-/// Cuts the log when it has grown too long; Postgres and we append to it, so nothing is written past its end.
-async fn shorten_log(layout: &Layout) {
+/// Empties the log when it has grown too long. Postgres and the supervisor append to it, so neither writes past its end.
+async fn truncate_log(layout: &Layout) {
     tokio::time::sleep(LOG_CHECK).await;
     let Ok(file) = File::options().write(true).open(layout.log_file()) else {
         return;
     };
-    if file.metadata().is_ok_and(|metadata| metadata.len() > LONGEST_LOG_BYTES) && file.set_len(0).is_ok() {
-        log("the log was longer than 32 MiB and begins again");
+    if file.metadata().is_ok_and(|metadata| metadata.len() > MAX_LOG_BYTES) && file.set_len(0).is_ok() {
+        log("truncated the log: it was longer than 32 MiB");
     }
 }
 
-/// Ends at `instant`, or never.
+/// Returns at `instant`, or never.
 async fn reached(instant: Option<Instant>) {
     match instant {
         Some(instant) => tokio::time::sleep_until(instant).await,
@@ -202,18 +202,19 @@ async fn reached(instant: Option<Instant>) {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum AcquireRequest {
-    None,
+enum Action {
+    Continue,
     Stop,
 }
 
-/// The daemons at the other end of the control socket, and since when there has been none.
+/// The daemons that are connected to the control socket.
 struct Daemons {
     bin_dir: PathBuf,
     linger: Duration,
-    /// When the server is stopped unless a daemon says hello before.
-    lonely_until: Option<Instant>,
+    /// When the supervisor stops the server, unless a daemon attaches before.
+    stop_at: Option<Instant>,
     next_id: u64,
+    /// The writing halves; the flag says whether that daemon has attached.
     writers: HashMap<u64, (OwnedWriteHalf, bool)>,
     sender: mpsc::Sender<(u64, Option<String>)>,
     messages: mpsc::Receiver<(u64, Option<String>)>,
@@ -225,8 +226,8 @@ impl Daemons {
         Self {
             bin_dir: args.bin_dir.clone(),
             linger: args.linger,
-            // The daemon that has started us must have the time to say hello, however short the linger is.
-            lonely_until: Some(Instant::now() + args.linger.max(FIRST_HELLO)),
+            // The daemon that started this supervisor needs time to attach, however short the linger is.
+            stop_at: Some(Instant::now() + args.linger.max(ATTACH_TIMEOUT)),
             next_id: 0,
             writers: HashMap::new(),
             sender,
@@ -238,48 +239,48 @@ impl Daemons {
         let (reader, writer) = stream.into_split();
         self.next_id += 1;
         self.writers.insert(self.next_id, (writer, false));
-        tokio::spawn(listen(self.next_id, reader, self.sender.clone()));
+        tokio::spawn(read_messages(self.next_id, reader, self.sender.clone()));
     }
 
-    /// Acts on one line of a daemon, or on its silence for ever (`None`).
-    async fn hear(&mut self, id: u64, message: Option<String>) -> AcquireRequest {
+    /// Handles one message of a daemon; `None` is the end of its connection.
+    async fn handle(&mut self, id: u64, message: Option<String>) -> Action {
         let Some(message) = message else {
-            let greeted = self.writers.remove(&id).is_some_and(|(_, greeted)| greeted);
-            if greeted && !self.writers.values().any(|(_, greeted)| *greeted) {
-                self.lonely_until = Some(Instant::now() + self.linger);
-                log(&format!("no daemon is connected; PostgreSQL is kept for {} s", self.linger.as_secs_f32()));
+            let attached = self.writers.remove(&id).is_some_and(|(_, attached)| attached);
+            if attached && !self.writers.values().any(|(_, attached)| *attached) {
+                self.stop_at = Some(Instant::now() + self.linger);
+                log(&format!("no daemon is attached: keeping PostgreSQL for {} s", self.linger.as_secs_f32()));
             }
-            return AcquireRequest::None;
+            return Action::Continue;
         };
         let mut words = message.split_whitespace();
         match words.next() {
-            Some(HELLO) => {
+            Some(ATTACH) => {
                 if let Some(linger) = words.next().and_then(|word| word.parse().ok()) {
                     self.linger = Duration::from_millis(linger);
                 }
-                self.lonely_until = None;
-                let answer = format!("{SUPERVISING} {}", self.bin_dir.display());
+                self.stop_at = None;
+                let answer = format!("{ATTACHED} {}", self.bin_dir.display());
                 self.answer(id, &answer).await;
-                if let Some((_, greeted)) = self.writers.get_mut(&id) {
-                    *greeted = true;
+                if let Some((_, attached)) = self.writers.get_mut(&id) {
+                    *attached = true;
                 }
             }
             Some(KEEP) => self.answer(id, KEEPING).await,
-            Some(STOP) => return AcquireRequest::Stop,
-            _ => log(&format!("a daemon said something unknown: {message}")),
+            Some(STOP) => return Action::Stop,
+            _ => log(&format!("unknown message of a daemon: {message}")),
         }
-        AcquireRequest::None
+        Action::Continue
     }
 
     async fn answer(&mut self, id: u64, line: &str) {
         if let Some((writer, _)) = self.writers.get_mut(&id) {
-            // A daemon that is gone is heard of by its reader.
+            // When the daemon has exited, its reader reports it.
             let _ = writer.write_all(format!("{line}\n").as_bytes()).await;
         }
     }
 
-    /// Tells every daemon that the server is down.
-    async fn farewell(&mut self) {
+    /// Sends `stopped` to every daemon.
+    async fn notify_stopped(&mut self) {
         let ids: Vec<u64> = self.writers.keys().copied().collect();
         for id in ids {
             self.answer(id, STOPPED).await;
@@ -287,7 +288,7 @@ impl Daemons {
     }
 }
 
-async fn listen(id: u64, mut reader: OwnedReadHalf, sender: mpsc::Sender<(u64, Option<String>)>) {
+async fn read_messages(id: u64, mut reader: OwnedReadHalf, sender: mpsc::Sender<(u64, Option<String>)>) {
     loop {
         let line = control::read_line(&mut reader).await.ok();
         let last = line.is_none();
@@ -302,7 +303,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_says_what_it_was_given_and_nothing_else_is_recognised() {
+    fn command_line_round_trips_and_others_are_not_recognised() {
         let args = SupervisorArgs {
             data_dir: "/a data dir".into(),
             bin_dir: "/usr/lib/postgresql/15/bin".into(),
@@ -311,8 +312,8 @@ mod tests {
         let line = |args: Vec<OsString>| std::iter::once(OsString::from("pgdibs")).chain(args);
         assert_eq!(SupervisorArgs::recognise(line(args.command_line())), Some(args.clone()));
         assert_eq!(SupervisorArgs::recognise(line(vec!["serve".into()])), None);
-        let mut spoilt = args.command_line();
-        spoilt[6] = "soon".into();
-        assert_eq!(SupervisorArgs::recognise(line(spoilt)), None);
+        let mut invalid = args.command_line();
+        invalid[6] = "soon".into();
+        assert_eq!(SupervisorArgs::recognise(line(invalid)), None);
     }
 }

@@ -36,6 +36,7 @@ untouched as materialized (
       and exists (select from pg_roles r where r.rolname = d.login::name and r.rolcanlogin)
       and not exists (select from pg_stat_activity a where a.datid = d.oid::oid and a.usesysid is not null)),
 
+-- How many there are, for the waiters ahead and for this request.
 free as (
     select count(*) as places from untouched),
 
@@ -50,10 +51,12 @@ chosen as (
     order by d.slot is distinct from $4, d.slot
     limit 1 for update of d skip locked),
 
+-- Takes it out of `ready`, in the same statement that inserts the lease.
 d as (
     update databases set state = 'leased' from chosen where databases.id = chosen.id
     returning databases.id, databases.pool, databases.name, databases.slot, databases.login, databases.password),
 
+-- The lease of it.
 l as (
     insert into leases (id, pool, fingerprint, template_id, database_id, database_name, slot, run, worker, alias, holder, state, ttl_seconds)
     select $5, d.pool, template.fingerprint, template.id, d.id, d.name, d.slot, $6, $7, $8, $9, 'live', $10 from d, template

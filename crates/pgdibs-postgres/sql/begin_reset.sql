@@ -23,6 +23,7 @@ spare as (
                   and l.generation = coalesce($2, l.generation))
     order by d.id limit 1 for update of d skip locked),
 
+-- Reserves it, if the lease has not changed since; the unique index on `reset_to` refuses a second reservation.
 reserved as (
     update leases set reset_to = spare.id, renewals = renewals + 1, renewed_at = now()
     from spare where leases.id = $1 and leases.state = 'live' and leases.reset_to is null

@@ -1,5 +1,7 @@
 -- Tenants' sessions with more entries in the lock table than the settings allot to one session, while the table is full: the largest first.
 -- $1 the entries of the whole table
+
+-- Entries by process; locks of the fast path are not in the table. Used twice: for the sum, and for each session.
 held as materialized (
     select pid, count(*) as entries from pg_locks where not fastpath group by pid)
 

@@ -1,5 +1,6 @@
 -- The server's databases, as the planner sees them. Databases that tests created are left out: the daemon renames one that has a name it
 -- needs, so their names count as free. (Except a closed one with a prepared transaction, which cannot be renamed.)
+
 -- Sessions count when they have a user; autovacuum has none, visits every database in turn, and changes nothing.
 with live as (
     select datid, count(*) as sessions from pg_stat_activity where usesysid is not null group by datid),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use crate::connection_pool::ANSWER_TIMEOUT;
 use crate::connections::{Connections, DDL_APPLICATION, OWN_CONNECTIONS};
 use crate::ddl::{self, Ddl, LoginKind};
-use crate::error::PgError;
+use crate::error::{PgError, Result};
 use crate::facts::ServerFacts;
 use crate::handed_over::HandedOver;
 use crate::rights::Rights;
@@ -148,7 +148,7 @@ fn no_answer(after: Duration) -> Error {
 pub(crate) async fn answer_within<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, impl Into<PgError>>>,
-) -> Result<T, PgError> {
+) -> Result<T> {
     timeout(limit, answer).await.map_err(|_| no_answer(limit))?.map_err(Into::into)
 }
 

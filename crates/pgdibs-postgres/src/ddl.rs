@@ -74,7 +74,7 @@ pub fn revoke_public_connect(database: &str) -> Ddl {
             c if c.is_control() => format!("\\{:04X}", u32::from(c)),
             c => c.to_string(),
         });
-        format!("U&{}", ident(&escaped.collect::<String>()))
+        format!("U&{}", ident(escaped.collect::<String>()))
     } else {
         ident(database)
     };

@@ -13,6 +13,8 @@ pub(crate) enum PgError {
     Step(StepError),
 }
 
+pub(crate) type Result<T, E = PgError> = std::result::Result<T, E>;
+
 impl From<sqlx::Error> for PgError {
     fn from(error: sqlx::Error) -> Self {
         Self::Sql(error)

@@ -11,7 +11,7 @@ use crate::blockers;
 use crate::connection_pool::ANSWER_TIMEOUT;
 use crate::context::{Leadership, PgBackend, answer_within};
 use crate::ddl;
-use crate::error::PgError;
+use crate::error::Result;
 use crate::rights::Rights;
 use crate::sqlstate::{self, ErrorClass};
 use crate::steps::drop::drop_logins;
@@ -25,7 +25,7 @@ impl PgBackend {
     async fn as_leader(
         &self,
         limit: Duration,
-        work: impl AsyncFnOnce(&mut PgConnection) -> Result<(), PgError>,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<()>,
     ) -> Result<(), Error> {
         let mut leadership = self.leadership.lock().await;
         let Some(Leadership { connection, .. }) = leadership.as_mut() else { return Ok(()) };
@@ -55,7 +55,7 @@ impl PgBackend {
         Ok(self.vacuum_if_due().await?)
     }
 
-    async fn vacuum_if_due(&self) -> Result<bool, PgError> {
+    async fn vacuum_if_due(&self) -> Result<bool> {
         if self.facts().rights != Rights::Superuser {
             return Ok(false);
         }

@@ -19,7 +19,7 @@ use crate::blockers;
 use crate::connections::{DDL_APPLICATION, RECONCILER};
 use crate::context::{Leadership, PgBackend, Session, answer_within};
 use crate::ddl;
-use crate::error::PgError;
+use crate::error::Result;
 use crate::failpoint::{Point, reach};
 use crate::requests::{gather, templates};
 use crate::scram::digest;
@@ -68,7 +68,7 @@ impl PgBackend {
         }
     }
 
-    async fn try_acquire(&self) -> Result<Option<Leadership>, PgError> {
+    async fn try_acquire(&self) -> Result<Option<Leadership>> {
         let mut connection = self.connections.address.connect(CATALOG, RECONCILER).await?;
         let mut lost = self.lost.lock().await;
         if let Some(session) = lost.as_ref() {

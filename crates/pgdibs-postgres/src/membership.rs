@@ -7,7 +7,7 @@ use sqlx::postgres::{PgListener, PgNotification, PgPool};
 use tokio::time::timeout;
 
 use crate::context::PgBackend;
-use crate::error::PgError;
+use crate::error::Result;
 
 /// First key of the two-key advisory lock of a member; the second key is its instance. ("pgdb", also in the view `living_daemons`)
 const MEMBERSHIP: i32 = 1_885_824_098;
@@ -24,7 +24,7 @@ impl PgBackend {
         self.within(self.join_members()).await
     }
 
-    async fn join_members(&self) -> Result<Membership, PgError> {
+    async fn join_members(&self) -> Result<Membership> {
         // A pool of its own: a dropped listener gives its connection back, and only a closed pool ends it.
         let listener_pool = self.connections.address.pool("pgdibs-listener", 1, 0);
         let mut listener = PgListener::connect_with(&listener_pool).await?;

@@ -4,6 +4,7 @@ use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::lease::{Credentials, Lease, LeaseState};
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
 use pgdibs_core::pool::{LoginRights, Pool, PoolSettings, Strategy, StrategyChoice};
+use pgdibs_core::request::Wanted;
 use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -142,6 +143,11 @@ pub(crate) fn database(row: PgRow) -> Result<Database, sqlx::Error> {
         created_at: row.time("created_at")?,
         ready_at: row.maybe_time("ready_at")?,
     })
+}
+
+pub(crate) fn wanted(row: &PgRow, building: bool) -> Result<Wanted, sqlx::Error> {
+    let template = TemplateId(row.try_get("template_id")?);
+    Ok(Wanted { pool: row.pool()?, template, fingerprint: row.fingerprint()?, building })
 }
 
 /// From `lease_details`.

@@ -1,10 +1,13 @@
 //! What commands do on a server without a daemon: start the embedded one, or remove everything that pgdibs created on it.
 
 use pgdibs_embedded::{DEFAULT_MAX_CONNECTIONS, EmbeddedOptions};
-pub use pgdibs_embedded::{Embedded, EmbeddedError, Leave, Progress, SupervisorArgs, data_dir, supervise};
+pub use pgdibs_embedded::{
+    Embedded, EmbeddedError, Progress, SearchRoots, SupervisorArgs, data_dir, find_client_program, supervise,
+};
 pub use pgdibs_postgres::connect::ConnectError;
 use pgdibs_postgres::public_connect::PgProbe;
 pub use pgdibs_postgres::purge::{Inventory, inventory, purge};
+pub use pgdibs_sources::{FileGlob, Matches};
 
 use crate::config::Config;
 

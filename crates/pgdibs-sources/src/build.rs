@@ -1,4 +1,4 @@
-//! Building a template from a source: SQL files through psql, or a command.
+//! Builds a template from a source: SQL files with psql, or a command.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::capture::Capture;
 use super::dump;
 use super::inputs::sql_files;
-use super::process::{self, Ended, Ending};
+use super::process::{self, Finished, Outcome};
 use super::psql_report;
 use super::source::{Source, SourceKind};
 
@@ -23,52 +23,52 @@ use super::source::{Source, SourceKind};
 pub struct BuildTarget {
     /// `postgresql://user:password@host:port/database`, its parameters (such as `sslmode`) included.
     pub url: SecretString,
-    /// A name, an address, or the directory of a socket.
+    /// A host name, an address, or the directory of a socket.
     pub host: String,
-    /// Its port.
+    /// The port.
     pub port: u16,
-    /// The build's own login.
+    /// The build's login.
     pub user: String,
-    /// Its password. It is taken out of everything that is shown.
+    /// Its password, which is masked in output and errors.
     pub password: SecretString,
     /// The database's name.
     pub database: String,
-    /// The program psql; needed for SQL sources alone.
+    /// The path of psql, for SQL sources.
     pub psql: PathBuf,
 }
 
-/// What a build of a source consists of.
+/// The steps of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BuildPlan {
-    /// These files through psql, in this order.
+    /// Run these files with psql, in this order.
     SqlFiles(Vec<PathBuf>),
-    /// This program with these arguments.
+    /// Run this program with these arguments.
     Command(Vec<String>),
-    /// Nothing to run: the caller clones this database.
+    /// Run nothing: the caller clones this database.
     CloneOf(String),
 }
 
 /// A build that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildReport {
-    /// What was done; for [`BuildPlan::CloneOf`] nothing was.
+    /// The steps.
     pub plan: BuildPlan,
-    /// How long it took.
+    /// The duration.
     pub took: Duration,
-    /// How much the programs printed.
+    /// The size of the output of the programs.
     pub output_bytes: u64,
 }
 
-/// A build that failed. The database is as the build left it; the next attempt starts with an empty one.
+/// A build that failed. The database stays as it is; the next attempt needs an empty one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildFailure {
-    /// Which step: `inputs`, a file's name, or the command.
+    /// The step: `inputs`, a file's name, or the command.
     pub step: String,
-    /// A sentence, then the last lines of the output. Without the password.
+    /// A sentence, then the last lines of the output, with secrets masked.
     pub detail: String,
-    /// Its time was up.
+    /// The deadline passed.
     pub timed_out: bool,
-    /// It was cancelled, which says nothing about the source.
+    /// It was cancelled.
     pub cancelled: bool,
 }
 
@@ -78,7 +78,7 @@ impl BuildFailure {
     }
 }
 
-/// What a build of `source` would consist of now.
+/// The steps of a build of `source` with its present inputs.
 ///
 /// # Errors
 /// There are no SQL files.
@@ -93,34 +93,34 @@ pub fn plan(source: &Source) -> Result<BuildPlan, BuildFailure> {
     }
 }
 
-/// Builds `source` in `target` within `deadline`, all its files together. Dropping the future ends what it runs at once;
-/// `cancel` gives it two seconds to end by itself.
+/// Builds `source` in `target`; `deadline` is for all its steps together. Dropping the future kills the running program; `cancel`
+/// terminates it, and kills it after two seconds.
 ///
 /// # Errors
-/// The first step that failed, with what its program said last.
+/// The first step that failed, with the last lines of its output.
 pub async fn build(
     source: &Source,
     target: &BuildTarget,
     deadline: Duration,
     cancel: CancellationToken,
 ) -> Result<BuildReport, BuildFailure> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let plan = plan(source)?;
-    let running = Running { source, target, until: begun + deadline, deadline, cancel: &cancel };
+    let runner = Runner { source, target, until: started + deadline, deadline, cancel: &cancel };
     let mut output_bytes = 0;
     match &plan {
         BuildPlan::SqlFiles(files) => {
             for (place, file) in files.iter().enumerate() {
-                output_bytes += running.sql_file(file, place + 1, files.len()).await?;
+                output_bytes += runner.sql_file(file, place + 1, files.len()).await?;
             }
         }
-        BuildPlan::Command(argv) => output_bytes = running.command(argv).await?,
+        BuildPlan::Command(argv) => output_bytes = runner.command(argv).await?,
         BuildPlan::CloneOf(_) => {}
     }
-    Ok(BuildReport { plan, took: begun.elapsed(), output_bytes })
+    Ok(BuildReport { plan, took: started.elapsed(), output_bytes })
 }
 
-struct Running<'a> {
+struct Runner<'a> {
     source: &'a Source,
     target: &'a BuildTarget,
     until: Instant,
@@ -128,9 +128,9 @@ struct Running<'a> {
     cancel: &'a CancellationToken,
 }
 
-impl Running<'_> {
-    /// Not in a single transaction: a dump or migration may hold transactions of its own and statements that allow none
-    /// (`CREATE INDEX CONCURRENTLY`, using a new enum value), and a failed build's database is dropped as a whole anyway.
+impl Runner<'_> {
+    /// Runs a file with psql, not in a single transaction: it may have transactions of its own, and statements that no transaction may
+    /// contain (`CREATE INDEX CONCURRENTLY`, the use of a new enum value). The database of a failed build is dropped anyway.
     async fn sql_file(&self, file: &Path, place: usize, count: usize) -> Result<u64, BuildFailure> {
         let shown = file.strip_prefix(&self.source.base).unwrap_or(file).display().to_string();
         let step = match &self.source.kind {
@@ -143,10 +143,10 @@ impl Running<'_> {
         let copy = tokio::task::spawn_blocking(move || dump::without_owners(&path));
         let copy = match copy.await.map_err(io::Error::from).flatten() {
             Ok(copy) => copy,
-            // psql says so of a file that it cannot read either.
+            // psql reports such a file itself.
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => None,
             Err(error) => {
-                let detail = format!("cannot make a copy of the dump without its owners: {error}");
+                let detail = format!("cannot create a copy of the dump without its owners: {error}");
                 return Err(BuildFailure::new(step, detail));
             }
         };
@@ -155,13 +155,13 @@ impl Running<'_> {
         // SQLSTATE beside each message, and the statement after an error.
         command.args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-v", "ECHO=errors", "-f"]);
         command.arg(read).env_remove("LC_ALL").env("LC_MESSAGES", "C");
-        let ended = self.run(&step, command, Capture::of_psql()).await?.map_err(|error| {
+        let finished = self.run(&step, command, Capture::of_psql()).await?.map_err(|error| {
             let psql = self.target.psql.display();
             match error.kind() {
                 io::ErrorKind::NotFound => BuildFailure::new(
                     &step,
                     format!(
-                        "SQL sources are read by psql, and there is no {psql}; install it (Debian, Ubuntu: apt-get install \
+                        "SQL sources need psql, and there is no {psql}; install it (Debian, Ubuntu: apt-get install \
                          postgresql-client; Fedora: dnf install postgresql; Alpine: apk add postgresql-client; macOS: brew install \
                          libpq) or set pg_bin_dir (PGDIBS_PG_BIN_DIR) to the directory that has it"
                     ),
@@ -169,15 +169,15 @@ impl Running<'_> {
                 _ => BuildFailure::new(&step, format!("cannot start {psql}: {error}")),
             }
         })?;
-        let status = self.status(&step, &ended)?;
+        let status = self.status(&step, &finished)?;
         if status.success() {
-            return Ok(ended.output.bytes());
+            return Ok(finished.output.bytes());
         }
-        // The user knows nothing of the copy.
+        // The error names the user's file, not the copy.
         let named = format!("psql:{}:", file.display());
-        let detail = match ended.output.first_error(&self.secrets()) {
+        let detail = match finished.output.first_error(&self.secrets()) {
             Some(error) => psql_report::sentence(&error.replace(&format!("psql:{}:", read.display()), &named)),
-            None => format!("psql {}{}", how(status), self.said(&ended.output)),
+            None => format!("psql {}{}", describe(status), self.last_output(&finished.output)),
         };
         Err(BuildFailure::new(step, detail))
     }
@@ -187,39 +187,44 @@ impl Running<'_> {
         let Some((program, arguments)) = argv.split_first() else {
             return Err(BuildFailure::new("command", "the command is empty"));
         };
-        // A relative path to a program starts at the build's directory, which the operating system leaves open.
+        // A relative path of a program starts at the build's directory; without this, it would depend on the operating system.
         let program = match program.contains('/') {
             true => self.source.directory.join(program),
             false => PathBuf::from(program),
         };
         let mut command = Command::new(&program);
         command.args(arguments);
-        let ended = self.run(&step, command, Capture::default()).await?.map_err(|error| {
+        let finished = self.run(&step, command, Capture::default()).await?.map_err(|error| {
             let program = program.display();
             let detail = match error.kind() {
                 io::ErrorKind::NotFound => format!(
-                    "there is no program `{program}` on the daemon's PATH; install it where the daemon runs, or name it by its path \
+                    "there is no program `{program}` on the daemon's PATH; install it where the daemon runs, or give its path \
                      (a relative one starts at {})",
                     self.source.directory.display()
                 ),
                 io::ErrorKind::PermissionDenied => {
-                    format!("`{program}` may not be executed; make it executable or name its interpreter first")
+                    format!("`{program}` is not executable; make it executable or run it with its interpreter")
                 }
                 _ => format!("cannot start `{program}`: {error}"),
             };
             BuildFailure::new(&step, detail)
         })?;
-        let status = self.status(&step, &ended)?;
+        let status = self.status(&step, &finished)?;
         if status.success() {
-            return Ok(ended.output.bytes());
+            return Ok(finished.output.bytes());
         }
-        Err(BuildFailure::new(&step, format!("the command {}{}", how(status), self.said(&ended.output))))
+        Err(BuildFailure::new(&step, format!("the command {}{}", describe(status), self.last_output(&finished.output))))
     }
 
-    async fn run(&self, step: &str, mut command: Command, capture: Capture) -> Result<io::Result<Ended>, BuildFailure> {
+    async fn run(
+        &self,
+        step: &str,
+        mut command: Command,
+        capture: Capture,
+    ) -> Result<io::Result<Finished>, BuildFailure> {
         let directory = &self.source.directory;
         if !directory.is_dir() {
-            let detail = format!("there is no directory {} to run it in; correct `directory`", directory.display());
+            let detail = format!("there is no working directory {}; correct `directory`", directory.display());
             return Err(BuildFailure::new(step, detail));
         }
         command.current_dir(directory);
@@ -227,7 +232,7 @@ impl Running<'_> {
         Ok(process::run(command, capture, self.until, self.cancel).await)
     }
 
-    /// The daemon's own variables go along except those that would lead elsewhere (`PG*`) or hold its secrets (`PGDIBS_*`).
+    /// The program inherits the daemon's variables, except those for connections (`PG*`) and those with secrets (`PGDIBS_*`).
     fn set_environment(&self, command: &mut Command) {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
             command.env_remove(name);
@@ -248,56 +253,56 @@ impl Running<'_> {
             .env("PGDATABASE", &target.database);
     }
 
-    fn status(&self, step: &str, ended: &Ended) -> Result<ExitStatus, BuildFailure> {
-        let said = || self.said(&ended.output);
-        match &ended.ending {
-            Ending::Exited(status) => Ok(*status),
-            Ending::TimedOut => {
+    fn status(&self, step: &str, finished: &Finished) -> Result<ExitStatus, BuildFailure> {
+        let last_output = || self.last_output(&finished.output);
+        match &finished.outcome {
+            Outcome::Exited(status) => Ok(*status),
+            Outcome::TimedOut => {
                 let seconds = self.deadline.as_secs_f64();
                 let detail = format!(
-                    "the build did not end within {seconds} seconds and was ended, with everything it had started; make it faster \
-                     or raise the pool's source.timeout_seconds (or build_timeout_seconds){}",
-                    said()
+                    "the build took longer than {seconds} seconds and was terminated with all its processes; make it faster or raise the \
+                     pool's source.timeout_seconds (or build_timeout_seconds){}",
+                    last_output()
                 );
                 Err(BuildFailure { timed_out: true, ..BuildFailure::new(step, detail) })
             }
-            Ending::Cancelled => {
-                let detail = format!("the build was cancelled, and everything it had started was ended{}", said());
+            Outcome::Cancelled => {
+                let detail = format!("the build was cancelled and terminated with all its processes{}", last_output());
                 Err(BuildFailure { cancelled: true, ..BuildFailure::new(step, detail) })
             }
         }
     }
 
-    fn said(&self, output: &Capture) -> String {
+    fn last_output(&self, output: &Capture) -> String {
         match output.bytes() {
             0 => "; it printed nothing".to_owned(),
             _ => format!("; its last lines:\n{}", output.last_lines(&self.secrets())),
         }
     }
 
-    /// The password as it is and as it stands in the URL, and what the source's own variables hide.
+    /// The password, plain and encoded as in the URL, and the secrets among the source's variables.
     fn secrets(&self) -> Vec<String> {
         let plain = self.target.password.expose_secret().to_owned();
         let url = self.target.url.expose_secret();
         let login = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(login, _)| login);
         let encoded = login.and_then(|login| login.split_once(':')).map(|(_, password)| password.to_owned());
         let own = self.source.env.iter().map(|(name, value)| (name, value.expose_secret()));
-        let own = own.filter(|(name, value)| hides_something(name, value)).map(|(_, value)| value.to_owned());
+        let own = own.filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value.to_owned());
         [Some(plain), encoded].into_iter().flatten().chain(own).collect()
     }
 }
 
-/// Whether a variable of a source is a secret, by its name, or because it is a URL with a login. Not every one is: to mask the value
-/// of `DJANGO_SETTINGS_MODULE` would hide why a build failed.
-fn hides_something(name: &str, value: &str) -> bool {
+/// Whether a variable of a source is a secret: by its name, or because its value is a URL with a login. To mask every variable, such as
+/// `DJANGO_SETTINGS_MODULE`, would hide why a build failed.
+fn is_secret(name: &str, value: &str) -> bool {
     const WORDS: [&str; 9] = ["AUTH", "CREDENTIAL", "DSN", "KEY", "PASS", "PRIVATE", "SALT", "SECRET", "TOKEN"];
     let name = name.to_ascii_uppercase();
     let login = value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
-    // Fewer characters may stand anywhere by chance.
+    // A shorter value may occur in any output by chance.
     value.len() >= 4 && (login || WORDS.iter().any(|word| name.contains(word)))
 }
 
-/// Parameters of a URL that libpq takes from variables, for what reads `PG*` alone, as psql does here.
+/// URL parameters and the variables from which libpq takes them, for programs that read `PG*` alone, as psql does here.
 const PARAMETERS: [(&str, &str); 8] = [
     ("sslmode", "PGSSLMODE"),
     ("sslrootcert", "PGSSLROOTCERT"),
@@ -309,28 +314,28 @@ const PARAMETERS: [(&str, &str); 8] = [
     ("application_name", "PGAPPNAME"),
 ];
 
-fn parameter_of(url: &str, wanted: &str) -> Option<String> {
+fn parameter_of(url: &str, parameter: &str) -> Option<String> {
     let (_, parameters) = url.split_once('?')?;
     let pairs = parameters.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.into_iter().find(|(name, _)| *name == wanted)?;
+    let (_, value) = pairs.into_iter().find(|(name, _)| *name == parameter)?;
     Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
 }
 
-fn how(status: ExitStatus) -> String {
+fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
-        (Some(code), _) => format!("ended with exit code {code}"),
-        (None, Some(signal)) => format!("was ended by signal {signal}"),
+        (Some(code), _) => format!("failed with exit code {code}"),
+        (None, Some(signal)) => format!("was terminated by signal {signal}"),
         (None, None) => "failed".to_owned(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::hides_something;
+    use super::is_secret;
 
     #[test]
-    fn variables_that_hide_something_are_told_by_name_or_by_a_login() {
+    fn secrets_are_recognised_by_name_or_login_in_url() {
         for (name, value) in [
             ("KEY", "canary"),
             ("API_KEY", "abcd"),
@@ -338,7 +343,7 @@ mod tests {
             ("DB_PASSWORD", "hunter2"),
             ("CACHE_URL", "redis://u:p@h/0"),
         ] {
-            assert!(hides_something(name, value), "{name}");
+            assert!(is_secret(name, value), "{name}");
         }
         for (name, value) in [
             ("DJANGO_SETTINGS_MODULE", "myapp.settings"),
@@ -346,7 +351,7 @@ mod tests {
             ("KEY", "1"),
             ("INDEX_URL", "https://pypi.example/simple"),
         ] {
-            assert!(!hides_something(name, value), "{name}");
+            assert!(!is_secret(name, value), "{name}");
         }
     }
 }

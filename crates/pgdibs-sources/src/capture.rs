@@ -1,15 +1,15 @@
-//! The output of a build, kept within bounds: the last part of it, its size, and where psql first named an error.
+//! The output of a build in bounded memory: its size, its last part, and psql's first error.
 
-/// How much of the end is kept.
+/// How many bytes of the end are kept.
 pub(crate) const KEPT_BYTES: usize = 64 * 1024;
-/// How many lines of it are shown.
+/// How many of the last lines are shown.
 pub(crate) const SHOWN_LINES: usize = 40;
-/// How much is kept from the first error of psql on.
+/// How many bytes are kept from psql's first error on.
 const KEPT_OF_ERROR: usize = 16 * 1024;
-/// How much of a line is looked at to tell whether it is an error of psql.
+/// How many bytes of a line are compared with the form of psql's errors.
 const LINE_START: usize = 1024;
 
-/// Output as it comes. It holds at most about 150 KiB however much comes.
+/// The output of one program. It holds at most about 150 KiB.
 #[derive(Debug, Default)]
 pub(crate) struct Capture {
     tail: Vec<u8>,
@@ -24,12 +24,12 @@ pub(crate) struct Capture {
 }
 
 impl Capture {
-    /// For a program that is psql: its first error is kept wherever it comes.
+    /// For psql: its first error is kept, however much output follows.
     pub(crate) fn of_psql() -> Self {
         Self { watches_for_errors: true, ..Self::default() }
     }
 
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub(crate) fn push(&mut self, chunk: &[u8]) {
         let Some(last) = chunk.last() else { return };
         self.bytes += chunk.len() as u64;
@@ -47,11 +47,11 @@ impl Capture {
 
     fn push_part_of_line(&mut self, part: &[u8]) {
         if self.error_begun {
-            let waiter_limit = KEPT_OF_ERROR.saturating_sub(self.error.len());
-            self.error.extend_from_slice(&part[..part.len().min(waiter_limit)]);
+            let free = KEPT_OF_ERROR.saturating_sub(self.error.len());
+            self.error.extend_from_slice(&part[..part.len().min(free)]);
         } else {
-            let waiter_limit = LINE_START.saturating_sub(self.line_start.len());
-            self.line_start.extend_from_slice(&part[..part.len().min(waiter_limit)]);
+            let free = LINE_START.saturating_sub(self.line_start.len());
+            self.line_start.extend_from_slice(&part[..part.len().min(free)]);
             if is_error_of_psql(&self.line_start) {
                 self.error_begun = true;
                 self.error = std::mem::take(&mut self.line_start);
@@ -62,21 +62,21 @@ impl Capture {
         }
     }
 
-    /// How many bytes came.
+    /// The size of the output.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// How many lines came.
+    /// The number of lines.
     pub(crate) fn lines(&self) -> u64 {
         self.newlines + u64::from(self.bytes > 0 && !self.ends_in_newline)
     }
 
-    /// The last lines as text for people, without `secrets` and control characters; what came before is counted.
+    /// The last lines, without `secrets` and control characters, and the number of those before.
     pub(crate) fn last_lines(&self, secrets: &[String]) -> String {
         let mut text = readable(&self.tail, secrets);
         if self.cut || text.len() > KEPT_BYTES {
-            // The kept part may begin with the end of a secret, which is then not recognised.
+            // The kept part may begin with the end of a secret, which `readable` cannot recognise.
             let partial = if self.cut { longest(secrets) } else { 0 };
             let from = text.len().saturating_sub(KEPT_BYTES).max(partial);
             let from = text.ceil_char_boundary(from);
@@ -94,24 +94,24 @@ impl Capture {
         all
     }
 
-    /// The output from psql's first error on, if there is one.
+    /// The output from psql's first error on.
     pub(crate) fn first_error(&self, secrets: &[String]) -> Option<String> {
         let mut text = self.error_begun.then(|| readable(&self.error, secrets))?;
         if self.error.len() == KEPT_OF_ERROR {
-            // It may end with the beginning of a secret.
+            // It may end with the beginning of a secret, which `readable` cannot recognise.
             text.truncate(text.floor_char_boundary(text.len().saturating_sub(longest(secrets))));
         }
         Some(text)
     }
 
-    /// How much memory it holds.
+    /// The size of its buffers.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         self.tail.capacity() + self.error.capacity() + self.line_start.capacity()
     }
 }
 
-/// `psql:FILE:LINE: ERROR:` and `psql: error:`; told by form, since the words after it depend on the server's language.
+/// Whether a line has the form `psql:FILE:LINE: ERROR:` or `psql: error:`; the text after it depends on the server's language.
 fn is_error_of_psql(line: &[u8]) -> bool {
     if !line.starts_with(b"psql:") {
         return false;
@@ -123,12 +123,12 @@ fn is_error_of_psql(line: &[u8]) -> bool {
 fn readable(bytes: &[u8], secrets: &[String]) -> String {
     let mut text = String::from_utf8_lossy(bytes).into_owned();
     let mut secrets: Vec<&str> = secrets.iter().map(String::as_str).filter(|secret| !secret.is_empty()).collect();
-    // Else the rest of a longer one would stay where a shorter one begins it.
+    // The longest first: a shorter one that is its prefix would leave the rest of it.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     for secret in secrets {
         text = text.replace(secret, "********");
     }
-    // A progress bar returns to the start of its line; each state of it is a line here.
+    // A progress bar rewrites its line with carriage returns; each state becomes a line.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     text.chars().filter(|c| matches!(c, '\n' | '\t') || !c.is_control()).collect()
 }

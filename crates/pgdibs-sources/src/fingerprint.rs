@@ -1,4 +1,4 @@
-//! The fingerprint of a source: which template its inputs, as they are now, would give.
+//! The fingerprint of a source: it identifies the template that a build of the present inputs would give.
 
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
@@ -7,36 +7,36 @@ use super::hashing::{count, hex, text, texts};
 use super::inputs::{Inputs, InputsError};
 use super::source::{Source, SourceKind};
 
-/// Changes whenever this version of pgdibs would build another template from the same inputs.
+/// Increased when pgdibs starts to build another template from the same inputs.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// What else makes a template what it is, known to the caller.
+/// The properties of a template beyond its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Circumstances<'a> {
-    /// 15 for 15.4.
+pub struct FingerprintContext<'a> {
+    /// The server's major version.
     pub server_major: u32,
-    /// For a `database` source: a digest of that database, made by whoever speaks SQL. Ignored for the others.
+    /// For a `database` source, the digest of that database; ignored for the others.
     pub database_digest: &'a str,
-    /// The pool's extensions, made before the build.
+    /// The pool's extensions, created before the build.
     pub extensions: &'a [String],
-    /// The pool's roles, made before the build.
+    /// The pool's roles, created before the build.
     pub roles: &'a [String],
     /// The role that owns the template's objects.
     pub owner: &'a str,
 }
 
-/// The fingerprints of one source over time. It remembers the content of files whose metadata did not change, so that asking
-/// again costs one look at each file and directory.
+/// Computes the fingerprint of a source. It caches the digests of files by their metadata, so that a repeated call costs one system
+/// call for each file and directory.
 #[derive(Debug)]
-pub struct FingerprintOf {
+pub struct SourceFingerprint {
     source: Source,
     inputs: Inputs,
     constant: [u8; 32],
     last: Option<([u8; 32], [u8; 32], String)>,
 }
 
-impl FingerprintOf {
-    /// For one source; reads nothing yet.
+impl SourceFingerprint {
+    /// Creates it without reading a file.
     pub fn new(source: Source) -> Self {
         let inputs = Inputs::of(&source);
         let constant = constant_part(&source);
@@ -48,42 +48,42 @@ impl FingerprintOf {
         &self.source
     }
 
-    /// The fingerprint of the inputs as they are now: 64 hex digits. It reads files, so call it where blocking is allowed.
+    /// The fingerprint of the present inputs, 64 hex digits. It blocks on reading files.
     ///
     /// # Errors
     /// An input is missing or cannot be read.
-    pub fn current(&mut self, circumstances: &Circumstances<'_>) -> Result<String, InputsError> {
+    pub fn current(&mut self, context: &FingerprintContext<'_>) -> Result<String, InputsError> {
         let content = self.inputs.digest()?;
-        let around = self.circumstances_part(circumstances);
-        if let Some((last_content, last_around, fingerprint)) = &self.last
+        let properties = self.context_part(context);
+        if let Some((last_content, last_properties, fingerprint)) = &self.last
             && *last_content == content
-            && *last_around == around
+            && *last_properties == properties
         {
             return Ok(fingerprint.clone());
         }
         let mut hash = Sha256::new();
         hash.update(self.constant);
-        hash.update(around);
+        hash.update(properties);
         hash.update(content);
         let fingerprint = hex(&hash.finalize());
-        self.last = Some((content, around, fingerprint.clone()));
+        self.last = Some((content, properties, fingerprint.clone()));
         Ok(fingerprint)
     }
 
-    fn circumstances_part(&self, circumstances: &Circumstances<'_>) -> [u8; 32] {
+    fn context_part(&self, context: &FingerprintContext<'_>) -> [u8; 32] {
         let mut hash = Sha256::new();
-        hash.update(circumstances.server_major.to_be_bytes());
+        hash.update(context.server_major.to_be_bytes());
         if matches!(self.source.kind, SourceKind::Database(_)) {
-            text(&mut hash, circumstances.database_digest);
+            text(&mut hash, context.database_digest);
         }
-        texts(&mut hash, circumstances.extensions);
-        texts(&mut hash, circumstances.roles);
-        text(&mut hash, circumstances.owner);
+        texts(&mut hash, context.extensions);
+        texts(&mut hash, context.roles);
+        text(&mut hash, context.owner);
         hash.finalize().into()
     }
 }
 
-/// What the configuration says. Not the absolute paths: two checkouts of one state have one fingerprint.
+/// Hashes the configuration of the source without absolute paths, so that two checkouts of one commit have one fingerprint.
 fn constant_part(source: &Source) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(FORMAT_VERSION.to_be_bytes());

@@ -1,4 +1,7 @@
-//! A process group that is ended, politely if there is time, at the latest when its value goes.
+//! A process group that is terminated, at the latest when its value is dropped.
+//!
+//! The crate process-wrap does not do this: its `KillOnDrop` kills only the leader, and its `wait` calls `waitpid`, which does not see
+//! grandchildren. So `killpg` on drop, and the wait for the last member between SIGTERM and SIGKILL, would remain here.
 
 use std::time::Duration;
 
@@ -10,33 +13,33 @@ use tokio::time::Instant;
 
 /// Between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(2);
-/// Between two looks at whether a group is gone.
-const LOOK: Duration = Duration::from_millis(25);
+/// The interval at which the group's members are checked.
+const POLL: Duration = Duration::from_millis(25);
 
-/// The group that a child leads.
+/// The group of a child that leads it.
 #[derive(Debug)]
 pub(crate) struct Group(Option<Pid>);
 
 impl Group {
-    /// Of a child that was started with a group of its own.
+    /// The group of a child that was started with `process_group(0)`.
     pub(crate) fn of(child: &Child) -> Self {
         Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
     }
 
-    /// SIGTERM, then SIGKILL for what is left after the grace; returns when nothing is left. The child is reaped on the way.
-    pub(crate) async fn end(&mut self, child: &mut Child) {
+    /// Sends SIGTERM, and after [`GRACE`] SIGKILL; returns when no member runs. It reaps the child.
+    pub(crate) async fn terminate(&mut self, child: &mut Child) {
         let Some(group) = self.0 else { return };
-        let until = Instant::now() + GRACE;
+        let deadline = Instant::now() + GRACE;
         let _ = killpg(group, Signal::SIGTERM);
-        // A stopped process takes no SIGTERM before it goes on.
+        // A stopped process handles SIGTERM only after SIGCONT.
         let _ = killpg(group, Signal::SIGCONT);
-        while Instant::now() < until {
+        while Instant::now() < deadline {
             let _ = child.try_wait();
-            if !lives(group) {
+            if !is_running(group) {
                 self.0 = None;
                 return;
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL).await;
         }
         self.0 = None;
         let _ = killpg(group, Signal::SIGKILL);
@@ -45,7 +48,7 @@ impl Group {
 }
 
 impl Drop for Group {
-    /// The future was dropped, so nobody is left to wait out a grace.
+    /// The future was dropped, so there is no grace period.
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             let _ = killpg(group, Signal::SIGKILL);
@@ -53,9 +56,9 @@ impl Drop for Group {
     }
 }
 
-/// Whether a process of the group still runs. To the signal a dead grandchild counts as there until process 1 reaps it, which in
-/// containers may take seconds or for ever; where there is a `/proc`, it tells the dead from the living.
-fn lives(group: Pid) -> bool {
+/// Whether a process of the group runs. `killpg` also finds zombies, and in containers process 1 may reap a dead grandchild late or
+/// never; `/proc`, where it exists, shows the state of each process.
+fn is_running(group: Pid) -> bool {
     if killpg(group, None) == Err(Errno::ESRCH) {
         return false;
     }
@@ -70,11 +73,11 @@ fn lives(group: Pid) -> bool {
     if stats.peek().is_none() {
         return true;
     }
-    stats.any(|stat| is_living_member(&stat, group))
+    stats.any(|stat| is_running_member(&stat, group))
 }
 
-/// `PID (NAME) STATE PARENT GROUP ...`; the name may hold anything, brackets and blanks included.
-pub(super) fn is_living_member(stat: &str, group: Pid) -> bool {
+/// Parses `PID (NAME) STATE PARENT GROUP ...`; the name may contain brackets and blanks.
+pub(super) fn is_running_member(stat: &str, group: Pid) -> bool {
     let Some((_, rest)) = stat.rsplit_once(')') else {
         return false;
     };

@@ -1,4 +1,4 @@
-//! The input files of a source: which they are now, and a digest of their names and content that is cheap to ask for again.
+//! The input files of a source: which files they are now, and a cached digest of their names and content.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -10,32 +10,27 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::hashing::text;
-use super::matching::{Matcher, Matches};
+use super::matching::{FileGlob, Matches, Unreadable};
 use super::source::{Source, SourceKind};
 
 /// Why the inputs give no fingerprint, as a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum InputsError {
-    /// A glob, file or directory that gives nothing.
+    /// A glob, file or directory that matches no file.
     #[error("{0}")]
     Missing(String),
     /// The operating system refused.
-    #[error("cannot read the input {}: {reason}; make it readable for the daemon", path.display())]
-    Unreadable {
-        /// What it was about.
-        path: PathBuf,
-        /// Its reason.
-        reason: io::Error,
-    },
+    #[error("{0}; make it readable for the daemon")]
+    Unreadable(#[from] Unreadable),
 }
 
-/// A file or directory changed this shortly before it was looked at may change again without its times showing it: the clock of a
-/// file system ticks in steps of up to two seconds. Until it is older, it is read each time.
+/// A file or directory that changed less than this before it was read can change again without its timestamps showing it: the
+/// clocks of file systems advance in steps of up to two seconds. Until it is older, every digest reads it again.
 const UNSETTLED: Duration = Duration::from_secs(2);
 
-/// What tells whether a file or directory is still the same.
+/// The metadata by which an unchanged file or directory is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
+struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -43,7 +38,7 @@ struct Mark {
     changed: (i64, i64),
 }
 
-impl Mark {
+impl Stamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -54,17 +49,17 @@ impl Mark {
         }
     }
 
-    /// Whether the last change lies far enough back at `now` (since the epoch) for the times to be trusted.
-    fn settled(&self, now: Duration) -> bool {
+    /// Whether the last change is old enough at `now` (since the epoch) for the timestamps to be trusted.
+    fn is_settled(&self, now: Duration) -> bool {
         let limit = i64::try_from(now.saturating_sub(UNSETTLED).as_secs()).unwrap_or(i64::MAX);
         self.changed.0 < limit && self.modified.0 < limit
     }
 }
 
 #[derive(Debug, Clone)]
-struct Seen {
-    mark: Mark,
-    settled: bool,
+struct CachedFile {
+    stamp: Stamp,
+    is_settled: bool,
     digest: [u8; 32],
 }
 
@@ -75,52 +70,57 @@ pub struct Inputs {
     patterns: Vec<Pattern>,
     /// The last listing, as long as the directories it came from are unchanged.
     listing: Option<Listing>,
-    seen: BTreeMap<PathBuf, Seen>,
-    whole: Option<[u8; 32]>,
-    /// How many files were read, ever; tests tell by it whether the cache works.
+    cache: BTreeMap<PathBuf, CachedFile>,
+    combined: Option<[u8; 32]>,
+    /// How many files were read, ever; tests check the cache with it.
     pub(super) reads: u64,
 }
 
 #[derive(Debug)]
 struct Pattern {
-    matcher: Matcher,
-    /// What to say when nothing matches.
+    files: FileGlob,
+    base: PathBuf,
+    /// The error when nothing matches.
     missing: String,
 }
 
 #[derive(Debug)]
 struct Listing {
     files: Vec<PathBuf>,
-    directories: Vec<(PathBuf, Mark)>,
+    directories: Vec<(PathBuf, Stamp)>,
 }
 
 impl Inputs {
-    /// An SQL source's own files, then its `inputs`; of a `database` source nothing.
+    /// An SQL source's own files, then its `inputs`; a `database` source has none.
     pub fn of(source: &Source) -> Self {
         let base = &source.base;
         let own = match &source.kind {
             SourceKind::SqlDir(directory) => Some(Pattern {
-                matcher: Matcher::sql_files_in(directory),
+                files: FileGlob::parse("*.sql").expect("a valid glob"),
+                base: directory.clone(),
                 missing: format!(
                     "there are no *.sql files in the directory {} (sql_dir); correct sql_dir or put the files there",
                     directory.display()
                 ),
             }),
             SourceKind::SqlFile(file) => Some(Pattern {
-                matcher: Matcher::of_file(file),
+                // Matches its base and nothing else.
+                files: FileGlob::parse("").expect("a valid glob"),
+                base: file.clone(),
                 missing: format!("there is no file {} (sql_file); correct the path", file.display()),
             }),
             SourceKind::Command(_) | SourceKind::Database(_) => None,
         };
         let globs = source.inputs.iter().map(|glob| Pattern {
-            matcher: Matcher::of_glob(base, glob),
+            files: glob.clone(),
+            base: base.clone(),
             missing: format!(
                 "the input `{glob}` matches no file under {}; correct the glob (`dir/**` takes everything below dir) or leave it out",
                 base.display()
             ),
         });
         let patterns = own.into_iter().chain(globs).collect();
-        Self { base: base.clone(), patterns, listing: None, seen: BTreeMap::new(), whole: None, reads: 0 }
+        Self { base: base.clone(), patterns, listing: None, cache: BTreeMap::new(), combined: None, reads: 0 }
     }
 
     /// The digest of every input's relative path and content, so that a renamed file counts as a change.
@@ -131,49 +131,51 @@ impl Inputs {
         self.digest_at(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default())
     }
 
-    /// The same with the time since the epoch given.
+    /// The digest at `now`, since the epoch.
     pub(super) fn digest_at(&mut self, now: Duration) -> Result<[u8; 32], InputsError> {
-        match self.look(now) {
-            // A file that went between the listing and the reading, such as an editor's: the next listing does not have it.
-            Err(InputsError::Unreadable { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => self.look(now),
+        match self.refresh(now) {
+            // An editor deleted its temporary file between the listing and the reading; the next listing does not have it.
+            Err(InputsError::Unreadable(Unreadable { reason, .. })) if reason.kind() == io::ErrorKind::NotFound => {
+                self.refresh(now)
+            }
             result => result,
         }
     }
 
-    fn look(&mut self, now: Duration) -> Result<[u8; 32], InputsError> {
-        let listed = match self.listing.take().filter(Listing::still_holds) {
+    fn refresh(&mut self, now: Duration) -> Result<[u8; 32], InputsError> {
+        let listing = match self.listing.take().filter(Listing::is_current) {
             Some(listing) => listing,
             None => {
-                self.whole = None;
+                self.combined = None;
                 self.list()?
             }
         };
-        // Whatever fails from here on, the next call begins with a listing of its own.
-        for file in &listed.files {
+        // After an error below, the next call lists the files again.
+        for file in &listing.files {
             let metadata = std::fs::metadata(file).map_err(|reason| unreadable(file, reason))?;
-            let mark = Mark::of(&metadata);
-            let known = self.seen.get(file).filter(|seen| seen.settled && seen.mark == mark);
-            if known.is_none() {
+            let stamp = Stamp::of(&metadata);
+            let cached = self.cache.get(file).filter(|cached| cached.is_settled && cached.stamp == stamp);
+            if cached.is_none() {
                 let digest = read(file)?;
                 self.reads += 1;
-                let before = self.seen.insert(file.clone(), Seen { mark, settled: mark.settled(now), digest });
+                let entry = CachedFile { stamp, is_settled: stamp.is_settled(now), digest };
+                let before = self.cache.insert(file.clone(), entry);
                 if before.is_none_or(|before| before.digest != digest) {
-                    self.whole = None;
+                    self.combined = None;
                 }
             }
         }
-        let whole = match self.whole {
-            Some(whole) => whole,
+        let combined = match self.combined {
+            Some(combined) => combined,
             None => {
-                self.seen.retain(|path, _| listed.files.binary_search(path).is_ok());
-                self.combine(&listed.files)
+                self.cache.retain(|path, _| listing.files.binary_search(path).is_ok());
+                self.combine(&listing.files)
             }
         };
-        self.whole = Some(whole);
-        // Directories that changed a moment ago may change again unseen: list them again next time.
-        let settled = listed.directories.iter().all(|(_, mark)| mark.settled(now));
-        self.listing = settled.then_some(listed);
-        Ok(whole)
+        self.combined = Some(combined);
+        let is_settled = listing.directories.iter().all(|(_, stamp)| stamp.is_settled(now));
+        self.listing = is_settled.then_some(listing);
+        Ok(combined)
     }
 
     fn combine(&self, files: &[PathBuf]) -> [u8; 32] {
@@ -181,46 +183,46 @@ impl Inputs {
         for file in files {
             let relative = file.strip_prefix(&self.base).unwrap_or(file);
             text(&mut hash, &relative.to_string_lossy());
-            if let Some(seen) = self.seen.get(file) {
-                hash.update(seen.digest);
+            if let Some(cached) = self.cache.get(file) {
+                hash.update(cached.digest);
             }
         }
         hash.finalize().into()
     }
 
     fn list(&self) -> Result<Listing, InputsError> {
-        let mut all = Matches::default();
+        let mut matches = Matches::default();
         for pattern in &self.patterns {
-            let before = all.files.len();
-            pattern.matcher.collect(&mut all).map_err(|(path, reason)| unreadable(&path, reason))?;
-            if all.files.len() == before {
+            let before = matches.files.len();
+            pattern.files.find(&pattern.base, &mut matches)?;
+            if matches.files.len() == before {
                 return Err(InputsError::Missing(pattern.missing.clone()));
             }
         }
-        all.files.sort();
-        all.files.dedup();
-        let directories = all.directories.into_iter().map(|(path, metadata)| (path, Mark::of(&metadata))).collect();
-        Ok(Listing { files: all.files, directories })
+        matches.files.sort();
+        matches.files.dedup();
+        let stamped = matches.directories.into_iter().map(|(path, metadata)| (path, Stamp::of(&metadata)));
+        Ok(Listing { files: matches.files, directories: stamped.collect() })
     }
 }
 
 impl Listing {
-    fn still_holds(&self) -> bool {
+    fn is_current(&self) -> bool {
         self.directories
             .iter()
-            .all(|(path, mark)| std::fs::metadata(path).is_ok_and(|metadata| Mark::of(&metadata) == *mark))
+            .all(|(path, stamp)| std::fs::metadata(path).is_ok_and(|metadata| Stamp::of(&metadata) == *stamp))
     }
 }
 
-fn read(file: &Path) -> Result<[u8; 32], InputsError> {
+fn read(file: &Path) -> Result<[u8; 32], Unreadable> {
     let mut hash = Sha256::new();
     let mut opened = std::fs::File::open(file).map_err(|reason| unreadable(file, reason))?;
     io::copy(&mut opened, &mut hash).map_err(|reason| unreadable(file, reason))?;
     Ok(hash.finalize().into())
 }
 
-fn unreadable(path: &Path, reason: io::Error) -> InputsError {
-    InputsError::Unreadable { path: path.to_owned(), reason }
+fn unreadable(path: &Path, reason: io::Error) -> Unreadable {
+    Unreadable { path: path.to_owned(), reason }
 }
 
 /// The files that an SQL source runs, in order: plain byte order of the names, so `10.sql` comes before `9.sql` and `09.sql` does not.

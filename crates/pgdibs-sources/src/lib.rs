@@ -1,4 +1,4 @@
-//! Templates that the daemon builds itself: what they are made from, when they are out of date, and how a build runs.
+//! Templates that the daemon builds: their sources, the fingerprints of these, and the builds.
 
 mod build;
 mod capture;
@@ -18,5 +18,6 @@ mod tests;
 #[cfg(test)]
 pub use build::{BuildFailure, BuildPlan, BuildReport, plan};
 pub use build::{BuildTarget, build};
-pub use fingerprint::{Circumstances, FingerprintOf};
+pub use fingerprint::{FingerprintContext, SourceFingerprint};
+pub use matching::{FileGlob, Matches, Unreadable};
 pub use source::{Source, SourceKind};

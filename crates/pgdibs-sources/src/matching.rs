@@ -1,145 +1,149 @@
-//! Which files a glob names now, and which directories have to be watched for that to change.
-//!
-//! The `glob` crate matches names; the walk is our own because the directories it connected to are needed.
+//! File globs: the files that one names now, and the directories that were listed to find them.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use glob::{MatchOptions, Pattern};
+use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+use nix::errno::Errno;
+use walkdir::{DirEntry, WalkDir};
 
-/// `*` takes no hidden files: editors and version control put theirs beside the ones that are meant.
-const OPTIONS: MatchOptions =
-    MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
-
-/// A glob, a file, or the SQL files of a directory.
-#[derive(Debug)]
-pub(crate) struct Matcher {
-    root: PathBuf,
-    steps: Vec<Step>,
-}
-
+/// A glob of files: `*`, `?`, `[a-z]` and `{a,b}` within a name, `**` for any number of directories, at the end for all files below.
+///
+/// Wildcards match no hidden names, as in a shell: editors and version control keep their own files beside the inputs. Python's byte
+/// code (`__pycache__`, `*.pyc`) never matches: a build writes it, and would change its own fingerprint. Below `**`, links to
+/// directories are followed only where the glob spells out their name.
 #[derive(Debug, Clone)]
-enum Step {
-    /// A name without wildcards.
-    Name(String),
-    /// A name with wildcards.
-    Wild(Pattern),
-    /// `**`: any number of directories.
-    AnyDepth,
+pub struct FileGlob {
+    text: String,
+    /// The path before the first wildcard; the walk starts there.
+    root: PathBuf,
+    /// Matches files, relative to `root`.
+    files: GlobMatcher,
+    /// Match the directories below `root` that can hold a match, so that no others are listed.
+    directories: GlobSet,
+    /// Match those of them that may be links.
+    links: GlobSet,
+    /// Match the hidden names that the glob spells out.
+    hidden: GlobSet,
 }
 
-/// What was found so far.
+/// A file or directory that the operating system does not let this process read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the input {}: {reason}", path.display())]
+pub struct Unreadable {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// The operating system's reason.
+    pub reason: io::Error,
+}
+
+/// The result of one or more globs.
 #[derive(Debug, Default)]
-pub(crate) struct Matches {
-    /// Regular files, also through links.
-    pub(crate) files: Vec<PathBuf>,
-    /// Directories whose entries decided the result, as they were before they were listed.
-    pub(crate) directories: BTreeMap<PathBuf, Metadata>,
+pub struct Matches {
+    /// Regular files, also through links; in no order, and twice if two globs match them.
+    pub files: Vec<PathBuf>,
+    /// Directories whose entries decided the result, with their metadata from before they were listed: as long as it stays the
+    /// same, another walk finds the same files.
+    pub directories: BTreeMap<PathBuf, Metadata>,
 }
 
-type Failure = (PathBuf, io::Error);
-
-impl Matcher {
-    /// A glob relative to `base`; `*`, `?`, `[a-z]` within a name, `**` for any number of directories, and at the end for everything
-    /// below. Byte code of Python (`__pycache__`, `*.pyc`) never matches: a build writes it, and would put itself out of date.
-    pub(crate) fn of_glob(base: &Path, glob: &str) -> Self {
-        let root = if glob.starts_with('/') { PathBuf::from("/") } else { base.to_owned() };
-        let mut steps: Vec<Step> = glob.split('/').filter(|name| !name.is_empty() && *name != ".").map(step).collect();
-        if matches!(steps.last(), Some(Step::AnyDepth)) {
-            steps.push(step("*"));
-        }
-        Self { root, steps }
-    }
-
-    /// One file.
-    pub(crate) fn of_file(file: &Path) -> Self {
-        Self { root: file.to_owned(), steps: Vec::new() }
-    }
-
-    /// Every `*.sql` directly in a directory.
-    pub(crate) fn sql_files_in(directory: &Path) -> Self {
-        Self { root: directory.to_owned(), steps: vec![step("*.sql")] }
-    }
-
-    /// Adds what matches now.
+impl FileGlob {
+    /// Parses a glob.
     ///
     /// # Errors
-    /// A directory that is there cannot be listed.
-    pub(crate) fn collect(&self, into: &mut Matches) -> Result<(), Failure> {
-        walk(&self.root, &self.steps, into)
-    }
-}
-
-fn step(name: &str) -> Step {
-    if name == "**" {
-        return Step::AnyDepth;
-    }
-    match Pattern::new(name) {
-        Ok(pattern) if name.contains(['*', '?', '[']) => Step::Wild(pattern),
-        _ => Step::Name(name.to_owned()),
-    }
-}
-
-fn walk(at: &Path, steps: &[Step], into: &mut Matches) -> Result<(), Failure> {
-    let Some((first, rest)) = steps.split_first() else {
-        if at.is_file() {
-            into.files.push(at.to_owned());
-        }
-        return Ok(());
-    };
-    match first {
-        Step::Name(name) => {
-            let next = at.join(name);
-            if next.exists() {
-                return walk(&next, rest, into);
+    /// The text is no glob, such as one with an unclosed `[`.
+    pub fn parse(text: &str) -> Result<Self, globset::Error> {
+        let names: Vec<&str> = text.split('/').filter(|name| !name.is_empty() && *name != ".").collect();
+        let literals = names.iter().take_while(|name| is_literal(name)).count();
+        let mut root = PathBuf::from(if text.starts_with('/') { "/" } else { "" });
+        root.extend(&names[..literals]);
+        let (mut directories, mut links) = (GlobSetBuilder::new(), GlobSetBuilder::new());
+        let mut hidden = GlobSetBuilder::new();
+        let below = &names[literals..];
+        for (place, name) in below.iter().enumerate() {
+            let glob = glob(&below[..=place].join("/"))?;
+            if is_literal(name) || !below[..=place].contains(&"**") {
+                links.add(glob.clone());
             }
-            remember(at, into).map(|_| ())
+            if place + 1 < below.len() || *name == "**" {
+                directories.add(glob);
+            }
+            if name.starts_with('.') {
+                hidden.add(self::glob(name)?);
+            }
         }
-        Step::Wild(pattern) => {
-            for (name, entry) in entries(at, into)? {
-                let of_python = name == "__pycache__" || name.ends_with(".pyc");
-                if pattern.matches_with(&name, OPTIONS) && !of_python {
-                    walk(&entry.path(), rest, into)?;
+        Ok(Self {
+            text: text.to_owned(),
+            root,
+            files: glob(&below.join("/"))?.compile_matcher(),
+            directories: directories.build()?,
+            links: links.build()?,
+            hidden: hidden.build()?,
+        })
+    }
+
+    /// Adds the files that match now; the glob is relative to `base`. A directory below the first wildcard that this process may not
+    /// list is passed over.
+    ///
+    /// # Errors
+    /// The operating system refuses to list a directory for another reason, or the one before the first wildcard.
+    pub fn find(&self, base: &Path, into: &mut Matches) -> Result<(), Unreadable> {
+        let root = if self.root.as_os_str().is_empty() { base.to_owned() } else { base.join(&self.root) };
+        let walk = WalkDir::new(&root).follow_links(true).into_iter();
+        for entry in walk.filter_entry(|entry| entry.depth() == 0 || self.can_match(entry, &root)) {
+            // Metadata of a directory is read before its entries, which the next turn of this loop asks for.
+            match entry.and_then(|entry| entry.metadata().map(|metadata| (entry, metadata))) {
+                Ok((entry, metadata)) if metadata.is_dir() => {
+                    into.directories.entry(entry.into_path()).or_insert(metadata);
+                }
+                Ok((entry, metadata)) if metadata.is_file() && self.files.is_match(below(&entry, &root)) => {
+                    into.files.push(entry.into_path());
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let path = error.path().unwrap_or(&root).to_owned();
+                    let depth = error.depth();
+                    // Without an I/O error, a link leads to a directory above itself.
+                    let Some(reason) = error.into_io_error() else { continue };
+                    match reason.raw_os_error().map(Errno::from_raw) {
+                        Some(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => {}
+                        Some(Errno::EACCES | Errno::EPERM) if depth > 0 => {}
+                        _ => return Err(Unreadable { path, reason }),
+                    }
                 }
             }
-            Ok(())
         }
-        Step::AnyDepth => {
-            walk(at, rest, into)?;
-            for (name, entry) in entries(at, into)? {
-                // Links are not followed on the way down: one to a directory above would never end.
-                let directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-                if directory && !name.starts_with('.') && name != "__pycache__" {
-                    walk(&entry.path(), steps, into)?;
-                }
-            }
-            Ok(())
-        }
+        Ok(())
+    }
+
+    fn can_match(&self, entry: &DirEntry, root: &Path) -> bool {
+        let name = entry.file_name().to_string_lossy();
+        let is_byte_code = name == "__pycache__" || name.ends_with(".pyc");
+        let is_hidden = name.starts_with('.') && !self.hidden.is_match(&*name);
+        let path = below(entry, root);
+        let is_walked = !entry.file_type().is_dir()
+            || self.directories.is_match(path) && (!entry.path_is_symlink() || self.links.is_match(path));
+        !is_byte_code && !is_hidden && is_walked
     }
 }
 
-/// The entries of a directory; none of what is not there or is no directory.
-fn entries(directory: &Path, into: &mut Matches) -> Result<Vec<(String, std::fs::DirEntry)>, Failure> {
-    if !remember(directory, into)? {
-        return Ok(Vec::new());
+impl fmt::Display for FileGlob {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.text)
     }
-    let refused = |reason| (directory.to_owned(), reason);
-    let listed = std::fs::read_dir(directory).map_err(refused)?;
-    let named = listed.map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry)));
-    named.collect::<Result<_, _>>().map_err(refused)
 }
 
-/// Notes the directory's metadata before it is listed. False: there is no such directory.
-fn remember(directory: &Path, into: &mut Matches) -> Result<bool, Failure> {
-    match std::fs::metadata(directory) {
-        Ok(metadata) if metadata.is_dir() => {
-            into.directories.entry(directory.to_owned()).or_insert(metadata);
-            Ok(true)
-        }
-        Ok(_) => Ok(false),
-        Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(reason) => Err((directory.to_owned(), reason)),
-    }
+fn is_literal(name: &str) -> bool {
+    !name.contains(['*', '?', '[', '{'])
+}
+
+fn glob(text: &str) -> Result<globset::Glob, globset::Error> {
+    GlobBuilder::new(text).literal_separator(true).backslash_escape(false).build()
+}
+
+fn below<'a>(entry: &'a DirEntry, root: &Path) -> &'a Path {
+    entry.path().strip_prefix(root).unwrap_or(entry.path())
 }

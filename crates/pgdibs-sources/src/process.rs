@@ -1,7 +1,7 @@
-//! Running one program of a build: its own process group, bounded output, an end in time.
+//! Runs one program of a build, in its own process group, with bounded output and a deadline.
 //!
-//! Everything in the group is ended when the program has ended, when its time is up, when the build is cancelled, and when the
-//! future is dropped. A process that makes itself a group of its own (`setsid`) is out of reach; it does not hold up the build.
+//! The process group is terminated when the program exits, at the deadline, when the build is cancelled, and when the future is
+//! dropped. A process that leaves the group (`setsid`) survives; it does not delay the build.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -17,46 +17,42 @@ use tokio_util::sync::CancellationToken;
 use super::capture::Capture;
 use super::group::Group;
 
-/// With 64 KiB each it is more than any pipe holds, and an end for a pipe that is written to for ever.
-const MOST_READS_AT_THE_END: usize = 64;
+/// Reads of 64 KiB after the exit: more than the capacity of a pipe, and a bound for a pipe that another process still writes to.
+const MAX_FINAL_READS: usize = 64;
 
-/// How it ended.
+/// Why the program stopped.
 #[derive(Debug)]
-pub(crate) enum Ending {
-    /// By itself.
+pub(crate) enum Outcome {
     Exited(ExitStatus),
-    /// Its time was up.
     TimedOut,
-    /// The build was cancelled.
     Cancelled,
 }
 
-/// How it ended and what it said.
+/// A program that has stopped.
 #[derive(Debug)]
-pub(crate) struct Ended {
-    /// How.
-    pub(crate) ending: Ending,
-    /// Standard output and standard error, merged as they were written.
+pub(crate) struct Finished {
+    pub(crate) outcome: Outcome,
+    /// Standard output and standard error, in the order of writing.
     pub(crate) output: Capture,
 }
 
-/// Runs the program until it ends, `deadline` comes or `cancel` is cancelled; what it says goes into `output`. Its standard input
-/// is empty.
+/// Runs the program until it exits, until `deadline`, or until `cancel` is cancelled; adds its output to `output`. Its standard input is
+/// empty.
 ///
 /// # Errors
-/// It could not be started.
+/// The program cannot be started.
 pub(crate) async fn run(
     mut command: Command,
     mut output: Capture,
     deadline: Instant,
     cancel: &CancellationToken,
-) -> io::Result<Ended> {
+) -> io::Result<Finished> {
     let (reader, writer) = io::pipe()?;
     let mut reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer).process_group(0);
     let mut child = command.spawn()?;
     let mut group = Group::of(&child);
-    // Our copies of the writing end go with `command`; otherwise the pipe would never end.
+    // Closes this process's copies of the writing end; otherwise the pipe would never end.
     drop(command);
     let mut buffer = vec![0_u8; 64 * 1024];
     let mut open = true;
@@ -67,32 +63,32 @@ pub(crate) async fn run(
         }
         _ => false,
     };
-    let ending = loop {
+    let outcome = loop {
         tokio::select! {
             biased;
-            () = cancel.cancelled() => break Ending::Cancelled,
-            () = tokio::time::sleep_until(deadline) => break Ending::TimedOut,
-            status = child.wait() => break Ending::Exited(status?),
+            () = cancel.cancelled() => break Outcome::Cancelled,
+            () = tokio::time::sleep_until(deadline) => break Outcome::TimedOut,
+            status = child.wait() => break Outcome::Exited(status?),
             result = reader.read(&mut buffer), if open => open = read(result, &buffer),
         }
     };
-    // Reading goes on while the group ends, so that nobody's last words block on a full pipe.
+    // Reads while the group terminates, so that no process of it blocks on a full pipe.
     {
-        let mut end = std::pin::pin!(group.end(&mut child));
+        let mut terminate = std::pin::pin!(group.terminate(&mut child));
         loop {
             tokio::select! {
                 biased;
-                () = &mut end => break,
+                () = &mut terminate => break,
                 result = reader.read(&mut buffer), if open => open = read(result, &buffer),
             }
         }
     }
-    // What is left in the pipe, without waiting for its end: whoever left the group may hold it for ever.
+    // Reads the rest without waiting for the end of the pipe, which a process that left the group may keep open.
     let mut rest = File::from(reader.into_nonblocking_fd()?);
-    for _ in 0..MOST_READS_AT_THE_END {
+    for _ in 0..MAX_FINAL_READS {
         if !read(rest.read(&mut buffer), &buffer) {
             break;
         }
     }
-    Ok(Ended { ending, output })
+    Ok(Finished { outcome, output })
 }

@@ -1,15 +1,15 @@
-//! What psql says about an error, as a sentence with the file, the line and the statement.
+//! Formats an error of psql, with the file, the line and the statement.
 
-/// The statement is cut after this many characters.
-const SHOWN_OF_STATEMENT: usize = 2000;
+/// The maximum length of a shown statement, in characters.
+const MAX_STATEMENT: usize = 2000;
 
 use super::psql_text::Statement;
 
-/// The error in `text`, which begins with psql's line about it (`psql:FILE:LINE: ERROR:  SQLSTATE: ...`).
+/// Formats the error that `text` begins with (`psql:FILE:LINE: ERROR:  SQLSTATE: ...`).
 pub(crate) fn sentence(text: &str) -> String {
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
-    let Some(error) = Head::of(first) else {
+    let Some(error) = ErrorLine::parse(first) else {
         return first.to_owned();
     };
     let prefix = format!("psql:{}:{}: STATEMENT:", error.file, error.line);
@@ -33,20 +33,22 @@ pub(crate) fn sentence(text: &str) -> String {
         }
     }
     let inner = notes.iter().any(|line| line.starts_with("QUERY:") || line.starts_with("CONTEXT:"));
-    // The text that is kept of an error has an end; then the number of the statement's lines is not known.
-    let whole = text.len() < 12 * 1024;
+    // Of a longer error only the beginning was kept, so the number of the statement's lines is not known.
+    let is_complete = text.len() < 12 * 1024;
     let begin = match &statement {
-        Some(statement) if !inner && whole => (error.line + 1).checked_sub(statement.len()).filter(|begin| *begin > 0),
+        Some(statement) if !inner && is_complete => {
+            (error.line + 1).checked_sub(statement.len()).filter(|begin| *begin > 0)
+        }
         _ => None,
     };
-    // psql names the last line of the statement; the server knows on which of its lines the error is.
+    // psql reports the last line of the statement, and the server the line of the error within it.
     let line = match (begin, position) {
         (Some(begin), Some(position)) if begin + position <= error.line + 1 => begin + position - 1,
         _ => error.line,
     };
     let mut all = format!("{}, line {line}: {}", error.file, error.message);
     if error.message.contains("invalid command \\restrict") || error.message.contains("invalid command \\unrestrict") {
-        all.push_str("; the file was written by a pg_dump newer than this psql: set pg_bin_dir to newer programs");
+        all.push_str("; a pg_dump newer than this psql wrote the file: set pg_bin_dir to newer programs");
     }
     if let (Some(code), Some(statement)) = (error.code, &statement)
         && let Some(hint) = hint(code, &statement.join("\n"))
@@ -63,12 +65,12 @@ pub(crate) fn sentence(text: &str) -> String {
             Some(begin) if begin < error.line => format!(" (lines {begin} to {})", error.line),
             _ => String::new(),
         };
-        all.push_str(&format!("\nin the statement{place}:\n{}", cut(statement.join("\n").trim_end())));
+        all.push_str(&format!("\nin the statement{place}:\n{}", truncate(statement.join("\n").trim_end())));
     }
     all
 }
 
-/// The way out, where it is a setting of the pool or another dump: the build's login is no superuser and makes no roles.
+/// What to do when the cause may be that the build's login is no superuser and has no roles: change the pool's settings or the dump.
 fn hint(code: &str, statement: &str) -> Option<&'static str> {
     const ROLE: &str =
         "if this is about a role: list it under `roles` of the pool, or make the dump with --no-owner --no-privileges";
@@ -95,7 +97,7 @@ fn hint(code: &str, statement: &str) -> Option<&'static str> {
             Some("the build's login is no superuser: list the extension under `extensions` of the pool")
         }
         "42501" if begins_with_one_of(&[&["create", "database"], &["drop", "database"]]) => {
-            Some("the build has its database already: make the dump without --create")
+            Some("the build already has a database: make the dump without --create")
         }
         "42501" => Some(ROLE),
         "42704" if names_a_role => Some(ROLE),
@@ -103,24 +105,24 @@ fn hint(code: &str, statement: &str) -> Option<&'static str> {
     }
 }
 
-fn cut(statement: &str) -> String {
-    match statement.char_indices().nth(SHOWN_OF_STATEMENT) {
+fn truncate(statement: &str) -> String {
+    match statement.char_indices().nth(MAX_STATEMENT) {
         Some((at, _)) => format!("{} … ({} more bytes)", &statement[..at], statement.len() - at),
         None => statement.to_owned(),
     }
 }
 
-struct Head<'a> {
+struct ErrorLine<'a> {
     file: &'a str,
     line: usize,
-    /// The SQLSTATE, when the server said one.
+    /// The SQLSTATE of an error of the server.
     code: Option<&'a str>,
     /// With the SQLSTATE at its end.
     message: String,
 }
 
-impl<'a> Head<'a> {
-    fn of(line: &'a str) -> Option<Self> {
+impl<'a> ErrorLine<'a> {
+    fn parse(line: &'a str) -> Option<Self> {
         let rest = line.strip_prefix("psql:")?;
         let (at, severity) = [": ERROR:  ", ": FATAL:  ", ": error: "]
             .into_iter()

@@ -1,23 +1,23 @@
-//! Reads text as psql does, a line at a time: what is quoted, what is data of COPY, and where statements begin and end.
+//! Scans text as psql does, line by line: quotes, data of COPY, and the boundaries of statements.
 //!
-//! It knows no grammar. The bodies of functions in standard SQL (`begin atomic`) are read as statements of their own, which
-//! does no harm where this is used: Postgres allows queries alone in them.
+//! It has no grammar. It takes the statements in bodies of functions in standard SQL (`begin atomic`) for statements of their own. That
+//! does not matter here, because Postgres allows only queries in them.
 
 use std::collections::VecDeque;
 
-/// How many tokens from the beginning and from the end of a statement are kept.
-const KEPT: usize = 5;
+/// How many of the first and of the last tokens of a statement are kept.
+const OUTLINE_TOKENS: usize = 5;
 
-/// The place in the text, after each line.
+/// The state of the scanner after a line.
 #[derive(Debug, Default)]
 pub(super) struct PsqlText {
     inside: Inside,
-    /// Open parentheses: a semicolon within them ends no statement.
+    /// The number of open parentheses; a semicolon within them does not end the statement.
     depth: u32,
     statement: Statement,
     /// `standard_conforming_strings` is off.
     backslash_escapes: bool,
-    /// The last token was a string with escapes; one that follows on the next line continues it.
+    /// The last token was a string with escapes; a string that follows on the next line continues it.
     after_escapes: bool,
 }
 
@@ -25,7 +25,7 @@ pub(super) struct PsqlText {
 enum Inside {
     #[default]
     Nothing,
-    /// `/* … */`, which nest.
+    /// `/* … */`, with the nesting depth.
     Comment(u32),
     /// `'…'`, with or without backslash escapes.
     Text { escapes: bool },
@@ -33,18 +33,18 @@ enum Inside {
     Name,
     /// `$tag$ … $tag$`.
     Dollars(Vec<u8>),
-    /// Lines up to one of `\.` alone.
+    /// Data of COPY, up to the line `\.`.
     Data,
 }
 
-/// The outline of a statement. A quoted name is `"`, a string `'`, whatever they hold.
+/// The outline of a statement. The token of a quoted name is `"`, that of a string `'`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Statement {
-    /// Its first words, in small letters.
+    /// Its first tokens, in lower case.
     first: Vec<String>,
-    /// Its last ones.
+    /// Its last tokens.
     last: VecDeque<String>,
-    /// It is a COPY whose data follow in the text.
+    /// It is a COPY whose data follow.
     reads_data: bool,
 }
 
@@ -54,16 +54,16 @@ impl Statement {
         if begins_with_copy && token == "stdin" && self.last.back().is_some_and(|last| last == "from") {
             self.reads_data = true;
         }
-        if self.first.len() < KEPT {
+        if self.first.len() < OUTLINE_TOKENS {
             self.first.push(token.clone());
         }
-        if self.last.len() == KEPT {
+        if self.last.len() == OUTLINE_TOKENS {
             self.last.pop_front();
         }
         self.last.push_back(token);
     }
 
-    /// Of a statement as psql shows it beside an error.
+    /// The outline of a statement that psql shows with an error.
     pub(super) fn outline(statement: &str) -> Self {
         let mut text = PsqlText::default();
         let unfinished = statement.trim_end().trim_end_matches(';');
@@ -75,7 +75,7 @@ impl Statement {
     pub(super) fn ends_with_owner(&self) -> bool {
         let last: Vec<&str> = self.last.iter().map(String::as_str).collect();
         match last[..] {
-            // A setting `x.owner`, a column `owner` that is renamed; but an object may be called `rename`, and no role is a string.
+            // A setting `x.owner`, or the renaming of a column `owner`; but an object may have the name `rename`, and no role is a string.
             [_, ".", "owner", "to", _] | [_, "column", "owner", "to", _] => false,
             [before, "rename", "owner", "to", _] if before != "." && before != "schema" => false,
             [.., "owner", "to", role] => role != "'",
@@ -90,7 +90,7 @@ impl Statement {
 }
 
 impl PsqlText {
-    /// Takes the next line, its end included. When it is one whole statement and nothing else, that is the result.
+    /// Scans the next line, its end included. Returns its statement if the line is exactly one statement.
     pub(super) fn line(&mut self, line: &[u8]) -> Option<Statement> {
         if self.inside == Inside::Data {
             if line.trim_ascii_end() == b"\\." {
@@ -116,11 +116,11 @@ impl PsqlText {
         if reads_data && self.inside == Inside::Nothing {
             self.inside = Inside::Data;
         }
-        let whole = alone && !meta_command && ended.len() == 1 && self.is_between_statements();
-        ended.pop().filter(|_| whole)
+        let is_one_statement = alone && !meta_command && ended.len() == 1 && self.is_between_statements();
+        ended.pop().filter(|_| is_one_statement)
     }
 
-    /// From now on (not) `standard_conforming_strings`.
+    /// Sets whether plain strings have backslash escapes (`standard_conforming_strings` off).
     pub(super) fn set_backslash_escapes(&mut self, on: bool) {
         self.backslash_escapes = on;
     }
@@ -129,7 +129,7 @@ impl PsqlText {
         self.inside == Inside::Nothing && self.depth == 0 && self.statement.first.is_empty()
     }
 
-    /// Goes on within quotes or a comment; returns where to go on.
+    /// Scans a byte within quotes or a comment; returns the next position.
     fn quoted(&mut self, line: &[u8], at: usize) -> usize {
         let (byte, next) = (line[at], line.get(at + 1).copied());
         match &mut self.inside {
@@ -162,7 +162,7 @@ impl PsqlText {
         at + 1
     }
 
-    /// Takes a token outside quotes; returns where to go on.
+    /// Scans a token outside quotes; returns the next position.
     fn plain(&mut self, line: &[u8], at: usize, ended: &mut Vec<Statement>) -> usize {
         let rest = &line[at..];
         let byte = rest[0];
@@ -212,7 +212,7 @@ impl PsqlText {
             }
             _ => {}
         }
-        // The letters and dollars right after a digit belong to the number.
+        // Letters and dollars that follow a digit belong to the number.
         let length = match byte.is_ascii_digit() {
             true => rest.iter().position(|byte| !continues_word(*byte)).unwrap_or(rest.len()),
             false => 1,
@@ -230,7 +230,7 @@ fn continues_word(byte: u8) -> bool {
     begins_word(byte) || byte.is_ascii_digit() || byte == b'$'
 }
 
-/// `$$` or `$tag$` at the beginning of `rest`; `$1` is a parameter.
+/// `$$` or `$tag$` at the beginning of `rest`; `$1` is a parameter and no tag.
 fn dollar_tag(rest: &[u8]) -> Option<&[u8]> {
     let inner = rest.strip_prefix(b"$")?;
     let length = inner.iter().position(|byte| *byte == b'$')?;

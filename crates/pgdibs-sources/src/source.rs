@@ -1,4 +1,4 @@
-//! What a pool's template is built from, when the daemon builds it.
+//! The source of a pool's template, when the daemon builds it.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,20 +6,22 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::matching::FileGlob;
+
 /// One source, as `[pools.NAME.source]` describes it. All paths are absolute.
 #[derive(Debug, Clone)]
 pub struct Source {
-    /// Where the schema comes from.
+    /// The kind.
     pub kind: SourceKind,
-    /// Globs of files whose content counts for the fingerprint, relative to `base`. The files of an SQL source count anyway.
-    pub inputs: Vec<String>,
+    /// Files whose content counts for the fingerprint, relative to `base`. The files of an SQL source always count.
+    pub inputs: Vec<FileGlob>,
     /// The directory of the configuration file.
     pub base: PathBuf,
-    /// Variables for the command or for `psql`, on top of the daemon's own. Values may be secrets.
+    /// Variables for the command or for `psql`, besides the daemon's. Values may be secrets.
     pub env: BTreeMap<String, SecretString>,
-    /// Where the command or `psql` starts.
+    /// The working directory of the command or `psql`.
     pub directory: PathBuf,
-    /// How long a build may take; absent: the setting `build_timeout_seconds`.
+    /// The timeout of a build; `None` for the setting `build_timeout_seconds`.
     pub timeout: Option<Duration>,
 }
 
@@ -32,12 +34,12 @@ pub enum SourceKind {
     SqlFile(PathBuf),
     /// A program and its arguments; no shell.
     Command(Vec<String>),
-    /// A database on the same server, cloned by the daemon itself.
+    /// A database on the same server; the daemon dumps it and builds from the dump.
     Database(String),
 }
 
 impl SourceKind {
-    /// The key that configures it.
+    /// The key in the configuration file.
     pub fn key(&self) -> &'static str {
         match self {
             Self::SqlDir(_) => "sql_dir",

@@ -88,7 +88,7 @@ def test_daemon_ends_when_idle_and_without_leases(directory: Path, monkeypatch: 
     assert kept.url
     eventually(lambda: not daemons(directory))
     log = next((directory / f"pgdibs-{os.getuid()}").glob("*.log")).read_text()
-    assert "has used this daemon for so long: it ends" in log
+    assert "shutting down: no request and nothing in use" in log
     start.ensure_daemon(client)
     assert client.status()["daemon"]["ready"]
 

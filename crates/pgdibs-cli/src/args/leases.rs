@@ -4,10 +4,10 @@ use clap::{ArgGroup, Args};
 
 use super::seconds::seconds;
 
-/// Take a database; print its URL
+/// Lease a database; print its URL
 ///
-/// The lease ends when it is released, or when it was not renewed for its time to live and nobody is connected. The URL stands alone
-/// on standard output; the lease's id is told on standard error, and is part of --export and --output json.
+/// The lease ends when it is released, or when it was not renewed for its time to live and no session is connected. Standard output
+/// has the URL alone; the lease's id is on standard error, and in the output of --export and --output json.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -15,14 +15,14 @@ Examples:
   eval \"$(pgdibs lease myapp_test --export)\"; pytest; pgdibs release \"$PGDIBS_LEASE\"
   pgdibs lease myapp_test --fingerprint \"$(git rev-parse HEAD:migrations)\" --output json | jq -r .id
 
-A command that should have its database for as long as it runs is better served by `pgdibs run`.")]
+To lease a database for as long as a command runs, use `pgdibs run`.")]
 pub(crate) struct LeaseArgs {
-    /// The pool.
+    /// The pool
     pub(crate) pool: String,
     /// The template's fingerprint [default: the pool's newest ready template]
     #[arg(long, value_name = "F")]
     pub(crate) fingerprint: Option<String>,
-    /// The worker's name; gwN gets slot N when that is ready
+    /// The worker's name; gwN gets slot N if that is ready
     #[arg(long, value_name = "NAME")]
     pub(crate) worker: Option<String>,
     /// The test session, a UUID: the same run, worker and alias get the same lease again
@@ -31,19 +31,19 @@ pub(crate) struct LeaseArgs {
     /// Which of a worker's databases this is
     #[arg(long, value_name = "NAME")]
     pub(crate) alias: Option<String>,
-    /// How long the lease lives without a renewal, 1 to 3600 [default: the daemon's, 60]
+    /// The lease's time to live without a renewal, 1 to 3600 [default: the daemon's, 60]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) ttl: Option<u64>,
     /// How long to wait for a database
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
     pub(crate) wait: f64,
-    /// Which of the daemon's advertised addresses to hand out
+    /// Which of the daemon's advertised addresses the URL has
     #[arg(long, value_name = "NAME", env = "PGDIBS_VIA", hide_env_values = true)]
     pub(crate) via: Option<String>,
-    /// Who you are, for others who look at the status [default: user, machine and process]
+    /// Who holds the lease, shown in the status [default: user, machine and process]
     #[arg(long, value_name = "TEXT")]
     pub(crate) holder: Option<String>,
-    /// Print lines for a shell to evaluate: DATABASE_URL, PGHOST and so on, and PGDIBS_LEASE
+    /// Print lines for a shell to evaluate, with DATABASE_URL, PGHOST and so on, and PGDIBS_LEASE
     #[arg(long)]
     pub(crate) export: bool,
 }
@@ -61,26 +61,26 @@ pub(crate) struct IdArgs {
 pub(crate) struct RenewArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,
-    /// Change how long it lives without a renewal, 1 to 3600
+    /// The lease's new time to live, 1 to 3600
     #[arg(long, value_name = "SECONDS")]
     pub(crate) ttl: Option<u64>,
 }
 
-/// Put a fresh clone behind a lease: same id, same URL
+/// Replace a lease's database by a new clone: same id, same URL
 ///
-/// Every session on the old database is ended.
+/// Ends every session on the old database.
 #[derive(Debug, Args)]
 pub(crate) struct ResetArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,
-    /// How long to wait for the fresh clone
+    /// How long to wait for the new clone
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "30")]
     pub(crate) wait: f64,
 }
 
-/// Keep a lease's database as it is, for a look at it later
+/// Keep a lease's database as it is, to inspect it later
 ///
-/// At the lease's next reset or end the database leaves its slot under the name that is printed, with a login of its own.
+/// At the lease's next reset or end the database gets the printed name and a login of its own.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -89,44 +89,44 @@ Example:
 pub(crate) struct KeepArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,
-    /// For how long
+    /// How long to keep it
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     pub(crate) seconds: u64,
-    /// Why, for others who look at the status
+    /// The reason, shown in the status
     #[arg(long, value_name = "TEXT")]
     pub(crate) reason: Option<String>,
 }
 
-/// End a lease, or everything that a run holds
+/// End a lease, or all leases of a run
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["lease", "run"])))]
 pub(crate) struct ReleaseArgs {
     /// The lease's id, or the name of the database it holds (`myapp_test_gw0`)
     pub(crate) lease: Option<String>,
-    /// The run: its leases end, and it gets no more
+    /// The run: its leases end, and it can acquire no more
     #[arg(long, value_name = "UUID")]
     pub(crate) run: Option<String>,
 }
 
 /// Open psql on a leased or kept database
 ///
-/// psql is looked for in --pg-bin-dir or PGDIBS_PG_BIN_DIR, on PATH, where pg_config points, and in /usr/lib/postgresql. The password
-/// goes to it in its environment, never as an argument.
+/// pgdibs searches psql in --pg-bin-dir (PGDIBS_PG_BIN_DIR) if set, otherwise on PATH, in the directory of pg_config, and in those of
+/// packages, such as /usr/lib/postgresql. psql gets the password in its environment, not as an argument.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  pgdibs psql                         the only leased database there is
+  pgdibs psql                         the only leased database
   pgdibs psql gw0                     the leased database whose name ends with _gw0
   pgdibs psql myapp_test_gw0
   pgdibs psql myapp_test_kept_7 -- -c 'select count(*) from orders'")]
 pub(crate) struct PsqlArgs {
     /// A leased database (myapp_test_gw0, gw0), a lease's id, or a kept database
     #[arg(value_name = "SLOT|KEPT")]
-    pub(crate) what: Option<String>,
-    /// Where psql is
+    pub(crate) name: Option<String>,
+    /// The directory of psql
     #[arg(long, value_name = "PATH")]
     pub(crate) pg_bin_dir: Option<String>,
-    /// Passed to psql as they are
+    /// Arguments for psql
     #[arg(last = true, value_name = "ARGUMENTS")]
     pub(crate) arguments: Vec<std::ffi::OsString>,
 }

@@ -1,4 +1,4 @@
-//! The command line as clap sees it. What a command means stands in its own help, with examples.
+//! The command line for clap: commands, flags and their help.
 
 mod leases;
 mod pools;
@@ -32,32 +32,30 @@ pub(super) use run::RunArgs;
     arg_required_else_help = true,
     after_help = "\
 Start here:
-  pgdibs run -- pytest       a clean database for one command, daemon included
-  pgdibs serve               the daemon, with a Postgres of its own or yours (PGDIBS_SERVER_URL)
-  pgdibs status --watch      what it has and who holds it
+  pgdibs run -- pytest       a clean database for one command; starts a daemon if none runs
+  pgdibs serve               the daemon, with an embedded Postgres or yours (PGDIBS_SERVER_URL)
+  pgdibs status --watch      pools, templates and leases
 
-Exit codes: 0 done, 1 not done, 2 wrong command line, 69 no daemon answers, 78 wrong configuration;
-`pgdibs run` ends with its command's own code."
+Exit codes: 0 success, 1 failure, 2 wrong command line, 69 no daemon answers, 78 wrong configuration;
+`pgdibs run` and `pgdibs template build` exit with the code of their command."
 )]
 pub(super) struct Cli {
-    /// What to do.
     #[command(subcommand)]
     pub(super) command: Command,
 
-    /// The daemon's address [default: where the configuration makes it listen, http://127.0.0.1:7432]
+    /// The daemon's address [default: the configured listening address, http://127.0.0.1:7432]
     #[arg(long, value_name = "URL", env = "PGDIBS_URL", hide_env_values = true, global = true)]
     pub(super) url: Option<String>,
 
-    /// How results look: text for people, json as the API has it. Messages go to standard error in either case
+    /// The format of results: text, or the JSON of the API. Messages go to standard error
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t, global = true)]
     pub(super) output: Format,
 
-    /// Of every command.
     #[command(flatten)]
     pub(super) global: GlobalFlags,
 }
 
-/// The commands, those used most first.
+/// The commands, the most used first.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Run(RunArgs),
@@ -69,7 +67,7 @@ pub(super) enum Command {
     Keep(KeepArgs),
     Release(ReleaseArgs),
     Psql(PsqlArgs),
-    /// List, make, change and drop pools
+    /// List, create, change and drop pools
     #[command(subcommand)]
     Pool(PoolCommand),
     /// Build, list and drop templates
@@ -83,8 +81,8 @@ pub(super) enum Command {
 
 /// Run the daemon
 ///
-/// Without a server of its own configured it starts an embedded Postgres. It logs to standard error and stops on SIGTERM or SIGINT;
-/// a second one stops it at once.
+/// Without a configured server it starts an embedded Postgres. It logs to standard error and stops on SIGTERM or SIGINT; a second
+/// signal stops it at once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -92,20 +90,19 @@ Examples:
   PGDIBS_SERVER_URL=postgresql://postgres:secret@db:5432/postgres pgdibs serve
   pgdibs serve --listen 127.0.0.1:0 --data-dir /dev/shm/pgdibs")]
 pub(super) struct ServeArgs {
-    /// The daemon's settings.
     #[command(flatten)]
     pub(super) flags: ServeFlags,
-    /// End orderly when standard input is closed and nobody holds anything: the daemon of a `pgdibs run` must not outlive it, unless
-    /// another run has come to it meanwhile.
+    /// Shut down when standard input is closed and no lease, ticket or build is left. `pgdibs run` sets it: its daemon must not outlive
+    /// it, unless another run uses the daemon.
     #[arg(long, hide = true)]
     pub(super) end_with_stdin: bool,
-    /// End orderly when nobody has asked for anything, or had anything, for so many seconds: a daemon that a test run starts is
-    /// left for the next run, not for ever.
+    /// Shut down when no request has arrived for so many seconds and nothing is in use. The Python client sets it: its daemon stays for
+    /// the next test run, for a limited time.
     #[arg(long, hide = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(super) end_when_idle: Option<u64>,
 }
 
-/// Show the server, the pools, the templates and who holds what
+/// Show the server, the pools, the templates and the leases with their holders
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -113,37 +110,36 @@ Examples:
   pgdibs status --watch
   pgdibs status --output json | jq '.pools[].counts'")]
 pub(super) struct StatusArgs {
-    /// Draw it again every second until interrupted
+    /// Update every second until interrupted
     #[arg(long)]
     pub(super) watch: bool,
 }
 
-/// Say in one line whether the daemon is well; exit 0 if it is, 1 otherwise
+/// Check the daemon; exit 0 if it is healthy, 1 otherwise
 ///
-/// Without --ready: the daemon's process answers, also before its server does. With --ready: the server is reachable and every
-/// configured template is ready.
+/// Without --ready: the daemon answers, even if its server is down. With --ready: the server is reachable and every configured
+/// template is ready.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example, in a Dockerfile:
   HEALTHCHECK CMD [\"pgdibs\", \"healthcheck\", \"--ready\"]")]
 pub(super) struct HealthcheckArgs {
-    /// Ask whether databases can be had, not only whether the process is up
+    /// Check that databases can be leased, not only that the daemon answers
     #[arg(long)]
     pub(super) ready: bool,
 }
 
-/// Show every setting, its value and where it came from
+/// Show every setting, its value and the value's origin
 ///
-/// A flag wins over a PGDIBS_* variable, that over the file, that over the default. Secrets are masked. The daemon's flags can be
-/// given to see what they would do.
+/// A flag overrides a PGDIBS_* variable, which overrides the file, which overrides the default. Secrets are masked. The command takes
+/// the daemon's flags, to show their effect.
 #[derive(Debug, Args)]
 pub(super) struct ConfigArgs {
-    /// The daemon's settings.
     #[command(flatten)]
     pub(super) flags: ServeFlags,
 }
 
-/// Print the completions for a shell
+/// Print the completion script of a shell
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -151,32 +147,32 @@ Examples:
   pgdibs completions zsh > ~/.zfunc/_pgdibs
   pgdibs completions fish > ~/.config/fish/completions/pgdibs.fish")]
 pub(super) struct CompletionsArgs {
-    /// The shell.
+    /// The shell
     #[arg(value_enum)]
     pub(super) shell: clap_complete::Shell,
 }
 
-/// Take everything of ours off a server: databases, logins, roles, the catalog
+/// Remove everything that pgdibs created on a server: databases, logins, roles, the catalog
 ///
-/// Lists what would go, then asks. Only what carries our mark is touched: our owner role, our row and our name. Refused while a
-/// daemon serves that server, since it would make everything again.
+/// Lists what it would remove, then asks. It removes only objects that have the owner role, the catalog row and the name that pgdibs
+/// gives. It refuses while a daemon serves that server, because that daemon would create everything again.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   pgdibs purge                        the configured server, or the embedded one
   pgdibs purge --server-url postgresql://postgres:secret@db:5432/postgres
-  pgdibs purge --embedded --yes       in a script")]
+  pgdibs purge --embedded --yes       the embedded server, from a script")]
 pub(super) struct PurgeArgs {
-    /// The server [default: the configured one]. Prefer PGDIBS_SERVER_URL: flags can be read by others
+    /// The server [default: the configured one]. Prefer PGDIBS_SERVER_URL: other users can read flags
     #[arg(long, value_name = "URL", conflicts_with = "embedded")]
     pub(super) server_url: Option<SecretString>,
-    /// The embedded server, also when another is configured
+    /// The embedded server, even if another is configured
     #[arg(long)]
     pub(super) embedded: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     pub(super) yes: bool,
-    /// Also while a daemon serves that server
+    /// Purge even while a daemon serves that server
     #[arg(long)]
     pub(super) force: bool,
 }

@@ -6,7 +6,7 @@ use clap::{ArgGroup, Args, Subcommand};
 
 use super::seconds::seconds;
 
-/// List, make, change and drop pools
+/// List, create, change and drop pools
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolCommand {
     /// List the pools with their counts
@@ -15,10 +15,10 @@ pub(crate) enum PoolCommand {
     Drop(PoolDropArgs),
 }
 
-/// Make a pool, or change one
+/// Create or change a pool
 ///
-/// A pool's name is the base name that its databases carry: myapp_test has myapp_test_gw0, myapp_test_gw1 and so on. What is left
-/// out stays as it is.
+/// A pool's name is the base name of its databases: myapp_test has myapp_test_gw0, myapp_test_gw1 and so on. Settings without a flag
+/// stay as they are.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -26,13 +26,13 @@ Example:
 pub(crate) struct PoolSetArgs {
     /// The pool: a small letter or _, then small letters, digits and _, 40 characters at most
     pub(crate) pool: String,
-    /// How many databases stand ready
+    /// How many databases are kept ready
     #[arg(long, value_name = "N")]
     pub(crate) warm: Option<u32>,
-    /// How many slots there can be
+    /// The maximum number of slots
     #[arg(long, value_name = "N")]
     pub(crate) max: Option<u32>,
-    /// How many clones stand by to take a used database's place
+    /// How many clones are kept as spares for used databases
     #[arg(long, value_name = "N")]
     pub(crate) spares: Option<u32>,
 }
@@ -40,9 +40,9 @@ pub(crate) struct PoolSetArgs {
 /// Drop a pool with its databases and templates
 #[derive(Debug, Args)]
 pub(crate) struct PoolDropArgs {
-    /// The pool.
+    /// The pool
     pub(crate) pool: String,
-    /// Also while it has leases; they are revoked
+    /// Drop it even while it has leases; they are revoked
     #[arg(long)]
     pub(crate) force: bool,
 }
@@ -53,17 +53,17 @@ pub(crate) enum TemplateCommand {
     Build(TemplateBuildArgs),
     /// List the templates
     List {
-        /// Of this pool only
+        /// Only those of this pool
         pool: Option<String>,
     },
     Drop(TemplateDropArgs),
 }
 
-/// Build a template with a command of yours, unless it is there already
+/// Build a template with a command, unless it exists
 ///
-/// The command gets an empty database in DATABASE_URL and PG*, and fills it. When it ends well the database is sealed and becomes the
-/// template; when it does not, the database is dropped and the command's exit code is ours. Somebody else's build of the same
-/// fingerprint is waited for. Prints the fingerprint.
+/// The command gets an empty database in DATABASE_URL and PG*, and fills it. If the command succeeds, pgdibs seals the database as the
+/// template. If it fails, pgdibs drops the database and exits with the command's code. If another process is building the same
+/// fingerprint, pgdibs waits for that build. Prints the fingerprint.
 #[derive(Debug, Args)]
 #[command(
     group(ArgGroup::new("identity").required(true).args(["fingerprint", "inputs"])),
@@ -72,24 +72,24 @@ Examples:
   pgdibs template build myapp_test --inputs 'migrations/**/*.py' -- alembic upgrade head
   pgdibs template build myapp_test --fingerprint \"$(git rev-parse HEAD:migrations)\" -- ./manage.py migrate
 
-A pool whose source is in pgdibs.toml needs none of this: the daemon builds it, and again when its inputs change."
+A pool with a source in pgdibs.toml does not need this command: the daemon builds its template, and again when the inputs change."
 )]
 pub(crate) struct TemplateBuildArgs {
-    /// The pool.
+    /// The pool
     pub(crate) pool: String,
-    /// What the schema is made from, in any words of yours: a git tree id, a hash of the migrations
+    /// The version of the schema, any text: a git tree id, a hash of the migrations
     #[arg(long, value_name = "F")]
     pub(crate) fingerprint: Option<String>,
-    /// Make the fingerprint from these files' names and contents and from the command; can be given several times
+    /// Compute the fingerprint from the names and contents of these files and from the command; can be given several times
     #[arg(long, value_name = "GLOB")]
     pub(crate) inputs: Vec<String>,
-    /// How long to wait for somebody else's build
+    /// How long to wait for the build of another process
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
     pub(crate) wait: f64,
     /// Which of the daemon's advertised addresses to use
     #[arg(long, value_name = "NAME", env = "PGDIBS_VIA", hide_env_values = true)]
     pub(crate) via: Option<String>,
-    /// What fills the database
+    /// The command that fills the database
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }
@@ -97,7 +97,7 @@ pub(crate) struct TemplateBuildArgs {
 /// Drop a template
 #[derive(Debug, Args)]
 pub(crate) struct TemplateDropArgs {
-    /// The pool.
+    /// The pool
     pub(crate) pool: String,
     /// The template's fingerprint
     pub(crate) fingerprint: String,

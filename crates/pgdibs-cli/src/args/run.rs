@@ -9,33 +9,33 @@ use super::seconds::seconds;
 
 /// Run a command with a clean database of its own
 ///
-/// Uses the daemon that runs, or starts one for the command and stops it afterwards. The command finds its database in
-/// DATABASE_URL and in PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE, and the daemon in PGDIBS_URL; PGDIBS_EXPORTED lists the
-/// variables that were set. The lease is renewed while the command runs and ends with it. The command's exit code is ours (128 + the signal's number when a signal ended it), and SIGINT,
-/// SIGTERM, SIGHUP and SIGQUIT pass through to it.
+/// Uses the running daemon, or starts one for the command and stops it afterwards. The command gets its database in DATABASE_URL and in
+/// PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE, and the daemon in PGDIBS_URL; PGDIBS_EXPORTED lists the variables that pgdibs
+/// set. pgdibs renews the lease while the command runs and ends it afterwards. It passes SIGINT, SIGTERM, SIGHUP and SIGQUIT on to the
+/// command, and exits with the command's code (128 + the signal's number if a signal terminated it).
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
   pgdibs run -- pytest
   pgdibs run --pool myapp_test --env SQLALCHEMY_URL=postgresql+asyncpg -- pytest tests/api
   pgdibs run --alias default --alias replica -- ./integration.sh      DATABASE_URL and DATABASE_URL_REPLICA
-  pgdibs run --keep-env WAREHOUSE_URL -- pytest                       WAREHOUSE_URL is to be reached as it is
+  pgdibs run --keep-env WAREHOUSE_URL -- pytest                       WAREHOUSE_URL stays as it is, without a warning
   pgdibs run --workers 4 -- pytest -n 4 --reuse-db
 
-The command inherits all other variables. When some of these hold URLs of Postgres (postgresql+asyncpg://... and the like, or
+The command inherits all other variables. If some of them have URLs of Postgres (such as postgresql+asyncpg://..., or
 host=... dbname=...), a warning lists them: tests that read one reach a database that is not leased. --env sets such a variable to the
-lease, --keep-env says that it is meant. A variable that is set keeps the driver that its URL had. PGSERVICE and PGHOSTADDR, which
-would lead libpq past the lease, are removed; so is PGSERVICEFILE, unless --keep-env names it.
+lease, --keep-env suppresses the warning. A variable that pgdibs sets keeps the driver of its inherited URL. pgdibs removes PGSERVICE
+and PGHOSTADDR, with which libpq would ignore the lease, and PGSERVICEFILE, unless --keep-env names it.
 
---workers N is for tools that make their workers' database names themselves, by adding _gw0, _gw1 and so on to a base name, such as
+--workers N is for tools that derive their workers' database names by adding _gw0, _gw1 and so on to a base name, such as
 pytest-django with --reuse-db. The command then holds exactly the slots gw0 to gwN-1 under one login that is valid for all of them.
-DATABASE_URL carries the base name (.../myapp_test), which is no database itself: the tool adds the rest. PGDATABASE is the first of the
-databases, for what needs one that exists. In Django settings, NAME is PGDATABASE and TEST.NAME the base name. If one of these slots is held by somebody else the command waits, and after --wait it
-does not start.
+DATABASE_URL has the base name (.../myapp_test), which is no database; the tool adds the suffix. PGDATABASE is the first of the
+databases, for programs that need an existing one. In Django settings, NAME is PGDATABASE and TEST.NAME the base name. If another
+holder has one of these slots, pgdibs waits for it, and fails after --wait.
 
-When pgdibs run is killed with -9 nobody ends the lease; it ends by itself after its time to live.")]
+If pgdibs run is killed with SIGKILL, the lease expires after its time to live.")]
 pub(crate) struct RunArgs {
-    /// The pool [default: the only one there is]
+    /// The pool [default: the only one]
     #[arg(long, value_name = "POOL")]
     pub(crate) pool: Option<String>,
     /// The template's fingerprint [default: the pool's newest ready template]
@@ -47,24 +47,23 @@ pub(crate) struct RunArgs {
     /// Hold the slots gw0 to gwN-1 under one login; see below
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with = "alias")]
     pub(crate) workers: Option<u32>,
-    /// How long the lease lives without a renewal, 1 to 3600 [default: the daemon's, 60]
+    /// The lease's time to live without a renewal, 1 to 3600 [default: the daemon's, 60]
     #[arg(long, value_name = "SECONDS")]
     pub(crate) ttl: Option<u64>,
-    /// How long to wait for the database, and for a daemon that was started for the command
+    /// How long to wait for the database, and for a daemon that pgdibs starts
     #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "120")]
     pub(crate) wait: f64,
     /// Which of the daemon's advertised addresses to use
     #[arg(long, value_name = "NAME", env = "PGDIBS_VIA", hide_env_values = true)]
     pub(crate) via: Option<String>,
-    /// Who you are, for others who look at the status [default: user, machine, process and command]
+    /// Who holds the lease, shown in the status [default: user, machine, process and command]
     #[arg(long, value_name = "TEXT")]
     pub(crate) holder: Option<String>,
-    /// One more variable with the URL, its scheme replaced: TEST_DATABASE_URL=postgresql+asyncpg; without SCHEME, the one that the
-    /// variable has. Can be given several times
+    /// Set one more variable to the URL with this scheme: TEST_DATABASE_URL=postgresql+asyncpg; without SCHEME, with that of the
+    /// inherited variable. Can be given several times
     #[arg(long, value_name = "VAR[=SCHEME]")]
     pub(crate) env: Vec<Assignment>,
-    /// A variable that is meant to lead to a database that is not leased: no warning about it. It need not exist. Can be given
-    /// several times
+    /// Do not warn about this variable, whose database is not leased. It need not exist. Can be given several times
     #[arg(long, value_name = "VAR", value_parser = variable)]
     pub(crate) keep_env: Vec<String>,
     /// The command and its arguments
@@ -72,16 +71,14 @@ pub(crate) struct RunArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// A variable that is to carry the URL.
+/// A variable to set to the URL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Assignment {
-    /// The variable.
     pub(crate) variable: String,
-    /// What stands before `://`; absent: as the daemon has it.
+    /// The text before `://`; `None` for that of the daemon's URL.
     pub(crate) scheme: Option<String>,
 }
 
-/// The name of a variable.
 fn variable(text: &str) -> Result<String, String> {
     match text {
         "" => Err("write the name of a variable".to_owned()),
@@ -107,9 +104,7 @@ impl FromStr for Assignment {
         if let Some(scheme) = scheme
             && (!scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(word))
         {
-            return Err(format!(
-                "`{scheme}` is not a scheme; write what stands before ://, such as postgresql+asyncpg"
-            ));
+            return Err(format!("`{scheme}` is not a scheme; write the part before ://, such as postgresql+asyncpg"));
         }
         Ok(Self { variable: variable.to_owned(), scheme: scheme.map(str::to_owned) })
     }

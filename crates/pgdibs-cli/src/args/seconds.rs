@@ -1,6 +1,6 @@
-//! Reads the seconds of a flag.
+//! Parses the seconds of a flag.
 
-/// A number of seconds from 0 to a day, for waits; parts of a second are allowed.
+/// A number of seconds from 0 to a day; fractions are allowed.
 pub(super) fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=86_400.0).contains(&seconds) => Ok(seconds),

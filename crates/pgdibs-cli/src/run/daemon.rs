@@ -1,6 +1,5 @@
-//! A daemon started for one command and stopped after it, or shared with a command that has started one.
+//! Starts a daemon for one command and stops it afterwards, or finds the one of another command.
 
-use crate::answer::Answer as _;
 use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::path::Path;
@@ -27,29 +26,29 @@ use pgdibs_server::daemon::IN_USE;
 use pgdibs_server::endpoint_file::EndpointFile;
 use pgdibs_server::offline;
 
-/// Between two looks at a daemon that starts.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// A daemon ends within 8 s of SIGTERM (issue 2, 6.3).
-const ORDERLY_END: Duration = Duration::from_secs(10);
-/// What the last lines of an ended daemon may take to reach us.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// The end of its log that is shown when it does not start.
-const LINES_KEPT: usize = 15;
+/// The interval at which the start of a daemon is checked.
+const POLL: Duration = Duration::from_millis(50);
+/// A daemon exits within 8 s of SIGTERM.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time to read the rest of the log of a daemon that has exited.
+const LOG_TIMEOUT: Duration = Duration::from_secs(1);
+/// The number of log lines in the error of a daemon that does not start.
+const LOG_LINES: usize = 15;
 
-/// Finds the daemon that another run has started on our data directory, or starts one.
+/// Finds the daemon that another run has started on the data directory, or starts one.
 ///
 /// # Errors
-/// When there is none in time; the sentence has the end of its log.
+/// No daemon was ready in time; the message has the last lines of its log.
 pub(super) async fn find_or_start(
     context: &Context,
     token: Option<&SecretString>,
-    ours: &mut Option<StartedDaemon>,
+    started: &mut Option<StartedDaemon>,
     wait: Duration,
     progress: &Progress,
 ) -> Result<Client, CliError> {
     let config = context.load_for_client(ServeFlags::default())?;
     let data_dir = match config.server_url {
-        // On a server that was given, daemons share no directory and do not stand in each other's way.
+        // Daemons on a configured server need no data directory, so several can run.
         Some(_) => None,
         None => offline::data_dir(config.data_dir.as_deref()).ok(),
     };
@@ -60,44 +59,44 @@ pub(super) async fn find_or_start(
         {
             return Ok(client);
         }
-        let daemon = ours.insert(StartedDaemon::start(context)?);
+        let daemon = started.insert(StartedDaemon::start(context)?);
         let client = Client::builder(daemon.url().to_owned()).token(token.cloned()).build()?;
         let left = deadline.saturating_duration_since(Instant::now());
         match daemon.wait_until_ready(&client, left, progress).await? {
             Started::Ready => return Ok(client),
-            // Its daemon has yet to say where it is, or is about to end.
-            Started::DirectoryInUse(why) if Instant::now() >= deadline => return Err(why),
+            // The other daemon has not written its endpoint file yet, or is about to exit.
+            Started::DirectoryInUse(error) if Instant::now() >= deadline => return Err(error),
             Started::DirectoryInUse(_) => {
-                *ours = None;
-                progress.now("waiting for the daemon that another command has started");
-                tokio::time::sleep(LOOK_EVERY).await;
+                *started = None;
+                progress.set("waiting for the daemon that another command has started");
+                tokio::time::sleep(POLL).await;
             }
         }
     }
 }
 
-/// A daemon that answers where the note says, and is the one that left it.
+/// A client for the daemon of the endpoint file, if that daemon still runs.
 async fn of_another_run(data_dir: &Path, token: Option<&SecretString>) -> Option<Client> {
-    let note = EndpointFile::read(data_dir)?;
-    let client = Client::builder(note.url.to_owned()).token(token.cloned()).build().ok()?;
-    let status: Value = client.get("/v1/status").await.ok()?.read().ok()?;
-    (status["daemon"]["instance"].as_str() == Some(&note.instance)).then_some(client)
+    let endpoint = EndpointFile::read(data_dir)?;
+    let client = Client::builder(endpoint.url.to_owned()).token(token.cloned()).build().ok()?;
+    let status: Value = client.get("/v1/status").await.ok()?.json().ok()?;
+    (status["daemon"]["instance"].as_str() == Some(&endpoint.instance)).then_some(client)
 }
 
-/// How a daemon came up.
+/// The outcome of a start.
 pub(super) enum Started {
-    /// Databases can be had from it.
+    /// The daemon can grant leases.
     Ready,
-    /// It did not: another daemon has the data directory. The sentence for the user, should that one not be found in time.
+    /// Another daemon uses the data directory. The error is for the case that this one is not found in time.
     DirectoryInUse(CliError),
 }
 
-/// A daemon of our own. It has a process group of its own, so that Ctrl-C reaches the command and not the daemon under it, and it ends
-/// when its standard input is closed, so that it cannot outlive us.
+/// A daemon that this process started. It has its own process group, so that Ctrl-C reaches the command alone, and it stops when its
+/// standard input closes, so that it does not outlive this process.
 #[derive(Debug)]
 pub(super) struct StartedDaemon {
     child: Child,
-    /// Apart from the child: to wait for a child closes its standard input, and then it would take our SIGTERM for a second signal.
+    /// Taken out of the child, because waiting for a child closes its standard input, which makes the daemon stop on its own.
     _stdin: Option<ChildStdin>,
     url: String,
     log: Arc<Mutex<VecDeque<String>>>,
@@ -105,17 +104,18 @@ pub(super) struct StartedDaemon {
 }
 
 impl StartedDaemon {
-    /// Starts this very program as a daemon on a free port, with the configuration that this command has.
+    /// Starts this program as a daemon on a free port, with the configuration of this command.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// The program cannot be started.
     pub(super) fn start(context: &Context) -> Result<Self, CliError> {
         let failed = |what: &str, error: std::io::Error| {
             CliError::unavailable(format!("cannot start a daemon: {what}: {error}"))
                 .hint("start one with `pgdibs serve` and try again")
         };
-        let program = std::env::current_exe().map_err(|error| failed("where this program is", error))?;
-        let port = free_port().map_err(|error| failed("no free port", error))?;
+        let program =
+            std::env::current_exe().map_err(|error| failed("cannot determine the path of this program", error))?;
+        let port = free_port().map_err(|error| failed("cannot find a free port", error))?;
         let global = &context.global;
         let mut command = Command::new(program);
         command.args(["serve", "--end-with-stdin", "--listen"]).arg(format!("127.0.0.1:{port}"));
@@ -129,47 +129,46 @@ impl StartedDaemon {
             command.args(value.iter().flat_map(|value| [flag, value]));
         }
         if let Some(token) = global.get("token") {
-            // A flag wins over both variables here; there it becomes one of them.
+            // The flag overrides both variables. The daemon gets it as a variable, because other users can read arguments.
             command.env("PGDIBS_TOKEN", token).env_remove("PGDIBS_TOKEN_FILE");
         }
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
-        let mut child = command.spawn().map_err(|error| failed("this program", error))?;
+        let mut child = command.spawn().map_err(|error| failed("cannot run this program", error))?;
         let log = Arc::new(Mutex::new(VecDeque::new()));
-        // Asked for by a flag of this command, its log is for the user; otherwise only when it fails.
+        // With --log the user wants its log; otherwise it is shown when the daemon fails.
         let shown = global.get("log").is_some();
         let reader = child.stderr.take().map(|stderr| tokio::spawn(read_log(stderr, Arc::clone(&log), shown)));
         let stdin = child.stdin.take();
         Ok(Self { child, _stdin: stdin, url: format!("http://127.0.0.1:{port}"), log, reader })
     }
 
-    /// Where it listens.
     pub(super) fn url(&self) -> &str {
         &self.url
     }
 
-    /// Waits until databases can be had from it: all is ready, or at least its server is there; for a template that is still
-    /// being built, and for one that fails, the lease has better words.
+    /// Waits until the daemon is ready, or until its server is up: the request for a lease waits for a template that is being built, and
+    /// reports one that failed.
     ///
     /// # Errors
-    /// When it ends, or is not ready in time.
+    /// The daemon exits, or is not ready in time.
     pub(super) async fn wait_until_ready(
         &mut self,
         client: &Client,
         wait: Duration,
         progress: &Progress,
     ) -> Result<Started, CliError> {
-        progress.now("starting a daemon");
+        progress.set("starting a daemon");
         let deadline = Instant::now() + wait;
         let mut last = "it does not answer yet".to_owned();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                self.read_to_the_end().await;
-                let why = CliError::unavailable(format!("the daemon did not start ({status}){}", self.last_lines()))
-                    .hint("`pgdibs serve` says more about what is wrong");
+                self.read_rest_of_log().await;
+                let error = CliError::unavailable(format!("the daemon did not start ({status}){}", self.last_lines()))
+                    .hint("`pgdibs serve` shows its whole log");
                 return if status.code() == Some(i32::from(IN_USE)) {
-                    Ok(Started::DirectoryInUse(why))
+                    Ok(Started::DirectoryInUse(error))
                 } else {
-                    Err(why)
+                    Err(error)
                 };
             }
             match client.get("/readyz").await {
@@ -180,7 +179,7 @@ impl StartedDaemon {
                         return Ok(Started::Ready);
                     }
                     last = error.to_string();
-                    progress.now(format!("starting a daemon: {last}"));
+                    progress.set(format!("starting a daemon: {last}"));
                 }
             }
             if Instant::now() >= deadline {
@@ -191,15 +190,15 @@ impl StartedDaemon {
                 ))
                 .hint("wait longer with --wait"));
             }
-            // A look has no side effect; a tighter loop would only burn the processor that the daemon needs.
-            tokio::time::sleep(LOOK_EVERY).await;
+            // A shorter interval would take processor time that the daemon needs.
+            tokio::time::sleep(POLL).await;
         }
     }
 
-    /// The daemon has ended: what it said last may still be in the pipe. A server that it left behind may hold the pipe open.
-    async fn read_to_the_end(&mut self) {
+    /// Reads what a daemon that has exited wrote into the pipe, with a timeout: a server that it left running may keep the pipe open.
+    async fn read_rest_of_log(&mut self) {
         if let Some(reader) = self.reader.take() {
-            let _complete = tokio::time::timeout(LAST_WORDS, reader).await;
+            let _complete = tokio::time::timeout(LOG_TIMEOUT, reader).await;
         }
     }
 
@@ -214,35 +213,38 @@ impl StartedDaemon {
         }
     }
 
-    /// Stops it orderly; at once when that takes too long or a signal asks us to hurry. Says so when it would not end.
+    /// Stops the daemon with SIGTERM. A second one, after a timeout or a signal to this process, stops it at once; then SIGKILL.
     pub(super) async fn stop(&mut self, signals: &mut Signals) {
-        for _orderly_then_at_once in 0..2 {
-            self.tell(Signal::SIGTERM);
+        for _attempt in 0..2 {
+            self.signal(Signal::SIGTERM);
             tokio::select! {
-                _ended = self.child.wait() => return,
-                () = tokio::time::sleep(ORDERLY_END) => {}
-                _hurry = signals.next() => {}
+                _exited = self.child.wait() => return,
+                () = tokio::time::sleep(SHUTDOWN_TIMEOUT) => {}
+                _signal = signals.next() => {}
             }
         }
-        message(&format!("the daemon at {} does not end; it is killed and its server stops itself later", self.url));
-        self.tell(Signal::SIGKILL);
-        let _ended = self.child.wait().await;
+        message(&format!(
+            "killing the daemon at {}: it did not exit after SIGTERM; its supervisor stops the server later",
+            self.url
+        ));
+        self.signal(Signal::SIGKILL);
+        let _exited = self.child.wait().await;
     }
 
-    fn tell(&self, signal: Signal) {
+    fn signal(&self, signal: Signal) {
         if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
-            // Our own child, not yet waited for. It fails only when it has ended.
-            let _ended_meanwhile = kill(Pid::from_raw(pid), signal);
+            // The child is not reaped, so the id cannot belong to another process. The call fails only when it has exited.
+            let _exited = kill(Pid::from_raw(pid), signal);
         }
     }
 }
 
-/// A port that nobody listens on. Somebody could take it before the daemon does; then the daemon says so and ends.
+/// A free port. If another process takes it before the daemon does, the daemon reports that and exits.
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Reads the daemon's log to its end, so that it never waits for us; keeps the last lines.
+/// Reads the daemon's log to its end, so that the daemon never blocks on the pipe; keeps the last lines.
 async fn read_log(stderr: impl AsyncRead + Unpin, log: Arc<Mutex<VecDeque<String>>>, shown: bool) {
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -250,7 +252,7 @@ async fn read_log(stderr: impl AsyncRead + Unpin, log: Arc<Mutex<VecDeque<String
             message(&line);
         }
         let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.len() == LINES_KEPT {
+        if log.len() == LOG_LINES {
             log.pop_front();
         }
         log.push_back(line);

@@ -1,4 +1,4 @@
-//! The variables that a command of `pgdibs run` gets.
+//! The variables of a command of `pgdibs run`.
 
 use secrecy::ExposeSecret;
 
@@ -10,7 +10,7 @@ use pgdibs::Client;
 use pgdibs::api::lease::Lease;
 use pgdibs::connection_url::{MISLEADING, SERVICE_FILE, libpq_variables, with_database, with_scheme};
 
-/// Variables that every command gets, whatever its arguments are.
+/// The variables that `pgdibs run` always sets.
 const ALWAYS_SET: [&str; 8] =
     ["DATABASE_URL", "PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGDIBS_URL", EXPORTED];
 
@@ -19,7 +19,7 @@ const ALWAYS_SET: [&str; 8] =
 /// A URL gets the scheme that `--env` names, else that of the variable's present value (`postgresql+asyncpg`), else the daemon's.
 ///
 /// # Errors
-/// When the daemon handed out no URL of Postgres.
+/// The daemon sent a URL that is not one of Postgres.
 pub(super) fn variables(
     client: &Client,
     leases: &[Lease],
@@ -37,7 +37,7 @@ pub(super) fn variables(
         (variable.to_owned(), scheme.map_or_else(|| url.to_owned(), |scheme| with_scheme(url, scheme)))
     };
     let mut variables = vec![assigned("DATABASE_URL", &base, None)];
-    // PGDATABASE is a database that exists also with --workers: psql and Django connect to it.
+    // PGDATABASE exists, also with --workers: psql and Django connect to it.
     variables.extend(libpq_variables(&first)?.into_iter().map(|(name, value)| (name.to_owned(), value)));
     for (lease, alias) in leases.iter().zip(&args.alias).skip(1) {
         variables.push(assigned(&variable_of(alias), &url_of(lease), None));
@@ -56,15 +56,15 @@ pub(super) fn variables(
     Ok(variables)
 }
 
-/// Variables that the command does not get, although we have them.
+/// The inherited variables that the command does not get.
 pub(super) fn removed(kept: &[String]) -> &'static [&'static str] {
     if kept.iter().any(|name| name == SERVICE_FILE) { &[] } else { &[SERVICE_FILE] }
 }
 
-/// Refuses to keep what a command always gets from us, or what would lead libpq past it.
+/// Checks `--keep-env`.
 ///
 /// # Errors
-/// When `--keep-env` names such a variable.
+/// It names a variable that `pgdibs run` sets, or one with which libpq would ignore the lease.
 pub(super) fn check_kept(args: &RunArgs) -> Result<(), CliError> {
     let set: Vec<String> = args
         .alias
@@ -77,7 +77,7 @@ pub(super) fn check_kept(args: &RunArgs) -> Result<(), CliError> {
     for name in &args.keep_env {
         if set.contains(name) {
             return Err(CliError::usage(format!("--keep-env {name}: pgdibs run sets this variable to its lease"))
-                .hint("leave out one of the two; a command that is to reach another database needs another variable"));
+                .hint("leave out one of the two; use another variable for another database"));
         }
         if MISLEADING.contains(&name.as_str()) {
             return Err(CliError::usage(format!(
@@ -89,7 +89,8 @@ pub(super) fn check_kept(args: &RunArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-/// One line about inherited variables that lead to other databases; `None` when there are none or all are meant. Without their values.
+/// One line with the names, not the values, of inherited variables that lead to other databases; `None` when there are none, or
+/// `--keep-env` names them all.
 pub(super) fn warning(inherited: &Inherited, set: &[(String, String)], kept: &[String]) -> Option<String> {
     let unset = |name: &&str| set.iter().all(|(other, _)| other != name) && kept.iter().all(|other| other != name);
     let names: Vec<String> =
@@ -106,11 +107,11 @@ pub(super) fn warning(inherited: &Inherited, set: &[(String, String)], kept: &[S
 
 /// The variable of a further alias.
 fn variable_of(alias: &str) -> String {
-    format!("DATABASE_URL_{}", in_capitals(alias))
+    format!("DATABASE_URL_{}", upper_case(alias))
 }
 
-/// An alias as the end of a variable's name.
-fn in_capitals(alias: &str) -> String {
+/// An alias as the suffix of a variable's name.
+fn upper_case(alias: &str) -> String {
     alias.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }
 
@@ -143,12 +144,12 @@ mod tests {
     }
 
     fn value<'a>(variables: &'a [(String, String)], name: &str) -> Option<&'a str> {
-        // As for a process, the last one counts.
+        // The last value counts, as for a process.
         variables.iter().rfind(|(variable, _)| variable == name).map(|(_, value)| value.as_str())
     }
 
     #[test]
-    fn workers_get_the_base_name() {
+    fn workers_get_base_name_as_url() {
         let variables = variables_for(&["--workers", "2", "--env", "B"], &["p_gw0", "p_gw1"], &[]);
         assert_eq!(value(&variables, "DATABASE_URL"), Some("postgresql://u:w@127.0.0.1:5/p"));
         assert_eq!(value(&variables, "B"), Some("postgresql://u:w@127.0.0.1:5/p"));
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn further_aliases_and_variables_of_their_own() {
+    fn aliases_and_env_flags_set_further_variables() {
         let words = ["--alias", "default", "--alias", "read-only", "--env", "A=postgresql+asyncpg", "--env", "B"];
         let variables = variables_for(&words, &["p_gw0", "p_gw1"], &[]);
         assert_eq!(value(&variables, "DATABASE_URL_READ_ONLY"), Some("postgresql://u:w@127.0.0.1:5/p_gw1"));
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn url_keeps_driver_of_variable_unless_a_scheme_is_given() {
+    fn url_keeps_driver_of_variable_without_scheme() {
         let inherited = [
             ("DATABASE_URL", "postgresql+asyncpg://me:secret@dev/shop?ssl=true"),
             ("DATABASE_URL_TWO", "postgis://dev/gis"),
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_of_an_outer_run_stay_listed() {
+    fn exported_keeps_variables_of_outer_run() {
         let inherited = [(EXPORTED, "DATABASE_URL,SHOP_URL"), ("DATABASE_URL", "x"), ("SHOP_URL", "y")];
         let variables = variables_for(&["--env", "A"], &["p_gw0"], &inherited);
         let exported = "DATABASE_URL,SHOP_URL,PGHOST,PGPORT,PGUSER,PGPASSWORD,PGDATABASE,A,PGDIBS_URL";
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn warning_lists_names_that_are_neither_set_nor_kept() {
+    fn warning_lists_names_neither_set_nor_kept() {
         let inherited = Inherited::of(&[
             ("DATABASE_URL", "postgres://dev/shop"),
             ("SHOP_URL", "postgresql+asyncpg://me:secret@dev/shop"),
@@ -206,16 +207,16 @@ mod tests {
         ]);
         let set = |name: &str| (name.to_owned(), String::new());
         let kept = ["KEPT_URL".to_owned(), "NOT_THERE".to_owned()];
-        let told = warning(&inherited, &[set("DATABASE_URL")], &kept).unwrap();
-        assert!(told.contains("it has not leased: ANALYTICS_DSN, SHOP_URL; --env NAME"), "{told}");
-        assert!(!told.contains("secret") && !told.contains("dev") && !told.contains('\n'), "{told}");
+        let warned = warning(&inherited, &[set("DATABASE_URL")], &kept).unwrap();
+        assert!(warned.contains("it has not leased: ANALYTICS_DSN, SHOP_URL; --env NAME"), "{warned}");
+        assert!(!warned.contains("secret") && !warned.contains("dev") && !warned.contains('\n'), "{warned}");
         let all = [set("DATABASE_URL"), set("SHOP_URL"), set("ANALYTICS_DSN")];
         assert_eq!(warning(&inherited, &all, &kept), None);
     }
 
     #[test]
-    fn what_pgdibs_run_sets_or_must_remove_cannot_be_kept() {
-        for (words, sentence) in [
+    fn keep_env_refuses_variables_that_run_sets_or_removes() {
+        for (words, expected) in [
             (vec!["--keep-env", "DATABASE_URL"], "--keep-env DATABASE_URL: pgdibs run sets this variable"),
             (vec!["--keep-env", "PGPORT"], "--keep-env PGPORT: pgdibs run sets"),
             (vec!["--env", "A", "--keep-env", "A"], "--keep-env A: pgdibs run sets"),
@@ -223,8 +224,8 @@ mod tests {
             (vec!["--keep-env", "PGHOSTADDR"], "--keep-env PGHOSTADDR: with it libpq connects past the lease"),
             (vec!["--keep-env", "PGSERVICE"], "always removes it"),
         ] {
-            let told = check_kept(&args_of(&words)).unwrap_err().to_string();
-            assert!(told.contains(sentence), "{told}");
+            let message = check_kept(&args_of(&words)).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message}");
         }
         check_kept(&args_of(&["--keep-env", "A", "--keep-env", "PGSERVICEFILE"])).unwrap();
         assert!(removed(&["A".to_owned()]).contains(&"PGSERVICEFILE"));

@@ -1,10 +1,9 @@
-//! `pgdibs run`: a daemon, a lease, a command; and all of it put away in the end.
+//! `pgdibs run`: finds or starts a daemon, leases databases, runs the command, and cleans up.
 
 mod daemon;
 mod environment;
-mod acquire_requests;
+mod acquire;
 
-use crate::answer::Answer as _;
 use std::time::Duration;
 
 use pgdibs::Method;
@@ -23,38 +22,38 @@ use super::signals::{Signals, exit_code_of};
 use pgdibs::api::lease::{Lease, Leases};
 use pgdibs::{Client, Error as ClientError, Heartbeat, Renewal};
 
-/// What has to be put away in the end, however far we came.
+/// The resources of a run, to be cleaned up however it ends.
 #[derive(Debug, Default)]
-struct Taken {
-    /// Of a daemon that may hold leases for our run.
+struct Cleanup {
+    /// The client for a daemon that may have granted leases to this run.
     client: Option<Client>,
-    /// Started for the command.
+    /// The daemon that was started for the command.
     daemon: Option<StartedDaemon>,
 }
 
-/// Runs the command; gives its exit code.
+/// Runs the command; returns its exit code.
 ///
 /// # Errors
-/// When there is no database for it, or it cannot be started.
+/// No database could be leased, or the command cannot be started.
 pub(super) async fn run(context: &Context, args: RunArgs) -> Result<u8, CliError> {
     environment::check_kept(&args)?;
     let mut signals = Signals::catch()?;
     let run = Uuid::new_v4().to_string();
-    let mut taken = Taken::default();
+    let mut cleanup = Cleanup::default();
     let prepared = tokio::select! {
-        prepared = prepare(context, &args, &run, &mut taken) => prepared,
+        prepared = prepare(context, &args, &run, &mut cleanup) => prepared,
         received = signals.next() => {
             message(&format!("{} came before the command was started", received.signal));
-            taken.put_away(&run, &mut signals).await;
+            cleanup.run(&run, &mut signals).await;
             return Ok(exit_code_of(received.signal as i32));
         }
     };
-    let ended = match prepared {
+    let outcome = match prepared {
         Ok((client, leases)) => with_leases(&client, &leases, &args, &mut signals).await,
         Err(error) => Err(error),
     };
-    taken.put_away(&run, &mut signals).await;
-    ended
+    cleanup.run(&run, &mut signals).await;
+    outcome
 }
 
 /// Finds or starts a daemon and leases what the command needs.
@@ -62,26 +61,26 @@ async fn prepare(
     context: &Context,
     args: &RunArgs,
     run: &str,
-    taken: &mut Taken,
+    cleanup: &mut Cleanup,
 ) -> Result<(Client, Vec<Lease>), CliError> {
     let wait = Duration::from_secs_f64(args.wait);
-    let progress = Progress::start("looking for the daemon");
+    let progress = Progress::start("connecting to the daemon");
     let mut client = context.client()?;
     match client.get("/livez").await {
         Ok(_) => {}
         Err(ClientError::Unavailable { .. }) if context.url.is_none() => {
-            client = daemon::find_or_start(context, client.token(), &mut taken.daemon, wait, &progress).await?;
+            client = daemon::find_or_start(context, client.token(), &mut cleanup.daemon, wait, &progress).await?;
         }
         Err(error) => return Err(error.into()),
     }
-    let pool = acquire_requests::choose_pool(&client, args.pool.as_deref(), wait, &progress).await?;
-    progress.now(format!("waiting for a database of pool {pool}"));
-    let client = taken.client.insert(client).clone();
-    let leases = acquire_requests::acquire(&client, args, run, &pool, wait, &progress).await?;
+    let pool = acquire::choose_pool(&client, args.pool.as_deref(), wait, &progress).await?;
+    progress.set(format!("waiting for a database of pool {pool}"));
+    let client = cleanup.client.insert(client).clone();
+    let leases = acquire::acquire(&client, args, run, &pool, wait, &progress).await?;
     Ok((client, leases))
 }
 
-/// Runs the command and keeps its leases alive.
+/// Runs the command and renews its leases.
 async fn with_leases(client: &Client, leases: &[Lease], args: &RunArgs, signals: &mut Signals) -> Result<u8, CliError> {
     let inherited = Inherited::of_this_process();
     let variables = environment::variables(client, leases, args, &inherited)?;
@@ -94,54 +93,51 @@ async fn with_leases(client: &Client, leases: &[Lease], args: &RunArgs, signals:
     for lease in leases {
         heartbeats.spawn(keep_alive(client.clone(), lease.clone()));
     }
-    let ended = command.end(signals).await;
+    let outcome = command.wait(signals).await;
     heartbeats.shutdown().await;
-    Ok(ended?.code)
+    Ok(outcome?.code)
 }
 
-impl Taken {
-    /// Ends the leases, then the daemon. A signal meanwhile cuts it short: somebody wants us gone, and the leases end by themselves.
-    async fn put_away(self, run: &str, signals: &mut Signals) {
-        let _progress = Progress::start("putting away");
-        let cut_short = tokio::select! {
-            () = self.end_leases(run) => None,
+impl Cleanup {
+    /// Releases the leases, then stops the daemon. A signal skips the release: the leases expire.
+    async fn run(self, run: &str, signals: &mut Signals) {
+        let _progress = Progress::start("cleaning up");
+        let interrupted = tokio::select! {
+            () = self.release_leases(run) => None,
             received = signals.next() => Some(received.signal),
         };
-        if let Some(signal) = cut_short {
-            message(&format!(
-                "{signal} came while the lease was being ended; it ends by itself after its time to live"
-            ));
+        if let Some(signal) = interrupted {
+            message(&format!("{signal} interrupted the release of the lease, which expires after its time to live"));
         }
         match self.daemon {
-            // It ends by itself when they are done.
+            // It stops when they have ended.
             Some(_) if self.others_hold_leases().await => {}
             Some(mut daemon) => daemon.stop(signals).await,
             None => {}
         }
     }
 
-    /// Whether other runs have come to the daemon that we started.
+    /// Whether other runs use the daemon that this run started.
     async fn others_hold_leases(&self) -> bool {
         let Some(client) = &self.client else { return false };
         let Ok(answer) = client.get("/v1/leases").await else { return false };
-        answer.read::<Leases>().is_ok_and(|leases| !leases.leases.is_empty())
+        answer.json::<Leases>().is_ok_and(|leases| !leases.leases.is_empty())
     }
 
-    /// The run as a whole: that also ends a lease whose grant never reached us.
-    async fn end_leases(&self, run: &str) {
+    /// Ends the whole run, and so also a lease whose grant did not reach this process.
+    async fn release_leases(&self, run: &str) {
         let Some(client) = &self.client else { return };
         if let Err(error) = client.call(Method::DELETE, &format!("/v1/runs/{run}"), None, Duration::ZERO).await {
-            message(&format!("the lease could not be ended and ends by itself after its time to live: {error}"));
+            message(&format!("cannot release the lease, which expires after its time to live: {error}"));
         }
     }
 }
 
-/// Renews the lease until it is over. The command is never ended for it: it may not need its database any more, and its user should see
-/// its own failure.
+/// Renews the lease until it has ended. That does not stop the command, which may not need its database any more.
 async fn keep_alive(client: Client, lease: Lease) {
     let database = &lease.database;
     let Ok(heartbeat) = Heartbeat::of(client, &lease) else { return };
-    let refusal = heartbeat
+    let error = heartbeat
         .run(|renewal| match renewal {
             Renewal::Recovered => message(&format!("the lease of {database} is renewed again")),
             Renewal::Failing(error) => {
@@ -149,5 +145,5 @@ async fn keep_alive(client: Client, lease: Lease) {
             }
         })
         .await;
-    message(&format!("the lease of {database} is over while its command still runs: {refusal}"));
+    message(&format!("the lease of {database} is over while its command still runs: {error}"));
 }

@@ -116,5 +116,5 @@ fn purge_leaves_nothing_of_ours_and_everything_of_others() {
     boss.run(&format!("drop database {theirs}"));
     assert_eq!((boss.list(databases), boss.list(roles)), before);
     let again = run(place.program(&["purge", "--yes"], &[]));
-    assert!(again.code == Some(0) && again.stderr.contains("nothing of ours"), "{again:?}");
+    assert!(again.code == Some(0) && again.stderr.contains("nothing to purge"), "{again:?}");
 }

@@ -1,28 +1,28 @@
-//! A server outlives its daemon for a while, and the next daemon takes it over.
+//! Tests of adoption: the server outlives its daemon, and the next daemon adopts it.
 
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use pgdibs_embedded::{Leave, Progress};
+use pgdibs_embedded::Progress;
 use sqlx::Connection;
 
 use crate::setup::{Setup, connect, execute, signal, text, until};
 
 #[tokio::test]
-async fn a_killed_daemons_server_goes_on_and_is_adopted_with_its_sessions() {
+async fn start_adopts_server_and_sessions_of_killed_daemon() {
     let setup = Setup::new();
     let mut daemon = setup.daemon();
-    daemon.says("serving");
+    daemon.wait_for_line("serving");
     let postmaster = setup.postmaster_pid();
     daemon.signal(Signal::SIGKILL);
 
     let server = setup.start().await;
     assert!(server.adopted());
-    assert!(setup.heard().contains(&Progress::Adopted), "{:?}", setup.heard());
+    assert!(setup.stages().contains(&Progress::Adopted), "{:?}", setup.stages());
     assert_eq!(setup.postmaster_pid(), postmaster);
     let mut session = connect(&server).await;
     sqlx::raw_sql("create temporary table mine as select 7 as seven").execute(&mut session).await.unwrap();
-    // Dropped without a word: to the supervisor, this is a daemon's death as well.
+    // To the supervisor, a drop is the daemon's death.
     drop(server);
     let server = setup.start().await;
     assert!(server.adopted());
@@ -31,38 +31,38 @@ async fn a_killed_daemons_server_goes_on_and_is_adopted_with_its_sessions() {
     session.close().await.unwrap();
     assert!(server.bin_dir().join("postgres").is_file());
     assert_eq!(text(&server, "show server_version").await.split('.').next(), Some(server.major().to_string().as_str()));
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
     setup.until_nothing_runs().await;
 }
 
 #[tokio::test]
-async fn ctrl_c_in_the_terminal_does_not_reach_postgres() {
+async fn ctrl_c_in_terminal_does_not_reach_postgres() {
     let setup = Setup::new();
     let mut daemon = setup.daemon();
-    daemon.says("serving");
+    daemon.wait_for_line("serving");
     let postmaster = setup.postmaster_pid();
-    daemon.interrupt_from_the_keyboard();
+    daemon.interrupt_group();
     let server = setup.start().await;
     assert_eq!((server.adopted(), setup.postmaster_pid()), (true, postmaster));
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_server_left_with_leases_is_kept_and_one_left_without_is_stopped() {
+async fn keep_leaves_server_running_and_stop_ends_it() {
     let setup = Setup::new();
     let server = setup.start().await;
     execute(&server, "create table kept as select 1").await;
     let postmaster = setup.postmaster_pid();
-    server.leave(Leave::Keep).await.unwrap();
+    server.keep().await.unwrap();
     let server = setup.start().await;
     assert_eq!((server.adopted(), setup.postmaster_pid()), (true, postmaster));
     assert_eq!(text(&server, "select count(*)::text from kept").await, "1");
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
     assert_eq!(setup.processes(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_server_that_nobody_adopts_stops_itself_in_order() {
+async fn supervisor_stops_server_after_linger() {
     let mut setup = Setup::new();
     setup.linger = Duration::from_secs(1);
     let server = setup.start().await;
@@ -70,16 +70,16 @@ async fn a_server_that_nobody_adopts_stops_itself_in_order() {
     let before = std::time::Instant::now();
     drop(server);
     setup.until_nothing_runs().await;
-    assert!(before.elapsed() >= setup.linger, "it went after {:?}", before.elapsed());
+    assert!(before.elapsed() >= setup.linger, "it stopped after {:?}", before.elapsed());
     assert!(!setup.data_dir.join("running-since-boot").exists());
     let server = setup.start().await;
     assert!(!server.adopted());
     assert_eq!(text(&server, "select words from kept").await, "still here");
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_adopting_daemon_brings_its_own_patience() {
+async fn adopting_daemon_sets_its_own_linger() {
     let mut setup = Setup::new();
     drop(setup.start().await);
     setup.linger = Duration::from_millis(300);
@@ -90,22 +90,22 @@ async fn an_adopting_daemon_brings_its_own_patience() {
 }
 
 #[tokio::test]
-async fn a_connected_daemon_may_be_silent_for_longer_than_the_linger() {
+async fn server_outlives_linger_while_daemon_is_attached() {
     let mut setup = Setup::new();
     setup.linger = Duration::from_secs(3);
     drop(setup.start().await);
     let server = setup.start().await;
     assert!(server.adopted());
     let postmaster = setup.postmaster_pid();
-    // The adopted server's last hour had been set when its daemon went; that it passes without effect takes its time.
-    let waited = tokio::time::timeout(setup.linger + Duration::from_millis(500), server.stopped()).await;
-    assert!(waited.is_err() && server.is_running(), "the server ended under a connected daemon");
+    // The supervisor had set a time to stop when the first daemon was dropped; the test waits until that has passed.
+    let waited = tokio::time::timeout(setup.linger + Duration::from_millis(500), server.exited()).await;
+    assert!(waited.is_err() && server.is_running(), "the server stopped although a daemon is attached");
     assert_eq!(setup.postmaster_pid(), postmaster);
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_start_while_the_last_server_is_stopping_waits_for_its_end() {
+async fn start_waits_for_server_that_is_stopping() {
     let mut setup = Setup::new();
     setup.linger = Duration::ZERO;
     let server = setup.start().await;
@@ -116,19 +116,21 @@ async fn a_start_while_the_last_server_is_stopping_waits_for_its_end() {
         server = setup.start().await;
     }
     assert_eq!(text(&server, "select count(*)::text from kept").await, "1");
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn sigterm_to_the_supervisor_stops_postgres_in_order() {
+async fn supervisor_stops_postgres_on_sigterm() {
     let setup = Setup::new();
     let server = setup.start().await;
     signal(setup.supervisor_pid(), Signal::SIGTERM);
-    server.stopped().await;
-    until("the server is known to be gone", || if server.is_running() { Err("running".to_owned()) } else { Ok(()) })
-        .await;
+    server.exited().await;
+    until("the daemon notices the exit of the server", || {
+        if server.is_running() { Err("running".to_owned()) } else { Ok(()) }
+    })
+    .await;
     setup.until_nothing_runs().await;
     assert!(!setup.data_dir.join("running-since-boot").exists());
     drop(server);
-    setup.start().await.leave(Leave::Stop).await.unwrap();
+    setup.start().await.stop().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! The embedded server, with a real Postgres: how it starts, who may log in, who survives whom, what is refused.
+//! Tests of the embedded server with a real Postgres: start, logins, adoption, recovery, errors.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, and helpers of tests are meant too")]
 
 mod adopting;

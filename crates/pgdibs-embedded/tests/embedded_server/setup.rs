@@ -1,4 +1,4 @@
-//! A data directory of its own for each test, daemons in it, and nothing left running when the test is over.
+//! Support: a data directory per test, daemons in it, and the cleanup of all processes.
 
 use pgdibs_postgres::public_connect::PgProbe;
 use secrecy::ExposeSecret as _;
@@ -17,7 +17,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tempfile::TempDir;
 
-/// Long enough for a loaded machine; nothing waits for it to pass.
+/// A limit for a loaded machine; no test waits until it has passed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Setup {
@@ -25,7 +25,7 @@ pub(crate) struct Setup {
     pub(crate) data_dir: PathBuf,
     pub(crate) linger: Duration,
     pub(crate) max_connections: u32,
-    heard: Mutex<Vec<Progress>>,
+    stages: Mutex<Vec<Progress>>,
 }
 
 impl Setup {
@@ -35,7 +35,7 @@ impl Setup {
 
     pub(crate) fn at(below: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // When the tests are root's, the server's user must reach its data.
+        // When root runs the tests, the server's user must reach its data.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
         let data_dir = dir.path().join(below);
         Self {
@@ -43,7 +43,7 @@ impl Setup {
             data_dir,
             linger: Duration::from_secs(120),
             max_connections: 40,
-            heard: Mutex::default(),
+            stages: Mutex::default(),
         }
     }
 
@@ -59,8 +59,8 @@ impl Setup {
     }
 
     pub(crate) async fn try_start(&self) -> Result<Embedded, EmbeddedError> {
-        self.heard.lock().unwrap().clear();
-        start(&self.options(), &PgProbe, |stage| self.heard.lock().unwrap().push(stage)).await
+        self.stages.lock().unwrap().clear();
+        start(&self.options(), &PgProbe, |stage| self.stages.lock().unwrap().push(stage)).await
     }
 
     pub(crate) async fn start(&self) -> Embedded {
@@ -68,13 +68,13 @@ impl Setup {
     }
 
     /// The stages of the last start.
-    pub(crate) fn heard(&self) -> Vec<Progress> {
-        self.heard.lock().unwrap().clone()
+    pub(crate) fn stages(&self) -> Vec<Progress> {
+        self.stages.lock().unwrap().clone()
     }
 
-    /// The sentence with which the last start made the cluster again.
+    /// The reason for which the last start recreated the cluster.
     pub(crate) fn recreated(&self) -> Option<String> {
-        self.heard().into_iter().find_map(|stage| match stage {
+        self.stages().into_iter().find_map(|stage| match stage {
             Progress::Recreated { why } => Some(why),
             _ => None,
         })
@@ -86,7 +86,7 @@ impl Setup {
         command.arg(&self.data_dir).arg(self.linger.as_millis().to_string()).args(self.options().bin_dir);
         let mut child = command.stdout(Stdio::piped()).process_group(0).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
-        Daemon { child, output, said: String::new() }
+        Daemon { child, output, printed: String::new() }
     }
 
     pub(crate) fn supervisor_pid(&self) -> i32 {
@@ -101,7 +101,7 @@ impl Setup {
         std::fs::read_to_string(self.data_dir.join(name)).unwrap()
     }
 
-    /// Every process that has to do with this data directory, by its command line or its working directory.
+    /// The processes whose command line or working directory has this data directory.
     pub(crate) fn processes(&self) -> Vec<String> {
         let needle = self.dir.as_ref().unwrap().path().display().to_string();
         std::fs::read_dir("/proc")
@@ -129,9 +129,10 @@ impl Drop for Setup {
     fn drop(&mut self) {
         for file in ["supervisor.lock", "pgdata/postmaster.pid"] {
             let pid = number_in(&self.data_dir.join(file));
-            // Only while it has to do with this directory: the number may be a stranger's by now.
-            let ours = |pid: &i32| self.processes().iter().any(|line| line.starts_with(&format!("\"/proc/{pid}\"")));
-            if let Some(pid) = pid.filter(ours) {
+            // Only if it uses this directory: the id may belong to an unrelated process by now.
+            let uses_directory =
+                |pid: &i32| self.processes().iter().any(|line| line.starts_with(&format!("\"/proc/{pid}\"")));
+            if let Some(pid) = pid.filter(uses_directory) {
                 signal(pid, Signal::SIGQUIT);
                 if file == "supervisor.lock" {
                     signal(pid, Signal::SIGTERM);
@@ -145,11 +146,11 @@ impl Drop for Setup {
     }
 }
 
-/// A daemon that can be killed for real. Killed when the test is over.
+/// A daemon process, killed when the test is over.
 pub(crate) struct Daemon {
     child: Child,
     output: BufReader<ChildStdout>,
-    said: String,
+    printed: String,
 }
 
 impl Daemon {
@@ -157,14 +158,14 @@ impl Daemon {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    /// Reads on until a line contains `text`; returns everything said until then.
-    pub(crate) fn says(&mut self, text: &str) -> &str {
+    /// Reads until a line contains `text`; returns everything printed until then.
+    pub(crate) fn wait_for_line(&mut self, text: &str) -> &str {
         loop {
-            let before = self.said.len();
-            let read = self.output.read_line(&mut self.said).unwrap();
-            assert!(read > 0, "the daemon ended before it said `{text}`: {}", self.said);
-            if self.said[before..].contains(text) {
-                return &self.said;
+            let before = self.printed.len();
+            let read = self.output.read_line(&mut self.printed).unwrap();
+            assert!(read > 0, "the daemon exited before it printed `{text}`: {}", self.printed);
+            if self.printed[before..].contains(text) {
+                return &self.printed;
             }
         }
     }
@@ -174,8 +175,8 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
-    /// What Ctrl-C in a terminal does: the whole process group hears it.
-    pub(crate) fn interrupt_from_the_keyboard(&mut self) {
+    /// Sends SIGINT to the process group, as Ctrl-C in a terminal does.
+    pub(crate) fn interrupt_group(&mut self) {
         nix::sys::signal::killpg(Pid::from_raw(self.pid()), Signal::SIGINT).unwrap();
         self.child.wait().unwrap();
     }
@@ -196,15 +197,15 @@ fn number_in(path: &Path) -> Option<i32> {
     std::fs::read_to_string(path).ok()?.lines().next()?.trim().parse().ok()
 }
 
-/// The example beside this test, built by cargo if it is not there or old (`cargo test --test` does not do it).
+/// The example beside this test. Cargo builds it if it is missing or out of date, which `cargo test --test` does not do.
 fn example() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let mut build = Command::new(env!("CARGO"));
-        // Of the whole workspace, so that it is what `cargo build --all-targets` has built already: for one package alone, cargo
-        // chooses other features of the dependencies and compiles them again.
+        // For the whole workspace, as `cargo build --all-targets` does: for one package, cargo chooses other features of the
+        // dependencies and compiles them again.
         build.args(["build", "--quiet", "--workspace", "--example", "embedded_server"]);
-        // What cargo told this test about its package, the build scripts of dependencies would take for a change.
+        // Build scripts of dependencies would take cargo's variables about this package for a change.
         for (name, _) in std::env::vars() {
             if ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_CFG_", "OUT_DIR"].iter().any(|prefix| name.starts_with(prefix))
             {
@@ -218,11 +219,11 @@ fn example() -> PathBuf {
     built.clone()
 }
 
-/// Polls a condition until it holds; when it does not in time, fails with its last status.
+/// Polls a condition until it holds; fails with its last status after [`DEADLINE`].
 pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> Result<(), String>) {
     let deadline = Instant::now() + DEADLINE;
     while let Err(status) = condition() {
-        assert!(Instant::now() < deadline, "not in {DEADLINE:?}: {what}; last seen: {status}");
+        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}; last status: {status}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -1,8 +1,8 @@
-//! The first start, the settings, who may log in, and an orderly stop.
+//! Tests of the first start, the settings, the logins and an orderly stop.
 
 use std::os::unix::fs::MetadataExt;
 
-use pgdibs_embedded::{EmbeddedOptions, Leave, Progress, start};
+use pgdibs_embedded::{EmbeddedOptions, Progress, start};
 use pgdibs_postgres::public_connect::PgProbe;
 use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -11,25 +11,25 @@ use crate::setup;
 use crate::setup::{Setup, execute, text, until};
 
 #[tokio::test]
-async fn a_first_start_is_private_and_asks_everyone_for_a_password() {
+async fn first_start_is_private_and_requires_passwords() {
     let setup = Setup::new();
     let server = setup.start().await;
     assert!(!server.adopted());
-    let heard = setup.heard();
-    assert_eq!(heard.first(), Some(&Progress::Finding));
-    assert!(heard.iter().any(|stage| matches!(stage, Progress::InitDb { .. })), "{heard:?}");
-    assert_eq!(heard.last(), Some(&Progress::Ready { port: server.port() }));
+    let stages = setup.stages();
+    assert_eq!(stages.first(), Some(&Progress::Finding));
+    assert!(stages.iter().any(|stage| matches!(stage, Progress::InitDb { .. })), "{stages:?}");
+    assert_eq!(stages.last(), Some(&Progress::Ready { port: server.port() }));
 
     let mode = |path| std::fs::metadata(path).unwrap().mode() & 0o777;
     assert_eq!(mode(setup.data_dir.join("superuser-password")), 0o600);
     assert_eq!(mode(server.socket_dir()), 0o700);
     assert_eq!(mode(server.pgdata()), 0o700);
-    let scraps: Vec<_> = std::fs::read_dir(&setup.data_dir)
+    let leftovers: Vec<_> = std::fs::read_dir(&setup.data_dir)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter(|name| name.contains("new") || name.starts_with("initdb"))
         .collect();
-    assert!(scraps.is_empty(), "{scraps:?}");
+    assert!(leftovers.is_empty(), "{leftovers:?}");
 
     let over_tcp = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(server.port()).username("postgres");
     let over_socket =
@@ -46,11 +46,11 @@ async fn a_first_start_is_private_and_asks_everyone_for_a_password() {
     let verifier = "select left(rolpassword, 14) from pg_authid where rolname = 'postgres'";
     assert_eq!(text(&server, verifier).await, "SCRAM-SHA-256$");
     assert_eq!(listening_addresses(server.port()), ["0100007F"]);
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn it_listens_where_it_is_told_to_and_where_the_daemon_connects() {
+async fn server_listens_on_configured_address_and_loopback() {
     let setup = Setup::new();
     let free = std::net::TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
     let options = EmbeddedOptions { listen: Some(free), ..setup.options() };
@@ -60,14 +60,14 @@ async fn it_listens_where_it_is_told_to_and_where_the_daemon_connects() {
     listening.sort();
     assert_eq!(listening, ["0100007F", "0200007F"]);
     assert_eq!(text(&server, "select 'reached'").await, "reached");
-    server.leave(Leave::Stop).await.unwrap();
-    // Without it, the port that is written down stays.
+    server.stop().await.unwrap();
+    // Without a configured address, the port of the last start stays.
     let server = setup.start().await;
     assert_eq!((server.port(), listening_addresses(server.port())), (free.port(), vec!["0100007F".to_owned()]));
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
 }
 
-/// The local addresses that listen on `port`, as the kernel writes them.
+/// The local addresses that listen on `port`, in the kernel's notation.
 fn listening_addresses(port: u16) -> Vec<String> {
     let suffix = format!(":{port:04X}");
     ["/proc/net/tcp", "/proc/net/tcp6"]
@@ -82,7 +82,7 @@ fn listening_addresses(port: u16) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn the_settings_are_those_of_a_server_for_tests() {
+async fn settings_are_those_for_test_data() {
     let setup = Setup::new();
     let server = setup.start().await;
     for (name, value) in [
@@ -107,28 +107,28 @@ async fn the_settings_are_those_of_a_server_for_tests() {
     assert!(server.bin_dir().join("postgres").is_file());
     let not_applied = "select count(*)::text from pg_file_settings where error is not null";
     assert_eq!(text(&server, not_applied).await, "0");
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_orderly_stop_ends_everything_and_the_next_start_keeps_port_password_and_data() {
+async fn start_after_stop_keeps_port_password_and_data() {
     let setup = Setup::new();
     let server = setup.start().await;
     let (url, port) = (setup::url(&server), server.port());
     execute(&server, "create table kept as select 42 as answer").await;
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
     assert_eq!(setup.processes(), Vec::<String>::new());
     assert!(!setup.data_dir.join("running-since-boot").exists());
 
     let server = setup.start().await;
     assert_eq!((setup::url(&server), server.port(), server.adopted()), (url, port, false));
     assert_eq!(text(&server, "select answer::text from kept").await, "42");
-    assert!(!setup.heard().iter().any(|stage| matches!(stage, Progress::InitDb { .. } | Progress::Recreated { .. })));
-    server.leave(Leave::Stop).await.unwrap();
+    assert!(!setup.stages().iter().any(|stage| matches!(stage, Progress::InitDb { .. } | Progress::Recreated { .. })));
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_deep_data_directory_works_too() {
+async fn server_in_deep_directory_has_sockets_in_tmp() {
     let setup = Setup::at(&"a-rather-deep-directory/".repeat(6));
     for parent in setup.data_dir.ancestors().take(6) {
         std::fs::create_dir_all(parent).unwrap();
@@ -138,14 +138,14 @@ async fn a_deep_data_directory_works_too() {
     assert_eq!(std::fs::metadata(server.socket_dir()).unwrap().mode() & 0o777, 0o700);
     assert_eq!(text(&server, "select 'it works'").await, "it works");
     let sockets = server.socket_dir().parent().unwrap().to_owned();
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
     std::fs::remove_dir_all(sockets).unwrap();
 }
 
 #[tokio::test]
-async fn a_start_that_is_dropped_leaves_nothing_running_at_any_stage() {
+async fn dropped_start_leaves_no_process_at_any_stage() {
     let setup = Setup::new();
-    for stage in ["Making", "Starting"] {
+    for stage in ["Creating", "Starting"] {
         let (sender, mut stages) = tokio::sync::mpsc::unbounded_channel();
         let options = setup.options();
         let starting = tokio::spawn(async move {
@@ -153,12 +153,12 @@ async fn a_start_that_is_dropped_leaves_nothing_running_at_any_stage() {
             result.map(drop).map_err(|error| error.to_string())
         });
         loop {
-            let said = stages.recv().await.unwrap_or_else(|| panic!("it ended before it said `{stage}`"));
-            if said.starts_with(stage) {
+            let reported = stages.recv().await.unwrap_or_else(|| panic!("the start ended before stage `{stage}`"));
+            if reported.starts_with(stage) {
                 break;
             }
         }
-        until("a process of this start is seen", || {
+        until("a process of this start runs", || {
             if setup.processes().is_empty() { Err("none".to_owned()) } else { Ok(()) }
         })
         .await;
@@ -168,14 +168,15 @@ async fn a_start_that_is_dropped_leaves_nothing_running_at_any_stage() {
     }
     let server = setup.start().await;
     assert_eq!(text(&server, "select 'fine'").await, "fine");
-    server.leave(Leave::Stop).await.unwrap();
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_initdb_that_hangs_is_ended_with_its_children_when_the_start_is_dropped() {
+async fn dropped_start_kills_hanging_initdb_with_children() {
     let setup = Setup::new();
     let bin_dir = setup.data_dir.with_file_name("bin");
-    // Written by a shell, for a file that we had open for writing may still be so in another test's new child.
+    // A shell writes the programs. If this process wrote them, a child that another test has just forked could still have them open
+    // for writing, and they would not run (ETXTBSY).
     let script = r#"mkdir -p "$1" && cd "$1" && umask 022
         printf '#!/bin/sh\necho "postgres (PostgreSQL) 15.1"\n' > postgres
         printf '#!/bin/sh\ncd "$2" && sleep 600\nexit 1\n' > initdb

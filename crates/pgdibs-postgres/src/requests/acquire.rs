@@ -10,7 +10,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::{leases, pools, runs};
 use crate::context::PgBackend;
-use crate::error::PgError;
+use crate::error::Result;
 use crate::failpoint::{Point, reach};
 use crate::rows::{self, Columns as _};
 use crate::sqlstate::{self, ErrorClass};
@@ -30,11 +30,7 @@ enum Outcome {
 /// The leases of all requests, or the request that got none.
 type Attempt<'a> = Result<Vec<Lease>, (&'a Acquire, Outcome)>;
 
-pub(crate) async fn acquire(
-    backend: &PgBackend,
-    requests: &[Acquire],
-    ticket: Option<TicketId>,
-) -> Result<Acquired, PgError> {
+pub(crate) async fn acquire(backend: &PgBackend, requests: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired> {
     let attempt = match requests {
         [request] => acquire_single(backend, request, ticket).await?,
         _ => acquire_batch(backend, requests, ticket).await?,
@@ -64,7 +60,7 @@ async fn acquire_single<'a>(
     backend: &PgBackend,
     request: &'a Acquire,
     ticket: Option<TicketId>,
-) -> Result<Attempt<'a>, PgError> {
+) -> Result<Attempt<'a>> {
     let mut connection = backend.catalog().acquire().await?;
     match acquire_one(backend, &mut connection, request, None, 1, ticket, ticket.is_some()).await? {
         Outcome::Granted(lease) => return Ok(Ok(vec![*lease])),
@@ -81,11 +77,7 @@ async fn acquire_single<'a>(
 
 /// Acquires as a newcomer while others wait. Concurrent newcomers would each count the databases that are left beside the waiters, and
 /// together take too many, so each waits for the other's commit and counts after it.
-async fn acquire_in_turn<'a>(
-    backend: &PgBackend,
-    request: &'a Acquire,
-    template: TemplateId,
-) -> Result<Attempt<'a>, PgError> {
+async fn acquire_in_turn<'a>(backend: &PgBackend, request: &'a Acquire, template: TemplateId) -> Result<Attempt<'a>> {
     let mut transaction = backend.begin().await?;
     lock_out_newcomers(&mut transaction, &[template.0]).await?;
     match acquire_one(backend, &mut transaction, request, Some(template), 1, None, true).await? {
@@ -114,7 +106,7 @@ async fn acquire_batch<'a>(
     backend: &PgBackend,
     requests: &'a [Acquire],
     ticket: Option<TicketId>,
-) -> Result<Attempt<'a>, PgError> {
+) -> Result<Attempt<'a>> {
     let mut plan = Vec::with_capacity(requests.len());
     for request in requests {
         plan.push((request, held_by(backend, request).await?, None));
@@ -163,14 +155,14 @@ async fn acquire_batch<'a>(
 }
 
 /// The template that a request means, for a caller that has to wait for it; without a lock, so the acquiring statement checks again.
-async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<Wanted, PgError> {
+async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<Wanted> {
     let row = sqlx::query(include_str!("../../sql/wanted_template.sql"))
         .bind(request.pool.as_str())
         .bind(request.fingerprint.as_ref().map(Fingerprint::as_str))
         .fetch_optional(&backend.catalog())
         .await?
         .ok_or_else(|| Error::PoolNotFound(request.pool.to_string()))?;
-    let Some(id) = row.try_get::<Option<i64>, _>("id")? else {
+    if row.try_get::<Option<i64>, _>("template_id")?.is_none() {
         let what = match &request.fingerprint {
             Some(fingerprint) => format!("no template \"{fingerprint}\""),
             None => "no template yet".to_owned(),
@@ -180,13 +172,8 @@ async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<Wanted, PgErr
             request.pool
         ))
         .into());
-    };
-    Ok(Wanted {
-        pool: request.pool.clone(),
-        template: TemplateId(id),
-        fingerprint: row.fingerprint()?,
-        building: row.try_get("building")?,
-    })
+    }
+    Ok(rows::wanted(&row, row.try_get("building")?)?)
 }
 
 /// Acquires one ready database for a request (of `template`, or of the one that the request means), if enough are left for the waiters
@@ -200,7 +187,7 @@ async fn acquire_one(
     still: usize,
     ticket: Option<TicketId>,
     in_turn: bool,
-) -> Result<Outcome, PgError> {
+) -> Result<Outcome> {
     let result = sqlx::query(include_str!("../../sql/acquire.sql"))
         .bind(request.pool.as_str())
         .bind(request.fingerprint.as_ref().map(Fingerprint::as_str))
@@ -245,7 +232,7 @@ fn outcome(request: &Acquire, row: PgRow) -> Result<Outcome, sqlx::Error> {
 }
 
 /// The live leases of all the requests' keys, or `None` if one of them has none.
-async fn held_by_all(backend: &PgBackend, requests: &[Acquire]) -> Result<Option<Vec<Lease>>, PgError> {
+async fn held_by_all(backend: &PgBackend, requests: &[Acquire]) -> Result<Option<Vec<Lease>>> {
     let mut leases = Vec::with_capacity(requests.len());
     for request in requests {
         let Some(lease) = held_by(backend, request).await? else { return Ok(None) };
@@ -255,7 +242,7 @@ async fn held_by_all(backend: &PgBackend, requests: &[Acquire]) -> Result<Option
 }
 
 /// The live lease of a request's key. The id is a key as well: a grant whose answer was lost between server and daemon is found again.
-async fn held_by(backend: &PgBackend, request: &Acquire) -> Result<Option<Lease>, PgError> {
+async fn held_by(backend: &PgBackend, request: &Acquire) -> Result<Option<Lease>> {
     let lease = sqlx::query(
         "select * from lease_details l
          where l.state = 'live' and (l.id = $5 or
@@ -286,7 +273,7 @@ async fn held_by(backend: &PgBackend, request: &Acquire) -> Result<Option<Lease>
 }
 
 /// See [`runs::end`]: the run may have ended between the statement's snapshot and its commit.
-async fn refuse_ended_runs(backend: &PgBackend, requests: &[Acquire], leases: &[Lease]) -> Result<(), PgError> {
+async fn refuse_ended_runs(backend: &PgBackend, requests: &[Acquire], leases: &[Lease]) -> Result<()> {
     for run in requests.iter().filter_map(|request| request.run.as_ref()) {
         if runs::has_ended(backend, run).await? {
             for lease in leases {

@@ -31,7 +31,7 @@ pub(crate) async fn gather_on(backend: &PgBackend, connection: &mut PgConnection
 const ONE_MOMENT: &str = "begin isolation level repeatable read read only";
 
 async fn read(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
-    let pools = pools::read(&mut *connection, None).await?;
+    let pools = pools::all(connection).await?;
     let templates = sqlx::query("select * from template_details order by id").try_map(rows::template);
     let templates = templates.fetch_all(&mut *connection).await?;
     let databases = sqlx::query(

@@ -9,12 +9,12 @@ use sqlx::Row as _;
 
 use super::{leases, next_number};
 use crate::context::PgBackend;
-use crate::error::PgError;
+use crate::error::Result;
 use crate::failpoint::{Point, reach};
 use crate::rows::Columns as _;
 
 /// Records the promise; the login is created when the database leaves its slot. A repeated keep prolongs the first.
-pub(crate) async fn keep(backend: &PgBackend, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, PgError> {
+pub(crate) async fn keep(backend: &PgBackend, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept> {
     let login = RoleName::login(next_number(backend).await?);
     let row = sqlx::query(
         "update databases d set keep_until = now() + $2 * interval '1 s', kept_at = now(), keep_reason = $3,
@@ -42,7 +42,7 @@ pub(crate) async fn keep(backend: &PgBackend, id: LeaseId, seconds: u64, reason:
     })
 }
 
-pub(crate) async fn give_up(backend: &PgBackend, database: &str) -> Result<(), PgError> {
+pub(crate) async fn give_up(backend: &PgBackend, database: &str) -> Result<()> {
     let done = sqlx::query("update databases set keep_until = now() where name = $1 and state = 'kept'")
         .bind(database)
         .execute(&backend.catalog())

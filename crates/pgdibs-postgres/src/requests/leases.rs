@@ -3,17 +3,16 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, Lease, LeaseId, LeaseState};
 use pgdibs_core::name::InvalidName;
-use pgdibs_core::request::{ResetBegun, TicketId, Wanted};
-use pgdibs_core::template::TemplateId;
+use pgdibs_core::request::{ResetBegun, TicketId};
 use sqlx::{PgExecutor, Row as _};
 
 use crate::context::PgBackend;
-use crate::error::PgError;
+use crate::error::{PgError, Result};
 use crate::failpoint::{Point, reach};
 use crate::rows::{self, Columns as _};
 use crate::sqlstate::{self, ErrorClass};
 
-pub(crate) async fn find(backend: &PgBackend, id: LeaseId) -> Result<Lease, PgError> {
+pub(crate) async fn find(backend: &PgBackend, id: LeaseId) -> Result<Lease> {
     let lease = sqlx::query("select * from lease_details where id = $1").bind(id).try_map(rows::lease);
     let lease = lease.fetch_optional(&backend.catalog()).await?;
     lease.ok_or_else(|| Error::LeaseNotFound(id.to_string()).into())
@@ -45,7 +44,7 @@ pub(crate) async fn over(backend: &PgBackend, id: LeaseId) -> PgError {
     }
 }
 
-pub(crate) async fn renew(backend: &PgBackend, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, PgError> {
+pub(crate) async fn renew(backend: &PgBackend, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease> {
     let lease = sqlx::query(
         "with l as (
              update leases set renewals = renewals + 1, renewed_at = now(), ttl_seconds = coalesce($2, ttl_seconds)
@@ -83,7 +82,7 @@ pub(crate) async fn end_all(
         .await
 }
 
-pub(crate) async fn end(backend: &PgBackend, id: LeaseId, end: End, reason: &str) -> Result<bool, PgError> {
+pub(crate) async fn end(backend: &PgBackend, id: LeaseId, end: End, reason: &str) -> Result<bool> {
     if end_all(&backend.catalog(), &[id], end, None, reason).await? > 0 {
         reach(Point::ReleaseMarked).await;
         return Ok(true);
@@ -97,7 +96,7 @@ pub(crate) async fn begin_reset(
     id: LeaseId,
     discard: Option<u32>,
     ticket: Option<TicketId>,
-) -> Result<ResetBegun, PgError> {
+) -> Result<ResetBegun> {
     let catalog = backend.catalog();
     let row = loop {
         let reserving = sqlx::query(include_str!("../../sql/begin_reset.sql"))
@@ -134,10 +133,5 @@ pub(crate) async fn begin_reset(
     if row.try_get("resetting")? {
         return Ok(ResetBegun::Reserved { generation: generation + 1 });
     }
-    Ok(ResetBegun::Wait(Wanted {
-        pool: row.pool()?,
-        template: TemplateId(row.try_get("template_id")?),
-        fingerprint: row.fingerprint()?,
-        building: false,
-    }))
+    Ok(ResetBegun::Wait(rows::wanted(&row, false)?))
 }

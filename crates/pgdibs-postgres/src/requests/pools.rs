@@ -3,37 +3,29 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{DatabaseName, InvalidName, PoolName, RoleName};
 use pgdibs_core::pool::{LoginRights, Pool, PoolPatch, PoolSettings};
-use sqlx::PgExecutor;
 use sqlx::postgres::PgConnection;
 
 use crate::connections::OWN_CONNECTIONS;
 use crate::context::PgBackend;
-use crate::error::PgError;
+use crate::error::Result;
 use crate::rights::Rights;
 use crate::rows;
 
-/// One pool, or all. There are few, so no index is needed.
-pub(crate) async fn read(catalog: impl PgExecutor<'_>, name: Option<&PoolName>) -> Result<Vec<Pool>, sqlx::Error> {
-    sqlx::query(
-        "select name, warm, max, spares, owner, strategy, extensions, roles, keep_templates, template_max_age_seconds,
-                login, connection_limit, sourced, dropping
-         from pools where $1::text is null or name = $1 order by name",
-    )
-    .bind(name.map(PoolName::as_str))
-    .try_map(rows::pool)
-    .fetch_all(catalog)
-    .await
+pub(crate) async fn all(connection: &mut PgConnection) -> Result<Vec<Pool>, sqlx::Error> {
+    let pools = sqlx::query(concat!(include_str!("../../sql/pools.sql"), "order by name")).try_map(rows::pool);
+    pools.fetch_all(connection).await
 }
 
-pub(crate) async fn find(backend: &PgBackend, name: &PoolName) -> Result<Pool, PgError> {
-    let pool = read(&backend.catalog(), Some(name)).await?.pop().filter(|pool| !pool.dropping);
+pub(crate) async fn find(backend: &PgBackend, name: &PoolName) -> Result<Pool> {
+    let pool = sqlx::query(concat!(include_str!("../../sql/pools.sql"), "where name = $1 and not dropping"));
+    let pool = pool.bind(name.as_str()).try_map(rows::pool).fetch_optional(&backend.catalog()).await?;
     pool.ok_or_else(|| Error::PoolNotFound(name.to_string()).into())
 }
 
-pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), PgError> {
+pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool)> {
     let mut transaction = backend.begin().await?;
-    sqlx::query("select from pools where name = $1 for update").bind(name.as_str()).execute(&mut *transaction).await?;
-    let before = read(&mut *transaction, Some(name)).await?.pop();
+    let before = sqlx::query(concat!(include_str!("../../sql/pools.sql"), "where name = $1 for update"));
+    let before = before.bind(name.as_str()).try_map(rows::pool).fetch_optional(&mut *transaction).await?;
     let base = before.as_ref().map_or_else(|| PoolSettings::of(name), |pool| pool.settings.clone());
     let settings = patch.apply(&base)?;
     refuse_foreign_roles(backend, name, &settings).await?;
@@ -100,7 +92,7 @@ fn refuse_missing_rights(backend: &PgBackend, settings: &PoolSettings) -> Result
 
 /// A login becomes a member of the pool's roles. A role that pgdibs did not create may own things in other databases of this server, and
 /// a superuser role everything; so only roles that pgdibs created, or will create, are used.
-async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &PoolSettings) -> Result<(), PgError> {
+async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &PoolSettings) -> Result<()> {
     let refuse = |is_owner: bool, rule: String| {
         Err(InvalidName { field: if is_owner { "owner" } else { "roles" }, rule }.into())
     };
@@ -151,7 +143,7 @@ async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &P
     Ok(())
 }
 
-async fn refuse_foreign_databases(backend: &PgBackend, pool: &PoolName) -> Result<(), PgError> {
+async fn refuse_foreign_databases(backend: &PgBackend, pool: &PoolName) -> Result<()> {
     let mut names: Vec<String> = sqlx::query_scalar(
         "select p.datname::text from pg_database p
          where starts_with(p.datname::text, $1 || '_')
@@ -183,21 +175,20 @@ pub(crate) fn refuse_what_can_never_fit(backend: &PgBackend, pool: &Pool, wanted
     Ok(())
 }
 
-pub(crate) async fn mark_dropping(backend: &PgBackend, pool: &PoolName, force: bool) -> Result<(), PgError> {
+pub(crate) async fn mark_dropping(backend: &PgBackend, pool: &PoolName, force: bool) -> Result<()> {
     find(backend, pool).await?;
     let mut transaction = backend.begin().await?;
     let name = pool.as_str();
-    // From here on the pool grants nothing: `find` skips a pool that is being dropped.
-    sqlx::query("update pools set dropping = true where name = $1").bind(name).execute(&mut *transaction).await?;
-    // An acquire locks its template's row and needs it ready, so none grants a lease in between. Two statements: a statement that began
-    // before an acquire's commit does not see its lease.
-    sqlx::query("select from templates where pool = $1 for update").bind(name).execute(&mut *transaction).await?;
-    sqlx::query(
+    for statement in [
+        // From here on the pool grants nothing: `find` skips a pool that is being dropped.
+        "update pools set dropping = true where name = $1",
+        // An acquire locks its template's row and needs it ready, so none grants a lease in between. Two statements: a statement that
+        // began before an acquire's commit does not see its lease.
+        "select from templates where pool = $1 for update",
         "update templates set state = 'retiring', detail = 'its pool was dropped' where pool = $1 and state = 'ready'",
-    )
-    .bind(name)
-    .execute(&mut *transaction)
-    .await?;
+    ] {
+        sqlx::query(statement).bind(name).execute(&mut *transaction).await?;
+    }
     let holders: Vec<String> = sqlx::query_scalar(
         "select coalesce(nullif(holder, ''), worker, 'an unnamed holder') from leases where pool = $1 and state = 'live' for update",
     )

@@ -7,10 +7,10 @@ use pgdibs_core::request::Announce;
 
 use super::{leases, pools, templates};
 use crate::context::PgBackend;
-use crate::error::PgError;
+use crate::error::Result;
 use crate::failpoint::{Point, reach};
 
-pub(crate) async fn announce(backend: &PgBackend, announce: &Announce) -> Result<(), PgError> {
+pub(crate) async fn announce(backend: &PgBackend, announce: &Announce) -> Result<()> {
     let pool = pools::find(backend, &announce.pool).await?;
     if let Some(fingerprint) = &announce.fingerprint {
         templates::find_live(backend, &announce.pool, fingerprint).await?;

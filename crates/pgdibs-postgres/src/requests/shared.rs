@@ -9,7 +9,7 @@ use super::{leases, next_number};
 use crate::blockers;
 use crate::context::PgBackend;
 use crate::ddl;
-use crate::error::PgError;
+use crate::error::Result;
 use crate::rows::Columns as _;
 use crate::scram;
 
@@ -17,7 +17,7 @@ use crate::scram;
 ///
 /// This is DDL in a request; all other DDL is in the reconciler's steps. It locks the rows first, as every swap does, so neither runs
 /// halfway through the other. A login that a failure leaves behind is garbage-collected, since no live lease names it.
-pub(crate) async fn share(backend: &PgBackend, ids: &[LeaseId]) -> Result<Vec<Lease>, PgError> {
+pub(crate) async fn share(backend: &PgBackend, ids: &[LeaseId]) -> Result<Vec<Lease>> {
     let login = RoleName::login(next_number(backend).await?);
     share_as(backend, ids, &login).await?;
     let mut shared = Vec::with_capacity(ids.len());
@@ -27,7 +27,7 @@ pub(crate) async fn share(backend: &PgBackend, ids: &[LeaseId]) -> Result<Vec<Le
     Ok(shared)
 }
 
-async fn share_as(backend: &PgBackend, ids: &[LeaseId], login: &RoleName) -> Result<(), PgError> {
+async fn share_as(backend: &PgBackend, ids: &[LeaseId], login: &RoleName) -> Result<()> {
     let mut transaction = backend.begin().await?;
     let rows = sqlx::query(
         "select d.pool, d.name, p.owner, p.login as may, p.connection_limit
@@ -72,7 +72,7 @@ async fn share_as(backend: &PgBackend, ids: &[LeaseId], login: &RoleName) -> Res
 }
 
 /// The login of a leased database, or of a kept one that has left its slot.
-pub(crate) async fn credentials(backend: &PgBackend, database: &str) -> Result<Credentials, PgError> {
+pub(crate) async fn credentials(backend: &PgBackend, database: &str) -> Result<Credentials> {
     let found: Option<(String, String)> = sqlx::query_as(
         "select l.login, l.password from lease_details l join databases d on d.id = l.database_id
          where d.name = $1 and d.state = 'leased' and l.state = 'live'

@@ -10,7 +10,7 @@ use sqlx::postgres::PgRow;
 
 use super::{next_number, pools};
 use crate::context::PgBackend;
-use crate::error::PgError;
+use crate::error::{PgError, Result};
 use crate::failpoint::{Point, reach};
 use crate::rows::{self, Columns as _};
 
@@ -21,7 +21,7 @@ pub(crate) async fn put(
     holder: &str,
     token: &str,
     built_by: Option<i32>,
-) -> Result<TemplatePut, PgError> {
+) -> Result<TemplatePut> {
     pools::find(backend, pool).await?;
     // The second round reads what the first one inserted. The third: after the insert met another's build, that one may have failed.
     for _ in 0..3 {
@@ -82,11 +82,7 @@ async fn live(
 }
 
 /// A template that is building or ready.
-pub(crate) async fn find_live(
-    backend: &PgBackend,
-    pool: &PoolName,
-    fingerprint: &Fingerprint,
-) -> Result<Template, PgError> {
+pub(crate) async fn find_live(backend: &PgBackend, pool: &PoolName, fingerprint: &Fingerprint) -> Result<Template> {
     match live(backend, pool, fingerprint).await? {
         Some((template, _)) => Ok(template),
         None => Err(Error::TemplateNotFound(format!(
@@ -97,12 +93,7 @@ pub(crate) async fn find_live(
 }
 
 /// The template that has this build token, or why there is none.
-async fn with_token(
-    backend: &PgBackend,
-    pool: &PoolName,
-    fingerprint: &Fingerprint,
-    token: &str,
-) -> Result<Template, PgError> {
+async fn with_token(backend: &PgBackend, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template> {
     let template =
         sqlx::query("select * from template_details t where t.pool = $1 and t.fingerprint = $2 and t.token = $3")
             .bind(pool.as_str())
@@ -127,7 +118,7 @@ async fn with_token(
     }))
 }
 
-pub(crate) async fn place(backend: &PgBackend, id: TemplateId, token: &str) -> Result<Option<BuildPlace>, PgError> {
+pub(crate) async fn place(backend: &PgBackend, id: TemplateId, token: &str) -> Result<Option<BuildPlace>> {
     let row = sqlx::query(
         "select state, name, pool, oid is not null as created, password, detail, build_heard_at + interval '60 s' as expires_at
          from templates where id = $1 and token = $2",
@@ -164,7 +155,7 @@ pub(crate) async fn renew(
     pool: &PoolName,
     fingerprint: &Fingerprint,
     token: &str,
-) -> Result<Template, PgError> {
+) -> Result<Template> {
     let template = with_token(backend, pool, fingerprint, token).await?;
     if template.state != TemplateState::Building {
         return Err(not_building(&template));
@@ -195,7 +186,7 @@ pub(crate) async fn request_seal(
     pool: &PoolName,
     fingerprint: &Fingerprint,
     token: &str,
-) -> Result<Template, PgError> {
+) -> Result<Template> {
     let template = with_token(backend, pool, fingerprint, token).await?;
     match template.state {
         TemplateState::Building => {
@@ -223,7 +214,7 @@ pub(crate) async fn abandon(
     fingerprint: &Fingerprint,
     token: &str,
     detail: &str,
-) -> Result<(), PgError> {
+) -> Result<()> {
     let template = with_token(backend, pool, fingerprint, token).await?;
     if template.state != TemplateState::Building {
         return Err(not_building(&template));
@@ -241,11 +232,7 @@ pub(crate) async fn abandon(
     Ok(())
 }
 
-pub(crate) async fn mark_retiring(
-    backend: &PgBackend,
-    pool: &PoolName,
-    fingerprint: &Fingerprint,
-) -> Result<(), PgError> {
+pub(crate) async fn mark_retiring(backend: &PgBackend, pool: &PoolName, fingerprint: &Fingerprint) -> Result<()> {
     pools::find(backend, pool).await?;
     let template = find_live(backend, pool, fingerprint).await?.id.0;
     let mut transaction = backend.begin().await?;

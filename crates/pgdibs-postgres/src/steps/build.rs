@@ -14,7 +14,7 @@ use super::sessions::{PATIENT, end_sessions, end_sessions_and_logins};
 use super::{pre_drop, seal, tenants};
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
-use crate::error::{PgError, failed, stale, stuck};
+use crate::error::{PgError, Result, failed, stale, stuck};
 use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::rows::Columns as _;
@@ -52,7 +52,7 @@ impl Build {
     }
 }
 
-async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Build, PgError> {
+async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Build> {
     let build = sqlx::query(
         "select t.id, t.pool, t.fingerprint, t.name, t.oid, t.password, p.owner, p.extensions, p.roles
          from templates t join pools p on p.name = t.pool where t.id = $1 and t.state = 'building'",
@@ -66,7 +66,7 @@ async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Bui
 
 /// Creates roles, login and database for a build. The daemon's own role prepares extensions and schema `public`, since the builder is no
 /// superuser. The builder gets the place when the row has the oid.
-pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<(), PgError> {
+pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<()> {
     let build = find(ctx.connection, template).await?;
     make_owner(ctx, &build.owner, &build.pool).await?;
     for role in &build.roles {
@@ -100,7 +100,7 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
 
 /// Drops what a daemon that died created under the build's name: other roles may have entered it since, and extensions are created where no
 /// other role has been. A foreign database stays.
-async fn remove_half_made(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<(), PgError> {
+async fn remove_half_made(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<()> {
     let found: Option<(i64, bool, bool)> =
         sqlx::query_as("select oid::int8, ours, invalid from server_databases where name = $1::name")
             .bind(name.as_str())
@@ -126,7 +126,7 @@ fn may_give_public_schema(backend: &PgBackend) -> bool {
 }
 
 /// Extensions and schema `public`, before the builder's first session; its right to connect comes last.
-async fn prepare(ctx: &mut StepContext<'_>, build: &Build) -> Result<(), PgError> {
+async fn prepare(ctx: &mut StepContext<'_>, build: &Build) -> Result<()> {
     ddl::open_to_the_daemon(&build.name).run(ctx.connection).await?;
     let mut inside = connect(ctx.backend, build).await?;
     for extension in &build.extensions {
@@ -149,7 +149,7 @@ async fn connect(backend: &PgBackend, build: &Build) -> Result<PgConnection, sql
 }
 
 /// Ends the builder's sessions, compacts the database, reads what cloning does not copy, closes the database and publishes it by rename.
-pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<(), PgError> {
+pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<()> {
     let build = find(ctx.connection, template).await?;
     let oid = build.oid.ok_or_else(|| stale("the build's database does not exist yet"))?;
     let published = DatabaseName::template(&build.pool, &build.fingerprint);
@@ -172,8 +172,6 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
     shut_out(ctx.connection, oid, &build.login).await?;
     let relations = finish_inside(ctx.backend, &build).await?;
     reach(Point::SealTidied).await;
-    let settings = settings(ctx.connection, oid, &build).await?;
-    let grants = grants(ctx.connection, oid, &build).await?;
     ddl::allow_connections(&build.name, false).run(ctx.connection).await?;
     reach(Point::SealClosed).await;
     if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {
@@ -195,20 +193,15 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
         .then(ddl::rename(&build.name, &published))
         .then(ddl::revoke_connect(&published, &build.login));
     give_name(&mut transaction, publish).await?;
-    sqlx::query(
-        "update templates set state = 'ready', name = $2, settings = $3, grants = $4, relations = $5,
-                size_bytes = pg_database_size($6::oid), built_at = clock_timestamp(), last_used_at = now(),
-                built_seconds = extract(epoch from clock_timestamp() - build_started_at), detail = null
-         where id = $1",
-    )
-    .bind(build.id)
-    .bind(published.as_str())
-    .bind(settings)
-    .bind(grants)
-    .bind(relations)
-    .bind(Oid(u32::try_from(oid).unwrap_or(0)))
-    .execute(&mut *transaction)
-    .await?;
+    sqlx::query(include_str!("../../sql/publish_template.sql"))
+        .bind(build.id)
+        .bind(published.as_str())
+        .bind(relations)
+        .bind(Oid(u32::try_from(oid).unwrap_or(0)))
+        .bind(build.owner.as_str())
+        .bind(build.login.as_str())
+        .execute(&mut *transaction)
+        .await?;
     reach(Point::SealRenamed).await;
     transaction.commit().await?;
     reach(Point::SealPublished).await;
@@ -218,7 +211,7 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
 }
 
 /// Runs what gives a database its name. If the name was taken a moment ago, the next attempt says by which database.
-async fn give_name(connection: &mut PgConnection, statements: Ddl) -> Result<(), PgError> {
+async fn give_name(connection: &mut PgConnection, statements: Ddl) -> Result<()> {
     statements.run(connection).await.map_err(|error| match sqlstate::class(&error) {
         ErrorClass::Exists => stale("another database took the name"),
         _ => error.into(),
@@ -226,7 +219,7 @@ async fn give_name(connection: &mut PgConnection, statements: Ddl) -> Result<(),
 }
 
 /// Makes sure that a name is free: a database of tests is renamed, any other one keeps it.
-async fn free_name(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<(), PgError> {
+async fn free_name(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<()> {
     if tenants::free_name(ctx, name).await? {
         return Ok(());
     }
@@ -241,7 +234,7 @@ async fn free_name(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<(),
 }
 
 /// Closes the builder's login, and ends the sessions on the build's database and those of the login elsewhere.
-async fn shut_out(connection: &mut PgConnection, oid: i64, login: &RoleName) -> Result<(), PgError> {
+async fn shut_out(connection: &mut PgConnection, oid: i64, login: &RoleName) -> Result<()> {
     ddl::bound_statements().then(ddl::close_login(login)).run(connection).await?;
     let left = end_sessions_and_logins(connection, &[oid], &[login.as_str()], PATIENT).await?;
     if left.is_empty() { Ok(()) } else { Err(builder_stuck()) }
@@ -253,7 +246,7 @@ fn builder_stuck() -> PgError {
 
 /// The daemon's own work inside the build's database, with no other session there: gives what the builder created under its own name to the
 /// owner, and compacts the tables that `initdb` created. Returns the number of relations, for the warning about the lock table.
-async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<i64, PgError> {
+async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<i64> {
     let mut inside = connect(backend, build).await?;
     ddl::reassign_owned(&build.login, &build.owner).run(&mut inside).await?;
     let public: bool = sqlx::query_scalar(
@@ -271,35 +264,4 @@ async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<i64, PgErro
     // so that the first session of a clone does not have to write it.
     connect(backend, build).await?.close().await?;
     Ok(relations)
-}
-
-/// The settings of `alter database … set`, and those of the builder and the owner in this database: a clone's login is neither, so it gets
-/// these as settings of the database; they come last, because they win over the database's own. Not which role a session acts as or which
-/// library it loads: as a setting of the database that would hold for every role that enters a clone, also for the daemon's.
-async fn settings(connection: &mut PgConnection, oid: i64, build: &Build) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select setting from pg_db_role_setting s left join pg_roles r on r.oid = s.setrole cross join unnest(s.setconfig) setting
-         where s.setdatabase::int8 = $1 and (s.setrole = 0 or r.rolname in ($2, $3))
-           and lower(split_part(setting, '=', 1)) not in ('role', 'session_authorization', 'local_preload_libraries')
-         order by s.setrole <> 0",
-    )
-    .bind(oid)
-    .bind(build.owner.as_str())
-    .bind(build.login.as_str())
-    .fetch_all(connection)
-    .await
-}
-
-/// Grants on the database beyond those that every clone gets, as `privilege,grantable,role`.
-async fn grants(connection: &mut PgConnection, oid: i64, build: &Build) -> Result<Vec<String>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select a.privilege_type || ',' || a.is_grantable || ',' || r.rolname
-         from pg_database d, aclexplode(d.datacl) a join pg_roles r on r.oid = a.grantee
-         where d.oid::int8 = $1 and r.rolname not in ($2, $3) and a.grantee <> d.datdba order by 1",
-    )
-    .bind(oid)
-    .bind(build.owner.as_str())
-    .bind(build.login.as_str())
-    .fetch_all(connection)
-    .await
 }

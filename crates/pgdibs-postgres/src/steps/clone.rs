@@ -15,7 +15,7 @@ use super::sessions::end_sessions;
 use super::{ServerProcess, contended, tenants};
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
-use crate::error::{PgError, failed, stale};
+use crate::error::{PgError, Result, failed, stale};
 use crate::failpoint::{Point, reach};
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
@@ -23,11 +23,7 @@ use crate::sqlstate::{self, ErrorClass};
 /// Clones timed with each strategy before one is chosen: the first one of each warms caches, so two are not enough.
 const MEASURED_CLONES: i32 = 3;
 
-pub(super) async fn clone(
-    ctx: &mut StepContext<'_>,
-    server: &ServerProcess,
-    database: DatabaseId,
-) -> Result<(), PgError> {
+pub(super) async fn clone(ctx: &mut StepContext<'_>, server: &ServerProcess, database: DatabaseId) -> Result<()> {
     let row = sqlx::query(
         "select d.name, d.pool, d.login, d.password, d.template_id, t.name as template, t.settings, t.grants,
                 t.strategy, p.strategy as pool_strategy, p.owner, p.login as may, p.connection_limit, t.file_copy_count, t.wal_log_count,
@@ -85,7 +81,7 @@ pub(super) async fn clone(
 
 /// An administrator opened the template, and sessions in it prevent all clones: closes it again, and ends them. Returns the step's error; the
 /// step is retried soon.
-async fn close_template(connection: &mut PgConnection, template: &DatabaseName, id: i64) -> Result<PgError, PgError> {
+async fn close_template(connection: &mut PgConnection, template: &DatabaseName, id: i64) -> Result<PgError> {
     let oid: Option<i64> = sqlx::query_scalar(
         "select s.oid::int8 from templates t join server_databases s on s.oid = t.oid::oid and s.name = t.name
          where t.id = $1 and t.state = 'ready' and s.ours",
@@ -129,7 +125,7 @@ async fn finish(
     grants: &Ddl,
     verifier: String,
     seconds: f64,
-) -> Result<(), PgError> {
+) -> Result<()> {
     let mut transaction = connection.begin().await?;
     contended::run(&mut transaction, grants).await?;
     let done = sqlx::query(

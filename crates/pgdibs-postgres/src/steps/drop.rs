@@ -12,7 +12,7 @@ use super::sessions::end_sessions_of;
 use super::tenants::{drop_handed_over, drop_what_they_made};
 use super::{ServerProcess, contended};
 use crate::ddl;
-use crate::error::{PgError, stale};
+use crate::error::{Result, stale};
 use crate::failpoint::{Point, reach};
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
@@ -21,7 +21,7 @@ pub(super) async fn drop_database(
     ctx: &mut StepContext<'_>,
     server: &ServerProcess,
     database: DatabaseId,
-) -> Result<(), PgError> {
+) -> Result<()> {
     let mut used = find_used(ctx.connection, server, database).await?;
     if used.invalid.is_some() && !used.shut {
         // It was not returned from a slot: a spare, or an administrator opened it.
@@ -72,11 +72,7 @@ struct Used {
 }
 
 /// Locks the row; see `sql/database_to_drop.sql`.
-async fn find_used(
-    connection: &mut PgConnection,
-    server: &ServerProcess,
-    database: DatabaseId,
-) -> Result<Used, PgError> {
+async fn find_used(connection: &mut PgConnection, server: &ServerProcess, database: DatabaseId) -> Result<Used> {
     let row = sqlx::query(include_str!("../../sql/database_to_drop.sql"))
         .bind(database.0)
         .fetch_optional(&mut *connection)
@@ -99,7 +95,7 @@ pub(super) async fn drop_template(
     ctx: &mut StepContext<'_>,
     server: &ServerProcess,
     template: TemplateId,
-) -> Result<(), PgError> {
+) -> Result<()> {
     let mut transaction = ctx.connection.begin().await?;
     let row = sqlx::query(
         "select pg_backend_pid() as process, t.pool, t.name, coalesce(t.oid, p.oid::int8) as oid from templates t
@@ -180,7 +176,7 @@ fn login_names(names: &[String]) -> Vec<RoleName> {
 /// Drops logins of pgdibs, with the databases that they created (`login = "createdb"`).
 ///
 /// A superuser's login may own something elsewhere, which pgdibs does not drop: the login stays, closed, and garbage collection tries again.
-pub(crate) async fn drop_logins(ctx: &mut StepContext<'_>, logins: &[String]) -> Result<(), PgError> {
+pub(crate) async fn drop_logins(ctx: &mut StepContext<'_>, logins: &[String]) -> Result<()> {
     let names = login_names(logins);
     end_sessions_of(ctx.connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;
     if ctx.backend.facts().prepares_transactions {

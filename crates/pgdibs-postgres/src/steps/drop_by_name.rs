@@ -7,16 +7,16 @@ use super::StepContext;
 use super::pre_drop;
 use super::sessions::{PATIENT, end_sessions};
 use crate::ddl;
-use crate::error::{PgError, stuck};
+use crate::error::{Result, stuck};
 use crate::sqlstate::{self, ErrorClass};
 
-pub(super) async fn end_all_sessions(connection: &mut PgConnection, oid: i64) -> Result<(), PgError> {
+pub(super) async fn end_all_sessions(connection: &mut PgConnection, oid: i64) -> Result<()> {
     if end_sessions(connection, &[oid]).await?.is_empty() { Ok(()) } else { Err(stuck()) }
 }
 
 /// Without FORCE and without a timeout: the sessions have ended before, and an interrupted drop leaves a database that only another drop
 /// removes. What its last holder left in it is undone only when it prevents the drop, since few holders leave anything.
-pub(super) async fn drop_by_name(ctx: &mut StepContext<'_>, name: &dyn ddl::Database, oid: i64) -> Result<(), PgError> {
+pub(super) async fn drop_by_name(ctx: &mut StepContext<'_>, name: &dyn ddl::Database, oid: i64) -> Result<()> {
     let deadline = Instant::now() + PATIENT;
     let mut cleaned_up = false;
     loop {

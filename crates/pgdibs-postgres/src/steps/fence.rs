@@ -16,7 +16,7 @@ use super::row::{self, DatabaseRow};
 use super::sessions::{PATIENT, end_sessions_and_logins};
 use super::{contended, pre_drop};
 use crate::ddl;
-use crate::error::{PgError, stale, stuck};
+use crate::error::{Result, stale, stuck};
 use crate::failpoint::{Point, reach};
 
 /// Which used databases a fence is for, and so what else it closes.
@@ -49,12 +49,7 @@ type Failed = Vec<(i64, StepError)>;
 
 /// Fences databases. Returns those that failed; each of the others has no session and no login that can connect. `patience` limits each
 /// wait for sessions to end.
-pub(super) async fn fence(
-    ctx: &mut StepContext<'_>,
-    end: End,
-    ids: &[i64],
-    patience: Duration,
-) -> Result<Failed, PgError> {
+pub(super) async fn fence(ctx: &mut StepContext<'_>, end: End, ids: &[i64], patience: Duration) -> Result<Failed> {
     let mut found = row::read(ctx.connection, ids).await?;
     found.retain(|d| end.concerns(d));
     end_all(ctx.connection, &found, patience).await?;
@@ -108,7 +103,7 @@ async fn close(connection: &mut PgConnection, end: End, ids: &[i64]) -> Result<(
     Ok((closed, failed))
 }
 
-async fn close_together(connection: &mut PgConnection, end: End, ids: &[i64]) -> Result<Vec<DatabaseRow>, PgError> {
+async fn close_together(connection: &mut PgConnection, end: End, ids: &[i64]) -> Result<Vec<DatabaseRow>> {
     let mut transaction = connection.begin().await?;
     let mut used = row::lock(&mut transaction, ids).await?;
     used.retain(|d| end.concerns(d));
@@ -127,7 +122,7 @@ async fn close_together(connection: &mut PgConnection, end: End, ids: &[i64]) ->
 }
 
 /// Fences one database on a connection of its own, so that no other database waits for its sessions.
-pub(super) async fn fence_apart(ctx: &mut StepContext<'_>, database: DatabaseId) -> Result<(), PgError> {
+pub(super) async fn fence_apart(ctx: &mut StepContext<'_>, database: DatabaseId) -> Result<()> {
     let found = row::read_one(ctx.connection, database.0).await?.ok_or_else(|| stale("the database was deleted"))?;
     let end = [End::Lease, End::Reset].into_iter().find(|end| end.concerns(&found));
     let end = end.ok_or_else(|| stale("the database has left its slot already"))?;

@@ -8,13 +8,13 @@ use sqlx::postgres::PgConnection;
 
 use super::row;
 use crate::ddl;
-use crate::error::{PgError, stale};
+use crate::error::{Result, stale};
 use crate::sqlstate::{self, ErrorClass};
 
 /// After a failed step: whether its spare is such a one. Then it is not used for a while, and a reset that reserved it may reserve another.
 ///
 /// The step's error does not say which of the two databases of a swap is locked, so this tries a change of the spare that changes nothing.
-pub(super) async fn set_aside(connection: &mut PgConnection, spare: DatabaseId) -> Result<bool, PgError> {
+pub(super) async fn set_aside(connection: &mut PgConnection, spare: DatabaseId) -> Result<bool> {
     let mut transaction = connection.begin().await?;
     let spare = row::lock(&mut transaction, &[spare.0]).await?.pop().ok_or_else(|| stale("the spare was deleted"))?;
     if spare.state != "spare" {

@@ -10,7 +10,7 @@ use sqlx::postgres::types::Oid;
 
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
-use crate::error::{PgError, failed};
+use crate::error::{Result, failed};
 
 #[derive(Clone)]
 pub(super) struct Login {
@@ -31,7 +31,7 @@ impl Login {
         connection: &mut PgConnection,
         entering: i64,
         name: &DatabaseName,
-    ) -> Result<Ddl, PgError> {
+    ) -> Result<Ddl> {
         let found: Option<(Vec<String>, bool)> = sqlx::query_as(
             "select coalesce((select s.setconfig from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = 0), '{}'),
                     exists (select from pg_db_role_setting s where s.setrole = r.oid and s.setdatabase = $2)

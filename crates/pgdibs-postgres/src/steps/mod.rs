@@ -33,7 +33,7 @@ use crate::address::CATALOG;
 use crate::blockers;
 use crate::connections::RECONCILER;
 use crate::context::PgBackend;
-use crate::error::PgError;
+use crate::error::Result;
 
 pub(crate) use self::roles::drop_unused_roles;
 
@@ -153,7 +153,7 @@ async fn roll_back(connection: &mut PgConnection) {
 
 /// Runs a slow step. A `create` or `drop database` has no time limit, so instead of a timeout a separate connection checks now and then
 /// that the backend is still working; when it is not, the answer was lost.
-async fn run_slow(backend: &PgBackend, step: &Step) -> Result<(), PgError> {
+async fn run_slow(backend: &PgBackend, step: &Step) -> Result<()> {
     let (pool, number) = backend.connections.ddl.pool();
     let mut connection = pool.acquire().await?;
     let server = ServerProcess::default();
@@ -179,7 +179,7 @@ async fn run_slow(backend: &PgBackend, step: &Step) -> Result<(), PgError> {
     result
 }
 
-async fn slow(ctx: &mut StepContext<'_>, server: &ServerProcess, step: &Step) -> Result<(), PgError> {
+async fn slow(ctx: &mut StepContext<'_>, server: &ServerProcess, step: &Step) -> Result<()> {
     match step {
         Step::Fence { database } => fence::fence_apart(ctx, *database).await,
         Step::Clone { database } => clone::clone(ctx, server, *database).await,
@@ -280,7 +280,7 @@ async fn record_database(backend: &PgBackend, database: DatabaseId, why: &str) -
     .fetch_optional(&backend.catalog())
     .await?;
     if let Some((database, true)) = recorded {
-        tracing::warn!(database, why, "blocked database after three failed attempts, retrying once a minute");
+        tracing::warn!(database, why, "database is blocked after three attempts, retrying once a minute");
     }
     Ok(())
 }

@@ -12,7 +12,7 @@ use super::StepContext;
 use super::sessions::end_sessions;
 use crate::context::PgBackend;
 use crate::ddl;
-use crate::error::{PgError, failed, stuck};
+use crate::error::{PgError, Result, failed, stuck};
 use crate::leftovers::run_as_owner;
 use crate::sqlstate::{self, ErrorClass};
 
@@ -32,23 +32,20 @@ impl Obstacle {
     }
 
     async fn undo(&self, backend: &PgBackend, database: &str) -> Result<(), sqlx::Error> {
-        let statement = match self.is_transaction {
-            true => ddl::roll_back_prepared(&self.name),
-            false => ddl::drop_subscription(&self.name),
+        let (statement, undid) = match self.is_transaction {
+            true => (ddl::roll_back_prepared(&self.name), "rolled back"),
+            false => (ddl::drop_subscription(&self.name), "dropped"),
         };
         let address = &backend.connections.address;
         run_as_owner(address, &backend.ddl_application(), database, &self.owner, &statement).await?;
         let Self { database, owner, name, .. } = self;
-        tracing::warn!(database, owner, name, "undid {} that prevented a rename or a drop", self.kind());
+        tracing::warn!(database, owner, name, "{undid} the {}: it prevented a rename or a drop", self.kind());
         Ok(())
     }
 }
 
 /// Rolls back the prepared transactions in databases that are still open: they may hold the very rows that closing changes.
-pub(super) async fn roll_back_all(
-    ctx: &mut StepContext<'_>,
-    databases: &[(i64, &DatabaseName)],
-) -> Result<(), PgError> {
+pub(super) async fn roll_back_all(ctx: &mut StepContext<'_>, databases: &[(i64, &DatabaseName)]) -> Result<()> {
     for transaction in find_prepared(ctx, databases).await? {
         // A failure is reported by the second attempt, when the database is closed.
         let _ = transaction.undo(ctx.backend, &transaction.database).await;
@@ -61,7 +58,7 @@ pub(super) async fn roll_back_all(
 pub(super) async fn before_rename(
     ctx: &mut StepContext<'_>,
     databases: &[(i64, &DatabaseName)],
-) -> Result<Vec<(i64, StepError)>, PgError> {
+) -> Result<Vec<(i64, StepError)>> {
     let prepared = find_prepared(ctx, databases).await?;
     let mut failed = Vec::new();
     for (oid, name) in databases {
@@ -74,7 +71,7 @@ pub(super) async fn before_rename(
 }
 
 /// Undoes what would prevent the drop of a closed database, whose sessions have ended.
-pub(super) async fn before_drop(ctx: &mut StepContext<'_>, oid: i64, name: &dyn ddl::Database) -> Result<(), PgError> {
+pub(super) async fn before_drop(ctx: &mut StepContext<'_>, oid: i64, name: &dyn ddl::Database) -> Result<()> {
     let obstacles = find(ctx.connection, &[oid]).await?;
     clean_up(ctx, oid, name, &obstacles.iter().collect::<Vec<_>>()).await
 }
@@ -112,7 +109,7 @@ async fn clean_up(
     oid: i64,
     name: &dyn ddl::Database,
     obstacles: &[&Obstacle],
-) -> Result<(), PgError> {
+) -> Result<()> {
     if obstacles.is_empty() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 use super::StepContext;
 use crate::context::blocking;
 use crate::ddl;
-use crate::error::{PgError, failed};
+use crate::error::{Result, failed};
 use crate::scram;
 use crate::sqlstate::{self, ErrorClass};
 
@@ -20,7 +20,7 @@ pub(super) async fn make_login(
     owner: &RoleName,
     may: LoginRights,
     connection_limit: u32,
-) -> Result<String, PgError> {
+) -> Result<String> {
     let verifier = blocking(move || scram::verifier(&password)).await?;
     match ctx.backend.create_login(login, &verifier, owner, may, connection_limit).run(ctx.connection).await {
         Err(error) if sqlstate::class(&error) == ErrorClass::Exists => {
@@ -33,13 +33,13 @@ pub(super) async fn make_login(
 
 /// Creates the owner role of a pool. Without a name in the configuration it is the daemon's alone; the configuration may name a role that
 /// exists.
-pub(super) async fn make_owner(ctx: &mut StepContext<'_>, owner: &RoleName, pool: &PoolName) -> Result<(), PgError> {
+pub(super) async fn make_owner(ctx: &mut StepContext<'_>, owner: &RoleName, pool: &PoolName) -> Result<()> {
     make_role(ctx, owner, *owner != RoleName::of_pool(pool)).await
 }
 
 /// Creates a role without LOGIN, and records in the same transaction that pgdibs created it. One that exists is fine if pgdibs created it,
 /// or if it `may_be_foreign`.
-pub(super) async fn make_role(ctx: &mut StepContext<'_>, role: &RoleName, may_be_foreign: bool) -> Result<(), PgError> {
+pub(super) async fn make_role(ctx: &mut StepContext<'_>, role: &RoleName, may_be_foreign: bool) -> Result<()> {
     let (exists, ours): (bool, bool) = sqlx::query_as(
         "select exists (select from pg_roles where rolname = $1), exists (select from roles where name = $1)",
     )

@@ -6,7 +6,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::login::Login;
-use crate::error::{PgError, stale};
+use crate::error::{Result, stale};
 use crate::rows::Columns as _;
 
 /// See `sql/database_rows.sql`.
@@ -74,10 +74,7 @@ pub(super) async fn lock(connection: &mut PgConnection, ids: &[i64]) -> Result<V
 pub(super) const PASSED_ON: &str = "the spare was reserved, or its name belongs to another database now";
 
 /// After DDL by name: checks that each name has the expected oid; if not, everything is rolled back.
-pub(super) async fn check_oids(
-    transaction: &mut PgConnection,
-    expected: &[(i64, &DatabaseName)],
-) -> Result<(), PgError> {
+pub(super) async fn check_oids(transaction: &mut PgConnection, expected: &[(i64, &DatabaseName)]) -> Result<()> {
     let (oids, names): (Vec<i64>, Vec<&str>) = expected.iter().map(|(oid, name)| (*oid, name.as_str())).unzip();
     let found: i64 = sqlx::query_scalar(
         "select count(*) from unnest($1::int8[], $2::text[]) as expected (oid, name)

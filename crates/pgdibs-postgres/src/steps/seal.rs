@@ -13,7 +13,7 @@ use sqlx::postgres::PgConnection;
 use super::StepContext;
 use crate::context::blocking;
 use crate::ddl;
-use crate::error::PgError;
+use crate::error::Result;
 use crate::scram;
 use crate::sqlstate::{self, ErrorClass};
 
@@ -44,7 +44,7 @@ pub(super) async fn compact_what_the_builder_made(
     ctx: &mut StepContext<'_>,
     database: &DatabaseName,
     login: &RoleName,
-) -> Result<(), PgError> {
+) -> Result<()> {
     let password = scram::random_password();
     let secret = password.clone();
     let verifier = blocking(move || scram::verifier(secret.expose_secret())).await?;

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
 use crate::context::blocking;
-use crate::error::{PgError, stuck};
+use crate::error::{Result, stuck};
 
 /// Longest wait for sessions to end; a backend that does not react for this long is stuck, and the step is retried later.
 pub(super) const PATIENT: Duration = Duration::from_secs(2);
@@ -75,7 +75,7 @@ pub(super) async fn end_sessions_and_logins(
 
 /// Ends every session of these logins, in any database; an error when one is left. Otherwise a session could outlive its role: it has no
 /// name on the server then, and goes on acting as the pool's owner.
-pub(super) async fn end_sessions_of(connection: &mut PgConnection, logins: &[&str]) -> Result<(), PgError> {
+pub(super) async fn end_sessions_of(connection: &mut PgConnection, logins: &[&str]) -> Result<()> {
     let deadline = Instant::now() + PATIENT;
     loop {
         let left: i64 = sqlx::query_scalar(

@@ -22,7 +22,7 @@ use super::sessions::BRIEF;
 use super::{contended, tenants};
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
-use crate::error::{PgError, stale};
+use crate::error::{Result, stale};
 use crate::failpoint::{Point, reach};
 use crate::scram;
 
@@ -68,7 +68,7 @@ async fn return_one(ctx: &mut StepContext<'_>, used: DatabaseId, spare: Option<D
 /// A number for the name of a used database outside its slot, when another database has the name with its own number: tests may create
 /// one (`login = "createdb"`), and can guess that number, but not this one. The name of a kept database was promised, so the other database
 /// is renamed.
-async fn other_number(ctx: &mut StepContext<'_>, used: DatabaseId) -> Result<Option<i64>, PgError> {
+async fn other_number(ctx: &mut StepContext<'_>, used: DatabaseId) -> Result<Option<i64>> {
     let Some(used) = row::read_one(ctx.connection, used.0).await? else { return Ok(None) };
     let away = away(&used, used.keep, used.id);
     if used.keep {
@@ -86,12 +86,7 @@ fn away(used: &DatabaseRow, keeps: bool, number: i64) -> DatabaseName {
     if keeps { DatabaseName::kept(&used.pool, number) } else { DatabaseName::old(&used.pool, number) }
 }
 
-async fn swap(
-    ctx: &mut StepContext<'_>,
-    used: DatabaseId,
-    spare: Option<DatabaseId>,
-    number: i64,
-) -> Result<(), PgError> {
+async fn swap(ctx: &mut StepContext<'_>, used: DatabaseId, spare: Option<DatabaseId>, number: i64) -> Result<()> {
     let mut transaction = ctx.connection.begin().await?;
     let ids: Vec<i64> = std::iter::once(used.0).chain(spare.map(|s| s.0)).collect();
     let mut locked = row::lock(&mut transaction, &ids).await?;
@@ -108,12 +103,11 @@ async fn swap(
     if keeps {
         renames = renames.then(open_to_keeper(ctx.backend, &used, &away));
     }
-    let entering = match (&spare, used.slot) {
-        (Some(spare), Some(slot)) => Some(Entering::new(spare, slot)?),
-        _ => None,
-    };
-    if let Some(entering) = &entering {
-        renames = renames.then(entering.statements());
+    let mut new = None;
+    if let (Some(spare), Some(slot)) = (&spare, used.slot) {
+        let (name, statements) = entering(spare, slot)?;
+        renames = renames.then(statements);
+        new = Some((spare, slot, name));
     }
     contended::run(&mut transaction, &renames).await?;
     let left = sqlx::query(
@@ -130,8 +124,8 @@ async fn swap(
     if left.rows_affected() != 1 {
         return Err(stale(PASSED_ON));
     }
-    if let Some(entering) = &entering {
-        entering.write(&mut transaction).await?;
+    if let Some((spare, slot, name)) = new {
+        entered(&mut transaction, spare, slot, &name).await?;
     }
     reach(Point::ReturnRenamed).await;
     transaction.commit().await?;
@@ -140,7 +134,7 @@ async fn swap(
 }
 
 /// Moves a spare into an empty slot; once more when a database of tests had the slot's name.
-pub(super) async fn fill(ctx: &mut StepContext<'_>, spare: DatabaseId, slot: u32) -> Result<(), PgError> {
+pub(super) async fn fill(ctx: &mut StepContext<'_>, spare: DatabaseId, slot: u32) -> Result<()> {
     let failed = match enter(ctx.connection, spare, slot).await.map_err(StepError::from) {
         Err(failed @ StepError::Failed(_)) => failed,
         done => return Ok(done?),
@@ -153,55 +147,44 @@ pub(super) async fn fill(ctx: &mut StepContext<'_>, spare: DatabaseId, slot: u32
     Err(failed.into())
 }
 
-async fn enter(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> Result<(), PgError> {
+async fn enter(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> Result<()> {
     let mut transaction = connection.begin().await?;
     let spare = row::lock(&mut transaction, &[spare.0]).await?.pop().ok_or_else(|| stale("the spare was deleted"))?;
-    let entering = Entering::new(&spare, i32::try_from(slot).map_err(|_| stale("no such slot"))?)?;
-    let statements = ddl::bound_statements().then(entering.statements());
-    contended::run(&mut transaction, &statements).await?;
-    entering.write(&mut transaction).await?;
+    let slot = i32::try_from(slot).map_err(|_| stale("no such slot"))?;
+    let (name, statements) = entering(&spare, slot)?;
+    contended::run(&mut transaction, &ddl::bound_statements().then(statements)).await?;
+    entered(&mut transaction, &spare, slot, &name).await?;
     reach(Point::FillRenamed).await;
     transaction.commit().await?;
     reach(Point::FillDone).await;
     Ok(())
 }
 
-/// A locked spare that enters a slot.
-struct Entering<'a> {
-    spare: &'a DatabaseRow,
-    slot: i32,
-    name: DatabaseName,
+/// The name of a locked spare in its slot, and the statements that move it there.
+fn entering(spare: &DatabaseRow, slot: i32) -> Result<(DatabaseName, Ddl)> {
+    if spare.state != "spare" {
+        return Err(stale("the spare is taken"));
+    }
+    let name = DatabaseName::slot(&spare.pool, u32::try_from(slot).map_err(|_| stale("no such slot"))?);
+    let statements = ddl::rename(&spare.name, &name).then(ddl::allow_connections(&name, true));
+    Ok((name, statements))
 }
 
-impl<'a> Entering<'a> {
-    fn new(spare: &'a DatabaseRow, slot: i32) -> Result<Self, PgError> {
-        if spare.state != "spare" {
-            return Err(stale("the spare is taken"));
-        }
-        let name = DatabaseName::slot(&spare.pool, u32::try_from(slot).map_err(|_| stale("no such slot"))?);
-        Ok(Self { spare, slot, name })
-    }
-
-    fn statements(&self) -> Ddl {
-        ddl::rename(&self.spare.name, &self.name).then(ddl::allow_connections(&self.name, true))
-    }
-
-    /// Updates the row, if the name has the expected oid and no reset has reserved the spare. A reset reserves under the row's lock without
-    /// changing the row, so only a statement that begins after the lock was taken sees the reservation.
-    async fn write(&self, transaction: &mut PgConnection) -> Result<(), PgError> {
-        let done = sqlx::query(
-            "update databases set state = 'ready', name = $2, slot = $3, ready_at = now(), attempts = 0, retry_at = null
-             where id = $1 and exists (select from pg_database p where p.oid = $4 and p.datname = $2::name)
-               and not exists (select from leases where reset_to = $1)",
-        )
-        .bind(self.spare.id)
-        .bind(self.name.as_str())
-        .bind(self.slot)
-        .bind(oid(self.spare))
-        .execute(transaction)
-        .await?;
-        if done.rows_affected() == 1 { Ok(()) } else { Err(stale(PASSED_ON)) }
-    }
+/// Updates the spare's row after that, if the name has the expected oid and no reset has reserved the spare. A reset reserves under the row's
+/// lock without changing the row, so only a statement that begins after the lock was taken sees the reservation.
+async fn entered(connection: &mut PgConnection, spare: &DatabaseRow, slot: i32, name: &DatabaseName) -> Result<()> {
+    let done = sqlx::query(
+        "update databases set state = 'ready', name = $2, slot = $3, ready_at = now(), attempts = 0, retry_at = null
+         where id = $1 and exists (select from pg_database p where p.oid = $4 and p.datname = $2::name)
+           and not exists (select from leases where reset_to = $1)",
+    )
+    .bind(spare.id)
+    .bind(name.as_str())
+    .bind(slot)
+    .bind(oid(spare))
+    .execute(connection)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(stale(PASSED_ON)) }
 }
 
 /// Moves the reserved spare into the slot of a live lease, which keeps its login and its URL.
@@ -210,7 +193,7 @@ pub(super) async fn reset(
     lease: LeaseId,
     used: DatabaseId,
     spare: DatabaseId,
-) -> Result<(), PgError> {
+) -> Result<()> {
     match reset_to(ctx, lease, used, spare).await {
         Err(StepError::Failed(_)) if held_spare::set_aside(ctx.connection, spare).await? => {
             Err(stale("a session that does not end locks the spare; the reset takes another"))
@@ -243,7 +226,7 @@ async fn exchange(
     used: DatabaseId,
     spare: DatabaseId,
     number: i64,
-) -> Result<(), PgError> {
+) -> Result<()> {
     let mut transaction = ctx.connection.begin().await?;
     let (used, spare, shared) = lock_reset(&mut transaction, lease, used, spare).await?;
     let slot = used.slot.ok_or_else(|| stale("the leased database has no slot"))?;
@@ -306,7 +289,7 @@ async fn lock_reset(
     lease: LeaseId,
     used: DatabaseId,
     spare: DatabaseId,
-) -> Result<(DatabaseRow, DatabaseRow, Option<Login>), PgError> {
+) -> Result<(DatabaseRow, DatabaseRow, Option<Login>)> {
     let found: Option<(Option<String>, Option<String>)> = sqlx::query_as(
         "select shared_login, shared_verifier from leases where id = $1 and state = 'live' and reset_to = $2 and database_id = $3 for update",
     )

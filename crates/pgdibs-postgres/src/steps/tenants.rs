@@ -16,7 +16,7 @@ use super::drop_by_name::{drop_by_name, end_all_sessions};
 use super::pre_drop;
 use super::sessions::{BRIEF, end_sessions_and_logins};
 use crate::ddl::{self, Ddl};
-use crate::error::{PgError, stuck};
+use crate::error::{Result, stuck};
 use crate::leftovers::roll_back_prepared;
 use crate::sqlstate::{self, ErrorClass};
 
@@ -40,7 +40,7 @@ impl Made {
 }
 
 /// Drops all databases of these logins, and rolls back what they prepared; they are closed and have no session.
-pub(super) async fn drop_what_they_made(ctx: &mut StepContext<'_>, logins: &[RoleName]) -> Result<(), PgError> {
+pub(super) async fn drop_what_they_made(ctx: &mut StepContext<'_>, logins: &[RoleName]) -> Result<()> {
     let names: Vec<&str> = logins.iter().map(RoleName::as_str).collect();
     let made = sqlx::query(
         "select owner::text, name::text, oid::int8, invalid from server_databases
@@ -78,7 +78,7 @@ async fn roll_back_what_they_prepared(ctx: &mut StepContext<'_>, logins: &[&str]
 }
 
 /// Drops databases that tests of ended leases gave to the owner role of a pool.
-pub(super) async fn drop_handed_over(ctx: &mut StepContext<'_>) -> Result<(), PgError> {
+pub(super) async fn drop_handed_over(ctx: &mut StepContext<'_>) -> Result<()> {
     let found = sqlx::query(
         "select s.owner::text, s.name::text, s.oid::int8, s.invalid, s.made_by_tests,
                 array(select unnest(array_remove(array[b.login, l.shared_login], null)) from leases l join databases b on b.id = l.database_id
@@ -115,7 +115,7 @@ pub(super) async fn drop_handed_over(ctx: &mut StepContext<'_>) -> Result<(), Pg
 
 /// Drops them. A failure is logged once, and the others are dropped all the same: garbage collection retries, and so does the end of the next
 /// lease of its pool.
-async fn drop_all(ctx: &mut StepContext<'_>, all: &[Made]) -> Result<(), PgError> {
+async fn drop_all(ctx: &mut StepContext<'_>, all: &[Made]) -> Result<()> {
     let mut closed = Vec::with_capacity(all.len());
     for made in all {
         // All of them first: a prepared transaction in one may lock another.
@@ -141,7 +141,7 @@ async fn drop_all(ctx: &mut StepContext<'_>, all: &[Made]) -> Result<(), PgError
 }
 
 /// Closes one of them, and ends its sessions and prepared transactions.
-async fn close(ctx: &mut StepContext<'_>, made: &Made) -> Result<(), PgError> {
+async fn close(ctx: &mut StepContext<'_>, made: &Made) -> Result<()> {
     // An open transaction in it may hold the row that closing changes.
     end_all_sessions(ctx.connection, made.oid).await?;
     match ddl::bound_statements().then(ddl::close_tests_own(&made.database)).run(ctx.connection).await {
@@ -159,7 +159,7 @@ async fn close(ctx: &mut StepContext<'_>, made: &Made) -> Result<(), PgError> {
 
 /// Renames the database with this name, if tests created it, so that a failed step can use the name. It keeps its contents, closed, and is
 /// dropped with its lease. Returns whether there was one.
-pub(super) async fn free_name(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<bool, PgError> {
+pub(super) async fn free_name(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<bool> {
     let found = sqlx::query(
         "select owner::text, name::text, oid::int8, invalid from server_databases where name = $1::name and made_by_tests",
     )

@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 use super::drop::existing;
 use super::drop_unused_roles;
 use crate::ddl;
-use crate::error::{PgError, stale};
+use crate::error::{Result, stale};
 use crate::failpoint::{Point, reach};
 use crate::requests::leases;
 use crate::rows::Columns as _;
@@ -24,7 +24,7 @@ pub(super) async fn end_lease(
     end: End,
     renewals: u64,
     reason: &str,
-) -> Result<(), PgError> {
+) -> Result<()> {
     let renewals = (end == End::Expired).then_some(renewals);
     let ended = leases::end_all(connection, &[lease], end, renewals, reason).await?;
     reach(Point::ExpireMarked).await;
@@ -38,11 +38,7 @@ async fn lock(transaction: &mut PgConnection, database: DatabaseId) -> Result<()
     Ok(())
 }
 
-pub(super) async fn retire(
-    connection: &mut PgConnection,
-    database: DatabaseId,
-    reason: RetireReason,
-) -> Result<(), PgError> {
+pub(super) async fn retire(connection: &mut PgConnection, database: DatabaseId, reason: RetireReason) -> Result<()> {
     let mut transaction = connection.begin().await?;
     lock(&mut transaction, database).await?;
     // A damaged database retires also when a reset has reserved it, and the reset reserves another.
@@ -65,11 +61,7 @@ pub(super) async fn retire(
 }
 
 /// Inserts the rows, before the databases: after a crash, no row would name a database that was created without one.
-pub(super) async fn new_databases(
-    connection: &mut PgConnection,
-    template: TemplateId,
-    count: u32,
-) -> Result<(), PgError> {
+pub(super) async fn new_databases(connection: &mut PgConnection, template: TemplateId, count: u32) -> Result<()> {
     let mut transaction = connection.begin().await?;
     let pool = sqlx::query(
         "select t.pool from templates t join pools p on p.name = t.pool
@@ -104,7 +96,7 @@ pub(super) async fn new_databases(
 }
 
 /// Retires a database whose creator died after `create database`: a complete copy, but without its login and grants.
-pub(super) async fn adopt(connection: &mut PgConnection, database: DatabaseId, oid: u32) -> Result<(), PgError> {
+pub(super) async fn adopt(connection: &mut PgConnection, database: DatabaseId, oid: u32) -> Result<()> {
     let done = sqlx::query(
         "update databases d set oid = $2, state = 'retiring', reason = 'the daemon that cloned it died before it was done'
          from server_databases s
@@ -121,7 +113,7 @@ pub(super) async fn adopt(connection: &mut PgConnection, database: DatabaseId, o
 
 /// Deletes the row of a database that does not exist under its name, and closes its logins: the database may exist under another name. The
 /// logins are dropped now if nothing refers to them, or else by the next garbage collection.
-pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<(), PgError> {
+pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<()> {
     let mut transaction = connection.begin().await?;
     // A reset that has reserved it reserves another. If the database exists after all, all of this is rolled back.
     lock(&mut transaction, database).await?;
@@ -154,11 +146,7 @@ pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, 
     Ok(())
 }
 
-pub(super) async fn lose_build(
-    connection: &mut PgConnection,
-    template: TemplateId,
-    reason: &str,
-) -> Result<(), PgError> {
+pub(super) async fn lose_build(connection: &mut PgConnection, template: TemplateId, reason: &str) -> Result<()> {
     // A session on the build's database is a heartbeat: the builder may be in the middle of a long migration. The statement that fails the
     // build checks for one itself.
     let alive: Option<bool> = sqlx::query_scalar(
@@ -189,7 +177,7 @@ pub(super) async fn retire_template(
     connection: &mut PgConnection,
     template: TemplateId,
     reason: TemplateRetireReason,
-) -> Result<(), PgError> {
+) -> Result<()> {
     let mut transaction = connection.begin().await?;
     let locked = sqlx::query("select from templates where id = $1 and state = 'ready' for update")
         .bind(template.0)
@@ -218,7 +206,7 @@ pub(super) async fn retire_template(
 }
 
 /// Deletes the row of an empty pool, and drops the roles that were created for it.
-pub(super) async fn forget_pool(connection: &mut PgConnection, pool: &PoolName) -> Result<(), PgError> {
+pub(super) async fn forget_pool(connection: &mut PgConnection, pool: &PoolName) -> Result<()> {
     let mut transaction = connection.begin().await?;
     let done = sqlx::query(
         "delete from pools p where name = $1 and dropping

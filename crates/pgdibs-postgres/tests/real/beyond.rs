@@ -1,4 +1,4 @@
-//! Ways of a tenant beyond its own database: the catalog's name, sessions that outlive their role, transactions prepared elsewhere,
+//! Attacks of a tenant outside its own database: the catalog's name, sessions that outlive their role, transactions prepared elsewhere,
 //! another pool's owner.
 
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ async fn elsewhere(setting: &Setting, user: &str, password: &str) -> PgConnectio
 }
 
 #[test]
-fn database_that_took_the_catalogs_name_is_never_read() {
+fn foreign_database_under_catalogs_name_is_never_read() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -44,17 +44,17 @@ fn database_that_took_the_catalogs_name_is_never_read() {
                      create table public.tickets (id bigint);
                      create trigger fires before delete on public.tickets for each statement execute function public.fire()";
         setting.cluster.sql("pgdibs", fires).await;
-        let refused = suite.backend.drop_ticket(TicketId(1)).await.expect_err("it is not ours");
+        let refused = suite.backend.drop_ticket(TicketId(1)).await.expect_err("a foreign database");
         assert!(matches!(&refused, Error::ServerUnavailable(_)), "{refused}");
         let address = pgdibs_postgres::connect::ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
-        let why = pgdibs_postgres::connect::prepare(&address).await.expect_err("it is not ours").to_string();
+        let why = pgdibs_postgres::connect::prepare(&address).await.expect_err("a foreign database").to_string();
         assert!(why.contains("not ours"), "{why}");
-        assert!(!setting.cluster.log().contains("fired as"), "a function of a stranger ran");
+        assert!(!setting.cluster.log().contains("fired as"), "a function of a foreign role ran");
     });
 }
 
 #[test]
-fn session_of_a_login_elsewhere_does_not_outlive_it() {
+fn return_ends_sessions_of_login_in_other_databases() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         let logins = suite.server.logins().await;
@@ -67,13 +67,13 @@ fn session_of_a_login_elsewhere_does_not_outlive_it() {
             suite.release(lease).await;
         }
         suite.idle().await;
-        assert!(ghost.execute("select 1").await.is_err(), "the batch's login is gone, and its session still answers");
+        assert!(ghost.execute("select 1").await.is_err(), "the session of the dropped login still answers");
         suite.finish(&logins).await;
     });
 }
 
 #[test]
-fn builder_elsewhere_is_ended_by_the_seal() {
+fn seal_ends_builders_sessions_in_other_databases() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
@@ -92,7 +92,7 @@ fn builder_elsewhere_is_ended_by_the_seal() {
 }
 
 #[test]
-fn transaction_prepared_elsewhere_is_rolled_back_when_a_step_waits_for_it() {
+fn transaction_prepared_elsewhere_is_rolled_back_when_it_blocks() {
     on_each_server_with(&["max_prepared_transactions=10"], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
@@ -115,7 +115,7 @@ fn transaction_prepared_elsewhere_is_rolled_back_when_a_step_waits_for_it() {
 }
 
 #[test]
-fn another_pools_owner_is_no_role_of_a_pool() {
+fn put_pool_refuses_role_that_owns_another_pool() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;

@@ -1,5 +1,4 @@
-//! Tenants that keep others out: a full lock table, a lock on the catalog's database, a queue behind a lock. And whom of those that are
-//! involved the daemon ends.
+//! Blockers: a full lock table, a lock on the catalog's database, a queue behind a lock; and which sessions the daemon ends.
 
 use std::time::{Duration, Instant};
 
@@ -11,20 +10,20 @@ use pgdibs_postgres::rights::Rights;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
-use crate::support::hands::session;
+use crate::support::external::session;
 use crate::support::setting::{Setting, nothing_under_way, on_each_server, on_each_server_with};
 use crate::support::{DEADLINE, until};
 
-/// Longest time until nothing is blocked any more.
+/// Longest time until the daemon has ended all blockers.
 const PROMISED: Duration = Duration::from_secs(2);
 
 /// Runs a test while the daemon ends blockers, as it does at all times.
 async fn beside_the_watch(setting: &Setting, test: impl Future<Output = ()>) {
     let begun = async {
-        // The first statement after the first look, by which the connection has got every lock of a look.
-        let looked = "select count(*) from pg_stat_activity where application_name = 'pgdibs-watch'
+        // The first statement of the second check: the connection has every lock then.
+        let checked = "select count(*) from pg_stat_activity where application_name = 'pgdibs-watch'
                       and state = 'idle in transaction' and query like 'select count(*) filter%'";
-        setting.cluster.until_text("postgres", looked, "1").await;
+        setting.cluster.until_text("postgres", checked, "1").await;
         test.await;
     };
     tokio::select! {
@@ -61,7 +60,7 @@ impl Waiting {
     }
 }
 
-/// Takes locks until there are none left; they stay when the statement has failed.
+/// Takes all entries of the lock table; they stay taken when the statement has failed.
 async fn fill_lock_table(session: &mut PgConnection) {
     let refused = session.execute("select pg_advisory_lock(g) from generate_series(1, 1000000) g").await;
     assert_eq!(code(&refused.map(|_| ())).as_deref(), Some("53200"));
@@ -75,7 +74,7 @@ async fn is_dead(session: &mut PgConnection) -> bool {
     session.execute("select 1").await.is_err()
 }
 
-/// Ends the lease, tried again while the server refuses that, and carries out what is due.
+/// Ends the lease, with retries while the server refuses that, and executes the plan.
 async fn end_promptly(setting: &Setting, lease: &Lease) {
     until("the lease ends", async || {
         setting
@@ -111,7 +110,7 @@ fn full_lock_table(rights: Rights) {
             end_promptly(setting, &tenant).await;
             assert!(is_dead(&mut filling).await, "it answers after its lease");
             assert!(!is_dead(&mut innocent).await, "a tenant with few locks was ended");
-            // And by a lease that goes on.
+            // By a live lease.
             let mut filling = suite.enter(&other).await;
             fill_lock_table(&mut filling).await;
             until("others are served", async || {
@@ -135,7 +134,7 @@ fn session_that_fills_lock_table_is_ended_createrole() {
 }
 
 #[test]
-fn lock_table_is_freed_first_of_leases_that_are_over() {
+fn full_lock_table_ends_sessions_of_ended_leases_first() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
@@ -158,7 +157,7 @@ fn lock_table_is_freed_first_of_leases_that_are_over() {
 
 const SET_FOR_CATALOG: &str = "begin; alter role current_user in database pgdibs set work_mem to '1MB'";
 
-/// Whether the catalog lets a new session in within the time that is promised.
+/// Opens a session in the catalog within the promised time.
 async fn enter_catalog(setting: &Setting) {
     let options = setting.cluster.superuser("pgdibs");
     let entered = tokio::time::timeout(PROMISED, PgConnection::connect_with(&options))
@@ -175,7 +174,7 @@ fn queue_on_catalog(hold: &str) {
             let tenant = suite.take(suite.acquire_request()).await;
             let mut holder = suite.enter(&tenant).await;
             run(&mut holder, hold).await;
-            // Until it waits, and then until the next look.
+            // Until it waits, and then until the next check.
             let queued = tokio::spawn({
                 let mut queueing = suite.enter(&tenant).await;
                 async move { queueing.execute("drop database pgdibs").await.map(|_| ()) }
@@ -190,17 +189,17 @@ fn queue_on_catalog(hold: &str) {
 }
 
 #[test]
-fn queue_behind_a_setting_for_the_catalog_keeps_no_session_out() {
+fn queue_behind_setting_of_catalog_blocks_no_session() {
     queue_on_catalog(SET_FOR_CATALOG);
 }
 
 #[test]
-fn queue_behind_a_prepared_setting_for_the_catalog_keeps_no_session_out() {
+fn queue_behind_prepared_setting_of_catalog_blocks_no_session() {
     queue_on_catalog(&format!("{SET_FOR_CATALOG}; prepare transaction 'catalog'"));
 }
 
 #[test]
-fn daemon_starts_on_a_server_whose_catalog_is_queued_for() {
+fn daemon_starts_while_catalog_is_locked() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
@@ -218,7 +217,7 @@ fn daemon_starts_on_a_server_whose_catalog_is_queued_for() {
 }
 
 #[test]
-fn daemon_says_why_no_session_gets_into_its_catalog() {
+fn daemon_reports_lock_that_blocks_its_catalog() {
     on_each_server(Rights::Superuser, async |setting| {
         setting.cluster.sql("postgres", "create role stranger login password 'x'").await;
         let stranger = async || session(&setting.cluster.options("stranger", "x", "postgres")).await;
@@ -228,14 +227,14 @@ fn daemon_says_why_no_session_gets_into_its_catalog() {
         let address = ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
         let Err(ConnectError::NotUp(why)) = open(address, 1_000_000).await else { panic!("it is kept out") };
         assert!(why.contains("it let no session into database \"pgdibs\" within 10 s"), "{why}");
-        assert!(!is_dead(&mut holder).await, "no session of a stranger is ended");
+        assert!(!is_dead(&mut holder).await, "a foreign session keeps running");
         run(&mut holder, "rollback").await;
-        queued.end().await.1.expect_err("it is not the stranger's");
+        queued.end().await.1.expect_err("it belongs to a tenant");
     });
 }
 
 #[test]
-fn tenant_that_only_waits_ahead_is_not_ended() {
+fn tenant_that_only_waits_ahead_keeps_its_session() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 5, 2).await;
@@ -244,10 +243,10 @@ fn tenant_that_only_waits_ahead_is_not_ended() {
         let grant = format!("grant create on database {} to current_user", sibling.database_name);
         let mut holder = suite.enter(&tenant).await;
         run(&mut holder, &format!("begin; {grant}")).await;
-        // It holds the lock on the tuple, for which the daemon waits then, and waits for the transaction.
+        // It holds the lock on the tuple, for which the daemon waits, and itself waits for the transaction.
         let waiting = Waiting::begin(setting, suite.enter(&innocent).await, &grant).await;
         suite.release(&sibling).await;
-        // The tenant's statement, which may be faster now, or the daemon's: "tuple concurrently updated".
+        // The tenant's statement or the daemon's may be the first; the other fails with "tuple concurrently updated".
         setting.idle_with_failures().await;
         setting.catalog("update databases set retry_at = null").await;
         suite.idle().await;
@@ -257,9 +256,9 @@ fn tenant_that_only_waits_ahead_is_not_ended() {
     });
 }
 
-/// The watch holds locks on shared catalogs all the time, and VACUUM FULL of a whole database takes them exclusively.
+/// The watch always holds locks on shared catalogs, and VACUUM FULL of a whole database takes them exclusively.
 #[test]
-fn watch_gives_way_to_vacuum_full_of_shared_catalogs() {
+fn watch_releases_locks_for_vacuum_full_of_shared_catalogs() {
     on_each_server(Rights::Superuser, async |setting| {
         beside_the_watch(setting, async {
             let mut boss = session(&setting.cluster.superuser("postgres")).await;

@@ -1,4 +1,4 @@
-//! Builders: who loses the build and when, and what stands in the way of one.
+//! Builders: when they lose the build, and what prevents one.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::Error;
@@ -34,7 +34,7 @@ async fn state(setting: &Setting) -> TemplateState {
 }
 
 #[test]
-fn a_silent_builder_loses_the_build_after_60_seconds() {
+fn builder_without_heartbeat_loses_build_after_60_seconds() {
     on_each_server(Rights::Superuser, async |setting| {
         let (_, place) = begun(setting).await;
         silent_for(setting, 58).await;
@@ -51,7 +51,7 @@ fn a_silent_builder_loses_the_build_after_60_seconds() {
 }
 
 #[test]
-fn a_builder_that_renews_keeps_the_build() {
+fn builder_that_renews_keeps_build() {
     on_each_server(Rights::Superuser, async |setting| {
         begun(setting).await;
         setting.catalog("update templates set build_heard_at = now() - interval '61 s'").await;
@@ -63,15 +63,15 @@ fn a_builder_that_renews_keeps_the_build() {
 }
 
 #[test]
-fn a_builder_that_is_connected_keeps_the_build() {
+fn connected_builder_keeps_build() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let (_, place) = begun(setting).await;
-            let hands = &setting.suite.server;
-            let session = hands.connect(&place.credentials, place.database.as_str()).await.unwrap();
+            let server = &setting.suite.server;
+            let session = server.connect(&place.credentials, place.database.as_str()).await.unwrap();
             silent_for(setting, 3600).await;
             assert_eq!(state(setting).await, TemplateState::Building);
-            hands.disconnect(session).await;
+            server.disconnect(session).await;
             let sessions = format!("select count(*) from pg_stat_activity where datname = '{}'", place.database);
             setting.cluster.until_text("postgres", &sessions, "0").await;
             silent_for(setting, 61).await;
@@ -81,7 +81,7 @@ fn a_builder_that_is_connected_keeps_the_build() {
 }
 
 #[test]
-fn password_of_a_build_is_masked_in_what_its_builder_tells() {
+fn abandon_masks_password_in_detail() {
     on_each_server(Rights::Superuser, async |setting| {
         let (_, place) = begun(setting).await;
         let suite = &setting.suite;
@@ -94,7 +94,7 @@ fn password_of_a_build_is_masked_in_what_its_builder_tells() {
 }
 
 #[test]
-fn a_failed_build_is_shown_for_an_hour() {
+fn failed_build_is_shown_for_an_hour() {
     on_each_server(Rights::Superuser, async |setting| {
         begun(setting).await;
         let suite = &setting.suite;
@@ -110,7 +110,7 @@ fn a_failed_build_is_shown_for_an_hour() {
 }
 
 #[test]
-fn a_build_database_whose_creator_died_is_used_by_the_builder() {
+fn build_database_of_dead_daemon_is_created_again() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(0, 1, 0).await;
@@ -130,10 +130,10 @@ fn a_build_database_whose_creator_died_is_used_by_the_builder() {
     });
 }
 
-/// Regression: a stranger's database under a build's name was taken for ours (found by conformance suite and a second
+/// Regression: pgdibs took a foreign database under a build's name for its own (found by conformance suite and a second
 /// reading).
 #[test]
-fn a_strangers_database_under_the_name_of_a_build_is_left_alone() {
+fn foreign_database_under_name_of_build_stays() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(0, 1, 0).await;
@@ -153,7 +153,7 @@ fn a_strangers_database_under_the_name_of_a_build_is_left_alone() {
 }
 
 #[test]
-fn an_extension_that_cannot_be_made_fails_the_build_with_its_name() {
+fn unknown_extension_fails_build_with_its_name() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         let patch = PoolPatch { extensions: Some(vec!["no_such_extension".to_owned()]), ..PoolPatch::default() };

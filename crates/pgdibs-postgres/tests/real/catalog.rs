@@ -1,12 +1,12 @@
-//! What the catalog itself refuses, whoever writes into it: a mistake of ours, or of a person with `psql`, ends there.
+//! What the catalog itself refuses, from the daemon and from an administrator with `psql`.
 
 use pgdibs_postgres::rights::Rights;
 
-use crate::support::hands::session;
+use crate::support::external::session;
 use crate::support::setting::on_each_server;
 
 #[test]
-fn a_second_row_of_what_there_may_be_once_is_refused() {
+fn unique_indexes_refuse_second_row() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 2, 0).await;

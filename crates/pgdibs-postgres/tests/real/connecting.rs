@@ -1,4 +1,4 @@
-//! Connecting: passwords with any character, TLS, poolers, catalogs that are newer or not ours, and roles that may too little.
+//! Connecting: passwords with any character, TLS, poolers, newer or foreign catalogs, and roles without the necessary rights.
 
 use std::process::{Command, Stdio};
 
@@ -23,7 +23,7 @@ async fn opened(url: &SecretString) -> Result<Connections, ConnectError> {
     open(ServerAddress::parse(url)?, 1).await
 }
 
-/// The sentence with which a server cannot be used, whatever is tried.
+/// The error that no retry helps against.
 async fn unusable(url: &SecretString) -> String {
     match opened(url).await {
         Ok(_) => panic!("this server should not be used"),
@@ -33,7 +33,7 @@ async fn unusable(url: &SecretString) -> String {
 }
 
 #[test]
-fn a_password_may_hold_any_character() {
+fn password_may_have_any_character() {
     on_each_cluster(&[], async |cluster| {
         let connections = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((connections.facts.rights, connections.facts.role.as_str()), (Rights::Superuser, SUPERUSER));
@@ -48,7 +48,7 @@ fn a_password_may_hold_any_character() {
 }
 
 #[test]
-fn a_server_that_is_not_up_is_worth_another_try() {
+fn server_that_is_down_is_an_error_to_retry() {
     on_each_cluster(&[], async |cluster| {
         let url = cluster.superuser_url();
         cluster.crash();
@@ -59,12 +59,12 @@ fn a_server_that_is_not_up_is_worth_another_try() {
     });
 }
 
-/// To open them takes long in a busy daemon, and the burst that needs them is the first that comes.
+/// They open slowly in a busy daemon, and the first burst needs them.
 ///
-/// Regression: a request was told that the server is away when it had to open a connection while a hundred runs began: sqlx
-/// computes SCRAM in 819 pieces, each behind all other requests (found by a hundred runs, beside other tests).
+/// Regression: a request that had to open a connection while a hundred runs began got "server unavailable": sqlx computes SCRAM
+/// in 819 pieces, each behind all other requests (found by a hundred runs, beside other tests).
 #[test]
-fn connections_for_requests_are_open_before_the_first_one() {
+fn connections_for_requests_open_before_first_request() {
     on_each_cluster(&[], async |cluster| {
         let connections = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
         let idle = "select count(*) from pg_stat_activity where application_name = 'pgdibs' and state = 'idle'";
@@ -74,7 +74,7 @@ fn connections_for_requests_are_open_before_the_first_one() {
 }
 
 #[test]
-fn catalog_of_another_version_is_refused_and_can_be_purged() {
+fn catalog_of_other_version_is_refused_and_can_be_purged() {
     on_each_cluster(&[], async |cluster| {
         for (number, changed) in [
             // A newer one.
@@ -97,12 +97,12 @@ fn catalog_of_another_version_is_refused_and_can_be_purged() {
     });
 }
 
-/// Who serves requests meanwhile finds no catalog or a whole one; commit timestamps tell one transaction from several.
+/// Concurrent requests find no catalog or a complete one; commit timestamps tell one transaction from several.
 ///
 /// Regression: while a server that had come back empty got its catalog again, requests between two migrations failed with 500
 /// (42703) (found by a check on Postgres and on the fake, which did not agree).
 #[test]
-fn a_catalog_is_made_as_a_whole_also_by_daemons_that_begin_at_once() {
+fn concurrent_daemons_create_one_complete_catalog() {
     on_each_cluster(&["track_commit_timestamp=on"], async |cluster| {
         let url = cluster.superuser_url();
         let (one, two, three) = tokio::join!(opened(&url), opened(&url), opened(&url));
@@ -118,7 +118,7 @@ fn a_catalog_is_made_as_a_whole_also_by_daemons_that_begin_at_once() {
 }
 
 #[test]
-fn a_database_of_that_name_that_is_not_ours_is_refused() {
+fn foreign_database_under_catalogs_name_is_refused() {
     on_each_cluster(&[], async |cluster| {
         cluster.sql("postgres", "create database pgdibs").await;
         cluster.sql("pgdibs", "create table theirs (n int)").await;
@@ -128,9 +128,10 @@ fn a_database_of_that_name_that_is_not_ours_is_refused() {
     });
 }
 
-/// Whatever the database and the server's URL say. `reset_val` is what the session started with, `setting` what its first statement set.
+/// Against settings of the database and of the server's URL. `reset_val` is the value at the session's start, `setting` that of its first
+/// statement.
 #[test]
-fn a_session_outside_of_the_catalog_looks_up_names_of_postgres_alone() {
+fn session_outside_catalog_resolves_names_in_pg_catalog_only() {
     on_each_cluster(&[], async |cluster| {
         let own = "create role stranger; create function public.pg_backend_pid(int) returns int language sql as 'select 1';
                    alter database postgres set search_path = public, pg_catalog; alter database postgres set role = stranger;
@@ -168,12 +169,12 @@ fn a_session_outside_of_the_catalog_looks_up_names_of_postgres_alone() {
 }
 
 #[test]
-fn the_catalog_lets_no_other_role_in_at_any_moment() {
+fn catalog_is_never_open_to_other_roles() {
     on_each_cluster(&["log_statement=ddl"], async |cluster| {
         let url = cluster.superuser_url();
         let public = "select count(*) from pg_database d cross join lateral aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
                       where d.datname = 'pgdibs' and a.grantee = 0";
-        // What a daemon that died in the middle left.
+        // As a daemon leaves it that dies in between.
         cluster.sql("postgres", "create database pgdibs template template0 allow_connections = false").await;
         drop(opened(&url).await.unwrap_or_else(|error| panic!("{error}")));
         assert_eq!(cluster.text("postgres", public).await, "0");
@@ -189,7 +190,7 @@ fn the_catalog_lets_no_other_role_in_at_any_moment() {
 }
 
 #[test]
-fn a_database_of_that_name_that_a_lease_made_is_refused() {
+fn database_of_lease_under_catalogs_name_is_refused() {
     on_each_cluster(&[], async |cluster| {
         cluster.sql("postgres", "create role pgdibs_l_7 login createdb").await;
         cluster.sql("postgres", "create database pgdibs owner pgdibs_l_7").await;
@@ -203,7 +204,7 @@ fn a_database_of_that_name_that_a_lease_made_is_refused() {
 }
 
 #[test]
-fn a_role_that_may_too_little_is_told_what_to_grant() {
+fn role_without_createdb_gets_statement_to_run() {
     on_each_cluster(&[], async |cluster| {
         cluster
             .sql("postgres", "create role nobody login password 'x'; create role half login createdb password 'x'")
@@ -217,7 +218,7 @@ fn a_role_that_may_too_little_is_told_what_to_grant() {
 }
 
 #[test]
-fn tls_is_used_when_the_url_asks_for_it() {
+fn tls_is_used_when_url_requires_it() {
     let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     on_each_cluster(&[], async |cluster| {
         let require: SecretString = format!("{}?sslmode=require", cluster.superuser_url().expose_secret()).into();
@@ -284,7 +285,7 @@ impl Drop for PgBouncer {
 }
 
 #[test]
-fn a_pooler_in_transaction_mode_is_refused_and_one_in_session_mode_is_not() {
+fn pooler_in_transaction_mode_is_refused() {
     on_each_cluster(&[], async |cluster| {
         for (mode, allowed) in [("transaction", false), ("statement", false), ("session", true)] {
             let pooler = PgBouncer::start(cluster, mode);
@@ -306,10 +307,10 @@ fn a_pooler_in_transaction_mode_is_refused_and_one_in_session_mode_is_not() {
 }
 
 #[test]
-fn a_server_that_is_marked_as_protected_is_left_alone() {
+fn protected_server_is_refused() {
     on_each_cluster(&[], async |cluster| {
         cluster.sql("postgres", "create database precious").await;
-        // What a lease's login may set for itself says nothing about the server.
+        // The login of a lease may set it for itself.
         cluster.sql("postgres", "create role pgdibs_l_7; alter role pgdibs_l_7 set pgdibs.protect = on").await;
         assert!(opened(&cluster.superuser_url()).await.is_ok());
         for (mark, named, unmark) in [
@@ -340,10 +341,10 @@ fn a_server_that_is_marked_as_protected_is_left_alone() {
 }
 
 #[test]
-fn databases_of_others_with_sessions_are_told() {
+fn foreign_databases_with_sessions_are_reported() {
     on_each_cluster(&[], async |cluster| {
         let alone = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
-        assert_eq!(alone.in_use_by_others, [""; 0], "our own sessions are nobody's");
+        assert_eq!(alone.in_use_by_others, [""; 0], "pgdibs's own sessions do not count");
         cluster.sql("postgres", "create database dev").await;
         let session = sqlx::PgConnection::connect_with(&cluster.superuser("dev")).await.unwrap();
         let found = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));

@@ -1,5 +1,4 @@
-//! What a clone carries beside its contents: settings and grants of the template's database, extensions, roles, and the way
-//! it was copied.
+//! What a clone has beside its contents: settings and grants of the template's database, extensions, roles, and its strategy.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::Error;
@@ -13,8 +12,8 @@ use sqlx::AssertSqlSafe;
 
 use crate::support::setting::{DAEMON, Setting, on_each_server};
 
-/// Builds a template on whose database `by_hand` runs as the superuser before the seal, with `{}` for its name.
-async fn build_with(setting: &Setting, by_hand: &str, by_builder: &str) {
+/// Builds a template; before the seal, `statements` run on its database as the superuser, with `{}` for its name.
+async fn build_with(setting: &Setting, statements: &str, by_builder: &str) {
     let suite = &setting.suite;
     let fingerprint = Fingerprint::parse("first").unwrap();
     let template = suite.begin_build(&fingerprint, "one").await;
@@ -23,7 +22,7 @@ async fn build_with(setting: &Setting, by_hand: &str, by_builder: &str) {
     let mut session = suite.server.connect(&place.credentials, place.database.as_str()).await.unwrap();
     sqlx::raw_sql(AssertSqlSafe(by_builder.to_owned())).execute(&mut session).await.unwrap();
     suite.server.disconnect(session).await;
-    setting.cluster.sql(place.database.as_str(), &by_hand.replace("{}", place.database.as_str())).await;
+    setting.cluster.sql(place.database.as_str(), &statements.replace("{}", place.database.as_str())).await;
     suite.backend.request_seal(&suite.pool, &fingerprint, "one").await.unwrap();
     suite.idle().await;
 }
@@ -38,26 +37,26 @@ async fn text_of(setting: &Setting, lease: &Lease, sql: &str) -> String {
 /// Regression: settings of the database won over those of its owner on clones (found by conformance suite and a second
 /// reading).
 #[test]
-fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
+fn clone_has_settings_and_grants_of_template() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.make_pool(2, 2, 1).await;
-            // Custom parameters are a superuser's to set on databases, and 14 has no way to let others.
+            // Only a superuser may set custom parameters on databases; 14 cannot grant that.
             let may_set = rights == Rights::Superuser || suite.backend.facts().major >= 15;
             if rights != Rights::Superuser && may_set {
                 let grant = format!("grant set on parameter my.setting to \"{DAEMON}\"");
                 setting.cluster.sql("postgres", &grant).await;
             }
             let own = if may_set { "alter database {} set my.setting to 'it''s \\ 1';" } else { "" };
-            let by_hand = "create role reader; create schema app;
+            let statements = "create role reader; create schema app;
                 alter database {} set search_path to \"$user\", app, \"odd, one\";
                 alter database {} set work_mem to '5MB';
                 alter role pgdibs_suite in database {} set work_mem to '6MB';
                 alter database {} set datestyle to 'ISO, DMY';
                 grant connect on database {} to reader with grant option;
                 grant temporary on database {} to reader";
-            build_with(setting, &format!("{own}{by_hand}"), "create table t (n int)").await;
+            build_with(setting, &format!("{own}{statements}"), "create table t (n int)").await;
             let leases = [suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await];
             suite.idle().await;
             suite.backend.begin_reset(leases[0].id, None, None).await.unwrap();
@@ -67,7 +66,7 @@ fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
                     ("current_setting('search_path')", "\"$user\", app, \"odd, one\""),
                     ("coalesce(current_setting('my.setting', true), '')", if may_set { "it's \\ 1" } else { "" }),
                     ("current_setting('work_mem')", "6MB"),
-                    // Drivers choose this one themselves when they connect.
+                    // Drivers set this one when they connect.
                     (
                         "select setting from pg_db_role_setting s, unnest(s.setconfig) setting, pg_database d
                          where d.datname = current_database() and s.setdatabase = d.oid and setting ilike 'datestyle=%'",
@@ -95,7 +94,7 @@ fn settings_and_grants_of_the_templates_database_are_on_every_clone() {
 }
 
 #[test]
-fn extensions_and_roles_of_the_pool_are_there_when_the_builder_comes() {
+fn extensions_and_roles_exist_before_builder_connects() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -129,7 +128,7 @@ fn extensions_and_roles_of_the_pool_are_there_when_the_builder_comes() {
 
 /// Regression: a pool could name `pgdibs_owner`, or a member of a privileged role, as owner (found by a second reading).
 #[test]
-fn a_role_that_pgdibs_did_not_make_is_refused() {
+fn put_pool_refuses_foreign_role() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         setting
@@ -161,7 +160,7 @@ fn a_role_that_pgdibs_did_not_make_is_refused() {
 }
 
 #[test]
-fn the_relations_of_a_template_are_weighed_against_the_servers_locks() {
+fn template_has_number_of_its_relations() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1000, 0).await;
@@ -183,7 +182,7 @@ fn the_relations_of_a_template_are_weighed_against_the_servers_locks() {
 }
 
 #[test]
-fn the_strategy_is_measured_unless_it_is_set() {
+fn strategy_is_measured_unless_set() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 8, 0).await;
@@ -211,7 +210,7 @@ fn the_strategy_is_measured_unless_it_is_set() {
 }
 
 #[test]
-fn only_what_stands_in_a_slot_is_open() {
+fn only_databases_in_slots_are_open() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -223,7 +222,7 @@ fn only_what_stands_in_a_slot_is_open() {
                 suite.pool
             );
             let slots = format!("{} {}", suite.slot(0), suite.slot(1));
-            // Beside them there are a spare and the template; after the return, the used one as well.
+            // The others are a spare and the template, and after the return the used one.
             assert_eq!(setting.cluster.text("postgres", &open).await, slots);
             suite.release(&lease).await;
             setting.only(|step| matches!(step, Step::Return { .. })).await;
@@ -233,7 +232,7 @@ fn only_what_stands_in_a_slot_is_open() {
 }
 
 #[test]
-fn a_clone_belongs_to_nobody_the_tests_act_as() {
+fn clone_does_not_belong_to_role_of_tests() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -264,13 +263,13 @@ fn a_clone_belongs_to_nobody_the_tests_act_as() {
                 ] {
                     let answer = sqlx::raw_sql(AssertSqlSafe(refused.clone())).execute(&mut session).await;
                     let code = answer.as_ref().err().and_then(pgdibs_postgres::sqlstate::code);
-                    // 0LP01 is how 15 and earlier refuse a grant by one who may not.
+                    // Postgres 15 and earlier refuse such a grant with 0LP01.
                     assert!(matches!(code.as_deref(), Some("42501" | "0LP01")) || (refused.starts_with("grant") && code.is_none()
                         && text_of(setting, &sibling, "select count(*) from pg_database d, aclexplode(d.datacl) a where d.datname = current_database() and a.privilege_type = 'CONNECT' and a.grantee <> d.datdba").await == "1"),
                         "{refused}: {answer:?}");
                 }
             }
-            // On 14 schema `public` belongs to the bootstrap superuser, unless the daemon is one and gives it away.
+            // On 14 schema `public` belongs to the bootstrap superuser, unless a superuser daemon gives it to the owner.
             let public = match rights {
                 Rights::DatabasesAndRoles if suite.backend.facts().major < 15 => "",
                 _ => "drop schema public cascade; create schema public;",
@@ -286,7 +285,7 @@ fn a_clone_belongs_to_nobody_the_tests_act_as() {
             .unwrap();
             suite.server.disconnect(session).await;
             let catalog = suite.server.connect(lease.credentials.as_ref().unwrap(), "pgdibs").await;
-            assert!(catalog.is_err(), "the catalog is ours");
+            assert!(catalog.is_err(), "the catalog is closed");
         });
     }
 }

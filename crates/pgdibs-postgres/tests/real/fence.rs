@@ -1,4 +1,4 @@
-//! What a tenant's open or prepared transaction may hold against us, and that none of it keeps a lease from ending.
+//! Locks of a tenant's open or prepared transaction: none of them prevents the end of a lease.
 //!
 //! The databases of a pool grant CREATE to the pool's owner role, as which its sessions act, so a session may lock the row of its
 //! own database and of its siblings (`grant`); after `set role none` it may lock its login's own.
@@ -18,7 +18,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 
 use crate::support::at_once;
-use crate::support::hands::session;
+use crate::support::external::session;
 use crate::support::setting::{Setting, nothing_under_way, on_each_server_with};
 
 /// Longest time from the end of a lease until its session is dead and its URL refused.
@@ -30,9 +30,9 @@ const HOLDS: [(&str, &str); 8] = [
     ("a grant on a sibling", "begin; grant create on database {sibling} to current_user"),
     ("a change of its password", "begin; set local role none; alter role current_user password 'mine'"),
     ("drop owned", "begin; drop owned by current_user"),
-    // Any role may: it locks the database as an object, which a rename and a drop want for themselves.
+    // Any role may do that: it locks the database as an object, which a rename and a drop lock exclusively.
     ("a setting for a sibling", "begin; alter role current_user in database {sibling} set work_mem to '1MB'"),
-    // It locks the login as an object, which its drop wants for itself.
+    // It locks the login as an object, which its drop locks exclusively.
     ("a grant to a sibling's login", "begin; create table t (n int); grant select on t to {login}"),
     ("a prepared grant on its own", "begin; grant create on database {own} to current_user; prepare transaction 'own'"),
     (
@@ -52,7 +52,7 @@ async fn hold(setting: &Setting, tenant: &Lease, sibling: &Lease, sql: &str) -> 
     session
 }
 
-/// Carries out what is due once, as one activation of the daemon does, and says how long that took.
+/// Executes the plan once, as one activation of the daemon does; returns the time.
 async fn activate(setting: &Setting) -> Duration {
     let steps = plan(&setting.suite.snapshot().await, &nothing_under_way());
     let began = Instant::now();
@@ -74,7 +74,7 @@ fn for_each_hold(rights: Rights, test: impl AsyncFn(&Setting, &str, &Lease, PgCo
             let session = hold(setting, &tenant, &sibling, sql).await;
             test(setting, what, &tenant, session, &sibling).await;
             for lease in [&tenant, &sibling] {
-                // One of them may be over already.
+                // One of them may have ended already.
                 let _ = suite.backend.end_lease(lease.id, pgdibs_core::lease::End::Released, "the end").await;
             }
             suite.idle().await;
@@ -83,7 +83,7 @@ fn for_each_hold(rights: Rights, test: impl AsyncFn(&Setting, &str, &Lease, PgCo
     });
 }
 
-/// Its own return is held up by nothing of its own.
+/// No lock of its own delays its return.
 fn own_return(rights: Rights) {
     for_each_hold(rights, async |setting, what, tenant, mut session, _| {
         let suite = &setting.suite;
@@ -96,7 +96,7 @@ fn own_return(rights: Rights) {
     });
 }
 
-/// The return of a sibling is held up by nothing of a lease that goes on.
+/// No lock of a live lease delays the return of a sibling.
 fn siblings_return(rights: Rights) {
     for_each_hold(rights, async |setting, what, _, _session, sibling| {
         let suite = &setting.suite;
@@ -105,36 +105,36 @@ fn siblings_return(rights: Rights) {
         let took = activate(setting).await;
         assert!(took < PROMISED, "{what}: {took:?}");
         assert!(siblings.execute("select 1").await.is_err(), "{what}: the old session still answers");
-        // Its drop and that of its login wait for nothing either.
+        // Its drop and that of its login do not wait either.
         suite.idle().await;
-        let gone =
+        let remaining =
             format!("select count(*) from pg_roles where rolname = '{}'", sibling.credentials.as_ref().unwrap().user);
-        assert_eq!(setting.cluster.text("postgres", &gone).await, "0", "{what}");
+        assert_eq!(setting.cluster.text("postgres", &remaining).await, "0", "{what}");
         suite.assert_dead(sibling.credentials.as_ref().unwrap(), &[&sibling.database_name]).await;
     });
 }
 
 #[test]
-fn return_ends_whatever_the_tenant_holds_superuser() {
+fn return_ends_all_holds_of_tenant_superuser() {
     own_return(Rights::Superuser);
 }
 
 #[test]
-fn return_ends_whatever_the_tenant_holds_createrole() {
+fn return_ends_all_holds_of_tenant_createrole() {
     own_return(Rights::DatabasesAndRoles);
 }
 
 #[test]
-fn return_ends_whatever_a_sibling_holds_superuser() {
+fn return_ends_all_holds_of_sibling_superuser() {
     siblings_return(Rights::Superuser);
 }
 
 #[test]
-fn return_ends_whatever_a_sibling_holds_createrole() {
+fn return_ends_all_holds_of_sibling_createrole() {
     siblings_return(Rights::DatabasesAndRoles);
 }
 
-/// Carries out what is due once; the steps that failed, with the reason.
+/// Executes the plan once; returns the failed steps, with the reason.
 async fn activate_with_failures(setting: &Setting) -> Vec<(Step, StepError)> {
     let steps = plan(&setting.suite.snapshot().await, &nothing_under_way());
     let results = setting.suite.backend.execute(&steps).await;
@@ -142,15 +142,15 @@ async fn activate_with_failures(setting: &Setting) -> Vec<(Step, StepError)> {
 }
 
 #[test]
-fn lock_of_a_stranger_delays_no_other_return() {
+fn foreign_lock_delays_no_other_return() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
         let (held, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
-        let mut stranger = session(&setting.cluster.superuser("postgres")).await;
-        stranger.execute("begin").await.unwrap();
+        let mut foreign = session(&setting.cluster.superuser("postgres")).await;
+        foreign.execute("begin").await.unwrap();
         let alter = format!("alter database {} connection limit 7", held.database_name);
-        stranger.execute(AssertSqlSafe(alter)).await.unwrap();
+        foreign.execute(AssertSqlSafe(alter)).await.unwrap();
         suite.release(&held).await;
         suite.release(&other).await;
         let began = Instant::now();
@@ -159,11 +159,11 @@ fn lock_of_a_stranger_delays_no_other_return() {
         let [(Step::Return { .. }, StepError::Failed(why))] = &failed[..] else { panic!("{failed:?}") };
         assert!(why.contains("55P03"), "{why}");
         suite.assert_dead(other.credentials.as_ref().unwrap(), &[&other.database_name]).await;
-        // Tried again, it is fenced apart, and when the stranger is done it goes.
+        // The retry fences it apart, and it is dropped after the foreign transaction.
         setting.catalog("update databases set retry_at = now()").await;
         let steps = plan(&suite.snapshot().await, &nothing_under_way());
         assert!(steps.iter().any(|step| matches!(step, Step::Fence { .. })), "{steps:?}");
-        stranger.execute("rollback").await.unwrap();
+        foreign.execute("rollback").await.unwrap();
         suite.idle().await;
         suite.assert_dead(held.credentials.as_ref().unwrap(), &[&held.database_name]).await;
     });
@@ -220,24 +220,24 @@ fn reset_beside_granting_siblings(rights: Rights) {
 }
 
 #[test]
-fn reset_passes_siblings_that_grant_in_a_loop_superuser() {
+fn reset_succeeds_beside_granting_siblings_superuser() {
     reset_beside_granting_siblings(Rights::Superuser);
 }
 
 #[test]
-fn reset_passes_siblings_that_grant_in_a_loop_createrole() {
+fn reset_succeeds_beside_granting_siblings_createrole() {
     reset_beside_granting_siblings(Rights::DatabasesAndRoles);
 }
 
 #[test]
-fn reset_that_fails_is_tried_again_within_four_seconds() {
+fn failed_reset_is_retried_within_four_seconds() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 2, 1).await;
         let lease = suite.take(suite.acquire_request()).await;
-        let mut stranger = session(&setting.cluster.superuser("postgres")).await;
+        let mut foreign = session(&setting.cluster.superuser("postgres")).await;
         let hold = format!("begin; alter database {} connection limit 7", lease.database_name);
-        stranger.execute(sqlx::raw_sql(AssertSqlSafe(hold))).await.unwrap();
+        foreign.execute(sqlx::raw_sql(AssertSqlSafe(hold))).await.unwrap();
         suite.backend.begin_reset(lease.id, None, None).await.unwrap();
         for attempt in 1..=4 {
             let failed = activate_with_failures(setting).await;
@@ -247,7 +247,7 @@ fn reset_that_fails_is_tried_again_within_four_seconds() {
             assert_eq!(setting.catalog_text(soon).await, format!("{attempt} true"));
             setting.catalog("update databases set retry_at = now()").await;
         }
-        stranger.execute("rollback").await.unwrap();
+        foreign.execute("rollback").await.unwrap();
         suite.idle().await;
         assert_eq!(suite.backend.lease(lease.id).await.unwrap().generation, 2);
     });
@@ -272,7 +272,7 @@ impl Drop for Stopped {
 }
 
 #[test]
-fn session_that_does_not_end_delays_no_other_return_and_no_reset() {
+fn stuck_session_delays_no_other_return_or_reset() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 5, 2).await;
@@ -301,7 +301,7 @@ fn session_that_does_not_end_delays_no_other_return_and_no_reset() {
 }
 
 #[test]
-fn spare_that_a_stuck_session_locks_delays_no_return_and_no_reset() {
+fn locked_spare_delays_no_return_or_reset() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 6, 3).await;

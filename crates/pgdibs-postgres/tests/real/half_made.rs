@@ -1,4 +1,4 @@
-//! What a death or a failure in the middle leaves behind, and how it is finished.
+//! What a crash or a failure leaves behind, and how the daemon finishes it.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::database::{Database, DatabaseState};
@@ -10,7 +10,7 @@ use pgdibs_testing::conformance::ConformanceServer as _;
 
 use crate::support::setting::{Setting, on_each_server};
 
-/// What an interrupted `drop database` leaves: nobody can connect to it, nothing but another drop helps.
+/// As an interrupted `drop database` leaves it: closed to all, and only another drop helps.
 async fn interrupt_the_drop_of(setting: &Setting, database: &str) {
     let sql = format!(
         "select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}';
@@ -31,14 +31,14 @@ async fn first_in(setting: &Setting, state: DatabaseState) -> Database {
         .unwrap_or_else(|| panic!("no database is {}", state.as_str()))
 }
 
-async fn assert_gone(setting: &Setting, gone: &Database) {
+async fn assert_dropped(setting: &Setting, dropped: &Database) {
     let snapshot = setting.suite.snapshot().await;
-    assert!(snapshot.databases.iter().all(|found| found.id != gone.id), "the row of {gone:?}");
-    assert!(!snapshot.server.contains_key(&gone.oid.unwrap()), "the database of {gone:?}");
+    assert!(snapshot.databases.iter().all(|found| found.id != dropped.id), "the row of {dropped:?}");
+    assert!(!snapshot.server.contains_key(&dropped.oid.unwrap()), "the database of {dropped:?}");
 }
 
 #[test]
-fn a_clone_whose_creator_died_is_dropped_and_another_is_made() {
+fn clone_of_dead_daemon_is_dropped_and_replaced() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -74,28 +74,28 @@ fn a_clone_whose_creator_died_is_dropped_and_another_is_made() {
 }
 
 #[test]
-fn an_interrupted_drop_is_finished() {
+fn interrupted_drop_is_finished() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(2, 3, 1).await;
-            // Ours, between the fence and the end of the drop.
+            // Pgdibs's own, between the fence and the end of the drop.
             let lease = suite.take(suite.acquire_request()).await;
             suite.release(&lease).await;
             setting.only(|step| matches!(step, Step::Return { .. })).await;
             let retiring = first_in(setting, DatabaseState::Retiring).await;
             interrupt_the_drop_of(setting, retiring.name.as_str()).await;
-            // Somebody else's.
+            // A foreign one.
             let spare = suite.in_state(DatabaseState::Spare).await;
             let ready = first_in(setting, DatabaseState::Ready).await;
             interrupt_the_drop_of(setting, ready.name.as_str()).await;
             suite.idle().await;
-            assert_gone(setting, &retiring).await;
-            assert_gone(setting, &ready).await;
+            assert_dropped(setting, &retiring).await;
+            assert_dropped(setting, &ready).await;
             if let Some(spare) = suite.in_state(DatabaseState::Spare).await.first() {
                 interrupt_the_drop_of(setting, spare.name.as_str()).await;
                 suite.idle().await;
-                assert_gone(setting, spare).await;
+                assert_dropped(setting, spare).await;
             }
             drop(spare);
             assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1)]);
@@ -108,16 +108,16 @@ fn an_interrupted_drop_is_finished() {
 }
 
 #[test]
-fn a_lease_whose_database_was_half_dropped_is_revoked() {
+fn lease_of_invalid_database_is_revoked() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
         let lease = suite.take(suite.acquire_request()).await;
-        suite.backend.keep(lease.id, 3600, "to look at").await.unwrap();
+        suite.backend.keep(lease.id, 3600, "inspection").await.unwrap();
         interrupt_the_drop_of(setting, &lease.database_name).await;
         suite.idle().await;
         assert_eq!(suite.backend.lease(lease.id).await.unwrap().state, LeaseState::Revoked);
-        assert_eq!(suite.in_state(DatabaseState::Kept).await, [], "there is nothing left to look at");
+        assert_eq!(suite.in_state(DatabaseState::Kept).await, [], "it cannot be kept");
         let next = suite.take(suite.acquire_request()).await;
         assert_eq!(next.database_name, lease.database_name, "the slot goes on");
         suite.finish(&[]).await;
@@ -125,12 +125,12 @@ fn a_lease_whose_database_was_half_dropped_is_revoked() {
 }
 
 #[test]
-fn a_kept_database_that_was_half_dropped_goes() {
+fn invalid_kept_database_is_dropped() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
         let lease = suite.take(suite.acquire_request()).await;
-        let kept = suite.backend.keep(lease.id, 3600, "to look at").await.unwrap();
+        let kept = suite.backend.keep(lease.id, 3600, "inspection").await.unwrap();
         suite.release(&lease).await;
         suite.idle().await;
         interrupt_the_drop_of(setting, kept.name.as_str()).await;
@@ -141,7 +141,7 @@ fn a_kept_database_that_was_half_dropped_goes() {
 }
 
 #[test]
-fn a_template_that_was_half_dropped_retires() {
+fn invalid_template_retires() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -157,10 +157,10 @@ fn a_template_that_was_half_dropped_retires() {
     }
 }
 
-/// Regression: a clone whose last transaction failed was dropped and made again without a pause (found by tests of half-made
+/// Regression: a clone whose last transaction failed was dropped and created again without a pause (found by tests of half-made
 /// databases).
 #[test]
-fn a_clone_that_fails_is_tried_again_and_blocked_after_three_attempts() {
+fn clone_is_blocked_after_three_failed_attempts() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(0, 1, 0).await;
@@ -191,7 +191,7 @@ fn a_clone_that_fails_is_tried_again_and_blocked_after_three_attempts() {
 }
 
 #[test]
-fn a_strangers_database_that_took_a_slots_name_is_neither_closed_nor_renamed() {
+fn foreign_database_under_slots_name_stays_open() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 1).await;
@@ -224,7 +224,7 @@ fn a_strangers_database_that_took_a_slots_name_is_neither_closed_nor_renamed() {
 }
 
 #[test]
-fn a_login_that_no_row_names_is_swept() {
+fn garbage_collection_drops_login_without_row() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 1).await;
@@ -245,7 +245,7 @@ fn a_login_that_no_row_names_is_swept() {
 }
 
 #[test]
-fn a_swap_that_somebody_else_made_meanwhile_is_left_alone() {
+fn swap_by_another_daemon_makes_step_stale() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 1).await;
@@ -257,8 +257,8 @@ fn a_swap_that_somebody_else_made_meanwhile_is_left_alone() {
         let [Step::Return { used, spare: Some(spare) }] = stale[..] else { panic!("{stale:?}") };
         let fresh = suite.in_state(DatabaseState::Spare).await.remove(0).oid.unwrap();
 
-        // Another reconciler's swap, between its renames and its commit, while ours begins.
-        let mut other = crate::support::hands::session(&setting.cluster.superuser("pgdibs")).await;
+        // Another reconciler's swap, between its renames and its commit, while this one begins.
+        let mut other = crate::support::external::session(&setting.cluster.superuser("pgdibs")).await;
         let (slot, old) = (suite.slot(0), format!("{}_old_{}", suite.pool, used.0));
         let swap = format!(
             "begin; select from databases where id in ({}, {}) for update;

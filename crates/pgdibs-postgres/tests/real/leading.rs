@@ -1,4 +1,4 @@
-//! Several daemons on one server: one leads, all serve, and whoever follows ends what its predecessor has under way.
+//! Several daemons on one server: one leads, all serve, and a new leader ends the DDL of its predecessor.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ async fn end_the_leaders_connection(setting: &Setting) {
 }
 
 #[test]
-fn one_daemon_leads_and_the_other_takes_over_when_its_connection_dies() {
+fn other_daemon_leads_after_leaders_connection_ends() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(2, 2, 0).await;
             let second = setting.another_backend().await;
-            assert!(!second.lead().await.unwrap(), "somebody leads already");
+            assert!(!second.lead().await.unwrap(), "another daemon leads");
             assert!(suite.backend.lead().await.unwrap(), "and still does");
             let Ok(Acquired::Granted(leases)) = second.acquire(&[suite.acquire_request()], None).await else {
                 panic!("a daemon that does not lead serves all the same")
@@ -46,8 +46,8 @@ fn one_daemon_leads_and_the_other_takes_over_when_its_connection_dies() {
                 other => Err(format!("{other:?}")),
             })
             .await;
-            let told = suite.backend.lead().await;
-            assert!(matches!(told, Err(Error::ServerUnavailable(_))), "that its session has ended is told: {told:?}");
+            let ended = suite.backend.lead().await;
+            assert!(matches!(ended, Err(Error::ServerUnavailable(_))), "the end of its session is an error: {ended:?}");
             assert!(!suite.backend.lead().await.unwrap(), "the first does not lead any more");
             for result in suite.backend.execute(&fast).await {
                 assert!(matches!(result, Err(StepError::Unavailable(_))), "{result:?}");
@@ -63,7 +63,7 @@ fn one_daemon_leads_and_the_other_takes_over_when_its_connection_dies() {
 }
 
 #[test]
-fn a_predecessors_create_database_is_ended_before_anything_is_looked_at() {
+fn new_leader_ends_ddl_of_predecessor_before_snapshot() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(0, 2, 0).await;
@@ -74,7 +74,7 @@ fn a_predecessors_create_database_is_ended_before_anything_is_looked_at() {
         let second = setting.another_backend().await;
 
         // CREATE DATABASE waits for this lock on the list of databases; reading it does not.
-        let mut blocker = crate::support::hands::session(&setting.cluster.superuser("postgres")).await;
+        let mut blocker = crate::support::external::session(&setting.cluster.superuser("postgres")).await;
         sqlx::raw_sql("begin; lock table pg_database in share mode").execute(&mut blocker).await.unwrap();
         let running =
             "select count(*) from pg_stat_activity where query ilike 'create database%' and wait_event_type = 'Lock'";
@@ -86,7 +86,7 @@ fn a_predecessors_create_database_is_ended_before_anything_is_looked_at() {
                 other => Err(format!("{other:?}")),
             })
             .await;
-            assert_eq!(setting.cluster.text("postgres", running).await, "0", "it was ended, and is gone");
+            assert_eq!(setting.cluster.text("postgres", running).await, "0", "it was ended");
         });
         assert!(matches!(results[..], [Err(StepError::Unavailable(_))]), "{results:?}");
         sqlx::raw_sql("rollback").execute(&mut blocker).await.unwrap();
@@ -98,7 +98,7 @@ fn a_predecessors_create_database_is_ended_before_anything_is_looked_at() {
 }
 
 #[test]
-fn the_ddl_of_this_daemon_itself_is_spared_when_it_leads_again() {
+fn new_leader_spares_its_own_ddl() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -115,11 +115,11 @@ fn the_ddl_of_this_daemon_itself_is_spared_when_it_leads_again() {
     });
 }
 
-/// Regression: resets waited behind tickets of daemons that were gone (found by conformance suite and a second reading).
+/// Regression: resets waited behind tickets of dead daemons (found by conformance suite and a second reading).
 ///
-/// Regression: a daemon's presence lock outlived its ear in sqlx's pool (found by two daemons on one server).
+/// Regression: a daemon's membership lock outlived its listener in sqlx's pool (found by two daemons on one server).
 #[test]
-fn tickets_of_a_daemon_that_is_gone_hold_nobody_back() {
+fn tickets_of_dead_daemon_block_no_request() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -141,7 +141,7 @@ fn tickets_of_a_daemon_that_is_gone_hold_nobody_back() {
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         })
         .await;
-        assert_eq!(setting.catalog_text("select count(*) from tickets").await, "2", "nobody has swept yet");
+        assert_eq!(setting.catalog_text("select count(*) from tickets").await, "2", "no garbage collection ran yet");
         let lease = suite.take(suite.acquire_request()).await;
         suite.make_pool(1, 1, 1).await;
         setting.only(|step| matches!(step, Step::NewDatabases { .. } | Step::Clone { .. })).await;
@@ -153,19 +153,19 @@ fn tickets_of_a_daemon_that_is_gone_hold_nobody_back() {
 }
 
 #[test]
-fn a_daemon_hears_what_another_changes() {
+fn daemon_is_notified_of_changes_by_others() {
     on_each_server(Rights::Superuser, async |setting| {
         let second = setting.another_backend().await;
-        let mut ear = second.membership().await.unwrap();
+        let mut membership = second.membership().await.unwrap();
         second.notify().await.unwrap();
         setting.suite.backend.notify().await.unwrap();
-        let heard = tokio::time::timeout(Duration::from_secs(30), ear.changed()).await;
-        assert_eq!(heard, Ok(Ok(())));
+        let notified = tokio::time::timeout(Duration::from_secs(30), membership.changed()).await;
+        assert_eq!(notified, Ok(Ok(())));
         let end =
             "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgdibs-listener'";
         assert_eq!(setting.cluster.text("postgres", end).await, "2");
-        let heard = tokio::time::timeout(Duration::from_secs(30), ear.changed()).await;
-        assert_eq!(heard, Ok(Err(ListenError::Ended)), "an ear that is gone says so");
+        let notified = tokio::time::timeout(Duration::from_secs(30), membership.changed()).await;
+        assert_eq!(notified, Ok(Err(ListenError::Ended)), "a listener whose connection has ended reports that");
         second.close().await;
     });
 }
@@ -188,12 +188,12 @@ fn two_daemons_grant_each_database_once() {
                 match answer.unwrap() {
                     Acquired::Granted(leases) => granted.push(leases[0].database_name.clone()),
                     Acquired::Wait(_) => {}
-                    Acquired::Existing(leases) => panic!("nobody had {leases:?}"),
+                    Acquired::Existing(leases) => panic!("no key had {leases:?}"),
                 }
             }
             granted.sort();
             assert_eq!(granted, all, "each once, and none left over, in round {round}");
-            // Nobody has connected to them, so they are as good as new.
+            // No session has entered them, so they can be granted again.
             setting.catalog("delete from leases; update databases set state = 'ready' where state = 'leased'").await;
         }
         second.close().await;
@@ -201,25 +201,24 @@ fn two_daemons_grant_each_database_once() {
 }
 
 #[test]
-fn a_batch_that_ends_half_way_takes_nothing() {
+fn batch_that_fails_half_way_leases_nothing() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(3, 3, 0).await;
         let (one, other) = (suite.run_id(), suite.run_id());
         suite.take(suite.acquire_request_of(&one, "gw1")).await;
-        // Two are free, which is enough; but somebody sits in the one slot that the second will have.
+        // Two are free, which is enough; but a session is in the slot that the second request gets.
         let exact = |worker| Acquire { exact_slot: true, ..suite.acquire_request_of(&other, worker) };
         let answer = suite.backend.acquire(&[exact("gw0"), exact("gw1")], None).await;
         assert!(matches!(answer, Ok(Acquired::Wait(_))), "{answer:?}");
         let live = setting.catalog_text("select string_agg(worker, ' ') from leases where state = 'live'").await;
-        assert_eq!(live, "gw1", "nobody was told of another");
+        assert_eq!(live, "gw1", "no other grant was answered");
     });
 }
 
-/// Regression: two newcomers at the same moment could take the database of one who waited, when exactly two were free (found
-/// by a second reading).
+/// Regression: two concurrent newcomers could take the database of a waiter, when exactly two were free (found by a second reading).
 #[test]
-fn two_newcomers_at_the_same_moment_leave_the_waiter_its_database() {
+fn concurrent_newcomers_leave_waiter_its_database() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 2, 0).await;
@@ -243,16 +242,16 @@ fn two_newcomers_at_the_same_moment_leave_the_waiter_its_database() {
             let served =
                 suite.backend.acquire(&[Acquire { id: suite.lease_id(), ..waiter.clone() }], Some(ticket)).await;
             assert!(matches!(served, Ok(Acquired::Granted(_))), "{served:?}");
-            // Nobody has connected to them, so they are as good as new.
+            // No session has entered them, so they can be granted again.
             setting.catalog("delete from leases; update databases set state = 'ready' where state = 'leased'").await;
         }
     });
 }
 
-/// Regression: a reset was answered with 500: two at the same moment chose the same spare, and the unique index refused the
-/// second (found by `make test`, once in some dozen runs).
+/// Regression: a reset got 500: two concurrent resets chose the same spare, and the unique index refused the second (found by
+/// `make test`, once in some dozen runs).
 #[test]
-fn resets_at_the_same_moment_reserve_a_spare_each() {
+fn concurrent_resets_reserve_different_spares() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(6, 6, 8).await;
@@ -274,12 +273,12 @@ fn resets_at_the_same_moment_reserve_a_spare_each() {
 }
 
 #[test]
-fn a_look_that_is_called_off_leaves_no_transaction_behind() {
+fn cancelled_snapshot_leaves_no_open_transaction() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(4, 4, 0).await;
         for microseconds in (0..12_000).step_by(400) {
-            // Called off at ever later points; an answer in time is fine as well.
+            // Cancelled at later and later points; an answer in time is fine as well.
             let _ = tokio::time::timeout(Duration::from_micros(microseconds), suite.backend.gather()).await;
         }
         let open = "select count(*) from pg_stat_activity where application_name = 'pgdibs' and state like 'idle in%'";

@@ -1,4 +1,4 @@
-//! Pools whose logins may do more than others: what they may, what goes with them, and who may give such rights.
+//! Pools whose logins have further rights: what they can do, what is dropped with them, and which daemon can give such rights.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::database::DatabaseState;
@@ -26,7 +26,7 @@ fn login(rights: LoginRights) -> PoolPatch {
 }
 
 #[test]
-fn what_a_login_with_createdb_made_goes_with_it() {
+fn databases_of_createdb_login_are_dropped_with_it() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -34,7 +34,7 @@ fn what_a_login_with_createdb_made_goes_with_it() {
             pool_with(setting, login(LoginRights::CreateDb)).await;
             let lease = suite.take(suite.acquire_request()).await;
             let mut session = suite.enter(&lease).await;
-            // It acts as itself here, and may still do what the owner of the objects may.
+            // It acts as itself, and inherits the rights of the objects' owner.
             for sql in [
                 "create database \"Test of \"\"mine\"\"\"",
                 "create table own (n int)",
@@ -60,7 +60,7 @@ fn what_a_login_with_createdb_made_goes_with_it() {
 }
 
 #[test]
-fn a_superusers_login_is_one_and_what_it_made_goes_with_it() {
+fn superuser_login_is_superuser_and_loses_its_databases() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         pool_with(setting, login(LoginRights::Superuser)).await;
@@ -69,7 +69,7 @@ fn a_superusers_login_is_one_and_what_it_made_goes_with_it() {
         for sql in ["create extension pg_buffercache", "create database another", "create role elsewhere"] {
             session.execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
-        // What it owns in a database of others is not ours to drop: the login stays there, closed.
+        // pgdibs does not drop what it owns in a foreign database: the login stays, closed.
         setting
             .cluster
             .sql(
@@ -89,13 +89,13 @@ fn a_superusers_login_is_one_and_what_it_made_goes_with_it() {
         assert_eq!(setting.cluster.text("postgres", &can).await, "false");
         setting.cluster.sql("postgres", "drop table thing").await;
         suite.idle().await;
-        let gone = format!("select count(*) from pg_roles where rolname = '{user}'");
-        assert_eq!(setting.cluster.text("postgres", &gone).await, "0", "the sweep has taken it");
+        let remaining = format!("select count(*) from pg_roles where rolname = '{user}'");
+        assert_eq!(setting.cluster.text("postgres", &remaining).await, "0", "garbage collection has dropped it");
     });
 }
 
 #[test]
-fn rights_that_the_daemon_lacks_are_refused_in_words() {
+fn put_pool_refuses_rights_that_daemon_lacks() {
     on_each_server(Rights::DatabasesAndRoles, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
@@ -107,7 +107,7 @@ fn rights_that_the_daemon_lacks_are_refused_in_words() {
 }
 
 #[test]
-fn clones_whose_logins_are_of_earlier_settings_are_not_handed_out() {
+fn clones_with_logins_of_earlier_settings_retire() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(2, 2, 1).await;
@@ -123,7 +123,7 @@ fn clones_whose_logins_are_of_earlier_settings_are_not_handed_out() {
 }
 
 #[test]
-fn a_login_has_as_many_connections_as_the_pool_says() {
+fn login_has_connection_limit_of_pool() {
     on_each_server(Rights::DatabasesAndRoles, async |setting| {
         let suite = &setting.suite;
         pool_with(setting, PoolPatch { connection_limit: Some(1), ..PoolPatch::default() }).await;
@@ -139,9 +139,9 @@ fn a_login_has_as_many_connections_as_the_pool_says() {
     });
 }
 
-/// Regression: a purge that failed at a role could not go on, its list having gone first (found by a second reading).
+/// Regression: a purge that failed at a role could not go on, because it had dropped the catalog first (found by a second reading).
 #[test]
-fn a_purge_takes_what_logins_made_and_goes_on_where_it_stopped() {
+fn purge_drops_databases_of_logins_and_can_be_repeated() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         pool_with(setting, login(LoginRights::CreateDb)).await;
@@ -152,7 +152,7 @@ fn a_purge_takes_what_logins_made_and_goes_on_where_it_stopped() {
         session.execute("alter database handed_over owner to pgdibs_suite").await.unwrap();
         suite.server.disconnect(session).await;
         suite.backend.close().await;
-        // Somebody has given our role something: it cannot be dropped, and is not ours to take from it.
+        // An administrator gave an object to the role: it cannot be dropped, and pgdibs does not drop the object.
         setting
             .cluster
             .sql("postgres", "create table precious (n int); alter table precious owner to pgdibs_suite")

@@ -1,4 +1,4 @@
-//! A server whose catalog was renamed or dropped, while databases that pgdibs made are there.
+//! A server with databases of pgdibs whose catalog was renamed or dropped.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::lease::Lease;
@@ -29,7 +29,7 @@ async fn rename(setting: &Setting, from: &str, to: &str) {
 }
 
 #[test]
-fn renamed_catalog_is_not_replaced_and_leases_outlive_it() {
+fn renamed_catalog_is_not_replaced_and_leases_survive() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -59,17 +59,17 @@ fn renamed_catalog_is_not_replaced_and_leases_outlive_it() {
 }
 
 #[test]
-fn login_with_connect_on_our_database_is_never_swept() {
+fn garbage_collection_spares_login_with_connect() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
         let lease = suite.take(suite.acquire_request()).await;
-        // As a catalog that does not know of the lease would have it.
+        // As in a catalog that does not have the lease.
         setting.catalog("create table saved as table leases; create table saved_databases as table databases").await;
         setting.catalog("delete from leases; delete from databases").await;
         suite.backend.collect_garbage().await.unwrap();
         drop(suite.enter(&lease).await);
-        // Of one whose database has gone nothing is left.
+        // A login whose database was dropped.
         setting.cluster.sql("postgres", &format!("drop database {} with (force)", lease.database_name)).await;
         suite.backend.collect_garbage().await.unwrap();
         let user = &lease.credentials.as_ref().unwrap().user;
@@ -79,7 +79,7 @@ fn login_with_connect_on_our_database_is_never_swept() {
 }
 
 #[test]
-fn ready_database_whose_login_is_closed_is_not_granted() {
+fn acquire_skips_database_with_closed_login() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;

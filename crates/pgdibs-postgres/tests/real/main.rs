@@ -1,7 +1,7 @@
-//! The world on real Postgres: the conformance suite under each kind of rights, and the rules that only a real server can show.
+//! The backend on real Postgres: the conformance suite under each kind of rights, and the rules that only a real server can show.
 //!
 //! Every test starts a cluster of its own for each directory in `PGDIBS_TEST_PG_BIN_DIRS` (colon separated); without that
-//! variable, of the Postgres that the daemon itself would find. A test "owns the whole catalog" of its cluster.
+//! variable, of the Postgres that the daemon itself would find.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, and helpers of tests are meant too")]
 
 mod beyond;

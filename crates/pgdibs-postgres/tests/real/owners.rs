@@ -1,4 +1,4 @@
-//! Owner roles and templates of pools, kept apart: what a lease of one pool cannot do to another pool, and whose roles are taken.
+//! Owner roles and templates of pools: what a lease of one pool cannot do to another pool, and which roles pgdibs uses.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::Error;
@@ -13,15 +13,15 @@ use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
-use crate::support::hands::Hands;
+use crate::support::external::External;
 use crate::support::setting::{PgSuite, Setting, on_each_server, on_each_server_with};
 
 const BOTH: [Rights; 2] = [Rights::Superuser, Rights::DatabasesAndRoles];
 
-/// The suite's sentences about a second pool, by another daemon of the same server.
+/// The suite for a second pool, with another daemon of the same server.
 async fn second_pool(setting: &Setting) -> PgSuite {
     let backend = setting.another_backend().await;
-    Suite::new(backend, Hands::of(&setting.cluster), PoolName::parse("other").unwrap())
+    Suite::new(backend, External::of(&setting.cluster), PoolName::parse("other").unwrap())
 }
 
 async fn run(session: &mut PgConnection, sql: &str) -> Result<(), String> {
@@ -29,7 +29,7 @@ async fn run(session: &mut PgConnection, sql: &str) -> Result<(), String> {
     done.map(|_| ()).map_err(|error| sqlstate::code(&error).unwrap_or_else(|| error.to_string()))
 }
 
-/// Begins a build of the second pool, which the leading daemon makes.
+/// Starts a build of the second pool; the leading daemon creates it.
 async fn begun(setting: &Setting, other: &PgSuite) -> (Fingerprint, Credentials, String) {
     let fingerprint = Fingerprint::parse("first").unwrap();
     let template = other.begin_build(&fingerprint, "one").await;
@@ -39,7 +39,7 @@ async fn begun(setting: &Setting, other: &PgSuite) -> (Fingerprint, Credentials,
 }
 
 #[test]
-fn a_lease_of_one_pool_changes_no_setting_of_another_pools_build() {
+fn lease_cannot_change_settings_of_other_pools_build() {
     for rights in BOTH {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -48,10 +48,10 @@ fn a_lease_of_one_pool_changes_no_setting_of_another_pools_build() {
             other.make_pool(1, 1, 0).await;
             let (fingerprint, credentials, database) = begun(setting, &other).await;
             let lease = suite.take(suite.acquire_request()).await;
-            let mut stranger = suite.enter(&lease).await;
+            let mut tenant = suite.enter(&lease).await;
             for role in ["", "set role none;"] {
                 let sql = format!("{role} alter role current_user in database {database} set work_mem = '1MB'");
-                assert_eq!(run(&mut stranger, &sql).await, Ok(()), "Postgres lets every role set that for itself");
+                assert_eq!(run(&mut tenant, &sql).await, Ok(()), "Postgres lets every role set that for itself");
             }
             for refused in [
                 format!("alter role pgdibs_other in database {database} set work_mem = '1MB'"),
@@ -59,7 +59,7 @@ fn a_lease_of_one_pool_changes_no_setting_of_another_pools_build() {
                 format!("alter database {database} set work_mem = '1MB'"),
                 "set role pgdibs_other".to_owned(),
             ] {
-                assert_eq!(run(&mut stranger, &refused).await, Err("42501".to_owned()), "{refused}");
+                assert_eq!(run(&mut tenant, &refused).await, Err("42501".to_owned()), "{refused}");
             }
             let mut builder = other.server.connect(&credentials, &database).await.unwrap();
             let own = format!("alter role current_user in database {database} set statement_timeout = '7s'");
@@ -72,14 +72,14 @@ fn a_lease_of_one_pool_changes_no_setting_of_another_pools_build() {
             let of_the_clone = "select string_agg(s.setconfig::text, ' ') from pg_db_role_setting s
                 join pg_database d on d.oid = s.setdatabase where d.datname = 'other_gw0'";
             assert_eq!(setting.cluster.text("postgres", of_the_clone).await, "{statement_timeout=7s}");
-            suite.server.disconnect(stranger).await;
+            suite.server.disconnect(tenant).await;
             other.backend.close().await;
         });
     }
 }
 
 #[test]
-fn which_role_a_session_acts_as_is_no_setting_of_a_template() {
+fn template_settings_leave_out_acting_role() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
@@ -104,7 +104,7 @@ fn which_role_a_session_acts_as_is_no_setting_of_a_template() {
 }
 
 #[test]
-fn a_lease_with_createdb_clones_no_template_and_reads_none() {
+fn createdb_lease_cannot_copy_or_read_templates() {
     for rights in BOTH {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -132,7 +132,7 @@ fn a_lease_with_createdb_clones_no_template_and_reads_none() {
             for template in &templates {
                 let copy = format!("create database mine template {}", template.name);
                 assert_eq!(run(&mut session, &copy).await, forbidden, "{copy}");
-                // The shape that Postgres 15 adds.
+                // Postgres 15 and later.
                 if suite.backend.facts().major >= 15 {
                     let copy = format!("{copy} strategy file_copy");
                     assert_eq!(run(&mut session, &copy).await, forbidden, "{copy}");
@@ -140,7 +140,7 @@ fn a_lease_with_createdb_clones_no_template_and_reads_none() {
                 let entered = suite.server.connect(lease.credentials.as_ref().unwrap(), template.name.as_str()).await;
                 assert!(entered.is_err(), "{}", template.name);
             }
-            // The right that it was given is there all the same, and clones go on being made.
+            // The grant exists all the same, and clones succeed.
             assert_eq!(run(&mut session, "create database mine").await, Ok(()));
             suite.server.disconnect(session).await;
             suite.release(&lease).await;
@@ -152,7 +152,7 @@ fn a_lease_with_createdb_clones_no_template_and_reads_none() {
 }
 
 #[test]
-fn a_role_of_anothers_is_never_taken_for_a_pools_own() {
+fn foreign_role_is_not_used_as_pools_own() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         setting.cluster.sql("postgres", "create role pgdibs_suite").await;
@@ -178,15 +178,15 @@ fn a_role_of_anothers_is_never_taken_for_a_pools_own() {
         assert_eq!(setting.cluster.text("postgres", members).await, "0", "no login became a member");
         suite.backend.drop_pool(&suite.pool, true).await.unwrap();
         suite.idle().await;
-        assert!(suite.server.has_owner(&own).await, "it is not ours to drop");
-        // With the role gone, everything works.
+        assert!(suite.server.has_owner(&own).await, "a foreign role stays");
+        // Once the role is dropped, everything works.
         setting.cluster.sql("postgres", "drop role pgdibs_suite").await;
         suite.ready_pool(1, 1, 0).await;
     });
 }
 
 #[test]
-fn a_pools_role_that_something_refers_to_is_dropped_later() {
+fn role_with_dependents_is_dropped_later() {
     for rights in BOTH {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -210,7 +210,7 @@ fn a_pools_role_that_something_refers_to_is_dropped_later() {
 }
 
 #[test]
-fn another_daemon_makes_a_pools_role_again_after_one_dropped_it() {
+fn role_dropped_by_one_daemon_is_created_by_another() {
     on_each_server_with(&[], Rights::DatabasesAndRoles, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -218,7 +218,7 @@ fn another_daemon_makes_a_pools_role_again_after_one_dropped_it() {
         let second = setting.another_backend().await;
         suite.backend.step_down().await;
         assert!(second.lead().await.unwrap());
-        let second = Suite::new(second, Hands::of(&setting.cluster), suite.pool.clone());
+        let second = Suite::new(second, External::of(&setting.cluster), suite.pool.clone());
         second.finish(&[]).await;
         assert!(!suite.server.has_owner(&RoleName::of_pool(&suite.pool)).await);
         second.backend.step_down().await;

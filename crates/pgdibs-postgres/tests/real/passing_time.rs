@@ -1,5 +1,5 @@
-//! What time does: announcements lapse, kept databases end, templates retire, ended leases are forgotten. The tests move the
-//! rows' times instead of waiting.
+//! Limits of time: announcements lapse, keeps end, templates retire, rows of ended leases are deleted. The tests change the rows' times
+//! instead of waiting.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::database::DatabaseState;
@@ -22,7 +22,7 @@ fn announcement(setting: &Setting, run: &str) -> Announce {
 }
 
 #[test]
-fn an_announced_run_lapses_after_60_seconds() {
+fn announced_run_lapses_after_60_seconds() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 4, 0).await;
@@ -42,7 +42,7 @@ fn an_announced_run_lapses_after_60_seconds() {
 }
 
 #[test]
-fn an_announced_run_with_a_lease_does_not_lapse() {
+fn announced_run_with_lease_does_not_lapse() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 4, 0).await;
@@ -59,7 +59,7 @@ fn an_announced_run_with_a_lease_does_not_lapse() {
 }
 
 #[test]
-fn a_kept_database_ends_with_its_time() {
+fn kept_database_is_dropped_after_its_time() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -81,7 +81,7 @@ fn a_kept_database_ends_with_its_time() {
 }
 
 #[test]
-fn a_promise_to_keep_that_has_run_out_keeps_nothing() {
+fn expired_keep_keeps_no_database() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -117,7 +117,7 @@ async fn two_templates(setting: &Setting, keep: u32, age: u64) {
 }
 
 #[test]
-fn a_template_is_outnumbered_after_ten_minutes_of_rest() {
+fn unused_template_is_outnumbered_after_ten_minutes() {
     on_each_server(Rights::Superuser, async |setting| {
         two_templates(setting, 1, 1_000_000).await;
         unused_for(setting, 590).await;
@@ -132,7 +132,7 @@ fn a_template_is_outnumbered_after_ten_minutes_of_rest() {
 }
 
 #[test]
-fn a_template_grows_too_old_unless_it_is_used() {
+fn template_is_too_old_unless_used() {
     on_each_server(Rights::Superuser, async |setting| {
         two_templates(setting, 3, 5000).await;
         unused_for(setting, 4990).await;
@@ -149,7 +149,7 @@ fn a_template_grows_too_old_unless_it_is_used() {
 }
 
 #[test]
-fn a_template_in_use_is_not_retired() {
+fn template_with_live_lease_is_not_retired() {
     on_each_server(Rights::Superuser, async |setting| {
         two_templates(setting, 1, 700).await;
         let suite = &setting.suite;
@@ -157,7 +157,7 @@ fn a_template_in_use_is_not_retired() {
         let wanted = suite.must_wait(acquire_request.clone()).await;
         let ticket = suite.backend.take_ticket(&wanted, 1, pgdibs_core::request::TicketKind::Acquire).await.unwrap();
         unused_for(setting, 100_000).await;
-        assert_eq!(ready(setting).await, ["old", "new"], "somebody waits for it");
+        assert_eq!(ready(setting).await, ["old", "new"], "a request waits for it");
         setting.catalog("update templates set last_used_at = now() - interval '100000 s'").await;
         let pgdibs_core::request::Acquired::Granted(leases) =
             suite.backend.acquire(&[acquire_request], Some(ticket)).await.unwrap()
@@ -168,7 +168,7 @@ fn a_template_in_use_is_not_retired() {
         let old = suite.snapshot().await.templates.into_iter().find(|t| t.fingerprint == named("old")).unwrap();
         assert!(old.unused_seconds < 10, "a lease is a use: {} s", old.unused_seconds);
         unused_for(setting, 100_000).await;
-        assert_eq!(ready(setting).await, ["old", "new"], "somebody leases from it");
+        assert_eq!(ready(setting).await, ["old", "new"], "it has a live lease");
         suite.release(&leases[0]).await;
         let announce = Announce { fingerprint: Some(named("old")), ..announcement(setting, &suite.run_id()) };
         suite.backend.announce(&Announce { workers: 1, ..announce.clone() }).await.unwrap();
@@ -181,7 +181,7 @@ fn a_template_in_use_is_not_retired() {
 }
 
 #[test]
-fn ended_leases_and_runs_are_forgotten_after_a_day() {
+fn ended_leases_and_runs_are_deleted_after_a_day() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -206,7 +206,7 @@ fn ended_leases_and_runs_are_forgotten_after_a_day() {
 }
 
 #[test]
-fn dead_rows_of_the_catalogs_are_vacuumed_once_they_are_many() {
+fn catalogs_are_vacuumed_after_many_dead_rows() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
@@ -220,7 +220,7 @@ fn dead_rows_of_the_catalogs_are_vacuumed_once_they_are_many() {
                  delete from tickets",
             )
             .await;
-        // The server's counts come a little later than the rows.
+        // The server's statistics are a little late.
         until("the vacuum is due", async || match suite.backend.vacuum_catalogs().await {
             Ok(true) => Ok(()),
             other => Err(format!("{other:?}")),
@@ -230,59 +230,59 @@ fn dead_rows_of_the_catalogs_are_vacuumed_once_they_are_many() {
     });
 }
 
-/// Between the moment at which a clock is set and the look that sees it, builders renew by the new one.
+/// Between a clock jump and the snapshot that shows it, builders renew by the new clock.
 ///
-/// Regression: a builder that renewed between the moment at which the clock was set back and the look that saw it lost its
-/// build (found by the loop of clocks, on a busy machine).
+/// Regression: a builder that renewed between a jump backward and the next snapshot lost its build (found by the loop of clocks, on
+/// a busy machine).
 #[test]
-fn what_was_noted_after_the_clock_was_set_is_not_moved_with_it() {
+fn times_written_after_clock_jump_are_not_shifted() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
         suite.backend.put_template(&suite.pool, &named("first"), "a builder", "token").await.unwrap();
         assert_eq!(suite.backend.lead().await, Ok(true));
-        for (jump, heard_at, seconds_ago) in [
+        for (jump, written, seconds_ago) in [
             (-3600, "now() + interval '3590 s'", 10),
             (-3600, "now()", 0),
             (3600, "now() - interval '3610 s'", 10),
             (3600, "now()", 0),
         ] {
-            setting.catalog(&format!("update templates set build_heard_at = {heard_at}")).await;
+            setting.catalog(&format!("update templates set build_heard_at = {written}")).await;
             suite.backend.move_times(jump * 1_000_000).await.unwrap();
             let ago = "select extract(epoch from now() - build_heard_at)::int from templates";
             let seen: i64 = setting.catalog_text(ago).await.parse().unwrap();
             assert!(
                 (seconds_ago..seconds_ago + 5).contains(&seen),
-                "{heard_at}, the clock set by {jump} s: {seen} s ago"
+                "{written}, the clock set by {jump} s: {seen} s ago"
             );
         }
     });
 }
 
-/// So it is with what is noted for later: what was kept before the look is kept for as long as was promised, and retries come.
+/// The same for times in the future: a keep from before the snapshot lasts as long as promised, and retries happen.
 ///
-/// Regression: what was kept between the moment at which the clock was set forward and the look that saw it was kept as much
-/// longer (found by the loop of clocks, on a very busy machine).
+/// Regression: a keep between a jump forward and the next snapshot lasted longer, by the length of the jump (found by the loop of
+/// clocks, on a very busy machine).
 #[test]
-fn what_is_noted_for_later_is_moved_if_it_was_noted_before_the_clock_was_set() {
+fn future_times_written_before_clock_jump_are_shifted() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.ready_pool(1, 1, 0).await;
         let lease = suite.take(suite.acquire_request()).await;
-        for (jump, noted) in [
+        for (jump, written) in [
             (-7200, "now() + interval '7190 s'"),
             (-7200, "now()"),
             (31_536_000, "now() - interval '31536010 s'"),
             (31_536_000, "now()"),
         ] {
-            suite.backend.keep(lease.id, 3600, "to look into").await.unwrap();
-            let note = "update databases set kept_at = kept_at + m, keep_until = keep_until + m, retry_at = now() + m + interval '2 s'";
-            setting.catalog(&format!("{note} from (select {noted} - now()) noted (m)")).await;
+            suite.backend.keep(lease.id, 3600, "inspection").await.unwrap();
+            let shift = "update databases set kept_at = kept_at + m, keep_until = keep_until + m, retry_at = now() + m + interval '2 s'";
+            setting.catalog(&format!("{shift} from (select {written} - now()) written (m)")).await;
             suite.backend.move_times(jump * 1_000_000).await.unwrap();
             let left = "select extract(epoch from keep_until - now())::int || ' ' || extract(epoch from retry_at - now())::int from databases";
             let left: Vec<i64> = setting.catalog_text(left).await.split(' ').map(|n| n.parse().unwrap()).collect();
-            let told = format!("noted at {noted}, the clock set by {jump} s: {left:?} s are left");
-            assert!((3580..=3600).contains(&left[0]) && (-20..=2).contains(&left[1]), "{told}");
+            let times = format!("written at {written}, the clock set by {jump} s: {left:?} s are left");
+            assert!((3580..=3600).contains(&left[0]) && (-20..=2).contains(&left[1]), "{times}");
         }
     });
 }

@@ -1,4 +1,4 @@
-//! Roles of pgdibs that somebody drops by hand: a pool's owner role is made again, a login counts as closed.
+//! Roles of pgdibs that an administrator drops: a pool's owner role is created again, a login counts as closed.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::name::{Fingerprint, RoleName};
@@ -11,7 +11,7 @@ use crate::support::setting::on_each_server;
 const BOTH: [Rights; 2] = [Rights::Superuser, Rights::DatabasesAndRoles];
 
 #[test]
-fn owner_role_dropped_by_hand_is_made_again_for_the_next_build() {
+fn dropped_owner_role_is_created_for_next_build() {
     for rights in BOTH {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -30,7 +30,7 @@ fn owner_role_dropped_by_hand_is_made_again_for_the_next_build() {
 }
 
 #[test]
-fn owner_role_dropped_by_hand_is_made_again_for_the_next_clone() {
+fn dropped_owner_role_is_created_for_next_clone() {
     for rights in BOTH {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -55,7 +55,7 @@ fn owner_role_dropped_by_hand_is_made_again_for_the_next_clone() {
 }
 
 #[test]
-fn login_dropped_by_hand_blocks_no_return() {
+fn dropped_login_blocks_no_return() {
     for rights in BOTH {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -66,7 +66,7 @@ fn login_dropped_by_hand_blocks_no_return() {
                 let user = &lease.credentials.as_ref().unwrap().user;
                 setting.cluster.sql("postgres", &format!("drop owned by {user}; drop role {user}")).await;
             }
-            suite.backend.keep(kept.id, 3600, "to look at").await.unwrap();
+            suite.backend.keep(kept.id, 3600, "inspection").await.unwrap();
             suite.release(&released).await;
             suite.release(&kept).await;
             suite.idle().await;

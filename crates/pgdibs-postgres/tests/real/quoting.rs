@@ -1,4 +1,4 @@
-//! Quoting and escaping with random text, judged by those who read it: Postgres itself, sqlx and psql.
+//! Quoting and escaping of random text, judged by its readers: Postgres itself, sqlx and psql.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::connecting::on_each_cluster;
 
-/// Text that has led somewhere before, or would if quoting were wrong.
+/// Text with characters that quoting has to handle.
 const HOSTILE: [&str; 12] = [
     "a\"; drop role boss; --",
     "'; drop table t; --",
@@ -30,7 +30,7 @@ const HOSTILE: [&str; 12] = [
     "/?#@:&=%+",
 ];
 
-/// Random text, printable and not, as much as one test has time for.
+/// Random text, printable and not.
 fn samples(strategy: impl Strategy<Value = String>, count: usize) -> Vec<String> {
     let mut runner = TestRunner::default();
     let random = (0..count).map(|_| strategy.new_tree(&mut runner).unwrap().current());
@@ -42,7 +42,7 @@ fn samples(strategy: impl Strategy<Value = String>, count: usize) -> Vec<String>
         .collect()
 }
 
-/// SCRAM (RFC 4013) has sqlx refuse names and passwords with control characters, private ones, or both directions in one.
+/// sqlx refuses names and passwords with control characters, private characters, or both directions of writing (SCRAM, RFC 4013).
 fn scram_takes(text: &str) -> bool {
     text.chars().all(|c| (' '..='ÿ').contains(&c) && !c.is_control())
 }
@@ -56,7 +56,7 @@ async fn text(connection: &mut PgConnection, sql: &'static str, parameter: &str)
 }
 
 #[test]
-fn identifiers_and_literals_are_quoted_as_postgres_itself_does() {
+fn identifiers_and_literals_are_quoted_as_by_postgres() {
     on_each_cluster(&[], async |cluster| {
         let mut boss = PgConnection::connect_with(&cluster.superuser("postgres")).await.unwrap();
         let pool = PoolName::parse("quoted").unwrap();
@@ -64,7 +64,7 @@ fn identifiers_and_literals_are_quoted_as_postgres_itself_does() {
         sqlx::raw_sql("create database quoted_spare_1").execute(&mut boss).await.unwrap();
         let mut made = 0;
         for given in samples(any::<String>(), 150) {
-            // Postgres's own quoting leaves plain names as they are; ours never does, which means the same.
+            // Postgres's own function leaves plain names unquoted; pgdibs quotes every name, which means the same.
             let quoted = text(
                 &mut boss,
                 "select case when quote_ident($1) = $1 then '\"' || $1 || '\"' else quote_ident($1) end",
@@ -104,7 +104,7 @@ fn identifiers_and_literals_are_quoted_as_postgres_itself_does() {
 }
 
 #[test]
-fn a_url_leads_in_whatever_user_password_and_database_are_called() {
+fn url_connects_with_any_user_password_and_database() {
     on_each_cluster(&[], async |cluster| {
         let mut boss = PgConnection::connect_with(&cluster.superuser("postgres")).await.unwrap();
         let address = ServerAddress::parse(&cluster.superuser_url()).unwrap();
@@ -120,7 +120,7 @@ fn a_url_leads_in_whatever_user_password_and_database_are_called() {
         let mut passwords = passwords.into_iter().filter(|text| scram_takes(text));
         for name in &names {
             let password = passwords.next().unwrap();
-            // Another name than the role's, and one that libpq must not take for a connection string.
+            // Not the role's name, and no text that libpq would take for a connection string.
             let database = format!("d{name}");
             for form in ["create role %I login password %L", "create database %3$I owner %1$I"] {
                 let sql: String = sqlx::query_scalar("select format($1, $2::text, $3::text, $4::text)")

@@ -1,4 +1,4 @@
-//! What a holder may change of its own login, and that none of it outlives a reset.
+//! What a holder can change of its own login; a reset undoes all of it.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::lease::Lease;
@@ -16,7 +16,7 @@ async fn reset(setting: &Setting, lease: &Lease) {
     setting.suite.idle().await;
 }
 
-/// As its login and not as the pool's owner.
+/// Acts as the login and not as the pool's owner.
 async fn as_login(setting: &Setting, lease: &Lease, sql: &str) {
     let mut session = setting.suite.enter(lease).await;
     session.execute("set role none").await.unwrap();
@@ -33,7 +33,7 @@ fn reset_restores(rights: Rights) {
         for sql in [
             format!("alter role {user} set search_path to elsewhere"),
             format!("alter role {user} in database {} set work_mem to '1MB'", lease.database_name),
-            // For the database that a reset brings.
+            // For the database that comes with the reset.
             format!("alter role {user} in database {spare} set default_transaction_read_only to on"),
             format!("alter role {user} in database {spare} set role to none"),
         ] {

@@ -1,4 +1,4 @@
-//! Seals against what a builder left behind: its way back, settings of its sessions, prepared transactions, a pool that is dropped meanwhile.
+//! Seals of a build in which the builder left code, settings, prepared transactions, or whose pool is dropped during the seal.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::lease::Credentials;
@@ -17,7 +17,7 @@ fn wanted() -> Fingerprint {
     Fingerprint::parse("first").unwrap()
 }
 
-/// Begins a build, and runs a builder's statements in it, which may name its database as `{database}`.
+/// Starts a build, and runs a builder's statements in it, with `{database}` for its name.
 async fn built(setting: &Setting, statements: &str) -> BuildPlace {
     let suite = &setting.suite;
     suite.make_pool(1, 1, 0).await;
@@ -39,7 +39,7 @@ async fn seal(setting: &Setting) {
 
 #[test]
 fn builder_cannot_return_during_its_own_seal() {
-    // In the order of their numbers: the first table's expression sets a password, the second's waits to be let go on.
+    // In the order of their oids: the first table's expression sets a password, the second's waits for a lock.
     let plant = "set role none;
         create function set_password() returns void language plpgsql as
             $f$ begin execute format('alter role %I password ''mine''', current_user); end $f$;
@@ -75,7 +75,7 @@ fn builder_cannot_return_during_its_own_seal() {
 }
 
 #[test]
-fn settings_that_end_sessions_stop_neither_seal_nor_clone() {
+fn settings_that_end_sessions_prevent_no_seal_or_clone() {
     let statements = "create table t (n int); insert into t select generate_series(1, 40);
         create function seen() returns void language plpgsql as
             $f$ begin raise log 'SEEN %', (select reset_val from pg_catalog.pg_settings where name = 'idle_session_timeout'); end $f$;
@@ -105,7 +105,7 @@ fn settings_that_end_sessions_stop_neither_seal_nor_clone() {
 }
 
 #[test]
-fn transactions_prepared_in_a_build_do_not_stop_its_seal() {
+fn transactions_prepared_in_build_prevent_no_seal() {
     on_each_server_with(&["max_prepared_transactions=10"], Rights::Superuser, async |setting| {
         let prepare = "begin; create table left_behind (n int); prepare transaction 'left behind'";
         built(setting, prepare).await;
@@ -116,14 +116,14 @@ fn transactions_prepared_in_a_build_do_not_stop_its_seal() {
 }
 
 #[test]
-fn pool_dropped_by_force_during_a_seal_is_gone() {
+fn pool_dropped_by_force_during_seal_is_deleted() {
     on_each_server_with(&[], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         let logins = suite.server.logins().await;
         built(setting, "create table t (n int)").await;
         suite.backend.request_seal(&suite.pool, &wanted(), "one").await.unwrap();
         suite.finish(&logins).await;
-        until("its roles are gone", async || {
+        until("its roles are dropped", async || {
             let left =
                 setting.cluster.text("postgres", "select count(*) from pg_roles where rolname = 'pgdibs_suite'").await;
             if left == "0" { Ok(()) } else { Err(left) }

@@ -1,4 +1,4 @@
-//! Logins and passwords: who gets in where, until when, and what the server's log shows of it.
+//! Logins and passwords: which database they open, until when, and what the server's log has of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -13,20 +13,20 @@ use secrecy::ExposeSecret as _;
 
 use crate::support::setting::{Setting, on_each_server, on_each_server_with};
 
-/// Regression: new passwords stood in the server's log as parameters (found by a server with `log_statement = all`).
+/// Regression: the server's log had new passwords as parameters (found by a server with `log_statement = all`).
 ///
 /// Regression: a build token was a parameter, and so in the server's log under `log_statement = all` (found by a second
 /// reading).
 #[test]
-fn the_servers_log_shows_no_password() {
-    // First the one that logs in whatever it is given: a superuser writes the column itself, and what is no verifier opens nothing.
+fn server_log_has_no_password() {
+    // A superuser writes the column itself, and without a check: a value that is no verifier opens nothing.
     for rights in [Rights::DatabasesAndRoles, Rights::Superuser] {
         on_each_server_with(&["log_statement=all", "log_min_duration_statement=0"], rights, async |setting| {
             let suite = &setting.suite;
             suite.ready_pool(1, 1, 1).await;
             let lease = suite.take(suite.acquire_request()).await;
             let session = suite.enter_clean_and_write(&lease).await;
-            let kept = suite.backend.keep(lease.id, 3600, "to look at").await.unwrap();
+            let kept = suite.backend.keep(lease.id, 3600, "inspection").await.unwrap();
             suite.idle().await;
             suite.backend.begin_reset(lease.id, None, None).await.unwrap();
             suite.idle().await;
@@ -41,7 +41,7 @@ fn the_servers_log_shows_no_password() {
             assert!(passwords.len() >= 4, "{passwords:?}");
             let distinct: std::collections::BTreeSet<&str> = passwords.iter().copied().collect();
             assert_eq!(distinct.len(), passwords.len(), "each has its own");
-            // A build token would be a parameter.
+            // As a parameter, a build token would be in the log.
             let fingerprint = Fingerprint::parse("logged").unwrap();
             let (backend, pool) = (&suite.backend, &suite.pool);
             let token = format!("{}{}", "pgdibsbt", "0123456789abcdef0123456789abcdef");
@@ -69,7 +69,7 @@ fn the_servers_log_shows_no_password() {
 }
 
 #[test]
-fn a_login_is_shut_by_the_return_already() {
+fn return_closes_login() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -88,7 +88,7 @@ fn a_login_is_shut_by_the_return_already() {
     }
 }
 
-/// Connects without a pause until told to stop. Whenever it gets in it must find the database with its own oid.
+/// Connects in a loop until it is stopped. Each session must be in the database with its own oid.
 async fn reconnect(
     setting: &Setting,
     credentials: &Credentials,
@@ -101,7 +101,7 @@ async fn reconnect(
         tries.fetch_add(1, Ordering::Relaxed);
         let Ok(mut session) = setting.suite.server.connect(credentials, database).await else { continue };
         let sql = "select oid::int8 from pg_database where datname = current_database()";
-        // Its session may be ended in between, and its database may carry another name by now.
+        // The session may end in between, and the database may have another name then.
         if let Ok(Some(found)) = sqlx::query_scalar::<_, i64>(sql).fetch_optional(&mut session).await {
             let inside = sqlx::query_scalar::<_, i64>(
                 "select database::int8 from pg_locks where pid = pg_backend_pid() and database > 0 limit 1",
@@ -116,7 +116,7 @@ async fn reconnect(
 }
 
 #[test]
-fn an_old_holder_that_reconnects_in_a_loop_never_gets_into_the_next_ones_database() {
+fn reconnecting_old_holder_never_reaches_next_database() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         on_each_server(rights, async |setting| {
             let suite = &setting.suite;
@@ -138,7 +138,7 @@ fn an_old_holder_that_reconnects_in_a_loop_never_gets_into_the_next_ones_databas
                         })
                         .await;
                         suite.release(&lease).await;
-                        // A session that comes between the fence and the swap is ended in the next round.
+                        // A session that starts between fence and swap ends in the next round.
                         while let Some(failure) = setting.idle_with_failures().await.pop() {
                             assert!(failure.contains("did not end"), "{failure}");
                         }
@@ -164,7 +164,7 @@ fn an_old_holder_that_reconnects_in_a_loop_never_gets_into_the_next_ones_databas
 /// Regression: after a crash of the server the first request failed: a pooled connection used within 250 ms was not tested; it
 /// is 50 ms now (found by the real-Postgres tests).
 #[test]
-fn a_grant_outlives_a_crash_of_the_server_although_its_commits_are_asynchronous() {
+fn grant_survives_server_crash_with_asynchronous_commits() {
     let settings = ["synchronous_commit=off", "wal_writer_delay=10s", "wal_writer_flush_after=1GB"];
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for binaries in crate::support::cluster::all_binaries() {

@@ -1,4 +1,4 @@
-//! Databases that tests make themselves (`login = "createdb"`): none outlives its lease, and none keeps a name that the daemon gives.
+//! Databases that tests create (`login = "createdb"`): each is dropped with its lease, and renamed if the daemon needs its name.
 
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::lease::Lease;
@@ -47,7 +47,7 @@ async fn exists(setting: &Setting, database: &str) -> bool {
 }
 
 #[test]
-fn database_handed_to_the_pools_owner_goes_with_the_leases_of_its_time() {
+fn database_given_to_pools_owner_is_dropped_with_leases() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let (maker, sibling) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
@@ -66,11 +66,11 @@ fn database_handed_to_the_pools_owner_goes_with_the_leases_of_its_time() {
 }
 
 #[test]
-fn older_database_of_the_pools_owner_is_left_alone() {
+fn older_database_of_pools_owner_stays() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let lease = suite.take(suite.acquire_request()).await;
-        // Somebody gives our role a database that was there before: `template1` is older than every role of ours.
+        // An administrator gives the role an older database: `template1` is older than every role of pgdibs.
         setting.cluster.sql("postgres", "alter database template1 owner to pgdibs_suite").await;
         suite.release(&lease).await;
         suite.idle().await;
@@ -79,7 +79,7 @@ fn older_database_of_the_pools_owner_is_left_alone() {
 }
 
 #[test]
-fn names_that_the_daemon_gives_are_taken_from_tests() {
+fn database_of_tests_under_daemons_name_is_renamed() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let (intruder, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
@@ -102,7 +102,7 @@ fn names_that_the_daemon_gives_are_taken_from_tests() {
         for name in &taken {
             run(&mut session, &format!("create database {name}")).await;
         }
-        // Handed over, prepared in and entered: none of it helps.
+        // Given to the owner, with a prepared transaction, and with a session: it is renamed all the same.
         run(&mut session, &format!("alter database {} owner to pgdibs_suite", taken[0])).await;
         let credentials = intruder.credentials.clone().unwrap();
         let inside =
@@ -117,7 +117,7 @@ fn names_that_the_daemon_gives_are_taken_from_tests() {
         assert_eq!(suite.backend.lease(other.id).await.unwrap().generation, 2);
         suite.build(&second).await;
         assert!(suite.ready_names().await.contains(&suite.slot(2)), "{:?}", suite.ready_names().await);
-        let kept = suite.backend.keep(intruder.id, 3600, "to look at").await.unwrap();
+        let kept = suite.backend.keep(intruder.id, 3600, "inspection").await.unwrap();
         for lease in [&other, &intruder] {
             suite.release(lease).await;
         }
@@ -134,7 +134,7 @@ fn names_that_the_daemon_gives_are_taken_from_tests() {
 }
 
 #[test]
-fn what_is_prepared_in_a_closed_database_of_tests_is_rolled_back() {
+fn transaction_prepared_in_closed_database_is_rolled_back() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let logins = suite.server.logins().await.len();
@@ -155,17 +155,17 @@ fn what_is_prepared_in_a_closed_database_of_tests_is_rolled_back() {
         suite.idle().await;
         assert!(!exists(setting, "own").await);
         assert_eq!(setting.cluster.text("postgres", "select count(*) from pg_prepared_xacts").await, "0");
-        assert_eq!(suite.server.logins().await.len(), logins, "its login is gone, another database has another");
+        assert_eq!(suite.server.logins().await.len(), logins, "its login is dropped, another database has another");
     });
 }
 
 #[test]
-fn what_is_prepared_elsewhere_is_rolled_back_with_the_login() {
+fn transaction_prepared_elsewhere_is_rolled_back_with_login() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let lease = suite.take(suite.acquire_request()).await;
         let credentials = lease.credentials.clone().unwrap();
-        // It owns something there, so that it cannot be dropped at once.
+        // It owns an object there, so that it cannot be dropped at once.
         setting
             .cluster
             .sql("postgres", &format!("create table thing (n int); alter table thing owner to {}", credentials.user))
@@ -181,7 +181,7 @@ fn what_is_prepared_elsewhere_is_rolled_back_with_the_login() {
 }
 
 #[test]
-fn database_of_tests_that_cannot_be_entered_holds_nothing_up() {
+fn closed_database_of_tests_blocks_no_step() {
     on_both(async |setting| {
         let suite = &setting.suite;
         let (lease, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
@@ -191,7 +191,7 @@ fn database_of_tests_that_cannot_be_entered_holds_nothing_up() {
         let options = setting.cluster.options(&credentials.user, credentials.password.expose_secret(), &name);
         let mut inside = PgConnection::connect_with(&options).await.unwrap();
         as_holder(setting, &lease, &[&format!("alter database {name} allow_connections = false")]).await;
-        // Closed for ever: what is prepared in it holds the row that opening it would change.
+        // It cannot be opened: the prepared transaction in it locks the row that `allow_connections` changes.
         let hold = format!("begin; grant create on database {name} to current_user; prepare transaction 'for ever'");
         run(&mut inside, &hold).await;
         inside.close().await.unwrap();

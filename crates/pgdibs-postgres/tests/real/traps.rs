@@ -1,5 +1,5 @@
-//! Traps: functions, operators, types and expressions that a tenant plants where a statement of the daemon could find them. None may run
-//! with the daemon's rights, from the seal to the drop.
+//! Traps: functions, operators, types and expressions that a tenant creates where a statement of the daemon could resolve them. None may
+//! run with the daemon's rights, from the seal to the drop.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -16,13 +16,13 @@ use sqlx::postgres::PgConnection;
 use crate::support::seed::SUPERUSER;
 use crate::support::setting::{DAEMON, Setting, on_each_server_with};
 
-/// Who, where, as which application: what each line of the server's log begins with.
+/// The prefix of each line of the server's log: user, database, application.
 const PREFIX: &str = "log_line_prefix=%u|%d|%a| ";
 
-/// Parameter types of the traps: whatever a statement passes, one of them is an exact match.
+/// Parameter types of the traps, so that one is an exact match for each statement of the daemon.
 const TYPES: [&str; 8] = ["oid", "regclass", "name", "text", "int4", "int8", "\"char\"", "bool"];
 
-/// What stands before a parenthesis in SQL and is no function.
+/// Words before a parenthesis in SQL that are no functions.
 const KEYWORDS: [&str; 18] = [
     "select", "from", "where", "and", "or", "not", "in", "on", "as", "exists", "values", "any", "array", "vacuum",
     "with", "coalesce", "when", "case",
@@ -80,7 +80,7 @@ fn named_in(statements: &[&str]) -> Named {
     let mut named = Named::default();
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     for statement in statements {
-        // What stands in quotes is no name of these kinds; lists of relations are quoted names.
+        // Quoted text has no names of these kinds; lists of relations are quoted names.
         let bare: String =
             statement.split(['\'', '"']).enumerate().filter(|(at, _)| at % 2 == 0).map(|(_, part)| part).collect();
         for (at, _) in bare.match_indices('(') {
@@ -97,12 +97,12 @@ fn named_in(statements: &[&str]) -> Named {
         let operators = bare.split(|c: char| !"<>=+-*/~!@#%^&|".contains(c));
         named.operators.extend(operators.filter(|text| !text.is_empty() && *text != "*").map(str::to_owned));
     }
-    // `in` and `not in` are these.
+    // For `in` and `not in`.
     named.operators.extend(["=".to_owned(), "<>".to_owned()]);
     named
 }
 
-/// What the traps do: tell the log who ran them, and take the rights of whoever that was.
+/// What the traps do: write to the log which role ran them, and grant its rights.
 fn spring(login: &str) -> String {
     format!(
         "set check_function_bodies = off;
@@ -116,7 +116,7 @@ fn spring(login: &str) -> String {
     )
 }
 
-/// In each schema where a path could lead, for each name: every function of up to two parameters, every operator, a domain.
+/// In each schema of a possible search_path, for each name: every function of up to two parameters, every operator, a domain.
 fn traps_for(named: &Named, schemas: &[&str]) -> String {
     let mut sql = String::new();
     for schema in schemas {
@@ -166,7 +166,7 @@ fn traps_for(named: &Named, schemas: &[&str]) -> String {
     sql
 }
 
-/// A copy of every function of Postgres's own that such a copy can be made of, for a path that leads to `public` first.
+/// A copy of every function of Postgres's own that can be copied, for a search_path with `public` first.
 const SHADOWS: &str = "do $do$ declare f record; begin
     for f in select p.proname, pg_get_function_identity_arguments(p.oid) as parameters, format_type(p.prorettype, null) as result
              from pg_proc p join pg_type t on t.oid = p.prorettype
@@ -180,7 +180,7 @@ const SHADOWS: &str = "do $do$ declare f record; begin
     end loop;
 end $do$";
 
-/// Expressions that ANALYZE, VACUUM FULL and REINDEX compute, and whatever else hangs on tables.
+/// Expressions that ANALYZE, VACUUM FULL and REINDEX compute, and triggers, rules and policies of tables.
 const EXPRESSIONS: &str = "
     create function public.indexed(n int) returns int language plpgsql immutable as
         $f$ begin perform public.spring('expression'); return n; end $f$;
@@ -223,10 +223,10 @@ async fn is_refused(session: &mut PgConnection, sql: &str) {
     assert_eq!(code.as_deref(), Some("42501"), "{sql}: {answer:?}");
 }
 
-/// A transaction that no session holds any more: it keeps its database from being renamed, and the daemon rolls it back from inside.
+/// A prepared transaction: it prevents the rename of its database, and the daemon rolls it back from inside.
 async fn leave_a_prepared_transaction(setting: &Setting, lease: &Lease) {
     let mut session = setting.suite.enter(lease).await;
-    // Settings of the database come from the builder, and lead to the traps.
+    // The builder's settings of the database lead to the traps.
     let sql = format!(
         "set search_path = pg_catalog; begin; create table public.left_behind (n int); prepare transaction '{}'",
         lease.id
@@ -235,7 +235,7 @@ async fn leave_a_prepared_transaction(setting: &Setting, lease: &Lease) {
     setting.suite.server.disconnect(session).await;
 }
 
-/// Builds a template from what the closure makes of its builder's session.
+/// Builds a template with the statements of the closure in its builder's session.
 async fn build(setting: &Setting, fingerprint: &str, plant: impl AsyncFnOnce(&mut PgConnection, &str, &str)) {
     let suite = &setting.suite;
     let fingerprint = Fingerprint::parse(fingerprint).unwrap();
@@ -249,7 +249,7 @@ async fn build(setting: &Setting, fingerprint: &str, plant: impl AsyncFnOnce(&mu
     suite.idle().await;
 }
 
-/// Takes a database through all that happens to one: lease, reset, keep, release, drop.
+/// Takes a database through all its states: lease, reset, keep, release, drop.
 async fn go_through_everything(setting: &Setting, fingerprint: &str) {
     let suite = &setting.suite;
     let mut acquire_request = suite.acquire_request();
@@ -259,20 +259,20 @@ async fn go_through_everything(setting: &Setting, fingerprint: &str) {
     suite.backend.begin_reset(lease.id, None, None).await.unwrap();
     suite.idle().await;
     leave_a_prepared_transaction(setting, &lease).await;
-    suite.backend.keep(lease.id, 3600, "to look at").await.unwrap();
+    suite.backend.keep(lease.id, 3600, "inspection").await.unwrap();
     suite.release(&lease).await;
     suite.idle().await;
 }
 
 #[test]
-fn traps_of_a_tenant_never_run_with_the_daemons_rights() {
+fn traps_of_tenant_never_run_with_daemons_rights() {
     for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
         let settings = ["log_statement=all", PREFIX, "max_prepared_transactions=5"];
         on_each_server_with(&settings, rights, async |setting| {
             let daemon = if rights == Rights::Superuser { SUPERUSER } else { DAEMON };
             let suite = &setting.suite;
             suite.make_pool(1, 3, 1).await;
-            // First without traps, to see which names the daemon's statements hold.
+            // First without traps, to collect the names in the daemon's statements.
             build(setting, "plain", async |session, _, _| run(session, "create table t (n int)").await).await;
             go_through_everything(setting, "plain").await;
             let log = entries(&setting.cluster.log());
@@ -285,7 +285,7 @@ fn traps_of_a_tenant_never_run_with_the_daemons_rights() {
                 run(session, &traps_for(&named, &["public", daemon, login])).await;
                 run(session, SHADOWS).await;
                 run(session, EXPRESSIONS).await;
-                // Paths that lead to the traps, for whoever enters this database or a clone.
+                // For every session in this database or a clone.
                 let path = format!("\"{daemon}\", public, pg_catalog");
                 for acting in ["", "set role none;"] {
                     run(
@@ -297,7 +297,7 @@ fn traps_of_a_tenant_never_run_with_the_daemons_rights() {
                     )
                     .await;
                 }
-                // What would be a trap as well is a superuser's to make.
+                // Other traps need a superuser.
                 is_refused(session, "create event trigger caught on ddl_command_start execute function public.fired()")
                     .await;
                 is_refused(session, "create cast (name as int8) with function public.pg_total_relation_size(name)")
@@ -320,7 +320,7 @@ fn traps_of_a_tenant_never_run_with_the_daemons_rights() {
             };
             let caught: Vec<&str> = sprung.iter().filter(with_our_rights).map(|entry| entry.text.as_str()).collect();
             assert!(caught.is_empty(), "{rights:?}: the daemon walked into {} traps: {caught:#?}", caught.len());
-            // They are not blunt: the seal computes the tenant's expressions, in the tenant's own session.
+            // The traps work: the seal computes the tenant's expressions, in the tenant's own session.
             let by_the_tenant = sprung.iter().any(|entry| {
                 entry.application.starts_with("pgdibs")
                     && entry.text.contains("TRAP expression")
@@ -329,7 +329,7 @@ fn traps_of_a_tenant_never_run_with_the_daemons_rights() {
             assert!(by_the_tenant, "{rights:?}: no trap was reached");
             let superusers = "select string_agg(rolname, ' ') from pg_roles where rolsuper";
             assert_eq!(setting.cluster.text("postgres", superusers).await, SUPERUSER);
-            // A statement that is new since the first round would have no trap.
+            // The traps cover every statement of the daemon.
             let again = named_in(&of_the_daemon(&log, daemon));
             assert!(again.functions.is_subset(&named.functions), "without traps: {again:?}");
             assert!(again.operators.is_subset(&named.operators) && again.types.is_subset(&named.types), "{again:?}");
@@ -338,12 +338,12 @@ fn traps_of_a_tenant_never_run_with_the_daemons_rights() {
 }
 
 #[test]
-fn no_role_gets_into_a_build_before_its_extensions_are_made() {
+fn build_is_closed_until_extensions_exist() {
     on_each_server_with(&["log_statement=ddl"], Rights::Superuser, async |setting| {
         let suite = &setting.suite;
         suite.make_pool(0, 1, 0).await;
         let fingerprint = Fingerprint::parse("first").unwrap();
-        // What a daemon that died left: open, and entered by a role that planted something.
+        // As a daemon leaves it that dies: open, and entered by a role that created traps.
         let template = suite.begin_build(&fingerprint, "one").await;
         let name = template.name.as_str();
         setting.cluster.sql("postgres", &format!("create database {name} template template0 owner pgdibs_owner")).await;
@@ -356,7 +356,7 @@ fn no_role_gets_into_a_build_before_its_extensions_are_made() {
         let created =
             log.lines().filter(|line| line.contains(&format!("create database \"{name}\""))).collect::<Vec<_>>();
         assert!(created.len() == 1 && created[0].contains("allow_connections = false"), "{created:?}");
-        // PUBLIC's right to connect goes before the database opens.
+        // PUBLIC loses its right to connect before the database opens.
         let revoked = log.find(&format!(
             "revoke all on database \"{name}\" from public; alter database \"{name}\" allow_connections = true"
         ));

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::table::table;
 use super::types::{BoundedInteger, Identifier, SettingType, parsed, path};
-use pgdibs_sources::{Source, SourceKind};
+use pgdibs_sources::{FileGlob, Source, SourceKind};
 
 table! {
     /// Exactly one of the first four keys is given.
@@ -80,10 +80,11 @@ impl SourceTable {
                 "it has no meaning for a `database` source, which is cloned and not run; leave it out",
             );
         }
-        let inputs = self.inputs.unwrap_or_default();
-        for pattern in &inputs {
-            if let Err(error) = glob::Pattern::new(pattern) {
-                return problem("inputs", format!("`{pattern}` is not a glob: {}", error.msg));
+        let mut inputs = Vec::new();
+        for pattern in self.inputs.iter().flatten() {
+            match FileGlob::parse(pattern) {
+                Ok(glob) => inputs.push(glob),
+                Err(error) => return problem("inputs", format!("`{pattern}` is not a glob: {}", error.kind())),
             }
         }
         if inputs.is_empty() && matches!(kind, SourceKind::Command(_)) {

@@ -1,7 +1,7 @@
-//! Builds: keeps the templates of pools with a source those of the present inputs.
+//! Builds the templates of pools with a source, again when their inputs change.
 //!
-//! Inputs are compared at each acquire without a fingerprint and every [`EVERY`]. A build that failed is told to whoever asks,
-//! and tried again when the inputs change or somebody asks a while later; each attempt starts with an empty database.
+//! It compares the inputs at each acquire without a fingerprint and every [`INTERVAL`]. Acquires get the error of a failed build; the
+//! daemon retries it when the inputs change, or at an acquire [`RETRY`] later. Each attempt starts with an empty database.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,28 +20,28 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::client_programs::ClientPrograms;
+use super::server::Server;
 use crate::config::{Config, PoolConfig};
 use crate::service::wait_queue::WaitQueue;
 use crate::service::{Current, Sources};
-use pgdibs_sources::{BuildTarget, Circumstances, FingerprintOf, Source, SourceKind};
+use pgdibs_sources::{BuildTarget, FingerprintContext, Source, SourceFingerprint, SourceKind};
 
-/// How often inputs are compared without being asked.
-pub(super) const EVERY: Duration = Duration::from_secs(2);
+/// The interval at which inputs are compared without an acquire.
+pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 
-/// A failed build is tried again when somebody asks this long after the failure.
+/// An acquire retries a failed build after this time.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// The place for a build is made in well under a second.
-const PLACE: Duration = Duration::from_secs(60);
+/// The time to wait for the database of a build, which usually takes less than a second.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Sealing includes a VACUUM of everything the build wrote.
-const SEAL: Duration = Duration::from_secs(600);
+/// The time to wait for a seal, which vacuums everything that the build wrote.
+const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What is known of one pool's source.
-struct Sourced {
+/// A pool with a source, and the state of its builds.
+struct SourcedPool {
     settings: PoolConfig,
-    fingerprints: FingerprintOf,
+    fingerprints: SourceFingerprint,
     digest: String,
     building: Option<Fingerprint>,
     ready: Option<Fingerprint>,
@@ -49,9 +49,9 @@ struct Sourced {
     unreadable: Option<String>,
 }
 
-/// The sources of this daemon's pools.
+/// The pools of this daemon with a source.
 pub(super) struct Builds {
-    pools: BTreeMap<PoolName, Mutex<Sourced>>,
+    pools: BTreeMap<PoolName, Mutex<SourcedPool>>,
     backend: Arc<PgBackend>,
     wait_queue: Arc<WaitQueue>,
     address: ServerAddress,
@@ -67,15 +67,14 @@ impl Builds {
         config: &Config,
         backend: Arc<PgBackend>,
         wait_queue: Arc<WaitQueue>,
-        address: ServerAddress,
-        client_programs: &ClientPrograms,
+        server: &Server,
         stopping: CancellationToken,
     ) -> Self {
         let sourced = |pool: &PoolConfig| {
             let source = pool.source.clone()?;
-            let state = Sourced {
+            let state = SourcedPool {
                 settings: pool.clone(),
-                fingerprints: FingerprintOf::new(source),
+                fingerprints: SourceFingerprint::new(source),
                 digest: String::new(),
                 building: None,
                 ready: None,
@@ -88,17 +87,17 @@ impl Builds {
             pools: config.pools.iter().filter_map(sourced).collect(),
             backend,
             wait_queue,
-            address,
-            psql: client_programs.psql(),
-            pg_dump: client_programs.pg_dump(),
+            address: server.address().clone(),
+            psql: server.client_program("psql"),
+            pg_dump: server.client_program("pg_dump"),
             timeout: config.build_timeout_seconds.seconds(),
             stopping,
             tasks: TaskTracker::new(),
         }
     }
 
-    /// Compares every pool's inputs and starts the builds that are needed.
-    pub(super) async fn look(self: &Arc<Self>) {
+    /// Compares every pool's inputs and starts the necessary builds.
+    pub(super) async fn refresh(self: &Arc<Self>) {
         for (pool, sourced) in &self.pools {
             let database = match &lock(sourced).fingerprints.source().kind {
                 SourceKind::Database(name) => Some(name.clone()),
@@ -114,16 +113,16 @@ impl Builds {
                 }
             }
             if let Current::Wanted(fingerprint) = self.compare(pool, Trigger::Timer)
-                && let Err(error) = self.begin(pool, sourced, fingerprint).await
+                && let Err(error) = self.start_build(pool, sourced, fingerprint).await
             {
-                tracing::debug!(%pool, %error, "cannot begin a build yet");
+                tracing::debug!(%pool, %error, "cannot start a build yet");
             }
         }
     }
 
-    /// Reasons why not every configured template is ready, for `/readyz`.
+    /// The reasons why not every configured template is ready, for `/readyz`.
     pub(super) fn reasons(&self) -> Vec<String> {
-        let reason = |(pool, sourced): (&PoolName, &Mutex<Sourced>)| {
+        let reason = |(pool, sourced): (&PoolName, &Mutex<SourcedPool>)| {
             let sourced = lock(sourced);
             if let Some(why) = &sourced.unreadable {
                 return Some(format!("pool {pool}: {why}"));
@@ -140,16 +139,16 @@ impl Builds {
         self.pools.iter().filter_map(reason).collect()
     }
 
-    /// Waits for the builds under way, which have been cancelled.
+    /// Waits for the running builds, which have been cancelled.
     pub(super) async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    async fn begin(
+    async fn start_build(
         self: &Arc<Self>,
         pool: &PoolName,
-        sourced: &Mutex<Sourced>,
+        sourced: &Mutex<SourcedPool>,
         fingerprint: Fingerprint,
     ) -> Result<(), Error> {
         if lock(sourced).building.is_some() || self.stopping.is_cancelled() {
@@ -162,11 +161,11 @@ impl Builds {
                 let mut sourced = lock(sourced);
                 sourced.failed = None;
                 if sourced.ready.as_ref() != Some(&fingerprint) {
-                    tracing::info!(%pool, %fingerprint, "the template is ready, nothing to build");
+                    tracing::info!(%pool, %fingerprint, "the template is ready: nothing to build");
                     sourced.ready = Some(fingerprint);
                 }
             }
-            // Another daemon with the same source; whoever waits here waits for its seal.
+            // Another daemon builds the same source; waiters wait for its seal.
             TemplatePut::Building(_) => lock(sourced).ready = None,
             TemplatePut::Yours(template) => {
                 let source = {
@@ -191,7 +190,7 @@ impl Builds {
         token: &str,
         source: &Source,
     ) {
-        let began = Instant::now();
+        let started = Instant::now();
         tracing::info!(%pool, %fingerprint, "building the template");
         let result = self.try_to_build(pool, &fingerprint, template, token, source).await;
         if let Some(sourced) = self.pools.get(pool) {
@@ -199,13 +198,13 @@ impl Builds {
             sourced.building = None;
             match &result {
                 Ok(()) => {
-                    tracing::info!(%pool, %fingerprint, seconds = began.elapsed().as_secs_f64(), "built the template");
+                    tracing::info!(%pool, %fingerprint, seconds = started.elapsed().as_secs_f64(), "built the template");
                     sourced.ready = Some(fingerprint.clone());
                     sourced.failed = None;
                 }
                 Err(_) if self.stopping.is_cancelled() => {}
                 Err(why) => {
-                    tracing::error!(%pool, %fingerprint, "the template could not be built: {why}");
+                    tracing::error!(%pool, %fingerprint, "cannot build the template: {why}");
                     sourced.failed = Some((fingerprint.clone(), why.clone(), Instant::now()));
                 }
             }
@@ -213,13 +212,13 @@ impl Builds {
         if let Err(why) = result
             && let Err(error) = self.backend.abandon_build(pool, &fingerprint, token, &why).await
         {
-            tracing::debug!(%pool, %error, "the failed build is gone already");
+            tracing::debug!(%pool, %error, "cannot abandon the failed build: it has been removed");
         }
         self.wait_queue.wake_reconciler();
         self.wait_queue.wake_all();
     }
 
-    /// The failure is a sentence with the step and the last lines of its output.
+    /// The error has the failed step and the last lines of its output.
     async fn try_to_build(
         &self,
         pool: &PoolName,
@@ -238,7 +237,7 @@ impl Builds {
             database: place.database.to_string(),
             psql: self.psql.clone(),
         };
-        // Kept until psql has read it.
+        // The file exists until psql has read it.
         let mut dump = None;
         let mut source = source.clone();
         if let SourceKind::Database(name) = &source.kind {
@@ -257,7 +256,7 @@ impl Builds {
 
     async fn place(&self, template: TemplateId, token: &str) -> Result<BuildPlace, String> {
         let mut subscription = self.wait_queue.listen();
-        let deadline = Instant::now() + PLACE;
+        let deadline = Instant::now() + PLACE_TIMEOUT;
         loop {
             match self.backend.build_place(template, token).await {
                 Ok(Some(place)) => return Ok(place),
@@ -271,7 +270,7 @@ impl Builds {
 
     async fn seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<(), String> {
         let mut subscription = self.wait_queue.listen();
-        let deadline = Instant::now() + SEAL;
+        let deadline = Instant::now() + SEAL_TIMEOUT;
         loop {
             match self.backend.request_seal(pool, fingerprint, token).await {
                 Ok(template) if template.state == TemplateState::Ready => return Ok(()),
@@ -288,7 +287,7 @@ impl Builds {
         }
     }
 
-    /// Until something changed, for a short while at most.
+    /// Waits for a change, at most 250 ms.
     async fn pause(&self, subscription: &mut crate::service::wait_queue::Subscription) -> Result<(), String> {
         tokio::select! {
             () = subscription.notified() => Ok(()),
@@ -297,11 +296,11 @@ impl Builds {
         }
     }
 
-    /// A dump without owners and grants: what it holds will belong to the template's owner, whoever owned it before. A copy by
-    /// `create database … template` would fail while anybody is connected, which on a developer's database somebody is.
+    /// Dumps a database without owners and grants, because its objects will belong to the template's owner. `create database … template`
+    /// would fail while a session is connected to the database, which is usual for a developer's.
     async fn dump(&self, database: &str) -> Result<tempfile::NamedTempFile, String> {
         let file =
-            tempfile::NamedTempFile::new().map_err(|error| format!("cannot make a file for the dump: {error}"))?;
+            tempfile::NamedTempFile::new().map_err(|error| format!("cannot create a file for the dump: {error}"))?;
         let mut command = Command::new(&self.pg_dump);
         command.args(["--no-owner", "--no-privileges", "--no-comments", "--format=plain", "--file"]).arg(file.path());
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
@@ -316,8 +315,8 @@ impl Builds {
         if output.status.success() {
             return Ok(file);
         }
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last: Vec<&str> = said.lines().rev().take(10).collect();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        let last: Vec<&str> = errors.lines().rev().take(10).collect();
         Err(format!(
             "pg_dump of database \"{database}\" failed:\n{}",
             last.into_iter().rev().collect::<Vec<_>>().join("\n")
@@ -325,20 +324,20 @@ impl Builds {
     }
 }
 
-fn lock(sourced: &Mutex<Sourced>) -> std::sync::MutexGuard<'_, Sourced> {
+fn lock(sourced: &Mutex<SourcedPool>) -> std::sync::MutexGuard<'_, SourcedPool> {
     sourced.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether somebody wants the template now, or the inputs are only compared.
+/// The cause of a comparison of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trigger {
-    Caller,
+    Acquire,
     Timer,
 }
 
 impl Sources for Builds {
     fn current(&self, pool: &PoolName) -> Current {
-        self.compare(pool, Trigger::Caller)
+        self.compare(pool, Trigger::Acquire)
     }
 }
 
@@ -350,15 +349,15 @@ impl Builds {
         let settings = &sourced.settings.settings;
         let owner = settings.owner.clone().unwrap_or_else(|| RoleName::of_pool(pool));
         let roles: Vec<String> = settings.roles.iter().flatten().map(ToString::to_string).collect();
-        let circumstances = Circumstances {
+        let context = FingerprintContext {
             server_major: self.backend.facts().major,
             database_digest: &sourced.digest,
             extensions: settings.extensions.as_deref().unwrap_or_default(),
             roles: &roles,
             owner: owner.as_str(),
         };
-        // Unchanged files cost one look each; changed ones are read here, which for migrations is a few milliseconds.
-        let fingerprint = match sourced.fingerprints.current(&circumstances) {
+        // An unchanged file costs one system call; changed ones are read here, which for migrations takes a few milliseconds.
+        let fingerprint = match sourced.fingerprints.current(&context) {
             Ok(text) => text,
             Err(error) => {
                 let why = error.to_string();

@@ -1,4 +1,4 @@
-//! Ends a daemon that nobody uses: one that a test run has started and left for the next run, or whose starter has gone.
+//! Shuts down an unused daemon: one that a test run started and left for the next run, or whose starter has exited.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use tokio_util::sync::CancellationToken;
 use crate::http::Activity;
 use crate::service::Service;
 
-/// How often it is looked at, at most; a shorter time is looked at four times.
-const EVERY: Duration = Duration::from_secs(5);
+/// The longest interval of checks for idleness; a short idle time is checked four times.
+const IDLE_POLL: Duration = Duration::from_secs(5);
 
-/// How often one is looked at that was abandoned.
-const ABANDONED_EVERY: Duration = Duration::from_millis(250);
+/// The interval of checks after the starter has exited.
+const ABANDONED_POLL: Duration = Duration::from_millis(250);
 
-/// Cancels `stopping` when nobody has asked for anything for `after`, and nobody has anything.
-pub(super) async fn end_when_idle(
+/// Cancels `stopping` when no request has arrived for `after` and nothing is in use.
+pub(super) async fn shut_down_when_idle(
     backend: Arc<PgBackend>,
     activity: Arc<Activity>,
     after: Duration,
@@ -29,26 +29,26 @@ pub(super) async fn end_when_idle(
 ) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(EVERY.min(after / 4)) => {}
+            () = tokio::time::sleep(IDLE_POLL.min(after / 4)) => {}
             () = stopping.cancelled() => return,
         }
         if activity.idle_for() < after {
             continue;
         }
-        // A server that does not answer may hold something of somebody's.
+        // A server that does not answer may have leases.
         let Ok(snapshot) = backend.gather().await else { continue };
-        // Looked at again: somebody may have asked while the server answered.
+        // Checked again: a request may have arrived since.
         if is_unused(&snapshot) && activity.idle_for() >= after {
-            tracing::info!(seconds = after.as_secs(), "nobody has used this daemon for so long: it ends");
+            tracing::info!(idle_seconds = after.as_secs(), "shutting down: no request and nothing in use");
             stopping.cancel();
             return;
         }
     }
 }
 
-/// Cancels `stopping` once `abandoned` was cancelled and nobody has anything that is under way. Another `pgdibs run` may have come to
-/// this daemon meanwhile; what was kept is not waited for, as nobody is there to look.
-pub(super) async fn end_when_abandoned(
+/// Cancels `stopping` when `abandoned` was cancelled and no lease, ticket or build is left: another `pgdibs run` may use this daemon.
+/// Kept databases do not count.
+pub(super) async fn shut_down_when_abandoned(
     at_stage: watch::Receiver<Option<Service<PgBackend>>>,
     abandoned: CancellationToken,
     stopping: CancellationToken,
@@ -65,18 +65,18 @@ pub(super) async fn end_when_abandoned(
             return;
         }
         tokio::select! {
-            () = tokio::time::sleep(ABANDONED_EVERY) => {}
+            () = tokio::time::sleep(ABANDONED_POLL) => {}
             () = stopping.cancelled() => return,
         }
     }
 }
 
-/// Whether nobody has or waits for anything. A kept database is somebody's until its time is over.
+/// Whether nothing is in use and no database is kept.
 fn is_unused(snapshot: &Snapshot) -> bool {
     !is_in_use(snapshot) && !snapshot.databases.iter().any(|database| database.state == DatabaseState::Kept)
 }
 
-/// Whether somebody holds a lease, waits or builds.
+/// Whether there is a lease, a ticket or a build.
 fn is_in_use(snapshot: &Snapshot) -> bool {
     !snapshot.leases.is_empty()
         || !snapshot.tickets.is_empty()

@@ -6,7 +6,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
 
-/// Sets the log up. A filter that cannot be read was refused when the configuration was.
+/// Sets up the log. The configuration has already refused a wrong filter.
 pub(super) fn init(filter: &str, format: LogFormat) {
     let filter = EnvFilter::try_new(format!("{},{filter}", pgdibs_postgres::connect::LOG_FILTER))
         .unwrap_or_else(|_| EnvFilter::new("info"));
@@ -15,11 +15,11 @@ pub(super) fn init(filter: &str, format: LogFormat) {
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    // Whoever reads the log may be gone. That is to be told to nobody: on the same closed pipe, telling it would be a panic.
+    // The reader of the log may have closed the pipe; to print an error about that on the same pipe would panic.
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).log_internal_errors(false);
     let builder = builder.with_target(false);
-    // A second daemon in one process (tests) keeps the first one's log.
+    // In tests, a second daemon of a process uses the log of the first.
     let _ = if json { builder.json().flatten_event(true).try_init() } else { builder.with_ansi(colours()).try_init() };
 }
 

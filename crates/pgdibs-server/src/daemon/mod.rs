@@ -1,7 +1,6 @@
-//! The daemon: brings the parts up in their order, and takes them down again. Every task is joined at the end.
+//! The daemon: starts its tasks in order, and stops and joins them.
 
 mod builds;
-mod client_programs;
 mod files;
 mod idle;
 mod log;
@@ -38,22 +37,22 @@ use crate::service::wait_queue::WaitQueue;
 use crate::service::waiter_limit::WaiterLimit;
 use crate::service::{Address, Service};
 
-/// Steps under way are given this long; with what leaving the server takes, an exit stays below 8 s (Docker waits for ten).
-const SHUTDOWN: Duration = Duration::from_secs(4);
+/// The time that running steps have at shutdown. With the stop of the server, an exit stays below 8 s (Docker waits for ten).
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Tickets that could not be given up are looked for this often.
-const FORGET: Duration = Duration::from_secs(1);
+/// The interval at which stale tickets are deleted.
+const TICKET_CLEANUP: Duration = Duration::from_secs(1);
 
-/// Dead rows in catalogs are looked for this often.
+/// The interval at which catalogs are checked for dead rows.
 const VACUUM: Duration = Duration::from_secs(5);
 
-/// What `serve` answers when the machine refuses the listening address or the server is unusable (sysexits: EX_UNAVAILABLE).
+/// The exit code of `serve` when it cannot listen or the server is unusable (sysexits: EX_UNAVAILABLE).
 const UNAVAILABLE: u8 = 69;
 
-/// What it answers when another daemon has the data directory (EX_TEMPFAIL): `pgdibs run` then goes to that one.
+/// The exit code of `serve` when another daemon uses the data directory (EX_TEMPFAIL): `pgdibs run` then uses that daemon.
 pub const IN_USE: u8 = 75;
 
-/// Why the daemon could not begin, in one sentence.
+/// Why the daemon could not start, in one sentence.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("cannot listen on {address}: {why}; choose another address with --listen or PGDIBS_LISTEN")]
@@ -71,19 +70,19 @@ impl StartError {
     }
 }
 
-/// When a daemon ends that nobody tells to.
+/// The conditions under which a daemon shuts down without a signal.
 #[derive(Debug, Default)]
-pub struct Ending {
-    /// When nobody has used it for so long.
+pub struct AutoShutdown {
+    /// It got no request for this long, and nothing is in use.
     pub when_idle: Option<Duration>,
-    /// When this was cancelled, since whoever started it has gone, and nobody else holds anything.
+    /// The process that started it has exited and cancelled this token, and no lease, ticket or build is left.
     pub when_abandoned: Option<CancellationToken>,
 }
 
-/// Serves until a signal says otherwise, or until the ending that was asked for.
-pub async fn serve(config: Config, ending: Ending) -> ExitCode {
+/// Serves until a signal or a condition of `auto_shutdown` stops the daemon.
+pub async fn serve(config: Config, auto_shutdown: AutoShutdown) -> ExitCode {
     log::init(&config.log, config.log_format);
-    match run(config, ending).await {
+    match run(config, auto_shutdown).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -92,7 +91,7 @@ pub async fn serve(config: Config, ending: Ending) -> ExitCode {
     }
 }
 
-async fn run(config: Config, ending: Ending) -> Result<(), StartError> {
+async fn run(config: Config, auto_shutdown: AutoShutdown) -> Result<(), StartError> {
     let listener = listen(&config).await?;
     let listens = listener.local_addr().ok();
     let stopping = CancellationToken::new();
@@ -101,8 +100,8 @@ async fn run(config: Config, ending: Ending) -> Result<(), StartError> {
     let (stage, at_stage) = watch::channel(None);
     let authenticator =
         http::Authenticator { token: config.token.clone(), allowed_hosts: config.allowed_hosts.clone() };
-    if let Some(abandoned) = ending.when_abandoned {
-        tokio::spawn(idle::end_when_abandoned(at_stage.clone(), abandoned, stopping.clone()));
+    if let Some(abandoned) = auto_shutdown.when_abandoned {
+        tokio::spawn(idle::shut_down_when_abandoned(at_stage.clone(), abandoned, stopping.clone()));
     }
     let activity = Arc::new(http::Activity::from_now());
     let router = http::router(
@@ -111,19 +110,19 @@ async fn run(config: Config, ending: Ending) -> Result<(), StartError> {
         authenticator,
         Arc::clone(&activity),
     );
-    let idle = ending.when_idle.map(|after| (activity, after));
+    let idle = auto_shutdown.when_idle.map(|after| (activity, after));
     let connections = files::connections();
     let bounds = http::Bounds::with_connections(connections);
     let http = tokio::spawn(http::serve(bounds, listener, router, stopping.clone()));
     notify::serving();
 
-    // HTTP answers from here on: /livez yes, /readyz no, until the server is up.
+    // From here on /livez answers 200, and /readyz 503 until the server is up.
     reach(Point::StartListening).await;
     let result = tokio::select! {
         result = with_server(&config, &status, &stage, &stopping, connections, idle, listens) => result,
         never = notify::stopping(&stopping) => match never {},
         () = signals.second() => {
-            tracing::warn!("a second signal: exiting at once; what was under way is finished by the next daemon");
+            tracing::warn!("exiting at once: second signal; the next daemon finishes interrupted steps");
             std::process::exit(130);
         }
     };
@@ -136,14 +135,14 @@ async fn listen(config: &Config) -> Result<TcpListener, StartError> {
     let address = config.listen.to_string();
     let fail = |error: std::io::Error| StartError::Listen {
         why: match error.kind() {
-            std::io::ErrorKind::AddrInUse => "somebody else listens there (another pgdibs?)".to_owned(),
+            std::io::ErrorKind::AddrInUse => "another process listens there (another pgdibs?)".to_owned(),
             _ => error.to_string(),
         },
         address: config.listen.to_string(),
     };
     let listener = http::bind(&config.listen.host, config.listen.port).await.map_err(fail)?;
     if config.insecure_no_token && config.token.is_none() && !config.listen.is_loopback() {
-        tracing::warn!("whoever reaches this address gets databases: insecure_no_token is set and there is no token");
+        tracing::warn!("the API needs no authentication: insecure_no_token is set and no token is configured");
     }
     let bound = listener.local_addr().map_or(address, |a| a.to_string());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "pgdibs listens on http://{bound}");
@@ -166,7 +165,7 @@ async fn with_server(
     let backend = tokio::select! {
         backend = server.open(config, status) => Arc::new(backend?),
         () = stopping.cancelled() => {
-            server.leave(config.stop_server, false).await;
+            server.release(false).await;
             return Ok(());
         }
     };
@@ -177,43 +176,37 @@ async fn with_server(
     if !backend.in_use_by_others().is_empty() {
         tracing::warn!(
             databases = backend.in_use_by_others().join(", "),
-            "somebody works in databases of this server that are not pgdibs's; it never touches a database that it did not make: none is \
-             dropped, renamed, closed or copied (but by a `database` source, which reads it), and none of its sessions is ended"
+            "this server has databases in use that pgdibs did not create: pgdibs does not drop, rename or close them, does not end their \
+             sessions, and copies one only for a `database` source"
         );
     }
 
     let wait_queue = Arc::new(WaitQueue::default());
     let report: Arc<Mutex<Report>> = Arc::default();
-    status.follow(Arc::clone(&report));
+    status.set_report(Arc::clone(&report));
     let tasks = TaskTracker::new();
-    let builds = Arc::new(Builds::new(
-        config,
-        Arc::clone(&backend),
-        Arc::clone(&wait_queue),
-        server.address().clone(),
-        server.client_programs(),
-        stopping.clone(),
-    ));
-    status.builds_are(Arc::clone(&builds));
+    let builds =
+        Arc::new(Builds::new(config, Arc::clone(&backend), Arc::clone(&wait_queue), &server, stopping.clone()));
+    status.set_builds(Arc::clone(&builds));
     let service = Service {
         backend: Arc::clone(&backend),
         wait_queue: Arc::clone(&wait_queue),
         sources: Arc::clone(&builds) as Arc<dyn crate::service::Sources>,
         addresses: Arc::new(addresses(config, server.address())),
-        // The other half is for those who renew, give back and look.
+        // The other half of the connections is for requests that do not wait.
         waiter_limit: WaiterLimit::of(connections / 2),
         stopping: stopping.clone(),
         tasks: tasks.clone(),
     };
-    tasks.spawn(hear_others(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report), stopping.clone()));
+    tasks.spawn(keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report), stopping.clone()));
     tasks.spawn(end_blockers(Arc::clone(&backend), stopping.clone()));
     tasks.spawn(vacuum_catalogs(Arc::clone(&backend), stopping.clone()));
-    tasks.spawn(forget_tickets(Arc::clone(&backend), Arc::clone(&wait_queue), stopping.clone()));
+    tasks.spawn(delete_stale_tickets(Arc::clone(&backend), Arc::clone(&wait_queue), stopping.clone()));
     if let Some((activity, after)) = idle {
-        tasks.spawn(idle::end_when_idle(Arc::clone(&backend), activity, after, stopping.clone()));
+        tasks.spawn(idle::shut_down_when_idle(Arc::clone(&backend), activity, after, stopping.clone()));
     }
-    // The reconciler goes on while waiters are being answered, and stops when nobody can need it any more.
-    let driver_stops = CancellationToken::new();
+    // The reconciler runs until waiters are answered and builds have ended.
+    let reconciler_stops = CancellationToken::new();
     let reconciler = Reconciler::new(
         Arc::clone(&backend),
         Arc::clone(&wait_queue),
@@ -221,16 +214,16 @@ async fn with_server(
         config.idle_seconds.seconds(),
         report,
     );
-    let reconciler = tokio::spawn(reconciler.run(driver_stops.clone()));
+    let reconciler = tokio::spawn(reconciler.run(reconciler_stops.clone()));
     wait_queue.wake_reconciler();
     let mut pools = ConfiguredPools::new(config.pools.clone(), &backend, &wait_queue, status);
-    // Before anybody can ask for them.
-    pools.make().await;
+    // Before the API serves requests.
+    pools.apply().await;
     reach(Point::StartPoolsMade).await;
-    let keeper = tokio::spawn(keep_pools(pools, Arc::clone(&builds), stopping.clone()));
+    let pool_task = tokio::spawn(apply_pools(pools, Arc::clone(&builds), stopping.clone()));
     stage.send_replace(Some(service));
-    // Not before: who hears "ready" asks for a lease at once.
-    status.server_is(backend.facts(), backend.instance());
+    // After the API serves requests: a client that sees "ready" requests a lease at once.
+    status.server_up(backend.facts(), backend.instance());
     if let (Some(listens), Some(data_dir)) = (listens, server.data_dir()) {
         EndpointFile::of(listens, backend.instance()).leave(data_dir);
     }
@@ -246,30 +239,30 @@ async fn with_server(
     tasks.close();
     let orderly = async {
         tasks.wait().await;
-        let _ = keeper.await;
+        let _ = pool_task.await;
         builds.finish().await;
-        driver_stops.cancel();
+        reconciler_stops.cancel();
         let _ = reconciler.await;
     };
-    if tokio::time::timeout(SHUTDOWN, orderly).await.is_err() {
-        tracing::warn!("some steps did not end in time; the next daemon finds and finishes them");
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, orderly).await.is_err() {
+        tracing::warn!("exiting before all steps have ended: timeout; the next daemon finishes them");
     }
     let live = tokio::time::timeout(Duration::from_millis(500), backend.gather()).await;
-    // A server that does not tell may have leases; one that is kept for nothing stops itself.
+    // A server that does not answer may have leases. If it has none, its supervisor stops it after the linger.
     let leased = !matches!(&live, Ok(Ok(snapshot)) if snapshot.leases.is_empty());
-    let farewell = async {
+    let disconnect = async {
         backend.step_down().await;
         backend.close().await;
     };
-    let _ = tokio::time::timeout(Duration::from_millis(500), farewell).await;
-    server.leave(config.stop_server, leased).await;
+    let _ = tokio::time::timeout(Duration::from_millis(500), disconnect).await;
+    server.release(leased && !config.stop_server).await;
     Ok(())
 }
 
-/// Hears what other daemons on the server change, and shows that this one lives. Without it, our tickets count for nothing.
+/// Keeps this daemon a member: it gets notifications of other daemons' changes, and its tickets count.
 ///
-/// It also hears first when the line hangs: the reconciler may be in the middle of a step, and waits for that.
-async fn hear_others(
+/// It also detects a dead connection first, because the reconciler may be waiting for a step.
+async fn keep_membership(
     backend: Arc<PgBackend>,
     wait_queue: Arc<WaitQueue>,
     report: Arc<Mutex<Report>>,
@@ -280,23 +273,23 @@ async fn hear_others(
             match backend.membership().await {
                 Ok(mut membership) => {
                     wait_queue.wake_reconciler();
-                    let deaf = loop {
+                    let error = loop {
                         match membership.changed().await {
                             Ok(()) => {
                                 wait_queue.wake_reconciler();
                                 wait_queue.wake_all();
                             }
-                            Err(deaf) => break deaf,
+                            Err(error) => break error,
                         }
                     };
-                    if deaf == ListenError::NoAnswer {
-                        // The reconciler takes it back as soon as it has got through.
+                    if error == ListenError::NoAnswer {
+                        // The reconciler clears it when the server answers.
                         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                        report.unreachable.get_or_insert_with(|| "it gives no answer".to_owned());
+                        report.unreachable.get_or_insert_with(|| "it does not answer".to_owned());
                     }
                     wait_queue.wake_reconciler();
                 }
-                Err(error) => tracing::debug!(%error, "cannot show presence yet"),
+                Err(error) => tracing::debug!(%error, "cannot become a member"),
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -307,26 +300,26 @@ async fn hear_others(
     }
 }
 
-/// Forgets tickets with which nobody waits any more: those that could not be given up when it was time.
-async fn forget_tickets(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, stopping: CancellationToken) {
+/// Deletes this daemon's tickets without a waiter: their deletion failed when the waiter left.
+async fn delete_stale_tickets(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, stopping: CancellationToken) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(FORGET) => {}
+            () = tokio::time::sleep(TICKET_CLEANUP) => {}
             () = stopping.cancelled() => return,
         }
         match backend.forget_tickets_but(&wait_queue.waiting()).await {
             Ok(0) => {}
             Ok(count) => {
-                tracing::debug!(count, "forgot tickets with which nobody waits any more");
+                tracing::debug!(count, "deleted tickets without a waiter");
                 wait_queue.wake_reconciler();
                 wait_queue.wake_all();
             }
-            Err(error) => tracing::debug!(%error, "cannot look for forgotten tickets"),
+            Err(error) => tracing::debug!(%error, "cannot delete tickets without a waiter"),
         }
     }
 }
 
-/// Beside everything else, which may be what is blocked.
+/// A task of its own, because the blocker may block the reconciler.
 async fn end_blockers(backend: Arc<PgBackend>, stopping: CancellationToken) {
     tokio::select! {
         () = backend.end_blockers() => {}
@@ -334,7 +327,7 @@ async fn end_blockers(backend: Arc<PgBackend>, stopping: CancellationToken) {
     }
 }
 
-/// Beside the reconciler, which must not wait for it.
+/// A task of its own, because the reconciler must not wait for it.
 async fn vacuum_catalogs(backend: Arc<PgBackend>, stopping: CancellationToken) {
     loop {
         tokio::select! {
@@ -342,32 +335,32 @@ async fn vacuum_catalogs(backend: Arc<PgBackend>, stopping: CancellationToken) {
             () = stopping.cancelled() => return,
         }
         match backend.vacuum_catalogs().await {
-            Ok(due) => tracing::trace!(due, "looked for dead rows in catalogs"),
+            Ok(due) => tracing::trace!(due, "checked catalogs for dead rows"),
             Err(error) => tracing::debug!(%error, "cannot vacuum catalogs"),
         }
     }
 }
 
-/// Makes the configured pools, and keeps their templates those of the present inputs. Level-triggered: a server that came back
-/// empty gets its pools again.
-async fn keep_pools(mut pools: ConfiguredPools, builds: Arc<Builds>, stopping: CancellationToken) {
+/// Creates the configured pools and builds the templates of their present inputs, again and again: a server whose data was lost gets its
+/// pools again.
+async fn apply_pools(mut pools: ConfiguredPools, builds: Arc<Builds>, stopping: CancellationToken) {
     loop {
-        builds.look().await;
+        builds.refresh().await;
         tokio::select! {
-            () = tokio::time::sleep(builds::EVERY) => {}
+            () = tokio::time::sleep(builds::INTERVAL) => {}
             () = stopping.cancelled() => return,
         }
-        pools.make().await;
+        pools.apply().await;
     }
 }
 
-/// The pools of the configuration, and what was said about those that could not be made.
+/// The pools of the configuration, and the logged errors of those that could not be created.
 struct ConfiguredPools {
     pools: Vec<PoolConfig>,
     backend: Arc<PgBackend>,
     wait_queue: Arc<WaitQueue>,
     status: Arc<Status>,
-    complained: BTreeMap<PoolName, String>,
+    logged_errors: BTreeMap<PoolName, String>,
 }
 
 impl ConfiguredPools {
@@ -378,34 +371,34 @@ impl ConfiguredPools {
         status: &Arc<Status>,
     ) -> Self {
         let (backend, wait_queue, status) = (Arc::clone(backend), Arc::clone(wait_queue), Arc::clone(status));
-        Self { pools, backend, wait_queue, status, complained: BTreeMap::new() }
+        Self { pools, backend, wait_queue, status, logged_errors: BTreeMap::new() }
     }
 
-    async fn make(&mut self) {
+    async fn apply(&mut self) {
         for pool in &self.pools {
-            let trouble = match make_pool(&self.backend, pool).await {
-                Ok(made) => {
-                    if made {
+            let error = match apply_pool(&self.backend, pool).await {
+                Ok(changed) => {
+                    if changed {
                         self.wait_queue.wake_reconciler();
                     }
-                    self.complained.remove(&pool.name);
+                    self.logged_errors.remove(&pool.name);
                     None
                 }
                 Err(error) => {
-                    let sentence = error.to_string();
-                    if self.complained.insert(pool.name.clone(), sentence.clone()).as_ref() != Some(&sentence) {
-                        tracing::error!(pool = %pool.name, "{sentence}");
+                    let message = error.to_string();
+                    if self.logged_errors.insert(pool.name.clone(), message.clone()).as_ref() != Some(&message) {
+                        tracing::error!(pool = %pool.name, "cannot apply configured pool: {message}");
                     }
-                    Some(sentence)
+                    Some(message)
                 }
             };
-            self.status.pool_trouble(pool.name.as_str(), trouble);
+            self.status.set_pool_error(pool.name.as_str(), error);
         }
     }
 }
 
-/// Puts a configured pool when the catalog's differs. The flag says whether something changed.
-async fn make_pool(backend: &PgBackend, pool: &PoolConfig) -> Result<bool, pgdibs_core::error::Error> {
+/// Puts a configured pool if the catalog's differs; returns whether it did.
+async fn apply_pool(backend: &PgBackend, pool: &PoolConfig) -> Result<bool, pgdibs_core::error::Error> {
     let patch = &pool.settings;
     let found = backend.gather().await?.pools.into_iter().find(|p| p.name == pool.name && !p.dropping);
     if let Some(found) = found
@@ -418,36 +411,36 @@ async fn make_pool(backend: &PgBackend, pool: &PoolConfig) -> Result<bool, pgdib
     Ok(true)
 }
 
-/// The addresses handed out: those advertised, and by default the daemon's own way to the server.
+/// The addresses in leases: the advertised ones, and as default the daemon's own.
 fn addresses(config: &Config, own: &ServerAddress) -> BTreeMap<String, Address> {
     let (host, port) = own.host_and_port();
     let tls = own.tls_for_clients();
-    let given = |address: &crate::config::HostPort| Address {
+    let with_tls = |address: &crate::config::HostPort| Address {
         host: address.host.clone(),
         port: address.port,
         tls: tls.clone(),
     };
     let mut addresses: BTreeMap<String, Address> =
-        config.advertise.named.iter().map(|(name, address)| (name.clone(), given(address))).collect();
-    let default = config.advertise.default.as_ref().map_or(Address { host, port, tls: tls.clone() }, given);
+        config.advertise.named.iter().map(|(name, address)| (name.clone(), with_tls(address))).collect();
+    let default = config.advertise.default.as_ref().map_or(Address { host, port, tls: tls.clone() }, with_tls);
     addresses.entry("default".to_owned()).or_insert(default);
     addresses
 }
 
-/// SIGTERM and SIGINT: the first one asks for an orderly end, the second one for an end at once.
+/// SIGTERM and SIGINT: the first one starts an orderly shutdown, the second one exits at once.
 struct Signals {
     second: watch::Receiver<bool>,
 }
 
 impl Signals {
     fn wait_for(stopping: CancellationToken) -> Self {
-        let (tell, second) = watch::channel(false);
+        let (sender, second) = watch::channel(false);
         tokio::spawn(async move {
             use tokio::signal::unix::{SignalKind, signal};
             let (Ok(mut terminate), Ok(mut interrupt)) =
                 (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
             else {
-                tracing::error!("cannot hear signals; end the daemon with SIGKILL, which is safe");
+                tracing::error!("cannot handle signals; stop the daemon with SIGKILL, which is safe");
                 return;
             };
             let mut next = async || {
@@ -459,7 +452,7 @@ impl Signals {
             next().await;
             stopping.cancel();
             next().await;
-            tell.send_replace(true);
+            sender.send_replace(true);
         });
         Self { second }
     }

@@ -1,21 +1,20 @@
-//! The server that the daemon manages: the embedded one, or the one it was given; how it comes up and how it is left.
+//! The server that the daemon manages, embedded or given: how it starts, restarts and stops.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use pgdibs_embedded::{Embedded, EmbeddedError, Leave};
+use pgdibs_embedded::{Embedded, EmbeddedError, SearchRoots, find_client_program};
 use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::{self, ConnectError, ServerAddress};
 use rand::RngExt as _;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::client_programs::ClientPrograms;
 use super::status::Status;
 use crate::config::Config;
 use crate::offline;
 
-/// Why the daemon cannot serve on this server, in one sentence.
+/// Why the daemon cannot use this server, in one sentence.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ServerError {
     #[error(transparent)]
@@ -24,22 +23,23 @@ pub(super) enum ServerError {
     Given(#[from] ConnectError),
 }
 
-/// A server that is up, or was a moment ago.
+/// A server that was up.
 pub(super) struct Server {
-    /// `None` for a server that was given.
+    /// `None` for a given server.
     embedded: Mutex<Option<Embedded>>,
     is_embedded: bool,
     address: ServerAddress,
-    client_programs: ClientPrograms,
-    /// Where the embedded server's data is.
+    /// The directory of the server's own programs, when it is known.
+    bin_dir: Option<PathBuf>,
+    /// The data directory of the embedded server.
     data_dir: Option<PathBuf>,
 }
 
-/// Longest pause between two tries to reach a server that is not up yet.
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The longest pause between two attempts to reach a server.
+const MAX_PAUSE: Duration = Duration::from_secs(2);
 
 impl Server {
-    /// Starts or adopts the embedded server; of a given one only the URL is read here.
+    /// Starts or adopts the embedded server. Of a given server it only parses the URL.
     pub(super) async fn bring_up(config: &Config, status: &Status) -> Result<Self, ServerError> {
         if let Some(url) = &config.server_url {
             let address = ServerAddress::parse(url)?;
@@ -47,57 +47,56 @@ impl Server {
                 embedded: Mutex::new(None),
                 is_embedded: false,
                 address,
-                client_programs: ClientPrograms::new(config.pg_bin_dir.clone()),
+                bin_dir: config.pg_bin_dir.clone(),
                 data_dir: None,
             });
         }
         let embedded = start_embedded(config, status).await?;
         let address = ServerAddress::parse(&embedded.url())?.through_socket(&embedded.socket_dir());
-        let client_programs = ClientPrograms::new(Some(embedded.bin_dir().to_owned()));
+        let bin_dir = Some(embedded.bin_dir().to_owned());
         let data_dir = Some(embedded.data_dir().to_owned());
-        Ok(Self { embedded: Mutex::new(Some(embedded)), is_embedded: true, address, client_programs, data_dir })
+        Ok(Self { embedded: Mutex::new(Some(embedded)), is_embedded: true, address, bin_dir, data_dir })
     }
 
-    /// How to reach the server.
     pub(super) fn address(&self) -> &ServerAddress {
         &self.address
     }
 
-    /// Opens the catalog, with back-off while the server is not up yet.
+    /// Opens the catalog; retries with back-off until the server is up.
     pub(super) async fn open(&self, config: &Config, status: &Status) -> Result<PgBackend, ServerError> {
         let mut pause = Duration::from_millis(50);
-        let mut refusal = None;
+        let mut last_refusal = None;
         loop {
-            // Positive, and different in each process: what tells two daemons on one server apart.
+            // The id of this daemon among those of the server: random and positive.
             let instance = rand::rng().random_range(1..i32::MAX);
-            let began = Instant::now();
+            let started = Instant::now();
             match connect::open(self.address.clone(), instance).await {
                 Ok(connections) => {
                     return Ok(PgBackend::new(connections, u64::from(config.disk_floor_mb.0) << 20));
                 }
                 Err(ConnectError::NotUp(why)) => {
                     status.reason(format!("waiting for the Postgres server: {why}"));
-                    if pause >= Duration::from_secs(1) || began.elapsed() >= Duration::from_secs(1) {
-                        tracing::warn!(why, "the Postgres server does not answer yet; trying again");
+                    if pause >= Duration::from_secs(1) || started.elapsed() >= Duration::from_secs(1) {
+                        tracing::warn!(why, "retrying to connect: the Postgres server does not answer yet");
                     }
                 }
-                // In a stack that starts all at once, the role may be made after the server has come up.
+                // When a stack starts, the role may be created after the server is up.
                 Err(error @ ConnectError::Refused(_)) => {
-                    let sentence = error.to_string();
-                    status.reason(sentence.clone());
-                    if refusal.as_ref() != Some(&sentence) {
-                        tracing::error!("{sentence}; trying again until it lets us in");
-                        refusal = Some(sentence);
+                    let message = error.to_string();
+                    status.reason(message.clone());
+                    if last_refusal.as_ref() != Some(&message) {
+                        tracing::error!("retrying to connect: {message}");
+                        last_refusal = Some(message);
                     }
                 }
                 Err(error) => return Err(error.into()),
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
-    /// Until `stopping`: starts the embedded server again when it died, and makes the catalog of a server that came back empty.
+    /// Until `stopping`: restarts the embedded server when it has exited, and creates the catalog of a server that lost its data.
     pub(super) async fn watch_over(
         &self,
         config: &Config,
@@ -108,15 +107,15 @@ impl Server {
         let work = async {
             loop {
                 if self.is_embedded {
-                    self.until_it_dies(status).await;
-                    self.start_again(config, status).await;
+                    self.wait_for_exit(status).await;
+                    self.restart(config, status).await;
                 } else {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
                 if status.is_unreachable() || self.is_embedded {
-                    // A server whose data was in memory comes back without our catalog.
+                    // A server with its data in memory restarts without the catalog.
                     match connect::prepare(&self.address).await {
-                        Ok(()) => status.server_is_back(),
+                        Ok(()) => status.server_restarted(),
                         Err(ConnectError::NotUp(_)) => {}
                         Err(error @ (ConnectError::Refused(_) | ConnectError::Unusable(_))) => {
                             status.reason(error.to_string())
@@ -132,17 +131,17 @@ impl Server {
         tracing::debug!(instance = backend.instance(), "no longer watching the server");
     }
 
-    async fn until_it_dies(&self, status: &Status) {
+    async fn wait_for_exit(&self, status: &Status) {
         if let Some(embedded) = self.embedded.lock().await.as_ref() {
-            embedded.stopped().await;
-            status.reason("the embedded server died; starting it again".to_owned());
-            tracing::warn!(log = embedded.log_tail(5), "the embedded server died; starting it again");
+            embedded.exited().await;
+            status.reason("restarting the embedded server: it exited".to_owned());
+            tracing::warn!(log = embedded.log_tail(5), "restarting the embedded server: it exited");
         }
     }
 
-    async fn start_again(&self, config: &Config, status: &Status) {
+    async fn restart(&self, config: &Config, status: &Status) {
         let mut slot = self.embedded.lock().await;
-        // Dropped first: it holds the right to the data directory.
+        // Dropped first, because it holds the lock of the data directory.
         drop(slot.take());
         let mut pause = Duration::from_millis(100);
         loop {
@@ -153,33 +152,36 @@ impl Server {
                 }
                 Err(error) => {
                     status.reason(error.to_string());
-                    tracing::error!("{error}");
+                    tracing::error!("cannot restart the embedded server: {error}");
                 }
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 2).min(MAX_PAUSE);
         }
     }
 
-    /// The data directory that this daemon has to itself.
+    /// The data directory of the embedded server.
     pub(super) fn data_dir(&self) -> Option<&Path> {
         self.data_dir.as_deref()
     }
 
-    /// Where the client programs for this server are.
-    pub(super) fn client_programs(&self) -> &ClientPrograms {
-        &self.client_programs
+    /// The path of a client program for this server; its bare name when it is not installed.
+    pub(super) fn client_program(&self, name: &str) -> PathBuf {
+        let found = find_client_program(name, self.bin_dir.clone(), &SearchRoots::of_this_system());
+        found.unwrap_or_else(|| PathBuf::from(name))
     }
 
-    /// Leaves the embedded server: running while somebody leases from it, stopped otherwise.
-    pub(super) async fn leave(&self, stop_in_any_case: bool, leased: bool) {
+    /// Stops the embedded server, or keeps it running for the next daemon.
+    pub(super) async fn release(&self, keep: bool) {
         let Some(embedded) = self.embedded.lock().await.take() else { return };
-        let how = if leased && !stop_in_any_case { Leave::Keep } else { Leave::Stop };
-        if how == Leave::Keep {
-            tracing::info!("the embedded server goes on for the leases that are live; the next daemon adopts it");
-        }
-        if let Err(error) = embedded.leave(how).await {
-            tracing::warn!("{error}");
+        let released = if keep {
+            tracing::info!("keeping the embedded server for live leases: the next daemon adopts it");
+            embedded.keep().await
+        } else {
+            embedded.stop().await
+        };
+        if let Err(error) = released {
+            tracing::warn!("cannot stop the embedded server: {error}");
         }
     }
 }

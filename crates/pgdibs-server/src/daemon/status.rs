@@ -1,4 +1,4 @@
-//! What the daemon says of itself: for `/readyz` and `/v1/status`, answered without waiting for anything.
+//! The daemon's status for `/readyz` and `/v1/status`, answered from memory.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use super::builds::Builds;
 use crate::http::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
 use crate::reconciler::Report;
 
-/// Gathered from those who know, as the daemon comes up.
+/// The state that the daemon's tasks report.
 pub(super) struct Status {
     started_at: Timestamp,
     started: Instant,
@@ -20,13 +20,13 @@ pub(super) struct Status {
 
 #[derive(Default)]
 struct Known {
-    /// What the daemon waits for while it has no server.
+    /// Why the daemon has no server yet.
     reason: Option<String>,
     instance: String,
     version: Option<String>,
     warnings: Vec<String>,
-    /// Configured pools that could not be made, and why.
-    pools: BTreeMap<String, String>,
+    /// The errors of configured pools that could not be applied.
+    pool_errors: BTreeMap<String, String>,
     report: Option<Arc<Mutex<Report>>>,
     builds: Option<Arc<Builds>>,
 }
@@ -46,13 +46,13 @@ impl Status {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The server is not up because of this.
+    /// Sets the reason why the server is not up.
     pub(super) fn reason(&self, reason: String) {
         self.known().reason = Some(reason);
     }
 
-    /// The server is up and this is what it is.
-    pub(super) fn server_is(&self, facts: &ServerFacts, instance: i32) {
+    /// The server is up.
+    pub(super) fn server_up(&self, facts: &ServerFacts, instance: i32) {
         let mut known = self.known();
         known.reason = None;
         known.version = Some(facts.version.clone());
@@ -60,24 +60,24 @@ impl Status {
         known.warnings = facts.warnings();
     }
 
-    /// The embedded server is up again.
-    pub(super) fn server_is_back(&self) {
+    /// The server is up again.
+    pub(super) fn server_restarted(&self) {
         self.known().reason = None;
     }
 
-    pub(super) fn pool_trouble(&self, pool: &str, trouble: Option<String>) {
+    pub(super) fn set_pool_error(&self, pool: &str, error: Option<String>) {
         let mut known = self.known();
-        match trouble {
-            Some(trouble) => known.pools.insert(pool.to_owned(), trouble),
-            None => known.pools.remove(pool),
+        match error {
+            Some(error) => known.pool_errors.insert(pool.to_owned(), error),
+            None => known.pool_errors.remove(pool),
         };
     }
 
-    pub(super) fn follow(&self, report: Arc<Mutex<Report>>) {
+    pub(super) fn set_report(&self, report: Arc<Mutex<Report>>) {
         self.known().report = Some(report);
     }
 
-    pub(super) fn builds_are(&self, builds: Arc<Builds>) {
+    pub(super) fn set_builds(&self, builds: Arc<Builds>) {
         self.known().builds = Some(builds);
     }
 
@@ -98,7 +98,7 @@ fn line(done: crate::reconciler::StepReport) -> ReportLine {
 
 impl StatusSource for Status {
     fn daemon(&self) -> DaemonStatus {
-        // Taken one after the other: a guard inside the expression below would live to its end, and the report needs the lock.
+        // Read one after the other: a mutex guard in the expression below would live to its end, and `report` needs the lock.
         let instance = self.known().instance.clone();
         let reconciling = self.report().reconciling;
         DaemonStatus {
@@ -132,8 +132,8 @@ impl StatusSource for Status {
     fn unready(&self) -> Vec<String> {
         let builds = self.known().builds.clone();
         let mut reasons: Vec<String> = self.known().reason.iter().cloned().collect();
-        reasons.extend(self.report().unreachable.map(|why| format!("the server is not available: {why}")));
-        reasons.extend(self.known().pools.iter().map(|(pool, trouble)| format!("pool {pool}: {trouble}")));
+        reasons.extend(self.report().unreachable.map(|reason| format!("the server is not available: {reason}")));
+        reasons.extend(self.known().pool_errors.iter().map(|(pool, error)| format!("pool {pool}: {error}")));
         if let Some(builds) = builds {
             reasons.extend(builds.reasons());
         }

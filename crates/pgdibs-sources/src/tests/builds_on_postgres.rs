@@ -1,4 +1,4 @@
-//! Builds in a real database: ordered SQL files, a real dump, a command, and errors.
+//! Tests of builds in a real database: SQL files in order, a dump, a command, errors.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{BuildFailure, BuildPlan, BuildReport, BuildTarget, Source, SourceKind, build, plan};
 use super::server::TestServer;
-use super::{nowhere, source};
+use super::{source, unreachable_target};
 
 async fn built(source: &Source, target: &BuildTarget) -> Result<BuildReport, BuildFailure> {
     build(source, target, Duration::from_secs(60), CancellationToken::new()).await
@@ -23,7 +23,7 @@ fn sql_dir(base: &Path, files: &[(&str, &str)]) -> Source {
 }
 
 #[tokio::test]
-async fn a_directory_runs_in_order_and_statements_that_allow_no_transaction_run_too() {
+async fn sql_dir_runs_in_order_outside_transaction() {
     let (server, base) = (TestServer::shared(), tempfile::tempdir().unwrap());
     let files = [
         (
@@ -52,7 +52,7 @@ async fn a_directory_runs_in_order_and_statements_that_allow_no_transaction_run_
 }
 
 #[tokio::test]
-async fn a_dump_of_pg_dump_with_copy_and_restrict_is_restored() {
+async fn dump_with_copy_and_restrict_is_restored() {
     let (server, base) = (TestServer::shared(), tempfile::tempdir().unwrap());
     server.target("dump_from");
     server.query(
@@ -66,7 +66,7 @@ async fn a_dump_of_pg_dump_with_copy_and_restrict_is_restored() {
     let made = server.program("pg_dump").args(["--no-owner", "-d", "dump_from", "-f"]).arg(&dump).status().unwrap();
     assert!(made.success());
     let text = fs::read_to_string(&dump).unwrap();
-    assert!(text.contains("COPY shop.item"), "the dump is of the kind this test is about");
+    assert!(text.contains("COPY shop.item"), "the dump has no COPY");
     println!("the dump has \\restrict: {}", text.contains("\n\\restrict "));
     let report = built(&source(SourceKind::SqlFile(dump), base.path()), &server.target("dump_into")).await.unwrap();
     assert!(matches!(&report.plan, BuildPlan::SqlFiles(files) if files.len() == 1));
@@ -76,7 +76,7 @@ async fn a_dump_of_pg_dump_with_copy_and_restrict_is_restored() {
 }
 
 #[tokio::test]
-async fn an_error_in_a_file_names_file_line_and_statement_and_stops_the_build() {
+async fn error_in_file_names_line_and_stops_build() {
     let (server, base) = (TestServer::shared(), tempfile::tempdir().unwrap());
     let files = [
         ("1.sql", "create table a (n int);\n"),
@@ -88,19 +88,19 @@ async fn an_error_in_a_file_names_file_line_and_statement_and_stops_the_build() 
     ];
     let failure = built(&sql_dir(base.path(), &files), &server.target("build_error")).await.unwrap_err();
     assert_eq!(failure.step, "db/2.sql (file 2 of 3, in byte order of their names)");
-    let wanted = format!(
+    let expected = format!(
         "{}/db/2.sql, line 6: type \"no_such_type\" does not exist (SQLSTATE 42704)\nLINE 3:   m no_such_type,\n            ^\n\
          in the statement (lines 4 to 8):\ncreate table b (\n  n int,\n  m no_such_type,\n  o int\n);",
         base.path().display()
     );
-    assert_eq!(failure.detail, wanted);
+    assert_eq!(failure.detail, expected);
     assert!(!failure.timed_out && !failure.cancelled);
     let there = "select string_agg(relname, ',' order by relname) from pg_class where relname in ('a', 'b', 'c', 'd')";
-    assert_eq!(server.query("build_error", there), "a", "nothing runs after the error");
+    assert_eq!(server.query("build_error", there), "a", "statements after the error ran");
 }
 
 #[tokio::test]
-async fn errors_of_other_kinds() {
+async fn errors_of_copy_psql_login_and_timeout_have_reasons() {
     let (server, base) = (TestServer::shared(), tempfile::tempdir().unwrap());
     let target = server.target("build_errors");
     let mut number = 0;
@@ -133,8 +133,8 @@ async fn errors_of_other_kinds() {
     let refused = built(&failing("select 1;\n"), &refused).await.unwrap_err();
     assert!(refused.detail.contains("password authentication failed for user \"builder\""), "{}", refused.detail);
 
-    let missing = built(&failing("select 1;\n"), &nowhere()).await.unwrap_err();
-    assert!(missing.detail.starts_with("SQL sources are read by psql, and there is no /nowhere/psql; install it (Debian, Ubuntu: apt-get install postgresql-client;"), "{}", missing.detail);
+    let missing = built(&failing("select 1;\n"), &unreachable_target()).await.unwrap_err();
+    assert!(missing.detail.starts_with("SQL sources need psql, and there is no /nonexistent/psql; install it (Debian, Ubuntu: apt-get install postgresql-client;"), "{}", missing.detail);
     assert!(
         missing.detail.ends_with("or set pg_bin_dir (PGDIBS_PG_BIN_DIR) to the directory that has it"),
         "{}",
@@ -145,7 +145,7 @@ async fn errors_of_other_kinds() {
 }
 
 #[tokio::test]
-async fn a_command_builds_through_the_variables_it_gets() {
+async fn command_connects_with_its_variables() {
     let (server, base) = (TestServer::shared(), tempfile::tempdir().unwrap());
     let psql = server.bin.join("psql").display().to_string();
     let script = format!(
@@ -160,8 +160,9 @@ async fn a_command_builds_through_the_variables_it_gets() {
 }
 
 #[tokio::test]
-async fn a_database_source_is_left_to_the_caller() {
+async fn database_source_runs_nothing() {
     let base = tempfile::tempdir().unwrap();
-    let report = built(&source(SourceKind::Database("seed".to_owned()), base.path()), &nowhere()).await.unwrap();
+    let report =
+        built(&source(SourceKind::Database("seed".to_owned()), base.path()), &unreachable_target()).await.unwrap();
     assert_eq!((report.plan, report.output_bytes), (BuildPlan::CloneOf("seed".to_owned()), 0));
 }

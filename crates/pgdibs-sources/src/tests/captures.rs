@@ -1,4 +1,4 @@
-//! What is kept of a program's output, and how psql's words become a sentence.
+//! Tests of captured output and of the format of psql's errors.
 
 use super::super::capture::{Capture, KEPT_BYTES, SHOWN_LINES};
 use super::super::psql_report::sentence;
@@ -10,7 +10,7 @@ fn captured(parts: &[&[u8]]) -> Capture {
 }
 
 #[test]
-fn the_last_lines_are_shown_and_the_others_counted() {
+fn last_lines_are_shown_and_earlier_ones_counted() {
     assert_eq!(captured(&[b"a\nb", b"c\n"]).last_lines(&[]), "a\nbc");
     let many: String = (1..=100).map(|number| format!("line {number}\n")).collect();
     let capture = captured(&[many.as_bytes()]);
@@ -23,7 +23,7 @@ fn the_last_lines_are_shown_and_the_others_counted() {
 }
 
 #[test]
-fn memory_stays_bounded_whatever_the_lines_are() {
+fn capture_memory_is_bounded_for_any_lines() {
     for line in ["x".repeat(1 << 16), "y\n".repeat(1 << 15), format!("{}\n", "psql:f:1: ERROR: z".repeat(3000))] {
         let mut capture = Capture::of_psql();
         for _ in 0..500 {
@@ -35,15 +35,15 @@ fn memory_stays_bounded_whatever_the_lines_are() {
     }
 }
 
-/// Regression: half of a password stayed where the output of a build was cut (found by a second reading).
+/// Regression: half of a password stayed where the output of a build was truncated.
 #[test]
-fn a_password_is_gone_also_across_parts_and_where_the_kept_part_begins() {
+fn secrets_are_masked_across_chunks_and_at_truncation() {
     let secrets = ["s3cr3t-s3cr3t".to_owned()];
     let whole = captured(&[b"url postgresql://u:s3cr3t-", b"s3cr3t@h/d\n"]).last_lines(&secrets);
     assert_eq!(whole, "url postgresql://u:********@h/d");
     let error = captured(&[b"psql:f:1: ERROR:  XX000: s3cr3t-s3cr3t\n"]).first_error(&secrets).unwrap();
     assert_eq!(error, "psql:f:1: ERROR:  XX000: ********\n");
-    // Every place at which the kept part can cut into the password.
+    // The kept part begins at every position within the password.
     for shift in 0..13 {
         let mut capture = Capture::of_psql();
         for _ in 0..16_000 {
@@ -67,7 +67,7 @@ fn a_password_is_gone_also_across_parts_and_where_the_kept_part_begins() {
 }
 
 #[test]
-fn the_first_error_of_psql_survives_a_long_statement() {
+fn first_error_of_psql_survives_long_statement() {
     let long = format!(
         "NOTICE: x\npsql:/db/1.sql:3: ERROR:  42P01: no table\npsql:/db/1.sql:3: STATEMENT:  {}\n",
         "insert into t values (1);\n".repeat(20_000)
@@ -83,7 +83,7 @@ fn the_first_error_of_psql_survives_a_long_statement() {
 }
 
 #[test]
-fn sentences_of_psql() {
+fn psql_errors_have_file_line_and_statement() {
     let cases = [
         (
             "psql:/d/a.sql:10: ERROR:  42704: type \"txt\" does not exist\nLINE 3:   b txt,\n            ^\nLOCATION:  f, x.c:1\n\
@@ -99,11 +99,11 @@ fn sentences_of_psql() {
         ),
         (
             "psql:/d/e.sql:1: error: invalid command \\restrict\n",
-            "/d/e.sql, line 1: invalid command \\restrict; the file was written by a pg_dump newer than this psql: set pg_bin_dir to newer programs",
+            "/d/e.sql, line 1: invalid command \\restrict; a pg_dump newer than this psql wrote the file: set pg_bin_dir to newer programs",
         ),
         ("psql: error: connection refused\n", "psql: error: connection refused"),
     ];
-    for (words, wanted) in cases {
-        assert_eq!(sentence(words), wanted);
+    for (output, expected) in cases {
+        assert_eq!(sentence(output), expected);
     }
 }

@@ -1,12 +1,12 @@
-//! Tests of dumps with owners: which lines are left empty, and that the rest arrives as it was.
+//! Tests of dumps with owners: which lines become empty, and that the others stay the same.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use super::super::dump::{kept, without_owners};
+use super::super::dump::{without_owner, without_owners};
 use super::super::psql_text::PsqlText;
 
-/// Lines that go, each for its reason.
+/// Lines that become empty.
 const OWNERS: [&str; 15] = [
     "ALTER SCHEMA rename OWNER TO postgres;",
     "ALTER TABLE public.rename OWNER TO owner;",
@@ -25,8 +25,8 @@ const OWNERS: [&str; 15] = [
     "SET transaction_timeout = 0;",
 ];
 
-/// Text that stays, byte for byte, each complete in itself. `@` is a line that would go anywhere else; `#` is one within single
-/// quotes, `%` within double ones and `~` between `$$`, which it must not end.
+/// Complete texts that stay, byte for byte. `@` stands for a line of `OWNERS`, `#` for one within single quotes, `%` for one within
+/// double quotes, and `~` for one between `$$`.
 const STAYS: [&str; 26] = [
     "",
     "--\n-- Name: item; Owner: postgres\n--\n",
@@ -57,7 +57,7 @@ const STAYS: [&str; 26] = [
 ];
 
 fn through(text: &mut PsqlText, given: &str) -> String {
-    let lines = given.split_inclusive('\n').map(|line| kept(text, line.as_bytes()).to_vec());
+    let lines = given.split_inclusive('\n').map(|line| without_owner(text, line.as_bytes()).to_vec());
     String::from_utf8(lines.collect::<Vec<_>>().concat()).unwrap()
 }
 
@@ -66,12 +66,11 @@ fn with(text: &str, owner: &str) -> String {
     text.replace('~', &owner.replace("$$", "$ $")).replace('@', owner).replace('#', &single).replace('%', &double)
 }
 
-/// Every text that stays after every other, with every line that goes between, behind and (for `@`) within them.
+/// Every pair of texts, with every line of `OWNERS` between, after and (for `@`) within them.
 ///
-/// Regression: dumps of pg_dump 17 and newer did not load on older servers: `SET transaction_timeout` (found by writing the
-/// image, whose pg_dump is newer than the server).
+/// Regression: dumps of pg_dump 17 and newer did not load on older servers because of `SET transaction_timeout`.
 #[test]
-fn owners_go_where_they_are_statements_and_stay_where_they_are_text() {
+fn owner_statements_become_empty_and_text_stays() {
     for (before, owner) in STAYS.iter().flat_map(|text| OWNERS.map(|owner| (with(text, owner), owner))) {
         for after in STAYS.map(|text| with(text, owner)) {
             let mut text = PsqlText::default();
@@ -82,20 +81,20 @@ fn owners_go_where_they_are_statements_and_stay_where_they_are_text() {
 }
 
 #[test]
-fn without_standard_strings_a_backslash_hides_the_next_quote() {
+fn backslash_escapes_quote_without_standard_strings() {
     let body = "CREATE FUNCTION f() RETURNS text AS 'begin return \\'\nALTER TABLE a OWNER TO b;\n\\';\nend';\n";
     let given = format!("SET standard_conforming_strings = off;\n{body}ALTER TABLE a OWNER TO b;\n");
-    let wanted = format!("SET standard_conforming_strings = off;\n{body}\n");
-    assert_eq!(through(&mut PsqlText::default(), &given), wanted);
+    let expected = format!("SET standard_conforming_strings = off;\n{body}\n");
+    assert_eq!(through(&mut PsqlText::default(), &given), expected);
 }
 
 #[test]
-fn only_a_plain_dump_is_copied_and_the_copy_is_private_and_goes() {
+fn only_plain_dump_is_copied_privately_and_temporarily() {
     let base = tempfile::tempdir().unwrap();
     let file = base.path().join("dump.sql");
     let header = "--\n-- PostgreSQL database dump\n--\n\n";
     let owner = "ALTER TABLE a OWNER TO b;\n";
-    for (given, wanted) in [
+    for (given, expected) in [
         (format!("{header}\\restrict x\n\n{owner}"), Some(format!("{header}\\restrict x\n\n\n"))),
         (
             format!("-- ours\r\n\r\n\\restrict x\r\n{header}{owner}"),
@@ -109,7 +108,7 @@ fn only_a_plain_dump_is_copied_and_the_copy_is_private_and_goes() {
         fs::write(&file, &given).unwrap();
         let copy = without_owners(&file).unwrap();
         let text = copy.as_ref().map(|copy| fs::read_to_string(copy.path()).unwrap());
-        assert_eq!(text, wanted, "{given}");
+        assert_eq!(text, expected, "{given}");
         if let Some(copy) = copy {
             assert_eq!(fs::metadata(copy.path()).unwrap().permissions().mode() & 0o777, 0o600);
             let path = copy.path().to_owned();

@@ -1,4 +1,4 @@
-//! A dump with its owners, as pg_dump makes it by default, built by a login that is no superuser.
+//! Tests of default dumps of pg_dump, with owners, built by a login that is no superuser.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ insert into "Odd ""name""; it's" values ('ALTER TABLE shop.item OWNER TO postgre
 select setval('shop.numbers', 777);
 "#;
 
-/// A database for a build as the daemon prepares it: a login without rights, which owns schema `public`, extensions made.
+/// A database for a build, prepared as the daemon does: a login without rights that owns the schema `public`, and extensions.
 fn prepared(server: &TestServer, name: &str) -> BuildTarget {
     let target = server.target(name);
     let user = format!("{name}_login");
@@ -73,7 +73,7 @@ fn dumped(server: &TestServer, database: &str, arguments: &[&str], into: &Path) 
     file
 }
 
-/// The whole content, without owners and without what differs between any two dumps.
+/// A dump of the content, without owners and without the lines that differ between any two dumps.
 fn content(server: &TestServer, database: &str, into: &Path) -> String {
     let file = dumped(server, database, &["--no-owner", "--no-comments", "--no-privileges"], into);
     let text = fs::read_to_string(file).unwrap();
@@ -86,7 +86,7 @@ async fn built(source: &Source, target: &BuildTarget) -> Result<BuildReport, Bui
 }
 
 #[tokio::test]
-async fn a_default_dump_of_a_superuser_is_built_by_a_login_without_rights() {
+async fn default_dump_of_superuser_builds_without_rights() {
     let (server, base) = (TestServer::shared(), tempfile::tempdir().unwrap());
     server.target("owned_from");
     let file = base.path().join("schema.sql");
@@ -107,10 +107,7 @@ async fn a_default_dump_of_a_superuser_is_built_by_a_login_without_rights() {
         } else {
             " OWNER TO builder;"
         };
-        assert!(
-            text.contains(owned) && text.contains("\nCOMMENT ON EXTENSION pgcrypto"),
-            "the dump is of the kind this test is about"
-        );
+        assert!(text.contains(owned) && text.contains("\nCOMMENT ON EXTENSION pgcrypto"), "the dump has no owners");
         let target = prepared(&server, &name);
         built(&source(SourceKind::SqlFile(dump), base.path()), &target)
             .await
@@ -126,7 +123,7 @@ async fn a_default_dump_of_a_superuser_is_built_by_a_login_without_rights() {
 }
 
 #[tokio::test]
-async fn dumps_of_schema_public_alone_are_built_too() {
+async fn dump_of_schema_public_builds() {
     let (server, base) = (TestServer::shared(), tempfile::tempdir().unwrap());
     server.target("public_from");
     server.query("public_from", "create table t (n int); insert into t values (7)");
@@ -137,14 +134,14 @@ async fn dumps_of_schema_public_alone_are_built_too() {
 }
 
 #[tokio::test]
-async fn an_error_in_a_dump_names_the_file_of_the_user_and_says_what_to_set() {
+async fn error_in_dump_names_original_file_and_setting() {
     let (server, base) = (TestServer::shared(), tempfile::tempdir().unwrap());
     let target = prepared(&server, "hinted");
     let file = base.path().join("dump.sql");
     let header = "--\n-- PostgreSQL database dump\n--\n\ncreate table t (n int);\nALTER TABLE t OWNER TO postgres;\n";
     let roles = "; if this is about a role: list it under `roles` of the pool, or make the dump with --no-owner --no-privileges";
     let extensions = "; the build's login is no superuser: list the extension under `extensions` of the pool";
-    for (statement, said, hint) in [
+    for (statement, message, hint) in [
         ("GRANT ALL ON t TO nobody_here;", "role \"nobody_here\" does not exist (SQLSTATE 42704)", roles),
         ("GRANT SELECT ON pg_authid TO PUBLIC;", "permission denied for table pg_authid (SQLSTATE 42501)", roles),
         ("ALTER DEFAULT PRIVILEGES FOR ROLE builder GRANT SELECT ON TABLES TO PUBLIC;", "(SQLSTATE 42501)", roles),
@@ -156,7 +153,7 @@ async fn an_error_in_a_dump_names_the_file_of_the_user_and_says_what_to_set() {
         (
             "CREATE DATABASE x;",
             "permission denied to create database (SQLSTATE 42501)",
-            "; the build has its database already: make the dump without --create",
+            "; the build already has a database: make the dump without --create",
         ),
         ("CREATE TABLE u (n no_such_type);", "type \"no_such_type\" does not exist (SQLSTATE 42704)", ""),
     ] {
@@ -165,7 +162,7 @@ async fn an_error_in_a_dump_names_the_file_of_the_user_and_says_what_to_set() {
         let failure = built(&source(SourceKind::SqlFile(file.clone()), base.path()), &target).await.unwrap_err();
         let (first, _) = failure.detail.split_once('\n').unwrap();
         assert!(first.starts_with(&format!("{}, line 8: ", file.display())), "{first}");
-        assert!(first.ends_with(&format!("{said}{hint}")), "{first}");
+        assert!(first.ends_with(&format!("{message}{hint}")), "{first}");
         assert!(!failure.detail.contains("pgdibs-dump-"), "{}", failure.detail);
     }
 }

@@ -1,15 +1,15 @@
-//! What changes a fingerprint, what does not, and what asking again costs.
+//! Tests of globs and fingerprints: what changes a fingerprint, and the cost of a repeated call.
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::super::inputs::{Inputs, sql_files};
-use super::super::{Circumstances, FingerprintOf, Source, SourceKind};
+use super::super::{FileGlob, FingerprintContext, Matches, Source, SourceFingerprint, SourceKind};
 use super::source;
 
-const AROUND: Circumstances<'static> =
-    Circumstances { server_major: 15, database_digest: "", extensions: &[], roles: &[], owner: "pgdibs_shop" };
+const CONTEXT: FingerprintContext<'static> =
+    FingerprintContext { server_major: 15, database_digest: "", extensions: &[], roles: &[], owner: "pgdibs_shop" };
 
 fn write(base: &Path, files: &[(&str, &str)]) {
     for (name, content) in files {
@@ -21,20 +21,24 @@ fn write(base: &Path, files: &[(&str, &str)]) {
 
 fn command(base: &Path, inputs: &[&str]) -> Source {
     let kind = SourceKind::Command(vec!["migrate".to_owned(), "--all".to_owned()]);
-    Source { inputs: inputs.iter().map(|glob| (*glob).to_owned()).collect(), ..source(kind, base) }
+    Source { inputs: globs(inputs), ..source(kind, base) }
+}
+
+fn globs(texts: &[&str]) -> Vec<FileGlob> {
+    texts.iter().map(|text| FileGlob::parse(text).unwrap()).collect()
 }
 
 fn fingerprint(source: &Source) -> String {
-    FingerprintOf::new(source.clone()).current(&AROUND).unwrap()
+    SourceFingerprint::new(source.clone()).current(&CONTEXT).unwrap()
 }
 
-/// A moment at which every change of this test lies back far enough to be trusted.
+/// A time at which every change of the test is settled.
 fn later() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap() + Duration::from_secs(3600)
 }
 
 #[test]
-fn it_is_the_content_and_the_relative_names_and_nothing_of_the_place() {
+fn fingerprint_depends_on_contents_and_relative_names() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for base in [one.path(), two.path()] {
         write(base, &[("db/1.sql", "select 1"), ("db/2.sql", "select 2"), ("db/notes.txt", "x")]);
@@ -47,7 +51,7 @@ fn it_is_the_content_and_the_relative_names_and_nothing_of_the_place() {
     let mut seen = vec![first.clone()];
     let mut differs = |what: &str| {
         let now = fingerprint(&sql(two.path()));
-        assert!(!seen.contains(&now), "{what} should have changed it");
+        assert!(!seen.contains(&now), "{what} did not change the fingerprint");
         seen.push(now);
     };
     write(two.path(), &[("db/2.sql", "select 3")]);
@@ -57,18 +61,20 @@ fn it_is_the_content_and_the_relative_names_and_nothing_of_the_place() {
     write(two.path(), &[("db/4.sql", "")]);
     differs("a new, empty file");
     fs::remove_file(two.path().join("db/1.sql")).unwrap();
-    differs("a file that went");
+    differs("a deleted file");
     write(two.path(), &[("db/notes.txt", "y"), ("db/.hidden.sql", "z"), ("db/deep/5.sql", "z")]);
-    assert_eq!(&fingerprint(&sql(two.path())), seen.last().unwrap(), "these are no inputs");
+    assert_eq!(&fingerprint(&sql(two.path())), seen.last().unwrap(), "files that do not match changed the fingerprint");
 }
 
 #[test]
-fn everything_else_that_makes_the_template_counts() {
+fn fingerprint_depends_on_configuration_and_context() {
     let base = tempfile::tempdir().unwrap();
     write(base.path(), &[("a.py", "1"), ("b.py", "2")]);
     let plain = command(base.path(), &["*.py"]);
     let names = ["x".to_owned()];
-    let of = |source: &Source, around: Circumstances<'_>| FingerprintOf::new(source.clone()).current(&around).unwrap();
+    let of = |source: &Source, context: FingerprintContext<'_>| {
+        SourceFingerprint::new(source.clone()).current(&context).unwrap()
+    };
     let with_env = |name: &str, value: &str| Source { env: [(name.to_owned(), value.into())].into(), ..plain.clone() };
     let argv = |words: &[&str]| {
         let kind = SourceKind::Command(words.iter().map(|word| (*word).to_owned()).collect());
@@ -76,30 +82,30 @@ fn everything_else_that_makes_the_template_counts() {
     };
     let database = |name: &str| source(SourceKind::Database(name.to_owned()), base.path());
     let all = [
-        of(&plain, AROUND),
-        of(&plain, Circumstances { server_major: 16, ..AROUND }),
-        of(&plain, Circumstances { extensions: &names, ..AROUND }),
-        of(&plain, Circumstances { roles: &names, ..AROUND }),
-        of(&plain, Circumstances { owner: "other", ..AROUND }),
-        of(&argv(&["migrate", "--al", "l"]), AROUND),
-        of(&argv(&["migrate"]), AROUND),
-        of(&with_env("A", "1"), AROUND),
-        of(&with_env("A", "2"), AROUND),
-        of(&with_env("A1", ""), AROUND),
-        of(&command(base.path(), &["a.py"]), AROUND),
-        of(&database("seed"), AROUND),
-        of(&database("seed2"), AROUND),
-        of(&database("seed"), Circumstances { database_digest: "d", ..AROUND }),
+        of(&plain, CONTEXT),
+        of(&plain, FingerprintContext { server_major: 16, ..CONTEXT }),
+        of(&plain, FingerprintContext { extensions: &names, ..CONTEXT }),
+        of(&plain, FingerprintContext { roles: &names, ..CONTEXT }),
+        of(&plain, FingerprintContext { owner: "other", ..CONTEXT }),
+        of(&argv(&["migrate", "--al", "l"]), CONTEXT),
+        of(&argv(&["migrate"]), CONTEXT),
+        of(&with_env("A", "1"), CONTEXT),
+        of(&with_env("A", "2"), CONTEXT),
+        of(&with_env("A1", ""), CONTEXT),
+        of(&command(base.path(), &["a.py"]), CONTEXT),
+        of(&database("seed"), CONTEXT),
+        of(&database("seed2"), CONTEXT),
+        of(&database("seed"), FingerprintContext { database_digest: "d", ..CONTEXT }),
     ];
     for (place, fingerprint) in all.iter().enumerate() {
-        assert!(!all[..place].contains(fingerprint), "number {place} equals an earlier one");
+        assert!(!all[..place].contains(fingerprint), "number {place} has the fingerprint of an earlier one");
     }
-    assert_eq!(all[0], of(&plain, Circumstances { database_digest: "ignored here", ..AROUND }));
+    assert_eq!(all[0], of(&plain, FingerprintContext { database_digest: "ignored here", ..CONTEXT }));
     assert_eq!(all[0], fingerprint(&command(base.path(), &["b.py", "./*.py", "a.py"])), "each file counts once");
 }
 
 #[test]
-fn globs_take_what_they_say_and_never_byte_code() {
+fn globs_match_files_but_never_byte_code() {
     let base = tempfile::tempdir().unwrap();
     write(
         base.path(),
@@ -120,18 +126,60 @@ fn globs_take_what_they_say_and_never_byte_code() {
     write(base.path(), &[("app/__pycache__/m.py", "x"), ("app/one/m.pyc", "x"), ("app/.git/config", "x")]);
     assert_eq!(of(&["app/**"]), whole);
     let only_byte_code = command(base.path(), &["app/*/m.*"]);
-    assert!(FingerprintOf::new(only_byte_code).current(&AROUND).is_err(), "nor without **");
+    assert!(SourceFingerprint::new(only_byte_code).current(&CONTEXT).is_err(), "byte code matched without **");
     let outside = command(&base.path().join("app"), &["../app/one/migrations/*"]);
-    assert_eq!(FingerprintOf::new(outside).current(&AROUND).unwrap().len(), 64);
+    assert_eq!(SourceFingerprint::new(outside).current(&CONTEXT).unwrap().len(), 64);
     std::os::unix::fs::symlink(base.path().join("app"), base.path().join("app/loop")).unwrap();
-    assert_eq!(of(&["app/**"]), whole, "a link to a directory above is not followed");
+    assert_eq!(of(&["app/**"]), whole, "the walk followed a link to a directory above");
 }
 
 #[test]
-fn missing_inputs_are_sentences() {
+fn globs_match_hidden_names_alternatives_and_links_only_when_spelled_out() {
+    let base = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    write(outside.path(), &[("1.sql", "x"), ("deep/2.sql", "y")]);
+    write(base.path(), &[("a/.sqlx/q.json", "1"), ("a/one.py", "2"), ("b/.hidden.py", "3"), ("b/two.py", "4")]);
+    std::os::unix::fs::symlink(outside.path(), base.path().join("b/linked")).unwrap();
+    std::os::unix::fs::symlink("nowhere", base.path().join("b/dangling")).unwrap();
+    std::os::unix::fs::symlink("itself", base.path().join("b/itself")).unwrap();
+    let found = |glob: &str| {
+        let mut matches = Matches::default();
+        FileGlob::parse(glob).unwrap().find(base.path(), &mut matches).unwrap();
+        let mut files: Vec<String> =
+            matches.files.iter().map(|file| file.strip_prefix(base.path()).unwrap().display().to_string()).collect();
+        files.sort();
+        files.join(" ")
+    };
+    assert_eq!(found("**"), "a/one.py b/two.py");
+    assert_eq!(found("**/.sqlx/*.json"), "a/.sqlx/q.json");
+    assert_eq!(found("b/.*.py"), "b/.hidden.py");
+    assert_eq!(found("{a,b}/*.py"), "a/one.py b/two.py");
+    assert_eq!(found("*/linked/*"), "b/linked/1.sql");
+    assert_eq!(found("**/linked/**"), "b/linked/1.sql b/linked/deep/2.sql");
+    assert_eq!(found("*/*/1.sql"), "b/linked/1.sql");
+    assert_eq!(found("./a//one.py"), "a/one.py");
+    assert_eq!(found("a/one.py/x"), "");
+    for bad in ["a/[", "{a/b,c}", "a/{b"] {
+        assert!(FileGlob::parse(bad).is_err(), "{bad}");
+    }
+}
+
+/// Every list of directories is compared at each acquire, so a glob must not list what cannot hold a match.
+#[test]
+fn glob_lists_only_directories_that_can_hold_a_match() {
+    let base = tempfile::tempdir().unwrap();
+    write(base.path(), &[("app/migrations/1.py", ""), ("app/node_modules/x/y.py", ""), (".git/config", "")]);
+    let mut matches = Matches::default();
+    FileGlob::parse("*/migrations/*.py").unwrap().find(base.path(), &mut matches).unwrap();
+    let expected = ["", "app", "app/migrations"].map(|name| base.path().join(name));
+    assert_eq!(matches.directories.into_keys().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn missing_inputs_are_errors_with_remedy() {
     let base = tempfile::tempdir().unwrap();
     let shown = base.path().display();
-    let refused = |source: Source| FingerprintOf::new(source).current(&AROUND).unwrap_err().to_string();
+    let refused = |source: Source| SourceFingerprint::new(source).current(&CONTEXT).unwrap_err().to_string();
     assert_eq!(
         refused(command(base.path(), &["migrations"])),
         format!(
@@ -150,49 +198,48 @@ fn missing_inputs_are_sentences() {
         refused(source(SourceKind::SqlFile(base.path().join("x.sql")), base.path())),
         format!("there is no file {shown}/x.sql (sql_file); correct the path")
     );
-    let mut later_there = FingerprintOf::new(command(base.path(), &["migrations/*"]));
-    assert!(later_there.current(&AROUND).is_err());
+    let mut created_later = SourceFingerprint::new(command(base.path(), &["migrations/*"]));
+    assert!(created_later.current(&CONTEXT).is_err());
     write(base.path(), &[("migrations/1", "")]);
-    assert!(later_there.current(&AROUND).is_ok(), "what appears is seen");
+    assert!(created_later.current(&CONTEXT).is_ok(), "a new file was not found");
 }
 
 #[test]
 fn sql_files_run_in_byte_order() {
     let base = tempfile::tempdir().unwrap();
     write(base.path(), &[("9.sql", ""), ("10.sql", ""), ("B.sql", ""), ("a.sql", ""), ("a-1.sql", "")]);
-    let source =
-        Source { inputs: vec!["*".to_owned()], ..source(SourceKind::SqlDir(base.path().to_owned()), base.path()) };
+    let source = Source { inputs: globs(&["*"]), ..source(SourceKind::SqlDir(base.path().to_owned()), base.path()) };
     let files = sql_files(&source).unwrap();
     let names: Vec<&str> = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
     assert_eq!(names, ["10.sql", "9.sql", "B.sql", "a-1.sql", "a.sql"]);
 }
 
-/// Each change happens to a source whose inputs have been remembered, and must be seen at the very next look.
+/// Each change happens to cached inputs, and the next digest must include it.
 #[test]
-fn the_cache_sees_every_change_and_reads_nothing_else() {
+fn cache_detects_each_change_and_reads_only_changed_files() {
     let base = tempfile::tempdir().unwrap();
     write(base.path(), &[("m/a/1", "one"), ("m/a/2", "two"), ("m/b/3", "three")]);
     let mut inputs = Inputs::of(&command(base.path(), &["m/*/*"]));
     let first = inputs.digest_at(later()).unwrap();
     assert_eq!(inputs.reads, 3);
     assert_eq!(inputs.digest_at(later()).unwrap(), first);
-    assert_eq!(inputs.reads, 3, "nothing changed, nothing is read");
+    assert_eq!(inputs.reads, 3, "unchanged files were read");
 
     let mut seen = vec![first];
     let mut changed = |what: &str, reads: u64| {
         let before = inputs.reads;
         let now = inputs.digest_at(later()).unwrap();
-        assert!(!seen.contains(&now), "{what} was not seen");
-        assert_eq!(inputs.reads - before, reads, "files read after {what}");
+        assert!(!seen.contains(&now), "{what} was not detected");
+        assert_eq!(inputs.reads - before, reads, "number of files read after {what}");
         let fresh = Inputs::of(&command(base.path(), &["m/*/*"])).digest_at(later()).unwrap();
-        assert_eq!(now, fresh, "{what}: as without a cache");
+        assert_eq!(now, fresh, "{what}: other digest than without cache");
         seen.push(now);
     };
     let one = base.path().join("m/a/1");
     let modified = fs::metadata(&one).unwrap().modified().unwrap();
     fs::write(&one, "ONE").unwrap();
     fs::File::options().write(true).open(&one).unwrap().set_modified(modified).unwrap();
-    changed("a change of the same size with the old time put back", 1);
+    changed("a change of the same size with the old modification time", 1);
     write(base.path(), &[("m/c/4", "four")]);
     changed("a file in a new directory", 1);
     write(base.path(), &[("m/b/5", "five")]);
@@ -200,7 +247,7 @@ fn the_cache_sees_every_change_and_reads_nothing_else() {
     fs::rename(base.path().join("m/a/2"), base.path().join("m/a/22")).unwrap();
     changed("a renamed file", 1);
     fs::remove_file(base.path().join("m/b/3")).unwrap();
-    changed("a file that went", 0);
+    changed("a deleted file", 0);
     fs::rename(base.path().join("m/a"), base.path().join("m/z")).unwrap();
     changed("a renamed directory", 2);
 
@@ -208,9 +255,9 @@ fn the_cache_sees_every_change_and_reads_nothing_else() {
     assert!(inputs.digest_at(later()).is_err());
 }
 
-/// Two changes within one tick of the file system's clock look the same from outside.
+/// Two changes within one tick of the file system's clock leave the same metadata.
 #[test]
-fn what_changed_a_moment_ago_is_read_each_time() {
+fn file_that_changed_just_now_is_read_each_time() {
     let base = tempfile::tempdir().unwrap();
     write(base.path(), &[("1", "one")]);
     let mut inputs = Inputs::of(&command(base.path(), &["*"]));
@@ -220,7 +267,7 @@ fn what_changed_a_moment_ago_is_read_each_time() {
 }
 
 #[test]
-fn looking_again_at_a_few_hundred_files_costs_well_under_a_millisecond() {
+fn digest_of_300_unchanged_files_is_fast() {
     let base = tempfile::tempdir().unwrap();
     for number in 0..300 {
         write(
@@ -232,13 +279,13 @@ fn looking_again_at_a_few_hundred_files_costs_well_under_a_millisecond() {
     let digest = inputs.digest_at(later()).unwrap();
     assert_eq!(inputs.reads, 300);
     let timed = (0..50).map(|_| {
-        let begun = Instant::now();
+        let started = Instant::now();
         assert_eq!(inputs.digest_at(later()).unwrap(), digest);
-        begun.elapsed()
+        started.elapsed()
     });
     let best = timed.min().unwrap();
     assert_eq!(inputs.reads, 300);
-    println!("300 files looked at again in {best:?}");
-    // Without optimisation, on a machine that does other things; optimised it is a third of this.
+    println!("digest of 300 unchanged files: {best:?}");
+    // The limit is for an unoptimised build on a loaded machine; an optimised one takes a third.
     assert!(best < Duration::from_millis(3), "{best:?}");
 }

@@ -1,4 +1,4 @@
-//! Tests of daemon-built templates: fingerprints on real files, builds with real processes and a real Postgres.
+//! Tests of sources: fingerprints of real files, builds with real processes and a real Postgres.
 
 mod builds_on_postgres;
 mod captures;
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::{BuildTarget, Source, SourceKind};
 
-/// A source with nothing but its kind, everything relative to `base`.
+/// A source of this kind, relative to `base`, without further settings.
 pub(super) fn source(kind: SourceKind, base: &Path) -> Source {
     let (base, directory) = (base.to_owned(), base.to_owned());
     Source { kind, inputs: Vec::new(), base, env: BTreeMap::new(), directory, timeout: None }
@@ -22,8 +22,8 @@ pub(super) fn source(kind: SourceKind, base: &Path) -> Source {
 
 pub(super) const PASSWORD: &str = "pa/ss w:rd@7f3c";
 
-/// A target for builds that speak to no server.
-pub(super) fn nowhere() -> BuildTarget {
+/// A target without a server.
+pub(super) fn unreachable_target() -> BuildTarget {
     BuildTarget {
         url: "postgresql://builder:pa%2Fss%20w%3Ard%407f3c@127.0.0.1:9/shop_build_1?sslmode=disable".into(),
         host: "127.0.0.1".to_owned(),
@@ -31,22 +31,22 @@ pub(super) fn nowhere() -> BuildTarget {
         user: "builder".to_owned(),
         password: PASSWORD.into(),
         database: "shop_build_1".to_owned(),
-        psql: "/nowhere/psql".into(),
+        psql: "/nonexistent/psql".into(),
     }
 }
 
-/// Looks until `true`, at most ten seconds.
+/// Polls a condition until it holds, at most ten seconds.
 #[track_caller]
-pub(super) fn eventually(what: &str, mut look: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
-    while !look() {
-        assert!(Instant::now() < until, "not within ten seconds: {what}");
-        // Between two looks, so that the loop leaves the processor to what it waits for.
+pub(super) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
+        // The interval of the poll.
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Whether the process runs; a zombie that nobody reaps does not.
+/// Whether the process runs; a zombie does not.
 pub(super) fn runs(pid: &str) -> bool {
     match std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())) {
         Ok(stat) => !stat.rsplit_once(')').unwrap().1.trim_start().starts_with('Z'),

@@ -1,4 +1,4 @@
-//! A Postgres of the tests' own: made when the first test wants it, gone with the last, also when the test process is killed.
+//! A Postgres for the tests: the first test starts it; it stops with the last, also when the test process is killed.
 
 use std::fs;
 use std::io::Write as _;
@@ -7,16 +7,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
 
+use pgdibs_embedded::SearchRoots;
+
 use super::super::BuildTarget;
 use super::{PASSWORD, eventually};
 
-/// Stops the server when standard input ends, which it does however the test process ends.
+/// Stops the server when standard input closes, which happens however the test process exits.
 const SUPERVISOR: &str =
     r#"exec 3<&0; "$@" </dev/null & postgres=$!; read -r _ <&3; kill -QUIT $postgres; wait $postgres"#;
 
 pub(super) struct TestServer {
     pub(super) bin: PathBuf,
-    directory: tempfile::TempDir,
+    /// Dropped after the server has exited.
+    _directory: tempfile::TempDir,
     port: u16,
     supervisor: Child,
 }
@@ -66,12 +69,12 @@ impl TestServer {
             .stderr(fs::File::create(root.join("errors")).unwrap())
             .spawn()
             .unwrap();
-        let server = Self { bin, directory, port, supervisor };
+        let server = Self { bin, _directory: directory, port, supervisor };
         eventually("the server takes connections", || server.psql("postgres", "select 1").status.success());
         server
     }
 
-    /// What psql prints for `sql`, unaligned.
+    /// The unaligned output of psql for `sql`.
     #[track_caller]
     pub(super) fn query(&self, database: &str, sql: &str) -> String {
         let output = self.psql(database, sql);
@@ -86,7 +89,7 @@ impl TestServer {
             .unwrap()
     }
 
-    /// A client program with the way to the server.
+    /// A client program with the variables for the server.
     pub(super) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.bin.join(name));
         command.env("PGHOST", "127.0.0.1").env("PGPORT", self.port.to_string());
@@ -114,8 +117,6 @@ impl Drop for TestServer {
     fn drop(&mut self) {
         drop(self.supervisor.stdin.take());
         let _ = self.supervisor.wait();
-        // The directory goes with its own field; named here because its files belong to the server until it has ended.
-        let _ = self.directory.path();
     }
 }
 
@@ -123,11 +124,8 @@ fn programs() -> PathBuf {
     if let Ok(given) = std::env::var("PGDIBS_TEST_PG_BIN_DIR") {
         return given.into();
     }
-    let mut found: Vec<PathBuf> = glob::glob("/usr/lib/postgresql/*/bin").unwrap().filter_map(Result::ok).collect();
-    found.sort_by_key(|path| path.parent().and_then(|path| path.file_name()?.to_str()?.parse::<u32>().ok()));
-    let asked = Command::new("pg_config").arg("--bindir").output().ok().filter(|output| output.status.success());
-    let asked = asked.map(|output| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
-    found.pop().or(asked).expect("these tests need Postgres: install it or set PGDIBS_TEST_PG_BIN_DIR")
+    let found = pgdibs_embedded::find(None, &SearchRoots::of_this_system(), None);
+    found.expect("these tests need Postgres: install it or set PGDIBS_TEST_PG_BIN_DIR").dir
 }
 
 /// Postgres refuses to run as root.

@@ -1,4 +1,4 @@
-//! A throw-away cluster: non-durable, on loopback, gone with its test, also when the test process is killed.
+//! A throw-away cluster: non-durable, on loopback, removed with its test, also when the test process is killed.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ impl Cluster {
         cluster
     }
 
-    /// Starts the server, on another port when somebody was faster to take this one.
+    /// Starts the server, on another port when another process took this one.
     pub(crate) async fn run(&mut self) {
         for attempt in 1.. {
             if self.port == 0 {
@@ -127,7 +127,7 @@ impl Cluster {
         self.directory.path().join("data")
     }
 
-    /// Puts a file of the tests into the data directory, where the server may read it and nobody else.
+    /// Writes a file into the data directory that only the server can read.
     pub(crate) fn put_file(&self, name: &str, contents: &[u8]) {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.data().join(name);

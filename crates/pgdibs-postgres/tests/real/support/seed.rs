@@ -1,4 +1,4 @@
-//! Data directories to copy: `initdb` runs once per Postgres, its result is kept below `target/tmp`.
+//! Data directories to copy: `initdb` runs once per Postgres, its result stays below `target/tmp`.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use pgdibs_embedded::Binaries;
 
-/// The superuser of every cluster; its password holds what has to be escaped in URLs and SQL.
+/// The superuser of every cluster; its password has the characters that URLs and SQL escape.
 pub(crate) const SUPERUSER: &str = "the-boss";
 pub(crate) const PASSWORD: &str = "p@ss:w/rd?#%&'\\ é\"";
 
@@ -20,7 +20,7 @@ pub(crate) fn other_user() -> Option<nix::unistd::User> {
     Some(named("postgres").or_else(|| named("nobody")).expect("as root these tests need the user postgres or nobody"))
 }
 
-/// A command that runs as somebody Postgres accepts.
+/// A command that runs as an OS user that Postgres accepts.
 pub(crate) fn unprivileged(mut command: Command) -> Command {
     if let Some(user) = other_user() {
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
@@ -38,7 +38,7 @@ pub(crate) fn run(command: &mut Command) {
 
 const PREFIX: &str = "pgdibs-real-";
 
-/// A test that is killed cannot tidy up, and memory is dear: its directory names the process, so the next test does it.
+/// A killed test cannot remove its directory, and memory is scarce: the directory has the process id in its name, and the next test removes it.
 fn remove_what_killed_tests_left(parent: &Path) {
     for entry in fs::read_dir(parent).unwrap().filter_map(Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -52,7 +52,7 @@ fn remove_what_killed_tests_left(parent: &Path) {
     }
 }
 
-/// A fresh directory in memory where there is such a thing, that the server's user owns; short enough for a socket's path.
+/// A fresh directory of the server's OS user, in memory if there is a /dev/shm; short enough for a socket's path.
 pub(crate) fn directory() -> tempfile::TempDir {
     let shm = Path::new("/dev/shm");
     let parent = if shm.is_dir() { shm } else { Path::new("/tmp") };
@@ -65,7 +65,7 @@ pub(crate) fn directory() -> tempfile::TempDir {
     directory
 }
 
-/// The data directory to copy from, made by whoever comes first.
+/// The data directory to copy from; the first test creates it.
 pub(crate) fn of(binaries: &Binaries) -> PathBuf {
     let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("seeds");
     fs::create_dir_all(&kept).unwrap();

@@ -15,15 +15,15 @@ use pgdibs_testing::conformance::Suite;
 use pgdibs_testing::conformance::idle::run_until_idle;
 
 use super::cluster::{Cluster, all_binaries};
-use super::hands::Hands;
+use super::external::External;
 
-/// What the role of a daemon that is no superuser is called here.
+/// The role of a daemon that is no superuser.
 pub(crate) const DAEMON: &str = "the daemon's";
 const DAEMON_PASSWORD: &str = "d@emon";
 
-pub(crate) type PgSuite = Suite<PgBackend, Hands>;
+pub(crate) type PgSuite = Suite<PgBackend, External>;
 
-/// The reconciler's knowledge of a backend in which nothing is under way and no lease is overdue.
+/// The planner's context without running steps and overdue leases.
 pub(crate) fn nothing_under_way() -> PlannerContext {
     PlannerContext { max_ttl: Duration::from_secs(3600), ..PlannerContext::default() }
 }
@@ -46,7 +46,7 @@ async fn role_for(cluster: &Cluster, rights: Rights) -> secrecy::SecretString {
 
 static INSTANCES: AtomicI32 = AtomicI32::new(1);
 
-/// Another daemon's world on the cluster; it does not lead yet.
+/// Another daemon's backend on the cluster; it does not lead yet.
 pub(crate) async fn another_backend(cluster: &Cluster, rights: Rights) -> PgBackend {
     let url = match rights {
         Rights::Superuser => cluster.superuser_url(),
@@ -58,10 +58,10 @@ pub(crate) async fn another_backend(cluster: &Cluster, rights: Rights) -> PgBack
     PgBackend::new(connections, 0)
 }
 
-/// A cluster with one leading daemon's world and the suite's sentences about it.
+/// A cluster with one leading daemon's backend, and the conformance suite for it.
 pub(crate) struct Setting {
     pub(crate) suite: PgSuite,
-    /// Without it, this daemon's tickets are those of a daemon that is gone.
+    /// Without it, this daemon's tickets are those of a dead daemon.
     pub(crate) membership: Option<Membership>,
     pub(crate) cluster: Cluster,
     rights: Rights,
@@ -73,8 +73,8 @@ impl Setting {
         let backend = another_backend(&cluster, rights).await;
         assert_eq!(backend.facts().rights, rights);
         let membership = Some(backend.membership().await.unwrap());
-        assert!(backend.lead().await.unwrap(), "nobody else leads");
-        let suite = Suite::new(backend, Hands::of(&cluster), PoolName::parse("suite").unwrap());
+        assert!(backend.lead().await.unwrap(), "no other daemon leads");
+        let suite = Suite::new(backend, External::of(&cluster), PoolName::parse("suite").unwrap());
         Self { suite, membership, cluster, rights }
     }
 
@@ -83,7 +83,7 @@ impl Setting {
         another_backend(&self.cluster, self.rights).await
     }
 
-    /// Lets the reconciler carry out what is due of one kind, and nothing else.
+    /// Executes the planned steps of one kind alone.
     pub(crate) async fn only(&self, wanted: impl Fn(&Step) -> bool) {
         loop {
             let steps = plan(&self.suite.snapshot().await, &nothing_under_way());
@@ -97,7 +97,7 @@ impl Setting {
         }
     }
 
-    /// Lets the reconciler do everything that is due; returns what failed, in words.
+    /// Executes all planned steps; returns the failures as text.
     pub(crate) async fn idle_with_failures(&self) -> Vec<String> {
         let failures = run_until_idle(&self.suite.backend, &nothing_under_way()).await;
         failures.into_iter().map(|(step, error)| format!("{step:?}: {error}")).collect()
@@ -113,7 +113,7 @@ impl Setting {
         self.cluster.sql("pgdibs", sql).await;
     }
 
-    /// The one text that a query in the catalog gives.
+    /// The one value of a query in the catalog, as text.
     pub(crate) async fn catalog_text(&self, sql: &str) -> String {
         self.cluster.text("pgdibs", sql).await
     }
@@ -124,7 +124,7 @@ pub(crate) fn on_each_server(rights: Rights, test: impl AsyncFn(&Setting)) {
     on_each_server_with(&[], rights, test);
 }
 
-/// The same with settings of the server.
+/// With settings of the server.
 pub(crate) fn on_each_server_with(settings: &[&str], rights: Rights, test: impl AsyncFn(&Setting)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for binaries in all_binaries() {

@@ -1,4 +1,4 @@
-//! Hands that reach around pgdibs: holders who connect, and somebody with psql who creates, drops and renames.
+//! Clients that bypass pgdibs: holders that connect, and an administrator that creates, drops and renames.
 
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 use super::DEADLINE;
 use super::cluster::Cluster;
 
-/// Where to connect, and as which superuser.
-pub(crate) struct Hands {
+pub(crate) struct External {
     superuser: PgConnectOptions,
 }
 
@@ -21,7 +20,7 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-impl Hands {
+impl External {
     pub(crate) fn of(cluster: &Cluster) -> Self {
         Self { superuser: cluster.superuser("postgres") }
     }
@@ -30,7 +29,7 @@ impl Hands {
         PgConnection::connect_with(&self.superuser.clone().database(database)).await.unwrap()
     }
 
-    async fn by_hand(&self, sql: String) {
+    async fn run(&self, sql: String) {
         let mut connection = self.as_superuser("postgres").await;
         if let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(&mut connection).await {
             panic!("{sql}: {error}");
@@ -45,7 +44,7 @@ impl Hands {
         count
     }
 
-    /// Waits until a count is what it should be. (An async closure that borrows would not be `Send`.)
+    /// Waits for a count. (An async closure that borrows would not be `Send`.)
     async fn until_count(&self, sql: &'static str, database: &str, wanted: i64) {
         let started = Instant::now();
         loop {
@@ -59,7 +58,7 @@ impl Hands {
     }
 }
 
-impl ConformanceServer for Hands {
+impl ConformanceServer for External {
     type Session = PgConnection;
 
     async fn connect(&self, credentials: &Credentials, database: &str) -> Result<PgConnection, String> {
@@ -73,7 +72,7 @@ impl ConformanceServer for Hands {
     }
 
     async fn disconnect(&self, session: PgConnection) {
-        // It may have been ended by the server, and then there is nobody to say goodbye to.
+        // The server may have ended it already.
         let _ = session.close().await;
     }
 
@@ -104,7 +103,7 @@ impl ConformanceServer for Hands {
     }
 
     async fn look_into(&self, database: &str) {
-        self.by_hand(format!("alter database {} allow_connections = true", quoted(database))).await;
+        self.run(format!("alter database {} allow_connections = true", quoted(database))).await;
         self.as_superuser(database).await.close().await.unwrap();
         let sql =
             "select count(*) from pg_database where datname = $1 and coalesce(pg_stat_get_db_sessions(oid), 0) > 0";
@@ -112,24 +111,24 @@ impl ConformanceServer for Hands {
     }
 
     async fn create_by_hand(&self, database: &str) {
-        self.by_hand(format!("create database {}", quoted(database))).await;
+        self.run(format!("create database {}", quoted(database))).await;
     }
 
     async fn drop_by_hand(&self, database: &str) {
         let template = "select count(*) from pg_database where datname = $1 and datistemplate";
         if self.count(template, database).await > 0 {
-            self.by_hand(format!("alter database {} is_template = false", quoted(database))).await;
+            self.run(format!("alter database {} is_template = false", quoted(database))).await;
         }
-        self.by_hand(format!("drop database if exists {} with (force)", quoted(database))).await;
+        self.run(format!("drop database if exists {} with (force)", quoted(database))).await;
     }
 
     async fn rename_by_hand(&self, database: &str, to: &str) {
         let name = quoted(database);
-        self.by_hand(format!("alter database {name} allow_connections = false")).await;
+        self.run(format!("alter database {name} allow_connections = false")).await;
         let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = $1";
         self.until_count(sql, database, 0).await;
-        self.by_hand(format!("alter database {name} rename to {}", quoted(to))).await;
-        self.by_hand(format!("alter database {} allow_connections = true", quoted(to))).await;
+        self.run(format!("alter database {name} rename to {}", quoted(to))).await;
+        self.run(format!("alter database {} allow_connections = true", quoted(to))).await;
     }
 
     async fn logins(&self) -> Vec<String> {
@@ -147,7 +146,6 @@ impl ConformanceServer for Hands {
     }
 }
 
-/// A session to do with whatever a test likes.
 pub(crate) async fn session(options: &PgConnectOptions) -> PgConnection {
     PgConnection::connect_with(options).await.unwrap()
 }
