@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
+use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::PoolName;
@@ -118,20 +119,13 @@ impl<B: Backend + 'static> Service<B> {
 
     /// A pool with a source of its own lends the template of its present inputs, never an older one.
     fn resolve_current(&self, request: &mut Acquire) -> Result<(), Error> {
-        match self.sources.current(&request.pool) {
-            Current::NoSource => Ok(()),
-            Current::Unreadable(why) | Current::Failed(_, why) => Err(Error::TemplateFailed(why)),
-            Current::Wanted(current) => match &request.fingerprint {
-                None => {
-                    request.fingerprint = Some(current);
-                    Ok(())
-                }
-                Some(named) if *named == current => Ok(()),
-                Some(named) => Err(Error::TemplateNotFound(format!(
-                    "pool \"{}\" is built from a source; its present inputs have fingerprint \"{current}\", not \"{named}\". Leave `fingerprint` out to get the present one",
-                    request.pool
-                ))),
-            },
+        let Some(current) = self.current(&request.pool)? else { return Ok(()) };
+        match request.fingerprint.get_or_insert_with(|| current.clone()) {
+            named if *named == current => Ok(()),
+            named => Err(Error::TemplateNotFound(format!(
+                "pool \"{}\" is built from a source; its present inputs have fingerprint \"{current}\", not \"{named}\". Leave `fingerprint` out to get the present one",
+                request.pool
+            ))),
         }
     }
 
@@ -307,37 +301,27 @@ fn below_floor(snapshot: &Snapshot, wanted: &Wanted) -> String {
 /// The sentence of a `pool_exhausted`: how many slots there are, which setting says so, and which lease holds each.
 fn who_holds_what(snapshot: &Snapshot, pool: &PoolName, waited: Duration) -> String {
     let max = snapshot.pools.iter().find(|p| &p.name == pool).map_or(0, |p| p.settings.max);
-    let holders: Vec<String> = snapshot
-        .leases
-        .iter()
-        .filter(|lease| &lease.pool == pool)
+    let leases = snapshot.leases.iter().filter(|lease| &lease.pool == pool);
+    let holders: Vec<String> = leases
         .map(|lease| {
-            let who = if lease.holder.is_empty() {
-                lease.worker.as_deref().unwrap_or("an unnamed holder")
-            } else {
-                &lease.holder
-            };
-            format!("{} by {who}", lease.database_name)
+            let worker = lease.worker.as_deref().unwrap_or("an unnamed holder");
+            let holder = if lease.holder.is_empty() { worker } else { &lease.holder };
+            format!("{} by {holder}", lease.database_name)
         })
         .collect();
-    let creating = snapshot
-        .databases
-        .iter()
-        .filter(|d| &d.pool == pool && d.state == pgdibs_core::database::DatabaseState::Creating)
-        .count();
-    let ahead = snapshot.tickets.iter().filter(|t| &t.pool == pool).count();
-    let last_error = snapshot
-        .databases
-        .iter()
-        .filter(|d| &d.pool == pool)
-        .find_map(|d| d.last_error.as_ref())
-        .map_or(String::new(), |error| format!("; the last clone failed: {error}"));
+    let held = match holders.is_empty() {
+        true => "no database is leased".to_owned(),
+        false => format!("leased: {}", holders.join(", ")),
+    };
+    let databases = || snapshot.databases.iter().filter(|database| &database.pool == pool);
+    let creating = databases().filter(|database| database.state == DatabaseState::Creating).count();
+    let last_error = databases().find_map(|database| database.last_error.as_ref());
+    let last_error = last_error.map_or(String::new(), |error| format!("; the last clone failed: {error}"));
+    let ahead = snapshot.tickets.iter().filter(|ticket| &ticket.pool == pool).count();
     let lowered = match snapshot.limits.slots_by_connections {
         Some(limit) if limit < max => format!(" (lowered to {limit} by the server's max_connections)"),
         _ => String::new(),
     };
-    let held =
-        if holders.is_empty() { "no database is leased".to_owned() } else { format!("leased: {}", holders.join(", ")) };
     format!(
         "no database of pool \"{pool}\" came free within {:.1} s: {held}; {creating} being cloned, {ahead} waiting, max is {max}{lowered}{last_error}",
         waited.as_secs_f64()

@@ -115,6 +115,14 @@ impl<B: Backend + 'static> Service<B> {
         })
     }
 
+    /// Runs a request that may wait. It is tracked, so that the daemon leaves the server only when the waiter has been answered.
+    async fn tracked<T>(&self, request: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        if self.stopping.is_cancelled() {
+            return Err(Error::ShuttingDown);
+        }
+        self.tasks.track_future(request).await
+    }
+
     /// A wait that counts against the limit and ends when the daemon stops.
     fn waiter(&self, wait: Duration) -> Waiter<'_> {
         Waiter::new(&self.wait_queue, wait).until_stopped(self.stopping.clone()).limited_by(&self.waiter_limit)

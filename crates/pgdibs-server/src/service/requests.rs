@@ -46,12 +46,8 @@ impl<B: Backend + 'static> Service<B> {
     /// As [`Backend::announce`]; a source that cannot be built from.
     pub async fn announce(&self, announce: &Announce) -> Result<(), Error> {
         let mut announce = announce.clone();
-        match self.sources.current(&announce.pool) {
-            Current::NoSource => {}
-            Current::Failed(_, why) | Current::Unreadable(why) => return Err(Error::TemplateFailed(why)),
-            Current::Wanted(current) => {
-                announce.fingerprint.get_or_insert(current);
-            }
+        if let Some(current) = self.current(&announce.pool)? {
+            announce.fingerprint.get_or_insert(current);
         }
         match self.backend.announce(&announce).await {
             // The source's build has not written its row yet; the announcement of the pool's newest template stands until then.

@@ -22,19 +22,14 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// Unknown or ended lease; no spare in time, in which case the old database is untouched.
     pub async fn reset(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<Lease, Error> {
-        if self.stopping.is_cancelled() {
-            return Err(Error::ShuttingDown);
-        }
-        // Tracked, so that the daemon leaves the server only when the waiter has been answered.
-        self.tasks.track_future(self.reset_in_turn(id, leave, wait)).await
-    }
-
-    async fn reset_in_turn(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<Lease, Error> {
-        match self.reserve_spare(id, leave, wait).await? {
-            ResetBegun::Already(lease) => Ok(*lease),
-            ResetBegun::Reserved { generation } => self.wait_for_swap(id, generation).await,
-            ResetBegun::Wait(_) => Err(Error::Internal("a reset was begun without a spare".to_owned())),
-        }
+        self.tracked(async {
+            match self.reserve_spare(id, leave, wait).await? {
+                ResetBegun::Already(lease) => Ok(*lease),
+                ResetBegun::Reserved { generation } => self.wait_for_swap(id, generation).await,
+                ResetBegun::Wait(_) => Err(Error::Internal("a reset was begun without a spare".to_owned())),
+            }
+        })
+        .await
     }
 
     async fn reserve_spare(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<ResetBegun, Error> {

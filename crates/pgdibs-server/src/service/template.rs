@@ -41,60 +41,48 @@ impl<B: Backend + 'static> Service<B> {
         token: &SecretString,
         wait: Duration,
     ) -> Result<Needed, Error> {
-        if self.stopping.is_cancelled() {
-            return Err(Error::ShuttingDown);
-        }
-        // Tracked, so that the daemon leaves the server only when the waiter has been answered.
-        self.tasks.track_future(self.put_template_in_turn(pool, fingerprint, holder, token, wait)).await
-    }
-
-    async fn put_template_in_turn(
-        &self,
-        pool: &PoolName,
-        fingerprint: &Fingerprint,
-        holder: &str,
-        token: &SecretString,
-        wait: Duration,
-    ) -> Result<Needed, Error> {
-        let waiter = self.waiter(wait);
-        if let Some(current) = self.current(pool)? {
-            return self.wait_for_current(pool, fingerprint, &current, waiter).await;
-        }
-        let waited = waiter.wait(|| async {
-            Ok(match self.backend.put_template(pool, fingerprint, holder, token.expose_secret()).await? {
-                TemplatePut::Building(template) => Attempt::Pending(template, None),
-                other => Attempt::Done(other),
-            })
-        });
-        let template = match waited.await? {
-            Waited::Done(TemplatePut::Yours(template)) => template,
-            Waited::Done(TemplatePut::Ready(template)) => return Ok(Needed::Ready(template)),
-            Waited::Done(TemplatePut::Building(template)) | Waited::Deadline(template) | Waited::Full(template) => {
-                return Ok(Needed::Building(template));
+        self.tracked(async {
+            let waiter = self.waiter(wait);
+            if let Some(current) = self.current(pool)? {
+                return self.wait_for_current(pool, fingerprint, &current, waiter).await;
             }
-        };
-        self.wait_queue.wake_reconciler();
-        let waiter = waiter.restarted(PLACE_DEADLINE);
-        let waited = waiter.wait(|| async {
-            let place = self.backend.build_place(template.id, token.expose_secret()).await?;
-            Ok(place.map_or(Attempt::Pending((), None), Attempt::Done))
-        });
-        let error = match waited.await? {
-            Waited::Done(place) => return Ok(Needed::Build(template, place)),
-            Waited::Deadline(()) => {
-                Error::ServerUnavailable("the build's database could not be created in time".to_owned())
-            }
-            Waited::Full(()) => Error::TemplateBuilding(format!(
-                "the build's database is not there yet, and {}",
-                self.waiter_limit.why_full()
-            )),
-        };
-        self.abandon_build(pool, fingerprint, token.expose_secret(), &error.to_string()).await?;
-        Err(error)
+            let waited = waiter.wait(|| async {
+                Ok(match self.backend.put_template(pool, fingerprint, holder, token.expose_secret()).await? {
+                    TemplatePut::Building(template) => Attempt::Pending(template, None),
+                    other => Attempt::Done(other),
+                })
+            });
+            let template = match waited.await? {
+                Waited::Done(TemplatePut::Yours(template)) => template,
+                Waited::Done(TemplatePut::Ready(template)) => return Ok(Needed::Ready(template)),
+                Waited::Done(TemplatePut::Building(template)) | Waited::Deadline(template) | Waited::Full(template) => {
+                    return Ok(Needed::Building(template));
+                }
+            };
+            self.wait_queue.wake_reconciler();
+            let waiter = waiter.restarted(PLACE_DEADLINE);
+            let waited = waiter.wait(|| async {
+                let place = self.backend.build_place(template.id, token.expose_secret()).await?;
+                Ok(place.map_or(Attempt::Pending((), None), Attempt::Done))
+            });
+            let error = match waited.await? {
+                Waited::Done(place) => return Ok(Needed::Build(template, place)),
+                Waited::Deadline(()) => {
+                    Error::ServerUnavailable("the build's database could not be created in time".to_owned())
+                }
+                Waited::Full(()) => Error::TemplateBuilding(format!(
+                    "the build's database is not there yet, and {}",
+                    self.waiter_limit.why_full()
+                )),
+            };
+            self.abandon_build(pool, fingerprint, token.expose_secret(), &error.to_string()).await?;
+            Err(error)
+        })
+        .await
     }
 
     /// The fingerprint of a pool's current inputs, if it has a source here.
-    fn current(&self, pool: &PoolName) -> Result<Option<Fingerprint>, Error> {
+    pub(super) fn current(&self, pool: &PoolName) -> Result<Option<Fingerprint>, Error> {
         match self.sources.current(pool) {
             Current::NoSource => Ok(None),
             Current::Wanted(fingerprint) => Ok(Some(fingerprint)),
@@ -159,34 +147,34 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// A stale token; a template that is not being built; a seal that failed.
     pub async fn seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
-        self.tasks.track_future(self.seal_in_turn(pool, fingerprint, token)).await
-    }
-
-    async fn seal_in_turn(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
-        let waiter = self.waiter(SEAL_DEADLINE);
-        let waited = waiter.wait(|| async {
-            let template = self.backend.request_seal(pool, fingerprint, token).await?;
-            match template.state {
-                TemplateState::Ready => Ok(Attempt::Done(template)),
-                TemplateState::Failed => {
-                    Err(Error::TemplateFailed(template.detail.unwrap_or_else(|| "the seal failed".to_owned())))
+        self.tasks
+            .track_future(async {
+                let waiter = self.waiter(SEAL_DEADLINE);
+                let waited = waiter.wait(|| async {
+                    let template = self.backend.request_seal(pool, fingerprint, token).await?;
+                    match template.state {
+                        TemplateState::Ready => Ok(Attempt::Done(template)),
+                        TemplateState::Failed => {
+                            Err(Error::TemplateFailed(template.detail.unwrap_or_else(|| "the seal failed".to_owned())))
+                        }
+                        TemplateState::Building | TemplateState::Retiring => {
+                            self.wait_queue.wake_reconciler();
+                            Ok(Attempt::Pending((), None))
+                        }
+                    }
+                });
+                match waited.await? {
+                    Waited::Done(template) => Ok(template),
+                    Waited::Deadline(()) => {
+                        Err(Error::TemplateBuilding("the template is still being sealed; ask again".to_owned()))
+                    }
+                    Waited::Full(()) => Err(Error::TemplateBuilding(format!(
+                        "the template is being sealed, and {}",
+                        self.waiter_limit.why_full()
+                    ))),
                 }
-                TemplateState::Building | TemplateState::Retiring => {
-                    self.wait_queue.wake_reconciler();
-                    Ok(Attempt::Pending((), None))
-                }
-            }
-        });
-        match waited.await? {
-            Waited::Done(template) => Ok(template),
-            Waited::Deadline(()) => {
-                Err(Error::TemplateBuilding("the template is still being sealed; ask again".to_owned()))
-            }
-            Waited::Full(()) => Err(Error::TemplateBuilding(format!(
-                "the template is being sealed, and {}",
-                self.waiter_limit.why_full()
-            ))),
-        }
+            })
+            .await
     }
 
     /// As [`Backend::renew_build`].

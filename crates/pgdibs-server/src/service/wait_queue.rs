@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 /// Waking is level-triggered: a woken waiter tries again, so a superfluous wake-up only costs a try. With many waiters that is
 /// much (each try is a handful of statements, and only one waiter can be served), so a waiter for whom nothing can have come free
 /// is not woken: see [`WaitQueue::wake_for_ready`].
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct WaitQueue {
     reconciler: Notify,
     reconciler_soon: Notify,
@@ -50,19 +50,6 @@ struct WakeUps {
     for_all: u64,
     /// For waiters that the ready databases can serve, and for those that wait for something else.
     for_ready: u64,
-}
-
-impl Default for WaitQueue {
-    fn default() -> Self {
-        Self {
-            reconciler: Notify::new(),
-            reconciler_soon: Notify::new(),
-            changes: watch::Sender::new(WakeUps::default()),
-            waiting: Mutex::default(),
-            ready: Mutex::default(),
-            renewals: Mutex::default(),
-        }
-    }
 }
 
 impl WaitQueue {
