@@ -108,7 +108,7 @@ PARTS: tuple[Part, ...] = (
         junit=NEXTEST_JUNIT,
         timeout_seconds=900,
         # A part of what `make test-all` does; `make soak` goes on for longer.
-        environment={"SOAK_MINUTES": "0.3", "PGDIBS_WORLDS": "700"},
+        environment={"SOAK_MINUTES": "0.3", "PGDIBS_SCENARIOS": "700"},
     ),
     Part(
         "rust tests on 14 to 18",

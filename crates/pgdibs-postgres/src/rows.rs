@@ -133,7 +133,7 @@ pub(crate) fn template(row: &PgRow) -> Result<Template, sqlx::Error> {
 macro_rules! database_columns {
     () => {
         "d.id, d.pool, d.template_id, d.state, d.name, d.oid, d.slot, \
-     (extract(epoch from d.keep_until) * 1000000)::int8 as keep_until, coalesce(d.keep_until <= now(), false) as keep_over, \
+     (extract(epoch from d.keep_until) * 1000000)::int8 as keep_until, coalesce(d.keep_until <= now(), false) as keep_expired, \
      coalesce(d.keep_reason, d.reason) as reason, d.attempts, coalesce(d.retry_at <= now(), true) as due, d.last_error, \
      (extract(epoch from d.created_at) * 1000000)::int8 as created_at, \
      (extract(epoch from d.ready_at) * 1000000)::int8 as ready_at"
@@ -155,7 +155,7 @@ pub(crate) fn database(row: &PgRow) -> Result<Database, sqlx::Error> {
             .map(|slot| u32::try_from(slot).map_err(|_| broken("slot")))
             .transpose()?,
         keep_until: maybe_time(row, "keep_until")?,
-        keep_over: row.try_get("keep_over")?,
+        keep_expired: row.try_get("keep_expired")?,
         reason: row.try_get("reason")?,
         attempts: small(row, "attempts")?,
         due: row.try_get("due")?,

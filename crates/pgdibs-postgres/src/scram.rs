@@ -12,9 +12,9 @@ use secrecy::SecretString;
 /// Postgres's own default. Fewer would do for random passwords, but the JDBC driver refuses less than 4096 (RFC 7677, section 4).
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 
-pub use pgdibs_core::name::PASSWORD_MARK;
+pub use pgdibs_core::name::PASSWORD_PREFIX;
 
-/// SQL for a password of 244 random bits (two UUIDs of version 4, from the server's strong source) behind [`PASSWORD_MARK`], in
+/// SQL for a password of 244 random bits (two UUIDs of version 4, from the server's strong source) behind [`PASSWORD_PREFIX`], in
 /// characters that need no escaping in a URL. Made where it is stored, so that it never travels as a parameter.
 macro_rules! new_password {
     () => {
@@ -33,7 +33,7 @@ pub fn verifier(password: &str) -> String {
 /// A password that is never stored: 244 random bits, in the same form.
 pub(crate) fn random_password() -> SecretString {
     let half = || uuid::Uuid::new_v4().simple().to_string();
-    SecretString::from(format!("{PASSWORD_MARK}{}{}", half(), half()))
+    SecretString::from(format!("{PASSWORD_PREFIX}{}{}", half(), half()))
 }
 
 /// What the catalog keeps of a build token: enough to recognise it, and useless to whoever reads the catalog or the server's log. The

@@ -3,7 +3,7 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, preferred_slot};
-use pgdibs_core::request::{Acquire, Acquired, TicketId, Wanted};
+use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId};
 use pgdibs_core::template::TemplateId;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
@@ -19,7 +19,7 @@ use crate::sqlstate::{self, Meaning};
 enum Taken {
     Lease(Box<Lease>),
     /// None is left; of this template, if it is ready.
-    Nothing(Option<Wanted>),
+    Nothing(Option<TargetTemplate>),
     /// Enough are left also when the waiters have been served; but another newcomer may have counted the same ones.
     Contested(TemplateId),
     /// The key has a live lease already.
@@ -52,7 +52,7 @@ pub(crate) async fn acquire(
     };
     match last {
         None => {
-            reach(Point::AcquireTaken).await;
+            reach(Point::AcquireCommitted).await;
             refuse_ended_runs(backend, acquire_requests, &leases).await?;
             Ok(Acquired::Granted(leases))
         }
@@ -157,7 +157,7 @@ async fn take_all<'a>(
 }
 
 /// The template that a wish means, for those who have to wait for it; without a lock, so the taking statement looks again.
-async fn resolve(backend: &PgBackend, acquire_request: &Acquire) -> Result<Wanted, Error> {
+async fn resolve(backend: &PgBackend, acquire_request: &Acquire) -> Result<TargetTemplate, Error> {
     let row = answer(
         sqlx::query(
             "select p.name, t.id, t.fingerprint, t.state from pools p
@@ -185,7 +185,7 @@ async fn resolve(backend: &PgBackend, acquire_request: &Acquire) -> Result<Wante
         )));
     };
     let fingerprint: String = answer(row.try_get("fingerprint"))?;
-    Ok(Wanted {
+    Ok(TargetTemplate {
         pool: acquire_request.pool.clone(),
         template: TemplateId(id),
         fingerprint: Fingerprint::parse(&fingerprint)?,
@@ -294,7 +294,7 @@ async fn take_one(
 }
 
 /// The ready template that a wish means, as the taking statement found it.
-fn waits_for(acquire_request: &Acquire, row: &PgRow) -> Result<Option<Wanted>, Error> {
+fn waits_for(acquire_request: &Acquire, row: &PgRow) -> Result<Option<TargetTemplate>, Error> {
     let (Some(id), Some(fingerprint)) = (
         answer(row.try_get::<Option<i64>, _>("wanted_template"))?,
         answer(row.try_get::<Option<&str>, _>("wanted_fingerprint"))?,
@@ -302,7 +302,7 @@ fn waits_for(acquire_request: &Acquire, row: &PgRow) -> Result<Option<Wanted>, E
         return Ok(None);
     };
     let (template, fingerprint) = (TemplateId(id), Fingerprint::parse(fingerprint)?);
-    Ok(Some(Wanted { pool: acquire_request.pool.clone(), template, fingerprint, building: false }))
+    Ok(Some(TargetTemplate { pool: acquire_request.pool.clone(), template, fingerprint, building: false }))
 }
 
 /// The live leases of the wishes' keys, if every one of them has one. The id is a key as well: a grant whose answer was lost on

@@ -160,7 +160,7 @@ async fn server(connection: &mut PgConnection) -> Result<(BTreeMap<u32, ServerDa
                 rows::unsigned(row, "oid")?,
                 ServerDatabase {
                     name: row.try_get("name")?,
-                    ours: row.try_get("ours")?,
+                    owned: row.try_get("ours")?,
                     invalid: row.try_get("invalid")?,
                     open: row.try_get("open")?,
                     sessions: rows::unsigned(row, "sessions")?,

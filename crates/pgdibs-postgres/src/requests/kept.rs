@@ -36,7 +36,7 @@ pub(crate) async fn keep(backend: &PgBackend, id: LeaseId, seconds: u64, reason:
         .await,
     )?;
     let Some(row) = row else { return Err(leases::over(backend, id).await) };
-    reach(Point::KeepPromised).await;
+    reach(Point::KeepRecorded).await;
     let pool: String = answer(row.try_get("pool"))?;
     let number: i64 = answer(row.try_get("id"))?;
     Ok(Kept {

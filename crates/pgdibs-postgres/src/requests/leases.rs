@@ -3,7 +3,7 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, Lease, LeaseId, LeaseState};
 use pgdibs_core::name::Fingerprint;
-use pgdibs_core::request::{ResetBegun, TicketId, Wanted};
+use pgdibs_core::request::{ResetBegun, TargetTemplate, TicketId};
 use pgdibs_core::template::TemplateId;
 use sqlx::Row as _;
 
@@ -102,7 +102,7 @@ pub(crate) async fn end(backend: &PgBackend, id: LeaseId, end: End, reason: &str
         .await,
     )?;
     if ended.is_some() {
-        reach(Point::ReleaseMarked).await;
+        reach(Point::ReleaseCommitted).await;
         return Ok(true);
     }
     find(backend, id).await.map(|_| false)
@@ -180,7 +180,7 @@ pub(crate) async fn begin_reset(
     }
     let pool: String = answer(row.try_get("pool"))?;
     let fingerprint: String = answer(row.try_get("fingerprint"))?;
-    Ok(ResetBegun::Wait(Wanted {
+    Ok(ResetBegun::Wait(TargetTemplate {
         pool: pgdibs_core::name::PoolName::parse(&pool)?,
         template: TemplateId(answer(row.try_get("template_id"))?),
         fingerprint: Fingerprint::parse(&fingerprint)?,

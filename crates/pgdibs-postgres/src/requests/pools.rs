@@ -118,7 +118,7 @@ async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &P
     let mut names: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
     names.push(settings.owner.as_str());
     // Those that we make for other ends: who acts as the owner of the databases can drop them.
-    if let Some(own) = names.iter().find(|name| **name == "pgdibs_owner" || RoleName::is_login_of_ours(name)) {
+    if let Some(own) = names.iter().find(|name| **name == "pgdibs_owner" || RoleName::is_generated_login(name)) {
         return Err(Error::Invalid(InvalidName {
             field: if *own == settings.owner.as_str() { "owner" } else { "roles" },
             rule: format!("role \"{own}\" is one that pgdibs makes for itself; name another"),

@@ -67,7 +67,7 @@ pub(crate) async fn put(
         )?;
         if let Some(row) = row {
             // What an earlier, failed build of the same fingerprint left is its database at most; the new row speaks now.
-            reach(Point::BuildAsked).await;
+            reach(Point::BuildRequested).await;
             return Ok(TemplatePut::Yours(answer(rows::template(&row))?));
         }
     }
@@ -229,7 +229,7 @@ pub(crate) async fn request_seal(
                 .execute(&backend.connections.catalog)
                 .await,
             )?;
-            reach(Point::SealAsked).await;
+            reach(Point::SealRequested).await;
             Ok(template)
         }
         TemplateState::Ready => Ok(template),

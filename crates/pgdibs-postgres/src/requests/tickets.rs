@@ -1,13 +1,13 @@
 //! Tickets: the places of those who wait. A ticket counts for as long as its daemon's presence lock is held.
 
 use pgdibs_core::error::Error;
-use pgdibs_core::request::{TicketId, TicketKind, Wanted};
+use pgdibs_core::request::{TargetTemplate, TicketId, TicketKind};
 
 use crate::context::{PgBackend, answer};
 
 pub(crate) async fn take(
     backend: &PgBackend,
-    wanted: &Wanted,
+    wanted: &TargetTemplate,
     count: u32,
     kind: TicketKind,
 ) -> Result<TicketId, sqlx::Error> {

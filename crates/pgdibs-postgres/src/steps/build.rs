@@ -101,7 +101,7 @@ pub(super) async fn create(
     .bind(result.as_ref().err().map(ToString::to_string))
     .execute(connection)
     .await)?;
-    reach(Point::BuildNoted).await;
+    reach(Point::BuildRecorded).await;
     result
 }
 
@@ -186,7 +186,7 @@ pub(super) async fn seal(
     seal::compact_what_the_builder_made(backend, connection, &build.name, &login, &application(backend)).await?;
     shut_out(connection, oid, &login).await?;
     let relations = finish_inside(backend, &build, &login).await?;
-    reach(Point::SealTidied).await;
+    reach(Point::SealCompacted).await;
     let settings = settings(connection, oid, &build, &login).await?;
     let grants = grants(connection, oid, &build, &login).await?;
     sql(ddl::allow_connections(&build.name, false).run(connection).await)?;

@@ -154,7 +154,7 @@ async fn finish(
     if done.rows_affected() != 1 {
         return Err(stale("the row of the clone changed meanwhile"));
     }
-    reach(Point::CloneDressed).await;
+    reach(Point::CloneConfigured).await;
     sql(transaction.commit().await)?;
     reach(Point::CloneDone).await;
     Ok(())

@@ -219,7 +219,7 @@ pub(super) async fn existing(connection: &mut PgConnection, logins: &[String]) -
 }
 
 fn of_ours(logins: &[String]) -> Vec<&str> {
-    logins.iter().map(String::as_str).filter(|login| RoleName::is_login_of_ours(login)).collect()
+    logins.iter().map(String::as_str).filter(|login| RoleName::is_generated_login(login)).collect()
 }
 
 fn parsed<T: AsRef<str>>(names: &[T]) -> Result<Vec<RoleName>, StepError> {

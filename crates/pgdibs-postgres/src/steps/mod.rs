@@ -123,9 +123,9 @@ async fn fast(
             Step::Fill { spare, slot } => swap::fill(backend, connection, *spare, *slot).await,
             Step::Retire { database, reason } => transitions::retire(connection, *database, *reason).await,
             Step::NewDatabases { template, count } => transitions::new_databases(connection, *template, *count).await,
-            Step::AdoptHalfMade { database, oid } => transitions::adopt(connection, *database, *oid).await,
+            Step::Adopt { database, oid } => transitions::adopt(connection, *database, *oid).await,
             Step::Forget { database, reason } => transitions::forget(connection, *database, &reason.to_string()).await,
-            Step::LoseBuild { template, reason } => transitions::lose_build(connection, *template, reason).await,
+            Step::FailBuild { template, reason } => transitions::lose_build(connection, *template, reason).await,
             Step::RetireTemplate { template, reason } => {
                 transitions::retire_template(connection, *template, *reason).await
             }

@@ -41,7 +41,7 @@ pub(super) async fn end_lease(
     .bind(i64::try_from(renewals).unwrap_or(i64::MAX))
     .fetch_optional(connection)
     .await)?;
-    reach(Point::ExpireMarked).await;
+    reach(Point::ExpireCommitted).await;
     ended.map(|_| ()).ok_or_else(|| stale("the lease is over or was renewed"))
 }
 
@@ -72,7 +72,7 @@ pub(super) async fn retire(
     .fetch_optional(&mut *transaction)
     .await)?;
     sql(transaction.commit().await)?;
-    reach(Point::RetireMarked).await;
+    reach(Point::RetireCommitted).await;
     done.map(|_| ()).ok_or_else(|| stale("the database is in use by now"))
 }
 
@@ -113,9 +113,9 @@ pub(super) async fn new_databases(
     .bind(&logins)
     .execute(&mut *transaction)
     .await)?;
-    reach(Point::CloneOrdering).await;
+    reach(Point::CloneRowWritten).await;
     sql(transaction.commit().await)?;
-    reach(Point::CloneOrdered).await;
+    reach(Point::CloneRowCommitted).await;
     Ok(())
 }
 
@@ -132,7 +132,7 @@ pub(super) async fn adopt(connection: &mut PgConnection, database: DatabaseId, o
     .bind(RoleName::database_owner().as_str())
     .execute(connection)
     .await)?;
-    reach(Point::AdoptNoted).await;
+    reach(Point::AdoptRecorded).await;
     if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the half-made database is gone")) }
 }
 
@@ -205,7 +205,7 @@ pub(super) async fn lose_build(
     .bind(reason)
     .fetch_optional(connection)
     .await)?;
-    reach(Point::BuildLost).await;
+    reach(Point::BuildFailed).await;
     match row {
         Some(row) if sql(row.try_get::<bool, _>("alive"))? => Err(stale("the builder is still connected")),
         Some(_) => Ok(()),

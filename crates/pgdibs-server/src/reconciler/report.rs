@@ -75,11 +75,11 @@ fn announce(step: &Step, took: Duration) {
         Step::RetireTemplate { template, reason } => {
             tracing::info!(template = template.0, %reason, "retired a template")
         }
-        Step::LoseBuild { template, reason } => tracing::warn!(template = template.0, reason, "a build was lost"),
+        Step::FailBuild { template, reason } => tracing::warn!(template = template.0, reason, "a build was lost"),
         Step::Retire { database, reason } if reason.is_damage() => {
             tracing::warn!(database = database.0, %reason, "a database that nobody was given is retired; another takes its place");
         }
-        Step::AdoptHalfMade { database, oid } => tracing::info!(
+        Step::Adopt { database, oid } => tracing::info!(
             database = database.0,
             oid,
             "found a database whose creator died before it was done; it is dropped, and another is made"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
-use pgdibs_core::request::{Acquire, Acquired, TicketId, TicketKind, Wanted};
+use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId, TicketKind};
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_failpoint::{Point, reach};
 use tokio::sync::oneshot;
@@ -28,7 +28,7 @@ pub struct Grant {
 /// A ticket, and what it is for.
 struct Held {
     id: TicketId,
-    wanted: Wanted,
+    wanted: TargetTemplate,
 }
 
 impl<W: Backend + 'static> Service<W> {
@@ -159,7 +159,7 @@ impl<W: Backend + 'static> Service<W> {
     /// made; the first is its place in every queue, or two such batches could wait for each other.
     async fn queue_for(
         &self,
-        wanted: &Wanted,
+        wanted: &TargetTemplate,
         acquire_requests: &[Acquire],
         tickets: &mut Vec<Held>,
     ) -> Result<(), Error> {
@@ -212,7 +212,7 @@ impl<W: Backend + 'static> Service<W> {
         &self,
         over: WaitOver,
         acquire_requests: &[Acquire],
-        wanted: Option<&Wanted>,
+        wanted: Option<&TargetTemplate>,
         waited: Duration,
     ) -> Error {
         match over {
@@ -248,7 +248,7 @@ impl<W: Backend + 'static> Service<W> {
     }
 }
 
-fn below_floor(snapshot: &Snapshot, wanted: Option<&Wanted>) -> String {
+fn below_floor(snapshot: &Snapshot, wanted: Option<&TargetTemplate>) -> String {
     let template = wanted.and_then(|wanted| snapshot.template(wanted.template));
     format!(
         "no clone is made: {} MiB are free where the server keeps its data, a clone takes {} MiB while it is made, and disk_floor_mb (PGDIBS_DISK_FLOOR_MB) is {}; free some space or lower it",

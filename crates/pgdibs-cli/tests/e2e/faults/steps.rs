@@ -30,7 +30,7 @@ impl Provoker {
     /// One round of it; each has names of its own.
     pub(super) fn provoke(&self, point: Point, round: u32) {
         match point.name().split_once(':').map_or("", |(what, _)| what) {
-            "build" if point == Point::BuildLost => {
+            "build" if point == Point::BuildFailed => {
                 let path = format!("/v1/pools/{}/templates/silent-{round}", self.pool);
                 let _ = self.api.try_call(Method::PUT, &path, Some(&json!({"wait_seconds": 1})));
                 let silent = "update templates set build_heard_at = now() - interval '61 s' where state = 'building'";
@@ -104,7 +104,7 @@ fn until_killed(stage: &Stage, daemon: &mut Daemon, point: Point) {
 /// A daemon that is armed, in the place of one that has gone.
 #[track_caller]
 pub(super) fn armed(stage: &Stage, point: Point, action: &str) -> Daemon {
-    if point == Point::AdoptNoted {
+    if point == Point::AdoptRecorded {
         // Half-made databases come from a daemon that died before.
         let mut daemon = stage.start(&[("PGDIBS_TEST_FAILPOINT", "clone:created=kill")]);
         until_killed(stage, &mut daemon, Point::CloneCreated);

@@ -103,7 +103,7 @@ impl ConformanceServer for Hands {
             .map_err(|error| error.to_string())
     }
 
-    async fn look_into(&self, database: &str) {
+    async fn connect_externally(&self, database: &str) {
         self.by_hand(format!("alter database {} allow_connections = true", quoted(database))).await;
         self.as_superuser(database).await.close().await.unwrap();
         let sql =
@@ -111,11 +111,11 @@ impl ConformanceServer for Hands {
         self.until_count(sql, database, 1).await;
     }
 
-    async fn create_by_hand(&self, database: &str) {
+    async fn create_externally(&self, database: &str) {
         self.by_hand(format!("create database {}", quoted(database))).await;
     }
 
-    async fn drop_by_hand(&self, database: &str) {
+    async fn drop_externally(&self, database: &str) {
         let template = "select count(*) from pg_database where datname = $1 and datistemplate";
         if self.count(template, database).await > 0 {
             self.by_hand(format!("alter database {} is_template = false", quoted(database))).await;
@@ -123,7 +123,7 @@ impl ConformanceServer for Hands {
         self.by_hand(format!("drop database if exists {} with (force)", quoted(database))).await;
     }
 
-    async fn rename_by_hand(&self, database: &str, to: &str) {
+    async fn rename_externally(&self, database: &str, to: &str) {
         let name = quoted(database);
         self.by_hand(format!("alter database {name} allow_connections = false")).await;
         let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = $1";
@@ -139,7 +139,7 @@ impl ConformanceServer for Hands {
             .await
             .unwrap();
         connection.close().await.unwrap();
-        roles.into_iter().filter(|name| RoleName::is_login_of_ours(name)).collect()
+        roles.into_iter().filter(|name| RoleName::is_generated_login(name)).collect()
     }
 
     async fn has_owner(&self, role: &RoleName) -> bool {

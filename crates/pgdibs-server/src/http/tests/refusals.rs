@@ -113,7 +113,7 @@ async fn conflicts_say_who_is_in_the_way() {
     let detail = edge.post("/v1/leases/batch", three).await.problem(409, "capacity_exceeded");
     assert!(detail.contains("max is 2"), "{detail}");
     edge.put("/v1/runs/r2", json!({"pool": "app", "workers": 3})).await.problem(409, "capacity_exceeded");
-    edge.backend.create_by_hand("other_gw0").unwrap();
+    edge.backend.create_externally("other_gw0").unwrap();
     let detail = edge.put("/v1/pools/other", json!({})).await.problem(409, "foreign_databases");
     assert!(detail.contains("dropdb 'other_gw0'"), "{detail}");
 }
