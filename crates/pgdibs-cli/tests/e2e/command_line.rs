@@ -41,7 +41,8 @@ fn commands_handle_a_lease_from_acquire_to_release() {
     assert_eq!(session.text("select count(*) from t"), "0");
     session.run("insert into t values (2)");
     let kept: Value =
-        serde_json::from_str(&pgdibs(&["keep", database, "--reason", "a look", "--output", "json"]).well()).unwrap();
+        serde_json::from_str(&pgdibs(&["keep", database, "--reason", "inspection", "--output", "json"]).well())
+            .unwrap();
     let status: Value = serde_json::from_str(&pgdibs(&["status", "--output", "json"]).well()).unwrap();
     assert_eq!(status["leases"][0]["id"], json!(id));
     assert!(pgdibs(&["status"]).well().contains(database));

@@ -107,9 +107,9 @@ fn reset_is_not_delayed_by_a_stuck_return() {
     let mut slowest = Duration::ZERO;
     // During all first attempts, none of which may delay a reset.
     for generation in 1..=30 {
-        let asked = Instant::now();
+        let started = Instant::now();
         api.post(&path, &json!({"generation": generation, "wait_seconds": 30})).expect(200);
-        slowest = slowest.max(asked.elapsed());
+        slowest = slowest.max(started.elapsed());
         if began.elapsed() > Duration::from_secs(4) {
             break;
         }

@@ -108,7 +108,7 @@ impl Caller<'_> {
     }
 
     fn keep(&self, id: &str) {
-        let body = json!({"seconds": 1, "reason": "a look later"});
+        let body = json!({"seconds": 1, "reason": "inspection"});
         let (status, kept) = self.call(Method::POST, &format!("/v1/leases/{id}/keep"), &body);
         assert_eq!(status, 200, "{kept}");
         self.done.keeps.fetch_add(1, Ordering::Relaxed);

@@ -46,12 +46,12 @@ fn lease_login_is_refused_by_other_databases_of_embedded_server() {
     assert_eq!(connect_to(&lease, "pgdibs"), refused());
     Session::of(&lease).run("insert into t values (1)");
     // The superuser can still connect, and the warning lists its new databases like any others.
-    place.superuser("postgres").run("create database \"by hand\"");
+    place.superuser("postgres").run("create database \"created externally\"");
     assert_eq!(place.superuser("template1").text("select current_database()"), "template1");
     assert!(!daemon.log().contains(STATEMENT), "{}", daemon.log());
     daemon.stop();
     let daemon = place.daemon(&[]);
-    assert_eq!(statements_in(&daemon.log()), ["REVOKE CONNECT ON DATABASE \"by hand\" FROM PUBLIC;"]);
+    assert_eq!(statements_in(&daemon.log()), ["REVOKE CONNECT ON DATABASE \"created externally\" FROM PUBLIC;"]);
     daemon.stop();
 }
 

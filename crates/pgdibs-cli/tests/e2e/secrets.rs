@@ -119,7 +119,7 @@ fn no_output_contains_a_secret_at_trace_level() {
         let database = lease["database"].as_str().unwrap().to_owned();
         Session::of(&lease).run("insert into t values (1)");
         search.learn(&api.post(&format!("{path}/renew"), &json!({})).expect(200));
-        let kept = api.post(&format!("{path}/keep"), &json!({"reason": "to look at"})).expect(200);
+        let kept = api.post(&format!("{path}/keep"), &json!({"reason": "inspection"})).expect(200);
         search.secrets.insert(password_of(&kept["kept_url"]));
         search.learn(&api.post(&format!("{path}/reset"), &json!({"wait_seconds": 60})).expect(200));
         search.learn(&api.post(&format!("/v1/databases/{database}/credentials"), &json!({})).expect(200));

@@ -241,17 +241,17 @@ fn is_invalid(snapshot: &Snapshot, database: &Database) -> bool {
     snapshot.on_server(database.oid).is_some_and(|found| found.invalid)
 }
 
-fn length(databases: &[&Database]) -> u32 {
-    u32::try_from(databases.len()).unwrap_or(u32::MAX)
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 fn occupied(leased: u32, shares: &[Share<'_>]) -> u32 {
-    leased + shares.iter().map(|s| length(&s.ready)).sum::<u32>()
+    leased + shares.iter().map(|s| count(s.ready.len())).sum::<u32>()
 }
 
 /// Slots that waiting requests of this pool still need.
 fn lacking(shares: &[Share<'_>]) -> u32 {
-    shares.iter().map(|s| s.claimed.saturating_sub(length(&s.ready))).sum()
+    shares.iter().map(|s| s.claimed.saturating_sub(count(s.ready.len()))).sum()
 }
 
 /// Frees the slots 0 to n − 1 for requests that need exactly those. A ready database of another template leaves such a slot. For
@@ -324,7 +324,8 @@ fn fill(
     steps.extend(stuck.into_iter().map(|d| Step::Fence { database: d.id }));
     let mut returning: BTreeMap<u32, DatabaseId> = leaving.into_iter().filter_map(|d| Some((d.slot?, d.id))).collect();
     // A database that this plan retires keeps its slot until the next plan: an acquire can take it before the step runs.
-    let leaving = length(&in_state(databases, DatabaseState::Ready)).saturating_sub(occupied(leased, shares) - leased);
+    let ready = count(databases.iter().filter(|d| d.state == DatabaseState::Ready).count());
+    let leaving = ready.saturating_sub(occupied(leased, shares) - leased);
     let mut in_use = occupied(leased, shares);
     let mut free = capacity.most.saturating_sub(in_use);
     // Slots that waiting requests need stay free for them: an idle database there would be evicted again.
@@ -338,7 +339,7 @@ fn fill(
         // Waiting resets take precedence over refills.
         let for_resets = (share.demand.resets as usize).min(share.spares.len());
         let mut available = share.spares.split_off(for_resets).into_iter();
-        let mut has = length(&share.ready);
+        let mut has = count(share.ready.len());
         while has < share.desired_ready {
             let claimed = has < share.claimed;
             if free <= leaving || (!claimed && free_for_idle <= leaving) {
@@ -381,10 +382,6 @@ fn fill(
     in_use + leaving
 }
 
-fn in_state<'a>(databases: &[&'a Database], state: DatabaseState) -> Vec<&'a Database> {
-    databases.iter().copied().filter(|d| d.state == state).collect()
-}
-
 fn leaves_slot(database: &Database) -> bool {
     database.slot.is_some()
         && database.is_cloned()
@@ -407,7 +404,7 @@ fn clone(
         let coming = share.creating.len() + share.spares.len();
         if coming < needed {
             if shared_capacity.has_disk_for(snapshot, share.template) {
-                let count = u32::try_from(needed - coming).unwrap_or(u32::MAX);
+                let count = count(needed - coming);
                 steps.push(Step::NewDatabases { template: share.template.id, count });
             }
         } else {

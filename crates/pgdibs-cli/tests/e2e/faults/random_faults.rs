@@ -115,8 +115,8 @@ impl Scene<'_> {
     /// The callers trigger most failpoints; some may not be reached for a while.
     fn kill_at_a_step(&mut self) {
         let met = |point: &&Point| {
-            let life = point.name().split(':').next().unwrap_or_default();
-            ["start", "look", "clone", "fill", "return", "acquire", "reset", "release", "drop"].contains(&life)
+            let group = point.name().split(':').next().unwrap_or_default();
+            ["start", "reconcile", "clone", "fill", "return", "acquire", "reset", "release", "drop"].contains(&group)
                 && **point != Point::DropClosed
         };
         let points: Vec<&Point> = Point::ALL.iter().filter(met).collect();

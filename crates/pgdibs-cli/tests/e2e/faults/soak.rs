@@ -67,7 +67,7 @@ impl Figures {
             ),
         );
         line("faults", format!("{}: {}", self.faults.values().sum::<usize>(), kinds.join(", ")));
-        line("dirty hand-outs", count(|c| matches!(c, Violation::Dirty(_))).to_string());
+        line("leases of dirty databases", count(|c| matches!(c, Violation::Dirty(_))).to_string());
         line("lost leases", count(|c| matches!(c, Violation::Lost(_))).to_string());
         line("leaks", self.leaks.len().to_string());
         line("foreign databases touched", self.foreign.len().to_string());
