@@ -11,7 +11,7 @@ pub enum Error {
     #[error(transparent)]
     Invalid(#[from] InvalidName),
     /// No such pool.
-    #[error("there is no pool \"{0}\"; create it with PUT /v1/pools/{0} or `pgdibs pool set {0}`")]
+    #[error("there is no pool \"{0}\"; make it with PUT /v1/pools/{0} or `pgdibs pool set {0}`")]
     PoolNotFound(String),
     /// No such template; the text lists the existing ones.
     #[error("{0}")]
