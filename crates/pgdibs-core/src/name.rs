@@ -140,7 +140,10 @@ impl RoleName {
         if text.is_empty() || text.len() > 63 || text.contains('\0') || reserved {
             return Err(invalid(
                 field,
-                format!("\"{}\" is no role name for pgdibs: use 1 to 63 bytes, and not pg_…, public or none", shown(text)),
+                format!(
+                    "\"{}\" is no role name for pgdibs: use 1 to 63 bytes, and not pg_…, public or none",
+                    shown(text)
+                ),
             ));
         }
         Ok(Self(text.to_owned()))

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use pgdibs::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Cluster, Place, Session, pool_name, until};
+use crate::support::{Api, Cluster, Place, Session, StopOnDrop, pool_name, until};
 
 const SCHEMA: &str = "create table witness (id bigserial primary key, note text)";
 const CRASHES: usize = 2;
@@ -74,7 +74,7 @@ fn server_crash_under_load_loses_no_grant() {
     let held = api.lease(&json!({"pool": pool, "run": "r", "worker": "gw0"}));
     let (stop, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     std::thread::scope(|scope| {
-        let _stopping = Stop(&stop);
+        let _stopping = StopOnDrop(&stop);
         // More callers than databases, so that some always wait.
         for _ in 0..5 {
             scope.spawn(|| load(&api, &pool, &stop, &served));
@@ -111,14 +111,6 @@ fn server_crash_under_load_loses_no_grant() {
     let settled = json!({"leased": 0, "retiring": 0, "creating": 0, "blocked": 0, "waiting": 0, "spare": 1});
     api.until_counts(&pool, &settled);
     daemon.stop();
-}
-
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// The log has one line for the start and one for the end of an outage, however short it is.
@@ -182,7 +174,9 @@ fn empty_server_gets_catalog_pools_and_templates_again() {
     let one_pool = format!("/v1/pools/{pool}");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let asking = scope.spawn(|| {
+        // Without it, a panic below would wait for the requests for ever.
+        let _stop_requests = StopOnDrop(&stop);
+        let requests = scope.spawn(|| {
             while !stop.load(Ordering::Relaxed) {
                 for (method, path, body) in [
                     (Method::GET, one_pool.as_str(), None),
@@ -208,7 +202,7 @@ fn empty_server_gets_catalog_pools_and_templates_again() {
         let mut session = Session::open(fresh["url"].as_str().unwrap());
         assert_eq!(session.text("select count(*) from witness"), "0");
         stop.store(true, Ordering::Relaxed);
-        asking.join().unwrap();
+        requests.join().unwrap();
     });
     api.post(&renew, &json!({})).refused(404, "lease_not_found");
     daemon.stop();

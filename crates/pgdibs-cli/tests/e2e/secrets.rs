@@ -7,7 +7,7 @@ use pgdibs::Method;
 use serde_json::{Value, json};
 
 use crate::support::program::run;
-use crate::support::{Cluster, Place, Session, pool_name, until};
+use crate::support::{Cluster, Place, Session, StopOnDrop, pool_name, until};
 
 /// Differs from the words of the search at the end of a whole run.
 const TOKEN: &str = "canary-token-7Qm2";
@@ -85,12 +85,12 @@ fn no_output_contains_a_secret_at_trace_level() {
     search.secrets.extend([TOKEN, OF_A_BUILD].map(str::to_owned));
     search.secrets.extend(Cluster::passwords().map(str::to_owned));
 
-    let watched = AtomicBool::new(true);
+    let stop = AtomicBool::new(false);
     let lines = std::thread::scope(|scope| {
         // The command lines of the daemon and its descendants during all operations.
         let watcher = scope.spawn(|| {
             let mut lines = BTreeSet::new();
-            while watched.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 lines.extend(place.command_lines());
                 // The pause between two samples.
                 std::thread::sleep(std::time::Duration::from_millis(5));
@@ -98,7 +98,7 @@ fn no_output_contains_a_secret_at_trace_level() {
             lines
         });
         // Also after a panic; the scope would otherwise wait for the watcher for ever.
-        let watching = StopsWatching(&watched);
+        let watching = StopOnDrop(&stop);
         let mut daemon = place.start(&talkative);
         daemon.api.present(TOKEN);
         let api = daemon.api.clone();
@@ -186,14 +186,6 @@ fn no_output_contains_a_secret_at_trace_level() {
     assert!(log.contains("create role") && log.contains("SCRAM-SHA-256"), "the log has no statements");
     search.saw("the server's log", log);
     search.finish();
-}
-
-struct StopsWatching<'a>(&'a AtomicBool);
-
-impl Drop for StopsWatching<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
 }
 
 fn password_of(url: &Value) -> String {

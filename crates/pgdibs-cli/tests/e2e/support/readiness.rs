@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use pgdibs::Method;
 
-use super::Api;
+use super::{Api, StopOnDrop};
 
 /// How long a daemon may take to detect an outage of its server; it checks once a second.
 const DETECTION: Duration = Duration::from_secs(3);
@@ -19,7 +19,7 @@ impl Readiness {
     pub(crate) fn during<T>(api: &Api, work: impl FnOnce() -> T) -> (Self, T) {
         let (stop, seen) = (AtomicBool::new(false), Mutex::new(Vec::new()));
         let result = std::thread::scope(|scope| {
-            let _stopping = Stop(&stop);
+            let _stopping = StopOnDrop(&stop);
             scope.spawn(|| {
                 while !stop.load(Ordering::Relaxed) {
                     let answer = api.try_call(Method::GET, "/readyz", None).ok().map(|answer| answer.status);
@@ -49,13 +49,5 @@ impl Readiness {
     /// The time from `moment` to the next "ready".
     pub(crate) fn ready_after(&self, moment: Instant) -> Option<Duration> {
         self.0.iter().find(|(at, status)| *at > moment && *status == Some(200)).map(|(at, _)| *at - moment)
-    }
-}
-
-struct Stop<'a>(&'a AtomicBool);
-
-impl Drop for Stop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }

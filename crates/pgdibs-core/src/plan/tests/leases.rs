@@ -46,5 +46,7 @@ fn reset_in_progress_holds_the_lease_until_max_ttl() {
     let e = example(0, 1, 0).template(1).leased(10, 0).spare(11).resetting(10, 11);
     check(&e.clone().overdue(10, 61), &["reset lease 10: 10 by 11"]);
     check(&e.clone().not_due(10).overdue(10, 61), &[]);
+    let without_spare = example(0, 1, 0).template(1).leased(10, 0).resetting(10, 11);
+    check(&without_spare, &[]);
     check(&e.not_due(10).overdue(10, 3600), &["expire lease 10: not renewed for 3600 s"]);
 }

@@ -181,7 +181,8 @@ fn clones_start_only_while_the_disk_stays_above_floor() {
     let mut fixed = copied(None);
     fixed.last_pool().settings.strategy = StrategyChoice::Fixed(Strategy::FileCopy);
     check(&fixed, &["clone 11", "clone 12"]);
-    assert!(!fixed.snapshot.disk_is_short_for(TemplateId(1)));
+    fixed.snapshot.limits.free_disk_bytes = Some(1100);
+    assert!(!fixed.snapshot.disk_is_short_for(TemplateId(1)), "just enough");
     fixed.snapshot.limits.free_disk_bytes = Some(1099);
     assert!(fixed.snapshot.disk_is_short_for(TemplateId(1)), "the timeout of a request states this cause");
 }
