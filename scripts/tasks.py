@@ -106,7 +106,7 @@ TASKS: tuple[Task, ...] = (
         junit=NEXTEST_JUNIT,
         timeout_seconds=900,
         # Less than in `make test-all`; `make soak` runs longer.
-        environment={"SOAK_MINUTES": "0.3", "PGDIBS_WORLDS": "700"},
+        environment={"SOAK_MINUTES": "0.3", "PGDIBS_SCENARIOS": "700"},
     ),
     Task(
         "rust tests on 14 to 18",

@@ -29,7 +29,7 @@ pub(crate) async fn keep(backend: &PgBackend, id: LeaseId, seconds: u64, reason:
     .fetch_optional(&backend.catalog())
     .await?;
     let Some(row) = row else { return Err(leases::over(backend, id).await) };
-    reach(Point::KeepPromised).await;
+    reach(Point::KeepRecorded).await;
     let number = row.try_get("id")?;
     Ok(Kept {
         database: DatabaseId(number),

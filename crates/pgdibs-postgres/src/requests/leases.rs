@@ -84,7 +84,7 @@ pub(crate) async fn end_all(
 
 pub(crate) async fn end(backend: &PgBackend, id: LeaseId, end: End, reason: &str) -> Result<bool> {
     if end_all(&backend.catalog(), &[id], end, None, reason).await? > 0 {
-        reach(Point::ReleaseMarked).await;
+        reach(Point::ReleaseCommitted).await;
         return Ok(true);
     }
     find(backend, id).await.map(|_| false)

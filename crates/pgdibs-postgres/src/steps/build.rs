@@ -94,7 +94,7 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
     .bind(result.as_ref().err().map(ToString::to_string))
     .execute(&mut *ctx.connection)
     .await?;
-    reach(Point::BuildNoted).await;
+    reach(Point::BuildRecorded).await;
     Ok(result?)
 }
 
@@ -171,7 +171,7 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
     seal::compact_what_the_builder_made(ctx, &build.name, &build.login).await?;
     shut_out(ctx.connection, oid, &build.login).await?;
     let relations = finish_inside(ctx.backend, &build).await?;
-    reach(Point::SealTidied).await;
+    reach(Point::SealCompacted).await;
     ddl::allow_connections(&build.name, false).run(ctx.connection).await?;
     reach(Point::SealClosed).await;
     if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {

@@ -142,7 +142,7 @@ async fn finish(
     if done.rows_affected() != 1 {
         return Err(stale("the row of the clone has changed"));
     }
-    reach(Point::CloneDressed).await;
+    reach(Point::CloneConfigured).await;
     transaction.commit().await?;
     reach(Point::CloneDone).await;
     Ok(())

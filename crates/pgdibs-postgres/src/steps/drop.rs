@@ -169,7 +169,7 @@ pub(super) async fn existing(connection: &mut PgConnection, logins: &[String]) -
 
 /// Those of the names that only pgdibs gives to logins.
 fn login_names(names: &[String]) -> Vec<RoleName> {
-    let own = names.iter().filter(|name| RoleName::is_login_of_ours(name));
+    let own = names.iter().filter(|name| RoleName::is_generated_login(name));
     own.filter_map(|name| RoleName::parse("login", name).ok()).collect()
 }
 

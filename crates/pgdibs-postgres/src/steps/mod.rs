@@ -120,11 +120,11 @@ async fn fast(ctx: &mut StepContext<'_>, steps: &[Step], results: &mut Results) 
             Step::NewDatabases { template, count } => {
                 transitions::new_databases(ctx.connection, *template, *count).await
             }
-            Step::AdoptHalfMade { database, oid } => transitions::adopt(ctx.connection, *database, *oid).await,
+            Step::Adopt { database, oid } => transitions::adopt(ctx.connection, *database, *oid).await,
             Step::Forget { database, reason } => {
                 transitions::forget(ctx.connection, *database, &reason.to_string()).await
             }
-            Step::LoseBuild { template, reason } => transitions::lose_build(ctx.connection, *template, reason).await,
+            Step::FailBuild { template, reason } => transitions::lose_build(ctx.connection, *template, reason).await,
             Step::RetireTemplate { template, reason } => {
                 transitions::retire_template(ctx.connection, *template, *reason).await
             }

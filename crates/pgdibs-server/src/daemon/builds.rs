@@ -112,7 +112,7 @@ impl Builds {
                     }
                 }
             }
-            if let Current::Wanted(fingerprint) = self.compare(pool, Trigger::Timer)
+            if let Current::TargetTemplate(fingerprint) = self.compare(pool, Trigger::Timer)
                 && let Err(error) = self.start_build(pool, sourced, fingerprint).await
             {
                 tracing::debug!(%pool, %error, "cannot start a build yet");
@@ -377,6 +377,6 @@ impl Builds {
             }
             sourced.failed = None;
         }
-        Current::Wanted(fingerprint)
+        Current::TargetTemplate(fingerprint)
     }
 }

@@ -49,13 +49,15 @@ impl<B: Backend + 'static> Service<B> {
         match self.sources.current(&announce.pool) {
             Current::NoSource => {}
             Current::Failed(_, why) | Current::Unreadable(why) => return Err(Error::TemplateFailed(why)),
-            Current::Wanted(current) => {
+            Current::TargetTemplate(current) => {
                 announce.fingerprint.get_or_insert(current);
             }
         }
         match self.backend.announce(&announce).await {
             // The source's build has not written its row yet; the announcement of the pool's newest template stands until then.
-            Err(Error::TemplateNotFound(_)) if matches!(self.sources.current(&announce.pool), Current::Wanted(_)) => {
+            Err(Error::TemplateNotFound(_))
+                if matches!(self.sources.current(&announce.pool), Current::TargetTemplate(_)) =>
+            {
                 announce.fingerprint = None;
                 self.backend.announce(&announce).await?;
             }
@@ -204,7 +206,7 @@ mod tests {
 
     impl Sources for BackTo {
         fn current(&self, _pool: &PoolName) -> Current {
-            Current::Wanted(self.0.clone())
+            Current::TargetTemplate(self.0.clone())
         }
     }
 
