@@ -46,6 +46,6 @@ fn a_service_manager_that_does_not_listen_is_no_reason_to_fail() {
     let place = Place::on(&cluster.url());
     let nobody = place.path().join("nobody");
     let daemon = place.daemon(&[("NOTIFY_SOCKET", nobody.to_str().unwrap())]);
-    assert!(daemon.log().contains("does not listen"), "{}", daemon.log());
+    assert!(daemon.log().contains("cannot notify the service manager"), "{}", daemon.log());
     daemon.stop();
 }
