@@ -46,6 +46,6 @@ fn missing_notify_socket_does_not_stop_the_daemon() {
     let place = Place::on(&cluster.url());
     let missing = place.path().join("missing");
     let daemon = place.daemon(&[("NOTIFY_SOCKET", missing.to_str().unwrap())]);
-    assert!(daemon.log().contains("does not listen"), "{}", daemon.log());
+    assert!(daemon.log().contains("cannot notify the service manager"), "{}", daemon.log());
     daemon.stop();
 }
