@@ -11,9 +11,9 @@ use sqlx::{Connection as _, Row as _};
 use super::{leases, pools, runs};
 use crate::context::PgBackend;
 use crate::error::Result;
-use crate::failpoint::{Point, reach};
 use crate::rows::{self, Columns as _};
 use crate::sqlstate::{self, ErrorClass};
+use pgdibs_failpoint::{Point, reach};
 
 /// The outcome of one request inside a transaction that may still be rolled back.
 enum Outcome {

@@ -8,9 +8,9 @@ use sqlx::{PgExecutor, Row as _};
 
 use crate::context::PgBackend;
 use crate::error::{PgError, Result};
-use crate::failpoint::{Point, reach};
 use crate::rows::{self, Columns as _};
 use crate::sqlstate::{self, ErrorClass};
+use pgdibs_failpoint::{Point, reach};
 
 pub(crate) async fn find(backend: &PgBackend, id: LeaseId) -> Result<Lease> {
     let lease = sqlx::query("select * from lease_details where id = $1").bind(id).try_map(rows::lease);

@@ -11,8 +11,8 @@ use sqlx::postgres::PgRow;
 use super::{next_number, pools};
 use crate::context::PgBackend;
 use crate::error::{PgError, Result};
-use crate::failpoint::{Point, reach};
 use crate::rows::{self, Columns as _};
+use pgdibs_failpoint::{Point, reach};
 
 pub(crate) async fn put(
     backend: &PgBackend,

@@ -7,18 +7,18 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::StepContext;
 use super::drop::drop_logins;
 use super::roles::{make_login, make_owner, make_role};
 use super::sessions::{PATIENT, end_sessions, end_sessions_and_logins};
+use super::step_context::StepContext;
 use super::{pre_drop, seal, tenants};
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
 use crate::error::{PgError, Result, failed, stale, stuck};
-use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
+use pgdibs_failpoint::{Point, reach};
 
 struct Build {
     id: i64,

@@ -6,16 +6,17 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{Connection as _, Row as _};
 
-use super::StepContext;
+use super::contended;
 use super::drop_by_name::{drop_by_name, end_all_sessions};
 use super::sessions::end_sessions_of;
+use super::step_context::ServerProcess;
+use super::step_context::StepContext;
 use super::tenants::{drop_handed_over, drop_what_they_made};
-use super::{ServerProcess, contended};
 use crate::ddl;
 use crate::error::{Result, stale};
-use crate::failpoint::{Point, reach};
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
+use pgdibs_failpoint::{Point, reach};
 
 pub(super) async fn drop_database(
     ctx: &mut StepContext<'_>,

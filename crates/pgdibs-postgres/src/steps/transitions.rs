@@ -9,13 +9,13 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::drop::existing;
-use super::drop_unused_roles;
+use super::roles::drop_unused_roles;
 use crate::ddl;
 use crate::error::{Result, stale};
-use crate::failpoint::{Point, reach};
 use crate::requests::leases;
 use crate::rows::Columns as _;
 use crate::sqlstate;
+use pgdibs_failpoint::{Point, reach};
 
 /// Expires or revokes a lease. A lease that was renewed since the plan does not expire; the start of a reset is a renewal.
 pub(super) async fn end_lease(
