@@ -9,7 +9,7 @@
 create sequence numbers;
 
 -- A password of 244 random bits: two UUIDs of version 4, from the server's strong random source, behind the mark by which a scanner
--- recognises a leaked one (`PASSWORD_MARK` in scram.rs). It needs no escaping in a URL. The server makes each password where it stores it,
+-- recognises a leaked one (`PASSWORD_PREFIX` in scram.rs). It needs no escaping in a URL. The server makes each password where it stores it,
 -- so that none is a parameter of a statement, which `log_statement = all` would write down.
 create function new_password() returns text language sql volatile
     return 'pgdibspw' || replace(gen_random_uuid()::text || gen_random_uuid()::text, '-', '');

@@ -16,7 +16,7 @@ PGDIBS_TEST_PG_BIN_DIRS="$("$here/fetch-postgres.sh" 15)"
 PGDIBS_TEST_PG_BIN_DIR="$PGDIBS_TEST_PG_BIN_DIRS"
 PATH="$PATH:$PGDIBS_TEST_PG_BIN_DIR"
 # A tenth of the random worlds finds nearly as many mutants as all of them.
-export PGDIBS_TEST_PG_BIN_DIRS PGDIBS_TEST_PG_BIN_DIR PGDIBS_WORLDS="${PGDIBS_WORLDS:-150}" NEXTEST_PROFILE=mutants
+export PGDIBS_TEST_PG_BIN_DIRS PGDIBS_TEST_PG_BIN_DIR PGDIBS_SCENARIOS="${PGDIBS_SCENARIOS:-150}" NEXTEST_PROFILE=mutants
 # Half of the time for one mutant is linking.
 export CARGO_PROFILE_DEV_DEBUG=none
 unset PGDIBS_CACHE CARGO_TARGET_DIR

@@ -31,11 +31,11 @@ LONG_RUST_TESTS = "|".join(
         "^faults::long::",
         "^killed_",
         "_for_ten_seconds$",
-        "^arithmetic::what_the_server_leaves_room_for",
-        "^bad_input::nothing_that_a_caller_sends",
+        "^arithmetic::max_connections_and_disk_limit",
+        "^bad_input::hostile_requests_do_not_harm",
         "^copies::",
         "^passing_time::",
-        "^adopting::(a_server_that_nobody_adopts|an_adopting_daemon|a_connected_daemon|ctrl_c|sigterm_to)",
+        "^adopting::(adopting_daemon|ctrl_c|server_outlives_linger|supervisor_stops)",
         "dumps_on_postgres::",
     )
 )
@@ -106,7 +106,7 @@ TASKS: tuple[Task, ...] = (
         junit=NEXTEST_JUNIT,
         timeout_seconds=900,
         # Less than in `make test-all`; `make soak` runs longer.
-        environment={"SOAK_MINUTES": "0.3", "PGDIBS_WORLDS": "700"},
+        environment={"SOAK_MINUTES": "0.3", "PGDIBS_SCENARIOS": "700"},
     ),
     Task(
         "rust tests on 14 to 18",

@@ -34,7 +34,7 @@ impl RunRequest {
         Self { pool: Name(pool), fingerprint: None, workers: None, aliases: None }
     }
 
-    /// What core is told of the run with this name.
+    /// The announcement of the run with this name.
     #[must_use]
     pub fn announce(self, run: Label) -> Announce {
         Announce {

@@ -123,7 +123,7 @@ pub(super) async fn keep(context: &Context, args: &KeepArgs) -> Result<(), CliEr
     context.output.result(&answer.value()?, || kept.kept_url.clone())?;
     let until = kept.kept_until;
     context.output.info(&format!(
-        "from the lease's next reset or end until {until}, {} keeps this database; `pgdibs psql {}` opens it",
+        "the lease's next reset or end keeps its database as {} until {until}; `pgdibs psql {}` opens it then",
         kept.kept_database, kept.kept_database
     ));
     Ok(())

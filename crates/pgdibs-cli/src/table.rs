@@ -6,10 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, colour: bool) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.iter().map(|text| (*text).to_owned()).collect::<Vec<String>>());
-    for row in rows {
-        table.add_row(row.iter().map(|text| plain(text)).collect::<Vec<String>>());
-    }
+    table.set_header(header).add_rows(rows.iter().map(|row| row.iter().map(|text| plain(text))));
     let shown = table.trim_fmt();
     // The borderless style pads each cell on its left.
     let lines = shown.lines().map(|line| line.strip_prefix(' ').unwrap_or(line));

@@ -1,5 +1,5 @@
-//! The world: what the daemon asks of the catalog and the server. The fake and real Postgres both stand behind it, and one
-//! conformance suite holds for both.
+//! The backend: every request and step on the catalog and the server. Postgres and a fake implement it, and one conformance
+//! suite tests both.
 
 use crate::error::{Error, StepError};
 use crate::lease::{Credentials, End, Lease, LeaseId};
@@ -7,44 +7,44 @@ use crate::name::{Fingerprint, PoolName};
 use crate::plan::Step;
 use crate::pool::{Pool, PoolPatch};
 use crate::request::{
-    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TemplatePut, TicketId, TicketKind, Wanted,
+    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketId, TicketKind,
 };
 use crate::snapshot::Snapshot;
 use crate::template::{Template, TemplateId};
 
 /// The catalog and the server together.
 ///
-/// Each request is one transaction; each step re-checks what the plan assumed and changes nothing when that no longer holds.
+/// Each request is one transaction. Each step checks the assumptions of the plan again and changes nothing if one no longer holds.
 pub trait Backend: Send + Sync {
-    /// Looks at everything.
+    /// Takes a snapshot.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
     fn gather(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
 
-    /// Carries out steps; the answers are in the order of the steps.
+    /// Executes steps; the results are in the order of the steps.
     fn execute(&self, steps: &[Step]) -> impl Future<Output = Vec<Result<(), StepError>>> + Send;
 
-    /// Housekeeping that no plan needs, from time to time: forgets what is remembered for a day only, tickets of daemons that
-    /// are gone, and logins that no row names.
+    /// Deletes what has outlived its use: ended leases and runs after 24 hours, tickets of daemons that no longer run, and logins
+    /// without a row.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
     fn collect_garbage(&self) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Makes a pool or changes its settings; the flag says whether it was made.
+    /// Creates a pool or changes its settings; the flag is true if it was created.
     ///
     /// # Errors
-    /// Invalid settings; databases of others under the pool's names.
+    /// Invalid settings; databases with names of the pool that pgdibs did not create.
     fn put_pool(&self, pool: &PoolName, patch: &PoolPatch) -> impl Future<Output = Result<(Pool, bool), Error>> + Send;
 
-    /// Drops a pool: its leases are revoked (only with `force`), its templates and databases retire, its row goes last.
+    /// Drops a pool: revokes its leases (only with `force`) and retires its templates and databases; the planner deletes its row last.
     ///
     /// # Errors
     /// Unknown pool; live leases without `force`.
     fn drop_pool(&self, pool: &PoolName, force: bool) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// "I need this template": finds it, or makes the caller its builder.
+    /// Finds a template, or makes the caller its builder.
     ///
     /// # Errors
     /// Unknown pool.
@@ -56,20 +56,20 @@ pub trait Backend: Send + Sync {
         token: &str,
     ) -> impl Future<Output = Result<TemplatePut, Error>> + Send;
 
-    /// Where the builder works, once the reconciler has created that database; `None` until then.
+    /// The builder's database; `None` until the reconciler has created it.
     ///
     /// # Errors
-    /// A token that is stale.
+    /// A stale token.
     fn build_place(
         &self,
         template: TemplateId,
         token: &str,
     ) -> impl Future<Output = Result<Option<BuildPlace>, Error>> + Send;
 
-    /// A sign of life of the builder.
+    /// Renews a build.
     ///
     /// # Errors
-    /// A token that is stale, a template that is not building.
+    /// A stale token; a template that is not building.
     fn renew_build(
         &self,
         pool: &PoolName,
@@ -77,10 +77,10 @@ pub trait Backend: Send + Sync {
         token: &str,
     ) -> impl Future<Output = Result<Template, Error>> + Send;
 
-    /// The builder is done; the reconciler seals. Repeated with the same token: the same answer.
+    /// Requests the seal of a finished build; the reconciler seals it. A repeated call with the same token has the same result.
     ///
     /// # Errors
-    /// A token that is stale, a template that is not building.
+    /// A stale token; a template that is not building.
     fn request_seal(
         &self,
         pool: &PoolName,
@@ -88,10 +88,10 @@ pub trait Backend: Send + Sync {
         token: &str,
     ) -> impl Future<Output = Result<Template, Error>> + Send;
 
-    /// The builder gives up; the failed build is dropped.
+    /// Marks a build as failed; the reconciler drops its database.
     ///
     /// # Errors
-    /// A token that is stale.
+    /// A stale token.
     fn abandon_build(
         &self,
         pool: &PoolName,
@@ -100,7 +100,7 @@ pub trait Backend: Send + Sync {
         detail: &str,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Retires a template by name.
+    /// Retires a template.
     ///
     /// # Errors
     /// Unknown template; live leases.
@@ -110,20 +110,20 @@ pub trait Backend: Send + Sync {
         fingerprint: &Fingerprint,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Takes leases: all of them or none. With a ticket, in the order of tickets; a grant takes the ticket away.
+    /// Grants leases, all or none. With a ticket, in ticket order; the grant deletes the ticket.
     ///
     /// # Errors
-    /// Unknown pool or template, an ended run, a key held with another fingerprint, more than can ever fit.
+    /// Unknown pool or template; an ended run; a live lease with the same key and another fingerprint; more than the pool can hold.
     fn acquire(
         &self,
         acquire_requests: &[Acquire],
         ticket: Option<TicketId>,
     ) -> impl Future<Output = Result<Acquired, Error>> + Send;
 
-    /// Gives leases that were granted together one login that is valid for all of them, beside the ones of their databases.
+    /// Gives leases that were granted together one shared login, in addition to the logins of their databases.
     ///
     /// # Errors
-    /// A lease that is over; [`Error::ServerUnavailable`].
+    /// An ended lease; [`Error::ServerUnavailable`].
     fn share_login(&self, leases: &[LeaseId]) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
 
     /// Leases that ended within the last 24 hours, newest first.
@@ -132,30 +132,30 @@ pub trait Backend: Send + Sync {
     /// [`Error::ServerUnavailable`].
     fn ended_leases(&self) -> impl Future<Output = Result<Vec<Lease>, Error>> + Send;
 
-    /// The login of a leased or kept database, for looking into it.
+    /// The login of a leased or kept database, for inspection.
     ///
     /// # Errors
     /// No leased or kept database of that name.
     fn credentials(&self, database: &str) -> impl Future<Output = Result<Credentials, Error>> + Send;
 
-    /// Takes a place in the queue.
+    /// Appends a request to the queue.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
     fn take_ticket(
         &self,
-        wanted: &Wanted,
+        wanted: &TargetTemplate,
         count: u32,
         kind: TicketKind,
     ) -> impl Future<Output = Result<TicketId, Error>> + Send;
 
-    /// Gives a place up, or marks it served.
+    /// Removes a request from the queue.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
     fn drop_ticket(&self, ticket: TicketId) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// The lease with this id, live or remembered.
+    /// The lease with this id, live or ended within the last 24 hours.
     ///
     /// # Errors
     /// Unknown id.
@@ -164,19 +164,19 @@ pub trait Backend: Send + Sync {
     /// Renews a lease.
     ///
     /// # Errors
-    /// Unknown id; a lease that is over.
+    /// Unknown id; an ended lease.
     fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> impl Future<Output = Result<Lease, Error>> + Send;
 
-    /// Ends a lease; of one that is over: no change, no error. The flag says whether it was live.
+    /// Ends a lease; an ended one does not change. The flag is true if it was live.
     ///
     /// # Errors
     /// Unknown id.
     fn end_lease(&self, id: LeaseId, end: End, reason: &str) -> impl Future<Output = Result<bool, Error>> + Send;
 
-    /// Reserves a spare for a reset. `leave` is the generation to leave behind, if the caller named one.
+    /// Reserves a spare for a reset. `leave` is the generation to replace, if the caller names one.
     ///
     /// # Errors
-    /// Unknown id; a lease that is over.
+    /// Unknown id; an ended lease.
     fn begin_reset(
         &self,
         id: LeaseId,
@@ -184,25 +184,25 @@ pub trait Backend: Send + Sync {
         ticket: Option<TicketId>,
     ) -> impl Future<Output = Result<ResetBegun, Error>> + Send;
 
-    /// Promises that the database behind a lease is kept when it leaves its slot.
+    /// Keeps the current database of a lease after it leaves its slot.
     ///
     /// # Errors
-    /// Unknown id; a lease that is over.
+    /// Unknown id; an ended lease.
     fn keep(&self, id: LeaseId, seconds: u64, reason: &str) -> impl Future<Output = Result<Kept, Error>> + Send;
 
-    /// Gives a kept database up early.
+    /// Retires a kept database before its time.
     ///
     /// # Errors
     /// No kept database of that name.
     fn drop_kept(&self, database: &str) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Says what a run will need.
+    /// Records the announced need of a run.
     ///
     /// # Errors
-    /// Unknown pool or template; an ended run; more than the pool can ever hold.
+    /// Unknown pool or template; an ended run; more than the pool can hold.
     fn announce(&self, announce: &Announce) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Ends a run and everything it holds; returns the number of leases released.
+    /// Ends a run and its leases; returns the number of released leases.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].

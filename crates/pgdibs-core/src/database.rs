@@ -1,59 +1,44 @@
-//! Databases: single-use clones, and the states they go through.
+//! Databases: single-use clones of a template, and their states.
 
 use crate::name::{DatabaseName, PoolName};
 use crate::template::{TemplateId, Timestamp};
+use crate::text_enum::text_enum;
 
-/// Number of a database; its login carries the same number.
+/// The number of a database; its login carries the same number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DatabaseId(pub i64);
 
-/// Where a database is in its life: `creating → spare → ready → leased → retiring → (gone)`, with `kept` beside
-/// `retiring`, and `blocked`. There is no arrow back to `ready`, so a dirty database cannot be handed out.
+/// The state of a database: `creating → spare → ready → leased → retiring → (deleted)`, with `kept` beside `retiring`, and
+/// `blocked`. No transition leads back to `ready`, so pgdibs never leases a used database again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DatabaseState {
-    /// The row exists, `create database` may or may not have run. Moved on by the reconciler.
+    /// The row exists; `create database` may or may not have run. The reconciler moves it on.
     Creating,
-    /// Cloned, closed to connections, outside every slot. Moved on by the reconciler (fill, return, reset, surplus).
+    /// Cloned, closed to connections, outside every slot. The reconciler moves it on (fill, return, reset, surplus).
     Spare,
-    /// In a slot, open to its own login, never connected to. Moved on by an acquire, or by the reconciler (surplus).
+    /// In a slot, open to its own login, without a session so far. An acquire or the reconciler (surplus) moves it on.
     Ready,
-    /// In a slot, its login revealed to one lease. Moved on by the end or the reset of that lease.
+    /// In a slot, and one lease has received its login. The end or the reset of that lease moves it on.
     Leased,
-    /// Used up. Leaves its slot in the swap, is dropped later. Moved on by the reconciler.
+    /// Used. The swap takes it out of its slot, and the reconciler drops it later.
     Retiring,
-    /// Used up, but somebody wants to look at it until `keep_until`. Moved on by the reconciler or by `DELETE`.
+    /// Used, and kept for inspection until `keep_until`. The reconciler or `DELETE` moves it on.
     Kept,
-    /// A step on it failed three times. Shown with its reason; tried again rarely. Its slot number rests.
+    /// A step on it failed three times. The API shows the reason; the reconciler retries once a minute. Its slot number stays unused.
     Blocked,
 }
 
-impl DatabaseState {
-    /// Every state, in the order of a life.
-    pub const ALL: [Self; 7] =
-        [Self::Creating, Self::Spare, Self::Ready, Self::Leased, Self::Retiring, Self::Kept, Self::Blocked];
+text_enum!(DatabaseState {
+    Creating = "creating",
+    Spare = "spare",
+    Ready = "ready",
+    Leased = "leased",
+    Retiring = "retiring",
+    Kept = "kept",
+    Blocked = "blocked",
+});
 
-    /// The name used in the catalog and over HTTP.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Creating => "creating",
-            Self::Spare => "spare",
-            Self::Ready => "ready",
-            Self::Leased => "leased",
-            Self::Retiring => "retiring",
-            Self::Kept => "kept",
-            Self::Blocked => "blocked",
-        }
-    }
-
-    /// Reads the name back.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|state| state.as_str() == text)
-    }
-}
-
-/// A database as the catalog has it.
+/// A database as recorded in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     /// Its number.
@@ -62,34 +47,34 @@ pub struct Database {
     pub pool: PoolName,
     /// The template it is a clone of.
     pub template: TemplateId,
-    /// Where it is in its life.
+    /// Its state.
     pub state: DatabaseState,
-    /// The name it has at present.
+    /// Its current name.
     pub name: DatabaseName,
-    /// Its identity on the server; `None` until `create database` is known to have run.
+    /// Its identity on the server; `None` until the catalog records that `create database` has run.
     pub oid: Option<u32>,
     /// The slot whose name it carries.
     pub slot: Option<u32>,
-    /// Until when it is to be kept after its lease leaves it; set by a keep.
+    /// Until when pgdibs keeps it after its lease; a keep request sets it.
     pub keep_until: Option<Timestamp>,
-    /// Whether that time has passed, by the server's clock.
-    pub keep_over: bool,
-    /// Why it is kept, retires or is blocked.
+    /// Whether `keep_until` has passed by the server's clock.
+    pub keep_expired: bool,
+    /// Why it is kept, retiring or blocked.
     pub reason: Option<String>,
-    /// Failed attempts at its present step.
+    /// Failed attempts at the current step.
     pub attempts: u32,
-    /// Whether that step may be tried now (false while it waits for `retry_at`).
+    /// Whether the current step may run now (false until `retry_at`).
     pub due: bool,
-    /// What the last attempt said.
+    /// The error of the last attempt.
     pub last_error: Option<String>,
-    /// When its row was made.
+    /// When its row was inserted.
     pub created_at: Timestamp,
     /// When it entered its slot.
     pub ready_at: Option<Timestamp>,
 }
 
 impl Database {
-    /// Whether it was ever created on the server as far as the catalog knows.
+    /// Whether the catalog records that the database was created on the server.
     #[must_use]
     pub fn is_cloned(&self) -> bool {
         self.oid.is_some()

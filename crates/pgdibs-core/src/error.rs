@@ -1,10 +1,10 @@
-//! Errors by meaning. The edge turns each into a status in one `match`; nothing inside knows HTTP.
+//! Errors by cause. The HTTP layer maps each to a status in one `match`; nothing else depends on HTTP.
 
 use crate::lease::LeaseState;
 use crate::name::InvalidName;
 use crate::template::Timestamp;
 
-/// Why a request was refused or could not be served. `Display` is a sentence for people that says what to do.
+/// Why a request failed. `Display` states what is wrong, the rule, and what to do.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// Malformed or out-of-range input: the field and its rule.
@@ -13,13 +13,13 @@ pub enum Error {
     /// No such pool.
     #[error("there is no pool \"{0}\"; make it with PUT /v1/pools/{0} or `pgdibs pool set {0}`")]
     PoolNotFound(String),
-    /// No such template; the text says what there is instead.
+    /// No such template; the text lists the existing ones.
     #[error("{0}")]
     TemplateNotFound(String),
     /// No such lease, or it ended more than 24 hours ago.
-    #[error("there is no lease {0}; leases are remembered for 24 hours after their end")]
+    #[error("there is no lease {0}; the catalog keeps a lease for 24 hours after its end")]
     LeaseNotFound(String),
-    /// No such database of ours.
+    /// No such database in the catalog.
     #[error("{0}")]
     DatabaseNotFound(String),
     /// The pool has live leases.
@@ -29,45 +29,45 @@ pub enum Error {
     PoolInUse {
         /// The pool.
         pool: String,
-        /// How many leases are live.
+        /// The number of live leases.
         live: usize,
-        /// By whom, in words.
+        /// Their holders, for display.
         holders: String,
     },
     /// The template has live leases.
     #[error("the template has {live} live lease(s), held by {holders}; release them first")]
     TemplateInUse {
-        /// How many leases are live.
+        /// The number of live leases.
         live: usize,
-        /// By whom, in words.
+        /// Their holders, for display.
         holders: String,
     },
-    /// The build was lost to silence, abandoned or replaced.
-    #[error("this build token is no longer valid: {0}; PUT the template again to see who builds it now")]
+    /// The build expired, was abandoned or was replaced.
+    #[error("this build token is no longer valid: {0}; PUT the template again to learn the current builder")]
     BuildTokenStale(String),
-    /// Seal, renew or abandon of something that is not being built.
+    /// Seal, renew or abandon of a template that is not being built.
     #[error("{0}")]
     TemplateNotBuilding(String),
-    /// The same key with another fingerprint.
+    /// A live lease has the same key and another fingerprint.
     #[error("{0}")]
     LeaseConflict(String),
-    /// The pool's names meet databases that are not ours.
-    #[error("these databases carry names of pool \"{pool}\" but were not made by pgdibs: {}. Drop them if nobody needs them:\n{}", .names.join(", "), dropdb_lines(.names))]
+    /// Databases that pgdibs did not create have names of the pool.
+    #[error("these databases have names of pool \"{pool}\", but pgdibs did not create them: {}. Drop them if they are not needed, or choose another pool name:\n{}", .names.join(", "), dropdb_lines(.names))]
     ForeignDatabases {
         /// The pool.
         pool: String,
         /// The databases.
         names: Vec<String>,
     },
-    /// More than can ever fit.
+    /// The request exceeds a limit that waiting does not lift.
     #[error("{0}")]
     CapacityExceeded(String),
-    /// The lease is over.
+    /// The lease has ended.
     #[error("lease {id} was {} at {ended}: {reason}", .state.as_str())]
     LeaseEnded {
         /// Its id.
         id: String,
-        /// How it ended.
+        /// Its final state.
         state: LeaseState,
         /// When, as text.
         ended: String,
@@ -76,28 +76,28 @@ pub enum Error {
         /// When.
         at: Option<Timestamp>,
     },
-    /// The run is over.
-    #[error("run {0} has ended; a new test session makes a run id of its own")]
+    /// The run has ended.
+    #[error("run {0} has ended; start a new test session with a new run id")]
     RunEnded(String),
-    /// The daemon's own build failed; the text carries the step and the last lines of its output.
+    /// The daemon's build failed; the text has the step and the last lines of its output.
     #[error("{0}")]
     TemplateFailed(String),
-    /// Waited, and no database came; the text says who holds what.
+    /// The wait timed out without a free database; the text lists the holders.
     #[error("{0}")]
     PoolExhausted(String),
-    /// Waited, and the template is still being built.
+    /// The wait timed out while the template was being built.
     #[error("{0}")]
     TemplateBuilding(String),
-    /// Postgres does not answer.
+    /// Postgres does not respond.
     #[error("the Postgres server is not available: {0}; try again")]
     ServerUnavailable(String),
-    /// Too little disk space to clone.
+    /// Too little free disk space for a clone.
     #[error("{0}")]
     DiskFloor(String),
     /// The daemon is about to exit.
-    #[error("the daemon is shutting down; try again when it is back")]
+    #[error("the daemon is shutting down; try again after its restart")]
     ShuttingDown,
-    /// A bug; the text is for the log, not for the client.
+    /// A bug; the text goes to the log, not to the client.
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -109,13 +109,13 @@ fn dropdb_lines(names: &[String]) -> String {
 /// How a step failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum StepError {
-    /// The rows or the server were not as the plan expected. Nothing was done; the next plan will know better.
-    #[error("changed meanwhile: {0}")]
+    /// The catalog or the server has changed since the snapshot. The step changed nothing; the next plan uses a new snapshot.
+    #[error("changed since the plan: {0}")]
     Stale(String),
-    /// Postgres refused or the step took too long. It is written into the row and tried again later.
+    /// Postgres returned an error or the step timed out. The row records it, and the reconciler retries later.
     #[error("{0}")]
     Failed(String),
-    /// The server is gone. No attempt is counted.
+    /// The server does not respond. The attempt is not counted.
     #[error("the server is not available: {0}")]
     Unavailable(String),
 }

@@ -1,19 +1,19 @@
-//! Failpoints: the names of the places between two steps at which a test kills the daemon or holds it. `pgdibs-failpoint` acts there.
+//! Failpoints: the names of the places between two steps where a test kills or holds the daemon. `pgdibs-failpoint` acts on them.
 
 macro_rules! points {
     ($($variant:ident = $name:literal),* $(,)?) => {
-        /// A place between two steps. The loop of the fault tests goes through [`Point::ALL`], so none can be forgotten.
+        /// A place between two steps. The fault tests loop over [`Point::ALL`], so they cover every failpoint.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[allow(missing_docs, reason = "their names say where they are")]
+        #[allow(missing_docs, reason = "each name states the place")]
         pub enum Point {
             $($variant),*
         }
 
         impl Point {
-            /// Every point, in the order of the lives they are in.
+            /// Every failpoint, grouped by what it interrupts and in the order of execution.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
-            /// Where it is, as `what:when`.
+            /// The name in `PGDIBS_TEST_FAILPOINT`: `operation:event`.
             #[must_use]
             pub fn name(self) -> &'static str {
                 match self {
@@ -25,7 +25,7 @@ macro_rules! points {
 }
 
 points! {
-    // The start, before anything is planned.
+    // Start-up, before the first plan.
     StartListening = "start:listening",
     StartConnected = "start:connected",
     StartCatalogMade = "start:catalog-made",
@@ -35,63 +35,63 @@ points! {
     StartElected = "start:elected",
     StartPredecessorsEnded = "start:predecessors-ended",
     StartAsLeader = "start:as-leader",
-    LookSwept = "look:swept",
-    LookPlanned = "look:planned",
-    // A template's life.
-    BuildAsked = "build:asked",
+    ReconcileGarbageCollected = "reconcile:garbage-collected",
+    ReconcilePlanned = "reconcile:planned",
+    // Templates.
+    BuildRequested = "build:requested",
     BuildRolesMade = "build:roles-made",
     BuildLoginMade = "build:login-made",
     BuildCreated = "build:created",
     BuildPrepared = "build:prepared",
-    BuildNoted = "build:noted",
-    BuildLost = "build:lost",
-    SealAsked = "seal:asked",
+    BuildRecorded = "build:recorded",
+    BuildFailed = "build:failed",
+    SealRequested = "seal:requested",
     SealFenced = "seal:fenced",
-    SealTidied = "seal:tidied",
+    SealCompacted = "seal:compacted",
     SealClosed = "seal:closed",
     SealRenamed = "seal:renamed",
     SealPublished = "seal:published",
     TemplateRetired = "template:retired",
     TemplateClosed = "template:closed",
     TemplateDropped = "template:dropped",
-    // A database's life.
-    CloneOrdering = "clone:ordering",
-    CloneOrdered = "clone:ordered",
+    // Databases. The row of a clone exists before its database does.
+    CloneRowWritten = "clone:row-written",
+    CloneRowCommitted = "clone:row-committed",
     CloneLoginMade = "clone:login-made",
     CloneCreated = "clone:created",
-    CloneDressed = "clone:dressed",
+    CloneConfigured = "clone:configured",
     CloneDone = "clone:done",
-    AdoptNoted = "adopt:noted",
+    AdoptRecorded = "adopt:recorded",
     FillRenamed = "fill:renamed",
     FillDone = "fill:done",
     ReturnClosed = "return:closed",
     ReturnFenced = "return:fenced",
     ReturnRenamed = "return:renamed",
     ReturnDone = "return:done",
-    RetireMarked = "retire:marked",
+    RetireCommitted = "retire:committed",
     ForgetClosed = "forget:closed",
     DropClosed = "drop:closed",
     DropFenced = "drop:fenced",
     DropDone = "drop:done",
     DropLoginsDropped = "drop:logins-dropped",
     DropForgotten = "drop:forgotten",
-    // A lease's life.
+    // Leases.
     AcquireWaiting = "acquire:waiting",
     AcquireHalfOfBatch = "acquire:half-of-batch",
-    AcquireTaken = "acquire:taken",
+    AcquireCommitted = "acquire:committed",
     AcquireGranted = "acquire:granted",
     AcquireAnswering = "acquire:answering",
     AcquireLastByte = "acquire:last-byte",
-    KeepPromised = "keep:promised",
+    KeepRecorded = "keep:recorded",
     ResetReserved = "reset:reserved",
     ResetClosed = "reset:closed",
     ResetFenced = "reset:fenced",
     ResetRenamed = "reset:renamed",
     ResetDone = "reset:done",
-    ReleaseMarked = "release:marked",
+    ReleaseCommitted = "release:committed",
     ReleaseAnswering = "release:answering",
     RunEnded = "run:ended",
-    ExpireMarked = "expire:marked",
+    ExpireCommitted = "expire:committed",
 }
 
 #[cfg(test)]
@@ -99,10 +99,8 @@ mod tests {
     use super::Point;
 
     #[test]
-    fn points_have_names_of_their_own() {
-        let mut names: Vec<&str> = Point::ALL.iter().map(|point| point.name()).collect();
-        names.sort_unstable();
-        names.dedup();
+    fn failpoint_names_are_unique() {
+        let names: std::collections::BTreeSet<&str> = Point::ALL.iter().map(|point| point.name()).collect();
         assert_eq!(names.len(), Point::ALL.len());
     }
 }

@@ -1,4 +1,4 @@
-//! Leases: who holds which database, and how that ends.
+//! Leases: the exclusive use of one database by one holder, and the ways it ends.
 
 use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
@@ -6,58 +6,42 @@ use uuid::Uuid;
 use crate::database::DatabaseId;
 use crate::name::{Fingerprint, PoolName};
 use crate::template::{TemplateId, Timestamp};
+use crate::text_enum::text_enum;
 
-/// Identity of a lease (a UUID of version 7, made by the daemon that grants it).
+/// The identity of a lease: a UUID of version 7, made by the daemon that grants it.
 pub type LeaseId = Uuid;
 
-/// Shortest and longest `ttl_seconds` that a client may ask for.
+/// The range of `ttl_seconds` that a client may request.
 pub const TTL_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
 
-/// Whether a lease holds, or how it ended.
+/// The state of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LeaseState {
-    /// It holds. Moved on by its holder (release), the reconciler (expire) or an operator (revoke).
+    /// In force. Its holder (release), the reconciler (expire) or an operator (revoke) ends it.
     Live,
-    /// Its holder gave it back, by itself or with its run.
+    /// Its holder released it, or ended its run.
     Released,
-    /// It was not renewed in time and no session of its login was left.
+    /// It was not renewed in time, and its login had no session.
     Expired,
-    /// It was taken away: its pool or template was dropped by force, or its database had vanished.
+    /// Its pool or template was dropped by force, or its database no longer exists.
     Revoked,
 }
 
-impl LeaseState {
-    /// The name used in the catalog and over HTTP.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Released => "released",
-            Self::Expired => "expired",
-            Self::Revoked => "revoked",
-        }
-    }
+text_enum!(LeaseState { Live = "live", Released = "released", Expired = "expired", Revoked = "revoked" });
 
-    /// Reads the name back.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Live, Self::Released, Self::Expired, Self::Revoked].into_iter().find(|state| state.as_str() == text)
-    }
-}
-
-/// How a lease is to be ended: the same words as the states it leads to.
+/// How to end a lease, named as the state that results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum End {
     /// By its holder.
     Released,
     /// By time.
     Expired,
-    /// By somebody else.
+    /// By an operator or by the loss of its database.
     Revoked,
 }
 
 impl End {
-    /// The state a lease has afterwards.
+    /// The state of the lease afterwards.
     #[must_use]
     pub fn state(self) -> LeaseState {
         match self {
@@ -68,7 +52,7 @@ impl End {
     }
 }
 
-/// The credentials that a live lease hands out. No output ever shows the password: its type cannot be printed.
+/// The login of a live lease. Its `Debug` output hides the password.
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// The login.
@@ -85,49 +69,49 @@ impl PartialEq for Credentials {
 
 impl Eq for Credentials {}
 
-/// A lease as the catalog has it.
+/// A lease as recorded in the catalog.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lease {
     /// Its identity.
     pub id: LeaseId,
-    /// Whether it holds, or how it ended.
+    /// Its state.
     pub state: LeaseState,
-    /// The pool it was taken from.
+    /// The pool of its database.
     pub pool: PoolName,
-    /// The template its database is a clone of.
+    /// The fingerprint of the template that its database is a clone of.
     pub fingerprint: Fingerprint,
-    /// Number of that template.
+    /// The number of that template.
     pub template: TemplateId,
-    /// The database behind it; `None` once that is gone.
+    /// Its current database; `None` after that database was deleted.
     pub database: Option<DatabaseId>,
     /// The stable name that the holder connects to.
     pub database_name: String,
     /// The slot with that name.
     pub slot: u32,
-    /// The login it connects as; `None` once the lease has ended.
+    /// The login of the holder; `None` after the lease has ended.
     pub credentials: Option<Credentials>,
     /// The test session it belongs to.
     pub run: Option<String>,
     /// The worker in that session.
     pub worker: Option<String>,
-    /// Which of several databases of one worker it is.
+    /// Tells the databases of one worker apart.
     pub alias: String,
-    /// Free text for people.
+    /// A label of the holder, for display.
     pub holder: String,
-    /// 1 at first, one more with each reset.
+    /// 1 at first; each reset adds 1.
     pub generation: u32,
-    /// How long it holds without a renewal, in seconds.
+    /// Seconds it lasts without a renewal.
     pub ttl_seconds: u64,
-    /// Goes up with each renewal; what the expiry watch compares.
+    /// Each renewal adds 1; the expiry watch compares it.
     pub renewals: u64,
-    /// The spare that a reset in progress brings in.
+    /// The spare that the reset in progress has reserved.
     pub reset_to: Option<DatabaseId>,
     /// When it was granted.
     pub acquired_at: Timestamp,
-    /// When it will end unless it is renewed, for people.
+    /// When it ends unless it is renewed, for display.
     pub expires_at: Timestamp,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
-    /// Why it ended, in words for people.
+    /// Why it ended, for display.
     pub ended_reason: Option<String>,
 }

@@ -1,7 +1,7 @@
-//! The domain of pgdibs: what a pool, a template, a database and a lease are, and what is to be done next.
+//! The domain of pgdibs: pools, templates, databases, leases, and the planner that decides the next steps.
 //!
-//! Nothing here does IO, reads a clock or rolls dice; time comes in as a value. So this crate can be tested without a
-//! server, and a decision made here is a value that can be printed. Reading order: the modules as listed.
+//! This crate does no IO, reads no clock and draws no random numbers; callers pass time in as a value. Tests therefore need no
+//! server, and every decision is a value that can be printed. Reading order: the modules as listed.
 
 #![warn(missing_docs)]
 
@@ -18,3 +18,4 @@ pub mod watch;
 pub mod backend;
 pub mod probe;
 pub mod failpoint;
+mod text_enum;

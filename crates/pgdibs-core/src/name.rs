@@ -1,30 +1,49 @@
-//! Names: the only place where the name of something of ours is made or recognised.
+//! Names: the only module that makes or recognises the names of pools, databases and roles.
 //!
-//! A name that reaches DDL has one of these types, so it is short enough (Postgres truncates at 63 bytes with a mere
-//! notice, and would then drop the wrong database) and needs no quoting rules of its own.
+//! Every name in DDL has one of these types, so it fits into the 63 bytes at which Postgres truncates with only a notice.
+//! A truncated name could drop the wrong database.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// The beginning of every password that pgdibs makes, so that a scanner finds one that leaked: ours (`scripts/find-secrets.py`), or yours.
-pub const PASSWORD_MARK: &str = "pgdibspw";
+/// The prefix of every generated password, so that a secret scanner (`scripts/find-secrets.py` or another) finds a leaked one.
+pub const PASSWORD_PREFIX: &str = "pgdibspw";
 
-/// A name or a fingerprint that breaks its rule. `Display` is a sentence for people: which field, which rule, the way out.
+/// A name or a setting that breaks its rule. `Display` states the field and the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {rule}")]
 pub struct InvalidName {
-    /// The request or configuration field that carries the name.
+    /// The request or configuration field.
     pub field: &'static str,
-    /// The rule it breaks, and what would be accepted.
+    /// The rule, and the accepted values.
     pub rule: String,
+}
+
+/// Adds `as_str` and `Display` to a type around a text.
+macro_rules! text_type {
+    ($type:ident) => {
+        impl $type {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
 }
 
 fn invalid(field: &'static str, rule: impl Into<String>) -> InvalidName {
     InvalidName { field, rule: rule.into() }
 }
 
-/// Shows a rejected value without letting a huge or a control-character-laden one into a message.
+/// A rejected value for a message: control characters escaped, at most 60 characters.
 #[must_use]
 pub fn shown(value: &str) -> String {
     let mut text: String = value.chars().take(60).flat_map(char::escape_debug).collect();
@@ -34,25 +53,25 @@ pub fn shown(value: &str) -> String {
     text
 }
 
-/// The base name that the databases of one pool carry: `[a-z_][a-z0-9_]{0,39}`, and neither `owner` nor `l_` with digits: the pool's
-/// owner role is called after it, and would carry the name of a role that has another purpose.
+/// The base name of the databases of a pool: `[a-z_][a-z0-9_]{0,39}`, but neither `owner` nor `l_` with digits, because the
+/// pool's owner role would then have the name of a role with another purpose.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PoolName(String);
 
 impl PoolName {
-    /// Longest pool name in bytes: with `_template_` and 12 hex digits behind it, it stays below Postgres's 63.
+    /// The maximum in bytes: with `_template_` and 12 hex digits it stays within Postgres's 63.
     pub const MAX_BYTES: usize = 40;
 
-    /// Checks the rule.
+    /// Validates a pool name.
     ///
     /// # Errors
-    /// When the text is no pool name; the sentence says the rule.
+    /// When the text is no pool name; the error states the rule.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         if !is_plain_identifier(text, Self::MAX_BYTES) {
             return Err(invalid(
                 "pool",
                 format!(
-                    "\"{}\" is no pool name: 1 to {} characters, a to z, 0 to 9 and _, not starting with a digit",
+                    "\"{}\" is no pool name: use 1 to {} of the characters a to z, 0 to 9 and _, and no digit first",
                     shown(text),
                     Self::MAX_BYTES
                 ),
@@ -64,46 +83,36 @@ impl PoolName {
         Ok(Self(text.to_owned()))
     }
 
-    /// Whether the role of a pool of this name would be one that has another purpose: `pgdibs_owner`, or `pgdibs_l_<digits>`.
+    /// Whether the role of a pool with this name would have another purpose: `pgdibs_owner` or `pgdibs_l_<digits>`.
     #[must_use]
     pub fn is_reserved(text: &str) -> bool {
         let login = text.strip_prefix("l_");
         text == "owner" || login.is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
     }
 
-    /// Why a reserved name cannot be a pool's, and what to do.
+    /// Why a reserved name is no pool name, and what to do.
     #[must_use]
     pub fn why_reserved(text: &str) -> String {
         format!(
             "the role that owns the pool's objects would be \"pgdibs_{text}\", which pgdibs uses for something else; choose another name, such as \"{text}_test\""
         )
     }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl fmt::Display for PoolName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_type!(PoolName);
 
-/// A role that we make or use by name: the template's owner, a login, an extra role of a pool.
+/// The name of a role: a pool's owner, a login, or an additional role of a pool.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoleName(String);
 
 impl RoleName {
-    /// The role that owns every database of ours: the mark that exists from the moment of `create database`.
+    /// The role that owns every database of pgdibs, from `create database` on, and so identifies them.
     #[must_use]
     pub fn database_owner() -> Self {
         Self("pgdibs_owner".to_owned())
     }
 
-    /// The template's owner when the pool names none: `pgdibs_<pool>`, so that no two pools share one.
+    /// The default owner of a pool's objects: `pgdibs_<pool>`, so that no two pools share a role.
     #[must_use]
     pub fn of_pool(pool: &PoolName) -> Self {
         Self(format!("pgdibs_{pool}"))
@@ -115,50 +124,43 @@ impl RoleName {
         Self(format!("pgdibs_l_{number}"))
     }
 
-    /// Whether the name is one that only we give: `pgdibs_l_<n>`.
+    /// Whether the name has the form of a generated login: `pgdibs_l_<n>`.
     #[must_use]
-    pub fn is_login_of_ours(text: &str) -> bool {
+    pub fn is_generated_login(text: &str) -> bool {
         text.strip_prefix("pgdibs_l_").is_some_and(is_number)
     }
 
-    /// Checks a role name from configuration, a request or the catalog: at most 63 bytes, no NUL, not empty, not `pg_…`
-    /// (reserved by Postgres), not `public` or `none` (keywords to `grant`).
+    /// Validates a role name from configuration, a request or the catalog: 1 to 63 bytes, no NUL, not `pg_…` (reserved by
+    /// Postgres), not `public` or `none` (keywords of `grant`).
     ///
     /// # Errors
-    /// When the text breaks that rule; `field` says where it came from.
+    /// When the text breaks that rule; `field` names its origin.
     pub fn parse(field: &'static str, text: &str) -> Result<Self, InvalidName> {
         let reserved = text.starts_with("pg_") || matches!(text, "public" | "none");
         if text.is_empty() || text.len() > 63 || text.contains('\0') || reserved {
             return Err(invalid(
                 field,
-                format!("\"{}\" is no role name we can use: 1 to 63 bytes, not pg_…, public or none", shown(text)),
+                format!(
+                    "\"{}\" is no role name for pgdibs: use 1 to 63 bytes, and not pg_…, public or none",
+                    shown(text)
+                ),
             ));
         }
         Ok(Self(text.to_owned()))
     }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl fmt::Display for RoleName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_type!(RoleName);
 
-/// What the caller calls a state of its schema: any 1 to 200 characters (a hash of migrations, a git tree id).
+/// The caller's identifier of a schema state: any 1 to 200 characters (a hash of migrations, a git tree id).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
-    /// Checks the rule. NUL is refused as well, because Postgres's `text` cannot hold it.
+    /// Validates a fingerprint. NUL is invalid because Postgres's `text` cannot hold it.
     ///
     /// # Errors
-    /// When the text is empty, too long, or holds a NUL.
+    /// When the text is empty, has more than 200 characters, or holds a NUL.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         let characters = text.chars().count();
         if (1..=200).contains(&characters) && !text.contains('\0') {
@@ -168,55 +170,45 @@ impl Fingerprint {
         }
     }
 
-    /// The fingerprint as given.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The first 12 hex digits of its SHA-256: what the template's database carries in its name.
+    /// The first 12 hex digits of its SHA-256, for the name of the template's database.
     #[must_use]
     pub fn short(&self) -> String {
         Sha256::digest(self.0.as_bytes()).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_type!(Fingerprint);
 
-/// The name of a database of ours. It can only be made here, from a pool and a kind.
+/// The name of a database of pgdibs, made from a pool and a kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DatabaseName(String);
 
 impl DatabaseName {
-    /// `myapp_test_gw<slot>`: the stable name that a lease holder sees.
+    /// `myapp_test_gw<slot>`: the stable name that the holder of a lease connects to.
     #[must_use]
     pub fn slot(pool: &PoolName, slot: u32) -> Self {
         Self(format!("{pool}_gw{slot}"))
     }
 
-    /// `myapp_test_spare_<n>`: a clone that waits, closed to connections.
+    /// `myapp_test_spare_<n>`: a clone outside every slot, closed to connections.
     #[must_use]
     pub fn spare(pool: &PoolName, number: i64) -> Self {
         Self(format!("{pool}_spare_{number}"))
     }
 
-    /// `myapp_test_old_<n>`: a used clone that waits to be dropped.
+    /// `myapp_test_old_<n>`: a used clone before its drop.
     #[must_use]
     pub fn old(pool: &PoolName, number: i64) -> Self {
         Self(format!("{pool}_old_{number}"))
     }
 
-    /// `myapp_test_kept_<n>`: a used clone that somebody wants to look at.
+    /// `myapp_test_kept_<n>`: a used clone kept for inspection.
     #[must_use]
     pub fn kept(pool: &PoolName, number: i64) -> Self {
         Self(format!("{pool}_kept_{number}"))
     }
 
-    /// `myapp_test_build_<n>`: a template while it is built.
+    /// `myapp_test_build_<n>`: a template during its build.
     #[must_use]
     pub fn build(pool: &PoolName, number: i64) -> Self {
         Self(format!("{pool}_build_{number}"))
@@ -228,7 +220,7 @@ impl DatabaseName {
         Self(format!("{pool}_template_{}", fingerprint.short()))
     }
 
-    /// Recognises a name of this pool's; `None` for every other text.
+    /// Recognises a name of this pool; `None` for any other text.
     #[must_use]
     pub fn recognise(pool: &PoolName, text: &str) -> Option<Self> {
         let rest = text.strip_prefix(pool.as_str())?;
@@ -240,51 +232,37 @@ impl DatabaseName {
         });
         (numbered || template).then(|| Self(text.to_owned()))
     }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl fmt::Display for DatabaseName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_type!(DatabaseName);
 
-/// A database that the tests of a lease made themselves (`login = "createdb"`). Told by its owner alone, whatever it is called.
+/// A database that tests created with the login of a lease (`login = "createdb"`). Its owner identifies it; its name is arbitrary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestsOwnDatabase(String);
 
 impl TestsOwnDatabase {
-    /// Takes a name from the server's list, beside its owner's. `None` unless the owner is a login that only we give.
+    /// A database of this owner; `None` unless the owner is a generated login.
     #[must_use]
     pub fn of_login(owner: &str, name: &str) -> Option<Self> {
-        RoleName::is_login_of_ours(owner).then(|| Self(name.to_owned()))
+        RoleName::is_generated_login(owner).then(|| Self(name.to_owned()))
     }
 
-    /// One that was handed to the owner role of a pool, which only logins of leases act as.
+    /// A database of a pool's owner role, as which only logins of leases act.
     #[must_use]
     pub fn of_pool_owner(name: &str) -> Self {
         Self(name.to_owned())
     }
 
-    /// `pgdibs_moved_<16 hex digits>`: the name of one that had a name which pgdibs gives itself.
+    /// `pgdibs_moved_<16 hex digits>`: the new name of one whose name pgdibs needs itself.
     #[must_use]
     pub fn moved(random: u64) -> Self {
         Self(format!("pgdibs_moved_{random:016x}"))
     }
-
-    /// The name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-/// The slot that a worker id asks for: `gw3` asks for slot 3; any other text asks for none.
+text_type!(TestsOwnDatabase);
+
+/// The slot that a worker id names: 3 for `gw3`; `None` for any other text.
 #[must_use]
 pub fn preferred_slot(worker: &str) -> Option<u32> {
     let digits = worker.strip_prefix("gw")?;
@@ -297,7 +275,7 @@ fn is_plain_identifier(text: &str, max_bytes: usize) -> bool {
     first && text.len() <= max_bytes && bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// Digits as we write them: no sign, no leading zero, at most 18 (fits a bigint).
+/// A decimal number without sign or leading zero, at most 18 digits (fits a bigint).
 fn is_number(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 18
@@ -310,7 +288,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_name_is_a_plain_identifier_that_leaves_room() {
+    fn pool_name_accepts_plain_identifiers_up_to_40_characters() {
         let longest = "a".repeat(40);
         for good in ["a", "_", "myapp_test", "x0", longest.as_str()] {
             assert!(PoolName::parse(good).is_ok(), "{good}");
@@ -318,12 +296,12 @@ mod tests {
         let too_long = "a".repeat(41);
         for bad in ["", "0a", "A", "my-app", "a\"b", "a;drop", "é", "a b", "a\0", too_long.as_str()] {
             let error = PoolName::parse(bad).expect_err(bad).to_string();
-            assert!(error.starts_with("pool: ") && error.contains("1 to 40 characters"), "{error}");
+            assert!(error.starts_with("pool: ") && error.contains("use 1 to 40 of the characters"), "{error}");
         }
     }
 
     #[test]
-    fn pool_names_whose_role_has_another_purpose_are_refused() {
+    fn pool_name_rejects_names_whose_role_has_another_purpose() {
         for bad in ["owner", "l_5", "l_0", "l_007", "l_12345678901234567890"] {
             let error = PoolName::parse(bad).expect_err(bad).to_string();
             assert!(error.contains("is reserved") && error.contains(&format!("\"{bad}_test\"")), "{error}");
@@ -331,12 +309,12 @@ mod tests {
         for good in ["owners", "owner_test", "_owner", "l", "l_", "l_5_test", "l_a", "ll_5"] {
             let role = RoleName::of_pool(&PoolName::parse(good).expect(good));
             assert_ne!(role, RoleName::database_owner());
-            assert!(!RoleName::is_login_of_ours(role.as_str()), "{role}");
+            assert!(!RoleName::is_generated_login(role.as_str()), "{role}");
         }
     }
 
     #[test]
-    fn no_name_of_ours_reaches_the_length_at_which_postgres_truncates() {
+    fn database_name_of_the_longest_pool_name_fits_63_bytes() {
         let pool = PoolName::parse(&"p".repeat(40)).expect("40 characters are allowed");
         let fingerprint = Fingerprint::parse("x").expect("one character is allowed");
         for name in [
@@ -351,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_only_look_like_ours_are_not_recognised() {
+    fn recognise_rejects_names_of_another_form() {
         let pool = PoolName::parse("app").expect("a valid name");
         for foreign in [
             "app",
@@ -362,19 +340,65 @@ mod tests {
             "APP_gw0",
             "app_template_ab12",
             "app_template_AB12cd34ef56",
+            "app_template_ab12cd34ef567",
             "app_test_gw0",
             "xapp_gw0",
+            "app_spare_1234567890123456789",
         ] {
             assert_eq!(DatabaseName::recognise(&pool, foreign), None, "{foreign}");
         }
     }
 
     #[test]
-    fn only_a_worker_of_xdist_asks_for_a_slot() {
+    fn preferred_slot_accepts_only_worker_ids_of_xdist() {
         assert_eq!(preferred_slot("gw0"), Some(0));
         assert_eq!(preferred_slot("gw12"), Some(12));
         for other in ["", "gw", "master", "gw-1", "gw007", "gw99999999999"] {
             assert_eq!(preferred_slot(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn role_name_accepts_63_bytes_and_rejects_64() {
+        assert!(RoleName::parse("owner", &"r".repeat(63)).is_ok());
+        for bad in ["", "pg_monitor", "public", "none", "a\0", &"r".repeat(64)] {
+            let error = RoleName::parse("owner", bad).expect_err(bad);
+            assert!(error.field == "owner" && error.rule.contains("1 to 63 bytes"), "{error}");
+        }
+    }
+
+    #[test]
+    fn fingerprint_accepts_200_characters_and_rejects_201() {
+        for good in ["x", &"é".repeat(200)] {
+            assert!(Fingerprint::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a\0", &"x".repeat(201)] {
+            assert!(Fingerprint::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn fingerprint_short_form_is_the_start_of_its_sha_256() {
+        let fingerprint = Fingerprint::parse("abc").expect("three characters are allowed");
+        assert_eq!(fingerprint.short(), "ba7816bf8f01");
+    }
+
+    #[test]
+    fn shown_keeps_60_characters_and_marks_the_cut() {
+        assert_eq!(shown(&"x".repeat(60)), "x".repeat(60));
+        assert_eq!(shown(&"x".repeat(61)), format!("{}…", "x".repeat(60)));
+        assert_eq!(shown("a\n"), "a\\n");
+    }
+
+    #[test]
+    fn login_number_accepts_18_digits_without_leading_zero() {
+        for good in ["pgdibs_l_0", "pgdibs_l_10", "pgdibs_l_123456789012345678"] {
+            assert!(RoleName::is_generated_login(good), "{good}");
+        }
+        for bad in ["pgdibs_l_", "pgdibs_l_01", "pgdibs_l_1234567890123456789", "pgdibs_l_1x", "l_1"] {
+            assert!(!RoleName::is_generated_login(bad), "{bad}");
+        }
+        assert!(TestsOwnDatabase::of_login("pgdibs_l_7", "anything").is_some());
+        assert!(TestsOwnDatabase::of_login("pgdibs_owner", "anything").is_none());
     }
 }

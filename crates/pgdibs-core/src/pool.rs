@@ -1,48 +1,32 @@
-//! Pools: the settings that say how many databases stand ready under which base name.
+//! Pools: the settings that define how many databases are ready under which base name.
+
+use std::ops::RangeInclusive;
 
 use crate::name::{InvalidName, PoolName, RoleName};
+use crate::text_enum::text_enum;
 
-/// How clones of a pool are copied.
+/// The configured way to copy the clones of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StrategyChoice {
-    /// Measured on the first clones of each template: both are tried, the faster one stays.
+    /// Measured per template: the first clones use both strategies, later ones the faster.
     Auto,
-    /// Always this one.
+    /// Always this strategy.
     Fixed(Strategy),
 }
 
-/// The two ways in which Postgres 15 and later copy a template database; 14 has only the file copy and no word for it.
+/// The two ways in which Postgres 15 and later copy a template database; Postgres 14 has only the file copy and no `STRATEGY` option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Strategy {
-    /// `STRATEGY = FILE_COPY`: two checkpoints, then files.
+    /// `STRATEGY = FILE_COPY`: two checkpoints and a copy of the files.
     FileCopy,
     /// `STRATEGY = WAL_LOG`: block by block through shared buffers and WAL.
     WalLog,
 }
 
-impl Strategy {
-    /// The name used in the catalog and over HTTP.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::FileCopy => "file_copy",
-            Self::WalLog => "wal_log",
-        }
-    }
-
-    /// Reads the name back.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        match text {
-            "file_copy" => Some(Self::FileCopy),
-            "wal_log" => Some(Self::WalLog),
-            _ => None,
-        }
-    }
-}
+text_enum!(Strategy { FileCopy = "file_copy", WalLog = "wal_log" });
 
 impl StrategyChoice {
-    /// The name used in configuration and the catalog.
+    /// The spelling in the configuration, in the catalog and over HTTP.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -51,72 +35,56 @@ impl StrategyChoice {
         }
     }
 
-    /// Reads the name back.
+    /// The value with this spelling.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if text == "auto" { Some(Self::Auto) } else { Strategy::parse(text).map(Self::Fixed) }
     }
 }
 
-/// What the login of a lease may do beyond its own database.
+/// The rights of a lease's login beyond its own database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum LoginRights {
-    /// Nothing.
+    /// None.
     #[default]
     Plain,
-    /// It may make databases: for suites that do so themselves.
+    /// CREATEDB, for suites that create databases themselves.
     CreateDb,
-    /// It may do everything on the server.
+    /// SUPERUSER: every right on the server.
     Superuser,
 }
 
-impl LoginRights {
-    /// The name used in configuration, in the catalog and over HTTP.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::CreateDb => "createdb",
-            Self::Superuser => "superuser",
-        }
-    }
+text_enum!(LoginRights { Plain = "plain", CreateDb = "createdb", Superuser = "superuser" });
 
-    /// Reads the name back.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Plain, Self::CreateDb, Self::Superuser].into_iter().find(|rights| rights.as_str() == text)
-    }
-}
-
-/// What a pool is set to. Written by `PUT /v1/pools/{pool}` and by the configuration file; read by the planner.
+/// The settings of a pool. `PUT /v1/pools/{pool}` and the configuration file write them; the planner reads them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolSettings {
-    /// Databases that stand ready when nobody asks for more.
+    /// Ready databases without further demand.
     pub warm: u32,
-    /// Most slots (ready and leased together) that the pool may have.
+    /// The maximum of slots (ready and leased together).
     pub max: u32,
-    /// Clones that wait behind the slots, so that a return costs a rename only.
+    /// Clones outside the slots, so that a return takes only a rename.
     pub spares: u32,
     /// The role that owns the objects inside a template.
     pub owner: RoleName,
     /// How clones are copied.
     pub strategy: StrategyChoice,
-    /// Extensions made by the daemon's own role before the builder gets its URL.
+    /// Extensions that the daemon's own role creates before the builder gets its URL.
     pub extensions: Vec<String>,
-    /// Roles made by the daemon's own role before the builder gets its URL; the owner becomes a member of each.
+    /// Roles that the daemon's own role creates before the builder gets its URL; the owner becomes a member of each.
     pub roles: Vec<RoleName>,
-    /// Unused templates that are kept, newest first.
+    /// Unused templates to keep, newest first.
     pub keep_templates: u32,
-    /// Unused templates older than this many seconds are retired, the newest one excepted.
+    /// The planner retires a template unused for this many seconds unless it is the newest.
     pub template_max_age_seconds: u64,
-    /// What the logins of leases may do beyond their own database. Set from configuration only.
+    /// The rights of the logins beyond their own database. Set from configuration only.
     pub login: LoginRights,
-    /// Most connections of one login at once; 0 for no limit.
+    /// The maximum of concurrent connections of one login; 0 for no limit.
     pub connection_limit: u32,
 }
 
 impl PoolSettings {
-    /// What a pool is set to as long as it is told nothing else.
+    /// The defaults.
     #[must_use]
     pub fn of(pool: &PoolName) -> Self {
         Self {
@@ -135,7 +103,7 @@ impl PoolSettings {
     }
 }
 
-/// Settings as somebody sent them: what is left out keeps its value.
+/// A change of settings: an absent field keeps its value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PoolPatch {
     /// See [`PoolSettings::warm`].
@@ -160,15 +128,15 @@ pub struct PoolPatch {
     pub login: Option<LoginRights>,
     /// See [`PoolSettings::connection_limit`].
     pub connection_limit: Option<u32>,
-    /// Whether a daemon builds this pool's templates from a source of its own. Set from configuration only.
+    /// Whether the daemon builds the templates of this pool. Set from configuration only.
     pub sourced: Option<bool>,
 }
 
 impl PoolPatch {
-    /// The settings that result when this patch is laid over `base`.
+    /// The settings after this patch on top of `base`.
     ///
     /// # Errors
-    /// When a number is out of range or `warm` would exceed `max`; the sentence names the field and the rule.
+    /// When a number is out of range or `warm` would exceed `max`; the error names the field and the rule.
     pub fn apply(&self, base: &PoolSettings) -> Result<PoolSettings, InvalidName> {
         let merged = PoolSettings {
             warm: self.warm.unwrap_or(base.warm),
@@ -183,44 +151,84 @@ impl PoolPatch {
             login: self.login.unwrap_or(base.login),
             connection_limit: self.connection_limit.unwrap_or(base.connection_limit),
         };
-        let rule = |field: &'static str, rule: String| Err(InvalidName { field, rule });
-        if !(1..=1000).contains(&merged.max) {
-            return rule("max", format!("must be 1 to 1000, not {}", merged.max));
-        }
-        if merged.spares > 1000 {
-            return rule("spares", format!("must be 0 to 1000, not {}", merged.spares));
-        }
+        let invalid = |field, rule| InvalidName { field, rule };
+        let bounded = |field, value: u32, range: RangeInclusive<u32>| {
+            let rule = || invalid(field, format!("must be {} to {}, not {value}", range.start(), range.end()));
+            range.contains(&value).then_some(()).ok_or_else(rule)
+        };
+        bounded("max", merged.max, 1..=1000)?;
+        bounded("spares", merged.spares, 0..=1000)?;
+        bounded("keep_templates", merged.keep_templates, 0..=1000)?;
+        bounded("connection_limit", merged.connection_limit, 0..=10_000)?;
         if merged.warm > merged.max {
-            return rule(
-                "warm",
-                format!(
-                    "must be 0 to max, which is {}, not {}; raise max in the same request",
-                    merged.max, merged.warm
-                ),
-            );
+            let (warm, max) = (merged.warm, merged.max);
+            let rule = format!("must be 0 to max, which is {max}, not {warm}; raise max in the same request");
+            return Err(invalid("warm", rule));
         }
         if merged.extensions.iter().any(|name| name.is_empty() || name.len() > 63 || name.contains('\0')) {
-            return rule("extensions", "each must be the name of an extension, 1 to 63 bytes".to_owned());
-        }
-        if merged.keep_templates > 1000 {
-            return rule("keep_templates", format!("must be 0 to 1000, not {}", merged.keep_templates));
-        }
-        if merged.connection_limit > 10_000 {
-            return rule("connection_limit", format!("must be 0 (no limit) to 10000, not {}", merged.connection_limit));
+            return Err(invalid("extensions", "each must be the name of an extension, 1 to 63 bytes".to_owned()));
         }
         Ok(merged)
     }
 }
 
-/// A pool as the catalog has it.
+/// A pool as recorded in the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
     /// Its name, and the base name of its databases.
     pub name: PoolName,
-    /// What it is set to.
+    /// Its settings.
     pub settings: PoolSettings,
-    /// Whether a daemon builds its templates from a source of its own.
+    /// Whether the daemon builds its templates.
     pub sourced: bool,
-    /// Whether it is being dropped: everything in it retires, its row goes last.
+    /// Whether it is being dropped: its templates and databases retire, and its row is deleted last.
     pub dropping: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patch_accepts_each_limit_and_rejects_the_next_value() {
+        let base = PoolSettings::of(&PoolName::parse("app").expect("a valid name"));
+        let number = |set: fn(&mut PoolPatch, Option<u32>), value| {
+            let mut patch = PoolPatch::default();
+            set(&mut patch, Some(value));
+            patch
+        };
+        let max: fn(&mut PoolPatch, Option<u32>) = |patch, value| (patch.max, patch.warm) = (value, Some(0));
+        let warm: fn(&mut PoolPatch, Option<u32>) = |patch, value| patch.warm = value;
+        let spares: fn(&mut PoolPatch, Option<u32>) = |patch, value| patch.spares = value;
+        let keep_templates: fn(&mut PoolPatch, Option<u32>) = |patch, value| patch.keep_templates = value;
+        let connection_limit: fn(&mut PoolPatch, Option<u32>) = |patch, value| patch.connection_limit = value;
+        for (field, set, least, most) in [
+            ("max", max, 1, 1000),
+            ("warm", warm, 0, base.max),
+            ("spares", spares, 0, 1000),
+            ("keep_templates", keep_templates, 0, 1000),
+            ("connection_limit", connection_limit, 0, 10_000),
+        ] {
+            for accepted in [least, most] {
+                assert!(number(set, accepted).apply(&base).is_ok(), "{field} = {accepted}");
+            }
+            for rejected in [least.checked_sub(1), Some(most + 1)].into_iter().flatten() {
+                let error = number(set, rejected).apply(&base).expect_err(field);
+                assert!(error.field == field && error.rule.contains(&format!("not {rejected}")), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn patch_rejects_extension_names_that_postgres_cannot_have() {
+        let base = PoolSettings::of(&PoolName::parse("app").expect("a valid name"));
+        let apply = |name: &str| {
+            PoolPatch { extensions: Some(vec!["citext".to_owned(), name.to_owned()]), ..PoolPatch::default() }
+                .apply(&base)
+        };
+        assert!(apply(&"e".repeat(63)).is_ok());
+        for rejected in ["", "a\0", &"e".repeat(64)] {
+            assert_eq!(apply(rejected).expect_err(rejected).field, "extensions");
+        }
+    }
 }

@@ -1,50 +1,50 @@
-//! Requests: what a caller asks of the catalog, checked before it gets there, and what it is answered.
+//! Requests to the catalog, already validated, and their results.
 
 use crate::database::DatabaseId;
-use crate::lease::{Lease, LeaseId};
+use crate::lease::{Credentials, Lease, LeaseId};
 use crate::name::{DatabaseName, Fingerprint, PoolName};
 use crate::template::{Template, TemplateId, Timestamp};
 
-/// A wish for one lease.
+/// A request for one lease.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acquire {
-    /// The id it will have if it is granted; made by the daemon, so that a retry after a lost connection is recognised.
+    /// The id of the lease if it is granted. The daemon makes it, so that it recognises its own retry after a lost connection.
     pub id: LeaseId,
-    /// The pool to take from.
+    /// The pool.
     pub pool: PoolName,
-    /// The template; `None` takes the pool's newest ready one.
+    /// The template; `None` means the pool's newest ready one.
     pub fingerprint: Option<Fingerprint>,
     /// The test session.
     pub run: Option<String>,
-    /// The worker in it.
+    /// The worker in that session.
     pub worker: Option<String>,
-    /// Which of several databases of one worker.
+    /// Tells the databases of one worker apart.
     pub alias: String,
-    /// Free text for people.
+    /// A label of the holder, for display.
     pub holder: String,
-    /// Seconds without renewal, 1 to 3600.
+    /// Seconds the lease lasts without a renewal, 1 to 3600.
     pub ttl_seconds: u64,
-    /// Whether only the slot that the worker's id names will do: for tools that derive the names of their databases themselves.
+    /// Whether only the slot named by the worker's id is acceptable, for tools that derive database names themselves.
     pub exact_slot: bool,
 }
 
-/// What became of a wish for leases.
+/// The outcome of an acquire.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Acquired {
-    /// Granted now: all of them.
+    /// New leases, one for each request.
     Granted(Vec<Lease>),
-    /// Each key already has a live lease, which it gets back.
+    /// Each key already has a live lease: these.
     Existing(Vec<Lease>),
-    /// Nothing is free. The template it waits for, or `None` while no template exists and one is being built.
-    Wait(Wanted),
+    /// No database is free; wait for this template.
+    Wait(TargetTemplate),
 }
 
-/// What a waiter waits for.
+/// The template that a request waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
+pub struct TargetTemplate {
     /// The pool.
     pub pool: PoolName,
-    /// The template.
+    /// Its number.
     pub template: TemplateId,
     /// Its fingerprint.
     pub fingerprint: Fingerprint,
@@ -52,7 +52,7 @@ pub struct Wanted {
     pub building: bool,
 }
 
-/// A waiter's place in the queue of its template.
+/// A waiting request's position in the queue of its template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TicketId(pub i64);
 
@@ -61,74 +61,74 @@ pub struct TicketId(pub i64);
 pub enum TicketKind {
     /// Ready databases.
     Acquire,
-    /// Ready databases in the slots 0 to count − 1 and no others.
+    /// Ready databases in exactly the slots 0 to count − 1.
     Exact,
-    /// A spare, to be swapped under a live lease. Served before slots are refilled.
+    /// A spare for the reset of a live lease. The planner serves it before it refills slots.
     Reset,
 }
 
-/// What became of "I need this template".
+/// The outcome of a `PUT` of a template.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TemplatePut {
-    /// It exists.
+    /// The template is ready.
     Ready(Template),
-    /// The caller is the builder; its database may still have to be created.
+    /// The caller is the builder; the reconciler may not have created the database yet.
     Yours(Template),
-    /// Somebody else builds it.
+    /// Another caller is the builder.
     Building(Template),
 }
 
-/// The place where a builder applies its migrations.
+/// The database to which a builder applies its migrations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildPlace {
     /// The template that is being built.
     pub template: TemplateId,
-    /// The database to connect to.
+    /// Its name.
     pub database: DatabaseName,
     /// The builder's login.
-    pub credentials: crate::lease::Credentials,
-    /// When the build is lost unless the builder renews or is connected.
+    pub credentials: Credentials,
+    /// When the build expires unless the builder renews or is connected.
     pub expires_at: Timestamp,
 }
 
-/// What became of the wish for a reset.
+/// The outcome of a reset request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ResetBegun {
-    /// A spare is reserved; the swap follows, and then the lease's generation is the one named here.
+    /// A spare is reserved; the swap follows and raises the lease's generation to this one.
     Reserved {
         /// The generation after the swap.
         generation: u32,
     },
-    /// The generation to leave behind is already behind.
+    /// The lease is already past the generation that the caller wants to replace.
     Already(Box<Lease>),
     /// No spare is free.
-    Wait(Wanted),
+    Wait(TargetTemplate),
 }
 
-/// What a keep promises.
+/// The outcome of a keep request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// The database that will carry the name.
+    /// The database.
     pub database: DatabaseId,
-    /// The name it will have once it has left its slot.
+    /// Its name after it has left its slot.
     pub name: DatabaseName,
-    /// The login that may then look into it.
-    pub credentials: crate::lease::Credentials,
-    /// Until when.
+    /// The login that has access to it.
+    pub credentials: Credentials,
+    /// Until when pgdibs keeps it.
     pub until: Timestamp,
 }
 
-/// An announcement of what a run will need.
+/// The announced need of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announce {
     /// The test session.
     pub run: String,
-    /// The pool it will take from.
+    /// The pool.
     pub pool: PoolName,
-    /// The template; `None` stands for the newest ready one.
+    /// The template; `None` means the newest ready one.
     pub fingerprint: Option<Fingerprint>,
-    /// Workers.
+    /// The number of workers.
     pub workers: u32,
-    /// Databases per worker.
+    /// The number of databases per worker.
     pub aliases: u32,
 }

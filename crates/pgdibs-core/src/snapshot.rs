@@ -1,4 +1,4 @@
-//! The snapshot: everything the planner may look at, taken in one go. It is stale the moment it is taken, and steps check again.
+//! The snapshot: the planner's input, read in one pass. It can be stale when a step runs, so every step checks its own conditions.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,124 +8,124 @@ use crate::lease::{Lease, LeaseId};
 use crate::name::{Fingerprint, PoolName};
 use crate::pool::{Pool, Strategy, StrategyChoice};
 use crate::request::{TicketId, TicketKind};
-use crate::template::{Template, TemplateId, Timestamp};
+use crate::template::{Template, TemplateId, TemplateState, Timestamp};
 
-/// What the catalog wants and what the server has.
+/// The desired state from the catalog and the actual state of the server.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Snapshot {
     /// Every pool.
     pub pools: Vec<Pool>,
-    /// Every template, in the order of their numbers.
+    /// Every template, by number.
     pub templates: Vec<Template>,
-    /// Every database, in the order of their numbers.
+    /// Every database, by number.
     pub databases: Vec<Database>,
     /// Every live lease.
     pub leases: Vec<Lease>,
-    /// Waiters whose daemon lives, in the order of their tickets.
+    /// The waiters of running daemons, in ticket order.
     pub tickets: Vec<Ticket>,
-    /// Announced runs that have neither ended nor lapsed.
+    /// Announced runs that have neither ended nor expired.
     pub runs: Vec<AnnouncedRun>,
-    /// The server's databases by oid, ours and others'.
+    /// All databases of the server by oid, those of pgdibs and others.
     pub server: BTreeMap<u32, ServerDatabase>,
-    /// What the server and the machine allow.
+    /// The limits of the server and the machine.
     pub limits: Limits,
     /// When it was taken, by the server's clock.
     pub taken_at: Timestamp,
 }
 
-/// A waiter.
+/// A waiting request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ticket {
-    /// Its place.
+    /// Its position in the queue.
     pub id: TicketId,
-    /// The pool it waits at.
+    /// The pool it waits for.
     pub pool: PoolName,
     /// The template it waits for.
     pub template: TemplateId,
-    /// How many databases it wants at once.
+    /// How many databases it needs at once.
     pub count: u32,
-    /// Ready databases or a spare.
+    /// Whether it needs ready databases or a spare.
     pub kind: TicketKind,
-    /// How long it has waited by the server's clock, in seconds.
+    /// Seconds it has waited, by the server's clock.
     pub waited_seconds: f64,
 }
 
-/// What a run said it will need.
+/// The announced need of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnnouncedRun {
     /// The test session.
     pub run: String,
     /// The pool.
     pub pool: PoolName,
-    /// The template it named; `None` stands for the newest ready one.
+    /// The announced template; `None` means the newest ready one.
     pub fingerprint: Option<Fingerprint>,
     /// Workers times aliases.
     pub wanted: u32,
-    /// Live leases it already has there.
+    /// Live leases that the run already holds on that pool.
     pub held: u32,
 }
 
-/// A database as the server lists it.
+/// A database as listed in `pg_database`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerDatabase {
-    /// Its name at present.
+    /// Its current name.
     pub name: String,
-    /// Whether its owner is the role that marks databases of ours.
-    pub ours: bool,
-    /// Whether a drop of it was interrupted (`datconnlimit = -2`): only another drop helps.
+    /// Whether `pgdibs_owner` owns it.
+    pub owned: bool,
+    /// Whether a drop of it was interrupted (`datconnlimit = -2`): Postgres only allows another drop.
     pub invalid: bool,
-    /// Whether it takes connections (`datallowconn`).
+    /// Whether it accepts connections (`datallowconn`).
     pub open: bool,
-    /// Sessions connected to it at present.
+    /// Current sessions.
     pub sessions: u32,
-    /// Sessions it ever had, where the server counts them.
+    /// Sessions since its creation, if the server counts them.
     pub sessions_ever: u64,
-    /// Whether it is a ready database or a spare whose login is missing or may not log in.
+    /// Whether it is a ready database or a spare whose login is missing or has no LOGIN.
     pub locked_out: bool,
 }
 
-/// What the server and the machine allow.
+/// The limits of the server and the machine.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Limits {
-    /// Most slots over all pools that `max_connections` leaves room for; `None` when unknown.
+    /// The maximum of slots over all pools that `max_connections` allows; `None` if unknown.
     pub slots_by_connections: Option<u32>,
     /// Locks that all sessions together can hold: `max_locks_per_transaction` for each connection and prepared transaction;
-    /// `None` when unknown.
+    /// `None` if unknown.
     pub lock_entries: Option<u64>,
-    /// Free bytes where the clones are written; `None` when we cannot see that disk.
+    /// Free bytes on the disk of the data directory; `None` if the daemon cannot access that disk.
     pub free_disk_bytes: Option<u64>,
-    /// No clone below this many free bytes.
+    /// The planner starts no clone below this many free bytes.
     pub disk_floor_bytes: u64,
 }
 
 impl Limits {
-    /// Whether nothing at all may be cloned.
+    /// Whether the free disk space is below the floor, so that the planner starts no clone.
     #[must_use]
     pub fn below_disk_floor(&self) -> bool {
         self.free_disk_bytes.is_some_and(|free| free < self.disk_floor_bytes)
     }
 
-    /// Bytes that clones may take, down to the floor; `None` when we cannot see the disk.
+    /// Bytes that clones may use before the floor is reached; `None` if the daemon cannot access the disk.
     #[must_use]
     pub fn bytes_above_floor(&self) -> Option<u64> {
         self.free_disk_bytes.map(|free| free.saturating_sub(self.disk_floor_bytes))
     }
 }
 
-/// What the reconciler knows beside the catalog: time, demand, and which steps are under way.
+/// The planner's inputs from the reconciler's memory: time, demand, and the steps in progress.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PlannerContext {
-    /// Databases with a step under way.
+    /// Databases with a step in progress.
     pub busy_databases: BTreeSet<DatabaseId>,
-    /// Templates with a step under way.
+    /// Templates with a step in progress.
     pub busy_templates: BTreeSet<TemplateId>,
-    /// Live leases that were not renewed for their TTL, and for how long; see [`crate::watch::ExpiryWatch`].
+    /// Live leases not renewed for their TTL, each with the time since the last renewal; see [`crate::watch::ExpiryWatch`].
     pub overdue: BTreeMap<LeaseId, Duration>,
-    /// Sessions of their own login, for the leases that are overdue.
+    /// For each overdue lease, the sessions of its login.
     pub sessions: BTreeMap<LeaseId, u32>,
-    /// The longest that a connected session may hold an overdue lease, from its last renewal.
+    /// How long after its last renewal a lease with a connected session ends.
     pub max_ttl: Duration,
-    /// Databases in use at once, lately, by pool and template; see [`crate::watch::DemandWatch`].
+    /// The recent peak of databases in use at once, by template; see [`crate::watch::DemandWatch`].
     pub recent_peak: BTreeMap<TemplateId, u32>,
 }
 
@@ -136,23 +136,31 @@ impl Snapshot {
         self.templates.iter().find(|template| template.id == id)
     }
 
+    /// The pool with this name.
+    pub(crate) fn pool(&self, name: &PoolName) -> Option<&Pool> {
+        self.pools.iter().find(|pool| &pool.name == name)
+    }
+
+    /// The server's database with the oid of a row.
+    pub(crate) fn on_server(&self, oid: Option<u32>) -> Option<&ServerDatabase> {
+        self.server.get(&oid?)
+    }
+
     /// The database with this number.
     #[must_use]
     pub fn database(&self, id: DatabaseId) -> Option<&Database> {
         self.databases.iter().find(|database| database.id == id)
     }
 
-    /// How many databases fulfil a condition.
-    pub(crate) fn count_databases(&self, wanted: impl Fn(&Database) -> bool) -> u32 {
-        u32::try_from(self.databases.iter().filter(|database| wanted(database)).count()).unwrap_or(u32::MAX)
+    pub(crate) fn count_databases(&self, condition: impl Fn(&Database) -> bool) -> u32 {
+        u32::try_from(self.databases.iter().filter(|database| condition(database)).count()).unwrap_or(u32::MAX)
     }
 
-    /// Bytes that one clone of a template takes while it is made: its own, and as many of the server's log when pages are
-    /// copied through it, which is so unless files are copied.
+    /// Bytes that one clone of a template uses while `create database` runs: its own size, and the same again in WAL unless the
+    /// strategy is the file copy.
     #[must_use]
     pub fn bytes_of_clone(&self, template: &Template) -> u64 {
-        let pool = self.pools.iter().find(|pool| pool.name == template.pool);
-        let strategy = match pool.map(|pool| pool.settings.strategy) {
+        let strategy = match self.pool(&template.pool).map(|pool| pool.settings.strategy) {
             Some(StrategyChoice::Fixed(fixed)) => Some(fixed),
             Some(StrategyChoice::Auto) | None => template.strategy,
         };
@@ -160,7 +168,7 @@ impl Snapshot {
         if strategy == Some(Strategy::FileCopy) { size } else { size.saturating_mul(2) }
     }
 
-    /// Whether the disk has no room for one more clone of this template.
+    /// Whether one more clone of this template would take the disk below its floor.
     #[must_use]
     pub fn disk_is_short_for(&self, template: TemplateId) -> bool {
         let needed = self.template(template).map_or(0, |template| self.bytes_of_clone(template));
@@ -170,9 +178,7 @@ impl Snapshot {
     /// The newest ready template of a pool.
     #[must_use]
     pub fn newest_ready(&self, pool: &PoolName) -> Option<&Template> {
-        self.templates
-            .iter()
-            .filter(|t| &t.pool == pool && t.state == crate::template::TemplateState::Ready)
-            .max_by_key(|t| (t.built_at, t.id))
+        let ready = self.templates.iter().filter(|t| &t.pool == pool && t.state == TemplateState::Ready);
+        ready.max_by_key(|t| (t.built_at, t.id))
     }
 }

@@ -1,4 +1,4 @@
-//! Watches: what the reconciler remembers between two looks. Losing it (a restart) only ever delays an expiry or a shrink.
+//! Watches: the reconciler's memory between two snapshots. Its loss (a restart) only delays an expiry or a shrink.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
@@ -6,41 +6,41 @@ use std::time::Duration;
 use crate::lease::{Lease, LeaseId};
 use crate::template::{TemplateId, Timestamp};
 
-/// A reading of the reconciler's own monotonic clock, from an arbitrary start.
+/// A reading of the reconciler's monotonic clock, from an arbitrary start.
 pub type Tick = Duration;
 
-/// A longer pause than this between two looks means that we slept (SIGSTOP, a suspended laptop, a restart): renewals may be
-/// waiting in the socket, so every count starts again.
+/// A longer pause between two snapshots means that the process did not run (SIGSTOP, a suspended laptop). Renewals may wait
+/// unread in its sockets, so every TTL starts again.
 pub const LONGEST_EXPECTED_GAP: Duration = Duration::from_secs(5);
 
-/// Sees which live leases have not been renewed for their TTL.
+/// Finds the live leases that were not renewed for their TTL.
 ///
-/// It compares the renewal counter with the value this process first saw, on a monotonic clock. So a TTL is a lower bound,
-/// whatever happens to wall clocks, and a restart grants every surviving lease a full TTL (etcd calls that Promote).
+/// It measures on a monotonic clock for how long a renewal counter has kept its value. So a TTL is a lower bound whatever
+/// happens to wall clocks, and a restart gives every live lease a full TTL (etcd calls this Promote).
 #[derive(Debug, Default)]
 pub struct ExpiryWatch {
     seen: HashMap<LeaseId, (u64, Tick)>,
-    last_look: Option<Tick>,
+    last_began: Option<Tick>,
 }
 
 impl ExpiryWatch {
-    /// Forgets since when nothing moved, so that every lease starts a full TTL: renewals may have been sent that nobody could take.
+    /// Starts a full TTL for every lease, because the daemon may have missed renewals.
     pub fn restart(&mut self) {
         self.seen.clear();
     }
 
-    /// The holders of these leases were heard of, though no counter moved: they start a full TTL.
-    pub fn heard_of(&mut self, leases: &BTreeSet<LeaseId>) {
+    /// Starts a full TTL for these leases, whose renewals arrived but are not in the catalog.
+    pub fn restart_leases(&mut self, leases: &BTreeSet<LeaseId>) {
         self.seen.retain(|lease, _| !leases.contains(lease));
     }
 
-    /// Takes note of a look at all live leases that began and ended at these moments, and returns the overdue ones, each with the time
-    /// since its counter last moved. What passed during a look counts for nobody's end: it may have been a sleep.
+    /// Compares the live leases of a snapshot taken between `began` and `ended`, and returns the overdue ones, each with the time
+    /// since its counter last changed. Time during a snapshot does not count towards a TTL, because the process may have slept.
     pub fn observe(&mut self, leases: &[Lease], began: Tick, ended: Tick) -> BTreeMap<LeaseId, Duration> {
-        if self.last_look.is_some_and(|last| began.saturating_sub(last) > LONGEST_EXPECTED_GAP) {
+        if self.last_began.is_some_and(|last| began.saturating_sub(last) > LONGEST_EXPECTED_GAP) {
             self.seen.clear();
         }
-        self.last_look = Some(began);
+        self.last_began = Some(began);
         let mut seen = HashMap::with_capacity(leases.len());
         let mut overdue = BTreeMap::new();
         for lease in leases {
@@ -59,24 +59,24 @@ impl ExpiryWatch {
     }
 }
 
-/// A difference between two clocks that is no jump: clocks are set right in small steps all the time.
+/// The largest difference between two clocks, in microseconds, that is no jump: NTP corrects clocks in small steps.
 const LARGEST_DRIFT: i64 = 5_000_000;
 
-/// Sees when the server's clock is set, by what passes meanwhile on the reconciler's own monotonic clock.
+/// Detects jumps of the server's clock by comparison with the reconciler's monotonic clock.
 #[derive(Debug, Default)]
 pub struct ClockWatch {
-    /// What the server's clock said, and between which two readings of ours.
+    /// The server's time, and the monotonic readings before and after it.
     last: Option<(Timestamp, Tick, Tick)>,
 }
 
 impl ClockWatch {
-    /// Takes note of what the server's clock said in a look that began and ended at these moments; returns by how many
-    /// microseconds it jumped since the look before, if it did.
+    /// Compares the server's time from a snapshot taken between `began` and `ended` with the previous one; returns the jump in
+    /// microseconds, if there is one.
     pub fn observe(&mut self, server: Timestamp, began: Tick, ended: Tick) -> Option<i64> {
         let (before, last_began, last_ended) = self.last.replace((server, began, ended))?;
         let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         let passed = server.0.saturating_sub(before.0);
-        // The server was asked at some moment within each look.
+        // The server read its clock at some moment within each snapshot.
         let least = micros(began.saturating_sub(last_ended));
         let most = micros(ended.saturating_sub(last_began));
         if passed < least.saturating_sub(LARGEST_DRIFT) {
@@ -87,8 +87,8 @@ impl ClockWatch {
     }
 }
 
-/// Remembers how many databases of each template were in use at once, so that a pool stays as large as its recent use and
-/// falls back to `warm` after a quiet time.
+/// Remembers the peak of databases in use per template, so that a pool keeps the size of its recent use and shrinks to `warm`
+/// after `idle`.
 #[derive(Debug)]
 pub struct DemandWatch {
     idle: Duration,
@@ -96,17 +96,17 @@ pub struct DemandWatch {
 }
 
 impl DemandWatch {
-    /// A watch that forgets a peak after `idle`.
+    /// A watch that drops a peak after `idle`.
     #[must_use]
     pub fn new(idle: Duration) -> Self {
         Self { idle, peaks: BTreeMap::new() }
     }
 
-    /// Notes the databases in use now and returns the peaks within the quiet time.
+    /// Records the databases in use now and returns the peaks within `idle`.
     pub fn observe(&mut self, in_use: &BTreeMap<TemplateId, u32>, now: Tick) -> BTreeMap<TemplateId, u32> {
         for (&template, &count) in in_use {
             let peaks = self.peaks.entry(template).or_default();
-            // A mark that is not higher than a later one can never be the peak again.
+            // A count that is not above a later one can never be the peak again.
             while peaks.back().is_some_and(|&(_, earlier)| earlier <= count) {
                 peaks.pop_back();
             }

@@ -17,7 +17,7 @@ use super::find::Binaries;
 use super::layout::{Layout, write_atomically};
 use super::os_user::{self, OsUser};
 use super::settings;
-use pgdibs_core::name::PASSWORD_MARK;
+use pgdibs_core::name::PASSWORD_PREFIX;
 
 /// The name of the superuser.
 pub(super) const SUPERUSER: &str = "postgres";
@@ -48,7 +48,7 @@ pub(super) fn password(layout: &Layout) -> Result<SecretString, EmbeddedError> {
         return Err(EmbeddedError::Password { file, what: "missing", data_dir });
     }
     let random = rand::random::<[u8; 24]>();
-    let password = random.iter().fold(PASSWORD_MARK.to_owned(), |text, byte| format!("{text}{byte:02x}"));
+    let password = random.iter().fold(PASSWORD_PREFIX.to_owned(), |text, byte| format!("{text}{byte:02x}"));
     write_atomically(&file, &format!("{password}\n"), 0o600)?;
     Ok(password.into())
 }

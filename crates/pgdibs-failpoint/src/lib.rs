@@ -1,18 +1,18 @@
-//! Failpoints: stops or kills the daemon at a place that a test has named.
+//! Failpoints: a test kills or holds the daemon at a named place.
 //!
-//! Compiled in by feature `armed` only, which the end-to-end tests turn on and no release does (a rule of the lint and the wheel's
-//! script check it). Without it [`reach`] does nothing. `PGDIBS_TEST_FAILPOINT` says what is to happen, once, in the process
-//! that reads it: `clone:created=kill`, `clone:created@3=kill` at the third time, or `clone:created=hold:/some/file`, which creates the
-//! file and continues when the test has removed it.
+//! Only the feature `armed` compiles them in; the end-to-end tests enable it and no release does (the lint and the wheel's script
+//! check this). Without it [`reach`] does nothing. The environment variable `PGDIBS_TEST_FAILPOINT` arms one failpoint, once per
+//! process: `clone:created=kill`, `clone:created@3=kill` at the third pass, or `clone:created=hold:/some/file`, which creates the
+//! file and continues after the test has removed it.
 
 pub use pgdibs_core::failpoint::Point;
 
-/// Nothing, in a build without failpoints.
+/// Does nothing in a build without failpoints.
 #[cfg(not(feature = "armed"))]
 #[inline]
 pub async fn reach(_: Point) {}
 
-/// Nothing, in a build without failpoints.
+/// Does nothing in a build without failpoints.
 #[cfg(not(feature = "armed"))]
 #[inline]
 pub fn reach_at_once(_: Point) {}
@@ -31,10 +31,9 @@ mod armed {
 
     use pgdibs_core::failpoint::Point;
 
-    /// What is to happen, and where.
     struct Armed {
         point: &'static str,
-        /// Times it is still to be passed.
+        /// Passes until the action.
         left: AtomicUsize,
         action: Action,
     }
@@ -48,10 +47,10 @@ mod armed {
         static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
         let read = || {
             let text = std::env::var("PGDIBS_TEST_FAILPOINT").ok().filter(|text| !text.is_empty())?;
-            // A test that arms a point that does not exist would wait for it for ever.
+            // A test with a misspelt failpoint would wait for ever.
             Some(
                 parse(&text)
-                    .unwrap_or_else(|| panic!("PGDIBS_TEST_FAILPOINT: `{text}` is no POINT[@N]=kill|hold:FILE")),
+                    .unwrap_or_else(|| panic!("PGDIBS_TEST_FAILPOINT: `{text}` is not POINT[@N]=kill|hold:FILE")),
             )
         };
         ARMED.get_or_init(read).as_ref()
@@ -69,7 +68,7 @@ mod armed {
         Some(Armed { point, left: AtomicUsize::new(time.parse().ok()?), action })
     }
 
-    /// Dies, if that is due here; otherwise the file whose removal is to be waited for, if one is.
+    /// Kills the process if the failpoint is armed so; returns the file to wait for if it holds.
     fn held_by(point: Point) -> Option<&'static Path> {
         let armed = armed().filter(|armed| armed.point == point.name())?;
         let before = armed.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
@@ -77,14 +76,14 @@ mod armed {
             _ if before != Ok(1) => None,
             Action::Kill => die(),
             Action::Hold(file) => {
-                // Without the file nobody would know that we are here, and a test with a deadline says so.
+                // If the write fails, the test's wait for the file times out.
                 let _made = std::fs::write(file, point.name());
                 Some(file)
             }
         }
     }
 
-    /// Does what is due at this point, if anything is.
+    /// Runs the action if this failpoint is armed.
     pub async fn reach(point: Point) {
         if let Some(file) = held_by(point) {
             while file.exists() {
@@ -93,20 +92,20 @@ mod armed {
         }
     }
 
-    /// The same where nothing can be awaited: a hold keeps the thread.
+    /// The same outside async code: a hold blocks the thread.
     pub fn reach_at_once(point: Point) {
         if let Some(file) = held_by(point) {
             while file.exists() {
-                // In a test's daemon, which has other threads.
+                // Only in the daemon of a test, which has other threads.
                 std::thread::sleep(Duration::from_millis(2));
             }
         }
     }
 
-    /// As `kill -9` by somebody else: nothing is unwound, flushed or said.
+    /// Like an external `kill -9`: without unwinding, flushing or logging.
     fn die() -> ! {
         let _sent = raise(Signal::SIGKILL);
-        // The signal has ended us by now.
+        // The signal has ended the process.
         std::process::abort()
     }
 
@@ -115,11 +114,11 @@ mod armed {
         use super::*;
 
         #[test]
-        fn what_cannot_be_armed_is_none() {
+        fn parse_rejects_unknown_points_actions_and_counts() {
             assert!(parse("start:listening=kill").is_some());
             let third = parse("start:listening@3=hold:/tmp/x");
             assert_eq!(third.map(|armed| armed.left.into_inner()), Some(3));
-            for text in ["start:nowhere=kill", "start:listening=stop", "start:listening", "start:listening@x=kill"] {
+            for text in ["start:unknown=kill", "start:listening=stop", "start:listening", "start:listening@x=kill"] {
                 assert!(parse(text).is_none(), "{text}");
             }
         }

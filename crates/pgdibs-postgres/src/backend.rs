@@ -7,7 +7,7 @@ use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolPatch};
 use pgdibs_core::request::{
-    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TemplatePut, TicketId, TicketKind, Wanted,
+    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketId, TicketKind,
 };
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
@@ -90,7 +90,7 @@ impl Backend for PgBackend {
         self.within(requests::shared::credentials(self, database)).await
     }
 
-    async fn take_ticket(&self, wanted: &Wanted, count: u32, kind: TicketKind) -> Result<TicketId, Error> {
+    async fn take_ticket(&self, wanted: &TargetTemplate, count: u32, kind: TicketKind) -> Result<TicketId, Error> {
         self.within(requests::tickets::take(self, wanted, count, kind)).await
     }
 

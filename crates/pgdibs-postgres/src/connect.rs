@@ -10,8 +10,8 @@ use crate::catalog;
 use crate::connection_pool::ConnectionPool;
 use crate::connections::CATALOG_CONNECTIONS;
 use crate::facts::ServerFacts;
-use crate::failpoint::{Point, reach};
 use crate::sqlstate;
+use pgdibs_failpoint::{Point, reach};
 
 pub use crate::address::{CATALOG, ConnectError, ServerAddress};
 pub use crate::connections::{Connections, DDL_APPLICATION, DDL_CONNECTIONS, OWN_CONNECTIONS};

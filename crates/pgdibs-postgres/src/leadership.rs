@@ -20,10 +20,10 @@ use crate::connections::{DDL_APPLICATION, RECONCILER};
 use crate::context::{Leadership, PgBackend, Session, answer_within};
 use crate::ddl;
 use crate::error::Result;
-use crate::failpoint::{Point, reach};
 use crate::requests::{gather, templates};
 use crate::scram::digest;
 use crate::sqlstate::{self, ErrorClass};
+use pgdibs_failpoint::{Point, reach};
 
 /// Key of leadership's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
 const LEADERSHIP: i64 = 0x7067_6469_6273;

@@ -8,9 +8,6 @@
     reason = "a crate of this workspace alone: an item has a comment where its name and its type do not say it"
 )]
 
-mod failpoint {
-    pub(crate) use pgdibs_failpoint::{Point, reach};
-}
 pub mod sqlstate;
 mod error;
 pub mod scram;

@@ -4,7 +4,7 @@ use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::lease::{Credentials, Lease, LeaseState};
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
 use pgdibs_core::pool::{LoginRights, Pool, PoolSettings, Strategy, StrategyChoice};
-use pgdibs_core::request::Wanted;
+use pgdibs_core::request::TargetTemplate;
 use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -135,7 +135,7 @@ pub(crate) fn database(row: PgRow) -> Result<Database, sqlx::Error> {
         oid: row.maybe_number("oid")?,
         slot: row.maybe_number("slot")?,
         keep_until: row.maybe_time("keep_until")?,
-        keep_over: row.try_get("keep_over")?,
+        keep_expired: row.try_get("keep_expired")?,
         reason: row.try_get("reason")?,
         attempts: row.number("attempts")?,
         due: row.try_get("due")?,
@@ -145,9 +145,9 @@ pub(crate) fn database(row: PgRow) -> Result<Database, sqlx::Error> {
     })
 }
 
-pub(crate) fn wanted(row: &PgRow, building: bool) -> Result<Wanted, sqlx::Error> {
+pub(crate) fn wanted(row: &PgRow, building: bool) -> Result<TargetTemplate, sqlx::Error> {
     let template = TemplateId(row.try_get("template_id")?);
-    Ok(Wanted { pool: row.pool()?, template, fingerprint: row.fingerprint()?, building })
+    Ok(TargetTemplate { pool: row.pool()?, template, fingerprint: row.fingerprint()?, building })
 }
 
 /// From `lease_details`.

@@ -12,7 +12,7 @@ use secrecy::SecretString;
 /// Postgres's own default. Random passwords need fewer, but the JDBC driver refuses less than 4096 (RFC 7677, section 4).
 const ITERATIONS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
 
-pub use pgdibs_core::name::PASSWORD_MARK;
+pub use pgdibs_core::name::PASSWORD_PREFIX;
 
 /// The verifier of a password, in the form of `create role … password` (RFC 5803, as Postgres writes it).
 pub fn verifier(password: &str) -> String {
@@ -22,7 +22,7 @@ pub fn verifier(password: &str) -> String {
 /// A password that is never stored: 244 random bits, in the form of `new_password`.
 pub(crate) fn random_password() -> SecretString {
     let half = || uuid::Uuid::new_v4().simple().to_string();
-    SecretString::from(format!("{PASSWORD_MARK}{}{}", half(), half()))
+    SecretString::from(format!("{PASSWORD_PREFIX}{}{}", half(), half()))
 }
 
 /// What the catalog stores of a build token: enough to recognise it, and useless to a reader of the catalog or of the server's log. The token

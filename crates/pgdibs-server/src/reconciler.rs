@@ -197,7 +197,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
 
     /// One activation: applies for leadership, then runs cycles until a snapshot gives no fast step.
     async fn activate(&mut self) -> Result<(), Error> {
-        self.expiry.heard_of(&self.wait_queue.take_unwritten());
+        self.expiry.restart_leases(&self.wait_queue.take_unwritten());
         let is_leader = self.backend.try_acquire().await?;
         let before = {
             let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
@@ -235,7 +235,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
             self.find_orphans().await?;
             self.find_drop_blockers().await?;
             self.collected_at = Some(Instant::now());
-            reach(Point::LookSwept).await;
+            reach(Point::ReconcileGarbageCollected).await;
         }
         Ok(())
     }
@@ -299,7 +299,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
             report.planned_at = Some(now());
             report.last_plan = steps.iter().map(|step| format!("{step:?}")).collect();
         });
-        reach(Point::LookPlanned).await;
+        reach(Point::ReconcilePlanned).await;
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
         let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(|step| step.class() == Class::Urgent);
         // Cloning and dropping would only take the processor from the steps that callers wait for.

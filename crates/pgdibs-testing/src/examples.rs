@@ -1,10 +1,10 @@
-//! Whole answers of the API for tests that care about a few fields: an example of `api/`, with those fields replaced.
+//! Complete API responses for tests that need a few fields: an example of `api/` with those fields replaced.
 
 use serde_json::{Map, Value};
 
-/// A kind of answer.
+/// A type of response.
 #[derive(Debug, Clone, Copy)]
-#[allow(missing_docs, reason = "named as the types of the API")]
+#[allow(missing_docs, reason = "each is named as the type in the API")]
 pub enum Example {
     Lease,
     Pool,
@@ -31,14 +31,14 @@ impl Example {
         }
     }
 
-    /// The example with these fields in place of its own.
+    /// The example with these fields replaced.
     ///
     /// # Panics
     /// When `fields` is no object.
     #[must_use]
     pub fn with(self, fields: &Value) -> Value {
         let (Value::Object(mut example), Value::Object(fields)) = (self.body(), fields) else {
-            panic!("fields of an example are an object: {fields}")
+            panic!("the fields of an example must be an object: {fields}")
         };
         merge(&mut example, fields);
         Value::Object(example)

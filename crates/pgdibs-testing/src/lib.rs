@@ -1,4 +1,4 @@
-//! What the tests of pgdibs share: the conformance suite of every backend, and a fake backend that keeps everything in memory.
+//! Shared test support: the conformance suite of every backend, and a fake backend in memory.
 
 pub mod conformance;
 pub mod examples;

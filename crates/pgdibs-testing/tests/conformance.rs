@@ -9,17 +9,17 @@ use pgdibs_core::name::{PoolName, RoleName};
 use pgdibs_testing::conformance::{ConformanceServer, Suite};
 use pgdibs_testing::fake::{FakeBackend, Session};
 
-/// Runs a future that never waits, as all of the fake's are.
+/// Polls a future of the fake backend once; they are all ready at once.
 fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
-        Poll::Pending => panic!("the fake world never waits"),
+        Poll::Pending => panic!("a future of the fake backend is pending"),
     }
 }
 
-struct Hands(FakeBackend);
+struct FakeServer(FakeBackend);
 
-impl ConformanceServer for Hands {
+impl ConformanceServer for FakeServer {
     type Session = Session;
 
     async fn connect(&self, credentials: &Credentials, database: &str) -> Result<Session, String> {
@@ -30,34 +30,34 @@ impl ConformanceServer for Hands {
         self.0.disconnect(session);
     }
 
-    async fn write(&self, session: &mut Session, mark: &str) -> Result<(), String> {
-        self.0.write(*session, mark)
+    async fn write(&self, session: &mut Session, row: &str) -> Result<(), String> {
+        self.0.write(*session, row)
     }
 
     async fn read(&self, session: &mut Session) -> Result<Vec<String>, String> {
         self.0.read(*session)
     }
 
-    async fn look_into(&self, database: &str) {
-        assert!(self.0.open_by_hand(database), "there is no database {database}");
+    async fn connect_externally(&self, database: &str) {
+        assert!(self.0.open_externally(database), "there is no database {database}");
         let session = self.0.connect_as_superuser(database).expect("an open database");
         self.0.disconnect(session);
     }
 
-    async fn create_by_hand(&self, database: &str) {
-        self.0.create_by_hand(database).expect("a free name");
+    async fn create_externally(&self, database: &str) {
+        self.0.create_externally(database).expect("an unused name");
     }
 
-    async fn drop_by_hand(&self, database: &str) {
-        self.0.drop_by_hand(database);
+    async fn drop_externally(&self, database: &str) {
+        self.0.drop_externally(database);
     }
 
-    async fn rename_by_hand(&self, database: &str, to: &str) {
-        self.0.rename_by_hand(database, to).expect("a free name");
+    async fn rename_externally(&self, database: &str, to: &str) {
+        self.0.rename_externally(database, to).expect("an unused name");
     }
 
     async fn logins(&self) -> Vec<String> {
-        self.0.logins().into_iter().filter(|name| RoleName::is_login_of_ours(name)).collect()
+        self.0.logins().into_iter().filter(|name| RoleName::is_generated_login(name)).collect()
     }
 
     async fn has_owner(&self, role: &RoleName) -> bool {
@@ -65,9 +65,9 @@ impl ConformanceServer for Hands {
     }
 }
 
-fn suite() -> Suite<FakeBackend, Hands> {
+fn suite() -> Suite<FakeBackend, FakeServer> {
     let backend = FakeBackend::new();
-    Suite::new(backend.clone(), Hands(backend), PoolName::parse("suite").expect("a valid name"))
+    Suite::new(backend.clone(), FakeServer(backend), PoolName::parse("suite").expect("a valid name"))
 }
 
 macro_rules! check {

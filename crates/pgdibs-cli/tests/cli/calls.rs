@@ -1,4 +1,4 @@
-//! One call at a time: what is sent, when it is tried again, what is said, and the exit code.
+//! Single calls: requests, retries, messages and exit codes.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ fn grants() -> Stub {
 }
 
 #[test]
-fn lease_prints_the_url_alone_and_tells_the_rest() {
+fn lease_prints_url_on_stdout_and_details_on_stderr() {
     let stub = grants();
     let done =
         pgdibs(&["lease", "shop_test", "--ttl", "5", "--wait", "7", "--holder", "me"]).with_daemon(&stub.url).done();
@@ -25,7 +25,7 @@ fn lease_prints_the_url_alone_and_tells_the_rest() {
 }
 
 #[test]
-fn via_comes_from_the_variable_too_and_an_empty_one_says_nothing() {
+fn via_comes_from_variable_unless_empty() {
     let stub = grants();
     let via = |value: &str| {
         let done = pgdibs(&["lease", "shop_test"]).with("PGDIBS_VIA", value).with_daemon(&stub.url).done();
@@ -37,7 +37,7 @@ fn via_comes_from_the_variable_too_and_an_empty_one_says_nothing() {
 }
 
 #[test]
-fn json_is_what_the_daemon_sent() {
+fn json_output_equals_the_response() {
     let stub = grants();
     let done = pgdibs(&["lease", "shop_test", "--output", "json"]).with_daemon(&stub.url).done();
     assert_eq!(serde_json::from_str::<serde_json::Value>(&done.stdout).unwrap(), lease(0, "u", 20.0));
@@ -45,7 +45,7 @@ fn json_is_what_the_daemon_sent() {
 }
 
 #[test]
-fn a_call_is_tried_again_exactly_while_retry_after_says_so() {
+fn call_is_retried_while_retry_after_is_set() {
     let stub = Stub::start(|_, before| match before {
         0 => Reply::Problem(503, "template_building", "it is being built", Some(0)),
         1 => Reply::Problem(503, "pool_exhausted", "all are leased", Some(1)),
@@ -54,14 +54,14 @@ fn a_call_is_tried_again_exactly_while_retry_after_says_so() {
     let began = Instant::now();
     let done = pgdibs(&["lease", "shop_test"]).with_daemon(&stub.url).done();
     assert_eq!((done.code, stub.calls().len()), (Some(0), 3), "{}", done.stderr);
-    assert!(began.elapsed() >= Duration::from_secs(1), "the pause that was asked for was not kept");
+    assert!(began.elapsed() >= Duration::from_secs(1), "the call was repeated before Retry-After");
     let waits: Vec<f64> =
         stub.received().iter().map(|received| received.body["wait_seconds"].as_f64().unwrap()).collect();
     assert!(waits[0] == 30.0 && waits[1] < waits[0] && waits[2] <= waits[1] - 1.0, "{waits:?}");
 }
 
 #[test]
-fn without_retry_after_once_is_enough() {
+fn call_without_retry_after_is_not_retried() {
     let stub = Stub::start(|_, _| Reply::Problem(503, "pool_exhausted", "no database of shop_test came free", None));
     let done = pgdibs(&["lease", "shop_test"]).with_daemon(&stub.url).done();
     assert_eq!((done.code, stub.calls().len()), (Some(1), 1));
@@ -73,16 +73,16 @@ fn without_retry_after_once_is_enough() {
 }
 
 #[test]
-fn a_retry_beyond_the_wait_is_not_made() {
-    let stub = Stub::start(|_, _| Reply::Problem(503, "server_unavailable", "the server is away", Some(60)));
+fn call_is_not_retried_beyond_the_wait() {
+    let stub = Stub::start(|_, _| Reply::Problem(503, "server_unavailable", "the server is unavailable", Some(60)));
     let began = Instant::now();
     let done = pgdibs(&["lease", "shop_test", "--wait", "2"]).with_daemon(&stub.url).done();
     assert_eq!((done.code, stub.calls().len()), (Some(1), 1));
-    assert!(began.elapsed() < Duration::from_secs(30), "it waited for a time that it did not have");
+    assert!(began.elapsed() < Duration::from_secs(30), "it waited longer than --wait");
 }
 
 #[test]
-fn nobody_there_is_69_with_the_way_out() {
+fn missing_daemon_exits_69_with_a_hint() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let done = pgdibs(&["status", "--url", &format!("http://{free}")]).done();
     assert_eq!(done.code, Some(69));
@@ -96,7 +96,7 @@ fn nobody_there_is_69_with_the_way_out() {
 }
 
 #[test]
-fn somebody_else_there_is_said_so() {
+fn other_server_at_the_address_is_reported() {
     let stub = Stub::start(|_, _| Reply::Json(404, json!("nginx")));
     let done = pgdibs(&["status"]).with_daemon(&stub.url).done();
     assert_eq!(done.code, Some(1));
@@ -104,7 +104,7 @@ fn somebody_else_there_is_said_so() {
 }
 
 #[test]
-fn wrong_usage_is_2_and_wrong_configuration_78() {
+fn wrong_usage_exits_2_and_wrong_configuration_78() {
     let done = pgdibs(&["status", "--wacht"]).done();
     assert_eq!(done.code, Some(2));
     assert!(done.stderr.contains("'--watch'"), "{}", done.stderr);
@@ -118,19 +118,19 @@ fn wrong_usage_is_2_and_wrong_configuration_78() {
 }
 
 #[test]
-fn the_token_comes_from_the_environment_or_a_file() {
+fn token_comes_from_environment_or_file() {
     let stub = Stub::start(|_, _| Reply::Json(200, json!({"pools": []})));
     pgdibs(&["pool", "list"]).with_daemon(&stub.url).with("PGDIBS_TOKEN", "t0k").done();
     let program = pgdibs(&["pool", "list"]).with_daemon(&stub.url).with("PGDIBS_TOKEN_FILE", "token");
     std::fs::write(program.directory.path().join("token"), "from-file\n").unwrap();
     program.done();
     pgdibs(&["pool", "list"]).with_daemon(&stub.url).done();
-    let sent: Vec<String> = stub.received().into_iter().map(|received| received.authorization).collect();
-    assert_eq!(sent, ["Bearer t0k", "Bearer from-file", ""]);
+    let tokens: Vec<String> = stub.received().into_iter().map(|received| received.authorization).collect();
+    assert_eq!(tokens, ["Bearer t0k", "Bearer from-file", ""]);
 }
 
 #[test]
-fn a_proxy_for_the_outside_world_is_not_asked_for_loopback() {
+fn loopback_calls_bypass_the_proxy() {
     let stub = grants();
     let mut program = pgdibs(&["lease", "shop_test"]).with_daemon(&stub.url);
     for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"] {
@@ -141,7 +141,7 @@ fn a_proxy_for_the_outside_world_is_not_asked_for_loopback() {
 }
 
 #[test]
-fn a_reader_that_is_gone_is_no_panic_and_its_lease_is_given_back() {
+fn closed_stdout_exits_cleanly_and_releases_the_lease() {
     let stub = Stub::start(|received, _| match received.what.as_str() {
         "GET /v1/pools" => Reply::Json(200, pools(&["shop_test"])),
         "POST /v1/leases" => Reply::Json(201, lease(0, "u", 20.0)),
@@ -163,7 +163,7 @@ fn a_reader_that_is_gone_is_no_panic_and_its_lease_is_given_back() {
 }
 
 #[test]
-fn healthcheck_is_one_line_and_zero_or_one() {
+fn healthcheck_prints_one_line_and_exits_0_or_1() {
     let stub = Stub::start(|received, _| match received.what.as_str() {
         "GET /livez" => Reply::Json(200, json!({"status": "ok"})),
         _ => Reply::Json(
@@ -179,12 +179,12 @@ fn healthcheck_is_one_line_and_zero_or_one() {
         (Some(1), "pgdibs: the server does not answer; shop_test is not built\n")
     );
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let away = pgdibs(&["healthcheck"]).with_daemon(&format!("http://{free}")).done();
-    assert_eq!(away.code, Some(1));
+    let missing = pgdibs(&["healthcheck"]).with_daemon(&format!("http://{free}")).done();
+    assert_eq!(missing.code, Some(1));
 }
 
 #[test]
-fn leases_are_named_by_id_or_database() {
+fn lease_argument_accepts_id_or_database() {
     let stub = Stub::start(|received, _| match received.what.as_str() {
         "GET /v1/leases" => Reply::Json(200, json!({"leases": [lease(0, "u", 20.0), lease(1, "v", 20.0)]})),
         what if what.starts_with("DELETE") => Reply::Json(204, json!(null)),
@@ -201,7 +201,7 @@ fn leases_are_named_by_id_or_database() {
     let done = pgdibs(&["release", "gw7"]).with_daemon(&stub.url).done();
     assert!(done.stderr.starts_with("pgdibs: no live lease holds `gw7`\n"), "{}", done.stderr);
     let received = stub.received();
-    let said = |what: &str| {
+    let body_of = |what: &str| {
         received
             .iter()
             .find(|received| received.what == what)
@@ -209,9 +209,9 @@ fn leases_are_named_by_id_or_database() {
             .body
             .clone()
     };
-    said("DELETE /v1/leases/0192f000-0000-7000-8000-000000000001");
-    assert_eq!(said("POST /v1/leases/0192f000-0000-7000-8000-000000000000/renew"), json!({"ttl_seconds": 9}));
-    let reset = said("POST /v1/leases/0192f000-0000-7000-8000-000000000001/reset");
+    body_of("DELETE /v1/leases/0192f000-0000-7000-8000-000000000001");
+    assert_eq!(body_of("POST /v1/leases/0192f000-0000-7000-8000-000000000000/renew"), json!({"ttl_seconds": 9}));
+    let reset = body_of("POST /v1/leases/0192f000-0000-7000-8000-000000000001/reset");
     assert_eq!(reset, json!({"wait_seconds": 3.0, "generation": 1}));
 }
 

@@ -1,9 +1,6 @@
-//! The command line against a daemon made of a script: what concerns the client itself. Real daemons are in the end-to-end tests.
+//! The command line against a scripted daemon: the behaviour of the client. The end-to-end tests use real daemons.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that unwraps fails with the place and the value; that is what we want there"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
 
 mod calls;
 mod process;

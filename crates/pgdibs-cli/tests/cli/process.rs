@@ -1,4 +1,4 @@
-//! Runs the built program in an empty directory and environment, and ends it when it takes too long.
+//! Runs the built program in an empty directory and environment, with a timeout.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -9,25 +9,24 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-/// Nothing in these tests takes more than a second or two on an idle machine.
+/// On an idle machine no operation of these tests takes more than two seconds.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How it ended.
 #[derive(Debug)]
 pub(crate) struct Done {
-    /// The exit code; `None` when a signal ended it.
+    /// The exit code; `None` after a signal.
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// The program in a directory of its own.
+/// The program in a separate directory.
 pub(crate) struct Program {
     pub(crate) command: Command,
     pub(crate) directory: TempDir,
 }
 
-/// The program with these arguments; it finds no daemon unless the test says where.
+/// The program with these arguments; it finds no daemon unless the test sets its address.
 pub(crate) fn pgdibs(arguments: &[&str]) -> Program {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgdibs"));
@@ -37,19 +36,17 @@ pub(crate) fn pgdibs(arguments: &[&str]) -> Program {
 }
 
 impl Program {
-    /// With the daemon at this address.
     pub(crate) fn with_daemon(mut self, url: &str) -> Self {
         self.command.env("PGDIBS_URL", url);
         self
     }
 
-    /// With one more variable.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
 
-    /// Not ignoring the signals that we may have been started to ignore: a shell's background job ignores SIGINT and SIGQUIT.
+    /// Resets ignored signals to their defaults: background jobs of a shell ignore SIGINT and SIGQUIT.
     pub(crate) fn with_default_signals(mut self) -> Self {
         if cfg!(target_os = "linux") {
             let mut env = Command::new("env");
@@ -106,12 +103,11 @@ fn read_until(lines: &Receiver<String>, seen: &mut String, wanted: &str) {
                     return;
                 }
             }
-            Err(error) => panic!("`{wanted}` did not come ({error}); before it: {seen}"),
+            Err(error) => panic!("`{wanted}` is missing ({error}); seen: {seen}"),
         }
     }
 }
 
-/// The program while it runs.
 pub(crate) struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -133,12 +129,10 @@ impl Running {
         read_until(&self.errors, &mut self.errors_seen, wanted);
     }
 
-    /// Sends it a signal, as a process would.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
     }
 
-    /// Closes its standard input.
     pub(crate) fn close_stdin(&mut self) {
         self.stdin = None;
     }
@@ -149,7 +143,7 @@ impl Running {
         self.done_by_itself()
     }
 
-    /// Waits for its end; its standard input stays open, so that something else must end it.
+    /// Waits for its end; its standard input stays open, so another cause must end it.
     pub(crate) fn done_by_itself(mut self) -> Done {
         // Both outputs close when it and its command have ended.
         let ends = [(&self.lines, &mut self.seen), (&self.errors, &mut self.errors_seen)];
@@ -169,7 +163,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // After a failed assertion; otherwise it has ended already.
+        // It still runs only after a failed assertion.
         let _ended = self.child.kill();
         let _waited = self.child.wait();
     }

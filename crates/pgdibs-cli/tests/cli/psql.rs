@@ -1,4 +1,4 @@
-//! `pgdibs psql` with a psql made of a script that shows what it was given.
+//! `pgdibs psql` with a script as psql that prints its arguments and variables.
 
 use std::os::unix::fs::PermissionsExt;
 
@@ -35,7 +35,7 @@ fn psql(stub: &Stub, arguments: &[&str]) -> crate::process::Done {
 }
 
 #[test]
-fn a_kept_database_opens_with_the_password_in_the_environment_alone() {
+fn psql_passes_the_password_only_in_the_environment() {
     let done = psql(&databases(), &["kept_3", "--", "-c", "select 1"]);
     assert_eq!(done.code, Some(4), "{}", done.stderr);
     assert!(done.stdout.starts_with("arguments: -c select 1\n"), "{}", done.stdout);
@@ -46,7 +46,7 @@ fn a_kept_database_opens_with_the_password_in_the_environment_alone() {
 }
 
 #[test]
-fn a_lease_opens_by_its_id() {
+fn psql_opens_a_lease_by_id() {
     let stub = databases();
     let done = psql(&stub, &["0192f000-0000-7000-8000-000000000000"]);
     assert!(done.stdout.contains("PGDATABASE=shop_test_gw0\n"), "{} {}", done.stdout, done.stderr);
@@ -54,7 +54,7 @@ fn a_lease_opens_by_its_id() {
 }
 
 #[test]
-fn no_psql_in_the_configured_place_is_said_before_anybody_is_asked() {
+fn missing_psql_is_reported_before_any_call() {
     let stub = databases();
     let done = pgdibs(&["psql", "gw0"]).with_daemon(&stub.url).with("PGDIBS_PG_BIN_DIR", "nowhere").done();
     assert_eq!((done.code, stub.calls().len()), (Some(78), 0), "{}", done.stderr);

@@ -1,11 +1,11 @@
-//! `pgdibs run`: its environment, its exit codes, its heartbeat, and that everything is given back.
+//! `pgdibs run`: environment, exit codes, heartbeat, and the release of leases.
 
 use serde_json::{Value, json};
 
 use crate::process::{Done, pgdibs};
 use crate::stub::{ReceivedRequest, Reply, Stub, lease, pools};
 
-/// A daemon with one pool that grants what `acquire` says.
+/// A daemon with one pool that answers acquires with `acquire`.
 fn daemon(acquire: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Stub {
     Stub::start(move |received, _| match received.what.as_str() {
         "GET /livez" => Reply::Json(200, json!({"status": "ok"})),
@@ -28,18 +28,18 @@ fn acquired(stub: &Stub) -> Value {
     stub.received()
         .into_iter()
         .find(|received| received.what.starts_with("POST /v1/leases"))
-        .expect("nothing was leased")
+        .expect("no acquire was received")
         .body
 }
 
-/// The run that the lease was taken for is the one that was ended, last of all.
-fn assert_given_back(stub: &Stub, run: &Value) {
+/// The last call ends the run of the lease.
+fn assert_released(stub: &Stub, run: &Value) {
     let calls = stub.calls();
     assert_eq!(calls.last().unwrap(), &format!("DELETE /v1/runs/{}", run.as_str().unwrap()), "{calls:?}");
 }
 
 #[test]
-fn the_command_finds_its_database_and_its_code_is_ours() {
+fn run_sets_variables_and_returns_the_exit_code() {
     let stub = grants();
     let script = "echo $DATABASE_URL; echo $PGHOST $PGPORT $PGUSER $PGPASSWORD $PGDATABASE; echo $PGDIBS_URL; exit 7";
     let done = run(&stub, &["--holder", "me", "--fingerprint", "f", "--", "sh", "-c", script]);
@@ -54,18 +54,18 @@ fn the_command_finds_its_database_and_its_code_is_ours() {
         (&acquire_request["pool"], &acquire_request["holder"], &acquire_request["fingerprint"]),
         (&json!("shop_test"), &json!("me"), &json!("f"))
     );
-    assert_given_back(&stub, &acquire_request["run"]);
+    assert_released(&stub, &acquire_request["run"]);
 }
 
 #[test]
-fn a_command_that_a_signal_ended_gives_128_and_its_number() {
+fn run_of_signalled_command_exits_128_plus_signal() {
     let stub = grants();
     assert_eq!(run(&stub, &["--", "sh", "-c", "kill -9 $$"]).code, Some(137));
-    assert_given_back(&stub, &acquired(&stub)["run"]);
+    assert_released(&stub, &acquired(&stub)["run"]);
 }
 
 #[test]
-fn a_command_that_is_not_there_gives_127_and_the_lease_back() {
+fn run_of_missing_command_exits_127_and_releases() {
     let stub = grants();
     let done = run(&stub, &["--", "no-such-command-anywhere"]);
     assert_eq!(done.code, Some(127));
@@ -74,21 +74,21 @@ fn a_command_that_is_not_there_gives_127_and_the_lease_back() {
         "{}",
         done.stderr
     );
-    assert_given_back(&stub, &acquired(&stub)["run"]);
+    assert_released(&stub, &acquired(&stub)["run"]);
     assert_eq!(run(&stub, &["--", "/"]).code, Some(126));
 }
 
 #[test]
-fn a_refusal_is_told_and_nothing_is_run() {
+fn run_without_a_lease_reports_and_runs_nothing() {
     let stub = daemon(|_| Reply::Problem(404, "template_not_found", "shop_test has no ready template", None));
     let done = run(&stub, &["--", "echo", "never"]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
     assert!(done.stderr.contains("shop_test has no ready template\nhint: "), "{}", done.stderr);
-    assert_given_back(&stub, &acquired(&stub)["run"]);
+    assert_released(&stub, &acquired(&stub)["run"]);
 }
 
 #[test]
-fn the_pool_must_be_named_when_there_are_several() {
+fn run_with_several_pools_requires_a_pool() {
     let stub = Stub::start(|received, _| match received.what.as_str() {
         "GET /v1/pools" => Reply::Json(200, pools(&["a_test", "b_test"])),
         _ => Reply::Json(200, json!({})),
@@ -102,24 +102,24 @@ fn the_pool_must_be_named_when_there_are_several() {
 }
 
 #[test]
-fn a_daemon_that_was_named_and_is_away_is_not_replaced() {
+fn run_starts_no_daemon_when_given_a_url() {
     let done = pgdibs(&["run", "--url", "http://127.0.0.1:9", "--", "echo", "never"]).done();
     assert_eq!((done.code, done.stdout.as_str()), (Some(69), ""), "{}", done.stderr);
 }
 
 #[test]
-fn workers_hold_their_slots_under_one_login_and_see_the_base_name() {
+fn workers_share_one_login_and_the_base_name() {
     let stub = daemon(|_| Reply::Json(201, json!({"leases": [lease(0, "u", 20.0), lease(1, "u", 20.0)]})));
     let done = run(&stub, &["--workers", "2", "--", "sh", "-c", "echo $DATABASE_URL $PGDATABASE"]);
     assert_eq!(done.stdout, "postgresql://u:s3cr3t@127.0.0.1:54321/shop_test shop_test_gw0\n", "{}", done.stderr);
     let batch = acquired(&stub);
     assert_eq!((&batch["shared_login"], &batch["exact_slot"]), (&json!(true), &json!(true)));
     assert_eq!((&batch["leases"][0]["worker"], &batch["leases"][1]["worker"]), (&json!("gw0"), &json!("gw1")));
-    assert_given_back(&stub, &batch["leases"][0]["run"]);
+    assert_released(&stub, &batch["leases"][0]["run"]);
 }
 
 #[test]
-fn workers_that_would_meet_others_are_not_started() {
+fn workers_without_all_slots_are_not_started() {
     let stub = daemon(|_| Reply::Json(201, json!({"leases": [lease(0, "u", 20.0), lease(2, "u", 20.0)]})));
     let done = run(&stub, &["--workers", "2", "--", "echo", "never"]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(1), ""));
@@ -128,12 +128,12 @@ fn workers_that_would_meet_others_are_not_started() {
         "{}",
         done.stderr
     );
-    assert_given_back(&stub, &acquired(&stub)["leases"][0]["run"]);
+    assert_released(&stub, &acquired(&stub)["leases"][0]["run"]);
 }
 
 const RENEW: &str = "POST /v1/leases/0192f000-0000-7000-8000-000000000000/renew";
 
-/// A lease that is to be renewed every 50 ms; the renewals are answered by `renew`, given how many came before.
+/// A lease with a renewal interval of 50 ms; `renew` answers the renewals, given their number so far.
 fn renewed_by(renew: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Stub {
     Stub::start(move |received, before| match received.what.as_str() {
         RENEW => renew(before),
@@ -143,22 +143,22 @@ fn renewed_by(renew: impl Fn(usize) -> Reply + Send + Sync + 'static) -> Stub {
 }
 
 #[test]
-fn the_lease_is_renewed_as_often_as_the_daemon_says_also_after_a_failure() {
+fn run_renews_at_the_given_interval_after_failures() {
     let stub = renewed_by(|before| match before {
-        1 => Reply::Problem(503, "server_unavailable", "the server is away", Some(1)),
+        1 => Reply::Problem(503, "server_unavailable", "the server is unavailable", Some(1)),
         _ => Reply::Json(200, lease(0, "u", 0.05)),
     });
     let running = pgdibs(&["run", "--", "sh", "-c", "read line; exit 5"]).with_daemon(&stub.url).start();
     stub.wait_for(RENEW, 5);
     let done = running.done();
     assert_eq!(done.code, Some(5));
-    assert!(done.stderr.contains("could not be renewed, trying again: the server is away\n"), "{}", done.stderr);
+    assert!(done.stderr.contains("could not be renewed, trying again: the server is unavailable\n"), "{}", done.stderr);
     assert!(done.stderr.contains("the lease of shop_test_gw0 is renewed again\n"), "{}", done.stderr);
-    assert_given_back(&stub, &acquired(&stub)["run"]);
+    assert_released(&stub, &acquired(&stub)["run"]);
 }
 
 #[test]
-fn a_lease_that_is_over_is_told_once_and_the_command_goes_on() {
+fn ended_lease_is_reported_once_and_command_continues() {
     let stub = renewed_by(|_| Reply::Problem(410, "lease_ended", "the lease was revoked", None));
     let mut running = pgdibs(&["run", "--", "sh", "-c", "echo on; read line; exit 5"]).with_daemon(&stub.url).start();
     running.wait_for_error("the lease was revoked");
@@ -172,12 +172,12 @@ fn a_lease_that_is_over_is_told_once_and_the_command_goes_on() {
     assert_eq!(stub.calls().iter().filter(|call| *call == RENEW).count(), 1);
 }
 
-const SHOWS: &str =
+const PRINT_VARIABLES: &str =
     "echo $SHOP_URL; echo $PGDIBS_EXPORTED; echo ${PGHOSTADDR-none} ${PGSERVICE-none} ${PGSERVICEFILE-none}";
 
-/// A command that shows what it got, in a shell where several variables lead to other databases.
-fn run_among_others(stub: &Stub, arguments: &[&str]) -> Done {
-    let arguments = [&["run"], arguments, &["--", "sh", "-c", SHOWS]].concat();
+/// A command that prints its variables, in an environment with variables that refer to other databases.
+fn run_with_other_variables(stub: &Stub, arguments: &[&str]) -> Done {
+    let arguments = [&["run"], arguments, &["--", "sh", "-c", PRINT_VARIABLES]].concat();
     let program =
         pgdibs(&arguments).with_daemon(&stub.url).with("DATABASE_URL", "postgresql+asyncpg://dev:hush@dev/shop");
     let program = program.with("SHOP_URL", "postgresql+psycopg://dev:hush@dev/shop").with("CACHE_URL", "redis://dev/0");
@@ -188,9 +188,9 @@ fn run_among_others(stub: &Stub, arguments: &[&str]) -> Done {
 const SET: &str = "DATABASE_URL,PGHOST,PGPORT,PGUSER,PGPASSWORD,PGDATABASE";
 
 #[test]
-fn variables_that_lead_to_other_databases_are_listed_in_one_line() {
+fn run_warns_of_variables_with_other_databases() {
     let stub = grants();
-    let done = run_among_others(&stub, &["--output", "json"]);
+    let done = run_with_other_variables(&stub, &["--output", "json"]);
     assert_eq!(
         done.stderr,
         "pgdibs: warning: the command inherits variables that lead to databases it has not leased: REPORTS, SHOP_URL; --env NAME sets \
@@ -201,37 +201,37 @@ fn variables_that_lead_to_other_databases_are_listed_in_one_line() {
 }
 
 #[test]
-fn set_and_kept_variables_are_not_warned_about() {
+fn run_does_not_warn_of_set_or_kept_variables() {
     let stub = grants();
     let kept = ["--env", "SHOP_URL", "--keep-env", "REPORTS", "--keep-env", "PGSERVICEFILE", "--keep-env", "NOT_THERE"];
-    let done = run_among_others(&stub, &kept);
+    let done = run_with_other_variables(&stub, &kept);
     let url = "postgresql+psycopg://u:s3cr3t@127.0.0.1:54321/shop_test_gw0";
     let shown = format!("{url}\n{SET},SHOP_URL,PGDIBS_URL\nnone none /dev-services\n");
     assert_eq!((done.code, done.stdout, done.stderr.as_str()), (Some(0), shown, ""));
 }
 
 #[test]
-fn keeping_what_is_set_is_refused_before_anything_is_leased() {
+fn keep_env_of_a_set_variable_is_rejected_first() {
     let stub = grants();
-    let done = run_among_others(&stub, &["--keep-env", "DATABASE_URL"]);
+    let done = run_with_other_variables(&stub, &["--keep-env", "DATABASE_URL"]);
     assert_eq!((done.code, done.stdout.as_str()), (Some(2), ""));
     assert!(
         done.stderr.starts_with("pgdibs: --keep-env DATABASE_URL: pgdibs run sets this variable"),
         "{}",
         done.stderr
     );
-    let done = run_among_others(&stub, &["--keep-env", "A=b"]);
+    let done = run_with_other_variables(&stub, &["--keep-env", "A=b"]);
     assert!(done.code == Some(2) && done.stderr.contains("write the name alone"), "{}", done.stderr);
     assert_eq!(stub.calls(), Vec::<String>::new());
 }
 
 #[test]
-fn nested_run_lists_what_both_have_set_and_warns_about_the_rest() {
+fn nested_run_lists_variables_of_both_runs() {
     let stub = grants();
     let program = env!("CARGO_BIN_EXE_pgdibs");
     let inner = format!("{program} run --env B -- sh -c 'echo $PGDIBS_EXPORTED'");
     let done = run(&stub, &["--env", "A", "--", "sh", "-c", &inner]);
     assert_eq!(done.stdout, format!("{SET},A,PGDIBS_URL,B\n"), "{}", done.stderr);
-    // A leads to the database of the outer run, while everything else leads to that of the inner one.
+    // A refers to the database of the outer run, all other variables to that of the inner run.
     assert_eq!(done.stderr.matches("has not leased: A; ").count(), 1, "{}", done.stderr);
 }

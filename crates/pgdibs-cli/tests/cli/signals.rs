@@ -1,4 +1,4 @@
-//! Signals pass through `pgdibs run`, and interrupt what comes before its command.
+//! Signals to `pgdibs run`: passed to the command, and handled before its start.
 
 use nix::sys::signal::Signal;
 
@@ -12,23 +12,25 @@ fn grants() -> Stub {
     })
 }
 
-/// A shell that says which signal came and goes on; it ends when its standard input does. It looks for signals between its
-/// commands, so it must not sit in one: a signal just before a `read` without end would wait with it.
-fn waits(name: &str) -> String {
+/// A shell that prints each signal and continues until its standard input ends. A shell handles signals between its commands, so
+/// each `read` has a timeout.
+fn print_signals(name: &str) -> String {
     format!("trap 'echo got {name}' {name}; echo started; while read -t 0.1 line || [ $? -gt 128 ]; do :; done; exit 6")
 }
 
 #[test]
-fn each_signal_reaches_the_command_and_we_wait_for_it() {
+fn run_passes_each_signal_and_waits() {
     let stub = grants();
     let all = [(Signal::SIGINT, "INT"), (Signal::SIGTERM, "TERM"), (Signal::SIGHUP, "HUP"), (Signal::SIGQUIT, "QUIT")];
     for (signal, name) in all {
-        let mut running =
-            pgdibs(&["run", "--", "bash", "-c", &waits(name)]).with_daemon(&stub.url).with_default_signals().start();
+        let mut running = pgdibs(&["run", "--", "bash", "-c", &print_signals(name)])
+            .with_daemon(&stub.url)
+            .with_default_signals()
+            .start();
         running.wait_for_line("started");
         running.signal(signal);
         running.wait_for_line(&format!("got {name}"));
-        // A second one passes too.
+        // The command also receives a second one.
         running.signal(signal);
         running.wait_for_line(&format!("got {name}"));
         running.close_stdin();
@@ -38,7 +40,7 @@ fn each_signal_reaches_the_command_and_we_wait_for_it() {
 }
 
 #[test]
-fn a_command_that_does_not_catch_it_ends_by_it_and_the_lease_is_given_back() {
+fn uncaught_signal_ends_command_and_releases_lease() {
     let stub = grants();
     let mut running = pgdibs(&["run", "--", "sh", "-c", "echo started; read line"])
         .with_daemon(&stub.url)
@@ -51,7 +53,7 @@ fn a_command_that_does_not_catch_it_ends_by_it_and_the_lease_is_given_back() {
 }
 
 #[test]
-fn an_interruption_while_waiting_hangs_up_and_starts_nothing() {
+fn interrupted_wait_starts_no_command() {
     let stub = Stub::start(|received, _| match received.what.as_str() {
         "POST /v1/leases" => Reply::Never,
         _ => Reply::Json(200, pools(&["shop_test"])),
@@ -66,7 +68,7 @@ fn an_interruption_while_waiting_hangs_up_and_starts_nothing() {
 }
 
 #[test]
-fn a_signal_that_we_were_started_to_ignore_stays_ignored_for_the_command() {
+fn ignored_signal_stays_ignored_for_the_command() {
     let stub = grants();
     let pgdibs_path = env!("CARGO_BIN_EXE_pgdibs");
     let mut program = pgdibs(&[]).with_daemon(&stub.url);

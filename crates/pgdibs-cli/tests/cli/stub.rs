@@ -1,4 +1,4 @@
-//! A daemon made of a script: answers as the test says and remembers what it was asked.
+//! A scripted daemon: answers as the test defines and records the requests.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -12,24 +12,24 @@ use pgdibs_testing::examples::Example;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-/// What was asked.
+/// A recorded request.
 #[derive(Debug, Clone)]
 pub(crate) struct ReceivedRequest {
     /// `POST /v1/leases?x=y`.
     pub(crate) what: String,
-    /// Null when there was none.
+    /// Null without a body.
     pub(crate) body: Value,
     /// The `Authorization` header.
     pub(crate) authorization: String,
 }
 
-/// How to answer.
+/// An answer.
 pub(crate) enum Reply {
     /// Status and body.
     Json(u16, Value),
     /// A problem with status, code, detail and perhaps `Retry-After`.
     Problem(u16, &'static str, &'static str, Option<u32>),
-    /// Not at all, as long as the caller waits.
+    /// No answer.
     Never,
 }
 
@@ -41,7 +41,7 @@ struct Memory {
     more: Condvar,
 }
 
-/// The daemon; it ends with this value.
+/// The daemon; it ends on drop.
 pub(crate) struct Stub {
     /// `http://127.0.0.1:PORT`.
     pub(crate) url: String,
@@ -50,37 +50,37 @@ pub(crate) struct Stub {
 }
 
 impl Stub {
-    /// Starts it. The script is given what was asked, and how many times just that was asked before.
+    /// Starts it. The script gets the request and the number of equal requests before it.
     pub(crate) fn start(script: impl Fn(&ReceivedRequest, usize) -> Reply + Send + Sync + 'static) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let memory = Arc::new(Memory::default());
         let script: Arc<Script> = Arc::new(script);
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let remembered = Arc::clone(&memory);
-        let router = Router::new()
-            .fallback(move |request: Request| answer(request, Arc::clone(&remembered), Arc::clone(&script)));
+        let recorded = Arc::clone(&memory);
+        let router =
+            Router::new().fallback(move |request: Request| answer(request, Arc::clone(&recorded), Arc::clone(&script)));
         runtime.spawn(async move { axum::serve(listener, router).await });
         Self { url, memory, _runtime: runtime }
     }
 
-    /// Everything that was asked, in order.
+    /// All requests, in order.
     pub(crate) fn received(&self) -> Vec<ReceivedRequest> {
         self.memory.received.lock().unwrap().clone()
     }
 
-    /// What was asked, as method and path alone.
+    /// Method and path of all requests.
     pub(crate) fn calls(&self) -> Vec<String> {
         self.received().into_iter().map(|received| received.what).collect()
     }
 
-    /// Waits until that was asked so many times.
+    /// Waits until this request was received so many times.
     pub(crate) fn wait_for(&self, what: &str, times: usize) {
         let deadline = Instant::now() + Duration::from_secs(30);
         let mut received = self.memory.received.lock().unwrap();
         while received.iter().filter(|received| received.what == what).count() < times {
             let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "`{what}` was not asked {times} times within 30 s, but: {:?}", *received);
+            assert!(!left.is_zero(), "`{what}` was not received {times} times within 30 s: {:?}", *received);
             received = self.memory.more.wait_timeout(received, left).unwrap().0;
         }
     }

@@ -18,7 +18,7 @@ fn build(first: fn() -> Reply) -> Stub {
     })
 }
 
-fn ours() -> Reply {
+fn builder_answer() -> Reply {
     let build = json!({"token": "t1", "url": "postgresql://b:w@127.0.0.1:54321/shop_test_build_1"});
     Reply::Json(201, Example::Build.with(&json!({"state": "building", "build": build})))
 }
@@ -30,8 +30,8 @@ fn run(stub: &Stub, script: &str) -> crate::process::Done {
 }
 
 #[test]
-fn a_command_that_ends_well_is_sealed() {
-    let stub = build(ours);
+fn build_of_a_successful_command_is_sealed() {
+    let stub = build(builder_answer);
     let done = run(&stub, "echo $PGDATABASE $DATABASE_URL >&2");
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), "f/1\n"), "{}", done.stderr);
     assert!(
@@ -46,8 +46,8 @@ fn a_command_that_ends_well_is_sealed() {
 }
 
 #[test]
-fn a_command_that_fails_is_abandoned_and_its_code_is_ours() {
-    let stub = build(ours);
+fn build_of_a_failed_command_is_abandoned() {
+    let stub = build(builder_answer);
     let done = run(&stub, "exit 9");
     assert_eq!((done.code, done.stdout.as_str()), (Some(9), ""));
     assert_eq!(stub.calls()[1], format!("{}/abandon", PUT.replace("PUT", "POST")));
@@ -55,7 +55,7 @@ fn a_command_that_fails_is_abandoned_and_its_code_is_ours() {
 }
 
 #[test]
-fn a_template_that_is_there_is_not_built() {
+fn existing_template_is_not_built() {
     let stub = build(|| Reply::Json(200, json!({"state": "ready"})));
     let done = run(&stub, "echo never; exit 1");
     assert_eq!((done.code, done.stdout.as_str()), (Some(0), "f/1\n"));

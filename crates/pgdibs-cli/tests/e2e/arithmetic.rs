@@ -1,4 +1,4 @@
-//! How large a pool is: demand raises it, quiet lets it fall, and limits are told with their names and numbers.
+//! Pool sizes: they follow the demand, and errors name the limits with their numbers.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::support::{Cluster, Place, pool_name, until};
 const SCHEMA: &str = "create table t (id int)";
 
 #[test]
-fn a_pool_follows_what_is_asked_of_it_and_falls_back() {
+fn pool_follows_demand_and_shrinks() {
     let place = Place::new();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
@@ -31,28 +31,28 @@ fn a_pool_follows_what_is_asked_of_it_and_falls_back() {
     api.post("/v1/leases", &json!({"pool": pool, "run": "a-run"})).refused(410, "run_ended");
     api.until_counts(&pool, &json!({"ready": 1, "spare": 1, "leased": 0, "retiring": 0, "creating": 0}));
 
-    // More than can ever fit is refused at once.
-    let said = api.put("/v1/runs/too-large", &json!({"pool": pool, "workers": 11})).refused(409, "capacity_exceeded");
-    assert!(said.contains("11") && said.contains("max") && said.contains("10"), "{said}");
+    // A request above the limits fails at once.
+    let detail = api.put("/v1/runs/too-large", &json!({"pool": pool, "workers": 11})).refused(409, "capacity_exceeded");
+    assert!(detail.contains("11") && detail.contains("max") && detail.contains("10"), "{detail}");
     let acquire_requests: Vec<_> = (0..11).map(|_| json!({"pool": pool})).collect();
-    let said = api.post("/v1/leases/batch", &json!({"leases": acquire_requests})).refused(409, "capacity_exceeded");
-    assert!(said.contains("11") && said.contains("10"), "{said}");
+    let detail = api.post("/v1/leases/batch", &json!({"leases": acquire_requests})).refused(409, "capacity_exceeded");
+    assert!(detail.contains("11") && detail.contains("10"), "{detail}");
     let acquire_requests: Vec<_> = (0..3).map(|_| json!({"pool": pool})).collect();
     let batch = api.post("/v1/leases/batch", &json!({"leases": acquire_requests, "wait_seconds": 60})).expect(201);
     assert_eq!(batch["leases"].as_array().unwrap().len(), 3);
 
-    // All or none: seven are left, eight are wanted.
+    // All or none: seven are free, eight are requested.
     let acquire_requests: Vec<_> = (0..8).map(|_| json!({"pool": pool})).collect();
-    let said = api
+    let detail = api
         .post("/v1/leases/batch", &json!({"leases": acquire_requests, "wait_seconds": 1}))
         .refused(503, "pool_exhausted");
-    assert!(said.contains(&pool) && said.contains("max"), "{said}");
+    assert!(detail.contains(&pool) && detail.contains("max"), "{detail}");
     assert_eq!(api.pool(&pool)["counts"]["leased"], json!(3));
     daemon.stop();
 }
 
 #[test]
-fn what_the_server_leaves_room_for_bounds_the_pool_with_a_sentence() {
+fn max_connections_and_disk_limit_the_pool() {
     let cluster = Cluster::start(&["max_connections=28"]);
     let place = Place::on(&cluster.url());
     let daemon = place.daemon(&[]);
@@ -63,18 +63,18 @@ fn what_the_server_leaves_room_for_bounds_the_pool_with_a_sentence() {
     let slots = limits["slots_by_connections"].as_u64().unwrap();
     assert!(slots < 28, "{limits}");
     let warnings = api.status()["server"]["warnings"].to_string();
-    assert!(warnings.contains("max_connections"), "a lowered max is told: {warnings}");
+    assert!(warnings.contains("max_connections"), "the warnings lack the lowered max: {warnings}");
     let workers = slots + 1;
-    let said = api.put("/v1/runs/wide", &json!({"pool": pool, "workers": workers})).refused(409, "capacity_exceeded");
-    assert!(said.contains("max_connections") && said.contains(&slots.to_string()), "{said}");
+    let detail = api.put("/v1/runs/wide", &json!({"pool": pool, "workers": workers})).refused(409, "capacity_exceeded");
+    assert!(detail.contains("max_connections") && detail.contains(&slots.to_string()), "{detail}");
     for _ in 0..slots {
         api.lease(&json!({"pool": pool, "wait_seconds": 60}));
     }
-    let said = api.post("/v1/leases", &json!({"pool": pool, "wait_seconds": 1})).refused(503, "pool_exhausted");
-    assert!(said.contains("max_connections"), "{said}");
+    let detail = api.post("/v1/leases", &json!({"pool": pool, "wait_seconds": 1})).refused(503, "pool_exhausted");
+    assert!(detail.contains("max_connections"), "{detail}");
     daemon.stop();
 
-    // What is leased stays; what would have to be cloned is not.
+    // Leases continue, and no clone starts.
     let floor = "9000000";
     let daemon = place.daemon(&[("PGDIBS_DISK_FLOOR_MB", floor)]);
     let api = daemon.api.clone();
@@ -86,7 +86,7 @@ fn what_the_server_leaves_room_for_bounds_the_pool_with_a_sentence() {
         if counts["retiring"] == json!(0) { Ok(()) } else { Err(counts.to_string()) }
     });
     let answer = api.post("/v1/leases", &json!({"pool": pool, "wait_seconds": 1}));
-    let said = answer.refused(503, "disk_floor");
-    assert!(said.contains("PGDIBS_DISK_FLOOR_MB") && said.contains(floor), "{said}");
+    let detail = answer.refused(503, "disk_floor");
+    assert!(detail.contains("PGDIBS_DISK_FLOOR_MB") && detail.contains(floor), "{detail}");
     daemon.stop();
 }

@@ -1,4 +1,4 @@
-//! What callers must not do to the daemon over HTTP. Each gets a sentence, and the daemon goes on.
+//! Hostile HTTP requests: each gets an error message, and the daemon continues.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -32,8 +32,8 @@ fn hostile_names(api: &Api) {
     ];
     for name in names {
         let answer = api.put(&format!("/v1/pools/{name}"), &json!({}));
-        let said = answer.refused(400, "invalid_request");
-        assert!(said.contains("pool"), "{name}: {said}");
+        let detail = answer.refused(400, "invalid_request");
+        assert!(detail.contains("pool"), "{name}: {detail}");
     }
     for name in ["pgdibs", "template0", "template1", "postgres"] {
         let answer = api.put(&format!("/v1/pools/{name}"), &json!({}));
@@ -81,20 +81,20 @@ fn wrong_bodies(api: &Api, pool: &str) {
         (json!({}), "pool"),
     ];
     for (body, field) in cases {
-        let said = api.post("/v1/leases", &body).refused(400, "invalid_request");
-        assert!(said.contains(field), "{body}: {said}");
+        let detail = api.post("/v1/leases", &body).refused(400, "invalid_request");
+        assert!(detail.contains(field), "{body}: {detail}");
     }
-    let said = api.put(&format!("/v1/pools/{pool}"), &json!({"warm": 5, "max": 2})).refused(400, "invalid_request");
-    assert!(said.contains("warm"), "{said}");
+    let detail = api.put(&format!("/v1/pools/{pool}"), &json!({"warm": 5, "max": 2})).refused(400, "invalid_request");
+    assert!(detail.contains("warm"), "{detail}");
     api.post("/v1/leases/not-a-uuid/renew", &json!({})).refused(404, "lease_not_found");
     let unknown = uuid::Uuid::new_v4();
     api.post(&format!("/v1/leases/{unknown}/reset"), &json!({})).refused(404, "lease_not_found");
-    api.post("/v1/leases", &json!({"pool": "nobody_has_it"})).refused(404, "pool_not_found");
+    api.post("/v1/leases", &json!({"pool": "unknown_pool"})).refused(404, "pool_not_found");
     api.delete("/v1/databases/postgres").refused(404, "database_not_found");
     api.get("/v1/nothing").refused(404, "not_found");
     api.call(Method::PATCH, "/v1/pools", None).refused(405, "method_not_allowed");
     let body = json!({"pool": pool, "holder": "h".repeat(10_000_000)});
-    // The daemon need not read it all: it may answer and close, which a client that still writes may see as a reset.
+    // The daemon may answer and close before it has read the body; a client that still writes may get a reset.
     if let Ok(answer) = api.try_call(Method::POST, "/v1/leases", Some(&body)) {
         answer.refused(413, "body_too_large");
     }
@@ -124,7 +124,7 @@ fn wrong_requests(api: &Api, pool: &str) {
     assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{answer}");
 }
 
-/// Requests that are too much of something. Each is refused fast, and the daemon's memory stays as it is.
+/// Oversized requests: each is rejected fast, and the daemon's memory does not grow.
 fn oversized(api: &Api, pid: i32) {
     let memory = || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
@@ -142,7 +142,7 @@ fn oversized(api: &Api, pid: i32) {
         )
     };
     let deep = format!("{{\"pool\":{}1{}}}", "[".repeat(10_000), "]".repeat(10_000));
-    // hyper looks at the size when it has read and the header is not complete yet, so a little more than its bound passes.
+    // hyper checks the size of an incomplete header after a read, so slightly more than its limit passes.
     let long = "x".repeat(300_000);
     let cases = [
         ("a thousand headers", format!("GET /livez HTTP/1.1\r\nHost: {host}\r\n{headers}\r\n"), &["431"][..]),
@@ -171,7 +171,7 @@ fn oversized(api: &Api, pid: i32) {
     assert!(grown < 10_000, "the daemon grew by {grown} kB");
 }
 
-/// What is answered, although we may not be done with writing when it is.
+/// The answer, which may come before the end of the request.
 fn answer_of(api: &Api, request: &str) -> String {
     let mut stream = TcpStream::connect(api.url().trim_start_matches("http://")).unwrap();
     let mut writer = stream.try_clone().unwrap();
@@ -179,7 +179,7 @@ fn answer_of(api: &Api, request: &str) -> String {
     let writing = std::thread::spawn(move || writer.write_all(&bytes).is_ok());
     let mut answer = Vec::new();
     let mut some = [0; 4096];
-    // A reset after the answer is what happens to a client that goes on writing.
+    // A client that continues to write after the answer gets a reset.
     while let Ok(count) = stream.read(&mut some)
         && count > 0
     {
@@ -190,8 +190,7 @@ fn answer_of(api: &Api, request: &str) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Callers that hang up while their request is worked on leave nothing behind: no open transaction on a shared connection, no
-/// lease, no place in the queue.
+/// Clients that disconnect during their request leave no open transaction on a shared connection, no lease and no ticket.
 fn hung_up(api: &Api, pool: &str) {
     let host = api.url().trim_start_matches("http://").to_owned();
     let body = format!("{{\"pool\":\"{pool}\",\"wait_seconds\":60}}");
@@ -204,7 +203,7 @@ fn hung_up(api: &Api, pool: &str) {
         let mut stream = TcpStream::connect(&host).unwrap();
         stream.write_all(if round % 3 == 0 { acquire.as_bytes() } else { status.as_bytes() }).unwrap();
     }
-    // More than there are shared connections: each of them is used.
+    // More than the number of shared connections, so that each is used.
     for _ in 0..20 {
         let lease = api.lease(&json!({"pool": pool, "wait_seconds": 60}));
         let id = lease["id"].as_str().unwrap();
@@ -215,18 +214,18 @@ fn hung_up(api: &Api, pool: &str) {
 }
 
 #[test]
-fn nothing_that_a_caller_sends_takes_the_daemon_down() {
+fn hostile_requests_do_not_harm_the_daemon() {
     let place = Place::new();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let pool = pool_name("input");
-    // What plain pytest-django leaves behind under names that would be ours.
+    // Databases that plain pytest-django leaves under names of the pool.
     let mut boss = place.superuser("postgres");
     boss.run(&format!("create database {pool}_gw0"));
     boss.run(&format!("create database {pool}_gw1"));
-    let said = api.put(&format!("/v1/pools/{pool}"), &json!({})).refused(409, "foreign_databases");
+    let detail = api.put(&format!("/v1/pools/{pool}"), &json!({})).refused(409, "foreign_databases");
     for number in 0..2 {
-        assert!(said.contains(&format!("dropdb '{pool}_gw{number}'")), "{said}");
+        assert!(detail.contains(&format!("dropdb '{pool}_gw{number}'")), "{detail}");
         boss.run(&format!("drop database {pool}_gw{number}"));
     }
     api.make_pool(&pool, &json!({"warm": 2, "max": 4, "spares": 1}), "create table t (n int)");

@@ -1,4 +1,4 @@
-//! Builds by the daemon that fail or hang: the reason is told, the next attempt starts clean, the daemon goes on.
+//! Failing and hanging builds by the daemon: it reports the reason, and the next attempt starts with an empty database.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ fn pool(name: &str, source: &str) -> String {
     format!("[pools.{name}]\nwarm = 1\nspares = 0\nmax = 4\n[pools.{name}.source]\n{source}\n")
 }
 
-/// Why no database of the pool can be had.
+/// The error of an acquire after a failed build.
 #[track_caller]
 fn failure(api: &Api, pool: &str) -> String {
     let answer = until("an answer other than `try again`", || {
@@ -21,10 +21,10 @@ fn failure(api: &Api, pool: &str) -> String {
     answer.refused(422, "template_failed")
 }
 
-/// Waits until the mended build is served.
+/// Waits until an acquire succeeds, and runs a query.
 #[track_caller]
-fn mended(api: &Api, pool: &str, sql: &str) -> String {
-    let lease = until("the mended build is served", || {
+fn rebuilt(api: &Api, pool: &str, sql: &str) -> String {
+    let lease = until("an acquire succeeds after the rebuild", || {
         let answer = api.post("/v1/leases", &json!({"pool": pool, "wait_seconds": 30}));
         if answer.status == 201 { Ok(answer.body) } else { Err(answer.body.to_string()) }
     });
@@ -33,13 +33,13 @@ fn mended(api: &Api, pool: &str, sql: &str) -> String {
     text
 }
 
-/// Regression: after a failed build, `/readyz` stayed 503 although the inputs were back at those of a ready template (found by
-/// following the README as a newcomer).
+/// Regression: after a failed build, `/readyz` stayed 503 although the inputs were again those of a ready template (found by
+/// following the README).
 ///
-/// Regression: a build that failed was tried again every seven seconds without anybody asking, with a `failed` row each time
-/// (found by following the README as a newcomer).
+/// Regression: a failed build was repeated every seven seconds without a request, with a `failed` row each time (found by
+/// following the README).
 #[test]
-fn a_failing_a_hanging_and_a_wrong_build_tell_why_and_can_be_mended() {
+fn failed_builds_report_reason_and_can_be_repeated() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
     let [failing, hanging, wrong, missing] = ["failing", "hanging", "wrong", "missing"].map(pool_name);
@@ -59,46 +59,46 @@ fn a_failing_a_hanging_and_a_wrong_build_tell_why_and_can_be_mended() {
     place.write("pgdibs.toml", &toml.concat());
     let mut daemon = place.start(&[]);
     let api = daemon.api.clone();
-    until("pools can be asked for", || {
+    until("the pools exist", || {
         let answer = api.get("/v1/pools");
         if answer.status == 200 { Ok(()) } else { Err(answer.body.to_string()) }
     });
 
-    let (took, said) = timed(|| failure(&api, &hanging));
-    assert!(said.contains("waiting for a lock") && said.contains('2'), "{said}");
+    let (took, detail) = timed(|| failure(&api, &hanging));
+    assert!(detail.contains("waiting for a lock") && detail.contains('2'), "{detail}");
     assert!(took < Duration::from_secs(15), "{took:?}");
-    until("nothing of the hanging command is left", || {
+    until("the hanging command has ended", || {
         let left = place.processes().into_iter().filter(|line| line.contains("sleep 1000")).collect::<Vec<_>>();
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
-    let said = failure(&api, &failing);
-    assert!(said.contains("about to fail") && said.contains("cannot go on") && said.contains('3'), "{said}");
-    let said = failure(&api, &wrong);
+    let detail = failure(&api, &failing);
+    assert!(detail.contains("about to fail") && detail.contains("cannot go on") && detail.contains('3'), "{detail}");
+    let detail = failure(&api, &wrong);
     assert!(
-        said.contains("02.sql, line 3") && said.contains("nowhere") && said.contains("insert into nowhere"),
-        "{said}"
+        detail.contains("02.sql, line 3") && detail.contains("nowhere") && detail.contains("insert into nowhere"),
+        "{detail}"
     );
-    let said = failure(&api, &missing);
-    assert!(said.contains("not-there-yet.sql"), "{said}");
+    let detail = failure(&api, &missing);
+    assert!(detail.contains("not-there-yet.sql"), "{detail}");
     let ready = api.get("/readyz");
     assert_eq!(ready.status, 503);
     for name in [&failing, &hanging, &wrong, &missing] {
         assert!(ready.body["reasons"].to_string().contains(name.as_str()), "{}", ready.body);
     }
 
-    // The table that the failed attempt left half done is not in the way.
+    // The table of the failed attempt does not exist in the next one.
     place.write("migrate.sh", "exec psql -qv ON_ERROR_STOP=1 -c 'create table half (n int)'\n");
-    assert_eq!(mended(&api, &failing, "select count(*) from half"), "0");
+    assert_eq!(rebuilt(&api, &failing, "select count(*) from half"), "0");
     place.write("hang.sh", "exec psql -qv ON_ERROR_STOP=1 -c 'create table whole (n int)'\n");
-    assert_eq!(mended(&api, &hanging, "select count(*) from whole"), "0");
+    assert_eq!(rebuilt(&api, &hanging, "select count(*) from whole"), "0");
     place.write("db/02.sql", "insert into fine values (7);\n");
-    assert_eq!(mended(&api, &wrong, "select n from fine"), "7");
+    assert_eq!(rebuilt(&api, &wrong, "select n from fine"), "7");
     place.write("not-there-yet.sql", "create table here (n int);");
-    assert_eq!(mended(&api, &missing, "select count(*) from here"), "0");
+    assert_eq!(rebuilt(&api, &missing, "select count(*) from here"), "0");
     daemon.until_ready();
-    // Nothing is left of the attempts that failed.
+    // The databases of the failed attempts are dropped.
     let mut boss = cluster.superuser("postgres");
-    until("no database of a failed build is left", || {
+    until("no database of a failed build remains", || {
         let left = boss.list("select datname::text from pg_database where datname like '%\\_build\\_%'");
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });

@@ -1,4 +1,4 @@
-//! The client library as a test uses it: a lease is a value that renews itself, resets, and is released when it is dropped.
+//! The client library in a test: a lease is a value that renews itself, resets, and is released on drop.
 
 use std::time::Duration;
 

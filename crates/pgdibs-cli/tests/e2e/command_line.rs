@@ -1,4 +1,4 @@
-//! The command line against a daemon that is real.
+//! The command line against a real daemon.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::support::program::run;
 use crate::support::{Cluster, Place, Session, pool_name, until};
 
 #[test]
-fn a_lease_from_the_command_line_from_taking_to_releasing() {
+fn commands_handle_a_lease_from_acquire_to_release() {
     let place = Place::new();
     let daemon = place.daemon(&[]);
     let url = daemon.api.url();
@@ -33,52 +33,53 @@ fn a_lease_from_the_command_line_from_taking_to_releasing() {
     let mut session = Session::of(&lease);
     session.run("insert into t values (1)");
     pgdibs(&["renew", id]).well();
-    let said = pgdibs(&["psql", database, "--", "-Atc", "select n from t"]).well();
-    assert_eq!(said.trim(), "1");
+    let output = pgdibs(&["psql", database, "--", "-Atc", "select n from t"]).well();
+    assert_eq!(output.trim(), "1");
     pgdibs(&["reset", database]).well();
     assert!(session.try_run("select 1").is_err());
     let mut session = Session::of(&lease);
     assert_eq!(session.text("select count(*) from t"), "0");
     session.run("insert into t values (2)");
     let kept: Value =
-        serde_json::from_str(&pgdibs(&["keep", database, "--reason", "a look", "--output", "json"]).well()).unwrap();
+        serde_json::from_str(&pgdibs(&["keep", database, "--reason", "inspection", "--output", "json"]).well())
+            .unwrap();
     let status: Value = serde_json::from_str(&pgdibs(&["status", "--output", "json"]).well()).unwrap();
     assert_eq!(status["leases"][0]["id"], json!(id));
     assert!(pgdibs(&["status"]).well().contains(database));
-    assert_eq!(pgdibs(&["pool", "drop", &pool]).code, Some(1), "it is in use");
+    assert_eq!(pgdibs(&["pool", "drop", &pool]).code, Some(1), "the pool is in use");
     pgdibs(&["release", id]).well();
-    let gone = pgdibs(&["renew", id]);
-    assert!(gone.code == Some(1) && gone.stderr.contains("released"), "{gone:?}");
+    let failed = pgdibs(&["renew", id]);
+    assert!(failed.code == Some(1) && failed.stderr.contains("released"), "{failed:?}");
     let kept_name = kept["kept_database"].as_str().unwrap();
-    until("the kept database is there as it was", || {
+    until("the kept database has its contents", || {
         let mut session = Session::try_open(kept["kept_url"].as_str().unwrap()).map_err(|error| error.to_string())?;
         assert_eq!(session.text("select n from t"), "2");
         Ok(())
     });
-    let said = pgdibs(&["psql", kept_name, "--", "-Atc", "select n from t"]).well();
-    assert_eq!(said.trim(), "2");
+    let output = pgdibs(&["psql", kept_name, "--", "-Atc", "select n from t"]).well();
+    assert_eq!(output.trim(), "2");
     let url_of_another = pgdibs(&["lease", &pool, "--worker", "gw3"]).well();
     assert_eq!(Session::open(url_of_another.trim()).text("select count(*) from t"), "0");
     pgdibs(&["pool", "drop", &pool, "--force"]).well();
-    until("the pool is gone", || {
+    until("the pool is deleted", || {
         let left = daemon.api.get("/v1/pools").expect(200);
         if left["pools"] == json!([]) { Ok(()) } else { Err(left.to_string()) }
     });
     daemon.stop();
-    let gone = pgdibs(&["status"]);
-    assert!(gone.code == Some(69) && gone.stderr.contains(&url), "{gone:?}");
+    let failed = pgdibs(&["status"]);
+    assert!(failed.code == Some(69) && failed.stderr.contains(&url), "{failed:?}");
     assert_eq!(pgdibs(&["healthcheck"]).code, Some(1));
 }
 
 #[test]
-fn purge_leaves_nothing_of_ours_and_everything_of_others() {
+fn purge_removes_everything_of_pgdibs_and_nothing_else() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
     let databases = "select datname::text from pg_database";
     let roles = "select rolname::text from pg_roles";
     let mut boss = cluster.superuser("postgres");
-    boss.run("create database of_somebody");
-    boss.run("create role somebody login");
+    boss.run("create database of_another_user");
+    boss.run("create role another_user login");
     let before = (boss.list(databases), boss.list(roles));
 
     let daemon = place.daemon(&[]);
@@ -88,7 +89,7 @@ fn purge_leaves_nothing_of_ours_and_everything_of_others() {
         &json!({"warm": 2, "spares": 1, "roles": [format!("{pool}_role")]}),
         "create table t (n int)",
     );
-    let lease = daemon.api.lease(&json!({"pool": pool, "holder": "a careless one"}));
+    let lease = daemon.api.lease(&json!({"pool": pool, "holder": "forgetful holder"}));
     daemon.api.post(&format!("/v1/leases/{}/keep", lease["id"].as_str().unwrap()), &json!({})).expect(200);
     let ended = daemon.api.lease(&json!({"pool": pool}));
     daemon.api.post(&format!("/v1/leases/{}/keep", ended["id"].as_str().unwrap()), &json!({})).expect(200);
@@ -98,14 +99,14 @@ fn purge_leaves_nothing_of_ours_and_everything_of_others() {
     assert!(refused.code == Some(1) && refused.stderr.contains("daemon"), "{refused:?}");
     daemon.kill();
 
-    let asked = until("its daemon is known to be gone", || {
-        let asked = run(place.program(&["purge"], &[]));
-        if asked.code == Some(2) { Ok(asked) } else { Err(format!("{asked:?}")) }
+    let preview = until("its daemon is known to have ended", || {
+        let preview = run(place.program(&["purge"], &[]));
+        if preview.code == Some(2) { Ok(preview) } else { Err(format!("{preview:?}")) }
     });
-    for word in [format!("{pool}_gw0"), "pgdibs_owner".to_owned(), "a careless one".to_owned(), "--yes".to_owned()] {
-        assert!(asked.stderr.contains(&word), "`{word}` is missing: {}", asked.stderr);
+    for word in [format!("{pool}_gw0"), "pgdibs_owner".to_owned(), "forgetful holder".to_owned(), "--yes".to_owned()] {
+        assert!(preview.stderr.contains(&word), "`{word}` is missing: {}", preview.stderr);
     }
-    // By the same role and under the same name, but not the one that the catalog knows.
+    // A database with the same owner and name, but another oid than in the catalog.
     let theirs = boss.text(&format!(
         "select datname from pg_database where datname like '{pool}_gw%' and datname <> '{pool}_gw0' order by 1 limit 1"
     ));

@@ -1,4 +1,4 @@
-//! When leases end by themselves: not renewed for their time to live, and not while their session is there.
+//! Expiry: leases end when they are not renewed for their TTL and have no session.
 
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ fn until_expired(api: &Api, lease: &Value, renewed: &Value) -> Value {
 }
 
 #[test]
-fn a_lease_ends_without_renewal_but_not_while_it_is_used_up_to_the_longest_time() {
+fn unrenewed_lease_expires_unless_connected_until_max_ttl() {
     let place = Place::new();
     let daemon = place.daemon(&[("PGDIBS_MAX_TTL_SECONDS", "4")]);
     let api = daemon.api.clone();
@@ -29,42 +29,42 @@ fn a_lease_ends_without_renewal_but_not_while_it_is_used_up_to_the_longest_time(
     api.make_pool(&pool, &settings, "create table witness (note text)");
     api.until_counts(&pool, &json!({"ready": 3}));
     let acquire_request = json!({"pool": pool, "ttl_seconds": 1});
-    // From before the first grant: then a slow machine can only make what is measured longer.
+    // Measured from before the grant, so that a slow machine only lengthens the measured time.
     let start = Instant::now();
     let [idle, used, renewed] = [0, 1, 2].map(|_| api.lease(&acquire_request));
     let mut session = Session::of(&used);
     session.run("insert into witness values ('used')");
     let ended = until_expired(&api, &idle, &renewed);
     let took = start.elapsed();
-    assert!(took.as_secs_f64() >= 1.0, "a time to live is a lower bound: {took:?}");
+    assert!(took.as_secs_f64() >= 1.0, "the lease expired before its TTL: {took:?}");
     assert!(ended["ended_reason"].as_str().unwrap().contains('1'), "{ended}");
     assert!(ended["ended_at"].is_string() && ended["url"].is_null(), "{ended}");
     let id = idle["id"].as_str().unwrap();
     for verb in ["renew", "reset", "keep"] {
         api.post(&format!("/v1/leases/{id}/{verb}"), &json!({})).refused(410, "lease_ended");
     }
-    assert_eq!(api.delete(&format!("/v1/leases/{id}")).status, 204, "to end what has ended is no error");
+    assert_eq!(api.delete(&format!("/v1/leases/{id}")).status, 204, "a repeated release succeeds");
 
-    // Renewals, more often than every second, for longer than the time to live and than the longest time.
+    // Renewals more often than every second, for longer than the TTL and than max_ttl.
     let path = format!("/v1/leases/{}/renew", renewed["id"].as_str().unwrap());
-    until("the used lease ends at the longest time", || {
+    until("the unrenewed lease with a session ends at max_ttl", || {
         api.post(&path, &json!({})).expect(200);
         let seen = api.get(&format!("/v1/leases/{}", used["id"].as_str().unwrap())).expect(200);
         if seen["state"] == "expired" { Ok(()) } else { Err(seen.to_string()) }
     });
     let took = start.elapsed();
-    assert!(took.as_secs_f64() >= 4.0, "a lease in use ended after {took:?}");
+    assert!(took.as_secs_f64() >= 4.0, "a lease with a session ended after {took:?}");
     until("its session is ended", || if session.try_run("select 1").is_err() { Ok(()) } else { Err(String::new()) });
     assert_eq!(api.get(path.trim_end_matches("/renew")).expect(200)["state"], "live");
     daemon.stop();
 }
 
-/// A laptop's lid that is shut while the reconciler waits for an answer of its server.
+/// A laptop sleeps while the reconciler waits for an answer of its server.
 ///
-/// Regression: a lease ended when the daemon slept in the middle of a look, for longer than the time to live and less than
-/// five seconds (found by SIGSTOP under load).
+/// Regression: a lease ended when the daemon slept during a snapshot, for longer than the TTL and less than five seconds (found
+/// by SIGSTOP under load).
 #[test]
-fn a_sleep_in_the_middle_of_a_look_counts_for_nobodys_end() {
+fn sleep_during_a_snapshot_expires_no_lease() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
     let daemon = place.daemon(&[]);
@@ -74,20 +74,20 @@ fn a_sleep_in_the_middle_of_a_look_counts_for_nobodys_end() {
     api.until_counts(&pool, &json!({"ready": 3}));
     let acquire_request = json!({"pool": pool, "ttl_seconds": 4, "wait_seconds": 10});
     let (mut blocker, mut boss) = (cluster.superuser("pgdibs"), cluster.superuser("postgres"));
-    // Nothing of the catalog can be read; the lease was granted before.
+    // A lock blocks every read of the catalog; the lease was granted before.
     let lease = api.lease(&acquire_request);
     blocker.run("begin; lock table leases in access exclusive mode");
     let waiting = "select count(*) from pg_stat_activity where application_name = 'pgdibs-reconciler' and wait_event_type = 'Lock'";
-    until("the reconciler looks", || match boss.text(waiting) {
+    until("the reconciler takes a snapshot", || match boss.text(waiting) {
         count if count == "1" => Ok(()),
         count => Err(count),
     });
     daemon.signal(Signal::SIGSTOP);
     blocker.run("rollback");
-    // The sleep is what is tested: it lasts longer than the time to live, and less than what is a gap between two looks.
+    // The tested sleep is longer than the TTL and shorter than a gap between two snapshots.
     std::thread::sleep(Duration::from_millis(4500));
     daemon.signal(Signal::SIGCONT);
-    // Each makes the reconciler look again.
+    // Each makes the reconciler take another snapshot.
     for _ in 0..2 {
         api.release(&api.lease(&acquire_request));
     }
@@ -97,17 +97,16 @@ fn a_sleep_in_the_middle_of_a_look_counts_for_nobodys_end() {
     daemon.stop();
 }
 
-/// As when others have taken all connections: the server takes no renewals, or so late that the caller hangs up; else all goes on.
+/// Renewals cannot be written, or only after the caller has disconnected, as when other clients use all connections.
 ///
-/// Regression: while the server's disk was full, requests failed with 500 (53100) (found by a full disk below the log).
+/// Regression: while the server's disk was full, requests failed with 500 (53100) (found with a full disk below the WAL).
 ///
-/// Regression: a request or step whose session the server ended as idle in a transaction (25P03) was told as a failure, not as
-/// a server to ask again (found by the loop of clocks, on a very busy machine).
+/// Regression: a request or step whose session the server ended as idle in a transaction (25P03) was reported as a failure, not
+/// as retryable (found by the test of clock jumps, on a very busy machine).
 ///
-/// Regression: a renewal whose caller hung up before there was a connection to the server for it did not count (found by
-/// reading).
+/// Regression: a renewal whose caller disconnected before it had a connection to the server did not count (found by review).
 #[test]
-fn a_renewal_that_is_not_written_down_counts_all_the_same() {
+fn unwritten_renewal_counts() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
     let daemon = place.daemon(&[]);
@@ -135,14 +134,14 @@ fn a_renewal_that_is_not_written_down_counts_all_the_same() {
     for lease in [&full, &ended] {
         api.post(&renewal(lease), &json!({})).refused(503, "server_unavailable");
     }
-    // For longer than two times to live, as the leases see that nobody renews.
+    // For longer than two TTLs, measured by unrenewed leases.
     for _ in 0..2 {
         let left = api.lease(&acquire_request);
-        until("what nobody renews expires", || {
+        until("the unrenewed lease expires", || {
             api.post(&renewal(&refused), &json!({})).refused(503, "server_unavailable");
             assert!(
                 impatient.try_call(Method::POST, &renewal(&late), Some(&json!({}))).is_err(),
-                "nobody waits that long"
+                "the renewal answered too late"
             );
             let seen = api.get(&format!("/v1/leases/{}", left["id"].as_str().unwrap())).expect(200);
             if seen["state"] == "expired" { Ok(()) } else { Err(seen.to_string()) }

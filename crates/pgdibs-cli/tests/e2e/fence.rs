@@ -1,5 +1,4 @@
-//! Tenants that hold what the daemon needs, on their own and beside other pools: a lease that is over is over within two seconds, and
-//! other pools notice nothing.
+//! Tenants with locks that the daemon needs: a lease ends within two seconds, and other pools are not delayed.
 
 use std::time::{Duration, Instant};
 
@@ -7,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, Place, Session, pool_name, until};
 
-/// Longest time from the 204 until the old session is dead and the URL refused.
+/// The maximum time from the 204 until the old session has ended and the server rejects the URL.
 const PROMISED: Duration = Duration::from_secs(2);
 
-/// What a tenant runs and leaves open; `{own}` is its database, `{sibling}` another of its pool, `{user}` its login.
+/// Statements of a tenant that stay open; `{own}` is its database, `{sibling}` another of its pool, `{user}` its login.
 const HOLDS: [&str; 4] = [
     "begin; grant create on database {own} to current_user",
     "begin; grant create on database {sibling} to current_user",
@@ -18,7 +17,7 @@ const HOLDS: [&str; 4] = [
     "begin; drop owned by current_user",
 ];
 
-/// One of another pool's callers: takes a lease, resets it, gives it back. How long that took.
+/// Acquires, resets and releases a lease of another pool; returns the duration.
 fn cycle(api: &Api, pool: &str) -> Duration {
     let began = Instant::now();
     let lease = api.lease(&json!({"pool": pool, "wait_seconds": 30}));
@@ -28,7 +27,6 @@ fn cycle(api: &Api, pool: &str) -> Duration {
     began.elapsed()
 }
 
-/// The time below which all but a twentieth stay.
 fn p95(times: &mut [Duration]) -> Duration {
     times.sort();
     times[times.len() * 19 / 20]
@@ -40,10 +38,10 @@ fn hold(lease: &Value, sibling: &Value, sql: &str) -> Session {
         .replace("{own}", &text(lease, "database"))
         .replace("{sibling}", &text(sibling, "database"))
         .replace("{user}", &text(lease, "user"));
-    // `drop owned` updates the row of every database of the pool: Postgres refuses it beside a rename of one of them (XX000), and the
-    // daemon ends it where it keeps one waiting.
+    // `drop owned` updates the rows of all databases of the pool. Beside a rename of one of them it fails (XX000), or the daemon
+    // ends it because it blocks the rename.
     let mut held = None;
-    until("the tenant holds its locks", || {
+    until("the tenant has its locks", || {
         let mut session = Session::of(lease);
         session.try_run(&sql).map_err(|error| error.to_string())?;
         held = Some(session);
@@ -53,7 +51,7 @@ fn hold(lease: &Value, sibling: &Value, sql: &str) -> Session {
 }
 
 #[test]
-fn release_is_final_whatever_the_tenant_holds_and_other_pools_go_on() {
+fn release_closes_login_despite_tenant_locks() {
     let place = Place::new();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
@@ -68,12 +66,12 @@ fn release_is_final_whatever_the_tenant_holds_and_other_pools_go_on() {
         let (tenant, sibling) = (api.lease(&request), api.lease(&request));
         let mut session = hold(&tenant, &sibling, sql);
         let mut siblings = Session::of(&sibling);
-        // The one of the two whose row is held goes first, while the session that holds it is alive.
+        // The lease with the locked row is released first, while the session with the lock is open.
         for (lease, session) in [(&sibling, &mut siblings), (&tenant, &mut session)] {
             let began = Instant::now();
             api.release(lease);
             beside.push(cycle(&api, &other));
-            until("the session is dead and the URL refused", || {
+            until("the session has ended and the server rejects the URL", || {
                 let answers = session.try_text("select 1").is_ok();
                 let admitted = Session::try_open(lease["url"].as_str().unwrap()).is_ok();
                 if answers || admitted { Err(format!("{sql}: answers {answers}, admitted {admitted}")) } else { Ok(()) }
@@ -82,17 +80,17 @@ fn release_is_final_whatever_the_tenant_holds_and_other_pools_go_on() {
             beside.push(cycle(&api, &other));
         }
     }
-    let (before, meanwhile) = (p95(&mut alone), p95(&mut beside));
-    println!("p95 of other pools' cycles: {before:?} alone, {meanwhile:?} beside tenants that hold locks");
+    let (before, during) = (p95(&mut alone), p95(&mut beside));
+    println!("p95 of other pools' cycles: {before:?} alone, {during:?} with tenants that hold locks");
     let slowest = beside.last().unwrap();
-    assert!(*slowest < PROMISED, "no other pool waits for a tenant: {slowest:?}");
+    assert!(*slowest < PROMISED, "another pool waited for a tenant: {slowest:?}");
     let failed = daemon.log().matches("a step failed").count();
     assert_eq!(failed, 0, "{}", daemon.log());
     daemon.stop();
 }
 
 #[test]
-fn reset_passes_a_return_whose_session_does_not_end() {
+fn reset_is_not_delayed_by_a_stuck_return() {
     let place = Place::new();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
@@ -107,25 +105,25 @@ fn reset_passes_a_return_whose_session_does_not_end() {
     api.release(&stuck);
     let path = format!("/v1/leases/{}/reset", resetting["id"].as_str().unwrap());
     let mut slowest = Duration::ZERO;
-    // For as long as its first attempts take: none of them may hold up a reset.
+    // During all first attempts, none of which may delay a reset.
     for generation in 1..=30 {
-        let asked = Instant::now();
+        let started = Instant::now();
         api.post(&path, &json!({"generation": generation, "wait_seconds": 30})).expect(200);
-        slowest = slowest.max(asked.elapsed());
+        slowest = slowest.max(started.elapsed());
         if began.elapsed() > Duration::from_secs(4) {
             break;
         }
     }
     println!("slowest reset beside a return that waits for a stopped session: {slowest:?}");
     assert!(slowest < PROMISED, "{slowest:?}");
-    assert!(Session::try_open(stuck["url"].as_str().unwrap()).is_err(), "its URL is refused all the same");
+    assert!(Session::try_open(stuck["url"].as_str().unwrap()).is_err(), "the server rejects its URL nevertheless");
     nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGCONT).unwrap();
     api.release(&resetting);
     api.until_counts(&pool, &json!({"leased": 0, "retiring": 0, "blocked": 0}));
     daemon.stop();
 }
 
-/// A statement of its own thread, which may wait for a lock. It ends with its session.
+/// Runs a statement that may wait for a lock in a separate thread; it ends with its session.
 fn begin_waiting(lease: &Value, sql: String) -> std::thread::JoinHandle<Result<(), sqlx::Error>> {
     let mut session = Session::of(lease);
     std::thread::spawn(move || session.try_run(&sql))
@@ -147,7 +145,7 @@ fn tenant_keeps_no_session_out_of_another_pools_database() {
     let queued = begin_waiting(&tenant, format!("drop database {database}"));
     let waits = "select count(*) from pg_locks where not granted and locktype = 'object'";
     let mut superuser = place.superuser("postgres");
-    until("it is in the queue, or was ended for it", || {
+    until("it waits for the lock, or was ended", || {
         if superuser.text(waits) == "1" || queued.is_finished() { Ok(()) } else { Err("not yet".to_owned()) }
     });
     let began = Instant::now();
@@ -175,7 +173,7 @@ fn full_lock_table_keeps_no_lease_and_no_other_pool() {
         let answer = api.delete(&path);
         if answer.status == 204 { Ok(()) } else { Err(format!("{}: {}", answer.status, answer.body)) }
     });
-    until("the session is dead and the URL refused", || {
+    until("the session has ended and the server rejects the URL", || {
         let answers = filling.try_text("select 1").is_ok();
         let admitted = Session::try_open(tenant["url"].as_str().unwrap()).is_ok();
         if answers || admitted { Err(format!("answers {answers}, admitted {admitted}")) } else { Ok(()) }
@@ -204,12 +202,12 @@ fn session_that_cannot_be_ended_is_logged_once() {
     nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGSTOP).unwrap();
     api.release(&sibling);
     let began = Instant::now();
-    until("it was tried again and again", || {
+    until("several attempts were made", || {
         let tried = daemon.log().matches("a step failed").count();
         if tried >= 2 && began.elapsed() > Duration::from_secs(3) { Ok(()) } else { Err(tried.to_string()) }
     });
-    let told = daemon.log().matches("ended tenant session").count();
-    assert_eq!(told, 1, "{}", daemon.log());
+    let lines = daemon.log().matches("ended tenant session").count();
+    assert_eq!(lines, 1, "{}", daemon.log());
     nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGCONT).unwrap();
     daemon.stop();
 }

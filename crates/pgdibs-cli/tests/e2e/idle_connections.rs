@@ -1,4 +1,4 @@
-//! 2,000 idle connections: probes are answered all the while, other requests are told to ask again, and afterwards all is as before.
+//! 2,000 idle connections: probes are answered, other requests get a retryable error, and service recovers afterwards.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -9,14 +9,14 @@ use serde_json::json;
 use crate::support::program::run;
 use crate::support::{Place, Session, pool_name, until};
 
-/// As many connections as the daemon takes at once, and some more.
+/// More connections than the daemon accepts at once.
 const IDLE: usize = 2000;
 const BEYOND: usize = 200;
 
-/// What a kubelet waits for by default.
+/// The default timeout of a kubelet.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// This process needs a file for each of its ends of the connections.
+/// This process needs an open file for its end of each connection.
 fn raise_file_limit() {
     let needed = (IDLE + BEYOND + 500) as u64;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -25,7 +25,7 @@ fn raise_file_limit() {
 }
 
 #[test]
-fn probes_are_answered_beside_2000_idle_connections() {
+fn probes_answer_with_2000_idle_connections() {
     raise_file_limit();
     let place = Place::new();
     let daemon = place.daemon(&[]);
@@ -37,13 +37,13 @@ fn probes_are_answered_beside_2000_idle_connections() {
     let address = api.url().replace("http://", "");
     let began = Instant::now();
     let idle: Vec<TcpStream> = (0..IDLE + BEYOND).map(|_| TcpStream::connect(&address).unwrap()).collect();
-    // The daemon closes idle connections after 10 s; all of this takes place before.
+    // The daemon closes idle connections after 10 s; the probes end before.
     let mut slowest = Duration::ZERO;
     for round in 0..10 {
         for path in ["/livez", "/readyz", "/healthz"] {
-            let asked = Instant::now();
+            let started = Instant::now();
             assert_eq!(api.get(path).status, 200, "{path} in round {round}");
-            slowest = slowest.max(asked.elapsed());
+            slowest = slowest.max(started.elapsed());
         }
         std::thread::scope(|scope| {
             for path in ["/livez", "/readyz"].repeat(8) {
@@ -58,10 +58,10 @@ fn probes_are_answered_beside_2000_idle_connections() {
     let done = run(place.program(&["healthcheck", "--ready"], &[("PGDIBS_URL", &api.url())]));
     assert_eq!(done.code, Some(0), "{done:?}");
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(9), "too slow to say anything: {took:?}");
+    assert!(took < Duration::from_secs(9), "the test was too slow for a result: {took:?}");
     println!("the slowest of the single probes took {slowest:?}, all of it {took:?}");
     assert!(daemon.open_files() < IDLE + 192, "{}", daemon.open_files());
-    // A lease is no connection.
+    // A lease needs no HTTP connection.
     assert_eq!(Session::of(&lease).text("select count(*) from t"), "0");
 
     drop(idle);

@@ -1,4 +1,4 @@
-//! `kill -9` of the daemon at random moments under load: leases live on, nothing dirty is handed out, nothing leaks.
+//! `kill -9` of the daemon at random moments under load: leases survive, leased databases are clean, nothing leaks.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -13,9 +13,9 @@ use crate::support::{Api, Place, Session, StopOnDrop, pool_name, until};
 const KILLS: usize = 8;
 const CALLERS: usize = 4;
 
-/// What the callers did, so that the test can tell that it tested something.
+/// The operations of the callers, to check that there was load.
 #[derive(Default)]
-struct Done {
+struct Finished {
     leases: AtomicUsize,
     resets: AtomicUsize,
     keeps: AtomicUsize,
@@ -28,13 +28,13 @@ struct Caller<'a> {
     name: String,
     random: StdRng,
     stop: &'a AtomicBool,
-    done: &'a Done,
+    done: &'a Finished,
 }
 
 impl Caller<'_> {
-    /// Asks until somebody answers; what a client does while its daemon is restarted. Only what the contract calls worth a
-    /// retry is tried again.
-    fn ask(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
+    /// Repeats a call until a daemon answers, as a client does during a restart. Only connection errors and answers with
+    /// Retry-After are retried.
+    fn call(&self, method: Method, path: &str, body: &Value) -> (u16, Value) {
         until(&format!("{} gets an answer to {method} {path}", self.name), || {
             match self.api.try_call(method.clone(), path, Some(body)) {
                 Ok(answer) if answer.retry_after.is_some() => Err(answer.body.to_string()),
@@ -44,10 +44,9 @@ impl Caller<'_> {
         })
     }
 
-    /// Nobody was here before us.
-    fn must_be_clean(&self, session: &mut Session, lease: &Value) {
+    fn assert_clean(&self, session: &mut Session, lease: &Value) {
         let found = session.text("select string_agg(note, ', ') from witness");
-        assert_eq!(found, "-", "a dirty database was handed out: {lease}");
+        assert_eq!(found, "-", "the leased database is not clean: {lease}");
         session.run(&format!("insert into witness (note) values ('{} in {}')", self.name, lease["id"]));
     }
 
@@ -61,21 +60,21 @@ impl Caller<'_> {
         let run = format!("{:016x}", self.random.random::<u64>());
         let acquire_request =
             json!({"pool": self.pool, "run": run, "worker": "w", "holder": self.name, "wait_seconds": 5});
-        let (status, lease) = self.ask(Method::POST, "/v1/leases", &acquire_request);
+        let (status, lease) = self.call(Method::POST, "/v1/leases", &acquire_request);
         assert!(matches!(status, 200 | 201), "{lease}");
         self.done.leases.fetch_add(1, Ordering::Relaxed);
         let id = lease["id"].as_str().unwrap().to_owned();
         let mut session = Session::of(&lease);
-        self.must_be_clean(&mut session, &lease);
+        self.assert_clean(&mut session, &lease);
         for _ in 0..self.random.random_range(0..4) {
             match self.random.random_range(0..4) {
                 0 => self.reset(&id, &mut session),
                 1 => self.keep(&id),
                 _ => {
-                    // A live lease is never taken away: its session goes on, whoever was killed meanwhile.
+                    // A live lease keeps its session, whichever daemon was killed.
                     let pause = self.random.random_range(0.0..0.3);
                     session.run(&format!("select pg_sleep({pause}); insert into witness (note) values ('more')"));
-                    let (status, seen) = self.ask(Method::POST, &format!("/v1/leases/{id}/renew"), &json!({}));
+                    let (status, seen) = self.call(Method::POST, &format!("/v1/leases/{id}/renew"), &json!({}));
                     assert_eq!((status, &seen["state"]), (200, &json!("live")), "{seen}");
                 }
             }
@@ -83,10 +82,10 @@ impl Caller<'_> {
         if self.random.random_bool(0.5) {
             drop(session);
         } else {
-            // The session is still there when its lease ends.
+            // The session outlives its lease.
             std::mem::forget(session);
         }
-        let (status, answer) = self.ask(Method::DELETE, &format!("/v1/leases/{id}"), &json!({}));
+        let (status, answer) = self.call(Method::DELETE, &format!("/v1/leases/{id}"), &json!({}));
         assert_eq!(status, 204, "{answer}");
         self.done.releases.fetch_add(1, Ordering::Relaxed);
         until("the login of an ended lease is closed", || match Session::try_open(lease["url"].as_str().unwrap()) {
@@ -96,21 +95,21 @@ impl Caller<'_> {
     }
 
     fn reset(&mut self, id: &str, session: &mut Session) {
-        let (_, before) = self.ask(Method::GET, &format!("/v1/leases/{id}"), &Value::Null);
+        let (_, before) = self.call(Method::GET, &format!("/v1/leases/{id}"), &Value::Null);
         let generation = before["generation"].as_u64().unwrap();
         let body = json!({"generation": generation, "wait_seconds": 5});
-        let (status, after) = self.ask(Method::POST, &format!("/v1/leases/{id}/reset"), &body);
+        let (status, after) = self.call(Method::POST, &format!("/v1/leases/{id}/reset"), &body);
         assert_eq!((status, after["generation"].as_u64()), (200, Some(generation + 1)), "{after}");
         assert_eq!(after["url"], before["url"]);
-        assert!(session.try_run("select 1").is_err(), "a session on the old database goes on");
+        assert!(session.try_run("select 1").is_err(), "a session on the old database is still open");
         *session = Session::of(&after);
-        self.must_be_clean(session, &after);
+        self.assert_clean(session, &after);
         self.done.resets.fetch_add(1, Ordering::Relaxed);
     }
 
     fn keep(&self, id: &str) {
-        let body = json!({"seconds": 1, "reason": "a look later"});
-        let (status, kept) = self.ask(Method::POST, &format!("/v1/leases/{id}/keep"), &body);
+        let body = json!({"seconds": 1, "reason": "inspection"});
+        let (status, kept) = self.call(Method::POST, &format!("/v1/leases/{id}/keep"), &body);
         assert_eq!(status, 200, "{kept}");
         self.done.keeps.fetch_add(1, Ordering::Relaxed);
     }
@@ -123,7 +122,7 @@ fn seed() -> u64 {
 }
 
 #[test]
-fn killed_at_random_moments_it_forgets_nothing_and_leaks_nothing() {
+fn daemon_killed_at_random_keeps_leases_and_leaks_nothing() {
     let seed = seed();
     println!("PGDIBS_TEST_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
@@ -133,8 +132,8 @@ fn killed_at_random_moments_it_forgets_nothing_and_leaks_nothing() {
     let api = daemon.api.clone();
     let settings = json!({"warm": 2, "max": 6, "spares": 2});
     api.make_pool(&pool, &settings, "create table witness (id bigserial primary key, note text)");
-    // Somebody else's, one of them under a name that a slot of ours could have.
-    let foreign = [format!("{pool}_gw7"), "of_somebody_else".to_owned()];
+    // Foreign databases, one with the name of a slot.
+    let foreign = [format!("{pool}_gw7"), "of_another_user".to_owned()];
     let identity = "select datname || ' ' || oid from pg_database where datname = ";
     let mut boss = place.superuser("postgres");
     let foreign_before: Vec<_> = foreign
@@ -144,11 +143,11 @@ fn killed_at_random_moments_it_forgets_nothing_and_leaks_nothing() {
             boss.list(&format!("{identity}'{name}'"))
         })
         .collect();
-    let steady = api.lease(&json!({"pool": pool, "holder": "somebody steady"}));
+    let steady = api.lease(&json!({"pool": pool, "holder": "permanent holder"}));
     let mut steady_session = Session::of(&steady);
     steady_session.run("insert into witness (note) values ('steady')");
 
-    let (stop, done) = (AtomicBool::new(false), Done::default());
+    let (stop, done) = (AtomicBool::new(false), Finished::default());
     let daemon = std::thread::scope(|scope| {
         let stopping = StopOnDrop(&stop);
         for number in 0..CALLERS {
@@ -157,7 +156,7 @@ fn killed_at_random_moments_it_forgets_nothing_and_leaks_nothing() {
             scope.spawn(move || Caller { api, pool, name: format!("caller {number}"), random, stop, done }.work());
         }
         for _ in 0..KILLS {
-            // Some while it comes up, the others while it is busy.
+            // Some kills hit the start, others the load.
             if random.random_bool(0.5) {
                 let before = done.releases.load(Ordering::Relaxed);
                 until("callers are served again", || match done.releases.load(Ordering::Relaxed) - before {
@@ -182,12 +181,12 @@ fn killed_at_random_moments_it_forgets_nothing_and_leaks_nothing() {
         done.resets.load(Ordering::Relaxed),
         done.keeps.load(Ordering::Relaxed)
     );
-    assert!(done.releases.load(Ordering::Relaxed) >= CALLERS, "the callers hardly got anything done");
+    assert!(done.releases.load(Ordering::Relaxed) >= CALLERS, "the callers had too few leases");
 
     assert_eq!(steady_session.text("select count(*) from witness"), (KILLS + 1).to_string());
     let live = api.get("/v1/leases").expect(200);
     let live = live["leases"].as_array().unwrap();
-    assert_eq!(live.len(), 1, "every caller has released what it was told of, and each key had one lease: {live:?}");
+    assert_eq!(live.len(), 1, "the callers released all their leases, one per key: {live:?}");
     drop(steady_session);
     api.release(&steady);
     api.until_counts(&pool, &json!({"leased": 0, "retiring": 0, "creating": 0, "kept": 0, "blocked": 0, "waiting": 0, "ready": 2, "spare": 2}));

@@ -1,4 +1,4 @@
-//! The embedded server's life with, between and after its daemons.
+//! The embedded server with, between and after its daemons.
 
 use std::time::{Duration, Instant};
 
@@ -9,8 +9,8 @@ use crate::support::{Api, Daemon, Place, Session, pool_name, signal, until};
 
 const SCHEMA: &str = "create table witness (id bigserial primary key, note text)";
 
-/// What stands ready, by name and identity.
-fn standing(api: &Api, pool: &str) -> Vec<(String, Value)> {
+/// The ready databases by name and identity.
+fn ready_databases(api: &Api, pool: &str) -> Vec<(String, Value)> {
     let databases = api.get(&format!("/v1/databases?pool={pool}")).expect(200);
     let ready = databases["databases"].as_array().unwrap().iter().filter(|database| database["state"] == "ready");
     let mut ready: Vec<_> =
@@ -20,26 +20,26 @@ fn standing(api: &Api, pool: &str) -> Vec<(String, Value)> {
 }
 
 #[test]
-fn it_serves_before_postgres_does_refuses_a_second_daemon_and_leaves_nothing_running() {
+fn embedded_daemon_starts_early_excludes_others_and_stops_cleanly() {
     let place = Place::new();
     let mut daemon = place.start(&[]);
     let api = daemon.api.clone();
     assert_eq!(api.get("/livez").status, 200);
     let first = api.get("/readyz");
-    assert_eq!((first.status, &first.body["ready"]), (503, &json!(false)), "initdb cannot be over already");
+    assert_eq!((first.status, &first.body["ready"]), (503, &json!(false)), "initdb cannot have ended yet");
     assert_ne!(first.body["reasons"], json!([]));
     let early = api.post("/v1/leases", &json!({"pool": "any", "wait_seconds": 0})).refused(503, "server_unavailable");
     assert!(early.contains("starting"), "{early}");
     daemon.until_ready();
 
-    // The same data directory on another port.
+    // A second daemon with the same data directory and another port.
     let mut second = place.start(&[]);
     let (status, _) = second.ended();
     assert_eq!(status.code(), Some(75), "{}", second.log());
     let data_dir = place.data_dir().display().to_string();
     assert!(second.log().contains(&data_dir) && second.log().contains(&daemon.pid().to_string()), "{}", second.log());
 
-    // The same port.
+    // A second daemon with the same port.
     let other = Place::new();
     let taken = api.url().replace("http://", "");
     let (status, log) = match Daemon::try_start(other.program(&["serve", "--listen", &taken], &[]), &other.next_log()) {
@@ -48,9 +48,9 @@ fn it_serves_before_postgres_does_refuses_a_second_daemon_and_leaves_nothing_run
     };
     assert_eq!(status.code(), Some(69), "{log}");
     assert!(log.contains(&taken) && log.contains("--listen"), "{log}");
-    assert!(!other.data_dir().exists(), "nothing is made before it listens");
+    assert!(!other.data_dir().exists(), "a daemon that cannot listen creates nothing");
 
-    // A lease that has ended keeps nothing running.
+    // An ended lease does not keep the server running.
     let pool = pool_name("life");
     api.make_pool(&pool, &json!({"warm": 1, "spares": 0}), SCHEMA);
     let lease = api.lease(&json!({"pool": pool}));
@@ -59,7 +59,7 @@ fn it_serves_before_postgres_does_refuses_a_second_daemon_and_leaves_nothing_run
     daemon.stop();
     place.until_nothing_runs();
 
-    // What stood in it is still there for the next one.
+    // The next daemon finds the data.
     let daemon = place.daemon(&[]);
     let lease = daemon.api.lease(&json!({"pool": pool}));
     assert_eq!(Session::of(&lease).text("select count(*) from witness"), "0");
@@ -69,7 +69,7 @@ fn it_serves_before_postgres_does_refuses_a_second_daemon_and_leaves_nothing_run
 }
 
 #[test]
-fn a_live_lease_outlives_its_daemons_however_they_end_until_one_stops_the_server_in_any_case() {
+fn live_lease_outlives_daemons_until_stop_server() {
     let place = Place::new();
     let pool = pool_name("keep");
     let mut daemon = place.daemon(&[]);
@@ -83,30 +83,30 @@ fn a_live_lease_outlives_its_daemons_however_they_end_until_one_stops_the_server
     let ways: [fn(Daemon); 2] = [Daemon::stop, Daemon::kill];
     for (round, end) in ways.into_iter().enumerate() {
         daemon.api.until_counts(&pool, &json!({"ready": 2, "leased": 1, "spare": 1, "creating": 0, "retiring": 0}));
-        let stood = standing(&daemon.api, &pool);
+        let before = ready_databases(&daemon.api, &pool);
         end(daemon);
         session.run("insert into witness (note) values ('between daemons')");
         assert_eq!(Session::of(&lease).text("select count(*) from witness"), (round + 2).to_string());
         let arguments: &[&str] = if round == 1 { &["serve", "--stop-server"] } else { &["serve"] };
         daemon = Daemon::start(place.program(arguments, &[]), &place.next_log());
         daemon.until_ready();
-        assert_eq!(place.postmaster_pid(), postmaster, "the server was adopted, not restarted");
-        assert_eq!(standing(&daemon.api, &pool), stood, "the pool is what it was");
+        assert_eq!(place.postmaster_pid(), postmaster, "the daemon adopts the running server");
+        assert_eq!(ready_databases(&daemon.api, &pool), before, "the pool is unchanged");
         let seen = daemon.api.get(&format!("/v1/leases/{id}")).expect(200);
         assert_eq!((&seen["state"], &seen["generation"], &seen["url"]), (&json!("live"), &json!(1), &lease["url"]));
         daemon.api.post(&format!("/v1/leases/{id}/renew"), &json!({})).expect(200);
-        // The key still names this lease.
+        // The key still belongs to this lease.
         let again = daemon.api.post("/v1/leases", &json!({"pool": pool, "run": "r", "worker": "gw0"})).expect(200);
         assert_eq!(again["id"], lease["id"]);
         session.run("select count(*) from witness");
     }
     daemon.stop();
     place.until_nothing_runs();
-    assert!(session.try_run("select 1").is_err(), "--stop-server stops it in any case");
+    assert!(session.try_run("select 1").is_err(), "--stop-server stops the server despite a live lease");
 }
 
 #[test]
-fn a_server_to_which_no_daemon_comes_stops_itself() {
+fn embedded_server_without_daemon_stops_after_linger() {
     let place = Place::new();
     let pool = pool_name("linger");
     let linger = Duration::from_secs(2);
@@ -123,7 +123,7 @@ fn a_server_to_which_no_daemon_comes_stops_itself() {
 }
 
 #[test]
-fn an_embedded_server_that_dies_is_started_again_and_its_leases_live() {
+fn killed_embedded_server_restarts_and_leases_survive() {
     let place = Place::new();
     let pool = pool_name("phoenix");
     let daemon = place.daemon(&[]);

@@ -1,12 +1,9 @@
-//! End to end: the program itself, with a Postgres that the test starts, kills and restarts.
+//! End-to-end tests: the program with a Postgres that the test starts, kills and restarts.
 //!
-//! Each test has a data directory or a cluster of its own and ends what it started, also when it fails; then it says where the
-//! logs are.
+//! Each test has a separate data directory or cluster and ends every process that it started. A failed test prints the place of
+//! its logs.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "a test that unwraps fails with the place and the value; that is what we want there"
-)]
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
 
 mod arithmetic;
 mod bad_configuration;

@@ -1,4 +1,4 @@
-//! Databases that PUBLIC may connect to: closed on the embedded server; on a given one, a warning with the statements that close them.
+//! Databases with CONNECT for PUBLIC: revoked on the embedded server; on a given one, a warning with the statements to revoke it.
 
 use serde_json::{Value, json};
 
@@ -6,8 +6,8 @@ use crate::support::{Api, Cluster, Daemon, Place, Session, pool_name};
 
 const STATEMENT: &str = "REVOKE CONNECT ON DATABASE ";
 
-/// Connects to another database of the server with the login of a lease; gives the SQLSTATE of a refusal.
-fn visit(lease: &Value, database: &str) -> Result<(), String> {
+/// Connects to another database of the server with the login of a lease; returns the SQLSTATE of an error.
+fn connect_to(lease: &Value, database: &str) -> Result<(), String> {
     let url = lease["url"].as_str().unwrap();
     let (server, _) = url.rsplit_once('/').unwrap();
     match Session::try_open(&format!("{server}/{database}")) {
@@ -20,7 +20,7 @@ fn refused() -> Result<(), String> {
     Err("42501".to_owned())
 }
 
-/// The statements in a text, each as it would be copied from there.
+/// The statements in a text, as a user would copy them.
 fn statements_in(text: &str) -> Vec<String> {
     let rest = text.split(STATEMENT).skip(1);
     rest.map(|rest| format!("{STATEMENT}{} FROM PUBLIC;", rest.split_once(" FROM PUBLIC;").unwrap().0)).collect()
@@ -41,22 +41,22 @@ fn lease_login_is_refused_by_other_databases_of_embedded_server() {
     let place = Place::new();
     let daemon = place.daemon(&[]);
     let lease = leased(&daemon, &pool_name("shut"));
-    assert_eq!(visit(&lease, "postgres"), refused());
-    assert_eq!(visit(&lease, "template1"), refused());
-    assert_eq!(visit(&lease, "pgdibs"), refused());
+    assert_eq!(connect_to(&lease, "postgres"), refused());
+    assert_eq!(connect_to(&lease, "template1"), refused());
+    assert_eq!(connect_to(&lease, "pgdibs"), refused());
     Session::of(&lease).run("insert into t values (1)");
-    // The superuser works on as before, and what it makes is on the list like that of anyone else.
-    place.superuser("postgres").run("create database \"by hand\"");
+    // The superuser can still connect, and the warning lists its new databases like any others.
+    place.superuser("postgres").run("create database \"created externally\"");
     assert_eq!(place.superuser("template1").text("select current_database()"), "template1");
     assert!(!daemon.log().contains(STATEMENT), "{}", daemon.log());
     daemon.stop();
     let daemon = place.daemon(&[]);
-    assert_eq!(statements_in(&daemon.log()), ["REVOKE CONNECT ON DATABASE \"by hand\" FROM PUBLIC;"]);
+    assert_eq!(statements_in(&daemon.log()), ["REVOKE CONNECT ON DATABASE \"created externally\" FROM PUBLIC;"]);
     daemon.stop();
 }
 
 #[test]
-fn given_server_warning_names_databases_open_to_public_until_its_statements_ran() {
+fn given_server_warning_lists_databases_open_to_public() {
     let cluster = Cluster::start(&[]);
     let odd = "it's \"mine\"";
     cluster.superuser("postgres").run("create database dev");
@@ -67,7 +67,7 @@ fn given_server_warning_names_databases_open_to_public_until_its_statements_ran(
     let daemon = place.daemon(&[]);
     let lease = leased(&daemon, &pool_name("open"));
     for database in ["postgres", "template1", "dev", &odd.replace('"', "%22").replace(' ', "%20")] {
-        assert_eq!(visit(&lease, database), Ok(()), "{database}");
+        assert_eq!(connect_to(&lease, database), Ok(()), "{database}");
     }
     let statements = statements_in(&daemon.log());
     assert_eq!(
@@ -79,20 +79,20 @@ fn given_server_warning_names_databases_open_to_public_until_its_statements_ran(
     assert!(lines.len() == 1 && lines[0].contains("WARN"), "{lines:?}");
     let shown: Vec<String> = warnings(&daemon.api).into_iter().filter(|warning| warning.contains(STATEMENT)).collect();
     assert!(shown.len() == 1 && statements_in(&shown[0]) == statements, "{shown:?}");
-    // pgdibs itself revokes nothing there.
-    assert_eq!(visit(&lease, "postgres"), Ok(()));
+    // pgdibs revokes nothing on a given server.
+    assert_eq!(connect_to(&lease, "postgres"), Ok(()));
 
-    // With databases of its own on the server, and its catalog: none of them is on the list.
+    // The warning does not list the databases and the catalog of pgdibs.
     daemon.stop();
     let daemon = place.daemon(&[]);
     assert_eq!(statements_in(&daemon.log()), statements);
     daemon.stop();
 
-    // As printed, all in one go.
+    // All statements at once, as printed.
     let mut superuser = cluster.superuser("postgres");
     superuser.run(&statements.join(" "));
     for database in ["postgres", "template1", "dev"] {
-        assert_eq!(visit(&lease, database), refused(), "{database}");
+        assert_eq!(connect_to(&lease, database), refused(), "{database}");
     }
     let daemon = place.daemon(&[]);
     assert!(!daemon.log().contains(STATEMENT), "{}", daemon.log());

@@ -1,4 +1,4 @@
-//! `pgdibs run`: a database for a command, with the daemon that runs or with one of its own.
+//! `pgdibs run`: a database for a command, with a running daemon or with one that it starts.
 
 use std::process::Stdio;
 
@@ -9,7 +9,7 @@ use crate::support::program::{Started, run};
 use crate::support::{Cluster, Place, pool_name, signal, until};
 
 #[test]
-fn with_a_running_daemon_the_lease_lasts_as_long_as_the_command_and_its_code_is_ours() {
+fn run_holds_the_lease_while_the_command_runs() {
     let place = Place::new();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
@@ -22,33 +22,34 @@ fn with_a_running_daemon_the_lease_lasts_as_long_as_the_command_and_its_code_is_
         place.program(&arguments, &variables)
     };
 
-    // Not `psql "$DATABASE_URL"`: every user of the machine could read the password among the arguments.
+    // Not `psql "$DATABASE_URL"`: other users could read the password in the process list.
     let script = "psql -Atqc 'select count(*) from t; insert into t values (1)' && psql -Atc 'select n from t' && \
                   test \"$DATABASE_URL\" = \"postgresql://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/$PGDATABASE\" && \
                   echo $PGDATABASE $PGDIBS_URL";
-    let said = run(sh(&[], script)).well();
-    let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines[..2], ["0", "1"], "{said}");
+    let output = run(sh(&[], script)).well();
+    let lines: Vec<&str> = output.lines().collect();
+    assert_eq!(lines[..2], ["0", "1"], "{output}");
     assert_eq!(lines[2], format!("{pool}_gw0 {url}"));
     api.until_counts(&pool, &json!({"leased": 0, "ready": 3}));
     assert_eq!(run(sh(&[], "exit 42")).code, Some(42));
     assert_eq!(run(sh(&[], "kill -9 $$")).code, Some(137));
-    assert_eq!(run(sh(&["--pool", "nobody_has_it"], "true")).code, Some(1));
+    assert_eq!(run(sh(&["--pool", "unknown_pool"], "true")).code, Some(1));
     let aliases = "echo ${DATABASE_URL##*/} ${DATABASE_URL_REPLICA##*/}";
-    let said = run(sh(&["--alias", "default", "--alias", "replica"], aliases)).well();
-    let (one, other) = said.trim().split_once(' ').unwrap();
+    let output = run(sh(&["--alias", "default", "--alias", "replica"], aliases)).well();
+    let (one, other) = output.trim().split_once(' ').unwrap();
     let slot = format!("{pool}_gw");
-    assert!(one.starts_with(&slot) && other.starts_with(&slot) && one != other, "{said}");
+    assert!(one.starts_with(&slot) && other.starts_with(&slot) && one != other, "{output}");
     let base = format!(
         "for n in 0 1; do PGDATABASE={pool}_gw$n psql -Atqc 'select count(*) from t'; done; \
          psql -Atqc 'select current_database()'; echo ${{DATABASE_URL##*/}}"
     );
-    let said = run(sh(&["--workers", "2"], &base)).well();
-    assert_eq!(said, format!("0\n0\n{pool}_gw0\n{pool}\n"));
+    let output = run(sh(&["--workers", "2"], &base)).well();
+    assert_eq!(output, format!("0\n0\n{pool}_gw0\n{pool}\n"));
     api.until_counts(&pool, &json!({"leased": 0, "ready": 3}));
 
-    // A lease outlives its time to live while the command runs, and SIGTERM passes through to it.
-    let mut command = sh(&["--ttl", "1"], "trap 'echo heard; exit 9' TERM; echo begins; while :; do sleep 0.05; done");
+    // The lease is renewed beyond its TTL while the command runs, and the command receives SIGTERM.
+    let mut command =
+        sh(&["--ttl", "1"], "trap 'echo caught; exit 9' TERM; echo started; while :; do sleep 0.05; done");
     command.stdout(Stdio::piped());
     let started = Started(Some(command.spawn().unwrap()));
     let lease = until("the command has its lease", || {
@@ -56,22 +57,22 @@ fn with_a_running_daemon_the_lease_lasts_as_long_as_the_command_and_its_code_is_
         leases.into_iter().next().ok_or_else(String::new)
     });
     let since = std::time::Instant::now();
-    until("three times its time to live", || {
+    until("three TTLs pass", || {
         let seen = api.get(&format!("/v1/leases/{}", lease["id"].as_str().unwrap())).expect(200);
         assert_eq!(seen["state"], "live", "{seen}");
         if since.elapsed().as_secs() >= 3 { Ok(()) } else { Err(format!("{:?}", since.elapsed())) }
     });
     signal(started.pid(), Signal::SIGTERM);
     let done = started.done();
-    assert_eq!((done.code, done.stdout.as_str()), (Some(9), "begins\nheard\n"), "{done:?}");
+    assert_eq!((done.code, done.stdout.as_str()), (Some(9), "started\ncaught\n"), "{done:?}");
     api.until_counts(&pool, &json!({"leased": 0, "ready": 3}));
     daemon.stop();
 }
 
-/// Regression: `pgdibs run` that started its own daemon found no pool: those of `pgdibs.toml` were made after `/v1/pools`
-/// answered (found by following the README as a newcomer).
+/// Regression: `pgdibs run` with its own daemon found no pool, because the daemon created those of `pgdibs.toml` after `/v1/pools`
+/// answered (found by following the README).
 #[test]
-fn without_a_daemon_it_starts_one_and_stops_it() {
+fn run_without_daemon_starts_and_stops_one() {
     let place = Place::new();
     let pool = pool_name("own");
     place.write("db/01.sql", "create table t (n int);");
@@ -79,11 +80,11 @@ fn without_a_daemon_it_starts_one_and_stops_it() {
         "pgdibs.toml",
         &format!("[pools.{pool}]\nwarm = 1\nspares = 0\n[pools.{pool}.source]\nsql_dir = \"db\"\n"),
     );
-    // A port on which nobody listens.
+    // An unused port.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let variables = [("PGDIBS_LISTEN", free.as_str())];
-    let said = run(place.program(&["run", "--", "psql", "-Atc", "select count(*) from t"], &variables)).well();
-    assert_eq!(said, "0\n");
+    let output = run(place.program(&["run", "--", "psql", "-Atc", "select count(*) from t"], &variables)).well();
+    assert_eq!(output, "0\n");
     place.until_nothing_runs();
     let done = run(place.program(&["run", "--", "sh", "-c", "exit 5"], &variables));
     assert_eq!(done.code, Some(5), "{done:?}");
@@ -94,10 +95,10 @@ fn without_a_daemon_it_starts_one_and_stops_it() {
     place.until_nothing_runs();
 }
 
-/// Regression: a daemon whose log was read by somebody who had gone died of it while it ended, and left its Postgres running
-/// until that gave up (found by a test that took 33 s).
+/// Regression: a daemon with a closed log pipe died during its shutdown and left its Postgres running (found by a test that took
+/// 33 s).
 #[test]
-fn two_at_once_without_a_daemon_share_one_that_goes_on_for_the_later_one() {
+fn concurrent_runs_share_a_started_daemon() {
     let place = Place::new();
     let pool = pool_name("both");
     place.write("db/01.sql", "create table t (n int);");
@@ -106,14 +107,14 @@ fn two_at_once_without_a_daemon_share_one_that_goes_on_for_the_later_one() {
         &format!("[pools.{pool}]\nwarm = 2\nspares = 0\n[pools.{pool}.source]\nsql_dir = \"db\"\n"),
     );
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    // So long that only a daemon that stops its server itself leaves nothing running: its log goes to a run that has ended by then.
+    // So long that only a daemon that stops its server leaves nothing running. The run that reads its log has ended by then.
     let variables = [("PGDIBS_LISTEN", free.as_str()), ("PGDIBS_LINGER_SECONDS", "600")];
     let start = |script: &str| {
         let mut command = place.program(&["run", "--", "sh", "-c", script], &variables);
         Started(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
     };
     let wait_for = |file: &str| format!("until [ -e {file} ]; do sleep 0.05; done");
-    // Whichever of the two starts the daemon: the first one to have a lease ends first.
+    // The first run with a lease ends first, whichever run started the daemon.
     let script = format!(
         "if mkdir first; then touch first/here; {}; else touch second; {}; fi; psql -Atc 'select count(*) from t'",
         wait_for("second"),
@@ -135,9 +136,9 @@ fn two_at_once_without_a_daemon_share_one_that_goes_on_for_the_later_one() {
     place.until_nothing_runs();
 }
 
-/// The developer's own server, and a shell in which every variable of libpq leads to it.
+/// A developer's server, and an environment whose libpq variables refer to it.
 #[test]
-fn psql_of_the_command_reaches_the_lease_whatever_its_shell_leads_to() {
+fn psql_in_run_connects_to_the_lease_despite_variables() {
     let own = Cluster::start(&[]);
     own.superuser("postgres").run("create database dev");
     own.superuser("dev").run("create table notes as select 'precious' as body from generate_series(1, 100)");
@@ -169,22 +170,22 @@ fn psql_of_the_command_reaches_the_lease_whatever_its_shell_leads_to() {
     let seen = "psql -Atc \"select current_database() || ' ' || current_setting('port') || ' ' || current_setting('work_mem')\"";
     for redirection in redirections {
         let variables = [settings.as_slice(), redirection].concat();
-        // Without us, each of them leads to the developer's database.
+        // Without pgdibs, each of them refers to the developer's database.
         let mut plain = std::process::Command::new("sh");
         plain.args(["-c", seen]).envs(variables.iter().copied());
-        let said = String::from_utf8(plain.output().unwrap().stdout).unwrap();
-        assert_eq!(said, format!("dev {port} 1234kB\n"), "{redirection:?}");
+        let output = String::from_utf8(plain.output().unwrap().stdout).unwrap();
+        assert_eq!(output, format!("dev {port} 1234kB\n"), "{redirection:?}");
 
         let script = format!("{seen} && psql -qc 'delete from notes; insert into notes values (1)'");
-        let said = run(place.program(&["run", "--", "sh", "-c", &script], &variables)).well();
-        let leased = said.strip_prefix(&format!("{pool}_gw")).unwrap_or_else(|| panic!("{redirection:?}: {said}"));
-        assert!(!leased.contains(&format!(" {port} ")) && leased.ends_with(" 1234kB\n"), "{redirection:?}: {said}");
+        let output = run(place.program(&["run", "--", "sh", "-c", &script], &variables)).well();
+        let leased = output.strip_prefix(&format!("{pool}_gw")).unwrap_or_else(|| panic!("{redirection:?}: {output}"));
+        assert!(!leased.contains(&format!(" {port} ")) && leased.ends_with(" 1234kB\n"), "{redirection:?}: {output}");
     }
-    // PGHOSTADDR alone, to where nothing is: the connection would fail.
+    // With PGHOSTADDR of an unused address the connection would fail.
     let variables = [settings.as_slice(), &[("PGHOSTADDR", "127.0.0.9")]].concat();
     run(place.program(&["run", "--", "psql", "-qc", "insert into notes values (1)"], &variables)).well();
 
-    // A program that asks for the service by its name finds none, unless that is meant.
+    // A program that requests the service by name does not find it, unless --keep-env allows it.
     let by_name = ["run", "--", "psql", "service=dev", "-Atc", "select count(*) from notes"];
     let done = run(place.program(&by_name, &settings));
     assert!(done.code == Some(2) && done.stderr.contains("definition of service \"dev\" not found"), "{done:?}");

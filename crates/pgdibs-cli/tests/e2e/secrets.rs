@@ -1,4 +1,4 @@
-//! Secrets: everything that a daemon and its commands do is done once, at the most talkative log level, and then every output is searched.
+//! Secrets: the test runs every operation of a daemon and its commands at log level trace, then searches all output.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,13 +7,13 @@ use pgdibs::Method;
 use serde_json::{Value, json};
 
 use crate::support::program::run;
-use crate::support::{Cluster, Place, Session, pool_name, until};
+use crate::support::{Cluster, Place, Session, StopOnDrop, pool_name, until};
 
-/// Not in the way of the search at the end of a whole run, which looks for the same.
+/// Differs from the words of the search at the end of a whole run.
 const TOKEN: &str = "canary-token-7Qm2";
 const OF_A_BUILD: &str = "canary-variable-9Xw4";
 
-/// What must be seen nowhere, and what was seen.
+/// The secrets, and all output.
 #[derive(Default)]
 struct Search {
     secrets: BTreeSet<String>,
@@ -21,7 +21,7 @@ struct Search {
 }
 
 impl Search {
-    /// Remembers the secrets in an answer that hands some out.
+    /// Records the secrets in an answer.
     fn learn(&mut self, answer: &Value) {
         match answer {
             Value::Object(fields) => {
@@ -56,18 +56,18 @@ impl Search {
     }
 }
 
-/// Regression: secrets in `env` of a source came back in what a failed build had printed: in answers, `/readyz`, the log
-/// (found by the search for secrets).
+/// Regression: secrets in `env` of a source were in the output of a failed build: in answers, `/readyz` and the log (found by
+/// this search).
 ///
-/// Regression: who asked while the build of a source failed could hear `template_not_found` (found by other work on the
-/// machine while secrets were searched for).
+/// Regression: a request during the failure of a source's build could get `template_not_found` (found by this test on a busy
+/// machine).
 #[test]
-fn no_secret_is_in_any_output_even_at_the_most_talkative_level() {
+fn no_output_contains_a_secret_at_trace_level() {
     let cluster = Cluster::start(&["log_statement=all", "log_connections=on", "log_min_messages=debug1"]);
     let place = Place::on(&cluster.url());
     let (built, failing, client) = (pool_name("built"), pool_name("failing"), pool_name("client"));
     place.write("db/01.sql", "create table t (n int); select pg_sleep(0.5);");
-    // A build may print what it was given; what it printed goes into answers, logs and the catalog.
+    // A build may print its secrets; its output is in answers, logs and the catalog.
     let source = |pool: &str, source: &str| {
         format!(
             "[pools.{pool}]\nwarm = 1\nspares = 1\n[pools.{pool}.source]\n{source}\nenv = {{ KEY = \"{OF_A_BUILD}\" }}\n"
@@ -85,30 +85,33 @@ fn no_secret_is_in_any_output_even_at_the_most_talkative_level() {
     search.secrets.extend([TOKEN, OF_A_BUILD].map(str::to_owned));
     search.secrets.extend(Cluster::passwords().map(str::to_owned));
 
-    let watched = AtomicBool::new(true);
+    let stop = AtomicBool::new(false);
     let lines = std::thread::scope(|scope| {
-        // The command lines of the daemon and of what it starts, for as long as anything happens.
+        // The command lines of the daemon and its descendants during all operations.
         let watcher = scope.spawn(|| {
             let mut lines = BTreeSet::new();
-            while watched.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 lines.extend(place.command_lines());
-                // Between two samples.
+                // The pause between two samples.
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
             lines
         });
-        // However this ends, or the scope would wait for the watcher for ever.
-        let watching = StopsWatching(&watched);
+        // Also after a panic; the scope would otherwise wait for the watcher for ever.
+        let watching = StopOnDrop(&stop);
         let mut daemon = place.start(&talkative);
         daemon.api.present(TOKEN);
         let api = daemon.api.clone();
-        until("pools can be asked for", || match api.get("/v1/pools") {
+        until("the pools exist", || match api.get("/v1/pools") {
             answer if answer.status == 200 => Ok(()),
             answer => Err(answer.body.to_string()),
         });
         let refused = api.post("/v1/leases", &json!({"pool": failing, "wait_seconds": 60}));
         let detail = refused.refused(422, "template_failed");
-        assert!(detail.contains("PGPASSWORD=********") && detail.contains("KEY=********"), "it printed: {detail}");
+        assert!(
+            detail.contains("PGPASSWORD=********") && detail.contains("KEY=********"),
+            "the output is not masked: {detail}"
+        );
         search.saw("the answer about a failed build", detail);
         let lease = api.lease(&json!({"pool": built, "wait_seconds": 60, "run": "r", "worker": "gw0"}));
         search.learn(&lease);
@@ -116,7 +119,7 @@ fn no_secret_is_in_any_output_even_at_the_most_talkative_level() {
         let database = lease["database"].as_str().unwrap().to_owned();
         Session::of(&lease).run("insert into t values (1)");
         search.learn(&api.post(&format!("{path}/renew"), &json!({})).expect(200));
-        let kept = api.post(&format!("{path}/keep"), &json!({"reason": "to look at"})).expect(200);
+        let kept = api.post(&format!("{path}/keep"), &json!({"reason": "inspection"})).expect(200);
         search.secrets.insert(password_of(&kept["kept_url"]));
         search.learn(&api.post(&format!("{path}/reset"), &json!({"wait_seconds": 60})).expect(200));
         search.learn(&api.post(&format!("/v1/databases/{database}/credentials"), &json!({})).expect(200));
@@ -139,11 +142,11 @@ fn no_secret_is_in_any_output_even_at_the_most_talkative_level() {
         }
         let batch = json!({"leases": [{"pool": client}], "wait_seconds": 60, "shared_login": true});
         search.learn(&api.post("/v1/leases/batch", &batch).expect(201));
-        // Refusals quote what was sent; tokens are not quoted.
+        // Error messages quote input, but no tokens.
         let wrong = format!("/v1/pools/{client}/templates/first/renew");
         let refusal = api.post(&wrong, &json!({"token": format!("{TOKEN}\u{7}")})).refused(400, "invalid_request");
         search.saw("the refusal of a token", refusal);
-        search.saw("a lease for somebody else", api.get("/v1/leases?state=all").expect(200).to_string());
+        search.saw("the leases of other callers", api.get("/v1/leases?state=all").expect(200).to_string());
 
         for page in ["/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/databases", "/v1/leases", "/nowhere"] {
             search.saw(page, api.call(Method::GET, page, None).body.to_string());
@@ -176,21 +179,13 @@ fn no_secret_is_in_any_output_even_at_the_most_talkative_level() {
         drop(watching);
         watcher.join().unwrap()
     });
-    assert!(lines.iter().any(|line| line.contains("psql")), "what the daemon starts was seen: {lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("psql")), "no command line of a child was sampled: {lines:#?}");
     assert!(lines.iter().any(|line| line.contains(" serve")), "{lines:#?}");
     search.saw("command lines", lines.into_iter().collect::<Vec<_>>().join("\n"));
     let log = cluster.log();
-    assert!(log.contains("create role") && log.contains("SCRAM-SHA-256"), "statements are logged");
+    assert!(log.contains("create role") && log.contains("SCRAM-SHA-256"), "the log has no statements");
     search.saw("the server's log", log);
     search.finish();
-}
-
-struct StopsWatching<'a>(&'a AtomicBool);
-
-impl Drop for StopsWatching<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
 }
 
 fn password_of(url: &Value) -> String {

@@ -1,4 +1,4 @@
-//! Slow senders in number, against the program with its real bounds. It takes as long as those, so `make test` leaves it out.
+//! Many slow senders against the program with its real timeouts. It takes as long as those, so `make test` omits it.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::support::{Place, pool_name};
 
-/// Of each kind; both ends of each are open files.
+/// Connections per kind; both ends are open files of a process.
 const SLOW: usize = 500;
 
-/// A connection that has said something and says no more than a byte now and then.
+/// A connection with the start of a request, which then sends single bytes.
 fn begun(host: &str, head: &str) -> TcpStream {
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_nonblocking(false).unwrap();
@@ -20,19 +20,19 @@ fn begun(host: &str, head: &str) -> TcpStream {
     stream
 }
 
-/// Whether the daemon has closed it, or answered and closed.
+/// Whether the daemon has closed it, with or without an answer.
 fn is_cut_off(stream: &mut TcpStream) -> bool {
     let mut some = [0; 2048];
     match stream.read(&mut some) {
         Ok(0) => true,
-        // The refusal of a body; its end comes with the next look.
+        // An error answer; the next read returns its end.
         Ok(_) => false,
         Err(error) => error.kind() != ErrorKind::WouldBlock,
     }
 }
 
 #[test]
-fn a_thousand_slow_senders_cost_others_nothing_for_ten_seconds() {
+fn thousand_slow_senders_delay_no_other_for_ten_seconds() {
     let place = Place::new();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
@@ -47,7 +47,7 @@ fn a_thousand_slow_senders_cost_others_nothing_for_ten_seconds() {
     );
     let head = format!("GET /v1/pools HTTP/1.1\r\nHost: {host}\r\nX-Slow: ");
     let mut slow: Vec<TcpStream> = (0..SLOW).flat_map(|_| [begun(&host, &head), begun(&host, &body)]).collect();
-    crate::support::until("most of them are in at once", || {
+    crate::support::until("most of them are connected at once", || {
         let now = files();
         if now >= before + SLOW { Ok(()) } else { Err(format!("{before} before, {now} now")) }
     });
@@ -60,12 +60,14 @@ fn a_thousand_slow_senders_cost_others_nothing_for_ten_seconds() {
         api.release(&lease);
         slowest = slowest.max(cycle.elapsed());
         cycles += 1;
-        // A byte now and then; a tighter loop would only take the processor that the daemon needs.
+        // A pause between bytes; a tighter loop would take the processor from the daemon.
         std::thread::sleep(Duration::from_millis(50));
     }
     let took = began.elapsed();
-    println!("{cycles} leases meanwhile, the slowest in {slowest:?}; the last slow sender was cut off after {took:?}");
-    assert!(took >= Duration::from_secs(9), "they were given their time: {took:?}");
+    println!(
+        "{cycles} leases during the test, the slowest in {slowest:?}; the last slow sender was closed after {took:?}"
+    );
+    assert!(took >= Duration::from_secs(9), "they were closed before their timeout: {took:?}");
     assert!(cycles >= 20 && slowest < Duration::from_secs(10), "{cycles} {slowest:?}");
     crate::support::until("their files are closed", || {
         let now = files();

@@ -1,4 +1,4 @@
-//! Templates that the daemon builds itself: from SQL files, a dump, a command, an existing database; again when inputs change.
+//! Templates built by the daemon from SQL files, a dump, a command or an existing database, and rebuilt when the inputs change.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ fn pool(name: &str, settings: &str, source: &str) -> String {
     format!("[pools.{name}]\n{SIZE}{settings}\n[pools.{name}.source]\n{source}\n")
 }
 
-/// What a query finds in a fresh database of the pool.
+/// The result of a query in a new lease of the pool.
 #[track_caller]
 fn found(api: &Api, pool: &str, sql: &str) -> (Value, String) {
     let lease = api.lease(&json!({"pool": pool, "wait_seconds": 60}));
@@ -20,7 +20,7 @@ fn found(api: &Api, pool: &str, sql: &str) -> (Value, String) {
 }
 
 #[test]
-fn each_kind_of_source_is_built_and_built_again_when_its_inputs_change() {
+fn each_source_is_rebuilt_when_its_inputs_change() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
     let [dir, file, command, database] = ["dir", "file", "command", "database"].map(pool_name);
@@ -33,7 +33,7 @@ fn each_kind_of_source_is_built_and_built_again_when_its_inputs_change() {
     );
     place.write("dump.sql", &cluster.dump("development"));
     let dump = std::fs::read_to_string(place.path().join("dump.sql")).unwrap();
-    assert!(dump.contains("COPY public.orders") && dump.contains("\\restrict"), "a real dump: {dump}");
+    assert!(dump.contains("COPY public.orders") && dump.contains("\\restrict"), "not the expected dump: {dump}");
     place.write("db/01.sql", "create table t (n int);\ninsert into t values (1);\n");
     place.write("db/02.sql", "begin; insert into t values (2); commit;\n");
     place.write("app/migrate.sql", "create table migrated (version int); insert into migrated values (1);");
@@ -50,12 +50,12 @@ fn each_kind_of_source_is_built_and_built_again_when_its_inputs_change() {
     place.write("pgdibs.toml", &toml.concat());
     let mut daemon = place.start(&[]);
     let api = daemon.api.clone();
-    until("pools can be asked for", || match api.get("/v1/pools") {
+    until("the pools exist", || match api.get("/v1/pools") {
         answer if answer.status == 200 && answer.body["pools"].as_array().unwrap().len() == 4 => Ok(()),
         answer => Err(answer.body.to_string()),
     });
 
-    // An acquire waits for the build, which has hardly begun.
+    // An acquire waits for the build.
     let (first, sum) = found(&api, &dir, "select sum(n) from t");
     assert_eq!(sum, "3");
     assert_eq!(found(&api, &file, "select count(*) || right(max(what), 2) from orders").1, "10099");
@@ -65,9 +65,9 @@ fn each_kind_of_source_is_built_and_built_again_when_its_inputs_change() {
     daemon.until_ready();
     let refused = api.post("/v1/leases", &json!({"pool": dir, "fingerprint": "another"}));
     let sentence = refused.refused(404, "template_not_found");
-    assert!(sentence.contains(first.as_str().unwrap()), "it names the present one: {sentence}");
+    assert!(sentence.contains(first.as_str().unwrap()), "the error lacks the current fingerprint: {sentence}");
 
-    // A database of the old template stands ready, and is not handed out any more.
+    // A database of the old template is ready, but is not leased any more.
     api.until_counts(&dir, &json!({"ready": 1}));
     place.write("db/03.sql", "insert into t values (10);");
     let (second, sum) = found(&api, &dir, "select sum(n) from t");
@@ -76,7 +76,7 @@ fn each_kind_of_source_is_built_and_built_again_when_its_inputs_change() {
     place.write("app/migrate.sql", "create table migrated (version int); insert into migrated values (2);");
     assert_eq!(found(&api, &command, "select version from migrated").1, "2");
     development.run("alter table orders add column more text");
-    until("the database's template follows", || {
+    until("the template of the source database is rebuilt", || {
         let lease = api.lease(&json!({"pool": database, "wait_seconds": 60}));
         let columns = Session::of(&lease)
             .text("select count(*) from pg_attribute where attrelid = 'orders'::regclass and attnum > 0");
@@ -84,7 +84,7 @@ fn each_kind_of_source_is_built_and_built_again_when_its_inputs_change() {
         if columns == "3" && lease["fingerprint"] != of_database { Ok(()) } else { Err(columns) }
     });
 
-    // Nothing changed: the next daemon builds nothing.
+    // Without changes the next daemon builds nothing.
     daemon.stop();
     let daemon = place.daemon(&[]);
     assert!(!daemon.log().contains("building the template"), "{}", daemon.log());
@@ -93,14 +93,14 @@ fn each_kind_of_source_is_built_and_built_again_when_its_inputs_change() {
 }
 
 #[test]
-fn clones_have_the_settings_grants_extensions_and_roles_of_their_template() {
+fn clones_have_settings_grants_and_extensions_of_template() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let name = pool_name("rich");
     let reader = format!("{name}_reader");
-    // An extension that only a superuser may create: the builder is none.
+    // An extension that only a superuser can create; the builder is no superuser.
     let settings = json!({"warm": 1, "spares": 0, "extensions": ["pageinspect"], "roles": [reader]});
     api.put(&format!("/v1/pools/{name}"), &settings).expect(201);
     let path = format!("/v1/pools/{name}/templates/first");
@@ -114,27 +114,27 @@ fn clones_have_the_settings_grants_extensions_and_roles_of_their_template() {
     ));
     let mut boss = cluster.superuser("postgres");
     boss.run(&format!("alter database {built} set search_path = app, public"));
-    boss.run("create role somebody_else");
-    boss.run(&format!("grant connect on database {built} to somebody_else"));
+    boss.run("create role another_user");
+    boss.run(&format!("grant connect on database {built} to another_user"));
     api.post(&format!("{path}/seal"), &json!({"token": build["token"]})).expect(200);
 
     let [lease, sibling] = [0, 1].map(|_| api.lease(&json!({"pool": name, "wait_seconds": 60})));
     let database = lease["database"].as_str().unwrap();
     let mut session = Session::of(&lease);
     assert_eq!(session.text("select current_user"), format!("pgdibs_{name}"));
-    assert_ne!(session.text("select session_user"), format!("pgdibs_{name}"), "each lease has a login of its own");
+    assert_ne!(session.text("select session_user"), format!("pgdibs_{name}"), "each lease has a separate login");
     assert_eq!(session.text("select extname from pg_extension where extname = 'pageinspect'"), "pageinspect");
     assert_eq!(session.text("current_setting('search_path')"), "app, public");
     assert_eq!(session.text("current_setting('work_mem')"), "7MB");
     assert_eq!(session.text(&format!("has_table_privilege('{reader}', 'public.t', 'select')")), "true");
-    assert_eq!(session.text(&format!("has_database_privilege('somebody_else', '{database}', 'connect')")), "true");
+    assert_eq!(session.text(&format!("has_database_privilege('another_user', '{database}', 'connect')")), "true");
     session.run(&format!("set role {reader}"));
     session.run("select * from public.t; reset role");
-    // Its own database is its own, and nobody else's is.
+    // The login can use its own database and no other.
     session.run("drop schema public cascade; create schema public; create table again (n int)");
     assert!(session.try_run(&format!("alter database {database} rename to mine")).is_err());
     let crossed = lease["url"].as_str().unwrap().replace(database, sibling["database"].as_str().unwrap());
-    assert!(Session::try_open(&crossed).is_err(), "a login opens a sibling's database");
+    assert!(Session::try_open(&crossed).is_err(), "a login can connect to the database of another lease");
     assert_eq!(Session::of(&sibling).text("current_setting('search_path')"), "app, public");
     for lease in [&lease, &sibling] {
         api.release(lease);

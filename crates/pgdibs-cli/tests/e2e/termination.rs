@@ -1,4 +1,4 @@
-//! SIGTERM: no new grants, waiters are answered, and an end in under 8 s whatever the server does. A second one: at once.
+//! SIGTERM: no new leases, answers to waiting requests, and an end within 8 s whatever the server does. A second one: at once.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use crate::support::program::timed;
 use crate::support::{Cluster, Place, pool_name, signal, until};
 
 #[test]
-fn sigterm_answers_the_waiters_and_ends_in_time_also_when_the_server_hangs() {
+fn sigterm_answers_waiters_and_ends_within_8_seconds() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
-    // The second clone is the one that the reset waits for, and it is not made before everybody has been answered.
+    // The reset waits for the second clone, which is held until all requests are answered.
     let held_back = place.path().join("held");
     let mut daemon =
         place.daemon(&[("PGDIBS_TEST_FAILPOINT", &format!("clone:login-made@2=hold:{}", held_back.display()))]);
@@ -31,7 +31,7 @@ fn sigterm_answers_the_waiters_and_ends_in_time_also_when_the_server_hangs() {
         let other = scope.spawn(|| api.call(Method::PUT, &builder, Some(&json!({"wait_seconds": 60}))));
         let resetter = scope.spawn(|| api.call(Method::POST, &reset, Some(&json!({"wait_seconds": 60}))));
         api.until_waiting(&pool, 2);
-        until("a clone for the reset is under way", || if held_back.exists() { Ok(()) } else { Err(String::new()) });
+        until("a clone for the reset is in progress", || if held_back.exists() { Ok(()) } else { Err(String::new()) });
         daemon.signal(Signal::SIGTERM);
         let (took, status) = timed(|| {
             for answer in [waiter.join().unwrap(), other.join().unwrap(), resetter.join().unwrap()] {
@@ -44,7 +44,7 @@ fn sigterm_answers_the_waiters_and_ends_in_time_also_when_the_server_hangs() {
         assert!(took < Duration::from_secs(8), "took {took:?}: {}", daemon.log());
     });
 
-    // The lease lives on, and now the server hangs: it takes connections, and answers nothing.
+    // The lease survives. Now the server hangs: it accepts connections and answers nothing.
     let mut daemon = place.daemon(&[]);
     daemon.api.post(&format!("/v1/leases/{}/renew", held["id"].as_str().unwrap()), &json!({})).expect(200);
     for pid in cluster.pids() {
@@ -60,16 +60,16 @@ fn sigterm_answers_the_waiters_and_ends_in_time_also_when_the_server_hangs() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn second_signal_ends_the_daemon_at_once() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
     let mut daemon = place.daemon(&[]);
     for pid in cluster.pids() {
         signal(pid, Signal::SIGSTOP);
     }
-    // Two signals of one kind that come together may be merged into one: the first has to have been heard.
+    // The kernel can merge two equal pending signals, so the test waits until the daemon has handled the first.
     daemon.signal(Signal::SIGTERM);
-    until("the first signal was heard", || {
+    until("the daemon has handled the first signal", || {
         if daemon.log().contains("shutting down") { Ok(()) } else { Err(daemon.log()) }
     });
     daemon.signal(Signal::SIGTERM);

@@ -1,4 +1,4 @@
-//! Two daemons on one server: one reconciles, both serve, and the other takes over when the first is killed.
+//! Two daemons on one server: one reconciles, both serve, and the second takes over when the first is killed.
 
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -19,7 +19,7 @@ fn acquire_for(api: &Api, pool: &str, holder: &str) -> Value {
 }
 
 #[test]
-fn both_serve_in_one_order_and_the_second_takes_over() {
+fn both_daemons_serve_and_the_second_takes_over() {
     let cluster = Cluster::start(&[]);
     let (here, there) = (Place::on(&cluster.url()), Place::on(&cluster.url()));
     let first = here.daemon(&[]);
@@ -29,39 +29,39 @@ fn both_serve_in_one_order_and_the_second_takes_over() {
     let second = there.daemon(&[]);
     assert!(reconciles(&first.api) && !reconciles(&second.api));
 
-    // Waiters of both daemons queue for the one database, and are served as they came.
+    // Requests of both daemons wait for one database and are served in order.
     let held = acquire_for(&second.api, &pool, "the first one");
     Session::of(&held).run("insert into witness (note) values ('dirt')");
     let order = ["second", "first", "second", "first"];
     std::thread::scope(|scope| {
-        let (tell, told) = channel();
+        let (sender, receiver) = channel();
         for (place, which) in order.iter().enumerate() {
             let api = if *which == "first" { &first.api } else { &second.api };
-            let (tell, pool) = (tell.clone(), &pool);
+            let (sender, pool) = (sender.clone(), &pool);
             scope.spawn(move || {
                 let lease = acquire_for(api, pool, which);
-                tell.send((place, Session::of(&lease).text("select count(*) from witness"))).unwrap();
+                sender.send((place, Session::of(&lease).text("select count(*) from witness"))).unwrap();
                 Session::of(&lease).run("insert into witness (note) values ('dirt')");
                 api.release(&lease);
             });
             first.api.until_waiting(pool, place as u64 + 1);
         }
-        drop(tell);
-        // Given back where nobody reconciles; cleaned all the same.
+        drop(sender);
+        // Released at the daemon that does not reconcile, and cleaned by the other.
         second.api.release(&held);
-        let served: Vec<(usize, String)> = told.iter().collect();
+        let served: Vec<(usize, String)> = receiver.iter().collect();
         let clean: Vec<(usize, String)> = (0..order.len()).map(|place| (place, "0".to_owned())).collect();
-        assert_eq!(served, clean, "who was served, and what they found");
+        assert_eq!(served, clean, "the served requests and the contents they found");
     });
     first.api.until_counts(&pool, &json!({"ready": 1, "spare": 1, "leased": 0, "retiring": 0, "creating": 0}));
 
-    // One lease of each when the reconciling daemon is killed.
+    // Each daemon has one lease when the reconciling one is killed.
     let lease = acquire_for(&first.api, &pool, "survivor");
     let mut session = Session::of(&lease);
     session.run("insert into witness (note) values ('mine')");
     first.kill();
     let (took, ()) = timed(|| take_over(&second));
-    assert!(took < Duration::from_secs(5), "it took over after {took:?}");
+    assert!(took < Duration::from_secs(5), "the takeover took {took:?}");
     session.run("insert into witness (note) values ('still mine')");
     let id = lease["id"].as_str().unwrap();
     second.api.post(&format!("/v1/leases/{id}/reset"), &json!({"generation": 1})).expect(200);
@@ -71,15 +71,15 @@ fn both_serve_in_one_order_and_the_second_takes_over() {
     assert_eq!(Session::of(&next).text("select count(*) from witness"), "0");
     second.api.release(&next);
 
-    // A third one serves beside it; the second leaves in an orderly way.
+    // A third daemon starts, and the second ends with SIGTERM.
     let third = here.daemon(&[]);
     second.stop();
     let (took, ()) = timed(|| take_over(&third));
-    assert!(took < Duration::from_secs(5), "it took over after {took:?}");
+    assert!(took < Duration::from_secs(5), "the takeover took {took:?}");
     third.api.release(&acquire_for(&third.api, &pool, "the last one"));
     third.stop();
 }
 
 fn take_over(daemon: &Daemon) {
-    until("it reconciles", || if reconciles(&daemon.api) { Ok(()) } else { Err("not yet".to_owned()) });
+    until("the daemon reconciles", || if reconciles(&daemon.api) { Ok(()) } else { Err("not yet".to_owned()) });
 }

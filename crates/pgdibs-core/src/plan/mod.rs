@@ -1,7 +1,7 @@
-//! The planner: compares what the catalog wants with what the server has and returns steps, each with its reason.
+//! The planner: compares the desired state in the catalog with the state of the server and returns steps with their reasons.
 //!
-//! It is pure. Timer, release and start-up all do the same: gather, plan, execute. Steps are independent of each other and
-//! re-check what they assume, so a plan that is half carried out, or carried out twice, does no harm.
+//! It is a pure function. The timer, a release and the start-up all run the same cycle: take a snapshot, plan, execute. Steps
+//! are independent and check their assumptions again, so a plan may be executed in part or twice.
 
 mod leases;
 pub mod locks;
@@ -10,7 +10,7 @@ mod slots;
 mod step;
 mod templates;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use step::{Class, ForgetReason, RetireReason, Step, TemplateRetireReason};
 
@@ -18,7 +18,7 @@ use crate::pool::{LoginRights, Pool};
 use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::TemplateId;
 
-/// What is to be done now: fast steps first, clones before drops, so that nobody waits behind housekeeping.
+/// The steps to execute now: fast steps first and clones before drops, so that no caller waits for housekeeping.
 #[must_use]
 pub fn plan(snapshot: &Snapshot, context: &PlannerContext) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -38,8 +38,8 @@ fn order(step: &Step) -> u8 {
         Step::Reset { .. } => 1,
         Step::Return { .. } | Step::Fence { .. } => 2,
         Step::Fill { .. } => 3,
-        Step::Retire { .. } | Step::AdoptHalfMade { .. } | Step::Forget { .. } => 4,
-        Step::LoseBuild { .. } | Step::RetireTemplate { .. } | Step::ForgetPool { .. } => 5,
+        Step::Retire { .. } | Step::Adopt { .. } | Step::Forget { .. } => 4,
+        Step::FailBuild { .. } | Step::RetireTemplate { .. } | Step::ForgetPool { .. } => 5,
         Step::NewDatabases { .. } => 6,
         Step::Seal { .. } => 7,
         Step::CreateBuild { .. } => 8,
@@ -49,9 +49,9 @@ fn order(step: &Step) -> u8 {
     }
 }
 
-/// Databases in use per template, for [`crate::watch::DemandWatch`]: leased, waited for, or announced.
+/// Databases in use per template, for [`crate::watch::DemandWatch`]: leased, requested by tickets, or announced.
 #[must_use]
-pub fn in_use(snapshot: &Snapshot) -> std::collections::BTreeMap<TemplateId, u32> {
+pub fn in_use(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {
     snapshot
         .templates
         .iter()
@@ -63,8 +63,8 @@ pub fn in_use(snapshot: &Snapshot) -> std::collections::BTreeMap<TemplateId, u32
         .collect()
 }
 
-/// What people should know of pools, each in a sentence: a `max` that is lowered by what the server's `max_connections` leaves, and
-/// logins that may do more than tests need as a rule.
+/// Warnings about pools for the log and the status: a `max` above what the server's `max_connections` allows, and logins with
+/// extended rights.
 #[must_use]
 pub fn warnings(snapshot: &Snapshot) -> BTreeSet<String> {
     let limit = snapshot.limits.slots_by_connections.unwrap_or(u32::MAX);
@@ -72,18 +72,18 @@ pub fn warnings(snapshot: &Snapshot) -> BTreeSet<String> {
     let of_pool = |pool: &Pool| {
         let lowered = (pool.settings.max > limit).then(|| {
             format!(
-                "pool \"{}\": its max of {} is lowered to {limit}, which is what the server's max_connections leaves for the databases of all pools; raise max_connections, or lower max",
+                "pool \"{}\": its max of {} is lowered to {limit}, the limit by the server's max_connections for the databases of all pools; raise max_connections, or lower max",
                 pool.name, pool.settings.max
             )
         });
         let privileged = match pool.settings.login {
             LoginRights::Plain => None,
             LoginRights::CreateDb => Some(format!(
-                "pool \"{}\": the logins of its leases may make databases (login = \"createdb\"); what they made is dropped with them",
+                "pool \"{}\": the logins of its leases may create databases (login = \"createdb\"); pgdibs drops those with the login",
                 pool.name
             )),
             LoginRights::Superuser => Some(format!(
-                "pool \"{}\": the logins of its leases are superusers (login = \"superuser\"): its tests can read, change and drop everything on this server, pgdibs's catalog and the databases of others included",
+                "pool \"{}\": the logins of its leases are superusers (login = \"superuser\"): its tests can read, change and drop everything on this server, including the catalog of pgdibs and other databases",
                 pool.name
             )),
         };

@@ -1,4 +1,4 @@
-//! Who may have which of the slots: `max`, `max_connections`, and the order of those who wait.
+//! Capacity that the pools share: slots under `max` and `max_connections`, and disk space, given out in ticket order.
 
 use std::collections::BTreeMap;
 
@@ -9,55 +9,57 @@ use crate::request::TicketKind;
 use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::{Template, TemplateId, TemplateState};
 
-/// What the plans of the pools share.
+/// The shared capacity that is left while a plan is made.
 pub(super) struct SharedCapacity {
-    /// Slots that each pool has in use, as the plan leaves them: what one pool takes of `max_connections`, the next one lacks.
-    taken: BTreeMap<PoolName, u32>,
-    /// Databases per template that waiters may count on, given out in the order of their tickets. Without that order, two
-    /// batches could each hold a part of the pool and wait for the rest for ever.
+    /// Slots in use per pool after its part of the plan. All pools share `max_connections`.
+    in_use: BTreeMap<PoolName, u32>,
+    /// Databases per template that are promised to waiting requests, in ticket order. Without that order, two batches could each
+    /// hold a part of the pool and wait for the rest for ever.
     claimed: BTreeMap<TemplateId, u32>,
-    /// Bytes that clones may still take, those under way paid for; `None` when we cannot see the disk.
+    /// Bytes that further clones may use; `None` if the daemon cannot access the disk.
     disk: Option<u64>,
 }
 
-/// Slots that a pool may have, ready and leased together.
+/// The slots that a pool may have, ready and leased together.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Capacity {
-    /// Its `max`, lowered to what `max_connections` leaves beside the slots of other pools.
+    /// Its `max`, lowered to what `max_connections` leaves next to the slots of other pools.
     pub(super) most: u32,
-    /// The same, less what waiters of other pools lack: databases that nobody waits for make way for them.
+    /// The same minus the slots that waiting requests of other pools lack: they take precedence over idle databases.
     pub(super) idle: u32,
 }
 
 impl SharedCapacity {
     pub(super) fn of(snapshot: &Snapshot, context: &PlannerContext) -> Self {
         let in_slots = |d: &Database| matches!(d.state, DatabaseState::Ready | DatabaseState::Leased);
-        let taken = |pool: &Pool| snapshot.count_databases(|d| d.pool == pool.name && in_slots(d));
+        let in_use = |pool: &Pool| snapshot.count_databases(|d| d.pool == pool.name && in_slots(d));
         Self {
-            taken: snapshot.pools.iter().map(|pool| (pool.name.clone(), taken(pool))).collect(),
+            in_use: snapshot.pools.iter().map(|pool| (pool.name.clone(), in_use(pool))).collect(),
             claimed: claims(snapshot),
-            disk: snapshot.limits.bytes_above_floor().map(|left| left.saturating_sub(under_way(snapshot, context))),
+            disk: snapshot
+                .limits
+                .bytes_above_floor()
+                .map(|left| left.saturating_sub(bytes_in_progress(snapshot, context))),
         }
     }
 
-    /// Whether one more clone of a template stays above the disk's floor.
+    /// Whether the disk stays above its floor with one more clone of a template.
     pub(super) fn has_disk_for(&self, snapshot: &Snapshot, template: &Template) -> bool {
         !snapshot.limits.below_disk_floor() && self.disk.is_none_or(|left| left >= snapshot.bytes_of_clone(template))
     }
 
-    /// Takes note of a clone that the plan starts.
-    pub(super) fn takes_disk(&mut self, snapshot: &Snapshot, template: &Template) {
+    /// Subtracts a clone that the plan starts.
+    pub(super) fn take_disk(&mut self, snapshot: &Snapshot, template: &Template) {
         self.disk = self.disk.map(|left| left.saturating_sub(snapshot.bytes_of_clone(template)));
     }
 
-    /// Ready databases of a template that waiters may count on.
     pub(super) fn claimed(&self, template: TemplateId) -> u32 {
         self.claimed.get(&template).copied().unwrap_or(0)
     }
 
-    /// Takes note of the slots that a pool has in use after its part of the plan.
-    pub(super) fn note(&mut self, pool: &Pool, slots: u32) {
-        self.taken.insert(pool.name.clone(), slots);
+    /// Sets the slots that a pool has in use after its part of the plan.
+    pub(super) fn set_in_use(&mut self, pool: &Pool, slots: u32) {
+        self.in_use.insert(pool.name.clone(), slots);
     }
 
     pub(super) fn capacity(&self, snapshot: &Snapshot, pool: &Pool) -> Capacity {
@@ -65,7 +67,7 @@ impl SharedCapacity {
         let Some(limit) = snapshot.limits.slots_by_connections else {
             return Capacity { most: max, idle: max };
         };
-        let others: u32 = self.taken.iter().filter(|(name, _)| *name != &pool.name).map(|(_, slots)| slots).sum();
+        let others: u32 = self.in_use.iter().filter(|(name, _)| *name != &pool.name).map(|(_, slots)| slots).sum();
         let lacking: u32 = snapshot
             .templates
             .iter()
@@ -80,15 +82,15 @@ impl SharedCapacity {
     }
 }
 
-/// What clones that are being made will have taken. Some of it is gone from the disk already: that errs on the safe side.
-fn under_way(snapshot: &Snapshot, context: &PlannerContext) -> u64 {
+/// The bytes of clones in progress. They may have used a part already; counting it twice errs on the safe side.
+fn bytes_in_progress(snapshot: &Snapshot, context: &PlannerContext) -> u64 {
     let cloning = snapshot.databases.iter().filter(|d| !d.is_cloned() && context.busy_databases.contains(&d.id));
     cloning.filter_map(|d| snapshot.template(d.template)).map(|template| snapshot.bytes_of_clone(template)).sum()
 }
 
 fn claims(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {
-    let leased = |wanted: Option<&PoolName>| {
-        snapshot.count_databases(|d| d.state == DatabaseState::Leased && wanted.is_none_or(|pool| pool == &d.pool))
+    let leased = |in_pool: Option<&PoolName>| {
+        snapshot.count_databases(|d| d.state == DatabaseState::Leased && in_pool.is_none_or(|pool| pool == &d.pool))
     };
     let limit = snapshot.limits.slots_by_connections.unwrap_or(u32::MAX);
     let mut left = limit.saturating_sub(leased(None));
@@ -100,8 +102,8 @@ fn claims(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {
     let mut claimed = BTreeMap::new();
     for ticket in snapshot.tickets.iter().filter(|ticket| ticket.kind != TicketKind::Reset) {
         let ready = snapshot.template(ticket.template).is_some_and(|t| t.state == TemplateState::Ready);
-        let most = snapshot.pools.iter().find(|pool| pool.name == ticket.pool).map_or(0, |pool| pool.settings.max);
-        // What can never fit (`max` was lowered meanwhile) is refused when it asks again, and must not hold others up.
+        let most = snapshot.pool(&ticket.pool).map_or(0, |pool| pool.settings.max);
+        // `max` was lowered below this request. Its next attempt fails, and until then it must not delay others.
         if !ready || ticket.count > most.min(limit) {
             continue;
         }

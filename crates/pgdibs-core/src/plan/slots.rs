@@ -1,4 +1,4 @@
-//! Plans what happens to the databases of one pool: returns, fills, clones, retirements and drops.
+//! Plans the steps of the databases of one pool: returns, fills, clones, retirements and drops.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,20 +9,20 @@ use crate::name::DatabaseName;
 use crate::pool::Pool;
 use crate::request::TicketKind;
 use crate::snapshot::{PlannerContext, Snapshot};
-use crate::template::{Template, TemplateId, TemplateState};
+use crate::template::{Template, TemplateState};
 
-/// What is asked of one template at the moment.
+/// The current demand for one template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Demand {
-    /// Databases on lease.
+    /// Leased databases.
     pub(super) leased: u32,
-    /// Databases that waiters want.
+    /// Databases that waiting requests need.
     pub(super) waiting: u32,
-    /// Databases that announced runs still lack.
+    /// Databases that announced runs still need.
     pub(super) announced: u32,
-    /// Spares that waiting resets want.
+    /// Spares that waiting resets need.
     pub(super) resets: u32,
-    /// Whether it is the one that a request without fingerprint gets.
+    /// Whether a request without fingerprint gets this template.
     newest: bool,
 }
 
@@ -30,12 +30,8 @@ impl Demand {
     pub(super) fn of(snapshot: &Snapshot, template: &Template) -> Self {
         let newest = snapshot.newest_ready(&template.pool).is_some_and(|found| found.id == template.id);
         let waiting = |kind| {
-            snapshot
-                .tickets
-                .iter()
-                .filter(|t| t.template == template.id && t.kind == kind)
-                .map(|t| t.count)
-                .sum::<u32>()
+            let tickets = snapshot.tickets.iter().filter(|t| t.template == template.id && t.kind == kind);
+            tickets.map(|t| t.count).sum::<u32>()
         };
         let announced = snapshot
             .runs
@@ -58,18 +54,19 @@ impl Demand {
     }
 }
 
-/// One template's share of the pool while a plan is made.
+/// One template's share of the pool while the plan is made.
 struct Share<'a> {
     template: &'a Template,
     demand: Demand,
-    /// Ready databases that waiters may count on; see [`SharedCapacity`].
+    /// Databases promised to waiting requests; see [`SharedCapacity`].
     claimed: u32,
-    /// Ready databases that stay.
+    /// Ready databases that stay, by slot.
     ready: Vec<&'a Database>,
-    /// Spares that nobody has reserved, oldest first.
+    /// Unreserved spares, oldest first.
     spares: Vec<&'a Database>,
-    /// Clones to come.
+    /// Rows without a clone.
     creating: Vec<&'a Database>,
+    /// Ready databases to have; after [`fill`], those still missing.
     desired_ready: u32,
 }
 
@@ -80,41 +77,41 @@ pub(super) fn plan(
     shared_capacity: &mut SharedCapacity,
     steps: &mut Vec<Step>,
 ) {
-    let mut gone = BTreeSet::new();
-    recognise_hand_work(snapshot, context, pool, steps, &mut gone);
+    let mut excluded = BTreeSet::new();
+    detect_external_changes(snapshot, context, pool, steps, &mut excluded);
 
     let databases: Vec<&Database> = snapshot
         .databases
         .iter()
-        .filter(|d| d.pool == pool.name && !context.busy_databases.contains(&d.id) && !gone.contains(&d.id))
+        .filter(|d| d.pool == pool.name && !context.busy_databases.contains(&d.id) && !excluded.contains(&d.id))
         .collect();
     let reserved: BTreeSet<DatabaseId> = snapshot.leases.iter().filter_map(|lease| lease.reset_to).collect();
-    // Every lease counts, also one whose template is on its way out.
+    // Leases of retiring templates count as well.
     let leased = snapshot.count_databases(|d| d.pool == pool.name && d.state == DatabaseState::Leased);
 
     let mut shares = shares(snapshot, context, pool, shared_capacity, &databases, &reserved, steps);
     let capacity = shared_capacity.capacity(snapshot, pool);
-    seat(snapshot, pool, &mut shares, steps);
-    make_room(leased, capacity, &mut shares, steps);
+    place_exact(snapshot, pool, &mut shares, steps);
+    evict(leased, capacity, &mut shares, steps);
     let occupied = fill(snapshot, pool, leased, capacity, &databases, &mut shares, steps);
-    shared_capacity.note(pool, occupied);
+    shared_capacity.set_in_use(pool, occupied);
     clone(snapshot, pool, &databases, &shares, shared_capacity, steps);
     retire_and_drop(snapshot, pool, &databases, steps);
 
-    let holds_nothing = !snapshot.databases.iter().any(|d| d.pool == pool.name)
+    let is_empty = !snapshot.databases.iter().any(|d| d.pool == pool.name)
         && !snapshot.templates.iter().any(|t| t.pool == pool.name);
-    if pool.dropping && holds_nothing {
+    if pool.dropping && is_empty {
         steps.push(Step::ForgetPool { pool: pool.name.clone() });
     }
 }
 
-/// Databases that were dropped, renamed or connected to by somebody else, or whose creator died.
-fn recognise_hand_work(
+/// Finds databases that were dropped or renamed outside pgdibs, and databases whose daemon died before it recorded the oid.
+fn detect_external_changes(
     snapshot: &Snapshot,
     context: &PlannerContext,
     pool: &Pool,
     steps: &mut Vec<Step>,
-    gone: &mut BTreeSet<DatabaseId>,
+    excluded: &mut BTreeSet<DatabaseId>,
 ) {
     let by_name: BTreeMap<&str, u32> = snapshot.server.iter().map(|(&oid, found)| (found.name.as_str(), oid)).collect();
     for database in &snapshot.databases {
@@ -122,29 +119,29 @@ fn recognise_hand_work(
             continue;
         }
         let Some(oid) = database.oid else {
-            // The name of a row is given once, so whatever of ours carries it was created for this row. If somebody else
-            // has taken the name, no clone will ever get it: another row with another number serves.
+            // The name of a row is unique, so a database of pgdibs with that name was created for this row. If another
+            // database has the name, the clone of this row would fail for ever; a new row gets another number.
             if let Some(&oid) = by_name.get(database.name.as_str()) {
-                steps.push(if snapshot.server.get(&oid).is_some_and(|found| found.ours) {
-                    Step::AdoptHalfMade { database: database.id, oid }
+                steps.push(if snapshot.server.get(&oid).is_some_and(|found| found.owned) {
+                    Step::Adopt { database: database.id, oid }
                 } else {
-                    Step::Forget { database: database.id, reason: ForgetReason::NotWanted }
+                    Step::Forget { database: database.id, reason: ForgetReason::NotNeeded }
                 });
-                gone.insert(database.id);
+                excluded.insert(database.id);
             }
             continue;
         };
         let reason = match snapshot.server.get(&oid) {
             None => Some(ForgetReason::Vanished),
-            Some(found) if found.name != database.name.as_str() => Some(ForgetReason::RenamedByHand),
+            Some(found) if found.name != database.name.as_str() => Some(ForgetReason::RenamedExternally),
             Some(_) => None,
         };
         if let Some(reason) = reason {
-            // A leased one is forgotten after its lease was revoked (see `leases`); until then its row keeps the slot.
+            // The row of a leased database keeps the slot until the lease is revoked (see `leases`).
             if database.state != DatabaseState::Leased {
                 steps.push(Step::Forget { database: database.id, reason });
             }
-            gone.insert(database.id);
+            excluded.insert(database.id);
         }
     }
 }
@@ -168,7 +165,7 @@ fn shares<'a>(
                 }
             }
             for database in of(DatabaseState::Creating).filter(|d| !d.is_cloned()) {
-                steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotWanted });
+                steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotNeeded });
             }
             continue;
         }
@@ -187,7 +184,7 @@ fn shares<'a>(
                 None => ready.push(database),
             }
         }
-        // Surplus leaves from the highest slot down, so that the names in use stay gw0, gw1, …
+        // The highest slots leave first, so that gw0, gw1, … stay in use.
         ready.sort_by_key(|d| d.slot);
         while ready.len() > desired_ready as usize {
             if let Some(database) = ready.pop() {
@@ -208,91 +205,89 @@ fn shares<'a>(
             claimed: shared_capacity.claimed(template.id),
             ready,
             spares,
-            creating: snapshot.databases.iter().filter(|d| d.template == template.id && is_to_be_cloned(d)).collect(),
+            creating: snapshot.databases.iter().filter(|d| d.template == template.id && is_uncloned(d)).collect(),
             desired_ready,
         });
     }
-    // Whoever is waited for comes first, then the newest template.
+    // Templates with waiting requests come first, then announced ones, then the newest.
     shares.sort_by_key(|s| std::cmp::Reverse((s.claimed > 0, s.demand.announced > 0, s.demand.newest, s.template.id)));
     shares
 }
 
-/// Whether a row still waits for its `create database`; a blocked one counts, so that no further row is made beside it.
-fn is_to_be_cloned(database: &Database) -> bool {
+/// Whether a row has no clone yet. A blocked one counts, so that the planner adds no second row for it.
+fn is_uncloned(database: &Database) -> bool {
     matches!(database.state, DatabaseState::Creating | DatabaseState::Blocked) && !database.is_cloned()
 }
 
-/// What makes a spare or ready database unfit to be handed out: others have been in it, or have half dropped it.
+/// Why a lease cannot use a spare or ready database.
 pub(super) fn damage(snapshot: &Snapshot, database: &Database) -> Option<RetireReason> {
-    let found = database.oid.and_then(|oid| snapshot.server.get(&oid))?;
+    let found = snapshot.on_server(database.oid)?;
     if found.invalid {
-        Some(RetireReason::HalfDropped)
+        Some(RetireReason::Invalid)
     } else if found.sessions > 0 || found.sessions_ever > 0 {
-        Some(RetireReason::LookedInto)
+        Some(RetireReason::Tampered)
     } else {
         found.locked_out.then_some(RetireReason::LockedOut)
     }
 }
 
-/// Whether a swap of it has failed at the fence: it still has sessions, or could not be closed. It is then fenced apart from the others.
+/// Whether a swap of the database failed at the fence (it is still open or has sessions), so that a separate step fences it.
 pub(super) fn is_stuck(snapshot: &Snapshot, database: &Database) -> bool {
-    let found = database.oid.and_then(|oid| snapshot.server.get(&oid));
-    database.attempts > 0 && found.is_some_and(|found| found.open || found.sessions > 0)
+    database.attempts > 0 && snapshot.on_server(database.oid).is_some_and(|found| found.open || found.sessions > 0)
 }
 
-/// Whether somebody's drop of it was interrupted, so that it can neither be entered nor renamed, only dropped.
-fn is_half_dropped(snapshot: &Snapshot, database: &Database) -> bool {
-    database.oid.and_then(|oid| snapshot.server.get(&oid)).is_some_and(|found| found.invalid)
+/// Whether a drop was interrupted, so that Postgres only allows another drop, no connection and no rename.
+fn is_invalid(snapshot: &Snapshot, database: &Database) -> bool {
+    snapshot.on_server(database.oid).is_some_and(|found| found.invalid)
 }
 
-fn length(databases: &[&Database]) -> u32 {
-    u32::try_from(databases.len()).unwrap_or(u32::MAX)
+fn count(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 fn occupied(leased: u32, shares: &[Share<'_>]) -> u32 {
-    leased + shares.iter().map(|s| length(&s.ready)).sum::<u32>()
+    leased + shares.iter().map(|s| count(s.ready.len())).sum::<u32>()
 }
 
-/// Slots that this pool's waiters lack.
+/// Slots that waiting requests of this pool still need.
 fn lacking(shares: &[Share<'_>]) -> u32 {
-    shares.iter().map(|s| s.claimed.saturating_sub(length(&s.ready))).sum()
+    shares.iter().map(|s| s.claimed.saturating_sub(count(s.ready.len()))).sum()
 }
 
-/// Makes way for waiters that want the slots 0 to n − 1 and no others: a ready database of another template leaves such a slot,
-/// and as many idle ones leave higher slots as there are empty seats below, so that spares enter those. A slot that is leased
-/// stays what it is; its waiter waits.
-fn seat(snapshot: &Snapshot, pool: &Pool, shares: &mut [Share<'_>], steps: &mut Vec<Step>) {
+/// Frees the slots 0 to n − 1 for requests that need exactly those. A ready database of another template leaves such a slot. For
+/// each empty slot, an idle database leaves a higher slot, so that a spare enters the empty one. Leased slots do not change.
+fn place_exact(snapshot: &Snapshot, pool: &Pool, shares: &mut [Share<'_>], steps: &mut Vec<Step>) {
     for index in 0..shares.len() {
         let template = shares[index].template.id;
         let exact = snapshot.tickets.iter().filter(|t| t.kind == TicketKind::Exact && t.template == template);
-        let Some(seats) = exact.map(|ticket| ticket.count).max() else { continue };
+        let Some(slots) = exact.map(|ticket| ticket.count).max() else { continue };
         let mut empty = 0_u32;
-        for seat in 0..seats {
-            if shares[index].ready.iter().any(|d| d.slot == Some(seat)) {
+        for slot in 0..slots {
+            if shares[index].ready.iter().any(|d| d.slot == Some(slot)) {
                 continue;
             }
             for share in shares.iter_mut() {
-                if let Some(at) = share.ready.iter().position(|d| d.slot == Some(seat)) {
+                if let Some(at) = share.ready.iter().position(|d| d.slot == Some(slot)) {
                     let other = share.ready.remove(at);
-                    steps.push(Step::Retire { database: other.id, reason: RetireReason::MakeRoom });
+                    steps.push(Step::Retire { database: other.id, reason: RetireReason::Evicted });
                 }
             }
-            let held = |d: &Database| d.pool == pool.name && d.slot == Some(seat) && d.state == DatabaseState::Leased;
+            let held = |d: &Database| d.pool == pool.name && d.slot == Some(slot) && d.state == DatabaseState::Leased;
             if !snapshot.databases.iter().any(held) {
                 empty += 1;
             }
         }
         for _ in 0..empty {
-            // Sorted by slot, so the highest goes first.
-            let Some(misplaced) = shares[index].ready.pop_if(|d| d.slot >= Some(seats)) else { break };
-            steps.push(Step::Retire { database: misplaced.id, reason: RetireReason::MakeRoom });
+            // `ready` is sorted by slot, so this takes the highest.
+            let Some(misplaced) = shares[index].ready.pop_if(|d| d.slot >= Some(slots)) else { break };
+            steps.push(Step::Retire { database: misplaced.id, reason: RetireReason::Evicted });
         }
     }
 }
 
-/// Retires ready databases that nobody waits for, least recently used first, until every waiter could have a slot; and any
-/// ready database while the pool has more slots than it may have (its `max` was lowered).
-fn make_room(leased: u32, capacity: Capacity, shares: &mut [Share<'_>], steps: &mut Vec<Step>) {
+/// Retires ready databases that no request waits for, least recently used first, until every waiting request can get a slot.
+/// Retires any ready database while the pool has more slots than it may have (its `max` was lowered).
+fn evict(leased: u32, capacity: Capacity, shares: &mut [Share<'_>], steps: &mut Vec<Step>) {
     loop {
         let in_use = occupied(leased, shares);
         let too_many = in_use > capacity.most;
@@ -303,18 +298,18 @@ fn make_room(leased: u32, capacity: Capacity, shares: &mut [Share<'_>], steps: &
             .iter()
             .enumerate()
             .flat_map(|(index, s)| {
-                let waited_for = s.ready.len() <= s.claimed as usize;
-                s.ready.iter().map(move |d| (waited_for, d.ready_at, d.id, index))
+                let claimed = s.ready.len() <= s.claimed as usize;
+                s.ready.iter().map(move |d| (claimed, d.ready_at, d.id, index))
             })
             .min()
-            .filter(|(waited_for, ..)| too_many || !waited_for);
+            .filter(|(claimed, ..)| too_many || !claimed);
         let Some((_, _, id, index)) = oldest else { return };
         shares[index].ready.retain(|d| d.id != id);
-        steps.push(Step::Retire { database: id, reason: RetireReason::MakeRoom });
+        steps.push(Step::Retire { database: id, reason: RetireReason::Evicted });
     }
 }
 
-/// Lets spares enter slots: those being returned and the empty ones, lowest number first. Returns the slots then in use.
+/// Moves spares into slots, both those being returned and empty ones, lowest number first. Returns the slots then in use.
 fn fill(
     snapshot: &Snapshot,
     pool: &Pool,
@@ -324,33 +319,36 @@ fn fill(
     shares: &mut [Share<'_>],
     steps: &mut Vec<Step>,
 ) -> u32 {
-    let leaving = databases.iter().filter(|d| leaves_its_slot(d) && d.due && !is_half_dropped(snapshot, d));
+    let leaving = databases.iter().filter(|d| leaves_slot(d) && d.due && !is_invalid(snapshot, d));
     let (stuck, leaving): (Vec<&Database>, Vec<&Database>) = leaving.partition(|d| is_stuck(snapshot, d));
     steps.extend(stuck.into_iter().map(|d| Step::Fence { database: d.id }));
     let mut returning: BTreeMap<u32, DatabaseId> = leaving.into_iter().filter_map(|d| Some((d.slot?, d.id))).collect();
-    // What this plan retires keeps its slot until the next one: it may be granted before it is marked.
-    let leaving = length(&in_state(databases, DatabaseState::Ready)).saturating_sub(occupied(leased, shares) - leased);
+    // A database that this plan retires keeps its slot until the next plan: an acquire can take it before the step runs.
+    let ready = count(databases.iter().filter(|d| d.state == DatabaseState::Ready).count());
+    let leaving = ready.saturating_sub(occupied(leased, shares) - leased);
     let mut in_use = occupied(leased, shares);
-    let mut shared_capacity = capacity.most.saturating_sub(in_use);
-    // What waiters lack is left free for them, so that an idle database never enters a slot only to make room again.
-    let mut idle_room = capacity.idle.saturating_sub(in_use + lacking(shares));
-    let mut taken: BTreeSet<u32> =
+    let mut free = capacity.most.saturating_sub(in_use);
+    // Slots that waiting requests need stay free for them: an idle database there would be evicted again.
+    let mut free_for_idle = capacity.idle.saturating_sub(in_use + lacking(shares));
+    let mut occupied_slots: BTreeSet<u32> =
         snapshot.databases.iter().filter(|d| d.pool == pool.name).filter_map(|d| d.slot).collect();
-    // A name that exists on the server without a row of ours belongs to somebody else: that number rests.
+    // Another database with the name of a slot, without a row in the catalog, makes that number unusable.
     let names: BTreeSet<&str> = snapshot.server.values().map(|found| found.name.as_str()).collect();
     let mut next_free = 0_u32;
     for share in shares.iter_mut() {
-        // Waiting resets are served before slots are refilled.
+        // Waiting resets take precedence over refills.
         let for_resets = (share.demand.resets as usize).min(share.spares.len());
         let mut available = share.spares.split_off(for_resets).into_iter();
-        let mut has = length(&share.ready);
+        let mut has = count(share.ready.len());
         while has < share.desired_ready {
-            let waited_for = has < share.claimed;
-            if shared_capacity <= leaving || (!waited_for && idle_room <= leaving) {
+            let claimed = has < share.claimed;
+            if free <= leaving || (!claimed && free_for_idle <= leaving) {
                 break;
             }
             let Some(spare) = available.next() else { break };
-            while taken.contains(&next_free) || names.contains(DatabaseName::slot(&pool.name, next_free).as_str()) {
+            while occupied_slots.contains(&next_free)
+                || names.contains(DatabaseName::slot(&pool.name, next_free).as_str())
+            {
                 next_free += 1;
             }
             let returned = returning.first_key_value().map(|(&slot, &used)| (slot, used));
@@ -360,21 +358,21 @@ fn fill(
                     steps.push(Step::Return { used, spare: Some(spare.id) });
                 }
                 _ => {
-                    taken.insert(next_free);
+                    occupied_slots.insert(next_free);
                     steps.push(Step::Fill { spare: spare.id, slot: next_free });
                 }
             }
             has += 1;
             in_use += 1;
-            shared_capacity -= 1;
-            if !waited_for {
-                idle_room -= 1;
+            free -= 1;
+            if !claimed {
+                free_for_idle -= 1;
             }
         }
-        // What is still lacking after the fills, for the clones below.
-        let for_waiters = share.claimed.saturating_sub(has).min(shared_capacity);
-        let for_idle = share.desired_ready.saturating_sub(has.max(share.claimed)).min(idle_room);
-        idle_room -= for_idle;
+        // The rest is for `clone`.
+        let for_waiters = share.claimed.saturating_sub(has).min(free);
+        let for_idle = share.desired_ready.saturating_sub(has.max(share.claimed)).min(free_for_idle);
+        free_for_idle -= for_idle;
         share.desired_ready = for_waiters + for_idle;
         share.spares.extend(available);
     }
@@ -384,18 +382,13 @@ fn fill(
     in_use + leaving
 }
 
-fn in_state<'a>(databases: &[&'a Database], state: DatabaseState) -> Vec<&'a Database> {
-    databases.iter().copied().filter(|d| d.state == state).collect()
-}
-
-fn leaves_its_slot(database: &Database) -> bool {
+fn leaves_slot(database: &Database) -> bool {
     database.slot.is_some()
         && database.is_cloned()
         && matches!(database.state, DatabaseState::Retiring | DatabaseState::Kept | DatabaseState::Blocked)
 }
 
-/// Orders clones for what is lacking, starts those that are due, and gives up those that are too many.
-/// After [`fill`], a share's `desired_ready` is what is still lacking.
+/// Adds rows for missing clones, starts those that are due, and removes surplus ones.
 fn clone(
     snapshot: &Snapshot,
     pool: &Pool,
@@ -406,19 +399,19 @@ fn clone(
 ) {
     for share in shares {
         let lacking = share.desired_ready as usize + share.demand.resets as usize;
-        let spares_wanted = if share.demand.is_active() && !pool.dropping { pool.settings.spares as usize } else { 0 };
-        let wanted = lacking + spares_wanted;
+        let spares_needed = if share.demand.is_active() && !pool.dropping { pool.settings.spares as usize } else { 0 };
+        let needed = lacking + spares_needed;
         let coming = share.creating.len() + share.spares.len();
-        if coming < wanted {
+        if coming < needed {
             if shared_capacity.has_disk_for(snapshot, share.template) {
-                let count = u32::try_from(wanted - coming).unwrap_or(u32::MAX);
+                let count = count(needed - coming);
                 steps.push(Step::NewDatabases { template: share.template.id, count });
             }
         } else {
-            let mut surplus = coming - wanted;
+            let mut surplus = coming - needed;
             for database in share.creating.iter().rev().take(surplus) {
                 if databases.iter().any(|d| d.id == database.id) {
-                    steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotWanted });
+                    steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotNeeded });
                 }
             }
             surplus = surplus.saturating_sub(share.creating.len());
@@ -426,52 +419,47 @@ fn clone(
                 steps.push(Step::Retire { database: database.id, reason: RetireReason::Surplus });
             }
         }
-        let keep = share.creating.len().min(wanted.saturating_sub(share.spares.len()));
+        let keep = share.creating.len().min(needed.saturating_sub(share.spares.len()));
         for database in share.creating.iter().take(keep) {
             let idle = databases.iter().any(|d| d.id == database.id);
             if database.due && idle && shared_capacity.has_disk_for(snapshot, share.template) {
-                shared_capacity.takes_disk(snapshot, share.template);
+                shared_capacity.take_disk(snapshot, share.template);
                 steps.push(Step::Clone { database: database.id });
             }
         }
     }
 }
 
-/// Drops what has left its slot, and ends the time of what was kept.
+/// Drops databases that have left their slot, and retires kept ones whose time is over.
 fn retire_and_drop(snapshot: &Snapshot, pool: &Pool, databases: &[&Database], steps: &mut Vec<Step>) {
     for database in databases {
-        let half_dropped = is_half_dropped(snapshot, database);
+        let invalid = is_invalid(snapshot, database);
         match database.state {
-            DatabaseState::Kept if half_dropped => {
-                steps.push(Step::Retire { database: database.id, reason: RetireReason::HalfDropped });
+            DatabaseState::Kept if invalid => {
+                steps.push(Step::Retire { database: database.id, reason: RetireReason::Invalid });
             }
             DatabaseState::Kept if database.slot.is_none() && pool.dropping => {
                 steps.push(Step::Retire { database: database.id, reason: RetireReason::PoolDropped });
             }
-            DatabaseState::Kept if database.slot.is_none() && database.keep_over => {
-                steps.push(Step::Retire { database: database.id, reason: RetireReason::KeptLongEnough });
+            DatabaseState::Kept if database.slot.is_none() && database.keep_expired => {
+                steps.push(Step::Retire { database: database.id, reason: RetireReason::KeepExpired });
             }
             DatabaseState::Retiring | DatabaseState::Blocked
-                if (database.slot.is_none() || half_dropped) && database.is_cloned() && database.due =>
+                if (database.slot.is_none() || invalid) && database.is_cloned() && database.due =>
             {
                 steps.push(Step::Drop { database: database.id });
             }
-            // A row that was marked before anything was created for it, or whose template went away meanwhile.
+            // The database was never created: its row retired before the clone, or its template is no longer ready.
             DatabaseState::Retiring if !database.is_cloned() => {
-                steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotWanted });
+                steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotNeeded });
             }
             DatabaseState::Blocked
                 if !database.is_cloned()
                     && snapshot.template(database.template).is_none_or(|t| t.state != TemplateState::Ready) =>
             {
-                steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotWanted });
+                steps.push(Step::Forget { database: database.id, reason: ForgetReason::NotNeeded });
             }
             _ => {}
         }
     }
-}
-
-/// Live leases of one template, for the planner of templates.
-pub(super) fn live_leases(snapshot: &Snapshot, template: TemplateId) -> usize {
-    snapshot.leases.iter().filter(|lease| lease.template == template).count()
 }

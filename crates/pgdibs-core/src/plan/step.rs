@@ -1,4 +1,4 @@
-//! What a plan consists of: the steps, and the reasons that they carry.
+//! The steps of a plan, and their reasons.
 
 use std::fmt;
 
@@ -7,33 +7,32 @@ use crate::lease::{End, LeaseId};
 use crate::name::PoolName;
 use crate::template::TemplateId;
 
-/// How the reconciler carries a step out, in this order.
+/// How the reconciler executes a step; it starts the classes in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// A few statements on the reconciler's own connection, before anything else: callers may be waiting for it.
+    /// A few statements on the reconciler's connection; callers may be waiting for them.
     Urgent,
-    /// A few statements on the reconciler's own connection.
+    /// A few statements on the reconciler's connection.
     Fast,
-    /// A task of its own, on a connection of its own.
+    /// A task with its own connection.
     Slow {
-        /// How many steps of its kind run at once.
+        /// The maximum of concurrent steps of the same kind.
         at_once: usize,
     },
 }
 
-/// One thing to do. Fast steps are a few statements on the reconciler's own connection; slow ones (see [`Step::is_slow`])
-/// run on connections of their own, several at once.
+/// One step of a plan; see [`Step::class`] for how it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Ends a lease, closes its login and lets its database retire.
+    /// Ends a lease, closes its login and retires its database.
     EndLease {
         /// The lease.
         lease: LeaseId,
         /// How it ends.
         end: End,
-        /// Its renewal counter at the time of the plan. A lease that was renewed since then does not expire: the step is stale.
+        /// Its renewal counter in the snapshot. If the lease was renewed since then, it does not expire and the step is stale.
         renewals: u64,
-        /// Why, in words for people.
+        /// Why, for display.
         reason: String,
     },
     /// Swaps the reserved spare under a live lease.
@@ -45,42 +44,42 @@ pub enum Step {
         /// The spare that enters its slot.
         spare: DatabaseId,
     },
-    /// Fences a used database and renames it out of its slot; a spare enters in the same transaction if there is one.
+    /// Fences a used database and renames it out of its slot; a spare, if any, enters the slot in the same transaction.
     Return {
         /// The used database.
         used: DatabaseId,
         /// The spare that enters its slot.
         spare: Option<DatabaseId>,
     },
-    /// Ends the sessions of a database that a `Return` or `Reset` could not end at once, apart from other steps, and keeps everybody
-    /// out: a session that does not react delays nothing but its own database. The swap follows when it has none left.
+    /// Closes a database and ends the sessions that a `Return` or `Reset` could not end at once. It runs apart from other steps, so
+    /// that a session that does not react delays only its own database. The swap follows after the last session.
     Fence {
         /// The used database.
         database: DatabaseId,
     },
-    /// Lets a spare enter an empty slot.
+    /// Renames a spare into an empty slot.
     Fill {
         /// The spare.
         spare: DatabaseId,
         /// The slot.
         slot: u32,
     },
-    /// Marks an unused database for retirement. One that a reset has reserved is not taken away, unless it is
-    /// damaged (half dropped, connected to, locked out): then the reservation is freed with it.
+    /// Retires an unused database. A spare that a reset has reserved retires only if it is damaged (see
+    /// [`RetireReason::is_damage`]), and then loses its reservation.
     Retire {
         /// The database.
         database: DatabaseId,
         /// Why.
         reason: RetireReason,
     },
-    /// Writes rows for clones to come.
+    /// Inserts the rows of future clones.
     NewDatabases {
-        /// The template they will be clones of.
+        /// Their template.
         template: TemplateId,
-        /// How many.
+        /// Their number.
         count: u32,
     },
-    /// Makes the login and the clone of a row.
+    /// Creates the login and the clone of a row.
     Clone {
         /// The row.
         database: DatabaseId,
@@ -90,14 +89,14 @@ pub enum Step {
         /// The database.
         database: DatabaseId,
     },
-    /// Takes note of a database whose creator died after `create database`; it is then retired.
-    AdoptHalfMade {
+    /// Records the oid of a database whose daemon died after `create database`, and retires it.
+    Adopt {
         /// The row.
         database: DatabaseId,
-        /// The identity found under its name.
+        /// The oid of the database with its name.
         oid: u32,
     },
-    /// Deletes a row whose database is gone from the server, or is no longer ours by name.
+    /// Deletes a row whose database no longer exists under its name.
     Forget {
         /// The row.
         database: DatabaseId,
@@ -114,27 +113,27 @@ pub enum Step {
         /// The template.
         template: TemplateId,
     },
-    /// Takes a build away from a builder that fell silent.
-    LoseBuild {
+    /// Marks a build as failed after its builder stopped renewing.
+    FailBuild {
         /// The template.
         template: TemplateId,
-        /// Why, in words for people.
+        /// Why, for display.
         reason: String,
     },
-    /// Marks an unused template for retirement.
+    /// Retires an unused template.
     RetireTemplate {
         /// The template.
         template: TemplateId,
         /// Why.
         reason: TemplateRetireReason,
     },
-    /// Drops the database of a retired or failed template. The row of a retired one goes as well unless databases still
-    /// refer to it (a kept one may outlive its template); the row of a failed one once it is old or its pool is dropped.
+    /// Drops the database of a retired or failed template. Deletes the row of a retired one if no database refers to it (a kept
+    /// one can outlive its template), and the row of a failed one if it is old or its pool is being dropped.
     DropTemplate {
         /// The template.
         template: TemplateId,
     },
-    /// Deletes the row of a dropped pool that holds nothing any more.
+    /// Deletes the row of a dropped pool without templates and databases.
     ForgetPool {
         /// The pool.
         pool: PoolName,
@@ -144,43 +143,43 @@ pub enum Step {
 /// Why an unused database is retired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RetireReason {
-    /// Somebody connected to it before it was granted.
-    LookedInto,
-    /// More of its kind than the pool wants.
+    /// It had a session before it was leased.
+    Tampered,
+    /// The pool has more of its kind than its settings and the demand require.
     Surplus,
-    /// Its slot is needed for a template that a ticket waits for, or is one more than the pool may have.
-    MakeRoom,
-    /// Its template retires.
+    /// A ticket needs its slot for another template, or the pool has more slots than it may have.
+    Evicted,
+    /// Its template is retiring.
     TemplateRetired,
-    /// The time for which it was kept is over.
-    KeptLongEnough,
-    /// Its pool is being dropped, and what is kept goes with it.
+    /// Its `keep_until` has passed.
+    KeepExpired,
+    /// Its pool is being dropped.
     PoolDropped,
-    /// A drop of it was interrupted (`datconnlimit = -2`): no session can connect, and only another drop helps.
-    HalfDropped,
-    /// Its login is missing or has no LOGIN, so the URL of a lease would not work.
+    /// A drop of it was interrupted (`datconnlimit = -2`): Postgres rejects every connection and only allows another drop.
+    Invalid,
+    /// Its login is missing or has no LOGIN, so a lease could not connect.
     LockedOut,
 }
 
 impl RetireReason {
-    /// Whether the database is of no use to anybody, so that a reset that has reserved it has to reserve another.
+    /// Whether no lease can use the database, so that a reset that has reserved it must reserve another.
     #[must_use]
     pub fn is_damage(self) -> bool {
-        matches!(self, Self::HalfDropped | Self::LookedInto | Self::LockedOut)
+        matches!(self, Self::Invalid | Self::Tampered | Self::LockedOut)
     }
 }
 
 impl fmt::Display for RetireReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::LookedInto => "somebody connected to it before it was granted",
-            Self::Surplus => "more databases than the pool wants",
-            Self::MakeRoom => "its slot is needed for somebody who waits, or is more than the pool may have",
+            Self::Tampered => "it had a session before it was leased; pgdibs leases only databases that nothing has connected to, and replaces it",
+            Self::Surplus => "the pool has more idle databases than warm, spares and the recent demand require",
+            Self::Evicted => "a waiting request needs its slot, or the pool has more slots than max and max_connections allow",
             Self::TemplateRetired => "its template was retired",
-            Self::KeptLongEnough => "the time for which it was kept is over",
+            Self::KeepExpired => "the time for which it was kept is over",
             Self::PoolDropped => "its pool was dropped",
-            Self::HalfDropped => "somebody else's drop of it was interrupted",
-            Self::LockedOut => "its login is missing or may not log in",
+            Self::Invalid => "a drop of it outside pgdibs was interrupted (datconnlimit = -2), so it can only be dropped",
+            Self::LockedOut => "its login is missing or has no LOGIN; pgdibs replaces it",
         })
     }
 }
@@ -190,18 +189,20 @@ impl fmt::Display for RetireReason {
 pub enum ForgetReason {
     /// No database with its oid exists.
     Vanished,
-    /// The database with its oid carries another name, so somebody renamed it; it is theirs now.
-    RenamedByHand,
-    /// It was never created and is no longer wanted.
-    NotWanted,
+    /// The database with its oid has another name; pgdibs leaves it alone.
+    RenamedExternally,
+    /// It was never created and is no longer needed.
+    NotNeeded,
 }
 
 impl fmt::Display for ForgetReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Vanished => "somebody else dropped it",
-            Self::RenamedByHand => "somebody else renamed it; pgdibs leaves it alone",
-            Self::NotWanted => "it was not created yet and is no longer wanted",
+            Self::Vanished => "it was dropped outside pgdibs",
+            Self::RenamedExternally => {
+                "it was renamed outside pgdibs, which now leaves it alone; drop it if it is not needed"
+            }
+            Self::NotNeeded => "it was not created yet and is no longer needed",
         })
     }
 }
@@ -209,54 +210,54 @@ impl fmt::Display for ForgetReason {
 /// Why a template is retired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TemplateRetireReason {
-    /// More newer ones than the pool keeps.
+    /// The pool has `keep_templates` newer ones.
     Outnumbered,
-    /// Unused for longer than the pool's age.
+    /// Unused for `template_max_age_seconds`.
     TooOld,
     /// Its pool is being dropped.
     PoolDropped,
-    /// Its database vanished or was renamed by hand.
+    /// Its database was dropped or renamed outside pgdibs.
     Vanished,
 }
 
 impl fmt::Display for TemplateRetireReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Outnumbered => "newer templates take its place",
-            Self::TooOld => "unused for too long",
+            Self::Outnumbered => "the pool has keep_templates newer ones",
+            Self::TooOld => "unused for longer than template_max_age_seconds",
             Self::PoolDropped => "its pool was dropped",
-            Self::Vanished => "its database was dropped or renamed by somebody else",
+            Self::Vanished => "its database was dropped or renamed outside pgdibs; build it again",
         })
     }
 }
 
 impl Step {
-    /// How the reconciler carries it out: the one place that decides order and concurrency.
+    /// How the reconciler executes it: the only place that decides urgency and concurrency.
     #[must_use]
     pub fn class(&self) -> Class {
         match self {
             Self::EndLease { .. } | Self::Reset { .. } | Self::Return { .. } | Self::Fill { .. } => Class::Urgent,
             Self::Retire { .. }
             | Self::NewDatabases { .. }
-            | Self::AdoptHalfMade { .. }
+            | Self::Adopt { .. }
             | Self::Forget { .. }
-            | Self::LoseBuild { .. }
+            | Self::FailBuild { .. }
             | Self::RetireTemplate { .. }
             | Self::ForgetPool { .. } => Class::Fast,
-            // Each waits for a session that does not end, and no caller whose database is free waits for it.
+            // Each waits for a session that does not end; only its own database waits with it.
             Self::Fence { .. } => Class::Slow { at_once: 2 },
-            // More than the machine has cores still pays, because each waits for checkpoints half of its time. Measured by `pgdibs-bench`
-            // with 8 callers on 2 busy cores, against plain Postgres: a fifth more cycles with 8 than with 4, no more with 12.
+            // More than the number of cores, because each waits for checkpoints half of its time. `pgdibs-bench` with 8 callers on 2
+            // busy cores: 8 give a fifth more cycles than 4, and 12 give no more than 8.
             Self::Clone { .. } => Class::Slow { at_once: 8 },
-            // Drops that wait for a checkpoint at the same time share it. Fewer than clones, and drops fall behind.
+            // Concurrent drops share a checkpoint. With fewer drops than clones, drops fall behind.
             Self::Drop { .. } => Class::Slow { at_once: 8 },
-            // Each runs expressions of its builder, which may take minutes, on one of the connections that clones and drops share.
+            // Each runs expressions of its builder, which can take minutes, on a connection that clones and drops share.
             Self::Seal { .. } => Class::Slow { at_once: 4 },
             Self::CreateBuild { .. } | Self::DropTemplate { .. } => Class::Slow { at_once: usize::MAX },
         }
     }
 
-    /// Whether it may take longer than a few milliseconds, so that it runs beside the others.
+    /// Whether it can take longer than a few milliseconds and runs as a separate task.
     #[must_use]
     pub fn is_slow(&self) -> bool {
         matches!(self.class(), Class::Slow { .. })
@@ -272,7 +273,7 @@ impl Step {
             | Self::Retire { database, .. }
             | Self::Clone { database }
             | Self::Drop { database }
-            | Self::AdoptHalfMade { database, .. }
+            | Self::Adopt { database, .. }
             | Self::Forget { database, .. } => Some(*database),
             _ => None,
         }
@@ -284,7 +285,7 @@ impl Step {
         match self {
             Self::CreateBuild { template }
             | Self::Seal { template }
-            | Self::LoseBuild { template, .. }
+            | Self::FailBuild { template, .. }
             | Self::RetireTemplate { template, .. }
             | Self::DropTemplate { template } => Some(*template),
             _ => None,

@@ -1,15 +1,14 @@
-//! Plans what happens to templates: builds, seals, losses, retirements and drops.
+//! Plans the steps of templates: builds, seals, failures, retirements and drops.
 
-use super::slots;
 use super::step::{Step, TemplateRetireReason};
 use crate::name::DatabaseName;
 use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::{Template, TemplateState};
 
-/// A template stays at least this long after its last `PUT` or lease.
+/// The minimum time between the last `PUT` or lease of a template and its retirement.
 const GRACE_SECONDS: u64 = 600;
 
-/// The row of a failed build is shown for this long unless another build takes its place.
+/// How long the API shows a failed build unless another build of the fingerprint replaces it.
 const FAILED_SHOWN_SECONDS: u64 = 3600;
 
 pub(super) fn plan(snapshot: &Snapshot, context: &PlannerContext, steps: &mut Vec<Step>) {
@@ -20,30 +19,30 @@ pub(super) fn plan(snapshot: &Snapshot, context: &PlannerContext, steps: &mut Ve
         let id = template.id;
         match template.state {
             TemplateState::Building if dropping(snapshot, template) => {
-                steps.push(Step::LoseBuild { template: id, reason: "its pool was dropped".to_owned() });
+                steps.push(Step::FailBuild { template: id, reason: "its pool was dropped".to_owned() });
             }
             TemplateState::Building if template.oid.is_none() => steps.push(Step::CreateBuild { template: id }),
-            TemplateState::Building if template.seal_requested && is_name_still_used(snapshot, template) => {}
+            TemplateState::Building if template.seal_requested && is_name_in_use(snapshot, template) => {}
             TemplateState::Building if template.seal_requested => steps.push(Step::Seal { template: id }),
             TemplateState::Building if template.builder_silent => {
                 let reason = format!(
-                    "its builder ({}) neither renewed nor had a session on the build's database for 60 seconds",
+                    "its builder ({}) neither renewed the build nor had a session on its database for 60 seconds; PUT the template to build it again",
                     template.holder
                 );
-                steps.push(Step::LoseBuild { template: id, reason });
+                steps.push(Step::FailBuild { template: id, reason });
             }
             TemplateState::Ready => {
                 if let Some(reason) = retire_reason(snapshot, template) {
                     steps.push(Step::RetireTemplate { template: id, reason });
                 }
             }
-            // Its database goes once no clone of it can be under way; its row waits for the last database (a kept one).
+            // The database is dropped when no clone of it can be running, the row after the last database (a kept one) of the template.
             TemplateState::Retiring if may_be_dropped(snapshot, template) => {
                 steps.push(Step::DropTemplate { template: id });
             }
             TemplateState::Failed
                 if template.oid.is_some()
-                    || is_half_made(snapshot, template)
+                    || is_unrecorded(snapshot, template)
                     || template.unused_seconds >= FAILED_SHOWN_SECONDS
                     || dropping(snapshot, template) =>
             {
@@ -54,16 +53,13 @@ pub(super) fn plan(snapshot: &Snapshot, context: &PlannerContext, steps: &mut Ve
     }
 }
 
-/// Whether an older template of the same fingerprint, on its way out, still has the name that this one will get.
-fn is_name_still_used(snapshot: &Snapshot, template: &Template) -> bool {
+/// Whether an older template of the same fingerprint, which is retiring, still has the name that this one will get.
+fn is_name_in_use(snapshot: &Snapshot, template: &Template) -> bool {
     let name = DatabaseName::template(&template.pool, &template.fingerprint);
     snapshot.templates.iter().any(|other| {
         other.id != template.id
             && other.name == name
-            && other
-                .oid
-                .and_then(|oid| snapshot.server.get(&oid))
-                .is_some_and(|found| found.ours && found.name == name.as_str())
+            && snapshot.on_server(other.oid).is_some_and(|found| found.owned && found.name == name.as_str())
     })
 }
 
@@ -72,22 +68,21 @@ fn may_be_dropped(snapshot: &Snapshot, template: &Template) -> bool {
     if template.oid.is_some() { databases.all(|d| d.is_cloned()) } else { databases.next().is_none() }
 }
 
-/// Whether its builder's database was created, but the daemon died before it took note.
-fn is_half_made(snapshot: &Snapshot, template: &Template) -> bool {
-    template.oid.is_none() && snapshot.server.values().any(|found| found.ours && found.name == template.name.as_str())
+/// Whether a daemon created the build's database and died before it recorded the oid.
+fn is_unrecorded(snapshot: &Snapshot, template: &Template) -> bool {
+    template.oid.is_none() && snapshot.server.values().any(|found| found.owned && found.name == template.name.as_str())
 }
 
 fn dropping(snapshot: &Snapshot, template: &Template) -> bool {
-    snapshot.pools.iter().any(|pool| pool.name == template.pool && pool.dropping)
+    snapshot.pool(&template.pool).is_some_and(|pool| pool.dropping)
 }
 
 fn retire_reason(snapshot: &Snapshot, template: &Template) -> Option<TemplateRetireReason> {
-    let pool = snapshot.pools.iter().find(|pool| pool.name == template.pool)?;
+    let pool = snapshot.pool(&template.pool)?;
     if pool.dropping {
         return Some(TemplateRetireReason::PoolDropped);
     }
-    let found = template.oid.and_then(|oid| snapshot.server.get(&oid));
-    if found.is_none_or(|found| found.name != template.name.as_str() || found.invalid) {
+    if snapshot.on_server(template.oid).is_none_or(|found| found.name != template.name.as_str() || found.invalid) {
         return Some(TemplateRetireReason::Vanished);
     }
     let newer = snapshot
@@ -96,7 +91,7 @@ fn retire_reason(snapshot: &Snapshot, template: &Template) -> Option<TemplateRet
         .filter(|t| t.pool == template.pool && t.state == TemplateState::Ready)
         .filter(|t| (t.built_at, t.id) > (template.built_at, template.id))
         .count();
-    let in_use = slots::live_leases(snapshot, template.id) > 0
+    let in_use = snapshot.leases.iter().any(|lease| lease.template == template.id)
         || snapshot.tickets.iter().any(|ticket| ticket.template == template.id)
         || snapshot
             .runs

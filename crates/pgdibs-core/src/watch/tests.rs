@@ -1,4 +1,4 @@
-//! What the watches remember, and what they forget on purpose.
+//! Tests of the expiry, clock and demand watches.
 
 use uuid::Uuid;
 
@@ -37,8 +37,8 @@ fn at(seconds: u64) -> Tick {
     Duration::from_secs(seconds)
 }
 
-/// Looks every second up to and including `until`, always at the same leases; the answer is that of the last look.
-fn look_until(watch: &mut ExpiryWatch, leases: &[Lease], from: u64, until: u64) -> Vec<(u128, u64)> {
+/// Observes the same leases every second from `from` to `until`; returns the overdue ones of the last second.
+fn observe_until(watch: &mut ExpiryWatch, leases: &[Lease], from: u64, until: u64) -> Vec<(u128, u64)> {
     let mut overdue = BTreeMap::new();
     for second in from..=until {
         overdue = watch.observe(leases, at(second), at(second));
@@ -47,74 +47,78 @@ fn look_until(watch: &mut ExpiryWatch, leases: &[Lease], from: u64, until: u64) 
 }
 
 #[test]
-fn a_lease_is_overdue_when_its_counter_has_not_moved_for_its_ttl() {
+fn lease_is_overdue_after_its_ttl_without_renewal() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 10, 0), lease(2, 12, 7)];
-    assert_eq!(look_until(&mut watch, &leases, 100, 109), []);
-    assert_eq!(look_until(&mut watch, &leases, 110, 110), [(1, 10)]);
-    assert_eq!(look_until(&mut watch, &leases, 111, 115), [(1, 15), (2, 15)]);
+    assert_eq!(observe_until(&mut watch, &leases, 100, 109), []);
+    assert_eq!(observe_until(&mut watch, &leases, 110, 110), [(1, 10)]);
+    assert_eq!(observe_until(&mut watch, &leases, 111, 115), [(1, 15), (2, 15)]);
 }
 
 #[test]
-fn a_watch_that_restarts_gives_everybody_a_full_ttl() {
+fn restart_gives_every_lease_a_full_ttl() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 2, 0)];
-    assert_eq!(look_until(&mut watch, &leases, 100, 101), []);
+    assert_eq!(observe_until(&mut watch, &leases, 100, 101), []);
     watch.restart();
-    assert_eq!(look_until(&mut watch, &leases, 102, 103), []);
-    assert_eq!(look_until(&mut watch, &leases, 104, 104), [(1, 2)]);
+    assert_eq!(observe_until(&mut watch, &leases, 102, 103), []);
+    assert_eq!(observe_until(&mut watch, &leases, 104, 104), [(1, 2)]);
 }
 
 #[test]
-fn a_lease_whose_holder_was_heard_of_starts_a_full_ttl_and_no_other_does() {
+fn restart_leases_gives_only_those_a_full_ttl() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 3, 0), lease(2, 3, 0)];
-    assert_eq!(look_until(&mut watch, &leases, 100, 102), []);
-    watch.heard_of(&[leases[0].id].into());
-    assert_eq!(look_until(&mut watch, &leases, 103, 105), [(2, 5)]);
-    assert_eq!(look_until(&mut watch, &leases, 106, 106), [(1, 3), (2, 6)]);
+    assert_eq!(observe_until(&mut watch, &leases, 100, 102), []);
+    watch.restart_leases(&[leases[0].id].into());
+    assert_eq!(observe_until(&mut watch, &leases, 103, 105), [(2, 5)]);
+    assert_eq!(observe_until(&mut watch, &leases, 106, 106), [(1, 3), (2, 6)]);
 }
 
 #[test]
-fn what_passes_during_a_look_counts_for_nobodys_end() {
+fn time_during_a_snapshot_does_not_count_towards_ttl() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 3, 0)];
     assert_eq!(watch.observe(&leases, at(100), at(103)), BTreeMap::new());
     assert_eq!(watch.observe(&leases, at(104), at(108)), BTreeMap::new());
-    assert_eq!(look_until(&mut watch, &leases, 106, 106), [(1, 3)]);
-    assert_eq!(watch.observe(&[lease(1, 3, 1)], at(107), at(110)), BTreeMap::new(), "renewed, as it sees in the end");
-    assert_eq!(look_until(&mut watch, &[lease(1, 3, 1)], 112, 112), []);
-    assert_eq!(look_until(&mut watch, &[lease(1, 3, 1)], 113, 113), [(1, 3)]);
+    assert_eq!(observe_until(&mut watch, &leases, 106, 106), [(1, 3)]);
+    assert_eq!(
+        watch.observe(&[lease(1, 3, 1)], at(107), at(110)),
+        BTreeMap::new(),
+        "a renewal restarts the TTL at the end of the snapshot"
+    );
+    assert_eq!(observe_until(&mut watch, &[lease(1, 3, 1)], 112, 112), []);
+    assert_eq!(observe_until(&mut watch, &[lease(1, 3, 1)], 113, 113), [(1, 3)]);
 }
 
 #[test]
-fn a_ttl_counts_from_the_first_look_never_from_before() {
+fn ttl_counts_from_the_first_snapshot_with_the_lease() {
     let mut watch = ExpiryWatch::default();
-    assert_eq!(look_until(&mut watch, &[], 0, 50), []);
-    assert_eq!(look_until(&mut watch, &[lease(1, 10, 3)], 51, 60), []);
-    assert_eq!(look_until(&mut watch, &[lease(1, 10, 3)], 61, 61), [(1, 10)]);
+    assert_eq!(observe_until(&mut watch, &[], 0, 50), []);
+    assert_eq!(observe_until(&mut watch, &[lease(1, 10, 3)], 51, 60), []);
+    assert_eq!(observe_until(&mut watch, &[lease(1, 10, 3)], 61, 61), [(1, 10)]);
 }
 
 #[test]
-fn every_renewal_restarts_the_count() {
+fn renewal_restarts_ttl() {
     let mut watch = ExpiryWatch::default();
-    look_until(&mut watch, &[lease(1, 10, 0)], 0, 9);
-    assert_eq!(look_until(&mut watch, &[lease(1, 10, 1)], 10, 19), []);
-    assert_eq!(look_until(&mut watch, &[lease(1, 10, 1)], 20, 20), [(1, 10)]);
-    assert_eq!(look_until(&mut watch, &[lease(1, 10, 2)], 21, 21), [], "renewed in the last moment");
+    observe_until(&mut watch, &[lease(1, 10, 0)], 0, 9);
+    assert_eq!(observe_until(&mut watch, &[lease(1, 10, 1)], 10, 19), []);
+    assert_eq!(observe_until(&mut watch, &[lease(1, 10, 1)], 20, 20), [(1, 10)]);
+    assert_eq!(observe_until(&mut watch, &[lease(1, 10, 2)], 21, 21), [], "renewed when the TTL ran out");
 }
 
 #[test]
-fn a_gap_between_snapshots_restarts_every_count() {
+fn gap_between_snapshots_restarts_every_ttl() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 10, 0), lease(2, 3600, 0)];
-    look_until(&mut watch, &leases, 0, 9);
-    assert_eq!(look_until(&mut watch, &leases, 15, 24), [], "we slept from 9 to 15");
-    assert_eq!(look_until(&mut watch, &leases, 25, 25), [(1, 10)]);
+    observe_until(&mut watch, &leases, 0, 9);
+    assert_eq!(observe_until(&mut watch, &leases, 15, 24), [], "the process slept from 9 to 15");
+    assert_eq!(observe_until(&mut watch, &leases, 25, 25), [(1, 10)]);
 }
 
 #[test]
-fn a_pause_as_long_as_expected_is_no_gap() {
+fn pause_of_the_longest_expected_gap_is_no_gap() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 10, 0)];
     watch.observe(&leases, at(0), at(0));
@@ -123,11 +127,11 @@ fn a_pause_as_long_as_expected_is_no_gap() {
 }
 
 #[test]
-fn a_lease_that_is_gone_is_forgotten() {
+fn lease_absent_from_a_snapshot_is_forgotten() {
     let mut watch = ExpiryWatch::default();
-    look_until(&mut watch, &[lease(1, 10, 0)], 0, 9);
-    look_until(&mut watch, &[], 10, 10);
-    assert_eq!(look_until(&mut watch, &[lease(1, 10, 0)], 11, 20), []);
+    observe_until(&mut watch, &[lease(1, 10, 0)], 0, 9);
+    observe_until(&mut watch, &[], 10, 10);
+    assert_eq!(observe_until(&mut watch, &[lease(1, 10, 0)], 11, 20), []);
 }
 
 fn use_of(counts: &[(i64, u32)]) -> BTreeMap<TemplateId, u32> {
@@ -135,28 +139,32 @@ fn use_of(counts: &[(i64, u32)]) -> BTreeMap<TemplateId, u32> {
 }
 
 #[test]
-fn a_peak_is_remembered_for_the_quiet_time() {
+fn peak_lasts_for_the_idle_time() {
     let mut watch = DemandWatch::new(at(60));
     assert_eq!(watch.observe(&use_of(&[(1, 8), (2, 3)]), at(0)), use_of(&[(1, 8), (2, 3)]));
     assert_eq!(watch.observe(&use_of(&[(1, 2)]), at(30)), use_of(&[(1, 8), (2, 3)]));
     assert_eq!(watch.observe(&use_of(&[]), at(60)), use_of(&[(1, 8), (2, 3)]));
-    assert_eq!(watch.observe(&use_of(&[]), at(61)), use_of(&[(1, 2)]), "the lower and later mark is left");
+    assert_eq!(watch.observe(&use_of(&[]), at(61)), use_of(&[(1, 2)]), "the lower and later count remains");
     assert_eq!(watch.observe(&use_of(&[]), at(90)), use_of(&[(1, 2)]));
     assert_eq!(watch.observe(&use_of(&[]), at(91)), use_of(&[]));
 }
 
 #[test]
-fn a_peak_that_goes_on_never_becomes_old() {
+fn constant_demand_keeps_its_peak() {
     let mut watch = DemandWatch::new(at(10));
     for second in 0..100 {
         assert_eq!(watch.observe(&use_of(&[(1, 5)]), at(second)), use_of(&[(1, 5)]));
     }
-    assert_eq!(watch.observe(&use_of(&[]), at(109)), use_of(&[(1, 5)]), "the quiet time counts from its end");
+    assert_eq!(
+        watch.observe(&use_of(&[]), at(109)),
+        use_of(&[(1, 5)]),
+        "the idle time counts from the end of the demand"
+    );
     assert_eq!(watch.observe(&use_of(&[]), at(110)), use_of(&[]));
 }
 
 #[test]
-fn a_higher_peak_takes_the_place_of_a_lower_one() {
+fn higher_peak_replaces_a_lower_one() {
     let mut watch = DemandWatch::new(at(10));
     watch.observe(&use_of(&[(1, 2)]), at(0));
     watch.observe(&use_of(&[(1, 6)]), at(1));
@@ -165,18 +173,18 @@ fn a_higher_peak_takes_the_place_of_a_lower_one() {
 }
 
 #[test]
-fn a_clock_that_is_set_is_seen_and_one_that_goes_is_not() {
+fn clock_watch_reports_jumps_and_ignores_normal_time() {
     let mut watch = ClockWatch::default();
     let second = |n: i64| Timestamp(n * 1_000_000);
-    assert_eq!(watch.observe(second(5000), at(10), at(10)), None, "nothing to compare with");
+    assert_eq!(watch.observe(second(5000), at(10), at(10)), None, "the first observation has no predecessor");
     assert_eq!(watch.observe(second(5030), at(40), at(40)), None);
     assert_eq!(
         watch.observe(second(5042), at(41), at(60)),
         None,
-        "a look may take its time, before or after the answer"
+        "a snapshot may take long, before or after the server reads its clock"
     );
     assert_eq!(watch.observe(second(5051), at(61), at(61)), None);
     assert_eq!(watch.observe(second(8652), at(62), at(62)), Some(3_600_000_000));
-    assert_eq!(watch.observe(second(8653), at(63), at(63)), None, "it is told once");
+    assert_eq!(watch.observe(second(8653), at(63), at(63)), None, "each jump is reported once");
     assert_eq!(watch.observe(second(5054), at(64), at(64)), Some(-3_600_000_000));
 }

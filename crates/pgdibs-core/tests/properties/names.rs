@@ -1,10 +1,10 @@
-//! Names: what is accepted, how long they get, and that one pool's are never taken for another's.
+//! Property tests of names: accepted texts, lengths, and the recognition of names by pool.
 
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName, preferred_slot, shown};
 use proptest::prelude::*;
 
 fn pools() -> impl Strategy<Value = PoolName> {
-    // Names that end as ours do are where pools could be taken for each other.
+    // Pool names that end like a database name could be confused with another pool.
     let tricky =
         prop::sample::select(vec!["", "_gw0", "_old_1", "_spare_2", "_kept_3", "_build_4", "_template_abcdef012345"]);
     ("[a-z_][a-z0-9_]{0,16}", tricky)
@@ -31,7 +31,7 @@ fn all_names(pool: &PoolName, slot: u32, number: i64, fingerprint: &Fingerprint)
     ]
 }
 
-/// What Postgres would call a plain identifier, said another way than in `name.rs`.
+/// Whether the text is a plain identifier; independent of the implementation in `name.rs`.
 fn is_plain(text: &str) -> bool {
     let letters = "abcdefghijklmnopqrstuvwxyz_";
     (1..=40).contains(&text.len())
@@ -39,8 +39,8 @@ fn is_plain(text: &str) -> bool {
         && !text.starts_with(|c: char| c.is_numeric())
 }
 
-/// Names whose owner role would be one of pgdibs's own, said another way than in `name.rs`.
-fn has_a_role_of_another_purpose(text: &str) -> bool {
+/// Whether the owner role of the pool would have another purpose; independent of the implementation in `name.rs`.
+fn has_reserved_role(text: &str) -> bool {
     let role = format!("pgdibs_{text}");
     role == "pgdibs_owner"
         || role
@@ -52,20 +52,20 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
-    fn a_pool_name_is_a_plain_identifier_and_nothing_else(
+    fn pool_name_accepts_exactly_unreserved_plain_identifiers(
         text in prop_oneof![texts(), "[a-zA-Z0-9_é\"; -]{0,45}", "l_[0-9]{0,20}", "l?_?owner[0-9]?"],
     ) {
-        let is_good = is_plain(&text) && !has_a_role_of_another_purpose(&text);
+        let is_good = is_plain(&text) && !has_reserved_role(&text);
         prop_assert_eq!(PoolName::parse(&text).is_ok(), is_good, "{:?}", text);
         if let Ok(pool) = PoolName::parse(&text) {
             let role = RoleName::of_pool(&pool);
             prop_assert!(RoleName::parse("owner", role.as_str()).is_ok());
-            prop_assert!(role != RoleName::database_owner() && !RoleName::is_login_of_ours(role.as_str()), "{}", role);
+            prop_assert!(role != RoleName::database_owner() && !RoleName::is_generated_login(role.as_str()), "{}", role);
         }
     }
 
     #[test]
-    fn names_fit_are_plain_and_are_recognised_by_their_pool_alone(
+    fn database_name_is_short_plain_and_recognised_by_its_pool_only(
         pool in pools(), other in pools(), slot in any::<u32>(), number in 0..10_i64.pow(15), text in "\\PC{1,200}",
     ) {
         let names = all_names(&pool, slot, number, &Fingerprint::parse(&text).unwrap());
@@ -82,12 +82,12 @@ proptest! {
     }
 
     #[test]
-    fn a_name_that_is_recognised_is_one_that_we_give(pool in pools(), rest in "_(gw|spare_|old_|kept_|build_|template_)[0-9a-f_-]{0,14}", text in texts()) {
+    fn recognise_accepts_only_names_that_pgdibs_makes(pool in pools(), rest in "_(gw|spare_|old_|kept_|build_|template_)[0-9a-f_-]{0,14}", text in texts()) {
         for text in [format!("{pool}{rest}"), text] {
             if let Some(name) = DatabaseName::recognise(&pool, &text) {
                 prop_assert_eq!(name.as_str(), text.as_str());
                 let number: String = text.chars().rev().take_while(char::is_ascii_digit).collect::<Vec<_>>().iter().rev().collect();
-                let ours = match number.parse::<i64>() {
+                let is_made = match number.parse::<i64>() {
                     Ok(number) => {
                         let slot = u32::try_from(number).unwrap_or(u32::MAX);
                         all_names(&pool, slot, number, &Fingerprint::parse("x").unwrap()).iter().any(|own| own.as_str() == text)
@@ -95,23 +95,23 @@ proptest! {
                     Err(_) => false,
                 };
                 let template = text.strip_prefix(&format!("{pool}_template_")).is_some_and(|hex| hex.len() == 12);
-                // A slot may be larger than any that is given; its name is ours all the same.
-                prop_assert!(ours || template || text.starts_with(&format!("{pool}_gw")), "{}", text);
+                // `recognise` also accepts slot numbers above the largest possible one.
+                prop_assert!(is_made || template || text.starts_with(&format!("{pool}_gw")), "{}", text);
             }
         }
     }
 
     #[test]
-    fn a_role_name_is_short_and_not_reserved(text in prop_oneof![texts(), "(pg_|public|none|pgdibs_l_)[a-z0-9]{0,70}"]) {
+    fn role_name_is_short_and_not_reserved(text in prop_oneof![texts(), "(pg_|public|none|pgdibs_l_)[a-z0-9]{0,70}"]) {
         if let Ok(name) = RoleName::parse("role", &text) {
             prop_assert!((1..=63).contains(&name.as_str().len()) && !text.starts_with("pg_") && !text.contains('\0'));
             prop_assert!(text != "public" && text != "none");
         }
-        prop_assert_eq!(RoleName::is_login_of_ours(RoleName::login(7).as_str()), true);
+        prop_assert_eq!(RoleName::is_generated_login(RoleName::login(7).as_str()), true);
     }
 
     #[test]
-    fn what_is_shown_is_short_and_harmless_on_a_terminal(text in texts()) {
+    fn shown_text_is_short_and_without_control_characters(text in texts()) {
         let shown = shown(&text);
         prop_assert!(!shown.chars().any(char::is_control), "{:?}", shown);
         // Sixty characters, each escaped at worst as \u{10ffff}.
@@ -119,22 +119,22 @@ proptest! {
     }
 
     #[test]
-    fn a_fingerprint_is_bounded_and_its_short_form_is_twelve_digits(text in prop_oneof![texts(), "x{190,210}"]) {
+    fn fingerprint_has_1_to_200_characters_and_12_short_digits(text in prop_oneof![texts(), "x{190,210}"]) {
         match Fingerprint::parse(&text) {
             Ok(fingerprint) => {
                 let short = fingerprint.short();
                 prop_assert!(short.len() == 12 && short.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)));
                 prop_assert_eq!(fingerprint.as_str(), text.as_str());
             }
-            Err(refused) => {
+            Err(error) => {
                 prop_assert!(text.is_empty() || text.contains('\0') || text.chars().count() > 200);
-                prop_assert!(refused.to_string().starts_with("fingerprint: "));
+                prop_assert!(error.to_string().starts_with("fingerprint: "));
             }
         }
     }
 
     #[test]
-    fn only_gw_and_a_number_asks_for_a_slot(text in prop_oneof![texts(), "(gw|GW|g)[0-9+-]{0,12}"], slot in any::<u32>()) {
+    fn preferred_slot_round_trips(text in prop_oneof![texts(), "(gw|GW|g)[0-9+-]{0,12}"], slot in any::<u32>()) {
         prop_assert_eq!(preferred_slot(&format!("gw{slot}")), Some(slot));
         if let Some(found) = preferred_slot(&text) {
             prop_assert_eq!(format!("gw{found}"), text);

@@ -1,4 +1,4 @@
-//! The planner on arbitrary snapshots: it decides without a panic, the same each time, and never against somebody who holds something.
+//! Property tests of the planner on arbitrary snapshots: it does not panic, is deterministic, and ends no lease without cause.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -56,7 +56,7 @@ fn templates() -> impl Strategy<Value = Vec<Template>> {
                 state,
                 name,
                 oid,
-                holder: "somebody".to_owned(),
+                holder: "builder".to_owned(),
                 seal_requested: flags[0],
                 builder_silent: flags[1],
                 build_started_at: Timestamp(0),
@@ -101,7 +101,7 @@ fn databases() -> impl Strategy<Value = Vec<Database>> {
                 oid,
                 slot,
                 keep_until: None,
-                keep_over: flags[0],
+                keep_expired: flags[0],
                 reason: None,
                 attempts,
                 due: flags[1],
@@ -114,7 +114,7 @@ fn databases() -> impl Strategy<Value = Vec<Database>> {
     })
 }
 
-/// Leases on databases that may not be there, or be another's, with a reset that may lead nowhere.
+/// Leases whose database and reserved spare may be missing or belong to another lease.
 fn leases() -> impl Strategy<Value = Vec<Lease>> {
     let one = (0..2_usize, prop::option::of(10..22_i64), prop::option::of(10..22_i64), 0..6_u32, 1..7_i64);
     prop::collection::vec(one, 0..5).prop_map(|given| {
@@ -160,14 +160,14 @@ fn tickets() -> impl Strategy<Value = Vec<Ticket>> {
     })
 }
 
-/// What is on the server: rows' databases under their own or other names, and strangers.
+/// Databases on the server: with or without a row, under their own or another name.
 fn server() -> impl Strategy<Value = BTreeMap<u32, ServerDatabase>> {
     let names = "(one|two)_(gw[0-6]|spare_1[0-9]|old_1|template_0123456789ab|build_10[0-4])|postgres|elsewhere";
     let out = prop::bool::weighted(0.1);
     let one = (names, any::<bool>(), prop::bool::weighted(0.1), any::<bool>(), 0..3_u32, 0..3_u64, out);
     prop::collection::btree_map(1..30_u32, one, 0..20).prop_map(|given| {
-        let made = given.into_iter().map(|(oid, (name, ours, invalid, open, sessions, sessions_ever, locked_out))| {
-            (oid, ServerDatabase { name, ours, invalid, open, sessions, sessions_ever, locked_out })
+        let made = given.into_iter().map(|(oid, (name, owned, invalid, open, sessions, sessions_ever, locked_out))| {
+            (oid, ServerDatabase { name, owned, invalid, open, sessions, sessions_ever, locked_out })
         });
         made.collect()
     })
@@ -175,13 +175,12 @@ fn server() -> impl Strategy<Value = BTreeMap<u32, ServerDatabase>> {
 
 type Rows = (Vec<Pool>, Vec<Template>, Vec<Database>, Vec<Lease>, Vec<Ticket>, BTreeMap<u32, ServerDatabase>);
 
-/// Makes most of it fit together, or the planner would see nothing but ruins: leases sit in databases that are leased, and what has
-/// an oid is on the server under its name.
-fn woven((pools, templates, mut databases, mut leases, tickets, mut server): Rows, dice: &[u8]) -> Rows {
-    let mut dice = dice.iter().copied().cycle();
-    let mut mostly = move || dice.next().is_some_and(|die| die % 4 != 0);
+/// Makes most rows consistent: most leases have a leased database, and most oids exist on the server under the name of the row.
+fn consistent((pools, templates, mut databases, mut leases, tickets, mut server): Rows, random: &[u8]) -> Rows {
+    let mut random = random.iter().copied().cycle();
+    let mut usually = move || random.next().is_some_and(|byte| byte % 4 != 0);
     for (lease, database) in leases.iter_mut().zip(&mut databases) {
-        if mostly() {
+        if usually() {
             lease.database = Some(database.id);
             lease.pool = database.pool.clone();
             lease.template = database.template;
@@ -189,18 +188,18 @@ fn woven((pools, templates, mut databases, mut leases, tickets, mut server): Row
             database.slot = Some(lease.slot);
             database.name = DatabaseName::slot(&database.pool, lease.slot);
             lease.database_name = database.name.to_string();
-            lease.reset_to = lease.reset_to.filter(|_| !mostly());
+            lease.reset_to = lease.reset_to.filter(|_| !usually());
         }
     }
     let named = templates.iter().map(|template| (template.oid, template.name.as_str()));
     let named = named.chain(databases.iter().map(|database| (database.oid, database.name.as_str())));
     for (oid, name) in named.filter_map(|(oid, name)| Some((oid?, name))) {
-        if mostly() {
+        if usually() {
             let sessions_ever = server.get(&oid).map_or(0, |found| found.sessions_ever);
             let name = name.to_owned();
-            let (open, locked_out) = (mostly(), !mostly());
+            let (open, locked_out) = (usually(), !usually());
             let found =
-                ServerDatabase { name, ours: true, invalid: false, open, sessions: 0, sessions_ever, locked_out };
+                ServerDatabase { name, owned: true, invalid: false, open, sessions: 0, sessions_ever, locked_out };
             server.insert(oid, found);
         }
     }
@@ -209,7 +208,7 @@ fn woven((pools, templates, mut databases, mut leases, tickets, mut server): Row
 
 fn snapshots() -> impl Strategy<Value = (Snapshot, PlannerContext)> {
     let limits = (prop::option::of(0..8_u32), prop::option::of(0..4_u64), prop::option::of(0..4_u64));
-    // The most that a request may announce: 1000 workers with 100 aliases.
+    // The limit of a request: 1000 workers with 100 aliases.
     let runs = prop::collection::vec((0..2_usize, 0..=100_000_u32, 0..=100_000_u32), 0..3);
     let watched = (
         prop::collection::btree_map(1..6_u128, 0..200_u64, 0..4),
@@ -218,7 +217,7 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, PlannerContext)> {
     let peaks = prop::collection::btree_map(1..7_i64, 0..=100_000_u32, 0..3);
     let busy = prop::collection::btree_set(10..22_i64, 0..3);
     let rows = (pools(), templates(), databases(), leases(), tickets(), server());
-    let rows = (rows, prop::collection::vec(any::<u8>(), 20)).prop_map(|(rows, dice)| woven(rows, &dice));
+    let rows = (rows, prop::collection::vec(any::<u8>(), 20)).prop_map(|(rows, random)| consistent(rows, &random));
     (rows, limits, runs, watched, peaks, busy).prop_map(
         |(
             (pools, templates, databases, leases, tickets, server),
@@ -264,8 +263,8 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, PlannerContext)> {
     )
 }
 
-/// Whether the server still has the database of this lease, whole and under its name.
-fn has_its_database(snapshot: &Snapshot, lease: &Lease) -> bool {
+/// Whether the database of this lease exists under its name and is valid.
+fn database_exists(snapshot: &Snapshot, lease: &Lease) -> bool {
     let row = lease.database.and_then(|id| snapshot.database(id));
     let Some(oid) = row.and_then(|row| row.oid) else { return false };
     snapshot.server.get(&oid).is_some_and(|found| found.name == row.unwrap().name.as_str() && !found.invalid)
@@ -273,12 +272,12 @@ fn has_its_database(snapshot: &Snapshot, lease: &Lease) -> bool {
 
 fn check(snapshot: &Snapshot, context: &PlannerContext, step: &Step) -> Result<(), TestCaseError> {
     let row = step.database().and_then(|id| snapshot.database(id));
-    prop_assert_eq!(step.database().is_some(), row.is_some(), "{:?} is about nothing that is there", step);
+    prop_assert_eq!(step.database().is_some(), row.is_some(), "{:?} refers to a missing row", step);
     if let Some(id) = step.template() {
-        prop_assert!(snapshot.template(id).is_some(), "{:?} is about nothing that is there", step);
+        prop_assert!(snapshot.template(id).is_some(), "{:?} refers to a missing row", step);
     }
     if let Some(id) = step.database() {
-        prop_assert!(!context.busy_databases.contains(&id), "{:?} meets a step under way", step);
+        prop_assert!(!context.busy_databases.contains(&id), "{:?} on a busy database", step);
     }
     match step {
         Step::Drop { .. } => {
@@ -294,9 +293,9 @@ fn check(snapshot: &Snapshot, context: &PlannerContext, step: &Step) -> Result<(
             let row = row.unwrap();
             prop_assert_ne!(row.state, DatabaseState::Leased, "{:?}", step);
             if row.state == DatabaseState::Kept {
-                let over = matches!(reason, RetireReason::KeptLongEnough) && row.keep_over;
+                let expired = matches!(reason, RetireReason::KeepExpired) && row.keep_expired;
                 prop_assert!(
-                    over || matches!(reason, RetireReason::PoolDropped | RetireReason::HalfDropped),
+                    expired || matches!(reason, RetireReason::PoolDropped | RetireReason::Invalid),
                     "{:?}",
                     step
                 );
@@ -311,7 +310,7 @@ fn check(snapshot: &Snapshot, context: &PlannerContext, step: &Step) -> Result<(
             let overdue = context.overdue.get(&lease.id).copied();
             let connected = context.sessions.get(&lease.id).is_some_and(|&count| count > 0);
             let by_time = overdue.is_some_and(|overdue| !connected || overdue >= MAX_TTL);
-            prop_assert!(by_time || !has_its_database(snapshot, lease), "{:?} of {:?}", step, lease);
+            prop_assert!(by_time || !database_exists(snapshot, lease), "{:?} of {:?}", step, lease);
         }
         _ => {}
     }
@@ -322,9 +321,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn whatever_the_catalog_says_nobody_loses_what_is_held((snapshot, context) in snapshots()) {
+    fn plan_of_any_snapshot_is_deterministic_and_spares_leases((snapshot, context) in snapshots()) {
         let steps = plan(&snapshot, &context);
-        prop_assert_eq!(&steps, &plan(&snapshot, &context), "the same snapshot, the same plan");
+        prop_assert_eq!(&steps, &plan(&snapshot, &context), "the plan of the same snapshot differs");
         let mut seen = BTreeSet::new();
         for step in &steps {
             check(&snapshot, &context, step)?;
@@ -332,7 +331,7 @@ proptest! {
                 prop_assert!(seen.insert(id), "two steps on one database: {:?}", steps);
             }
         }
-        // The sums are over numbers that anybody may have written into a request.
+        // The sums must not overflow: requests contain arbitrary numbers.
         let _ = pgdibs_core::plan::in_use(&snapshot);
     }
 }

@@ -3,7 +3,7 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, Lease};
 use pgdibs_core::name::{Fingerprint, preferred_slot};
-use pgdibs_core::request::{Acquire, Acquired, TicketId, Wanted};
+use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId};
 use pgdibs_core::template::TemplateId;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
@@ -11,15 +11,15 @@ use sqlx::{Connection as _, Row as _};
 use super::{leases, pools, runs};
 use crate::context::PgBackend;
 use crate::error::Result;
-use crate::failpoint::{Point, reach};
 use crate::rows::{self, Columns as _};
 use crate::sqlstate::{self, ErrorClass};
+use pgdibs_failpoint::{Point, reach};
 
 /// The outcome of one request inside a transaction that may still be rolled back.
 enum Outcome {
     Granted(Box<Lease>),
     /// No database is free; the template, if it is ready.
-    Wait(Option<Wanted>),
+    Wait(Option<TargetTemplate>),
     /// Enough databases are free beside those for the waiters, but a concurrent newcomer may count the same ones.
     Contested(TemplateId),
     /// The key has a live lease.
@@ -37,7 +37,7 @@ pub(crate) async fn acquire(backend: &PgBackend, requests: &[Acquire], ticket: O
     };
     let request = match attempt {
         Ok(leases) => {
-            reach(Point::AcquireTaken).await;
+            reach(Point::AcquireCommitted).await;
             refuse_ended_runs(backend, requests, &leases).await?;
             return Ok(Acquired::Granted(leases));
         }
@@ -155,7 +155,7 @@ async fn acquire_batch<'a>(
 }
 
 /// The template that a request means, for a caller that has to wait for it; without a lock, so the acquiring statement checks again.
-async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<Wanted> {
+async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<TargetTemplate> {
     let row = sqlx::query(include_str!("../../sql/wanted_template.sql"))
         .bind(request.pool.as_str())
         .bind(request.fingerprint.as_ref().map(Fingerprint::as_str))
@@ -228,7 +228,7 @@ fn outcome(request: &Acquire, row: PgRow) -> Result<Outcome, sqlx::Error> {
         return Ok(Outcome::Contested(template));
     }
     let fingerprint = row.parsed("wanted_fingerprint", |text| Fingerprint::parse(text).ok())?;
-    Ok(Outcome::Wait(Some(Wanted { pool: request.pool.clone(), template, fingerprint, building: false })))
+    Ok(Outcome::Wait(Some(TargetTemplate { pool: request.pool.clone(), template, fingerprint, building: false })))
 }
 
 /// The live leases of all the requests' keys, or `None` if one of them has none.

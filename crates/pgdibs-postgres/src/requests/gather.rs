@@ -35,7 +35,7 @@ async fn read(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snap
     let templates = sqlx::query("select * from template_details order by id").try_map(rows::template);
     let templates = templates.fetch_all(&mut *connection).await?;
     let databases = sqlx::query(
-        "select id, pool, template_id, state, name, oid, slot, keep_until, coalesce(keep_until <= now(), false) as keep_over,
+        "select id, pool, template_id, state, name, oid, slot, keep_until, coalesce(keep_until <= now(), false) as keep_expired,
                 coalesce(keep_reason, reason) as reason, attempts, coalesce(retry_at <= now(), true) as due, last_error,
                 created_at, ready_at
          from databases order by id",
@@ -121,7 +121,7 @@ async fn runs(connection: &mut PgConnection) -> Result<Vec<AnnouncedRun>, sqlx::
 fn server_database(row: PgRow) -> Result<(u32, ServerDatabase), sqlx::Error> {
     let database = ServerDatabase {
         name: row.try_get("name")?,
-        ours: row.try_get("ours")?,
+        owned: row.try_get("ours")?,
         invalid: row.try_get("invalid")?,
         open: row.try_get("open")?,
         sessions: row.number("sessions")?,

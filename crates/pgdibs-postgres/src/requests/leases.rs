@@ -8,9 +8,9 @@ use sqlx::{PgExecutor, Row as _};
 
 use crate::context::PgBackend;
 use crate::error::{PgError, Result};
-use crate::failpoint::{Point, reach};
 use crate::rows::{self, Columns as _};
 use crate::sqlstate::{self, ErrorClass};
+use pgdibs_failpoint::{Point, reach};
 
 pub(crate) async fn find(backend: &PgBackend, id: LeaseId) -> Result<Lease> {
     let lease = sqlx::query("select * from lease_details where id = $1").bind(id).try_map(rows::lease);
@@ -84,7 +84,7 @@ pub(crate) async fn end_all(
 
 pub(crate) async fn end(backend: &PgBackend, id: LeaseId, end: End, reason: &str) -> Result<bool> {
     if end_all(&backend.catalog(), &[id], end, None, reason).await? > 0 {
-        reach(Point::ReleaseMarked).await;
+        reach(Point::ReleaseCommitted).await;
         return Ok(true);
     }
     find(backend, id).await.map(|_| false)

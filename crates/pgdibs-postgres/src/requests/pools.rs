@@ -99,7 +99,7 @@ async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &P
     let mut names: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
     names.push(settings.owner.as_str());
     // A member of the role that owns the databases can drop them.
-    if let Some(own) = names.iter().find(|name| **name == "pgdibs_owner" || RoleName::is_login_of_ours(name)) {
+    if let Some(own) = names.iter().find(|name| **name == "pgdibs_owner" || RoleName::is_generated_login(name)) {
         let rule = format!("role \"{own}\" is one that pgdibs makes for itself; name another");
         return refuse(*own == settings.owner.as_str(), rule);
     }

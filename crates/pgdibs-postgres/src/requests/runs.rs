@@ -8,7 +8,7 @@ use pgdibs_core::request::Announce;
 use super::{leases, pools, templates};
 use crate::context::PgBackend;
 use crate::error::Result;
-use crate::failpoint::{Point, reach};
+use pgdibs_failpoint::{Point, reach};
 
 pub(crate) async fn announce(backend: &PgBackend, announce: &Announce) -> Result<()> {
     let pool = pools::find(backend, &announce.pool).await?;

@@ -11,8 +11,8 @@ use sqlx::postgres::PgRow;
 use super::{next_number, pools};
 use crate::context::PgBackend;
 use crate::error::{PgError, Result};
-use crate::failpoint::{Point, reach};
 use crate::rows::{self, Columns as _};
+use pgdibs_failpoint::{Point, reach};
 
 pub(crate) async fn put(
     backend: &PgBackend,
@@ -55,7 +55,7 @@ pub(crate) async fn put(
         .execute(&backend.catalog())
         .await?;
         if inserted.rows_affected() == 1 {
-            reach(Point::BuildAsked).await;
+            reach(Point::BuildRequested).await;
         }
     }
     Err(Error::ServerUnavailable(format!("template \"{fingerprint}\" changes hands; ask again")).into())
@@ -198,7 +198,7 @@ pub(crate) async fn request_seal(
             .bind(token)
             .execute(&backend.catalog())
             .await?;
-            reach(Point::SealAsked).await;
+            reach(Point::SealRequested).await;
             Ok(template)
         }
         TemplateState::Ready => Ok(template),

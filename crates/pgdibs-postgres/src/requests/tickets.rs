@@ -1,13 +1,13 @@
 //! Tickets: places in the wait queue. A ticket counts while its daemon holds its membership lock.
 
 use pgdibs_core::error::Error;
-use pgdibs_core::request::{TicketId, TicketKind, Wanted};
+use pgdibs_core::request::{TargetTemplate, TicketId, TicketKind};
 
 use crate::context::PgBackend;
 
 pub(crate) async fn take(
     backend: &PgBackend,
-    wanted: &Wanted,
+    wanted: &TargetTemplate,
     count: u32,
     kind: TicketKind,
 ) -> Result<TicketId, sqlx::Error> {

@@ -7,18 +7,18 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::StepContext;
 use super::drop::drop_logins;
 use super::roles::{make_login, make_owner, make_role};
 use super::sessions::{PATIENT, end_sessions, end_sessions_and_logins};
+use super::step_context::StepContext;
 use super::{pre_drop, seal, tenants};
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
 use crate::error::{PgError, Result, failed, stale, stuck};
-use crate::failpoint::{Point, reach};
 use crate::rights::Rights;
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
+use pgdibs_failpoint::{Point, reach};
 
 struct Build {
     id: i64,
@@ -94,7 +94,7 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
     .bind(result.as_ref().err().map(ToString::to_string))
     .execute(&mut *ctx.connection)
     .await?;
-    reach(Point::BuildNoted).await;
+    reach(Point::BuildRecorded).await;
     Ok(result?)
 }
 
@@ -171,7 +171,7 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
     seal::compact_what_the_builder_made(ctx, &build.name, &build.login).await?;
     shut_out(ctx.connection, oid, &build.login).await?;
     let relations = finish_inside(ctx.backend, &build).await?;
-    reach(Point::SealTidied).await;
+    reach(Point::SealCompacted).await;
     ddl::allow_connections(&build.name, false).run(ctx.connection).await?;
     reach(Point::SealClosed).await;
     if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {

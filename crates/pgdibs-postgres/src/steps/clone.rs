@@ -9,16 +9,17 @@ use pgdibs_core::pool::{LoginRights, Strategy, StrategyChoice};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::StepContext;
 use super::roles::{make_login, make_owner};
 use super::sessions::end_sessions;
-use super::{ServerProcess, contended, tenants};
+use super::step_context::ServerProcess;
+use super::step_context::StepContext;
+use super::{contended, tenants};
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
 use crate::error::{PgError, Result, failed, stale};
-use crate::failpoint::{Point, reach};
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
+use pgdibs_failpoint::{Point, reach};
 
 /// Clones timed with each strategy before one is chosen: the first one of each warms caches, so two are not enough.
 const MEASURED_CLONES: i32 = 3;
@@ -142,7 +143,7 @@ async fn finish(
     if done.rows_affected() != 1 {
         return Err(stale("the row of the clone has changed"));
     }
-    reach(Point::CloneDressed).await;
+    reach(Point::CloneConfigured).await;
     transaction.commit().await?;
     reach(Point::CloneDone).await;
     Ok(())

@@ -6,16 +6,17 @@ use pgdibs_core::template::TemplateId;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{Connection as _, Row as _};
 
-use super::StepContext;
+use super::contended;
 use super::drop_by_name::{drop_by_name, end_all_sessions};
 use super::sessions::end_sessions_of;
+use super::step_context::ServerProcess;
+use super::step_context::StepContext;
 use super::tenants::{drop_handed_over, drop_what_they_made};
-use super::{ServerProcess, contended};
 use crate::ddl;
 use crate::error::{Result, stale};
-use crate::failpoint::{Point, reach};
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
+use pgdibs_failpoint::{Point, reach};
 
 pub(super) async fn drop_database(
     ctx: &mut StepContext<'_>,
@@ -169,7 +170,7 @@ pub(super) async fn existing(connection: &mut PgConnection, logins: &[String]) -
 
 /// Those of the names that only pgdibs gives to logins.
 fn login_names(names: &[String]) -> Vec<RoleName> {
-    let own = names.iter().filter(|name| RoleName::is_login_of_ours(name));
+    let own = names.iter().filter(|name| RoleName::is_generated_login(name));
     own.filter_map(|name| RoleName::parse("login", name).ok()).collect()
 }
 

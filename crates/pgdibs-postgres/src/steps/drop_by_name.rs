@@ -3,9 +3,9 @@
 use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
-use super::StepContext;
 use super::pre_drop;
 use super::sessions::{PATIENT, end_sessions};
+use super::step_context::StepContext;
 use crate::ddl;
 use crate::error::{Result, stuck};
 use crate::sqlstate::{self, ErrorClass};

@@ -11,13 +11,13 @@ use pgdibs_core::name::DatabaseName;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::StepContext;
 use super::row::{self, DatabaseRow};
 use super::sessions::{PATIENT, end_sessions_and_logins};
+use super::step_context::StepContext;
 use super::{contended, pre_drop};
 use crate::ddl;
 use crate::error::{Result, stale, stuck};
-use crate::failpoint::{Point, reach};
+use pgdibs_failpoint::{Point, reach};
 
 /// Which used databases a fence is for, and so what else it closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

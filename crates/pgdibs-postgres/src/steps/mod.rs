@@ -1,5 +1,6 @@
 //! Steps: executes what the planner decided. Each step checks again what the plan assumed; a failure is written into its row.
 
+mod step_context;
 mod build;
 mod clone;
 mod contended;
@@ -17,7 +18,6 @@ mod swap;
 pub(crate) mod tenants;
 mod row;
 
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use pgdibs_core::database::DatabaseId;
@@ -26,7 +26,7 @@ use pgdibs_core::name::RoleName;
 use pgdibs_core::plan::Step;
 use pgdibs_core::template::TemplateId;
 use sqlx::Connection as _;
-use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::postgres::PgConnection;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::address::CATALOG;
@@ -36,11 +36,8 @@ use crate::context::PgBackend;
 use crate::error::Result;
 
 pub(crate) use self::roles::drop_unused_roles;
-
-pub(crate) struct StepContext<'a> {
-    pub(crate) backend: &'a PgBackend,
-    pub(crate) connection: &'a mut PgConnection,
-}
+use self::step_context::ServerProcess;
+pub(crate) use self::step_context::StepContext;
 
 /// None while a step has not run.
 type Results = [Option<Result<(), StepError>>];
@@ -95,8 +92,18 @@ async fn run_fast(backend: &PgBackend, steps: &[Step], results: &mut Results) {
     }
 }
 
-/// Fast steps, in their order. Returns run together: their sessions end concurrently.
+/// Fast steps: resets first, so that none waits for the fence of another lease; returns together, so that their sessions end concurrently;
+/// then the others in their order.
 async fn fast(ctx: &mut StepContext<'_>, steps: &[Step], results: &mut Results) {
+    for (step, result) in steps.iter().zip(results.iter_mut()) {
+        if let Step::Reset { lease, used, spare } = step {
+            let done = swap::reset(ctx, *lease, *used, *spare).await;
+            if done.is_err() {
+                roll_back(ctx.connection).await;
+            }
+            *result = Some(done.map_err(Into::into));
+        }
+    }
     let is_return = |step: &&Step| matches!(step, Step::Return { .. });
     let returns: Vec<&Step> = steps.iter().filter(is_return).collect();
     if !returns.is_empty() {
@@ -114,22 +121,22 @@ async fn fast(ctx: &mut StepContext<'_>, steps: &[Step], results: &mut Results) 
             Step::EndLease { lease, end, renewals, reason } => {
                 transitions::end_lease(ctx.connection, *lease, *end, *renewals, reason).await
             }
-            Step::Reset { lease, used, spare } => swap::reset(ctx, *lease, *used, *spare).await,
             Step::Fill { spare, slot } => swap::fill(ctx, *spare, *slot).await,
             Step::Retire { database, reason } => transitions::retire(ctx.connection, *database, *reason).await,
             Step::NewDatabases { template, count } => {
                 transitions::new_databases(ctx.connection, *template, *count).await
             }
-            Step::AdoptHalfMade { database, oid } => transitions::adopt(ctx.connection, *database, *oid).await,
+            Step::Adopt { database, oid } => transitions::adopt(ctx.connection, *database, *oid).await,
             Step::Forget { database, reason } => {
                 transitions::forget(ctx.connection, *database, &reason.to_string()).await
             }
-            Step::LoseBuild { template, reason } => transitions::lose_build(ctx.connection, *template, reason).await,
+            Step::FailBuild { template, reason } => transitions::lose_build(ctx.connection, *template, reason).await,
             Step::RetireTemplate { template, reason } => {
                 transitions::retire_template(ctx.connection, *template, *reason).await
             }
             Step::ForgetPool { pool } => transitions::forget_pool(ctx.connection, pool).await,
-            Step::Return { .. }
+            Step::Reset { .. }
+            | Step::Return { .. }
             | Step::Fence { .. }
             | Step::Clone { .. }
             | Step::Drop { .. }
@@ -167,7 +174,7 @@ async fn run_slow(backend: &PgBackend, step: &Step) -> Result<()> {
     let result = tokio::select! {
         result = slow(&mut ctx, &server, step) => result,
         never = blockers::end(backend, blockers::SLOW) => match never {},
-        () = server_idle(backend, &application, alone, || server.0.load(Ordering::Relaxed)) => {
+        () = server_idle(backend, &application, alone, || server.id()) => {
             // Otherwise the pool would wait for this connection, and never lend it again.
             backend.connections.ddl.discard(number);
             Err(StepError::Unavailable("the answer was lost; the next snapshot shows the outcome".to_owned()).into())
@@ -188,18 +195,6 @@ async fn slow(ctx: &mut StepContext<'_>, server: &ServerProcess, step: &Step) ->
         Step::Seal { template } => build::seal(ctx, *template).await,
         Step::DropTemplate { template } => drop::drop_template(ctx, server, *template).await,
         _ => Ok(()),
-    }
-}
-
-/// The server process of a step; 0 until the step's first statement has returned it.
-#[derive(Default)]
-struct ServerProcess(AtomicI32);
-
-impl ServerProcess {
-    /// Reads it from a row with `pg_backend_pid() as process`.
-    fn read(&self, row: &PgRow) -> Result<(), sqlx::Error> {
-        self.0.store(sqlx::Row::try_get(row, "process")?, Ordering::Relaxed);
-        Ok(())
     }
 }
 

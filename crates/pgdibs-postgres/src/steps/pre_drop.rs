@@ -8,8 +8,8 @@ use pgdibs_core::error::StepError;
 use pgdibs_core::name::DatabaseName;
 use sqlx::postgres::PgConnection;
 
-use super::StepContext;
 use super::sessions::end_sessions;
+use super::step_context::StepContext;
 use crate::context::PgBackend;
 use crate::ddl;
 use crate::error::{PgError, Result, failed, stuck};

@@ -5,7 +5,7 @@ use pgdibs_core::pool::LoginRights;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::StepContext;
+use super::step_context::StepContext;
 use crate::context::blocking;
 use crate::ddl;
 use crate::error::{Result, failed};

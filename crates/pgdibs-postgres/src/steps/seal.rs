@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
-use super::StepContext;
+use super::step_context::StepContext;
 use crate::context::blocking;
 use crate::ddl;
 use crate::error::Result;

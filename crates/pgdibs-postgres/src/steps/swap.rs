@@ -13,18 +13,18 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
-use super::StepContext;
 use super::fence::{End, fence};
 use super::held_spare;
 use super::login::Login;
 use super::row::{self, DatabaseRow, PASSED_ON};
 use super::sessions::BRIEF;
+use super::step_context::StepContext;
 use super::{contended, tenants};
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
 use crate::error::{Result, stale};
-use crate::failpoint::{Point, reach};
 use crate::scram;
+use pgdibs_failpoint::{Point, reach};
 
 /// Fences all the used databases together, then swaps each.
 pub(super) async fn return_all(ctx: &mut StepContext<'_>, returns: &[&Step]) -> Vec<Result<(), StepError>> {

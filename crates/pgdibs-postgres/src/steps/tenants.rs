@@ -11,10 +11,10 @@ use pgdibs_core::name::{DatabaseName, RoleName, TestsOwnDatabase};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::StepContext;
 use super::drop_by_name::{drop_by_name, end_all_sessions};
 use super::pre_drop;
 use super::sessions::{BRIEF, end_sessions_and_logins};
+use super::step_context::StepContext;
 use crate::ddl::{self, Ddl};
 use crate::error::{Result, stuck};
 use crate::leftovers::roll_back_prepared;

@@ -9,13 +9,13 @@ use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::drop::existing;
-use super::drop_unused_roles;
+use super::roles::drop_unused_roles;
 use crate::ddl;
 use crate::error::{Result, stale};
-use crate::failpoint::{Point, reach};
 use crate::requests::leases;
 use crate::rows::Columns as _;
 use crate::sqlstate;
+use pgdibs_failpoint::{Point, reach};
 
 /// Expires or revokes a lease. A lease that was renewed since the plan does not expire; the start of a reset is a renewal.
 pub(super) async fn end_lease(
@@ -27,7 +27,7 @@ pub(super) async fn end_lease(
 ) -> Result<()> {
     let renewals = (end == End::Expired).then_some(renewals);
     let ended = leases::end_all(connection, &[lease], end, renewals, reason).await?;
-    reach(Point::ExpireMarked).await;
+    reach(Point::ExpireCommitted).await;
     if ended > 0 { Ok(()) } else { Err(stale("the lease has ended or was renewed")) }
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn retire(connection: &mut PgConnection, database: DatabaseId, 
     .fetch_optional(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    reach(Point::RetireMarked).await;
+    reach(Point::RetireCommitted).await;
     retired.map(|_| ()).ok_or_else(|| stale("the database is in use now"))
 }
 
@@ -89,9 +89,9 @@ pub(super) async fn new_databases(connection: &mut PgConnection, template: Templ
     .bind(&logins)
     .execute(&mut *transaction)
     .await?;
-    reach(Point::CloneOrdering).await;
+    reach(Point::CloneRowWritten).await;
     transaction.commit().await?;
-    reach(Point::CloneOrdered).await;
+    reach(Point::CloneRowCommitted).await;
     Ok(())
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn adopt(connection: &mut PgConnection, database: DatabaseId, o
     .bind(i64::from(oid))
     .execute(connection)
     .await?;
-    reach(Point::AdoptNoted).await;
+    reach(Point::AdoptRecorded).await;
     if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the half-made database was dropped")) }
 }
 
@@ -165,7 +165,7 @@ pub(super) async fn lose_build(connection: &mut PgConnection, template: Template
     .bind(reason)
     .fetch_optional(connection)
     .await?;
-    reach(Point::BuildLost).await;
+    reach(Point::BuildFailed).await;
     match alive {
         Some(false) => Ok(()),
         Some(true) => Err(stale("the builder is still connected")),

@@ -138,7 +138,7 @@ fn foreign_database_under_name_of_build_stays() {
         let suite = &setting.suite;
         suite.make_pool(0, 1, 0).await;
         let template = suite.begin_build(&wanted(), "one").await;
-        suite.server.create_by_hand(template.name.as_str()).await;
+        suite.server.create_externally(template.name.as_str()).await;
         let acl =
             format!("select coalesce(datacl::text, 'as made') from pg_database where datname = '{}'", template.name);
         let failures = setting.idle_with_failures().await;

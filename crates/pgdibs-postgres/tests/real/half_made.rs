@@ -204,8 +204,8 @@ fn foreign_database_under_slots_name_stays_open() {
         for round in ["reset", "return"] {
             assert_eq!(stale.len(), 1, "{round}: {stale:?}");
             let (name, theirs) = (suite.slot(0), format!("{}_theirs", suite.pool));
-            suite.server.rename_by_hand(&name, &theirs).await;
-            suite.server.create_by_hand(&name).await;
+            suite.server.rename_externally(&name, &theirs).await;
+            suite.server.create_externally(&name).await;
             let results = suite.backend.execute(&stale).await;
             assert!(matches!(results[..], [Err(pgdibs_core::error::StepError::Stale(_))]), "{round}: {results:?}");
             let sql = format!(
@@ -213,8 +213,8 @@ fn foreign_database_under_slots_name_stays_open() {
             );
             let seen = setting.cluster.text("postgres", &sql).await;
             assert_eq!(seen, format!("true {}", crate::support::seed::SUPERUSER), "{round}: it is as it was");
-            suite.server.drop_by_hand(&name).await;
-            suite.server.rename_by_hand(&theirs, &name).await;
+            suite.server.drop_externally(&name).await;
+            suite.server.rename_externally(&theirs, &name).await;
             suite.backend.end_lease(lease.id, pgdibs_core::lease::End::Released, "released").await.unwrap();
             stale = planned(pgdibs_core::plan::plan(&suite.snapshot().await, &nothing));
         }

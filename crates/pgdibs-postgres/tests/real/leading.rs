@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::plan::{Step, plan};
-use pgdibs_core::request::{Acquire, Acquired, ResetBegun, TicketKind, Wanted};
+use pgdibs_core::request::{Acquire, Acquired, ResetBegun, TargetTemplate, TicketKind};
 use pgdibs_postgres::membership::ListenError;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_testing::conformance::idle::run_until_idle;
@@ -224,7 +224,7 @@ fn concurrent_newcomers_leave_waiter_its_database() {
         suite.ready_pool(2, 2, 0).await;
         let waiter = suite.acquire_request();
         let template = suite.snapshot().await.templates[0].clone();
-        let wanted = Wanted {
+        let wanted = TargetTemplate {
             pool: suite.pool.clone(),
             template: template.id,
             fingerprint: template.fingerprint.clone(),

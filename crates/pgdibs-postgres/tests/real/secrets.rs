@@ -7,7 +7,7 @@ use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::Fingerprint;
 use pgdibs_core::request::TemplatePut;
 use pgdibs_postgres::rights::Rights;
-use pgdibs_postgres::scram::PASSWORD_MARK;
+use pgdibs_postgres::scram::PASSWORD_PREFIX;
 use pgdibs_testing::conformance::ConformanceServer as _;
 use secrecy::ExposeSecret as _;
 
@@ -57,7 +57,7 @@ fn server_log_has_no_password() {
             for password in passwords.into_iter().chain([lease.credentials.as_ref().unwrap().password.expose_secret()])
             {
                 assert!(
-                    password.starts_with(PASSWORD_MARK)
+                    password.starts_with(PASSWORD_PREFIX)
                         && password.len() >= 72
                         && password.bytes().all(|b| b.is_ascii_alphanumeric()),
                     "{password}"

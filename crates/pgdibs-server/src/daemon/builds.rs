@@ -20,7 +20,6 @@ use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::server::Server;
 use crate::config::{Config, PoolConfig};
 use crate::service::wait_queue::WaitQueue;
 use crate::service::{Current, Sources};
@@ -67,7 +66,9 @@ impl Builds {
         config: &Config,
         backend: Arc<PgBackend>,
         wait_queue: Arc<WaitQueue>,
-        server: &Server,
+        address: ServerAddress,
+        psql: PathBuf,
+        pg_dump: PathBuf,
         stopping: CancellationToken,
     ) -> Self {
         let sourced = |pool: &PoolConfig| {
@@ -87,9 +88,9 @@ impl Builds {
             pools: config.pools.iter().filter_map(sourced).collect(),
             backend,
             wait_queue,
-            address: server.address().clone(),
-            psql: server.client_program("psql"),
-            pg_dump: server.client_program("pg_dump"),
+            address,
+            psql,
+            pg_dump,
             timeout: config.build_timeout_seconds.seconds(),
             stopping,
             tasks: TaskTracker::new(),
@@ -112,7 +113,7 @@ impl Builds {
                     }
                 }
             }
-            if let Current::Wanted(fingerprint) = self.compare(pool, Trigger::Timer)
+            if let Current::TargetTemplate(fingerprint) = self.compare(pool, Trigger::Timer)
                 && let Err(error) = self.start_build(pool, sourced, fingerprint).await
             {
                 tracing::debug!(%pool, %error, "cannot start a build yet");
@@ -377,6 +378,6 @@ impl Builds {
             }
             sourced.failed = None;
         }
-        Current::Wanted(fingerprint)
+        Current::TargetTemplate(fingerprint)
     }
 }

@@ -185,8 +185,15 @@ async fn with_server(
     let report: Arc<Mutex<Report>> = Arc::default();
     status.set_report(Arc::clone(&report));
     let tasks = TaskTracker::new();
-    let builds =
-        Arc::new(Builds::new(config, Arc::clone(&backend), Arc::clone(&wait_queue), &server, stopping.clone()));
+    let builds = Arc::new(Builds::new(
+        config,
+        Arc::clone(&backend),
+        Arc::clone(&wait_queue),
+        server.address().clone(),
+        server.client_program("psql"),
+        server.client_program("pg_dump"),
+        stopping.clone(),
+    ));
     status.set_builds(Arc::clone(&builds));
     let service = Service {
         backend: Arc::clone(&backend),

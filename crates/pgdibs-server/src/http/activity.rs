@@ -31,9 +31,9 @@ impl Activity {
     }
 }
 
-/// Notes each request when it comes and when it has been answered. It runs after authentication, so that a request that is refused
+/// Tracks each request when it comes and when it has been answered. It runs after authentication, so that a request that is refused
 /// there, such as one of another site's page, keeps no daemon alive.
-pub(super) async fn note(State(activity): State<Arc<Activity>>, request: Request, next: Next) -> Response {
+pub(super) async fn track(State(activity): State<Arc<Activity>>, request: Request, next: Next) -> Response {
     if PROBES.contains(&request.uri().path()) {
         return next.run(request).await;
     }

@@ -77,7 +77,7 @@ fn routes<B: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<B>>)> {
     ]
 }
 
-/// All of HTTP. While `stage` holds no service, probes answer and everything else is a 503 that says why. `activity` notes each
+/// All of HTTP. While `stage` holds no service, probes answer and everything else is a 503 that says why. `activity` tracks each
 /// authenticated request.
 pub fn router<B: Backend + 'static>(
     stage: Stage<B>,
@@ -90,7 +90,7 @@ pub fn router<B: Backend + 'static>(
         .fold(Router::new(), |router, (path, handlers)| router.route(path, handlers))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(from_fn_with_state(activity, activity::note))
+        .layer(from_fn_with_state(activity, activity::track))
         .layer(from_fn_with_state(Arc::new(authenticator), authenticator::authenticate))
         .with_state(App { stage, status });
     layers::wrap(router)

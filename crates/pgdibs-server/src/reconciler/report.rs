@@ -75,13 +75,13 @@ fn log_success(step: &Step, took: Duration) {
         Step::RetireTemplate { template, reason } => {
             tracing::info!(template = template.0, %reason, "retired a template")
         }
-        Step::LoseBuild { template, reason } => {
+        Step::FailBuild { template, reason } => {
             tracing::warn!(template = template.0, reason, "took a build away from its builder")
         }
         Step::Retire { database, reason } if reason.is_damage() => {
             tracing::warn!(database = database.0, %reason, "retired a database that was never leased");
         }
-        Step::AdoptHalfMade { database, oid } => {
+        Step::Adopt { database, oid } => {
             tracing::info!(database = database.0, oid, "dropping half-created database left by a crashed daemon")
         }
         Step::Retire { database, reason } => tracing::debug!(database = database.0, %reason, "retired a database"),

@@ -8,7 +8,7 @@ use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::PoolName;
-use pgdibs_core::request::{Acquire, Acquired, TicketId, TicketKind, Wanted};
+use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId, TicketKind};
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_failpoint::{Point, reach};
 use tokio::sync::{Mutex, oneshot};
@@ -41,7 +41,7 @@ pub struct LeaseRequest {
 /// A ticket, and what it is for.
 struct Ticket {
     id: TicketId,
-    wanted: Wanted,
+    wanted: TargetTemplate,
 }
 
 impl<B: Backend + 'static> Service<B> {
@@ -201,7 +201,7 @@ impl<B: Backend + 'static> Service<B> {
         &self,
         requests: &[Acquire],
         ticket: Option<&Ticket>,
-    ) -> Result<Result<(Vec<Lease>, bool), Option<Wanted>>, Error> {
+    ) -> Result<Result<(Vec<Lease>, bool), Option<TargetTemplate>>, Error> {
         match self.backend.acquire(requests, ticket.map(|ticket| ticket.id)).await {
             Ok(Acquired::Granted(leases)) => {
                 reach(Point::AcquireGranted).await;
@@ -222,7 +222,12 @@ impl<B: Backend + 'static> Service<B> {
 
     /// Takes a ticket for the template that is wanted. A batch of several templates has one for each, so that databases of all of them are
     /// made; the first is its place in every queue, or two such batches could wait for each other.
-    async fn queue_for(&self, wanted: &Wanted, requests: &[Acquire], tickets: &mut Vec<Ticket>) -> Result<(), Error> {
+    async fn queue_for(
+        &self,
+        wanted: &TargetTemplate,
+        requests: &[Acquire],
+        tickets: &mut Vec<Ticket>,
+    ) -> Result<(), Error> {
         let of_pool = || requests.iter().filter(|request| request.pool == wanted.pool);
         let asks = |request: &Acquire| request.fingerprint.as_ref().is_none_or(|named| *named == wanted.fingerprint);
         let count = u32::try_from(of_pool().filter(|request| asks(request)).count()).unwrap_or(u32::MAX);
@@ -253,18 +258,18 @@ impl<B: Backend + 'static> Service<B> {
     }
 
     fn builds_itself(&self, requests: &[Acquire]) -> bool {
-        requests.iter().any(|request| matches!(self.sources.current(&request.pool), Current::Wanted(_)))
+        requests.iter().any(|request| matches!(self.sources.current(&request.pool), Current::TargetTemplate(_)))
     }
 
     fn source_failed(&self, requests: &[Acquire]) -> Option<Error> {
         match self.sources.current(&requests.first()?.pool) {
             Current::Failed(_, why) | Current::Unreadable(why) => Some(Error::TemplateFailed(why)),
-            Current::NoSource | Current::Wanted(_) => None,
+            Current::NoSource | Current::TargetTemplate(_) => None,
         }
     }
 
     /// Why a wait was in vain.
-    async fn timed_out(&self, requests: &[Acquire], wanted: Option<&Wanted>, waited: Duration) -> Error {
+    async fn timed_out(&self, requests: &[Acquire], wanted: Option<&TargetTemplate>, waited: Duration) -> Error {
         let pool = pool_of(requests, wanted);
         let Some(wanted) = wanted.filter(|wanted| !wanted.building) else {
             return Error::TemplateBuilding(format!(
@@ -283,12 +288,12 @@ impl<B: Backend + 'static> Service<B> {
 }
 
 /// The pool that a request waits for; the first one of a batch until it is known which.
-fn pool_of(requests: &[Acquire], wanted: Option<&Wanted>) -> String {
+fn pool_of(requests: &[Acquire], wanted: Option<&TargetTemplate>) -> String {
     let pool = wanted.map(|wanted| &wanted.pool).or_else(|| requests.first().map(|request| &request.pool));
     pool.map_or_else(String::new, ToString::to_string)
 }
 
-fn below_floor(snapshot: &Snapshot, wanted: &Wanted) -> String {
+fn below_floor(snapshot: &Snapshot, wanted: &TargetTemplate) -> String {
     let template = snapshot.template(wanted.template);
     format!(
         "no clone is made: {} MiB are free where the server keeps its data, a clone takes {} MiB while it is made, and disk_floor_mb (PGDIBS_DISK_FLOOR_MB) is {}; free some space or lower it",

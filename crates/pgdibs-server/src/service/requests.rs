@@ -51,7 +51,9 @@ impl<B: Backend + 'static> Service<B> {
         }
         match self.backend.announce(&announce).await {
             // The source's build has not written its row yet; the announcement of the pool's newest template stands until then.
-            Err(Error::TemplateNotFound(_)) if matches!(self.sources.current(&announce.pool), Current::Wanted(_)) => {
+            Err(Error::TemplateNotFound(_))
+                if matches!(self.sources.current(&announce.pool), Current::TargetTemplate(_)) =>
+            {
                 announce.fingerprint = None;
                 self.backend.announce(&announce).await?;
             }
@@ -200,7 +202,7 @@ mod tests {
 
     impl Sources for BackTo {
         fn current(&self, _pool: &PoolName) -> Current {
-            Current::Wanted(self.0.clone())
+            Current::TargetTemplate(self.0.clone())
         }
     }
 

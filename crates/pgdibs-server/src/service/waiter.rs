@@ -59,7 +59,7 @@ impl<'a> Waiter<'a> {
         Self { stopping, ..self }
     }
 
-    /// The wait ends with an error that nobody reads when this token is cancelled.
+    /// The wait ends with an error when this token is cancelled: its caller has disconnected.
     #[must_use]
     pub fn until_disconnected(self, disconnected: CancellationToken) -> Self {
         Self { disconnected, ..self }

@@ -1,6 +1,6 @@
-//! Checks about kept databases: they outlive their lease, under a name and a login of their own.
+//! Checks of kept databases: they outlive their lease, with another name and another login.
 
-use super::suite::{expect, schema_mark};
+use super::suite::{expect, schema_row};
 use super::{ConformanceServer, Suite};
 use pgdibs_core::backend::Backend;
 use pgdibs_core::database::DatabaseState;
@@ -8,18 +8,18 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::request::{Kept, ResetBegun};
 
-/// The kept database holds what the holder left in it.
-async fn assert_as_left<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>, kept: &Kept, lease: &Lease) {
+/// Checks that the kept database has the holder's data, and that its login opens no other database.
+async fn assert_kept_contents<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>, kept: &Kept, lease: &Lease) {
     let mut session = expect("the kept login", suite.server.connect(&kept.credentials, kept.name.as_str()).await);
     let found = expect("read", suite.server.read(&mut session).await);
-    assert_eq!(found, [schema_mark(&lease.fingerprint), format!("dirt of {}", lease.id)]);
+    assert_eq!(found, [schema_row(&lease.fingerprint), format!("dirt of {}", lease.id)]);
     suite.server.disconnect(session).await;
     let elsewhere = suite.server.connect(&kept.credentials, &lease.database_name).await;
     assert!(elsewhere.is_err(), "the kept login opens the kept database only");
 }
 
-/// A database that somebody wants to look at leaves the slot as it is; the slot goes on.
-pub async fn a_kept_database_survives_the_release<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A kept database leaves the slot with its data; the slot gets another database.
+pub async fn kept_database_survives_release<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -32,7 +32,7 @@ pub async fn a_kept_database_survives_the_release<W: Backend, S: ConformanceServ
     suite.release(&lease).await;
     suite.idle().await;
     suite.server.disconnect(session).await;
-    assert_as_left(suite, &again, &lease).await;
+    assert_kept_contents(suite, &again, &lease).await;
     let rows = suite.in_state(DatabaseState::Kept).await;
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].id, &rows[0].name, rows[0].slot), (kept.database, &kept.name, None));
@@ -40,14 +40,14 @@ pub async fn a_kept_database_survives_the_release<W: Backend, S: ConformanceServ
         suite.assert_dead(credentials, &[kept.name.as_str(), &lease.database_name]).await;
     }
     let next = suite.take(suite.acquire_request()).await;
-    assert_eq!(next.database_name, lease.database_name, "the slot goes on");
+    assert_eq!(next.database_name, lease.database_name, "the slot has a new database");
     let session = suite.enter_clean_and_write(&next).await;
     suite.server.disconnect(session).await;
     suite.finish(&logins).await;
 }
 
-/// The same at a reset: the lease goes on with a fresh database, and its login gets into the kept one no longer.
-pub async fn a_kept_database_survives_the_reset<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// After a reset, the lease has another database, and its login cannot connect to the kept one.
+pub async fn kept_database_survives_reset<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -56,13 +56,16 @@ pub async fn a_kept_database_survives_the_reset<W: Backend, S: ConformanceServer
     suite.idle().await;
     match suite.backend.begin_reset(lease.id, Some(1), None).await {
         Ok(ResetBegun::Reserved { generation: 2 }) => {}
-        other => panic!("a spare should be reserved, not {other:?}"),
+        other => panic!("no spare was reserved: {other:?}"),
     }
     suite.idle().await;
     suite.server.disconnect(session).await;
-    assert_as_left(suite, &kept, &lease).await;
+    assert_kept_contents(suite, &kept, &lease).await;
     let Some(credentials) = &lease.credentials else { panic!("a live lease has credentials") };
-    assert!(suite.server.connect(credentials, kept.name.as_str()).await.is_err(), "it is not the holder's any more");
+    assert!(
+        suite.server.connect(credentials, kept.name.as_str()).await.is_err(),
+        "the holder cannot connect to the kept database"
+    );
     let found = expect("the lease", suite.backend.lease(lease.id).await);
     let session = suite.enter_clean_and_write(&found).await;
     suite.server.disconnect(session).await;
@@ -72,8 +75,8 @@ pub async fn a_kept_database_survives_the_reset<W: Backend, S: ConformanceServer
     suite.finish(&logins).await;
 }
 
-/// Whoever has seen enough gives it up; then it is gone, and so is its login.
-pub async fn a_kept_database_is_given_up_early<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// The early end of a keep drops the database and its login.
+pub async fn drop_kept_deletes_database_and_login<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -81,7 +84,7 @@ pub async fn a_kept_database_is_given_up_early<W: Backend, S: ConformanceServer>
     suite.release(&lease).await;
     suite.idle().await;
     let name = kept.name.as_str();
-    expect("give up", suite.backend.drop_kept(name).await);
+    expect("end the keep", suite.backend.drop_kept(name).await);
     suite.idle().await;
     assert!(!suite.names_on_the_server().await.contains(&name.to_owned()));
     assert!(!suite.server.logins().await.contains(&kept.credentials.user));
@@ -94,8 +97,8 @@ pub async fn a_kept_database_is_given_up_early<W: Backend, S: ConformanceServer>
     suite.finish(&logins).await;
 }
 
-/// There is nothing to keep of a lease that nobody knows.
-pub async fn only_a_live_lease_is_kept<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A keep of an unknown or ended lease is an error.
+pub async fn keep_rejects_an_ended_or_unknown_lease<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let unknown = suite.backend.keep(suite.lease_id(), 60, "why").await;

@@ -1,6 +1,6 @@
-//! Checks about leases: what is granted, to whom, and that an end is an end.
+//! Checks of leases: grants, renewals and ends.
 
-use super::suite::{expect, fingerprint, schema_mark};
+use super::suite::{expect, fingerprint, schema_row};
 use super::{ConformanceServer, Suite};
 use pgdibs_core::backend::Backend;
 use pgdibs_core::database::DatabaseState;
@@ -9,8 +9,8 @@ use pgdibs_core::lease::{End, LeaseState};
 use pgdibs_core::plan::Step;
 use pgdibs_core::request::{Acquire, Acquired, Announce};
 
-/// The main thing.
-pub async fn a_lease_gets_a_clean_database_under_a_stable_name<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A lease has a clean database, and its credentials can be read again.
+pub async fn acquire_returns_clean_database_under_stable_name<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     let wanted = suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -20,16 +20,14 @@ pub async fn a_lease_gets_a_clean_database_under_a_stable_name<W: Backend, S: Co
     let session = suite.enter_clean_and_write(&lease).await;
     suite.server.disconnect(session).await;
     let found = expect("the lease", suite.backend.lease(lease.id).await);
-    assert_eq!(found.credentials, lease.credentials, "a live lease can be asked for again");
+    assert_eq!(found.credentials, lease.credentials, "the credentials of a live lease can be read again");
     let unknown = suite.backend.lease(suite.lease_id()).await;
     assert!(matches!(unknown, Err(Error::LeaseNotFound(_))), "{unknown:?}");
     suite.finish(&logins).await;
 }
 
 /// `gw1` gets slot 1 although slot 0 is ready; a second `gw1` gets another.
-pub async fn a_worker_gets_its_own_slot_and_another_when_that_is_taken<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
-) {
+pub async fn acquire_prefers_the_slot_of_the_worker<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 2, 0).await;
     let first = suite.take(suite.acquire_request_of(&suite.run_id(), "gw1")).await;
@@ -40,11 +38,11 @@ pub async fn a_worker_gets_its_own_slot_and_another_when_that_is_taken<W: Backen
     suite.finish(&logins).await;
 }
 
-/// A retry never takes two.
+/// A retry never acquires a second lease.
 ///
-/// Regression: a repeated acquire made others pass over a free database: Postgres answers with the error before it lets go of
-/// the rows that the failed statement had locked (found by the conformance suite on 17, once in some hundred runs).
-pub async fn the_same_key_gets_the_same_lease<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// Regression: a repeated acquire made others skip a free database: Postgres returns the error before it releases the row locks
+/// of the failed statement (found by the conformance suite on 17, once in some hundred runs).
+pub async fn acquire_with_same_key_returns_same_lease<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 2, 0).await;
     let run = suite.run_id();
@@ -54,7 +52,7 @@ pub async fn the_same_key_gets_the_same_lease<W: Backend, S: ConformanceServer>(
             assert_eq!(found.len(), 1);
             assert_eq!((found[0].id, &found[0].credentials), (lease.id, &lease.credentials));
         }
-        other => panic!("the same key should get the same lease, not {other:?}"),
+        other => panic!("the same key got another lease: {other:?}"),
     }
     let second_alias = Acquire { alias: "second".to_owned(), ..suite.acquire_request_of(&run, "gw0") };
     assert_ne!(suite.take(second_alias).await.id, lease.id, "another alias is another lease");
@@ -68,10 +66,8 @@ pub async fn the_same_key_gets_the_same_lease<W: Backend, S: ConformanceServer>(
     suite.finish(&logins).await;
 }
 
-/// The same caller cannot hold two templates under one key.
-pub async fn the_same_key_with_another_fingerprint_is_a_conflict<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
-) {
+/// One key cannot have leases of two templates.
+pub async fn acquire_with_same_key_other_fingerprint_conflicts<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 2, 0).await;
     suite.build(&fingerprint("second")).await;
@@ -84,8 +80,8 @@ pub async fn the_same_key_with_another_fingerprint_is_a_conflict<W: Backend, S: 
     suite.finish(&logins).await;
 }
 
-/// Without a run there is no key.
-pub async fn without_a_run_every_call_is_a_new_lease<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A request without a run has no key.
+pub async fn acquire_without_run_grants_a_new_lease<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 2, 0).await;
     let first = suite.take(suite.acquire_request()).await;
@@ -95,26 +91,26 @@ pub async fn without_a_run_every_call_is_a_new_lease<W: Backend, S: ConformanceS
     suite.finish(&logins).await;
 }
 
-/// A fingerprint that nobody has put, or a pool without any template: the caller is told instead of kept waiting.
-pub async fn an_unknown_template_is_refused<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// An unknown fingerprint and a pool without templates are errors; the caller does not wait.
+pub async fn acquire_rejects_an_unknown_template<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(0, 1, 0).await;
-    for wanted in [None, Some(fingerprint("nobody put this"))] {
+    for wanted in [None, Some(fingerprint("unknown"))] {
         let refused = suite.backend.acquire(&[Acquire { fingerprint: wanted, ..suite.acquire_request() }], None).await;
         assert!(matches!(refused, Err(Error::TemplateNotFound(_))), "{refused:?}");
     }
     suite.finish(&logins).await;
 }
 
-/// No fingerprint means the newest; a fingerprint means that one, and no other that stands ready.
-pub async fn a_request_without_fingerprint_gets_the_newest_template<W: Backend, S: ConformanceServer>(
+/// A request without fingerprint gets the newest template; a request with one gets no other template.
+pub async fn acquire_without_fingerprint_uses_the_newest_template<W: Backend, S: ConformanceServer>(
     suite: &Suite<W, S>,
 ) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 2, 0).await;
     let newest = fingerprint("second");
     suite.build(&newest).await;
-    let unknown = Acquire { fingerprint: Some(fingerprint("nobody put this")), ..suite.acquire_request() };
+    let unknown = Acquire { fingerprint: Some(fingerprint("unknown")), ..suite.acquire_request() };
     let refused = suite.backend.acquire(&[unknown], None).await;
     assert!(matches!(refused, Err(Error::TemplateNotFound(_))), "{refused:?}");
     let lease = suite.take(suite.acquire_request()).await;
@@ -126,32 +122,29 @@ pub async fn a_request_without_fingerprint_gets_the_newest_template<W: Backend, 
 
 /// A database with a foreign session, now or earlier, is never leased.
 ///
-/// Regression: a looked-into database counted as free, so a place in the queue was given away (found by conformance suite and
-/// a second reading).
-pub async fn a_database_that_somebody_looked_into_is_not_granted<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
-) {
+/// Regression: a tampered database counted as free, so a later ticket was served first (found by the conformance suite).
+pub async fn acquire_skips_database_with_foreign_session<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let before = suite.in_state(DatabaseState::Ready).await;
-    suite.server.look_into(&suite.slot(0)).await;
+    suite.server.connect_externally(&suite.slot(0)).await;
     let acquire_request = suite.acquire_request();
     suite.must_wait(acquire_request.clone()).await;
     suite.idle().await;
     let lease = suite.take(acquire_request).await;
-    assert_ne!(lease.database, before.first().map(|d| d.id), "it was retired");
+    assert_ne!(lease.database, before.first().map(|d| d.id), "the tampered database was retired");
     let session = suite.enter_clean_and_write(&lease).await;
     suite.server.disconnect(session).await;
     suite.finish(&logins).await;
 }
 
-/// Nor one that is not there any more, in the time until the reconciler sees it.
+/// A database that was dropped externally is not leased before the reconciler detects the drop.
 ///
-/// Regression: a ready database that had been dropped by hand was granted, until the next look (found by hands with psql).
-pub async fn a_database_that_somebody_dropped_is_not_granted<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// Regression: such a database was leased until the next snapshot (found with psql).
+pub async fn acquire_skips_database_dropped_externally<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
-    suite.server.drop_by_hand(&suite.slot(0)).await;
+    suite.server.drop_externally(&suite.slot(0)).await;
     let acquire_request = suite.acquire_request();
     suite.must_wait(acquire_request.clone()).await;
     suite.idle().await;
@@ -161,10 +154,8 @@ pub async fn a_database_that_somebody_dropped_is_not_granted<W: Backend, S: Conf
     suite.finish(&logins).await;
 }
 
-/// The same name, a fresh database, a fresh login; the old session and the old login are dead.
-pub async fn a_released_slot_comes_back_clean_and_the_old_login_is_dead<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
-) {
+/// After a release, the slot has another database and another login, and the old session and login are closed.
+pub async fn released_slot_gets_clean_database_and_new_login<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     for _ in 0..3 {
@@ -172,7 +163,7 @@ pub async fn a_released_slot_comes_back_clean_and_the_old_login_is_dead<W: Backe
         assert_eq!(lease.database_name, suite.slot(0));
         let mut session = suite.enter_clean_and_write(&lease).await;
         suite.release(&lease).await;
-        let ended = expect("remembered", suite.backend.lease(lease.id).await);
+        let ended = expect("the ended lease", suite.backend.lease(lease.id).await);
         assert_eq!((ended.state, ended.credentials), (LeaseState::Released, None));
         suite.idle().await;
         let late = suite.server.write(&mut session, "late").await;
@@ -185,8 +176,8 @@ pub async fn a_released_slot_comes_back_clean_and_the_old_login_is_dead<W: Backe
     suite.finish(&logins).await;
 }
 
-/// A holder gets into no sibling, no spare and no template.
-pub async fn a_login_opens_its_own_database_only<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A holder cannot connect to other leased databases, spares and templates.
+pub async fn login_connects_only_to_its_own_database<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 2, 1).await;
     let first = suite.take(suite.acquire_request()).await;
@@ -205,8 +196,8 @@ pub async fn a_login_opens_its_own_database_only<W: Backend, S: ConformanceServe
     suite.finish(&logins).await;
 }
 
-/// A second release changes nothing and is no error; an unknown id is one.
-pub async fn a_lease_is_released_once<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A second release changes nothing and succeeds; an unknown id is an error.
+pub async fn repeated_release_changes_nothing<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -215,7 +206,7 @@ pub async fn a_lease_is_released_once<W: Backend, S: ConformanceServer>(suite: &
     let next = suite.take(suite.acquire_request()).await;
     let again = expect("again", suite.backend.end_lease(lease.id, End::Revoked, "again").await);
     assert!(!again);
-    assert_eq!(expect("remembered", suite.backend.lease(lease.id).await).state, LeaseState::Released);
+    assert_eq!(expect("the ended lease", suite.backend.lease(lease.id).await).state, LeaseState::Released);
     suite.idle().await;
     let session = suite.enter_clean_and_write(&next).await;
     suite.server.disconnect(session).await;
@@ -224,8 +215,8 @@ pub async fn a_lease_is_released_once<W: Backend, S: ConformanceServer>(suite: &
     suite.finish(&logins).await;
 }
 
-/// Each renewal moves the counter and can change the TTL; over is over.
-pub async fn a_renewal_counts_and_an_ended_lease_is_not_renewed<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// Each renewal increments the counter and can change the TTL; an ended lease rejects renew, reset and keep.
+pub async fn renew_counts_and_rejects_an_ended_lease<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -242,7 +233,7 @@ pub async fn a_renewal_counts_and_an_ended_lease_is_not_renewed<W: Backend, S: C
     for refusal in refusals {
         assert!(
             matches!(refusal, Some(Error::LeaseEnded { state: LeaseState::Released, .. })),
-            "over is over: {refusal:?}"
+            "an ended lease accepted a request: {refusal:?}"
         );
     }
     let unknown = suite.backend.renew(suite.lease_id(), None).await;
@@ -250,10 +241,10 @@ pub async fn a_renewal_counts_and_an_ended_lease_is_not_renewed<W: Backend, S: C
     suite.finish(&logins).await;
 }
 
-/// The plan may be older than the renewal: a renewal that was answered counts.
+/// A step does not expire a lease that was renewed after the plan.
 ///
-/// Regression: a lease renewed between plan and step expired (found by random worlds).
-pub async fn a_lease_renewed_after_the_plan_does_not_expire<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// Regression: a lease renewed between plan and step expired (found by `scenarios`).
+pub async fn expire_skips_lease_renewed_after_the_plan<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -275,32 +266,32 @@ pub async fn a_lease_renewed_after_the_plan_does_not_expire<W: Backend, S: Confo
     suite.finish(&logins).await;
 }
 
-/// What vanished under a holder is not replaced in silence; one that was renamed away is left alone.
-pub async fn a_lease_whose_database_was_dropped_is_revoked<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A lease whose database was dropped or renamed externally is revoked; the renamed database is left alone.
+pub async fn lease_of_database_dropped_externally_is_revoked<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     let wanted = suite.ready_pool(2, 2, 0).await;
     let dropped = suite.take(suite.acquire_request()).await;
     let renamed = suite.take(suite.acquire_request()).await;
     let theirs = format!("{}_theirs", suite.pool);
-    suite.server.drop_by_hand(&dropped.database_name).await;
-    suite.server.rename_by_hand(&renamed.database_name, &theirs).await;
+    suite.server.drop_externally(&dropped.database_name).await;
+    suite.server.rename_externally(&renamed.database_name, &theirs).await;
     suite.idle().await;
     for lease in [&dropped, &renamed] {
-        assert_eq!(expect("remembered", suite.backend.lease(lease.id).await).state, LeaseState::Revoked);
+        assert_eq!(expect("the ended lease", suite.backend.lease(lease.id).await).state, LeaseState::Revoked);
     }
-    assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1)], "the slots are filled again");
+    assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1)], "the slots are refilled");
     let server = suite.snapshot().await.server;
-    assert!(server.values().any(|found| found.name == theirs), "what somebody renamed is theirs now");
+    assert!(server.values().any(|found| found.name == theirs), "the renamed database is left alone");
     let next = suite.take(Acquire { fingerprint: Some(wanted.clone()), ..suite.acquire_request() }).await;
     let mut session = suite.enter(&next).await;
-    assert_eq!(expect("read", suite.server.read(&mut session).await), [schema_mark(&wanted)]);
+    assert_eq!(expect("read", suite.server.read(&mut session).await), [schema_row(&wanted)]);
     suite.server.disconnect(session).await;
-    suite.server.drop_by_hand(&theirs).await;
+    suite.server.drop_externally(&theirs).await;
     suite.finish(&logins).await;
 }
 
-/// The end of a run takes its leases with it, and no others; it stays ended.
-pub async fn the_end_of_a_run_releases_what_it_holds<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// The end of a run releases its leases and no others, and is final.
+pub async fn end_run_releases_its_leases<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(3, 3, 0).await;
     let (run, other) = (suite.run_id(), suite.run_id());
@@ -314,7 +305,7 @@ pub async fn the_end_of_a_run_releases_what_it_holds<W: Backend, S: ConformanceS
     assert_eq!(expect("end of an unknown run", suite.backend.end_run(&suite.run_id()).await), 0);
     suite.idle().await;
     for lease in &mine {
-        assert_eq!(expect("remembered", suite.backend.lease(lease.id).await).state, LeaseState::Released);
+        assert_eq!(expect("the ended lease", suite.backend.lease(lease.id).await).state, LeaseState::Released);
     }
     assert_eq!(expect("the other's", suite.backend.lease(theirs.id).await).state, LeaseState::Live);
     let refused = suite.backend.acquire(&[suite.acquire_request_of(&run, "gw0")], None).await;

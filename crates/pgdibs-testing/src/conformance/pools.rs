@@ -1,4 +1,4 @@
-//! Checks about pools: settings, refusals, and what is left of a dropped one.
+//! Checks of pools: settings, errors, and the complete removal of a dropped pool.
 
 use super::suite::{expect, fingerprint};
 use super::{ConformanceServer, Suite};
@@ -10,8 +10,8 @@ use pgdibs_core::name::{PoolName, RoleName};
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::Announce;
 
-/// `put_pool` makes a pool, then changes only what it is given.
-pub async fn a_pool_is_made_once_and_then_patched<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// `put_pool` creates a pool, then changes only the given settings.
+pub async fn put_pool_creates_once_then_changes_settings<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     let patch = PoolPatch { warm: Some(1), max: Some(3), ..PoolPatch::default() };
     let (pool, made) = expect("make", suite.backend.put_pool(&suite.pool, &patch).await);
@@ -22,12 +22,12 @@ pub async fn a_pool_is_made_once_and_then_patched<W: Backend, S: ConformanceServ
     assert!(!made);
     assert_eq!((pool.settings.warm, pool.settings.max, pool.settings.spares), (1, 3, 0));
     let found = suite.snapshot().await.pools.into_iter().find(|found| found.name == suite.pool);
-    assert_eq!(found, Some(pool), "what is answered is what is written");
+    assert_eq!(found, Some(pool), "the response equals the row");
     suite.finish(&logins).await;
 }
 
-/// Every request about a pool that does not exist is answered with its name.
-pub async fn requests_about_an_unknown_pool_name_it<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// Every request for a missing pool fails with the pool's name.
+pub async fn requests_for_an_unknown_pool_report_its_name<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let (backend, pool) = (&suite.backend, &suite.pool);
     let wanted = fingerprint("first");
     let announce = Announce { run: suite.run_id(), pool: pool.clone(), fingerprint: None, workers: 1, aliases: 1 };
@@ -43,10 +43,8 @@ pub async fn requests_about_an_unknown_pool_name_it<W: Backend, S: ConformanceSe
     }
 }
 
-/// A patch that breaks a rule is refused whole.
-pub async fn settings_out_of_range_are_refused_and_change_nothing<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
-) {
+/// A patch that breaks a rule changes nothing.
+pub async fn put_pool_rejects_settings_out_of_range_unchanged<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(1, 2, 1).await;
     let bad = [
@@ -56,7 +54,7 @@ pub async fn settings_out_of_range_are_refused_and_change_nothing<W: Backend, S:
     ];
     for patch in bad {
         let refused = suite.backend.put_pool(&suite.pool, &patch).await;
-        assert!(matches!(refused, Err(Error::Invalid(_))), "{patch:?} was answered {refused:?}");
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{patch:?} returned {refused:?}");
     }
     let pools = suite.snapshot().await.pools;
     let found = pools.iter().find(|found| found.name == suite.pool).map(|found| &found.settings);
@@ -64,47 +62,47 @@ pub async fn settings_out_of_range_are_refused_and_change_nothing<W: Backend, S:
     suite.finish(&logins).await;
 }
 
-/// A pool whose names exist already is refused, and those databases are named.
-pub async fn a_pool_is_refused_while_others_own_its_names<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// `put_pool` rejects a pool if foreign databases have its names, and lists them.
+pub async fn put_pool_rejects_names_of_foreign_databases<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     let foreign = suite.slot(0);
-    suite.server.create_by_hand(&foreign).await;
+    suite.server.create_externally(&foreign).await;
     match suite.backend.put_pool(&suite.pool, &PoolPatch::default()).await {
         Err(Error::ForeignDatabases { names, .. }) => assert_eq!(names, [foreign.as_str()]),
-        other => panic!("foreign databases should be refused, not {other:?}"),
+        other => panic!("foreign databases were accepted: {other:?}"),
     }
-    suite.server.drop_by_hand(&foreign).await;
+    suite.server.drop_externally(&foreign).await;
     suite.make_pool(0, 1, 0).await;
     suite.finish(&logins).await;
 }
 
-/// Live leases protect a pool, unless it is dropped by force, which revokes them.
-pub async fn a_pool_in_use_is_dropped_by_force_only<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A pool with live leases is only dropped by force, which revokes them.
+pub async fn drop_pool_in_use_requires_force<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
     let session = suite.enter_clean_and_write(&lease).await;
     match suite.backend.drop_pool(&suite.pool, false).await {
         Err(Error::PoolInUse { live: 1, holders, .. }) => assert!(holders.contains("conformance"), "{holders}"),
-        other => panic!("a pool in use should be refused, not {other:?}"),
+        other => panic!("the drop of a pool in use was accepted: {other:?}"),
     }
     suite.idle().await;
     suite.server.disconnect(session).await;
     let session = suite.enter(&lease).await;
     expect("drop by force", suite.backend.drop_pool(&suite.pool, true).await);
     suite.idle().await;
-    let ended = expect("remembered", suite.backend.lease(lease.id).await);
+    let ended = expect("the ended lease", suite.backend.lease(lease.id).await);
     assert_eq!(ended.state, LeaseState::Revoked);
     suite.server.disconnect(session).await;
     suite.finish(&logins).await;
 }
 
-/// Ready, leased, spare, kept and building: a dropped pool takes everything with it.
-pub async fn a_dropped_pool_leaves_nothing<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A drop removes ready, leased, spare and kept databases and builds.
+pub async fn drop_pool_leaves_no_rows_databases_or_logins<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 3, 1).await;
     let kept = suite.take(suite.acquire_request()).await;
-    expect("keep", suite.backend.keep(kept.id, 3600, "to look at").await);
+    expect("keep", suite.backend.keep(kept.id, 3600, "inspection").await);
     expect("release", suite.backend.end_lease(kept.id, End::Released, "released").await);
     suite.idle().await;
     assert_eq!(suite.in_state(DatabaseState::Kept).await.len(), 1);
@@ -113,15 +111,13 @@ pub async fn a_dropped_pool_leaves_nothing<W: Backend, S: ConformanceServer>(sui
     suite.take(suite.acquire_request()).await;
     expect("drop by force", suite.backend.drop_pool(&suite.pool, true).await);
     let refused = suite.backend.acquire(&[suite.acquire_request()], None).await;
-    assert!(refused.is_err(), "a pool that is being dropped grants nothing: {refused:?}");
+    assert!(refused.is_err(), "a pool that is being dropped granted a lease: {refused:?}");
     suite.finish(&logins).await;
 }
 
-/// No two pools share the role that owns their objects. It is made for the first build, stays while anything of the pool is left, is
-/// dropped with the pool, and made again for a pool of the same name.
-pub async fn a_pool_has_an_owner_role_of_its_own_that_goes_with_it<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
-) {
+/// Each pool has its own owner role. The first build creates it, and the drop of the pool drops it after the last database of the
+/// pool. A new pool with the same name gets it again.
+pub async fn pool_owner_role_is_separate_and_dropped_with_pool<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     let other = expect("a name", PoolName::parse(&format!("{}_2", suite.pool)));
     let (pool, _) = expect("a second pool", suite.backend.put_pool(&other, &PoolPatch::default()).await);
@@ -131,31 +127,31 @@ pub async fn a_pool_has_an_owner_role_of_its_own_that_goes_with_it<W: Backend, S
         suite.ready_pool(1, 2, 0).await;
         let pools = suite.snapshot().await.pools;
         let found = pools.iter().find(|found| found.name == suite.pool).map(|found| &found.settings.owner);
-        assert_eq!(found, Some(&owner), "each pool has its own");
-        assert!(suite.server.has_owner(&owner).await, "the build needs it");
+        assert_eq!(found, Some(&owner), "each pool has a separate owner role");
+        assert!(suite.server.has_owner(&owner).await, "the build creates the owner role");
         let lease = suite.take(suite.acquire_request()).await;
-        expect("keep", suite.backend.keep(lease.id, 3600, "to look at").await);
+        expect("keep", suite.backend.keep(lease.id, 3600, "inspection").await);
         expect("release", suite.backend.end_lease(lease.id, End::Released, "released").await);
         suite.idle().await;
-        assert!(suite.server.has_owner(&owner).await, "a database of the pool is kept");
+        assert!(suite.server.has_owner(&owner).await, "the owner role exists while a database is kept");
         suite.finish(&logins).await;
-        assert!(!suite.server.has_owner(&owner).await, "nothing of the pool is left");
+        assert!(!suite.server.has_owner(&owner).await, "the owner role is dropped with the pool");
     }
     expect("drop the second pool", suite.backend.drop_pool(&other, false).await);
     suite.finish(&logins).await;
 }
 
-/// Somebody else's database that carries the name of a slot keeps that name, and the pool uses another number.
-pub async fn a_foreign_database_under_a_slot_name_is_left_alone<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A foreign database with the name of a slot keeps it, and the pool uses another slot number.
+pub async fn foreign_database_with_slot_name_is_left_alone<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(1, 2, 0).await;
     let foreign = suite.slot(0);
-    suite.server.create_by_hand(&foreign).await;
+    suite.server.create_externally(&foreign).await;
     suite.build(&fingerprint("first")).await;
     assert_eq!(suite.ready_names().await, [suite.slot(1)]);
     expect("drop", suite.backend.drop_pool(&suite.pool, false).await);
     suite.idle().await;
-    assert_eq!(suite.names_on_the_server().await, [foreign.as_str()], "what is not ours stays");
-    suite.server.drop_by_hand(&foreign).await;
+    assert_eq!(suite.names_on_the_server().await, [foreign.as_str()], "foreign databases remain");
+    suite.server.drop_externally(&foreign).await;
     suite.finish(&logins).await;
 }

@@ -1,6 +1,6 @@
-//! Checks about resets: the same id, URL and login, a fresh database.
+//! Checks of resets: the same id, URL and login, another database.
 
-use super::suite::{expect, schema_mark};
+use super::suite::{expect, schema_row};
 use super::{ConformanceServer, Suite};
 use pgdibs_core::backend::Backend;
 use pgdibs_core::database::DatabaseState;
@@ -10,14 +10,12 @@ use pgdibs_core::request::{ResetBegun, TicketKind};
 async fn reserve<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>, id: LeaseId, leave: Option<u32>) -> u32 {
     match suite.backend.begin_reset(id, leave, None).await {
         Ok(ResetBegun::Reserved { generation }) => generation,
-        other => panic!("a spare should be reserved, not {other:?}"),
+        other => panic!("no spare was reserved: {other:?}"),
     }
 }
 
-/// Contents, generation and sessions change; id, name and login do not.
-pub async fn a_reset_brings_a_clean_database_under_the_same_name_and_login<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
-) {
+/// A reset replaces contents, generation and sessions, but not id, name and login.
+pub async fn reset_swaps_database_and_keeps_name_and_login<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let mut lease = suite.take(suite.acquire_request()).await;
@@ -32,52 +30,50 @@ pub async fn a_reset_brings_a_clean_database_under_the_same_name_and_login<W: Ba
         assert_eq!(found.generation, generation);
         assert_eq!((found.id, &found.database_name, found.slot), (lease.id, &lease.database_name, lease.slot));
         assert_eq!(found.credentials, lease.credentials);
-        assert_ne!(found.database, lease.database, "another database stands under the name");
+        assert_ne!(found.database, lease.database, "the name belongs to another database");
         assert!(found.renewals > lease.renewals, "a reset counts as a renewal");
         lease = found;
     }
     suite.finish(&logins).await;
 }
 
-/// A retry that names the generation to leave behind does not reset twice.
-pub async fn a_reset_named_by_its_generation_happens_once<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A retry with the same generation does not reset again.
+pub async fn reset_of_a_generation_happens_once<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
     suite.idle().await;
     assert_eq!(reserve(suite, lease.id, Some(1)).await, 2);
-    assert_eq!(reserve(suite, lease.id, Some(1)).await, 2, "the same reset, still under way");
+    assert_eq!(reserve(suite, lease.id, Some(1)).await, 2, "the same reset is in progress");
     suite.idle().await;
     match suite.backend.begin_reset(lease.id, Some(1), None).await {
         Ok(ResetBegun::Already(found)) => assert_eq!((found.id, found.generation), (lease.id, 2)),
-        other => panic!("generation 1 is already behind: {other:?}"),
+        other => panic!("generation 1 was reset again: {other:?}"),
     }
     suite.idle().await;
     assert_eq!(expect("the lease", suite.backend.lease(lease.id).await).generation, 2);
     suite.finish(&logins).await;
 }
 
-/// No spare: nothing changes but that a clone is ordered.
-pub async fn a_reset_without_a_spare_waits_and_leaves_the_database_alone<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
-) {
+/// Without a spare, the reset waits for a clone, and the session on the old database continues.
+pub async fn reset_without_spare_waits_with_database_unchanged<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
     let mut session = suite.enter_clean_and_write(&lease).await;
-    let wanted = match suite.backend.begin_reset(lease.id, None, None).await {
-        Ok(ResetBegun::Wait(wanted)) => wanted,
-        other => panic!("there is no spare to reset with: {other:?}"),
+    let target = match suite.backend.begin_reset(lease.id, None, None).await {
+        Ok(ResetBegun::Wait(target)) => target,
+        other => panic!("the reset does not wait for a spare: {other:?}"),
     };
-    expect("the session goes on", suite.server.write(&mut session, "more dirt").await);
-    let place = expect("a ticket", suite.backend.take_ticket(&wanted, 1, TicketKind::Reset).await);
+    expect("the session continues", suite.server.write(&mut session, "more dirt").await);
+    let place = expect("a ticket", suite.backend.take_ticket(&target, 1, TicketKind::Reset).await);
     suite.idle().await;
-    expect("the session still goes on", suite.server.write(&mut session, "still more").await);
+    expect("the session still continues", suite.server.write(&mut session, "still more").await);
     match suite.backend.begin_reset(lease.id, None, Some(place)).await {
         Ok(ResetBegun::Reserved { generation: 2 }) => {}
-        other => panic!("a spare was cloned for the waiting reset: {other:?}"),
+        other => panic!("the waiting reset got no spare: {other:?}"),
     }
-    expect("the ticket, served", suite.backend.drop_ticket(place).await);
+    expect("drop the served ticket", suite.backend.drop_ticket(place).await);
     suite.idle().await;
     let found = expect("the lease", suite.backend.lease(lease.id).await);
     let session = suite.enter_clean_and_write(&found).await;
@@ -85,33 +81,33 @@ pub async fn a_reset_without_a_spare_waits_and_leaves_the_database_alone<W: Back
     suite.finish(&logins).await;
 }
 
-/// The lease after the reset whose reservation was given up has reserved another, as the service does.
+/// Reserves another spare after the first reservation was freed, as the service does, and returns the lease after the reset.
 async fn after_another_reservation<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>, lease: LeaseId) -> Lease {
     let seen = expect("the lease", suite.backend.lease(lease).await);
-    assert_eq!((seen.generation, seen.reset_to), (1, None), "the reservation is given up");
+    assert_eq!((seen.generation, seen.reset_to), (1, None), "the reservation is freed");
     reserve(suite, lease, None).await;
     suite.idle().await;
     expect("the lease", suite.backend.lease(lease).await)
 }
 
-/// Spares are closed, but a superuser can open one and look in, before or after a reset has reserved it.
+/// A superuser can open a spare and connect to it, before or after a reset has reserved it.
 ///
 /// Regression: a reset used a spare that an external session had written into (found with psql).
-pub async fn a_spare_that_somebody_looked_into_does_not_come_in<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn reset_skips_spare_with_foreign_session<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
     suite.idle().await;
     let entered = suite.in_state(DatabaseState::Spare).await.remove(0);
-    suite.server.look_into(entered.name.as_str()).await;
+    suite.server.connect_externally(entered.name.as_str()).await;
     match suite.backend.begin_reset(lease.id, None, None).await {
         Ok(ResetBegun::Wait(_)) => {}
-        other => panic!("the only spare was looked into: {other:?}"),
+        other => panic!("the reset used a spare with a foreign session: {other:?}"),
     }
     suite.idle().await;
     reserve(suite, lease.id, None).await;
     let reserved = suite.in_state(DatabaseState::Spare).await.remove(0);
-    suite.server.look_into(reserved.name.as_str()).await;
+    suite.server.connect_externally(reserved.name.as_str()).await;
     suite.idle().await;
     let seen = after_another_reservation(suite, lease.id).await;
     assert!(![Some(entered.id), Some(reserved.id)].contains(&seen.database), "{seen:?}");
@@ -120,14 +116,13 @@ pub async fn a_spare_that_somebody_looked_into_does_not_come_in<W: Backend, S: C
     suite.finish(&logins).await;
 }
 
-/// The reservation of a spare that is not there any more ends with its row, or the reset would wait for it for as long as it may.
+/// The deletion of a reserved spare's row frees the reservation; the reset would otherwise wait until its timeout.
 ///
-/// Regression: a retirement could take a spare that a reset had just reserved (found by conformance suite and a second
-/// reading).
+/// Regression: a retirement could take a spare that a reset had just reserved (found by the conformance suite).
 ///
-/// Regression: a reserved spare that was dropped externally could not be deleted from the catalog (a foreign key), and the reset
-/// waited until it was given up (found by the loop of cut lines).
-pub async fn a_reserved_spare_that_somebody_dropped_frees_its_reset<W: Backend, S: ConformanceServer>(
+/// Regression: a foreign key prevented the deletion of a reserved spare's row after an external drop, and the reset timed out
+/// (found by the fault tests that cut connections).
+pub async fn reset_reserves_again_after_spare_is_dropped_externally<W: Backend, S: ConformanceServer>(
     suite: &Suite<W, S>,
 ) {
     let logins = suite.server.logins().await;
@@ -136,7 +131,7 @@ pub async fn a_reserved_spare_that_somebody_dropped_frees_its_reset<W: Backend, 
     suite.idle().await;
     reserve(suite, lease.id, None).await;
     let reserved = suite.in_state(DatabaseState::Spare).await.remove(0);
-    suite.server.drop_by_hand(reserved.name.as_str()).await;
+    suite.server.drop_externally(reserved.name.as_str()).await;
     suite.idle().await;
     let seen = after_another_reservation(suite, lease.id).await;
     assert_eq!(seen.generation, 2);
@@ -145,8 +140,8 @@ pub async fn a_reserved_spare_that_somebody_dropped_frees_its_reset<W: Backend, 
     suite.finish(&logins).await;
 }
 
-/// A holder that lets go in the middle of a reset blocks nobody.
-pub async fn a_release_during_a_reset_frees_the_spare<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// A release during a reset frees the reserved spare.
+pub async fn release_during_reset_frees_the_spare<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -158,14 +153,14 @@ pub async fn a_release_during_a_reset_frees_the_spare<W: Backend, S: Conformance
     suite.idle().await;
     assert_eq!(expect("the lease", suite.backend.lease(lease.id).await).generation, 1, "no reset took place");
     let next = suite.take(suite.acquire_request()).await;
-    assert_eq!(next.database, Some(spare[0].id), "the spare that was reserved is used for the slot");
+    assert_eq!(next.database, Some(spare[0].id), "the reserved spare enters the slot");
     let session = suite.enter_clean_and_write(&next).await;
     suite.server.disconnect(session).await;
     suite.finish(&logins).await;
 }
 
-/// After a reset the lease's login carries another number than its database; both go with the release.
-pub async fn a_lease_that_was_reset_leaves_no_login_behind<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+/// After a reset the numbers of login and database differ; the release drops the logins of both.
+pub async fn release_after_reset_drops_both_logins<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
     let logins = suite.server.logins().await;
     let wanted = suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -173,13 +168,13 @@ pub async fn a_lease_that_was_reset_leaves_no_login_behind<W: Backend, S: Confor
     reserve(suite, lease.id, None).await;
     suite.idle().await;
     let mut session = suite.enter(&lease).await;
-    assert_eq!(expect("read", suite.server.read(&mut session).await), [schema_mark(&wanted)]);
+    assert_eq!(expect("read", suite.server.read(&mut session).await), [schema_row(&wanted)]);
     suite.server.disconnect(session).await;
     suite.release(&lease).await;
     suite.idle().await;
     let Some(credentials) = &lease.credentials else { panic!("a live lease has credentials") };
     suite.assert_dead(credentials, &[&lease.database_name]).await;
     let left = suite.server.logins().await;
-    assert!(!left.contains(&credentials.user), "{} is dropped with the database it led to", credentials.user);
+    assert!(!left.contains(&credentials.user), "{} is dropped with its last database", credentials.user);
     suite.finish(&logins).await;
 }

@@ -1,9 +1,9 @@
-//! What the suite needs of a server: sessions, and changes that pgdibs does not make itself.
+//! The suite's access to a server: sessions, and external changes.
 
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::RoleName;
 
-/// What the suite needs of a server beside [`Backend`](pgdibs_core::backend::Backend): a client that connects.
+/// Access to the server of a [`Backend`](pgdibs_core::backend::Backend) as a client and as a superuser.
 pub trait ConformanceServer: Send + Sync {
     /// A session.
     type Session: Send;
@@ -11,43 +11,43 @@ pub trait ConformanceServer: Send + Sync {
     /// Logs in.
     ///
     /// # Errors
-    /// The server's refusal, in words.
+    /// The server's error as text.
     fn connect(
         &self,
         credentials: &Credentials,
         database: &str,
     ) -> impl Future<Output = Result<Self::Session, String>> + Send;
 
-    /// Leaves.
+    /// Ends a session.
     fn disconnect(&self, session: Self::Session) -> impl Future<Output = ()> + Send;
 
-    /// Writes a mark into the session's database, and commits. The first one makes the table for them.
+    /// Writes a row into the session's database and commits. The first write creates the table.
     ///
     /// # Errors
-    /// The server's refusal, or that the session was ended.
-    fn write(&self, session: &mut Self::Session, mark: &str) -> impl Future<Output = Result<(), String>> + Send;
+    /// The server's error, also if the session has ended.
+    fn write(&self, session: &mut Self::Session, row: &str) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Every mark in the session's database, in the order of their writing; none when there is no table for them.
+    /// All rows in the session's database, in the order of their writes; none if there is no table.
     ///
     /// # Errors
-    /// That the session was ended.
+    /// The server's error if the session has ended.
     fn read(&self, session: &mut Self::Session) -> impl Future<Output = Result<Vec<String>, String>> + Send;
 
-    /// Opens a database as a superuser if it is closed, enters it, leaves it, and waits until the server's statistics know of it.
-    fn look_into(&self, database: &str) -> impl Future<Output = ()> + Send;
+    /// Opens a database as a superuser if it is closed, connects, disconnects, and waits until the server's statistics have it.
+    fn connect_externally(&self, database: &str) -> impl Future<Output = ()> + Send;
 
-    /// `create database` by a role that is not ours.
-    fn create_by_hand(&self, database: &str) -> impl Future<Output = ()> + Send;
+    /// `create database` as a foreign role.
+    fn create_externally(&self, database: &str) -> impl Future<Output = ()> + Send;
 
-    /// `drop database … with (force)` as a superuser; of a database that is not there: nothing.
-    fn drop_by_hand(&self, database: &str) -> impl Future<Output = ()> + Send;
+    /// `drop database … with (force)` as a superuser; a missing database is ignored.
+    fn drop_externally(&self, database: &str) -> impl Future<Output = ()> + Send;
 
     /// `alter database … rename` as a superuser, after ending its sessions.
-    fn rename_by_hand(&self, database: &str, to: &str) -> impl Future<Output = ()> + Send;
+    fn rename_externally(&self, database: &str, to: &str) -> impl Future<Output = ()> + Send;
 
-    /// Names of all roles that we make for leases, builds and kept databases (`pgdibs_l_<n>`).
+    /// The generated logins of leases, builds and kept databases (`pgdibs_l_<n>`).
     fn logins(&self) -> impl Future<Output = Vec<String>> + Send;
 
-    /// Whether the server has a role of this name that no one logs in as.
+    /// Whether the server has a role with this name and without LOGIN.
     fn has_owner(&self, role: &RoleName) -> impl Future<Output = bool> + Send;
 }

@@ -1,4 +1,4 @@
-//! The suite: one world, one server, one pool name, and the sentences that most checks are made of.
+//! The suite: one backend, one server, one pool name, and the operations that most checks share.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,41 +14,41 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName};
 use pgdibs_core::pool::PoolPatch;
-use pgdibs_core::request::{Acquire, Acquired, TemplatePut, Wanted};
+use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TemplatePut};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::Template;
 
-/// One check's surroundings.
+/// The environment of one check.
 pub struct Suite<W, S> {
-    /// The world under test.
+    /// The backend under test.
     pub backend: W,
-    /// Whoever connects to its server.
+    /// Access to its server.
     pub server: S,
-    /// The pool that the check makes; a random name, so that checks do not meet.
+    /// The name of the check's pool; random, so that checks do not interfere.
     pub pool: PoolName,
     numbers: AtomicU64,
 }
 
-/// The reconciler's knowledge of a backend in which nothing is under way and no lease is overdue.
+/// The planner's context without steps in progress and overdue leases.
 #[must_use]
-pub(super) fn nothing_under_way() -> PlannerContext {
+pub(super) fn idle_context() -> PlannerContext {
     PlannerContext { max_ttl: Duration::from_secs(3600), ..PlannerContext::default() }
 }
 
 impl<W: Backend, S: ConformanceServer> Suite<W, S> {
-    /// Surroundings for one check.
+    /// The environment for one check.
     pub fn new(backend: W, server: S, pool: PoolName) -> Self {
         Self { backend, server, pool, numbers: AtomicU64::new(0) }
     }
 
-    /// Lets the reconciler do everything there is to do; nothing of it may fail.
+    /// Reconciles until the plan is empty; no step may fail.
     pub async fn idle(&self) {
-        let failures = run_until_idle(&self.backend, &nothing_under_way()).await;
+        let failures = run_until_idle(&self.backend, &idle_context()).await;
         assert!(failures.is_empty(), "steps failed: {failures:#?}");
-        expect("sweep", self.backend.collect_garbage().await);
+        expect("collect garbage", self.backend.collect_garbage().await);
     }
 
-    /// Looks at everything.
+    /// Takes a snapshot.
     pub async fn snapshot(&self) -> Snapshot {
         expect("gather", self.backend.gather().await)
     }
@@ -59,7 +59,7 @@ impl<W: Backend, S: ConformanceServer> Suite<W, S> {
         snapshot.databases.into_iter().filter(|d| d.pool == self.pool && d.state == state).collect()
     }
 
-    /// Names of the pool's slots that are ready.
+    /// The names of the pool's ready databases.
     pub async fn ready_names(&self) -> Vec<String> {
         let mut names: Vec<String> =
             self.in_state(DatabaseState::Ready).await.into_iter().map(|d| d.name.as_str().to_owned()).collect();
@@ -67,7 +67,7 @@ impl<W: Backend, S: ConformanceServer> Suite<W, S> {
         names
     }
 
-    /// Names of the pool's kind that the server has.
+    /// The pool's database names that exist on the server.
     pub async fn names_on_the_server(&self) -> Vec<String> {
         let snapshot = self.snapshot().await;
         let names = snapshot.server.into_values().map(|found| found.name);
@@ -79,48 +79,48 @@ impl<W: Backend, S: ConformanceServer> Suite<W, S> {
         DatabaseName::slot(&self.pool, slot).as_str().to_owned()
     }
 
-    /// Makes the pool.
+    /// Creates the pool.
     pub async fn make_pool(&self, warm: u32, max: u32, spares: u32) {
         let patch = PoolPatch { warm: Some(warm), max: Some(max), spares: Some(spares), ..PoolPatch::default() };
         expect("put the pool", self.backend.put_pool(&self.pool, &patch).await);
     }
 
-    /// Becomes the builder of a template; the token is the holder's name.
+    /// Starts a build; the token is the holder.
     pub async fn begin_build(&self, fingerprint: &Fingerprint, holder: &str) -> Template {
         match self.backend.put_template(&self.pool, fingerprint, holder, holder).await {
             Ok(TemplatePut::Yours(template)) => template,
-            other => panic!("{holder} should be the builder of \"{fingerprint}\", not {other:?}"),
+            other => panic!("{holder} is not the builder of \"{fingerprint}\": {other:?}"),
         }
     }
 
-    /// Builds a template from the request to the publication; a clean database then carries [`schema_mark`].
+    /// Builds a template from the request to the publication; its clones contain [`schema_row`].
     pub async fn build(&self, fingerprint: &Fingerprint) -> Template {
         let template = self.begin_build(fingerprint, "builder").await;
         self.idle().await;
         let place = expect("the build place", self.backend.build_place(template.id, "builder").await);
-        let Some(place) = place else { panic!("the build's database should exist once nothing is left to do") };
+        let Some(place) = place else { panic!("the build's database does not exist after the reconciliation") };
         let database = place.database.as_str();
         let mut session = expect("the builder's login", self.server.connect(&place.credentials, database).await);
-        expect("migrations", self.server.write(&mut session, &schema_mark(fingerprint)).await);
+        expect("migrations", self.server.write(&mut session, &schema_row(fingerprint)).await);
         self.server.disconnect(session).await;
         expect("the seal", self.backend.request_seal(&self.pool, fingerprint, "builder").await);
         self.idle().await;
         match self.backend.put_template(&self.pool, fingerprint, "reader", "reader").await {
             Ok(TemplatePut::Ready(found)) if found.id == template.id => found,
-            other => panic!("template \"{fingerprint}\" should be ready, not {other:?}"),
+            other => panic!("template \"{fingerprint}\" is not ready: {other:?}"),
         }
     }
 
-    /// A pool with one template, filled.
+    /// Creates a pool with one template and its ready databases.
     pub async fn ready_pool(&self, warm: u32, max: u32, spares: u32) -> Fingerprint {
         let fingerprint = fingerprint("first");
         self.make_pool(warm, max, spares).await;
         self.build(&fingerprint).await;
-        assert_eq!(self.ready_names().await.len(), warm as usize, "the pool is warm");
+        assert_eq!(self.ready_names().await.len(), warm as usize, "ready databases");
         fingerprint
     }
 
-    /// A lease id that no other check uses.
+    /// A unique lease id.
     pub fn lease_id(&self) -> LeaseId {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let digest = Sha256::digest(format!("{}/{number}", self.pool).as_bytes());
@@ -129,12 +129,12 @@ impl<W: Backend, S: ConformanceServer> Suite<W, S> {
         uuid::Builder::from_random_bytes(bytes).into_uuid()
     }
 
-    /// A run id that no other check uses.
+    /// A unique run id.
     pub fn run_id(&self) -> String {
         self.lease_id().to_string()
     }
 
-    /// A wish without a key.
+    /// A request without a key.
     pub fn acquire_request(&self) -> Acquire {
         Acquire {
             id: self.lease_id(),
@@ -149,24 +149,24 @@ impl<W: Backend, S: ConformanceServer> Suite<W, S> {
         }
     }
 
-    /// A wish of a worker in a run.
+    /// The request of a worker in a run.
     pub fn acquire_request_of(&self, run: &str, worker: &str) -> Acquire {
         Acquire { run: Some(run.to_owned()), worker: Some(worker.to_owned()), ..self.acquire_request() }
     }
 
-    /// Takes one lease, which must be free.
+    /// Acquires one lease without waiting.
     pub async fn take(&self, acquire_request: Acquire) -> Lease {
         match self.backend.acquire(&[acquire_request], None).await {
             Ok(Acquired::Granted(mut leases)) if leases.len() == 1 => leases.remove(0),
-            other => panic!("a database should be granted, not {other:?}"),
+            other => panic!("no database was granted: {other:?}"),
         }
     }
 
-    /// Asks for one lease, for which nothing may be free.
-    pub async fn must_wait(&self, acquire_request: Acquire) -> Wanted {
+    /// Requests one lease; the result must be a wait.
+    pub async fn must_wait(&self, acquire_request: Acquire) -> TargetTemplate {
         match self.backend.acquire(&[acquire_request], None).await {
-            Ok(Acquired::Wait(wanted)) => wanted,
-            other => panic!("the caller should have to wait, not get {other:?}"),
+            Ok(Acquired::Wait(target)) => target,
+            other => panic!("the caller does not have to wait: {other:?}"),
         }
     }
 
@@ -182,27 +182,27 @@ impl<W: Backend, S: ConformanceServer> Suite<W, S> {
         expect("the lease's login", self.server.connect(credentials, &lease.database_name).await)
     }
 
-    /// Connects as the holder, finds exactly what the template holds, and leaves a mark of its own. Still connected.
+    /// Connects as the holder, checks that the database equals its template, and writes a row. The session stays connected.
     pub async fn enter_clean_and_write(&self, lease: &Lease) -> S::Session {
         let mut session = self.enter(lease).await;
         let found = expect("a query", self.server.read(&mut session).await);
-        assert_eq!(found, [schema_mark(&lease.fingerprint)], "a database is handed out as its template is");
+        assert_eq!(found, [schema_row(&lease.fingerprint)], "a leased database equals its template");
         expect("a write", self.server.write(&mut session, &format!("dirt of {}", lease.id)).await);
         session
     }
 
-    /// Makes sure that a login gets in nowhere: not into the named databases, not into any other of the pool's.
+    /// Checks that a login can connect neither to the named databases nor to any other database of the pool.
     pub async fn assert_dead(&self, credentials: &Credentials, databases: &[&str]) {
         let mut names: BTreeSet<String> = databases.iter().map(|&name| name.to_owned()).collect();
         names.extend(self.names_on_the_server().await);
         for name in names {
             if self.server.connect(credentials, &name).await.is_ok() {
-                panic!("login {} still gets into {name}", credentials.user);
+                panic!("login {} can still connect to {name}", credentials.user);
             }
         }
     }
 
-    /// Drops the pool and makes sure that neither databases nor logins nor rows of it are left.
+    /// Drops the pool and checks that no databases, logins and rows of it remain.
     pub async fn finish(&self, logins_before: &[String]) {
         match self.backend.drop_pool(&self.pool, true).await {
             Ok(()) | Err(Error::PoolNotFound(_)) => {}
@@ -210,30 +210,29 @@ impl<W: Backend, S: ConformanceServer> Suite<W, S> {
         }
         self.idle().await;
         let snapshot = self.snapshot().await;
-        assert!(snapshot.pools.iter().all(|pool| pool.name != self.pool), "the pool's row is gone");
-        assert!(snapshot.databases.iter().all(|d| d.pool != self.pool), "every database's row is gone");
-        assert!(snapshot.templates.iter().all(|t| t.pool != self.pool), "every template's row is gone");
-        assert_eq!(self.names_on_the_server().await, Vec::<String>::new(), "every database is gone");
+        assert!(snapshot.pools.iter().all(|pool| pool.name != self.pool), "the row of the pool is deleted");
+        assert!(snapshot.databases.iter().all(|d| d.pool != self.pool), "the rows of its databases are deleted");
+        assert!(snapshot.templates.iter().all(|t| t.pool != self.pool), "the rows of its templates are deleted");
+        assert_eq!(self.names_on_the_server().await, Vec::<String>::new(), "every database is dropped");
         let logins: BTreeSet<String> = self.server.logins().await.into_iter().collect();
         let before: BTreeSet<String> = logins_before.iter().cloned().collect();
         let left: Vec<&String> = logins.difference(&before).collect();
-        assert!(left.is_empty(), "logins are left: {left:?}");
+        assert!(left.is_empty(), "remaining logins: {left:?}");
     }
 }
 
-/// A fingerprint that is known to be valid.
 #[must_use]
 pub(super) fn fingerprint(text: &str) -> Fingerprint {
     expect("a fingerprint", Fingerprint::parse(text))
 }
 
-/// What the builder of a template writes, and so what every clean database of it holds.
+/// The row that the builder of a template writes, so that every clone contains it.
 #[must_use]
-pub(super) fn schema_mark(fingerprint: &Fingerprint) -> String {
+pub(super) fn schema_row(fingerprint: &Fingerprint) -> String {
     format!("schema {fingerprint}")
 }
 
-/// The value, or a panic that says what went wrong while doing what.
+/// The value, or a panic with the operation and the error.
 pub(super) fn expect<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) -> T {
     match result {
         Ok(value) => value,

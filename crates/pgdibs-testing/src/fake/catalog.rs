@@ -1,4 +1,4 @@
-//! The catalog of the fake backend: rows, the sequence, and what is shared by requests and steps.
+//! The catalog of the fake backend: rows, the sequence, and what requests and steps share.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,37 +14,34 @@ use pgdibs_core::request::{TicketId, TicketKind};
 use pgdibs_core::snapshot::Limits;
 use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 
-/// A database's row, with the columns that the domain type does not show.
+/// A row of a database, with the columns that [`Database`] lacks.
 #[derive(Debug, Clone)]
 pub(super) struct DatabaseRow {
     pub(super) seen: Database,
-    /// Of the login with its number.
+    /// The password of its login.
     pub(super) password: SecretString,
-    /// The login that may look into it once it is kept.
+    /// The login with access to it while it is kept.
     pub(super) kept_login: Option<Credentials>,
     pub(super) retry_at: f64,
 }
 
-/// A template's row.
 #[derive(Debug, Clone)]
 pub(super) struct TemplateRow {
     pub(super) seen: Template,
     pub(super) token: String,
     pub(super) builder: Option<Credentials>,
-    pub(super) last_sign_of_life: f64,
+    pub(super) last_renewed: f64,
     pub(super) last_used: f64,
     pub(super) retry_at: f64,
 }
 
-/// A lease's row.
 #[derive(Debug, Clone)]
 pub(super) struct LeaseRow {
-    /// With the credentials, also after its end.
+    /// Keeps the credentials after the end.
     pub(super) seen: Lease,
     pub(super) ended: Option<f64>,
 }
 
-/// A run's row.
 #[derive(Debug, Clone, Default)]
 pub(super) struct RunRow {
     pub(super) announced: Option<(PoolName, Option<Fingerprint>, u32)>,
@@ -52,7 +49,6 @@ pub(super) struct RunRow {
     pub(super) ended: bool,
 }
 
-/// A waiter's row.
 #[derive(Debug, Clone)]
 pub(super) struct TicketRow {
     pub(super) pool: PoolName,
@@ -62,7 +58,6 @@ pub(super) struct TicketRow {
     pub(super) since: f64,
 }
 
-/// Everything: the rows, the server they are about, and the time.
 #[derive(Debug, Default)]
 pub(super) struct State {
     /// Seconds since an arbitrary start.
@@ -78,8 +73,8 @@ pub(super) struct State {
     sequence: i64,
 }
 
-/// How long an ended lease is remembered.
-const REMEMBERED_SECONDS: f64 = 24.0 * 3600.0;
+/// How long the catalog keeps an ended lease.
+const RETENTION_SECONDS: f64 = 24.0 * 3600.0;
 
 pub(super) fn login_of(number: i64) -> String {
     RoleName::login(number).as_str().to_owned()
@@ -103,7 +98,7 @@ impl State {
             .ok_or_else(|| Error::PoolNotFound(pool.as_str().to_owned()))
     }
 
-    /// The template that serves or will serve this fingerprint.
+    /// The building or ready template of this fingerprint.
     pub(super) fn current(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Option<&TemplateRow> {
         self.templates.values().find(|row| {
             &row.seen.pool == pool
@@ -120,7 +115,6 @@ impl State {
             .map(|row| row.seen.id)
     }
 
-    /// Leases that hold.
     pub(super) fn live(&self) -> impl Iterator<Item = &Lease> {
         self.leases.values().map(|row| &row.seen).filter(|lease| lease.state == LeaseState::Live)
     }
@@ -133,11 +127,11 @@ impl State {
     pub(super) fn remembered(&self, id: LeaseId) -> Result<&LeaseRow, Error> {
         self.leases
             .get(&id)
-            .filter(|row| row.ended.is_none_or(|ended| self.now - ended < REMEMBERED_SECONDS))
+            .filter(|row| row.ended.is_none_or(|ended| self.now - ended < RETENTION_SECONDS))
             .ok_or_else(|| Error::LeaseNotFound(id.to_string()))
     }
 
-    /// The lease as its callers see it: without credentials once it is over.
+    /// The lease without credentials after its end, as in the API.
     pub(super) fn shown(lease: &Lease) -> Lease {
         let mut shown = lease.clone();
         if shown.state != LeaseState::Live {
@@ -146,7 +140,7 @@ impl State {
         shown
     }
 
-    /// A lease that must hold for what is asked of it.
+    /// The lease, or an error if it has ended.
     pub(super) fn live_lease(&self, id: LeaseId) -> Result<&Lease, Error> {
         let lease = &self.remembered(id)?.seen;
         if lease.state == LeaseState::Live {
@@ -161,7 +155,7 @@ impl State {
         })
     }
 
-    /// Marks a lease ended and its database used up; one statement, no DDL.
+    /// Ends a lease and retires or keeps its database; one statement, no DDL.
     pub(super) fn end(&mut self, id: LeaseId, state: LeaseState, reason: &str) -> Result<bool, Error> {
         self.remembered(id)?;
         let (now, stamp) = (self.now, self.timestamp());
@@ -174,7 +168,7 @@ impl State {
         row.seen.ended_reason = Some(reason.to_owned());
         row.seen.reset_to = None;
         if let Some(database) = row.seen.database.and_then(|id| self.databases.get_mut(&id)) {
-            database.seen.state = used_up(database.seen.keep_until);
+            database.seen.state = state_after_lease(database.seen.keep_until);
             if database.seen.reason.is_none() {
                 database.seen.reason = Some(reason.to_owned());
             }
@@ -184,13 +178,13 @@ impl State {
         Ok(true)
     }
 
-    /// Live leases of a pool or template, for the sentences that name their holders.
+    /// The number and the holders of live leases, for error texts.
     pub(super) fn holders(&self, held: impl Fn(&Lease) -> bool) -> (usize, String) {
         let holders: Vec<String> = self.live().filter(|lease| held(lease)).map(|lease| lease.holder.clone()).collect();
         (holders.len(), holders.join(", "))
     }
 
-    /// Deletes the logins that served only this database: its own, and those that resets brought to it.
+    /// Drops the logins of this database that no live lease uses: its own, and those that resets moved to it.
     pub(super) fn drop_logins_of(&mut self, id: DatabaseId, also: &BTreeSet<String>) {
         let used: BTreeSet<String> =
             self.live().filter_map(|lease| lease.credentials.as_ref()).map(|found| found.user.clone()).collect();
@@ -201,7 +195,7 @@ impl State {
         }
     }
 
-    /// Deletes a database's row; whatever refers to it lets go.
+    /// Deletes the row of a database and the references to it.
     pub(super) fn delete_database(&mut self, id: DatabaseId) {
         self.databases.remove(&id);
         self.free_reservation(id);
@@ -212,7 +206,7 @@ impl State {
         }
     }
 
-    /// The reset that reserved this database has to reserve another.
+    /// Frees the reservation of this database; its reset must reserve another.
     pub(super) fn free_reservation(&mut self, id: DatabaseId) {
         for row in self.leases.values_mut() {
             if row.seen.reset_to == Some(id) {
@@ -221,7 +215,7 @@ impl State {
         }
     }
 
-    /// Whether a ready database may be granted: it is there, as we left it, and it never had a session.
+    /// Whether a lease can use the database: it exists under its name, is valid, and never had a session.
     pub(super) fn is_untouched(&self, database: &Database) -> bool {
         database.oid.is_some_and(|oid| {
             self.server.is_named(oid, database.name.as_str())
@@ -230,7 +224,7 @@ impl State {
         })
     }
 
-    /// Databases on the server that carry names of a pool and are in no row.
+    /// Databases on the server with names of a pool and without a row.
     pub(super) fn foreign(&self, pool: &PoolName) -> Vec<String> {
         let known: BTreeSet<u32> = self
             .databases
@@ -242,19 +236,17 @@ impl State {
             .databases
             .iter()
             .filter(|(oid, found)| {
-                !known.contains(*oid) && !found.ours && DatabaseName::recognise(pool, &found.name).is_some()
+                !known.contains(*oid) && !found.owned && DatabaseName::recognise(pool, &found.name).is_some()
             })
             .map(|(_, found)| found.name.clone())
             .collect()
     }
 }
 
-/// The state of a database after its lease.
-pub(super) fn used_up(keep_until: Option<Timestamp>) -> DatabaseState {
+pub(super) fn state_after_lease(keep_until: Option<Timestamp>) -> DatabaseState {
     if keep_until.is_some() { DatabaseState::Kept } else { DatabaseState::Retiring }
 }
 
-/// A point in time from seconds.
 #[allow(clippy::cast_possible_truncation, reason = "a test's clock stays far below 2^53 microseconds")]
 pub(super) fn at(seconds: f64) -> Timestamp {
     Timestamp((seconds * 1_000_000.0) as i64)

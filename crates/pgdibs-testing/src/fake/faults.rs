@@ -1,19 +1,19 @@
-//! Faults: the points of a step at which a test may let it fail or let the daemon die.
+//! Fault injection: the points of a step at which a test can let the step fail or the daemon die.
 
 use pgdibs_core::error::StepError;
 use pgdibs_core::plan::Step;
 
 /// A point within a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Point {
-    /// Nothing has been done.
+pub enum FaultPoint {
+    /// Before the step.
     Before,
-    /// Part of the work is done and will not be undone: DDL that no transaction covers, or the row before the act.
+    /// After a part that no rollback undoes: DDL outside a transaction, or a row committed before the DDL.
     Halfway,
-    /// Everything is done; only the answer can still get lost.
+    /// After the step; only its result can be lost.
     After,
 }
 
-/// What happens at a point: `None` goes on. [`StepError::Failed`] is recorded in the row as Postgres's refusal would be;
-/// [`StepError::Unavailable`] is not recorded, as when the daemon or the server dies there.
-pub(super) type Faults = Box<dyn FnMut(&Step, Point) -> Option<StepError> + Send>;
+/// The fault at a point; `None` continues. The row records [`StepError::Failed`], like an error of Postgres, but not
+/// [`StepError::Unavailable`], like the death of the daemon or the server.
+pub(super) type Faults = Box<dyn FnMut(&Step, FaultPoint) -> Option<StepError> + Send>;

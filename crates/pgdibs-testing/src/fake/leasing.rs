@@ -1,4 +1,4 @@
-//! Requests about leases, waiters and runs, each one transaction on the fake catalog.
+//! Requests for leases, tickets and runs; each is one transaction on the fake catalog.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,11 +7,11 @@ use super::server::FakeLogin;
 use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, Lease, LeaseId, LeaseState};
-use pgdibs_core::name::{DatabaseName, preferred_slot};
-use pgdibs_core::request::{Acquire, Acquired, Announce, Kept, ResetBegun, TicketId, TicketKind, Wanted};
+use pgdibs_core::name::{DatabaseName, PoolName, preferred_slot, shown};
+use pgdibs_core::request::{Acquire, Acquired, Announce, Kept, ResetBegun, TargetTemplate, TicketId, TicketKind};
 use pgdibs_core::template::{TemplateId, TemplateState};
 
-/// An announcement lapses this long after its last `PUT` unless the run has leases.
+/// An announcement expires this long after its last `PUT` unless the run has leases.
 pub(super) const ANNOUNCEMENT_SECONDS: f64 = 60.0;
 
 #[allow(clippy::cast_precision_loss, reason = "seconds of a test's clock")]
@@ -30,26 +30,26 @@ impl State {
         if existing.iter().all(Option::is_some) {
             return Ok(Acquired::Existing(existing.into_iter().flatten().collect()));
         }
-        let mut wanted = Vec::with_capacity(acquire_requests.len());
+        let mut targets = Vec::with_capacity(acquire_requests.len());
         for (acquire_request, found) in acquire_requests.iter().zip(&existing) {
-            wanted.push(if found.is_some() { None } else { Some(self.wanted(acquire_request)?) });
+            targets.push(if found.is_some() { None } else { Some(self.target(acquire_request)?) });
         }
-        self.refuse_what_never_fits(acquire_requests)?;
+        self.check_capacity(acquire_requests)?;
 
-        let mut groups: BTreeMap<TemplateId, (Wanted, u32)> = BTreeMap::new();
-        for want in wanted.iter().flatten() {
-            groups.entry(want.template).or_insert_with(|| (want.clone(), 0)).1 += 1;
+        let mut groups: BTreeMap<TemplateId, (TargetTemplate, u32)> = BTreeMap::new();
+        for target in targets.iter().flatten() {
+            groups.entry(target.template).or_insert_with(|| (target.clone(), 0)).1 += 1;
         }
-        for (want, count) in groups.values() {
-            let ready = u32::try_from(self.grantable(want.template).len()).unwrap_or(u32::MAX);
-            let ahead = self.ahead(want.template, TicketKind::Acquire, ticket);
-            if want.building || ready < ahead.saturating_add(*count) {
-                return Ok(Acquired::Wait(want.clone()));
+        for (target, count) in groups.values() {
+            let ready = u32::try_from(self.grantable(target.template).len()).unwrap_or(u32::MAX);
+            let ahead = self.ahead(target.template, TicketKind::Acquire, ticket);
+            if target.building || ready < ahead.saturating_add(*count) {
+                return Ok(Acquired::Wait(target.clone()));
             }
         }
-        let chosen = self.choose(acquire_requests, &wanted);
+        let chosen = self.choose(acquire_requests, &targets);
         if let Some(missing) =
-            wanted.iter().zip(&chosen).find_map(|(want, found)| want.as_ref().filter(|_| found.is_none()))
+            targets.iter().zip(&chosen).find_map(|(target, found)| target.as_ref().filter(|_| found.is_none()))
         {
             return Ok(Acquired::Wait(missing.clone()));
         }
@@ -58,7 +58,7 @@ impl State {
             match (found, choice) {
                 (Some(lease), _) => leases.push(lease),
                 (None, Some(database)) => leases.push(self.grant(acquire_request, database)?),
-                (None, None) => return Err(Error::Internal("counted ready databases that are not there".to_owned())),
+                (None, None) => return Err(Error::Internal("fewer ready databases than counted".to_owned())),
             }
         }
         if let Some(ticket) = ticket {
@@ -67,7 +67,7 @@ impl State {
         Ok(Acquired::Granted(leases))
     }
 
-    /// The live lease that this caller already has.
+    /// The live lease with the key of this request.
     fn held_by(&self, acquire_request: &Acquire) -> Result<Option<Lease>, Error> {
         self.pool(&acquire_request.pool)?;
         if let Some(run) = &acquire_request.run
@@ -86,7 +86,7 @@ impl State {
         match (found, &acquire_request.fingerprint) {
             (Some(lease), Some(fingerprint)) if &lease.fingerprint != fingerprint => {
                 Err(Error::LeaseConflict(format!(
-                    "this caller holds lease {} of template \"{}\"; release it before taking one of \"{fingerprint}\"",
+                    "lease {} with the same run, worker and alias is of template \"{}\"; release it before you acquire one of \"{fingerprint}\"",
                     lease.id, lease.fingerprint
                 )))
             }
@@ -94,7 +94,7 @@ impl State {
         }
     }
 
-    fn wanted(&self, acquire_request: &Acquire) -> Result<Wanted, Error> {
+    fn target(&self, acquire_request: &Acquire) -> Result<TargetTemplate, Error> {
         let pool = &acquire_request.pool;
         let id = match &acquire_request.fingerprint {
             Some(fingerprint) => self.current(pool, fingerprint).map(|row| row.seen.id),
@@ -109,7 +109,7 @@ impl State {
             let named = acquire_request.fingerprint.as_ref().map_or_else(String::new, |found| format!(" \"{found}\""));
             Error::TemplateNotFound(format!("pool \"{pool}\" has no template{named}; PUT it first"))
         })?;
-        Ok(Wanted {
+        Ok(TargetTemplate {
             pool: pool.clone(),
             template: row.seen.id,
             fingerprint: row.seen.fingerprint.clone(),
@@ -117,27 +117,27 @@ impl State {
         })
     }
 
-    fn refuse_what_never_fits(&self, acquire_requests: &[Acquire]) -> Result<(), Error> {
-        let mut asked: BTreeMap<_, u32> = BTreeMap::new();
+    fn check_capacity(&self, acquire_requests: &[Acquire]) -> Result<(), Error> {
+        let mut requested: BTreeMap<_, u32> = BTreeMap::new();
         for acquire_request in acquire_requests {
-            *asked.entry(&acquire_request.pool).or_default() += 1;
+            *requested.entry(&acquire_request.pool).or_default() += 1;
         }
-        for (pool, count) in asked {
-            self.refuse_more_than_max(pool, count)?;
+        for (pool, count) in requested {
+            self.check_limit(pool, count)?;
         }
         Ok(())
     }
 
-    fn refuse_more_than_max(&self, pool: &pgdibs_core::name::PoolName, count: u32) -> Result<(), Error> {
+    fn check_limit(&self, pool: &PoolName, count: u32) -> Result<(), Error> {
         let max = self.pool(pool)?.settings.max;
         if count > max {
             return Err(Error::CapacityExceeded(format!(
-                "{count} databases at once never fit into pool \"{pool}\", whose max is {max}; raise max"
+                "{count} databases at once exceed the max of pool \"{pool}\", which is {max}; raise max"
             )));
         }
         if let Some(limit) = self.limits.slots_by_connections.filter(|&limit| count > limit) {
             return Err(Error::CapacityExceeded(format!(
-                "{count} databases at once never fit: max_connections leaves room for {limit}"
+                "{count} databases at once exceed the {limit} that max_connections allows; raise max_connections"
             )));
         }
         Ok(())
@@ -154,7 +154,7 @@ impl State {
         found
     }
 
-    /// How many databases waiters before this one want; without a ticket, everybody who waits comes first.
+    /// How many databases the tickets before this one need; without a ticket, all tickets.
     fn ahead(&self, template: TemplateId, kind: TicketKind, ticket: Option<TicketId>) -> u32 {
         let place = ticket.filter(|id| self.tickets.contains_key(id));
         self.tickets
@@ -168,16 +168,16 @@ impl State {
             .sum()
     }
 
-    /// A database for each wish: first to the workers whose slot is ready, then to the others from the lowest slot up.
-    fn choose(&self, acquire_requests: &[Acquire], wanted: &[Option<Wanted>]) -> Vec<Option<DatabaseId>> {
+    /// A database for each request: first the preferred slots of workers, then the lowest slots.
+    fn choose(&self, acquire_requests: &[Acquire], targets: &[Option<TargetTemplate>]) -> Vec<Option<DatabaseId>> {
         let mut chosen = vec![None; acquire_requests.len()];
         let mut taken = BTreeSet::new();
         for preferred_only in [true, false] {
-            for (index, (acquire_request, want)) in acquire_requests.iter().zip(wanted).enumerate() {
-                let Some(want) = want.as_ref().filter(|_| chosen[index].is_none()) else { continue };
+            for (index, (acquire_request, target)) in acquire_requests.iter().zip(targets).enumerate() {
+                let Some(target) = target.as_ref().filter(|_| chosen[index].is_none()) else { continue };
                 let preferred = acquire_request.worker.as_deref().and_then(preferred_slot);
                 let found = self
-                    .grantable(want.template)
+                    .grantable(target.template)
                     .into_iter()
                     .filter(|d| !taken.contains(&d.id))
                     .find(|d| {
@@ -195,7 +195,7 @@ impl State {
         let now = self.now;
         let stamp = self.timestamp();
         let Some(row) = self.databases.get_mut(&database) else {
-            return Err(Error::Internal("the chosen database is gone".to_owned()));
+            return Err(Error::Internal("the chosen database no longer exists".to_owned()));
         };
         row.seen.state = DatabaseState::Leased;
         let Some(template) = self.templates.get_mut(&row.seen.template) else {
@@ -230,9 +230,9 @@ impl State {
         Ok(lease)
     }
 
-    pub(super) fn take_ticket(&mut self, wanted: &Wanted, count: u32, kind: TicketKind) -> TicketId {
+    pub(super) fn take_ticket(&mut self, target: &TargetTemplate, count: u32, kind: TicketKind) -> TicketId {
         let id = TicketId(self.next_number());
-        let row = TicketRow { pool: wanted.pool.clone(), template: wanted.template, count, kind, since: self.now };
+        let row = TicketRow { pool: target.pool.clone(), template: target.template, count, kind, since: self.now };
         self.tickets.insert(id, row);
         id
     }
@@ -275,7 +275,7 @@ impl State {
             .map(|row| row.seen.id)
             .collect();
         if spares.len() <= ahead {
-            return Ok(ResetBegun::Wait(Wanted {
+            return Ok(ResetBegun::Wait(TargetTemplate {
                 pool: lease.pool,
                 template: lease.template,
                 fingerprint: lease.fingerprint,
@@ -299,7 +299,7 @@ impl State {
         let row = lease
             .database
             .and_then(|database| self.databases.get_mut(&database))
-            .ok_or_else(|| Error::DatabaseNotFound(format!("the database of lease {id} is gone")))?;
+            .ok_or_else(|| Error::DatabaseNotFound(format!("the database of lease {id} no longer exists")))?;
         let credentials = row
             .kept_login
             .clone()
@@ -346,12 +346,9 @@ impl State {
             });
             row.and_then(|row| row.kept_login.clone())
         };
-        leased.or_else(kept).ok_or_else(|| {
-            Error::DatabaseNotFound(format!(
-                "there is no leased or kept database \"{}\"",
-                pgdibs_core::name::shown(name)
-            ))
-        })
+        leased
+            .or_else(kept)
+            .ok_or_else(|| Error::DatabaseNotFound(format!("there is no leased or kept database \"{}\"", shown(name))))
     }
 
     pub(super) fn drop_kept(&mut self, name: &str) -> Result<(), Error> {
@@ -362,7 +359,7 @@ impl State {
             .ok_or_else(|| Error::DatabaseNotFound(format!("there is no kept database \"{name}\"")))?;
         row.seen.state = DatabaseState::Retiring;
         row.seen.keep_until = None;
-        row.seen.reason = Some("it was given up by request".to_owned());
+        row.seen.reason = Some("a request ended its keep".to_owned());
         Ok(())
     }
 
@@ -380,7 +377,7 @@ impl State {
             return Err(Error::RunEnded(announce.run.clone()));
         }
         let wanted = announce.workers.saturating_mul(announce.aliases);
-        self.refuse_more_than_max(&announce.pool, wanted)?;
+        self.check_limit(&announce.pool, wanted)?;
         let now = self.now;
         self.runs.insert(
             announce.run.clone(),

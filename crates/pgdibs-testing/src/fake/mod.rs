@@ -1,23 +1,24 @@
-//! A fake world: catalog and server in memory, with the semantics the real ones promise, for tests that run thousands a second.
+//! The fake backend: a catalog and a server in memory, with the semantics of the real ones, for thousands of tests per second.
 //!
-//! Everything stands behind one mutex, each request and each step is one turn of it, and every future is ready at once.
-//! Time is a number that the test moves. Databases have oids and names of their own, so that hands other than ours can
-//! rename, drop and enter them; steps check again and answer [`StepError::Stale`].
+//! One mutex holds all state; each request and each step locks it once, and every future is ready at once. Time is a number
+//! that the test advances. Tests can rename, drop and enter databases externally; steps check their assumptions again and
+//! return [`StepError::Stale`].
 
 mod catalog;
 mod faults;
 mod leasing;
-mod look;
+mod snapshot;
 mod server;
 mod steps;
 mod template_steps;
 mod templates;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use catalog::State;
+pub use faults::FaultPoint;
 use faults::Faults;
-pub use faults::Point;
 pub use server::{FakeDatabase, Session};
 
 use pgdibs_core::backend::Backend;
@@ -27,12 +28,12 @@ use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolPatch};
 use pgdibs_core::request::{
-    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TemplatePut, TicketId, TicketKind, Wanted,
+    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketId, TicketKind,
 };
 use pgdibs_core::snapshot::{Limits, Snapshot};
 use pgdibs_core::template::{Template, TemplateId};
 
-/// The catalog and the server in memory. A clone of it is the same world seen by somebody else.
+/// The catalog and the server in memory. Clones share their state.
 #[derive(Clone, Default)]
 pub struct FakeBackend {
     state: Arc<Mutex<State>>,
@@ -40,7 +41,7 @@ pub struct FakeBackend {
 }
 
 impl FakeBackend {
-    /// An empty world at second 0.
+    /// An empty catalog and server at second 0.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -50,27 +51,27 @@ impl FakeBackend {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets `faults` decide at each point of each step whether it fails there.
-    pub fn set_faults(&self, faults: impl FnMut(&Step, Point) -> Option<StepError> + Send + 'static) {
+    /// Calls `faults` at each fault point of each step; the step fails with the error that it returns.
+    pub fn set_faults(&self, faults: impl FnMut(&Step, FaultPoint) -> Option<StepError> + Send + 'static) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(faults));
     }
 
-    /// Everything works again.
+    /// Stops injecting faults.
     pub fn clear_faults(&self) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Lets time pass.
+    /// Advances the clock.
     pub fn advance(&self, seconds: f64) {
         self.state().now += seconds;
     }
 
-    /// The present second.
+    /// The current second.
     pub fn now(&self) -> f64 {
         self.state().now
     }
 
-    /// Sets what the server and the machine allow.
+    /// Sets the limits of the server and the machine.
     pub fn set_limits(&self, limits: Limits) {
         self.state().limits = limits;
     }
@@ -78,12 +79,12 @@ impl FakeBackend {
     /// Logs in.
     ///
     /// # Errors
-    /// SQLSTATE and text, as Postgres would refuse it.
+    /// The SQLSTATE and the text of Postgres's error.
     pub fn connect(&self, credentials: &Credentials, database: &str) -> Result<Session, String> {
         self.state().server.connect(database, &credentials.user, &credentials.password)
     }
 
-    /// Logs in as a superuser, who needs no right.
+    /// Logs in as a superuser, without the CONNECT right.
     ///
     /// # Errors
     /// When the database does not exist or is closed.
@@ -91,58 +92,58 @@ impl FakeBackend {
         self.state().server.connect_as_superuser(database)
     }
 
-    /// Somebody else opens a database to connections; false when there is none of that name.
-    pub fn open_by_hand(&self, database: &str) -> bool {
-        self.state().server.open_by_hand(database)
+    /// Opens a database to connections externally; false if it does not exist.
+    pub fn open_externally(&self, database: &str) -> bool {
+        self.state().server.open_externally(database)
     }
 
-    /// Leaves; of a session that was ended: nothing.
+    /// Ends a session; an ended one is ignored.
     pub fn disconnect(&self, session: Session) {
         self.state().server.sessions.remove(&session);
     }
 
-    /// Whether the session still lives.
+    /// Whether the session still exists.
     pub fn is_connected(&self, session: Session) -> bool {
         self.state().server.sessions.contains_key(&session)
     }
 
-    /// Writes a mark into the session's database.
+    /// Writes a row into the session's database.
     ///
     /// # Errors
-    /// When the session was ended.
-    pub fn write(&self, session: Session, mark: &str) -> Result<(), String> {
-        self.state().server.write(session, mark)
+    /// When the session has ended.
+    pub fn write(&self, session: Session, row: &str) -> Result<(), String> {
+        self.state().server.write(session, row)
     }
 
-    /// Reads every mark in the session's database.
+    /// Reads every row of the session's database.
     ///
     /// # Errors
-    /// When the session was ended.
+    /// When the session has ended.
     pub fn read(&self, session: Session) -> Result<Vec<String>, String> {
         self.state().server.read(session)
     }
 
-    /// `create database` by somebody else.
+    /// `create database` outside pgdibs.
     ///
     /// # Errors
-    /// When the name is taken.
-    pub fn create_by_hand(&self, name: &str) -> Result<u32, String> {
+    /// When the name exists.
+    pub fn create_externally(&self, name: &str) -> Result<u32, String> {
         let mut state = self.state();
         let oid = state.server.create(name, false, None)?;
         state.server.open_to(oid, &[]);
         Ok(oid)
     }
 
-    /// `drop database … with (force)` by somebody else; of a name that is not there: nothing.
-    pub fn drop_by_hand(&self, name: &str) {
+    /// `drop database … with (force)` outside pgdibs; a missing database is ignored.
+    pub fn drop_externally(&self, name: &str) {
         let mut state = self.state();
         if let Some(oid) = state.server.oid_of(name) {
             state.server.drop(oid);
         }
     }
 
-    /// `drop database` by somebody else, interrupted in the middle.
-    pub fn interrupt_a_drop_by_hand(&self, name: &str) {
+    /// An interrupted `drop database` outside pgdibs, which leaves the database invalid.
+    pub fn interrupt_drop_externally(&self, name: &str) {
         let mut state = self.state();
         if let Some(oid) = state.server.oid_of(name) {
             state.server.terminate(oid);
@@ -152,11 +153,11 @@ impl FakeBackend {
         }
     }
 
-    /// `alter database … rename` by somebody else.
+    /// `alter database … rename` outside pgdibs.
     ///
     /// # Errors
-    /// When Postgres would refuse it.
-    pub fn rename_by_hand(&self, name: &str, to: &str) -> Result<(), String> {
+    /// When Postgres would reject it.
+    pub fn rename_externally(&self, name: &str, to: &str) -> Result<(), String> {
         let mut state = self.state();
         let oid = state.server.oid_of(name).ok_or_else(|| format!("3D000: database \"{name}\" does not exist"))?;
         state.server.terminate(oid);
@@ -168,24 +169,24 @@ impl FakeBackend {
         self.state().server.sessions.clear();
     }
 
-    /// What is on the server, by oid.
-    pub fn databases(&self) -> std::collections::BTreeMap<u32, FakeDatabase> {
+    /// The server's databases by oid.
+    pub fn databases(&self) -> BTreeMap<u32, FakeDatabase> {
         self.state().server.databases.clone()
     }
 
-    /// The roles that can or could log in.
+    /// The logins, with or without LOGIN.
     pub fn logins(&self) -> Vec<String> {
         self.state().server.logins.keys().cloned().collect()
     }
 
-    /// The roles that own what is in templates.
+    /// The owner roles of the pools.
     pub fn owners(&self) -> Vec<String> {
         self.state().server.owners.iter().cloned().collect()
     }
 
     /// Sessions by login name.
-    pub fn sessions_of_login(&self) -> std::collections::BTreeMap<String, u32> {
-        let mut counts = std::collections::BTreeMap::new();
+    pub fn sessions_of_login(&self) -> BTreeMap<String, u32> {
+        let mut counts = BTreeMap::new();
         for (_, user) in self.state().server.sessions.values() {
             if let Some(user) = user {
                 *counts.entry(user.clone()).or_default() += 1;
@@ -197,7 +198,7 @@ impl FakeBackend {
 
 impl Backend for FakeBackend {
     async fn gather(&self) -> Result<Snapshot, Error> {
-        Ok(self.state().look())
+        Ok(self.state().snapshot())
     }
 
     async fn execute(&self, steps: &[Step]) -> Vec<Result<(), StepError>> {
@@ -206,7 +207,7 @@ impl Backend for FakeBackend {
         steps.iter().map(|step| state.execute(step, &mut faults)).collect()
     }
 
-    /// Nothing to do: the fake drops logins with their databases, and compares ages where it reads.
+    /// The fake drops logins with their databases and checks ages when it reads, so there is no garbage.
     async fn collect_garbage(&self) -> Result<(), Error> {
         Ok(())
     }
@@ -259,8 +260,8 @@ impl Backend for FakeBackend {
         self.state().acquire(acquire_requests, ticket)
     }
 
-    async fn take_ticket(&self, wanted: &Wanted, count: u32, kind: TicketKind) -> Result<TicketId, Error> {
-        Ok(self.state().take_ticket(wanted, count, kind))
+    async fn take_ticket(&self, target: &TargetTemplate, count: u32, kind: TicketKind) -> Result<TicketId, Error> {
+        Ok(self.state().take_ticket(target, count, kind))
     }
 
     async fn drop_ticket(&self, ticket: TicketId) -> Result<(), Error> {

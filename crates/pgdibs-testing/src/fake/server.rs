@@ -1,38 +1,36 @@
-//! The server of the fake backend: databases, logins and sessions with the rules of Postgres that pgdibs leans on.
+//! The server of the fake backend: databases, logins and sessions with the rules of Postgres that pgdibs depends on.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// A session, as long as it lives.
+/// The number of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Session(pub u64);
 
 /// A database on the fake server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FakeDatabase {
-    /// Its name at present; unique on the server.
+    /// Its current name; unique on the server.
     pub name: String,
-    /// Whether its owner is the role that marks databases of ours.
-    pub ours: bool,
+    /// Whether `pgdibs_owner` owns it.
+    pub owned: bool,
     /// `datallowconn`.
     pub allow_connections: bool,
     /// `datconnlimit = -2`: a drop of it was interrupted.
     pub invalid: bool,
     /// Logins with the CONNECT right; superusers need none.
     pub connect: BTreeSet<String>,
-    /// Sessions it ever had.
+    /// Sessions since its creation.
     pub sessions_ever: u64,
-    /// What is in it: the marks that sessions wrote, in order. A clone starts with those of its template.
+    /// The rows that sessions wrote, in order. A clone starts with those of its template.
     pub contents: Vec<String>,
 }
 
 /// A role that can log in.
 #[derive(Debug, Clone)]
 pub(super) struct FakeLogin {
-    /// Its password.
     pub(super) password: SecretString,
-    /// `LOGIN` or `NOLOGIN`.
     pub(super) can_login: bool,
 }
 
@@ -41,7 +39,7 @@ pub(super) struct FakeLogin {
 pub(super) struct Server {
     pub(super) databases: BTreeMap<u32, FakeDatabase>,
     pub(super) logins: BTreeMap<String, FakeLogin>,
-    /// Roles that own what is in templates.
+    /// The owner roles of the pools.
     pub(super) owners: BTreeSet<String>,
     pub(super) sessions: BTreeMap<Session, (u32, Option<String>)>,
     oids: u32,
@@ -53,8 +51,8 @@ impl Server {
         self.databases.iter().find(|(_, found)| found.name == name).map(|(&oid, _)| oid)
     }
 
-    /// `create database`, closed to everybody; a clone of `source` when that is given.
-    pub(super) fn create(&mut self, name: &str, ours: bool, source: Option<u32>) -> Result<u32, String> {
+    /// `create database`, closed to connections; a clone of `source` if given.
+    pub(super) fn create(&mut self, name: &str, owned: bool, source: Option<u32>) -> Result<u32, String> {
         if self.oid_of(name).is_some() {
             return Err(format!("42P04: database \"{name}\" already exists"));
         }
@@ -76,7 +74,7 @@ impl Server {
             16_384 + self.oids,
             FakeDatabase {
                 name: name.to_owned(),
-                ours,
+                owned,
                 allow_connections: false,
                 invalid: false,
                 connect: BTreeSet::new(),
@@ -87,13 +85,13 @@ impl Server {
         Ok(16_384 + self.oids)
     }
 
-    /// Whether the database with this oid carries this name, so that DDL by name would meet it.
+    /// Whether the database with this oid has this name, so that DDL by name affects it.
     pub(super) fn is_named(&self, oid: u32, name: &str) -> bool {
         self.databases.get(&oid).is_some_and(|found| found.name == name)
     }
 
-    /// What forbids `alter database … rename`, if anything does.
-    pub(super) fn rename_refused(&self, oid: u32, to: &str) -> Option<String> {
+    /// The error of `alter database … rename`, if it would fail.
+    pub(super) fn rename_error(&self, oid: u32, to: &str) -> Option<String> {
         let Some(found) = self.databases.get(&oid) else {
             return Some("3D000: database does not exist".to_owned());
         };
@@ -108,8 +106,8 @@ impl Server {
     }
 
     pub(super) fn rename(&mut self, oid: u32, to: &str) -> Result<(), String> {
-        if let Some(refusal) = self.rename_refused(oid, to) {
-            return Err(refusal);
+        if let Some(error) = self.rename_error(oid, to) {
+            return Err(error);
         }
         if let Some(found) = self.databases.get_mut(&oid) {
             found.name = to.to_owned();
@@ -135,7 +133,7 @@ impl Server {
         self.sessions.retain(|_, (_, found)| found.as_deref() != Some(login));
     }
 
-    /// Takes a login its right to log in, and ends its sessions.
+    /// Removes LOGIN from a login, and ends its sessions.
     pub(super) fn close_login(&mut self, login: &str) {
         if let Some(found) = self.logins.get_mut(login) {
             found.can_login = false;
@@ -143,7 +141,7 @@ impl Server {
         self.terminate_login(login);
     }
 
-    /// `drop role`: gone from every grant as well.
+    /// `drop role`, with its grants.
     pub(super) fn drop_login(&mut self, login: &str) {
         self.terminate_login(login);
         self.logins.remove(login);
@@ -152,7 +150,7 @@ impl Server {
         }
     }
 
-    /// Opens a database to exactly these logins.
+    /// Grants CONNECT to exactly these logins and opens the database.
     pub(super) fn open_to(&mut self, oid: u32, logins: &[&str]) {
         if let Some(found) = self.databases.get_mut(&oid) {
             found.allow_connections = true;
@@ -160,7 +158,7 @@ impl Server {
         }
     }
 
-    /// Closes a database: nobody comes in, and nobody is left inside.
+    /// Closes a database and ends its sessions.
     pub(super) fn close(&mut self, oid: u32) {
         if let Some(found) = self.databases.get_mut(&oid) {
             found.allow_connections = false;
@@ -185,13 +183,13 @@ impl Server {
         self.enter(oid, Some(user.to_owned()))
     }
 
-    /// A session of a superuser, who needs no right but cannot enter a closed database either.
+    /// A superuser needs no CONNECT right, but cannot connect to a closed database either.
     pub(super) fn connect_as_superuser(&mut self, database: &str) -> Result<Session, String> {
         let oid = self.oid_of(database).ok_or_else(|| format!("3D000: database \"{database}\" does not exist"))?;
         self.enter(oid, None)
     }
 
-    pub(super) fn open_by_hand(&mut self, database: &str) -> bool {
+    pub(super) fn open_externally(&mut self, database: &str) -> bool {
         let found = self.oid_of(database).and_then(|oid| self.databases.get_mut(&oid));
         found.map(|found| found.allow_connections = true).is_some()
     }
@@ -208,10 +206,10 @@ impl Server {
         Ok(session)
     }
 
-    pub(super) fn write(&mut self, session: Session, mark: &str) -> Result<(), String> {
+    pub(super) fn write(&mut self, session: Session, row: &str) -> Result<(), String> {
         let &(oid, _) = self.sessions.get(&session).ok_or("57P01: terminating connection")?;
         let found = self.databases.get_mut(&oid).ok_or("3D000: database does not exist")?;
-        found.contents.push(mark.to_owned());
+        found.contents.push(row.to_owned());
         Ok(())
     }
 

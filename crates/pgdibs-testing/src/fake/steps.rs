@@ -1,19 +1,21 @@
-//! Steps as the fake backend carries them out: each checks again what the plan assumed, then acts, then writes its rows.
+//! Steps of the fake backend: each checks the assumptions of the plan, changes the server, and writes its rows.
 
 use std::collections::BTreeSet;
 
-use super::catalog::{DatabaseRow, State, at, login_of, used_up};
-use super::faults::{Faults, Point};
+use super::catalog::{DatabaseRow, State, at, login_of, state_after_lease};
+use super::faults::{FaultPoint, Faults};
+use super::server::FakeLogin;
 use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::error::StepError;
 use pgdibs_core::lease::{Credentials, End, LeaseId};
 use pgdibs_core::name::DatabaseName;
 use pgdibs_core::plan::{ForgetReason, RetireReason, Step};
+use pgdibs_core::template::TemplateId;
 
-/// Attempts after which a database is blocked.
+/// Failed attempts after which a database is blocked.
 const ATTEMPTS: u32 = 3;
 
-/// Seconds until a failed step is tried again, and until a blocked one is.
+/// Seconds until the retry of a failed step, and of a step on a blocked database.
 const RETRY_SECONDS: f64 = 2.0;
 const BLOCKED_RETRY_SECONDS: f64 = 60.0;
 
@@ -24,27 +26,27 @@ pub(super) fn stale(what: impl Into<String>) -> StepError {
 }
 
 impl State {
-    /// Carries out one step; `faults` is asked at each of its points.
+    /// Executes one step, and calls `faults` at each fault point.
     pub(super) fn execute(&mut self, step: &Step, faults: &mut Option<Faults>) -> Outcome {
-        let mut point = |at: Point| match faults.as_mut().and_then(|faults| faults(step, at)) {
+        let mut point = |at: FaultPoint| match faults.as_mut().and_then(|faults| faults(step, at)) {
             Some(error) => Err(error),
             None => Ok(()),
         };
-        let outcome = point(Point::Before)
-            .and_then(|()| self.act(step, &mut || point(Point::Halfway)))
-            .and_then(|()| point(Point::After));
+        let outcome = point(FaultPoint::Before)
+            .and_then(|()| self.apply(step, &mut || point(FaultPoint::Halfway)))
+            .and_then(|()| point(FaultPoint::After));
         if let Err(StepError::Failed(text)) = &outcome {
             self.record_failure(step, text);
         }
         outcome
     }
 
-    fn act(&mut self, step: &Step, halfway: &mut dyn FnMut() -> Outcome) -> Outcome {
+    fn apply(&mut self, step: &Step, halfway: &mut dyn FnMut() -> Outcome) -> Outcome {
         match step {
             Step::EndLease { lease, end, renewals, reason } => {
                 let renewed = self.leases.get(lease).is_some_and(|row| row.seen.renewals != *renewals);
                 if *end == End::Expired && renewed {
-                    return Err(stale("it was renewed meanwhile"));
+                    return Err(stale("the lease was renewed"));
                 }
                 let login = self.leases.get(lease).and_then(|row| row.seen.credentials.clone());
                 match self.end(*lease, end.state(), reason) {
@@ -54,7 +56,7 @@ impl State {
                         }
                         Ok(())
                     }
-                    _ => Err(stale("the lease is over")),
+                    _ => Err(stale("the lease has ended")),
                 }
             }
             Step::Reset { lease, used, spare } => self.reset(*lease, *used, *spare, halfway),
@@ -65,11 +67,11 @@ impl State {
             Step::NewDatabases { template, count } => self.new_databases(*template, *count),
             Step::Clone { database } => self.clone_template(*database, halfway),
             Step::Drop { database } => self.drop_database(*database, halfway),
-            Step::AdoptHalfMade { database, oid } => self.adopt(*database, *oid),
+            Step::Adopt { database, oid } => self.adopt(*database, *oid),
             Step::Forget { database, reason } => self.forget(*database, *reason),
             Step::CreateBuild { template } => self.create_build(*template, halfway),
             Step::Seal { template } => self.seal(*template, halfway),
-            Step::LoseBuild { template, reason } => self.lose_build(*template, reason),
+            Step::FailBuild { template, reason } => self.fail_build(*template, reason),
             Step::RetireTemplate { template, reason } => self.retire_template(*template, *reason),
             Step::DropTemplate { template } => self.drop_template_database(*template, halfway),
             Step::ForgetPool { pool } => self.forget_pool(pool),
@@ -82,7 +84,7 @@ impl State {
             row.seen.attempts += 1;
             row.seen.last_error = Some(text.to_owned());
             row.retry_at = now + RETRY_SECONDS;
-            // A leased database stays with its holder, however often a reset of it fails.
+            // A leased database stays leased, however often its reset fails.
             if row.seen.attempts >= ATTEMPTS && row.seen.state != DatabaseState::Leased {
                 row.seen.state = DatabaseState::Blocked;
                 row.seen.reason = Some(text.to_owned());
@@ -92,25 +94,25 @@ impl State {
         self.record_template_failure(step, text);
     }
 
-    /// The row of a database that is there under our name, in one of these states.
+    /// The row and the oid of a database in one of these states that exists under its name.
     fn present(&self, id: DatabaseId, states: &[DatabaseState]) -> Result<(Database, u32), StepError> {
-        let row = self.databases.get(&id).ok_or_else(|| stale("the row is gone"))?;
+        let row = self.databases.get(&id).ok_or_else(|| stale("the row no longer exists"))?;
         if !states.contains(&row.seen.state) {
             return Err(stale(format!("the database is {}", row.seen.state.as_str())));
         }
         match row.seen.oid {
             Some(oid) if self.server.is_named(oid, row.seen.name.as_str()) => Ok((row.seen.clone(), oid)),
-            _ => Err(stale("no database with its oid carries its name")),
+            _ => Err(stale("no database with its oid has its name")),
         }
     }
 
     fn row(&mut self, id: DatabaseId) -> Result<&mut DatabaseRow, StepError> {
-        self.databases.get_mut(&id).ok_or_else(|| stale("the row is gone"))
+        self.databases.get_mut(&id).ok_or_else(|| stale("the row no longer exists"))
     }
 
-    /// Renames a used database out of its slot and opens it to its kept login, if it is to be kept.
+    /// Renames a used database out of its slot; opens it to its kept login if it is kept.
     fn leave_slot(&mut self, used: &Database, oid: u32) -> Outcome {
-        let state = used_up(used.keep_until);
+        let state = state_after_lease(used.keep_until);
         let name = if state == DatabaseState::Kept {
             DatabaseName::kept(&used.pool, used.id.0)
         } else {
@@ -119,7 +121,7 @@ impl State {
         self.server.rename(oid, name.as_str()).map_err(StepError::Failed)?;
         let kept_login = self.row(used.id)?.kept_login.clone().filter(|_| state == DatabaseState::Kept);
         if let Some(Credentials { user, password }) = kept_login {
-            self.server.logins.insert(user.clone(), super::server::FakeLogin { password, can_login: true });
+            self.server.logins.insert(user.clone(), FakeLogin { password, can_login: true });
             self.server.open_to(oid, &[&user]);
         }
         let row = self.row(used.id)?;
@@ -130,7 +132,7 @@ impl State {
         Ok(())
     }
 
-    /// Lets a spare take the name of a slot, opened to one login.
+    /// Renames a spare into a slot and opens it to one login.
     fn enter_slot(&mut self, spare: &Database, oid: u32, slot: u32, login: &str) -> Outcome {
         let name = DatabaseName::slot(&spare.pool, slot);
         self.server.rename(oid, name.as_str()).map_err(StepError::Failed)?;
@@ -148,14 +150,14 @@ impl State {
         Ok(())
     }
 
-    /// A spare that may enter a slot of this pool.
+    /// A spare that can enter the slot of `used`.
     fn free_spare(&self, id: DatabaseId, used: Option<&Database>) -> Result<(Database, u32), StepError> {
         let (spare, oid) = self.present(id, &[DatabaseState::Spare])?;
         if used.is_some_and(|used| used.pool != spare.pool) {
             return Err(stale("the spare belongs to another pool"));
         }
-        if let Some(refusal) = self.server.databases.get(&oid).filter(|found| found.invalid) {
-            return Err(stale(format!("a drop of \"{}\" was interrupted", refusal.name)));
+        if let Some(invalid) = self.server.databases.get(&oid).filter(|found| found.invalid) {
+            return Err(stale(format!("a drop of \"{}\" was interrupted", invalid.name)));
         }
         Ok((spare, oid))
     }
@@ -168,12 +170,12 @@ impl State {
     ) -> Outcome {
         let states = [DatabaseState::Retiring, DatabaseState::Kept, DatabaseState::Blocked];
         let (used, oid) = self.present(used, &states)?;
-        let slot = used.slot.ok_or_else(|| stale("it has left its slot"))?;
+        let slot = used.slot.ok_or_else(|| stale("the database has left its slot"))?;
         let spare = spare.map(|id| self.free_spare(id, Some(&used))).transpose()?;
         if spare.as_ref().is_some_and(|(spare, _)| self.reserved().contains(&spare.id)) {
-            return Err(stale("the spare is reserved for a reset"));
+            return Err(stale("a reset has reserved the spare"));
         }
-        // The fence comes before the transaction and is not undone with it.
+        // The fence runs before the transaction, so a rollback does not undo it.
         for login in self.server.databases[&oid].connect.clone() {
             self.server.close_login(&login);
         }
@@ -193,13 +195,13 @@ impl State {
         spare: DatabaseId,
         halfway: &mut dyn FnMut() -> Outcome,
     ) -> Outcome {
-        let found = self.live_lease(lease).map_err(|_| stale("the lease is over"))?.clone();
+        let found = self.live_lease(lease).map_err(|_| stale("the lease has ended"))?.clone();
         if found.database != Some(used) || found.reset_to != Some(spare) {
-            return Err(stale("the lease reserved something else"));
+            return Err(stale("the lease has another database or reservation"));
         }
         let (used, oid) = self.present(used, &[DatabaseState::Leased])?;
         let (spare, spare_oid) = self.free_spare(spare, Some(&used))?;
-        let slot = used.slot.ok_or_else(|| stale("it has left its slot"))?;
+        let slot = used.slot.ok_or_else(|| stale("the database has left its slot"))?;
         let login = found.credentials.map(|credentials| credentials.user).ok_or_else(|| stale("no login"))?;
         self.server.close(oid);
         halfway()?;
@@ -231,7 +233,7 @@ impl State {
     fn fill(&mut self, spare: DatabaseId, slot: u32) -> Outcome {
         let (spare, oid) = self.free_spare(spare, None)?;
         if self.reserved().contains(&spare.id) {
-            return Err(stale("the spare is reserved for a reset"));
+            return Err(stale("a reset has reserved the spare"));
         }
         if self.databases.values().any(|row| row.seen.pool == spare.pool && row.seen.slot == Some(slot)) {
             return Err(stale(format!("slot {slot} is taken")));
@@ -241,21 +243,21 @@ impl State {
 
     fn retire(&mut self, database: DatabaseId, reason: RetireReason) -> Outcome {
         if self.reserved().contains(&database) && !reason.is_damage() {
-            return Err(stale("it is reserved for a reset"));
+            return Err(stale("a reset has reserved it"));
         }
         let now = at(self.now);
         let dropping: BTreeSet<_> =
             self.pools.values().filter(|pool| pool.dropping).map(|pool| pool.name.clone()).collect();
         let row = self.row(database)?;
-        let keep_over = row.seen.keep_until.is_some_and(|until| until <= now);
-        let fits = match (row.seen.state, reason) {
+        let keep_expired = row.seen.keep_until.is_some_and(|until| until <= now);
+        let allowed = match (row.seen.state, reason) {
             (DatabaseState::Ready | DatabaseState::Spare, _) => true,
-            (DatabaseState::Kept, RetireReason::KeptLongEnough) => keep_over,
+            (DatabaseState::Kept, RetireReason::KeepExpired) => keep_expired,
             (DatabaseState::Kept, RetireReason::PoolDropped) => dropping.contains(&row.seen.pool),
-            (DatabaseState::Kept, RetireReason::HalfDropped) => true,
+            (DatabaseState::Kept, RetireReason::Invalid) => true,
             _ => false,
         };
-        if !fits {
+        if !allowed {
             return Err(stale(format!("the database is {}", row.seen.state.as_str())));
         }
         row.seen.state = DatabaseState::Retiring;
@@ -266,7 +268,7 @@ impl State {
         Ok(())
     }
 
-    fn new_databases(&mut self, template: pgdibs_core::template::TemplateId, count: u32) -> Outcome {
+    fn new_databases(&mut self, template: TemplateId, count: u32) -> Outcome {
         let pool = self.ready_template(template)?.pool;
         for _ in 0..count {
             let number = self.next_number();
@@ -280,7 +282,7 @@ impl State {
                 oid: None,
                 slot: None,
                 keep_until: None,
-                keep_over: false,
+                keep_expired: false,
                 reason: None,
                 attempts: 0,
                 due: true,
@@ -295,15 +297,15 @@ impl State {
     }
 
     fn clone_template(&mut self, database: DatabaseId, halfway: &mut dyn FnMut() -> Outcome) -> Outcome {
-        let row = self.databases.get(&database).ok_or_else(|| stale("the row is gone"))?;
+        let row = self.databases.get(&database).ok_or_else(|| stale("the row no longer exists"))?;
         if row.seen.oid.is_some() || !matches!(row.seen.state, DatabaseState::Creating | DatabaseState::Blocked) {
-            return Err(stale("it is cloned already"));
+            return Err(stale("it is already cloned"));
         }
         let (name, password) = (row.seen.name.clone(), row.password.clone());
         let template = self.ready_template(row.seen.template)?;
         let source = template.oid.filter(|&oid| self.server.is_named(oid, template.name.as_str()));
         let source = source.ok_or_else(|| StepError::Failed("3D000: template database does not exist".to_owned()))?;
-        let login = super::server::FakeLogin { password, can_login: false };
+        let login = FakeLogin { password, can_login: false };
         self.server.logins.insert(login_of(database.0), login);
         let oid = self.server.create(name.as_str(), true, Some(source)).map_err(StepError::Failed)?;
         halfway()?;
@@ -315,22 +317,22 @@ impl State {
     }
 
     fn drop_database(&mut self, database: DatabaseId, halfway: &mut dyn FnMut() -> Outcome) -> Outcome {
-        let row = self.databases.get(&database).ok_or_else(|| stale("the row is gone"))?;
+        let row = self.databases.get(&database).ok_or_else(|| stale("the row no longer exists"))?;
         if !matches!(row.seen.state, DatabaseState::Retiring | DatabaseState::Blocked) {
             return Err(stale(format!("the database is {}", row.seen.state.as_str())));
         }
         let oid = row.seen.oid.ok_or_else(|| stale("it was never cloned"))?;
         if let Some(found) = self.server.databases.get(&oid) {
-            if found.name != row.seen.name.as_str() || !found.ours {
-                return Err(stale("the database with its oid is not ours by name"));
+            if found.name != row.seen.name.as_str() || !found.owned {
+                return Err(stale("the database with its oid has another name or owner"));
             }
             if row.seen.slot.is_some() && !found.invalid {
-                return Err(stale("it has not left its slot"));
+                return Err(stale("the database is still in its slot"));
             }
         }
         let mut logins = self.server.databases.get(&oid).map(|found| found.connect.clone()).unwrap_or_default();
         logins.extend(row.kept_login.clone().map(|login| login.user));
-        logins.extend(self.logins_that_led_to(database));
+        logins.extend(self.logins_of_ended_leases(database));
         self.server.drop(oid);
         halfway()?;
         self.drop_logins_of(database, &logins);
@@ -338,8 +340,8 @@ impl State {
         Ok(())
     }
 
-    /// Logins of ended leases whose last database was this one: after a reset they carry another number than it.
-    fn logins_that_led_to(&self, database: DatabaseId) -> BTreeSet<String> {
+    /// Logins of ended leases whose last database was this one; after a reset their numbers differ from the database's.
+    fn logins_of_ended_leases(&self, database: DatabaseId) -> BTreeSet<String> {
         self.leases
             .values()
             .filter(|row| row.seen.database == Some(database) && row.ended.is_some())
@@ -350,10 +352,10 @@ impl State {
 
     fn adopt(&mut self, database: DatabaseId, oid: u32) -> Outcome {
         let name = self.row(database)?.seen.name.clone();
-        let ours = self.server.databases.get(&oid).is_some_and(|found| found.ours && found.name == name.as_str());
+        let owned = self.server.databases.get(&oid).is_some_and(|found| found.owned && found.name == name.as_str());
         let row = self.row(database)?;
-        if row.seen.oid.is_some() || !ours {
-            return Err(stale("nothing half made under its name"));
+        if row.seen.oid.is_some() || !owned {
+            return Err(stale("no unrecorded database has its name"));
         }
         row.seen.oid = Some(oid);
         row.seen.state = DatabaseState::Retiring;
@@ -363,22 +365,22 @@ impl State {
     }
 
     fn forget(&mut self, database: DatabaseId, reason: ForgetReason) -> Outcome {
-        let row = self.databases.get(&database).ok_or_else(|| stale("the row is gone"))?;
+        let row = self.databases.get(&database).ok_or_else(|| stale("the row no longer exists"))?;
         let name = row.seen.name.as_str();
         let found = row.seen.oid.and_then(|oid| self.server.databases.get(&oid));
-        let holds = row.seen.state != DatabaseState::Leased
+        let applies = row.seen.state != DatabaseState::Leased
             && match reason {
                 ForgetReason::Vanished => row.seen.oid.is_some() && found.is_none(),
-                ForgetReason::RenamedByHand => found.is_some_and(|found| found.name != name),
-                ForgetReason::NotWanted => {
-                    let half_made = self.server.oid_of(name).is_some_and(|oid| self.server.databases[&oid].ours);
-                    row.seen.oid.is_none() && !half_made
+                ForgetReason::RenamedExternally => found.is_some_and(|found| found.name != name),
+                ForgetReason::NotNeeded => {
+                    let unrecorded = self.server.oid_of(name).is_some_and(|oid| self.server.databases[&oid].owned);
+                    row.seen.oid.is_none() && !unrecorded
                 }
             };
-        if !holds {
-            return Err(stale("the reason to forget it no longer holds"));
+        if !applies {
+            return Err(stale("the reason to forget the row no longer applies"));
         }
-        let mut logins = self.logins_that_led_to(database);
+        let mut logins = self.logins_of_ended_leases(database);
         logins.extend(row.kept_login.clone().map(|login| login.user));
         self.drop_logins_of(database, &logins);
         self.delete_database(database);
@@ -386,7 +388,7 @@ impl State {
     }
 }
 
-/// A step has succeeded: its failures are history.
+/// Clears the failures after a successful step.
 fn settle(row: &mut DatabaseRow) {
     row.seen.attempts = 0;
     row.seen.last_error = None;

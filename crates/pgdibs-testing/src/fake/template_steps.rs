@@ -1,4 +1,4 @@
-//! Steps on templates and pools, as the fake backend carries them out.
+//! Steps of the fake backend on templates and pools.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use pgdibs_core::name::{DatabaseName, PoolName};
 use pgdibs_core::plan::{Step, TemplateRetireReason};
 use pgdibs_core::template::{Template, TemplateId, TemplateState};
 
-/// Seconds until a failed step of a template is tried again.
+/// Seconds until the retry of a failed step.
 const RETRY_SECONDS: f64 = 2.0;
 
-/// See the planner: an old failure is forgotten.
+/// The same as in the planner.
 const FAILED_SHOWN_SECONDS: f64 = 3600.0;
 
 type Outcome = Result<(), StepError>;
@@ -42,7 +42,7 @@ impl State {
     }
 
     fn template_in(&self, id: TemplateId, state: TemplateState) -> Result<Template, StepError> {
-        let row = self.templates.get(&id).ok_or_else(|| stale("the template is gone"))?;
+        let row = self.templates.get(&id).ok_or_else(|| stale("the template no longer exists"))?;
         if row.seen.state != state {
             return Err(stale(format!("the template is {}", row.seen.state.as_str())));
         }
@@ -53,7 +53,7 @@ impl State {
     pub(super) fn builder_is_silent(&self, id: TemplateId) -> bool {
         self.templates.get(&id).is_some_and(|row| {
             row.seen.state == TemplateState::Building
-                && self.now - row.last_sign_of_life >= BUILDER_GRACE_SECONDS
+                && self.now - row.last_renewed >= BUILDER_GRACE_SECONDS
                 && row.seen.oid.is_none_or(|oid| self.server.sessions_of(oid) == 0)
         })
     }
@@ -67,9 +67,9 @@ impl State {
         if let Some(pool) = self.pools.get(&template.pool) {
             self.server.owners.insert(pool.settings.owner.to_string());
         }
-        // A daemon that died after `create database` left it here, and any role may have been in it since: it is made again.
-        if let Some(half_made) = self.server.oid_of(name).filter(|oid| self.server.databases[oid].ours) {
-            self.server.drop(half_made);
+        // A daemon that died after `create database` left this database. Other roles may have used it since, so it is created again.
+        if let Some(unrecorded) = self.server.oid_of(name).filter(|oid| self.server.databases[oid].owned) {
+            self.server.drop(unrecorded);
         }
         let oid = self.server.create(name, true, None).map_err(StepError::Failed)?;
         halfway()?;
@@ -81,7 +81,7 @@ impl State {
         if let Some(row) = self.templates.get_mut(&id) {
             row.seen.oid = Some(oid);
             row.builder = Some(credentials);
-            row.last_sign_of_life = now;
+            row.last_renewed = now;
         }
         Ok(())
     }
@@ -89,11 +89,11 @@ impl State {
     pub(super) fn seal(&mut self, id: TemplateId, halfway: &mut dyn FnMut() -> Outcome) -> Outcome {
         let template = self.template_in(id, TemplateState::Building)?;
         if !template.seal_requested {
-            return Err(stale("its builder has not asked for the seal"));
+            return Err(stale("its builder has not requested the seal"));
         }
         let published = DatabaseName::template(&template.pool, &template.fingerprint);
         let oid = template.oid.ok_or_else(|| stale("its database does not exist yet"))?;
-        // A seal that was interrupted before its rename begins again; a database that somebody renamed is theirs.
+        // An interrupted seal starts again. A database that was renamed externally no longer belongs to pgdibs.
         if !self.server.is_named(oid, template.name.as_str()) {
             return Err(StepError::Failed(format!("3D000: database \"{}\" does not exist", template.name)));
         }
@@ -115,11 +115,11 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn lose_build(&mut self, id: TemplateId, reason: &str) -> Outcome {
+    pub(super) fn fail_build(&mut self, id: TemplateId, reason: &str) -> Outcome {
         let template = self.template_in(id, TemplateState::Building)?;
         let dropping = self.pools.get(&template.pool).is_some_and(|pool| pool.dropping);
         if !dropping && (template.seal_requested || !self.builder_is_silent(id)) {
-            return Err(stale("its builder has shown a sign of life"));
+            return Err(stale("its builder has renewed"));
         }
         if let Some(row) = self.templates.get_mut(&id) {
             row.seen.state = TemplateState::Failed;
@@ -131,8 +131,8 @@ impl State {
     pub(super) fn retire_template(&mut self, id: TemplateId, reason: TemplateRetireReason) -> Outcome {
         let template = self.template_in(id, TemplateState::Ready)?;
         let unused = matches!(reason, TemplateRetireReason::Outnumbered | TemplateRetireReason::TooOld);
-        let waited_for = self.tickets.values().any(|ticket| ticket.template == id);
-        if unused && (self.live().any(|lease| lease.template == id) || waited_for) {
+        let requested = self.tickets.values().any(|ticket| ticket.template == id);
+        if unused && (self.live().any(|lease| lease.template == id) || requested) {
             return Err(stale("it is used again"));
         }
         if reason == TemplateRetireReason::Vanished
@@ -140,7 +140,7 @@ impl State {
                 self.server.is_named(oid, template.name.as_str()) && !self.server.databases[&oid].invalid
             })
         {
-            return Err(stale("its database is there"));
+            return Err(stale("its database exists"));
         }
         if let Some(row) = self.templates.get_mut(&id) {
             row.seen.state = TemplateState::Retiring;
@@ -150,16 +150,16 @@ impl State {
     }
 
     pub(super) fn drop_template_database(&mut self, id: TemplateId, halfway: &mut dyn FnMut() -> Outcome) -> Outcome {
-        let row = self.templates.get(&id).ok_or_else(|| stale("the template is gone"))?;
+        let row = self.templates.get(&id).ok_or_else(|| stale("the template no longer exists"))?;
         let template = row.seen.clone();
         let unused = self.now - row.last_used;
         if !matches!(template.state, TemplateState::Retiring | TemplateState::Failed) {
             return Err(stale(format!("the template is {}", template.state.as_str())));
         }
-        // By oid where we know it, else what a creator that died left under the name of this row.
+        // Without an oid, the database that a dead daemon left under the name of this row.
         let oid = template.oid.or_else(|| self.server.oid_of(template.name.as_str()));
         let found = oid.and_then(|oid| self.server.databases.get(&oid).map(|found| (oid, found)));
-        if let Some((oid, _)) = found.filter(|(_, found)| found.ours && found.name == template.name.as_str()) {
+        if let Some((oid, _)) = found.filter(|(_, found)| found.owned && found.name == template.name.as_str()) {
             self.server.drop(oid);
         }
         halfway()?;
@@ -181,11 +181,11 @@ impl State {
         let empty = !self.databases.values().any(|row| &row.seen.pool == pool)
             && !self.templates.values().any(|row| &row.seen.pool == pool);
         if !empty || !self.pools.get(pool).is_some_and(|found| found.dropping) {
-            return Err(stale("the pool holds something"));
+            return Err(stale("the pool is not empty"));
         }
         self.pools.remove(pool);
-        let named: BTreeSet<String> = self.pools.values().map(|pool| pool.settings.owner.to_string()).collect();
-        self.server.owners.retain(|owner| named.contains(owner));
+        let used: BTreeSet<String> = self.pools.values().map(|pool| pool.settings.owner.to_string()).collect();
+        self.server.owners.retain(|owner| used.contains(owner));
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Requests about pools and templates, each one transaction on the fake catalog.
+//! Requests for pools and templates; each is one transaction on the fake catalog.
 
 use super::catalog::{State, TemplateRow};
 use pgdibs_core::error::Error;
@@ -8,7 +8,7 @@ use pgdibs_core::pool::{Pool, PoolPatch, PoolSettings};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{Template, TemplateId, TemplateState};
 
-/// A builder that neither renews nor has a session for this long loses the build.
+/// A build fails after its builder has neither renewed nor had a session for this long.
 pub(super) const BUILDER_GRACE_SECONDS: f64 = 60.0;
 
 impl State {
@@ -58,7 +58,7 @@ impl State {
             let now = self.now;
             let stamp = self.timestamp();
             let Some(row) = self.templates.get_mut(&id) else {
-                return Err(Error::Internal("the template was just there".to_owned()));
+                return Err(Error::Internal("the row of the template disappeared".to_owned()));
             };
             row.last_used = now;
             row.seen.last_used_at = stamp;
@@ -68,8 +68,8 @@ impl State {
                 _ => TemplatePut::Building(row.seen.clone()),
             });
         }
-        // The row of an earlier failure makes way; if its database is still there, the reconciler drops that first.
-        let forgotten: Vec<TemplateId> = self
+        // A new build replaces the row of an earlier failure, unless its database still exists.
+        let replaced: Vec<TemplateId> = self
             .templates
             .values()
             .filter(|row| {
@@ -81,7 +81,7 @@ impl State {
             })
             .map(|row| row.seen.id)
             .collect();
-        for id in forgotten {
+        for id in replaced {
             self.templates.remove(&id);
         }
         let id = TemplateId(self.next_number());
@@ -111,7 +111,7 @@ impl State {
             seen: seen.clone(),
             token: token.to_owned(),
             builder: None,
-            last_sign_of_life: self.now,
+            last_renewed: self.now,
             last_used: self.now,
             retry_at: 0.0,
         };
@@ -124,7 +124,7 @@ impl State {
             .templates
             .get(&template)
             .filter(|row| row.token == token && row.seen.state != TemplateState::Failed)
-            .ok_or_else(|| Error::BuildTokenStale("another build took its place, or it was lost".to_owned()))?;
+            .ok_or_else(|| Error::BuildTokenStale("another build replaced it, or it expired".to_owned()))?;
         if row.seen.state != TemplateState::Building {
             return Err(Error::TemplateNotBuilding(format!("the template is {}", row.seen.state.as_str())));
         }
@@ -132,11 +132,11 @@ impl State {
             template,
             database: row.seen.name.clone(),
             credentials,
-            expires_at: super::catalog::at(row.last_sign_of_life + BUILDER_GRACE_SECONDS),
+            expires_at: super::catalog::at(row.last_renewed + BUILDER_GRACE_SECONDS),
         }))
     }
 
-    /// The row that a token speaks for.
+    /// The row of the build with this token.
     fn by_token(&mut self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<&mut TemplateRow, Error> {
         self.pool(pool)?;
         let known = self.templates.values().any(|row| &row.seen.pool == pool && &row.seen.fingerprint == fingerprint);
@@ -151,7 +151,7 @@ impl State {
                     && row.token == token
                     && matches!(row.seen.state, TemplateState::Building | TemplateState::Ready)
             })
-            .ok_or_else(|| Error::BuildTokenStale("the build was lost, abandoned or replaced".to_owned()))
+            .ok_or_else(|| Error::BuildTokenStale("the build expired, was abandoned or was replaced".to_owned()))
     }
 
     pub(super) fn renew_build(
@@ -165,7 +165,7 @@ impl State {
         if row.seen.state != TemplateState::Building {
             return Err(Error::TemplateNotBuilding("the template is already sealed".to_owned()));
         }
-        row.last_sign_of_life = now;
+        row.last_renewed = now;
         Ok(row.seen.clone())
     }
 
@@ -177,7 +177,7 @@ impl State {
     ) -> Result<Template, Error> {
         let now = self.now;
         let row = self.by_token(pool, fingerprint, token)?;
-        row.last_sign_of_life = now;
+        row.last_renewed = now;
         row.seen.seal_requested = true;
         Ok(row.seen.clone())
     }
@@ -221,7 +221,7 @@ impl State {
         for id in ids {
             if let Some(row) = self.templates.get_mut(&id) {
                 row.seen.state = TemplateState::Retiring;
-                row.seen.detail = Some("it was dropped by request".to_owned());
+                row.seen.detail = Some("it was dropped by a request".to_owned());
             }
         }
         Ok(())

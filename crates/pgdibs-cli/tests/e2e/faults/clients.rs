@@ -1,4 +1,4 @@
-//! Faults of clients: killed, cut off, slow, with a clock that jumps, too many, or mistaken.
+//! Faults of clients: killed, disconnected, slow, too many or mistaken ones, and clock jumps.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -29,23 +29,22 @@ pub(super) fn send(api: &Api, method: &str, path: &str, body: &Value) -> TcpStre
     stream
 }
 
-/// `kill -9` while it waits, while it holds a lease, and while it builds. What the kernel does for a killed client is to close its
-/// sockets.
-pub(super) fn killed() {
+/// `kill -9` of clients that wait, hold a lease, or build. The kernel closes the sockets of a killed client.
+pub(super) fn killed_clients() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let url = stage.api.url();
     stage.under_load(|| {
-        // While it waits: its place is given up at once.
+        // A waiting client: its ticket is deleted at once.
         let acquire_request =
             json!({"pool": stage.pool, "fingerprint": "first", "holder": "killed while waiting", "wait_seconds": 60});
         let waiters: Vec<TcpStream> =
             (0..30).map(|_| send(&stage.api, "POST", "/v1/leases", &acquire_request)).collect();
-        until("some of them wait", || match stage.api.pool(&stage.pool)["counts"]["waiting"].as_u64() {
+        until("some clients wait", || match stage.api.pool(&stage.pool)["counts"]["waiting"].as_u64() {
             Some(10..) => Ok(()),
             seen => Err(format!("{seen:?}")),
         });
         drop(waiters);
-        until("their places are free and what they were given is back", || {
+        until("their tickets are deleted and their leases released", || {
             let leases = stage.api.get("/v1/leases").expect(200);
             let theirs = leases["leases"]
                 .as_array()
@@ -60,23 +59,23 @@ pub(super) fn killed() {
                 Err(format!("{theirs} leases, {waiting} waiting"))
             }
         });
-        // While it holds a lease: a program, killed with the command that it runs.
+        // A client with a lease: `pgdibs run`, killed with its command.
         let arguments = ["run", "--pool", &stage.pool, "--fingerprint", "first", "--ttl", "1", "--", "sleep", "60"];
         let mut killed = Started(Some(stage.place.program(&arguments, &[("PGDIBS_URL", &url)]).spawn().unwrap()));
-        let holder = until("it has a lease", || {
+        let holder = until("the client has a lease", || {
             let leases = stage.api.get("/v1/leases").expect(200)["leases"].as_array().unwrap().clone();
             leases.into_iter().find(|lease| lease["ttl_seconds"] == 1).ok_or_else(String::new)
         });
         signal(killed.pid(), Signal::SIGKILL);
         let _ended = killed.0.as_mut().unwrap().wait();
         let (took, ()) = timed(|| {
-            until("its lease ends by itself", || {
+            until("its lease expires", || {
                 let seen = stage.api.get(&format!("/v1/leases/{}", holder["id"].as_str().unwrap())).expect(200);
                 if seen["state"] == "expired" { Ok(()) } else { Err(seen.to_string()) }
             });
         });
-        assert!(took < Duration::from_secs(10), "a time to live of one second, over after {took:?}");
-        // While it builds: the next who asks is the builder.
+        assert!(took < Duration::from_secs(10), "a TTL of one second expired after {took:?}");
+        // A builder: the next caller becomes the builder.
         let path = format!("/v1/pools/{}/templates/abandoned", stage.pool);
         let build = stage.api.put(&path, &json!({"holder": "killed while building"})).expect(201)["build"].clone();
         let mut builder = Session::open(build["url"].as_str().unwrap());
@@ -86,39 +85,39 @@ pub(super) fn killed() {
         stage.api.put(&path, &json!({"wait_seconds": 0})).expect(202);
         drop(builder);
         stage.catalog().run("update templates set build_heard_at = now() - interval '61 s' where state = 'building'");
-        let again = until("somebody else may build", || {
+        let again = until("another caller becomes the builder", || {
             let answer = stage.api.put(&path, &json!({"wait_seconds": 1}));
             if answer.status == 201 { Ok(answer.body) } else { Err(answer.body.to_string()) }
         });
         let mut next = Session::open(again["build"]["url"].as_str().unwrap());
-        assert_eq!(next.text("select to_regclass('half')"), "-", "nothing of the build before");
+        assert_eq!(next.text("select to_regclass('half')"), "-", "the next build starts with an empty database");
         drop(next);
         let token = json!({"token": again["build"]["token"], "detail": "seen"});
         assert_eq!(stage.api.post(&format!("{path}/abandon"), &token).status, 204);
         stage.api.post(&format!("{path}/renew"), &json!({"token": build["token"]})).refused(409, "build_token_stale");
     });
-    for said in ["end=\"expired\"", "took a build away"] {
-        assert!(daemon.log().contains(said), "`{said}`: {}", daemon.log());
+    for line in ["end=\"expired\"", "took a build away"] {
+        assert!(daemon.log().contains(line), "`{line}`: {}", daemon.log());
     }
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();
 }
 
-/// The answer never comes: the request is repeated, and has happened once.
+/// Lost answers: a repeated request has its effect once.
 pub(super) fn lost_replies() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let daemons: u16 = stage.api.url().rsplit_once(':').unwrap().1.parse().unwrap();
     let proxy = Proxy::to(daemons);
     let (there, sure) = (Api::new(&format!("http://127.0.0.1:{}", proxy.port())), stage.api.clone());
-    // The request passes, its answer does not, and then the line is cut.
+    // The proxy passes the request, drops the answer, and then cuts the connection.
     let lose = |method: &Method, path: &str, body: &Value| {
         proxy.set(Link::Mute);
         std::thread::scope(|scope| {
             let lost = scope.spawn(|| there.try_call(method.clone(), path, Some(body)));
-            // Long enough for the daemon to have answered in nearly every case; where not, the case is another one.
+            // Usually long enough for the daemon's answer; otherwise the cut hits the request.
             std::thread::sleep(Duration::from_millis(300));
             proxy.set(Link::Cut);
-            assert!(lost.join().unwrap().is_err(), "an answer came through");
+            assert!(lost.join().unwrap().is_err(), "an answer passed the proxy");
         });
         proxy.set(Link::Open);
     };
@@ -132,14 +131,18 @@ pub(super) fn lost_replies() {
             assert!(matches!(answer.status, 200 | 201), "{}", answer.body);
             let lease = answer.body;
             let of_run = sure.get(&format!("/v1/leases?run={run}")).expect(200);
-            assert_eq!(of_run["leases"].as_array().unwrap().len(), 1, "never two for one key: {of_run}");
+            assert_eq!(of_run["leases"].as_array().unwrap().len(), 1, "two leases for one key: {of_run}");
             let seen = contents::lines(&mut Session::of(&lease), true).unwrap();
             assert!(seen == stage.expected, "{}", contents::difference(&stage.expected, &seen));
 
             let path = format!("/v1/leases/{}", lease["id"].as_str().unwrap());
             let leave = json!({"generation": 1, "wait_seconds": 30});
             lose(&Method::POST, &format!("{path}/reset"), &leave);
-            assert_eq!(sure.post(&format!("{path}/reset"), &leave).expect(200)["generation"], 2, "reset once");
+            assert_eq!(
+                sure.post(&format!("{path}/reset"), &leave).expect(200)["generation"],
+                2,
+                "the lease was reset twice"
+            );
             lose(&Method::DELETE, &path, &Value::Null);
             assert_eq!(sure.delete(&path).status, 204);
         }
@@ -148,7 +151,7 @@ pub(super) fn lost_replies() {
     daemon.stop();
 }
 
-/// Two hundred clients that send a byte now and then, or read nothing: nobody else notices.
+/// Two hundred clients that send single bytes or read nothing do not affect others.
 pub(super) fn slow_senders_and_readers() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let address = stage.api.url().replace("http://", "");
@@ -173,7 +176,7 @@ pub(super) fn slow_senders_and_readers() {
                     for sender in &mut senders {
                         let _closed_by_now = sender.write_all(b"x");
                     }
-                    // As slow as it can be without being cut off.
+                    // As slow as possible without a timeout.
                     std::thread::sleep(Duration::from_secs(1));
                 }
             });
@@ -182,8 +185,8 @@ pub(super) fn slow_senders_and_readers() {
             while began.elapsed() < Duration::from_secs(12) {
                 rounds.push(timed(|| stage.ledger.until_served(40)).0);
             }
-            // They go on, and have been cut off by now.
-            until("none of them is connected any more", || {
+            // They continue until the daemon closes them.
+            until("the daemon has closed all of them", || {
                 let open = daemon.open_files();
                 if open < 100 { Ok(()) } else { Err(format!("{open} open files")) }
             });
@@ -197,10 +200,10 @@ pub(super) fn slow_senders_and_readers() {
     daemon.stop();
 }
 
-/// The clock of the daemon and of its server jumps an hour and a year, forth and back. No lease ends for it and none lives for ever.
+/// The clocks of the daemon and its server jump by an hour and a year, forwards and backwards. No lease ends early or lasts longer.
 ///
-/// Regression: a clock that was set ended builds and kept databases, or kept them for a year (found by libfaketime).
-pub(super) fn a_clock_that_jumps() {
+/// Regression: a clock jump ended builds and kept databases, or kept them for a year (found with libfaketime).
+pub(super) fn clock_jumps() {
     let library = std::fs::read_dir("/usr/lib").unwrap().filter_map(|entry| {
         let path = entry.ok()?.path().join("faketime/libfaketime.so.1");
         path.exists().then_some(path)
@@ -218,7 +221,7 @@ pub(super) fn a_clock_that_jumps() {
         ("LD_PRELOAD", library.as_str()),
         ("FAKETIME_TIMESTAMP_FILE", path.as_str()),
         ("FAKETIME_NO_CACHE", "1"),
-        // What counts time to live is the monotonic clock, which does not jump.
+        // The monotonic clock measures the TTL and does not jump.
         ("DONT_FAKE_MONOTONIC", "1"),
     ];
     let cluster = Cluster::start_with(&["max_prepared_transactions=10"], &variables);
@@ -228,7 +231,7 @@ pub(super) fn a_clock_that_jumps() {
     for offset in ["+3600", "-3600", "+31536000", "-31536000", "+0"] {
         stage.under_load(|| {
             let renewer = Renewer::start(&stage, 2);
-            let asked = Instant::now();
+            let started = Instant::now();
             let left = stage
                 .api
                 .lease(&json!({"pool": stage.pool, "fingerprint": "first", "ttl_seconds": 3, "wait_seconds": 30}));
@@ -237,22 +240,22 @@ pub(super) fn a_clock_that_jumps() {
             let token = stage.api.put(&build, &json!({})).expect(201)["build"]["token"].clone();
             set(offset);
             offsets.push(stage.cluster.superuser("postgres").text("select extract(year from now())"));
-            until("what nobody renews ends", || {
+            until("the unrenewed lease expires", || {
                 let seen = stage.api.get(&path).expect(200);
-                // A builder renews as well, and keeps its build.
+                // A builder renews and keeps its build.
                 stage.api.post(&format!("{build}/renew"), &json!({"token": token})).expect(200);
                 if seen["state"] == "live" {
                     return Err(seen.to_string());
                 }
                 assert!(
-                    asked.elapsed() >= Duration::from_secs(3),
-                    "{:?} after it was asked for: {seen}",
-                    asked.elapsed()
+                    started.elapsed() >= Duration::from_secs(3),
+                    "{:?} after the acquire: {seen}",
+                    started.elapsed()
                 );
                 Ok(())
             });
             assert!(granted.elapsed() < Duration::from_secs(15), "{:?}", granted.elapsed());
-            stage.write_steadily();
+            stage.write_to_held_lease();
             stage.ledger.until_served(20);
             renewer.release();
             let detail = json!({"token": token, "detail": "seen"});
@@ -260,7 +263,7 @@ pub(super) fn a_clock_that_jumps() {
         });
     }
     let distinct: std::collections::BTreeSet<_> = offsets.iter().collect();
-    assert!(distinct.len() >= 3, "the server's clock did jump: {offsets:?}");
+    assert!(distinct.len() >= 3, "the server's clock did not jump: {offsets:?}");
     assert_eq!(daemon.log().matches("the server's clock was set").count(), 5, "{}", daemon.log());
     stage.audit(&daemon, FULL_AGAIN * 2);
     daemon.stop();
@@ -271,11 +274,10 @@ fn readable(path: &std::path::Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// A hundred test sessions begin at the same moment, on six databases. Each is served, in turn, with a clean one.
+/// A hundred test sessions start at the same time on six databases. Each gets a clean one in turn.
 ///
-/// Regression: a hundred runs that begin at once on a busy machine were told that the server is away (found by a hundred runs,
-/// beside other tests).
-pub(super) fn a_hundred_runs_at_once() {
+/// Regression: a hundred concurrent runs on a busy machine got `server_unavailable` (found by this test, beside other tests).
+pub(super) fn hundred_runs_at_once() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let (api, pool, expected) = (&stage.api, &stage.pool, &stage.expected);
     std::thread::scope(|scope| {
@@ -301,7 +303,7 @@ pub(super) fn a_hundred_runs_at_once() {
     daemon.stop();
 }
 
-/// Ids of nobody, of others and of the past: a refusal, and nothing happens to anybody.
+/// Unknown, foreign and ended ids cause an error and have no effect.
 pub(super) fn wrong_ids() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let body = json!({});
@@ -310,39 +312,39 @@ pub(super) fn wrong_ids() {
         stage.api.release(&ended);
         let ended = ended["id"].as_str().unwrap();
         for _ in 0..20 {
-            let nobody = uuid::Uuid::now_v7().to_string();
-            for (id, status, code) in [(nobody.as_str(), 404, "lease_not_found"), (ended, 410, "lease_ended")] {
+            let unknown = uuid::Uuid::now_v7().to_string();
+            for (id, status, code) in [(unknown.as_str(), 404, "lease_not_found"), (ended, 410, "lease_ended")] {
                 for verb in ["renew", "reset", "keep"] {
                     stage.api.post(&format!("/v1/leases/{id}/{verb}"), &body).refused(status, code);
                 }
             }
-            stage.api.delete(&format!("/v1/leases/{nobody}")).refused(404, "lease_not_found");
+            stage.api.delete(&format!("/v1/leases/{unknown}")).refused(404, "lease_not_found");
             for odd in ["1", "..", "%00", "'; drop table leases; --", &"9".repeat(500)] {
                 let answer = stage.api.call(Method::DELETE, &format!("/v1/leases/{}", odd.replace(' ', "%20")), None);
                 assert!(matches!(answer.status, 400 | 404), "{odd}: {}", answer.body);
             }
             let path = format!("/v1/pools/{}/templates/first", stage.pool);
-            let stale = stage.api.post(&format!("{path}/seal"), &json!({"token": "nobody's"}));
+            let stale = stage.api.post(&format!("{path}/seal"), &json!({"token": "unknown"}));
             assert_eq!(stale.status, 409, "{}", stale.body);
-            assert_eq!(stage.api.delete(&format!("/v1/runs/{nobody}")).expect(200)["released"], 0);
+            assert_eq!(stage.api.delete(&format!("/v1/runs/{unknown}")).expect(200)["released"], 0);
         }
     });
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();
 }
 
-/// A holder that comes back long after its time: its slot is somebody else's by now, who does not notice.
-pub(super) fn a_late_release() {
+/// A holder that returns long after its TTL: another lease has its slot and is not affected.
+pub(super) fn late_release() {
     let (stage, daemon) = Stage::set(&[], &[]);
     stage.under_load(|| {
         for _ in 0..3 {
             let late = stage.api.lease(&json!({"pool": stage.pool, "fingerprint": "first", "ttl_seconds": 1, "wait_seconds": 30}));
             let path = format!("/v1/leases/{}", late["id"].as_str().unwrap());
-            until("its time is over", || {
+            until("its lease expires", || {
                 let seen = stage.api.get(&path).expect(200);
                 if seen["state"] == "expired" { Ok(()) } else { Err(seen.to_string()) }
             });
-            let next = until("somebody else has its slot", || {
+            let next = until("another lease has its slot", || {
                 let lease = stage.api.lease(&json!({"pool": stage.pool, "fingerprint": "first", "worker": format!("gw{}", late["slot"]), "wait_seconds": 30}));
                 if lease["slot"] == late["slot"] {
                     return Ok(lease);
@@ -355,8 +357,8 @@ pub(super) fn a_late_release() {
             for verb in ["renew", "reset", "keep"] {
                 stage.api.post(&format!("{path}/{verb}"), &json!({})).refused(410, "lease_ended");
             }
-            assert_eq!(stage.api.delete(&path).status, 204, "to end what has ended is no error");
-            until("its login is dead", || match Session::try_open(late["url"].as_str().unwrap()) {
+            assert_eq!(stage.api.delete(&path).status, 204, "a repeated release succeeds");
+            until("its login is closed", || match Session::try_open(late["url"].as_str().unwrap()) {
                 Ok(_) => Err("it opens".to_owned()),
                 Err(_) => Ok(()),
             });

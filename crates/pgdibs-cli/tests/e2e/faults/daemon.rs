@@ -1,4 +1,4 @@
-//! Faults of the daemon: it is told to end, stopped for a while, or has no file descriptors left.
+//! Faults of the daemon: SIGTERM, SIGSTOP, and no free file descriptors.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -7,25 +7,25 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use super::server::assert_said_once;
+use super::server::assert_logged_once;
 use crate::support::renewer::Renewer;
 use crate::support::{Stage, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(20);
 
-/// SIGTERM under load: everybody is answered, leases live on, and the next daemon goes on with what is left.
-pub(super) fn told_to_end() {
+/// SIGTERM under load: all requests are answered, leases survive, and the next daemon continues.
+pub(super) fn sigterm_under_load() {
     let (stage, mut daemon) = Stage::set(&[], &[]);
     for _ in 0..3 {
         daemon = stage.load().during(stage::CALLERS, || {
             stage.ledger.until_served(stage::CALLERS as usize);
-            // As many at once as there are slots are never free, since somebody steady holds one: this one waits.
+            // A batch of all slots waits, because the permanent holder has one.
             let acquire_request = json!({"pool": stage.pool, "fingerprint": "first"});
             let batch = json!({"leases": vec![acquire_request; 6], "wait_seconds": 60});
             let api = stage.api.clone();
             let waiter = std::thread::spawn(move || api.post("/v1/leases/batch", &batch));
             let mut catalog = stage.catalog();
-            until("it waits", || match catalog.text("select count(*) from tickets where count = 6").as_str() {
+            until("the batch waits", || match catalog.text("select count(*) from tickets where count = 6").as_str() {
                 "1" => Ok(()),
                 seen => Err(seen.to_owned()),
             });
@@ -33,7 +33,7 @@ pub(super) fn told_to_end() {
             waiter.join().expect("it is answered").refused(503, "shutting_down");
             let (status, took) = daemon.ended();
             assert!(status.success() && took < Duration::from_secs(8), "{status} after {took:?}: {}", daemon.log());
-            assert_said_once(&daemon, &["shutting down: no new grants, waiters are answered"]);
+            assert_logged_once(&daemon, &["shutting down: no new grants, waiters are answered"]);
             let successor = stage.start(&[]);
             stage.ledger.until_served(stage::CALLERS as usize);
             successor
@@ -43,10 +43,11 @@ pub(super) fn told_to_end() {
     daemon.stop();
 }
 
-/// SIGSTOP for three times to live. Renewals that wait in the socket count before anything ends, and so do those that come a moment
-/// later; a lease that nobody renews ends all the same, later still.
+/// SIGSTOP for three TTLs. Renewals that wait in the socket and renewals shortly afterwards count before any lease ends; an
+/// unrenewed lease expires later.
 ///
-/// Regression: after SIGSTOP for less than five seconds, leases ended whose renewals waited in the socket (found by SIGSTOP).
+/// Regression: after SIGSTOP for less than five seconds, leases expired although their renewals waited in the socket (found by
+/// SIGSTOP).
 pub(super) fn stopped_for_three_ttls() {
     let (stage, daemon) = Stage::set(&[], &[]);
     for ttl in [1, 2] {
@@ -56,20 +57,20 @@ pub(super) fn stopped_for_three_ttls() {
             let acquire_request =
                 |ttl: u64| json!({"pool": stage.pool, "fingerprint": "first", "ttl_seconds": ttl, "wait_seconds": 30});
             let (left, asleep) = (stage.api.lease(&acquire_request(ttl)), stage.api.lease(&acquire_request(2)));
-            // The reconciler has looked at them by then.
+            // The reconciler has them in a snapshot by then.
             renewer.assert_live();
             let path = |lease: &Value| format!("/v1/leases/{}", lease["id"].as_str().unwrap());
             daemon.signal(Signal::SIGSTOP);
-            // The stop is what is tested: it has to last.
+            // The duration of the tested stop.
             std::thread::sleep(Duration::from_millis(ttl * 3000 + 200));
             daemon.signal(Signal::SIGCONT);
-            // With a suspended laptop holders sleep as well, and renew a moment after the daemon has looked.
+            // On a suspended laptop the holders sleep as well, and renew shortly after the daemon's snapshot.
             std::thread::sleep(Duration::from_millis(300));
             stage.api.post(&format!("{}/renew", path(&asleep)), &json!({})).expect(200);
             stage.api.release(&asleep);
             renewer.release();
             let path = path(&left);
-            until("what nobody renews expires", || {
+            until("the unrenewed lease expires", || {
                 let seen = stage.api.get(&path).expect(200);
                 if seen["state"] == "expired" { Ok(()) } else { Err(seen.to_string()) }
             });
@@ -80,13 +81,13 @@ pub(super) fn stopped_for_three_ttls() {
     daemon.stop();
 }
 
-/// As many idle connections as the daemon may have open files. It lives, says so, and serves again when they go.
+/// As many idle connections as the daemon may have open files. It survives, logs this, and serves again when they close.
 pub(super) fn no_file_descriptors_left() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let limit = |files: usize| {
         let (pid, files) = (daemon.pid().to_string(), format!("--nofile={files}:4096"));
         let done = Command::new("prlimit").args(["--pid", &pid, &files]).status().unwrap();
-        assert!(done.success(), "prlimit (util-linux) sets the limit of a process that runs");
+        assert!(done.success(), "prlimit (util-linux) failed");
     };
     stage.under_load(|| {
         limit(daemon.open_files() + 3);
@@ -94,7 +95,7 @@ pub(super) fn no_file_descriptors_left() {
         let began = Instant::now();
         let mut idle = Vec::new();
         while began.elapsed() < Duration::from_secs(3) {
-            // The kernel takes them into its queue, whether the daemon can or not.
+            // The kernel queues them even if the daemon cannot accept.
             idle.extend((0..5).filter_map(|_| TcpStream::connect(&address).ok()));
             std::thread::sleep(Duration::from_millis(100));
         }

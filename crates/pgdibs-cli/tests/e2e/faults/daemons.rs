@@ -1,4 +1,4 @@
-//! Several daemons on one server, pools with names like each other's, and a lock in the wrong database.
+//! Several daemons on one server, pools with similar names, and the leadership lock in another database.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use crate::support::callers::Load;
 use crate::support::{Api, Cluster, Place, Session, Stage, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(20);
-/// Between the death of the one leading and the next one's first step.
+/// The maximum time from the death of the leader to the first step of the next one.
 const TAKES_OVER: Duration = Duration::from_secs(5);
 
 fn reconciles(api: &Api) -> bool {
     api.status()["daemon"]["reconciling"] == json!(true)
 }
 
-/// The one leading is killed again and again; callers of both are served throughout.
-pub(super) fn leader_of_two_is_killed() {
+/// The leader is killed repeatedly; the callers of both daemons are served throughout.
+pub(super) fn killed_leader() {
     let (stage, mut first) = Stage::set(&[], &[]);
     let other = Place::on(&stage.cluster.url());
     let mut second = other.daemon(&[]);
@@ -35,7 +35,7 @@ pub(super) fn leader_of_two_is_killed() {
                     second.signal(Signal::SIGKILL);
                     (Instant::now(), &stage.api)
                 };
-                until("the other one takes over", || {
+                until("the other daemon takes over", || {
                     if reconciles(successor) { Ok(()) } else { Err("not yet".to_owned()) }
                 });
                 assert!(killed.elapsed() < TAKES_OVER, "after {:?}", killed.elapsed());
@@ -54,9 +54,9 @@ pub(super) fn leader_of_two_is_killed() {
     first.stop();
 }
 
-/// The one leading is stopped, so nobody reconciles and nobody else may. What stands ready is granted all the same; when it wakes,
-/// it goes on as if nothing had been, and nothing has ended.
-pub(super) fn leader_that_sleeps() {
+/// The leader is stopped, so no daemon reconciles. The other daemon still grants ready databases. The leader continues
+/// afterwards, and no lease has ended.
+pub(super) fn stopped_leader() {
     let (stage, first) = Stage::set(&[], &[]);
     let other = Place::on(&stage.cluster.url());
     let second = other.daemon(&[]);
@@ -69,9 +69,9 @@ pub(super) fn leader_that_sleeps() {
         let mut session = Session::of(&lease);
         first.signal(Signal::SIGSTOP);
         assert!(!reconciles(&there));
-        // The sleep is what is tested.
+        // The duration of the tested sleep.
         std::thread::sleep(Duration::from_secs(4));
-        assert!(!reconciles(&there), "leadership is a session's, and that one lives");
+        assert!(!reconciles(&there), "the session of the stopped leader still has the lock");
         first.signal(Signal::SIGCONT);
         session.run("insert into witness (note) values ('mine')");
         there.post(&format!("/v1/leases/{}/renew", lease["id"].as_str().unwrap()), &json!({})).expect(200);
@@ -84,8 +84,8 @@ pub(super) fn leader_that_sleeps() {
     first.stop();
 }
 
-/// Pools whose names look like names in each other's pools, each with its own daemon; the one pool goes, the others do not notice.
-pub(super) fn pools_with_names_like_each_others() {
+/// Pools whose names resemble database names of other pools, each with its own daemon; the drop of one does not affect the others.
+pub(super) fn pools_with_similar_names() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let other = Place::on(&stage.cluster.url());
     let second = other.daemon(&[]);
@@ -106,21 +106,21 @@ pub(super) fn pools_with_names_like_each_others() {
         stage.cluster.superuser("postgres").list(&sql)
     };
     let before: Vec<Vec<String>> = pools.iter().map(|pool| of(pool)).collect();
-    let (gone, staying) = (2, [0, 1, 3, 4, 5]);
+    let (dropped, others) = (2, [0, 1, 3, 4, 5]);
     stage.under_load(|| {
-        // Of the first pool everything is handed out and taken back; another goes altogether.
-        assert_eq!(second.api.delete(&format!("/v1/pools/{}?force=true", pools[gone])).status, 204);
-        until("the pool is gone", || {
-            let left = on_the_server(&before[gone]);
+        // The first pool is under load while another pool is dropped.
+        assert_eq!(second.api.delete(&format!("/v1/pools/{}?force=true", pools[dropped])).status, 204);
+        until("the pool is dropped", || {
+            let left = on_the_server(&before[dropped]);
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         });
         stage.ledger.until_served(30);
     });
-    for number in staying {
+    for number in others {
         assert_eq!(on_the_server(&before[number]), before[number], "databases of {}", pools[number]);
         assert_eq!(second.api.delete(&format!("/v1/pools/{}?force=true", pools[number])).status, 204);
     }
-    until("they are gone", || {
+    until("they are dropped", || {
         let left = on_the_server(&before.concat());
         if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });
@@ -129,9 +129,9 @@ pub(super) fn pools_with_names_like_each_others() {
     daemon.stop();
 }
 
-/// leadership's key, held in another database, means nothing; a daemon that was given another database's URL meets the others all the
-/// same; the key held in the catalog by a stranger keeps everybody out of leadership until it is let go.
-pub(super) fn a_lock_in_the_wrong_database() {
+/// The leadership lock has no effect in another database. A daemon with the URL of another database uses the same catalog. A foreign
+/// session with the lock in the catalog prevents leadership until it releases the lock.
+pub(super) fn leadership_lock_in_another_database() {
     const TAKE: &str = "select pg_advisory_lock(x'706764696273'::bit(48)::bigint)";
     let cluster = Cluster::start(&["max_prepared_transactions=10"]);
     let mut elsewhere = cluster.superuser("postgres");
@@ -141,7 +141,7 @@ pub(super) fn a_lock_in_the_wrong_database() {
     elsewhere.run("create database app_of_somebody");
     let other = Place::on(&stage.cluster.superuser_url("app_of_somebody"));
     let second = other.daemon(&[]);
-    assert!(reconciles(&stage.api) && !reconciles(&second.api), "one leader for the whole server");
+    assert!(reconciles(&stage.api) && !reconciles(&second.api), "the server has one leader");
     stage.under_load(|| stage.ledger.until_served(20));
     second.stop();
 
@@ -151,14 +151,14 @@ pub(super) fn a_lock_in_the_wrong_database() {
     stranger.run(TAKE);
     let daemon = stage.start(&[]);
     let acquire_request = json!({"pool": stage.pool, "fingerprint": "first", "wait_seconds": 0});
-    let granted = until("what stands ready is granted", || match stage.api.post("/v1/leases", &acquire_request) {
+    let granted = until("ready databases are granted", || match stage.api.post("/v1/leases", &acquire_request) {
         answer if answer.status == 201 => Ok(answer.body),
         answer => Err(answer.body.to_string()),
     });
     assert!(!reconciles(&stage.api));
     stage.api.release(&granted);
     drop(stranger);
-    until("leadership is free again", || if reconciles(&stage.api) { Ok(()) } else { Err(String::new()) });
+    until("a daemon becomes the leader again", || if reconciles(&stage.api) { Ok(()) } else { Err(String::new()) });
     stage.under_load(|| {});
     elsewhere.run("drop database app_of_somebody");
     stage.audit(&daemon, FULL_AGAIN);

@@ -1,4 +1,4 @@
-//! A full disk in the middle of a clone, with each strategy. The disk is a small one in memory, which takes root to mount.
+//! A full disk during a clone, with each strategy. The disk is a small tmpfs; only root can mount it.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,16 +10,16 @@ use serde_json::json;
 use crate::support::{Cluster, Place, Stage, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(30);
-/// Room for a dozen clones of 60 MB, and then for no more.
+/// Enough for a dozen clones of 60 MB.
 const SIZE: &str = "size=1200m";
 
-/// A disk of its own, whose size can be changed in a moment: a file that fills it would take longer to write than a clone does.
+/// A disk whose size the test changes at once; writing a file to fill it would take longer than a clone.
 struct Disk(tempfile::TempDir);
 
 impl Disk {
     fn mount() -> Self {
         let directory = tempfile::Builder::new().prefix("pgd-disk-").tempdir_in("/tmp").unwrap();
-        assert!(nix::unistd::geteuid().is_root(), "to mount a small disk takes root: run this test as root");
+        assert!(nix::unistd::geteuid().is_root(), "this test mounts a small disk; run it as root");
         run("mount", &["-t", "tmpfs", "-o", SIZE, "pgdibs-test", &directory.path().display().to_string()]);
         Self(directory)
     }
@@ -36,18 +36,18 @@ impl Disk {
         self.stat().blocks_available() * self.stat().fragment_size()
     }
 
-    /// Leaves no room beside what is used.
+    /// Shrinks the disk to the used size.
     fn fill(&self) {
-        until("the disk is as small as what is on it", || {
+        until("the disk is full", || {
             let stat = self.stat();
             let used = (stat.blocks() - stat.blocks_available()) * stat.fragment_size();
-            // Refused when more is used by now.
+            // The resize fails if more is used by now.
             let done = self.resize(&format!("size={used}"));
             if done.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&done.stderr).into_owned()) }
         });
     }
 
-    fn make_room(&self) {
+    fn grow(&self) {
         let done = self.resize(SIZE);
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
@@ -85,50 +85,50 @@ fn full_in_mid_clone(strategy: &str) {
             .filter_map(|line| Some(line.split_once("STATEMENT:  create database ")?.1.to_owned()))
             .collect()
     };
-    // A clone may be done in the moment between the look and the full disk.
+    // A clone can end between the poll and the full disk.
     for round in 0..20 {
         stage.load().during(stage::CALLERS, || {
             stage.until_in_mid_clone();
             let before = clones_that_failed().len();
             disk.fill();
             let began = Instant::now();
-            until("it says why nothing is cloned, or that the server is unreachable", || {
-                let said = daemon.log();
-                let short = said.matches("too little disk space is left").count() > round;
-                let gone = said.matches("the server is unreachable").count() > round;
-                if short || gone {
+            until("the log reports the full disk or the outage of the server", || {
+                let log = daemon.log();
+                let short = log.matches("too little disk space is left").count() > round;
+                let outage = log.matches("the server is unreachable").count() > round;
+                if short || outage {
                     Ok(())
                 } else {
                     Err(format!("{} bytes free after {:?}", disk.free(), began.elapsed()))
                 }
             });
-            // The fault lasts, and nobody storms: what was begun when it came may fail, and is not begun again before there is room.
+            // During the fault, clones in progress may fail, and no clone starts again before there is space.
             std::thread::sleep(Duration::from_secs(3));
             let failed = clones_that_failed().split_off(before);
-            disk.make_room();
+            disk.grow();
             let names: BTreeSet<_> = failed.iter().collect();
-            assert_eq!(names.len(), failed.len(), "clones that were begun again on a full disk: {failed:?}");
-            // What Postgres does when its log finds no room: it ends, and cannot start either until there is some.
+            assert_eq!(names.len(), failed.len(), "clones were started again on a full disk: {failed:?}");
+            // Postgres ends when it has no space for WAL, and cannot start until there is some.
             stage.cluster.up_again();
             daemon.until_ready();
             stage.ledger.until_served(stage::CALLERS as usize);
             println!("round {round}: {} clones failed", failed.len());
         });
-        // A clone that failed on the way counts its attempts, and one that was blocked is tried once a minute.
+        // Failed clones count attempts, and a blocked one is retried once a minute.
         stage.catalog().run("update databases set retry_at = now() where state = 'blocked'");
         stage.audit(&daemon, FULL_AGAIN);
         if round >= 2 && !clones_that_failed().is_empty() {
             break;
         }
     }
-    assert!(!clones_that_failed().is_empty(), "twenty full disks, and none in the middle of a clone");
+    assert!(!clones_that_failed().is_empty(), "none of twenty full disks hit a clone");
     daemon.stop();
 }
 
-pub(super) fn full_in_mid_clone_by_files() {
+pub(super) fn full_disk_during_file_copy() {
     full_in_mid_clone("file_copy");
 }
 
-pub(super) fn full_in_mid_clone_through_the_log() {
+pub(super) fn full_disk_during_wal_log_copy() {
     full_in_mid_clone("wal_log");
 }

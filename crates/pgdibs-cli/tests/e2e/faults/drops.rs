@@ -1,4 +1,4 @@
-//! Databases that do not let themselves be renamed or dropped: what tenants and others leave in them, and the cures.
+//! Databases that cannot be renamed or dropped because of leftovers of tenants and others, and the pre-drop cleanup.
 
 use std::time::{Duration, Instant};
 
@@ -8,23 +8,23 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, Daemon, Place, Session, Stage, StopOnDrop, stage, until};
 
-/// An obstacle and its cure are seen to within this time, with eight callers beside it.
+/// The maximum time for the cleanup of a leftover under the load of eight callers.
 const CLEANED_UP: Duration = Duration::from_secs(15);
 
-/// A lease beside those of the callers.
+/// A lease in addition to those of the callers.
 fn lease(stage: &Stage) -> Value {
-    stage.api.lease(&json!({"pool": stage.pool, "holder": "somebody untidy", "wait_seconds": 30}))
+    stage.api.lease(&json!({"pool": stage.pool, "holder": "tenant with leftovers", "wait_seconds": 30}))
 }
 
-/// Gives a lease back and waits until its database is gone from the server.
+/// Releases a lease and waits until its database is dropped.
 #[track_caller]
 fn until_dropped(stage: &Stage, daemon: &Daemon, oid: &str, lease: &Value) {
     stage.api.release(lease);
-    until_gone(stage, daemon, oid);
+    until_oid_dropped(stage, daemon, oid);
 }
 
 #[track_caller]
-fn until_gone(stage: &Stage, daemon: &Daemon, oid: &str) {
+fn until_oid_dropped(stage: &Stage, daemon: &Daemon, oid: &str) {
     let mut boss = stage.cluster.superuser("postgres");
     let began = Instant::now();
     until("the database is dropped", || {
@@ -39,8 +39,8 @@ fn oid_of(stage: &Stage, lease: &Value) -> String {
     stage.cluster.superuser("postgres").text(&format!("select oid from pg_database where datname = '{name}'"))
 }
 
-/// Somebody leaves something in a leased database that keeps it from being dropped; with which session, and what the log says.
-fn obstacle(settings: &[&str], said: Option<&str>, leave: impl Fn(&Stage, &Value) -> Option<Session>) {
+/// A tenant leaves an object or a session that blocks the drop of its database; `text` is the expected log line.
+fn obstacle(settings: &[&str], text: Option<&str>, leave: impl Fn(&Stage, &Value) -> Option<Session>) {
     let (stage, daemon) = Stage::set(settings, &[]);
     stage.under_load(|| {
         let lease = lease(&stage);
@@ -49,16 +49,16 @@ fn obstacle(settings: &[&str], said: Option<&str>, leave: impl Fn(&Stage, &Value
         until_dropped(&stage, &daemon, &oid, &lease);
         drop(session);
     });
-    if let Some(said) = said {
-        assert_eq!(daemon.log().matches(said).count(), 1, "`{said}`: {}", daemon.log());
+    if let Some(text) = text {
+        assert_eq!(daemon.log().matches(text).count(), 1, "`{text}`: {}", daemon.log());
     }
     stage.audit(&daemon, CLEANED_UP);
     daemon.stop();
 }
 
-/// Regression: a prepared transaction or a subscription of a tenant blocked its database for ever (found by tenants'
-/// leftovers).
-pub(super) fn a_prepared_transaction() {
+/// Regression: a prepared transaction or a subscription of a tenant blocked its database for ever (found by leftovers
+/// of tenants).
+pub(super) fn prepared_transaction() {
     obstacle(&[], Some("rolled back the prepared transaction"), |_, lease| {
         let mut tenant = Session::of(lease);
         tenant.run("begin; insert into witness (note) values ('prepared'); prepare transaction 'left it''s behind'");
@@ -66,9 +66,9 @@ pub(super) fn a_prepared_transaction() {
     });
 }
 
-/// Regression: a prepared transaction or a subscription of a tenant blocked its database for ever (found by tenants'
-/// leftovers).
-pub(super) fn a_prepared_transaction_at_a_reset() {
+/// Regression: a prepared transaction or a subscription of a tenant blocked its database for ever (found by leftovers
+/// of tenants).
+pub(super) fn prepared_transaction_at_reset() {
     let (stage, daemon) = Stage::set(&[], &[]);
     stage.under_load(|| {
         let lease = lease(&stage);
@@ -83,19 +83,19 @@ pub(super) fn a_prepared_transaction_at_a_reset() {
     daemon.stop();
 }
 
-pub(super) fn an_active_slot() {
+pub(super) fn active_replication_slot() {
     obstacle(&["wal_level=logical"], None, |stage, lease| {
         let mut boss = stage.cluster.superuser(lease["database"].as_str().unwrap());
-        // A temporary slot is active for as long as its session lives; the other one goes with its database.
+        // A temporary slot is active as long as its session; the other one is dropped with its database.
         boss.run("select pg_create_logical_replication_slot('fault_active', 'pgoutput', true)");
         boss.run("select pg_create_logical_replication_slot('fault_idle', 'pgoutput')");
         Some(boss)
     });
 }
 
-/// Regression: a prepared transaction or a subscription of a tenant blocked its database for ever (found by tenants'
-/// leftovers).
-pub(super) fn a_subscription() {
+/// Regression: a prepared transaction or a subscription of a tenant blocked its database for ever (found by leftovers
+/// of tenants).
+pub(super) fn subscription_of_tenant() {
     obstacle(&["wal_level=logical"], Some("dropped the subscription"), |stage, lease| {
         let mut boss = stage.cluster.superuser(lease["database"].as_str().unwrap());
         boss.run("create subscription \"odd name\" connection 'dbname=nowhere' publication p with (connect = false, slot_name = 'far_away')");
@@ -103,7 +103,7 @@ pub(super) fn a_subscription() {
     });
 }
 
-pub(super) fn a_client_stuck_in_copy() {
+pub(super) fn session_stuck_in_copy() {
     obstacle(&[], None, |_, lease| {
         let mut tenant = Session::of(lease);
         tenant.begin_copy_in("copy witness (note) from stdin");
@@ -116,7 +116,7 @@ pub(super) fn a_client_stuck_in_copy() {
     });
 }
 
-pub(super) fn a_template_flag() {
+pub(super) fn template_flag() {
     obstacle(&[], None, |stage, lease| {
         let name = lease["database"].as_str().unwrap();
         stage.cluster.superuser("postgres").run(&format!("alter database {name} is_template true"));
@@ -124,8 +124,8 @@ pub(super) fn a_template_flag() {
     });
 }
 
-/// A superuser's program that comes back as often as it is thrown out.
-pub(super) fn a_superuser_who_keeps_reconnecting() {
+/// A superuser's program that reconnects as often as its sessions are ended.
+pub(super) fn reconnecting_superuser() {
     let (stage, daemon) = Stage::set(&[], &[]);
     stage.under_load(|| {
         let lease = lease(&stage);
@@ -134,11 +134,11 @@ pub(super) fn a_superuser_who_keeps_reconnecting() {
         let url = stage.cluster.superuser_url(lease["database"].as_str().unwrap());
         std::thread::scope(|scope| {
             let _stopping = StopOnDrop(&stop);
-            // So many that one of them comes into every gap, where there is one.
+            // So many that one of them uses every gap.
             for _ in 0..8 {
                 scope.spawn(|| {
                     while !stop.load(Ordering::Relaxed) {
-                        // By its name, and so it meets whoever comes after as well, until that one is retired for it.
+                        // It connects by name, so it also enters the next database in the slot, which is then retired.
                         if let Ok(mut session) = Session::try_open(&url)
                             && session
                                 .try_text("select oid from pg_database where datname = current_database()")
@@ -152,7 +152,7 @@ pub(super) fn a_superuser_who_keeps_reconnecting() {
                     }
                 });
             }
-            until("it is in", || if entered.load(Ordering::Relaxed) > 0 { Ok(()) } else { Err(String::new()) });
+            until("it is connected", || if entered.load(Ordering::Relaxed) > 0 { Ok(()) } else { Err(String::new()) });
             until_dropped(&stage, &daemon, &oid, &lease);
         });
     });
@@ -160,9 +160,9 @@ pub(super) fn a_superuser_who_keeps_reconnecting() {
     daemon.stop();
 }
 
-/// A superuser's session that a daemon with lesser rights may not end: three attempts, then the database is blocked, its slot number
-/// rests and another serves; when the session has gone, it goes.
-pub(super) fn a_session_that_cannot_be_ended() {
+/// A superuser's session that a daemon without superuser rights cannot end: after three attempts the database is blocked and another
+/// slot number serves; the database is dropped after the session has ended.
+pub(super) fn unterminable_session() {
     let cluster = Cluster::start(&["max_prepared_transactions=10"]);
     cluster.superuser("postgres").run("create role \"the daemon\" login createdb createrole password 'd'");
     let place = Place::on(&cluster.url_of("the%20daemon", "d", "postgres"));
@@ -172,8 +172,8 @@ pub(super) fn a_session_that_cannot_be_ended() {
     let boss = stage.cluster.superuser(&name);
     stage.under_load(|| {
         stage.api.release(&lease);
-        let blocked = until("it is blocked", || {
-            stage.ledger.assert_spotless();
+        let blocked = until("the database is blocked", || {
+            stage.ledger.assert_no_violations();
             let pool = stage.api.pool(&stage.pool);
             pool["blocked"].as_array().and_then(|all| all.first().cloned()).ok_or_else(|| pool["counts"].to_string())
         });
@@ -184,23 +184,23 @@ pub(super) fn a_session_that_cannot_be_ended() {
         let others = stage.api.get(&format!("/v1/databases?pool={}", stage.pool)).expect(200);
         let at_its_name =
             others["databases"].as_array().unwrap().iter().filter(|found| found["database"] == json!(name));
-        assert_eq!(at_its_name.count(), 1, "its slot number rests: {others}");
+        assert_eq!(at_its_name.count(), 1, "its slot number is not used: {others}");
     });
-    let said = "is blocked after three attempts";
-    assert_eq!(daemon.log().matches(said).count(), 1, "`{said}`: {}", daemon.log());
+    let text = "is blocked after three attempts";
+    assert_eq!(daemon.log().matches(text).count(), 1, "`{text}`: {}", daemon.log());
     drop(boss);
     stage.catalog().run("update databases set retry_at = now() where state = 'blocked'");
-    until_gone(&stage, &daemon, &oid);
+    until_oid_dropped(&stage, &daemon, &oid);
     stage.audit(&daemon, CLEANED_UP);
     daemon.stop();
 }
 
-/// What an interrupted `drop database` leaves, wherever it hits, and by whomever.
-pub(super) fn an_interrupted_drop() {
+/// Databases that an interrupted `drop database` left invalid.
+pub(super) fn interrupted_drop() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let lease = lease(&stage);
     let mut boss = stage.cluster.superuser("postgres");
-    // A spare may get the name of a slot in any moment; its oid stays.
+    // A spare can get the name of a slot at any moment; its oid does not change.
     let oid_of_a = |state| stage.catalog().text(&format!("select oid from databases where state = '{state}' limit 1"));
     let oids: Vec<String> = [oid_of_a("spare"), oid_of_a("ready"), oid_of(&stage, &lease)]
         .into_iter()
@@ -210,24 +210,24 @@ pub(super) fn an_interrupted_drop() {
         .collect();
     stage.under_load(|| {
         for oid in &oids {
-            until_gone(&stage, &daemon, oid);
+            until_oid_dropped(&stage, &daemon, oid);
         }
     });
     let seen = stage.api.get(&format!("/v1/leases/{}", lease["id"].as_str().unwrap())).expect(200);
     assert_eq!(seen["state"], "revoked", "{seen}");
-    assert!(seen["ended_reason"].as_str().unwrap().contains("somebody else"), "{seen}");
-    let said = "somebody else's drop of it was interrupted";
-    assert_eq!(daemon.log().matches(said).count(), 2, "of spare and ready: {}", daemon.log());
+    assert!(seen["ended_reason"].as_str().unwrap().contains("outside pgdibs"), "{seen}");
+    let text = "a drop of it outside pgdibs was interrupted";
+    assert_eq!(daemon.log().matches(text).count(), 2, "one line each for spare and ready: {}", daemon.log());
     stage.audit(&daemon, CLEANED_UP);
     daemon.stop();
 }
 
-/// A crash in the middle of copying leaves a directory that Postgres never removes: it is counted and told.
-pub(super) fn directories_of_no_database() {
+/// A crash during a copy leaves a directory that Postgres never removes; the daemon counts and reports it.
+pub(super) fn orphan_directories() {
     let (stage, mut daemon) = Stage::set_bulky(&[], &[]);
     assert_eq!(stage.api.status()["server"]["orphan_directories"], json!([]));
     let mut left = 0;
-    // A copy may be done in the moment between the look and the crash.
+    // A copy can end between the poll and the crash.
     for _ in 0..10 {
         stage.load().during(stage::CALLERS, || {
             stage.until_in_mid_clone();
@@ -241,22 +241,22 @@ pub(super) fn directories_of_no_database() {
             break;
         }
     }
-    assert!(left > 0, "ten crashes, and none in the middle of a clone");
-    stage.assert_orphans_are_told();
-    let said = "left directories of no database";
-    assert_eq!(daemon.log().matches(said).count(), 1, "{}", daemon.log());
+    assert!(left > 0, "none of ten crashes hit a clone");
+    stage.assert_orphans_are_reported();
+    let text = "left directories of no database";
+    assert_eq!(daemon.log().matches(text).count(), 1, "{}", daemon.log());
     stage.under_load(|| {});
     let audit = stage.audit(&daemon, CLEANED_UP);
-    assert_eq!(audit.orphans, left, "and no more come");
+    assert_eq!(audit.orphans, left, "no further directories");
     daemon.stop();
 }
 
-/// From 15 on a `drop database` waits for every session of the server, also of other databases, and one that sits in the middle of
-/// a COPY does not answer. A live lease is not to be ended for that: others are served, drops wait, and it is told for whom.
+/// From Postgres 15 on, `drop database` waits for every session of the server, also in other databases, and a session in a COPY does
+/// not respond. The daemon does not end a live lease for this: other callers are served, drops wait, and it reports the session.
 ///
-/// Regression: a session in the middle of a COPY, in any database, held up every drop on Postgres 15 and later, and nobody was
-/// told (found by tenants' leftovers).
-pub(super) fn a_live_lease_stuck_in_copy() {
+/// Regression: a session in a COPY, in any database, blocked every drop on Postgres 15 and later without a report (found by
+/// leftovers of tenants).
+pub(super) fn live_lease_stuck_in_copy() {
     let (stage, daemon) = Stage::set(&[], &[]);
     let lease = lease(&stage);
     let mut tenant = Session::of(&lease);
@@ -266,7 +266,7 @@ pub(super) fn a_live_lease_stuck_in_copy() {
     });
     if stage.cluster.superuser("postgres").major() >= 15 {
         let database = lease["database"].as_str().unwrap();
-        until("it is told for whom drops wait", || {
+        until("the status reports the session that blocks drops", || {
             let warnings = stage.api.status()["server"]["warnings"].to_string();
             if warnings.contains("drops wait for session") && warnings.contains(database) {
                 Ok(())

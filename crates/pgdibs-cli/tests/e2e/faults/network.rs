@@ -1,19 +1,19 @@
-//! The line between the daemon and its server: cut and slowed at every step, hanging, and dead without a word. The tests' own
-//! sessions go another way.
+//! Connections between the daemon and its server: cut and slowed at every failpoint, stalled, and silently dead. The sessions of
+//! the tests bypass the proxy.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use pgdibs_failpoint::Point;
 
-use super::steps::{Provoker, armed, tidy_up};
+use super::steps::{Provoker, armed, clean_up};
 use crate::support::readiness::Readiness;
 use crate::support::{Cluster, Daemon, Link, Place, Proxy, Stage, StopOnDrop, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(30);
 
-/// A stage whose daemon reaches its server by way of a proxy.
-fn behind_a_proxy(max_connections: u32) -> (Stage, Daemon, Proxy) {
+/// A stage whose daemon connects to its server through a proxy.
+fn stage_with_proxy(max_connections: u32) -> (Stage, Daemon, Proxy) {
     let cluster = Cluster::start(&["max_prepared_transactions=10", &format!("max_connections={max_connections}")]);
     let proxy = Proxy::to(cluster.port());
     let place = Place::on(&cluster.url_by(proxy.port()));
@@ -22,9 +22,9 @@ fn behind_a_proxy(max_connections: u32) -> (Stage, Daemon, Proxy) {
     (stage, daemon, proxy)
 }
 
-/// Holds the daemon at each point under load, does something to the line, and lets it go on.
+/// Holds the daemon at each failpoint under load, injects the fault, and lets the daemon continue.
 fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy), after: impl Fn(&Stage, Point, &Proxy)) {
-    let (stage, mut daemon, proxy) = behind_a_proxy(60);
+    let (stage, mut daemon, proxy) = stage_with_proxy(60);
     let file = stage.place.path().join("held");
     let hold = format!("hold:{}", file.display());
     for &point in points {
@@ -35,16 +35,16 @@ fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy), after: im
             let (provoker, stop) = (Provoker::of(&stage), AtomicBool::new(false));
             std::thread::scope(|scope| {
                 let stopping = StopOnDrop(&stop);
-                // Whoever led the daemon to the point waits for its answer while the daemon is held there.
+                // The request that triggers the failpoint waits while the daemon is held there.
                 scope.spawn(|| {
                     let mut round = 0;
                     while !stop.load(Ordering::Relaxed) {
-                        provoker.provoke(point, round);
+                        provoker.trigger(point, round);
                         round += 1;
                     }
                 });
                 until(&format!("the daemon is at {}", point.name()), || {
-                    stage.ledger.assert_spotless();
+                    stage.ledger.assert_no_violations();
                     if file.exists() { Ok(()) } else { Err(String::new()) }
                 });
                 fault(&proxy);
@@ -56,55 +56,58 @@ fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy), after: im
             daemon
         });
         if audit_each {
-            tidy_up(&stage);
+            clean_up(&stage);
             let audit = stage.audit(&daemon, FULL_AGAIN);
             println!("{:24} full {:.1?} after the load, {:.1?} in all", point.name(), audit.settled, began.elapsed());
         }
     }
-    tidy_up(&stage);
+    clean_up(&stage);
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();
 }
 
-/// Every connection is reset while the daemon is at the point.
+/// Resets every connection while the daemon is at the failpoint.
 pub(super) fn cut_at_each(points: &[Point]) {
     at_each(points, true, Proxy::cut_once, |_, _, _| {});
 }
 
-/// From the point on, everything takes a tenth of a second longer each way, for a while. Answers are slower, and no others.
+/// From the failpoint on, all traffic is delayed by 0.1 s in each direction for a while. Answers are slower, but not different.
 pub(super) fn slow_at_each(points: &[Point]) {
     let slow = |proxy: &Proxy| proxy.set(Link::Slow(Duration::from_millis(100)));
     at_each(points, false, slow, |stage, point, proxy| {
         let before = stage.ledger.unavailable();
-        // The slowness has to last.
+        // The duration of the delay.
         std::thread::sleep(Duration::from_secs(2));
         let after = stage.ledger.unavailable();
         proxy.set(Link::Open);
-        assert!(after == before, "told to ask again at {}, which is merely slow: {after:?}", point.name());
+        assert!(
+            after == before,
+            "`server_unavailable` at {}, although the server is only slow: {after:?}",
+            point.name()
+        );
     });
 }
 
-/// A line that hangs for a while, with the reconciler in the middle of a step: everybody is told in time, and it goes on when the line
-/// does.
+/// Connections stall for a while during a step: all requests are answered in time, and the daemon continues afterwards.
 ///
-/// Regression: `/readyz` said ready for up to 26 s when the line began to hang in the middle of a fast step (found by the loop
-/// of clocks, on a busy machine).
-pub(super) fn a_line_that_hangs() {
-    let (stage, daemon, proxy) = behind_a_proxy(60);
+/// Regression: `/readyz` was ready for up to 26 s when connections stalled during a fast step (found by the test of clock jumps,
+/// on a busy machine).
+pub(super) fn hanging_connection() {
+    let (stage, daemon, proxy) = stage_with_proxy(60);
     daemon.kill();
     let held = stage.place.path().join("held");
     let mut daemon = armed(&stage, Point::ReturnRenamed, &format!("hold:{}", held.display()));
     daemon.until_ready();
     let (readiness, (down, up)) = Readiness::during(&stage.api, || {
         stage.load().during(stage::CALLERS, || {
-            until("the daemon is in the middle of a step", || if held.exists() { Ok(()) } else { Err(String::new()) });
+            until("the daemon executes a step", || if held.exists() { Ok(()) } else { Err(String::new()) });
             proxy.set(Link::Stalled);
             let down = Instant::now();
             std::fs::remove_file(&held).unwrap();
-            // Whoever asks meanwhile is told within ten seconds, and a bit.
+            // A request is answered within slightly more than ten seconds.
             stage.api.get("/v1/leases").refused(503, "server_unavailable");
-            assert!(down.elapsed() < Duration::from_secs(12), "told after {:?}", down.elapsed());
-            // The silence lasts longer than any deadline of ours.
+            assert!(down.elapsed() < Duration::from_secs(12), "answered after {:?}", down.elapsed());
+            // The stall is longer than any timeout of the daemon.
             std::thread::sleep(Duration::from_secs(20).saturating_sub(down.elapsed()));
             let up = Instant::now();
             proxy.set(Link::Open);
@@ -122,19 +125,18 @@ pub(super) fn a_line_that_hangs() {
     daemon.stop();
 }
 
-/// The connections there are go dead without a word, as when a route or an address changes; new ones work. Several times, since each
-/// time only those that are in use just then are lost for good.
+/// Existing connections die silently, as after a change of a route or an address; new ones work. The fault is repeated because each
+/// time affects only the connections in use.
 ///
-/// Regression: whoever used a connection that had died without a word waited for ever, the reconciler too (found by a proxy
-/// that goes silent).
+/// Regression: requests and the reconciler waited for ever on a connection that had died silently (found by a freezing proxy).
 ///
-/// Regression: leadership stayed locked by a session whose other end had gone (found by a proxy that goes silent).
+/// Regression: a session without its client kept the leadership lock (found by a freezing proxy).
 ///
-/// Regression: a reconciler whose connection died in the middle of fast steps waited up to 26 s for an answer, and longer when
-/// the line it asked on was dead too (found by connections that die five times in a row).
-pub(super) fn connections_that_are_dead() {
-    // To the server the dead ones are as good as any, until its keepalives say otherwise.
-    let (stage, daemon, proxy) = behind_a_proxy(400);
+/// Regression: a reconciler whose connection died during fast steps waited up to 26 s, and longer if the checking connection was
+/// dead too (found by five repetitions of this fault).
+pub(super) fn dead_connections() {
+    // The server counts the dead connections until its keepalives close them.
+    let (stage, daemon, proxy) = stage_with_proxy(400);
     stage.under_load(|| {
         for _ in 0..5 {
             proxy.freeze();
@@ -142,8 +144,8 @@ pub(super) fn connections_that_are_dead() {
             println!("served again after {took:?}");
             assert!(took < Duration::from_secs(30), "served again after {took:?}");
         }
-        // Their server finds them dead as well.
-        proxy.bury();
+        // The server closes them as well.
+        proxy.close_frozen();
     });
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();

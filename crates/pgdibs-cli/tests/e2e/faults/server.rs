@@ -1,4 +1,4 @@
-//! Faults of the server: it stops, crashes, is killed, or has no connections left.
+//! Faults of the server: stop, crash, kill, and no free connections.
 
 use std::time::{Duration, Instant};
 
@@ -9,25 +9,25 @@ use crate::support::readiness::Readiness;
 use crate::support::renewer::Renewer;
 use crate::support::{Daemon, Session, Stage, signal, stage, until};
 
-/// From the moment the server answers again until the daemon says that it is ready.
+/// The maximum time from the server's first answer to the daemon's readiness.
 const READY_AGAIN: Duration = Duration::from_secs(5);
-/// From the end of the load until the pool is full.
+/// The maximum time from the end of the load to a full pool.
 const FULL_AGAIN: Duration = Duration::from_secs(20);
-/// How long it stays down: long enough for everybody to notice.
+/// The duration of the outage, long enough for every part to detect it.
 const DOWN: Duration = Duration::from_secs(4);
 
-/// A server that goes down under load and comes up again.
+/// The server stops under load and starts again.
 fn goes_down(how: impl Fn(&Stage)) {
     let (stage, daemon) = Stage::set(&[], &[]);
     let (readiness, (down, up, answers)) = Readiness::during(&stage.api, || {
         stage.under_load(|| {
-            // Its renewals are not taken for longer than its time to live.
+            // Its renewals fail for longer than its TTL.
             let renewer = Renewer::start(&stage, 1);
-            // Its holder renews late, when the daemon has looked at the server again. Less than the outage, and longer than its beginning.
+            // Its holder renews late, after the daemon's first snapshot. The TTL is shorter than the outage and longer than its detection.
             let late = stage
                 .api
                 .lease(&json!({"pool": stage.pool, "fingerprint": "first", "ttl_seconds": 3, "wait_seconds": 30}));
-            // The reconciler has looked at both by then.
+            // The reconciler has both in a snapshot by then.
             renewer.assert_live();
             how(&stage);
             let down = Instant::now();
@@ -51,39 +51,39 @@ fn goes_down(how: impl Fn(&Stage)) {
     readiness.assert_unready_between(down, up);
     let ready = readiness.ready_after(answers);
     assert!(ready.is_some_and(|after| after < READY_AGAIN), "ready {ready:?} after the server answered");
-    assert_said_once(&daemon, &["the server is unreachable", "the server is back"]);
+    assert_logged_once(&daemon, &["the server is unreachable", "the server is back"]);
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();
 }
 
-/// A fault lasts; nothing is waited for.
+/// The duration of a fault.
 fn hold(time: Duration) {
-    // What is tested is what happens meanwhile, in the other threads.
+    // The test observes the other threads during this time.
     std::thread::sleep(time);
 }
 
 #[track_caller]
-pub(super) fn assert_said_once(daemon: &Daemon, said: &[&str]) {
+pub(super) fn assert_logged_once(daemon: &Daemon, lines: &[&str]) {
     let log = daemon.log();
-    for sentence in said {
+    for sentence in lines {
         assert_eq!(log.matches(sentence).count(), 1, "`{sentence}`: {log}");
     }
 }
 
-pub(super) fn an_immediate_stop() {
+pub(super) fn immediate_stop() {
     goes_down(|stage| stage.cluster.crash());
 }
 
-pub(super) fn a_fast_stop() {
+pub(super) fn fast_stop() {
     goes_down(|stage| stage.cluster.stop());
 }
 
-pub(super) fn a_killed_postmaster() {
+pub(super) fn killed_postmaster() {
     goes_down(|stage| stage.cluster.kill_postmaster());
 }
 
-/// All sessions vanish at once, and the server recovers by itself within a moment; in the middle of a clone it leaves a directory.
-pub(super) fn a_killed_backend_in_mid_clone() {
+/// The kill of a backend ends all sessions, and the server recovers; during a clone it leaves a directory.
+pub(super) fn killed_backend_during_clone() {
     let (stage, mut daemon) = Stage::set_bulky(&[], &[]);
     let mut left = 0;
     for _ in 0..10 {
@@ -106,17 +106,16 @@ pub(super) fn a_killed_backend_in_mid_clone() {
             break;
         }
     }
-    assert!(left > 0, "ten crashes, and none in the middle of a clone");
-    stage.assert_orphans_are_told();
+    assert!(left > 0, "none of ten crashes hit a clone");
+    stage.assert_orphans_are_reported();
     daemon.stop();
 }
 
-/// Others take every connection that the server has for them. Who is connected goes on, and renewals are taken. Then the daemon loses
-/// those by which it serves requests, again and again, while it reconciles on: nobody is told anything but to try again, and no lease
-/// ends for renewals that could not be taken.
+/// Other clients use all free connections of the server; existing sessions continue and renewals succeed. Then the daemon repeatedly
+/// loses the connections of its requests while it still reconciles: requests only get retryable errors, and no lease ends because of
+/// failed renewals.
 ///
-/// Regression: a lease ended while its renewal waited for a connection to the server (found by others had taken the
-/// connections, on a busy machine).
+/// Regression: a lease expired while its renewal waited for a connection to the server (found by this test, on a busy machine).
 pub(super) fn no_connections_left() {
     let (stage, daemon) = Stage::set(&["max_connections=70"], &[]);
     stage.cluster.superuser("postgres").run("create role hog login password 'h'");
@@ -125,7 +124,7 @@ pub(super) fn no_connections_left() {
         let renewer = Renewer::start(&stage, 1);
         let mut boss = stage.cluster.superuser("postgres");
         let mut hogs = Vec::new();
-        // Whenever one comes free, it is taken as well.
+        // Every connection that becomes free is used as well.
         let mut take_all = |ended: &str| {
             let began = Instant::now();
             while began.elapsed() < DOWN {
@@ -139,9 +138,9 @@ pub(super) fn no_connections_left() {
             }
             hogs.len()
         };
-        let taken = take_all("of nobody");
+        let taken = take_all("without user");
         assert!(taken > 10, "{taken} connections were taken");
-        stage.write_steadily();
+        stage.write_to_held_lease();
         renewer.assert_live();
         take_all("pgdibs");
         drop(hogs);

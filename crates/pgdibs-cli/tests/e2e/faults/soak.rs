@@ -1,7 +1,7 @@
-//! The soak: random faults over random load, one after the other, with every lease audited. `make soak` runs it.
+//! The soak test: a sequence of random faults under random load, with audits. `make soak` runs it.
 //!
-//! `SOAK_MINUTES` says for how long, `SOAK_SEED` repeats a run as far as that goes: the order of the faults, their parameters and
-//! the choices of every caller come from the seed; what happens between processes does not.
+//! `SOAK_MINUTES` sets its duration. `SOAK_SEED` repeats the order of the faults, their parameters and the choices of every caller,
+//! but not the timing between processes.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,28 +13,27 @@ use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
-use super::mischief::{MISCHIEF, Mischief, Scene};
-use crate::support::ledger::{Complaint, Deed};
+use super::random_faults::{RANDOM_FAULTS, RandomFault, Scene};
+use crate::support::ledger::{Operation, Violation};
 use crate::support::{Cluster, DEADLINE, Place, Proxy, Session, Stage, contents, stage};
 
-/// Between two audits with the callers at rest.
+/// The time between two audits with idle callers.
 const AUDIT_EVERY: Duration = Duration::from_secs(45);
-/// From the end of the load until the pool is full, after whatever was done to it.
+/// The maximum time from the end of the load to a full pool.
 const FULL_AGAIN: Duration = Duration::from_secs(60);
 
-/// What was done and what came of it.
 #[derive(Default)]
 struct Figures {
     faults: BTreeMap<&'static str, usize>,
     recoveries: Vec<Duration>,
     audits: usize,
     leaks: Vec<String>,
-    strangers: Vec<String>,
+    foreign: Vec<String>,
     orphans: u64,
 }
 
 impl Figures {
-    /// The recovery time that this share of the faults did not exceed.
+    /// The quantile of the recovery times.
     fn recovery(&self, share: f64) -> f64 {
         let mut sorted = self.recoveries.clone();
         sorted.sort_unstable();
@@ -49,9 +48,9 @@ impl Figures {
     }
 
     fn report(&self, stage: &Stage, took: Duration) -> String {
-        let complaints = stage.ledger.complaints();
-        let count = |kind: fn(&Complaint) -> bool| complaints.iter().filter(|complaint| kind(complaint)).count();
-        let deed = |deed| stage.ledger.count(deed);
+        let violations = stage.ledger.violations();
+        let count = |kind: fn(&Violation) -> bool| violations.iter().filter(|violation| kind(violation)).count();
+        let operation = |operation| stage.ledger.count(operation);
         let kinds: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         let mut text = String::new();
         let mut line = |name: &str, value: String| writeln!(text, "{name:46}{value}").unwrap();
@@ -60,19 +59,19 @@ impl Figures {
             "leases granted",
             format!(
                 "{} ({} resets, {} kept, {} released, {} abandoned)",
-                deed(Deed::Granted),
-                deed(Deed::Reset),
-                deed(Deed::Kept),
-                deed(Deed::Released),
-                deed(Deed::Abandoned)
+                operation(Operation::Granted),
+                operation(Operation::Reset),
+                operation(Operation::Kept),
+                operation(Operation::Released),
+                operation(Operation::Abandoned)
             ),
         );
         line("faults", format!("{}: {}", self.faults.values().sum::<usize>(), kinds.join(", ")));
-        line("dirty hand-outs", count(|c| matches!(c, Complaint::Dirty(_))).to_string());
-        line("lost leases", count(|c| matches!(c, Complaint::Lost(_))).to_string());
+        line("leases of dirty databases", count(|c| matches!(c, Violation::Dirty(_))).to_string());
+        line("lost leases", count(|c| matches!(c, Violation::Lost(_))).to_string());
         line("leaks", self.leaks.len().to_string());
-        line("foreign databases touched", self.strangers.len().to_string());
-        line("answers out of contract", count(|c| matches!(c, Complaint::Answer(_))).to_string());
+        line("foreign databases touched", self.foreign.len().to_string());
+        line("answers out of contract", count(|c| matches!(c, Violation::Answer(_))).to_string());
         line("directories that crashes of Postgres left", format!("{}, each of them in /v1/status", self.orphans));
         line(
             "recovery",
@@ -87,7 +86,7 @@ impl Figures {
     }
 }
 
-/// A lease asked for after a fault, compared with the template, and given back: from then on the service is what it was.
+/// Acquires, compares and releases a lease after a fault; returns the time until this succeeds.
 fn until_recovered(stage: &Stage) -> Duration {
     let began = Instant::now();
     let acquire_request = json!({"pool": stage.pool, "fingerprint": "first", "run": format!("probe-{}", uuid::Uuid::new_v4()), "worker": "probe", "wait_seconds": 5});
@@ -99,21 +98,21 @@ fn until_recovered(stage: &Stage) -> Duration {
         {
             if seen != stage.expected {
                 let difference = contents::difference(&stage.expected, &seen);
-                stage.ledger.complain(Complaint::Dirty(format!("the probe: {}\n{difference}", answer.body)));
+                stage.ledger.record_violation(Violation::Dirty(format!("the probe: {}\n{difference}", answer.body)));
             }
             let id = answer.body["id"].as_str().unwrap_or_default().to_owned();
-            let _asked_again_by_nobody = stage.api.try_call(pgdibs::Method::DELETE, &format!("/v1/leases/{id}"), None);
+            let _not_repeated = stage.api.try_call(pgdibs::Method::DELETE, &format!("/v1/leases/{id}"), None);
             return began.elapsed();
         }
-        // A client's pause between two tries.
+        // The pause of a client between two attempts.
         std::thread::sleep(Duration::from_millis(20));
     }
-    stage.ledger.complain(Complaint::Answer(format!("nobody was served for {DEADLINE:?} after a fault")));
+    stage.ledger.record_violation(Violation::Answer(format!("no caller was served for {DEADLINE:?} after a fault")));
     began.elapsed()
 }
 
-/// Runs a check that fails by a panic; what it said, if it did.
-fn said(check: impl FnOnce()) -> Option<String> {
+/// The panic message of a check, if it fails.
+fn failure_of(check: impl FnOnce()) -> Option<String> {
     let panic = catch_unwind(AssertUnwindSafe(check)).err()?;
     let text = panic.downcast_ref::<String>().cloned();
     Some(text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default())
@@ -124,7 +123,7 @@ fn random_faults_over_random_load() {
     let number = |name: &str| {
         std::env::var(name)
             .ok()
-            .map(|text| text.parse::<f64>().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+            .map(|text| text.parse::<f64>().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
     };
     let time = Duration::from_secs_f64(number("SOAK_MINUTES").unwrap_or(1.0) * 60.0);
     let cluster = Cluster::start(&["max_prepared_transactions=10", "wal_level=logical", "max_connections=100"]);
@@ -139,19 +138,19 @@ fn random_faults_over_random_load() {
     let mut figures = Figures::default();
     let mut scene =
         Scene { stage: &stage, daemon: Some(daemon), proxy: &proxy, random: StdRng::seed_from_u64(stage.seed ^ 1) };
-    // One of each kind first, in an order of the seed's; then whatever comes.
-    let mut coming: Vec<&Mischief> = Vec::new();
+    // First one fault of each kind in random order, then random kinds.
+    let mut coming: Vec<&RandomFault> = Vec::new();
     while began.elapsed() < time
         && figures.leaks.is_empty()
-        && figures.strangers.is_empty()
-        && stage.ledger.complaints().is_empty()
+        && figures.foreign.is_empty()
+        && stage.ledger.violations().is_empty()
     {
         let round = Instant::now();
         stage.load().during(stage::CALLERS, || {
             stage.ledger.until_served(4);
-            while round.elapsed() < AUDIT_EVERY && began.elapsed() < time && stage.ledger.complaints().is_empty() {
+            while round.elapsed() < AUDIT_EVERY && began.elapsed() < time && stage.ledger.violations().is_empty() {
                 if coming.is_empty() {
-                    coming = MISCHIEF.iter().collect();
+                    coming = RANDOM_FAULTS.iter().collect();
                     coming.sort_by_cached_key(|_| random.random::<u64>());
                 }
                 let Some(next) = coming.pop() else { continue };
@@ -160,30 +159,30 @@ fn random_faults_over_random_load() {
                 *figures.faults.entry(next.name).or_default() += 1;
                 figures.recoveries.push(until_recovered(&stage));
                 let calm = Duration::from_secs_f64(*[0.1, 0.5, 2.0].choose(&mut random).unwrap_or(&0.5));
-                // Faults come at any distance from each other.
+                // The time between faults is random.
                 std::thread::sleep(calm);
             }
         });
         scene.settle();
         let daemon = scene.daemon.as_ref().expect("a daemon");
-        figures.leaks.extend(said(|| {
-            stage.assert_back_to_rest(daemon, FULL_AGAIN);
+        figures.leaks.extend(failure_of(|| {
+            stage.assert_idle_and_clean(daemon, FULL_AGAIN);
         }));
-        figures.strangers.extend(said(|| stage.assert_strangers_untouched()));
+        figures.foreign.extend(failure_of(|| stage.assert_foreign_databases_unchanged()));
         figures.orphans = stage.orphans();
-        figures.leaks.extend(said(|| stage.assert_orphans_are_told()));
+        figures.leaks.extend(failure_of(|| stage.assert_orphans_are_reported()));
         figures.audits += 1;
     }
     let report = figures.report(&stage, began.elapsed());
     println!("\n{report}");
-    let complaints = stage.ledger.complaints();
-    let clean = complaints.is_empty() && figures.leaks.is_empty() && figures.strangers.is_empty();
+    let violations = stage.ledger.violations();
+    let clean = violations.is_empty() && figures.leaks.is_empty() && figures.foreign.is_empty();
     assert!(
         clean,
-        "{complaints:#?}\n{:#?}\n{:#?}\nrepeat it with SOAK_SEED={}",
-        figures.leaks, figures.strangers, stage.seed
+        "{violations:#?}\n{:#?}\n{:#?}\nrepeat it with SOAK_SEED={}",
+        figures.leaks, figures.foreign, stage.seed
     );
-    assert!(stage.ledger.count(Deed::Granted) > 20, "the callers hardly got anything: {report}");
+    assert!(stage.ledger.count(Operation::Granted) > 20, "the callers had too few leases: {report}");
     if let Some(daemon) = scene.daemon.take() {
         daemon.stop();
     }

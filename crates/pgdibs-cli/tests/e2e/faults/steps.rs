@@ -1,4 +1,4 @@
-//! `kill -9` of the daemon at every step: the loop goes through all failpoints, so a new one cannot be forgotten.
+//! `kill -9` of the daemon at every failpoint: the loop covers all of them, including new ones.
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Api, DEADLINE, Daemon, Session, Stage, stage, until};
 
-/// A killed daemon's successor has the pool full again within this time. Its first second goes to leadership (it applies once a
-/// second), and the clones share two processors with eight callers.
+/// The next daemon fills the pool within this time. It tries to become the leader once a second, and its clones share two processors
+/// with eight callers.
 const FULL_AGAIN: Duration = Duration::from_secs(20);
 
-/// Makes the daemon come by points that the callers alone do not lead it to. Whatever fails, fails because the daemon has died or is
-/// held.
+/// Triggers failpoints that the callers alone do not trigger. Errors are ignored, because the daemon is dead or held.
 pub(super) struct Provoker {
     api: Api,
     pool: String,
@@ -27,10 +26,10 @@ impl Provoker {
         Self { api: stage.api.clone(), pool: stage.pool.clone(), postgres: url("postgres"), catalog: url("pgdibs") }
     }
 
-    /// One round of it; each has names of its own.
-    pub(super) fn provoke(&self, point: Point, round: u32) {
+    /// One round with unique names.
+    pub(super) fn trigger(&self, point: Point, round: u32) {
         match point.name().split_once(':').map_or("", |(what, _)| what) {
-            "build" if point == Point::BuildLost => {
+            "build" if point == Point::BuildFailed => {
                 let path = format!("/v1/pools/{}/templates/silent-{round}", self.pool);
                 let _ = self.api.try_call(Method::PUT, &path, Some(&json!({"wait_seconds": 1})));
                 let silent = "update templates set build_heard_at = now() - interval '61 s' where state = 'building'";
@@ -38,10 +37,10 @@ impl Provoker {
             }
             "build" | "seal" => self.build_and_drop(point, round, false),
             "template" => self.build_and_drop(point, round, point == Point::TemplateRetired),
-            // More spares than wanted retire. They are closed already, but not as those of ended leases are.
-            "retire" => self.spares_come_and_go(),
-            "drop" if point == Point::DropClosed => self.spares_come_and_go(),
-            // A spare that somebody else dropped is forgotten. It may have become something else by now; then another one.
+            // Surplus spares retire. They are closed, but in another way than the databases of ended leases.
+            "retire" => self.change_spares(),
+            "drop" if point == Point::DropClosed => self.change_spares(),
+            // The row of a spare that was dropped externally is deleted. The spare may have moved on, so this tries several.
             "forget" => {
                 let spare =
                     Session::open(&self.catalog).text("select name from databases where state = 'spare' limit 1");
@@ -51,15 +50,15 @@ impl Provoker {
         }
     }
 
-    fn spares_come_and_go(&self) {
+    fn change_spares(&self) {
         for spares in [0, stage::SPARES] {
             let path = format!("/v1/pools/{}", self.pool);
             let _ = self.api.try_call(Method::PUT, &path, Some(&json!({"spares": spares})));
         }
     }
 
-    /// A template's whole life; with `by_hand` it is somebody else who drops it.
-    fn build_and_drop(&self, point: Point, round: u32, by_hand: bool) {
+    /// Builds, seals and drops a template; with `externally` it is dropped outside pgdibs.
+    fn build_and_drop(&self, point: Point, round: u32, externally: bool) {
         let path = format!("/v1/pools/{}/templates/{}-{round}", self.pool, point.name());
         let call = |method: Method, path: &str, body: &Value| {
             let answer = self.api.try_call(method, path, Some(body)).ok();
@@ -72,13 +71,13 @@ impl Provoker {
         }
         let token = json!({"token": put["build"]["token"]});
         let Some(sealed) = call(Method::POST, &format!("{path}/seal"), &token) else { return };
-        if by_hand {
+        if externally {
             let name = sealed["database"].as_str().unwrap_or_default();
             let mut boss = Session::open(&self.postgres);
             let _ = boss.try_run(&format!("alter database \"{name}\" is_template false"));
             let _ = boss.try_run(&format!("drop database \"{name}\""));
-            // By the reconciler's next look; unless the daemon has died of it, or has lost its server.
-            until("that it was dropped is noticed", || match self.api.try_call(Method::GET, &path, None) {
+            // The next snapshot detects the drop, unless the daemon has died or lost its server.
+            until("the drop is detected", || match self.api.try_call(Method::GET, &path, None) {
                 Ok(answer) if answer.status == 200 && answer.body["state"] == "ready" => Err(answer.body.to_string()),
                 _ => Ok(()),
             });
@@ -87,34 +86,34 @@ impl Provoker {
     }
 }
 
-/// Lets the armed daemon run into its point; the callers are busy meanwhile.
+/// Waits until the armed daemon dies at its failpoint under load.
 #[track_caller]
 fn until_killed(stage: &Stage, daemon: &mut Daemon, point: Point) {
     let (began, provoker) = (Instant::now(), Provoker::of(stage));
     let mut round = 0;
     while daemon.has_ended().is_none() {
-        stage.ledger.assert_spotless();
-        assert!(began.elapsed() < DEADLINE, "nobody came by {}: {}", point.name(), daemon.log());
-        provoker.provoke(point, round);
+        stage.ledger.assert_no_violations();
+        assert!(began.elapsed() < DEADLINE, "the daemon did not reach {}: {}", point.name(), daemon.log());
+        provoker.trigger(point, round);
         round += 1;
     }
     assert_eq!(daemon.has_ended().and_then(|status| std::os::unix::process::ExitStatusExt::signal(&status)), Some(9));
 }
 
-/// A daemon that is armed, in the place of one that has gone.
+/// Starts the next daemon with an armed failpoint.
 #[track_caller]
 pub(super) fn armed(stage: &Stage, point: Point, action: &str) -> Daemon {
-    if point == Point::AdoptNoted {
-        // Half-made databases come from a daemon that died before.
+    if point == Point::AdoptRecorded {
+        // A daemon that died before leaves unrecorded databases.
         let mut daemon = stage.start(&[("PGDIBS_TEST_FAILPOINT", "clone:created=kill")]);
         until_killed(stage, &mut daemon, Point::CloneCreated);
     }
     stage.start(&[("PGDIBS_TEST_FAILPOINT", &format!("{}={action}", point.name()))])
 }
 
-/// Nothing but the first template is left of what was provoked.
+/// Removes everything that was triggered except the first template.
 #[track_caller]
-pub(super) fn tidy_up(stage: &Stage) {
+pub(super) fn clean_up(stage: &Stage) {
     let templates = stage.api.pool(&stage.pool)["templates"].clone();
     for template in templates.as_array().unwrap() {
         let fingerprint = template["fingerprint"].as_str().unwrap();
@@ -128,7 +127,7 @@ pub(super) fn tidy_up(stage: &Stage) {
     stage.api.put(&format!("/v1/pools/{}", stage.pool), &json!({"spares": stage::SPARES})).expect(200);
 }
 
-/// Each of these points is died at once under load, and the audit follows each time.
+/// Kills the daemon at each failpoint under load, and audits after each.
 pub(super) fn kill_at_each(points: &[Point]) {
     let (stage, mut daemon) = Stage::set(&[], &[]);
     for &point in points {
@@ -143,7 +142,7 @@ pub(super) fn kill_at_each(points: &[Point]) {
             stage.ledger.until_served(stage::CALLERS as usize);
             (successor, died)
         });
-        tidy_up(&stage);
+        clean_up(&stage);
         let audit = stage.audit(&daemon, FULL_AGAIN);
         let (until_died, since) = (died - began, died.elapsed());
         println!(

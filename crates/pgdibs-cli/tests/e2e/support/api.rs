@@ -1,4 +1,4 @@
-//! A caller over HTTP.
+//! An HTTP client.
 
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{Session, block, until};
 
-/// A daemon's address; it may change when the daemon is started again.
+/// The address of a daemon; it can change at a restart.
 #[derive(Clone)]
 pub(crate) struct Api {
     url: Arc<RwLock<String>>,
@@ -17,7 +17,7 @@ pub(crate) struct Api {
     client: Arc<Mutex<Option<Client>>>,
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -27,14 +27,14 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The body of an answer with this status.
+    /// The body; the status must be this one.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
     }
 
-    /// The sentence of a refusal with this status and code. Retry-After stands there exactly when a retry may help.
+    /// The detail of an error with this status and code. Retry-After is set exactly for 503.
     #[track_caller]
     pub(crate) fn refused(self, status: u16, code: &str) -> String {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.body);
@@ -54,12 +54,12 @@ impl Api {
         }
     }
 
-    /// The same, hanging up after so long.
+    /// The same with a timeout.
     pub(crate) fn with_patience(&self, patience: Duration) -> Self {
         Self { patience, client: Arc::default(), ..self.clone() }
     }
 
-    /// Each call has its own connection: one to a killed daemon must not be tried again behind the test's back.
+    /// Each call has a separate connection, so that the client does not repeat a call on a connection to a killed daemon.
     fn client(&self) -> Client {
         let url = self.url();
         let mut client = self.client.lock().unwrap();
@@ -77,18 +77,18 @@ impl Api {
         self.url.read().unwrap().clone()
     }
 
-    /// From now on this token is shown.
+    /// Sets the token of later calls.
     pub(crate) fn present(&mut self, token: &str) {
         self.token = Some(token.to_owned());
         self.client = Arc::default();
     }
 
-    /// From now on the daemon is there.
+    /// Sets the address of later calls.
     pub(crate) fn moved_to(&self, other: &Self) {
         *self.url.write().unwrap() = other.url();
     }
 
-    /// The answer, or why there is none.
+    /// The response, or the connection error.
     pub(crate) fn try_call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         let client = self.client();
         block(async {
@@ -129,14 +129,14 @@ impl Api {
         self.call(Method::DELETE, path, None)
     }
 
-    /// A pool and its first template, made of SQL by a builder over HTTP.
+    /// Creates a pool and builds its first template from SQL over HTTP.
     #[track_caller]
     pub(crate) fn make_pool(&self, pool: &str, settings: &Value, sql: &str) {
         self.put(&format!("/v1/pools/{pool}"), settings).expect(201);
         self.build(pool, "first", sql);
     }
 
-    /// A template, made of SQL by a builder over HTTP.
+    /// Builds a template from SQL over HTTP.
     #[track_caller]
     pub(crate) fn build(&self, pool: &str, fingerprint: &str, sql: &str) {
         let path = format!("/v1/pools/{pool}/templates/{fingerprint}");
@@ -148,7 +148,7 @@ impl Api {
         assert_eq!(sealed["state"], "ready", "{sealed}");
     }
 
-    /// A lease that must be granted again.
+    /// Acquires a new lease.
     #[track_caller]
     pub(crate) fn lease(&self, body: &Value) -> Value {
         self.post("/v1/leases", body).expect(201)
@@ -170,7 +170,7 @@ impl Api {
         self.get(&format!("/v1/pools/{pool}")).expect(200)
     }
 
-    /// Waits until the pool's counts are these; those left out do not matter.
+    /// Waits until the pool has these counts; missing ones are ignored.
     #[track_caller]
     pub(crate) fn until_counts(&self, pool: &str, wanted: &Value) {
         until(&format!("counts of {pool} {wanted}"), || {
@@ -180,7 +180,7 @@ impl Api {
         });
     }
 
-    /// Waits until that many callers wait.
+    /// Waits until this many requests wait.
     #[track_caller]
     pub(crate) fn until_waiting(&self, pool: &str, count: u64) {
         self.until_counts(pool, &json!({"waiting": count}));

@@ -1,4 +1,4 @@
-//! A server that is given to the daemon: started, killed and restarted by the test.
+//! A given server, which the test starts, kills and restarts.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -13,15 +13,15 @@ use pgdibs_embedded::{Binaries, SearchRoots, find};
 use super::kept::keep_log;
 use super::{Session, bin_dir, signal, until};
 
-/// The superuser's password; it holds what has to be escaped in URLs.
+/// The superuser's password, with characters that URLs must escape.
 const PASSWORD: &str = "p@ss:w/rd?#%&";
 /// The same, escaped.
 const ENCODED: &str = "p%40ss%3Aw%2Frd%3F%23%25%26";
 
-/// Stops the server when standard input ends, which it does however the test process ends.
+/// Stops the server when standard input ends, as it does at every end of the test process.
 const KEEPER: &str = r#"exec 3<&0; "$@" </dev/null & postgres=$!; read -r _ <&3; kill -QUIT $postgres; wait $postgres"#;
 
-/// A non-durable cluster on loopback; gone with the test.
+/// A non-durable cluster on loopback; the drop deletes it.
 pub(crate) struct Cluster {
     binaries: Binaries,
     directory: tempfile::TempDir,
@@ -32,7 +32,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// The superuser's password, as it is and as it stands in a URL.
+    /// The superuser's password, raw and escaped.
     pub(crate) fn passwords() -> [&'static str; 2] {
         [PASSWORD, ENCODED]
     }
@@ -41,13 +41,13 @@ impl Cluster {
         fs::read_to_string(self.log_file()).unwrap_or_default()
     }
 
-    /// A cluster that is up.
+    /// A running cluster.
     #[track_caller]
     pub(crate) fn start(settings: &[&str]) -> Self {
         Self::start_with(settings, &[])
     }
 
-    /// The same with variables for the server's processes.
+    /// The same with environment variables for the server.
     #[track_caller]
     pub(crate) fn start_with(settings: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut cluster = Self::down(settings);
@@ -56,7 +56,7 @@ impl Cluster {
         cluster
     }
 
-    /// The same on a disk of the test's own.
+    /// The same on another disk.
     #[track_caller]
     pub(crate) fn start_on(disk: &Path, settings: &[&str]) -> Self {
         let cluster = Self::down_in(directory_in(disk), settings);
@@ -64,7 +64,7 @@ impl Cluster {
         cluster
     }
 
-    /// A cluster that is not up yet.
+    /// A cluster that is not running yet.
     #[track_caller]
     pub(crate) fn down(settings: &[&str]) -> Self {
         Self::down_in(directory(), settings)
@@ -111,27 +111,27 @@ impl Cluster {
         });
     }
 
-    /// What `pg_ctl stop -m immediate` does: as a crash, without a checkpoint.
+    /// The same as `pg_ctl stop -m immediate`: like a crash, without a checkpoint.
     pub(crate) fn crash(&self) {
         self.end(Signal::SIGQUIT);
     }
 
-    /// What `pg_ctl stop -m fast` does: sessions are ended, a checkpoint is made.
+    /// The same as `pg_ctl stop -m fast`: ends the sessions and makes a checkpoint.
     pub(crate) fn stop(&self) {
         self.end(Signal::SIGINT);
     }
 
-    /// `kill -9` of the postmaster; its children find out by themselves.
+    /// `kill -9` of the postmaster; its children end afterwards.
     pub(crate) fn kill_postmaster(&self) {
         let pids = self.pids();
         self.end(Signal::SIGKILL);
-        until("the postmaster's children are gone", || {
+        until("the postmaster's children have ended", || {
             let left: Vec<_> = pids.iter().filter(|pid| Path::new(&format!("/proc/{pid}")).exists()).collect();
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         });
     }
 
-    /// Waits until it answers; one that has ended is started again.
+    /// Waits until it answers, and starts it again if it has ended.
     #[track_caller]
     pub(crate) fn up_again(&self) {
         until("the cluster answers again", || {
@@ -144,7 +144,7 @@ impl Cluster {
         });
     }
 
-    /// Whether there is a postmaster: one that ends by itself takes its file with it, one that is killed does not.
+    /// Whether the postmaster runs. A killed one leaves its pid file.
     fn runs(&self) -> bool {
         let pid = self.postmaster_pid();
         pid > 0 && Path::new(&format!("/proc/{pid}")).exists()
@@ -153,13 +153,13 @@ impl Cluster {
     fn end(&self, how: Signal) {
         signal(self.postmaster_pid(), how);
         if how == Signal::SIGINT {
-            // It takes the time of a checkpoint.
+            // It makes a checkpoint first.
             until("the postmaster has ended", || if self.runs() { Err(String::new()) } else { Ok(()) });
         }
         self.dismiss_keeper();
     }
 
-    /// Its end is that of the postmaster, if that still runs.
+    /// Its end stops the postmaster if that still runs.
     fn dismiss_keeper(&self) {
         if let Some(mut keeper) = self.keeper.borrow_mut().take() {
             drop(keeper.stdin.take());
@@ -167,8 +167,8 @@ impl Cluster {
         }
     }
 
-    /// A crash after which all data is gone, as that of a container whose data was in memory; it is down.
-    pub(crate) fn lose_everything(&mut self) {
+    /// A crash with the loss of all data, like that of a container with its data in memory. The server stays down.
+    pub(crate) fn lose_all_data(&mut self) {
         self.crash();
         fs::remove_dir_all(self.data()).unwrap();
         must_succeed(Command::new("cp").arg("-Rp").arg(seed(&self.binaries)).arg(self.data()));
@@ -183,7 +183,7 @@ impl Cluster {
         text.lines().next().and_then(|line| line.trim().parse().ok()).unwrap_or(0)
     }
 
-    /// Every process of the server, the postmaster first.
+    /// All processes of the server, the postmaster first.
     pub(crate) fn pids(&self) -> Vec<i32> {
         let postmaster = self.postmaster_pid();
         let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
@@ -204,7 +204,7 @@ impl Cluster {
         self.superuser_url("postgres")
     }
 
-    /// The superuser's URL by way of another port.
+    /// The superuser's URL with another port.
     pub(crate) fn url_by(&self, port: u16) -> String {
         format!("postgresql://boss:{ENCODED}@127.0.0.1:{port}/postgres")
     }
@@ -224,7 +224,7 @@ impl Cluster {
         Session::open(&self.superuser_url(database))
     }
 
-    /// What `pg_dump` says of a database.
+    /// The output of `pg_dump` for a database.
     #[track_caller]
     pub(crate) fn dump(&self, database: &str) -> String {
         let mut command = self.binaries.command("pg_dump");
@@ -234,7 +234,7 @@ impl Cluster {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The same without the word that `pg_dump` draws at random each time, to be compared with another dump.
+    /// The same without the random word in `\\restrict`, for comparison with another dump.
     #[track_caller]
     pub(crate) fn comparable_dump(&self, database: &str) -> String {
         let random = |line: &&str| line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ");
@@ -250,7 +250,7 @@ impl Drop for Cluster {
             println!("the end of the log of the cluster:\n{}", &log[from..]);
         }
         if self.keeper.borrow().is_some() {
-            // One that was stopped with SIGSTOP hears nothing but this and SIGKILL.
+            // A process stopped with SIGSTOP handles only this signal and SIGKILL.
             for pid in self.pids_or_none() {
                 signal(pid, Signal::SIGCONT);
             }
@@ -266,7 +266,7 @@ impl Cluster {
     }
 }
 
-/// A fresh directory that the server's user owns; short enough for a socket's path.
+/// A new directory of the server's user, with a path short enough for a socket.
 fn directory() -> tempfile::TempDir {
     let shm = Path::new("/dev/shm");
     directory_in(if shm.is_dir() { shm } else { Path::new("/tmp") })
@@ -280,7 +280,7 @@ fn directory_in(parent: &Path) -> tempfile::TempDir {
     directory
 }
 
-/// Postgres refuses to run as root.
+/// Postgres does not run as root.
 fn other_user() -> Option<User> {
     if !nix::unistd::geteuid().is_root() {
         return None;
@@ -303,7 +303,7 @@ fn must_succeed(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// The data directory to copy from: `initdb` runs once per Postgres, by whoever comes first.
+/// The data directory to copy; the first test runs `initdb` once per Postgres installation.
 fn seed(binaries: &Binaries) -> PathBuf {
     let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e-seeds");
     fs::create_dir_all(&kept).unwrap();

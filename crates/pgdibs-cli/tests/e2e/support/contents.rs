@@ -1,9 +1,9 @@
-//! What a database holds, as lines that can be compared: everything that a template gives to its clones, and the traces that
-//! somebody who was there before would leave.
+//! The contents of a database as comparable lines: everything that clones inherit from a template, and the traces of earlier
+//! sessions.
 
 use super::Session;
 
-/// A schema with something of each kind. `@observer` is a role that the pool makes.
+/// A schema with objects of each kind. `observer` is an additional role of the pool.
 pub(crate) const SCHEMA: &str = "
 create extension citext;
 create table witness (id bigserial primary key, note text);
@@ -37,8 +37,8 @@ create statistics account_names on name, mood from account;
 do $$ begin execute format('alter role current_user in database %I set work_mem = %L', current_database(), '7MB'); end $$;
 ";
 
-/// The superuser's part, while the template is being built: what only the owner of a database may set.
-pub(crate) fn of_the_superuser(pool: &str, database: &str) -> String {
+/// Settings and grants that only the owner of the database can make; the superuser makes them during the build.
+pub(crate) fn superuser_part(pool: &str, database: &str) -> String {
     format!(
         "alter database {database} set timezone = 'Asia/Kathmandu';
          alter database {database} set search_path = \"$user\", public, audit;
@@ -47,7 +47,7 @@ pub(crate) fn of_the_superuser(pool: &str, database: &str) -> String {
     )
 }
 
-/// Every line is one thing; two equal databases give equal lines. Names of logins, which differ by design, are left out.
+/// One line per object; equal databases have equal lines. The names of logins are omitted because they differ between clones.
 const LINES: &str = r"
 with me as (select oid, datname, datdba, datacl from pg_database where datname = current_database()),
 spaces as (select oid, nspname from pg_namespace where nspname !~ '^pg_' and nspname not in ('information_schema', 'bulk')),
@@ -108,17 +108,17 @@ select line from (
 ) as all_lines
 ";
 
-/// The lines of the database that a session is in. Settings of and grants on the database itself are not copied by Postgres; they
-/// belong to the lines of a clone (`outside`), not to those of a copy made by hand.
+/// The lines of the session's database. `outside` adds the settings of and grants on the database itself, which `create database`
+/// does not copy and the daemon does.
 pub(crate) fn lines(session: &mut Session, outside: bool) -> Result<Vec<String>, sqlx::Error> {
-    // What is written out depends on these two, and clones have settings of their own.
+    // The output depends on these two settings, which clones set.
     session.try_run("begin; set local search_path = pg_catalog; set local timezone = 'UTC'")?;
     let lines = session.try_list(&LINES.replace("@outside", if outside { "true" } else { "false" }))?;
     session.try_run("commit")?;
     Ok(lines)
 }
 
-/// What only a clone has beside the contents: the template's settings and grants, given to it by the daemon.
+/// The lines that the daemon adds to a clone: settings and grants of the template.
 pub(crate) fn outside(pool: &str) -> Vec<String> {
     let owned = |right: &str| format!("grant {right} to pgdibs_{pool} f");
     let mut lines = vec![owned("CREATE"), owned("TEMPORARY")];
@@ -134,7 +134,7 @@ pub(crate) fn outside(pool: &str) -> Vec<String> {
     lines
 }
 
-/// What is in one list and not in the other, for a failure's message.
+/// The differences between two lists, for an assertion message.
 pub(crate) fn difference(expected: &[String], seen: &[String]) -> String {
     let missing = expected.iter().filter(|line| !seen.contains(line)).map(|line| format!("- {line}"));
     let more = seen.iter().filter(|line| !expected.contains(line)).map(|line| format!("+ {line}"));

@@ -1,4 +1,4 @@
-//! A daemon in a process of its own.
+//! A daemon process.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use nix::sys::signal::Signal;
 use super::kept::{keep_log, keep_pages};
 use super::{Api, signal, until};
 
-/// What the first line of the log says before the address.
+/// The log line before the address.
 const LISTENS: &str = "pgdibs listens on ";
 
-/// A daemon that serves; killed when the test is over. It ends by itself when the test process does, however that happens.
+/// A daemon that serves. The drop kills it, and it ends when the test process ends (`--end-with-stdin`).
 pub(crate) struct Daemon {
     child: Child,
     _stdin: Option<ChildStdin>,
@@ -22,7 +22,7 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it and waits until it says where it listens; its server may still be coming up.
+    /// Starts it and waits until its log has the address; its server may still be starting.
     #[track_caller]
     pub(crate) fn start(command: Command, log: &Path) -> Self {
         match Self::try_start(command, log) {
@@ -31,23 +31,23 @@ impl Daemon {
         }
     }
 
-    /// As [`Daemon::start`]; how it ended and what it said when it does not listen.
+    /// As [`Daemon::start`]; the exit status and the log if it ends instead.
     #[track_caller]
     pub(crate) fn try_start(mut command: Command, log: &Path) -> Result<Self, (ExitStatus, String)> {
         let file = File::create(log).unwrap();
         command.arg("--end-with-stdin").stdin(Stdio::piped()).stdout(file.try_clone().unwrap()).stderr(file);
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take();
-        let said = || std::fs::read_to_string(log).unwrap_or_default();
+        let output = || std::fs::read_to_string(log).unwrap_or_default();
         let found = until("the daemon listens or ends", || {
-            if let Some((_, after)) = said().split_once(LISTENS)
+            if let Some((_, after)) = output().split_once(LISTENS)
                 && let Some((url, _)) = after.split_once(char::is_whitespace)
             {
                 return Ok(Ok(url.to_owned()));
             }
             match child.try_wait().unwrap() {
-                Some(status) => Ok(Err((status, said()))),
-                None => Err(said()),
+                Some(status) => Ok(Err((status, output()))),
+                None => Err(output()),
             }
         });
         match found {
@@ -67,12 +67,12 @@ impl Daemon {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// How many files it has open, sockets among them.
+    /// Its open files, including sockets.
     pub(crate) fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
     }
 
-    /// Waits until everything configured is ready.
+    /// Waits until `/readyz` is 200.
     #[track_caller]
     pub(crate) fn until_ready(&mut self) {
         let (api, log) = (self.api.clone(), self.log.clone());
@@ -91,12 +91,11 @@ impl Daemon {
         signal(self.pid(), which);
     }
 
-    /// How it ended, if it has.
     pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// Its end, and how long that took.
+    /// Waits for its end; returns the status and the duration.
     #[track_caller]
     pub(crate) fn ended(&mut self) -> (ExitStatus, Duration) {
         let began = std::time::Instant::now();
@@ -105,7 +104,7 @@ impl Daemon {
         (status, began.elapsed())
     }
 
-    /// Ends it in an orderly way, which must go well and fast enough for Docker.
+    /// Ends it with SIGTERM; it must succeed within the 10 s that Docker allows.
     #[track_caller]
     pub(crate) fn stop(mut self) {
         keep_pages(&self.api);

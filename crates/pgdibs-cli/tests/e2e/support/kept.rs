@@ -1,4 +1,4 @@
-//! What a test leaves for the search for secrets at the end of a run: logs, pages, standard errors. Without a run there is none.
+//! Copies logs, pages and standard errors of tests for the search for secrets at the end of a run, if there is one.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,11 +7,11 @@ use pgdibs::Method;
 
 use super::Api;
 
-/// Everything that a daemon tells to whoever may ask, and that must show no secret.
+/// The pages of a daemon, which must not contain secrets.
 const PAGES: [&str; 7] =
-    ["/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/leases?state=all", "/v1/databases", "/v1/pools/nowhere"];
+    ["/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/leases?state=all", "/v1/databases", "/v1/pools/unknown"];
 
-/// `scripts/run-tasks.py` names the directory.
+/// `scripts/run-tasks.py` sets the directory.
 fn place(kind: &str) -> Option<PathBuf> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let directory = PathBuf::from(std::env::var_os("PGDIBS_TEST_LOGS")?);
@@ -20,22 +20,22 @@ fn place(kind: &str) -> Option<PathBuf> {
     Some(directory.join(format!("{kind}-e2e-{}-{number}.log", std::process::id())))
 }
 
-/// Keeps a copy of a log that goes with its test.
+/// Copies a log before its deletion.
 pub(crate) fn keep_log(kind: &str, log: &Path) {
     if let Some(place) = place(kind) {
-        // A test that never started what it is about has no log.
+        // The log is missing if the process never started.
         let _missing = std::fs::copy(log, place);
     }
 }
 
-/// Keeps what a program said on its standard error.
+/// Copies the standard error of a program.
 pub(crate) fn keep_text(kind: &str, text: &str) {
     if let Some(place) = place(kind).filter(|_| !text.is_empty()) {
         std::fs::write(place, text).unwrap();
     }
 }
 
-/// Keeps what a daemon shows.
+/// Copies the pages of a daemon.
 pub(crate) fn keep_pages(api: &Api) {
     let Some(place) = place("pages") else { return };
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The ledger: what the callers of a fault test did, and what they have to complain of.
+//! The ledger: operations and contract violations that the callers of a fault test record.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,20 +9,20 @@ use serde_json::Value;
 
 use super::until;
 
-/// What must never happen, whatever else does.
+/// What no fault may cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Complaint {
-    /// A database was handed out that did not equal the template.
+pub(crate) enum Violation {
+    /// A leased database differs from the template.
     Dirty(String),
     /// A live lease lost its database or its login.
     Lost(String),
-    /// An answer that the contract does not have, or none in time.
+    /// An answer outside the contract, or a timeout.
     Answer(String),
 }
 
-/// Things that callers do, for the figures.
+/// Operations of callers, for the statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Deed {
+pub(crate) enum Operation {
     Granted,
     Reset,
     Kept,
@@ -33,65 +33,65 @@ pub(crate) enum Deed {
 /// Shared by all callers of a test.
 #[derive(Default)]
 pub(crate) struct Ledger {
-    deeds: Mutex<BTreeMap<Deed, usize>>,
-    complaints: Mutex<Vec<Complaint>>,
+    operations: Mutex<BTreeMap<Operation, usize>>,
+    violations: Mutex<Vec<Violation>>,
     unavailable: Mutex<Vec<String>>,
     served: AtomicUsize,
     rounds: AtomicU64,
 }
 
 impl Ledger {
-    pub(crate) fn note(&self, deed: Deed) {
-        *self.deeds.lock().unwrap().entry(deed).or_default() += 1;
-        if deed == Deed::Released {
+    pub(crate) fn count_operation(&self, operation: Operation) {
+        *self.operations.lock().unwrap().entry(operation).or_default() += 1;
+        if operation == Operation::Released {
             self.served.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// How often the callers began before; a run that has ended is not begun again.
+    /// The number of earlier rounds; each round has new run ids, because an ended run stays ended.
     pub(crate) fn next_round(&self) -> u64 {
         self.rounds.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn count(&self, deed: Deed) -> usize {
-        self.deeds.lock().unwrap().get(&deed).copied().unwrap_or(0)
+    pub(crate) fn count(&self, operation: Operation) -> usize {
+        self.operations.lock().unwrap().get(&operation).copied().unwrap_or(0)
     }
 
-    pub(crate) fn complain(&self, complaint: Complaint) {
-        println!("{complaint:?}");
-        self.complaints.lock().unwrap().push(complaint);
+    pub(crate) fn record_violation(&self, violation: Violation) {
+        println!("{violation:?}");
+        self.violations.lock().unwrap().push(violation);
     }
 
-    /// What callers were told of a server that cannot be reached, which is worth another try.
+    /// Answers with `server_unavailable`.
     pub(crate) fn unavailable(&self) -> Vec<String> {
         self.unavailable.lock().unwrap().clone()
     }
 
-    pub(crate) fn note_refusal(&self, answer: &Value) {
-        // While it starts, a daemon says so, and that is true.
+    pub(crate) fn record_error(&self, answer: &Value) {
+        // During its start a daemon reports `server_unavailable` correctly.
         let starting = answer["detail"].as_str().is_some_and(|detail| detail.contains("still starting"));
         if answer["code"] == "server_unavailable" && !starting {
             self.unavailable.lock().unwrap().push(answer.to_string());
         }
     }
 
-    pub(crate) fn complaints(&self) -> Vec<Complaint> {
-        self.complaints.lock().unwrap().clone()
+    pub(crate) fn violations(&self) -> Vec<Violation> {
+        self.violations.lock().unwrap().clone()
     }
 
-    /// Fails when anybody has something to complain of.
+    /// Fails if there is a violation.
     #[track_caller]
-    pub(crate) fn assert_spotless(&self) {
-        let complaints = self.complaints();
-        assert!(complaints.is_empty(), "{complaints:#?}");
+    pub(crate) fn assert_no_violations(&self) {
+        let violations = self.violations();
+        assert!(violations.is_empty(), "{violations:#?}");
     }
 
-    /// Waits until callers were served that often more; returns how long it took. Fails at the first complaint.
+    /// Waits for `more` further releases and returns the duration. Fails at the first violation.
     #[track_caller]
     pub(crate) fn until_served(&self, more: usize) -> Duration {
         let (began, before) = (Instant::now(), self.served.load(Ordering::Relaxed));
         until("callers are served", || {
-            self.assert_spotless();
+            self.assert_no_violations();
             match self.served.load(Ordering::Relaxed) - before {
                 served if served < more => Err(format!("{served} of {more}")),
                 _ => Ok(()),

@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: places, clusters, daemons, callers and sessions.
+//! Shared support of the end-to-end tests: directories, clusters, daemons, callers and sessions.
 
 pub(crate) mod api;
 pub(crate) mod callers;
@@ -32,27 +32,27 @@ pub(crate) use proxy::{Link, Proxy};
 pub(crate) use session::Session;
 pub(crate) use stage::Stage;
 
-/// Long enough for a loaded machine; nothing waits for it to pass.
+/// The deadline of every wait, long enough for a loaded machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Between two looks.
+/// The time between two polls.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Looks again and again until it sees what it wants; the last thing seen is in the failure.
+/// Polls until `check` succeeds; the panic message has its last error.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub(crate) fn until<T>(what: &str, mut check: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
-        match look() {
+        match check() {
             Ok(seen) => return seen,
             Err(seen) => assert!(began.elapsed() < DEADLINE, "not within {DEADLINE:?}: {what}; last seen: {seen}"),
         }
-        // Level-triggered: a look has no side effect, and a tighter loop would take the processor from what it waits for.
+        // Level-triggered: `check` has no side effect, and a tighter loop would take the processor from the awaited work.
         std::thread::sleep(POLL);
     }
 }
 
-/// Runs a future on the runtime that all the threads of a test share.
+/// Runs a future on the shared runtime.
 pub(crate) fn block<T>(future: impl Future<Output = T>) -> T {
     runtime().block_on(future)
 }
@@ -62,7 +62,7 @@ pub(crate) fn runtime() -> &'static Runtime {
     RUNTIME.get_or_init(|| Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap())
 }
 
-/// Tells other threads to stop when its scope ends, in whatever way.
+/// Sets the stop flag of other threads on drop.
 pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -71,17 +71,17 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// A name for a pool of this test alone.
+/// A unique pool name.
 pub(crate) fn pool_name(what: &str) -> String {
     format!("{what}_{}", &uuid::Uuid::new_v4().simple().to_string()[..6])
 }
 
-/// Fails never: who is gone already needs no signal.
+/// Sends a signal; a process that has ended is ignored.
 pub(crate) fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
-/// The Postgres programs that the tests were given; otherwise the daemon looks for them itself.
+/// The Postgres programs from the test's environment; without them the daemon searches for an installation.
 pub(crate) fn bin_dir() -> Option<String> {
     std::env::var("PGDIBS_TEST_PG_BIN_DIR").ok().filter(|dir| !dir.is_empty())
 }

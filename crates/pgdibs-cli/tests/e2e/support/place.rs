@@ -1,4 +1,4 @@
-//! A directory of a test's own: the daemon's configuration, its logs, and the embedded server's data.
+//! The directory of a test: the daemon's configuration, its logs, and the data of the embedded server.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::kept::keep_log;
 use super::{Daemon, Session, pgdibs, signal, until};
 
-/// Nothing runs in it any more when the test is over. Kept when the test fails.
+/// The drop ends all its processes. A failed test keeps the directory.
 pub(crate) struct Place {
     directory: Option<TempDir>,
     path: PathBuf,
@@ -22,9 +22,9 @@ pub(crate) struct Place {
 impl Place {
     /// For daemons with an embedded server.
     pub(crate) fn new() -> Self {
-        // A short path: Postgres's socket has to fit into 107 bytes.
+        // The path of Postgres's socket must fit into 107 bytes.
         let directory = tempfile::Builder::new().prefix("pgd-").tempdir_in("/tmp").unwrap();
-        // When the tests are root's, the server's user must reach its data.
+        // If root runs the tests, the server's user needs access to its data.
         std::fs::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
         let path = directory.path().to_owned();
         Self { directory: Some(directory), path, server_url: None, daemons: AtomicUsize::new(0) }
@@ -41,7 +41,7 @@ impl Place {
         &self.path
     }
 
-    /// Where the embedded server's data is.
+    /// The data directory of the embedded server.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.path.join("data")
     }
@@ -58,9 +58,9 @@ impl Place {
         let mut command = pgdibs(&self.path, arguments);
         command.env("PGDIBS_DATA_DIR", self.data_dir()).env("PGDIBS_LISTEN", "127.0.0.1:0");
         command.env("PGDIBS_LOG_FORMAT", "text").env("PGDIBS_LOG", "info,pgdibs=debug");
-        // What a failed test leaves behind ends soon.
+        // The server of a failed test ends soon.
         command.env("PGDIBS_LINGER_SECONDS", "30").env("PGDIBS_DISK_FLOOR_MB", "16");
-        // A pool that grew while a test went on falls back while the test looks.
+        // A pool that grew under load shrinks within the deadlines of the tests.
         command.env("PGDIBS_IDLE_SECONDS", "1");
         if let Some(url) = &self.server_url {
             command.env("PGDIBS_SERVER_URL", url);
@@ -73,7 +73,7 @@ impl Place {
         self.path.join(format!("daemon-{}.log", self.daemons.fetch_add(1, Ordering::Relaxed)))
     }
 
-    /// A daemon whose server may still be coming up.
+    /// A daemon whose server may still be starting.
     #[track_caller]
     pub(crate) fn start(&self, variables: &[(&str, &str)]) -> Daemon {
         Daemon::start(self.program(&["serve"], variables), &self.next_log())
@@ -99,7 +99,7 @@ impl Place {
         number_in(&self.data_dir().join("pgdata/postmaster.pid")).unwrap()
     }
 
-    /// Every process that has to do with this place, by its command line or its working directory.
+    /// All processes with this directory in their command line or as working directory.
     pub(crate) fn processes(&self) -> Vec<String> {
         let needle = self.path.display().to_string();
         let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
@@ -112,7 +112,7 @@ impl Place {
         processes.collect()
     }
 
-    /// The command lines of daemons and commands in this place, and of everything they have started.
+    /// The command lines of the processes in this directory and of their descendants.
     pub(crate) fn command_lines(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut queue: Vec<String> = self
@@ -121,7 +121,7 @@ impl Place {
             .filter_map(|line| Some(line.strip_prefix("/proc/")?.split(' ').next()?.to_owned()))
             .collect();
         while let Some(pid) = queue.pop() {
-            // It may have ended meanwhile.
+            // The process may have ended.
             let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { continue };
             found.push(String::from_utf8_lossy(&line).replace('\0', " "));
             let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
@@ -147,10 +147,10 @@ impl Drop for Place {
             ("pgdata/postmaster.pid", &[Signal::SIGQUIT][..]),
         ] {
             let pid = number_in(&self.data_dir().join(file));
-            // Only while it has to do with this directory: the number may be a stranger's by now.
-            let ours = |pid: &i32| self.processes().iter().any(|line| line.starts_with(&format!("/proc/{pid} ")));
+            // Only a process of this directory: the pid may belong to another process by now.
+            let is_own = |pid: &i32| self.processes().iter().any(|line| line.starts_with(&format!("/proc/{pid} ")));
             for &which in signals {
-                if let Some(pid) = pid.filter(ours) {
+                if let Some(pid) = pid.filter(is_own) {
                     signal(pid, which);
                 }
             }

@@ -1,4 +1,4 @@
-//! The program as a user runs it: once, to its end.
+//! One run of the program, as by a user.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -8,17 +8,16 @@ use std::time::Duration;
 use super::kept::keep_text;
 use super::{bin_dir, until};
 
-/// How it ended.
 #[derive(Debug)]
-pub(crate) struct Done {
-    /// The exit code; `None` when a signal ended it.
+pub(crate) struct Finished {
+    /// The exit code; `None` after a signal.
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Done {
-    /// Its standard output, when it ended well.
+impl Finished {
+    /// Its standard output; the exit code must be 0.
     #[track_caller]
     pub(crate) fn well(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
@@ -26,7 +25,7 @@ impl Done {
     }
 }
 
-/// The program with these arguments in this directory, with no variable of ours but where Postgres is.
+/// The program with these arguments in this directory, with a clean environment except for the Postgres programs.
 pub(crate) fn pgdibs(directory: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgdibs"));
     command.args(arguments).current_dir(directory).env_clear();
@@ -44,12 +43,12 @@ pub(crate) fn pgdibs(directory: &Path, arguments: &[&str]) -> Command {
 
 /// Runs it to its end.
 #[track_caller]
-pub(crate) fn run(mut command: Command) -> Done {
+pub(crate) fn run(mut command: Command) -> Finished {
     let child = Started(Some(command.spawn().unwrap()));
     child.done()
 }
 
-/// A program that runs; killed when the test fails before its end.
+/// A running program; the drop kills it.
 pub(crate) struct Started(pub(crate) Option<Child>);
 
 impl Started {
@@ -58,7 +57,7 @@ impl Started {
     }
 
     #[track_caller]
-    pub(crate) fn done(mut self) -> Done {
+    pub(crate) fn done(mut self) -> Finished {
         let child = self.0.as_mut().unwrap();
         let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
             let mut pipe = pipe.unwrap();
@@ -75,8 +74,8 @@ impl Started {
             None => Err("it still runs".to_owned()),
         });
         self.0 = None;
-        let done = Done { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
-        // Standard output is where a command prints the URL that it was asked for.
+        let done = Finished { code: status.code(), stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
+        // Standard output contains the requested URL.
         keep_text("stderr", &done.stderr);
         done
     }
@@ -91,7 +90,7 @@ impl Drop for Started {
     }
 }
 
-/// How long something took.
+/// The duration and the result of `work`.
 pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let began = std::time::Instant::now();
     let result = work();

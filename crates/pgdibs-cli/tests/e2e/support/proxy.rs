@@ -1,4 +1,4 @@
-//! A TCP proxy that delays, holds back, swallows and cuts: between the daemon and its server, or between a client and the daemon.
+//! A TCP proxy that delays, stalls, drops and cuts connections between the daemon and its server, or a client and the daemon.
 
 use std::time::Duration;
 
@@ -9,40 +9,39 @@ use tokio::sync::watch;
 
 use super::runtime;
 
-/// How a connection is treated from now on.
+/// The treatment of connections from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Link {
     Open,
-    /// What arrives is passed on after a while.
+    /// Passes bytes on after a delay.
     Slow(Duration),
-    /// What arrives is kept until the link is open again: a server that hangs, a network that lost its way.
+    /// Keeps bytes until the link is open again, like a hanging server or network.
     Stalled,
-    /// Requests pass, answers are kept for ever: the peer never hears what became of them.
+    /// Passes requests and drops answers.
     Mute,
-    /// Both ends get a reset, and nobody new comes through.
+    /// Resets both ends and rejects new connections.
     Cut,
 }
 
-/// What every connection follows.
 #[derive(Debug, Clone, Copy)]
 struct State {
     link: Link,
-    /// Connections from before the last cut are gone.
+    /// Cuts so far; a cut ends all connections before it.
     cuts: usize,
-    /// Those from before the last freeze stay silent for ever.
+    /// Freezes so far; a freeze stalls all connections before it for ever.
     freezes: usize,
-    /// Those from before this many freezes are found dead by both ends.
-    buried: usize,
+    /// Connections before this many freezes are closed.
+    closed: usize,
 }
 
 impl State {
-    /// Whether a connection that began in this state is over in a later one.
+    /// Whether a connection opened in this state has ended in a later one.
     fn is_over_in(self, later: Self) -> bool {
-        later.cuts != self.cuts || self.freezes < later.buried
+        later.cuts != self.cuts || self.freezes < later.closed
     }
 }
 
-/// Listens on a port of its own until it is dropped.
+/// Listens until it is dropped.
 pub(crate) struct Proxy {
     port: u16,
     state: watch::Sender<State>,
@@ -53,7 +52,7 @@ impl Proxy {
     pub(crate) fn to(target_port: u16) -> Self {
         let listener = super::block(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (state, _) = watch::channel(State { link: Link::Open, cuts: 0, freezes: 0, buried: 0 });
+        let (state, _) = watch::channel(State { link: Link::Open, cuts: 0, freezes: 0, closed: 0 });
         let listening = runtime().spawn(listen(listener, target_port, state.clone()));
         Self { port, state, listening }
     }
@@ -69,19 +68,19 @@ impl Proxy {
         });
     }
 
-    /// Resets every connection; new ones are treated as before.
+    /// Resets every connection; new ones pass.
     pub(crate) fn cut_once(&self) {
         self.state.send_modify(|state| state.cuts += 1);
     }
 
-    /// Those that are connected hear nothing any more, ever, and are not told; new ones pass. As after a change of a route.
+    /// Stalls the existing connections for ever without an error, like a change of a route; new ones pass.
     pub(crate) fn freeze(&self) {
         self.state.send_modify(|state| state.freezes += 1);
     }
 
-    /// Frozen connections end, as when the keepalives of both ends have found them dead.
-    pub(crate) fn bury(&self) {
-        self.state.send_modify(|state| state.buried = state.freezes);
+    /// Ends the frozen connections, like the keepalives of both ends.
+    pub(crate) fn close_frozen(&self) {
+        self.state.send_modify(|state| state.closed = state.freezes);
     }
 }
 
@@ -97,7 +96,7 @@ async fn listen(listener: TcpListener, target: u16, state: watch::Sender<State>)
         let state = state.subscribe();
         tokio::spawn(async move {
             let born = *state.borrow();
-            // A reset, not a farewell, when these are dropped in the middle of something.
+            // The drop of these sockets sends a reset.
             let _ = client.set_zero_linger();
             if born.link == Link::Cut {
                 return;
@@ -105,7 +104,7 @@ async fn listen(listener: TcpListener, target: u16, state: watch::Sender<State>)
             let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
             let _ = (server.set_zero_linger(), client.set_nodelay(true), server.set_nodelay(true));
             let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-            // Whichever ends first takes the other with it.
+            // The first direction that ends closes both.
             tokio::select! {
                 () = pass(from_client, to_server, state.clone(), born, false) => {}
                 () = pass(from_server, to_client, state.clone(), born, true) => {}
@@ -114,7 +113,7 @@ async fn listen(listener: TcpListener, target: u16, state: watch::Sender<State>)
     }
 }
 
-/// Passes bytes on in one direction until an end or a cut.
+/// Passes bytes in one direction until the end or a cut.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
@@ -131,7 +130,7 @@ async fn pass(
                 continue;
             }
         };
-        // What has arrived waits here for as long as the line says.
+        // The bytes wait here while the link is stalled.
         loop {
             let now = *state.borrow_and_update();
             if born.is_over_in(now) {

@@ -1,4 +1,4 @@
-//! A client with a short time to live that renews in time, as far as it is let.
+//! A client with a short TTL that renews in time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Api, Stage, until};
 
-/// Renews at a third of its time to live, from its first breath to its release.
+/// Renews every third of its TTL until its release.
 pub(crate) struct Renewer {
     api: Api,
     path: String,
@@ -20,10 +20,10 @@ pub(crate) struct Renewer {
 }
 
 impl Renewer {
-    /// Takes a lease of that many seconds. Nobody is connected to it, so nothing but renewals keeps it.
+    /// Acquires a lease of that many seconds. Without sessions, only renewals keep it live.
     #[track_caller]
     pub(crate) fn start(stage: &Stage, ttl_seconds: u64) -> Self {
-        let acquire_request = json!({"pool": stage.pool, "fingerprint": "first", "holder": "somebody who renews", "ttl_seconds": ttl_seconds, "wait_seconds": 30});
+        let acquire_request = json!({"pool": stage.pool, "fingerprint": "first", "holder": "renewing holder", "ttl_seconds": ttl_seconds, "wait_seconds": 30});
         let lease = stage.api.lease(&acquire_request);
         let path = format!("/v1/leases/{}", lease["id"].as_str().unwrap());
         let (stop, renewed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -43,7 +43,7 @@ impl Renewer {
                         Ok(answer) => panic!("{:?} after its last renewal: {}", last.elapsed(), answer.body),
                         Err(_) => {}
                     }
-                    // A third of the time to live is the client's pace, by contract.
+                    // The contract asks clients to renew every third of the TTL.
                     std::thread::sleep(pause);
                 }
             }
@@ -54,8 +54,8 @@ impl Renewer {
     #[track_caller]
     pub(crate) fn assert_live(&self) {
         let before = self.renewed.load(Ordering::Relaxed);
-        until("a renewal is taken", || {
-            assert!(self.thread.as_ref().is_some_and(|thread| !thread.is_finished()), "the renewer gave up");
+        until("a renewal succeeds", || {
+            assert!(self.thread.as_ref().is_some_and(|thread| !thread.is_finished()), "the renewer ended");
             if self.renewed.load(Ordering::Relaxed) > before { Ok(()) } else { Err(String::new()) }
         });
         let seen: Value = self.api.get(&self.path).expect(200);

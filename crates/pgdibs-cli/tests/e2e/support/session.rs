@@ -1,11 +1,11 @@
-//! A session on a database, as a test's application would have it.
+//! A session on a database, like that of an application under test.
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use super::block;
 
-/// A session; closed when it is dropped.
+/// A session; the drop closes it.
 pub(crate) struct Session(Option<PgConnection>);
 
 impl Session {
@@ -18,7 +18,7 @@ impl Session {
         Ok(Self(Some(block(PgConnection::connect(url))?)))
     }
 
-    /// On the database of a lease.
+    /// Connects to the database of a lease.
     #[track_caller]
     pub(crate) fn of(lease: &serde_json::Value) -> Self {
         Self::open(lease["url"].as_str().unwrap_or_else(|| panic!("no url: {lease}")))
@@ -35,15 +35,15 @@ impl Session {
         block(sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.0.as_mut().unwrap())).map(|_| ())
     }
 
-    /// Begins a COPY that waits for data which never comes.
+    /// Starts a COPY that waits for data for ever.
     #[track_caller]
     pub(crate) fn begin_copy_in(&mut self, sql: &str) {
         let copy = block(self.0.as_mut().unwrap().copy_in_raw(sql)).unwrap();
-        // Dropped, it would tell the server that it is over.
+        // The drop would end the COPY.
         std::mem::forget(copy);
     }
 
-    /// Begins a COPY whose data nobody reads.
+    /// Starts a COPY without reading its data.
     #[track_caller]
     pub(crate) fn begin_copy_out(&mut self, sql: &str) {
         let copy = block(self.0.as_mut().unwrap().copy_out_raw(sql)).unwrap();
@@ -56,7 +56,7 @@ impl Session {
         self.text("select current_setting('server_version_num')::int / 10000").parse().unwrap()
     }
 
-    /// The one value that a query gives, as text; `-` when there is no row or it is null.
+    /// The single value of a query as text; `-` if there is no row or the value is null.
     #[track_caller]
     pub(crate) fn text(&mut self, sql: &str) -> String {
         self.try_text(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
@@ -68,7 +68,7 @@ impl Session {
         Ok(value.flatten().unwrap_or_else(|| "-".to_owned()))
     }
 
-    /// The texts of a query's only column, sorted.
+    /// The sorted texts of the single column of a query.
     #[track_caller]
     pub(crate) fn list(&mut self, sql: &str) -> Vec<String> {
         self.try_list(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
@@ -85,7 +85,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(connection) = self.0.take() {
-            // It may have been ended from the other side; that was then the point of the test.
+            // The server may have ended it, as some tests intend.
             let _ = block(connection.close());
         }
     }

@@ -1,5 +1,5 @@
-//! The stage of a fault test: a server and a daemon, a pool whose template holds something of everything, databases of strangers
-//! whose names look like ours, somebody who holds a lease throughout, and the audit after each fault.
+//! The environment of a fault test: a server, a daemon, a pool whose template has objects of every kind, foreign databases with
+//! similar names, a lease that is held throughout, and the audit after each fault.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -10,57 +10,57 @@ use super::callers::Load;
 use super::ledger::Ledger;
 use super::{Api, Cluster, DEADLINE, Daemon, Place, Session, contents, pool_name, until};
 
-/// A pool small enough for eight callers to wait in turn.
+/// A pool small enough that eight callers have to wait.
 const SETTINGS: &str = r#"{"warm": 3, "max": 6, "spares": 2}"#;
 const WARM: u64 = 3;
 pub(crate) const SPARES: u64 = 2;
 
-/// How many callers a fault meets.
+/// The number of callers during a fault.
 pub(crate) const CALLERS: u64 = 8;
 
-/// Everything but the daemon, which tests kill and start.
+/// The environment without the daemon, which tests kill and start.
 pub(crate) struct Stage {
     pub(crate) cluster: Cluster,
     pub(crate) place: Place,
     pub(crate) pool: String,
-    /// Always that of the newest daemon.
+    /// The API of the newest daemon.
     pub(crate) api: Api,
     pub(crate) ledger: Ledger,
     pub(crate) seed: u64,
     /// The lines of a clean database.
     pub(crate) expected: Vec<String>,
-    strangers: Vec<String>,
-    steady: RefCell<Steady>,
-    /// Seconds between two things that a caller does, at most.
+    foreign: Vec<String>,
+    held: RefCell<HeldLease>,
+    /// The maximum of seconds between two operations of a caller.
     pub(crate) pause: f64,
-    /// What every daemon of the stage is started with.
+    /// The environment variables of every daemon.
     variables: Vec<(String, String)>,
 }
 
-/// A lease that is held through all faults, and what was written into its database.
-struct Steady {
+/// A lease that is held through all faults, and the number of its rows.
+struct HeldLease {
     lease: Value,
     session: Option<Session>,
     rows: u64,
 }
 
-/// What an audit found to be as it should, beside what it asserts.
+/// The measurements of an audit.
 #[derive(Debug)]
 pub(crate) struct Audit {
-    /// Until the pool was full and nothing was under way.
+    /// The time until the pool was full and idle.
     pub(crate) settled: Duration,
-    /// Directories that a crash in mid-clone left behind; Postgres never removes them.
+    /// Directories left by crashes during a clone; Postgres never removes them.
     pub(crate) orphans: u64,
 }
 
 impl Stage {
-    /// A stage with a daemon that is ready; `settings` are the server's, `variables` the daemon's.
+    /// Creates the environment with a ready daemon; `settings` are the server's, `variables` the daemon's.
     #[track_caller]
     pub(crate) fn set(settings: &[&str], variables: &[(&str, &str)]) -> (Self, Daemon) {
         Self::on(settings, variables, "")
     }
 
-    /// The same with a template so large that a clone takes its time.
+    /// The same with a template large enough for slow clones.
     #[track_caller]
     pub(crate) fn set_bulky(settings: &[&str], variables: &[(&str, &str)]) -> (Self, Daemon) {
         Self::on(settings, variables, BULK)
@@ -73,7 +73,7 @@ impl Stage {
         Self::with(cluster, place, variables, more)
     }
 
-    /// The same on a server that is up; the daemons of the place reach it in a way of their own. The builder runs `more`.
+    /// The same on a running server, which the daemons of `place` may reach through a proxy. The builder runs `more`.
     #[track_caller]
     pub(crate) fn with(cluster: Cluster, place: Place, variables: &[(&str, &str)], more: &str) -> (Self, Daemon) {
         let pool = pool_name("fault");
@@ -90,11 +90,12 @@ impl Stage {
         let path = format!("/v1/pools/{pool}");
         api.put(&path, &serde_json::from_str(SETTINGS).unwrap()).expect(200);
         build(&cluster, &api, &pool, "first", more);
-        let lease = api.lease(&json!({"pool": pool, "holder": "somebody steady", "run": "steady", "worker": "gw0"}));
+        let lease =
+            api.lease(&json!({"pool": pool, "holder": "permanent holder", "run": "permanent", "worker": "gw0"}));
         let stage = Self {
             expected: expected(&cluster, &api, &pool),
-            strangers: Vec::new(),
-            steady: RefCell::new(Steady { lease, session: None, rows: 0 }),
+            foreign: Vec::new(),
+            held: RefCell::new(HeldLease { lease, session: None, rows: 0 }),
             cluster,
             place,
             pool,
@@ -104,12 +105,12 @@ impl Stage {
             pause: 0.1,
             variables: variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
         };
-        let stage = stage.with_strangers();
-        stage.write_steadily();
+        let stage = stage.create_foreign_databases();
+        stage.write_to_held_lease();
         (stage, daemon)
     }
 
-    /// Another template with the same contents.
+    /// Builds another template with the same contents.
     #[track_caller]
     pub(crate) fn build(&self, fingerprint: &str) {
         build(&self.cluster, &self.api, &self.pool, fingerprint, "");
@@ -126,7 +127,7 @@ impl Stage {
         }
     }
 
-    /// Eight callers are busy and have been served when the work begins, and are served again after it.
+    /// Runs `work` with eight active callers, which are served before and after it.
     #[track_caller]
     pub(crate) fn under_load<T>(&self, work: impl FnOnce() -> T) -> T {
         self.load().during(CALLERS, || {
@@ -137,7 +138,7 @@ impl Stage {
         })
     }
 
-    /// A daemon in the place of one that has gone.
+    /// Starts the next daemon.
     #[track_caller]
     pub(crate) fn start(&self, more: &[(&str, &str)]) -> Daemon {
         let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -146,7 +147,7 @@ impl Stage {
         daemon
     }
 
-    /// A session of the superuser in the catalog.
+    /// A superuser session on the catalog.
     #[track_caller]
     pub(crate) fn catalog(&self) -> Session {
         self.cluster.superuser("pgdibs")
@@ -160,24 +161,24 @@ impl Stage {
         databases.map(|found| found["database"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Returns when a clone is under way, its directory there and its row not. It may be done a moment later.
+    /// Waits for a clone in progress, with a directory and without a row in `pg_database`. It may end a moment later.
     #[track_caller]
     pub(crate) fn until_in_mid_clone(&self) {
         let mut boss = self.cluster.superuser("postgres");
         let began = Instant::now();
-        // As tight as can be: a copy takes a few dozen milliseconds.
+        // Without a pause: a copy takes a few dozen milliseconds.
         while boss.text(ORPHANS) == "0" || boss.text(CLONES) == "0" {
-            assert!(began.elapsed() < DEADLINE, "no clone was made");
+            assert!(began.elapsed() < DEADLINE, "no clone was started");
         }
     }
 
-    fn with_strangers(mut self) -> Self {
+    fn create_foreign_databases(mut self) -> Self {
         let pool = &self.pool;
         let long = format!("{pool}_gw0_{}", "x".repeat(63 - pool.len() - 5));
         let names = [
             format!("{pool}_gw0x"),
             format!("{}_GW0", pool.to_uppercase()),
-            // A name that a slot of ours could have: that number rests.
+            // The name of a slot: the planner skips this number.
             format!("{pool}_gw5"),
             format!("{pool}_spare_x"),
             format!("{pool}_spare_999999999"),
@@ -187,19 +188,19 @@ impl Stage {
             "pgdibs_of_somebody".to_owned(),
         ];
         let mut boss = self.cluster.superuser("postgres");
-        // Postgres 14 has one way only.
+        // Postgres 14 has no `strategy` option.
         let cheaply = if boss.major() >= 15 { "strategy file_copy" } else { "" };
         for name in names {
             boss.run(&format!("create database \"{name}\" {cheaply}"));
         }
         boss.run("create role pgdibs_l_x login; create role pgdibs_of_somebody nologin");
-        self.strangers = self.identities_of_strangers();
+        self.foreign = self.foreign_identities();
         self
     }
 
-    /// Everything by which one would see that a stranger's database was touched.
+    /// The attributes of foreign databases and roles that a change would affect.
     #[track_caller]
-    pub(crate) fn identities_of_strangers(&self) -> Vec<String> {
+    pub(crate) fn foreign_identities(&self) -> Vec<String> {
         let mut boss = self.cluster.superuser("postgres");
         let mut seen = boss.list(
             "select format('%s %s %s %s %s %s %s', datname, oid, pg_get_userbyid(datdba), datallowconn, datistemplate, datconnlimit, datacl)
@@ -210,46 +211,46 @@ impl Stage {
     }
 
     #[track_caller]
-    pub(crate) fn assert_strangers_untouched(&self) {
-        assert_eq!(self.identities_of_strangers(), self.strangers, "databases of strangers");
+    pub(crate) fn assert_foreign_databases_unchanged(&self) {
+        assert_eq!(self.foreign_identities(), self.foreign, "foreign databases");
     }
 
-    /// Whoever holds a lease throughout writes one more row, and finds all those of before.
+    /// The permanent holder inserts one more row and finds all earlier rows.
     #[track_caller]
-    pub(crate) fn write_steadily(&self) {
-        let mut steady = self.steady.borrow_mut();
-        let Steady { lease, session, rows } = &mut *steady;
+    pub(crate) fn write_to_held_lease(&self) {
+        let mut steady = self.held.borrow_mut();
+        let HeldLease { lease, session, rows } = &mut *steady;
         let url = lease["url"].as_str().unwrap().to_owned();
-        let count = until("the steady holder writes and finds its rows", || {
+        let count = until("the permanent holder writes and finds its rows", || {
             let mut open = match session.take() {
                 Some(open) => open,
                 None => Session::try_open(&url).map_err(|error| error.to_string())?,
             };
-            open.try_run("insert into witness (note) values ('steady')").map_err(|error| error.to_string())?;
+            open.try_run("insert into witness (note) values ('held')").map_err(|error| error.to_string())?;
             let count = open.try_text("select count(*) from witness").map_err(|error| error.to_string())?;
             *session = Some(open);
             Ok(count.parse::<u64>().unwrap())
         });
-        // A row whose answer was lost may be there as well.
-        assert!(count > *rows, "{count} rows, and at least {rows} were answered, in {lease}");
+        // An insert may have committed although its answer was lost.
+        assert!(count > *rows, "{count} rows in {lease}, but more than {rows} were committed");
         *rows = count;
     }
 
-    /// After a fault, when the callers have stopped: the pool is full again within the time; every database equals the template;
-    /// no lease lost its database; nothing leaked; nothing of others was touched.
+    /// After a fault and the end of the load: the pool is full within `within`, every database equals the template, no lease lost
+    /// its database, nothing leaked, and foreign databases are unchanged.
     #[track_caller]
     pub(crate) fn audit(&self, daemon: &Daemon, within: Duration) -> Audit {
-        self.ledger.assert_spotless();
-        let settled = self.assert_back_to_rest(daemon, within);
-        self.assert_strangers_untouched();
+        self.ledger.assert_no_violations();
+        let settled = self.assert_idle_and_clean(daemon, within);
+        self.assert_foreign_databases_unchanged();
         Audit { settled, orphans: self.orphans() }
     }
 
-    /// The part of an audit that is about what is ours; returns how long it took until the pool was full.
+    /// The audit without foreign databases; returns the time until the pool was full.
     #[track_caller]
-    pub(crate) fn assert_back_to_rest(&self, daemon: &Daemon, within: Duration) -> Duration {
+    pub(crate) fn assert_idle_and_clean(&self, daemon: &Daemon, within: Duration) -> Duration {
         let settled = self.until_full(within);
-        self.write_steadily();
+        self.write_to_held_lease();
         self.assert_every_ready_database_is_clean();
         self.until_full(DEADLINE);
         assert_eq!(self.api.get("/readyz").status, 200, "{}", daemon.log());
@@ -257,16 +258,16 @@ impl Stage {
         settled
     }
 
-    /// What Postgres left behind is counted by the daemon as well.
+    /// The daemon's status reports every orphan directory.
     #[track_caller]
-    pub(crate) fn assert_orphans_are_told(&self) {
+    pub(crate) fn assert_orphans_are_reported(&self) {
         until("every directory without a database is in the status", || {
-            let told = self.api.status()["server"]["orphan_directories"].clone();
+            let reported = self.api.status()["server"]["orphan_directories"].clone();
             let there = self.orphans();
-            if told.as_array().unwrap().len() as u64 == there {
+            if reported.as_array().unwrap().len() as u64 == there {
                 Ok(())
             } else {
-                Err(format!("{there} there, told of {told}"))
+                Err(format!("{there} exist, reported: {reported}"))
             }
         });
     }
@@ -275,7 +276,7 @@ impl Stage {
     fn until_full(&self, within: Duration) -> Duration {
         let began = Instant::now();
         let full = json!({"ready": WARM, "spare": SPARES, "leased": 1, "retiring": 0, "creating": 0, "kept": 0, "blocked": 0, "waiting": 0});
-        until("the pool is full and nothing is under way", || {
+        until("the pool is full and idle", || {
             let answer = self.api.try_call(pgdibs::Method::GET, &format!("/v1/pools/{}", self.pool), None)?;
             let seen = &answer.body["counts"];
             if seen == &full {
@@ -300,16 +301,16 @@ impl Stage {
         }
     }
 
-    /// Databases, logins, connections, tickets, leases: those that are known of, and no others.
+    /// Databases, logins, connections, tickets and leases are exactly those of the catalog.
     #[track_caller]
     fn assert_nothing_leaked(&self, daemon: &Daemon) {
         let mut boss = self.cluster.superuser("postgres");
         let mut catalog = self.catalog();
         let known = "select name from databases union all select name from templates where oid is not null";
-        let ours = "select datname::text from pg_database where pg_get_userbyid(datdba) = 'pgdibs_owner'";
-        // A row may be written for a clone just now, and be given up again.
+        let owned = "select datname::text from pg_database where pg_get_userbyid(datdba) = 'pgdibs_owner'";
+        // The planner may be adding or removing a row for a clone.
         until("the databases on the server are those of the rows", || {
-            let (rows, databases) = (catalog.list(known), boss.list(ours));
+            let (rows, databases) = (catalog.list(known), boss.list(owned));
             if rows == databases { Ok(()) } else { Err(format!("rows {rows:?}, databases {databases:?}")) }
         });
         until("the logins are those of the rows", || {
@@ -319,31 +320,31 @@ impl Stage {
             let logins = boss.list("select rolname::text from pg_roles where rolname ~ '^pgdibs_l_[0-9]+$'");
             if rows == logins { Ok(()) } else { Err(format!("rows {rows:?}, logins {logins:?}")) }
         });
-        // Those of a daemon that was killed count for nobody, and go at the next sweep.
-        until("no ticket is left", || match catalog.text("select count(*) from tickets").as_str() {
+        // The garbage collection deletes the tickets of a killed daemon.
+        until("no ticket remains", || match catalog.text("select count(*) from tickets").as_str() {
             "0" => Ok(()),
             left => Err(left.to_owned()),
         });
-        assert_eq!(catalog.list("select holder from leases where state = 'live'"), ["somebody steady"]);
+        assert_eq!(catalog.list("select holder from leases where state = 'live'"), ["permanent holder"]);
         let instance = self.api.status()["daemon"]["instance"].as_str().unwrap().to_owned();
         let foreign = format!(
             "select format('%s %s %s', pid, application_name, state) from pg_stat_activity
              where application_name like 'pgdibs-ddl/%' and application_name <> 'pgdibs-ddl/{instance}'"
         );
-        until("connections of daemons that are gone are gone", || {
+        until("no connection of an ended daemon remains", || {
             let left = boss.list(&foreign);
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         });
-        // See `OWN_CONNECTIONS`: what `max` is lowered by.
-        until("no more connections than are reckoned with", || {
-            let ours = boss.list("select format('%s %s', application_name, state) from pg_stat_activity where application_name like 'pgdibs%'");
-            if ours.len() <= pgdibs_postgres::connect::OWN_CONNECTIONS as usize {
+        // The daemon lowers `max` by this number of connections.
+        until("no more connections than OWN_CONNECTIONS", || {
+            let connections = boss.list("select format('%s %s', application_name, state) from pg_stat_activity where application_name like 'pgdibs%'");
+            if connections.len() <= pgdibs_postgres::connect::OWN_CONNECTIONS as usize {
                 Ok(())
             } else {
-                Err(format!("{ours:?}"))
+                Err(format!("{connections:?}"))
             }
         });
-        until("no transaction of ours is left open", || {
+        until("no transaction of the daemon is left open", || {
             let open = boss.list(
                 "select format('%s %s', application_name, query) from pg_stat_activity
                  where application_name like 'pgdibs%' and state like 'idle in%' and state_change < now() - interval '1 s'",
@@ -353,23 +354,23 @@ impl Stage {
         assert!(daemon.open_files() < 100, "{} open files", daemon.open_files());
     }
 
-    /// Directories of no database, counted by ourselves.
+    /// Counts the directories without a database.
     #[track_caller]
     pub(crate) fn orphans(&self) -> u64 {
         self.cluster.superuser("postgres").text(ORPHANS).parse().unwrap()
     }
 }
 
-/// Directories of no database.
+/// Directories without a database.
 const ORPHANS: &str = "select count(*) from pg_ls_dir('base') d where d ~ '^[0-9]+$' and not exists (select from pg_database where oid = d::oid)";
-/// Clones under way.
+/// Clones in progress.
 const CLONES: &str = "select count(*) from pg_stat_activity where state = 'active' and query like 'create database%'";
 
-/// Some 60 MB, so that a copy can be caught in the middle. The lines of a database leave this schema out.
+/// About 60 MB, so that tests can interrupt a copy. The compared lines exclude this schema.
 pub(crate) const BULK: &str =
     "create schema bulk; create table bulk.bulk as select repeat('x', 1000) as filling from generate_series(1, 50000)";
 
-/// A template, built over HTTP by a builder and, for what only the owner of a database may set, the superuser.
+/// Builds a template over HTTP; the superuser makes the settings that need the database's owner.
 #[track_caller]
 fn build(cluster: &Cluster, api: &Api, pool: &str, fingerprint: &str, more: &str) {
     let path = format!("/v1/pools/{pool}/templates/{fingerprint}");
@@ -379,12 +380,12 @@ fn build(cluster: &Cluster, api: &Api, pool: &str, fingerprint: &str, more: &str
     builder.run(more);
     let database = builder.text("select current_database()");
     drop(builder);
-    cluster.superuser("postgres").run(&contents::of_the_superuser(pool, &database));
+    cluster.superuser("postgres").run(&contents::superuser_part(pool, &database));
     let sealed = api.post(&format!("{path}/seal"), &json!({"token": build["token"]})).expect(200);
     assert_eq!(sealed["state"], "ready", "{sealed}");
 }
 
-/// The lines of a copy of the template that was made without pgdibs, and what a clone has beside them.
+/// The lines of a plain copy of the template, plus those that the daemon adds to a clone.
 #[track_caller]
 fn expected(cluster: &Cluster, api: &Api, pool: &str) -> Vec<String> {
     let template = api.pool(pool)["templates"][0]["database"].as_str().unwrap().to_owned();
@@ -392,7 +393,7 @@ fn expected(cluster: &Cluster, api: &Api, pool: &str) -> Vec<String> {
     boss.run(&format!("create database a_copy template {template}"));
     let mut lines = contents::lines(&mut cluster.superuser("a_copy"), false).unwrap();
     boss.run("drop database a_copy with (force)");
-    assert!(lines.len() > 60, "a template with something of everything: {lines:#?}");
+    assert!(lines.len() > 60, "the template has too few objects: {lines:#?}");
     lines.extend(contents::outside(pool));
     lines.sort();
     lines

@@ -1,4 +1,4 @@
-//! A builder for snapshots: one pool, and one call per thing that is in it.
+//! A builder for snapshots: one call per pool, template, database, lease or ticket.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::request::{TicketId, TicketKind};
 use crate::snapshot::{AnnouncedRun, PlannerContext, ServerDatabase, Snapshot, Ticket};
 use crate::template::{Template, TemplateId, TemplateState, Timestamp};
 
-/// A snapshot and what the reconciler knows. Databases get the oid 1000 + id, templates 2000 + id.
+/// A snapshot and a context. Databases get the oid 1000 + id, templates 2000 + id.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Example {
     pub(super) snapshot: Snapshot,
     pub(super) context: PlannerContext,
 }
 
-/// A world with pool `app`.
+/// A snapshot with pool `app`.
 pub(super) fn example(warm: u32, max: u32, spares: u32) -> Example {
     let mut example = Example::default();
     example.context.max_ttl = Duration::from_secs(3600);
@@ -31,7 +31,7 @@ fn oid_of(id: i64) -> u32 {
 }
 
 impl Example {
-    /// Another pool; what follows belongs to it.
+    /// Another pool; later calls add to it.
     pub(super) fn pool(mut self, name: &str, warm: u32, max: u32, spares: u32) -> Self {
         let name = PoolName::parse(name).unwrap();
         let settings = PoolSettings { warm, max, spares, ..PoolSettings::of(&name) };
@@ -52,10 +52,10 @@ impl Example {
         self
     }
 
-    fn put_on_server(&mut self, oid: u32, name: &str, ours: bool) {
+    fn put_on_server(&mut self, oid: u32, name: &str, owned: bool) {
         let found = ServerDatabase {
             name: name.to_owned(),
-            ours,
+            owned,
             invalid: false,
             open: true,
             sessions: 0,
@@ -65,7 +65,7 @@ impl Example {
         self.snapshot.server.insert(oid, found);
     }
 
-    /// A ready template, used just now; the higher its number, the newer.
+    /// A ready template, used just now; a higher number is newer.
     pub(super) fn template(mut self, id: i64) -> Self {
         let pool = self.pool_name();
         let fingerprint = Fingerprint::parse(&format!("fingerprint {id}")).unwrap();
@@ -97,7 +97,7 @@ impl Example {
         self
     }
 
-    /// A template that is being built in a database that exists.
+    /// A template that is being built in an existing database.
     pub(super) fn building(self, id: i64) -> Self {
         self.template(id).change_template(id, |t| {
             t.state = TemplateState::Building;
@@ -138,7 +138,7 @@ impl Example {
             oid: cloned.then(|| oid_of(id)),
             slot,
             keep_until: None,
-            keep_over: false,
+            keep_expired: false,
             reason: None,
             attempts: 0,
             due: true,
@@ -184,7 +184,7 @@ impl Example {
         self.database(id, DatabaseState::Kept, name, None).change(id, |d| d.keep_until = Some(Timestamp(9)))
     }
 
-    /// A leased database and its lease, which has the same number.
+    /// A leased database and its lease with the same number.
     pub(super) fn leased(mut self, id: i64, slot: u32) -> Self {
         self = self.in_slot(id, DatabaseState::Leased, slot);
         let template = self.snapshot.templates.last().unwrap();
@@ -233,9 +233,9 @@ impl Example {
         self
     }
 
-    /// A database that is in no row of ours.
-    pub(super) fn other(mut self, oid: u32, name: &str, ours: bool) -> Self {
-        self.put_on_server(oid, name, ours);
+    /// A database without a row in the catalog.
+    pub(super) fn other(mut self, oid: u32, name: &str, owned: bool) -> Self {
+        self.put_on_server(oid, name, owned);
         self
     }
 
@@ -244,7 +244,7 @@ impl Example {
         self
     }
 
-    /// Waiters for a template, who want so many databases at once.
+    /// A waiting request for `count` databases of a template.
     pub(super) fn waiting(mut self, template: i64, kind: TicketKind, count: u32) -> Self {
         let id = TicketId(i64::try_from(self.snapshot.tickets.len()).unwrap());
         let found = self.snapshot.template(TemplateId(template)).unwrap();

@@ -1,4 +1,4 @@
-//! Examples of lock tables that are too small.
+//! Tests of the check of the lock table.
 
 use super::super::locks::too_few;
 use super::example::{Example, example};
@@ -11,25 +11,25 @@ fn locks(mut example: Example, entries: Option<u64>, connections: Option<u32>) -
 }
 
 #[test]
-fn a_pool_is_named_when_its_relations_times_its_databases_exceed_the_lock_table() {
+fn too_few_reports_relations_times_databases_above_lock_entries() {
     let example = || example(2, 8, 1).template(1).change_template(1, |t| t.relations = Some(800));
     assert_eq!(
         locks(example(), Some(6399), None),
         [
-            "pool app: tests that drop a schema or truncate everything in 8 databases at once need at least 6400 locks (800 relations \
-          of template fingerprint 1 × 8), and the server has 6399 (max_locks_per_transaction × (max_connections + \
-          max_prepared_transactions)); without more they fail with \"out of shared memory\" (SQLSTATE 53200): raise \
+            "pool app: tests that drop a schema or truncate every table in 8 databases at once need at least 6400 locks (800 relations \
+          of template fingerprint 1 × 8), but the server has 6399 (max_locks_per_transaction × (max_connections + \
+          max_prepared_transactions)), so they can fail with \"out of shared memory\" (SQLSTATE 53200); raise \
           max_locks_per_transaction to 2 times its value, or lower the pool's max"
         ]
     );
     assert_eq!(locks(example(), Some(6400), None), Vec::<String>::new(), "just enough");
-    assert_eq!(locks(example(), None, None), Vec::<String>::new(), "nothing is known of the server");
-    assert_eq!(locks(example(), Some(6399), Some(7)), Vec::<String>::new(), "connections bound the databases as well");
+    assert_eq!(locks(example(), None, None), Vec::<String>::new(), "the limit is unknown");
+    assert_eq!(locks(example(), Some(6399), Some(7)), Vec::<String>::new(), "max_connections limits the databases");
     assert_eq!(locks(example().dropping(), Some(1), None), Vec::<String>::new());
 }
 
 #[test]
-fn only_ready_templates_count_and_each_pool_is_named_once_with_its_largest() {
+fn too_few_reports_each_pool_with_its_largest_ready_template() {
     let example = example(2, 8, 1)
         .template(1)
         .change_template(1, |t| t.relations = Some(100))
@@ -43,10 +43,10 @@ fn only_ready_templates_count_and_each_pool_is_named_once_with_its_largest() {
         .pool("other", 1, 2, 0)
         .template(6)
         .change_template(6, |t| t.relations = Some(399));
-    let said = locks(example, Some(799), None);
-    assert_eq!(said.len(), 1, "{said:?}");
+    let reports = locks(example, Some(799), None);
+    assert_eq!(reports.len(), 1, "{reports:?}");
     assert!(
-        said[0].contains("(300 relations of template fingerprint 2 × 8)") && said[0].contains(" 4 times "),
-        "{said:?}"
+        reports[0].contains("(300 relations of template fingerprint 2 × 8)") && reports[0].contains(" 4 times "),
+        "{reports:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! Examples of plans: a backend in a few lines, and the steps that are due in it.
+//! Tests of plans: a snapshot in a few lines, and the expected steps.
 
 mod leases;
 mod locks;
@@ -13,7 +13,7 @@ use crate::lease::End;
 use crate::template::TemplateId;
 use example::{Example, example};
 
-/// The steps that are due, in the order of the plan, each as one line.
+/// Compares the plan with the expected steps, one line each.
 #[track_caller]
 fn check(example: &Example, expected: &[&str]) {
     let steps: Vec<String> = plan(&example.snapshot, &example.context).iter().map(shown).collect();
@@ -41,18 +41,18 @@ fn shown(step: &Step) -> String {
         Step::NewDatabases { template, count } => format!("{count} new of {}", t(template)),
         Step::Clone { database } => format!("clone {}", d(database)),
         Step::Drop { database } => format!("drop {}", d(database)),
-        Step::AdoptHalfMade { database, oid } => format!("adopt {} at oid {oid}", d(database)),
+        Step::Adopt { database, oid } => format!("adopt {} at oid {oid}", d(database)),
         Step::Forget { database, reason } => {
             let reason = match reason {
                 ForgetReason::Vanished => "vanished",
-                ForgetReason::RenamedByHand => "renamed",
-                ForgetReason::NotWanted => "not wanted",
+                ForgetReason::RenamedExternally => "renamed",
+                ForgetReason::NotNeeded => "not needed",
             };
             format!("forget {}: {reason}", d(database))
         }
         Step::CreateBuild { template } => format!("create build {}", t(template)),
         Step::Seal { template } => format!("seal {}", t(template)),
-        Step::LoseBuild { template, reason } => format!("lose build {}: {reason}", t(template)),
+        Step::FailBuild { template, reason } => format!("fail build {}: {reason}", t(template)),
         Step::RetireTemplate { template, reason } => {
             let reason = match reason {
                 TemplateRetireReason::Outnumbered => "outnumbered",
@@ -69,44 +69,44 @@ fn shown(step: &Step) -> String {
 
 fn retired(reason: RetireReason) -> &'static str {
     match reason {
-        RetireReason::LookedInto => "looked into",
+        RetireReason::Tampered => "tampered",
         RetireReason::Surplus => "surplus",
-        RetireReason::MakeRoom => "make room",
+        RetireReason::Evicted => "evicted",
         RetireReason::TemplateRetired => "template retired",
-        RetireReason::KeptLongEnough => "kept long enough",
+        RetireReason::KeepExpired => "keep expired",
         RetireReason::PoolDropped => "pool dropped",
-        RetireReason::HalfDropped => "half dropped",
+        RetireReason::Invalid => "invalid",
         RetireReason::LockedOut => "locked out",
     }
 }
 
 #[test]
-fn an_empty_world_needs_nothing() {
+fn empty_snapshot_needs_no_steps() {
     check(&Example::default(), &[]);
 }
 
 #[test]
-fn fast_steps_come_first_and_clones_before_drops() {
+fn plan_orders_fast_steps_then_clones_then_drops() {
     let e = example(2, 4, 1).template(1).ready(10, 0).retiring(11, 1).old(12).spare(13).creating(14);
     check(&e, &["return 11, 13 enters", "clone 14", "drop 12"]);
 }
 
 #[test]
-fn a_database_with_a_step_under_way_is_left_alone() {
+fn busy_database_gets_no_further_step() {
     let e = example(1, 1, 0).template(1).ready(10, 0).old(11);
     check(&e, &["drop 11"]);
     check(&e.busy(11), &[]);
 }
 
 #[test]
-fn a_clone_under_way_is_not_ordered_again() {
+fn clone_in_progress_is_not_started_again() {
     let e = example(1, 1, 1).template(1).creating(10).creating(11);
     check(&e, &["clone 10", "clone 11"]);
     check(&e.busy(10).busy(11), &[]);
 }
 
 #[test]
-fn a_step_that_failed_waits_for_its_time() {
+fn failed_step_waits_until_due() {
     let e = example(1, 1, 0).template(1).ready(10, 0).old(11).not_due(11);
     check(&e, &[]);
     let e = example(1, 1, 0).template(1).creating(10).not_due(10);

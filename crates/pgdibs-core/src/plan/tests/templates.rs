@@ -1,4 +1,4 @@
-//! Templates: builds, seals, losses, retirements and drops.
+//! Plans of templates: builds, seals, failures, retirements and drops.
 
 use super::check;
 use super::example::{Example, example};
@@ -9,7 +9,7 @@ const HOUR: u64 = 3600;
 const DAY: u64 = 24 * HOUR;
 
 #[test]
-fn a_build_gets_its_database_then_its_seal() {
+fn build_is_created_then_sealed_on_request() {
     let e = example(1, 1, 0).building(1);
     check(&e.clone().change_template(1, |t| t.oid = None), &["create build 1"]);
     check(&e, &[]);
@@ -17,17 +17,17 @@ fn a_build_gets_its_database_then_its_seal() {
 }
 
 #[test]
-fn a_silent_builder_loses_the_build_unless_it_asked_for_the_seal() {
+fn build_of_a_silent_builder_fails_unless_seal_requested() {
     let e = example(1, 1, 0).building(1).change_template(1, |t| t.builder_silent = true);
-    let reason =
-        "lose build 1: its builder (ci-7) neither renewed nor had a session on the build's database for 60 seconds";
+    let reason = "fail build 1: its builder (ci-7) neither renewed the build nor had a session on its database for 60 \
+                  seconds; PUT the template to build it again";
     check(&e, &[reason]);
     check(&e.change_template(1, |t| t.seal_requested = true), &["seal 1"]);
 }
 
-/// Regression: a template could not be built again while its namesake was being dropped (found by random worlds).
+/// Regression: a template could not be built again while the one with the same name was being dropped (found by `scenarios`).
 #[test]
-fn the_seal_waits_until_an_older_template_of_that_name_is_gone() {
+fn seal_waits_for_the_drop_of_the_template_with_its_name() {
     let mut e = example(0, 1, 0)
         .template(1)
         .kept(10)
@@ -40,7 +40,7 @@ fn the_seal_waits_until_an_older_template_of_that_name_is_gone() {
 }
 
 #[test]
-fn a_retired_template_goes_when_no_clone_of_it_can_be_under_way_and_its_row_with_the_last_database() {
+fn retiring_template_is_dropped_after_its_last_clone() {
     let retiring = |e: Example| e.change_template(1, |t| t.state = TemplateState::Retiring);
     check(&retiring(example(0, 1, 0).template(1)), &["drop template 1"]);
     check(&retiring(example(0, 1, 0).template(1).kept(10)), &["drop template 1"]);
@@ -51,7 +51,7 @@ fn a_retired_template_goes_when_no_clone_of_it_can_be_under_way_and_its_row_with
 }
 
 #[test]
-fn a_failed_build_is_dropped_and_its_row_shown_for_an_hour() {
+fn failed_build_is_dropped_and_shown_for_an_hour() {
     let failed = example(0, 1, 0).building(1).change_template(1, |t| t.state = TemplateState::Failed);
     check(&failed, &["drop template 1"]);
     let dropped = failed.change_template(1, |t| t.oid = None);
@@ -63,7 +63,7 @@ fn a_failed_build_is_dropped_and_its_row_shown_for_an_hour() {
 }
 
 #[test]
-fn a_step_that_failed_waits_for_its_time() {
+fn failed_template_step_waits_until_due() {
     let e = example(0, 1, 0).template(1).change_template(1, |t| {
         t.state = TemplateState::Retiring;
         t.due = false;
@@ -77,7 +77,7 @@ fn five() -> Example {
 }
 
 #[test]
-fn more_than_keep_templates_newer_ones_retire_a_template() {
+fn template_retires_after_keep_templates_newer_ones() {
     check(&five(), &["retire template 1: outnumbered", "retire template 2: outnumbered"]);
     let mut all_kept = five();
     all_kept.last_pool().settings.keep_templates = 5;
@@ -89,7 +89,7 @@ fn more_than_keep_templates_newer_ones_retire_a_template() {
 }
 
 #[test]
-fn age_retires_a_template_but_never_the_newest() {
+fn template_retires_by_age_unless_newest() {
     let old = |e: Example, id| e.unused_for(id, 14 * DAY);
     let e = old(old(example(0, 1, 0).template(1).template(2), 1), 2);
     check(&e, &["retire template 1: too old"]);
@@ -97,7 +97,7 @@ fn age_retires_a_template_but_never_the_newest() {
 }
 
 #[test]
-fn a_template_in_use_is_not_retired() {
+fn template_in_use_does_not_retire() {
     let outnumbered = |e: Example| {
         let mut e = e.template(9);
         e.last_pool().settings.keep_templates = 1;
@@ -107,14 +107,14 @@ fn a_template_in_use_is_not_retired() {
     check(&outnumbered(example(0, 1, 0).template(1).unused_for(1, 600)), &retire);
     check(&outnumbered(example(0, 1, 0).template(1).unused_for(1, 599)), &[]);
     check(&outnumbered(example(0, 1, 0).template(1).leased(10, 0).unused_for(1, 600)), &[]);
-    let waited_for = outnumbered(example(0, 0, 0).template(1).unused_for(1, 600)).waiting(1, TicketKind::Acquire, 1);
-    check(&waited_for, &[]);
+    let requested = outnumbered(example(0, 0, 0).template(1).unused_for(1, 600)).waiting(1, TicketKind::Acquire, 1);
+    check(&requested, &[]);
     let announced = outnumbered(example(0, 0, 0).template(1).unused_for(1, 600)).announced(Some(1), 1, 1);
     check(&announced, &[]);
 }
 
 #[test]
-fn a_template_that_somebody_dropped_or_renamed_is_retired_at_once() {
+fn template_dropped_or_renamed_externally_retires_at_once() {
     let e = example(0, 1, 0).template(1);
     let mut vanished = e.clone();
     vanished.snapshot.server.clear();
@@ -122,7 +122,7 @@ fn a_template_that_somebody_dropped_or_renamed_is_retired_at_once() {
     let mut renamed = e.clone();
     renamed.snapshot.server.get_mut(&2001).unwrap().name = "mine".to_owned();
     check(&renamed, &["retire template 1: vanished"]);
-    let mut half_dropped = e;
-    half_dropped.snapshot.server.get_mut(&2001).unwrap().invalid = true;
-    check(&half_dropped, &["retire template 1: vanished"]);
+    let mut invalid = e;
+    invalid.snapshot.server.get_mut(&2001).unwrap().invalid = true;
+    check(&invalid, &["retire template 1: vanished"]);
 }

@@ -102,7 +102,7 @@ impl ConformanceServer for External {
             .map_err(|error| error.to_string())
     }
 
-    async fn look_into(&self, database: &str) {
+    async fn connect_externally(&self, database: &str) {
         self.run(format!("alter database {} allow_connections = true", quoted(database))).await;
         self.as_superuser(database).await.close().await.unwrap();
         let sql =
@@ -110,11 +110,11 @@ impl ConformanceServer for External {
         self.until_count(sql, database, 1).await;
     }
 
-    async fn create_by_hand(&self, database: &str) {
+    async fn create_externally(&self, database: &str) {
         self.run(format!("create database {}", quoted(database))).await;
     }
 
-    async fn drop_by_hand(&self, database: &str) {
+    async fn drop_externally(&self, database: &str) {
         let template = "select count(*) from pg_database where datname = $1 and datistemplate";
         if self.count(template, database).await > 0 {
             self.run(format!("alter database {} is_template = false", quoted(database))).await;
@@ -122,7 +122,7 @@ impl ConformanceServer for External {
         self.run(format!("drop database if exists {} with (force)", quoted(database))).await;
     }
 
-    async fn rename_by_hand(&self, database: &str, to: &str) {
+    async fn rename_externally(&self, database: &str, to: &str) {
         let name = quoted(database);
         self.run(format!("alter database {name} allow_connections = false")).await;
         let sql = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = $1";
@@ -138,7 +138,7 @@ impl ConformanceServer for External {
             .await
             .unwrap();
         connection.close().await.unwrap();
-        roles.into_iter().filter(|name| RoleName::is_login_of_ours(name)).collect()
+        roles.into_iter().filter(|name| RoleName::is_generated_login(name)).collect()
     }
 
     async fn has_owner(&self, role: &RoleName) -> bool {

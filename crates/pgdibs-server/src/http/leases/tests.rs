@@ -137,7 +137,7 @@ async fn waiters_are_counted_while_they_wait() {
     let lease = api.take(json!({})).await;
     let waiter = api.post("/v1/leases", json!({"pool": "app", "wait_seconds": 20}));
     let watcher = async {
-        api.until("somebody waits", |api| !api.snapshot().tickets.is_empty()).await;
+        api.until("a caller waits", |api| !api.snapshot().tickets.is_empty()).await;
         api.backend.advance(3.5);
         let pool = api.get("/v1/pools/app").await.expect(200).json;
         assert_eq!((&pool["counts"]["waiting"], &pool["counts"]["leased"]), (&json!(1), &json!(1)));

@@ -74,7 +74,7 @@ async fn probes_are_answered_while_all_connections_are_taken() {
     let (address, _serving) = listen(&api, bounds()).await;
     let streams = idle(address, LIMIT).await;
     assert_probes(address).await;
-    // Of a HEAD, too, and with a token that nobody asks for.
+    // A HEAD as well, and with a token that is not needed.
     let head = "HEAD /livez HTTP/1.1\r\nHost: 10.1.2.3\r\nAuthorization: Bearer x\r\n\r\n";
     assert!(send_raw(address, head).await.starts_with("HTTP/1.1 200 OK"));
     drop(streams);

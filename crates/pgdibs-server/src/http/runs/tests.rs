@@ -17,7 +17,7 @@ async fn announced_run_warms_pool_and_end_releases_leases() {
     let other = api.take(json!({"run": "other"})).await;
     assert_eq!(api.delete("/v1/runs/r").await.expect(200).json, json!({"released": 4}));
     assert_eq!(api.delete("/v1/runs/r").await.expect(200).json, json!({"released": 0}));
-    assert_eq!(api.delete("/v1/runs/never-heard-of").await.expect(200).json, json!({"released": 0}));
+    assert_eq!(api.delete("/v1/runs/unknown").await.expect(200).json, json!({"released": 0}));
     let live = api.get("/v1/leases").await.expect(200).json;
     assert_eq!(live["leases"].as_array().unwrap().len(), 1);
     assert_eq!(live["leases"][0]["id"], other["id"]);

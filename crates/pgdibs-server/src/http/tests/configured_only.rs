@@ -6,7 +6,7 @@ use super::operations::{Operation, PreparedApi, document, operations};
 use super::{Call, TestApi};
 use crate::config::SourceTable;
 
-/// Every name under which somebody could try to bring a command along.
+/// Every name under which a caller could try to send a command.
 fn attempts() -> Vec<(String, Value)> {
     let command = json!(["sh", "-c", "touch /tmp/owned"]);
     let mut attempts: Vec<(String, Value)> =

@@ -9,7 +9,7 @@ use super::{Answer, Call, TestApi};
 /// Fields whose values differ from run to run; only their type is compared.
 const VARYING: [&str; 9] = ["id", "lease", "password", "token", "url", "kept_url", "waited_seconds", "oid", "ticket"];
 
-/// Fields with a number of ours in them; compared without it.
+/// Fields that end in a number of the catalog; compared without it.
 const NUMBERED: [&str; 3] = ["user", "database", "kept_database"];
 
 fn check(name: &str, call: &Value, answer: &Answer) {

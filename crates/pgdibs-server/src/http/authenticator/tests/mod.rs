@@ -169,7 +169,7 @@ async fn probes_need_neither_token_nor_host() {
     let unready = api.send(Call::new("GET", "/readyz")).await.expect(503);
     assert_eq!(unready.json, json!({"ready": false, "reasons": ["starting: running initdb"]}));
     let known = Call::new("GET", "/readyz").header("authorization", &format!("Bearer {TOKEN}"));
-    let told = api.send(known).await.expect(503);
-    assert_eq!(told.json["reasons"], json!(["starting: running initdb\nline 2 of its output"]));
+    let authenticated = api.send(known).await.expect(503);
+    assert_eq!(authenticated.json["reasons"], json!(["starting: running initdb\nline 2 of its output"]));
     api.send(Call::new("GET", "/livez/")).await.problem(401, "unauthorized");
 }

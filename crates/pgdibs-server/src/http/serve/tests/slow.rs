@@ -17,7 +17,7 @@ const SHORT: Duration = Duration::from_millis(400);
 /// How many are slow at once: both ends of each are open files of this process.
 const SLOW: usize = 100;
 
-/// Sends the head at once and then a byte now and then, as a slowloris does; returns what it hears, or nothing when it is cut off.
+/// Sends the head at once and then a byte now and then, as a slowloris does; returns what it received until it was cut off.
 async fn drip(address: SocketAddr, head: &'static str) -> (Duration, String) {
     let began = Instant::now();
     let mut stream = TcpStream::connect(address).await.unwrap();

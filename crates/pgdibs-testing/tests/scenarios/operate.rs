@@ -1,4 +1,4 @@
-//! What the inhabitants of a random world do: callers, builders, holders, and hands that are not ours.
+//! The operations of a scenario: callers, builders, holders, and external changes.
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
@@ -9,54 +9,54 @@ use pgdibs_core::snapshot::Limits;
 use rand::RngExt;
 use uuid::Uuid;
 
-use crate::{Builder, Held, Story, Waiter, ready};
+use crate::{Builder, HeldLease, Scenario, Waiter, ready};
 
-impl Story {
-    pub(crate) fn act(&mut self) {
-        match self.dice.random_range(0..100) {
+impl Scenario {
+    pub(crate) fn operate(&mut self) {
+        match self.random.random_range(0..100) {
             0..8 => self.put_pool(),
             8..9 => self.drop_pool(),
             9..19 => self.put_template(),
-            19..30 => self.go_on_building(),
+            19..30 => self.continue_build(),
             30..46 => self.acquire(),
-            46..55 => self.ask_again(),
-            55..64 => self.use_the_database(),
+            46..55 => self.retry_acquire(),
+            55..64 => self.use_database(),
             64..73 => self.release(),
             73..79 => self.reset(),
-            79..82 => self.keep_or_give_up(),
-            82..86 => self.announce_or_end_a_run(),
-            86..92 => self.let_time_pass(),
-            92..97 => self.meddle(),
+            79..82 => self.keep_or_drop_kept(),
+            82..86 => self.announce_or_end_run(),
+            86..92 => self.advance_time(),
+            92..97 => self.change_externally(),
             97..98 => self.drop_template(),
-            98..99 => self.change_the_limits(),
-            _ => self.restart_the_server(),
+            98..99 => self.change_limits(),
+            _ => self.restart_server(),
         }
     }
 
     fn put_pool(&mut self) {
         let pool = self.pick(&self.pools.clone()).unwrap();
-        let max = self.dice.random_range(1..=5);
+        let max = self.random.random_range(1..=5);
         let patch = PoolPatch {
-            warm: Some(self.dice.random_range(0..=max)),
+            warm: Some(self.random.random_range(0..=max)),
             max: Some(max),
-            spares: Some(self.dice.random_range(0..=2)),
-            keep_templates: Some(self.dice.random_range(0..=3)),
+            spares: Some(self.random.random_range(0..=2)),
+            keep_templates: Some(self.random.random_range(0..=3)),
             ..PoolPatch::default()
         };
         let result = ready(self.backend.put_pool(&pool, &patch));
-        self.say(|| format!("put {pool} {patch:?}: {result:?}"));
+        self.log(|| format!("put {pool} {patch:?}: {result:?}"));
     }
 
     fn drop_pool(&mut self) {
         let pool = self.pick(&self.pools.clone()).unwrap();
         let force = self.chance(2);
         let result = ready(self.backend.drop_pool(&pool, force));
-        self.say(|| format!("drop {pool}, force {force}: {result:?}"));
+        self.log(|| format!("drop {pool}, force {force}: {result:?}"));
         if result.is_ok() {
             let ids: Vec<LeaseId> =
                 self.held.iter().filter(|(_, held)| held.lease.pool == pool).map(|(&id, _)| id).collect();
-            assert!(force || ids.is_empty(), "a pool in use is dropped by force only");
-            ids.into_iter().for_each(|id| self.bury(id));
+            assert!(force || ids.is_empty(), "a pool in use was dropped without force");
+            ids.into_iter().for_each(|id| self.end_held(id));
         }
     }
 
@@ -64,26 +64,26 @@ impl Story {
         let (pool, fingerprint) =
             (self.pick(&self.pools.clone()).unwrap(), self.pick(&self.fingerprints.clone()).unwrap());
         let token = format!("token-{}", self.number());
-        let result = ready(self.backend.put_template(&pool, &fingerprint, "story", &token));
-        self.say(|| format!("put {pool}/{fingerprint}: {result:?}"));
+        let result = ready(self.backend.put_template(&pool, &fingerprint, "scenario", &token));
+        self.log(|| format!("put {pool}/{fingerprint}: {result:?}"));
         if let Ok(TemplatePut::Yours(template)) = result {
             self.builders.push(Builder { pool, fingerprint, token, template: template.id });
         }
     }
 
-    fn go_on_building(&mut self) {
+    fn continue_build(&mut self) {
         if self.builders.is_empty() {
             return;
         }
-        let index = self.dice.random_range(0..self.builders.len());
+        let index = self.random.random_range(0..self.builders.len());
         let builder = self.builders.remove(index);
         if self.chance(8) {
             let (pool, fingerprint) = (&builder.pool, &builder.fingerprint);
-            let result = ready(self.backend.abandon_build(pool, fingerprint, &builder.token, "given up"));
-            return self.say(|| format!("abandon {pool}/{fingerprint}: {result:?}"));
+            let result = ready(self.backend.abandon_build(pool, fingerprint, &builder.token, "abandoned"));
+            return self.log(|| format!("abandon {pool}/{fingerprint}: {result:?}"));
         }
         if self.chance(20) {
-            return self.say(|| format!("the builder of {}/{} falls silent", builder.pool, builder.fingerprint));
+            return self.log(|| format!("the builder of {}/{} stops", builder.pool, builder.fingerprint));
         }
         let place = match ready(self.backend.build_place(builder.template, &builder.token)) {
             Ok(Some(place)) => place,
@@ -100,14 +100,14 @@ impl Story {
         }
         self.backend.disconnect(session);
         let result = ready(self.backend.request_seal(&builder.pool, &builder.fingerprint, &builder.token));
-        self.say(|| format!("seal {}/{}: {result:?}", builder.pool, builder.fingerprint));
+        self.log(|| format!("seal {}/{}: {result:?}", builder.pool, builder.fingerprint));
     }
 
     fn drop_template(&mut self) {
         let (pool, fingerprint) =
             (self.pick(&self.pools.clone()).unwrap(), self.pick(&self.fingerprints.clone()).unwrap());
         let result = ready(self.backend.drop_template(&pool, &fingerprint));
-        self.say(|| format!("drop {pool}/{fingerprint}: {result:?}"));
+        self.log(|| format!("drop {pool}/{fingerprint}: {result:?}"));
     }
 
     pub(crate) fn acquire_request(&mut self) -> Acquire {
@@ -120,11 +120,11 @@ impl Story {
             pool,
             fingerprint,
             run,
-            worker: Some(format!("gw{}", self.dice.random_range(0..4))),
+            worker: Some(format!("gw{}", self.random.random_range(0..4))),
             alias: "default".to_owned(),
-            holder: "story".to_owned(),
+            holder: "scenario".to_owned(),
             exact_slot: false,
-            ttl_seconds: self.dice.random_range(5..60),
+            ttl_seconds: self.random.random_range(5..60),
         }
     }
 
@@ -136,31 +136,31 @@ impl Story {
             let worker = Some(format!("gw{}", 4 + acquire_requests.len()));
             acquire_requests.push(Acquire { id: again.id, worker, ..first.clone() });
         }
-        self.ask(acquire_requests, None);
+        self.acquire_with(acquire_requests, None);
     }
 
-    fn ask_again(&mut self) {
+    fn retry_acquire(&mut self) {
         if self.waiters.is_empty() {
             return;
         }
-        let index = self.dice.random_range(0..self.waiters.len());
+        let index = self.random.random_range(0..self.waiters.len());
         let waiter = self.waiters.remove(index);
         if self.chance(6) {
             ready(self.backend.drop_ticket(waiter.ticket)).unwrap();
-            return self.say(|| format!("{:?} gives up", waiter.ticket));
+            return self.log(|| format!("drop {:?}", waiter.ticket));
         }
-        self.ask(waiter.acquire_requests, Some(waiter.ticket));
+        self.acquire_with(waiter.acquire_requests, Some(waiter.ticket));
     }
 
-    /// Asks, and notes what became of it; whoever must wait may take a ticket.
-    pub(crate) fn ask(&mut self, acquire_requests: Vec<Acquire>, ticket: Option<TicketId>) {
+    /// Acquires and records the outcome; a request that must wait may take a ticket.
+    pub(crate) fn acquire_with(&mut self, acquire_requests: Vec<Acquire>, ticket: Option<TicketId>) {
         let before = self.snapshot();
         let result = ready(self.backend.acquire(&acquire_requests, ticket));
-        self.say(|| format!("acquire {acquire_requests:?} with {ticket:?}: {result:?}"));
+        self.log(|| format!("acquire {acquire_requests:?} with {ticket:?}: {result:?}"));
         match result {
             Ok(Acquired::Granted(leases)) => {
                 assert_eq!(leases.len(), acquire_requests.len(), "all of them or none");
-                self.expect_a_fair_turn(&before, &leases, ticket);
+                self.expect_ticket_order(&before, &leases, ticket);
                 for lease in leases {
                     self.receive(lease);
                 }
@@ -169,23 +169,26 @@ impl Story {
                 }
             }
             Ok(Acquired::Existing(leases)) => {
-                assert!(leases.iter().all(|lease| self.held.contains_key(&lease.id)), "it was granted before");
+                assert!(
+                    leases.iter().all(|lease| self.held.contains_key(&lease.id)),
+                    "an existing lease was never granted"
+                );
                 if let Some(ticket) = ticket {
                     ready(self.backend.drop_ticket(ticket)).unwrap();
                 }
             }
-            Ok(Acquired::Wait(wanted)) => match ticket {
+            Ok(Acquired::Wait(target)) => match ticket {
                 Some(ticket)
-                    if self.snapshot().tickets.iter().any(|t| t.id == ticket && t.template == wanted.template) =>
+                    if self.snapshot().tickets.iter().any(|t| t.id == ticket && t.template == target.template) =>
                 {
-                    self.waiters.push(Waiter { ticket, acquire_requests, template: wanted.template });
+                    self.waiters.push(Waiter { ticket, acquire_requests, template: target.template });
                 }
                 Some(ticket) => ready(self.backend.drop_ticket(ticket)).unwrap(),
                 None if self.chance(3) => {}
                 None => {
                     let count = u32::try_from(acquire_requests.len()).unwrap();
-                    let ticket = ready(self.backend.take_ticket(&wanted, count, TicketKind::Acquire)).unwrap();
-                    self.waiters.push(Waiter { ticket, acquire_requests, template: wanted.template });
+                    let ticket = ready(self.backend.take_ticket(&target, count, TicketKind::Acquire)).unwrap();
+                    self.waiters.push(Waiter { ticket, acquire_requests, template: target.template });
                 }
             },
             Err(Error::Internal(text)) => panic!("{text}"),
@@ -201,27 +204,27 @@ impl Story {
         if self.held.contains_key(&lease.id) {
             return;
         }
-        self.expect_a_fresh_database(&lease);
+        self.expect_clean_database(&lease);
         let renewed = self.backend.now();
         let id = lease.id;
-        self.held.insert(id, Held { lease, damaged: false, resetting: None, renewed, session: None });
+        self.held.insert(id, HeldLease { lease, damaged: false, resetting: None, renewed, session: None });
     }
 
-    /// The holder knows that its lease is over.
-    pub(crate) fn bury(&mut self, id: LeaseId) {
+    /// Removes an ended lease from those of its holder.
+    pub(crate) fn end_held(&mut self, id: LeaseId) {
         if let Some(held) = self.held.remove(&id) {
-            self.dead.extend(held.lease.credentials);
+            self.ended_logins.extend(held.lease.credentials);
         }
     }
 
-    fn one_of_mine(&mut self) -> Option<LeaseId> {
+    fn pick_held(&mut self) -> Option<LeaseId> {
         self.pick(&self.held.keys().copied().collect::<Vec<_>>())
     }
 
-    fn use_the_database(&mut self) {
-        let Some(id) = self.one_of_mine() else { return };
+    fn use_database(&mut self) {
+        let Some(id) = self.pick_held() else { return };
         let renew = self.chance(2);
-        let ttl = self.chance(4).then(|| self.dice.random_range(5..60));
+        let ttl = self.chance(4).then(|| self.random.random_range(5..60));
         let leave = self.chance(2);
         let now = self.backend.now();
         let Some(held) = self.held.get_mut(&id) else { return };
@@ -243,84 +246,84 @@ impl Story {
         let session = alive.or_else(|| self.backend.connect(&credentials, &name).ok());
         held.session = session;
         if let Some(session) = session {
-            let mark = format!("{id} {}", held.lease.generation);
-            self.backend.write(session, &mark).unwrap();
-            self.say(|| format!("{mark} writes"));
+            let row = format!("{id} {}", held.lease.generation);
+            self.backend.write(session, &row).unwrap();
+            self.log(|| format!("write {row}"));
         }
     }
 
     fn release(&mut self) {
-        let Some(id) = self.one_of_mine() else { return };
+        let Some(id) = self.pick_held() else { return };
         let result = ready(self.backend.end_lease(id, End::Released, "released"));
-        self.say(|| format!("release {id}: {result:?}"));
-        self.bury(id);
+        self.log(|| format!("release {id}: {result:?}"));
+        self.end_held(id);
     }
 
     fn reset(&mut self) {
-        let Some(id) = self.one_of_mine() else { return };
+        let Some(id) = self.pick_held() else { return };
         let now = self.backend.now();
         let Some(held) = self.held.get_mut(&id) else { return };
         let generation = held.lease.generation;
         let result = ready(self.backend.begin_reset(id, Some(generation), None));
         if let Ok(ResetBegun::Reserved { generation: next }) = result {
             assert_eq!(next, generation + 1);
-            // To ask again for a reset that is under way renews nothing.
+            // A repeated request for a reset in progress does not renew.
             if held.resetting.replace(generation) != Some(generation) {
                 held.renewed = now;
             }
         }
-        self.say(|| format!("reset {id} of generation {generation}: {result:?}"));
+        self.log(|| format!("reset {id} of generation {generation}: {result:?}"));
     }
 
-    fn keep_or_give_up(&mut self) {
+    fn keep_or_drop_kept(&mut self) {
         if self.chance(3) {
             let names: Vec<String> = self.snapshot().databases.iter().map(|d| d.name.as_str().to_owned()).collect();
             if let Some(name) = self.pick(&names) {
                 let result = ready(self.backend.drop_kept(&name));
-                self.say(|| format!("give up {name}: {result:?}"));
+                self.log(|| format!("drop kept {name}: {result:?}"));
             }
             return;
         }
-        let Some(id) = self.one_of_mine() else { return };
-        let result = ready(self.backend.keep(id, self.dice.random_range(1..100), "story"));
-        self.say(|| format!("keep {id}: {result:?}"));
+        let Some(id) = self.pick_held() else { return };
+        let result = ready(self.backend.keep(id, self.random.random_range(1..100), "scenario"));
+        self.log(|| format!("keep {id}: {result:?}"));
         if let Ok(kept) = result {
             self.kept_logins.insert(kept.credentials.user);
         }
     }
 
-    fn announce_or_end_a_run(&mut self) {
+    fn announce_or_end_run(&mut self) {
         let run = format!("run-{}", self.number() % 7);
         if self.chance(3) {
             let count = ready(self.backend.end_run(&run)).unwrap();
-            self.say(|| format!("end of {run}: {count}"));
+            self.log(|| format!("end {run}: {count}"));
             let ids: Vec<LeaseId> =
                 self.held.iter().filter(|(_, held)| held.lease.run.as_ref() == Some(&run)).map(|(&id, _)| id).collect();
-            return ids.into_iter().for_each(|id| self.bury(id));
+            return ids.into_iter().for_each(|id| self.end_held(id));
         }
         let acquire_request = self.acquire_request();
-        let (workers, aliases) = (self.dice.random_range(1..=3), self.dice.random_range(1..=2));
+        let (workers, aliases) = (self.random.random_range(1..=3), self.random.random_range(1..=2));
         let announce =
             Announce { run, pool: acquire_request.pool, fingerprint: acquire_request.fingerprint, workers, aliases };
         let result = ready(self.backend.announce(&announce));
-        self.say(|| format!("{announce:?}: {result:?}"));
+        self.log(|| format!("{announce:?}: {result:?}"));
     }
 
-    /// Seconds pass, in steps that the watches follow or in one gap that they must notice.
-    pub(crate) fn let_time_pass(&mut self) {
+    /// Advances the clock in small steps, or in one gap that the watches must detect.
+    pub(crate) fn advance_time(&mut self) {
         let gap = self.chance(5);
-        let steps = if gap { 1 } else { self.dice.random_range(1..12) };
+        let steps = if gap { 1 } else { self.random.random_range(1..12) };
         for _ in 0..steps {
             self.backend.advance(if gap { 30.0 } else { 4.0 });
             let snapshot = self.snapshot();
             self.context(&snapshot);
         }
-        self.say(|| format!("time has passed, gap: {gap}"));
+        self.log(|| format!("advance the clock, gap: {gap}"));
     }
 
-    /// A hand that is not ours: drops, renames, looks in, takes a name.
-    fn meddle(&mut self) {
-        let mine: Vec<(u32, String)> = self
+    /// Drops, renames or enters a database, or creates a foreign one, outside pgdibs.
+    fn change_externally(&mut self) {
+        let own: Vec<(u32, String)> = self
             .backend
             .databases()
             .into_iter()
@@ -328,22 +331,22 @@ impl Story {
             .map(|(oid, found)| (oid, found.name))
             .collect();
         let number = self.number();
-        let Some((oid, name)) = self.pick(&mine) else { return };
-        let kind = self.dice.random_range(0..8);
+        let Some((oid, name)) = self.pick(&own) else { return };
+        let kind = self.random.random_range(0..8);
         match kind {
-            0 => self.backend.drop_by_hand(&name),
-            1 => self.backend.interrupt_a_drop_by_hand(&name),
+            0 => self.backend.drop_externally(&name),
+            1 => self.backend.interrupt_drop_externally(&name),
             2 => {
-                let theirs = format!("theirs_{number}");
-                if self.backend.rename_by_hand(&name, &theirs).is_ok() {
-                    self.foreign.insert(oid, theirs);
+                let foreign = format!("foreign_{number}");
+                if self.backend.rename_externally(&name, &foreign).is_ok() {
+                    self.foreign.insert(oid, foreign);
                 }
             }
             3 => {
                 let pool = self.pick(&self.pools.clone()).unwrap();
                 let kind = self.pick(&["gw", "spare_"]).unwrap();
-                let taken = format!("{pool}_{kind}{}", self.dice.random_range(0..40));
-                if let Ok(oid) = self.backend.create_by_hand(&taken) {
+                let taken = format!("{pool}_{kind}{}", self.random.random_range(0..40));
+                if let Ok(oid) = self.backend.create_externally(&taken) {
                     self.foreign.insert(oid, taken);
                 }
             }
@@ -355,7 +358,7 @@ impl Story {
                 }
             }
         }
-        self.say(|| format!("a hand does {kind} to {name}"));
+        self.log(|| format!("external change {kind} of {name}"));
         if kind <= 2 {
             let row = self.snapshot().databases.into_iter().find(|d| d.oid == Some(oid)).map(|d| d.id);
             for held in self.held.values_mut() {
@@ -365,19 +368,19 @@ impl Story {
         }
     }
 
-    fn change_the_limits(&mut self) {
+    fn change_limits(&mut self) {
         let limits = Limits {
-            slots_by_connections: self.chance(2).then(|| self.dice.random_range(1..6)),
+            slots_by_connections: self.chance(2).then(|| self.random.random_range(1..6)),
             lock_entries: None,
-            free_disk_bytes: Some(self.dice.random_range(0..20)),
+            free_disk_bytes: Some(self.random.random_range(0..20)),
             disk_floor_bytes: 5,
         };
-        self.say(|| format!("{limits:?}"));
+        self.log(|| format!("{limits:?}"));
         self.backend.set_limits(limits);
     }
 
-    fn restart_the_server(&mut self) {
-        self.say(|| "the server restarts".to_owned());
+    fn restart_server(&mut self) {
+        self.log(|| "restart the server".to_owned());
         self.backend.restart_server();
     }
 }

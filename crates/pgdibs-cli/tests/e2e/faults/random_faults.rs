@@ -1,4 +1,4 @@
-//! What the soak does to a pool that is busy: one entry for each kind of fault, each over in a few seconds.
+//! The faults of the soak test: one entry for each kind; each lasts a few seconds.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::clients::send;
 use crate::support::{Daemon, Link, Place, Proxy, Session, Stage, signal, until};
 
-/// What a fault is done to.
+/// The objects that a fault affects.
 pub(super) struct Scene<'a> {
     pub(super) stage: &'a Stage,
     pub(super) daemon: Option<Daemon>,
@@ -22,73 +22,75 @@ pub(super) struct Scene<'a> {
 }
 
 /// One kind of fault.
-pub(super) struct Mischief {
+pub(super) struct RandomFault {
     pub(super) name: &'static str,
     pub(super) act: fn(&mut Scene<'_>),
 }
 
-pub(super) const MISCHIEF: &[Mischief] = &[
-    Mischief { name: "daemon killed", act: |scene| scene.restart(Signal::SIGKILL) },
-    Mischief { name: "daemon killed at a step", act: |scene| scene.kill_at_a_step() },
-    Mischief { name: "daemon told to end", act: |scene| scene.restart(Signal::SIGTERM) },
-    Mischief { name: "daemon stopped", act: |scene| scene.stop_for_a_while() },
-    Mischief { name: "a second daemon", act: |scene| scene.second_daemon() },
-    Mischief { name: "server crashed", act: |scene| scene.server_down(|stage| stage.cluster.crash()) },
-    Mischief { name: "server restarted", act: |scene| scene.server_down(|stage| stage.cluster.stop()) },
-    Mischief { name: "postmaster killed", act: |scene| scene.server_down(|stage| stage.cluster.kill_postmaster()) },
-    Mischief { name: "backend killed", act: |scene| scene.kill_a_backend() },
-    Mischief { name: "sessions of the daemon ended", act: |scene| scene.end_our_sessions() },
-    Mischief { name: "connections used up", act: |scene| scene.hog_connections() },
-    Mischief { name: "line cut", act: |scene| scene.proxy.cut_once() },
-    Mischief { name: "line hangs", act: |scene| scene.line(Link::Stalled) },
-    Mischief { name: "line slow", act: |scene| scene.line(Link::Slow(Duration::from_millis(80))) },
-    Mischief { name: "connections dead", act: |scene| scene.freeze() },
-    Mischief { name: "spare dropped", act: |scene| scene.by_hand(&["drop database \"{}\""]) },
-    Mischief {
+pub(super) const RANDOM_FAULTS: &[RandomFault] = &[
+    RandomFault { name: "daemon killed", act: |scene| scene.restart(Signal::SIGKILL) },
+    RandomFault { name: "daemon killed at a step", act: |scene| scene.kill_at_a_step() },
+    RandomFault { name: "daemon ended with SIGTERM", act: |scene| scene.restart(Signal::SIGTERM) },
+    RandomFault { name: "daemon stopped", act: |scene| scene.stop_for_a_while() },
+    RandomFault { name: "a second daemon", act: |scene| scene.second_daemon() },
+    RandomFault { name: "server crashed", act: |scene| scene.server_down(|stage| stage.cluster.crash()) },
+    RandomFault { name: "server restarted", act: |scene| scene.server_down(|stage| stage.cluster.stop()) },
+    RandomFault { name: "postmaster killed", act: |scene| scene.server_down(|stage| stage.cluster.kill_postmaster()) },
+    RandomFault { name: "backend killed", act: |scene| scene.kill_a_backend() },
+    RandomFault { name: "sessions of the daemon ended", act: |scene| scene.end_daemon_sessions() },
+    RandomFault { name: "connections used up", act: |scene| scene.use_all_connections() },
+    RandomFault { name: "connections cut", act: |scene| scene.proxy.cut_once() },
+    RandomFault { name: "connections stalled", act: |scene| scene.link(Link::Stalled) },
+    RandomFault { name: "connections slow", act: |scene| scene.link(Link::Slow(Duration::from_millis(80))) },
+    RandomFault { name: "connections dead", act: |scene| scene.freeze() },
+    RandomFault { name: "spare dropped", act: |scene| scene.externally(&["drop database \"{}\""]) },
+    RandomFault {
         name: "spare renamed",
-        act: |scene| scene.by_hand(&["alter database \"{}\" rename to \"theirs_{}\"", "drop database \"theirs_{}\""]),
+        act: |scene| {
+            scene.externally(&["alter database \"{}\" rename to \"foreign_{}\"", "drop database \"foreign_{}\""])
+        },
     },
-    Mischief {
-        name: "spare half dropped",
-        act: |scene| scene.by_hand(&["update pg_database set datconnlimit = -2 where datname = '{}'"]),
+    RandomFault {
+        name: "drop of a spare interrupted",
+        act: |scene| scene.externally(&["update pg_database set datconnlimit = -2 where datname = '{}'"]),
     },
-    Mischief { name: "spare entered", act: |scene| scene.enter_a_spare() },
-    Mischief { name: "ready database entered", act: |scene| scene.enter_a_ready_one() },
-    Mischief {
+    RandomFault { name: "spare entered", act: |scene| scene.enter_a_spare() },
+    RandomFault { name: "ready database entered", act: |scene| scene.enter_a_ready_one() },
+    RandomFault {
         name: "prepared transaction left",
         act: |scene| {
-            scene.untidy(|_, tenant| {
+            scene.leave_behind(|_, tenant| {
                 tenant.run("begin; insert into witness (note) values ('prepared'); prepare transaction 'left'");
             })
         },
     },
-    Mischief {
+    RandomFault {
         name: "stuck in COPY",
-        act: |scene| scene.untidy(|_, tenant| tenant.begin_copy_in("copy witness (note) from stdin")),
+        act: |scene| scene.leave_behind(|_, tenant| tenant.begin_copy_in("copy witness (note) from stdin")),
     },
-    Mischief {
+    RandomFault {
         name: "subscription left",
         act: |scene| {
-            scene.untidy(|boss, _| {
+            scene.leave_behind(|boss, _| {
         boss.run("create subscription left_over connection 'dbname=nowhere' publication p with (connect = false, slot_name = 'far')");
     })
         },
     },
-    Mischief {
+    RandomFault {
         name: "template flag left",
         act: |scene| {
-            scene.untidy(|boss, _| {
+            scene.leave_behind(|boss, _| {
                 let name = boss.text("select current_database()");
                 boss.run(&format!("alter database \"{name}\" is_template true"));
             })
         },
     },
-    Mischief { name: "clients hang up", act: |scene| scene.hang_up() },
+    RandomFault { name: "clients hang up", act: |scene| scene.hang_up() },
 ];
 
-/// A moment that is part of a fault: it lasts.
+/// The duration of a fault.
 fn last(time: Duration) {
-    // What is tested is what others do meanwhile.
+    // The test observes the callers during this time.
     std::thread::sleep(time);
 }
 
@@ -97,10 +99,10 @@ impl Scene<'_> {
         self.daemon.as_mut().expect("a daemon")
     }
 
-    /// Whatever a fault left open is closed: the line, the server.
+    /// Ends the fault: opens the link and starts the server.
     pub(super) fn settle(&mut self) {
         self.proxy.set(Link::Open);
-        self.proxy.bury();
+        self.proxy.close_frozen();
     }
 
     fn restart(&mut self, how: Signal) {
@@ -110,11 +112,11 @@ impl Scene<'_> {
         self.daemon = Some(self.stage.start(&[]));
     }
 
-    /// The callers lead the daemon to most points by themselves; these it may not meet for a while.
+    /// The callers trigger most failpoints; some may not be reached for a while.
     fn kill_at_a_step(&mut self) {
         let met = |point: &&Point| {
-            let life = point.name().split(':').next().unwrap_or_default();
-            ["start", "look", "clone", "fill", "return", "acquire", "reset", "release", "drop"].contains(&life)
+            let group = point.name().split(':').next().unwrap_or_default();
+            ["start", "reconcile", "clone", "fill", "return", "acquire", "reset", "release", "drop"].contains(&group)
                 && **point != Point::DropClosed
         };
         let points: Vec<&Point> = Point::ALL.iter().filter(met).collect();
@@ -124,7 +126,7 @@ impl Scene<'_> {
         let _status = self.daemon().ended();
         let mut dying = self.stage.start(&[("PGDIBS_TEST_FAILPOINT", &armed)]);
         let began = std::time::Instant::now();
-        // A start comes by its points once; then nobody dies, and that is no fault.
+        // A start passes its failpoints only once, so the daemon may survive.
         while dying.has_ended().is_none() && began.elapsed() < Duration::from_secs(5) {
             last(Duration::from_millis(10));
         }
@@ -170,11 +172,11 @@ impl Scene<'_> {
         drop(self.boss());
     }
 
-    fn end_our_sessions(&mut self) {
+    fn end_daemon_sessions(&mut self) {
         self.boss().run("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgdibs%'");
     }
 
-    fn hog_connections(&mut self) {
+    fn use_all_connections(&mut self) {
         let mut boss = self.boss();
         boss.run("do $$ begin create role hog login password 'h'; exception when duplicate_object then null; end $$");
         let url = self.stage.cluster.url_of("hog", "h", "postgres");
@@ -188,7 +190,7 @@ impl Scene<'_> {
         }
     }
 
-    fn line(&mut self, how: Link) {
+    fn link(&mut self, how: Link) {
         self.proxy.set(how);
         last(Duration::from_millis(self.random.random_range(200..3000)));
         self.proxy.set(Link::Open);
@@ -207,8 +209,8 @@ impl Scene<'_> {
         catalog.try_text(&sql).ok().filter(|name| name != "-")
     }
 
-    /// Of a spare, whose name only spares have: by the time of the statement it may be something else, and then nothing is done.
-    fn by_hand(&mut self, statements: &[&str]) {
+    /// Changes a spare by its name, which no other state has; if the spare has moved on, the statement fails without effect.
+    fn externally(&mut self, statements: &[&str]) {
         let Some(name) = self.a_database("spare") else { return };
         let mut boss = self.boss();
         for statement in statements {
@@ -223,29 +225,29 @@ impl Scene<'_> {
         if self.boss().try_run(&format!("alter database \"{name}\" allow_connections true")).is_ok()
             && let Ok(mut inside) = Session::try_open(&self.stage.cluster.superuser_url(&name))
         {
-            let _gone_by_now = inside.try_run("create table by_hand (n int)");
+            let _may_have_ended = inside.try_run("create table externally (n int)");
         }
     }
 
-    /// It may be leased by now, and then its holder would find a guest: so it is only entered and left.
+    /// The database may be leased by now, so this only connects and disconnects.
     fn enter_a_ready_one(&mut self) {
         if let Some(name) = self.a_database("ready") {
             let _or_not = Session::try_open(&self.stage.cluster.superuser_url(&name));
         }
     }
 
-    /// A holder who leaves something behind in its database.
-    fn untidy(&mut self, leave: fn(&mut Session, &mut Session)) {
-        let run = format!("untidy-{:x}", self.random.random::<u64>());
-        let acquire_request = json!({"pool": self.stage.pool, "fingerprint": "first", "run": run, "holder": "somebody untidy", "wait_seconds": 5});
-        let lease = until("somebody untidy has a lease", || {
+    /// A holder that leaves objects or sessions in its database.
+    fn leave_behind(&mut self, leave: fn(&mut Session, &mut Session)) {
+        let run = format!("leave_behind-{:x}", self.random.random::<u64>());
+        let acquire_request = json!({"pool": self.stage.pool, "fingerprint": "first", "run": run, "holder": "tenant with leftovers", "wait_seconds": 5});
+        let lease = until("the tenant has a lease", || {
             let answer = self.stage.api.try_call(pgdibs::Method::POST, "/v1/leases", Some(&acquire_request))?;
             if matches!(answer.status, 200 | 201) { Ok(answer.body) } else { Err(answer.body.to_string()) }
         });
         let mut boss = self.stage.cluster.superuser(text(&lease, "database"));
         let mut tenant = Session::open(text(&lease, "url"));
         leave(&mut boss, &mut tenant);
-        until("somebody untidy lets go", || {
+        until("the tenant releases its lease", || {
             let answer =
                 self.stage.api.try_call(pgdibs::Method::DELETE, &format!("/v1/leases/{}", text(&lease, "id")), None)?;
             if answer.status == 204 { Ok(()) } else { Err(answer.body.to_string()) }
@@ -253,7 +255,8 @@ impl Scene<'_> {
     }
 
     fn hang_up(&mut self) {
-        let acquire_request = json!({"pool": self.stage.pool, "fingerprint": "first", "holder": "somebody impatient", "wait_seconds": 60});
+        let acquire_request =
+            json!({"pool": self.stage.pool, "fingerprint": "first", "holder": "impatient client", "wait_seconds": 60});
         let waiters: Vec<TcpStream> =
             (0..20).map(|_| send(&self.stage.api, "POST", "/v1/leases", &acquire_request)).collect();
         last(Duration::from_millis(self.random.random_range(0..500)));

@@ -6,7 +6,7 @@ use pgdibs_core::database::DatabaseState;
 use pgdibs_core::snapshot::{AnnouncedRun, ServerDatabase, Snapshot, Ticket};
 
 impl State {
-    pub(super) fn look(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let now = at(self.now);
         let templates = self.templates.values().map(|row| {
             let mut seen = row.seen.clone();
@@ -17,7 +17,7 @@ impl State {
         });
         let databases = self.databases.values().map(|row| {
             let mut seen = row.seen.clone();
-            seen.keep_over = seen.keep_until.is_some_and(|until| until <= now);
+            seen.keep_expired = seen.keep_until.is_some_and(|until| until <= now);
             seen.due = row.retry_at <= self.now;
             seen
         });
@@ -29,7 +29,7 @@ impl State {
             kind: row.kind,
             waited_seconds: self.now - row.since,
         });
-        let handed_out = |oid| {
+        let ready_row = |oid| {
             let ready = |row: &&DatabaseRow| row.seen.oid == Some(oid) && row.seen.state == DatabaseState::Ready;
             self.databases.values().find(ready)
         };
@@ -38,12 +38,12 @@ impl State {
         let server = self.server.databases.iter().map(|(&oid, found)| {
             let seen = ServerDatabase {
                 name: found.name.clone(),
-                ours: found.ours,
+                owned: found.owned,
                 invalid: found.invalid,
                 open: found.allow_connections,
                 sessions: self.server.sessions_of(oid),
                 sessions_ever: found.sessions_ever,
-                locked_out: handed_out(oid).is_some_and(|row| !can_log_in(row)),
+                locked_out: ready_row(oid).is_some_and(|row| !can_log_in(row)),
             };
             (oid, seen)
         });
@@ -60,7 +60,7 @@ impl State {
         }
     }
 
-    /// Announced runs that have neither ended nor lapsed.
+    /// Announced runs that have neither ended nor expired.
     fn announced_runs(&self) -> Vec<AnnouncedRun> {
         self.runs
             .iter()

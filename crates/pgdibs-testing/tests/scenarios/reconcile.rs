@@ -1,4 +1,4 @@
-//! The reconciler of a random world: it looks, plans and acts, and may fail, die, or be overtaken by requests in the middle.
+//! The reconciler of a scenario: a cycle can fail, stop in the middle, or run concurrently with requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,20 +8,20 @@ use pgdibs_core::error::StepError;
 use pgdibs_core::lease::{End, LeaseId};
 use pgdibs_core::plan::{Step, in_use, plan};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
-use pgdibs_testing::fake::Point;
+use pgdibs_testing::fake::FaultPoint;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::{MAX_TTL, Story, ready};
+use crate::{MAX_TTL, Scenario, ready};
 
-/// Sessions per lease, from those per login.
+/// Sessions per lease.
 fn sessions(by_login: &BTreeMap<String, u32>, snapshot: &Snapshot) -> BTreeMap<LeaseId, u32> {
     let of = |lease: &pgdibs_core::lease::Lease| by_login.get(&lease.credentials.as_ref()?.user).copied();
     snapshot.leases.iter().filter_map(|lease| Some((lease.id, of(lease)?))).collect()
 }
 
-impl Story {
-    /// What the reconciler knows besides the snapshot; looking is what moves the watches.
+impl Scenario {
+    /// Updates the watches with a snapshot and returns the planner's context.
     pub(crate) fn context(&mut self, snapshot: &Snapshot) -> PlannerContext {
         let now = Duration::from_secs_f64(self.backend.now());
         PlannerContext {
@@ -34,51 +34,54 @@ impl Story {
         }
     }
 
-    /// One round, or a part of one, or one carried out twice, with requests and hands in between.
+    /// Runs one cycle, a part of one, or one twice, with other operations in between.
     pub(crate) fn reconcile(&mut self) {
         self.set_random_faults();
         let snapshot = self.snapshot();
         let context = self.context(&snapshot);
         let steps = plan(&snapshot, &context);
         for step in &steps {
-            self.expect_sessions_to_hold_their_lease(step);
+            self.expect_session_holds_lease(step);
         }
-        let dies_after = if self.chance(4) { self.dice.random_range(0..=steps.len()) } else { steps.len() };
+        let stops_after = if self.chance(4) { self.random.random_range(0..=steps.len()) } else { steps.len() };
         let twice = self.chance(8);
-        for step in &steps[..dies_after] {
-            self.carry_out(step);
+        for step in &steps[..stops_after] {
+            self.execute(step);
             self.check();
             if self.chance(6) {
-                self.act();
+                self.operate();
                 self.check();
             }
             if twice && self.chance(2) {
-                self.carry_out(step);
+                self.execute(step);
                 self.check();
             }
         }
         self.backend.clear_faults();
     }
 
-    pub(crate) fn carry_out(&mut self, step: &Step) {
+    pub(crate) fn execute(&mut self, step: &Step) {
         let result = ready(self.backend.execute(std::slice::from_ref(step))).remove(0);
-        self.say(|| format!("step {step:?}: {result:?}"));
+        self.log(|| format!("step {step:?}: {result:?}"));
         if result.is_ok() {
-            self.expect_a_fair_expiry(step);
+            self.expect_full_ttl(step);
         }
     }
 
     /// A connected session holds its lease until `max_ttl`.
-    fn expect_sessions_to_hold_their_lease(&self, step: &Step) {
+    fn expect_session_holds_lease(&self, step: &Step) {
         let Step::EndLease { lease, end: End::Expired, .. } = step else { return };
         let Some(held) = self.held.get(lease) else { return };
         let connected = held.session.is_some_and(|session| self.backend.is_connected(session));
         let unrenewed = self.backend.now() - held.renewed;
-        assert!(!connected || unrenewed >= MAX_TTL.as_secs_f64(), "lease {lease} is connected and expires: {step:?}");
+        assert!(
+            !connected || unrenewed >= MAX_TTL.as_secs_f64(),
+            "lease {lease} expires with a connected session: {step:?}"
+        );
     }
 
     /// A TTL is a lower bound.
-    fn expect_a_fair_expiry(&self, step: &Step) {
+    fn expect_full_ttl(&self, step: &Step) {
         let Step::EndLease { lease, end: End::Expired, .. } = step else { return };
         let Some(held) = self.held.get(lease) else { return };
         let unrenewed = self.backend.now() - held.renewed;
@@ -88,20 +91,20 @@ impl Story {
     }
 
     fn set_random_faults(&mut self) {
-        let one_in = [0, 0, 40, 8][self.dice.random_range(0..4)];
+        let one_in = [0, 0, 40, 8][self.random.random_range(0..4)];
         if one_in == 0 {
             return self.backend.clear_faults();
         }
-        let mut dice = StdRng::seed_from_u64(self.dice.random());
+        let mut random = StdRng::seed_from_u64(self.random.random());
         self.backend.set_faults(move |_, point| {
-            if dice.random_range(0..one_in) != 0 {
+            if random.random_range(0..one_in) != 0 {
                 return None;
             }
-            let refused = point == Point::Before || dice.random_range(0..2) == 0;
-            Some(if refused {
+            let fails = point == FaultPoint::Before || random.random_range(0..2) == 0;
+            Some(if fails {
                 StepError::Failed("XX000: a random fault".to_owned())
             } else {
-                StepError::Unavailable("it died here".to_owned())
+                StepError::Unavailable("the daemon died".to_owned())
             })
         });
     }

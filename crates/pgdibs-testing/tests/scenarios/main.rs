@@ -1,10 +1,10 @@
-//! Seeded random worlds: requests, hands, faults and the reconciler in random order, with the invariants checked throughout.
+//! Random scenarios: requests, external changes, faults and the reconciler in random order, with the invariants checked after each.
 //!
-//! `PGDIBS_SEED=<n>` runs that one world and prints what it does; `PGDIBS_WORLDS=<n>` sets how many are run.
+//! `PGDIBS_SEED=<n>` runs only that scenario and prints its operations; `PGDIBS_SCENARIOS=<n>` sets the number of scenarios.
 
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
 
-mod act;
+mod operate;
 mod check;
 mod reconcile;
 mod settle;
@@ -27,43 +27,41 @@ use pgdibs_testing::fake::{FakeBackend, Session};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Operations per world.
+/// Operations per scenario.
 const OPERATIONS: usize = 150;
 
-/// Worlds when nobody says how many: about ten seconds unoptimised.
-const WORLDS: u64 = 1500;
+/// The default number of scenarios: about ten seconds without optimisation.
+const SCENARIOS: u64 = 1500;
 
-/// The longest that a connected session may hold a lease here.
+/// The limit for a lease with a connected session.
 const MAX_TTL: Duration = Duration::from_secs(120);
 
-/// Runs a future that never waits, as all of the fake's are.
+/// Polls a future of the fake backend once; they are all ready at once.
 fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
-        Poll::Pending => panic!("the fake world never waits"),
+        Poll::Pending => panic!("a future of the fake backend is pending"),
     }
 }
 
-/// A lease as its holder knows it.
-struct Held {
+/// A lease from the view of its holder.
+struct HeldLease {
     lease: Lease,
-    /// Somebody dropped or renamed its database.
+    /// Whether its database was dropped or renamed externally.
     damaged: bool,
-    /// A reset was begun for this generation.
+    /// The generation that a reset in progress replaces.
     resetting: Option<u32>,
-    /// When the holder last renewed, by the world's clock.
+    /// When the holder last renewed, by the clock of the backend.
     renewed: f64,
     session: Option<Session>,
 }
 
-/// Somebody who waits.
 struct Waiter {
     ticket: TicketId,
     acquire_requests: Vec<Acquire>,
     template: TemplateId,
 }
 
-/// Somebody who builds.
 struct Builder {
     pool: PoolName,
     fingerprint: Fingerprint,
@@ -71,21 +69,21 @@ struct Builder {
     template: TemplateId,
 }
 
-/// One world and everything its inhabitants know about it.
-struct Story {
+/// One scenario: the backend, and the knowledge of its callers, holders and builders.
+struct Scenario {
     backend: FakeBackend,
-    dice: StdRng,
-    aloud: bool,
+    random: StdRng,
+    verbose: bool,
     pools: Vec<PoolName>,
     fingerprints: Vec<Fingerprint>,
-    held: BTreeMap<LeaseId, Held>,
+    held: BTreeMap<LeaseId, HeldLease>,
     waiters: Vec<Waiter>,
     builders: Vec<Builder>,
-    /// Logins whose lease has ended.
-    dead: Vec<Credentials>,
-    /// Databases that belong to somebody else: made by them, or renamed by them.
+    /// Logins of ended leases.
+    ended_logins: Vec<Credentials>,
+    /// Foreign databases by oid: created or renamed externally.
     foreign: BTreeMap<u32, String>,
-    /// Databases that were ever handed out, so that none is handed out twice.
+    /// Databases that were ever leased, so that none is leased twice.
     granted: BTreeSet<u32>,
     kept_logins: BTreeSet<String>,
     expiry: ExpiryWatch,
@@ -93,18 +91,18 @@ struct Story {
     numbers: u64,
 }
 
-impl Story {
-    fn new(seed: u64, aloud: bool) -> Self {
+impl Scenario {
+    fn new(seed: u64, verbose: bool) -> Self {
         Self {
             backend: FakeBackend::new(),
-            dice: StdRng::seed_from_u64(seed),
-            aloud,
+            random: StdRng::seed_from_u64(seed),
+            verbose,
             pools: ["app", "web"].map(|name| PoolName::parse(name).unwrap()).to_vec(),
             fingerprints: ["one", "two", "three"].map(|name| Fingerprint::parse(name).unwrap()).to_vec(),
             held: BTreeMap::new(),
             waiters: Vec::new(),
             builders: Vec::new(),
-            dead: Vec::new(),
+            ended_logins: Vec::new(),
             foreign: BTreeMap::new(),
             granted: BTreeSet::new(),
             kept_logins: BTreeSet::new(),
@@ -114,9 +112,9 @@ impl Story {
         }
     }
 
-    fn say(&self, what: impl FnOnce() -> String) {
-        if self.aloud {
-            println!("{:8.1} {}", self.backend.now(), what());
+    fn log(&self, message: impl FnOnce() -> String) {
+        if self.verbose {
+            println!("{:8.1} {}", self.backend.now(), message());
         }
     }
 
@@ -126,12 +124,12 @@ impl Story {
     }
 
     fn chance(&mut self, one_in: u32) -> bool {
-        self.dice.random_range(0..one_in) == 0
+        self.random.random_range(0..one_in) == 0
     }
 
     /// One of the items, if there are any.
     fn pick<T: Clone>(&mut self, items: &[T]) -> Option<T> {
-        (!items.is_empty()).then(|| items[self.dice.random_range(0..items.len())].clone())
+        (!items.is_empty()).then(|| items[self.random.random_range(0..items.len())].clone())
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -143,7 +141,7 @@ impl Story {
             if self.chance(3) {
                 self.reconcile();
             } else {
-                self.act();
+                self.operate();
             }
             self.check();
         }
@@ -151,25 +149,23 @@ impl Story {
     }
 }
 
-fn tell(seed: u64, aloud: bool) {
-    let outcome = catch_unwind(AssertUnwindSafe(|| Story::new(seed, aloud).run()));
+fn run_scenario(seed: u64, verbose: bool) {
+    let outcome = catch_unwind(AssertUnwindSafe(|| Scenario::new(seed, verbose).run()));
     if let Err(panic) = outcome {
-        println!(
-            "this world is told again with PGDIBS_SEED={seed} cargo test -p pgdibs-core --test worlds -- --nocapture"
-        );
+        println!("repeat with PGDIBS_SEED={seed} cargo test -p pgdibs-testing --test scenarios -- --nocapture");
         resume_unwind(panic);
     }
 }
 
-/// Regression: a reserved spare that somebody half dropped blocked its reset for ever (found by random worlds).
+/// Regression: a reserved spare with an interrupted external drop blocked its reset for ever.
 #[test]
-fn random_worlds_keep_the_invariants() {
+fn random_scenarios_keep_the_invariants() {
     if let Ok(seed) = std::env::var("PGDIBS_SEED") {
-        return tell(seed.parse().expect("PGDIBS_SEED is a number"), true);
+        return run_scenario(seed.parse().expect("PGDIBS_SEED is a number"), true);
     }
-    let worlds =
-        std::env::var("PGDIBS_WORLDS").map_or(WORLDS, |count| count.parse().expect("PGDIBS_WORLDS is a number"));
-    for seed in 0..worlds {
-        tell(seed, false);
+    let scenarios = std::env::var("PGDIBS_SCENARIOS")
+        .map_or(SCENARIOS, |count| count.parse().expect("PGDIBS_SCENARIOS is a number"));
+    for seed in 0..scenarios {
+        run_scenario(seed, false);
     }
 }

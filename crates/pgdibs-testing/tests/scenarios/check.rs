@@ -1,4 +1,4 @@
-//! The invariants that hold at every moment of a random world.
+//! The invariants that hold at every moment of a scenario.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,17 +9,17 @@ use pgdibs_core::name::DatabaseName;
 use pgdibs_core::request::{TicketId, TicketKind};
 use pgdibs_core::snapshot::Snapshot;
 
-use crate::{Story, ready};
+use crate::{Scenario, ready};
 
-impl Story {
+impl Scenario {
     pub(crate) fn check(&mut self) {
         let snapshot = self.snapshot();
         self.each_database_is_leased_once(&snapshot);
-        self.holders_keep_what_they_hold(&snapshot);
-        self.what_is_not_ours_is_untouched();
-        self.names_are_ours(&snapshot);
+        self.live_leases_keep_their_database(&snapshot);
+        self.foreign_databases_are_unchanged();
+        self.own_databases_have_recognised_names(&snapshot);
         self.spares_are_closed(&snapshot);
-        self.dead_logins_get_into_nothing_that_is_handed_out(&snapshot);
+        self.logins_of_ended_leases_cannot_connect(&snapshot);
     }
 
     fn each_database_is_leased_once(&self, snapshot: &Snapshot) {
@@ -33,7 +33,7 @@ impl Story {
         }
         for database in &snapshot.databases {
             if database.state == DatabaseState::Leased {
-                assert!(leased.contains(&database.id), "{:?} is leased to nobody", database.id);
+                assert!(leased.contains(&database.id), "{:?} is leased without a lease", database.id);
             }
             if let Some(slot) = database.slot {
                 assert!(slots.insert((database.pool.clone(), slot)), "slot {slot} of {} is taken twice", database.pool);
@@ -42,8 +42,8 @@ impl Story {
         }
     }
 
-    /// A live lease whose database exists is never taken away, and nobody else's writing is in it.
-    fn holders_keep_what_they_hold(&mut self, snapshot: &Snapshot) {
+    /// A live lease whose database exists does not end, and its database has no other data.
+    fn live_leases_keep_their_database(&mut self, snapshot: &Snapshot) {
         let ids: Vec<LeaseId> = self.held.keys().copied().collect();
         for id in ids {
             let found = ready(self.backend.lease(id)).unwrap();
@@ -53,27 +53,27 @@ impl Story {
                 #[allow(clippy::cast_precision_loss, reason = "seconds")]
                 let expired = found.state == LeaseState::Expired && unrenewed >= held.lease.ttl_seconds as f64;
                 let revoked = found.state == LeaseState::Revoked && held.damaged;
-                assert!(expired || revoked, "lease {id} was taken away: {found:?}");
-                assert_eq!(found.credentials, None, "a lease that is over shows no login");
-                self.bury(id);
+                assert!(expired || revoked, "lease {id} ended without cause: {found:?}");
+                assert_eq!(found.credentials, None, "an ended lease has no credentials");
+                self.end_held(id);
                 continue;
             }
             if held.damaged {
-                // A reset replaces what a hand has damaged.
-                let whole = found.database.and_then(|id| snapshot.database(id)).is_some_and(|d| {
+                // A reset replaces a database that was changed externally.
+                let intact = found.database.and_then(|id| snapshot.database(id)).is_some_and(|d| {
                     d.oid
                         .and_then(|oid| snapshot.server.get(&oid))
                         .is_some_and(|s| s.name == d.name.as_str() && !s.invalid)
                 });
-                if !whole {
+                if !intact {
                     continue;
                 }
             }
-            self.holder_finds_its_own_marks(&found);
+            self.holder_finds_only_its_own_data(&found);
         }
     }
 
-    fn holder_finds_its_own_marks(&mut self, found: &Lease) {
+    fn holder_finds_only_its_own_data(&mut self, found: &Lease) {
         let id = found.id;
         let held = &self.held[&id];
         assert_eq!(found.database_name, held.lease.database_name, "the name is stable");
@@ -81,7 +81,7 @@ impl Story {
         let (before, generation) = (held.lease.generation, found.generation);
         if generation != before {
             assert_eq!(held.resetting, Some(before), "only a reset changes the generation");
-            self.expect_a_fresh_database(found);
+            self.expect_clean_database(found);
         }
         let Some(held) = self.held.get_mut(&id) else { return };
         held.lease.generation = generation;
@@ -90,37 +90,37 @@ impl Story {
             held.resetting = None;
             held.damaged = false;
         }
-        // Between the fence and the swap of a reset nobody gets in.
+        // Between the fence and the swap of a reset the holder cannot connect.
         let fenced = held.resetting.is_some();
-        let resetting_marks = (format!("{id} {generation}"), format!("schema {}", found.fingerprint));
+        let (own_row, schema) = (format!("{id} {generation}"), format!("schema {}", found.fingerprint));
         let credentials = found.credentials.clone().unwrap();
         match self.backend.connect(&credentials, &found.database_name) {
             Ok(session) => {
                 let found = self.backend.read(session).unwrap();
                 self.backend.disconnect(session);
-                assert_eq!(found.first(), Some(&resetting_marks.1), "a clone holds what its template holds");
-                assert!(found[1..].iter().all(|mark| *mark == resetting_marks.0), "foreign marks: {found:?}");
+                assert_eq!(found.first(), Some(&schema), "a clone has the contents of its template");
+                assert!(found[1..].iter().all(|row| *row == own_row), "foreign rows: {found:?}");
             }
-            Err(error) => assert!(fenced, "the holder of {id} does not get in: {error}"),
+            Err(error) => assert!(fenced, "the holder of {id} cannot connect: {error}"),
         }
     }
 
-    /// Exactly as cloned, never handed out before.
-    pub(crate) fn expect_a_fresh_database(&mut self, lease: &Lease) {
+    /// The database equals its template and was never leased before.
+    pub(crate) fn expect_clean_database(&mut self, lease: &Lease) {
         let snapshot = self.snapshot();
         let database = lease.database.and_then(|id| snapshot.database(id)).expect("a lease has a database");
         let oid = database.oid.expect("a leased database exists");
-        assert!(self.granted.insert(oid), "{} was handed out before", database.name);
+        assert!(self.granted.insert(oid), "{} was leased before", database.name);
         let databases = self.backend.databases();
-        let Some(found) = databases.get(&oid) else { panic!("{} is granted but does not exist", database.name) };
+        let Some(found) = databases.get(&oid) else { panic!("{} is leased but does not exist", database.name) };
         assert_eq!(found.name, lease.database_name);
         assert_eq!(found.contents, [format!("schema {}", lease.fingerprint)], "{} is dirty", found.name);
-        let entered_before = found.sessions_ever > 0 && lease.generation == 1;
-        assert!(!entered_before, "somebody looked into {} before it was granted", found.name);
+        let tampered = found.sessions_ever > 0 && lease.generation == 1;
+        assert!(!tampered, "{} had a session before it was leased", found.name);
     }
 
-    /// Nobody is served before whoever waited longer, unless there is enough for both.
-    pub(crate) fn expect_a_fair_turn(&self, before: &Snapshot, granted: &[Lease], ticket: Option<TicketId>) {
+    /// A grant leaves enough free databases for all earlier tickets.
+    pub(crate) fn expect_ticket_order(&self, before: &Snapshot, granted: &[Lease], ticket: Option<TicketId>) {
         let mut counts = BTreeMap::new();
         for lease in granted.iter().filter(|lease| !self.held.contains_key(&lease.id)) {
             *counts.entry(lease.template).or_insert(0) += 1;
@@ -135,23 +135,26 @@ impl Story {
                 .sum();
             let free =
                 before.databases.iter().filter(|d| d.template == template && d.state == DatabaseState::Ready).count();
-            assert!(free >= ahead as usize + count, "{ticket:?} overtook: {free} free, {ahead} wanted by earlier ones");
+            assert!(
+                free >= ahead as usize + count,
+                "{ticket:?} was served too early: {free} free, earlier tickets need {ahead}"
+            );
         }
     }
 
-    pub(crate) fn what_is_not_ours_is_untouched(&self) {
+    pub(crate) fn foreign_databases_are_unchanged(&self) {
         let databases = self.backend.databases();
         for (oid, name) in &self.foreign {
             let found = databases.get(oid).map(|found| &found.name);
-            assert_eq!(found, Some(name), "a database of somebody else was dropped or renamed");
+            assert_eq!(found, Some(name), "a foreign database was dropped or renamed");
         }
     }
 
-    fn names_are_ours(&self, snapshot: &Snapshot) {
-        for (oid, found) in snapshot.server.iter().filter(|(oid, found)| found.ours && !self.foreign.contains_key(oid))
+    fn own_databases_have_recognised_names(&self, snapshot: &Snapshot) {
+        for (oid, found) in snapshot.server.iter().filter(|(oid, found)| found.owned && !self.foreign.contains_key(oid))
         {
             let known = self.pools.iter().any(|pool| DatabaseName::recognise(pool, &found.name).is_some());
-            assert!(known, "{oid} carries the name {}", found.name);
+            assert!(known, "database {oid} has the unknown name {}", found.name);
         }
     }
 
@@ -164,16 +167,16 @@ impl Story {
         }
     }
 
-    fn dead_logins_get_into_nothing_that_is_handed_out(&mut self, snapshot: &Snapshot) {
-        let Some(credentials) = self.pick(&self.dead.clone()) else { return };
+    fn logins_of_ended_leases_cannot_connect(&mut self, snapshot: &Snapshot) {
+        let Some(credentials) = self.pick(&self.ended_logins.clone()) else { return };
         for database in &snapshot.databases {
-            let handed_out = matches!(
+            let unused = matches!(
                 database.state,
                 DatabaseState::Spare | DatabaseState::Ready | DatabaseState::Leased | DatabaseState::Creating
             );
             let name = database.name.as_str();
-            if handed_out && self.backend.connect(&credentials, name).is_ok() {
-                panic!("{}, whose lease is over, gets into {name} ({:?})", credentials.user, database.state);
+            if unused && self.backend.connect(&credentials, name).is_ok() {
+                panic!("{} of an ended lease can connect to {name} ({:?})", credentials.user, database.state);
             }
         }
     }

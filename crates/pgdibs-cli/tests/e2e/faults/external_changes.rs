@@ -1,4 +1,4 @@
-//! Hands: somebody with psql drops, renames, recreates or enters what is ours.
+//! External changes: databases of pgdibs are dropped, renamed, recreated or entered with psql.
 
 use std::time::Duration;
 
@@ -8,22 +8,22 @@ use crate::support::{Session, Stage, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(30);
 
-/// What somebody does with a database of ours.
+/// An external change of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Act {
     Drop,
     Rename,
-    /// Drops it and makes one of the same name, which is theirs from then on.
+    /// Drops it and creates a foreign one with the same name.
     Recreate,
-    /// Opens it, writes into it, and leaves.
+    /// Opens it, writes into it, and disconnects.
     Enter,
 }
 
 const ACTS: [Act; 4] = [Act::Drop, Act::Rename, Act::Recreate, Act::Enter];
 
-/// Does it to a database and returns the oid that stands for it afterwards: nobody may touch that one.
+/// Changes a database and returns the oid of the foreign database that results, which pgdibs must not touch.
 #[track_caller]
-fn lay_hands_on(stage: &Stage, name: &str, act: Act) -> Option<String> {
+fn change_externally(stage: &Stage, name: &str, act: Act) -> Option<String> {
     let mut boss = stage.cluster.superuser("postgres");
     let oid =
         |boss: &mut Session, name: &str| boss.text(&format!("select oid from pg_database where datname = '{name}'"));
@@ -50,70 +50,70 @@ fn lay_hands_on(stage: &Stage, name: &str, act: Act) -> Option<String> {
         Act::Enter => {
             boss.run(&format!("alter database {name} allow_connections true"));
             let mut inside = stage.cluster.superuser(name);
-            inside.run("create table by_hand (n int)");
+            inside.run("create table externally (n int)");
             None
         }
     }
 }
 
-/// What belongs to somebody else by now is as it was; then they take it away.
+/// Checks that the foreign database is unchanged, then drops it.
 #[track_caller]
-fn theirs_is_untouched(stage: &Stage, theirs: Option<&String>) {
+fn assert_foreign_unchanged(stage: &Stage, theirs: Option<&String>) {
     let Some(oid) = theirs else { return };
     let mut boss = stage.cluster.superuser("postgres");
     let name = boss.text(&format!("select datname from pg_database where oid = {oid}"));
-    assert_ne!(name, "-", "a database of somebody else was dropped");
+    assert_ne!(name, "-", "a foreign database was dropped");
     boss.run(&format!("alter database {name} is_template false"));
     boss.run(&format!("drop database {name} with (force)"));
 }
 
-/// A spare or a ready database: nobody is given it, and another takes its place.
+/// A changed spare or ready database is not leased, and another replaces it.
 fn on_an_idle_one(state: &str) {
     let (stage, daemon) = Stage::set(&[], &[]);
     for act in ACTS {
         let (theirs, oid) = {
-            // The pool is at rest, so what is spare or ready stays so until somebody asks for it.
+            // The pool is idle, so spare and ready databases keep their state until a request.
             let name = stage.names(state).remove(0);
             let oid = stage
                 .cluster
                 .superuser("postgres")
                 .text(&format!("select oid from pg_database where datname = '{name}'"));
-            (lay_hands_on(&stage, &name, act), oid)
+            (change_externally(&stage, &name, act), oid)
         };
-        // Nobody waits for the reconciler to see it: the callers ask at once, for leases and for resets.
+        // The callers acquire and reset at once, before the reconciler detects the change.
         stage.under_load(|| {});
-        until("its row is gone", || {
+        until("its row is deleted", || {
             let left = stage.catalog().text(&format!("select name from databases where oid = {oid}"));
             if left == "-" { Ok(()) } else { Err(format!("{act:?}: {left}")) }
         });
-        theirs_is_untouched(&stage, theirs.as_ref());
+        assert_foreign_unchanged(&stage, theirs.as_ref());
         stage.audit(&daemon, FULL_AGAIN);
     }
     let log = daemon.log();
-    for said in
-        ["somebody else dropped it", "somebody else renamed it", "somebody connected to it before it was granted"]
+    for text in
+        ["it was dropped outside pgdibs", "it was renamed outside pgdibs", "it had a session before it was leased"]
     {
-        assert!(log.contains(said), "`{said}`: {log}");
+        assert!(log.contains(text), "`{text}`: {log}");
     }
     daemon.stop();
 }
 
-pub(super) fn on_a_spare() {
+pub(super) fn external_change_of_spare() {
     on_an_idle_one("spare");
 }
 
-pub(super) fn on_a_ready_database() {
+pub(super) fn external_change_of_ready_database() {
     on_an_idle_one("ready");
 }
 
-/// A leased one: the lease is revoked, and says why; entering it is its holder's business.
-pub(super) fn on_a_leased_database() {
+/// The lease of a dropped or renamed database is revoked with the reason; a foreign session in a leased database has no effect.
+pub(super) fn external_change_of_leased_database() {
     let (stage, daemon) = Stage::set(&[], &[]);
     for act in ACTS {
         let lease = stage.api.lease(&json!({"pool": stage.pool, "fingerprint": "first", "wait_seconds": 30}));
         let path = format!("/v1/leases/{}", lease["id"].as_str().unwrap());
         stage.load().during(stage::CALLERS, || {
-            let theirs = lay_hands_on(&stage, lease["database"].as_str().unwrap(), act);
+            let theirs = change_externally(&stage, lease["database"].as_str().unwrap(), act);
             let state = |wanted: &str| {
                 until("the lease", || {
                     let seen = stage.api.get(&path).expect(200);
@@ -126,25 +126,25 @@ pub(super) fn on_a_leased_database() {
                 stage.api.release(&lease);
             } else {
                 let reason = state("revoked")["ended_reason"].as_str().unwrap().to_owned();
-                assert!(reason.contains("by somebody else"), "{reason}");
+                assert!(reason.contains("outside pgdibs"), "{reason}");
                 stage.api.post(&format!("{path}/renew"), &json!({})).refused(410, "lease_ended");
             }
             stage.ledger.until_served(stage::CALLERS as usize);
-            theirs_is_untouched(&stage, theirs.as_ref());
+            assert_foreign_unchanged(&stage, theirs.as_ref());
         });
         stage.audit(&daemon, FULL_AGAIN);
     }
     daemon.stop();
 }
 
-/// A template: what was leased from it lives on, nothing more is cloned from it, and it can be built again. Somebody who only sits in
-/// it is shown the door, since nothing can be cloned meanwhile.
+/// A changed template: its leases continue, it is not cloned any more, and it can be built again. The daemon ends foreign sessions in
+/// a template, because they block its clones.
 ///
-/// Regression: a template in which somebody sat could not be cloned, and nobody was told (found by hands with psql).
-pub(super) fn on_a_template() {
+/// Regression: a foreign session blocked the clones of a template without a report (found with psql).
+pub(super) fn external_change_of_template() {
     let (stage, daemon) = Stage::set(&[], &[]);
     for (number, act) in ACTS.into_iter().enumerate() {
-        let fingerprint = format!("hands-{number}");
+        let fingerprint = format!("external-{number}");
         stage.build(&fingerprint);
         let acquire_request = json!({"pool": stage.pool, "fingerprint": fingerprint, "wait_seconds": 30});
         let lease = stage.api.lease(&acquire_request);
@@ -154,19 +154,19 @@ pub(super) fn on_a_template() {
         let name = template_named(&stage, &fingerprint)["database"].as_str().unwrap().to_owned();
         stage.under_load(|| {
             if act == Act::Enter {
-                let sitting = somebody_sits_in(&stage, &name);
+                let session = open_session_in(&stage, &name);
                 let more: Vec<Value> = (0..3).map(|_| stage.api.lease(&acquire_request)).collect();
-                drop(sitting);
+                drop(session);
                 more.iter().for_each(|lease| stage.api.release(lease));
                 return;
             }
-            let theirs = lay_hands_on(&stage, &name, act);
-            until("the template is given up", || {
+            let theirs = change_externally(&stage, &name, act);
+            until("the template retires", || {
                 let seen = template_named(&stage, &fingerprint);
                 if seen["state"] == "ready" { Err(seen.to_string()) } else { Ok(()) }
             });
             stage.api.post("/v1/leases", &acquire_request).refused(404, "template_not_found");
-            theirs_is_untouched(&stage, theirs.as_ref());
+            assert_foreign_unchanged(&stage, theirs.as_ref());
             session.run("insert into witness (note) values ('still mine')");
             let again = stage.api.put(&path, &json!({"wait_seconds": 0})).expect(201);
             let token = json!({"token": again["build"]["token"], "detail": "seen"});
@@ -177,8 +177,8 @@ pub(super) fn on_a_template() {
         let _gone = stage.api.delete(&path);
         stage.audit(&daemon, FULL_AGAIN);
     }
-    let said = "its database was dropped or renamed by somebody else";
-    assert_eq!(daemon.log().matches(said).count(), 3, "{}", daemon.log());
+    let text = "its database was dropped or renamed outside pgdibs";
+    assert_eq!(daemon.log().matches(text).count(), 3, "{}", daemon.log());
     daemon.stop();
 }
 
@@ -187,7 +187,7 @@ fn template_named(stage: &Stage, fingerprint: &str) -> Value {
     templates.as_array().unwrap().iter().find(|found| found["fingerprint"] == fingerprint).cloned().unwrap_or_default()
 }
 
-fn somebody_sits_in(stage: &Stage, name: &str) -> Session {
+fn open_session_in(stage: &Stage, name: &str) -> Session {
     stage.cluster.superuser("postgres").run(&format!("alter database {name} allow_connections true"));
     let mut inside = stage.cluster.superuser(name);
     inside.run("select 1");
