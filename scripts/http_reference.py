@@ -70,7 +70,8 @@ def resolve(document: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
 def type_of(document: dict[str, Any], schema: dict[str, Any]) -> str:
     """`integer, 1 to 3600`: the type with its rules."""
     if "oneOf" in schema:
-        return " or ".join(type_of(document, each) for each in sorted(schema["oneOf"], key=lambda each: each.get("type") == "null"))
+        null_last = sorted(schema["oneOf"], key=lambda each: bool(each.get("type") == "null"))
+        return " or ".join(type_of(document, each) for each in null_last)
     schema = resolve(document, schema)
     kind = schema.get("type", "any")
     kinds = [str(each) for each in (kind if isinstance(kind, list) else [kind])]

@@ -39,3 +39,15 @@ def test_each_test_that_a_document_names_exists() -> None:
         names = sorted(set(NAME.findall(page)) | set(FILE.findall(page)))
         missing += [f"{document}: `{name}`" for name in names if name not in known]
     assert missing == []
+
+
+def test_each_test_of_a_sql_guard_exists() -> None:
+    text = sources()
+    missing = []
+    for patch in sorted((REPOSITORY / "crates/pgdibs-postgres/tests/sql-guards").glob("*.patch")):
+        tests = next(line for line in patch.read_text(encoding="utf-8").splitlines() if line.startswith("Test:"))
+        for name in re.findall(r"test\(([^)]*)\)", tests):
+            function = name.strip("/^$").rpartition("::")[2]
+            if function not in text:
+                missing.append(f"{patch.name}: {name}")
+    assert missing == []

@@ -115,3 +115,28 @@ pub struct Lease {
     /// Why it ended, for display.
     pub ended_reason: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(user: &str, password: &str) -> Credentials {
+        Credentials { user: user.to_owned(), password: password.into() }
+    }
+
+    #[test]
+    fn credentials_compare_both_fields_and_hide_the_password() {
+        let one = credentials("u", "secret");
+        assert_eq!(one, credentials("u", "secret"));
+        for other in [credentials("v", "secret"), credentials("u", "other")] {
+            assert_ne!(one, other);
+        }
+        assert!(!format!("{one:?}").contains("secret\""), "{one:?}");
+    }
+
+    #[test]
+    fn end_leads_to_the_state_of_its_name() {
+        let ends = [End::Released, End::Expired, End::Revoked];
+        assert_eq!(ends.map(|end| end.state().as_str()), ["released", "expired", "revoked"]);
+    }
+}

@@ -71,7 +71,7 @@ impl PoolName {
             return Err(invalid(
                 "pool",
                 format!(
-                    "\"{}\" is no pool name: use 1 to {} of the characters a to z, 0 to 9 and _, and no digit first",
+                    "\"{}\" is no pool name: use 1 to {} characters, a to z, 0 to 9 and _, and no digit first",
                     shown(text),
                     Self::MAX_BYTES
                 ),
@@ -296,7 +296,7 @@ mod tests {
         let too_long = "a".repeat(41);
         for bad in ["", "0a", "A", "my-app", "a\"b", "a;drop", "é", "a b", "a\0", too_long.as_str()] {
             let error = PoolName::parse(bad).expect_err(bad).to_string();
-            assert!(error.starts_with("pool: ") && error.contains("use 1 to 40 of the characters"), "{error}");
+            assert!(error.starts_with("pool: ") && error.contains("use 1 to 40 characters"), "{error}");
         }
     }
 

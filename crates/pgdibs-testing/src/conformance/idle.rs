@@ -12,7 +12,7 @@ const MAX_ROUNDS: usize = 1000;
 ///
 /// # Panics
 /// When the snapshot fails, or when the plan does not become empty; the message has the steps of the last two rounds.
-pub async fn run_until_idle<W: Backend>(backend: &W, context: &PlannerContext) -> Vec<(Step, StepError)> {
+pub async fn run_until_idle<B: Backend>(backend: &B, context: &PlannerContext) -> Vec<(Step, StepError)> {
     let mut failures = Vec::new();
     let mut before = Vec::new();
     for _ in 0..MAX_ROUNDS {

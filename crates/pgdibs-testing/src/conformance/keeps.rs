@@ -9,7 +9,7 @@ use pgdibs_core::lease::Lease;
 use pgdibs_core::request::{Kept, ResetBegun};
 
 /// Checks that the kept database has the holder's data, and that its login opens no other database.
-async fn assert_kept_contents<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>, kept: &Kept, lease: &Lease) {
+async fn assert_kept_contents<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>, kept: &Kept, lease: &Lease) {
     let mut session = expect("the kept login", suite.server.connect(&kept.credentials, kept.name.as_str()).await);
     let found = expect("read", suite.server.read(&mut session).await);
     assert_eq!(found, [schema_row(&lease.fingerprint), format!("dirt of {}", lease.id)]);
@@ -19,7 +19,7 @@ async fn assert_kept_contents<W: Backend, S: ConformanceServer>(suite: &Suite<W,
 }
 
 /// A kept database leaves the slot with its data; the slot gets another database.
-pub async fn kept_database_survives_release<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn kept_database_survives_release<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -47,7 +47,7 @@ pub async fn kept_database_survives_release<W: Backend, S: ConformanceServer>(su
 }
 
 /// After a reset, the lease has another database, and its login cannot connect to the kept one.
-pub async fn kept_database_survives_reset<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn kept_database_survives_reset<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -76,7 +76,7 @@ pub async fn kept_database_survives_reset<W: Backend, S: ConformanceServer>(suit
 }
 
 /// The early end of a keep drops the database and its login.
-pub async fn drop_kept_deletes_database_and_login<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn drop_kept_deletes_database_and_login<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -98,7 +98,7 @@ pub async fn drop_kept_deletes_database_and_login<W: Backend, S: ConformanceServ
 }
 
 /// A keep of an unknown or ended lease is an error.
-pub async fn keep_rejects_an_ended_or_unknown_lease<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn keep_rejects_an_ended_or_unknown_lease<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let unknown = suite.backend.keep(suite.lease_id(), 60, "why").await;

@@ -10,7 +10,7 @@ use pgdibs_core::plan::Step;
 use pgdibs_core::request::{Acquire, Acquired, Announce};
 
 /// A lease has a clean database, and its credentials can be read again.
-pub async fn acquire_returns_clean_database_under_stable_name<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn acquire_returns_clean_database_under_stable_name<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let wanted = suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -27,7 +27,7 @@ pub async fn acquire_returns_clean_database_under_stable_name<W: Backend, S: Con
 }
 
 /// `gw1` gets slot 1 although slot 0 is ready; a second `gw1` gets another.
-pub async fn acquire_prefers_the_slot_of_the_worker<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn acquire_prefers_the_slot_of_the_worker<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 2, 0).await;
     let first = suite.take(suite.acquire_request_of(&suite.run_id(), "gw1")).await;
@@ -42,7 +42,7 @@ pub async fn acquire_prefers_the_slot_of_the_worker<W: Backend, S: ConformanceSe
 ///
 /// Regression: a repeated acquire made others skip a free database: Postgres returns the error before it releases the row locks
 /// of the failed statement (found by the conformance suite on 17, once in some hundred runs).
-pub async fn acquire_with_same_key_returns_same_lease<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn acquire_with_same_key_returns_same_lease<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 2, 0).await;
     let run = suite.run_id();
@@ -67,7 +67,7 @@ pub async fn acquire_with_same_key_returns_same_lease<W: Backend, S: Conformance
 }
 
 /// One key cannot have leases of two templates.
-pub async fn acquire_with_same_key_other_fingerprint_conflicts<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn acquire_with_same_key_other_fingerprint_conflicts<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 2, 0).await;
     suite.build(&fingerprint("second")).await;
@@ -81,7 +81,7 @@ pub async fn acquire_with_same_key_other_fingerprint_conflicts<W: Backend, S: Co
 }
 
 /// A request without a run has no key.
-pub async fn acquire_without_run_grants_a_new_lease<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn acquire_without_run_grants_a_new_lease<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 2, 0).await;
     let first = suite.take(suite.acquire_request()).await;
@@ -92,7 +92,7 @@ pub async fn acquire_without_run_grants_a_new_lease<W: Backend, S: ConformanceSe
 }
 
 /// An unknown fingerprint and a pool without templates are errors; the caller does not wait.
-pub async fn acquire_rejects_an_unknown_template<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn acquire_rejects_an_unknown_template<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(0, 1, 0).await;
     for wanted in [None, Some(fingerprint("unknown"))] {
@@ -103,8 +103,8 @@ pub async fn acquire_rejects_an_unknown_template<W: Backend, S: ConformanceServe
 }
 
 /// A request without fingerprint gets the newest template; a request with one gets no other template.
-pub async fn acquire_without_fingerprint_uses_the_newest_template<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
+pub async fn acquire_without_fingerprint_uses_the_newest_template<B: Backend, S: ConformanceServer>(
+    suite: &Suite<B, S>,
 ) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 2, 0).await;
@@ -123,7 +123,7 @@ pub async fn acquire_without_fingerprint_uses_the_newest_template<W: Backend, S:
 /// A database with a foreign session, now or earlier, is never leased.
 ///
 /// Regression: a tampered database counted as free, so a later ticket was served first (found by the conformance suite).
-pub async fn acquire_skips_database_with_foreign_session<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn acquire_skips_database_with_foreign_session<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let before = suite.in_state(DatabaseState::Ready).await;
@@ -141,7 +141,7 @@ pub async fn acquire_skips_database_with_foreign_session<W: Backend, S: Conforma
 /// A database that was dropped externally is not leased before the reconciler detects the drop.
 ///
 /// Regression: such a database was leased until the next snapshot (found with psql).
-pub async fn acquire_skips_database_dropped_externally<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn acquire_skips_database_dropped_externally<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     suite.server.drop_externally(&suite.slot(0)).await;
@@ -155,7 +155,7 @@ pub async fn acquire_skips_database_dropped_externally<W: Backend, S: Conformanc
 }
 
 /// After a release, the slot has another database and another login, and the old session and login are closed.
-pub async fn released_slot_gets_clean_database_and_new_login<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn released_slot_gets_clean_database_and_new_login<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     for _ in 0..3 {
@@ -177,7 +177,7 @@ pub async fn released_slot_gets_clean_database_and_new_login<W: Backend, S: Conf
 }
 
 /// A holder cannot connect to other leased databases, spares and templates.
-pub async fn login_connects_only_to_its_own_database<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn login_connects_only_to_its_own_database<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 2, 1).await;
     let first = suite.take(suite.acquire_request()).await;
@@ -197,7 +197,7 @@ pub async fn login_connects_only_to_its_own_database<W: Backend, S: ConformanceS
 }
 
 /// A second release changes nothing and succeeds; an unknown id is an error.
-pub async fn repeated_release_changes_nothing<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn repeated_release_changes_nothing<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -216,7 +216,7 @@ pub async fn repeated_release_changes_nothing<W: Backend, S: ConformanceServer>(
 }
 
 /// Each renewal increments the counter and can change the TTL; an ended lease rejects renew, reset and keep.
-pub async fn renew_counts_and_rejects_an_ended_lease<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn renew_counts_and_rejects_an_ended_lease<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -244,7 +244,7 @@ pub async fn renew_counts_and_rejects_an_ended_lease<W: Backend, S: ConformanceS
 /// A step does not expire a lease that was renewed after the plan.
 ///
 /// Regression: a lease renewed between plan and step expired (found by `scenarios`).
-pub async fn expire_skips_lease_renewed_after_the_plan<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn expire_skips_lease_renewed_after_the_plan<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -267,7 +267,7 @@ pub async fn expire_skips_lease_renewed_after_the_plan<W: Backend, S: Conformanc
 }
 
 /// A lease whose database was dropped or renamed externally is revoked; the renamed database is left alone.
-pub async fn lease_of_database_dropped_externally_is_revoked<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn lease_of_database_dropped_externally_is_revoked<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let wanted = suite.ready_pool(2, 2, 0).await;
     let dropped = suite.take(suite.acquire_request()).await;
@@ -291,7 +291,7 @@ pub async fn lease_of_database_dropped_externally_is_revoked<W: Backend, S: Conf
 }
 
 /// The end of a run releases its leases and no others, and is final.
-pub async fn end_run_releases_its_leases<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn end_run_releases_its_leases<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(3, 3, 0).await;
     let (run, other) = (suite.run_id(), suite.run_id());

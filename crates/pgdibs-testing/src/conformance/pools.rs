@@ -11,7 +11,7 @@ use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::Announce;
 
 /// `put_pool` creates a pool, then changes only the given settings.
-pub async fn put_pool_creates_once_then_changes_settings<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn put_pool_creates_once_then_changes_settings<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let patch = PoolPatch { warm: Some(1), max: Some(3), ..PoolPatch::default() };
     let (pool, made) = expect("make", suite.backend.put_pool(&suite.pool, &patch).await);
@@ -27,7 +27,7 @@ pub async fn put_pool_creates_once_then_changes_settings<W: Backend, S: Conforma
 }
 
 /// Every request for a missing pool fails with the pool's name.
-pub async fn requests_for_an_unknown_pool_report_its_name<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn requests_for_an_unknown_pool_report_its_name<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let (backend, pool) = (&suite.backend, &suite.pool);
     let wanted = fingerprint("first");
     let announce = Announce { run: suite.run_id(), pool: pool.clone(), fingerprint: None, workers: 1, aliases: 1 };
@@ -44,7 +44,7 @@ pub async fn requests_for_an_unknown_pool_report_its_name<W: Backend, S: Conform
 }
 
 /// A patch that breaks a rule changes nothing.
-pub async fn put_pool_rejects_settings_out_of_range_unchanged<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn put_pool_rejects_settings_out_of_range_unchanged<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(1, 2, 1).await;
     let bad = [
@@ -63,7 +63,7 @@ pub async fn put_pool_rejects_settings_out_of_range_unchanged<W: Backend, S: Con
 }
 
 /// `put_pool` rejects a pool if foreign databases have its names, and lists them.
-pub async fn put_pool_rejects_names_of_foreign_databases<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn put_pool_rejects_names_of_foreign_databases<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let foreign = suite.slot(0);
     suite.server.create_externally(&foreign).await;
@@ -77,7 +77,7 @@ pub async fn put_pool_rejects_names_of_foreign_databases<W: Backend, S: Conforma
 }
 
 /// A pool with live leases is only dropped by force, which revokes them.
-pub async fn drop_pool_in_use_requires_force<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn drop_pool_in_use_requires_force<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -98,7 +98,7 @@ pub async fn drop_pool_in_use_requires_force<W: Backend, S: ConformanceServer>(s
 }
 
 /// A drop removes ready, leased, spare and kept databases and builds.
-pub async fn drop_pool_leaves_no_rows_databases_or_logins<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn drop_pool_leaves_no_rows_databases_or_logins<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 3, 1).await;
     let kept = suite.take(suite.acquire_request()).await;
@@ -117,7 +117,7 @@ pub async fn drop_pool_leaves_no_rows_databases_or_logins<W: Backend, S: Conform
 
 /// Each pool has its own owner role. The first build creates it, and the drop of the pool drops it after the last database of the
 /// pool. A new pool with the same name gets it again.
-pub async fn pool_owner_role_is_separate_and_dropped_with_pool<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn pool_owner_role_is_separate_and_dropped_with_pool<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let other = expect("a name", PoolName::parse(&format!("{}_2", suite.pool)));
     let (pool, _) = expect("a second pool", suite.backend.put_pool(&other, &PoolPatch::default()).await);
@@ -142,7 +142,7 @@ pub async fn pool_owner_role_is_separate_and_dropped_with_pool<W: Backend, S: Co
 }
 
 /// A foreign database with the name of a slot keeps it, and the pool uses another slot number.
-pub async fn foreign_database_with_slot_name_is_left_alone<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn foreign_database_with_slot_name_is_left_alone<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(1, 2, 0).await;
     let foreign = suite.slot(0);

@@ -7,7 +7,7 @@ use pgdibs_core::database::DatabaseState;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::request::{ResetBegun, TicketKind};
 
-async fn reserve<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>, id: LeaseId, leave: Option<u32>) -> u32 {
+async fn reserve<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>, id: LeaseId, leave: Option<u32>) -> u32 {
     match suite.backend.begin_reset(id, leave, None).await {
         Ok(ResetBegun::Reserved { generation }) => generation,
         other => panic!("no spare was reserved: {other:?}"),
@@ -15,7 +15,7 @@ async fn reserve<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>, id: Leas
 }
 
 /// A reset replaces contents, generation and sessions, but not id, name and login.
-pub async fn reset_swaps_database_and_keeps_name_and_login<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn reset_swaps_database_and_keeps_name_and_login<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let mut lease = suite.take(suite.acquire_request()).await;
@@ -38,7 +38,7 @@ pub async fn reset_swaps_database_and_keeps_name_and_login<W: Backend, S: Confor
 }
 
 /// A retry with the same generation does not reset again.
-pub async fn reset_of_a_generation_happens_once<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn reset_of_a_generation_happens_once<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -56,7 +56,7 @@ pub async fn reset_of_a_generation_happens_once<W: Backend, S: ConformanceServer
 }
 
 /// Without a spare, the reset waits for a clone, and the session on the old database continues.
-pub async fn reset_without_spare_waits_with_database_unchanged<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn reset_without_spare_waits_with_database_unchanged<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -82,7 +82,7 @@ pub async fn reset_without_spare_waits_with_database_unchanged<W: Backend, S: Co
 }
 
 /// Reserves another spare after the first reservation was freed, as the service does, and returns the lease after the reset.
-async fn after_another_reservation<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>, lease: LeaseId) -> Lease {
+async fn after_another_reservation<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>, lease: LeaseId) -> Lease {
     let seen = expect("the lease", suite.backend.lease(lease).await);
     assert_eq!((seen.generation, seen.reset_to), (1, None), "the reservation is freed");
     reserve(suite, lease, None).await;
@@ -93,7 +93,7 @@ async fn after_another_reservation<W: Backend, S: ConformanceServer>(suite: &Sui
 /// A superuser can open a spare and connect to it, before or after a reset has reserved it.
 ///
 /// Regression: a reset used a spare that an external session had written into (found with psql).
-pub async fn reset_skips_spare_with_foreign_session<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn reset_skips_spare_with_foreign_session<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -122,8 +122,8 @@ pub async fn reset_skips_spare_with_foreign_session<W: Backend, S: ConformanceSe
 ///
 /// Regression: a foreign key prevented the deletion of a reserved spare's row after an external drop, and the reset timed out
 /// (found by the fault tests that cut connections).
-pub async fn reset_reserves_again_after_spare_is_dropped_externally<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
+pub async fn reset_reserves_again_after_spare_is_dropped_externally<B: Backend, S: ConformanceServer>(
+    suite: &Suite<B, S>,
 ) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
@@ -141,7 +141,7 @@ pub async fn reset_reserves_again_after_spare_is_dropped_externally<W: Backend, 
 }
 
 /// A release during a reset frees the reserved spare.
-pub async fn release_during_reset_frees_the_spare<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn release_during_reset_frees_the_spare<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -160,7 +160,7 @@ pub async fn release_during_reset_frees_the_spare<W: Backend, S: ConformanceServ
 }
 
 /// After a reset the numbers of login and database differ; the release drops the logins of both.
-pub async fn release_after_reset_drops_both_logins<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn release_after_reset_drops_both_logins<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let wanted = suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;

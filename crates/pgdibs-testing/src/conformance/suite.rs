@@ -19,9 +19,9 @@ use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::Template;
 
 /// The environment of one check.
-pub struct Suite<W, S> {
+pub struct Suite<B, S> {
     /// The backend under test.
-    pub backend: W,
+    pub backend: B,
     /// Access to its server.
     pub server: S,
     /// The name of the check's pool; random, so that checks do not interfere.
@@ -35,9 +35,9 @@ pub(super) fn idle_context() -> PlannerContext {
     PlannerContext { max_ttl: Duration::from_secs(3600), ..PlannerContext::default() }
 }
 
-impl<W: Backend, S: ConformanceServer> Suite<W, S> {
+impl<B: Backend, S: ConformanceServer> Suite<B, S> {
     /// The environment for one check.
-    pub fn new(backend: W, server: S, pool: PoolName) -> Self {
+    pub fn new(backend: B, server: S, pool: PoolName) -> Self {
         Self { backend, server, pool, numbers: AtomicU64::new(0) }
     }
 

@@ -9,7 +9,7 @@ use pgdibs_core::request::TemplatePut;
 use pgdibs_core::template::TemplateState;
 
 /// A build from the first `PUT` to the ready databases; the second `PUT` finds the template.
-pub async fn template_is_built_sealed_and_found_again<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn template_is_built_sealed_and_found_again<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(1, 2, 1).await;
     let wanted = fingerprint("first");
@@ -22,7 +22,7 @@ pub async fn template_is_built_sealed_and_found_again<W: Backend, S: Conformance
 }
 
 /// A fingerprint has one build at a time; other callers get its holder.
-pub async fn put_template_reports_the_current_builder<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn put_template_reports_the_current_builder<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(0, 1, 0).await;
     let wanted = fingerprint("first");
@@ -40,7 +40,7 @@ pub async fn put_template_reports_the_current_builder<W: Backend, S: Conformance
 }
 
 /// An abandoned build is dropped with its login, its token is stale, and the next caller becomes the builder.
-pub async fn abandoned_build_lets_the_next_caller_build<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn abandoned_build_lets_the_next_caller_build<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(0, 1, 0).await;
     let wanted = fingerprint("first");
@@ -70,7 +70,7 @@ pub async fn abandoned_build_lets_the_next_caller_build<W: Backend, S: Conforman
 }
 
 /// Every request rejects the token of another or of an ended build.
-pub async fn stale_build_token_is_rejected<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn stale_build_token_is_rejected<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(0, 1, 0).await;
     let wanted = fingerprint("first");
@@ -99,7 +99,7 @@ pub async fn stale_build_token_is_rejected<W: Backend, S: ConformanceServer>(sui
 }
 
 /// A repeated seal with the same token has the same result; afterwards renew and abandon are errors.
-pub async fn repeated_seal_returns_the_ready_template<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn repeated_seal_returns_the_ready_template<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let wanted = suite.ready_pool(0, 1, 0).await;
     let (backend, pool) = (&suite.backend, &suite.pool);
@@ -124,7 +124,7 @@ pub async fn repeated_seal_returns_the_ready_template<W: Backend, S: Conformance
 }
 
 /// A template with live leases cannot be dropped.
-pub async fn drop_template_in_use_is_rejected<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn drop_template_in_use_is_rejected<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let wanted = suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -142,7 +142,7 @@ pub async fn drop_template_in_use_is_rejected<W: Backend, S: ConformanceServer>(
 }
 
 /// The same fingerprint can be built again at once, also while a kept database of the old template exists.
-pub async fn dropped_template_can_be_built_again<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn dropped_template_can_be_built_again<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let wanted = suite.ready_pool(1, 1, 0).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -160,7 +160,7 @@ pub async fn dropped_template_can_be_built_again<W: Backend, S: ConformanceServe
 }
 
 /// A template whose database was dropped externally retires and can be built again.
-pub async fn template_dropped_externally_is_retired<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn template_dropped_externally_is_retired<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(0, 1, 0).await;
     let wanted = fingerprint("first");

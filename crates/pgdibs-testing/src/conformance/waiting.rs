@@ -7,16 +7,16 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::End;
 use pgdibs_core::request::{Acquire, Acquired, Announce, TargetTemplate, TicketId, TicketKind};
 
-async fn ticket<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
+async fn ticket<B: Backend, S: ConformanceServer>(
+    suite: &Suite<B, S>,
     target: &TargetTemplate,
     count: u32,
 ) -> TicketId {
     expect("a ticket", suite.backend.take_ticket(target, count, TicketKind::Acquire).await)
 }
 
-async fn retry_acquire<W: Backend, S: ConformanceServer>(
-    suite: &Suite<W, S>,
+async fn retry_acquire<B: Backend, S: ConformanceServer>(
+    suite: &Suite<B, S>,
     acquire_request: &Acquire,
     ticket: TicketId,
 ) -> bool {
@@ -28,7 +28,7 @@ async fn retry_acquire<W: Backend, S: ConformanceServer>(
 }
 
 /// The result of a request without a free database names the template to wait for.
-pub async fn acquire_waits_when_no_database_is_free<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn acquire_waits_when_no_database_is_free<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let fingerprint = suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -46,7 +46,7 @@ pub async fn acquire_waits_when_no_database_is_free<W: Backend, S: ConformanceSe
 }
 
 /// A request for a template that is being built waits for the seal.
-pub async fn ticket_for_a_build_is_served_after_seal<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn ticket_for_a_build_is_served_after_seal<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(0, 2, 0).await;
     let wanted_fingerprint = fingerprint("first");
@@ -65,7 +65,7 @@ pub async fn ticket_for_a_build_is_served_after_seal<W: Backend, S: ConformanceS
 }
 
 /// A free database goes to the first ticket, whichever request comes first.
-pub async fn tickets_are_served_in_order<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn tickets_are_served_in_order<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -87,7 +87,7 @@ pub async fn tickets_are_served_in_order<W: Backend, S: ConformanceServer>(suite
 }
 
 /// Tickets have precedence over a request without one.
-pub async fn acquire_without_ticket_waits_behind_tickets<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn acquire_without_ticket_waits_behind_tickets<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -103,7 +103,7 @@ pub async fn acquire_without_ticket_waits_behind_tickets<W: Backend, S: Conforma
 }
 
 /// A dropped ticket has no further effect.
-pub async fn dropped_ticket_delays_no_other_request<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn dropped_ticket_delays_no_other_request<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 1, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -117,7 +117,7 @@ pub async fn dropped_ticket_delays_no_other_request<W: Backend, S: ConformanceSe
 }
 
 /// A waiting batch has no leases.
-pub async fn batch_is_granted_whole_or_not_at_all<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn batch_is_granted_whole_or_not_at_all<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 2, 1).await;
     let lease = suite.take(suite.acquire_request()).await;
@@ -152,7 +152,7 @@ pub async fn batch_is_granted_whole_or_not_at_all<W: Backend, S: ConformanceServ
 ///
 /// Regression: such a batch waited until its deadline although databases were free (found by a check with different results on
 /// Postgres and on the fake).
-pub async fn batch_returns_held_leases_and_grants_the_rest<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn batch_returns_held_leases_and_grants_the_rest<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(2, 2, 0).await;
     let run = suite.run_id();
@@ -170,7 +170,7 @@ pub async fn batch_returns_held_leases_and_grants_the_rest<W: Backend, S: Confor
 }
 
 /// A request above `max` fails with the limit; the caller does not wait.
-pub async fn request_above_max_is_rejected_at_once<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn request_above_max_is_rejected_at_once<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 2, 0).await;
     let batch = [suite.acquire_request(), suite.acquire_request(), suite.acquire_request()];
@@ -187,7 +187,7 @@ pub async fn request_above_max_is_rejected_at_once<W: Backend, S: ConformanceSer
 }
 
 /// An announcement raises the number of ready databases until the run ends.
-pub async fn announced_run_warms_the_pool<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn announced_run_warms_the_pool<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 4, 0).await;
     let run = suite.run_id();
@@ -206,7 +206,7 @@ pub async fn announced_run_warms_the_pool<W: Backend, S: ConformanceServer>(suit
 }
 
 /// In a full pool, a ticket evicts an idle database.
-pub async fn ticket_for_old_template_evicts_an_idle_database<W: Backend, S: ConformanceServer>(suite: &Suite<W, S>) {
+pub async fn ticket_for_old_template_evicts_an_idle_database<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let old = suite.ready_pool(2, 2, 0).await;
     let newest = fingerprint("second");

@@ -132,7 +132,7 @@ impl State {
         let max = self.pool(pool)?.settings.max;
         if count > max {
             return Err(Error::CapacityExceeded(format!(
-                "{count} databases at once exceed the max of pool \"{pool}\", which is {max}; raise max"
+                "{count} databases at once do not fit into pool \"{pool}\", whose max is {max}; raise max"
             )));
         }
         if let Some(limit) = self.limits.slots_by_connections.filter(|&limit| count > limit) {
