@@ -97,7 +97,7 @@ fn wrong_pool_table_is_refused() {
         (
             "[pools.Shop]",
             "",
-            "pools.Shop (file ./pgdibs.toml line 1): \"Shop\" is no pool name: 1 to 40 characters, a to z, 0 to 9 and _, not starting with a digit",
+            "pools.Shop (file ./pgdibs.toml line 1): \"Shop\" is no pool name: use 1 to 40 characters, a to z, 0 to 9 and _, and no digit first",
         ),
         (
             "[pools.owner]",
@@ -112,12 +112,12 @@ fn wrong_pool_table_is_refused() {
         (
             "[pools.\"o'x\"]",
             "",
-            "pools.o\\'x (file ./pgdibs.toml line 1): \"o\\'x\" is no pool name: 1 to 40 characters, a to z, 0 to 9 and _, not starting with a digit",
+            "pools.o\\'x (file ./pgdibs.toml line 1): \"o\\'x\" is no pool name: use 1 to 40 characters, a to z, 0 to 9 and _, and no digit first",
         ),
         (
             "[pools.\"\"]",
             "",
-            "pools. (file ./pgdibs.toml line 1): \"\" is no pool name: 1 to 40 characters, a to z, 0 to 9 and _, not starting with a digit",
+            "pools. (file ./pgdibs.toml line 1): \"\" is no pool name: use 1 to 40 characters, a to z, 0 to 9 and _, and no digit first",
         ),
         ("[pools]\n", "shop = 3", "pools.shop (file ./pgdibs.toml line 2): expected a table, found integer"),
         (pool, "wram = 1", "./pgdibs.toml, line 2: unknown key `wram` in [pools.shop]; did you mean `warm`?"),
