@@ -6,7 +6,7 @@ use crate::plain::Session;
 
 use crate::api::{Api, Size};
 use crate::error::{BenchError, context};
-use crate::report::Samples;
+use crate::results::Samples;
 
 /// The number of timed acquires, and that of a batch. The pool is idle before each batch, so that no acquire waits for a clone.
 const ACQUIRES: usize = 200;

@@ -11,7 +11,7 @@ mod latency;
 mod measure;
 mod plain;
 mod processor;
-mod report;
+mod results;
 mod template;
 mod throughput;
 

@@ -6,14 +6,14 @@ use crate::api::Api;
 use crate::args::Options;
 use crate::daemon::BenchDaemon;
 use crate::error::{BenchError, context};
-use crate::report::{Report, Row};
+use crate::results::{Results, Row};
 use crate::{latency, template, throughput};
 
 /// Starts a daemon, measures, stops it. Calls `progress` at each stage.
 ///
 /// # Errors
 /// The daemon, a request or a measurement fails.
-pub(crate) async fn run(options: &Options, progress: impl Fn(String)) -> Result<Report, BenchError> {
+pub(crate) async fn run(options: &Options, progress: impl Fn(String)) -> Result<Results, BenchError> {
     progress("starting a daemon and its server".to_owned());
     let mut daemon = BenchDaemon::start(options)?;
     let report = tokio::select! {
@@ -29,7 +29,7 @@ async fn measure(
     options: &Options,
     daemon: &mut BenchDaemon,
     progress: &impl Fn(String),
-) -> Result<Report, BenchError> {
+) -> Result<Results, BenchError> {
     let api = Api::new(daemon.url())?;
     daemon.wait_until_ready(&api).await?;
     let superuser = context("its address", pgdibs_embedded::superuser_url(daemon.data_dir()))?;
@@ -90,7 +90,7 @@ async fn measure(
         template.size_bytes as f64 / 1e6,
         std::thread::available_parallelism().map_or(1, usize::from)
     );
-    Ok(Report { title, rows, about })
+    Ok(Results { title, rows, about })
 }
 
 /// Returns at SIGTERM or SIGINT.

@@ -13,7 +13,7 @@ use crate::api::{Api, Size};
 use crate::args::Options;
 use crate::error::{BenchError, context};
 use crate::processor::Meter;
-use crate::report::Samples;
+use crate::results::Samples;
 use crate::template::Template;
 
 /// The plain variants. The goal is about the first two; the third shows the effect of the seal.

@@ -53,7 +53,7 @@ async fn purge_server(context: &Context, args: &PurgeArgs, url: &SecretString) -
         return Err(CliError::failed(format!("{} {serve} this server", found.daemons))
             .hint("stop every daemon first, or it creates everything again; --force purges anyway"));
     }
-    let list = lines(&found);
+    let list = entries(&found);
     if list.is_empty() {
         context.output.result(&json!({"purged": []}), String::new)?;
         context.output.info("nothing to purge: pgdibs created nothing on this server");
@@ -69,7 +69,7 @@ async fn purge_server(context: &Context, args: &PurgeArgs, url: &SecretString) -
 }
 
 /// One line for each object that the purge would remove.
-fn lines(found: &Inventory) -> Vec<String> {
+fn entries(found: &Inventory) -> Vec<String> {
     let databases = found.databases.iter().map(|name| format!("database {name}"));
     let catalog = found.catalog.then(|| "the catalog, database pgdibs".to_owned());
     let roles = found.roles.iter().map(|name| format!("role {name}"));
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn lines_list_each_object_of_inventory() {
-        assert!(lines(&Inventory::default()).is_empty());
+        assert!(entries(&Inventory::default()).is_empty());
         let found = Inventory {
             databases: vec!["a_gw0".to_owned()],
             roles: vec!["pgdibs_l_1".to_owned(), "pgdibs_owner".to_owned()],
@@ -116,6 +116,6 @@ mod tests {
             ..Inventory::default()
         };
         let expected = ["database a_gw0", "the catalog, database pgdibs", "role pgdibs_l_1", "role pgdibs_owner"];
-        assert_eq!(lines(&found), expected);
+        assert_eq!(entries(&found), expected);
     }
 }

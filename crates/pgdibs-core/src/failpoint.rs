@@ -2,14 +2,14 @@
 
 macro_rules! points {
     ($($variant:ident = $name:literal),* $(,)?) => {
-        /// A place between two steps. The fault tests loop over [`Point::ALL`], so they cover every failpoint.
+        /// A place between two steps. The fault tests loop over [`Failpoint::ALL`], so they cover every failpoint.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[allow(missing_docs, reason = "each name states the place")]
-        pub enum Point {
+        pub enum Failpoint {
             $($variant),*
         }
 
-        impl Point {
+        impl Failpoint {
             /// Every failpoint, grouped by what it interrupts and in the order of execution.
             pub const ALL: &'static [Self] = &[$(Self::$variant),*];
 
@@ -96,11 +96,11 @@ points! {
 
 #[cfg(test)]
 mod tests {
-    use super::Point;
+    use super::Failpoint;
 
     #[test]
     fn failpoint_names_are_unique() {
-        let names: std::collections::BTreeSet<&str> = Point::ALL.iter().map(|point| point.name()).collect();
-        assert_eq!(names.len(), Point::ALL.len());
+        let names: std::collections::BTreeSet<&str> = Failpoint::ALL.iter().map(|point| point.name()).collect();
+        assert_eq!(names.len(), Failpoint::ALL.len());
     }
 }

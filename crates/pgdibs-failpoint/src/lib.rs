@@ -5,17 +5,17 @@
 //! process: `clone:created=kill`, `clone:created@3=kill` at the third pass, or `clone:created=hold:/some/file`, which creates the
 //! file and continues after the test has removed it.
 
-pub use pgdibs_core::failpoint::Point;
+pub use pgdibs_core::failpoint::Failpoint;
 
 /// Does nothing in a build without failpoints.
 #[cfg(not(feature = "armed"))]
 #[inline]
-pub async fn reach(_: Point) {}
+pub async fn reach(_: Failpoint) {}
 
 /// Does nothing in a build without failpoints.
 #[cfg(not(feature = "armed"))]
 #[inline]
-pub fn reach_at_once(_: Point) {}
+pub fn reach_at_once(_: Failpoint) {}
 
 #[cfg(feature = "armed")]
 pub use armed::{reach, reach_at_once};
@@ -29,7 +29,7 @@ mod armed {
 
     use nix::sys::signal::{Signal, raise};
 
-    use pgdibs_core::failpoint::Point;
+    use pgdibs_core::failpoint::Failpoint;
 
     struct Armed {
         point: &'static str,
@@ -59,7 +59,7 @@ mod armed {
     fn parse(text: &str) -> Option<Armed> {
         let (place, action) = text.split_once('=')?;
         let (name, time) = place.split_once('@').unwrap_or((place, "1"));
-        let point = Point::ALL.iter().find(|point| point.name() == name)?.name();
+        let point = Failpoint::ALL.iter().find(|point| point.name() == name)?.name();
         let action = match action.split_once(':') {
             None if action == "kill" => Action::Kill,
             Some(("hold", file)) => Action::Hold(file.into()),
@@ -69,7 +69,7 @@ mod armed {
     }
 
     /// Kills the process if the failpoint is armed so; returns the file to wait for if it holds.
-    fn held_by(point: Point) -> Option<&'static Path> {
+    fn held_by(point: Failpoint) -> Option<&'static Path> {
         let armed = armed().filter(|armed| armed.point == point.name())?;
         let before = armed.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         match &armed.action {
@@ -84,7 +84,7 @@ mod armed {
     }
 
     /// Runs the action if this failpoint is armed.
-    pub async fn reach(point: Point) {
+    pub async fn reach(point: Failpoint) {
         if let Some(file) = held_by(point) {
             while file.exists() {
                 tokio::time::sleep(Duration::from_millis(2)).await;
@@ -93,7 +93,7 @@ mod armed {
     }
 
     /// The same outside async code: a hold blocks the thread.
-    pub fn reach_at_once(point: Point) {
+    pub fn reach_at_once(point: Failpoint) {
         if let Some(file) = held_by(point) {
             while file.exists() {
                 // Only in the daemon of a test, which has other threads.

@@ -11,7 +11,7 @@ use crate::connection_pool::ConnectionPool;
 use crate::connections::CATALOG_CONNECTIONS;
 use crate::facts::ServerFacts;
 use crate::sqlstate;
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 pub use crate::address::{CATALOG, ConnectError, ServerAddress};
 pub use crate::connections::{Connections, DDL_APPLICATION, DDL_CONNECTIONS, OWN_CONNECTIONS};
@@ -45,7 +45,7 @@ async fn connect(address: ServerAddress, instance: i32) -> Result<Connections, C
     }
     let in_use = in_use_by_others(&mut connection).await?;
     connection.close().await?;
-    reach(Point::StartConnected).await;
+    reach(Failpoint::StartConnected).await;
     prepare(&address).await?;
     Ok(Connections {
         in_use_by_others: in_use,
@@ -68,10 +68,10 @@ pub async fn prepare(address: &ServerAddress) -> Result<(), ConnectError> {
     let database = address.options.get_database().unwrap_or("postgres").to_owned();
     let mut connection = address.connect(&database, "pgdibs").await?;
     catalog::make(&mut connection).await?;
-    reach(Point::StartCatalogMade).await;
+    reach(Failpoint::StartCatalogMade).await;
     connection.close().await?;
     catalog::migrate(address).await?;
-    reach(Point::StartMigrated).await;
+    reach(Failpoint::StartMigrated).await;
     Ok(())
 }
 

@@ -104,11 +104,11 @@ impl PgBackend {
     /// Begins a transaction on a shared connection, in a task of its own, because a caller may disconnect at any moment: sqlx counts a
     /// transaction only after the answer to `begin`, rolls back only what it has counted, and would lend the connection with an open
     /// transaction to the next caller.
-    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        self.begin_with("begin").await
+    pub(crate) async fn transaction(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.transaction_with("begin").await
     }
 
-    pub(crate) async fn begin_with(
+    pub(crate) async fn transaction_with(
         &self,
         statement: &'static str,
     ) -> Result<Transaction<'static, Postgres>, sqlx::Error> {

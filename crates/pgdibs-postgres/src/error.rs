@@ -1,6 +1,6 @@
 //! The error type inside this crate, which lets `?` work on what Postgres says and on what pgdibs refuses alike.
 //!
-//! It becomes the error of the backend trait at the edge: [`Error`] for requests, [`StepError`] for steps.
+//! It becomes the error of the backend trait, at the edge: [`Error`] for requests, [`StepError`] for steps.
 
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::name::InvalidName;

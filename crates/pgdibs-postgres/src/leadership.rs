@@ -23,7 +23,7 @@ use crate::error::Result;
 use crate::requests::{gather, templates};
 use crate::scram::digest;
 use crate::sqlstate::{self, ErrorClass};
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 /// Key of leadership's lock, in the space of one-key advisory locks. ("pgdibs" as six bytes)
 const LEADERSHIP: i64 = 0x7067_6469_6273;
@@ -85,13 +85,13 @@ impl PgBackend {
         if !locked {
             return Ok(None);
         }
-        reach(Point::StartElected).await;
+        reach(Failpoint::StartElected).await;
         end_all(&mut connection, END_PREDECESSORS, DDL_APPLICATION, &self.ddl_application()).await?;
-        reach(Point::StartPredecessorsEnded).await;
+        reach(Failpoint::StartPredecessorsEnded).await;
         self.create_owner(&mut connection).await?;
         // Before the first step, so that no step waits for the connection that finds blockers.
         blockers::check(self).await;
-        reach(Point::StartAsLeader).await;
+        reach(Failpoint::StartAsLeader).await;
         Ok(Some(Leadership { connection, used: Instant::now(), session: Session { process, began } }))
     }
 

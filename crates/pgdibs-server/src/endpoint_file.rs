@@ -39,7 +39,7 @@ impl EndpointFile {
         }
     }
 
-    /// The note that somebody left.
+    /// Reads the file that a daemon wrote.
     pub fn read(data_dir: &Path) -> Option<Self> {
         let text = std::fs::read_to_string(Self::file(data_dir)).ok()?;
         let (url, instance) = text.trim().split_once(' ')?;

@@ -6,7 +6,7 @@
 
 mod stall_detector;
 mod busy;
-mod report;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,13 +20,13 @@ use pgdibs_core::plan::{self, Class, Step, locks};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
 use pgdibs_core::watch::{ClockWatch, DemandWatch, ExpiryWatch};
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::busy::Busy;
-pub use self::report::{Report, StepReport};
 use self::stall_detector::StallDetector;
+pub use self::state::{ReconcilerState, StepReport};
 use crate::service::wait_queue::WaitQueue;
 
 /// The reconciler takes a snapshot at least this often: it notices expiry, falling demand and external changes this late at most.
@@ -98,7 +98,7 @@ pub struct Reconciler<W> {
     wait_queue: Arc<WaitQueue>,
     tasks: TaskTracker,
     max_ttl: Duration,
-    report: Arc<Mutex<Report>>,
+    report: Arc<Mutex<ReconcilerState>>,
     busy: Arc<Mutex<Busy>>,
     began: Instant,
     stall_detector: StallDetector,
@@ -118,7 +118,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
         wait_queue: Arc<WaitQueue>,
         max_ttl: Duration,
         idle: Duration,
-        report: Arc<Mutex<Report>>,
+        report: Arc<Mutex<ReconcilerState>>,
     ) -> Self {
         Self {
             backend,
@@ -179,7 +179,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
             let why = if let Error::ServerUnavailable(why) = error { why.clone() } else { error.to_string() };
             tracing::warn!(why, "the server is unreachable: callers get 503, and no lease ends until it is back");
         }
-        self.update_report(|report| report.unreachable = Some(error.to_string()));
+        self.update_state(|report| report.unreachable = Some(error.to_string()));
         // The server cannot take renewals either.
         self.expiry.restart();
     }
@@ -191,7 +191,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
         }
     }
 
-    fn update_report(&self, change: impl FnOnce(&mut Report)) {
+    fn update_state(&self, change: impl FnOnce(&mut ReconcilerState)) {
         change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -235,7 +235,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
             self.find_orphans().await?;
             self.find_drop_blockers().await?;
             self.collected_at = Some(Instant::now());
-            reach(Point::ReconcileGarbageCollected).await;
+            reach(Failpoint::ReconcileGarbageCollected).await;
         }
         Ok(())
     }
@@ -295,11 +295,11 @@ impl<W: Leadership + 'static> Reconciler<W> {
             self.wait_queue.wake_for_ready(Some(ready));
             return Ok(Due::Nothing);
         }
-        self.update_report(|report| {
+        self.update_state(|report| {
             report.planned_at = Some(now());
             report.last_plan = steps.iter().map(|step| format!("{step:?}")).collect();
         });
-        reach(Point::ReconcilePlanned).await;
+        reach(Failpoint::ReconcilePlanned).await;
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
         let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(|step| step.class() == Class::Urgent);
         // Cloning and dropping would only take the processor from the steps that callers wait for.
@@ -362,7 +362,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
         let began = Instant::now();
         let results = self.backend.execute(fast).await;
         for (step, result) in fast.iter().zip(&results) {
-            report::record(&self.report, step, began.elapsed(), result);
+            state::record(&self.report, step, began.elapsed(), result);
         }
         let unreachable = results.iter().find_map(|result| match result {
             Err(StepError::Unavailable(why)) => Some(why.clone()),
@@ -423,7 +423,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
             let began = Instant::now();
             let result = backend.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
             busy.lock().unwrap_or_else(PoisonError::into_inner).count(&step, false);
-            report::record(&report, &step, began.elapsed(), &result);
+            state::record(&report, &step, began.elapsed(), &result);
             // No caller waits for what follows a drop.
             if matches!((&step, &result), (Step::Drop { .. }, Ok(()))) {
                 wait_queue.wake_reconciler_soon();

@@ -68,7 +68,7 @@ impl Capture {
     }
 
     /// The number of lines.
-    pub(crate) fn lines(&self) -> u64 {
+    pub(crate) fn line_count(&self) -> u64 {
         self.newlines + u64::from(self.bytes > 0 && !self.ends_in_newline)
     }
 
@@ -85,7 +85,7 @@ impl Capture {
         }
         let lines: Vec<&str> = text.lines().collect();
         let shown = &lines[lines.len().saturating_sub(SHOWN_LINES)..];
-        let left_out = self.lines().saturating_sub(shown.len() as u64);
+        let left_out = self.line_count().saturating_sub(shown.len() as u64);
         let mut all = String::new();
         if left_out > 0 {
             all.push_str(&format!("({left_out} earlier lines left out)\n"));

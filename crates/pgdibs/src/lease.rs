@@ -17,7 +17,7 @@ use crate::path::segment;
 /// What a drop may take; the lease ends with its time to live when the daemon does not answer.
 const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A database that nobody else has. It is renewed in the background; dropped, it is released.
+/// The right to one database. A task renews it; dropping it releases it.
 pub struct Lease {
     client: Client,
     lease: api::Lease,
@@ -75,7 +75,7 @@ impl Lease {
         let mut over = self.over.clone();
         match over.wait_for(Option::is_some).await {
             Ok(refusal) => refusal.clone().unwrap_or_else(|| unreachable!("waited for it")),
-            // The heartbeat was aborted with the lease, so nobody can be waiting.
+            // The heartbeat was aborted with the lease, and a waiter holds the lease, so this is never reached.
             Err(_) => std::future::pending().await,
         }
     }

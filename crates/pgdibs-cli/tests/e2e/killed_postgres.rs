@@ -24,7 +24,7 @@ fn daemon_started_before_its_server_waits() {
     });
     assert_eq!(api.get("/livez").status, 200);
     api.post("/v1/leases", &json!({"pool": "some", "wait_seconds": 0})).refused(503, "server_unavailable");
-    cluster.up();
+    cluster.start_again();
     daemon.until_ready();
     let pool = pool_name("late");
     api.make_pool(&pool, &json!({"warm": 1, "spares": 0}), SCHEMA);
@@ -92,7 +92,7 @@ fn server_crash_under_load_loses_no_grant() {
             });
             assert_eq!(api.get("/livez").status, 200);
             assert_eq!(api.status()["server"]["reachable"], json!(false));
-            cluster.up();
+            cluster.start_again();
             daemon.until_ready();
         }
         let before = served.load(Ordering::Relaxed);
@@ -138,14 +138,14 @@ fn short_outage_is_logged() {
     // An outage while the daemon is idle.
     api.until_counts(&pool, &full);
     cluster.crash();
-    cluster.up();
+    cluster.start_again();
     logged(1);
 
     // An outage during a step.
     api.release(&api.lease(&json!({"pool": pool, "wait_seconds": 10})));
     until("the daemon is in the middle of a step", || if held.exists() { Ok(()) } else { Err(String::new()) });
     cluster.crash();
-    cluster.up();
+    cluster.start_again();
     std::fs::remove_file(&held).unwrap();
     logged(2);
     api.until_counts(&pool, &full);
@@ -190,7 +190,7 @@ fn empty_server_gets_catalog_pools_and_templates_again() {
             }
         });
         cluster.lose_all_data();
-        cluster.up();
+        cluster.start_again();
         let fresh = until("a lease on the server that came back", || {
             let answer = api.call(Method::POST, "/v1/leases", Some(&json!({"pool": pool, "wait_seconds": 1})));
             match answer.status {

@@ -29,7 +29,7 @@ fn service_manager_is_notified_of_start_server_and_stop() {
     daemon.api.get("/livez").expect(200);
     assert_eq!(daemon.api.get("/readyz").status, 503, "READY=1 comes before the server is up");
 
-    cluster.up();
+    cluster.start_again();
     let messages = receive(&socket);
     assert_eq!(messages.len(), 1, "{messages:?}");
     assert!(messages[0].starts_with("STATUS=serving, on PostgreSQL 1"), "{messages:?}");

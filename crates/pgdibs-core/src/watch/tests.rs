@@ -33,7 +33,7 @@ fn lease(id: u128, ttl_seconds: u64, renewals: u64) -> Lease {
     }
 }
 
-fn at(seconds: u64) -> Tick {
+fn tick_at(seconds: u64) -> Tick {
     Duration::from_secs(seconds)
 }
 
@@ -41,7 +41,7 @@ fn at(seconds: u64) -> Tick {
 fn observe_until(watch: &mut ExpiryWatch, leases: &[Lease], from: u64, until: u64) -> Vec<(u128, u64)> {
     let mut overdue = BTreeMap::new();
     for second in from..=until {
-        overdue = watch.observe(leases, at(second), at(second));
+        overdue = watch.observe(leases, tick_at(second), tick_at(second));
     }
     overdue.into_iter().map(|(id, unrenewed)| (id.as_u128(), unrenewed.as_secs())).collect()
 }
@@ -79,11 +79,11 @@ fn restart_leases_gives_only_those_a_full_ttl() {
 fn time_during_a_snapshot_does_not_count_towards_ttl() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 3, 0)];
-    assert_eq!(watch.observe(&leases, at(100), at(103)), BTreeMap::new());
-    assert_eq!(watch.observe(&leases, at(104), at(108)), BTreeMap::new());
+    assert_eq!(watch.observe(&leases, tick_at(100), tick_at(103)), BTreeMap::new());
+    assert_eq!(watch.observe(&leases, tick_at(104), tick_at(108)), BTreeMap::new());
     assert_eq!(observe_until(&mut watch, &leases, 106, 106), [(1, 3)]);
     assert_eq!(
-        watch.observe(&[lease(1, 3, 1)], at(107), at(110)),
+        watch.observe(&[lease(1, 3, 1)], tick_at(107), tick_at(110)),
         BTreeMap::new(),
         "a renewal restarts the TTL at the end of the snapshot"
     );
@@ -121,7 +121,7 @@ fn gap_between_snapshots_restarts_every_ttl() {
 fn pause_of_the_longest_expected_gap_is_no_gap() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 10, 0)];
-    watch.observe(&leases, at(0), at(0));
+    watch.observe(&leases, tick_at(0), tick_at(0));
     watch.observe(&leases, LONGEST_EXPECTED_GAP, LONGEST_EXPECTED_GAP);
     assert_eq!(watch.observe(&leases, LONGEST_EXPECTED_GAP * 2, LONGEST_EXPECTED_GAP * 2).len(), 1);
 }
@@ -140,51 +140,51 @@ fn use_of(counts: &[(i64, u32)]) -> BTreeMap<TemplateId, u32> {
 
 #[test]
 fn peak_lasts_for_the_idle_time() {
-    let mut watch = DemandWatch::new(at(60));
-    assert_eq!(watch.observe(&use_of(&[(1, 8), (2, 3)]), at(0)), use_of(&[(1, 8), (2, 3)]));
-    assert_eq!(watch.observe(&use_of(&[(1, 2)]), at(30)), use_of(&[(1, 8), (2, 3)]));
-    assert_eq!(watch.observe(&use_of(&[]), at(60)), use_of(&[(1, 8), (2, 3)]));
-    assert_eq!(watch.observe(&use_of(&[]), at(61)), use_of(&[(1, 2)]), "the lower and later count remains");
-    assert_eq!(watch.observe(&use_of(&[]), at(90)), use_of(&[(1, 2)]));
-    assert_eq!(watch.observe(&use_of(&[]), at(91)), use_of(&[]));
+    let mut watch = DemandWatch::new(tick_at(60));
+    assert_eq!(watch.observe(&use_of(&[(1, 8), (2, 3)]), tick_at(0)), use_of(&[(1, 8), (2, 3)]));
+    assert_eq!(watch.observe(&use_of(&[(1, 2)]), tick_at(30)), use_of(&[(1, 8), (2, 3)]));
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(60)), use_of(&[(1, 8), (2, 3)]));
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(61)), use_of(&[(1, 2)]), "the lower and later count remains");
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(90)), use_of(&[(1, 2)]));
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(91)), use_of(&[]));
 }
 
 #[test]
 fn constant_demand_keeps_its_peak() {
-    let mut watch = DemandWatch::new(at(10));
+    let mut watch = DemandWatch::new(tick_at(10));
     for second in 0..100 {
-        assert_eq!(watch.observe(&use_of(&[(1, 5)]), at(second)), use_of(&[(1, 5)]));
+        assert_eq!(watch.observe(&use_of(&[(1, 5)]), tick_at(second)), use_of(&[(1, 5)]));
     }
     assert_eq!(
-        watch.observe(&use_of(&[]), at(109)),
+        watch.observe(&use_of(&[]), tick_at(109)),
         use_of(&[(1, 5)]),
         "the idle time counts from the end of the demand"
     );
-    assert_eq!(watch.observe(&use_of(&[]), at(110)), use_of(&[]));
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(110)), use_of(&[]));
 }
 
 #[test]
 fn higher_peak_replaces_a_lower_one() {
-    let mut watch = DemandWatch::new(at(10));
-    watch.observe(&use_of(&[(1, 2)]), at(0));
-    watch.observe(&use_of(&[(1, 6)]), at(1));
-    assert_eq!(watch.observe(&use_of(&[(1, 1)]), at(11)), use_of(&[(1, 6)]));
-    assert_eq!(watch.observe(&use_of(&[(1, 1)]), at(12)), use_of(&[(1, 1)]));
+    let mut watch = DemandWatch::new(tick_at(10));
+    watch.observe(&use_of(&[(1, 2)]), tick_at(0));
+    watch.observe(&use_of(&[(1, 6)]), tick_at(1));
+    assert_eq!(watch.observe(&use_of(&[(1, 1)]), tick_at(11)), use_of(&[(1, 6)]));
+    assert_eq!(watch.observe(&use_of(&[(1, 1)]), tick_at(12)), use_of(&[(1, 1)]));
 }
 
 #[test]
 fn clock_watch_reports_jumps_and_ignores_normal_time() {
     let mut watch = ClockWatch::default();
     let second = |n: i64| Timestamp(n * 1_000_000);
-    assert_eq!(watch.observe(second(5000), at(10), at(10)), None, "the first observation has no predecessor");
-    assert_eq!(watch.observe(second(5030), at(40), at(40)), None);
+    assert_eq!(watch.observe(second(5000), tick_at(10), tick_at(10)), None, "the first observation has no predecessor");
+    assert_eq!(watch.observe(second(5030), tick_at(40), tick_at(40)), None);
     assert_eq!(
-        watch.observe(second(5042), at(41), at(60)),
+        watch.observe(second(5042), tick_at(41), tick_at(60)),
         None,
         "a snapshot may take long, before or after the server reads its clock"
     );
-    assert_eq!(watch.observe(second(5051), at(61), at(61)), None);
-    assert_eq!(watch.observe(second(8652), at(62), at(62)), Some(3_600_000_000));
-    assert_eq!(watch.observe(second(8653), at(63), at(63)), None, "each jump is reported once");
-    assert_eq!(watch.observe(second(5054), at(64), at(64)), Some(-3_600_000_000));
+    assert_eq!(watch.observe(second(5051), tick_at(61), tick_at(61)), None);
+    assert_eq!(watch.observe(second(8652), tick_at(62), tick_at(62)), Some(3_600_000_000));
+    assert_eq!(watch.observe(second(8653), tick_at(63), tick_at(63)), None, "each jump is reported once");
+    assert_eq!(watch.observe(second(5054), tick_at(64), tick_at(64)), Some(-3_600_000_000));
 }

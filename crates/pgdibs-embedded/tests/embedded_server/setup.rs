@@ -30,10 +30,10 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new() -> Self {
-        Self::at("data")
+        Self::below("data")
     }
 
-    pub(crate) fn at(below: &str) -> Self {
+    pub(crate) fn below(below: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         // When root runs the tests, the server's user must reach its data.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o711)).unwrap();

@@ -129,7 +129,7 @@ async fn start_after_stop_keeps_port_password_and_data() {
 
 #[tokio::test]
 async fn server_in_deep_directory_has_sockets_in_tmp() {
-    let setup = Setup::at(&"a-rather-deep-directory/".repeat(6));
+    let setup = Setup::below(&"a-rather-deep-directory/".repeat(6));
     for parent in setup.data_dir.ancestors().take(6) {
         std::fs::create_dir_all(parent).unwrap();
     }

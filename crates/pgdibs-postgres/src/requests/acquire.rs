@@ -13,7 +13,7 @@ use crate::context::PgBackend;
 use crate::error::Result;
 use crate::rows::{self, Columns as _};
 use crate::sqlstate::{self, ErrorClass};
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 /// The outcome of one request inside a transaction that may still be rolled back.
 enum Outcome {
@@ -37,7 +37,7 @@ pub(crate) async fn acquire(backend: &PgBackend, requests: &[Acquire], ticket: O
     };
     let request = match attempt {
         Ok(leases) => {
-            reach(Point::AcquireCommitted).await;
+            reach(Failpoint::AcquireCommitted).await;
             refuse_ended_runs(backend, requests, &leases).await?;
             return Ok(Acquired::Granted(leases));
         }
@@ -78,7 +78,7 @@ async fn acquire_single<'a>(
 /// Acquires as a newcomer while others wait. Concurrent newcomers would each count the databases that are left beside the waiters, and
 /// together take too many, so each waits for the other's commit and counts after it.
 async fn acquire_in_turn<'a>(backend: &PgBackend, request: &'a Acquire, template: TemplateId) -> Result<Attempt<'a>> {
-    let mut transaction = backend.begin().await?;
+    let mut transaction = backend.transaction().await?;
     lock_out_newcomers(&mut transaction, &[template.0]).await?;
     match acquire_one(backend, &mut transaction, request, Some(template), 1, None, true).await? {
         Outcome::Granted(lease) => {
@@ -126,7 +126,7 @@ async fn acquire_batch<'a>(
         let pool = pools::find(backend, &request.pool).await?;
         pools::refuse_what_can_never_fit(backend, &pool, u32::try_from(count).unwrap_or(u32::MAX))?;
     }
-    let mut transaction = backend.begin().await?;
+    let mut transaction = backend.transaction().await?;
     let templates: Vec<Option<TemplateId>> = plan.iter().map(|(_, _, template)| *template).collect();
     if ticket.is_none() {
         let ids: Vec<i64> = templates.iter().flatten().map(|template| template.0).collect();
@@ -142,7 +142,7 @@ async fn acquire_batch<'a>(
         match acquire_one(backend, &mut transaction, request, template, still, ticket, true).await? {
             Outcome::Granted(lease) => {
                 leases.push(*lease);
-                reach(Point::AcquireHalfOfBatch).await;
+                reach(Failpoint::AcquireHalfOfBatch).await;
             }
             outcome => {
                 transaction.rollback().await?;

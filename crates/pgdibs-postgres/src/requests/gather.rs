@@ -13,7 +13,7 @@ use crate::context::PgBackend;
 use crate::rows::{self, Columns as _};
 
 pub(crate) async fn gather(backend: &PgBackend) -> Result<Snapshot, sqlx::Error> {
-    let mut transaction = backend.begin_with(ONE_MOMENT).await?;
+    let mut transaction = backend.transaction_with(ONE_MOMENT).await?;
     let snapshot = read(backend, &mut transaction).await?;
     transaction.commit().await?;
     Ok(snapshot)

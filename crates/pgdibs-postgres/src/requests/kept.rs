@@ -11,7 +11,7 @@ use super::{leases, next_number};
 use crate::context::PgBackend;
 use crate::error::Result;
 use crate::rows::Columns as _;
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 /// Records the promise; the login is created when the database leaves its slot. A repeated keep prolongs the first.
 pub(crate) async fn keep(backend: &PgBackend, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept> {
@@ -29,7 +29,7 @@ pub(crate) async fn keep(backend: &PgBackend, id: LeaseId, seconds: u64, reason:
     .fetch_optional(&backend.catalog())
     .await?;
     let Some(row) = row else { return Err(leases::over(backend, id).await) };
-    reach(Point::KeepRecorded).await;
+    reach(Failpoint::KeepRecorded).await;
     let number = row.try_get("id")?;
     Ok(Kept {
         database: DatabaseId(number),

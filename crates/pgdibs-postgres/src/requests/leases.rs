@@ -10,7 +10,7 @@ use crate::context::PgBackend;
 use crate::error::{PgError, Result};
 use crate::rows::{self, Columns as _};
 use crate::sqlstate::{self, ErrorClass};
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 pub(crate) async fn find(backend: &PgBackend, id: LeaseId) -> Result<Lease> {
     let lease = sqlx::query("select * from lease_details where id = $1").bind(id).try_map(rows::lease);
@@ -84,7 +84,7 @@ pub(crate) async fn end_all(
 
 pub(crate) async fn end(backend: &PgBackend, id: LeaseId, end: End, reason: &str) -> Result<bool> {
     if end_all(&backend.catalog(), &[id], end, None, reason).await? > 0 {
-        reach(Point::ReleaseCommitted).await;
+        reach(Failpoint::ReleaseCommitted).await;
         return Ok(true);
     }
     find(backend, id).await.map(|_| false)
@@ -113,7 +113,7 @@ pub(crate) async fn begin_reset(
         }
     };
     if let Some(generation) = row.maybe_number("reserved")? {
-        reach(Point::ResetReserved).await;
+        reach(Failpoint::ResetReserved).await;
         return Ok(ResetBegun::Reserved { generation });
     }
     if row.try_get::<&str, _>("state")? != "live" {

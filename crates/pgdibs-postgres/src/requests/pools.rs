@@ -23,7 +23,7 @@ pub(crate) async fn find(backend: &PgBackend, name: &PoolName) -> Result<Pool> {
 }
 
 pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool)> {
-    let mut transaction = backend.begin().await?;
+    let mut transaction = backend.transaction().await?;
     let before = sqlx::query(concat!(include_str!("../../sql/pools.sql"), "where name = $1 for update"));
     let before = before.bind(name.as_str()).try_map(rows::pool).fetch_optional(&mut *transaction).await?;
     let base = before.as_ref().map_or_else(|| PoolSettings::of(name), |pool| pool.settings.clone());
@@ -177,7 +177,7 @@ pub(crate) fn refuse_what_can_never_fit(backend: &PgBackend, pool: &Pool, wanted
 
 pub(crate) async fn mark_dropping(backend: &PgBackend, pool: &PoolName, force: bool) -> Result<()> {
     find(backend, pool).await?;
-    let mut transaction = backend.begin().await?;
+    let mut transaction = backend.transaction().await?;
     let name = pool.as_str();
     for statement in [
         // From here on the pool grants nothing: `find` skips a pool that is being dropped.

@@ -8,7 +8,7 @@ use pgdibs_core::request::Announce;
 use super::{leases, pools, templates};
 use crate::context::PgBackend;
 use crate::error::Result;
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 pub(crate) async fn announce(backend: &PgBackend, announce: &Announce) -> Result<()> {
     let pool = pools::find(backend, &announce.pool).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn end(backend: &PgBackend, run: &str) -> Result<u64, sqlx::Err
     .bind(run)
     .execute(&backend.catalog())
     .await?;
-    reach(Point::RunEnded).await;
+    reach(Failpoint::RunEnded).await;
     let live: Vec<LeaseId> = sqlx::query_scalar("select id from leases where run = $1 and state = 'live'")
         .bind(run)
         .fetch_all(&backend.catalog())

@@ -28,7 +28,7 @@ pub(crate) async fn share(backend: &PgBackend, ids: &[LeaseId]) -> Result<Vec<Le
 }
 
 async fn share_as(backend: &PgBackend, ids: &[LeaseId], login: &RoleName) -> Result<()> {
-    let mut transaction = backend.begin().await?;
+    let mut transaction = backend.transaction().await?;
     let rows = sqlx::query(
         "select d.pool, d.name, p.owner, p.login as may, p.connection_limit
          from leases l join databases d on d.id = l.database_id join pools p on p.name = d.pool

@@ -12,7 +12,7 @@ use super::{next_number, pools};
 use crate::context::PgBackend;
 use crate::error::{PgError, Result};
 use crate::rows::{self, Columns as _};
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 pub(crate) async fn put(
     backend: &PgBackend,
@@ -55,7 +55,7 @@ pub(crate) async fn put(
         .execute(&backend.catalog())
         .await?;
         if inserted.rows_affected() == 1 {
-            reach(Point::BuildRequested).await;
+            reach(Failpoint::BuildRequested).await;
         }
     }
     Err(Error::ServerUnavailable(format!("template \"{fingerprint}\" changes hands; ask again")).into())
@@ -198,7 +198,7 @@ pub(crate) async fn request_seal(
             .bind(token)
             .execute(&backend.catalog())
             .await?;
-            reach(Point::SealRequested).await;
+            reach(Failpoint::SealRequested).await;
             Ok(template)
         }
         TemplateState::Ready => Ok(template),
@@ -235,7 +235,7 @@ pub(crate) async fn abandon(
 pub(crate) async fn mark_retiring(backend: &PgBackend, pool: &PoolName, fingerprint: &Fingerprint) -> Result<()> {
     pools::find(backend, pool).await?;
     let template = find_live(backend, pool, fingerprint).await?.id.0;
-    let mut transaction = backend.begin().await?;
+    let mut transaction = backend.transaction().await?;
     // An acquire locks the template's row as well, so none grants a lease in between.
     sqlx::query("select from templates where id = $1 for update").bind(template).execute(&mut *transaction).await?;
     let holders: Vec<String> = sqlx::query_scalar(

@@ -18,7 +18,7 @@ use crate::error::{PgError, Result, failed, stale, stuck};
 use crate::rights::Rights;
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 struct Build {
     id: i64,
@@ -75,15 +75,15 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
         // The owner may then give objects to the role, and every login acts as the owner.
         ddl::grant_role(&role, &build.owner, ctx.backend.facts().major).run(ctx.connection).await?;
     }
-    reach(Point::BuildRolesMade).await;
+    reach(Failpoint::BuildRolesMade).await;
     let password = build.password.clone();
     make_login(ctx, &build.login, password, &build.owner, LoginRights::Plain, 0).await?;
-    reach(Point::BuildLoginMade).await;
+    reach(Failpoint::BuildLoginMade).await;
     remove_half_made(ctx, &build.name).await?;
     give_name(ctx.connection, ddl::create_build(&build.name, &RoleName::database_owner())).await?;
-    reach(Point::BuildCreated).await;
+    reach(Failpoint::BuildCreated).await;
     let result = prepare(ctx, &build).await.map_err(pgdibs_core::error::StepError::from);
-    reach(Point::BuildPrepared).await;
+    reach(Failpoint::BuildPrepared).await;
     // A failed build gets its oid too, by which it is dropped.
     sqlx::query(
         "update templates t set oid = s.oid::int8, build_heard_at = now(),
@@ -94,7 +94,7 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
     .bind(result.as_ref().err().map(ToString::to_string))
     .execute(&mut *ctx.connection)
     .await?;
-    reach(Point::BuildRecorded).await;
+    reach(Failpoint::BuildRecorded).await;
     Ok(result?)
 }
 
@@ -167,13 +167,13 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
     }
     pre_drop::roll_back_all(ctx, &[(oid, &build.name)]).await?;
     shut_out(ctx.connection, oid, &build.login).await?;
-    reach(Point::SealFenced).await;
+    reach(Failpoint::SealFenced).await;
     seal::compact_what_the_builder_made(ctx, &build.name, &build.login).await?;
     shut_out(ctx.connection, oid, &build.login).await?;
     let relations = finish_inside(ctx.backend, &build).await?;
-    reach(Point::SealCompacted).await;
+    reach(Failpoint::SealCompacted).await;
     ddl::allow_connections(&build.name, false).run(ctx.connection).await?;
-    reach(Point::SealClosed).await;
+    reach(Failpoint::SealClosed).await;
     if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {
         return Err(builder_stuck());
     }
@@ -202,9 +202,9 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
         .bind(build.login.as_str())
         .execute(&mut *transaction)
         .await?;
-    reach(Point::SealRenamed).await;
+    reach(Failpoint::SealRenamed).await;
     transaction.commit().await?;
-    reach(Point::SealPublished).await;
+    reach(Failpoint::SealPublished).await;
     // No row names the login any more. If this fails, garbage collection drops it.
     let _ = drop_logins(ctx, &[build.login.to_string()]).await;
     Ok(())

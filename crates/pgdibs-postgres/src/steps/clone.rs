@@ -19,7 +19,7 @@ use crate::ddl::{self, Ddl};
 use crate::error::{PgError, Result, failed, stale};
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 /// Clones timed with each strategy before one is chosen: the first one of each warms caches, so two are not enough.
 const MEASURED_CLONES: i32 = 3;
@@ -47,7 +47,7 @@ pub(super) async fn clone(ctx: &mut StepContext<'_>, server: &ServerProcess, dat
     let may = row.parsed("may", LoginRights::parse)?;
     let (password, limit) = (row.try_get("password")?, row.number("connection_limit")?);
     let verifier = make_login(ctx, &login, password, &owner, may, limit).await?;
-    reach(Point::CloneLoginMade).await;
+    reach(Failpoint::CloneLoginMade).await;
     let strategy = choose(ctx.backend, &row)?;
     let began = Instant::now();
     match ddl::clone_database(&name, &template, &RoleName::database_owner(), strategy).run(ctx.connection).await {
@@ -63,7 +63,7 @@ pub(super) async fn clone(ctx: &mut StepContext<'_>, server: &ServerProcess, dat
         Err(error) => return Err(error.into()),
     }
     let seconds = began.elapsed().as_secs_f64();
-    reach(Point::CloneCreated).await;
+    reach(Failpoint::CloneCreated).await;
     let grants = grants(&row, &name, &login, &owner)?;
     let finished = finish(ctx.connection, database, &grants, verifier, seconds).await.map_err(StepError::from);
     if matches!(finished, Err(StepError::Failed(_) | StepError::Stale(_))) {
@@ -143,9 +143,9 @@ async fn finish(
     if done.rows_affected() != 1 {
         return Err(stale("the row of the clone has changed"));
     }
-    reach(Point::CloneConfigured).await;
+    reach(Failpoint::CloneConfigured).await;
     transaction.commit().await?;
-    reach(Point::CloneDone).await;
+    reach(Failpoint::CloneDone).await;
     Ok(())
 }
 

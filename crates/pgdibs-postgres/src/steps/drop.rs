@@ -16,7 +16,7 @@ use crate::ddl;
 use crate::error::{Result, stale};
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 pub(super) async fn drop_database(
     ctx: &mut StepContext<'_>,
@@ -32,28 +32,28 @@ pub(super) async fn drop_database(
             close(&mut transaction, &used.name, &used.open_logins).await?;
         }
         transaction.commit().await?;
-        reach(Point::DropClosed).await;
+        reach(Failpoint::DropClosed).await;
         if used.invalid.is_some() {
             end_all_sessions(ctx.connection, used.oid).await?;
         }
     }
     if used.invalid.is_some() {
-        reach(Point::DropFenced).await;
+        reach(Failpoint::DropFenced).await;
         drop_by_name(ctx, &used.name, used.oid).await?;
     }
-    reach(Point::DropDone).await;
+    reach(Failpoint::DropDone).await;
     drop_logins(ctx, &used.logins).await?;
     if used.may_make_databases {
         drop_handed_over(ctx).await?;
     }
-    reach(Point::DropLoginsDropped).await;
+    reach(Failpoint::DropLoginsDropped).await;
     sqlx::query(
         "delete from databases d where d.id = $1 and not exists (select from pg_database p where p.oid = d.oid::oid)",
     )
     .bind(database.0)
     .execute(&mut *ctx.connection)
     .await?;
-    reach(Point::DropForgotten).await;
+    reach(Failpoint::DropForgotten).await;
     Ok(())
 }
 
@@ -124,13 +124,13 @@ pub(super) async fn drop_template(
         close(&mut transaction, &name, &logins).await?;
     }
     transaction.commit().await?;
-    reach(Point::TemplateClosed).await;
+    reach(Failpoint::TemplateClosed).await;
 
     if let Some((oid, _)) = found {
         end_all_sessions(ctx.connection, oid).await?;
         drop_by_name(ctx, &name, oid).await?;
     }
-    reach(Point::TemplateDropped).await;
+    reach(Failpoint::TemplateDropped).await;
     drop_logins(ctx, &[login]).await?;
     // The row of a failed template is shown for an hour; that of a retired one, or of one whose pool is being dropped, is deleted now. While
     // a kept database refers to it the row stays, but its name is free for the next build of that fingerprint.

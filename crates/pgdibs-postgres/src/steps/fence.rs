@@ -17,7 +17,7 @@ use super::step_context::StepContext;
 use super::{contended, pre_drop};
 use crate::ddl;
 use crate::error::{Result, stale, stuck};
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 /// Which used databases a fence is for, and so what else it closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +36,10 @@ impl End {
         }
     }
 
-    fn failpoints(self) -> [Point; 2] {
+    fn failpoints(self) -> [Failpoint; 2] {
         match self {
-            Self::Lease => [Point::ReturnClosed, Point::ReturnFenced],
-            Self::Reset => [Point::ResetClosed, Point::ResetFenced],
+            Self::Lease => [Failpoint::ReturnClosed, Failpoint::ReturnFenced],
+            Self::Reset => [Failpoint::ResetClosed, Failpoint::ResetFenced],
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
 use crate::error::{Result, stale};
 use crate::scram;
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 /// Fences all the used databases together, then swaps each.
 pub(super) async fn return_all(ctx: &mut StepContext<'_>, returns: &[&Step]) -> Vec<Result<(), StepError>> {
@@ -127,9 +127,9 @@ async fn swap(ctx: &mut StepContext<'_>, used: DatabaseId, spare: Option<Databas
     if let Some((spare, slot, name)) = new {
         entered(&mut transaction, spare, slot, &name).await?;
     }
-    reach(Point::ReturnRenamed).await;
+    reach(Failpoint::ReturnRenamed).await;
     transaction.commit().await?;
-    reach(Point::ReturnDone).await;
+    reach(Failpoint::ReturnDone).await;
     Ok(())
 }
 
@@ -154,9 +154,9 @@ async fn enter(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> R
     let (name, statements) = entering(&spare, slot)?;
     contended::run(&mut transaction, &ddl::bound_statements().then(statements)).await?;
     entered(&mut transaction, &spare, slot, &name).await?;
-    reach(Point::FillRenamed).await;
+    reach(Failpoint::FillRenamed).await;
     transaction.commit().await?;
-    reach(Point::FillDone).await;
+    reach(Failpoint::FillDone).await;
     Ok(())
 }
 
@@ -277,9 +277,9 @@ async fn exchange(
     .bind(spare.id)
     .execute(&mut *transaction)
     .await?;
-    reach(Point::ResetRenamed).await;
+    reach(Failpoint::ResetRenamed).await;
     transaction.commit().await?;
-    reach(Point::ResetDone).await;
+    reach(Failpoint::ResetDone).await;
     Ok(())
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Result, stale};
 use crate::requests::leases;
 use crate::rows::Columns as _;
 use crate::sqlstate;
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 /// Expires or revokes a lease. A lease that was renewed since the plan does not expire; the start of a reset is a renewal.
 pub(super) async fn end_lease(
@@ -27,7 +27,7 @@ pub(super) async fn end_lease(
 ) -> Result<()> {
     let renewals = (end == End::Expired).then_some(renewals);
     let ended = leases::end_all(connection, &[lease], end, renewals, reason).await?;
-    reach(Point::ExpireCommitted).await;
+    reach(Failpoint::ExpireCommitted).await;
     if ended > 0 { Ok(()) } else { Err(stale("the lease has ended or was renewed")) }
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn retire(connection: &mut PgConnection, database: DatabaseId, 
     .fetch_optional(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    reach(Point::RetireCommitted).await;
+    reach(Failpoint::RetireCommitted).await;
     retired.map(|_| ()).ok_or_else(|| stale("the database is in use now"))
 }
 
@@ -89,9 +89,9 @@ pub(super) async fn new_databases(connection: &mut PgConnection, template: Templ
     .bind(&logins)
     .execute(&mut *transaction)
     .await?;
-    reach(Point::CloneRowWritten).await;
+    reach(Failpoint::CloneRowWritten).await;
     transaction.commit().await?;
-    reach(Point::CloneRowCommitted).await;
+    reach(Failpoint::CloneRowCommitted).await;
     Ok(())
 }
 
@@ -107,7 +107,7 @@ pub(super) async fn adopt(connection: &mut PgConnection, database: DatabaseId, o
     .bind(i64::from(oid))
     .execute(connection)
     .await?;
-    reach(Point::AdoptRecorded).await;
+    reach(Failpoint::AdoptRecorded).await;
     if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the half-made database was dropped")) }
 }
 
@@ -136,7 +136,7 @@ pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, 
         ddl::close_login(login).run(&mut transaction).await?;
     }
     transaction.commit().await?;
-    reach(Point::ForgetClosed).await;
+    reach(Failpoint::ForgetClosed).await;
     tracing::info!(database = name, "deleted row of missing database: {reason}");
     for login in &logins {
         if let Err(error) = ddl::drop_role(login).run(connection).await {
@@ -165,7 +165,7 @@ pub(super) async fn lose_build(connection: &mut PgConnection, template: Template
     .bind(reason)
     .fetch_optional(connection)
     .await?;
-    reach(Point::BuildFailed).await;
+    reach(Failpoint::BuildFailed).await;
     match alive {
         Some(false) => Ok(()),
         Some(true) => Err(stale("the builder is still connected")),
@@ -201,7 +201,7 @@ pub(super) async fn retire_template(
         .execute(&mut *transaction)
         .await?;
     transaction.commit().await?;
-    reach(Point::TemplateRetired).await;
+    reach(Failpoint::TemplateRetired).await;
     Ok(())
 }
 

@@ -43,7 +43,7 @@ async fn run(session: &mut PgConnection, sql: &str) {
 struct Waiting(tokio::task::JoinHandle<(PgConnection, Result<(), sqlx::Error>)>);
 
 impl Waiting {
-    async fn begin(setting: &Setting, mut session: PgConnection, sql: &str) -> Self {
+    async fn start(setting: &Setting, mut session: PgConnection, sql: &str) -> Self {
         let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut session).await.unwrap();
         let statement = sql.to_owned();
         let task = tokio::spawn(async move {
@@ -206,7 +206,7 @@ fn daemon_starts_while_catalog_is_locked() {
         let tenant = suite.take(suite.acquire_request()).await;
         let mut holder = suite.enter(&tenant).await;
         run(&mut holder, SET_FOR_CATALOG).await;
-        let queued = Waiting::begin(setting, suite.enter(&tenant).await, "drop database pgdibs").await;
+        let queued = Waiting::start(setting, suite.enter(&tenant).await, "drop database pgdibs").await;
         let began = Instant::now();
         let started = setting.another_backend().await;
         assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
@@ -223,7 +223,7 @@ fn daemon_reports_lock_that_blocks_its_catalog() {
         let stranger = async || session(&setting.cluster.options("stranger", "x", "postgres")).await;
         let mut holder = stranger().await;
         run(&mut holder, SET_FOR_CATALOG).await;
-        let queued = Waiting::begin(setting, stranger().await, "drop database pgdibs").await;
+        let queued = Waiting::start(setting, stranger().await, "drop database pgdibs").await;
         let address = ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
         let Err(ConnectError::NotUp(why)) = open(address, 1_000_000).await else { panic!("it is kept out") };
         assert!(why.contains("it let no session into database \"pgdibs\" within 10 s"), "{why}");
@@ -244,7 +244,7 @@ fn tenant_that_only_waits_ahead_keeps_its_session() {
         let mut holder = suite.enter(&tenant).await;
         run(&mut holder, &format!("begin; {grant}")).await;
         // It holds the lock on the tuple, for which the daemon waits, and itself waits for the transaction.
-        let waiting = Waiting::begin(setting, suite.enter(&innocent).await, &grant).await;
+        let waiting = Waiting::start(setting, suite.enter(&innocent).await, &grant).await;
         suite.release(&sibling).await;
         // The tenant's statement or the daemon's may be the first; the other fails with "tuple concurrently updated".
         setting.idle_with_failures().await;

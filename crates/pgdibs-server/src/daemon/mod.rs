@@ -17,7 +17,7 @@ use std::time::Duration;
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::name::PoolName;
 use pgdibs_embedded::EmbeddedError;
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::ServerAddress;
 use pgdibs_postgres::membership::ListenError;
@@ -32,7 +32,7 @@ use self::status::Status;
 use crate::config::{Config, PoolConfig};
 use crate::endpoint_file::EndpointFile;
 use crate::http;
-use crate::reconciler::{Reconciler, Report};
+use crate::reconciler::{Reconciler, ReconcilerState};
 use crate::service::wait_queue::WaitQueue;
 use crate::service::waiter_limit::WaiterLimit;
 use crate::service::{Address, Service};
@@ -117,7 +117,7 @@ async fn run(config: Config, auto_shutdown: AutoShutdown) -> Result<(), StartErr
     notify::serving();
 
     // From here on /livez answers 200, and /readyz 503 until the server is up.
-    reach(Point::StartListening).await;
+    reach(Failpoint::StartListening).await;
     let result = tokio::select! {
         result = with_server(&config, &status, &stage, &stopping, connections, idle, listens) => result,
         never = notify::stopping(&stopping) => match never {},
@@ -182,7 +182,7 @@ async fn with_server(
     }
 
     let wait_queue = Arc::new(WaitQueue::default());
-    let report: Arc<Mutex<Report>> = Arc::default();
+    let report: Arc<Mutex<ReconcilerState>> = Arc::default();
     status.set_report(Arc::clone(&report));
     let tasks = TaskTracker::new();
     let builds = Arc::new(Builds::new(
@@ -226,7 +226,7 @@ async fn with_server(
     let mut pools = ConfiguredPools::new(config.pools.clone(), &backend, &wait_queue, status);
     // Before the API serves requests.
     pools.apply().await;
-    reach(Point::StartPoolsMade).await;
+    reach(Failpoint::StartPoolsMade).await;
     let pool_task = tokio::spawn(apply_pools(pools, Arc::clone(&builds), stopping.clone()));
     stage.send_replace(Some(service));
     // After the API serves requests: a client that sees "ready" requests a lease at once.
@@ -234,7 +234,7 @@ async fn with_server(
     if let (Some(listens), Some(data_dir)) = (listens, server.data_dir()) {
         EndpointFile::of(listens, backend.instance()).leave(data_dir);
     }
-    reach(Point::StartServing).await;
+    reach(Failpoint::StartServing).await;
     notify::server_is_up(&backend.facts().version);
 
     server.watch_over(config, status, &backend, stopping).await;
@@ -272,7 +272,7 @@ async fn with_server(
 async fn keep_membership(
     backend: Arc<PgBackend>,
     wait_queue: Arc<WaitQueue>,
-    report: Arc<Mutex<Report>>,
+    report: Arc<Mutex<ReconcilerState>>,
     stopping: CancellationToken,
 ) {
     let work = async {

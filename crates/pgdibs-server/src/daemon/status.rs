@@ -9,7 +9,7 @@ use pgdibs_postgres::facts::ServerFacts;
 
 use super::builds::Builds;
 use crate::http::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
-use crate::reconciler::Report;
+use crate::reconciler::ReconcilerState;
 
 /// The state that the daemon's tasks report.
 pub(super) struct Status {
@@ -27,7 +27,7 @@ struct Known {
     warnings: Vec<String>,
     /// The errors of configured pools that could not be applied.
     pool_errors: BTreeMap<String, String>,
-    report: Option<Arc<Mutex<Report>>>,
+    report: Option<Arc<Mutex<ReconcilerState>>>,
     builds: Option<Arc<Builds>>,
 }
 
@@ -73,7 +73,7 @@ impl Status {
         };
     }
 
-    pub(super) fn set_report(&self, report: Arc<Mutex<Report>>) {
+    pub(super) fn set_report(&self, report: Arc<Mutex<ReconcilerState>>) {
         self.known().report = Some(report);
     }
 
@@ -83,10 +83,10 @@ impl Status {
 
     /// Whether the reconciler cannot reach the server.
     pub(super) fn is_unreachable(&self) -> bool {
-        self.report().unreachable.is_some()
+        self.reconciler_state().unreachable.is_some()
     }
 
-    fn report(&self) -> Report {
+    fn reconciler_state(&self) -> ReconcilerState {
         let report = self.known().report.clone();
         report.map(|report| report.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
     }
@@ -100,7 +100,7 @@ impl StatusSource for Status {
     fn daemon(&self) -> DaemonStatus {
         // Read one after the other: a mutex guard in the expression below would live to its end, and `report` needs the lock.
         let instance = self.known().instance.clone();
-        let reconciling = self.report().reconciling;
+        let reconciling = self.reconciler_state().reconciling;
         DaemonStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             instance,
@@ -111,7 +111,7 @@ impl StatusSource for Status {
     }
 
     fn server(&self) -> ServerStatus {
-        let Report { warnings, drop_blockers, orphans, .. } = self.report();
+        let ReconcilerState { warnings, drop_blockers, orphans, .. } = self.reconciler_state();
         let known = self.known();
         ServerStatus {
             version: known.version.clone(),
@@ -121,7 +121,7 @@ impl StatusSource for Status {
     }
 
     fn reconciler(&self) -> ReconcilerStatus {
-        let report = self.report();
+        let report = self.reconciler_state();
         ReconcilerStatus {
             planned_at: report.planned_at,
             plan: report.last_plan,
@@ -132,7 +132,8 @@ impl StatusSource for Status {
     fn unready(&self) -> Vec<String> {
         let builds = self.known().builds.clone();
         let mut reasons: Vec<String> = self.known().reason.iter().cloned().collect();
-        reasons.extend(self.report().unreachable.map(|reason| format!("the server is not available: {reason}")));
+        reasons
+            .extend(self.reconciler_state().unreachable.map(|reason| format!("the server is not available: {reason}")));
         reasons.extend(self.known().pool_errors.iter().map(|(pool, error)| format!("pool {pool}: {error}")));
         if let Some(builds) = builds {
             reasons.extend(builds.reasons());

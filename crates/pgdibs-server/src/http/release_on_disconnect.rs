@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use hyper::body::{Bytes, Frame, SizeHint};
-use pgdibs_failpoint::{Point, reach_at_once};
+use pgdibs_failpoint::{Failpoint, reach_at_once};
 use serde::Serialize;
 use tokio::task::JoinHandle;
 
@@ -75,7 +75,7 @@ impl http_body::Body for Guarded {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let body = self.get_mut();
         if body.text.len() > 1 {
-            reach_at_once(Point::AcquireAnswering);
+            reach_at_once(Failpoint::AcquireAnswering);
             let most = body.text.split_to(body.text.len() - 1);
             // A task of its own, because hyper polls a pending body twice in a row and a bare yield is over by then. When the task has
             // ended, the reactor has run, and a connection that the peer closed is known to be closed.
@@ -88,7 +88,7 @@ impl http_body::Body for Guarded {
             body.pause = None;
         }
         if let Some(release) = body.release.take() {
-            reach_at_once(Point::AcquireLastByte);
+            reach_at_once(Failpoint::AcquireLastByte);
             release.disarm();
         }
         if body.text.is_empty() {

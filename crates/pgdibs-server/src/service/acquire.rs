@@ -10,7 +10,7 @@ use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::PoolName;
 use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId, TicketKind};
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -158,7 +158,7 @@ impl<B: Backend + 'static> Service<B> {
                 self.queue_for(&wanted, requests, &mut tickets).await?;
                 // No try now: the reconciler sees the ticket and what is ready, and wakes as many waiters as can be served.
                 self.wait_queue.wake_reconciler();
-                reach(Point::AcquireWaiting).await;
+                reach(Failpoint::AcquireWaiting).await;
             }
             Ok(Attempt::Pending(Some(wanted), tickets.first().map(|ticket| ticket.id)))
         });
@@ -204,7 +204,7 @@ impl<B: Backend + 'static> Service<B> {
     ) -> Result<Result<(Vec<Lease>, bool), Option<TargetTemplate>>, Error> {
         match self.backend.acquire(requests, ticket.map(|ticket| ticket.id)).await {
             Ok(Acquired::Granted(leases)) => {
-                reach(Point::AcquireGranted).await;
+                reach(Failpoint::AcquireGranted).await;
                 self.wait_queue.granted(leases.iter().map(|lease| lease.template));
                 Ok(Ok((leases, true)))
             }

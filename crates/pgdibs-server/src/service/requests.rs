@@ -7,7 +7,7 @@ use pgdibs_core::name::{PoolName, shown};
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::{Announce, Kept};
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_failpoint::{Point, reach};
+use pgdibs_failpoint::{Failpoint, reach};
 
 use super::{Current, Service};
 
@@ -117,7 +117,7 @@ impl<B: Backend + 'static> Service<B> {
     /// Unknown id.
     pub async fn release(&self, id: LeaseId) -> Result<(), Error> {
         if self.backend.end_lease(id, End::Released, "released by its holder").await? {
-            reach(Point::ReleaseAnswering).await;
+            reach(Failpoint::ReleaseAnswering).await;
             self.wait_queue.wake_reconciler();
         }
         Ok(())

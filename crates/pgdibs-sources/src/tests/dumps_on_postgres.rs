@@ -142,7 +142,7 @@ async fn error_in_dump_names_original_file_and_setting() {
     let roles = "; if this is about a role: list it under `roles` of the pool, or make the dump with --no-owner --no-privileges";
     let extensions = "; the build's login is no superuser: list the extension under `extensions` of the pool";
     for (statement, message, hint) in [
-        ("GRANT ALL ON t TO nobody_here;", "role \"nobody_here\" does not exist (SQLSTATE 42704)", roles),
+        ("GRANT ALL ON t TO missing_here;", "role \"missing_here\" does not exist (SQLSTATE 42704)", roles),
         ("GRANT SELECT ON pg_authid TO PUBLIC;", "permission denied for table pg_authid (SQLSTATE 42501)", roles),
         ("ALTER DEFAULT PRIVILEGES FOR ROLE builder GRANT SELECT ON TABLES TO PUBLIC;", "(SQLSTATE 42501)", roles),
         (

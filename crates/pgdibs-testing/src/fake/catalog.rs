@@ -88,7 +88,7 @@ impl State {
     }
 
     pub(super) fn timestamp(&self) -> Timestamp {
-        at(self.now)
+        timestamp(self.now)
     }
 
     pub(super) fn pool(&self, pool: &PoolName) -> Result<&Pool, Error> {
@@ -248,6 +248,6 @@ pub(super) fn state_after_lease(keep_until: Option<Timestamp>) -> DatabaseState 
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "a test's clock stays far below 2^53 microseconds")]
-pub(super) fn at(seconds: f64) -> Timestamp {
+pub(super) fn timestamp(seconds: f64) -> Timestamp {
     Timestamp((seconds * 1_000_000.0) as i64)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::{LeaseRow, RunRow, State, TicketRow, at, login_of};
+use super::catalog::{LeaseRow, RunRow, State, TicketRow, login_of, timestamp};
 use super::server::FakeLogin;
 use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::error::Error;
@@ -222,7 +222,7 @@ impl State {
             renewals: 0,
             reset_to: None,
             acquired_at: stamp,
-            expires_at: at(now + seconds(acquire_request.ttl_seconds)),
+            expires_at: timestamp(now + seconds(acquire_request.ttl_seconds)),
             ended_at: None,
             ended_reason: None,
         };
@@ -243,7 +243,7 @@ impl State {
         let Some(row) = self.leases.get_mut(&id) else { return Err(Error::LeaseNotFound(id.to_string())) };
         row.seen.ttl_seconds = ttl_seconds.unwrap_or(row.seen.ttl_seconds);
         row.seen.renewals += 1;
-        row.seen.expires_at = at(now + seconds(row.seen.ttl_seconds));
+        row.seen.expires_at = timestamp(now + seconds(row.seen.ttl_seconds));
         Ok(row.seen.clone())
     }
 
@@ -295,7 +295,7 @@ impl State {
     pub(super) fn keep(&mut self, id: LeaseId, keep_seconds: u64, reason: &str) -> Result<Kept, Error> {
         let lease = self.live_lease(id)?.clone();
         let number = self.next_number();
-        let until = at(self.now + seconds(keep_seconds));
+        let until = timestamp(self.now + seconds(keep_seconds));
         let row = lease
             .database
             .and_then(|database| self.databases.get_mut(&database))

@@ -1,13 +1,13 @@
 //! The snapshot of the fake backend.
 
-use super::catalog::{DatabaseRow, State, at, login_of};
+use super::catalog::{DatabaseRow, State, login_of, timestamp};
 use super::leasing::ANNOUNCEMENT_SECONDS;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::snapshot::{AnnouncedRun, ServerDatabase, Snapshot, Ticket};
 
 impl State {
     pub(super) fn snapshot(&self) -> Snapshot {
-        let now = at(self.now);
+        let now = timestamp(self.now);
         let templates = self.templates.values().map(|row| {
             let mut seen = row.seen.clone();
             seen.builder_silent = self.builder_is_silent(seen.id);
@@ -56,7 +56,7 @@ impl State {
             runs: self.announced_runs(),
             server: server.collect(),
             limits: self.limits.clone(),
-            taken_at: at(self.now),
+            taken_at: timestamp(self.now),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::catalog::{DatabaseRow, State, at, login_of, state_after_lease};
+use super::catalog::{DatabaseRow, State, login_of, state_after_lease, timestamp};
 use super::faults::{FaultPoint, Faults};
 use super::server::FakeLogin;
 use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
@@ -245,7 +245,7 @@ impl State {
         if self.reserved().contains(&database) && !reason.is_damage() {
             return Err(stale("a reset has reserved it"));
         }
-        let now = at(self.now);
+        let now = timestamp(self.now);
         let dropping: BTreeSet<_> =
             self.pools.values().filter(|pool| pool.dropping).map(|pool| pool.name.clone()).collect();
         let row = self.row(database)?;

@@ -132,7 +132,7 @@ impl State {
             template,
             database: row.seen.name.clone(),
             credentials,
-            expires_at: super::catalog::at(row.last_renewed + BUILDER_GRACE_SECONDS),
+            expires_at: super::catalog::timestamp(row.last_renewed + BUILDER_GRACE_SECONDS),
         }))
     }
 

@@ -132,7 +132,7 @@ pub(super) fn lost_replies() {
             let lease = answer.body;
             let of_run = sure.get(&format!("/v1/leases?run={run}")).expect(200);
             assert_eq!(of_run["leases"].as_array().unwrap().len(), 1, "two leases for one key: {of_run}");
-            let seen = contents::lines(&mut Session::of(&lease), true).unwrap();
+            let seen = contents::describe(&mut Session::of(&lease), true).unwrap();
             assert!(seen == stage.expected, "{}", contents::difference(&stage.expected, &seen));
 
             let path = format!("/v1/leases/{}", lease["id"].as_str().unwrap());
@@ -290,7 +290,7 @@ pub(super) fn hundred_runs_at_once() {
                     json!({"pool": pool, "fingerprint": "first", "run": run, "worker": "gw0", "wait_seconds": 120});
                 let lease = api.lease(&acquire_request);
                 let mut session = Session::of(&lease);
-                let seen = contents::lines(&mut session, true).unwrap();
+                let seen = contents::describe(&mut session, true).unwrap();
                 assert!(&seen == expected, "{}", contents::difference(expected, &seen));
                 session.run("insert into witness (note) values ('mine')");
                 drop(session);

@@ -138,8 +138,8 @@ pub(super) fn leadership_lock_in_another_database() {
     elsewhere.run(TAKE);
     let place = Place::on(&cluster.url());
     let (stage, daemon) = Stage::with(cluster, place, &[], "");
-    elsewhere.run("create database app_of_somebody");
-    let other = Place::on(&stage.cluster.superuser_url("app_of_somebody"));
+    elsewhere.run("create database app_of_another");
+    let other = Place::on(&stage.cluster.superuser_url("app_of_another"));
     let second = other.daemon(&[]);
     assert!(reconciles(&stage.api) && !reconciles(&second.api), "the server has one leader");
     stage.under_load(|| stage.ledger.until_served(20));
@@ -160,7 +160,7 @@ pub(super) fn leadership_lock_in_another_database() {
     drop(stranger);
     until("a daemon becomes the leader again", || if reconciles(&stage.api) { Ok(()) } else { Err(String::new()) });
     stage.under_load(|| {});
-    elsewhere.run("drop database app_of_somebody");
+    elsewhere.run("drop database app_of_another");
     stage.audit(&daemon, FULL_AGAIN);
     daemon.stop();
 }

@@ -232,7 +232,7 @@ pub(super) fn orphan_directories() {
         stage.load().during(stage::CALLERS, || {
             stage.until_in_mid_clone();
             stage.cluster.crash();
-            stage.cluster.up();
+            stage.cluster.start_again();
             daemon.until_ready();
             stage.ledger.until_served(stage::CALLERS as usize);
         });

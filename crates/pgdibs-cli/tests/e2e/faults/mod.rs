@@ -14,7 +14,7 @@ mod steps;
 
 /// These take minutes: `make test-all` runs them, `make test` only a sample of the same faults.
 mod long {
-    use pgdibs_failpoint::Point;
+    use pgdibs_failpoint::Failpoint;
 
     use super::network::{cut_at_each, slow_at_each};
     use super::steps::kill_at_each;
@@ -40,9 +40,9 @@ mod long {
     each!(drops: prepared_transaction, prepared_transaction_at_reset, active_replication_slot, subscription_of_tenant, session_stuck_in_copy, template_flag,
         reconnecting_superuser, unterminable_session, interrupted_drop, orphan_directories, live_lease_stuck_in_copy);
 
-    fn points_of(groups: &[&str]) -> Vec<Point> {
-        let is_in = |point: &Point| groups.iter().any(|group| point.name().starts_with(&format!("{group}:")));
-        Point::ALL.iter().copied().filter(is_in).collect()
+    fn points_of(groups: &[&str]) -> Vec<Failpoint> {
+        let is_in = |point: &Failpoint| groups.iter().any(|group| point.name().starts_with(&format!("{group}:")));
+        Failpoint::ALL.iter().copied().filter(is_in).collect()
     }
 
     const START: &[&str] = &["start", "reconcile"];
@@ -70,6 +70,6 @@ mod long {
     #[test]
     fn every_failpoint_is_tested() {
         let groups = [START, TEMPLATE, DATABASE, LEASE].concat();
-        assert_eq!(points_of(&groups).len(), Point::ALL.len(), "add the new group to a list above");
+        assert_eq!(points_of(&groups).len(), Failpoint::ALL.len(), "add the new group to a list above");
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use pgdibs_failpoint::Point;
+use pgdibs_failpoint::Failpoint;
 
 use super::steps::{Provoker, armed, clean_up};
 use crate::support::readiness::Readiness;
@@ -23,7 +23,7 @@ fn stage_with_proxy(max_connections: u32) -> (Stage, Daemon, Proxy) {
 }
 
 /// Holds the daemon at each failpoint under load, injects the fault, and lets the daemon continue.
-fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy), after: impl Fn(&Stage, Point, &Proxy)) {
+fn at_each(points: &[Failpoint], audit_each: bool, fault: impl Fn(&Proxy), after: impl Fn(&Stage, Failpoint, &Proxy)) {
     let (stage, mut daemon, proxy) = stage_with_proxy(60);
     let file = stage.place.path().join("held");
     let hold = format!("hold:{}", file.display());
@@ -67,12 +67,12 @@ fn at_each(points: &[Point], audit_each: bool, fault: impl Fn(&Proxy), after: im
 }
 
 /// Resets every connection while the daemon is at the failpoint.
-pub(super) fn cut_at_each(points: &[Point]) {
+pub(super) fn cut_at_each(points: &[Failpoint]) {
     at_each(points, true, Proxy::cut_once, |_, _, _| {});
 }
 
 /// From the failpoint on, all traffic is delayed by 0.1 s in each direction for a while. Answers are slower, but not different.
-pub(super) fn slow_at_each(points: &[Point]) {
+pub(super) fn slow_at_each(points: &[Failpoint]) {
     let slow = |proxy: &Proxy| proxy.set(Link::Slow(Duration::from_millis(100)));
     at_each(points, false, slow, |stage, point, proxy| {
         let before = stage.ledger.unavailable();
@@ -96,7 +96,7 @@ pub(super) fn hanging_connection() {
     let (stage, daemon, proxy) = stage_with_proxy(60);
     daemon.kill();
     let held = stage.place.path().join("held");
-    let mut daemon = armed(&stage, Point::ReturnRenamed, &format!("hold:{}", held.display()));
+    let mut daemon = armed(&stage, Failpoint::ReturnRenamed, &format!("hold:{}", held.display()));
     daemon.until_ready();
     let (readiness, (down, up)) = Readiness::during(&stage.api, || {
         stage.load().during(stage::CALLERS, || {

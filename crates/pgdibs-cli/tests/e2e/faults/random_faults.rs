@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use pgdibs_failpoint::Point;
+use pgdibs_failpoint::Failpoint;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -114,12 +114,12 @@ impl Scene<'_> {
 
     /// The callers trigger most failpoints; some may not be reached for a while.
     fn kill_at_a_step(&mut self) {
-        let met = |point: &&Point| {
+        let met = |point: &&Failpoint| {
             let group = point.name().split(':').next().unwrap_or_default();
             ["start", "reconcile", "clone", "fill", "return", "acquire", "reset", "release", "drop"].contains(&group)
-                && **point != Point::DropClosed
+                && **point != Failpoint::DropClosed
         };
-        let points: Vec<&Point> = Point::ALL.iter().filter(met).collect();
+        let points: Vec<&Failpoint> = Failpoint::ALL.iter().filter(met).collect();
         let point = points.choose(&mut self.random).expect("a point").name();
         let armed = format!("{point}@{}=kill", self.random.random_range(1..4));
         self.daemon().signal(Signal::SIGTERM);
@@ -153,7 +153,7 @@ impl Scene<'_> {
     fn server_down(&mut self, how: fn(&Stage)) {
         how(self.stage);
         last(Duration::from_millis(self.random.random_range(0..1500)));
-        self.stage.cluster.up();
+        self.stage.cluster.start_again();
     }
 
     fn boss(&self) -> Session {

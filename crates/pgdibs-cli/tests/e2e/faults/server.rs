@@ -34,7 +34,7 @@ fn goes_down(how: impl Fn(&Stage)) {
             hold(DOWN);
             assert_eq!(stage.api.get("/livez").status, 200);
             let up = Instant::now();
-            stage.cluster.up();
+            stage.cluster.start_again();
             let answers = Instant::now();
             until("the daemon is ready again", || match stage.api.get("/readyz") {
                 answer if answer.status == 200 => Ok(()),

@@ -47,7 +47,7 @@ impl Figures {
         sorted.get(at).map_or(0.0, Duration::as_secs_f64)
     }
 
-    fn report(&self, stage: &Stage, took: Duration) -> String {
+    fn summary(&self, stage: &Stage, took: Duration) -> String {
         let violations = stage.ledger.violations();
         let count = |kind: fn(&Violation) -> bool| violations.iter().filter(|violation| kind(violation)).count();
         let operation = |operation| stage.ledger.count(operation);
@@ -94,7 +94,7 @@ fn until_recovered(stage: &Stage) -> Duration {
         if let Ok(answer) = stage.api.try_call(pgdibs::Method::POST, "/v1/leases", Some(&acquire_request))
             && matches!(answer.status, 200 | 201)
             && let Ok(mut session) = Session::try_open(answer.body["url"].as_str().unwrap_or_default())
-            && let Ok(seen) = contents::lines(&mut session, true)
+            && let Ok(seen) = contents::describe(&mut session, true)
         {
             if seen != stage.expected {
                 let difference = contents::difference(&stage.expected, &seen);
@@ -173,7 +173,7 @@ fn random_faults_over_random_load() {
         figures.leaks.extend(failure_of(|| stage.assert_orphans_are_reported()));
         figures.audits += 1;
     }
-    let report = figures.report(&stage, began.elapsed());
+    let report = figures.summary(&stage, began.elapsed());
     println!("\n{report}");
     let violations = stage.ledger.violations();
     let clean = violations.is_empty() && figures.leaks.is_empty() && figures.foreign.is_empty();

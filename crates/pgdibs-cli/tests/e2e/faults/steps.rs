@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use pgdibs::Method;
-use pgdibs_failpoint::Point;
+use pgdibs_failpoint::Failpoint;
 use serde_json::{Value, json};
 
 use crate::support::{Api, DEADLINE, Daemon, Session, Stage, stage, until};
@@ -27,19 +27,19 @@ impl Provoker {
     }
 
     /// One round with unique names.
-    pub(super) fn trigger(&self, point: Point, round: u32) {
+    pub(super) fn trigger(&self, point: Failpoint, round: u32) {
         match point.name().split_once(':').map_or("", |(what, _)| what) {
-            "build" if point == Point::BuildFailed => {
+            "build" if point == Failpoint::BuildFailed => {
                 let path = format!("/v1/pools/{}/templates/silent-{round}", self.pool);
                 let _ = self.api.try_call(Method::PUT, &path, Some(&json!({"wait_seconds": 1})));
                 let silent = "update templates set build_heard_at = now() - interval '61 s' where state = 'building'";
                 let _ = Session::open(&self.catalog).try_run(silent);
             }
             "build" | "seal" => self.build_and_drop(point, round, false),
-            "template" => self.build_and_drop(point, round, point == Point::TemplateRetired),
+            "template" => self.build_and_drop(point, round, point == Failpoint::TemplateRetired),
             // Surplus spares retire. They are closed, but in another way than the databases of ended leases.
             "retire" => self.change_spares(),
-            "drop" if point == Point::DropClosed => self.change_spares(),
+            "drop" if point == Failpoint::DropClosed => self.change_spares(),
             // The row of a spare that was dropped externally is deleted. The spare may have moved on, so this tries several.
             "forget" => {
                 let spare =
@@ -58,7 +58,7 @@ impl Provoker {
     }
 
     /// Builds, seals and drops a template; with `externally` it is dropped outside pgdibs.
-    fn build_and_drop(&self, point: Point, round: u32, externally: bool) {
+    fn build_and_drop(&self, point: Failpoint, round: u32, externally: bool) {
         let path = format!("/v1/pools/{}/templates/{}-{round}", self.pool, point.name());
         let call = |method: Method, path: &str, body: &Value| {
             let answer = self.api.try_call(method, path, Some(body)).ok();
@@ -88,7 +88,7 @@ impl Provoker {
 
 /// Waits until the armed daemon dies at its failpoint under load.
 #[track_caller]
-fn until_killed(stage: &Stage, daemon: &mut Daemon, point: Point) {
+fn until_killed(stage: &Stage, daemon: &mut Daemon, point: Failpoint) {
     let (began, provoker) = (Instant::now(), Provoker::of(stage));
     let mut round = 0;
     while daemon.has_ended().is_none() {
@@ -102,11 +102,11 @@ fn until_killed(stage: &Stage, daemon: &mut Daemon, point: Point) {
 
 /// Starts the next daemon with an armed failpoint.
 #[track_caller]
-pub(super) fn armed(stage: &Stage, point: Point, action: &str) -> Daemon {
-    if point == Point::AdoptRecorded {
+pub(super) fn armed(stage: &Stage, point: Failpoint, action: &str) -> Daemon {
+    if point == Failpoint::AdoptRecorded {
         // A daemon that died before leaves unrecorded databases.
         let mut daemon = stage.start(&[("PGDIBS_TEST_FAILPOINT", "clone:created=kill")]);
-        until_killed(stage, &mut daemon, Point::CloneCreated);
+        until_killed(stage, &mut daemon, Failpoint::CloneCreated);
     }
     stage.start(&[("PGDIBS_TEST_FAILPOINT", &format!("{}={action}", point.name()))])
 }
@@ -128,7 +128,7 @@ pub(super) fn clean_up(stage: &Stage) {
 }
 
 /// Kills the daemon at each failpoint under load, and audits after each.
-pub(super) fn kill_at_each(points: &[Point]) {
+pub(super) fn kill_at_each(points: &[Failpoint]) {
     let (stage, mut daemon) = Stage::set(&[], &[]);
     for &point in points {
         let began = Instant::now();

@@ -129,7 +129,7 @@ impl Caller<'_> {
     fn enter_clean(&mut self, lease: &Value) -> Result<Session, Violation> {
         loop {
             let mut session = self.enter(lease)?;
-            let Ok(seen) = contents::lines(&mut session, true) else { continue };
+            let Ok(seen) = contents::describe(&mut session, true) else { continue };
             if seen != self.load.expected {
                 let difference = contents::difference(self.load.expected, &seen);
                 return Err(Violation::Dirty(format!("{}: {lease}\n{difference}", self.name)));
@@ -265,7 +265,7 @@ impl Caller<'_> {
         self.load.ledger.count_operation(Operation::Abandoned);
         // During slow faults the lease may already have expired, so a rejected login is no violation.
         if let Ok(mut session) = Session::try_open(lease["url"].as_str().unwrap_or_default())
-            && let Ok(seen) = contents::lines(&mut session, true)
+            && let Ok(seen) = contents::describe(&mut session, true)
             && seen != self.load.expected
         {
             let difference = contents::difference(self.load.expected, &seen);

@@ -52,7 +52,7 @@ impl Cluster {
     pub(crate) fn start_with(settings: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut cluster = Self::down(settings);
         cluster.environment = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        cluster.up();
+        cluster.start_again();
         cluster
     }
 
@@ -60,7 +60,7 @@ impl Cluster {
     #[track_caller]
     pub(crate) fn start_on(disk: &Path, settings: &[&str]) -> Self {
         let cluster = Self::down_in(directory_in(disk), settings);
-        cluster.up();
+        cluster.start_again();
         cluster
     }
 
@@ -83,7 +83,7 @@ impl Cluster {
 
     /// Starts the server and waits until it answers.
     #[track_caller]
-    pub(crate) fn up(&self) {
+    pub(crate) fn start_again(&self) {
         let mut command = Command::new("sh");
         command.env_clear();
         let postgres = self.binaries.command("postgres");
@@ -138,7 +138,7 @@ impl Cluster {
             let Err(error) = Session::try_open(&self.url()) else { return Ok(()) };
             if !self.runs() {
                 self.dismiss_keeper();
-                self.up();
+                self.start_again();
             }
             Err(error.to_string())
         });

@@ -110,7 +110,7 @@ select line from (
 
 /// The lines of the session's database. `outside` adds the settings of and grants on the database itself, which `create database`
 /// does not copy and the daemon does.
-pub(crate) fn lines(session: &mut Session, outside: bool) -> Result<Vec<String>, sqlx::Error> {
+pub(crate) fn describe(session: &mut Session, outside: bool) -> Result<Vec<String>, sqlx::Error> {
     // The output depends on these two settings, which clones set.
     session.try_run("begin; set local search_path = pg_catalog; set local timezone = 'UTC'")?;
     let lines = session.try_list(&LINES.replace("@outside", if outside { "true" } else { "false" }))?;

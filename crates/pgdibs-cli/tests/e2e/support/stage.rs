@@ -185,7 +185,7 @@ impl Stage {
             format!("{pool}_old_999999999"),
             format!("{pool}_template_ffffffffffff"),
             long,
-            "pgdibs_of_somebody".to_owned(),
+            "pgdibs_of_another".to_owned(),
         ];
         let mut boss = self.cluster.superuser("postgres");
         // Postgres 14 has no `strategy` option.
@@ -193,7 +193,7 @@ impl Stage {
         for name in names {
             boss.run(&format!("create database \"{name}\" {cheaply}"));
         }
-        boss.run("create role pgdibs_l_x login; create role pgdibs_of_somebody nologin");
+        boss.run("create role pgdibs_l_x login; create role pgdibs_of_another nologin");
         self.foreign = self.foreign_identities();
         self
     }
@@ -206,7 +206,7 @@ impl Stage {
             "select format('%s %s %s %s %s %s %s', datname, oid, pg_get_userbyid(datdba), datallowconn, datistemplate, datconnlimit, datacl)
              from pg_database where pg_get_userbyid(datdba) = 'boss' and datname not in ('template0', 'template1', 'postgres', 'pgdibs')",
         );
-        seen.extend(boss.list("select format('role %s %s', rolname, rolcanlogin) from pg_roles where rolname in ('pgdibs_l_x', 'pgdibs_of_somebody')"));
+        seen.extend(boss.list("select format('role %s %s', rolname, rolcanlogin) from pg_roles where rolname in ('pgdibs_l_x', 'pgdibs_of_another')"));
         seen
     }
 
@@ -293,7 +293,7 @@ impl Stage {
         let leases: Vec<Value> =
             (0..WARM).map(|_| self.api.lease(&json!({"pool": self.pool, "wait_seconds": 0}))).collect();
         for lease in &leases {
-            let seen = contents::lines(&mut Session::of(lease), true).unwrap();
+            let seen = contents::describe(&mut Session::of(lease), true).unwrap();
             assert!(seen == self.expected, "{lease}\n{}", contents::difference(&self.expected, &seen));
         }
         for lease in &leases {
@@ -391,7 +391,7 @@ fn expected(cluster: &Cluster, api: &Api, pool: &str) -> Vec<String> {
     let template = api.pool(pool)["templates"][0]["database"].as_str().unwrap().to_owned();
     let mut boss = cluster.superuser("postgres");
     boss.run(&format!("create database a_copy template {template}"));
-    let mut lines = contents::lines(&mut cluster.superuser("a_copy"), false).unwrap();
+    let mut lines = contents::describe(&mut cluster.superuser("a_copy"), false).unwrap();
     boss.run("drop database a_copy with (force)");
     assert!(lines.len() > 60, "the template has too few objects: {lines:#?}");
     lines.extend(contents::outside(pool));

@@ -67,7 +67,7 @@ impl Row {
 
 /// The report.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub(crate) struct Results {
     /// The server, the template and the machine.
     pub(crate) title: String,
     pub(crate) rows: Vec<Row>,
@@ -75,7 +75,7 @@ pub(crate) struct Report {
     pub(crate) about: Value,
 }
 
-impl Report {
+impl Results {
     /// The text output.
     pub(crate) fn table(&self) -> String {
         let cells = |row: &Row| {

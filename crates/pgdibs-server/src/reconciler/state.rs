@@ -10,7 +10,7 @@ use pgdibs_core::template::Timestamp;
 
 /// What the reconciler last found and did.
 #[derive(Debug, Clone, Default)]
-pub struct Report {
+pub struct ReconcilerState {
     /// Whether this daemon is the leader.
     pub reconciling: bool,
     /// Why the server is unreachable.
@@ -45,7 +45,7 @@ pub struct StepReport {
 /// How many steps `/v1/status` lists.
 const LISTED: usize = 50;
 
-impl Report {
+impl ReconcilerState {
     fn add(&mut self, step: &Step, took: Duration, error: Option<String>) {
         if self.last_steps.len() >= LISTED {
             self.last_steps.pop_front();
@@ -55,7 +55,7 @@ impl Report {
 }
 
 /// Logs the result of a step and adds it to the report. The row of a failed one says when it is tried again.
-pub(super) fn record(report: &Mutex<Report>, step: &Step, took: Duration, result: &Result<(), StepError>) {
+pub(super) fn record(report: &Mutex<ReconcilerState>, step: &Step, took: Duration, result: &Result<(), StepError>) {
     match result {
         Ok(()) => log_success(step, took),
         Err(StepError::Stale(why)) => tracing::debug!(?step, why, "skipped a step: its row has changed since the plan"),
