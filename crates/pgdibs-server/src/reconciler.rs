@@ -26,7 +26,7 @@ use tokio_util::task::TaskTracker;
 
 use self::busy::Busy;
 use self::stall_detector::StallDetector;
-pub use self::state::{ReconcilerState, StepReport};
+pub use self::state::ReconcilerState;
 use crate::service::wait_queue::WaitQueue;
 
 /// The reconciler takes a snapshot at least this often: it notices expiry, falling demand and external changes this late at most.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use pgdibs_api::status::{Daemon, Reconciler};
+use pgdibs_api::time::rfc3339;
 use pgdibs_core::template::Timestamp;
 use pgdibs_postgres::facts::ServerFacts;
 
 use super::builds::Builds;
-use crate::http::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
+use crate::http::{ServerStatus, StatusSource};
 use crate::reconciler::ReconcilerState;
 
 /// The state that the daemon's tasks report.
@@ -92,21 +94,18 @@ impl Status {
     }
 }
 
-fn line(done: crate::reconciler::StepReport) -> ReportLine {
-    ReportLine { step: done.step, took: done.took, error: done.error }
-}
-
 impl StatusSource for Status {
-    fn daemon(&self) -> DaemonStatus {
-        // Read one after the other: a mutex guard in the expression below would live to its end, and `report` needs the lock.
-        let instance = self.known().instance.clone();
+    fn daemon(&self) -> Daemon {
+        let reasons = self.unready();
         let reconciling = self.reconciler_state().reconciling;
-        DaemonStatus {
+        Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            instance,
-            started_at: self.started_at,
-            uptime: self.started.elapsed(),
+            instance: self.known().instance.clone(),
+            started_at: rfc3339(self.started_at),
+            uptime_seconds: self.started.elapsed().as_secs_f64(),
             reconciling,
+            ready: reasons.is_empty(),
+            reasons,
         }
     }
 
@@ -120,13 +119,9 @@ impl StatusSource for Status {
         }
     }
 
-    fn reconciler(&self) -> ReconcilerStatus {
-        let report = self.reconciler_state();
-        ReconcilerStatus {
-            planned_at: report.planned_at,
-            plan: report.last_plan,
-            report: report.last_steps.into_iter().map(line).collect(),
-        }
+    fn reconciler(&self) -> Reconciler {
+        let state = self.reconciler_state();
+        Reconciler { planned_at: state.planned_at.map(rfc3339), plan: state.last_plan, report: state.last_steps.into() }
     }
 
     fn unready(&self) -> Vec<String> {

@@ -8,6 +8,7 @@ use std::fmt;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
+use pgdibs_api::status::Daemon;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::pool::Pool;
@@ -21,7 +22,6 @@ use prometheus_client::registry::Registry;
 use super::api_error::ApiError;
 use super::app::App;
 use super::pools::{counts, longest_wait};
-use super::status_source::DaemonStatus;
 
 /// Gauges in Prometheus's text format.
 // While the server does not answer, what the daemon knows without it; the scrape does not fail.
@@ -29,14 +29,14 @@ use super::status_source::DaemonStatus;
     (status = 200, description = "The gauges.", body = String, content_type = "text/plain"),
 ))]
 pub(super) async fn show<B: Backend + 'static>(State(app): State<App<B>>) -> Result<impl IntoResponse, ApiError> {
-    let (daemon, ready) = (app.status.daemon(), app.status.unready().is_empty());
+    let daemon = app.status.daemon();
     let service = app.stage.borrow().clone();
     let snapshot = match service {
         Some(service) => service.snapshot().await.ok(),
         None => None,
     };
     let mut registry = Registry::with_prefix("pgdibs");
-    registry.register_collector(Box::new(Scrape { daemon, ready, snapshot }));
+    registry.register_collector(Box::new(Scrape { daemon, snapshot }));
     let mut text = String::new();
     encode_registry(&mut text, &registry).map_err(|error| Error::Internal(error.to_string()))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
@@ -44,8 +44,7 @@ pub(super) async fn show<B: Backend + 'static>(State(app): State<App<B>>) -> Res
 
 #[derive(Debug)]
 struct Scrape {
-    daemon: DaemonStatus,
-    ready: bool,
+    daemon: Daemon,
     /// `None` while the server does not answer.
     snapshot: Option<Snapshot>,
 }
@@ -55,11 +54,10 @@ impl Collector for Scrape {
         let mut page = Page(encoder);
         let info = [("version", self.daemon.version.as_str()), ("instance", self.daemon.instance.as_str())];
         page.gauge("info", "The daemon's version.", [(info, 1_u32)])?;
-        let uptime = self.daemon.uptime.as_secs_f64();
-        page.single("uptime_seconds", "Time since the daemon started.", uptime)?;
+        page.single("uptime_seconds", "Time since the daemon started.", self.daemon.uptime_seconds)?;
         let reconciling = u32::from(self.daemon.reconciling);
         page.single("reconciling", "Whether this daemon is the one that carries out steps.", reconciling)?;
-        page.single("ready", "Whether /readyz answers 200.", u32::from(self.ready))?;
+        page.single("ready", "Whether /readyz answers 200.", u32::from(self.daemon.ready))?;
         let reachable = u32::from(self.snapshot.is_some());
         page.single("server_reachable", "Whether the Postgres server answered just now.", reachable)?;
         let Some(snapshot) = &self.snapshot else { return Ok(()) };

@@ -44,7 +44,7 @@ pub use self::authenticator::Authenticator;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use self::fuzzed::{body, written_urls};
 pub use self::serve::{Bounds, RESERVE, bind, serve};
-pub use self::status_source::{DaemonStatus, ReconcilerStatus, ReportLine, ServerStatus, StatusSource};
+pub use self::status_source::{ServerStatus, StatusSource};
 
 /// Every route; `openapi/tests/generate.rs` lists the same handlers.
 fn routes<B: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<B>>)> {

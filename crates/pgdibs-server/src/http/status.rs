@@ -4,14 +4,12 @@ use axum::Json;
 use axum::extract::State;
 use pgdibs_api::lease::Lease;
 use pgdibs_api::run::RunStatus;
-use pgdibs_api::status::{Address, Daemon, Limits, Reconciler, Server, Status, StepReport, Waiter};
-use pgdibs_api::time::rfc3339;
+use pgdibs_api::status::{Address, Limits, Server, Status, Waiter};
 use pgdibs_core::backend::Backend;
 use pgdibs_core::plan::locks;
 use pgdibs_core::snapshot::{Snapshot, Ticket};
 
 use super::app::App;
-use super::status_source::{DaemonStatus, ReconcilerStatus};
 use super::{databases, pools};
 use crate::service::Service;
 
@@ -31,7 +29,7 @@ pub(super) async fn show<B: Backend + 'static>(service: Service<B>, State(app): 
     let limits = &snapshot.limits;
     let too_few_locks = locks::too_few(&snapshot).into_iter().map(|lack| lack.to_string());
     Json(Status {
-        daemon: daemon(app.status.daemon(), app.status.unready()),
+        daemon: app.status.daemon(),
         server: Server {
             version: server.version,
             reachable: detail.is_none(),
@@ -51,20 +49,8 @@ pub(super) async fn show<B: Backend + 'static>(service: Service<B>, State(app): 
         databases: snapshot.databases.iter().map(|database| databases::response(database, &snapshot)).collect(),
         waiters: snapshot.tickets.iter().map(|ticket| waiter(ticket, &snapshot)).collect(),
         runs: snapshot.runs.iter().map(RunStatus::from).collect(),
-        reconciler: reconciler(app.status.reconciler()),
+        reconciler: app.status.reconciler(),
     })
-}
-
-fn daemon(status: DaemonStatus, reasons: Vec<String>) -> Daemon {
-    Daemon {
-        version: status.version,
-        instance: status.instance,
-        started_at: rfc3339(status.started_at),
-        uptime_seconds: status.uptime.as_secs_f64(),
-        reconciling: status.reconciling,
-        ready: reasons.is_empty(),
-        reasons,
-    }
 }
 
 fn waiter(ticket: &Ticket, snapshot: &Snapshot) -> Waiter {
@@ -76,11 +62,4 @@ fn waiter(ticket: &Ticket, snapshot: &Snapshot) -> Waiter {
         count: ticket.count,
         waited_seconds: ticket.waited_seconds,
     }
-}
-
-fn reconciler(status: ReconcilerStatus) -> Reconciler {
-    let report = status.report.into_iter();
-    let report =
-        report.map(|done| StepReport { step: done.step, took_seconds: done.took.as_secs_f64(), error: done.error });
-    Reconciler { planned_at: status.planned_at.map(rfc3339), plan: status.plan, report: report.collect() }
 }

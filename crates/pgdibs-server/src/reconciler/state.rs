@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use pgdibs_api::status::StepReport;
 use pgdibs_core::error::StepError;
 use pgdibs_core::plan::Step;
 use pgdibs_core::template::Timestamp;
@@ -31,17 +32,6 @@ pub struct ReconcilerState {
     pub last_steps: VecDeque<StepReport>,
 }
 
-/// A step and its result.
-#[derive(Debug, Clone)]
-pub struct StepReport {
-    /// The step, in words.
-    pub step: String,
-    /// How long it took, or the plan it was part of.
-    pub took: Duration,
-    /// Why it failed, if it did.
-    pub error: Option<String>,
-}
-
 /// How many steps `/v1/status` lists.
 const LISTED: usize = 50;
 
@@ -50,7 +40,7 @@ impl ReconcilerState {
         if self.last_steps.len() >= LISTED {
             self.last_steps.pop_front();
         }
-        self.last_steps.push_back(StepReport { step: format!("{step:?}"), took, error });
+        self.last_steps.push_back(StepReport { step: format!("{step:?}"), took_seconds: took.as_secs_f64(), error });
     }
 }
 

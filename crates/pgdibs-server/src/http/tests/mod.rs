@@ -16,6 +16,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use pgdibs_api::status::{Daemon, Reconciler, StepReport};
+use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
@@ -29,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use super::{Activity, Authenticator, Bounds, DaemonStatus, ReconcilerStatus, ServerStatus, StatusSource, router};
+use super::{Activity, Authenticator, Bounds, ServerStatus, StatusSource, router};
 use crate::service::waiter_limit::WaiterLimit;
 use crate::service::{Address, NoSources, Service, Sources};
 
@@ -115,14 +117,17 @@ pub(super) struct TestStatus {
 }
 
 impl StatusSource for TestStatus {
-    fn daemon(&self) -> DaemonStatus {
+    fn daemon(&self) -> Daemon {
         assert!(!self.panics.load(Ordering::SeqCst), "a bug in a handler");
-        DaemonStatus {
+        let reasons = self.unready();
+        Daemon {
             version: "0.1.0".to_owned(),
             instance: "test-instance".to_owned(),
-            started_at: Timestamp(1_700_000_000_000_000),
-            uptime: Duration::from_millis(1500),
+            started_at: rfc3339(Timestamp(1_700_000_000_000_000)),
+            uptime_seconds: 1.5,
             reconciling: true,
+            ready: reasons.is_empty(),
+            reasons,
         }
     }
 
@@ -134,13 +139,13 @@ impl StatusSource for TestStatus {
         }
     }
 
-    fn reconciler(&self) -> ReconcilerStatus {
-        ReconcilerStatus {
-            planned_at: Some(Timestamp(1_700_000_001_000_000)),
+    fn reconciler(&self) -> Reconciler {
+        Reconciler {
+            planned_at: Some(rfc3339(Timestamp(1_700_000_001_000_000))),
             plan: vec!["clone 7".to_owned()],
-            report: vec![super::ReportLine {
+            report: vec![StepReport {
                 step: "drop 3".to_owned(),
-                took: Duration::from_millis(12),
+                took_seconds: 0.012,
                 error: Some("the server said no".to_owned()),
             }],
         }
