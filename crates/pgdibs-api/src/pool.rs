@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use pgdibs_core::database::DatabaseState;
 use pgdibs_core::pool as domain;
+use pgdibs_core::snapshot::Snapshot;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -160,6 +162,34 @@ pub struct Counts {
     pub waiting: u64,
 }
 
+impl Counts {
+    /// The databases and waiters of a pool in a snapshot.
+    #[must_use]
+    pub fn of(pool: &domain::Pool, snapshot: &Snapshot) -> Self {
+        let mut counts = Self::default();
+        for database in snapshot.databases.iter().filter(|database| database.pool == pool.name) {
+            *match database.state {
+                DatabaseState::Ready => &mut counts.ready,
+                DatabaseState::Leased => &mut counts.leased,
+                DatabaseState::Spare => &mut counts.spare,
+                DatabaseState::Creating => &mut counts.creating,
+                DatabaseState::Retiring => &mut counts.retiring,
+                DatabaseState::Kept => &mut counts.kept,
+                DatabaseState::Blocked => &mut counts.blocked,
+            } += 1;
+        }
+        counts.waiting = snapshot.tickets.iter().map(|ticket| u64::from(ticket.pool == pool.name)).sum();
+        counts
+    }
+}
+
+/// How long the longest waiter of a pool has waited, in seconds.
+#[must_use]
+pub fn longest_wait(pool: &domain::Pool, snapshot: &Snapshot) -> f64 {
+    let tickets = snapshot.tickets.iter().filter(|ticket| ticket.pool == pool.name);
+    tickets.map(|ticket| ticket.waited_seconds).fold(0.0, f64::max)
+}
+
 /// A database that three steps in a row could not work on.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Blocked {
@@ -198,7 +228,7 @@ pub struct Pool {
     pub template_max_age_seconds: u64,
     /// What the login of a lease may do beyond its own database.
     pub login: LoginRights,
-    /// Sessions that one database takes at once; 0 for no limit.
+    /// Most connections of one lease's login at once; 0 for no limit.
     pub connection_limit: u32,
     /// Whether the daemon builds its templates.
     pub sourced: bool,
@@ -212,6 +242,43 @@ pub struct Pool {
     pub templates: Vec<Template>,
     /// Databases that steps could not work on.
     pub blocked: Vec<Blocked>,
+}
+
+impl Pool {
+    /// A pool with what a snapshot says about it.
+    #[must_use]
+    pub fn new(pool: &domain::Pool, snapshot: &Snapshot) -> Self {
+        let settings = &pool.settings;
+        let blocked = |database: &&pgdibs_core::database::Database| {
+            database.pool == pool.name && database.state == DatabaseState::Blocked
+        };
+        let blocked = snapshot.databases.iter().filter(blocked).map(|database| Blocked {
+            database: database.name.to_string(),
+            reason: database.reason.clone(),
+            attempts: database.attempts,
+            last_error: database.last_error.clone(),
+        });
+        Self {
+            pool: pool.name.to_string(),
+            warm: settings.warm,
+            max: settings.max,
+            spares: settings.spares,
+            owner: settings.owner.to_string(),
+            strategy: settings.strategy.into(),
+            extensions: settings.extensions.clone(),
+            roles: settings.roles.iter().map(ToString::to_string).collect(),
+            keep_templates: settings.keep_templates,
+            template_max_age_seconds: settings.template_max_age_seconds,
+            login: settings.login.into(),
+            connection_limit: settings.connection_limit,
+            sourced: pool.sourced,
+            dropping: pool.dropping,
+            counts: Counts::of(pool, snapshot),
+            longest_wait_seconds: longest_wait(pool, snapshot),
+            templates: snapshot.templates.iter().filter(|t| t.pool == pool.name).map(Template::from).collect(),
+            blocked: blocked.collect(),
+        }
+    }
 }
 
 /// All pools.

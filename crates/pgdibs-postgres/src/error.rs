@@ -88,7 +88,7 @@ pub(crate) fn stale(what: &str) -> PgError {
 
 /// A session that does not react to `pg_terminate_backend`.
 pub(crate) fn stuck() -> PgError {
-    failed("a session on it did not end within 2 s of pg_terminate_backend")
+    failed("a session on it did not end in time after pg_terminate_backend")
 }
 
 pub(crate) fn failed(what: impl Into<String>) -> PgError {

@@ -3,7 +3,7 @@
 use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::lease::{Credentials, Lease, LeaseState};
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
-use pgdibs_core::pool::{LoginRights, Pool, PoolSettings, Strategy, StrategyChoice};
+use pgdibs_core::pool::Strategy;
 use pgdibs_core::request::TargetTemplate;
 use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 use sqlx::Row as _;
@@ -13,7 +13,7 @@ use sqlx::postgres::PgRow;
 const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
 
 /// A value that breaks a rule of the domain. The `check` constraints have the same rules, so only an external change can have written it.
-fn invalid(column: &str) -> sqlx::Error {
+pub(crate) fn invalid(column: &str) -> sqlx::Error {
     sqlx::Error::Decode(format!("the catalog holds an impossible {column}").into())
 }
 
@@ -65,29 +65,6 @@ impl Columns for PgRow {
         let number: Option<i64> = self.try_get_unchecked(column)?;
         number.map(|number| T::try_from(number).map_err(|_| invalid(column))).transpose()
     }
-}
-
-pub(crate) fn pool(row: PgRow) -> Result<Pool, sqlx::Error> {
-    let roles: Vec<String> = row.try_get("roles")?;
-    let roles = roles.iter().map(|role| RoleName::parse("roles", role)).collect::<Result<_, _>>();
-    Ok(Pool {
-        name: row.parsed("name", |text| PoolName::parse(text).ok())?,
-        settings: PoolSettings {
-            warm: row.number("warm")?,
-            max: row.number("max")?,
-            spares: row.number("spares")?,
-            owner: row.role("owner")?,
-            strategy: row.parsed("strategy", StrategyChoice::parse)?,
-            extensions: row.try_get("extensions")?,
-            roles: roles.map_err(|_| invalid("roles"))?,
-            keep_templates: row.number("keep_templates")?,
-            template_max_age_seconds: row.number("template_max_age_seconds")?,
-            login: row.parsed("login", LoginRights::parse)?,
-            connection_limit: row.number("connection_limit")?,
-        },
-        sourced: row.try_get("sourced")?,
-        dropping: row.try_get("dropping")?,
-    })
 }
 
 /// From `template_details`.

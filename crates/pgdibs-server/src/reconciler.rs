@@ -1,4 +1,4 @@
-//! The reconciler: takes a snapshot, plans, executes. Nothing else in the daemon waits for time.
+//! The reconciler: takes a snapshot, plans, executes. Steps on databases start here and nowhere else.
 //!
 //! One activation takes no input: it compares everything. A wake-up (a release, a finished clone, a notification from another daemon, the
 //! timer) is only a hint that a snapshot may be worth it. The activation executes the fast steps; slow ones run as tasks, and the end of
@@ -45,7 +45,7 @@ const DROPS_HANG: Duration = Duration::from_secs(5);
 const GARBAGE_COLLECTION: Duration = Duration::from_secs(5);
 
 /// What the reconciler needs of a backend beside the steps.
-pub trait Leadership: Backend {
+pub trait ReconcilerBackend: Backend {
     /// Applies for leadership; true when this daemon is the leader.
     fn try_acquire(&self) -> impl Future<Output = Result<bool, Error>> + Send;
     /// Notifies the other daemons of a change.
@@ -62,7 +62,7 @@ pub trait Leadership: Backend {
     fn drop_blockers(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
 }
 
-impl Leadership for pgdibs_postgres::backend::PgBackend {
+impl ReconcilerBackend for pgdibs_postgres::backend::PgBackend {
     async fn try_acquire(&self) -> Result<bool, Error> {
         Self::lead(self).await
     }
@@ -111,7 +111,7 @@ pub struct Reconciler<W> {
     warned_of_locks: BTreeSet<TemplateId>,
 }
 
-impl<W: Leadership + 'static> Reconciler<W> {
+impl<W: ReconcilerBackend + 'static> Reconciler<W> {
     /// A reconciler without a snapshot yet. `idle` is the time after which a pool falls back to its `warm`.
     pub fn new(
         backend: Arc<W>,
@@ -306,7 +306,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
         let served = self.execute(&urgent).await?;
         let entered = urgent.iter().filter_map(|step| entering(step, &snapshot));
         for template in entered {
-            // Templates without an entry stay without one: how many of theirs are ready is unknown.
+            // A template without an entry gets none: `wake_for_ready` wakes every waiter of such a template.
             ready.entry(template).and_modify(|count| *count += 1);
         }
         self.wait_queue.wake_for_ready(Some(ready));
@@ -408,7 +408,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
         })
     }
 
-    /// Starts a slow step unless as many of its kind run as may; then the end of one of them plans it again.
+    /// Starts a slow step. At the limit of its kind it does nothing; a later cycle plans the step again.
     fn start(&self, step: Step) {
         {
             let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -432,7 +432,7 @@ impl<W: Leadership + 'static> Reconciler<W> {
             }
             match (&step, &result) {
                 // A clone may serve a reset; callers that wait for a slot are woken when it enters one.
-                (Step::Clone { .. } | Step::Drop { .. }, Ok(())) => wait_queue.wake_again(),
+                (Step::Clone { .. } | Step::Drop { .. }, Ok(())) => wait_queue.wake_with_last_counts(),
                 _ => wait_queue.wake_all(),
             }
         });

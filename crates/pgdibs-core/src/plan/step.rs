@@ -24,7 +24,7 @@ pub enum Class {
 /// One step of a plan; see [`Step::class`] for how it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Ends a lease, closes its login and retires its database.
+    /// Ends a lease and retires its database; the fence before the return closes its login.
     EndLease {
         /// The lease.
         lease: LeaseId,

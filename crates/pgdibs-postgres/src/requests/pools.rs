@@ -2,30 +2,75 @@
 
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{DatabaseName, InvalidName, PoolName, RoleName};
-use pgdibs_core::pool::{LoginRights, Pool, PoolPatch, PoolSettings};
-use sqlx::postgres::PgConnection;
+use pgdibs_core::pool::{LoginRights, Pool, PoolPatch, PoolSettings, StrategyChoice};
+use sqlx::Row as _;
+use sqlx::postgres::{PgConnection, PgRow};
 
 use crate::connections::OWN_CONNECTIONS;
 use crate::context::PgBackend;
 use crate::error::Result;
 use crate::rights::Rights;
-use crate::rows;
+use crate::rows::{Columns as _, invalid};
+
+/// Each column by its name: with `select *`, the statements that an older daemon has prepared would fail after a migration that adds one.
+macro_rules! select_pools {
+    ($condition:literal) => {
+        concat!(
+            "select name, warm, max, spares, owner, strategy, extensions, roles, keep_templates, template_max_age_seconds, login,
+                    connection_limit, sourced, dropping
+             from pools ",
+            $condition
+        )
+    };
+}
+
+/// Creates a pool, or sets it to all of these settings. `$1` is its name, `$2` whether a daemon builds its templates, or null to leave that
+/// as it is.
+const PUT: &str = "insert into pools as p (name, sourced, warm, max, spares, owner, strategy, extensions, roles, keep_templates,
+                            template_max_age_seconds, login, connection_limit)
+     values ($1, coalesce($2, false), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+     on conflict (name) do update set sourced = coalesce($2, p.sourced), dropping = false, warm = $3, max = $4, spares = $5, owner = $6,
+         strategy = $7, extensions = $8, roles = $9, keep_templates = $10, template_max_age_seconds = $11, login = $12,
+         connection_limit = $13";
+
+fn read(row: PgRow) -> Result<Pool, sqlx::Error> {
+    let roles: Vec<String> = row.try_get("roles")?;
+    let roles = roles.iter().map(|role| RoleName::parse("roles", role)).collect::<Result<_, _>>();
+    Ok(Pool {
+        name: row.parsed("name", |text| PoolName::parse(text).ok())?,
+        settings: PoolSettings {
+            warm: row.number("warm")?,
+            max: row.number("max")?,
+            spares: row.number("spares")?,
+            owner: row.role("owner")?,
+            strategy: row.parsed("strategy", StrategyChoice::parse)?,
+            extensions: row.try_get("extensions")?,
+            roles: roles.map_err(|_| invalid("roles"))?,
+            keep_templates: row.number("keep_templates")?,
+            template_max_age_seconds: row.number("template_max_age_seconds")?,
+            login: row.parsed("login", LoginRights::parse)?,
+            connection_limit: row.number("connection_limit")?,
+        },
+        sourced: row.try_get("sourced")?,
+        dropping: row.try_get("dropping")?,
+    })
+}
 
 pub(crate) async fn all(connection: &mut PgConnection) -> Result<Vec<Pool>, sqlx::Error> {
-    let pools = sqlx::query(concat!(include_str!("../../sql/pools.sql"), "order by name")).try_map(rows::pool);
+    let pools = sqlx::query(select_pools!("order by name")).try_map(read);
     pools.fetch_all(connection).await
 }
 
 pub(crate) async fn find(backend: &PgBackend, name: &PoolName) -> Result<Pool> {
-    let pool = sqlx::query(concat!(include_str!("../../sql/pools.sql"), "where name = $1 and not dropping"));
-    let pool = pool.bind(name.as_str()).try_map(rows::pool).fetch_optional(&backend.catalog()).await?;
+    let pool = sqlx::query(select_pools!("where name = $1 and not dropping"));
+    let pool = pool.bind(name.as_str()).try_map(read).fetch_optional(&backend.catalog()).await?;
     pool.ok_or_else(|| Error::PoolNotFound(name.to_string()).into())
 }
 
 pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool)> {
     let mut transaction = backend.transaction().await?;
-    let before = sqlx::query(concat!(include_str!("../../sql/pools.sql"), "where name = $1 for update"));
-    let before = before.bind(name.as_str()).try_map(rows::pool).fetch_optional(&mut *transaction).await?;
+    let before = sqlx::query(select_pools!("where name = $1 for update"));
+    let before = before.bind(name.as_str()).try_map(read).fetch_optional(&mut *transaction).await?;
     let base = before.as_ref().map_or_else(|| PoolSettings::of(name), |pool| pool.settings.clone());
     let settings = patch.apply(&base)?;
     refuse_foreign_roles(backend, name, &settings).await?;
@@ -35,8 +80,9 @@ pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch)
         refuse_foreign_databases(backend, name).await?;
     }
     let roles: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
-    sqlx::query(include_str!("../../sql/put_pool.sql"))
+    sqlx::query(PUT)
         .bind(name.as_str())
+        .bind(patch.sourced)
         .bind(i32::try_from(settings.warm).unwrap_or(i32::MAX))
         .bind(i32::try_from(settings.max).unwrap_or(i32::MAX))
         .bind(i32::try_from(settings.spares).unwrap_or(i32::MAX))
@@ -48,7 +94,6 @@ pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch)
         .bind(i64::try_from(settings.template_max_age_seconds).unwrap_or(i64::MAX))
         .bind(settings.login.as_str())
         .bind(i32::try_from(settings.connection_limit).unwrap_or(i32::MAX))
-        .bind(patch.sourced)
         .execute(&mut *transaction)
         .await?;
     if let Some(before) = &before

@@ -71,7 +71,7 @@ pub(super) async fn lock(connection: &mut PgConnection, ids: &[i64]) -> Result<V
     sqlx::query(statement).bind(ids).try_map(DatabaseRow::read).fetch_all(connection).await
 }
 
-pub(super) const PASSED_ON: &str = "the spare was reserved, or its name belongs to another database now";
+pub(super) const PASSED_ON: &str = "a database of the swap was reserved, or has another name now";
 
 /// After DDL by name: checks that each name has the expected oid; if not, everything is rolled back.
 pub(super) async fn check_oids(transaction: &mut PgConnection, expected: &[(i64, &DatabaseName)]) -> Result<()> {

@@ -1,7 +1,7 @@
 //! Swaps: a used database leaves its slot and a spare enters it, in one transaction with the catalog's rows.
 //!
-//! Two swaps of one slot would otherwise rename the fresh database away without an error. So each transaction first locks the rows and
-//! compares states, and after the renames checks that both names have the expected oids.
+//! Without locks, a second swap of the same slot would rename the fresh database away without an error. So each transaction first locks
+//! the rows and compares states, and after the renames checks that both names have the expected oids.
 
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
@@ -170,7 +170,7 @@ fn entering(spare: &DatabaseRow, slot: i32) -> Result<(DatabaseName, Ddl)> {
     Ok((name, statements))
 }
 
-/// Updates the spare's row after that, if the name has the expected oid and no reset has reserved the spare. A reset reserves under the row's
+/// Updates the spare's row after its rename, if the name has the expected oid and no reset has reserved the spare. A reset reserves under the row's
 /// lock without changing the row, so only a statement that begins after the lock was taken sees the reservation.
 async fn entered(connection: &mut PgConnection, spare: &DatabaseRow, slot: i32, name: &DatabaseName) -> Result<()> {
     let done = sqlx::query(

@@ -113,7 +113,7 @@ impl Builds {
                     }
                 }
             }
-            if let Current::TargetTemplate(fingerprint) = self.compare(pool, Trigger::Timer)
+            if let Current::Fingerprint(fingerprint) = self.compare(pool, Trigger::Timer)
                 && let Err(error) = self.start_build(pool, sourced, fingerprint).await
             {
                 tracing::debug!(%pool, %error, "cannot start a build yet");
@@ -378,6 +378,6 @@ impl Builds {
             }
             sourced.failed = None;
         }
-        Current::TargetTemplate(fingerprint)
+        Current::Fingerprint(fingerprint)
     }
 }

@@ -49,13 +49,13 @@ pub(super) async fn shut_down_when_idle(
 /// Cancels `stopping` when `abandoned` was cancelled and no lease, ticket or build is left: another `pgdibs run` may use this daemon.
 /// Kept databases do not count.
 pub(super) async fn shut_down_when_abandoned(
-    at_stage: watch::Receiver<Option<Service<PgBackend>>>,
+    service_receiver: watch::Receiver<Option<Service<PgBackend>>>,
     abandoned: CancellationToken,
     stopping: CancellationToken,
 ) {
     abandoned.cancelled().await;
     loop {
-        let service = at_stage.borrow().clone();
+        let service = service_receiver.borrow().clone();
         let used = match service {
             Some(service) => service.backend.gather().await.is_ok_and(|snapshot| is_in_use(&snapshot)),
             None => false,

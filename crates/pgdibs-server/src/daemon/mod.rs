@@ -97,15 +97,15 @@ async fn run(config: Config, auto_shutdown: AutoShutdown) -> Result<(), StartErr
     let stopping = CancellationToken::new();
     let signals = Signals::wait_for(stopping.clone());
     let status = Arc::new(Status::new());
-    let (stage, at_stage) = watch::channel(None);
+    let (service_sender, service_receiver) = watch::channel(None);
     let authenticator =
         http::Authenticator { token: config.token.clone(), allowed_hosts: config.allowed_hosts.clone() };
     if let Some(abandoned) = auto_shutdown.when_abandoned {
-        tokio::spawn(idle::shut_down_when_abandoned(at_stage.clone(), abandoned, stopping.clone()));
+        tokio::spawn(idle::shut_down_when_abandoned(service_receiver.clone(), abandoned, stopping.clone()));
     }
     let activity = Arc::new(http::Activity::from_now());
     let router = http::router(
-        at_stage,
+        service_receiver,
         Arc::clone(&status) as Arc<dyn http::StatusSource>,
         authenticator,
         Arc::clone(&activity),
@@ -119,7 +119,7 @@ async fn run(config: Config, auto_shutdown: AutoShutdown) -> Result<(), StartErr
     // From here on /livez answers 200, and /readyz 503 until the server is up.
     reach(Failpoint::StartListening).await;
     let result = tokio::select! {
-        result = with_server(&config, &status, &stage, &stopping, connections, idle, listens) => result,
+        result = with_server(&config, &status, &service_sender, &stopping, connections, idle, listens) => result,
         never = notify::stopping(&stopping) => match never {},
         () = signals.second() => {
             tracing::warn!("exiting at once: second signal; the next daemon finishes interrupted steps");
@@ -152,7 +152,7 @@ async fn listen(config: &Config) -> Result<TcpListener, StartError> {
 async fn with_server(
     config: &Config,
     status: &Arc<Status>,
-    stage: &watch::Sender<Option<Service<PgBackend>>>,
+    service_sender: &watch::Sender<Option<Service<PgBackend>>>,
     stopping: &CancellationToken,
     connections: usize,
     idle: Option<(Arc<http::Activity>, Duration)>,
@@ -228,7 +228,7 @@ async fn with_server(
     pools.apply().await;
     reach(Failpoint::StartPoolsMade).await;
     let pool_task = tokio::spawn(apply_pools(pools, Arc::clone(&builds), stopping.clone()));
-    stage.send_replace(Some(service));
+    service_sender.send_replace(Some(service));
     // After the API serves requests: a client that sees "ready" requests a lease at once.
     status.server_up(backend.facts(), backend.instance());
     if let (Some(listens), Some(data_dir)) = (listens, server.data_dir()) {

@@ -8,6 +8,7 @@ use std::fmt;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
+use pgdibs_api::pool::{Counts, longest_wait};
 use pgdibs_api::status::Daemon;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
@@ -21,7 +22,6 @@ use prometheus_client::registry::Registry;
 
 use super::api_error::ApiError;
 use super::app::App;
-use super::pools::{counts, longest_wait};
 
 /// Gauges in Prometheus's text format.
 // While the server does not answer, what the daemon knows without it; the scrape does not fail.
@@ -71,7 +71,9 @@ impl Collector for Scrape {
             page.single("slots_by_connections", "Most slots that max_connections leaves room for.", slots)?;
         }
         page.databases(snapshot)?;
-        page.per_pool(snapshot, "waiting", "Callers that wait for a database.", |pool| counts(pool, snapshot).waiting)?;
+        page.per_pool(snapshot, "waiting", "Callers that wait for a database.", |pool| {
+            Counts::of(pool, snapshot).waiting
+        })?;
         let help = "How long the longest of them has waited.";
         page.per_pool(snapshot, "longest_wait_seconds", help, |pool| longest_wait(pool, snapshot))?;
         page.per_pool(snapshot, "pool_max", "Most slots of the pool.", |pool| pool.settings.max)?;
@@ -103,7 +105,7 @@ impl Page<'_> {
 
     fn databases(&mut self, snapshot: &Snapshot) -> fmt::Result {
         let samples = snapshot.pools.iter().flat_map(|pool| {
-            let counts = counts(pool, snapshot);
+            let counts = Counts::of(pool, snapshot);
             let states = [
                 ("ready", counts.ready),
                 ("leased", counts.leased),

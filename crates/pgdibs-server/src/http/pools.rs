@@ -6,13 +6,10 @@ mod tests;
 use axum::Json;
 use axum::http::StatusCode;
 use pgdibs_api::bounded::PoolField;
-use pgdibs_api::pool::{Blocked, Counts, DropPoolQuery, Pool, PoolRequest, Pools};
-use pgdibs_api::template::Template;
+use pgdibs_api::pool::{DropPoolQuery, Pool, PoolRequest, Pools};
 use pgdibs_core::backend::Backend;
-use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::PoolName;
-use pgdibs_core::pool as domain;
 use pgdibs_core::snapshot::Snapshot;
 
 use super::api_error::ApiError;
@@ -70,70 +67,12 @@ pub(super) async fn delete<B: Backend + 'static>(
 
 fn find(snapshot: &Snapshot, name: &PoolName) -> Result<Pool, ApiError> {
     match snapshot.pools.iter().find(|pool| &pool.name == name) {
-        Some(pool) => Ok(response(pool, snapshot)),
+        Some(pool) => Ok(Pool::new(pool, snapshot)),
         None => Err(Error::PoolNotFound(name.to_string()).into()),
     }
 }
 
 /// All pools of a snapshot.
 pub(super) fn all(snapshot: &Snapshot) -> Vec<Pool> {
-    snapshot.pools.iter().map(|pool| response(pool, snapshot)).collect()
-}
-
-fn response(pool: &domain::Pool, snapshot: &Snapshot) -> Pool {
-    let settings = &pool.settings;
-    let blocked = snapshot
-        .databases
-        .iter()
-        .filter(|database| database.pool == pool.name && database.state == DatabaseState::Blocked);
-    Pool {
-        pool: pool.name.to_string(),
-        warm: settings.warm,
-        max: settings.max,
-        spares: settings.spares,
-        owner: settings.owner.to_string(),
-        strategy: settings.strategy.into(),
-        extensions: settings.extensions.clone(),
-        roles: settings.roles.iter().map(ToString::to_string).collect(),
-        keep_templates: settings.keep_templates,
-        template_max_age_seconds: settings.template_max_age_seconds,
-        login: settings.login.into(),
-        connection_limit: settings.connection_limit,
-        sourced: pool.sourced,
-        dropping: pool.dropping,
-        counts: counts(pool, snapshot),
-        longest_wait_seconds: longest_wait(pool, snapshot),
-        templates: snapshot.templates.iter().filter(|t| t.pool == pool.name).map(Template::from).collect(),
-        blocked: blocked
-            .map(|database| Blocked {
-                database: database.name.to_string(),
-                reason: database.reason.clone(),
-                attempts: database.attempts,
-                last_error: database.last_error.clone(),
-            })
-            .collect(),
-    }
-}
-
-pub(super) fn counts(pool: &domain::Pool, snapshot: &Snapshot) -> Counts {
-    let mut counts = Counts::default();
-    for database in snapshot.databases.iter().filter(|database| database.pool == pool.name) {
-        *match database.state {
-            DatabaseState::Ready => &mut counts.ready,
-            DatabaseState::Leased => &mut counts.leased,
-            DatabaseState::Spare => &mut counts.spare,
-            DatabaseState::Creating => &mut counts.creating,
-            DatabaseState::Retiring => &mut counts.retiring,
-            DatabaseState::Kept => &mut counts.kept,
-            DatabaseState::Blocked => &mut counts.blocked,
-        } += 1;
-    }
-    counts.waiting = snapshot.tickets.iter().map(|ticket| u64::from(ticket.pool == pool.name)).sum();
-    counts
-}
-
-/// How long the longest waiter of a pool has waited, in seconds.
-pub(super) fn longest_wait(pool: &domain::Pool, snapshot: &Snapshot) -> f64 {
-    let tickets = snapshot.tickets.iter().filter(|ticket| ticket.pool == pool.name);
-    tickets.map(|ticket| ticket.waited_seconds).fold(0.0, f64::max)
+    snapshot.pools.iter().map(|pool| Pool::new(pool, snapshot)).collect()
 }

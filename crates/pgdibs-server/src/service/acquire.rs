@@ -117,7 +117,7 @@ impl<B: Backend + 'static> Service<B> {
         answered.await.unwrap_or_else(|_| Err(Error::Internal("the acquiring task ended without an answer".to_owned())))
     }
 
-    /// A pool with a source of its own lends the template of its present inputs, never an older one.
+    /// Pins a request on a pool with a source to the fingerprint of the current inputs; any other fingerprint is refused.
     fn resolve_current(&self, request: &mut Acquire) -> Result<(), Error> {
         let Some(current) = self.current(&request.pool)? else { return Ok(()) };
         match request.fingerprint.get_or_insert_with(|| current.clone()) {
@@ -258,13 +258,13 @@ impl<B: Backend + 'static> Service<B> {
     }
 
     fn builds_itself(&self, requests: &[Acquire]) -> bool {
-        requests.iter().any(|request| matches!(self.sources.current(&request.pool), Current::TargetTemplate(_)))
+        requests.iter().any(|request| matches!(self.sources.current(&request.pool), Current::Fingerprint(_)))
     }
 
     fn source_failed(&self, requests: &[Acquire]) -> Option<Error> {
         match self.sources.current(&requests.first()?.pool) {
             Current::Failed(_, why) | Current::Unreadable(why) => Some(Error::TemplateFailed(why)),
-            Current::NoSource | Current::TargetTemplate(_) => None,
+            Current::NoSource | Current::Fingerprint(_) => None,
         }
     }
 

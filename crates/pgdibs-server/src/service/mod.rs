@@ -39,7 +39,7 @@ pub enum Current {
     /// The pool has no source here; callers name fingerprints.
     NoSource,
     /// This fingerprint; it is built, being built, or about to be.
-    TargetTemplate(Fingerprint),
+    Fingerprint(Fingerprint),
     /// Its build failed; the sentence carries the step and the last lines of output.
     Failed(Fingerprint, String),
     /// Its inputs cannot be read.

@@ -40,7 +40,7 @@ impl<B: Backend + 'static> Service<B> {
         Ok(())
     }
 
-    /// Announces what a run will need. On a pool with a source, no fingerprint stands for that of the current inputs.
+    /// Announces what a run will need. On a pool with a source, an announcement without fingerprint means the one of the current inputs.
     ///
     /// # Errors
     /// As [`Backend::announce`]; a source that cannot be built from.
@@ -52,7 +52,7 @@ impl<B: Backend + 'static> Service<B> {
         match self.backend.announce(&announce).await {
             // The source's build has not written its row yet; the announcement of the pool's newest template stands until then.
             Err(Error::TemplateNotFound(_))
-                if matches!(self.sources.current(&announce.pool), Current::TargetTemplate(_)) =>
+                if matches!(self.sources.current(&announce.pool), Current::Fingerprint(_)) =>
             {
                 announce.fingerprint = None;
                 self.backend.announce(&announce).await?;
@@ -202,7 +202,7 @@ mod tests {
 
     impl Sources for BackTo {
         fn current(&self, _pool: &PoolName) -> Current {
-            Current::TargetTemplate(self.0.clone())
+            Current::Fingerprint(self.0.clone())
         }
     }
 

@@ -85,7 +85,7 @@ impl<B: Backend + 'static> Service<B> {
     pub(super) fn current(&self, pool: &PoolName) -> Result<Option<Fingerprint>, Error> {
         match self.sources.current(pool) {
             Current::NoSource => Ok(None),
-            Current::TargetTemplate(fingerprint) => Ok(Some(fingerprint)),
+            Current::Fingerprint(fingerprint) => Ok(Some(fingerprint)),
             Current::Failed(_, why) | Current::Unreadable(why) => Err(Error::TemplateFailed(why)),
         }
     }

@@ -126,8 +126,8 @@ impl WaitQueue {
         }
     }
 
-    /// Wakes those that wait for spares or for a swap, and the head of the queue as before.
-    pub fn wake_again(&self) {
+    /// Wakes waiters as the last [`WaitQueue::wake_for_ready`] did: its counts still hold. Waiters for spares or a swap are among them.
+    pub fn wake_with_last_counts(&self) {
         self.changes.send_modify(|wake_ups| wake_ups.for_ready += 1);
     }
 
@@ -260,7 +260,7 @@ mod tests {
         assert!(is_woken(&mut free, &wait_queue, None).await, "without a ticket every wake-up counts");
 
         wait_queue.remove_waiter(first);
-        wait_queue.wake_again();
+        wait_queue.wake_with_last_counts();
         assert!(is_woken(&mut two, &wait_queue, Some(second)).await, "it has moved up");
         wait_queue.wake_for_ready(ready(0));
         assert!(!is_woken(&mut two, &wait_queue, Some(second)).await);
