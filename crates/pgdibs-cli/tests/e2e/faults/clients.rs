@@ -171,7 +171,9 @@ pub(super) fn slow_senders_and_readers() {
                 let mut senders: Vec<_> = (0..100).filter_map(|_| connect("POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")).collect();
                 let body = "POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{";
                 senders.extend((0..50).filter_map(|_| connect(body)));
-                let _readers: Vec<_> = (0..50).filter_map(|_| connect("GET /v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")).collect();
+                // More than a socket buffers: the daemon waits for a peer that reads nothing.
+                let documents = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(1000);
+                let _readers: Vec<_> = (0..50).filter_map(|_| connect(&documents)).collect();
                 while !stop.load(Ordering::Relaxed) {
                     for sender in &mut senders {
                         let _closed_by_now = sender.write_all(b"x");
