@@ -14,7 +14,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
-# The crates of ours that a crate may depend on.
+# The workspace crates that a crate may depend on.
 ARROWS: dict[str, set[str]] = {
     "pgdibs-core": set(),
     "pgdibs-api": {"pgdibs-core"},
