@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, PoolConfig};
 use crate::service::wait_queue::WaitQueue;
+use crate::service::waiter::{Attempt, Waited, Waiter};
 use crate::service::{Current, Sources};
 use pgdibs_sources::{BuildTarget, FingerprintContext, Source, SourceFingerprint, SourceKind};
 
@@ -256,44 +257,40 @@ impl Builds {
     }
 
     async fn place(&self, template: TemplateId, token: &str) -> Result<BuildPlace, String> {
-        let mut subscription = self.wait_queue.listen();
-        let deadline = Instant::now() + PLACE_TIMEOUT;
-        loop {
+        let waiter = Waiter::new(&self.wait_queue, PLACE_TIMEOUT).until_stopped(self.stopping.clone());
+        let waited = waiter.wait(|| async {
             match self.backend.build_place(template, token).await {
-                Ok(Some(place)) => return Ok(place),
-                Ok(None) | Err(Error::ServerUnavailable(_)) if Instant::now() < deadline => {}
-                Ok(None) => return Err("its database could not be created within 60 s".to_owned()),
-                Err(error) => return Err(error.to_string()),
+                Ok(Some(place)) => Ok(Attempt::Done(place)),
+                Ok(None) | Err(Error::ServerUnavailable(_)) => Ok(Attempt::Pending((), None)),
+                Err(error) => Err(error),
             }
-            self.pause(&mut subscription).await?;
+        });
+        match waited.await {
+            Ok(Waited::Done(place)) => Ok(place),
+            Ok(_) => Err(format!("its database could not be created within {} s", PLACE_TIMEOUT.as_secs())),
+            Err(error) => Err(error.to_string()),
         }
     }
 
     async fn seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<(), String> {
-        let mut subscription = self.wait_queue.listen();
-        let deadline = Instant::now() + SEAL_TIMEOUT;
-        loop {
-            match self.backend.request_seal(pool, fingerprint, token).await {
-                Ok(template) if template.state == TemplateState::Ready => return Ok(()),
-                Ok(template) if template.state == TemplateState::Failed => {
-                    return Err(format!("the seal failed: {}", template.detail.unwrap_or_default()));
-                }
-                Ok(_) | Err(Error::ServerUnavailable(_)) if Instant::now() < deadline => {
-                    self.wait_queue.wake_reconciler()
-                }
-                Ok(_) => return Err("the template could not be sealed within 600 s".to_owned()),
-                Err(error) => return Err(error.to_string()),
+        let waiter = Waiter::new(&self.wait_queue, SEAL_TIMEOUT).until_stopped(self.stopping.clone());
+        let waited = waiter.wait(|| async {
+            let template = match self.backend.request_seal(pool, fingerprint, token).await {
+                Ok(template) => template,
+                Err(Error::ServerUnavailable(_)) => return Ok(Attempt::Pending((), None)),
+                Err(error) => return Err(error),
+            };
+            if matches!(template.state, TemplateState::Ready | TemplateState::Failed) {
+                return Ok(Attempt::Done(template));
             }
-            self.pause(&mut subscription).await?;
-        }
-    }
-
-    /// Waits for a change, at most 250 ms.
-    async fn pause(&self, subscription: &mut crate::service::wait_queue::Subscription) -> Result<(), String> {
-        tokio::select! {
-            () = subscription.notified() => Ok(()),
-            () = tokio::time::sleep(Duration::from_millis(250)) => Ok(()),
-            () = self.stopping.cancelled() => Err("the daemon is shutting down".to_owned()),
+            self.wait_queue.wake_reconciler();
+            Ok(Attempt::Pending((), None))
+        });
+        match waited.await {
+            Ok(Waited::Done(template)) if template.state == TemplateState::Ready => Ok(()),
+            Ok(Waited::Done(template)) => Err(format!("the seal failed: {}", template.detail.unwrap_or_default())),
+            Ok(_) => Err(format!("the template could not be sealed within {} s", SEAL_TIMEOUT.as_secs())),
+            Err(error) => Err(error.to_string()),
         }
     }
 

@@ -155,7 +155,7 @@ impl WaitQueue {
     }
 
     /// Subscribes to wake-ups. Subscribe before the first try, or a wake-up in between is missed.
-    pub fn listen(&self) -> Subscription {
+    pub fn subscribe(&self) -> Subscription {
         let wake_ups = self.changes.subscribe();
         let for_all = wake_ups.borrow().for_all;
         Subscription { wake_ups, for_all }
@@ -251,7 +251,7 @@ mod tests {
         wait_queue.add_waiter(second, Some(TEMPLATE));
         wait_queue.add_waiter(other, Some(TemplateId(8)));
         let (mut one, mut two, mut three, mut free) =
-            (wait_queue.listen(), wait_queue.listen(), wait_queue.listen(), wait_queue.listen());
+            (wait_queue.subscribe(), wait_queue.subscribe(), wait_queue.subscribe(), wait_queue.subscribe());
 
         wait_queue.wake_for_ready(ready(1));
         assert!(is_woken(&mut one, &wait_queue, Some(first)).await);
@@ -274,7 +274,7 @@ mod tests {
     async fn database_granted_during_count_wakes_no_waiter() {
         let wait_queue = WaitQueue::default();
         wait_queue.add_waiter(TicketId(1), Some(TEMPLATE));
-        let mut one = wait_queue.listen();
+        let mut one = wait_queue.subscribe();
         wait_queue.granted([TEMPLATE].into_iter());
         wait_queue.counting_started();
         wait_queue.granted([TEMPLATE].into_iter());
@@ -313,7 +313,7 @@ mod tests {
         let wait_queue = WaitQueue::default();
         wait_queue.add_waiter(TicketId(1), None);
         wait_queue.add_waiter(TicketId(2), Some(TEMPLATE));
-        let (mut one, mut two) = (wait_queue.listen(), wait_queue.listen());
+        let (mut one, mut two) = (wait_queue.subscribe(), wait_queue.subscribe());
         wait_queue.wake_for_ready(ready(0));
         assert!(is_woken(&mut one, &wait_queue, Some(TicketId(1))).await);
         assert!(!is_woken(&mut two, &wait_queue, Some(TicketId(2))).await);

@@ -97,7 +97,7 @@ impl<'a> Waiter<'a> {
         F: Future<Output = Result<Attempt<T, P>, Error>>,
     {
         // Before the first try, or a wake-up between the try and the wait would be lost.
-        let mut subscription = self.queue.listen();
+        let mut subscription = self.queue.subscribe();
         loop {
             let (pending, ticket) = match attempt().await? {
                 Attempt::Done(done) => return Ok(Waited::Done(done)),
