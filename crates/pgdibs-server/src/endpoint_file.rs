@@ -3,18 +3,18 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// A daemon's note in the data directory of its embedded server. It is worth nothing once that daemon has gone, so whoever reads it
-/// asks at that address whether it is still the same one.
+/// The address of a daemon, in a file of its embedded server's data directory. A killed daemon leaves the file behind, so a reader asks the
+/// daemon at that address for its instance number and compares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EndpointFile {
-    /// Where it is reached from this machine.
+    /// The daemon's address from this machine.
     pub url: String,
-    /// Its number, as `/v1/status` tells it.
+    /// Its instance number, as in `/v1/status`.
     pub instance: String,
 }
 
 impl EndpointFile {
-    /// The note of a daemon that listens there.
+    /// The file of a daemon that listens on this address.
     pub fn of(listens: SocketAddr, instance: i32) -> Self {
         let mut address = listens;
         if address.ip().is_unspecified() {
@@ -32,10 +32,10 @@ impl EndpointFile {
         data_dir.join("daemon-url")
     }
 
-    /// Leaves the note. Without it others merely do not find this daemon.
-    pub fn leave(&self, data_dir: &Path) {
+    /// Writes the file. Without it, other commands do not find this daemon.
+    pub fn write(&self, data_dir: &Path) {
         if let Err(error) = std::fs::write(Self::file(data_dir), format!("{} {}\n", self.url, self.instance)) {
-            tracing::debug!(%error, "could not write down where this daemon listens");
+            tracing::debug!(%error, "cannot write the endpoint file");
         }
     }
 
@@ -46,8 +46,8 @@ impl EndpointFile {
         Some(Self { url: url.to_owned(), instance: instance.to_owned() })
     }
 
-    /// Takes the note away.
-    pub fn forget(data_dir: &Path) {
+    /// Removes the file.
+    pub fn remove(data_dir: &Path) {
         let _there_was_none = std::fs::remove_file(Self::file(data_dir));
     }
 }
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_note_is_read_as_it_was_left_and_names_an_address_that_can_be_called() {
+    fn written_file_is_read_with_an_address_that_can_be_called() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(EndpointFile::read(dir.path()), None);
         for (listens, url) in [
@@ -65,14 +65,14 @@ mod tests {
             ("0.0.0.0:80", "http://127.0.0.1:80"),
             ("[::]:81", "http://[::1]:81"),
         ] {
-            let note = EndpointFile::of(listens.parse().unwrap(), 7);
-            note.leave(dir.path());
+            let file = EndpointFile::of(listens.parse().unwrap(), 7);
+            file.write(dir.path());
             assert_eq!(
                 EndpointFile::read(dir.path()),
                 Some(EndpointFile { url: url.to_owned(), instance: "7".to_owned() })
             );
         }
-        EndpointFile::forget(dir.path());
+        EndpointFile::remove(dir.path());
         assert_eq!(EndpointFile::read(dir.path()), None);
     }
 }

@@ -20,7 +20,7 @@ pub fn urls(data: &[u8], libpq_variables: impl Fn(&str) -> Vec<(&'static str, St
     let mut parts = text.splitn(4, '\n');
     let mut next = || parts.next().unwrap_or_default();
     let (user, password, database, other) = (next(), next(), next(), next());
-    // Parsers of URLs fold `.` and `..` in a path, however they are written. No database of ours is named so.
+    // Parsers of URLs fold `.` and `..` in a path, however they are written. No database of pgdibs has such a name.
     if user.is_empty() || password.is_empty() || matches!(database, "" | "." | "..") {
         return;
     }

@@ -200,7 +200,7 @@ impl Client {
         };
         let opened = self.connections.opened();
         let response = match request(&self.http).send().await {
-            // Another call may have opened a connection meanwhile; then this one counts as new, and is not tried again.
+            // A concurrent call may have opened a connection; then this one counts as new, and is not sent again.
             Err(error) if !error.is_connect() && !error.is_timeout() && self.connections.opened() == opened => {
                 request(&self.unpooled).send().await
             }

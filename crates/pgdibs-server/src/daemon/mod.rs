@@ -232,7 +232,7 @@ async fn with_server(
     // After the API serves requests: a client that sees "ready" requests a lease at once.
     status.server_up(backend.facts(), backend.instance());
     if let (Some(listens), Some(data_dir)) = (listens, server.data_dir()) {
-        EndpointFile::of(listens, backend.instance()).leave(data_dir);
+        EndpointFile::of(listens, backend.instance()).write(data_dir);
     }
     reach(Failpoint::StartServing).await;
     notify::server_is_up(&backend.facts().version);
@@ -240,7 +240,7 @@ async fn with_server(
     server.watch_over(config, status, &backend, stopping).await;
 
     if let Some(data_dir) = server.data_dir() {
-        EndpointFile::forget(data_dir);
+        EndpointFile::remove(data_dir);
     }
     tracing::info!("shutting down: no new grants, waiters are answered");
     tasks.close();

@@ -235,7 +235,7 @@ impl<B: Backend + 'static> Service<B> {
         let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
         let id = self.backend.take_ticket(wanted, count, kind).await?;
         if of_pool().all(|request| request.fingerprint.is_none()) {
-            // A newer template has become ready meanwhile, and a ticket for the older one would claim a slot of the pool.
+            // A newer template became ready during the wait, and a ticket for the older one would claim a slot of the pool.
             for older in tickets.extract_if(.., |held| held.wanted.pool == wanted.pool) {
                 self.leave_queue(older.id, false).await;
             }

@@ -46,7 +46,7 @@ pub struct Waiter<'a> {
 }
 
 impl<'a> Waiter<'a> {
-    /// Waits for `wait` from now on, whatever happens meanwhile.
+    /// Waits for `wait` from now on; nothing ends the wait early.
     #[must_use]
     pub fn new(queue: &'a WaitQueue, wait: Duration) -> Self {
         let (stopping, disconnected) = (CancellationToken::new(), CancellationToken::new());
