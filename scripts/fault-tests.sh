@@ -5,4 +5,4 @@ here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
 source "$here/environment.sh"
 "$here/install-tools.sh" faketime
-exec "$here/rust-tests.sh" 15 -- -E 'test(/^faults::long::/)' "$@"
+exec "$here/rust-tests.sh" 15 -- --profile faults "$@"

@@ -62,7 +62,7 @@ def check_out() -> None:
 
 def tests_of(guard: SqlGuard) -> tuple[int, str]:
     """The exit status and output of nextest in the tree without the guard."""
-    command = [str(TREE / "scripts/rust-tests.sh"), "15", "--", "--test", guard.program, "-E", guard.test]
+    command = [str(TREE / "scripts/rust-tests.sh"), "15", "--", "--profile", "all", "--test", guard.program, "-E", guard.test]
     variables = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "cargo"), "NEXTEST_HIDE_PROGRESS_BAR": "1"}
     ran = subprocess.run(
         command,

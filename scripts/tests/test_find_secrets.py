@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from process_list import ProcessList
 
 SCRIPTS = Path(__file__).resolve().parent.parent
 MARK = "pgdibs"
@@ -69,16 +67,3 @@ def test_secret_is_found_in_each_kind(find_secrets: ModuleType, tmp_path: Path, 
 def test_search_with_missing_files_fails(find_secrets: ModuleType, tmp_path: Path, kind: str) -> None:
     (tmp_path / FILES[kind].format(0)).unlink()
     assert find_secrets.main() == 1
-
-
-def test_process_list_has_pgdibs_and_its_descendants() -> None:
-    own = os.getpid()
-    lines: list[str] = []
-    processes = ProcessList(Path("unused"))
-    runner = f"1 0 init\n{own} 1 python run-tasks.py\n"
-    daemon = f"50 {own} bash rust-tests.sh\n51 50 /target/debug/pgdibs serve\n52 51 postgres -D x\n"
-    processes.sample(f"{runner}{daemon}60 1 /usr/bin/pgdibs serve --of-others\n", lines.append)
-    assert lines == ["/target/debug/pgdibs serve\n", "postgres -D x\n"]
-    # After the death of the daemon its server is a child of init, and has a new child.
-    processes.sample(f"{runner}52 1 postgres -D x\n53 52 postgres: boss app\n", lines.append)
-    assert lines[2:] == ["postgres: boss app\n"]
