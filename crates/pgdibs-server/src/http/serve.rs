@@ -69,7 +69,7 @@ impl Bounds {
 /// Connections of the reserve. Each costs one file and some kilobytes.
 pub const RESERVE: usize = 64;
 
-/// Largest header; a larger one is a 431. Bodies are bounded apart.
+/// The size of the buffer for a header: one up to this size is accepted, one of twice the size is a 431. Bodies have their own bound.
 const LARGEST_HEADER: usize = 64 * 1024;
 
 /// After a failed accept (out of file descriptors) the next try waits this long, or the loop would spin.
