@@ -15,8 +15,8 @@ HEAD = """# pytest: settings, fixtures, hooks
 
 <!-- Written by `python3 scripts/plugin_reference.py` from the plugin. Change that, not this page. -->
 
-The plugin comes with `pip install pgdibs`. With a pool in the ini file it leases each test process a database; without a
-pool it does nothing.
+The plugin comes with `pip install pgdibs`. With a pool in the ini file it leases each test process a database. In a
+project without settings of pgdibs it does nothing; other settings without a pool stop the run.
 
 ```ini
 [pytest]
