@@ -15,6 +15,9 @@ HEAD = """# pytest: settings, fixtures, hooks
 
 <!-- Written by `python3 scripts/plugin_reference.py` from the plugin. Change that, not this page. -->
 
+The plugin comes with `pip install pgdibs`. With a pool in the ini file it leases each test process a database. In a
+project without settings of pgdibs it does nothing; other settings without a pool stop the run.
+
 ```ini
 [pytest]
 pgdibs_pool = myapp_test
@@ -22,24 +25,23 @@ pgdibs_fingerprint = migrations/**/*.py
 pgdibs_build = alembic upgrade head
 ```
 
-The plugin comes with `pip install pgdibs` and does nothing until it is given a pool. A flag wins over a variable, a variable over
-the ini file. `-p no:pgdibs` leaves it out.
+A flag wins over a variable, a variable over the ini file, the ini file over the default. Which variables the plugin sets,
+and with which driver: [variables](variables.md). With frameworks: [Django](django.md), [FastAPI](fastapi.md),
+[SQLAlchemy](sqlalchemy.md).
 
-A plugin that is not loaded stops nothing: the tests then use whatever database the variables name. It is not loaded where
-pgdibs is not installed, with `-p no:pgdibs`, and with `PYTEST_DISABLE_PLUGIN_AUTOLOAD` unless `-p pgdibs` is given. With
+An unknown setting that starts with `pgdibs` stops the run; the error suggests a similar one. A setting that another plugin
+or the project has registered (`parser.addini`) is theirs.
+
+If the plugin is not loaded, the tests use whatever database the variables name. pytest does not load it where pgdibs is not
+installed, with `-p no:pgdibs`, and with `PYTEST_DISABLE_PLUGIN_AUTOLOAD` unless `-p pgdibs` is given. With
 `required_plugins = pgdibs` in the ini file, pytest refuses such a run: `Missing required plugins: pgdibs`.
-
-A setting that begins with `pgdibs` and that does not exist stops the run, with the nearest name; one that another plugin or the
-project has registered (`parser.addini`) is theirs.
-
-Which variables it sets, and with which driver: [variables](variables.md).
-With frameworks: [Django](django.md), [SQLAlchemy](sqlalchemy.md), [FastAPI](fastapi.md).
 """
 
 GUARD = """## The guard
 
-While a pool is configured, the plugin watches every connection that a test process opens to Postgres. A connection to a
-database that pgdibs did not lease to this process is stopped before it opens, and the run ends with one line and status 4:
+While a pool is configured, the plugin checks every connection that a test process opens to Postgres. It stops a connection
+to a database that pgdibs did not lease to this process before the connection opens. Then the run ends with one line and
+status 4:
 
 ```text
 ERROR: pgdibs: stopped a connection by SQLAlchemy with psycopg opened at conftest.py:5 to database shop_dev on
@@ -48,39 +50,41 @@ DATABASE_URL after pgdibs has set it; delete that line. If the connection is mea
 127.0.0.1:5432/shop_dev` to the ini file
 ```
 
-It watches SQLAlchemy 1.4 and 2 (sync and async), Django, psycopg 3 and its pools, psycopg2 and its pools, asyncpg and its
-pools, and pg8000, as soon as each is imported; it imports none of them.
+[Troubleshooting](../troubleshooting.md#pgdibs-stopped-a-connection) says what to do about each cause.
 
-What it does not watch:
+The guard checks SQLAlchemy 1.4 and 2 (sync and async), Django, psycopg 3 and its pools, psycopg2 and its pools, asyncpg and
+its pools, and pg8000, from their import on. It imports none of them.
 
-- A process that a test starts; a forked child is watched. `pgdibs_build` is a process too: the command has the database that is
-  built in its variables, and one that reads its URL from elsewhere reaches that other database.
-- A connection that is open before the plugin starts, as by a module after `-p` that connects when it is imported.
+It does not check:
+
+- A process that a test starts; it does check a forked child. `pgdibs_build` is such a process: its variables name the
+  database to fill, and a command that reads its URL from elsewhere reaches another database.
+- A connection that is open before the plugin starts, such as one of a module after `-p` that connects at import.
 - Other drivers than these, unless SQLAlchemy uses them.
 - `psycopg2.extensions.connection(dsn)` and `psycopg.pq.PGconn.connect`, which are types of C that cannot be wrapped.
 
-What may be connected to:
+It allows:
 
-- The leases of this process, under all aliases, and every database that `pgdibs.Client` has returned to it. Host, port and
-  database decide, as the driver works them out from URL, arguments, `PG*` variables, service file and defaults. `localhost`,
-  `127.0.0.1`, `::1` and a Unix socket are the same host. When the guard cannot determine the target, it stops the connection.
-- In the process that builds a template (`pytest_pgdibs_build_template`): the database that is built, and no other.
+- The leases of this process, under all aliases, and every database that `pgdibs.Client` has returned to it. It compares
+  host, port and database, as the driver derives them from URL, arguments, `PG*` variables, service file and defaults.
+  `localhost`, `127.0.0.1`, `::1` and a Unix socket are the same host. If the guard cannot determine the target, it stops the
+  connection.
+- In the process that builds a template (`pytest_pgdibs_build_template`): the database to fill, and no other.
 - In the xdist controller and with `--collect-only`: nothing, because these processes lease nothing.
-- A mock in the place of a driver's `connect`, as by `mock.patch("psycopg2.connect")`: it reaches no server. One that calls
-  the driver (`wraps`, `side_effect`) is stopped there. Another function in that place is stopped below SQLAlchemy and Django.
-- What `pgdibs_allow` lists, as `host:port/database`; `*` and `?` are wildcards: `pgdibs_allow =
-  db.internal:5432/reference_*`. In a pool with `login = "createdb"`, tests may make databases, and these are no leases: list
-  their names, as in `pgdibs_allow = *:*/name_*`. A test of what the application does when no server answers connects to a port
-  where nothing listens, and that is stopped too: `pgdibs_allow = 127.0.0.1:1/*`, with its port.
+- A mock in the place of a driver's `connect`, as by `mock.patch("psycopg2.connect")`: it reaches no server. If the mock
+  calls the driver (`wraps`, `side_effect`), the guard stops it there. It stops another function in that place below
+  SQLAlchemy and Django.
+- What `pgdibs_allow` lists, as `host:port/database` with the wildcards `*` and `?`:
+  `pgdibs_allow = db.internal:5432/reference_*`. In a pool with `login = "createdb"`, tests may create databases, which are
+  no leases: list their names, as in `pgdibs_allow = *:*/name_*`. A test of what the application does when no server answers
+  connects to a port where no server listens. List that, too, with its port: `pgdibs_allow = 127.0.0.1:1/*`.
 
-The exception is `pgdibs.ConnectionStopped`. It derives from `BaseException` and from no driver's error, so `except
-OperationalError` and `except Exception` do not catch it. If the application swallows it nevertheless, the run ends after the
-test, the import or the hook in which it was raised. A connection in the `pytest_unconfigure` of an xdist worker, or after the
-run, comes too late for that: it is stopped, and standard error has the line. `pgdibs_guard = warn` lets connections through
-and shows one warning for each target; `pgdibs_guard = off` watches nothing. A check takes less than 20 µs
-(`clients/python/bench/connection_guard.py` measures it).
-
-What to do about each cause stands in [troubleshooting](../troubleshooting.md#pgdibs-stopped-a-connection)."""
+The exception is `pgdibs.ConnectionStopped`. It derives from `BaseException` and from no driver's error, so
+`except OperationalError` and `except Exception` do not catch it. If the application catches it nevertheless, the run ends
+after the test, the import or the hook in which it was raised. The guard also stops a connection in the `pytest_unconfigure`
+of an xdist worker, or after the run, but only prints the line to standard error. `pgdibs_guard = warn` allows all
+connections and shows one warning for each target; `pgdibs_guard = off` checks nothing. A check takes less than 20 µs
+(`clients/python/bench/connection_guard.py` measures it)."""
 
 
 def declared(tree: ast.Module, method: str) -> Iterator[tuple[str, str]]:

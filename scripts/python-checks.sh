@@ -20,3 +20,5 @@ done
 (cd clients/python/tests/plugin && MYPYPATH="$repository/scripts" "$bin/mypy" --strict --scripts-are-modules ./*.py)
 (cd clients/python/tests/django && MYPYPATH="$repository/scripts:../plugin" "$bin/mypy" --strict --scripts-are-modules ./*.py)
 (cd examples/django-library && "$bin/mypy")
+(cd examples/fastapi && "$bin/mypy")
+(cd examples/django && "$bin/mypy")
