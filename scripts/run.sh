@@ -18,8 +18,8 @@ log "building the daemon (the first time takes some minutes)"
 cargo build --quiet --package pgdibs-cli
 
 log ""
-log "pgdibs is about to listen on http://${PGDIBS_LISTEN:-127.0.0.1:7432} (Ctrl-C stops it). In another terminal, from README.md:"
-python3 "$here/check-readme.py" --print >&2 2>/dev/null || log "  (see README.md)"
+log "pgdibs is about to listen on http://${PGDIBS_LISTEN:-127.0.0.1:7432} (Ctrl-C stops it). The next step, in another terminal:"
+log "\"A first test\" in README.md."
 log ""
 # Only for these scripts: the daemon warns about unknown PGDIBS_ variables.
 unset PGDIBS_CACHE
