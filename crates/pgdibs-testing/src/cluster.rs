@@ -1,89 +1,144 @@
-//! A given server, which the test starts, kills and restarts.
+//! A given server, which the test starts, kills and restarts: non-durable, on loopback, removed with its test.
 
-use std::cell::RefCell;
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use nix::sys::signal::Signal;
-use nix::unistd::User;
 use pgdibs_embedded::{Binaries, SearchRoots, find};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _};
 
-use super::kept::keep_log;
-use super::{Session, bin_dir, signal, until};
+use crate::logs::keep_log;
+use crate::process::{give_away, number_in, signal, unprivileged};
+use crate::seed::{PASSWORD, SUPERUSER, copy_seed, directory, directory_in};
+use crate::session::Session;
+use crate::wait::{until, until_async};
 
-/// The superuser's password, with characters that URLs must escape.
-const PASSWORD: &str = "p@ss:w/rd?#%&";
-/// The same, escaped.
-const ENCODED: &str = "p%40ss%3Aw%2Frd%3F%23%25%26";
+/// Stops the server when standard input ends, as it does at every end of the test process; ends when the server does.
+const KEEPER: &str = r#"exec 3<&0; "$@" </dev/null 3<&- & postgres=$!; (read -r _ <&3; kill -QUIT $postgres 2>/dev/null) & wait $postgres"#;
 
-/// Stops the server when standard input ends, as it does at every end of the test process.
-const KEEPER: &str = r#"exec 3<&0; "$@" </dev/null & postgres=$!; read -r _ <&3; kill -QUIT $postgres; wait $postgres"#;
-
-/// A non-durable cluster on loopback; the drop deletes it.
-pub(crate) struct Cluster {
-    binaries: Binaries,
+/// A cluster of its own; the drop deletes it.
+pub struct Cluster {
+    pub binaries: Binaries,
     directory: tempfile::TempDir,
     port: u16,
     settings: Vec<String>,
     environment: Vec<(String, String)>,
-    keeper: RefCell<Option<Child>>,
+    keeper: Mutex<Option<Child>>,
+}
+
+/// The Postgres programs from the test's environment; without them tests search for an installation, as the daemon does.
+pub fn bin_dir() -> Option<String> {
+    std::env::var("PGDIBS_TEST_PG_BIN_DIR").ok().filter(|dir| !dir.is_empty())
+}
+
+fn binaries_in(directory: Option<&Path>) -> Binaries {
+    find(directory, &SearchRoots::of_this_system(), None).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The Postgres programs for tests on one server.
+pub fn binaries() -> Binaries {
+    binaries_in(bin_dir().map(PathBuf::from).as_deref())
+}
+
+/// The Postgres programs for tests on each server: those of `PGDIBS_TEST_PG_BIN_DIRS`, separated by colons.
+pub fn all_binaries() -> Vec<Binaries> {
+    let Ok(directories) = std::env::var("PGDIBS_TEST_PG_BIN_DIRS") else { return vec![binaries()] };
+    let found: Vec<_> = std::env::split_paths(&directories).map(|directory| binaries_in(Some(&directory))).collect();
+    assert!(!found.is_empty(), "PGDIBS_TEST_PG_BIN_DIRS names no directory");
+    found
+}
+
+fn encoded(text: &str) -> String {
+    percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }
 
 impl Cluster {
-    /// The superuser's password, raw and escaped.
-    pub(crate) fn passwords() -> [&'static str; 2] {
-        [PASSWORD, ENCODED]
-    }
-
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.log_file()).unwrap_or_default()
+    /// The superuser's password, raw, as in URLs and as in JSON.
+    pub fn passwords() -> [String; 3] {
+        let json = serde_json::json!(PASSWORD).to_string();
+        [PASSWORD.to_owned(), encoded(PASSWORD), json[1..json.len() - 1].to_owned()]
     }
 
     /// A running cluster.
     #[track_caller]
-    pub(crate) fn start(settings: &[&str]) -> Self {
+    pub fn start(settings: &[&str]) -> Self {
         Self::start_with(settings, &[])
     }
 
     /// The same with environment variables for the server.
     #[track_caller]
-    pub(crate) fn start_with(settings: &[&str], variables: &[(&str, &str)]) -> Self {
+    pub fn start_with(settings: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut cluster = Self::down(settings);
         cluster.environment = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-        cluster.start_again();
-        cluster
+        cluster.start_first()
     }
 
     /// The same on another disk.
     #[track_caller]
-    pub(crate) fn start_on(disk: &Path, settings: &[&str]) -> Self {
-        let cluster = Self::down_in(directory_in(disk), settings);
-        cluster.start_again();
-        cluster
+    pub fn start_on(disk: &Path, settings: &[&str]) -> Self {
+        Self::create(&binaries(), directory_in(disk), settings).start_first()
+    }
+
+    /// The same of this Postgres installation.
+    #[track_caller]
+    pub fn start_of(binaries: &Binaries, settings: &[&str]) -> Self {
+        Self::create(binaries, directory(), settings).start_first()
     }
 
     /// A cluster that is not running yet.
     #[track_caller]
-    pub(crate) fn down(settings: &[&str]) -> Self {
-        Self::down_in(directory(), settings)
+    pub fn down(settings: &[&str]) -> Self {
+        Self::create(&binaries(), directory(), settings)
     }
 
     #[track_caller]
-    fn down_in(directory: tempfile::TempDir, settings: &[&str]) -> Self {
-        let given = bin_dir().map(PathBuf::from);
-        let binaries = find(given.as_deref(), &SearchRoots::of_this_system(), None).unwrap();
-        let seed = seed(&binaries);
-        must_succeed(Command::new("cp").arg("-Rp").arg(seed).arg(directory.path().join("data")));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let settings = settings.iter().map(|&setting| setting.to_owned()).collect();
-        Self { binaries, directory, port, settings, environment: Vec::new(), keeper: RefCell::new(None) }
+    fn create(binaries: &Binaries, directory: tempfile::TempDir, settings: &[&str]) -> Self {
+        copy_seed(binaries, &directory.path().join("data"));
+        Self {
+            binaries: binaries.clone(),
+            directory,
+            port: free_port(),
+            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
+            environment: Vec::new(),
+            keeper: Mutex::default(),
+        }
+    }
+
+    /// The first start: on another port if another process took this one.
+    #[track_caller]
+    fn start_first(mut self) -> Self {
+        for attempt in 1.. {
+            self.spawn();
+            if self.answers() {
+                break;
+            }
+            assert!(attempt < 5, "the server does not start: {}", self.log());
+            self.port = free_port();
+        }
+        self
     }
 
     /// Starts the server and waits until it answers.
     #[track_caller]
-    pub(crate) fn start_again(&self) {
+    pub fn start_again(&self) {
+        self.spawn();
+        assert!(self.answers(), "the server does not start: {}", self.log());
+    }
+
+    /// Waits until the server answers or has ended.
+    #[track_caller]
+    fn answers(&self) -> bool {
+        until("the cluster answers", || {
+            let Err(error) = Session::try_open(&self.url()) else { return Ok(true) };
+            let ended = self.keeper.lock().unwrap().as_mut().is_none_or(|keeper| keeper.try_wait().unwrap().is_some());
+            if ended { Ok(false) } else { Err(format!("{error}; log: {}", self.log())) }
+        })
+    }
+
+    fn spawn(&self) {
         let mut command = Command::new("sh");
         command.env_clear();
         let postgres = self.binaries.command("postgres");
@@ -95,34 +150,35 @@ impl Cluster {
             "listen_addresses=127.0.0.1",
             "fsync=off",
             "full_page_writes=off",
-            "max_connections=60",
+            "max_connections=80",
             "shared_buffers=32MB",
+            "max_wal_size=512MB",
         ];
         for setting in settings.into_iter().chain(self.settings.iter().map(String::as_str)) {
             command.args(["-c", setting]);
         }
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
         command.stdin(Stdio::piped()).stdout(log.try_clone().unwrap()).stderr(log);
-        *self.keeper.borrow_mut() = Some(unprivileged(command).spawn().unwrap());
-        until("the cluster answers", || {
-            Session::try_open(&self.url())
-                .map(drop)
-                .map_err(|error| format!("{error}; log: {}", fs::read_to_string(self.log_file()).unwrap_or_default()))
-        });
+        *self.keeper.lock().unwrap() = Some(unprivileged(command).spawn().unwrap());
+    }
+
+    /// Adds a setting, from the next start on.
+    pub fn configure(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
     }
 
     /// The same as `pg_ctl stop -m immediate`: like a crash, without a checkpoint.
-    pub(crate) fn crash(&self) {
+    pub fn crash(&self) {
         self.end(Signal::SIGQUIT);
     }
 
     /// The same as `pg_ctl stop -m fast`: ends the sessions and makes a checkpoint.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.end(Signal::SIGINT);
     }
 
     /// `kill -9` of the postmaster; its children end afterwards.
-    pub(crate) fn kill_postmaster(&self) {
+    pub fn kill_postmaster(&self) {
         let pids = self.pids();
         self.end(Signal::SIGKILL);
         until("the postmaster's children have ended", || {
@@ -133,7 +189,7 @@ impl Cluster {
 
     /// Waits until it answers, and starts it again if it has ended.
     #[track_caller]
-    pub(crate) fn up_again(&self) {
+    pub fn up_again(&self) {
         until("the cluster answers again", || {
             let Err(error) = Session::try_open(&self.url()) else { return Ok(()) };
             if !self.runs() {
@@ -151,7 +207,10 @@ impl Cluster {
     }
 
     fn end(&self, how: Signal) {
-        signal(self.postmaster_pid(), how);
+        let postmaster = self.postmaster_pid();
+        if postmaster > 0 {
+            signal(postmaster, how);
+        }
         if how == Signal::SIGINT {
             // It makes a checkpoint first.
             until("the postmaster has ended", || if self.runs() { Err(String::new()) } else { Ok(()) });
@@ -161,32 +220,31 @@ impl Cluster {
 
     /// Its end stops the postmaster if that still runs.
     fn dismiss_keeper(&self) {
-        if let Some(mut keeper) = self.keeper.borrow_mut().take() {
+        if let Some(mut keeper) = self.keeper.lock().unwrap().take() {
             drop(keeper.stdin.take());
             let _ = keeper.wait();
         }
     }
 
     /// A crash with the loss of all data, like that of a container with its data in memory. The server stays down.
-    pub(crate) fn lose_all_data(&mut self) {
+    pub fn lose_all_data(&mut self) {
         self.crash();
         fs::remove_dir_all(self.data()).unwrap();
-        must_succeed(Command::new("cp").arg("-Rp").arg(seed(&self.binaries)).arg(self.data()));
+        copy_seed(&self.binaries, &self.data());
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn postmaster_pid(&self) -> i32 {
-        let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
-        text.lines().next().and_then(|line| line.trim().parse().ok()).unwrap_or(0)
+    pub fn postmaster_pid(&self) -> i32 {
+        number_in(&self.data().join("postmaster.pid")).unwrap_or(0)
     }
 
     /// All processes of the server, the postmaster first.
-    pub(crate) fn pids(&self) -> Vec<i32> {
+    pub fn pids(&self) -> Vec<i32> {
         let postmaster = self.postmaster_pid();
-        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap();
+        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children")).unwrap_or_default();
         let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
         std::iter::once(postmaster).chain(children).collect()
     }
@@ -195,48 +253,99 @@ impl Cluster {
         self.directory.path().join("data")
     }
 
+    /// Writes a file into the data directory that only the server can read.
+    pub fn put_file(&self, name: &str, contents: &[u8]) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = self.data().join(name);
+        fs::write(&path, contents).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        give_away(&path);
+    }
+
     fn log_file(&self) -> PathBuf {
         self.directory.path().join("log")
     }
 
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
     /// The superuser's URL.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.superuser_url("postgres")
     }
 
     /// The superuser's URL with another port.
-    pub(crate) fn url_by(&self, port: u16) -> String {
-        format!("postgresql://boss:{ENCODED}@127.0.0.1:{port}/postgres")
+    pub fn url_by(&self, port: u16) -> String {
+        format!("postgresql://{SUPERUSER}:{}@127.0.0.1:{port}/postgres", encoded(PASSWORD))
     }
 
-    pub(crate) fn url_of(&self, user: &str, password: &str, database: &str) -> String {
-        format!("postgresql://{user}:{password}@127.0.0.1:{}/{database}", self.port)
+    pub fn url_of(&self, user: &str, password: &str, database: &str) -> String {
+        format!("postgresql://{}:{}@127.0.0.1:{}/{database}", encoded(user), encoded(password), self.port)
     }
 
     /// The superuser's URL of a database.
-    pub(crate) fn superuser_url(&self, database: &str) -> String {
-        self.url_of("boss", ENCODED, database)
+    pub fn superuser_url(&self, database: &str) -> String {
+        self.url_of(SUPERUSER, PASSWORD, database)
     }
 
     /// A session of the superuser.
     #[track_caller]
-    pub(crate) fn superuser(&self, database: &str) -> Session {
+    pub fn superuser(&self, database: &str) -> Session {
         Session::open(&self.superuser_url(database))
+    }
+
+    pub fn options(&self, user: &str, password: &str, database: &str) -> PgConnectOptions {
+        let options = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(self.port);
+        options.username(user).password(password).database(database)
+    }
+
+    pub fn superuser_options(&self, database: &str) -> PgConnectOptions {
+        self.options(SUPERUSER, PASSWORD, database)
+    }
+
+    /// Runs SQL as the superuser, in one database.
+    #[track_caller]
+    pub fn sql(&self, database: &str, sql: &str) -> impl Future<Output = ()> + Send + use<> {
+        let (options, sql) = (self.superuser_options(database), sql.to_owned());
+        async move {
+            let mut connection = PgConnection::connect_with(&options).await.unwrap();
+            if let Err(error) = sqlx::raw_sql(AssertSqlSafe(sql.clone())).execute(&mut connection).await {
+                panic!("{sql}: {error}");
+            }
+            connection.close().await.unwrap();
+        }
+    }
+
+    /// The one text that a query as the superuser gives, in one database.
+    pub async fn text(&self, database: &str, sql: &str) -> String {
+        let mut connection = PgConnection::connect_with(&self.superuser_options(database)).await.unwrap();
+        let text = sqlx::query_scalar(AssertSqlSafe(format!("select ({sql})::text"))).fetch_one(&mut connection).await;
+        connection.close().await.unwrap();
+        text.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// Waits until a query as the superuser gives a text.
+    pub async fn until_text(&self, database: &str, sql: &str, wanted: &str) {
+        until_async(sql, async || {
+            let seen = self.text(database, sql).await;
+            if seen == wanted { Ok(()) } else { Err(seen) }
+        })
+        .await;
     }
 
     /// The output of `pg_dump` for a database.
     #[track_caller]
-    pub(crate) fn dump(&self, database: &str) -> String {
+    pub fn dump(&self, database: &str) -> String {
         let mut command = self.binaries.command("pg_dump");
-        command.arg(self.url_of("boss", ENCODED, database));
-        let output = command.output().unwrap();
+        let output = command.arg(self.superuser_url(database)).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
     /// The same without the random word in `\\restrict`, for comparison with another dump.
     #[track_caller]
-    pub(crate) fn comparable_dump(&self, database: &str) -> String {
+    pub fn comparable_dump(&self, database: &str) -> String {
         let random = |line: &&str| line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ");
         self.dump(database).lines().filter(|line| !random(line)).collect::<Vec<_>>().join("\n")
     }
@@ -245,13 +354,11 @@ impl Cluster {
 impl Drop for Cluster {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.log_file()).unwrap_or_default();
-            let from = log.char_indices().rev().nth(3000).map_or(0, |(at, _)| at);
-            println!("the end of the log of the cluster:\n{}", &log[from..]);
+            println!("{}\n{}", self.binaries.dir.display(), crate::logs::end_of("the cluster", &self.log()));
         }
-        if self.keeper.borrow().is_some() {
+        if self.keeper.lock().is_ok_and(|keeper| keeper.is_some()) {
             // A process stopped with SIGSTOP handles only this signal and SIGKILL.
-            for pid in self.pids_or_none() {
+            for pid in self.pids().into_iter().filter(|&pid| pid > 0) {
                 signal(pid, Signal::SIGCONT);
             }
             self.crash();
@@ -260,72 +367,6 @@ impl Drop for Cluster {
     }
 }
 
-impl Cluster {
-    fn pids_or_none(&self) -> Vec<i32> {
-        if self.postmaster_pid() == 0 { Vec::new() } else { self.pids() }
-    }
-}
-
-/// A new directory of the server's user, with a path short enough for a socket.
-fn directory() -> tempfile::TempDir {
-    let shm = Path::new("/dev/shm");
-    directory_in(if shm.is_dir() { shm } else { Path::new("/tmp") })
-}
-
-fn directory_in(parent: &Path) -> tempfile::TempDir {
-    let directory = tempfile::Builder::new().prefix("pgd-").tempdir_in(parent).unwrap();
-    if let Some(user) = other_user() {
-        nix::unistd::chown(directory.path(), Some(user.uid), Some(user.gid)).unwrap();
-    }
-    directory
-}
-
-/// Postgres does not run as root.
-fn other_user() -> Option<User> {
-    if !nix::unistd::geteuid().is_root() {
-        return None;
-    }
-    let named = |name| User::from_name(name).ok().flatten();
-    Some(named("postgres").or_else(|| named("nobody")).expect("as root these tests need the user postgres or nobody"))
-}
-
-fn unprivileged(mut command: Command) -> Command {
-    if let Some(user) = other_user() {
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-    }
-    command.current_dir("/");
-    command
-}
-
-#[track_caller]
-fn must_succeed(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The data directory to copy; the first test runs `initdb` once per Postgres installation.
-fn seed(binaries: &Binaries) -> PathBuf {
-    let kept = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("e2e-seeds");
-    fs::create_dir_all(&kept).unwrap();
-    let name = binaries.dir.display().to_string().replace('/', "_");
-    let lock = File::create(kept.join(format!("{name}.lock"))).unwrap();
-    lock.lock().unwrap();
-    let seed = kept.join(format!("{name}-1"));
-    if !seed.join("PG_VERSION").exists() {
-        let directory = directory();
-        let (data, word) = (directory.path().join("data"), directory.path().join("password"));
-        fs::write(&word, PASSWORD).unwrap();
-        if let Some(user) = other_user() {
-            nix::unistd::chown(&word, Some(user.uid), None).unwrap();
-        }
-        let mut initdb = unprivileged(binaries.command("initdb"));
-        initdb.args(["--no-sync", "--no-locale", "-E", "UTF8", "-A", "scram-sha-256", "-U", "boss"]);
-        must_succeed(initdb.arg("-D").arg(&data).arg(format!("--pwfile={}", word.display())));
-        let making = kept.join(format!("{name}.making"));
-        let _ = fs::remove_dir_all(&making);
-        must_succeed(Command::new("cp").arg("-Rp").arg(&data).arg(&making));
-        let _ = fs::remove_dir_all(&seed);
-        fs::rename(&making, &seed).unwrap();
-    }
-    seed
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

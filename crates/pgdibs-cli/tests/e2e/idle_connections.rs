@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::support::program::run;
-use crate::support::{Place, Session, pool_name, until};
+use pgdibs_testing::end_to_end::program::run;
+use pgdibs_testing::end_to_end::{Place, Session, pool_name, until};
 
 /// More connections than the daemon accepts at once.
 const IDLE: usize = 2000;

@@ -25,6 +25,5 @@ mod secrets;
 mod slow;
 mod service_manager;
 mod sources;
-mod support;
 mod termination;
 mod two_daemons;

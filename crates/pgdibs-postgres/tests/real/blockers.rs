@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::support::external::session;
 use crate::support::setting::{Setting, nothing_under_way, on_each_server, on_each_server_with};
-use crate::support::{DEADLINE, until};
+use pgdibs_testing::wait::{DEADLINE, until_async};
 
 /// Longest time until the daemon has ended all blockers.
 const PROMISED: Duration = Duration::from_secs(2);
@@ -76,7 +76,7 @@ async fn is_dead(session: &mut PgConnection) -> bool {
 
 /// Ends the lease, with retries while the server refuses that, and executes the plan.
 async fn end_promptly(setting: &Setting, lease: &Lease) {
-    until("the lease ends", async || {
+    until_async("the lease ends", async || {
         setting
             .suite
             .backend
@@ -87,7 +87,7 @@ async fn end_promptly(setting: &Setting, lease: &Lease) {
     })
     .await;
     let began = Instant::now();
-    until("the steps are done", async || {
+    until_async("the steps are done", async || {
         setting.suite.backend.lead().await.map_err(|error| error.to_string())?;
         let snapshot = setting.suite.backend.gather().await.map_err(|error| error.to_string())?;
         let results = setting.suite.backend.execute(&plan(&snapshot, &nothing_under_way())).await;
@@ -113,7 +113,7 @@ fn full_lock_table(rights: Rights) {
             // By a live lease.
             let mut filling = suite.enter(&other).await;
             fill_lock_table(&mut filling).await;
-            until("others are served", async || {
+            until_async("others are served", async || {
                 let taken = suite.backend.begin_reset(other.id, None, None).await;
                 taken.map(|_| ()).map_err(|error| error.to_string())
             })
@@ -145,7 +145,7 @@ fn full_lock_table_ends_sessions_of_ended_leases_first() {
         suite.release(&over).await;
         beside_the_watch(setting, async {
             fill_lock_table(&mut larger).await;
-            until("the session of the lease that is over is ended", async || {
+            until_async("the session of the lease that is over is ended", async || {
                 if is_dead(&mut before).await { Ok(()) } else { Err("it answers".to_owned()) }
             })
             .await;
@@ -159,7 +159,7 @@ const SET_FOR_CATALOG: &str = "begin; alter role current_user in database pgdibs
 
 /// Opens a session in the catalog within the promised time.
 async fn enter_catalog(setting: &Setting) {
-    let options = setting.cluster.superuser("pgdibs");
+    let options = setting.cluster.superuser_options("pgdibs");
     let entered = tokio::time::timeout(PROMISED, PgConnection::connect_with(&options))
         .await
         .expect("the catalog lets sessions in");
@@ -224,7 +224,7 @@ fn daemon_reports_lock_that_blocks_its_catalog() {
         let mut holder = stranger().await;
         run(&mut holder, SET_FOR_CATALOG).await;
         let queued = Waiting::start(setting, stranger().await, "drop database pgdibs").await;
-        let address = ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
+        let address = ServerAddress::parse(&setting.cluster.url().into()).unwrap();
         let Err(ConnectError::NotUp(why)) = open(address, 1_000_000).await else { panic!("it is kept out") };
         assert!(why.contains("it let no session into database \"pgdibs\" within 10 s"), "{why}");
         assert!(!is_dead(&mut holder).await, "a foreign session keeps running");
@@ -261,7 +261,7 @@ fn tenant_that_only_waits_ahead_keeps_its_session() {
 fn watch_releases_locks_for_vacuum_full_of_shared_catalogs() {
     on_each_server(Rights::Superuser, async |setting| {
         beside_the_watch(setting, async {
-            let mut boss = session(&setting.cluster.superuser("postgres")).await;
+            let mut boss = session(&setting.cluster.superuser_options("postgres")).await;
             let vacuumed = tokio::time::timeout(DEADLINE, boss.execute(sqlx::raw_sql("vacuum full pg_database"))).await;
             vacuumed.expect("the watch gives way").unwrap();
         })

@@ -10,8 +10,9 @@ use pgdibs_postgres::membership::ListenError;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_testing::conformance::idle::run_until_idle;
 
+use crate::support::at_once;
 use crate::support::setting::{Setting, nothing_under_way, on_each_server};
-use crate::support::{at_once, until};
+use pgdibs_testing::wait::until_async;
 
 /// Ends the connection on which the leader holds leadership.
 async fn end_the_leaders_connection(setting: &Setting) {
@@ -41,7 +42,7 @@ fn other_daemon_leads_after_leaders_connection_ends() {
             }
 
             end_the_leaders_connection(setting).await;
-            until("the second daemon leads", async || match second.lead().await {
+            until_async("the second daemon leads", async || match second.lead().await {
                 Ok(true) => Ok(()),
                 other => Err(format!("{other:?}")),
             })
@@ -74,14 +75,14 @@ fn new_leader_ends_ddl_of_predecessor_before_snapshot() {
         let second = setting.another_backend().await;
 
         // CREATE DATABASE waits for this lock on the list of databases; reading it does not.
-        let mut blocker = crate::support::external::session(&setting.cluster.superuser("postgres")).await;
+        let mut blocker = crate::support::external::session(&setting.cluster.superuser_options("postgres")).await;
         sqlx::raw_sql("begin; lock table pg_database in share mode").execute(&mut blocker).await.unwrap();
         let running =
             "select count(*) from pg_stat_activity where query ilike 'create database%' and wait_event_type = 'Lock'";
         let (results, ()) = tokio::join!(suite.backend.execute(&clone), async {
             setting.cluster.until_text("postgres", running, "1").await;
             end_the_leaders_connection(setting).await;
-            until("the second daemon leads", async || match second.lead().await {
+            until_async("the second daemon leads", async || match second.lead().await {
                 Ok(true) => Ok(()),
                 other => Err(format!("{other:?}")),
             })
@@ -106,7 +107,7 @@ fn new_leader_spares_its_own_ddl() {
         let before = setting.cluster.text("postgres", own).await;
         assert_ne!(before, "0");
         end_the_leaders_connection(setting).await;
-        until("it leads again", async || match suite.backend.lead().await {
+        until_async("it leads again", async || match suite.backend.lead().await {
             Ok(true) => Ok(()),
             other => Err(format!("{other:?}")),
         })
@@ -136,7 +137,7 @@ fn tickets_of_dead_daemon_block_no_request() {
 
         drop(membership);
         second.close().await;
-        until("its tickets do not count any more", async || {
+        until_async("its tickets do not count any more", async || {
             let left = suite.snapshot().await.tickets;
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         })

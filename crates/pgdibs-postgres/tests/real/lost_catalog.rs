@@ -9,7 +9,7 @@ use sqlx::Executor as _;
 use crate::support::setting::{Setting, on_each_server};
 
 async fn refused(setting: &Setting) -> String {
-    let address = ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
+    let address = ServerAddress::parse(&setting.cluster.url().into()).unwrap();
     match prepare(&address).await {
         Err(ConnectError::Unusable(why)) => why,
         Err(other) => panic!("{other}"),
