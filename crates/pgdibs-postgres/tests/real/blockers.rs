@@ -88,8 +88,8 @@ async fn end_promptly(setting: &Setting, lease: &Lease) {
     .await;
     let began = Instant::now();
     until_async("the steps are done", async || {
-        setting.suite.backend.lead().await.map_err(|error| error.to_string())?;
-        let snapshot = setting.suite.backend.gather().await.map_err(|error| error.to_string())?;
+        setting.suite.backend.acquire_leadership().await.map_err(|error| error.to_string())?;
+        let snapshot = setting.suite.backend.take_snapshot().await.map_err(|error| error.to_string())?;
         let results = setting.suite.backend.execute(&plan(&snapshot, &nothing_under_way())).await;
         results.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(error.to_string()))
     })

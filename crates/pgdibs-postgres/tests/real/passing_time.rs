@@ -240,7 +240,7 @@ fn times_written_after_clock_jump_are_not_shifted() {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
         suite.backend.put_template(&suite.pool, &named("first"), "a builder", "token").await.unwrap();
-        assert_eq!(suite.backend.lead().await, Ok(true));
+        assert_eq!(suite.backend.acquire_leadership().await, Ok(true));
         for (jump, written, seconds_ago) in [
             (-3600, "now() + interval '3590 s'", 10),
             (-3600, "now()", 0),

@@ -177,7 +177,7 @@ fn grant_survives_server_crash_with_asynchronous_commits() {
             setting.membership = None;
             setting.cluster.crash();
             setting.cluster.start_again();
-            until_async("the daemon leads again", async || match setting.suite.backend.lead().await {
+            until_async("the daemon leads again", async || match setting.suite.backend.acquire_leadership().await {
                 Ok(true) => Ok(()),
                 other => Err(format!("{other:?}")),
             })

@@ -73,7 +73,7 @@ impl Setting {
         let backend = another_backend(&cluster, rights).await;
         assert_eq!(backend.facts().rights, rights);
         let membership = Some(backend.membership().await.unwrap());
-        assert!(backend.lead().await.unwrap(), "no other daemon leads");
+        assert!(backend.acquire_leadership().await.unwrap(), "no other daemon leads");
         let suite = Suite::new(backend, External::of(&cluster), PoolName::parse("suite").unwrap());
         Self { suite, membership, cluster, rights }
     }
