@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::lease::{End, Lease};
 use pgdibs_core::plan::plan;
@@ -12,6 +13,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::support::external::session;
 use crate::support::setting::{Setting, nothing_under_way, on_each_server, on_each_server_with};
+use pgdibs_testing::process::signal;
 use pgdibs_testing::wait::{DEADLINE, until_async};
 
 /// Longest time until the daemon has ended all blockers.
@@ -253,6 +255,33 @@ fn tenant_that_only_waits_ahead_keeps_its_session() {
         assert!(is_dead(&mut holder).await, "it held the row");
         let (mut waited, _) = waiting.end().await;
         assert!(!is_dead(&mut waited).await, "it only waited, as the daemon did");
+    });
+}
+
+/// Regression: the check ended a tenant that waited as the daemon did, when the check came between the end of the transaction for which
+/// both waited and the tenant's release of the lock on the tuple (found on a busy machine, and by reading).
+#[test]
+fn tenant_about_to_release_its_tuple_lock_keeps_its_session() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(3, 5, 2).await;
+        let sibling = suite.take(suite.acquire_request()).await;
+        let (tenant, innocent) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
+        let grant = format!("grant create on database {} to current_user", sibling.database_name);
+        let mut holder = suite.enter(&tenant).await;
+        run(&mut holder, &format!("begin; {grant}")).await;
+        let mut queueing = suite.enter(&innocent).await;
+        let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut queueing).await.unwrap();
+        let waiting = Waiting::start(setting, queueing, &grant).await;
+        // It keeps the lock on the tuple for as long as it is stopped, as on a machine whose processors are all busy.
+        signal(process, Signal::SIGSTOP);
+        run(&mut holder, "rollback").await;
+        suite.release(&sibling).await;
+        let failures = setting.idle_with_failures().await;
+        signal(process, Signal::SIGCONT);
+        assert!(!failures.is_empty(), "nothing waited for the lock on the tuple");
+        let (mut waited, granted) = waiting.end().await;
+        assert!(!is_dead(&mut waited).await, "it only waited: {granted:?}");
     });
 }
 
