@@ -32,12 +32,12 @@ ARROWS: dict[str, set[str]] = {
         "pgdibs-sources",
     },
     "pgdibs-cli": {"pgdibs", "pgdibs-api", "pgdibs-server"},
-    "pgdibs-testing": {"pgdibs", "pgdibs-core", "pgdibs-embedded"},
+    "pgdibs-testing": {"pgdibs", "pgdibs-core", "pgdibs-embedded", "pgdibs-postgres"},
     "pgdibs-bench": {"pgdibs", "pgdibs-core", "pgdibs-embedded", "pgdibs-postgres"},
 }
 # Libraries that only these crates may know.
 ONLY = {
-    "sqlx": {"pgdibs-postgres", "pgdibs-bench"},
+    "sqlx": {"pgdibs-postgres", "pgdibs-testing", "pgdibs-bench"},
     "axum": {"pgdibs-server"},
     "clap": {"pgdibs-server", "pgdibs-cli", "pgdibs-bench"},
     "reqwest": {"pgdibs"},

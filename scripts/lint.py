@@ -94,6 +94,7 @@ MENTION_RULES = (
             "crates/pgdibs-postgres/tests/",
             "crates/pgdibs-embedded/tests/",
             "crates/pgdibs-cli/tests/",
+            "crates/pgdibs-testing/src/",
         ),
         "only ddl/text.rs puts identifiers into SQL text",
     ),

@@ -33,9 +33,8 @@ class _Connection:
 
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self.connection = connection
-
-    def __del__(self) -> None:
-        self.connection.close()
+        # Not __del__: in a reference cycle the garbage collector may finalize the socket first, which warns that it is unclosed.
+        weakref.finalize(self, connection.close).atexit = False
 
 
 class Transport:

@@ -6,17 +6,18 @@ use std::time::{Duration, Instant};
 
 use pgdibs::Method;
 
-use super::{Api, StopOnDrop};
+use super::api::Api;
+use crate::wait::StopOnDrop;
 
 /// How long a daemon may take to detect an outage of its server; it checks once a second.
 const DETECTION: Duration = Duration::from_secs(3);
 
 /// The answers with their times: the status, or `None` without an answer.
-pub(crate) struct Readiness(Vec<(Instant, Option<u16>)>);
+pub struct Readiness(Vec<(Instant, Option<u16>)>);
 
 impl Readiness {
     /// Polls while `work` runs.
-    pub(crate) fn during<T>(api: &Api, work: impl FnOnce() -> T) -> (Self, T) {
+    pub fn during<T>(api: &Api, work: impl FnOnce() -> T) -> (Self, T) {
         let (stop, seen) = (AtomicBool::new(false), Mutex::new(Vec::new()));
         let result = std::thread::scope(|scope| {
             let _stopping = StopOnDrop(&stop);
@@ -35,7 +36,7 @@ impl Readiness {
 
     /// While the server was down, no answer after the detection time was "ready".
     #[track_caller]
-    pub(crate) fn assert_unready_between(&self, down: Instant, up: Instant) {
+    pub fn assert_unready_between(&self, down: Instant, up: Instant) {
         let mut answers = 0;
         for (at, status) in &self.0 {
             if *at > down + DETECTION && *at < up {
@@ -47,7 +48,7 @@ impl Readiness {
     }
 
     /// The time from `moment` to the next "ready".
-    pub(crate) fn ready_after(&self, moment: Instant) -> Option<Duration> {
+    pub fn ready_after(&self, moment: Instant) -> Option<Duration> {
         self.0.iter().find(|(at, status)| *at > moment && *status == Some(200)).map(|(at, _)| *at - moment)
     }
 }

@@ -7,24 +7,26 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::kept::{keep_log, keep_pages};
-use super::{Api, signal, until};
+use super::api::Api;
+use crate::logs::{end_of, keep_log};
+use crate::process::signal;
+use crate::wait::until;
 
 /// The log line before the address.
 const LISTENS: &str = "pgdibs listens on ";
 
 /// A daemon that serves. The drop kills it, and it ends when the test process ends (`--end-with-stdin`).
-pub(crate) struct Daemon {
+pub struct Daemon {
     child: Child,
     _stdin: Option<ChildStdin>,
     log: PathBuf,
-    pub(crate) api: Api,
+    pub api: Api,
 }
 
 impl Daemon {
     /// Starts it and waits until its log has the address; its server may still be starting.
     #[track_caller]
-    pub(crate) fn start(command: Command, log: &Path) -> Self {
+    pub fn start(command: Command, log: &Path) -> Self {
         match Self::try_start(command, log) {
             Ok(daemon) => daemon,
             Err((status, log)) => panic!("the daemon ended ({status}): {log}"),
@@ -33,7 +35,7 @@ impl Daemon {
 
     /// As [`Daemon::start`]; the exit status and the log if it ends instead.
     #[track_caller]
-    pub(crate) fn try_start(mut command: Command, log: &Path) -> Result<Self, (ExitStatus, String)> {
+    pub fn try_start(mut command: Command, log: &Path) -> Result<Self, (ExitStatus, String)> {
         let file = File::create(log).unwrap();
         command.arg("--end-with-stdin").stdin(Stdio::piped()).stdout(file.try_clone().unwrap()).stderr(file);
         let mut child = command.spawn().unwrap();
@@ -59,22 +61,22 @@ impl Daemon {
         }
     }
 
-    pub(crate) fn pid(&self) -> i32 {
+    pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
     }
 
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Its open files, including sockets.
-    pub(crate) fn open_files(&self) -> usize {
+    pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).map_or(0, Iterator::count)
     }
 
     /// Waits until `/readyz` is 200.
     #[track_caller]
-    pub(crate) fn until_ready(&mut self) {
+    pub fn until_ready(&mut self) {
         let (api, log) = (self.api.clone(), self.log.clone());
         let child = &mut self.child;
         until("the daemon is ready", || match api.try_call(pgdibs::Method::GET, "/readyz", None) {
@@ -87,17 +89,17 @@ impl Daemon {
         });
     }
 
-    pub(crate) fn signal(&self, which: Signal) {
+    pub fn signal(&self, which: Signal) {
         signal(self.pid(), which);
     }
 
-    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
     /// Waits for its end; returns the status and the duration.
     #[track_caller]
-    pub(crate) fn ended(&mut self) -> (ExitStatus, Duration) {
+    pub fn ended(&mut self) -> (ExitStatus, Duration) {
         let began = std::time::Instant::now();
         let child = &mut self.child;
         let status = until("the daemon ends", || child.try_wait().unwrap().ok_or_else(|| "it still runs".to_owned()));
@@ -106,8 +108,8 @@ impl Daemon {
 
     /// Ends it with SIGTERM; it must succeed within the 10 s that Docker allows.
     #[track_caller]
-    pub(crate) fn stop(mut self) {
-        keep_pages(&self.api);
+    pub fn stop(mut self) {
+        self.api.keep_pages();
         self.signal(Signal::SIGTERM);
         let (status, took) = self.ended();
         assert!(status.success(), "{status}: {}", self.log());
@@ -115,7 +117,7 @@ impl Daemon {
     }
 
     /// `kill -9`.
-    pub(crate) fn kill(mut self) {
+    pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -127,9 +129,7 @@ impl Drop for Daemon {
         let _ = self.child.wait();
         keep_log("daemon", &self.log);
         if std::thread::panicking() {
-            let log = self.log();
-            let from = log.char_indices().rev().nth(4000).map_or(0, |(at, _)| at);
-            println!("the end of the log {}:\n{}", self.log.display(), &log[from..]);
+            println!("{}", end_of(&self.log.display().to_string(), &self.log()));
         }
     }
 }

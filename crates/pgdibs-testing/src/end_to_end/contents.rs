@@ -1,10 +1,10 @@
 //! The contents of a database as comparable lines: everything that clones inherit from a template, and the traces of earlier
 //! sessions.
 
-use super::Session;
+use crate::session::Session;
 
 /// A schema with objects of each kind. `observer` is an additional role of the pool.
-pub(crate) const SCHEMA: &str = "
+pub const SCHEMA: &str = "
 create extension citext;
 create table witness (id bigserial primary key, note text);
 create type mood as enum ('calm', 'upset');
@@ -38,7 +38,7 @@ do $$ begin execute format('alter role current_user in database %I set work_mem 
 ";
 
 /// Settings and grants that only the owner of the database can make; the superuser makes them during the build.
-pub(crate) fn superuser_part(pool: &str, database: &str) -> String {
+pub fn superuser_part(pool: &str, database: &str) -> String {
     format!(
         "alter database {database} set timezone = 'Asia/Kathmandu';
          alter database {database} set search_path = \"$user\", public, audit;
@@ -110,7 +110,7 @@ select line from (
 
 /// The lines of the session's database. `outside` adds the settings of and grants on the database itself, which `create database`
 /// does not copy and the daemon does.
-pub(crate) fn describe(session: &mut Session, outside: bool) -> Result<Vec<String>, sqlx::Error> {
+pub fn describe(session: &mut Session, outside: bool) -> Result<Vec<String>, sqlx::Error> {
     // The output depends on these two settings, which clones set.
     session.try_run("begin; set local search_path = pg_catalog; set local timezone = 'UTC'")?;
     let lines = session.try_list(&LINES.replace("@outside", if outside { "true" } else { "false" }))?;
@@ -119,7 +119,7 @@ pub(crate) fn describe(session: &mut Session, outside: bool) -> Result<Vec<Strin
 }
 
 /// The lines that the daemon adds to a clone: settings and grants of the template.
-pub(crate) fn outside(pool: &str) -> Vec<String> {
+pub fn outside(pool: &str) -> Vec<String> {
     let owned = |right: &str| format!("grant {right} to pgdibs_{pool} f");
     let mut lines = vec![owned("CREATE"), owned("TEMPORARY")];
     let others = [
@@ -135,7 +135,7 @@ pub(crate) fn outside(pool: &str) -> Vec<String> {
 }
 
 /// The differences between two lists, for an assertion message.
-pub(crate) fn difference(expected: &[String], seen: &[String]) -> String {
+pub fn difference(expected: &[String], seen: &[String]) -> String {
     let missing = expected.iter().filter(|line| !seen.contains(line)).map(|line| format!("- {line}"));
     let more = seen.iter().filter(|line| !expected.contains(line)).map(|line| format!("+ {line}"));
     missing.chain(more).collect::<Vec<_>>().join("\n")

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use pgdibs::Method;
 use serde_json::{Value, json};
 
-use super::{Api, Stage, until};
+use super::api::Api;
+use super::stage::Stage;
+use crate::wait::until;
 
 /// Renews every third of its TTL until its release.
-pub(crate) struct Renewer {
+pub struct Renewer {
     api: Api,
     path: String,
     stop: Arc<AtomicBool>,
@@ -22,7 +24,7 @@ pub(crate) struct Renewer {
 impl Renewer {
     /// Acquires a lease of that many seconds. Without sessions, only renewals keep it live.
     #[track_caller]
-    pub(crate) fn start(stage: &Stage, ttl_seconds: u64) -> Self {
+    pub fn start(stage: &Stage, ttl_seconds: u64) -> Self {
         let acquire_request = json!({"pool": stage.pool, "fingerprint": "first", "holder": "renewing holder", "ttl_seconds": ttl_seconds, "wait_seconds": 30});
         let lease = stage.api.lease(&acquire_request);
         let path = format!("/v1/leases/{}", lease["id"].as_str().unwrap());
@@ -52,7 +54,7 @@ impl Renewer {
     }
 
     #[track_caller]
-    pub(crate) fn assert_live(&self) {
+    pub fn assert_live(&self) {
         let before = self.renewed.load(Ordering::Relaxed);
         until("a renewal succeeds", || {
             assert!(self.thread.as_ref().is_some_and(|thread| !thread.is_finished()), "the renewer ended");
@@ -64,7 +66,7 @@ impl Renewer {
 
     /// Ends the lease, which must be live until then.
     #[track_caller]
-    pub(crate) fn release(mut self) {
+    pub fn release(mut self) {
         self.assert_live();
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();

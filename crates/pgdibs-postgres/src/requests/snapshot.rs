@@ -12,7 +12,7 @@ use super::pools;
 use crate::context::PgBackend;
 use crate::rows::{self, Columns as _};
 
-pub(crate) async fn gather(backend: &PgBackend) -> Result<Snapshot, sqlx::Error> {
+pub(crate) async fn take(backend: &PgBackend) -> Result<Snapshot, sqlx::Error> {
     let mut transaction = backend.transaction_with(ONE_MOMENT).await?;
     let snapshot = read(backend, &mut transaction).await?;
     transaction.commit().await?;
@@ -20,7 +20,7 @@ pub(crate) async fn gather(backend: &PgBackend) -> Result<Snapshot, sqlx::Error>
 }
 
 /// The same on the reconciler's own connection.
-pub(crate) async fn gather_on(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
+pub(crate) async fn take_on(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snapshot, sqlx::Error> {
     let mut transaction = connection.begin_with(ONE_MOMENT).await?;
     let snapshot = read(backend, &mut transaction).await?;
     transaction.commit().await?;

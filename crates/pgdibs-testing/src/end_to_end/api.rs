@@ -6,11 +6,17 @@ use std::time::Duration;
 use pgdibs::{Client, Method};
 use serde_json::{Value, json};
 
-use super::{Session, block, until};
+use crate::logs::keep_text;
+use crate::session::Session;
+use crate::wait::{block, until};
+
+/// The pages of a daemon, which must not contain secrets.
+const PAGES: [&str; 7] =
+    ["/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/leases?state=all", "/v1/databases", "/v1/pools/unknown"];
 
 /// The address of a daemon; it can change at a restart.
 #[derive(Clone)]
-pub(crate) struct Api {
+pub struct Api {
     url: Arc<RwLock<String>>,
     token: Option<String>,
     patience: Duration,
@@ -19,24 +25,24 @@ pub(crate) struct Api {
 
 /// A response.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Value,
-    pub(crate) retry_after: Option<Duration>,
-    pub(crate) content_type: String,
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
+    pub retry_after: Option<Duration>,
+    pub content_type: String,
 }
 
 impl Answer {
     /// The body; the status must be this one.
     #[track_caller]
-    pub(crate) fn expect(self, status: u16) -> Value {
+    pub fn expect(self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.body);
         self.body
     }
 
     /// The detail of an error with this status and code. Retry-After is set exactly for 503.
     #[track_caller]
-    pub(crate) fn refused(self, status: u16, code: &str) -> String {
+    pub fn refused(self, status: u16, code: &str) -> String {
         assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}", self.body);
         assert_eq!(self.retry_after.is_some(), status == 503, "{:?} {}", self.retry_after, self.body);
         assert_eq!(self.content_type, "application/problem+json");
@@ -45,7 +51,7 @@ impl Answer {
 }
 
 impl Api {
-    pub(crate) fn new(url: &str) -> Self {
+    pub fn new(url: &str) -> Self {
         Self {
             url: Arc::new(RwLock::new(url.to_owned())),
             token: None,
@@ -55,7 +61,7 @@ impl Api {
     }
 
     /// The same with a timeout.
-    pub(crate) fn with_patience(&self, patience: Duration) -> Self {
+    pub fn with_patience(&self, patience: Duration) -> Self {
         Self { patience, client: Arc::default(), ..self.clone() }
     }
 
@@ -73,23 +79,23 @@ impl Api {
         }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.url.read().unwrap().clone()
     }
 
     /// Sets the token of later calls.
-    pub(crate) fn present(&mut self, token: &str) {
+    pub fn present(&mut self, token: &str) {
         self.token = Some(token.to_owned());
         self.client = Arc::default();
     }
 
     /// Sets the address of later calls.
-    pub(crate) fn moved_to(&self, other: &Self) {
+    pub fn moved_to(&self, other: &Self) {
         *self.url.write().unwrap() = other.url();
     }
 
     /// The response, or the connection error.
-    pub(crate) fn try_call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
+    pub fn try_call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, String> {
         let client = self.client();
         block(async {
             let response =
@@ -102,7 +108,7 @@ impl Api {
     }
 
     #[track_caller]
-    pub(crate) fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
+    pub fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
         match self.try_call(method.clone(), path, body) {
             Ok(answer) => answer,
             Err(error) => panic!("{method} {path}: {error}"),
@@ -110,35 +116,35 @@ impl Api {
     }
 
     #[track_caller]
-    pub(crate) fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, None)
     }
 
     #[track_caller]
-    pub(crate) fn put(&self, path: &str, body: &Value) -> Answer {
+    pub fn put(&self, path: &str, body: &Value) -> Answer {
         self.call(Method::PUT, path, Some(body))
     }
 
     #[track_caller]
-    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+    pub fn post(&self, path: &str, body: &Value) -> Answer {
         self.call(Method::POST, path, Some(body))
     }
 
     #[track_caller]
-    pub(crate) fn delete(&self, path: &str) -> Answer {
+    pub fn delete(&self, path: &str) -> Answer {
         self.call(Method::DELETE, path, None)
     }
 
     /// Creates a pool and builds its first template from SQL over HTTP.
     #[track_caller]
-    pub(crate) fn make_pool(&self, pool: &str, settings: &Value, sql: &str) {
+    pub fn make_pool(&self, pool: &str, settings: &Value, sql: &str) {
         self.put(&format!("/v1/pools/{pool}"), settings).expect(201);
         self.build(pool, "first", sql);
     }
 
     /// Builds a template from SQL over HTTP.
     #[track_caller]
-    pub(crate) fn build(&self, pool: &str, fingerprint: &str, sql: &str) {
+    pub fn build(&self, pool: &str, fingerprint: &str, sql: &str) {
         let path = format!("/v1/pools/{pool}/templates/{fingerprint}");
         let build = self.put(&path, &json!({"holder": "a test"})).expect(201)["build"].clone();
         let mut builder = Session::open(build["url"].as_str().unwrap());
@@ -150,29 +156,29 @@ impl Api {
 
     /// Acquires a new lease.
     #[track_caller]
-    pub(crate) fn lease(&self, body: &Value) -> Value {
+    pub fn lease(&self, body: &Value) -> Value {
         self.post("/v1/leases", body).expect(201)
     }
 
     #[track_caller]
-    pub(crate) fn release(&self, lease: &Value) {
+    pub fn release(&self, lease: &Value) {
         let answer = self.delete(&format!("/v1/leases/{}", lease["id"].as_str().unwrap()));
         assert_eq!(answer.status, 204, "{}", answer.body);
     }
 
     #[track_caller]
-    pub(crate) fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         self.get("/v1/status").expect(200)
     }
 
     #[track_caller]
-    pub(crate) fn pool(&self, pool: &str) -> Value {
+    pub fn pool(&self, pool: &str) -> Value {
         self.get(&format!("/v1/pools/{pool}")).expect(200)
     }
 
     /// Waits until the pool has these counts; missing ones are ignored.
     #[track_caller]
-    pub(crate) fn until_counts(&self, pool: &str, wanted: &Value) {
+    pub fn until_counts(&self, pool: &str, wanted: &Value) {
         until(&format!("counts of {pool} {wanted}"), || {
             let seen = self.pool(pool)["counts"].clone();
             let right = wanted.as_object().unwrap().iter().all(|(name, count)| &seen[name] == count);
@@ -182,7 +188,16 @@ impl Api {
 
     /// Waits until this many requests wait.
     #[track_caller]
-    pub(crate) fn until_waiting(&self, pool: &str, count: u64) {
+    pub fn until_waiting(&self, pool: &str, count: u64) {
         self.until_counts(pool, &json!({"waiting": count}));
+    }
+
+    /// Copies the daemon's pages for the search for secrets.
+    pub fn keep_pages(&self) {
+        let lines = PAGES.map(|page| match self.try_call(Method::GET, page, None) {
+            Ok(answer) => format!("GET {page}: {} {}\n", answer.status, answer.body),
+            Err(error) => format!("GET {page}: {error}\n"),
+        });
+        keep_text("pages", &lines.concat());
     }
 }

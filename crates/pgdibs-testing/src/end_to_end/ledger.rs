@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::until;
+use crate::wait::until;
 
 /// What no fault may cause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Violation {
+pub enum Violation {
     /// A leased database differs from the template.
     Dirty(String),
     /// A live lease lost its database or its login.
@@ -22,7 +22,7 @@ pub(crate) enum Violation {
 
 /// Operations of callers, for the statistics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Operation {
+pub enum Operation {
     Granted,
     Reset,
     Kept,
@@ -32,7 +32,7 @@ pub(crate) enum Operation {
 
 /// Shared by all callers of a test.
 #[derive(Default)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     operations: Mutex<BTreeMap<Operation, usize>>,
     violations: Mutex<Vec<Violation>>,
     unavailable: Mutex<Vec<String>>,
@@ -41,7 +41,7 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn count_operation(&self, operation: Operation) {
+    pub fn count_operation(&self, operation: Operation) {
         *self.operations.lock().unwrap().entry(operation).or_default() += 1;
         if operation == Operation::Released {
             self.served.fetch_add(1, Ordering::Relaxed);
@@ -49,25 +49,25 @@ impl Ledger {
     }
 
     /// The number of earlier rounds; each round has new run ids, because an ended run stays ended.
-    pub(crate) fn next_round(&self) -> u64 {
+    pub fn next_round(&self) -> u64 {
         self.rounds.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(crate) fn count(&self, operation: Operation) -> usize {
+    pub fn count(&self, operation: Operation) -> usize {
         self.operations.lock().unwrap().get(&operation).copied().unwrap_or(0)
     }
 
-    pub(crate) fn record_violation(&self, violation: Violation) {
+    pub fn record_violation(&self, violation: Violation) {
         println!("{violation:?}");
         self.violations.lock().unwrap().push(violation);
     }
 
     /// Answers with `server_unavailable`.
-    pub(crate) fn unavailable(&self) -> Vec<String> {
+    pub fn unavailable(&self) -> Vec<String> {
         self.unavailable.lock().unwrap().clone()
     }
 
-    pub(crate) fn record_error(&self, answer: &Value) {
+    pub fn record_error(&self, answer: &Value) {
         // During its start a daemon reports `server_unavailable` correctly.
         let starting = answer["detail"].as_str().is_some_and(|detail| detail.contains("still starting"));
         if answer["code"] == "server_unavailable" && !starting {
@@ -75,20 +75,20 @@ impl Ledger {
         }
     }
 
-    pub(crate) fn violations(&self) -> Vec<Violation> {
+    pub fn violations(&self) -> Vec<Violation> {
         self.violations.lock().unwrap().clone()
     }
 
     /// Fails if there is a violation.
     #[track_caller]
-    pub(crate) fn assert_no_violations(&self) {
+    pub fn assert_no_violations(&self) {
         let violations = self.violations();
         assert!(violations.is_empty(), "{violations:#?}");
     }
 
     /// Waits for `more` further releases and returns the duration. Fails at the first violation.
     #[track_caller]
-    pub(crate) fn until_served(&self, more: usize) -> Duration {
+    pub fn until_served(&self, more: usize) -> Duration {
         let (began, before) = (Instant::now(), self.served.load(Ordering::Relaxed));
         until("callers are served", || {
             self.assert_no_violations();

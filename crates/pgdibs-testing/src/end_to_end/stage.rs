@@ -6,33 +6,40 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::api::Api;
 use super::callers::Load;
+use super::contents;
+use super::daemon::Daemon;
 use super::ledger::Ledger;
-use super::{Api, Cluster, DEADLINE, Daemon, Place, Session, contents, pool_name, until};
+use super::place::{Place, pool_name};
+use crate::cluster::Cluster;
+use crate::seed::SUPERUSER;
+use crate::session::Session;
+use crate::wait::{DEADLINE, until};
 
 /// A pool small enough that eight callers have to wait.
 const SETTINGS: &str = r#"{"warm": 3, "max": 6, "spares": 2}"#;
 const WARM: u64 = 3;
-pub(crate) const SPARES: u64 = 2;
+pub const SPARES: u64 = 2;
 
 /// The number of callers during a fault.
-pub(crate) const CALLERS: u64 = 8;
+pub const CALLERS: u64 = 8;
 
 /// The environment without the daemon, which tests kill and start.
-pub(crate) struct Stage {
-    pub(crate) cluster: Cluster,
-    pub(crate) place: Place,
-    pub(crate) pool: String,
+pub struct Stage {
+    pub cluster: Cluster,
+    pub place: Place,
+    pub pool: String,
     /// The API of the newest daemon.
-    pub(crate) api: Api,
-    pub(crate) ledger: Ledger,
-    pub(crate) seed: u64,
+    pub api: Api,
+    pub ledger: Ledger,
+    pub seed: u64,
     /// The lines of a clean database.
-    pub(crate) expected: Vec<String>,
+    pub expected: Vec<String>,
     foreign: Vec<String>,
     held: RefCell<HeldLease>,
     /// The maximum of seconds between two operations of a caller.
-    pub(crate) pause: f64,
+    pub pause: f64,
     /// The environment variables of every daemon.
     variables: Vec<(String, String)>,
 }
@@ -46,23 +53,23 @@ struct HeldLease {
 
 /// The measurements of an audit.
 #[derive(Debug)]
-pub(crate) struct Audit {
+pub struct Audit {
     /// The time until the pool was full and idle.
-    pub(crate) settled: Duration,
+    pub settled: Duration,
     /// Directories left by crashes during a clone; Postgres never removes them.
-    pub(crate) orphans: u64,
+    pub orphans: u64,
 }
 
 impl Stage {
     /// Creates the environment with a ready daemon; `settings` are the server's, `variables` the daemon's.
     #[track_caller]
-    pub(crate) fn set(settings: &[&str], variables: &[(&str, &str)]) -> (Self, Daemon) {
+    pub fn set(settings: &[&str], variables: &[(&str, &str)]) -> (Self, Daemon) {
         Self::on(settings, variables, "")
     }
 
     /// The same with a template large enough for slow clones.
     #[track_caller]
-    pub(crate) fn set_bulky(settings: &[&str], variables: &[(&str, &str)]) -> (Self, Daemon) {
+    pub fn set_bulky(settings: &[&str], variables: &[(&str, &str)]) -> (Self, Daemon) {
         Self::on(settings, variables, BULK)
     }
 
@@ -75,7 +82,7 @@ impl Stage {
 
     /// The same on a running server, which the daemons of `place` may reach through a proxy. The builder runs `more`.
     #[track_caller]
-    pub(crate) fn with(cluster: Cluster, place: Place, variables: &[(&str, &str)], more: &str) -> (Self, Daemon) {
+    pub fn with(cluster: Cluster, place: Place, variables: &[(&str, &str)], more: &str) -> (Self, Daemon) {
         let pool = pool_name("fault");
         place.write("pgdibs.toml", &format!("[pools.{pool}]\nroles = [\"observer\"]\n"));
         let daemon = place.daemon(variables);
@@ -112,11 +119,11 @@ impl Stage {
 
     /// Builds another template with the same contents.
     #[track_caller]
-    pub(crate) fn build(&self, fingerprint: &str) {
+    pub fn build(&self, fingerprint: &str) {
         build(&self.cluster, &self.api, &self.pool, fingerprint, "");
     }
 
-    pub(crate) fn load(&self) -> Load<'_> {
+    pub fn load(&self) -> Load<'_> {
         Load {
             api: &self.api,
             pool: &self.pool,
@@ -129,7 +136,7 @@ impl Stage {
 
     /// Runs `work` with eight active callers, which are served before and after it.
     #[track_caller]
-    pub(crate) fn under_load<T>(&self, work: impl FnOnce() -> T) -> T {
+    pub fn under_load<T>(&self, work: impl FnOnce() -> T) -> T {
         self.load().during(CALLERS, || {
             self.ledger.until_served(CALLERS as usize);
             let result = work();
@@ -140,7 +147,7 @@ impl Stage {
 
     /// Starts the next daemon.
     #[track_caller]
-    pub(crate) fn start(&self, more: &[(&str, &str)]) -> Daemon {
+    pub fn start(&self, more: &[(&str, &str)]) -> Daemon {
         let own = self.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
         let daemon = self.place.start(&own.chain(more.iter().copied()).collect::<Vec<_>>());
         self.api.moved_to(&daemon.api);
@@ -149,13 +156,13 @@ impl Stage {
 
     /// A superuser session on the catalog.
     #[track_caller]
-    pub(crate) fn catalog(&self) -> Session {
+    pub fn catalog(&self) -> Session {
         self.cluster.superuser("pgdibs")
     }
 
     /// The names of the pool's databases in one state.
     #[track_caller]
-    pub(crate) fn names(&self, state: &str) -> Vec<String> {
+    pub fn names(&self, state: &str) -> Vec<String> {
         let databases = self.api.get(&format!("/v1/databases?pool={}", self.pool)).expect(200);
         let databases = databases["databases"].as_array().unwrap().iter().filter(|found| found["state"] == state);
         databases.map(|found| found["database"].as_str().unwrap().to_owned()).collect()
@@ -163,7 +170,7 @@ impl Stage {
 
     /// Waits for a clone in progress, with a directory and without a row in `pg_database`. It may end a moment later.
     #[track_caller]
-    pub(crate) fn until_in_mid_clone(&self) {
+    pub fn until_in_mid_clone(&self) {
         let mut boss = self.cluster.superuser("postgres");
         let began = Instant::now();
         // Without a pause: a copy takes a few dozen milliseconds.
@@ -200,24 +207,24 @@ impl Stage {
 
     /// The attributes of foreign databases and roles that a change would affect.
     #[track_caller]
-    pub(crate) fn foreign_identities(&self) -> Vec<String> {
+    pub fn foreign_identities(&self) -> Vec<String> {
         let mut boss = self.cluster.superuser("postgres");
-        let mut seen = boss.list(
+        let mut seen = boss.list(&format!(
             "select format('%s %s %s %s %s %s %s', datname, oid, pg_get_userbyid(datdba), datallowconn, datistemplate, datconnlimit, datacl)
-             from pg_database where pg_get_userbyid(datdba) = 'boss' and datname not in ('template0', 'template1', 'postgres', 'pgdibs')",
-        );
+             from pg_database where pg_get_userbyid(datdba) = '{SUPERUSER}' and datname not in ('template0', 'template1', 'postgres', 'pgdibs')",
+        ));
         seen.extend(boss.list("select format('role %s %s', rolname, rolcanlogin) from pg_roles where rolname in ('pgdibs_l_x', 'pgdibs_of_another')"));
         seen
     }
 
     #[track_caller]
-    pub(crate) fn assert_foreign_databases_unchanged(&self) {
+    pub fn assert_foreign_databases_unchanged(&self) {
         assert_eq!(self.foreign_identities(), self.foreign, "foreign databases");
     }
 
     /// The permanent holder inserts one more row and finds all earlier rows.
     #[track_caller]
-    pub(crate) fn write_to_held_lease(&self) {
+    pub fn write_to_held_lease(&self) {
         let mut steady = self.held.borrow_mut();
         let HeldLease { lease, session, rows } = &mut *steady;
         let url = lease["url"].as_str().unwrap().to_owned();
@@ -239,7 +246,7 @@ impl Stage {
     /// After a fault and the end of the load: the pool is full within `within`, every database equals the template, no lease lost
     /// its database, nothing leaked, and foreign databases are unchanged.
     #[track_caller]
-    pub(crate) fn audit(&self, daemon: &Daemon, within: Duration) -> Audit {
+    pub fn audit(&self, daemon: &Daemon, within: Duration) -> Audit {
         self.ledger.assert_no_violations();
         let settled = self.assert_idle_and_clean(daemon, within);
         self.assert_foreign_databases_unchanged();
@@ -248,7 +255,7 @@ impl Stage {
 
     /// The audit without foreign databases; returns the time until the pool was full.
     #[track_caller]
-    pub(crate) fn assert_idle_and_clean(&self, daemon: &Daemon, within: Duration) -> Duration {
+    pub fn assert_idle_and_clean(&self, daemon: &Daemon, within: Duration) -> Duration {
         let settled = self.until_full(within);
         self.write_to_held_lease();
         self.assert_every_ready_database_is_clean();
@@ -260,7 +267,7 @@ impl Stage {
 
     /// The daemon's status reports every orphan directory.
     #[track_caller]
-    pub(crate) fn assert_orphans_are_reported(&self) {
+    pub fn assert_orphans_are_reported(&self) {
         until("every directory without a database is in the status", || {
             let reported = self.api.status()["server"]["orphan_directories"].clone();
             let there = self.orphans();
@@ -356,7 +363,7 @@ impl Stage {
 
     /// Counts the directories without a database.
     #[track_caller]
-    pub(crate) fn orphans(&self) -> u64 {
+    pub fn orphans(&self) -> u64 {
         self.cluster.superuser("postgres").text(ORPHANS).parse().unwrap()
     }
 }
@@ -367,7 +374,7 @@ const ORPHANS: &str = "select count(*) from pg_ls_dir('base') d where d ~ '^[0-9
 const CLONES: &str = "select count(*) from pg_stat_activity where state = 'active' and query like 'create database%'";
 
 /// About 60 MB, so that tests can interrupt a copy. The compared lines exclude this schema.
-pub(crate) const BULK: &str =
+pub const BULK: &str =
     "create schema bulk; create table bulk.bulk as select repeat('x', 1000) as filling from generate_series(1, 50000)";
 
 /// Builds a template over HTTP; the superuser makes the settings that need the database's owner.

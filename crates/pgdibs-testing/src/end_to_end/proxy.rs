@@ -7,11 +7,11 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::runtime;
+use crate::wait::{block, runtime};
 
 /// The treatment of connections from now on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Link {
+pub enum Link {
     Open,
     /// Passes bytes on after a delay.
     Slow(Duration),
@@ -42,26 +42,26 @@ impl State {
 }
 
 /// Listens until it is dropped.
-pub(crate) struct Proxy {
+pub struct Proxy {
     port: u16,
     state: watch::Sender<State>,
     listening: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
-    pub(crate) fn to(target_port: u16) -> Self {
-        let listener = super::block(TcpListener::bind("127.0.0.1:0")).unwrap();
+    pub fn to(target_port: u16) -> Self {
+        let listener = block(TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         let (state, _) = watch::channel(State { link: Link::Open, cuts: 0, freezes: 0, closed: 0 });
         let listening = runtime().spawn(listen(listener, target_port, state.clone()));
         Self { port, state, listening }
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn set(&self, link: Link) {
+    pub fn set(&self, link: Link) {
         self.state.send_modify(|state| {
             state.link = link;
             state.cuts += usize::from(link == Link::Cut);
@@ -69,17 +69,17 @@ impl Proxy {
     }
 
     /// Resets every connection; new ones pass.
-    pub(crate) fn cut_once(&self) {
+    pub fn cut_once(&self) {
         self.state.send_modify(|state| state.cuts += 1);
     }
 
     /// Stalls the existing connections for ever without an error, like a change of a route; new ones pass.
-    pub(crate) fn freeze(&self) {
+    pub fn freeze(&self) {
         self.state.send_modify(|state| state.freezes += 1);
     }
 
     /// Ends the frozen connections, like the keepalives of both ends.
-    pub(crate) fn close_frozen(&self) {
+    pub fn close_frozen(&self) {
         self.state.send_modify(|state| state.closed = state.freezes);
     }
 }

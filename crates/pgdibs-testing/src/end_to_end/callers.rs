@@ -9,24 +9,27 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
+use super::api::Api;
+use super::contents;
 use super::ledger::{Ledger, Operation, Violation};
-use super::{Api, DEADLINE, Session, StopOnDrop, contents};
+use crate::session::Session;
+use crate::wait::{DEADLINE, StopOnDrop};
 
 /// The shared settings of the callers of one test.
-pub(crate) struct Load<'a> {
-    pub(crate) api: &'a Api,
-    pub(crate) pool: &'a str,
+pub struct Load<'a> {
+    pub api: &'a Api,
+    pub pool: &'a str,
     /// The lines of a clean database.
-    pub(crate) expected: &'a [String],
-    pub(crate) ledger: &'a Ledger,
-    pub(crate) seed: u64,
+    pub expected: &'a [String],
+    pub ledger: &'a Ledger,
+    pub seed: u64,
     /// The maximum of seconds between two operations of a caller.
-    pub(crate) pause: f64,
+    pub pause: f64,
 }
 
 impl Load<'_> {
     /// Runs `work` while `callers` callers are active, and joins them.
-    pub(crate) fn during<T>(&self, callers: u64, work: impl FnOnce() -> T) -> T {
+    pub fn during<T>(&self, callers: u64, work: impl FnOnce() -> T) -> T {
         let stop = AtomicBool::new(false);
         let round = self.ledger.next_round();
         std::thread::scope(|scope| {

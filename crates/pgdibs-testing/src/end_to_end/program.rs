@@ -5,29 +5,32 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::kept::keep_text;
-use super::{bin_dir, until};
+use crate::cluster::bin_dir;
+use crate::logs::keep_text;
+use crate::wait::until;
 
 #[derive(Debug)]
-pub(crate) struct Finished {
+pub struct Finished {
     /// The exit code; `None` after a signal.
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl Finished {
     /// Its standard output; the exit code must be 0.
     #[track_caller]
-    pub(crate) fn well(self) -> String {
+    pub fn well(self) -> String {
         assert_eq!(self.code, Some(0), "{self:?}");
         self.stdout
     }
 }
 
 /// The program with these arguments in this directory, with a clean environment except for the Postgres programs.
-pub(crate) fn pgdibs(directory: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pgdibs"));
+pub fn pgdibs(directory: &Path, arguments: &[&str]) -> Command {
+    let test = std::env::current_exe().unwrap();
+    // The test is at target/<profile>/deps/<test>, and the program that cargo built with it at target/<profile>/pgdibs.
+    let mut command = Command::new(test.ancestors().nth(2).unwrap().join("pgdibs"));
     command.args(arguments).current_dir(directory).env_clear();
     for name in ["PATH", "HOME", "LANG", "TMPDIR", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {
@@ -43,21 +46,21 @@ pub(crate) fn pgdibs(directory: &Path, arguments: &[&str]) -> Command {
 
 /// Runs it to its end.
 #[track_caller]
-pub(crate) fn run(mut command: Command) -> Finished {
+pub fn run(mut command: Command) -> Finished {
     let child = Started(Some(command.spawn().unwrap()));
     child.done()
 }
 
 /// A running program; the drop kills it.
-pub(crate) struct Started(pub(crate) Option<Child>);
+pub struct Started(pub Option<Child>);
 
 impl Started {
-    pub(crate) fn pid(&self) -> i32 {
+    pub fn pid(&self) -> i32 {
         i32::try_from(self.0.as_ref().unwrap().id()).unwrap()
     }
 
     #[track_caller]
-    pub(crate) fn done(mut self) -> Finished {
+    pub fn done(mut self) -> Finished {
         let child = self.0.as_mut().unwrap();
         let read = |pipe: Option<Box<dyn std::io::Read + Send>>| {
             let mut pipe = pipe.unwrap();
@@ -91,7 +94,7 @@ impl Drop for Started {
 }
 
 /// The duration and the result of `work`.
-pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
+pub fn timed<T>(work: impl FnOnce() -> T) -> (Duration, T) {
     let began = std::time::Instant::now();
     let result = work();
     (began.elapsed(), result)

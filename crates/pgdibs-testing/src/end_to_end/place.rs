@@ -8,11 +8,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::kept::keep_log;
-use super::{Daemon, Session, pgdibs, signal, until};
+use super::daemon::Daemon;
+use super::program::pgdibs;
+use crate::logs::keep_log;
+use crate::process::{number_in, processes_in, signal_if_in};
+use crate::session::Session;
+use crate::wait::until;
 
 /// The drop ends all its processes. A failed test keeps the directory.
-pub(crate) struct Place {
+pub struct Place {
     directory: Option<TempDir>,
     path: PathBuf,
     server_url: Option<String>,
@@ -21,7 +25,7 @@ pub(crate) struct Place {
 
 impl Place {
     /// For daemons with an embedded server.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         // The path of Postgres's socket must fit into 107 bytes.
         let directory = tempfile::Builder::new().prefix("pgd-").tempdir_in("/tmp").unwrap();
         // If root runs the tests, the server's user needs access to its data.
@@ -31,30 +35,30 @@ impl Place {
     }
 
     /// For daemons on a given server.
-    pub(crate) fn on(server_url: &str) -> Self {
+    pub fn on(server_url: &str) -> Self {
         let mut place = Self::new();
         place.server_url = Some(server_url.to_owned());
         place
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The data directory of the embedded server.
-    pub(crate) fn data_dir(&self) -> PathBuf {
+    pub fn data_dir(&self) -> PathBuf {
         self.path.join("data")
     }
 
     /// Writes a file; `pgdibs.toml` is the configuration of the next daemon.
-    pub(crate) fn write(&self, name: &str, text: &str) {
+    pub fn write(&self, name: &str, text: &str) {
         let path = self.path.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
     /// The program with this place's configuration.
-    pub(crate) fn program(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
+    pub fn program(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Command {
         let mut command = pgdibs(&self.path, arguments);
         command.env("PGDIBS_DATA_DIR", self.data_dir()).env("PGDIBS_LISTEN", "127.0.0.1:0");
         command.env("PGDIBS_LOG_FORMAT", "text").env("PGDIBS_LOG", "info,pgdibs=debug");
@@ -69,19 +73,19 @@ impl Place {
         command
     }
 
-    pub(crate) fn next_log(&self) -> PathBuf {
+    pub fn next_log(&self) -> PathBuf {
         self.path.join(format!("daemon-{}.log", self.daemons.fetch_add(1, Ordering::Relaxed)))
     }
 
     /// A daemon whose server may still be starting.
     #[track_caller]
-    pub(crate) fn start(&self, variables: &[(&str, &str)]) -> Daemon {
+    pub fn start(&self, variables: &[(&str, &str)]) -> Daemon {
         Daemon::start(self.program(&["serve"], variables), &self.next_log())
     }
 
     /// A daemon that is ready.
     #[track_caller]
-    pub(crate) fn daemon(&self, variables: &[(&str, &str)]) -> Daemon {
+    pub fn daemon(&self, variables: &[(&str, &str)]) -> Daemon {
         let mut daemon = self.start(variables);
         daemon.until_ready();
         daemon
@@ -89,31 +93,23 @@ impl Place {
 
     /// The embedded server's superuser.
     #[track_caller]
-    pub(crate) fn superuser(&self, database: &str) -> Session {
+    pub fn superuser(&self, database: &str) -> Session {
         let read = |name: &str| std::fs::read_to_string(self.data_dir().join(name)).unwrap().trim().to_owned();
         let (password, port) = (read("superuser-password"), read("port"));
         Session::open(&format!("postgresql://postgres:{password}@127.0.0.1:{port}/{database}"))
     }
 
-    pub(crate) fn postmaster_pid(&self) -> i32 {
+    pub fn postmaster_pid(&self) -> i32 {
         number_in(&self.data_dir().join("pgdata/postmaster.pid")).unwrap()
     }
 
-    /// All processes with this directory in their command line or as working directory.
-    pub(crate) fn processes(&self) -> Vec<String> {
-        let needle = self.path.display().to_string();
-        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
-            let path = entry.ok()?.path();
-            path.file_name()?.to_str()?.parse::<i32>().ok()?;
-            let line = String::from_utf8_lossy(&std::fs::read(path.join("cmdline")).ok()?).replace('\0', " ");
-            let cwd = std::fs::read_link(path.join("cwd")).unwrap_or_default().display().to_string();
-            (line.contains(&needle) || cwd.contains(&needle)).then(|| format!("{} {line} in {cwd}", path.display()))
-        });
-        processes.collect()
+    /// The processes of this directory.
+    pub fn processes(&self) -> Vec<String> {
+        processes_in(&self.path)
     }
 
     /// The command lines of the processes in this directory and of their descendants.
-    pub(crate) fn command_lines(&self) -> Vec<String> {
+    pub fn command_lines(&self) -> Vec<String> {
         let mut found = Vec::new();
         let mut queue: Vec<String> = self
             .processes()
@@ -131,7 +127,7 @@ impl Place {
     }
 
     #[track_caller]
-    pub(crate) fn until_nothing_runs(&self) {
+    pub fn until_nothing_runs(&self) {
         until("nothing runs in the data directory", || {
             let processes = self.processes();
             if processes.is_empty() { Ok(()) } else { Err(format!("{processes:#?}")) }
@@ -142,18 +138,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         keep_log("postgres", &self.data_dir().join("server.log"));
-        for (file, signals) in [
-            ("supervisor.lock", &[Signal::SIGTERM, Signal::SIGTERM][..]),
-            ("pgdata/postmaster.pid", &[Signal::SIGQUIT][..]),
+        // The supervisor stops the server at the first SIGTERM and ends at the second.
+        for (file, which) in [
+            ("supervisor.lock", Signal::SIGTERM),
+            ("supervisor.lock", Signal::SIGTERM),
+            ("pgdata/postmaster.pid", Signal::SIGQUIT),
         ] {
-            let pid = number_in(&self.data_dir().join(file));
-            // Only a process of this directory: the pid may belong to another process by now.
-            let is_own = |pid: &i32| self.processes().iter().any(|line| line.starts_with(&format!("/proc/{pid} ")));
-            for &which in signals {
-                if let Some(pid) = pid.filter(is_own) {
-                    signal(pid, which);
-                }
-            }
+            signal_if_in(&self.path, &self.data_dir().join(file), which);
         }
         if std::thread::panicking() {
             let kept = self.directory.take().map(TempDir::keep);
@@ -162,6 +153,7 @@ impl Drop for Place {
     }
 }
 
-fn number_in(path: &Path) -> Option<i32> {
-    std::fs::read_to_string(path).ok()?.lines().next()?.trim().parse().ok()
+/// A unique pool name.
+pub fn pool_name(what: &str) -> String {
+    format!("{what}_{}", &uuid::Uuid::new_v4().simple().to_string()[..6])
 }
