@@ -25,19 +25,19 @@ fn unknown_name(error: &ApiError) -> Option<&str> {
 /// The request without the field that this error refuses; `None` when that field is not an optional one of the request.
 pub(crate) fn without_refused(body: Option<&Value>, error: &ApiError) -> Option<Value> {
     let name = unknown_name(error).filter(|name| OPTIONAL_FIELDS.contains(name))?;
-    let mut body = body?.clone();
-    remove(&mut body, name).then_some(body)
+    let rest = without(body?, name);
+    (Some(&rest) != body).then_some(rest)
 }
 
-/// Removes a field at any depth; whether there was one.
-fn remove(value: &mut Value, name: &str) -> bool {
+/// The value without the fields of this name, at any depth.
+fn without(value: &Value, name: &str) -> Value {
     match value {
         Value::Object(fields) => {
-            let removed = fields.remove(name).is_some();
-            fields.values_mut().fold(removed, |removed, value| remove(value, name) || removed)
+            let rest = fields.iter().filter(|(field, _)| *field != name);
+            rest.map(|(field, value)| (field.clone(), without(value, name))).collect()
         }
-        Value::Array(values) => values.iter_mut().fold(false, |removed, value| remove(value, name) || removed),
-        _ => false,
+        Value::Array(values) => values.iter().map(|value| without(value, name)).collect(),
+        _ => value.clone(),
     }
 }
 
