@@ -16,6 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use pgdibs_api::level::API_LEVEL;
 use pgdibs_api::status::{Daemon, Reconciler, StepReport};
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
@@ -122,6 +123,7 @@ impl StatusSource for TestStatus {
         let reasons = self.unready();
         Daemon {
             version: "0.1.0".to_owned(),
+            api_level: API_LEVEL,
             instance: "test-instance".to_owned(),
             started_at: rfc3339(Timestamp(1_700_000_000_000_000)),
             uptime_seconds: 1.5,
