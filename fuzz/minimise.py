@@ -1,8 +1,8 @@
 """Keeps at most LIMIT inputs of a corpus, by coverage: minimise.py CONTROL CORPUS LIMIT. scripts/fuzz.sh calls it.
 
 CONTROL is the control file of a libFuzzer merge (`-merge_control_file`) of the corpus and of new inputs. It lists the edges that
-each input reaches. The input that reaches the most edges that no kept input reaches is kept next. Inputs with a name of their own,
-not libFuzzer's hash, are kept always: each is the input of a bug that was fixed.
+each input reaches. The input that reaches the most edges that no kept input reaches is kept next. Inputs with a name of their
+own, not libFuzzer's hash, are always kept: each is the input of a bug that was fixed.
 """
 
 from __future__ import annotations

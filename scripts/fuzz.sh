@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs each fuzz target for FUZZ_SECONDS (60), and stores inputs that reach new code in fuzz/corpus, crashes in fuzz/artifacts.
-# fuzz/minimise.py keeps the 33 inputs of each target that reach the most code; so were the present corpora made, of 706 inputs.
+# fuzz/minimise.py keeps 33 inputs of each target, those that reach the most code; the present corpora were made in this way, from 706 inputs.
 #
 # It needs no nightly compiler: a sanitizer would need one and find nothing, because the code has no `unsafe`. The stable compiler
 # has the coverage counters that libFuzzer needs. Usage: fuzz.sh [TARGET...]
@@ -20,7 +20,7 @@ for name in "$@"; do
   cargo fuzz run --sanitizer none "$name" "$work/$name" "corpus/$name" -- -max_total_time="${FUZZ_SECONDS:-60}" -timeout=10 \
     -max_len=4096 -rss_limit_mb=2048 -print_final_stats=1
   # The merge writes what each input reaches into the control file.
-  cargo fuzz run --sanitizer none "$name" "$work/$name-merged" "corpus/$name" "$work/$name" -- -merge=1 -use_counters=0 -max_len=4096 \
+  cargo fuzz run --sanitizer none "$name" "$work/$name-merged" "corpus/$name" "$work/$name" -- -set_cover_merge=1 -use_counters=0 -max_len=4096 \
     -merge_control_file="$work/$name.control"
   python3 minimise.py "$work/$name.control" "corpus/$name" 33
 done
