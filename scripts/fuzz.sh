@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs each fuzz target for FUZZ_SECONDS (60), and stores inputs that reach new code in fuzz/corpus, crashes in fuzz/artifacts.
-# fuzz/minimise.py keeps 33 inputs of each target, those that reach the most code; the present corpora were made in this way, from 706 inputs.
+# fuzz/minimise.py keeps 33 inputs of each target, those that reach the most code. It made the present corpora from 706 inputs.
 #
 # It needs no nightly compiler: a sanitizer would need one and find nothing, because the code has no `unsafe`. The stable compiler
 # has the coverage counters that libFuzzer needs. Usage: fuzz.sh [TARGET...]
