@@ -11,7 +11,7 @@ bin="$repository/.venv/bin"
 "$bin/ruff" check scripts examples clients deploy
 "$bin/ruff" format --check scripts examples clients deploy
 (cd scripts && for file in *.py tests/*.py; do printf '%s\0' "$file"; done | xargs -0 "$bin/mypy" --strict --scripts-are-modules)
-(cd deploy/trial && MYPYPATH="$repository/scripts:$repository/clients/python/src" "$bin/mypy" --strict --scripts-are-modules ./*.py)
+(cd deploy/smoke && MYPYPATH="$repository/clients/python/src" "$bin/mypy" --strict --scripts-are-modules ./*.py ../../fuzz/minimise.py)
 (cd examples/fastapi-shop && "$bin/mypy" --strict)
 (cd clients/python && "$bin/mypy")
 for tests in client wheel; do
