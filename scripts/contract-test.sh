@@ -8,7 +8,7 @@ if [[ -z "${PGDIBS_TOKEN:-}" ]]; then
 fi
 case "${1:-}" in
   # The fixed cases of the phase "coverage" alone take as long as a short run.
-  short) minimum=200 limits=(--phases="fuzzing,stateful" --max-examples=5) ;;
+  short) minimum=300 limits=(--phases="fuzzing,stateful" --max-examples=10) ;;
   long) minimum=10000 limits=(--phases="coverage,fuzzing,stateful" --max-examples=300 --max-time=1800) ;;
   *) fail "usage: contract-test.sh short|long [SCHEMATHESIS ARGS]" ;;
 esac
