@@ -1,33 +1,43 @@
-# What can be done in this repository, one target each; `make help` lists them. The work is in scripts/.
+# What can be done in this repository, one target each; `make help` lists them. `make` runs the tasks, the work is in scripts/.
 
 SHELL := bash
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test test-all check fmt bench soak mutants fuzz wheel deploy-test
+# The Postgres majors of `make test-rust`; the first one runs the tests that need a server of any major.
+MAJORS ?= 15
+
+python := .venv/bin/python
+pytest := $(python) -m pytest -q
+# With PATH, so that the commands of an example are those of .venv.
+with-daemon = PATH="$(CURDIR)/.venv/bin:$$PATH" scripts/task.sh $@ python3 $(CURDIR)/scripts/with-daemon.py python
+# Runs a command; below `make test` with its output in a file, and one line when it ends.
+task = scripts/task.sh $@
+
+# ---- What people call
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build the daemon and run it here, on a Postgres of its own; Ctrl-C stops it
 	@exec scripts/run.sh
 
 test: ## Run every check and test, on Postgres 15 (under 12 minutes cold)
-	@exec scripts/run-tasks.sh test
+	@exec scripts/run-tasks.sh test-tasks
+
+test-clients: ## Test the clients in other languages than Rust and Python: Node, Go
+	@exec scripts/run-tasks.sh client-tasks
 
 test-all: ## Run all of `test` on Postgres 14 to 18, then what takes long, then the benchmark
-	@exec scripts/run-tasks.sh test-all
+	@exec scripts/run-tasks.sh all-tasks
 
 check: ## Run what needs no database: formatting, clippy, the Python linters, the lint of this repository
-	@exec scripts/run-tasks.sh check
-
-deploy-test: ## Try images, compose, CI jobs, pod and unit on a real Docker engine, which it installs on Debian 12 if none runs
-	@exec scripts/deploy-test.sh
+	@exec scripts/run-tasks.sh check-tasks
 
 fmt: ## Format the Rust and the Python code in place
 	@exec scripts/fmt.sh
 
 bench: ## Build for release and print the benchmark's numbers
-	@exec scripts/bench.sh
+	@$(task) scripts/bench.sh
 
 soak: ## Random faults over random load for SOAK_MINUTES (10), every lease audited; SOAK_SEED repeats a run
 	@exec scripts/soak.sh
@@ -40,3 +50,141 @@ fuzz: ## Feed random input to what reads requests, configuration and URLs, FUZZ_
 
 wheel: ## Build the Python wheel (daemon, client, pytest plugin) for release, into dist/
 	@exec scripts/wheel.sh release dist
+
+image: ## Build the container image `pgdibs`
+	docker build --file deploy/Dockerfile --tag pgdibs .
+
+deploy-test: ## Try images, compose, pod and unit on a real Docker engine, which it installs on Debian 12 if none runs
+	@exec scripts/deploy-test.sh
+
+# ---- The tasks. Each runs alone too: `make clippy`. make starts them in this order, as many at a time as it is told.
+
+check-tasks: rust-format lint words import-circles sql-guards-apply python-checks shell-checks script-tests clippy
+test-tasks: test-rust test-plugin test-django test-client example-shop example-library test-pages test-contract \
+	dependencies check-tasks
+client-tasks: test-snippets
+all-tasks: test-rust-majors test-faults test-plugin-all test-django-all test-client test-wheel test-pytest-versions \
+	test-sqlalchemy-1.4 example-shop-all example-shop-killed example-shop-daemon example-library-all test-pages \
+	test-contract-all sql-guards dependencies deploy-checks check-tasks client-tasks bench
+
+ifneq ($(filter test-tasks all-tasks check-tasks,$(MAKECMDGOALS)),)
+# cargo lets one command at a time use target/; a second one would wait, and occupy a job.
+clippy: | $(if $(filter check-tasks,$(MAKECMDGOALS)),,rust-build)
+# `make run` replaces the daemon of the tests by one without failpoints.
+test-pages: | test-rust$(if $(filter all-tasks,$(MAKECMDGOALS)),-majors test-faults)
+bench: | test-pages
+endif
+
+tools:
+	@scripts/install-tools.sh build python
+
+python-environment: tools
+	@$(task) scripts/python-environment.sh
+
+rust-build: tools
+	@$(task) cargo build --workspace --all-targets --locked
+
+rust-format: tools
+	@$(task) cargo fmt --all --check
+
+clippy: tools
+	@$(task) cargo clippy --workspace --all-targets --locked -- -D warnings
+
+lint: tools
+	@$(task) python3 scripts/lint.py
+
+words: tools
+	@$(task) python3 scripts/words.py
+
+import-circles: tools
+	@$(task) python3 scripts/import-circles.py
+
+sql-guards-apply: tools
+	@$(task) python3 scripts/sql-guards.py --check
+
+python-checks: python-environment
+	@$(task) scripts/python-checks.sh
+
+shell-checks: python-environment
+	@$(task) scripts/shell-checks.sh
+
+script-tests: python-environment
+	@$(task) $(pytest) scripts/tests
+
+dependencies: tools
+	@$(task) scripts/dependency-rules.sh
+
+# The soak and the number of random scenarios are small here; `make soak` runs longer.
+test-rust: rust-build
+	@SOAK_MINUTES=0.3 PGDIBS_SCENARIOS=700 $(task) scripts/rust-tests.sh $(MAJORS)
+
+test-rust-majors: rust-build
+	@TASK_SECONDS=2400 $(task) scripts/rust-tests.sh 14 15 16 17 18 -- --profile majors
+
+test-faults: rust-build
+	@TASK_SECONDS=3600 $(task) scripts/fault-tests.sh
+
+sql-guards: rust-build
+	@TASK_SECONDS=4800 $(task) python3 scripts/sql-guards.py
+
+test-client: rust-build python-environment
+	@$(task) $(pytest) -n 3 clients/python/tests/client
+
+test-plugin: rust-build python-environment
+	@$(task) $(pytest) -n 3 -m "not long" clients/python/tests/plugin
+
+test-plugin-all: rust-build python-environment
+	@$(task) $(pytest) -n 3 clients/python/tests/plugin
+
+test-django: rust-build python-environment
+	@$(task) $(pytest) -n 3 -m "not long" clients/python/tests/django
+
+test-django-all: rust-build python-environment
+	@$(task) $(pytest) -n 3 clients/python/tests/django
+
+test-wheel: rust-build python-environment
+	@$(task) $(pytest) clients/python/tests/wheel
+
+test-pytest-versions: rust-build python-environment
+	@TASK_SECONDS=1800 $(task) scripts/pytest-versions.sh 7.4.4 8.4.2 9.0.0
+
+test-sqlalchemy-1.4: rust-build python-environment
+	@$(task) scripts/sqlalchemy-1.4.sh
+
+# From the root, which has no pgdibs.toml, so the tests build the template and not the daemon.
+example-shop: rust-build python-environment
+	@$(with-daemon) examples/fastapi-shop/run_suites.py --only short
+
+example-shop-all: rust-build python-environment
+	@TASK_SECONDS=1800 $(with-daemon) examples/fastapi-shop/run_suites.py
+
+example-shop-killed: rust-build python-environment
+	@$(with-daemon) examples/fastapi-shop/run_suites.py --only "killed with a process at work" --repeat 5
+
+# The daemon reads pgdibs.toml of its working directory, and builds the template.
+example-shop-daemon: rust-build python-environment
+	@export SHOP_TEMPLATE=daemon TASK_DIRECTORY=examples/fastapi-shop; $(with-daemon) run_suites.py --only one
+
+example-library: rust-build python-environment
+	@$(with-daemon) examples/django-library/run_suites.py --only short
+
+example-library-all: rust-build python-environment
+	@TASK_SECONDS=1800 $(with-daemon) examples/django-library/run_suites.py --own-daemon
+
+test-pages: rust-build python-environment
+	@$(task) python3 scripts/check-readme.py
+
+test-snippets: rust-build
+	@$(task) scripts/try-snippets.sh
+
+test-contract: rust-build
+	@$(task) scripts/contract-test.sh --seconds 10
+
+test-contract-all: rust-build
+	@TASK_SECONDS=2400 $(task) scripts/contract-test.sh --requests 10000
+
+deploy-checks: python-environment
+	@$(task) scripts/deploy-checks.sh
+
+# No target is a file.
+.PHONY: $(shell sed -nE 's/^([a-z0-9.-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))

@@ -132,7 +132,7 @@ class Page:
         answers = {name: self.document["components"]["schemas"][name] for name in sorted(self.reachable(responses))}
         template = environment.from_string((API / "http.md.j2").read_text(encoding="utf-8"))
         text = template.render(groups=groups, answers=answers, problems=read("problems.json")["problems"])
-        return re.sub(r"\n{3,}", "\n\n", text) + "\n"
+        return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
 
 
 if __name__ == "__main__":

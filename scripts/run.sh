@@ -10,8 +10,8 @@ fi
 # A debug build takes half the time of a release build, and is fast enough to try things.
 log "building the daemon (the first time takes some minutes)"
 cargo build --quiet --package pgdibs-cli
-log "pgdibs is about to listen on http://${PGDIBS_LISTEN:-127.0.0.1:7432} (Ctrl-C stops it). In another terminal, from README.md:"
-awk '/^```sh test$/ { shown = 1; next } /^```$/ { shown = 0 } shown { print "  " $0 }' README.md >&2
+log "pgdibs is about to listen on http://${PGDIBS_LISTEN:-127.0.0.1:7432} (Ctrl-C stops it). The next step, in another terminal:"
+log '"A first test" in README.md.'
 # Only for these scripts: the daemon warns about unknown PGDIBS_ variables.
 unset PGDIBS_CACHE
 exec "$target/debug/pgdibs" serve

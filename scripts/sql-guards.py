@@ -38,7 +38,7 @@ def check_out() -> None:
 def missed(patch: Path, program: str, test: str) -> str:
     """Why the tests do not cover the guard; empty if all of them failed without it."""
     git("apply", str(patch), directory=TREE)
-    command = [str(TREE / "scripts/rust-tests.sh"), "15", "--", "--test", program, "-E", test]
+    command = [str(TREE / "scripts/rust-tests.sh"), "15", "--", "--profile", "all", "--test", program, "-E", test]
     variables = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "cargo"), "NEXTEST_HIDE_PROGRESS_BAR": "1"}
     try:
         ran = subprocess.run(

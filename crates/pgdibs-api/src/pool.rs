@@ -101,11 +101,11 @@ pub struct PoolRequest {
     /// Roles that every template may refer to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Roles>,
-    /// Templates kept beside those in use.
+    /// The newest so many templates of the pool stay, at least one; one in use stays too.
     #[schema(default = 3)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_templates: Option<BoundedInteger<0, 1000>>,
-    /// Unused templates are dropped after so many seconds.
+    /// The daemon drops a template of this age, except the newest and one used in the last ten minutes.
     #[schema(default = 1_209_600)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_max_age_seconds: Option<BoundedInteger<0, 315_360_000>>,
@@ -222,9 +222,9 @@ pub struct Pool {
     pub extensions: Vec<String>,
     /// Roles that every template may refer to.
     pub roles: Vec<String>,
-    /// Templates kept beside those in use.
+    /// The newest so many templates of the pool stay, at least one; one in use stays too.
     pub keep_templates: u32,
-    /// Unused templates are dropped after so many seconds.
+    /// The daemon drops a template of this age, except the newest and one used in the last ten minutes.
     pub template_max_age_seconds: u64,
     /// What the login of a lease may do beyond its own database.
     pub login: LoginRights,

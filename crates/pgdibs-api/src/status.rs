@@ -42,13 +42,13 @@ pub struct Daemon {
     /// When it started.
     #[schema(format = DateTime)]
     pub started_at: String,
-    /// How long ago that was.
+    /// The time since then.
     pub uptime_seconds: f64,
     /// Whether it is the leader, which alone carries out steps.
     pub reconciling: bool,
     /// Whether leases can be acquired.
     pub ready: bool,
-    /// Why not.
+    /// The reasons if they cannot.
     pub reasons: Vec<String>,
 }
 
@@ -59,7 +59,7 @@ pub struct Server {
     pub version: Option<String>,
     /// Whether it answers.
     pub reachable: bool,
-    /// Why it does not.
+    /// The error, if it does not answer.
     pub detail: Option<String>,
     /// Its addresses as callers see them; `via` names one.
     pub addresses: BTreeMap<String, Address>,

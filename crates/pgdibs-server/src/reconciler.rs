@@ -208,7 +208,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
             tracing::info!(
                 reconciling = is_leader,
                 "{}",
-                if is_leader { "this daemon reconciles now" } else { "another daemon reconciles" }
+                if is_leader { "this daemon is the leader" } else { "another daemon is the leader" }
             );
             self.expiry = ExpiryWatch::default();
         }

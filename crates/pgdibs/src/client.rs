@@ -20,8 +20,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest single wait of the API.
 const LONGEST_WAIT: Duration = Duration::from_secs(600);
-/// The daemon closes connections that are idle for longer than this; the client closes them first.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+/// The daemon closes connections that are idle for 75 s; the client closes them first.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a client connects.
 #[derive(Debug, Clone)]

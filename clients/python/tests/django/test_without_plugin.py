@@ -1,31 +1,22 @@
-"""Without the plugin: pytest-django, or Django's own runner, uses the databases of `pgdibs run` by name."""
+"""Without the plugin, by the commands of docs/python/django.md: pytest-django and Django's own runner on `pgdibs run`."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from django_projects import DjangoProject
-from projects import REPOSITORY, Ran
+from projects import REPOSITORY, Ran, blocks_of, shell_blocks_of
 
 PROGRAM = os.environ.get("PGDIBS_BIN", f"{os.environ.get('CARGO_TARGET_DIR', REPOSITORY / 'target')}/debug/pgdibs")
+HEADING = "Without the plugin"
 SETTINGS = """
 import os
 SECRET_KEY = "x"
 INSTALLED_APPS = ["django.contrib.contenttypes", "notes"]
-DATABASES = {{
-    "default": {{
-        "ENGINE": "django.db.backends.postgresql",
-        "NAME": os.environ.get("PGDATABASE", "dev"),
-        "HOST": os.environ.get("PGHOST", ""),
-        "PORT": os.environ.get("PGPORT", ""),
-        "USER": os.environ.get("PGUSER", ""),
-        "PASSWORD": os.environ.get("PGPASSWORD", ""),
-        "TEST": {{"NAME": {test_name}}},
-    }}
-}}
 """
 MANAGE = """
 import os, sys
@@ -33,6 +24,7 @@ from django.core.management import execute_from_command_line
 os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
 execute_from_command_line(sys.argv)
 """
+BUILD = "pgdibs template build myapp_test --fingerprint 1 -- python manage.py migrate"
 TESTS = """
 import pathlib
 from django.db import connection
@@ -56,23 +48,28 @@ class Tests(TransactionTestCase):
 
 @pytest.fixture
 def plain(project: DjangoProject) -> DjangoProject:
-    """The project with one alias and no settings of pgdibs; the command line builds its template."""
-    project.settings = {"DJANGO_SETTINGS_MODULE": "settings"}
+    """The project with one alias, no settings of pgdibs, and the settings of the page."""
     project.file("pytest.ini", "[pytest]\nDJANGO_SETTINGS_MODULE = settings\npython_files = tests.py\n")
-    project.file("settings.py", SETTINGS.format(test_name=repr(project.pool)))
+    databases = blocks_of("python/django.md", HEADING)["settings.py"]
+    project.file("settings.py", SETTINGS + databases.replace("myapp_test", project.pool))
     project.file("manage.py", MANAGE)
     project.file("notes/tests.py", TESTS)
-    built = run(project, "template", "build", project.pool, "--fingerprint", "1", "--", sys.executable, "manage.py", "migrate")
-    assert built.status == 0, built.output
+    (project.pytester.mkdir("bin") / "pgdibs").symlink_to(Path(PROGRAM).resolve())
     return project
 
 
-def run(project: DjangoProject, *arguments: str) -> Ran:
-    """Run a command of `pgdibs` in the project."""
+def run(project: DjangoProject, script: str) -> Ran:
+    """Run commands of the page in the project, with its pool for theirs."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PGDIBS_", "PYTEST_", "PG"))}
-    environment.update(PGDIBS_URL=project.daemon.url, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    programs = [str(project.pytester.path / "bin"), os.path.dirname(sys.executable), environment["PATH"]]
+    environment.update(
+        PATH=os.pathsep.join(programs),
+        PGDIBS_URL=project.daemon.url,
+        PYTEST_DISABLE_PLUGIN_AUTOLOAD="1",
+        PYTEST_ADDOPTS="-p xdist -p pytest_django.plugin -p no:cacheprovider --dist=each",
+    )
     done = subprocess.run(
-        [PROGRAM, *arguments],
+        ["bash", "-euo", "pipefail", "-c", script.replace("myapp_test", project.pool)],
         cwd=project.pytester.path,
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -85,22 +82,24 @@ def run(project: DjangoProject, *arguments: str) -> Ran:
     return Ran(done.returncode, done.stdout)
 
 
-PYTEST = [sys.executable, "-m", "pytest", "-p", "xdist", "-p", "pytest_django.plugin", "-p", "no:cacheprovider"]
-
-
 def test_pytest_django_uses_databases_of_pgdibs_run(plain: DjangoProject) -> None:
+    with_workers, _one_process = shell_blocks_of("python/django.md", HEADING)
     for _ in range(2):
-        ran = run(plain, "run", "--pool", plain.pool, "--workers", "2", "--", *PYTEST, "-n2", "--dist=each", "--reuse-db")
-        ran.assert_passed(8)
+        run(plain, with_workers).assert_passed(8)
     assert set(plain.text("where.txt").split()) == {f"{plain.pool}_gw0", f"{plain.pool}_gw1"}
     assert plain.builds == ["default"]
 
 
 @pytest.mark.long
 def test_django_runner_with_keepdb_uses_lease(plain: DjangoProject) -> None:
-    plain.file("settings.py", SETTINGS.format(test_name="os.environ.get('PGDATABASE')"))
+    by_name = f'"TEST": {{"NAME": "{plain.pool}"}}'
+    settings = plain.text("settings.py")
+    assert by_name in settings
+    plain.file("settings.py", settings.replace(by_name, '"TEST": {"NAME": os.environ.get("PGDATABASE")}'))
+    _with_workers, one_process = shell_blocks_of("python/django.md", HEADING)
+    assert run(plain, BUILD).status == 0
     for _ in range(2):
-        ran = run(plain, "run", "--pool", plain.pool, "--", sys.executable, "manage.py", "test", "--keepdb", "--noinput")
+        ran = run(plain, one_process)
         assert ran.status == 0, ran.output
         assert "Ran 4 tests" in ran.output
     assert {name.rpartition("_")[0] for name in plain.text("where.txt").split()} == {plain.pool}
@@ -109,10 +108,8 @@ def test_django_runner_with_keepdb_uses_lease(plain: DjangoProject) -> None:
 
 @pytest.mark.long
 def test_django_parallel_runner_cannot_create_databases(plain: DjangoProject) -> None:
-    """docs/python/django.md says that this is not supported."""
-    ran = run(
-        plain, "run", "--pool", plain.pool, "--workers", "2", "--",
-        sys.executable, "manage.py", "test", "--parallel", "2", "--keepdb", "--noinput",
-    )  # fmt: skip
+    """The page says that this is not supported."""
+    assert run(plain, BUILD).status == 0
+    ran = run(plain, "pgdibs run --pool myapp_test --workers 2 -- python manage.py test --parallel 2 --keepdb --noinput")
     assert ran.status != 0
     assert "permission denied to create database" in ran.output

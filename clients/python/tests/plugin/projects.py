@@ -44,6 +44,24 @@ def eventually(condition: Callable[[], T], within_seconds: float = 60.0) -> T:
         time.sleep(0.02)
 
 
+def blocks_of(page: str, heading: str) -> dict[str, str]:
+    """The files under a heading of a page in docs/: the fenced blocks that have a name, by name."""
+    return dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", section_of(page, heading), re.DOTALL | re.MULTILINE))
+
+
+def shell_blocks_of(page: str, heading: str) -> list[str]:
+    """The commands under a heading of a page in docs/: the fenced blocks `sh` without a name."""
+    return re.findall(r"^```sh\n(.*?)^```$", section_of(page, heading), re.DOTALL | re.MULTILINE)
+
+
+def section_of(page: str, heading: str) -> str:
+    """The text under a heading of a page in docs/; with an empty heading, the text above the first one."""
+    text = (REPOSITORY / "docs" / page).read_text()
+    start = rf"^## {re.escape(heading)}\n" if heading else r"\A"
+    (section,) = re.findall(rf"{start}(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+    return str(section)
+
+
 class Daemon:
     """A daemon that tests can kill and restart on the same data."""
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 
 import pytest
-from projects import REPOSITORY, Project
-
-PAGE = REPOSITORY / "docs/python/sqlalchemy.md"
+from projects import Project, blocks_of
 
 
 def blocks(heading: str) -> dict[str, str]:
     """The files under a heading of the page, by name."""
-    (section,) = re.findall(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-    return dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", section, re.DOTALL | re.MULTILINE))
+    return blocks_of("python/sqlalchemy.md", heading)
 
 
 def use(project: Project, *headings: str) -> None:
@@ -67,7 +64,7 @@ def test_background_worker_uses_lease(project: Project) -> None:
 @pytest.mark.long
 def test_old_conftest_fails_and_migrated_one_works(project: Project) -> None:
     use(project, "A module-level engine", "A session per test, rolled back")
-    older = blocks("The older shape, and the move")
+    older = blocks("The older form, and the move")
     project.file("test_notes.py", "import app\ndef test_note():\n    app.add_note('hello')\n")
     with_lines = dict(project.settings)
     # Before: on a database of its own, as such a suite has it.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from projects import Project
+from projects import Project, section_of
+
+from pgdibs.plugin.variables import Variable
 
 CONFTEST = """
 import json, os, pathlib
@@ -162,3 +165,12 @@ def test_lease_without_variables_is_taken_on_demand(project: Project) -> None:
     assert (ran.status, ran.counted("error"), "another exception" in ran.output) == (2, 1, False)
     assert "! Interrupted: pgdibs: no pgdibs daemon answers at http://127.0.0.1:1" in ran.output
     assert f"no lease was taken although pgdibs_pool = {project.pool}: the run ended before one came\n" in ran.output
+
+
+def test_forms_of_page_are_valid() -> None:
+    (line,) = re.findall(r"^pgdibs_env = (.*)$", section_of("python/variables.md", ""), re.MULTILINE)
+    table = re.findall(r"^\| `(\S+)` \|", section_of("python/variables.md", "Forms of an entry"), re.MULTILINE)
+    parsed = {entry: Variable.parse(entry) for entry in [*line.split(), *table]}
+    assert len(table) == 5
+    assert parsed["DB_HOST=default.host"].part == parsed["PGHOST"].part == "host"
+    assert parsed["STATS_URL=stats"].alias == "stats"

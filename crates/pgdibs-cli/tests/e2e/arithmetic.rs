@@ -51,42 +51,48 @@ fn pool_follows_demand_and_shrinks() {
     daemon.stop();
 }
 
-#[test]
-fn max_connections_and_disk_limit_the_pool() {
-    let cluster = Cluster::start(&["max_connections=28"]);
-    let place = Place::on(&cluster.url());
-    let daemon = place.daemon(&[]);
-    let api = daemon.api.clone();
-    let pool = pool_name("narrow");
-    api.make_pool(&pool, &json!({"warm": 1, "max": 32, "spares": 0}), SCHEMA);
-    let limits = api.status()["server"]["limits"].clone();
-    let slots = limits["slots_by_connections"].as_u64().unwrap();
-    assert!(slots < 28, "{limits}");
-    let warnings = api.status()["server"]["warnings"].to_string();
-    assert!(warnings.contains("max_connections"), "the warnings lack the lowered max: {warnings}");
-    let workers = slots + 1;
-    let detail = api.put("/v1/runs/wide", &json!({"pool": pool, "workers": workers})).refused(409, "capacity_exceeded");
-    assert!(detail.contains("max_connections") && detail.contains(&slots.to_string()), "{detail}");
-    for _ in 0..slots {
-        api.lease(&json!({"pool": pool, "wait_seconds": 60}));
-    }
-    let detail = api.post("/v1/leases", &json!({"pool": pool, "wait_seconds": 1})).refused(503, "pool_exhausted");
-    assert!(detail.contains("max_connections"), "{detail}");
-    daemon.stop();
+/// These take long: `make test-all` runs them, `make test` does not.
+mod long {
+    use super::*;
 
-    // Leases continue, and no clone starts.
-    let floor = "9000000";
-    let daemon = place.daemon(&[("PGDIBS_DISK_FLOOR_MB", floor)]);
-    let api = daemon.api.clone();
-    let leases = api.get("/v1/leases").expect(200)["leases"].as_array().unwrap().clone();
-    assert_eq!(leases.len() as u64, slots);
-    api.release(&leases[0]);
-    until("its slot is empty", || {
-        let counts = api.pool(&pool)["counts"].clone();
-        if counts["retiring"] == json!(0) { Ok(()) } else { Err(counts.to_string()) }
-    });
-    let answer = api.post("/v1/leases", &json!({"pool": pool, "wait_seconds": 1}));
-    let detail = answer.refused(503, "disk_floor");
-    assert!(detail.contains("PGDIBS_DISK_FLOOR_MB") && detail.contains(floor), "{detail}");
-    daemon.stop();
+    #[test]
+    fn max_connections_and_disk_limit_the_pool() {
+        let cluster = Cluster::start(&["max_connections=28"]);
+        let place = Place::on(&cluster.url());
+        let daemon = place.daemon(&[]);
+        let api = daemon.api.clone();
+        let pool = pool_name("narrow");
+        api.make_pool(&pool, &json!({"warm": 1, "max": 32, "spares": 0}), SCHEMA);
+        let limits = api.status()["server"]["limits"].clone();
+        let slots = limits["slots_by_connections"].as_u64().unwrap();
+        assert!(slots < 28, "{limits}");
+        let warnings = api.status()["server"]["warnings"].to_string();
+        assert!(warnings.contains("max_connections"), "the warnings lack the lowered max: {warnings}");
+        let workers = slots + 1;
+        let detail =
+            api.put("/v1/runs/wide", &json!({"pool": pool, "workers": workers})).refused(409, "capacity_exceeded");
+        assert!(detail.contains("max_connections") && detail.contains(&slots.to_string()), "{detail}");
+        for _ in 0..slots {
+            api.lease(&json!({"pool": pool, "wait_seconds": 60}));
+        }
+        let detail = api.post("/v1/leases", &json!({"pool": pool, "wait_seconds": 1})).refused(503, "pool_exhausted");
+        assert!(detail.contains("max_connections"), "{detail}");
+        daemon.stop();
+
+        // Leases continue, and no clone starts.
+        let floor = "9000000";
+        let daemon = place.daemon(&[("PGDIBS_DISK_FLOOR_MB", floor)]);
+        let api = daemon.api.clone();
+        let leases = api.get("/v1/leases").expect(200)["leases"].as_array().unwrap().clone();
+        assert_eq!(leases.len() as u64, slots);
+        api.release(&leases[0]);
+        until("its slot is empty", || {
+            let counts = api.pool(&pool)["counts"].clone();
+            if counts["retiring"] == json!(0) { Ok(()) } else { Err(counts.to_string()) }
+        });
+        let answer = api.post("/v1/leases", &json!({"pool": pool, "wait_seconds": 1}));
+        let detail = answer.refused(503, "disk_floor");
+        assert!(detail.contains("PGDIBS_DISK_FLOOR_MB") && detail.contains(floor), "{detail}");
+        daemon.stop();
+    }
 }

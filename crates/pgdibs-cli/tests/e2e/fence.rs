@@ -129,85 +129,90 @@ fn begin_waiting(lease: &Value, sql: String) -> std::thread::JoinHandle<Result<(
     std::thread::spawn(move || session.try_run(&sql))
 }
 
-#[test]
-fn tenant_keeps_no_session_out_of_another_pools_database() {
-    let place = Place::new();
-    let daemon = place.daemon(&[]);
-    let api = daemon.api.clone();
-    let (pool, other) = (pool_name("holding"), pool_name("other"));
-    for pool in [&pool, &other] {
-        api.make_pool(pool, &json!({"warm": 1, "max": 2, "spares": 1}), "create table t (n int)");
-    }
-    let (tenant, victim) = (api.lease(&json!({"pool": pool})), api.lease(&json!({"pool": other})));
-    let database = victim["database"].as_str().unwrap();
-    let mut holder = Session::of(&tenant);
-    holder.run(&format!("begin; alter role current_user in database {database} set work_mem to '1MB'"));
-    let queued = begin_waiting(&tenant, format!("drop database {database}"));
-    let waits = "select count(*) from pg_locks where not granted and locktype = 'object'";
-    let mut superuser = place.superuser("postgres");
-    until("it waits for the lock, or was ended", || {
-        if superuser.text(waits) == "1" || queued.is_finished() { Ok(()) } else { Err("not yet".to_owned()) }
-    });
-    let began = Instant::now();
-    drop(Session::of(&victim));
-    assert!(began.elapsed() < PROMISED, "{:?}", began.elapsed());
-    queued.join().unwrap().expect_err("it is another pool's");
-    daemon.stop();
-}
+/// These take long: `make test-all` runs them, `make test` does not.
+mod long {
+    use super::*;
 
-#[test]
-fn full_lock_table_keeps_no_lease_and_no_other_pool() {
-    let place = Place::new();
-    let daemon = place.daemon(&[]);
-    let api = daemon.api.clone();
-    let (pool, other) = (pool_name("filling"), pool_name("other"));
-    for pool in [&pool, &other] {
-        api.make_pool(pool, &json!({"warm": 1, "max": 2, "spares": 2}), "create table t (n int)");
+    #[test]
+    fn tenant_keeps_no_session_out_of_another_pools_database() {
+        let place = Place::new();
+        let daemon = place.daemon(&[]);
+        let api = daemon.api.clone();
+        let (pool, other) = (pool_name("holding"), pool_name("other"));
+        for pool in [&pool, &other] {
+            api.make_pool(pool, &json!({"warm": 1, "max": 2, "spares": 1}), "create table t (n int)");
+        }
+        let (tenant, victim) = (api.lease(&json!({"pool": pool})), api.lease(&json!({"pool": other})));
+        let database = victim["database"].as_str().unwrap();
+        let mut holder = Session::of(&tenant);
+        holder.run(&format!("begin; alter role current_user in database {database} set work_mem to '1MB'"));
+        let queued = begin_waiting(&tenant, format!("drop database {database}"));
+        let waits = "select count(*) from pg_locks where not granted and locktype = 'object'";
+        let mut superuser = place.superuser("postgres");
+        until("it waits for the lock, or was ended", || {
+            if superuser.text(waits) == "1" || queued.is_finished() { Ok(()) } else { Err("not yet".to_owned()) }
+        });
+        let began = Instant::now();
+        drop(Session::of(&victim));
+        assert!(began.elapsed() < PROMISED, "{:?}", began.elapsed());
+        queued.join().unwrap().expect_err("it is another pool's");
+        daemon.stop();
     }
-    let tenant = api.lease(&json!({"pool": pool}));
-    let mut filling = Session::of(&tenant);
-    filling.try_run("select pg_advisory_lock(g) from generate_series(1, 1000000) g").expect_err("no lock is left");
-    let began = Instant::now();
-    let path = format!("/v1/leases/{}", tenant["id"].as_str().unwrap());
-    until("the lease ends", || {
-        let answer = api.delete(&path);
-        if answer.status == 204 { Ok(()) } else { Err(format!("{}: {}", answer.status, answer.body)) }
-    });
-    until("the session has ended and the server rejects the URL", || {
-        let answers = filling.try_text("select 1").is_ok();
-        let admitted = Session::try_open(tenant["url"].as_str().unwrap()).is_ok();
-        if answers || admitted { Err(format!("answers {answers}, admitted {admitted}")) } else { Ok(()) }
-    });
-    until("another pool is served", || {
-        let answer = api.post("/v1/leases", &json!({"pool": other}));
-        if answer.status == 201 { Ok(()) } else { Err(format!("{}: {}", answer.status, answer.body)) }
-    });
-    assert!(began.elapsed() < PROMISED, "{:?}", began.elapsed());
-    daemon.stop();
-}
 
-#[test]
-fn session_that_cannot_be_ended_is_logged_once() {
-    let place = Place::new();
-    let daemon = place.daemon(&[]);
-    let api = daemon.api.clone();
-    let pool = pool_name("stuck");
-    api.make_pool(&pool, &json!({"warm": 2, "max": 4, "spares": 2}), "create table t (n int)");
-    let (stuck, sibling) = (api.lease(&json!({"pool": pool})), api.lease(&json!({"pool": pool})));
-    let mut session = Session::of(&stuck);
-    let process: i32 = session.text("select pg_backend_pid()").parse().unwrap();
-    let name = sibling["database"].as_str().unwrap();
-    session.run(&format!("begin; grant create on database {name} to current_user"));
-    let process = nix::unistd::Pid::from_raw(process);
-    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGSTOP).unwrap();
-    api.release(&sibling);
-    let began = Instant::now();
-    until("several attempts were made", || {
-        let tried = daemon.log().matches("a step failed").count();
-        if tried >= 2 && began.elapsed() > Duration::from_secs(3) { Ok(()) } else { Err(tried.to_string()) }
-    });
-    let lines = daemon.log().matches("ended tenant session").count();
-    assert_eq!(lines, 1, "{}", daemon.log());
-    nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGCONT).unwrap();
-    daemon.stop();
+    #[test]
+    fn full_lock_table_keeps_no_lease_and_no_other_pool() {
+        let place = Place::new();
+        let daemon = place.daemon(&[]);
+        let api = daemon.api.clone();
+        let (pool, other) = (pool_name("filling"), pool_name("other"));
+        for pool in [&pool, &other] {
+            api.make_pool(pool, &json!({"warm": 1, "max": 2, "spares": 2}), "create table t (n int)");
+        }
+        let tenant = api.lease(&json!({"pool": pool}));
+        let mut filling = Session::of(&tenant);
+        filling.try_run("select pg_advisory_lock(g) from generate_series(1, 1000000) g").expect_err("no lock is left");
+        let began = Instant::now();
+        let path = format!("/v1/leases/{}", tenant["id"].as_str().unwrap());
+        until("the lease ends", || {
+            let answer = api.delete(&path);
+            if answer.status == 204 { Ok(()) } else { Err(format!("{}: {}", answer.status, answer.body)) }
+        });
+        until("the session has ended and the server rejects the URL", || {
+            let answers = filling.try_text("select 1").is_ok();
+            let admitted = Session::try_open(tenant["url"].as_str().unwrap()).is_ok();
+            if answers || admitted { Err(format!("answers {answers}, admitted {admitted}")) } else { Ok(()) }
+        });
+        until("another pool is served", || {
+            let answer = api.post("/v1/leases", &json!({"pool": other}));
+            if answer.status == 201 { Ok(()) } else { Err(format!("{}: {}", answer.status, answer.body)) }
+        });
+        assert!(began.elapsed() < PROMISED, "{:?}", began.elapsed());
+        daemon.stop();
+    }
+
+    #[test]
+    fn session_that_cannot_be_ended_is_logged_once() {
+        let place = Place::new();
+        let daemon = place.daemon(&[]);
+        let api = daemon.api.clone();
+        let pool = pool_name("stuck");
+        api.make_pool(&pool, &json!({"warm": 2, "max": 4, "spares": 2}), "create table t (n int)");
+        let (stuck, sibling) = (api.lease(&json!({"pool": pool})), api.lease(&json!({"pool": pool})));
+        let mut session = Session::of(&stuck);
+        let process: i32 = session.text("select pg_backend_pid()").parse().unwrap();
+        let name = sibling["database"].as_str().unwrap();
+        session.run(&format!("begin; grant create on database {name} to current_user"));
+        let process = nix::unistd::Pid::from_raw(process);
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGSTOP).unwrap();
+        api.release(&sibling);
+        let began = Instant::now();
+        until("several attempts were made", || {
+            let tried = daemon.log().matches("a step failed").count();
+            if tried >= 2 && began.elapsed() > Duration::from_secs(3) { Ok(()) } else { Err(tried.to_string()) }
+        });
+        let lines = daemon.log().matches("ended tenant session").count();
+        assert_eq!(lines, 1, "{}", daemon.log());
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGCONT).unwrap();
+        daemon.stop();
+    }
 }

@@ -1,5 +1,6 @@
-//! 2,000 idle connections: probes are answered, other requests get a retryable error, and service recovers afterwards.
+//! 2,000 connections: idle ones keep no request out; with slow ones probes are answered, and other requests get a retryable error.
 
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,8 @@ use serde_json::json;
 use crate::support::program::run;
 use crate::support::{Place, Session, pool_name, until};
 
-/// More connections than the daemon accepts at once.
-const IDLE: usize = 2000;
+/// As many connections as the daemon serves at once.
+const SERVED: usize = 2000;
 const BEYOND: usize = 200;
 
 /// The default timeout of a kubelet.
@@ -18,14 +19,36 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// This process needs an open file for its end of each connection.
 fn raise_file_limit() {
-    let needed = (IDLE + BEYOND + 500) as u64;
+    let needed = (SERVED + BEYOND + 500) as u64;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     assert!(hard >= needed, "this test needs {needed} open files; the hard limit is {hard} (ulimit -Hn)");
     setrlimit(Resource::RLIMIT_NOFILE, soft.max(needed), hard).unwrap();
 }
 
+fn connections(address: &str, send: &[u8]) -> Vec<TcpStream> {
+    let connect = |_| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(send).unwrap();
+        stream
+    };
+    (0..SERVED + BEYOND).map(connect).collect()
+}
+
 #[test]
-fn probes_answer_with_2000_idle_connections() {
+fn idle_connections_keep_no_request_out() {
+    raise_file_limit();
+    let place = Place::new();
+    let daemon = place.daemon(&[]);
+    let _idle = connections(&daemon.api.url().replace("http://", ""), b"");
+    for _ in 0..10 {
+        assert_eq!(daemon.api.get("/v1/status").status, 200);
+    }
+    assert!(daemon.open_files() < SERVED + 192, "{}", daemon.open_files());
+    daemon.stop();
+}
+
+#[test]
+fn probes_answer_with_2000_slow_connections() {
     raise_file_limit();
     let place = Place::new();
     let daemon = place.daemon(&[]);
@@ -36,8 +59,8 @@ fn probes_answer_with_2000_idle_connections() {
 
     let address = api.url().replace("http://", "");
     let began = Instant::now();
-    let idle: Vec<TcpStream> = (0..IDLE + BEYOND).map(|_| TcpStream::connect(&address).unwrap()).collect();
-    // The daemon closes idle connections after 10 s; the probes end before.
+    let slow = connections(&address, b"GET /livez HTTP/1.1\r\nHost: loc");
+    // The daemon closes them after 10 s; the probes end before.
     let mut slowest = Duration::ZERO;
     for round in 0..10 {
         for path in ["/livez", "/readyz", "/healthz"] {
@@ -60,11 +83,11 @@ fn probes_answer_with_2000_idle_connections() {
     let took = began.elapsed();
     assert!(took < Duration::from_secs(9), "the test was too slow for a result: {took:?}");
     println!("the slowest of the single probes took {slowest:?}, all of it {took:?}");
-    assert!(daemon.open_files() < IDLE + 192, "{}", daemon.open_files());
+    assert!(daemon.open_files() < SERVED + 192, "{}", daemon.open_files());
     // A lease needs no HTTP connection.
     assert_eq!(Session::of(&lease).text("select count(*) from t"), "0");
 
-    drop(idle);
+    drop(slow);
     until("the daemon serves again", || {
         let answer = daemon.api.get("/v1/status");
         if answer.status == 200 { Ok(()) } else { Err(answer.body.to_string()) }

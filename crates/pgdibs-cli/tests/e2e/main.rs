@@ -7,7 +7,6 @@
 
 mod arithmetic;
 mod bad_configuration;
-mod bad_input;
 mod builds_by_clients;
 mod builds_that_fail;
 mod client_library;
@@ -16,15 +15,20 @@ mod expiry;
 mod fence;
 mod faults;
 mod idle_connections;
-mod killed_daemon;
-mod killed_postgres;
 mod lifecycle;
 mod public_connect;
 mod run_command;
 mod secrets;
-mod slow;
 mod service_manager;
 mod sources;
 mod support;
 mod termination;
 mod two_daemons;
+
+/// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
+mod long {
+    mod bad_input;
+    mod killed_daemon;
+    mod killed_postgres;
+    mod slow;
+}

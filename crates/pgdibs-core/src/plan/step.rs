@@ -275,7 +275,14 @@ impl Step {
             | Self::Drop { database }
             | Self::Adopt { database, .. }
             | Self::Forget { database, .. } => Some(*database),
-            _ => None,
+            Self::EndLease { .. }
+            | Self::NewDatabases { .. }
+            | Self::CreateBuild { .. }
+            | Self::Seal { .. }
+            | Self::FailBuild { .. }
+            | Self::RetireTemplate { .. }
+            | Self::DropTemplate { .. }
+            | Self::ForgetPool { .. } => None,
         }
     }
 
@@ -288,7 +295,18 @@ impl Step {
             | Self::FailBuild { template, .. }
             | Self::RetireTemplate { template, .. }
             | Self::DropTemplate { template } => Some(*template),
-            _ => None,
+            Self::EndLease { .. }
+            | Self::Reset { .. }
+            | Self::Return { .. }
+            | Self::Fence { .. }
+            | Self::Fill { .. }
+            | Self::Retire { .. }
+            | Self::NewDatabases { .. }
+            | Self::Clone { .. }
+            | Self::Drop { .. }
+            | Self::Adopt { .. }
+            | Self::Forget { .. }
+            | Self::ForgetPool { .. } => None,
         }
     }
 }

@@ -129,11 +129,6 @@ fn session_that_fills_lock_table_is_ended_superuser() {
 }
 
 #[test]
-fn session_that_fills_lock_table_is_ended_createrole() {
-    full_lock_table(Rights::DatabasesAndRoles);
-}
-
-#[test]
 fn full_lock_table_ends_sessions_of_ended_leases_first() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
@@ -267,4 +262,14 @@ fn watch_releases_locks_for_vacuum_full_of_shared_catalogs() {
         })
         .await;
     });
+}
+
+/// These take long: `make test-all` runs them, `make test` does not.
+mod long {
+    use super::*;
+
+    #[test]
+    fn session_that_fills_lock_table_is_ended_createrole() {
+        full_lock_table(Rights::DatabasesAndRoles);
+    }
 }

@@ -120,18 +120,8 @@ fn return_ends_all_holds_of_tenant_superuser() {
 }
 
 #[test]
-fn return_ends_all_holds_of_tenant_createrole() {
-    own_return(Rights::DatabasesAndRoles);
-}
-
-#[test]
 fn return_ends_all_holds_of_sibling_superuser() {
     siblings_return(Rights::Superuser);
-}
-
-#[test]
-fn return_ends_all_holds_of_sibling_createrole() {
-    siblings_return(Rights::DatabasesAndRoles);
 }
 
 /// Executes the plan once; returns the failed steps, with the reason.
@@ -222,11 +212,6 @@ fn reset_beside_granting_siblings(rights: Rights) {
 #[test]
 fn reset_succeeds_beside_granting_siblings_superuser() {
     reset_beside_granting_siblings(Rights::Superuser);
-}
-
-#[test]
-fn reset_succeeds_beside_granting_siblings_createrole() {
-    reset_beside_granting_siblings(Rights::DatabasesAndRoles);
 }
 
 #[test]
@@ -341,4 +326,24 @@ fn locked_spare_delays_no_return_or_reset() {
         suite.release(&stuck).await;
         suite.idle().await;
     });
+}
+
+/// These take long: `make test-all` runs them, `make test` does not.
+mod long {
+    use super::*;
+
+    #[test]
+    fn return_ends_all_holds_of_tenant_createrole() {
+        own_return(Rights::DatabasesAndRoles);
+    }
+
+    #[test]
+    fn return_ends_all_holds_of_sibling_createrole() {
+        siblings_return(Rights::DatabasesAndRoles);
+    }
+
+    #[test]
+    fn reset_succeeds_beside_granting_siblings_createrole() {
+        reset_beside_granting_siblings(Rights::DatabasesAndRoles);
+    }
 }

@@ -10,14 +10,12 @@ mod builders;
 mod catalog;
 mod conformance;
 mod connecting;
-mod copies;
 mod fence;
 mod half_made;
 mod leading;
 mod login_rights;
 mod lost_catalog;
 mod owners;
-mod passing_time;
 mod pulled_roles;
 mod quoting;
 mod restored_login;
@@ -26,3 +24,9 @@ mod secrets;
 mod support;
 mod tests_own;
 mod traps;
+
+/// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
+mod long {
+    mod copies;
+    mod passing_time;
+}

@@ -66,11 +66,6 @@ fn reset_restores_password_and_settings_superuser() {
 }
 
 #[test]
-fn reset_restores_password_and_settings_createrole() {
-    reset_restores(Rights::DatabasesAndRoles);
-}
-
-#[test]
 fn reset_of_a_batch_restores_its_shared_login() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
@@ -88,4 +83,14 @@ fn reset_of_a_batch_restores_its_shared_login() {
             assert_eq!(set, "4MB");
         }
     });
+}
+
+/// These take long: `make test-all` runs them, `make test` does not.
+mod long {
+    use super::*;
+
+    #[test]
+    fn reset_restores_password_and_settings_createrole() {
+        reset_restores(Rights::DatabasesAndRoles);
+    }
 }

@@ -19,9 +19,9 @@ table! {
         max: Option<BoundedInteger<1, 1000>> = "32";
         /// clones that wait behind the slots, so that a return or a reset is a rename
         spares: Option<BoundedInteger<0, 1000>> = "2";
-        /// unused templates that are kept, newest first
+        /// the newest so many templates of the pool stay, at least one; one in use stays too
         keep_templates: Option<BoundedInteger<0, 1000>> = "3";
-        /// after so many days the daemon drops an unused template, the newest one excepted
+        /// the daemon drops a template of this age, except the newest and one used in the last ten minutes
         template_max_age_days: Option<BoundedInteger<1, 3650>> = "14";
         /// most connections of one lease's login at once; 0 for no limit
         connection_limit: Option<BoundedInteger<0, 10_000>> = "0";

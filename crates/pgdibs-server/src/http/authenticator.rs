@@ -97,7 +97,7 @@ impl Authenticator {
         }
         self.allowed_hosts.iter().any(|allowed| {
             let allowed = allowed.strip_suffix('.').unwrap_or(allowed);
-            allowed == "*" || allowed.eq_ignore_ascii_case(name) || allowed.eq_ignore_ascii_case(bare)
+            allowed.eq_ignore_ascii_case(name) || allowed.eq_ignore_ascii_case(bare)
         })
     }
 }

@@ -44,7 +44,7 @@ pub(super) async fn list<B: Backend + 'static>(
 /// Gives a kept database up early.
 #[utoipa::path(delete, path = "/v1/databases/{database}", operation_id = "dropKeptDatabase",
     params(("database" = String, Path)), responses(
-    (status = 204, description = "It goes."),
+    (status = 204, description = "The database is being dropped."),
 ))]
 pub(super) async fn delete<B: Backend + 'static>(
     service: Service<B>,

@@ -13,6 +13,7 @@ mod layers;
 mod leases;
 mod metrics;
 mod openapi;
+mod phases;
 mod pools;
 mod probes;
 mod release_on_disconnect;

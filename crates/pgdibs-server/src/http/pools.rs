@@ -38,7 +38,7 @@ pub(super) async fn show<B: Backend + 'static>(
 /// Makes a pool or changes its settings.
 #[utoipa::path(put, path = "/v1/pools/{pool}", operation_id = "putPool", params(("pool" = PoolField, Path)),
     request_body = Option<PoolRequest>, responses(
-    (status = 200, description = "It was there.", body = Pool),
+    (status = 200, description = "The pool existed; it has the given settings now.", body = Pool),
     (status = 201, description = "It was made.", body = Pool),
 ))]
 pub(super) async fn put<B: Backend + 'static>(
@@ -54,7 +54,7 @@ pub(super) async fn put<B: Backend + 'static>(
 /// Drops a pool.
 #[utoipa::path(delete, path = "/v1/pools/{pool}", operation_id = "deletePool",
     params(("pool" = PoolField, Path), DropPoolQuery), responses(
-    (status = 204, description = "It goes."),
+    (status = 204, description = "The pool is being dropped."),
 ))]
 pub(super) async fn delete<B: Backend + 'static>(
     service: Service<B>,

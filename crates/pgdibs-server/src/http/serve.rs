@@ -8,19 +8,22 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use axum::http::{HeaderName, HeaderValue};
 use axum::{Extension, Router};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_http::set_header::SetResponseHeaderLayer;
 
 use super::extractors::BodyDeadline;
+use super::phases::{BusyBody, ConnectionPhase, Connections, ObservedStream};
 use super::reserve::{self, Reservation, Reserve};
 
 /// What one client may cost.
@@ -32,7 +35,9 @@ pub struct Bounds {
     pub reserve: usize,
     /// A connection of the reserve is closed after this long, whatever it does.
     pub probe: Duration,
-    /// A connection that does not send a whole request header within this time, idle or slow, is closed.
+    /// A connection without a request is closed after this long.
+    pub idle: Duration,
+    /// A connection that does not send a whole request header within this time from its first byte is closed.
     pub header: Duration,
     /// A body that does not arrive as a whole within this time is refused.
     pub body: Duration,
@@ -51,6 +56,8 @@ impl Bounds {
             connections,
             reserve: RESERVE,
             probe: Duration::from_secs(2),
+            // More than the idle timeouts of common clients and proxies (60 s), so that the client closes a connection first.
+            idle: Duration::from_secs(75),
             header: ten_seconds,
             body: ten_seconds,
             stalled: ten_seconds,
@@ -62,7 +69,7 @@ impl Bounds {
 /// Connections of the reserve. Each costs one file and some kilobytes.
 pub const RESERVE: usize = 64;
 
-/// Largest header; a larger one is a 431. Bodies are bounded apart.
+/// The size of the buffer for a header: one up to this size is accepted, one of twice the size is a 431. Bodies have their own bound.
 const LARGEST_HEADER: usize = 64 * 1024;
 
 /// After a failed accept (out of file descriptors) the next try waits this long, or the loop would spin.
@@ -74,6 +81,9 @@ pub struct Cut(pub usize);
 
 /// That all connections are taken is logged at most this often.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A connection that was told to close for another one has closed within this time, or has just got a request.
+const EVICTION: Duration = Duration::from_millis(200);
 
 /// Largest header of a request in the reserve; the least that hyper allows.
 const LARGEST_PROBE: usize = 8 * 1024;
@@ -107,10 +117,14 @@ fn bind_one(address: SocketAddr) -> std::io::Result<TcpListener> {
 
 /// Serves until `stopping`; then accepts no more, lets requests finish, and cuts what is left after `bounds.shutdown`.
 pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stopping: CancellationToken) -> Cut {
+    let keep_alive = HeaderValue::from_str(&format!("timeout={}", bounds.idle.as_secs())).ok();
     let router = router.layer(Extension(BodyDeadline(bounds.body)));
     let probes = reserve::probes_only(router.clone(), bounds.connections);
+    let router =
+        router.layer(SetResponseHeaderLayer::if_not_present(HeaderName::from_static("keep-alive"), keep_alive));
     let permits = Arc::new(Semaphore::new(bounds.connections));
     let reserve = Reserve::of(bounds.reserve);
+    let open = Connections::default();
     let mut warned_at: Option<Instant> = None;
     let connections = TaskTracker::new();
     let ends = Ends { stopping: stopping.clone(), cut: CancellationToken::new() };
@@ -128,11 +142,11 @@ pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stoppi
             }
         };
         let ends = ends.clone();
-        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
-            let router = router.clone();
+        if let Some(permit) = permit(&permits, &open).await {
+            let (router, registered) = (router.clone(), open.add());
             connections.spawn(async move {
-                serve_connection(stream, bounds, router, ends).await;
-                drop(permit);
+                serve_connection(stream, bounds, router, &registered.phase, ends).await;
+                drop((registered, permit));
             });
         } else {
             if warned_at.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
@@ -175,25 +189,57 @@ async fn accept(listener: &TcpListener) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-async fn serve_connection(stream: TcpStream, bounds: Bounds, router: Router, ends: Ends) {
+/// A permit for a connection; if there is none, that of the longest idle connection, which is closed.
+async fn permit(permits: &Arc<Semaphore>, open: &Connections) -> Option<OwnedSemaphorePermit> {
+    if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
+        return Some(permit);
+    }
+    if !open.close_longest_idle() {
+        return None;
+    }
+    tokio::time::timeout(EVICTION, Arc::clone(permits).acquire_owned()).await.ok()?.ok()
+}
+
+async fn serve_connection(stream: TcpStream, bounds: Bounds, router: Router, phase: &Arc<ConnectionPhase>, ends: Ends) {
     // Only writing: a caller that waits for a database sends nothing for minutes.
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(bounds.stalled));
+    let stream = ObservedStream { stream: Box::pin(stream), phase: Arc::clone(phase) };
+    let (service, answering) = (TowerToHyperService::new(router), Arc::clone(phase));
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let (answer, busy) = (service.call(request), answering.answering());
+        async move { answer.await.map(|response| response.map(|body| BusyBody { body, busy })) }
+    });
+    // Without hyper's own limit for a header, which would also end idle connections.
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(bounds.header)
+        .header_read_timeout(None)
         .max_buf_size(LARGEST_HEADER)
         .keep_alive(true)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = ends.stopping.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            tokio::select! {
-                ended = connection => ended,
-                () = ends.cut.cancelled() => Ok(()),
+    let mut check = tokio::time::interval(bounds.header / 8);
+    let mut evicted = false;
+    let ended = loop {
+        tokio::select! {
+            // First, so that an answer that becomes ready at the same moment carries `Connection: close`.
+            biased;
+            () = ends.stopping.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                break tokio::select! {
+                    ended = connection => ended,
+                    () = ends.cut.cancelled() => Ok(()),
+                };
             }
+            ended = connection.as_mut() => break ended,
+            () = phase.evicted.cancelled(), if !evicted => {
+                if phase.is_idle() {
+                    break Ok(());
+                }
+                evicted = true;
+            }
+            _ = check.tick() => if phase.is_over(bounds.idle, bounds.header) || evicted && phase.is_idle() {
+                break Ok(());
+            },
         }
     };
     if let Err(error) = ended {

@@ -154,7 +154,7 @@ pub(super) async fn abandon<B: Backend + 'static>(
 /// Retires a template.
 #[utoipa::path(delete, path = "/v1/pools/{pool}/templates/{fingerprint}", operation_id = "deleteTemplate",
     params(("pool" = PoolField, Path), ("fingerprint" = FingerprintField, Path)), responses(
-    (status = 204, description = "It goes."),
+    (status = 204, description = "The template is being dropped."),
 ))]
 pub(super) async fn delete<B: Backend + 'static>(
     service: Service<B>,

@@ -4,9 +4,13 @@ mod builds_on_postgres;
 mod captures;
 mod commands;
 mod dumps;
-mod dumps_on_postgres;
 mod fingerprints;
 mod server;
+
+/// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
+mod long {
+    mod dumps_on_postgres;
+}
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -152,7 +152,9 @@ impl Scenario {
 fn run_scenario(seed: u64, verbose: bool) {
     let outcome = catch_unwind(AssertUnwindSafe(|| Scenario::new(seed, verbose).run()));
     if let Err(panic) = outcome {
-        println!("repeat with PGDIBS_SEED={seed} cargo test -p pgdibs-testing --test scenarios -- --nocapture");
+        println!(
+            "repeat with PGDIBS_SEED={seed} cargo nextest run --workspace --locked --no-capture -E 'binary(scenarios)'"
+        );
         resume_unwind(panic);
     }
 }

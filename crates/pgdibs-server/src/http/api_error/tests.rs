@@ -11,7 +11,7 @@ use pgdibs_core::snapshot::Limits;
 use serde_json::{Value, json};
 
 use crate::http::Authenticator;
-use crate::http::tests::operations::ROUTES;
+use crate::http::tests::operations::routes;
 use crate::http::tests::{Call, TestApi};
 use crate::service::{Current, Sources};
 
@@ -152,9 +152,10 @@ async fn request_before_server_is_up_is_503_with_reason() {
     let api = TestApi::new();
     api.stage.send_replace(None);
     api.status.starting.store(true, Ordering::SeqCst);
-    for (method, path) in ROUTES.into_iter().filter(|(_, path)| path.starts_with("/v1/") && !path.ends_with("nowhere"))
+    for (method, path) in
+        routes().into_iter().filter(|(_, path)| path.starts_with("/v1/") && !path.ends_with("nowhere"))
     {
-        let detail = api.send(Call::new(method, path)).await.problem(503, "server_unavailable");
+        let detail = api.send(Call::new(method, &path)).await.problem(503, "server_unavailable");
         assert!(detail.contains("running initdb"), "{path}: {detail}");
     }
     api.get("/livez").await.expect(200);

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use axum::http::header;
 
-use crate::http::tests::operations::ROUTES;
+use crate::http::tests::operations::routes;
 use crate::http::tests::{Call, TestApi};
 
 #[tokio::test]
@@ -21,8 +21,8 @@ async fn panic_is_500_without_its_cause() {
 #[tokio::test]
 async fn every_response_has_request_id_and_no_store() {
     let api = TestApi::new();
-    for (method, path) in ROUTES {
-        let answer = api.send(Call::new(method, path)).await;
+    for (method, path) in routes() {
+        let answer = api.send(Call::new(method, &path)).await;
         let id = answer.headers["x-request-id"].to_str().unwrap().to_owned();
         assert!(uuid::Uuid::parse_str(&id).is_ok(), "{path}: {id}");
         assert_eq!(answer.headers[header::CACHE_CONTROL], "no-store", "{path}");

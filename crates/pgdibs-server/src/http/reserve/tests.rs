@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -31,13 +31,21 @@ fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")
 }
 
-/// Opens idle connections; each has been accepted as an ordinary one when this returns.
-async fn idle(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+/// A request whose body does not arrive.
+const HALF: &[u8] =
+    b"POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\
+    Expect: 100-continue\r\n\r\n";
+
+/// Opens busy connections; each has been accepted as an ordinary one when this returns.
+async fn busy(address: SocketAddr, count: usize) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for _ in 0..count {
         let mut stream = TcpStream::connect(address).await.unwrap();
-        stream.write_all(get("/v1/pools").as_bytes()).await.unwrap();
-        assert!(read_response(&mut stream).await.starts_with("HTTP/1.1 200 OK"));
+        stream.write_all(HALF).await.unwrap();
+        // The handler reads the body.
+        let mut interim = [0; 25];
+        stream.read_exact(&mut interim).await.unwrap();
+        assert!(interim.starts_with(b"HTTP/1.1 100 Continue"));
         streams.push(stream);
     }
     streams
@@ -72,7 +80,7 @@ async fn assert_probes(address: SocketAddr) {
 async fn probes_are_answered_while_all_connections_are_taken() {
     let api = TestApi::new();
     let (address, _serving) = listen(&api, bounds()).await;
-    let streams = idle(address, LIMIT).await;
+    let streams = busy(address, LIMIT).await;
     assert_probes(address).await;
     // A HEAD as well, and with a token that is not needed.
     let head = "HEAD /livez HTTP/1.1\r\nHost: 10.1.2.3\r\nAuthorization: Bearer x\r\n\r\n";
@@ -84,7 +92,7 @@ async fn probes_are_answered_while_all_connections_are_taken() {
 async fn other_requests_get_503_until_connection_is_free() {
     let api = TestApi::new();
     let (address, _serving) = listen(&api, bounds()).await;
-    let mut streams = idle(address, LIMIT).await;
+    let mut streams = busy(address, LIMIT).await;
     let body = format!("{{\"pool\":\"{}\"}}", "a".repeat(20_000));
     let post = format!(
         "POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
@@ -107,6 +115,8 @@ async fn other_requests_get_503_until_connection_is_free() {
         assert!(problem["detail"].as_str().unwrap().contains("50 connections"), "{problem}");
     }
     // Those that have a connection are served as before.
+    streams[0].write_all(b"{\"a\": 1} ").await.unwrap();
+    assert!(read_response(&mut streams[0]).await.starts_with("HTTP/1.1 400 "));
     streams[0].write_all(get("/v1/pools").as_bytes()).await.unwrap();
     assert!(read_response(&mut streams[0]).await.starts_with("HTTP/1.1 200 OK"));
     drop(streams);
@@ -117,7 +127,7 @@ async fn other_requests_get_503_until_connection_is_free() {
     {
         assert!(began.elapsed() < Duration::from_secs(20), "the connections are free and it is still busy");
     }
-    assert_eq!(idle(address, LIMIT).await.len(), LIMIT);
+    assert_eq!(busy(address, LIMIT).await.len(), LIMIT);
 }
 
 #[tokio::test]
@@ -125,7 +135,7 @@ async fn idle_connections_in_reserve_do_not_block_probes() {
     let api = TestApi::new();
     // The reserve's own deadline is far away: only eviction makes room.
     let (address, _serving) = listen(&api, bounds()).await;
-    let streams = idle(address, LIMIT).await;
+    let streams = busy(address, LIMIT).await;
     let mut squatters = Vec::new();
     for number in 0..3 * RESERVE {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -147,7 +157,7 @@ async fn reserve_connection_is_closed_after_its_deadline() {
     let api = TestApi::new();
     let probe = Duration::from_millis(100);
     let (address, _serving) = listen(&api, Bounds { probe, ..bounds() }).await;
-    let _streams = idle(address, LIMIT).await;
+    let _streams = busy(address, LIMIT).await;
     for start in
         ["", "GET /livez HTTP/1.1\r\nHost: loc", "POST /v1/leases HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"]
     {

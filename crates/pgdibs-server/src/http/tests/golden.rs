@@ -1,6 +1,6 @@
 //! The shapes of the answers, as golden files in `api/`; the Python client's tests read the same files.
 //!
-//! `PGDIBS_WRITE_GOLDEN=1 cargo test -p pgdibs golden` writes them again; read the difference before committing it.
+//! `PGDIBS_WRITE_GOLDEN=1 cargo nextest run --workspace --locked -E 'test(golden)'` writes them again; read the difference before committing it.
 
 use serde_json::{Value, json};
 

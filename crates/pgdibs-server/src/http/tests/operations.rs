@@ -11,37 +11,22 @@ use crate::service::NoSources;
 
 pub(in crate::http) const TOKEN: &str = "correct-horse-battery-staple";
 
-/// Every route and method, with variables filled in, and two that do not exist.
-pub(in crate::http) const ROUTES: [(&str, &str); 28] = [
-    ("GET", "/metrics"),
-    ("GET", "/openapi.json"),
-    ("GET", "/v1/status"),
-    ("GET", "/v1/pools"),
-    ("GET", "/v1/pools/app"),
-    ("PUT", "/v1/pools/app"),
-    ("DELETE", "/v1/pools/app"),
-    ("GET", "/v1/pools/app/templates/v1"),
-    ("PUT", "/v1/pools/app/templates/v1"),
-    ("DELETE", "/v1/pools/app/templates/v1"),
-    ("POST", "/v1/pools/app/templates/v1/seal"),
-    ("POST", "/v1/pools/app/templates/v1/renew"),
-    ("POST", "/v1/pools/app/templates/v1/abandon"),
-    ("GET", "/v1/leases"),
-    ("POST", "/v1/leases"),
-    ("POST", "/v1/leases/batch"),
-    ("GET", "/v1/leases/0192d1a0-0000-7000-8000-000000000000"),
-    ("DELETE", "/v1/leases/0192d1a0-0000-7000-8000-000000000000"),
-    ("POST", "/v1/leases/0192d1a0-0000-7000-8000-000000000000/renew"),
-    ("POST", "/v1/leases/0192d1a0-0000-7000-8000-000000000000/reset"),
-    ("POST", "/v1/leases/0192d1a0-0000-7000-8000-000000000000/keep"),
-    ("PUT", "/v1/runs/r1"),
-    ("DELETE", "/v1/runs/r1"),
-    ("GET", "/v1/databases"),
-    ("DELETE", "/v1/databases/app_kept_1"),
-    ("POST", "/v1/databases/app_kept_1/credentials"),
-    ("GET", "/nowhere"),
-    ("POST", "/v1/nowhere"),
-];
+/// Every operation that needs a token, with its variables filled in, and two that do not exist.
+pub(in crate::http) fn routes() -> Vec<(&'static str, String)> {
+    let variables = [
+        ("{pool}", "app"),
+        ("{fingerprint}", "v1"),
+        ("{id}", "0192d1a0-0000-7000-8000-000000000000"),
+        ("{run}", "r1"),
+        ("{database}", "app_kept_1"),
+    ];
+    let filled = |path: &str| variables.iter().fold(path.to_owned(), |path, (name, value)| path.replace(name, value));
+    let documented = operations().into_iter().filter(|operation| !operation.open);
+    documented
+        .map(|operation| (operation.method, filled(&operation.path)))
+        .chain([("GET", "/nowhere".to_owned()), ("POST", "/v1/nowhere".to_owned())])
+        .collect()
+}
 
 /// One method of one path.
 #[derive(Debug, Clone)]

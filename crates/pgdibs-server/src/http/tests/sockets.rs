@@ -11,8 +11,16 @@ use super::TestApi;
 use crate::http::serve::{Bounds, Cut, serve};
 
 const LONG: Duration = Duration::from_secs(30);
-pub(in crate::http) const GENEROUS: Bounds =
-    Bounds { connections: 100, reserve: 4, probe: LONG, header: LONG, body: LONG, stalled: LONG, shutdown: LONG };
+pub(in crate::http) const GENEROUS: Bounds = Bounds {
+    connections: 100,
+    reserve: 4,
+    probe: LONG,
+    idle: LONG,
+    header: LONG,
+    body: LONG,
+    stalled: LONG,
+    shutdown: LONG,
+};
 
 pub(in crate::http) async fn listen(api: &TestApi, bounds: Bounds) -> (SocketAddr, JoinHandle<Cut>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

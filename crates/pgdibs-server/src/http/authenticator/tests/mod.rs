@@ -12,7 +12,7 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use crate::http::Authenticator;
-use crate::http::tests::operations::ROUTES;
+use crate::http::tests::operations::routes;
 use crate::http::tests::{Call, TestApi};
 use crate::service::NoSources;
 
@@ -27,8 +27,8 @@ fn guarded() -> TestApi {
 #[tokio::test]
 async fn every_route_checks_host_origin_and_token_in_order() {
     let api = guarded();
-    for (method, path) in ROUTES {
-        let call = || Call::new(method, path).text("no JSON at all");
+    for (method, path) in routes() {
+        let call = || Call::new(method, &path).text("no JSON at all");
         api.send(call().header("host", "evil.example").header("origin", "http://evil.example"))
             .await
             .problem(421, "host_not_allowed");
@@ -121,10 +121,6 @@ async fn host_must_be_loopback_or_allowed() {
     twice.headers.push(("host".to_owned(), "localhost".to_owned()));
     api.send(twice).await.problem(421, "host_not_allowed");
     api.send(Call::new("GET", "http://evil.example/v1/pools")).await.problem(421, "host_not_allowed");
-
-    let anywhere =
-        TestApi::with(Authenticator { token: None, allowed_hosts: vec!["*".to_owned()] }, Arc::new(NoSources));
-    anywhere.send(Call::new("GET", "/v1/pools").header("host", "any.example")).await.expect(200);
 }
 
 #[tokio::test]

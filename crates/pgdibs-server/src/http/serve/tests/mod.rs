@@ -1,8 +1,9 @@
 //! What only a socket shows: slow and huge requests, HEAD, connections that stay open, their bound, and the shutdown.
 
+mod idle;
 mod slow;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,19 +12,6 @@ use tokio::net::TcpStream;
 use super::{Bounds, Cut};
 use crate::http::tests::TestApi;
 use crate::http::tests::sockets::{GENEROUS, listen, read_response, read_to_end, send_raw};
-
-#[tokio::test]
-async fn header_that_does_not_arrive_ends_connection() {
-    let api = TestApi::new();
-    let (address, _serving) = listen(&api, Bounds { header: Duration::from_millis(100), ..GENEROUS }).await;
-    for start in ["", "GET /livez HTTP/1.1\r\nHost: loc"] {
-        let began = Instant::now();
-        let received = send_raw(address, start).await;
-        assert!(began.elapsed() >= Duration::from_millis(100), "it was given its time");
-        assert!(!received.contains("200 OK"), "{received}");
-    }
-    assert!(send_raw(address, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.contains("200 OK"));
-}
 
 #[tokio::test]
 async fn body_of_ten_megabytes_is_refused_with_answer() {
@@ -89,6 +77,7 @@ async fn shutdown_answers_waiters_and_closes_idle_connections() {
     api.service.stopping.cancel();
     let answer = read_to_end(&mut waiter).await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"shutting_down\""), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     assert_eq!(read_to_end(&mut idle).await, "");
     assert_eq!(serving.await.unwrap(), Cut(0));
     assert!(TcpStream::connect(address).await.is_err(), "the listener is closed");

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::{BuildFailure, BuildReport, BuildTarget, Source, SourceKind, build};
-use super::server::TestServer;
-use super::{PASSWORD, source};
+use crate::tests::server::TestServer;
+use crate::tests::{PASSWORD, source};
+use crate::{BuildFailure, BuildReport, BuildTarget, Source, SourceKind, build};
 
 const SCHEMA: &str = r#"
 create schema shop;

@@ -1,0 +1,31 @@
+"""The lines at the top of docs/python/django.md are all that a project needs."""
+
+from __future__ import annotations
+
+import pytest
+from django_projects import DjangoProject
+from projects import blocks_of
+
+TESTS = """
+import pytest
+from notes.models import Note
+from trail.models import Entry
+@pytest.mark.django_db(databases={"default", "audit"})
+@pytest.mark.parametrize("number", range(4))
+def test_rows_of_migrations_are_there(number):
+    assert Note.objects.count() == Entry.objects.count() == 1
+"""
+
+
+@pytest.mark.long
+def test_lines_of_page_lease_every_alias(project: DjangoProject) -> None:
+    for name, text in blocks_of("python/django.md", "").items():
+        project.file(name, text)
+    project.file("manage.py", "")
+    project.file("myapp/settings.py", project.text("settings.py"))
+    project.file("test_it.py", TESTS)
+    project.environment["PGDIBS_POOL"] = project.pool
+    ran = project.run_as_written("-n2", "-p", "pytest_django.plugin")
+    ran.assert_passed(4)
+    assert "4 databases leased by 2 workers" in ran.output
+    assert project.builds == ["audit", "default"]

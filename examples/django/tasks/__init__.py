@@ -1,0 +1,1 @@
+"""The application: a list of tasks."""

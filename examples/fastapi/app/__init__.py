@@ -1,0 +1,1 @@
+"""A FastAPI application with a list of tasks."""

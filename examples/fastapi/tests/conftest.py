@@ -1,0 +1,21 @@
+"""Each test that asks for the client has a clean database, however much the application commits."""
+
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import app
+from app.models import engine
+
+
+@pytest.fixture
+def client(pgdibs_fresh_url: str) -> Iterator[TestClient]:
+    """A client of the application."""
+    with TestClient(app) as client:
+        yield client
+
+
+def pytest_pgdibs_before_reset() -> None:
+    """Close the connections to the database that pgdibs is about to replace."""
+    engine.dispose()
