@@ -8,7 +8,7 @@ packages=(pytest-xdist 'psycopg[binary]' psycopg-pool psycopg2-binary asyncpg pg
 for version in "$@"; do
   environment="$repository/.cache/$version"
   "$tools/bin/uv" venv -q --clear --python python3 "$environment"
-  grep -hE '^[a-z].*==' scripts/requirements.txt examples/*/requirements.txt | grep -vE "^${version%%==*}(\[|=)" >"$environment/pins.txt"
+  grep -hE '^[a-z].*==' scripts/requirements.txt examples/{django-library,fastapi-shop}/requirements.txt | grep -vE "^${version%%==*}(\[|=)" >"$environment/pins.txt"
   "$tools/bin/uv" pip install -q --python "$environment" --constraint "$environment/pins.txt" pytest "$version" "${packages[@]}"
   "$environment/bin/python" scripts/link-client.py
   log "the plugin's tests with $version"

@@ -4,7 +4,7 @@ source "$(dirname "$0")/environment.sh"
 
 make_environment() {
   local stamp
-  stamp="$(cat scripts/requirements.txt examples/*/requirements*.txt | cksum) $(python3 --version)"
+  stamp="$(cat scripts/requirements.txt examples/{django-library,fastapi-shop}/requirements*.txt | cksum) $(python3 --version)"
   if [[ "$(cat .venv/installed-for 2>/dev/null)" != "$stamp" ]]; then
     "$scripts/install-tools.sh" python uv
     log "installing the Python requirements into .venv"
