@@ -25,7 +25,7 @@ FORBIDDEN = (
     (
         r"\bAssertSqlSafe\b",
         r"crates/.*\.rs",
-        r".*/src/ddl/text\.rs|crates/pgdibs-(postgres|embedded|cli)/tests/.*",
+        r".*/src/ddl/text\.rs|crates/pgdibs-(postgres|embedded|cli)/tests/.*|crates/pgdibs-testing/src/.*",
         "only ddl/text.rs puts identifiers into SQL text",
     ),
 )
