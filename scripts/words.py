@@ -75,7 +75,6 @@ ALLOWED = (
     r"examples/.*:(office|world|nobody|somebody)",
     # The OS user `nobody`, as which Postgres may run when pgdibs runs as root.
     r"crates/pgdibs-embedded/src/(error|os_user)\.rs:nobody",
-    r"crates/.*/tests/(.*/)?(seed|cluster|server)\.rs:nobody",
 )
 SUFFIXES = {".rs", ".py", ".md", ".sh", ".sql", ".toml", ".yml", ".yaml", ".json", ".patch"}
 DEFINED = re.compile(r"\b(?:struct|enum|trait|fn|mod|type|class|def)\s+_*([A-Za-z]\w*)")

@@ -20,7 +20,7 @@ WRONG = [
     (package("pgdibs-server", "pgdibs-cli"), "may not depend on pgdibs-cli"),
     (package("pgdibs-server", "pgdibs-testing"), "may not depend on pgdibs-testing"),
     (package("pgdibs-core", "tokio"), "the core has no runtime"),
-    (package("pgdibs-server", "sqlx"), "which only pgdibs-bench and pgdibs-postgres may know"),
+    (package("pgdibs-server", "sqlx"), "which only pgdibs-bench and pgdibs-postgres and pgdibs-testing may know"),
     (package("pgdibs-server", "pgdibs-failpoint", features=("armed",)), "feature `armed`"),
     (package("pgdibs-new", "serde"), "not on the map"),
     (package("pgdibs-bench", "pgdibs"), "publish = false"),
