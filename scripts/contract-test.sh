@@ -16,6 +16,6 @@ fi
 "$PGDIBS_BIN" template build contract --fingerprint prepared -- true
 # Pinned, because its checks change between versions.
 st=("$tools/bin/uv" tool run -q --from schemathesis==4.32.5 st)
-"${st[@]}" --config-file=api/contract/schemathesis.toml run api/openapi.json --no-color "${limits[@]}" "${@:2}" | tee "$target/contract-test.log"
-made="$(sed -nE 's/^ *([0-9]+) generated.*/\1/p' "$target/contract-test.log")"
+made="$("${st[@]}" --config-file=api/contract/schemathesis.toml run api/openapi.json --no-color "${limits[@]}" "${@:2}" |
+  tee >(cat >&2) | sed -nE 's/^ *([0-9]+) generated.*/\1/p')"
 [[ "${made:-0}" -ge "$minimum" ]] || fail "schemathesis made ${made:-0} requests, at least $minimum were expected"
