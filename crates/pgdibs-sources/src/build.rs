@@ -48,6 +48,23 @@ pub enum BuildPlan {
     CloneOf(String),
 }
 
+impl BuildPlan {
+    /// The steps in words: the files in order, or the command.
+    pub fn steps(&self, source: &Source) -> String {
+        match self {
+            Self::SqlFiles(files) => {
+                let names: Vec<String> = files.iter().map(|file| source.shown(file)).collect();
+                match names.len() {
+                    1 => names.concat(),
+                    count => format!("{count} files in this order: {}", names.join(", ")),
+                }
+            }
+            Self::Command(argv) => format!("`{}`", argv.join(" ")),
+            Self::CloneOf(name) => format!("a copy of database \"{name}\""),
+        }
+    }
+}
+
 /// A build that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildReport {
@@ -78,10 +95,10 @@ impl BuildFailure {
     }
 }
 
-/// The steps of a build of `source` with its present inputs.
+/// The steps of a build of `source` with its present inputs. It blocks on reading the SQL files.
 ///
 /// # Errors
-/// There are no SQL files.
+/// There are no SQL files, psql must not run them, or their order is unknown.
 pub fn plan(source: &Source) -> Result<BuildPlan, BuildFailure> {
     match &source.kind {
         SourceKind::SqlDir(_) | SourceKind::SqlFile(_) => {
@@ -93,19 +110,19 @@ pub fn plan(source: &Source) -> Result<BuildPlan, BuildFailure> {
     }
 }
 
-/// Builds `source` in `target`; `deadline` is for all its steps together. Dropping the future kills the running program; `cancel`
+/// Builds `source` in `target` by the steps of `plan`; `deadline` is for all its steps together. Dropping the future kills the running program; `cancel`
 /// terminates it, and kills it after two seconds.
 ///
 /// # Errors
 /// The first step that failed, with the last lines of its output.
 pub async fn build(
     source: &Source,
+    plan: BuildPlan,
     target: &BuildTarget,
     deadline: Duration,
     cancel: CancellationToken,
 ) -> Result<BuildReport, BuildFailure> {
     let started = Instant::now();
-    let plan = plan(source)?;
     let runner = Runner { source, target, until: started + deadline, deadline, cancel: &cancel };
     let mut output_bytes = 0;
     match &plan {
@@ -132,10 +149,10 @@ impl Runner<'_> {
     /// Runs a file with psql, not in a single transaction: it may have transactions of its own, and statements that no transaction may
     /// contain (`CREATE INDEX CONCURRENTLY`, the use of a new enum value). The database of a failed build is dropped anyway.
     async fn sql_file(&self, file: &Path, place: usize, count: usize) -> Result<u64, BuildFailure> {
-        let shown = file.strip_prefix(&self.source.base).unwrap_or(file).display().to_string();
+        let shown = self.source.shown(file);
         let step = match &self.source.kind {
             SourceKind::SqlDir(_) => {
-                format!("{shown} (file {place} of {count}, in byte order of their names)")
+                format!("{shown} (file {place} of {count}, in the order of their names, versions by value)")
             }
             _ => shown,
         };

@@ -125,6 +125,11 @@ impl PsqlText {
         self.backslash_escapes = on;
     }
 
+    /// Whether the next line begins outside quotes, comments and data of COPY.
+    pub(super) fn is_outside_quotes(&self) -> bool {
+        self.inside == Inside::Nothing
+    }
+
     fn is_between_statements(&self) -> bool {
         self.inside == Inside::Nothing && self.depth == 0 && self.statement.first.is_empty()
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::super::inputs::{Inputs, sql_files};
+use super::super::inputs::Inputs;
 use super::super::{FileGlob, FingerprintContext, Matches, Source, SourceFingerprint, SourceKind};
 use super::source;
 
@@ -202,16 +202,6 @@ fn missing_inputs_are_errors_with_remedy() {
     assert!(created_later.current(&CONTEXT).is_err());
     write(base.path(), &[("migrations/1", "")]);
     assert!(created_later.current(&CONTEXT).is_ok(), "a new file was not found");
-}
-
-#[test]
-fn sql_files_run_in_byte_order() {
-    let base = tempfile::tempdir().unwrap();
-    write(base.path(), &[("9.sql", ""), ("10.sql", ""), ("B.sql", ""), ("a.sql", ""), ("a-1.sql", "")]);
-    let source = Source { inputs: globs(&["*"]), ..source(SourceKind::SqlDir(base.path().to_owned()), base.path()) };
-    let files = sql_files(&source).unwrap();
-    let names: Vec<&str> = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
-    assert_eq!(names, ["10.sql", "9.sql", "B.sql", "a-1.sql", "a.sql"]);
 }
 
 /// Each change happens to cached inputs, and the next digest must include it.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::tests::server::TestServer;
 use crate::tests::{PASSWORD, source};
-use crate::{BuildFailure, BuildReport, BuildTarget, Source, SourceKind, build};
+use crate::{BuildFailure, BuildReport, BuildTarget, Source, SourceKind, build, plan};
 
 const SCHEMA: &str = r#"
 create schema shop;
@@ -82,7 +82,7 @@ fn content(server: &TestServer, database: &str, into: &Path) -> String {
 }
 
 async fn built(source: &Source, target: &BuildTarget) -> Result<BuildReport, BuildFailure> {
-    build(source, target, Duration::from_secs(60), CancellationToken::new()).await
+    build(source, plan(source)?, target, Duration::from_secs(60), CancellationToken::new()).await
 }
 
 #[tokio::test]
