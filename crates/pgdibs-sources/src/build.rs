@@ -16,6 +16,7 @@ use super::dump;
 use super::inputs::sql_files;
 use super::process::{self, Finished, Outcome};
 use super::psql_report;
+use super::script;
 use super::source::{Source, SourceKind};
 
 /// The empty database that becomes the template, and the login that builds it.
@@ -171,7 +172,7 @@ impl Runner<'_> {
         let mut command = Command::new(&self.target.psql);
         // SQLSTATE beside each message, and the statement after an error.
         command.args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-v", "ECHO=errors", "-f"]);
-        command.arg(read).env_remove("LC_ALL").env("LC_MESSAGES", "C");
+        command.arg(read).args(["-c", NO_TRANSACTION]).env_remove("LC_ALL").env("LC_MESSAGES", "C");
         let finished = self.run(&step, command, Capture::of_psql()).await?.map_err(|error| {
             let psql = self.target.psql.display();
             match error.kind() {
@@ -193,10 +194,22 @@ impl Runner<'_> {
         // The error names the user's file, not the copy.
         let named = format!("psql:{}:", file.display());
         let detail = match finished.output.first_error(&self.secrets()) {
+            None if is_refused_in_transaction(&finished.output) => self.open_transaction(file),
             Some(error) => psql_report::sentence(&error.replace(&format!("psql:{}:", read.display()), &named)),
             None => format!("psql {}{}", describe(status), self.last_output(&finished.output)),
         };
         Err(BuildFailure::new(step, detail))
+    }
+
+    /// The error of a file at whose end a transaction is open.
+    fn open_transaction(&self, file: &Path) -> String {
+        const REASON: &str = "open at the end of the file, so Postgres rolls it back; add `commit;`";
+        match script::open_transaction(file, &self.source.directory) {
+            Some((file, line)) => {
+                format!("{}, line {line}: the transaction that begins here is still {REASON}", file.display())
+            }
+            None => format!("{}: a transaction is {REASON}", file.display()),
+        }
     }
 
     async fn command(&self, argv: &[String]) -> Result<u64, BuildFailure> {
@@ -317,6 +330,15 @@ fn is_secret(name: &str, value: &str) -> bool {
     let login = value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
     // A shorter value may occur in any output by chance.
     value.len() >= 4 && (login || WORDS.iter().any(|word| name.contains(word)))
+}
+
+/// psql runs it after a file, in the same session. Postgres refuses it within a transaction, and psql begins none for it, not even
+/// without AUTOCOMMIT.
+const NO_TRANSACTION: &str = "discard all";
+
+/// Whether the server refused [`NO_TRANSACTION`], by the SQLSTATE in the last lines.
+fn is_refused_in_transaction(output: &Capture) -> bool {
+    output.last_lines(&[]).lines().any(|line| [":  25001: ", ":  25P02: "].iter().any(|code| line.contains(code)))
 }
 
 /// URL parameters and the variables from which libpq takes them, for programs that read `PG*` alone, as psql does here.

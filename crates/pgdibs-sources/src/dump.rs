@@ -61,7 +61,7 @@ fn is_plain_dump(file: &Path) -> io::Result<bool> {
 
 /// The line of the copy: the original line, or only its line end.
 pub(super) fn without_owner<'a>(text: &mut PsqlText, line: &'a [u8]) -> &'a [u8] {
-    let Some(statement) = text.line(line) else { return line };
+    let Some(statement) = text.line_of_one_statement(line) else { return line };
     let trimmed = line.trim_ascii();
     match trimmed {
         b"SET standard_conforming_strings = off;" => text.set_backslash_escapes(true),

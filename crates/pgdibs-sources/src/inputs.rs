@@ -1,6 +1,6 @@
 //! The input files of a source: which files they are now, and a cached digest of their names and content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
 use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt;
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use super::hashing::{count, text};
 use super::matching::{FileGlob, Matches, Unreadable};
 use super::naming;
-use super::script::Script;
+use super::script::{Included, Script};
 use super::source::{Source, SourceKind};
 use super::tools::Place;
 
@@ -75,10 +75,14 @@ struct CachedFile {
 #[derive(Debug)]
 pub struct Inputs {
     base: PathBuf,
+    /// Where psql runs.
+    directory: PathBuf,
     own: Option<Own>,
     patterns: Vec<Pattern>,
     /// The last listing, as long as the directories it came from are unchanged.
     listing: Option<Listing>,
+    /// The files that those that run include, sorted, and whether each exists.
+    included: Vec<(PathBuf, bool)>,
     cache: BTreeMap<PathBuf, CachedFile>,
     combined: Option<[u8; 32]>,
     /// How many files were read, ever; tests check the cache with it.
@@ -125,7 +129,17 @@ impl Inputs {
             ),
         });
         let patterns = globs.collect();
-        Self { base: base.clone(), own, patterns, listing: None, cache: BTreeMap::new(), combined: None, reads: 0 }
+        Self {
+            base: base.clone(),
+            directory: source.directory.clone(),
+            own,
+            patterns,
+            listing: None,
+            included: Vec::new(),
+            cache: BTreeMap::new(),
+            combined: None,
+            reads: 0,
+        }
     }
 
     /// The digest of every input's relative path and content, so that a renamed file counts as a change.
@@ -156,17 +170,21 @@ impl Inputs {
             }
         };
         // After an error below, the next call lists the files again.
-        for file in &listing.run {
-            self.read(file, true, now)?;
+        let included = self.read_scripts(&listing.run, now)?;
+        if self.included != included {
+            self.included = included;
+            self.combined = None;
         }
-        self.refuse_marks(&listing.run)?;
         for file in &listing.others {
             self.read(file, false, now)?;
         }
         let combined = match self.combined {
             Some(combined) => combined,
             None => {
-                self.cache.retain(|path, _| listing.run.contains(path) || listing.others.binary_search(path).is_ok());
+                let included: BTreeSet<&PathBuf> = self.included.iter().map(|(file, _)| file).collect();
+                self.cache.retain(|file, _| {
+                    listing.run.contains(file) || listing.others.binary_search(file).is_ok() || included.contains(file)
+                });
                 self.combine(&listing)
             }
         };
@@ -195,10 +213,42 @@ impl Inputs {
         Ok(())
     }
 
-    /// The files of a migration tool that tells their parts apart by marks must not be run by psql.
-    fn refuse_marks(&self, run: &[PathBuf]) -> Result<(), InputsError> {
+    /// Reads the files that psql runs, and those that they include. Returns the latter, sorted, and whether each exists: psql reports a
+    /// missing one, which may appear later.
+    fn read_scripts(&mut self, run: &[PathBuf], now: Duration) -> Result<Vec<(PathBuf, bool)>, InputsError> {
+        let (mut included, mut waiting) = (BTreeMap::new(), Vec::new());
         for file in run {
-            let Some((line, text, tool)) = self.script(file).and_then(|script| script.mark.as_ref()) else { continue };
+            self.read(file, true, now)?;
+            self.refuse(file)?;
+            waiting.extend(self.included_by(file));
+        }
+        while let Some(Included { path, is_sql }) = waiting.pop() {
+            if included.contains_key(&path) || run.contains(&path) {
+                continue;
+            }
+            // A device or a pipe has no content of its own.
+            let is_there = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
+            included.insert(path.clone(), is_there);
+            if !is_there {
+                self.cache.remove(&path);
+            } else {
+                self.read(&path, is_sql, now)?;
+                self.refuse(&path)?;
+                waiting.extend(self.included_by(&path));
+            }
+        }
+        Ok(included.into_iter().collect())
+    }
+
+    fn included_by(&self, file: &Path) -> Vec<Included> {
+        self.script(file).map(|script| script.included(file, &self.directory).collect()).unwrap_or_default()
+    }
+
+    /// Refuses a file that psql would not run as its author expects, without an error: one of a migration tool that tells the parts of its
+    /// files apart by marks, and one that ends early.
+    fn refuse(&self, file: &Path) -> Result<(), InputsError> {
+        let Some(script) = self.script(file) else { return Ok(()) };
+        if let Some((line, text, tool)) = &script.mark {
             return Err(InputsError::Refused(format!(
                 "{}, line {line}: `{text}` is a mark of {} in its migrations, which psql does not know: it would run all parts of the file, \
                  also those that take the migration back; {}. (If the file is plain SQL, remove the line.)",
@@ -207,7 +257,10 @@ impl Inputs {
                 self.place().map(|place| place.instead(tool)).unwrap_or_default(),
             )));
         }
-        Ok(())
+        match &script.stop {
+            Some((line, reason)) => Err(InputsError::Refused(format!("{}, line {line}: {reason}", file.display()))),
+            None => Ok(()),
+        }
     }
 
     fn script(&self, file: &Path) -> Option<&Script> {
@@ -224,14 +277,15 @@ impl Inputs {
 
     fn combine(&self, listing: &Listing) -> [u8; 32] {
         let mut hash = Sha256::new();
-        for files in [&listing.run, &listing.others] {
+        let included: Vec<PathBuf> = self.included.iter().map(|(file, _)| file.clone()).collect();
+        for files in [&listing.run, &included, &listing.others] {
             count(&mut hash, files.len());
             for file in files {
                 let relative = file.strip_prefix(&self.base).unwrap_or(file);
                 text(&mut hash, &relative.to_string_lossy());
-                if let Some(cached) = self.cache.get(file) {
-                    hash.update(cached.digest);
-                }
+                // A missing included file has none.
+                let digest = self.cache.get(file).map(|cached| cached.digest);
+                hash.update(digest.unwrap_or_default());
             }
         }
         hash.finalize().into()
@@ -310,9 +364,6 @@ fn unreadable(path: &Path, reason: io::Error) -> Unreadable {
 pub fn sql_files(source: &Source) -> Result<Vec<PathBuf>, InputsError> {
     let mut own = Inputs::of(&Source { inputs: Vec::new(), ..source.clone() });
     let run = own.list()?.run;
-    for file in &run {
-        own.read(file, true, Duration::ZERO)?;
-    }
-    own.refuse_marks(&run)?;
+    own.read_scripts(&run, Duration::ZERO)?;
     Ok(run)
 }

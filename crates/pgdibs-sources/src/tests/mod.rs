@@ -6,6 +6,7 @@ mod commands;
 mod dumps;
 mod fingerprints;
 mod migrations;
+mod psql_files;
 mod server;
 
 /// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
