@@ -52,8 +52,7 @@ wheel: ## Build the Python wheel (daemon, client, pytest plugin) for release, in
 	@exec scripts/wheel.sh release dist
 
 image: ## Build the container images `pgdibs` and `pgdibs:postgres`
-	docker build --file deploy/Dockerfile --tag pgdibs .
-	docker build --file deploy/Dockerfile --tag pgdibs:postgres --target embedded .
+	@exec deploy/images.sh build
 
 deploy-check: python-environment ## Check the files for containers, CI, Kubernetes and systemd against their schemas
 	@$(task) scripts/deploy-check.sh
@@ -63,13 +62,13 @@ deploy-test: ## Try images, compose and the recipes for CI on a real Docker engi
 
 # The release workflow calls these, with TAG and IMAGE.
 release-notes:
-	@exec scripts/release.sh notes "$(TAG)"
+	@exec deploy/release-notes.sh "$(TAG)"
 
 image-push:
-	@exec scripts/release.sh push "$(IMAGE)"
+	@exec deploy/images.sh push
 
 image-join:
-	@exec scripts/release.sh join "$(IMAGE)"
+	@exec deploy/images.sh join
 
 # ---- The tasks. Each runs alone too: `make clippy`. make starts them in this order, as many at a time as it is told.
 
