@@ -27,7 +27,7 @@ fn raise_file_limit() {
 #[test]
 fn probes_answer_with_2000_idle_connections() {
     raise_file_limit();
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let api = daemon.api.with_patience(SECOND);
     let pool = pool_name("idle");
