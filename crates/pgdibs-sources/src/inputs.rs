@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
+use super::dump::TABLE_OF_CONTENTS;
 use super::hashing::{count, text};
 use super::matching::{FileGlob, Matches, Unreadable};
 use super::naming;
@@ -308,25 +309,34 @@ impl Inputs {
         Ok(Listing { run, others, directories: stamped.collect() })
     }
 
-    /// The files that psql runs, in order. It adds the directories on which the answer depends to `matches`, and no files.
+    /// The files that psql runs, in order. It adds to `matches` the directories on which the answer depends, and the other files of a dump.
     fn list_own(&self, matches: &mut Matches) -> Result<Vec<PathBuf>, InputsError> {
         let (Some(own), Some(place)) = (&self.own, self.place()) else { return Ok(Vec::new()) };
         match own {
             Own::Directory(directory) => {
-                for glob in ["*.sql", "*/*.sql"] {
+                for glob in ["*.{sql,sql.gz}", "*/*.sql"] {
                     FileGlob::parse(glob).expect("a valid glob").find(directory, matches)?;
                 }
                 naming::arrange(&place, directory, &std::mem::take(&mut matches.files)).map_err(InputsError::Refused)
+            }
+            // A dump in the directory format.
+            Own::File(directory) if directory.join(TABLE_OF_CONTENTS).is_file() => {
+                FileGlob::parse("*").expect("a valid glob").find(directory, matches)?;
+                Ok(vec![directory.join(TABLE_OF_CONTENTS)])
             }
             Own::File(file) => {
                 // This glob matches its base and nothing else.
                 FileGlob::parse("").expect("a valid glob").find(file, matches)?;
                 match std::mem::take(&mut matches.files) {
-                    files if files.is_empty() => Err(InputsError::Missing(format!(
+                    files if !files.is_empty() => Ok(files),
+                    _ if file.is_dir() => Err(InputsError::Missing(format!(
+                        "{} (sql_file) is a directory, and no dump of pg_dump; use sql_dir for a directory of SQL files",
+                        file.display()
+                    ))),
+                    _ => Err(InputsError::Missing(format!(
                         "there is no file {} (sql_file); correct the path",
                         file.display()
                     ))),
-                    files => Ok(files),
                 }
             }
         }

@@ -27,7 +27,7 @@ enum Convention {
     Plain,
 }
 
-/// The files of `directory` that run, in order. `found` are its `*.sql` and those of its subdirectories; `place` is for error messages.
+/// The files of `directory` that run, in order. `found` are its SQL files and those of its subdirectories; `place` is for error messages.
 ///
 /// # Errors
 /// A sentence, when the names do not say which files run, or in which order.
@@ -149,12 +149,12 @@ fn refuse_duplicates(place: &Place<'_>, sorted: &[String]) -> Result<(), String>
 }
 
 fn convention(name: &str, all: &[String]) -> Convention {
-    let stem = name.strip_suffix(".sql").unwrap_or(name);
+    let stem = name.trim_end_matches(".gz").trim_end_matches(".sql");
     let ends_with = |ends: &[&str]| ends.iter().any(|end| stem.ends_with(end));
     let has_partner = |end: &str, of_partner: &str| {
         stem.strip_suffix(end).is_some_and(|rest| {
             let partner = format!("{rest}{of_partner}.sql");
-            all.contains(&partner)
+            all.iter().any(|other| other.trim_end_matches(".gz") == partner)
         })
     };
     if ends_with(&UP) || PAIRS.iter().any(|(up, down)| has_partner(up, down)) {

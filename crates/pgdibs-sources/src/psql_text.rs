@@ -73,18 +73,23 @@ pub(super) struct Statement {
 }
 
 impl Statement {
-    fn push(&mut self, token: String) {
+    fn push(&mut self, token: &str) {
+        // Reused, because a dump has many tokens.
+        let mut kept = match self.last.len() {
+            OUTLINE_TOKENS => self.last.pop_front().unwrap_or_default(),
+            _ => String::new(),
+        };
+        kept.clear();
+        kept.push_str(token);
+        kept.make_ascii_lowercase();
         let begins_with_copy = self.first.first().is_some_and(|first| first == "copy");
-        if begins_with_copy && token == "stdin" && self.last.back().is_some_and(|last| last == "from") {
+        if begins_with_copy && kept == "stdin" && self.last.back().is_some_and(|last| last == "from") {
             self.reads_data = true;
         }
         if self.first.len() < OUTLINE_TOKENS {
-            self.first.push(token.clone());
+            self.first.push(kept.clone());
         }
-        if self.last.len() == OUTLINE_TOKENS {
-            self.last.pop_front();
-        }
-        self.last.push_back(token);
+        self.last.push_back(kept);
     }
 
     /// The outline of a statement that psql shows with an error.
@@ -198,7 +203,7 @@ impl PsqlText {
         std::mem::take(&mut self.statement)
     }
 
-    fn push(&mut self, token: String) {
+    fn push(&mut self, token: &str) {
         if self.statement.first.is_empty() {
             self.statement.line = self.lines;
         }
@@ -259,34 +264,34 @@ impl PsqlText {
         let continues_escapes = std::mem::take(&mut self.after_escapes);
         if byte == b'\'' {
             self.inside = Inside::Text { escapes: self.backslash_escapes || continues_escapes };
-            self.push("'".to_owned());
+            self.push("'");
             return at + 1;
         }
         if byte == b'"' {
             self.inside = Inside::Name;
-            self.push("\"".to_owned());
+            self.push("\"");
             return at + 1;
         }
         if let Some(tag) = dollar_tag(rest) {
             self.inside = Inside::Dollars(tag.to_vec());
-            self.push("'".to_owned());
+            self.push("'");
             return at + tag.len();
         }
         if begins_word(byte) {
             let length = rest.iter().position(|byte| !continues_word(*byte)).unwrap_or(rest.len());
-            let word = String::from_utf8_lossy(&rest[..length]).to_lowercase();
-            if word == "e" && rest.get(length) == Some(&b'\'') {
+            let word = &rest[..length];
+            if word.eq_ignore_ascii_case(b"e") && rest.get(length) == Some(&b'\'') {
                 self.inside = Inside::Text { escapes: true };
-                self.push("'".to_owned());
+                self.push("'");
                 return at + length + 1;
             }
-            match word.as_str() {
-                "begin" if self.depth == 0 && self.statement.has_body() => self.begin_depth += 1,
-                "case" if self.begin_depth > 0 => self.begin_depth += 1,
-                "end" => self.begin_depth = self.begin_depth.saturating_sub(1),
-                _ => {}
+            let is = |other: &[u8]| word.eq_ignore_ascii_case(other);
+            if is(b"begin") && self.depth == 0 && self.statement.has_body() || is(b"case") && self.begin_depth > 0 {
+                self.begin_depth += 1;
+            } else if is(b"end") {
+                self.begin_depth = self.begin_depth.saturating_sub(1);
             }
-            self.push(word);
+            self.push(&String::from_utf8_lossy(word));
             return at + length;
         }
         match byte {
@@ -303,7 +308,7 @@ impl PsqlText {
             true => rest.iter().position(|byte| !continues_word(*byte)).unwrap_or(rest.len()),
             false => 1,
         };
-        self.push(String::from_utf8_lossy(&rest[..length]).into_owned());
+        self.push(&String::from_utf8_lossy(&rest[..length]));
         at + length
     }
 
@@ -378,7 +383,7 @@ fn find_word(text: &str, word: &str) -> Option<usize> {
     places.find(|at| is_end(lower.as_bytes()[..*at].last()) && is_end(lower.as_bytes().get(at + word.len())))
 }
 
-/// The argument at the beginning of `rest`, and its length: quoted and unquoted parts up to a blank or a backslash.
+/// The argument of a command at the beginning of `rest`, and its length: quoted and unquoted parts up to a blank or a backslash.
 fn argument(rest: &[u8]) -> (Option<String>, usize) {
     let (mut text, mut is_known, mut at) = (Vec::new(), true, 0);
     while at < rest.len() && !rest[at].is_ascii_whitespace() && rest[at] != b'\\' {

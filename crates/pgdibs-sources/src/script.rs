@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::psql_text::{Command, Item, PsqlText, Statement};
 use super::tools::{self, Tool};
 
-/// The first bytes of a gzip file and of a dump in the custom format, which have no lines.
+/// The first bytes of a gzip file and of a dump in the custom format, which have no lines. A tar file has zeros.
 const BINARY: [&[u8]; 2] = [b"\x1f\x8b", b"PGDMP"];
 
 /// How deep files may include each other here; psql has no limit but that of open files.
@@ -54,7 +54,7 @@ impl Script {
     /// Reads a file to its end and adds its bytes to `hash`.
     pub(super) fn read(mut reader: impl BufRead, hash: &mut Sha256) -> io::Result<Self> {
         let start = reader.fill_buf()?;
-        if BINARY.iter().any(|magic| start.starts_with(magic)) {
+        if BINARY.iter().any(|magic| start.starts_with(magic)) || start.iter().take(512).any(|byte| *byte == 0) {
             io::copy(&mut reader, hash)?;
             return Ok(Self::default());
         }
@@ -151,7 +151,7 @@ impl Reading {
     fn statement(&mut self, statement: &Statement) {
         let begins_with_one_of = |all: &[&[&str]]| all.iter().any(|words| statement.begins_with(words));
         if begins_with_one_of(&[&["begin"], &["start", "transaction"]]) {
-            self.begin(statement.line);
+            self.start_transaction(statement.line);
         } else if begins_with_one_of(&[&["commit"], &["end"], &["rollback"], &["abort"], &["prepare", "transaction"]])
             && !begins_with_one_of(&[
                 &["rollback", "to"],
@@ -164,12 +164,12 @@ impl Reading {
             self.script.events.push(Event::End);
             self.open = None;
             if statement.ends_with(&["and", "chain"]) {
-                self.begin(statement.line);
+                self.start_transaction(statement.line);
             }
         }
     }
 
-    fn begin(&mut self, line: usize) {
+    fn start_transaction(&mut self, line: usize) {
         self.script.events.push(Event::Begin(line));
         self.open.get_or_insert(line);
     }

@@ -32,7 +32,7 @@ pub struct Source {
 pub enum SourceKind {
     /// The migrations in this directory, in the order of their names with versions by value.
     SqlDir(PathBuf),
-    /// One SQL or plain `pg_dump` file.
+    /// One SQL file or dump of `pg_dump`, in any of its formats.
     SqlFile(PathBuf),
     /// A program and its arguments; no shell.
     Command(Vec<String>),

@@ -14,10 +14,11 @@ table! {
     /// Exactly one of the first four keys is given.
     SourceTable {
         /// a directory of SQL files or migrations, run in the order of their names with versions by value: `V2__b.sql` before `V10__a.sql`.
-        /// Of pairs (`1_a.up.sql` and `1_a.down.sql`) the first half runs; a folder for each migration has `up.sql` or `migration.sql`
+        /// Of pairs (`1_a.up.sql` and `1_a.down.sql`) the first half runs; a folder for each migration has `up.sql` or `migration.sql`. A
+        /// directory that mixes these conventions is refused
         #[serde(default, deserialize_with = "path")]
         sql_dir: Option<PathBuf> = "(none)";
-        /// one SQL file, or what `pg_dump` writes
+        /// one SQL file, or what `pg_dump` writes in any format, also compressed with gzip
         #[serde(default, deserialize_with = "path")]
         sql_file: Option<PathBuf> = "(none)";
         /// a program and its arguments, run without a shell; it finds the database in `DATABASE_URL` and `PG*`

@@ -198,6 +198,18 @@ fn missing_inputs_are_errors_with_remedy() {
         refused(source(SourceKind::SqlFile(base.path().join("x.sql")), base.path())),
         format!("there is no file {shown}/x.sql (sql_file); correct the path")
     );
+    fs::create_dir(base.path().join("x.sql")).unwrap();
+    assert_eq!(
+        refused(source(SourceKind::SqlFile(base.path().join("x.sql")), base.path())),
+        format!(
+            "{shown}/x.sql (sql_file) is a directory, and no dump of pg_dump; use sql_dir for a directory of SQL files"
+        )
+    );
+    write(base.path(), &[("x.sql/toc.dat", "PGDMP"), ("x.sql/1.dat", "1")]);
+    let of_directory = || fingerprint(&source(SourceKind::SqlFile(base.path().join("x.sql")), base.path()));
+    let before = of_directory();
+    write(base.path(), &[("x.sql/1.dat", "2")]);
+    assert_ne!(of_directory(), before, "the data of a dump in the directory format");
     let mut created_later = SourceFingerprint::new(command(base.path(), &["migrations/*"]));
     assert!(created_later.current(&CONTEXT).is_err());
     write(base.path(), &[("migrations/1", "")]);

@@ -49,6 +49,7 @@ fn migrations_run_in_the_order_of_their_tool() {
         &["1_ä.sql", "1_ö.sql"],
         &["01_a.sql", "1_a.sql"],
         &["7_warm_up.sql", "8_shut_down.sql"],
+        &["1_schema.sql", "2_data.sql.gz", "10_more.sql"],
         // Prisma; then Diesel and Hasura.
         &["20240101000000_init/migration.sql", "20240102000000_more/migration.sql"],
         &["2_x/up.sql", "10_y/up.sql"],
@@ -66,6 +67,8 @@ fn only_the_half_of_a_pair_that_makes_the_change_runs() {
         (&["1_a.do.sql", "1_a.undo.sql"], &["1_a.do.sql"]),
         (&["20240101-a-up.sql", "20240101-a-down.sql"], &["20240101-a-up.sql"]),
         (&["1_up.sql", "1_down.sql"], &["1_up.sql"]),
+        (&["1_up.sql.gz", "1_down.sql"], &["1_up.sql.gz"]),
+        (&["1_a.up.sql.gz", "1_a.down.sql.gz"], &["1_a.up.sql.gz"]),
         (&["1_a.sql", "1_a.down.sql"], &["1_a.sql"]),
         (&["0001.a.sql", "0001.a.rollback.sql"], &["0001.a.sql"]),
         (&["1_x/up.sql", "1_x/down.sql", "2_y/up.sql"], &["1_x/up.sql", "2_y/up.sql"]),
@@ -128,7 +131,7 @@ fn files_with_marks_of_a_tool_are_refused_with_its_command() {
             "-- migrate:up\ncreate table users ();\n\n-- migrate:down\ndrop table users;\n",
             1,
             "dbmate",
-            "[\"dbmate\", \"--no-dump-schema\", \"--migrations-dir\", \"db\", \"up\"]",
+            "[\"dbmate\", \"--no-dump-schema\", \"--migrations-dir\", \"db\", \"up\"], env = { PGSSLMODE = \"disable\" }",
         ),
         (
             "\u{feff}-- +goose Up\r\nselect 1;\r\n",
