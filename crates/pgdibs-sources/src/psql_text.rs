@@ -285,11 +285,10 @@ impl PsqlText {
                 self.push("'");
                 return at + length + 1;
             }
-            if word.eq_ignore_ascii_case(b"begin") && self.depth == 0 && self.statement.has_body() {
+            let is = |other: &[u8]| word.eq_ignore_ascii_case(other);
+            if is(b"begin") && self.depth == 0 && self.statement.has_body() || is(b"case") && self.begin_depth > 0 {
                 self.begin_depth += 1;
-            } else if word.eq_ignore_ascii_case(b"case") && self.begin_depth > 0 {
-                self.begin_depth += 1;
-            } else if word.eq_ignore_ascii_case(b"end") {
+            } else if is(b"end") {
                 self.begin_depth = self.begin_depth.saturating_sub(1);
             }
             self.push(&String::from_utf8_lossy(word));

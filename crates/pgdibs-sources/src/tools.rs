@@ -7,7 +7,8 @@ use std::path::Path;
 pub(super) struct Tool {
     /// Its name.
     pub(super) name: &'static str,
-    /// The value of `command`, as in a TOML file. `{}` stands for the directory of the files.
+    /// The value of `command`, as in a TOML file, and what else it needs: programs with Go's lib/pq demand TLS unless told otherwise, by
+    /// `sslmode` in a URL or this variable. `{}` stands for the directory of the files.
     command: &'static str,
 }
 
@@ -21,7 +22,10 @@ pub(super) const FLYWAY: Tool = Tool {
 static MARKS: [(&[&str], Tool); 15] = [
     (
         &["migrate:up", "migrate:down"],
-        Tool { name: "dbmate", command: r#"["dbmate", "--no-dump-schema", "--migrations-dir", "{}", "up"]"# },
+        Tool {
+            name: "dbmate",
+            command: r#"["dbmate", "--no-dump-schema", "--migrations-dir", "{}", "up"], env = { PGSSLMODE = "disable" }"#,
+        },
     ),
     (
         &["+goose up", "+goose down", "+goose statementbegin", "+goose no transaction", "+goose envsub"],
@@ -29,7 +33,7 @@ static MARKS: [(&[&str], Tool); 15] = [
     ),
     (
         &["+migrate up", "+migrate down", "+migrate statementbegin"],
-        Tool { name: "sql-migrate", command: r#"["sql-migrate", "up"]"# },
+        Tool { name: "sql-migrate", command: r#"["sql-migrate", "up"], env = { PGSSLMODE = "disable" }"# },
     ),
     (
         &["+micrate up", "+micrate down", "+micrate statementbegin"],

@@ -131,7 +131,7 @@ fn files_with_marks_of_a_tool_are_refused_with_its_command() {
             "-- migrate:up\ncreate table users ();\n\n-- migrate:down\ndrop table users;\n",
             1,
             "dbmate",
-            "[\"dbmate\", \"--no-dump-schema\", \"--migrations-dir\", \"db\", \"up\"]",
+            "[\"dbmate\", \"--no-dump-schema\", \"--migrations-dir\", \"db\", \"up\"], env = { PGSSLMODE = \"disable\" }",
         ),
         (
             "\u{feff}-- +goose Up\r\nselect 1;\r\n",
