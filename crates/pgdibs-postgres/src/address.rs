@@ -56,6 +56,13 @@ impl ServerAddress {
                     .to_owned(),
             ));
         }
+        // sqlx ignores what follows it, so a parameter there would be ignored as well, such as `sslmode`.
+        if text.contains('#') {
+            return Err(ConnectError::Unusable(
+                "PGDIBS_SERVER_URL: has a #, which no part of the URL may have; in a password write it as %23"
+                    .to_owned(),
+            ));
+        }
         let options = PgConnectOptions::from_str(text).map_err(|_| {
             // The parser's own message may quote the URL, password included.
             ConnectError::Unusable(
@@ -257,6 +264,16 @@ mod tests {
             let url = SecretString::from(format!("postgresql://u:p@h/d{query}"));
             assert_eq!(ServerAddress::parse(&url).unwrap().tls_for_clients(), expected);
         }
+    }
+
+    /// Regression: a fragment's `?sslmode=` reached the URLs of clients, and the daemon ignored it (found by fuzzing).
+    #[test]
+    fn url_with_fragment_is_refused() {
+        for url in ["postgresql://u:p@h:5432#x/d?sslmode=require", "postgresql://u:p#w@h/d"] {
+            let refused = ServerAddress::parse(&SecretString::from(url.to_owned())).unwrap_err().to_string();
+            assert!(refused.contains("write it as %23"), "{refused}");
+        }
+        assert!(ServerAddress::parse(&SecretString::from("postgresql://u:p%23w@h/d".to_owned())).is_ok());
     }
 
     #[test]
