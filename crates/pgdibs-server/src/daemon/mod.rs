@@ -174,10 +174,10 @@ async fn with_server(
     }
     tracing::info!(version = backend.facts().version, role = %backend.facts().role, "the server is up");
     if !backend.in_use_by_others().is_empty() {
-        tracing::warn!(
+        tracing::info!(
             databases = backend.in_use_by_others().join(", "),
-            "this server has databases in use that pgdibs did not create: pgdibs does not drop, rename or close them, does not end their \
-             sessions, and copies one only for a `database` source"
+            "leaving the databases of others on this server alone: pgdibs does not drop, rename or close them, does not end their sessions, \
+             and copies one only for a `database` source"
         );
     }
 
@@ -292,7 +292,9 @@ async fn keep_membership(
                     if error == ListenError::NoAnswer {
                         // The reconciler clears it when the server answers.
                         let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                        report.unreachable.get_or_insert_with(|| "it does not answer".to_owned());
+                        report.unreachable.get_or_insert_with(|| {
+                            "the Postgres server is not available: it does not answer".to_owned()
+                        });
                     }
                     wait_queue.wake_reconciler();
                 }
