@@ -58,6 +58,13 @@ fn commands_handle_a_lease_from_acquire_to_release() {
     });
     let output = pgdibs(&["psql", kept_name, "--", "-Atc", "select n from t"]).well();
     assert_eq!(output.trim(), "2");
+    pgdibs(&["release", kept_name]).well();
+    until("the kept database is dropped", || {
+        let all = daemon.api.get("/v1/databases").expect(200);
+        let left: Vec<&Value> =
+            all["databases"].as_array().unwrap().iter().filter(|one| one["database"] == kept_name).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
     let url_of_another = pgdibs(&["lease", &pool, "--worker", "gw3"]).well();
     assert_eq!(Session::open(url_of_another.trim()).text("select count(*) from t"), "0");
     pgdibs(&["pool", "drop", &pool, "--force"]).well();
@@ -69,6 +76,30 @@ fn commands_handle_a_lease_from_acquire_to_release() {
     let failed = pgdibs(&["status"]);
     assert!(failed.code == Some(69) && failed.stderr.contains(&url), "{failed:?}");
     assert_eq!(pgdibs(&["healthcheck"]).code, Some(1));
+}
+
+/// Regression: nothing ended a daemon that a client had started, but a search for its process.
+#[test]
+fn stop_ends_the_daemon_of_the_data_directory() {
+    let place = Place::new();
+    let mut daemon = place.daemon(&[]);
+    let url = daemon.api.url();
+    let other = run(place.program(&["stop"], &[("PGDIBS_URL", "http://127.0.0.1:9")]));
+    assert!(other.code == Some(1) && other.stderr.contains(&format!("listens at {url}, not at")), "{other:?}");
+    let stopped = run(place.program(&["stop"], &[("PGDIBS_URL", &url)])).well();
+    assert_eq!(stopped, format!("stopped the daemon at {url} (process {}); its Postgres has stopped\n", daemon.pid()));
+    daemon.ended();
+    let none = run(place.program(&["stop"], &[]));
+    assert!(none.code == Some(69) && none.stderr.contains("no daemon runs on the data directory"), "{none:?}");
+    place.until_nothing_runs();
+
+    let daemon = place.daemon(&[]);
+    let pool = pool_name("stop");
+    daemon.api.make_pool(&pool, &json!({"warm": 1, "spares": 0}), "create table t (n int)");
+    daemon.api.lease(&json!({"pool": pool}));
+    let stopped: Value = serde_json::from_str(&run(place.program(&["stop", "--output", "json"], &[])).well()).unwrap();
+    assert_eq!(stopped["stopped"]["url"], json!(daemon.api.url()), "{stopped}");
+    assert_eq!(stopped["stopped"]["server_stays"], json!(true), "{stopped}");
 }
 
 #[test]
