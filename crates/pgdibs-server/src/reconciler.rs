@@ -9,18 +9,20 @@ mod busy;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::database::{DatabaseId, DatabaseState};
 use pgdibs_core::error::{Error, StepError};
-use pgdibs_core::lease::{Lease, LeaseId};
+use pgdibs_core::lease::Lease;
 use pgdibs_core::plan::{self, Class, Step, locks};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
 use pgdibs_core::watch::{ClockWatch, DemandWatch, ExpiryWatch};
 use pgdibs_failpoint::{Failpoint, reach};
+use pgdibs_postgres::backend::PgBackend;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,57 +46,9 @@ const DROPS_HANG: Duration = Duration::from_secs(5);
 /// Interval of the garbage collection, which no plan needs.
 const GARBAGE_COLLECTION: Duration = Duration::from_secs(5);
 
-/// What the reconciler needs of a backend beside the steps.
-pub trait ReconcilerBackend: Backend {
-    /// Applies for leadership; true when this daemon is the leader.
-    fn try_acquire(&self) -> impl Future<Output = Result<bool, Error>> + Send;
-    /// Notifies the other daemons of a change.
-    fn notify(&self) -> impl Future<Output = Result<(), Error>> + Send;
-    /// The catalog and the server at one moment.
-    fn take_snapshot(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
-    /// How many sessions the login of each overdue lease has.
-    fn sessions(&self, leases: &[&Lease]) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, Error>> + Send;
-    /// Directories that a crash in the middle of a clone left behind; `None` when the daemon may not list them.
-    fn orphans(&self) -> impl Future<Output = Result<Option<Vec<u32>>, Error>> + Send;
-    /// Shifts timestamps by a jump of the server's clock, in microseconds.
-    fn move_times(&self, microseconds: i64) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Sessions that block drops, in words.
-    fn drop_blockers(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
-}
-
-impl ReconcilerBackend for pgdibs_postgres::backend::PgBackend {
-    async fn try_acquire(&self) -> Result<bool, Error> {
-        Self::lead(self).await
-    }
-
-    async fn take_snapshot(&self) -> Result<Snapshot, Error> {
-        Self::take_snapshot(self).await
-    }
-
-    async fn notify(&self) -> Result<(), Error> {
-        if self.daemons().await? > 1 { Self::notify(self).await } else { Ok(()) }
-    }
-
-    async fn sessions(&self, leases: &[&Lease]) -> Result<BTreeMap<LeaseId, u32>, Error> {
-        Self::sessions(self, leases).await
-    }
-
-    async fn orphans(&self) -> Result<Option<Vec<u32>>, Error> {
-        Self::orphans(self).await
-    }
-
-    async fn move_times(&self, microseconds: i64) -> Result<(), Error> {
-        Self::move_times(self, microseconds).await
-    }
-
-    async fn drop_blockers(&self) -> Result<BTreeSet<String>, Error> {
-        Self::drop_blockers(self).await
-    }
-}
-
 /// Keeps one server as the catalog wants it.
-pub struct Reconciler<W> {
-    backend: Arc<W>,
+pub struct Reconciler {
+    backend: Arc<PgBackend>,
     wait_queue: Arc<WaitQueue>,
     tasks: TaskTracker,
     max_ttl: Duration,
@@ -111,10 +65,10 @@ pub struct Reconciler<W> {
     warned_of_locks: BTreeSet<TemplateId>,
 }
 
-impl<W: ReconcilerBackend + 'static> Reconciler<W> {
+impl Reconciler {
     /// A reconciler without a snapshot yet. `idle` is the time after which a pool falls back to its `warm`.
     pub fn new(
-        backend: Arc<W>,
+        backend: Arc<PgBackend>,
         wait_queue: Arc<WaitQueue>,
         max_ttl: Duration,
         idle: Duration,
@@ -179,7 +133,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
             let why = if let Error::ServerUnavailable(why) = error { why.clone() } else { error.to_string() };
             tracing::warn!(why, "the server is unreachable: callers get 503, and no lease ends until it is back");
         }
-        self.update_state(|report| report.unreachable = Some(error.to_string()));
+        self.report.lock().unreachable = Some(error.to_string());
         // The server cannot take renewals either.
         self.expiry.restart();
     }
@@ -191,16 +145,12 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
         }
     }
 
-    fn update_state(&self, change: impl FnOnce(&mut ReconcilerState)) {
-        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
     /// One activation: applies for leadership, then runs cycles until a snapshot gives no fast step.
     async fn activate(&mut self) -> Result<(), Error> {
         self.expiry.restart_leases(&self.wait_queue.take_unwritten());
-        let is_leader = self.backend.try_acquire().await?;
+        let is_leader = self.backend.acquire_leadership().await?;
         let before = {
-            let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut report = self.report.lock();
             report.unreachable = None;
             std::mem::replace(&mut report.reconciling, is_leader)
         };
@@ -243,7 +193,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
     /// Logs each new directory once; the status lists all that are there.
     async fn find_orphans(&self) -> Result<(), Error> {
         let orphans = self.backend.orphans().await?;
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.report.lock();
         let known = std::mem::replace(&mut report.orphans, orphans).unwrap_or_default();
         let new: Vec<u32> = report.orphans.iter().flatten().copied().filter(|oid| !known.contains(oid)).collect();
         if !new.is_empty() {
@@ -257,9 +207,9 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
 
     /// Logs each session that blocks drops once; the status lists it for as long as it does.
     async fn find_drop_blockers(&self) -> Result<(), Error> {
-        let hang = self.busy.lock().unwrap_or_else(PoisonError::into_inner).drops_hang_for(DROPS_HANG);
+        let hang = self.busy.lock().drops_hang_for(DROPS_HANG);
         let drop_blockers = if hang { self.backend.drop_blockers().await? } else { BTreeSet::new() };
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.report.lock();
         for sentence in drop_blockers.difference(&report.drop_blockers) {
             tracing::warn!("{sentence}");
         }
@@ -271,12 +221,12 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
     async fn reconcile(&mut self) -> Result<Due, Error> {
         // Before the snapshot: a step that ends in between then counts as running, and is planned again by the next cycle.
         let busy = {
-            let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            let busy = self.busy.lock();
             (busy.databases.clone(), busy.templates.clone())
         };
         self.wait_queue.counting_started();
         let asked = self.began.elapsed();
-        let snapshot = self.backend.take_snapshot().await?;
+        let snapshot = self.backend.take_snapshot_as_leader().await?;
         self.warn_of_pools(&snapshot);
         if let Some(jump) = self.clock.observe(snapshot.taken_at, asked, self.began.elapsed()) {
             tracing::warn!(
@@ -295,10 +245,11 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
             self.wait_queue.wake_for_ready(Some(ready));
             return Ok(Due::Nothing);
         }
-        self.update_state(|report| {
+        {
+            let mut report = self.report.lock();
             report.planned_at = Some(now());
             report.last_plan = steps.iter().map(|step| format!("{step:?}")).collect();
-        });
+        }
         reach(Failpoint::ReconcilePlanned).await;
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
         let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(|step| step.class() == Class::Urgent);
@@ -329,7 +280,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
     /// Logs each warning about a pool once; the status lists it for as long as it holds.
     fn warn_of_pools(&self, snapshot: &Snapshot) {
         let warnings = plan::warnings(snapshot);
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.report.lock();
         for sentence in warnings.difference(&report.warnings) {
             tracing::warn!("{sentence}");
         }
@@ -340,7 +291,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
     fn warn_of_disk(&self, snapshot: &Snapshot) {
         let ready = snapshot.templates.iter().filter(|template| template.state == TemplateState::Ready);
         let short = ready.map(|template| template.id).any(|id| snapshot.disk_is_short_for(id));
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.report.lock();
         if short != std::mem::replace(&mut report.disk_is_short, short) {
             let free_mib = snapshot.limits.free_disk_bytes.unwrap_or(0) >> 20;
             let floor_mib = snapshot.limits.disk_floor_bytes >> 20;
@@ -411,7 +362,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
     /// Starts a slow step. At the limit of its kind it does nothing; a later cycle plans the step again.
     fn start(&self, step: Step) {
         {
-            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut busy = self.busy.lock();
             if !busy.has_capacity_for(&step) {
                 return;
             }
@@ -422,7 +373,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
         self.tasks.spawn(async move {
             let began = Instant::now();
             let result = backend.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
-            busy.lock().unwrap_or_else(PoisonError::into_inner).count(&step, false);
+            busy.lock().count(&step, false);
             state::record(&report, &step, began.elapsed(), &result);
             // No caller waits for what follows a drop.
             if matches!((&step, &result), (Step::Drop { .. }, Ok(()))) {
@@ -467,7 +418,8 @@ fn ready_for_waiters(snapshot: &Snapshot, steps: &[Step]) -> BTreeMap<TemplateId
     lasting.map(|template| (template.id, count(template.id))).collect()
 }
 
-fn now() -> Timestamp {
+/// The present time by the daemon's clock, for display.
+pub(crate) fn now() -> Timestamp {
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
     Timestamp(i64::try_from(micros).unwrap_or(i64::MAX))
 }

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
@@ -101,15 +102,15 @@ impl Builds {
     /// Compares every pool's inputs and starts the necessary builds.
     pub(super) async fn refresh(self: &Arc<Self>) {
         for (pool, sourced) in &self.pools {
-            let database = match &lock(sourced).fingerprints.source().kind {
+            let database = match &sourced.lock().fingerprints.source().kind {
                 SourceKind::Database(name) => Some(name.clone()),
                 _ => None,
             };
             if let Some(database) = database {
                 match self.backend.database_digest(&database).await {
-                    Ok(digest) => lock(sourced).digest = digest,
+                    Ok(digest) => sourced.lock().digest = digest,
                     Err(error) => {
-                        lock(sourced).unreadable = Some(error.to_string());
+                        sourced.lock().unreadable = Some(error.to_string());
                         continue;
                     }
                 }
@@ -125,7 +126,7 @@ impl Builds {
     /// The reasons why not every configured template is ready, for `/readyz`.
     pub(super) fn reasons(&self) -> Vec<String> {
         let reason = |(pool, sourced): (&PoolName, &Mutex<SourcedPool>)| {
-            let sourced = lock(sourced);
+            let sourced = sourced.lock();
             if let Some(why) = &sourced.unreadable {
                 return Some(format!("pool {pool}: {why}"));
             }
@@ -153,14 +154,14 @@ impl Builds {
         sourced: &Mutex<SourcedPool>,
         fingerprint: Fingerprint,
     ) -> Result<(), Error> {
-        if lock(sourced).building.is_some() || self.stopping.is_cancelled() {
+        if sourced.lock().building.is_some() || self.stopping.is_cancelled() {
             return Ok(());
         }
         let token = uuid::Uuid::new_v4().to_string();
         let holder = format!("pgdibs {} (process {})", self.backend.instance(), std::process::id());
         match self.backend.put_own_template(pool, &fingerprint, &holder, &token).await? {
             TemplatePut::Ready(_) => {
-                let mut sourced = lock(sourced);
+                let mut sourced = sourced.lock();
                 sourced.failed = None;
                 if sourced.ready.as_ref() != Some(&fingerprint) {
                     tracing::info!(%pool, %fingerprint, "the template is ready: nothing to build");
@@ -168,10 +169,10 @@ impl Builds {
                 }
             }
             // Another daemon builds the same source; waiters wait for its seal.
-            TemplatePut::Building(_) => lock(sourced).ready = None,
+            TemplatePut::Building(_) => sourced.lock().ready = None,
             TemplatePut::Yours(template) => {
                 let source = {
-                    let mut sourced = lock(sourced);
+                    let mut sourced = sourced.lock();
                     sourced.building = Some(fingerprint.clone());
                     sourced.ready = None;
                     sourced.fingerprints.source().clone()
@@ -196,7 +197,7 @@ impl Builds {
         tracing::info!(%pool, %fingerprint, "building the template");
         let result = self.try_to_build(pool, &fingerprint, template, token, source).await;
         if let Some(sourced) = self.pools.get(pool) {
-            let mut sourced = lock(sourced);
+            let mut sourced = sourced.lock();
             sourced.building = None;
             match &result {
                 Ok(()) => {
@@ -322,10 +323,6 @@ impl Builds {
     }
 }
 
-fn lock(sourced: &Mutex<SourcedPool>) -> std::sync::MutexGuard<'_, SourcedPool> {
-    sourced.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The cause of a comparison of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trigger {
@@ -342,7 +339,7 @@ impl Sources for Builds {
 impl Builds {
     fn compare(&self, pool: &PoolName, trigger: Trigger) -> Current {
         let Some(sourced) = self.pools.get(pool) else { return Current::NoSource };
-        let mut sourced = lock(sourced);
+        let mut sourced = sourced.lock();
         let sourced = &mut *sourced;
         let settings = &sourced.settings.settings;
         let owner = settings.owner.clone().unwrap_or_else(|| RoleName::of_pool(pool));

@@ -6,7 +6,7 @@ use pgdibs::Method;
 use pgdibs_failpoint::Failpoint;
 use serde_json::{Value, json};
 
-use crate::support::{Api, DEADLINE, Daemon, Session, Stage, stage, until};
+use pgdibs_testing::end_to_end::{Api, DEADLINE, Daemon, Session, Stage, stage, until};
 
 /// The next daemon fills the pool within this time. It tries to become the leader once a second, and its clones share two processors
 /// with eight callers.
