@@ -201,8 +201,13 @@ mod tests {
 
     #[test]
     fn json_has_code_and_detail_of_each_kind() {
-        let api =
-            ApiError { status: 404, code: "pool_not_found".to_owned(), detail: "no".to_owned(), retry_after: None };
+        let api = ApiError {
+            status: 404,
+            code: "pool_not_found".to_owned(),
+            detail: "no".to_owned(),
+            retry_after: None,
+            api_level: 1,
+        };
         let error = CliError::from(pgdibs::Error::Api(api.clone())).json();
         assert_eq!((&error["type"], &error["status"]), (&json!("urn:pgdibs:problem:pool_not_found"), &json!(404)));
         assert_eq!((&error["code"], &error["detail"]), (&json!("pool_not_found"), &json!("no")));

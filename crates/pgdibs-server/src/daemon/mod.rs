@@ -284,7 +284,10 @@ async fn keep_membership(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, re
                 };
                 if error == ListenError::NoAnswer {
                     // The reconciler clears it when the server answers.
-                    report.lock().unreachable.get_or_insert_with(|| "it does not answer".to_owned());
+                    report
+                        .lock()
+                        .unreachable
+                        .get_or_insert_with(|| "the Postgres server is not available: it does not answer".to_owned());
                 }
                 wait_queue.wake_reconciler();
             }
