@@ -50,12 +50,6 @@ impl ServerAddress {
     /// Reads a URL: `postgresql://user:password@host:port/database?sslmode=…`. An error never shows the password.
     pub fn parse(url: &SecretString) -> Result<Self, ConnectError> {
         let text = url.expose_secret();
-        if let Some((foreign, part)) = foreign_part(text) {
-            return Err(ConnectError::Unusable(format!(
-                "PGDIBS_SERVER_URL: `{foreign}` is the form of another tool; leave out `{part}` and write {}://…",
-                foreign.replace(part, "")
-            )));
-        }
         if !text.starts_with("postgresql://") && !text.starts_with("postgres://") {
             return Err(ConnectError::Unusable(
                 "PGDIBS_SERVER_URL: must look like postgresql://user:password@host:5432/postgres (percent-encode special characters of the password)"
@@ -187,17 +181,6 @@ impl ServerAddress {
     }
 }
 
-/// The scheme of a URL of SQLAlchemy or JDBC, and the part that is too much: `+asyncpg` of `postgresql+asyncpg`.
-fn foreign_part(url: &str) -> Option<(&str, &str)> {
-    let (scheme, _) = url.split_once("://")?;
-    let (dialect, part) = match (scheme.strip_prefix("jdbc:"), scheme.find('+')) {
-        (Some(dialect), _) => (dialect, "jdbc:"),
-        (None, Some(plus)) => scheme.split_at(plus),
-        (None, None) => return None,
-    };
-    matches!(dialect, "postgresql" | "postgres").then_some((scheme, part))
-}
-
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) async fn open(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
@@ -274,24 +257,6 @@ mod tests {
             let url = SecretString::from(format!("postgresql://u:p@h/d{query}"));
             assert_eq!(ServerAddress::parse(&url).unwrap().tls_for_clients(), expected);
         }
-    }
-
-    /// Regression: the sentence about `postgresql+asyncpg://` spoke of special characters in the password.
-    #[test]
-    fn url_of_another_tool_names_the_part_to_leave_out() {
-        let problem = |url: &str| match ServerAddress::parse(&SecretString::from(url.to_owned())) {
-            Ok(_) => panic!("{url} is accepted"),
-            Err(error) => error.to_string(),
-        };
-        for (url, left_out) in [
-            ("postgresql+asyncpg://u:secret@h/d", "leave out `+asyncpg` and write postgresql://…"),
-            ("postgres+psycopg2://u:secret@h/d", "leave out `+psycopg2` and write postgres://…"),
-            ("jdbc:postgresql://h/d?user=u&password=secret", "leave out `jdbc:` and write postgresql://…"),
-        ] {
-            let sentence = problem(url);
-            assert!(sentence.ends_with(left_out) && !sentence.contains("secret"), "{sentence}");
-        }
-        assert!(problem("mysql+pymysql://u:secret@h/d").contains("must look like postgresql://"));
     }
 
     #[test]
