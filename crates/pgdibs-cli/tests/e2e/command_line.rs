@@ -132,7 +132,7 @@ fn outage_is_said_once_with_host_and_port() {
     let (took, stopped) = timed(|| pgdibs(&["healthcheck"]));
     daemon.signal(Signal::SIGCONT);
     assert!(stopped.code == Some(1) && took < Duration::from_secs(20), "{took:?} {stopped:?}");
-    daemon.stop();
+    daemon.kill();
 }
 
 #[test]
