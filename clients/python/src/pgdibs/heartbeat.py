@@ -31,8 +31,8 @@ class Renewable(Protocol):
         """Renew once. Returns the seconds until the next renewal, or None if the lease has ended. Raises `PgdibsError`."""
         ...
 
-    def release(self) -> None:
-        """Release the lease."""
+    def release_at_exit(self) -> None:
+        """Release the lease at the end of the interpreter."""
         ...
 
 
@@ -72,7 +72,7 @@ class Heartbeat:
         with self._changed:
             leases = [renewal.lease for renewal in self._renewals.values()]
         for lease in leases:
-            lease.release()
+            lease.release_at_exit()
 
     def _run(self) -> None:
         while True:

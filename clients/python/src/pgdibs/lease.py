@@ -119,6 +119,12 @@ class Lease:
         if answer.status >= 400 and answer.status not in (404, 410):
             warn(f"the lease on {self.database} was not released and ends by itself: {of_answer(answer.status, answer.body)}")
 
+    def release_at_exit(self) -> None:
+        """Release the lease at the end of the interpreter, and close the connection that this used."""
+        self.release()
+        # Finalizers of connections do not run any more.
+        self._client.close()
+
     def url_for(self, driver: str) -> str:
         """The URL with another scheme, as in `postgresql+asyncpg`."""
         return with_driver(self.url, driver)

@@ -35,7 +35,7 @@ class _Connection:
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self.connection = connection
         # Not __del__: in a reference cycle the garbage collector may finalize the socket first, which warns that it is unclosed.
-        weakref.finalize(self, connection.close).atexit = False
+        weakref.finalize(self, connection.close)
 
 
 class Transport:

@@ -8,7 +8,7 @@ const SCHEMA: &str = "create table t (id int)";
 
 #[test]
 fn pool_follows_demand_and_shrinks() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let pool = pool_name("demand");

@@ -16,7 +16,7 @@ fn refused(place: &Place, variables: &[(&str, &str)]) -> (Option<i32>, String) {
 
 #[test]
 fn wrong_configuration_is_rejected_with_place_and_hint() {
-    let place = Place::new();
+    let place = Place::create();
     let cases: [(&str, &[&str]); 6] = [
         ("listen = \"127.0.0.1:0\"\n[pools.shop\nwarm = 1\n", &["pgdibs.toml", "line 2"]),
         ("listn = \"127.0.0.1:0\"\n", &["listn", "listen", "line 1"]),
@@ -69,7 +69,7 @@ fn rejected_login_is_reported_and_retried() {
 #[test]
 fn unusable_server_is_reported_and_exits() {
     let cluster = Cluster::start(&[]);
-    let place = Place::new();
+    let place = Place::create();
     let (code, output) = refused(&place, &[("PGDIBS_SERVER_URL", "mysql://root@localhost/x")]);
     assert!(code.is_some_and(|code| code > 0) && output.contains("PGDIBS_SERVER_URL"), "{code:?} {output}");
 

@@ -9,7 +9,7 @@ use pgdibs_testing::end_to_end::{Place, Session, block, pool_name, until};
 
 #[test]
 fn lease_value_is_renewed_reset_and_released_on_drop() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let pool = pool_name("library");
     daemon.api.make_pool(&pool, &json!({"warm": 1, "spares": 1}), "create table witness (id int)");
@@ -43,7 +43,7 @@ fn lease_value_is_renewed_reset_and_released_on_drop() {
 
 #[test]
 fn lost_lease_is_reported_with_its_reason() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let pool = pool_name("lost");
     daemon.api.make_pool(&pool, &json!({"warm": 1, "spares": 0}), "create table witness (id int)");

@@ -10,7 +10,7 @@ use pgdibs_testing::end_to_end::{Cluster, Place, Session, pool_name, until};
 
 #[test]
 fn commands_handle_a_lease_from_acquire_to_release() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let url = daemon.api.url();
     let variables = [("PGDIBS_URL", url.as_str())];

@@ -21,7 +21,7 @@ fn until_expired(api: &Api, lease: &Value, renewed: &Value) -> Value {
 
 #[test]
 fn unrenewed_lease_expires_unless_connected_until_max_ttl() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[("PGDIBS_MAX_TTL_SECONDS", "4")]);
     let api = daemon.api.clone();
     let pool = pool_name("expiry");

@@ -52,7 +52,7 @@ fn hold(lease: &Value, sibling: &Value, sql: &str) -> Session {
 
 #[test]
 fn release_closes_login_despite_tenant_locks() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let (pool, other) = (pool_name("holding"), pool_name("other"));
@@ -91,7 +91,7 @@ fn release_closes_login_despite_tenant_locks() {
 
 #[test]
 fn reset_is_not_delayed_by_a_stuck_return() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let pool = pool_name("stuck");
@@ -135,7 +135,7 @@ mod long {
 
     #[test]
     fn tenant_keeps_no_session_out_of_another_pools_database() {
-        let place = Place::new();
+        let place = Place::create();
         let daemon = place.daemon(&[]);
         let api = daemon.api.clone();
         let (pool, other) = (pool_name("holding"), pool_name("other"));
@@ -161,7 +161,7 @@ mod long {
 
     #[test]
     fn full_lock_table_keeps_no_lease_and_no_other_pool() {
-        let place = Place::new();
+        let place = Place::create();
         let daemon = place.daemon(&[]);
         let api = daemon.api.clone();
         let (pool, other) = (pool_name("filling"), pool_name("other"));
@@ -192,7 +192,7 @@ mod long {
 
     #[test]
     fn session_that_cannot_be_ended_is_logged_once() {
-        let place = Place::new();
+        let place = Place::create();
         let daemon = place.daemon(&[]);
         let api = daemon.api.clone();
         let pool = pool_name("stuck");

@@ -37,7 +37,7 @@ fn connections(address: &str, send: &[u8]) -> Vec<TcpStream> {
 #[test]
 fn idle_connections_keep_no_request_out() {
     raise_file_limit();
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let _idle = connections(&daemon.api.url().replace("http://", ""), b"");
     for _ in 0..10 {
@@ -50,7 +50,7 @@ fn idle_connections_keep_no_request_out() {
 #[test]
 fn probes_answer_with_2000_slow_connections() {
     raise_file_limit();
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let api = daemon.api.with_patience(SECOND);
     let pool = pool_name("idle");

@@ -21,7 +21,7 @@ fn ready_databases(api: &Api, pool: &str) -> Vec<(String, Value)> {
 
 #[test]
 fn embedded_daemon_starts_early_excludes_others_and_stops_cleanly() {
-    let place = Place::new();
+    let place = Place::create();
     let mut daemon = place.start(&[]);
     let api = daemon.api.clone();
     assert_eq!(api.get("/livez").status, 200);
@@ -40,7 +40,7 @@ fn embedded_daemon_starts_early_excludes_others_and_stops_cleanly() {
     assert!(second.log().contains(&data_dir) && second.log().contains(&daemon.pid().to_string()), "{}", second.log());
 
     // A second daemon with the same port.
-    let other = Place::new();
+    let other = Place::create();
     let taken = api.url().replace("http://", "");
     let (status, log) = match Daemon::try_start(other.program(&["serve", "--listen", &taken], &[]), &other.next_log()) {
         Err(ended) => ended,
@@ -70,7 +70,7 @@ fn embedded_daemon_starts_early_excludes_others_and_stops_cleanly() {
 
 #[test]
 fn live_lease_outlives_daemons_until_stop_server() {
-    let place = Place::new();
+    let place = Place::create();
     let pool = pool_name("keep");
     let mut daemon = place.daemon(&[]);
     daemon.api.make_pool(&pool, &json!({"warm": 2, "spares": 1}), SCHEMA);
@@ -107,7 +107,7 @@ fn live_lease_outlives_daemons_until_stop_server() {
 
 #[test]
 fn embedded_server_without_daemon_stops_after_linger() {
-    let place = Place::new();
+    let place = Place::create();
     let pool = pool_name("linger");
     let linger = Duration::from_secs(2);
     let mut daemon = place.start(&[("PGDIBS_LINGER_SECONDS", "2")]);
@@ -124,7 +124,7 @@ fn embedded_server_without_daemon_stops_after_linger() {
 
 #[test]
 fn killed_embedded_server_restarts_and_leases_survive() {
-    let place = Place::new();
+    let place = Place::create();
     let pool = pool_name("phoenix");
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();

@@ -38,7 +38,7 @@ fn leased(daemon: &Daemon, pool: &str) -> Value {
 
 #[test]
 fn lease_login_is_refused_by_other_databases_of_embedded_server() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let lease = leased(&daemon, &pool_name("shut"));
     assert_eq!(connect_to(&lease, "postgres"), refused());

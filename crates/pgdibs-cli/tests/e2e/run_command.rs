@@ -11,7 +11,7 @@ use pgdibs_testing::seed::{PASSWORD, SUPERUSER};
 
 #[test]
 fn run_holds_the_lease_while_the_command_runs() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let pool = pool_name("run");
@@ -74,7 +74,7 @@ fn run_holds_the_lease_while_the_command_runs() {
 /// answered (found by following the README).
 #[test]
 fn run_without_daemon_starts_and_stops_one() {
-    let place = Place::new();
+    let place = Place::create();
     let pool = pool_name("own");
     place.write("db/01.sql", "create table t (n int);");
     place.write(
@@ -112,7 +112,7 @@ fn run_without_daemon_starts_and_stops_one() {
 /// 33 s).
 #[test]
 fn concurrent_runs_share_a_started_daemon() {
-    let place = Place::new();
+    let place = Place::create();
     let pool = pool_name("both");
     place.write("db/01.sql", "create table t (n int);");
     place.write(
@@ -156,7 +156,7 @@ fn psql_in_run_connects_to_the_lease_despite_variables() {
     own.superuser("postgres").run("create database dev");
     own.superuser("dev").run("create table notes as select 'precious' as body from generate_series(1, 100)");
     let before = own.comparable_dump("dev");
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let pool = pool_name("libpq");
     daemon.api.make_pool(&pool, &json!({"warm": 2, "max": 2, "spares": 0}), "create table notes (body text)");

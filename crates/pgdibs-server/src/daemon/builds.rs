@@ -25,7 +25,7 @@ use crate::config::{Config, PoolConfig};
 use crate::service::wait_queue::WaitQueue;
 use crate::service::waiter::{Attempt, Waited, Waiter};
 use crate::service::{Current, Sources};
-use pgdibs_sources::{BuildTarget, FingerprintContext, Source, SourceFingerprint, SourceKind};
+use pgdibs_sources::{BuildFailure, BuildTarget, FingerprintContext, Source, SourceFingerprint, SourceKind};
 
 /// The interval at which inputs are compared without an acquire.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
@@ -243,6 +243,8 @@ impl Builds {
         // The file exists until psql has read it.
         let mut dump = None;
         let mut source = source.clone();
+        let content = async || self.backend.build_content(pool, template).await.map_err(|error| error.to_string());
+        let empty = content().await?;
         if let SourceKind::Database(name) = &source.kind {
             self.backend.copy_database_settings(name, pool, template).await.map_err(|error| error.to_string())?;
             let file = self.dump(name).await?;
@@ -250,10 +252,20 @@ impl Builds {
             dump = Some(file);
         }
         let deadline = source.timeout.unwrap_or(self.timeout);
-        pgdibs_sources::build(&source, &target, deadline, self.stopping.clone())
-            .await
-            .map_err(|failure| format!("the build failed at {}: {}", failure.step, failure.detail))?;
+        let failed = |failure: BuildFailure| format!("the build failed at {}: {}", failure.step, failure.detail);
+        let (read, own) = (source.clone(), dump.is_none());
+        let planning = tokio::task::spawn_blocking(move || pgdibs_sources::plan(&read)).await;
+        let plan = planning.map_err(|error| error.to_string())?.map_err(failed)?;
+        let steps = if own { plan.steps(&source) } else { "a copy of the database".to_owned() };
+        tracing::info!(%pool, %fingerprint, "running {steps}");
+        pgdibs_sources::build(&source, plan, &target, deadline, self.stopping.clone()).await.map_err(failed)?;
         drop(dump);
+        if !source.allow_empty && content().await? == empty {
+            return Err(format!(
+                "the build made nothing: {steps} ran without an error and left no relation, type, function, extension, schema or setting; \
+                 correct the source, or set `allow_empty = true` in [pools.{pool}.source] if the template is to be empty"
+            ));
+        }
         self.seal(pool, fingerprint, token).await
     }
 

@@ -23,15 +23,9 @@ pub struct Place {
     daemons: AtomicUsize,
 }
 
-impl Default for Place {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Place {
     /// For daemons with an embedded server.
-    pub fn new() -> Self {
+    pub fn create() -> Self {
         // The path of Postgres's socket must fit into 107 bytes.
         let directory = tempfile::Builder::new().prefix("pgd-").tempdir_in("/tmp").unwrap();
         // If root runs the tests, the server's user needs access to its data.
@@ -42,7 +36,7 @@ impl Place {
 
     /// For daemons on a given server.
     pub fn on(server_url: &str) -> Self {
-        let mut place = Self::new();
+        let mut place = Self::create();
         place.server_url = Some(server_url.to_owned());
         place
     }

@@ -215,7 +215,7 @@ fn hung_up(api: &Api, pool: &str) {
 
 #[test]
 fn hostile_requests_do_not_harm_the_daemon() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let pool = pool_name("input");

@@ -126,7 +126,7 @@ fn daemon_killed_at_random_keeps_leases_and_leaks_nothing() {
     let seed = seed();
     println!("PGDIBS_TEST_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let place = Place::new();
+    let place = Place::create();
     let pool = pool_name("storm");
     let mut daemon = place.daemon(&[]);
     let api = daemon.api.clone();

@@ -33,7 +33,7 @@ fn is_cut_off(stream: &mut TcpStream) -> bool {
 
 #[test]
 fn thousand_slow_senders_delay_no_other_for_ten_seconds() {
-    let place = Place::new();
+    let place = Place::create();
     let daemon = place.daemon(&[]);
     let api = daemon.api.clone();
     let pool = pool_name("slow");
