@@ -84,7 +84,7 @@ fn commands_handle_a_lease_from_acquire_to_release() {
 /// Regression: nothing ended a daemon that a client had started, but a search for its process.
 #[test]
 fn stop_ends_the_daemon_of_the_data_directory() {
-    let place = Place::new();
+    let place = Place::create();
     let mut daemon = place.daemon(&[]);
     let url = daemon.api.url();
     let other = run(place.program(&["stop"], &[("PGDIBS_URL", "http://127.0.0.1:9")]));
