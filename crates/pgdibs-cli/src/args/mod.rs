@@ -41,10 +41,10 @@ Start here:
   pgdibs status --watch      pools, templates and leases
 
 Exit codes: 0 success, 1 failure, 2 wrong command line, 69 no daemon answers, 78 wrong configuration.
-`pgdibs run` and `pgdibs template build` exit with the code of their command. `pgdibs healthcheck` exits with 1 for 69 and 78,
+`pgdibs run` and `pgdibs template build` exit with the code of their command. `pgdibs healthcheck` exits with 1 for 69 and 78, \
 because container runtimes know 0 and 1 alone.
 
-With --output json, results are JSON on standard output ({} for a command without a result) and an error is a JSON object on standard
+With --output json, results are JSON on standard output ({} for a command without a result) and an error is a JSON object on standard \
 error: the problem document of the API, or {\"code\": ..., \"detail\": ...}."
 )]
 pub(super) struct Cli {
