@@ -1,6 +1,7 @@
 //! The context of every command: its output, the global flags, the configuration and the client for the daemon.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::error::CliError;
 use super::output::Output;
@@ -42,9 +43,19 @@ impl Context {
     /// # Errors
     /// The configuration or the URL is wrong.
     pub(super) fn client(&self) -> Result<Client, CliError> {
+        self.client_with_timeout(None)
+    }
+
+    /// The same with the time that an answer may take, in place of the default of 30 s.
+    ///
+    /// # Errors
+    /// As [`Context::client`].
+    pub(super) fn client_with_timeout(&self, timeout: Option<Duration>) -> Result<Client, CliError> {
         let config = self.load_for_client(ServeFlags::default())?;
         let url = self.url.clone().unwrap_or_else(|| address_of(&config.listen));
-        Ok(Client::builder(url).token(config.token).build()?)
+        let builder = Client::builder(url).token(config.token);
+        let builder = timeout.into_iter().fold(builder, pgdibs::ClientBuilder::timeout);
+        Ok(builder.build()?)
     }
 }
 
@@ -60,7 +71,7 @@ pub(super) fn working_directory() -> Result<PathBuf, CliError> {
 }
 
 /// The URL at which this machine reaches a daemon that listens on `listen`.
-fn address_of(listen: &HostPort) -> String {
+pub(super) fn address_of(listen: &HostPort) -> String {
     let host = match listen.host.as_str() {
         "0.0.0.0" => "127.0.0.1",
         "::" => "::1",

@@ -1,6 +1,9 @@
 //! The error of a command: a message, a hint and an exit code. Also the hint that belongs to each error of the client library.
 
+use pgdibs::ApiError;
+use pgdibs::api::problem::{Code, Problem};
 use pgdibs_server::config::ConfigError;
+use serde_json::{Value, json};
 
 /// The command failed.
 pub(super) const FAILED: u8 = 1;
@@ -24,6 +27,8 @@ pub(super) enum CliError {
         /// What to do.
         hint: Option<String>,
         exit_code: u8,
+        /// The problem document of the API, when the daemon sent the error.
+        problem: Option<Box<Value>>,
     },
     /// The reader of standard output has closed it (`pgdibs status | head -1`): the command ends without a message.
     #[error("standard output is closed")]
@@ -32,7 +37,7 @@ pub(super) enum CliError {
 
 impl CliError {
     fn new(exit_code: u8, message: impl Into<String>) -> Self {
-        Self::Failure { message: message.into(), hint: None, exit_code }
+        Self::Failure { message: message.into(), hint: None, exit_code, problem: None }
     }
 
     pub(super) fn failed(message: impl Into<String>) -> Self {
@@ -58,6 +63,34 @@ impl CliError {
             *hint = Some(text.into());
         }
         self
+    }
+
+    fn of_api(error: &ApiError) -> Self {
+        let known = serde_json::from_value::<Code>(json!(error.code)).ok();
+        let problem = known.and_then(|code| serde_json::to_value(Problem::new(code, error.detail.clone())).ok());
+        let problem = problem.or_else(|| {
+            let named = Some(&error.code).filter(|code| !code.is_empty())?;
+            Some(json!({"code": named, "detail": error.detail, "status": error.status}))
+        });
+        Self::Failure { message: error.to_string(), hint: None, exit_code: FAILED, problem: problem.map(Box::new) }
+    }
+
+    /// The error for `--output json`: the problem document of the API, else `code` and `detail`; and the hint.
+    pub(super) fn json(&self) -> Value {
+        let Self::Failure { message, hint, exit_code, problem } = self else { return json!({}) };
+        let mut object = problem.as_deref().cloned().unwrap_or_else(|| {
+            let code = match *exit_code {
+                USAGE => "usage",
+                UNAVAILABLE => "daemon_unavailable",
+                CONFIGURATION => "configuration",
+                _ => "failed",
+            };
+            json!({"code": code, "detail": message})
+        });
+        if let Some(hint) = hint {
+            object["hint"] = json!(hint);
+        }
+        object
     }
 
     #[must_use]
@@ -86,7 +119,8 @@ impl From<pgdibs::connection_url::NotPostgres> for CliError {
 /// A response of the daemon that is not of the type that the API defines.
 impl From<serde_json::Error> for CliError {
     fn from(error: serde_json::Error) -> Self {
-        Self::failed(format!("cannot parse the daemon's response: {error}")).hint(OTHER_VERSION)
+        let problem = without_position(&error.to_string());
+        Self::failed(format!("cannot parse the daemon's response: {problem}")).hint(OTHER_VERSION)
     }
 }
 
@@ -100,14 +134,27 @@ impl From<pgdibs::Error> for CliError {
             pgdibs::Error::NoAnswer { .. } => Self::unavailable(message)
                 .hint("`pgdibs healthcheck --ready` shows whether it is ready; its log shows more"),
             pgdibs::Error::Api(error) => match hint(&error.code) {
-                Some(hint) => Self::failed(message).hint(hint),
-                None => Self::failed(message),
+                Some(hint) => Self::of_api(&error).hint(hint),
+                None => Self::of_api(&error),
             },
-            _ => {
-                Self::failed(message).hint("another program may listen there; name the daemon with --url or PGDIBS_URL")
-            }
+            _ => Self::failed(without_position(&message))
+                .hint("another program may listen there; name the daemon with --url or PGDIBS_URL"),
         }
     }
+}
+
+/// A text of serde without the positions in a document that the user does not see: ` at line 1 column 5`.
+fn without_position(text: &str) -> String {
+    let mut parts = text.split(" at line ");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let after_number = |text: &'_ str| text.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned();
+        match after_number(part).strip_prefix(" column ") {
+            Some(column) => shown.push_str(&after_number(column)),
+            None => shown.push_str(&format!(" at line {part}")),
+        }
+    }
+    shown
 }
 
 /// What a user of the command line can do about an API error, whose own message is for callers of the HTTP API.
@@ -134,4 +181,41 @@ fn hint(code: &str) -> Option<&'static str> {
         _ => return None,
     };
     Some(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_position_drops_line_and_column_alone() {
+        for (text, shown) in [
+            ("missing field `pool` at line 1 column 5", "missing field `pool`"),
+            ("a (status 200: expected value at line 1 column 1)", "a (status 200: expected value)"),
+            ("sql/1.sql, at line 3: no", "sql/1.sql, at line 3: no"),
+            ("it fails at line 3 of 1.sql", "it fails at line 3 of 1.sql"),
+        ] {
+            assert_eq!(without_position(text), shown);
+        }
+    }
+
+    #[test]
+    fn json_has_code_and_detail_of_each_kind() {
+        let api = ApiError {
+            status: 404,
+            code: "pool_not_found".to_owned(),
+            detail: "no".to_owned(),
+            retry_after: None,
+            api_level: 1,
+        };
+        let error = CliError::from(pgdibs::Error::Api(api.clone())).json();
+        assert_eq!((&error["type"], &error["status"]), (&json!("urn:pgdibs:problem:pool_not_found"), &json!(404)));
+        assert_eq!((&error["code"], &error["detail"]), (&json!("pool_not_found"), &json!("no")));
+        assert!(error["hint"].as_str().unwrap().contains("pgdibs pool list"), "{error}");
+        let unknown = CliError::of_api(&ApiError { code: "new_code".to_owned(), ..api }).json();
+        assert_eq!(unknown, json!({"code": "new_code", "detail": "no", "status": 404}));
+        assert_eq!(CliError::usage("bad").hint("do").json(), json!({"code": "usage", "detail": "bad", "hint": "do"}));
+        assert_eq!(CliError::unavailable("x").json()["code"], "daemon_unavailable");
+        assert_eq!(CliError::configuration("x").json()["code"], "configuration");
+    }
 }

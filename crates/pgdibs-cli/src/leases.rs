@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use super::args::{IdArgs, KeepArgs, LeaseArgs, ReleaseArgs, RenewArgs, ResetArgs};
 use super::context::Context;
 use super::error::CliError;
+use super::fingerprint::resolve;
 use super::inherited::{EXPORTED, Inherited};
 use super::progress::Progress;
+use pgdibs::api::database::{DatabaseState, Databases};
 use pgdibs::api::lease::{Kept, Lease, Leases};
 use pgdibs::connection_url::{MISLEADING, libpq_variables};
 use pgdibs::{Client, segment};
@@ -20,10 +22,14 @@ use pgdibs::{Client, segment};
 /// The daemon refuses, or no database was free in time.
 pub(super) async fn lease(context: &Context, args: LeaseArgs) -> Result<(), CliError> {
     let client = context.client()?;
+    let fingerprint = match &args.fingerprint {
+        Some(written) => Some(resolve(&client, &args.pool, written).await?),
+        None => None,
+    };
     let request = without_nulls(json!({
         "pool": args.pool,
         "holder": args.holder.unwrap_or_else(|| default_holder("pgdibs lease")),
-        "fingerprint": args.fingerprint,
+        "fingerprint": fingerprint,
         "worker": args.worker,
         "run": args.run,
         "alias": args.alias,
@@ -42,7 +48,13 @@ pub(super) async fn lease(context: &Context, args: LeaseArgs) -> Result<(), CliE
         // The caller did not get the lease's URL, so the lease is released.
         client.call(Method::DELETE, &format!("/v1/leases/{}", segment(&lease.id)?), None, Duration::ZERO).await?;
     } else if !args.export {
-        context.output.info(&format!("leased {} as {}; {}", lease.database, lease.id, expiry(&lease)));
+        let template = super::table::shortened(&lease.fingerprint, 40);
+        context.output.info(&format!(
+            "leased {} as {}, a clone of template {template}; {}",
+            lease.database,
+            lease.id,
+            expiry(&lease)
+        ));
     }
     written
 }
@@ -129,10 +141,10 @@ pub(super) async fn keep(context: &Context, args: &KeepArgs) -> Result<(), CliEr
     Ok(())
 }
 
-/// Releases a lease, or all leases of a run.
+/// Releases a lease or all leases of a run, or drops a kept database.
 ///
 /// # Errors
-/// There is no such lease.
+/// There is no such lease or database.
 pub(super) async fn release(context: &Context, args: &ReleaseArgs) -> Result<(), CliError> {
     let client = context.client()?;
     if let Some(run) = &args.run {
@@ -140,10 +152,40 @@ pub(super) async fn release(context: &Context, args: &ReleaseArgs) -> Result<(),
         let released = answer.value()?.get("released").and_then(Value::as_u64).unwrap_or_default();
         return context.output.result(&answer.value()?, || format!("released {released}"));
     }
-    let id = find(&client, args.lease.as_deref().unwrap_or_default()).await?;
+    let name = args.lease.as_deref().unwrap_or_default();
+    if let Some(database) = find_kept(&client, name).await? {
+        let path = format!("/v1/databases/{}", segment(&database)?);
+        client.call(Method::DELETE, &path, None, Duration::ZERO).await?;
+        return context.output.done(&format!("released the kept database {database}; the daemon drops it"));
+    }
+    let id = find(&client, name).await?;
     client.call(Method::DELETE, &format!("/v1/leases/{}", segment(&id)?), None, Duration::ZERO).await?;
-    context.output.info(&format!("released {id}"));
-    Ok(())
+    context.output.done(&format!("released {id}"))
+}
+
+/// The kept database with this name or this suffix (`kept_7`).
+async fn find_kept(client: &Client, name: &str) -> Result<Option<String>, CliError> {
+    if !name.contains("kept") {
+        return Ok(None);
+    }
+    let all: Databases = client.get("/v1/databases").await?.json()?;
+    let suffix = format!("_{name}");
+    let kept = all.databases.iter().filter(|database| database.state == DatabaseState::Kept);
+    let found: Vec<&str> = kept
+        .filter(|one| one.database == name || one.database.ends_with(&suffix))
+        .map(|one| one.database.as_str())
+        .collect();
+    match found.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some((*one).to_owned())),
+        several => {
+            match several.contains(&name) {
+                true => Ok(Some(name.to_owned())),
+                false => Err(CliError::usage(format!("`{name}` is ambiguous: {}", several.join(", ")))
+                    .hint("give the full name")),
+            }
+        }
+    }
 }
 
 /// The id of a lease, given its id or the name of its database.
@@ -159,7 +201,7 @@ async fn find(client: &Client, name: &str) -> Result<String, CliError> {
     match found.as_slice() {
         [lease] => Ok(lease.id.clone()),
         [] => Err(CliError::failed(format!("no live lease holds `{name}`"))
-            .hint("give a lease's id or the name of its database; `pgdibs status` shows both")),
+            .hint("give a lease's id or the name of its database; `pgdibs status` shows the databases")),
         several => {
             let names: Vec<&str> = several.iter().map(|lease| lease.database.as_str()).collect();
             Err(CliError::failed(format!("`{name}` is ambiguous: {}", names.join(", "))).hint("give the full name"))

@@ -6,6 +6,7 @@ mod completions;
 mod configuration;
 mod context;
 mod error;
+mod fingerprint;
 mod healthcheck;
 mod inherited;
 mod leases;
@@ -20,19 +21,20 @@ mod runtime;
 mod serve;
 mod signals;
 mod status;
+mod stop;
 mod table;
 mod templates;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use pgdibs_server::offline::{SupervisorArgs, supervise};
 use tokio::runtime::Builder;
 
-use self::args::{Cli, Command};
+use self::args::Command;
 use self::context::Context;
 use self::error::CliError;
-use self::output::Output;
+use self::output::{Format, Output};
 use self::runtime::runtime;
 
 /// Runs the command that the arguments name.
@@ -40,7 +42,15 @@ pub fn main() -> ExitCode {
     if let Some(args) = SupervisorArgs::recognise(std::env::args_os()) {
         return supervise(args);
     }
-    let cli = Cli::parse();
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let cli = match args::parse(&words) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && args::wants_json(&words) => {
+            let error = CliError::usage(error.render().to_string().trim().trim_start_matches("error: "));
+            return ExitCode::from(output::print_error(&error, Format::Json));
+        }
+        Err(error) => error.exit(),
+    };
     let output = Output::new(cli.output);
     let url = cli.url.filter(|url| !url.is_empty());
     let context = Context { output, global: cli.global, url };
@@ -49,10 +59,10 @@ pub fn main() -> ExitCode {
         // Container runtimes know the exit codes 0 and 1 alone.
         Command::Healthcheck(args) => one_task(healthcheck::healthcheck(&context, &args))
             .map(ExitCode::from)
-            .or_else(|error| Ok(ExitCode::from(output::print_error(&error).min(error::FAILED)))),
+            .or_else(|error| Ok(ExitCode::from(output::print_error(&error, cli.output).min(error::FAILED)))),
         command => one_task(other(&context, command)).map(ExitCode::from),
     };
-    result.unwrap_or_else(|error| ExitCode::from(output::print_error(&error)))
+    result.unwrap_or_else(|error| ExitCode::from(output::print_error(&error, cli.output)))
 }
 
 /// Runs a command other than `serve` and `healthcheck`; returns its exit code.
@@ -60,6 +70,7 @@ async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
     match command {
         Command::Run(args) => return run::run(context, args).await,
         Command::Template(command) => return templates::template(context, command).await,
+        Command::Stop(args) => stop::stop(context, args).await?,
         Command::Status(args) => status::status(context, &args).await?,
         Command::Lease(args) => leases::lease(context, args).await?,
         Command::Renew(args) => leases::renew(context, &args).await?,

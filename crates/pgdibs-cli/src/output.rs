@@ -68,6 +68,15 @@ impl Output {
         if self.is_json() { self.json(json) } else { self.text(&text()) }
     }
 
+    /// Writes the result of a command that has none: `{}` with `--output json`, otherwise `text` to standard error.
+    ///
+    /// # Errors
+    /// As [`Output::text`].
+    pub(super) fn done(self, text: &str) -> Result<(), CliError> {
+        self.info(text);
+        if self.is_json() { self.json(&serde_json::json!({})) } else { Ok(()) }
+    }
+
     /// Writes a message to standard error, unless results are JSON.
     pub(super) fn info(self, text: &str) {
         if !self.is_json() {
@@ -81,11 +90,15 @@ pub(super) fn message(text: &str) {
     let _closed = writeln!(io::stderr().lock(), "pgdibs: {text}");
 }
 
-/// Writes the message and the hint of an error to standard error; returns the exit code.
-pub(super) fn print_error(error: &CliError) -> u8 {
+/// Writes an error to standard error, as message and hint or as a JSON object on one line; returns the exit code.
+pub(super) fn print_error(error: &CliError, format: Format) -> u8 {
     match error {
         CliError::OutputClosed => 0,
-        CliError::Failure { message: text, hint, exit_code } => {
+        CliError::Failure { exit_code, .. } if format == Format::Json => {
+            let _closed = writeln!(io::stderr().lock(), "{}", error.json());
+            *exit_code
+        }
+        CliError::Failure { message: text, hint, exit_code, .. } => {
             message(text);
             if let Some(hint) = hint {
                 let _closed = writeln!(io::stderr().lock(), "hint: {hint}");

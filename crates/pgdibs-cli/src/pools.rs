@@ -38,13 +38,15 @@ async fn list(context: &Context) -> Result<(), CliError> {
 }
 
 async fn set(context: &Context, args: &PoolSetArgs) -> Result<(), CliError> {
-    let body = without_nulls(json!({"warm": args.warm, "max": args.max, "spares": args.spares}));
+    let body = without_nulls(json!({"warm": args.warm, "max": args.max, "spares": args.spares, "login": args.login}));
     let path = format!("/v1/pools/{}", segment(&args.pool)?);
     let answer = context.client()?.call(Method::PUT, &path, Some(&body), Duration::ZERO).await?;
     let pool: Pool = answer.json()?;
     let verb = if answer.status == 201 { "created" } else { "set" };
     context.output.result(&answer.value()?, || {
-        format!("{verb} {}: warm {}, max {}, spares {}", pool.pool, pool.warm, pool.max, pool.spares)
+        let login = answer.value().ok().and_then(|value| value.get("login")?.as_str().map(str::to_owned));
+        let login = login.filter(|login| login != "plain").map_or_else(String::new, |login| format!(", login {login}"));
+        format!("{verb} {}: warm {}, max {}, spares {}{login}", pool.pool, pool.warm, pool.max, pool.spares)
     })
 }
 
@@ -52,6 +54,5 @@ async fn drop_pool(context: &Context, args: &PoolDropArgs) -> Result<(), CliErro
     let force = if args.force { "?force=true" } else { "" };
     let path = format!("/v1/pools/{}{force}", segment(&args.pool)?);
     context.client()?.call(Method::DELETE, &path, None, Duration::ZERO).await?;
-    context.output.info(&format!("dropped {}", args.pool));
-    Ok(())
+    context.output.done(&format!("dropped {}", args.pool))
 }

@@ -2,6 +2,14 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
+/// The columns of a terminal, and of what is written to a file or a pipe.
+const WIDTH: usize = 80;
+/// Between two columns of a table.
+const GAP: usize = 2;
+/// No column is made narrower.
+const MIN_COLUMN: usize = 8;
+const INDENT: &str = "  ";
+
 /// A table; its header is bold with `colour`.
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, colour: bool) -> String {
     let mut table = Table::new();
@@ -17,9 +25,46 @@ pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>, colour: bool) -> St
     lines.collect()
 }
 
-/// Text of another user, such as a holder, without control characters, which could control this user's terminal.
+/// A table whose columns `shrinkable` are shortened, in this order, until it fits.
+pub(super) fn fitted_table(header: &[&str], mut rows: Vec<Vec<String>>, shrinkable: &[usize], colour: bool) -> String {
+    let widest = |rows: &[Vec<String>], column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain(header.get(column).map(|name| name.chars().count())).max().unwrap_or_default()
+    };
+    for &column in shrinkable {
+        let total: usize = (0..header.len()).map(|column| widest(&rows, column) + GAP).sum::<usize>() - GAP;
+        let width = widest(&rows, column).saturating_sub(total.saturating_sub(WIDTH)).max(MIN_COLUMN);
+        for cell in rows.iter_mut().filter_map(|row| row.get_mut(column)) {
+            *cell = shortened(cell, width);
+        }
+    }
+    table(header, rows, colour)
+}
+
+/// The lines of a text, wrapped between words; further lines are indented. A word that is longer, such as a path, stays whole.
+pub(super) fn lines_of(text: &str) -> String {
+    let mut wrapped = String::new();
+    for (number, line) in text.trim_end().lines().enumerate() {
+        let line = if number == 0 { plain(line) } else { format!("{INDENT}{}", plain(line)) };
+        if line.chars().count() <= WIDTH {
+            wrapped.push_str(&format!("{line}\n"));
+            continue;
+        }
+        let options = textwrap::Options::new(WIDTH).subsequent_indent(INDENT).break_words(false);
+        let options = options.word_splitter(textwrap::WordSplitter::NoHyphenation);
+        wrapped.extend(textwrap::wrap(&line, options).iter().map(|line| format!("{line}\n")));
+    }
+    wrapped
+}
+
+/// Text of another user, such as a holder, in one line and without control characters, which could control this user's terminal.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let plain = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(plain).collect()
 }
 
 /// At most `max` characters, with an ellipsis at the end when the text is longer.
@@ -69,7 +114,7 @@ mod tests {
     #[test]
     fn table_replaces_control_characters() {
         let shown = table(&["HOLDER"], vec![vec!["ci\x1b[2J\nroot\u{9b}".to_owned()]], false);
-        assert_eq!(shown, "HOLDER\nci\u{fffd}[2J\u{fffd}root\u{fffd}\n");
+        assert_eq!(shown, "HOLDER\nci\u{fffd}[2J root\u{fffd}\n");
     }
 
     #[test]

@@ -9,20 +9,21 @@ use pgdibs::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::args::{TemplateBuildArgs, TemplateCommand, TemplateDropArgs};
+use super::args::{TemplateArgs, TemplateBuildArgs, TemplateCommand, TemplateListArgs};
 use super::command::{Outcome, RunningCommand, display};
 use super::context::Context;
 use super::error::CliError;
+use super::fingerprint::{matching, resolve};
 use super::inherited::{EXPORTED, Inherited};
 use super::leases::{default_holder, without_nulls};
 use super::output::message;
 use super::progress::Progress;
-use super::render::templates_table;
+use super::render::{template_screen, templates_table};
 use super::signals::Signals;
 use pgdibs::api::pool::Pools;
-use pgdibs::api::template::Build;
+use pgdibs::api::template::{Build, Template};
 use pgdibs::connection_url::libpq_variables;
-use pgdibs::{Client, Error as ClientError, segment};
+use pgdibs::{Client, Error as ClientError, Response, segment};
 use pgdibs_server::offline::{FileGlob, Matches};
 
 /// The daemon gives up a build after 60 s without a renewal or a session; three attempts fit.
@@ -37,20 +38,27 @@ const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
 pub(super) async fn template(context: &Context, command: TemplateCommand) -> Result<u8, CliError> {
     match command {
         TemplateCommand::Build(args) => return build(context, args).await,
-        TemplateCommand::List { pool } => list(context, pool.as_deref()).await?,
+        TemplateCommand::List(args) => list(context, &args).await?,
+        TemplateCommand::Show(args) => show(context, &args).await?,
         TemplateCommand::Drop(args) => drop_template(context, &args).await?,
     }
     Ok(0)
 }
 
-async fn list(context: &Context, pool: Option<&str>) -> Result<(), CliError> {
+async fn list(context: &Context, args: &TemplateListArgs) -> Result<(), CliError> {
     let client = context.client()?;
-    let pools = match pool {
+    let mut pools = match &args.pool {
         Some(pool) => vec![client.get(&format!("/v1/pools/{}", segment(pool)?)).await?.json::<Value>()?],
         None => {
             client.get("/v1/pools").await?.value()?.get("pools").and_then(Value::as_array).cloned().unwrap_or_default()
         }
     };
+    if let Some(prefix) = &args.fingerprint {
+        for pool in &mut pools {
+            let templates: Vec<Template> = serde_json::from_value(pool["templates"].take())?;
+            pool["templates"] = json!(matching(templates.iter(), prefix.trim_end_matches('…')).collect::<Vec<_>>());
+        }
+    }
     if context.output.is_json() {
         let of = |pool: &Value| json!({"pool": pool.get("pool"), "templates": pool.get("templates")});
         return context.output.json(&json!({"pools": pools.iter().map(of).collect::<Vec<_>>()}));
@@ -59,11 +67,39 @@ async fn list(context: &Context, pool: Option<&str>) -> Result<(), CliError> {
     context.output.text(&templates_table(&pools.pools, Timestamp::now(), context.output.colour))
 }
 
-async fn drop_template(context: &Context, args: &TemplateDropArgs) -> Result<(), CliError> {
-    let path = template_path(&args.pool, &args.fingerprint)?;
-    context.client()?.call(Method::DELETE, &path, None, Duration::ZERO).await?;
-    context.output.info(&format!("dropped the template of {} with fingerprint {}", args.pool, args.fingerprint));
-    Ok(())
+async fn show(context: &Context, args: &TemplateArgs) -> Result<(), CliError> {
+    let client = context.client()?;
+    let fingerprint = resolve(&client, &args.pool, &args.fingerprint).await?;
+    let answer = client.get(&template_path(&args.pool, &fingerprint)?).await?;
+    let template: Template = answer.json()?;
+    context.output.result(&answer.value()?, || template_screen(&template, Timestamp::now()))
+}
+
+async fn drop_template(context: &Context, args: &TemplateArgs) -> Result<(), CliError> {
+    let client = context.client()?;
+    let fingerprint = resolve(&client, &args.pool, &args.fingerprint).await?;
+    client.call(Method::DELETE, &template_path(&args.pool, &fingerprint)?, None, Duration::ZERO).await?;
+    context.output.done(&format!("dropped the template of {} with fingerprint {fingerprint}", args.pool))
+}
+
+/// Calls `PUT` for the template; when there is no such pool, creates it and calls again.
+async fn announce(
+    context: &Context,
+    (client, progress): (&Client, &Progress),
+    (pool, path): (&str, &str),
+    body: &Value,
+    wait: Duration,
+) -> Result<Response, CliError> {
+    match progress.call(client, Method::PUT, path, Some(body), wait).await {
+        Err(error) if error.code() == Some("pool_not_found") => {
+            client
+                .call(Method::PUT, &format!("/v1/pools/{}", segment(pool)?), Some(&json!({})), Duration::ZERO)
+                .await?;
+            context.output.info(&format!("created the pool {pool}, which did not exist; `pgdibs pool set` changes it"));
+            Ok(progress.call(client, Method::PUT, path, Some(body), wait).await?)
+        }
+        answer => Ok(answer?),
+    }
 }
 
 fn template_path(pool: &str, fingerprint: &str) -> Result<String, CliError> {
@@ -85,7 +121,7 @@ async fn build(context: &Context, args: TemplateBuildArgs) -> Result<u8, CliErro
     // Caught before the daemon assigns the build: a later interruption must abandon it.
     let mut signals = Signals::catch()?;
     let answer = tokio::select! {
-        answer = progress.call(&client, Method::PUT, &path, Some(&body), wait) => answer?,
+        answer = announce(context, (&client, &progress), (&args.pool, &path), &body, wait) => answer?,
         received = signals.next() => return Ok(super::signals::exit_code_of(received.signal as i32)),
     };
     drop(progress);

@@ -25,6 +25,6 @@ pub use error::EmbeddedError;
 pub use find::{Binaries, SearchRoots, find, find_client_program};
 pub use options::{DEFAULT_LINGER, DEFAULT_MAX_CONNECTIONS, EmbeddedOptions};
 pub use progress::Progress;
-pub use server::{Embedded, superuser_url};
+pub use server::{Embedded, Processes, superuser_url};
 pub use start::{data_dir, start};
 pub use supervisor::{SupervisorArgs, supervise};

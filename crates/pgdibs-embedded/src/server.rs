@@ -154,6 +154,30 @@ pub fn superuser_url(data_dir: &Path) -> Result<SecretString, EmbeddedError> {
     Ok(url(read(&layout.port_file())?.trim(), password.trim()))
 }
 
+/// The processes that hold the locks of a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Processes {
+    /// The daemon; `None` when none uses the directory.
+    pub daemon: Option<u32>,
+    /// The supervisor of its server; `None` when the server does not run.
+    pub supervisor: Option<u32>,
+}
+
+impl Processes {
+    /// The processes that use `data_dir` now. A directory that does not exist has none.
+    ///
+    /// # Errors
+    /// [`EmbeddedError::Io`] when this user may not read its files.
+    pub fn of(data_dir: &Path) -> Result<Self, EmbeddedError> {
+        if !Layout::is_marked(data_dir) {
+            return Ok(Self { daemon: None, supervisor: None });
+        }
+        let layout = Layout::of(data_dir)?;
+        let holder = |path: &Path| lock::holder(path).context("inspect", path).map(Option::flatten);
+        Ok(Self { daemon: holder(&layout.daemon_lock())?, supervisor: holder(&layout.supervisor_lock())? })
+    }
+}
+
 pub(super) fn url(port: impl Display, password: &str) -> SecretString {
     let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
     SecretString::from(format!("postgresql://{SUPERUSER}:{password}@{HOST}:{port}/postgres"))

@@ -126,9 +126,17 @@ impl PgBackend {
         let (_, number) = self.connections.catalog.pool();
         let Ok(answer) = timeout(ANSWER_TIMEOUT, request).await else {
             self.connections.catalog.discard(number);
-            return Err(no_answer(ANSWER_TIMEOUT));
+            return Err(self.with_address(no_answer(ANSWER_TIMEOUT)));
         };
-        answer.map_err(|error| error.into().into())
+        answer.map_err(|error| self.with_address(error.into().into()))
+    }
+
+    /// Names the server's address in an error that says that it is not available.
+    pub(crate) fn with_address(&self, error: Error) -> Error {
+        let Error::ServerUnavailable(why) = error else { return error };
+        let (host, port) = self.connections.address.host_and_port();
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        Error::ServerUnavailable(format!("{why} ({host}:{port})"))
     }
 
     /// Closes every connection, after their present statements.

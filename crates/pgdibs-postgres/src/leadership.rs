@@ -55,9 +55,10 @@ impl PgBackend {
             if pinged.is_err() {
                 self.discard_leadership(&mut leadership).await;
             }
-            return Ok(pinged.map(|()| true)?);
+            return pinged.map(|()| true).map_err(|error| self.with_address(error.into()));
         }
-        *leadership = answer_within(ACQUIRE, self.lock_leadership()).await?;
+        let acquired = answer_within(ACQUIRE, self.lock_leadership()).await;
+        *leadership = acquired.map_err(|error| self.with_address(error.into()))?;
         Ok(leadership.is_some())
     }
 
@@ -107,7 +108,7 @@ impl PgBackend {
             Ok(_) => held.used = Instant::now(),
             Err(_) => self.discard_leadership(&mut leadership).await,
         }
-        Ok(taken?)
+        taken.map_err(|error| self.with_address(error.into()))
     }
 
     /// Gives leadership up, so that another daemon need not wait until the server notices that the session has ended.

@@ -69,6 +69,9 @@ pub fn sentence(error: &sqlx::Error) -> String {
             let code = database.code().unwrap_or_default();
             format!("{} ({code})", database.message())
         }
-        None => error.to_string(),
+        None => match error {
+            sqlx::Error::PoolTimedOut => "no connection to it answers".to_owned(),
+            _ => error.to_string(),
+        },
     }
 }

@@ -2,7 +2,7 @@
 
 use pgdibs_embedded::{DEFAULT_MAX_CONNECTIONS, EmbeddedOptions};
 pub use pgdibs_embedded::{
-    Embedded, EmbeddedError, Progress, SearchRoots, SupervisorArgs, data_dir, find_client_program, supervise,
+    Embedded, EmbeddedError, Processes, Progress, SearchRoots, SupervisorArgs, data_dir, find_client_program, supervise,
 };
 pub use pgdibs_postgres::connect::ConnectError;
 use pgdibs_postgres::public_connect::PgProbe;

@@ -19,7 +19,7 @@ To lease a database for as long as a command runs, use `pgdibs run`.")]
 pub(crate) struct LeaseArgs {
     /// The pool
     pub(crate) pool: String,
-    /// The template's fingerprint [default: the pool's newest ready template]
+    /// The template's fingerprint, or its beginning of 4 characters or more [default: the pool's newest ready template]
     #[arg(long, value_name = "F")]
     pub(crate) fingerprint: Option<String>,
     /// The worker's name; gwN gets slot N if that is ready
@@ -58,6 +58,9 @@ pub(crate) struct IdArgs {
 
 /// Renew a lease
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  pgdibs renew myapp_test_gw0 --ttl 600")]
 pub(crate) struct RenewArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,
@@ -70,6 +73,9 @@ pub(crate) struct RenewArgs {
 ///
 /// Ends every session on the old database.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  pgdibs reset myapp_test_gw0")]
 pub(crate) struct ResetArgs {
     #[command(flatten)]
     pub(crate) id: IdArgs,
@@ -97,11 +103,16 @@ pub(crate) struct KeepArgs {
     pub(crate) reason: Option<String>,
 }
 
-/// End a lease, or all leases of a run
+/// End a lease, all leases of a run, or a kept database
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pgdibs release myapp_test_gw0
+  pgdibs release --run \"$PGDIBS_RUN\"
+  pgdibs release myapp_test_kept_7    drops the kept database")]
 #[command(group(ArgGroup::new("what").required(true).args(["lease", "run"])))]
 pub(crate) struct ReleaseArgs {
-    /// The lease's id, or the name of the database it holds (`myapp_test_gw0`)
+    /// The lease's id, the name of the database it holds (`myapp_test_gw0`), or that of a kept database (`myapp_test_kept_7`)
     pub(crate) lease: Option<String>,
     /// The run: its leases end, and it can acquire no more
     #[arg(long, value_name = "UUID")]

@@ -1,6 +1,7 @@
 //! The command line for clap: commands, flags and their help.
 
 mod leases;
+mod parse;
 mod pools;
 mod run;
 mod seconds;
@@ -14,7 +15,10 @@ use super::output::Format;
 use pgdibs_server::config::{GlobalFlags, ServeFlags};
 
 pub(super) use leases::{IdArgs, KeepArgs, LeaseArgs, PsqlArgs, ReleaseArgs, RenewArgs, ResetArgs};
-pub(super) use pools::{PoolCommand, PoolDropArgs, PoolSetArgs, TemplateBuildArgs, TemplateCommand, TemplateDropArgs};
+pub(super) use parse::{parse, wants_json};
+pub(super) use pools::{
+    PoolCommand, PoolDropArgs, PoolSetArgs, TemplateArgs, TemplateBuildArgs, TemplateCommand, TemplateListArgs,
+};
 #[cfg(test)]
 use run::Assignment;
 pub(super) use run::RunArgs;
@@ -36,30 +40,38 @@ Start here:
   pgdibs serve               the daemon, with an embedded Postgres or yours (PGDIBS_SERVER_URL)
   pgdibs status --watch      pools, templates and leases
 
-Exit codes: 0 success, 1 failure, 2 wrong command line, 69 no daemon answers, 78 wrong configuration;
-`pgdibs run` and `pgdibs template build` exit with the code of their command."
+Exit codes: 0 success, 1 failure, 2 wrong command line, 69 no daemon answers, 78 wrong configuration.
+`pgdibs run` and `pgdibs template build` exit with the code of their command. `pgdibs healthcheck` exits with 1 for 69 and 78, \
+because container runtimes know 0 and 1 alone.
+
+With --output json, results are JSON on standard output ({} for a command without a result) and an error is a JSON object on standard \
+error: the problem document of the API, or {\"code\": ..., \"detail\": ...}."
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
 
     /// The daemon's address [default: the configured listening address, http://127.0.0.1:7432]
-    #[arg(long, value_name = "URL", env = "PGDIBS_URL", hide_env_values = true, global = true)]
+    #[arg(long, value_name = "URL", env = "PGDIBS_URL", hide_env_values = true, global = true, help_heading = GLOBAL)]
     pub(super) url: Option<String>,
 
     /// The format of results: text, or the JSON of the API. Messages go to standard error
-    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, global = true)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t, global = true, help_heading = GLOBAL)]
     pub(super) output: Format,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = GLOBAL)]
     pub(super) global: GlobalFlags,
 }
+
+/// The heading of the options that every command takes.
+const GLOBAL: &str = "Global options";
 
 /// The commands, the most used first.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     Run(RunArgs),
     Serve(ServeArgs),
+    Stop(StopArgs),
     Status(StatusArgs),
     Lease(LeaseArgs),
     Renew(RenewArgs),
@@ -70,7 +82,7 @@ pub(super) enum Command {
     /// List, create, change and drop pools
     #[command(subcommand)]
     Pool(PoolCommand),
-    /// Build, list and drop templates
+    /// Build, list, show and drop templates
     #[command(subcommand)]
     Template(TemplateCommand),
     Config(ConfigArgs),
@@ -102,6 +114,22 @@ pub(super) struct ServeArgs {
     pub(super) end_when_idle: Option<u64>,
 }
 
+/// Stop the daemon of this machine
+///
+/// Ends the daemon on the data directory, whether `pgdibs serve`, `pgdibs run` or a client started it, and waits until it has ended.
+/// With live leases its Postgres stays for the next daemon. A daemon of another machine, or one that a service manager runs, is stopped
+/// there.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pgdibs stop
+  pgdibs stop --data-dir /dev/shm/pgdibs-ci")]
+pub(super) struct StopArgs {
+    /// The data directory of the daemon [default: the configured one]
+    #[arg(long, value_name = "PATH")]
+    pub(super) data_dir: Option<String>,
+}
+
 /// Show the server, the pools, the templates and the leases with their holders
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -118,7 +146,8 @@ pub(super) struct StatusArgs {
 /// Check the daemon; exit 0 if it is healthy, 1 otherwise
 ///
 /// Without --ready: the daemon answers, even if its server is down. With --ready: the server is reachable and every configured
-/// template is ready.
+/// template is ready. A daemon that does not answer within 5 seconds is not healthy. Where other commands exit with 69 (no daemon
+/// answers) or 78 (wrong configuration), this one exits with 1.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example, in a Dockerfile:
@@ -134,6 +163,10 @@ pub(super) struct HealthcheckArgs {
 /// A flag overrides a PGDIBS_* variable, which overrides the file, which overrides the default. Secrets are masked. The command takes
 /// the daemon's flags, to show their effect.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pgdibs config
+  pgdibs config --output json | jq '.settings[] | select(.origin != \"default\")'")]
 pub(super) struct ConfigArgs {
     #[command(flatten)]
     pub(super) flags: ServeFlags,

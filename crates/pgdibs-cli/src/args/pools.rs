@@ -10,6 +10,9 @@ use super::seconds::seconds;
 #[derive(Debug, Subcommand)]
 pub(crate) enum PoolCommand {
     /// List the pools with their counts
+    #[command(after_help = "\
+Example:
+  pgdibs pool list")]
     List,
     Set(PoolSetArgs),
     Drop(PoolDropArgs),
@@ -21,8 +24,9 @@ pub(crate) enum PoolCommand {
 /// stay as they are.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  pgdibs pool set myapp_test --warm 4 --max 16")]
+Examples:
+  pgdibs pool set myapp_test --warm 4 --max 16
+  pgdibs pool set myapp_test --login createdb")]
 pub(crate) struct PoolSetArgs {
     /// The pool: a small letter or _, then small letters, digits and _, 40 characters at most
     pub(crate) pool: String,
@@ -35,10 +39,16 @@ pub(crate) struct PoolSetArgs {
     /// How many clones are kept as spares for used databases
     #[arg(long, value_name = "N")]
     pub(crate) spares: Option<u32>,
+    /// What the logins of leases may do beyond their own database
+    #[arg(long, value_name = "RIGHTS", value_parser = ["plain", "createdb", "superuser"])]
+    pub(crate) login: Option<String>,
 }
 
 /// Drop a pool with its databases and templates
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  pgdibs pool drop myapp_test --force")]
 pub(crate) struct PoolDropArgs {
     /// The pool
     pub(crate) pool: String,
@@ -47,23 +57,42 @@ pub(crate) struct PoolDropArgs {
     pub(crate) force: bool,
 }
 
-/// Build, list and drop templates
+/// Build, list, show and drop templates
 #[derive(Debug, Subcommand)]
 pub(crate) enum TemplateCommand {
     Build(TemplateBuildArgs),
-    /// List the templates
-    List {
-        /// Only those of this pool
-        pool: Option<String>,
-    },
-    Drop(TemplateDropArgs),
+    List(TemplateListArgs),
+    /// Show a template in full, with the error of its build
+    #[command(after_help = "\
+Example:
+  pgdibs template show myapp_test 5e884898")]
+    Show(TemplateArgs),
+    /// Drop a template
+    #[command(after_help = "\
+Example:
+  pgdibs template drop myapp_test 5e884898")]
+    Drop(TemplateArgs),
+}
+
+/// List the templates
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pgdibs template list
+  pgdibs template list myapp_test
+  pgdibs template list myapp_test 5e884898")]
+pub(crate) struct TemplateListArgs {
+    /// Only those of this pool
+    pub(crate) pool: Option<String>,
+    /// Only those whose fingerprint begins with this
+    pub(crate) fingerprint: Option<String>,
 }
 
 /// Build a template with a command, unless it exists
 ///
 /// The command gets an empty database in DATABASE_URL and PG*, and fills it. If the command succeeds, pgdibs seals the database as the
 /// template. If it fails, pgdibs drops the database and exits with the command's code. If another process is building the same
-/// fingerprint, pgdibs waits for that build. Prints the fingerprint.
+/// fingerprint, pgdibs waits for that build. If the pool does not exist, pgdibs creates it. Prints the fingerprint.
 #[derive(Debug, Args)]
 #[command(
     group(ArgGroup::new("identity").required(true).args(["fingerprint", "inputs"])),
@@ -94,11 +123,11 @@ pub(crate) struct TemplateBuildArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Drop a template
+/// A template.
 #[derive(Debug, Args)]
-pub(crate) struct TemplateDropArgs {
+pub(crate) struct TemplateArgs {
     /// The pool
     pub(crate) pool: String,
-    /// The template's fingerprint
+    /// The template's fingerprint, or its beginning: 4 characters or more that no other template of the pool begins with
     pub(crate) fingerprint: String,
 }

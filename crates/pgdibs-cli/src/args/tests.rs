@@ -1,5 +1,7 @@
 //! Tests of the command line: parsing, errors, help.
 
+use std::ffi::OsString;
+
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
@@ -7,7 +9,8 @@ use super::seconds::seconds;
 use super::*;
 
 fn parse_error(words: &[&str]) -> clap::Error {
-    Cli::try_parse_from([&["pgdibs"], words].concat()).unwrap_err()
+    let words: Vec<OsString> = ["pgdibs"].iter().chain(words).map(OsString::from).collect();
+    parse(&words).unwrap_err()
 }
 
 #[test]
@@ -25,6 +28,49 @@ fn unknown_flag_or_command_gets_suggestion() {
     assert!(message.contains("'--listen'"), "{message}");
 }
 
+/// Regression: clap found `release` similar to `list`, and `--fingerprint` to `--print`.
+#[test]
+fn far_name_gets_no_suggestion() {
+    for words in [&["list"][..], &["drop"], &["ls"], &["lease", "p", "--print"], &["run", "--work", "2", "--", "x"]] {
+        let message = parse_error(words).to_string();
+        assert!(!message.contains("similar"), "{words:?}: {message}");
+    }
+}
+
+#[test]
+fn command_without_separator_is_explained() {
+    for (words, expected) in [
+        (
+            &["run", "psql", "-c", "select 1"][..],
+            "the command to run comes after --:\n\n  pgdibs run -- psql -c 'select 1'\n",
+        ),
+        (&["run", "--workers", "2", "pytest"], "  pgdibs run --workers 2 -- pytest\n"),
+        (
+            &["template", "build", "p", "--fingerprint", "f", "alembic", "upgrade", "head"],
+            "the command that fills the database comes after --:\n\n  pgdibs template build p --fingerprint f -- alembic upgrade head\n",
+        ),
+        (
+            &["psql", "gw0", "-c", "select 1"],
+            "arguments for psql come after --:\n\n  pgdibs psql gw0 -- -c 'select 1'\n",
+        ),
+    ] {
+        let error = parse_error(words);
+        assert_eq!(error.kind(), ErrorKind::UnknownArgument);
+        assert!(error.to_string().contains(expected), "{words:?}: {error}");
+    }
+    for words in [&["status", "psql"][..], &["run", "--frob", "--", "x"], &["lease", "p", "q"]] {
+        let message = parse_error(words).to_string();
+        assert!(message.contains("unexpected argument") && !message.contains("comes after"), "{words:?}: {message}");
+    }
+}
+
+#[test]
+fn wants_json_reads_words_before_separator() {
+    let wants = |words: &[&str]| wants_json(&words.iter().map(OsString::from).collect::<Vec<_>>());
+    assert!(wants(&["x", "--output", "json", "--frob"]) && wants(&["x", "--output=json"]));
+    assert!(!wants(&["x", "--output", "text"]) && !wants(&["x", "run", "--", "y", "--output", "json"]));
+}
+
 #[test]
 fn command_of_run_keeps_its_own_flags() {
     let cli =
@@ -39,9 +85,15 @@ fn command_of_run_keeps_its_own_flags() {
 
 #[test]
 fn global_flags_parse_before_and_after_command() {
-    for words in [["--url", "http://h:1", "status", "--watch"], ["status", "--watch", "--url", "http://h:1"]] {
-        let cli = Cli::try_parse_from([&["pgdibs"], words.as_slice()].concat()).unwrap();
-        assert_eq!(cli.url.as_deref(), Some("http://h:1"));
+    for words in [
+        &["--url", "http://h:1", "--log", "debug", "status"][..],
+        &["status", "--url", "http://h:1", "--log", "debug"],
+        &["template", "list", "--url", "http://h:1", "--log", "debug"],
+        &["template", "--url", "http://h:1", "list", "--log", "debug"],
+    ] {
+        let words: Vec<OsString> = ["pgdibs"].iter().chain(words).map(OsString::from).collect();
+        let cli = parse(&words).unwrap();
+        assert_eq!((cli.url.as_deref(), cli.global.get("log")), (Some("http://h:1"), Some("debug")), "{words:?}");
     }
 }
 
@@ -75,12 +127,27 @@ fn env_flag_parses_variable_and_scheme() {
     }
 }
 
+/// Regression: the help of `pgdibs release` showed six global options among its own, and no example.
 #[test]
-fn every_command_has_help() {
-    for command in Cli::command().get_subcommands_mut().filter(|command| !command.is_hide_set()) {
-        let name = command.get_name().to_owned();
-        assert!(command.get_about().is_some(), "`pgdibs {name}` has no description");
+fn help_has_own_options_an_example_and_one_line_on_global_ones() {
+    let mut command = parse::command();
+    command.build();
+    let help = command.render_long_help().to_string();
+    assert!(help.contains("Global options:") && help.contains("--log-format <FORMAT>"), "{help}");
+    let mut queue: Vec<clap::Command> =
+        command.get_subcommands().filter(|one| one.get_name() != "help").cloned().collect();
+    while let Some(mut command) = queue.pop() {
+        let name = command.get_bin_name().unwrap_or_default().to_owned();
+        assert!(command.get_about().is_some(), "`{name}` has no description");
+        for help in [command.render_help().to_string(), command.render_long_help().to_string()] {
+            let line = "Global options, explained by `pgdibs --help`:\n  --url, --output, ";
+            assert!(help.contains("Usage:") && help.contains(line), "{name}: {help}");
+            assert_eq!(help.matches("--log-format").count(), 1, "{name}: {help}");
+        }
         let help = command.render_long_help().to_string();
-        assert!(help.contains("Usage:"), "{name}");
+        let subcommands: Vec<clap::Command> =
+            command.get_subcommands().filter(|one| one.get_name() != "help").cloned().collect();
+        assert!(!subcommands.is_empty() || help.contains("Example"), "{name} has no example: {help}");
+        queue.extend(subcommands);
     }
 }

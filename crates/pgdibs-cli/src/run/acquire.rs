@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::args::RunArgs;
 use crate::command::display;
 use crate::error::CliError;
+use crate::fingerprint::resolve;
 use crate::leases::{default_holder, without_nulls};
 use crate::progress::Progress;
 use pgdibs::Client;
@@ -52,7 +53,11 @@ pub(super) async fn acquire(
     wait: Duration,
     progress: &Progress,
 ) -> Result<Vec<Lease>, CliError> {
-    let (path, body) = acquire_request(args, run, pool);
+    let fingerprint = match &args.fingerprint {
+        Some(written) => Some(resolve(client, pool, written).await?),
+        None => None,
+    };
+    let (path, body) = acquire_request(args, fingerprint.as_deref(), run, pool);
     let answer = progress.call(client, Method::POST, path, Some(&body), wait).await?;
     let leases = match path {
         "/v1/leases" => vec![answer.json::<Lease>()?],
@@ -70,14 +75,14 @@ pub(super) async fn acquire(
     Ok(leases)
 }
 
-fn acquire_request(args: &RunArgs, run: &str, pool: &str) -> (&'static str, Value) {
+fn acquire_request(args: &RunArgs, fingerprint: Option<&str>, run: &str, pool: &str) -> (&'static str, Value) {
     let holder = args.holder.clone().unwrap_or_else(|| default_holder(&display(&args.command)));
     let one = |worker: Option<String>, alias: Option<&String>| {
         without_nulls(json!({
             "pool": pool,
             "run": run,
             "holder": holder,
-            "fingerprint": args.fingerprint,
+            "fingerprint": fingerprint,
             "worker": worker,
             "alias": alias,
             "via": args.via.as_ref().filter(|via| !via.is_empty()),
@@ -137,7 +142,8 @@ mod tests {
 
     #[test]
     fn workers_request_exact_slots_under_one_login() {
-        let (path, body) = acquire_request(&run_args(&["--workers", "2", "--holder", "me", "--ttl", "5"]), "r", "p");
+        let (path, body) =
+            acquire_request(&run_args(&["--workers", "2", "--holder", "me", "--ttl", "5"]), None, "r", "p");
         assert_eq!(path, "/v1/leases/batch");
         let one = |worker| json!({"pool": "p", "run": "r", "holder": "me", "worker": worker, "ttl_seconds": 5});
         let expected = json!({"leases": [one("gw0"), one("gw1")], "shared_login": true, "exact_slot": true});
@@ -146,9 +152,9 @@ mod tests {
 
     #[test]
     fn several_aliases_make_batch_and_one_a_single_request() {
-        let (path, body) = acquire_request(&run_args(&["--alias", "a"]), "r", "p");
+        let (path, body) = acquire_request(&run_args(&["--alias", "a"]), None, "r", "p");
         assert_eq!((path, body["alias"].as_str()), ("/v1/leases", Some("a")));
-        let (path, body) = acquire_request(&run_args(&["--alias", "a", "--alias", "b"]), "r", "p");
+        let (path, body) = acquire_request(&run_args(&["--alias", "a", "--alias", "b"]), None, "r", "p");
         assert_eq!((path, body["leases"][1]["alias"].as_str()), ("/v1/leases/batch", Some("b")));
         assert_eq!(body.get("exact_slot"), None);
     }

@@ -1,21 +1,18 @@
 //! Starts a daemon for one command and stops it afterwards, or finds the one of another command.
 
-use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use secrecy::SecretString;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::task::JoinHandle;
 
-use crate::context::Context;
+use super::log::Log;
+use crate::context::{Context, address_of};
 use crate::error::CliError;
 use crate::output::message;
 use crate::progress::Progress;
@@ -30,10 +27,6 @@ use pgdibs_server::offline;
 const POLL: Duration = Duration::from_millis(50);
 /// A daemon exits within 8 s of SIGTERM.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time to read the rest of the log of a daemon that has exited.
-const LOG_TIMEOUT: Duration = Duration::from_secs(1);
-/// The number of log lines in the error of a daemon that does not start.
-const LOG_LINES: usize = 15;
 
 /// Finds the daemon that another run has started on the data directory, or starts one.
 ///
@@ -63,7 +56,15 @@ pub(super) async fn find_or_start(
         let client = Client::builder(daemon.url().to_owned()).token(token.cloned()).build()?;
         let left = deadline.saturating_duration_since(Instant::now());
         match daemon.wait_until_ready(&client, left, progress).await? {
-            Started::Ready => return Ok(client),
+            Started::Ready => {
+                message(&format!(
+                    "no daemon answers at {}: started one at {} for this command{}",
+                    address_of(&config.listen),
+                    daemon.url(),
+                    daemon.log.place()
+                ));
+                return Ok(client);
+            }
             // The other daemon has not written its endpoint file yet, or is about to exit.
             Started::DirectoryInUse(error) if Instant::now() >= deadline => return Err(error),
             Started::DirectoryInUse(_) => {
@@ -99,8 +100,7 @@ pub(super) struct StartedDaemon {
     /// Taken out of the child, because waiting for a child closes its standard input, which makes the daemon stop on its own.
     _stdin: Option<ChildStdin>,
     url: String,
-    log: Arc<Mutex<VecDeque<String>>>,
-    reader: Option<JoinHandle<()>>,
+    log: Log,
 }
 
 impl StartedDaemon {
@@ -132,14 +132,13 @@ impl StartedDaemon {
             // The flag overrides both variables. The daemon gets it as a variable, because other users can read arguments.
             command.env("PGDIBS_TOKEN", token).env_remove("PGDIBS_TOKEN_FILE");
         }
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0);
+        // With --log the user wants to see its log; otherwise it goes to a file, and its end is shown when the daemon fails.
+        let mut log = if global.get("log").is_some() { Log::shown() } else { Log::to_file() };
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(log.stderr()).process_group(0);
         let mut child = command.spawn().map_err(|error| failed("cannot run this program", error))?;
-        let log = Arc::new(Mutex::new(VecDeque::new()));
-        // With --log the user wants its log; otherwise it is shown when the daemon fails.
-        let shown = global.get("log").is_some();
-        let reader = child.stderr.take().map(|stderr| tokio::spawn(read_log(stderr, Arc::clone(&log), shown)));
+        log.read(child.stderr.take());
         let stdin = child.stdin.take();
-        Ok(Self { child, _stdin: stdin, url: format!("http://127.0.0.1:{port}"), log, reader })
+        Ok(Self { child, _stdin: stdin, url: format!("http://127.0.0.1:{port}"), log })
     }
 
     pub(super) fn url(&self) -> &str {
@@ -162,9 +161,10 @@ impl StartedDaemon {
         let mut last = "it does not answer yet".to_owned();
         loop {
             if let Ok(Some(status)) = self.child.try_wait() {
-                self.read_rest_of_log().await;
-                let error = CliError::unavailable(format!("the daemon did not start ({status}){}", self.last_lines()))
-                    .hint("`pgdibs serve` shows its whole log");
+                self.log.read_rest().await;
+                let error =
+                    CliError::unavailable(format!("the daemon did not start ({status}){}", self.log.last_lines()))
+                        .hint("`pgdibs serve` shows its whole log");
                 return if status.code() == Some(i32::from(IN_USE)) {
                     Ok(Started::DirectoryInUse(error))
                 } else {
@@ -186,30 +186,12 @@ impl StartedDaemon {
                 let seconds = wait.as_secs_f64();
                 return Err(CliError::unavailable(format!(
                     "the daemon was not ready within {seconds} s: {last}{}",
-                    self.last_lines()
+                    self.log.last_lines()
                 ))
                 .hint("wait longer with --wait"));
             }
             // A shorter interval would take processor time that the daemon needs.
             tokio::time::sleep(POLL).await;
-        }
-    }
-
-    /// Reads what a daemon that has exited wrote into the pipe, with a timeout: a server that it left running may keep the pipe open.
-    async fn read_rest_of_log(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            let _complete = tokio::time::timeout(LOG_TIMEOUT, reader).await;
-        }
-    }
-
-    fn last_lines(&self) -> String {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        match log.is_empty() {
-            true => String::new(),
-            false => format!(
-                "; its last lines:\n{}",
-                log.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n")
-            ),
         }
     }
 
@@ -242,19 +224,4 @@ impl StartedDaemon {
 /// A free port. If another process takes it before the daemon does, the daemon reports that and exits.
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-/// Reads the daemon's log to its end, so that the daemon never blocks on the pipe; keeps the last lines.
-async fn read_log(stderr: impl AsyncRead + Unpin, log: Arc<Mutex<VecDeque<String>>>, shown: bool) {
-    let mut lines = BufReader::new(stderr).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if shown {
-            message(&line);
-        }
-        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.len() == LOG_LINES {
-            log.pop_front();
-        }
-        log.push_back(line);
-    }
 }

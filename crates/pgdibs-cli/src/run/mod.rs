@@ -3,6 +3,7 @@
 mod daemon;
 mod environment;
 mod acquire;
+mod log;
 
 use std::time::Duration;
 

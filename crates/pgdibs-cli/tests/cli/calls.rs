@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use pgdibs_testing::examples::Example;
+use serde_json::{Value, json};
 
 use crate::process::pgdibs;
 use crate::stub::{Reply, Stub, lease, pools};
@@ -40,7 +41,7 @@ fn via_comes_from_variable_unless_empty() {
 fn json_output_equals_the_response() {
     let stub = grants();
     let done = pgdibs(&["lease", "shop_test", "--output", "json"]).with_daemon(&stub.url).done();
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&done.stdout).unwrap(), lease(0, "u", 20.0));
+    assert_eq!(serde_json::from_str::<Value>(&done.stdout).unwrap(), lease(0, "u", 20.0));
     assert_eq!(done.stderr, "");
 }
 
@@ -213,6 +214,115 @@ fn lease_argument_accepts_id_or_database() {
     assert_eq!(body_of("POST /v1/leases/0192f000-0000-7000-8000-000000000000/renew"), json!({"ttl_seconds": 9}));
     let reset = body_of("POST /v1/leases/0192f000-0000-7000-8000-000000000001/reset");
     assert_eq!(reset, json!({"wait_seconds": 3.0, "generation": 1}));
+}
+
+/// Regression: a kept database could be given up over HTTP only.
+#[test]
+fn release_drops_a_kept_database() {
+    let stub = Stub::start(|received, _| match received.what.as_str() {
+        "GET /v1/databases" => {
+            let databases = [("shop_test_kept_7", "kept"), ("shop_test_kept_17", "kept"), ("shop_test_gw0", "leased")];
+            let databases =
+                databases.map(|(database, state)| json!({"database": database, "state": state, "lease": null}));
+            Reply::Json(200, json!({"databases": Example::Database.each(&databases)}))
+        }
+        what if what.starts_with("DELETE /v1/databases/") => Reply::Json(204, json!(null)),
+        "GET /v1/leases" => Reply::Json(200, json!({"leases": []})),
+        _ => Reply::Problem(404, "not_found", "no such route", None),
+    });
+    for name in ["shop_test_kept_7", "kept_7"] {
+        let done = pgdibs(&["release", name]).with_daemon(&stub.url).done();
+        let said = "pgdibs: released the kept database shop_test_kept_7; the daemon drops it\n";
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), said));
+        assert_eq!(stub.calls().last().unwrap(), "DELETE /v1/databases/shop_test_kept_7");
+    }
+    let done = pgdibs(&["release", "kept_8"]).with_daemon(&stub.url).done();
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+}
+
+#[test]
+fn output_json_makes_errors_and_empty_successes_json() {
+    let stub = Stub::start(|received, _| match received.what.as_str() {
+        "GET /v1/leases" => Reply::Json(200, json!({"leases": []})),
+        "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "p"}]})),
+        what if what.starts_with("DELETE") => Reply::Json(204, json!(null)),
+        what if what.starts_with("GET /v1/pools/") => Reply::Json(200, Example::Pool.with(&json!({"templates": []}))),
+        _ => Reply::Problem(404, "pool_not_found", "there is no pool \"p\"", None),
+    });
+    let run = |words: &[&str]| pgdibs(&[words, &["--output", "json"]].concat()).with_daemon(&stub.url).done();
+    for words in [
+        &["release", "0192f000-0000-7000-8000-000000000000"][..],
+        &["pool", "drop", "p"],
+        &["template", "drop", "p", "f"],
+    ] {
+        let done = run(words);
+        assert_eq!((done.code, done.stdout.as_str(), done.stderr.as_str()), (Some(0), "{}\n", ""), "{words:?}");
+    }
+    let failure = |words: &[&str]| {
+        let done = run(words);
+        let error: Value = serde_json::from_str(&done.stderr).unwrap_or_else(|_| panic!("{words:?}: {}", done.stderr));
+        assert_eq!(done.stdout, "");
+        assert!(error["detail"].is_string(), "{error}");
+        (done.code.unwrap(), error)
+    };
+    let (code, error) = failure(&["lease", "p"]);
+    assert_eq!((code, &error["code"], &error["status"]), (1, &json!("pool_not_found"), &json!(404)));
+    assert_eq!(error["type"], "urn:pgdibs:problem:pool_not_found");
+    let (code, error) = failure(&["release", "gw7"]);
+    assert_eq!((code, &error["code"]), (1, &json!("failed")));
+    let (code, error) = failure(&["lease"]);
+    assert_eq!((code, &error["code"]), (2, &json!("usage")));
+    let (code, error) = failure(&["healthcheck", "--url", "http://127.0.0.1:9"]);
+    assert_eq!((code, &error["code"]), (1, &json!("daemon_unavailable")));
+    // The answer of a daemon of another version.
+    let (_, error) = failure(&["pool", "list"]);
+    let detail = error["detail"].as_str().unwrap();
+    assert!(
+        detail.starts_with("cannot parse the daemon's response: missing field") && !detail.contains("at line"),
+        "{detail}"
+    );
+}
+
+/// Regression: `pgdibs healthcheck` on a stopped process waited 30 s, longer than the timeouts of container runtimes.
+#[test]
+fn healthcheck_gives_up_after_five_seconds() {
+    let stub = Stub::start(|_, _| Reply::Never);
+    let began = Instant::now();
+    let done = pgdibs(&["healthcheck"]).with_daemon(&stub.url).done();
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+}
+
+#[test]
+fn pool_set_sends_the_login() {
+    let stub = Stub::start(|_, _| Reply::Json(201, Example::Pool.with(&json!({"pool": "p", "login": "createdb"}))));
+    let done = pgdibs(&["pool", "set", "p", "--login", "createdb"]).with_daemon(&stub.url).done();
+    assert!(done.code == Some(0) && done.stdout.ends_with(", login createdb\n"), "{} {}", done.stdout, done.stderr);
+    assert_eq!(stub.received()[0].body, json!({"login": "createdb"}));
+    let done = pgdibs(&["pool", "set", "p", "--login", "root"]).with_daemon(&stub.url).done();
+    assert!(
+        done.code == Some(2) && done.stderr.contains("[possible values: plain, createdb, superuser]"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn stop_ends_no_daemon_but_one_of_this_machine() {
+    let program = pgdibs(&["stop", "--url", "http://pgdibs.ci:7432"]);
+    let done = program.done();
+    assert_eq!(done.code, Some(2), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("a daemon of this machine only\nhint: stop that daemon on its own machine"),
+        "{}",
+        done.stderr
+    );
+    let done = pgdibs(&["stop"]).with("PGDIBS_DATA_DIR", "nothing-here").done();
+    assert_eq!(done.code, Some(69), "{}", done.stderr);
+    assert!(done.stderr.starts_with("pgdibs: no daemon runs on the data directory /"), "{}", done.stderr);
+    let server = "postgresql://u@127.0.0.1:9/postgres";
+    let done = pgdibs(&["stop"]).with("PGDIBS_SERVER_URL", server).done();
+    assert!(done.code == Some(1) && done.stderr.contains("it uses the server of PGDIBS_SERVER_URL"), "{}", done.stderr);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The command line against a real daemon.
 
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use pgdibs_testing::end_to_end::program::run;
+use pgdibs_testing::end_to_end::program::{run, timed};
 use pgdibs_testing::end_to_end::{Cluster, Place, Session, pool_name, until};
 
 #[test]
@@ -58,6 +61,13 @@ fn commands_handle_a_lease_from_acquire_to_release() {
     });
     let output = pgdibs(&["psql", kept_name, "--", "-Atc", "select n from t"]).well();
     assert_eq!(output.trim(), "2");
+    pgdibs(&["release", kept_name]).well();
+    until("the kept database is dropped", || {
+        let all = daemon.api.get("/v1/databases").expect(200);
+        let left: Vec<&Value> =
+            all["databases"].as_array().unwrap().iter().filter(|one| one["database"] == kept_name).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+    });
     let url_of_another = pgdibs(&["lease", &pool, "--worker", "gw3"]).well();
     assert_eq!(Session::open(url_of_another.trim()).text("select count(*) from t"), "0");
     pgdibs(&["pool", "drop", &pool, "--force"]).well();
@@ -69,6 +79,60 @@ fn commands_handle_a_lease_from_acquire_to_release() {
     let failed = pgdibs(&["status"]);
     assert!(failed.code == Some(69) && failed.stderr.contains(&url), "{failed:?}");
     assert_eq!(pgdibs(&["healthcheck"]).code, Some(1));
+}
+
+/// Regression: nothing ended a daemon that a client had started, but a search for its process.
+#[test]
+fn stop_ends_the_daemon_of_the_data_directory() {
+    let place = Place::create();
+    let mut daemon = place.daemon(&[]);
+    let url = daemon.api.url();
+    let other = run(place.program(&["stop"], &[("PGDIBS_URL", "http://127.0.0.1:9")]));
+    assert!(other.code == Some(1) && other.stderr.contains(&format!("listens at {url}, not at")), "{other:?}");
+    let stopped = run(place.program(&["stop"], &[("PGDIBS_URL", &url)])).well();
+    assert_eq!(stopped, format!("stopped the daemon at {url} (process {}); its Postgres has stopped\n", daemon.pid()));
+    daemon.ended();
+    let none = run(place.program(&["stop"], &[]));
+    assert!(none.code == Some(69) && none.stderr.contains("no daemon runs on the data directory"), "{none:?}");
+    place.until_nothing_runs();
+
+    let daemon = place.daemon(&[]);
+    let pool = pool_name("stop");
+    daemon.api.make_pool(&pool, &json!({"warm": 1, "spares": 0}), "create table t (n int)");
+    daemon.api.lease(&json!({"pool": pool}));
+    let stopped: Value = serde_json::from_str(&run(place.program(&["stop", "--output", "json"], &[])).well()).unwrap();
+    assert_eq!(stopped["stopped"]["url"], json!(daemon.api.url()), "{stopped}");
+    assert_eq!(stopped["stopped"]["server_stays"], json!(true), "{stopped}");
+}
+
+/// Regression: the status said "the server is not available: the Postgres server is not available: pool timed out while waiting for an
+/// open connection", without the server's port.
+#[test]
+fn outage_is_said_once_with_host_and_port() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let daemon = place.daemon(&[]);
+    let url = daemon.api.url();
+    let pgdibs = |arguments: &[&str]| run(place.program(arguments, &[("PGDIBS_URL", &url)]));
+    cluster.stop();
+    until("the daemon knows of the outage", || {
+        let ready = pgdibs(&["healthcheck", "--ready"]);
+        if ready.code == Some(1) && ready.stderr.contains("not available") { Ok(()) } else { Err(format!("{ready:?}")) }
+    });
+    let address = format!("(127.0.0.1:{})", cluster.port());
+    for arguments in [&["healthcheck", "--ready"][..], &["status"]] {
+        let done = pgdibs(arguments);
+        let said = format!("{}{}", done.stdout, done.stderr).replace("\n  ", " ");
+        assert_eq!(said.matches("the Postgres server is not available: ").count(), 1, "{said}");
+        assert!(said.contains(&address) && !said.contains("pool timed out"), "{said}");
+    }
+    let leased = pgdibs(&["lease", "some", "--wait", "0"]);
+    assert!(leased.stderr.contains(&address) && !leased.stderr.contains("pool timed out"), "{leased:?}");
+    daemon.signal(Signal::SIGSTOP);
+    let (took, stopped) = timed(|| pgdibs(&["healthcheck"]));
+    daemon.signal(Signal::SIGCONT);
+    assert!(stopped.code == Some(1) && took < Duration::from_secs(20), "{took:?} {stopped:?}");
+    daemon.kill();
 }
 
 #[test]

@@ -83,9 +83,21 @@ fn run_without_daemon_starts_and_stops_one() {
     );
     // An unused port.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let variables = [("PGDIBS_LISTEN", free.as_str())];
-    let output = run(place.program(&["run", "--", "psql", "-Atc", "select count(*) from t"], &variables)).well();
-    assert_eq!(output, "0\n");
+    place.write("tmp/here", "");
+    let temporary = place.path().join("tmp").display().to_string();
+    let variables = [("PGDIBS_LISTEN", free.as_str()), ("TMPDIR", temporary.as_str())];
+    let done = run(place.program(&["run", "--", "psql", "-Atc", "select count(*) from t"], &variables));
+    assert_eq!((done.code, done.stdout.as_str()), (Some(0), "0\n"), "{done:?}");
+    // It says where the daemon logs.
+    assert!(
+        done.stderr.starts_with(&format!("pgdibs: no daemon answers at http://{free}: started one at ")),
+        "{done:?}"
+    );
+    let log = done.stderr.lines().next().unwrap().split("; it logs to ").nth(1).unwrap();
+    assert!(
+        log.starts_with(&temporary) && std::fs::read_to_string(log).unwrap().contains("pgdibs listens on"),
+        "{log}"
+    );
     place.until_nothing_runs();
     let done = run(place.program(&["run", "--", "sh", "-c", "exit 5"], &variables));
     assert_eq!(done.code, Some(5), "{done:?}");

@@ -202,7 +202,7 @@ impl fmt::Display for ForgetReason {
             Self::RenamedExternally => {
                 "it was renamed outside pgdibs, which now leaves it alone; drop it if it is not needed"
             }
-            Self::NotNeeded => "it was not created yet and is no longer needed",
+            Self::NotNeeded => "it is no longer needed and was not cloned yet",
         })
     }
 }

@@ -127,9 +127,7 @@ async fn fast(ctx: &mut StepContext<'_>, steps: &[Step], results: &mut Results) 
                 transitions::new_databases(ctx.connection, *template, *count).await
             }
             Step::Adopt { database, oid } => transitions::adopt(ctx.connection, *database, *oid).await,
-            Step::Forget { database, reason } => {
-                transitions::forget(ctx.connection, *database, &reason.to_string()).await
-            }
+            Step::Forget { database, reason } => transitions::forget(ctx.connection, *database, *reason).await,
             Step::FailBuild { template, reason } => transitions::lose_build(ctx.connection, *template, reason).await,
             Step::RetireTemplate { template, reason } => {
                 transitions::retire_template(ctx.connection, *template, *reason).await

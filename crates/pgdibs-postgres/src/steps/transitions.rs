@@ -3,7 +3,7 @@
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::lease::{End, LeaseId};
 use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
-use pgdibs_core::plan::{RetireReason, TemplateRetireReason};
+use pgdibs_core::plan::{ForgetReason, RetireReason, TemplateRetireReason};
 use pgdibs_core::template::TemplateId;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
@@ -113,7 +113,7 @@ pub(super) async fn adopt(connection: &mut PgConnection, database: DatabaseId, o
 
 /// Deletes the row of a database that does not exist under its name, and closes its logins: the database may exist under another name. The
 /// logins are dropped now if nothing refers to them, or else by the next garbage collection.
-pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, reason: &str) -> Result<()> {
+pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, reason: ForgetReason) -> Result<()> {
     let mut transaction = connection.begin().await?;
     // A reset that has reserved it reserves another. If the database exists after all, all of this is rolled back.
     lock(&mut transaction, database).await?;
@@ -137,7 +137,12 @@ pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, 
     }
     transaction.commit().await?;
     reach(Failpoint::ForgetClosed).await;
-    tracing::info!(database = name, "deleted row of missing database: {reason}");
+    match reason {
+        ForgetReason::NotNeeded => tracing::debug!(database = name, "cancelled a clone: {reason}"),
+        ForgetReason::Vanished | ForgetReason::RenamedExternally => {
+            tracing::info!(database = name, "removed database from the catalog: {reason}");
+        }
+    }
     for login in &logins {
         if let Err(error) = ddl::drop_role(login).run(connection).await {
             tracing::debug!(%login, "cannot drop login of missing database yet: {}", sqlstate::sentence(&error));

@@ -133,6 +133,13 @@ fn broken_rule(config: &Config) -> Option<(&'static str, String)> {
     }
     // What is wrong with the rest of the URL shows when it is used.
     let url = config.server_url.as_ref().map(|url| url.expose_secret());
+    if let Some((scheme, part)) = url.and_then(foreign_part) {
+        let plain = scheme.replace(part, "");
+        return Some((
+            "server_url",
+            format!("`{scheme}` is a scheme of another tool; leave out `{part}` and write {plain}://…"),
+        ));
+    }
     if url.is_some_and(|url| !url.starts_with("postgresql://") && !url.starts_with("postgres://")) {
         let rule = "this is not a URL of Postgres; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters of the \
                     password percent-encoded";
@@ -150,6 +157,17 @@ fn broken_rule(config: &Config) -> Option<(&'static str, String)> {
     let rule = "can be reached from other machines, and without a token each of them can lease databases; set a token (PGDIBS_TOKEN or \
                 PGDIBS_TOKEN_FILE), or pass --insecure-no-token (PGDIBS_INSECURE_NO_TOKEN=true) where every machine around it is trusted";
     open.then(|| ("listen", format!("{} {rule}", config.listen)))
+}
+
+/// The scheme of a URL of SQLAlchemy or JDBC, and the part that is too much: `+asyncpg` of `postgresql+asyncpg`.
+fn foreign_part(url: &str) -> Option<(&str, &str)> {
+    let (scheme, _) = url.split_once("://")?;
+    let (dialect, part) = match (scheme.strip_prefix("jdbc:"), scheme.find('+')) {
+        (Some(dialect), _) => (dialect, "jdbc:"),
+        (None, Some(plus)) => scheme.split_at(plus),
+        (None, None) => return None,
+    };
+    matches!(dialect, "postgresql" | "postgres").then_some((scheme, part))
 }
 
 /// Variables of this process with our prefix, for [`load`]. Bytes that are no UTF-8 become replacement characters, so that the

@@ -31,3 +31,4 @@ pub use rows::masked_url;
 pub use settings::{Config, LogFormat};
 #[cfg(test)]
 pub use source_table::SourceTable;
+pub use suggestion::suggestion;

@@ -29,6 +29,12 @@ pub const OF_OTHER_PARTS: &[(&str, &str)] = &[
     ("PGDIBS_CACHE", "where this repository's scripts keep what they download"),
 ];
 
+const PREFIX: &str = "PGDIBS_";
+
+fn without_prefix(name: &str) -> &str {
+    name.strip_prefix(PREFIX).unwrap_or(name)
+}
+
 /// A sentence for each variable that has our prefix and no effect. Never an error: a build system may pass variables that belong to
 /// another version or another tool.
 pub fn warnings<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<String> {
@@ -36,10 +42,10 @@ pub fn warnings<'a>(names: impl IntoIterator<Item = &'a String>) -> Vec<String> 
     known.extend(OF_OTHER_PARTS.iter().map(|(name, _)| (*name).to_owned()));
     let unknown = names
         .into_iter()
-        .filter(|name| name.starts_with("PGDIBS_") && !name.starts_with("PGDIBS_TEST_") && !known.contains(name));
+        .filter(|name| name.starts_with(PREFIX) && !name.starts_with("PGDIBS_TEST_") && !known.contains(name));
     unknown
-        .map(|name| match suggestion(name, known.iter().map(String::as_str)) {
-            Some(near) => format!("the variable {name} is not known and has no effect; did you mean {near}?"),
+        .map(|name| match suggestion(without_prefix(name), known.iter().map(|known| without_prefix(known))) {
+            Some(near) => format!("the variable {name} is not known and has no effect; did you mean {PREFIX}{near}?"),
             None => format!("the variable {name} is not known and has no effect; `pgdibs config` lists the settings"),
         })
         .collect()

@@ -170,10 +170,10 @@ async fn with_server(
     }
     tracing::info!(version = backend.facts().version, role = %backend.facts().role, "the server is up");
     if !backend.in_use_by_others().is_empty() {
-        tracing::warn!(
+        tracing::info!(
             databases = backend.in_use_by_others().join(", "),
-            "this server has databases in use that pgdibs did not create: pgdibs does not drop, rename or close them, does not end their \
-             sessions, and copies one only for a `database` source"
+            "leaving the databases of others on this server alone: pgdibs does not drop, rename or close them, does not end their sessions, \
+             and copies one only for a `database` source"
         );
     }
 
@@ -284,7 +284,10 @@ async fn keep_membership(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, re
                 };
                 if error == ListenError::NoAnswer {
                     // The reconciler clears it when the server answers.
-                    report.lock().unreachable.get_or_insert_with(|| "it does not answer".to_owned());
+                    report
+                        .lock()
+                        .unreachable
+                        .get_or_insert_with(|| "the Postgres server is not available: it does not answer".to_owned());
                 }
                 wait_queue.wake_reconciler();
             }

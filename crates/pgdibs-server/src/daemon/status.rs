@@ -125,8 +125,7 @@ impl StatusSource for Status {
     fn unready(&self) -> Vec<String> {
         let builds = self.known().builds.clone();
         let mut reasons: Vec<String> = self.known().reason.iter().cloned().collect();
-        reasons
-            .extend(self.reconciler_state().unreachable.map(|reason| format!("the server is not available: {reason}")));
+        reasons.extend(self.reconciler_state().unreachable);
         reasons.extend(self.known().pool_errors.iter().map(|(pool, error)| format!("pool {pool}: {error}")));
         if let Some(builds) = builds {
             reasons.extend(builds.reasons());

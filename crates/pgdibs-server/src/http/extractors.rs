@@ -197,8 +197,15 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let field = if path.starts_with(['.', '?']) { "body".to_owned() } else { shortened(&path, LONGEST_FIELD) };
-        ApiError::invalid(&field, shortened(&error.inner().to_string(), LONGEST_RULE))
+        ApiError::invalid(&field, shortened(&rule(error.inner()), LONGEST_RULE))
     })?;
-    reader.end().map_err(|error| ApiError::invalid("body", error))?;
+    reader.end().map_err(|error| ApiError::invalid("body", rule(&error)))?;
     Ok(value)
+}
+
+/// An error of serde without its position, since most callers do not see the document that their client sends.
+fn rule(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let position = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&position).unwrap_or(&text).to_owned()
 }

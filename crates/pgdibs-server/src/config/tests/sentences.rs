@@ -112,6 +112,21 @@ fn wrong_variable_is_refused() {
             "server_url (environment PGDIBS_SERVER_URL): this is not a URL of Postgres; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters of the password percent-encoded",
         ),
         (
+            "PGDIBS_SERVER_URL",
+            "postgresql+asyncpg://u:p@localhost/d",
+            "server_url (environment PGDIBS_SERVER_URL): `postgresql+asyncpg` is a scheme of another tool; leave out `+asyncpg` and write postgresql://…",
+        ),
+        (
+            "PGDIBS_SERVER_URL",
+            "jdbc:postgresql://localhost/d",
+            "server_url (environment PGDIBS_SERVER_URL): `jdbc:postgresql` is a scheme of another tool; leave out `jdbc:` and write postgresql://…",
+        ),
+        (
+            "PGDIBS_SERVER_URL",
+            "mysql+pymysql://localhost/d",
+            "server_url (environment PGDIBS_SERVER_URL): this is not a URL of Postgres; write postgresql://USER:PASSWORD@HOST:PORT/DATABASE, special characters of the password percent-encoded",
+        ),
+        (
             "PGDIBS_TOKEN_FILE",
             "none",
             "token_file (environment PGDIBS_TOKEN_FILE): cannot read DIR/none: No such file or directory (os error 2); correct the path or its permissions",
