@@ -210,13 +210,14 @@ where l.locktype = 'advisory' and l.granted and l.classid = 1885824098 and l.obj
 -- The databases of the server. `ours`: pgdibs created it, which its owner role says from `create database` on. `invalid`: its drop was
 -- interrupted. `made_by_tests`: the tests of a lease created it, so its owner is the login of a lease, or the owner role of a pool whose
 -- logins may create databases. That role has to be older than the database, because another role may have given it the database. (Oids are
--- assigned in order and wrap around at 2^32.)
+-- assigned in order and wrap around at 2^32.) A login that is a superuser may have given its own database to any role; that one has a row.
 create view server_databases as
 select d.oid, d.datname as name, o.rolname as owner, o.rolname = 'pgdibs_owner' as ours, d.datconnlimit = -2 as invalid,
        d.datallowconn as open, d.datistemplate as is_template,
-       o.rolname ~ '^pgdibs_l_[0-9]+$' or o.rolname::text in (
+       (o.rolname ~ '^pgdibs_l_[0-9]+$' or o.rolname::text in (
            select n.name from roles n join pools p on p.owner = n.name where p.login <> 'plain')
-         and (d.oid::int8 - o.oid::int8 + 4294967296) % 4294967296 < 2147483648 as made_by_tests
+         and (d.oid::int8 - o.oid::int8 + 4294967296) % 4294967296 < 2147483648)
+         and not exists (select from databases b where b.oid = d.oid::int8) as made_by_tests
 from pg_database d join pg_roles o on o.oid = d.datdba;
 
 -- `builder_silent`: the heartbeats of a builder over HTTP stopped 60 s ago, or the daemon that builds has ended.

@@ -6,6 +6,7 @@
 
 mod stall_detector;
 mod busy;
+mod effects;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::plan::{self, Class, Step, locks};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
-use pgdibs_core::watch::{ClockWatch, DemandWatch, ExpiryWatch};
+use pgdibs_core::watch::{ClockWatch, DemandWatch, EffectWatch, ExpiryWatch, StepIdentity};
 use pgdibs_failpoint::{Failpoint, reach};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -60,6 +61,8 @@ pub trait ReconcilerBackend: Backend {
     fn move_times(&self, microseconds: i64) -> impl Future<Output = Result<(), Error>> + Send;
     /// Sessions that block drops, in words.
     fn drop_blockers(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
+    /// Writes a failed attempt at a step into its row, if it has one.
+    fn record_failure(&self, step: &Step, why: &str) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
 impl ReconcilerBackend for pgdibs_postgres::backend::PgBackend {
@@ -90,6 +93,10 @@ impl ReconcilerBackend for pgdibs_postgres::backend::PgBackend {
     async fn drop_blockers(&self) -> Result<BTreeSet<String>, Error> {
         Self::drop_blockers(self).await
     }
+
+    async fn record_failure(&self, step: &Step, why: &str) -> Result<(), Error> {
+        Self::record_failure(self, step, why).await
+    }
 }
 
 /// Keeps one server as the catalog wants it.
@@ -107,6 +114,7 @@ pub struct Reconciler<W> {
     expiry: ExpiryWatch,
     demand: DemandWatch,
     clock: ClockWatch,
+    effects: Arc<Mutex<EffectWatch>>,
     collected_at: Option<Instant>,
     warned_of_locks: BTreeSet<TemplateId>,
 }
@@ -133,6 +141,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
             expiry: ExpiryWatch::default(),
             demand: DemandWatch::new(idle),
             clock: ClockWatch::default(),
+            effects: Arc::default(),
             collected_at: None,
             warned_of_locks: BTreeSet::new(),
         }
@@ -269,13 +278,13 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
 
     /// One cycle: snapshot, plan, steps. Returns when the next one is due.
     async fn reconcile(&mut self) -> Result<Due, Error> {
+        let asked = self.began.elapsed();
         // Before the snapshot: a step that ends in between then counts as running, and is planned again by the next cycle.
         let busy = {
             let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             (busy.databases.clone(), busy.templates.clone())
         };
         self.wait_queue.counting_started();
-        let asked = self.began.elapsed();
         let snapshot = self.backend.take_snapshot().await?;
         self.warn_of_pools(&snapshot);
         if let Some(jump) = self.clock.observe(snapshot.taken_at, asked, self.began.elapsed()) {
@@ -289,7 +298,8 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
         self.warn_of_disk(&snapshot);
         self.warn_of_locks(&snapshot);
         let context = self.context(&snapshot, asked, busy).await?;
-        let steps = plan::plan(&snapshot, &context);
+        let mut steps = plan::plan(&snapshot, &context);
+        self.delay_repeated(&mut steps, &snapshot, &context, asked).await?;
         let mut ready = ready_for_waiters(&snapshot, &steps);
         if steps.is_empty() {
             self.wait_queue.wake_for_ready(Some(ready));
@@ -303,7 +313,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
         let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(|step| step.class() == Class::Urgent);
         // Cloning and dropping would only take the processor from the steps that callers wait for.
-        let served = self.execute(&urgent).await?;
+        let served = self.execute(&urgent, &snapshot).await?;
         let entered = urgent.iter().filter_map(|step| entering(step, &snapshot));
         for template in entered {
             // A template without an entry gets none: `wake_for_ready` wakes every waiter of such a template.
@@ -311,9 +321,10 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
         }
         self.wait_queue.wake_for_ready(Some(ready));
         for step in slow {
-            self.start(step);
+            let identity = StepIdentity::of(&step, &snapshot);
+            self.start(step, identity);
         }
-        let changed = self.execute(&later).await? || served;
+        let changed = self.execute(&later, &snapshot).await? || served;
         if !later.iter().all(|step| matches!(step, Step::NewDatabases { .. } | Step::Retire { .. })) {
             self.wait_queue.wake_all();
         }
@@ -354,7 +365,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
 
     /// Executes fast steps; true when one of them changed something. A step that finds the server unreachable ends the activation, so that
     /// the outage is logged: later calls would wait until the server is back.
-    async fn execute(&self, fast: &[Step]) -> Result<bool, Error> {
+    async fn execute(&self, fast: &[Step], snapshot: &Snapshot) -> Result<bool, Error> {
         if fast.is_empty() {
             return Ok(false);
         }
@@ -363,6 +374,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
         let results = self.backend.execute(fast).await;
         for (step, result) in fast.iter().zip(&results) {
             state::record(&self.report, step, began.elapsed(), result);
+            effects::record_end(&self.effects, StepIdentity::of(step, snapshot), result, self.began);
         }
         let unreachable = results.iter().find_map(|result| match result {
             Err(StepError::Unavailable(why)) => Some(why.clone()),
@@ -409,7 +421,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
     }
 
     /// Starts a slow step. At the limit of its kind it does nothing; a later cycle plans the step again.
-    fn start(&self, step: Step) {
+    fn start(&self, step: Step, identity: StepIdentity) {
         {
             let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
             if !busy.has_capacity_for(&step) {
@@ -419,11 +431,13 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
         }
         let (backend, wait_queue, busy, report) =
             (Arc::clone(&self.backend), Arc::clone(&self.wait_queue), Arc::clone(&self.busy), Arc::clone(&self.report));
+        let (effects, clock) = (Arc::clone(&self.effects), self.began);
         self.tasks.spawn(async move {
             let began = Instant::now();
             let result = backend.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
             busy.lock().unwrap_or_else(PoisonError::into_inner).count(&step, false);
             state::record(&report, &step, began.elapsed(), &result);
+            effects::record_end(&effects, identity, &result, clock);
             // No caller waits for what follows a drop.
             if matches!((&step, &result), (Step::Drop { .. }, Ok(()))) {
                 wait_queue.wake_reconciler_soon();

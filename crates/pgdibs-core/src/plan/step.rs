@@ -22,7 +22,7 @@ pub enum Class {
 }
 
 /// One step of a plan; see [`Step::class`] for how it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Ends a lease and retires its database; the fence before the return closes its login.
     EndLease {

@@ -237,7 +237,7 @@ async fn server_idle(backend: &PgBackend, application: &str, alone: Option<Templ
 const ATTEMPTS: i32 = 3;
 
 /// Writes a failure into the row it concerns; the next plan after `retry_at` has the retry.
-async fn record(backend: &PgBackend, step: &Step, why: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn record(backend: &PgBackend, step: &Step, why: &str) -> Result<(), sqlx::Error> {
     let (template, statement) = match step {
         Step::CreateBuild { template } | Step::Seal { template } => (
             template,

@@ -78,7 +78,7 @@ impl State {
         }
     }
 
-    fn record_failure(&mut self, step: &Step, text: &str) {
+    pub(super) fn record_failure(&mut self, step: &Step, text: &str) {
         let now = self.now;
         if let Some(row) = step.database().and_then(|id| self.databases.get_mut(&id)) {
             row.seen.attempts += 1;

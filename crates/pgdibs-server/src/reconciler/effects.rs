@@ -1,0 +1,65 @@
+//! Steps without effect: their attempts count as failed, in the report and in their rows, and the next attempts are delayed.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pgdibs_core::error::{Error, StepError};
+use pgdibs_core::plan::Step;
+use pgdibs_core::snapshot::{PlannerContext, Snapshot};
+use pgdibs_core::watch::{EffectWatch, Ended, StepIdentity, Tick, WithoutEffect};
+
+use super::{Reconciler, ReconcilerBackend, state};
+
+/// Records the end of a step. A failed one is in its row, and one that found the server unreachable is tried again with the server.
+pub(super) fn record_end(
+    effects: &Mutex<EffectWatch>,
+    identity: StepIdentity,
+    result: &Result<(), StepError>,
+    clock: Instant,
+) {
+    let ended = match result {
+        Ok(()) => Ended::Done,
+        Err(StepError::Stale(why)) => Ended::Stale(why.clone()),
+        Err(StepError::Failed(_) | StepError::Unavailable(_)) => return,
+    };
+    effects.lock().unwrap_or_else(PoisonError::into_inner).ended(identity, ended, clock.elapsed());
+}
+
+fn explain(found: &WithoutEffect) -> String {
+    let (attempts, seconds) = (found.attempts, found.pause.as_secs());
+    let ended = match &found.ended {
+        Ended::Done => "it reported success".to_owned(),
+        Ended::Stale(why) => format!("it found that something had changed ({why})"),
+    };
+    format!(
+        "the step had no effect: {ended}, but a later snapshot needs the same step; attempt {attempts}, the next one {seconds} s after it"
+    )
+}
+
+impl<W: ReconcilerBackend + 'static> Reconciler<W> {
+    /// Removes from a plan the steps whose last attempt had no effect and that are not due yet.
+    pub(super) async fn delay_repeated(
+        &self,
+        steps: &mut Vec<Step>,
+        snapshot: &Snapshot,
+        context: &PlannerContext,
+        began: Tick,
+    ) -> Result<(), Error> {
+        let found = {
+            let mut effects = self.effects.lock().unwrap_or_else(PoisonError::into_inner);
+            effects.delay(steps, snapshot, context, began)
+        };
+        for one in found {
+            let why = explain(&one);
+            // A stale step has met a row in another state than the plan; that row has no failure.
+            if one.ended == Ended::Done {
+                self.backend.record_failure(&one.step, &why).await?;
+            }
+            state::record(&self.report, &one.step, Duration::ZERO, &Err(StepError::Failed(why)));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
