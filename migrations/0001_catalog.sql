@@ -32,6 +32,8 @@ create table pools (
     roles                    text[] not null,
     keep_templates           integer not null,
     template_max_age_seconds bigint not null,
+    -- A pool that nothing has used for this long keeps its templates alone.
+    idle_pool_seconds        bigint not null default 86400,
     -- What the logins of its leases may do beyond their own database; databases that such a login created are dropped with it.
     login                    text not null check (login in ('plain', 'createdb', 'superuser')),
     -- Connections of each login at once. 0: no limit.
@@ -40,6 +42,8 @@ create table pools (
     sourced                  boolean not null default false,
     -- `DELETE /v1/pools` was called: everything in it retires, and this row is deleted last.
     dropping                 boolean not null default false,
+    -- The last PUT of it, or of a run that announced it. The template has the time of its last PUT and of its leases.
+    used_at                  timestamptz not null default now(),
     created_at               timestamptz not null default now()
 );
 
@@ -82,6 +86,7 @@ create table templates (
     size_bytes        bigint,
     relations         bigint,
     built_at          timestamptz,
+    -- The last PUT of it, or begin or end of a lease of it.
     last_used_at      timestamptz not null default now(),
     -- Why it failed or retires.
     detail            text,

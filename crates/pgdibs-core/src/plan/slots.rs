@@ -22,7 +22,7 @@ pub(super) struct Demand {
     pub(super) announced: u32,
     /// Spares that waiting resets need.
     pub(super) resets: u32,
-    /// Whether a request without fingerprint gets this template.
+    /// Whether a request without fingerprint gets this template, and the pool is in use.
     newest: bool,
 }
 
@@ -156,6 +156,7 @@ fn shares<'a>(
     steps: &mut Vec<Step>,
 ) -> Vec<Share<'a>> {
     let mut shares = Vec::new();
+    let is_unused = is_unused(snapshot, pool);
     for template in snapshot.templates.iter().filter(|t| t.pool == pool.name) {
         let of = |state| databases.iter().copied().filter(move |d| d.template == template.id && d.state == state);
         if template.state != TemplateState::Ready || pool.dropping {
@@ -169,7 +170,8 @@ fn shares<'a>(
             }
             continue;
         }
-        let demand = Demand::of(snapshot, template);
+        let mut demand = Demand::of(snapshot, template);
+        demand.newest &= !is_unused;
         let peak = context.recent_peak.get(&template.id).copied().unwrap_or(0);
         let desired_ready = if demand.is_active() {
             let wanted = demand.waiting.max(demand.announced);
@@ -212,6 +214,16 @@ fn shares<'a>(
     // Templates with waiting requests come first, then announced ones, then the newest.
     shares.sort_by_key(|s| std::cmp::Reverse((s.claimed > 0, s.demand.announced > 0, s.demand.newest, s.template.id)));
     shares
+}
+
+/// Whether nothing has used the pool for `idle_pool_seconds`: no lease, waiter, announced run, and no `PUT` of it or a template.
+fn is_unused(snapshot: &Snapshot, pool: &Pool) -> bool {
+    let templates = snapshot.templates.iter().filter(|t| t.pool == pool.name).map(|t| t.unused_seconds);
+    let unused_seconds = templates.chain([pool.unused_seconds]).min().unwrap_or(0);
+    unused_seconds >= pool.settings.idle_pool_seconds
+        && !snapshot.leases.iter().any(|lease| lease.pool == pool.name)
+        && !snapshot.tickets.iter().any(|ticket| ticket.pool == pool.name)
+        && !snapshot.runs.iter().any(|run| run.pool == pool.name)
 }
 
 /// Whether a row has no clone yet. A blocked one counts, so that the planner adds no second row for it.

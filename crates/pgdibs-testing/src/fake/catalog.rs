@@ -65,6 +65,8 @@ pub(super) struct State {
     pub(super) server: Server,
     pub(super) limits: Limits,
     pub(super) pools: BTreeMap<PoolName, Pool>,
+    /// The last `PUT` of each pool, or of a run that announced it.
+    pub(super) pools_used: BTreeMap<PoolName, f64>,
     pub(super) templates: BTreeMap<TemplateId, TemplateRow>,
     pub(super) databases: BTreeMap<DatabaseId, DatabaseRow>,
     pub(super) leases: BTreeMap<LeaseId, LeaseRow>,
@@ -174,6 +176,11 @@ impl State {
             }
             database.seen.attempts = 0;
             database.retry_at = 0.0;
+        }
+        let template = row.seen.template;
+        if let Some(template) = self.templates.get_mut(&template) {
+            template.last_used = now;
+            template.seen.last_used_at = stamp;
         }
         Ok(true)
     }

@@ -379,6 +379,7 @@ impl State {
         let wanted = announce.workers.saturating_mul(announce.aliases);
         self.check_limit(&announce.pool, wanted)?;
         let now = self.now;
+        self.pools_used.insert(announce.pool.clone(), now);
         self.runs.insert(
             announce.run.clone(),
             RunRow {

@@ -35,7 +35,7 @@ impl Example {
     pub(super) fn pool(mut self, name: &str, warm: u32, max: u32, spares: u32) -> Self {
         let name = PoolName::parse(name).unwrap();
         let settings = PoolSettings { warm, max, spares, ..PoolSettings::of(&name) };
-        self.snapshot.pools.push(Pool { name, settings, sourced: false, dropping: false });
+        self.snapshot.pools.push(Pool { name, settings, sourced: false, dropping: false, unused_seconds: 0 });
         self
     }
 
@@ -115,6 +115,13 @@ impl Example {
             self.put_on_server(oid, &name, true);
         }
         self
+    }
+
+    /// The pool and its last template, not used for so long.
+    pub(super) fn all_unused_for(mut self, seconds: u64) -> Self {
+        self.last_pool().unused_seconds = seconds;
+        let template = self.snapshot.templates.last().unwrap().id.0;
+        self.unused_for(template, seconds)
     }
 
     pub(super) fn unused_for(self, id: i64, seconds: u64) -> Self {
