@@ -38,7 +38,7 @@ fn order(step: &Step) -> u8 {
         Step::Reset { .. } => 1,
         Step::Return { .. } | Step::Fence { .. } => 2,
         Step::Fill { .. } => 3,
-        Step::Retire { .. } | Step::Adopt { .. } | Step::Forget { .. } => 4,
+        Step::Move { .. } | Step::Retire { .. } | Step::Adopt { .. } | Step::Forget { .. } => 4,
         Step::FailBuild { .. } | Step::RetireTemplate { .. } | Step::ForgetPool { .. } => 5,
         Step::NewDatabases { .. } => 6,
         Step::Seal { .. } => 7,

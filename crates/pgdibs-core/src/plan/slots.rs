@@ -1,5 +1,7 @@
 //! Plans the steps of the databases of one pool: returns, fills, clones, retirements and drops.
 
+mod placement;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::shared_capacity::{Capacity, SharedCapacity};
@@ -93,7 +95,11 @@ pub(super) fn plan(
     let capacity = shared_capacity.capacity(snapshot, pool);
     place_exact(snapshot, pool, &mut shares, steps);
     evict(leased, capacity, &mut shares, steps);
+    let planned = steps.len();
     let occupied = fill(snapshot, pool, leased, capacity, &databases, &mut shares, steps);
+    if steps.len() == planned {
+        placement::plan(snapshot, pool, leased, &shares, steps);
+    }
     shared_capacity.set_in_use(pool, occupied);
     clone(snapshot, pool, &databases, &shares, shared_capacity, steps);
     retire_and_drop(snapshot, pool, &databases, steps);

@@ -302,6 +302,12 @@ fn check(snapshot: &Snapshot, context: &PlannerContext, step: &Step) -> Result<(
                 );
             }
         }
+        Step::Move { slot, displaced, .. } => {
+            let is_ready = |row: &Database| row.state == DatabaseState::Ready;
+            prop_assert!(is_ready(row.unwrap()) && row.unwrap().slot > Some(*slot), "{:?} of {:?}", step, row);
+            let other = displaced.map(|id| snapshot.database(id).unwrap());
+            prop_assert!(other.is_none_or(|other| is_ready(other) && other.slot == Some(*slot)), "{:?}", step);
+        }
         Step::Clone { .. } => {
             let row = row.unwrap();
             prop_assert!(row.oid.is_none() && !snapshot.limits.below_disk_floor(), "{:?} {:?}", step, row);

@@ -54,12 +54,13 @@ impl ReconcilerBackend for FakeBackend {
 }
 
 /// Every kind of step; `kind` has to name one that is added.
-const KINDS: [&str; 17] = [
+const KINDS: [&str; 18] = [
     "EndLease",
     "Reset",
     "Return",
     "Fence",
     "Fill",
+    "Move",
     "Retire",
     "NewDatabases",
     "Clone",
@@ -81,6 +82,7 @@ fn kind(step: &Step) -> &'static str {
         Step::Return { .. } => "Return",
         Step::Fence { .. } => "Fence",
         Step::Fill { .. } => "Fill",
+        Step::Move { .. } => "Move",
         Step::Retire { .. } => "Retire",
         Step::NewDatabases { .. } => "NewDatabases",
         Step::Clone { .. } => "Clone",
@@ -126,7 +128,11 @@ impl Life {
     }
 
     async fn put_pool(&mut self, warm: u32) {
-        let patch = PoolPatch { warm: Some(warm), max: Some(3), spares: Some(1), ..PoolPatch::default() };
+        self.put(warm, 1).await;
+    }
+
+    async fn put(&mut self, warm: u32, spares: u32) {
+        let patch = PoolPatch { warm: Some(warm), max: Some(3), spares: Some(spares), ..PoolPatch::default() };
         self.backend.put_pool(&self.pool, &patch).await.ok();
         self.reconcile().await;
     }
@@ -188,6 +194,13 @@ impl Life {
         self.release(lease).await;
         self.backend.clear_faults();
         self.advance(3.0).await;
+        self.put_pool(1).await;
+        // Slot 0 becomes empty without a spare, and the ready database of slot 1 moves there.
+        self.put(1, 0).await;
+        let (first, second) = (self.acquire(10).await, self.acquire(11).await);
+        self.reconcile().await;
+        self.release(first).await;
+        self.release(second).await;
         self.put_pool(1).await;
         let snapshot = self.backend.gather().await.unwrap();
         if let Some(ready) = snapshot.databases.iter().find(|d| d.state == DatabaseState::Ready) {
