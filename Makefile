@@ -59,13 +59,13 @@ deploy-test: ## Try images, compose, pod and unit on a real Docker engine, which
 
 # ---- The tasks. Each runs alone too: `make clippy`. make starts them in this order, as many at a time as it is told.
 
-check-tasks: rust-format lint words import-circles sql-guards-apply python-checks shell-checks script-tests clippy
+check-tasks: rust-format lint words import-circles sql-guards-apply dependencies python-checks shell-checks script-tests clippy
 test-tasks: test-rust test-plugin test-django test-client example-shop example-library test-pages test-contract \
-	dependencies check-tasks
+	check-tasks
 client-tasks: test-snippets
 all-tasks: test-rust-majors test-faults test-plugin-all test-django-all test-client test-wheel test-pytest-versions \
 	test-sqlalchemy-1.4 example-shop-all example-shop-killed example-shop-daemon example-library-all test-pages \
-	test-contract-all sql-guards dependencies deploy-checks check-tasks client-tasks bench
+	test-contract-all sql-guards deploy-checks check-tasks client-tasks bench
 
 ifneq ($(filter test-tasks all-tasks check-tasks,$(MAKECMDGOALS)),)
 # cargo lets one command at a time use target/; a second one would wait, and occupy a job.
@@ -96,8 +96,8 @@ lint: tools
 words: tools
 	@$(task) python3 scripts/words.py
 
-import-circles: tools
-	@$(task) python3 scripts/import-circles.py
+import-circles: python-environment
+	@$(task) $(python) scripts/import-circles.py
 
 sql-guards-apply: tools
 	@$(task) python3 scripts/sql-guards.py --check
@@ -146,10 +146,10 @@ test-wheel: rust-build python-environment
 	@$(task) $(pytest) clients/python/tests/wheel
 
 test-pytest-versions: rust-build python-environment
-	@TASK_SECONDS=1800 $(task) scripts/pytest-versions.sh 7.4.4 8.4.2 9.0.0
+	@TASK_SECONDS=1800 $(task) scripts/pytest-versions.sh pytest==7.4.4 pytest==8.4.2 pytest==9.0.0
 
 test-sqlalchemy-1.4: rust-build python-environment
-	@$(task) scripts/sqlalchemy-1.4.sh
+	@$(task) scripts/pytest-versions.sh sqlalchemy==1.4.54
 
 # From the root, which has no pgdibs.toml, so the tests build the template and not the daemon.
 example-shop: rust-build python-environment
@@ -172,16 +172,17 @@ example-library-all: rust-build python-environment
 	@TASK_SECONDS=1800 $(with-daemon) examples/django-library/run_suites.py --own-daemon
 
 test-pages: rust-build python-environment
-	@$(task) python3 scripts/check-readme.py
+	@$(task) $(pytest) -m "not long" docs/tests
 
-test-snippets: rust-build
-	@$(task) scripts/try-snippets.sh
+test-snippets: rust-build python-environment
+	@scripts/install-tools.sh node go
+	@$(task) $(pytest) -m long docs/tests
 
 test-contract: rust-build
-	@$(task) scripts/contract-test.sh --seconds 10
+	@$(task) scripts/contract-test.sh short
 
 test-contract-all: rust-build
-	@TASK_SECONDS=2400 $(task) scripts/contract-test.sh --requests 10000
+	@TASK_SECONDS=2400 $(task) scripts/contract-test.sh long
 
 deploy-checks: python-environment
 	@$(task) scripts/deploy-checks.sh

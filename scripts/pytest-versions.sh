@@ -1,29 +1,21 @@
 #!/usr/bin/env bash
-# Runs the plugin's tests on other versions of pytest: pytest-versions.sh VERSION... Each version has an environment in .cache.
-set -euo pipefail
-here="$(cd "$(dirname "$0")" && pwd)"
-# shellcheck source=scripts/environment.sh
-source "$here/environment.sh"
-cd "$repository"
-
+# Runs the plugin's tests with other versions of what they test: pytest-versions.sh pytest==VERSION... | sqlalchemy==VERSION
+# Each version has an environment in .cache. With SQLAlchemy only the tests of its connection guard run.
+source "$(dirname "$0")/environment.sh"
+"$scripts/install-tools.sh" uv
+# Without Alembic and pytest-asyncio, so without the tests of the page about SQLAlchemy, which depend on no version of pytest.
+packages=(pytest-xdist 'psycopg[binary]' psycopg-pool psycopg2-binary asyncpg pg8000 'sqlalchemy[asyncio]' pydantic-settings django pytest-django)
 for version in "$@"; do
-  environment="$repository/.cache/pytest-$version"
-  if [[ ! -f "$environment/installed" ]]; then
-    python3 -m venv --clear "$environment"
-    "$environment/bin/pip" install -q --disable-pip-version-check "pytest==$version" pytest-xdist==3.8.0 'psycopg[binary]==3.3.9' \
-      psycopg-pool==3.3.3 psycopg2-binary==2.9.13 asyncpg==0.32.0 pg8000==1.31.6 'sqlalchemy[asyncio]==2.1.9' alembic==1.20.1 \
-      pydantic-settings==2.16.3
-    touch "$environment/installed"
-  fi
-  if [[ ! -f "$environment/installed-django" ]]; then
-    # The Django and the pytest-django of the example, without its pytest.
-    grep -E '^(django|pytest-django)==' examples/django-library/requirements.txt >"$environment/django.txt"
-    "$environment/bin/pip" install -q --disable-pip-version-check --requirement "$environment/django.txt"
-    touch "$environment/installed-django"
-  fi
+  environment="$repository/.cache/$version"
+  "$tools/bin/uv" venv -q --clear --python python3 "$environment"
+  grep -hE '^[a-z].*==' scripts/requirements.txt examples/{django-library,fastapi-shop}/requirements.txt | grep -vE "^${version%%==*}(\[|=)" >"$environment/pins.txt"
+  "$tools/bin/uv" pip install -q --python "$environment" --constraint "$environment/pins.txt" pytest "$version" "${packages[@]}"
   "$environment/bin/python" scripts/link-client.py
-  log "the plugin's tests on pytest $version"
-  # The page about SQLAlchemy needs Alembic and pytest-asyncio, and does not depend on the version of pytest.
+  log "the plugin's tests with $version"
+  if [[ "$version" == sqlalchemy* ]]; then
+    "$environment/bin/python" -m pytest -q clients/python/tests/plugin/test_guard_sqlalchemy.py
+    continue
+  fi
   "$environment/bin/python" -m pytest -q -n 2 --ignore clients/python/tests/plugin/test_sqlalchemy.py clients/python/tests/plugin
   # The check of overrides reads private attributes of pytest's fixtures, so run it on each version.
   "$environment/bin/python" -m pytest -q -n 2 clients/python/tests/django/test_setup_overrides.py

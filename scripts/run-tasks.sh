@@ -44,7 +44,7 @@ for report in "$target"/nextest/*/junit.xml; do
   [[ ! -e "$report" || "$report" -ot "$TASK_LOGS/running" ]] || cp "$report" "$TASK_LOGS/$(basename "$(dirname "$report")").xml"
 done
 if [[ "$*" != *check-tasks* && "$*" != *client-tasks* ]]; then
-  TASK_LOGS="" "$here/task.sh" secrets python3 "$here/find-secrets.py" || status=1
+  TASK_LOGS="" "$here/task.sh" secrets "$here/find-secrets.sh" || status=1
 fi
 
 printf '\nthe ten slowest tasks\n'

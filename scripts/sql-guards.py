@@ -1,22 +1,20 @@
 #!/usr/bin/env python3
 """Mutants of SQL text, which cargo-mutants does not change: removes each SQL guard by a patch, and checks that its test fails.
 
-The patches are in crates/pgdibs-postgres/tests/sql-guards. Each starts with three lines: `Guard:` the rule, `Program:` the test
-program, `Test:` a nextest filter; all tests that the filter selects must fail without the guard.
+sql-guards.py [--check] [NAME...]: these patches of crates/pgdibs-postgres/tests/sql-guards (default: all); `--check` only checks
+that they apply. Each starts with three lines: `Guard:` the rule, `Program:` the test program, `Test:` a nextest filter; all tests
+that the filter selects must fail without the guard.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-SCRIPTS = Path(__file__).resolve().parent
-REPOSITORY = SCRIPTS.parent
+REPOSITORY = Path(__file__).resolve().parent.parent
 PATCHES = REPOSITORY / "crates/pgdibs-postgres/tests/sql-guards"
 PLACE = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target")) / "sql-guards"
 TREE = PLACE / "tree"
@@ -24,32 +22,8 @@ NEXTEST_TESTS_FAILED = 100
 TIMEOUT_SECONDS = 600
 
 
-@dataclass(frozen=True)
-class SqlGuard:
-    """One patch and its test."""
-
-    patch: Path
-    what: str
-    program: str
-    test: str
-
-
-def read(patch: Path) -> SqlGuard:
-    """The guard of a patch; raises `SystemExit` with the name of a file with an invalid head."""
-    found = re.match(r"Guard: (.+)\nProgram: (\w+)\nTest: (.+)\n\n", patch.read_text(encoding="utf-8"))
-    if not found:
-        raise SystemExit(f"{patch}: must start with the lines Guard:, Program: and Test:, then an empty one")
-    return SqlGuard(patch, *found.groups())
-
-
-def git(*arguments: str, directory: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["git", *arguments], cwd=directory, check=True, stdout=subprocess.PIPE, text=True)
-
-
-def does_not_apply(guard: SqlGuard) -> str:
-    """The error of applying the patch to the tree; empty if it applies."""
-    command = ["git", "apply", "--check", str(guard.patch)]
-    return subprocess.run(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, check=False).stderr
+def git(*arguments: str, directory: Path = REPOSITORY) -> None:
+    subprocess.run(["git", *arguments], cwd=directory, check=True)
 
 
 def check_out() -> None:
@@ -57,64 +31,50 @@ def check_out() -> None:
     if not (TREE / ".git").exists():
         git("worktree", "prune")
         git("worktree", "add", "--quiet", "--detach", "--force", str(TREE))
-    git("reset", "--quiet", "--hard", git("rev-parse", "HEAD").stdout.strip(), directory=TREE)
+    head = subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=REPOSITORY, text=True).strip()
+    git("reset", "--quiet", "--hard", head, directory=TREE)
 
 
-def tests_of(guard: SqlGuard) -> tuple[int, str]:
-    """The exit status and output of nextest in the tree without the guard."""
-    command = [str(TREE / "scripts/rust-tests.sh"), "15", "--", "--profile", "all", "--test", guard.program, "-E", guard.test]
-    variables = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "cargo"), "NEXTEST_HIDE_PROGRESS_BAR": "1"}
-    ran = subprocess.run(
-        command,
-        env=variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-    )
-    return ran.returncode, ran.stdout
-
-
-def missed(guard: SqlGuard) -> str:
+def missed(patch: Path, program: str, test: str) -> str:
     """Why the tests do not cover the guard; empty if all of them failed without it."""
-    git("apply", str(guard.patch), directory=TREE)
+    git("apply", str(patch), directory=TREE)
+    command = [str(TREE / "scripts/rust-tests.sh"), "15", "--", "--profile", "all", "--test", program, "-E", test]
+    variables = {**os.environ, "CARGO_TARGET_DIR": str(PLACE / "cargo"), "NEXTEST_HIDE_PROGRESS_BAR": "1"}
     try:
-        status, output = tests_of(guard)
+        ran = subprocess.run(
+            command, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=TIMEOUT_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired:
         return f"took longer than {TIMEOUT_SECONDS} s"
     finally:
         git("reset", "--quiet", "--hard", directory=TREE)
+    output = ran.stdout.decode(errors="replace")
     summary = re.search(r"Summary .*?(\d+) tests? run: (\d+) passed", output)
-    if status == NEXTEST_TESTS_FAILED and summary and summary[2] == "0":
-        return ""
-    if summary:
-        return f"{summary[2]} of {summary[1]} tests passed without it"
-    return f"nextest ended with {status}:\n" + "\n".join(output.splitlines()[-15:])
+    if not summary:
+        return f"nextest ended with {ran.returncode}:\n" + "\n".join(output.splitlines()[-15:])
+    is_covered = ran.returncode == NEXTEST_TESTS_FAILED and summary[2] == "0"
+    return "" if is_covered else f"{summary[2]} of {summary[1]} tests passed without it"
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these patches, without .patch")
-    parser.add_argument("--check", action="store_true", help="only check that each patch applies")
-    arguments = parser.parse_args()
-    guards = [read(patch) for patch in sorted(PATCHES.glob("*.patch"))]
-    if arguments.only:
-        unknown = set(arguments.only) - {guard.patch.stem for guard in guards}
-        if unknown:
-            parser.error(f"no such patch: {', '.join(sorted(unknown))}; they are in {PATCHES}")
-        guards = [guard for guard in guards if guard.patch.stem in arguments.only]
-    if not arguments.check:
+    only_check, names = "--check" in sys.argv, [name for name in sys.argv[1:] if name != "--check"]
+    patches = [PATCHES / f"{name}.patch" for name in names] or sorted(PATCHES.glob("*.patch"))
+    if not only_check:
         check_out()
     failures = 0
-    for guard in guards:
-        why = does_not_apply(guard) if arguments.check else missed(guard)
+    for patch in patches:
+        head = re.match(r"Guard: .+\nProgram: (\w+)\nTest: (.+)\n\n", patch.read_text(encoding="utf-8"))
+        if not head:
+            why = "must start with the lines Guard:, Program: and Test:, then an empty one"
+        elif only_check:
+            command = ["git", "apply", "--check", str(patch)]
+            why = subprocess.run(command, cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, check=False).stderr
+        else:
+            why = missed(patch, head[1], head[2])
         failures += bool(why)
-        if why or not arguments.check:
-            print(f"{guard.patch.stem}: {why or 'its tests fail without it'}", flush=True)
-    print(f"{len(guards) - failures} of {len(guards)} {'apply' if arguments.check else 'covered by their tests'}")
-    return 1 if failures else 0
+        print(f"{patch.stem}: {why or ('applies' if only_check else 'its tests fail without it')}", flush=True)
+    print(f"{len(patches) - failures} of {len(patches)} {'apply' if only_check else 'covered by their tests'}")
+    return 1 if failures or not patches else 0
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ pub enum DatabaseState {
     Kept,
     /// Three steps on it failed in a row.
     Blocked,
+    /// A value that a newer daemon has added.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 impl DatabaseState {
@@ -38,6 +41,7 @@ impl DatabaseState {
             Self::Retiring => "retiring",
             Self::Kept => "kept",
             Self::Blocked => "blocked",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -231,6 +231,9 @@ pub enum LeaseState {
     Expired,
     /// Its database, pool or template was dropped.
     Revoked,
+    /// A value that a newer daemon has added.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 impl From<domain::LeaseState> for LeaseState {

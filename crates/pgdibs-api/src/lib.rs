@@ -2,11 +2,15 @@
 //!
 //! The daemon writes these types and the client reads them; `api/openapi.json` is generated from them. Times are RFC 3339 in UTC,
 //! durations seconds, sizes bytes. A type that carries credentials has no `Debug`, so that no log line can show them.
+//!
+//! A client may be older or newer than its daemon (see [`level`]): requests refuse unknown fields, answers ignore them, and an unknown
+//! value of an enumeration in an answer is `Unknown`.
 #![warn(missing_docs)]
 
 pub mod bounded;
 pub mod database;
 pub mod lease;
+pub mod level;
 pub mod limits;
 pub mod pool;
 pub mod probe;

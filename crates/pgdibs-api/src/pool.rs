@@ -1,7 +1,5 @@
 //! Pools: settings, counts and templates of the databases of one project.
 
-use std::fmt;
-
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::pool as domain;
 use pgdibs_core::snapshot::Snapshot;
@@ -23,16 +21,6 @@ pub enum StrategyChoice {
     WalLog,
 }
 
-impl From<domain::StrategyChoice> for StrategyChoice {
-    fn from(choice: domain::StrategyChoice) -> Self {
-        match choice {
-            domain::StrategyChoice::Auto => Self::Auto,
-            domain::StrategyChoice::Fixed(domain::Strategy::FileCopy) => Self::FileCopy,
-            domain::StrategyChoice::Fixed(domain::Strategy::WalLog) => Self::WalLog,
-        }
-    }
-}
-
 impl From<StrategyChoice> for domain::StrategyChoice {
     fn from(choice: StrategyChoice) -> Self {
         match choice {
@@ -40,12 +28,6 @@ impl From<StrategyChoice> for domain::StrategyChoice {
             StrategyChoice::FileCopy => Self::Fixed(domain::Strategy::FileCopy),
             StrategyChoice::WalLog => Self::Fixed(domain::Strategy::WalLog),
         }
-    }
-}
-
-impl fmt::Display for StrategyChoice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(domain::StrategyChoice::from(*self).as_str())
     }
 }
 
@@ -59,6 +41,9 @@ pub enum LoginRights {
     CreateDb,
     /// It may do everything on the server.
     Superuser,
+    /// A value that a newer daemon has added.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 impl From<domain::LoginRights> for LoginRights {
@@ -222,7 +207,9 @@ pub struct Pool {
     /// The role that owns the objects of its databases.
     pub owner: String,
     /// How clones are made.
-    pub strategy: StrategyChoice,
+    // A text, because a request refuses unknown values of the type, and an answer of a newer daemon may have one.
+    #[schema(value_type = StrategyChoice)]
+    pub strategy: String,
     /// Extensions that every template has.
     pub extensions: Vec<String>,
     /// Roles that every template may refer to.
@@ -272,7 +259,7 @@ impl Pool {
             max: settings.max,
             spares: settings.spares,
             owner: settings.owner.to_string(),
-            strategy: settings.strategy.into(),
+            strategy: settings.strategy.as_str().to_owned(),
             extensions: settings.extensions.clone(),
             roles: settings.roles.iter().map(ToString::to_string).collect(),
             keep_templates: settings.keep_templates,

@@ -37,6 +37,11 @@ pub struct Status {
 pub struct Daemon {
     /// Its version.
     pub version: String,
+    /// The level of its API, which every answer carries in the header `Pgdibs-Api`. It grows with each addition.
+    // A daemon of level 0 sends none.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub api_level: u32,
     /// Its number in the catalog.
     pub instance: String,
     /// When it started.
@@ -103,6 +108,9 @@ pub enum WaiterKind {
     Exact,
     /// A spare for a live lease.
     Reset,
+    /// A value that a newer daemon has added.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 impl From<TicketKind> for WaiterKind {

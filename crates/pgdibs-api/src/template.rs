@@ -56,6 +56,9 @@ pub enum TemplateState {
     Failed,
     /// It is being dropped.
     Retiring,
+    /// A value that a newer daemon has added.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 impl TemplateState {
@@ -67,6 +70,7 @@ impl TemplateState {
             Self::Ready => "ready",
             Self::Failed => "failed",
             Self::Retiring => "retiring",
+            Self::Unknown => "unknown",
         }
     }
 }
@@ -90,6 +94,9 @@ pub enum Strategy {
     FileCopy,
     /// Block by block, through the write-ahead log.
     WalLog,
+    /// A value that a newer daemon has added.
+    #[serde(other, skip_serializing)]
+    Unknown,
 }
 
 impl Strategy {
@@ -99,6 +106,7 @@ impl Strategy {
         match self {
             Self::FileCopy => "file_copy",
             Self::WalLog => "wal_log",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -130,9 +130,6 @@ fn hint(code: &str) -> Option<&'static str> {
         "pool_exhausted" => "wait longer with --wait, or raise the limit with `pgdibs pool set POOL --max N`",
         "template_building" => "wait longer with --wait",
         "host_not_allowed" => "add the name to PGDIBS_ALLOWED_HOSTS of the daemon",
-        "not_found" | "method_not_allowed" => {
-            "the daemon may be older than this command: `pgdibs status` shows its version, `pgdibs --version` that of this program"
-        }
         "internal" => "this is a bug; the daemon's log has the details",
         _ => return None,
     };

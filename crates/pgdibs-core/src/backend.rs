@@ -20,7 +20,7 @@ pub trait Backend: Send + Sync {
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
-    fn gather(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
+    fn take_snapshot(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
 
     /// Executes steps; the results are in the order of the steps.
     fn execute(&self, steps: &[Step]) -> impl Future<Output = Vec<Result<(), StepError>>> + Send;

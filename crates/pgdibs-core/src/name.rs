@@ -7,7 +7,7 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// The prefix of every generated password, so that a secret scanner (`scripts/find-secrets.py` or another) finds a leaked one.
+/// The prefix of every generated password, so that a secret scanner (`scripts/find-secrets.sh` or another) finds a leaked one.
 pub const PASSWORD_PREFIX: &str = "pgdibspw";
 
 /// A name or a setting that breaks its rule. `Display` states the field and the rule.

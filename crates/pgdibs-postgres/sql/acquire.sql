@@ -1,7 +1,7 @@
 -- Leases one ready database, in the order of tickets, in one statement.
 --
 -- $1 pool, $2 fingerprint or null, $3 template or null, $4 preferred slot or null, $5 id of the lease, $6 run, $7 worker, $8 alias,
--- $9 holder, $10 ttl, $11 own ticket (the highest number without one), $12 how many of this template the caller still wants,
+-- $9 holder, $10 ttl, $11 own ticket (the highest number without one), $12 how many of this template the caller wants, this one included,
 -- $13 the preferred slot only, $14 the caller has a ticket or has locked out other newcomers, $15 instance of this daemon
 
 -- The live lease of the key. A key that holds one takes nothing; the unique index covers two requests at the same moment.

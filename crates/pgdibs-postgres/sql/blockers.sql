@@ -50,12 +50,14 @@ walk as (
     union
     select k.root, k.database, w.by, k.direct and w.of_tuple from walk k join ahead w on w.pid = k.pid),
 
--- What each of them leads to: the holders of locks, and those that only wait ahead.
+-- What each of them leads to: the holders of locks, and those that only wait ahead. A session ahead that does not wait any more is about
+-- to release its lock on a tuple: the transaction for which it waited has just ended.
 found as (
     select k.root, k.database, h.by as pid, h.virtualtransaction, true as holds, k.direct
     from walk k join held h on h.pid = k.pid
     union
-    select k.root, k.database, k.pid, null, false, false from walk k where k.pid <> k.root)
+    select k.root, k.database, k.pid, null, false, false from walk k
+    where k.pid <> k.root and exists (select from l where l.pid = k.pid and not l.granted))
 
 -- A prepared transaction has no session; the lock on its own number identifies it. `is_tenants`: its owner or its database's owner says so.
 select f.root, f.database::int8 as wanted, f.holds, f.direct, s.*, x.gid, x.database::text as prepared_in, x.owner::text as owner,

@@ -28,8 +28,8 @@ impl PgBackend {
 }
 
 impl Backend for PgBackend {
-    async fn gather(&self) -> Result<Snapshot, Error> {
-        self.within(requests::gather::gather(self)).await
+    async fn take_snapshot(&self) -> Result<Snapshot, Error> {
+        self.within(requests::snapshot::take(self)).await
     }
 
     async fn execute(&self, steps: &[Step]) -> Vec<Result<(), StepError>> {

@@ -31,7 +31,7 @@ impl PgBackend {
         let Some(Leadership { connection, .. }) = leadership.as_mut() else { return Ok(()) };
         let done = answer_within(limit, work(connection)).await;
         if done.is_err() {
-            self.lose(&mut leadership).await;
+            self.discard_leadership(&mut leadership).await;
         }
         Ok(done?)
     }

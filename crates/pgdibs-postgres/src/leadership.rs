@@ -20,7 +20,7 @@ use crate::connections::{DDL_APPLICATION, RECONCILER};
 use crate::context::{Leadership, PgBackend, Session, answer_within};
 use crate::ddl;
 use crate::error::Result;
-use crate::requests::{gather, templates};
+use crate::requests::{snapshot, templates};
 use crate::scram::digest;
 use crate::sqlstate::{self, ErrorClass};
 use pgdibs_failpoint::{Failpoint, reach};
@@ -45,7 +45,7 @@ impl PgBackend {
     ///
     /// An error when the session that held it has ended; the next call tries again. So the caller learns of an interruption of the server
     /// however short it was.
-    pub async fn lead(&self) -> Result<bool, Error> {
+    pub async fn acquire_leadership(&self) -> Result<bool, Error> {
         let mut leadership = self.leadership.lock().await;
         if let Some(held) = leadership.as_mut() {
             if held.used.elapsed() < TRUSTED {
@@ -53,22 +53,22 @@ impl PgBackend {
             }
             let pinged = answer_within(PING, held.connection.ping()).await;
             if pinged.is_err() {
-                self.lose(&mut leadership).await;
+                self.discard_leadership(&mut leadership).await;
             }
             return Ok(pinged.map(|()| true)?);
         }
-        *leadership = answer_within(ACQUIRE, self.try_acquire()).await?;
+        *leadership = answer_within(ACQUIRE, self.lock_leadership()).await?;
         Ok(leadership.is_some())
     }
 
     /// Gives the session up, whatever its state. The server may not know that it is dead, and would keep its lock.
-    pub(crate) async fn lose(&self, leadership: &mut Option<Leadership>) {
+    pub(crate) async fn discard_leadership(&self, leadership: &mut Option<Leadership>) {
         if let Some(held) = leadership.take() {
             *self.lost.lock().await = Some(held.session);
         }
     }
 
-    async fn try_acquire(&self) -> Result<Option<Leadership>> {
+    async fn lock_leadership(&self) -> Result<Option<Leadership>> {
         let mut connection = self.connections.address.connect(CATALOG, RECONCILER).await?;
         let mut lost = self.lost.lock().await;
         if let Some(session) = lost.as_ref() {
@@ -95,18 +95,19 @@ impl PgBackend {
         Ok(Some(Leadership { connection, used: Instant::now(), session: Session { process, began } }))
     }
 
-    /// A snapshot for the next plan, on leadership's own connection; an error when this daemon does not lead.
-    pub async fn take_snapshot(&self) -> Result<Snapshot, Error> {
+    /// As [`Backend::take_snapshot`](pgdibs_core::backend::Backend::take_snapshot), on leadership's own connection; an error when this
+    /// daemon does not lead.
+    pub async fn take_snapshot_as_leader(&self) -> Result<Snapshot, Error> {
         let mut leadership = self.leadership.lock().await;
         let Some(held) = leadership.as_mut() else {
             return Err(Error::ServerUnavailable("this daemon does not reconcile".to_owned()));
         };
-        let snapshot = answer_within(SNAPSHOT, gather::gather_on(self, &mut held.connection)).await;
-        match snapshot {
+        let taken = answer_within(SNAPSHOT, snapshot::take_on(self, &mut held.connection)).await;
+        match taken {
             Ok(_) => held.used = Instant::now(),
-            Err(_) => self.lose(&mut leadership).await,
+            Err(_) => self.discard_leadership(&mut leadership).await,
         }
-        Ok(snapshot?)
+        Ok(taken?)
     }
 
     /// Gives leadership up, so that another daemon need not wait until the server notices that the session has ended.
@@ -126,8 +127,11 @@ impl PgBackend {
         self.join(&owner).run(connection).await
     }
 
-    /// Notifies the other daemons of this server that something changed.
+    /// Notifies the other daemons of this server, if there are any, that something changed.
     pub async fn notify(&self) -> Result<(), Error> {
+        if self.daemons().await? <= 1 {
+            return Ok(());
+        }
         let catalog = self.catalog();
         let own = self.instance().to_string();
         self.within(sqlx::query("select pg_notify('pgdibs', $1)").bind(own).execute(&catalog)).await?;
@@ -152,7 +156,7 @@ impl PgBackend {
 
     /// The number of running daemons, this one included, at most a second old: the reconciler asks after every change, and reading all
     /// locks blocks every session that wants one. A daemon that misses a notification reads the catalog by itself within half a second.
-    pub async fn daemons(&self) -> Result<i64, Error> {
+    async fn daemons(&self) -> Result<i64, Error> {
         let mut known = self.daemons.lock().await;
         if let Some((at, count)) = *known
             && at.elapsed() < Duration::from_secs(1)

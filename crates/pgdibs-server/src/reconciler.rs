@@ -5,6 +5,7 @@
 //! each is the next activation.
 
 mod stall_detector;
+mod backend;
 mod busy;
 mod effects;
 mod state;
@@ -13,10 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pgdibs_core::backend::Backend;
 use pgdibs_core::database::{DatabaseId, DatabaseState};
 use pgdibs_core::error::{Error, StepError};
-use pgdibs_core::lease::{Lease, LeaseId};
+use pgdibs_core::lease::Lease;
 use pgdibs_core::plan::{self, Class, Step, locks};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
@@ -25,6 +25,7 @@ use pgdibs_failpoint::{Failpoint, reach};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::backend::LeaderBackend;
 use self::busy::Busy;
 use self::stall_detector::StallDetector;
 pub use self::state::ReconcilerState;
@@ -45,63 +46,9 @@ const DROPS_HANG: Duration = Duration::from_secs(5);
 /// Interval of the garbage collection, which no plan needs.
 const GARBAGE_COLLECTION: Duration = Duration::from_secs(5);
 
-/// What the reconciler needs of a backend beside the steps.
-pub trait ReconcilerBackend: Backend {
-    /// Applies for leadership; true when this daemon is the leader.
-    fn try_acquire(&self) -> impl Future<Output = Result<bool, Error>> + Send;
-    /// Notifies the other daemons of a change.
-    fn notify(&self) -> impl Future<Output = Result<(), Error>> + Send;
-    /// The catalog and the server at one moment.
-    fn take_snapshot(&self) -> impl Future<Output = Result<Snapshot, Error>> + Send;
-    /// How many sessions the login of each overdue lease has.
-    fn sessions(&self, leases: &[&Lease]) -> impl Future<Output = Result<BTreeMap<LeaseId, u32>, Error>> + Send;
-    /// Directories that a crash in the middle of a clone left behind; `None` when the daemon may not list them.
-    fn orphans(&self) -> impl Future<Output = Result<Option<Vec<u32>>, Error>> + Send;
-    /// Shifts timestamps by a jump of the server's clock, in microseconds.
-    fn move_times(&self, microseconds: i64) -> impl Future<Output = Result<(), Error>> + Send;
-    /// Sessions that block drops, in words.
-    fn drop_blockers(&self) -> impl Future<Output = Result<BTreeSet<String>, Error>> + Send;
-    /// Writes a failed attempt at a step into its row, if it has one.
-    fn record_failure(&self, step: &Step, why: &str) -> impl Future<Output = Result<(), Error>> + Send;
-}
-
-impl ReconcilerBackend for pgdibs_postgres::backend::PgBackend {
-    async fn try_acquire(&self) -> Result<bool, Error> {
-        Self::lead(self).await
-    }
-
-    async fn take_snapshot(&self) -> Result<Snapshot, Error> {
-        Self::take_snapshot(self).await
-    }
-
-    async fn notify(&self) -> Result<(), Error> {
-        if self.daemons().await? > 1 { Self::notify(self).await } else { Ok(()) }
-    }
-
-    async fn sessions(&self, leases: &[&Lease]) -> Result<BTreeMap<LeaseId, u32>, Error> {
-        Self::sessions(self, leases).await
-    }
-
-    async fn orphans(&self) -> Result<Option<Vec<u32>>, Error> {
-        Self::orphans(self).await
-    }
-
-    async fn move_times(&self, microseconds: i64) -> Result<(), Error> {
-        Self::move_times(self, microseconds).await
-    }
-
-    async fn drop_blockers(&self) -> Result<BTreeSet<String>, Error> {
-        Self::drop_blockers(self).await
-    }
-
-    async fn record_failure(&self, step: &Step, why: &str) -> Result<(), Error> {
-        Self::record_failure(self, step, why).await
-    }
-}
-
 /// Keeps one server as the catalog wants it.
-pub struct Reconciler<W> {
-    backend: Arc<W>,
+pub struct Reconciler<B> {
+    backend: Arc<B>,
     wait_queue: Arc<WaitQueue>,
     tasks: TaskTracker,
     max_ttl: Duration,
@@ -119,10 +66,10 @@ pub struct Reconciler<W> {
     warned_of_locks: BTreeSet<TemplateId>,
 }
 
-impl<W: ReconcilerBackend + 'static> Reconciler<W> {
+impl<B: LeaderBackend + 'static> Reconciler<B> {
     /// A reconciler without a snapshot yet. `idle` is the time after which a pool falls back to its `warm`.
     pub fn new(
-        backend: Arc<W>,
+        backend: Arc<B>,
         wait_queue: Arc<WaitQueue>,
         max_ttl: Duration,
         idle: Duration,
@@ -207,7 +154,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
     /// One activation: applies for leadership, then runs cycles until a snapshot gives no fast step.
     async fn activate(&mut self) -> Result<(), Error> {
         self.expiry.restart_leases(&self.wait_queue.take_unwritten());
-        let is_leader = self.backend.try_acquire().await?;
+        let is_leader = self.backend.acquire_leadership().await?;
         let before = {
             let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
             report.unreachable = None;
@@ -285,7 +232,7 @@ impl<W: ReconcilerBackend + 'static> Reconciler<W> {
             (busy.databases.clone(), busy.templates.clone())
         };
         self.wait_queue.counting_started();
-        let snapshot = self.backend.take_snapshot().await?;
+        let snapshot = self.backend.take_snapshot_as_leader().await?;
         self.warn_of_pools(&snapshot);
         if let Some(jump) = self.clock.observe(snapshot.taken_at, asked, self.began.elapsed()) {
             tracing::warn!(

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::error::{ApiError, Error, innermost};
 use crate::response::Response;
 use crate::reuse::Connections;
+use crate::skew;
 
 /// Where a daemon listens unless it is configured otherwise.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:7432";
@@ -150,6 +151,35 @@ impl Client {
         body: Option<&Value>,
         wait: Duration,
     ) -> Result<Response, Error> {
+        let mut rest: Option<Value> = None;
+        loop {
+            let body = rest.as_ref().or(body);
+            match self.call_as_is(method.clone(), path, body, wait).await {
+                Err(Error::Api(error)) => match skew::without_refused(body, &error) {
+                    Some(without) => rest = Some(without),
+                    None => return Err(Error::Api(self.with_versions(&method, path, error).await)),
+                },
+                result => return result,
+            }
+        }
+    }
+
+    /// The error; when its cause is that the daemon is older than this client, with a sentence that names both versions.
+    async fn with_versions(&self, method: &Method, path: &str, error: ApiError) -> ApiError {
+        let Some(missing) = skew::missing(method, path, &error) else { return error };
+        let status = self.send(Method::GET, "/v1/status", None, Duration::ZERO).await;
+        let status = status.ok().and_then(|response| response.value().ok()).unwrap_or_default();
+        let version = status.pointer("/daemon/version").and_then(Value::as_str).unwrap_or("of an unknown version");
+        ApiError { detail: missing.sentence(version, error.api_level), ..error }
+    }
+
+    async fn call_as_is(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        wait: Duration,
+    ) -> Result<Response, Error> {
         let response = self.send(method.clone(), path, body, wait).await?;
         let foreign = |problem: String| Error::Foreign {
             url: self.base.clone(),
@@ -158,7 +188,7 @@ impl Client {
             problem: format!("status {}{problem}", response.status),
         };
         if !response.is_success() {
-            let refusal = ApiError::read(response.status, response.retry_after, response.bytes());
+            let refusal = ApiError::read(&response);
             return Err(refusal.map_or_else(|| foreign(String::new()), Error::Api));
         }
         match response.value() {

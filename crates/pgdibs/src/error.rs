@@ -7,6 +7,8 @@ use pgdibs_api::probe::Ready;
 use reqwest::Method;
 use serde::Deserialize;
 
+use crate::response::Response;
+
 /// Why a call brought no result.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -73,6 +75,8 @@ pub struct ApiError {
     pub detail: String,
     /// The same call may be tried again after this long.
     pub retry_after: Option<Duration>,
+    /// The level of the daemon's API; 0 when the answer names none.
+    pub api_level: u32,
 }
 
 /// A refusal as it may come: every field may be missing, since a proxy may have written it.
@@ -88,15 +92,16 @@ struct Refusal {
 
 impl ApiError {
     /// Reads the body of an answer that is no success; `None` when it is not one of the daemon's.
-    pub(crate) fn read(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Option<Self> {
-        let refusal: Refusal = serde_json::from_slice(body).ok()?;
+    pub(crate) fn read(response: &Response) -> Option<Self> {
+        let Response { status, retry_after, api_level, .. } = *response;
+        let refusal: Refusal = serde_json::from_slice(response.bytes()).ok()?;
         let reasons = refusal.probe.map(|probe| probe.reasons.join("; ")).unwrap_or_default();
         if refusal.code.is_empty() && refusal.detail.is_empty() && reasons.is_empty() {
             return None;
         }
         let detail = [refusal.detail, reasons, refusal.title].into_iter().find(|text| !text.is_empty());
         let detail = detail.unwrap_or_else(|| format!("the daemon answered {status} {}", refusal.code));
-        Some(Self { status, code: refusal.code, detail, retry_after })
+        Some(Self { status, code: refusal.code, detail, retry_after, api_level })
     }
 }
 
@@ -120,7 +125,7 @@ mod tests {
     use super::*;
 
     fn shown(status: u16, body: &str) -> Option<String> {
-        ApiError::read(status, None, body.as_bytes()).map(|error| error.to_string())
+        ApiError::read(&Response::of(status, body)).map(|error| error.to_string())
     }
 
     #[test]

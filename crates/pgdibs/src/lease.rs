@@ -73,10 +73,12 @@ impl Lease {
     /// Returns when the lease ended without its holder's doing, such as by `pgdibs release`, with the daemon's reason.
     pub async fn lost(&self) -> ApiError {
         let mut over = self.over.clone();
-        match over.wait_for(Option::is_some).await {
-            Ok(refusal) => refusal.clone().unwrap_or_else(|| unreachable!("waited for it")),
+        // Cloned before the next await: the guard of the watch cannot be sent between threads, and this future can be spawned.
+        let refusal = over.wait_for(Option::is_some).await.ok().and_then(|refusal| refusal.clone());
+        match refusal {
+            Some(refusal) => refusal,
             // The heartbeat was aborted with the lease, and a waiter holds the lease, so this is never reached.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 

@@ -13,6 +13,9 @@
 //! A call is tried again exactly when the daemon answers with `Retry-After`, within the wait that the caller allows, and once more when
 //! a connection that was used before dies before an answer arrives. Nothing else is tried again. A [`Lease`] renews itself as often as
 //! the daemon says, and is released when it is dropped.
+//!
+//! A daemon that is newer than the client is no problem. An older one may refuse a field or a route: the call goes on without a field
+//! that only informs people (`holder`), otherwise its error names both versions.
 #![warn(missing_docs)]
 
 mod acquire;
@@ -24,6 +27,7 @@ mod lease;
 mod path;
 mod response;
 mod reuse;
+mod skew;
 
 pub use acquire::Acquire;
 pub use client::{Client, ClientBuilder, DEFAULT_URL};

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgdibs_api::level::API_LEVEL_HEADER;
 use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -12,6 +13,8 @@ pub struct Response {
     pub status: u16,
     /// `Retry-After`: try again after this long. A date counts as one second: the daemon sends seconds.
     pub retry_after: Option<Duration>,
+    /// `Pgdibs-Api`: the level of the daemon's API; 0 without one.
+    pub api_level: u32,
     /// `Content-Type`, empty without one.
     pub content_type: String,
     body: Vec<u8>,
@@ -25,10 +28,16 @@ impl Response {
             .get(RETRY_AFTER)
             .map(|value| value.to_str().ok().and_then(|text| text.trim().parse().ok()).unwrap_or(1))
             .map(Duration::from_secs);
+        let api_level = headers.get(API_LEVEL_HEADER).and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
         let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let (status, content_type) = (response.status().as_u16(), content_type.to_owned());
         let body = response.bytes().await?.to_vec();
-        Ok(Self { status, retry_after, content_type, body })
+        Ok(Self { status, retry_after, api_level, content_type, body })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of(status: u16, body: &str) -> Self {
+        Self { status, retry_after: None, api_level: 0, content_type: String::new(), body: body.as_bytes().to_vec() }
     }
 
     /// Whether the status is one of 200 to 299.

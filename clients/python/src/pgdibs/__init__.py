@@ -4,7 +4,7 @@
         connect(lease.url)
 
 Each name is imported at its first use, so that `import pgdibs` alone costs a pytest run nothing. The modules, bottom-up:
-`errors`, `urls`, `granted`; `transport`, `heartbeat`; `calls`; `lease`, `templates`; `client`; `aio`, `start`, `plugin`.
+`errors`, `urls`, `granted`, `skew`; `transport`, `heartbeat`; `calls`; `lease`, `templates`; `client`; `aio`, `start`, `plugin`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import os
 import time
 from typing import Any, Optional
 
+from pgdibs import skew
 from pgdibs.errors import PgdibsError, Unreachable, of_answer
 from pgdibs.transport import Answer, Transport
 
@@ -19,6 +20,9 @@ UNREACHABLE_SECONDS = 30.0
 
 RETRY_PAUSE_SECONDS = 0.2
 """The pause between two attempts while the daemon is unreachable."""
+
+STATUS_SECONDS = 5.0
+"""How long the question for the daemon's version may take."""
 
 ANSWER_SECONDS = 30.0
 """How long an answer may take beyond the wait that the request asks for."""
@@ -85,13 +89,32 @@ class Caller:
                 continue
             unreachable_since = None
             if answer.retry_after is None:
-                if answer.status >= 400:
-                    raise of_answer(answer.status, answer.body)
-                return answer
+                if answer.status < 400:
+                    return answer
+                rest = skew.without_refused(body, answer.body)
+                if rest == body:
+                    raise self._error(method, path, answer)
+                body = rest
+                continue
             if time.monotonic() + answer.retry_after > deadline:
                 raise _given_up(answer, time.monotonic() - started)
             # The daemon names the pause.
             time.sleep(answer.retry_after)
+
+    def _error(self, method: str, path: str, answer: Answer) -> PgdibsError:
+        """The typed error; if an older daemon does not know part of the call, its sentence names both versions."""
+        error = of_answer(answer.status, answer.body)
+        missing = skew.missing(method, path, answer.body)
+        if missing is None or answer.api_level >= skew.API_LEVEL:
+            return error
+        sentence = skew.sentence(missing, self._daemon_version(), answer.api_level)
+        return type(error)(sentence, error.code, error.status, error.detail)
+
+    def _daemon_version(self) -> str:
+        try:
+            return str(self.ask("GET", "/v1/status", timeout=STATUS_SECONDS).body["daemon"]["version"])
+        except (PgdibsError, LookupError, TypeError):
+            return "of an unknown version"
 
 
 def _given_up(answer: Answer, seconds: float) -> PgdibsError:

@@ -21,11 +21,12 @@ TIMEOUT_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer of any status. `retry_after` is in seconds, None without the header."""
+    """An answer of any status. `retry_after` is in seconds, None without the header; `api_level` is 0 without the header."""
 
     status: int
     body: Any
     retry_after: Optional[float]
+    api_level: int = 0
 
 
 class _Connection:
@@ -33,9 +34,8 @@ class _Connection:
 
     def __init__(self, connection: http.client.HTTPConnection) -> None:
         self.connection = connection
-
-    def __del__(self) -> None:
-        self.connection.close()
+        # Not __del__: in a reference cycle the garbage collector may finalize the socket first, which warns that it is unclosed.
+        weakref.finalize(self, connection.close).atexit = False
 
 
 class Transport:
@@ -73,7 +73,7 @@ class Transport:
                 raise Unreachable(self._unreachable(error, seconds)) from error
             raise
         self.has_been_answered = True
-        return Answer(response.status, self._decoded(response, text), _retry_after(response))
+        return Answer(response.status, self._decoded(response, text), _retry_after(response), _api_level(response))
 
     def close(self) -> None:
         """Close the connection of this thread; its next request opens a new one."""
@@ -179,6 +179,11 @@ def _validated_token(token: Optional[str]) -> Optional[str]:
             "the token is no token of a pgdibs daemon: one has visible ASCII characters without blanks; correct PGDIBS_TOKEN"
         )
     return token
+
+
+def _api_level(response: http.client.HTTPResponse) -> int:
+    value = response.headers.get("Pgdibs-Api") or ""
+    return int(value) if value.isascii() and value.isdigit() else 0
 
 
 def _retry_after(response: http.client.HTTPResponse) -> Optional[float]:

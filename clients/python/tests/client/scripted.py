@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Optional
 
+from pgdibs.skew import API_LEVEL
+
 
 @dataclass
 class Reply:
@@ -19,6 +21,7 @@ class Reply:
     retry_after: Optional[str] = None
     text: Optional[str] = None
     hangs: bool = False
+    api_level: Optional[int] = API_LEVEL
 
 
 @dataclass
@@ -66,6 +69,8 @@ class Scripted:
                 payload = (json.dumps(reply.body) if reply.text is None else reply.text).encode()
                 self.send_response(reply.status)
                 self.send_header("Content-Type", "application/json" if reply.text is None else "text/html")
+                if reply.api_level is not None:
+                    self.send_header("Pgdibs-Api", str(reply.api_level))
                 if reply.retry_after is not None:
                     self.send_header("Retry-After", reply.retry_after)
                 self.send_header("Content-Length", str(len(payload)))

@@ -18,7 +18,7 @@ import pytest
 from pgdibs import Client
 
 REPOSITORY = Path(__file__).resolve().parents[4]
-sys.path.insert(0, str(REPOSITORY / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from daemon_process import DaemonProcess, fresh_data_directory  # noqa: E402
 from daemon_process import free_port as free_port  # noqa: E402
 from daemon_process import postgres_programs as postgres_programs  # noqa: E402

@@ -1,4 +1,4 @@
-"""The connection guard and SQLAlchemy: on 2 with the other tests, on 1.4 by scripts/sqlalchemy-1.4.sh."""
+"""The connection guard and SQLAlchemy: on 2 with the other tests, on 1.4 by scripts/pytest-versions.sh."""
 
 from __future__ import annotations
 

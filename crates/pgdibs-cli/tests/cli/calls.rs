@@ -227,3 +227,40 @@ fn config_shows_origins_and_masks_secrets() {
     assert!(line("disk_floor_mb ").ends_with("pgdibs.toml line 1"), "{}", done.stdout);
     assert!(!done.stdout.contains("hush-hush"), "{}", done.stdout);
 }
+
+/// A daemon from before API levels that does not know these fields.
+fn older_daemon(unknown: &'static [(&'static str, &'static str)]) -> Stub {
+    Stub::start(move |received, _| {
+        let sent = received.body.to_string();
+        match unknown.iter().find(|(field, _)| sent.contains(&format!("\"{field}\""))) {
+            Some((_, detail)) => Reply::Problem(400, "invalid_request", detail, None),
+            None if received.what == "GET /v1/status" => Reply::Json(200, json!({"daemon": {"version": "0.0.9"}})),
+            None => Reply::Json(201, lease(0, "u", 20.0)),
+        }
+    })
+}
+
+#[test]
+fn older_daemon_gets_lease_request_without_holder() {
+    let stub = older_daemon(&[("holder", "holder: unknown field `holder`, expected `pool`")]);
+    let done = pgdibs(&["lease", "shop_test", "--wait", "7"]).with_daemon(&stub.url).done();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(stub.received().last().unwrap().body, json!({"pool": "shop_test", "wait_seconds": 7.0}));
+}
+
+#[test]
+fn older_daemon_without_needed_field_gives_sentence_with_both_versions() {
+    let stub = older_daemon(&[("exact_slot", "exact_slot: unknown field `exact_slot`, expected `leases`")]);
+    let run = ["run", "--pool", "shop_test", "--workers", "2", "--", "true"];
+    let done = pgdibs(&run).with_daemon(&stub.url).done();
+    assert_eq!(done.code, Some(1));
+    let version = env!("CARGO_PKG_VERSION");
+    assert_eq!(
+        done.stderr,
+        format!(
+            "pgdibs: pgdibs client {version} (API level {}) talks to pgdibs daemon 0.0.9 (API level 0), which does not know \
+             `exact_slot`; upgrade the daemon or leave out `exact_slot`\n",
+            pgdibs::api::level::API_LEVEL
+        )
+    );
+}

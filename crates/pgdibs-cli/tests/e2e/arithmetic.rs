@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Cluster, Place, pool_name, until};
+use pgdibs_testing::end_to_end::{Cluster, Place, pool_name, until};
 
 const SCHEMA: &str = "create table t (id int)";
 

@@ -1,6 +1,6 @@
 //! Wrong configuration and unusable servers: one error message and an exit code.
 
-use crate::support::{Cluster, Daemon, Place};
+use pgdibs_testing::end_to_end::{Cluster, Daemon, Place};
 
 /// The exit code and the output of a daemon that cannot start.
 #[track_caller]
@@ -51,7 +51,7 @@ fn rejected_login_is_reported_and_retried() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url_of("latecomer", "its word", "postgres"));
     let mut daemon = place.start(&[]);
-    crate::support::until("/readyz reports the rejected login", || {
+    pgdibs_testing::end_to_end::until("/readyz reports the rejected login", || {
         let answer = daemon.api.call(pgdibs::Method::GET, "/readyz", None);
         let text = answer.body.to_string();
         let reported = answer.status == 503 && text.contains("refuses the login") && text.contains("28P01");

@@ -3,7 +3,7 @@
 use pgdibs::Method;
 use serde_json::json;
 
-use crate::support::{Cluster, Place, Session, pool_name, until};
+use pgdibs_testing::end_to_end::{Cluster, Place, Session, pool_name, until};
 
 #[test]
 fn one_caller_builds_and_others_wait() {

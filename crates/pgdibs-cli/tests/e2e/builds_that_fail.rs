@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::program::timed;
-use crate::support::{Api, Cluster, Place, Session, pool_name, until};
+use pgdibs_testing::end_to_end::program::timed;
+use pgdibs_testing::end_to_end::{Api, Cluster, Place, Session, pool_name, until};
 
 fn pool(name: &str, source: &str) -> String {
     format!("[pools.{name}]\nwarm = 1\nspares = 0\nmax = 4\n[pools.{name}.source]\n{source}\n")

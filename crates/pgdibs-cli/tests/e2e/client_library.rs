@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgdibs::{Acquire, Client};
 use serde_json::json;
 
-use crate::support::{Place, Session, block, pool_name, until};
+use pgdibs_testing::end_to_end::{Place, Session, block, pool_name, until};
 
 #[test]
 fn lease_value_is_renewed_reset_and_released_on_drop() {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::program::run;
-use crate::support::{Cluster, Place, Session, pool_name, until};
+use pgdibs_testing::end_to_end::program::run;
+use pgdibs_testing::end_to_end::{Cluster, Place, Session, pool_name, until};
 
 #[test]
 fn commands_handle_a_lease_from_acquire_to_release() {

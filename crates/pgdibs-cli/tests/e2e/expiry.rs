@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use pgdibs::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Cluster, Place, Session, pool_name, until};
+use pgdibs_testing::end_to_end::{Api, Cluster, Place, Session, pool_name, until};
 
 #[track_caller]
 fn until_expired(api: &Api, lease: &Value, renewed: &Value) -> Value {

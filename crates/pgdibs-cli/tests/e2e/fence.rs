@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Place, Session, pool_name, until};
+use pgdibs_testing::end_to_end::{Api, Place, Session, pool_name, until};
 
 /// The maximum time from the 204 until the old session has ended and the server rejects the URL.
 const PROMISED: Duration = Duration::from_secs(2);

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
-use crate::support::program::run;
-use crate::support::{Place, Session, pool_name, until};
+use pgdibs_testing::end_to_end::program::run;
+use pgdibs_testing::end_to_end::{Place, Session, pool_name, until};
 
 /// As many connections as the daemon serves at once.
 const SERVED: usize = 2000;

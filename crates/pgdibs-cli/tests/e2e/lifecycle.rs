@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Daemon, Place, Session, pool_name, signal, until};
+use pgdibs_testing::end_to_end::{Api, Daemon, Place, Session, pool_name, signal, until};
 
 const SCHEMA: &str = "create table witness (id bigserial primary key, note text)";
 

@@ -21,7 +21,6 @@ mod run_command;
 mod secrets;
 mod service_manager;
 mod sources;
-mod support;
 mod termination;
 mod two_daemons;
 

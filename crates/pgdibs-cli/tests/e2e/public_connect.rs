@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Cluster, Daemon, Place, Session, pool_name};
+use pgdibs_testing::end_to_end::{Api, Cluster, Daemon, Place, Session, pool_name};
 
 const STATEMENT: &str = "REVOKE CONNECT ON DATABASE ";
 

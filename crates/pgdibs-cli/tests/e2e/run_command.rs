@@ -5,8 +5,9 @@ use std::process::Stdio;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::program::{Started, run};
-use crate::support::{Cluster, Place, pool_name, signal, until};
+use pgdibs_testing::end_to_end::program::{Started, run};
+use pgdibs_testing::end_to_end::{Cluster, Place, pool_name, signal, until};
+use pgdibs_testing::seed::{PASSWORD, SUPERUSER};
 
 #[test]
 fn run_holds_the_lease_while_the_command_runs() {
@@ -148,10 +149,10 @@ fn psql_in_run_connects_to_the_lease_despite_variables() {
     let pool = pool_name("libpq");
     daemon.api.make_pool(&pool, &json!({"warm": 2, "max": 2, "spares": 0}), "create table notes (body text)");
 
-    let (port, password) = (own.port().to_string(), Cluster::passwords()[0]);
-    let service = format!("host=127.0.0.1\nport={port}\nuser=boss\npassword={password}\n");
+    let port = own.port().to_string();
+    let service = format!("host=127.0.0.1\nport={port}\nuser={SUPERUSER}\npassword={PASSWORD}\n");
     place.write("services", &format!("[dev]\ndbname=dev\n{service}"));
-    let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
+    let escaped = PASSWORD.replace('\\', "\\\\").replace(':', "\\:");
     place.write("passwords", &format!("*:*:*:*:{escaped}\n"));
     let file = |name: &str| place.path().join(name).display().to_string();
     std::fs::set_permissions(file("passwords"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
@@ -160,7 +161,7 @@ fn psql_in_run_connects_to_the_lease_despite_variables() {
         ("PGDIBS_URL", url.as_str()),
         ("PGHOST", "localhost"),
         ("PGPORT", port.as_str()),
-        ("PGUSER", "boss"),
+        ("PGUSER", SUPERUSER),
         ("PGDATABASE", "dev"),
         ("PGPASSFILE", passwords.as_str()),
         ("PGSERVICEFILE", services.as_str()),

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pgdibs::Method;
 use serde_json::{Value, json};
 
-use crate::support::program::run;
-use crate::support::{Cluster, Place, Session, StopOnDrop, pool_name, until};
+use pgdibs_testing::end_to_end::program::run;
+use pgdibs_testing::end_to_end::{Cluster, Place, Session, StopOnDrop, pool_name, until};
 
 /// Differs from the words of the search at the end of a whole run.
 const TOKEN: &str = "canary-token-7Qm2";
@@ -83,7 +83,7 @@ fn no_output_contains_a_secret_at_trace_level() {
     ];
     let mut search = Search::default();
     search.secrets.extend([TOKEN, OF_A_BUILD].map(str::to_owned));
-    search.secrets.extend(Cluster::passwords().map(str::to_owned));
+    search.secrets.extend(Cluster::passwords());
 
     let stop = AtomicBool::new(false);
     let lines = std::thread::scope(|scope| {

@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::sys::signal::Signal;
 
-use crate::support::{Cluster, DEADLINE, Place};
+use pgdibs_testing::end_to_end::{Cluster, DEADLINE, Place};
 
 /// The next message, its lines in order.
 #[track_caller]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Cluster, Place, Session, pool_name, until};
+use pgdibs_testing::end_to_end::{Api, Cluster, Place, Session, pool_name, until};
 
 const SIZE: &str = "warm = 1\nspares = 0\nmax = 4\n";
 

@@ -6,8 +6,8 @@ use nix::sys::signal::Signal;
 use pgdibs::Method;
 use serde_json::json;
 
-use crate::support::program::timed;
-use crate::support::{Cluster, Place, pool_name, signal, until};
+use pgdibs_testing::end_to_end::program::timed;
+use pgdibs_testing::end_to_end::{Cluster, Place, pool_name, signal, until};
 
 #[test]
 fn sigterm_answers_waiters_and_ends_within_8_seconds() {

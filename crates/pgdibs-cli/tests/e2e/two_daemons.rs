@@ -6,8 +6,8 @@ use std::time::Duration;
 use pgdibs::Method;
 use serde_json::{Value, json};
 
-use crate::support::program::timed;
-use crate::support::{Api, Cluster, Daemon, Place, Session, pool_name, until};
+use pgdibs_testing::end_to_end::program::timed;
+use pgdibs_testing::end_to_end::{Api, Cluster, Daemon, Place, Session, pool_name, until};
 
 fn reconciles(api: &Api) -> bool {
     api.status()["daemon"]["reconciling"] == json!(true)

@@ -6,7 +6,9 @@ use nix::sys::signal::Signal;
 use pgdibs_embedded::Progress;
 use sqlx::Connection;
 
-use crate::setup::{Setup, connect, execute, signal, text, until};
+use crate::setup::{Setup, connect, execute, text};
+use pgdibs_testing::process::signal;
+use pgdibs_testing::wait::until_async;
 
 #[tokio::test]
 async fn start_adopts_server_and_sessions_of_killed_daemon() {
@@ -129,7 +131,7 @@ mod long {
         let server = setup.start().await;
         signal(setup.supervisor_pid(), Signal::SIGTERM);
         server.exited().await;
-        until("the daemon notices the exit of the server", || {
+        until_async("the daemon notices the exit of the server", async || {
             if server.is_running() { Err("running".to_owned()) } else { Ok(()) }
         })
         .await;

@@ -9,7 +9,9 @@ use nix::sys::signal::Signal;
 use pgdibs_embedded::Progress;
 
 use crate::setup;
-use crate::setup::{Setup, connect, execute, signal, text, until};
+use crate::setup::{Setup, connect, execute, text};
+use pgdibs_testing::process::signal;
+use pgdibs_testing::wait::until_async;
 
 #[tokio::test]
 async fn start_after_killed_postgres_keeps_data() {
@@ -23,7 +25,7 @@ async fn start_after_killed_postgres_keeps_data() {
         let query = "select count(*) from generate_series(1, 100000000000) n where n % 2 = 3";
         sqlx::raw_sql(query).execute(&mut busy).await.map(drop)
     });
-    until("the busy query runs", || {
+    until_async("the busy query runs", async || {
         let processes = setup.processes();
         if processes.iter().any(|line| line.contains("SELECT")) { Ok(()) } else { Err(format!("{processes:?}")) }
     })
@@ -101,7 +103,7 @@ async fn start_repeats_interrupted_initdb() {
     let setup = Setup::new();
     let mut daemon = setup.daemon();
     daemon.wait_for_line("Creating");
-    until("initdb writes files", || {
+    until_async("initdb writes files", async || {
         let names: Vec<_> = std::fs::read_dir(&setup.data_dir).unwrap().flatten().map(|entry| entry.path()).collect();
         let has_files = |dir: &std::path::PathBuf| dir.join("PG_VERSION").is_file();
         if names.iter().any(has_files) { Ok(()) } else { Err(format!("{names:?}")) }

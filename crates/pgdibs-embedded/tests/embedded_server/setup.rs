@@ -5,20 +5,19 @@ use secrecy::ExposeSecret as _;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use pgdibs_embedded::{Embedded, EmbeddedError, EmbeddedOptions, Progress, start};
+use pgdibs_testing::process::{number_in, processes_in, signal_if_in};
+use pgdibs_testing::wait::until_async;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection};
 use tempfile::TempDir;
-
-/// A limit for a loaded machine; no test waits until it has passed.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 pub(crate) struct Setup {
     dir: Option<TempDir>,
@@ -101,23 +100,12 @@ impl Setup {
         std::fs::read_to_string(self.data_dir.join(name)).unwrap()
     }
 
-    /// The processes whose command line or working directory has this data directory.
     pub(crate) fn processes(&self) -> Vec<String> {
-        let needle = self.dir.as_ref().unwrap().path().display().to_string();
-        std::fs::read_dir("/proc")
-            .unwrap()
-            .filter_map(|entry| {
-                let path = entry.ok()?.path();
-                path.file_name()?.to_str()?.parse::<i32>().ok()?;
-                let line = String::from_utf8_lossy(&std::fs::read(path.join("cmdline")).ok()?).replace('\0', " ");
-                let cwd = std::fs::read_link(path.join("cwd")).unwrap_or_default().display().to_string();
-                (line.contains(&needle) || cwd.contains(&needle)).then(|| format!("{path:?} {line} in {cwd}"))
-            })
-            .collect()
+        processes_in(self.dir.as_ref().unwrap().path())
     }
 
     pub(crate) async fn until_nothing_runs(&self) {
-        until("nothing runs in the data directory", || {
+        until_async("nothing runs in the data directory", async || {
             let processes = self.processes();
             if processes.is_empty() { Ok(()) } else { Err(format!("{processes:?}")) }
         })
@@ -127,17 +115,12 @@ impl Setup {
 
 impl Drop for Setup {
     fn drop(&mut self) {
-        for file in ["supervisor.lock", "pgdata/postmaster.pid"] {
-            let pid = number_in(&self.data_dir.join(file));
-            // Only if it uses this directory: the id may belong to an unrelated process by now.
-            let uses_directory =
-                |pid: &i32| self.processes().iter().any(|line| line.starts_with(&format!("\"/proc/{pid}\"")));
-            if let Some(pid) = pid.filter(uses_directory) {
-                signal(pid, Signal::SIGQUIT);
-                if file == "supervisor.lock" {
-                    signal(pid, Signal::SIGTERM);
-                }
-            }
+        for (file, which) in [
+            ("supervisor.lock", Signal::SIGQUIT),
+            ("supervisor.lock", Signal::SIGTERM),
+            ("pgdata/postmaster.pid", Signal::SIGQUIT),
+        ] {
+            signal_if_in(self.dir.as_ref().unwrap().path(), &self.data_dir.join(file), which);
         }
         if std::thread::panicking() {
             let kept = self.dir.take().map(TempDir::keep);
@@ -171,7 +154,7 @@ impl Daemon {
     }
 
     pub(crate) fn signal(&mut self, signal: Signal) {
-        self::signal(self.pid(), signal);
+        pgdibs_testing::process::signal(self.pid(), signal);
         self.child.wait().unwrap();
     }
 
@@ -187,14 +170,6 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-pub(crate) fn signal(pid: i32, signal: Signal) {
-    let _ = kill(Pid::from_raw(pid), signal);
-}
-
-fn number_in(path: &Path) -> Option<i32> {
-    std::fs::read_to_string(path).ok()?.lines().next()?.trim().parse().ok()
 }
 
 /// The example beside this test. Cargo builds it if it is missing or out of date, which `cargo test --test` does not do.
@@ -217,15 +192,6 @@ fn example() -> PathBuf {
         own.ancestors().nth(2).unwrap().join("examples/embedded_server")
     });
     built.clone()
-}
-
-/// Polls a condition until it holds; fails with its last status after [`DEADLINE`].
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> Result<(), String>) {
-    let deadline = Instant::now() + DEADLINE;
-    while let Err(status) = condition() {
-        assert!(Instant::now() < deadline, "not within {DEADLINE:?}: {what}; last status: {status}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 pub(crate) async fn connect(server: &Embedded) -> PgConnection {

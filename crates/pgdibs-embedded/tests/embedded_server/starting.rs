@@ -8,7 +8,8 @@ use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 
 use crate::setup;
-use crate::setup::{Setup, execute, text, until};
+use crate::setup::{Setup, execute, text};
+use pgdibs_testing::wait::until_async;
 
 #[tokio::test]
 async fn first_start_is_private_and_requires_passwords() {
@@ -158,7 +159,7 @@ async fn dropped_start_leaves_no_process_at_any_stage() {
                 break;
             }
         }
-        until("a process of this start runs", || {
+        until_async("a process of this start runs", async || {
             if setup.processes().is_empty() { Err("none".to_owned()) } else { Ok(()) }
         })
         .await;
@@ -189,7 +190,7 @@ async fn dropped_start_kills_hanging_initdb_with_children() {
         let result = start(&options, &PgProbe, |_| {}).await;
         result.map(drop).map_err(|error| error.to_string())
     });
-    until("initdb and its child run", || {
+    until_async("initdb and its child run", async || {
         let processes = setup.processes();
         if processes.iter().any(|line| line.contains("sleep 600")) { Ok(()) } else { Err(format!("{processes:?}")) }
     })

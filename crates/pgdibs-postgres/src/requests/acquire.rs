@@ -138,8 +138,8 @@ async fn acquire_batch<'a>(
             leases.push(lease);
             continue;
         }
-        let still = templates[index..].iter().filter(|other| **other == template).count();
-        match acquire_one(backend, &mut transaction, request, template, still, ticket, true).await? {
+        let remaining = templates[index..].iter().filter(|other| **other == template).count();
+        match acquire_one(backend, &mut transaction, request, template, remaining, ticket, true).await? {
             Outcome::Granted(lease) => {
                 leases.push(*lease);
                 reach(Failpoint::AcquireHalfOfBatch).await;
@@ -178,13 +178,13 @@ async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<TargetTemplat
 
 /// Acquires one ready database for a request (of `template`, or of the one that the request means), if enough are left for the waiters
 /// with earlier tickets. `in_turn`: the caller has a ticket, or the lock of [`lock_out_newcomers`]; without either, it gets a database
-/// only when no one waits. `still` is how many of this template the caller wants, this one included.
+/// only when no one waits. `remaining` is how many databases of this template the caller wants, this one included.
 async fn acquire_one(
     backend: &PgBackend,
     connection: &mut PgConnection,
     request: &Acquire,
     template: Option<TemplateId>,
-    still: usize,
+    remaining: usize,
     ticket: Option<TicketId>,
     in_turn: bool,
 ) -> Result<Outcome> {
@@ -200,7 +200,7 @@ async fn acquire_one(
         .bind(&request.holder)
         .bind(i32::try_from(request.ttl_seconds).unwrap_or(i32::MAX))
         .bind(ticket.map_or(i64::MAX, |t| t.0))
-        .bind(i64::try_from(still).unwrap_or(i64::MAX))
+        .bind(i64::try_from(remaining).unwrap_or(i64::MAX))
         .bind(request.exact_slot)
         .bind(in_turn)
         .bind(backend.instance())

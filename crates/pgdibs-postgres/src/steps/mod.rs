@@ -89,7 +89,7 @@ async fn run_fast(backend: &PgBackend, steps: &[Step], results: &mut Results) {
     }
     if results.iter().flatten().any(|result| matches!(result, Err(StepError::Unavailable(_)))) {
         // The session may have ended, and the lock with it: the next snapshot takes leadership again.
-        backend.lose(&mut leadership).await;
+        backend.discard_leadership(&mut leadership).await;
     }
 }
 

@@ -71,7 +71,8 @@ async fn place(
     name: &DatabaseName,
     slot: Option<i32>,
 ) -> Result<()> {
-    let update = "update databases set state = 'ready', name = $2, slot = $3, attempts = 0, retry_at = null where id = $1";
+    let update =
+        "update databases set state = 'ready', name = $2, slot = $3, attempts = 0, retry_at = null where id = $1";
     sqlx::query(update).bind(database.id).bind(name.as_str()).bind(slot).execute(transaction).await?;
     Ok(())
 }

@@ -71,8 +71,6 @@ pub(super) async fn lock(connection: &mut PgConnection, ids: &[i64]) -> Result<V
     sqlx::query(statement).bind(ids).try_map(DatabaseRow::read).fetch_all(connection).await
 }
 
-pub(super) const PASSED_ON: &str = "a database of the swap was reserved, or has another name now";
-
 /// After DDL by name: checks that each name has the expected oid; if not, everything is rolled back.
 pub(super) async fn check_oids(transaction: &mut PgConnection, expected: &[(i64, &DatabaseName)]) -> Result<()> {
     let (oids, names): (Vec<i64>, Vec<&str>) = expected.iter().map(|(oid, name)| (*oid, name.as_str())).unzip();
@@ -84,5 +82,9 @@ pub(super) async fn check_oids(transaction: &mut PgConnection, expected: &[(i64,
     .bind(names)
     .fetch_one(transaction)
     .await?;
-    if usize::try_from(found) == Ok(expected.len()) { Ok(()) } else { Err(stale(PASSED_ON)) }
+    if usize::try_from(found) == Ok(expected.len()) {
+        Ok(())
+    } else {
+        Err(stale("a database of the step has another name now"))
+    }
 }

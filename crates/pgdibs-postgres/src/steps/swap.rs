@@ -11,12 +11,11 @@ use pgdibs_core::plan::Step;
 use pgdibs_core::pool::LoginRights;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-use sqlx::postgres::types::Oid;
 
 use super::fence::{End, fence};
 use super::held_spare;
 use super::login::Login;
-use super::row::{self, DatabaseRow, PASSED_ON};
+use super::row::{self, DatabaseRow};
 use super::sessions::BRIEF;
 use super::step_context::StepContext;
 use super::{contended, tenants};
@@ -110,20 +109,17 @@ async fn swap(ctx: &mut StepContext<'_>, used: DatabaseId, spare: Option<Databas
         new = Some((spare, slot, name));
     }
     contended::run(&mut transaction, &renames).await?;
-    let left = sqlx::query(
+    row::check_oids(&mut transaction, &[(used.oid, &away)]).await?;
+    sqlx::query(
         "update databases set name = $2, slot = null, attempts = 0, retry_at = null,
                 state = case when state = 'kept' and not $3 then 'retiring' else state end
-         where id = $1 and exists (select from pg_database p where p.oid = $4 and p.datname = $2::name)",
+         where id = $1",
     )
     .bind(used.id)
     .bind(away.as_str())
     .bind(keeps)
-    .bind(oid(&used))
     .execute(&mut *transaction)
     .await?;
-    if left.rows_affected() != 1 {
-        return Err(stale(PASSED_ON));
-    }
     if let Some((spare, slot, name)) = new {
         entered(&mut transaction, spare, slot, &name).await?;
     }
@@ -170,21 +166,20 @@ fn entering(spare: &DatabaseRow, slot: i32) -> Result<(DatabaseName, Ddl)> {
     Ok((name, statements))
 }
 
-/// Updates the spare's row after its rename, if the name has the expected oid and no reset has reserved the spare. A reset reserves under the row's
-/// lock without changing the row, so only a statement that begins after the lock was taken sees the reservation.
+/// Updates the spare's row after its rename, if no reset has reserved the spare. A reset reserves under the row's lock without changing
+/// the row, so only a statement that begins after the lock was taken sees the reservation.
 async fn entered(connection: &mut PgConnection, spare: &DatabaseRow, slot: i32, name: &DatabaseName) -> Result<()> {
+    row::check_oids(connection, &[(spare.oid, name)]).await?;
     let done = sqlx::query(
         "update databases set state = 'ready', name = $2, slot = $3, ready_at = now(), attempts = 0, retry_at = null
-         where id = $1 and exists (select from pg_database p where p.oid = $4 and p.datname = $2::name)
-           and not exists (select from leases where reset_to = $1)",
+         where id = $1 and not exists (select from leases where reset_to = $1)",
     )
     .bind(spare.id)
     .bind(name.as_str())
     .bind(slot)
-    .bind(oid(spare))
     .execute(connection)
     .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(stale(PASSED_ON)) }
+    if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the spare was reserved for a reset")) }
 }
 
 /// Moves the reserved spare into the slot of a live lease, which keeps its login and its URL.
@@ -321,9 +316,4 @@ fn open_to_keeper(backend: &PgBackend, used: &DatabaseRow, kept: &DatabaseName) 
         opened = opened.then(ddl::revoke_connect(kept, &used.login.name));
     }
     opened.then(ddl::grant_connect(kept, login)).then(ddl::allow_connections(kept, true))
-}
-
-/// The oid in the type with which Postgres uses its index.
-fn oid(database: &DatabaseRow) -> Oid {
-    Oid(u32::try_from(database.oid).unwrap_or(0))
 }

@@ -10,6 +10,7 @@ use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::TicketId;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_testing::conformance::ConformanceServer as _;
+use pgdibs_testing::wait::until_async;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -33,8 +34,8 @@ fn foreign_database_under_catalogs_name_is_never_read() {
         setting.cluster.sql("postgres", "grant insert on trap to public").await;
         let rename = "select pg_terminate_backend(pid) from pg_stat_activity where datname = 'pgdibs';
                       alter database pgdibs rename to taken_away";
-        crate::support::until("the catalog is renamed", async || {
-            let mut boss = PgConnection::connect_with(&setting.cluster.superuser("postgres")).await.unwrap();
+        until_async("the catalog is renamed", async || {
+            let mut boss = PgConnection::connect_with(&setting.cluster.superuser_options("postgres")).await.unwrap();
             boss.execute(sqlx::raw_sql(rename)).await.map(|_| ()).map_err(|error| error.to_string())
         })
         .await;
@@ -46,7 +47,7 @@ fn foreign_database_under_catalogs_name_is_never_read() {
         setting.cluster.sql("pgdibs", fires).await;
         let refused = suite.backend.drop_ticket(TicketId(1)).await.expect_err("a foreign database");
         assert!(matches!(&refused, Error::ServerUnavailable(_)), "{refused}");
-        let address = pgdibs_postgres::connect::ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
+        let address = pgdibs_postgres::connect::ServerAddress::parse(&setting.cluster.url().into()).unwrap();
         let why = pgdibs_postgres::connect::prepare(&address).await.expect_err("a foreign database").to_string();
         assert!(why.contains("not ours"), "{why}");
         assert!(!setting.cluster.log().contains("fired as"), "a function of a foreign role ran");

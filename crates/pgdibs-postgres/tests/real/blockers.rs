@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::lease::{End, Lease};
 use pgdibs_core::plan::plan;
@@ -12,7 +13,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::support::external::session;
 use crate::support::setting::{Setting, nothing_under_way, on_each_server, on_each_server_with};
-use crate::support::{DEADLINE, until};
+use pgdibs_testing::process::signal;
+use pgdibs_testing::wait::{DEADLINE, until_async};
 
 /// Longest time until the daemon has ended all blockers.
 const PROMISED: Duration = Duration::from_secs(2);
@@ -76,7 +78,7 @@ async fn is_dead(session: &mut PgConnection) -> bool {
 
 /// Ends the lease, with retries while the server refuses that, and executes the plan.
 async fn end_promptly(setting: &Setting, lease: &Lease) {
-    until("the lease ends", async || {
+    until_async("the lease ends", async || {
         setting
             .suite
             .backend
@@ -87,9 +89,9 @@ async fn end_promptly(setting: &Setting, lease: &Lease) {
     })
     .await;
     let began = Instant::now();
-    until("the steps are done", async || {
-        setting.suite.backend.lead().await.map_err(|error| error.to_string())?;
-        let snapshot = setting.suite.backend.gather().await.map_err(|error| error.to_string())?;
+    until_async("the steps are done", async || {
+        setting.suite.backend.acquire_leadership().await.map_err(|error| error.to_string())?;
+        let snapshot = setting.suite.backend.take_snapshot().await.map_err(|error| error.to_string())?;
         let results = setting.suite.backend.execute(&plan(&snapshot, &nothing_under_way())).await;
         results.into_iter().find_map(Result::err).map_or(Ok(()), |error| Err(error.to_string()))
     })
@@ -113,7 +115,7 @@ fn full_lock_table(rights: Rights) {
             // By a live lease.
             let mut filling = suite.enter(&other).await;
             fill_lock_table(&mut filling).await;
-            until("others are served", async || {
+            until_async("others are served", async || {
                 let taken = suite.backend.begin_reset(other.id, None, None).await;
                 taken.map(|_| ()).map_err(|error| error.to_string())
             })
@@ -140,7 +142,7 @@ fn full_lock_table_ends_sessions_of_ended_leases_first() {
         suite.release(&over).await;
         beside_the_watch(setting, async {
             fill_lock_table(&mut larger).await;
-            until("the session of the lease that is over is ended", async || {
+            until_async("the session of the lease that is over is ended", async || {
                 if is_dead(&mut before).await { Ok(()) } else { Err("it answers".to_owned()) }
             })
             .await;
@@ -154,7 +156,7 @@ const SET_FOR_CATALOG: &str = "begin; alter role current_user in database pgdibs
 
 /// Opens a session in the catalog within the promised time.
 async fn enter_catalog(setting: &Setting) {
-    let options = setting.cluster.superuser("pgdibs");
+    let options = setting.cluster.superuser_options("pgdibs");
     let entered = tokio::time::timeout(PROMISED, PgConnection::connect_with(&options))
         .await
         .expect("the catalog lets sessions in");
@@ -219,7 +221,7 @@ fn daemon_reports_lock_that_blocks_its_catalog() {
         let mut holder = stranger().await;
         run(&mut holder, SET_FOR_CATALOG).await;
         let queued = Waiting::start(setting, stranger().await, "drop database pgdibs").await;
-        let address = ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
+        let address = ServerAddress::parse(&setting.cluster.url().into()).unwrap();
         let Err(ConnectError::NotUp(why)) = open(address, 1_000_000).await else { panic!("it is kept out") };
         assert!(why.contains("it let no session into database \"pgdibs\" within 10 s"), "{why}");
         assert!(!is_dead(&mut holder).await, "a foreign session keeps running");
@@ -251,12 +253,39 @@ fn tenant_that_only_waits_ahead_keeps_its_session() {
     });
 }
 
+/// Regression: the check ended a tenant that waited as the daemon did, when the check came between the end of the transaction for which
+/// both waited and the tenant's release of the lock on the tuple (found on a busy machine, and by reading).
+#[test]
+fn tenant_about_to_release_its_tuple_lock_keeps_its_session() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(3, 5, 2).await;
+        let sibling = suite.take(suite.acquire_request()).await;
+        let (tenant, innocent) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
+        let grant = format!("grant create on database {} to current_user", sibling.database_name);
+        let mut holder = suite.enter(&tenant).await;
+        run(&mut holder, &format!("begin; {grant}")).await;
+        let mut queueing = suite.enter(&innocent).await;
+        let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut queueing).await.unwrap();
+        let waiting = Waiting::start(setting, queueing, &grant).await;
+        // It keeps the lock on the tuple for as long as it is stopped, as on a machine whose processors are all busy.
+        signal(process, Signal::SIGSTOP);
+        run(&mut holder, "rollback").await;
+        suite.release(&sibling).await;
+        let failures = setting.idle_with_failures().await;
+        signal(process, Signal::SIGCONT);
+        assert!(!failures.is_empty(), "nothing waited for the lock on the tuple");
+        let (mut waited, granted) = waiting.end().await;
+        assert!(!is_dead(&mut waited).await, "it only waited: {granted:?}");
+    });
+}
+
 /// The watch always holds locks on shared catalogs, and VACUUM FULL of a whole database takes them exclusively.
 #[test]
 fn watch_releases_locks_for_vacuum_full_of_shared_catalogs() {
     on_each_server(Rights::Superuser, async |setting| {
         beside_the_watch(setting, async {
-            let mut boss = session(&setting.cluster.superuser("postgres")).await;
+            let mut boss = session(&setting.cluster.superuser_options("postgres")).await;
             let vacuumed = tokio::time::timeout(DEADLINE, boss.execute(sqlx::raw_sql("vacuum full pg_database"))).await;
             vacuumed.expect("the watch gives way").unwrap();
         })

@@ -12,7 +12,7 @@ fn unique_indexes_refuse_second_row() {
         suite.ready_pool(2, 2, 0).await;
         suite.take(suite.acquire_request()).await;
         setting.catalog("update leases set run = 'r'").await;
-        let mut catalog = session(&setting.cluster.superuser("pgdibs")).await;
+        let mut catalog = session(&setting.cluster.superuser_options("pgdibs")).await;
         for (index, again) in [
             (
                 "leases_one_per_database",

@@ -7,15 +7,16 @@ use pgdibs_postgres::rights::Rights;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::Connection as _;
 
-use crate::support::cluster::{Cluster, all_binaries};
-use crate::support::seed::{PASSWORD, SUPERUSER, directory, other_user, unprivileged};
-use crate::support::until;
+use pgdibs_testing::cluster::{Cluster, all_binaries};
+use pgdibs_testing::process::{give_away, unprivileged};
+use pgdibs_testing::seed::{PASSWORD, SUPERUSER, directory};
+use pgdibs_testing::wait::until_async;
 
 pub(crate) fn on_each_cluster(settings: &[&str], test: impl AsyncFn(&mut Cluster)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for binaries in all_binaries() {
         println!("on {}", binaries.dir.display());
-        runtime.block_on(async { test(&mut Cluster::start(&binaries, settings).await).await });
+        runtime.block_on(async { test(&mut Cluster::start_of(&binaries, settings)).await });
     }
 }
 
@@ -35,13 +36,13 @@ async fn unusable(url: &SecretString) -> String {
 #[test]
 fn password_may_have_any_character() {
     on_each_cluster(&[], async |cluster| {
-        let connections = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
+        let connections = opened(&cluster.url().into()).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!((connections.facts.rights, connections.facts.role.as_str()), (Rights::Superuser, SUPERUSER));
         assert_eq!(connections.facts.major, cluster.binaries.major);
         assert_eq!(connections.address.host_and_port(), ("127.0.0.1".to_owned(), cluster.port()));
-        let again = opened(&cluster.superuser_url()).await;
+        let again = opened(&cluster.url().into()).await;
         assert!(again.is_ok(), "the second daemon finds the catalog");
-        let sentence = unusable(&cluster.url(SUPERUSER, "wrong@pass:word")).await;
+        let sentence = unusable(&cluster.url_of(SUPERUSER, "wrong@pass:word", "postgres").into()).await;
         assert!(sentence.contains("check user and password of PGDIBS_SERVER_URL"), "{sentence}");
         assert!(!sentence.contains("wrong"), "{sentence}");
     });
@@ -50,11 +51,11 @@ fn password_may_have_any_character() {
 #[test]
 fn server_that_is_down_is_an_error_to_retry() {
     on_each_cluster(&[], async |cluster| {
-        let url = cluster.superuser_url();
+        let url: SecretString = cluster.url().into();
         cluster.crash();
         let answer = opened(&url).await;
         assert!(matches!(answer, Err(ConnectError::NotUp(_))), "{:?}", answer.err());
-        cluster.run().await;
+        cluster.start_again();
         assert!(opened(&url).await.is_ok());
     });
 }
@@ -66,7 +67,7 @@ fn server_that_is_down_is_an_error_to_retry() {
 #[test]
 fn connections_for_requests_open_before_first_request() {
     on_each_cluster(&[], async |cluster| {
-        let connections = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
+        let connections = opened(&cluster.url().into()).await.unwrap_or_else(|error| panic!("{error}"));
         let idle = "select count(*) from pg_stat_activity where application_name = 'pgdibs' and state = 'idle'";
         cluster.until_text("postgres", idle, "8").await;
         drop(connections);
@@ -86,14 +87,14 @@ fn catalog_of_other_version_is_refused_and_can_be_purged() {
             // An older one, from before the first release.
             ("1", "update _sqlx_migrations set checksum = '\\x00'"),
         ] {
-            drop(opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}")));
+            drop(opened(&cluster.url().into()).await.unwrap_or_else(|error| panic!("{error}")));
             cluster.sql("pgdibs", changed).await;
-            let sentence = unusable(&cluster.superuser_url()).await;
+            let sentence = unusable(&cluster.url().into()).await;
             let migration = format!("its migration {number} is not one of this version");
             assert!(sentence.contains(&migration) && sentence.contains("pgdibs purge"), "{sentence}");
-            pgdibs_postgres::purge::purge(&cluster.superuser_url()).await.unwrap();
+            pgdibs_postgres::purge::purge(&cluster.url().into()).await.unwrap();
         }
-        assert!(opened(&cluster.superuser_url()).await.is_ok(), "the server can be used again");
+        assert!(opened(&cluster.url().into()).await.is_ok(), "the server can be used again");
     });
 }
 
@@ -104,7 +105,7 @@ fn catalog_of_other_version_is_refused_and_can_be_purged() {
 #[test]
 fn concurrent_daemons_create_one_complete_catalog() {
     on_each_cluster(&["track_commit_timestamp=on"], async |cluster| {
-        let url = cluster.superuser_url();
+        let url: SecretString = cluster.url().into();
         let (one, two, three) = tokio::join!(opened(&url), opened(&url), opened(&url));
         for opened in [one, two, three] {
             assert!(opened.is_ok(), "{:?}", opened.err());
@@ -122,7 +123,7 @@ fn foreign_database_under_catalogs_name_is_refused() {
     on_each_cluster(&[], async |cluster| {
         cluster.sql("postgres", "create database pgdibs").await;
         cluster.sql("pgdibs", "create table theirs (n int)").await;
-        let sentence = unusable(&cluster.superuser_url()).await;
+        let sentence = unusable(&cluster.url().into()).await;
         assert!(sentence.contains("is not ours"), "{sentence}");
         assert_eq!(cluster.text("pgdibs", "select count(*) from pg_tables where schemaname = 'public'").await, "1");
     });
@@ -137,8 +138,8 @@ fn session_outside_catalog_resolves_names_in_pg_catalog_only() {
                    alter database postgres set search_path = public, pg_catalog; alter database postgres set role = stranger;
                    alter database postgres set statement_timeout = '3600s'; alter database postgres set default_transaction_read_only = on";
         cluster.sql("postgres", own).await;
-        let with_options = format!("{}?options=-c%20search_path%3Dpublic", cluster.superuser_url().expose_secret());
-        for url in [cluster.superuser_url(), with_options.into()] {
+        let with_options = format!("{}?options=-c%20search_path%3Dpublic", cluster.url());
+        for url in [cluster.url().into(), with_options.into()] {
             let address = ServerAddress::parse(&url).unwrap();
             let mut session = address.connect("postgres", "pgdibs").await.unwrap();
             let found: Vec<(String, String, String)> = sqlx::query_as(
@@ -171,7 +172,7 @@ fn session_outside_catalog_resolves_names_in_pg_catalog_only() {
 #[test]
 fn catalog_is_never_open_to_other_roles() {
     on_each_cluster(&["log_statement=ddl"], async |cluster| {
-        let url = cluster.superuser_url();
+        let url: SecretString = cluster.url().into();
         let public = "select count(*) from pg_database d cross join lateral aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a
                       where d.datname = 'pgdibs' and a.grantee = 0";
         // As a daemon leaves it that dies in between.
@@ -194,7 +195,7 @@ fn database_of_lease_under_catalogs_name_is_refused() {
     on_each_cluster(&[], async |cluster| {
         cluster.sql("postgres", "create role pgdibs_l_7 login createdb").await;
         cluster.sql("postgres", "create database pgdibs owner pgdibs_l_7").await;
-        let sentence = unusable(&cluster.superuser_url()).await;
+        let sentence = unusable(&cluster.url().into()).await;
         assert!(
             sentence.contains("belongs neither to the daemon's role nor to a superuser")
                 && sentence.contains("dropdb pgdibs"),
@@ -209,9 +210,9 @@ fn role_without_createdb_gets_statement_to_run() {
         cluster
             .sql("postgres", "create role plain login password 'x'; create role half login createdb password 'x'")
             .await;
-        let sentence = unusable(&cluster.url("plain", "x")).await;
+        let sentence = unusable(&cluster.url_of("plain", "x", "postgres").into()).await;
         assert!(sentence.contains("alter role \"plain\" createdb createrole"), "{sentence}");
-        let sentence = unusable(&cluster.url("half", "x")).await;
+        let sentence = unusable(&cluster.url_of("half", "x", "postgres").into()).await;
         assert!(sentence.contains("alter role \"half\" createdb createrole"), "{sentence}");
         assert_eq!(cluster.text("postgres", "select count(*) from pg_database where datname = 'pgdibs'").await, "0");
     });
@@ -221,19 +222,19 @@ fn role_without_createdb_gets_statement_to_run() {
 fn tls_is_used_when_url_requires_it() {
     let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
     on_each_cluster(&[], async |cluster| {
-        let require: SecretString = format!("{}?sslmode=require", cluster.superuser_url().expose_secret()).into();
+        let require: SecretString = format!("{}?sslmode=require", cluster.url()).into();
         assert!(opened(&require).await.is_err(), "the server has no certificate yet");
         cluster.put_file("server.crt", key.cert.pem().as_bytes());
         cluster.put_file("server.key", key.signing_key.serialize_pem().as_bytes());
         cluster.put_file("pg_hba.conf", b"hostssl all all all scram-sha-256\n");
         cluster.configure("ssl=on");
         cluster.crash();
-        cluster.run().await;
+        cluster.start_again();
         let connections = opened(&require).await.unwrap_or_else(|error| panic!("{error}"));
         let encrypted = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
         let mut connection = connections.catalog.acquire().await.unwrap();
         assert!(sqlx::query_scalar::<_, bool>(encrypted).fetch_one(&mut *connection).await.unwrap());
-        let without: SecretString = format!("{}?sslmode=disable", cluster.superuser_url().expose_secret()).into();
+        let without: SecretString = format!("{}?sslmode=disable", cluster.url()).into();
         assert!(opened(&without).await.is_err(), "the server wants TLS");
     });
 }
@@ -267,9 +268,7 @@ impl PgBouncer {
         for (name, contents) in [("users", users), ("ini", ini)] {
             let path = directory.path().join(name);
             std::fs::write(&path, contents).unwrap();
-            if let Some(user) = other_user() {
-                nix::unistd::chown(&path, Some(user.uid), Some(user.gid)).unwrap();
-            }
+            give_away(&path);
         }
         let mut command = unprivileged(Command::new(found));
         command.arg("-q").arg(directory.path().join("ini")).stdin(Stdio::null()).stderr(Stdio::null());
@@ -289,10 +288,10 @@ fn pooler_in_transaction_mode_is_refused() {
     on_each_cluster(&[], async |cluster| {
         for (mode, allowed) in [("transaction", false), ("statement", false), ("session", true)] {
             let pooler = PgBouncer::start(cluster, mode);
-            let url = cluster.superuser_url();
+            let url: SecretString = cluster.url().into();
             let url: SecretString =
                 url.expose_secret().replace(&format!(":{}/", cluster.port()), &format!(":{}/", pooler.port)).into();
-            until("PgBouncer takes connections", async || {
+            until_async("PgBouncer takes connections", async || {
                 std::net::TcpStream::connect(("127.0.0.1", pooler.port)).map(|_| ()).map_err(|error| error.to_string())
             })
             .await;
@@ -312,7 +311,7 @@ fn protected_server_is_refused() {
         cluster.sql("postgres", "create database precious").await;
         // The login of a lease may set it for itself.
         cluster.sql("postgres", "create role pgdibs_l_7; alter role pgdibs_l_7 set pgdibs.protect = on").await;
-        assert!(opened(&cluster.superuser_url()).await.is_ok());
+        assert!(opened(&cluster.url().into()).await.is_ok());
         for (mark, named, unmark) in [
             (
                 "alter database precious set pgdibs.protect = on",
@@ -326,14 +325,14 @@ fn protected_server_is_refused() {
             ),
         ] {
             cluster.sql("postgres", mark).await;
-            let sentence = unusable(&cluster.superuser_url()).await;
+            let sentence = unusable(&cluster.url().into()).await;
             assert!(sentence.contains("pgdibs.protect = on is set for") && sentence.contains(named), "{sentence}");
             cluster.sql("postgres", unmark).await;
-            assert!(opened(&cluster.superuser_url()).await.is_ok());
+            assert!(opened(&cluster.url().into()).await.is_ok());
         }
     });
     on_each_cluster(&["pgdibs.protect=on"], async |cluster| {
-        let sentence = unusable(&cluster.superuser_url()).await;
+        let sentence = unusable(&cluster.url().into()).await;
         assert!(sentence.contains("the system"), "{sentence}");
         let none = cluster.text("postgres", "select count(*) from pg_database where datname = 'pgdibs'").await;
         assert_eq!(none, "0", "nothing was made");
@@ -343,11 +342,11 @@ fn protected_server_is_refused() {
 #[test]
 fn foreign_databases_with_sessions_are_reported() {
     on_each_cluster(&[], async |cluster| {
-        let alone = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
+        let alone = opened(&cluster.url().into()).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(alone.in_use_by_others, [""; 0], "pgdibs's own sessions do not count");
         cluster.sql("postgres", "create database dev").await;
-        let session = sqlx::PgConnection::connect_with(&cluster.superuser("dev")).await.unwrap();
-        let found = opened(&cluster.superuser_url()).await.unwrap_or_else(|error| panic!("{error}"));
+        let session = sqlx::PgConnection::connect_with(&cluster.superuser_options("dev")).await.unwrap();
+        let found = opened(&cluster.url().into()).await.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(found.in_use_by_others, ["dev"]);
         drop(session);
     });

@@ -137,7 +137,7 @@ fn foreign_lock_delays_no_other_return() {
         let suite = &setting.suite;
         suite.ready_pool(2, 4, 2).await;
         let (held, other) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
-        let mut foreign = session(&setting.cluster.superuser("postgres")).await;
+        let mut foreign = session(&setting.cluster.superuser_options("postgres")).await;
         foreign.execute("begin").await.unwrap();
         let alter = format!("alter database {} connection limit 7", held.database_name);
         foreign.execute(AssertSqlSafe(alter)).await.unwrap();
@@ -220,7 +220,7 @@ fn failed_reset_is_retried_within_four_seconds() {
         let suite = &setting.suite;
         suite.ready_pool(1, 2, 1).await;
         let lease = suite.take(suite.acquire_request()).await;
-        let mut foreign = session(&setting.cluster.superuser("postgres")).await;
+        let mut foreign = session(&setting.cluster.superuser_options("postgres")).await;
         let hold = format!("begin; alter database {} connection limit 7", lease.database_name);
         foreign.execute(sqlx::raw_sql(AssertSqlSafe(hold))).await.unwrap();
         suite.backend.begin_reset(lease.id, None, None).await.unwrap();

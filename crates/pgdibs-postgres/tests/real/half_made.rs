@@ -212,7 +212,7 @@ fn foreign_database_under_slots_name_stays_open() {
                 "select datallowconn::text || ' ' || pg_get_userbyid(datdba) from pg_database where datname = '{name}'"
             );
             let seen = setting.cluster.text("postgres", &sql).await;
-            assert_eq!(seen, format!("true {}", crate::support::seed::SUPERUSER), "{round}: it is as it was");
+            assert_eq!(seen, format!("true {}", pgdibs_testing::seed::SUPERUSER), "{round}: it is as it was");
             suite.server.drop_externally(&name).await;
             suite.server.rename_externally(&theirs, &name).await;
             suite.backend.end_lease(lease.id, pgdibs_core::lease::End::Released, "released").await.unwrap();
@@ -258,7 +258,7 @@ fn swap_by_another_daemon_makes_step_stale() {
         let fresh = suite.in_state(DatabaseState::Spare).await.remove(0).oid.unwrap();
 
         // Another reconciler's swap, between its renames and its commit, while this one begins.
-        let mut other = crate::support::external::session(&setting.cluster.superuser("pgdibs")).await;
+        let mut other = crate::support::external::session(&setting.cluster.superuser_options("pgdibs")).await;
         let (slot, old) = (suite.slot(0), format!("{}_old_{}", suite.pool, used.0));
         let swap = format!(
             "begin; select from databases where id in ({}, {}) for update;

@@ -10,8 +10,9 @@ use pgdibs_postgres::membership::ListenError;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_testing::conformance::idle::run_until_idle;
 
+use crate::support::at_once;
 use crate::support::setting::{Setting, nothing_under_way, on_each_server};
-use crate::support::{at_once, until};
+use pgdibs_testing::wait::until_async;
 
 /// Ends the connection on which the leader holds leadership.
 async fn end_the_leaders_connection(setting: &Setting) {
@@ -27,13 +28,13 @@ fn other_daemon_leads_after_leaders_connection_ends() {
             let suite = &setting.suite;
             suite.ready_pool(2, 2, 0).await;
             let second = setting.another_backend().await;
-            assert!(!second.lead().await.unwrap(), "another daemon leads");
-            assert!(suite.backend.lead().await.unwrap(), "and still does");
+            assert!(!second.acquire_leadership().await.unwrap(), "another daemon leads");
+            assert!(suite.backend.acquire_leadership().await.unwrap(), "and still does");
             let Ok(Acquired::Granted(leases)) = second.acquire(&[suite.acquire_request()], None).await else {
                 panic!("a daemon that does not lead serves all the same")
             };
             second.end_lease(leases[0].id, pgdibs_core::lease::End::Released, "released").await.unwrap();
-            let steps = plan(&second.gather().await.unwrap(), &nothing_under_way());
+            let steps = plan(&second.take_snapshot().await.unwrap(), &nothing_under_way());
             let fast: Vec<Step> = steps.into_iter().filter(|step| !step.is_slow()).collect();
             assert!(!fast.is_empty(), "a database is to be returned");
             for result in second.execute(&fast).await {
@@ -41,14 +42,14 @@ fn other_daemon_leads_after_leaders_connection_ends() {
             }
 
             end_the_leaders_connection(setting).await;
-            until("the second daemon leads", async || match second.lead().await {
+            until_async("the second daemon leads", async || match second.acquire_leadership().await {
                 Ok(true) => Ok(()),
                 other => Err(format!("{other:?}")),
             })
             .await;
-            let ended = suite.backend.lead().await;
+            let ended = suite.backend.acquire_leadership().await;
             assert!(matches!(ended, Err(Error::ServerUnavailable(_))), "the end of its session is an error: {ended:?}");
-            assert!(!suite.backend.lead().await.unwrap(), "the first does not lead any more");
+            assert!(!suite.backend.acquire_leadership().await.unwrap(), "the first does not lead any more");
             for result in suite.backend.execute(&fast).await {
                 assert!(matches!(result, Err(StepError::Unavailable(_))), "{result:?}");
             }
@@ -56,7 +57,7 @@ fn other_daemon_leads_after_leaders_connection_ends() {
             assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1)]);
 
             second.step_down().await;
-            assert!(suite.backend.lead().await.unwrap(), "leadership that was given up is free at once");
+            assert!(suite.backend.acquire_leadership().await.unwrap(), "leadership that was given up is free at once");
             second.close().await;
         });
     }
@@ -74,14 +75,14 @@ fn new_leader_ends_ddl_of_predecessor_before_snapshot() {
         let second = setting.another_backend().await;
 
         // CREATE DATABASE waits for this lock on the list of databases; reading it does not.
-        let mut blocker = crate::support::external::session(&setting.cluster.superuser("postgres")).await;
+        let mut blocker = crate::support::external::session(&setting.cluster.superuser_options("postgres")).await;
         sqlx::raw_sql("begin; lock table pg_database in share mode").execute(&mut blocker).await.unwrap();
         let running =
             "select count(*) from pg_stat_activity where query ilike 'create database%' and wait_event_type = 'Lock'";
         let (results, ()) = tokio::join!(suite.backend.execute(&clone), async {
             setting.cluster.until_text("postgres", running, "1").await;
             end_the_leaders_connection(setting).await;
-            until("the second daemon leads", async || match second.lead().await {
+            until_async("the second daemon leads", async || match second.acquire_leadership().await {
                 Ok(true) => Ok(()),
                 other => Err(format!("{other:?}")),
             })
@@ -106,7 +107,7 @@ fn new_leader_spares_its_own_ddl() {
         let before = setting.cluster.text("postgres", own).await;
         assert_ne!(before, "0");
         end_the_leaders_connection(setting).await;
-        until("it leads again", async || match suite.backend.lead().await {
+        until_async("it leads again", async || match suite.backend.acquire_leadership().await {
             Ok(true) => Ok(()),
             other => Err(format!("{other:?}")),
         })
@@ -136,7 +137,7 @@ fn tickets_of_dead_daemon_block_no_request() {
 
         drop(membership);
         second.close().await;
-        until("its tickets do not count any more", async || {
+        until_async("its tickets do not count any more", async || {
             let left = suite.snapshot().await.tickets;
             if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
         })
@@ -279,7 +280,7 @@ fn cancelled_snapshot_leaves_no_open_transaction() {
         suite.ready_pool(4, 4, 0).await;
         for microseconds in (0..12_000).step_by(400) {
             // Cancelled at later and later points; an answer in time is fine as well.
-            let _ = tokio::time::timeout(Duration::from_micros(microseconds), suite.backend.gather()).await;
+            let _ = tokio::time::timeout(Duration::from_micros(microseconds), suite.backend.take_snapshot()).await;
         }
         let open = "select count(*) from pg_stat_activity where application_name = 'pgdibs' and state like 'idle in%'";
         setting.cluster.until_text("postgres", open, "0").await;

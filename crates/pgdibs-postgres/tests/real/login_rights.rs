@@ -9,7 +9,7 @@ use pgdibs_postgres::purge::{inventory, purge};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::sqlstate;
 use pgdibs_testing::conformance::ConformanceServer as _;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
@@ -157,7 +157,7 @@ fn purge_drops_databases_of_logins_and_can_be_repeated() {
             .cluster
             .sql("postgres", "create table precious (n int); alter table precious owner to pgdibs_suite")
             .await;
-        let url = setting.cluster.superuser_url();
+        let url: SecretString = setting.cluster.url().into();
         let found = inventory(&url).await.unwrap();
         assert!(found.databases.contains(&"made_by_a_test".to_owned()), "{found:?}");
         let stopped = purge(&url).await.expect_err("the role has something").to_string();

@@ -9,7 +9,7 @@ use sqlx::Executor as _;
 use crate::support::setting::{Setting, on_each_server};
 
 async fn refused(setting: &Setting) -> String {
-    let address = ServerAddress::parse(&setting.cluster.superuser_url()).unwrap();
+    let address = ServerAddress::parse(&setting.cluster.url().into()).unwrap();
     match prepare(&address).await {
         Err(ConnectError::Unusable(why)) => why,
         Err(other) => panic!("{other}"),
@@ -49,7 +49,7 @@ fn renamed_catalog_is_not_replaced_and_leases_survive() {
 
             rename(setting, "taken_away", "pgdibs").await;
             let again = setting.another_backend().await;
-            assert!(again.lead().await.is_ok());
+            assert!(again.acquire_leadership().await.is_ok());
             session.execute("select 1").await.unwrap_or_else(|error| panic!("the lease's session: {error}"));
             drop(suite.enter(&lease).await);
             assert_eq!(again.lease(lease.id).await.unwrap().state, pgdibs_core::lease::LeaseState::Live);

@@ -217,12 +217,12 @@ fn role_dropped_by_one_daemon_is_created_by_another() {
         // The second daemon takes over and drops the pool; the first one remembers the role from before.
         let second = setting.another_backend().await;
         suite.backend.step_down().await;
-        assert!(second.lead().await.unwrap());
+        assert!(second.acquire_leadership().await.unwrap());
         let second = Suite::new(second, External::of(&setting.cluster), suite.pool.clone());
         second.finish(&[]).await;
         assert!(!suite.server.has_owner(&RoleName::of_pool(&suite.pool)).await);
         second.backend.step_down().await;
-        assert!(suite.backend.lead().await.unwrap());
+        assert!(suite.backend.acquire_leadership().await.unwrap());
         suite.ready_pool(1, 1, 0).await;
         let lease = suite.take(suite.acquire_request()).await;
         let credentials = lease.credentials.as_ref().unwrap();

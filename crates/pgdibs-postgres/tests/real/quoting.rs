@@ -58,7 +58,7 @@ async fn text(connection: &mut PgConnection, sql: &'static str, parameter: &str)
 #[test]
 fn identifiers_and_literals_are_quoted_as_by_postgres() {
     on_each_cluster(&[], async |cluster| {
-        let mut boss = PgConnection::connect_with(&cluster.superuser("postgres")).await.unwrap();
+        let mut boss = PgConnection::connect_with(&cluster.superuser_options("postgres")).await.unwrap();
         let pool = PoolName::parse("quoted").unwrap();
         let database = DatabaseName::spare(&pool, 1);
         sqlx::raw_sql("create database quoted_spare_1").execute(&mut boss).await.unwrap();
@@ -106,8 +106,8 @@ fn identifiers_and_literals_are_quoted_as_by_postgres() {
 #[test]
 fn url_connects_with_any_user_password_and_database() {
     on_each_cluster(&[], async |cluster| {
-        let mut boss = PgConnection::connect_with(&cluster.superuser("postgres")).await.unwrap();
-        let address = ServerAddress::parse(&cluster.superuser_url()).unwrap();
+        let mut boss = PgConnection::connect_with(&cluster.superuser_options("postgres")).await.unwrap();
+        let address = ServerAddress::parse(&cluster.url().into()).unwrap();
         // sqlx 0.9 sends the user name in SCRAM, where libpq sends none, and does not escape these two.
         let fits = |text: &String| {
             !text.contains([',', '=']) && scram_takes(text) && !text.starts_with("pg_") && text != "select"

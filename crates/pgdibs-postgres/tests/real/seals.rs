@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::support::setting::{Setting, on_each_server_with};
-use crate::support::until;
+use pgdibs_testing::wait::until_async;
 
 fn wanted() -> Fingerprint {
     Fingerprint::parse("first").unwrap()
@@ -123,7 +123,7 @@ fn pool_dropped_by_force_during_seal_is_deleted() {
         built(setting, "create table t (n int)").await;
         suite.backend.request_seal(&suite.pool, &wanted(), "one").await.unwrap();
         suite.finish(&logins).await;
-        until("its roles are dropped", async || {
+        until_async("its roles are dropped", async || {
             let left =
                 setting.cluster.text("postgres", "select count(*) from pg_roles where rolname = 'pgdibs_suite'").await;
             if left == "0" { Ok(()) } else { Err(left) }

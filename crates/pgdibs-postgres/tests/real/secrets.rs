@@ -9,6 +9,7 @@ use pgdibs_core::request::TemplatePut;
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::scram::PASSWORD_PREFIX;
 use pgdibs_testing::conformance::ConformanceServer as _;
+use pgdibs_testing::wait::until_async;
 use secrecy::ExposeSecret as _;
 
 use crate::support::setting::{Setting, on_each_server, on_each_server_with};
@@ -132,7 +133,7 @@ fn reconnecting_old_holder_never_reaches_next_database() {
                 let ((), next) =
                     tokio::join!(reconnect(setting, &credentials, &name, i64::from(own), &stop, &tries), async {
                         let before = tries.load(Ordering::Relaxed);
-                        crate::support::until("the old holder is at it", async || {
+                        until_async("the old holder is at it", async || {
                             let now = tries.load(Ordering::Relaxed);
                             if now > before + 2 { Ok(()) } else { Err(format!("{now} tries")) }
                         })
@@ -146,7 +147,7 @@ fn reconnecting_old_holder_never_reaches_next_database() {
                         assert_eq!(next.database_name, name);
                         let session = suite.enter_clean_and_write(&next).await;
                         let before = tries.load(Ordering::Relaxed);
-                        crate::support::until("the old holder has tried on", async || {
+                        until_async("the old holder has tried on", async || {
                             let now = tries.load(Ordering::Relaxed);
                             if now > before + 3 { Ok(()) } else { Err(format!("{now} tries")) }
                         })
@@ -167,16 +168,16 @@ fn reconnecting_old_holder_never_reaches_next_database() {
 fn grant_survives_server_crash_with_asynchronous_commits() {
     let settings = ["synchronous_commit=off", "wal_writer_delay=10s", "wal_writer_flush_after=1GB"];
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    for binaries in crate::support::cluster::all_binaries() {
+    for binaries in pgdibs_testing::cluster::all_binaries() {
         runtime.block_on(async {
-            let cluster = crate::support::cluster::Cluster::start(&binaries, &settings).await;
+            let cluster = pgdibs_testing::cluster::Cluster::start_of(&binaries, &settings);
             let mut setting = Setting::on(cluster, Rights::Superuser).await;
             setting.suite.ready_pool(1, 1, 0).await;
             let lease = setting.suite.take(setting.suite.acquire_request()).await;
             setting.membership = None;
             setting.cluster.crash();
-            setting.cluster.run().await;
-            crate::support::until("the daemon leads again", async || match setting.suite.backend.lead().await {
+            setting.cluster.start_again();
+            until_async("the daemon leads again", async || match setting.suite.backend.acquire_leadership().await {
                 Ok(true) => Ok(()),
                 other => Err(format!("{other:?}")),
             })

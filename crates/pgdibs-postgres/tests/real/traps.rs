@@ -13,8 +13,8 @@ use pgdibs_testing::conformance::ConformanceServer as _;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgConnection;
 
-use crate::support::seed::SUPERUSER;
 use crate::support::setting::{DAEMON, Setting, on_each_server_with};
+use pgdibs_testing::seed::SUPERUSER;
 
 /// The prefix of each line of the server's log: user, database, application.
 const PREFIX: &str = "log_line_prefix=%u|%d|%a| ";

@@ -147,7 +147,7 @@ fn broken_rule(config: &Config) -> Option<(&'static str, String)> {
         return Some(("log", format!("`{}` is not a filter; {rule}", config.log)));
     }
     let open = !config.listen.is_loopback() && config.token.is_none() && !config.insecure_no_token;
-    let rule = "can be reached from other machines, and whoever reaches it gets databases; set a token (PGDIBS_TOKEN or \
+    let rule = "can be reached from other machines, and without a token each of them can lease databases; set a token (PGDIBS_TOKEN or \
                 PGDIBS_TOKEN_FILE), or pass --insecure-no-token (PGDIBS_INSECURE_NO_TOKEN=true) where every machine around it is trusted";
     open.then(|| ("listen", format!("{} {rule}", config.listen)))
 }

@@ -20,7 +20,7 @@ table! {
     Config {
         /// Where to listen; port 0 takes a free one
         ///
-        /// Anything but loopback needs a token (PGDIBS_TOKEN), since whoever reaches the port gets databases.
+        /// Any other address than loopback needs a token (PGDIBS_TOKEN): without one, every machine that reaches the port can lease databases.
         listen: HostPort = "127.0.0.1:7432", "HOST:PORT", Daemon;
         /// The token that callers present. Other users of this machine can read flags: prefer PGDIBS_TOKEN or --token-file
         token: Option<SecretString> = "(none: callers need no token)", "TOKEN", Global;

@@ -36,7 +36,7 @@ pub(super) async fn shut_down_when_idle(
             continue;
         }
         // A server that does not answer may have leases.
-        let Ok(snapshot) = backend.gather().await else { continue };
+        let Ok(snapshot) = backend.take_snapshot().await else { continue };
         // Checked again: a request may have arrived since.
         if is_unused(&snapshot) && activity.idle_for() >= after {
             tracing::info!(idle_seconds = after.as_secs(), "shutting down: no request and nothing in use");
@@ -57,7 +57,7 @@ pub(super) async fn shut_down_when_abandoned(
     loop {
         let service = service_receiver.borrow().clone();
         let used = match service {
-            Some(service) => service.backend.gather().await.is_ok_and(|snapshot| is_in_use(&snapshot)),
+            Some(service) => service.snapshot().await.is_ok_and(|snapshot| is_in_use(&snapshot)),
             None => false,
         };
         if !used {

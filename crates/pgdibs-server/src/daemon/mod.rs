@@ -34,7 +34,6 @@ use crate::endpoint_file::EndpointFile;
 use crate::http;
 use crate::reconciler::{Reconciler, ReconcilerState};
 use crate::service::wait_queue::WaitQueue;
-use crate::service::waiter_limit::WaiterLimit;
 use crate::service::{Address, Service};
 
 /// The time that running steps have at shutdown. With the stop of the server, an exit stays below 8 s (Docker waits for ten).
@@ -195,16 +194,16 @@ async fn with_server(
         stopping.clone(),
     ));
     status.set_builds(Arc::clone(&builds));
-    let service = Service {
-        backend: Arc::clone(&backend),
-        wait_queue: Arc::clone(&wait_queue),
-        sources: Arc::clone(&builds) as Arc<dyn crate::service::Sources>,
-        addresses: Arc::new(addresses(config, server.address())),
+    let service = Service::new(
+        Arc::clone(&backend),
+        Arc::clone(&wait_queue),
+        Arc::clone(&builds) as Arc<dyn crate::service::Sources>,
+        addresses(config, server.address()),
         // The other half of the connections is for requests that do not wait.
-        waiter_limit: WaiterLimit::of(connections / 2),
-        stopping: stopping.clone(),
-        tasks: tasks.clone(),
-    };
+        connections / 2,
+        stopping.clone(),
+        tasks.clone(),
+    );
     tasks.spawn(keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report), stopping.clone()));
     tasks.spawn(end_blockers(Arc::clone(&backend), stopping.clone()));
     tasks.spawn(vacuum_catalogs(Arc::clone(&backend), stopping.clone()));
@@ -254,7 +253,7 @@ async fn with_server(
     if tokio::time::timeout(SHUTDOWN_TIMEOUT, orderly).await.is_err() {
         tracing::warn!("exiting before all steps have ended: timeout; the next daemon finishes them");
     }
-    let live = tokio::time::timeout(Duration::from_millis(500), backend.gather()).await;
+    let live = tokio::time::timeout(Duration::from_millis(500), backend.take_snapshot()).await;
     // A server that does not answer may have leases. If it has none, its supervisor stops it after the linger.
     let leased = !matches!(&live, Ok(Ok(snapshot)) if snapshot.leases.is_empty());
     let disconnect = async {
@@ -407,7 +406,7 @@ impl ConfiguredPools {
 /// Puts a configured pool if the catalog's differs; returns whether it did.
 async fn apply_pool(backend: &PgBackend, pool: &PoolConfig) -> Result<bool, pgdibs_core::error::Error> {
     let patch = &pool.settings;
-    let found = backend.gather().await?.pools.into_iter().find(|p| p.name == pool.name && !p.dropping);
+    let found = backend.take_snapshot().await?.pools.into_iter().find(|p| p.name == pool.name && !p.dropping);
     if let Some(found) = found
         && patch.apply(&found.settings)? == found.settings
         && patch.sourced.is_none_or(|sourced| sourced == found.sourced)

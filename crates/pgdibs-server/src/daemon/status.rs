@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use pgdibs_api::level::API_LEVEL;
 use pgdibs_api::status::{Daemon, Reconciler};
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::template::Timestamp;
@@ -100,6 +101,7 @@ impl StatusSource for Status {
         let reconciling = self.reconciler_state().reconciling;
         Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            api_level: API_LEVEL,
             instance: self.known().instance.clone(),
             started_at: rfc3339(self.started_at),
             uptime_seconds: self.started.elapsed().as_secs_f64(),

@@ -1,4 +1,4 @@
-//! What every response carries: a request id, `no-store`, `nosniff`, an answer after a panic. And the log line about it.
+//! What every response carries: the API level, a request id, `no-store`, `nosniff`, an answer after a panic. And the log line about it.
 
 #[cfg(test)]
 mod tests;
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
+use pgdibs_api::level::{API_LEVEL, API_LEVEL_HEADER};
 use pgdibs_api::problem::Code;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -43,6 +44,11 @@ pub(super) fn wrap(router: Router) -> Router {
             .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
             .layer(trace)
             .layer(PropagateRequestIdLayer::x_request_id())
+            // Also on errors and on answers without a token, so that a client knows it from whichever answer it gets first.
+            .layer(SetResponseHeaderLayer::overriding(
+                HeaderName::from_static(API_LEVEL_HEADER),
+                HeaderValue::from(API_LEVEL),
+            ))
             // Answers to reads carry credentials as well.
             .layer(SetResponseHeaderLayer::overriding(header::CACHE_CONTROL, no_store))
             .layer(SetResponseHeaderLayer::overriding(header::X_CONTENT_TYPE_OPTIONS, nosniff))

@@ -23,7 +23,7 @@ pub(super) async fn show<B: Backend + 'static>(service: Service<B>, State(app): 
         Ok(snapshot) => (snapshot, None),
         Err(error) => (Snapshot::default(), Some(error.to_string())),
     };
-    let addresses = service.addresses.iter();
+    let addresses = service.addresses().iter();
     let addresses = addresses.map(|(name, to)| (name.clone(), Address { host: to.host.clone(), port: to.port }));
     let server = app.status.server();
     let limits = &snapshot.limits;

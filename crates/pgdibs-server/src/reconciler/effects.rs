@@ -8,7 +8,8 @@ use pgdibs_core::plan::Step;
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::watch::{EffectWatch, Ended, StepIdentity, Tick, WithoutEffect};
 
-use super::{Reconciler, ReconcilerBackend, state};
+use super::backend::LeaderBackend;
+use super::{Reconciler, state};
 
 /// Records the end of a step. A failed one is in its row, and one that found the server unreachable is tried again with the server.
 pub(super) fn record_end(
@@ -36,7 +37,7 @@ fn explain(found: &WithoutEffect) -> String {
     )
 }
 
-impl<W: ReconcilerBackend + 'static> Reconciler<W> {
+impl<B: LeaderBackend + 'static> Reconciler<B> {
     /// Removes from a plan the steps whose last attempt had no effect and that are not due yet.
     pub(super) async fn delay_repeated(
         &self,

@@ -277,7 +277,7 @@ impl<B: Backend + 'static> Service<B> {
                 waited.as_secs_f64()
             ));
         };
-        match self.backend.gather().await {
+        match self.backend.take_snapshot().await {
             Ok(snapshot) if snapshot.disk_is_short_for(wanted.template) => {
                 Error::DiskFloor(below_floor(&snapshot, wanted))
             }

@@ -6,7 +6,7 @@ mod reset;
 pub mod template;
 pub mod wait_queue;
 pub mod waiter;
-pub mod waiter_limit;
+mod waiter_limit;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,20 +66,13 @@ impl Sources for NoSources {
 
 /// What the daemon does for its callers. Cheap to clone; generic over the backend so that HTTP is tested on the fake one.
 pub struct Service<B> {
-    /// The catalog and the server.
-    pub backend: Arc<B>,
-    /// Whom to wake.
-    pub wait_queue: Arc<WaitQueue>,
-    /// The sources of pools that the daemon builds itself.
-    pub sources: Arc<dyn Sources>,
-    /// Addresses handed out: `default` and those that `via` names.
-    pub addresses: Arc<BTreeMap<String, Address>>,
-    /// How many callers may wait here.
-    pub waiter_limit: WaiterLimit,
-    /// Set when the daemon is about to exit: no new grants, waiters are answered.
-    pub stopping: CancellationToken,
-    /// Tasks that must end before the daemon exits.
-    pub tasks: TaskTracker,
+    backend: Arc<B>,
+    wait_queue: Arc<WaitQueue>,
+    sources: Arc<dyn Sources>,
+    addresses: Arc<BTreeMap<String, Address>>,
+    waiter_limit: WaiterLimit,
+    stopping: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl<B> Clone for Service<B> {
@@ -97,6 +90,28 @@ impl<B> Clone for Service<B> {
 }
 
 impl<B: Backend + 'static> Service<B> {
+    /// A service on the catalog and the server. `sources` build templates of pools; `addresses` are `default` and those that `via` names;
+    /// at most `waiters` callers wait at once. After `stopping` nothing is granted and waiters are answered; `tasks` must end before the
+    /// daemon exits.
+    #[must_use]
+    pub fn new(
+        backend: Arc<B>,
+        wait_queue: Arc<WaitQueue>,
+        sources: Arc<dyn Sources>,
+        addresses: BTreeMap<String, Address>,
+        waiters: usize,
+        stopping: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
+        let (addresses, waiter_limit) = (Arc::new(addresses), WaiterLimit::of(waiters));
+        Self { backend, wait_queue, sources, addresses, waiter_limit, stopping, tasks }
+    }
+
+    /// The addresses that callers may name.
+    pub fn addresses(&self) -> &BTreeMap<String, Address> {
+        &self.addresses
+    }
+
     /// The address that `via` names.
     ///
     /// # Errors

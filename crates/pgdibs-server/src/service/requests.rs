@@ -17,7 +17,7 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.backend.gather().await
+        self.backend.take_snapshot().await
     }
 
     /// Makes a pool or changes its settings; the flag says whether it was made.
@@ -184,6 +184,7 @@ fn check_database_name(database: &str) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
     use pgdibs_core::name::Fingerprint;
@@ -195,7 +196,6 @@ mod tests {
 
     use super::*;
     use crate::service::Sources;
-    use crate::service::waiter_limit::WaiterLimit;
 
     /// A pool whose inputs went back to an older state.
     struct BackTo(Fingerprint);
@@ -211,15 +211,10 @@ mod tests {
     #[tokio::test]
     async fn announcement_without_fingerprint_means_current_inputs() {
         let (pool, current) = (PoolName::parse("app").unwrap(), Fingerprint::parse("v1").unwrap());
-        let service = Service {
-            backend: Arc::new(FakeBackend::new()),
-            wait_queue: Arc::default(),
-            sources: Arc::new(BackTo(current.clone())),
-            addresses: Arc::default(),
-            waiter_limit: WaiterLimit::of(10),
-            stopping: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        };
+        let sources = Arc::new(BackTo(current.clone()));
+        let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let backend = Arc::new(FakeBackend::new());
+        let service = Service::new(backend, Arc::default(), sources, BTreeMap::new(), 10, stopping, tasks);
         service.backend.put_pool(&pool, &PoolPatch::default()).await.unwrap();
         for version in ["v1", "v2"] {
             let fingerprint = Fingerprint::parse(version).unwrap();
@@ -230,7 +225,7 @@ mod tests {
         }
         let announce = Announce { run: "r".to_owned(), pool, fingerprint: None, workers: 2, aliases: 1 };
         service.announce(&announce).await.unwrap();
-        let runs = service.backend.gather().await.unwrap().runs;
+        let runs = service.backend.take_snapshot().await.unwrap().runs;
         assert_eq!(runs.iter().map(|run| run.fingerprint.clone()).collect::<Vec<_>>(), [Some(current)]);
     }
 }

@@ -130,7 +130,7 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// Unknown pool or template.
     pub async fn template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<Template, Error> {
-        let snapshot = self.backend.gather().await?;
+        let snapshot = self.backend.take_snapshot().await?;
         if !snapshot.pools.iter().any(|p| &p.name == pool) {
             return Err(Error::PoolNotFound(pool.to_string()));
         }

@@ -14,7 +14,8 @@ mod long {
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+
+use pgdibs_testing::wait::until;
 
 use super::{BuildTarget, Source, SourceKind};
 
@@ -39,15 +40,10 @@ pub(super) fn unreachable_target() -> BuildTarget {
     }
 }
 
-/// Polls a condition until it holds, at most ten seconds.
+/// Waits until a condition holds.
 #[track_caller]
 pub(super) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within ten seconds: {what}");
-        // The interval of the poll.
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until(what, || if condition() { Ok(()) } else { Err("it does not hold".to_owned()) });
 }
 
 /// Whether the process runs; a zombie does not.

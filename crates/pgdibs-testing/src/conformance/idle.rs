@@ -16,7 +16,7 @@ pub async fn run_until_idle<B: Backend>(backend: &B, context: &PlannerContext) -
     let mut failures = Vec::new();
     let mut before = Vec::new();
     for _ in 0..MAX_ROUNDS {
-        let snapshot = match backend.gather().await {
+        let snapshot = match backend.take_snapshot().await {
             Ok(snapshot) => snapshot,
             Err(error) => panic!("the snapshot failed: {error}"),
         };

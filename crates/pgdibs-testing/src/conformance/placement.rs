@@ -36,13 +36,8 @@ pub async fn announced_run_gets_slots_of_another_template<B: Backend, S: Conform
     suite.build(&fingerprint("second")).await;
     assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1)]);
     let run = suite.run_id();
-    let announce = Announce {
-        run: run.clone(),
-        pool: suite.pool.clone(),
-        fingerprint: Some(old.clone()),
-        workers: 2,
-        aliases: 1,
-    };
+    let announce =
+        Announce { run: run.clone(), pool: suite.pool.clone(), fingerprint: Some(old.clone()), workers: 2, aliases: 1 };
     expect("announce", suite.backend.announce(&announce).await);
     suite.idle().await;
     assert_eq!(suite.ready_names().await.len(), 4, "both templates are warm");

@@ -50,7 +50,7 @@ impl<B: Backend, S: ConformanceServer> Suite<B, S> {
 
     /// Takes a snapshot.
     pub async fn snapshot(&self) -> Snapshot {
-        expect("gather", self.backend.gather().await)
+        expect("take_snapshot", self.backend.take_snapshot().await)
     }
 
     /// The pool's databases in one state.

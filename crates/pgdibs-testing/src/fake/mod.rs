@@ -208,7 +208,7 @@ impl FakeBackend {
 }
 
 impl Backend for FakeBackend {
-    async fn gather(&self) -> Result<Snapshot, Error> {
+    async fn take_snapshot(&self) -> Result<Snapshot, Error> {
         Ok(self.state().snapshot())
     }
 

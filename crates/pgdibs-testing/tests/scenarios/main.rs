@@ -133,7 +133,7 @@ impl Scenario {
     }
 
     fn snapshot(&self) -> Snapshot {
-        ready(self.backend.gather()).unwrap()
+        ready(self.backend.take_snapshot()).unwrap()
     }
 
     fn run(&mut self) {

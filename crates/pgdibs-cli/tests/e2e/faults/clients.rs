@@ -9,9 +9,11 @@ use nix::sys::signal::Signal;
 use pgdibs::Method;
 use serde_json::{Value, json};
 
-use crate::support::program::{Started, timed};
-use crate::support::renewer::Renewer;
-use crate::support::{Api, Cluster, Link, Place, Proxy, Session, Stage, StopOnDrop, contents, signal, stage, until};
+use pgdibs_testing::end_to_end::program::{Started, timed};
+use pgdibs_testing::end_to_end::renewer::Renewer;
+use pgdibs_testing::end_to_end::{
+    Api, Cluster, Link, Place, Proxy, Session, Stage, StopOnDrop, contents, signal, stage, until,
+};
 
 const FULL_AGAIN: Duration = Duration::from_secs(20);
 

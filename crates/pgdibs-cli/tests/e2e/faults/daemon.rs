@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::server::assert_logged_once;
-use crate::support::renewer::Renewer;
-use crate::support::{Stage, stage, until};
+use pgdibs_testing::end_to_end::renewer::Renewer;
+use pgdibs_testing::end_to_end::{Stage, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(20);
 

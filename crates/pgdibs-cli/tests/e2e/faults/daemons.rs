@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::callers::Load;
-use crate::support::{Api, Cluster, Place, Session, Stage, stage, until};
+use pgdibs_testing::end_to_end::callers::Load;
+use pgdibs_testing::end_to_end::{Api, Cluster, Place, Session, Stage, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(20);
 /// The maximum time from the death of the leader to the first step of the next one.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Cluster, Place, Stage, stage, until};
+use pgdibs_testing::end_to_end::{Cluster, Place, Stage, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(30);
 /// Enough for a dozen clones of 60 MB.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Daemon, Place, Session, Stage, StopOnDrop, stage, until};
+use pgdibs_testing::end_to_end::{Cluster, Daemon, Place, Session, Stage, StopOnDrop, stage, until};
 
 /// The maximum time for the cleanup of a leftover under the load of eight callers.
 const CLEANED_UP: Duration = Duration::from_secs(15);
@@ -165,7 +165,7 @@ pub(super) fn reconnecting_superuser() {
 pub(super) fn unterminable_session() {
     let cluster = Cluster::start(&["max_prepared_transactions=10"]);
     cluster.superuser("postgres").run("create role \"the daemon\" login createdb createrole password 'd'");
-    let place = Place::on(&cluster.url_of("the%20daemon", "d", "postgres"));
+    let place = Place::on(&cluster.url_of("the daemon", "d", "postgres"));
     let (stage, daemon) = Stage::with(cluster, place, &[], "");
     let lease = lease(&stage);
     let (name, oid) = (lease["database"].as_str().unwrap().to_owned(), oid_of(&stage, &lease));

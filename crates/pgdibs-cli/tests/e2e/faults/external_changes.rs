@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Session, Stage, stage, until};
+use pgdibs_testing::end_to_end::{Session, Stage, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(30);
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use pgdibs_failpoint::Failpoint;
 
 use super::steps::{Provoker, armed, clean_up};
-use crate::support::readiness::Readiness;
-use crate::support::{Cluster, Daemon, Link, Place, Proxy, Stage, StopOnDrop, stage, until};
+use pgdibs_testing::end_to_end::readiness::Readiness;
+use pgdibs_testing::end_to_end::{Cluster, Daemon, Link, Place, Proxy, Stage, StopOnDrop, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(30);
 

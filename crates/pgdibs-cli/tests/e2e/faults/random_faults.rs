@@ -11,7 +11,7 @@ use rand::seq::IndexedRandom as _;
 use serde_json::{Value, json};
 
 use super::clients::send;
-use crate::support::{Daemon, Link, Place, Proxy, Session, Stage, signal, until};
+use pgdibs_testing::end_to_end::{Daemon, Link, Place, Proxy, Session, Stage, signal, until};
 
 /// The objects that a fault affects.
 pub(super) struct Scene<'a> {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::readiness::Readiness;
-use crate::support::renewer::Renewer;
-use crate::support::{Daemon, Session, Stage, signal, stage, until};
+use pgdibs_testing::end_to_end::readiness::Readiness;
+use pgdibs_testing::end_to_end::renewer::Renewer;
+use pgdibs_testing::end_to_end::{Daemon, Session, Stage, signal, stage, until};
 
 /// The maximum time from the server's first answer to the daemon's readiness.
 const READY_AGAIN: Duration = Duration::from_secs(5);

@@ -14,8 +14,8 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
 use super::random_faults::{RANDOM_FAULTS, RandomFault, Scene};
-use crate::support::ledger::{Operation, Violation};
-use crate::support::{Cluster, DEADLINE, Place, Proxy, Session, Stage, contents, stage};
+use pgdibs_testing::end_to_end::ledger::{Operation, Violation};
+use pgdibs_testing::end_to_end::{Cluster, DEADLINE, Place, Proxy, Session, Stage, contents, stage};
 
 /// The time between two audits with idle callers.
 const AUDIT_EVERY: Duration = Duration::from_secs(45);

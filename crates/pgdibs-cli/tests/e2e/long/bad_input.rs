@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use pgdibs::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Place, Session, pool_name};
+use pgdibs_testing::end_to_end::{Api, Place, Session, pool_name};
 
 fn raw(api: &Api, request: &str) -> String {
     let mut stream = TcpStream::connect(api.url().trim_start_matches("http://")).unwrap();

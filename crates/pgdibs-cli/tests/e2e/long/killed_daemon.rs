@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
-use crate::support::{Api, Place, Session, StopOnDrop, pool_name, until};
+use pgdibs_testing::end_to_end::{Api, Place, Session, StopOnDrop, pool_name, until};
 
 const KILLS: usize = 8;
 const CALLERS: usize = 4;

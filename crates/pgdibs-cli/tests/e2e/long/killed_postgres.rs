@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use pgdibs::Method;
 use serde_json::{Value, json};
 
-use crate::support::{Api, Cluster, Place, Session, StopOnDrop, pool_name, until};
+use pgdibs_testing::end_to_end::{Api, Cluster, Place, Session, StopOnDrop, pool_name, until};
 
 const SCHEMA: &str = "create table witness (id bigserial primary key, note text)";
 const CRASHES: usize = 2;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Place, pool_name};
+use pgdibs_testing::end_to_end::{Place, pool_name};
 
 /// Connections per kind; both ends are open files of a process.
 const SLOW: usize = 500;
@@ -47,7 +47,7 @@ fn thousand_slow_senders_delay_no_other_for_ten_seconds() {
     );
     let head = format!("GET /v1/pools HTTP/1.1\r\nHost: {host}\r\nX-Slow: ");
     let mut slow: Vec<TcpStream> = (0..SLOW).flat_map(|_| [begun(&host, &head), begun(&host, &body)]).collect();
-    crate::support::until("most of them are connected at once", || {
+    pgdibs_testing::end_to_end::until("most of them are connected at once", || {
         let now = files();
         if now >= before + SLOW { Ok(()) } else { Err(format!("{before} before, {now} now")) }
     });
@@ -69,7 +69,7 @@ fn thousand_slow_senders_delay_no_other_for_ten_seconds() {
     );
     assert!(took >= Duration::from_secs(9), "they were closed before their timeout: {took:?}");
     assert!(cycles >= 20 && slowest < Duration::from_secs(10), "{cycles} {slowest:?}");
-    crate::support::until("their files are closed", || {
+    pgdibs_testing::end_to_end::until("their files are closed", || {
         let now = files();
         if now <= before + 10 { Ok(()) } else { Err(format!("{before} before, {now} now")) }
     });

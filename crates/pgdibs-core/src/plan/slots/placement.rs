@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use super::Share;
 use crate::database::Database;
 use crate::name::DatabaseName;
-use crate::pool::Pool;
 use crate::plan::step::Step;
+use crate::pool::Pool;
 use crate::request::TicketKind;
 use crate::snapshot::Snapshot;
 

@@ -143,7 +143,7 @@ fn put_pool_refuses_foreign_role() {
             PoolPatch { roles: Some(vec![role("theirs")]), ..PoolPatch::default() },
             PoolPatch { owner: Some(role("privileged")), ..PoolPatch::default() },
             PoolPatch { owner: Some(role("follower")), ..PoolPatch::default() },
-            PoolPatch { owner: Some(role(crate::support::seed::SUPERUSER)), ..PoolPatch::default() },
+            PoolPatch { owner: Some(role(pgdibs_testing::seed::SUPERUSER)), ..PoolPatch::default() },
             PoolPatch { roles: Some(vec![RoleName::database_owner()]), ..PoolPatch::default() },
             PoolPatch { owner: Some(RoleName::database_owner()), ..PoolPatch::default() },
         ];

@@ -11,7 +11,7 @@ use pgdibs_postgres::rights::Rights;
 use pgdibs_testing::conformance::ConformanceServer as _;
 
 use crate::support::setting::{Setting, on_each_server};
-use crate::support::until;
+use pgdibs_testing::wait::until_async;
 
 fn named(text: &str) -> Fingerprint {
     Fingerprint::parse(text).unwrap()
@@ -221,7 +221,7 @@ fn catalogs_are_vacuumed_after_many_dead_rows() {
             )
             .await;
         // The server's statistics are a little late.
-        until("the vacuum is due", async || match suite.backend.vacuum_catalogs().await {
+        until_async("the vacuum is due", async || match suite.backend.vacuum_catalogs().await {
             Ok(true) => Ok(()),
             other => Err(format!("{other:?}")),
         })
@@ -240,7 +240,7 @@ fn times_written_after_clock_jump_are_not_shifted() {
         let suite = &setting.suite;
         suite.make_pool(1, 1, 0).await;
         suite.backend.put_template(&suite.pool, &named("first"), "a builder", "token").await.unwrap();
-        assert_eq!(suite.backend.lead().await, Ok(true));
+        assert_eq!(suite.backend.acquire_leadership().await, Ok(true));
         for (jump, written, seconds_ago) in [
             (-3600, "now() + interval '3590 s'", 10),
             (-3600, "now()", 0),

@@ -4,13 +4,12 @@ use std::time::{Duration, Instant};
 
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::RoleName;
+use pgdibs_testing::cluster::Cluster;
 use pgdibs_testing::conformance::ConformanceServer;
+use pgdibs_testing::wait::DEADLINE;
 use secrecy::ExposeSecret as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
-
-use super::DEADLINE;
-use super::cluster::Cluster;
 
 pub(crate) struct External {
     superuser: PgConnectOptions,
@@ -22,7 +21,7 @@ fn quoted(name: &str) -> String {
 
 impl External {
     pub(crate) fn of(cluster: &Cluster) -> Self {
-        Self { superuser: cluster.superuser("postgres") }
+        Self { superuser: cluster.superuser_options("postgres") }
     }
 
     async fn as_superuser(&self, database: &str) -> PgConnection {

@@ -11,10 +11,10 @@ use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::{ServerAddress, open};
 use pgdibs_postgres::membership::Membership;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_testing::cluster::{Cluster, all_binaries};
 use pgdibs_testing::conformance::Suite;
 use pgdibs_testing::conformance::idle::run_until_idle;
 
-use super::cluster::{Cluster, all_binaries};
 use super::external::External;
 
 /// The role of a daemon that is no superuser.
@@ -31,7 +31,7 @@ pub(crate) fn nothing_under_way() -> PlannerContext {
 /// Makes the daemon's role, if it needs one; returns the URL to give to the daemon.
 async fn role_for(cluster: &Cluster, rights: Rights) -> secrecy::SecretString {
     match rights {
-        Rights::Superuser => return cluster.superuser_url(),
+        Rights::Superuser => return cluster.url().into(),
         Rights::DatabasesAndRoles => {
             cluster
                 .sql(
@@ -41,7 +41,7 @@ async fn role_for(cluster: &Cluster, rights: Rights) -> secrecy::SecretString {
                 .await;
         }
     }
-    cluster.url(DAEMON, DAEMON_PASSWORD)
+    cluster.url_of(DAEMON, DAEMON_PASSWORD, "postgres").into()
 }
 
 static INSTANCES: AtomicI32 = AtomicI32::new(1);
@@ -49,8 +49,8 @@ static INSTANCES: AtomicI32 = AtomicI32::new(1);
 /// Another daemon's backend on the cluster; it does not lead yet.
 pub(crate) async fn another_backend(cluster: &Cluster, rights: Rights) -> PgBackend {
     let url = match rights {
-        Rights::Superuser => cluster.superuser_url(),
-        _ => cluster.url(DAEMON, DAEMON_PASSWORD),
+        Rights::Superuser => cluster.url().into(),
+        _ => cluster.url_of(DAEMON, DAEMON_PASSWORD, "postgres").into(),
     };
     let address = ServerAddress::parse(&url).unwrap();
     let instance = INSTANCES.fetch_add(1, Ordering::Relaxed);
@@ -73,7 +73,7 @@ impl Setting {
         let backend = another_backend(&cluster, rights).await;
         assert_eq!(backend.facts().rights, rights);
         let membership = Some(backend.membership().await.unwrap());
-        assert!(backend.lead().await.unwrap(), "no other daemon leads");
+        assert!(backend.acquire_leadership().await.unwrap(), "no other daemon leads");
         let suite = Suite::new(backend, External::of(&cluster), PoolName::parse("suite").unwrap());
         Self { suite, membership, cluster, rights }
     }
@@ -130,7 +130,7 @@ pub(crate) fn on_each_server_with(settings: &[&str], rights: Rights, test: impl 
     for binaries in all_binaries() {
         println!("on {}", binaries.dir.display());
         runtime.block_on(async {
-            let cluster = Cluster::start(&binaries, settings).await;
+            let cluster = Cluster::start_of(&binaries, settings);
             let setting = Setting::on(cluster, rights).await;
             test(&setting).await;
             setting.suite.backend.close().await;

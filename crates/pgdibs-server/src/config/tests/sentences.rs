@@ -34,7 +34,7 @@ fn wrong_variable_is_refused() {
         (
             "PGDIBS_LISTEN",
             "0.0.0.0:7432",
-            "listen (environment PGDIBS_LISTEN): 0.0.0.0:7432 can be reached from other machines, and whoever reaches it gets databases; set a token (PGDIBS_TOKEN or PGDIBS_TOKEN_FILE), or pass --insecure-no-token (PGDIBS_INSECURE_NO_TOKEN=true) where every machine around it is trusted",
+            "listen (environment PGDIBS_LISTEN): 0.0.0.0:7432 can be reached from other machines, and without a token each of them can lease databases; set a token (PGDIBS_TOKEN or PGDIBS_TOKEN_FILE), or pass --insecure-no-token (PGDIBS_INSECURE_NO_TOKEN=true) where every machine around it is trusted",
         ),
         (
             "PGDIBS_INSECURE_NO_TOKEN",

@@ -134,7 +134,7 @@ async fn wait_in_vain_names_holders() {
     let detail = api.post("/v1/leases", json!({"pool": "app", "wait_seconds": 0})).await.problem(503, "disk_floor");
     assert!(detail.contains("5 MiB are free"), "{detail}");
 
-    api.service.stopping.cancel();
+    api.stopping.cancel();
     api.post("/v1/leases", json!({"pool": "app"})).await.problem(503, "shutting_down");
 }
 

@@ -213,6 +213,24 @@ async fn body_that_is_no_object_is_refused() {
     api.send(not_text.header("content-type", "application/json")).await.problem(400, "invalid_request");
 }
 
+/// Clients of a newer version find the name by these texts: the API promises them.
+#[tokio::test]
+async fn detail_names_unknown_field_and_value() {
+    let api = TestApi::new();
+    for (method, path, body, text) in [
+        ("POST", "/v1/leases", json!({"pool": "app", "news": 1}), "unknown field `news`"),
+        ("POST", "/v1/leases/batch", json!({"leases": [{"pool": "app", "news": 1}]}), "unknown field `news`"),
+        ("PUT", "/v1/pools/app", json!({"strategy": "news"}), "unknown variant `news`"),
+        ("GET", "/v1/leases?news=1", Value::Null, "unknown field `news`"),
+        ("GET", "/v1/leases?state=news", Value::Null, "unknown variant `news`"),
+    ] {
+        let call = Call::new(method, path);
+        let answer = api.send(if body.is_null() { call } else { call.json(&body) }).await;
+        let detail = answer.problem(400, "invalid_request");
+        assert!(detail.contains(text), "{method} {path}: {detail}");
+    }
+}
+
 #[tokio::test]
 async fn path_and_query_out_of_bounds_are_refused() {
     let api = TestApi::new();

@@ -73,7 +73,7 @@ async fn grant_beside_disconnect_is_released() {
         let id = lease["id"].as_str().unwrap().parse().unwrap();
         // Grant and disconnect race; how far each gets is different every time.
         api.backend.end_lease(id, End::Released, "released").await.unwrap();
-        api.service.wait_queue.wake_reconciler();
+        api.wait_queue.wake_reconciler();
         for _ in 0..round / 2 % 10 {
             tokio::task::yield_now().await;
         }
@@ -81,7 +81,7 @@ async fn grant_beside_disconnect_is_released() {
         if received.contains("\r\n\r\n{") {
             // It disconnected when at most the last byte was still to come: the lease is its own until it expires.
             answered += 1;
-            api.until("the answer has left", |api| api.service.tasks.is_empty()).await;
+            api.until("the answer has left", |api| api.tasks.is_empty()).await;
             for lease in api.snapshot().leases {
                 api.delete(&format!("/v1/leases/{}", lease.id)).await.expect(204);
             }
@@ -125,15 +125,15 @@ async fn grant_is_released_unless_last_byte_was_written() {
     api.until("one is ready", |api| api.count("ready") > 0).await;
     let whole = unread(&api, acquire_request()).await.collect().await.unwrap().to_bytes();
     let lease: Value = serde_json::from_slice(&whole).unwrap();
-    api.service.tasks.close();
-    api.service.tasks.wait().await;
+    api.tasks.close();
+    api.tasks.wait().await;
     assert_eq!(api.snapshot().leases.len(), 1, "a grant answered is a grant kept");
 
     // The same key gets its lease back with 200, and not reading that takes nothing away.
     let response = api.router.clone().oneshot(acquire_request().request()).await.unwrap();
     assert_eq!(response.status().as_u16(), 200);
     drop(response);
-    api.service.tasks.wait().await;
+    api.tasks.wait().await;
     assert_eq!(api.snapshot().leases[0].id.to_string(), lease["id"].as_str().unwrap());
 }
 
@@ -157,7 +157,7 @@ async fn unanswered_build_is_abandoned() {
     drop(unread(&api, Call::new("PUT", path)).await);
     // The next caller does not wait.
     api.put(path, json!({"wait_seconds": 10})).await.expect(201);
-    api.service.tasks.close();
-    api.service.tasks.wait().await;
+    api.tasks.close();
+    api.tasks.wait().await;
     api.put(path, json!({"wait_seconds": 0})).await.expect(202);
 }

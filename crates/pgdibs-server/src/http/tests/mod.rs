@@ -16,6 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
+use pgdibs_api::level::API_LEVEL;
 use pgdibs_api::status::{Daemon, Reconciler, StepReport};
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
@@ -32,7 +33,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::{Activity, Authenticator, Bounds, ServerStatus, StatusSource, router};
-use crate::service::waiter_limit::WaiterLimit;
+use crate::service::wait_queue::WaitQueue;
 use crate::service::{Address, NoSources, Service, Sources};
 
 /// A request in the making.
@@ -122,6 +123,7 @@ impl StatusSource for TestStatus {
         let reasons = self.unready();
         Daemon {
             version: "0.1.0".to_owned(),
+            api_level: API_LEVEL,
             instance: "test-instance".to_owned(),
             started_at: rfc3339(Timestamp(1_700_000_000_000_000)),
             uptime_seconds: 1.5,
@@ -163,6 +165,9 @@ impl StatusSource for TestStatus {
 /// The api with a driver behind it.
 pub(super) struct TestApi {
     pub(super) backend: FakeBackend,
+    pub(super) wait_queue: Arc<WaitQueue>,
+    pub(super) stopping: CancellationToken,
+    pub(super) tasks: TaskTracker,
     pub(super) service: Service<FakeBackend>,
     pub(super) router: Router,
     pub(super) status: Arc<TestStatus>,
@@ -172,7 +177,7 @@ pub(super) struct TestApi {
 
 impl Drop for TestApi {
     fn drop(&mut self) {
-        self.service.stopping.cancel();
+        self.stopping.cancel();
     }
 }
 
@@ -197,21 +202,23 @@ impl TestApi {
             ("default".to_owned(), address("127.0.0.1", 5432)),
             ("compose".to_owned(), address("fd00::5", 6000)),
         ]);
-        let service = Service {
-            backend: Arc::new(backend.clone()),
-            wait_queue: Arc::default(),
+        let wait_queue = Arc::new(WaitQueue::default());
+        let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tokio::spawn(reconcile(backend.clone(), Arc::clone(&wait_queue), stopping.clone()));
+        let service = Service::new(
+            Arc::new(backend.clone()),
+            Arc::clone(&wait_queue),
             sources,
-            addresses: Arc::new(addresses),
-            waiter_limit: WaiterLimit::of(waiter_limit),
-            stopping: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        };
-        tokio::spawn(reconcile(service.clone()));
+            addresses,
+            waiter_limit,
+            stopping.clone(),
+            tasks.clone(),
+        );
         let status = Arc::new(TestStatus::default());
         let stage = watch::Sender::new(Some(service.clone()));
         let activity = Arc::new(Activity::from_now());
         let router = router(stage.subscribe(), status.clone(), authenticator, Arc::clone(&activity));
-        Self { backend, service, router, status, stage, activity }
+        Self { backend, wait_queue, stopping, tasks, service, router, status, stage, activity }
     }
 
     pub(super) async fn send(&self, call: Call) -> Answer {
@@ -268,8 +275,8 @@ impl TestApi {
 
     /// A snapshot of the fake backend, whose futures are ready at once.
     pub(super) fn snapshot(&self) -> Snapshot {
-        let mut gathering = std::pin::pin!(self.backend.gather());
-        match gathering.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        let mut taking = std::pin::pin!(self.backend.take_snapshot());
+        match taking.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
             std::task::Poll::Ready(snapshot) => snapshot.unwrap(),
             std::task::Poll::Pending => panic!("the fake answers at once"),
         }
@@ -297,7 +304,7 @@ impl TestApi {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let bounds = Bounds::with_connections(2000);
-        tokio::spawn(super::serve(bounds, listener, self.router.clone(), self.service.stopping.clone()));
+        tokio::spawn(super::serve(bounds, listener, self.router.clone(), self.stopping.clone()));
         address
     }
 }
@@ -328,15 +335,15 @@ pub(super) async fn answer(router: &Router, call: Call) -> Answer {
 }
 
 /// The reconciler without its timers: acts whenever it is woken.
-async fn reconcile(service: Service<FakeBackend>) {
+async fn reconcile(backend: FakeBackend, wait_queue: Arc<WaitQueue>, stopping: CancellationToken) {
     loop {
         tokio::select! {
-            () = service.wait_queue.reconciler_woken() => {}
-            () = service.wait_queue.reconciler_woken_soon() => {}
-            () = service.stopping.cancelled() => return,
+            () = wait_queue.reconciler_woken() => {}
+            () = wait_queue.reconciler_woken_soon() => {}
+            () = stopping.cancelled() => return,
         }
         let context = PlannerContext { max_ttl: Duration::from_secs(3600), ..PlannerContext::default() };
-        run_until_idle(&*service.backend, &context).await;
-        service.wait_queue.wake_all();
+        run_until_idle(&backend, &context).await;
+        wait_queue.wake_all();
     }
 }

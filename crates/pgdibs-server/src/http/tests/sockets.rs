@@ -25,7 +25,7 @@ pub(in crate::http) const GENEROUS: Bounds = Bounds {
 pub(in crate::http) async fn listen(api: &TestApi, bounds: Bounds) -> (SocketAddr, JoinHandle<Cut>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let stopping = api.service.stopping.clone();
+    let stopping = api.stopping.clone();
     (address, tokio::spawn(serve(bounds, listener, api.router.clone(), stopping)))
 }
 

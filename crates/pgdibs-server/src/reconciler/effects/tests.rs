@@ -16,10 +16,11 @@ use pgdibs_core::request::{Acquire, Acquired};
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_testing::fake::{FakeBackend, FaultPoint};
 
-use super::super::{Reconciler, ReconcilerBackend};
+use super::super::Reconciler;
+use super::super::backend::LeaderBackend;
 
-impl ReconcilerBackend for FakeBackend {
-    async fn try_acquire(&self) -> Result<bool, Error> {
+impl LeaderBackend for FakeBackend {
+    async fn acquire_leadership(&self) -> Result<bool, Error> {
         Ok(true)
     }
 
@@ -27,8 +28,8 @@ impl ReconcilerBackend for FakeBackend {
         Ok(())
     }
 
-    async fn take_snapshot(&self) -> Result<Snapshot, Error> {
-        self.gather().await
+    async fn take_snapshot_as_leader(&self) -> Result<Snapshot, Error> {
+        self.take_snapshot().await
     }
 
     async fn sessions(&self, _: &[&Lease]) -> Result<BTreeMap<LeaseId, u32>, Error> {
@@ -202,7 +203,7 @@ impl Life {
         self.release(first).await;
         self.release(second).await;
         self.put_pool(1).await;
-        let snapshot = self.backend.gather().await.unwrap();
+        let snapshot = self.backend.take_snapshot().await.unwrap();
         if let Some(ready) = snapshot.databases.iter().find(|d| d.state == DatabaseState::Ready) {
             self.backend.drop_externally(ready.name.as_str());
         }
@@ -221,7 +222,7 @@ impl Life {
         self.reconcile().await;
         self.put_template("two").await;
         self.advance(120.0).await;
-        let snapshot = self.backend.gather().await.unwrap();
+        let snapshot = self.backend.take_snapshot().await.unwrap();
         if let Some(template) = snapshot.templates.iter().find(|t| t.oid.is_some()) {
             self.backend.drop_externally(template.name.as_str());
         }
@@ -268,7 +269,7 @@ async fn step_of_any_kind_without_effect_is_delayed() {
 async fn steps_with_effect_are_not_delayed() {
     let mut life = Life::new();
     life.live().await;
-    let snapshot = life.backend.gather().await.unwrap();
+    let snapshot = life.backend.take_snapshot().await.unwrap();
     assert!(
         snapshot.pools.is_empty() && snapshot.databases.is_empty() && snapshot.templates.is_empty(),
         "{snapshot:#?}"

@@ -54,8 +54,8 @@ async fn lease_is_answered_over_socket() {
     assert_eq!(answer.status().as_u16(), 201);
     let lease: serde_json::Value = answer.json().await.unwrap();
     assert_eq!(lease["database"], "app_gw0");
-    api.service.tasks.close();
-    api.service.tasks.wait().await;
+    api.tasks.close();
+    api.tasks.wait().await;
     assert_eq!(api.snapshot().leases.len(), 1);
 }
 
@@ -74,7 +74,7 @@ async fn shutdown_answers_waiters_and_closes_idle_connections() {
         "POST /v1/leases HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 33\r\n\r\n";
     waiter.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     api.until("it waits", |api| api.snapshot().tickets.len() == 1).await;
-    api.service.stopping.cancel();
+    api.stopping.cancel();
     let answer = read_to_end(&mut waiter).await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"shutting_down\""), "{answer}");
     assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
@@ -94,7 +94,7 @@ async fn shutdown_cuts_stuck_connection() {
     let mut interim = [0; 25];
     stuck.read_exact(&mut interim).await.unwrap();
     assert!(interim.starts_with(b"HTTP/1.1 100 Continue"));
-    api.service.stopping.cancel();
+    api.stopping.cancel();
     assert_eq!(serving.await.unwrap(), Cut(1));
     assert_eq!(read_to_end(&mut stuck).await, "");
 }
