@@ -231,7 +231,7 @@ fn step_without_effect_is_reported_once_per_attempt() {
 }
 
 #[test]
-fn step_that_was_not_planned_in_between_starts_anew() {
+fn step_that_was_not_planned_in_between_is_not_delayed() {
     let (mut watch, snapshot) = (EffectWatch::default(), Snapshot::default());
     let drop = Step::Drop { database: DatabaseId(1) };
     let busy = PlannerContext { busy_databases: [DatabaseId(1)].into(), ..PlannerContext::default() };

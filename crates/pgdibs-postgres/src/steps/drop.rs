@@ -82,7 +82,7 @@ async fn find_used(connection: &mut PgConnection, server: &ServerProcess, databa
     server.read(&row)?;
     let open_logins = login_names(&row.try_get::<Vec<String>, _>("open_logins")?);
     let name = row.database("name")?;
-    // A database that somebody took over is not dropped, and neither are its logins: its row says why until its owner is restored.
+    // A database that another role took over is not dropped, and neither are its logins: its row says why until its owner is restored.
     if let Some(owner) = row.try_get::<Option<String>, _>("foreign_owner")? {
         return Err(failed(format!(
             "database \"{name}\" belongs to role \"{owner}\" now, and pgdibs drops only databases of its role \"{ours}\"; run ALTER DATABASE {name} OWNER TO {ours}, or drop it",
