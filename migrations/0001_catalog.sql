@@ -42,7 +42,7 @@ create table pools (
     sourced                  boolean not null default false,
     -- `DELETE /v1/pools` was called: everything in it retires, and this row is deleted last.
     dropping                 boolean not null default false,
-    -- The last PUT of it, or of a run that announced it. The template has the time of its last PUT and of its leases.
+    -- The last PUT of it, of one of its templates by a client, or of a run that announced it; or the begin or end of a lease.
     used_at                  timestamptz not null default now(),
     created_at               timestamptz not null default now()
 );
@@ -86,7 +86,6 @@ create table templates (
     size_bytes        bigint,
     relations         bigint,
     built_at          timestamptz,
-    -- The last PUT of it, or begin or end of a lease of it.
     last_used_at      timestamptz not null default now(),
     -- Why it failed or retires.
     detail            text,

@@ -189,7 +189,8 @@ pub struct Pool {
     pub sourced: bool,
     /// Whether it is being dropped: its templates and databases retire, and its row is deleted last.
     pub dropping: bool,
-    /// Seconds since the last `PUT` of it or of a run that announced it, by the server's clock. Its templates have times of their own.
+    /// Seconds since its last use, by the server's clock: a `PUT` of it, of one of its templates by a client, or of a run that announced it,
+    /// or the begin or end of a lease.
     pub unused_seconds: u64,
 }
 

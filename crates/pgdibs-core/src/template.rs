@@ -58,7 +58,7 @@ pub struct Template {
     pub size_bytes: Option<u64>,
     /// Tables, indexes, sequences, views and composite types outside the system schemas; known after the seal.
     pub relations: Option<u64>,
-    /// The last `PUT` of it, or begin or end of a lease of it.
+    /// The last `PUT` of it or lease from it.
     pub last_used_at: Timestamp,
     /// Seconds since then, by the server's clock.
     pub unused_seconds: u64,

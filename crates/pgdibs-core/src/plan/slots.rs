@@ -222,11 +222,9 @@ fn shares<'a>(
     shares
 }
 
-/// Whether nothing has used the pool for `idle_pool_seconds`: no lease, waiter, announced run, and no `PUT` of it or a template.
+/// Whether nothing has used the pool for `idle_pool_seconds`: no lease, waiter, announced run, and no `PUT`.
 fn is_unused(snapshot: &Snapshot, pool: &Pool) -> bool {
-    let templates = snapshot.templates.iter().filter(|t| t.pool == pool.name).map(|t| t.unused_seconds);
-    let unused_seconds = templates.chain([pool.unused_seconds]).min().unwrap_or(0);
-    unused_seconds >= pool.settings.idle_pool_seconds
+    pool.unused_seconds >= pool.settings.idle_pool_seconds
         && !snapshot.leases.iter().any(|lease| lease.pool == pool.name)
         && !snapshot.tickets.iter().any(|ticket| ticket.pool == pool.name)
         && !snapshot.runs.iter().any(|run| run.pool == pool.name)

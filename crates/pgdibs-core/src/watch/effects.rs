@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::Tick;
-use crate::database::DatabaseId;
 use crate::plan::Step;
 use crate::snapshot::{PlannerContext, Snapshot};
 
@@ -15,8 +14,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StepIdentity {
     step: Step,
-    /// For `NewDatabases`, the highest number of a row of the template: the same step is right again when the first has added rows.
-    highest: Option<DatabaseId>,
+    /// What differs in the snapshot when the same step is right again. For `NewDatabases`, which adds rows: the highest number of a row of
+    /// the template. For `DropTemplate`, which drops the database and, when no database of the template is left, the row: the oid.
+    progress: Option<i64>,
 }
 
 impl StepIdentity {
@@ -28,13 +28,16 @@ impl StepIdentity {
         if let Step::EndLease { reason, .. } = &mut step {
             reason.clear();
         }
-        let highest = match &step {
+        let progress = match &step {
             Step::NewDatabases { template, .. } => {
-                snapshot.databases.iter().filter(|d| d.template == *template).map(|d| d.id).max()
+                snapshot.databases.iter().filter(|d| d.template == *template).map(|d| d.id.0).max()
+            }
+            Step::DropTemplate { template } => {
+                snapshot.template(*template).and_then(|template| template.oid).map(i64::from)
             }
             _ => None,
         };
-        Self { step, highest }
+        Self { step, progress }
     }
 }
 

@@ -218,7 +218,7 @@ fn step_without_effect_is_reported_once_per_attempt() {
     let (mut watch, snapshot, context) = (EffectWatch::default(), Snapshot::default(), PlannerContext::default());
     let drop = Step::Drop { database: DatabaseId(1) };
     let identity = StepIdentity::of(&drop, &snapshot);
-    let mut at = |watch: &mut EffectWatch, second| {
+    let at = |watch: &mut EffectWatch, second| {
         let found = watch.delay(&mut vec![drop.clone()], &snapshot, &context, tick_at(second));
         found.into_iter().map(|found| (found.attempts, found.pause.as_secs(), found.ended)).collect::<Vec<_>>()
     };

@@ -32,6 +32,17 @@ pub(super) async fn move_to(
     if moved.slot <= Some(slot_number) || other.as_ref().is_some_and(|other| other.slot != Some(slot_number)) {
         return Err(stale("a database of the move has another slot now"));
     }
+    let occupied: bool = sqlx::query_scalar(
+        "select exists (select from databases where pool = $1 and slot = $2 and id is distinct from $3)",
+    )
+    .bind(moved.pool.as_str())
+    .bind(slot_number)
+    .bind(displaced.map(|id| id.0))
+    .fetch_one(&mut *transaction)
+    .await?;
+    if occupied {
+        return Err(stale("another database is in that slot"));
+    }
     let name = DatabaseName::slot(&moved.pool, slot);
     let mut renames = ddl::bound_statements();
     let mut expected = vec![(moved.oid, &name)];

@@ -65,7 +65,7 @@ pub(super) struct State {
     pub(super) server: Server,
     pub(super) limits: Limits,
     pub(super) pools: BTreeMap<PoolName, Pool>,
-    /// The last `PUT` of each pool, or of a run that announced it.
+    /// The last use of each pool.
     pub(super) pools_used: BTreeMap<PoolName, f64>,
     pub(super) templates: BTreeMap<TemplateId, TemplateRow>,
     pub(super) databases: BTreeMap<DatabaseId, DatabaseRow>,
@@ -177,11 +177,7 @@ impl State {
             database.seen.attempts = 0;
             database.retry_at = 0.0;
         }
-        let template = row.seen.template;
-        if let Some(template) = self.templates.get_mut(&template) {
-            template.last_used = now;
-            template.seen.last_used_at = stamp;
-        }
+        self.pools_used.insert(row.seen.pool.clone(), now);
         Ok(true)
     }
 

@@ -203,6 +203,7 @@ impl State {
         };
         template.last_used = now;
         template.seen.last_used_at = stamp;
+        self.pools_used.insert(acquire_request.pool.clone(), now);
         let lease = Lease {
             id: acquire_request.id,
             state: LeaseState::Live,

@@ -55,6 +55,7 @@ impl State {
         token: &str,
     ) -> Result<TemplatePut, Error> {
         self.pool(pool)?;
+        self.pools_used.insert(pool.clone(), self.now);
         if let Some(id) = self.current(pool, fingerprint).map(|row| row.seen.id) {
             let now = self.now;
             let stamp = self.timestamp();

@@ -89,6 +89,14 @@ impl Provoker {
         });
         let id = lease["id"].as_str().unwrap_or_default();
         let _ = call(Method::DELETE, &format!("/v1/leases/{id}"), &Value::Null);
+        // Another lease would take the database before it moves.
+        let moved = format!("select count(*) from databases where pool = '{pool}' and state = 'ready' and slot = 0");
+        until("the database moves", || match self.api.try_call(Method::GET, &format!("/v1/pools/{pool}"), None) {
+            Ok(answer) if answer.status == 200 && Session::open(&self.catalog).text(&moved) == "0" => {
+                Err(answer.body.to_string())
+            }
+            _ => Ok(()),
+        });
     }
 
     /// Builds, seals and drops a template; with `externally` it is dropped outside pgdibs.

@@ -117,11 +117,9 @@ impl Example {
         self
     }
 
-    /// The pool and its last template, not used for so long.
-    pub(super) fn all_unused_for(mut self, seconds: u64) -> Self {
+    pub(super) fn pool_unused_for(mut self, seconds: u64) -> Self {
         self.last_pool().unused_seconds = seconds;
-        let template = self.snapshot.templates.last().unwrap().id.0;
-        self.unused_for(template, seconds)
+        self
     }
 
     pub(super) fn unused_for(self, id: i64, seconds: u64) -> Self {

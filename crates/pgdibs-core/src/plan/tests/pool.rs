@@ -270,15 +270,15 @@ const DAY: u64 = 24 * 3600;
 #[test]
 fn pool_unused_for_a_day_keeps_its_template_alone() {
     let e = example(2, 4, 1).template(1).ready(10, 0).ready(11, 1).spare(12).creating(13);
-    let idle = e.clone().all_unused_for(DAY);
+    let idle = e.clone().pool_unused_for(DAY);
     check(&idle, &["retire 11: surplus", "retire 10: surplus", "forget 13: not needed", "retire 12: surplus"]);
-    check(&e.all_unused_for(DAY - 1), &["forget 13: not needed"]);
-    check(&example(2, 4, 1).template(1).all_unused_for(DAY), &[]);
+    check(&e.pool_unused_for(DAY - 1), &["forget 13: not needed"]);
+    check(&example(2, 4, 1).template(1).pool_unused_for(DAY), &[]);
 }
 
 #[test]
 fn pool_setting_decides_when_an_unused_pool_shrinks() {
-    let mut e = example(1, 4, 0).template(1).ready(10, 0).all_unused_for(60);
+    let mut e = example(1, 4, 0).template(1).ready(10, 0).pool_unused_for(60);
     e.last_pool().settings.idle_pool_seconds = 60;
     check(&e, &["retire 10: surplus"]);
     e.last_pool().settings.idle_pool_seconds = 61;
@@ -287,22 +287,18 @@ fn pool_setting_decides_when_an_unused_pool_shrinks() {
 
 #[test]
 fn unused_pool_is_warm_again_for_any_use() {
-    let cold = || example(2, 4, 1).template(1).all_unused_for(DAY);
+    let cold = || example(2, 4, 1).template(1).pool_unused_for(DAY);
     check(&cold().waiting(1, Acquire, 1), &["3 new of 1"]);
     check(&cold().waiting(1, Reset, 1), &["4 new of 1"]);
     check(&cold().announced(Some(1), 1, 0), &["3 new of 1"]);
     check(&cold().announced(None, 1, 0), &["3 new of 1"]);
     check(&cold().leased(10, 0), &["3 new of 1"]);
-    check(&cold().unused_for(1, 0), &["3 new of 1"]);
-    let mut put = cold();
-    put.last_pool().unused_seconds = 0;
-    check(&put, &["3 new of 1"]);
-    check(&cold().building(2), &["3 new of 1"]);
+    check(&cold().pool_unused_for(0), &["3 new of 1"]);
 }
 
 #[test]
 fn other_pool_in_use_leaves_an_unused_one_cold() {
-    let e = example(2, 4, 1).template(1).all_unused_for(DAY).pool("web", 1, 4, 0).template(2).leased(20, 0);
+    let e = example(2, 4, 1).template(1).pool_unused_for(DAY).pool("web", 1, 4, 0).template(2).leased(20, 0);
     check(&e, &["1 new of 2"]);
 }
 

@@ -287,10 +287,9 @@ fn future_times_written_before_clock_jump_are_shifted() {
     });
 }
 
-/// Everything that counts as a use of the pool, moved back by these seconds.
 async fn pool_unused_for(setting: &Setting, seconds: u32) {
     setting.catalog(&format!("update pools set used_at = now() - interval '{seconds} s'")).await;
-    unused_for(setting, seconds).await;
+    setting.suite.idle().await;
 }
 
 #[test]
@@ -336,5 +335,14 @@ fn pool_unused_for_a_day_keeps_its_template_alone() {
         suite.backend.put_pool(&suite.pool, &PoolPatch::default()).await.unwrap();
         suite.idle().await;
         assert_eq!(databases().await, 4, "a PUT of the pool is a use");
+        pool_unused_for(setting, 100_000).await;
+        let fingerprint = suite.snapshot().await.templates[0].fingerprint.clone();
+        let put = suite.backend.put_own_template(&suite.pool, &fingerprint, "daemon", "token").await;
+        assert!(matches!(put, Ok(TemplatePut::Ready(_))), "{put:?}");
+        suite.idle().await;
+        assert_eq!(databases().await, 1, "the daemon's own PUT is no use");
+        suite.backend.put_template(&suite.pool, &fingerprint, "client", "token").await.unwrap();
+        suite.idle().await;
+        assert_eq!(databases().await, 4, "a client's PUT of the template is one");
     });
 }

@@ -73,8 +73,8 @@ fn pool_table_sets_every_field() {
     assert_eq!(row(&loaded, "pools.shop.warm"), "5 · file ./pgdibs.toml line 3");
     assert_eq!(row(&loaded, "pools._bare.warm"), "4 (an existing pool keeps its own) · default");
     assert_eq!(row(&loaded, "pools.shop.extensions"), "uuid-ossp,pg_trgm · file ./pgdibs.toml line 8");
-    assert_eq!(row(&loaded, "pools.shop.source.command"), "python,manage.py,migrate, now · file ./pgdibs.toml line 16");
-    assert_eq!(row(&loaded, "pools.shop.source.env"), "DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 18");
+    assert_eq!(row(&loaded, "pools.shop.source.command"), "python,manage.py,migrate, now · file ./pgdibs.toml line 17");
+    assert_eq!(row(&loaded, "pools.shop.source.env"), "DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 19");
 }
 
 #[test]
