@@ -51,11 +51,24 @@ fuzz: ## Feed random input to what reads requests, configuration and URLs, FUZZ_
 wheel: ## Build the Python wheel (daemon, client, pytest plugin) for release, into dist/
 	@exec scripts/wheel.sh release dist
 
-image: ## Build the container image `pgdibs`
-	docker build --file deploy/Dockerfile --tag pgdibs .
+image: ## Build the container images `pgdibs` and `pgdibs:postgres`
+	@exec deploy/images.sh build
 
-deploy-test: ## Try images, compose, pod and unit on a real Docker engine, which it installs on Debian 12 if none runs
+deploy-check: python-environment ## Check the files for containers, CI, Kubernetes and systemd against their schemas
+	@$(task) scripts/deploy-check.sh
+
+deploy-test: ## Try images, compose and the recipes for CI on a real Docker engine, which it installs on Debian 12 if none runs
 	@exec scripts/deploy-test.sh
+
+# The release workflow calls these, with TAG and IMAGE.
+release-notes:
+	@exec deploy/release-notes.sh "$(TAG)"
+
+image-push:
+	@exec deploy/images.sh push
+
+image-join:
+	@exec deploy/images.sh join
 
 # ---- The tasks. Each runs alone too: `make clippy`. make starts them in this order, as many at a time as it is told.
 
@@ -65,7 +78,7 @@ test-tasks: test-rust test-plugin test-django test-client example-shop example-l
 client-tasks: test-snippets
 all-tasks: test-rust-majors test-faults test-plugin-all test-django-all test-client test-wheel test-pytest-versions \
 	test-sqlalchemy-1.4 example-shop-all example-shop-killed example-shop-daemon example-library-all test-pages \
-	test-contract-all sql-guards deploy-checks check-tasks client-tasks bench
+	test-contract-all sql-guards deploy-check check-tasks client-tasks bench
 
 ifneq ($(filter test-tasks all-tasks check-tasks,$(MAKECMDGOALS)),)
 # cargo lets one command at a time use target/; a second one would wait, and occupy a job.
@@ -183,9 +196,6 @@ test-contract: rust-build
 
 test-contract-all: rust-build
 	@TASK_SECONDS=2400 $(task) scripts/contract-test.sh long
-
-deploy-checks: python-environment
-	@$(task) scripts/deploy-checks.sh
 
 # No target is a file.
 .PHONY: $(shell sed -nE 's/^([a-z0-9.-]+):.*/\1/p' $(firstword $(MAKEFILE_LIST)))

@@ -17,4 +17,4 @@ set +a
 deploy/images.sh build
 docker build --build-arg PYTHON_IMAGE --tag pgdibs-tests --file examples/fastapi-shop/Dockerfile .
 # Without the pytest plugin: its guard stops connections to databases that it did not lease.
-"$python" -m pytest -v -p no:cacheprovider -p no:pgdibs deploy/smoke "$@"
+"$python" -m pytest -v -x -p no:cacheprovider -p no:pgdibs deploy/smoke "$@"

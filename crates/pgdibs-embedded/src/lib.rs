@@ -4,7 +4,7 @@
 //! keeps a control connection to it. When that connection closes, or after [`Embedded::keep`], the supervisor keeps the server for
 //! [`EmbeddedOptions::linger`], and the next daemon on the data directory adopts it.
 
-mod os_user;
+pub mod os_user;
 mod boot;
 mod cluster;
 mod control;

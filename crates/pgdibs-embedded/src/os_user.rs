@@ -8,7 +8,7 @@ use std::process::Command;
 use super::error::{EmbeddedError, IoContext};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct OsUser {
+pub struct OsUser {
     pub(super) name: String,
     pub(super) uid: u32,
     pub(super) gid: u32,
@@ -20,7 +20,7 @@ pub(super) fn own_uid() -> u32 {
 }
 
 /// The user that Postgres runs as; `None` when this process is not root, and Postgres runs as its user.
-pub(super) fn for_server() -> Result<Option<OsUser>, EmbeddedError> {
+pub fn for_server() -> Result<Option<OsUser>, EmbeddedError> {
     if own_uid() != 0 {
         return Ok(None);
     }
@@ -33,14 +33,14 @@ pub(super) fn for_server() -> Result<Option<OsUser>, EmbeddedError> {
 }
 
 /// Makes `command` run as `os_user`. When root sets the user id, std drops the supplementary groups too.
-pub(super) fn run_as(command: &mut Command, os_user: Option<&OsUser>) {
+pub fn run_as(command: &mut Command, os_user: Option<&OsUser>) {
     if let Some(os_user) = os_user {
         command.uid(os_user.uid).gid(os_user.gid);
     }
 }
 
 /// Makes `os_user` the owner of `path`.
-pub(super) fn give_to(path: &Path, os_user: Option<&OsUser>) -> Result<(), EmbeddedError> {
+pub fn give_to(path: &Path, os_user: Option<&OsUser>) -> Result<(), EmbeddedError> {
     match os_user {
         None => Ok(()),
         Some(os_user) => {

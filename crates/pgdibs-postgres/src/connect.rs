@@ -5,6 +5,7 @@ use std::time::Duration;
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection as _, Row as _};
 
+use crate::address;
 use crate::blockers;
 use crate::catalog;
 use crate::connection_pool::ConnectionPool;
@@ -117,13 +118,7 @@ async fn refuse_protected(connection: &mut PgConnection) -> Result<(), ConnectEr
 /// start-up, so that the user gets the sentence below.
 async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> Result<(), ConnectError> {
     let options = address.options.clone().database(database).application_name("pgdibs").extra_float_digits(None);
-    let connect = async || -> Result<PgConnection, ConnectError> {
-        tokio::time::timeout(Duration::from_secs(10), PgConnection::connect_with(&options))
-            .await
-            .map_err(|_| ConnectError::NotUp("no answer within 10 s".to_owned()))?
-            .map_err(Into::into)
-    };
-    let (mut one, mut two) = (connect().await?, connect().await?);
+    let (mut one, mut two) = (address::open(&options).await?, address::open(&options).await?);
     let pooled = async {
         let first = backend(&mut one, "select pg_catalog.pg_backend_pid()").await?;
         // An open transaction keeps the second client's server connection, so the first client's next statement gets another one.

@@ -4,9 +4,9 @@
 //! and so does sqlx before it takes the connection back into its pool. So every request has a timeout, and a request that times out
 //! discards the whole pool; the new pool opens connections when they are needed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use sqlx::Postgres;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
@@ -34,13 +34,9 @@ impl ConnectionPool {
         Self { current: Mutex::new(current), make: Box::new(make) }
     }
 
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The current pool, and its number.
     pub(crate) fn pool(&self) -> (PgPool, usize) {
-        let current = self.current();
+        let current = self.current.lock();
         (current.pool.clone(), current.number)
     }
 
@@ -50,7 +46,7 @@ impl ConnectionPool {
 
     /// Replaces the pool with this number, unless it is replaced already or too young. Connections in use close when they come back.
     pub(crate) fn discard(&self, number: usize) {
-        let mut current = self.current();
+        let mut current = self.current.lock();
         if current.number == number && current.since.elapsed() > MIN_AGE {
             tracing::warn!("replacing connections to the server: they do not answer");
             *current = Current { pool: (self.make)(), number: number + 1, since: Instant::now() };

@@ -1,9 +1,9 @@
 //! The catalog and the server as one daemon sees them: its connections, and what it remembers between statements.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::RoleName;
 use pgdibs_core::pool::LoginRights;

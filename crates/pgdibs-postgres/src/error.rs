@@ -7,35 +7,21 @@ use pgdibs_core::name::InvalidName;
 
 use crate::sqlstate::{self, ErrorClass};
 
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum PgError {
-    Sql(sqlx::Error),
-    Request(Error),
-    Step(StepError),
+    #[error(transparent)]
+    Sql(#[from] sqlx::Error),
+    #[error(transparent)]
+    Request(#[from] Error),
+    #[error(transparent)]
+    Step(#[from] StepError),
 }
 
 pub(crate) type Result<T, E = PgError> = std::result::Result<T, E>;
 
-impl From<sqlx::Error> for PgError {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Sql(error)
-    }
-}
-
-impl From<Error> for PgError {
-    fn from(error: Error) -> Self {
-        Self::Request(error)
-    }
-}
-
 impl From<InvalidName> for PgError {
     fn from(error: InvalidName) -> Self {
         Self::Request(error.into())
-    }
-}
-
-impl From<StepError> for PgError {
-    fn from(error: StepError) -> Self {
-        Self::Step(error)
     }
 }
 

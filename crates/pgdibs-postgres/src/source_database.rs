@@ -1,8 +1,9 @@
-//! A foreign database as the source of a template: pgdibs only reads it.
+//! What the builds of sources read: a foreign database as the source of a template, and what a build has made.
 
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{DatabaseName, PoolName};
 use pgdibs_core::template::TemplateId;
+use sqlx::Connection as _;
 
 use crate::context::PgBackend;
 use crate::ddl;
@@ -38,6 +39,20 @@ impl PgBackend {
                 ddl::database_setting(&build, name, value).run(&mut connection).await?;
             }
             Ok::<_, PgError>(())
+        })
+        .await
+    }
+
+    /// What a build's database holds besides an empty one's: the numbers and the last oids of relations, types, functions, extensions and
+    /// schemas, and the settings. Equal texts mean that nothing was made in between.
+    pub async fn build_content(&self, pool: &PoolName, template: TemplateId) -> Result<String, Error> {
+        self.within(async {
+            let build = DatabaseName::build(pool, template.0);
+            let mut inside = self.connections.address.connect(build.as_str(), &self.ddl_application()).await?;
+            let content: String =
+                sqlx::query_scalar(include_str!("../sql/build_content.sql")).fetch_one(&mut inside).await?;
+            inside.close().await?;
+            Ok::<_, PgError>(content)
         })
         .await
     }

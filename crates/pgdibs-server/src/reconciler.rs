@@ -11,9 +11,10 @@ mod effects;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use pgdibs_core::database::{DatabaseId, DatabaseState};
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::Lease;
@@ -135,7 +136,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             let why = if let Error::ServerUnavailable(why) = error { why.clone() } else { error.to_string() };
             tracing::warn!(why, "the server is unreachable: callers get 503, and no lease ends until it is back");
         }
-        self.update_state(|report| report.unreachable = Some(error.to_string()));
+        self.report.lock().unreachable = Some(error.to_string());
         // The server cannot take renewals either.
         self.expiry.restart();
     }
@@ -147,16 +148,12 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         }
     }
 
-    fn update_state(&self, change: impl FnOnce(&mut ReconcilerState)) {
-        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-
     /// One activation: applies for leadership, then runs cycles until a snapshot gives no fast step.
     async fn activate(&mut self) -> Result<(), Error> {
         self.expiry.restart_leases(&self.wait_queue.take_unwritten());
         let is_leader = self.backend.acquire_leadership().await?;
         let before = {
-            let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut report = self.report.lock();
             report.unreachable = None;
             std::mem::replace(&mut report.reconciling, is_leader)
         };
@@ -199,7 +196,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
     /// Logs each new directory once; the status lists all that are there.
     async fn find_orphans(&self) -> Result<(), Error> {
         let orphans = self.backend.orphans().await?;
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.report.lock();
         let known = std::mem::replace(&mut report.orphans, orphans).unwrap_or_default();
         let new: Vec<u32> = report.orphans.iter().flatten().copied().filter(|oid| !known.contains(oid)).collect();
         if !new.is_empty() {
@@ -213,9 +210,9 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
 
     /// Logs each session that blocks drops once; the status lists it for as long as it does.
     async fn find_drop_blockers(&self) -> Result<(), Error> {
-        let hang = self.busy.lock().unwrap_or_else(PoisonError::into_inner).drops_hang_for(DROPS_HANG);
+        let hang = self.busy.lock().drops_hang_for(DROPS_HANG);
         let drop_blockers = if hang { self.backend.drop_blockers().await? } else { BTreeSet::new() };
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.report.lock();
         for sentence in drop_blockers.difference(&report.drop_blockers) {
             tracing::warn!("{sentence}");
         }
@@ -228,7 +225,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         let asked = self.began.elapsed();
         // Before the snapshot: a step that ends in between then counts as running, and is planned again by the next cycle.
         let busy = {
-            let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            let busy = self.busy.lock();
             (busy.databases.clone(), busy.templates.clone())
         };
         self.wait_queue.counting_started();
@@ -252,10 +249,11 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             self.wait_queue.wake_for_ready(Some(ready));
             return Ok(Due::Nothing);
         }
-        self.update_state(|report| {
+        {
+            let mut report = self.report.lock();
             report.planned_at = Some(now());
             report.last_plan = steps.iter().map(|step| format!("{step:?}")).collect();
-        });
+        }
         reach(Failpoint::ReconcilePlanned).await;
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
         let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(|step| step.class() == Class::Urgent);
@@ -287,7 +285,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
     /// Logs each warning about a pool once; the status lists it for as long as it holds.
     fn warn_of_pools(&self, snapshot: &Snapshot) {
         let warnings = plan::warnings(snapshot);
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.report.lock();
         for sentence in warnings.difference(&report.warnings) {
             tracing::warn!("{sentence}");
         }
@@ -298,7 +296,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
     fn warn_of_disk(&self, snapshot: &Snapshot) {
         let ready = snapshot.templates.iter().filter(|template| template.state == TemplateState::Ready);
         let short = ready.map(|template| template.id).any(|id| snapshot.disk_is_short_for(id));
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.report.lock();
         if short != std::mem::replace(&mut report.disk_is_short, short) {
             let free_mib = snapshot.limits.free_disk_bytes.unwrap_or(0) >> 20;
             let floor_mib = snapshot.limits.disk_floor_bytes >> 20;
@@ -370,7 +368,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
     /// Starts a slow step. At the limit of its kind it does nothing; a later cycle plans the step again.
     fn start(&self, step: Step, identity: StepIdentity) {
         {
-            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut busy = self.busy.lock();
             if !busy.has_capacity_for(&step) {
                 return;
             }
@@ -382,7 +380,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         self.tasks.spawn(async move {
             let began = Instant::now();
             let result = backend.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
-            busy.lock().unwrap_or_else(PoisonError::into_inner).count(&step, false);
+            busy.lock().count(&step, false);
             state::record(&report, &step, began.elapsed(), &result);
             effects::record_end(&effects, identity, &result, clock);
             // No caller waits for what follows a drop.
@@ -428,7 +426,8 @@ fn ready_for_waiters(snapshot: &Snapshot, steps: &[Step]) -> BTreeMap<TemplateId
     lasting.map(|template| (template.id, count(template.id))).collect()
 }
 
-fn now() -> Timestamp {
+/// The present time by the daemon's clock, for display.
+pub(crate) fn now() -> Timestamp {
     let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
     Timestamp(i64::try_from(micros).unwrap_or(i64::MAX))
 }

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
+use tempfile::NamedTempFile;
 use tokio::process::Command;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::Capture;
-use super::dump;
+use super::dump::{self, Format};
 use super::inputs::sql_files;
 use super::process::{self, Finished, Outcome};
 use super::psql_report;
+use super::script;
 use super::source::{Source, SourceKind};
 
 /// The empty database that becomes the template, and the login that builds it.
@@ -48,6 +50,23 @@ pub enum BuildPlan {
     CloneOf(String),
 }
 
+impl BuildPlan {
+    /// The steps in words: the files in order, or the command.
+    pub fn steps(&self, source: &Source) -> String {
+        match self {
+            Self::SqlFiles(files) => {
+                let names: Vec<String> = files.iter().map(|file| source.shown(file)).collect();
+                match names.len() {
+                    1 => names.concat(),
+                    count => format!("{count} files in this order: {}", names.join(", ")),
+                }
+            }
+            Self::Command(argv) => format!("`{}`", argv.join(" ")),
+            Self::CloneOf(name) => format!("a copy of database \"{name}\""),
+        }
+    }
+}
+
 /// A build that succeeded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuildReport {
@@ -78,10 +97,10 @@ impl BuildFailure {
     }
 }
 
-/// The steps of a build of `source` with its present inputs.
+/// The steps of a build of `source` with its present inputs. It blocks on reading the SQL files.
 ///
 /// # Errors
-/// There are no SQL files.
+/// There are no SQL files, psql must not run them, or their order is unknown.
 pub fn plan(source: &Source) -> Result<BuildPlan, BuildFailure> {
     match &source.kind {
         SourceKind::SqlDir(_) | SourceKind::SqlFile(_) => {
@@ -93,19 +112,19 @@ pub fn plan(source: &Source) -> Result<BuildPlan, BuildFailure> {
     }
 }
 
-/// Builds `source` in `target`; `deadline` is for all its steps together. Dropping the future kills the running program; `cancel`
+/// Builds `source` in `target` by the steps of `plan`; `deadline` is for all its steps together. Dropping the future kills the running program; `cancel`
 /// terminates it, and kills it after two seconds.
 ///
 /// # Errors
 /// The first step that failed, with the last lines of its output.
 pub async fn build(
     source: &Source,
+    plan: BuildPlan,
     target: &BuildTarget,
     deadline: Duration,
     cancel: CancellationToken,
 ) -> Result<BuildReport, BuildFailure> {
     let started = Instant::now();
-    let plan = plan(source)?;
     let runner = Runner { source, target, until: started + deadline, deadline, cancel: &cancel };
     let mut output_bytes = 0;
     match &plan {
@@ -132,29 +151,19 @@ impl Runner<'_> {
     /// Runs a file with psql, not in a single transaction: it may have transactions of its own, and statements that no transaction may
     /// contain (`CREATE INDEX CONCURRENTLY`, the use of a new enum value). The database of a failed build is dropped anyway.
     async fn sql_file(&self, file: &Path, place: usize, count: usize) -> Result<u64, BuildFailure> {
-        let shown = file.strip_prefix(&self.source.base).unwrap_or(file).display().to_string();
+        let shown = self.source.shown(file);
         let step = match &self.source.kind {
             SourceKind::SqlDir(_) => {
-                format!("{shown} (file {place} of {count}, in byte order of their names)")
+                format!("{shown} (file {place} of {count}, in the order of their names, versions by value)")
             }
             _ => shown,
         };
-        let path = file.to_owned();
-        let copy = tokio::task::spawn_blocking(move || dump::without_owners(&path));
-        let copy = match copy.await.map_err(io::Error::from).flatten() {
-            Ok(copy) => copy,
-            // psql reports such a file itself.
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => None,
-            Err(error) => {
-                let detail = format!("cannot create a copy of the dump without its owners: {error}");
-                return Err(BuildFailure::new(step, detail));
-            }
-        };
-        let read = copy.as_ref().map_or(file, |copy| copy.path());
+        let prepared = self.prepare(&step, file).await?;
+        let read = prepared.copy.as_ref().map_or(file, |copy| copy.path());
         let mut command = Command::new(&self.target.psql);
         // SQLSTATE beside each message, and the statement after an error.
         command.args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-v", "ECHO=errors", "-f"]);
-        command.arg(read).env_remove("LC_ALL").env("LC_MESSAGES", "C");
+        command.arg(read).args(["-c", NO_TRANSACTION]).env_remove("LC_ALL").env("LC_MESSAGES", "C");
         let finished = self.run(&step, command, Capture::of_psql()).await?.map_err(|error| {
             let psql = self.target.psql.display();
             match error.kind() {
@@ -174,12 +183,97 @@ impl Runner<'_> {
             return Ok(finished.output.bytes());
         }
         // The error names the user's file, not the copy.
-        let named = format!("psql:{}:", file.display());
+        let named = match prepared.is_archive {
+            true => format!("psql:{} (as pg_restore prints it):", file.display()),
+            false => format!("psql:{}:", file.display()),
+        };
         let detail = match finished.output.first_error(&self.secrets()) {
+            None if is_refused_in_transaction(&finished.output) => self.open_transaction(file),
             Some(error) => psql_report::sentence(&error.replace(&format!("psql:{}:", read.display()), &named)),
             None => format!("psql {}{}", describe(status), self.last_output(&finished.output)),
         };
         Err(BuildFailure::new(step, detail))
+    }
+
+    /// What psql reads in place of a dump.
+    async fn prepare(&self, step: &str, file: &Path) -> Result<Prepared, BuildFailure> {
+        let mut prepared = Prepared::default();
+        loop {
+            let current = prepared.copy.as_ref().map_or(file, |copy| copy.path()).to_owned();
+            let (read, named) = (current.clone(), file.to_owned());
+            let format = match blocking(move || dump::format_of(&read, &named)).await {
+                Ok(format) => format,
+                // psql reports such a file itself.
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied) => {
+                    return Ok(prepared);
+                }
+                Err(error) => return Err(BuildFailure::new(step, format!("cannot read the file: {error}"))),
+            };
+            let failed = |what: &str, error: io::Error| BuildFailure::new(step, format!("cannot {what}: {error}"));
+            match format {
+                Format::Sql => return Ok(prepared),
+                Format::PlainDump => {
+                    let copy = blocking(move || dump::without_owners(&current)).await;
+                    prepared.copy =
+                        Some(copy.map_err(|error| failed("create a copy of the dump without its owners", error))?);
+                    return Ok(prepared);
+                }
+                Format::Gzip => {
+                    let copy = blocking(move || dump::decompressed(&current)).await;
+                    prepared.copy = Some(copy.map_err(|error| failed("decompress the file", error))?);
+                }
+                Format::Archive => {
+                    prepared.copy = Some(self.restored(step, &current).await?);
+                    prepared.is_archive = true;
+                }
+                Format::Unfit(reason) => return Err(BuildFailure::new(step, format!("{} {reason}", file.display()))),
+            }
+        }
+    }
+
+    /// The plain form of a dump in another format.
+    async fn restored(&self, step: &str, archive: &Path) -> Result<NamedTempFile, BuildFailure> {
+        let copy = dump::new_copy().map_err(|error| {
+            BuildFailure::new(step, format!("cannot create a file for the output of pg_restore: {error}"))
+        })?;
+        // A dump in the directory format is named by its table of contents.
+        let directory = archive.parent().filter(|_| dump::is_table_of_contents(archive));
+        let program = self.target.psql.with_file_name("pg_restore");
+        let mut command = Command::new(&program);
+        command
+            .arg("--no-owner")
+            .arg("--file")
+            .arg(copy.path())
+            .arg(directory.unwrap_or(archive))
+            .env_remove("LC_ALL")
+            .env("LC_MESSAGES", "C");
+        let finished = self.run(step, command, Capture::default()).await?.map_err(|error| {
+            let program = program.display();
+            let detail = format!("the file is a dump for pg_restore, and {program} cannot be started: {error}; install it beside psql, or set \
+                                  pg_bin_dir (PGDIBS_PG_BIN_DIR) to the directory that has both");
+            BuildFailure::new(step, detail)
+        })?;
+        let status = self.status(step, &finished)?;
+        if status.success() {
+            return Ok(copy);
+        }
+        let output = self.last_output(&finished.output);
+        let newer = match output.contains("unsupported version") {
+            true => "; a newer pg_dump made the file: set pg_bin_dir to programs of its version",
+            false => "",
+        };
+        Err(BuildFailure::new(step, format!("pg_restore {}{newer}{output}", describe(status))))
+    }
+
+    /// The error of a file at whose end a transaction is open.
+    fn open_transaction(&self, file: &Path) -> String {
+        const REASON: &str = "open at the end of the file, so Postgres rolls it back; add `commit;`";
+        match script::open_transaction(file, &self.source.directory) {
+            Some((file, line)) => {
+                format!("{}, line {line}: the transaction that begins here is still {REASON}", file.display())
+            }
+            None => format!("{}: a transaction is {REASON}", file.display()),
+        }
     }
 
     async fn command(&self, argv: &[String]) -> Result<u64, BuildFailure> {
@@ -300,6 +394,28 @@ fn is_secret(name: &str, value: &str) -> bool {
     let login = value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
     // A shorter value may occur in any output by chance.
     value.len() >= 4 && (login || WORDS.iter().any(|word| name.contains(word)))
+}
+
+/// What psql reads in place of a file.
+#[derive(Debug, Default)]
+struct Prepared {
+    /// `None` for the file itself.
+    copy: Option<NamedTempFile>,
+    /// pg_restore printed it.
+    is_archive: bool,
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::from).flatten()
+}
+
+/// psql runs it after a file, in the same session. Postgres refuses it within a transaction, and psql begins none for it, not even
+/// without AUTOCOMMIT.
+const NO_TRANSACTION: &str = "discard all";
+
+/// Whether the server refused [`NO_TRANSACTION`], by the SQLSTATE in the last lines.
+fn is_refused_in_transaction(output: &Capture) -> bool {
+    output.last_lines(&[]).lines().any(|line| [":  25001: ", ":  25P02: "].iter().any(|code| line.contains(code)))
 }
 
 /// URL parameters and the variables from which libpq takes them, for programs that read `PG*` alone, as psql does here.

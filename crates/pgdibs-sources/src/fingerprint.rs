@@ -8,7 +8,7 @@ use super::inputs::{Inputs, InputsError};
 use super::source::{Source, SourceKind};
 
 /// Increased when pgdibs starts to build another template from the same inputs.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 /// The properties of a template beyond its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

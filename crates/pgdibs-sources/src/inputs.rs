@@ -1,17 +1,21 @@
 //! The input files of a source: which files they are now, and a cached digest of their names and content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
-use std::io;
+use std::io::{self, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::hashing::text;
+use super::dump::TABLE_OF_CONTENTS;
+use super::hashing::{count, text};
 use super::matching::{FileGlob, Matches, Unreadable};
+use super::naming;
+use super::script::{Included, Script};
 use super::source::{Source, SourceKind};
+use super::tools::Place;
 
 /// Why the inputs give no fingerprint, as a sentence.
 #[derive(Debug, thiserror::Error)]
@@ -19,6 +23,9 @@ pub enum InputsError {
     /// A glob, file or directory that matches no file.
     #[error("{0}")]
     Missing(String),
+    /// SQL files that psql must not run, or whose order is unknown.
+    #[error("{0}")]
+    Refused(String),
     /// The operating system refused.
     #[error("{0}; make it readable for the daemon")]
     Unreadable(#[from] Unreadable),
@@ -61,32 +68,48 @@ struct CachedFile {
     stamp: Stamp,
     is_settled: bool,
     digest: [u8; 32],
+    /// For a file that psql runs.
+    script: Option<Script>,
 }
 
 /// The inputs of one source.
 #[derive(Debug)]
 pub struct Inputs {
     base: PathBuf,
+    /// Where psql runs.
+    directory: PathBuf,
+    own: Option<Own>,
     patterns: Vec<Pattern>,
     /// The last listing, as long as the directories it came from are unchanged.
     listing: Option<Listing>,
+    /// The files that those that run include, sorted, and whether each exists.
+    included: Vec<(PathBuf, bool)>,
     cache: BTreeMap<PathBuf, CachedFile>,
     combined: Option<[u8; 32]>,
     /// How many files were read, ever; tests check the cache with it.
     pub(super) reads: u64,
 }
 
+/// The SQL files of the source itself.
+#[derive(Debug)]
+enum Own {
+    Directory(PathBuf),
+    File(PathBuf),
+}
+
 #[derive(Debug)]
 struct Pattern {
     files: FileGlob,
-    base: PathBuf,
     /// The error when nothing matches.
     missing: String,
 }
 
 #[derive(Debug)]
 struct Listing {
-    files: Vec<PathBuf>,
+    /// What psql runs, in order.
+    run: Vec<PathBuf>,
+    /// The others, sorted.
+    others: Vec<PathBuf>,
     directories: Vec<(PathBuf, Stamp)>,
 }
 
@@ -95,32 +118,29 @@ impl Inputs {
     pub fn of(source: &Source) -> Self {
         let base = &source.base;
         let own = match &source.kind {
-            SourceKind::SqlDir(directory) => Some(Pattern {
-                files: FileGlob::parse("*.sql").expect("a valid glob"),
-                base: directory.clone(),
-                missing: format!(
-                    "there are no *.sql files in the directory {} (sql_dir); correct sql_dir or put the files there",
-                    directory.display()
-                ),
-            }),
-            SourceKind::SqlFile(file) => Some(Pattern {
-                // Matches its base and nothing else.
-                files: FileGlob::parse("").expect("a valid glob"),
-                base: file.clone(),
-                missing: format!("there is no file {} (sql_file); correct the path", file.display()),
-            }),
+            SourceKind::SqlDir(directory) => Some(Own::Directory(directory.clone())),
+            SourceKind::SqlFile(file) => Some(Own::File(file.clone())),
             SourceKind::Command(_) | SourceKind::Database(_) => None,
         };
         let globs = source.inputs.iter().map(|glob| Pattern {
             files: glob.clone(),
-            base: base.clone(),
             missing: format!(
                 "the input `{glob}` matches no file under {}; correct the glob (`dir/**` takes everything below dir) or leave it out",
                 base.display()
             ),
         });
-        let patterns = own.into_iter().chain(globs).collect();
-        Self { base: base.clone(), patterns, listing: None, cache: BTreeMap::new(), combined: None, reads: 0 }
+        let patterns = globs.collect();
+        Self {
+            base: base.clone(),
+            directory: source.directory.clone(),
+            own,
+            patterns,
+            listing: None,
+            included: Vec::new(),
+            cache: BTreeMap::new(),
+            combined: None,
+            reads: 0,
+        }
     }
 
     /// The digest of every input's relative path and content, so that a renamed file counts as a change.
@@ -151,25 +171,22 @@ impl Inputs {
             }
         };
         // After an error below, the next call lists the files again.
-        for file in &listing.files {
-            let metadata = std::fs::metadata(file).map_err(|reason| unreadable(file, reason))?;
-            let stamp = Stamp::of(&metadata);
-            let cached = self.cache.get(file).filter(|cached| cached.is_settled && cached.stamp == stamp);
-            if cached.is_none() {
-                let digest = read(file)?;
-                self.reads += 1;
-                let entry = CachedFile { stamp, is_settled: stamp.is_settled(now), digest };
-                let before = self.cache.insert(file.clone(), entry);
-                if before.is_none_or(|before| before.digest != digest) {
-                    self.combined = None;
-                }
-            }
+        let included = self.read_scripts(&listing.run, now)?;
+        if self.included != included {
+            self.included = included;
+            self.combined = None;
+        }
+        for file in &listing.others {
+            self.read(file, false, now)?;
         }
         let combined = match self.combined {
             Some(combined) => combined,
             None => {
-                self.cache.retain(|path, _| listing.files.binary_search(path).is_ok());
-                self.combine(&listing.files)
+                let included: BTreeSet<&PathBuf> = self.included.iter().map(|(file, _)| file).collect();
+                self.cache.retain(|file, _| {
+                    listing.run.contains(file) || listing.others.binary_search(file).is_ok() || included.contains(file)
+                });
+                self.combine(&listing)
             }
         };
         self.combined = Some(combined);
@@ -178,13 +195,98 @@ impl Inputs {
         Ok(combined)
     }
 
-    fn combine(&self, files: &[PathBuf]) -> [u8; 32] {
+    /// Reads a file unless its cached digest, and script if one is needed, are current.
+    fn read(&mut self, file: &Path, is_run: bool, now: Duration) -> Result<(), Unreadable> {
+        let metadata = std::fs::metadata(file).map_err(|reason| unreadable(file, reason))?;
+        let stamp = Stamp::of(&metadata);
+        let is_current =
+            |cached: &&CachedFile| cached.is_settled && cached.stamp == stamp && (cached.script.is_some() || !is_run);
+        if self.cache.get(file).filter(is_current).is_some() {
+            return Ok(());
+        }
+        let (digest, script) = read(file, is_run)?;
+        self.reads += 1;
+        let entry = CachedFile { stamp, is_settled: stamp.is_settled(now), digest, script };
+        let before = self.cache.insert(file.to_owned(), entry);
+        if before.is_none_or(|before| before.digest != digest) {
+            self.combined = None;
+        }
+        Ok(())
+    }
+
+    /// Reads the files that psql runs, and those that they include. Returns the latter, sorted, and whether each exists: psql reports a
+    /// missing one, which may appear later.
+    fn read_scripts(&mut self, run: &[PathBuf], now: Duration) -> Result<Vec<(PathBuf, bool)>, InputsError> {
+        let (mut included, mut waiting) = (BTreeMap::new(), Vec::new());
+        for file in run {
+            self.read(file, true, now)?;
+            self.refuse(file)?;
+            waiting.extend(self.included_by(file));
+        }
+        while let Some(Included { path, is_sql }) = waiting.pop() {
+            if included.contains_key(&path) || run.contains(&path) {
+                continue;
+            }
+            // A device or a pipe has no content of its own.
+            let is_there = std::fs::metadata(&path).is_ok_and(|metadata| metadata.is_file());
+            included.insert(path.clone(), is_there);
+            if !is_there {
+                self.cache.remove(&path);
+            } else {
+                self.read(&path, is_sql, now)?;
+                self.refuse(&path)?;
+                waiting.extend(self.included_by(&path));
+            }
+        }
+        Ok(included.into_iter().collect())
+    }
+
+    fn included_by(&self, file: &Path) -> Vec<Included> {
+        self.script(file).map(|script| script.included(file, &self.directory).collect()).unwrap_or_default()
+    }
+
+    /// Refuses a file that psql would not run as its author expects, without an error: one of a migration tool that tells the parts of its
+    /// files apart by marks, and one that ends early.
+    fn refuse(&self, file: &Path) -> Result<(), InputsError> {
+        let Some(script) = self.script(file) else { return Ok(()) };
+        if let Some((line, text, tool)) = &script.mark {
+            return Err(InputsError::Refused(format!(
+                "{}, line {line}: `{text}` is a mark of {} in its migrations, which psql does not know: it would run all parts of the file, \
+                 also those that take the migration back; {}. (If the file is plain SQL, remove the line.)",
+                file.display(),
+                tool.name,
+                self.place().map(|place| place.instead(tool)).unwrap_or_default(),
+            )));
+        }
+        match &script.stop {
+            Some((line, reason)) => Err(InputsError::Refused(format!("{}, line {line}: {reason}", file.display()))),
+            None => Ok(()),
+        }
+    }
+
+    fn script(&self, file: &Path) -> Option<&Script> {
+        self.cache.get(file)?.script.as_ref()
+    }
+
+    fn place(&self) -> Option<Place<'_>> {
+        let (key, files) = match self.own.as_ref()? {
+            Own::Directory(directory) => ("sql_dir", directory.as_path()),
+            Own::File(file) => ("sql_file", file.parent().unwrap_or(file)),
+        };
+        Some(Place { key, files, base: &self.base })
+    }
+
+    fn combine(&self, listing: &Listing) -> [u8; 32] {
         let mut hash = Sha256::new();
-        for file in files {
-            let relative = file.strip_prefix(&self.base).unwrap_or(file);
-            text(&mut hash, &relative.to_string_lossy());
-            if let Some(cached) = self.cache.get(file) {
-                hash.update(cached.digest);
+        let included: Vec<PathBuf> = self.included.iter().map(|(file, _)| file.clone()).collect();
+        for files in [&listing.run, &included, &listing.others] {
+            count(&mut hash, files.len());
+            for file in files {
+                let relative = file.strip_prefix(&self.base).unwrap_or(file);
+                text(&mut hash, &relative.to_string_lossy());
+                // A missing included file has none.
+                let digest = self.cache.get(file).map(|cached| cached.digest);
+                hash.update(digest.unwrap_or_default());
             }
         }
         hash.finalize().into()
@@ -192,17 +294,52 @@ impl Inputs {
 
     fn list(&self) -> Result<Listing, InputsError> {
         let mut matches = Matches::default();
+        let run = self.list_own(&mut matches)?;
         for pattern in &self.patterns {
             let before = matches.files.len();
-            pattern.files.find(&pattern.base, &mut matches)?;
+            pattern.files.find(&self.base, &mut matches)?;
             if matches.files.len() == before {
                 return Err(InputsError::Missing(pattern.missing.clone()));
             }
         }
-        matches.files.sort();
-        matches.files.dedup();
+        let mut others = matches.files;
+        others.sort();
+        others.dedup();
         let stamped = matches.directories.into_iter().map(|(path, metadata)| (path, Stamp::of(&metadata)));
-        Ok(Listing { files: matches.files, directories: stamped.collect() })
+        Ok(Listing { run, others, directories: stamped.collect() })
+    }
+
+    /// The files that psql runs, in order. It adds to `matches` the directories on which the answer depends, and the other files of a dump.
+    fn list_own(&self, matches: &mut Matches) -> Result<Vec<PathBuf>, InputsError> {
+        let (Some(own), Some(place)) = (&self.own, self.place()) else { return Ok(Vec::new()) };
+        match own {
+            Own::Directory(directory) => {
+                for glob in ["*.{sql,sql.gz}", "*/*.sql"] {
+                    FileGlob::parse(glob).expect("a valid glob").find(directory, matches)?;
+                }
+                naming::arrange(&place, directory, &std::mem::take(&mut matches.files)).map_err(InputsError::Refused)
+            }
+            // A dump in the directory format.
+            Own::File(directory) if directory.join(TABLE_OF_CONTENTS).is_file() => {
+                FileGlob::parse("*").expect("a valid glob").find(directory, matches)?;
+                Ok(vec![directory.join(TABLE_OF_CONTENTS)])
+            }
+            Own::File(file) => {
+                // This glob matches its base and nothing else.
+                FileGlob::parse("").expect("a valid glob").find(file, matches)?;
+                match std::mem::take(&mut matches.files) {
+                    files if !files.is_empty() => Ok(files),
+                    _ if file.is_dir() => Err(InputsError::Missing(format!(
+                        "{} (sql_file) is a directory, and no dump of pg_dump; use sql_dir for a directory of SQL files",
+                        file.display()
+                    ))),
+                    _ => Err(InputsError::Missing(format!(
+                        "there is no file {} (sql_file); correct the path",
+                        file.display()
+                    ))),
+                }
+            }
+        }
     }
 }
 
@@ -214,22 +351,29 @@ impl Listing {
     }
 }
 
-fn read(file: &Path) -> Result<[u8; 32], Unreadable> {
+fn read(file: &Path, is_run: bool) -> Result<([u8; 32], Option<Script>), Unreadable> {
     let mut hash = Sha256::new();
-    let mut opened = std::fs::File::open(file).map_err(|reason| unreadable(file, reason))?;
-    io::copy(&mut opened, &mut hash).map_err(|reason| unreadable(file, reason))?;
-    Ok(hash.finalize().into())
+    let opened = std::fs::File::open(file).map_err(|reason| unreadable(file, reason))?;
+    let mut reader = BufReader::with_capacity(64 * 1024, opened);
+    let script = match is_run {
+        true => Script::read(reader, &mut hash).map(Some),
+        false => io::copy(&mut reader, &mut hash).map(|_| None),
+    };
+    let script = script.map_err(|reason| unreadable(file, reason))?;
+    Ok((hash.finalize().into(), script))
 }
 
 fn unreadable(path: &Path, reason: io::Error) -> Unreadable {
     Unreadable { path: path.to_owned(), reason }
 }
 
-/// The files that an SQL source runs, in order: plain byte order of the names, so `10.sql` comes before `9.sql` and `09.sql` does not.
+/// The files that an SQL source runs, in order: that of their names, with the versions in them by value, so `9.sql` comes before `10.sql`.
 ///
 /// # Errors
-/// There are none, or their directory cannot be listed.
+/// There are none, psql must not run them, their order is unknown, or they cannot be read.
 pub fn sql_files(source: &Source) -> Result<Vec<PathBuf>, InputsError> {
-    let own = Source { inputs: Vec::new(), ..source.clone() };
-    Ok(Inputs::of(&own).list()?.files)
+    let mut own = Inputs::of(&Source { inputs: Vec::new(), ..source.clone() });
+    let run = own.list()?.run;
+    own.read_scripts(&run, Duration::ZERO)?;
+    Ok(run)
 }

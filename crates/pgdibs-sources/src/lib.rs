@@ -8,16 +8,19 @@ mod group;
 mod hashing;
 mod inputs;
 mod matching;
+mod naming;
 mod process;
 mod psql_report;
 mod psql_text;
+mod script;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tools;
 
 #[cfg(test)]
-pub use build::{BuildFailure, BuildPlan, BuildReport, plan};
-pub use build::{BuildTarget, build};
+pub use build::BuildReport;
+pub use build::{BuildFailure, BuildPlan, BuildTarget, build, plan};
 pub use fingerprint::{FingerprintContext, SourceFingerprint};
 pub use matching::{FileGlob, Matches, Unreadable};
 pub use source::{Source, SourceKind};

@@ -1,7 +1,7 @@
 //! The source of a pool's template, when the daemon builds it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -23,19 +23,28 @@ pub struct Source {
     pub directory: PathBuf,
     /// The timeout of a build; `None` for the setting `build_timeout_seconds`.
     pub timeout: Option<Duration>,
+    /// A build that makes nothing is a success.
+    pub allow_empty: bool,
 }
 
 /// The four kinds of source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SourceKind {
-    /// Every `*.sql` directly in this directory, in byte order of the file names.
+    /// The migrations in this directory, in the order of their names with versions by value.
     SqlDir(PathBuf),
-    /// One SQL or plain `pg_dump` file.
+    /// One SQL file or dump of `pg_dump`, in any of its formats.
     SqlFile(PathBuf),
     /// A program and its arguments; no shell.
     Command(Vec<String>),
     /// A database on the same server; the daemon dumps it and builds from the dump.
     Database(String),
+}
+
+impl Source {
+    /// A file as messages show it: relative to the directory of the configuration file if it is below that.
+    pub fn shown(&self, file: &Path) -> String {
+        file.strip_prefix(&self.base).unwrap_or(file).display().to_string()
+    }
 }
 
 impl SourceKind {

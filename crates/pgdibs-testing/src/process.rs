@@ -1,11 +1,11 @@
 //! Processes of tests: signals, pid files, the processes of a directory, and the OS user of servers.
 
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::{Pid, User, chown};
+use nix::unistd::Pid;
+use pgdibs_embedded::os_user::{self, OsUser};
 
 /// Sends a signal; a process that has ended is ignored.
 pub fn signal(pid: i32, signal: Signal) {
@@ -39,28 +39,20 @@ pub fn signal_if_in(directory: &Path, pid_file: &Path, which: Signal) {
 }
 
 /// The OS user for servers if root runs the tests: Postgres refuses to run as root.
-fn other_user() -> Option<User> {
-    if !nix::unistd::geteuid().is_root() {
-        return None;
-    }
-    let named = |name| User::from_name(name).ok().flatten();
-    Some(named("postgres").or_else(|| named("nobody")).expect("as root these tests need the user postgres or nobody"))
+fn other_user() -> Option<OsUser> {
+    os_user::for_server().unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The command as an OS user that Postgres accepts.
 pub fn unprivileged(mut command: Command) -> Command {
-    if let Some(user) = other_user() {
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
-    }
+    os_user::run_as(&mut command, other_user().as_ref());
     command.current_dir("/");
     command
 }
 
 /// Gives a file or a directory to that user.
 pub fn give_away(path: &Path) {
-    if let Some(user) = other_user() {
-        chown(path, Some(user.uid), Some(user.gid)).unwrap();
-    }
+    os_user::give_to(path, other_user().as_ref()).unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Runs a command that must succeed.

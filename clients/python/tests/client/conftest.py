@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from scripted import Scripted
-from support import Daemon, end_started, make_schema
+from support import Daemon, end_started, eventually, make_schema
 
 import pgdibs
 
@@ -69,6 +69,19 @@ def pool(client: pgdibs.Client, shared_pool: str) -> Iterator[str]:
     client.ensure_template(shared_pool, "v1", make_schema)
     yield shared_pool
     assert client.leases(pool=shared_pool) == []
+
+
+@pytest.fixture
+def pool_of_one(client: pgdibs.Client, pool: str) -> str:
+    """The pool with a limit of one database, once it has no more: a waiter would get a second one of an earlier test."""
+    client.put_pool(pool, max=1)
+
+    def has_at_most_one() -> bool:
+        counts = client.call("GET", f"/v1/pools/{pool}")["counts"]
+        return bool(counts["ready"] + counts["creating"] + counts["spare"] <= 1)
+
+    eventually(has_at_most_one)
+    return pool
 
 
 @pytest.fixture

@@ -67,6 +67,9 @@ class Scripted:
                     self.close_connection = True
                     return
                 payload = (json.dumps(reply.body) if reply.text is None else reply.text).encode()
+                if reply.status == 204:
+                    # A client takes a body behind this status for the head of the next answer.
+                    payload = b""
                 self.send_response(reply.status)
                 self.send_header("Content-Type", "application/json" if reply.text is None else "text/html")
                 if reply.api_level is not None:

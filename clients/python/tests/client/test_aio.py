@@ -42,12 +42,11 @@ def test_async_client_has_all_calls(client: pgdibs.Client, empty_pool: str) -> N
     asyncio.run(main())
 
 
-def test_waiting_call_does_not_block_others(client: pgdibs.Client, pool: str) -> None:
+def test_waiting_call_does_not_block_others(client: pgdibs.Client, pool_of_one: str) -> None:
     async def main() -> None:
-        client.put_pool(pool, max=1)
         aio = pgdibs.AsyncClient(client.url)
-        first = await aio.lease(pool)
-        second = asyncio.ensure_future(aio.lease(pool))
+        first = await aio.lease(pool_of_one)
+        second = asyncio.ensure_future(aio.lease(pool_of_one))
         started = time.monotonic()
         while not (await aio.status())["waiters"]:
             await asyncio.sleep(0.01)  # the pause between two polls
@@ -59,16 +58,15 @@ def test_waiting_call_does_not_block_others(client: pgdibs.Client, pool: str) ->
     asyncio.run(main())
 
 
-def test_cancelled_wait_leaves_no_waiter(client: pgdibs.Client, pool: str) -> None:
-    client.put_pool(pool, max=1)
+def test_cancelled_wait_leaves_no_waiter(client: pgdibs.Client, pool_of_one: str) -> None:
 
     async def main() -> None:
         aio = pgdibs.AsyncClient(client.url)
         with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(aio.lease(pool), 0.5)
+            await asyncio.wait_for(aio.lease(pool_of_one), 0.5)
         await aio.close()
 
-    with client.lease(pool):
+    with client.lease(pool_of_one):
         asyncio.run(main())
         eventually(lambda: not client.status()["waiters"])
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("pgdibs-async")])

@@ -124,13 +124,12 @@ def test_invalid_requests_raise_typed_errors_with_hint(client: pgdibs.Client, em
         client.put_pool("No Such/Name?")
 
 
-def test_waiter_gets_released_database(client: pgdibs.Client, pool: str) -> None:
-    client.put_pool(pool, max=1)
-    first = client.lease(pool, holder="the first")
+def test_waiter_gets_released_database(client: pgdibs.Client, pool_of_one: str) -> None:
+    first = client.lease(pool_of_one, holder="the first")
     with pytest.raises(errors.PoolExhausted, match="the first"):
-        client.lease(pool, wait_seconds=0.1, deadline_seconds=0.1)
+        client.lease(pool_of_one, wait_seconds=0.1, deadline_seconds=0.1)
     second: list[pgdibs.Lease] = []
-    thread = threading.Thread(target=lambda: second.append(client.lease(pool)))
+    thread = threading.Thread(target=lambda: second.append(client.lease(pool_of_one)))
     thread.start()
     eventually(lambda: client.status()["waiters"])
     first.release()
@@ -175,11 +174,10 @@ def test_wrong_token_raises_error_about_token() -> None:
         daemon.remove()
 
 
-def test_ctrl_c_during_wait_leaves_no_waiter(client: pgdibs.Client, pool: str) -> None:
-    client.put_pool(pool, max=1)
-    with client.lease(pool):
+def test_ctrl_c_during_wait_leaves_no_waiter(client: pgdibs.Client, pool_of_one: str) -> None:
+    with client.lease(pool_of_one):
         code = "import sys, pgdibs; pgdibs.Client(sys.argv[1]).lease(sys.argv[2])"
-        waiting = python(code, client.url, pool)
+        waiting = python(code, client.url, pool_of_one)
         eventually(lambda: client.status()["waiters"])
         waiting.send_signal(2)
         _status, _out, err = finished(waiting, 30)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -117,7 +118,7 @@ def use_client(url: str, pool: str, sources: Path) -> None:
     assert output.startswith(str(sources))
 
 
-def run_plugin(directory: Path, url: str, pool: str, sources: Path) -> None:
+def run_pytest(directory: Path, url: str, pool: str, sources: Path) -> subprocess.CompletedProcess[str]:
     """Run the tests of a small project on two workers with the plugin in this directory."""
     psql = f"{postgres_programs()}/psql"
     for name, text in PROJECT.items():
@@ -126,7 +127,12 @@ def run_plugin(directory: Path, url: str, pool: str, sources: Path) -> None:
     environment.update(PYTHONPATH=str(sources), PGDIBS_URL=url, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     plugins = ["-p", "xdist", "-p", "pgdibs.pytest_plugin", "-p", "no:cacheprovider"]
     command = [sys.executable, "-m", "pytest", *plugins, "-n", "2", "-q"]
-    done = subprocess.run(command, cwd=directory, env=environment, timeout=120, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=directory, env=environment, timeout=120, capture_output=True, text=True, check=False)
+
+
+def use_plugin(directory: Path, url: str, pool: str, sources: Path) -> None:
+    """Run the tests of the project, which pass and leave no lease."""
+    done = run_pytest(directory, url, pool, sources)
     assert done.returncode == 0 and "5 passed" in done.stdout, done.stdout + done.stderr
     client = pgdibs.Client(url)
     assert client.leases(pool=pool) == []
@@ -138,7 +144,7 @@ def test_old_client_works_with_todays_daemon(daemon: Daemon, new_pool: str, old_
 
 
 def test_old_plugin_works_with_todays_daemon(daemon: Daemon, new_pool: str, old_sources: Path, tmp_path: Path) -> None:
-    run_plugin(tmp_path, daemon.url, new_pool, old_sources)
+    use_plugin(tmp_path, daemon.url, new_pool, old_sources)
 
 
 def test_client_works_with_older_daemon(older_daemon: OlderDaemon, new_pool: str) -> None:
@@ -150,7 +156,7 @@ def test_client_works_with_older_daemon(older_daemon: OlderDaemon, new_pool: str
 
 def test_plugin_works_with_older_daemon(older_daemon: OlderDaemon, new_pool: str, tmp_path: Path) -> None:
     older_daemon.unknown = set(skew.OPTIONAL_FIELDS)
-    run_plugin(tmp_path, older_daemon.url, new_pool, SOURCES)
+    use_plugin(tmp_path, older_daemon.url, new_pool, SOURCES)
     assert "holder" in older_daemon.refused
 
 
@@ -164,6 +170,14 @@ def test_needed_field_gives_sentence_with_both_versions(older_daemon: OlderDaemo
         "upgrade the daemon or leave out `strategy`"
     )
     assert raised.value.code == "invalid_request" and "expected one of `pool`" in raised.value.detail
+
+
+def test_plugin_gives_sentence_with_both_versions(older_daemon: OlderDaemon, new_pool: str, tmp_path: Path) -> None:
+    older_daemon.unknown = {"workers"}
+    done = run_pytest(tmp_path, older_daemon.url, new_pool, SOURCES)
+    assert done.returncode == 4 and "Traceback" not in done.stdout + done.stderr
+    sentence = r"ERROR: pgdibs: pgdibs client .* talks to .* \(API level 0\), which does not know `workers`; upgrade .*"
+    assert [line for line in done.stderr.splitlines() if re.fullmatch(sentence, line)], done.stdout + done.stderr
 
 
 def test_missing_route_gives_sentence_with_both_versions(older_daemon: OlderDaemon) -> None:

@@ -104,3 +104,57 @@ fn failed_builds_report_reason_and_can_be_repeated() {
     });
     daemon.stop();
 }
+
+/// Regression: a source whose programs made nothing gave an empty template, `/readyz` 200 and leases (a migration folder whose files
+/// also held the statements that take the change back).
+#[test]
+fn build_that_makes_nothing_fails_unless_allowed() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let [undone, temporary, command, allowed, setting, schema] =
+        ["undone", "temporary", "command", "allowed", "setting", "schema"].map(pool_name);
+    place.write("undone/1.sql", "create table users (id int);\n");
+    place.write("undone/2.sql", "drop table users;\n");
+    place.write("temporary.sql", "create temporary table t (n int); select 1;\n");
+    place.write("empty.sql", "select 1;\n");
+    place.write(
+        "setting.sql",
+        "select format('alter role %I in database %I set search_path = %L', current_user, current_database(), 'here') \\gexec\n",
+    );
+    place.write("schema.sql", "create schema only_this;\n");
+    let toml = [
+        pool(&undone, "sql_dir = \"undone\""),
+        pool(&temporary, "sql_file = \"temporary.sql\""),
+        pool(&command, "command = [\"true\", \"--all\"]\ninputs = [\"empty.sql\"]"),
+        pool(&allowed, "sql_file = \"empty.sql\"\nallow_empty = true"),
+        pool(&setting, "sql_file = \"setting.sql\""),
+        pool(&schema, "sql_file = \"schema.sql\""),
+    ];
+    place.write("pgdibs.toml", &toml.concat());
+    let daemon = place.start(&[]);
+    let api = daemon.api.clone();
+    until("the pools exist", || match api.get("/v1/pools") {
+        answer if answer.status == 200 && answer.body["pools"].as_array().unwrap().len() == 6 => Ok(()),
+        answer => Err(answer.body.to_string()),
+    });
+    for (pool, steps) in [
+        (&undone, "2 files in this order: undone/1.sql, undone/2.sql"),
+        (&temporary, "temporary.sql"),
+        (&command, "`true --all`"),
+    ] {
+        let sentence = failure(&api, pool);
+        let expected = format!(
+            "the build made nothing: {steps} ran without an error and left no relation, type, function, extension, schema or setting; \
+             correct the source, or set `allow_empty = true` in [pools.{pool}.source] if the template is to be empty"
+        );
+        assert!(sentence.contains(&expected), "{sentence}");
+    }
+    assert_eq!(rebuilt(&api, &allowed, "select 1"), "1");
+    let of_clone = "select count(*) > 0 from pg_db_role_setting s join pg_database d on d.oid = setdatabase \
+                    where datname = current_database() and setconfig::text like '%search_path=here%'";
+    assert_eq!(rebuilt(&api, &setting, of_clone), "true");
+    assert_eq!(rebuilt(&api, &schema, "select count(*) from pg_namespace where nspname = 'only_this'"), "1");
+    let log = daemon.log();
+    assert!(log.contains("running 2 files in this order: undone/1.sql, undone/2.sql"), "{log}");
+    daemon.stop();
+}

@@ -141,3 +141,52 @@ fn clones_have_settings_grants_and_extensions_of_template() {
     }
     daemon.stop();
 }
+
+/// Regression: the default privileges of a dump were those of its owner, so that what tests make had no grants.
+#[test]
+fn dump_of_another_owner_gives_its_default_privileges_to_what_tests_make() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let name = pool_name("dumped");
+    let (reader, owner) = (format!("{name}_reader"), format!("{name}_of_dump"));
+    let mut boss = cluster.superuser("postgres");
+    boss.run("create database development");
+    boss.run(&format!("create role {owner}"));
+    boss.run(&format!("create role {reader}"));
+    let mut development = cluster.superuser("development");
+    development.run(&format!(
+        "create schema app authorization {owner}; set role {owner}; create table app.item (n int); \
+         alter default privileges for role {owner} grant select on tables to {reader}"
+    ));
+    let dump = cluster.dump("development");
+    assert!(dump.contains(&format!("ALTER DEFAULT PRIVILEGES FOR ROLE {owner} ")), "{dump}");
+    // The owner is unknown here, and the daemon creates the pool's roles itself.
+    for role in [&owner, &reader] {
+        boss.run(&format!("alter role {role} rename to {role}_gone"));
+    }
+    // As Rails keeps it: without the comments at the beginning, and written by a newer pg_dump.
+    let start = dump.find("SET statement_timeout").unwrap();
+    let restrict = dump.lines().find(|line| line.starts_with("\\restrict ")).unwrap_or_default();
+    place.write(
+        "structure.sql",
+        &format!("{restrict}\n{}", &dump[start..]).replace("SET lock", "SET transaction_timeout = 0;\nSET lock"),
+    );
+    place.write("pgdibs.toml", &pool(&name, &format!("roles = [\"{reader}\"]"), "sql_file = \"structure.sql\""));
+    let daemon = place.start(&[]);
+    let api = daemon.api.clone();
+    until("the pool exists", || match api.get("/v1/pools") {
+        answer if answer.body["pools"].as_array().is_some_and(|pools| pools.len() == 1) => Ok(()),
+        answer => Err(answer.body.to_string()),
+    });
+    let lease = api.lease(&json!({"pool": name, "wait_seconds": 60}));
+    let mut tenant = Session::of(&lease);
+    tenant.run("create table made_by_test (n int)");
+    assert_eq!(tenant.text(&format!("select has_table_privilege('{reader}', 'made_by_test', 'select')")), "true");
+    assert_eq!(
+        tenant.text("select relowner = current_user::regrole from pg_class where oid = 'app.item'::regclass"),
+        "true"
+    );
+    drop(tenant);
+    api.release(&lease);
+    daemon.stop();
+}

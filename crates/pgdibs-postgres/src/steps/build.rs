@@ -9,12 +9,12 @@ use sqlx::{Connection as _, Row as _};
 
 use super::drop::drop_logins;
 use super::roles::{make_login, make_owner, make_role};
-use super::sessions::{PATIENT, end_sessions, end_sessions_and_logins};
+use super::sessions::{PATIENT, end_all_sessions, end_sessions_and_logins};
 use super::step_context::StepContext;
 use super::{pre_drop, seal, tenants};
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
-use crate::error::{PgError, Result, failed, stale, stuck};
+use crate::error::{Result, failed, stale, stuck};
 use crate::rights::Rights;
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
@@ -112,9 +112,7 @@ async fn remove_half_made(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Res
     }
     if !invalid {
         ddl::allow_connections(name, false).run(ctx.connection).await?;
-        if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {
-            return Err(stuck());
-        }
+        end_all_sessions(ctx.connection, oid).await?;
     }
     Ok(ddl::drop_database(name).run(ctx.connection).await?)
 }
@@ -162,9 +160,7 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
         return Err(stale("an older template of the same name is being dropped"));
     }
     // Before the login closes as well: an open or prepared transaction of the builder may hold the login's row, and tables.
-    if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {
-        return Err(builder_stuck());
-    }
+    end_all_sessions(ctx.connection, oid).await?;
     pre_drop::roll_back_all(ctx, &[(oid, &build.name)]).await?;
     shut_out(ctx.connection, oid, &build.login).await?;
     reach(Failpoint::SealFenced).await;
@@ -174,9 +170,7 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
     reach(Failpoint::SealCompacted).await;
     ddl::allow_connections(&build.name, false).run(ctx.connection).await?;
     reach(Failpoint::SealClosed).await;
-    if !end_sessions(ctx.connection, &[oid]).await?.is_empty() {
-        return Err(builder_stuck());
-    }
+    end_all_sessions(ctx.connection, oid).await?;
 
     free_name(ctx, &published).await?;
     let mut transaction = ctx.connection.begin().await?;
@@ -237,11 +231,7 @@ async fn free_name(ctx: &mut StepContext<'_>, name: &DatabaseName) -> Result<()>
 async fn shut_out(connection: &mut PgConnection, oid: i64, login: &RoleName) -> Result<()> {
     ddl::bound_statements().then(ddl::close_login(login)).run(connection).await?;
     let left = end_sessions_and_logins(connection, &[oid], &[login.as_str()], PATIENT).await?;
-    if left.is_empty() { Ok(()) } else { Err(builder_stuck()) }
-}
-
-fn builder_stuck() -> PgError {
-    failed("a session of the builder did not end within 2 s of pg_terminate_backend")
+    if left.is_empty() { Ok(()) } else { Err(stuck()) }
 }
 
 /// The daemon's own work inside the build's database, with no other session there: gives what the builder created under its own name to the

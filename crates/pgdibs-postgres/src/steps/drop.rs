@@ -7,8 +7,8 @@ use sqlx::postgres::{PgConnection, PgDatabaseError};
 use sqlx::{Connection as _, Row as _};
 
 use super::contended;
-use super::drop_by_name::{drop_by_name, end_all_sessions};
-use super::sessions::end_sessions_of;
+use super::drop_by_name::drop_by_name;
+use super::sessions::{end_all_sessions, end_sessions_of};
 use super::step_context::ServerProcess;
 use super::step_context::StepContext;
 use super::tenants::{drop_handed_over, drop_what_they_made};

@@ -1,18 +1,13 @@
 //! `drop database`, and the preparations, of a database that is known to be one to drop.
 
-use sqlx::postgres::PgConnection;
 use tokio::time::Instant;
 
 use super::pre_drop;
-use super::sessions::{PATIENT, end_sessions};
+use super::sessions::{PATIENT, end_all_sessions};
 use super::step_context::StepContext;
 use crate::ddl;
-use crate::error::{Result, stuck};
+use crate::error::Result;
 use crate::sqlstate::{self, ErrorClass};
-
-pub(super) async fn end_all_sessions(connection: &mut PgConnection, oid: i64) -> Result<()> {
-    if end_sessions(connection, &[oid]).await?.is_empty() { Ok(()) } else { Err(stuck()) }
-}
 
 /// Without FORCE and without a timeout: the sessions have ended before, and an interrupted drop leaves a database that only another drop
 /// removes. What its last holder left in it is undone only when it prevents the drop, since few holders leave anything.

@@ -73,6 +73,11 @@ pub(super) async fn end_sessions_and_logins(
     Ok(left)
 }
 
+/// Ends every session on one database; an error when one is left.
+pub(super) async fn end_all_sessions(connection: &mut PgConnection, oid: i64) -> Result<()> {
+    if end_sessions(connection, &[oid]).await?.is_empty() { Ok(()) } else { Err(stuck()) }
+}
+
 /// Ends every session of these logins, in any database; an error when one is left. Otherwise a session could outlive its role: it has no
 /// name on the server then, and goes on acting as the pool's owner.
 pub(super) async fn end_sessions_of(connection: &mut PgConnection, logins: &[&str]) -> Result<()> {

@@ -11,8 +11,9 @@ use pgdibs_core::name::{DatabaseName, RoleName, TestsOwnDatabase};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::drop_by_name::{drop_by_name, end_all_sessions};
+use super::drop_by_name::drop_by_name;
 use super::pre_drop;
+use super::sessions::end_all_sessions;
 use super::sessions::{BRIEF, end_sessions_and_logins};
 use super::step_context::StepContext;
 use crate::ddl::{self, Ddl};
@@ -91,7 +92,8 @@ pub(super) async fn drop_handed_over(ctx: &mut StepContext<'_>) -> Result<()> {
     .fetch_all(&mut *ctx.connection)
     .await?;
     let mut left_over = Vec::new();
-    if let Ok(mut seen) = ctx.backend.handed_over.lock() {
+    {
+        let mut seen = ctx.backend.handed_over.lock();
         let present: BTreeSet<i64> = found.iter().map(|(made, ..): &(Made, bool, Vec<String>)| made.oid).collect();
         seen.makers.retain(|oid, _| present.contains(oid));
         seen.logged.retain(|oid| present.contains(oid));
@@ -130,7 +132,7 @@ async fn drop_all(ctx: &mut StepContext<'_>, all: &[Made]) -> Result<()> {
             Ok(()) => {}
             Err(error @ StepError::Unavailable(_)) => return Err(error.into()),
             Err(why) => {
-                if ctx.backend.handed_over.lock().is_ok_and(|mut seen| seen.logged.insert(made.oid)) {
+                if ctx.backend.handed_over.lock().logged.insert(made.oid) {
                     let (database, owner) = (made.database.as_str(), &made.owner);
                     tracing::warn!(database, owner, "cannot drop database that tests made, retrying later: {why}");
                 }

@@ -13,10 +13,12 @@ use pgdibs_sources::{FileGlob, Source, SourceKind};
 table! {
     /// Exactly one of the first four keys is given.
     SourceTable {
-        /// a directory of SQL files, run in the byte order of their names
+        /// a directory of SQL files or migrations, run in the order of their names with versions by value: `V2__b.sql` before `V10__a.sql`.
+        /// Of pairs (`1_a.up.sql` and `1_a.down.sql`) the first half runs; a folder for each migration has `up.sql` or `migration.sql`. A
+        /// directory that mixes these conventions is refused
         #[serde(default, deserialize_with = "path")]
         sql_dir: Option<PathBuf> = "(none)";
-        /// one SQL file, or what `pg_dump` writes
+        /// one SQL file, or what `pg_dump` writes in any format, also compressed with gzip
         #[serde(default, deserialize_with = "path")]
         sql_file: Option<PathBuf> = "(none)";
         /// a program and its arguments, run without a shell; it finds the database in `DATABASE_URL` and `PG*`
@@ -34,6 +36,8 @@ table! {
         directory: Option<PathBuf> = "(the directory of the file)";
         /// how long this build may take
         timeout_seconds: Option<BoundedInteger<1, 86_400>> = "(`build_timeout_seconds`)";
+        /// a build that makes no relation, type, function, extension, schema or setting is a success
+        allow_empty: Option<bool> = "false";
     }
 }
 
@@ -98,7 +102,8 @@ impl SourceTable {
         let timeout = self.timeout_seconds.map(BoundedInteger::seconds);
         let env = self.env.unwrap_or_default();
         check_variables(&env)?;
-        Ok(Source { kind: kind.clone(), inputs, base: base.to_owned(), env, directory, timeout })
+        let (base, allow_empty) = (base.to_owned(), self.allow_empty.unwrap_or_default());
+        Ok(Source { kind: kind.clone(), inputs, base, env, directory, timeout, allow_empty })
     }
 }
 

@@ -5,9 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
@@ -24,7 +25,7 @@ use crate::config::{Config, PoolConfig};
 use crate::service::wait_queue::WaitQueue;
 use crate::service::waiter::{Attempt, Waited, Waiter};
 use crate::service::{Current, Sources};
-use pgdibs_sources::{BuildTarget, FingerprintContext, Source, SourceFingerprint, SourceKind};
+use pgdibs_sources::{BuildFailure, BuildTarget, FingerprintContext, Source, SourceFingerprint, SourceKind};
 
 /// The interval at which inputs are compared without an acquire.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
@@ -101,15 +102,15 @@ impl Builds {
     /// Compares every pool's inputs and starts the necessary builds.
     pub(super) async fn refresh(self: &Arc<Self>) {
         for (pool, sourced) in &self.pools {
-            let database = match &lock(sourced).fingerprints.source().kind {
+            let database = match &sourced.lock().fingerprints.source().kind {
                 SourceKind::Database(name) => Some(name.clone()),
                 _ => None,
             };
             if let Some(database) = database {
                 match self.backend.database_digest(&database).await {
-                    Ok(digest) => lock(sourced).digest = digest,
+                    Ok(digest) => sourced.lock().digest = digest,
                     Err(error) => {
-                        lock(sourced).unreadable = Some(error.to_string());
+                        sourced.lock().unreadable = Some(error.to_string());
                         continue;
                     }
                 }
@@ -125,7 +126,7 @@ impl Builds {
     /// The reasons why not every configured template is ready, for `/readyz`.
     pub(super) fn reasons(&self) -> Vec<String> {
         let reason = |(pool, sourced): (&PoolName, &Mutex<SourcedPool>)| {
-            let sourced = lock(sourced);
+            let sourced = sourced.lock();
             if let Some(why) = &sourced.unreadable {
                 return Some(format!("pool {pool}: {why}"));
             }
@@ -153,14 +154,14 @@ impl Builds {
         sourced: &Mutex<SourcedPool>,
         fingerprint: Fingerprint,
     ) -> Result<(), Error> {
-        if lock(sourced).building.is_some() || self.stopping.is_cancelled() {
+        if sourced.lock().building.is_some() || self.stopping.is_cancelled() {
             return Ok(());
         }
         let token = uuid::Uuid::new_v4().to_string();
         let holder = format!("pgdibs {} (process {})", self.backend.instance(), std::process::id());
         match self.backend.put_own_template(pool, &fingerprint, &holder, &token).await? {
             TemplatePut::Ready(_) => {
-                let mut sourced = lock(sourced);
+                let mut sourced = sourced.lock();
                 sourced.failed = None;
                 if sourced.ready.as_ref() != Some(&fingerprint) {
                     tracing::info!(%pool, %fingerprint, "the template is ready: nothing to build");
@@ -168,10 +169,10 @@ impl Builds {
                 }
             }
             // Another daemon builds the same source; waiters wait for its seal.
-            TemplatePut::Building(_) => lock(sourced).ready = None,
+            TemplatePut::Building(_) => sourced.lock().ready = None,
             TemplatePut::Yours(template) => {
                 let source = {
-                    let mut sourced = lock(sourced);
+                    let mut sourced = sourced.lock();
                     sourced.building = Some(fingerprint.clone());
                     sourced.ready = None;
                     sourced.fingerprints.source().clone()
@@ -196,7 +197,7 @@ impl Builds {
         tracing::info!(%pool, %fingerprint, "building the template");
         let result = self.try_to_build(pool, &fingerprint, template, token, source).await;
         if let Some(sourced) = self.pools.get(pool) {
-            let mut sourced = lock(sourced);
+            let mut sourced = sourced.lock();
             sourced.building = None;
             match &result {
                 Ok(()) => {
@@ -242,6 +243,8 @@ impl Builds {
         // The file exists until psql has read it.
         let mut dump = None;
         let mut source = source.clone();
+        let content = async || self.backend.build_content(pool, template).await.map_err(|error| error.to_string());
+        let empty = content().await?;
         if let SourceKind::Database(name) = &source.kind {
             self.backend.copy_database_settings(name, pool, template).await.map_err(|error| error.to_string())?;
             let file = self.dump(name).await?;
@@ -249,10 +252,20 @@ impl Builds {
             dump = Some(file);
         }
         let deadline = source.timeout.unwrap_or(self.timeout);
-        pgdibs_sources::build(&source, &target, deadline, self.stopping.clone())
-            .await
-            .map_err(|failure| format!("the build failed at {}: {}", failure.step, failure.detail))?;
+        let failed = |failure: BuildFailure| format!("the build failed at {}: {}", failure.step, failure.detail);
+        let (read, own) = (source.clone(), dump.is_none());
+        let planning = tokio::task::spawn_blocking(move || pgdibs_sources::plan(&read)).await;
+        let plan = planning.map_err(|error| error.to_string())?.map_err(failed)?;
+        let steps = if own { plan.steps(&source) } else { "a copy of the database".to_owned() };
+        tracing::info!(%pool, %fingerprint, "running {steps}");
+        pgdibs_sources::build(&source, plan, &target, deadline, self.stopping.clone()).await.map_err(failed)?;
         drop(dump);
+        if !source.allow_empty && content().await? == empty {
+            return Err(format!(
+                "the build made nothing: {steps} ran without an error and left no relation, type, function, extension, schema or setting; \
+                 correct the source, or set `allow_empty = true` in [pools.{pool}.source] if the template is to be empty"
+            ));
+        }
         self.seal(pool, fingerprint, token).await
     }
 
@@ -322,10 +335,6 @@ impl Builds {
     }
 }
 
-fn lock(sourced: &Mutex<SourcedPool>) -> std::sync::MutexGuard<'_, SourcedPool> {
-    sourced.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The cause of a comparison of the inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trigger {
@@ -342,7 +351,7 @@ impl Sources for Builds {
 impl Builds {
     fn compare(&self, pool: &PoolName, trigger: Trigger) -> Current {
         let Some(sourced) = self.pools.get(pool) else { return Current::NoSource };
-        let mut sourced = lock(sourced);
+        let mut sourced = sourced.lock();
         let sourced = &mut *sourced;
         let settings = &sourced.settings.settings;
         let owner = settings.owner.clone().unwrap_or_else(|| RoleName::of_pool(pool));

@@ -27,11 +27,7 @@ pub(super) async fn shut_down_when_idle(
     after: Duration,
     stopping: CancellationToken,
 ) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(IDLE_POLL.min(after / 4)) => {}
-            () = stopping.cancelled() => return,
-        }
+    while stopping.run_until_cancelled(tokio::time::sleep(IDLE_POLL.min(after / 4))).await.is_some() {
         if activity.idle_for() < after {
             continue;
         }
@@ -64,9 +60,8 @@ pub(super) async fn shut_down_when_abandoned(
             stopping.cancel();
             return;
         }
-        tokio::select! {
-            () = tokio::time::sleep(ABANDONED_POLL) => {}
-            () = stopping.cancelled() => return,
+        if stopping.run_until_cancelled(tokio::time::sleep(ABANDONED_POLL)).await.is_none() {
+            return;
         }
     }
 }

@@ -11,9 +11,10 @@ mod status;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::name::PoolName;
 use pgdibs_embedded::EmbeddedError;
@@ -157,17 +158,13 @@ async fn with_server(
     idle: Option<(Arc<http::Activity>, Duration)>,
     listens: Option<SocketAddr>,
 ) -> Result<(), StartError> {
-    let server = tokio::select! {
-        server = Server::bring_up(config, status) => server?,
-        () = stopping.cancelled() => return Ok(()),
+    let Some(server) = stopping.run_until_cancelled(Server::bring_up(config, status)).await else { return Ok(()) };
+    let server = server?;
+    let Some(backend) = stopping.run_until_cancelled(server.open(config, status)).await else {
+        server.release(false).await;
+        return Ok(());
     };
-    let backend = tokio::select! {
-        backend = server.open(config, status) => Arc::new(backend?),
-        () = stopping.cancelled() => {
-            server.release(false).await;
-            return Ok(());
-        }
-    };
+    let backend = Arc::new(backend?);
     for warning in backend.facts().warnings() {
         tracing::warn!("{warning}");
     }
@@ -204,8 +201,11 @@ async fn with_server(
         stopping.clone(),
         tasks.clone(),
     );
-    tasks.spawn(keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report), stopping.clone()));
-    tasks.spawn(end_blockers(Arc::clone(&backend), stopping.clone()));
+    let membership = keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report));
+    tasks.spawn(stopping.clone().run_until_cancelled_owned(membership));
+    // A task of its own, because the blocker may block the reconciler.
+    let watching = Arc::clone(&backend);
+    tasks.spawn(stopping.clone().run_until_cancelled_owned(async move { watching.end_blockers().await }));
     tasks.spawn(vacuum_catalogs(Arc::clone(&backend), stopping.clone()));
     tasks.spawn(delete_stale_tickets(Arc::clone(&backend), Arc::clone(&wait_queue), stopping.clone()));
     if let Some((activity, after)) = idle {
@@ -265,54 +265,38 @@ async fn with_server(
     Ok(())
 }
 
-/// Keeps this daemon a member: it gets notifications of other daemons' changes, and its tickets count.
+/// Keeps this daemon a member until the caller drops the future: it gets notifications of other daemons' changes, and its tickets count.
 ///
 /// It also detects a dead connection first, because the reconciler may be waiting for a step.
-async fn keep_membership(
-    backend: Arc<PgBackend>,
-    wait_queue: Arc<WaitQueue>,
-    report: Arc<Mutex<ReconcilerState>>,
-    stopping: CancellationToken,
-) {
-    let work = async {
-        loop {
-            match backend.membership().await {
-                Ok(mut membership) => {
-                    wait_queue.wake_reconciler();
-                    let error = loop {
-                        match membership.changed().await {
-                            Ok(()) => {
-                                wait_queue.wake_reconciler();
-                                wait_queue.wake_all();
-                            }
-                            Err(error) => break error,
+async fn keep_membership(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, report: Arc<Mutex<ReconcilerState>>) {
+    loop {
+        match backend.membership().await {
+            Ok(mut membership) => {
+                wait_queue.wake_reconciler();
+                let error = loop {
+                    match membership.changed().await {
+                        Ok(()) => {
+                            wait_queue.wake_reconciler();
+                            wait_queue.wake_all();
                         }
-                    };
-                    if error == ListenError::NoAnswer {
-                        // The reconciler clears it when the server answers.
-                        let mut report = report.lock().unwrap_or_else(PoisonError::into_inner);
-                        report.unreachable.get_or_insert_with(|| "it does not answer".to_owned());
+                        Err(error) => break error,
                     }
-                    wait_queue.wake_reconciler();
+                };
+                if error == ListenError::NoAnswer {
+                    // The reconciler clears it when the server answers.
+                    report.lock().unreachable.get_or_insert_with(|| "it does not answer".to_owned());
                 }
-                Err(error) => tracing::debug!(%error, "cannot become a member"),
+                wait_queue.wake_reconciler();
             }
-            tokio::time::sleep(Duration::from_millis(200)).await;
+            Err(error) => tracing::debug!(%error, "cannot become a member"),
         }
-    };
-    tokio::select! {
-        () = work => {}
-        () = stopping.cancelled() => {}
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 
 /// Deletes this daemon's tickets without a waiter: their deletion failed when the waiter left.
 async fn delete_stale_tickets(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, stopping: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(TICKET_CLEANUP) => {}
-            () = stopping.cancelled() => return,
-        }
+    while stopping.run_until_cancelled(tokio::time::sleep(TICKET_CLEANUP)).await.is_some() {
         match backend.forget_tickets_but(&wait_queue.waiting()).await {
             Ok(0) => {}
             Ok(count) => {
@@ -325,21 +309,9 @@ async fn delete_stale_tickets(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue
     }
 }
 
-/// A task of its own, because the blocker may block the reconciler.
-async fn end_blockers(backend: Arc<PgBackend>, stopping: CancellationToken) {
-    tokio::select! {
-        () = backend.end_blockers() => {}
-        () = stopping.cancelled() => {}
-    }
-}
-
 /// A task of its own, because the reconciler must not wait for it.
 async fn vacuum_catalogs(backend: Arc<PgBackend>, stopping: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(VACUUM) => {}
-            () = stopping.cancelled() => return,
-        }
+    while stopping.run_until_cancelled(tokio::time::sleep(VACUUM)).await.is_some() {
         match backend.vacuum_catalogs().await {
             Ok(due) => tracing::trace!(due, "checked catalogs for dead rows"),
             Err(error) => tracing::debug!(%error, "cannot vacuum catalogs"),
@@ -350,13 +322,10 @@ async fn vacuum_catalogs(backend: Arc<PgBackend>, stopping: CancellationToken) {
 /// Creates the configured pools and builds the templates of their present inputs, again and again: a server whose data was lost gets its
 /// pools again.
 async fn apply_pools(mut pools: ConfiguredPools, builds: Arc<Builds>, stopping: CancellationToken) {
-    loop {
-        builds.refresh().await;
-        tokio::select! {
-            () = tokio::time::sleep(builds::INTERVAL) => {}
-            () = stopping.cancelled() => return,
-        }
+    builds.refresh().await;
+    while stopping.run_until_cancelled(tokio::time::sleep(builds::INTERVAL)).await.is_some() {
         pools.apply().await;
+        builds.refresh().await;
     }
 }
 

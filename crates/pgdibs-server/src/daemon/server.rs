@@ -25,13 +25,12 @@ pub(super) enum ServerError {
 
 /// A server that was up.
 pub(super) struct Server {
-    /// `None` for a given server.
+    /// `None` for a given server, and while the embedded one restarts.
     embedded: Mutex<Option<Embedded>>,
-    is_embedded: bool,
     address: ServerAddress,
     /// The directory of the server's own programs, when it is known.
     bin_dir: Option<PathBuf>,
-    /// The data directory of the embedded server.
+    /// The data directory of the embedded server; `None` for a given server.
     data_dir: Option<PathBuf>,
 }
 
@@ -45,7 +44,6 @@ impl Server {
             let address = ServerAddress::parse(url)?;
             return Ok(Self {
                 embedded: Mutex::new(None),
-                is_embedded: false,
                 address,
                 bin_dir: config.pg_bin_dir.clone(),
                 data_dir: None,
@@ -55,7 +53,7 @@ impl Server {
         let address = ServerAddress::parse(&embedded.url())?.through_socket(&embedded.socket_dir());
         let bin_dir = Some(embedded.bin_dir().to_owned());
         let data_dir = Some(embedded.data_dir().to_owned());
-        Ok(Self { embedded: Mutex::new(Some(embedded)), is_embedded: true, address, bin_dir, data_dir })
+        Ok(Self { embedded: Mutex::new(Some(embedded)), address, bin_dir, data_dir })
     }
 
     pub(super) fn address(&self) -> &ServerAddress {
@@ -106,13 +104,13 @@ impl Server {
     ) {
         let work = async {
             loop {
-                if self.is_embedded {
+                if self.data_dir.is_some() {
                     self.wait_for_exit(status).await;
                     self.restart(config, status).await;
                 } else {
                     tokio::time::sleep(Duration::from_millis(500)).await;
                 }
-                if status.is_unreachable() || self.is_embedded {
+                if status.is_unreachable() || self.data_dir.is_some() {
                     // A server with its data in memory restarts without the catalog.
                     match connect::prepare(&self.address).await {
                         Ok(()) => status.server_restarted(),
@@ -124,10 +122,7 @@ impl Server {
                 }
             }
         };
-        tokio::select! {
-            () = work => {}
-            () = stopping.cancelled() => {}
-        }
+        stopping.run_until_cancelled(work).await;
         tracing::debug!(instance = backend.instance(), "no longer watching the server");
     }
 

@@ -1,9 +1,10 @@
 //! The daemon's status for `/readyz` and `/v1/status`, answered from memory.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Instant;
 
+use parking_lot::{Mutex, MutexGuard};
 use pgdibs_api::level::API_LEVEL;
 use pgdibs_api::status::{Daemon, Reconciler};
 use pgdibs_api::time::rfc3339;
@@ -12,7 +13,7 @@ use pgdibs_postgres::facts::ServerFacts;
 
 use super::builds::Builds;
 use crate::http::{ServerStatus, StatusSource};
-use crate::reconciler::ReconcilerState;
+use crate::reconciler::{ReconcilerState, now};
 
 /// The state that the daemon's tasks report.
 pub(super) struct Status {
@@ -36,17 +37,12 @@ struct Known {
 
 impl Status {
     pub(super) fn new() -> Self {
-        let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
         let known = Known { reason: Some("starting".to_owned()), ..Known::default() };
-        Self {
-            started_at: Timestamp(i64::try_from(micros).unwrap_or(i64::MAX)),
-            started: Instant::now(),
-            known: Mutex::new(known),
-        }
+        Self { started_at: now(), started: Instant::now(), known: Mutex::new(known) }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 
     /// Sets the reason why the server is not up.
@@ -91,7 +87,7 @@ impl Status {
 
     fn reconciler_state(&self) -> ReconcilerState {
         let report = self.known().report.clone();
-        report.map(|report| report.lock().unwrap_or_else(PoisonError::into_inner).clone()).unwrap_or_default()
+        report.map(|report| report.lock().clone()).unwrap_or_default()
     }
 }
 

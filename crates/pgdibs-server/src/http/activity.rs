@@ -1,11 +1,12 @@
 //! The activity tracker: when the last request came, which decides when an idle daemon ends.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
+use parking_lot::Mutex;
 
 use super::authenticator::PROBES;
 
@@ -23,11 +24,11 @@ impl Activity {
     /// The time since the last request.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+        self.0.lock().elapsed()
     }
 
     fn touch(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        *self.0.lock() = Instant::now();
     }
 }
 

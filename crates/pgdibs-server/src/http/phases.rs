@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use hyper::body::{Bytes, Frame, SizeHint};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +35,7 @@ pub(super) struct ConnectionPhase {
 
 impl ConnectionPhase {
     fn current(&self) -> MutexGuard<'_, (Phase, Instant)> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+        self.current.lock()
     }
 
     /// Bytes arrived. Those of a body, or of the next request, arrive while the connection is busy.
@@ -170,7 +171,7 @@ struct Open {
 
 impl Connections {
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Adds a connection, until the result is dropped.

@@ -8,14 +8,15 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use axum::{Extension, Router};
 use http_body_util::BodyExt as _;
+use parking_lot::Mutex;
 use pgdibs_api::problem::Code;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,7 @@ impl Reserve {
     /// Returns when the evicted connection is closed, so there are never more connections than reservations. For one caller at a time.
     pub(super) async fn enter(&self) -> Option<Reservation> {
         if self.permits.available_permits() == 0 {
-            let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+            let held = self.held.lock();
             let idle = held.iter().find(|held| !held.answering.load(Ordering::Relaxed));
             if let Some(oldest) = idle.or(held.front()) {
                 oldest.evicted.cancel();
@@ -76,14 +77,14 @@ impl Reserve {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (answering, evicted) = (Arc::<AtomicBool>::default(), CancellationToken::new());
         let held = Held { number, answering: Arc::clone(&answering), evicted: evicted.clone() };
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).push_back(held);
+        self.held.lock().push_back(held);
         Some(Reservation { number, held: Arc::clone(&self.held), answering, evicted, _permit: permit })
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).retain(|held| held.number != self.number);
+        self.held.lock().retain(|held| held.number != self.number);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Steps without effect: their attempts count as failed, in the report and in their rows, and the next attempts are delayed.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::plan::Step;
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
@@ -23,7 +23,7 @@ pub(super) fn record_end(
         Err(StepError::Stale(why)) => Ended::Stale(why.clone()),
         Err(StepError::Failed(_) | StepError::Unavailable(_)) => return,
     };
-    effects.lock().unwrap_or_else(PoisonError::into_inner).ended(identity, ended, clock.elapsed());
+    effects.lock().ended(identity, ended, clock.elapsed());
 }
 
 fn explain(found: &WithoutEffect) -> String {
@@ -47,7 +47,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         began: Tick,
     ) -> Result<(), Error> {
         let found = {
-            let mut effects = self.effects.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut effects = self.effects.lock();
             effects.delay(steps, snapshot, context, began)
         };
         for one in found {

@@ -36,11 +36,7 @@ impl StallDetector {
     pub(super) fn spawn(&self, tasks: &TaskTracker, stopping: CancellationToken) {
         let stall_detector = self.clone();
         tasks.spawn(async move {
-            loop {
-                tokio::select! {
-                    () = stopping.cancelled() => return,
-                    () = tokio::time::sleep(TICK) => {}
-                }
+            while stopping.run_until_cancelled(tokio::time::sleep(TICK)).await.is_some() {
                 let now = stall_detector.now();
                 let pause = now.saturating_sub(stall_detector.last.swap(now, Ordering::Relaxed));
                 stall_detector.longest.fetch_max(pause, Ordering::Relaxed);

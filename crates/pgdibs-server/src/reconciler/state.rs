@@ -1,9 +1,9 @@
 //! What the reconciler found and did: for `/v1/status`, `/readyz` and the log.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pgdibs_api::status::StepReport;
 use pgdibs_core::error::StepError;
 use pgdibs_core::plan::Step;
@@ -53,7 +53,7 @@ pub(super) fn record(report: &Mutex<ReconcilerState>, step: &Step, took: Duratio
         Err(StepError::Failed(why)) => tracing::warn!(?step, why, "a step failed; it is tried again later"),
     }
     let error = result.as_ref().err().map(ToString::to_string);
-    report.lock().unwrap_or_else(PoisonError::into_inner).add(step, took, error);
+    report.lock().add(step, took, error);
 }
 
 /// Logs a step that succeeded.

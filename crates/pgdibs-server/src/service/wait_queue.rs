@@ -2,8 +2,8 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::Mutex;
 use pgdibs_core::lease::LeaseId;
 use pgdibs_core::request::TicketId;
 use pgdibs_core::template::TemplateId;
@@ -61,19 +61,19 @@ impl WaitQueue {
     /// A renewal was received. Its lease does not end before the returned value is dropped: the renewal may have to wait for a connection.
     /// Unless it was [`answered`](Renewal::answered) by then, the lease starts a full time to live all the same.
     pub fn renewal_received(&self, lease: LeaseId) -> Renewal<'_> {
-        *lock(&self.renewals).under_way.entry(lease).or_default() += 1;
+        *self.renewals.lock().under_way.entry(lease).or_default() += 1;
         Renewal { wait_queue: self, lease, answered: false }
     }
 
     /// Whether a renewal of this lease was received that is neither in the catalog nor taken by [`take_unwritten`](WaitQueue::take_unwritten).
     pub fn is_being_renewed(&self, lease: LeaseId) -> bool {
-        let renewals = lock(&self.renewals);
+        let renewals = self.renewals.lock();
         renewals.under_way.contains_key(&lease) || renewals.unwritten.contains(&lease)
     }
 
     /// Leases of which a renewal was received but not written since the last call.
     pub fn take_unwritten(&self) -> BTreeSet<LeaseId> {
-        std::mem::take(&mut lock(&self.renewals).unwritten)
+        std::mem::take(&mut self.renewals.lock().unwritten)
     }
 
     /// Resolves when the reconciler is woken.
@@ -98,14 +98,14 @@ impl WaitQueue {
 
     /// A count of ready databases begins: what is [`granted`](WaitQueue::granted) from now on may still be in it.
     pub fn counting_started(&self) {
-        lock(&self.ready).granted.clear();
+        self.ready.lock().granted.clear();
     }
 
     /// Wakes the head of the queue: as many waiters of a template as databases of it are ready. `None`, and a template that is not
     /// named, wakes all. The counts hold until the next call, less what is [`granted`](WaitQueue::granted) since
     /// [`counting_started`](WaitQueue::counting_started).
     pub fn wake_for_ready(&self, mut ready: Option<BTreeMap<TemplateId, usize>>) {
-        let mut known = lock(&self.ready);
+        let mut known = self.ready.lock();
         for (template, count) in ready.iter_mut().flatten() {
             *count = count.saturating_sub(known.granted.get(template).copied().unwrap_or(0));
         }
@@ -117,7 +117,7 @@ impl WaitQueue {
     /// Databases of these templates were granted, so fewer are ready. The caller then wakes the reconciler, which counts again: a count
     /// that was made after the grant, and is now too low, is corrected at once.
     pub fn granted(&self, templates: impl Iterator<Item = TemplateId>) {
-        let mut ready = lock(&self.ready);
+        let mut ready = self.ready.lock();
         for template in templates {
             *ready.granted.entry(template).or_default() += 1;
             if let Some(count) = ready.counts.as_mut().and_then(|counts| counts.get_mut(&template)) {
@@ -133,25 +133,25 @@ impl WaitQueue {
 
     /// A waiter has this ticket; only a ready database of `template`, if one is named, ends its wait.
     pub fn add_waiter(&self, ticket: TicketId, template: Option<TemplateId>) {
-        lock(&self.waiting).insert(ticket, template);
+        self.waiting.lock().insert(ticket, template);
     }
 
     /// No waiter has this ticket any more; its row may be deleted.
     pub fn remove_waiter(&self, ticket: TicketId) {
-        lock(&self.waiting).remove(&ticket);
+        self.waiting.lock().remove(&ticket);
     }
 
     /// The tickets of the waiters of this daemon.
     pub fn waiting(&self) -> Vec<TicketId> {
-        lock(&self.waiting).keys().copied().collect()
+        self.waiting.lock().keys().copied().collect()
     }
 
     /// Whether a try can succeed: fewer waiters are ahead of this ticket than databases are ready, as far as is known.
     fn may_be_served(&self, ticket: TicketId) -> bool {
-        let waiting = lock(&self.waiting);
+        let waiting = self.waiting.lock();
         let Some(Some(template)) = waiting.get(&ticket) else { return true };
         let ahead = waiting.range(..ticket).filter(|(_, wanted)| wanted.as_ref() == Some(template)).count();
-        lock(&self.ready).counts.as_ref().and_then(|counts| counts.get(template)).is_none_or(|&ready| ahead < ready)
+        self.ready.lock().counts.as_ref().and_then(|counts| counts.get(template)).is_none_or(|&ready| ahead < ready)
     }
 
     /// Subscribes to wake-ups. Subscribe before the first try, or a wake-up in between is missed.
@@ -179,7 +179,7 @@ impl Renewal<'_> {
 
 impl Drop for Renewal<'_> {
     fn drop(&mut self) {
-        let mut renewals = lock(&self.wait_queue.renewals);
+        let mut renewals = self.wait_queue.renewals.lock();
         if !self.answered {
             renewals.unwritten.insert(self.lease);
         }
@@ -190,10 +190,6 @@ impl Drop for Renewal<'_> {
             }
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A subscription to the wait queue.

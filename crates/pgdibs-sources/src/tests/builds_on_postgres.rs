@@ -11,7 +11,7 @@ use super::server::TestServer;
 use super::{source, unreachable_target};
 
 async fn built(source: &Source, target: &BuildTarget) -> Result<BuildReport, BuildFailure> {
-    build(source, target, Duration::from_secs(60), CancellationToken::new()).await
+    build(source, plan(source)?, target, Duration::from_secs(60), CancellationToken::new()).await
 }
 
 fn sql_dir(base: &Path, files: &[(&str, &str)]) -> Source {
@@ -87,7 +87,7 @@ async fn error_in_file_names_line_and_stops_build() {
         ("3.sql", "create table d ();\n"),
     ];
     let failure = built(&sql_dir(base.path(), &files), &server.target("build_error")).await.unwrap_err();
-    assert_eq!(failure.step, "db/2.sql (file 2 of 3, in byte order of their names)");
+    assert_eq!(failure.step, "db/2.sql (file 2 of 3, in the order of their names, versions by value)");
     let expected = format!(
         "{}/db/2.sql, line 6: type \"no_such_type\" does not exist (SQLSTATE 42704)\nLINE 3:   m no_such_type,\n            ^\n\
          in the statement (lines 4 to 8):\ncreate table b (\n  n int,\n  m no_such_type,\n  o int\n);",
@@ -126,7 +126,9 @@ async fn errors_of_copy_psql_login_and_timeout_have_reasons() {
     assert!(secret.detail.contains("it is ******** here (SQLSTATE P0001)"), "{}", secret.detail);
     assert!(!secret.detail.contains("7f3c"), "{}", secret.detail);
     let slow = failing("select pg_sleep(1000);\n");
-    let slow = build(&slow, &target, Duration::from_secs(1), CancellationToken::new()).await.unwrap_err();
+    let slow = build(&slow, plan(&slow).unwrap(), &target, Duration::from_secs(1), CancellationToken::new())
+        .await
+        .unwrap_err();
     assert!(slow.timed_out && slow.step == "4.sql", "{slow:?}");
 
     let refused = BuildTarget { password: "wrong".into(), ..target.clone() };

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::capture::Capture;
 use super::super::group::is_running_member;
 use super::super::process;
-use super::super::{BuildFailure, BuildPlan, BuildReport, Source, SourceKind, build};
+use super::super::{BuildFailure, BuildPlan, BuildReport, Source, SourceKind, build, plan};
 use super::{PASSWORD, eventually, runs, source, unreachable_target};
 
 fn shell(base: &Path, script: &str) -> Source {
@@ -16,7 +16,7 @@ fn shell(base: &Path, script: &str) -> Source {
 }
 
 async fn built_within(source: &Source, seconds: u64) -> Result<BuildReport, BuildFailure> {
-    build(source, &unreachable_target(), Duration::from_secs(seconds), CancellationToken::new()).await
+    build(source, plan(source)?, &unreachable_target(), Duration::from_secs(seconds), CancellationToken::new()).await
 }
 
 #[track_caller]
@@ -129,7 +129,7 @@ async fn cancel_terminates_group_and_reports_it() {
     let cancel = CancellationToken::new();
     let building = tokio::spawn({
         let cancel = cancel.clone();
-        async move { build(&source, &unreachable_target(), Duration::from_secs(60), cancel).await }
+        async move { build(&source, plan(&source)?, &unreachable_target(), Duration::from_secs(60), cancel).await }
     });
     let directory = base.path().to_owned();
     let pid = tokio::task::spawn_blocking(move || read(&directory, "grandchild")).await.unwrap();
@@ -145,7 +145,7 @@ async fn dropped_future_kills_group() {
     let base = tempfile::tempdir().unwrap();
     let source = shell(base.path(), "sleep 1000 & echo $! > grandchild; wait");
     let building = tokio::spawn(async move {
-        build(&source, &unreachable_target(), Duration::from_secs(60), CancellationToken::new()).await
+        build(&source, plan(&source)?, &unreachable_target(), Duration::from_secs(60), CancellationToken::new()).await
     });
     let directory = base.path().to_owned();
     let pid = tokio::task::spawn_blocking(move || read(&directory, "grandchild")).await.unwrap();

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use super::super::dump::{without_owner, without_owners};
+use super::super::dump::{Format, decompressed, format_of, without_owner, without_owners};
 use super::super::psql_text::PsqlText;
 
 /// Lines that become empty.
-const OWNERS: [&str; 15] = [
+const OWNERS: [&str; 16] = [
     "ALTER SCHEMA rename OWNER TO postgres;",
     "ALTER TABLE public.rename OWNER TO owner;",
     "ALTER TABLE public.item OWNER TO postgres;",
@@ -23,6 +24,7 @@ const OWNERS: [&str; 15] = [
     "SET SESSION AUTHORIZATION 'postgres';",
     "SET SESSION AUTHORIZATION DEFAULT;",
     "SET transaction_timeout = 0;",
+    "SET ROLE app_owner;",
 ];
 
 /// Complete texts that stay, byte for byte. `@` stands for a line of `OWNERS`, `#` for one within single quotes, `%` for one within
@@ -88,33 +90,125 @@ fn backslash_escapes_quote_without_standard_strings() {
     assert_eq!(through(&mut PsqlText::default(), &given), expected);
 }
 
+/// Regression: default privileges were left to the dump's owner, so that what tests make had no grants; the other clauses failed.
 #[test]
-fn only_plain_dump_is_copied_privately_and_temporarily() {
+fn clauses_about_owners_are_left_out() {
+    for (given, expected) in [
+        (
+            "ALTER DEFAULT PRIVILEGES FOR ROLE app_owner IN SCHEMA public GRANT SELECT ON TABLES TO app_reader;",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO app_reader;",
+        ),
+        (
+            "ALTER DEFAULT PRIVILEGES FOR ROLE \"My role; it's\" REVOKE ALL ON FUNCTIONS FROM PUBLIC;",
+            "ALTER DEFAULT PRIVILEGES REVOKE ALL ON FUNCTIONS FROM PUBLIC;",
+        ),
+        (
+            "alter default privileges for user a, \"b\" grant select on tables to c;",
+            "alter default privileges grant select on tables to c;",
+        ),
+        ("CREATE SCHEMA shop AUTHORIZATION app_owner;", "CREATE SCHEMA shop;"),
+        (
+            "CREATE SCHEMA IF NOT EXISTS \"authorization\" AUTHORIZATION \"app owner\";",
+            "CREATE SCHEMA IF NOT EXISTS \"authorization\";",
+        ),
+        ("CREATE SCHEMA AUTHORIZATION app_owner;", "CREATE SCHEMA app_owner;"),
+        (
+            "GRANT SELECT ON TABLE shop.\"granted by x\" TO r WITH GRANT OPTION GRANTED BY app_owner;",
+            "GRANT SELECT ON TABLE shop.\"granted by x\" TO r WITH GRANT OPTION;",
+        ),
+        ("REVOKE ALL ON SCHEMA public FROM r GRANTED BY app_owner;", "REVOKE ALL ON SCHEMA public FROM r;"),
+        ("CREATE SCHEMA shop;", "CREATE SCHEMA shop;"),
+        (
+            "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO r;",
+            "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO r;",
+        ),
+        ("CREATE TABLE t (n int); -- FOR ROLE x", "CREATE TABLE t (n int); -- FOR ROLE x"),
+    ] {
+        let text = format!("{given}\r\n-- next\n");
+        assert_eq!(through(&mut PsqlText::default(), &text), format!("{expected}\r\n-- next\n"));
+        // A body that quotes the statement stays.
+        let quoted = format!("select $$\n{given}\n$$;\n");
+        assert_eq!(through(&mut PsqlText::default(), &quoted), quoted);
+    }
+}
+
+const HEADER: &str = "--\n-- PostgreSQL database dump\n--\n\n";
+const SETTINGS: &str =
+    "SET statement_timeout = 0;\nSET lock_timeout = 0;\nSET transaction_timeout = 0;\nSET client_encoding = 'UTF8';\n";
+
+/// Regression: a dump was recognised by its header alone.
+#[test]
+fn format_of_file_is_recognised_by_content() {
     let base = tempfile::tempdir().unwrap();
     let file = base.path().join("dump.sql");
-    let header = "--\n-- PostgreSQL database dump\n--\n\n";
-    let owner = "ALTER TABLE a OWNER TO b;\n";
-    for (given, expected) in [
-        (format!("{header}\\restrict x\n\n{owner}"), Some(format!("{header}\\restrict x\n\n\n"))),
-        (
-            format!("-- ours\r\n\r\n\\restrict x\r\n{header}{owner}"),
-            Some(format!("-- ours\r\n\r\n\\restrict x\r\n{header}\n")),
-        ),
-        (format!("select 1;\n{header}{owner}"), None),
-        (format!("--\n-- PostgreSQL database cluster dump\n--\n{owner}"), None),
-        (owner.to_owned(), None),
-        (String::new(), None),
+    let mut tar = b"toc.dat".to_vec();
+    tar.resize(257, 0);
+    tar.extend_from_slice(b"ustar  \0");
+    let of = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        format_of(&file, Path::new("/user/all.sql")).unwrap()
+    };
+    for text in [
+        HEADER.to_owned(),
+        format!("-- ours\r\n\r\n\\restrict x\r\n{HEADER}"),
+        format!("\u{feff}{HEADER}"),
+        format!("SET search_path = shop;\n-- first\n{HEADER}"),
+        "\u{feff}-- PostgreSQL database dump\n".to_owned(),
+        // Rails and dbmate remove the comments at the beginning.
+        SETTINGS.to_owned(),
+        format!("\\restrict dbmate\n\n-- Dumped from database version 17.6\n\n{SETTINGS}"),
+        format!("\u{feff}/* ours */\nCREATE EXTENSION IF NOT EXISTS pgcrypto;\n{}", SETTINGS.replace('\n', "\r\n")),
     ] {
-        fs::write(&file, &given).unwrap();
-        let copy = without_owners(&file).unwrap();
-        let text = copy.as_ref().map(|copy| fs::read_to_string(copy.path()).unwrap());
-        assert_eq!(text, expected, "{given}");
-        if let Some(copy) = copy {
-            assert_eq!(fs::metadata(copy.path()).unwrap().permissions().mode() & 0o777, 0o600);
-            let path = copy.path().to_owned();
-            drop(copy);
-            assert!(!path.exists());
-        }
+        assert_eq!(of(text.as_bytes()), Format::PlainDump, "{text}");
     }
+    for text in ["", "SET statement_timeout = 0;\nALTER TABLE a OWNER TO b;\n", "select '\nSET client_encoding = '\n"] {
+        assert_eq!(of(text.as_bytes()), Format::Sql, "{text}");
+    }
+    assert_eq!(of(&vec![b'x'; 1 << 20]), Format::Sql);
+    assert_eq!(of(b"PGDMP\x01\x0f\0"), Format::Archive);
+    assert_eq!(of(&tar), Format::Archive);
+    assert_eq!(of(b"\x1f\x8b\x08\0"), Format::Gzip);
+    let cluster = format!("--\n-- PostgreSQL database cluster dump\n--\n\n\\connect template1\n{HEADER}");
+    for (bytes, reason) in [
+        (
+            cluster.as_bytes(),
+            "is a dump of a whole cluster (pg_dumpall), with its roles and all its databases; make one of the database ",
+        ),
+        (
+            b"\xff\xfe-\0-\0",
+            "is in UTF-16, which PowerShell's `>` writes; let pg_dump write the file itself: pg_dump --no-owner --file ",
+        ),
+        (b"\x28\xb5\x2f\xfd", "is compressed with zstd; decompress it: zstd -d "),
+    ] {
+        let Format::Unfit(sentence) = of(bytes) else { panic!("{reason}") };
+        assert!(sentence.starts_with(reason) && sentence.contains(" /user/all.sql"), "{sentence}");
+    }
+    assert!(format_of(&base.path().join("none.sql"), &file).is_err());
+}
+
+#[test]
+fn copies_are_private_and_temporary() {
+    let base = tempfile::tempdir().unwrap();
+    let file = base.path().join("dump.sql");
+    fs::write(&file, format!("{HEADER}\\restrict x\n\nALTER TABLE a OWNER TO b;\n")).unwrap();
+    let mut zipped = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut zipped, b"two").unwrap();
+    let member = zipped.finish().unwrap();
+    fs::write(base.path().join("two.gz"), [member.clone(), member].concat()).unwrap();
+    for (copy, expected) in [
+        (without_owners(&file).unwrap(), format!("{HEADER}\\restrict x\n\n\n")),
+        (decompressed(&base.path().join("two.gz")).unwrap(), "twotwo".to_owned()),
+    ] {
+        assert_eq!(fs::read_to_string(copy.path()).unwrap(), expected);
+        assert_eq!(fs::metadata(copy.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        let path = copy.path().to_owned();
+        drop(copy);
+        assert!(!path.exists());
+    }
+    assert!(decompressed(&file).is_err());
+    fs::write(&file, "\\ir 'a file.sql'\nselect '\n\\ir b.sql\n';\n\\i c.sql\n").unwrap();
+    let text = fs::read_to_string(without_owners(&file).unwrap().path()).unwrap();
+    let directory = base.path().display();
+    assert_eq!(text, format!("\\i '{directory}'/'a file.sql'\nselect '\n\\ir b.sql\n';\n\\i c.sql\n"));
     assert!(without_owners(&base.path().join("none.sql")).is_err());
 }

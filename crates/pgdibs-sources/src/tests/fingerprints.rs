@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::super::inputs::{Inputs, sql_files};
+use super::super::inputs::Inputs;
 use super::super::{FileGlob, FingerprintContext, Matches, Source, SourceFingerprint, SourceKind};
 use super::source;
 
@@ -198,20 +198,22 @@ fn missing_inputs_are_errors_with_remedy() {
         refused(source(SourceKind::SqlFile(base.path().join("x.sql")), base.path())),
         format!("there is no file {shown}/x.sql (sql_file); correct the path")
     );
+    fs::create_dir(base.path().join("x.sql")).unwrap();
+    assert_eq!(
+        refused(source(SourceKind::SqlFile(base.path().join("x.sql")), base.path())),
+        format!(
+            "{shown}/x.sql (sql_file) is a directory, and no dump of pg_dump; use sql_dir for a directory of SQL files"
+        )
+    );
+    write(base.path(), &[("x.sql/toc.dat", "PGDMP"), ("x.sql/1.dat", "1")]);
+    let of_directory = || fingerprint(&source(SourceKind::SqlFile(base.path().join("x.sql")), base.path()));
+    let before = of_directory();
+    write(base.path(), &[("x.sql/1.dat", "2")]);
+    assert_ne!(of_directory(), before, "the data of a dump in the directory format");
     let mut created_later = SourceFingerprint::new(command(base.path(), &["migrations/*"]));
     assert!(created_later.current(&CONTEXT).is_err());
     write(base.path(), &[("migrations/1", "")]);
     assert!(created_later.current(&CONTEXT).is_ok(), "a new file was not found");
-}
-
-#[test]
-fn sql_files_run_in_byte_order() {
-    let base = tempfile::tempdir().unwrap();
-    write(base.path(), &[("9.sql", ""), ("10.sql", ""), ("B.sql", ""), ("a.sql", ""), ("a-1.sql", "")]);
-    let source = Source { inputs: globs(&["*"]), ..source(SourceKind::SqlDir(base.path().to_owned()), base.path()) };
-    let files = sql_files(&source).unwrap();
-    let names: Vec<&str> = files.iter().map(|file| file.file_name().unwrap().to_str().unwrap()).collect();
-    assert_eq!(names, ["10.sql", "9.sql", "B.sql", "a-1.sql", "a.sql"]);
 }
 
 /// Each change happens to cached inputs, and the next digest must include it.

@@ -5,6 +5,8 @@ mod captures;
 mod commands;
 mod dumps;
 mod fingerprints;
+mod migrations;
+mod psql_files;
 mod server;
 
 /// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
@@ -22,7 +24,7 @@ use super::{BuildTarget, Source, SourceKind};
 /// A source of this kind, relative to `base`, without further settings.
 pub(super) fn source(kind: SourceKind, base: &Path) -> Source {
     let (base, directory) = (base.to_owned(), base.to_owned());
-    Source { kind, inputs: Vec::new(), base, env: BTreeMap::new(), directory, timeout: None }
+    Source { kind, inputs: Vec::new(), base, env: BTreeMap::new(), directory, timeout: None, allow_empty: false }
 }
 
 pub(super) const PASSWORD: &str = "pa/ss w:rd@7f3c";

@@ -23,6 +23,12 @@ pub struct Place {
     daemons: AtomicUsize,
 }
 
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Place {
     /// For daemons with an embedded server.
     pub fn new() -> Self {

@@ -185,9 +185,9 @@ async fn full_reserve_evicts_oldest_idle_connection() {
     leaving.await.unwrap();
     assert!(evicted.is_cancelled());
     assert!(places.iter().all(|place| !place.evicted.is_cancelled()));
-    assert_eq!(reserve.held.lock().unwrap().len(), 3);
+    assert_eq!(reserve.held.lock().len(), 3);
     drop(places);
-    assert_eq!((reserve.held.lock().unwrap().len(), reserve.permits.available_permits()), (0, 3));
+    assert_eq!((reserve.held.lock().len(), reserve.permits.available_permits()), (0, 3));
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::{Error, StepError};
@@ -243,19 +243,19 @@ async fn step_of_any_kind_without_effect_is_delayed() {
         life.backend.set_ineffective(move |step| {
             let matches = kind(step) == ineffective;
             if matches {
-                *count.lock().unwrap_or_else(PoisonError::into_inner).entry(step.clone()).or_default() += 1;
+                *count.lock().entry(step.clone()).or_default() += 1;
             }
             matches
         });
         life.live().await;
-        let executed = executed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let executed = executed.lock().clone();
         assert!(!executed.is_empty(), "no {ineffective} was planned");
         // The clock of the backend advances three times, and what waits for a retry in its row is due then; the watch uses real time.
         let most = 6 + started.elapsed().as_secs();
         for (step, count) in executed {
             assert!(count <= most, "{step:?} was executed {count} times");
         }
-        let report = life.reconciler.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let report = life.reconciler.report.lock().clone();
         let shown = |error: &Option<String>| error.as_ref().is_some_and(|error| error.contains("had no effect"));
         assert!(
             report.last_steps.iter().any(|report| report.step.starts_with(ineffective) && shown(&report.error))
@@ -274,7 +274,7 @@ async fn steps_with_effect_are_not_delayed() {
         snapshot.pools.is_empty() && snapshot.databases.is_empty() && snapshot.templates.is_empty(),
         "{snapshot:#?}"
     );
-    let report = life.reconciler.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let report = life.reconciler.report.lock().clone();
     let delayed = report.last_steps.iter().filter_map(|step| step.error.as_deref());
     assert_eq!(delayed.filter(|error| error.contains("had no effect")).collect::<Vec<_>>(), Vec::<&str>::new());
 }
