@@ -243,7 +243,8 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         self.warn_of_locks(&snapshot);
         let context = self.context(&snapshot, asked, busy).await?;
         let mut steps = plan::plan(&snapshot, &context);
-        self.delay_repeated(&mut steps, &snapshot, &context, asked).await?;
+        let inputs = (&snapshot, &context);
+        effects::delay_repeated(&*self.backend, &self.effects, &self.report, &mut steps, inputs, asked).await?;
         let mut ready = ready_for_waiters(&snapshot, &steps);
         if steps.is_empty() {
             self.wait_queue.wake_for_ready(Some(ready));

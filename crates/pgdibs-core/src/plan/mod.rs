@@ -5,6 +5,8 @@
 
 mod leases;
 pub mod locks;
+mod placement;
+mod share;
 mod shared_capacity;
 mod slots;
 mod step;
@@ -56,7 +58,7 @@ pub fn in_use(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {
         .templates
         .iter()
         .filter_map(|template| {
-            let demand = slots::Demand::of(snapshot, template);
+            let demand = share::Demand::of(snapshot, template);
             let count = demand.leased + demand.waiting.max(demand.announced);
             (count > 0).then_some((template.id, count))
         })

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::Tick;
 use crate::plan::Step;
 use crate::snapshot::{PlannerContext, Snapshot};
 
@@ -65,7 +64,7 @@ pub struct WithoutEffect {
 
 #[derive(Debug)]
 struct Attempt {
-    at: Tick,
+    at: Duration,
     ended: Ended,
     attempts: u32,
     /// Whether a later snapshot has shown that it had no effect.
@@ -90,7 +89,7 @@ pub struct EffectWatch {
 
 impl EffectWatch {
     /// Records the end of a step at `now`.
-    pub fn ended(&mut self, step: StepIdentity, ended: Ended, now: Tick) {
+    pub fn ended(&mut self, step: StepIdentity, ended: Ended, now: Duration) {
         let attempts = self.attempts.get(&step).map_or(0, |attempt| attempt.attempts);
         self.attempts.insert(step, Attempt { at: now, ended, attempts, is_counted: false });
     }
@@ -102,7 +101,7 @@ impl EffectWatch {
         steps: &mut Vec<Step>,
         snapshot: &Snapshot,
         context: &PlannerContext,
-        began: Tick,
+        began: Duration,
     ) -> Vec<WithoutEffect> {
         let mut found = Vec::new();
         let mut planned = HashMap::new();

@@ -9,7 +9,7 @@ use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::watch::{EffectWatch, Ended, StepIdentity, Tick, WithoutEffect};
 
 use super::backend::LeaderBackend;
-use super::{Reconciler, state};
+use super::state::{self, ReconcilerState};
 
 /// Records the end of a step. A failed one is in its row, and one that found the server unreachable is tried again with the server.
 pub(super) fn record_end(
@@ -37,29 +37,25 @@ fn explain(found: &WithoutEffect) -> String {
     )
 }
 
-impl<B: LeaderBackend + 'static> Reconciler<B> {
-    /// Removes from a plan the steps whose last attempt had no effect and that are not due yet.
-    pub(super) async fn delay_repeated(
-        &self,
-        steps: &mut Vec<Step>,
-        snapshot: &Snapshot,
-        context: &PlannerContext,
-        began: Tick,
-    ) -> Result<(), Error> {
-        let found = {
-            let mut effects = self.effects.lock();
-            effects.delay(steps, snapshot, context, began)
-        };
-        for one in found {
-            let why = explain(&one);
-            // A stale step has met a row in another state than the plan; that row has no failure.
-            if one.ended == Ended::Done {
-                self.backend.record_failure(&one.step, &why).await?;
-            }
-            state::record(&self.report, &one.step, Duration::ZERO, &Err(StepError::Failed(why)));
+/// Removes from a plan the steps whose last attempt had no effect and that are not due yet. The snapshot was taken at `began` or later.
+pub(super) async fn delay_repeated(
+    backend: &impl LeaderBackend,
+    effects: &Mutex<EffectWatch>,
+    report: &Mutex<ReconcilerState>,
+    steps: &mut Vec<Step>,
+    (snapshot, context): (&Snapshot, &PlannerContext),
+    began: Tick,
+) -> Result<(), Error> {
+    let found = effects.lock().delay(steps, snapshot, context, began);
+    for one in found {
+        let why = explain(&one);
+        // A stale step has met a row in another state than the plan; that row has no failure.
+        if one.ended == Ended::Done {
+            backend.record_failure(&one.step, &why).await?;
         }
-        Ok(())
+        state::record(report, &one.step, Duration::ZERO, &Err(StepError::Failed(why)));
     }
+    Ok(())
 }
 
 #[cfg(test)]

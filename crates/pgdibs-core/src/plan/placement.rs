@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use super::Share;
+use super::share::Share;
+use super::step::Step;
 use crate::database::Database;
 use crate::name::DatabaseName;
-use crate::plan::step::Step;
 use crate::pool::Pool;
 use crate::request::TicketKind;
 use crate::snapshot::Snapshot;
