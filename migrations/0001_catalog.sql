@@ -32,6 +32,8 @@ create table pools (
     roles                    text[] not null,
     keep_templates           integer not null,
     template_max_age_seconds bigint not null,
+    -- A pool that nothing has used for this long keeps its templates alone.
+    idle_pool_seconds        bigint not null default 86400,
     -- What the logins of its leases may do beyond their own database; databases that such a login created are dropped with it.
     login                    text not null check (login in ('plain', 'createdb', 'superuser')),
     -- Connections of each login at once. 0: no limit.
@@ -40,6 +42,8 @@ create table pools (
     sourced                  boolean not null default false,
     -- `DELETE /v1/pools` was called: everything in it retires, and this row is deleted last.
     dropping                 boolean not null default false,
+    -- The last PUT of it, of one of its templates by a client, or of a run that announced it; or the begin or end of a lease.
+    used_at                  timestamptz not null default now(),
     created_at               timestamptz not null default now()
 );
 
@@ -210,13 +214,14 @@ where l.locktype = 'advisory' and l.granted and l.classid = 1885824098 and l.obj
 -- The databases of the server. `ours`: pgdibs created it, which its owner role says from `create database` on. `invalid`: its drop was
 -- interrupted. `made_by_tests`: the tests of a lease created it, so its owner is the login of a lease, or the owner role of a pool whose
 -- logins may create databases. That role has to be older than the database, because another role may have given it the database. (Oids are
--- assigned in order and wrap around at 2^32.)
+-- assigned in order and wrap around at 2^32.) A login that is a superuser may have given its own database to any role; that one has a row.
 create view server_databases as
 select d.oid, d.datname as name, o.rolname as owner, o.rolname = 'pgdibs_owner' as ours, d.datconnlimit = -2 as invalid,
        d.datallowconn as open, d.datistemplate as is_template,
-       o.rolname ~ '^pgdibs_l_[0-9]+$' or o.rolname::text in (
+       (o.rolname ~ '^pgdibs_l_[0-9]+$' or o.rolname::text in (
            select n.name from roles n join pools p on p.owner = n.name where p.login <> 'plain')
-         and (d.oid::int8 - o.oid::int8 + 4294967296) % 4294967296 < 2147483648 as made_by_tests
+         and (d.oid::int8 - o.oid::int8 + 4294967296) % 4294967296 < 2147483648)
+         and not exists (select from databases b where b.oid = d.oid::int8) as made_by_tests
 from pg_database d join pg_roles o on o.oid = d.datdba;
 
 -- `builder_silent`: the heartbeats of a builder over HTTP stopped 60 s ago, or the daemon that builds has ended.

@@ -9,7 +9,8 @@
 /// |---|---|
 /// | 0 | everything before levels; a daemon of level 0 sends no header |
 /// | 1 | the header `Pgdibs-Api`, and `daemon.api_level` in the status |
-pub const API_LEVEL: u32 = 1;
+/// | 2 | `idle_pool_seconds` of a pool |
+pub const API_LEVEL: u32 = 2;
 
 /// The header that carries the level, in lower case; `Pgdibs-Api` in the documentation.
 pub const API_LEVEL_HEADER: &str = "pgdibs-api";

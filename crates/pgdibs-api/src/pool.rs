@@ -94,6 +94,10 @@ pub struct PoolRequest {
     #[schema(default = 1_209_600)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_max_age_seconds: Option<BoundedInteger<0, 315_360_000>>,
+    /// A pool without lease, waiter, announced run and `PUT` for this long keeps its templates alone, without ready databases and spares.
+    #[schema(default = 86_400)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_pool_seconds: Option<BoundedInteger<1, 315_360_000>>,
     /// Most connections of one lease's login at once; 0 for no limit.
     #[schema(default = 0)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,6 +120,7 @@ impl From<PoolRequest> for domain::PoolPatch {
             roles: request.roles.map(|list| list.into_vec().into_iter().map(|role| role.0).collect()),
             keep_templates: request.keep_templates.map(BoundedInteger::as_u32),
             template_max_age_seconds: request.template_max_age_seconds.map(BoundedInteger::get),
+            idle_pool_seconds: request.idle_pool_seconds.map(BoundedInteger::get),
             connection_limit: request.connection_limit.map(BoundedInteger::as_u32),
             ..Self::default()
         }
@@ -213,6 +218,9 @@ pub struct Pool {
     pub keep_templates: u32,
     /// The daemon drops a template of this age, except the newest and one used in the last ten minutes.
     pub template_max_age_seconds: u64,
+    /// A pool without lease, waiter, announced run and `PUT` for this long keeps its templates alone, without ready databases and spares.
+    #[serde(default)]
+    pub idle_pool_seconds: u64,
     /// What the login of a lease may do beyond its own database.
     pub login: LoginRights,
     /// Most connections of one lease's login at once; 0 for no limit.
@@ -256,6 +264,7 @@ impl Pool {
             roles: settings.roles.iter().map(ToString::to_string).collect(),
             keep_templates: settings.keep_templates,
             template_max_age_seconds: settings.template_max_age_seconds,
+            idle_pool_seconds: settings.idle_pool_seconds,
             login: settings.login.into(),
             connection_limit: settings.connection_limit,
             sourced: pool.sourced,

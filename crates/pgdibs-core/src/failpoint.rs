@@ -64,6 +64,8 @@ points! {
     AdoptRecorded = "adopt:recorded",
     FillRenamed = "fill:renamed",
     FillDone = "fill:done",
+    MoveRenamed = "move:renamed",
+    MoveDone = "move:done",
     ReturnClosed = "return:closed",
     ReturnFenced = "return:fenced",
     ReturnRenamed = "return:renamed",

@@ -77,6 +77,8 @@ pub struct PoolSettings {
     pub keep_templates: u32,
     /// The planner retires a template unused for this many seconds unless it is the newest.
     pub template_max_age_seconds: u64,
+    /// A pool that nothing has used for this many seconds keeps its templates alone, without ready databases and spares.
+    pub idle_pool_seconds: u64,
     /// The rights of the logins beyond their own database. Set from configuration only.
     pub login: LoginRights,
     /// The maximum of concurrent connections of one login; 0 for no limit.
@@ -97,6 +99,7 @@ impl PoolSettings {
             roles: Vec::new(),
             keep_templates: 3,
             template_max_age_seconds: 14 * 24 * 3600,
+            idle_pool_seconds: 24 * 3600,
             login: LoginRights::Plain,
             connection_limit: 0,
         }
@@ -124,6 +127,8 @@ pub struct PoolPatch {
     pub keep_templates: Option<u32>,
     /// See [`PoolSettings::template_max_age_seconds`].
     pub template_max_age_seconds: Option<u64>,
+    /// See [`PoolSettings::idle_pool_seconds`].
+    pub idle_pool_seconds: Option<u64>,
     /// See [`PoolSettings::login`].
     pub login: Option<LoginRights>,
     /// See [`PoolSettings::connection_limit`].
@@ -148,6 +153,7 @@ impl PoolPatch {
             roles: self.roles.clone().unwrap_or_else(|| base.roles.clone()),
             keep_templates: self.keep_templates.unwrap_or(base.keep_templates),
             template_max_age_seconds: self.template_max_age_seconds.unwrap_or(base.template_max_age_seconds),
+            idle_pool_seconds: self.idle_pool_seconds.unwrap_or(base.idle_pool_seconds),
             login: self.login.unwrap_or(base.login),
             connection_limit: self.connection_limit.unwrap_or(base.connection_limit),
         };
@@ -183,6 +189,9 @@ pub struct Pool {
     pub sourced: bool,
     /// Whether it is being dropped: its templates and databases retire, and its row is deleted last.
     pub dropping: bool,
+    /// Seconds since its last use, by the server's clock: a `PUT` of it, of one of its templates by a client, or of a run that announced it,
+    /// or the begin or end of a lease.
+    pub unused_seconds: u64,
 }
 
 #[cfg(test)]

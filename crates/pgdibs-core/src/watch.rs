@@ -1,8 +1,11 @@
 //! Watches: the reconciler's memory between two snapshots. Its loss (a restart) only delays an expiry or a shrink.
 
+mod effects;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
+pub use self::effects::{EffectWatch, Ended, StepIdentity, WithoutEffect};
 use crate::lease::{Lease, LeaseId};
 use crate::template::{TemplateId, Timestamp};
 

@@ -21,6 +21,11 @@ used as (
     update templates set last_used_at = now()
     where id = (select id from template) and last_used_at < now() - interval '10 s' and state = 'ready'),
 
+-- The same for the pool. `skip locked`: it waits for no other request.
+used_pool as (
+    update pools set used_at = now() where name = (
+        select name from pools where name = $1 and used_at < now() - interval '10 s' for no key update skip locked)),
+
 -- Databases that the waiters with earlier tickets want. Tickets of a dead daemon do not count.
 ahead as (
     select coalesce(sum(t.count), 0) as places from tickets t

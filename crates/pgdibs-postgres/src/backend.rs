@@ -17,6 +17,16 @@ use crate::{requests, steps};
 
 pub use crate::context::PgBackend;
 
+impl PgBackend {
+    /// Writes a failed attempt at a step into its row, if it has one.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn record_failure(&self, step: &Step, why: &str) -> Result<(), Error> {
+        self.within(steps::record(self, step, why)).await
+    }
+}
+
 impl Backend for PgBackend {
     async fn take_snapshot(&self) -> Result<Snapshot, Error> {
         self.within(requests::snapshot::take(self)).await

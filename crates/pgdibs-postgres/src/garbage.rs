@@ -86,6 +86,7 @@ impl PgBackend {
                      keep_until = shifted(keep_until, kept_at, $1), kept_at = shifted(kept_at, kept_at, $1)
                  where retry_at is not null or keep_until is not null",
                 "update announced_runs set put_at = shifted(put_at, put_at, $1)",
+                "update pools set used_at = shifted(used_at, used_at, $1)",
             ] {
                 sqlx::query(statement).bind(microseconds).execute(&mut *transaction).await?;
             }

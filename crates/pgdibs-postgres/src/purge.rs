@@ -49,7 +49,9 @@ async fn find(address: &ServerAddress) -> Result<Found, ConnectError> {
         "select own.pool, own.name, s.oid::int8 as oid
          from (select pool, name, oid from databases union all select pool, name, oid from templates) own
          join server_databases s on s.name = own.name and (s.oid::int8 = own.oid or own.oid is null)
-         where s.ours or s.owner = current_user order by 2",
+         where s.ours or s.owner = current_user
+            -- A superuser's lease gave it away.
+            or s.oid::int8 = own.oid and (s.owner ~ '^pgdibs_l_[0-9]+$' or s.owner::text in (select name from roles)) order by 2",
     )
     .try_map(|row: PgRow| Ok((row.database("name")?, row.try_get("oid")?)))
     .fetch_all(&mut inside)

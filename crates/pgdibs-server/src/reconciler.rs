@@ -5,7 +5,9 @@
 //! each is the next activation.
 
 mod stall_detector;
+mod backend;
 mod busy;
+mod effects;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,19 +15,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use pgdibs_core::backend::Backend;
 use pgdibs_core::database::{DatabaseId, DatabaseState};
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::Lease;
 use pgdibs_core::plan::{self, Class, Step, locks};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
-use pgdibs_core::watch::{ClockWatch, DemandWatch, ExpiryWatch};
+use pgdibs_core::watch::{ClockWatch, DemandWatch, EffectWatch, ExpiryWatch, StepIdentity};
 use pgdibs_failpoint::{Failpoint, reach};
-use pgdibs_postgres::backend::PgBackend;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::backend::LeaderBackend;
 use self::busy::Busy;
 use self::stall_detector::StallDetector;
 pub use self::state::ReconcilerState;
@@ -47,8 +48,8 @@ const DROPS_HANG: Duration = Duration::from_secs(5);
 const GARBAGE_COLLECTION: Duration = Duration::from_secs(5);
 
 /// Keeps one server as the catalog wants it.
-pub struct Reconciler {
-    backend: Arc<PgBackend>,
+pub struct Reconciler<B> {
+    backend: Arc<B>,
     wait_queue: Arc<WaitQueue>,
     tasks: TaskTracker,
     max_ttl: Duration,
@@ -61,14 +62,15 @@ pub struct Reconciler {
     expiry: ExpiryWatch,
     demand: DemandWatch,
     clock: ClockWatch,
+    effects: Arc<Mutex<EffectWatch>>,
     collected_at: Option<Instant>,
     warned_of_locks: BTreeSet<TemplateId>,
 }
 
-impl Reconciler {
+impl<B: LeaderBackend + 'static> Reconciler<B> {
     /// A reconciler without a snapshot yet. `idle` is the time after which a pool falls back to its `warm`.
     pub fn new(
-        backend: Arc<PgBackend>,
+        backend: Arc<B>,
         wait_queue: Arc<WaitQueue>,
         max_ttl: Duration,
         idle: Duration,
@@ -87,6 +89,7 @@ impl Reconciler {
             expiry: ExpiryWatch::default(),
             demand: DemandWatch::new(idle),
             clock: ClockWatch::default(),
+            effects: Arc::default(),
             collected_at: None,
             warned_of_locks: BTreeSet::new(),
         }
@@ -219,13 +222,13 @@ impl Reconciler {
 
     /// One cycle: snapshot, plan, steps. Returns when the next one is due.
     async fn reconcile(&mut self) -> Result<Due, Error> {
+        let asked = self.began.elapsed();
         // Before the snapshot: a step that ends in between then counts as running, and is planned again by the next cycle.
         let busy = {
             let busy = self.busy.lock();
             (busy.databases.clone(), busy.templates.clone())
         };
         self.wait_queue.counting_started();
-        let asked = self.began.elapsed();
         let snapshot = self.backend.take_snapshot_as_leader().await?;
         self.warn_of_pools(&snapshot);
         if let Some(jump) = self.clock.observe(snapshot.taken_at, asked, self.began.elapsed()) {
@@ -239,7 +242,9 @@ impl Reconciler {
         self.warn_of_disk(&snapshot);
         self.warn_of_locks(&snapshot);
         let context = self.context(&snapshot, asked, busy).await?;
-        let steps = plan::plan(&snapshot, &context);
+        let mut steps = plan::plan(&snapshot, &context);
+        let inputs = (&snapshot, &context);
+        effects::delay_repeated(&*self.backend, &self.effects, &self.report, &mut steps, inputs, asked).await?;
         let mut ready = ready_for_waiters(&snapshot, &steps);
         if steps.is_empty() {
             self.wait_queue.wake_for_ready(Some(ready));
@@ -254,7 +259,7 @@ impl Reconciler {
         let (slow, fast): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_slow);
         let (urgent, later): (Vec<Step>, Vec<Step>) = fast.into_iter().partition(|step| step.class() == Class::Urgent);
         // Cloning and dropping would only take the processor from the steps that callers wait for.
-        let served = self.execute(&urgent).await?;
+        let served = self.execute(&urgent, &snapshot).await?;
         let entered = urgent.iter().filter_map(|step| entering(step, &snapshot));
         for template in entered {
             // A template without an entry gets none: `wake_for_ready` wakes every waiter of such a template.
@@ -262,9 +267,10 @@ impl Reconciler {
         }
         self.wait_queue.wake_for_ready(Some(ready));
         for step in slow {
-            self.start(step);
+            let identity = StepIdentity::of(&step, &snapshot);
+            self.start(step, identity);
         }
-        let changed = self.execute(&later).await? || served;
+        let changed = self.execute(&later, &snapshot).await? || served;
         if !later.iter().all(|step| matches!(step, Step::NewDatabases { .. } | Step::Retire { .. })) {
             self.wait_queue.wake_all();
         }
@@ -305,7 +311,7 @@ impl Reconciler {
 
     /// Executes fast steps; true when one of them changed something. A step that finds the server unreachable ends the activation, so that
     /// the outage is logged: later calls would wait until the server is back.
-    async fn execute(&self, fast: &[Step]) -> Result<bool, Error> {
+    async fn execute(&self, fast: &[Step], snapshot: &Snapshot) -> Result<bool, Error> {
         if fast.is_empty() {
             return Ok(false);
         }
@@ -314,6 +320,7 @@ impl Reconciler {
         let results = self.backend.execute(fast).await;
         for (step, result) in fast.iter().zip(&results) {
             state::record(&self.report, step, began.elapsed(), result);
+            effects::record_end(&self.effects, StepIdentity::of(step, snapshot), result, self.began);
         }
         let unreachable = results.iter().find_map(|result| match result {
             Err(StepError::Unavailable(why)) => Some(why.clone()),
@@ -360,7 +367,7 @@ impl Reconciler {
     }
 
     /// Starts a slow step. At the limit of its kind it does nothing; a later cycle plans the step again.
-    fn start(&self, step: Step) {
+    fn start(&self, step: Step, identity: StepIdentity) {
         {
             let mut busy = self.busy.lock();
             if !busy.has_capacity_for(&step) {
@@ -370,11 +377,13 @@ impl Reconciler {
         }
         let (backend, wait_queue, busy, report) =
             (Arc::clone(&self.backend), Arc::clone(&self.wait_queue), Arc::clone(&self.busy), Arc::clone(&self.report));
+        let (effects, clock) = (Arc::clone(&self.effects), self.began);
         self.tasks.spawn(async move {
             let began = Instant::now();
             let result = backend.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
             busy.lock().count(&step, false);
             state::record(&report, &step, began.elapsed(), &result);
+            effects::record_end(&effects, identity, &result, clock);
             // No caller waits for what follows a drop.
             if matches!((&step, &result), (Step::Drop { .. }, Ok(()))) {
                 wait_queue.wake_reconciler_soon();

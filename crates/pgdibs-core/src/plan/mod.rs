@@ -5,6 +5,8 @@
 
 mod leases;
 pub mod locks;
+mod placement;
+mod share;
 mod shared_capacity;
 mod slots;
 mod step;
@@ -38,7 +40,7 @@ fn order(step: &Step) -> u8 {
         Step::Reset { .. } => 1,
         Step::Return { .. } | Step::Fence { .. } => 2,
         Step::Fill { .. } => 3,
-        Step::Retire { .. } | Step::Adopt { .. } | Step::Forget { .. } => 4,
+        Step::Move { .. } | Step::Retire { .. } | Step::Adopt { .. } | Step::Forget { .. } => 4,
         Step::FailBuild { .. } | Step::RetireTemplate { .. } | Step::ForgetPool { .. } => 5,
         Step::NewDatabases { .. } => 6,
         Step::Seal { .. } => 7,
@@ -56,7 +58,7 @@ pub fn in_use(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {
         .templates
         .iter()
         .filter_map(|template| {
-            let demand = slots::Demand::of(snapshot, template);
+            let demand = share::Demand::of(snapshot, template);
             let count = demand.leased + demand.waiting.max(demand.announced);
             (count > 0).then_some((template.id, count))
         })

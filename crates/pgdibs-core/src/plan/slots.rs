@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::placement;
+use super::share::{Demand, Share};
 use super::shared_capacity::{Capacity, SharedCapacity};
 use super::step::{ForgetReason, RetireReason, Step};
 use crate::database::{Database, DatabaseId, DatabaseState};
@@ -9,66 +11,7 @@ use crate::name::DatabaseName;
 use crate::pool::Pool;
 use crate::request::TicketKind;
 use crate::snapshot::{PlannerContext, Snapshot};
-use crate::template::{Template, TemplateState};
-
-/// The current demand for one template.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Demand {
-    /// Leased databases.
-    pub(super) leased: u32,
-    /// Databases that waiting requests need.
-    pub(super) waiting: u32,
-    /// Databases that announced runs still need.
-    pub(super) announced: u32,
-    /// Spares that waiting resets need.
-    pub(super) resets: u32,
-    /// Whether a request without fingerprint gets this template.
-    newest: bool,
-}
-
-impl Demand {
-    pub(super) fn of(snapshot: &Snapshot, template: &Template) -> Self {
-        let newest = snapshot.newest_ready(&template.pool).is_some_and(|found| found.id == template.id);
-        let waiting = |kind| {
-            let tickets = snapshot.tickets.iter().filter(|t| t.template == template.id && t.kind == kind);
-            tickets.map(|t| t.count).sum::<u32>()
-        };
-        let announced = snapshot
-            .runs
-            .iter()
-            .filter(|run| run.pool == template.pool)
-            .filter(|run| run.fingerprint.as_ref().map_or(newest, |wanted| wanted == &template.fingerprint))
-            .map(|run| run.wanted.saturating_sub(run.held))
-            .sum();
-        Self {
-            leased: snapshot.count_databases(|d| d.template == template.id && d.state == DatabaseState::Leased),
-            waiting: waiting(TicketKind::Acquire) + waiting(TicketKind::Exact),
-            announced,
-            resets: waiting(TicketKind::Reset),
-            newest,
-        }
-    }
-
-    fn is_active(self) -> bool {
-        self.newest || self.leased + self.waiting + self.announced + self.resets > 0
-    }
-}
-
-/// One template's share of the pool while the plan is made.
-struct Share<'a> {
-    template: &'a Template,
-    demand: Demand,
-    /// Databases promised to waiting requests; see [`SharedCapacity`].
-    claimed: u32,
-    /// Ready databases that stay, by slot.
-    ready: Vec<&'a Database>,
-    /// Unreserved spares, oldest first.
-    spares: Vec<&'a Database>,
-    /// Rows without a clone.
-    creating: Vec<&'a Database>,
-    /// Ready databases to have; after [`fill`], those still missing.
-    desired_ready: u32,
-}
+use crate::template::TemplateState;
 
 pub(super) fn plan(
     snapshot: &Snapshot,
@@ -93,7 +36,11 @@ pub(super) fn plan(
     let capacity = shared_capacity.capacity(snapshot, pool);
     place_exact(snapshot, pool, &mut shares, steps);
     evict(leased, capacity, &mut shares, steps);
+    let planned = steps.len();
     let occupied = fill(snapshot, pool, leased, capacity, &databases, &mut shares, steps);
+    if steps.len() == planned {
+        placement::plan(snapshot, pool, leased, &shares, steps);
+    }
     shared_capacity.set_in_use(pool, occupied);
     clone(snapshot, pool, &databases, &shares, shared_capacity, steps);
     retire_and_drop(snapshot, pool, &databases, steps);
@@ -156,6 +103,7 @@ fn shares<'a>(
     steps: &mut Vec<Step>,
 ) -> Vec<Share<'a>> {
     let mut shares = Vec::new();
+    let is_unused = is_unused(snapshot, pool);
     for template in snapshot.templates.iter().filter(|t| t.pool == pool.name) {
         let of = |state| databases.iter().copied().filter(move |d| d.template == template.id && d.state == state);
         if template.state != TemplateState::Ready || pool.dropping {
@@ -169,7 +117,8 @@ fn shares<'a>(
             }
             continue;
         }
-        let demand = Demand::of(snapshot, template);
+        let mut demand = Demand::of(snapshot, template);
+        demand.newest &= !is_unused;
         let peak = context.recent_peak.get(&template.id).copied().unwrap_or(0);
         let desired_ready = if demand.is_active() {
             let wanted = demand.waiting.max(demand.announced);
@@ -212,6 +161,14 @@ fn shares<'a>(
     // Templates with waiting requests come first, then announced ones, then the newest.
     shares.sort_by_key(|s| std::cmp::Reverse((s.claimed > 0, s.demand.announced > 0, s.demand.newest, s.template.id)));
     shares
+}
+
+/// Whether nothing has used the pool for `idle_pool_seconds`: no lease, waiter, announced run, and no `PUT`.
+fn is_unused(snapshot: &Snapshot, pool: &Pool) -> bool {
+    pool.unused_seconds >= pool.settings.idle_pool_seconds
+        && !snapshot.leases.iter().any(|lease| lease.pool == pool.name)
+        && !snapshot.tickets.iter().any(|ticket| ticket.pool == pool.name)
+        && !snapshot.runs.iter().any(|run| run.pool == pool.name)
 }
 
 /// Whether a row has no clone yet. A blocked one counts, so that the planner adds no second row for it.

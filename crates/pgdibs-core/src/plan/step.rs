@@ -22,7 +22,7 @@ pub enum Class {
 }
 
 /// One step of a plan; see [`Step::class`] for how it runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Step {
     /// Ends a lease and retires its database; the fence before the return closes its login.
     EndLease {
@@ -63,6 +63,15 @@ pub enum Step {
         spare: DatabaseId,
         /// The slot.
         slot: u32,
+    },
+    /// Renames a ready database into a lower slot, which is empty or holds another ready database; that one gets the slot it leaves.
+    Move {
+        /// The database.
+        database: DatabaseId,
+        /// The lower slot.
+        slot: u32,
+        /// The ready database there.
+        displaced: Option<DatabaseId>,
     },
     /// Retires an unused database. A spare that a reset has reserved retires only if it is damaged (see
     /// [`RetireReason::is_damage`]), and then loses its reservation.
@@ -237,7 +246,8 @@ impl Step {
     pub fn class(&self) -> Class {
         match self {
             Self::EndLease { .. } | Self::Reset { .. } | Self::Return { .. } | Self::Fill { .. } => Class::Urgent,
-            Self::Retire { .. }
+            Self::Move { .. }
+            | Self::Retire { .. }
             | Self::NewDatabases { .. }
             | Self::Adopt { .. }
             | Self::Forget { .. }
@@ -270,6 +280,7 @@ impl Step {
             Self::Reset { used, .. } | Self::Return { used, .. } => Some(*used),
             Self::Fill { spare, .. } => Some(*spare),
             Self::Fence { database }
+            | Self::Move { database, .. }
             | Self::Retire { database, .. }
             | Self::Clone { database }
             | Self::Drop { database }
@@ -300,6 +311,7 @@ impl Step {
             | Self::Return { .. }
             | Self::Fence { .. }
             | Self::Fill { .. }
+            | Self::Move { .. }
             | Self::Retire { .. }
             | Self::NewDatabases { .. }
             | Self::Clone { .. }

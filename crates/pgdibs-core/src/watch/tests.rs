@@ -3,8 +3,11 @@
 use uuid::Uuid;
 
 use super::*;
+use crate::database::{Database, DatabaseId, DatabaseState};
 use crate::lease::LeaseState;
-use crate::name::{Fingerprint, PoolName};
+use crate::name::{DatabaseName, Fingerprint, PoolName};
+use crate::plan::Step;
+use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::Timestamp;
 
 fn lease(id: u128, ttl_seconds: u64, renewals: u64) -> Lease {
@@ -187,4 +190,98 @@ fn clock_watch_reports_jumps_and_ignores_normal_time() {
     assert_eq!(watch.observe(second(8652), tick_at(62), tick_at(62)), Some(3_600_000_000));
     assert_eq!(watch.observe(second(8653), tick_at(63), tick_at(63)), None, "each jump is reported once");
     assert_eq!(watch.observe(second(5054), tick_at(64), tick_at(64)), Some(-3_600_000_000));
+}
+
+/// Executes the planned steps of each second; returns the seconds in which the watch let them pass.
+fn seconds_of_repeated(step: &Step, until: u64) -> Vec<u64> {
+    let (mut watch, snapshot, context) = (EffectWatch::default(), Snapshot::default(), PlannerContext::default());
+    let mut seconds = Vec::new();
+    for second in 0..until {
+        let mut steps = vec![step.clone()];
+        watch.delay(&mut steps, &snapshot, &context, tick_at(second));
+        for step in steps {
+            watch.ended(StepIdentity::of(&step, &snapshot), Ended::Done, tick_at(second));
+            seconds.push(second);
+        }
+    }
+    seconds
+}
+
+#[test]
+fn step_without_effect_is_delayed_up_to_a_minute() {
+    let drop = Step::Drop { database: DatabaseId(1) };
+    assert_eq!(seconds_of_repeated(&drop, 260), [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]);
+}
+
+#[test]
+fn step_without_effect_is_reported_once_per_attempt() {
+    let (mut watch, snapshot, context) = (EffectWatch::default(), Snapshot::default(), PlannerContext::default());
+    let drop = Step::Drop { database: DatabaseId(1) };
+    let identity = StepIdentity::of(&drop, &snapshot);
+    let at = |watch: &mut EffectWatch, second| {
+        let found = watch.delay(&mut vec![drop.clone()], &snapshot, &context, tick_at(second));
+        found.into_iter().map(|found| (found.attempts, found.pause.as_secs(), found.ended)).collect::<Vec<_>>()
+    };
+    watch.ended(identity.clone(), Ended::Done, tick_at(5));
+    assert_eq!(at(&mut watch, 4), [], "the snapshot is older than the end of the step");
+    assert_eq!(at(&mut watch, 5), [(1, 1, Ended::Done)]);
+    assert_eq!(at(&mut watch, 6), []);
+    watch.ended(identity, Ended::Stale("why".to_owned()), tick_at(6));
+    assert_eq!(at(&mut watch, 7), [(2, 2, Ended::Stale("why".to_owned()))]);
+}
+
+#[test]
+fn step_that_was_not_planned_in_between_is_not_delayed() {
+    let (mut watch, snapshot) = (EffectWatch::default(), Snapshot::default());
+    let drop = Step::Drop { database: DatabaseId(1) };
+    let busy = PlannerContext { busy_databases: [DatabaseId(1)].into(), ..PlannerContext::default() };
+    let idle = PlannerContext::default();
+    watch.ended(StepIdentity::of(&drop, &snapshot), Ended::Done, tick_at(0));
+    let mut passes = |planned: bool, context: &PlannerContext| {
+        let mut steps = if planned { vec![drop.clone()] } else { Vec::new() };
+        watch.delay(&mut steps, &snapshot, context, tick_at(0));
+        !steps.is_empty()
+    };
+    assert!(!passes(true, &idle), "it is delayed");
+    passes(false, &busy);
+    assert!(!passes(true, &idle), "another step works on the database, so nothing is known");
+    passes(false, &idle);
+    assert!(passes(true, &idle), "it had an effect");
+}
+
+#[test]
+fn new_databases_repeat_at_once_when_rows_were_added() {
+    let mut watch = EffectWatch::default();
+    let step = Step::NewDatabases { template: TemplateId(1), count: 2 };
+    let mut snapshot = Snapshot::default();
+    let mut passes = |snapshot: &Snapshot| {
+        let mut steps = vec![step.clone()];
+        watch.delay(&mut steps, snapshot, &PlannerContext::default(), tick_at(0));
+        for step in &steps {
+            watch.ended(StepIdentity::of(step, snapshot), Ended::Done, tick_at(0));
+        }
+        !steps.is_empty()
+    };
+    assert!(passes(&snapshot));
+    assert!(!passes(&snapshot), "no row was added");
+    let pool = PoolName::parse("app").unwrap();
+    snapshot.databases.push(Database {
+        id: DatabaseId(7),
+        name: DatabaseName::spare(&pool, 7),
+        pool,
+        template: TemplateId(1),
+        state: DatabaseState::Creating,
+        oid: None,
+        slot: None,
+        keep_until: None,
+        keep_expired: false,
+        reason: None,
+        attempts: 0,
+        due: true,
+        last_error: None,
+        created_at: Timestamp(0),
+        ready_at: None,
+    });
+    assert!(passes(&snapshot), "a row was added");
+    assert!(!passes(&snapshot));
 }

@@ -20,15 +20,17 @@ fn pool(index: usize) -> PoolName {
 }
 
 fn pools() -> impl Strategy<Value = Vec<Pool>> {
-    let one = (0..6_u32, 1..8_u32, 0..4_u32, 0..3_u32, any::<bool>(), any::<bool>());
+    let one = (0..6_u32, 1..8_u32, 0..4_u32, 0..3_u32, any::<[bool; 3]>());
     prop::collection::vec(one, 0..=2).prop_map(|given| {
-        let made =
-            given.into_iter().enumerate().map(|(index, (warm, max, spares, keep_templates, dropping, sourced))| {
+        let made = given.into_iter().enumerate().map(
+            |(index, (warm, max, spares, keep_templates, [dropping, sourced, unused]))| {
                 let name = pool(index);
                 let settings =
                     PoolSettings { warm: warm.min(max), max, spares, keep_templates, ..PoolSettings::of(&name) };
-                Pool { name, settings, sourced, dropping }
-            });
+                let unused_seconds = if unused { settings.idle_pool_seconds } else { 0 };
+                Pool { name, settings, sourced, dropping, unused_seconds }
+            },
+        );
         made.collect()
     })
 }
@@ -300,6 +302,12 @@ fn check(snapshot: &Snapshot, context: &PlannerContext, step: &Step) -> Result<(
                     step
                 );
             }
+        }
+        Step::Move { slot, displaced, .. } => {
+            let is_ready = |row: &Database| row.state == DatabaseState::Ready;
+            prop_assert!(is_ready(row.unwrap()) && row.unwrap().slot > Some(*slot), "{:?} of {:?}", step, row);
+            let other = displaced.map(|id| snapshot.database(id).unwrap());
+            prop_assert!(other.is_none_or(|other| is_ready(other) && other.slot == Some(*slot)), "{:?}", step);
         }
         Step::Clone { .. } => {
             let row = row.unwrap();

@@ -16,8 +16,9 @@ use crate::rows::{Columns as _, invalid};
 macro_rules! select_pools {
     ($condition:literal) => {
         concat!(
-            "select name, warm, max, spares, owner, strategy, extensions, roles, keep_templates, template_max_age_seconds, login,
-                    connection_limit, sourced, dropping
+            "select name, warm, max, spares, owner, strategy, extensions, roles, keep_templates, template_max_age_seconds,
+                    idle_pool_seconds, login, connection_limit, sourced, dropping,
+                    greatest(0, extract(epoch from now() - used_at))::int8 as unused_seconds
              from pools ",
             $condition
         )
@@ -27,11 +28,11 @@ macro_rules! select_pools {
 /// Creates a pool, or sets it to all of these settings. `$1` is its name, `$2` whether a daemon builds its templates, or null to leave that
 /// as it is.
 const PUT: &str = "insert into pools as p (name, sourced, warm, max, spares, owner, strategy, extensions, roles, keep_templates,
-                            template_max_age_seconds, login, connection_limit)
-     values ($1, coalesce($2, false), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                            template_max_age_seconds, login, connection_limit, idle_pool_seconds)
+     values ($1, coalesce($2, false), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
      on conflict (name) do update set sourced = coalesce($2, p.sourced), dropping = false, warm = $3, max = $4, spares = $5, owner = $6,
          strategy = $7, extensions = $8, roles = $9, keep_templates = $10, template_max_age_seconds = $11, login = $12,
-         connection_limit = $13";
+         connection_limit = $13, idle_pool_seconds = $14, used_at = now()";
 
 fn read(row: PgRow) -> Result<Pool, sqlx::Error> {
     let roles: Vec<String> = row.try_get("roles")?;
@@ -48,11 +49,13 @@ fn read(row: PgRow) -> Result<Pool, sqlx::Error> {
             roles: roles.map_err(|_| invalid("roles"))?,
             keep_templates: row.number("keep_templates")?,
             template_max_age_seconds: row.number("template_max_age_seconds")?,
+            idle_pool_seconds: row.number("idle_pool_seconds")?,
             login: row.parsed("login", LoginRights::parse)?,
             connection_limit: row.number("connection_limit")?,
         },
         sourced: row.try_get("sourced")?,
         dropping: row.try_get("dropping")?,
+        unused_seconds: row.number("unused_seconds")?,
     })
 }
 
@@ -94,6 +97,7 @@ pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch)
         .bind(i64::try_from(settings.template_max_age_seconds).unwrap_or(i64::MAX))
         .bind(settings.login.as_str())
         .bind(i32::try_from(settings.connection_limit).unwrap_or(i32::MAX))
+        .bind(i64::try_from(settings.idle_pool_seconds).unwrap_or(i64::MAX))
         .execute(&mut *transaction)
         .await?;
     if let Some(before) = &before
@@ -103,7 +107,7 @@ pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch)
     }
     transaction.commit().await?;
     let sourced = patch.sourced.unwrap_or(before.is_some_and(|before| before.sourced));
-    Ok((Pool { name: name.clone(), settings, sourced, dropping: false }, is_new))
+    Ok((Pool { name: name.clone(), settings, sourced, dropping: false, unused_seconds: 0 }, is_new))
 }
 
 /// A login gets its rights when its database is cloned.

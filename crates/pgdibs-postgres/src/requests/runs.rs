@@ -18,7 +18,9 @@ pub(crate) async fn announce(backend: &PgBackend, announce: &Announce) -> Result
     let wanted = announce.workers.saturating_mul(announce.aliases);
     pools::refuse_what_can_never_fit(backend, &pool, wanted)?;
     let announced = sqlx::query(
-        "insert into announced_runs (run, pool, fingerprint, wanted)
+        "with used as (
+             update pools set used_at = now() where name = $2 and used_at < now() - interval '10 s')
+         insert into announced_runs (run, pool, fingerprint, wanted)
          select $1, $2, $3, $4 where not exists (select from ended_runs where run = $1)
          on conflict (run, pool) do update set fingerprint = $3, wanted = $4, put_at = now()",
     )

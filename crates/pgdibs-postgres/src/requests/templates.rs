@@ -23,6 +23,11 @@ pub(crate) async fn put(
     built_by: Option<i32>,
 ) -> Result<TemplatePut> {
     pools::find(backend, pool).await?;
+    if built_by.is_none() {
+        // The daemon's own PUT, every few seconds, is no use of the pool.
+        let used = "update pools set used_at = now() where name = $1 and used_at < now() - interval '10 s'";
+        sqlx::query(used).bind(pool.as_str()).execute(&backend.catalog()).await?;
+    }
     // The second round reads what the first one inserted. The third: after the insert met another's build, that one may have failed.
     for _ in 0..3 {
         sqlx::query(

@@ -13,7 +13,7 @@ use super::step_context::ServerProcess;
 use super::step_context::StepContext;
 use super::tenants::{drop_handed_over, drop_what_they_made};
 use crate::ddl;
-use crate::error::{Result, stale};
+use crate::error::{Result, failed, stale};
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
 use pgdibs_failpoint::{Failpoint, reach};
@@ -66,7 +66,7 @@ struct Used {
     open_logins: Vec<RoleName>,
     /// Whether its pool's logins may create databases.
     may_make_databases: bool,
-    /// Whether its drop was interrupted; `None` if the server has no database with this name, this oid and pgdibs's owner.
+    /// Whether its drop was interrupted; `None` if the server has no database with this name and this oid.
     invalid: Option<bool>,
     /// Closed, with its logins, no template, and without a session: no session is in it, and none can start.
     shut: bool,
@@ -81,8 +81,16 @@ async fn find_used(connection: &mut PgConnection, server: &ServerProcess, databa
         .ok_or_else(|| stale("the database is not to be dropped"))?;
     server.read(&row)?;
     let open_logins = login_names(&row.try_get::<Vec<String>, _>("open_logins")?);
+    let name = row.database("name")?;
+    // A database that another role took over is not dropped, and neither are its logins: its row says why until its owner is restored.
+    if let Some(owner) = row.try_get::<Option<String>, _>("foreign_owner")? {
+        return Err(failed(format!(
+            "database \"{name}\" belongs to role \"{owner}\" now, and pgdibs drops only databases of its role \"{ours}\"; run ALTER DATABASE {name} OWNER TO {ours}, or drop it",
+            ours = RoleName::database_owner()
+        )));
+    }
     Ok(Used {
-        name: row.database("name")?,
+        name,
         oid: row.try_get("oid")?,
         logins: row.try_get("logins")?,
         may_make_databases: row.try_get("may_make_databases")?,

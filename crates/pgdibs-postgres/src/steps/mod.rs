@@ -10,6 +10,7 @@ mod drop_by_name;
 mod fence;
 mod held_spare;
 mod login;
+mod placement;
 mod roles;
 mod transitions;
 mod seal;
@@ -122,6 +123,9 @@ async fn fast(ctx: &mut StepContext<'_>, steps: &[Step], results: &mut Results) 
                 transitions::end_lease(ctx.connection, *lease, *end, *renewals, reason).await
             }
             Step::Fill { spare, slot } => swap::fill(ctx, *spare, *slot).await,
+            Step::Move { database, slot, displaced } => {
+                placement::move_to(ctx.connection, *database, *slot, *displaced).await
+            }
             Step::Retire { database, reason } => transitions::retire(ctx.connection, *database, *reason).await,
             Step::NewDatabases { template, count } => {
                 transitions::new_databases(ctx.connection, *template, *count).await
@@ -235,7 +239,7 @@ async fn server_idle(backend: &PgBackend, application: &str, alone: Option<Templ
 const ATTEMPTS: i32 = 3;
 
 /// Writes a failure into the row it concerns; the next plan after `retry_at` has the retry.
-async fn record(backend: &PgBackend, step: &Step, why: &str) -> Result<(), sqlx::Error> {
+pub(crate) async fn record(backend: &PgBackend, step: &Step, why: &str) -> Result<(), sqlx::Error> {
     let (template, statement) = match step {
         Step::CreateBuild { template } | Step::Seal { template } => (
             template,

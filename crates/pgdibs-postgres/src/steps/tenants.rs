@@ -45,7 +45,7 @@ pub(super) async fn drop_what_they_made(ctx: &mut StepContext<'_>, logins: &[Rol
     let names: Vec<&str> = logins.iter().map(RoleName::as_str).collect();
     let made = sqlx::query(
         "select owner::text, name::text, oid::int8, invalid from server_databases
-         where owner = any($1::name[]) and owner ~ '^pgdibs_l_[0-9]+$'",
+         where owner = any($1::name[]) and owner ~ '^pgdibs_l_[0-9]+$' and made_by_tests",
     )
     .bind(&names)
     .try_map(|row| Made::read(&row))

@@ -11,7 +11,7 @@ use pgdibs_postgres::sqlstate;
 use pgdibs_testing::conformance::ConformanceServer as _;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::PgConnection;
-use sqlx::{Connection as _, Executor as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use crate::support::setting::{Setting, on_each_server};
 
@@ -170,5 +170,69 @@ fn purge_drops_databases_of_logins_and_can_be_repeated() {
         assert_eq!(setting.cluster.text("postgres", left).await, "postgres");
         let roles = "select count(*) from pg_roles where rolname like 'pgdibs%'";
         assert_eq!(setting.cluster.text("postgres", roles).await, "0");
+    });
+}
+
+/// The owner of a database as `pg_database` has it.
+async fn give_away(setting: &Setting, database: &str, owner: &str) {
+    setting.cluster.sql("postgres", &format!("alter database {database} owner to {owner}")).await;
+}
+
+async fn databases_named_like(setting: &Setting, pattern: &str) -> String {
+    let sql = format!("select count(*) from pg_database where datname like '{pattern}'");
+    setting.cluster.text("postgres", &sql).await
+}
+
+/// Regression: the drop of such a database reported success without dropping it, so that it was planned 50 times a second.
+#[test]
+fn database_that_superuser_lease_gave_away_is_dropped() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        let logins = suite.server.logins().await;
+        pool_with(setting, login(LoginRights::Superuser)).await;
+        setting.cluster.sql("postgres", "create role another").await;
+        let (first, second) = (suite.take(suite.acquire_request()).await, suite.take(suite.acquire_request()).await);
+        let first_login = first.credentials.clone().unwrap().user;
+        let mut session = suite.enter(&first).await;
+        let sql = format!("alter database {} owner to another", first.database_name);
+        session.execute(AssertSqlSafe(sql)).await.unwrap();
+        let sql = format!("alter database {} owner to {first_login}", second.database_name);
+        session.execute(AssertSqlSafe(sql)).await.unwrap();
+        suite.idle().await;
+        assert_eq!(suite.in_state(DatabaseState::Leased).await.len(), 2, "both leases live");
+        suite.release(&first).await;
+        suite.idle().await;
+        let mut session = suite.enter(&second).await;
+        session.execute("select 1").await.expect("the end of the first lease leaves the database of the second alone");
+        suite.release(&second).await;
+        suite.idle().await;
+        assert_eq!(databases_named_like(setting, "%\\_old\\_%").await, "0");
+        setting.cluster.sql("postgres", "drop role another").await;
+        suite.finish(&logins).await;
+    });
+}
+
+#[test]
+fn drop_of_database_taken_over_by_another_role_fails_with_its_owner() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 0).await;
+        setting.cluster.sql("postgres", "create role another").await;
+        let lease = suite.take(suite.acquire_request()).await;
+        give_away(setting, &lease.database_name, "another").await;
+        suite.release(&lease).await;
+        let failures = setting.idle_with_failures().await;
+        let why = "belongs to role \"another\" now";
+        assert!(failures.iter().any(|failure| failure.contains(why)), "{failures:?}");
+        let row = "select last_error from databases where last_error is not null";
+        assert!(setting.catalog_text(row).await.contains(why));
+        assert_eq!(databases_named_like(setting, "%\\_old\\_%").await, "1", "it is left alone");
+        // The next attempt is due at once, and finds the owner restored.
+        let used = setting.catalog_text("select name from databases where last_error is not null").await;
+        give_away(setting, &used, "pgdibs_owner").await;
+        setting.catalog("update databases set retry_at = now()").await;
+        suite.idle().await;
+        setting.cluster.sql("postgres", "drop role another").await;
+        suite.finish(&[]).await;
     });
 }

@@ -23,6 +23,9 @@ table! {
         keep_templates: Option<BoundedInteger<0, 1000>> = "3";
         /// the daemon drops a template of this age, except the newest and one used in the last ten minutes
         template_max_age_days: Option<BoundedInteger<1, 3650>> = "14";
+        /// a pool without lease, waiter, announced run and `PUT` for this long keeps its templates alone, without ready databases and
+        /// spares; the next announced run or lease makes it warm again
+        idle_pool_seconds: Option<BoundedInteger<1, 315_360_000>> = "86400";
         /// most connections of one lease's login at once; 0 for no limit
         connection_limit: Option<BoundedInteger<0, 10_000>> = "0";
         /// the role that owns the objects of a template, and as which tests act. By default each pool has its own, which is dropped
@@ -71,6 +74,7 @@ impl PoolTable {
             roles: self.roles,
             keep_templates: self.keep_templates.map(|number| number.0),
             template_max_age_seconds: self.template_max_age_days.map(|days| u64::from(days.0) * 86_400),
+            idle_pool_seconds: self.idle_pool_seconds.map(|seconds| seconds.0.into()),
             login: self.login,
             connection_limit: self.connection_limit.map(|number| number.0),
             sourced: Some(self.source.is_some()),

@@ -12,6 +12,7 @@ pub mod resets;
 mod server;
 mod suite;
 pub mod templates;
+pub mod placement;
 pub mod waiting;
 
 pub use server::ConformanceServer;
@@ -73,6 +74,9 @@ macro_rules! for_each_conformance_check {
         $run!(waiting, request_above_max_is_rejected_at_once);
         $run!(waiting, announced_run_warms_the_pool);
         $run!(waiting, ticket_for_old_template_evicts_an_idle_database);
+        $run!(placement, ready_databases_move_to_lowest_slots_after_a_burst);
+        $run!(placement, announced_run_gets_slots_of_another_template);
+        $run!(placement, move_of_leased_database_is_stale);
         $run!(resets, reset_swaps_database_and_keeps_name_and_login);
         $run!(resets, reset_of_a_generation_happens_once);
         $run!(resets, reset_without_spare_waits_with_database_unchanged);

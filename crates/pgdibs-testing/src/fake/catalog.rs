@@ -65,6 +65,8 @@ pub(super) struct State {
     pub(super) server: Server,
     pub(super) limits: Limits,
     pub(super) pools: BTreeMap<PoolName, Pool>,
+    /// The last use of each pool.
+    pub(super) pools_used: BTreeMap<PoolName, f64>,
     pub(super) templates: BTreeMap<TemplateId, TemplateRow>,
     pub(super) databases: BTreeMap<DatabaseId, DatabaseRow>,
     pub(super) leases: BTreeMap<LeaseId, LeaseRow>,
@@ -175,6 +177,7 @@ impl State {
             database.seen.attempts = 0;
             database.retry_at = 0.0;
         }
+        self.pools_used.insert(row.seen.pool.clone(), now);
         Ok(true)
     }
 

@@ -14,6 +14,9 @@ pub enum FaultPoint {
     After,
 }
 
+/// Which steps report success and change nothing.
+pub(super) type Ineffective = Box<dyn FnMut(&Step) -> bool + Send>;
+
 /// The fault at a point; `None` continues. The row records [`StepError::Failed`], like an error of Postgres, but not
 /// [`StepError::Unavailable`], like the death of the daemon or the server.
 pub(super) type Faults = Box<dyn FnMut(&Step, FaultPoint) -> Option<StepError> + Send>;

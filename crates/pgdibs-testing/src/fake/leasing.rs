@@ -203,6 +203,7 @@ impl State {
         };
         template.last_used = now;
         template.seen.last_used_at = stamp;
+        self.pools_used.insert(acquire_request.pool.clone(), now);
         let lease = Lease {
             id: acquire_request.id,
             state: LeaseState::Live,
@@ -379,6 +380,7 @@ impl State {
         let wanted = announce.workers.saturating_mul(announce.aliases);
         self.check_limit(&announce.pool, wanted)?;
         let now = self.now;
+        self.pools_used.insert(announce.pool.clone(), now);
         self.runs.insert(
             announce.run.clone(),
             RunRow {

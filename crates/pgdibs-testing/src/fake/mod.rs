@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use catalog::State;
 pub use faults::FaultPoint;
-use faults::Faults;
+use faults::{Faults, Ineffective};
 pub use server::{FakeDatabase, Session};
 
 use pgdibs_core::backend::Backend;
@@ -38,6 +38,7 @@ use pgdibs_core::template::{Template, TemplateId};
 pub struct FakeBackend {
     state: Arc<Mutex<State>>,
     faults: Arc<Mutex<Option<Faults>>>,
+    ineffective: Arc<Mutex<Option<Ineffective>>>,
 }
 
 impl FakeBackend {
@@ -54,6 +55,16 @@ impl FakeBackend {
     /// Calls `faults` at each fault point of each step; the step fails with the error that it returns.
     pub fn set_faults(&self, faults: impl FnMut(&Step, FaultPoint) -> Option<StepError> + Send + 'static) {
         *self.faults.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(faults));
+    }
+
+    /// Calls `ineffective` before each step; a step for which it returns true reports success and changes nothing.
+    pub fn set_ineffective(&self, ineffective: impl FnMut(&Step) -> bool + Send + 'static) {
+        *self.ineffective.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(ineffective));
+    }
+
+    /// Writes a failed attempt at a step into its row, if it has one.
+    pub fn record_failure(&self, step: &Step, why: &str) {
+        self.state().record_failure(step, why);
     }
 
     /// Stops injecting faults.
@@ -203,8 +214,13 @@ impl Backend for FakeBackend {
 
     async fn execute(&self, steps: &[Step]) -> Vec<Result<(), StepError>> {
         let mut faults = self.faults.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ineffective = self.ineffective.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
-        steps.iter().map(|step| state.execute(step, &mut faults)).collect()
+        let mut execute = |step| {
+            let is_ineffective = ineffective.as_mut().is_some_and(|ineffective| ineffective(step));
+            if is_ineffective { Ok(()) } else { state.execute(step, &mut faults) }
+        };
+        steps.iter().map(&mut execute).collect()
     }
 
     /// The fake drops logins with their databases and checks ages when it reads, so there is no garbage.

@@ -3,6 +3,7 @@
 use super::catalog::{DatabaseRow, State, login_of, timestamp};
 use super::leasing::ANNOUNCEMENT_SECONDS;
 use pgdibs_core::database::DatabaseState;
+use pgdibs_core::pool::Pool;
 use pgdibs_core::snapshot::{AnnouncedRun, ServerDatabase, Snapshot, Ticket};
 
 impl State {
@@ -47,8 +48,12 @@ impl State {
             };
             (oid, seen)
         });
+        let pools = self.pools.values().map(|pool| {
+            let used = self.pools_used.get(&pool.name).copied().unwrap_or(self.now);
+            Pool { unused_seconds: whole_seconds(self.now - used), ..pool.clone() }
+        });
         Snapshot {
-            pools: self.pools.values().cloned().collect(),
+            pools: pools.collect(),
             templates: templates.collect(),
             databases: databases.collect(),
             leases: self.live().cloned().collect(),

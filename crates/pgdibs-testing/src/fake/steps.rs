@@ -63,6 +63,7 @@ impl State {
             Step::Return { used, spare } => self.return_used(*used, *spare, halfway),
             Step::Fence { database } => self.fence(*database),
             Step::Fill { spare, slot } => self.fill(*spare, *slot),
+            Step::Move { database, slot, displaced } => self.move_to(*database, *slot, *displaced),
             Step::Retire { database, reason } => self.retire(*database, *reason),
             Step::NewDatabases { template, count } => self.new_databases(*template, *count),
             Step::Clone { database } => self.clone_template(*database, halfway),
@@ -78,7 +79,7 @@ impl State {
         }
     }
 
-    fn record_failure(&mut self, step: &Step, text: &str) {
+    pub(super) fn record_failure(&mut self, step: &Step, text: &str) {
         let now = self.now;
         if let Some(row) = step.database().and_then(|id| self.databases.get_mut(&id)) {
             row.seen.attempts += 1;
@@ -239,6 +240,38 @@ impl State {
             return Err(stale(format!("slot {slot} is taken")));
         }
         self.enter_slot(&spare, oid, slot, &login_of(spare.id.0))
+    }
+
+    fn move_to(&mut self, database: DatabaseId, slot: u32, displaced: Option<DatabaseId>) -> Outcome {
+        let (moved, oid) = self.present(database, &[DatabaseState::Ready])?;
+        let other = displaced.map(|id| self.present(id, &[DatabaseState::Ready])).transpose()?;
+        let holder = self.databases.values().find(|row| row.seen.pool == moved.pool && row.seen.slot == Some(slot));
+        if moved.slot <= Some(slot) || holder.map(|row| row.seen.id) != displaced {
+            return Err(stale("the slots have changed"));
+        }
+        let target = DatabaseName::slot(&moved.pool, slot);
+        if let Some((other, other_oid)) = &other {
+            let aside = DatabaseName::spare(&other.pool, other.id.0);
+            self.server.rename(*other_oid, aside.as_str()).map_err(StepError::Failed)?;
+        }
+        // The real step is one transaction: a name that is in use undoes the first rename.
+        let renamed = self.server.rename(oid, target.as_str()).map_err(StepError::Failed);
+        if let Some((other, other_oid)) = &other {
+            let name = if renamed.is_ok() { moved.name.as_str() } else { other.name.as_str() };
+            self.server.rename(*other_oid, name).map_err(StepError::Failed)?;
+        }
+        renamed?;
+        if let Some((other, _)) = other {
+            let row = self.row(other.id)?;
+            row.seen.name = moved.name;
+            row.seen.slot = moved.slot;
+            settle(row);
+        }
+        let row = self.row(database)?;
+        row.seen.name = target;
+        row.seen.slot = Some(slot);
+        settle(row);
+        Ok(())
     }
 
     fn retire(&mut self, database: DatabaseId, reason: RetireReason) -> Outcome {

@@ -24,7 +24,8 @@ impl State {
                 return Err(Error::ForeignDatabases { pool: name.as_str().to_owned(), names });
             }
         }
-        let pool = Pool { name: name.clone(), settings, sourced, dropping: false };
+        let pool = Pool { name: name.clone(), settings, sourced, dropping: false, unused_seconds: 0 };
+        self.pools_used.insert(name.clone(), self.now);
         self.pools.insert(name.clone(), pool.clone());
         Ok((pool, made))
     }
@@ -54,6 +55,7 @@ impl State {
         token: &str,
     ) -> Result<TemplatePut, Error> {
         self.pool(pool)?;
+        self.pools_used.insert(pool.clone(), self.now);
         if let Some(id) = self.current(pool, fingerprint).map(|row| row.seen.id) {
             let now = self.now;
             let stamp = self.timestamp();

@@ -47,7 +47,7 @@ mod long {
 
     const START: &[&str] = &["start", "reconcile"];
     const TEMPLATE: &[&str] = &["build", "seal", "template"];
-    const DATABASE: &[&str] = &["clone", "adopt", "fill", "return", "retire", "forget", "drop"];
+    const DATABASE: &[&str] = &["clone", "adopt", "fill", "move", "return", "retire", "forget", "drop"];
     const LEASE: &[&str] = &["acquire", "keep", "reset", "release", "run", "expire"];
 
     /// One test for each group of failpoints; it loops over all of them.

@@ -40,6 +40,7 @@ impl Provoker {
             // Surplus spares retire. They are closed, but in another way than the databases of ended leases.
             "retire" => self.change_spares(),
             "drop" if point == Failpoint::DropClosed => self.change_spares(),
+            "move" => self.empty_a_low_slot(),
             // The row of a spare that was dropped externally is deleted. The spare may have moved on, so this tries several.
             "forget" => {
                 let spare =
@@ -55,6 +56,47 @@ impl Provoker {
             let path = format!("/v1/pools/{}", self.pool);
             let _ = self.api.try_call(Method::PUT, &path, Some(&json!({"spares": spares})));
         }
+    }
+
+    /// The pool in which the lowest slot becomes empty.
+    fn pool_of_moves(pool: &str) -> String {
+        format!("{pool}_m")
+    }
+
+    /// Beside callers that wait, nothing moves. So this happens in a pool of its own: one database is leased, another is ready in slot 1, and
+    /// slot 0 becomes empty.
+    fn empty_a_low_slot(&self) {
+        let pool = Self::pool_of_moves(&self.pool);
+        let call = |method: Method, path: &str, body: &Value| {
+            let answer = self.api.try_call(method, path, Some(body)).ok();
+            answer.filter(|answer| answer.status < 300).map(|answer| answer.body)
+        };
+        let settings = json!({"warm": 1, "max": 3, "spares": 0});
+        let template = format!("/v1/pools/{pool}/templates/first");
+        let Some(_) = call(Method::PUT, &format!("/v1/pools/{pool}"), &settings) else { return };
+        let Some(put) = call(Method::PUT, &template, &json!({"holder": "a test", "wait_seconds": 5})) else { return };
+        if let Some(token) = put["build"]["token"].as_str() {
+            let _ = call(Method::POST, &format!("{template}/seal"), &json!({"token": token}));
+        }
+        let Some(lease) = call(Method::POST, "/v1/leases", &json!({"pool": pool, "wait_seconds": 5})) else { return };
+        until("another database is ready", || {
+            match self.api.try_call(Method::GET, &format!("/v1/pools/{pool}"), None) {
+                Ok(answer) if answer.status == 200 && answer.body["counts"]["ready"] == 0 => {
+                    Err(answer.body.to_string())
+                }
+                _ => Ok(()),
+            }
+        });
+        let id = lease["id"].as_str().unwrap_or_default();
+        let _ = call(Method::DELETE, &format!("/v1/leases/{id}"), &Value::Null);
+        // Another lease would take the database before it moves.
+        let moved = format!("select count(*) from databases where pool = '{pool}' and state = 'ready' and slot = 0");
+        until("the database moves", || match self.api.try_call(Method::GET, &format!("/v1/pools/{pool}"), None) {
+            Ok(answer) if answer.status == 200 && Session::open(&self.catalog).text(&moved) == "0" => {
+                Err(answer.body.to_string())
+            }
+            _ => Ok(()),
+        });
     }
 
     /// Builds, seals and drops a template; with `externally` it is dropped outside pgdibs.
@@ -123,6 +165,14 @@ pub(super) fn clean_up(stage: &Stage) {
             assert!(matches!(answer.status, 204 | 404), "{}", answer.body);
         }
     }
+    let pool = Provoker::pool_of_moves(&stage.pool);
+    let answer = stage.api.call(Method::DELETE, &format!("/v1/pools/{pool}?force=true"), None);
+    assert!(matches!(answer.status, 204 | 404), "{}", answer.body);
+    let left = format!("select count(*) from pools where name = '{pool}'");
+    until("the pool of the moves is dropped", || match stage.catalog().text(&left).as_str() {
+        "0" => Ok(()),
+        left => Err(left.to_owned()),
+    });
     stage.catalog().run("update templates set build_heard_at = now() - interval '61 s' where state = 'building'");
     stage.api.put(&format!("/v1/pools/{}", stage.pool), &json!({"spares": stage::SPARES})).expect(200);
 }

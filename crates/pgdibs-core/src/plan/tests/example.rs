@@ -35,7 +35,7 @@ impl Example {
     pub(super) fn pool(mut self, name: &str, warm: u32, max: u32, spares: u32) -> Self {
         let name = PoolName::parse(name).unwrap();
         let settings = PoolSettings { warm, max, spares, ..PoolSettings::of(&name) };
-        self.snapshot.pools.push(Pool { name, settings, sourced: false, dropping: false });
+        self.snapshot.pools.push(Pool { name, settings, sourced: false, dropping: false, unused_seconds: 0 });
         self
     }
 
@@ -114,6 +114,11 @@ impl Example {
         if let Some(oid) = oid {
             self.put_on_server(oid, &name, true);
         }
+        self
+    }
+
+    pub(super) fn pool_unused_for(mut self, seconds: u64) -> Self {
+        self.last_pool().unused_seconds = seconds;
         self
     }
 

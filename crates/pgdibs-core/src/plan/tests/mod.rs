@@ -37,6 +37,10 @@ fn shown(step: &Step) -> String {
         Step::Return { used, spare: None } => format!("return {}", d(used)),
         Step::Fence { database } => format!("fence {}", d(database)),
         Step::Fill { spare, slot } => format!("fill slot {slot} with {}", d(spare)),
+        Step::Move { database, slot, displaced: None } => format!("move {} to slot {slot}", d(database)),
+        Step::Move { database, slot, displaced: Some(other) } => {
+            format!("move {} to slot {slot}, {} makes room", d(database), d(other))
+        }
         Step::Retire { database, reason } => format!("retire {}: {}", d(database), retired(*reason)),
         Step::NewDatabases { template, count } => format!("{count} new of {}", t(template)),
         Step::Clone { database } => format!("clone {}", d(database)),

@@ -1,8 +1,10 @@
 //! Plans of pools: the number of ready databases and spares, evictions, and limits.
 
 use super::check;
-use super::example::example;
+use super::example::{Example, example};
+use super::{Step, plan};
 use crate::database::DatabaseState;
+use crate::name::{DatabaseName, PoolName};
 use crate::pool::{Strategy, StrategyChoice};
 use crate::request::TicketKind::{Acquire, Exact, Reset};
 use crate::snapshot::Limits;
@@ -261,4 +263,111 @@ fn exact_ticket_evicts_idle_databases_of_another_template() {
 fn exact_ticket_does_not_evict_a_leased_database() {
     let e = example(1, 4, 0).template(1).leased(10, 0).ready(11, 1).waiting(1, Exact, 1);
     check(&e, &[]);
+}
+
+const DAY: u64 = 24 * 3600;
+
+#[test]
+fn pool_unused_for_a_day_keeps_its_template_alone() {
+    let e = example(2, 4, 1).template(1).ready(10, 0).ready(11, 1).spare(12).creating(13);
+    let idle = e.clone().pool_unused_for(DAY);
+    check(&idle, &["retire 11: surplus", "retire 10: surplus", "forget 13: not needed", "retire 12: surplus"]);
+    check(&e.pool_unused_for(DAY - 1), &["forget 13: not needed"]);
+    check(&example(2, 4, 1).template(1).pool_unused_for(DAY), &[]);
+}
+
+#[test]
+fn pool_setting_decides_when_an_unused_pool_shrinks() {
+    let mut e = example(1, 4, 0).template(1).ready(10, 0).pool_unused_for(60);
+    e.last_pool().settings.idle_pool_seconds = 60;
+    check(&e, &["retire 10: surplus"]);
+    e.last_pool().settings.idle_pool_seconds = 61;
+    check(&e, &[]);
+}
+
+#[test]
+fn unused_pool_is_warm_again_for_any_use() {
+    let cold = || example(2, 4, 1).template(1).pool_unused_for(DAY);
+    check(&cold().waiting(1, Acquire, 1), &["3 new of 1"]);
+    check(&cold().waiting(1, Reset, 1), &["4 new of 1"]);
+    check(&cold().announced(Some(1), 1, 0), &["3 new of 1"]);
+    check(&cold().announced(None, 1, 0), &["3 new of 1"]);
+    check(&cold().leased(10, 0), &["3 new of 1"]);
+    check(&cold().pool_unused_for(0), &["3 new of 1"]);
+}
+
+#[test]
+fn other_pool_in_use_leaves_an_unused_one_cold() {
+    let e = example(2, 4, 1).template(1).pool_unused_for(DAY).pool("web", 1, 4, 0).template(2).leased(20, 0);
+    check(&e, &["1 new of 2"]);
+}
+
+#[test]
+fn ready_databases_move_to_lowest_slots_at_rest() {
+    let e = example(4, 8, 0).template(1).ready(11, 1).ready(12, 2).ready(13, 3).ready(14, 4);
+    check(&e, &["move 14 to slot 0"]);
+    let e = example(2, 8, 0).template(1).ready(16, 6).ready(17, 7);
+    check(&e, &["move 17 to slot 0", "move 16 to slot 1"]);
+    check(&example(2, 8, 0).template(1).ready(10, 0).ready(11, 1), &[]);
+}
+
+#[test]
+fn move_leaves_out_slots_in_use() {
+    let e = example(1, 8, 0).template(1).ready(14, 4).in_slot(10, DatabaseState::Blocked, 0).not_due(10);
+    check(&e.clone().other(7, "app_gw1", false), &["move 14 to slot 2"]);
+    check(&e.not_due(14), &[]);
+}
+
+#[test]
+fn nothing_moves_while_a_request_waits_or_a_slot_is_filled() {
+    let e = || example(1, 8, 0).template(1).ready(14, 4);
+    check(&e(), &["move 14 to slot 0"]);
+    check(&e().waiting(1, Acquire, 1), &[]);
+    check(&e().leased(11, 1), &[]);
+    check(&e().retiring(10, 0), &["return 10"]);
+    check(&example(2, 8, 0).template(1).ready(14, 4).spare(15), &["fill slot 0 with 15"]);
+    check(&example(2, 8, 0).template(1).ready(14, 4).creating(15), &["clone 15"]);
+}
+
+#[test]
+fn announced_run_gets_lowest_slots_beside_leases() {
+    let e = example(2, 8, 0).template(1).leased(10, 0).ready(16, 6).ready(17, 7);
+    check(&e, &[]);
+    check(&e.announced(None, 2, 0), &["move 17 to slot 1", "move 16 to slot 2"]);
+}
+
+#[test]
+fn announced_run_exchanges_slots_with_another_template() {
+    let e = example(2, 8, 0).template(1).ready(12, 2).ready(13, 3).template(2).ready(20, 0).ready(21, 1);
+    check(&e.announced(Some(1), 2, 0), &["move 13 to slot 0, 20 makes room", "move 12 to slot 1, 21 makes room"]);
+}
+
+#[test]
+fn moves_come_to_an_end() {
+    let mut e = example(2, 8, 0).template(1).ready(12, 2).ready(17, 7).template(2).ready(20, 1).ready(21, 4);
+    e = e.announced(Some(1), 2, 0);
+    for round in 0.. {
+        let steps = plan(&e.snapshot, &e.context);
+        if steps.is_empty() {
+            break;
+        }
+        assert!(round < 5, "{steps:?}");
+        for step in steps {
+            let Step::Move { database, slot, displaced } = step else { panic!("{step:?}") };
+            let left = e.snapshot.database(database).unwrap().slot;
+            let place = |e: Example, id: i64, slot: u32| {
+                let name = DatabaseName::slot(&PoolName::parse("app").unwrap(), slot);
+                let text = name.as_str().to_owned();
+                e.change(id, |d| (d.slot, d.name) = (Some(slot), name)).on_server(id, |found| found.name = text)
+            };
+            e = place(e, database.0, slot);
+            if let Some(other) = displaced {
+                e = place(e, other.0, left.unwrap());
+            }
+        }
+    }
+    let slots = e.snapshot.databases.iter().map(|d| (d.id.0, d.slot.unwrap()));
+    let mut of_first: Vec<u32> = slots.filter(|(id, _)| *id < 20).map(|(_, slot)| slot).collect();
+    of_first.sort_unstable();
+    assert_eq!(of_first, [0, 1]);
 }

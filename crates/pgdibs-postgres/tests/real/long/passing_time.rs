@@ -286,3 +286,63 @@ fn future_times_written_before_clock_jump_are_shifted() {
         }
     });
 }
+
+async fn pool_unused_for(setting: &Setting, seconds: u32) {
+    setting.catalog(&format!("update pools set used_at = now() - interval '{seconds} s'")).await;
+    setting.suite.idle().await;
+}
+
+#[test]
+fn pool_unused_for_a_day_keeps_its_template_alone() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(2, 4, 1).await;
+        let databases = async || suite.names_on_the_server().await.len();
+        pool_unused_for(setting, 86_390).await;
+        assert_eq!(databases().await, 4);
+        pool_unused_for(setting, 86_401).await;
+        assert_eq!(databases().await, 1, "the template");
+        let logins = "select count(*) from pg_roles where rolname ~ '^pgdibs_l_'";
+        assert_eq!(setting.cluster.text("postgres", logins).await, "0");
+
+        // A lease waits for its database, and its end is a use as well.
+        let target = suite.must_wait(suite.acquire_request()).await;
+        let ticket = suite.backend.take_ticket(&target, 1, pgdibs_core::request::TicketKind::Acquire).await.unwrap();
+        suite.idle().await;
+        assert_eq!(databases().await, 4);
+        suite.backend.drop_ticket(ticket).await.unwrap();
+        let lease = suite.take(suite.acquire_request()).await;
+        pool_unused_for(setting, 100_000).await;
+        assert_eq!(databases().await, 5, "a live lease is a use");
+        suite.release(&lease).await;
+        suite.idle().await;
+        assert_eq!(databases().await, 4, "the end of a lease is a use");
+
+        // A run, which lapses, and a PUT.
+        pool_unused_for(setting, 100_000).await;
+        assert_eq!(databases().await, 1);
+        let run = suite.run_id();
+        let pool = suite.pool.clone();
+        let announce = Announce { run, pool, fingerprint: None, workers: 1, aliases: 1 };
+        suite.backend.announce(&announce).await.unwrap();
+        suite.idle().await;
+        assert_eq!(databases().await, 4);
+        setting.catalog("update announced_runs set put_at = now() - interval '61 s'").await;
+        suite.idle().await;
+        assert_eq!(databases().await, 4, "the announcement was a use");
+        pool_unused_for(setting, 100_000).await;
+        assert_eq!(databases().await, 1);
+        suite.backend.put_pool(&suite.pool, &PoolPatch::default()).await.unwrap();
+        suite.idle().await;
+        assert_eq!(databases().await, 4, "a PUT of the pool is a use");
+        pool_unused_for(setting, 100_000).await;
+        let fingerprint = suite.snapshot().await.templates[0].fingerprint.clone();
+        let put = suite.backend.put_own_template(&suite.pool, &fingerprint, "daemon", "token").await;
+        assert!(matches!(put, Ok(TemplatePut::Ready(_))), "{put:?}");
+        suite.idle().await;
+        assert_eq!(databases().await, 1, "the daemon's own PUT is no use");
+        suite.backend.put_template(&suite.pool, &fingerprint, "client", "token").await.unwrap();
+        suite.idle().await;
+        assert_eq!(databases().await, 4, "a client's PUT of the template is one");
+    });
+}

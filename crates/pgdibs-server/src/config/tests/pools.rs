@@ -20,6 +20,7 @@ extensions = ["uuid-ossp", "pg_trgm"]
 roles = ["reader"]
 keep_templates = 2
 template_max_age_days = 7
+idle_pool_seconds = 3600
 login = "createdb"
 connection_limit = 20
 
@@ -54,6 +55,7 @@ fn pool_table_sets_every_field() {
         roles: Some(vec![role("reader")]),
         keep_templates: Some(2),
         template_max_age_seconds: Some(7 * 86_400),
+        idle_pool_seconds: Some(3600),
         login: Some(LoginRights::CreateDb),
         connection_limit: Some(20),
         sourced: Some(true),
@@ -71,8 +73,8 @@ fn pool_table_sets_every_field() {
     assert_eq!(row(&loaded, "pools.shop.warm"), "5 · file ./pgdibs.toml line 3");
     assert_eq!(row(&loaded, "pools._bare.warm"), "4 (an existing pool keeps its own) · default");
     assert_eq!(row(&loaded, "pools.shop.extensions"), "uuid-ossp,pg_trgm · file ./pgdibs.toml line 8");
-    assert_eq!(row(&loaded, "pools.shop.source.command"), "python,manage.py,migrate, now · file ./pgdibs.toml line 16");
-    assert_eq!(row(&loaded, "pools.shop.source.env"), "DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 18");
+    assert_eq!(row(&loaded, "pools.shop.source.command"), "python,manage.py,migrate, now · file ./pgdibs.toml line 17");
+    assert_eq!(row(&loaded, "pools.shop.source.env"), "DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 19");
 }
 
 #[test]

@@ -121,6 +121,7 @@ fn the_reference_has_the_pool_defaults_of_core() {
         ("spares", code.spares.to_string()),
         ("keep_templates", code.keep_templates.to_string()),
         ("template_max_age_days", days.to_string()),
+        ("idle_pool_seconds", code.idle_pool_seconds.to_string()),
         ("owner", code.owner.as_str().replace("shop", "NAME")),
         ("login", code.login.as_str().to_owned()),
         ("connection_limit", code.connection_limit.to_string()),
