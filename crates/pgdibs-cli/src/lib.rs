@@ -11,6 +11,7 @@ mod healthcheck;
 mod inherited;
 mod leases;
 mod output;
+mod parse;
 mod pools;
 mod progress;
 mod psql;
@@ -43,9 +44,9 @@ pub fn main() -> ExitCode {
         return supervise(args);
     }
     let words: Vec<OsString> = std::env::args_os().collect();
-    let cli = match args::parse(&words) {
+    let cli = match parse::parse(&words) {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() && args::wants_json(&words) => {
+        Err(error) if error.use_stderr() && parse::wants_json(&words) => {
             let error = CliError::usage(error.render().to_string().trim().trim_start_matches("error: "));
             return ExitCode::from(output::print_error(&error, Format::Json));
         }

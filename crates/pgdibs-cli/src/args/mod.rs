@@ -1,12 +1,9 @@
 //! The command line for clap: commands, flags and their help.
 
 mod leases;
-mod parse;
 mod pools;
-mod run;
-mod seconds;
-#[cfg(test)]
-mod tests;
+pub(crate) mod run;
+pub(crate) mod seconds;
 
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
@@ -15,12 +12,9 @@ use super::output::Format;
 use pgdibs_server::config::{GlobalFlags, ServeFlags};
 
 pub(super) use leases::{IdArgs, KeepArgs, LeaseArgs, PsqlArgs, ReleaseArgs, RenewArgs, ResetArgs};
-pub(super) use parse::{parse, wants_json};
 pub(super) use pools::{
     PoolCommand, PoolDropArgs, PoolSetArgs, TemplateArgs, TemplateBuildArgs, TemplateCommand, TemplateListArgs,
 };
-#[cfg(test)]
-use run::Assignment;
 pub(super) use run::RunArgs;
 
 /// Call dibs on a clean Postgres database.

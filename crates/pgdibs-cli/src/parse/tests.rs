@@ -5,8 +5,11 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 
-use super::seconds::seconds;
-use super::*;
+use super::{command, parse, wants_json};
+use crate::args::run::Assignment;
+use crate::args::seconds::seconds;
+use crate::args::*;
+use crate::output::Format;
 
 fn parse_error(words: &[&str]) -> clap::Error {
     let words: Vec<OsString> = ["pgdibs"].iter().chain(words).map(OsString::from).collect();
@@ -130,7 +133,7 @@ fn env_flag_parses_variable_and_scheme() {
 /// Regression: the help of `pgdibs release` showed six global options among its own, and no example.
 #[test]
 fn help_has_own_options_an_example_and_one_line_on_global_ones() {
-    let mut command = parse::command();
+    let mut command = command();
     command.build();
     let help = command.render_long_help().to_string();
     assert!(help.contains("Global options:") && help.contains("--log-format <FORMAT>"), "{help}");

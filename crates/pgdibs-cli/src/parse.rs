@@ -1,12 +1,15 @@
 //! Parses the words of a command line: help without the global options, a sentence about a missing `--`, suggestions for near names.
 
+#[cfg(test)]
+mod tests;
+
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, CommandFactory, Error, FromArgMatches};
 use pgdibs_server::config::suggestion;
 
-use super::Cli;
+use crate::args::Cli;
 
 /// Parses a command line, the program's name included.
 ///
@@ -36,7 +39,7 @@ pub(crate) fn wants_json(words: &[OsString]) -> bool {
 }
 
 /// The command line with help that shows the options of a command first and names the global ones in one line.
-pub(super) fn command() -> Command {
+pub(crate) fn command() -> Command {
     let command = Cli::command();
     let global: Vec<Arg> = command.get_arguments().filter(|argument| argument.is_global_set()).cloned().collect();
     let names: Vec<String> = global.iter().filter_map(|argument| Some(format!("--{}", argument.get_long()?))).collect();
