@@ -21,7 +21,8 @@ GROUPS = {
     "Leases": r"/v1/leases",
     "Runs": r"/v1/runs",
     "Databases": r"/v1/databases",
-    "Watching": r"",
+    # A new prefix needs a row: there is no rest.
+    "Watching": r"/(v1/status|livez|readyz|healthz|metrics|openapi.json)$",
 }
 # Patterns with a plain description.
 IN_WORDS = {

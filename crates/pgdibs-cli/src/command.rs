@@ -26,6 +26,14 @@ pub(super) struct Outcome {
     pub(super) signal: Option<i32>,
 }
 
+impl Outcome {
+    /// The signal that ended it, also when a shell in between reports that as an exit code.
+    fn ended_by(self) -> Option<Signal> {
+        let signal = self.signal.unwrap_or_else(|| i32::from(self.code) - 128);
+        Signal::try_from(signal).ok()
+    }
+}
+
 impl From<ExitStatus> for Outcome {
     fn from(status: ExitStatus) -> Self {
         match (status.code(), status.signal()) {
@@ -93,20 +101,25 @@ impl RunningCommand {
     /// # Errors
     /// The operating system does not report its exit status.
     pub(super) async fn wait(&mut self, signals: &mut Signals) -> Result<Outcome, CliError> {
-        loop {
+        let mut seen = Vec::new();
+        let status = loop {
             let received = tokio::select! {
-                status = self.child.wait() => {
-                    return match status {
-                        Ok(status) => Ok(Outcome::from(status)),
-                        Err(error) => Err(CliError::failed(format!("cannot read the exit status of the command: {error}"))),
-                    };
-                }
+                status = self.child.wait() => break status,
                 received = signals.next() => received,
             };
+            seen.push(received.signal);
             if received.from_process {
                 self.signal(received.signal);
             }
+        };
+        let outcome = Outcome::from(
+            status.map_err(|error| CliError::failed(format!("cannot read the exit status of the command: {error}")))?,
+        );
+        // A Ctrl-C can end the command before it arrives here. It is not a second one, which would interrupt the cleanup.
+        if let Some(signal) = outcome.ended_by().filter(|signal| !seen.contains(signal)) {
+            signals.ignore_once(signal);
         }
+        Ok(outcome)
     }
 }
 

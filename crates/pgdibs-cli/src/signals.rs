@@ -21,6 +21,7 @@ pub(super) struct Received {
 #[derive(Debug)]
 pub(super) struct Signals {
     received: UnboundedReceiver<Received>,
+    ignored_once: Option<Signal>,
 }
 
 impl Signals {
@@ -44,15 +45,23 @@ impl Signals {
                 }
             }
         });
-        Ok(Self { received })
+        Ok(Self { received, ignored_once: None })
+    }
+
+    /// Ignores the next of these signals.
+    pub(super) fn ignore_once(&mut self, signal: Signal) {
+        self.ignored_once = Some(signal);
     }
 
     /// Waits for the next signal.
     pub(super) async fn next(&mut self) -> Received {
-        match self.received.recv().await {
-            Some(received) => received,
-            // The thread that sends ends only with the process.
-            None => std::future::pending().await,
+        loop {
+            match self.received.recv().await {
+                Some(received) if self.ignored_once == Some(received.signal) => self.ignored_once = None,
+                Some(received) => return received,
+                // The thread that sends ends only with the process.
+                None => return std::future::pending().await,
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `pgdibs run`: a database for a command, with a running daemon or with one that it starts.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
@@ -67,6 +68,35 @@ fn run_holds_the_lease_while_the_command_runs() {
     let done = started.done();
     assert_eq!((done.code, done.stdout.as_str()), (Some(9), "started\ncaught\n"), "{done:?}");
     api.until_counts(&pool, &json!({"leased": 0, "ready": 3}));
+    daemon.stop();
+}
+
+/// Regression: a Ctrl-C that ended the command before `pgdibs run` had noticed it was taken for a second one, which leaves the lease (found
+/// by a reader of the README).
+#[test]
+fn interrupt_of_process_group_releases_the_lease() {
+    let place = Place::create();
+    let daemon = place.daemon(&[]);
+    let pool = pool_name("interrupted");
+    daemon.api.make_pool(&pool, &json!({"warm": 1, "max": 1, "spares": 1}), "create table t (n int)");
+    let url = daemon.api.url();
+    for round in 0..8 {
+        let mut command = place.program(&["run", "--", "sleep", "60"], &[("PGDIBS_URL", url.as_str())]);
+        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let started = Started(Some(command.spawn().unwrap()));
+        until("sleep runs", || {
+            let children = format!("/proc/{0}/task/{0}/children", started.pid());
+            let child = std::fs::read_to_string(children).unwrap_or_default();
+            let name = std::fs::read_to_string(format!("/proc/{}/comm", child.trim())).unwrap_or_default();
+            if name.trim() == "sleep" { Ok(()) } else { Err(name) }
+        });
+        // As the terminal does: to the whole group at once.
+        signal(-started.pid(), Signal::SIGINT);
+        let done = started.done();
+        assert_eq!(done.code, Some(130), "{done:?}");
+        assert!(!done.stderr.contains("interrupted the release"), "round {round}: {done:?}");
+        daemon.api.until_counts(&pool, &json!({"leased": 0}));
+    }
     daemon.stop();
 }
 
