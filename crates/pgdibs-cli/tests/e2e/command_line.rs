@@ -105,36 +105,6 @@ fn stop_ends_the_daemon_of_the_data_directory() {
     assert_eq!(stopped["stopped"]["server_stays"], json!(true), "{stopped}");
 }
 
-/// Regression: the status said "the server is not available: the Postgres server is not available: pool timed out while waiting for an
-/// open connection", without the server's port.
-#[test]
-fn outage_is_said_once_with_host_and_port() {
-    let cluster = Cluster::start(&[]);
-    let place = Place::on(&cluster.url());
-    let daemon = place.daemon(&[]);
-    let url = daemon.api.url();
-    let pgdibs = |arguments: &[&str]| run(place.program(arguments, &[("PGDIBS_URL", &url)]));
-    cluster.stop();
-    until("the daemon knows of the outage", || {
-        let ready = pgdibs(&["healthcheck", "--ready"]);
-        if ready.code == Some(1) && ready.stderr.contains("not available") { Ok(()) } else { Err(format!("{ready:?}")) }
-    });
-    let address = format!("(127.0.0.1:{})", cluster.port());
-    for arguments in [&["healthcheck", "--ready"][..], &["status"]] {
-        let done = pgdibs(arguments);
-        let said = format!("{}{}", done.stdout, done.stderr).replace("\n  ", " ");
-        assert_eq!(said.matches("the Postgres server is not available: ").count(), 1, "{said}");
-        assert!(said.contains(&address) && !said.contains("pool timed out"), "{said}");
-    }
-    let leased = pgdibs(&["lease", "some", "--wait", "0"]);
-    assert!(leased.stderr.contains(&address) && !leased.stderr.contains("pool timed out"), "{leased:?}");
-    daemon.signal(Signal::SIGSTOP);
-    let (took, stopped) = timed(|| pgdibs(&["healthcheck"]));
-    daemon.signal(Signal::SIGCONT);
-    assert!(stopped.code == Some(1) && took < Duration::from_secs(20), "{took:?} {stopped:?}");
-    daemon.kill();
-}
-
 #[test]
 fn purge_removes_everything_of_pgdibs_and_nothing_else() {
     let cluster = Cluster::start(&[]);
@@ -182,4 +152,43 @@ fn purge_removes_everything_of_pgdibs_and_nothing_else() {
     assert_eq!((boss.list(databases), boss.list(roles)), before);
     let again = run(place.program(&["purge", "--yes"], &[]));
     assert!(again.code == Some(0) && again.stderr.contains("nothing to purge"), "{again:?}");
+}
+
+/// These take long: `make test-all` runs them, `make test` does not.
+mod long {
+    use super::*;
+
+    /// Regression: the status said "the server is not available: the Postgres server is not available: pool timed out while waiting for an
+    /// open connection", without the server's port.
+    #[test]
+    fn outage_is_said_once_with_host_and_port() {
+        let cluster = Cluster::start(&[]);
+        let place = Place::on(&cluster.url());
+        let daemon = place.daemon(&[]);
+        let url = daemon.api.url();
+        let pgdibs = |arguments: &[&str]| run(place.program(arguments, &[("PGDIBS_URL", &url)]));
+        cluster.stop();
+        until("the daemon knows of the outage", || {
+            let ready = pgdibs(&["healthcheck", "--ready"]);
+            if ready.code == Some(1) && ready.stderr.contains("not available") {
+                Ok(())
+            } else {
+                Err(format!("{ready:?}"))
+            }
+        });
+        let address = format!("(127.0.0.1:{})", cluster.port());
+        for arguments in [&["healthcheck", "--ready"][..], &["status"]] {
+            let done = pgdibs(arguments);
+            let said = format!("{}{}", done.stdout, done.stderr).replace("\n  ", " ");
+            assert_eq!(said.matches("the Postgres server is not available: ").count(), 1, "{said}");
+            assert!(said.contains(&address) && !said.contains("pool timed out"), "{said}");
+        }
+        let leased = pgdibs(&["lease", "some", "--wait", "0"]);
+        assert!(leased.stderr.contains(&address) && !leased.stderr.contains("pool timed out"), "{leased:?}");
+        daemon.signal(Signal::SIGSTOP);
+        let (took, stopped) = timed(|| pgdibs(&["healthcheck"]));
+        daemon.signal(Signal::SIGCONT);
+        assert!(stopped.code == Some(1) && took < Duration::from_secs(20), "{took:?} {stopped:?}");
+        daemon.kill();
+    }
 }

@@ -51,45 +51,6 @@ fn hold(lease: &Value, sibling: &Value, sql: &str) -> Session {
 }
 
 #[test]
-fn release_closes_login_despite_tenant_locks() {
-    let place = Place::create();
-    let daemon = place.daemon(&[]);
-    let api = daemon.api.clone();
-    let (pool, other) = (pool_name("holding"), pool_name("other"));
-    let settings = json!({"warm": 2, "max": 6, "spares": 2});
-    api.make_pool(&pool, &settings, "create table t (n int)");
-    api.make_pool(&other, &settings, "create table t (n int)");
-    let mut alone: Vec<Duration> = (0..20).map(|_| cycle(&api, &other)).collect();
-    let mut beside = Vec::new();
-    for sql in HOLDS {
-        let request = json!({"pool": pool, "wait_seconds": 30});
-        let (tenant, sibling) = (api.lease(&request), api.lease(&request));
-        let mut session = hold(&tenant, &sibling, sql);
-        let mut siblings = Session::of(&sibling);
-        // The lease with the locked row is released first, while the session with the lock is open.
-        for (lease, session) in [(&sibling, &mut siblings), (&tenant, &mut session)] {
-            let began = Instant::now();
-            api.release(lease);
-            beside.push(cycle(&api, &other));
-            until("the session has ended and the server rejects the URL", || {
-                let answers = session.try_text("select 1").is_ok();
-                let admitted = Session::try_open(lease["url"].as_str().unwrap()).is_ok();
-                if answers || admitted { Err(format!("{sql}: answers {answers}, admitted {admitted}")) } else { Ok(()) }
-            });
-            assert!(began.elapsed() < PROMISED, "{sql}: {:?}", began.elapsed());
-            beside.push(cycle(&api, &other));
-        }
-    }
-    let (before, during) = (p95(&mut alone), p95(&mut beside));
-    println!("p95 of other pools' cycles: {before:?} alone, {during:?} with tenants that hold locks");
-    let slowest = beside.last().unwrap();
-    assert!(*slowest < PROMISED, "another pool waited for a tenant: {slowest:?}");
-    let failed = daemon.log().matches("a step failed").count();
-    assert_eq!(failed, 0, "{}", daemon.log());
-    daemon.stop();
-}
-
-#[test]
 fn reset_is_not_delayed_by_a_stuck_return() {
     let place = Place::create();
     let daemon = place.daemon(&[]);
@@ -213,6 +174,49 @@ mod long {
         let lines = daemon.log().matches("ended tenant session").count();
         assert_eq!(lines, 1, "{}", daemon.log());
         nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGCONT).unwrap();
+        daemon.stop();
+    }
+
+    #[test]
+    fn release_closes_login_despite_tenant_locks() {
+        let place = Place::create();
+        let daemon = place.daemon(&[]);
+        let api = daemon.api.clone();
+        let (pool, other) = (pool_name("holding"), pool_name("other"));
+        let settings = json!({"warm": 2, "max": 6, "spares": 2});
+        api.make_pool(&pool, &settings, "create table t (n int)");
+        api.make_pool(&other, &settings, "create table t (n int)");
+        let mut alone: Vec<Duration> = (0..20).map(|_| cycle(&api, &other)).collect();
+        let mut beside = Vec::new();
+        for sql in HOLDS {
+            let request = json!({"pool": pool, "wait_seconds": 30});
+            let (tenant, sibling) = (api.lease(&request), api.lease(&request));
+            let mut session = hold(&tenant, &sibling, sql);
+            let mut siblings = Session::of(&sibling);
+            // The lease with the locked row is released first, while the session with the lock is open.
+            for (lease, session) in [(&sibling, &mut siblings), (&tenant, &mut session)] {
+                let began = Instant::now();
+                api.release(lease);
+                beside.push(cycle(&api, &other));
+                until("the session has ended and the server rejects the URL", || {
+                    let answers = session.try_text("select 1").is_ok();
+                    let admitted = Session::try_open(lease["url"].as_str().unwrap()).is_ok();
+                    if answers || admitted {
+                        Err(format!("{sql}: answers {answers}, admitted {admitted}"))
+                    } else {
+                        Ok(())
+                    }
+                });
+                assert!(began.elapsed() < PROMISED, "{sql}: {:?}", began.elapsed());
+                beside.push(cycle(&api, &other));
+            }
+        }
+        let (before, during) = (p95(&mut alone), p95(&mut beside));
+        println!("p95 of other pools' cycles: {before:?} alone, {during:?} with tenants that hold locks");
+        let slowest = beside.last().unwrap();
+        assert!(*slowest < PROMISED, "another pool waited for a tenant: {slowest:?}");
+        let failed = daemon.log().matches("a step failed").count();
+        assert_eq!(failed, 0, "{}", daemon.log());
         daemon.stop();
     }
 }

@@ -60,6 +60,7 @@ fn probes_answer_with_2000_slow_connections() {
     let address = api.url().replace("http://", "");
     let began = Instant::now();
     let slow = connections(&address, b"GET /livez HTTP/1.1\r\nHost: loc");
+    assert_eq!(daemon.api.get("/livez").status, 200, "it has accepted them");
     // The daemon closes them after 10 s; the probes end before.
     let mut slowest = Duration::ZERO;
     for round in 0..10 {

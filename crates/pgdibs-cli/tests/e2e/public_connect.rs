@@ -55,48 +55,55 @@ fn lease_login_is_refused_by_other_databases_of_embedded_server() {
     daemon.stop();
 }
 
-#[test]
-fn given_server_warning_lists_databases_open_to_public() {
-    let cluster = Cluster::start(&[]);
-    let odd = "it's \"mine\"";
-    cluster.superuser("postgres").run("create database dev");
-    cluster.superuser("postgres").run("create database \"it's \"\"mine\"\"\"");
-    cluster.superuser("postgres").run("create database closed");
-    cluster.superuser("postgres").run("revoke connect on database closed from public");
-    let place = Place::on(&cluster.url());
-    let daemon = place.daemon(&[]);
-    let lease = leased(&daemon, &pool_name("open"));
-    for database in ["postgres", "template1", "dev", &odd.replace('"', "%22").replace(' ', "%20")] {
-        assert_eq!(connect_to(&lease, database), Ok(()), "{database}");
-    }
-    let statements = statements_in(&daemon.log());
-    assert_eq!(
-        statements,
-        ["\"dev\"", "\"it's \"\"mine\"\"\"", "\"postgres\"", "\"template1\""]
-            .map(|name| format!("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;"))
-    );
-    let lines: Vec<String> = daemon.log().lines().filter(|line| line.contains(STATEMENT)).map(str::to_owned).collect();
-    assert!(lines.len() == 1 && lines[0].contains("WARN"), "{lines:?}");
-    let shown: Vec<String> = warnings(&daemon.api).into_iter().filter(|warning| warning.contains(STATEMENT)).collect();
-    assert!(shown.len() == 1 && statements_in(&shown[0]) == statements, "{shown:?}");
-    // pgdibs revokes nothing on a given server.
-    assert_eq!(connect_to(&lease, "postgres"), Ok(()));
+/// These take long: `make test-all` runs them, `make test` does not.
+mod long {
+    use super::*;
 
-    // The warning does not list the databases and the catalog of pgdibs.
-    daemon.stop();
-    let daemon = place.daemon(&[]);
-    assert_eq!(statements_in(&daemon.log()), statements);
-    daemon.stop();
+    #[test]
+    fn given_server_warning_lists_databases_open_to_public() {
+        let cluster = Cluster::start(&[]);
+        let odd = "it's \"mine\"";
+        cluster.superuser("postgres").run("create database dev");
+        cluster.superuser("postgres").run("create database \"it's \"\"mine\"\"\"");
+        cluster.superuser("postgres").run("create database closed");
+        cluster.superuser("postgres").run("revoke connect on database closed from public");
+        let place = Place::on(&cluster.url());
+        let daemon = place.daemon(&[]);
+        let lease = leased(&daemon, &pool_name("open"));
+        for database in ["postgres", "template1", "dev", &odd.replace('"', "%22").replace(' ', "%20")] {
+            assert_eq!(connect_to(&lease, database), Ok(()), "{database}");
+        }
+        let statements = statements_in(&daemon.log());
+        assert_eq!(
+            statements,
+            ["\"dev\"", "\"it's \"\"mine\"\"\"", "\"postgres\"", "\"template1\""]
+                .map(|name| format!("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC;"))
+        );
+        let lines: Vec<String> =
+            daemon.log().lines().filter(|line| line.contains(STATEMENT)).map(str::to_owned).collect();
+        assert!(lines.len() == 1 && lines[0].contains("WARN"), "{lines:?}");
+        let shown: Vec<String> =
+            warnings(&daemon.api).into_iter().filter(|warning| warning.contains(STATEMENT)).collect();
+        assert!(shown.len() == 1 && statements_in(&shown[0]) == statements, "{shown:?}");
+        // pgdibs revokes nothing on a given server.
+        assert_eq!(connect_to(&lease, "postgres"), Ok(()));
 
-    // All statements at once, as printed.
-    let mut superuser = cluster.superuser("postgres");
-    superuser.run(&statements.join(" "));
-    for database in ["postgres", "template1", "dev"] {
-        assert_eq!(connect_to(&lease, database), refused(), "{database}");
+        // The warning does not list the databases and the catalog of pgdibs.
+        daemon.stop();
+        let daemon = place.daemon(&[]);
+        assert_eq!(statements_in(&daemon.log()), statements);
+        daemon.stop();
+
+        // All statements at once, as printed.
+        let mut superuser = cluster.superuser("postgres");
+        superuser.run(&statements.join(" "));
+        for database in ["postgres", "template1", "dev"] {
+            assert_eq!(connect_to(&lease, database), refused(), "{database}");
+        }
+        let daemon = place.daemon(&[]);
+        assert!(!daemon.log().contains(STATEMENT), "{}", daemon.log());
+        assert!(warnings(&daemon.api).iter().all(|warning| !warning.contains(STATEMENT)));
+        Session::of(&lease).run("insert into t values (1)");
+        daemon.stop();
     }
-    let daemon = place.daemon(&[]);
-    assert!(!daemon.log().contains(STATEMENT), "{}", daemon.log());
-    assert!(warnings(&daemon.api).iter().all(|warning| !warning.contains(STATEMENT)));
-    Session::of(&lease).run("insert into t values (1)");
-    daemon.stop();
 }

@@ -141,25 +141,31 @@ pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stoppi
                 continue;
             }
         };
-        let ends = ends.clone();
-        if let Some(permit) = permit(&permits, &open).await {
-            let (router, registered) = (router.clone(), open.add());
+        let (router, ends) = (router.clone(), ends.clone());
+        if let Ok(permit) = Arc::clone(&permits).try_acquire_owned() {
+            let registered = open.add();
             connections.spawn(async move {
                 serve_connection(stream, bounds, router, &registered.phase, ends).await;
                 drop((registered, permit));
             });
-        } else {
-            if warned_at.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
-                tracing::warn!(
-                    limit = bounds.connections,
-                    "all connections are taken; new ones are answered probes only"
-                );
-                warned_at = Some(Instant::now());
-            }
-            if let Some(reservation) = reserve.enter().await {
-                connections.spawn(answer_probe(stream, bounds, probes.clone(), reservation, ends));
-            }
+            continue;
         }
+        let closes_idle = open.close_longest_idle();
+        if !closes_idle && warned_at.is_none_or(|at| at.elapsed() > WARN_INTERVAL) {
+            tracing::warn!(limit = bounds.connections, "all connections are taken; new ones are answered probes only");
+            warned_at = Some(Instant::now());
+        }
+        let Some(reservation) = reserve.enter().await else { continue };
+        let (permits, open, probes) = (Arc::clone(&permits), open.clone(), probes.clone());
+        connections.spawn(async move {
+            // Not in the loop, which accepts the next connection meanwhile.
+            let permit = if closes_idle { permit_within(EVICTION, permits, &reservation).await } else { None };
+            let Some(permit) = permit else { return answer_probe(stream, bounds, probes, reservation, ends).await };
+            drop(reservation);
+            let registered = open.add();
+            serve_connection(stream, bounds, router, &registered.phase, ends).await;
+            drop((registered, permit));
+        });
     }
     drop(listener);
     connections.close();
@@ -189,15 +195,17 @@ async fn accept(listener: &TcpListener) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A permit for a connection; if there is none, that of the longest idle connection, which is closed.
-async fn permit(permits: &Arc<Semaphore>, open: &Connections) -> Option<OwnedSemaphorePermit> {
-    if let Ok(permit) = Arc::clone(permits).try_acquire_owned() {
-        return Some(permit);
+/// The permit of a connection that closes; `None` if none does in time, or another connection takes the reservation.
+async fn permit_within(
+    time: Duration,
+    permits: Arc<Semaphore>,
+    reservation: &Reservation,
+) -> Option<OwnedSemaphorePermit> {
+    let permit = permits.acquire_owned();
+    tokio::select! {
+        permit = tokio::time::timeout(time, permit) => permit.ok()?.ok(),
+        () = reservation.evicted.cancelled() => None,
     }
-    if !open.close_longest_idle() {
-        return None;
-    }
-    tokio::time::timeout(EVICTION, Arc::clone(permits).acquire_owned()).await.ok()?.ok()
 }
 
 async fn serve_connection(stream: TcpStream, bounds: Bounds, router: Router, phase: &Arc<ConnectionPhase>, ends: Ends) {

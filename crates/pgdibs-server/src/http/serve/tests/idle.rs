@@ -54,7 +54,7 @@ async fn idle_connection_is_closed_after_its_time() {
 #[tokio::test]
 async fn new_connection_replaces_longest_idle() {
     let api = TestApi::new();
-    let (address, _serving) = listen(&api, Bounds { connections: 2, reserve: 0, ..GENEROUS }).await;
+    let (address, _serving) = listen(&api, Bounds { connections: 2, ..GENEROUS }).await;
     let connect = async |request: &[u8]| {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request).await.unwrap();
