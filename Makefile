@@ -129,7 +129,7 @@ dependencies: tools
 
 # The soak and the number of random scenarios are small here; `make soak` runs longer.
 test-rust: rust-build
-	@SOAK_MINUTES=0.3 PGDIBS_SCENARIOS=700 $(task) scripts/rust-tests.sh $(MAJORS)
+	@SOAK_MINUTES=0.2 PGDIBS_SCENARIOS=700 $(task) scripts/rust-tests.sh $(MAJORS)
 
 test-rust-majors: rust-build
 	@TASK_SECONDS=2400 $(task) scripts/rust-tests.sh 14 15 16 17 18 -- --profile majors

@@ -13,7 +13,7 @@ export TASK_LOGS="$target/test-logs" PGDIBS_TEST_LOGS="$target/test-logs/kept"
 export CARGO_TERM_COLOR=never PYTHONUNBUFFERED=1
 rm -rf "$TASK_LOGS"
 mkdir -p "$TASK_LOGS/running" "$PGDIBS_TEST_LOGS"
-touch "$TASK_LOGS/times"
+touch "$TASK_LOGS/times" "$TASK_LOGS/started"
 
 # Twice a second the command lines of pgdibs, its descendants and Postgres, as any user of the machine sees them, for the search for
 # secrets; once a minute, what runs.
@@ -41,7 +41,7 @@ wait "$watcher" 2>/dev/null || true
 sed -E 's/^ *[0-9]+ +[0-9]+ //' "$TASK_LOGS/processes.all" | sort -u >"$TASK_LOGS/processes.log"
 rm "$TASK_LOGS/processes.all"
 for report in "$target"/nextest/*/junit.xml; do
-  [[ ! -e "$report" || "$report" -ot "$TASK_LOGS/running" ]] || cp "$report" "$TASK_LOGS/$(basename "$(dirname "$report")").xml"
+  [[ ! -e "$report" || "$report" -ot "$TASK_LOGS/started" ]] || cp "$report" "$TASK_LOGS/$(basename "$(dirname "$report")").xml"
 done
 if [[ "$*" != *check-tasks* && "$*" != *client-tasks* ]]; then
   TASK_LOGS="" "$here/task.sh" secrets "$here/find-secrets.sh" || status=1

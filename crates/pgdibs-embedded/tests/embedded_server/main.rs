@@ -3,11 +3,11 @@
 
 mod adopting;
 mod public;
-mod refusing;
 mod starting;
 mod setup;
 
 /// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
 mod long {
     mod recovering;
+    mod refusing;
 }
