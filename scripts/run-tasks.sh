@@ -63,6 +63,6 @@ cat "$TASK_LOGS"/*.log | awk '
     }
     return total
   }
-  / in [0-9.]+ ?s|^ +Summary / { passed += sum("passed"); failed += sum("failed") + sum("errors?") }
+  !/test result:/ && / in [0-9.]+ ?s|^ +Summary / { passed += sum("passed"); failed += sum("failed") + sum("errors?") }
   END { printf "%d passed, %d failed\n", passed, failed }'
 exit "$status"

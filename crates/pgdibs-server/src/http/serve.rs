@@ -82,8 +82,9 @@ pub struct Cut(pub usize);
 /// That all connections are taken is logged at most this often.
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A connection that was told to close for another one has closed within this time, or has just got a request.
-const EVICTION: Duration = Duration::from_millis(200);
+/// A connection that was told to close for another one has closed within this time, or has just got a request. A prober waits for a
+/// second, and the new connection may be its.
+const EVICTION: Duration = Duration::from_millis(900);
 
 /// Largest header of a request in the reserve; the least that hyper allows.
 const LARGEST_PROBE: usize = 8 * 1024;
