@@ -40,12 +40,12 @@ fn idle_connections_keep_no_request_out() {
     let place = Place::create();
     let daemon = place.daemon(&[]);
     let _idle = connections(&daemon.api.url().replace("http://", ""), b"");
-    until("it has accepted them", || {
-        let answer = daemon.api.get("/v1/status");
-        if answer.status == 200 { Ok(()) } else { Err(answer.body.to_string()) }
-    });
     for _ in 0..10 {
-        assert_eq!(daemon.api.get("/v1/status").status, 200);
+        // On a busy machine an idle connection may not close in time; the answer is then a 503 with `Retry-After`.
+        until("it is served", || {
+            let answer = daemon.api.get("/v1/status");
+            if answer.status == 200 { Ok(()) } else { Err(answer.body.to_string()) }
+        });
     }
     assert!(daemon.open_files() < SERVED + 192, "{}", daemon.open_files());
     daemon.stop();
