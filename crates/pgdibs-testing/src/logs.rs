@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// `scripts/run-tasks.py` sets the directory.
+/// `scripts/run-tasks.sh` sets the directory.
 fn place(kind: &str) -> Option<PathBuf> {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let directory = PathBuf::from(std::env::var_os("PGDIBS_TEST_LOGS")?);
