@@ -27,7 +27,7 @@ test: ## Run every check and test, on Postgres 15 (under 12 minutes cold)
 test-clients: ## Test the clients in other languages than Rust and Python: Node, Go
 	@exec scripts/run-tasks.sh client-tasks
 
-test-all: ## Run all of `test` on Postgres 14 to 18, then what takes long, then the benchmark
+test-all: ## Run all of `test` on Postgres 14 to 18, then what takes long, `deploy-test` and the benchmark
 	@exec scripts/run-tasks.sh all-tasks
 
 check: ## Run what needs no database: formatting, clippy, the Python linters, the lint of this repository
@@ -58,7 +58,7 @@ deploy-check: python-environment ## Check the files for containers, CI, Kubernet
 	@$(task) scripts/deploy-check.sh
 
 deploy-test: ## Try images, compose and the recipes for CI on a real Docker engine, which it installs on Debian 12 if none runs
-	@exec scripts/deploy-test.sh
+	@TASK_SECONDS=3600 $(task) scripts/deploy-test.sh
 
 # The release workflow calls these, with TAG and IMAGE.
 release-notes:
@@ -78,14 +78,14 @@ test-tasks: test-rust test-plugin test-django test-client example-shop example-l
 client-tasks: test-snippets
 all-tasks: test-rust-majors test-faults test-plugin-all test-django-all test-client test-wheel test-pytest-versions \
 	test-sqlalchemy-1.4 example-shop-all example-shop-killed example-shop-daemon example-library-all test-pages \
-	test-contract-all sql-guards deploy-check check-tasks client-tasks bench
+	test-contract-all sql-guards deploy-check check-tasks client-tasks deploy-test bench
 
 ifneq ($(filter test-tasks all-tasks check-tasks,$(MAKECMDGOALS)),)
 # cargo lets one command at a time use target/; a second one would wait, and occupy a job.
 clippy: | $(if $(filter check-tasks,$(MAKECMDGOALS)),,rust-build)
 # `make run` replaces the daemon of the tests by one without failpoints.
 test-pages: | test-rust$(if $(filter all-tasks,$(MAKECMDGOALS)),-majors test-faults)
-bench: | test-pages
+bench: | test-pages deploy-test
 endif
 
 tools:
