@@ -1,5 +1,7 @@
 //! Tests of the command line: parsing, errors, help.
 
+mod documented;
+
 use std::ffi::OsString;
 
 use clap::error::ErrorKind;
