@@ -7,11 +7,17 @@ use serde_json::{Value, json};
 
 use crate::error::BenchError;
 
-/// The pool of the benchmark.
+/// The pool that most measurements use.
 pub(crate) const POOL: &str = "bench";
 
-/// The timeout for an idle pool or a lease.
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// The pool whose returns load the server while another pool is measured.
+pub(crate) const POOL_BEHIND: &str = "bench_behind";
+
+/// How long an acquire waits, at most.
+const WAIT: Duration = Duration::from_secs(60);
+
+/// The timeout of a request, and that for an idle pool: cloning a thousand databases takes a minute.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The interval at which the pool is polled; nothing is measured at that time.
 const POLL: Duration = Duration::from_millis(10);
@@ -33,38 +39,71 @@ pub(crate) struct Lease {
     pub(crate) user: String,
 }
 
-/// One daemon. Cheap to clone; clones share their connections.
+/// A pool of one daemon. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
-pub(crate) struct Api(Client);
+pub(crate) struct Api {
+    client: Client,
+    pub(crate) pool: &'static str,
+}
 
 impl Api {
     pub(crate) fn new(url: &str) -> Result<Self, BenchError> {
-        Ok(Self(Client::builder(url).build()?))
+        Ok(Self { client: Client::builder(url).build()?, pool: POOL })
+    }
+
+    /// Another pool of the same daemon.
+    pub(crate) fn with_pool(&self, pool: &'static str) -> Self {
+        Self { client: self.client.clone(), pool }
     }
 
     /// Sends one request, without retries.
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, BenchError> {
-        let response = self.0.call(method.clone(), path, body, TIMEOUT).await?;
+        let response = self.client.call(method.clone(), path, body, TIMEOUT).await?;
         response.value().map_err(|error| BenchError::Answer(format!("{method} {path} without JSON: {error}")))
+    }
+
+    /// The path of the pool.
+    pub(crate) fn path(&self) -> String {
+        format!("/v1/pools/{}", self.pool)
     }
 
     pub(crate) async fn resize(&self, size: Size) -> Result<(), BenchError> {
         let body = json!({"warm": size.warm, "max": size.max, "spares": size.spares});
-        self.call(Method::PUT, &format!("/v1/pools/{POOL}"), Some(&body)).await.map(|_| ())
+        self.call(Method::PUT, &self.path(), Some(&body)).await.map(|_| ())
     }
 
     /// Waits until the pool is full and nothing is being cloned or dropped. It may have more than `warm` databases after a peak.
     pub(crate) async fn wait_until_idle(&self, size: Size) -> Result<(), BenchError> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            let pool = self.call(Method::GET, &format!("/v1/pools/{POOL}"), None).await?;
+            let pool = self.call(Method::GET, &self.path(), None).await?;
             let count = |state: &str| pool["counts"][state].as_u64().unwrap_or(0);
             let full = count("ready") >= u64::from(size.warm) && count("spare") >= u64::from(size.spares);
             if full && count("creating") == 0 && count("retiring") == 0 {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(BenchError::Answer(format!("with a pool that is not idle after 30 s: {}", pool["counts"])));
+                return Err(BenchError::Answer(format!(
+                    "with a pool that is not idle after {} s: {}",
+                    TIMEOUT.as_secs(),
+                    pool["counts"]
+                )));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Waits until so many callers wait for the pool.
+    pub(crate) async fn wait_for_waiters(&self, waiters: usize) -> Result<(), BenchError> {
+        let deadline = Instant::now() + TIMEOUT;
+        loop {
+            let pool = self.call(Method::GET, &self.path(), None).await?;
+            let waiting = pool["counts"]["waiting"].as_u64().unwrap_or(0);
+            if waiting >= waiters as u64 {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(BenchError::Answer(format!("with {waiting} waiters instead of {waiters}")));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -72,7 +111,7 @@ impl Api {
 
     /// Acquires a lease, waiting if necessary.
     pub(crate) async fn acquire(&self, worker: Option<&str>) -> Result<Lease, BenchError> {
-        let mut body = json!({"pool": POOL, "wait_seconds": TIMEOUT.as_secs(), "holder": "pgdibs-bench"});
+        let mut body = json!({"pool": self.pool, "wait_seconds": WAIT.as_secs(), "holder": "pgdibs-bench"});
         if let Some(worker) = worker {
             body["worker"] = json!(worker);
         }

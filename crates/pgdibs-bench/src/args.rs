@@ -14,9 +14,10 @@ pub(crate) enum Format {
 
 /// Measure this pgdibs on this machine, beside plain Postgres
 ///
-/// Starts its own daemon and embedded server, with a template of 50 tables, and prints measurements beside goals: the latencies of one
-/// caller, and cycles per second beside those of CREATE DATABASE and DROP DATABASE on the same server in the same run. It does not use
-/// your data, and removes its own. A missed goal is no failure.
+/// Starts two daemons with embedded servers and a template of 50 tables, and prints measurements beside goals: the latencies of one
+/// caller and of many, cycles per second beside those of CREATE DATABASE and DROP DATABASE on the same server in the same run, and what
+/// grows with the number of databases. It compares each database that it acquires with the template, and stops at one that differs. It
+/// does not use your data, and removes its own. A missed goal is no failure.
 #[derive(Debug, Parser)]
 #[command(
     name = "pgdibs-bench",
@@ -24,6 +25,7 @@ pub(crate) enum Format {
     after_help = "\
 Examples:
   pgdibs-bench
+  pgdibs-bench --quick
   pgdibs-bench --seconds 10 --rounds 5 --output json"
 )]
 pub(crate) struct Options {
@@ -36,6 +38,15 @@ pub(crate) struct Options {
     /// Concurrent callers, and threads of plain Postgres
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64), default_value = "8")]
     pub(crate) callers: u32,
+    /// Ready databases of the second daemon, which shows what grows with their number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(20..=1000), default_value = "1000")]
+    pub(crate) ready: u32,
+    /// Callers that wait for one database at the same time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(50..=1000), default_value = "1000")]
+    pub(crate) waiters: u32,
+    /// Less of everything, within a minute
+    #[arg(long, conflicts_with_all = ["seconds", "rounds", "ready", "waiters"])]
+    pub(crate) quick: bool,
     /// The directory of initdb and postgres [default: that of pg_config, /usr/lib/postgresql/*/bin, Homebrew]
     #[arg(long, value_name = "PATH", env = "PGDIBS_PG_BIN_DIR")]
     pub(crate) pg_bin_dir: Option<String>,
@@ -51,6 +62,11 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// The options that `--quick` stands for.
+    pub(crate) fn reduced(self) -> Self {
+        if self.quick { Self { seconds: 1, rounds: 2, ready: 100, waiters: 100, ..self } } else { self }
+    }
+
     /// The duration of each side of a round.
     pub(crate) fn side(&self) -> Duration {
         Duration::from_secs(u64::from(self.seconds))

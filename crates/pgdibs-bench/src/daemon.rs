@@ -32,8 +32,8 @@ pub(crate) struct BenchDaemon {
 }
 
 impl BenchDaemon {
-    /// Starts the daemon, without the user's configuration.
-    pub(crate) fn start(options: &Options) -> Result<Self, BenchError> {
+    /// Starts the daemon, without the user's configuration. Each daemon of a run has another name.
+    pub(crate) fn start(options: &Options, name: &str) -> Result<Self, BenchError> {
         let failed =
             |what: &str, error: std::io::Error| BenchError::Daemon(format!("cannot be started: {what}: {error}"));
         let program = match &options.pgdibs {
@@ -45,7 +45,7 @@ impl BenchDaemon {
         // If another process takes the port first, the daemon reports that and exits.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = port.map_err(|error| failed("cannot find a free port", error))?.port();
-        let data_dir = data_parent().join(format!("pgdibs-bench-{}", std::process::id()));
+        let data_dir = data_parent().join(format!("pgdibs-bench-{}-{name}", std::process::id()));
         let mut command = Command::new(program);
         command.args(["serve", "--end-with-stdin", "--stop-server", "--linger-seconds", "5", "--listen"]);
         command.arg(format!("127.0.0.1:{port}")).arg("--data-dir").arg(&data_dir);

@@ -12,6 +12,7 @@ mod measure;
 mod plain;
 mod processor;
 mod results;
+mod scale;
 mod template;
 mod throughput;
 
@@ -23,7 +24,7 @@ use clap::Parser as _;
 use self::args::{Format, Options};
 
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = Options::parse().reduced();
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -39,15 +39,41 @@ impl Session {
         sqlx::raw_sql(TEMPLATE).execute(&mut self.0).await.map(|_| ())
     }
 
-    /// Writes one row.
+    /// Writes one row; whether the database was as the template before.
     ///
     /// # Errors
     /// The error of Postgres.
-    pub async fn write(&mut self) -> Result<(), sqlx::Error> {
-        sqlx::query("insert into orders_entries (title) values ('written by the benchmark')")
-            .execute(&mut self.0)
-            .await
-            .map(|_| ())
+    pub async fn write(&mut self) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar(concat!(
+            "insert into orders_entries (title) values ('written by the benchmark') returning ",
+            include_str!("is_clean.sql")
+        ))
+        .fetch_one(&mut self.0)
+        .await
+    }
+
+    /// Prepares [`Session::truncate_and_reload`]: copies the rows of the first table of each domain into a schema `reference`.
+    ///
+    /// # Errors
+    /// The error of Postgres.
+    pub async fn save_reference_data(&mut self) -> Result<String, sqlx::Error> {
+        sqlx::raw_sql(include_str!("reference.sql")).execute(&mut self.0).await?;
+        sqlx::query_scalar(
+            "select 'begin; truncate ' || string_agg(format('public.%I', tablename), ', ') || ' restart identity; ' || (
+                        select string_agg(format('insert into public.%1$I overriding system value table reference.%1$I', tablename), '; ')
+                        from pg_tables where schemaname = 'reference') || '; commit'
+             from pg_tables where schemaname = 'public'",
+        )
+        .fetch_one(&mut self.0)
+        .await
+    }
+
+    /// Empties all tables and loads the reference data again, in one message: `statements` of [`Session::save_reference_data`].
+    ///
+    /// # Errors
+    /// The error of Postgres.
+    pub async fn truncate_and_reload(&mut self, statements: &str) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut self.0).await.map(|_| ())
     }
 
     /// Commits a table and a row, and opens a transaction that holds locks.
@@ -69,12 +95,9 @@ impl Session {
     /// # Errors
     /// The error of Postgres.
     pub async fn inspect(&mut self) -> Result<(String, bool), sqlx::Error> {
-        sqlx::query_as(
-            "select current_database()::text,
-                    to_regclass('left_behind') is null and (select count(*) = 40 from orders_entries)",
-        )
-        .fetch_one(&mut self.0)
-        .await
+        sqlx::query_as(concat!("select current_database()::text, ", include_str!("is_clean.sql")))
+            .fetch_one(&mut self.0)
+            .await
     }
 
     /// Whether the server has ended the session.
@@ -106,22 +129,26 @@ const LOGIN: &str = "pgdibs_bench_plain";
 /// The prefix of the databases of plain threads. No pool has this name, so the daemon ignores them.
 const PREFIX: &str = "pgdibs_bench_plain";
 
-/// What the plain threads share: their login, and a template from the same SQL as the daemon's, but not sealed.
-#[derive(Clone)]
+/// What the plain threads share: their login, a template from the same SQL as the daemon's, but not sealed, and the daemon's.
 pub struct PlainSetting {
+    superuser_url: SecretString,
     password: String,
-    template: DatabaseName,
+    as_made: DatabaseName,
+    sealed: DatabaseName,
 }
 
 impl PlainSetting {
-    /// Creates both. The login acts as the owner role of `pool`, as the leases of that pool do.
+    /// Creates login and template. The login acts as the owner role of `pool`, as the leases of that pool do; `sealed` is its template.
     ///
     /// # Errors
     /// The error of Postgres.
-    pub async fn create(superuser_url: &SecretString, pool: &str) -> Result<Self, sqlx::Error> {
+    pub async fn create(superuser_url: &SecretString, pool: &str, sealed: &str) -> Result<Self, sqlx::Error> {
+        let of_pool = PoolName::parse(pool).map_err(invalid)?;
+        let sealed =
+            DatabaseName::recognise(&of_pool, sealed).ok_or_else(|| sqlx::Error::Decode("no template".into()))?;
         let mut connection = superuser(superuser_url).await?;
         let login = RoleName::parse("login", LOGIN).map_err(invalid)?;
-        let owner = RoleName::of_pool(&PoolName::parse(pool).map_err(invalid)?);
+        let owner = RoleName::of_pool(&of_pool);
         let password = uuid::Uuid::new_v4().simple().to_string();
         let verifier = scram::verifier(&password);
         ddl::create_login(&login, &verifier, &owner, LoginKind::plain(Rights::Superuser)).run(&mut connection).await?;
@@ -136,7 +163,7 @@ impl PlainSetting {
         ddl::act_as(&owner).run(&mut inside).await?;
         sqlx::raw_sql(TEMPLATE).execute(&mut inside).await?;
         inside.close().await?;
-        Ok(Self { password, template })
+        Ok(Self { superuser_url: superuser_url.clone(), password, as_made: template, sealed })
     }
 }
 
@@ -150,25 +177,17 @@ pub enum PlainSource {
 }
 
 impl Plain {
-    /// Thread `number`; `sealed` is the daemon's template of `pool`.
+    /// Thread `number`.
     ///
     /// # Errors
     /// The error of Postgres.
-    pub async fn new(
-        superuser_url: &SecretString,
-        setting: &PlainSetting,
-        number: u32,
-        pool: &str,
-        sealed: &str,
-    ) -> Result<Self, sqlx::Error> {
-        let superuser = superuser(superuser_url).await?;
-        let pool = PoolName::parse(pool).map_err(invalid)?;
-        let sealed = DatabaseName::recognise(&pool, sealed).ok_or_else(|| sqlx::Error::Decode("no template".into()))?;
+    pub async fn new(setting: &PlainSetting, number: u32) -> Result<Self, sqlx::Error> {
         let name = DatabaseName::slot(&PoolName::parse(PREFIX).map_err(invalid)?, number);
-        let options = PgConnectOptions::from_str(superuser_url.expose_secret())?;
+        let options = PgConnectOptions::from_str(setting.superuser_url.expose_secret())?;
         let (host, port) = (options.get_host(), options.get_port());
         let url = format!("postgresql://{LOGIN}:{}@{host}:{port}/{}", setting.password, name.as_str());
-        Ok(Self { superuser, name, as_made: setting.template.clone(), sealed, url })
+        let (as_made, sealed) = (setting.as_made.clone(), setting.sealed.clone());
+        Ok(Self { superuser: superuser(&setting.superuser_url).await?, name, as_made, sealed, url })
     }
 
     /// Create, connect, write, disconnect, drop.
@@ -182,7 +201,7 @@ impl Plain {
         };
         ddl::plain_copy(&self.name, template, strategy).run(&mut self.superuser).await?;
         let mut session = Session::connect(&self.url).await?;
-        session.write().await?;
+        let _is_clean = session.write().await?;
         session.close().await?;
         self.wait_for_session_end().await?;
         ddl::drop_database(&self.name).run(&mut self.superuser).await

@@ -4,6 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Processor time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) daemon: Duration,
+    pub(crate) server: Duration,
+}
+
 /// Reads the processor time of a daemon and its server.
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
@@ -19,22 +26,24 @@ impl Meter {
 
     /// The time that both have used since their start; `None` where there is no `/proc`. It includes backends that have exited, which the
     /// postmaster has reaped.
-    pub(crate) fn read(&self) -> Option<Duration> {
+    pub(crate) fn read(&self) -> Option<Used> {
         let file = std::fs::read_to_string(&self.postmaster_file).ok()?;
         let postmaster: u32 = file.lines().next()?.trim().parse().ok()?;
-        let mut ticks = Stat::of(self.daemon)?.own;
+        let daemon = Stat::of(self.daemon)?.own;
         let server = Stat::of(postmaster)?;
-        ticks += server.own + server.of_children;
         let processes = std::fs::read_dir("/proc").ok()?.flatten();
         let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let backends = pids.filter_map(Stat::of).filter(|stat| stat.parent == postmaster);
-        ticks += backends.map(|stat| stat.own).sum::<u64>();
-        Some(Duration::from_millis(ticks * 1000 / ticks_per_second()?))
+        let server = server.own + server.of_children + backends.map(|stat| stat.own).sum::<u64>();
+        let per_second = ticks_per_second()?;
+        let duration = |ticks: u64| Duration::from_millis(ticks * 1000 / per_second);
+        Some(Used { daemon: duration(daemon), server: duration(server) })
     }
 
     /// The time since an earlier reading.
-    pub(crate) fn since(&self, before: Option<Duration>) -> Option<Duration> {
-        self.read()?.checked_sub(before?)
+    pub(crate) fn since(&self, before: Option<Used>) -> Option<Used> {
+        let (now, before) = (self.read()?, before?);
+        Some(Used { daemon: now.daemon.checked_sub(before.daemon)?, server: now.server.checked_sub(before.server)? })
     }
 }
 

@@ -12,6 +12,10 @@ impl Samples {
         self.0.push(value);
     }
 
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
     pub(crate) fn all(&self) -> &[f64] {
         &self.0
     }
@@ -33,27 +37,40 @@ enum Goal {
     AtLeast(f64),
 }
 
-/// One measured number.
+/// One measured quantity: the value that its goal is about, and the spread of its samples.
 #[derive(Debug)]
 pub(crate) struct Row {
     what: String,
     value: f64,
     unit: &'static str,
     goal: Goal,
+    samples: Vec<f64>,
 }
 
 impl Row {
-    pub(crate) fn at_most(what: &str, value: f64, unit: &'static str, most: f64) -> Self {
-        Self { what: what.to_owned(), value, unit, goal: Goal::AtMost(most) }
+    /// The median of samples.
+    pub(crate) fn median(what: impl Into<String>, samples: &Samples, unit: &'static str) -> Self {
+        Self { samples: samples.all().to_vec(), ..Self::single(what, samples.percentile(50), unit) }
     }
 
-    pub(crate) fn at_least(what: &str, value: f64, unit: &'static str, least: f64) -> Self {
-        Self { what: what.to_owned(), value, unit, goal: Goal::AtLeast(least) }
+    /// One number.
+    pub(crate) fn single(what: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Self { what: what.into(), value, unit, goal: Goal::None, samples: Vec::new() }
     }
 
-    /// A number without a goal.
-    pub(crate) fn without_goal(what: &str, value: f64, unit: &'static str) -> Self {
-        Self { what: what.to_owned(), value, unit, goal: Goal::None }
+    /// With the goal that the value is at most this.
+    pub(crate) fn at_most(self, most: f64) -> Self {
+        Self { goal: Goal::AtMost(most), ..self }
+    }
+
+    /// With the goal that the value is at least this.
+    pub(crate) fn at_least(self, least: f64) -> Self {
+        Self { goal: Goal::AtLeast(least), ..self }
+    }
+
+    /// A row with a goal about another percentile of the same samples.
+    pub(crate) fn percentile(what: impl Into<String>, samples: &Samples, percent: usize, unit: &'static str) -> Self {
+        Self::single(what, samples.percentile(percent), unit)
     }
 
     fn met(&self) -> Option<bool> {
@@ -63,6 +80,12 @@ impl Row {
             Goal::AtLeast(least) => Some(self.value >= least),
         }
     }
+
+    /// The 95th and the 99th percentile and the greatest sample; a single number has none.
+    fn spread(&self) -> Option<[f64; 3]> {
+        let samples = Samples(self.samples.clone());
+        (self.samples.len() > 1).then(|| [95, 99, 100].map(|percent| samples.percentile(percent)))
+    }
 }
 
 /// The report.
@@ -70,28 +93,38 @@ impl Row {
 pub(crate) struct Results {
     /// The server, the template and the machine.
     pub(crate) title: String,
+    /// Ratios to plain Postgres and to smaller sizes first: they depend least on the machine.
+    pub(crate) ratios: Vec<Row>,
     pub(crate) rows: Vec<Row>,
     /// Further data of the JSON output.
     pub(crate) about: Value,
 }
 
 impl Results {
+    fn all(&self) -> impl Iterator<Item = &Row> {
+        self.ratios.iter().chain(&self.rows)
+    }
+
     /// The text output.
     pub(crate) fn table(&self) -> String {
         let cells = |row: &Row| {
             let goal = match row.goal {
                 Goal::None => String::new(),
-                Goal::AtMost(most) => format!("<= {most} {}", row.unit),
-                Goal::AtLeast(least) => format!(">= {least} {}", row.unit),
+                Goal::AtMost(most) => format!("<= {most}"),
+                Goal::AtLeast(least) => format!(">= {least}"),
             };
-            let met = row.met().map_or("", |met| if met { "yes" } else { "no" });
-            [row.what.clone(), format!("{:.2} {}", row.value, row.unit), goal, met.to_owned()]
+            let met = row.met().map_or("", |met| if met { "met" } else { "missed" });
+            let spread = row.spread().map(|spread| spread.map(|value| format!("{value:.2}"))).unwrap_or_default();
+            let value = format!("{:.2}", row.value);
+            [vec![row.what.clone(), value], spread.to_vec(), vec![row.unit.to_owned(), goal, met.to_owned()]].concat()
         };
         let mut table = Table::new();
         table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(["WHAT", "MEASURED", "GOAL", "MET"]);
-        table.add_rows(self.rows.iter().map(cells));
-        table.trim_fmt()
+        table.set_header(["WHAT", "MEDIAN", "P95", "P99", "MAX", "UNIT", "GOAL", ""]);
+        table.add_rows(self.all().map(cells));
+        let missed = self.all().filter(|row| row.met() == Some(false)).count();
+        let goals = self.all().filter(|row| row.met().is_some()).count();
+        format!("{}\n\n{} of {goals} goals met", table.trim_fmt(), goals - missed)
     }
 
     /// The JSON output.
@@ -102,9 +135,13 @@ impl Results {
                 Goal::AtMost(most) => json!({"at_most": most}),
                 Goal::AtLeast(least) => json!({"at_least": least}),
             };
-            json!({"what": row.what.trim(), "measured": row.value, "unit": row.unit, "goal": goal, "met": row.met()})
+            json!({
+                "what": row.what.trim(), "measured": row.value, "unit": row.unit, "goal": goal, "met": row.met(),
+                "spread": row.spread().map(|[p95, p99, max]| json!({"p95": p95, "p99": p99, "max": max})),
+                "samples": row.samples,
+            })
         };
-        json!({"rows": self.rows.iter().map(row).collect::<Vec<_>>(), "about": self.about})
+        json!({"title": self.title, "rows": self.all().map(row).collect::<Vec<_>>(), "about": self.about})
     }
 }
 
@@ -125,11 +162,11 @@ mod tests {
     #[test]
     fn goal_is_met_at_its_bound() {
         let met = |row: Row| row.met();
-        assert_eq!(met(Row::at_most("", 10.0, "ms", 10.0)), Some(true));
-        assert_eq!(met(Row::at_most("", 10.1, "ms", 10.0)), Some(false));
-        assert_eq!(met(Row::at_least("", 0.9, "x", 0.9)), Some(true));
-        assert_eq!(met(Row::at_least("", 0.8, "x", 0.9)), Some(false));
-        assert_eq!(met(Row::at_most("", f64::NAN, "ms", 10.0)), Some(false));
-        assert_eq!(met(Row::without_goal("", 1.0, "ms")), None);
+        assert_eq!(met(Row::single("", 10.0, "ms").at_most(10.0)), Some(true));
+        assert_eq!(met(Row::single("", 10.1, "ms").at_most(10.0)), Some(false));
+        assert_eq!(met(Row::single("", 0.9, "x").at_least(0.9)), Some(true));
+        assert_eq!(met(Row::single("", 0.8, "x").at_least(0.9)), Some(false));
+        assert_eq!(met(Row::single("", f64::NAN, "ms").at_most(10.0)), Some(false));
+        assert_eq!(met(Row::single("", 1.0, "ms")), None);
     }
 }

@@ -4,7 +4,7 @@ use crate::plain::Session;
 use pgdibs::Method;
 use serde_json::json;
 
-use crate::api::{Api, POOL, Size};
+use crate::api::{Api, Size};
 use crate::error::{BenchError, context};
 
 /// Any text: the data directory is new.
@@ -20,7 +20,7 @@ pub(crate) struct Template {
 /// Creates the pool, and fills and seals its template.
 pub(crate) async fn build(api: &Api) -> Result<Template, BenchError> {
     api.resize(Size { warm: 0, max: 1, spares: 0 }).await?;
-    let path = format!("/v1/pools/{POOL}/templates/{FINGERPRINT}");
+    let path = format!("{}/templates/{FINGERPRINT}", api.path());
     let put = api.call(Method::PUT, &path, Some(&json!({"holder": "pgdibs-bench"}))).await?;
     let (Some(url), Some(token)) = (put["build"]["url"].as_str(), put["build"]["token"].as_str()) else {
         return Err(BenchError::Answer(format!("PUT {path} without a build: {put}")));

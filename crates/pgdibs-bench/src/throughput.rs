@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use crate::plain::{Plain, PlainSetting, PlainSource, Session};
 use pgdibs_core::pool::Strategy;
-use secrecy::SecretString;
 use tokio::task::JoinSet;
 
 use crate::api::{Api, Size};
 use crate::args::Options;
 use crate::error::{BenchError, context};
-use crate::processor::Meter;
+use crate::latency::{expect_clean, milliseconds};
+use crate::processor::{Meter, Used};
 use crate::results::Samples;
-use crate::template::Template;
 
 /// The plain variants. The goal is about the first two; the third shows the effect of the seal.
 const PLAIN_VARIANTS: [Variant; 3] = [
@@ -55,6 +54,9 @@ pub(crate) struct Compared {
     pub(crate) ratios_sealed: Samples,
     /// Milliseconds of processor time of server and daemon per cycle; empty where there is no `/proc`.
     pub(crate) processor: Processor,
+    /// Milliseconds of each acquire, and of the first connection after it.
+    pub(crate) waits: Samples,
+    pub(crate) connects: Samples,
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +70,7 @@ pub(crate) struct Processor {
 struct Turn {
     cycles: u32,
     lasted: Duration,
-    processor: Option<Duration>,
+    processor: Option<Used>,
 }
 
 impl Turn {
@@ -79,28 +81,25 @@ impl Turn {
 
     /// In milliseconds of processor time per cycle.
     fn cost(&self) -> Option<f64> {
-        self.processor.map(|used| used.as_secs_f64() * 1000.0 / f64::from(self.cycles.max(1)))
+        let per_cycle = |used: Used| (used.daemon + used.server).as_secs_f64() * 1000.0 / f64::from(self.cycles.max(1));
+        self.processor.map(per_cycle)
     }
 }
 
-/// Runs the rounds.
+/// Runs the rounds with so many callers, and as many threads of plain Postgres.
 pub(crate) async fn compare(
     options: &Options,
+    callers: u32,
+    setting: &PlainSetting,
     api: &Api,
-    superuser: &SecretString,
-    template: &Template,
     meter: &Meter,
     progress: &impl Fn(String),
 ) -> Result<Compared, BenchError> {
-    let size = Size { warm: options.callers, max: options.callers * 2, spares: options.callers };
+    let size = Size { warm: callers, max: callers * 2, spares: callers };
     api.resize(size).await?;
-    let setting = context(
-        "a login and a template for the plain threads",
-        PlainSetting::create(superuser, super::api::POOL).await,
-    )?;
     let mut threads = Vec::new();
-    for number in 0..options.callers {
-        let thread = Plain::new(superuser, &setting, number, super::api::POOL, &template.database).await;
+    for number in 0..callers {
+        let thread = Plain::new(setting, number).await;
         threads.push(context("a plain thread's connection", thread)?);
     }
     let mut compared = Compared {
@@ -110,7 +109,7 @@ pub(crate) async fn compare(
     for round in 1..=options.rounds {
         let (mut best, mut least, mut sealed) = (0.0_f64, None::<f64>, 0.0_f64);
         for (variant, rates) in &mut compared.plain {
-            progress(format!("round {round} of {}: plain Postgres, {}", options.rounds, variant.name()));
+            progress(format!("round {round} of {}: {callers} x plain Postgres, {}", options.rounds, variant.name()));
             // Otherwise the remaining work of the other side would count here.
             api.wait_until_idle(size).await?;
             let (turn, returned) = run_plain(threads, *variant, options.side(), meter).await?;
@@ -123,9 +122,9 @@ pub(crate) async fn compare(
                 sealed = turn.rate();
             }
         }
-        progress(format!("round {round} of {}: pgdibs", options.rounds));
+        progress(format!("round {round} of {}: {callers} x pgdibs", options.rounds));
         api.wait_until_idle(size).await?;
-        let turn = run_pgdibs(api, options.callers, options.side(), size, meter).await?;
+        let turn = run_pgdibs(api, callers, options.side(), size, meter, &mut compared).await?;
         compared.pgdibs.add(turn.rate());
         compared.ratios.add(turn.rate() / best);
         compared.ratios_sealed.add(turn.rate() / sealed);
@@ -173,27 +172,35 @@ async fn run_pgdibs(
     duration: Duration,
     size: Size,
     meter: &Meter,
+    compared: &mut Compared,
 ) -> Result<Turn, BenchError> {
     let (started, before) = (Instant::now(), meter.read());
     let mut tasks = JoinSet::new();
     for _ in 0..callers {
         let api = api.clone();
         tasks.spawn(async move {
-            let mut cycles = 0_u32;
+            let (mut waits, mut connects) = (Samples::default(), Samples::default());
             while started.elapsed() < duration {
+                let asked = Instant::now();
                 let lease = api.acquire(None).await?;
+                let granted = Instant::now();
+                waits.add(milliseconds(asked));
                 let mut session = context("a lease's login", Session::connect(&lease.url).await)?;
-                context("a write", session.write().await)?;
+                connects.add(milliseconds(granted));
+                let is_clean = context("a write", session.write().await)?;
+                expect_clean(&lease, &lease.database, is_clean)?;
                 context("a disconnect", session.close().await)?;
                 api.release(&lease).await?;
-                cycles += 1;
             }
-            Ok::<_, BenchError>(cycles)
+            Ok::<_, BenchError>((waits, connects))
         });
     }
     let mut cycles = 0;
     while let Some(ended) = tasks.join_next().await {
-        cycles += ended.map_err(|error| BenchError::Broken(error.to_string()))??;
+        let (waits, connects) = ended.map_err(|error| BenchError::Broken(error.to_string()))??;
+        cycles += u32::try_from(waits.all().len()).unwrap_or(u32::MAX);
+        compared.waits.extend(&waits);
+        compared.connects.extend(&connects);
     }
     api.wait_until_idle(size).await?;
     Ok(Turn { cycles, lasted: started.elapsed(), processor: meter.since(before) })
