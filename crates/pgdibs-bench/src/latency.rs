@@ -138,13 +138,13 @@ pub(crate) async fn reset(api: &Api, side: Duration, rounds: u32) -> Result<Rese
         resets.latency.add(milliseconds(started));
     }
     let mut session = context("a lease's login", Session::connect(&truncated.url).await)?;
-    let statements = context("the reference data", session.save_reference_data().await)?;
+    context("the reference data", session.save_reference_data().await)?;
     for _ in 0..rounds {
         api.wait_until_idle(size).await?;
         let (started, mut count) = (Instant::now(), 0.0);
         while started.elapsed() < side {
             context("a write", session.write().await)?;
-            context("a truncate", session.truncate_and_reload(&statements).await)?;
+            context("a truncate", session.truncate_and_reload().await)?;
             count += 1.0;
         }
         let truncate_rate = count / started.elapsed().as_secs_f64();

@@ -45,35 +45,27 @@ impl Session {
     /// The error of Postgres.
     pub async fn write(&mut self) -> Result<bool, sqlx::Error> {
         sqlx::query_scalar(concat!(
-            "insert into orders_entries (title) values ('written by the benchmark') returning ",
+            "insert into orders_entries (title) values ('written by the benchmark') returning\n",
             include_str!("is_clean.sql")
         ))
         .fetch_one(&mut self.0)
         .await
     }
 
-    /// Prepares [`Session::truncate_and_reload`]: copies the rows of the first table of each domain into a schema `reference`.
+    /// Prepares [`Session::truncate_and_reload`].
     ///
     /// # Errors
     /// The error of Postgres.
-    pub async fn save_reference_data(&mut self) -> Result<String, sqlx::Error> {
-        sqlx::raw_sql(include_str!("reference.sql")).execute(&mut self.0).await?;
-        sqlx::query_scalar(
-            "select 'begin; truncate ' || string_agg(format('public.%I', tablename), ', ') || ' restart identity; ' || (
-                        select string_agg(format('insert into public.%1$I overriding system value table reference.%1$I', tablename), '; ')
-                        from pg_tables where schemaname = 'reference') || '; commit'
-             from pg_tables where schemaname = 'public'",
-        )
-        .fetch_one(&mut self.0)
-        .await
+    pub async fn save_reference_data(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql(include_str!("reference.sql")).execute(&mut self.0).await.map(|_| ())
     }
 
-    /// Empties all tables and loads the reference data again, in one message: `statements` of [`Session::save_reference_data`].
+    /// Empties all tables and loads the reference data again, in one message.
     ///
     /// # Errors
     /// The error of Postgres.
-    pub async fn truncate_and_reload(&mut self, statements: &str) -> Result<(), sqlx::Error> {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statements)).execute(&mut self.0).await.map(|_| ())
+    pub async fn truncate_and_reload(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::raw_sql("call reference.reload()").execute(&mut self.0).await.map(|_| ())
     }
 
     /// Commits a table and a row, and opens a transaction that holds locks.
@@ -95,7 +87,7 @@ impl Session {
     /// # Errors
     /// The error of Postgres.
     pub async fn inspect(&mut self) -> Result<(String, bool), sqlx::Error> {
-        sqlx::query_as(concat!("select current_database()::text, ", include_str!("is_clean.sql")))
+        sqlx::query_as(concat!("select current_database()::text,\n", include_str!("is_clean.sql")))
             .fetch_one(&mut self.0)
             .await
     }
