@@ -13,6 +13,9 @@ pub(crate) const POOL: &str = "bench";
 /// The pool whose returns load the server while another pool is measured.
 pub(crate) const POOL_BEHIND: &str = "bench_behind";
 
+/// The pool with one slot, for which many callers wait.
+pub(crate) const POOL_OF_ONE: &str = "bench_of_one";
+
 /// How long an acquire waits, at most.
 const WAIT: Duration = Duration::from_secs(60);
 

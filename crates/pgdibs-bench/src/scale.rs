@@ -7,7 +7,7 @@ use pgdibs::Method;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::api::{Api, Lease, POOL_BEHIND, Size};
+use crate::api::{Api, Lease, POOL_BEHIND, POOL_OF_ONE, Size};
 use crate::error::BenchError;
 use crate::latency::{check_and_release, milliseconds, timed_acquires};
 use crate::processor::Meter;
@@ -161,8 +161,9 @@ pub(crate) async fn wait(
     count: usize,
     resident_bytes: impl Fn() -> Option<u64>,
 ) -> Result<Waiters, BenchError> {
-    let size = Size { warm: 1, max: 1, spares: 4 };
-    api.resize(size).await?;
+    let api = &api.with_pool(POOL_OF_ONE);
+    template::build(api).await?;
+    api.resize(Size { warm: 1, max: 1, spares: 4 }).await?;
     let mut lease = api.acquire(None).await?;
     let (granted, mut grants) = tokio::sync::mpsc::unbounded_channel::<Result<(Instant, Lease), BenchError>>();
     let mut tasks = JoinSet::new();
@@ -188,6 +189,6 @@ pub(crate) async fn wait(
     }
     // The rest hang up, which gives up their places.
     tasks.shutdown().await;
-    api.release(&lease).await?;
+    api.call(Method::DELETE, &format!("{}?force=true", api.path()), None).await?;
     Ok(Waiters { wake_ups, resident_bytes })
 }
