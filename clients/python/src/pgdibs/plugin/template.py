@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from pgdibs.errors import TemplateNotFound
+from pgdibs.plugin.build_process import run_build
 from pgdibs.plugin.connection_guard import parse_exemptions
 from pgdibs.plugin.connection_guard.targets import of_url
 from pgdibs.plugin.failures import BuildFailed
@@ -27,13 +27,11 @@ from pgdibs.urls import retarget
 
 if TYPE_CHECKING:
     from pgdibs.client import Client
+    from pgdibs.plugin.progress import Progress
     from pgdibs.plugin.settings import Settings
 
 BUILD_SECONDS = 600.0
 """How long a build may take, and how long to wait for the build of another run."""
-
-OUTPUT_LINES = 30
-"""How many lines of the output of a failed build the error shows."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,7 @@ class Templates:
     config: pytest.Config
     settings: Settings
     client: Client
+    progress: Progress
     seconds: float = 0.0
     """How long `ensure` took."""
     is_reused: bool = True
@@ -88,7 +87,7 @@ class Templates:
         if self.settings.start == "auto":
             from pgdibs.start import ensure_daemon
 
-            ensure_daemon(self.client)
+            ensure_daemon(self.client, say=self.progress.say)
         if not self.settings.fingerprint:
             return {}
         started = time.monotonic()
@@ -135,26 +134,17 @@ class Templates:
             directory = self.config.invocation_params.dir
         shown = f"`{self.settings.build}` (pgdibs_build)" if self.settings.build else "the hook pytest_pgdibs_build_template"
         environment = self._environment(url, alias)
+        self.progress.say(f"building the template of pool {self.settings.aliases[alias]} with {shown}")
         try:
-            done = subprocess.run(
-                [shutil.which(command[0], path=environment["PATH"]) or command[0], *command[1:]],
-                cwd=directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=BUILD_SECONDS,
-            )
+            status, lines = run_build(command, directory, environment, BUILD_SECONDS, self.progress.say)
         except OSError as error:
             raise BuildFailed(f"the build of the template failed: {shown} did not start: {error}") from error
         except subprocess.TimeoutExpired as error:
             raise BuildFailed(f"the build of the template failed: {shown} was ended after {BUILD_SECONDS:.0f} s") from error
-        if not self.settings.build and done.stdout.startswith("ERROR: pgdibs: "):
-            raise BuildFailed(done.stdout.strip().replace("ERROR: pgdibs: ", ""))
-        if done.returncode != 0:
-            output = "\n".join(done.stdout.splitlines()[-OUTPUT_LINES:])
+        if not self.settings.build and lines and lines[0].startswith("ERROR: pgdibs: "):
+            raise BuildFailed("\n".join(lines).strip().replace("ERROR: pgdibs: ", ""))
+        if status != 0:
+            output = "\n".join(lines)
             printed = f"and printed:\n{output}" if output.strip() else "and printed nothing"
             hidden = (
                 f"\n{', '.join(self._hidden)}: unavailable in a build, because pgdibs_env does not name it (if the build is to "
@@ -162,7 +152,7 @@ class Templates:
                 if self._hidden
                 else ""
             )
-            raise BuildFailed(f"the build of the template failed: {shown} ended with {done.returncode} {printed}{hidden}")
+            raise BuildFailed(f"the build of the template failed: {shown} ended with {status} {printed}{hidden}")
 
     def _environment(self, url: str, alias: str) -> dict[str, str]:
         """The environment of the build: its own database in the variables of its alias, and no other database."""
