@@ -96,6 +96,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="What happens to a connection of a test process to a Postgres database that was not leased: error stops it "
         "before it opens, and the run with it (PGDIBS_GUARD, ini pgdibs_guard; default error).",
     )
+    group.addoption(
+        "--pgdibs-rebuild",
+        action="store_true",
+        help="Build the template again although nothing of its fingerprint has changed, once for all workers. The daemon refuses "
+        "this (409) while another run has leases of it.",
+    )
     parser.addini(
         "pgdibs_pool",
         "the pool to lease databases from; with other settings of pgdibs and no pool the run stops, without any setting the "
@@ -128,11 +134,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "pgdibs_fingerprint",
-        "globs below the rootdir for all files that define the schema; the plugin builds a new template when one of them, or "
-        "pgdibs_build, changes. Without it the daemon has to build the template itself",
+        "globs for all files that define the schema, relative to the directory of the ini file; ../../db/*.sql leads out of it. "
+        "The plugin builds a new template when one of the files, pgdibs_build or pgdibs_env changes. Without it the daemon has "
+        "to build the template itself",
         type="args",
     )
-    parser.addini("pgdibs_build", "the command that creates the schema in the database that DATABASE_URL (and pgdibs_env) names")
+    parser.addini(
+        "pgdibs_fingerprint_env",
+        "variables that the build reads, as in SEED_SIZE: the plugin builds a new template when the value of one changes",
+        type="args",
+    )
+    parser.addini(
+        "pgdibs_build",
+        "the command that creates the schema in the database that DATABASE_URL (and pgdibs_env) names; it runs in the directory "
+        "of the ini file",
+    )
     parser.addini("pgdibs_tmpdir", "whether each process gets a TMPDIR of its own", type="bool", default=False)
 
 

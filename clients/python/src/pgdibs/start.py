@@ -35,10 +35,10 @@ LINES_SHOWN = 10
 """How many log lines of a daemon that did not start the error shows."""
 
 
-def ensure_daemon(client: Caller, *, timeout_seconds: float = 60.0, say: Callable[[str], None] = warn) -> None:
+def ensure_daemon(client: Caller, *, timeout_seconds: float = 60.0, print_line: Callable[[str], None] = warn) -> None:
     """Return when a daemon answers at `client.url` and its Postgres is ready; start a daemon if none answers.
 
-    `say` prints a line about the start, which names the daemon's log; by default to standard error.
+    `print_line` prints a line about the start, which names the daemon's log; by default to standard error.
 
     Raises `PgdibsError` with the end of the daemon's log if it does not start in time, and `Unreachable` if the address is not a
     loopback address of this machine.
@@ -59,7 +59,7 @@ def ensure_daemon(client: Caller, *, timeout_seconds: float = 60.0, say: Callabl
                     process.returncode = 0
                 return
             if process is None and state == "absent":
-                say(f"starting a daemon at {client.url}; its log is {log}")
+                print_line(f"starting a daemon at {client.url}; its log is {log}")
                 process = _start(listen, log, client.token)
             has_ended = process is not None and process.poll() is not None
             if has_ended or time.monotonic() > deadline:

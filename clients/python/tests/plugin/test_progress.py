@@ -52,11 +52,11 @@ def test_long_build_prints_its_last_line(tmp_path: Path, monkeypatch: pytest.Mon
     os.mkfifo(tmp_path / "wake")
     said: list[str] = []
 
-    def say(line: str) -> None:
+    def print_line(line: str) -> None:
         said.append(line)
         if len(said) == 2:
             (tmp_path / "wake").write_text("\n")
 
     command = ["sh", "-c", "echo running 0001; echo running 0002; read line <wake; echo bye; exit 3"]
-    assert build_process.run_build(command, tmp_path, os.environ, 60, say) == (3, ["running 0001", "running 0002", "bye"])
+    assert build_process.run_build(command, tmp_path, os.environ, 60, print_line) == (3, ["running 0001", "running 0002", "bye"])
     assert said[-1] == "still building after 0 s: running 0002"

@@ -24,7 +24,11 @@ SHOWN_CHARACTERS = 100
 
 
 def run_build(
-    command: Sequence[str], directory: Path, environment: Mapping[str, str], limit_seconds: float, say: Callable[[str], None]
+    command: Sequence[str],
+    directory: Path,
+    environment: Mapping[str, str],
+    limit_seconds: float,
+    print_line: Callable[[str], None],
 ) -> tuple[int, list[str]]:
     """The exit status and the last lines of the output. Every 10 seconds says how long the command has run, and its last line.
 
@@ -61,7 +65,7 @@ def run_build(
                 process.wait()
                 raise
             last = next((line.strip() for line in reversed([*lines]) if line.strip()), "")
-            say(f"still building after {passed:.0f} s{last and f': {last[:SHOWN_CHARACTERS]}'}")
+            print_line(f"still building after {passed:.0f} s{last and f': {last[:SHOWN_CHARACTERS]}'}")
             continue
         except BaseException:  # Ctrl-C
             process.kill()

@@ -27,7 +27,7 @@ def choose_variables(config: pytest.Config, settings: Settings, environment: Map
 
     Raises `pytest.UsageError` if an entry of `pgdibs_env` is malformed or names an undeclared alias.
     """
-    files = EnvFiles(config.inipath.parent if config.inipath is not None else config.rootpath)
+    files = EnvFiles(settings.directory)
     settings.is_django = is_django_in_use(config, environment)
     entries = ini_value(config, "pgdibs_env")
     if not entries and is_absent(config, "pgdibs_env"):

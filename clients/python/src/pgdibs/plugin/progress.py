@@ -26,7 +26,7 @@ class Progress:
         self._pause = 0.0
         """How many seconds of the present wait pass before the next line about it."""
 
-    def say(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Print a line now."""
         reporter: Any = self._config.pluginmanager.get_plugin("terminalreporter")
         is_within_line = bool(getattr(getattr(reporter, "_tw", None), "width_of_current_line", 0))
@@ -42,7 +42,7 @@ class Progress:
             self._begun, self._pause = begun, 0.0
         if seconds >= self._pause:
             self._pause = max(AGAIN_SECONDS, 2 * seconds)
-            self.say(f"waiting: {sentence}")
+            self.print_line(f"waiting: {sentence}")
 
 
 def _own_standard_error(config: pytest.Config) -> TextIO:

@@ -87,12 +87,18 @@ class Templates:
         if self.settings.start == "auto":
             from pgdibs.start import ensure_daemon
 
-            ensure_daemon(self.client, say=self.progress.say)
+            ensure_daemon(self.client, print_line=self.progress.print_line)
+        is_asked_to_rebuild = bool(self.config.known_args_namespace.pgdibs_rebuild)
         if not self.settings.fingerprint:
+            if is_asked_to_rebuild:
+                raise pytest.UsageError(
+                    "pgdibs: --pgdibs-rebuild has no effect here: without pgdibs_fingerprint the daemon builds the template; "
+                    "`pgdibs template drop` forces a build"
+                )
             return {}
         started = time.monotonic()
         fingerprint = self._fingerprint()
-        is_forced = any(self.config.hook.pytest_pgdibs_is_build_forced(config=self.config))
+        is_forced = is_asked_to_rebuild or any(self.config.hook.pytest_pgdibs_is_build_forced(config=self.config))
         alias_of = {pool: alias for alias, pool in reversed(self.settings.aliases.items())}
         for pool, alias in alias_of.items():
             self.client.put_pool(pool)
@@ -109,17 +115,30 @@ class Templates:
 
     def _fingerprint(self) -> str:
         """The fingerprint of the files, the build, the variables and the results of the hook."""
+        directory = self.settings.directory
         for glob in self.settings.fingerprint:
-            if glob.startswith("/") or not any(self.config.rootpath.glob(glob)):
+            if glob.startswith("/") or not any(directory.glob(glob)):
                 raise pytest.UsageError(
-                    f"pgdibs: pgdibs_fingerprint in the ini file: `{glob}` matches nothing below {self.config.rootpath}; "
-                    "it takes globs for all files that define the schema, as in migrations/*.sql"
+                    f"pgdibs: pgdibs_fingerprint in the ini file: `{glob}` matches nothing in {directory}, the directory of the "
+                    "ini file; it takes globs for all files that define the schema, as in migrations/*.sql or ../../db/*.sql"
                 )
-        files = fingerprint_of(self.config.rootpath, self.settings.fingerprint)
+        files = fingerprint_of(directory, self.settings.fingerprint)
         # A change of the command or the variables makes a new template, because the old one may be wrong.
         build = [self.settings.build, *sorted(f"{each.name} {each.alias} {each.part}" for each in self.settings.variables)]
+        values = [f"{name}={os.environ[name]}" if name in os.environ else name for name in self._variables_of_build()]
         more = self.config.hook.pytest_pgdibs_fingerprint(config=self.config)
-        return hashlib.sha256("\0".join([files, *build, *sorted(more)]).encode()).hexdigest()
+        return hashlib.sha256("\0".join([files, *build, *values, *sorted(more)]).encode(errors="surrogateescape")).hexdigest()
+
+    def _variables_of_build(self) -> list[str]:
+        """The names of `pgdibs_fingerprint_env`; refuses one that pgdibs sets, because its value differs in each run."""
+        own = {*(variable.name for variable in self.settings.variables), *self.settings.replaced, "DATABASE_URL", *LIBPQ}
+        for name in self.settings.fingerprint_env:
+            if name in own:
+                raise pytest.UsageError(
+                    f"pgdibs: pgdibs_fingerprint_env in the ini file: pgdibs itself sets {name} for the build, to its database; "
+                    "leave it out"
+                )
+        return sorted(self.settings.fingerprint_env)
 
     def _drop(self, pool: str, fingerprint: str) -> None:
         with contextlib.suppress(TemplateNotFound):
@@ -127,16 +146,16 @@ class Templates:
 
     def _build(self, url: str, alias: str) -> None:
         if self.settings.build:
-            command, directory = shlex.split(self.settings.build), self.config.rootpath
+            command, directory = shlex.split(self.settings.build), self.settings.directory
         else:
             # The same command line, so that pytest loads the same conftest and plugins; `configure` makes it a builder.
             command = [sys.executable, "-m", "pytest", *map(str, self.config.invocation_params.args)]
             directory = self.config.invocation_params.dir
         shown = f"`{self.settings.build}` (pgdibs_build)" if self.settings.build else "the hook pytest_pgdibs_build_template"
         environment = self._environment(url, alias)
-        self.progress.say(f"building the template of pool {self.settings.aliases[alias]} with {shown}")
+        self.progress.print_line(f"building the template of pool {self.settings.aliases[alias]} with {shown}")
         try:
-            status, lines = run_build(command, directory, environment, BUILD_SECONDS, self.progress.say)
+            status, lines = run_build(command, directory, environment, BUILD_SECONDS, self.progress.print_line)
         except OSError as error:
             raise BuildFailed(f"the build of the template failed: {shown} did not start: {error}") from error
         except subprocess.TimeoutExpired as error:
