@@ -122,8 +122,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "pgdibs_env",
         "variables to set before conftest.py is imported: DATABASE_URL; DATABASE_URL=postgresql+asyncpg:// to say which driver "
         "it names; ANALYTICS_URL=analytics for another alias; DB_HOST=default.host for a part (host, port, "
-        "user, password, database); PGHOST and its like are known by name. Without this line and without Django: DATABASE_URL, "
-        "and TEST_DATABASE_URL where it is in use. Empty: none",
+        "user, password, database); PGHOST and its like are known by name, and PG* is all five of them. Without this line and "
+        "without Django: DATABASE_URL, and TEST_DATABASE_URL where it is in use. Empty: none",
         type="args",
     )
     parser.addini(
@@ -205,11 +205,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def pgdibs_lease(request: pytest.FixtureRequest) -> Lease:
-    """The lease of this process: `.url`, `.database`, `.slot`, `.reset()`, `.url_for("postgresql+asyncpg")`."""
+def pgdibs_leases(request: pytest.FixtureRequest) -> dict[str, Lease]:
+    """All leases of this process by alias, as `pgdibs_leases["audit"].url`. A reset replaces the databases of all of them."""
     from pgdibs.plugin.failures import obtain_or_stop
 
-    return obtain_or_stop(_databases(request), request.session)["default"]
+    return dict(obtain_or_stop(_databases(request), request.session))
+
+
+@pytest.fixture(scope="session")
+def pgdibs_lease(pgdibs_leases: dict[str, Lease]) -> Lease:
+    """The lease of this process: `.url`, `.database`, `.slot`, `.reset()`, `.url_for("postgresql+asyncpg")`."""
+    return pgdibs_leases["default"]
 
 
 @pytest.fixture(scope="session")

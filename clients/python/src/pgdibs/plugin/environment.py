@@ -10,7 +10,7 @@ import pytest
 
 from pgdibs.plugin.env_files import EnvFiles
 from pgdibs.plugin.ini import ini_value, is_absent
-from pgdibs.plugin.variables import Variable, exported, meant_driver
+from pgdibs.plugin.variables import LIBPQ, Variable, exported, meant_driver
 from pgdibs.urls import is_postgres, scheme_of
 
 if TYPE_CHECKING:
@@ -33,10 +33,11 @@ def choose_variables(config: pytest.Config, settings: Settings, environment: Map
     if not entries and is_absent(config, "pgdibs_env"):
         variables = _default_variables(settings, environment, files)
     else:
-        variables = [Variable.parse(str(entry)) for entry in entries]
+        entries = [name for entry in entries for name in (LIBPQ if entry == "PG*" else (str(entry),))]
+        variables = [Variable.parse(entry) for entry in entries]
         for entry, variable in zip(entries, variables):
             if variable.alias not in settings.aliases:
-                _add_django_alias(settings, str(entry), variable)
+                _add_django_alias(settings, entry, variable)
     settings.variables = tuple(variable.with_driver_of(_urls_before(variable.name, environment, files)) for variable in variables)
 
 
