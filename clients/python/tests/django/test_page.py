@@ -1,4 +1,4 @@
-"""The lines at the top of docs/python/django.md are all that a project needs; the block of docs/python/per-test.md about Django."""
+"""The lines at the top of docs/python/django.md are all that a project needs, also for the Django block of per-test.md."""
 
 from __future__ import annotations
 
