@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the plugin's tests with other versions of what they test: pytest-versions.sh pytest==VERSION... | sqlalchemy==VERSION
-# Each version has an environment in .cache. With SQLAlchemy only the tests of its connection guard run.
+# Each version has an environment in .cache. With SQLAlchemy only the tests of its connection guard and of resets run.
 source "$(dirname "$0")/environment.sh"
 "$scripts/install-tools.sh" uv
 # Without Alembic and pytest-asyncio, so without the tests of the page about SQLAlchemy, which depend on no version of pytest.
@@ -13,7 +13,7 @@ for version in "$@"; do
   "$environment/bin/python" scripts/link-client.py
   log "the plugin's tests with $version"
   if [[ "$version" == sqlalchemy* ]]; then
-    "$environment/bin/python" -m pytest -q clients/python/tests/plugin/test_guard_sqlalchemy.py
+    "$environment/bin/python" -m pytest -q clients/python/tests/plugin/test_{guard_sqlalchemy,resets}.py
     continue
   fi
   "$environment/bin/python" -m pytest -q -n 2 --ignore clients/python/tests/plugin/test_sqlalchemy.py clients/python/tests/plugin

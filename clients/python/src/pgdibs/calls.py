@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any, Optional
 
 from pgdibs import skew
@@ -24,6 +25,9 @@ RETRY_PAUSE_SECONDS = 0.2
 STATUS_SECONDS = 5.0
 """How long the question for the daemon's version may take."""
 
+FIRST_WAIT_SECONDS = 1.0
+"""How long the first request waits at the daemon if the caller wants to know what it waits for (`on_wait`)."""
+
 ANSWER_SECONDS = 30.0
 """How long an answer may take beyond the wait that the request asks for."""
 
@@ -37,6 +41,8 @@ class Caller:
         """The token that each request carries; None when there is none."""
         self.via = via or os.environ.get("PGDIBS_VIA") or None
         """The name of an advertised address; None for the default one."""
+        self.on_wait: Optional[Callable[[str, float], None]] = None
+        """Called when an answer says to wait, before the next request: with the daemon's sentence and the seconds until now."""
         self._transport = Transport(self.url, self.token)
 
     def ask(self, method: str, path: str, body: Optional[dict[str, Any]] = None, timeout: Optional[float] = None) -> Answer:
@@ -71,11 +77,12 @@ class Caller:
     ) -> Answer:
         started = time.monotonic()
         deadline, unreachable_since = started + deadline_seconds, None
+        longest_wait = (body or {}).get("wait_seconds", 0.0)
+        next_wait = longest_wait if self.on_wait is None else FIRST_WAIT_SECONDS
         while True:
             now = time.monotonic()
-            wait_seconds = 0.0
+            wait_seconds = max(0.0, min(next_wait, longest_wait, deadline - now))
             if body is not None and "wait_seconds" in body:
-                wait_seconds = max(0.0, min(body["wait_seconds"], deadline - now))
                 body = {**body, "wait_seconds": wait_seconds}
             try:
                 answer = self.ask(method, path, body, wait_seconds + ANSWER_SECONDS)
@@ -98,6 +105,9 @@ class Caller:
                 continue
             if time.monotonic() + answer.retry_after > deadline:
                 raise _given_up(answer, time.monotonic() - started)
+            if self.on_wait is not None:
+                self.on_wait(_given_up(answer, time.monotonic() - started).detail, time.monotonic() - started)
+                next_wait = longest_wait
             # The daemon names the pause.
             time.sleep(answer.retry_after)
 

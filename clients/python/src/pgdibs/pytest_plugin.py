@@ -96,6 +96,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="What happens to a connection of a test process to a Postgres database that was not leased: error stops it "
         "before it opens, and the run with it (PGDIBS_GUARD, ini pgdibs_guard; default error).",
     )
+    group.addoption(
+        "--pgdibs-rebuild",
+        action="store_true",
+        help="Build the template again although nothing of its fingerprint has changed, once for all workers. The daemon refuses "
+        "this (409) while another run has leases of it.",
+    )
     parser.addini(
         "pgdibs_pool",
         "the pool to lease databases from; with other settings of pgdibs and no pool the run stops, without any setting the "
@@ -116,8 +122,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "pgdibs_env",
         "variables to set before conftest.py is imported: DATABASE_URL; DATABASE_URL=postgresql+asyncpg:// to say which driver "
         "it names; ANALYTICS_URL=analytics for another alias; DB_HOST=default.host for a part (host, port, "
-        "user, password, database); PGHOST and its like are known by name. Without this line and without Django: DATABASE_URL, "
-        "and TEST_DATABASE_URL where it is in use. Empty: none",
+        "user, password, database); PGHOST and its like are known by name, and PG* is all five of them. Without this line and "
+        "without Django: DATABASE_URL, and TEST_DATABASE_URL where it is in use. Empty: none",
         type="args",
     )
     parser.addini(
@@ -128,11 +134,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addini(
         "pgdibs_fingerprint",
-        "globs below the rootdir for all files that define the schema; the plugin builds a new template when one of them, or "
-        "pgdibs_build, changes. Without it the daemon has to build the template itself",
+        "globs for all files that define the schema, relative to the directory of the ini file; ../../db/*.sql leads out of it. "
+        "The plugin builds a new template when one of the files, pgdibs_build or pgdibs_env changes. Without it the daemon has "
+        "to build the template itself",
         type="args",
     )
-    parser.addini("pgdibs_build", "the command that creates the schema in the database that DATABASE_URL (and pgdibs_env) names")
+    parser.addini(
+        "pgdibs_fingerprint_env",
+        "variables that the build reads, as in SEED_SIZE: the plugin builds a new template when the value of one changes",
+        type="args",
+    )
+    parser.addini(
+        "pgdibs_build",
+        "the command that creates the schema in the database that DATABASE_URL (and pgdibs_env) names; it runs in the directory "
+        "of the ini file",
+    )
     parser.addini("pgdibs_tmpdir", "whether each process gets a TMPDIR of its own", type="bool", default=False)
 
 
@@ -189,11 +205,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def pgdibs_lease(request: pytest.FixtureRequest) -> Lease:
-    """The lease of this process: `.url`, `.database`, `.slot`, `.reset()`, `.url_for("postgresql+asyncpg")`."""
+def pgdibs_leases(request: pytest.FixtureRequest) -> dict[str, Lease]:
+    """All leases of this process by alias, as `pgdibs_leases["audit"].url`. A reset replaces the databases of all of them."""
     from pgdibs.plugin.failures import obtain_or_stop
 
-    return obtain_or_stop(_databases(request), request.session)["default"]
+    return dict(obtain_or_stop(_databases(request), request.session))
+
+
+@pytest.fixture(scope="session")
+def pgdibs_lease(pgdibs_leases: dict[str, Lease]) -> Lease:
+    """The lease of this process: `.url`, `.database`, `.slot`, `.reset()`, `.url_for("postgresql+asyncpg")`."""
+    return pgdibs_leases["default"]
 
 
 @pytest.fixture(scope="session")

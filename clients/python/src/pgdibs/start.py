@@ -9,13 +9,14 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 from urllib.parse import urlsplit
 
 from pgdibs.errors import PgdibsError, Unreachable, of_answer
+from pgdibs.heartbeat import warn
 from pgdibs.program import find_program
 
 if TYPE_CHECKING:
@@ -34,8 +35,10 @@ LINES_SHOWN = 10
 """How many log lines of a daemon that did not start the error shows."""
 
 
-def ensure_daemon(client: Caller, *, timeout_seconds: float = 60.0) -> None:
+def ensure_daemon(client: Caller, *, timeout_seconds: float = 60.0, print_line: Callable[[str], None] = warn) -> None:
     """Return when a daemon answers at `client.url` and its Postgres is ready; start a daemon if none answers.
+
+    `print_line` prints a line about the start, which names the daemon's log; by default to standard error.
 
     Raises `PgdibsError` with the end of the daemon's log if it does not start in time, and `Unreachable` if the address is not a
     loopback address of this machine.
@@ -56,6 +59,7 @@ def ensure_daemon(client: Caller, *, timeout_seconds: float = 60.0) -> None:
                     process.returncode = 0
                 return
             if process is None and state == "absent":
+                print_line(f"starting a daemon at {client.url}; its log is {log}")
                 process = _start(listen, log, client.token)
             has_ended = process is not None and process.poll() is not None
             if has_ended or time.monotonic() > deadline:

@@ -60,7 +60,11 @@ def test_concurrent_runs_start_one_daemon(directory: Path) -> None:
         "client.put_pool('p')\nprint(client.status()['daemon']['instance'])\n"
     )
     ended = [finished(process) for process in [python(code, url) for _ in range(4)]]
-    assert [(status, err) for status, _out, err in ended] == [(0, "")] * 4
+    assert [status for status, _out, _err in ended] == [0] * 4
+    log = directory / f"pgdibs-{os.getuid()}" / f"daemon-{url.rpartition('/')[2].replace(':', '-')}.log"
+    # The process that starts it says where it logs.
+    assert "".join(err for _status, _out, err in ended) == f"pgdibs: starting a daemon at {url}; its log is {log}\n"
+    assert log.exists()
     assert len({out for _status, out, _err in ended}) == 1
     assert len(daemons(directory)) == 1
     client = pgdibs.Client(url)

@@ -48,6 +48,17 @@ def test_deadline_raises_last_answer_with_duration(scripted: Scripted) -> None:
     assert len(waits) >= 2 and waits == sorted(waits, reverse=True) and waits[0] <= 0.9
 
 
+def test_caller_that_asks_is_told_early_what_it_waits_for(scripted: Scripted) -> None:
+    granted = json.loads((REPOSITORY / "api" / "lease_granted.json").read_text())["body"]
+    scripted.replies = [Reply(503, EXHAUSTED, "0.1"), Reply(503, EXHAUSTED, "0.1"), Reply(201, granted)]
+    client, waits = pgdibs.Client(scripted.url), []
+    client.on_wait = lambda sentence, seconds: waits.append((sentence, seconds < 10))
+    client.lease("p", wait_seconds=30, heartbeat=False)
+    assert waits == [("gw0 holds the only one", True)] * 2
+    # The first request waits a short time, so that the sentence comes early; the others keep their place in the queue for longer.
+    assert [request.body["wait_seconds"] for request in scripted.requests] == [1, 30, 30]
+
+
 def test_endless_build_of_another_names_its_holder(scripted: Scripted) -> None:
     scripted.replies = [Reply(202, {"state": "building", "holder": "ci-7", "since": "10:00"}, "0.1")]
     with pytest.raises(errors.TemplateBuilding, match="ci-7 has been building this template since 10:00"):

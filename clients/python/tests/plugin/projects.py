@@ -46,7 +46,17 @@ def eventually(condition: Callable[[], T], within_seconds: float = 60.0) -> T:
 
 def blocks_of(page: str, heading: str) -> dict[str, str]:
     """The files under a heading of a page in docs/: the fenced blocks that have a name, by name."""
-    return dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", section_of(page, heading), re.DOTALL | re.MULTILINE))
+    return named_blocks(section_of(page, heading))
+
+
+def all_blocks_of(page: str) -> dict[str, str]:
+    """The files of a whole page in docs/."""
+    return named_blocks((REPOSITORY / "docs" / page).read_text())
+
+
+def named_blocks(text: str) -> dict[str, str]:
+    """The fenced blocks of a text that have a name, by name."""
+    return dict(re.findall(r"^```\w+ (\S+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
 
 
 def shell_blocks_of(page: str, heading: str) -> list[str]:

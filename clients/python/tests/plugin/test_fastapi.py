@@ -1,4 +1,4 @@
-"""Runs the projects whose files are the blocks of docs/python/fastapi.md."""
+"""Runs the projects whose files are the blocks of docs/python/fastapi.md and of the top of docs/python/pytest.md."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ PAGE = "python/fastapi.md"
 
 
 @pytest.mark.long
-def test_lines_at_the_top_of_page_migrate_with_alembic(project: Project) -> None:
-    files = {**blocks_of("python/sqlalchemy.md", "Alembic"), **blocks_of(PAGE, ""), "shop/models/notes.py": ""}
+@pytest.mark.parametrize(("page", "migrations"), [(PAGE, "alembic"), ("python/pytest.md", "migrations")])
+def test_lines_at_the_top_of_page_migrate_with_alembic(project: Project, page: str, migrations: str) -> None:
+    files = blocks_of("python/sqlalchemy.md", "Alembic")
     del files["pytest.ini"]
+    files = {
+        name.replace("alembic/", f"{migrations}/"): text.replace("/alembic", f"/{migrations}") for name, text in files.items()
+    }
+    files |= {**blocks_of(page, ""), "shop/models/notes.py": ""}
     for name, text in files.items():
         project.file(name, text)
     project.environment.update(PGDIBS_POOL=project.pool, DATABASE_URL="postgresql+psycopg://real.example/real")

@@ -48,7 +48,7 @@ def test_help_lists_all_settings(project: Project) -> None:
         assert f"--pgdibs-{name}" in text
         assert f"PGDIBS_{name.upper()}, ini pgdibs_{name}" in text
     assert "--pgdibs={on,off}" in text
-    for name in ("env", "aliases", "fingerprint", "build", "tmpdir"):
+    for name in ("env", "aliases", "fingerprint", "fingerprint_env", "build", "tmpdir"):
         assert f"pgdibs_{name} (" in text
 
 
@@ -66,7 +66,11 @@ MISTAKES = [
     ({"pgdibs_env": 'DATABASE_URL "'}, "pgdibs_env in the ini file: No closing quotation"),
     ({"pgdibs_aliases": "a=B"}, "pgdibs_aliases in the ini file is `B`; a pool is"),
     ({"pgdibs_aliases": "=b"}, "pgdibs_aliases in the ini file: `=b` is neither ALIAS nor ALIAS=POOL"),
-    ({"pgdibs_fingerprint": "no/*.sql"}, "pgdibs_fingerprint in the ini file: `no/*.sql` matches nothing below"),
+    ({"pgdibs_fingerprint": "no/*.sql"}, "pgdibs_fingerprint in the ini file: `no/*.sql` matches nothing in"),
+    (
+        {"pgdibs_fingerprint_env": "DATABASE_URL"},
+        "pgdibs_fingerprint_env in the ini file: pgdibs itself sets DATABASE_URL",
+    ),
     ({"pgdibs_fingerprint": ""}, "pgdibs_build needs pgdibs_fingerprint, the globs of all files that define the schema"),
 ]
 

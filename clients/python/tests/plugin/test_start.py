@@ -22,8 +22,10 @@ def test_two_runs_without_daemon_start_one(project: Project, daemon: Daemon) -> 
     project.settings["pgdibs_start"] = "auto"
     processes = [project.start("-n0"), project.start("-n0")]
     try:
-        for process in processes:
-            project.finish(process).assert_passed(1)
+        runs = [project.finish(process) for process in processes]
+        for ran in runs:
+            ran.assert_passed(1)
+        assert sum(ran.output.count(f"pgdibs: starting a daemon at {url}; its log is /") for ran in runs) == 1
         project.run("-n0").assert_passed(1)
         assert len(daemons(url)) == 1
     finally:

@@ -167,3 +167,33 @@ def test_changed_build_command_builds_new_template(project: Project) -> None:
     project.file("build.sql", f"{SCHEMA}insert into notes (body) values ('of the build');")
     project.settings["pgdibs_build"] = f"{shutil.which('psql') or 'psql'} -qf build.sql"
     project.run().assert_passed(4)
+
+
+def test_template_follows_variables_and_ini_file_not_rootdir(project: Project) -> None:
+    """Relatives: pytest-dev/pytest#6376 and #8464 (`--rootdir` and `-c` give the same suite another rootdir)."""
+    project.file("db/schema.sql", f"{SCHEMA}insert into notes (body) values ('of the build');")
+    project.file("backend/tests/unit/test_it.py", READS)
+    project.file(
+        "backend/tests/pytest.ini",
+        f"[pytest]\npgdibs_pool = {project.pool}\npgdibs_fingerprint = ../../db/*.sql\npgdibs_fingerprint_env = SEED MISSING\n"
+        f"pgdibs_build = {shutil.which('psql') or 'psql'} -qf ../../db/schema.sql\n",
+    )
+    project.environment["SEED"] = "1"
+    for word, seed, arguments in (
+        ("built", "1", ["--rootdir", "."]),
+        ("reused", "1", ["--rootdir", "backend/tests/unit"]),
+        ("built", "2", []),
+        ("built", "2", ["--pgdibs-rebuild"]),
+    ):
+        project.environment["SEED"] = seed
+        ran = project.run_as_written("-c", "backend/tests/pytest.ini", "backend/tests", *arguments)
+        ran.assert_passed(4)
+        assert f"template {word} in" in ran.output, (word, seed, arguments)
+
+
+@pytest.mark.long
+def test_rebuild_of_template_of_daemon_is_refused(project: Project) -> None:
+    project.settings.update(pgdibs_fingerprint="", pgdibs_build="")
+    project.file("test_it.py", "def test_it():\n    pass\n")
+    ran = project.run("--pgdibs-rebuild")
+    assert (ran.status, "`pgdibs template drop` forces a build" in ran.errors[0]) == (4, True)

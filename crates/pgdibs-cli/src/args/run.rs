@@ -20,18 +20,18 @@ Examples:
   pgdibs run --pool myapp_test --env SQLALCHEMY_URL=postgresql+asyncpg -- pytest tests/api
   pgdibs run --alias default --alias replica -- ./integration.sh      DATABASE_URL and DATABASE_URL_REPLICA
   pgdibs run --keep-env WAREHOUSE_URL -- pytest                       WAREHOUSE_URL stays as it is, without a warning
-  pgdibs run --workers 4 -- pytest -n 4 --reuse-db
+  pgdibs run --workers 4 -- python manage.py test --parallel 4
 
 The command inherits all other variables. If some of them have URLs of Postgres (such as postgresql+asyncpg://..., or
 host=... dbname=...), a warning lists them: tests that read one reach a database that is not leased. --env sets such a variable to the
 lease, --keep-env suppresses the warning. A variable that pgdibs sets keeps the driver of its inherited URL. pgdibs removes PGSERVICE
 and PGHOSTADDR, with which libpq would ignore the lease, and PGSERVICEFILE, unless --keep-env names it.
 
---workers N is for tools that derive their workers' database names by adding _gw0, _gw1 and so on to a base name, such as
-pytest-django with --reuse-db. The command then holds exactly the slots gw0 to gwN-1 under one login that is valid for all of them.
-DATABASE_URL has the base name (.../myapp_test), which is no database; the tool adds the suffix. PGDATABASE is the first of the
-databases, for programs that need an existing one. In Django settings, NAME is PGDATABASE and TEST.NAME the base name. If another
-holder has one of these slots, pgdibs waits for it, and fails after --wait.
+--workers N is for tools that derive their workers' database names by adding _gw0, _gw1 and so on to a base name. The command then
+holds exactly the slots gw0 to gwN-1 under one login that is valid for all of them. DATABASE_URL has the base name (.../myapp_test),
+which is no database; the tool adds the suffix. PGDATABASE is the first of the databases, for programs that need an existing one.
+docs/python/django.md has the settings for Django's `manage.py test --parallel`, and for pytest-django without the plugin of pgdibs. If
+another holder has one of these slots, pgdibs waits for it, and fails after --wait.
 
 If pgdibs run is killed with SIGKILL, the lease expires after its time to live.")]
 pub(crate) struct RunArgs {

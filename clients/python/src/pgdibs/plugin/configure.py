@@ -21,6 +21,7 @@ from pgdibs.plugin.environment import choose_variables, has_pytest_django
 from pgdibs.plugin.failures import BuildFailed, usage_error
 from pgdibs.plugin.ini import unknown_settings
 from pgdibs.plugin.process_owner import is_pytest
+from pgdibs.plugin.progress import Progress
 from pgdibs.plugin.settings import Settings, guard_mode, read_settings, settings_key
 from pgdibs.plugin.summary import Off, Summary
 from pgdibs.plugin.variables import EXPORTED, PLUGIN_STATE, Unavailable, Variable, set_environment
@@ -65,6 +66,7 @@ def _configure(config: pytest.Config, loaded_at: float) -> None:
         fingerprints: dict[str, str] = payload["fingerprints"]
         client = Client(settings.url, payload["token"] or None)
         worker = os.environ["PYTEST_XDIST_WORKER"]
+        client.on_wait = Progress(config, worker).wait
         databases = Databases(config, settings, client, payload["run"], worker, lambda: fingerprints, True)
         configure_tests(config, databases, None, payload["tmpdir"], loaded_at)
         return
@@ -78,7 +80,9 @@ def _configure(config: pytest.Config, loaded_at: float) -> None:
     from pgdibs.plugin.termination import end_run_on_sigterm
 
     client, run = Client(settings.url), str(uuid.uuid4())
-    templates = Templates(config, settings, client)
+    progress = Progress(config)
+    client.on_wait = progress.wait
+    templates = Templates(config, settings, client, progress)
     if runs_no_tests(config):
         set_unavailable(settings)
         return

@@ -11,6 +11,7 @@ import pytest
 
 from pgdibs.client import Client, LeaseRequest
 from pgdibs.errors import PgdibsError, Unreachable
+from pgdibs.plugin.resets import reconnect_after_resets
 from pgdibs.plugin.variables import set_environment
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Databases:
         self._is_clean = False
         self._is_released = False
         self._process = os.getpid()
+        reconnect_after_resets(config, lambda: self.generation)
 
     def obtain(self) -> dict[str, Lease]:
         """Lease one database per alias, all or none, and set the variables. Repeated calls return the same leases.
@@ -102,6 +104,11 @@ class Databases:
         self._spent(self.waits, started)
         self.config.hook.pytest_pgdibs_leased(config=self.config, databases=self)
         return self.leases
+
+    @property
+    def generation(self) -> int:
+        """Grows with each reset of any of the leases, also with one that a test makes by `Lease.reset`."""
+        return sum(lease.generation for lease in self.leases.values())
 
     def reset(self) -> None:
         """Put a clean database behind each URL; this ends every session on the old databases."""

@@ -10,7 +10,7 @@ import pytest
 
 from pgdibs.plugin.env_files import EnvFiles
 from pgdibs.plugin.ini import ini_value, is_absent
-from pgdibs.plugin.variables import Variable, exported, meant_driver
+from pgdibs.plugin.variables import LIBPQ, Variable, exported, meant_driver
 from pgdibs.urls import is_postgres, scheme_of
 
 if TYPE_CHECKING:
@@ -27,16 +27,17 @@ def choose_variables(config: pytest.Config, settings: Settings, environment: Map
 
     Raises `pytest.UsageError` if an entry of `pgdibs_env` is malformed or names an undeclared alias.
     """
-    files = EnvFiles(config.inipath.parent if config.inipath is not None else config.rootpath)
+    files = EnvFiles(settings.directory)
     settings.is_django = is_django_in_use(config, environment)
     entries = ini_value(config, "pgdibs_env")
     if not entries and is_absent(config, "pgdibs_env"):
         variables = _default_variables(settings, environment, files)
     else:
-        variables = [Variable.parse(str(entry)) for entry in entries]
+        entries = [name for entry in entries for name in (LIBPQ if entry == "PG*" else (str(entry),))]
+        variables = [Variable.parse(entry) for entry in entries]
         for entry, variable in zip(entries, variables):
             if variable.alias not in settings.aliases:
-                _add_django_alias(settings, str(entry), variable)
+                _add_django_alias(settings, entry, variable)
     settings.variables = tuple(variable.with_driver_of(_urls_before(variable.name, environment, files)) for variable in variables)
 
 

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Optional
 
 import pytest
@@ -29,8 +30,12 @@ class Settings:
     """`failed` or `never`."""
     aliases: dict[str, str]
     """The pool of each alias; `default` is always there."""
+    directory: Path
+    """The directory of the ini file: globs and the build command are relative to it, whatever `--rootdir` says."""
     fingerprint: tuple[str, ...]
-    """Globs below the rootdir; empty if the daemon builds the template."""
+    """Globs relative to `directory`; empty if the daemon builds the template."""
+    fingerprint_env: tuple[str, ...]
+    """The variables whose values are part of the fingerprint."""
     build: str
     has_tmpdir: bool
     is_off: bool
@@ -89,7 +94,9 @@ def read_settings(config: pytest.Config, inherited: Mapping[str, str]) -> Settin
         timeout_seconds=_seconds(timeout, timeout_origin),
         keep=_one_of(keep, keep_origin, "failed", "never"),
         aliases={"default": pool},
+        directory=config.inipath.parent if config.inipath is not None else config.rootpath,
         fingerprint=tuple(map(str, ini_value(config, "pgdibs_fingerprint"))),
+        fingerprint_env=tuple(map(str, ini_value(config, "pgdibs_fingerprint_env"))),
         build=str(ini_value(config, "pgdibs_build") or ""),
         has_tmpdir=bool(ini_value(config, "pgdibs_tmpdir")),
         is_off=config.known_args_namespace.pgdibs_mode == "off",
@@ -99,11 +106,12 @@ def read_settings(config: pytest.Config, inherited: Mapping[str, str]) -> Settin
     )
     for entry in ini_value(config, "pgdibs_aliases"):
         settings.add_alias(str(entry), "pgdibs_aliases in the ini file")
-    if settings.build and not settings.fingerprint:
-        raise pytest.UsageError(
-            "pgdibs: pgdibs_build needs pgdibs_fingerprint, the globs of all files that define the schema "
-            "(as in `pgdibs_fingerprint = migrations/*.sql`): it says when to build again"
-        )
+    for name in ("build", "fingerprint_env"):
+        if getattr(settings, name) and not settings.fingerprint:
+            raise pytest.UsageError(
+                f"pgdibs: pgdibs_{name} needs pgdibs_fingerprint, the globs of all files that define the schema "
+                "(as in `pgdibs_fingerprint = migrations/*.sql`): it says when to build again"
+            )
     return settings
 
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from pgdibs.errors import TemplateNotFound
+from pgdibs.plugin.build_process import run_build
 from pgdibs.plugin.connection_guard import parse_exemptions
 from pgdibs.plugin.connection_guard.targets import of_url
 from pgdibs.plugin.failures import BuildFailed
@@ -27,13 +27,11 @@ from pgdibs.urls import retarget
 
 if TYPE_CHECKING:
     from pgdibs.client import Client
+    from pgdibs.plugin.progress import Progress
     from pgdibs.plugin.settings import Settings
 
 BUILD_SECONDS = 600.0
 """How long a build may take, and how long to wait for the build of another run."""
-
-OUTPUT_LINES = 30
-"""How many lines of the output of a failed build the error shows."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +68,7 @@ class Templates:
     config: pytest.Config
     settings: Settings
     client: Client
+    progress: Progress
     seconds: float = 0.0
     """How long `ensure` took."""
     is_reused: bool = True
@@ -88,12 +87,18 @@ class Templates:
         if self.settings.start == "auto":
             from pgdibs.start import ensure_daemon
 
-            ensure_daemon(self.client)
+            ensure_daemon(self.client, print_line=self.progress.print_line)
+        is_asked_to_rebuild = bool(self.config.known_args_namespace.pgdibs_rebuild)
         if not self.settings.fingerprint:
+            if is_asked_to_rebuild:
+                raise pytest.UsageError(
+                    "pgdibs: --pgdibs-rebuild has no effect here: without pgdibs_fingerprint the daemon builds the template; "
+                    "`pgdibs template drop` forces a build"
+                )
             return {}
         started = time.monotonic()
         fingerprint = self._fingerprint()
-        is_forced = any(self.config.hook.pytest_pgdibs_is_build_forced(config=self.config))
+        is_forced = is_asked_to_rebuild or any(self.config.hook.pytest_pgdibs_is_build_forced(config=self.config))
         alias_of = {pool: alias for alias, pool in reversed(self.settings.aliases.items())}
         for pool, alias in alias_of.items():
             self.client.put_pool(pool)
@@ -110,17 +115,30 @@ class Templates:
 
     def _fingerprint(self) -> str:
         """The fingerprint of the files, the build, the variables and the results of the hook."""
+        directory = self.settings.directory
         for glob in self.settings.fingerprint:
-            if glob.startswith("/") or not any(self.config.rootpath.glob(glob)):
+            if glob.startswith("/") or not any(directory.glob(glob)):
                 raise pytest.UsageError(
-                    f"pgdibs: pgdibs_fingerprint in the ini file: `{glob}` matches nothing below {self.config.rootpath}; "
-                    "it takes globs for all files that define the schema, as in migrations/*.sql"
+                    f"pgdibs: pgdibs_fingerprint in the ini file: `{glob}` matches nothing in {directory}, the directory of the "
+                    "ini file; it takes globs for all files that define the schema, as in migrations/*.sql or ../../db/*.sql"
                 )
-        files = fingerprint_of(self.config.rootpath, self.settings.fingerprint)
+        files = fingerprint_of(directory, self.settings.fingerprint)
         # A change of the command or the variables makes a new template, because the old one may be wrong.
         build = [self.settings.build, *sorted(f"{each.name} {each.alias} {each.part}" for each in self.settings.variables)]
+        values = [f"{name}={os.environ[name]}" if name in os.environ else name for name in self._variables_of_build()]
         more = self.config.hook.pytest_pgdibs_fingerprint(config=self.config)
-        return hashlib.sha256("\0".join([files, *build, *sorted(more)]).encode()).hexdigest()
+        return hashlib.sha256("\0".join([files, *build, *values, *sorted(more)]).encode(errors="surrogateescape")).hexdigest()
+
+    def _variables_of_build(self) -> list[str]:
+        """The names of `pgdibs_fingerprint_env`; refuses one that pgdibs sets, because its value differs in each run."""
+        own = {*(variable.name for variable in self.settings.variables), *self.settings.replaced, "DATABASE_URL", *LIBPQ}
+        for name in self.settings.fingerprint_env:
+            if name in own:
+                raise pytest.UsageError(
+                    f"pgdibs: pgdibs_fingerprint_env in the ini file: pgdibs itself sets {name} for the build, to its database; "
+                    "leave it out"
+                )
+        return sorted(self.settings.fingerprint_env)
 
     def _drop(self, pool: str, fingerprint: str) -> None:
         with contextlib.suppress(TemplateNotFound):
@@ -128,33 +146,24 @@ class Templates:
 
     def _build(self, url: str, alias: str) -> None:
         if self.settings.build:
-            command, directory = shlex.split(self.settings.build), self.config.rootpath
+            command, directory = shlex.split(self.settings.build), self.settings.directory
         else:
             # The same command line, so that pytest loads the same conftest and plugins; `configure` makes it a builder.
             command = [sys.executable, "-m", "pytest", *map(str, self.config.invocation_params.args)]
             directory = self.config.invocation_params.dir
         shown = f"`{self.settings.build}` (pgdibs_build)" if self.settings.build else "the hook pytest_pgdibs_build_template"
         environment = self._environment(url, alias)
+        self.progress.print_line(f"building the template of pool {self.settings.aliases[alias]} with {shown}")
         try:
-            done = subprocess.run(
-                [shutil.which(command[0], path=environment["PATH"]) or command[0], *command[1:]],
-                cwd=directory,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-                timeout=BUILD_SECONDS,
-            )
+            status, lines = run_build(command, directory, environment, BUILD_SECONDS, self.progress.print_line)
         except OSError as error:
             raise BuildFailed(f"the build of the template failed: {shown} did not start: {error}") from error
         except subprocess.TimeoutExpired as error:
             raise BuildFailed(f"the build of the template failed: {shown} was ended after {BUILD_SECONDS:.0f} s") from error
-        if not self.settings.build and done.stdout.startswith("ERROR: pgdibs: "):
-            raise BuildFailed(done.stdout.strip().replace("ERROR: pgdibs: ", ""))
-        if done.returncode != 0:
-            output = "\n".join(done.stdout.splitlines()[-OUTPUT_LINES:])
+        if not self.settings.build and lines and lines[0].startswith("ERROR: pgdibs: "):
+            raise BuildFailed("\n".join(lines).strip().replace("ERROR: pgdibs: ", ""))
+        if status != 0:
+            output = "\n".join(lines)
             printed = f"and printed:\n{output}" if output.strip() else "and printed nothing"
             hidden = (
                 f"\n{', '.join(self._hidden)}: unavailable in a build, because pgdibs_env does not name it (if the build is to "
@@ -162,7 +171,7 @@ class Templates:
                 if self._hidden
                 else ""
             )
-            raise BuildFailed(f"the build of the template failed: {shown} ended with {done.returncode} {printed}{hidden}")
+            raise BuildFailed(f"the build of the template failed: {shown} ended with {status} {printed}{hidden}")
 
     def _environment(self, url: str, alias: str) -> dict[str, str]:
         """The environment of the build: its own database in the variables of its alias, and no other database."""

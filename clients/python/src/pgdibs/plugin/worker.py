@@ -10,6 +10,7 @@ import pytest
 
 from pgdibs.errors import PgdibsError
 from pgdibs.plugin.failures import obtain_or_stop
+from pgdibs.plugin.resets import explanation
 from pgdibs.plugin.summary import Share
 
 if TYPE_CHECKING:
@@ -67,10 +68,13 @@ class Worker:
         self.databases.mark_dirty()
 
     @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, None]:
-        """Keep the databases of a failed test now, before the teardown of fixtures changes them."""
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, None]:
+        """Keep the databases of a failed test now, before the teardown of fixtures changes them; explain what a reset ended."""
         outcome = yield
         report: pytest.TestReport = outcome.get_result()
+        if report.failed and self.databases.generation > len(self.databases.leases) and call.excinfo is not None:
+            sentence = explanation(call.excinfo.value)
+            report.sections += [("pgdibs", sentence)] if sentence else []
         self._keep_after_failure(item, report)
         if report.when != "call" and hasattr(item.config, "workerinput"):
             # For the controller, in case this process dies before `pytest_sessionfinish`.
