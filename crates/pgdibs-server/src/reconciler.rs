@@ -61,6 +61,8 @@ pub struct Reconciler<B> {
     unreachable_since: Option<Instant>,
     expiry: ExpiryWatch,
     demand: DemandWatch,
+    /// Whether `demand` knows of no use before this daemon became the leader.
+    demand_is_new: bool,
     clock: ClockWatch,
     effects: Arc<Mutex<EffectWatch>>,
     collected_at: Option<Instant>,
@@ -88,6 +90,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             unreachable_since: None,
             expiry: ExpiryWatch::default(),
             demand: DemandWatch::new(idle),
+            demand_is_new: true,
             clock: ClockWatch::default(),
             effects: Arc::default(),
             collected_at: None,
@@ -164,6 +167,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
                 if is_leader { "this daemon is the leader" } else { "another daemon is the leader" }
             );
             self.expiry = ExpiryWatch::default();
+            self.demand_is_new = true;
         }
         if !is_leader {
             // The wake-up is for the leader, and its changes may serve the waiters of this daemon.
@@ -351,6 +355,9 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             self.expiry.restart();
             let seconds = stalled_for.as_secs_f64();
             tracing::warn!("this process did not run for {seconds:.1} s; every lease starts a full time to live");
+        }
+        if std::mem::take(&mut self.demand_is_new) {
+            self.demand.observe(&plan::recently_in_use(snapshot), asked);
         }
         let mut overdue = self.expiry.observe(&snapshot.leases, asked, self.began.elapsed());
         overdue.retain(|&lease, _| !self.wait_queue.is_being_renewed(lease));

@@ -19,7 +19,7 @@ To lease a database for as long as a command runs, use `pgdibs run`.")]
 pub(crate) struct LeaseArgs {
     /// The pool
     pub(crate) pool: String,
-    /// The template's fingerprint, or its beginning of 4 characters or more [default: the pool's newest ready template]
+    /// The template's fingerprint, or its beginning of 4 characters or more [default: the pool's current template, the one named or built last]
     #[arg(long, value_name = "F")]
     pub(crate) fingerprint: Option<String>,
     /// The worker's name; gwN gets slot N if that is ready

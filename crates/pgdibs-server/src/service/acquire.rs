@@ -1,5 +1,7 @@
 //! Acquires leases: at once when databases are ready, otherwise in the order of tickets until the deadline.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use pgdibs_core::backend::Backend;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
-use pgdibs_core::name::PoolName;
+use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId, TicketKind};
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_failpoint::{Failpoint, reach};
@@ -29,13 +31,31 @@ pub struct Grant {
     pub waited: Duration,
 }
 
-/// One lease that is requested.
+/// One lease that is requested; the fields of [`Acquire`], except that the fingerprint may be missing.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "see Acquire")]
 pub struct LeaseRequest {
-    /// What to acquire.
-    pub acquire: Acquire,
+    pub id: LeaseId,
+    pub pool: PoolName,
+    pub fingerprint: Option<Fingerprint>,
+    pub run: Option<String>,
+    pub worker: Option<String>,
+    pub alias: String,
+    pub holder: String,
+    pub ttl_seconds: u64,
+    pub exact_slot: bool,
     /// Whether a lease that the caller holds already is reset.
     pub fresh: bool,
+}
+
+impl LeaseRequest {
+    /// The request for a database of the named template, or of the chosen one.
+    fn into_acquire(self, chosen: Fingerprint) -> Acquire {
+        let Self { id, pool, fingerprint, run, worker, alias, holder, ttl_seconds, exact_slot, fresh: _ } = self;
+        let fingerprint_named = fingerprint.is_some();
+        let fingerprint = fingerprint.unwrap_or(chosen);
+        Acquire { id, pool, fingerprint, fingerprint_named, run, worker, alias, holder, ttl_seconds, exact_slot }
+    }
 }
 
 /// A ticket, and what it is for.
@@ -57,7 +77,6 @@ impl<B: Backend + 'static> Service<B> {
         shared_login: bool,
     ) -> Result<Grant, Error> {
         let fresh: Vec<bool> = requests.iter().map(|request| request.fresh).collect();
-        let requests: Vec<Acquire> = requests.into_iter().map(|request| request.acquire).collect();
         let ids: Vec<LeaseId> = requests.iter().map(|request| request.id).collect();
         let mut grant = self.grant(requests, wait).await?;
         match self.prepare(&grant, &ids, &fresh, wait, shared_login).await {
@@ -96,13 +115,11 @@ impl<B: Backend + 'static> Service<B> {
     ///
     /// The work goes on in a task of its own, so that a caller that disconnects in the middle of a statement cannot leave a
     /// grant behind: its ticket is deleted, and a grant that no caller waits for any more is released at once.
-    async fn grant(&self, mut requests: Vec<Acquire>, wait: Duration) -> Result<Grant, Error> {
+    async fn grant(&self, requests: Vec<LeaseRequest>, wait: Duration) -> Result<Grant, Error> {
         if self.stopping.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        for request in &mut requests {
-            self.resolve_current(request)?;
-        }
+        let requests = self.choose_templates(requests).await?;
         let disconnected = CancellationToken::new();
         let _cancel_on_drop = disconnected.clone().drop_guard();
         let (answer, answered) = oneshot::channel();
@@ -117,16 +134,33 @@ impl<B: Backend + 'static> Service<B> {
         answered.await.unwrap_or_else(|_| Err(Error::Internal("the acquiring task ended without an answer".to_owned())))
     }
 
-    /// Pins a request on a pool with a source to the fingerprint of the current inputs; any other fingerprint is refused.
-    fn resolve_current(&self, request: &mut Acquire) -> Result<(), Error> {
-        let Some(current) = self.current(&request.pool)? else { return Ok(()) };
-        match request.fingerprint.get_or_insert_with(|| current.clone()) {
-            named if *named == current => Ok(()),
-            named => Err(Error::TemplateNotFound(format!(
-                "pool \"{}\" is built from a source; its present inputs have fingerprint \"{current}\", not \"{named}\". Leave `fingerprint` out to get the present one",
-                request.pool
-            ))),
+    /// Chooses the template of each request that names none, once: a caller that waits does not follow a later `PUT`, and the requests of
+    /// one run in a batch get the same template. On a pool with a source that is the one of the current inputs, and any other is refused.
+    async fn choose_templates(&self, requests: Vec<LeaseRequest>) -> Result<Vec<Acquire>, Error> {
+        let mut of_runs = BTreeMap::new();
+        let mut chosen = Vec::with_capacity(requests.len());
+        for request in requests {
+            let current = self.current(&request.pool)?;
+            let fingerprint = match (&request.fingerprint, current) {
+                (Some(named), Some(current)) if *named != current => {
+                    return Err(Error::TemplateNotFound(format!(
+                        "pool \"{}\" is built from a source; its present inputs have fingerprint \"{current}\", not \"{named}\". Leave `fingerprint` out to get the present one",
+                        request.pool
+                    )));
+                }
+                (Some(named), _) => named.clone(),
+                (None, Some(current)) => current,
+                (None, None) => match of_runs.entry((request.pool.clone(), request.run.clone())) {
+                    Entry::Occupied(entry) => Fingerprint::clone(entry.get()),
+                    Entry::Vacant(entry) => {
+                        let found = self.backend.choose_template(&request.pool, request.run.as_deref()).await?;
+                        entry.insert(found).clone()
+                    }
+                },
+            };
+            chosen.push(request.into_acquire(fingerprint));
         }
+        Ok(chosen)
     }
 
     async fn acquire_in_turn(
@@ -228,18 +262,11 @@ impl<B: Backend + 'static> Service<B> {
         requests: &[Acquire],
         tickets: &mut Vec<Ticket>,
     ) -> Result<(), Error> {
-        let of_pool = || requests.iter().filter(|request| request.pool == wanted.pool);
-        let asks = |request: &Acquire| request.fingerprint.as_ref().is_none_or(|named| *named == wanted.fingerprint);
-        let count = u32::try_from(of_pool().filter(|request| asks(request)).count()).unwrap_or(u32::MAX);
+        let asks = |request: &&Acquire| request.pool == wanted.pool && request.fingerprint == wanted.fingerprint;
+        let count = u32::try_from(requests.iter().filter(asks).count()).unwrap_or(u32::MAX);
         let exact = requests.iter().all(|request| request.exact_slot);
         let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
         let id = self.backend.take_ticket(wanted, count, kind).await?;
-        if of_pool().all(|request| request.fingerprint.is_none()) {
-            // A newer template became ready during the wait, and a ticket for the older one would claim a slot of the pool.
-            for older in tickets.extract_if(.., |held| held.wanted.pool == wanted.pool) {
-                self.leave_queue(older.id, false).await;
-            }
-        }
         tickets.push(Ticket { id, wanted: wanted.clone() });
         // A waiter for several templates tries again whenever one of them may be ready.
         let [only] = &tickets[..] else {

@@ -40,17 +40,23 @@ impl<B: Backend + 'static> Service<B> {
         Ok(())
     }
 
-    /// Announces what a run will need. On a pool with a source, an announcement without fingerprint means the one of the current inputs.
+    /// Announces what a run will need; returns it with the fingerprint that the run's leases get. Without fingerprint that is the one of the
+    /// current inputs on a pool with a source, else the one of [`Backend::choose_template`], if the pool has any.
     ///
     /// # Errors
-    /// As [`Backend::announce`]; a source that cannot be built from.
-    pub async fn announce(&self, announce: &Announce) -> Result<(), Error> {
-        let mut announce = announce.clone();
+    /// As [`Backend::announce`] and [`Backend::choose_template`]; a source that cannot be built from.
+    pub async fn announce(&self, mut announce: Announce) -> Result<Announce, Error> {
         if let Some(current) = self.current(&announce.pool)? {
             announce.fingerprint.get_or_insert(current);
+        } else if announce.fingerprint.is_none() {
+            announce.fingerprint = match self.backend.choose_template(&announce.pool, Some(&announce.run)).await {
+                Ok(chosen) => Some(chosen),
+                Err(Error::TemplateNotFound(_)) => None,
+                Err(error) => return Err(error),
+            };
         }
         match self.backend.announce(&announce).await {
-            // The source's build has not written its row yet; the announcement of the pool's newest template stands until then.
+            // The source's build has not written its row yet; the announcement of the pool's current template stands until then.
             Err(Error::TemplateNotFound(_))
                 if matches!(self.sources.current(&announce.pool), Current::Fingerprint(_)) =>
             {
@@ -60,7 +66,7 @@ impl<B: Backend + 'static> Service<B> {
             answer => answer?,
         }
         self.wait_queue.wake_reconciler();
-        Ok(())
+        Ok(announce)
     }
 
     /// Ends a run and all that it holds; returns how many leases were live. Its waiters are answered.
@@ -224,7 +230,7 @@ mod tests {
             run_until_idle(&*service.backend, &PlannerContext::default()).await;
         }
         let announce = Announce { run: "r".to_owned(), pool, fingerprint: None, workers: 2, aliases: 1 };
-        service.announce(&announce).await.unwrap();
+        service.announce(announce).await.unwrap();
         let runs = service.backend.take_snapshot().await.unwrap().runs;
         assert_eq!(runs.iter().map(|run| run.fingerprint.clone()).collect::<Vec<_>>(), [Some(current)]);
     }

@@ -66,7 +66,7 @@ impl State {
     }
 
     /// Announced runs that have neither ended nor expired.
-    fn announced_runs(&self) -> Vec<AnnouncedRun> {
+    pub(super) fn announced_runs(&self) -> Vec<AnnouncedRun> {
         self.runs
             .iter()
             .filter(|(_, row)| !row.ended)

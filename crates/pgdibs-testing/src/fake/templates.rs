@@ -24,7 +24,8 @@ impl State {
                 return Err(Error::ForeignDatabases { pool: name.as_str().to_owned(), names });
             }
         }
-        let pool = Pool { name: name.clone(), settings, sourced, dropping: false, unused_seconds: 0 };
+        let current_template = existing.and_then(|pool| pool.current_template);
+        let pool = Pool { name: name.clone(), settings, sourced, dropping: false, unused_seconds: 0, current_template };
         self.pools_used.insert(name.clone(), self.now);
         self.pools.insert(name.clone(), pool.clone());
         Ok((pool, made))
@@ -64,6 +65,11 @@ impl State {
             };
             row.last_used = now;
             row.seen.last_used_at = stamp;
+            if row.seen.state == TemplateState::Ready
+                && let Some(pool) = self.pools.get_mut(pool)
+            {
+                pool.current_template = Some(id);
+            }
             return Ok(match row.seen.state {
                 TemplateState::Ready => TemplatePut::Ready(row.seen.clone()),
                 _ if row.token == token => TemplatePut::Yours(row.seen.clone()),
