@@ -119,6 +119,8 @@ create table databases (
     -- When `keep_until` was written, by the server's clock at that time: decides whether a clock jump shifts it.
     kept_at       timestamptz,
     keep_reason   text,
+    -- The lease that it is kept for.
+    keep_lease    uuid,
     keep_login    text,
     keep_password text,
     -- Why it retires or is blocked.

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub server: BTreeMap<u32, ServerDatabase>,
     /// The limits of the server and the machine.
     pub limits: Limits,
+    /// Host and port of the server as the daemon reaches it, for messages.
+    pub server_address: String,
     /// When it was taken, by the server's clock.
     pub taken_at: Timestamp,
 }

@@ -104,6 +104,7 @@ fn databases() -> impl Strategy<Value = Vec<Database>> {
                 oid,
                 slot,
                 keep_until: None,
+                keep_lease: None,
                 keep_expired: flags[0],
                 reason: None,
                 attempts,
@@ -248,6 +249,7 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, PlannerContext)> {
                 runs: runs.collect(),
                 server,
                 limits,
+                server_address: String::new(),
                 taken_at: Timestamp::default(),
             };
             let context = PlannerContext {

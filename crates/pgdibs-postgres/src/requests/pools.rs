@@ -107,6 +107,9 @@ pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch)
     {
         retire_unused(&mut transaction, name).await?;
     }
+    if before.as_ref().is_some_and(|before| settings.max < before.settings.max) {
+        retire_above(&mut transaction, name, settings.max).await?;
+    }
     transaction.commit().await?;
     let sourced = patch.sourced.unwrap_or(before.as_ref().is_some_and(|before| before.sourced));
     let current_template = before.and_then(|before| before.current_template);
@@ -126,6 +129,21 @@ async fn retire_unused(transaction: &mut PgConnection, pool: &PoolName) -> Resul
          where d.pool = $1 and d.state in ('spare', 'ready') and not exists (select from leases where reset_to = d.id)",
     )
     .bind(pool.as_str())
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Retires ready databases above a lowered `max`, the highest slots first: until the next plan an acquire would grant them. Leases stay.
+async fn retire_above(transaction: &mut PgConnection, pool: &PoolName, max: u32) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update databases set state = 'retiring', reason = 'the max of its pool was lowered'
+         where state = 'ready' and id in (
+             select id from databases where pool = $1 and state = 'ready' order by slot desc
+             limit greatest(0, (select count(*) from databases where pool = $1 and state in ('ready', 'leased')) - $2))",
+    )
+    .bind(pool.as_str())
+    .bind(i64::from(max))
     .execute(transaction)
     .await?;
     Ok(())

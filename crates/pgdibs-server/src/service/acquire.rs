@@ -6,19 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
-use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId, TicketKind};
-use pgdibs_core::snapshot::Snapshot;
 use pgdibs_failpoint::{Failpoint, reach};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::waiter::{Attempt, Waited};
-use super::{Current, Service};
+use super::{Current, Service, shortages};
 
 /// Leases that were acquired for one caller.
 #[derive(Debug)]
@@ -78,7 +76,8 @@ impl<B: Backend + 'static> Service<B> {
     ) -> Result<Grant, Error> {
         let fresh: Vec<bool> = requests.iter().map(|request| request.fresh).collect();
         let ids: Vec<LeaseId> = requests.iter().map(|request| request.id).collect();
-        let mut grant = self.grant(requests, wait).await?;
+        // In an outage the task of the grant goes on, and what it is granted is released.
+        let mut grant = self.unless_unreachable(wait, self.grant(requests, wait)).await?;
         match self.prepare(&grant, &ids, &fresh, wait, shared_login).await {
             Ok(leases) => grant.leases = leases,
             Err(error) => {
@@ -305,10 +304,14 @@ impl<B: Backend + 'static> Service<B> {
             ));
         };
         match self.backend.take_snapshot().await {
-            Ok(snapshot) if snapshot.disk_is_short_for(wanted.template) => {
-                Error::DiskFloor(below_floor(&snapshot, wanted))
-            }
-            Ok(snapshot) => Error::PoolExhausted(who_holds_what(&snapshot, &wanted.pool, waited)),
+            Ok(snapshot) => match shortages::below_disk_floor(&snapshot, wanted.template) {
+                Some(sentence) => Error::DiskFloor(sentence),
+                None => Error::PoolExhausted(format!(
+                    "{}; waited {:.1} s",
+                    shortages::exhausted(&snapshot, &wanted.pool),
+                    waited.as_secs_f64()
+                )),
+            },
             Err(error) => error,
         }
     }
@@ -318,44 +321,4 @@ impl<B: Backend + 'static> Service<B> {
 fn pool_of(requests: &[Acquire], wanted: Option<&TargetTemplate>) -> String {
     let pool = wanted.map(|wanted| &wanted.pool).or_else(|| requests.first().map(|request| &request.pool));
     pool.map_or_else(String::new, ToString::to_string)
-}
-
-fn below_floor(snapshot: &Snapshot, wanted: &TargetTemplate) -> String {
-    let template = snapshot.template(wanted.template);
-    format!(
-        "no clone is made: {} MiB are free where the server keeps its data, a clone takes {} MiB while it is made, and disk_floor_mb (PGDIBS_DISK_FLOOR_MB) is {}; free some space or lower it",
-        snapshot.limits.free_disk_bytes.unwrap_or(0) >> 20,
-        template.map_or(0, |template| snapshot.bytes_of_clone(template)).div_ceil(1 << 20),
-        snapshot.limits.disk_floor_bytes >> 20
-    )
-}
-
-/// The sentence of a `pool_exhausted`: how many slots there are, which setting says so, and which lease holds each.
-fn who_holds_what(snapshot: &Snapshot, pool: &PoolName, waited: Duration) -> String {
-    let max = snapshot.pools.iter().find(|p| &p.name == pool).map_or(0, |p| p.settings.max);
-    let leases = snapshot.leases.iter().filter(|lease| &lease.pool == pool);
-    let holders: Vec<String> = leases
-        .map(|lease| {
-            let worker = lease.worker.as_deref().unwrap_or("an unnamed holder");
-            let holder = if lease.holder.is_empty() { worker } else { &lease.holder };
-            format!("{} by {holder}", lease.database_name)
-        })
-        .collect();
-    let held = match holders.is_empty() {
-        true => "no database is leased".to_owned(),
-        false => format!("leased: {}", holders.join(", ")),
-    };
-    let databases = || snapshot.databases.iter().filter(|database| &database.pool == pool);
-    let creating = databases().filter(|database| database.state == DatabaseState::Creating).count();
-    let last_error = databases().find_map(|database| database.last_error.as_ref());
-    let last_error = last_error.map_or(String::new(), |error| format!("; the last clone failed: {error}"));
-    let ahead = snapshot.tickets.iter().filter(|ticket| &ticket.pool == pool).count();
-    let lowered = match snapshot.limits.slots_by_connections {
-        Some(limit) if limit < max => format!(" (lowered to {limit} by the server's max_connections)"),
-        _ => String::new(),
-    };
-    format!(
-        "no database of pool \"{pool}\" came free within {:.1} s: {held}; {creating} being cloned, {ahead} waiting, max is {max}{lowered}{last_error}",
-        waited.as_secs_f64()
-    )
 }

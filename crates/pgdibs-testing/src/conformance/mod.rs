@@ -37,6 +37,7 @@ macro_rules! for_each_conformance_check {
         $run!(pools, requests_for_an_unknown_pool_report_its_name);
         $run!(pools, put_pool_rejects_settings_out_of_range_unchanged);
         $run!(pools, put_pool_rejects_names_of_foreign_databases);
+        $run!(pools, lowered_max_retires_ready_databases_at_once);
         $run!(pools, drop_pool_in_use_requires_force);
         $run!(pools, drop_pool_leaves_no_rows_databases_or_logins);
         $run!(pools, pool_owner_role_is_separate_and_dropped_with_pool);

@@ -341,6 +341,7 @@ impl State {
             .unwrap_or_else(|| Credentials { user: login_of(number), password: format!("kept-{number}").into() });
         row.kept_login = Some(credentials.clone());
         row.seen.keep_until = Some(until);
+        row.seen.keep_lease = Some(id);
         row.seen.reason = Some(reason.to_owned());
         let name = DatabaseName::kept(&lease.pool, row.seen.id.0);
         Ok(Kept { database: row.seen.id, name, credentials, until })

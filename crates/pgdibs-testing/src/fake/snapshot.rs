@@ -61,6 +61,7 @@ impl State {
             runs: self.announced_runs(),
             server: server.collect(),
             limits: self.limits.clone(),
+            server_address: "127.0.0.1:5432".to_owned(),
             taken_at: timestamp(self.now),
         }
     }

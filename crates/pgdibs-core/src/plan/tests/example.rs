@@ -156,6 +156,7 @@ impl Example {
             oid: cloned.then(|| oid_of(id)),
             slot,
             keep_until: None,
+            keep_lease: None,
             keep_expired: false,
             reason: None,
             attempts: 0,
