@@ -44,6 +44,9 @@ create table pools (
     dropping                 boolean not null default false,
     -- The last PUT of it, of one of its templates by a client, or of a run that announced it; or the begin or end of a lease.
     used_at                  timestamptz not null default now(),
+    -- The template that a client's PUT named or a seal published last: requests without fingerprint get it. Not a foreign key: a template
+    -- that is gone leaves its number here, and then the newest ready one counts.
+    current_template         bigint,
     created_at               timestamptz not null default now()
 );
 
@@ -116,6 +119,8 @@ create table databases (
     -- When `keep_until` was written, by the server's clock at that time: decides whether a clock jump shifts it.
     kept_at       timestamptz,
     keep_reason   text,
+    -- The lease that it is kept for.
+    keep_lease    uuid,
     keep_login    text,
     keep_password text,
     -- Why it retires or is blocked.
@@ -172,6 +177,8 @@ create unique index leases_one_per_database on leases (database_id) where state 
 create index leases_by_end on leases (ended_at);
 -- Deleting a database row looks for the leases that refer to it (`on delete set null`), and leases are kept for a day.
 create index leases_by_database on leases (database_id);
+-- A request that names no template gets that of its run's last lease.
+create index leases_by_run on leases (run, pool, acquired_at) where run is not null;
 
 create table tickets (
     id          bigint generated always as identity primary key,

@@ -87,7 +87,7 @@ pub struct Database {
     pub oid: Option<u32>,
     /// How many sessions it has.
     pub sessions: Option<u32>,
-    /// The lease that holds it.
+    /// The lease that holds it, or for which it is kept.
     pub lease: Option<String>,
     /// When its clone began.
     #[schema(format = DateTime)]

@@ -86,11 +86,11 @@ pub struct PoolRequest {
     /// Roles that every template may refer to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub roles: Option<Roles>,
-    /// The newest so many templates of the pool stay, at least one; one in use stays too.
+    /// The current template and the newest others stay, so many in all, at least one; one in use stays too.
     #[schema(default = 3)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_templates: Option<BoundedInteger<0, 1000>>,
-    /// The daemon drops a template of this age, except the newest and one used in the last ten minutes.
+    /// The daemon drops a template of this age, except the current one and one used in the last ten minutes.
     #[schema(default = 1_209_600)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_max_age_seconds: Option<BoundedInteger<0, 315_360_000>>,
@@ -214,9 +214,9 @@ pub struct Pool {
     pub extensions: Vec<String>,
     /// Roles that every template may refer to.
     pub roles: Vec<String>,
-    /// The newest so many templates of the pool stay, at least one; one in use stays too.
+    /// The current template and the newest others stay, so many in all, at least one; one in use stays too.
     pub keep_templates: u32,
-    /// The daemon drops a template of this age, except the newest and one used in the last ten minutes.
+    /// The daemon drops a template of this age, except the current one and one used in the last ten minutes.
     pub template_max_age_seconds: u64,
     /// A pool without lease, waiter, announced run and `PUT` for this long keeps its templates alone, without ready databases and spares.
     #[serde(default)]

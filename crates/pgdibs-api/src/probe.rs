@@ -26,4 +26,8 @@ pub struct Ready {
     pub ready: bool,
     /// Why not; empty when it is ready.
     pub reasons: Vec<String>,
+    /// Why callers wait though it is ready: pools without a free database, or too little disk space for clones.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub warnings: Vec<String>,
 }

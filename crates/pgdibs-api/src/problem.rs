@@ -66,6 +66,7 @@ codes! {
     HostNotAllowed = "host_not_allowed", 421, "The host name is not ours", None;
     PoolInUse = "pool_in_use", 409, "The pool is in use", None;
     TemplateInUse = "template_in_use", 409, "The template is in use", None;
+    TemplateAmbiguous = "template_ambiguous", 409, "Several templates of the pool are in use", None;
     BuildTokenStale = "build_token_stale", 409, "The build is no longer yours", None;
     TemplateNotBuilding = "template_not_building", 409, "The template is not being built", None;
     LeaseConflict = "lease_conflict", 409, "The key is held with another template", None;
@@ -128,6 +129,7 @@ impl From<&Error> for Code {
             Error::DatabaseNotFound(_) => Self::DatabaseNotFound,
             Error::PoolInUse { .. } => Self::PoolInUse,
             Error::TemplateInUse { .. } => Self::TemplateInUse,
+            Error::TemplateAmbiguous { .. } => Self::TemplateAmbiguous,
             Error::BuildTokenStale(_) => Self::BuildTokenStale,
             Error::TemplateNotBuilding(_) => Self::TemplateNotBuilding,
             Error::LeaseConflict(_) => Self::LeaseConflict,

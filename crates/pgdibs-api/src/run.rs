@@ -14,7 +14,7 @@ use crate::bounded::{BoundedInteger, FingerprintField, Label, Name, PoolField};
 pub struct RunRequest {
     /// The pool that it will lease from.
     pub pool: PoolField,
-    /// The template that it will lease; the pool's newest unless named.
+    /// The template that it will lease; the pool's current one unless named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprint: Option<FingerprintField>,
     /// How many workers it has.
@@ -54,7 +54,7 @@ pub struct Run {
     pub run: String,
     /// The pool that it will lease from.
     pub pool: String,
-    /// The template that it will lease, unless the pool's newest.
+    /// The template that it will lease; null while the pool has none.
     pub fingerprint: Option<String>,
     /// How many workers it has.
     pub workers: u32,

@@ -173,6 +173,7 @@ fn hint(code: &str) -> Option<&'static str> {
             "`pgdibs status` shows the live leases; the daemon drops kept databases when their time has passed"
         }
         "pool_in_use" => "wait until its leases end, or end them with `pgdibs pool drop POOL --force`",
+        "template_ambiguous" => "name one with --fingerprint; `pgdibs template list` shows the templates",
         "template_in_use" => "`pgdibs status` shows its leases",
         "pool_exhausted" => "wait longer with --wait, or raise the limit with `pgdibs pool set POOL --max N`",
         "template_building" => "wait longer with --wait",

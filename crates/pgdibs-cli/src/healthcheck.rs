@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::args::HealthcheckArgs;
 use super::context::Context;
 use super::error::CliError;
+use super::table::plain;
+use pgdibs::api::probe::Ready;
 
 /// A daemon answers probes within milliseconds, also when its server is down. One that does not is stopped (SIGSTOP) or unreachable.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -20,6 +22,11 @@ pub(super) async fn healthcheck(context: &Context, args: &HealthcheckArgs) -> Re
         false => ("/livez", "is live"),
     };
     let answer = client.get(path).await?;
-    context.output.result(&answer.value()?, || format!("the daemon at {} {state}", client.url()))?;
+    let warnings = if args.ready { answer.json::<Ready>()?.warnings } else { Vec::new() };
+    let lines = || {
+        let warnings = warnings.iter().map(|warning| format!("\nwarning: {}", plain(warning)));
+        format!("the daemon at {} {state}{}", client.url(), warnings.collect::<String>())
+    };
+    context.output.result(&answer.value()?, lines)?;
     Ok(0)
 }

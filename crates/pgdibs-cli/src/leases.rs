@@ -12,7 +12,7 @@ use super::fingerprint::resolve;
 use super::inherited::{EXPORTED, Inherited};
 use super::progress::Progress;
 use pgdibs::api::database::{DatabaseState, Databases};
-use pgdibs::api::lease::{Kept, Lease, Leases};
+use pgdibs::api::lease::{Kept, Lease, LeaseState, Leases};
 use pgdibs::connection_url::{MISLEADING, libpq_variables};
 use pgdibs::{Client, segment};
 
@@ -159,8 +159,33 @@ pub(super) async fn release(context: &Context, args: &ReleaseArgs) -> Result<(),
         return context.output.done(&format!("released the kept database {database}; the daemon drops it"));
     }
     let id = find(&client, name).await?;
-    client.call(Method::DELETE, &format!("/v1/leases/{}", segment(&id)?), None, Duration::ZERO).await?;
+    let path = format!("/v1/leases/{}", segment(&id)?);
+    let kept = if id == name { kept_for_ended(&client, &id, &path).await? } else { Vec::new() };
+    for database in &kept {
+        let path = format!("/v1/databases/{}", segment(database)?);
+        client.call(Method::DELETE, &path, None, Duration::ZERO).await?;
+    }
+    if !kept.is_empty() {
+        let kept = kept.join(", ");
+        return context
+            .output
+            .done(&format!("{id} had ended; released what was kept for it, {kept}; the daemon drops it"));
+    }
+    client.call(Method::DELETE, &path, None, Duration::ZERO).await?;
     context.output.done(&format!("released {id}"))
+}
+
+/// The databases that are kept for a lease that has ended; for a live lease none. The API's own release of an ended lease leaves them alone,
+/// because clients repeat releases.
+async fn kept_for_ended(client: &Client, id: &str, path: &str) -> Result<Vec<String>, CliError> {
+    // A lease is remembered for a day, and a database may be kept longer.
+    let lease = client.get(path).await.ok().map(|answer| answer.json::<Lease>()).transpose()?;
+    if lease.is_some_and(|lease| lease.state == LeaseState::Live) {
+        return Ok(Vec::new());
+    }
+    let all: Databases = client.get("/v1/databases").await?.json()?;
+    let kept = all.databases.into_iter().filter(|one| one.state == DatabaseState::Kept);
+    Ok(kept.filter(|one| one.lease.as_deref() == Some(id)).map(|one| one.database).collect())
 }
 
 /// The kept database with this name or this suffix (`kept_7`).

@@ -20,10 +20,8 @@ pub(super) fn status_screen(status: &Status, url: &str, now: Timestamp, colour: 
     for reason in &status.daemon.reasons {
         screen.push_str(&lines_of(&format!("not ready: {reason}")));
     }
-    // Two connections may have noticed the same outage in different ways.
-    let outage = |text: &'_ str| text.split(':').next().map(str::to_owned);
     if let Some(detail) = &status.server.detail
-        && !status.daemon.reasons.iter().any(|reason| outage(reason) == outage(detail))
+        && !status.daemon.reasons.contains(detail)
     {
         screen.push_str(&lines_of(&format!("not reachable: {detail}")));
     }

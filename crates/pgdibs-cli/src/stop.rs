@@ -18,6 +18,8 @@ use pgdibs_server::offline::{self, EmbeddedError, Processes};
 
 /// A daemon exits within 8 s of SIGTERM.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
+/// A daemon answers `/livez` within milliseconds.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Ends the daemon that the data directory names.
@@ -40,8 +42,17 @@ pub(super) async fn stop(context: &Context, args: StopArgs) -> Result<(), CliErr
     let data_dir = offline::data_dir(config.data_dir.as_deref()).map_err(embedded_error)?;
     let endpoint = EndpointFile::read(&data_dir).map(|endpoint| endpoint.url);
     let Some(process) = Processes::of(&data_dir).map_err(embedded_error)?.daemon else {
-        return Err(CliError::unavailable(format!("no daemon runs on the data directory {}", data_dir.display()))
-            .hint("`pgdibs status` shows the daemon that answers; --data-dir names the directory of another one"));
+        let message = format!("no daemon runs on the data directory {}", data_dir.display());
+        let client = context.client_with_timeout(Some(PROBE_TIMEOUT))?;
+        if client.get("/livez").await.is_err() {
+            return Err(CliError::unavailable(message)
+                .hint("`pgdibs status` shows the daemon that answers; --data-dir names the directory of another one"));
+        }
+        return Err(CliError::failed(format!(
+            "{message}; the daemon at {} runs on another one, or on a given server (--server-url), where pgdibs does not know its process",
+            client.url()
+        ))
+        .hint("name its directory with --data-dir; on a given server, stop it where it was started: with Ctrl-C, SIGTERM or its service manager"));
     };
     if let (Some(url), Some(endpoint)) = (&context.url, &endpoint)
         && !is_same_address(url, endpoint)

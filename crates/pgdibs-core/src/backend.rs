@@ -110,6 +110,17 @@ pub trait Backend: Send + Sync {
         fingerprint: &Fingerprint,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// The template for a request that names none: the one that its run announced or leased last, else the pool's current one; a pool
+    /// without a ready template answers with the newest that is being built.
+    ///
+    /// # Errors
+    /// Unknown pool; a pool without templates; [`Error::TemplateAmbiguous`], unless a daemon builds the pool's templates.
+    fn choose_template(
+        &self,
+        pool: &PoolName,
+        run: Option<&str>,
+    ) -> impl Future<Output = Result<Fingerprint, Error>> + Send;
+
     /// Grants leases, all or none. With a ticket, in ticket order; the grant deletes the ticket.
     ///
     /// # Errors

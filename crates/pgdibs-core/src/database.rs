@@ -1,5 +1,6 @@
 //! Databases: single-use clones of a template, and their states.
 
+use crate::lease::LeaseId;
 use crate::name::{DatabaseName, PoolName};
 use crate::template::{TemplateId, Timestamp};
 use crate::text_enum::text_enum;
@@ -59,6 +60,8 @@ pub struct Database {
     pub keep_until: Option<Timestamp>,
     /// Whether `keep_until` has passed by the server's clock.
     pub keep_expired: bool,
+    /// The lease that it is kept for.
+    pub keep_lease: Option<LeaseId>,
     /// Why it is kept, retiring or blocked.
     pub reason: Option<String>,
     /// Failed attempts at the current step.

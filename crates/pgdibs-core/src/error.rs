@@ -48,6 +48,19 @@ pub enum Error {
     /// Seal, renew or abandon of a template that is not being built.
     #[error("{0}")]
     TemplateNotBuilding(String),
+    /// A request without fingerprint, while callers use several templates of the pool.
+    #[error(
+        "pool \"{pool}\" has no single template in use: its current one is \"{current}\", and others have leases, waiters or announced runs: {}; name the fingerprint",
+        quoted(.others)
+    )]
+    TemplateAmbiguous {
+        /// The pool.
+        pool: String,
+        /// The fingerprint of its current template.
+        current: String,
+        /// Those of the others in use.
+        others: Vec<String>,
+    },
     /// A live lease has the same key and another fingerprint.
     #[error("{0}")]
     LeaseConflict(String),
@@ -100,6 +113,10 @@ pub enum Error {
     /// A bug; the text goes to the log, not to the client.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+fn quoted(texts: &[String]) -> String {
+    texts.iter().map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(", ")
 }
 
 fn dropdb_lines(names: &[String]) -> String {

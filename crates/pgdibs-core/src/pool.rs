@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::name::{InvalidName, PoolName, RoleName};
+use crate::template::TemplateId;
 use crate::text_enum::text_enum;
 
 /// The configured way to copy the clones of a pool.
@@ -75,7 +76,7 @@ pub struct PoolSettings {
     pub roles: Vec<RoleName>,
     /// Unused templates to keep, newest first.
     pub keep_templates: u32,
-    /// The planner retires a template unused for this many seconds unless it is the newest.
+    /// The planner retires a template unused for this many seconds unless it is the current one.
     pub template_max_age_seconds: u64,
     /// A pool that nothing has used for this many seconds keeps its templates alone, without ready databases and spares.
     pub idle_pool_seconds: u64,
@@ -192,6 +193,8 @@ pub struct Pool {
     /// Seconds since its last use, by the server's clock: a `PUT` of it, of one of its templates by a client, or of a run that announced it,
     /// or the begin or end of a lease.
     pub unused_seconds: u64,
+    /// The template that a `PUT` named or a seal published last; it may be gone. See [`crate::snapshot::Snapshot::current_template`].
+    pub current_template: Option<TemplateId>,
 }
 
 #[cfg(test)]

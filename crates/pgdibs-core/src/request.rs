@@ -12,8 +12,10 @@ pub struct Acquire {
     pub id: LeaseId,
     /// The pool.
     pub pool: PoolName,
-    /// The template; `None` means the pool's newest ready one.
-    pub fingerprint: Option<Fingerprint>,
+    /// The template.
+    pub fingerprint: Fingerprint,
+    /// Whether the caller named it. If not, a live lease of another template under the same key is no conflict.
+    pub fingerprint_named: bool,
     /// The test session.
     pub run: Option<String>,
     /// The worker in that session.
@@ -125,7 +127,7 @@ pub struct Announce {
     pub run: String,
     /// The pool.
     pub pool: PoolName,
-    /// The template; `None` means the newest ready one.
+    /// The template; `None` means the pool's current one.
     pub fingerprint: Option<Fingerprint>,
     /// The number of workers.
     pub workers: u32,

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub server: BTreeMap<u32, ServerDatabase>,
     /// The limits of the server and the machine.
     pub limits: Limits,
+    /// Host and port of the server as the daemon reaches it, for messages.
+    pub server_address: String,
     /// When it was taken, by the server's clock.
     pub taken_at: Timestamp,
 }
@@ -57,7 +59,7 @@ pub struct AnnouncedRun {
     pub run: String,
     /// The pool.
     pub pool: PoolName,
-    /// The announced template; `None` means the newest ready one.
+    /// The announced template; `None` means the pool's current one.
     pub fingerprint: Option<Fingerprint>,
     /// Workers times aliases.
     pub wanted: u32,
@@ -175,10 +177,16 @@ impl Snapshot {
         self.limits.below_disk_floor() || self.limits.bytes_above_floor().is_some_and(|left| left < needed)
     }
 
-    /// The newest ready template of a pool.
+    /// The pool's current template: the ready one that a `PUT` named or a seal published last, else the newest ready one.
     #[must_use]
-    pub fn newest_ready(&self, pool: &PoolName) -> Option<&Template> {
+    pub fn current_template(&self, pool: &PoolName) -> Option<&Template> {
         let ready = self.templates.iter().filter(|t| &t.pool == pool && t.state == TemplateState::Ready);
-        ready.max_by_key(|t| (t.built_at, t.id))
+        ready.max_by_key(|t| self.precedence(t))
+    }
+
+    /// Orders the ready templates of a pool: the current one is the greatest, then the newer ones.
+    pub(crate) fn precedence(&self, template: &Template) -> (bool, Option<Timestamp>, TemplateId) {
+        let current = self.pool(&template.pool).and_then(|pool| pool.current_template);
+        (current == Some(template.id), template.built_at, template.id)
     }
 }

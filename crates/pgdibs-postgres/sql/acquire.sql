@@ -1,6 +1,6 @@
 -- Leases one ready database, in the order of tickets, in one statement.
 --
--- $1 pool, $2 fingerprint or null, $3 template or null, $4 preferred slot or null, $5 id of the lease, $6 run, $7 worker, $8 alias,
+-- $1 pool, $2 fingerprint, $3 template or null, $4 preferred slot or null, $5 id of the lease, $6 run, $7 worker, $8 alias,
 -- $9 holder, $10 ttl, $11 own ticket (the highest number without one), $12 how many of this template the caller wants, this one included,
 -- $13 the preferred slot only, $14 the caller has a ticket or has locked out other newcomers, $15 instance of this daemon
 
@@ -9,12 +9,12 @@ with holding as (
     select id from leases where state = 'live' and (id = $5 or
         pool = $1 and run = $6 and coalesce(worker, '') = coalesce($7, '') and alias = $8)),
 
--- The template that the request means. The lock keeps it from retiring until the lease is committed.
+-- The template. The lock keeps it from retiring until the lease is committed.
 template as (
     select t.id, t.fingerprint from templates t join pools p on p.name = t.pool
     where p.name = $1 and not p.dropping and t.state = 'ready'
-      and ($3::int8 is null or t.id = $3) and ($2::text is null or t.fingerprint = $2)
-    order by t.built_at desc nulls last, t.id desc limit 1 for key share of t),
+      and ($3::int8 is null or t.id = $3) and t.fingerprint = $2
+    for key share of t),
 
 -- Records the use, at most every 10 s: each update leaves a dead row.
 used as (

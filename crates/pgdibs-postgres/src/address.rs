@@ -87,6 +87,12 @@ impl ServerAddress {
         (self.host().to_owned(), self.options.get_port())
     }
 
+    /// The same as one text for people; an IPv6 address has brackets.
+    pub fn shown(&self) -> String {
+        let (host, port) = self.host_and_port();
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    }
+
     /// sqlx keeps the brackets of an IPv6 address in a URL.
     fn host(&self) -> &str {
         self.options.get_host().trim_start_matches('[').trim_end_matches(']')

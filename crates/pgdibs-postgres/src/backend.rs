@@ -84,6 +84,10 @@ impl Backend for PgBackend {
         self.within(requests::templates::mark_retiring(self, pool, fingerprint)).await
     }
 
+    async fn choose_template(&self, pool: &PoolName, run: Option<&str>) -> Result<Fingerprint, Error> {
+        self.within(requests::choose_template::choose_template(self, pool, run)).await
+    }
+
     async fn acquire(&self, acquire_requests: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
         self.within(requests::acquire::acquire(self, acquire_requests, ticket)).await
     }

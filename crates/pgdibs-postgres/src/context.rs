@@ -134,9 +134,7 @@ impl PgBackend {
     /// Names the server's address in an error that says that it is not available.
     pub(crate) fn with_address(&self, error: Error) -> Error {
         let Error::ServerUnavailable(why) = error else { return error };
-        let (host, port) = self.connections.address.host_and_port();
-        let host = if host.contains(':') { format!("[{host}]") } else { host };
-        Error::ServerUnavailable(format!("{why} ({host}:{port})"))
+        Error::ServerUnavailable(format!("{why} ({})", self.connections.address.shown()))
     }
 
     /// Closes every connection, after their present statements.

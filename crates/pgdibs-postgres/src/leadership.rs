@@ -10,6 +10,7 @@ use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::TemplatePut;
 use pgdibs_core::snapshot::Snapshot;
+use pgdibs_core::template::Template;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use tokio::time::{Instant, sleep};
@@ -181,6 +182,12 @@ impl PgBackend {
         token: &str,
     ) -> Result<TemplatePut, Error> {
         self.within(templates::put(self, pool, fingerprint, holder, &digest(token), Some(self.instance()))).await
+    }
+
+    /// Makes a template the pool's current one, as a client's `PUT` does. Not done by [`Self::put_own_template`], which a daemon repeats every
+    /// few seconds: two daemons with different inputs would move the warm databases to and fro.
+    pub async fn make_current(&self, template: &Template) -> Result<(), Error> {
+        self.within(templates::make_current(self, template)).await
     }
 }
 

@@ -113,6 +113,7 @@ pub(crate) fn database(row: PgRow) -> Result<Database, sqlx::Error> {
         slot: row.maybe_number("slot")?,
         keep_until: row.maybe_time("keep_until")?,
         keep_expired: row.try_get("keep_expired")?,
+        keep_lease: row.try_get("keep_lease")?,
         reason: row.try_get("reason")?,
         attempts: row.number("attempts")?,
         due: row.try_get("due")?,

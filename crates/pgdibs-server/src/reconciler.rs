@@ -30,6 +30,7 @@ use self::backend::LeaderBackend;
 use self::busy::Busy;
 use self::stall_detector::StallDetector;
 pub use self::state::ReconcilerState;
+use crate::service::shortages::Shortages;
 use crate::service::wait_queue::WaitQueue;
 
 /// The reconciler takes a snapshot at least this often: it notices expiry, falling demand and external changes this late at most.
@@ -61,8 +62,11 @@ pub struct Reconciler<B> {
     unreachable_since: Option<Instant>,
     expiry: ExpiryWatch,
     demand: DemandWatch,
+    /// Whether `demand` knows of no use before this daemon became the leader.
+    demand_is_new: bool,
     clock: ClockWatch,
     effects: Arc<Mutex<EffectWatch>>,
+    /// When it last collected garbage, or when a daemon that does not lead last looked for shortages.
     collected_at: Option<Instant>,
     warned_of_locks: BTreeSet<TemplateId>,
 }
@@ -88,6 +92,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             unreachable_since: None,
             expiry: ExpiryWatch::default(),
             demand: DemandWatch::new(idle),
+            demand_is_new: true,
             clock: ClockWatch::default(),
             effects: Arc::default(),
             collected_at: None,
@@ -137,6 +142,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             tracing::warn!(why, "the server is unreachable: callers get 503, and no lease ends until it is back");
         }
         self.report.lock().unreachable = Some(error.to_string());
+        self.wait_queue.set_outage(matches!(error, Error::ServerUnavailable(_)).then(|| error.clone()));
         // The server cannot take renewals either.
         self.expiry.restart();
     }
@@ -157,6 +163,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             report.unreachable = None;
             std::mem::replace(&mut report.reconciling, is_leader)
         };
+        self.wait_queue.set_outage(None);
         if is_leader != before {
             tracing::info!(
                 reconciling = is_leader,
@@ -164,11 +171,16 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
                 if is_leader { "this daemon is the leader" } else { "another daemon is the leader" }
             );
             self.expiry = ExpiryWatch::default();
+            self.demand_is_new = true;
         }
         if !is_leader {
             // The wake-up is for the leader, and its changes may serve the waiters of this daemon.
             self.backend.notify().await?;
             self.wait_queue.wake_for_ready(None);
+            if self.collected_at.is_none_or(|time| time.elapsed() >= GARBAGE_COLLECTION) {
+                self.report.lock().shortages = Shortages::of(&self.backend.take_snapshot().await?);
+                self.collected_at = Some(Instant::now());
+            }
             return Ok(());
         }
         // Bounded: fast steps without an end are a bug, and the next activation is the retry.
@@ -240,6 +252,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             return Ok(Due::AtOnce);
         }
         self.warn_of_disk(&snapshot);
+        self.report.lock().shortages = Shortages::of(&snapshot);
         self.warn_of_locks(&snapshot);
         let context = self.context(&snapshot, asked, busy).await?;
         let mut steps = plan::plan(&snapshot, &context);
@@ -326,7 +339,10 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             Err(StepError::Unavailable(why)) => Some(why.clone()),
             _ => None,
         });
-        unreachable.map_or_else(|| Ok(results.iter().any(Result::is_ok)), |why| Err(Error::ServerUnavailable(why)))
+        match unreachable {
+            Some(why) => Err(Error::ServerUnavailable(format!("{why} ({})", snapshot.server_address))),
+            None => Ok(results.iter().any(Result::is_ok)),
+        }
     }
 
     /// Logs each template for which the lock table is too small once; the status lists them.
@@ -351,6 +367,9 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             self.expiry.restart();
             let seconds = stalled_for.as_secs_f64();
             tracing::warn!("this process did not run for {seconds:.1} s; every lease starts a full time to live");
+        }
+        if std::mem::take(&mut self.demand_is_new) {
+            self.demand.observe(&plan::recently_in_use(snapshot), asked);
         }
         let mut overdue = self.expiry.observe(&snapshot.leases, asked, self.began.elapsed());
         overdue.retain(|&lease, _| !self.wait_queue.is_being_renewed(lease));

@@ -23,7 +23,7 @@ impl Acquire {
         self
     }
 
-    /// The template with this fingerprint; without one the pool's newest.
+    /// The template with this fingerprint; without one that of the run, else the pool's current one.
     #[must_use]
     pub fn fingerprint(self, fingerprint: impl Into<String>) -> Self {
         self.with("fingerprint", fingerprint.into())

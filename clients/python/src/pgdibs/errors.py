@@ -86,6 +86,10 @@ class TemplateInUse(PgdibsError):
     """Databases of this template are leased."""
 
 
+class TemplateAmbiguous(PgdibsError):
+    """The request names no fingerprint, and callers use several templates of the pool; `detail` lists them."""
+
+
 class BuildTokenStale(PgdibsError):
     """The build was lost: for 60 seconds nothing renewed or used it."""
 
@@ -161,6 +165,7 @@ BY_CODE: dict[str, type[PgdibsError]] = {
     "host_not_allowed": HostNotAllowed,
     "pool_in_use": PoolInUse,
     "template_in_use": TemplateInUse,
+    "template_ambiguous": TemplateAmbiguous,
     "build_token_stale": BuildTokenStale,
     "template_not_building": TemplateNotBuilding,
     "lease_conflict": LeaseConflict,

@@ -19,7 +19,7 @@ To lease a database for as long as a command runs, use `pgdibs run`.")]
 pub(crate) struct LeaseArgs {
     /// The pool
     pub(crate) pool: String,
-    /// The template's fingerprint, or its beginning of 4 characters or more [default: the pool's newest ready template]
+    /// The template's fingerprint, or its beginning of 4 characters or more [default: the pool's current template, the one named or built last]
     #[arg(long, value_name = "F")]
     pub(crate) fingerprint: Option<String>,
     /// The worker's name; gwN gets slot N if that is ready
@@ -112,7 +112,8 @@ Examples:
   pgdibs release myapp_test_kept_7    drops the kept database")]
 #[command(group(ArgGroup::new("what").required(true).args(["lease", "run"])))]
 pub(crate) struct ReleaseArgs {
-    /// The lease's id, the name of the database it holds (`myapp_test_gw0`), or that of a kept database (`myapp_test_kept_7`)
+    /// The lease's id, the name of the database it holds (`myapp_test_gw0`), or that of a kept database (`myapp_test_kept_7`). The id of a
+    /// lease that has ended drops what is kept for it
     pub(crate) lease: Option<String>,
     /// The run: its leases end, and it can acquire no more
     #[arg(long, value_name = "UUID")]

@@ -38,7 +38,7 @@ pub(crate) struct RunArgs {
     /// The pool [default: the only one]
     #[arg(long, value_name = "POOL")]
     pub(crate) pool: Option<String>,
-    /// The template's fingerprint, or its beginning of 4 characters or more [default: the pool's newest ready template]
+    /// The template's fingerprint, or its beginning of 4 characters or more [default: the pool's current template, the one named or built last]
     #[arg(long, value_name = "F")]
     pub(crate) fingerprint: Option<String>,
     /// A database for each alias; the first one's is in DATABASE_URL, each other's in DATABASE_URL_<ALIAS>

@@ -1,5 +1,6 @@
 //! The requests of `pgdibs run`: the pool, and the leases in it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use pgdibs::Method;
@@ -11,6 +12,7 @@ use crate::error::CliError;
 use crate::fingerprint::resolve;
 use crate::leases::{default_holder, without_nulls};
 use crate::progress::Progress;
+use crate::table::shortened;
 use pgdibs::Client;
 use pgdibs::api::lease::{Lease, Leases};
 use pgdibs::api::pool::Pools;
@@ -73,6 +75,14 @@ pub(super) async fn acquire(
         )));
     }
     Ok(leases)
+}
+
+/// Which databases the command gets, and of which template.
+pub(super) fn summary(leases: &[Lease]) -> String {
+    let databases: Vec<&str> = leases.iter().map(|lease| lease.database.as_str()).collect();
+    let templates: BTreeSet<String> = leases.iter().map(|lease| shortened(&lease.fingerprint, 40)).collect();
+    let templates: Vec<String> = templates.into_iter().collect();
+    format!("leased {}, cloned from template {}", databases.join(", "), templates.join(", "))
 }
 
 fn acquire_request(args: &RunArgs, fingerprint: Option<&str>, run: &str, pool: &str) -> (&'static str, Value) {
@@ -157,6 +167,13 @@ mod tests {
         let (path, body) = acquire_request(&run_args(&["--alias", "a", "--alias", "b"]), None, "r", "p");
         assert_eq!((path, body["leases"][1]["alias"].as_str()), ("/v1/leases/batch", Some("b")));
         assert_eq!(body.get("exact_slot"), None);
+    }
+
+    #[test]
+    fn summary_names_databases_and_their_template_once() {
+        let leases = [lease(0, "u"), lease(1, "u")];
+        let expected = format!("leased p_gw0, p_gw1, cloned from template {}", leases[0].fingerprint);
+        assert_eq!(summary(&leases), expected);
     }
 
     #[test]

@@ -78,6 +78,8 @@ async fn prepare(
     progress.set(format!("waiting for a database of pool {pool}"));
     let client = cleanup.client.insert(client).clone();
     let leases = acquire::acquire(&client, args, run, &pool, wait, &progress).await?;
+    drop(progress);
+    context.output.info(&acquire::summary(&leases));
     Ok((client, leases))
 }
 

@@ -240,9 +240,44 @@ fn release_drops_a_kept_database() {
     assert_eq!(done.code, Some(1), "{}", done.stderr);
 }
 
+/// Regression: the release of a lease that had ended did nothing, and its kept database stayed (issue 17, G).
+#[test]
+fn release_of_ended_lease_drops_what_is_kept_for_it() {
+    const IDS: [&str; 2] = ["0192f000-0000-7000-8000-000000000001", "0192f000-0000-7000-8000-000000000002"];
+    let [ended, live] = IDS;
+    let stub = Stub::start(move |received, _| match received.what.as_str() {
+        "GET /v1/databases" => {
+            let databases = [("shop_test_kept_7", ended), ("shop_test_kept_8", ended), ("shop_test_kept_9", live)];
+            let databases =
+                databases.map(|(database, lease)| json!({"database": database, "state": "kept", "lease": lease}));
+            Reply::Json(200, json!({"databases": Example::Database.each(&databases)}))
+        }
+        what if what.starts_with("GET /v1/leases/") => {
+            let state = if what.ends_with(live) { "live" } else { "released" };
+            Reply::Json(200, Example::Lease.with(&json!({"state": state})))
+        }
+        what if what.starts_with("DELETE /v1/") => Reply::Json(204, json!(null)),
+        _ => Reply::Problem(404, "not_found", "no such route", None),
+    });
+    let deletes = |id| {
+        let done = pgdibs(&["release", id]).with_daemon(&stub.url).done();
+        assert_eq!(done.code, Some(0), "{}", done.stderr);
+        let deletes = stub.calls().into_iter().filter(|call| call.starts_with("DELETE"));
+        (done.stderr, deletes.collect::<Vec<_>>())
+    };
+    let kept = ["DELETE /v1/databases/shop_test_kept_7", "DELETE /v1/databases/shop_test_kept_8"];
+    let (said, called) = deletes(ended);
+    assert_eq!(called, kept);
+    assert!(said.contains("had ended; released what was kept for it, shop_test_kept_7, shop_test_kept_8"), "{said}");
+    let (said, called) = deletes(live);
+    assert_eq!(called[2..], [format!("DELETE /v1/leases/{live}")]);
+    assert_eq!(said, format!("pgdibs: released {live}\n"));
+}
+
 #[test]
 fn output_json_makes_errors_and_empty_successes_json() {
     let stub = Stub::start(|received, _| match received.what.as_str() {
+        "GET /v1/databases" => Reply::Json(200, json!({"databases": []})),
         "GET /v1/leases" => Reply::Json(200, json!({"leases": []})),
         "GET /v1/pools" => Reply::Json(200, json!({"pools": [{"pool": "p"}]})),
         what if what.starts_with("DELETE") => Reply::Json(204, json!(null)),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::process::{Done, pgdibs};
-use crate::stub::{ReceivedRequest, Reply, Stub, lease, pools};
+use crate::stub::{LEASED, ReceivedRequest, Reply, Stub, lease, pools};
 
 /// A daemon with one pool that answers acquires with `acquire`.
 fn daemon(acquire: impl Fn(&ReceivedRequest) -> Reply + Send + Sync + 'static) -> Stub {
@@ -48,7 +48,7 @@ fn run_sets_variables_and_returns_the_exit_code() {
         "postgresql://u:s3cr3t@127.0.0.1:54321/shop_test_gw0\n127.0.0.1 54321 u s3cr3t shop_test_gw0\n{}\n",
         stub.url
     );
-    assert_eq!((done.stdout, done.stderr.as_str()), (expected, ""));
+    assert_eq!((done.stdout, done.stderr.as_str()), (expected, LEASED));
     let acquire_request = acquired(&stub);
     assert_eq!(
         (&acquire_request["pool"], &acquire_request["holder"], &acquire_request["fingerprint"]),
@@ -70,7 +70,7 @@ fn run_of_missing_command_exits_127_and_releases() {
     let done = run(&stub, &["--", "no-such-command-anywhere"]);
     assert_eq!(done.code, Some(127));
     assert!(
-        done.stderr.starts_with("pgdibs: there is no command `no-such-command-anywhere`\nhint: "),
+        done.stderr.contains("\npgdibs: there is no command `no-such-command-anywhere`\nhint: "),
         "{}",
         done.stderr
     );
@@ -165,10 +165,8 @@ fn ended_lease_is_reported_once_and_command_continues() {
     running.wait_for_line("on");
     let done = running.done();
     assert_eq!(done.code, Some(5));
-    assert_eq!(
-        done.stderr,
-        "pgdibs: the lease of shop_test_gw0 is over while its command still runs: the lease was revoked\n"
-    );
+    let over = "pgdibs: the lease of shop_test_gw0 is over while its command still runs: the lease was revoked\n";
+    assert_eq!(done.stderr, format!("{LEASED}{over}"));
     assert_eq!(stub.calls().iter().filter(|call| *call == RENEW).count(), 1);
 }
 
@@ -207,7 +205,7 @@ fn run_does_not_warn_of_set_or_kept_variables() {
     let done = run_with_other_variables(&stub, &kept);
     let url = "postgresql+psycopg://u:s3cr3t@127.0.0.1:54321/shop_test_gw0";
     let shown = format!("{url}\n{SET},SHOP_URL,PGDIBS_URL\nnone none /dev-services\n");
-    assert_eq!((done.code, done.stdout, done.stderr.as_str()), (Some(0), shown, ""));
+    assert_eq!((done.code, done.stdout, done.stderr.as_str()), (Some(0), shown, LEASED));
 }
 
 #[test]

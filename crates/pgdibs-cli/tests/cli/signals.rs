@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 
 use crate::process::pgdibs;
-use crate::stub::{Reply, Stub, lease, pools};
+use crate::stub::{LEASED, Reply, Stub, lease, pools};
 
 fn grants() -> Stub {
     Stub::start(|received, _| match received.what.as_str() {
@@ -35,7 +35,7 @@ fn run_passes_each_signal_and_waits() {
         running.wait_for_line(&format!("got {name}"));
         running.close_stdin();
         let done = running.done();
-        assert_eq!((done.code, done.stderr.as_str()), (Some(6), ""), "{name}");
+        assert_eq!((done.code, done.stderr.as_str()), (Some(6), LEASED), "{name}");
     }
 }
 

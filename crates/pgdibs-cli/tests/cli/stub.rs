@@ -123,6 +123,9 @@ async fn answer(request: Request, memory: Arc<Memory>, script: Arc<Script>) -> R
     }
 }
 
+/// What `pgdibs run` writes to standard error about [`lease`]`(0, …)`.
+pub(crate) const LEASED: &str = "pgdibs: leased shop_test_gw0, cloned from template v1\n";
+
 /// A lease of slot `slot` as the API has it; its login is `user`.
 pub(crate) fn lease(slot: u32, user: &str, renew_after_seconds: f64) -> Value {
     Example::Lease.with(&json!({

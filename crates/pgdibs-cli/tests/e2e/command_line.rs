@@ -177,14 +177,15 @@ mod long {
             }
         });
         let address = format!("(127.0.0.1:{})", cluster.port());
-        for arguments in [&["healthcheck", "--ready"][..], &["status"]] {
-            let done = pgdibs(arguments);
+        for arguments in [&["healthcheck", "--ready"][..], &["status"], &["lease", "some", "--wait", "0"]] {
+            let (took, done) = timed(|| pgdibs(arguments));
             let said = format!("{}{}", done.stdout, done.stderr).replace("\n  ", " ");
+            let sentence = daemon.api.get("/readyz").body["reasons"][0].as_str().unwrap().to_owned();
+            assert_eq!(said.matches(&sentence).count(), 1, "{sentence}\n{said}");
             assert_eq!(said.matches("the Postgres server is not available: ").count(), 1, "{said}");
             assert!(said.contains(&address) && !said.contains("pool timed out"), "{said}");
+            assert!(took < Duration::from_secs(3), "{arguments:?} took {took:?}");
         }
-        let leased = pgdibs(&["lease", "some", "--wait", "0"]);
-        assert!(leased.stderr.contains(&address) && !leased.stderr.contains("pool timed out"), "{leased:?}");
         daemon.signal(Signal::SIGSTOP);
         let (took, stopped) = timed(|| pgdibs(&["healthcheck"]));
         daemon.signal(Signal::SIGCONT);

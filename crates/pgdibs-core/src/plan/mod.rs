@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use step::{Class, ForgetReason, RetireReason, Step, TemplateRetireReason};
 
+use crate::database::DatabaseState;
 use crate::pool::{LoginRights, Pool};
 use crate::snapshot::{PlannerContext, Snapshot};
 use crate::template::TemplateId;
@@ -63,6 +64,16 @@ pub fn in_use(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {
             (count > 0).then_some((template.id, count))
         })
         .collect()
+}
+
+/// For a [`crate::watch::DemandWatch`] that has just started: templates beside the current one whose databases are ready were in use
+/// recently. Without this, a restart of the daemon would retire the warm databases of the branch that is not current.
+#[must_use]
+pub fn recently_in_use(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {
+    let is_current =
+        |id| snapshot.pools.iter().any(|pool| snapshot.current_template(&pool.name).is_some_and(|t| t.id == id));
+    let ready = snapshot.databases.iter().filter(|d| d.state == DatabaseState::Ready && !is_current(d.template));
+    ready.map(|database| (database.template, 1)).collect()
 }
 
 /// Warnings about pools for the log and the status: a `max` above what the server's `max_connections` allows, and logins with

@@ -16,13 +16,15 @@ pub(super) struct Demand {
     pub(super) announced: u32,
     /// Spares that waiting resets need.
     pub(super) resets: u32,
-    /// Whether a request without fingerprint gets this template, and the pool is in use.
-    pub(super) newest: bool,
+    /// Whether it is the pool's current template, and the pool is in use.
+    pub(super) current: bool,
+    /// Whether it was in use within `idle_seconds`, and the pool is in use.
+    pub(super) recent: bool,
 }
 
 impl Demand {
     pub(super) fn of(snapshot: &Snapshot, template: &Template) -> Self {
-        let newest = snapshot.newest_ready(&template.pool).is_some_and(|found| found.id == template.id);
+        let current = snapshot.current_template(&template.pool).is_some_and(|found| found.id == template.id);
         let waiting = |kind| {
             let tickets = snapshot.tickets.iter().filter(|t| t.template == template.id && t.kind == kind);
             tickets.map(|t| t.count).sum::<u32>()
@@ -31,7 +33,7 @@ impl Demand {
             .runs
             .iter()
             .filter(|run| run.pool == template.pool)
-            .filter(|run| run.fingerprint.as_ref().map_or(newest, |wanted| wanted == &template.fingerprint))
+            .filter(|run| run.fingerprint.as_ref().map_or(current, |wanted| wanted == &template.fingerprint))
             .map(|run| run.wanted.saturating_sub(run.held))
             .sum();
         Self {
@@ -39,12 +41,13 @@ impl Demand {
             waiting: waiting(TicketKind::Acquire) + waiting(TicketKind::Exact),
             announced,
             resets: waiting(TicketKind::Reset),
-            newest,
+            current,
+            recent: false,
         }
     }
 
     pub(super) fn is_active(self) -> bool {
-        self.newest || self.leased + self.waiting + self.announced + self.resets > 0
+        self.current || self.recent || self.leased + self.waiting + self.announced + self.resets > 0
     }
 }
 

@@ -1,5 +1,6 @@
 //! Plans the steps of the databases of one pool: returns, fills, clones, retirements and drops.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::placement;
@@ -104,6 +105,7 @@ fn shares<'a>(
 ) -> Vec<Share<'a>> {
     let mut shares = Vec::new();
     let is_unused = is_unused(snapshot, pool);
+    let surplus = surplus(snapshot, pool);
     for template in snapshot.templates.iter().filter(|t| t.pool == pool.name) {
         let of = |state| databases.iter().copied().filter(move |d| d.template == template.id && d.state == state);
         if template.state != TemplateState::Ready || pool.dropping {
@@ -118,8 +120,9 @@ fn shares<'a>(
             continue;
         }
         let mut demand = Demand::of(snapshot, template);
-        demand.newest &= !is_unused;
         let peak = context.recent_peak.get(&template.id).copied().unwrap_or(0);
+        demand.current &= !is_unused;
+        demand.recent = peak > 0 && !is_unused;
         let desired_ready = if demand.is_active() {
             let wanted = demand.waiting.max(demand.announced);
             pool.settings.warm.max(wanted).max(peak.saturating_sub(demand.leased))
@@ -137,7 +140,7 @@ fn shares<'a>(
         ready.sort_by_key(|d| d.slot);
         while ready.len() > desired_ready as usize {
             if let Some(database) = ready.pop() {
-                steps.push(Step::Retire { database: database.id, reason: RetireReason::Surplus });
+                steps.push(Step::Retire { database: database.id, reason: surplus });
             }
         }
         let mut spares = Vec::new();
@@ -158,8 +161,8 @@ fn shares<'a>(
             desired_ready,
         });
     }
-    // Templates with waiting requests come first, then announced ones, then the newest.
-    shares.sort_by_key(|s| std::cmp::Reverse((s.claimed > 0, s.demand.announced > 0, s.demand.newest, s.template.id)));
+    // Templates with waiting requests come first, then announced ones, then the current one.
+    shares.sort_by_key(|s| Reverse((s.claimed > 0, s.demand.announced > 0, s.demand.current, s.template.id)));
     shares
 }
 
@@ -169,6 +172,11 @@ fn is_unused(snapshot: &Snapshot, pool: &Pool) -> bool {
         && !snapshot.leases.iter().any(|lease| lease.pool == pool.name)
         && !snapshot.tickets.iter().any(|ticket| ticket.pool == pool.name)
         && !snapshot.runs.iter().any(|run| run.pool == pool.name)
+}
+
+/// Why a database that the pool does not need retires.
+fn surplus(snapshot: &Snapshot, pool: &Pool) -> RetireReason {
+    if is_unused(snapshot, pool) { RetireReason::PoolUnused } else { RetireReason::Surplus }
 }
 
 /// Whether a row has no clone yet. A blocked one counts, so that the planner adds no second row for it.
@@ -243,7 +251,7 @@ fn place_exact(snapshot: &Snapshot, pool: &Pool, shares: &mut [Share<'_>], steps
 }
 
 /// Retires ready databases that no request waits for, least recently used first, until every waiting request can get a slot.
-/// Retires any ready database while the pool has more slots than it may have (its `max` was lowered).
+/// Retires any ready database while the pool has more slots than it may have (its `max` was lowered), the highest slots first.
 fn evict(leased: u32, capacity: Capacity, shares: &mut [Share<'_>], steps: &mut Vec<Step>) {
     loop {
         let in_use = occupied(leased, shares);
@@ -251,16 +259,16 @@ fn evict(leased: u32, capacity: Capacity, shares: &mut [Share<'_>], steps: &mut 
         if !too_many && in_use + lacking(shares) <= capacity.idle {
             return;
         }
-        let oldest = shares
+        let next = shares
             .iter()
             .enumerate()
             .flat_map(|(index, s)| {
                 let claimed = s.ready.len() <= s.claimed as usize;
-                s.ready.iter().map(move |d| (claimed, d.ready_at, d.id, index))
+                s.ready.iter().map(move |d| (claimed, too_many.then_some(Reverse(d.slot)), d.ready_at, d.id, index))
             })
             .min()
             .filter(|(claimed, ..)| too_many || !claimed);
-        let Some((_, _, id, index)) = oldest else { return };
+        let Some((.., id, index)) = next else { return };
         shares[index].ready.retain(|d| d.id != id);
         steps.push(Step::Retire { database: id, reason: RetireReason::Evicted });
     }
@@ -372,8 +380,9 @@ fn clone(
                 }
             }
             surplus = surplus.saturating_sub(share.creating.len());
+            let reason = self::surplus(snapshot, pool);
             for database in share.spares.iter().rev().take(surplus) {
-                steps.push(Step::Retire { database: database.id, reason: RetireReason::Surplus });
+                steps.push(Step::Retire { database: database.id, reason });
             }
         }
         let keep = share.creating.len().min(needed.saturating_sub(share.spares.len()));

@@ -156,6 +156,8 @@ pub enum RetireReason {
     Tampered,
     /// The pool has more of its kind than its settings and the demand require.
     Surplus,
+    /// Nothing has used its pool for `idle_pool_seconds`, so the pool keeps its templates alone.
+    PoolUnused,
     /// A ticket needs its slot for another template, or the pool has more slots than it may have.
     Evicted,
     /// Its template is retiring.
@@ -183,6 +185,7 @@ impl fmt::Display for RetireReason {
         f.write_str(match self {
             Self::Tampered => "it had a session before it was leased; pgdibs leases only databases that nothing has connected to, and replaces it",
             Self::Surplus => "the pool has more idle databases than warm, spares and the recent demand require",
+            Self::PoolUnused => "nothing has used the pool for idle_pool_seconds; it is warm again for the next run or lease",
             Self::Evicted => "a waiting request needs its slot, or the pool has more slots than max and max_connections allow",
             Self::TemplateRetired => "its template was retired",
             Self::KeepExpired => "the time for which it was kept is over",
@@ -219,7 +222,7 @@ impl fmt::Display for ForgetReason {
 /// Why a template is retired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TemplateRetireReason {
-    /// The pool has `keep_templates` newer ones.
+    /// The pool has `keep_templates` newer ones, or the current one and newer ones.
     Outnumbered,
     /// Unused for `template_max_age_seconds`.
     TooOld,
@@ -232,7 +235,7 @@ pub enum TemplateRetireReason {
 impl fmt::Display for TemplateRetireReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Outnumbered => "the pool has keep_templates newer ones",
+            Self::Outnumbered => "the pool has keep_templates others that are newer or current",
             Self::TooOld => "unused for longer than template_max_age_seconds",
             Self::PoolDropped => "its pool was dropped",
             Self::Vanished => "its database was dropped or renamed outside pgdibs; build it again",

@@ -85,11 +85,11 @@ fn retire_reason(snapshot: &Snapshot, template: &Template) -> Option<TemplateRet
     if snapshot.on_server(template.oid).is_none_or(|found| found.name != template.name.as_str() || found.invalid) {
         return Some(TemplateRetireReason::Vanished);
     }
-    let newer = snapshot
+    let preceding = snapshot
         .templates
         .iter()
         .filter(|t| t.pool == template.pool && t.state == TemplateState::Ready)
-        .filter(|t| (t.built_at, t.id) > (template.built_at, template.id))
+        .filter(|t| snapshot.precedence(t) > snapshot.precedence(template))
         .count();
     let in_use = snapshot.leases.iter().any(|lease| lease.template == template.id)
         || snapshot.tickets.iter().any(|ticket| ticket.template == template.id)
@@ -98,9 +98,9 @@ fn retire_reason(snapshot: &Snapshot, template: &Template) -> Option<TemplateRet
             .iter()
             .any(|run| run.pool == template.pool && run.fingerprint.as_ref() == Some(&template.fingerprint))
         || template.unused_seconds < GRACE_SECONDS;
-    if newer == 0 || in_use {
+    if preceding == 0 || in_use {
         None
-    } else if newer >= pool.settings.keep_templates as usize {
+    } else if preceding >= pool.settings.keep_templates as usize {
         Some(TemplateRetireReason::Outnumbered)
     } else if template.unused_seconds >= pool.settings.template_max_age_seconds {
         Some(TemplateRetireReason::TooOld)

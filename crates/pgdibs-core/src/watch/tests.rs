@@ -274,6 +274,7 @@ fn new_databases_repeat_at_once_when_rows_were_added() {
         oid: None,
         slot: None,
         keep_until: None,
+        keep_lease: None,
         keep_expired: false,
         reason: None,
         attempts: 0,

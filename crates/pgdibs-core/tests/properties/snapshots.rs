@@ -20,15 +20,16 @@ fn pool(index: usize) -> PoolName {
 }
 
 fn pools() -> impl Strategy<Value = Vec<Pool>> {
-    let one = (0..6_u32, 1..8_u32, 0..4_u32, 0..3_u32, any::<[bool; 3]>());
+    let one = (0..6_u32, 1..8_u32, 0..4_u32, 0..3_u32, any::<[bool; 3]>(), prop::option::of(1..7_i64));
     prop::collection::vec(one, 0..=2).prop_map(|given| {
         let made = given.into_iter().enumerate().map(
-            |(index, (warm, max, spares, keep_templates, [dropping, sourced, unused]))| {
+            |(index, (warm, max, spares, keep_templates, [dropping, sourced, unused], current))| {
                 let name = pool(index);
                 let settings =
                     PoolSettings { warm: warm.min(max), max, spares, keep_templates, ..PoolSettings::of(&name) };
                 let unused_seconds = if unused { settings.idle_pool_seconds } else { 0 };
-                Pool { name, settings, sourced, dropping, unused_seconds }
+                let current_template = current.map(TemplateId);
+                Pool { name, settings, sourced, dropping, unused_seconds, current_template }
             },
         );
         made.collect()
@@ -103,6 +104,7 @@ fn databases() -> impl Strategy<Value = Vec<Database>> {
                 oid,
                 slot,
                 keep_until: None,
+                keep_lease: None,
                 keep_expired: flags[0],
                 reason: None,
                 attempts,
@@ -247,6 +249,7 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, PlannerContext)> {
                 runs: runs.collect(),
                 server,
                 limits,
+                server_address: String::new(),
                 taken_at: Timestamp::default(),
             };
             let context = PlannerContext {

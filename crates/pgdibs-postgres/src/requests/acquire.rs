@@ -2,7 +2,7 @@
 
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, Lease};
-use pgdibs_core::name::{Fingerprint, preferred_slot};
+use pgdibs_core::name::{Fingerprint, PoolName, preferred_slot};
 use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId};
 use pgdibs_core::template::TemplateId;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -158,25 +158,25 @@ async fn acquire_batch<'a>(
 async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<TargetTemplate> {
     let row = sqlx::query(include_str!("../../sql/wanted_template.sql"))
         .bind(request.pool.as_str())
-        .bind(request.fingerprint.as_ref().map(Fingerprint::as_str))
+        .bind(request.fingerprint.as_str())
         .fetch_optional(&backend.catalog())
         .await?
         .ok_or_else(|| Error::PoolNotFound(request.pool.to_string()))?;
     if row.try_get::<Option<i64>, _>("template_id")?.is_none() {
-        let what = match &request.fingerprint {
-            Some(fingerprint) => format!("no template \"{fingerprint}\""),
-            None => "no template yet".to_owned(),
-        };
-        return Err(Error::TemplateNotFound(format!(
-            "pool \"{0}\" has {what}; PUT /v1/pools/{0}/templates/<fingerprint> or `pgdibs template build {0}` makes one",
-            request.pool
-        ))
-        .into());
+        return Err(no_template(&request.pool, Some(&request.fingerprint)).into());
     }
     Ok(rows::wanted(&row, row.try_get("building")?)?)
 }
 
-/// Acquires one ready database for a request (of `template`, or of the one that the request means), if enough are left for the waiters
+/// The error for a pool without the template that a request needs: the named one, or any.
+pub(super) fn no_template(pool: &PoolName, named: Option<&Fingerprint>) -> Error {
+    let what = named.map_or_else(|| "no template yet".to_owned(), |named| format!("no template \"{named}\""));
+    Error::TemplateNotFound(format!(
+        "pool \"{pool}\" has {what}; PUT /v1/pools/{pool}/templates/<fingerprint> or `pgdibs template build {pool}` makes one"
+    ))
+}
+
+/// Acquires one ready database for a request (of `template`, or of the one with its fingerprint), if enough are left for the waiters
 /// with earlier tickets. `in_turn`: the caller has a ticket, or the lock of [`lock_out_newcomers`]; without either, it gets a database
 /// only when no one waits. `remaining` is how many databases of this template the caller wants, this one included.
 async fn acquire_one(
@@ -190,7 +190,7 @@ async fn acquire_one(
 ) -> Result<Outcome> {
     let result = sqlx::query(include_str!("../../sql/acquire.sql"))
         .bind(request.pool.as_str())
-        .bind(request.fingerprint.as_ref().map(Fingerprint::as_str))
+        .bind(request.fingerprint.as_str())
         .bind(template.map(|template| template.0))
         .bind(request.worker.as_deref().and_then(preferred_slot).and_then(|slot| i32::try_from(slot).ok()))
         .bind(request.id)
@@ -256,8 +256,9 @@ async fn held_by(backend: &PgBackend, request: &Acquire) -> Result<Option<Lease>
     .try_map(rows::lease)
     .fetch_optional(&backend.catalog())
     .await?;
-    if let (Some(lease), Some(fingerprint)) = (&lease, &request.fingerprint)
-        && *fingerprint != lease.fingerprint
+    if let Some(lease) = &lease
+        && request.fingerprint_named
+        && request.fingerprint != lease.fingerprint
     {
         return Err(Error::LeaseConflict(format!(
             "run \"{}\", worker \"{}\", alias \"{}\" already holds lease {} of template \"{}\"; release it first, or use another alias",

@@ -17,7 +17,7 @@ use pgdibs_failpoint::{Failpoint, reach};
 pub(crate) async fn keep(backend: &PgBackend, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept> {
     let login = RoleName::login(next_number(backend).await?);
     let row = sqlx::query(
-        "update databases d set keep_until = now() + $2 * interval '1 s', kept_at = now(), keep_reason = $3,
+        "update databases d set keep_until = now() + $2 * interval '1 s', kept_at = now(), keep_reason = $3, keep_lease = $1,
                 keep_login = coalesce(d.keep_login, $4), keep_password = coalesce(d.keep_password, new_password())
          from leases l where l.id = $1 and l.state = 'live' and d.id = l.database_id and d.state = 'leased'
          returning d.id, d.pool, d.keep_login, d.keep_password, d.keep_until",

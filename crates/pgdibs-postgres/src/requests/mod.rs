@@ -1,6 +1,7 @@
 //! Requests: one module per noun; each function is one transaction, most of them one statement.
 
 pub(crate) mod acquire;
+pub(crate) mod choose_template;
 pub(crate) mod snapshot;
 pub(crate) mod kept;
 pub(crate) mod leases;

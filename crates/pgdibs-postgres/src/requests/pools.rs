@@ -3,6 +3,7 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{DatabaseName, InvalidName, PoolName, RoleName};
 use pgdibs_core::pool::{LoginRights, Pool, PoolPatch, PoolSettings, StrategyChoice};
+use pgdibs_core::template::TemplateId;
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
@@ -17,7 +18,7 @@ macro_rules! select_pools {
     ($condition:literal) => {
         concat!(
             "select name, warm, max, spares, owner, strategy, extensions, roles, keep_templates, template_max_age_seconds,
-                    idle_pool_seconds, login, connection_limit, sourced, dropping,
+                    idle_pool_seconds, login, connection_limit, sourced, dropping, current_template,
                     greatest(0, extract(epoch from now() - used_at))::int8 as unused_seconds
              from pools ",
             $condition
@@ -56,6 +57,7 @@ fn read(row: PgRow) -> Result<Pool, sqlx::Error> {
         sourced: row.try_get("sourced")?,
         dropping: row.try_get("dropping")?,
         unused_seconds: row.number("unused_seconds")?,
+        current_template: row.maybe_number("current_template")?.map(TemplateId),
     })
 }
 
@@ -105,9 +107,13 @@ pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch)
     {
         retire_unused(&mut transaction, name).await?;
     }
+    if before.as_ref().is_some_and(|before| settings.max < before.settings.max) {
+        retire_above(&mut transaction, name, settings.max).await?;
+    }
     transaction.commit().await?;
-    let sourced = patch.sourced.unwrap_or(before.is_some_and(|before| before.sourced));
-    Ok((Pool { name: name.clone(), settings, sourced, dropping: false, unused_seconds: 0 }, is_new))
+    let sourced = patch.sourced.unwrap_or(before.as_ref().is_some_and(|before| before.sourced));
+    let current_template = before.and_then(|before| before.current_template);
+    Ok((Pool { name: name.clone(), settings, sourced, dropping: false, unused_seconds: 0, current_template }, is_new))
 }
 
 /// A login gets its rights when its database is cloned.
@@ -123,6 +129,21 @@ async fn retire_unused(transaction: &mut PgConnection, pool: &PoolName) -> Resul
          where d.pool = $1 and d.state in ('spare', 'ready') and not exists (select from leases where reset_to = d.id)",
     )
     .bind(pool.as_str())
+    .execute(transaction)
+    .await?;
+    Ok(())
+}
+
+/// Retires ready databases above a lowered `max`, the highest slots first: until the next plan an acquire would grant them. Leases stay.
+async fn retire_above(transaction: &mut PgConnection, pool: &PoolName, max: u32) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update databases set state = 'retiring', reason = 'the max of its pool was lowered'
+         where state = 'ready' and id in (
+             select id from databases where pool = $1 and state = 'ready' order by slot desc
+             limit greatest(0, (select count(*) from databases where pool = $1 and state in ('ready', 'leased')) - $2))",
+    )
+    .bind(pool.as_str())
+    .bind(i64::from(max))
     .execute(transaction)
     .await?;
     Ok(())

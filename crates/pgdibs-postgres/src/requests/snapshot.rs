@@ -36,7 +36,7 @@ async fn read(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snap
     let templates = templates.fetch_all(&mut *connection).await?;
     let databases = sqlx::query(
         "select id, pool, template_id, state, name, oid, slot, keep_until, coalesce(keep_until <= now(), false) as keep_expired,
-                coalesce(keep_reason, reason) as reason, attempts, coalesce(retry_at <= now(), true) as due, last_error,
+                keep_lease, coalesce(keep_reason, reason) as reason, attempts, coalesce(retry_at <= now(), true) as due, last_error,
                 created_at, ready_at
          from databases order by id",
     )
@@ -57,6 +57,7 @@ async fn read(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snap
         runs: runs(connection).await?,
         server: server.into_iter().map(server_database).collect::<Result<BTreeMap<_, _>, _>>()?,
         taken_at,
+        server_address: backend.connections.address.shown(),
         limits: Limits {
             slots_by_connections: Some(backend.slots_by_connections()),
             lock_entries: Some(backend.facts().lock_entries),

@@ -39,7 +39,12 @@ pub(crate) async fn put(
         .await?;
         if let Some((template, its_token)) = live(backend, pool, fingerprint).await? {
             return Ok(match template.state {
-                TemplateState::Ready => TemplatePut::Ready(template),
+                TemplateState::Ready => {
+                    if built_by.is_none() {
+                        make_current(backend, &template).await?;
+                    }
+                    TemplatePut::Ready(template)
+                }
                 _ if its_token == token => TemplatePut::Yours(template),
                 _ => TemplatePut::Building(template),
             });
@@ -64,6 +69,16 @@ pub(crate) async fn put(
         }
     }
     Err(Error::ServerUnavailable(format!("template \"{fingerprint}\" changes hands; ask again")).into())
+}
+
+/// Requests without fingerprint get this template from now on.
+pub(crate) async fn make_current(backend: &PgBackend, template: &Template) -> Result<()> {
+    sqlx::query("update pools set current_template = $2 where name = $1 and current_template is distinct from $2")
+        .bind(template.pool.as_str())
+        .bind(template.id.0)
+        .execute(&backend.catalog())
+        .await?;
+    Ok(())
 }
 
 /// The template that is building or ready, with its build token.

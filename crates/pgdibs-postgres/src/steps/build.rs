@@ -174,6 +174,12 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
 
     free_name(ctx, &published).await?;
     let mut transaction = ctx.connection.begin().await?;
+    // Before the template's row is locked: the drop of a pool locks in this order.
+    sqlx::query("update pools set current_template = $1 where name = $2")
+        .bind(build.id)
+        .bind(build.pool.as_str())
+        .execute(&mut *transaction)
+        .await?;
     let locked = sqlx::query("select from templates where id = $1 and state = 'building' and oid = $2 for update")
         .bind(build.id)
         .bind(oid)

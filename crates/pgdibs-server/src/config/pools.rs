@@ -19,9 +19,9 @@ table! {
         max: Option<BoundedInteger<1, 1000>> = "32";
         /// clones that wait behind the slots, so that a return or a reset is a rename
         spares: Option<BoundedInteger<0, 1000>> = "2";
-        /// the newest so many templates of the pool stay, at least one; one in use stays too
+        /// the current template and the newest others stay, so many in all, at least one; one in use stays too
         keep_templates: Option<BoundedInteger<0, 1000>> = "3";
-        /// the daemon drops a template of this age, except the newest and one used in the last ten minutes
+        /// the daemon drops a template of this age, except the current one and one used in the last ten minutes
         template_max_age_days: Option<BoundedInteger<1, 3650>> = "14";
         /// a pool without lease, waiter, announced run and `PUT` for this long keeps its templates alone, without ready databases and
         /// spares; the next announced run or lease makes it warm again

@@ -160,12 +160,16 @@ impl Builds {
         let token = uuid::Uuid::new_v4().to_string();
         let holder = format!("pgdibs {} (process {})", self.backend.instance(), std::process::id());
         match self.backend.put_own_template(pool, &fingerprint, &holder, &token).await? {
-            TemplatePut::Ready(_) => {
-                let mut sourced = sourced.lock();
-                sourced.failed = None;
-                if sourced.ready.as_ref() != Some(&fingerprint) {
+            TemplatePut::Ready(template) => {
+                let is_known = {
+                    let mut sourced = sourced.lock();
+                    sourced.failed = None;
+                    sourced.ready.as_ref() == Some(&fingerprint)
+                };
+                if !is_known {
+                    self.backend.make_current(&template).await?;
                     tracing::info!(%pool, %fingerprint, "the template is ready: nothing to build");
-                    sourced.ready = Some(fingerprint);
+                    sourced.lock().ready = Some(fingerprint);
                 }
             }
             // Another daemon builds the same source; waiters wait for its seal.

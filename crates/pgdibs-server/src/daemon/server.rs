@@ -73,7 +73,7 @@ impl Server {
                     return Ok(PgBackend::new(connections, u64::from(config.disk_floor_mb.0) << 20));
                 }
                 Err(ConnectError::NotUp(why)) => {
-                    status.reason(format!("waiting for the Postgres server: {why}"));
+                    status.reason(format!("waiting for the Postgres server at {}: {why}", self.address.shown()));
                     if pause >= Duration::from_secs(1) || started.elapsed() >= Duration::from_secs(1) {
                         tracing::warn!(why, "retrying to connect: the Postgres server does not answer yet");
                     }

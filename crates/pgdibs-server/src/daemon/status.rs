@@ -108,11 +108,18 @@ impl StatusSource for Status {
     }
 
     fn server(&self) -> ServerStatus {
-        let ReconcilerState { warnings, drop_blockers, orphans, .. } = self.reconciler_state();
+        let ReconcilerState { warnings, drop_blockers, shortages, orphans, .. } = self.reconciler_state();
         let known = self.known();
         ServerStatus {
             version: known.version.clone(),
-            warnings: known.warnings.iter().cloned().chain(warnings).chain(drop_blockers).collect(),
+            warnings: known
+                .warnings
+                .iter()
+                .cloned()
+                .chain(warnings)
+                .chain(drop_blockers)
+                .chain(shortages.delays)
+                .collect(),
             orphans,
         }
     }
@@ -122,10 +129,16 @@ impl StatusSource for Status {
         Reconciler { planned_at: state.planned_at.map(rfc3339), plan: state.last_plan, report: state.last_steps.into() }
     }
 
+    fn delays(&self) -> Vec<String> {
+        self.reconciler_state().shortages.delays
+    }
+
     fn unready(&self) -> Vec<String> {
         let builds = self.known().builds.clone();
         let mut reasons: Vec<String> = self.known().reason.iter().cloned().collect();
-        reasons.extend(self.reconciler_state().unreachable);
+        let ReconcilerState { unreachable, shortages, .. } = self.reconciler_state();
+        reasons.extend(unreachable);
+        reasons.extend(shortages.stops);
         reasons.extend(self.known().pool_errors.iter().map(|(pool, error)| format!("pool {pool}: {error}")));
         if let Some(builds) = builds {
             reasons.extend(builds.reasons());

@@ -88,7 +88,7 @@ pub(super) fn response(database: &domain::Database, snapshot: &Snapshot) -> Data
         fingerprint: snapshot.template(database.template).map(|template| template.fingerprint.to_string()),
         oid: database.oid,
         sessions: database.oid.and_then(|oid| snapshot.server.get(&oid)).map(|found| found.sessions),
-        lease: lease.map(|lease| lease.id.to_string()),
+        lease: lease.map(|lease| lease.id).or(database.keep_lease).map(|lease| lease.to_string()),
         created_at: rfc3339(database.created_at),
         ready_at: database.ready_at.map(rfc3339),
         kept_until: database.keep_until.map(rfc3339),

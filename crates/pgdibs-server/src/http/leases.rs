@@ -19,7 +19,6 @@ use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::lease::{self as domain, LeaseId};
 use pgdibs_core::name::shown;
-use pgdibs_core::request::Acquire;
 use serde::Serialize;
 
 use super::api_error::ApiError;
@@ -51,17 +50,15 @@ fn held(mut lease: domain::Lease, address: &Address) -> Lease {
 /// What the service is to acquire, and the address to hand out.
 fn lease_request(lease: BatchLease, exact_slot: bool) -> (LeaseRequest, Option<Label>) {
     let request = LeaseRequest {
-        acquire: Acquire {
-            id: LeaseId::now_v7(),
-            pool: lease.pool.0,
-            fingerprint: lease.fingerprint.map(|fingerprint| fingerprint.0),
-            run: lease.run.map(Label::into_string),
-            worker: lease.worker.map(Label::into_string),
-            alias: lease.alias.map_or_else(|| DEFAULT_ALIAS.to_owned(), Label::into_string),
-            holder: lease.holder.unwrap_or_default().into_string(),
-            ttl_seconds: lease.ttl_seconds.map_or(DEFAULT_TTL_SECONDS, BoundedInteger::get),
-            exact_slot,
-        },
+        id: LeaseId::now_v7(),
+        pool: lease.pool.0,
+        fingerprint: lease.fingerprint.map(|fingerprint| fingerprint.0),
+        run: lease.run.map(Label::into_string),
+        worker: lease.worker.map(Label::into_string),
+        alias: lease.alias.map_or_else(|| DEFAULT_ALIAS.to_owned(), Label::into_string),
+        holder: lease.holder.unwrap_or_default().into_string(),
+        ttl_seconds: lease.ttl_seconds.map_or(DEFAULT_TTL_SECONDS, BoundedInteger::get),
+        exact_slot,
         fresh: lease.fresh,
     };
     (request, lease.via)
@@ -113,7 +110,7 @@ async fn grant<B: Backend + 'static, A: Serialize>(
     let (requests, vias): (Vec<_>, Vec<_>) = requests.into_iter().unzip();
     let addresses: Vec<&Address> =
         vias.iter().map(|label| service.address(via(label.as_ref()))).collect::<Result<_, _>>()?;
-    let ids = requests.iter().map(|request| request.acquire.id).collect();
+    let ids = requests.iter().map(|request| request.id).collect();
     let undo = service.clone();
     let release = ReleaseOnDisconnect::then(move || undo.release_on_disconnect(ids));
     let grant = match service.acquire(requests, wait, shared_login).await {

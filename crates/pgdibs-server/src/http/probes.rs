@@ -42,5 +42,6 @@ pub(super) async fn ready<B>(
         }
     }
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Ready { ready: reasons.is_empty(), reasons }))
+    let warnings = if authenticated { app.status.delays() } else { Vec::new() };
+    (status, Json(Ready { ready: reasons.is_empty(), reasons, warnings }))
 }

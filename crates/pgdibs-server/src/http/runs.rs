@@ -30,9 +30,7 @@ pub(super) async fn put<B: Backend + 'static>(
     PathParams(run): PathParams<Label>,
     JsonBody(body): JsonBody<RunRequest>,
 ) -> Result<Json<Run>, ApiError> {
-    let announce = body.announce(run);
-    service.announce(&announce).await?;
-    Ok(Json(announce.into()))
+    Ok(Json(service.announce(body.announce(run)).await?.into()))
 }
 
 /// Ends a run with everything it holds.

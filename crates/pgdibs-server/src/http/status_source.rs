@@ -10,6 +10,8 @@ pub trait StatusSource: Send + Sync + 'static {
     fn server(&self) -> ServerStatus;
     /// The reconciler's last plan and its last steps.
     fn reconciler(&self) -> Reconciler;
+    /// Why callers wait though the daemon is ready.
+    fn delays(&self) -> Vec<String>;
     /// Why the daemon is not ready; empty when it is.
     fn unready(&self) -> Vec<String>;
 }

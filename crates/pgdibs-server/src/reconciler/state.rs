@@ -9,6 +9,8 @@ use pgdibs_core::error::StepError;
 use pgdibs_core::plan::Step;
 use pgdibs_core::template::Timestamp;
 
+use crate::service::shortages::Shortages;
+
 /// What the reconciler last found and did.
 #[derive(Debug, Clone, Default)]
 pub struct ReconcilerState {
@@ -22,6 +24,8 @@ pub struct ReconcilerState {
     pub drop_blockers: BTreeSet<String>,
     /// Whether a lack of disk space stops cloning.
     pub disk_is_short: bool,
+    /// Why callers get no database, or wait, though the server answers.
+    pub shortages: Shortages,
     /// Directories that a crash in the middle of a clone left behind; `None` when the daemon may not list them.
     pub orphans: Option<Vec<u32>>,
     /// When the reconciler last planned anything.

@@ -1,22 +1,22 @@
 //! Acquires leases: at once when databases are ready, otherwise in the order of tickets until the deadline.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
-use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
-use pgdibs_core::name::PoolName;
+use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId, TicketKind};
-use pgdibs_core::snapshot::Snapshot;
 use pgdibs_failpoint::{Failpoint, reach};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::waiter::{Attempt, Waited};
-use super::{Current, Service};
+use super::{Current, Service, shortages};
 
 /// Leases that were acquired for one caller.
 #[derive(Debug)]
@@ -29,13 +29,31 @@ pub struct Grant {
     pub waited: Duration,
 }
 
-/// One lease that is requested.
+/// One lease that is requested; the fields of [`Acquire`], except that the fingerprint may be missing.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "see Acquire")]
 pub struct LeaseRequest {
-    /// What to acquire.
-    pub acquire: Acquire,
+    pub id: LeaseId,
+    pub pool: PoolName,
+    pub fingerprint: Option<Fingerprint>,
+    pub run: Option<String>,
+    pub worker: Option<String>,
+    pub alias: String,
+    pub holder: String,
+    pub ttl_seconds: u64,
+    pub exact_slot: bool,
     /// Whether a lease that the caller holds already is reset.
     pub fresh: bool,
+}
+
+impl LeaseRequest {
+    /// The request for a database of the named template, or of the chosen one.
+    fn into_acquire(self, chosen: Fingerprint) -> Acquire {
+        let Self { id, pool, fingerprint, run, worker, alias, holder, ttl_seconds, exact_slot, fresh: _ } = self;
+        let fingerprint_named = fingerprint.is_some();
+        let fingerprint = fingerprint.unwrap_or(chosen);
+        Acquire { id, pool, fingerprint, fingerprint_named, run, worker, alias, holder, ttl_seconds, exact_slot }
+    }
 }
 
 /// A ticket, and what it is for.
@@ -57,9 +75,9 @@ impl<B: Backend + 'static> Service<B> {
         shared_login: bool,
     ) -> Result<Grant, Error> {
         let fresh: Vec<bool> = requests.iter().map(|request| request.fresh).collect();
-        let requests: Vec<Acquire> = requests.into_iter().map(|request| request.acquire).collect();
         let ids: Vec<LeaseId> = requests.iter().map(|request| request.id).collect();
-        let mut grant = self.grant(requests, wait).await?;
+        // In an outage the task of the grant goes on, and what it is granted is released.
+        let mut grant = self.unless_unreachable(wait, self.grant(requests, wait)).await?;
         match self.prepare(&grant, &ids, &fresh, wait, shared_login).await {
             Ok(leases) => grant.leases = leases,
             Err(error) => {
@@ -96,13 +114,11 @@ impl<B: Backend + 'static> Service<B> {
     ///
     /// The work goes on in a task of its own, so that a caller that disconnects in the middle of a statement cannot leave a
     /// grant behind: its ticket is deleted, and a grant that no caller waits for any more is released at once.
-    async fn grant(&self, mut requests: Vec<Acquire>, wait: Duration) -> Result<Grant, Error> {
+    async fn grant(&self, requests: Vec<LeaseRequest>, wait: Duration) -> Result<Grant, Error> {
         if self.stopping.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        for request in &mut requests {
-            self.resolve_current(request)?;
-        }
+        let requests = self.choose_templates(requests).await?;
         let disconnected = CancellationToken::new();
         let _cancel_on_drop = disconnected.clone().drop_guard();
         let (answer, answered) = oneshot::channel();
@@ -117,16 +133,33 @@ impl<B: Backend + 'static> Service<B> {
         answered.await.unwrap_or_else(|_| Err(Error::Internal("the acquiring task ended without an answer".to_owned())))
     }
 
-    /// Pins a request on a pool with a source to the fingerprint of the current inputs; any other fingerprint is refused.
-    fn resolve_current(&self, request: &mut Acquire) -> Result<(), Error> {
-        let Some(current) = self.current(&request.pool)? else { return Ok(()) };
-        match request.fingerprint.get_or_insert_with(|| current.clone()) {
-            named if *named == current => Ok(()),
-            named => Err(Error::TemplateNotFound(format!(
-                "pool \"{}\" is built from a source; its present inputs have fingerprint \"{current}\", not \"{named}\". Leave `fingerprint` out to get the present one",
-                request.pool
-            ))),
+    /// Chooses the template of each request that names none, once: a caller that waits does not follow a later `PUT`, and the requests of
+    /// one run in a batch get the same template. On a pool with a source that is the one of the current inputs, and any other is refused.
+    async fn choose_templates(&self, requests: Vec<LeaseRequest>) -> Result<Vec<Acquire>, Error> {
+        let mut of_runs = BTreeMap::new();
+        let mut chosen = Vec::with_capacity(requests.len());
+        for request in requests {
+            let current = self.current(&request.pool)?;
+            let fingerprint = match (&request.fingerprint, current) {
+                (Some(named), Some(current)) if *named != current => {
+                    return Err(Error::TemplateNotFound(format!(
+                        "pool \"{}\" is built from a source; its present inputs have fingerprint \"{current}\", not \"{named}\". Leave `fingerprint` out to get the present one",
+                        request.pool
+                    )));
+                }
+                (Some(named), _) => named.clone(),
+                (None, Some(current)) => current,
+                (None, None) => match of_runs.entry((request.pool.clone(), request.run.clone())) {
+                    Entry::Occupied(entry) => Fingerprint::clone(entry.get()),
+                    Entry::Vacant(entry) => {
+                        let found = self.backend.choose_template(&request.pool, request.run.as_deref()).await?;
+                        entry.insert(found).clone()
+                    }
+                },
+            };
+            chosen.push(request.into_acquire(fingerprint));
         }
+        Ok(chosen)
     }
 
     async fn acquire_in_turn(
@@ -228,18 +261,11 @@ impl<B: Backend + 'static> Service<B> {
         requests: &[Acquire],
         tickets: &mut Vec<Ticket>,
     ) -> Result<(), Error> {
-        let of_pool = || requests.iter().filter(|request| request.pool == wanted.pool);
-        let asks = |request: &Acquire| request.fingerprint.as_ref().is_none_or(|named| *named == wanted.fingerprint);
-        let count = u32::try_from(of_pool().filter(|request| asks(request)).count()).unwrap_or(u32::MAX);
+        let asks = |request: &&Acquire| request.pool == wanted.pool && request.fingerprint == wanted.fingerprint;
+        let count = u32::try_from(requests.iter().filter(asks).count()).unwrap_or(u32::MAX);
         let exact = requests.iter().all(|request| request.exact_slot);
         let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
         let id = self.backend.take_ticket(wanted, count, kind).await?;
-        if of_pool().all(|request| request.fingerprint.is_none()) {
-            // A newer template became ready during the wait, and a ticket for the older one would claim a slot of the pool.
-            for older in tickets.extract_if(.., |held| held.wanted.pool == wanted.pool) {
-                self.leave_queue(older.id, false).await;
-            }
-        }
         tickets.push(Ticket { id, wanted: wanted.clone() });
         // A waiter for several templates tries again whenever one of them may be ready.
         let [only] = &tickets[..] else {
@@ -278,10 +304,14 @@ impl<B: Backend + 'static> Service<B> {
             ));
         };
         match self.backend.take_snapshot().await {
-            Ok(snapshot) if snapshot.disk_is_short_for(wanted.template) => {
-                Error::DiskFloor(below_floor(&snapshot, wanted))
-            }
-            Ok(snapshot) => Error::PoolExhausted(who_holds_what(&snapshot, &wanted.pool, waited)),
+            Ok(snapshot) => match shortages::below_disk_floor(&snapshot, wanted.template) {
+                Some(sentence) => Error::DiskFloor(sentence),
+                None => Error::PoolExhausted(format!(
+                    "{}; waited {:.1} s",
+                    shortages::exhausted(&snapshot, &wanted.pool),
+                    waited.as_secs_f64()
+                )),
+            },
             Err(error) => error,
         }
     }
@@ -291,44 +321,4 @@ impl<B: Backend + 'static> Service<B> {
 fn pool_of(requests: &[Acquire], wanted: Option<&TargetTemplate>) -> String {
     let pool = wanted.map(|wanted| &wanted.pool).or_else(|| requests.first().map(|request| &request.pool));
     pool.map_or_else(String::new, ToString::to_string)
-}
-
-fn below_floor(snapshot: &Snapshot, wanted: &TargetTemplate) -> String {
-    let template = snapshot.template(wanted.template);
-    format!(
-        "no clone is made: {} MiB are free where the server keeps its data, a clone takes {} MiB while it is made, and disk_floor_mb (PGDIBS_DISK_FLOOR_MB) is {}; free some space or lower it",
-        snapshot.limits.free_disk_bytes.unwrap_or(0) >> 20,
-        template.map_or(0, |template| snapshot.bytes_of_clone(template)).div_ceil(1 << 20),
-        snapshot.limits.disk_floor_bytes >> 20
-    )
-}
-
-/// The sentence of a `pool_exhausted`: how many slots there are, which setting says so, and which lease holds each.
-fn who_holds_what(snapshot: &Snapshot, pool: &PoolName, waited: Duration) -> String {
-    let max = snapshot.pools.iter().find(|p| &p.name == pool).map_or(0, |p| p.settings.max);
-    let leases = snapshot.leases.iter().filter(|lease| &lease.pool == pool);
-    let holders: Vec<String> = leases
-        .map(|lease| {
-            let worker = lease.worker.as_deref().unwrap_or("an unnamed holder");
-            let holder = if lease.holder.is_empty() { worker } else { &lease.holder };
-            format!("{} by {holder}", lease.database_name)
-        })
-        .collect();
-    let held = match holders.is_empty() {
-        true => "no database is leased".to_owned(),
-        false => format!("leased: {}", holders.join(", ")),
-    };
-    let databases = || snapshot.databases.iter().filter(|database| &database.pool == pool);
-    let creating = databases().filter(|database| database.state == DatabaseState::Creating).count();
-    let last_error = databases().find_map(|database| database.last_error.as_ref());
-    let last_error = last_error.map_or(String::new(), |error| format!("; the last clone failed: {error}"));
-    let ahead = snapshot.tickets.iter().filter(|ticket| &ticket.pool == pool).count();
-    let lowered = match snapshot.limits.slots_by_connections {
-        Some(limit) if limit < max => format!(" (lowered to {limit} by the server's max_connections)"),
-        _ => String::new(),
-    };
-    format!(
-        "no database of pool \"{pool}\" came free within {:.1} s: {held}; {creating} being cloned, {ahead} waiting, max is {max}{lowered}{last_error}",
-        waited.as_secs_f64()
-    )
 }

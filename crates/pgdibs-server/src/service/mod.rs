@@ -3,6 +3,7 @@
 pub mod acquire;
 mod requests;
 mod reset;
+pub mod shortages;
 pub mod template;
 pub mod wait_queue;
 pub mod waiter;

@@ -1,5 +1,7 @@
 //! Requests that wait for nothing: each calls the backend and wakes whom its change concerns.
 
+use std::time::Duration;
+
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
@@ -11,13 +13,37 @@ use pgdibs_failpoint::{Failpoint, reach};
 
 use super::{Current, Service};
 
+/// The reconciler loses its own connection at times, and opens the next one within this time. Other requests go on meanwhile.
+const LONGEST_HICCUP: Duration = Duration::from_millis(250);
+
 impl<B: Backend + 'static> Service<B> {
-    /// Reads everything.
+    /// Reads everything; in an outage that the reconciler knows of, fails at once.
     ///
     /// # Errors
     /// [`Error::ServerUnavailable`].
     pub async fn snapshot(&self) -> Result<Snapshot, Error> {
-        self.backend.take_snapshot().await
+        self.unless_unreachable(Duration::ZERO, self.backend.take_snapshot()).await
+    }
+
+    /// Runs a request that the reconciler's knowledge of an outage ends, but not before `wait` is over: the server may be back by then. A
+    /// request that finds the server unreachable by itself gets the same sentence as every other caller, and as the status.
+    pub(super) async fn unless_unreachable<T>(
+        &self,
+        wait: Duration,
+        request: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let outage = async {
+            tokio::time::sleep(wait.max(LONGEST_HICCUP)).await;
+            self.wait_queue.outage_known().await
+        };
+        tokio::select! {
+            biased;
+            answer = request => answer.map_err(|error| match error {
+                Error::ServerUnavailable(_) => self.wait_queue.outage().unwrap_or(error),
+                error => error,
+            }),
+            outage = outage => Err(outage),
+        }
     }
 
     /// Makes a pool or changes its settings; the flag says whether it was made.
@@ -40,17 +66,23 @@ impl<B: Backend + 'static> Service<B> {
         Ok(())
     }
 
-    /// Announces what a run will need. On a pool with a source, an announcement without fingerprint means the one of the current inputs.
+    /// Announces what a run will need; returns it with the fingerprint that the run's leases get. Without fingerprint that is the one of the
+    /// current inputs on a pool with a source, else the one of [`Backend::choose_template`], if the pool has any.
     ///
     /// # Errors
-    /// As [`Backend::announce`]; a source that cannot be built from.
-    pub async fn announce(&self, announce: &Announce) -> Result<(), Error> {
-        let mut announce = announce.clone();
+    /// As [`Backend::announce`] and [`Backend::choose_template`]; a source that cannot be built from.
+    pub async fn announce(&self, mut announce: Announce) -> Result<Announce, Error> {
         if let Some(current) = self.current(&announce.pool)? {
             announce.fingerprint.get_or_insert(current);
+        } else if announce.fingerprint.is_none() {
+            announce.fingerprint = match self.backend.choose_template(&announce.pool, Some(&announce.run)).await {
+                Ok(chosen) => Some(chosen),
+                Err(Error::TemplateNotFound(_)) => None,
+                Err(error) => return Err(error),
+            };
         }
         match self.backend.announce(&announce).await {
-            // The source's build has not written its row yet; the announcement of the pool's newest template stands until then.
+            // The source's build has not written its row yet; the announcement of the pool's current template stands until then.
             Err(Error::TemplateNotFound(_))
                 if matches!(self.sources.current(&announce.pool), Current::Fingerprint(_)) =>
             {
@@ -60,7 +92,7 @@ impl<B: Backend + 'static> Service<B> {
             answer => answer?,
         }
         self.wait_queue.wake_reconciler();
-        Ok(())
+        Ok(announce)
     }
 
     /// Ends a run and all that it holds; returns how many leases were live. Its waiters are answered.
@@ -196,6 +228,7 @@ mod tests {
 
     use super::*;
     use crate::service::Sources;
+    use crate::service::wait_queue::WaitQueue;
 
     /// A pool whose inputs went back to an older state.
     struct BackTo(Fingerprint);
@@ -224,8 +257,36 @@ mod tests {
             run_until_idle(&*service.backend, &PlannerContext::default()).await;
         }
         let announce = Announce { run: "r".to_owned(), pool, fingerprint: None, workers: 2, aliases: 1 };
-        service.announce(&announce).await.unwrap();
+        service.announce(announce).await.unwrap();
         let runs = service.backend.take_snapshot().await.unwrap().runs;
         assert_eq!(runs.iter().map(|run| run.fingerprint.clone()).collect::<Vec<_>>(), [Some(current)]);
+    }
+
+    /// Regression: in an outage the status, and a lease that did not want to wait, took 8 s (issue 17, E4).
+    #[tokio::test]
+    async fn known_outage_ends_request_after_its_wait() {
+        let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let wait_queue = Arc::new(WaitQueue::default());
+        let backend = Arc::new(FakeBackend::new());
+        let sources = Arc::new(crate::service::NoSources);
+        let service = Service::new(backend, Arc::clone(&wait_queue), sources, BTreeMap::new(), 10, stopping, tasks);
+        let outage = Error::ServerUnavailable("connection refused (127.0.0.1:5432)".to_owned());
+        wait_queue.set_outage(Some(outage.clone()));
+        for wait in [Duration::ZERO, Duration::from_millis(400)] {
+            let began = tokio::time::Instant::now();
+            let hanging = std::future::pending::<Result<(), Error>>();
+            assert_eq!(service.unless_unreachable(wait, hanging).await, Err(outage.clone()));
+            let took = began.elapsed();
+            assert!(took >= wait && took < Duration::from_secs(4), "{took:?}");
+        }
+        let own = async { Err::<(), _>(Error::ServerUnavailable("pool timed out".to_owned())) };
+        assert_eq!(service.unless_unreachable(Duration::ZERO, own).await, Err(outage), "the same sentence for all");
+        assert_eq!(service.unless_unreachable(Duration::ZERO, async { Ok(1) }).await, Ok(1));
+        let later = async {
+            tokio::time::sleep(LONGEST_HICCUP * 2).await;
+            Ok(2)
+        };
+        wait_queue.set_outage(None);
+        assert_eq!(service.unless_unreachable(Duration::ZERO, later).await, Ok(2), "no outage is known");
     }
 }

@@ -9,8 +9,8 @@ use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::request::{ResetBegun, TicketId, TicketKind};
 use tokio::time::Instant;
 
-use super::Service;
 use super::waiter::{Attempt, Waited, Waiter};
+use super::{Service, shortages};
 
 /// The swap itself takes milliseconds; after this long something is wrong and the caller is told to ask again.
 const SWAP_DEADLINE: Duration = Duration::from_secs(20);
@@ -56,11 +56,17 @@ impl<B: Backend + 'static> Service<B> {
                 self.wait_queue.wake_reconciler();
                 Ok(begun)
             }
-            Waited::Deadline(wanted) => Err(Error::PoolExhausted(format!(
-                "no spare of pool \"{}\" came free within {:.1} s, so the lease keeps its old database, untouched; raise `spares` of the pool or wait longer",
-                wanted.pool,
-                began.elapsed().as_secs_f64()
-            ))),
+            Waited::Deadline(wanted) => {
+                let why = shortages::below_disk_floor(&self.snapshot().await?, wanted.template);
+                Err(why.map_or_else(
+                    || Error::PoolExhausted(format!(
+                        "no spare of pool \"{}\" came free within {:.1} s, so the lease keeps its old database, untouched; raise `spares` of the pool or wait longer",
+                        wanted.pool,
+                        began.elapsed().as_secs_f64()
+                    )),
+                    |why| Error::DiskFloor(format!("{why}; the lease keeps its old database, untouched")),
+                ))
+            }
             Waited::Full(wanted) => Err(Error::PoolExhausted(format!(
                 "no spare of pool \"{}\" is free, so the lease keeps its old database, untouched, and {}",
                 wanted.pool,

@@ -4,6 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
+use pgdibs_core::error::Error;
 use pgdibs_core::lease::LeaseId;
 use pgdibs_core::request::TicketId;
 use pgdibs_core::template::TemplateId;
@@ -23,6 +24,8 @@ pub struct WaitQueue {
     waiting: Mutex<BTreeMap<TicketId, Option<TemplateId>>>,
     ready: Mutex<Ready>,
     renewals: Mutex<Renewals>,
+    /// Why the server is unreachable, while it is.
+    outage: watch::Sender<Option<Error>>,
 }
 
 /// Renewals that were received and that the catalog does not know of.
@@ -56,6 +59,26 @@ impl WaitQueue {
     /// Wakes the reconciler.
     pub fn wake_reconciler(&self) {
         self.reconciler.notify_one();
+    }
+
+    /// The reconciler found the server unreachable, or found that it answers.
+    pub fn set_outage(&self, outage: Option<Error>) {
+        self.outage.send_replace(outage);
+    }
+
+    /// The error of the outage that the reconciler knows of.
+    pub fn outage(&self) -> Option<Error> {
+        self.outage.borrow().clone()
+    }
+
+    /// Resolves with the error of an outage as soon as the reconciler knows of one.
+    pub async fn outage_known(&self) -> Error {
+        let mut outages = self.outage.subscribe();
+        // The sender lives as long as `self`, so there is always an outcome.
+        match outages.wait_for(Option::is_some).await.ok().and_then(|outage| outage.clone()) {
+            Some(error) => error,
+            None => std::future::pending().await,
+        }
     }
 
     /// A renewal was received. Its lease does not end before the returned value is dropped: the renewal may have to wait for a connection.

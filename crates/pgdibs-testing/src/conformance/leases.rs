@@ -72,9 +72,9 @@ pub async fn acquire_with_same_key_other_fingerprint_conflicts<B: Backend, S: Co
     suite.ready_pool(1, 2, 0).await;
     suite.build(&fingerprint("second")).await;
     let run = suite.run_id();
-    let first = Acquire { fingerprint: Some(fingerprint("second")), ..suite.acquire_request_of(&run, "gw0") };
+    let first = Acquire { fingerprint: fingerprint("second"), ..suite.acquire_request_of(&run, "gw0") };
     suite.take(first).await;
-    let second = Acquire { fingerprint: Some(fingerprint("first")), ..suite.acquire_request_of(&run, "gw0") };
+    let second = Acquire { fingerprint: fingerprint("first"), ..suite.acquire_request_of(&run, "gw0") };
     let refused = suite.backend.acquire(&[second], None).await;
     assert!(matches!(refused, Err(Error::LeaseConflict(_))), "{refused:?}");
     suite.finish(&logins).await;
@@ -91,26 +91,22 @@ pub async fn acquire_without_run_grants_a_new_lease<B: Backend, S: ConformanceSe
     suite.finish(&logins).await;
 }
 
-/// An unknown fingerprint and a pool without templates are errors; the caller does not wait.
+/// An unknown fingerprint is an error; the caller does not wait.
 pub async fn acquire_rejects_an_unknown_template<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(0, 1, 0).await;
-    for wanted in [None, Some(fingerprint("unknown"))] {
-        let refused = suite.backend.acquire(&[Acquire { fingerprint: wanted, ..suite.acquire_request() }], None).await;
-        assert!(matches!(refused, Err(Error::TemplateNotFound(_))), "{refused:?}");
-    }
+    let refused = suite.backend.acquire(&[suite.acquire_request()], None).await;
+    assert!(matches!(refused, Err(Error::TemplateNotFound(_))), "{refused:?}");
     suite.finish(&logins).await;
 }
 
-/// A request without fingerprint gets the newest template; a request with one gets no other template.
-pub async fn acquire_without_fingerprint_uses_the_newest_template<B: Backend, S: ConformanceServer>(
-    suite: &Suite<B, S>,
-) {
+/// A request gets no template but the named one.
+pub async fn acquire_matches_fingerprint<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.ready_pool(1, 2, 0).await;
     let newest = fingerprint("second");
     suite.build(&newest).await;
-    let unknown = Acquire { fingerprint: Some(fingerprint("unknown")), ..suite.acquire_request() };
+    let unknown = Acquire { fingerprint: fingerprint("unknown"), ..suite.acquire_request() };
     let refused = suite.backend.acquire(&[unknown], None).await;
     assert!(matches!(refused, Err(Error::TemplateNotFound(_))), "{refused:?}");
     let lease = suite.take(suite.acquire_request()).await;
@@ -282,7 +278,7 @@ pub async fn lease_of_database_dropped_externally_is_revoked<B: Backend, S: Conf
     assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1)], "the slots are refilled");
     let server = suite.snapshot().await.server;
     assert!(server.values().any(|found| found.name == theirs), "the renamed database is left alone");
-    let next = suite.take(Acquire { fingerprint: Some(wanted.clone()), ..suite.acquire_request() }).await;
+    let next = suite.take(Acquire { fingerprint: wanted.clone(), ..suite.acquire_request() }).await;
     let mut session = suite.enter(&next).await;
     assert_eq!(expect("read", suite.server.read(&mut session).await), [schema_row(&wanted)]);
     suite.server.disconnect(session).await;

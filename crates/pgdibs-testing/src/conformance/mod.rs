@@ -4,6 +4,7 @@
 //! them, so that a test binary gets one test per check. A check needs the catalog for itself, because it executes every planned
 //! step. It creates a pool with the given name and deletes it. Checks of elapsed time are in the tests of the fake backend.
 
+pub mod choice;
 pub mod idle;
 pub mod keeps;
 pub mod leases;
@@ -36,6 +37,7 @@ macro_rules! for_each_conformance_check {
         $run!(pools, requests_for_an_unknown_pool_report_its_name);
         $run!(pools, put_pool_rejects_settings_out_of_range_unchanged);
         $run!(pools, put_pool_rejects_names_of_foreign_databases);
+        $run!(pools, lowered_max_retires_ready_databases_at_once);
         $run!(pools, drop_pool_in_use_requires_force);
         $run!(pools, drop_pool_leaves_no_rows_databases_or_logins);
         $run!(pools, pool_owner_role_is_separate_and_dropped_with_pool);
@@ -54,7 +56,10 @@ macro_rules! for_each_conformance_check {
         $run!(leases, acquire_with_same_key_other_fingerprint_conflicts);
         $run!(leases, acquire_without_run_grants_a_new_lease);
         $run!(leases, acquire_rejects_an_unknown_template);
-        $run!(leases, acquire_without_fingerprint_uses_the_newest_template);
+        $run!(leases, acquire_matches_fingerprint);
+        $run!(choice, choice_follows_last_put_or_seal);
+        $run!(choice, choice_keeps_the_template_of_the_run);
+        $run!(choice, choice_is_ambiguous_beside_another_template_in_use);
         $run!(leases, acquire_skips_database_with_foreign_session);
         $run!(leases, acquire_skips_database_dropped_externally);
         $run!(leases, released_slot_gets_clean_database_and_new_login);

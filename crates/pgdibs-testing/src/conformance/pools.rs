@@ -76,6 +76,27 @@ pub async fn put_pool_rejects_names_of_foreign_databases<B: Backend, S: Conforma
     suite.finish(&logins).await;
 }
 
+/// A lowered `max` retires ready databases in the same moment, the highest slots first, and no lease.
+///
+/// Regression: until the next plan an acquire was granted a database above the new `max` (issue 17, G).
+pub async fn lowered_max_retires_ready_databases_at_once<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
+    let logins = suite.server.logins().await;
+    suite.ready_pool(4, 4, 0).await;
+    let run = suite.run_id();
+    let lease = suite.take(suite.acquire_request_of(&run, "gw3")).await;
+    let lower = async |max| {
+        let patch = PoolPatch { warm: Some(1), max: Some(max), ..PoolPatch::default() };
+        expect("lower max", suite.backend.put_pool(&suite.pool, &patch).await);
+        suite.ready_names().await
+    };
+    assert_eq!(lower(2).await, [suite.slot(0)]);
+    assert_eq!(lower(1).await, Vec::<String>::new());
+    suite.must_wait(suite.acquire_request()).await;
+    suite.idle().await;
+    assert_eq!(expect("the lease", suite.backend.lease(lease.id).await).state, LeaseState::Live);
+    suite.finish(&logins).await;
+}
+
 /// A pool with live leases is only dropped by force, which revokes them.
 pub async fn drop_pool_in_use_requires_force<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;

@@ -1,6 +1,7 @@
 //! The suite: one backend, one server, one pool name, and the operations that most checks share.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub struct Suite<B, S> {
     pub server: S,
     /// The name of the check's pool; random, so that checks do not interfere.
     pub pool: PoolName,
+    /// The fingerprint of the template built last, which requests name unless they say otherwise.
+    latest: Mutex<Fingerprint>,
     numbers: AtomicU64,
 }
 
@@ -38,7 +41,7 @@ pub(super) fn idle_context() -> PlannerContext {
 impl<B: Backend, S: ConformanceServer> Suite<B, S> {
     /// The environment for one check.
     pub fn new(backend: B, server: S, pool: PoolName) -> Self {
-        Self { backend, server, pool, numbers: AtomicU64::new(0) }
+        Self { backend, server, pool, latest: Mutex::new(fingerprint("first")), numbers: AtomicU64::new(0) }
     }
 
     /// Reconciles until the plan is empty; no step may fail.
@@ -105,6 +108,7 @@ impl<B: Backend, S: ConformanceServer> Suite<B, S> {
         self.server.disconnect(session).await;
         expect("the seal", self.backend.request_seal(&self.pool, fingerprint, "builder").await);
         self.idle().await;
+        expect("the template built last", self.latest.lock()).clone_from(fingerprint);
         match self.backend.put_template(&self.pool, fingerprint, "reader", "reader").await {
             Ok(TemplatePut::Ready(found)) if found.id == template.id => found,
             other => panic!("template \"{fingerprint}\" is not ready: {other:?}"),
@@ -134,12 +138,13 @@ impl<B: Backend, S: ConformanceServer> Suite<B, S> {
         self.lease_id().to_string()
     }
 
-    /// A request without a key.
+    /// A request without a key, for the template built last.
     pub fn acquire_request(&self) -> Acquire {
         Acquire {
             id: self.lease_id(),
             pool: self.pool.clone(),
-            fingerprint: None,
+            fingerprint: expect("the template built last", self.latest.lock()).clone(),
+            fingerprint_named: true,
             run: None,
             worker: None,
             alias: "default".to_owned(),

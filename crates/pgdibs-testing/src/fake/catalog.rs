@@ -109,12 +109,15 @@ impl State {
         })
     }
 
-    pub(super) fn newest_ready(&self, pool: &PoolName) -> Option<TemplateId> {
-        self.templates
-            .values()
-            .filter(|row| &row.seen.pool == pool && row.seen.state == TemplateState::Ready)
-            .max_by_key(|row| (row.seen.built_at, row.seen.id))
-            .map(|row| row.seen.id)
+    /// The current template of a pool: the one named or sealed last, else the newest ready one, else the newest that is being built.
+    pub(super) fn current_template(&self, pool: &Pool) -> Option<&TemplateRow> {
+        let is_live = |row: &&TemplateRow| {
+            row.seen.pool == pool.name && matches!(row.seen.state, TemplateState::Building | TemplateState::Ready)
+        };
+        self.templates.values().filter(is_live).max_by_key(|row| {
+            let is_ready = row.seen.state == TemplateState::Ready;
+            (is_ready, pool.current_template == Some(row.seen.id), row.seen.built_at, row.seen.id)
+        })
     }
 
     pub(super) fn live(&self) -> impl Iterator<Item = &Lease> {

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::catalog::{LeaseRow, RunRow, State, TicketRow, login_of, timestamp};
+use super::catalog::{DatabaseRow, LeaseRow, RunRow, State, TemplateRow, TicketRow, login_of, timestamp};
 use super::server::FakeLogin;
 use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, Lease, LeaseId, LeaseState};
-use pgdibs_core::name::{DatabaseName, PoolName, preferred_slot, shown};
+use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, preferred_slot, shown};
 use pgdibs_core::request::{Acquire, Acquired, Announce, Kept, ResetBegun, TargetTemplate, TicketId, TicketKind};
 use pgdibs_core::template::{TemplateId, TemplateState};
 
@@ -83,31 +83,65 @@ impl State {
                     && lease.worker == acquire_request.worker
                     && lease.alias == acquire_request.alias)
         });
-        match (found, &acquire_request.fingerprint) {
-            (Some(lease), Some(fingerprint)) if &lease.fingerprint != fingerprint => {
+        let fingerprint = &acquire_request.fingerprint;
+        match found {
+            Some(lease) if acquire_request.fingerprint_named && lease.fingerprint != *fingerprint => {
                 Err(Error::LeaseConflict(format!(
                     "lease {} with the same run, worker and alias is of template \"{}\"; release it before you acquire one of \"{fingerprint}\"",
                     lease.id, lease.fingerprint
                 )))
             }
-            (found, _) => Ok(found.cloned()),
+            found => Ok(found.cloned()),
         }
     }
 
-    fn target(&self, acquire_request: &Acquire) -> Result<TargetTemplate, Error> {
-        let pool = &acquire_request.pool;
-        let id = match &acquire_request.fingerprint {
-            Some(fingerprint) => self.current(pool, fingerprint).map(|row| row.seen.id),
-            None => self.newest_ready(pool).or_else(|| {
-                self.templates
-                    .values()
-                    .rfind(|row| &row.seen.pool == pool && row.seen.state == TemplateState::Building)
-                    .map(|row| row.seen.id)
-            }),
+    pub(super) fn choose_template(&self, pool: &PoolName, run: Option<&str>) -> Result<Fingerprint, Error> {
+        let pool = self.pool(pool)?;
+        let announced = run.and_then(|run| self.runs.get(run)).and_then(|row| match &row.announced {
+            Some((name, fingerprint, _)) if *name == pool.name => fingerprint.clone(),
+            _ => None,
+        });
+        let leased = || {
+            let leases = self.leases.values().map(|row| &row.seen);
+            let of_run = leases.filter(|lease| run.is_some() && lease.run.as_deref() == run && lease.pool == pool.name);
+            of_run.max_by_key(|lease| (lease.acquired_at, lease.id)).map(|lease| lease.fingerprint.clone())
         };
-        let row = id.and_then(|id| self.templates.get(&id)).ok_or_else(|| {
-            let named = acquire_request.fingerprint.as_ref().map_or_else(String::new, |found| format!(" \"{found}\""));
-            Error::TemplateNotFound(format!("pool \"{pool}\" has no template{named}; PUT it first"))
+        if let Some(fingerprint) = announced.or_else(leased) {
+            return Ok(fingerprint);
+        }
+        let current = self
+            .current_template(pool)
+            .ok_or_else(|| Error::TemplateNotFound(format!("pool \"{}\" has no template; PUT it first", pool.name)))?;
+        let current = &current.seen;
+        let announced: BTreeSet<Fingerprint> = self
+            .announced_runs()
+            .into_iter()
+            .filter(|announced| announced.pool == pool.name)
+            .filter_map(|announced| announced.fingerprint)
+            .collect();
+        let is_in_use = |row: &&TemplateRow| {
+            let is_leased = |d: &DatabaseRow| d.seen.template == row.seen.id && d.seen.state == DatabaseState::Leased;
+            let waits = |t: &TicketRow| t.template == row.seen.id && t.kind != TicketKind::Reset;
+            self.databases.values().any(is_leased)
+                || self.tickets.values().any(waits)
+                || announced.contains(&row.seen.fingerprint)
+        };
+        let others = self.templates.values().filter(|row| {
+            row.seen.pool == pool.name
+                && row.seen.id != current.id
+                && matches!(row.seen.state, TemplateState::Building | TemplateState::Ready)
+        });
+        let others: Vec<String> = others.filter(is_in_use).map(|row| row.seen.fingerprint.to_string()).collect();
+        if others.is_empty() || pool.sourced {
+            return Ok(current.fingerprint.clone());
+        }
+        Err(Error::TemplateAmbiguous { pool: pool.name.to_string(), current: current.fingerprint.to_string(), others })
+    }
+
+    fn target(&self, acquire_request: &Acquire) -> Result<TargetTemplate, Error> {
+        let (pool, fingerprint) = (&acquire_request.pool, &acquire_request.fingerprint);
+        let row = self.current(pool, fingerprint).ok_or_else(|| {
+            Error::TemplateNotFound(format!("pool \"{pool}\" has no template \"{fingerprint}\"; PUT it first"))
         })?;
         Ok(TargetTemplate {
             pool: pool.clone(),
@@ -307,6 +341,7 @@ impl State {
             .unwrap_or_else(|| Credentials { user: login_of(number), password: format!("kept-{number}").into() });
         row.kept_login = Some(credentials.clone());
         row.seen.keep_until = Some(until);
+        row.seen.keep_lease = Some(id);
         row.seen.reason = Some(reason.to_owned());
         let name = DatabaseName::kept(&lease.pool, row.seen.id.0);
         Ok(Kept { database: row.seen.id, name, credentials, until })

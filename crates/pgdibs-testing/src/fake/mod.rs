@@ -272,6 +272,10 @@ impl Backend for FakeBackend {
         self.state().drop_template(pool, fingerprint)
     }
 
+    async fn choose_template(&self, pool: &PoolName, run: Option<&str>) -> Result<Fingerprint, Error> {
+        self.state().choose_template(pool, run)
+    }
+
     async fn acquire(&self, acquire_requests: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
         self.state().acquire(acquire_requests, ticket)
     }

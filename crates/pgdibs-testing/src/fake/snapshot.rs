@@ -61,12 +61,13 @@ impl State {
             runs: self.announced_runs(),
             server: server.collect(),
             limits: self.limits.clone(),
+            server_address: "127.0.0.1:5432".to_owned(),
             taken_at: timestamp(self.now),
         }
     }
 
     /// Announced runs that have neither ended nor expired.
-    fn announced_runs(&self) -> Vec<AnnouncedRun> {
+    pub(super) fn announced_runs(&self) -> Vec<AnnouncedRun> {
         self.runs
             .iter()
             .filter(|(_, row)| !row.ended)

@@ -315,6 +315,7 @@ impl State {
                 oid: None,
                 slot: None,
                 keep_until: None,
+                keep_lease: None,
                 keep_expired: false,
                 reason: None,
                 attempts: 0,

@@ -112,6 +112,9 @@ impl State {
             row.last_used = now;
             row.builder = None;
         }
+        if let Some(pool) = self.pools.get_mut(&template.pool) {
+            pool.current_template = Some(id);
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! Requests for pools and templates; each is one transaction on the fake catalog.
 
 use super::catalog::{State, TemplateRow};
+use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::LeaseState;
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName};
@@ -24,10 +25,28 @@ impl State {
                 return Err(Error::ForeignDatabases { pool: name.as_str().to_owned(), names });
             }
         }
-        let pool = Pool { name: name.clone(), settings, sourced, dropping: false, unused_seconds: 0 };
+        let current_template = existing.and_then(|pool| pool.current_template);
+        let pool = Pool { name: name.clone(), settings, sourced, dropping: false, unused_seconds: 0, current_template };
         self.pools_used.insert(name.clone(), self.now);
+        let max = pool.settings.max as usize;
         self.pools.insert(name.clone(), pool.clone());
+        self.retire_above(name, max);
         Ok((pool, made))
+    }
+
+    /// Retires ready databases above a lowered `max`, the highest slots first.
+    fn retire_above(&mut self, pool: &PoolName, max: usize) {
+        let mut ready: Vec<_> = Vec::new();
+        let mut in_use = 0;
+        for row in self.databases.values_mut().map(|row| &mut row.seen).filter(|seen| &seen.pool == pool) {
+            in_use += usize::from(matches!(row.state, DatabaseState::Ready | DatabaseState::Leased));
+            ready.extend((row.state == DatabaseState::Ready).then_some(row));
+        }
+        ready.sort_by_key(|row| std::cmp::Reverse(row.slot));
+        for row in ready.into_iter().take(in_use.saturating_sub(max)) {
+            row.state = DatabaseState::Retiring;
+            row.reason = Some("the max of its pool was lowered".to_owned());
+        }
     }
 
     pub(super) fn drop_pool(&mut self, name: &PoolName, force: bool) -> Result<(), Error> {
@@ -64,6 +83,11 @@ impl State {
             };
             row.last_used = now;
             row.seen.last_used_at = stamp;
+            if row.seen.state == TemplateState::Ready
+                && let Some(pool) = self.pools.get_mut(pool)
+            {
+                pool.current_template = Some(id);
+            }
             return Ok(match row.seen.state {
                 TemplateState::Ready => TemplatePut::Ready(row.seen.clone()),
                 _ if row.token == token => TemplatePut::Yours(row.seen.clone()),

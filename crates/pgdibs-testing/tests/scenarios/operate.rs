@@ -113,12 +113,16 @@ impl Scenario {
     pub(crate) fn acquire_request(&mut self) -> Acquire {
         let number = self.number();
         let pool = self.pick(&self.pools.clone()).unwrap();
-        let fingerprint = if self.chance(2) { None } else { self.pick(&self.fingerprints.clone()) };
+        let named = self.pick(&self.fingerprints.clone()).unwrap();
         let run = if self.chance(2) { Some(format!("run-{}", number % 7)) } else { None };
+        // As the service does for a caller that names none.
+        let chosen =
+            if self.chance(2) { ready(self.backend.choose_template(&pool, run.as_deref())).ok() } else { None };
         Acquire {
             id: Uuid::from_u128(u128::from(number)),
             pool,
-            fingerprint,
+            fingerprint_named: chosen.is_none(),
+            fingerprint: chosen.unwrap_or(named),
             run,
             worker: Some(format!("gw{}", self.random.random_range(0..4))),
             alias: "default".to_owned(),
@@ -303,8 +307,13 @@ impl Scenario {
         }
         let acquire_request = self.acquire_request();
         let (workers, aliases) = (self.random.random_range(1..=3), self.random.random_range(1..=2));
-        let announce =
-            Announce { run, pool: acquire_request.pool, fingerprint: acquire_request.fingerprint, workers, aliases };
+        let announce = Announce {
+            run,
+            pool: acquire_request.pool,
+            fingerprint: Some(acquire_request.fingerprint),
+            workers,
+            aliases,
+        };
         let result = ready(self.backend.announce(&announce));
         self.log(|| format!("{announce:?}: {result:?}"));
     }

@@ -98,7 +98,7 @@ impl Scenario {
         }
     }
 
-    /// The newest template has `warm` ready databases and `spares` spares as far as the limits allow, and no pool exceeds its limits.
+    /// The current template has `warm` ready databases and `spares` spares as far as the limits allow, and no pool exceeds its limits.
     fn pools_are_full(&self) {
         let snapshot = self.snapshot();
         let count_of =
@@ -116,8 +116,8 @@ impl Scenario {
                 "{} has more than {max} slots",
                 pool.name
             );
-            let Some(newest) = snapshot.newest_ready(&pool.name).filter(|_| !pool.dropping) else { continue };
-            let of = |state| snapshot.databases.iter().filter(|d| d.template == newest.id && d.state == state).count();
+            let Some(current) = snapshot.current_template(&pool.name).filter(|_| !pool.dropping) else { continue };
+            let of = |state| snapshot.databases.iter().filter(|d| d.template == current.id && d.state == state).count();
             let requested = snapshot.tickets.iter().any(|ticket| ticket.kind == TicketKind::Acquire);
             let full = slots(pool) >= max || total >= limit || requested;
             let warm = pool.settings.warm as usize;

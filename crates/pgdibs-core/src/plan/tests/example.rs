@@ -35,7 +35,14 @@ impl Example {
     pub(super) fn pool(mut self, name: &str, warm: u32, max: u32, spares: u32) -> Self {
         let name = PoolName::parse(name).unwrap();
         let settings = PoolSettings { warm, max, spares, ..PoolSettings::of(&name) };
-        self.snapshot.pools.push(Pool { name, settings, sourced: false, dropping: false, unused_seconds: 0 });
+        self.snapshot.pools.push(Pool {
+            name,
+            settings,
+            sourced: false,
+            dropping: false,
+            unused_seconds: 0,
+            current_template: None,
+        });
         self
     }
 
@@ -117,6 +124,12 @@ impl Example {
         self
     }
 
+    /// Names a template of the pool, as a `PUT` does.
+    pub(super) fn current(mut self, template: i64) -> Self {
+        self.last_pool().current_template = Some(TemplateId(template));
+        self
+    }
+
     pub(super) fn pool_unused_for(mut self, seconds: u64) -> Self {
         self.last_pool().unused_seconds = seconds;
         self
@@ -143,6 +156,7 @@ impl Example {
             oid: cloned.then(|| oid_of(id)),
             slot,
             keep_until: None,
+            keep_lease: None,
             keep_expired: false,
             reason: None,
             attempts: 0,

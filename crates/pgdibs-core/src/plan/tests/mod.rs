@@ -75,6 +75,7 @@ fn retired(reason: RetireReason) -> &'static str {
     match reason {
         RetireReason::Tampered => "tampered",
         RetireReason::Surplus => "surplus",
+        RetireReason::PoolUnused => "pool unused",
         RetireReason::Evicted => "evicted",
         RetireReason::TemplateRetired => "template retired",
         RetireReason::KeepExpired => "keep expired",

@@ -5,13 +5,14 @@ use super::example::{Example, example};
 use super::{Step, plan};
 use crate::database::DatabaseState;
 use crate::name::{DatabaseName, PoolName};
+use crate::plan::recently_in_use;
 use crate::pool::{Strategy, StrategyChoice};
 use crate::request::TicketKind::{Acquire, Exact, Reset};
 use crate::snapshot::Limits;
 use crate::template::{TemplateId, TemplateState};
 
 #[test]
-fn newest_template_gets_warm_and_spare_databases() {
+fn current_template_gets_warm_and_spare_databases() {
     check(&example(3, 5, 2).template(1), &["5 new of 1"]);
     check(&example(3, 5, 2).template(1).creating(10).spare(11), &["fill slot 0 with 11", "3 new of 1", "clone 10"]);
 }
@@ -20,6 +21,29 @@ fn newest_template_gets_warm_and_spare_databases() {
 fn unused_older_template_gets_no_databases() {
     let e = example(1, 4, 1).template(1).ready(10, 0).spare(11).template(2);
     check(&e, &["retire 10: surplus", "retire 11: surplus", "2 new of 2"]);
+}
+
+/// Regression: after a migration that was tried and reverted, every lease waited for a clone, because the template built last was the warm
+/// one (issue 17, E1).
+#[test]
+fn template_named_last_is_warm_whatever_was_built_last() {
+    let e = example(1, 4, 1).template(1).template(2).ready(20, 0).spare(21).current(1);
+    check(&e, &["retire 20: surplus", "retire 21: surplus", "2 new of 1"]);
+    // A template that is gone was the current one: the newest counts.
+    check(&example(1, 4, 0).template(1).template(2).current(9), &["1 new of 2"]);
+}
+
+#[test]
+fn templates_of_two_branches_in_alternation_are_both_warm() {
+    let e = example(2, 9, 1).template(1).ready(10, 0).ready(11, 1).spare(12).template(2).current(2);
+    check(&e.clone().peak(1, 1), &["3 new of 2"]);
+    check(&e, &["retire 11: surplus", "retire 10: surplus", "retire 12: surplus", "3 new of 2"]);
+}
+
+#[test]
+fn ready_databases_count_as_recent_use_after_a_restart() {
+    let e = example(1, 4, 0).template(1).ready(10, 0).template(2).ready(20, 1).template(3).current(2);
+    assert_eq!(recently_in_use(&e.snapshot).into_iter().collect::<Vec<_>>(), [(TemplateId(1), 1)]);
 }
 
 #[test]
@@ -36,7 +60,7 @@ fn older_template_with_an_announced_run_stays_warm() {
 }
 
 #[test]
-fn announcement_without_fingerprint_counts_for_the_newest_template() {
+fn announcement_without_fingerprint_counts_for_the_current_template() {
     check(&example(0, 9, 0).template(1).template(2).announced(None, 4, 0), &["4 new of 2"]);
 }
 
@@ -126,11 +150,11 @@ fn batch_above_max_delays_no_other_ticket() {
 #[test]
 fn lowered_max_evicts_even_claimed_databases() {
     let e = example(1, 1, 0).template(1).ready(10, 0).ready(11, 1).waiting(1, Acquire, 2);
-    check(&e, &["retire 10: evicted"]);
+    check(&e, &["retire 11: evicted"]);
 }
 
 #[test]
-fn slots_go_to_tickets_then_to_the_newest_template() {
+fn slots_go_to_tickets_then_to_the_current_template() {
     let e = example(1, 1, 0).template(1).spare(10).template(2).spare(20);
     check(&e.clone().waiting(1, Acquire, 1), &["fill slot 0 with 10", "retire 20: surplus"]);
     check(&e, &["fill slot 0 with 20", "retire 10: surplus"]);
@@ -271,7 +295,14 @@ const DAY: u64 = 24 * 3600;
 fn pool_unused_for_a_day_keeps_its_template_alone() {
     let e = example(2, 4, 1).template(1).ready(10, 0).ready(11, 1).spare(12).creating(13);
     let idle = e.clone().pool_unused_for(DAY);
-    check(&idle, &["retire 11: surplus", "retire 10: surplus", "forget 13: not needed", "retire 12: surplus"]);
+    check(
+        &idle,
+        &["retire 11: pool unused", "retire 10: pool unused", "forget 13: not needed", "retire 12: pool unused"],
+    );
+    check(
+        &idle.peak(1, 1),
+        &["retire 11: pool unused", "retire 10: pool unused", "forget 13: not needed", "retire 12: pool unused"],
+    );
     check(&e.pool_unused_for(DAY - 1), &["forget 13: not needed"]);
     check(&example(2, 4, 1).template(1).pool_unused_for(DAY), &[]);
 }
@@ -280,7 +311,7 @@ fn pool_unused_for_a_day_keeps_its_template_alone() {
 fn pool_setting_decides_when_an_unused_pool_shrinks() {
     let mut e = example(1, 4, 0).template(1).ready(10, 0).pool_unused_for(60);
     e.last_pool().settings.idle_pool_seconds = 60;
-    check(&e, &["retire 10: surplus"]);
+    check(&e, &["retire 10: pool unused"]);
     e.last_pool().settings.idle_pool_seconds = 61;
     check(&e, &[]);
 }

@@ -89,7 +89,15 @@ fn template_retires_after_keep_templates_newer_ones() {
 }
 
 #[test]
-fn template_retires_by_age_unless_newest() {
+fn current_template_does_not_retire() {
+    let retired = ["retire template 2: outnumbered", "retire template 3: outnumbered"];
+    check(&five().current(1), &retired);
+    let e = example(0, 1, 0).template(1).unused_for(1, 14 * DAY).template(2).unused_for(2, 14 * DAY).current(1);
+    check(&e, &["retire template 2: too old"]);
+}
+
+#[test]
+fn template_retires_by_age_unless_current() {
     let old = |e: Example, id| e.unused_for(id, 14 * DAY);
     let e = old(old(example(0, 1, 0).template(1).template(2), 1), 2);
     check(&e, &["retire template 1: too old"]);

@@ -83,10 +83,16 @@ async fn conflict_names_holder() {
     api.post("/v1/pools/app/templates/v2/abandon", json!({"token": token, "detail": "x"}))
         .await
         .problem(409, "template_not_building");
-    let three = json!({"leases": [{"pool": "app"}, {"pool": "app"}, {"pool": "app"}]});
+    let detail = api.post("/v1/leases", json!({"pool": "app", "run": "r2"})).await.problem(409, "template_ambiguous");
+    assert!(detail.contains("its current one is \"v2\"") && detail.contains("announced runs: \"v1\""), "{detail}");
+    let detail = api.put("/v1/runs/r2", json!({"pool": "app"})).await.problem(409, "template_ambiguous");
+    assert!(detail.contains("\"v1\""), "{detail}");
+    let one = json!({"pool": "app", "fingerprint": "v2"});
+    let three = json!({"leases": [one, one, one]});
     let detail = api.post("/v1/leases/batch", three).await.problem(409, "capacity_exceeded");
     assert!(detail.contains("max is 2"), "{detail}");
-    api.put("/v1/runs/r2", json!({"pool": "app", "workers": 3})).await.problem(409, "capacity_exceeded");
+    let run = json!({"pool": "app", "fingerprint": "v2", "workers": 3});
+    api.put("/v1/runs/r2", run).await.problem(409, "capacity_exceeded");
     api.backend.create_externally("other_gw0").unwrap();
     let detail = api.put("/v1/pools/other", json!({})).await.problem(409, "foreign_databases");
     assert!(detail.contains("dropdb 'other_gw0'"), "{detail}");

@@ -52,6 +52,34 @@ async fn lease_lives_from_acquire_to_release() {
     assert!(connect(&api, &lease).is_err());
 }
 
+/// Regression: a lease without fingerprint got a schema that another caller had built since (issue 17, E1).
+#[tokio::test]
+async fn lease_without_fingerprint_stays_with_its_run() {
+    let api = TestApi::new();
+    api.ready_pool(2, 6, 0).await;
+    let template = async |body: Value| api.take(body).await["fingerprint"].clone();
+    assert_eq!(template(json!({"run": "r", "worker": "gw0"})).await, "v1");
+    api.put("/v1/runs/announced", json!({"pool": "app", "workers": 1})).await.expect(200);
+    api.build("v2").await;
+    assert_eq!(template(json!({"run": "r", "worker": "gw1"})).await, "v1");
+    assert_eq!(template(json!({"run": "announced"})).await, "v1");
+    let held = json!({"pool": "app", "run": "r", "worker": "gw2", "fingerprint": "v2"});
+    let held = api.post("/v1/leases", held).await.expect(201).json;
+    let again = json!({"pool": "app", "run": "r", "worker": "gw2"});
+    assert_eq!(
+        api.post("/v1/leases", again).await.expect(200).json["id"],
+        held["id"],
+        "its key holds another template"
+    );
+    for run in ["r", "announced"] {
+        api.delete(&format!("/v1/runs/{run}")).await.expect(200);
+    }
+    assert_eq!(template(json!({"run": "next"})).await, "v2");
+    api.delete("/v1/runs/next").await.expect(200);
+    api.put("/v1/pools/app/templates/v1", json!({})).await.expect(200);
+    assert_eq!(template(json!({})).await, "v1", "the one that a PUT named last");
+}
+
 #[tokio::test]
 async fn reset_brings_clean_database_under_same_url() {
     let api = TestApi::new();

@@ -9,7 +9,7 @@ async fn announced_run_warms_pool_and_end_releases_leases() {
     let api = TestApi::new();
     api.ready_pool(1, 8, 0).await;
     let announced = api.put("/v1/runs/r", json!({"pool": "app", "workers": 3, "aliases": 2})).await.expect(200);
-    assert_eq!(announced.json, json!({"run": "r", "pool": "app", "fingerprint": null, "workers": 3, "aliases": 2}));
+    assert_eq!(announced.json, json!({"run": "r", "pool": "app", "fingerprint": "v1", "workers": 3, "aliases": 2}));
     api.until("six stand ready", |api| api.count("ready") >= 6).await;
     for worker in 0..4 {
         api.take(json!({"run": "r", "worker": format!("gw{worker}")})).await;

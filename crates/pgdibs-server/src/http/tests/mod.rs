@@ -3,6 +3,7 @@
 mod configured_only;
 mod golden;
 pub(super) mod operations;
+mod shortages;
 pub(super) mod sockets;
 mod waiter_limit;
 
@@ -151,6 +152,10 @@ impl StatusSource for TestStatus {
                 error: Some("the server said no".to_owned()),
             }],
         }
+    }
+
+    fn delays(&self) -> Vec<String> {
+        vec!["no database of pool \"app\" is free".to_owned()]
     }
 
     fn unready(&self) -> Vec<String> {

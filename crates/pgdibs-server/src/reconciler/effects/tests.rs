@@ -145,11 +145,12 @@ impl Life {
         fingerprint
     }
 
-    async fn acquire(&self, id: u128) -> Option<Lease> {
+    async fn acquire(&self, id: u128, fingerprint: &Fingerprint) -> Option<Lease> {
         let request = Acquire {
             id: LeaseId::from_u128(id),
             pool: self.pool.clone(),
-            fingerprint: None,
+            fingerprint: fingerprint.clone(),
+            fingerprint_named: true,
             run: None,
             worker: None,
             alias: "default".to_owned(),
@@ -180,7 +181,7 @@ impl Life {
         let fingerprint = self.put_template("one").await;
         self.backend.request_seal(&self.pool, &fingerprint, "token").await.ok();
         self.reconcile().await;
-        let lease = self.acquire(1).await;
+        let lease = self.acquire(1, &fingerprint).await;
         if let Some(lease) = &lease {
             self.backend.begin_reset(lease.id, None, None).await.ok();
         }
@@ -191,14 +192,14 @@ impl Life {
             let fails = matches!(step, Step::Return { .. }) && point == FaultPoint::Before;
             fails.then(|| StepError::Failed("a session does not end".to_owned()))
         });
-        let lease = self.acquire(2).await;
+        let lease = self.acquire(2, &fingerprint).await;
         self.release(lease).await;
         self.backend.clear_faults();
         self.advance(3.0).await;
         self.put_pool(1).await;
         // Slot 0 becomes empty without a spare, and the ready database of slot 1 moves there.
         self.put(1, 0).await;
-        let (first, second) = (self.acquire(10).await, self.acquire(11).await);
+        let (first, second) = (self.acquire(10, &fingerprint).await, self.acquire(11, &fingerprint).await);
         self.reconcile().await;
         self.release(first).await;
         self.release(second).await;
@@ -208,7 +209,7 @@ impl Life {
             self.backend.drop_externally(ready.name.as_str());
         }
         self.reconcile().await;
-        if let Some(lease) = self.acquire(3).await {
+        if let Some(lease) = self.acquire(3, &fingerprint).await {
             self.backend.drop_externally(&lease.database_name);
         }
         self.reconcile().await;

@@ -159,13 +159,14 @@ async fn probes_need_neither_token_nor_host() {
         assert_eq!(alive.json, json!({"status": "ok"}));
     }
     let ready = api.send(Call::new("GET", "/readyz").header("host", "")).await.expect(200);
-    assert_eq!(ready.json, json!({"ready": true, "reasons": []}));
+    assert_eq!(ready.json, json!({"ready": true, "reasons": [], "warnings": []}));
     api.status.starting.store(true, std::sync::atomic::Ordering::SeqCst);
     // The output of a build needs the token.
     let unready = api.send(Call::new("GET", "/readyz")).await.expect(503);
-    assert_eq!(unready.json, json!({"ready": false, "reasons": ["starting: running initdb"]}));
+    assert_eq!(unready.json, json!({"ready": false, "reasons": ["starting: running initdb"], "warnings": []}));
     let known = Call::new("GET", "/readyz").header("authorization", &format!("Bearer {TOKEN}"));
     let authenticated = api.send(known).await.expect(503);
     assert_eq!(authenticated.json["reasons"], json!(["starting: running initdb\nline 2 of its output"]));
+    assert_eq!(authenticated.json["warnings"].as_array().unwrap().len(), 1, "it names holders, so only with the token");
     api.send(Call::new("GET", "/livez/")).await.problem(401, "unauthorized");
 }

@@ -1,0 +1,33 @@
+//! The template of a request that names none.
+
+use pgdibs_core::error::Error;
+use pgdibs_core::name::{Fingerprint, PoolName};
+use sqlx::Row as _;
+
+use super::acquire::no_template;
+use crate::context::PgBackend;
+use crate::error::Result;
+use crate::rows::Columns as _;
+
+pub(crate) async fn choose_template(backend: &PgBackend, pool: &PoolName, run: Option<&str>) -> Result<Fingerprint> {
+    let row = sqlx::query(include_str!("../../sql/choose_template.sql"))
+        .bind(pool.as_str())
+        .bind(run)
+        .bind(backend.instance())
+        .fetch_optional(&backend.catalog())
+        .await?
+        .ok_or_else(|| Error::PoolNotFound(pool.to_string()))?;
+    for column in ["of_run", "current"] {
+        if row.try_get::<Option<&str>, _>(column)?.is_none() {
+            continue;
+        }
+        let fingerprint = row.parsed(column, |text| Fingerprint::parse(text).ok())?;
+        let others: Vec<String> = row.try_get("others")?;
+        if others.is_empty() {
+            return Ok(fingerprint);
+        }
+        let (pool, current) = (pool.to_string(), fingerprint.to_string());
+        return Err(Error::TemplateAmbiguous { pool, current, others }.into());
+    }
+    Err(no_template(pool, None).into())
+}
