@@ -114,7 +114,7 @@ fn hint(code: &str, text: &str) -> Option<&'static str> {
              login and without members but the owner; what needs more needs `login = \"superuser\"` for the pool, which its builds get too",
         ),
         "42501" if begins_with_one_of(&[&["alter", "extension"], &["drop", "extension"]]) => Some(
-            "the daemon created this extension, which is not trusted, and keeps it: give its schema under `extensions` of the pool, as in \
+            "the functions of an extension belong to a superuser: give its schema under `extensions` of the pool, as in \
              { name = \"postgis\", schema = \"gis\" }, and skip this statement; it has the server's newest version",
         ),
         "42501" if begins_with_one_of(&[&["create", "extension"], &["comment", "on", "extension"]]) => {

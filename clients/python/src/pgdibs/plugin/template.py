@@ -89,14 +89,19 @@ class Templates:
             from pgdibs.start import ensure_daemon
 
             ensure_daemon(self.client)
+        # Left out, the pool keeps the login that it has.
+        rights = {"login": self.settings.login} if self.settings.login else {}
         if not self.settings.fingerprint:
+            if rights:
+                for pool in dict.fromkeys(self.settings.aliases.values()):
+                    self.client.put_pool(pool, **rights)
             return {}
         started = time.monotonic()
         fingerprint = self._fingerprint()
         is_forced = any(self.config.hook.pytest_pgdibs_is_build_forced(config=self.config))
         alias_of = {pool: alias for alias, pool in reversed(self.settings.aliases.items())}
         for pool, alias in alias_of.items():
-            self.client.put_pool(pool)
+            self.client.put_pool(pool, **rights)
             if is_forced:
                 self._drop(pool, fingerprint)
 
