@@ -28,7 +28,9 @@ create table pools (
     spares                   integer not null check (spares between 0 and 1000),
     owner                    text not null,
     strategy                 text not null check (strategy in ('auto', 'file_copy', 'wal_log')),
+    -- Names, and for each its schema, or null for the usual one.
     extensions               text[] not null,
+    extension_schemas        text[] not null default '{}',
     roles                    text[] not null,
     keep_templates           integer not null,
     template_max_age_seconds bigint not null,
@@ -36,6 +38,12 @@ create table pools (
     idle_pool_seconds        bigint not null default 86400,
     -- What the logins of its leases may do beyond their own database; databases that such a login created are dropped with it.
     login                    text not null check (login in ('plain', 'createdb', 'superuser')),
+    -- The role that the sessions of its leases act as.
+    act_as                   text not null default 'owner' check (act_as in ('owner', 'login')),
+    -- Of templates that are built from now on. Empty: that of template0.
+    locale                   text not null default '',
+    encoding                 text not null default '',
+    icu_locale               text not null default '',
     -- Connections of each login at once. 0: no limit.
     connection_limit         integer not null check (connection_limit between 0 and 10000),
     -- A daemon builds this pool's templates from a source in its configuration.

@@ -56,11 +56,100 @@ impl From<domain::LoginRights> for LoginRights {
     }
 }
 
-type Extensions = BoundedList<BoundedText<1, 63>, 0, 100>;
+/// A login that a request asks for. [`LoginRights`] would accept unknown ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs, reason = "named as those of LoginRights")]
+pub enum LoginRequest {
+    Plain,
+    CreateDb,
+    Superuser,
+}
+
+impl From<LoginRequest> for domain::LoginRights {
+    fn from(login: LoginRequest) -> Self {
+        match login {
+            LoginRequest::Plain => Self::Plain,
+            LoginRequest::CreateDb => Self::CreateDb,
+            LoginRequest::Superuser => Self::Superuser,
+        }
+    }
+}
+
+/// The role that the sessions of a lease act as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ActAs {
+    /// The pool's owner role.
+    Owner,
+    /// The login.
+    Login,
+}
+
+impl From<ActAs> for domain::ActAs {
+    fn from(act_as: ActAs) -> Self {
+        match act_as {
+            ActAs::Owner => Self::Owner,
+            ActAs::Login => Self::Login,
+        }
+    }
+}
+
+/// An extension: its name, or its name and its schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(
+    untagged,
+    expecting = "expected the name of an extension of 1 to 63 characters, or an object with `name` and `schema`"
+)]
+pub enum ExtensionRequest {
+    /// In schema `public`, or in the one that the extension demands.
+    Name(BoundedText<1, 63>),
+    /// In this schema, which is created if there is none.
+    InSchema(ExtensionInSchema),
+}
+
+/// An extension in a schema of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "their names say what they are")]
+pub struct ExtensionInSchema {
+    pub name: BoundedText<1, 63>,
+    pub schema: BoundedText<1, 63>,
+}
+
+impl From<ExtensionRequest> for domain::Extension {
+    fn from(request: ExtensionRequest) -> Self {
+        match request {
+            ExtensionRequest::Name(name) => Self { name: name.into_string(), schema: None },
+            ExtensionRequest::InSchema(one) => {
+                Self { name: one.name.into_string(), schema: Some(one.schema.into_string()) }
+            }
+        }
+    }
+}
+
+/// An extension of a pool: its name, or its name and its schema.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+#[allow(missing_docs, reason = "as in a request")]
+pub enum Extension {
+    Name(String),
+    InSchema { name: String, schema: String },
+}
+
+impl From<&domain::Extension> for Extension {
+    fn from(one: &domain::Extension) -> Self {
+        match one.schema.clone() {
+            None => Self::Name(one.name.clone()),
+            Some(schema) => Self::InSchema { name: one.name.clone(), schema },
+        }
+    }
+}
+
+type Extensions = BoundedList<ExtensionRequest, 0, 100>;
 type Roles = BoundedList<RoleField, 0, 100>;
 
-/// Settings of a pool: what is left out keeps its value. `owner`, `login` and the source of a pool are set in the configuration
-/// file only.
+/// Settings of a pool: what is left out keeps its value. `owner` and the source of a pool are set in the configuration file only.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PoolRequest {
@@ -80,7 +169,7 @@ pub struct PoolRequest {
     #[schema(default = "auto")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<StrategyChoice>,
-    /// Extensions that every template gets.
+    /// Extensions that every template gets: names, or objects with `name` and `schema`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extensions: Option<Extensions>,
     /// Roles that every template may refer to.
@@ -102,8 +191,25 @@ pub struct PoolRequest {
     #[schema(default = 0)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection_limit: Option<BoundedInteger<0, 10_000>>,
+    /// What the login of a lease may do beyond its own database. More than the daemon's `max_login` is refused.
+    #[schema(value_type = Option<LoginRights>, default = "plain")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<LoginRequest>,
+    /// The role that the sessions of a lease act as.
+    #[schema(default = "owner")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub act_as: Option<ActAs>,
+    /// The locale of templates that are built from now on, such as `C.UTF-8`; empty for that of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<BoundedText<0, 100>>,
+    /// Their encoding, such as `UTF8`; empty for that of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<BoundedText<0, 100>>,
+    /// Their ICU locale, such as `de-AT`, from Postgres 15 on; empty for none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icu_locale: Option<BoundedText<0, 100>>,
     #[schema(ignore)]
-    #[serde(rename = "owner", alias = "login", alias = "source", alias = "sourced", default, skip_serializing)]
+    #[serde(rename = "owner", alias = "source", alias = "sourced", default, skip_serializing)]
     _configured_only: Option<ConfiguredOnly>,
 }
 
@@ -114,14 +220,17 @@ impl From<PoolRequest> for domain::PoolPatch {
             max: request.max.map(BoundedInteger::as_u32),
             spares: request.spares.map(BoundedInteger::as_u32),
             strategy: request.strategy.map(Into::into),
-            extensions: request
-                .extensions
-                .map(|list| list.into_vec().into_iter().map(BoundedText::into_string).collect()),
+            extensions: request.extensions.map(|list| list.into_vec().into_iter().map(Into::into).collect()),
             roles: request.roles.map(|list| list.into_vec().into_iter().map(|role| role.0).collect()),
             keep_templates: request.keep_templates.map(BoundedInteger::as_u32),
             template_max_age_seconds: request.template_max_age_seconds.map(BoundedInteger::get),
             idle_pool_seconds: request.idle_pool_seconds.map(BoundedInteger::get),
             connection_limit: request.connection_limit.map(BoundedInteger::as_u32),
+            login: request.login.map(Into::into),
+            act_as: request.act_as.map(Into::into),
+            locale: request.locale.map(BoundedText::into_string),
+            encoding: request.encoding.map(BoundedText::into_string),
+            icu_locale: request.icu_locale.map(BoundedText::into_string),
             ..Self::default()
         }
     }
@@ -211,7 +320,7 @@ pub struct Pool {
     #[schema(value_type = StrategyChoice)]
     pub strategy: String,
     /// Extensions that every template has.
-    pub extensions: Vec<String>,
+    pub extensions: Vec<Extension>,
     /// Roles that every template may refer to.
     pub roles: Vec<String>,
     /// The current template and the newest others stay, so many in all, at least one; one in use stays too.
@@ -223,8 +332,21 @@ pub struct Pool {
     pub idle_pool_seconds: u64,
     /// What the login of a lease may do beyond its own database.
     pub login: LoginRights,
+    /// The role that the sessions of a lease act as; those of a login that is not `plain` always act as the login.
+    #[serde(default)]
+    #[schema(value_type = ActAs)]
+    pub act_as: String,
     /// Most connections of one lease's login at once; 0 for no limit.
     pub connection_limit: u32,
+    /// The locale of templates that are built from now on; empty for that of the server.
+    #[serde(default)]
+    pub locale: String,
+    /// Their encoding; empty for that of the server.
+    #[serde(default)]
+    pub encoding: String,
+    /// Their ICU locale; empty for none.
+    #[serde(default)]
+    pub icu_locale: String,
     /// Whether the daemon builds its templates.
     pub sourced: bool,
     /// Whether the pool is being dropped.
@@ -260,13 +382,17 @@ impl Pool {
             spares: settings.spares,
             owner: settings.owner.to_string(),
             strategy: settings.strategy.as_str().to_owned(),
-            extensions: settings.extensions.clone(),
+            extensions: settings.extensions.iter().map(Into::into).collect(),
             roles: settings.roles.iter().map(ToString::to_string).collect(),
             keep_templates: settings.keep_templates,
             template_max_age_seconds: settings.template_max_age_seconds,
             idle_pool_seconds: settings.idle_pool_seconds,
             login: settings.login.into(),
+            act_as: settings.act_as.as_str().to_owned(),
             connection_limit: settings.connection_limit,
+            locale: settings.locale.locale.clone(),
+            encoding: settings.locale.encoding.clone(),
+            icu_locale: settings.locale.icu_locale.clone(),
             sourced: pool.sourced,
             dropping: pool.dropping,
             counts: Counts::of(pool, snapshot),

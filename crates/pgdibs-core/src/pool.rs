@@ -44,7 +44,7 @@ impl StrategyChoice {
 }
 
 /// The rights of a lease's login beyond its own database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum LoginRights {
     /// None.
     #[default]
@@ -56,6 +56,73 @@ pub enum LoginRights {
 }
 
 text_enum!(LoginRights { Plain = "plain", CreateDb = "createdb", Superuser = "superuser" });
+
+/// The role that the sessions of a lease act as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ActAs {
+    /// The pool's owner role, by `set role` at login.
+    #[default]
+    Owner,
+    /// The login itself, which inherits the rights of the owner role.
+    Login,
+}
+
+text_enum!(ActAs { Owner = "owner", Login = "login" });
+
+/// The settings of a login that Postgres stores with the role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LoginSettings {
+    /// Its rights beyond its own database.
+    pub rights: LoginRights,
+    /// The role that its sessions act as.
+    pub act_as: ActAs,
+}
+
+impl LoginSettings {
+    /// Whether its sessions begin with `set role`. Those of a login with further rights do not: Postgres checks the rights of the role that
+    /// acts.
+    #[must_use]
+    pub fn sets_role(self) -> bool {
+        self.rights == LoginRights::Plain && self.act_as == ActAs::Owner
+    }
+}
+
+/// An extension that a template gets before its build.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Extension {
+    /// Its name.
+    pub name: String,
+    /// Its schema, which is created if there is none; `None` for `public`, or the schema that the extension itself demands.
+    pub schema: Option<String>,
+}
+
+impl Extension {
+    /// Without a schema of its own.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), schema: None }
+    }
+}
+
+impl std::fmt::Display for Extension {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.schema {
+            Some(schema) => write!(f, "{} in {schema}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// The locale and the encoding of templates. An empty text stands for that of the server's `template0`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Locale {
+    /// `LC_COLLATE` and `LC_CTYPE`.
+    pub locale: String,
+    /// The encoding of the database.
+    pub encoding: String,
+    /// An ICU locale for the sort order, from Postgres 15 on.
+    pub icu_locale: String,
+}
 
 /// The settings of a pool. `PUT /v1/pools/{pool}` and the configuration file write them; the planner reads them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +138,7 @@ pub struct PoolSettings {
     /// How clones are copied.
     pub strategy: StrategyChoice,
     /// Extensions that the daemon's own role creates before the builder gets its URL.
-    pub extensions: Vec<String>,
+    pub extensions: Vec<Extension>,
     /// Roles that the daemon's own role creates before the builder gets its URL; the owner becomes a member of each.
     pub roles: Vec<RoleName>,
     /// Unused templates to keep, newest first.
@@ -80,10 +147,14 @@ pub struct PoolSettings {
     pub template_max_age_seconds: u64,
     /// A pool that nothing has used for this many seconds keeps its templates alone, without ready databases and spares.
     pub idle_pool_seconds: u64,
-    /// The rights of the logins beyond their own database. Set from configuration only.
+    /// The rights of the logins beyond their own database.
     pub login: LoginRights,
+    /// The role that the sessions of leases act as.
+    pub act_as: ActAs,
     /// The maximum of concurrent connections of one login; 0 for no limit.
     pub connection_limit: u32,
+    /// The locale and the encoding of templates that are built from now on.
+    pub locale: Locale,
 }
 
 impl PoolSettings {
@@ -102,7 +173,9 @@ impl PoolSettings {
             template_max_age_seconds: 14 * 24 * 3600,
             idle_pool_seconds: 24 * 3600,
             login: LoginRights::Plain,
+            act_as: ActAs::Owner,
             connection_limit: 0,
+            locale: Locale::default(),
         }
     }
 }
@@ -121,7 +194,7 @@ pub struct PoolPatch {
     /// See [`PoolSettings::strategy`].
     pub strategy: Option<StrategyChoice>,
     /// See [`PoolSettings::extensions`].
-    pub extensions: Option<Vec<String>>,
+    pub extensions: Option<Vec<Extension>>,
     /// See [`PoolSettings::roles`].
     pub roles: Option<Vec<RoleName>>,
     /// See [`PoolSettings::keep_templates`].
@@ -132,8 +205,16 @@ pub struct PoolPatch {
     pub idle_pool_seconds: Option<u64>,
     /// See [`PoolSettings::login`].
     pub login: Option<LoginRights>,
+    /// See [`PoolSettings::act_as`].
+    pub act_as: Option<ActAs>,
     /// See [`PoolSettings::connection_limit`].
     pub connection_limit: Option<u32>,
+    /// See [`Locale::locale`].
+    pub locale: Option<String>,
+    /// See [`Locale::encoding`].
+    pub encoding: Option<String>,
+    /// See [`Locale::icu_locale`].
+    pub icu_locale: Option<String>,
     /// Whether the daemon builds the templates of this pool. Set from configuration only.
     pub sourced: Option<bool>,
 }
@@ -156,7 +237,13 @@ impl PoolPatch {
             template_max_age_seconds: self.template_max_age_seconds.unwrap_or(base.template_max_age_seconds),
             idle_pool_seconds: self.idle_pool_seconds.unwrap_or(base.idle_pool_seconds),
             login: self.login.unwrap_or(base.login),
+            act_as: self.act_as.unwrap_or(base.act_as),
             connection_limit: self.connection_limit.unwrap_or(base.connection_limit),
+            locale: Locale {
+                locale: self.locale.clone().unwrap_or_else(|| base.locale.locale.clone()),
+                encoding: self.encoding.clone().unwrap_or_else(|| base.locale.encoding.clone()),
+                icu_locale: self.icu_locale.clone().unwrap_or_else(|| base.locale.icu_locale.clone()),
+            },
         };
         let invalid = |field, rule| InvalidName { field, rule };
         let bounded = |field, value: u32, range: RangeInclusive<u32>| {
@@ -172,8 +259,19 @@ impl PoolPatch {
             let rule = format!("must be 0 to max, which is {max}, not {warm}; raise max in the same request");
             return Err(invalid("warm", rule));
         }
-        if merged.extensions.iter().any(|name| name.is_empty() || name.len() > 63 || name.contains('\0')) {
-            return Err(invalid("extensions", "each must be the name of an extension, 1 to 63 bytes".to_owned()));
+        let is_name = |name: &str| !name.is_empty() && name.len() <= 63 && !name.contains('\0');
+        if merged.extensions.iter().any(|one| !is_name(&one.name) || one.schema.as_deref().is_some_and(|s| !is_name(s)))
+        {
+            let rule = "each must be the name of an extension, or its name and its schema, 1 to 63 bytes each";
+            return Err(invalid("extensions", rule.to_owned()));
+        }
+        let texts = [
+            ("locale", &merged.locale.locale),
+            ("encoding", &merged.locale.encoding),
+            ("icu_locale", &merged.locale.icu_locale),
+        ];
+        if let Some((field, _)) = texts.into_iter().find(|(_, text)| text.len() > 100 || text.contains('\0')) {
+            return Err(invalid(field, "must have at most 100 bytes, and no NUL".to_owned()));
         }
         Ok(merged)
     }
@@ -235,8 +333,9 @@ mod tests {
     fn patch_rejects_extension_names_that_postgres_cannot_have() {
         let base = PoolSettings::of(&PoolName::parse("app").expect("a valid name"));
         let apply = |name: &str| {
-            PoolPatch { extensions: Some(vec!["citext".to_owned(), name.to_owned()]), ..PoolPatch::default() }
-                .apply(&base)
+            let in_schema = Extension { schema: Some(name.to_owned()), ..Extension::named("citext") };
+            let patch = |one| PoolPatch { extensions: Some(vec![one]), ..PoolPatch::default() }.apply(&base);
+            patch(in_schema).and_then(|_| patch(Extension::named(name)))
         };
         assert!(apply(&"e".repeat(63)).is_ok());
         for rejected in ["", "a\0", &"e".repeat(64)] {

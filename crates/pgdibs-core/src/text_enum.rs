@@ -30,7 +30,7 @@ pub(crate) use text_enum;
 mod tests {
     use crate::database::DatabaseState;
     use crate::lease::LeaseState;
-    use crate::pool::{LoginRights, Strategy, StrategyChoice};
+    use crate::pool::{ActAs, LoginRights, Strategy, StrategyChoice};
     use crate::template::TemplateState;
 
     macro_rules! round_trip {
@@ -54,6 +54,7 @@ mod tests {
         round_trip!(LeaseState, ["live", "released", "expired", "revoked"]);
         round_trip!(Strategy, ["file_copy", "wal_log"]);
         round_trip!(LoginRights, ["plain", "createdb", "superuser"]);
+        round_trip!(ActAs, ["owner", "login"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::RoleName;
-use pgdibs_core::pool::LoginRights;
+use pgdibs_core::pool::LoginSettings;
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{Postgres, Transaction};
 use tokio::time::{Instant, timeout};
@@ -85,10 +85,10 @@ impl PgBackend {
         login: &RoleName,
         verifier: &str,
         acts_as: &RoleName,
-        may: LoginRights,
+        settings: LoginSettings,
         connection_limit: u32,
     ) -> Ddl {
-        let kind = LoginKind { may, connection_limit, made_by: self.facts().rights };
+        let kind = LoginKind { settings, connection_limit, made_by: self.facts().rights };
         ddl::create_login(login, verifier, acts_as, kind).then(self.join(login))
     }
 

@@ -4,12 +4,14 @@
 //! `ddl/`, and `AssertSqlSafe` occurs in `ddl/text.rs` alone (scripts/lint.py checks that).
 
 use pgdibs_core::name::{DatabaseName, RoleName, TestsOwnDatabase};
-use pgdibs_core::pool::Strategy;
+use pgdibs_core::pool::{Locale, Strategy};
 
+mod extensions;
 mod housekeeping;
 mod roles;
 mod text;
 
+pub use self::extensions::{create_extension, create_schema, grant_member, own_as_superuser};
 pub use self::housekeeping::{VACUUMED, analyze, compact, freeze, vacuum_catalogs};
 pub use self::roles::{
     LoginKind, close_login, create_login, create_nologin_role, drop_role, limit_sessions, reopen_login, reset_settings,
@@ -42,11 +44,24 @@ pub fn plain_copy(name: &DatabaseName, template: &DatabaseName, strategy: Strate
 
 /// A database to build a template in, from the pristine `template0`, without local additions to `template1`. Closed to connections: PUBLIC
 /// may connect to every new database, and on 14 create in its schema `public`.
-pub fn create_build(name: &DatabaseName, owner: &RoleName) -> Ddl {
+///
+/// A `locale` is one of the C library, also on a server whose default is one of ICU.
+pub fn create_build(name: &DatabaseName, owner: &RoleName, locale: &Locale, major: u32) -> Ddl {
+    let option = |before: &str, text: &str| match text.is_empty() {
+        true => String::new(),
+        false => format!(" {before} = {}", literal(text)),
+    };
+    let libc = if locale.icu_locale.is_empty() && major >= 15 { "locale_provider = libc locale" } else { "locale" };
+    let options = [
+        option("encoding", &locale.encoding),
+        option(libc, &locale.locale),
+        option("locale_provider = icu icu_locale", &locale.icu_locale),
+    ];
     Ddl::of(format!(
-        "create database {} template = template0 owner = {} allow_connections = false",
+        "create database {} template = template0 owner = {} allow_connections = false{}",
         ident(name),
-        ident(owner)
+        ident(owner),
+        options.concat()
     ))
 }
 
@@ -213,8 +228,12 @@ pub fn grant_role(role: &RoleName, member: &RoleName, major: u32) -> Ddl {
 
 /// Gives what a builder created under its own name to the template's owner, and revokes the builder's remaining rights.
 pub fn reassign_owned(from: &RoleName, to: &RoleName) -> Ddl {
-    let (from, to) = (ident(from), ident(to));
-    Ddl::of(format!("reassign owned by {from} to {to}; drop owned by {from}"))
+    give_all_owned(from, to).then(Ddl::of(format!("drop owned by {}", ident(from))))
+}
+
+/// Of the shared objects, and of those in the catalog: databases, in effect.
+pub fn give_all_owned(from: &RoleName, to: &RoleName) -> Ddl {
+    Ddl::of(format!("reassign owned by {} to {}", ident(from), ident(to)))
 }
 
 /// So that a test can drop schema `public` and create it again.
@@ -226,10 +245,25 @@ pub fn act_as(role: &RoleName) -> Ddl {
     Ddl::of(format!("set role {}", ident(role)))
 }
 
-/// Run by the daemon's own role, because the builder is no superuser. In schema `public`, since the daemon's search_path is `pg_catalog`; an
-/// extension with a schema of its own is created there (`cascade` allows that the two differ).
-pub fn create_extension(name: &str) -> Ddl {
-    Ddl::of(format!("create extension if not exists {} with schema public cascade", ident(name)))
+/// Back from [`act_as`] to the daemon's own role.
+pub fn act_as_oneself() -> Ddl {
+    Ddl::of("set role none".to_owned())
+}
+
+/// Lets these roles create in schema `public`, since `alter … owner to` demands it of the new owner, unless a superuser runs it. They get it from
+/// the role that owns the databases, so that [`revoke_create_in_public`] takes away this grant and none of the builder's.
+pub fn grant_create_in_public(roles: &[RoleName]) -> Ddl {
+    let own = ident(RoleName::database_owner());
+    let roles = roles.iter().map(ident).collect::<Vec<_>>().join(", ");
+    Ddl::of(format!(
+        "grant create on schema public to {own} with grant option; set role {own}; grant create on schema public to {roles}; set role none"
+    ))
+}
+
+/// As the schema's owner: for a daemon that is no superuser, Postgres would take one of its roles as the one that granted.
+pub fn revoke_create_in_public(owner: &RoleName) -> Ddl {
+    let (owner, own) = (ident(owner), ident(RoleName::database_owner()));
+    Ddl::of(format!("set role {owner}; revoke create on schema public from {own} cascade; set role none"))
 }
 
 /// The settings of every connection of the daemon, in place of the server's: with `synchronous_commit = off` a crash once granted one database

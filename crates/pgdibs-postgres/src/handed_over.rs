@@ -8,6 +8,8 @@ pub(crate) struct HandedOver {
     pub(crate) makers: BTreeMap<i64, BTreeSet<String>>,
     /// The log has said why these stay.
     pub(crate) logged: BTreeSet<i64>,
+    /// The log has named these roles, which the lease of a superuser may have made.
+    pub(crate) logged_roles: BTreeSet<String>,
 }
 
 impl HandedOver {

@@ -3,7 +3,7 @@
 use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::lease::{Credentials, Lease, LeaseState};
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
-use pgdibs_core::pool::Strategy;
+use pgdibs_core::pool::{ActAs, LoginRights, LoginSettings, Strategy};
 use pgdibs_core::request::TargetTemplate;
 use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 use sqlx::Row as _;
@@ -53,6 +53,14 @@ pub(crate) trait Columns {
 
     fn role(&self, column: &str) -> Result<RoleName, sqlx::Error> {
         self.parsed(column, |text| RoleName::parse("role", text).ok())
+    }
+
+    /// Columns `may` and `act_as`: `login` and `act_as` of the pool.
+    fn login_settings(&self) -> Result<LoginSettings, sqlx::Error> {
+        Ok(LoginSettings {
+            rights: self.parsed("may", LoginRights::parse)?,
+            act_as: self.parsed("act_as", ActAs::parse)?,
+        })
     }
 }
 

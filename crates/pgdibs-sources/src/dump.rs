@@ -167,6 +167,13 @@ pub(super) fn without_owner<'a>(text: &mut PsqlText, line: &'a [u8]) -> Cow<'a, 
     if is_about_owners(&statement) || is_of_every_database(trimmed) || is_of_newer_servers(&statement) {
         return Cow::Borrowed(&line[line.trim_ascii_end().len()..]);
     }
+    // The pool may list an extension with this schema, which exists then.
+    if let Some(name) = line.strip_prefix(b"CREATE SCHEMA ")
+        && !name.starts_with(b"IF ")
+        && !name.to_ascii_lowercase().windows(13).any(|word| word == b"authorization")
+    {
+        return Cow::Owned([b"CREATE SCHEMA IF NOT EXISTS ", name].concat());
+    }
     without_owner_clause(&statement, line).map_or(Cow::Borrowed(line), Cow::Owned)
 }
 

@@ -19,6 +19,8 @@ pub struct FingerprintContext<'a> {
     pub database_digest: &'a str,
     /// The pool's extensions, created before the build.
     pub extensions: &'a [String],
+    /// The pool's locale, encoding and ICU locale; empty for those of the server.
+    pub locale: [&'a str; 3],
     /// The pool's roles, created before the build.
     pub roles: &'a [String],
     /// The role that owns the template's objects.
@@ -79,6 +81,7 @@ impl SourceFingerprint {
         texts(&mut hash, context.extensions);
         texts(&mut hash, context.roles);
         text(&mut hash, context.owner);
+        context.locale.iter().for_each(|one| text(&mut hash, one));
         hash.finalize().into()
     }
 }

@@ -51,7 +51,7 @@ pub(crate) fn sentence(text: &str) -> String {
         all.push_str("; a pg_dump newer than this psql wrote the file: set pg_bin_dir to newer programs");
     }
     if let (Some(code), Some(statement)) = (error.code, &statement)
-        && let Some(hint) = hint(code, &statement.join("\n"))
+        && let Some(hint) = hint(code, &inner_statement(&notes).unwrap_or_else(|| statement.join("\n")))
     {
         all.push_str("; ");
         all.push_str(hint);
@@ -70,11 +70,19 @@ pub(crate) fn sentence(text: &str) -> String {
     all
 }
 
+/// The statement inside a block or function that failed, which psql shows as `CONTEXT:  SQL statement "…"`.
+fn inner_statement(notes: &[&str]) -> Option<String> {
+    let begin = notes.iter().position(|line| line.starts_with("CONTEXT:  SQL statement \""))?;
+    let end = notes[begin..].iter().position(|line| line.ends_with('"'))?;
+    let text = notes[begin..=begin + end].join("\n");
+    Some(text["CONTEXT:  SQL statement \"".len()..].trim_end_matches('"').to_owned())
+}
+
 /// What to do when the cause may be that the build's login is no superuser and has no roles: change the pool's settings or the dump.
-fn hint(code: &str, statement: &str) -> Option<&'static str> {
+fn hint(code: &str, text: &str) -> Option<&'static str> {
     const ROLE: &str =
         "if this is about a role: list it under `roles` of the pool, or make the dump with --no-owner --no-privileges";
-    let statement = Statement::outline(statement);
+    let statement = Statement::outline(text);
     let begins_with_one_of = |all: &[&[&str]]| all.iter().any(|words| statement.begins_with(words));
     let names_a_role = begins_with_one_of(&[
         &["grant"],
@@ -86,15 +94,47 @@ fn hint(code: &str, statement: &str) -> Option<&'static str> {
         &["set", "role"],
         &["set", "session", "authorization"],
     ]) || statement.ends_with_owner();
+    let is_about_mapping = begins_with_one_of(&[
+        &["create", "user", "mapping"],
+        &["alter", "user", "mapping"],
+        &["drop", "user", "mapping"],
+    ]);
+    let changes_a_role =
+        |verb: &str| !is_about_mapping && begins_with_one_of(&[&[verb, "role"], &[verb, "user"], &[verb, "group"]]);
+    let is_membership = begins_with_one_of(&[&["grant"], &["revoke"]])
+        && !text.split_whitespace().any(|word| word.eq_ignore_ascii_case("on"));
     match code {
+        "42501" | "42710" if changes_a_role("create") => Some(
+            "a build may not create roles, which belong to the whole server: list the role under `roles` of the pool, so that pgdibs \
+             creates it before the build, and skip this statement when pg_roles has the role; or set `login = \"superuser\"` for the pool, \
+             which its builds get too",
+        ),
+        "42501" if changes_a_role("alter") || changes_a_role("drop") || is_membership => Some(
+            "a build may not change roles, which belong to the whole server: those under `roles` of the pool exist before the build, without \
+             login and without members but the owner; what needs more needs `login = \"superuser\"` for the pool, which its builds get too",
+        ),
+        "42501" if begins_with_one_of(&[&["alter", "extension"], &["drop", "extension"]]) => Some(
+            "the functions of an extension belong to a superuser: give its schema under `extensions` of the pool, as in \
+             { name = \"postgis\", schema = \"gis\" }, and skip this statement; it has the server's newest version",
+        ),
+        "42501" if begins_with_one_of(&[&["create", "extension"], &["comment", "on", "extension"]]) => {
+            Some("the build's login is no superuser: list the extension under `extensions` of the pool")
+        }
+        "42501" if begins_with_one_of(&[&["create", "server"]]) => Some(
+            "the build's login may use a foreign-data wrapper when the pool lists its extension under `extensions`",
+        ),
         "42501"
             if begins_with_one_of(&[
-                &["create", "extension"],
-                &["comment", "on", "extension"],
-                &["alter", "extension"],
+                &["create", "event", "trigger"],
+                &["create", "foreign", "data", "wrapper"],
+                &["create", "subscription"],
+                &["create", "publication"],
+                &["create", "access", "method"],
+                &["alter", "system"],
+                &["copy"],
             ]) =>
         {
-            Some("the build's login is no superuser: list the extension under `extensions` of the pool")
+            Some("only a superuser may do this: set `login = \"superuser\"` for the pool, which its builds get too")
         }
         "42501" if begins_with_one_of(&[&["create", "database"], &["drop", "database"]]) => {
             Some("the build already has a database: make the dump without --create")

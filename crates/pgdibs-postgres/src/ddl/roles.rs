@@ -1,7 +1,7 @@
 //! Statements for roles and logins.
 
 use pgdibs_core::name::{DatabaseName, RoleName};
-use pgdibs_core::pool::LoginRights;
+use pgdibs_core::pool::{LoginRights, LoginSettings};
 
 use super::text::{Ddl, ident, literal};
 use crate::rights::Rights;
@@ -12,8 +12,7 @@ pub fn create_nologin_role(name: &RoleName) -> Ddl {
 
 #[derive(Debug, Clone, Copy)]
 pub struct LoginKind {
-    /// What it may do beyond its database.
-    pub may: LoginRights,
+    pub settings: LoginSettings,
     /// Most connections at once; 0 for no limit.
     pub connection_limit: u32,
     /// The rights of the daemon's own role.
@@ -22,21 +21,25 @@ pub struct LoginKind {
 
 impl LoginKind {
     pub fn plain(made_by: Rights) -> Self {
-        Self { may: LoginRights::Plain, connection_limit: 0, made_by }
+        Self { settings: LoginSettings::default(), connection_limit: 0, made_by }
     }
 }
 
-/// A login that acts as the template's owner from its first statement. `verifier` is a SCRAM verifier, never a password. A login with further
-/// rights acts as itself, since Postgres checks the rights of the acting role; it inherits those of the owner.
+/// A login that acts as the template's owner from its first statement, or as itself ([`LoginSettings::sets_role`]), with the rights that it
+/// inherits from the owner. `verifier` is a SCRAM verifier, never a password.
 ///
 /// `create role … password` tries every new verifier with the empty password, 4096 rounds of hashing (`CreateRole` in Postgres's
 /// user.c, to warn of it): 5 ms of processor time, a tenth of the cost of a clone. A superuser can write the column itself.
 pub fn create_login(name: &RoleName, verifier: &str, acts_as: &RoleName, kind: LoginKind) -> Ddl {
     let (login, owner, verifier) = (ident(name), ident(acts_as), literal(verifier));
-    let (may, acts) = match kind.may {
-        LoginRights::Plain => ("", format!("; alter role {login} set role to {owner}")),
-        LoginRights::CreateDb => (" createdb", String::new()),
-        LoginRights::Superuser => (" superuser", String::new()),
+    let may = match kind.settings.rights {
+        LoginRights::Plain => "",
+        LoginRights::CreateDb => " createdb",
+        LoginRights::Superuser => " superuser",
+    };
+    let acts = match kind.settings.sets_role() {
+        true => format!("; alter role {login} set role to {owner}"),
+        false => String::new(),
     };
     let limit = match kind.connection_limit {
         0 => String::new(),
@@ -73,13 +76,10 @@ pub fn restore_password(name: &RoleName, verifier: &str, made_by: Rights) -> Ddl
     })
 }
 
-/// Restores a login's original settings for all databases.
-pub fn reset_settings(name: &RoleName, acts_as: &RoleName, may: LoginRights) -> Ddl {
+/// Restores a login's original settings for all databases; `sets_role`: the role that it acts as, unless that is itself.
+pub fn reset_settings(name: &RoleName, sets_role: Option<&RoleName>) -> Ddl {
     let login = ident(name);
-    let acts = match may {
-        LoginRights::Plain => format!("; alter role {login} set role to {}", ident(acts_as)),
-        LoginRights::CreateDb | LoginRights::Superuser => String::new(),
-    };
+    let acts = sets_role.map_or(String::new(), |role| format!("; alter role {login} set role to {}", ident(role)));
     Ddl::of(format!("alter role {login} reset all{acts}"))
 }
 

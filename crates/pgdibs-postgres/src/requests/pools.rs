@@ -2,7 +2,7 @@
 
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{DatabaseName, InvalidName, PoolName, RoleName};
-use pgdibs_core::pool::{LoginRights, Pool, PoolPatch, PoolSettings, StrategyChoice};
+use pgdibs_core::pool::{ActAs, Extension, Locale, LoginRights, Pool, PoolPatch, PoolSettings, StrategyChoice};
 use pgdibs_core::template::TemplateId;
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -17,8 +17,9 @@ use crate::rows::{Columns as _, invalid};
 macro_rules! select_pools {
     ($condition:literal) => {
         concat!(
-            "select name, warm, max, spares, owner, strategy, extensions, roles, keep_templates, template_max_age_seconds,
-                    idle_pool_seconds, login, connection_limit, sourced, dropping, current_template,
+            "select name, warm, max, spares, owner, strategy, extensions, extension_schemas, roles, keep_templates,
+                    template_max_age_seconds, idle_pool_seconds, login, act_as, connection_limit, locale, encoding, icu_locale,
+                    sourced, dropping, current_template,
                     greatest(0, extract(epoch from now() - used_at))::int8 as unused_seconds
              from pools ",
             $condition
@@ -29,11 +30,13 @@ macro_rules! select_pools {
 /// Creates a pool, or sets it to all of these settings. `$1` is its name, `$2` whether a daemon builds its templates, or null to leave that
 /// as it is.
 const PUT: &str = "insert into pools as p (name, sourced, warm, max, spares, owner, strategy, extensions, roles, keep_templates,
-                            template_max_age_seconds, login, connection_limit, idle_pool_seconds)
-     values ($1, coalesce($2, false), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+                            template_max_age_seconds, login, connection_limit, idle_pool_seconds, extension_schemas, act_as,
+                            locale, encoding, icu_locale)
+     values ($1, coalesce($2, false), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
      on conflict (name) do update set sourced = coalesce($2, p.sourced), dropping = false, warm = $3, max = $4, spares = $5, owner = $6,
          strategy = $7, extensions = $8, roles = $9, keep_templates = $10, template_max_age_seconds = $11, login = $12,
-         connection_limit = $13, idle_pool_seconds = $14, used_at = now()";
+         connection_limit = $13, idle_pool_seconds = $14, extension_schemas = $15, act_as = $16, locale = $17, encoding = $18,
+         icu_locale = $19, used_at = now()";
 
 fn read(row: PgRow) -> Result<Pool, sqlx::Error> {
     let roles: Vec<String> = row.try_get("roles")?;
@@ -46,18 +49,37 @@ fn read(row: PgRow) -> Result<Pool, sqlx::Error> {
             spares: row.number("spares")?,
             owner: row.role("owner")?,
             strategy: row.parsed("strategy", StrategyChoice::parse)?,
-            extensions: row.try_get("extensions")?,
+            extensions: extensions(&row)?,
             roles: roles.map_err(|_| invalid("roles"))?,
             keep_templates: row.number("keep_templates")?,
             template_max_age_seconds: row.number("template_max_age_seconds")?,
             idle_pool_seconds: row.number("idle_pool_seconds")?,
             login: row.parsed("login", LoginRights::parse)?,
+            act_as: row.parsed("act_as", ActAs::parse)?,
             connection_limit: row.number("connection_limit")?,
+            locale: locale(&row)?,
         },
         sourced: row.try_get("sourced")?,
         dropping: row.try_get("dropping")?,
         unused_seconds: row.number("unused_seconds")?,
         current_template: row.maybe_number("current_template")?.map(TemplateId),
+    })
+}
+
+/// Columns `extensions` and `extension_schemas`; an older daemon writes the first one alone.
+pub(crate) fn extensions(row: &PgRow) -> Result<Vec<Extension>, sqlx::Error> {
+    let names: Vec<String> = row.try_get("extensions")?;
+    let mut schemas: Vec<Option<String>> = row.try_get("extension_schemas")?;
+    schemas.resize(names.len(), None);
+    Ok(names.into_iter().zip(schemas).map(|(name, schema)| Extension { name, schema }).collect())
+}
+
+/// Columns `locale`, `encoding` and `icu_locale`.
+pub(crate) fn locale(row: &PgRow) -> Result<Locale, sqlx::Error> {
+    Ok(Locale {
+        locale: row.try_get("locale")?,
+        encoding: row.try_get("encoding")?,
+        icu_locale: row.try_get("icu_locale")?,
     })
 }
 
@@ -80,11 +102,15 @@ pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch)
     let settings = patch.apply(&base)?;
     refuse_foreign_roles(backend, name, &settings).await?;
     refuse_missing_rights(backend, &settings)?;
+    refuse_unknown_locale(backend, &settings.locale).await?;
     let is_new = before.as_ref().is_none_or(|pool| pool.dropping);
     if is_new {
         refuse_foreign_databases(backend, name).await?;
     }
     let roles: Vec<&str> = settings.roles.iter().map(RoleName::as_str).collect();
+    let extensions = settings.extensions.iter();
+    let (extensions, schemas): (Vec<&str>, Vec<Option<&str>>) =
+        extensions.map(|one| (one.name.as_str(), one.schema.as_deref())).unzip();
     sqlx::query(PUT)
         .bind(name.as_str())
         .bind(patch.sourced)
@@ -93,13 +119,18 @@ pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch)
         .bind(i32::try_from(settings.spares).unwrap_or(i32::MAX))
         .bind(settings.owner.as_str())
         .bind(settings.strategy.as_str())
-        .bind(&settings.extensions)
+        .bind(extensions)
         .bind(roles)
         .bind(i32::try_from(settings.keep_templates).unwrap_or(i32::MAX))
         .bind(i64::try_from(settings.template_max_age_seconds).unwrap_or(i64::MAX))
         .bind(settings.login.as_str())
         .bind(i32::try_from(settings.connection_limit).unwrap_or(i32::MAX))
         .bind(i64::try_from(settings.idle_pool_seconds).unwrap_or(i64::MAX))
+        .bind(schemas)
+        .bind(settings.act_as.as_str())
+        .bind(&settings.locale.locale)
+        .bind(&settings.locale.encoding)
+        .bind(&settings.locale.icu_locale)
         .execute(&mut *transaction)
         .await?;
     if let Some(before) = &before
@@ -118,7 +149,8 @@ pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch)
 
 /// A login gets its rights when its database is cloned.
 fn has_the_same_logins(before: &PoolSettings, after: &PoolSettings) -> bool {
-    let of = |settings: &PoolSettings| (settings.login, settings.connection_limit, settings.owner.clone());
+    let of =
+        |settings: &PoolSettings| (settings.login, settings.act_as, settings.connection_limit, settings.owner.clone());
     of(before) == of(after)
 }
 
@@ -160,6 +192,28 @@ fn refuse_missing_rights(backend: &PgBackend, settings: &PoolSettings) -> Result
     Ok(())
 }
 
+/// Whether the operating system has a locale shows at the build.
+async fn refuse_unknown_locale(backend: &PgBackend, locale: &Locale) -> Result<()> {
+    let major = backend.facts().major;
+    if !locale.icu_locale.is_empty() && major < 15 {
+        let rule = format!("needs Postgres 15, and this server is Postgres {major}; leave it out, or set `locale`");
+        return Err(InvalidName { field: "icu_locale", rule }.into());
+    }
+    if locale.encoding.is_empty() {
+        return Ok(());
+    }
+    // The numbers above 34 (KOI8U) are encodings for clients alone.
+    let is_known: bool = sqlx::query_scalar("select pg_char_to_encoding($1::name) between 0 and 34")
+        .bind(&locale.encoding)
+        .fetch_one(&backend.catalog())
+        .await?;
+    if is_known {
+        return Ok(());
+    }
+    let rule = "must be an encoding that Postgres has for databases, such as UTF8, LATIN1 or SQL_ASCII";
+    Err(InvalidName { field: "encoding", rule: format!("{rule}, not \"{}\"", locale.encoding) }.into())
+}
+
 /// A login becomes a member of the pool's roles. A role that pgdibs did not create may own things in other databases of this server, and
 /// a superuser role everything; so only roles that pgdibs created, or will create, are used.
 async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &PoolSettings) -> Result<()> {
@@ -184,7 +238,8 @@ async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &P
         "select r.rolname::text, exists (
                 select from pg_roles m where pg_has_role(r.oid, m.oid, 'member')
                   and (m.rolsuper or m.rolcreaterole or m.rolcreatedb or m.rolreplication or m.rolbypassrls
-                       or m.rolname in ('pgdibs_owner', 'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')))
+                       or m.rolname in ('pgdibs_owner', 'pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files',
+                                        'pg_signal_backend', 'pg_read_all_stats')))
          from pg_roles r where r.rolname = any($1) and r.rolname not in (select name from roles)",
     )
     .bind(&names)

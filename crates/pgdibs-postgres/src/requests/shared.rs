@@ -3,7 +3,6 @@
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, Lease, LeaseId};
 use pgdibs_core::name::{RoleName, shown};
-use pgdibs_core::pool::LoginRights;
 
 use super::{leases, next_number};
 use crate::blockers;
@@ -30,7 +29,7 @@ pub(crate) async fn share(backend: &PgBackend, ids: &[LeaseId]) -> Result<Vec<Le
 async fn share_as(backend: &PgBackend, ids: &[LeaseId], login: &RoleName) -> Result<()> {
     let mut transaction = backend.transaction().await?;
     let rows = sqlx::query(
-        "select d.pool, d.name, p.owner, p.login as may, p.connection_limit
+        "select d.pool, d.name, p.owner, p.login as may, p.act_as, p.connection_limit
          from leases l join databases d on d.id = l.database_id join pools p on p.name = d.pool
          where l.id = any($1) and l.state = 'live' and l.reset_to is null order by d.id for update of l, d",
     )
@@ -59,8 +58,7 @@ async fn share_as(backend: &PgBackend, ids: &[LeaseId], login: &RoleName) -> Res
     let limit: u32 = first.number("connection_limit")?;
     // It has the sessions that otherwise the logins of all these databases have.
     let limit = limit.saturating_mul(u32::try_from(rows.len()).unwrap_or(1));
-    let may = first.parsed("may", LoginRights::parse)?;
-    let mut statements = backend.create_login(login, &verifier, &first.role("owner")?, may, limit);
+    let mut statements = backend.create_login(login, &verifier, &first.role("owner")?, first.login_settings()?, limit);
     for row in &rows {
         statements = statements.then(ddl::grant_connect(&row.database("name")?, login));
     }

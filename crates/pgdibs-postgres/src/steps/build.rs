@@ -1,7 +1,7 @@
 //! Builds: the database for a builder to work in, and the seal that makes a template of it.
 
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
-use pgdibs_core::pool::LoginRights;
+use pgdibs_core::pool::{Extension, Locale, LoginRights, LoginSettings};
 use pgdibs_core::template::TemplateId;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgConnection, PgRow};
@@ -11,12 +11,13 @@ use super::drop::drop_logins;
 use super::roles::{make_login, make_owner, make_role};
 use super::sessions::{PATIENT, end_all_sessions, end_sessions_and_logins};
 use super::step_context::StepContext;
-use super::{pre_drop, seal, tenants};
+use super::{extensions, pre_drop, seal, tenants};
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
 use crate::error::{Result, failed, stale, stuck};
+use crate::requests::pools;
 use crate::rights::Rights;
-use crate::rows::Columns as _;
+use crate::rows::{Columns as _, invalid};
 use crate::sqlstate::{self, ErrorClass};
 use pgdibs_failpoint::{Failpoint, reach};
 
@@ -30,13 +31,18 @@ struct Build {
     login: RoleName,
     password: String,
     owner: RoleName,
-    extensions: Vec<String>,
-    roles: Vec<String>,
+    /// Of a pool whose leases are superusers.
+    by_superuser: bool,
+    extensions: Vec<Extension>,
+    roles: Vec<RoleName>,
+    locale: Locale,
 }
 
 impl Build {
     fn read(row: PgRow) -> Result<Self, sqlx::Error> {
         let id = row.try_get("id")?;
+        let roles: Vec<String> = row.try_get("roles")?;
+        let roles = roles.iter().map(|role| RoleName::parse("roles", role)).collect::<Result<_, _>>();
         Ok(Self {
             id,
             pool: row.pool()?,
@@ -46,15 +52,18 @@ impl Build {
             login: RoleName::login(id),
             password: row.try_get("password")?,
             owner: row.role("owner")?,
-            extensions: row.try_get("extensions")?,
-            roles: row.try_get("roles")?,
+            by_superuser: row.parsed("may", LoginRights::parse)? == LoginRights::Superuser,
+            extensions: pools::extensions(&row)?,
+            roles: roles.map_err(|_| invalid("roles"))?,
+            locale: pools::locale(&row)?,
         })
     }
 }
 
 async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Build> {
     let build = sqlx::query(
-        "select t.id, t.pool, t.fingerprint, t.name, t.oid, t.password, p.owner, p.extensions, p.roles
+        "select t.id, t.pool, t.fingerprint, t.name, t.oid, t.password, p.owner, p.login as may, p.extensions, p.extension_schemas, p.roles,
+                p.locale, p.encoding, p.icu_locale
          from templates t join pools p on p.name = t.pool where t.id = $1 and t.state = 'building'",
     )
     .bind(template.0)
@@ -64,23 +73,27 @@ async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Bui
     build.ok_or_else(|| stale("the template is not building any more"))
 }
 
-/// Creates roles, login and database for a build. The daemon's own role prepares extensions and schema `public`, since the builder is no
-/// superuser. The builder gets the place when the row has the oid.
+/// Creates roles, login and database for a build. The daemon prepares extensions and schema `public`, since the builder is no superuser,
+/// unless the pool's leases are. The builder gets the place when the row has the oid.
 pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<()> {
     let build = find(ctx.connection, template).await?;
     make_owner(ctx, &build.owner, &build.pool).await?;
     for role in &build.roles {
-        let role = RoleName::parse("roles", role)?;
-        make_role(ctx, &role, false).await?;
-        // The owner may then give objects to the role, and every login acts as the owner.
-        ddl::grant_role(&role, &build.owner, ctx.backend.facts().major).run(ctx.connection).await?;
+        make_role(ctx, role, false).await?;
+        // The owner may then give objects to the role, and every login acts as the owner. Without ADMIN OPTION, with which a lease could make
+        // other roles of the server its members.
+        ddl::grant_role(role, &build.owner, ctx.backend.facts().major).run(ctx.connection).await?;
     }
     reach(Failpoint::BuildRolesMade).await;
     let password = build.password.clone();
-    make_login(ctx, &build.login, password, &build.owner, LoginRights::Plain, 0).await?;
+    let rights = if build.by_superuser { LoginRights::Superuser } else { LoginRights::Plain };
+    let settings = LoginSettings { rights, ..LoginSettings::default() };
+    make_login(ctx, &build.login, password, &build.owner, settings, 0).await?;
     reach(Failpoint::BuildLoginMade).await;
     remove_half_made(ctx, &build.name).await?;
-    give_name(ctx.connection, ddl::create_build(&build.name, &RoleName::database_owner())).await?;
+    let database =
+        ddl::create_build(&build.name, &RoleName::database_owner(), &build.locale, ctx.backend.facts().major);
+    give_name(ctx.connection, database).await?;
     reach(Failpoint::BuildCreated).await;
     let result = prepare(ctx, &build).await.map_err(pgdibs_core::error::StepError::from);
     reach(Failpoint::BuildPrepared).await;
@@ -126,18 +139,18 @@ fn may_give_public_schema(backend: &PgBackend) -> bool {
 /// Extensions and schema `public`, before the builder's first session; its right to connect comes last.
 async fn prepare(ctx: &mut StepContext<'_>, build: &Build) -> Result<()> {
     ddl::open_to_the_daemon(&build.name).run(ctx.connection).await?;
-    let mut inside = connect(ctx.backend, build).await?;
-    for extension in &build.extensions {
-        if let Err(error) = ddl::create_extension(extension).run(&mut inside).await {
-            return Err(failed(format!(
-                "extension \"{extension}\" (pool setting `extensions`) cannot be made: {}",
-                sqlstate::sentence(&error)
-            )));
-        }
+    // The owner creates trusted extensions.
+    if let Some(grant) = ddl::grant(&build.name, build.owner.as_str(), "CREATE", false) {
+        grant.run(ctx.connection).await?;
     }
+    let mut inside = connect(ctx.backend, build).await?;
     if may_give_public_schema(ctx.backend) {
         ddl::give_public_schema(&build.owner).run(&mut inside).await?;
+        if !build.roles.is_empty() {
+            ddl::grant_create_in_public(&build.roles).run(&mut inside).await?;
+        }
     }
+    extensions::create(&mut inside, &build.extensions, &build.owner).await?;
     inside.close().await?;
     Ok(ddl::close_to_all_but(&build.name, &build.login, &build.owner).run(ctx.connection).await?)
 }
@@ -244,6 +257,7 @@ async fn shut_out(connection: &mut PgConnection, oid: i64, login: &RoleName) -> 
 /// owner, and compacts the tables that `initdb` created. Returns the number of relations, for the warning about the lock table.
 async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<i64> {
     let mut inside = connect(backend, build).await?;
+    extensions::keep_for_superusers(&mut inside, &build.login).await?;
     ddl::reassign_owned(&build.login, &build.owner).run(&mut inside).await?;
     let public: bool = sqlx::query_scalar(
         "select exists (select from pg_catalog.pg_namespace where nspname = 'public'::pg_catalog.name)",
@@ -251,7 +265,8 @@ async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<i64> {
     .fetch_one(&mut inside)
     .await?;
     if public && may_give_public_schema(backend) {
-        ddl::give_public_schema(&build.owner).run(&mut inside).await?;
+        let revoke = ddl::revoke_create_in_public(&build.owner);
+        ddl::give_public_schema(&build.owner).then(revoke).run(&mut inside).await?;
     }
     seal::compact_catalogs(&mut inside).await?;
     let relations = seal::relations(&mut inside).await?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::name::{DatabaseName, RoleName};
-use pgdibs_core::pool::{LoginRights, Strategy, StrategyChoice};
+use pgdibs_core::pool::{Strategy, StrategyChoice};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
@@ -27,7 +27,8 @@ const MEASURED_CLONES: i32 = 3;
 pub(super) async fn clone(ctx: &mut StepContext<'_>, server: &ServerProcess, database: DatabaseId) -> Result<()> {
     let row = sqlx::query(
         "select d.name, d.pool, d.login, d.password, d.template_id, t.name as template, t.settings, t.grants,
-                t.strategy, p.strategy as pool_strategy, p.owner, p.login as may, p.connection_limit, t.file_copy_count, t.wal_log_count,
+                t.strategy, p.strategy as pool_strategy, p.owner, p.login as may, p.act_as, p.connection_limit,
+                t.file_copy_count, t.wal_log_count,
                 exists (select from pg_roles r where r.rolname = p.owner) as has_owner, pg_backend_pid() as process
          from databases d join templates t on t.id = d.template_id join pools p on p.name = d.pool
          where d.id = $1 and d.state in ('creating', 'blocked') and d.oid is null and t.state = 'ready'",
@@ -44,9 +45,8 @@ pub(super) async fn clone(ctx: &mut StepContext<'_>, server: &ServerProcess, dat
     if !row.try_get::<bool, _>("has_owner")? {
         make_owner(ctx, &owner, &row.pool()?).await?;
     }
-    let may = row.parsed("may", LoginRights::parse)?;
     let (password, limit) = (row.try_get("password")?, row.number("connection_limit")?);
-    let verifier = make_login(ctx, &login, password, &owner, may, limit).await?;
+    let verifier = make_login(ctx, &login, password, &owner, row.login_settings()?, limit).await?;
     reach(Failpoint::CloneLoginMade).await;
     let strategy = choose(ctx.backend, &row)?;
     let began = Instant::now();

@@ -8,12 +8,14 @@ use sqlx::{Connection as _, Row as _};
 
 use super::contended;
 use super::drop_by_name::drop_by_name;
+use super::made_roles::drop_connected;
 use super::sessions::{end_all_sessions, end_sessions_of};
 use super::step_context::ServerProcess;
 use super::step_context::StepContext;
 use super::tenants::{drop_handed_over, drop_what_they_made};
 use crate::ddl;
 use crate::error::{Result, failed, stale};
+use crate::rights::Rights;
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
 use pgdibs_failpoint::{Failpoint, reach};
@@ -184,10 +186,13 @@ fn login_names(names: &[String]) -> Vec<RoleName> {
 
 /// Drops logins of pgdibs, with the databases that they created (`login = "createdb"`).
 ///
-/// A superuser's login may own something elsewhere, which pgdibs does not drop: the login stays, closed, and garbage collection tries again.
+/// The roles that are connected with a superuser's login go too. It may own something elsewhere, which pgdibs does not drop: the login stays, closed, and garbage collection tries again.
 pub(crate) async fn drop_logins(ctx: &mut StepContext<'_>, logins: &[String]) -> Result<()> {
     let names = login_names(logins);
     end_sessions_of(ctx.connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;
+    if ctx.backend.facts().rights == Rights::Superuser {
+        drop_connected(ctx, &names).await?;
+    }
     if ctx.backend.facts().prepares_transactions {
         // A prepared transaction holds a lock on its role, and the drop would wait for it.
         drop_what_they_made(ctx, &names).await?;

@@ -4,7 +4,7 @@
 //! have yet. None of that survives a reset.
 
 use pgdibs_core::name::{DatabaseName, RoleName};
-use pgdibs_core::pool::LoginRights;
+use pgdibs_core::pool::LoginSettings;
 use sqlx::postgres::PgConnection;
 use sqlx::postgres::types::Oid;
 
@@ -17,9 +17,9 @@ pub(super) struct Login {
     pub(super) name: RoleName,
     /// Of its original password; without one, an earlier pgdibs created it, and the password stays as it is.
     pub(super) verifier: Option<String>,
+    /// The owner role, if it acts as another role than itself.
     pub(super) acts_as: RoleName,
-    /// What it may do beyond its database.
-    pub(super) may: LoginRights,
+    pub(super) settings: LoginSettings,
 }
 
 impl Login {
@@ -43,16 +43,14 @@ impl Login {
         .await?;
         let (settings, is_set_there) =
             found.ok_or_else(|| failed("the login of the lease was dropped, so the lease can only be released"))?;
-        let expected = match self.may {
-            LoginRights::Plain => vec![format!("role={}", self.acts_as)],
-            LoginRights::CreateDb | LoginRights::Superuser => Vec::new(),
-        };
+        let sets_role = self.settings.sets_role().then_some(&self.acts_as);
+        let expected: Vec<String> = sets_role.iter().map(|role| format!("role={role}")).collect();
         let mut restored = Ddl::default();
         if let Some(verifier) = &self.verifier {
             restored = restored.then(ddl::restore_password(&self.name, verifier, backend.facts().rights));
         }
         if settings != expected {
-            restored = restored.then(ddl::reset_settings(&self.name, &self.acts_as, self.may));
+            restored = restored.then(ddl::reset_settings(&self.name, sets_role));
         }
         if is_set_there {
             restored = restored.then(ddl::reset_settings_in(&self.name, name));

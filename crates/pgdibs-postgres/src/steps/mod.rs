@@ -1,10 +1,12 @@
 //! Steps: executes what the planner decided. Each step checks again what the plan assumed; a failure is written into its row.
 
 mod step_context;
+mod extensions;
 mod build;
 mod clone;
 mod contended;
 mod pre_drop;
+mod made_roles;
 pub(crate) mod drop;
 mod drop_by_name;
 mod fence;

@@ -1,7 +1,7 @@
 //! Roles and logins that steps create, and the roles that no pool names any more.
 
 use pgdibs_core::name::{PoolName, RoleName};
-use pgdibs_core::pool::LoginRights;
+use pgdibs_core::pool::LoginSettings;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
@@ -18,11 +18,11 @@ pub(super) async fn make_login(
     login: &RoleName,
     password: String,
     owner: &RoleName,
-    may: LoginRights,
+    settings: LoginSettings,
     connection_limit: u32,
 ) -> Result<String> {
     let verifier = blocking(move || scram::verifier(&password)).await?;
-    match ctx.backend.create_login(login, &verifier, owner, may, connection_limit).run(ctx.connection).await {
+    match ctx.backend.create_login(login, &verifier, owner, settings, connection_limit).run(ctx.connection).await {
         Err(error) if sqlstate::class(&error) == ErrorClass::Exists => {
             ddl::reopen_login(login, &verifier).run(ctx.connection).await?;
         }

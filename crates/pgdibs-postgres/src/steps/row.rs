@@ -1,7 +1,6 @@
 //! Rows of databases that enter or leave a slot, for fences and swaps.
 
 use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
-use pgdibs_core::pool::LoginRights;
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
@@ -39,7 +38,7 @@ impl DatabaseRow {
                 name: row.role("login")?,
                 verifier: row.try_get("verifier")?,
                 acts_as: row.role("owner")?,
-                may: row.parsed("may", LoginRights::parse)?,
+                settings: row.login_settings()?,
             },
             has_login: row.try_get("has_login")?,
             keep: row.try_get("keep")?,

@@ -8,7 +8,7 @@ use pgdibs_core::error::StepError;
 use pgdibs_core::lease::LeaseId;
 use pgdibs_core::name::{DatabaseName, RoleName};
 use pgdibs_core::plan::Step;
-use pgdibs_core::pool::LoginRights;
+use pgdibs_core::pool::LoginSettings;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
@@ -311,7 +311,7 @@ async fn lock_reset(
 fn open_to_keeper(backend: &PgBackend, used: &DatabaseRow, kept: &DatabaseName) -> Ddl {
     let Some(login) = &used.keep_login else { return Ddl::default() };
     let verifier = scram::verifier(used.keep_password.as_deref().unwrap_or_default());
-    let mut opened = backend.create_login(login, &verifier, &used.login.acts_as, LoginRights::Plain, 0);
+    let mut opened = backend.create_login(login, &verifier, &used.login.acts_as, LoginSettings::default(), 0);
     if used.has_login {
         opened = opened.then(ddl::revoke_connect(kept, &used.login.name));
     }

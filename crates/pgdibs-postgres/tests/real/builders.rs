@@ -3,7 +3,7 @@
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::Fingerprint;
-use pgdibs_core::pool::PoolPatch;
+use pgdibs_core::pool::{Extension, PoolPatch};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{Template, TemplateState};
 use pgdibs_postgres::rights::Rights;
@@ -156,7 +156,7 @@ fn foreign_database_under_name_of_build_stays() {
 fn unknown_extension_fails_build_with_its_name() {
     on_each_server(Rights::Superuser, async |setting| {
         let suite = &setting.suite;
-        let patch = PoolPatch { extensions: Some(vec!["no_such_extension".to_owned()]), ..PoolPatch::default() };
+        let patch = PoolPatch { extensions: Some(vec![Extension::named("no_such_extension")]), ..PoolPatch::default() };
         suite.backend.put_pool(&suite.pool, &patch).await.unwrap();
         let template = suite.begin_build(&wanted(), "one").await;
         let failures = setting.idle_with_failures().await;

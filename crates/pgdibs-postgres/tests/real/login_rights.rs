@@ -94,6 +94,34 @@ fn superuser_login_is_superuser_and_loses_its_databases() {
     });
 }
 
+/// Regression: roles that a superuser's lease made stayed and could log in.
+#[test]
+fn roles_connected_with_superuser_login_are_dropped_with_it() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        setting.cluster.sql("postgres", "create role older login").await;
+        pool_with(setting, login(LoginRights::Superuser)).await;
+        let lease = suite.take(suite.acquire_request()).await;
+        let mut session = suite.enter(&lease).await;
+        for sql in [
+            "create role app login",
+            "grant app to current_user",
+            "create role child login in role current_user",
+            "create database of_app owner app",
+            "create role unconnected login",
+            "grant older to current_user",
+        ] {
+            let sql = sql.replace("current_user", &lease.credentials.as_ref().unwrap().user);
+            session.execute(AssertSqlSafe(sql.clone())).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+        suite.release(&lease).await;
+        suite.idle().await;
+        let roles = "select string_agg(rolname, ' ' order by rolname) from pg_roles where rolname in ('app', 'child', 'older', 'unconnected')";
+        assert_eq!(setting.cluster.text("postgres", roles).await, "older unconnected");
+        assert_eq!(databases_named_like(setting, "of\\_app").await, "0");
+    });
+}
+
 #[test]
 fn put_pool_refuses_rights_that_daemon_lacks() {
     on_each_server(Rights::DatabasesAndRoles, async |setting| {

@@ -4,21 +4,25 @@
 //! variable, of the Postgres that the daemon itself would find.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, and helpers of tests are meant too")]
 
+mod acting_role;
 mod beyond;
 mod blockers;
 mod builders;
 mod catalog;
 mod conformance;
 mod connecting;
+mod extensions;
 mod fence;
 mod half_made;
 mod leading;
+mod locales;
 mod login_rights;
 mod lost_catalog;
 mod owners;
 mod pulled_roles;
 mod quoting;
 mod restored_login;
+mod roles_of_builds;
 mod seals;
 mod secrets;
 mod support;

@@ -6,15 +6,14 @@ use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::pool::{LoginRights, PoolPatch};
 use pgdibs_postgres::rights::Rights;
-use pgdibs_postgres::sqlstate;
 use pgdibs_testing::conformance::ConformanceServer as _;
 use pgdibs_testing::conformance::Suite;
 use secrecy::ExposeSecret as _;
+use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::support::external::External;
-use crate::support::setting::{PgSuite, Setting, on_each_server, on_each_server_with};
+use crate::support::setting::{PgSuite, Setting, on_each_server, on_each_server_with, run};
 
 const BOTH: [Rights; 2] = [Rights::Superuser, Rights::DatabasesAndRoles];
 
@@ -22,11 +21,6 @@ const BOTH: [Rights; 2] = [Rights::Superuser, Rights::DatabasesAndRoles];
 async fn second_pool(setting: &Setting) -> PgSuite {
     let backend = setting.another_backend().await;
     Suite::new(backend, External::of(&setting.cluster), PoolName::parse("other").unwrap())
-}
-
-async fn run(session: &mut PgConnection, sql: &str) -> Result<(), String> {
-    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(session).await;
-    done.map(|_| ()).map_err(|error| sqlstate::code(&error).unwrap_or_else(|| error.to_string()))
 }
 
 /// Starts a build of the second pool; the leading daemon creates it.

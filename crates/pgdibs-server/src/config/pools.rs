@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use pgdibs_core::name::{PoolName, RoleName};
-use pgdibs_core::pool::{LoginRights, PoolPatch, PoolSettings, StrategyChoice};
+use pgdibs_core::pool::{ActAs, Extension, LoginRights, PoolPatch, PoolSettings, StrategyChoice};
 
 use super::source_table::SourceTable;
 use super::table::table;
-use super::types::{BoundedInteger, Identifier, SettingType, parsed, parsed_list};
+use super::types::{BoundedInteger, Locale, SettingType, extensions, parsed, parsed_list};
 use pgdibs_sources::Source;
 
 table! {
@@ -36,12 +36,28 @@ table! {
         #[serde(default, deserialize_with = "parsed")]
         strategy: Option<StrategyChoice> = "auto";
         /// what a lease's login may do beyond its own database. `createdb`: create databases, for suites that do so themselves;
-        /// `superuser`: everything on the server. The daemon drops what the login created when its lease has ended, not at a reset
+        /// `superuser`: everything on the server, also for its builds. The daemon drops what the login created when its lease has ended, not
+        /// at a reset. [Roles and rights](roles.md) has the details
         #[serde(default, deserialize_with = "parsed")]
         login: Option<LoginRights> = "plain";
-        /// extensions that the daemon creates in a template before it is built: `["postgis"]`
-        #[serde(default, deserialize_with = "parsed_list")]
-        extensions: Option<Vec<Identifier>> = "(none)";
+        /// the role that tests act as: `owner`, or `login`, the login of the lease itself, which inherits the owner's rights.
+        /// [What changes](roles.md#act_as--login)
+        #[serde(default, deserialize_with = "parsed")]
+        act_as: Option<ActAs> = "owner";
+        /// extensions that the daemon creates in a template before it is built, in schema `public` or in another one:
+        /// `["postgis", {name = "pgcrypto", schema = "ext"}]`
+        #[serde(default, deserialize_with = "extensions")]
+        extensions: Option<Vec<Extension>> = "(none)";
+        /// the locale of the template, such as `en_US.UTF-8`; empty for that of the server, which is `C.UTF-8` on the embedded one.
+        /// [What that does to ORDER BY](roles.md#locale-and-encoding)
+        #[serde(default, deserialize_with = "parsed")]
+        locale: Option<Locale> = "(the server's)";
+        /// the encoding of the template, such as `UTF8`; empty for that of the server
+        #[serde(default, deserialize_with = "parsed")]
+        encoding: Option<Locale> = "(the server's)";
+        /// an ICU locale for the sort order of the template, such as `de-AT`, from Postgres 15 on; empty for none
+        #[serde(default, deserialize_with = "parsed")]
+        icu_locale: Option<Locale> = "(none)";
         /// roles that the daemon creates before a template is built; the owner becomes a member of each
         #[serde(default, deserialize_with = "parsed_list")]
         roles: Option<Vec<RoleName>> = "(none)";
@@ -70,12 +86,16 @@ impl PoolTable {
             spares: self.spares.map(|number| number.0),
             owner: self.owner,
             strategy: self.strategy,
-            extensions: self.extensions.map(|names| names.into_iter().map(|name| name.0).collect()),
+            extensions: self.extensions,
             roles: self.roles,
             keep_templates: self.keep_templates.map(|number| number.0),
             template_max_age_seconds: self.template_max_age_days.map(|days| u64::from(days.0) * 86_400),
             idle_pool_seconds: self.idle_pool_seconds.map(|seconds| seconds.0.into()),
             login: self.login,
+            act_as: self.act_as,
+            locale: self.locale.map(|locale| locale.0),
+            encoding: self.encoding.map(|encoding| encoding.0),
+            icu_locale: self.icu_locale.map(|locale| locale.0),
             connection_limit: self.connection_limit.map(|number| number.0),
             sourced: Some(self.source.is_some()),
         };

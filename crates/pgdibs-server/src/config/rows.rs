@@ -56,7 +56,11 @@ pub fn rows(layers: &Layers<'_>, pools: &Value) -> Vec<ConfigRow> {
 fn text_of(value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
-        Value::Array(values) => values.iter().map(text_of).collect::<Vec<_>>().join(","),
+        // An array has no secrets; a table in it is an extension with its schema.
+        Value::Array(values) => {
+            let one = |value: &Value| if value.is_table() { value.to_string() } else { text_of(value) };
+            values.iter().map(one).collect::<Vec<_>>().join(",")
+        }
         Value::Table(table) => table.keys().cloned().collect::<Vec<_>>().join(","),
         value => value.to_string(),
     };

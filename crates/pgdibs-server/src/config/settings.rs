@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use pgdibs_core::pool::LoginRights;
 use secrecy::SecretString;
 use serde::Deserialize;
 
@@ -63,6 +64,11 @@ table! {
         build_timeout_seconds: BoundedInteger<1, DAY> = "600", "SECONDS", Daemon;
         /// A pool that grew shrinks to its `warm` when it had no lease for this long
         idle_seconds: BoundedInteger<1, DAY> = "300", "SECONDS", Daemon;
+        /// The most that `login` of a pool may be set to over HTTP: plain, createdb or superuser
+        ///
+        /// `login` in the file is not limited by it.
+        #[serde(default, deserialize_with = "parsed")]
+        max_login: Option<LoginRights> = "(`createdb` on the embedded server, `plain` on another one)", "RIGHTS", Daemon;
         /// What to log: error, warn, info, debug, trace, or per part: info,pgdibs=debug
         log: String = "info", "FILTER", Global;
         /// How log lines look: text for people, json for machines, auto: text on a terminal, json otherwise
@@ -72,6 +78,15 @@ table! {
         /// The pools that exist as soon as the daemon runs
         #[serde(skip)]
         pools: Vec<PoolConfig> = "(none)";
+    }
+}
+
+impl Config {
+    /// The most that `login` of a pool may be set to over HTTP.
+    #[must_use]
+    pub fn max_login(&self) -> LoginRights {
+        let default = if self.server_url.is_none() { LoginRights::CreateDb } else { LoginRights::Plain };
+        self.max_login.unwrap_or(default)
     }
 }
 

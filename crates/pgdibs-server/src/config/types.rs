@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use pgdibs_core::name::RoleName;
-use pgdibs_core::pool::{LoginRights, StrategyChoice};
+use pgdibs_core::pool::{ActAs, Extension, LoginRights, StrategyChoice};
 use secrecy::SecretString;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -42,8 +42,8 @@ pub trait SettingType {
 macro_rules! texts {
     ($($type:ty),*) => { $(impl SettingType for $type {})* };
 }
-texts!(PathBuf, SocketAddr, String, LoginRights, RoleName, StrategyChoice, Identifier, Vec<RoleName>);
-texts!(Vec<Identifier>, Vec<String>, BTreeMap<String, SecretString>);
+texts!(PathBuf, SocketAddr, String, ActAs, LoginRights, RoleName, StrategyChoice, Identifier, Vec<RoleName>);
+texts!(Vec<Extension>, Locale, Vec<String>, BTreeMap<String, SecretString>);
 
 impl SettingType for bool {
     const KIND: Kind = Kind::Boolean;
@@ -117,6 +117,25 @@ impl FromText for StrategyChoice {
     }
 }
 
+/// A locale or an encoding. A wrong one fails at the build, since the server knows which there are.
+#[derive(Debug, Clone)]
+pub struct Locale(pub(crate) String);
+
+impl FromText for Locale {
+    fn from_text(text: String) -> Result<Self, String> {
+        if text.len() <= 100 && !text.contains(char::is_control) {
+            return Ok(Self(text));
+        }
+        Err(format!("`{}` is no locale; at most 100 bytes, and no control characters", text.escape_default()))
+    }
+}
+
+impl FromText for ActAs {
+    fn from_text(text: String) -> Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| format!("`{text}` is no role to act as; owner and login are"))
+    }
+}
+
 impl FromText for LoginRights {
     fn from_text(text: String) -> Result<Self, String> {
         Self::parse(&text).ok_or_else(|| format!("`{text}` is not a login; plain, createdb and superuser are"))
@@ -148,6 +167,42 @@ pub fn parsed<'de, D: Deserializer<'de>, T: FromText>(reader: D) -> Result<Optio
 pub fn parsed_list<'de, D: Deserializer<'de>, T: FromText>(reader: D) -> Result<Option<Vec<T>>, D::Error> {
     let words: Vec<String> = StringList::deserialize(reader)?.into();
     words.into_iter().map(T::from_text).collect::<Result<_, _>>().map(Some).map_err(D::Error::custom)
+}
+
+/// An entry of `extensions`: a name, or a table with the name and the schema.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected the name of an extension, or a table such as { name = \"pgcrypto\", schema = \"ext\" }"
+)]
+enum ExtensionEntry {
+    Name(String),
+    InSchema(ExtensionTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ExtensionTable {
+    name: String,
+    schema: String,
+}
+
+impl TryFrom<ExtensionEntry> for Extension {
+    type Error = String;
+
+    fn try_from(entry: ExtensionEntry) -> Result<Self, String> {
+        let (name, schema) = match entry {
+            ExtensionEntry::Name(name) => (name, None),
+            ExtensionEntry::InSchema(table) => (table.name, Some(table.schema)),
+        };
+        let name = Identifier::from_text(name)?.0;
+        Ok(Self { name, schema: schema.map(Identifier::from_text).transpose()?.map(|schema| schema.0) })
+    }
+}
+
+pub fn extensions<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Vec<Extension>>, D::Error> {
+    let entries: Vec<ExtensionEntry> = Vec::deserialize(reader)?;
+    entries.into_iter().map(Extension::try_from).collect::<Result<_, _>>().map(Some).map_err(D::Error::custom)
 }
 
 /// An array of strings or, as in flags and variables, one string with commas. Blank entries do not count.

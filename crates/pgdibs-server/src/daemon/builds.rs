@@ -359,11 +359,14 @@ impl Builds {
         let sourced = &mut *sourced;
         let settings = &sourced.settings.settings;
         let owner = settings.owner.clone().unwrap_or_else(|| RoleName::of_pool(pool));
+        let extensions: Vec<String> = settings.extensions.iter().flatten().map(ToString::to_string).collect();
+        let locale = [&settings.locale, &settings.encoding, &settings.icu_locale].map(Option::as_deref);
         let roles: Vec<String> = settings.roles.iter().flatten().map(ToString::to_string).collect();
         let context = FingerprintContext {
             server_major: self.backend.facts().major,
             database_digest: &sourced.digest,
-            extensions: settings.extensions.as_deref().unwrap_or_default(),
+            extensions: &extensions,
+            locale: locale.map(Option::unwrap_or_default),
             roles: &roles,
             owner: owner.as_str(),
         };

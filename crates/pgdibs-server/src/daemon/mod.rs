@@ -200,7 +200,8 @@ async fn with_server(
         connections / 2,
         stopping.clone(),
         tasks.clone(),
-    );
+    )
+    .with_max_login(config.max_login());
     let membership = keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report));
     tasks.spawn(stopping.clone().run_until_cancelled_owned(membership));
     // A task of its own, because the blocker may block the reconciler.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{Fingerprint, InvalidName, PoolName};
+use pgdibs_core::pool::LoginRights;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -72,6 +73,7 @@ pub struct Service<B> {
     sources: Arc<dyn Sources>,
     addresses: Arc<BTreeMap<String, Address>>,
     waiter_limit: WaiterLimit,
+    max_login: LoginRights,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -84,6 +86,7 @@ impl<B> Clone for Service<B> {
             sources: Arc::clone(&self.sources),
             addresses: Arc::clone(&self.addresses),
             waiter_limit: self.waiter_limit.clone(),
+            max_login: self.max_login,
             stopping: self.stopping.clone(),
             tasks: self.tasks.clone(),
         }
@@ -105,7 +108,14 @@ impl<B: Backend + 'static> Service<B> {
         tasks: TaskTracker,
     ) -> Self {
         let (addresses, waiter_limit) = (Arc::new(addresses), WaiterLimit::of(waiters));
-        Self { backend, wait_queue, sources, addresses, waiter_limit, stopping, tasks }
+        let max_login = LoginRights::Plain;
+        Self { backend, wait_queue, sources, addresses, waiter_limit, max_login, stopping, tasks }
+    }
+
+    /// The same, whose callers may set `login` of a pool to at most this.
+    #[must_use]
+    pub fn with_max_login(self, max_login: LoginRights) -> Self {
+        Self { max_login, ..self }
     }
 
     /// The addresses that callers may name.

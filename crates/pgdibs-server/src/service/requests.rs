@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
-use pgdibs_core::name::{PoolName, shown};
+use pgdibs_core::name::{InvalidName, PoolName, shown};
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::{Announce, Kept};
 use pgdibs_core::snapshot::Snapshot;
@@ -49,8 +49,16 @@ impl<B: Backend + 'static> Service<B> {
     /// Makes a pool or changes its settings; the flag says whether it was made.
     ///
     /// # Errors
-    /// As [`Backend::put_pool`].
+    /// As [`Backend::put_pool`]; a `login` above the daemon's `max_login`.
     pub async fn put_pool(&self, pool: &PoolName, patch: &PoolPatch) -> Result<bool, Error> {
+        if let Some(login) = patch.login.filter(|login| *login > self.max_login) {
+            let (login, most) = (login.as_str(), self.max_login.as_str());
+            let rule = format!(
+                "\"{login}\" is above the most that this daemon gives over HTTP, max_login = \"{most}\"; where the daemon runs, set \
+                 PGDIBS_MAX_LOGIN={login}, or login = \"{login}\" in [pools.{pool}] of pgdibs.toml"
+            );
+            return Err(Error::Invalid(InvalidName { field: "login", rule }));
+        }
         let (_, made) = self.backend.put_pool(pool, patch).await?;
         self.wait_queue.wake_reconciler();
         Ok(made)

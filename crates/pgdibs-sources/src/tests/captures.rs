@@ -107,3 +107,31 @@ fn psql_errors_have_file_line_and_statement() {
         assert_eq!(sentence(output), expected);
     }
 }
+
+/// Regression: each 42501 had the hint about grants, also that of CREATE ROLE, which the hint's way does not help.
+#[test]
+fn denied_statement_has_hint_of_its_kind() {
+    let by_pool = "list the role under `roles` of the pool, so that pgdibs creates it";
+    let superuser = "set `login = \"superuser\"` for the pool";
+    for (code, statement, hint) in [
+        ("42501", "CREATE ROLE reader;", by_pool),
+        ("42501", "create user \"Reader 2\" password 'x';", by_pool),
+        ("42710", "CREATE ROLE reader;", by_pool),
+        ("42501", "ALTER ROLE reader LOGIN;", "exist before the build, without login"),
+        ("42501", "drop user reader;", "exist before the build, without login"),
+        ("42501", "grant reader to writer;", "exist before the build, without login"),
+        ("42501", "GRANT SELECT\nON t TO reader;", "if this is about a role: list it under `roles`"),
+        ("42501", "create user mapping for reader server s;", "if this is about a role"),
+        ("42501", "ALTER EXTENSION postgis UPDATE;", "give its schema under `extensions` of the pool"),
+        ("42501", "create server s foreign data wrapper w;", "the pool lists its extension under `extensions`"),
+        ("42501", "CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f();", superuser),
+    ] {
+        let output = format!("psql:a.sql:1: ERROR:  {code}: refused\npsql:a.sql:1: STATEMENT:  {statement}\n");
+        let sentence = sentence(&output);
+        assert!(sentence.lines().next().unwrap().contains(hint), "{statement}: {sentence}");
+    }
+    let block = "psql:a.sql:3: ERROR:  42501: permission denied to create role\n\
+                 CONTEXT:  SQL statement \"CREATE ROLE reader\n  NOLOGIN\"\nPL/pgSQL function inline_code_block line 3 at SQL statement\n\
+                 psql:a.sql:3: STATEMENT:  DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles) THEN\nCREATE ROLE reader\n  NOLOGIN; END IF; END $$;\n";
+    assert!(sentence(block).contains(by_pool), "{}", sentence(block));
+}

@@ -53,7 +53,7 @@ const STAYS: [&str; 26] = [
     "GRANT ALL ON SCHEMA public TO app;\nREVOKE USAGE ON SCHEMA public FROM PUBLIC;\n",
     "COMMENT ON SCHEMA public IS 'ours';\nCOMMENT ON TABLE public.item IS 'ALTER TABLE x OWNER TO y;';\n",
     "ALTER DATABASE shop SET my.owner TO postgres;\nALTER TABLE a RENAME owner TO holder;\nALTER TABLE a RENAME COLUMN owner TO holder;\n",
-    "ALTER TABLE ONLY public.item\n    ADD CONSTRAINT item_pkey PRIMARY KEY (id);\nCREATE SCHEMA public2;\n",
+    "ALTER TABLE ONLY public.item\n    ADD CONSTRAINT item_pkey PRIMARY KEY (id);\nCREATE SCHEMA IF NOT EXISTS public2;\n",
     "  ALTER TABLE indented OWNER TO me;\nSELECT 1; ALTER TABLE x OWNER TO y;\nALTER TABLE x OWNER TO y; SELECT 1;\n",
     "\\restrict a'b\"c$$\nALTER TABLE x OWNER TO\nme;\n\\unrestrict a'b\"c$$\n",
 ];
@@ -117,7 +117,7 @@ fn clauses_about_owners_are_left_out() {
             "GRANT SELECT ON TABLE shop.\"granted by x\" TO r WITH GRANT OPTION;",
         ),
         ("REVOKE ALL ON SCHEMA public FROM r GRANTED BY app_owner;", "REVOKE ALL ON SCHEMA public FROM r;"),
-        ("CREATE SCHEMA shop;", "CREATE SCHEMA shop;"),
+        ("CREATE SCHEMA shop;", "CREATE SCHEMA IF NOT EXISTS shop;"),
         (
             "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO r;",
             "ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO r;",

@@ -8,8 +8,14 @@ use super::super::inputs::Inputs;
 use super::super::{FileGlob, FingerprintContext, Matches, Source, SourceFingerprint, SourceKind};
 use super::source;
 
-const CONTEXT: FingerprintContext<'static> =
-    FingerprintContext { server_major: 15, database_digest: "", extensions: &[], roles: &[], owner: "pgdibs_shop" };
+const CONTEXT: FingerprintContext<'static> = FingerprintContext {
+    server_major: 15,
+    database_digest: "",
+    extensions: &[],
+    locale: [""; 3],
+    roles: &[],
+    owner: "pgdibs_shop",
+};
 
 fn write(base: &Path, files: &[(&str, &str)]) {
     for (name, content) in files {
@@ -85,6 +91,7 @@ fn fingerprint_depends_on_configuration_and_context() {
         of(&plain, CONTEXT),
         of(&plain, FingerprintContext { server_major: 16, ..CONTEXT }),
         of(&plain, FingerprintContext { extensions: &names, ..CONTEXT }),
+        of(&plain, FingerprintContext { locale: ["C", "", ""], ..CONTEXT }),
         of(&plain, FingerprintContext { roles: &names, ..CONTEXT }),
         of(&plain, FingerprintContext { owner: "other", ..CONTEXT }),
         of(&argv(&["migrate", "--al", "l"]), CONTEXT),

@@ -7,8 +7,14 @@ use super::super::inputs::sql_files;
 use super::super::{FingerprintContext, Source, SourceFingerprint, SourceKind};
 use super::source;
 
-const CONTEXT: FingerprintContext<'static> =
-    FingerprintContext { server_major: 15, database_digest: "", extensions: &[], roles: &[], owner: "pgdibs_shop" };
+const CONTEXT: FingerprintContext<'static> = FingerprintContext {
+    server_major: 15,
+    database_digest: "",
+    extensions: &[],
+    locale: [""; 3],
+    roles: &[],
+    owner: "pgdibs_shop",
+};
 
 fn directory(base: &Path, files: &[&str]) -> Source {
     for name in files {

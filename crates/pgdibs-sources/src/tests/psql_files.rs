@@ -12,8 +12,14 @@ use super::super::{FingerprintContext, Source, SourceFingerprint, SourceKind, bu
 use super::server::TestServer;
 use super::source;
 
-const CONTEXT: FingerprintContext<'static> =
-    FingerprintContext { server_major: 15, database_digest: "", extensions: &[], roles: &[], owner: "pgdibs_shop" };
+const CONTEXT: FingerprintContext<'static> = FingerprintContext {
+    server_major: 15,
+    database_digest: "",
+    extensions: &[],
+    locale: [""; 3],
+    roles: &[],
+    owner: "pgdibs_shop",
+};
 
 fn file(base: &Path, text: &str) -> Source {
     fs::create_dir_all(base.join("db")).unwrap();

@@ -46,6 +46,8 @@ class Settings:
     """The setting that `guard` comes from, as in `PGDIBS_GUARD`."""
     allow: tuple[str, ...]
     """`host:port/database` globs that the guard allows."""
+    login: str = ""
+    """`plain`, `createdb` or `superuser`, which the pools get; empty: they keep what they have."""
     variables: tuple[Variable, ...] = ()
     """The variables to set, each with its driver. `choose_variables` sets this field and the next three."""
     left_alone: dict[str, str] = field(default_factory=dict)
@@ -103,6 +105,7 @@ def read_settings(config: pytest.Config, inherited: Mapping[str, str]) -> Settin
         guard=guard,
         guard_origin=guard_origin,
         allow=tuple(map(str, ini_value(config, "pgdibs_allow"))),
+        login=_login(config),
     )
     for entry in ini_value(config, "pgdibs_aliases"):
         settings.add_alias(str(entry), "pgdibs_aliases in the ini file")
@@ -132,6 +135,11 @@ def validated_pool(pool: str, origin: str) -> str:
             f"pgdibs: {origin} is `{pool}`; a pool is 1 to 40 lower-case letters, digits and underscores, no digit first"
         )
     return pool
+
+
+def _login(config: pytest.Config) -> str:
+    login = str(ini_value(config, "pgdibs_login") or "")
+    return login and _one_of(login, "pgdibs_login in the ini file", "plain", "createdb", "superuser")
 
 
 def _value(config: pytest.Config, inherited: Mapping[str, str], name: str, default: str) -> tuple[str, str]:

@@ -89,19 +89,24 @@ class Templates:
 
             ensure_daemon(self.client, print_line=self.progress.print_line)
         is_asked_to_rebuild = bool(self.config.known_args_namespace.pgdibs_rebuild)
+        # Left out, the pool keeps the login that it has.
+        rights = {"login": self.settings.login} if self.settings.login else {}
         if not self.settings.fingerprint:
             if is_asked_to_rebuild:
                 raise pytest.UsageError(
                     "pgdibs: --pgdibs-rebuild has no effect here: without pgdibs_fingerprint the daemon builds the template; "
                     "`pgdibs template drop` forces a build"
                 )
+            if rights:
+                for pool in dict.fromkeys(self.settings.aliases.values()):
+                    self.client.put_pool(pool, **rights)
             return {}
         started = time.monotonic()
         fingerprint = self._fingerprint()
         is_forced = is_asked_to_rebuild or any(self.config.hook.pytest_pgdibs_is_build_forced(config=self.config))
         alias_of = {pool: alias for alias, pool in reversed(self.settings.aliases.items())}
         for pool, alias in alias_of.items():
-            self.client.put_pool(pool)
+            self.client.put_pool(pool, **rights)
             if is_forced:
                 self._drop(pool, fingerprint)
 

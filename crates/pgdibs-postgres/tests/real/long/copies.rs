@@ -5,7 +5,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, RoleName};
 use pgdibs_core::plan::{Step, locks};
-use pgdibs_core::pool::{PoolPatch, Strategy, StrategyChoice};
+use pgdibs_core::pool::{Extension, PoolPatch, Strategy, StrategyChoice};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_testing::conformance::ConformanceServer as _;
 use sqlx::AssertSqlSafe;
@@ -100,7 +100,7 @@ fn extensions_and_roles_exist_before_builder_connects() {
             let suite = &setting.suite;
             let patch = PoolPatch {
                 warm: Some(1),
-                extensions: Some(vec!["citext".to_owned(), "uuid-ossp".to_owned()]),
+                extensions: Some(["citext", "uuid-ossp"].map(Extension::named).to_vec()),
                 roles: Some(vec![RoleName::parse("roles", "Shop Readers").unwrap()]),
                 ..PoolPatch::default()
             };

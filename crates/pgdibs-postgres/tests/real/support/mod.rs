@@ -1,6 +1,7 @@
 //! Support for the tests of this binary: backends on throw-away clusters, and clients that bypass pgdibs.
 
 pub(crate) mod external;
+pub(crate) mod own_share;
 pub(crate) mod setting;
 
 use std::task::Poll;

@@ -4,16 +4,22 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
 use pgdibs_core::backend::Backend as _;
-use pgdibs_core::name::PoolName;
+use pgdibs_core::lease::Lease;
+use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::plan::{Step, plan};
+use pgdibs_core::pool::PoolPatch;
+use pgdibs_core::request::Acquire;
 use pgdibs_core::snapshot::PlannerContext;
 use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::{ServerAddress, open};
 use pgdibs_postgres::membership::Membership;
 use pgdibs_postgres::rights::Rights;
+use pgdibs_postgres::sqlstate;
 use pgdibs_testing::cluster::{Cluster, all_binaries};
-use pgdibs_testing::conformance::Suite;
 use pgdibs_testing::conformance::idle::run_until_idle;
+use pgdibs_testing::conformance::{ConformanceServer as _, Suite};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgConnection;
 
 use super::external::External;
 
@@ -103,6 +109,21 @@ impl Setting {
         failures.into_iter().map(|(step, error)| format!("{step:?}: {error}")).collect()
     }
 
+    /// Builds a template in which the builder runs this SQL, and takes a lease of it.
+    pub(crate) async fn lease_of_build(&self, patch: &PoolPatch, fingerprint: &str, sql: &str) -> Lease {
+        let (suite, fingerprint) = (&self.suite, Fingerprint::parse(fingerprint).unwrap());
+        suite.backend.put_pool(&suite.pool, patch).await.unwrap_or_else(|error| panic!("{error}"));
+        let template = suite.begin_build(&fingerprint, "one").await;
+        suite.idle().await;
+        let place = suite.backend.build_place(template.id, "one").await.unwrap().expect("its database exists");
+        let mut session = suite.server.connect(&place.credentials, place.database.as_str()).await.unwrap();
+        run(&mut session, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        suite.server.disconnect(session).await;
+        suite.backend.request_seal(&suite.pool, &fingerprint, "one").await.unwrap();
+        suite.idle().await;
+        suite.take(Acquire { fingerprint, ..suite.acquire_request() }).await
+    }
+
     /// The role as which the sessions of the pool's leases act.
     pub(crate) async fn pool_owner(&self) -> String {
         self.catalog_text("select owner from pools limit 1").await
@@ -117,6 +138,18 @@ impl Setting {
     pub(crate) async fn catalog_text(&self, sql: &str) -> String {
         self.cluster.text("pgdibs", sql).await
     }
+}
+
+/// Runs SQL; the error is its SQLSTATE.
+pub(crate) async fn run(session: &mut PgConnection, sql: &str) -> Result<(), String> {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(session).await;
+    done.map(|_| ()).map_err(|error| sqlstate::code(&error).unwrap_or_else(|| error.to_string()))
+}
+
+/// The one value of a query, as text.
+pub(crate) async fn text(session: &mut PgConnection, sql: &str) -> String {
+    let text = sqlx::query_scalar(AssertSqlSafe(format!("select ({sql})::text"))).fetch_one(session).await;
+    text.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 /// Runs a test on a fresh cluster of every Postgres to test with.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgdibs_core::name::RoleName;
-use pgdibs_core::pool::{LoginRights, PoolPatch, Strategy, StrategyChoice};
+use pgdibs_core::pool::{ActAs, Extension, LoginRights, PoolPatch, Strategy, StrategyChoice};
 use secrecy::ExposeSecret as _;
 
 use super::{Given, row};
@@ -16,13 +16,17 @@ max = 40
 spares = 0
 owner = "shop_app"
 strategy = "wal_log"
-extensions = ["uuid-ossp", "pg_trgm"]
+extensions = ["uuid-ossp", { name = "pgcrypto", schema = "ext" }]
 roles = ["reader"]
 keep_templates = 2
 template_max_age_days = 7
 idle_pool_seconds = 3600
 login = "createdb"
 connection_limit = 20
+act_as = "login"
+locale = "de_DE.UTF-8"
+encoding = "UTF8"
+icu_locale = ""
 
 [pools.shop.source]
 command = ["python", "manage.py", "migrate, now"]
@@ -51,13 +55,20 @@ fn pool_table_sets_every_field() {
         spares: Some(0),
         owner: Some(role("shop_app")),
         strategy: Some(StrategyChoice::Fixed(Strategy::WalLog)),
-        extensions: Some(vec!["uuid-ossp".to_owned(), "pg_trgm".to_owned()]),
+        extensions: Some(vec![
+            Extension::named("uuid-ossp"),
+            Extension { schema: Some("ext".to_owned()), ..Extension::named("pgcrypto") },
+        ]),
         roles: Some(vec![role("reader")]),
         keep_templates: Some(2),
         template_max_age_seconds: Some(7 * 86_400),
         idle_pool_seconds: Some(3600),
         login: Some(LoginRights::CreateDb),
+        act_as: Some(ActAs::Login),
         connection_limit: Some(20),
+        locale: Some("de_DE.UTF-8".to_owned()),
+        encoding: Some("UTF8".to_owned()),
+        icu_locale: Some(String::new()),
         sourced: Some(true),
     };
     assert_eq!(shop.settings, expected);
@@ -72,9 +83,12 @@ fn pool_table_sets_every_field() {
 
     assert_eq!(row(&loaded, "pools.shop.warm"), "5 · file ./pgdibs.toml line 3");
     assert_eq!(row(&loaded, "pools._bare.warm"), "4 (an existing pool keeps its own) · default");
-    assert_eq!(row(&loaded, "pools.shop.extensions"), "uuid-ossp,pg_trgm · file ./pgdibs.toml line 8");
-    assert_eq!(row(&loaded, "pools.shop.source.command"), "python,manage.py,migrate, now · file ./pgdibs.toml line 17");
-    assert_eq!(row(&loaded, "pools.shop.source.env"), "DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 19");
+    assert_eq!(
+        row(&loaded, "pools.shop.extensions"),
+        "uuid-ossp,{ name = \"pgcrypto\", schema = \"ext\" } · file ./pgdibs.toml line 8"
+    );
+    assert_eq!(row(&loaded, "pools.shop.source.command"), "python,manage.py,migrate, now · file ./pgdibs.toml line 21");
+    assert_eq!(row(&loaded, "pools.shop.source.env"), "DJANGO_SETTINGS_MODULE · file ./pgdibs.toml line 23");
 }
 
 #[test]
@@ -157,6 +171,16 @@ fn wrong_pool_table_is_refused() {
             pool,
             "strategy = \"copy\"",
             "pools.shop.strategy (file ./pgdibs.toml line 2): `copy` is not a strategy; auto, wal_log and file_copy are",
+        ),
+        (
+            pool,
+            "act_as = \"me\"",
+            "pools.shop.act_as (file ./pgdibs.toml line 2): `me` is no role to act as; owner and login are",
+        ),
+        (
+            pool,
+            "extensions = [{ name = \"pgcrypto\" }]",
+            "pools.shop.extensions (file ./pgdibs.toml line 2): expected the name of an extension, or a table such as { name = \"pgcrypto\", schema = \"ext\" }",
         ),
         (
             pool,

@@ -124,6 +124,7 @@ fn the_reference_has_the_pool_defaults_of_core() {
         ("idle_pool_seconds", code.idle_pool_seconds.to_string()),
         ("owner", code.owner.as_str().replace("shop", "NAME")),
         ("login", code.login.as_str().to_owned()),
+        ("act_as", code.act_as.as_str().to_owned()),
         ("connection_limit", code.connection_limit.to_string()),
     ];
     for (name, default) in of_code {

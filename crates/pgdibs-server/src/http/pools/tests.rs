@@ -34,3 +34,30 @@ async fn drop_pool_with_force_revokes_leases() {
     assert_eq!((&ended["state"], ended.get("password")), (&json!("revoked"), None));
     api.until("its login is dead", |api| connect(api, &lease).is_err()).await;
 }
+
+#[tokio::test]
+async fn login_above_max_login_is_refused() {
+    let api = TestApi::new();
+    let made = api.put("/v1/pools/app", json!({"login": "createdb", "act_as": "login"})).await.expect(201).json;
+    assert_eq!((&made["login"], &made["act_as"]), (&json!("createdb"), &json!("login")));
+    let refused = api.put("/v1/pools/app", json!({"login": "superuser"})).await.problem(400, "invalid_request");
+    let rule = "\"superuser\" is above the most that this daemon gives over HTTP, max_login = \"createdb\"; where the daemon runs, set \
+                PGDIBS_MAX_LOGIN=superuser, or login = \"superuser\" in [pools.app] of pgdibs.toml";
+    assert!(refused.contains(rule), "{refused}");
+    assert_eq!(api.get("/v1/pools/app").await.expect(200).json["login"], "createdb");
+    api.put("/v1/pools/app", json!({"login": "root"})).await.problem(400, "invalid_request");
+}
+
+#[tokio::test]
+async fn extensions_have_schemas_and_templates_locales() {
+    let api = TestApi::new();
+    let extensions = json!(["citext", {"name": "pgcrypto", "schema": "ext"}]);
+    let body = json!({"extensions": extensions, "locale": "C.UTF-8", "encoding": "UTF8", "icu_locale": "de-AT"});
+    let made = api.put("/v1/pools/app", body).await.expect(201).json;
+    assert_eq!(made["extensions"], extensions);
+    let locale = [&made["locale"], &made["encoding"], &made["icu_locale"]];
+    assert_eq!(locale, ["C.UTF-8", "UTF8", "de-AT"].map(|text| json!(text)).each_ref());
+    let refused = api.put("/v1/pools/app", json!({"extensions": [{"name": "pgcrypto"}]})).await;
+    let refused = refused.problem(400, "invalid_request");
+    assert!(refused.contains("an object with `name` and `schema`"), "{refused}");
+}

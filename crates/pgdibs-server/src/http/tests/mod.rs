@@ -22,6 +22,7 @@ use pgdibs_api::status::{Daemon, Reconciler, StepReport};
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::lease::Credentials;
+use pgdibs_core::pool::LoginRights;
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::Timestamp;
 use pgdibs_testing::conformance::idle::run_until_idle;
@@ -218,7 +219,8 @@ impl TestApi {
             waiter_limit,
             stopping.clone(),
             tasks.clone(),
-        );
+        )
+        .with_max_login(LoginRights::CreateDb);
         let status = Arc::new(TestStatus::default());
         let stage = watch::Sender::new(Some(service.clone()));
         let activity = Arc::new(Activity::from_now());
