@@ -166,6 +166,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             self.expiry = ExpiryWatch::default();
         }
         if !is_leader {
+            self.report.lock().unready.clear();
             // The wake-up is for the leader, and its changes may serve the waiters of this daemon.
             self.backend.notify().await?;
             self.wait_queue.wake_for_ready(None);
@@ -291,6 +292,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             tracing::warn!("{sentence}");
         }
         report.warnings = warnings;
+        report.unready = plan::unready(snapshot);
     }
 
     /// Logs when a lack of disk space stops cloning, and when cloning resumes.

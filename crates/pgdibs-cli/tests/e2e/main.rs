@@ -14,6 +14,7 @@ mod command_line;
 mod expiry;
 mod fence;
 mod faults;
+mod given_server;
 mod idle_connections;
 mod lifecycle;
 mod public_connect;

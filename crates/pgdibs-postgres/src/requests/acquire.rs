@@ -4,11 +4,11 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, Lease};
 use pgdibs_core::name::{Fingerprint, preferred_slot};
 use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId};
-use pgdibs_core::template::TemplateId;
+use pgdibs_core::template::{TemplateId, no_clone};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::{leases, pools, runs};
+use super::{leases, pools, runs, templates};
 use crate::context::PgBackend;
 use crate::error::Result;
 use crate::rows::{self, Columns as _};
@@ -167,6 +167,8 @@ async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<TargetTemplat
             Some(fingerprint) => format!("no template \"{fingerprint}\""),
             None => "no template yet".to_owned(),
         };
+        let lost = templates::why_lost(backend, &request.pool, request.fingerprint.as_ref()).await?;
+        let what = lost.map_or(what.clone(), |why| format!("{what} any more: {why}"));
         return Err(Error::TemplateNotFound(format!(
             "pool \"{0}\" has {what}; PUT /v1/pools/{0}/templates/<fingerprint> or `pgdibs template build {0}` makes one",
             request.pool
@@ -207,7 +209,11 @@ async fn acquire_one(
         .fetch_one(connection)
         .await;
     match result {
-        Ok(row) => Ok(outcome(request, row)?),
+        Ok(row) => match row.try_get::<Option<String>, _>("clone_error")? {
+            // The caller would wait in vain.
+            Some(error) => Err(Error::TemplateFailed(no_clone(row.try_get("wanted_fingerprint")?, &error)).into()),
+            None => Ok(outcome(request, row)?),
+        },
         Err(error) if sqlstate::class(&error) == ErrorClass::Exists => Ok(Outcome::Held),
         Err(error) => Err(error.into()),
     }

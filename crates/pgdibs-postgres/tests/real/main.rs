@@ -8,10 +8,12 @@ mod beyond;
 mod blockers;
 mod builders;
 mod catalog;
+mod collations;
 mod conformance;
 mod connecting;
 mod fence;
 mod half_made;
+mod isolation;
 mod leading;
 mod login_rights;
 mod lost_catalog;
@@ -28,5 +30,6 @@ mod traps;
 /// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
 mod long {
     mod copies;
+    mod encodings;
     mod passing_time;
 }
