@@ -28,6 +28,7 @@ mod two_daemons;
 /// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
 mod long {
     mod bad_input;
+    mod failing_clones;
     mod killed_daemon;
     mod killed_postgres;
     mod slow;

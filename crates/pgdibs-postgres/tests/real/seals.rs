@@ -175,19 +175,3 @@ fn transaction_prepared_by_superuser_fails_seal_with_its_name() {
         assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
     });
 }
-
-/// Their locks on a table, on a role and on a database outlive every session of the builder.
-#[test]
-fn transactions_prepared_with_locks_prevent_no_seal() {
-    for rights in [Rights::Superuser, Rights::DatabasesAndRoles] {
-        on_each_server_with(&["max_prepared_transactions=10"], rights, async |setting| {
-            let statements = "create table t (n int); create table u (n int);
-                begin; lock table t in access exclusive mode; prepare transaction 'as the owner';
-                set role none; begin; alter role current_user set work_mem = '8MB'; prepare transaction 'it''s the \"login\"'";
-            built(setting, statements).await;
-            seal(setting).await;
-            assert_eq!(setting.suite.ready_names().await.len(), 1);
-            assert_eq!(setting.cluster.text("postgres", "select count(*) from pg_prepared_xacts").await, "0");
-        });
-    }
-}
