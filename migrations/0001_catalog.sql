@@ -96,6 +96,10 @@ create table templates (
     built_seconds     double precision,
     size_bytes        bigint,
     relations         bigint,
+    -- The versions of the collations that its contents use, as the seal found them (sql/collations.sql), and as the last leader did. Null:
+    -- it uses none that has versions.
+    collations        text,
+    collations_found  text,
     built_at          timestamptz,
     last_used_at      timestamptz not null default now(),
     -- Why it failed or retires.
@@ -216,6 +220,22 @@ create table ended_runs (
     ended_at timestamptz not null default now()
 );
 
+-- Whether the server's libraries sort otherwise than when the database with this oid was created, or may do so: an upgrade of its image or its
+-- packages changes that. `create database` refuses such a database as a template. Postgres 14 records no version of a database.
+create function collation_changed(oid) returns boolean language plpgsql stable as $$
+begin
+    if current_setting('server_version_num')::int < 150000 then
+        return false;
+    end if;
+    return coalesce((select d.datcollversion is distinct from pg_database_collation_actual_version(d.oid) from pg_database d where d.oid = $1), false);
+end $$;
+
+-- Why no clone of a template can be made: all that are to be made have failed three times, and none is left.
+create function clone_error(template bigint) returns text language sql stable as $$
+    select max(last_error) filter (where state = 'blocked' and oid is null) from databases where template_id = $1
+    having bool_or(state = 'blocked' and oid is null) and not bool_or(state in ('spare', 'ready') or state = 'creating')
+$$;
+
 -- The views below are what several statements share. Views and not repeated text, so that a rule exists once. Statements read them with
 -- `*`: a migration that adds a column to one creates it under another name, since a daemon that runs has prepared statements on it.
 
@@ -248,7 +268,9 @@ select t.id, t.pool, t.fingerprint, t.state, t.name, t.oid, t.token, t.holder, t
            else t.built_by::int8 not in (select daemon from living_daemons) end as builder_silent,
        t.build_started_at, t.built_seconds, t.built_at, t.size_bytes, t.relations, t.last_used_at,
        greatest(0, extract(epoch from now() - t.last_used_at))::int8 as unused_seconds,
-       t.strategy, t.file_copy_count, t.file_copy_ms, t.wal_log_count, t.wal_log_ms, t.detail, coalesce(t.retry_at <= now(), true) as due
+       t.strategy, t.file_copy_count, t.file_copy_ms, t.wal_log_count, t.wal_log_ms, t.detail, coalesce(t.retry_at <= now(), true) as due,
+       t.state = 'ready' and (t.collations is distinct from t.collations_found or collation_changed(t.oid::oid)) as collations_changed,
+       case when t.state = 'ready' then clone_error(t.id) end as clone_error
 from templates t;
 
 -- A lease with the login that opens its database.

@@ -17,11 +17,11 @@ pub struct Timestamp(pub i64);
 pub enum TemplateState {
     /// A builder applies migrations to it. The builder moves it on (seal, abandon), or the reconciler when the builder stops renewing.
     Building,
-    /// Sealed and published; the reconciler clones it. The reconciler (unused) or `DELETE` moves it on.
+    /// Sealed and published; the reconciler clones it. The reconciler (unused, or the collations changed) or `DELETE` moves it on.
     Ready,
     /// To be dropped after its databases. The reconciler moves it on.
     Retiring,
-    /// The build failed. The row shows the reason until the next build of that fingerprint; the reconciler drops its database.
+    /// The build failed, or the collations of the server changed after it. The row shows the reason until the next build of that fingerprint; the reconciler drops its database.
     Failed,
 }
 
@@ -66,8 +66,28 @@ pub struct Template {
     pub strategy: Option<Strategy>,
     /// Measured clones so far, by strategy: count and mean milliseconds.
     pub measured: Vec<(Strategy, u32, f64)>,
+    /// Whether the server sorts otherwise than when it was built: an upgrade of its image or its libraries changed a collation.
+    pub collations_changed: bool,
+    /// Why no clone of it can be made, when it is ready.
+    pub clone_error: Option<String>,
     /// Why it failed, or why it retires.
     pub detail: Option<String>,
     /// Whether its current step may run now (false until `retry_at`).
     pub due: bool,
+}
+
+impl Template {
+    /// Why a ready template gives no database, in a sentence.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        self.clone_error.as_ref().map(|error| no_clone(self.fingerprint.as_str(), error))
+    }
+}
+
+/// The sentence for callers that need a clone of a template, when all that were tried have failed.
+#[must_use]
+pub fn no_clone(fingerprint: &str, error: &str) -> String {
+    format!(
+        "template \"{fingerprint}\" is built, but no clone of it can be made: {error}; pgdibs tries again once a minute"
+    )
 }

@@ -77,5 +77,6 @@ served as (
 select exists (select from holding) as held, exists (select from ended_runs where run = $6) as ended,
        template.id as wanted_template, template.fingerprint as wanted_fingerprint,
        (select free.places >= ahead.places + $12 and not $14 and ahead.places > 0 from free, ahead) as contested,
+       case when l.id is null then clone_error(template.id) end as clone_error,
        l.*, d.login, d.password
 from (values (1)) as always left join template on true left join (l join d on d.id = l.database_id) on true

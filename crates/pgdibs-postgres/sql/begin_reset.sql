@@ -31,5 +31,7 @@ reserved as (
     returning leases.generation + 1 as generation)
 
 select (select generation from reserved) as reserved, l.state, l.generation, l.reset_to is not null as resetting,
-       l.pool, l.template_id, l.fingerprint
+       l.pool, l.template_id, l.fingerprint,
+       (select coalesce(t.detail, t.state) from templates t where t.id = l.template_id and t.state <> 'ready') as lost,
+       case when l.reset_to is null then clone_error(l.template_id) end as clone_error
 from leases l where l.id = $1

@@ -42,6 +42,8 @@ impl From<sqlx::Error> for ConnectError {
 #[derive(Clone)]
 pub struct ServerAddress {
     pub(crate) options: PgConnectOptions,
+    /// The directory of the server's Unix socket, if the URL leads there.
+    socket: Option<String>,
     tls: String,
     url: SecretString,
 }
@@ -63,7 +65,7 @@ impl ServerAddress {
                     .to_owned(),
             ));
         }
-        let options = PgConnectOptions::from_str(text).map_err(|_| {
+        let options = PgConnectOptions::from_str(&with_host(text)).map_err(|_| {
             // The parser's own message may quote the URL, password included.
             ConnectError::Unusable(
                 "PGDIBS_SERVER_URL: cannot be read; it must look like postgresql://user:password@host:5432/postgres, with special characters of the password percent-encoded (@ is %40, : is %3A, / is %2F)"
@@ -72,7 +74,11 @@ impl ServerAddress {
         })?;
         let query = text.split_once('?').map_or("", |(_, query)| query);
         let tls: Vec<&str> = query.split('&').filter(|pair| pair.starts_with("ssl")).collect();
-        Ok(Self { options: options.disable_statement_logging(), tls: tls.join("&"), url: url.clone() })
+        // Without a host in the URL, sqlx takes PGHOST or a socket's usual directory as the host.
+        let socket = options.get_socket().map(|path| path.display().to_string());
+        let socket =
+            socket.or_else(|| Some(options.get_host()).filter(|host| host.starts_with('/')).map(str::to_owned));
+        Ok(Self { options: options.disable_statement_logging(), socket, tls: tls.join("&"), url: url.clone() })
     }
 
     /// The same server through the Unix socket in this directory, for the daemon itself: a lease is about forty statements, and each costs
@@ -82,7 +88,7 @@ impl ServerAddress {
         self
     }
 
-    /// Host (an IPv6 address without brackets) and port, for other programs on this machine.
+    /// Host (an IPv6 address without brackets, or the directory of a socket) and port, for other programs on this machine.
     pub fn host_and_port(&self) -> (String, u16) {
         (self.host().to_owned(), self.options.get_port())
     }
@@ -95,7 +101,8 @@ impl ServerAddress {
 
     /// sqlx keeps the brackets of an IPv6 address in a URL.
     fn host(&self) -> &str {
-        self.options.get_host().trim_start_matches('[').trim_end_matches(']')
+        let host = self.options.get_host().trim_start_matches('[').trim_end_matches(']');
+        self.socket.as_deref().unwrap_or(host)
     }
 
     /// The TLS parameters of the daemon for clients of the same server, as the query of a URL: `sslmode=require`. Without the certificate
@@ -139,6 +146,16 @@ impl ServerAddress {
         let encode =
             |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
         let (host, port) = self.host_and_port();
+        if host.starts_with('/') {
+            let tls = if self.tls.is_empty() { String::new() } else { format!("&{}", self.tls) };
+            return SecretString::from(format!(
+                "postgresql://{}:{}@/{}?host={}&port={port}{tls}",
+                encode(user),
+                encode(password.expose_secret()),
+                encode(database),
+                encode(&host)
+            ));
+        }
         // A host from a URL parameter may be any text.
         let host = if host.contains(':') {
             format!("[{host}]")
@@ -211,6 +228,17 @@ fn timed_out(database: Option<&str>) -> sqlx::Error {
     std::io::Error::new(std::io::ErrorKind::TimedOut, sentence).into()
 }
 
+/// libpq reads `postgresql://user:password@/database?host=/directory`, and the parser of sqlx no user without a host.
+fn with_host(url: &str) -> String {
+    match url.split_once("@/") {
+        // Not an @ in a path or a query.
+        Some((before, after)) if before.split_once("://").is_some_and(|(_, user)| !user.contains(['/', '?'])) => {
+            format!("{before}@localhost/{after}")
+        }
+        _ => url.to_owned(),
+    }
+}
+
 /// Characters that no host name has. sqlx does not decode a host, so the others stay as they are.
 const NOT_IN_HOSTS: &percent_encoding::AsciiSet =
     &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -280,6 +308,25 @@ mod tests {
             assert!(refused.contains("write it as %23"), "{refused}");
         }
         assert!(ServerAddress::parse(&SecretString::from("postgresql://u:p%23w@h/d".to_owned())).is_ok());
+    }
+
+    /// The form of libpq's manual for a socket, with and without a user.
+    #[test]
+    fn url_of_socket_gives_urls_of_socket() {
+        for url in [
+            "postgresql://u:p@/d?host=%2Frun%2Fpostgresql&port=5433&sslmode=disable",
+            "postgresql:///d?host=/run/postgresql&port=5433&user=u&password=p&sslmode=disable",
+            "postgresql://u:p@%2Frun%2Fpostgresql:5433/d?sslmode=disable",
+            "postgresql://u:p@ignored/d?host=/run/postgresql&port=5433&sslmode=disable",
+        ] {
+            let address = ServerAddress::parse(&SecretString::from(url.to_owned())).unwrap();
+            assert_eq!(address.host_and_port(), ("/run/postgresql".to_owned(), 5433), "{url}");
+            let theirs = address.url_for("l", &SecretString::from("s".to_owned()), "x_gw0");
+            let expected = "postgresql://l:s@/x_gw0?host=%2Frun%2Fpostgresql&port=5433&sslmode=disable";
+            assert_eq!(theirs.expose_secret(), expected, "{url}");
+            let again = ServerAddress::parse(&theirs).unwrap();
+            assert_eq!(again.host_and_port(), address.host_and_port(), "{url}");
+        }
     }
 
     #[test]

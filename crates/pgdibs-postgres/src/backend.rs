@@ -29,7 +29,7 @@ impl PgBackend {
 
 impl Backend for PgBackend {
     async fn take_snapshot(&self) -> Result<Snapshot, Error> {
-        self.within(requests::snapshot::take(self)).await
+        self.request(|| requests::snapshot::take(self)).await
     }
 
     async fn execute(&self, steps: &[Step]) -> Vec<Result<(), StepError>> {
@@ -41,11 +41,11 @@ impl Backend for PgBackend {
     }
 
     async fn put_pool(&self, pool: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool), Error> {
-        self.within(requests::pools::put(self, pool, patch)).await
+        self.request(|| requests::pools::put(self, pool, patch)).await
     }
 
     async fn drop_pool(&self, pool: &PoolName, force: bool) -> Result<(), Error> {
-        self.within(requests::pools::mark_dropping(self, pool, force)).await
+        self.request(|| requests::pools::mark_dropping(self, pool, force)).await
     }
 
     async fn put_template(
@@ -55,19 +55,23 @@ impl Backend for PgBackend {
         holder: &str,
         token: &str,
     ) -> Result<TemplatePut, Error> {
-        self.within(requests::templates::put(self, pool, fingerprint, holder, &digest(token), None)).await
+        let token = digest(token);
+        self.request(|| requests::templates::put(self, pool, fingerprint, holder, &token, None)).await
     }
 
     async fn build_place(&self, template: TemplateId, token: &str) -> Result<Option<BuildPlace>, Error> {
-        self.within(requests::templates::place(self, template, &digest(token))).await
+        let token = digest(token);
+        self.request(|| requests::templates::place(self, template, &token)).await
     }
 
     async fn renew_build(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
-        self.within(requests::templates::renew(self, pool, fingerprint, &digest(token))).await
+        let token = digest(token);
+        self.request(|| requests::templates::renew(self, pool, fingerprint, &token)).await
     }
 
     async fn request_seal(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
-        self.within(requests::templates::request_seal(self, pool, fingerprint, &digest(token))).await
+        let token = digest(token);
+        self.request(|| requests::templates::request_seal(self, pool, fingerprint, &token)).await
     }
 
     async fn abandon_build(
@@ -77,11 +81,12 @@ impl Backend for PgBackend {
         token: &str,
         detail: &str,
     ) -> Result<(), Error> {
-        self.within(requests::templates::abandon(self, pool, fingerprint, &digest(token), detail)).await
+        let token = digest(token);
+        self.request(|| requests::templates::abandon(self, pool, fingerprint, &token, detail)).await
     }
 
     async fn drop_template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {
-        self.within(requests::templates::mark_retiring(self, pool, fingerprint)).await
+        self.request(|| requests::templates::mark_retiring(self, pool, fingerprint)).await
     }
 
     async fn choose_template(&self, pool: &PoolName, run: Option<&str>) -> Result<Fingerprint, Error> {
@@ -89,39 +94,39 @@ impl Backend for PgBackend {
     }
 
     async fn acquire(&self, acquire_requests: &[Acquire], ticket: Option<TicketId>) -> Result<Acquired, Error> {
-        self.within(requests::acquire::acquire(self, acquire_requests, ticket)).await
+        self.request(|| requests::acquire::acquire(self, acquire_requests, ticket)).await
     }
 
     async fn share_login(&self, leases: &[LeaseId]) -> Result<Vec<Lease>, Error> {
-        self.within(requests::shared::share(self, leases)).await
+        self.request(|| requests::shared::share(self, leases)).await
     }
 
     async fn ended_leases(&self) -> Result<Vec<Lease>, Error> {
-        self.within(requests::leases::ended(self)).await
+        self.request(|| requests::leases::ended(self)).await
     }
 
     async fn credentials(&self, database: &str) -> Result<Credentials, Error> {
-        self.within(requests::shared::credentials(self, database)).await
+        self.request(|| requests::shared::credentials(self, database)).await
     }
 
     async fn take_ticket(&self, wanted: &TargetTemplate, count: u32, kind: TicketKind) -> Result<TicketId, Error> {
-        self.within(requests::tickets::take(self, wanted, count, kind)).await
+        self.request(|| requests::tickets::take(self, wanted, count, kind)).await
     }
 
     async fn drop_ticket(&self, ticket: TicketId) -> Result<(), Error> {
-        self.within(requests::tickets::give_up(self, ticket)).await
+        self.request(|| requests::tickets::give_up(self, ticket)).await
     }
 
     async fn lease(&self, id: LeaseId) -> Result<Lease, Error> {
-        self.within(requests::leases::find(self, id)).await
+        self.request(|| requests::leases::find(self, id)).await
     }
 
     async fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
-        self.within(requests::leases::renew(self, id, ttl_seconds)).await
+        self.request(|| requests::leases::renew(self, id, ttl_seconds)).await
     }
 
     async fn end_lease(&self, id: LeaseId, end: End, reason: &str) -> Result<bool, Error> {
-        self.within(requests::leases::end(self, id, end, reason)).await
+        self.request(|| requests::leases::end(self, id, end, reason)).await
     }
 
     async fn begin_reset(
@@ -130,22 +135,22 @@ impl Backend for PgBackend {
         discard: Option<u32>,
         ticket: Option<TicketId>,
     ) -> Result<ResetBegun, Error> {
-        self.within(requests::leases::begin_reset(self, id, discard, ticket)).await
+        self.request(|| requests::leases::begin_reset(self, id, discard, ticket)).await
     }
 
     async fn keep(&self, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
-        self.within(requests::kept::keep(self, id, seconds, reason)).await
+        self.request(|| requests::kept::keep(self, id, seconds, reason)).await
     }
 
     async fn drop_kept(&self, database: &str) -> Result<(), Error> {
-        self.within(requests::kept::give_up(self, database)).await
+        self.request(|| requests::kept::give_up(self, database)).await
     }
 
     async fn announce(&self, announce: &Announce) -> Result<(), Error> {
-        self.within(requests::runs::announce(self, announce)).await
+        self.request(|| requests::runs::announce(self, announce)).await
     }
 
     async fn end_run(&self, run: &str) -> Result<u64, Error> {
-        self.within(requests::runs::end(self, run)).await
+        self.request(|| requests::runs::end(self, run)).await
     }
 }

@@ -27,7 +27,10 @@ pub(crate) async fn make(connection: &mut PgConnection) -> Result<(), ConnectErr
             Some((false, false)) => ddl::open_catalog(),
             None => {
                 refuse_to_start_empty(connection).await?;
-                ddl::create_catalog()
+                let major: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int4 / 10000")
+                    .fetch_one(&mut *connection)
+                    .await?;
+                ddl::create_catalog(u32::try_from(major).unwrap_or(0))
             }
         };
         match step.run(connection).await {

@@ -18,7 +18,11 @@ use crate::error::{PgError, Result};
 use crate::facts::ServerFacts;
 use crate::handed_over::HandedOver;
 use crate::rights::Rights;
+use crate::sqlstate;
 use crate::watch::Watch;
+
+/// Attempts at a request whose transaction the server rolls back.
+const ATTEMPTS: u32 = 5;
 
 pub struct PgBackend {
     pub(crate) connections: Connections,
@@ -129,6 +133,24 @@ impl PgBackend {
             return Err(self.with_address(no_answer(ANSWER_TIMEOUT)));
         };
         answer.map_err(|error| self.with_address(error.into().into()))
+    }
+
+    /// The same for a request that may run again: each is one transaction, or statements that may be repeated. A transaction that Postgres
+    /// rolled back because of a concurrent one runs again, within the same timeout.
+    pub(crate) async fn request<T, E: Into<PgError>, F: Future<Output = Result<T, E>>>(
+        &self,
+        request: impl Fn() -> F,
+    ) -> Result<T, Error> {
+        self.within(async {
+            for _ in 1..ATTEMPTS {
+                match request().await.map_err(Into::into) {
+                    Err(PgError::Sql(error)) if sqlstate::is_rolled_back(&error) => {}
+                    answer => return answer,
+                }
+            }
+            request().await.map_err(Into::into)
+        })
+        .await
     }
 
     /// Names the server's address in an error that says that it is not available.

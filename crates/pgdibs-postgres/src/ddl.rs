@@ -14,8 +14,8 @@ mod text;
 pub use self::extensions::{create_extension, create_schema, grant_member, own_as_superuser};
 pub use self::housekeeping::{VACUUMED, analyze, compact, freeze, vacuum_catalogs};
 pub use self::roles::{
-    LoginKind, close_login, create_login, create_nologin_role, drop_role, limit_sessions, reopen_login, reset_settings,
-    reset_settings_in, restore_password,
+    LoginKind, close_login, create_login, create_nologin_role, create_trial_login, drop_role, limit_sessions,
+    reopen_login, reset_settings, reset_settings_in, restore_password,
 };
 pub use self::text::Ddl;
 use self::text::{ident, literal};
@@ -71,8 +71,14 @@ pub fn open_to_the_daemon(name: &DatabaseName) -> Ddl {
 }
 
 /// The catalog itself, closed to connections: PUBLIC may connect to every new database, and on 14 create in its schema `public`.
-pub fn create_catalog() -> Ddl {
-    Ddl::of("create database pgdibs template = template0 allow_connections = false".to_owned())
+///
+/// In UTF-8, whatever the encoding of the cluster: labels have any character. With the order of bytes, so that an upgrade of the server's
+/// libraries leaves its indexes right. From 15 on a cluster may have another provider than libc.
+pub fn create_catalog(major: u32) -> Ddl {
+    let provider = if major >= 15 { " locale_provider = libc" } else { "" };
+    Ddl::of(format!(
+        "create database pgdibs template = template0 encoding = 'UTF8' lc_collate = 'C' lc_ctype = 'C'{provider} allow_connections = false"
+    ))
 }
 
 /// Opens the catalog, to the daemon alone.
@@ -270,6 +276,9 @@ pub fn revoke_create_in_public(owner: &RoleName) -> Ddl {
 /// to two holders. Lock and statement timeouts are undone. The catalog's tables are small and each statement has one good plan: five custom
 /// plans on every connection cost more than the statement.
 ///
+/// The statements count on READ COMMITTED: each sees what was committed before it, also after a wait for a lock. Postgres 17 and later limit the
+/// length of a transaction, which a clone is too.
+///
 /// The server notices after half a minute, not two hours, that the daemon's machine or network has failed: its sessions hold leadership and
 /// locks.
 ///
@@ -280,7 +289,9 @@ pub fn safe_settings() -> Ddl {
          set synchronous_commit = on; set lock_timeout = 0; set statement_timeout = 0; \
          set idle_in_transaction_session_timeout = '20s'; set idle_session_timeout = 0; \
          set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3; \
-         set client_min_messages = warning; set default_transaction_read_only = off; set plan_cache_mode = force_generic_plan"
+         set client_min_messages = warning; set default_transaction_read_only = off; set plan_cache_mode = force_generic_plan; \
+         set default_transaction_isolation = 'read committed'; set default_transaction_deferrable = off; \
+         select set_config('transaction_timeout', '0', false) where current_setting('transaction_timeout', true) is not null"
             .to_owned(),
     )
 }
@@ -296,15 +307,8 @@ pub fn back_to_savepoint() -> Ddl {
 }
 
 /// Opens the transaction of the connection that finds blockers, which stays open; after [`safe_settings`].
-///
-/// Postgres 17 and later also limit the length of a transaction; `set_config` in a query of `pg_settings` is no error where they do not.
 pub fn begin_watch() -> Ddl {
-    Ddl::of(
-        "select set_config(name, '0', false) from pg_settings
-         where name in ('idle_in_transaction_session_timeout', 'transaction_timeout'); \
-         begin isolation level read committed read only"
-            .to_owned(),
-    )
+    Ddl::of("set idle_in_transaction_session_timeout = 0; begin isolation level read committed read only".to_owned())
 }
 
 /// In the catalog, which no other role can enter; after [`safe_settings`].
@@ -316,6 +320,12 @@ pub fn see_the_catalog() -> Ddl {
 /// held by a role that is no tenant (see [`crate::blockers`]): the step is retried later, and no other step waits for it.
 pub fn bound_statements() -> Ddl {
     Ddl::of("set local statement_timeout = '3s'; set local lock_timeout = '500ms'".to_owned())
+}
+
+/// Limits each wait for a lock in a session in which the daemon tidies up: what holds one for longer is no tenant's, and the statement is
+/// left out or its step fails with a sentence.
+pub fn bound_locks() -> Ddl {
+    Ddl::of("set lock_timeout = '2s'".to_owned())
 }
 
 /// The same, to find out whether a lock is free.

@@ -126,7 +126,7 @@ async fn drop_unused_logins(backend: &PgBackend, connection: &mut PgConnection) 
     .await?;
     for name in names {
         let Ok(login) = RoleName::parse("login", &name) else { continue };
-        if let Err(error) = ddl::close_login(&login).run(connection).await {
+        if let Err(error) = ddl::bound_statements().then(ddl::close_login(&login)).run(connection).await {
             if sqlstate::class(&error) == ErrorClass::Unavailable {
                 return Err(error);
             }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::address::{CATALOG, TRUSTED};
 use crate::blockers;
+use crate::collations;
 use crate::connections::{DDL_APPLICATION, RECONCILER};
 use crate::context::{Leadership, PgBackend, Session, answer_within};
 use crate::ddl;
@@ -91,6 +92,7 @@ impl PgBackend {
         end_all(&mut connection, END_PREDECESSORS, DDL_APPLICATION, &self.ddl_application()).await?;
         reach(Failpoint::StartPredecessorsEnded).await;
         self.create_owner(&mut connection).await?;
+        collations::check(self, &mut connection).await?;
         // Before the first step, so that no step waits for the connection that finds blockers.
         blockers::check(self).await;
         reach(Failpoint::StartAsLeader).await;

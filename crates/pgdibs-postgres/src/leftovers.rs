@@ -26,6 +26,7 @@ pub(crate) async fn run_as_owner(
     statement: &Ddl,
 ) -> Result<(), sqlx::Error> {
     let mut inside = address.connect(database, application).await?;
+    ddl::bound_locks().run(&mut inside).await?;
     match (statement.clone().run(&mut inside).await, RoleName::parse("owner", owner)) {
         (Err(error), Ok(owner)) if sqlstate::class(&error) == ErrorClass::Forbidden => {
             // One by one: ROLLBACK PREPARED may not run inside a transaction block.

@@ -36,6 +36,9 @@ pub(crate) trait Columns {
         self.maybe_time(column)?.ok_or_else(|| invalid(column))
     }
 
+    /// The name of a role or database that may be of another encoding than the catalog, with a mark for each byte that is no UTF-8.
+    fn foreign_name(&self, column: &str) -> Result<String, sqlx::Error>;
+
     /// Column `pool`.
     fn pool(&self) -> Result<PoolName, sqlx::Error> {
         self.parsed("pool", |text| PoolName::parse(text).ok())
@@ -67,6 +70,10 @@ pub(crate) trait Columns {
 impl Columns for PgRow {
     fn parsed<T>(&self, column: &str, parse: impl FnOnce(&str) -> Option<T>) -> Result<T, sqlx::Error> {
         parse(self.try_get(column)?).ok_or_else(|| invalid(column))
+    }
+
+    fn foreign_name(&self, column: &str) -> Result<String, sqlx::Error> {
+        Ok(String::from_utf8_lossy(self.try_get_unchecked(column)?).into_owned())
     }
 
     fn maybe_number<T: TryFrom<i64>>(&self, column: &str) -> Result<Option<T>, sqlx::Error> {
@@ -105,6 +112,8 @@ pub(crate) fn template(row: PgRow) -> Result<Template, sqlx::Error> {
         unused_seconds: row.number("unused_seconds")?,
         strategy: row.try_get::<Option<&str>, _>("strategy")?.and_then(Strategy::parse),
         measured,
+        collations_changed: row.try_get("collations_changed")?,
+        clone_error: row.try_get("clone_error")?,
         detail: row.try_get("detail")?,
         due: row.try_get("due")?,
     })

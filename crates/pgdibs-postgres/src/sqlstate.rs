@@ -62,6 +62,11 @@ pub fn is_concurrent_update(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01" | "XX000"))
 }
 
+/// `40001` and `40P01`: Postgres rolled the transaction back because of a concurrent one, so it may run again as it is.
+pub fn is_rolled_back(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("40001" | "40P01"))
+}
+
 /// The error in one line, with its SQLSTATE. It never has a connection string: sqlx does not put one into its messages.
 pub fn sentence(error: &sqlx::Error) -> String {
     match error.as_database_error() {

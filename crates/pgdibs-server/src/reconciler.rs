@@ -174,6 +174,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             self.demand_is_new = true;
         }
         if !is_leader {
+            self.report.lock().unready.clear();
             // The wake-up is for the leader, and its changes may serve the waiters of this daemon.
             self.backend.notify().await?;
             self.wait_queue.wake_for_ready(None);
@@ -304,6 +305,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             tracing::warn!("{sentence}");
         }
         report.warnings = warnings;
+        report.unready = plan::unready(snapshot);
     }
 
     /// Logs when a lack of disk space stops cloning, and when cloning resumes.

@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _};
 
 use crate::logs::keep_log;
 use crate::process::{give_away, number_in, signal, unprivileged};
-use crate::seed::{PASSWORD, SUPERUSER, copy_seed, directory, directory_in};
+use crate::seed::{PASSWORD, SUPERUSER, copy_seed, directory, directory_in, initialise};
 use crate::session::Session;
 use crate::wait::{until, until_async};
 
@@ -88,6 +88,14 @@ impl Cluster {
         Self::create(binaries, directory(), settings).start_first()
     }
 
+    /// The same with other arguments for `initdb`, which takes seconds.
+    #[track_caller]
+    pub fn start_with_initdb(binaries: &Binaries, arguments: &[&str]) -> Self {
+        let directory = directory();
+        initialise(binaries, directory.path(), arguments);
+        Self::of(binaries, directory, &[]).start_first()
+    }
+
     /// A cluster that is not running yet.
     #[track_caller]
     pub fn down(settings: &[&str]) -> Self {
@@ -97,6 +105,10 @@ impl Cluster {
     #[track_caller]
     fn create(binaries: &Binaries, directory: tempfile::TempDir, settings: &[&str]) -> Self {
         copy_seed(binaries, &directory.path().join("data"));
+        Self::of(binaries, directory, settings)
+    }
+
+    fn of(binaries: &Binaries, directory: tempfile::TempDir, settings: &[&str]) -> Self {
         Self {
             binaries: binaries.clone(),
             directory,
@@ -273,6 +285,12 @@ impl Cluster {
     /// The superuser's URL.
     pub fn url(&self) -> String {
         self.superuser_url("postgres")
+    }
+
+    /// The superuser's URL through the server's socket.
+    pub fn socket_url(&self) -> String {
+        let directory = encoded(&self.directory.path().display().to_string());
+        format!("postgresql://{SUPERUSER}:{}@/postgres?host={directory}&port={}", encoded(PASSWORD), self.port)
     }
 
     /// The superuser's URL with another port.

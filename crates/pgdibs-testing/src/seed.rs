@@ -62,14 +62,9 @@ fn seed(binaries: &Binaries) -> PathBuf {
     let seed = kept.join(format!("{name}-2"));
     if !seed.join("PG_VERSION").exists() {
         let directory = directory();
-        let (data, password) = (directory.path().join("data"), directory.path().join("password"));
-        fs::write(&password, VERIFIER).unwrap();
-        give_away(&password);
-        let mut initdb = unprivileged(binaries.command("initdb"));
-        initdb.args(["--no-sync", "--no-locale", "-E", "UTF8", "-A", "scram-sha-256", "-U", SUPERUSER]);
+        let data = directory.path().join("data");
         // The size of a WAL file in MB. Each test copies one, 16 MB by default.
-        initdb.arg("--wal-segsize=1");
-        must_succeed(initdb.arg("-D").arg(&data).arg(format!("--pwfile={}", password.display())));
+        initialise(binaries, directory.path(), &["--no-locale", "-E", "UTF8", "--wal-segsize=1"]);
         let making = kept.join(format!("{name}.making"));
         let _ = fs::remove_dir_all(&making);
         must_succeed(Command::new("cp").arg("-Rp").arg(&data).arg(&making));
@@ -77,6 +72,16 @@ fn seed(binaries: &Binaries) -> PathBuf {
         fs::rename(&making, &seed).unwrap();
     }
     seed
+}
+
+/// Runs `initdb` for `data` in a directory of the server's OS user.
+pub fn initialise(binaries: &Binaries, directory: &Path, arguments: &[&str]) {
+    let password = directory.join("password");
+    fs::write(&password, VERIFIER).unwrap();
+    give_away(&password);
+    let mut initdb = unprivileged(binaries.command("initdb"));
+    initdb.args(["--no-sync", "-A", "scram-sha-256", "-U", SUPERUSER]).args(arguments);
+    must_succeed(initdb.arg("-D").arg(directory.join("data")).arg(format!("--pwfile={}", password.display())));
 }
 
 /// Copies the data directory of a fresh cluster.

@@ -31,7 +31,10 @@ const PARAMETERS: [(&str, &str); 6] = [
 /// # Errors
 /// [`NotPostgres`] when the scheme is neither `postgresql` nor `postgres`.
 pub fn libpq_variables(url: &str) -> Result<Vec<(&'static str, String)>, NotPostgres> {
-    let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "postgresql" | "postgres"));
+    // A socket's URL has no host, and this parser wants one beside a user.
+    let parsed = Url::parse(&url.replacen("@/", "@localhost/", 1))
+        .ok()
+        .filter(|url| matches!(url.scheme(), "postgresql" | "postgres"));
     let Some(parsed) = parsed else {
         return Err(NotPostgres);
     };
@@ -45,6 +48,12 @@ pub fn libpq_variables(url: &str) -> Result<Vec<(&'static str, String)>, NotPost
         ("PGDATABASE", decoded(parsed.path().trim_start_matches('/'))),
     ];
     for (key, value) in parsed.query_pairs() {
+        // Of a socket.
+        if let Some((_, set)) =
+            variables.iter_mut().take(2).find(|(name, _)| *name == format!("PG{}", key.to_uppercase()))
+        {
+            *set = value.clone().into_owned();
+        }
         variables.extend(
             PARAMETERS
                 .iter()
@@ -74,6 +83,20 @@ pub fn with_scheme(url: &str, scheme: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_of_socket_have_its_directory_and_port() {
+        let url = "postgresql://pgdibs_l_7:p%40%2F@/myapp_test_gw0?host=%2Frun%2Fpostgresql&port=5433&sslmode=disable";
+        let variables = libpq_variables(url).unwrap();
+        let read = |wanted: &str| variables.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str());
+        let found = ["PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSSLMODE"].map(read);
+        assert_eq!(
+            found.map(Option::unwrap),
+            ["/run/postgresql", "5433", "pgdibs_l_7", "p@/", "myapp_test_gw0", "disable"]
+        );
+        assert_eq!(variables.len(), 6);
+        assert!(with_database(url, "other").contains("@/other?host=%2Frun"));
+    }
 
     const URL: &str = "postgresql://pgdibs_l_7:p%40ss%2Fw%3F@127.0.0.1:54321/myapp_test_gw0?sslmode=require&x=1";
 

@@ -14,6 +14,7 @@ mod command_line;
 mod expiry;
 mod fence;
 mod faults;
+mod given_server;
 mod idle_connections;
 mod lifecycle;
 mod public_connect;
@@ -27,6 +28,7 @@ mod two_daemons;
 /// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
 mod long {
     mod bad_input;
+    mod failing_clones;
     mod killed_daemon;
     mod killed_postgres;
     mod slow;

@@ -76,6 +76,16 @@ pub fn recently_in_use(snapshot: &Snapshot) -> BTreeMap<TemplateId, u32> {
     ready.map(|database| (database.template, 1)).collect()
 }
 
+/// Why pools cannot give databases: for each ready template of which no clone can be made.
+#[must_use]
+pub fn unready(snapshot: &Snapshot) -> BTreeSet<String> {
+    snapshot
+        .templates
+        .iter()
+        .filter_map(|template| Some(format!("pool {}: {}", template.pool, template.unready()?)))
+        .collect()
+}
+
 /// Warnings about pools for the log and the status: a `max` above what the server's `max_connections` allows, and logins with
 /// extended rights.
 #[must_use]

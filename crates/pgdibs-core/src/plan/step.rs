@@ -230,6 +230,8 @@ pub enum TemplateRetireReason {
     PoolDropped,
     /// Its database was dropped or renamed outside pgdibs.
     Vanished,
+    /// The server sorts otherwise than when it was built. The template fails, so that its row shows the reason.
+    CollationsChanged,
 }
 
 impl fmt::Display for TemplateRetireReason {
@@ -239,6 +241,9 @@ impl fmt::Display for TemplateRetireReason {
             Self::TooOld => "unused for longer than template_max_age_seconds",
             Self::PoolDropped => "its pool was dropped",
             Self::Vanished => "its database was dropped or renamed outside pgdibs; build it again",
+            Self::CollationsChanged => {
+                "the server's collations have other versions than when it was built (an upgrade of its image or its libraries), so its text may be sorted otherwise and its unique indexes may miss rows; build it again"
+            }
         })
     }
 }

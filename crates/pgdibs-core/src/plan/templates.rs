@@ -41,10 +41,11 @@ pub(super) fn plan(snapshot: &Snapshot, context: &PlannerContext, steps: &mut Ve
                 steps.push(Step::DropTemplate { template: id });
             }
             TemplateState::Failed
-                if template.oid.is_some()
-                    || is_unrecorded(snapshot, template)
-                    || template.unused_seconds >= FAILED_SHOWN_SECONDS
-                    || dropping(snapshot, template) =>
+                if may_be_dropped(snapshot, template)
+                    && (template.oid.is_some()
+                        || is_unrecorded(snapshot, template)
+                        || template.unused_seconds >= FAILED_SHOWN_SECONDS
+                        || dropping(snapshot, template)) =>
             {
                 steps.push(Step::DropTemplate { template: id });
             }
@@ -84,6 +85,9 @@ fn retire_reason(snapshot: &Snapshot, template: &Template) -> Option<TemplateRet
     }
     if snapshot.on_server(template.oid).is_none_or(|found| found.name != template.name.as_str() || found.invalid) {
         return Some(TemplateRetireReason::Vanished);
+    }
+    if template.collations_changed {
+        return Some(TemplateRetireReason::CollationsChanged);
     }
     let preceding = snapshot
         .templates

@@ -71,6 +71,8 @@ fn templates() -> impl Strategy<Value = Vec<Template>> {
                 unused_seconds,
                 strategy: None,
                 measured: Vec::new(),
+                collations_changed: false,
+                clone_error: None,
                 detail: None,
                 due: flags[3],
             }

@@ -19,9 +19,9 @@ pub fn freeze(relations: &[(String, String)]) -> Ddl {
 }
 
 /// Removes the dead rows of clones, swaps and drops from shared catalogs and from pgdibs's catalog. Without truncation, which takes a lock on
-/// `pg_database` for which every new connection to the server would wait.
+/// `pg_database` for which every new connection to the server would wait, and without a wait for the locks of others.
 pub fn vacuum_catalogs() -> Ddl {
-    Ddl::of(format!("vacuum (truncate false) {}", VACUUMED.join(", ")))
+    Ddl::of(format!("vacuum (truncate false, skip_locked) {}", VACUUMED.join(", ")))
 }
 
 pub const VACUUMED: [&str; 8] = [

@@ -56,6 +56,11 @@ pub fn create_login(name: &RoleName, verifier: &str, acts_as: &RoleName, kind: L
     })
 }
 
+/// A login that is a member of no role, to see whether the server lets one in.
+pub fn create_trial_login(name: &RoleName, verifier: &str) -> Ddl {
+    Ddl::of(format!("create role {} login password {}", ident(name), literal(verifier)))
+}
+
 /// Gives an existing login a new password and LOGIN.
 pub fn reopen_login(name: &RoleName, verifier: &str) -> Ddl {
     Ddl::of(format!("alter role {} login password {}", ident(name), literal(verifier)))

@@ -4,11 +4,11 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, Lease};
 use pgdibs_core::name::{Fingerprint, PoolName, preferred_slot};
 use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId};
-use pgdibs_core::template::TemplateId;
+use pgdibs_core::template::{TemplateId, no_clone};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::{leases, pools, runs};
+use super::{leases, pools, runs, templates};
 use crate::context::PgBackend;
 use crate::error::Result;
 use crate::rows::{self, Columns as _};
@@ -163,17 +163,20 @@ async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<TargetTemplat
         .await?
         .ok_or_else(|| Error::PoolNotFound(request.pool.to_string()))?;
     if row.try_get::<Option<i64>, _>("template_id")?.is_none() {
-        return Err(no_template(&request.pool, Some(&request.fingerprint)).into());
+        return Err(no_template(backend, &request.pool, Some(&request.fingerprint)).await?.into());
     }
     Ok(rows::wanted(&row, row.try_get("building")?)?)
 }
 
 /// The error for a pool without the template that a request needs: the named one, or any.
-pub(super) fn no_template(pool: &PoolName, named: Option<&Fingerprint>) -> Error {
-    let what = named.map_or_else(|| "no template yet".to_owned(), |named| format!("no template \"{named}\""));
-    Error::TemplateNotFound(format!(
+pub(super) async fn no_template(backend: &PgBackend, pool: &PoolName, named: Option<&Fingerprint>) -> Result<Error> {
+    let mut what = named.map_or_else(|| "no template yet".to_owned(), |named| format!("no template \"{named}\""));
+    if let Some(why) = templates::why_lost(backend, pool, named).await? {
+        what = format!("{what} any more: {why}");
+    }
+    Ok(Error::TemplateNotFound(format!(
         "pool \"{pool}\" has {what}; PUT /v1/pools/{pool}/templates/<fingerprint> or `pgdibs template build {pool}` makes one"
-    ))
+    )))
 }
 
 /// Acquires one ready database for a request (of `template`, or of the one with its fingerprint), if enough are left for the waiters
@@ -207,7 +210,11 @@ async fn acquire_one(
         .fetch_one(connection)
         .await;
     match result {
-        Ok(row) => Ok(outcome(request, row)?),
+        Ok(row) => match row.try_get::<Option<String>, _>("clone_error")? {
+            // The caller would wait in vain.
+            Some(error) => Err(Error::TemplateFailed(no_clone(row.try_get("wanted_fingerprint")?, &error)).into()),
+            None => Ok(outcome(request, row)?),
+        },
         Err(error) if sqlstate::class(&error) == ErrorClass::Exists => Ok(Outcome::Held),
         Err(error) => Err(error.into()),
     }

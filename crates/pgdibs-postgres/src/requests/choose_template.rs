@@ -29,5 +29,5 @@ pub(crate) async fn choose_template(backend: &PgBackend, pool: &PoolName, run: O
         let (pool, current) = (pool.to_string(), fingerprint.to_string());
         return Err(Error::TemplateAmbiguous { pool, current, others }.into());
     }
-    Err(no_template(pool, None).into())
+    Err(no_template(backend, pool, None).await?.into())
 }

@@ -4,6 +4,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::{End, Lease, LeaseId, LeaseState};
 use pgdibs_core::name::InvalidName;
 use pgdibs_core::request::{ResetBegun, TicketId};
+use pgdibs_core::template::no_clone;
 use sqlx::{PgExecutor, Row as _};
 
 use crate::context::PgBackend;
@@ -133,5 +134,13 @@ pub(crate) async fn begin_reset(
     if row.try_get("resetting")? {
         return Ok(ResetBegun::Reserved { generation: generation + 1 });
     }
-    Ok(ResetBegun::Wait(rows::wanted(&row, false)?))
+    let wanted = rows::wanted(&row, false)?;
+    if let Some(why) = row.try_get::<Option<String>, _>("lost")? {
+        let what = format!("template \"{}\" of the lease makes no clones any more: {why}", wanted.fingerprint);
+        return Err(Error::TemplateNotFound(what).into());
+    }
+    match row.try_get::<Option<String>, _>("clone_error")? {
+        Some(error) => Err(Error::TemplateFailed(no_clone(wanted.fingerprint.as_str(), &error)).into()),
+        None => Ok(ResetBegun::Wait(wanted)),
+    }
 }

@@ -14,6 +14,6 @@ pub(crate) mod tickets;
 use crate::context::PgBackend;
 
 /// A number for the name of a login or a build.
-async fn next_number(backend: &PgBackend) -> Result<i64, sqlx::Error> {
+pub(crate) async fn next_number(backend: &PgBackend) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("select nextval('numbers')").fetch_one(&backend.catalog()).await
 }

@@ -121,7 +121,7 @@ async fn runs(connection: &mut PgConnection) -> Result<Vec<AnnouncedRun>, sqlx::
 
 fn server_database(row: PgRow) -> Result<(u32, ServerDatabase), sqlx::Error> {
     let database = ServerDatabase {
-        name: row.try_get("name")?,
+        name: row.foreign_name("name")?,
         owned: row.try_get("ours")?,
         invalid: row.try_get("invalid")?,
         open: row.try_get("open")?,

@@ -278,3 +278,19 @@ pub(crate) async fn mark_retiring(backend: &PgBackend, pool: &PoolName, fingerpr
     sqlx::query("delete from tickets where template_id = $1").bind(template).execute(&mut *transaction).await?;
     Ok(transaction.commit().await?)
 }
+
+/// Why a template that was ready is there no more, for callers that ask for it: the row of one that failed after its build.
+pub(crate) async fn why_lost(
+    backend: &PgBackend,
+    pool: &PoolName,
+    fingerprint: Option<&Fingerprint>,
+) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select detail from templates where pool = $1 and state = 'failed' and built_at is not null
+           and ($2::text is null or fingerprint = $2) order by id desc limit 1",
+    )
+    .bind(pool.as_str())
+    .bind(fingerprint.map(Fingerprint::as_str))
+    .fetch_optional(&backend.catalog())
+    .await
+}

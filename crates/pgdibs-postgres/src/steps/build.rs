@@ -12,9 +12,10 @@ use super::roles::{make_login, make_owner, make_role};
 use super::sessions::{PATIENT, end_all_sessions, end_sessions_and_logins};
 use super::step_context::StepContext;
 use super::{extensions, pre_drop, seal, tenants};
+use crate::collations;
 use crate::context::PgBackend;
 use crate::ddl::{self, Ddl};
-use crate::error::{Result, failed, stale, stuck};
+use crate::error::{PgError, Result, failed, stale, stuck};
 use crate::requests::pools;
 use crate::rights::Rights;
 use crate::rows::{Columns as _, invalid};
@@ -176,10 +177,12 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
     end_all_sessions(ctx.connection, oid).await?;
     pre_drop::roll_back_all(ctx, &[(oid, &build.name)]).await?;
     shut_out(ctx.connection, oid, &build.login).await?;
+    // What the builder prepared until its login closed.
+    pre_drop::roll_back_left(ctx, oid, &build.name).await?;
     reach(Failpoint::SealFenced).await;
     seal::compact_what_the_builder_made(ctx, &build.name, &build.login).await?;
     shut_out(ctx.connection, oid, &build.login).await?;
-    let relations = finish_inside(ctx.backend, &build).await?;
+    let (relations, collations) = finish_inside(ctx.backend, &build).await?;
     reach(Failpoint::SealCompacted).await;
     ddl::allow_connections(&build.name, false).run(ctx.connection).await?;
     reach(Failpoint::SealClosed).await;
@@ -213,6 +216,7 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
         .bind(Oid(u32::try_from(oid).unwrap_or(0)))
         .bind(build.owner.as_str())
         .bind(build.login.as_str())
+        .bind(collations)
         .execute(&mut *transaction)
         .await?;
     reach(Failpoint::SealRenamed).await;
@@ -254,11 +258,13 @@ async fn shut_out(connection: &mut PgConnection, oid: i64, login: &RoleName) -> 
 }
 
 /// The daemon's own work inside the build's database, with no other session there: gives what the builder created under its own name to the
-/// owner, and compacts the tables that `initdb` created. Returns the number of relations, for the warning about the lock table.
-async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<i64> {
+/// owner, and compacts the tables that `initdb` created. Returns the number of relations, for the warning about the lock table, and the
+/// versions of the collations.
+async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<(i64, Option<String>)> {
     let mut inside = connect(backend, build).await?;
+    ddl::bound_locks().run(&mut inside).await?;
     extensions::keep_for_superusers(&mut inside, &build.login).await?;
-    ddl::reassign_owned(&build.login, &build.owner).run(&mut inside).await?;
+    ddl::reassign_owned(&build.login, &build.owner).run(&mut inside).await.map_err(|error| held(&build.name, error))?;
     let public: bool = sqlx::query_scalar(
         "select exists (select from pg_catalog.pg_namespace where nspname = 'public'::pg_catalog.name)",
     )
@@ -266,13 +272,29 @@ async fn finish_inside(backend: &PgBackend, build: &Build) -> Result<i64> {
     .await?;
     if public && may_give_public_schema(backend) {
         let revoke = ddl::revoke_create_in_public(&build.owner);
-        ddl::give_public_schema(&build.owner).then(revoke).run(&mut inside).await?;
+        let give = ddl::give_public_schema(&build.owner).then(revoke);
+        give.run(&mut inside).await.map_err(|error| held(&build.name, error))?;
     }
-    seal::compact_catalogs(&mut inside).await?;
+    seal::compact_catalogs(&mut inside, &build.name).await?;
     let relations = seal::relations(&mut inside).await?;
+    let collations = collations::read(&mut inside).await?;
     inside.close().await?;
     // VACUUM removed the file with which a session starts (`pg_internal.init`), and the next session writes it. A copy by files has it then,
     // so that the first session of a clone does not have to write it.
-    connect(backend, build).await?.close().await?;
-    Ok(relations)
+    if let Ok(session) = connect(backend, build).await {
+        session.close().await?;
+    }
+    Ok((relations, collations))
+}
+
+/// A lock that a statement of the seal does not get is held by no tenant: their sessions and prepared transactions have ended.
+fn held(build: &DatabaseName, error: sqlx::Error) -> PgError {
+    match sqlstate::code(&error).as_deref() {
+        Some("55P03") => failed(format!(
+            "a session or a prepared transaction of another role holds a lock in database \"{build}\", so that its objects cannot be given to the pool's owner: {}; \
+             it is in pg_locks of that database or in pg_prepared_xacts",
+            sqlstate::sentence(&error)
+        )),
+        _ => error.into(),
+    }
 }

@@ -164,7 +164,7 @@ pub(super) async fn drop_template(
 /// Closes the database and these logins. (`alter database` on one whose drop was interrupted is a FATAL error.)
 async fn close(connection: &mut PgConnection, name: &DatabaseName, logins: &[RoleName]) -> Result<(), sqlx::Error> {
     // `drop database` refuses a database with the template flag.
-    let closing = ddl::is_template(name, false).then(ddl::allow_connections(name, false));
+    let closing = ddl::bound_statements().then(ddl::is_template(name, false)).then(ddl::allow_connections(name, false));
     let closing = logins.iter().fold(closing, |closing, login| closing.then(ddl::close_login(login)));
     contended::run(connection, &closing).await
 }

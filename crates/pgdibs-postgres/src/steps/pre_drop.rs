@@ -42,6 +42,20 @@ impl Obstacle {
         tracing::warn!(database, owner, name, "{undid} the {}: it prevented a rename or a drop", self.kind());
         Ok(())
     }
+
+    /// Why it stays; `None` when the server does not answer.
+    fn failure(&self, database: &dyn ddl::Database, error: &sqlx::Error) -> Option<PgError> {
+        (sqlstate::class(error) != ErrorClass::Unavailable).then(|| {
+            failed(format!(
+                "{} \"{}\" of role \"{}\" is in the way in database \"{}\", and pgdibs cannot undo it: {}",
+                self.kind(),
+                self.name,
+                self.owner,
+                database.name(),
+                sqlstate::sentence(error)
+            ))
+        })
+    }
 }
 
 /// Rolls back the prepared transactions in databases that are still open: they may hold the very rows that closing changes.
@@ -49,6 +63,15 @@ pub(super) async fn roll_back_all(ctx: &mut StepContext<'_>, databases: &[(i64, 
     for transaction in find_prepared(ctx, databases).await? {
         // A failure is reported by the second attempt, when the database is closed.
         let _ = transaction.undo(ctx.backend, &transaction.database).await;
+    }
+    Ok(())
+}
+
+/// The same in a database whose logins are closed; a failure is an error.
+pub(super) async fn roll_back_left(ctx: &mut StepContext<'_>, oid: i64, name: &DatabaseName) -> Result<()> {
+    for transaction in find_prepared(ctx, &[(oid, name)]).await? {
+        let undone = transaction.undo(ctx.backend, name.as_str()).await;
+        undone.map_err(|error| transaction.failure(name, &error).unwrap_or(error.into()))?;
     }
     Ok(())
 }
@@ -117,17 +140,8 @@ async fn clean_up(
     ddl::bound_statements().then(ddl::allow_connections(name, true)).run(ctx.connection).await?;
     let mut undone = Ok(());
     for obstacle in obstacles {
-        undone = obstacle.undo(ctx.backend, name.name()).await.map_err(|error| match sqlstate::class(&error) {
-            ErrorClass::Unavailable => PgError::from(error),
-            _ => failed(format!(
-                "{} \"{}\" of role \"{}\" is in the way in database \"{}\", and pgdibs cannot undo it: {}",
-                obstacle.kind(),
-                obstacle.name,
-                obstacle.owner,
-                name.name(),
-                sqlstate::sentence(&error)
-            )),
-        });
+        let result = obstacle.undo(ctx.backend, name.name()).await;
+        undone = result.map_err(|error| obstacle.failure(name, &error).unwrap_or(error.into()));
         if undone.is_err() {
             break;
         }

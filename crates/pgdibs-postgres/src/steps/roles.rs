@@ -81,7 +81,7 @@ pub(crate) async fn drop_unused_roles(connection: &mut PgConnection) -> Result<(
     for name in unused {
         let Ok(role) = RoleName::parse("role", &name) else { continue };
         let mut savepoint = connection.begin().await?;
-        match ddl::drop_role(&role).run(&mut savepoint).await {
+        match ddl::bound_statements().then(ddl::drop_role(&role)).run(&mut savepoint).await {
             Ok(()) => {
                 sqlx::query("delete from roles where name = $1").bind(&name).execute(&mut *savepoint).await?;
                 savepoint.commit().await?;

@@ -12,7 +12,7 @@ use sqlx::postgres::PgConnection;
 
 use super::step_context::StepContext;
 use crate::context::blocking;
-use crate::ddl;
+use crate::ddl::{self, Ddl};
 use crate::error::Result;
 use crate::scram;
 use crate::sqlstate::{self, ErrorClass};
@@ -53,21 +53,31 @@ pub(super) async fn compact_what_the_builder_made(
     let opening = ddl::limit_sessions(login, 1)
         .then(ddl::reopen_login(login, &verifier))
         .then(ddl::grant_connect(database, login));
-    ddl::bound_statements().then(opening).run(ctx.connection).await?;
     let working = async {
         let (address, application) = (&ctx.backend.connections.address, ctx.backend.ddl_application());
+        ddl::bound_statements().then(opening).run(ctx.connection).await?;
         let mut session = address.connect_as(login, &password, database.as_str(), &application).await?;
-        make_small_as_owner(&mut session).await?;
-        session.close().await
+        ddl::bound_locks().run(&mut session).await?;
+        let skipped = make_small_as_owner(&mut session).await?;
+        session.close().await?;
+        Ok(skipped)
     };
     let why = match tokio::time::timeout(TENANT_TIMEOUT, working).await {
-        Ok(Ok(())) => return Ok(()),
+        Ok(Ok(skipped)) => return Ok(warn_of_skipped(database, &skipped)),
         Ok(Err(error)) if is_passing(&error) => return Err(error.into()),
         Ok(Err(error)) => sqlstate::sentence(&error),
         Err(_) => format!("it took longer than {} s", TENANT_TIMEOUT.as_secs()),
     };
     tracing::warn!(%database, %login, "skip ANALYZE and VACUUM of a template's tables, which makes clones slower to copy: {why}");
     Ok(())
+}
+
+/// Logs the statements that were left out.
+fn warn_of_skipped(database: &DatabaseName, skipped: &[String]) {
+    if let [first, ..] = skipped {
+        let count = skipped.len();
+        tracing::warn!(%database, count, "skip statements of ANALYZE and VACUUM that failed; the template is as good without them: {first}");
+    }
 }
 
 /// Whether a retry of the seal may succeed. Not if the server accepts the build's login from the builder's machine only, or if a pooler does
@@ -82,7 +92,7 @@ fn is_passing(error: &sqlx::Error) -> bool {
 /// In the tenant's session. The cost of a copy depends on the number of files more than on bytes, and VACUUM leaves up to two further files
 /// beside each table (free space, visibility), as `initdb` did beside the catalogs: without them, and without the gaps that migrations leave,
 /// 50 tables are 580 files instead of 755, and a copy and its drop take a fifth less.
-async fn make_small_as_owner(session: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn make_small_as_owner(session: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
     let relations: Vec<Relation> = sqlx::query_as(
         "select n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
                 not c.relispartition as analysed, c.relkind <> 'p' and a.amname = 'heap' as stored,
@@ -101,7 +111,7 @@ async fn make_small_as_owner(session: &mut PgConnection) -> Result<(), sqlx::Err
 
 /// The daemon's own part: what `initdb` created, which no tenant can own or attach an expression to. Later objects have oids from 16384 on
 /// (`FirstNormalObjectId`).
-pub(super) async fn compact_catalogs(inside: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub(super) async fn compact_catalogs(inside: &mut PgConnection, database: &DatabaseName) -> Result<(), sqlx::Error> {
     let relations: Vec<Relation> = sqlx::query_as(
         "select n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name, true as analysed, true as stored,
                 pg_catalog.pg_total_relation_size(c.oid::pg_catalog.regclass) <= $1 as small
@@ -112,22 +122,49 @@ pub(super) async fn compact_catalogs(inside: &mut PgConnection) -> Result<(), sq
     .bind(COMPACTED_BYTES)
     .fetch_all(&mut *inside)
     .await?;
-    compact(inside, &relations).await
+    let skipped = compact(inside, &relations).await?;
+    warn_of_skipped(database, &skipped);
+    Ok(())
 }
 
-/// Small ones are rewritten, large ones are frozen in place.
-async fn compact(session: &mut PgConnection, relations: &[Relation]) -> Result<(), sqlx::Error> {
-    let named = |is_among: &dyn Fn(&Relation) -> bool| -> Vec<(String, String)> {
+/// Small ones are rewritten, large ones are frozen in place. Returns what failed: ANALYZE runs the functions of indexes, and one may need a
+/// search_path of its own.
+async fn compact(session: &mut PgConnection, relations: &[Relation]) -> Result<Vec<String>, sqlx::Error> {
+    let named = |is_among: &dyn Fn(&Relation) -> bool| -> Names {
         relations.iter().filter(|one| is_among(one)).map(|one| (one.schema.clone(), one.name.clone())).collect()
     };
-    let small = named(&|one| one.stored && one.small);
-    ddl::analyze(&named(&|one| one.analysed)).run(session).await?;
-    ddl::freeze(&named(&|one| one.stored && !one.small)).run(session).await?;
-    // An extension may refuse that its tables are rewritten.
-    if ddl::compact(&small).run(session).await.is_err() {
-        ddl::freeze(&small).run(session).await?;
+    let mut skipped = on_each(session, ddl::analyze, &named(&|one| one.analysed)).await?;
+    let rewritten = on_each(session, ddl::compact, &named(&|one| one.stored && one.small)).await?;
+    // An extension may refuse that its tables are rewritten, and a rewrite builds the indexes again.
+    let mut frozen = named(&|one| one.stored && !one.small);
+    frozen.extend(rewritten.into_iter().map(|(relation, _)| relation));
+    skipped.extend(on_each(session, ddl::freeze, &frozen).await?);
+    Ok(skipped.into_iter().map(|((schema, name), why)| format!("{schema}.{name}: {why}")).collect())
+}
+
+/// Schema and name of relations.
+type Names = Vec<(String, String)>;
+
+/// Runs a statement for all relations at once or, when it fails, for each alone. Returns those for which it failed.
+async fn on_each(
+    session: &mut PgConnection,
+    statement: fn(&[(String, String)]) -> Ddl,
+    relations: &Names,
+) -> Result<Vec<((String, String), String)>, sqlx::Error> {
+    match statement(relations).run(session).await {
+        Ok(()) => return Ok(Vec::new()),
+        Err(error) if sqlstate::class(&error) == ErrorClass::Unavailable => return Err(error),
+        Err(_) => {}
     }
-    Ok(())
+    let mut failed = Vec::new();
+    for relation in relations {
+        match statement(std::slice::from_ref(relation)).run(session).await {
+            Ok(()) => {}
+            Err(error) if sqlstate::class(&error) == ErrorClass::Unavailable => return Err(error),
+            Err(error) => failed.push((relation.clone(), sqlstate::sentence(&error))),
+        }
+    }
+    Ok(failed)
 }
 
 /// The number of relations beside Postgres's own.

@@ -19,6 +19,7 @@ use super::step_context::StepContext;
 use crate::ddl::{self, Ddl};
 use crate::error::{Result, stuck};
 use crate::leftovers::roll_back_prepared;
+use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
 
 /// A database that tests created.
@@ -33,7 +34,7 @@ pub(crate) struct Made {
 impl Made {
     /// From columns of `server_databases`.
     pub(crate) fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let (owner, name): (String, String) = (row.try_get("owner")?, row.try_get("name")?);
+        let (owner, name): (String, String) = (row.try_get("owner")?, row.foreign_name("name")?);
         let database =
             TestsOwnDatabase::of_login(&owner, &name).unwrap_or_else(|| TestsOwnDatabase::of_pool_owner(&name));
         Ok(Self { database, owner, oid: row.try_get("oid")?, invalid: row.try_get("invalid")? })

@@ -133,7 +133,7 @@ pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, 
     let (name, logins) = deleted.ok_or_else(|| stale("the database exists after all"))?;
     let logins = existing(&mut transaction, &logins).await?;
     for login in &logins {
-        ddl::close_login(login).run(&mut transaction).await?;
+        ddl::bound_statements().then(ddl::close_login(login)).run(&mut transaction).await?;
     }
     transaction.commit().await?;
     reach(Failpoint::ForgetClosed).await;
@@ -144,7 +144,7 @@ pub(super) async fn forget(connection: &mut PgConnection, database: DatabaseId, 
         }
     }
     for login in &logins {
-        if let Err(error) = ddl::drop_role(login).run(connection).await {
+        if let Err(error) = ddl::bound_statements().then(ddl::drop_role(login)).run(connection).await {
             tracing::debug!(%login, "cannot drop login of missing database yet: {}", sqlstate::sentence(&error));
         }
     }
@@ -195,16 +195,22 @@ pub(super) async fn retire_template(
     .bind(template.0)
     .fetch_one(&mut *transaction)
     .await?;
-    // A template whose database is missing retires even when it is used.
+    // A template whose database is missing, or sorts otherwise than the server, retires even when it is used.
     let stays = used && matches!(reason, TemplateRetireReason::Outnumbered | TemplateRetireReason::TooOld);
     if locked.is_none() || stays {
         return Err(stale("the template is in use now"));
     }
-    sqlx::query("update templates set state = 'retiring', detail = $2 where id = $1")
-        .bind(template.0)
-        .bind(reason.to_string())
-        .execute(&mut *transaction)
-        .await?;
+    // A failed template's row is shown for an hour, so that callers learn why there is none.
+    let failed = reason == TemplateRetireReason::CollationsChanged;
+    sqlx::query(
+        "update templates set state = case when $3 then 'failed' else 'retiring' end, detail = $2,
+                last_used_at = case when $3 then now() else last_used_at end where id = $1",
+    )
+    .bind(template.0)
+    .bind(reason.to_string())
+    .bind(failed)
+    .execute(&mut *transaction)
+    .await?;
     transaction.commit().await?;
     reach(Failpoint::TemplateRetired).await;
     Ok(())

@@ -9,11 +9,13 @@ mod beyond;
 mod blockers;
 mod builders;
 mod catalog;
+mod collations;
 mod conformance;
 mod connecting;
 mod extensions;
 mod fence;
 mod half_made;
+mod isolation;
 mod leading;
 mod locales;
 mod login_rights;
@@ -32,5 +34,6 @@ mod traps;
 /// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
 mod long {
     mod copies;
+    mod encodings;
     mod passing_time;
 }

@@ -131,3 +131,47 @@ fn pool_dropped_by_force_during_seal_is_deleted() {
         .await;
     });
 }
+
+/// An expression index on a function that finds nothing without its schema fails every ANALYZE in a session with an empty search_path. So do
+/// statistics on an expression, and an index of a partitioned table.
+#[test]
+fn functions_that_need_search_path_leave_other_tables_analysed() {
+    let statements = "create function helper(n int) returns int language sql immutable as 'select n';
+        create function bare(n int) returns int language plpgsql immutable as $f$ begin return helper(n); end $f$;
+        create table indexed (n int); insert into indexed select generate_series(1, 40); create index on indexed (bare(n));
+        create table counted (n int, m int); create statistics counted_n on bare(n), m from counted;
+        insert into counted select n, n from generate_series(1, 40) n;
+        create table parts (n int) partition by range (n); create index on parts (bare(n));
+        create table part partition of parts for values from (0) to (100); insert into parts select generate_series(1, 40);
+        create table plain (n int); insert into plain select generate_series(1, 40)";
+    on_each_server_with(&[], Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        built(setting, statements).await;
+        seal(setting).await;
+        let lease = suite.take(suite.acquire_request()).await;
+        let mut session = suite.enter(&lease).await;
+        let analysed: i64 = sqlx::query_scalar("select count(*) from pg_stats where tablename = 'plain'")
+            .fetch_one(&mut session)
+            .await
+            .unwrap();
+        assert_eq!(analysed, 1, "statistics of table `plain`");
+        let rows: i64 =
+            sqlx::query_scalar("select count(*) from indexed where bare(n) = 7").fetch_one(&mut session).await.unwrap();
+        assert_eq!(rows, 1);
+    });
+}
+
+/// A daemon that is no superuser cannot roll back a superuser's transaction.
+#[test]
+fn transaction_prepared_by_superuser_fails_seal_with_its_name() {
+    on_each_server_with(&["max_prepared_transactions=10"], Rights::DatabasesAndRoles, async |setting| {
+        let place = built(setting, "create table t (n int)").await;
+        let prepare = "begin; lock table t in access exclusive mode; prepare transaction 'theirs'";
+        setting.cluster.sql(place.database.as_str(), prepare).await;
+        setting.suite.backend.request_seal(&setting.suite.pool, &wanted(), "one").await.unwrap();
+        let began = std::time::Instant::now();
+        let failures = setting.idle_with_failures().await.join("; ");
+        assert!(failures.contains("prepared transaction \"theirs\" of role \"the-boss\""), "{failures}");
+        assert!(began.elapsed().as_secs() < 15, "{:?}", began.elapsed());
+    });
+}

@@ -7,6 +7,7 @@ mod log;
 mod notify;
 mod server;
 mod status;
+mod trial_logins;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -207,6 +208,9 @@ async fn with_server(
     // A task of its own, because the blocker may block the reconciler.
     let watching = Arc::clone(&backend);
     tasks.spawn(stopping.clone().run_until_cancelled_owned(async move { watching.end_blockers().await }));
+    if server.data_dir().is_none() {
+        tasks.spawn(trial_logins::run(Arc::clone(&backend), Arc::clone(status), stopping.clone()));
+    }
     tasks.spawn(vacuum_catalogs(Arc::clone(&backend), stopping.clone()));
     tasks.spawn(delete_stale_tickets(Arc::clone(&backend), Arc::clone(&wait_queue), stopping.clone()));
     if let Some((activity, after)) = idle {

@@ -31,6 +31,8 @@ struct Known {
     warnings: Vec<String>,
     /// The errors of configured pools that could not be applied.
     pool_errors: BTreeMap<String, String>,
+    /// Why the logins of pools cannot log in.
+    refused_logins: BTreeMap<String, String>,
     report: Option<Arc<Mutex<ReconcilerState>>>,
     builds: Option<Arc<Builds>>,
 }
@@ -70,6 +72,21 @@ impl Status {
             Some(error) => known.pool_errors.insert(pool.to_owned(), error),
             None => known.pool_errors.remove(pool),
         };
+    }
+
+    /// Forgets the refused logins of the other pools.
+    pub(super) fn keep_refused_logins(&self, exists: impl Fn(&str) -> bool) {
+        self.known().refused_logins.retain(|pool, _| exists(pool));
+    }
+
+    /// The outcome of the trial login of a pool; returns whether it has changed.
+    pub(super) fn set_refused_login(&self, pool: &str, why: Option<String>) -> bool {
+        let mut known = self.known();
+        let before = match why.clone() {
+            Some(why) => known.refused_logins.insert(pool.to_owned(), why),
+            None => known.refused_logins.remove(pool),
+        };
+        before != why
     }
 
     pub(super) fn set_report(&self, report: Arc<Mutex<ReconcilerState>>) {
@@ -136,10 +153,12 @@ impl StatusSource for Status {
     fn unready(&self) -> Vec<String> {
         let builds = self.known().builds.clone();
         let mut reasons: Vec<String> = self.known().reason.iter().cloned().collect();
-        let ReconcilerState { unreachable, shortages, .. } = self.reconciler_state();
+        let ReconcilerState { unreachable, shortages, unready, .. } = self.reconciler_state();
         reasons.extend(unreachable);
         reasons.extend(shortages.stops);
+        reasons.extend(unready);
         reasons.extend(self.known().pool_errors.iter().map(|(pool, error)| format!("pool {pool}: {error}")));
+        reasons.extend(self.known().refused_logins.iter().map(|(pool, why)| format!("pool {pool}: {why}")));
         if let Some(builds) = builds {
             reasons.extend(builds.reasons());
         }

@@ -20,6 +20,8 @@ pub struct ReconcilerState {
     pub unreachable: Option<String>,
     /// Warnings about pools, in words.
     pub warnings: BTreeSet<String>,
+    /// Templates that are built and of which no clone can be made, in words.
+    pub unready: BTreeSet<String>,
     /// Sessions that block drops, in words.
     pub drop_blockers: BTreeSet<String>,
     /// Whether a lack of disk space stops cloning.

@@ -54,7 +54,7 @@ impl<B: Backend + 'static> Service<B> {
             });
             let template = match waited.await? {
                 Waited::Done(TemplatePut::Yours(template)) => template,
-                Waited::Done(TemplatePut::Ready(template)) => return Ok(Needed::Ready(template)),
+                Waited::Done(TemplatePut::Ready(template)) => return ready(template),
                 Waited::Done(TemplatePut::Building(template)) | Waited::Deadline(template) | Waited::Full(template) => {
                     return Ok(Needed::Building(template));
                 }
@@ -113,7 +113,7 @@ impl<B: Backend + 'static> Service<B> {
             Ok(Attempt::Pending(found, None))
         });
         match waited.await? {
-            Waited::Done(template) => Ok(Needed::Ready(template)),
+            Waited::Done(template) => ready(template),
             Waited::Deadline(Some(template)) => Ok(Needed::Building(template)),
             Waited::Deadline(None) => {
                 Err(Error::TemplateBuilding(format!("pool \"{pool}\" is about to build its template")))
@@ -236,4 +236,9 @@ impl<B: Backend + 'static> Service<B> {
         self.wake_everything();
         Ok(())
     }
+}
+
+/// A template that is ready gives databases; the caller gets the reason of one that cannot.
+fn ready(template: Template) -> Result<Needed, Error> {
+    template.unready().map_or(Ok(Needed::Ready(template)), |why| Err(Error::TemplateFailed(why)))
 }

@@ -130,6 +130,8 @@ impl State {
             unused_seconds: 0,
             strategy: None,
             measured: Vec::new(),
+            collations_changed: false,
+            clone_error: None,
             detail: None,
             due: true,
         };

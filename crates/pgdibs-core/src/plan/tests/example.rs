@@ -98,6 +98,8 @@ impl Example {
             unused_seconds: 0,
             strategy: None,
             measured: Vec::new(),
+            collations_changed: false,
+            clone_error: None,
             detail: None,
             due: true,
         });

@@ -63,6 +63,7 @@ fn shown(step: &Step) -> String {
                 TemplateRetireReason::TooOld => "too old",
                 TemplateRetireReason::PoolDropped => "pool dropped",
                 TemplateRetireReason::Vanished => "vanished",
+                TemplateRetireReason::CollationsChanged => "collations changed",
             };
             format!("retire template {}: {reason}", t(template))
         }

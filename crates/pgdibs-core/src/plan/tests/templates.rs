@@ -63,6 +63,16 @@ fn failed_build_is_dropped_and_shown_for_an_hour() {
 }
 
 #[test]
+fn failed_template_with_clones_waits_for_them() {
+    let failed = |e: Example| e.change_template(1, |t| t.state = TemplateState::Failed);
+    check(&failed(example(0, 1, 0).template(1).leased(10, 0)), &["drop template 1"]);
+    check(&failed(example(0, 1, 0).template(1).creating(10)).busy(10), &[]);
+    let dropped = |e: Example| failed(e).change_template(1, |t| t.oid = None).unused_for(1, HOUR);
+    check(&dropped(example(0, 1, 0).template(1).leased(10, 0)), &[]);
+    check(&dropped(example(0, 1, 0).template(1)), &["drop template 1"]);
+}
+
+#[test]
 fn failed_template_step_waits_until_due() {
     let e = example(0, 1, 0).template(1).change_template(1, |t| {
         t.state = TemplateState::Retiring;
@@ -133,4 +143,10 @@ fn template_dropped_or_renamed_externally_retires_at_once() {
     let mut invalid = e;
     invalid.snapshot.server.get_mut(&2001).unwrap().invalid = true;
     check(&invalid, &["retire template 1: vanished"]);
+}
+
+#[test]
+fn template_with_changed_collations_retires_also_in_use() {
+    let e = example(0, 1, 0).template(1).leased(10, 0).change_template(1, |t| t.collations_changed = true);
+    check(&e, &["retire template 1: collations changed"]);
 }
