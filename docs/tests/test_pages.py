@@ -31,8 +31,8 @@ def blocks(page: str) -> list[tuple[str, str, str]]:
     return BLOCK.findall((REPOSITORY / page).read_text(encoding="utf-8"))
 
 
-def run_tests(page: str, environment: Mapping[str, str], directory: Path, port: int = DEFAULT_PORT) -> None:
-    """Runs the blocks ```sh test of a page; a failure shows the output, which has each command."""
+def run_tests(page: str, environment: Mapping[str, str], directory: Path, port: int = DEFAULT_PORT) -> str:
+    """Runs the blocks ```sh test of a page, and returns the output, which has each command; a failure shows it."""
     texts = [text for language, word, text in blocks(page) if (language, word) == ("sh", "test")]
     assert texts, f"{page} has no block ```sh test"
     script = "\n".join(texts).replace(f":{DEFAULT_PORT}", f":{port}")
@@ -49,6 +49,7 @@ def run_tests(page: str, environment: Mapping[str, str], directory: Path, port: 
     # Not `ran` in the assertion: pytest would show all of it.
     status, output = ran.returncode, MADE_BY_PGDIBS.sub("********", ran.stdout)
     assert status == 0, f"{page} ended with {status}:\n{output}"
+    return ran.stdout
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/getting-started.md"])
@@ -98,4 +99,6 @@ def test_page_with_files(page: str, tmp_path: Path, variables: dict[str, str]) -
     assert files, f"{page} has no block with the name of a file"
     for name, text in files.items():
         (directory / name).write_text(text, encoding="utf-8")
-    run_tests(page, variables, directory)
+    output = run_tests(page, variables, directory)
+    is_leaked = MADE_BY_PGDIBS.search(output) is not None
+    assert not is_leaked, MADE_BY_PGDIBS.sub("********", output)
