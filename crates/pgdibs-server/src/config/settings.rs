@@ -61,7 +61,8 @@ table! {
         linger_seconds: BoundedInteger<0, DAY> = "180", "SECONDS", Daemon;
         /// How long a template's build may take
         build_timeout_seconds: BoundedInteger<1, DAY> = "600", "SECONDS", Daemon;
-        /// A pool that grew shrinks to its `warm` when it had no lease for this long
+        /// A pool that grew shrinks to its `warm`, and a template that is not the current one has no ready databases any more, after this
+        /// long without a lease
         idle_seconds: BoundedInteger<1, DAY> = "300", "SECONDS", Daemon;
         /// What to log: error, warn, info, debug, trace, or per part: info,pgdibs=debug
         log: String = "info", "FILTER", Global;
