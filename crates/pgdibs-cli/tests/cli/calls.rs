@@ -358,6 +358,10 @@ fn stop_ends_no_daemon_but_one_of_this_machine() {
     let server = "postgresql://u@127.0.0.1:9/postgres";
     let done = pgdibs(&["stop"]).with("PGDIBS_SERVER_URL", server).done();
     assert!(done.code == Some(1) && done.stderr.contains("it uses the server of PGDIBS_SERVER_URL"), "{}", done.stderr);
+    let stub = Stub::start(|_, _| Reply::Json(200, json!({"status": "ok"})));
+    let done = pgdibs(&["stop"]).with("PGDIBS_DATA_DIR", "nothing-here").with_daemon(&stub.url).done();
+    let why = format!("the daemon at {} runs on another one, or on a given server (--server-url)", stub.url);
+    assert!(done.code == Some(1) && done.stderr.contains(&why), "{}", done.stderr);
 }
 
 #[test]

@@ -62,7 +62,8 @@ table! {
         linger_seconds: BoundedInteger<0, DAY> = "180", "SECONDS", Daemon;
         /// How long a template's build may take
         build_timeout_seconds: BoundedInteger<1, DAY> = "600", "SECONDS", Daemon;
-        /// A pool that grew shrinks to its `warm` when it had no lease for this long
+        /// A pool that grew shrinks to its `warm`, and a template that is not the current one has no ready databases any more, after this
+        /// long without a lease
         idle_seconds: BoundedInteger<1, DAY> = "300", "SECONDS", Daemon;
         /// The most that `login` of a pool may be set to over HTTP: plain, createdb or superuser
         ///
