@@ -133,6 +133,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type="args",
     )
     parser.addini("pgdibs_build", "the command that creates the schema in the database that DATABASE_URL (and pgdibs_env) names")
+    parser.addini(
+        "pgdibs_login",
+        "what the logins of the pools may do beyond their own database: plain, createdb or superuser; at most the daemon's "
+        "max_login. Without it the pools keep what they have",
+    )
     parser.addini("pgdibs_tmpdir", "whether each process gets a TMPDIR of its own", type="bool", default=False)
 
 
