@@ -66,6 +66,8 @@ class Page:
             text = " or ".join(f"`{json.dumps(each)}`" for each in schema["enum"] if each is not None)
         if "array" in kinds and "items" in schema:
             reference = schema["items"].get("$ref")
+            if reference and "oneOf" in self.resolve(schema["items"]):
+                return "array: " + self.type_of(self.resolve(schema["items"]))
             text = f"array of {schema_name(reference) if reference else self.type_of(schema['items'])}"
         if schema.get("format", "int32") not in ("int32", "int64", "double"):
             text += f" ({schema['format']})"

@@ -149,6 +149,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "the command that creates the schema in the database that DATABASE_URL (and pgdibs_env) names; it runs in the directory "
         "of the ini file",
     )
+    parser.addini(
+        "pgdibs_login",
+        "what the logins of the pools may do beyond their own database: plain, createdb or superuser; at most the daemon's "
+        "max_login. Without it the pools keep what they have",
+    )
     parser.addini("pgdibs_tmpdir", "whether each process gets a TMPDIR of its own", type="bool", default=False)
 
 

@@ -48,6 +48,25 @@ def test_build_hook_runs_once_on_its_database(project: Project) -> None:
     assert len(project.text("builds").splitlines()) == 2
 
 
+def test_login_of_ini_file_creates_databases_up_to_max_login(project: Project) -> None:
+    project.settings["pgdibs_login"] = "createdb"
+    project.file(
+        "test_it.py",
+        f"""
+import os, psycopg
+def test_it():
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        connection.execute("create database {project.pool}_of_tests")
+""",
+    )
+    project.run("-n0").assert_passed(1)
+    ran = project.run("-n0", "-o", "pgdibs_login=superuser")
+    assert (ran.status, len(ran.errors)) == (4, 1), ran.output
+    assert 'max_login = "createdb"' in ran.errors[0]
+    ran = project.run("-n0", "-o", "pgdibs_login=root")
+    assert "pgdibs_login in the ini file is `root`; it has to be `plain` or `createdb` or `superuser`" in ran.output
+
+
 @pytest.mark.long
 def test_failing_build_hook_is_reported_with_traceback(project: Project) -> None:
     project.settings["pgdibs_build"] = ""

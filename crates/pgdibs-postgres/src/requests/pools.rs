@@ -194,10 +194,18 @@ fn refuse_missing_rights(backend: &PgBackend, settings: &PoolSettings) -> Result
 
 /// Whether the operating system has a locale shows at the build.
 async fn refuse_unknown_locale(backend: &PgBackend, locale: &Locale) -> Result<()> {
-    let major = backend.facts().major;
-    if !locale.icu_locale.is_empty() && major < 15 {
-        let rule = format!("needs Postgres 15, and this server is Postgres {major}; leave it out, or set `locale`");
-        return Err(InvalidName { field: "icu_locale", rule }.into());
+    if !locale.icu_locale.is_empty() {
+        // Made by `initdb`; newer servers list `unicode` in any case.
+        let has_icu: bool = sqlx::query_scalar("select exists (select from pg_collation where collname = 'und-x-icu')")
+            .fetch_one(&backend.catalog())
+            .await?;
+        let facts = backend.facts();
+        if facts.major < 15 || !has_icu {
+            let what = if has_icu { "" } else { " without ICU" };
+            let rule =
+                format!("needs Postgres 15 or later with ICU, and this server is Postgres {}{what}", facts.major);
+            return Err(InvalidName { field: "icu_locale", rule: format!("{rule}; set `locale` instead") }.into());
+        }
     }
     if locale.encoding.is_empty() {
         return Ok(());

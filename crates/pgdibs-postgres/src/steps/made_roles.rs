@@ -1,8 +1,8 @@
 //! Roles that the lease of a superuser made. Postgres does not record who made a role.
 //!
 //! A role that is newer than the login, and that a membership connects with it (either is a member of the other, or the login granted a
-//! membership of the role), counts as made by it: the daemon drops it with the login, and the databases that it owns. Other newer roles may be
-//! somebody else's: the log names them, once. Roles that a build made stay, since its template needs them.
+//! membership of the role), counts as made by it: the daemon drops it with the login, and the databases that it owns. Other newer roles may have
+//! another maker: the log names them, once. Roles that a build made stay, since its template needs them.
 
 use pgdibs_core::name::RoleName;
 
