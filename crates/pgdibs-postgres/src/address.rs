@@ -322,7 +322,7 @@ mod tests {
             let address = ServerAddress::parse(&SecretString::from(url.to_owned())).unwrap();
             assert_eq!(address.host_and_port(), ("/run/postgresql".to_owned(), 5433), "{url}");
             let theirs = address.url_for("l", &SecretString::from("s".to_owned()), "x_gw0");
-            let expected = "postgresql://l:s@/x_gw0?host=%2Frun%2Fpostgresql&port=5433&sslmode=disable";
+            let expected = "postgresql://l:s@/x%5Fgw0?host=%2Frun%2Fpostgresql&port=5433&sslmode=disable";
             assert_eq!(theirs.expose_secret(), expected, "{url}");
             let again = ServerAddress::parse(&theirs).unwrap();
             assert_eq!(again.host_and_port(), address.host_and_port(), "{url}");

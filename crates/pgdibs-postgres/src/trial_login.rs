@@ -2,18 +2,23 @@
 //!
 //! The daemon's own role may have a line of its own there. The URL of a lease would then open nothing, although its database is ready.
 
+use std::time::Duration;
+
 use pgdibs_core::error::Error;
 use pgdibs_core::name::{DatabaseName, PoolName, RoleName};
 use secrecy::ExposeSecret as _;
 use sqlx::Connection as _;
 
 use crate::address::open;
-use crate::context::{PgBackend, blocking};
+use crate::context::{PgBackend, answer_within, blocking};
 use crate::ddl;
 use crate::error::PgError;
 use crate::requests::next_number;
 use crate::scram;
 use crate::sqlstate::{self, ErrorClass};
+
+/// For the statements, and for a session that the server does not let in.
+const TRIAL: Duration = Duration::from_secs(20);
 
 impl PgBackend {
     /// Logs in as a lease of this pool would, from this machine and by the address that leases get. Returns why the server refuses that, with
@@ -22,12 +27,16 @@ impl PgBackend {
     /// # Errors
     /// When the server does not answer.
     pub async fn trial_login(&self, pool: &PoolName) -> Result<Option<String>, Error> {
-        let refused = self.within(self.try_to_log_in(pool)).await?;
+        let refused = self.trial(pool).await?;
         if refused.is_none() || self.within(self.have_logged_in(pool)).await? {
             return Ok(None);
         }
         // The first one may have met a garbage collection, which closes logins without a row.
-        self.within(self.try_to_log_in(pool)).await
+        self.trial(pool).await
+    }
+
+    async fn trial(&self, pool: &PoolName) -> Result<Option<String>, Error> {
+        answer_within(TRIAL, self.try_to_log_in(pool)).await.map_err(|error| self.with_address(error.into()))
     }
 
     /// Whether logins of the pool got in since the server's start, from another machine: a server may let them in from there alone.

@@ -307,6 +307,22 @@ impl Cluster {
         self.url_of(SUPERUSER, PASSWORD, database)
     }
 
+    /// A collation with a version, to name after `collate`, and the statement that creates it. Not every build has ICU.
+    #[track_caller]
+    pub fn versioned_collation(&self) -> (&'static str, &'static str) {
+        let mut session = self.superuser("postgres");
+        let known = |session: &mut Session, name: &str| {
+            session.text(&format!("select count(*) from pg_collation where collname = '{name}'")) != "0"
+        };
+        if known(&mut session, "en-x-icu") {
+            ("\"en-x-icu\"", "")
+        } else if known(&mut session, "pg_c_utf8") {
+            ("pg_c_utf8", "")
+        } else {
+            ("versioned", "create collation versioned (provider = libc, locale = 'C', version = '1');")
+        }
+    }
+
     /// A session of the superuser.
     #[track_caller]
     pub fn superuser(&self, database: &str) -> Session {

@@ -14,7 +14,6 @@ mod command_line;
 mod expiry;
 mod fence;
 mod faults;
-mod given_server;
 mod idle_connections;
 mod lifecycle;
 mod public_connect;
@@ -29,6 +28,7 @@ mod two_daemons;
 mod long {
     mod bad_input;
     mod failing_clones;
+    mod given_server;
     mod killed_daemon;
     mod killed_postgres;
     mod slow;

@@ -138,7 +138,7 @@ fn pool_dropped_by_force_during_seal_is_deleted() {
 fn functions_that_need_search_path_leave_other_tables_analysed() {
     let statements = "create function helper(n int) returns int language sql immutable as 'select n';
         create function bare(n int) returns int language plpgsql immutable as $f$ begin return helper(n); end $f$;
-        create table indexed (n int); insert into indexed select generate_series(1, 40); create index on indexed (bare(n));
+        create table indexed (n int); create index on indexed (bare(n)); insert into indexed select generate_series(1, 40);
         create table counted (n int, m int); create statistics counted_n on bare(n), m from counted;
         insert into counted select n, n from generate_series(1, 40) n;
         create table parts (n int) partition by range (n); create index on parts (bare(n));

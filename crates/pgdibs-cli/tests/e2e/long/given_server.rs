@@ -53,7 +53,9 @@ fn source_is_built_again_after_upgrade_of_image() {
     let cluster = Cluster::start(&[]);
     let place = Place::on(&cluster.url());
     let pool = pool_name("image");
-    place.write("db/01.sql", "create table words (word text collate \"en-x-icu\" primary key); insert into words values ('b'), ('A'), ('a');\n");
+    let (collation, create) = cluster.versioned_collation();
+    let table = format!("{create} create table words (word text collate {collation} primary key);\n");
+    place.write("db/01.sql", &format!("{table}insert into words values ('b'), ('A'), ('a');\n"));
     place.write("pgdibs.toml", &sourced(&pool));
     let mut daemon = place.daemon(&[]);
     let api = daemon.api.clone();
@@ -63,7 +65,7 @@ fn source_is_built_again_after_upgrade_of_image() {
     boss.run(&format!("alter database {template} allow_connections true"));
     cluster
         .superuser(template)
-        .run("update pg_collation set collversion = 'of the old image' where collname = 'en-x-icu'");
+        .run("update pg_collation set collversion = 'of the old image' where collversion is not null");
     boss.run(&format!("alter database {template} allow_connections false"));
     cluster.crash();
     cluster.start_again();
@@ -76,6 +78,9 @@ fn source_is_built_again_after_upgrade_of_image() {
     daemon.until_ready();
     let lease = api.lease(&json!({"pool": pool, "wait_seconds": 30}));
     let mut session = Session::of(&lease);
-    assert_eq!(session.text("select string_agg(word, '' order by word) from words"), "aAb");
+    assert_eq!(
+        session.text("select string_agg(word, '' order by word) from words"),
+        if collation.contains("icu") { "aAb" } else { "Aab" }
+    );
     assert!(session.try_run("insert into words values ('A')").is_err(), "its unique index finds it");
 }
