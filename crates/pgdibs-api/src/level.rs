@@ -10,7 +10,8 @@
 /// | 0 | everything before levels; a daemon of level 0 sends no header |
 /// | 1 | the header `Pgdibs-Api`, and `daemon.api_level` in the status |
 /// | 2 | `idle_pool_seconds` of a pool |
-pub const API_LEVEL: u32 = 2;
+/// | 3 | `GET /v1/pools/{pool}/templates/{fingerprint}/log` |
+pub const API_LEVEL: u32 = 3;
 
 /// The header that carries the level, in lower case; `Pgdibs-Api` in the documentation.
 pub const API_LEVEL_HEADER: &str = "pgdibs-api";

@@ -127,7 +127,7 @@ impl PlainSetting {
         ddl::create_login(&login, &verifier, &owner, LoginKind::plain(Rights::Superuser)).run(&mut connection).await?;
         let pool = PoolName::parse(PREFIX).map_err(invalid)?;
         let template = DatabaseName::template(&pool, &Fingerprint::parse("plain").map_err(invalid)?);
-        ddl::create_build(&template, &owner).run(&mut connection).await?;
+        ddl::create_build(&template, &owner, None).run(&mut connection).await?;
         ddl::open_to_the_daemon(&template).run(&mut connection).await?;
         connection.close().await?;
         let options = PgConnectOptions::from_str(superuser_url.expose_secret())?.database(template.as_str());

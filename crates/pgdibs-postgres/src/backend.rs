@@ -55,7 +55,7 @@ impl Backend for PgBackend {
         holder: &str,
         token: &str,
     ) -> Result<TemplatePut, Error> {
-        self.within(requests::templates::put(self, pool, fingerprint, holder, &digest(token), None)).await
+        self.within(requests::templates::put(self, pool, fingerprint, holder, &digest(token), None, None)).await
     }
 
     async fn build_place(&self, template: TemplateId, token: &str) -> Result<Option<BuildPlace>, Error> {
@@ -78,6 +78,10 @@ impl Backend for PgBackend {
         detail: &str,
     ) -> Result<(), Error> {
         self.within(requests::templates::abandon(self, pool, fingerprint, &digest(token), detail)).await
+    }
+
+    async fn build_log(&self, template: TemplateId) -> Result<Option<String>, Error> {
+        self.within(requests::templates::log(self, template)).await
     }
 
     async fn drop_template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {

@@ -12,8 +12,8 @@ mod text;
 
 pub use self::housekeeping::{VACUUMED, analyze, compact, freeze, vacuum_catalogs};
 pub use self::roles::{
-    LoginKind, close_login, create_login, create_nologin_role, drop_role, limit_sessions, reopen_login, reset_settings,
-    reset_settings_in, restore_password,
+    LoginKind, close_login, create_login, create_nologin_role, drop_role, forget_settings, limit_sessions,
+    reopen_login, reset_settings, reset_settings_in, restore_password,
 };
 pub use self::text::Ddl;
 use self::text::{ident, literal};
@@ -42,12 +42,51 @@ pub fn plain_copy(name: &DatabaseName, template: &DatabaseName, strategy: Strate
 
 /// A database to build a template in, from the pristine `template0`, without local additions to `template1`. Closed to connections: PUBLIC
 /// may connect to every new database, and on 14 create in its schema `public`.
-pub fn create_build(name: &DatabaseName, owner: &RoleName) -> Ddl {
+pub fn create_build(name: &DatabaseName, owner: &RoleName, locale: Option<&Locale>) -> Ddl {
+    let locale = locale.map_or(String::new(), Locale::clauses);
     Ddl::of(format!(
-        "create database {} template = template0 owner = {} allow_connections = false",
+        "create database {} template = template0 owner = {} allow_connections = false{locale}",
         ident(name),
         ident(owner)
     ))
+}
+
+/// The encoding and the locale of a database.
+#[derive(Debug, sqlx::FromRow)]
+pub struct Locale {
+    pub encoding: String,
+    pub collate: String,
+    pub ctype: String,
+    /// `c`, `i` (ICU), `b` (builtin), from Postgres 15 on.
+    pub provider: Option<String>,
+    /// Of a provider other than `c`.
+    pub locale: Option<String>,
+    /// Of ICU, from Postgres 16 on.
+    pub rules: Option<String>,
+}
+
+impl Locale {
+    fn clauses(&self) -> String {
+        let mut clauses = format!(
+            " encoding = {} lc_collate = {} lc_ctype = {}",
+            literal(&self.encoding),
+            literal(&self.collate),
+            literal(&self.ctype)
+        );
+        let (provider, key) = match self.provider.as_deref() {
+            None => return clauses,
+            Some("i") => ("icu", "icu_locale"),
+            Some("b") => ("builtin", "builtin_locale"),
+            Some(_) => ("libc", ""),
+        };
+        clauses.push_str(&format!(" locale_provider = {provider}"));
+        for (key, value) in [(key, &self.locale), ("icu_rules", &self.rules)] {
+            if let (false, Some(value)) = (key.is_empty(), value) {
+                clauses.push_str(&format!(" {key} = {}", literal(value)));
+            }
+        }
+        clauses
+    }
 }
 
 /// Opens a build's database to the daemon alone: PUBLIC loses its rights first.

@@ -34,6 +34,6 @@ mod garbage;
 pub mod membership;
 mod orphans;
 mod drop_blockers;
-mod source_database;
+pub mod source_database;
 pub mod backend;
 pub mod purge;

@@ -223,6 +223,8 @@ pub enum TemplateRetireReason {
     Outnumbered,
     /// Unused for `template_max_age_seconds`.
     TooOld,
+    /// The daemon built another one of its pool's source before a lease was requested of it.
+    Superseded,
     /// Its pool is being dropped.
     PoolDropped,
     /// Its database was dropped or renamed outside pgdibs.
@@ -234,6 +236,7 @@ impl fmt::Display for TemplateRetireReason {
         f.write_str(match self {
             Self::Outnumbered => "the pool has keep_templates newer ones",
             Self::TooOld => "unused for longer than template_max_age_seconds",
+            Self::Superseded => "the inputs changed before anyone leased it",
             Self::PoolDropped => "its pool was dropped",
             Self::Vanished => "its database was dropped or renamed outside pgdibs; build it again",
         })

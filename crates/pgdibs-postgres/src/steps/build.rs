@@ -32,6 +32,8 @@ struct Build {
     owner: RoleName,
     extensions: Vec<String>,
     roles: Vec<String>,
+    /// The database that the daemon copies.
+    copy_of: Option<String>,
 }
 
 impl Build {
@@ -48,13 +50,14 @@ impl Build {
             owner: row.role("owner")?,
             extensions: row.try_get("extensions")?,
             roles: row.try_get("roles")?,
+            copy_of: row.try_get("copy_of")?,
         })
     }
 }
 
 async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Build> {
     let build = sqlx::query(
-        "select t.id, t.pool, t.fingerprint, t.name, t.oid, t.password, p.owner, p.extensions, p.roles
+        "select t.id, t.pool, t.fingerprint, t.name, t.oid, t.password, p.owner, p.extensions, p.roles, t.copy_of
          from templates t join pools p on p.name = t.pool where t.id = $1 and t.state = 'building'",
     )
     .bind(template.0)
@@ -69,6 +72,7 @@ async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Bui
 pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<()> {
     let build = find(ctx.connection, template).await?;
     make_owner(ctx, &build.owner, &build.pool).await?;
+    forget_settings(ctx.connection, &build.owner).await?;
     for role in &build.roles {
         let role = RoleName::parse("roles", role)?;
         make_role(ctx, &role, false).await?;
@@ -80,7 +84,11 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
     make_login(ctx, &build.login, password, &build.owner, LoginRights::Plain, 0).await?;
     reach(Failpoint::BuildLoginMade).await;
     remove_half_made(ctx, &build.name).await?;
-    give_name(ctx.connection, ddl::create_build(&build.name, &RoleName::database_owner())).await?;
+    let locale = match &build.copy_of {
+        Some(database) => locale_of(ctx.connection, database).await?,
+        None => None,
+    };
+    give_name(ctx.connection, ddl::create_build(&build.name, &RoleName::database_owner(), locale.as_ref())).await?;
     reach(Failpoint::BuildCreated).await;
     let result = prepare(ctx, &build).await.map_err(pgdibs_core::error::StepError::from);
     reach(Failpoint::BuildPrepared).await;
@@ -96,6 +104,37 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
     .await?;
     reach(Failpoint::BuildRecorded).await;
     Ok(result?)
+}
+
+/// A template has the settings that the migrations gave the owner role (`alter role current_user set`), so those of earlier builds have to go.
+/// A role that is not pgdibs's keeps its own.
+async fn forget_settings(connection: &mut PgConnection, owner: &RoleName) -> Result<()> {
+    let has_earlier: bool = sqlx::query_scalar(
+        "select exists (select from roles where name = $1)
+            and exists (select from pg_db_role_setting where setdatabase = 0 and setrole = to_regrole(quote_ident($1)))
+            and not exists (select from templates t join pools p on p.name = t.pool
+                            where p.owner = $1 and t.state = 'building' and t.oid is not null)",
+    )
+    .bind(owner.as_str())
+    .fetch_one(&mut *connection)
+    .await?;
+    if has_earlier {
+        ddl::forget_settings(owner).run(connection).await?;
+    }
+    Ok(())
+}
+
+/// The columns of ICU and the builtin provider depend on the version.
+async fn locale_of(connection: &mut PgConnection, database: &str) -> Result<Option<ddl::Locale>, sqlx::Error> {
+    sqlx::query_as(
+        "select pg_encoding_to_char(encoding)::text as encoding, datcollate::text as collate, datctype::text as ctype,
+                to_jsonb(d) ->> 'datlocprovider' as provider,
+                coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') as locale, to_jsonb(d) ->> 'daticurules' as rules
+         from pg_database d where datname = $1",
+    )
+    .bind(database)
+    .fetch_optional(connection)
+    .await
 }
 
 /// Drops what a daemon that died created under the build's name: other roles may have entered it since, and extensions are created where no
