@@ -46,7 +46,7 @@ const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
 const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The interval at which a copy is checked for a lock that it waits for.
-const LOCK_CHECK: Duration = Duration::from_secs(1);
+const LOCK_CHECK: Duration = Duration::from_millis(500);
 
 /// So many objects that a copy lacks are logged; the others are in the build's output.
 const LOGGED_WARNINGS: usize = 20;

@@ -142,7 +142,7 @@ fn copy_follows_the_schema_and_says_what_it_lacks() {
     // Regression: pg_dump waited for a lock without a deadline.
     let mut holder = cluster.superuser("development");
     holder.run("set application_name = 'migration'; begin; lock table orders in access exclusive mode");
-    place.write("pgdibs.toml", &pool(&name, "database = \"development\"\ntimeout_seconds = 2"));
+    place.write("pgdibs.toml", &pool(&name, "database = \"development\"\ntimeout_seconds = 4"));
     daemon.stop();
     boss.run("alter database development set work_mem = '8MB'");
     let daemon = place.start(&[]);
