@@ -78,6 +78,8 @@ create table templates (
     -- Instance (see tickets.daemon) of the daemon that builds it; such a build lives as long as that daemon's session.
     built_by          integer,
     password          text not null default new_password(),
+    -- The database that the daemon copies, whose encoding and locale the template has.
+    copy_of           text,
     build_started_at  timestamptz not null default now(),
     -- Last heartbeat of a builder over HTTP: PUT, renew, or a session seen on its database.
     build_heard_at    timestamptz not null default now(),
@@ -102,8 +104,12 @@ create table templates (
     collations_found  text,
     built_at          timestamptz,
     last_used_at      timestamptz not null default now(),
+    -- A lease was requested of it.
+    leased            boolean not null default false,
     -- Why it failed or retires.
     detail            text,
+    -- The output of a daemon's build.
+    log               text,
     attempts          integer not null default 0,
     retry_at          timestamptz,
     check ((state = 'ready') <= (oid is not null and built_at is not null))
@@ -267,7 +273,7 @@ select t.id, t.pool, t.fingerprint, t.state, t.name, t.oid, t.token, t.holder, t
            then t.build_heard_at < now() - interval '60 s'
            else t.built_by::int8 not in (select daemon from living_daemons) end as builder_silent,
        t.build_started_at, t.built_seconds, t.built_at, t.size_bytes, t.relations, t.last_used_at,
-       greatest(0, extract(epoch from now() - t.last_used_at))::int8 as unused_seconds,
+       greatest(0, extract(epoch from now() - t.last_used_at))::int8 as unused_seconds, t.leased,
        t.strategy, t.file_copy_count, t.file_copy_ms, t.wal_log_count, t.wal_log_ms, t.detail, coalesce(t.retry_at <= now(), true) as due,
        t.state = 'ready' and (t.collations is distinct from t.collations_found or collation_changed(t.oid::oid)) as collations_changed,
        case when t.state = 'ready' then clone_error(t.id) end as clone_error

@@ -10,7 +10,7 @@
 /// | 0 | everything before levels; a daemon of level 0 sends no header |
 /// | 1 | the header `Pgdibs-Api`, and `daemon.api_level` in the status |
 /// | 2 | `idle_pool_seconds` of a pool |
-/// | 3 | `login`, `act_as`, `locale`, `encoding` and `icu_locale` of a pool; `extensions` with schemas |
+/// | 3 | `login`, `act_as`, `locale`, `encoding` and `icu_locale` of a pool; `extensions` with schemas; `GET …/templates/{fingerprint}/log` |
 pub const API_LEVEL: u32 = 3;
 
 /// The header that carries the level, in lower case; `Pgdibs-Api` in the documentation.

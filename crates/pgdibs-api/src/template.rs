@@ -165,6 +165,19 @@ pub struct Template {
     pub detail: Option<String>,
 }
 
+/// The output of a build.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct TemplateLog {
+    /// The pool that the template belongs to.
+    pub pool: String,
+    /// Names the schema within its pool.
+    pub fingerprint: String,
+    /// Whether the build succeeded.
+    pub state: TemplateState,
+    /// What the programs of the daemon printed, with passwords masked and the middle of a long output cut; of a client's build, why it failed.
+    pub log: String,
+}
+
 impl From<&domain::Template> for Template {
     fn from(template: &domain::Template) -> Self {
         let measured = template.measured.iter().map(|&(strategy, clones, milliseconds)| Measured {

@@ -4,12 +4,12 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
-use pgdibs_core::pool::{Locale, Strategy};
+use pgdibs_core::pool::Strategy;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
-use pgdibs_postgres::ddl::{self, LoginKind};
+use pgdibs_postgres::ddl::{self, LocaleClauses, LoginKind};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_postgres::scram;
 
@@ -146,7 +146,7 @@ impl PlainSetting {
         ddl::create_login(&login, &verifier, &owner, LoginKind::plain(Rights::Superuser)).run(&mut connection).await?;
         let pool = PoolName::parse(PREFIX).map_err(invalid)?;
         let template = DatabaseName::template(&pool, &Fingerprint::parse("plain").map_err(invalid)?);
-        ddl::create_build(&template, &owner, &Locale::default(), 0).run(&mut connection).await?;
+        ddl::create_build(&template, &owner, &LocaleClauses::default()).run(&mut connection).await?;
         ddl::open_to_the_daemon(&template).run(&mut connection).await?;
         connection.close().await?;
         let options = PgConnectOptions::from_str(superuser_url.expose_secret())?.database(template.as_str());

@@ -1,4 +1,4 @@
-//! `pgdibs template build|list|drop`.
+//! `pgdibs template build|list|show|log|drop`.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -9,7 +9,7 @@ use pgdibs::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::args::{TemplateArgs, TemplateBuildArgs, TemplateCommand, TemplateListArgs};
+use super::args::{TemplateArgs, TemplateBuildArgs, TemplateCommand, TemplateListArgs, TemplateLogArgs};
 use super::command::{Outcome, RunningCommand, display};
 use super::context::Context;
 use super::error::CliError;
@@ -20,8 +20,9 @@ use super::output::message;
 use super::progress::Progress;
 use super::render::{template_screen, templates_table};
 use super::signals::Signals;
-use pgdibs::api::pool::Pools;
-use pgdibs::api::template::{Build, Template};
+use super::table::plain;
+use pgdibs::api::pool::{Pool, Pools};
+use pgdibs::api::template::{Build, Template, TemplateLog};
 use pgdibs::connection_url::libpq_variables;
 use pgdibs::{Client, Error as ClientError, Response, segment};
 use pgdibs_server::offline::{FileGlob, Matches};
@@ -40,6 +41,7 @@ pub(super) async fn template(context: &Context, command: TemplateCommand) -> Res
         TemplateCommand::Build(args) => return build(context, args).await,
         TemplateCommand::List(args) => list(context, &args).await?,
         TemplateCommand::Show(args) => show(context, &args).await?,
+        TemplateCommand::Log(args) => log(context, &args).await?,
         TemplateCommand::Drop(args) => drop_template(context, &args).await?,
     }
     Ok(0)
@@ -73,6 +75,21 @@ async fn show(context: &Context, args: &TemplateArgs) -> Result<(), CliError> {
     let answer = client.get(&template_path(&args.pool, &fingerprint)?).await?;
     let template: Template = answer.json()?;
     context.output.result(&answer.value()?, || template_screen(&template, Timestamp::now()))
+}
+
+async fn log(context: &Context, args: &TemplateLogArgs) -> Result<(), CliError> {
+    let client = context.client()?;
+    let fingerprint = match &args.fingerprint {
+        Some(written) => resolve(&client, &args.pool, written).await?,
+        None => {
+            let pool: Pool = client.get(&format!("/v1/pools/{}", segment(&args.pool)?)).await?.json()?;
+            let newest = pool.templates.into_iter().max_by(|one, other| one.since.cmp(&other.since));
+            newest.ok_or_else(|| CliError::failed(format!("pool {} has no template", plain(&args.pool))))?.fingerprint
+        }
+    };
+    let answer = client.get(&format!("{}/log", template_path(&args.pool, &fingerprint)?)).await?;
+    let log: TemplateLog = answer.json()?;
+    context.output.result(&answer.value()?, || log.log.lines().map(plain).collect::<Vec<_>>().join("\n"))
 }
 
 async fn drop_template(context: &Context, args: &TemplateArgs) -> Result<(), CliError> {

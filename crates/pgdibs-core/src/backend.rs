@@ -100,6 +100,12 @@ pub trait Backend: Send + Sync {
         detail: &str,
     ) -> impl Future<Output = Result<(), Error>> + Send;
 
+    /// The output of the template's build; `None` if a client built it, or if the build has not ended.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    fn build_log(&self, template: TemplateId) -> impl Future<Output = Result<Option<String>, Error>> + Send;
+
     /// Retires a template.
     ///
     /// # Errors

@@ -62,6 +62,8 @@ pub struct Template {
     pub last_used_at: Timestamp,
     /// Seconds since then, by the server's clock.
     pub unused_seconds: u64,
+    /// Whether a lease was ever requested of it.
+    pub leased: bool,
     /// How its clones are copied, once measured.
     pub strategy: Option<Strategy>,
     /// Measured clones so far, by strategy: count and mean milliseconds.

@@ -18,8 +18,8 @@ template as (
 
 -- Records the use, at most every 10 s: each update leaves a dead row.
 used as (
-    update templates set last_used_at = now()
-    where id = (select id from template) and last_used_at < now() - interval '10 s' and state = 'ready'),
+    update templates set last_used_at = now(), leased = true
+    where id = (select id from template) and (last_used_at < now() - interval '10 s' or not leased) and state = 'ready'),
 
 -- The same for the pool. `skip locked`: it waits for no other request.
 used_pool as (

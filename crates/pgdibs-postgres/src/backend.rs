@@ -56,7 +56,7 @@ impl Backend for PgBackend {
         token: &str,
     ) -> Result<TemplatePut, Error> {
         let token = digest(token);
-        self.request(|| requests::templates::put(self, pool, fingerprint, holder, &token, None)).await
+        self.request(|| requests::templates::put(self, pool, fingerprint, holder, &token, None, None)).await
     }
 
     async fn build_place(&self, template: TemplateId, token: &str) -> Result<Option<BuildPlace>, Error> {
@@ -83,6 +83,10 @@ impl Backend for PgBackend {
     ) -> Result<(), Error> {
         let token = digest(token);
         self.request(|| requests::templates::abandon(self, pool, fingerprint, &token, detail)).await
+    }
+
+    async fn build_log(&self, template: TemplateId) -> Result<Option<String>, Error> {
+        self.within(requests::templates::log(self, template)).await
     }
 
     async fn drop_template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {

@@ -4,18 +4,20 @@
 //! `ddl/`, and `AssertSqlSafe` occurs in `ddl/text.rs` alone (scripts/lint.py checks that).
 
 use pgdibs_core::name::{DatabaseName, RoleName, TestsOwnDatabase};
-use pgdibs_core::pool::{Locale, Strategy};
+use pgdibs_core::pool::Strategy;
 
 mod extensions;
 mod housekeeping;
+mod locale;
 mod roles;
 mod text;
 
 pub use self::extensions::{create_extension, create_schema, grant_member, own_as_superuser};
 pub use self::housekeeping::{VACUUMED, analyze, compact, freeze, vacuum_catalogs};
+pub use self::locale::{DatabaseLocale, LocaleClauses};
 pub use self::roles::{
-    LoginKind, close_login, create_login, create_nologin_role, create_trial_login, drop_role, limit_sessions,
-    reopen_login, reset_settings, reset_settings_in, restore_password,
+    LoginKind, close_login, create_login, create_nologin_role, create_trial_login, drop_role, forget_settings,
+    limit_sessions, reopen_login, reset_settings, reset_settings_in, restore_password,
 };
 pub use self::text::Ddl;
 use self::text::{ident, literal};
@@ -44,24 +46,11 @@ pub fn plain_copy(name: &DatabaseName, template: &DatabaseName, strategy: Strate
 
 /// A database to build a template in, from the pristine `template0`, without local additions to `template1`. Closed to connections: PUBLIC
 /// may connect to every new database, and on 14 create in its schema `public`.
-///
-/// A `locale` is one of the C library, also on a server whose default is one of ICU.
-pub fn create_build(name: &DatabaseName, owner: &RoleName, locale: &Locale, major: u32) -> Ddl {
-    let option = |before: &str, text: &str| match text.is_empty() {
-        true => String::new(),
-        false => format!(" {before} = {}", literal(text)),
-    };
-    let libc = if locale.icu_locale.is_empty() && major >= 15 { "locale_provider = libc locale" } else { "locale" };
-    let options = [
-        option("encoding", &locale.encoding),
-        option(libc, &locale.locale),
-        option("locale_provider = icu icu_locale", &locale.icu_locale),
-    ];
+pub fn create_build(name: &DatabaseName, owner: &RoleName, locale: &LocaleClauses) -> Ddl {
     Ddl::of(format!(
-        "create database {} template = template0 owner = {} allow_connections = false{}",
+        "create database {} template = template0 owner = {} allow_connections = false{locale}",
         ident(name),
-        ident(owner),
-        options.concat()
+        ident(owner)
     ))
 }
 

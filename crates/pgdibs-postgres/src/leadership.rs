@@ -10,7 +10,7 @@ use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::TemplatePut;
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_core::template::Template;
+use pgdibs_core::template::{Template, TemplateId};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use tokio::time::{Instant, sleep};
@@ -175,15 +175,22 @@ impl PgBackend {
     }
 
     /// As [`Backend::put_template`](pgdibs_core::backend::Backend::put_template), for a build by this daemon itself, which lives as long
-    /// as the daemon's membership.
+    /// as the daemon's membership. The template has the encoding and the locale of the database `copy_of`.
     pub async fn put_own_template(
         &self,
         pool: &PoolName,
         fingerprint: &Fingerprint,
         holder: &str,
         token: &str,
+        copy_of: Option<&str>,
     ) -> Result<TemplatePut, Error> {
-        self.within(templates::put(self, pool, fingerprint, holder, &digest(token), Some(self.instance()))).await
+        let (token, built_by) = (digest(token), Some(self.instance()));
+        self.within(templates::put(self, pool, fingerprint, holder, &token, built_by, copy_of)).await
+    }
+
+    /// Keeps the output of a build by this daemon.
+    pub async fn keep_build_log(&self, template: TemplateId, log: &str) -> Result<(), Error> {
+        self.within(templates::keep_log(self, template, log)).await
     }
 
     /// Makes a template the pool's current one, as a client's `PUT` does. Not done by [`Self::put_own_template`], which a daemon repeats every

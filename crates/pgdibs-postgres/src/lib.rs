@@ -35,7 +35,7 @@ mod garbage;
 pub mod membership;
 mod orphans;
 mod drop_blockers;
-mod source_database;
+pub mod source_database;
 mod trial_login;
 pub mod backend;
 pub mod purge;

@@ -110,6 +110,7 @@ pub(crate) fn template(row: PgRow) -> Result<Template, sqlx::Error> {
         relations: row.maybe_number("relations")?,
         last_used_at: row.time("last_used_at")?,
         unused_seconds: row.number("unused_seconds")?,
+        leased: row.try_get("leased")?,
         strategy: row.try_get::<Option<&str>, _>("strategy")?.and_then(Strategy::parse),
         measured,
         collations_changed: row.try_get("collations_changed")?,

@@ -3,17 +3,20 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use percent_encoding::percent_decode_str;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::Capture;
+use super::database::DatabaseCopy;
 use super::dump::{self, Format};
+use super::environment;
+use super::frames;
 use super::inputs::sql_files;
 use super::process::{self, Finished, Outcome};
 use super::psql_report;
@@ -35,8 +38,10 @@ pub struct BuildTarget {
     pub password: SecretString,
     /// The database's name.
     pub database: String,
-    /// The path of psql, for SQL sources.
+    /// The path of psql, for SQL sources; pg_dump and pg_restore are beside it.
     pub psql: PathBuf,
+    /// For a `database` source.
+    pub copied: Option<DatabaseCopy>,
 }
 
 /// The steps of a build.
@@ -46,8 +51,8 @@ pub enum BuildPlan {
     SqlFiles(Vec<PathBuf>),
     /// Run this program with these arguments.
     Command(Vec<String>),
-    /// Run nothing: the caller clones this database.
-    CloneOf(String),
+    /// Copy this database with pg_dump.
+    CopyOf(String),
 }
 
 impl BuildPlan {
@@ -62,7 +67,7 @@ impl BuildPlan {
                 }
             }
             Self::Command(argv) => format!("`{}`", argv.join(" ")),
-            Self::CloneOf(name) => format!("a copy of database \"{name}\""),
+            Self::CopyOf(name) => format!("a copy of database \"{name}\""),
         }
     }
 }
@@ -74,8 +79,10 @@ pub struct BuildReport {
     pub plan: BuildPlan,
     /// The duration.
     pub took: Duration,
-    /// The size of the output of the programs.
-    pub output_bytes: u64,
+    /// The output of the programs, with secrets masked; of a long one the beginning and the end.
+    pub log: String,
+    /// What the template lacks, one sentence each.
+    pub warnings: Vec<String>,
 }
 
 /// A build that failed. The database stays as it is; the next attempt needs an empty one.
@@ -89,11 +96,13 @@ pub struct BuildFailure {
     pub timed_out: bool,
     /// It was cancelled.
     pub cancelled: bool,
+    /// The output of the programs, with secrets masked; of a long one the beginning and the end.
+    pub log: String,
 }
 
 impl BuildFailure {
-    fn new(step: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { step: step.into(), detail: detail.into(), timed_out: false, cancelled: false }
+    pub(super) fn new(step: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { step: step.into(), detail: detail.into(), timed_out: false, cancelled: false, log: String::new() }
     }
 }
 
@@ -108,7 +117,7 @@ pub fn plan(source: &Source) -> Result<BuildPlan, BuildFailure> {
             Ok(BuildPlan::SqlFiles(files))
         }
         SourceKind::Command(argv) => Ok(BuildPlan::Command(argv.clone())),
-        SourceKind::Database(name) => Ok(BuildPlan::CloneOf(name.clone())),
+        SourceKind::Database(name) => Ok(BuildPlan::CopyOf(name.clone())),
     }
 }
 
@@ -125,32 +134,46 @@ pub async fn build(
     cancel: CancellationToken,
 ) -> Result<BuildReport, BuildFailure> {
     let started = Instant::now();
-    let runner = Runner { source, target, until: started + deadline, deadline, cancel: &cancel };
-    let mut output_bytes = 0;
-    match &plan {
-        BuildPlan::SqlFiles(files) => {
-            for (place, file) in files.iter().enumerate() {
-                output_bytes += runner.sql_file(file, place + 1, files.len()).await?;
-            }
-        }
-        BuildPlan::Command(argv) => output_bytes = runner.command(argv).await?,
-        BuildPlan::CloneOf(_) => {}
+    let secrets = environment::secrets(source, target);
+    let runner =
+        Runner { source, target, until: started + deadline, deadline, cancel: &cancel, secrets, log: Mutex::default() };
+    let done = runner.carry_out(&plan).await;
+    let log = runner.log.into_inner().unwrap_or_else(PoisonError::into_inner).text(&[]);
+    match done {
+        Ok(warnings) => Ok(BuildReport { plan, took: started.elapsed(), log, warnings }),
+        Err(failure) => Err(BuildFailure { log, ..failure }),
     }
-    Ok(BuildReport { plan, took: started.elapsed(), output_bytes })
 }
 
-struct Runner<'a> {
+/// Carries out the steps of one build.
+pub(super) struct Runner<'a> {
     source: &'a Source,
-    target: &'a BuildTarget,
+    pub(super) target: &'a BuildTarget,
     until: Instant,
     deadline: Duration,
     cancel: &'a CancellationToken,
+    pub(super) secrets: Vec<String>,
+    log: Mutex<Capture>,
 }
 
 impl Runner<'_> {
+    /// Returns what the template lacks.
+    async fn carry_out(&self, plan: &BuildPlan) -> Result<Vec<String>, BuildFailure> {
+        match plan {
+            BuildPlan::SqlFiles(files) => {
+                for (place, file) in files.iter().enumerate() {
+                    self.sql_file(file, place + 1, files.len()).await?;
+                }
+            }
+            BuildPlan::Command(argv) => self.command(argv).await?,
+            BuildPlan::CopyOf(name) => return self.copy(name).await,
+        }
+        Ok(Vec::new())
+    }
+
     /// Runs a file with psql, not in a single transaction: it may have transactions of its own, and statements that no transaction may
     /// contain (`CREATE INDEX CONCURRENTLY`, the use of a new enum value). The database of a failed build is dropped anyway.
-    async fn sql_file(&self, file: &Path, place: usize, count: usize) -> Result<u64, BuildFailure> {
+    async fn sql_file(&self, file: &Path, place: usize, count: usize) -> Result<(), BuildFailure> {
         let shown = self.source.shown(file);
         let step = match &self.source.kind {
             SourceKind::SqlDir(_) => {
@@ -158,36 +181,24 @@ impl Runner<'_> {
             }
             _ => shown,
         };
+        self.run_file(step, file).await
+    }
+
+    /// Runs an SQL file or a dump up to its first error.
+    pub(super) async fn run_file(&self, step: String, file: &Path) -> Result<(), BuildFailure> {
         let prepared = self.prepare(&step, file).await?;
         let read = prepared.copy.as_ref().map_or(file, |copy| copy.path());
-        let mut command = Command::new(&self.target.psql);
-        // SQLSTATE beside each message, and the statement after an error.
-        command.args(["-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose", "-v", "ECHO=errors", "-f"]);
-        command.arg(read).args(["-c", NO_TRANSACTION]).env_remove("LC_ALL").env("LC_MESSAGES", "C");
-        let finished = self.run(&step, command, Capture::of_psql()).await?.map_err(|error| {
-            let psql = self.target.psql.display();
-            match error.kind() {
-                io::ErrorKind::NotFound => BuildFailure::new(
-                    &step,
-                    format!(
-                        "SQL sources need psql, and there is no {psql}; install it (Debian, Ubuntu: apt-get install \
-                         postgresql-client; Fedora: dnf install postgresql; Alpine: apk add postgresql-client; macOS: brew install \
-                         libpq) or set pg_bin_dir (PGDIBS_PG_BIN_DIR) to the directory that has it"
-                    ),
-                ),
-                _ => BuildFailure::new(&step, format!("cannot start {psql}: {error}")),
-            }
-        })?;
+        let finished = self.psql(&step, read, &["-v", "ON_ERROR_STOP=1"]).await?;
         let status = self.status(&step, &finished)?;
         if status.success() {
-            return Ok(finished.output.bytes());
+            return Ok(());
         }
         // The error names the user's file, not the copy.
         let named = match prepared.is_archive {
             true => format!("psql:{} (as pg_restore prints it):", file.display()),
             false => format!("psql:{}:", file.display()),
         };
-        let detail = match finished.output.first_error(&self.secrets()) {
+        let detail = match finished.output.first_error(&self.secrets) {
             None if is_refused_in_transaction(&finished.output) => self.open_transaction(file),
             Some(error) => psql_report::sentence(&error.replace(&format!("psql:{}:", read.display()), &named)),
             None => format!("psql {}{}", describe(status), self.last_output(&finished.output)),
@@ -195,8 +206,32 @@ impl Runner<'_> {
         Err(BuildFailure::new(step, detail))
     }
 
+    /// Runs psql on a file, with further arguments.
+    pub(super) async fn psql(&self, step: &str, read: &Path, arguments: &[&str]) -> Result<Finished, BuildFailure> {
+        let psql = &self.target.psql;
+        let mut command = Command::new(psql);
+        // SQLSTATE beside each message, and the statement after an error.
+        command.args(["-X", "-q", "-w", "-v", "VERBOSITY=verbose", "-v", "ECHO=errors"]).args(arguments);
+        command.args(["-c", "\\o /dev/null", "-c", OWN_SETTINGS, "-c", "\\o"]);
+        command.arg("-f").arg(read).args(["-c", NO_TRANSACTION]).env_remove("LC_ALL").env("LC_MESSAGES", "C");
+        self.run(step, command, Capture::of_psql()).await?.map_err(|error| {
+            let psql = psql.display();
+            match error.kind() {
+                io::ErrorKind::NotFound => BuildFailure::new(
+                    step,
+                    format!(
+                        "SQL sources need psql, and there is no {psql}; install it (Debian, Ubuntu: apt-get install \
+                         postgresql-client; Fedora: dnf install postgresql; Alpine: apk add postgresql-client; macOS: brew install \
+                         libpq) or set pg_bin_dir (PGDIBS_PG_BIN_DIR) to the directory that has it"
+                    ),
+                ),
+                _ => BuildFailure::new(step, format!("cannot start {psql}: {error}")),
+            }
+        })
+    }
+
     /// What psql reads in place of a dump.
-    async fn prepare(&self, step: &str, file: &Path) -> Result<Prepared, BuildFailure> {
+    pub(super) async fn prepare(&self, step: &str, file: &Path) -> Result<Prepared, BuildFailure> {
         let mut prepared = Prepared::default();
         loop {
             let current = prepared.copy.as_ref().map_or(file, |copy| copy.path()).to_owned();
@@ -276,7 +311,7 @@ impl Runner<'_> {
         }
     }
 
-    async fn command(&self, argv: &[String]) -> Result<u64, BuildFailure> {
+    async fn command(&self, argv: &[String]) -> Result<(), BuildFailure> {
         let step = argv.join(" ");
         let Some((program, arguments)) = argv.split_first() else {
             return Err(BuildFailure::new("command", "the command is empty"));
@@ -305,12 +340,26 @@ impl Runner<'_> {
         })?;
         let status = self.status(&step, &finished)?;
         if status.success() {
-            return Ok(finished.output.bytes());
+            return Ok(());
         }
-        Err(BuildFailure::new(&step, format!("the command {}{}", describe(status), self.last_output(&finished.output))))
+        let output = &finished.output;
+        let own = frames::own_error(&output.text(&self.secrets), &self.source.directory, &self.source.base);
+        let own = own.map(|error| error + "; ").unwrap_or_default();
+        Err(BuildFailure::new(&step, format!("{own}the command {}{}", describe(status), self.last_output(output))))
     }
 
+    /// Runs a program with the variables of the target.
     async fn run(
+        &self,
+        step: &str,
+        mut command: Command,
+        capture: Capture,
+    ) -> Result<io::Result<Finished>, BuildFailure> {
+        environment::set(&mut command, self.source, self.target);
+        self.run_as_is(step, command, capture).await
+    }
+
+    pub(super) async fn run_as_is(
         &self,
         step: &str,
         mut command: Command,
@@ -322,32 +371,17 @@ impl Runner<'_> {
             return Err(BuildFailure::new(step, detail));
         }
         command.current_dir(directory);
-        self.set_environment(&mut command);
-        Ok(process::run(command, capture, self.until, self.cancel).await)
+        let finished = process::run(command, capture, self.until, self.cancel).await;
+        if let Ok(finished) = &finished {
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let output = finished.output.text(&self.secrets);
+            let line_end = if output.is_empty() || output.ends_with('\n') { "" } else { "\n" };
+            log.push(format!("== {step}\n{output}{line_end}").as_bytes());
+        }
+        Ok(finished)
     }
 
-    /// The program inherits the daemon's variables, except those for connections (`PG*`) and those with secrets (`PGDIBS_*`).
-    fn set_environment(&self, command: &mut Command) {
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
-            command.env_remove(name);
-        }
-        let target = self.target;
-        for (parameter, variable) in PARAMETERS {
-            if let Some(value) = parameter_of(target.url.expose_secret(), parameter) {
-                command.env(variable, value);
-            }
-        }
-        command.envs(self.source.env.iter().map(|(name, value)| (name, value.expose_secret())));
-        command
-            .env("DATABASE_URL", target.url.expose_secret())
-            .env("PGHOST", &target.host)
-            .env("PGPORT", target.port.to_string())
-            .env("PGUSER", &target.user)
-            .env("PGPASSWORD", target.password.expose_secret())
-            .env("PGDATABASE", &target.database);
-    }
-
-    fn status(&self, step: &str, finished: &Finished) -> Result<ExitStatus, BuildFailure> {
+    pub(super) fn status(&self, step: &str, finished: &Finished) -> Result<ExitStatus, BuildFailure> {
         let last_output = || self.last_output(&finished.output);
         match &finished.outcome {
             Outcome::Exited(status) => Ok(*status),
@@ -367,47 +401,39 @@ impl Runner<'_> {
         }
     }
 
-    fn last_output(&self, output: &Capture) -> String {
+    pub(super) fn last_output(&self, output: &Capture) -> String {
         match output.bytes() {
             0 => "; it printed nothing".to_owned(),
-            _ => format!("; its last lines:\n{}", output.last_lines(&self.secrets())),
+            _ => format!("; its last lines:\n{}", output.last_lines(&self.secrets)),
         }
     }
-
-    /// The password, plain and encoded as in the URL, and the secrets among the source's variables.
-    fn secrets(&self) -> Vec<String> {
-        let plain = self.target.password.expose_secret().to_owned();
-        let url = self.target.url.expose_secret();
-        let login = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(login, _)| login);
-        let encoded = login.and_then(|login| login.split_once(':')).map(|(_, password)| password.to_owned());
-        let own = self.source.env.iter().map(|(name, value)| (name, value.expose_secret()));
-        let own = own.filter(|(name, value)| is_secret(name, value)).map(|(_, value)| value.to_owned());
-        [Some(plain), encoded].into_iter().flatten().chain(own).collect()
-    }
-}
-
-/// Whether a variable of a source is a secret: by its name, or because its value is a URL with a login. To mask every variable, such as
-/// `DJANGO_SETTINGS_MODULE`, would hide why a build failed.
-fn is_secret(name: &str, value: &str) -> bool {
-    const WORDS: [&str; 9] = ["AUTH", "CREDENTIAL", "DSN", "KEY", "PASS", "PRIVATE", "SALT", "SECRET", "TOKEN"];
-    let name = name.to_ascii_uppercase();
-    let login = value.split_once("://").is_some_and(|(_, rest)| rest.contains('@'));
-    // A shorter value may occur in any output by chance.
-    value.len() >= 4 && (login || WORDS.iter().any(|word| name.contains(word)))
 }
 
 /// What psql reads in place of a file.
 #[derive(Debug, Default)]
-struct Prepared {
+pub(super) struct Prepared {
     /// `None` for the file itself.
-    copy: Option<NamedTempFile>,
+    pub(super) copy: Option<NamedTempFile>,
     /// pg_restore printed it.
     is_archive: bool,
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::from).flatten()
 }
+
+/// psql runs it before a file. The build's login acts as the owner, and Postgres applies the settings of the login alone, so without this the next
+/// file would not have what a file before set with `alter role current_user set`. Not those that only a superuser may set.
+const OWN_SETTINGS: &str = "
+select pg_catalog.set_config(pg_catalog.split_part(s, '=', 1), pg_catalog.substr(s, pg_catalog.strpos(s, '=') + 1), false)
+from (select s from pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) with ordinality u (s, n)
+      where setrole = current_user::regrole
+        and setdatabase in (0, (select oid from pg_catalog.pg_database where datname = pg_catalog.current_database()))
+        and pg_catalog.split_part(s, '=', 1) not in ('role', 'session_authorization', 'local_preload_libraries')
+        and not exists (select from pg_catalog.pg_settings where name = pg_catalog.split_part(s, '=', 1) and context <> 'user')
+      order by setdatabase <> 0, n) own";
 
 /// psql runs it after a file, in the same session. Postgres refuses it within a transaction, and psql begins none for it, not even
 /// without AUTOCOMMIT.
@@ -418,56 +444,11 @@ fn is_refused_in_transaction(output: &Capture) -> bool {
     output.last_lines(&[]).lines().any(|line| [":  25001: ", ":  25P02: "].iter().any(|code| line.contains(code)))
 }
 
-/// URL parameters and the variables from which libpq takes them, for programs that read `PG*` alone, as psql does here.
-const PARAMETERS: [(&str, &str); 8] = [
-    ("sslmode", "PGSSLMODE"),
-    ("sslrootcert", "PGSSLROOTCERT"),
-    ("sslcert", "PGSSLCERT"),
-    ("sslkey", "PGSSLKEY"),
-    ("channel_binding", "PGCHANNELBINDING"),
-    ("connect_timeout", "PGCONNECT_TIMEOUT"),
-    ("options", "PGOPTIONS"),
-    ("application_name", "PGAPPNAME"),
-];
-
-fn parameter_of(url: &str, parameter: &str) -> Option<String> {
-    let (_, parameters) = url.split_once('?')?;
-    let pairs = parameters.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.into_iter().find(|(name, _)| *name == parameter)?;
-    Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
-}
-
-fn describe(status: ExitStatus) -> String {
+pub(super) fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("failed with exit code {code}"),
         (None, Some(signal)) => format!("was terminated by signal {signal}"),
         (None, None) => "failed".to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_secret;
-
-    #[test]
-    fn secrets_are_recognised_by_name_or_login_in_url() {
-        for (name, value) in [
-            ("KEY", "canary"),
-            ("API_KEY", "abcd"),
-            ("django_secret", "abcd"),
-            ("DB_PASSWORD", "hunter2"),
-            ("CACHE_URL", "redis://u:p@h/0"),
-        ] {
-            assert!(is_secret(name, value), "{name}");
-        }
-        for (name, value) in [
-            ("DJANGO_SETTINGS_MODULE", "myapp.settings"),
-            ("PYTHONPATH", "/app/src"),
-            ("KEY", "1"),
-            ("INDEX_URL", "https://pypi.example/simple"),
-        ] {
-            assert!(!is_secret(name, value), "{name}");
-        }
     }
 }

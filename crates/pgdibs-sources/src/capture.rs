@@ -1,7 +1,9 @@
-//! The output of a build in bounded memory: its size, its last part, and psql's first error.
+//! The output of a build in bounded memory: its size, its first and last part, and psql's first error.
 
-/// How many bytes of the end are kept.
-pub(crate) const KEPT_BYTES: usize = 64 * 1024;
+/// How many bytes of the beginning are kept, and how many of the end at least; fewer in tests, which go beyond it often.
+pub(crate) const KEPT_BYTES: usize = if cfg!(test) { 64 * 1024 } else { 1024 * 1024 };
+/// How many bytes of the end are shown at most.
+pub(crate) const SHOWN_BYTES: usize = 64 * 1024;
 /// How many of the last lines are shown.
 pub(crate) const SHOWN_LINES: usize = 40;
 /// How many bytes are kept from psql's first error on.
@@ -9,11 +11,13 @@ const KEPT_OF_ERROR: usize = 16 * 1024;
 /// How many bytes of a line are compared with the form of psql's errors.
 const LINE_START: usize = 1024;
 
-/// The output of one program. It holds at most about 150 KiB.
+/// The output of one program, or of all programs of a build. It holds about 3 MiB at most.
 #[derive(Debug, Default)]
 pub(crate) struct Capture {
+    head: Vec<u8>,
+    /// What follows the head, without its beginning if that was cut.
     tail: Vec<u8>,
-    cut: bool,
+    cut: u64,
     bytes: u64,
     newlines: u64,
     ends_in_newline: bool,
@@ -38,10 +42,13 @@ impl Capture {
         if self.watches_for_errors {
             chunk.split_inclusive(|byte| *byte == b'\n').for_each(|part| self.push_part_of_line(part));
         }
-        self.tail.extend_from_slice(chunk);
+        let (head, rest) = chunk.split_at(chunk.len().min(KEPT_BYTES.saturating_sub(self.head.len())));
+        self.head.extend_from_slice(head);
+        self.tail.extend_from_slice(rest);
         if self.tail.len() > 2 * KEPT_BYTES {
-            self.tail.drain(..self.tail.len() - KEPT_BYTES);
-            self.cut = true;
+            let cut = self.tail.len() - KEPT_BYTES;
+            self.tail.drain(..cut);
+            self.cut += cut as u64;
         }
     }
 
@@ -72,14 +79,24 @@ impl Capture {
         self.newlines + u64::from(self.bytes > 0 && !self.ends_in_newline)
     }
 
+    /// The output, without `secrets`, control characters, and the middle of a long one.
+    pub(crate) fn text(&self, secrets: &[String]) -> String {
+        if self.cut == 0 {
+            return readable(&[self.head.as_slice(), &self.tail].concat(), secrets);
+        }
+        // At the gap there may be a part of a secret, which `readable` cannot recognise.
+        let (mut text, tail) = (readable(&self.head, secrets), readable(&self.tail, secrets));
+        text.truncate(text.floor_char_boundary(text.len().saturating_sub(longest(secrets))));
+        text.push_str(&format!("\n({} bytes left out)\n", self.cut));
+        text.push_str(&tail[tail.ceil_char_boundary(longest(secrets))..]);
+        text
+    }
+
     /// The last lines, without `secrets` and control characters, and the number of those before.
     pub(crate) fn last_lines(&self, secrets: &[String]) -> String {
-        let mut text = readable(&self.tail, secrets);
-        if self.cut || text.len() > KEPT_BYTES {
-            // The kept part may begin with the end of a secret, which `readable` cannot recognise.
-            let partial = if self.cut { longest(secrets) } else { 0 };
-            let from = text.len().saturating_sub(KEPT_BYTES).max(partial);
-            let from = text.ceil_char_boundary(from);
+        let mut text = self.text(secrets);
+        if text.len() > SHOWN_BYTES {
+            let from = text.ceil_char_boundary(text.len() - SHOWN_BYTES);
             let whole_line = text[from..].find('\n').map_or(from, |newline| from + newline + 1);
             text.drain(..if whole_line < text.len() { whole_line } else { from });
         }
@@ -107,7 +124,7 @@ impl Capture {
     /// The size of its buffers.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        self.tail.capacity() + self.error.capacity() + self.line_start.capacity()
+        self.head.capacity() + self.tail.capacity() + self.error.capacity() + self.line_start.capacity()
     }
 }
 

@@ -8,14 +8,14 @@ use super::inputs::{Inputs, InputsError};
 use super::source::{Source, SourceKind};
 
 /// Increased when pgdibs starts to build another template from the same inputs.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// The properties of a template beyond its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FingerprintContext<'a> {
     /// The server's major version.
     pub server_major: u32,
-    /// For a `database` source, the digest of that database; ignored for the others.
+    /// For a `database` source, the digest of its schema and the number of its copy; ignored for the others.
     pub database_digest: &'a str,
     /// The pool's extensions, created before the build.
     pub extensions: &'a [String],

@@ -2,8 +2,12 @@
 
 mod build;
 mod capture;
+mod copying;
+mod database;
 mod dump;
+mod environment;
 mod fingerprint;
+mod frames;
 mod group;
 mod hashing;
 mod inputs;
@@ -18,9 +22,8 @@ mod source;
 mod tests;
 mod tools;
 
-#[cfg(test)]
-pub use build::BuildReport;
-pub use build::{BuildFailure, BuildPlan, BuildTarget, build, plan};
+pub use build::{BuildFailure, BuildPlan, BuildReport, BuildTarget, build, plan};
+pub use database::DatabaseCopy;
 pub use fingerprint::{FingerprintContext, SourceFingerprint};
 pub use matching::{FileGlob, Matches, Unreadable};
 pub use source::{Source, SourceKind};

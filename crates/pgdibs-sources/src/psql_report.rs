@@ -82,6 +82,10 @@ fn inner_statement(notes: &[&str]) -> Option<String> {
 fn hint(code: &str, text: &str) -> Option<&'static str> {
     const ROLE: &str =
         "if this is about a role: list it under `roles` of the pool, or make the dump with --no-owner --no-privileges";
+    const DATABASE: &str = "the database belongs to pgdibs, and its name differs in each clone: write `alter role current_user set ...`, which every \
+                            clone and the next file get";
+    let is_about_databases =
+        text.to_ascii_lowercase().split_whitespace().collect::<Vec<_>>().join(" ").contains("alter database");
     let statement = Statement::outline(text);
     let begins_with_one_of = |all: &[&[&str]]| all.iter().any(|words| statement.begins_with(words));
     let names_a_role = begins_with_one_of(&[
@@ -139,6 +143,7 @@ fn hint(code: &str, text: &str) -> Option<&'static str> {
         "42501" if begins_with_one_of(&[&["create", "database"], &["drop", "database"]]) => {
             Some("the build already has a database: make the dump without --create")
         }
+        "42501" | "3D000" if is_about_databases => Some(DATABASE),
         "42501" => Some(ROLE),
         "42704" if names_a_role => Some(ROLE),
         _ => None,

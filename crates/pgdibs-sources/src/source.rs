@@ -23,6 +23,8 @@ pub struct Source {
     pub directory: PathBuf,
     /// The timeout of a build; `None` for the setting `build_timeout_seconds`.
     pub timeout: Option<Duration>,
+    /// The interval at which a `database` source is copied again although its schema is unchanged; `None` for never.
+    pub refresh: Option<Duration>,
     /// A build that makes nothing is a success.
     pub allow_empty: bool,
 }
@@ -36,7 +38,7 @@ pub enum SourceKind {
     SqlFile(PathBuf),
     /// A program and its arguments; no shell.
     Command(Vec<String>),
-    /// A database on the same server; the daemon dumps it and builds from the dump.
+    /// A database on the same server; pg_dump copies it.
     Database(String),
 }
 

@@ -67,7 +67,8 @@ pub(crate) enum TemplateCommand {
 Example:
   pgdibs template show myapp_test 5e884898")]
     Show(TemplateArgs),
-    /// Drop a template
+    Log(TemplateLogArgs),
+    /// Drop a template; the daemon builds that of its present inputs again
     #[command(after_help = "\
 Example:
   pgdibs template drop myapp_test 5e884898")]
@@ -121,6 +122,21 @@ pub(crate) struct TemplateBuildArgs {
     /// The command that fills the database
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+/// Print the whole output of a template's build by the daemon
+///
+/// Of an output beyond 2 MB the beginning and the end.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pgdibs template log myapp_test
+  pgdibs template log myapp_test 5e884898")]
+pub(crate) struct TemplateLogArgs {
+    /// The pool
+    pub(crate) pool: String,
+    /// The template's fingerprint, or its beginning [default: the last build's]
+    pub(crate) fingerprint: Option<String>,
 }
 
 /// A template.

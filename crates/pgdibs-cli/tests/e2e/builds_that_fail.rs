@@ -45,7 +45,8 @@ fn failed_builds_report_reason_and_can_be_repeated() {
     let [failing, hanging, wrong, missing] = ["failing", "hanging", "wrong", "missing"].map(pool_name);
     place.write(
         "migrate.sh",
-        "psql -qc 'create table half (n int)'\necho about to fail\necho cannot go on >&2\nexit 3\n",
+        "psql -qc 'create table half (n int)'\nfor n in $(seq 1 300); do echo migration $n; done\necho \"at $DATABASE_URL\"\n\
+         echo 'Traceback (most recent call last):\n  File \"migrate.sh\", line 4, in upgrade\n    op()\nKeyError: 7'\necho about to fail\necho cannot go on >&2\nexit 3\n",
     );
     place.write("hang.sh", "echo waiting for a lock\nsleep 1000 & wait\n");
     place.write("db/01.sql", "create table fine (n int);\n");
@@ -73,6 +74,16 @@ fn failed_builds_report_reason_and_can_be_repeated() {
     });
     let detail = failure(&api, &failing);
     assert!(detail.contains("about to fail") && detail.contains("cannot go on") && detail.contains('3'), "{detail}");
+    let own = "the build failed at sh migrate.sh: migrate.sh, line 4, in upgrade: KeyError: 7; the command failed with exit code 3; its last lines:";
+    assert!(
+        detail.contains(own) && detail.ends_with(&format!("the whole output: pgdibs template log {failing}")),
+        "{detail}"
+    );
+    let url = api.url();
+    let log = place.program(&["template", "log", &failing], &[("PGDIBS_URL", &url)]).output().unwrap();
+    let log = String::from_utf8(log.stdout).unwrap();
+    assert!(log.contains("migration 1\nmigration 2\n") && log.contains("migration 300\n"), "{log}");
+    assert!(log.contains("********@") && log.ends_with("about to fail\ncannot go on\n"), "{log}");
     let detail = failure(&api, &wrong);
     assert!(
         detail.contains("02.sql, line 3") && detail.contains("nowhere") && detail.contains("insert into nowhere"),

@@ -27,6 +27,7 @@ mod two_daemons;
 /// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).
 mod long {
     mod bad_input;
+    mod database_copies;
     mod failing_clones;
     mod given_server;
     mod killed_daemon;

@@ -190,3 +190,53 @@ fn dump_of_another_owner_gives_its_default_privileges_to_what_tests_make() {
     api.release(&lease);
     daemon.stop();
 }
+
+/// Regression: what a migration set with `alter role current_user set` was lost, and with `… in database` the next file did not have it.
+#[test]
+fn role_settings_of_migrations_reach_next_file_and_clones() {
+    let cluster = Cluster::start(&[]);
+    let place = Place::on(&cluster.url());
+    let [kept, refused] = ["kept", "refused"].map(pool_name);
+    let first = "create schema app; create schema \"odd, one\"; alter role current_user set search_path = app, \"odd, one\", public;\n\
+                 alter user current_user set intervalstyle = 'iso_8601';\n";
+    place.write("db/1.sql", first);
+    place.write(
+        "db/2.sql",
+        "create table t (style text, memory text);\n\
+         select format('alter role %I in database %I set work_mem = %L', current_user, current_database(), '9MB') \\gexec\n",
+    );
+    place.write(
+        "db/3.sql",
+        "insert into app.t values (current_setting('intervalstyle'), current_setting('work_mem'));\n\
+         do $$ begin execute format('alter role current_user in database %I set work_mem = %L', current_database(), '11MB'); end $$;\n",
+    );
+    place.write(
+        "database.sql",
+        "do $$ begin\n  execute format('alter database %I set search_path = app', current_database());\nend $$;\n",
+    );
+    let toml = [pool(&kept, "", "sql_dir = \"db\""), pool(&refused, "", "sql_file = \"database.sql\"")];
+    place.write("pgdibs.toml", &toml.concat());
+    let daemon = place.start(&[]);
+    let api = daemon.api.clone();
+    until("the pools exist", || match api.get("/v1/pools") {
+        answer if answer.body["pools"].as_array().is_some_and(|pools| pools.len() == 2) => Ok(()),
+        answer => Err(answer.body.to_string()),
+    });
+    let shown = "select concat_ws('|', style, memory, current_setting('search_path'), current_setting('intervalstyle'), current_setting('work_mem')) from t";
+    assert_eq!(found(&api, &kept, shown).1, "iso_8601|9MB|app, \"odd, one\", public|iso_8601|11MB");
+    // The next template has none of the settings of this one.
+    place.write("db/1.sql", "create schema app; alter role current_user set intervalstyle = 'sql_standard'");
+    place.write("db/2.sql", "create table app.t (style text, memory text)");
+    place.write("db/3.sql", "select 1");
+    let shown =
+        "select current_setting('search_path') || current_setting('intervalstyle') || current_setting('work_mem')";
+    assert_eq!(found(&api, &kept, shown).1, "\"$user\", publicsql_standard4MB");
+    let answer = api.post("/v1/leases", &json!({"pool": refused, "wait_seconds": 30}));
+    let sentence = answer.refused(422, "template_failed");
+    let hint = "(SQLSTATE 42501); the database belongs to pgdibs, and its name differs in each clone: write `alter role current_user set ...`";
+    assert!(
+        sentence.contains("database.sql, line 3: must be owner of database") && sentence.contains(hint),
+        "{sentence}"
+    );
+    daemon.stop();
+}

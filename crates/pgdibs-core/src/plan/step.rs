@@ -226,6 +226,8 @@ pub enum TemplateRetireReason {
     Outnumbered,
     /// Unused for `template_max_age_seconds`.
     TooOld,
+    /// The daemon built another one of its pool's source before a lease was requested of it.
+    Superseded,
     /// Its pool is being dropped.
     PoolDropped,
     /// Its database was dropped or renamed outside pgdibs.
@@ -239,6 +241,7 @@ impl fmt::Display for TemplateRetireReason {
         f.write_str(match self {
             Self::Outnumbered => "the pool has keep_templates others that are newer or current",
             Self::TooOld => "unused for longer than template_max_age_seconds",
+            Self::Superseded => "the inputs changed before anyone leased it",
             Self::PoolDropped => "its pool was dropped",
             Self::Vanished => "its database was dropped or renamed outside pgdibs; build it again",
             Self::CollationsChanged => {

@@ -8,6 +8,9 @@ use crate::template::{Template, TemplateState};
 /// The minimum time between the last `PUT` or lease of a template and its retirement.
 const GRACE_SECONDS: u64 = 600;
 
+/// A daemon repeats the `PUT` of its source's present template every two seconds. Without one for this long, no daemon needs the template.
+const SUPERSEDED_SECONDS: u64 = 10;
+
 /// How long the API shows a failed build unless another build of the fingerprint replaces it.
 const FAILED_SHOWN_SECONDS: u64 = 3600;
 
@@ -95,15 +98,18 @@ fn retire_reason(snapshot: &Snapshot, template: &Template) -> Option<TemplateRet
         .filter(|t| t.pool == template.pool && t.state == TemplateState::Ready)
         .filter(|t| snapshot.precedence(t) > snapshot.precedence(template))
         .count();
+    let superseded = pool.sourced && !template.leased && template.unused_seconds >= SUPERSEDED_SECONDS;
     let in_use = snapshot.leases.iter().any(|lease| lease.template == template.id)
         || snapshot.tickets.iter().any(|ticket| ticket.template == template.id)
         || snapshot
             .runs
             .iter()
             .any(|run| run.pool == template.pool && run.fingerprint.as_ref() == Some(&template.fingerprint))
-        || template.unused_seconds < GRACE_SECONDS;
+        || template.unused_seconds < GRACE_SECONDS && !superseded;
     if preceding == 0 || in_use {
         None
+    } else if superseded {
+        Some(TemplateRetireReason::Superseded)
     } else if preceding >= pool.settings.keep_templates as usize {
         Some(TemplateRetireReason::Outnumbered)
     } else if template.unused_seconds >= pool.settings.template_max_age_seconds {

@@ -42,7 +42,7 @@ fn templates() -> impl Strategy<Value = Vec<Template>> {
         0..2_usize,
         prop::sample::select(states.to_vec()),
         prop::option::of(1..30_u32),
-        any::<[bool; 4]>(),
+        any::<[bool; 5]>(),
         any::<u64>(),
     );
     prop::collection::vec(one, 0..5).prop_map(|given| {
@@ -69,6 +69,7 @@ fn templates() -> impl Strategy<Value = Vec<Template>> {
                 relations: None,
                 last_used_at: Timestamp(0),
                 unused_seconds,
+                leased: flags[4],
                 strategy: None,
                 measured: Vec::new(),
                 collations_changed: false,

@@ -88,6 +88,11 @@ pub fn reset_settings(name: &RoleName, sets_role: Option<&RoleName>) -> Ddl {
     Ddl::of(format!("alter role {login} reset all{acts}"))
 }
 
+/// For a role that pgdibs made as the owner of a pool.
+pub fn forget_settings(owner: &RoleName) -> Ddl {
+    Ddl::of(format!("alter role {} reset all", ident(owner)))
+}
+
 pub fn reset_settings_in(name: &RoleName, database: &DatabaseName) -> Ddl {
     Ddl::of(format!("alter role {} in database {} reset all", ident(name), ident(database)))
 }

@@ -21,6 +21,7 @@ pub(crate) async fn put(
     holder: &str,
     token: &str,
     built_by: Option<i32>,
+    copy_of: Option<&str>,
 ) -> Result<TemplatePut> {
     pools::find(backend, pool).await?;
     if built_by.is_none() {
@@ -51,8 +52,8 @@ pub(crate) async fn put(
         }
         let number = next_number(backend).await?;
         let inserted = sqlx::query(
-            "insert into templates (id, pool, fingerprint, state, name, token, holder, built_by)
-             select $1, name, $3, 'building', $4, $5, $6, $7 from pools where name = $2 and not dropping
+            "insert into templates (id, pool, fingerprint, state, name, token, holder, built_by, copy_of)
+             select $1, name, $3, 'building', $4, $5, $6, $7, $8 from pools where name = $2 and not dropping
              on conflict (pool, fingerprint) where state in ('building', 'ready') do nothing",
         )
         .bind(number)
@@ -62,6 +63,7 @@ pub(crate) async fn put(
         .bind(token)
         .bind(holder)
         .bind(built_by)
+        .bind(copy_of)
         .execute(&backend.catalog())
         .await?;
         if inserted.rows_affected() == 1 {
@@ -249,6 +251,20 @@ pub(crate) async fn abandon(
     .bind(detail)
     .execute(&backend.catalog())
     .await?;
+    Ok(())
+}
+
+/// The output of a build that a daemon ran.
+pub(crate) async fn log(backend: &PgBackend, id: TemplateId) -> Result<Option<String>> {
+    let log: Option<Option<String>> = sqlx::query_scalar("select log from templates where id = $1")
+        .bind(id.0)
+        .fetch_optional(&backend.catalog())
+        .await?;
+    Ok(log.flatten())
+}
+
+pub(crate) async fn keep_log(backend: &PgBackend, id: TemplateId, log: &str) -> Result<()> {
+    sqlx::query("update templates set log = $2 where id = $1").bind(id.0).bind(log).execute(&backend.catalog()).await?;
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use super::step_context::StepContext;
 use super::{extensions, pre_drop, seal, tenants};
 use crate::collations;
 use crate::context::PgBackend;
-use crate::ddl::{self, Ddl};
+use crate::ddl::{self, DatabaseLocale, Ddl, LocaleClauses};
 use crate::error::{PgError, Result, failed, stale, stuck};
 use crate::requests::pools;
 use crate::rights::Rights;
@@ -37,6 +37,8 @@ struct Build {
     extensions: Vec<Extension>,
     roles: Vec<RoleName>,
     locale: Locale,
+    /// The database that the daemon copies.
+    copy_of: Option<String>,
 }
 
 impl Build {
@@ -57,6 +59,7 @@ impl Build {
             extensions: pools::extensions(&row)?,
             roles: roles.map_err(|_| invalid("roles"))?,
             locale: pools::locale(&row)?,
+            copy_of: row.try_get("copy_of")?,
         })
     }
 }
@@ -64,7 +67,7 @@ impl Build {
 async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Build> {
     let build = sqlx::query(
         "select t.id, t.pool, t.fingerprint, t.name, t.oid, t.password, p.owner, p.login as may, p.extensions, p.extension_schemas, p.roles,
-                p.locale, p.encoding, p.icu_locale
+                p.locale, p.encoding, p.icu_locale, t.copy_of
          from templates t join pools p on p.name = t.pool where t.id = $1 and t.state = 'building'",
     )
     .bind(template.0)
@@ -79,6 +82,7 @@ async fn find(connection: &mut PgConnection, template: TemplateId) -> Result<Bui
 pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> Result<()> {
     let build = find(ctx.connection, template).await?;
     make_owner(ctx, &build.owner, &build.pool).await?;
+    forget_settings(ctx.connection, &build.owner).await?;
     for role in &build.roles {
         make_role(ctx, role, false).await?;
         // The owner may then give objects to the role, and every login acts as the owner. Without ADMIN OPTION, with which a lease could make
@@ -92,9 +96,8 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
     make_login(ctx, &build.login, password, &build.owner, settings, 0).await?;
     reach(Failpoint::BuildLoginMade).await;
     remove_half_made(ctx, &build.name).await?;
-    let database =
-        ddl::create_build(&build.name, &RoleName::database_owner(), &build.locale, ctx.backend.facts().major);
-    give_name(ctx.connection, database).await?;
+    let locale = locale_of(ctx, &build).await?;
+    give_name(ctx.connection, ddl::create_build(&build.name, &RoleName::database_owner(), &locale)).await?;
     reach(Failpoint::BuildCreated).await;
     let result = prepare(ctx, &build).await.map_err(pgdibs_core::error::StepError::from);
     reach(Failpoint::BuildPrepared).await;
@@ -110,6 +113,42 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
     .await?;
     reach(Failpoint::BuildRecorded).await;
     Ok(result?)
+}
+
+/// A template has the settings that the migrations gave the owner role (`alter role current_user set`), so those of earlier builds have to go.
+/// A role that is not pgdibs's keeps its own.
+async fn forget_settings(connection: &mut PgConnection, owner: &RoleName) -> Result<()> {
+    let has_earlier: bool = sqlx::query_scalar(
+        "select exists (select from roles where name = $1)
+            and exists (select from pg_db_role_setting where setdatabase = 0 and setrole = to_regrole(quote_ident($1)))
+            and not exists (select from templates t join pools p on p.name = t.pool
+                            where p.owner = $1 and t.state = 'building' and t.oid is not null)",
+    )
+    .bind(owner.as_str())
+    .fetch_one(&mut *connection)
+    .await?;
+    if has_earlier {
+        ddl::forget_settings(owner).run(connection).await?;
+    }
+    Ok(())
+}
+
+/// The locale that the pool sets; for a copy of a database of a pool that sets none, the locale of that database.
+async fn locale_of(ctx: &mut StepContext<'_>, build: &Build) -> Result<LocaleClauses, sqlx::Error> {
+    if let (Some(database), true) = (&build.copy_of, build.locale == Locale::default()) {
+        // The columns of ICU and the builtin provider depend on the version.
+        let found: Option<DatabaseLocale> = sqlx::query_as(
+            "select pg_encoding_to_char(encoding)::text as encoding, datcollate::text as collate, datctype::text as ctype,
+                    to_jsonb(d) ->> 'datlocprovider' as provider,
+                    coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale') as locale, to_jsonb(d) ->> 'daticurules' as rules
+             from pg_database d where datname = $1",
+        )
+        .bind(database)
+        .fetch_optional(&mut *ctx.connection)
+        .await?;
+        return Ok(found.map(|locale| locale.clauses()).unwrap_or_default());
+    }
+    Ok(LocaleClauses::of_pool(&build.locale, ctx.backend.facts().major))
 }
 
 /// Drops what a daemon that died created under the build's name: other roles may have entered it since, and extensions are created where no

@@ -196,7 +196,8 @@ pub(super) async fn retire_template(
     .fetch_one(&mut *transaction)
     .await?;
     // A template whose database is missing, or sorts otherwise than the server, retires even when it is used.
-    let stays = used && matches!(reason, TemplateRetireReason::Outnumbered | TemplateRetireReason::TooOld);
+    let unused = [TemplateRetireReason::Outnumbered, TemplateRetireReason::TooOld, TemplateRetireReason::Superseded];
+    let stays = used && unused.contains(&reason);
     if locked.is_none() || stays {
         return Err(stale("the template is in use now"));
     }

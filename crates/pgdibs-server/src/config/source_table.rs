@@ -23,9 +23,11 @@ table! {
         sql_file: Option<PathBuf> = "(none)";
         /// a program and its arguments, run without a shell; it finds the database in `DATABASE_URL` and `PG*`
         command: Option<Command> = "(none)";
-        /// a database on the same server, copied with `pg_dump`
+        /// a database on the same server, copied with `pg_dump`, again when its schema changes
         #[serde(default, deserialize_with = "parsed")]
         database: Option<Identifier> = "(none)";
+        /// a `database` source is copied again at this interval, although its schema is unchanged; 86400 is each day at midnight UTC
+        refresh_seconds: Option<BoundedInteger<10, 31_536_000>> = "(never)";
         /// globs of the files that shape the schema; a change builds a new template. A `command` needs them
         inputs: Option<Vec<String>> = "(none)";
         /// a table of variables for the build: `env = { DJANGO_SETTINGS_MODULE = "myapp.settings" }`. In what a failed build says,
@@ -84,6 +86,10 @@ impl SourceTable {
                 "it has no meaning for a `database` source, which is cloned and not run; leave it out",
             );
         }
+        if self.refresh_seconds.is_some() && !matches!(kind, SourceKind::Database(_)) {
+            return problem("refresh_seconds", "it has a meaning for a `database` source only; leave it out");
+        }
+        let refresh = self.refresh_seconds.map(BoundedInteger::seconds);
         let mut inputs = Vec::new();
         for pattern in self.inputs.iter().flatten() {
             match FileGlob::parse(pattern) {
@@ -103,7 +109,7 @@ impl SourceTable {
         let env = self.env.unwrap_or_default();
         check_variables(&env)?;
         let (base, allow_empty) = (base.to_owned(), self.allow_empty.unwrap_or_default());
-        Ok(Source { kind: kind.clone(), inputs, base, env, directory, timeout, allow_empty })
+        Ok(Source { kind: kind.clone(), inputs, base, env, directory, timeout, refresh, allow_empty })
     }
 }
 

@@ -1,6 +1,6 @@
 //! Builds the templates of pools with a source, again when their inputs change.
 //!
-//! It compares the inputs at each acquire without a fingerprint and every [`INTERVAL`]. Acquires get the error of a failed build; the
+//! It compares the inputs at each acquire without a fingerprint and every [`INTERVAL`], and builds as often as [`BuildRate`] allows. Acquires get the error of a failed build; the
 //! daemon retries it when the inputs change, or at an acquire [`RETRY`] later. Each attempt starts with an empty database.
 
 use std::collections::BTreeMap;
@@ -16,16 +16,19 @@ use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{TemplateId, TemplateState};
 use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::ServerAddress;
-use secrecy::ExposeSecret as _;
-use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::build_rate::{self, BuildRate};
+use super::source_database::SourceDatabase;
 use crate::config::{Config, PoolConfig};
 use crate::service::wait_queue::WaitQueue;
 use crate::service::waiter::{Attempt, Waited, Waiter};
 use crate::service::{Current, Sources};
-use pgdibs_sources::{BuildFailure, BuildTarget, FingerprintContext, Source, SourceFingerprint, SourceKind};
+use pgdibs_sources::{
+    BuildFailure, BuildPlan, BuildReport, BuildTarget, DatabaseCopy, FingerprintContext, Source, SourceFingerprint,
+    SourceKind,
+};
 
 /// The interval at which inputs are compared without an acquire.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
@@ -39,11 +42,23 @@ const PLACE_TIMEOUT: Duration = Duration::from_secs(60);
 /// The time to wait for a seal, which vacuums everything that the build wrote.
 const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
 
+/// A copy of a database waits for a lock as long as this; its error then names the holder.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The interval at which a copy is checked for a lock that it waits for.
+const LOCK_CHECK: Duration = Duration::from_millis(500);
+
+/// So many objects that a copy lacks are logged; the others are in the build's output.
+const LOGGED_WARNINGS: usize = 20;
+
 /// A pool with a source, and the state of its builds.
 struct SourcedPool {
     settings: PoolConfig,
     fingerprints: SourceFingerprint,
-    digest: String,
+    database: SourceDatabase,
+    rate: BuildRate,
+    /// The sentence while a build waits because of the rate.
+    delayed: Option<String>,
     building: Option<Fingerprint>,
     ready: Option<Fingerprint>,
     failed: Option<(Fingerprint, String, Instant)>,
@@ -57,7 +72,6 @@ pub(super) struct Builds {
     wait_queue: Arc<WaitQueue>,
     address: ServerAddress,
     psql: PathBuf,
-    pg_dump: PathBuf,
     timeout: Duration,
     stopping: CancellationToken,
     tasks: TaskTracker,
@@ -70,7 +84,6 @@ impl Builds {
         wait_queue: Arc<WaitQueue>,
         address: ServerAddress,
         psql: PathBuf,
-        pg_dump: PathBuf,
         stopping: CancellationToken,
     ) -> Self {
         let sourced = |pool: &PoolConfig| {
@@ -78,7 +91,9 @@ impl Builds {
             let state = SourcedPool {
                 settings: pool.clone(),
                 fingerprints: SourceFingerprint::new(source),
-                digest: String::new(),
+                database: SourceDatabase::default(),
+                rate: BuildRate::default(),
+                delayed: None,
                 building: None,
                 ready: None,
                 failed: None,
@@ -92,7 +107,6 @@ impl Builds {
             wait_queue,
             address,
             psql,
-            pg_dump,
             timeout: config.build_timeout_seconds.seconds(),
             stopping,
             tasks: TaskTracker::new(),
@@ -107,13 +121,9 @@ impl Builds {
                 _ => None,
             };
             if let Some(database) = database {
-                match self.backend.database_digest(&database).await {
-                    Ok(digest) => sourced.lock().digest = digest,
-                    Err(error) => {
-                        sourced.lock().unreadable = Some(error.to_string());
-                        continue;
-                    }
-                }
+                let known = sourced.lock().database.clone();
+                let read = known.read(&self.backend, &database).await;
+                sourced.lock().database = read;
             }
             if let Current::Fingerprint(fingerprint) = self.compare(pool, Trigger::Timer)
                 && let Err(error) = self.start_build(pool, sourced, fingerprint).await
@@ -131,6 +141,9 @@ impl Builds {
                 return Some(format!("pool {pool}: {why}"));
             }
             if let Some((_, why, _)) = &sourced.failed {
+                return Some(format!("pool {pool}: {why}"));
+            }
+            if let Some(why) = &sourced.delayed {
                 return Some(format!("pool {pool}: {why}"));
             }
             match (&sourced.building, &sourced.ready) {
@@ -157,9 +170,16 @@ impl Builds {
         if sourced.lock().building.is_some() || self.stopping.is_cancelled() {
             return Ok(());
         }
+        if self.is_delayed(pool, sourced, &fingerprint).await? {
+            return Ok(());
+        }
+        let copy_of = match &sourced.lock().fingerprints.source().kind {
+            SourceKind::Database(name) => Some(name.clone()),
+            _ => None,
+        };
         let token = uuid::Uuid::new_v4().to_string();
         let holder = format!("pgdibs {} (process {})", self.backend.instance(), std::process::id());
-        match self.backend.put_own_template(pool, &fingerprint, &holder, &token).await? {
+        match self.backend.put_own_template(pool, &fingerprint, &holder, &token, copy_of.as_deref()).await? {
             TemplatePut::Ready(template) => {
                 let is_known = {
                     let mut sourced = sourced.lock();
@@ -177,6 +197,7 @@ impl Builds {
             TemplatePut::Yours(template) => {
                 let source = {
                     let mut sourced = sourced.lock();
+                    sourced.rate.begin(Instant::now());
                     sourced.building = Some(fingerprint.clone());
                     sourced.ready = None;
                     sourced.fingerprints.source().clone()
@@ -187,6 +208,37 @@ impl Builds {
             }
         }
         Ok(())
+    }
+
+    /// Whether a build has to wait because of the rate. A template that exists, or that another daemon builds, does not.
+    async fn is_delayed(
+        &self,
+        pool: &PoolName,
+        sourced: &Mutex<SourcedPool>,
+        fingerprint: &Fingerprint,
+    ) -> Result<bool, Error> {
+        let wait = sourced.lock().rate.wait(Instant::now());
+        let delayed = !wait.is_zero() && {
+            let templates = self.backend.take_snapshot().await?.templates;
+            let is_live = |state| matches!(state, TemplateState::Ready | TemplateState::Building);
+            !templates.iter().any(|t| &t.pool == pool && &t.fingerprint == fingerprint && is_live(t.state))
+        };
+        let why = delayed.then(|| {
+            let every = build_rate::INTERVAL.as_secs();
+            format!(
+                "its inputs change all the time, so it is built every {every} s; the next build begins in {} s",
+                wait.as_secs() + 1
+            )
+        });
+        let mut sourced = sourced.lock();
+        if let (Some(why), None) = (&why, &sourced.delayed) {
+            tracing::warn!(%pool, "delaying the build of a template: {why}");
+        }
+        if delayed {
+            sourced.ready = None;
+        }
+        sourced.delayed = why;
+        Ok(delayed)
     }
 
     async fn build(
@@ -235,7 +287,7 @@ impl Builds {
         source: &Source,
     ) -> Result<(), String> {
         let place = self.place(template, token).await?;
-        let target = BuildTarget {
+        let mut target = BuildTarget {
             url: self.address.url_for(&place.credentials.user, &place.credentials.password, place.database.as_str()),
             host: self.address.host_and_port().0,
             port: self.address.host_and_port().1,
@@ -243,27 +295,41 @@ impl Builds {
             password: place.credentials.password.clone(),
             database: place.database.to_string(),
             psql: self.psql.clone(),
+            copied: None,
         };
-        // The file exists until psql has read it.
-        let mut dump = None;
-        let mut source = source.clone();
         let content = async || self.backend.build_content(pool, template).await.map_err(|error| error.to_string());
         let empty = content().await?;
+        let mut missing = Vec::new();
         if let SourceKind::Database(name) = &source.kind {
-            self.backend.copy_database_settings(name, pool, template).await.map_err(|error| error.to_string())?;
-            let file = self.dump(name).await?;
-            source.kind = SourceKind::SqlFile(file.path().to_owned());
-            dump = Some(file);
+            let copying = self.prepare_copy(name, pool, template, &mut missing).await;
+            target.copied = Some(copying.map_err(|error| error.to_string())?);
         }
-        let deadline = source.timeout.unwrap_or(self.timeout);
-        let failed = |failure: BuildFailure| format!("the build failed at {}: {}", failure.step, failure.detail);
-        let (read, own) = (source.clone(), dump.is_none());
+        let read = source.clone();
         let planning = tokio::task::spawn_blocking(move || pgdibs_sources::plan(&read)).await;
+        let failed = |failure: BuildFailure| format!("the build failed at {}: {}", failure.step, failure.detail);
         let plan = planning.map_err(|error| error.to_string())?.map_err(failed)?;
-        let steps = if own { plan.steps(&source) } else { "a copy of the database".to_owned() };
+        let steps = plan.steps(source);
         tracing::info!(%pool, %fingerprint, "running {steps}");
-        pgdibs_sources::build(&source, plan, &target, deadline, self.stopping.clone()).await.map_err(failed)?;
-        drop(dump);
+        let result = self.run(source, plan, &target).await;
+        let output = match &result {
+            Ok(report) => {
+                missing.extend(report.warnings.iter().cloned());
+                &report.log
+            }
+            Err(failure) => &failure.log,
+        };
+        for what in missing.iter().take(LOGGED_WARNINGS) {
+            tracing::warn!(%pool, %fingerprint, "not in the copy: {what}");
+        }
+        let mut log: String = missing.iter().map(|what| format!("not in the copy: {what}\n")).collect();
+        log.push_str(output);
+        if let Err(error) = self.backend.keep_build_log(template, &log).await {
+            tracing::warn!(%pool, %fingerprint, %error, "cannot keep the output of a build");
+        }
+        result.map_err(|failure| match log.is_empty() {
+            true => failed(failure),
+            false => format!("{}\nthe whole output: pgdibs template log {pool}", failed(failure)),
+        })?;
         if !source.allow_empty && content().await? == empty {
             return Err(format!(
                 "the build made nothing: {steps} ran without an error and left no relation, type, function, extension, schema or setting; \
@@ -311,32 +377,61 @@ impl Builds {
         }
     }
 
-    /// Dumps a database without owners and grants, because its objects will belong to the template's owner. `create database … template`
-    /// would fail while a session is connected to the database, which is usual for a developer's.
-    async fn dump(&self, database: &str) -> Result<tempfile::NamedTempFile, String> {
-        let file =
-            tempfile::NamedTempFile::new().map_err(|error| format!("cannot create a file for the dump: {error}"))?;
-        let mut command = Command::new(&self.pg_dump);
-        command.args(["--no-owner", "--no-privileges", "--no-comments", "--format=plain", "--file"]).arg(file.path());
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        let login = self.address.libpq_variables(database);
-        command.envs(login.iter().map(|(name, value)| (name, value.expose_secret()))).kill_on_drop(true);
-        let output = command.output().await.map_err(|error| {
-            format!(
-                "cannot run {}: {error}; install Postgres's client programs or set pg_bin_dir",
-                self.pg_dump.display()
-            )
-        })?;
-        if output.status.success() {
-            return Ok(file);
+    /// Gives the build what a dump does not have; adds what the copy lacks to `missing`.
+    async fn prepare_copy(
+        &self,
+        name: &str,
+        pool: &PoolName,
+        template: TemplateId,
+        missing: &mut Vec<String>,
+    ) -> Result<DatabaseCopy, Error> {
+        let objects = self.backend.left_out_of_copy(name).await?;
+        for object in objects.iter().filter(|object| object.is_reported) {
+            let why = if object.is_dependent { " (it depends on one that is left out)" } else { "" };
+            missing.push(format!("{}{why}", object.description));
         }
-        let errors = String::from_utf8_lossy(&output.stderr);
-        let last: Vec<&str> = errors.lines().rev().take(10).collect();
-        Err(format!(
-            "pg_dump of database \"{database}\" failed:\n{}",
-            last.into_iter().rev().collect::<Vec<_>>().join("\n")
-        ))
+        missing.extend(self.backend.copy_database_settings(name, pool, template).await?);
+        let mut login = self.address.libpq_variables(name);
+        login.push(("PGAPPNAME", application_of_copy(template).into()));
+        let number = |number: i64| u32::try_from(number).unwrap_or_default();
+        let left_out = objects.iter().map(|object| (number(object.class), number(object.oid))).collect();
+        Ok(DatabaseCopy { name: name.to_owned(), login, left_out, template: template.0 })
     }
+
+    /// Runs the steps. A copy that waits for a lock ends after [`LOCK_TIMEOUT`]; its error names the holder.
+    async fn run(&self, source: &Source, plan: BuildPlan, target: &BuildTarget) -> Result<BuildReport, BuildFailure> {
+        let cancel = self.stopping.child_token();
+        let deadline = source.timeout.unwrap_or(self.timeout);
+        let mut building = std::pin::pin!(pgdibs_sources::build(source, plan, target, deadline, cancel.clone()));
+        let mut checks = tokio::time::interval(LOCK_CHECK);
+        let mut waiting: Option<(Instant, String)> = None;
+        let result = loop {
+            tokio::select! {
+                result = &mut building => break result,
+                _ = checks.tick(), if target.copied.is_some() => {
+                    let Some(copied) = &target.copied else { continue };
+                    let wait = self.backend.lock_wait(&copied.name, &application_of_copy(TemplateId(copied.template))).await;
+                    let since = waiting.as_ref().map_or_else(Instant::now, |(since, _)| *since);
+                    waiting = wait.ok().flatten().map(|lock| (since, lock));
+                    if waiting.is_some() && since.elapsed() >= LOCK_TIMEOUT {
+                        cancel.cancel();
+                    }
+                }
+            }
+        };
+        match (result, waiting) {
+            (Err(failure), Some((since, lock))) if failure.timed_out || failure.cancelled => {
+                let detail = format!("pg_dump waited {} s for {lock}", since.elapsed().as_secs());
+                Err(BuildFailure { detail, ..failure })
+            }
+            (result, _) => result,
+        }
+    }
+}
+
+/// The application name of pg_dump's session, by which the daemon finds it.
+fn application_of_copy(template: TemplateId) -> String {
+    format!("pgdibs-copy/{}", template.0)
 }
 
 /// The cause of a comparison of the inputs.
@@ -357,6 +452,18 @@ impl Builds {
         let Some(sourced) = self.pools.get(pool) else { return Current::NoSource };
         let mut sourced = sourced.lock();
         let sourced = &mut *sourced;
+        let source = sourced.fingerprints.source();
+        let digest = match &source.kind {
+            SourceKind::Database(name) => match sourced.database.digest(source.refresh) {
+                Ok(digest) => digest,
+                Err(Some(why)) => {
+                    sourced.unreadable = Some(why.clone());
+                    return Current::Unreadable(why);
+                }
+                Err(None) => return Current::Unread(format!("the daemon has not read database \"{name}\" yet")),
+            },
+            _ => String::new(),
+        };
         let settings = &sourced.settings.settings;
         let owner = settings.owner.clone().unwrap_or_else(|| RoleName::of_pool(pool));
         let extensions: Vec<String> = settings.extensions.iter().flatten().map(ToString::to_string).collect();
@@ -364,7 +471,7 @@ impl Builds {
         let roles: Vec<String> = settings.roles.iter().flatten().map(ToString::to_string).collect();
         let context = FingerprintContext {
             server_major: self.backend.facts().major,
-            database_digest: &sourced.digest,
+            database_digest: &digest,
             extensions: &extensions,
             locale: locale.map(Option::unwrap_or_default),
             roles: &roles,

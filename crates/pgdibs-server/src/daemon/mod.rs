@@ -1,11 +1,13 @@
 //! The daemon: starts its tasks in order, and stops and joins them.
 
+mod build_rate;
 mod builds;
 mod files;
 mod idle;
 mod log;
 mod notify;
 mod server;
+mod source_database;
 mod status;
 mod trial_logins;
 
@@ -188,7 +190,6 @@ async fn with_server(
         Arc::clone(&wait_queue),
         server.address().clone(),
         server.client_program("psql"),
-        server.client_program("pg_dump"),
         stopping.clone(),
     ));
     status.set_builds(Arc::clone(&builds));

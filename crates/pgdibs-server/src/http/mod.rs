@@ -62,6 +62,7 @@ fn routes<B: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<B>>)> {
             "/v1/pools/{pool}/templates/{fingerprint}",
             get(templates::show::<B>).put(templates::put::<B>).delete(templates::delete::<B>),
         ),
+        ("/v1/pools/{pool}/templates/{fingerprint}/log", get(templates::log::<B>)),
         ("/v1/pools/{pool}/templates/{fingerprint}/seal", post(templates::seal::<B>)),
         ("/v1/pools/{pool}/templates/{fingerprint}/renew", post(templates::renew::<B>)),
         ("/v1/pools/{pool}/templates/{fingerprint}/abandon", post(templates::abandon::<B>)),

@@ -1,4 +1,4 @@
-//! Templates over HTTP: need, build, seal, abandon, drop.
+//! Templates over HTTP: need, build, log, seal, abandon, drop.
 
 #[cfg(test)]
 mod tests;
@@ -8,7 +8,9 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pgdibs_api::bounded::{FingerprintField, PoolField, Text};
 use pgdibs_api::problem::Code;
-use pgdibs_api::template::{AbandonRequest, Build, BuildTokenRequest, Template, TemplateBuild, TemplateRequest};
+use pgdibs_api::template::{
+    AbandonRequest, Build, BuildTokenRequest, Template, TemplateBuild, TemplateLog, TemplateRequest,
+};
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::name::{Fingerprint, PoolName};
@@ -46,6 +48,20 @@ pub(super) async fn show<B: Backend + 'static>(
     PathParams((pool, fingerprint)): PathParams<TemplatePath>,
 ) -> Result<Json<Template>, ApiError> {
     Ok(Json((&service.template(&pool, &fingerprint).await?).into()))
+}
+
+/// The output of a template's build.
+#[utoipa::path(get, path = "/v1/pools/{pool}/templates/{fingerprint}/log", operation_id = "getTemplateLog",
+    params(("pool" = PoolField, Path), ("fingerprint" = FingerprintField, Path)), responses(
+    (status = 200, description = "The output.", body = TemplateLog),
+))]
+pub(super) async fn log<B: Backend + 'static>(
+    service: Service<B>,
+    PathParams((pool, fingerprint)): PathParams<TemplatePath>,
+) -> Result<Json<TemplateLog>, ApiError> {
+    let (template, log) = service.template_log(&pool, &fingerprint).await?;
+    let (pool, fingerprint) = (pool.to_string(), fingerprint.to_string());
+    Ok(Json(TemplateLog { pool, fingerprint, state: template.state.into(), log }))
 }
 
 /// "I need this template": finds it, or makes the caller its builder.

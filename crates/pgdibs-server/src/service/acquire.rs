@@ -290,7 +290,7 @@ impl<B: Backend + 'static> Service<B> {
     fn source_failed(&self, requests: &[Acquire]) -> Option<Error> {
         match self.sources.current(&requests.first()?.pool) {
             Current::Failed(_, why) | Current::Unreadable(why) => Some(Error::TemplateFailed(why)),
-            Current::NoSource | Current::Fingerprint(_) => None,
+            Current::NoSource | Current::Fingerprint(_) | Current::Unread(_) => None,
         }
     }
 

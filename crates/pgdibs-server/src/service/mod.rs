@@ -46,6 +46,8 @@ pub enum Current {
     Failed(Fingerprint, String),
     /// Its inputs cannot be read.
     Unreadable(String),
+    /// Its inputs have not been read yet; a retry may succeed.
+    Unread(String),
 }
 
 /// Says which template a pool with a source wants. Implemented by the daemon's sources, and by nothing for pools built over HTTP.

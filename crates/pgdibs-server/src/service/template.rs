@@ -86,6 +86,7 @@ impl<B: Backend + 'static> Service<B> {
         match self.sources.current(pool) {
             Current::NoSource => Ok(None),
             Current::Fingerprint(fingerprint) => Ok(Some(fingerprint)),
+            Current::Unread(why) => Err(Error::TemplateBuilding(why)),
             Current::Failed(_, why) | Current::Unreadable(why) => Err(Error::TemplateFailed(why)),
         }
     }
@@ -140,6 +141,17 @@ impl<B: Backend + 'static> Service<B> {
             .filter(|t| &t.pool == pool && &t.fingerprint == fingerprint)
             .max_by_key(|t| (t.state != TemplateState::Retiring, t.id))
             .ok_or_else(|| Error::TemplateNotFound(format!("pool \"{pool}\" has no template \"{fingerprint}\"")))
+    }
+
+    /// The newest template of that fingerprint, and the output of its build or, without one, its detail.
+    ///
+    /// # Errors
+    /// Unknown pool or template.
+    pub async fn template_log(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(Template, String), Error> {
+        let template = self.template(pool, fingerprint).await?;
+        let log = self.backend.build_log(template.id).await?;
+        let log = log.or_else(|| template.detail.clone()).unwrap_or_default();
+        Ok((template, log))
     }
 
     /// Seals a build and waits until it is published.

@@ -4,11 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use tokio_util::sync::CancellationToken;
 
-use super::super::{BuildFailure, BuildPlan, BuildReport, BuildTarget, Source, SourceKind, build, plan};
+use super::super::{BuildFailure, BuildPlan, BuildReport, BuildTarget, DatabaseCopy, Source, SourceKind, build, plan};
 use super::server::TestServer;
-use super::{source, unreachable_target};
+use super::{PASSWORD, source, unreachable_target};
 
 async fn built(source: &Source, target: &BuildTarget) -> Result<BuildReport, BuildFailure> {
     build(source, plan(source)?, target, Duration::from_secs(60), CancellationToken::new()).await
@@ -156,15 +157,52 @@ async fn command_connects_with_its_variables() {
     let argv = ["sh", "-c", &script].map(str::to_owned).to_vec();
     let target = server.target("build_command");
     let report = built(&source(SourceKind::Command(argv), base.path()), &target).await.unwrap();
-    assert!(report.output_bytes > 0 && report.took < Duration::from_secs(60));
+    assert!(report.log.contains("CREATE TABLE\n") && report.took < Duration::from_secs(60));
     let there = "select string_agg(relname, ',' order by relname) from pg_class where relname like 'by\\_%'";
     assert_eq!(server.query("build_command", there), "by_url,by_variables");
 }
 
+/// Regression: one event trigger, publication or foreign server made the copy fail; comments and grants were lost silently.
 #[tokio::test]
-async fn database_source_runs_nothing() {
-    let base = tempfile::tempdir().unwrap();
-    let report =
-        built(&source(SourceKind::Database("seed".to_owned()), base.path()), &unreachable_target()).await.unwrap();
-    assert_eq!((report.plan, report.output_bytes), (BuildPlan::CloneOf("seed".to_owned()), 0));
+async fn database_is_copied_without_what_cannot_be() {
+    let (server, base) = (TestServer::shared(), tempfile::tempdir().unwrap());
+    server.target("seed");
+    server.query(
+        "seed",
+        "create role seed_reader; create table item (n int primary key, what text); insert into item values (1, E'a\\tb'); \
+         comment on table item is 'for sale'; comment on column item.what is 'in words'; grant select on item to seed_reader; \
+         revoke execute on function pg_catalog.pg_sleep(double precision) from public; \
+         alter default privileges grant select on tables to seed_reader; \
+         create foreign data wrapper w; create server elsewhere foreign data wrapper w; \
+         create user mapping for builder server elsewhere; create foreign table remote (n int) server elsewhere; \
+         comment on foreign table remote is 'there'; create view of_remote as select n from remote; \
+         grant select on remote, of_remote to seed_reader; create publication p for table item; \
+         create function watch() returns event_trigger language plpgsql as 'begin end'; \
+         create event trigger watcher on ddl_command_end execute function watch()",
+    );
+    let oid = server.query("seed", "select 'of_remote'::regclass::oid::int8").parse().unwrap();
+    let login = [
+        ("PGHOST", "127.0.0.1".to_owned()),
+        ("PGPORT", server.port()),
+        ("PGUSER", "builder".to_owned()),
+        ("PGPASSWORD", PASSWORD.to_owned()),
+        ("PGDATABASE", "seed".to_owned()),
+    ];
+    let login = login.map(|(name, value)| (name, value.into())).to_vec();
+    let copied = DatabaseCopy { name: "seed".to_owned(), template: 1, login, left_out: [(1259, oid)].into() };
+    let target = server.target("copy_of_seed");
+    let url = target.url.expose_secret().replace("builder:", "plain:").into();
+    let target = BuildTarget { copied: Some(copied), user: "plain".to_owned(), url, ..target };
+    server.query("postgres", &format!("create role plain login password '{PASSWORD}'"));
+    server.query("copy_of_seed", "alter schema public owner to plain");
+    let report = built(&source(SourceKind::Database("seed".to_owned()), base.path()), &target).await.unwrap();
+    assert_eq!(report.plan, BuildPlan::CopyOf("seed".to_owned()));
+    let found = "select concat(n, what, obj_description('item'::regclass), col_description('item'::regclass, 2)
+                , has_table_privilege('seed_reader', 'item', 'select'), to_regclass('remote') is null
+                , (select count(*) from pg_event_trigger), (select count(*) from pg_publication)) from item";
+    assert_eq!(server.query("copy_of_seed", found), "1a\tbfor salein wordstt00");
+    let defaults =
+        "set role plain; create table made (n int); select has_table_privilege('seed_reader', 'made', 'select')";
+    assert_eq!(server.query("copy_of_seed", defaults), "t");
+    assert_eq!(report.warnings, ["no privileges could be revoked for \"pg_sleep\""], "{}", report.log);
 }

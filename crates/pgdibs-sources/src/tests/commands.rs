@@ -39,7 +39,7 @@ async fn command_gets_target_variables_and_directory() {
     source.directory = base.path().join("backend");
     source.env = [("KEY".to_owned(), "value with ' and \"".into())].into();
     let report = built_within(&source, 10).await.unwrap();
-    assert!(matches!(report.plan, BuildPlan::Command(_)) && report.output_bytes == 0);
+    assert!(matches!(report.plan, BuildPlan::Command(_)) && report.log.ends_with("> out\n"));
     let out = read(&source.directory, "out");
     let expected = format!(
         "{}\npostgresql://builder:pa%2Fss%20w%3Ard%407f3c@127.0.0.1:9/shop_build_1?sslmode=disable\n127.0.0.1|9|builder|{PASSWORD}|shop_build_1|disable\nvalue with ' and \"\n{}\n6\n",
@@ -58,6 +58,8 @@ async fn failed_command_shows_last_lines_without_password() {
     let lines: Vec<&str> = failure.detail.lines().collect();
     assert_eq!(lines[0], "the command failed with exit code 7; its last lines:");
     assert_eq!(lines[1], "(161 earlier lines left out)");
+    assert!(failure.log.contains("\nout 1\nerr 1\n") && failure.log.contains("\nout 100\n"), "{}", failure.log);
+    assert!(failure.log.contains("with ********\n") && !failure.log.contains("7f3c"), "{}", failure.log);
     assert_eq!(lines[lines.len() - 3..lines.len() - 1], ["out 100", "err 100"], "merged in the order of writing");
     let last = "at postgresql://builder:********@127.0.0.1:9/shop_build_1?sslmode=disable with ********";
     assert_eq!(lines[lines.len() - 1], last);

@@ -24,7 +24,16 @@ use super::{BuildTarget, Source, SourceKind};
 /// A source of this kind, relative to `base`, without further settings.
 pub(super) fn source(kind: SourceKind, base: &Path) -> Source {
     let (base, directory) = (base.to_owned(), base.to_owned());
-    Source { kind, inputs: Vec::new(), base, env: BTreeMap::new(), directory, timeout: None, allow_empty: false }
+    Source {
+        kind,
+        inputs: Vec::new(),
+        base,
+        env: BTreeMap::new(),
+        directory,
+        timeout: None,
+        refresh: None,
+        allow_empty: false,
+    }
 }
 
 pub(super) const PASSWORD: &str = "pa/ss w:rd@7f3c";
@@ -39,6 +48,7 @@ pub(super) fn unreachable_target() -> BuildTarget {
         password: PASSWORD.into(),
         database: "shop_build_1".to_owned(),
         psql: "/nonexistent/psql".into(),
+        copied: None,
     }
 }
 

@@ -53,6 +53,10 @@ impl TestServer {
         command
     }
 
+    pub(super) fn port(&self) -> String {
+        self.cluster.port().to_string()
+    }
+
     /// A new, empty database to build in.
     pub(super) fn target(&self, database: &str) -> BuildTarget {
         self.query("postgres", &format!("create database {database}"));
@@ -64,6 +68,7 @@ impl TestServer {
             password: PASSWORD.into(),
             database: database.to_owned(),
             psql: self.bin.join("psql"),
+            copied: None,
         }
     }
 }

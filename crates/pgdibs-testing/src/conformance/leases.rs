@@ -13,7 +13,11 @@ use pgdibs_core::request::{Acquire, Acquired, Announce};
 pub async fn acquire_returns_clean_database_under_stable_name<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     let wanted = suite.ready_pool(1, 1, 0).await;
+    let template = async || expect("snapshot", suite.backend.take_snapshot().await).templates.remove(0);
+    let built = template().await;
+    assert!(!built.leased && expect("log", suite.backend.build_log(built.id).await).is_none());
     let lease = suite.take(suite.acquire_request()).await;
+    assert!(template().await.leased, "the template counts as used");
     assert_eq!(lease.state, LeaseState::Live);
     assert_eq!((lease.slot, lease.database_name.as_str()), (0, suite.slot(0).as_str()));
     assert_eq!((lease.generation, &lease.fingerprint), (1, &wanted));

@@ -33,6 +33,8 @@ pub(super) struct TemplateRow {
     pub(super) last_renewed: f64,
     pub(super) last_used: f64,
     pub(super) retry_at: f64,
+    /// Only a test sets it: daemons write it.
+    pub(super) log: Option<String>,
 }
 
 #[derive(Debug, Clone)]

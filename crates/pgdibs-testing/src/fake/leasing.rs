@@ -236,6 +236,7 @@ impl State {
             return Err(Error::Internal("a database without its template".to_owned()));
         };
         template.last_used = now;
+        template.seen.leased = true;
         template.seen.last_used_at = stamp;
         self.pools_used.insert(acquire_request.pool.clone(), now);
         let lease = Lease {

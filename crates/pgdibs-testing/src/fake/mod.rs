@@ -268,6 +268,10 @@ impl Backend for FakeBackend {
         self.state().abandon_build(pool, fingerprint, token, detail)
     }
 
+    async fn build_log(&self, template: TemplateId) -> Result<Option<String>, Error> {
+        Ok(self.state().templates.get(&template).and_then(|row| row.log.clone()))
+    }
+
     async fn drop_template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {
         self.state().drop_template(pool, fingerprint)
     }

@@ -133,7 +133,10 @@ impl State {
 
     pub(super) fn retire_template(&mut self, id: TemplateId, reason: TemplateRetireReason) -> Outcome {
         let template = self.template_in(id, TemplateState::Ready)?;
-        let unused = matches!(reason, TemplateRetireReason::Outnumbered | TemplateRetireReason::TooOld);
+        let unused = matches!(
+            reason,
+            TemplateRetireReason::Outnumbered | TemplateRetireReason::TooOld | TemplateRetireReason::Superseded
+        );
         let requested = self.tickets.values().any(|ticket| ticket.template == id);
         if unused && (self.live().any(|lease| lease.template == id) || requested) {
             return Err(stale("it is used again"));

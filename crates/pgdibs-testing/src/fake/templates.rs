@@ -128,6 +128,7 @@ impl State {
             relations: None,
             last_used_at: self.timestamp(),
             unused_seconds: 0,
+            leased: false,
             strategy: None,
             measured: Vec::new(),
             collations_changed: false,
@@ -142,6 +143,7 @@ impl State {
             last_renewed: self.now,
             last_used: self.now,
             retry_at: 0.0,
+            log: None,
         };
         self.templates.insert(id, row);
         Ok(TemplatePut::Yours(seen))

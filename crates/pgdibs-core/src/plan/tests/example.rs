@@ -96,6 +96,7 @@ impl Example {
             relations: None,
             last_used_at: Timestamp(id),
             unused_seconds: 0,
+            leased: true,
             strategy: None,
             measured: Vec::new(),
             collations_changed: false,

@@ -61,6 +61,7 @@ fn shown(step: &Step) -> String {
             let reason = match reason {
                 TemplateRetireReason::Outnumbered => "outnumbered",
                 TemplateRetireReason::TooOld => "too old",
+                TemplateRetireReason::Superseded => "superseded",
                 TemplateRetireReason::PoolDropped => "pool dropped",
                 TemplateRetireReason::Vanished => "vanished",
                 TemplateRetireReason::CollationsChanged => "collations changed",

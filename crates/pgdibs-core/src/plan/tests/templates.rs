@@ -131,6 +131,26 @@ fn template_in_use_does_not_retire() {
     check(&announced, &[]);
 }
 
+/// Regression: a source that changed all the time left 25 templates within 45 s, each kept for ten minutes.
+#[test]
+fn template_of_source_without_lease_retires_when_superseded() {
+    let of_source = |leased: bool, seconds: u64| {
+        let mut e =
+            example(0, 1, 0).template(1).unused_for(1, seconds).change_template(1, |t| t.leased = leased).template(2);
+        e.last_pool().sourced = true;
+        e
+    };
+    check(&of_source(false, 10), &["retire template 1: superseded"]);
+    check(&of_source(false, 9), &[]);
+    check(&of_source(true, 10), &[]);
+    let mut of_clients = of_source(false, 10);
+    of_clients.last_pool().sourced = false;
+    check(&of_clients, &[]);
+    let mut newest = example(0, 1, 0).template(1).unused_for(1, 10).change_template(1, |t| t.leased = false);
+    newest.last_pool().sourced = true;
+    check(&newest, &[]);
+}
+
 #[test]
 fn template_dropped_or_renamed_externally_retires_at_once() {
     let e = example(0, 1, 0).template(1);

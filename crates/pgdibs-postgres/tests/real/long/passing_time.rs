@@ -337,7 +337,7 @@ fn pool_unused_for_a_day_keeps_its_template_alone() {
         assert_eq!(databases().await, 4, "a PUT of the pool is a use");
         pool_unused_for(setting, 100_000).await;
         let fingerprint = suite.snapshot().await.templates[0].fingerprint.clone();
-        let put = suite.backend.put_own_template(&suite.pool, &fingerprint, "daemon", "token").await;
+        let put = suite.backend.put_own_template(&suite.pool, &fingerprint, "daemon", "token", None).await;
         assert!(matches!(put, Ok(TemplatePut::Ready(_))), "{put:?}");
         suite.idle().await;
         assert_eq!(databases().await, 1, "the daemon's own PUT is no use");

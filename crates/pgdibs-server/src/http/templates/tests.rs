@@ -47,6 +47,9 @@ async fn abandoned_build_goes_to_next_caller() {
     let token = first["build"]["token"].clone();
     let given_up = json!({"token": token, "detail": "psql: error\n  line 2"});
     api.post(&format!("{path}/abandon"), given_up).await.expect(204);
+    let log = json!({"pool": "app", "fingerprint": "v1", "state": "failed", "log": "psql: error\n  line 2"});
+    assert_eq!(api.get(&format!("{path}/log")).await.expect(200).json, log);
+    api.get("/v1/pools/app/templates/v2/log").await.problem(404, "template_not_found");
     api.post(&format!("{path}/seal"), json!({"token": token})).await.problem(409, "build_token_stale");
     let second = api.put(path, json!({})).await.expect(201).json;
     assert_ne!(second["build"]["token"], token);

@@ -25,6 +25,7 @@ use crate::http::{databases, leases, metrics, openapi, pools, probes, runs, stat
         pools::put,
         pools::delete,
         templates::show,
+        templates::log,
         templates::put,
         templates::delete,
         templates::seal,
