@@ -6,7 +6,6 @@ import pytest
 from developers import PASSWORD, WRITES, DeveloperDatabase
 from projects import Project
 
-WORKERS = pytest.mark.parametrize("workers", ["-n2", pytest.param("-n0", marks=pytest.mark.long)])
 SERIAL = pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
 
 # A typical application: settings from the environment, else from `.env`, at import.
@@ -149,7 +148,7 @@ if int(pytest.__version__.partition(".")[0]) >= 9:
 
 
 @pytest.mark.parametrize(
-    "file", [pytest.param(file, marks=[] if "ini" in file else pytest.mark.long) for file in (*INI_FILES, "-o")]
+    "file", [pytest.param(file, marks=[] if file == "pytest.ini" else pytest.mark.long) for file in (*INI_FILES, "-o")]
 )
 def test_pgdibs_env_empty_or_absent(project: Project, file: str) -> None:
     head, line, empty = INI_FILES["pytest.ini" if file == "-o" else file]
@@ -164,7 +163,7 @@ def test_pgdibs_env_empty_or_absent(project: Project, file: str) -> None:
         assert found["PGDIBS_EXPORTED"] == ("None" if is_empty else "DATABASE_URL")
 
 
-@WORKERS
+@SERIAL
 def test_off_leases_nothing_and_makes_variables_unavailable(project: Project, developer: DeveloperDatabase, workers: str) -> None:
     unset_default(project)
     project.environment["PGDIBS_URL"] = "http://127.0.0.1:1"

@@ -71,7 +71,7 @@ def dotenv(project: Project, database: DeveloperDatabase, name: str = "DATABASE_
     project.file(".env", f"# of the developer\n{name}={database.url('postgresql+psycopg')}\n")
 
 
-@MOSTLY_WORKERS
+@MOSTLY_SERIAL
 def test_url_in_dotenv_without_pgdibs_env_is_named(shop: Project, developer: DeveloperDatabase, workers: str) -> None:
     dotenv(shop, developer)
     shop.settings["pgdibs_env"] = ""

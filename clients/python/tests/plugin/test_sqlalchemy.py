@@ -24,7 +24,9 @@ def use(project: Project, *headings: str) -> None:
         project.file(name, text)
 
 
-@pytest.mark.parametrize("workers", ["-n0", pytest.param("-n2", marks=pytest.mark.long)])
+# In `make test` the page about a database per test shows such an engine.
+@pytest.mark.long
+@pytest.mark.parametrize("workers", ["-n0", "-n2"])
 def test_module_level_engine_and_session_per_test(project: Project, workers: str) -> None:
     use(project, "A module-level engine", "A session per test, rolled back")
     project.run(workers).assert_passed(8)

