@@ -98,7 +98,7 @@ create table templates (
     built_seconds     double precision,
     size_bytes        bigint,
     relations         bigint,
-    -- The versions of the collations that its contents use, as the seal found them (sql/collations.sql), and as the last leader did. Null:
+    -- The versions of the collations that its contents use, as the seal found them (collations.rs), and as the last leader did. Null:
     -- it uses none that has versions.
     collations        text,
     collations_found  text,

@@ -14,9 +14,27 @@ use crate::ddl;
 use crate::rows::Columns as _;
 use crate::sqlstate::{self, ErrorClass};
 
-/// What `sql/collations.sql` says of the database of this session.
+/// The versions of the collations that the contents of this session's database use: as recorded there, and as the server's library has them.
+/// `None`: none has a version.
+///
+/// Postgres records no dependency on collations with fixed oids, such as `unicode`, but each attribute, also of an index, names its collation. On
+/// 14 the database's own collation counts too, of which that release records no version.
 pub(crate) async fn read(inside: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
-    sqlx::query_scalar(include_str!("../sql/collations.sql")).fetch_one(inside).await
+    sqlx::query_scalar(
+        "with used as materialized (
+             select c.oid, c.collname::pg_catalog.text as name, c.collversion as recorded from pg_catalog.pg_collation c
+             where c.collprovider <> 'd' and (
+                 exists (select from pg_catalog.pg_depend d
+                         where d.refclassid = 'pg_catalog.pg_collation'::pg_catalog.regclass and d.refobjid = c.oid)
+                 or exists (select from pg_catalog.pg_attribute a where a.attcollation = c.oid and a.attrelid >= 16384::pg_catalog.oid)
+                 or pg_catalog.current_setting('server_version_num'::pg_catalog.text) < '15' and c.collprovider = 'c'
+                    and c.collcollate = (select b.datcollate from pg_catalog.pg_database b where b.datname = pg_catalog.current_database())))
+         select pg_catalog.string_agg(pg_catalog.concat_ws(' '::pg_catalog.text, name, coalesce(recorded, 'unknown'), pg_catalog.pg_collation_actual_version(oid)),
+                                      ', '::pg_catalog.text order by oid)
+         from used where recorded is not null or pg_catalog.pg_collation_actual_version(oid) is not null",
+    )
+    .fetch_one(inside)
+    .await
 }
 
 /// Reads the collations of each ready template that uses versioned ones, for a new leader, which is also what a restart of the server makes
