@@ -29,7 +29,8 @@
 //!   catalog rows: they evaluate no expression, and fire no trigger but event triggers. ROLLBACK PREPARED and DROP SUBSCRIPTION likewise.
 //! - CREATE EXTENSION runs scripts as the daemon. It runs in a database that no other role could enter before: the build's database is
 //!   created without connections, and opened to its builder last (`steps/build.rs`).
-//! - pg_dump for a `database` source reads a database that the configuration names, with the daemon's role. Its first statement empties
+//! - pg_dump for a `database` source reads a database that the configuration names, with the daemon's role, and so do the queries of
+//!   `source_database.rs`, from system catalogs alone. pg_dump's first statement empties
 //!   `search_path` (`pg_dump` 10.3 and later). psql reads sources as the build's login.
 //!
 //! The catalog is closed to every other role, and the only database with `search_path = public`.
