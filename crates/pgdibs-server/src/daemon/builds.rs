@@ -167,10 +167,8 @@ impl Builds {
         sourced: &Mutex<SourcedPool>,
         fingerprint: Fingerprint,
     ) -> Result<(), Error> {
-        if sourced.lock().building.is_some() || self.stopping.is_cancelled() {
-            return Ok(());
-        }
-        if self.is_delayed(pool, sourced, &fingerprint).await? {
+        let goes_on = sourced.lock().building.is_some() || self.stopping.is_cancelled();
+        if goes_on || self.is_delayed(pool, sourced, &fingerprint).await? {
             return Ok(());
         }
         let copy_of = match &sourced.lock().fingerprints.source().kind {
@@ -197,7 +195,7 @@ impl Builds {
             TemplatePut::Yours(template) => {
                 let source = {
                     let mut sourced = sourced.lock();
-                    sourced.rate.begin(Instant::now());
+                    sourced.rate.start(Instant::now());
                     sourced.building = Some(fingerprint.clone());
                     sourced.ready = None;
                     sourced.fingerprints.source().clone()
@@ -225,10 +223,8 @@ impl Builds {
         };
         let why = delayed.then(|| {
             let every = build_rate::INTERVAL.as_secs();
-            format!(
-                "its inputs change all the time, so it is built every {every} s; the next build begins in {} s",
-                wait.as_secs() + 1
-            )
+            let next = wait.as_secs() + 1;
+            format!("its inputs change all the time, so it is built every {every} s; the next build begins in {next} s")
         });
         let mut sourced = sourced.lock();
         if let (Some(why), None) = (&why, &sourced.delayed) {
