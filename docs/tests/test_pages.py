@@ -100,5 +100,6 @@ def test_page_with_files(page: str, tmp_path: Path, variables: dict[str, str]) -
     for name, text in files.items():
         (directory / name).write_text(text, encoding="utf-8")
     output = run_tests(page, variables, directory)
+    # Public trackers: brianc/node-postgres#2762, #2509 (an uncaught 57P01 ends the process, and prints the client).
     is_leaked = MADE_BY_PGDIBS.search(output) is not None
     assert not is_leaked, MADE_BY_PGDIBS.sub("********", output)

@@ -6,7 +6,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import app
-from app.models import engine
 
 
 @pytest.fixture
@@ -14,8 +13,3 @@ def client(pgdibs_fresh_url: str) -> Iterator[TestClient]:
     """A client of the application."""
     with TestClient(app) as client:
         yield client
-
-
-def pytest_pgdibs_before_reset() -> None:
-    """Close the connections to the database that pgdibs is about to replace."""
-    engine.dispose()

@@ -58,6 +58,7 @@ def test_loop_per_test(number):
 """
 
 
+# Public trackers: TracecatHQ/tracecat#1956 (an async engine of a module, and an event loop for each test).
 @pytest.mark.parametrize("guard", ["error", pytest.param("off", marks=pytest.mark.long)])
 def test_module_level_engines_reconnect_after_reset(project: Project, guard: str) -> None:
     project.file("app.py", APP)
@@ -104,6 +105,7 @@ def test_error_of_project():
 """
 
 
+# Public trackers: dbfixtures/pytest-postgresql#1177 (AdminShutdown of a connection that outlives its database).
 def test_failure_of_connection_that_reset_ended_is_explained(project: Project) -> None:
     project.file("test_it.py", HELD)
     ran = project.run("-n0")
