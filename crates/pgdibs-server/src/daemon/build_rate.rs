@@ -22,7 +22,7 @@ impl BuildRate {
         ahead.saturating_sub(INTERVAL * (BURST - 1))
     }
 
-    pub(super) fn begin(&mut self, now: Instant) {
+    pub(super) fn start(&mut self, now: Instant) {
         self.full_at = Some(self.full_at.map_or(now, |full| full.max(now)) + INTERVAL);
     }
 }
@@ -39,7 +39,7 @@ mod tests {
         for second in 0..=60 {
             let now = begin + Duration::from_secs(second);
             if rate.wait(now).is_zero() {
-                rate.begin(now);
+                rate.start(now);
                 builds += 1;
             }
         }

@@ -193,7 +193,7 @@ impl Builds {
             TemplatePut::Yours(template) => {
                 let source = {
                     let mut sourced = sourced.lock();
-                    sourced.rate.begin(Instant::now());
+                    sourced.rate.start(Instant::now());
                     sourced.building = Some(fingerprint.clone());
                     sourced.ready = None;
                     sourced.fingerprints.source().clone()
