@@ -83,7 +83,7 @@ impl SourceTable {
         if let (SourceKind::Database(_), Some((key, _))) = (kind, runs.iter().find(|(_, given)| *given)) {
             return problem(
                 *key,
-                "it has no meaning for a `database` source, which is cloned and not run; leave it out",
+                "it has no meaning for a `database` source, which is copied and not run; leave it out",
             );
         }
         if self.refresh_seconds.is_some() && !matches!(kind, SourceKind::Database(_)) {

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::build_rate::{self, BuildRate};
+use super::lock_wait::{self, LockWait, application_of_copy};
 use super::source_database::SourceDatabase;
 use crate::config::{Config, PoolConfig};
 use crate::service::wait_queue::WaitQueue;
@@ -41,12 +42,6 @@ const PLACE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The time to wait for a seal, which vacuums everything that the build wrote.
 const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// A copy of a database waits for a lock as long as this; its error then names the holder.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The interval at which a copy is checked for a lock that it waits for.
-const LOCK_CHECK: Duration = Duration::from_millis(500);
 
 /// So many objects that a copy lacks are logged; the others are in the build's output.
 const LOGGED_WARNINGS: usize = 20;
@@ -394,40 +389,29 @@ impl Builds {
         Ok(DatabaseCopy { name: name.to_owned(), login, left_out, template: template.0 })
     }
 
-    /// Runs the steps. A copy that waits for a lock ends after [`LOCK_TIMEOUT`]; its error names the holder.
+    /// Runs the steps. A copy that waits for a lock too long ends; its error names the holder.
     async fn run(&self, source: &Source, plan: BuildPlan, target: &BuildTarget) -> Result<BuildReport, BuildFailure> {
         let cancel = self.stopping.child_token();
         let deadline = source.timeout.unwrap_or(self.timeout);
         let mut building = std::pin::pin!(pgdibs_sources::build(source, plan, target, deadline, cancel.clone()));
-        let mut checks = tokio::time::interval(LOCK_CHECK);
-        let mut waiting: Option<(Instant, String)> = None;
+        let (mut checks, mut waiting) = (tokio::time::interval(lock_wait::CHECK), LockWait::default());
         let result = loop {
             tokio::select! {
                 result = &mut building => break result,
                 _ = checks.tick(), if target.copied.is_some() => {
-                    let Some(copied) = &target.copied else { continue };
-                    let wait = self.backend.lock_wait(&copied.name, &application_of_copy(TemplateId(copied.template))).await;
-                    let since = waiting.as_ref().map_or_else(Instant::now, |(since, _)| *since);
-                    waiting = wait.ok().flatten().map(|lock| (since, lock));
-                    if waiting.is_some() && since.elapsed() >= LOCK_TIMEOUT {
+                    if let Some(copied) = &target.copied && waiting.check(&self.backend, copied).await {
                         cancel.cancel();
                     }
                 }
             }
         };
-        match (result, waiting) {
-            (Err(failure), Some((since, lock))) if failure.timed_out || failure.cancelled => {
-                let detail = format!("pg_dump waited {} s for {lock}", since.elapsed().as_secs());
+        match (result, waiting.sentence()) {
+            (Err(failure), Some(detail)) if failure.timed_out || failure.cancelled => {
                 Err(BuildFailure { detail, ..failure })
             }
             (result, _) => result,
         }
     }
-}
-
-/// The application name of pg_dump's session, by which the daemon finds it.
-fn application_of_copy(template: TemplateId) -> String {
-    format!("pgdibs-copy/{}", template.0)
 }
 
 /// The cause of a comparison of the inputs.

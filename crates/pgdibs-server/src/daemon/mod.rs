@@ -4,6 +4,7 @@ mod build_rate;
 mod builds;
 mod files;
 mod idle;
+mod lock_wait;
 mod log;
 mod notify;
 mod server;

@@ -236,7 +236,17 @@ fn wrong_pool_table_is_refused() {
         (
             source,
             "database = \"x\"\ninputs = [\"a\"]",
-            "pools.shop.source.inputs (file ./pgdibs.toml line 3): it has no meaning for a `database` source, which is cloned and not run; leave it out",
+            "pools.shop.source.inputs (file ./pgdibs.toml line 3): it has no meaning for a `database` source, which is copied and not run; leave it out",
+        ),
+        (
+            source,
+            "sql_dir = \"x\"\nrefresh_seconds = 60",
+            "pools.shop.source.refresh_seconds (file ./pgdibs.toml line 3): it has a meaning for a `database` source only; leave it out",
+        ),
+        (
+            source,
+            "database = \"x\"\nrefresh_seconds = 9",
+            "pools.shop.source.refresh_seconds (file ./pgdibs.toml line 3): expected a whole number from 10 to 31536000, found 9",
         ),
         (
             source,
