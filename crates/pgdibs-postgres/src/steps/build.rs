@@ -97,7 +97,17 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
     reach(Failpoint::BuildLoginMade).await;
     remove_half_made(ctx, &build.name).await?;
     let locale = locale_of(ctx, &build).await?;
-    give_name(ctx.connection, ddl::create_build(&build.name, &RoleName::database_owner(), &locale)).await?;
+    let database = ddl::create_build(&build.name, &RoleName::database_owner(), &locale);
+    match database.run(ctx.connection).await {
+        // The codes for an unknown locale differ between versions.
+        Err(error) if build.locale != Locale::default() && sqlstate::class(&error) == ErrorClass::Other => {
+            return Err(failed(format!(
+                "the template's database cannot be made with the pool's `locale`, `encoding` and `icu_locale`: {}; `locale -a` on the server's machine lists its locales",
+                sqlstate::sentence(&error)
+            )));
+        }
+        made => made.map_err(taken)?,
+    }
     reach(Failpoint::BuildCreated).await;
     let result = prepare(ctx, &build).await.map_err(pgdibs_core::error::StepError::from);
     reach(Failpoint::BuildPrepared).await;
@@ -268,10 +278,14 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
 
 /// Runs what gives a database its name. If the name was taken a moment ago, the next attempt says by which database.
 async fn give_name(connection: &mut PgConnection, statements: Ddl) -> Result<()> {
-    statements.run(connection).await.map_err(|error| match sqlstate::class(&error) {
+    statements.run(connection).await.map_err(taken)
+}
+
+fn taken(error: sqlx::Error) -> PgError {
+    match sqlstate::class(&error) {
         ErrorClass::Exists => stale("another database took the name"),
         _ => error.into(),
-    })
+    }
 }
 
 /// Makes sure that a name is free: a database of tests is renamed, any other one keeps it.

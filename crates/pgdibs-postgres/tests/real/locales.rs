@@ -1,6 +1,7 @@
 //! Locale and encoding of a pool's templates.
 
 use pgdibs_core::backend::Backend as _;
+use pgdibs_core::name::Fingerprint;
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_postgres::rights::Rights;
 
@@ -31,6 +32,12 @@ fn template_has_locale_and_encoding_of_its_pool() {
                 let refused = suite.backend.put_pool(&suite.pool, &icu).await.unwrap_err().to_string();
                 assert!(refused.contains("needs Postgres 15 or later with ICU"), "{refused}");
             }
+            let unknown = PoolPatch { locale: given("xx_YY"), ..base.clone() };
+            suite.backend.put_pool(&suite.pool, &unknown).await.unwrap();
+            suite.begin_build(&Fingerprint::parse("unknown").unwrap(), "one").await;
+            let failures = setting.idle_with_failures().await;
+            let why = "cannot be made with the pool's `locale`, `encoding` and `icu_locale`: invalid";
+            assert!(failures[0].contains(why), "{failures:?}");
             for wrong in ["utf-16", "SJIS"] {
                 let patch = PoolPatch { encoding: given(wrong), ..base.clone() };
                 let refused = suite.backend.put_pool(&suite.pool, &patch).await.unwrap_err().to_string();
