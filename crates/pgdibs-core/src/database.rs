@@ -1,13 +1,11 @@
 //! Databases: single-use clones of a template, and their states.
 
-use crate::lease::LeaseId;
+use crate::id::LeaseId;
 use crate::name::{DatabaseName, PoolName};
 use crate::template::{TemplateId, Timestamp};
 use crate::text_enum::text_enum;
 
-/// The number of a database; its login carries the same number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct DatabaseId(pub i64);
+pub use crate::id::DatabaseId;
 
 /// The state of a database: `creating → spare → ready → leased → retiring → (deleted)`, with `kept` beside `retiring`, and
 /// `blocked`. No transition leads back to `ready`, so pgdibs never leases a used database again.

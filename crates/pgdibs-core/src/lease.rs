@@ -1,15 +1,13 @@
 //! Leases: the exclusive use of one database by one holder, and the ways it ends.
 
 use secrecy::{ExposeSecret as _, SecretString};
-use uuid::Uuid;
 
 use crate::database::DatabaseId;
 use crate::name::{Fingerprint, PoolName};
 use crate::template::{TemplateId, Timestamp};
 use crate::text_enum::text_enum;
 
-/// The identity of a lease: a UUID of version 7, made by the daemon that grants it.
-pub type LeaseId = Uuid;
+pub use crate::id::LeaseId;
 
 /// The state of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

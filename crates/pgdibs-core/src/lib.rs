@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+pub mod id;
 pub mod name;
 pub mod pool;
 pub mod template;

@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
+use crate::id::TemplateId;
 use crate::name::{InvalidName, PoolName, RoleName};
-use crate::template::TemplateId;
 use crate::text_enum::text_enum;
 
 /// The configured way to copy the clones of a pool.

@@ -4,9 +4,7 @@ use crate::name::{DatabaseName, Fingerprint, PoolName};
 use crate::pool::Strategy;
 use crate::text_enum::text_enum;
 
-/// The number of a template, from the same sequence as the numbers of databases and logins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TemplateId(pub i64);
+pub use crate::id::TemplateId;
 
 /// A point in time by the server's clock, for display and for comparison with others: microseconds since 1970 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]

@@ -6,14 +6,12 @@ use std::process::ExitStatus;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use secrecy::SecretString;
 use tempfile::NamedTempFile;
 use tokio::process::Command;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::capture::Capture;
-use super::database::DatabaseCopy;
 use super::dump::{self, Format};
 use super::environment;
 use super::frames;
@@ -22,27 +20,7 @@ use super::process::{self, Finished, Outcome};
 use super::psql_report;
 use super::script;
 use super::source::{Source, SourceKind};
-
-/// The empty database that becomes the template, and the login that builds it.
-#[derive(Debug, Clone)]
-pub struct BuildTarget {
-    /// `postgresql://user:password@host:port/database`, its parameters (such as `sslmode`) included.
-    pub url: SecretString,
-    /// A host name, an address, or the directory of a socket.
-    pub host: String,
-    /// The port.
-    pub port: u16,
-    /// The build's login.
-    pub user: String,
-    /// Its password, which is masked in output and errors.
-    pub password: SecretString,
-    /// The database's name.
-    pub database: String,
-    /// The path of psql, for SQL sources; pg_dump and pg_restore are beside it.
-    pub psql: PathBuf,
-    /// For a `database` source.
-    pub copied: Option<DatabaseCopy>,
-}
+use super::target::BuildTarget;
 
 /// The steps of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]

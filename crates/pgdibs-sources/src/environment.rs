@@ -4,8 +4,8 @@ use percent_encoding::percent_decode_str;
 use secrecy::ExposeSecret as _;
 use tokio::process::Command;
 
-use super::build::BuildTarget;
 use super::source::Source;
+use super::target::BuildTarget;
 
 /// Leaves out the daemon's variables for connections (`PG*`) and those with secrets (`PGDIBS_*`).
 pub(super) fn clean(command: &mut Command) {

@@ -18,12 +18,14 @@ mod psql_report;
 mod psql_text;
 mod script;
 mod source;
+mod target;
 #[cfg(test)]
 mod tests;
 mod tools;
 
-pub use build::{BuildFailure, BuildPlan, BuildReport, BuildTarget, build, plan};
+pub use build::{BuildFailure, BuildPlan, BuildReport, build, plan};
 pub use database::DatabaseCopy;
 pub use fingerprint::{FingerprintContext, SourceFingerprint};
 pub use matching::{FileGlob, Matches, Unreadable};
 pub use source::{Source, SourceKind};
+pub use target::BuildTarget;
