@@ -156,6 +156,8 @@ create table databases (
 );
 create unique index databases_one_per_slot on databases (pool, slot) where slot is not null;
 create index databases_by_template on databases (template_id, state);
+-- In the order in which acquires try them.
+create index databases_ready on databases (template_id, slot) where state = 'ready';
 
 create table leases (
     id            uuid primary key,
@@ -234,6 +236,18 @@ begin
         return false;
     end if;
     return coalesce((select d.datcollversion is distinct from pg_database_collation_actual_version(d.oid) from pg_database d where d.oid = $1), false);
+end $$;
+
+-- Whether the server has a ready database with this oid and name, whose login can log in, and that no user session has ever entered.
+-- (Autovacuum has no user and does not count; the number of backends, which is cheap to read, includes it.) In PL/pgSQL, which keeps the
+-- plan, and evaluates it for one candidate after the other.
+create function is_untouched(database bigint, name text, login text) returns boolean language plpgsql stable as $$
+begin
+    return exists (select from pg_database p where p.oid = database::oid and p.datname = name::name and p.datconnlimit <> -2)
+        and coalesce(pg_stat_get_db_sessions(database::oid), 0) = 0
+        and exists (select from pg_roles r where r.rolname = login::name and r.rolcanlogin)
+        and (pg_stat_get_db_numbackends(database::oid) = 0
+             or not exists (select from pg_stat_activity a where a.datid = database::oid and a.usesysid is not null));
 end $$;
 
 -- Why no clone of a template can be made: all that are to be made have failed three times, and none is left.

@@ -32,33 +32,41 @@ ahead as (
     where t.template_id = (select id from template) and t.kind <> 'reset' and t.id < $11
       and (t.daemon = $15 or t.daemon::int8 in (select daemon from living_daemons))),
 
--- Ready databases that the server has with this oid and name, whose login can log in, and that no user session has ever entered.
--- (Autovacuum has no user and does not count.) Evaluated once: `free` counts it and `chosen` picks from it.
-untouched as materialized (
-    select d.id from databases d join pg_database p on p.oid = d.oid::oid and p.datname = d.name::name
-    where d.template_id = (select id from template) and d.state = 'ready' and p.datconnlimit <> -2
-      and coalesce(pg_stat_get_db_sessions(d.oid::oid), 0) = 0
-      and exists (select from pg_roles r where r.rolname = d.login::name and r.rolcanlogin)
-      and not exists (select from pg_stat_activity a where a.datid = d.oid::oid and a.usesysid is not null)),
-
--- How many there are, for the waiters ahead and for this request.
+-- How many there are for the waiters ahead and for this request. Counted only if more than one is wanted.
 free as (
-    select count(*) as places from untouched),
+    select count(*) as places from databases d
+    where d.template_id = (select id from template) and d.state = 'ready' and is_untouched(d.oid, d.name, d.login)),
 
--- One of them, if enough are left for the waiters ahead. `skip locked`: a concurrent request takes another one.
-chosen as (
-    select d.id from databases d join untouched on untouched.id = d.id, ahead, free, template
-    where d.template_id = template.id and d.state = 'ready'
-      and free.places >= ahead.places + $12 and ($14 or ahead.places = 0)
-      and (not $13 or d.slot = $4)
+-- Whether the request may take one: enough are left for the waiters ahead.
+allowed as (
+    select from ahead
+    where ($14 or ahead.places = 0)
+      and (ahead.places + $12 = 1 or (select free.places from free) >= ahead.places + $12)
       and not exists (select from ended_runs where run = $6)
-      and not exists (select from holding)
-    order by d.slot is distinct from $4, d.slot
+      and not exists (select from holding)),
+
+-- The database in the preferred slot. `skip locked`: a concurrent request takes another one.
+preferred as (
+    select d.id from databases d
+    where d.pool = $1 and d.slot = $4 and d.template_id = (select id from template) and d.state = 'ready'
+      and exists (select from allowed) and is_untouched(d.oid, d.name, d.login)
     limit 1 for update of d skip locked),
+
+-- Otherwise that in the lowest slot.
+lowest as (
+    select d.id from databases d
+    where d.template_id = (select id from template) and d.state = 'ready'
+      and not $13 and not exists (select from preferred)
+      and exists (select from allowed) and is_untouched(d.oid, d.name, d.login)
+    order by d.slot
+    limit 1 for update of d skip locked),
+
+chosen as (
+    select id from preferred union all select id from lowest),
 
 -- Takes it out of `ready`, in the same statement that inserts the lease.
 d as (
-    update databases set state = 'leased' from chosen where databases.id = chosen.id
+    update databases set state = 'leased' where id = (select id from chosen)
     returning databases.id, databases.pool, databases.name, databases.slot, databases.login, databases.password),
 
 -- The lease of it.
@@ -76,7 +84,7 @@ served as (
 -- `contested`: enough are left beside the waiters ahead, but a concurrent newcomer may count the same ones.
 select exists (select from holding) as held, exists (select from ended_runs where run = $6) as ended,
        template.id as wanted_template, template.fingerprint as wanted_fingerprint,
-       (select free.places >= ahead.places + $12 and not $14 and ahead.places > 0 from free, ahead) as contested,
+       (select ahead.places > 0 and not $14 and (select free.places from free) >= ahead.places + $12 from ahead) as contested,
        case when l.id is null then clone_error(template.id) end as clone_error,
        l.*, d.login, d.password
 from (values (1)) as always left join template on true left join (l join d on d.id = l.database_id) on true
