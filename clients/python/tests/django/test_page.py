@@ -28,6 +28,7 @@ def test_lines_of_page_lease_every_alias(project: DjangoProject) -> None:
     project.file(name, all_blocks_of("python/per-test.md")[name])
     project.environment["PGDIBS_POOL"] = project.pool
     ran = project.run_as_written("-n2", "-p", "pytest_django.plugin")
+    assert f"building the template of pool {project.pool} with `migrate`\n" in ran.output
     ran.assert_passed(4 + 2)
     assert "4 databases leased by 2 workers" in ran.output
     assert project.builds == ["audit", "default"]

@@ -60,6 +60,11 @@ class Settings:
     """The former values, by name, of the variables that name a database of Django's settings and that this process has made
     unavailable."""
 
+    @property
+    def builder(self) -> str:
+        """What builds the templates when there is no `pgdibs_build`, for the messages."""
+        return "`migrate`" if self.is_django else "the hook pytest_pgdibs_build_template"
+
     def to_payload(self) -> dict[str, str]:
         """The settings that workers take from the controller; on another host they have neither its environment nor its files."""
         return {"pool": self.pool, "url": self.url, "timeout": str(self.timeout_seconds), "keep": self.keep, "guard": self.guard}

@@ -107,7 +107,7 @@ class Summary:
             return "template built by the daemon"
         if settings.build:
             return f"template built by `{settings.build}`"
-        return f"template built by {'migrate' if settings.is_django else 'the hook pytest_pgdibs_build_template'}"
+        return f"template built by {settings.builder}"
 
     def _template(self) -> str:
         if not self.settings.fingerprint:

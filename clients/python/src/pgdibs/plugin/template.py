@@ -156,7 +156,7 @@ class Templates:
             # The same command line, so that pytest loads the same conftest and plugins; `configure` makes it a builder.
             command = [sys.executable, "-m", "pytest", *map(str, self.config.invocation_params.args)]
             directory = self.config.invocation_params.dir
-        shown = f"`{self.settings.build}` (pgdibs_build)" if self.settings.build else "the hook pytest_pgdibs_build_template"
+        shown = f"`{self.settings.build}` (pgdibs_build)" if self.settings.build else self.settings.builder
         environment = self._environment(url, alias)
         self.progress.print_line(f"building the template of pool {self.settings.aliases[alias]} with {shown}")
         try:
