@@ -97,7 +97,8 @@ fn one_folder_each(place: &Place<'_>, folders: BTreeMap<String, Vec<String>>) ->
     let has_migration = |names: &[String]| IN_FOLDER.iter().any(|name| names.iter().any(|other| other == name));
     if !folders.values().any(|names| has_migration(names)) {
         let directory = place.directory();
-        let below = match folders.keys().next() {
+        let is_back = |folder: &&String| ["down", "revert", "rollback", "undo"].contains(&folder.as_str());
+        let below = match folders.keys().find(|folder| !is_back(folder)) {
             Some(folder) => format!(" (its subdirectory `{folder}` has some)"),
             None => String::new(),
         };

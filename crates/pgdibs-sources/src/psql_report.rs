@@ -82,6 +82,7 @@ fn inner_statement(notes: &[&str]) -> Option<String> {
 fn hint(code: &str, text: &str) -> Option<&'static str> {
     const ROLE: &str =
         "if this is about a role: list it under `roles` of the pool, or make the dump with --no-owner --no-privileges";
+    const OWNER: &str = "list the new owner under `roles` of the pool; in another schema than `public` it also needs `grant create on schema`";
     const DATABASE: &str = "the database belongs to pgdibs, and its name differs in each clone: write `alter role current_user set ...`, which every \
                             clone and the next file get";
     let is_about_databases =
@@ -97,7 +98,7 @@ fn hint(code: &str, text: &str) -> Option<&'static str> {
         &["create", "user", "mapping"],
         &["set", "role"],
         &["set", "session", "authorization"],
-    ]) || statement.ends_with_owner();
+    ]);
     let is_about_mapping = begins_with_one_of(&[
         &["create", "user", "mapping"],
         &["alter", "user", "mapping"],
@@ -113,13 +114,15 @@ fn hint(code: &str, text: &str) -> Option<&'static str> {
              creates it before the build, and skip this statement when pg_roles has the role; or set `login = \"superuser\"` for the pool, \
              which its builds get too",
         ),
-        "42501" if changes_a_role("alter") || changes_a_role("drop") || is_membership => Some(
-            "a build may not change roles, which belong to the whole server: those under `roles` of the pool exist before the build, without \
+        "42501" | "42704" if changes_a_role("alter") || changes_a_role("drop") || code == "42501" && is_membership => {
+            Some(
+                "a build may not change roles, which belong to the whole server: those under `roles` of the pool exist before the build, without \
              login and without members but the owner; what needs more needs `login = \"superuser\"` for the pool, which its builds get too",
-        ),
+            )
+        }
         "42501" if begins_with_one_of(&[&["alter", "extension"], &["drop", "extension"]]) => Some(
-            "the functions of an extension belong to a superuser: give its schema under `extensions` of the pool, as in \
-             { name = \"postgis\", schema = \"gis\" }, and skip this statement; it has the server's newest version",
+            "an untrusted extension belongs to a superuser, and so do the functions of every extension: skip this statement; the daemon creates \
+             what `extensions` of the pool lists, in the server's newest version and with { name = \"postgis\", schema = \"gis\" } in that schema",
         ),
         "42501" if begins_with_one_of(&[&["create", "extension"], &["comment", "on", "extension"]]) => {
             Some("the build's login is no superuser: list the extension under `extensions` of the pool")
@@ -144,8 +147,11 @@ fn hint(code: &str, text: &str) -> Option<&'static str> {
             Some("the build already has a database: make the dump without --create")
         }
         "42501" | "3D000" if is_about_databases => Some(DATABASE),
-        "42501" => Some(ROLE),
-        "42704" if names_a_role => Some(ROLE),
+        "42501" if statement.ends_with_owner() => Some(OWNER),
+        "42501" | "42704" if names_a_role || statement.ends_with_owner() => Some(ROLE),
+        "42501" => Some(
+            "the build's login is no superuser; if the statement needs one, set `login = \"superuser\"` for the pool, which its builds get too",
+        ),
         _ => None,
     }
 }

@@ -19,7 +19,7 @@ pub(super) const FLYWAY: Tool = Tool {
 };
 
 /// Beginnings of comments, in lower case and without the dashes, and whose they are.
-static MARKS: [(&[&str], Tool); 15] = [
+static MARKS: [(&[&str], Tool); 16] = [
     (
         &["migrate:up", "migrate:down"],
         Tool {
@@ -66,6 +66,8 @@ static MARKS: [(&[&str], Tool); 15] = [
     (&["deploy "], Tool { name: "Sqitch", command: r#"["sqitch", "deploy", "db:pg:"]"# }),
     // Play applies its evolutions when the application starts, so the program is the application's.
     (&["!ups", "!downs"], Tool { name: "Play evolutions", command: r#"["THE PROGRAM THAT APPLIES THE EVOLUTIONS"]"# }),
+    // Several tools, such as dbschema of Erlang.
+    (&["down", "@down", "+down"], Tool { name: "a migration tool", command: r#"["THE COMMAND OF THAT TOOL"]"# }),
 ];
 
 /// The tool whose mark this line is.
@@ -81,7 +83,7 @@ pub(super) fn of_line(line: &[u8]) -> Option<&'static Tool> {
         // The first line of each of its files: `-- Deploy project:change to pg`.
         "deploy " => text.starts_with("deploy ") && text.ends_with(" to pg"),
         // Ordinary words: only a line of nothing else is a mark.
-        "up migration" | "down migration" => text == *mark,
+        "up migration" | "down migration" | "down" | "@down" | "+down" => text == *mark,
         _ => text.starts_with(mark),
     };
     MARKS.iter().find(|(marks, _)| marks.iter().any(is_mark)).map(|(_, tool)| tool)

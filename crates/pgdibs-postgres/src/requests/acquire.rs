@@ -170,10 +170,12 @@ async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<TargetTemplat
 
 /// The error for a pool without the template that a request needs: the named one, or any.
 pub(super) async fn no_template(backend: &PgBackend, pool: &PoolName, named: Option<&Fingerprint>) -> Result<Error> {
-    let mut what = named.map_or_else(|| "no template yet".to_owned(), |named| format!("no template \"{named}\""));
-    if let Some(why) = templates::why_lost(backend, pool, named).await? {
-        what = format!("{what} any more: {why}");
-    }
+    let what = match (named, templates::why_lost(backend, pool, named).await?) {
+        (None, None) => "no template yet".to_owned(),
+        (None, Some(why)) => format!("no template any more: {why}"),
+        (Some(named), None) => format!("no template \"{named}\""),
+        (Some(named), Some(why)) => format!("no template \"{named}\" any more: {why}"),
+    };
     Ok(Error::TemplateNotFound(format!(
         "pool \"{pool}\" has {what}; PUT /v1/pools/{pool}/templates/<fingerprint> or `pgdibs template build {pool}` makes one"
     )))

@@ -263,8 +263,12 @@ async fn refuse_foreign_roles(backend: &PgBackend, pool: &PoolName, settings: &P
                 format!(
                     "It carries the name of the role that pgdibs makes for pool \"{pool}\": drop or rename it, or name another `owner` in the configuration"
                 )
-            } else {
+            } else if is_owner {
                 "Name a role that does not exist yet".to_owned()
+            } else {
+                "Leave it out of `roles`: grants and policies may name it all the same; to act as it, or to give it objects, a build needs \
+                 `login = \"superuser\"`"
+                    .to_owned()
             };
             let rule = format!(
                 "role \"{name}\" exists and was not made by pgdibs; every lease would act as it{}. {what_to_do}",

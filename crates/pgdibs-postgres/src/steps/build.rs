@@ -102,7 +102,8 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
         // The codes for an unknown locale differ between versions.
         Err(error) if build.locale != Locale::default() && sqlstate::class(&error) == ErrorClass::Other => {
             return Err(failed(format!(
-                "the template's database cannot be made with the pool's `locale`, `encoding` and `icu_locale`: {}; `locale -a` on the server's machine lists its locales",
+                "the template's database cannot be made with the pool's `locale`, `encoding` and `icu_locale`: {}; \
+                 `locale -a` on the server's machine lists its locales, each of which has one encoding; locale C goes with every encoding",
                 sqlstate::sentence(&error)
             )));
         }

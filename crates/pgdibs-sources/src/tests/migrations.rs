@@ -113,6 +113,10 @@ fn unclear_directories_are_refused() {
             "BASE/db/2_b/run.sql is not understood: in a directory with a folder for each migration, a folder has up.sql or ".to_owned(),
         ),
         (
+            &["down/1.sql", "up/1.sql"],
+            "there are no *.sql files in the directory BASE/db (sql_dir) (its subdirectory `up` has some); ".to_owned(),
+        ),
+        (
             &["default/one.sql"],
             "there are no *.sql files in the directory BASE/db (sql_dir) (its subdirectory `default` has some); ".to_owned(),
         ),
@@ -176,6 +180,13 @@ fn files_with_marks_of_a_tool_are_refused_with_its_command() {
         ("-- Deploy shop:users to pg\n", 1, "Sqitch", "[\"sqitch\", \"deploy\", \"db:pg:\"]"),
         ("# --- !Ups\n", 1, "Play evolutions", "["),
         ("-- !Downs\n", 1, "Play evolutions", "["),
+        (
+            "-- Up\ncreate table t ();\n\n-- Down\ndrop table t;\n",
+            4,
+            "a migration tool",
+            "[\"THE COMMAND OF THAT TOOL\"]",
+        ),
+        ("-- @DOWN\n", 1, "a migration tool", "["),
     ] {
         fs::write(base.path().join("db/1_users.sql"), text).unwrap();
         let refused = sql_files(&migrations).unwrap_err().to_string();
@@ -205,7 +216,7 @@ fn text_that_resembles_marks_is_no_mark() {
         "/*\n-- +goose Down\n*/\nselect 1;\n",
         "copy t from stdin;\n-- migrate:up\n\\.\n",
         "-- Up migration of the colours\n-- Deploy with care\nselect 1; -- migrate:up\n",
-        "-- the goose went up\n--> statement-breakpoint\n",
+        "-- up\n-- down the list\n-- the goose went up\n--> statement-breakpoint\n",
     ] {
         fs::write(base.path().join("db/1.sql"), text).unwrap();
         assert_eq!(sql_files(&migrations).unwrap().len(), 1, "{text}");
