@@ -165,7 +165,7 @@ fn hint(code: &str) -> Option<&'static str> {
         }
         "pool_not_found" => "`pgdibs pool list` shows the pools; `pgdibs pool set NAME` creates one",
         "template_not_found" => {
-            "`pgdibs template list` shows the templates; `pgdibs template build POOL --fingerprint F -- COMMAND` builds one"
+            "`pgdibs template list` shows the templates, whose fingerprints may be shortened to 4 characters; `pgdibs template build POOL --fingerprint F -- COMMAND` builds one"
         }
         "template_failed" => "correct the build and try again; the next attempt starts with an empty database",
         "lease_not_found" | "lease_ended" => "`pgdibs status` shows the live leases",

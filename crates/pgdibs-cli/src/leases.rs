@@ -1,6 +1,6 @@
 //! `pgdibs lease`, `renew`, `reset`, `keep` and `release`.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pgdibs::Method;
 use serde_json::{Value, json};
@@ -188,12 +188,28 @@ async fn kept_for_ended(client: &Client, id: &str, path: &str) -> Result<Vec<Str
     Ok(kept.filter(|one| one.lease.as_deref() == Some(id)).map(|one| one.database).collect())
 }
 
+/// All databases of the daemon, to look for `name` or a suffix of a name. A database gets its name with `kept` a moment after its lease has
+/// ended, when the daemon takes it out of its slot, so such a name is looked for again for some seconds.
+pub(super) async fn databases_with(client: &Client, name: &str) -> Result<Databases, CliError> {
+    const WITHIN: Duration = Duration::from_secs(3);
+    const POLL: Duration = Duration::from_millis(100);
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        let all: Databases = client.get("/v1/databases").await?.json()?;
+        let is_there = !name.contains("kept_") || all.databases.iter().any(|one| one.database.ends_with(name));
+        if is_there || Instant::now() > deadline {
+            return Ok(all);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
 /// The kept database with this name or this suffix (`kept_7`).
 async fn find_kept(client: &Client, name: &str) -> Result<Option<String>, CliError> {
     if !name.contains("kept") {
         return Ok(None);
     }
-    let all: Databases = client.get("/v1/databases").await?.json()?;
+    let all = databases_with(client, name).await?;
     let suffix = format!("_{name}");
     let kept = all.databases.iter().filter(|database| database.state == DatabaseState::Kept);
     let found: Vec<&str> = kept
@@ -225,8 +241,8 @@ async fn find(client: &Client, name: &str) -> Result<String, CliError> {
     let found: Vec<&Lease> = if exact.clone().count() > 0 { exact.collect() } else { by_suffix.collect() };
     match found.as_slice() {
         [lease] => Ok(lease.id.clone()),
-        [] => Err(CliError::failed(format!("no live lease holds `{name}`"))
-            .hint("give a lease's id or the name of its database; `pgdibs status` shows the databases")),
+        [] => Err(CliError::failed(format!("no live lease holds `{name}`, and no kept database has that name"))
+            .hint("give a lease's id or the name of its database; `pgdibs status` shows leased and kept databases")),
         several => {
             let names: Vec<&str> = several.iter().map(|lease| lease.database.as_str()).collect();
             Err(CliError::failed(format!("`{name}` is ambiguous: {}", names.join(", "))).hint("give the full name"))

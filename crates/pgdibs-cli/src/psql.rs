@@ -11,7 +11,8 @@ use serde_json::json;
 use super::args::PsqlArgs;
 use super::context::Context;
 use super::error::CliError;
-use pgdibs::api::database::{Credentials, Database, Databases};
+use super::leases::databases_with;
+use pgdibs::api::database::{Credentials, Database};
 use pgdibs::api::lease::Lease;
 use pgdibs::connection_url::{MISLEADING, libpq_variables};
 use pgdibs::{Client, segment};
@@ -47,7 +48,7 @@ async fn credentials(client: &Client, name: Option<&str>) -> Result<String, CliE
             }
         };
     }
-    let all: Databases = client.get("/v1/databases").await?.json()?;
+    let all = databases_with(client, name.unwrap_or_default()).await?;
     let database = choose(&all.databases, name)?;
     let path = format!("/v1/databases/{}/credentials", segment(&database)?);
     let found: Credentials = client.call(Method::POST, &path, Some(&json!({})), Duration::ZERO).await?.json()?;

@@ -200,7 +200,11 @@ fn lease_argument_accepts_id_or_database() {
     let done = pgdibs(&["reset", "gw1", "--wait", "3"]).with_daemon(&stub.url).done();
     assert_eq!(done.code, Some(1));
     let done = pgdibs(&["release", "gw7"]).with_daemon(&stub.url).done();
-    assert!(done.stderr.starts_with("pgdibs: no live lease holds `gw7`\n"), "{}", done.stderr);
+    assert!(
+        done.stderr.starts_with("pgdibs: no live lease holds `gw7`, and no kept database has that name\n"),
+        "{}",
+        done.stderr
+    );
     let received = stub.received();
     let body_of = |what: &str| {
         received

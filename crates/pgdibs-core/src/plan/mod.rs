@@ -100,11 +100,7 @@ pub fn warnings(snapshot: &Snapshot) -> BTreeSet<String> {
             )
         });
         let privileged = match pool.settings.login {
-            LoginRights::Plain => None,
-            LoginRights::CreateDb => Some(format!(
-                "pool \"{}\": the logins of its leases may create databases (login = \"createdb\"); pgdibs drops those with the login",
-                pool.name
-            )),
+            LoginRights::Plain | LoginRights::CreateDb => None,
             LoginRights::Superuser => Some(format!(
                 "pool \"{}\": the logins of its leases are superusers (login = \"superuser\"): its tests can read, change and drop everything on this server, including the catalog of pgdibs and other databases",
                 pool.name

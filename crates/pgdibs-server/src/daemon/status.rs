@@ -39,7 +39,7 @@ struct Known {
 
 impl Status {
     pub(super) fn new() -> Self {
-        let known = Known { reason: Some("starting".to_owned()), ..Known::default() };
+        let known = Known { reason: Some("it connects to its Postgres server".to_owned()), ..Known::default() };
         Self { started_at: now(), started: Instant::now(), known: Mutex::new(known) }
     }
 

@@ -33,7 +33,7 @@ impl<B: Send + Sync + 'static> FromRequestParts<App<B>> for Service<B> {
         let service = app.stage.borrow().clone();
         service.ok_or_else(|| {
             let reasons = app.status.unready().join("; ");
-            ApiError::new(Code::ServerUnavailable, format!("the daemon is still starting: {reasons}"))
+            ApiError::new(Code::ServerUnavailable, format!("the daemon is starting: {reasons}"))
         })
     }
 }

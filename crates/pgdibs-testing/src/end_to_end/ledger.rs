@@ -69,7 +69,7 @@ impl Ledger {
 
     pub fn record_error(&self, answer: &Value) {
         // During its start a daemon reports `server_unavailable` correctly.
-        let starting = answer["detail"].as_str().is_some_and(|detail| detail.contains("still starting"));
+        let starting = answer["detail"].as_str().is_some_and(|detail| detail.contains("daemon is starting"));
         if answer["code"] == "server_unavailable" && !starting {
             self.unavailable.lock().unwrap().push(answer.to_string());
         }
