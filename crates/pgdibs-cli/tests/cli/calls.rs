@@ -184,6 +184,20 @@ fn healthcheck_prints_one_line_and_exits_0_or_1() {
     assert_eq!(missing.code, Some(1));
 }
 
+/// Regression: for up to half a second after a release the kept database still had its slot's name, and the command found none.
+#[test]
+fn kept_name_is_looked_for_again() {
+    let kept = |state: &str, name: &str| Example::Database.with(&json!({"database": name, "state": state}));
+    let stub = Stub::start(move |received, before| match (received.what.as_str(), before) {
+        ("GET /v1/databases", 0) => Reply::Json(200, json!({"databases": [kept("retiring", "shop_test_gw0")]})),
+        ("GET /v1/databases", _) => Reply::Json(200, json!({"databases": [kept("kept", "shop_test_kept_7")]})),
+        _ => Reply::Json(204, json!(null)),
+    });
+    let done = pgdibs(&["release", "kept_7"]).with_daemon(&stub.url).done();
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert_eq!(stub.calls().last().unwrap(), "DELETE /v1/databases/shop_test_kept_7");
+}
+
 #[test]
 fn lease_argument_accepts_id_or_database() {
     let stub = Stub::start(|received, _| match received.what.as_str() {
