@@ -73,7 +73,8 @@ image-join:
 # ---- The tasks. Each runs alone too: `make clippy`. make starts them in this order, as many at a time as it is told.
 
 check-tasks: rust-format lint words import-circles sql-guards-apply dependencies python-checks shell-checks script-tests clippy
-test-tasks: test-rust test-plugin test-django test-client example-shop example-library test-pages test-contract \
+# clippy early: `make run` of test-pages at the end would wait for it, because cargo lets one command at a time use target/.
+test-tasks: test-rust clippy test-plugin test-django test-client example-shop example-library test-pages test-contract \
 	check-tasks
 client-tasks: test-snippets
 all-tasks: test-rust-majors test-faults test-plugin-all test-django-all test-client test-wheel test-pytest-versions \
@@ -185,6 +186,7 @@ example-library-all: rust-build python-environment
 	@TASK_SECONDS=1800 $(with-daemon) examples/django-library/run_suites.py --own-daemon
 
 test-pages: rust-build python-environment
+	@scripts/install-tools.sh jq
 	@$(task) $(pytest) -m "not long" docs/tests
 
 test-snippets: rust-build python-environment

@@ -77,6 +77,7 @@ for wanted in "$@"; do
     mutants) command -v cargo-mutants >/dev/null || cargo install --quiet --locked --root "$tools" cargo-mutants@27.1.0 ;;
     pgbouncer) needs pgbouncer pgbouncer ;;
     faketime) compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || apt_install libfaketime || fail "apt-get install libfaketime" ;;
+    jq) needs jq jq ;;
     node) needs node nodejs && needs npm npm ;;
     # With the driver from Debian, because tests use no module proxy.
     go)

@@ -188,6 +188,7 @@ def test_changed_build_command_builds_new_template(project: Project) -> None:
     project.run().assert_passed(4)
 
 
+@pytest.mark.long
 def test_template_follows_variables_and_ini_file_not_rootdir(project: Project) -> None:
     """Relatives: pytest-dev/pytest#6376 and #8464 (`--rootdir` and `-c` give the same suite another rootdir)."""
     project.file("db/schema.sql", f"{SCHEMA}insert into notes (body) values ('of the build');")

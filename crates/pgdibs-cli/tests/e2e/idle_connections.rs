@@ -51,53 +51,58 @@ fn idle_connections_keep_no_request_out() {
     daemon.stop();
 }
 
-#[test]
-fn probes_answer_with_2000_slow_connections() {
-    raise_file_limit();
-    let place = Place::create();
-    let daemon = place.daemon(&[]);
-    let api = daemon.api.with_patience(SECOND);
-    let pool = pool_name("idle");
-    daemon.api.make_pool(&pool, &json!({"warm": 1, "max": 1, "spares": 0}), "create table t (n int)");
-    let lease = daemon.api.lease(&json!({"pool": pool}));
+/// These take long: `make test-all` runs them, `make test` does not.
+mod long {
+    use super::*;
 
-    let address = api.url().replace("http://", "");
-    let began = Instant::now();
-    let slow = connections(&address, b"GET /livez HTTP/1.1\r\nHost: loc");
-    assert_eq!(daemon.api.get("/livez").status, 200, "it has accepted them");
-    // The daemon closes them after 10 s; the probes end before.
-    let mut slowest = Duration::ZERO;
-    for round in 0..10 {
-        for path in ["/livez", "/readyz", "/healthz"] {
-            let started = Instant::now();
-            assert_eq!(api.get(path).status, 200, "{path} in round {round}");
-            slowest = slowest.max(started.elapsed());
-        }
-        std::thread::scope(|scope| {
-            for path in ["/livez", "/readyz"].repeat(8) {
-                let api = &api;
-                scope.spawn(move || assert_eq!(api.get(path).status, 200, "{path} in round {round}"));
+    #[test]
+    fn probes_answer_with_2000_slow_connections() {
+        raise_file_limit();
+        let place = Place::create();
+        let daemon = place.daemon(&[]);
+        let api = daemon.api.with_patience(SECOND);
+        let pool = pool_name("idle");
+        daemon.api.make_pool(&pool, &json!({"warm": 1, "max": 1, "spares": 0}), "create table t (n int)");
+        let lease = daemon.api.lease(&json!({"pool": pool}));
+
+        let address = api.url().replace("http://", "");
+        let began = Instant::now();
+        let slow = connections(&address, b"GET /livez HTTP/1.1\r\nHost: loc");
+        assert_eq!(daemon.api.get("/livez").status, 200, "it has accepted them");
+        // The daemon closes them after 10 s; the probes end before.
+        let mut slowest = Duration::ZERO;
+        for round in 0..10 {
+            for path in ["/livez", "/readyz", "/healthz"] {
+                let started = Instant::now();
+                assert_eq!(api.get(path).status, 200, "{path} in round {round}");
+                slowest = slowest.max(started.elapsed());
             }
-        });
-        let detail = api.get("/v1/status").refused(503, "machine_busy");
-        assert!(detail.contains("2000 connections"), "{detail}");
-        api.delete(&format!("/v1/leases/{}", lease["id"].as_str().unwrap())).refused(503, "machine_busy");
-    }
-    let done = run(place.program(&["healthcheck", "--ready"], &[("PGDIBS_URL", &api.url())]));
-    assert_eq!(done.code, Some(0), "{done:?}");
-    let took = began.elapsed();
-    assert!(took < Duration::from_secs(9), "the test was too slow for a result: {took:?}");
-    println!("the slowest of the single probes took {slowest:?}, all of it {took:?}");
-    assert!(daemon.open_files() < SERVED + 192, "{}", daemon.open_files());
-    // A lease needs no HTTP connection.
-    assert_eq!(Session::of(&lease).text("select count(*) from t"), "0");
+            std::thread::scope(|scope| {
+                for path in ["/livez", "/readyz"].repeat(8) {
+                    let api = &api;
+                    scope.spawn(move || assert_eq!(api.get(path).status, 200, "{path} in round {round}"));
+                }
+            });
+            let detail = api.get("/v1/status").refused(503, "machine_busy");
+            assert!(detail.contains("2000 connections"), "{detail}");
+            api.delete(&format!("/v1/leases/{}", lease["id"].as_str().unwrap())).refused(503, "machine_busy");
+        }
+        let done = run(place.program(&["healthcheck", "--ready"], &[("PGDIBS_URL", &api.url())]));
+        assert_eq!(done.code, Some(0), "{done:?}");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(9), "the test was too slow for a result: {took:?}");
+        println!("the slowest of the single probes took {slowest:?}, all of it {took:?}");
+        assert!(daemon.open_files() < SERVED + 192, "{}", daemon.open_files());
+        // A lease needs no HTTP connection.
+        assert_eq!(Session::of(&lease).text("select count(*) from t"), "0");
 
-    drop(slow);
-    until("the daemon serves again", || {
-        let answer = daemon.api.get("/v1/status");
-        if answer.status == 200 { Ok(()) } else { Err(answer.body.to_string()) }
-    });
-    daemon.api.release(&lease);
-    daemon.api.lease(&json!({"pool": pool}));
-    daemon.stop();
+        drop(slow);
+        until("the daemon serves again", || {
+            let answer = daemon.api.get("/v1/status");
+            if answer.status == 200 { Ok(()) } else { Err(answer.body.to_string()) }
+        });
+        daemon.api.release(&lease);
+        daemon.api.lease(&json!({"pool": pool}));
+        daemon.stop();
+    }
 }

@@ -106,23 +106,6 @@ fn live_lease_outlives_daemons_until_stop_server() {
 }
 
 #[test]
-fn embedded_server_without_daemon_stops_after_linger() {
-    let place = Place::create();
-    let pool = pool_name("linger");
-    let linger = Duration::from_secs(2);
-    let mut daemon = place.start(&[("PGDIBS_LINGER_SECONDS", "2")]);
-    daemon.until_ready();
-    daemon.api.make_pool(&pool, &json!({"warm": 1, "spares": 0}), SCHEMA);
-    let lease = daemon.api.lease(&json!({"pool": pool}));
-    let mut session = Session::of(&lease);
-    let began = Instant::now();
-    daemon.kill();
-    session.run("select 1");
-    place.until_nothing_runs();
-    assert!(began.elapsed() >= linger - Duration::from_millis(200), "it stopped after {:?}", began.elapsed());
-}
-
-#[test]
 fn killed_embedded_server_restarts_and_leases_survive() {
     let place = Place::create();
     let pool = pool_name("phoenix");
@@ -151,4 +134,26 @@ fn killed_embedded_server_restarts_and_leases_survive() {
     api.until_counts(&pool, &json!({"ready": 1, "leased": 0, "retiring": 0}));
     daemon.stop();
     place.until_nothing_runs();
+}
+
+/// These take long: `make test-all` runs them, `make test` does not.
+mod long {
+    use super::*;
+
+    #[test]
+    fn embedded_server_without_daemon_stops_after_linger() {
+        let place = Place::create();
+        let pool = pool_name("linger");
+        let linger = Duration::from_secs(2);
+        let mut daemon = place.start(&[("PGDIBS_LINGER_SECONDS", "2")]);
+        daemon.until_ready();
+        daemon.api.make_pool(&pool, &json!({"warm": 1, "spares": 0}), SCHEMA);
+        let lease = daemon.api.lease(&json!({"pool": pool}));
+        let mut session = Session::of(&lease);
+        let began = Instant::now();
+        daemon.kill();
+        session.run("select 1");
+        place.until_nothing_runs();
+        assert!(began.elapsed() >= linger - Duration::from_millis(200), "it stopped after {:?}", began.elapsed());
+    }
 }

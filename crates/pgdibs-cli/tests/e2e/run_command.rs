@@ -138,47 +138,6 @@ fn run_without_daemon_starts_and_stops_one() {
     place.until_nothing_runs();
 }
 
-/// Regression: a daemon with a closed log pipe died during its shutdown and left its Postgres running (found by a test that took
-/// 33 s).
-#[test]
-fn concurrent_runs_share_a_started_daemon() {
-    let place = Place::create();
-    let pool = pool_name("both");
-    place.write("db/01.sql", "create table t (n int);");
-    place.write(
-        "pgdibs.toml",
-        &format!("[pools.{pool}]\nwarm = 2\nspares = 0\n[pools.{pool}.source]\nsql_dir = \"db\"\n"),
-    );
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    // So long that only a daemon that stops its server leaves nothing running. The run that reads its log has ended by then.
-    let variables = [("PGDIBS_LISTEN", free.as_str()), ("PGDIBS_LINGER_SECONDS", "600")];
-    let start = |script: &str| {
-        let mut command = place.program(&["run", "--", "sh", "-c", script], &variables);
-        Started(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
-    };
-    let wait_for = |file: &str| format!("until [ -e {file} ]; do sleep 0.05; done");
-    // The first run with a lease ends first, whichever run started the daemon.
-    let script = format!(
-        "if mkdir first; then touch first/here; {}; else touch second; {}; fi; psql -Atc 'select count(*) from t'",
-        wait_for("second"),
-        wait_for("first-has-ended")
-    );
-    let (one, other) = (start(&script), start(&script));
-    let ended = |run: &Started| {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", run.pid())).unwrap_or_default();
-        stat.contains(") Z ")
-    };
-    let one_was_first = until("one of them has ended", || match (ended(&one), ended(&other)) {
-        (false, false) => Err(format!("{:#?}", place.processes())),
-        (one, _) => Ok(one),
-    });
-    place.write("first-has-ended", "");
-    let (first, second) = if one_was_first { (one, other) } else { (other, one) };
-    assert_eq!(first.done().well(), "0\n");
-    assert_eq!(second.done().well(), "0\n");
-    place.until_nothing_runs();
-}
-
 /// A developer's server, and an environment whose libpq variables refer to it.
 #[test]
 fn psql_in_run_connects_to_the_lease_despite_variables() {
@@ -236,4 +195,50 @@ fn psql_in_run_connects_to_the_lease_despite_variables() {
     assert_eq!(run(place.program(&meant, &settings)).well(), "100\n");
     assert_eq!(own.comparable_dump("dev"), before);
     daemon.stop();
+}
+
+/// These take long: `make test-all` runs them, `make test` does not.
+mod long {
+    use super::*;
+
+    /// Regression: a daemon with a closed log pipe died during its shutdown and left its Postgres running (found by a test that took
+    /// 33 s).
+    #[test]
+    fn concurrent_runs_share_a_started_daemon() {
+        let place = Place::create();
+        let pool = pool_name("both");
+        place.write("db/01.sql", "create table t (n int);");
+        place.write(
+            "pgdibs.toml",
+            &format!("[pools.{pool}]\nwarm = 2\nspares = 0\n[pools.{pool}.source]\nsql_dir = \"db\"\n"),
+        );
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        // So long that only a daemon that stops its server leaves nothing running. The run that reads its log has ended by then.
+        let variables = [("PGDIBS_LISTEN", free.as_str()), ("PGDIBS_LINGER_SECONDS", "600")];
+        let start = |script: &str| {
+            let mut command = place.program(&["run", "--", "sh", "-c", script], &variables);
+            Started(Some(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+        };
+        let wait_for = |file: &str| format!("until [ -e {file} ]; do sleep 0.05; done");
+        // The first run with a lease ends first, whichever run started the daemon.
+        let script = format!(
+            "if mkdir first; then touch first/here; {}; else touch second; {}; fi; psql -Atc 'select count(*) from t'",
+            wait_for("second"),
+            wait_for("first-has-ended")
+        );
+        let (one, other) = (start(&script), start(&script));
+        let ended = |run: &Started| {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", run.pid())).unwrap_or_default();
+            stat.contains(") Z ")
+        };
+        let one_was_first = until("one of them has ended", || match (ended(&one), ended(&other)) {
+            (false, false) => Err(format!("{:#?}", place.processes())),
+            (one, _) => Ok(one),
+        });
+        place.write("first-has-ended", "");
+        let (first, second) = if one_was_first { (one, other) } else { (other, one) };
+        assert_eq!(first.done().well(), "0\n");
+        assert_eq!(second.done().well(), "0\n");
+        place.until_nothing_runs();
+    }
 }
