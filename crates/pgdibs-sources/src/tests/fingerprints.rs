@@ -6,16 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::super::inputs::Inputs;
 use super::super::{FileGlob, FingerprintContext, Matches, Source, SourceFingerprint, SourceKind};
-use super::source;
-
-const CONTEXT: FingerprintContext<'static> = FingerprintContext {
-    server_major: 15,
-    database_digest: "",
-    extensions: &[],
-    locale: [""; 3],
-    roles: &[],
-    owner: "pgdibs_shop",
-};
+use super::{CONTEXT, source};
 
 fn write(base: &Path, files: &[(&str, &str)]) {
     for (name, content) in files {

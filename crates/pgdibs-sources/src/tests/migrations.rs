@@ -4,17 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::super::inputs::sql_files;
-use super::super::{FingerprintContext, Source, SourceFingerprint, SourceKind};
-use super::source;
-
-const CONTEXT: FingerprintContext<'static> = FingerprintContext {
-    server_major: 15,
-    database_digest: "",
-    extensions: &[],
-    locale: [""; 3],
-    roles: &[],
-    owner: "pgdibs_shop",
-};
+use super::super::{Source, SourceFingerprint, SourceKind};
+use super::{CONTEXT, source};
 
 fn directory(base: &Path, files: &[&str]) -> Source {
     for name in files {

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use pgdibs_testing::wait::until;
 
-use super::{BuildTarget, Source, SourceKind};
+use super::{BuildTarget, FingerprintContext, Source, SourceKind};
 
 /// A source of this kind, relative to `base`, without further settings.
 pub(super) fn source(kind: SourceKind, base: &Path) -> Source {
@@ -37,6 +37,16 @@ pub(super) fn source(kind: SourceKind, base: &Path) -> Source {
 }
 
 pub(super) const PASSWORD: &str = "pa/ss w:rd@7f3c";
+
+/// The context of fingerprints, of a pool without settings.
+pub(super) const CONTEXT: FingerprintContext<'static> = FingerprintContext {
+    server_major: 15,
+    database_digest: "",
+    extensions: &[],
+    locale: [""; 3],
+    roles: &[],
+    owner: "pgdibs_shop",
+};
 
 /// A target without a server.
 pub(super) fn unreachable_target() -> BuildTarget {

@@ -8,18 +8,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::inputs::sql_files;
 use super::super::psql_text::{Item, PsqlText};
-use super::super::{FingerprintContext, Source, SourceFingerprint, SourceKind, build, plan};
+use super::super::{Source, SourceFingerprint, SourceKind, build, plan};
 use super::server::TestServer;
-use super::source;
-
-const CONTEXT: FingerprintContext<'static> = FingerprintContext {
-    server_major: 15,
-    database_digest: "",
-    extensions: &[],
-    locale: [""; 3],
-    roles: &[],
-    owner: "pgdibs_shop",
-};
+use super::{CONTEXT, source};
 
 fn file(base: &Path, text: &str) -> Source {
     fs::create_dir_all(base.join("db")).unwrap();
