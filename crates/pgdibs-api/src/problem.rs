@@ -123,7 +123,7 @@ impl From<&Error> for Code {
     fn from(error: &Error) -> Self {
         match error {
             Error::Invalid(_) => Self::InvalidRequest,
-            Error::PoolNotFound(_) => Self::PoolNotFound,
+            Error::PoolNotFound { .. } => Self::PoolNotFound,
             Error::TemplateNotFound(_) => Self::TemplateNotFound,
             Error::LeaseNotFound(_) => Self::LeaseNotFound,
             Error::DatabaseNotFound(_) => Self::DatabaseNotFound,

@@ -59,6 +59,11 @@ async fn purge_server(context: &Context, args: &PurgeArgs, url: &SecretString) -
         context.output.info("nothing to purge: pgdibs created nothing on this server");
         return Ok(());
     }
+    if found.other_version {
+        context.output.info(
+            "another version of pgdibs made the catalog: what follows is found by its owner, and roles that only the catalog names may stay",
+        );
+    }
     if !args.yes {
         confirm(&list, &found.leases)?;
     }

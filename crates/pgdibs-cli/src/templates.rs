@@ -9,7 +9,7 @@ use pgdibs::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::args::{TemplateArgs, TemplateBuildArgs, TemplateCommand, TemplateListArgs, TemplateLogArgs};
+use super::args::{TemplateArgs, TemplateBuildArgs, TemplateCommand, TemplateListArgs, TemplateOrNewestArgs};
 use super::command::{Outcome, RunningCommand, display};
 use super::context::Context;
 use super::error::CliError;
@@ -69,27 +69,31 @@ async fn list(context: &Context, args: &TemplateListArgs) -> Result<(), CliError
     context.output.text(&templates_table(&pools.pools, Timestamp::now(), context.output.colour))
 }
 
-async fn show(context: &Context, args: &TemplateArgs) -> Result<(), CliError> {
+async fn show(context: &Context, args: &TemplateOrNewestArgs) -> Result<(), CliError> {
     let client = context.client()?;
-    let fingerprint = resolve(&client, &args.pool, &args.fingerprint).await?;
+    let fingerprint = fingerprint_or_newest(&client, args).await?;
     let answer = client.get(&template_path(&args.pool, &fingerprint)?).await?;
     let template: Template = answer.json()?;
     context.output.result(&answer.value()?, || template_screen(&template, Timestamp::now()))
 }
 
-async fn log(context: &Context, args: &TemplateLogArgs) -> Result<(), CliError> {
+async fn log(context: &Context, args: &TemplateOrNewestArgs) -> Result<(), CliError> {
     let client = context.client()?;
-    let fingerprint = match &args.fingerprint {
-        Some(written) => resolve(&client, &args.pool, written).await?,
-        None => {
-            let pool: Pool = client.get(&format!("/v1/pools/{}", segment(&args.pool)?)).await?.json()?;
-            let newest = pool.templates.into_iter().max_by(|one, other| one.since.cmp(&other.since));
-            newest.ok_or_else(|| CliError::failed(format!("pool {} has no template", plain(&args.pool))))?.fingerprint
-        }
-    };
+    let fingerprint = fingerprint_or_newest(&client, args).await?;
     let answer = client.get(&format!("{}/log", template_path(&args.pool, &fingerprint)?)).await?;
     let log: TemplateLog = answer.json()?;
     context.output.result(&answer.value()?, || log.log.lines().map(plain).collect::<Vec<_>>().join("\n"))
+}
+
+/// The fingerprint that is meant: the written one, or that of the last build.
+async fn fingerprint_or_newest(client: &Client, args: &TemplateOrNewestArgs) -> Result<String, CliError> {
+    if let Some(written) = &args.fingerprint {
+        return resolve(client, &args.pool, written).await;
+    }
+    let pool: Pool = client.get(&format!("/v1/pools/{}", segment(&args.pool)?)).await?.json()?;
+    let newest = pool.templates.into_iter().max_by(|one, other| one.since.cmp(&other.since));
+    let newest = newest.ok_or_else(|| CliError::failed(format!("pool {} has no template", plain(&args.pool))))?;
+    Ok(newest.fingerprint)
 }
 
 async fn drop_template(context: &Context, args: &TemplateArgs) -> Result<(), CliError> {

@@ -11,8 +11,13 @@ pub enum Error {
     #[error(transparent)]
     Invalid(#[from] InvalidName),
     /// No such pool.
-    #[error("there is no pool \"{0}\"; make it with PUT /v1/pools/{0} or `pgdibs pool set {0}`")]
-    PoolNotFound(String),
+    #[error("there is no pool \"{pool}\"; {}", missing_pool_hint(.pool, .hint))]
+    PoolNotFound {
+        /// Its name.
+        pool: String,
+        /// What else is known about it; empty when nothing is.
+        hint: String,
+    },
     /// No such template; the text lists the existing ones.
     #[error("{0}")]
     TemplateNotFound(String),
@@ -113,6 +118,20 @@ pub enum Error {
     /// A bug; the text goes to the log, not to the client.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+impl Error {
+    /// [`Error::PoolNotFound`] of which nothing else is known.
+    pub fn pool_not_found(pool: impl ToString) -> Self {
+        Self::PoolNotFound { pool: pool.to_string(), hint: String::new() }
+    }
+}
+
+fn missing_pool_hint(pool: &str, hint: &str) -> String {
+    match hint {
+        "" => format!("make it with PUT /v1/pools/{pool} or `pgdibs pool set {pool}`"),
+        hint => hint.to_owned(),
+    }
 }
 
 fn quoted(texts: &[String]) -> String {

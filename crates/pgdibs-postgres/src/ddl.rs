@@ -217,8 +217,28 @@ pub fn drop_subscription(name: &str) -> Ddl {
 
 /// Makes `member` a member of `role`. From Postgres 16 on, INHERIT and SET are options.
 pub fn grant_role(role: &RoleName, member: &RoleName, major: u32) -> Ddl {
-    let options = if major >= 16 { " with inherit true, set true" } else { "" };
+    grant_membership(role, member, (true, true), major)
+}
+
+/// As [`grant_role`], with the right to make others members.
+pub fn grant_role_to_build(role: &RoleName, member: &RoleName, major: u32) -> Ddl {
+    let options = if major >= 16 { "admin true, inherit true, set true" } else { "admin option" };
+    Ddl::of(format!("grant {} to {} with {options}", ident(role), ident(member)))
+}
+
+/// Makes `member` a member of `role` with these options, which exist from Postgres 16 on.
+pub fn grant_membership(role: &RoleName, member: &RoleName, (inherit, set): (bool, bool), major: u32) -> Ddl {
+    let options = if major >= 16 { format!(" with inherit {inherit}, set {set}") } else { String::new() };
     Ddl::of(format!("grant {} to {}{options}", ident(role), ident(member)))
+}
+
+pub fn revoke_membership(role: &RoleName, member: &RoleName) -> Ddl {
+    Ddl::of(format!("revoke {} from {}", ident(role), ident(member)))
+}
+
+/// From Postgres 16 on also takes back what `member` granted with it.
+pub fn revoke_admin_option(role: &RoleName, member: &RoleName) -> Ddl {
+    Ddl::of(format!("revoke admin option for {} from {} cascade", ident(role), ident(member)))
 }
 
 /// Gives what a builder created under its own name to the template's owner, and revokes the builder's remaining rights.

@@ -25,6 +25,8 @@ pub struct Inventory {
     pub daemons: usize,
     /// Live leases, by holder.
     pub leases: Vec<String>,
+    /// The catalog is one of another version of pgdibs, so its databases and roles are those that `pg_database` and `pg_roles` show.
+    pub other_version: bool,
 }
 
 #[derive(Default)]
@@ -45,6 +47,20 @@ async fn find(address: &ServerAddress) -> Result<Found, ConnectError> {
         return Ok(found);
     }
     let mut inside = address.connect(CATALOG, "pgdibs-purge").await?;
+    match read_catalog(&mut inside, &mut found).await {
+        Err(error) if sqlstate::is_other_schema(&error) => {
+            found = Found {
+                inventory: Inventory { catalog: true, other_version: true, ..Inventory::default() },
+                ..Found::default()
+            };
+            read_server(&mut inside, &mut found).await?;
+        }
+        read => read?,
+    }
+    Ok(found)
+}
+
+async fn read_catalog(inside: &mut PgConnection, found: &mut Found) -> Result<(), sqlx::Error> {
     found.databases = sqlx::query(
         "select own.pool, own.name, s.oid::int8 as oid
          from (select pool, name, oid from databases union all select pool, name, oid from templates) own
@@ -54,13 +70,13 @@ async fn find(address: &ServerAddress) -> Result<Found, ConnectError> {
             or s.oid::int8 = own.oid and (s.owner ~ '^pgdibs_l_[0-9]+$' or s.owner::text in (select name from roles)) order by 2",
     )
     .try_map(|row: PgRow| Ok((row.database("name")?, row.try_get("oid")?)))
-    .fetch_all(&mut inside)
+    .fetch_all(&mut *inside)
     .await?;
     found.made_by_tests = sqlx::query(
         "select owner::text, name::text, oid::int8, invalid from server_databases where made_by_tests order by 2",
     )
     .try_map(|row| Made::read(&row))
-    .fetch_all(&mut inside)
+    .fetch_all(&mut *inside)
     .await?;
     let made_by_tests = found.made_by_tests.iter().map(|made| made.database.as_str().to_owned());
     let databases = found.databases.iter().map(|(name, _)| name.to_string()).chain(made_by_tests);
@@ -70,17 +86,50 @@ async fn find(address: &ServerAddress) -> Result<Found, ConnectError> {
          where rolname ~ '^pgdibs_l_[0-9]+$' or rolname = 'pgdibs_owner' or rolname in (select name from roles)
          order by rolname !~ '^pgdibs_l_', 1",
     )
-    .fetch_all(&mut inside)
+    .fetch_all(&mut *inside)
     .await?;
     let daemons: i64 =
-        sqlx::query_scalar("select count(distinct daemon) from living_daemons").fetch_one(&mut inside).await?;
+        sqlx::query_scalar("select count(distinct daemon) from living_daemons").fetch_one(&mut *inside).await?;
     found.inventory.daemons = usize::try_from(daemons).unwrap_or(0);
     found.inventory.leases = sqlx::query_scalar(
         "select database_name || ' by ' || coalesce(nullif(holder, ''), worker, 'an unnamed holder') from leases where state = 'live' order by 1",
     )
-    .fetch_all(&mut inside)
+    .fetch_all(&mut *inside)
     .await?;
-    Ok(found)
+    Ok(())
+}
+
+/// What the server itself shows, where the catalog has other tables: databases by their owner, and logins by their name. Only table `roles`
+/// knows the pools' owner roles, and every version so far has it; without it they stay.
+async fn read_server(inside: &mut PgConnection, found: &mut Found) -> Result<(), sqlx::Error> {
+    found.made_by_tests = sqlx::query(
+        "select o.rolname::text as owner, d.datname::text as name, d.oid::int8 as oid, d.datconnlimit = -2 as invalid
+         from pg_database d join pg_roles o on o.oid = d.datdba
+         where o.rolname = 'pgdibs_owner' or o.rolname ~ '^pgdibs_l_[0-9]+$' order by 2",
+    )
+    .try_map(|row| Made::read(&row))
+    .fetch_all(&mut *inside)
+    .await?;
+    found.inventory.databases = found.made_by_tests.iter().map(|made| made.database.as_str().to_owned()).collect();
+    let owners: Vec<String> = match sqlx::query_scalar("select name from roles").fetch_all(&mut *inside).await {
+        Err(error) if sqlstate::is_other_schema(&error) => Vec::new(),
+        read => read?,
+    };
+    found.inventory.roles = sqlx::query_scalar(
+        "select rolname::text from pg_roles
+         where rolname ~ '^pgdibs_l_[0-9]+$' or rolname = 'pgdibs_owner' or rolname::text = any($1) order by rolname !~ '^pgdibs_l_', 1",
+    )
+    .bind(&owners)
+    .fetch_all(&mut *inside)
+    .await?;
+    let daemons: i64 = sqlx::query_scalar(
+        "select count(distinct pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()",
+    )
+    .fetch_one(&mut *inside)
+    .await?;
+    // Sessions on the catalog are those of daemons, whatever locks their version takes.
+    found.inventory.daemons = usize::from(daemons > 0);
+    Ok(())
 }
 
 /// Lists what a purge would remove.
@@ -102,7 +151,8 @@ pub async fn purge(url: &SecretString) -> Result<Vec<String>, ConnectError> {
     }
     for Made { database, oid, .. } in &found.made_by_tests {
         remove_database(&mut connection, *oid, ddl::close_tests_own(database), ddl::drop_database(database)).await?;
-        done.push(format!("dropped database {}, which tests made", database.as_str()));
+        let whose = if found.inventory.other_version { "" } else { ", which tests made" };
+        done.push(format!("dropped database {}{whose}", database.as_str()));
     }
     // Roles before the catalog: it alone knows which of them pgdibs created, so a purge that fails here can go on later.
     for role in found.inventory.roles.iter().filter_map(|name| RoleName::parse("role", name).ok()) {

@@ -67,6 +67,11 @@ pub fn is_rolled_back(error: &sqlx::Error) -> bool {
     matches!(code(error).as_deref(), Some("40001" | "40P01"))
 }
 
+/// `42P01`, `42703`, `42883`: the catalog lacks a table, a column or a function, so another version of pgdibs made it.
+pub fn is_other_schema(error: &sqlx::Error) -> bool {
+    matches!(code(error).as_deref(), Some("42P01" | "42703" | "42883"))
+}
+
 /// The error in one line, with its SQLSTATE. It never has a connection string: sqlx does not put one into its messages.
 pub fn sentence(error: &sqlx::Error) -> String {
     match error.as_database_error() {

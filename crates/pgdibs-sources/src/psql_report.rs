@@ -116,8 +116,8 @@ fn hint(code: &str, text: &str) -> Option<&'static str> {
         ),
         "42501" | "42704" if changes_a_role("alter") || changes_a_role("drop") || code == "42501" && is_membership => {
             Some(
-                "a build may not change roles, which belong to the whole server: those under `roles` of the pool exist before the build, without \
-             login and without members but the owner; what needs more needs `login = \"superuser\"` for the pool, which its builds get too",
+                "a build may not change roles, which belong to the whole server, except for memberships among those under `roles` of the pool, which \
+             exist before the build without login; what needs more needs `login = \"superuser\"` for the pool, which its builds get too",
             )
         }
         "42501" if begins_with_one_of(&[&["alter", "extension"], &["drop", "extension"]]) => Some(

@@ -95,7 +95,7 @@ impl ApiError {
     pub(crate) fn read(response: &Response) -> Option<Self> {
         let Response { status, retry_after, api_level, .. } = *response;
         let refusal: Refusal = serde_json::from_slice(response.bytes()).ok()?;
-        let reasons = refusal.probe.map(|probe| probe.reasons.join("; ")).unwrap_or_default();
+        let reasons = refusal.probe.map(|probe| probe.reasons.join("\n")).unwrap_or_default();
         if refusal.code.is_empty() && refusal.detail.is_empty() && reasons.is_empty() {
             return None;
         }
@@ -132,7 +132,7 @@ mod tests {
     fn sentence_is_detail_then_reasons_then_title_then_status() {
         let all = r#"{"code": "c", "detail": "no such pool", "title": "Not Found"}"#;
         assert_eq!(shown(404, all).unwrap(), "no such pool");
-        assert_eq!(shown(503, r#"{"ready": false, "reasons": ["a", "b"]}"#).unwrap(), "a; b");
+        assert_eq!(shown(503, r#"{"ready": false, "reasons": ["a", "b"]}"#).unwrap(), "a\nb");
         assert_eq!(shown(404, r#"{"code": "c", "title": "Not Found"}"#).unwrap(), "Not Found");
         assert_eq!(shown(418, r#"{"code": "c"}"#).unwrap(), "the daemon answered 418 c");
     }

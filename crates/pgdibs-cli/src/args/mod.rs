@@ -14,7 +14,7 @@ use pgdibs_server::config::{GlobalFlags, ServeFlags};
 pub(super) use leases::{IdArgs, KeepArgs, LeaseArgs, PsqlArgs, ReleaseArgs, RenewArgs, ResetArgs};
 pub(super) use pools::{
     PoolCommand, PoolDropArgs, PoolSetArgs, TemplateArgs, TemplateBuildArgs, TemplateCommand, TemplateListArgs,
-    TemplateLogArgs,
+    TemplateOrNewestArgs,
 };
 pub(super) use run::RunArgs;
 

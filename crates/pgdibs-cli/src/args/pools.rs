@@ -64,10 +64,18 @@ pub(crate) enum TemplateCommand {
     List(TemplateListArgs),
     /// Show a template in full, with the error of its build
     #[command(after_help = "\
-Example:
+Examples:
+  pgdibs template show myapp_test
   pgdibs template show myapp_test 5e884898")]
-    Show(TemplateArgs),
-    Log(TemplateLogArgs),
+    Show(TemplateOrNewestArgs),
+    /// Print the whole output of a template's build by the daemon
+    ///
+    /// Of an output beyond 2 MB the beginning and the end.
+    #[command(after_help = "\
+Examples:
+  pgdibs template log myapp_test
+  pgdibs template log myapp_test 5e884898")]
+    Log(TemplateOrNewestArgs),
     /// Drop a template; the daemon builds that of its present inputs again
     #[command(after_help = "\
 Example:
@@ -124,15 +132,9 @@ pub(crate) struct TemplateBuildArgs {
     pub(crate) command: Vec<OsString>,
 }
 
-/// Print the whole output of a template's build by the daemon
-///
-/// Of an output beyond 2 MB the beginning and the end.
+/// A template; without fingerprint the newest of the pool.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  pgdibs template log myapp_test
-  pgdibs template log myapp_test 5e884898")]
-pub(crate) struct TemplateLogArgs {
+pub(crate) struct TemplateOrNewestArgs {
     /// The pool
     pub(crate) pool: String,
     /// The template's fingerprint, or its beginning [default: the last build's]

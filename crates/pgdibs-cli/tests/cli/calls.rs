@@ -177,7 +177,7 @@ fn healthcheck_prints_one_line_and_exits_0_or_1() {
     let ready = pgdibs(&["healthcheck", "--ready"]).with_daemon(&stub.url).done();
     assert_eq!(
         (ready.code, ready.stderr.as_str()),
-        (Some(1), "pgdibs: the server does not answer; shop_test is not built\n")
+        (Some(1), "pgdibs: the server does not answer\nshop_test is not built\n")
     );
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let missing = pgdibs(&["healthcheck"]).with_daemon(&format!("http://{free}")).done();

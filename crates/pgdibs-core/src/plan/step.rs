@@ -236,6 +236,14 @@ pub enum TemplateRetireReason {
     CollationsChanged,
 }
 
+impl TemplateRetireReason {
+    /// Whether something outside pgdibs made the template unusable, so that it has to be built again.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::Vanished | Self::CollationsChanged)
+    }
+}
+
 impl fmt::Display for TemplateRetireReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -161,7 +161,7 @@ async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<TargetTemplat
         .bind(request.fingerprint.as_str())
         .fetch_optional(&backend.catalog())
         .await?
-        .ok_or_else(|| Error::PoolNotFound(request.pool.to_string()))?;
+        .ok_or_else(|| Error::pool_not_found(&request.pool))?;
     if row.try_get::<Option<i64>, _>("template_id")?.is_none() {
         return Err(no_template(backend, &request.pool, Some(&request.fingerprint)).await?.into());
     }

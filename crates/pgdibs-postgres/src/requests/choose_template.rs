@@ -16,7 +16,7 @@ pub(crate) async fn choose_template(backend: &PgBackend, pool: &PoolName, run: O
         .bind(backend.instance())
         .fetch_optional(&backend.catalog())
         .await?
-        .ok_or_else(|| Error::PoolNotFound(pool.to_string()))?;
+        .ok_or_else(|| Error::pool_not_found(pool))?;
     for column in ["of_run", "current"] {
         if row.try_get::<Option<&str>, _>(column)?.is_none() {
             continue;

@@ -91,7 +91,7 @@ pub(crate) async fn all(connection: &mut PgConnection) -> Result<Vec<Pool>, sqlx
 pub(crate) async fn find(backend: &PgBackend, name: &PoolName) -> Result<Pool> {
     let pool = sqlx::query(select_pools!("where name = $1 and not dropping"));
     let pool = pool.bind(name.as_str()).try_map(read).fetch_optional(&backend.catalog()).await?;
-    pool.ok_or_else(|| Error::PoolNotFound(name.to_string()).into())
+    pool.ok_or_else(|| Error::pool_not_found(name).into())
 }
 
 pub(crate) async fn put(backend: &PgBackend, name: &PoolName, patch: &PoolPatch) -> Result<(Pool, bool)> {

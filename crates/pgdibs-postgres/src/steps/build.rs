@@ -8,10 +8,10 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
 use super::drop::drop_logins;
-use super::roles::{make_login, make_owner, make_role};
+use super::roles::{make_login, make_owner};
 use super::sessions::{PATIENT, end_all_sessions, end_sessions_and_logins};
 use super::step_context::StepContext;
-use super::{extensions, pre_drop, seal, tenants};
+use super::{extensions, listed_roles, pre_drop, seal, tenants};
 use crate::collations;
 use crate::context::PgBackend;
 use crate::ddl::{self, DatabaseLocale, Ddl, LocaleClauses};
@@ -83,12 +83,7 @@ pub(super) async fn create(ctx: &mut StepContext<'_>, template: TemplateId) -> R
     let build = find(ctx.connection, template).await?;
     make_owner(ctx, &build.owner, &build.pool).await?;
     forget_settings(ctx.connection, &build.owner).await?;
-    for role in &build.roles {
-        make_role(ctx, role, false).await?;
-        // The owner may then give objects to the role, and every login acts as the owner. Without ADMIN OPTION, with which a lease could make
-        // other roles of the server its members.
-        ddl::grant_role(role, &build.owner, ctx.backend.facts().major).run(ctx.connection).await?;
-    }
+    listed_roles::give(ctx, &build.roles, &build.owner).await?;
     reach(Failpoint::BuildRolesMade).await;
     let password = build.password.clone();
     let rights = if build.by_superuser { LoginRights::Superuser } else { LoginRights::Plain };
@@ -269,6 +264,7 @@ pub(super) async fn seal(ctx: &mut StepContext<'_>, template: TemplateId) -> Res
         .bind(collations)
         .execute(&mut *transaction)
         .await?;
+    listed_roles::take_back(&mut transaction, &build.owner, ctx.backend.facts().major).await?;
     reach(Failpoint::SealRenamed).await;
     transaction.commit().await?;
     reach(Failpoint::SealPublished).await;

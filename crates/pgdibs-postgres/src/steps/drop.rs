@@ -8,6 +8,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::contended;
 use super::drop_by_name::drop_by_name;
+use super::listed_roles;
 use super::made_roles::drop_connected;
 use super::sessions::{end_all_sessions, end_sessions_of};
 use super::step_context::ServerProcess;
@@ -109,8 +110,8 @@ pub(super) async fn drop_template(
 ) -> Result<()> {
     let mut transaction = ctx.connection.begin().await?;
     let row = sqlx::query(
-        "select pg_backend_pid() as process, t.pool, t.name, coalesce(t.oid, p.oid::int8) as oid from templates t
-         left join pg_database p on p.datname = t.name
+        "select pg_backend_pid() as process, t.pool, t.name, coalesce(t.oid, p.oid::int8) as oid, o.owner from templates t
+         join pools o on o.name = t.pool left join pg_database p on p.datname = t.name
          where t.id = $1 and t.state in ('retiring', 'failed')
            and not exists (select from databases d where d.template_id = t.id and d.oid is null) for update of t",
     )
@@ -142,6 +143,8 @@ pub(super) async fn drop_template(
     }
     reach(Failpoint::TemplateDropped).await;
     drop_logins(ctx, &[login]).await?;
+    // After a build that failed.
+    listed_roles::take_back(ctx.connection, &row.role("owner")?, ctx.backend.facts().major).await?;
     // The row of a failed template is shown for an hour; that of a retired one, or of one whose pool is being dropped, is deleted now. While
     // a kept database refers to it the row stays, but its name is free for the next build of that fingerprint.
     let deleted = sqlx::query(

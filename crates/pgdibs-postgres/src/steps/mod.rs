@@ -11,6 +11,7 @@ pub(crate) mod drop;
 mod drop_by_name;
 mod fence;
 mod held_spare;
+mod listed_roles;
 mod login;
 mod placement;
 mod roles;

@@ -94,6 +94,20 @@ fn catalog_of_other_version_is_refused_and_can_be_purged() {
             assert!(sentence.contains(&migration) && sentence.contains("pgdibs purge"), "{sentence}");
             pgdibs_postgres::purge::purge(&cluster.url().into()).await.unwrap();
         }
+        // Regression: one with other tables could not be purged, so the advice of the refusal failed (found by a founder).
+        drop(opened(&cluster.url().into()).await.unwrap_or_else(|error| panic!("{error}")));
+        for sql in
+            ["create role pgdibs_l_7 login", "create role other_owner", "create database other_gw0 owner pgdibs_l_7"]
+        {
+            cluster.sql("postgres", sql).await;
+        }
+        let older = "update _sqlx_migrations set checksum = '\\x00'; drop view server_databases cascade; insert into roles values ('other_owner')";
+        cluster.sql("pgdibs", older).await;
+        let purged = pgdibs_postgres::purge::purge(&cluster.url().into()).await.unwrap().join("; ");
+        assert_eq!(
+            purged,
+            "dropped database other_gw0; dropped role pgdibs_l_7; dropped role other_owner; dropped the catalog, database pgdibs"
+        );
         assert!(opened(&cluster.url().into()).await.is_ok(), "the server can be used again");
     });
 }

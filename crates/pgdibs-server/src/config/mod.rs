@@ -12,7 +12,7 @@ mod pools;
 mod rows;
 mod settings;
 mod source_table;
-mod suggestion;
+pub(crate) mod suggestion;
 mod table;
 #[cfg(test)]
 mod tests;

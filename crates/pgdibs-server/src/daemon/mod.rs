@@ -204,7 +204,8 @@ async fn with_server(
         stopping.clone(),
         tasks.clone(),
     )
-    .with_max_login(config.max_login());
+    .with_max_login(config.max_login())
+    .with_refused_pools(Arc::clone(status.refused_pools()));
     let membership = keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report));
     tasks.spawn(stopping.clone().run_until_cancelled_owned(membership));
     // A task of its own, because the blocker may block the reconciler.
@@ -377,7 +378,7 @@ impl ConfiguredPools {
                     Some(message)
                 }
             };
-            self.status.set_pool_error(pool.name.as_str(), error);
+            self.status.refused_pools().set(&pool.name, error);
         }
     }
 }

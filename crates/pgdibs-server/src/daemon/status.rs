@@ -14,11 +14,14 @@ use pgdibs_postgres::facts::ServerFacts;
 use super::builds::Builds;
 use crate::http::{ServerStatus, StatusSource};
 use crate::reconciler::{ReconcilerState, now};
+use crate::service::RefusedPools;
 
 /// The state that the daemon's tasks report.
 pub(super) struct Status {
     started_at: Timestamp,
     started: Instant,
+    /// The errors of configured pools that could not be applied.
+    refused_pools: Arc<RefusedPools>,
     known: Mutex<Known>,
 }
 
@@ -29,8 +32,6 @@ struct Known {
     instance: String,
     version: Option<String>,
     warnings: Vec<String>,
-    /// The errors of configured pools that could not be applied.
-    pool_errors: BTreeMap<String, String>,
     /// Why the logins of pools cannot log in.
     refused_logins: BTreeMap<String, String>,
     report: Option<Arc<Mutex<ReconcilerState>>>,
@@ -40,7 +41,12 @@ struct Known {
 impl Status {
     pub(super) fn new() -> Self {
         let known = Known { reason: Some("it connects to its Postgres server".to_owned()), ..Known::default() };
-        Self { started_at: now(), started: Instant::now(), known: Mutex::new(known) }
+        Self { started_at: now(), started: Instant::now(), refused_pools: Arc::default(), known: Mutex::new(known) }
+    }
+
+    /// Why configured pools could not be applied; their callers are told.
+    pub(super) fn refused_pools(&self) -> &Arc<RefusedPools> {
+        &self.refused_pools
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -64,14 +70,6 @@ impl Status {
     /// The server is up again.
     pub(super) fn server_restarted(&self) {
         self.known().reason = None;
-    }
-
-    pub(super) fn set_pool_error(&self, pool: &str, error: Option<String>) {
-        let mut known = self.known();
-        match error {
-            Some(error) => known.pool_errors.insert(pool.to_owned(), error),
-            None => known.pool_errors.remove(pool),
-        };
     }
 
     /// Forgets the refused logins of the other pools.
@@ -157,7 +155,7 @@ impl StatusSource for Status {
         reasons.extend(unreachable);
         reasons.extend(shortages.stops);
         reasons.extend(unready);
-        reasons.extend(self.known().pool_errors.iter().map(|(pool, error)| format!("pool {pool}: {error}")));
+        reasons.extend(self.refused_pools.sentences());
         reasons.extend(self.known().refused_logins.iter().map(|(pool, why)| format!("pool {pool}: {why}")));
         if let Some(builds) = builds {
             reasons.extend(builds.reasons());

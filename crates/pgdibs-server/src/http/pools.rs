@@ -68,7 +68,7 @@ pub(super) async fn delete<B: Backend + 'static>(
 fn find(snapshot: &Snapshot, name: &PoolName) -> Result<Pool, ApiError> {
     match snapshot.pools.iter().find(|pool| &pool.name == name) {
         Some(pool) => Ok(Pool::new(pool, snapshot)),
-        None => Err(Error::PoolNotFound(name.to_string()).into()),
+        None => Err(Error::pool_not_found(name).into()),
     }
 }
 

@@ -68,6 +68,9 @@ fn log_success(step: &Step, took: Duration) {
         Step::EndLease { lease, end, reason, .. } => {
             tracing::info!(lease.id = %lease, end = end.state().as_str(), reason, "ended a lease");
         }
+        Step::RetireTemplate { template, reason } if reason.is_damage() => {
+            tracing::warn!(template = template.0, %reason, "retired a template that was lost")
+        }
         Step::RetireTemplate { template, reason } => {
             tracing::info!(template = template.0, %reason, "retired a template")
         }

@@ -77,7 +77,10 @@ impl<B: Backend + 'static> Service<B> {
         let fresh: Vec<bool> = requests.iter().map(|request| request.fresh).collect();
         let ids: Vec<LeaseId> = requests.iter().map(|request| request.id).collect();
         // In an outage the task of the grant goes on, and what it is granted is released.
-        let mut grant = self.unless_unreachable(wait, self.grant(requests, wait)).await?;
+        let mut grant = match self.unless_unreachable(wait, self.grant(requests, wait)).await {
+            Ok(grant) => grant,
+            Err(error) => return Err(self.explain_missing_pool(error).await),
+        };
         match self.prepare(&grant, &ids, &fresh, wait, shared_login).await {
             Ok(leases) => grant.leases = leases,
             Err(error) => {

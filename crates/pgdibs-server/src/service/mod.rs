@@ -1,6 +1,7 @@
 //! The service: what the daemon does for a caller, between HTTP and the catalog. It wakes whom each change concerns.
 
 pub mod acquire;
+mod missing_pool;
 mod requests;
 mod reset;
 pub mod shortages;
@@ -20,6 +21,7 @@ use pgdibs_core::pool::LoginRights;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use self::missing_pool::RefusedPools;
 use self::wait_queue::WaitQueue;
 use self::waiter::Waiter;
 use self::waiter_limit::WaiterLimit;
@@ -76,6 +78,7 @@ pub struct Service<B> {
     addresses: Arc<BTreeMap<String, Address>>,
     waiter_limit: WaiterLimit,
     max_login: LoginRights,
+    refused_pools: Arc<RefusedPools>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -89,6 +92,7 @@ impl<B> Clone for Service<B> {
             addresses: Arc::clone(&self.addresses),
             waiter_limit: self.waiter_limit.clone(),
             max_login: self.max_login,
+            refused_pools: Arc::clone(&self.refused_pools),
             stopping: self.stopping.clone(),
             tasks: self.tasks.clone(),
         }
@@ -110,14 +114,20 @@ impl<B: Backend + 'static> Service<B> {
         tasks: TaskTracker,
     ) -> Self {
         let (addresses, waiter_limit) = (Arc::new(addresses), WaiterLimit::of(waiters));
-        let max_login = LoginRights::Plain;
-        Self { backend, wait_queue, sources, addresses, waiter_limit, max_login, stopping, tasks }
+        let (max_login, refused_pools) = (LoginRights::Plain, Arc::default());
+        Self { backend, wait_queue, sources, addresses, waiter_limit, max_login, refused_pools, stopping, tasks }
     }
 
     /// The same, whose callers may set `login` of a pool to at most this.
     #[must_use]
     pub fn with_max_login(self, max_login: LoginRights) -> Self {
         Self { max_login, ..self }
+    }
+
+    /// The same, whose callers are told why a pool of the configuration could not be made.
+    #[must_use]
+    pub fn with_refused_pools(self, refused_pools: Arc<RefusedPools>) -> Self {
+        Self { refused_pools, ..self }
     }
 
     /// The addresses that callers may name.

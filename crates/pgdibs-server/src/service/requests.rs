@@ -59,7 +59,7 @@ impl<B: Backend + 'static> Service<B> {
             );
             return Err(Error::Invalid(InvalidName { field: "login", rule }));
         }
-        let (_, made) = self.backend.put_pool(pool, patch).await?;
+        let (_, made) = self.unless_unreachable(Duration::ZERO, self.backend.put_pool(pool, patch)).await?;
         self.wait_queue.wake_reconciler();
         Ok(made)
     }
@@ -69,7 +69,7 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// As [`Backend::drop_pool`].
     pub async fn drop_pool(&self, pool: &PoolName, force: bool) -> Result<(), Error> {
-        self.backend.drop_pool(pool, force).await?;
+        self.unless_unreachable(Duration::ZERO, self.backend.drop_pool(pool, force)).await?;
         self.wake_everything();
         Ok(())
     }
@@ -79,7 +79,14 @@ impl<B: Backend + 'static> Service<B> {
     ///
     /// # Errors
     /// As [`Backend::announce`] and [`Backend::choose_template`]; a source that cannot be built from.
-    pub async fn announce(&self, mut announce: Announce) -> Result<Announce, Error> {
+    pub async fn announce(&self, announce: Announce) -> Result<Announce, Error> {
+        match self.unless_unreachable(Duration::ZERO, self.announce_templates(announce)).await {
+            Ok(announced) => Ok(announced),
+            Err(error) => Err(self.explain_missing_pool(error).await),
+        }
+    }
+
+    async fn announce_templates(&self, mut announce: Announce) -> Result<Announce, Error> {
         if let Some(current) = self.current(&announce.pool)? {
             announce.fingerprint.get_or_insert(current);
         } else if announce.fingerprint.is_none() {
@@ -108,7 +115,7 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// As [`Backend::end_run`].
     pub async fn end_run(&self, run: &str) -> Result<u64, Error> {
-        let released = self.backend.end_run(run).await?;
+        let released = self.unless_unreachable(Duration::ZERO, self.backend.end_run(run)).await?;
         self.wake_everything();
         Ok(released)
     }
@@ -148,7 +155,7 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// As [`Backend::keep`].
     pub async fn keep(&self, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
-        self.backend.keep(id, seconds, reason).await
+        self.unless_unreachable(Duration::ZERO, self.backend.keep(id, seconds, reason)).await
     }
 
     /// Releases a lease; of one that is over: no change, no error.
@@ -156,7 +163,8 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// Unknown id.
     pub async fn release(&self, id: LeaseId) -> Result<(), Error> {
-        if self.backend.end_lease(id, End::Released, "released by its holder").await? {
+        let end = self.backend.end_lease(id, End::Released, "released by its holder");
+        if self.unless_unreachable(Duration::ZERO, end).await? {
             reach(Failpoint::ReleaseAnswering).await;
             self.wait_queue.wake_reconciler();
         }

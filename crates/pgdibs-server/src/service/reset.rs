@@ -22,14 +22,14 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// Unknown or ended lease; no spare in time, in which case the old database is untouched.
     pub async fn reset(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<Lease, Error> {
-        self.tracked(async {
+        let reset = self.tracked(async {
             match self.reserve_spare(id, leave, wait).await? {
                 ResetBegun::Already(lease) => Ok(*lease),
                 ResetBegun::Reserved { generation } => self.wait_for_swap(id, generation).await,
                 ResetBegun::Wait(_) => Err(Error::Internal("a reset was begun without a spare".to_owned())),
             }
-        })
-        .await
+        });
+        self.unless_unreachable(wait, reset).await
     }
 
     async fn reserve_spare(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<ResetBegun, Error> {

@@ -133,7 +133,7 @@ impl<B: Backend + 'static> Service<B> {
     pub async fn template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<Template, Error> {
         let snapshot = self.backend.take_snapshot().await?;
         if !snapshot.pools.iter().any(|p| &p.name == pool) {
-            return Err(Error::PoolNotFound(pool.to_string()));
+            return Err(Error::pool_not_found(pool));
         }
         snapshot
             .templates
@@ -230,7 +230,7 @@ impl<B: Backend + 'static> Service<B> {
                     Error::BuildTokenStale(_)
                     | Error::TemplateNotBuilding(_)
                     | Error::TemplateNotFound(_)
-                    | Error::PoolNotFound(_),
+                    | Error::PoolNotFound { .. },
                 ) => {}
                 Err(error) => {
                     tracing::warn!(%pool, %fingerprint, %error, "cannot abandon build of disconnected caller: it is lost by itself");

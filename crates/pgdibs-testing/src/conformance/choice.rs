@@ -23,7 +23,7 @@ async fn put<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>, named: &Fing
 /// The last seal and the last `PUT` decide, a build and a lease do not. Without the current template the newest ready one counts.
 pub async fn choice_follows_last_put_or_seal<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
-    assert!(matches!(choose(suite, None).await, Err(Error::PoolNotFound(_))));
+    assert!(matches!(choose(suite, None).await, Err(Error::PoolNotFound { .. })));
     suite.make_pool(1, 4, 0).await;
     assert!(matches!(choose(suite, None).await, Err(Error::TemplateNotFound(_))));
     let (first, second) = (fingerprint("first"), fingerprint("second"));

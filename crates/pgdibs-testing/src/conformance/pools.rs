@@ -39,7 +39,7 @@ pub async fn requests_for_an_unknown_pool_report_its_name<B: Backend, S: Conform
         backend.announce(&announce).await.err(),
     ];
     for refusal in refusals {
-        assert_eq!(refusal, Some(Error::PoolNotFound(pool.as_str().to_owned())));
+        assert_eq!(refusal, Some(Error::pool_not_found(pool)));
     }
 }
 

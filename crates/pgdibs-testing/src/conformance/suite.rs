@@ -210,7 +210,7 @@ impl<B: Backend, S: ConformanceServer> Suite<B, S> {
     /// Drops the pool and checks that no databases, logins and rows of it remain.
     pub async fn finish(&self, logins_before: &[String]) {
         match self.backend.drop_pool(&self.pool, true).await {
-            Ok(()) | Err(Error::PoolNotFound(_)) => {}
+            Ok(()) | Err(Error::PoolNotFound { .. }) => {}
             Err(error) => panic!("drop the pool: {error}"),
         }
         self.idle().await;

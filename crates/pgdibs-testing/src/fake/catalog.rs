@@ -96,10 +96,7 @@ impl State {
     }
 
     pub(super) fn pool(&self, pool: &PoolName) -> Result<&Pool, Error> {
-        self.pools
-            .get(pool)
-            .filter(|found| !found.dropping)
-            .ok_or_else(|| Error::PoolNotFound(pool.as_str().to_owned()))
+        self.pools.get(pool).filter(|found| !found.dropping).ok_or_else(|| Error::pool_not_found(pool))
     }
 
     /// The building or ready template of this fingerprint.
