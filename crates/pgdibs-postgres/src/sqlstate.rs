@@ -1,5 +1,7 @@
 //! Classifies errors of Postgres by their SQLSTATE alone. Message texts are translated and change between versions.
 
+use std::io::ErrorKind;
+
 /// A class of errors that pgdibs handles alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorClass {
@@ -81,7 +83,25 @@ pub fn sentence(error: &sqlx::Error) -> String {
         }
         None => match error {
             sqlx::Error::PoolTimedOut => "no connection to it answers".to_owned(),
+            sqlx::Error::Io(io) if io.kind() == ErrorKind::NotFound => "no server listens on its socket".to_owned(),
+            sqlx::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => "connection refused".to_owned(),
             _ => error.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Regression: a lease in an outage quoted the driver: "No such file or directory (os error 2)" (found by a new user).
+    #[test]
+    fn sentence_of_outage_names_server_not_file() {
+        for (kind, expected) in [
+            (ErrorKind::NotFound, "no server listens on its socket"),
+            (ErrorKind::ConnectionRefused, "connection refused"),
+        ] {
+            assert_eq!(sentence(&sqlx::Error::Io(kind.into())), expected);
+        }
     }
 }
