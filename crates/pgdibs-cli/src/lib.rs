@@ -5,6 +5,7 @@ mod command;
 mod completions;
 mod configuration;
 mod context;
+mod doctor;
 mod error;
 mod fingerprint;
 mod healthcheck;
@@ -70,6 +71,7 @@ pub fn main() -> ExitCode {
 async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
     match command {
         Command::Run(args) => return run::run(context, args).await,
+        Command::Doctor(args) => return doctor::doctor(context, args).await,
         Command::Template(command) => return templates::template(context, command).await,
         Command::Stop(args) => stop::stop(context, args).await?,
         Command::Status(args) => status::status(context, &args).await?,

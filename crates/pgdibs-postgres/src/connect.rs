@@ -116,7 +116,7 @@ async fn refuse_protected(connection: &mut PgConnection) -> Result<(), ConnectEr
 ///
 /// Two client connections on the same backend, or one on two, are behind such a pooler. Without the parameters that poolers refuse at
 /// start-up, so that the user gets the sentence below.
-async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> Result<(), ConnectError> {
+pub(crate) async fn refuse_transaction_pooling(address: &ServerAddress, database: &str) -> Result<(), ConnectError> {
     let options = address.options.clone().database(database).application_name("pgdibs").extra_float_digits(None);
     let (mut one, mut two) = (address::open(&options).await?, address::open(&options).await?);
     let pooled = async {

@@ -9,12 +9,16 @@ use pgdibs_core::pool::Strategy;
 mod extensions;
 mod housekeeping;
 mod locale;
+mod probe;
 mod roles;
 mod text;
 
 pub use self::extensions::{create_extension, create_schema, grant_member, own_as_superuser};
 pub use self::housekeeping::{VACUUMED, analyze, compact, freeze, vacuum_catalogs};
 pub use self::locale::{DatabaseLocale, LocaleClauses};
+pub use self::probe::{
+    ProbeDatabase, checkpoint, create_probe, create_probe_of, drop_public_schema, open_probe, shown_alter_system,
+};
 pub use self::roles::{
     LoginKind, close_login, create_login, create_nologin_role, create_trial_login, drop_role, forget_settings,
     limit_sessions, reopen_login, reset_settings, reset_settings_in, restore_password,
@@ -107,6 +111,12 @@ impl Database for DatabaseName {
 }
 
 impl Database for TestsOwnDatabase {
+    fn name(&self) -> &str {
+        self.as_str()
+    }
+}
+
+impl Database for ProbeDatabase {
     fn name(&self) -> &str {
         self.as_str()
     }

@@ -73,26 +73,4 @@ impl ServerFacts {
             open_to_public: public_connect::open_to_public(connection).await?,
         })
     }
-
-    /// Why no superuser, fsync and an untested version cost something, one sentence each, for the log at start and for `/v1/status`.
-    pub fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
-        if self.rights == Rights::DatabasesAndRoles {
-            warnings.push(format!(
-                "role \"{}\" is no superuser: untrusted extensions cannot be made for templates, and a superuser's session in a database of pgdibs cannot be ended",
-                self.role
-            ));
-        }
-        if !self.non_durable {
-            warnings.push(
-                "fsync is on: clones and drops take five to ten times as long; a server for tests only is better off with fsync, synchronous_commit and full_page_writes off".to_owned(),
-            );
-        }
-        warnings.extend(public_connect::warning(&self.open_to_public));
-        if self.major > 18 {
-            warnings
-                .push(format!("Postgres {} is newer than the newest version pgdibs was tested with, 18", self.major));
-        }
-        warnings
-    }
 }

@@ -39,3 +39,4 @@ pub mod source_database;
 mod trial_login;
 pub mod backend;
 pub mod purge;
+pub mod doctor;

@@ -12,6 +12,9 @@ use crate::error::Result;
 /// First key of the two-key advisory lock of a member; the second key is its instance. ("pgdb", also in the view `living_daemons`)
 const MEMBERSHIP: i32 = 1_885_824_098;
 
+/// Its name on the server, by which the doctor learns the versions of a server's daemons.
+const LISTENER: &str = concat!("pgdibs-listener ", env!("CARGO_PKG_VERSION"));
+
 /// After this long without a notification the connection is tested.
 const SILENCE: Duration = Duration::from_millis(1500);
 
@@ -26,7 +29,7 @@ impl PgBackend {
 
     async fn join_members(&self) -> Result<Membership> {
         // A pool of its own: a dropped listener gives its connection back, and only a closed pool ends it.
-        let listener_pool = self.connections.address.pool("pgdibs-listener", 1, 0);
+        let listener_pool = self.connections.address.pool(LISTENER, 1, 0);
         let mut listener = PgListener::connect_with(&listener_pool).await?;
         // A reconnect would silently lose the lock.
         listener.eager_reconnect(false);

@@ -2,9 +2,11 @@
 
 use pgdibs_embedded::{DEFAULT_MAX_CONNECTIONS, EmbeddedOptions};
 pub use pgdibs_embedded::{
-    Embedded, EmbeddedError, Processes, Progress, SearchRoots, SupervisorArgs, data_dir, find_client_program, supervise,
+    Embedded, EmbeddedError, Processes, Progress, SearchRoots, SupervisorArgs, data_dir, find_client_program,
+    superuser_url, supervise,
 };
 pub use pgdibs_postgres::connect::ConnectError;
+pub use pgdibs_postgres::doctor::{Finding, Report, Severity, examine, remove_probes};
 use pgdibs_postgres::public_connect::PgProbe;
 pub use pgdibs_postgres::purge::{Inventory, inventory, purge};
 pub use pgdibs_sources::{FileGlob, Matches};

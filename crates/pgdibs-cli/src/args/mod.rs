@@ -81,6 +81,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Template(TemplateCommand),
     Config(ConfigArgs),
+    Doctor(DoctorArgs),
     Healthcheck(HealthcheckArgs),
     Purge(PurgeArgs),
     Completions(CompletionsArgs),
@@ -165,6 +166,23 @@ Examples:
 pub(super) struct ConfigArgs {
     #[command(flatten)]
     pub(super) flags: ServeFlags,
+}
+
+/// Say what of a Postgres server slows tests down or breaks them
+///
+/// One line for each finding: what is set, what a server for tests wants, why, what it costs there now, and the line that changes it. It
+/// measures a few commits, a checkpoint, and databases that it makes and drops; it changes nothing else. Exit codes: 0 nothing worse
+/// than a note, 3 a warning, 1 an error or a server that does not answer.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pgdibs doctor                       the configured server, or the embedded one that runs
+  PGDIBS_SERVER_URL=postgresql://postgres:secret@db:5432/postgres pgdibs doctor
+  pgdibs doctor --output json | jq '.findings[].fix'")]
+pub(super) struct DoctorArgs {
+    /// The server [default: the configured one]. Prefer PGDIBS_SERVER_URL: other users can read flags
+    #[arg(long, value_name = "URL")]
+    pub(super) server_url: Option<SecretString>,
 }
 
 /// Print the completion script of a shell

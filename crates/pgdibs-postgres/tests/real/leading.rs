@@ -162,8 +162,7 @@ fn daemon_is_notified_of_changes_by_others() {
         setting.suite.backend.notify().await.unwrap();
         let notified = tokio::time::timeout(Duration::from_secs(30), membership.changed()).await;
         assert_eq!(notified, Ok(Ok(())));
-        let end =
-            "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgdibs-listener'";
+        let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'pgdibs-listener %'";
         assert_eq!(setting.cluster.text("postgres", end).await, "2");
         let notified = tokio::time::timeout(Duration::from_secs(30), membership.changed()).await;
         assert_eq!(notified, Ok(Err(ListenError::Ended)), "a listener whose connection has ended reports that");

@@ -12,6 +12,7 @@ mod catalog;
 mod collations;
 mod conformance;
 mod connecting;
+mod doctor;
 mod extensions;
 mod fence;
 mod half_made;

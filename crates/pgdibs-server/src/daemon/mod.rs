@@ -169,7 +169,8 @@ async fn with_server(
         return Ok(());
     };
     let backend = Arc::new(backend?);
-    for warning in backend.facts().warnings() {
+    let warnings = backend.server_warnings().await;
+    for warning in &warnings {
         tracing::warn!("{warning}");
     }
     tracing::info!(version = backend.facts().version, role = %backend.facts().role, "the server is up");
@@ -237,7 +238,7 @@ async fn with_server(
     let pool_task = tokio::spawn(apply_pools(pools, Arc::clone(&builds), stopping.clone()));
     service_sender.send_replace(Some(service));
     // After the API serves requests: a client that sees "ready" requests a lease at once.
-    status.server_up(backend.facts(), backend.instance());
+    status.server_up(backend.facts(), backend.instance(), warnings);
     if let (Some(listens), Some(data_dir)) = (listens, server.data_dir()) {
         EndpointFile::of(listens, backend.instance()).write(data_dir);
     }

@@ -59,12 +59,12 @@ impl Status {
     }
 
     /// The server is up.
-    pub(super) fn server_up(&self, facts: &ServerFacts, instance: i32) {
+    pub(super) fn server_up(&self, facts: &ServerFacts, instance: i32, warnings: Vec<String>) {
         let mut known = self.known();
         known.reason = None;
         known.version = Some(facts.version.clone());
         known.instance = instance.to_string();
-        known.warnings = facts.warnings();
+        known.warnings = warnings;
     }
 
     /// The server is up again.

@@ -1,33 +1,10 @@
 //! What a caller learns about a pool that is not there: why the configured one was refused, or which name it may have meant.
 
-use std::collections::BTreeMap;
-
-use parking_lot::Mutex;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
-use pgdibs_core::name::PoolName;
 
 use super::Service;
 use crate::config::suggestion::suggestion;
-
-/// The pools of the configuration that could not be applied, and why.
-#[derive(Debug, Default)]
-pub struct RefusedPools(Mutex<BTreeMap<PoolName, String>>);
-
-impl RefusedPools {
-    /// Sets or forgets the reason.
-    pub fn set(&self, pool: &PoolName, why: Option<String>) {
-        match why {
-            Some(why) => self.0.lock().insert(pool.clone(), why),
-            None => self.0.lock().remove(pool),
-        };
-    }
-
-    /// One sentence for each.
-    pub fn sentences(&self) -> Vec<String> {
-        self.0.lock().iter().map(|(pool, why)| format!("pool {pool}: {why}")).collect()
-    }
-}
 
 impl<B: Backend + 'static> Service<B> {
     /// Adds to [`Error::PoolNotFound`] what the caller can do about it; other errors stay.
@@ -36,8 +13,7 @@ impl<B: Backend + 'static> Service<B> {
         if !hint.is_empty() {
             return error;
         }
-        let refused =
-            self.refused_pools.0.lock().iter().find(|(name, _)| name.as_str() == pool).map(|(_, why)| why.clone());
+        let refused = self.refused_pools.why(pool);
         let hint = match refused {
             Some(why) => format!("the daemon's configuration has it, but it could not be made: {why}"),
             None => {
@@ -54,11 +30,12 @@ impl<B: Backend + 'static> Service<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
     use std::time::Duration;
 
     use pgdibs_core::lease::LeaseId;
-    use pgdibs_core::name::Fingerprint;
+    use pgdibs_core::name::{Fingerprint, PoolName};
     use pgdibs_core::pool::PoolPatch;
     use pgdibs_core::request::Announce;
     use pgdibs_testing::fake::FakeBackend;
@@ -66,8 +43,8 @@ mod tests {
     use tokio_util::task::TaskTracker;
 
     use super::*;
-    use crate::service::NoSources;
     use crate::service::acquire::LeaseRequest;
+    use crate::service::{NoSources, RefusedPools};
 
     fn request(pool: &PoolName) -> LeaseRequest {
         LeaseRequest {

@@ -2,6 +2,7 @@
 
 pub mod acquire;
 mod missing_pool;
+mod refused_pools;
 mod requests;
 mod reset;
 pub mod shortages;
@@ -21,7 +22,7 @@ use pgdibs_core::pool::LoginRights;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::missing_pool::RefusedPools;
+pub use self::refused_pools::RefusedPools;
 use self::wait_queue::WaitQueue;
 use self::waiter::Waiter;
 use self::waiter_limit::WaiterLimit;

@@ -1,0 +1,129 @@
+//! The disk of the data directory: its kind, its free space, and directories that a crash left there.
+
+use std::path::Path;
+
+use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+use nix::sys::statvfs::statvfs;
+use sqlx::postgres::PgConnection;
+
+use super::finding::{Finding, Report, Severity};
+use super::probe::Costs;
+use crate::facts::ServerFacts;
+use crate::rights::Rights;
+
+/// Below this a few clones of an ordinary template fill the disk.
+const LITTLE_BYTES: u64 = 2 << 30;
+
+/// Directories of `base/` that no database has, with a transaction number that was assigned after they were seen.
+pub(super) struct Suspects {
+    directories: Vec<i64>,
+    next: i64,
+}
+
+pub(super) async fn suspects(session: &mut PgConnection, facts: &ServerFacts) -> Result<Suspects, sqlx::Error> {
+    let directories = if facts.rights == Rights::Superuser { unknown_directories(session).await? } else { Vec::new() };
+    let next = match directories.is_empty() {
+        true => 0,
+        false => sqlx::query_scalar("select pg_current_xact_id()::text::int8").fetch_one(session).await?,
+    };
+    Ok(Suspects { directories, next })
+}
+
+async fn unknown_directories(session: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select d::int8 from pg_ls_dir('base') d
+         where d ~ '^[0-9]+$' and not exists (select from pg_database p where p.oid = d::oid) order by 1",
+    )
+    .fetch_all(session)
+    .await
+}
+
+pub(super) async fn look(
+    session: &mut PgConnection,
+    facts: &ServerFacts,
+    suspects: &Suspects,
+    costs: &Costs,
+    report: &mut Report,
+) -> Result<(), sqlx::Error> {
+    orphans(session, facts, suspects, report).await?;
+    let Some(directory) = facts.data_directory.as_deref() else {
+        report.not_seen("disk", "the role may not read data_directory; a member of pg_read_all_settings may");
+        return Ok(());
+    };
+    if !is_on_this_machine(session, facts, directory).await? {
+        report.not_seen("disk", format!("the data directory {directory} is not one of this machine"));
+        return Ok(());
+    }
+    let (Ok(kind), Ok(space)) = (statfs(directory), statvfs(directory)) else {
+        report.not_seen("disk", format!("the data directory {directory} cannot be read"));
+        return Ok(());
+    };
+    if !facts.non_durable && kind.filesystem_type() != FsType(TMPFS_MAGIC.0) {
+        report.add(
+            Finding::new(
+                "tmpfs",
+                Severity::Note,
+                format!("the data directory {directory} is on a disk; in memory (tmpfs) clones and drops need not wait for it, whatever fsync is"),
+            )
+            .costing(costs.of_clone())
+            .mended_by(format!("docker run --tmpfs {directory} …, or let pgdibs run its own server in memory")),
+        );
+    }
+    #[allow(clippy::unnecessary_cast, reason = "narrower types than u64 on other systems than Linux")]
+    let free = space.blocks_available() as u64 * space.fragment_size() as u64;
+    if free < LITTLE_BYTES {
+        report.add(Finding::new(
+            "space",
+            Severity::Error,
+            format!("{:.1} GB are free on the disk of {directory}; with less than {:.0} GB clones soon stop at the disk floor", free as f64 / 1e9, LITTLE_BYTES as f64 / 1e9),
+        ));
+    }
+    Ok(())
+}
+
+/// A server in a container may name a directory that this machine has too, so the contents decide.
+async fn is_on_this_machine(
+    session: &mut PgConnection,
+    facts: &ServerFacts,
+    directory: &str,
+) -> Result<bool, sqlx::Error> {
+    let Ok(here) = std::fs::read_to_string(Path::new(directory).join("postmaster.pid")) else { return Ok(false) };
+    if facts.rights != Rights::Superuser {
+        return Ok(true);
+    }
+    let there: String = sqlx::query_scalar("select pg_read_file('postmaster.pid')").fetch_one(session).await?;
+    Ok(here == there)
+}
+
+async fn orphans(
+    session: &mut PgConnection,
+    facts: &ServerFacts,
+    suspects: &Suspects,
+    report: &mut Report,
+) -> Result<(), sqlx::Error> {
+    if facts.rights != Rights::Superuser {
+        report.not_seen("orphans", "only a superuser may list the data directory");
+        return Ok(());
+    }
+    if suspects.directories.is_empty() {
+        return Ok(());
+    }
+    let oldest: i64 = sqlx::query_scalar("select pg_snapshot_xmin(pg_current_snapshot())::text::int8")
+        .fetch_one(&mut *session)
+        .await?;
+    if oldest <= suspects.next {
+        report.not_seen("orphans", "a transaction that may be making a database has run since the doctor began");
+        return Ok(());
+    }
+    let left = unknown_directories(session).await?;
+    let left: Vec<String> =
+        left.iter().filter(|oid| suspects.directories.contains(oid)).map(|oid| format!("base/{oid}")).collect();
+    if !left.is_empty() {
+        report.add(Finding::new(
+            "orphans",
+            Severity::Warning,
+            format!("{} director(y/ies) of the data directory belong to no database: {}; a crash in the middle of `create database` leaves such ones, and they may be removed with the server stopped", left.len(), left.join(", ")),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! The form of the doctor's findings.
+
+use std::fmt;
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It costs a little, or may surprise.
+    Note,
+    /// It costs much time, or breaks a run under load.
+    Warning,
+    /// Runs fail.
+    Error,
+}
+
+impl Severity {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One thing that the doctor found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// A name that stays the same between versions, such as `fsync`.
+    pub check: &'static str,
+    pub severity: Severity,
+    /// What is there, what tests want, and why.
+    pub text: String,
+    /// What it costs on this server now, where that was measured.
+    pub cost: Option<String>,
+    /// The exact line that changes it.
+    pub fix: Option<String>,
+}
+
+impl Finding {
+    pub fn new(check: &'static str, severity: Severity, text: impl Into<String>) -> Self {
+        Self { check, severity, text: text.into(), cost: None, fix: None }
+    }
+
+    pub(super) fn costing(self, cost: Option<String>) -> Self {
+        Self { cost, ..self }
+    }
+
+    pub(super) fn mended_by(self, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), ..self }
+    }
+
+    /// The finding in one line, without its severity.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let cost = self.cost.as_ref().map_or(String::new(), |cost| format!("; {cost}"));
+        let fix = self.fix.as_ref().map_or(String::new(), |fix| format!("; run: {fix}"));
+        format!("{}{cost}{fix}", self.text)
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}: {}", self.severity.as_str(), self.sentence())
+    }
+}
+
+/// A check that could not look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotSeen {
+    pub check: &'static str,
+    pub why: String,
+}
+
+/// Everything that the doctor found, the worst first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub findings: Vec<Finding>,
+    pub not_seen: Vec<NotSeen>,
+}
+
+impl Report {
+    pub fn add(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    pub(super) fn not_seen(&mut self, check: &'static str, why: impl Into<String>) {
+        self.not_seen.push(NotSeen { check, why: why.into() });
+    }
+
+    /// The worst first; those of one severity stay in their order.
+    pub fn sort(&mut self) {
+        self.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    }
+
+    /// The severity of the worst finding.
+    #[must_use]
+    pub fn worst(&self) -> Option<Severity> {
+        self.findings.iter().map(|finding| finding.severity).max()
+    }
+}
