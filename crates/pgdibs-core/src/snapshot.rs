@@ -33,6 +33,9 @@ pub struct Snapshot {
     pub server_address: String,
     /// When it was taken, by the server's clock.
     pub taken_at: Timestamp,
+    /// The time from then until the first time that the catalog holds and that has not passed: a retry, the end of a kept database, the
+    /// loss of a builder, the end of an announcement.
+    pub next_change: Option<Duration>,
 }
 
 /// A waiting request.
@@ -151,7 +154,8 @@ impl Snapshot {
     /// The database with this number.
     #[must_use]
     pub fn database(&self, id: DatabaseId) -> Option<&Database> {
-        self.databases.iter().find(|database| database.id == id)
+        let found = self.databases.binary_search_by_key(&id, |database| database.id);
+        found.ok().and_then(|index| self.databases.get(index))
     }
 
     pub(crate) fn count_databases(&self, condition: impl Fn(&Database) -> bool) -> u32 {

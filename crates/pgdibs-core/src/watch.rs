@@ -12,9 +12,12 @@ use crate::template::{TemplateId, Timestamp};
 /// A reading of the reconciler's monotonic clock, from an arbitrary start.
 pub type Tick = Duration;
 
+/// The reconciler takes a snapshot at least this often, also when nothing has changed that it knows of.
+pub const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
 /// A longer pause between two snapshots means that the process did not run (SIGSTOP, a suspended laptop). Renewals may wait
 /// unread in its sockets, so every TTL starts again.
-pub const LONGEST_EXPECTED_GAP: Duration = Duration::from_secs(5);
+pub const LONGEST_EXPECTED_GAP: Duration = Duration::from_secs(35);
 
 /// Finds the live leases that were not renewed for their TTL.
 ///
@@ -22,8 +25,16 @@ pub const LONGEST_EXPECTED_GAP: Duration = Duration::from_secs(5);
 /// happens to wall clocks, and a restart gives every live lease a full TTL (etcd calls this Promote).
 #[derive(Debug, Default)]
 pub struct ExpiryWatch {
-    seen: HashMap<LeaseId, (u64, Tick)>,
+    seen: HashMap<LeaseId, Counted>,
     last_began: Option<Tick>,
+}
+
+/// A lease's renewal counter, and since when it has kept its value.
+#[derive(Debug, Clone, Copy)]
+struct Counted {
+    renewals: u64,
+    since: Tick,
+    ttl: Duration,
 }
 
 impl ExpiryWatch {
@@ -37,6 +48,22 @@ impl ExpiryWatch {
         self.seen.retain(|lease, _| !leases.contains(lease));
     }
 
+    /// The catalog got a renewal of this lease at `now` or before. Without this, snapshots that are far apart would start a TTL later than
+    /// the renewal did.
+    pub fn renewed(&mut self, lease: LeaseId, renewals: u64, ttl: Duration, now: Tick) {
+        let counted = Counted { renewals, since: now, ttl };
+        let known = self.seen.entry(lease).or_insert(counted);
+        if known.renewals < renewals {
+            *known = counted;
+        }
+    }
+
+    /// When the first lease will be overdue, unless it is renewed; a time that has passed if one is.
+    #[must_use]
+    pub fn next(&self) -> Option<Tick> {
+        self.seen.values().map(|counted| counted.since.saturating_add(counted.ttl)).min()
+    }
+
     /// Compares the live leases of a snapshot taken between `began` and `ended`, and returns the overdue ones, each with the time
     /// since its counter last changed. Time during a snapshot does not count towards a TTL, because the process may have slept.
     pub fn observe(&mut self, leases: &[Lease], began: Tick, ended: Tick) -> BTreeMap<LeaseId, Duration> {
@@ -48,12 +75,13 @@ impl ExpiryWatch {
         let mut overdue = BTreeMap::new();
         for lease in leases {
             let since = match self.seen.get(&lease.id) {
-                Some(&(renewals, since)) if renewals == lease.renewals => since,
+                Some(counted) if counted.renewals == lease.renewals => counted.since,
                 _ => ended,
             };
-            seen.insert(lease.id, (lease.renewals, since));
+            let ttl = Duration::from_secs(lease.ttl_seconds);
+            seen.insert(lease.id, Counted { renewals: lease.renewals, since, ttl });
             let unrenewed = began.saturating_sub(since);
-            if unrenewed >= Duration::from_secs(lease.ttl_seconds) {
+            if unrenewed >= ttl {
                 overdue.insert(lease.id, unrenewed);
             }
         }
@@ -96,18 +124,21 @@ impl ClockWatch {
 pub struct DemandWatch {
     idle: Duration,
     peaks: BTreeMap<TemplateId, VecDeque<(Tick, u32)>>,
+    in_use: BTreeMap<TemplateId, u32>,
 }
 
 impl DemandWatch {
     /// A watch that drops a peak after `idle`.
     #[must_use]
     pub fn new(idle: Duration) -> Self {
-        Self { idle, peaks: BTreeMap::new() }
+        Self { idle, peaks: BTreeMap::new(), in_use: BTreeMap::new() }
     }
 
-    /// Records the databases in use now and returns the peaks within `idle`.
+    /// Records the databases in use now and returns the peaks within `idle`. What the last call recorded was in use until now: each change
+    /// wakes the reconciler, so it takes no snapshot in between.
     pub fn observe(&mut self, in_use: &BTreeMap<TemplateId, u32>, now: Tick) -> BTreeMap<TemplateId, u32> {
-        for (&template, &count) in in_use {
+        let before = std::mem::replace(&mut self.in_use, in_use.clone());
+        for (&template, &count) in before.iter().chain(in_use) {
             let peaks = self.peaks.entry(template).or_default();
             // A count that is not above a later one can never be the peak again.
             while peaks.back().is_some_and(|&(_, earlier)| earlier <= count) {
@@ -123,6 +154,21 @@ impl DemandWatch {
             !peaks.is_empty()
         });
         self.peaks.iter().filter_map(|(&template, peaks)| peaks.front().map(|&(_, peak)| (template, peak))).collect()
+    }
+
+    /// What the last call recorded is not known to be in use any more: another daemon has led since.
+    pub fn forget_use(&mut self) {
+        self.in_use.clear();
+    }
+
+    /// When the first peak ends that is above the present use.
+    #[must_use]
+    pub fn next(&self) -> Option<Tick> {
+        let ends = |(template, peaks): (&TemplateId, &VecDeque<(Tick, u32)>)| {
+            let in_use = self.in_use.get(template).copied().unwrap_or(0);
+            peaks.front().filter(|(_, peak)| *peak > in_use).map(|(at, _)| at.saturating_add(self.idle))
+        };
+        self.peaks.iter().filter_map(ends).min()
     }
 }
 

@@ -5,6 +5,12 @@
 with live as (
     select datid, count(*) as sessions from pg_stat_activity where usesysid is not null group by datid),
 
+-- When time alone may change the plan. (Ages of templates and pools are not here: nothing waits for their ends.)
+times (at) as (
+    select retry_at from templates union all select retry_at from databases union all select keep_until from databases
+    union all select put_at + interval '60 s' from announced_runs
+    union all select build_heard_at + interval '60 s' from templates where state = 'building' and built_by is null),
+
 -- The only databases whose session statistics the planner uses.
 idle as (
     select oid, login from databases where state in ('ready', 'spare'))
@@ -12,7 +18,7 @@ idle as (
 select s.oid::int8 as oid, s.name::text as name, s.ours, s.invalid, s.open, coalesce(live.sessions, 0) as sessions,
        case when idle.oid is null then 0 else coalesce(pg_stat_get_db_sessions(s.oid), 0) end as sessions_ever,
        idle.oid is not null and idle.login not in (select rolname::text from pg_roles where rolcanlogin) as locked_out,
-       now() as taken_at
+       now() as taken_at, (select ceil(extract(epoch from min(at) - now()) * 1000)::int8 from times where at > now()) as next_change
 from server_databases s
 left join live on live.datid = s.oid
 left join idle on idle.oid = s.oid::int8

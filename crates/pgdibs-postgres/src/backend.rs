@@ -18,6 +18,14 @@ use crate::{requests, steps};
 pub use crate::context::PgBackend;
 
 impl PgBackend {
+    /// Every pool.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn pools(&self) -> Result<Vec<Pool>, Error> {
+        self.request(|| async { requests::pools::all(&mut *self.catalog().acquire().await?).await }).await
+    }
+
     /// Writes a failed attempt at a step into its row, if it has one.
     ///
     /// # Errors

@@ -30,6 +30,8 @@ pub struct PgBackend {
     pub(crate) disk_floor_bytes: u64,
     /// The reconciler's own connection, while this daemon leads.
     pub(crate) leadership: tokio::sync::Mutex<Option<Leadership>>,
+    /// The connection on which this daemon applies for leadership, while another one leads.
+    pub(crate) applicant: tokio::sync::Mutex<Option<PgConnection>>,
     /// The session that held leadership before, if it may not have ended.
     pub(crate) lost: tokio::sync::Mutex<Option<Session>>,
     /// The last count of the server's daemons, and its time.
@@ -46,6 +48,7 @@ impl PgBackend {
             connections,
             disk_floor_bytes,
             leadership: tokio::sync::Mutex::default(),
+            applicant: tokio::sync::Mutex::default(),
             lost: tokio::sync::Mutex::default(),
             daemons: tokio::sync::Mutex::default(),
             watch: tokio::sync::Mutex::default(),
@@ -162,6 +165,7 @@ impl PgBackend {
     /// Closes every connection, after their present statements.
     pub async fn close(&self) {
         self.leadership.lock().await.take();
+        self.applicant.lock().await.take();
         self.watch.lock().await.disconnect();
         self.connections.ddl.close().await;
         self.connections.catalog.close().await;

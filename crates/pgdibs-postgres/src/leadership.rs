@@ -13,7 +13,7 @@ use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::address::{CATALOG, TRUSTED};
 use crate::blockers;
@@ -72,7 +72,17 @@ impl PgBackend {
     }
 
     async fn lock_leadership(&self) -> Result<Option<Leadership>> {
-        let mut connection = self.connections.address.connect(CATALOG, RECONCILER).await?;
+        let mut applicant = self.applicant.lock().await;
+        let mut kept = applicant.take();
+        if let Some(connection) = kept.as_mut()
+            && !matches!(timeout(PING, connection.ping()).await, Ok(Ok(())))
+        {
+            kept = None;
+        }
+        let mut connection = match kept {
+            Some(connection) => connection,
+            None => self.connections.address.connect(CATALOG, RECONCILER).await?,
+        };
         let mut lost = self.lost.lock().await;
         if let Some(session) = lost.as_ref() {
             end_all(&mut connection, END_LOST, &session.process.to_string(), &session.began).await?;
@@ -86,6 +96,7 @@ impl PgBackend {
         .fetch_one(&mut connection)
         .await?;
         if !locked {
+            *applicant = Some(connection);
             return Ok(None);
         }
         reach(Failpoint::StartElected).await;

@@ -9,20 +9,23 @@ mod backend;
 mod busy;
 mod effects;
 mod state;
+mod timer;
+mod waiters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use pgdibs_core::database::{DatabaseId, DatabaseState};
+use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::lease::Lease;
 use pgdibs_core::plan::{self, Class, Step, locks};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
-use pgdibs_core::watch::{ClockWatch, DemandWatch, EffectWatch, ExpiryWatch, StepIdentity};
+use pgdibs_core::watch::{ClockWatch, DemandWatch, EffectWatch, ExpiryWatch, StepIdentity, Tick};
 use pgdibs_failpoint::{Failpoint, reach};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -30,17 +33,22 @@ use self::backend::LeaderBackend;
 use self::busy::Busy;
 use self::stall_detector::StallDetector;
 pub use self::state::ReconcilerState;
+use self::timer::Timer;
+use self::waiters::{entering, ready_for_waiters};
 use crate::service::shortages::Shortages;
-use crate::service::wait_queue::WaitQueue;
-
-/// The reconciler takes a snapshot at least this often: it notices expiry, falling demand and external changes this late at most.
-const TICK: Duration = Duration::from_secs(1);
+use crate::service::wait_queue::{WaitQueue, Written};
 
 /// Wake-ups that no caller waits for are collected for this long: a snapshot per grant would take the processor from callers, who come in bursts.
 const SOON: Duration = Duration::from_millis(10);
 
+/// While the reconciler pauses, it looks at the renewals that came in this often.
+const TICK: Duration = Duration::from_secs(1);
+
 /// A daemon that is not the leader applies for leadership this often, so that a successor leads well within 5 s.
 const APPLY: Duration = Duration::from_secs(1);
+
+/// A daemon that is not the leader looks for shortages this often, which its status lists.
+const SHORTAGES: Duration = Duration::from_secs(30);
 
 /// When no drop has ended for this long while some run, the reconciler asks what blocks them.
 const DROPS_HANG: Duration = Duration::from_secs(5);
@@ -66,6 +74,7 @@ pub struct Reconciler<B> {
     demand_is_new: bool,
     clock: ClockWatch,
     effects: Arc<Mutex<EffectWatch>>,
+    timer: Timer,
     /// When it last collected garbage, or when a daemon that does not lead last looked for shortages.
     collected_at: Option<Instant>,
     warned_of_locks: BTreeSet<TemplateId>,
@@ -95,6 +104,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             demand_is_new: true,
             clock: ClockWatch::default(),
             effects: Arc::default(),
+            timer: Timer::default(),
             collected_at: None,
             warned_of_locks: BTreeSet::new(),
         }
@@ -104,18 +114,21 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
     pub async fn run(mut self, stopping: CancellationToken) {
         let mut pause = Duration::ZERO;
         self.stall_detector.spawn(&self.tasks, stopping.clone());
+        let wait_queue = Arc::clone(&self.wait_queue);
         while !stopping.is_cancelled() {
             tokio::select! {
                 () = stopping.cancelled() => break,
-                () = self.wait_queue.reconciler_woken(), if pause.is_zero() => {}
-                () = self.wait_queue.reconciler_woken_soon(), if pause.is_zero() => {
+                () = wait_queue.reconciler_woken(), if pause.is_zero() => self.timer.woken(),
+                () = wait_queue.reconciler_woken_soon(), if pause.is_zero() => {
+                    self.timer.woken();
                     tokio::select! {
                         () = stopping.cancelled() => break,
-                        () = self.wait_queue.reconciler_woken() => {}
+                        () = wait_queue.reconciler_woken() => {}
                         () = tokio::time::sleep(SOON) => {}
                     }
                 }
-                () = tokio::time::sleep(if pause.is_zero() { TICK } else { pause }) => {}
+                () = self.due(), if pause.is_zero() => {}
+                () = tokio::time::sleep(pause), if !pause.is_zero() => {}
             }
             pause = match self.activate().await {
                 Ok(()) => {
@@ -125,13 +138,40 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
                 Err(error) => {
                     self.server_is_unreachable(&error);
                     // Each waiter tries again and answers its caller.
-                    self.wait_queue.wake_for_ready(None);
+                    self.wait_queue.wake_all();
                     (pause * 2).clamp(Duration::from_millis(100), APPLY)
                 }
             };
         }
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Resolves when time alone may have changed the plan. A renewal that came in puts the expiry of its lease off, without a snapshot.
+    async fn due(&mut self) {
+        loop {
+            self.take_renewals();
+            let due = self.next_activation();
+            if due <= self.began.elapsed() {
+                return;
+            }
+            // A renewal may have shortened a TTL.
+            tokio::time::sleep_until(self.began + due.min(self.began.elapsed() + TICK)).await;
+        }
+    }
+
+    fn next_activation(&self) -> Tick {
+        let deadlines = [self.expiry.next(), self.demand.next(), self.effects.lock().next()];
+        self.timer.due(deadlines.into_iter().flatten().min())
+    }
+
+    /// Passes the renewals that were written since the last call on to the watch over expiry.
+    fn take_renewals(&mut self) {
+        let (written, unwritten) = self.wait_queue.take_renewals();
+        for (lease, Written { renewals, ttl, at }) in written {
+            self.expiry.renewed(lease, renewals, ttl, at.saturating_duration_since(self.began));
+        }
+        self.expiry.restart_leases(&unwritten);
     }
 
     /// Logs an outage once; every later failure belongs to it.
@@ -141,6 +181,8 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             let why = if let Error::ServerUnavailable(why) = error { why.clone() } else { error.to_string() };
             tracing::warn!(why, "the server is unreachable: callers get 503, and no lease ends until it is back");
         }
+        // No renewal could be written.
+        self.expiry.restart();
         self.report.lock().unreachable = Some(error.to_string());
         self.wait_queue.set_outage(matches!(error, Error::ServerUnavailable(_)).then(|| error.clone()));
         // The server cannot take renewals either.
@@ -156,7 +198,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
 
     /// One activation: applies for leadership, then runs cycles until a snapshot gives no fast step.
     async fn activate(&mut self) -> Result<(), Error> {
-        self.expiry.restart_leases(&self.wait_queue.take_unwritten());
+        self.take_renewals();
         let is_leader = self.backend.acquire_leadership().await?;
         let before = {
             let mut report = self.report.lock();
@@ -176,12 +218,19 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         if !is_leader {
             self.report.lock().unready.clear();
             // The wake-up is for the leader, and its changes may serve the waiters of this daemon.
-            self.backend.notify().await?;
+            if self.wait_queue.take_own_change()
+                && let Err(error) = self.backend.notify().await
+            {
+                self.wait_queue.wake_reconciler();
+                return Err(error);
+            }
+            self.expiry = ExpiryWatch::default();
             self.wait_queue.wake_for_ready(None);
-            if self.collected_at.is_none_or(|time| time.elapsed() >= GARBAGE_COLLECTION) {
+            if self.collected_at.is_none_or(|time| time.elapsed() >= SHORTAGES) {
                 self.report.lock().shortages = Shortages::of(&self.backend.take_snapshot().await?);
                 self.collected_at = Some(Instant::now());
             }
+            self.timer.applied(self.began.elapsed());
             return Ok(());
         }
         // Bounded: fast steps without an end are a bug, and the next activation is the retry.
@@ -203,6 +252,8 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             self.collected_at = Some(Instant::now());
             reach(Failpoint::ReconcileGarbageCollected).await;
         }
+        let is_working = !self.busy.lock().is_idle();
+        self.timer.ended(self.began.elapsed(), is_working);
         Ok(())
     }
 
@@ -243,6 +294,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         };
         self.wait_queue.counting_started();
         let snapshot = self.backend.take_snapshot_as_leader().await?;
+        self.timer.snapshot_taken(&snapshot, self.began.elapsed());
         self.warn_of_pools(&snapshot);
         if let Some(jump) = self.clock.observe(snapshot.taken_at, asked, self.began.elapsed()) {
             tracing::warn!(
@@ -264,6 +316,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             self.wait_queue.wake_for_ready(Some(ready));
             return Ok(Due::Nothing);
         }
+        self.timer.planned();
         {
             let mut report = self.report.lock();
             report.planned_at = Some(now());
@@ -285,7 +338,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             self.start(step, identity);
         }
         let changed = self.execute(&later, &snapshot).await? || served;
-        if !later.iter().all(|step| matches!(step, Step::NewDatabases { .. } | Step::Retire { .. })) {
+        if later.iter().any(|step| step.template().is_some() || matches!(step, Step::ForgetPool { .. })) {
             self.wait_queue.wake_all();
         }
         if !changed {
@@ -371,6 +424,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             tracing::warn!("this process did not run for {seconds:.1} s; every lease starts a full time to live");
         }
         if std::mem::take(&mut self.demand_is_new) {
+            self.demand.forget_use();
             self.demand.observe(&plan::recently_in_use(snapshot), asked);
         }
         let mut overdue = self.expiry.observe(&snapshot.leases, asked, self.began.elapsed());
@@ -413,7 +467,9 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             }
             match (&step, &result) {
                 // A clone may serve a reset; callers that wait for a slot are woken when it enters one.
-                (Step::Clone { .. } | Step::Drop { .. }, Ok(())) => wait_queue.wake_with_last_counts(),
+                (Step::Clone { .. }, Ok(())) | (Step::Drop { .. } | Step::Fence { .. }, _) => {
+                    wait_queue.wake_with_last_counts();
+                }
                 _ => wait_queue.wake_all(),
             }
         });
@@ -429,23 +485,6 @@ enum Due {
     Soon,
     /// At once.
     AtOnce,
-}
-
-/// The template of which a step makes a database ready.
-fn entering(step: &Step, snapshot: &Snapshot) -> Option<TemplateId> {
-    let (Step::Return { spare: Some(spare), .. } | Step::Fill { spare, .. }) = step else { return None };
-    snapshot.databases.iter().find(|database| database.id == *spare).map(|database| database.template)
-}
-
-/// Ready databases of each template whose state this plan does not change: how many of its waiters may be served.
-fn ready_for_waiters(snapshot: &Snapshot, steps: &[Step]) -> BTreeMap<TemplateId, usize> {
-    let lasting = snapshot.templates.iter().filter(|template| {
-        template.state == TemplateState::Ready
-            && !steps.iter().any(|step| step.template() == Some(template.id))
-            && snapshot.pools.iter().any(|pool| pool.name == template.pool && !pool.dropping)
-    });
-    let count = |id| snapshot.databases.iter().filter(|d| d.template == id && d.state == DatabaseState::Ready).count();
-    lasting.map(|template| (template.id, count(template.id))).collect()
 }
 
 /// The present time by the daemon's clock, for display.

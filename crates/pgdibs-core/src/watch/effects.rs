@@ -94,6 +94,13 @@ impl EffectWatch {
         self.attempts.insert(step, Attempt { at: now, ended, attempts, is_counted: false });
     }
 
+    /// When the first step may run again that had no effect.
+    #[must_use]
+    pub fn next(&self) -> Option<Duration> {
+        let counted = self.attempts.values().filter(|attempt| attempt.is_counted);
+        counted.map(|attempt| attempt.at.saturating_add(attempt.pause())).min()
+    }
+
     /// Removes from the plan of a snapshot, taken at `began` or later, the steps that have to wait. Returns those that have turned out to
     /// have had no effect, each once per attempt.
     pub fn delay(

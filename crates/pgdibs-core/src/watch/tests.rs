@@ -116,8 +116,8 @@ fn gap_between_snapshots_restarts_every_ttl() {
     let mut watch = ExpiryWatch::default();
     let leases = [lease(1, 10, 0), lease(2, 3600, 0)];
     observe_until(&mut watch, &leases, 0, 9);
-    assert_eq!(observe_until(&mut watch, &leases, 15, 24), [], "the process slept from 9 to 15");
-    assert_eq!(observe_until(&mut watch, &leases, 25, 25), [(1, 10)]);
+    assert_eq!(observe_until(&mut watch, &leases, 45, 54), [], "the process slept from 9 to 45");
+    assert_eq!(observe_until(&mut watch, &leases, 55, 55), [(1, 10)]);
 }
 
 #[test]
@@ -127,6 +127,25 @@ fn pause_of_the_longest_expected_gap_is_no_gap() {
     watch.observe(&leases, tick_at(0), tick_at(0));
     watch.observe(&leases, LONGEST_EXPECTED_GAP, LONGEST_EXPECTED_GAP);
     assert_eq!(watch.observe(&leases, LONGEST_EXPECTED_GAP * 2, LONGEST_EXPECTED_GAP * 2).len(), 1);
+}
+
+/// Snapshots are up to half a minute apart: without the time of the renewal, a TTL would start at the next one.
+#[test]
+fn ttl_counts_from_a_renewal_between_snapshots() {
+    let mut watch = ExpiryWatch::default();
+    let renewed = |watch: &mut ExpiryWatch, renewals, second| {
+        watch.renewed(LeaseId::from_u128(1), renewals, tick_at(10), tick_at(second));
+    };
+    assert_eq!(watch.next(), None);
+    observe_until(&mut watch, &[lease(1, 10, 0)], 0, 0);
+    assert_eq!(watch.next(), Some(tick_at(10)));
+    renewed(&mut watch, 1, 7);
+    renewed(&mut watch, 0, 8);
+    assert_eq!(watch.next(), Some(tick_at(17)), "an older renewal changes nothing");
+    assert_eq!(observe_until(&mut watch, &[lease(1, 10, 1)], 16, 16), []);
+    assert_eq!(observe_until(&mut watch, &[lease(1, 10, 1)], 17, 17), [(1, 10)]);
+    assert_eq!(observe_until(&mut watch, &[lease(1, 10, 2)], 18, 18), [], "another daemon wrote this renewal");
+    assert_eq!(watch.next(), Some(tick_at(28)));
 }
 
 #[test]
@@ -142,28 +161,38 @@ fn use_of(counts: &[(i64, u32)]) -> BTreeMap<TemplateId, u32> {
 }
 
 #[test]
-fn peak_lasts_for_the_idle_time() {
+fn peak_lasts_for_the_idle_time_after_its_end() {
     let mut watch = DemandWatch::new(tick_at(60));
     assert_eq!(watch.observe(&use_of(&[(1, 8), (2, 3)]), tick_at(0)), use_of(&[(1, 8), (2, 3)]));
+    assert_eq!(watch.next(), None, "nothing is above the present use");
     assert_eq!(watch.observe(&use_of(&[(1, 2)]), tick_at(30)), use_of(&[(1, 8), (2, 3)]));
+    assert_eq!(watch.next(), Some(tick_at(90)));
     assert_eq!(watch.observe(&use_of(&[]), tick_at(60)), use_of(&[(1, 8), (2, 3)]));
-    assert_eq!(watch.observe(&use_of(&[]), tick_at(61)), use_of(&[(1, 2)]), "the lower and later count remains");
-    assert_eq!(watch.observe(&use_of(&[]), tick_at(90)), use_of(&[(1, 2)]));
-    assert_eq!(watch.observe(&use_of(&[]), tick_at(91)), use_of(&[]));
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(90)), use_of(&[(1, 8), (2, 3)]));
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(91)), use_of(&[(1, 2)]), "the lower and later count remains");
+    assert_eq!(watch.next(), Some(tick_at(120)));
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(120)), use_of(&[(1, 2)]));
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(121)), use_of(&[]));
+    assert_eq!(watch.next(), None);
 }
 
 #[test]
 fn constant_demand_keeps_its_peak() {
     let mut watch = DemandWatch::new(tick_at(10));
-    for second in 0..100 {
-        assert_eq!(watch.observe(&use_of(&[(1, 5)]), tick_at(second)), use_of(&[(1, 5)]));
+    for second in 0..10 {
+        assert_eq!(watch.observe(&use_of(&[(1, 5)]), tick_at(second * 30)), use_of(&[(1, 5)]));
     }
-    assert_eq!(
-        watch.observe(&use_of(&[]), tick_at(109)),
-        use_of(&[(1, 5)]),
-        "the idle time counts from the end of the demand"
-    );
-    assert_eq!(watch.observe(&use_of(&[]), tick_at(110)), use_of(&[]));
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(280)), use_of(&[(1, 5)]), "in use until now");
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(290)), use_of(&[(1, 5)]));
+    assert_eq!(watch.observe(&use_of(&[]), tick_at(291)), use_of(&[]));
+}
+
+#[test]
+fn use_under_another_leader_is_no_peak() {
+    let mut watch = DemandWatch::new(tick_at(10));
+    watch.observe(&use_of(&[(1, 5)]), tick_at(0));
+    watch.forget_use();
+    assert_eq!(watch.observe(&use_of(&[(1, 1)]), tick_at(100)), use_of(&[(1, 1)]));
 }
 
 #[test]
@@ -171,6 +200,7 @@ fn higher_peak_replaces_a_lower_one() {
     let mut watch = DemandWatch::new(tick_at(10));
     watch.observe(&use_of(&[(1, 2)]), tick_at(0));
     watch.observe(&use_of(&[(1, 6)]), tick_at(1));
+    watch.observe(&use_of(&[(1, 1)]), tick_at(1));
     assert_eq!(watch.observe(&use_of(&[(1, 1)]), tick_at(11)), use_of(&[(1, 6)]));
     assert_eq!(watch.observe(&use_of(&[(1, 1)]), tick_at(12)), use_of(&[(1, 1)]));
 }
@@ -225,6 +255,7 @@ fn step_without_effect_is_reported_once_per_attempt() {
     watch.ended(identity.clone(), Ended::Done, tick_at(5));
     assert_eq!(at(&mut watch, 4), [], "the snapshot is older than the end of the step");
     assert_eq!(at(&mut watch, 5), [(1, 1, Ended::Done)]);
+    assert_eq!(watch.next(), Some(tick_at(6)));
     assert_eq!(at(&mut watch, 6), []);
     watch.ended(identity, Ended::Stale("why".to_owned()), tick_at(6));
     assert_eq!(at(&mut watch, 7), [(2, 2, Ended::Stale("why".to_owned()))]);

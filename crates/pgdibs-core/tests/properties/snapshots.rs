@@ -254,6 +254,7 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, PlannerContext)> {
                 limits,
                 server_address: String::new(),
                 taken_at: Timestamp::default(),
+                next_change: None,
             };
             let context = PlannerContext {
                 busy_databases: busy.into_iter().map(DatabaseId).collect(),

@@ -1,6 +1,7 @@
 //! The snapshot: everything that the planner uses, as of one moment.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use pgdibs_core::request::{TicketId, TicketKind};
 use pgdibs_core::snapshot::{AnnouncedRun, Limits, ServerDatabase, Snapshot, Ticket};
@@ -48,6 +49,7 @@ async fn read(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snap
     let server = sqlx::query(include_str!("../../sql/server_databases.sql")).fetch_all(&mut *connection).await?;
     // There is always one: the catalog itself.
     let taken_at = server.first().map_or(Ok(Timestamp(0)), |row| row.time("taken_at"))?;
+    let next_change = server.first().map_or(Ok(None), |row| row.maybe_number("next_change"))?;
     Ok(Snapshot {
         pools,
         templates,
@@ -57,6 +59,7 @@ async fn read(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snap
         runs: runs(connection).await?,
         server: server.into_iter().map(server_database).collect::<Result<BTreeMap<_, _>, _>>()?,
         taken_at,
+        next_change: next_change.map(Duration::from_millis),
         server_address: backend.connections.address.shown(),
         limits: Limits {
             slots_by_connections: Some(backend.slots_by_connections()),

@@ -31,8 +31,10 @@ pub(crate) async fn put(
     }
     // The second round reads what the first one inserted. The third: after the insert met another's build, that one may have failed.
     for _ in 0..3 {
+        // Not at each PUT: a daemon repeats its own every two seconds, and each update leaves a dead row.
         sqlx::query(
-            "update templates set last_used_at = now() where pool = $1 and fingerprint = $2 and state in ('building', 'ready')",
+            "update templates set last_used_at = now() where pool = $1 and fingerprint = $2 and state in ('building', 'ready')
+               and last_used_at < now() - interval '4 s'",
         )
         .bind(pool.as_str())
         .bind(fingerprint.as_str())

@@ -30,19 +30,24 @@ pub(crate) async fn take(
 }
 
 impl PgBackend {
-    /// Deletes this daemon's tickets except those of the callers that wait; returns how many. A ticket whose deletion failed, because the
-    /// server was unavailable then, would block the tickets behind it while this daemon runs. Tickets younger than 5 s stay: the answer
-    /// to the caller that took one may be in progress.
-    pub async fn forget_tickets_but(&self, waiting: &[TicketId]) -> Result<u64, Error> {
+    /// Deletes this daemon's tickets except those of the callers that wait; returns how many, and how many are left. A ticket whose deletion
+    /// failed, because the server was unavailable then, would block the tickets behind it while this daemon runs. Tickets younger than 5 s
+    /// stay: the answer to the caller that took one may be in progress.
+    pub async fn forget_tickets_but(&self, waiting: &[TicketId]) -> Result<(i64, i64), Error> {
         let waiting: Vec<i64> = waiting.iter().map(|ticket| ticket.0).collect();
         let catalog = self.catalog();
-        let deleting = sqlx::query(
-            "delete from tickets where daemon = $1 and id <> all($2) and created_at < clock_timestamp() - interval '5 s'",
+        let deleting = sqlx::query_as(
+            "with deleted as (
+                 delete from tickets t where daemon = $1 and created_at < clock_timestamp() - interval '5 s'
+                   and not exists (select from unnest($2) w (id) where w.id = t.id)
+                 returning id)
+             select (select count(*) from deleted),
+                    (select count(*) from tickets where daemon = $1) - (select count(*) from deleted)",
         )
         .bind(self.instance())
         .bind(waiting)
-        .execute(&catalog);
-        self.within(deleting).await.map(|done| done.rows_affected())
+        .fetch_one(&catalog);
+        self.within(deleting).await
     }
 }
 

@@ -16,8 +16,7 @@ use pgdibs_testing::wait::until_async;
 
 /// Ends the connection on which the leader holds leadership.
 async fn end_the_leaders_connection(setting: &Setting) {
-    let sql =
-        "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name = 'pgdibs-reconciler'";
+    let sql = "select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'advisory' and objsubid = 1 and granted";
     assert_eq!(setting.cluster.text("postgres", sql).await, "1", "exactly one daemon leads");
 }
 
@@ -30,6 +29,11 @@ fn other_daemon_leads_after_leaders_connection_ends() {
             let second = setting.another_backend().await;
             assert!(!second.acquire_leadership().await.unwrap(), "another daemon leads");
             assert!(suite.backend.acquire_leadership().await.unwrap(), "and still does");
+            let applications = "select string_agg(pid || ' ' || backend_start, ', ' order by pid) from pg_stat_activity where application_name = 'pgdibs-reconciler'";
+            let before = setting.cluster.text("postgres", applications).await;
+            assert!(!second.acquire_leadership().await.unwrap());
+            let after = setting.cluster.text("postgres", applications).await;
+            assert_eq!(after, before, "a daemon that does not lead applies on one connection, each second");
             let Ok(Acquired::Granted(leases)) = second.acquire(&[suite.acquire_request()], None).await else {
                 panic!("a daemon that does not lead serves all the same")
             };

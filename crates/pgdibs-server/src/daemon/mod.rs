@@ -16,11 +16,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::name::PoolName;
+use pgdibs_core::pool::Pool;
+use pgdibs_core::watch::LONGEST_PAUSE;
 use pgdibs_embedded::EmbeddedError;
 use pgdibs_failpoint::{Failpoint, reach};
 use pgdibs_postgres::backend::PgBackend;
@@ -44,8 +46,8 @@ use crate::service::{Address, Service};
 /// The time that running steps have at shutdown. With the stop of the server, an exit stays below 8 s (Docker waits for ten).
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The interval at which stale tickets are deleted.
-const TICKET_CLEANUP: Duration = Duration::from_secs(1);
+/// The interval at which stale tickets are deleted, if there may be some.
+const TICKET_CLEANUP: Duration = Duration::from_secs(2);
 
 /// The interval at which catalogs are checked for dead rows.
 const VACUUM: Duration = Duration::from_secs(5);
@@ -281,13 +283,11 @@ async fn keep_membership(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, re
     loop {
         match backend.membership().await {
             Ok(mut membership) => {
-                wait_queue.wake_reconciler();
+                wait_queue.wake_reconciler_for_others();
                 let error = loop {
                     match membership.changed().await {
-                        Ok(()) => {
-                            wait_queue.wake_reconciler();
-                            wait_queue.wake_all();
-                        }
+                        // It wakes the waiters, once it has counted what is ready.
+                        Ok(()) => wait_queue.wake_reconciler_for_others(),
                         Err(error) => break error,
                     }
                 };
@@ -298,7 +298,7 @@ async fn keep_membership(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, re
                         .unreachable
                         .get_or_insert_with(|| "the Postgres server is not available: it does not answer".to_owned());
                 }
-                wait_queue.wake_reconciler();
+                wait_queue.wake_reconciler_for_others();
             }
             Err(error) => tracing::debug!(%error, "cannot become a member"),
         }
@@ -306,15 +306,23 @@ async fn keep_membership(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, re
     }
 }
 
-/// Deletes this daemon's tickets without a waiter: their deletion failed when the waiter left.
+/// Deletes this daemon's tickets without a waiter: their deletion failed when the waiter left. Where no caller has waited since none was
+/// left, it looks rarely: a server that hung may insert a ticket late.
 async fn delete_stale_tickets(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, stopping: CancellationToken) {
+    let mut none_left: Option<(u64, Instant)> = None;
     while stopping.run_until_cancelled(tokio::time::sleep(TICKET_CLEANUP)).await.is_some() {
-        match backend.forget_tickets_but(&wait_queue.waiting()).await {
-            Ok(0) => {}
-            Ok(count) => {
-                tracing::debug!(count, "deleted tickets without a waiter");
-                wait_queue.wake_reconciler();
-                wait_queue.wake_all();
+        // The number is read first: a ticket that is taken from now on is for the next time.
+        let (number, waiting) = wait_queue.tickets();
+        if none_left.is_some_and(|(known, at)| known == number && at.elapsed() < LONGEST_PAUSE) {
+            continue;
+        }
+        match backend.forget_tickets_but(&waiting).await {
+            Ok((deleted, left)) => {
+                if deleted > 0 {
+                    tracing::debug!(deleted, "deleted tickets without a waiter");
+                    wait_queue.wake_reconciler();
+                }
+                none_left = (left == 0).then(|| (number, Instant::now()));
             }
             Err(error) => tracing::debug!(%error, "cannot delete tickets without a waiter"),
         }
@@ -362,8 +370,13 @@ impl ConfiguredPools {
     }
 
     async fn apply(&mut self) {
+        let found = if self.pools.is_empty() { Ok(Vec::new()) } else { self.backend.pools().await };
         for pool in &self.pools {
-            let error = match apply_pool(&self.backend, pool).await {
+            let applied = match &found {
+                Ok(found) => apply_pool(&self.backend, pool, found).await,
+                Err(error) => Err(error.clone()),
+            };
+            let error = match applied {
                 Ok(changed) => {
                     if changed {
                         self.wait_queue.wake_reconciler();
@@ -385,10 +398,9 @@ impl ConfiguredPools {
 }
 
 /// Puts a configured pool if the catalog's differs; returns whether it did.
-async fn apply_pool(backend: &PgBackend, pool: &PoolConfig) -> Result<bool, pgdibs_core::error::Error> {
+async fn apply_pool(backend: &PgBackend, pool: &PoolConfig, found: &[Pool]) -> Result<bool, pgdibs_core::error::Error> {
     let patch = &pool.settings;
-    let found = backend.take_snapshot().await?.pools.into_iter().find(|p| p.name == pool.name && !p.dropping);
-    if let Some(found) = found
+    if let Some(found) = found.iter().find(|p| p.name == pool.name && !p.dropping)
         && patch.apply(&found.settings)? == found.settings
         && patch.sourced.is_none_or(|sourced| sourced == found.sourced)
     {

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgdibs_core::backend::Backend as _;
 use pgdibs_core::name::PoolName;
 use pgdibs_postgres::backend::PgBackend;
 use tokio_util::sync::CancellationToken;
@@ -27,9 +26,8 @@ pub(super) async fn run(backend: Arc<PgBackend>, status: Arc<Status>, stopping: 
 }
 
 async fn try_new(backend: &PgBackend, status: &Status, accepted: &mut BTreeSet<PoolName>) {
-    let Ok(snapshot) = backend.take_snapshot().await else { return };
-    let pools: BTreeSet<PoolName> =
-        snapshot.pools.into_iter().filter(|pool| !pool.dropping).map(|pool| pool.name).collect();
+    let Ok(pools) = backend.pools().await else { return };
+    let pools: BTreeSet<PoolName> = pools.into_iter().filter(|pool| !pool.dropping).map(|pool| pool.name).collect();
     status.keep_refused_logins(|pool| pools.iter().any(|known| known.as_str() == pool));
     accepted.retain(|pool| pools.contains(pool));
     for pool in pools {

@@ -3,13 +3,16 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::StatusCode;
 use pgdibs_api::database::{Credentials, CredentialsRequest, Database, Databases, DatabasesQuery};
 use pgdibs_api::lease::ViaQuery;
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
-use pgdibs_core::database as domain;
+use pgdibs_core::database::{self as domain, DatabaseId};
+use pgdibs_core::lease::LeaseId;
 use pgdibs_core::snapshot::Snapshot;
 
 use super::api_error::ApiError;
@@ -36,9 +39,9 @@ pub(super) async fn list<B: Backend + 'static>(
     QueryParams(query): QueryParams<DatabasesQuery>,
 ) -> Result<Json<Databases>, ApiError> {
     let snapshot = service.snapshot().await?;
-    let found = snapshot.databases.iter();
-    let found = found.filter(|database| query.pool.as_ref().is_none_or(|pool| pool.0 == database.pool));
-    Ok(Json(Databases { databases: found.map(|database| response(database, &snapshot)).collect() }))
+    let mut databases = all(&snapshot);
+    databases.retain(|database| query.pool.as_ref().is_none_or(|pool| pool.0.as_str() == database.pool));
+    Ok(Json(Databases { databases }))
 }
 
 /// Gives a kept database up early.
@@ -78,9 +81,11 @@ pub(super) async fn credentials<B: Backend + 'static>(
     }))
 }
 
-pub(super) fn response(database: &domain::Database, snapshot: &Snapshot) -> Database {
-    let lease = snapshot.leases.iter().find(|lease| lease.database == Some(database.id));
-    Database {
+/// Every database of a snapshot.
+pub(super) fn all(snapshot: &Snapshot) -> Vec<Database> {
+    let leases: BTreeMap<DatabaseId, LeaseId> =
+        snapshot.leases.iter().filter_map(|lease| Some((lease.database?, lease.id))).collect();
+    let response = |database: &domain::Database| Database {
         database: database.name.to_string(),
         pool: database.pool.to_string(),
         state: database.state.into(),
@@ -88,12 +93,13 @@ pub(super) fn response(database: &domain::Database, snapshot: &Snapshot) -> Data
         fingerprint: snapshot.template(database.template).map(|template| template.fingerprint.to_string()),
         oid: database.oid,
         sessions: database.oid.and_then(|oid| snapshot.server.get(&oid)).map(|found| found.sessions),
-        lease: lease.map(|lease| lease.id).or(database.keep_lease).map(|lease| lease.to_string()),
+        lease: leases.get(&database.id).copied().or(database.keep_lease).map(|lease| lease.to_string()),
         created_at: rfc3339(database.created_at),
         ready_at: database.ready_at.map(rfc3339),
         kept_until: database.keep_until.map(rfc3339),
         reason: database.reason.clone(),
         attempts: database.attempts,
         last_error: database.last_error.clone(),
-    }
+    };
+    snapshot.databases.iter().map(response).collect()
 }

@@ -46,7 +46,7 @@ pub(super) async fn show<B: Backend + 'static>(service: Service<B>, State(app): 
         },
         pools: pools::all(&snapshot),
         leases: snapshot.leases.iter().cloned().map(Lease::listed).collect(),
-        databases: snapshot.databases.iter().map(|database| databases::response(database, &snapshot)).collect(),
+        databases: databases::all(&snapshot),
         waiters: snapshot.tickets.iter().map(|ticket| waiter(ticket, &snapshot)).collect(),
         runs: snapshot.runs.iter().map(RunStatus::from).collect(),
         reconciler: app.status.reconciler(),

@@ -25,6 +25,11 @@ impl Busy {
         self.dropping.is_some_and(|since| since.elapsed() >= time)
     }
 
+    /// Whether no step runs.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.values().all(|count| *count == 0)
+    }
+
     pub(super) fn has_capacity_for(&self, step: &Step) -> bool {
         match step.class() {
             Class::Slow { at_once } => self.running.get(&discriminant(step)).is_none_or(|count| *count < at_once),

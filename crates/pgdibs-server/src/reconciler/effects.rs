@@ -1,12 +1,13 @@
 //! Steps without effect: their attempts count as failed, in the report and in their rows, and the next attempts are delayed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::plan::Step;
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
 use pgdibs_core::watch::{EffectWatch, Ended, StepIdentity, Tick, WithoutEffect};
+use tokio::time::Instant;
 
 use super::backend::LeaderBackend;
 use super::state::{self, ReconcilerState};

@@ -1,4 +1,4 @@
-//! What stays warm while callers change between templates, and over a restart of the daemon.
+//! What stays warm while callers change between templates, and over a restart of the daemon; how often a reconciler at rest takes snapshots.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use pgdibs_core::request::Acquire;
 use pgdibs_testing::fake::FakeBackend;
 
 use super::Reconciler;
+use crate::service::wait_queue::WaitQueue;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -74,4 +75,44 @@ async fn two_branches_in_alternation_stay_warm_over_a_restart() {
     let mut restarted = start();
     settle(&mut restarted).await;
     assert_eq!(warm(&backend).await, both, "after a restart");
+}
+
+/// Regression: a daemon at rest took a snapshot of everything each second (issue 18, 1.2).
+#[tokio::test]
+async fn reconciler_at_rest_pauses_until_the_first_deadline() {
+    let backend = Arc::new(FakeBackend::new());
+    let wait_queue: Arc<WaitQueue> = Arc::default();
+    let mut reconciler = Reconciler::new(Arc::clone(&backend), Arc::clone(&wait_queue), HOUR, HOUR, Arc::default());
+    let (pool, fingerprint) = (PoolName::parse("app").unwrap(), Fingerprint::parse("v1").unwrap());
+    let patch = PoolPatch { warm: Some(2), max: Some(2), spares: Some(1), ..PoolPatch::default() };
+    backend.put_pool(&pool, &patch).await.unwrap();
+    backend.put_template(&pool, &fingerprint, "builder", "token").await.unwrap();
+    settle(&mut reconciler).await;
+    backend.request_seal(&pool, &fingerprint, "token").await.unwrap();
+    settle(&mut reconciler).await;
+    let pause = |reconciler: &Reconciler<FakeBackend>| reconciler.next_activation() - reconciler.began.elapsed();
+    assert!(pause(&reconciler) > Duration::from_secs(25), "{:?}", pause(&reconciler));
+
+    let id = LeaseId::from_u128(1);
+    let request = Acquire {
+        id,
+        pool,
+        fingerprint,
+        fingerprint_named: true,
+        run: None,
+        worker: None,
+        alias: "default".to_owned(),
+        holder: "test".to_owned(),
+        ttl_seconds: 20,
+        exact_slot: false,
+    };
+    backend.acquire(&[request], None).await.unwrap();
+    settle(&mut reconciler).await;
+    let until_expiry = pause(&reconciler);
+    assert!(until_expiry > Duration::from_secs(15) && until_expiry <= Duration::from_secs(20), "{until_expiry:?}");
+    // A renewal puts the expiry off without a snapshot.
+    let renewal = wait_queue.renewal_received(id);
+    renewal.written(1, 3600);
+    reconciler.take_renewals();
+    assert!(pause(&reconciler) > until_expiry + Duration::from_secs(4), "{:?}", pause(&reconciler));
 }

@@ -205,11 +205,7 @@ impl<B: Backend + 'static> Service<B> {
             // A grant deletes the first ticket.
             self.leave_queue(ticket.id, granted && index == 0).await;
         }
-        if !tickets.is_empty() && !granted {
-            // The next in the queue may be served now.
-            self.wait_queue.wake_all();
-        }
-        // A grant leaves a gap to fill, which is not urgent; what it took is off the count already.
+        // A grant leaves a gap to fill, which is not urgent; what it took is off the count already. Without one, the reconciler counts again.
         if matches!(waited, Ok(Waited::Done(_))) {
             self.wait_queue.wake_reconciler_soon();
         } else {
@@ -268,6 +264,7 @@ impl<B: Backend + 'static> Service<B> {
         let count = u32::try_from(requests.iter().filter(asks).count()).unwrap_or(u32::MAX);
         let exact = requests.iter().all(|request| request.exact_slot);
         let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
+        self.wait_queue.ticket_requested();
         let id = self.backend.take_ticket(wanted, count, kind).await?;
         tickets.push(Ticket { id, wanted: wanted.clone() });
         // A waiter for several templates tries again whenever one of them may be ready.

@@ -144,8 +144,10 @@ impl<B: Backend + 'static> Service<B> {
     pub async fn renew(&self, id: LeaseId, ttl_seconds: Option<u64>) -> Result<Lease, Error> {
         let renewal = self.wait_queue.renewal_received(id);
         let renewed = self.backend.renew(id, ttl_seconds).await;
-        if !matches!(renewed, Err(Error::ServerUnavailable(_))) {
-            renewal.answered();
+        match &renewed {
+            Ok(lease) => renewal.written(lease.renewals, lease.ttl_seconds),
+            Err(Error::ServerUnavailable(_)) => {}
+            Err(_) => renewal.refused(),
         }
         renewed
     }

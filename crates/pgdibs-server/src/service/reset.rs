@@ -45,6 +45,7 @@ impl<B: Backend + 'static> Service<B> {
                 if place.ticket.get().is_some() || wait.is_zero() || !waiter.enter() {
                     return Ok(Attempt::Pending(wanted, None));
                 }
+                self.wait_queue.ticket_requested();
                 let ticket = self.backend.take_ticket(&wanted, 1, TicketKind::Reset).await?;
                 self.wait_queue.add_waiter(ticket, None);
                 place.ticket.get_or_init(|| ticket);
@@ -124,7 +125,7 @@ impl<B: Backend + 'static> Drop for QueuePlace<'_, B> {
                 if let Err(error) = backend.drop_ticket(ticket).await {
                     tracing::debug!(ticket = ticket.0, %error, "cannot delete ticket: it is deleted later");
                 }
-                wait_queue.wake_all();
+                wait_queue.wake_with_last_counts();
             });
         }
     }

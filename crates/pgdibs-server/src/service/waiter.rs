@@ -114,9 +114,8 @@ impl<'a> Waiter<'a> {
                 biased;
                 () = self.stopping.cancelled() => return Err(Error::ShuttingDown),
                 () = self.disconnected.cancelled() => return Err(Error::Internal("the caller disconnected".to_owned())),
-                () = subscription.notified_for(self.queue, ticket) => {}
+                () = subscription.notified(self.queue, ticket, BACKSTOP) => {}
                 () = tokio::time::sleep_until(self.deadline) => return Ok(Waited::Deadline(pending)),
-                () = tokio::time::sleep(BACKSTOP) => {}
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Checks of kept databases: they outlive their lease, with another name and another login.
 
+use std::time::Duration;
+
 use super::suite::{expect, schema_row};
 use super::{ConformanceServer, Suite};
 use pgdibs_core::backend::Backend;
@@ -36,6 +38,12 @@ pub async fn kept_database_survives_release<B: Backend, S: ConformanceServer>(su
     let rows = suite.in_state(DatabaseState::Kept).await;
     assert_eq!(rows.len(), 1);
     assert_eq!((rows[0].id, &rows[0].name, rows[0].slot), (kept.database, &kept.name, None));
+    // The reconciler takes no snapshot before.
+    let snapshot = suite.snapshot().await;
+    let until = rows[0].keep_until.map_or(0, |until| until.0 - snapshot.taken_at.0);
+    let until = Duration::from_micros(u64::try_from(until).unwrap_or(0));
+    let next = snapshot.next_change.unwrap_or_default();
+    assert!(next >= until && next < until + Duration::from_millis(2), "{next:?} of {until:?}");
     if let Some(credentials) = &lease.credentials {
         suite.assert_dead(credentials, &[kept.name.as_str(), &lease.database_name]).await;
     }

@@ -256,3 +256,8 @@ pub(super) fn state_after_lease(keep_until: Option<Timestamp>) -> DatabaseState 
 pub(super) fn timestamp(seconds: f64) -> Timestamp {
     Timestamp((seconds * 1_000_000.0) as i64)
 }
+
+#[allow(clippy::cast_precision_loss, reason = "a test's clock starts at 0")]
+pub(super) fn seconds(timestamp: Timestamp) -> f64 {
+    timestamp.0 as f64 / 1_000_000.0
+}

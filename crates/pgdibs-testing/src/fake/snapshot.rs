@@ -1,10 +1,14 @@
 //! The snapshot of the fake backend.
 
-use super::catalog::{DatabaseRow, State, login_of, timestamp};
+use std::time::Duration;
+
+use super::catalog::{DatabaseRow, State, login_of, seconds, timestamp};
 use super::leasing::ANNOUNCEMENT_SECONDS;
+use super::templates::BUILDER_GRACE_SECONDS;
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::pool::Pool;
 use pgdibs_core::snapshot::{AnnouncedRun, ServerDatabase, Snapshot, Ticket};
+use pgdibs_core::template::TemplateState;
 
 impl State {
     pub(super) fn snapshot(&self) -> Snapshot {
@@ -63,7 +67,20 @@ impl State {
             limits: self.limits.clone(),
             server_address: "127.0.0.1:5432".to_owned(),
             taken_at: timestamp(self.now),
+            next_change: self.next_change(),
         }
+    }
+
+    fn next_change(&self) -> Option<Duration> {
+        let retries = self.templates.values().map(|row| row.retry_at);
+        let retries = retries.chain(self.databases.values().map(|row| row.retry_at));
+        let kept = self.databases.values().filter_map(|row| row.seen.keep_until).map(seconds);
+        let announced = self.runs.values().filter(|row| row.announced.is_some());
+        let announced = announced.map(|row| row.last_put + ANNOUNCEMENT_SECONDS);
+        let building = self.templates.values().filter(|row| row.seen.state == TemplateState::Building);
+        let building = building.map(|row| row.last_renewed + BUILDER_GRACE_SECONDS);
+        let times = retries.chain(kept).chain(announced).chain(building).filter(|at| *at > self.now);
+        times.min_by(f64::total_cmp).map(|at| Duration::from_secs_f64(at - self.now))
     }
 
     /// Announced runs that have neither ended nor expired.

@@ -168,6 +168,7 @@ impl Example {
             created_at: Timestamp(id),
             ready_at: slot.map(|_| Timestamp(id)),
         });
+        self.snapshot.databases.sort_by_key(|database| database.id);
         self
     }
 
