@@ -250,11 +250,123 @@ begin
              or not exists (select from pg_stat_activity a where a.datid = database::oid and a.usesysid is not null));
 end $$;
 
--- Why no clone of a template can be made: all that are to be made have failed three times, and none is left.
-create function clone_error(template bigint) returns text language sql stable as $$
-    select max(last_error) filter (where state = 'blocked' and oid is null) from databases where template_id = $1
-    having bool_or(state = 'blocked' and oid is null) and not bool_or(state in ('spare', 'ready') or state = 'creating')
-$$;
+-- Why no clone of a template can be made: all that are to be made have failed three times, and none is left. In PL/pgSQL, which keeps the
+-- plan: a function in SQL with an aggregate is planned again at each call (before Postgres 18).
+create function clone_error(template bigint) returns text language plpgsql stable as $$
+begin
+    return (select max(last_error) filter (where state = 'blocked' and oid is null) from databases where template_id = template
+            having bool_or(state = 'blocked' and oid is null) and not bool_or(state in ('spare', 'ready') or state = 'creating'));
+end $$;
+
+-- Whether a run goes on. It then does not end before the transaction does: `runs::end` locks the same key exclusively. Volatile, so that the
+-- second statement sees what was committed before the lock, also when the calling statement began earlier.
+create function run_goes_on(run_id text) returns boolean language plpgsql volatile as $$
+begin
+    perform pg_advisory_xact_lock_shared(1885824114, hashtext(run_id));
+    return not exists (select from ended_runs where run = run_id);
+end $$;
+
+-- What the steps check and write around their DDL, as functions, so that one message to the server has all of it: `select expect_databases(…);
+-- alter database …; select used_left(…)`. Each raises PD001 when the server or the rows are not as the step expects; the step is stale then, and
+-- its transaction changes nothing. Each statement of a volatile function sees what was committed before it, also after a wait for a lock.
+
+-- Locks the rows of databases until the end of the transaction, and compares their names and states. A leased one has a reset in progress.
+create function expect_databases(ids bigint[], names text[], states text[]) returns void language plpgsql volatile as $$
+begin
+    perform from databases d where d.id = any(ids) order by d.id for update;
+    if (select count(*) from unnest(ids, names, states) as e (id, name, state)
+        join databases d on d.id = e.id and d.name = e.name and d.state = e.state
+        where d.state <> 'leased' or exists (select from leases l where l.database_id = d.id and l.reset_to is not null)) <> cardinality(ids) then
+        raise exception using errcode = 'PD001', message = 'a database of the step has another state or another name now';
+    end if;
+end $$;
+
+-- DDL goes by name: whether each name is that of the database in the row. An administrator may have renamed one and put another under its name.
+create function expect_oids(ids bigint[], names text[]) returns void language plpgsql volatile as $$
+begin
+    if (select count(*) from unnest(ids, names) as e (id, name) join databases d on d.id = e.id
+        join pg_database p on p.datname = e.name::name and p.oid = d.oid::oid) <> cardinality(ids) then
+        raise exception using errcode = 'PD001', message = 'a database of the step has another name now';
+    end if;
+end $$;
+
+-- A used database has left its slot under another name.
+create function used_left(used bigint, away text, keeps boolean) returns void language plpgsql volatile as $$
+begin
+    perform expect_oids(array[used], array[away]);
+    update databases d set name = away, slot = null, attempts = 0, retry_at = null,
+        state = case when d.state = 'kept' and not keeps then 'retiring' else d.state end
+    where d.id = used;
+end $$;
+
+-- A spare has entered a slot, if no reset has reserved it: a reset reserves under the row's lock without changing the row.
+create function spare_entered(spare bigint, entered text, number integer) returns void language plpgsql volatile as $$
+begin
+    perform expect_oids(array[spare], array[entered]);
+    update databases d set state = 'ready', name = entered, slot = number, ready_at = now(), attempts = 0, retry_at = null
+    where d.id = spare and not exists (select from leases l where l.reset_to = spare);
+    if not found then
+        raise exception using errcode = 'PD001', message = 'the spare was reserved for a reset';
+    end if;
+end $$;
+
+-- A ready database has moved to another slot; a ready one there has the slot and the name that it left.
+create function moved(database bigint, entered text, number integer, displaced bigint) returns void language plpgsql volatile as $$
+declare
+    left_name text;
+    left_number integer;
+begin
+    select d.name, d.slot into left_name, left_number from databases d where d.id = database;
+    perform expect_oids(array[database], array[entered]);
+    if displaced is not null then
+        perform expect_oids(array[displaced], array[left_name]);
+        -- Slot and name are unique, so this row leaves both before the other gets them.
+        update databases d set state = 'spare', name = d.pool || '_spare_' || d.id, slot = null where d.id = displaced;
+    end if;
+    update databases d set name = entered, slot = number, attempts = 0, retry_at = null where d.id = database;
+    update databases d set state = 'ready', name = left_name, slot = left_number, attempts = 0, retry_at = null where d.id = displaced;
+end $$;
+
+-- Locks the lease of a reset, before its databases.
+create function expect_reset(lease uuid, used bigint, spare bigint) returns void language plpgsql volatile as $$
+begin
+    perform from leases l where l.id = lease and l.state = 'live' and l.reset_to = spare and l.database_id = used for update;
+    if not found then
+        raise exception using errcode = 'PD001', message = 'the reset is done, or the lease has ended';
+    end if;
+end $$;
+
+-- The reserved spare has the slot and the name of the used database. The two exchange their logins: the used one gets the spare's, which no
+-- holder knows.
+create function reset_done(lease uuid, used bigint, away text, keeps boolean, spare bigint) returns void language plpgsql volatile as $$
+declare
+    entered text;
+    number integer;
+begin
+    select d.name, d.slot into entered, number from databases d where d.id = used;
+    perform expect_oids(array[used, spare], array[away, entered]);
+    -- Slot and name are unique, so the spare gets them in a statement of its own.
+    update databases d set login = o.login, password = o.password, verifier = o.verifier, attempts = 0, retry_at = null,
+        name = case d.id when used then away else d.name end, slot = null,
+        state = case when d.id = used then case when keeps then 'kept' else 'retiring' end else d.state end,
+        reason = case d.id when used then 'its lease was reset' else d.reason end
+    from databases o where (d.id = used and o.id = spare) or (d.id = spare and o.id = used);
+    update databases d set name = entered, slot = number, state = 'leased', ready_at = now() where d.id = spare;
+    update leases l set database_id = spare, generation = l.generation + 1, reset_to = null, renewals = l.renewals + 1, renewed_at = now()
+    where l.id = lease;
+end $$;
+
+-- A clone is complete: a spare.
+create function cloned(clone bigint, with_verifier text, seconds double precision) returns void language plpgsql volatile as $$
+begin
+    update databases d set state = 'spare', oid = s.oid::int8, clone_seconds = seconds, attempts = 0, retry_at = null,
+        last_error = null, reason = null, verifier = with_verifier
+    from server_databases s
+    where d.id = clone and d.state in ('creating', 'blocked') and d.oid is null and s.name = d.name and s.ours;
+    if not found then
+        raise exception using errcode = 'PD001', message = 'the row of the clone has changed';
+    end if;
+end $$;
 
 -- The views below are what several statements share. Views and not repeated text, so that a rule exists once. Statements read them with
 -- `*`: a migration that adds a column to one creates it under another name, since a daemon that runs has prepared statements on it.
@@ -265,6 +377,38 @@ create view living_daemons as
 select l.objid::int8 as daemon from pg_locks l
 where l.locktype = 'advisory' and l.granted and l.classid = 1885824098 and l.objsubid = 2
   and l.database = (select oid from pg_database where datname = current_database());
+
+-- The template of a request of `run_id` (or null) that names none: the one that its run announced or leased last (`of_run`), else the pool's
+-- current one, else its newest. No row: there is no such pool. `others`: templates of the pool that callers use beside the current one; with
+-- one of those the request has to name a template. A daemon that builds the pool's templates has named its own. Tickets of a dead daemon do not
+-- count, nor does an announcement that has lapsed; a run with leases is in use by these. In PL/pgSQL, which keeps the plan.
+create function template_choice(pool_name text, run_id text, own_daemon integer)
+returns table (of_run text, "current" text, others text[]) language plpgsql stable as $$
+#variable_conflict use_column
+begin
+    return query
+    with of_run as (
+        select coalesce(
+            (select a.fingerprint from announced_runs a where a.run = run_id and a.pool = pool_name),
+            (select l.fingerprint from leases l where l.run = run_id and l.pool = pool_name order by l.acquired_at desc limit 1))
+            as fingerprint),
+    newest as (
+        select t.id, t.fingerprint from templates t join pools p on p.name = t.pool
+        where p.name = pool_name and t.state in ('ready', 'building')
+        order by t.state = 'ready' desc, t.id is not distinct from p.current_template desc, t.built_at desc nulls last, t.id desc limit 1)
+    select of_run.fingerprint, newest.fingerprint,
+           case when of_run.fingerprint is null and not p.sourced then array(
+               select o.fingerprint from templates o
+               where o.pool = pool_name and o.id <> newest.id and o.state in ('ready', 'building') and (
+                   exists (select from databases d where d.template_id = o.id and d.state = 'leased')
+                   or exists (select from tickets t where t.template_id = o.id and t.kind <> 'reset'
+                       and (t.daemon = own_daemon or t.daemon::int8 in (select daemon from living_daemons)))
+                   or exists (select from announced_runs r
+                       where r.pool = pool_name and r.fingerprint = o.fingerprint and r.put_at > now() - interval '60 s'))
+               order by o.fingerprint) else '{}' end
+    from pools p cross join of_run left join newest on true
+    where p.name = pool_name and not p.dropping;
+end $$;
 
 -- The databases of the server. `ours`: pgdibs created it, which its owner role says from `create database` on. `invalid`: its drop was
 -- interrupted. `made_by_tests`: the tests of a lease created it, so its owner is the login of a lease, or the owner role of a pool whose

@@ -55,7 +55,6 @@ points! {
     TemplateClosed = "template:closed",
     TemplateDropped = "template:dropped",
     // Databases. The row of a clone exists before its database does.
-    CloneRowWritten = "clone:row-written",
     CloneRowCommitted = "clone:row-committed",
     CloneLoginMade = "clone:login-made",
     CloneCreated = "clone:created",

@@ -12,8 +12,9 @@ pub struct Acquire {
     pub id: LeaseId,
     /// The pool.
     pub pool: PoolName,
-    /// The template.
-    pub fingerprint: Fingerprint,
+    /// The template; `None` means the one that [`choose_template`](crate::backend::Backend::choose_template) gives at that moment. A caller
+    /// that waits names that one from then on, since it does not follow a later `PUT`.
+    pub fingerprint: Option<Fingerprint>,
     /// Whether the caller named it. If not, a live lease of another template under the same key is no conflict.
     pub fingerprint_named: bool,
     /// The test session.

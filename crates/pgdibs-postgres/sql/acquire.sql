@@ -1,6 +1,6 @@
 -- Leases one ready database, in the order of tickets, in one statement.
 --
--- $1 pool, $2 fingerprint, $3 template or null, $4 preferred slot or null, $5 id of the lease, $6 run, $7 worker, $8 alias,
+-- $1 pool, $2 fingerprint, or null for the one that `template_choice` gives, $3 template or null, $4 preferred slot or null, $5 id of the lease, $6 run, $7 worker, $8 alias,
 -- $9 holder, $10 ttl, $11 own ticket (the highest number without one), $12 how many of this template the caller wants, this one included,
 -- $13 the preferred slot only, $14 the caller has a ticket or has locked out other newcomers, $15 instance of this daemon
 
@@ -9,11 +9,17 @@ with holding as (
     select id from leases where state = 'live' and (id = $5 or
         pool = $1 and run = $6 and coalesce(worker, '') = coalesce($7, '') and alias = $8)),
 
+-- Whether the run of the request goes on, until the lease is committed.
+run as (
+    select $6::text is null or run_goes_on($6) as goes_on),
+
 -- The template. The lock keeps it from retiring until the lease is committed.
 template as (
     select t.id, t.fingerprint from templates t join pools p on p.name = t.pool
     where p.name = $1 and not p.dropping and t.state = 'ready'
-      and ($3::int8 is null or t.id = $3) and t.fingerprint = $2
+      and ($3::int8 is null or t.id = $3)
+      and t.fingerprint = coalesce($2, (
+          select coalesce(c.of_run, c."current") from template_choice($1, $6, $15) c where c.others = '{}'))
     for key share of t),
 
 -- Records the use, at most every 10 s: each update leaves a dead row.
@@ -42,7 +48,7 @@ allowed as (
     select from ahead
     where ($14 or ahead.places = 0)
       and (ahead.places + $12 = 1 or (select free.places from free) >= ahead.places + $12)
-      and not exists (select from ended_runs where run = $6)
+      and (select goes_on from run)
       and not exists (select from holding)),
 
 -- The database in the preferred slot. `skip locked`: a concurrent request takes another one.
@@ -82,7 +88,7 @@ served as (
     delete from tickets where id = $11 and exists (select from l))
 
 -- `contested`: enough are left beside the waiters ahead, but a concurrent newcomer may count the same ones.
-select exists (select from holding) as held, exists (select from ended_runs where run = $6) as ended,
+select exists (select from holding) as held, not (select goes_on from run) as ended,
        template.id as wanted_template, template.fingerprint as wanted_fingerprint,
        (select ahead.places > 0 and not $14 and (select free.places from free) >= ahead.places + $12 from ahead) as contested,
        case when l.id is null then clone_error(template.id) end as clone_error,

@@ -6,6 +6,7 @@
 use pgdibs_core::name::{DatabaseName, RoleName, TestsOwnDatabase};
 use pgdibs_core::pool::Strategy;
 
+mod calls;
 mod extensions;
 mod housekeeping;
 mod locale;
@@ -13,6 +14,9 @@ mod probe;
 mod roles;
 mod text;
 
+pub use self::calls::{
+    cloned, expect_databases, expect_oids, expect_reset, moved, reset_done, spare_entered, used_left,
+};
 pub use self::extensions::{create_extension, create_schema, grant_member, own_as_superuser};
 pub use self::housekeeping::{VACUUMED, analyze, compact, freeze, vacuum_catalogs};
 pub use self::locale::{DatabaseLocale, LocaleClauses};
@@ -315,14 +319,9 @@ pub fn safe_settings() -> Ddl {
     )
 }
 
-/// These statements in a savepoint of the transaction that is open.
-pub fn in_savepoint(statements: &Ddl) -> Ddl {
-    Ddl::of(format!("savepoint attempt; {}; release savepoint attempt", statements.0))
-}
-
-/// Undoes the statements of [`in_savepoint`], one of which failed.
-pub fn back_to_savepoint() -> Ddl {
-    Ddl::of("rollback to savepoint attempt; release savepoint attempt".to_owned())
+/// Ends the transaction that is open after a failed statement.
+pub fn roll_back() -> Ddl {
+    Ddl::of("rollback".to_owned())
 }
 
 /// Opens the transaction of the connection that finds blockers, which stays open; after [`safe_settings`].

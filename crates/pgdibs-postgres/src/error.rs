@@ -40,6 +40,7 @@ impl From<PgError> for StepError {
         match error {
             PgError::Sql(error) => match sqlstate::class(&error) {
                 ErrorClass::Unavailable | ErrorClass::Refused => Self::Unavailable(sqlstate::sentence(&error)),
+                ErrorClass::Stale => Self::Stale(sqlstate::sentence(&error)),
                 _ => Self::Failed(sqlstate::sentence(&error)),
             },
             PgError::Request(error) => Self::Failed(error.to_string()),

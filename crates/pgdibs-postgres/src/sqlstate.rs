@@ -23,6 +23,8 @@ pub enum ErrorClass {
     Refused,
     /// `2BP01`: objects depend on the role.
     HasDependents,
+    /// `PD001`, which functions of the catalog raise: the rows or the server are not as a step expects.
+    Stale,
     Other,
 }
 
@@ -49,6 +51,7 @@ pub fn class(error: &sqlx::Error) -> ErrorClass {
         "55006" => ErrorClass::InUse,
         "42501" => ErrorClass::Forbidden,
         "2BP01" => ErrorClass::HasDependents,
+        "PD001" => ErrorClass::Stale,
         "28P01" | "28000" => ErrorClass::Refused,
         "40001" | "40P01" | "55P03" | "57014" | "XX000" => ErrorClass::Contended,
         "53100" | "53200" | "53400" => ErrorClass::Exhausted,

@@ -1,6 +1,6 @@
 //! SQL text, and the quoting of names and constants.
 
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, Postgres, Transaction};
 
 /// Composed SQL text. Several statements run as one implicit transaction.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -25,6 +25,11 @@ impl Ddl {
             return Ok(());
         }
         connection.execute(sqlx::raw_sql(AssertSqlSafe(self.0))).await.map(|_| ())
+    }
+
+    /// Begins a transaction with this text, in one message. After an error the transaction is still open.
+    pub async fn begin<'c>(&self, connection: &'c mut PgConnection) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+        connection.begin_with(AssertSqlSafe(format!("begin; {}", self.0))).await
     }
 
     pub fn then(mut self, next: Self) -> Self {

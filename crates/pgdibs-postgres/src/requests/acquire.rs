@@ -1,14 +1,15 @@
 //! Acquire: one statement leases a ready database, in the order of tickets. No slow work precedes it.
 
 use pgdibs_core::error::Error;
-use pgdibs_core::lease::{End, Lease};
+use pgdibs_core::lease::Lease;
 use pgdibs_core::name::{Fingerprint, PoolName, preferred_slot};
 use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId};
 use pgdibs_core::template::{TemplateId, no_clone};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::{leases, pools, runs, templates};
+use super::choose_template::choose_template;
+use super::{pools, templates};
 use crate::context::PgBackend;
 use crate::error::Result;
 use crate::rows::{self, Columns as _};
@@ -38,7 +39,6 @@ pub(crate) async fn acquire(backend: &PgBackend, requests: &[Acquire], ticket: O
     let request = match attempt {
         Ok(leases) => {
             reach(Failpoint::AcquireCommitted).await;
-            refuse_ended_runs(backend, requests, &leases).await?;
             return Ok(Acquired::Granted(leases));
         }
         Err((request, Outcome::RunEnded)) => {
@@ -156,14 +156,18 @@ async fn acquire_batch<'a>(
 
 /// The template that a request means, for a caller that has to wait for it; without a lock, so the acquiring statement checks again.
 async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<TargetTemplate> {
+    let fingerprint = match &request.fingerprint {
+        Some(fingerprint) => fingerprint.clone(),
+        None => choose_template(backend, &request.pool, request.run.as_deref()).await?,
+    };
     let row = sqlx::query(include_str!("../../sql/wanted_template.sql"))
         .bind(request.pool.as_str())
-        .bind(request.fingerprint.as_str())
+        .bind(fingerprint.as_str())
         .fetch_optional(&backend.catalog())
         .await?
         .ok_or_else(|| Error::pool_not_found(&request.pool))?;
     if row.try_get::<Option<i64>, _>("template_id")?.is_none() {
-        return Err(no_template(backend, &request.pool, Some(&request.fingerprint)).await?.into());
+        return Err(no_template(backend, &request.pool, Some(&fingerprint)).await?.into());
     }
     Ok(rows::wanted(&row, row.try_get("building")?)?)
 }
@@ -195,7 +199,7 @@ async fn acquire_one(
 ) -> Result<Outcome> {
     let result = sqlx::query(include_str!("../../sql/acquire.sql"))
         .bind(request.pool.as_str())
-        .bind(request.fingerprint.as_str())
+        .bind(request.fingerprint.as_ref().map(Fingerprint::as_str))
         .bind(template.map(|template| template.0))
         .bind(request.worker.as_deref().and_then(preferred_slot).and_then(|slot| i32::try_from(slot).ok()))
         .bind(request.id)
@@ -265,9 +269,8 @@ async fn held_by(backend: &PgBackend, request: &Acquire) -> Result<Option<Lease>
     .try_map(rows::lease)
     .fetch_optional(&backend.catalog())
     .await?;
-    if let Some(lease) = &lease
-        && request.fingerprint_named
-        && request.fingerprint != lease.fingerprint
+    if let (Some(lease), Some(named)) = (&lease, request.fingerprint.as_ref().filter(|_| request.fingerprint_named))
+        && *named != lease.fingerprint
     {
         return Err(Error::LeaseConflict(format!(
             "run \"{}\", worker \"{}\", alias \"{}\" already holds lease {} of template \"{}\"; release it first, or use another alias",
@@ -280,17 +283,4 @@ async fn held_by(backend: &PgBackend, request: &Acquire) -> Result<Option<Lease>
         .into());
     }
     Ok(lease)
-}
-
-/// See [`runs::end`]: the run may have ended between the statement's snapshot and its commit.
-async fn refuse_ended_runs(backend: &PgBackend, requests: &[Acquire], leases: &[Lease]) -> Result<()> {
-    for run in requests.iter().filter_map(|request| request.run.as_ref()) {
-        if runs::has_ended(backend, run).await? {
-            for lease in leases {
-                leases::end(backend, lease.id, End::Released, "its run ended").await?;
-            }
-            return Err(Error::RunEnded(run.clone()).into());
-        }
-    }
-    Ok(())
 }

@@ -33,12 +33,13 @@ pub(crate) async fn announce(backend: &PgBackend, announce: &Announce) -> Result
     if announced.rows_affected() == 0 { Err(Error::RunEnded(announce.run.clone()).into()) } else { Ok(()) }
 }
 
-/// Ends a run. The end is committed before this reads the run's leases, and an acquire reads the ended runs after it has committed its
-/// lease: so one of the two sees the other.
+/// Ends a run. The end is committed before this reads the run's leases, and waits for acquires of the run that are under way (see
+/// `run_goes_on` in the catalog): so this reads their leases, and a later acquire reads the end.
 pub(crate) async fn end(backend: &PgBackend, run: &str) -> Result<u64, sqlx::Error> {
     sqlx::query(
-        "with announced as (delete from announced_runs where run = $1)
-         insert into ended_runs (run) values ($1) on conflict (run) do nothing",
+        "with locked as materialized (select pg_advisory_xact_lock(1885824114, hashtext($1))),
+         announced as (delete from announced_runs where run = $1)
+         insert into ended_runs (run) select $1 from locked on conflict (run) do nothing",
     )
     .bind(run)
     .execute(&backend.catalog())
@@ -50,11 +51,4 @@ pub(crate) async fn end(backend: &PgBackend, run: &str) -> Result<u64, sqlx::Err
         .await?;
     let released = leases::end_all(&backend.catalog(), &live, End::Released, None, "its run ended").await?;
     Ok(released.unsigned_abs())
-}
-
-pub(crate) async fn has_ended(backend: &PgBackend, run: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("select exists (select from ended_runs where run = $1)")
-        .bind(run)
-        .fetch_one(&backend.catalog())
-        .await
 }

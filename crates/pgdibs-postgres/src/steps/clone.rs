@@ -6,8 +6,8 @@ use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::name::{DatabaseName, RoleName};
 use pgdibs_core::pool::{Strategy, StrategyChoice};
+use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection as _, Row as _};
 
 use super::roles::{make_login, make_owner};
 use super::sessions::end_sessions;
@@ -65,7 +65,7 @@ pub(super) async fn clone(ctx: &mut StepContext<'_>, server: &ServerProcess, dat
     let seconds = began.elapsed().as_secs_f64();
     reach(Failpoint::CloneCreated).await;
     let grants = grants(&row, &name, &login, &owner)?;
-    let finished = finish(ctx.connection, database, &grants, verifier, seconds).await.map_err(StepError::from);
+    let finished = finish(ctx.connection, database, grants, verifier, seconds).await.map_err(StepError::from);
     if matches!(finished, Err(StepError::Failed(_) | StepError::Stale(_))) {
         // The row stays, so that its attempts count. The next plan would take a copy that stayed for one whose creator died, drop it, and
         // replace it by a row without a failure, again and again without a pause.
@@ -123,28 +123,12 @@ fn grants(row: &PgRow, name: &DatabaseName, login: &RoleName, owner: &RoleName) 
 async fn finish(
     connection: &mut PgConnection,
     database: DatabaseId,
-    grants: &Ddl,
+    grants: Ddl,
     verifier: String,
     seconds: f64,
 ) -> Result<()> {
-    let mut transaction = connection.begin().await?;
-    contended::run(&mut transaction, grants).await?;
-    let done = sqlx::query(
-        "update databases d set state = 'spare', oid = s.oid::int8, clone_seconds = $2, attempts = 0, retry_at = null,
-                last_error = null, reason = null, verifier = $3
-         from server_databases s
-         where d.id = $1 and d.state in ('creating', 'blocked') and d.oid is null and s.name = d.name and s.ours",
-    )
-    .bind(database.0)
-    .bind(seconds)
-    .bind(verifier)
-    .execute(&mut *transaction)
-    .await?;
-    if done.rows_affected() != 1 {
-        return Err(stale("the row of the clone has changed"));
-    }
-    reach(Failpoint::CloneConfigured).await;
-    transaction.commit().await?;
+    let finished = grants.then(ddl::cloned(database.0, &verifier, seconds));
+    contended::run(connection, finished, Failpoint::CloneConfigured).await?;
     reach(Failpoint::CloneDone).await;
     Ok(())
 }

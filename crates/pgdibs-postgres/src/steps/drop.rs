@@ -3,8 +3,8 @@
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::name::{DatabaseName, RoleName};
 use pgdibs_core::template::TemplateId;
+use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgDatabaseError};
-use sqlx::{Connection as _, Row as _};
 
 use super::contended;
 use super::drop_by_name::drop_by_name;
@@ -14,7 +14,7 @@ use super::sessions::{end_all_sessions, end_sessions_of};
 use super::step_context::ServerProcess;
 use super::step_context::StepContext;
 use super::tenants::{drop_handed_over, drop_what_they_made};
-use crate::ddl;
+use crate::ddl::{self, Ddl};
 use crate::error::{Result, failed, stale};
 use crate::rights::Rights;
 use crate::rows::Columns as _;
@@ -26,19 +26,17 @@ pub(super) async fn drop_database(
     server: &ServerProcess,
     database: DatabaseId,
 ) -> Result<()> {
-    let mut used = find_used(ctx.connection, server, database).await?;
+    let used = find_used(ctx.connection, server, database).await?;
     if used.invalid.is_some() && !used.shut {
         // It was not returned from a slot: a spare, or an administrator opened it.
-        let mut transaction = ctx.connection.begin().await?;
-        used = find_used(&mut transaction, server, database).await?;
         if used.invalid == Some(false) {
-            close(&mut transaction, &used.name, &used.open_logins).await?;
+            let expected = ddl::expect_databases(&[(database.0, &used.name, &used.state)]);
+            let closing = expected.then(close(&used.name, &used.open_logins));
+            let closing = closing.then(ddl::expect_oids(&[(database.0, &used.name)]));
+            contended::run_at_once(ctx.connection, closing).await?;
         }
-        transaction.commit().await?;
         reach(Failpoint::DropClosed).await;
-        if used.invalid.is_some() {
-            end_all_sessions(ctx.connection, used.oid).await?;
-        }
+        end_all_sessions(ctx.connection, used.oid).await?;
     }
     if used.invalid.is_some() {
         reach(Failpoint::DropFenced).await;
@@ -63,6 +61,7 @@ pub(super) async fn drop_database(
 /// A database that is to be dropped.
 struct Used {
     name: DatabaseName,
+    state: String,
     oid: i64,
     logins: Vec<String>,
     /// Those of its logins that can still log in.
@@ -75,7 +74,7 @@ struct Used {
     shut: bool,
 }
 
-/// Locks the row; see `sql/database_to_drop.sql`.
+/// See `sql/database_to_drop.sql`.
 async fn find_used(connection: &mut PgConnection, server: &ServerProcess, database: DatabaseId) -> Result<Used> {
     let row = sqlx::query(include_str!("../../sql/database_to_drop.sql"))
         .bind(database.0)
@@ -94,6 +93,7 @@ async fn find_used(connection: &mut PgConnection, server: &ServerProcess, databa
     }
     Ok(Used {
         name,
+        state: row.try_get("state")?,
         oid: row.try_get("oid")?,
         logins: row.try_get("logins")?,
         may_make_databases: row.try_get("may_make_databases")?,
@@ -108,15 +108,14 @@ pub(super) async fn drop_template(
     server: &ServerProcess,
     template: TemplateId,
 ) -> Result<()> {
-    let mut transaction = ctx.connection.begin().await?;
     let row = sqlx::query(
         "select pg_backend_pid() as process, t.pool, t.name, coalesce(t.oid, p.oid::int8) as oid, o.owner from templates t
          join pools o on o.name = t.pool left join pg_database p on p.datname = t.name
          where t.id = $1 and t.state in ('retiring', 'failed')
-           and not exists (select from databases d where d.template_id = t.id and d.oid is null) for update of t",
+           and not exists (select from databases d where d.template_id = t.id and d.oid is null)",
     )
     .bind(template.0)
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(&mut *ctx.connection)
     .await?
     .ok_or_else(|| stale("the template is not to be dropped"))?;
     server.read(&row)?;
@@ -128,13 +127,12 @@ pub(super) async fn drop_template(
     )
     .bind(row.try_get::<Option<i64>, _>("oid")?)
     .bind(name.as_str())
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(&mut *ctx.connection)
     .await?;
     if let Some((_, false)) = found {
-        let logins = existing(&mut transaction, std::slice::from_ref(&login)).await?;
-        close(&mut transaction, &name, &logins).await?;
+        let logins = existing(ctx.connection, std::slice::from_ref(&login)).await?;
+        contended::run_at_once(ctx.connection, close(&name, &logins)).await?;
     }
-    transaction.commit().await?;
     reach(Failpoint::TemplateClosed).await;
 
     if let Some((oid, _)) = found {
@@ -165,11 +163,10 @@ pub(super) async fn drop_template(
 }
 
 /// Closes the database and these logins. (`alter database` on one whose drop was interrupted is a FATAL error.)
-async fn close(connection: &mut PgConnection, name: &DatabaseName, logins: &[RoleName]) -> Result<(), sqlx::Error> {
+fn close(name: &DatabaseName, logins: &[RoleName]) -> Ddl {
     // `drop database` refuses a database with the template flag.
-    let closing = ddl::bound_statements().then(ddl::is_template(name, false)).then(ddl::allow_connections(name, false));
-    let closing = logins.iter().fold(closing, |closing, login| closing.then(ddl::close_login(login)));
-    contended::run(connection, &closing).await
+    let closing = ddl::is_template(name, false).then(ddl::allow_connections(name, false));
+    logins.iter().fold(closing, |closing, login| closing.then(ddl::close_login(login)))
 }
 
 /// Those of the names that exist as logins of pgdibs.
@@ -192,8 +189,9 @@ fn login_names(names: &[String]) -> Vec<RoleName> {
 /// The roles that are connected with a superuser's login go too. It may own something elsewhere, which pgdibs does not drop: the login stays, closed, and garbage collection tries again.
 pub(crate) async fn drop_logins(ctx: &mut StepContext<'_>, logins: &[String]) -> Result<()> {
     let names = login_names(logins);
-    end_sessions_of(ctx.connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;
-    if ctx.backend.facts().rights == Rights::Superuser {
+    let has_superuser =
+        end_sessions_of(ctx.connection, &names.iter().map(RoleName::as_str).collect::<Vec<_>>()).await?;
+    if has_superuser && ctx.backend.facts().rights == Rights::Superuser {
         drop_connected(ctx, &names).await?;
     }
     if ctx.backend.facts().prepares_transactions {

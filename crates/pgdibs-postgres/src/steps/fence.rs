@@ -8,7 +8,6 @@ use std::time::Duration;
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
 use pgdibs_core::name::DatabaseName;
-use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::row::{self, DatabaseRow};
@@ -16,7 +15,7 @@ use super::sessions::{PATIENT, end_sessions_and_logins};
 use super::step_context::StepContext;
 use super::{contended, pre_drop};
 use crate::ddl;
-use crate::error::{Result, stale, stuck};
+use crate::error::{PgError, Result, stale, stuck};
 use pgdibs_failpoint::{Failpoint, reach};
 
 /// Which used databases a fence is for, and so what else it closes.
@@ -54,7 +53,7 @@ pub(super) async fn fence(ctx: &mut StepContext<'_>, end: End, ids: &[i64], pati
     found.retain(|d| end.concerns(d));
     end_all(ctx.connection, &found, patience).await?;
     pre_drop::roll_back_all(ctx, &named(&found)).await?;
-    let (closed, mut failed) = close(ctx.connection, end, ids).await?;
+    let (closed, mut failed) = close(ctx.connection, end, found).await?;
     let [point_closed, point_fenced] = end.failpoints();
     reach(point_closed).await;
     let with_sessions = end_all(ctx.connection, &closed, patience).await?;
@@ -84,41 +83,45 @@ async fn end_all(
 }
 
 /// Closes the databases, together or, when that fails, one by one. Returns those that are closed, and those that are not.
-async fn close(connection: &mut PgConnection, end: End, ids: &[i64]) -> Result<(Vec<DatabaseRow>, Failed), StepError> {
-    if ids.len() > 1 {
-        match close_together(connection, end, ids).await.map_err(StepError::from) {
-            Ok(closed) => return Ok((closed, Vec::new())),
+async fn close(
+    connection: &mut PgConnection,
+    end: End,
+    used: Vec<DatabaseRow>,
+) -> Result<(Vec<DatabaseRow>, Failed), StepError> {
+    if used.len() > 1 {
+        match close_together(connection, end, &used).await {
+            Ok(()) => return Ok((used, Vec::new())),
             Err(error @ StepError::Unavailable(_)) => return Err(error),
             Err(_) => {}
         }
     }
     let (mut closed, mut failed) = (Vec::new(), Vec::new());
-    for &id in ids {
-        match close_together(connection, end, &[id]).await.map_err(StepError::from) {
-            Ok(one) => closed.extend(one),
+    for one in used {
+        match close_together(connection, end, std::slice::from_ref(&one)).await {
+            Ok(()) => closed.push(one),
             Err(error @ StepError::Unavailable(_)) => return Err(error),
-            Err(error) => failed.push((id, error)),
+            Err(error) => failed.push((one.id, error)),
         }
     }
     Ok((closed, failed))
 }
 
-async fn close_together(connection: &mut PgConnection, end: End, ids: &[i64]) -> Result<Vec<DatabaseRow>> {
-    let mut transaction = connection.begin().await?;
-    let mut used = row::lock(&mut transaction, ids).await?;
-    used.retain(|d| end.concerns(d));
-    let mut closing = ddl::bound_statements();
-    for database in &used {
+async fn close_together(connection: &mut PgConnection, end: End, used: &[DatabaseRow]) -> Result<(), StepError> {
+    if used.is_empty() {
+        return Ok(());
+    }
+    let expected: Vec<_> = used.iter().map(|d| (d.id, &d.name, d.state.as_str())).collect();
+    let mut closing = ddl::expect_databases(&expected);
+    for database in used {
         if end == End::Lease && database.has_login {
             closing = closing.then(ddl::close_login(&database.login.name));
         }
         closing = closing.then(ddl::allow_connections(&database.name, false));
     }
-    contended::run(&mut transaction, &closing).await?;
     // An administrator may have renamed the database and put another one under its name, which stays open.
-    row::check_oids(&mut transaction, &named(&used)).await?;
-    transaction.commit().await?;
-    Ok(used)
+    let by_id: Vec<_> = used.iter().map(|d| (d.id, &d.name)).collect();
+    contended::run_at_once(connection, closing.then(ddl::expect_oids(&by_id))).await.map_err(PgError::from)?;
+    Ok(())
 }
 
 /// Fences one database on a connection of its own, so that no other database waits for its sessions.

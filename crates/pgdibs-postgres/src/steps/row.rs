@@ -5,7 +5,6 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::login::Login;
-use crate::error::{Result, stale};
 use crate::rows::Columns as _;
 
 /// See `sql/database_rows.sql`.
@@ -68,22 +67,4 @@ pub(super) async fn read_one(connection: &mut PgConnection, id: i64) -> Result<O
 pub(super) async fn lock(connection: &mut PgConnection, ids: &[i64]) -> Result<Vec<DatabaseRow>, sqlx::Error> {
     let statement = concat!(include_str!("../../sql/database_rows.sql"), "for update of d");
     sqlx::query(statement).bind(ids).try_map(DatabaseRow::read).fetch_all(connection).await
-}
-
-/// After DDL by name: checks that each name has the expected oid; if not, everything is rolled back.
-pub(super) async fn check_oids(transaction: &mut PgConnection, expected: &[(i64, &DatabaseName)]) -> Result<()> {
-    let (oids, names): (Vec<i64>, Vec<&str>) = expected.iter().map(|(oid, name)| (*oid, name.as_str())).unzip();
-    let found: i64 = sqlx::query_scalar(
-        "select count(*) from unnest($1::int8[], $2::text[]) as expected (oid, name)
-         join pg_database p on p.datname = expected.name::name and p.oid::int8 = expected.oid",
-    )
-    .bind(oids)
-    .bind(names)
-    .fetch_one(transaction)
-    .await?;
-    if usize::try_from(found) == Ok(expected.len()) {
-        Ok(())
-    } else {
-        Err(stale("a database of the step has another name now"))
-    }
 }

@@ -79,18 +79,19 @@ pub(super) async fn end_all_sessions(connection: &mut PgConnection, oid: i64) ->
 }
 
 /// Ends every session of these logins, in any database; an error when one is left. Otherwise a session could outlive its role: it has no
-/// name on the server then, and goes on acting as the pool's owner.
-pub(super) async fn end_sessions_of(connection: &mut PgConnection, logins: &[&str]) -> Result<()> {
+/// name on the server then, and goes on acting as the pool's owner. Returns whether one of the logins is a superuser.
+pub(super) async fn end_sessions_of(connection: &mut PgConnection, logins: &[&str]) -> Result<bool> {
     let deadline = Instant::now() + PATIENT;
     loop {
-        let left: i64 = sqlx::query_scalar(
-            "select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = any($1::name[])",
+        let (left, has_superuser): (i64, bool) = sqlx::query_as(
+            "select count(pg_terminate_backend(pid)), exists (select from pg_roles where rolname = any($1::name[]) and rolsuper)
+             from pg_stat_activity where usename = any($1::name[])",
         )
         .bind(logins)
         .fetch_one(&mut *connection)
         .await?;
         if left == 0 {
-            return Ok(());
+            return Ok(has_superuser);
         }
         if Instant::now() >= deadline {
             return Err(stuck());

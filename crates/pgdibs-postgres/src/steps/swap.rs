@@ -1,7 +1,8 @@
 //! Swaps: a used database leaves its slot and a spare enters it, in one transaction with the catalog's rows.
 //!
 //! Without locks, a second swap of the same slot would rename the fresh database away without an error. So each transaction first locks
-//! the rows and compares states, and after the renames checks that both names have the expected oids.
+//! the rows and compares states, and after the renames checks that both names have the expected oids: functions of the catalog do, which raise
+//! an error, so that a swap is one message and its commit.
 
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::StepError;
@@ -9,7 +10,6 @@ use pgdibs_core::lease::LeaseId;
 use pgdibs_core::name::{DatabaseName, RoleName};
 use pgdibs_core::plan::Step;
 use pgdibs_core::pool::LoginSettings;
-use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
 use super::fence::{End, fence};
@@ -86,45 +86,28 @@ fn away(used: &DatabaseRow, keeps: bool, number: i64) -> DatabaseName {
 }
 
 async fn swap(ctx: &mut StepContext<'_>, used: DatabaseId, spare: Option<DatabaseId>, number: i64) -> Result<()> {
-    let mut transaction = ctx.connection.begin().await?;
     let ids: Vec<i64> = std::iter::once(used.0).chain(spare.map(|s| s.0)).collect();
-    let mut locked = row::lock(&mut transaction, &ids).await?;
-    let position = locked.iter().position(|d| d.id == used.0);
-    let used = locked.swap_remove(position.ok_or_else(|| stale("the used database was deleted"))?);
-    let spare = locked.pop();
+    let mut found = row::read(ctx.connection, &ids).await?;
+    let position = found.iter().position(|d| d.id == used.0);
+    let used = found.swap_remove(position.ok_or_else(|| stale("the used database was deleted"))?);
+    let spare = found.pop();
     if !used.is_leaving() {
         return Err(stale("the used database has left its slot already"));
     }
     // State `kept` was decided at the end of the lease; the keep may have ended since.
     let keeps = used.state == "kept" && used.keep;
     let away = away(&used, keeps, number);
-    let mut renames = ddl::bound_statements().then(ddl::rename(&used.name, &away));
+    let mut expected = vec![(used.id, &used.name, used.state.as_str())];
+    let mut swap = ddl::rename(&used.name, &away);
     if keeps {
-        renames = renames.then(open_to_keeper(ctx.backend, &used, &away));
+        swap = swap.then(open_to_keeper(ctx.backend, &used, &away));
     }
-    let mut new = None;
+    swap = swap.then(ddl::used_left(used.id, &away, keeps));
     if let (Some(spare), Some(slot)) = (&spare, used.slot) {
-        let (name, statements) = entering(spare, slot)?;
-        renames = renames.then(statements);
-        new = Some((spare, slot, name));
+        expected.push((spare.id, &spare.name, "spare"));
+        swap = swap.then(entering(spare, slot)?);
     }
-    contended::run(&mut transaction, &renames).await?;
-    row::check_oids(&mut transaction, &[(used.oid, &away)]).await?;
-    sqlx::query(
-        "update databases set name = $2, slot = null, attempts = 0, retry_at = null,
-                state = case when state = 'kept' and not $3 then 'retiring' else state end
-         where id = $1",
-    )
-    .bind(used.id)
-    .bind(away.as_str())
-    .bind(keeps)
-    .execute(&mut *transaction)
-    .await?;
-    if let Some((spare, slot, name)) = new {
-        entered(&mut transaction, spare, slot, &name).await?;
-    }
-    reach(Failpoint::ReturnRenamed).await;
-    transaction.commit().await?;
+    contended::run(ctx.connection, ddl::expect_databases(&expected).then(swap), Failpoint::ReturnRenamed).await?;
     reach(Failpoint::ReturnDone).await;
     Ok(())
 }
@@ -144,42 +127,19 @@ pub(super) async fn fill(ctx: &mut StepContext<'_>, spare: DatabaseId, slot: u32
 }
 
 async fn enter(connection: &mut PgConnection, spare: DatabaseId, slot: u32) -> Result<()> {
-    let mut transaction = connection.begin().await?;
-    let spare = row::lock(&mut transaction, &[spare.0]).await?.pop().ok_or_else(|| stale("the spare was deleted"))?;
+    let spare = row::read_one(connection, spare.0).await?.ok_or_else(|| stale("the spare was deleted"))?;
     let slot = i32::try_from(slot).map_err(|_| stale("no such slot"))?;
-    let (name, statements) = entering(&spare, slot)?;
-    contended::run(&mut transaction, &ddl::bound_statements().then(statements)).await?;
-    entered(&mut transaction, &spare, slot, &name).await?;
-    reach(Failpoint::FillRenamed).await;
-    transaction.commit().await?;
+    let expected = ddl::expect_databases(&[(spare.id, &spare.name, "spare")]);
+    contended::run(connection, expected.then(entering(&spare, slot)?), Failpoint::FillRenamed).await?;
     reach(Failpoint::FillDone).await;
     Ok(())
 }
 
-/// The name of a locked spare in its slot, and the statements that move it there.
-fn entering(spare: &DatabaseRow, slot: i32) -> Result<(DatabaseName, Ddl)> {
-    if spare.state != "spare" {
-        return Err(stale("the spare is taken"));
-    }
+/// The statements that move a spare into a slot.
+fn entering(spare: &DatabaseRow, slot: i32) -> Result<Ddl> {
     let name = DatabaseName::slot(&spare.pool, u32::try_from(slot).map_err(|_| stale("no such slot"))?);
-    let statements = ddl::rename(&spare.name, &name).then(ddl::allow_connections(&name, true));
-    Ok((name, statements))
-}
-
-/// Updates the spare's row after its rename, if no reset has reserved the spare. A reset reserves under the row's lock without changing
-/// the row, so only a statement that begins after the lock was taken sees the reservation.
-async fn entered(connection: &mut PgConnection, spare: &DatabaseRow, slot: i32, name: &DatabaseName) -> Result<()> {
-    row::check_oids(connection, &[(spare.oid, name)]).await?;
-    let done = sqlx::query(
-        "update databases set state = 'ready', name = $2, slot = $3, ready_at = now(), attempts = 0, retry_at = null
-         where id = $1 and not exists (select from leases where reset_to = $1)",
-    )
-    .bind(spare.id)
-    .bind(name.as_str())
-    .bind(slot)
-    .execute(connection)
-    .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(stale("the spare was reserved for a reset")) }
+    let renamed = ddl::rename(&spare.name, &name).then(ddl::allow_connections(&name, true));
+    Ok(renamed.then(ddl::spare_entered(spare.id, &name, slot)))
 }
 
 /// Moves the reserved spare into the slot of a live lease, which keeps its login and its URL.
@@ -222,12 +182,11 @@ async fn exchange(
     spare: DatabaseId,
     number: i64,
 ) -> Result<()> {
-    let mut transaction = ctx.connection.begin().await?;
-    let (used, spare, shared) = lock_reset(&mut transaction, lease, used, spare).await?;
-    let slot = used.slot.ok_or_else(|| stale("the leased database has no slot"))?;
+    let (used, spare, shared) = read_reset(ctx.connection, lease, used, spare).await?;
     let name = used.name.clone();
     let away = away(&used, used.keep, number);
-    let mut swap = ddl::bound_statements()
+    let mut swap = ddl::expect_reset(lease, used.id, spare.id)
+        .then(ddl::expect_databases(&[(used.id, &name, "leased"), (spare.id, &spare.name, "spare")]))
         .then(ddl::rename(&used.name, &away))
         .then(ddl::rename(&spare.name, &name))
         .then(ddl::revoke_connect(&name, &spare.login.name));
@@ -235,71 +194,38 @@ async fn exchange(
         swap = swap
             .then(ddl::revoke_connect(&away, &login.name))
             .then(ddl::grant_connect(&name, &login.name))
-            .then(login.restore(ctx.backend, &mut transaction, spare.oid, &name).await?);
+            .then(login.restore(ctx.backend, ctx.connection, spare.oid, &name).await?);
     }
     if used.keep {
         swap = swap.then(open_to_keeper(ctx.backend, &used, &away));
     }
-    swap = swap.then(ddl::allow_connections(&name, true));
-    contended::run(&mut transaction, &swap).await?;
-    row::check_oids(&mut transaction, &[(used.oid, &away), (spare.oid, &name)]).await?;
-    // Exchanges the logins: the used database gets the spare's, which no holder knows. In one statement, so that no password is a parameter,
-    // which the server's log could show. Slot and name are unique, so the spare gets them in a statement of its own.
-    sqlx::query(
-        "update databases d set login = o.login, password = o.password, verifier = o.verifier, attempts = 0, retry_at = null,
-                name = case d.id when $1 then $3 else d.name end, slot = null,
-                state = case d.id when $1 then $4 else d.state end,
-                reason = case d.id when $1 then 'its lease was reset' else d.reason end
-         from databases o where (d.id = $1 and o.id = $2) or (d.id = $2 and o.id = $1)",
-    )
-    .bind(used.id)
-    .bind(spare.id)
-    .bind(away.as_str())
-    .bind(if used.keep { "kept" } else { "retiring" })
-    .execute(&mut *transaction)
-    .await?;
-    sqlx::query("update databases set name = $2, slot = $3, state = 'leased', ready_at = now() where id = $1")
-        .bind(spare.id)
-        .bind(name.as_str())
-        .bind(slot)
-        .execute(&mut *transaction)
-        .await?;
-    sqlx::query(
-        "update leases set database_id = $2, generation = generation + 1, reset_to = null, renewals = renewals + 1, renewed_at = now()
-         where id = $1",
-    )
-    .bind(lease)
-    .bind(spare.id)
-    .execute(&mut *transaction)
-    .await?;
-    reach(Failpoint::ResetRenamed).await;
-    transaction.commit().await?;
+    swap = swap
+        .then(ddl::allow_connections(&name, true))
+        .then(ddl::reset_done(lease, used.id, &away, used.keep, spare.id));
+    contended::run(ctx.connection, swap, Failpoint::ResetRenamed).await?;
     reach(Failpoint::ResetDone).await;
     Ok(())
 }
 
-/// Locks the lease and both databases. Returns the used one, the spare, and the login that the lease shares with its batch.
-async fn lock_reset(
-    transaction: &mut PgConnection,
+/// Reads both databases and the lease. Returns the used one, the spare, and the login that the lease shares with its batch.
+async fn read_reset(
+    connection: &mut PgConnection,
     lease: LeaseId,
     used: DatabaseId,
     spare: DatabaseId,
 ) -> Result<(DatabaseRow, DatabaseRow, Option<Login>)> {
-    let found: Option<(Option<String>, Option<String>)> = sqlx::query_as(
-        "select shared_login, shared_verifier from leases where id = $1 and state = 'live' and reset_to = $2 and database_id = $3 for update",
-    )
-    .bind(lease)
-    .bind(spare.0)
-    .bind(used.0)
-    .fetch_optional(&mut *transaction)
-    .await?;
-    let (shared, verifier) = found.ok_or_else(|| stale("the reset is done, or the lease has ended"))?;
-    let mut locked = row::lock(transaction, &[used.0, spare.0]).await?;
-    let mut find = |id: DatabaseId, state: &str| {
-        let position = locked.iter().position(|d| d.id == id.0 && d.state == state)?;
-        Some(locked.swap_remove(position))
+    let found: Option<(Option<String>, Option<String>)> =
+        sqlx::query_as("select shared_login, shared_verifier from leases where id = $1 and state = 'live'")
+            .bind(lease)
+            .fetch_optional(&mut *connection)
+            .await?;
+    let (shared, verifier) = found.ok_or_else(|| stale("the lease has ended"))?;
+    let mut found = row::read(connection, &[used.0, spare.0]).await?;
+    let mut find = |id: DatabaseId| {
+        let position = found.iter().position(|d| d.id == id.0)?;
+        Some(found.swap_remove(position))
     };
-    let (Some(used), Some(spare)) = (find(used, "leased"), find(spare, "spare")) else {
+    let (Some(used), Some(spare)) = (find(used), find(spare)) else {
         return Err(stale("the databases of the reset are not leased and spare"));
     };
     let shared = shared.map(|login| RoleName::parse("shared_login", &login)).transpose()?;

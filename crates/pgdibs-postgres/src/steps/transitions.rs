@@ -13,7 +13,6 @@ use super::roles::drop_unused_roles;
 use crate::ddl;
 use crate::error::{Result, stale};
 use crate::requests::leases;
-use crate::rows::Columns as _;
 use crate::sqlstate;
 use pgdibs_failpoint::{Failpoint, reach};
 
@@ -62,35 +61,37 @@ pub(super) async fn retire(connection: &mut PgConnection, database: DatabaseId, 
 
 /// Inserts the rows, before the databases: after a crash, no row would name a database that was created without one.
 pub(super) async fn new_databases(connection: &mut PgConnection, template: TemplateId, count: u32) -> Result<()> {
-    let mut transaction = connection.begin().await?;
-    let pool = sqlx::query(
-        "select t.pool from templates t join pools p on p.name = t.pool
-         where t.id = $1 and t.state = 'ready' and not p.dropping for key share of t",
+    let numbered: Vec<(String, i64)> = sqlx::query_as(
+        "select t.pool, nextval('numbers') from templates t cross join generate_series(1, $2::int) where t.id = $1",
     )
     .bind(template.0)
-    .try_map(|row| row.pool())
-    .fetch_optional(&mut *transaction)
+    .bind(i32::try_from(count).unwrap_or(i32::MAX))
+    .fetch_all(&mut *connection)
     .await?;
-    let pool: PoolName = pool.ok_or_else(|| stale("the template is not ready any more"))?;
-    let numbers: Vec<i64> = sqlx::query_scalar("select nextval('numbers') from generate_series(1, $1::int)")
-        .bind(i32::try_from(count).unwrap_or(i32::MAX))
-        .fetch_all(&mut *transaction)
-        .await?;
-    let names: Vec<String> = numbers.iter().map(|&n| DatabaseName::spare(&pool, n).to_string()).collect();
-    let logins: Vec<String> = numbers.iter().map(|&n| RoleName::login(n).to_string()).collect();
-    sqlx::query(
-        "insert into databases (id, pool, template_id, state, name, login)
-         select n.id, $1, $2, 'creating', n.name, n.login from unnest($3::int8[], $4::text[], $5::text[]) as n (id, name, login)",
+    let (mut numbers, mut names, mut logins) = (Vec::new(), Vec::new(), Vec::new());
+    for (pool, number) in numbered {
+        let pool = PoolName::parse(&pool)?;
+        numbers.push(number);
+        names.push(DatabaseName::spare(&pool, number).to_string());
+        logins.push(RoleName::login(number).to_string());
+    }
+    let inserted = sqlx::query(
+        "with template as (
+             select t.id, t.pool from templates t join pools p on p.name = t.pool
+             where t.id = $1 and t.state = 'ready' and not p.dropping for key share of t)
+         insert into databases (id, pool, template_id, state, name, login)
+         select n.id, t.pool, t.id, 'creating', n.name, n.login
+         from template t cross join unnest($2::int8[], $3::text[], $4::text[]) as n (id, name, login)",
     )
-    .bind(pool.as_str())
     .bind(template.0)
     .bind(&numbers)
     .bind(&names)
     .bind(&logins)
-    .execute(&mut *transaction)
+    .execute(connection)
     .await?;
-    reach(Failpoint::CloneRowWritten).await;
-    transaction.commit().await?;
+    if inserted.rows_affected() == 0 {
+        return Err(stale("the template is not ready any more"));
+    }
     reach(Failpoint::CloneRowCommitted).await;
     Ok(())
 }

@@ -253,7 +253,7 @@ async fn build(setting: &Setting, fingerprint: &str, plant: impl AsyncFnOnce(&mu
 async fn go_through_everything(setting: &Setting, fingerprint: &str) {
     let suite = &setting.suite;
     let mut acquire_request = suite.acquire_request();
-    acquire_request.fingerprint = Fingerprint::parse(fingerprint).unwrap();
+    acquire_request.fingerprint = Some(Fingerprint::parse(fingerprint).unwrap());
     let lease = suite.take(acquire_request).await;
     leave_a_prepared_transaction(setting, &lease).await;
     suite.backend.begin_reset(lease.id, None, None).await.unwrap();

@@ -56,7 +56,7 @@ async fn two_branches_in_alternation_stay_warm_over_a_restart() {
         let request = Acquire {
             id,
             pool: pool.clone(),
-            fingerprint,
+            fingerprint: Some(fingerprint),
             fingerprint_named: true,
             run: None,
             worker: None,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -47,11 +48,11 @@ pub struct LeaseRequest {
 }
 
 impl LeaseRequest {
-    /// The request for a database of the named template, or of the chosen one.
-    fn into_acquire(self, chosen: Fingerprint) -> Acquire {
+    /// The request for a database of the named template, or of the chosen one, if that is chosen already.
+    fn into_acquire(self, chosen: Option<Fingerprint>) -> Acquire {
         let Self { id, pool, fingerprint, run, worker, alias, holder, ttl_seconds, exact_slot, fresh: _ } = self;
         let fingerprint_named = fingerprint.is_some();
-        let fingerprint = fingerprint.unwrap_or(chosen);
+        let fingerprint = fingerprint.or(chosen);
         Acquire { id, pool, fingerprint, fingerprint_named, run, worker, alias, holder, ttl_seconds, exact_slot }
     }
 }
@@ -136,11 +137,12 @@ impl<B: Backend + 'static> Service<B> {
         answered.await.unwrap_or_else(|_| Err(Error::Internal("the acquiring task ended without an answer".to_owned())))
     }
 
-    /// Chooses the template of each request that names none, once: a caller that waits does not follow a later `PUT`, and the requests of
-    /// one run in a batch get the same template. On a pool with a source that is the one of the current inputs, and any other is refused.
+    /// Chooses the template of each request of a batch that names none, once: those of one run get the same template. The statement that
+    /// acquires chooses that of a single request. On a pool with a source that is the one of the current inputs, and any other is refused.
     async fn choose_templates(&self, requests: Vec<LeaseRequest>) -> Result<Vec<Acquire>, Error> {
         let mut of_runs = BTreeMap::new();
         let mut chosen = Vec::with_capacity(requests.len());
+        let is_single = requests.len() == 1;
         for request in requests {
             let current = self.current(&request.pool)?;
             let fingerprint = match (&request.fingerprint, current) {
@@ -150,15 +152,16 @@ impl<B: Backend + 'static> Service<B> {
                         request.pool
                     )));
                 }
-                (Some(named), _) => named.clone(),
-                (None, Some(current)) => current,
-                (None, None) => match of_runs.entry((request.pool.clone(), request.run.clone())) {
+                (Some(_), _) => None,
+                (None, Some(current)) => Some(current),
+                (None, None) if is_single => None,
+                (None, None) => Some(match of_runs.entry((request.pool.clone(), request.run.clone())) {
                     Entry::Occupied(entry) => Fingerprint::clone(entry.get()),
                     Entry::Vacant(entry) => {
                         let found = self.backend.choose_template(&request.pool, request.run.as_deref()).await?;
                         entry.insert(found).clone()
                     }
-                },
+                }),
             };
             chosen.push(request.into_acquire(fingerprint));
         }
@@ -175,6 +178,8 @@ impl<B: Backend + 'static> Service<B> {
         let waiter = self.waiter(wait).until_disconnected(disconnected);
         let tickets = Mutex::new(Vec::new());
         let is_woken = AtomicBool::new(false);
+        // A caller that waits does not follow a later `PUT`.
+        let with_template = OnceLock::new();
         let waited = waiter.wait(|| async {
             if is_woken.swap(true, Ordering::Relaxed)
                 && let Some(failed) = self.source_failed(requests)
@@ -182,11 +187,17 @@ impl<B: Backend + 'static> Service<B> {
                 return Err(failed);
             }
             let mut tickets = tickets.lock().await;
+            let requests = with_template.get().map_or(requests, Vec::as_slice);
             let wanted = match self.try_acquire(requests, tickets.first()).await? {
                 Ok(granted) => return Ok(Attempt::Done(granted)),
                 Err(None) => return Ok(Attempt::Pending(None, None)),
                 Err(Some(wanted)) => wanted,
             };
+            let requests = with_template.get_or_init(|| {
+                let chosen =
+                    |request: &Acquire| request.fingerprint.clone().or_else(|| Some(wanted.fingerprint.clone()));
+                requests.iter().map(|request| Acquire { fingerprint: chosen(request), ..request.clone() }).collect()
+            });
             if !wait.is_zero()
                 && waiter.enter()
                 && !tickets.iter().any(|ticket: &Ticket| ticket.wanted.template == wanted.template)
@@ -260,7 +271,9 @@ impl<B: Backend + 'static> Service<B> {
         requests: &[Acquire],
         tickets: &mut Vec<Ticket>,
     ) -> Result<(), Error> {
-        let asks = |request: &&Acquire| request.pool == wanted.pool && request.fingerprint == wanted.fingerprint;
+        let asks = |request: &&Acquire| {
+            request.pool == wanted.pool && request.fingerprint.as_ref() == Some(&wanted.fingerprint)
+        };
         let count = u32::try_from(requests.iter().filter(asks).count()).unwrap_or(u32::MAX);
         let exact = requests.iter().all(|request| request.exact_slot);
         let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };

@@ -20,6 +20,11 @@ async fn put<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>, named: &Fing
     expect("put", suite.backend.put_template(&suite.pool, named, "reader", "reader").await);
 }
 
+/// The same request without a template.
+fn unnamed(acquire_request: Acquire) -> Acquire {
+    Acquire { fingerprint: None, fingerprint_named: false, ..acquire_request }
+}
+
 /// The last seal and the last `PUT` decide, a build and a lease do not. Without the current template the newest ready one counts.
 pub async fn choice_follows_last_put_or_seal<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
@@ -37,7 +42,7 @@ pub async fn choice_follows_last_put_or_seal<B: Backend, S: ConformanceServer>(s
     put(suite, &first).await;
     assert_eq!(choose(suite, None).await, Ok(first.clone()), "the one named last");
     suite.idle().await;
-    let lease = suite.take(Acquire { fingerprint: first.clone(), ..suite.acquire_request() }).await;
+    let lease = suite.take(Acquire { fingerprint: Some(first.clone()), ..suite.acquire_request() }).await;
     suite.release(&lease).await;
     suite.begin_build(&fingerprint("third"), "third").await;
     suite.idle().await;
@@ -62,9 +67,15 @@ pub async fn choice_keeps_the_template_of_the_run<B: Backend, S: ConformanceServ
     suite.build(&second).await;
     suite.release(&lease).await;
     assert_eq!(choose(suite, Some(&leasing)).await, Ok(first.clone()));
-    assert_eq!(choose(suite, Some(&announcing)).await, Ok(first));
+    assert_eq!(choose(suite, Some(&announcing)).await, Ok(first.clone()));
+    // The statement that acquires chooses the same.
+    suite.idle().await;
+    let of_run = suite.take(unnamed(suite.acquire_request_of(&leasing, "gw1"))).await;
+    assert_eq!(of_run.fingerprint, first);
+    suite.release(&of_run).await;
     expect("end", suite.backend.end_run(&announcing).await);
-    assert_eq!(choose(suite, Some(&suite.run_id())).await, Ok(second));
+    assert_eq!(choose(suite, Some(&suite.run_id())).await, Ok(second.clone()));
+    assert_eq!(suite.take(unnamed(suite.acquire_request())).await.fingerprint, second);
     suite.finish(&logins).await;
 }
 
@@ -75,16 +86,23 @@ pub async fn choice_is_ambiguous_beside_another_template_in_use<B: Backend, S: C
     let lease = suite.take(suite.acquire_request()).await;
     let second = fingerprint("second");
     suite.build(&second).await;
-    let is_ambiguous = async |why: &str| match choose(suite, Some(&suite.run_id())).await {
-        Err(Error::TemplateAmbiguous { current, others, .. }) => {
-            assert_eq!((current, others), ("second".to_owned(), vec!["first".to_owned()]), "{why}");
+    suite.idle().await;
+    let is_ambiguous = async |why: &str| {
+        let run = suite.run_id();
+        let acquired = suite.backend.acquire(&[unnamed(suite.acquire_request_of(&run, "gw0"))], None).await;
+        for answer in [choose(suite, Some(&run)).await.map(|_| ()), acquired.map(|_| ())] {
+            match answer {
+                Err(Error::TemplateAmbiguous { current, others, .. }) => {
+                    assert_eq!((current, others), ("second".to_owned(), vec!["first".to_owned()]), "{why}");
+                }
+                other => panic!("{why}: {other:?}"),
+            }
         }
-        other => panic!("{why}: {other:?}"),
     };
     is_ambiguous("a live lease").await;
     suite.release(&lease).await;
     assert_eq!(choose(suite, None).await, Ok(second.clone()), "the lease has ended");
-    let wanted = Acquire { fingerprint: first.clone(), ..suite.acquire_request() };
+    let wanted = Acquire { fingerprint: Some(first.clone()), ..suite.acquire_request() };
     let target = suite.must_wait(wanted).await;
     let ticket = expect("a ticket", suite.backend.take_ticket(&target, 1, TicketKind::Acquire).await);
     is_ambiguous("a waiter").await;

@@ -76,9 +76,9 @@ pub async fn acquire_with_same_key_other_fingerprint_conflicts<B: Backend, S: Co
     suite.ready_pool(1, 2, 0).await;
     suite.build(&fingerprint("second")).await;
     let run = suite.run_id();
-    let first = Acquire { fingerprint: fingerprint("second"), ..suite.acquire_request_of(&run, "gw0") };
+    let first = Acquire { fingerprint: Some(fingerprint("second")), ..suite.acquire_request_of(&run, "gw0") };
     suite.take(first).await;
-    let second = Acquire { fingerprint: fingerprint("first"), ..suite.acquire_request_of(&run, "gw0") };
+    let second = Acquire { fingerprint: Some(fingerprint("first")), ..suite.acquire_request_of(&run, "gw0") };
     let refused = suite.backend.acquire(&[second], None).await;
     assert!(matches!(refused, Err(Error::LeaseConflict(_))), "{refused:?}");
     suite.finish(&logins).await;
@@ -110,7 +110,7 @@ pub async fn acquire_matches_fingerprint<B: Backend, S: ConformanceServer>(suite
     suite.ready_pool(1, 2, 0).await;
     let newest = fingerprint("second");
     suite.build(&newest).await;
-    let unknown = Acquire { fingerprint: fingerprint("unknown"), ..suite.acquire_request() };
+    let unknown = Acquire { fingerprint: Some(fingerprint("unknown")), ..suite.acquire_request() };
     let refused = suite.backend.acquire(&[unknown], None).await;
     assert!(matches!(refused, Err(Error::TemplateNotFound(_))), "{refused:?}");
     let lease = suite.take(suite.acquire_request()).await;
@@ -282,7 +282,7 @@ pub async fn lease_of_database_dropped_externally_is_revoked<B: Backend, S: Conf
     assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1)], "the slots are refilled");
     let server = suite.snapshot().await.server;
     assert!(server.values().any(|found| found.name == theirs), "the renamed database is left alone");
-    let next = suite.take(Acquire { fingerprint: wanted.clone(), ..suite.acquire_request() }).await;
+    let next = suite.take(Acquire { fingerprint: Some(wanted.clone()), ..suite.acquire_request() }).await;
     let mut session = suite.enter(&next).await;
     assert_eq!(expect("read", suite.server.read(&mut session).await), [schema_row(&wanted)]);
     suite.server.disconnect(session).await;

@@ -42,7 +42,7 @@ pub async fn announced_run_gets_slots_of_another_template<B: Backend, S: Conform
     suite.idle().await;
     assert_eq!(suite.ready_names().await.len(), 4, "both templates are warm");
     for (worker, slot) in [("gw0", 0), ("gw1", 1)] {
-        let request = Acquire { fingerprint: old.clone(), ..suite.acquire_request_of(&run, worker) };
+        let request = Acquire { fingerprint: Some(old.clone()), ..suite.acquire_request_of(&run, worker) };
         let lease = suite.take(request).await;
         assert_eq!(lease.slot, slot);
         assert_eq!(lease.fingerprint, old);

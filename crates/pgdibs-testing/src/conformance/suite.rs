@@ -143,7 +143,7 @@ impl<B: Backend, S: ConformanceServer> Suite<B, S> {
         Acquire {
             id: self.lease_id(),
             pool: self.pool.clone(),
-            fingerprint: expect("the template built last", self.latest.lock()).clone(),
+            fingerprint: Some(expect("the template built last", self.latest.lock()).clone()),
             fingerprint_named: true,
             run: None,
             worker: None,

@@ -51,7 +51,7 @@ pub async fn ticket_for_a_build_is_served_after_seal<B: Backend, S: ConformanceS
     suite.make_pool(0, 2, 0).await;
     let wanted_fingerprint = fingerprint("first");
     suite.begin_build(&wanted_fingerprint, "builder").await;
-    let acquire_request = Acquire { fingerprint: wanted_fingerprint.clone(), ..suite.acquire_request() };
+    let acquire_request = Acquire { fingerprint: Some(wanted_fingerprint.clone()), ..suite.acquire_request() };
     let target = suite.must_wait(acquire_request.clone()).await;
     assert!(target.building);
     let place = ticket(suite, &target, 1).await;
@@ -212,7 +212,7 @@ pub async fn ticket_for_old_template_evicts_an_idle_database<B: Backend, S: Conf
     let newest = fingerprint("second");
     suite.build(&newest).await;
     assert_eq!(suite.ready_names().await.len(), 2);
-    let acquire_request = Acquire { fingerprint: old.clone(), ..suite.acquire_request() };
+    let acquire_request = Acquire { fingerprint: Some(old.clone()), ..suite.acquire_request() };
     let target = suite.must_wait(acquire_request.clone()).await;
     let place = ticket(suite, &target, 1).await;
     suite.idle().await;

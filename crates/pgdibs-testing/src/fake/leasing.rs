@@ -83,15 +83,15 @@ impl State {
                     && lease.worker == acquire_request.worker
                     && lease.alias == acquire_request.alias)
         });
-        let fingerprint = &acquire_request.fingerprint;
-        match found {
-            Some(lease) if acquire_request.fingerprint_named && lease.fingerprint != *fingerprint => {
+        let named = acquire_request.fingerprint.as_ref().filter(|_| acquire_request.fingerprint_named);
+        match (found, named) {
+            (Some(lease), Some(fingerprint)) if lease.fingerprint != *fingerprint => {
                 Err(Error::LeaseConflict(format!(
                     "lease {} with the same run, worker and alias is of template \"{}\"; release it before you acquire one of \"{fingerprint}\"",
                     lease.id, lease.fingerprint
                 )))
             }
-            found => Ok(found.cloned()),
+            (found, _) => Ok(found.cloned()),
         }
     }
 
@@ -139,8 +139,12 @@ impl State {
     }
 
     fn target(&self, acquire_request: &Acquire) -> Result<TargetTemplate, Error> {
-        let (pool, fingerprint) = (&acquire_request.pool, &acquire_request.fingerprint);
-        let row = self.current(pool, fingerprint).ok_or_else(|| {
+        let pool = &acquire_request.pool;
+        let fingerprint = match &acquire_request.fingerprint {
+            Some(fingerprint) => fingerprint.clone(),
+            None => self.choose_template(pool, acquire_request.run.as_deref())?,
+        };
+        let row = self.current(pool, &fingerprint).ok_or_else(|| {
             Error::TemplateNotFound(format!("pool \"{pool}\" has no template \"{fingerprint}\"; PUT it first"))
         })?;
         Ok(TargetTemplate {

@@ -115,14 +115,12 @@ impl Scenario {
         let pool = self.pick(&self.pools.clone()).unwrap();
         let named = self.pick(&self.fingerprints.clone()).unwrap();
         let run = if self.chance(2) { Some(format!("run-{}", number % 7)) } else { None };
-        // As the service does for a caller that names none.
-        let chosen =
-            if self.chance(2) { ready(self.backend.choose_template(&pool, run.as_deref())).ok() } else { None };
+        let is_named = self.chance(2);
         Acquire {
             id: Uuid::from_u128(u128::from(number)),
             pool,
-            fingerprint_named: chosen.is_none(),
-            fingerprint: chosen.unwrap_or(named),
+            fingerprint_named: is_named,
+            fingerprint: is_named.then_some(named),
             run,
             worker: Some(format!("gw{}", self.random.random_range(0..4))),
             alias: "default".to_owned(),
@@ -191,6 +189,12 @@ impl Scenario {
                 None if self.chance(3) => {}
                 None => {
                     let count = u32::try_from(acquire_requests.len()).unwrap();
+                    // As the service does: a caller that waits does not follow a later `PUT`.
+                    let chosen = |asked: Acquire| Acquire {
+                        fingerprint: asked.fingerprint.clone().or_else(|| Some(target.fingerprint.clone())),
+                        ..asked
+                    };
+                    let acquire_requests = acquire_requests.into_iter().map(chosen).collect();
                     let ticket = ready(self.backend.take_ticket(&target, count, TicketKind::Acquire)).unwrap();
                     self.waiters.push(Waiter { ticket, acquire_requests, template: target.template });
                 }
@@ -307,13 +311,8 @@ impl Scenario {
         }
         let acquire_request = self.acquire_request();
         let (workers, aliases) = (self.random.random_range(1..=3), self.random.random_range(1..=2));
-        let announce = Announce {
-            run,
-            pool: acquire_request.pool,
-            fingerprint: Some(acquire_request.fingerprint),
-            workers,
-            aliases,
-        };
+        let announce =
+            Announce { run, pool: acquire_request.pool, fingerprint: acquire_request.fingerprint, workers, aliases };
         let result = ready(self.backend.announce(&announce));
         self.log(|| format!("{announce:?}: {result:?}"));
     }

@@ -153,7 +153,7 @@ fn template_with_live_lease_is_not_retired() {
     on_each_server(Rights::Superuser, async |setting| {
         two_templates(setting, 1, 700).await;
         let suite = &setting.suite;
-        let acquire_request = Acquire { fingerprint: named("old"), ..suite.acquire_request() };
+        let acquire_request = Acquire { fingerprint: Some(named("old")), ..suite.acquire_request() };
         let wanted = suite.must_wait(acquire_request.clone()).await;
         let ticket = suite.backend.take_ticket(&wanted, 1, pgdibs_core::request::TicketKind::Acquire).await.unwrap();
         unused_for(setting, 100_000).await;

@@ -121,7 +121,7 @@ impl Setting {
         suite.server.disconnect(session).await;
         suite.backend.request_seal(&suite.pool, &fingerprint, "one").await.unwrap();
         suite.idle().await;
-        suite.take(Acquire { fingerprint, ..suite.acquire_request() }).await
+        suite.take(Acquire { fingerprint: Some(fingerprint), ..suite.acquire_request() }).await
     }
 
     /// The role as which the sessions of the pool's leases act.

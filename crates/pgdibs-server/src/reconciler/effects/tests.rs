@@ -149,7 +149,7 @@ impl Life {
         let request = Acquire {
             id: LeaseId::from_u128(id),
             pool: self.pool.clone(),
-            fingerprint: fingerprint.clone(),
+            fingerprint: Some(fingerprint.clone()),
             fingerprint_named: true,
             run: None,
             worker: None,
