@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import quote
@@ -100,11 +101,7 @@ class Lease:
         Does not raise if the daemon is unreachable or answers with an error: the lease then ends `ttl_seconds` after its last
         renewal.
         """
-        if self._is_released or os.getpid() != self._process:
-            return
-        self._is_released = True
-        process_heartbeat.remove(self)
-        if self.lost is not None:
+        if not self._begin_release():
             return
         deadline = time.monotonic() + RELEASE_SECONDS
         while True:
@@ -118,6 +115,23 @@ class Lease:
             time.sleep(answer.retry_after)
         if answer.status >= 400 and answer.status not in (404, 410):
             warn(f"the lease on {self.database} was not released and ends by itself: {of_answer(answer.status, answer.body)}")
+
+    def send_release(self) -> None:
+        """Like `release`, but do not wait for the daemon's answer. For a process that is about to end.
+
+        The daemon releases the lease even if this process ends before it reads the request.
+        """
+        if self._begin_release():
+            with suppress(PgdibsError):
+                self._client.send("DELETE", self._path, timeout=RELEASE_SECONDS)
+
+    def _begin_release(self) -> bool:
+        """Whether there is a lease to release; it counts as released from now on."""
+        if self._is_released or os.getpid() != self._process:
+            return False
+        self._is_released = True
+        process_heartbeat.remove(self)
+        return self.lost is None
 
     def release_at_exit(self) -> None:
         """Release the lease at the end of the interpreter, and close the connection that this used."""

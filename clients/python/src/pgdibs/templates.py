@@ -53,12 +53,17 @@ def fingerprint_of(root: Path, globs: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+def template_path(pool: str, fingerprint: str) -> str:
+    """The path of a template in the API."""
+    return f"/v1/pools/{segment('pool', pool)}/templates/{segment('fingerprint', fingerprint)}"
+
+
 def ensure(
     client: Caller, pool: str, fingerprint: str, build: Callable[[str], None], holder: str, deadline_seconds: float
 ) -> TemplateReady:
     """Implements `Client.ensure_template`."""
     started = time.monotonic()
-    path = f"/v1/pools/{segment('pool', pool)}/templates/{segment('fingerprint', fingerprint)}"
+    path = template_path(pool, fingerprint)
     body = {"holder": holder, "wait_seconds": WAIT_SECONDS, **({"via": client.via} if client.via else {})}
     answer = client.call_through_restarts("PUT", path, body, deadline_seconds)
     if answer.status != 201:

@@ -47,6 +47,8 @@ class Transport:
         self._token = _validated_token(token)
         self._kept = threading.local()
         self._open: weakref.WeakSet[_Connection] = weakref.WeakSet()
+        self._sent: list[_Connection] = []
+        """The connections of `send`."""
         self._process = os.getpid()
         self._is_aborted = False
         self.has_been_answered = False
@@ -54,13 +56,7 @@ class Transport:
 
     def ask(self, method: str, path: str, body: Optional[dict[str, Any]], timeout: Optional[float]) -> Answer:
         """Send one request. Raises `Unreachable` without an answer within `timeout` seconds."""
-        headers = {"Accept": "application/json"}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        payload = None
-        if body is not None:
-            payload = json.dumps(body).encode()
-            headers["Content-Type"] = "application/json"
+        payload, headers = self._encoded(body)
         seconds = TIMEOUT_SECONDS if timeout is None else timeout
         try:
             response, text = self._exchange(method, path, payload, headers, seconds)
@@ -74,6 +70,21 @@ class Transport:
             raise
         self.has_been_answered = True
         return Answer(response.status, self._decoded(response, text), _retry_after(response), _api_level(response))
+
+    def send(self, method: str, path: str, body: Optional[dict[str, Any]], timeout: float) -> None:
+        """Send one request and do not wait for the answer. Raises `Unreachable` if it was not sent within `timeout` seconds.
+
+        The request has a connection of its own: a kept one may be closed by the daemon, which only a missing answer shows. The
+        connection stays open until the process ends or the client is garbage-collected.
+        """
+        payload, headers = self._encoded(body)
+        connection = self._new_connection(timeout)
+        try:
+            connection.request(method, path, payload, headers)
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            raise Unreachable(self._unreachable(error, timeout)) from error
+        self._sent.append(_Connection(connection))
 
     def close(self) -> None:
         """Close the connection of this thread; its next request opens a new one."""
@@ -116,11 +127,23 @@ class Transport:
         if kept is not None and kept.connection.sock is not None:
             kept.connection.sock.settimeout(timeout)
             return kept.connection, True
-        kind = http.client.HTTPSConnection if self._address.scheme == "https" else http.client.HTTPConnection
-        connection = kind(self._address.hostname or "", self._address.port, timeout=timeout)
+        connection = self._new_connection(timeout)
         self._kept.own = _Connection(connection)
         self._open.add(self._kept.own)
         return connection, False
+
+    def _new_connection(self, timeout: float) -> http.client.HTTPConnection:
+        kind = http.client.HTTPSConnection if self._address.scheme == "https" else http.client.HTTPConnection
+        return kind(self._address.hostname or "", self._address.port, timeout=timeout)
+
+    def _encoded(self, body: Optional[dict[str, Any]]) -> tuple[Optional[bytes], dict[str, str]]:
+        """The body of a request as JSON, and its headers."""
+        headers = {"Accept": "application/json"}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        if body is None:
+            return None, headers
+        return json.dumps(body).encode(), {**headers, "Content-Type": "application/json"}
 
     def _drop_own(self) -> None:
         kept: Optional[_Connection] = getattr(self._kept, "own", None)

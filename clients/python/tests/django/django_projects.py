@@ -86,12 +86,15 @@ class DjangoProject(Project):
         return sorted(self.text("builds.txt").split())
 
     def assert_no_leases(self, kept: int = 0) -> None:
-        """Assert that its pools have no lease now, and soon no database that is leased or retiring."""
+        """Assert that its pools soon have no lease, and no database that is leased or retiring."""
         for pool in self.pools:
-            assert self.client.leases(pool=pool) == []
+
+            def has_no_lease(pool: str = pool) -> bool:
+                return self.client.leases(pool=pool) == []
 
             def is_idle(pool: str = pool) -> bool:
                 counts = self.client.call("GET", f"/v1/pools/{pool}")["counts"]
                 return all(counts[state] == 0 for state in ("leased", "retiring", "creating", "blocked"))
 
+            eventually(has_no_lease, 20)  # less than the time to live of a lease
             eventually(is_idle)

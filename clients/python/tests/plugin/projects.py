@@ -195,8 +195,11 @@ class Project:
         return counts
 
     def assert_no_leases(self, kept: int = 0) -> None:
-        """Assert that there is no lease now, and soon only ready, spare and kept databases."""
-        assert self.leases() == []
+        """Assert that soon there is no lease, and there are only ready, spare and kept databases.
+
+        The end of a process does not wait until the daemon has released its leases; their time to live is longer than this wait.
+        """
+        eventually(lambda: self.leases() == [], 20)
 
         def is_idle() -> bool:
             counts = self.counts()

@@ -67,6 +67,11 @@ class DaemonProcess:
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def wait_until_ready(self, within_seconds: float = READY_WITHIN_SECONDS) -> None:
         """Returns when `/readyz` answers 200; otherwise raises with the last answer and the end of the log."""
         deadline = time.monotonic() + within_seconds

@@ -4,11 +4,12 @@
 mod tests;
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue, Method};
 use axum::{Extension, Router};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -180,6 +181,8 @@ pub async fn serve(bounds: Bounds, listener: TcpListener, router: Router, stoppi
     Cut(left)
 }
 
+type BoxedAnswer<A> = Pin<Box<dyn Future<Output = A> + Send>>;
+
 /// How connections end.
 #[derive(Debug, Clone)]
 struct Ends {
@@ -216,7 +219,9 @@ async fn serve_connection(stream: TcpStream, bounds: Bounds, router: Router, pha
     let stream = ObservedStream { stream: Box::pin(stream), phase: Arc::clone(phase) };
     let (service, answering) = (TowerToHyperService::new(router), Arc::clone(phase));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let is_delete = request.method() == Method::DELETE;
         let (answer, busy) = (service.call(request), answering.answering());
+        let answer = if is_delete { until_done(answer) } else { Box::pin(answer) };
         async move { answer.await.map(|response| response.map(|body| BusyBody { body, busy })) }
     });
     // Without hyper's own limit for a header, which would also end idle connections.
@@ -254,6 +259,22 @@ async fn serve_connection(stream: TcpStream, bounds: Bounds, router: Router, pha
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended in the middle");
     }
+}
+
+/// The answer of a task of its own, which goes on when the connection ends. Hyper drops an answer when the caller closes the connection,
+/// even before its first poll. That ends the wait of a caller that has gone; but a process that ends sends a last DELETE, and does not wait
+/// for the answer. A DELETE neither waits nor grants.
+fn until_done<A: Send + 'static>(answer: impl Future<Output = A> + Send + 'static) -> BoxedAnswer<A> {
+    // Not within the returned future, which may never be polled.
+    let task = tokio::spawn(answer);
+    Box::pin(async move {
+        match task.await {
+            Ok(answer) => answer,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime ends.
+            Err(_) => std::future::pending().await,
+        }
+    })
 }
 
 /// One request in the reserve. The connection ends after it, after `bounds.probe`, or when another connection takes its place.

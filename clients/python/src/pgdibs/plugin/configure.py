@@ -67,7 +67,7 @@ def _configure(config: pytest.Config, loaded_at: float) -> None:
         client = Client(settings.url, payload["token"] or None)
         worker = os.environ["PYTEST_XDIST_WORKER"]
         client.on_wait = Progress(config, worker).wait
-        databases = Databases(config, settings, client, payload["run"], worker, lambda: fingerprints, True)
+        databases = Databases(config, settings, client, payload["run"], worker, fingerprints)
         configure_tests(config, databases, None, payload["tmpdir"], loaded_at)
         return
     if settings.is_off:
@@ -91,7 +91,7 @@ def _configure(config: pytest.Config, loaded_at: float) -> None:
     config.pluginmanager.register(summary, "pgdibs-summary")
     tmpdir = make_tmpdir(config) if settings.has_tmpdir else ""
     if not distributes(config):
-        databases = Databases(config, settings, client, run, "main", templates.ensure)
+        databases = Databases(config, settings, client, run, "main", templates)
         configure_tests(config, databases, summary, tmpdir, loaded_at)
         return
     set_unavailable(settings)

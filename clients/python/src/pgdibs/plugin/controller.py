@@ -79,7 +79,8 @@ class Controller:
         begun = time.time()
         self.summary.before_workers_seconds = begun - self._started
         try:
-            fingerprints = self.templates.ensure()
+            fingerprints = self.templates.fingerprints()
+            self.templates.ensure()
             pools = list(self.settings.aliases.values())
             atexit.register(self.end)
             self.config.add_cleanup(self.end)

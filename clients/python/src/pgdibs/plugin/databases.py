@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from typing import TYPE_CHECKING, Callable, Optional, TypeVar
+from typing import TYPE_CHECKING, Callable, Optional, TypeVar, Union
 
 import pytest
 
@@ -17,6 +17,7 @@ from pgdibs.plugin.variables import set_environment
 if TYPE_CHECKING:
     from pgdibs.lease import Lease
     from pgdibs.plugin.settings import Settings
+    from pgdibs.plugin.template import Templates
 
 TTL_SECONDS = 60
 """The time to live of a lease: the daemon ends it after so many seconds without a renewal."""
@@ -40,9 +41,9 @@ class Databases:
         client: Client,
         run: str,
         worker: str,
-        fingerprints: Callable[[], dict[str, str]],
-        has_answered: bool = False,
+        templates: Union[Templates, dict[str, str]],
     ) -> None:
+        """`templates`: of a worker the fingerprint of each pool, because its controller has ensured the templates."""
         self.config = config
         self.settings = settings
         self.client = client
@@ -60,8 +61,9 @@ class Databases:
         """The seconds spent on templates before the first lease; 0 in a worker, whose controller prepares them."""
         self.waits: list[float] = []
         self.resets: list[float] = []
-        self._fingerprints = fingerprints
-        self._has_answered = has_answered
+        self._templates = templates
+        self._has_answered = isinstance(templates, dict)
+        """Whether the daemon has answered this run; a controller has made sure of that."""
         self._is_clean = False
         self._is_released = False
         self._process = os.getpid()
@@ -76,23 +78,20 @@ class Databases:
             return self.leases
         self.is_requested = True
         started = time.monotonic()
-        fingerprints = self._fingerprints()
+        fingerprints = self._templates if isinstance(self._templates, dict) else self._templates.fingerprints()
         self.prepared_seconds = time.monotonic() - started
-        started = time.monotonic()
-        requests = [
-            LeaseRequest(
-                pool=pool,
-                fingerprint=fingerprints.get(pool),
-                run=self.run,
-                worker=self.worker,
-                alias=alias,
-                ttl_seconds=TTL_SECONDS,
-            )
-            for alias, pool in self.settings.aliases.items()
-        ]
-        wait_seconds = min(WAIT_SECONDS, self.settings.timeout_seconds)
-        leases = self._through_restarts(
-            lambda: self.client.batch(requests, wait_seconds=wait_seconds, deadline_seconds=self.settings.timeout_seconds)
+        leases = self._acquire(
+            [
+                LeaseRequest(
+                    pool=pool,
+                    fingerprint=fingerprints.get(pool),
+                    run=self.run,
+                    worker=self.worker,
+                    alias=alias,
+                    ttl_seconds=TTL_SECONDS,
+                )
+                for alias, pool in self.settings.aliases.items()
+            ]
         )
         self._has_answered = True
         self.leases = dict(zip(self.settings.aliases, leases))
@@ -101,9 +100,38 @@ class Databases:
         for alias, lease in self.leases.items():
             set_environment(self.settings.variables, alias, lease)
         os.environ["PGDIBS_SLOT"] = str(self.leases["default"].slot)
-        self._spent(self.waits, started)
         self.config.hook.pytest_pgdibs_leased(config=self.config, databases=self)
         return self.leases
+
+    def _acquire(self, requests: list[LeaseRequest]) -> list[Lease]:
+        """The leases. In the common case, daemon and templates are there and databases are ready: one request.
+
+        Otherwise ensure daemon, pools and templates first, then wait for databases.
+        """
+        templates = None if isinstance(self._templates, dict) else self._templates
+        if templates is not None:
+            started = time.monotonic()
+            try:
+                if templates.may_be_ready:
+                    templates.set_logins()
+                    leases = self.client.batch(requests, wait_seconds=0, deadline_seconds=0)
+                    self._spent(self.waits, started)
+                    return leases
+            except Unreachable:
+                if self.settings.start != "auto":
+                    raise
+            except PgdibsError:
+                # Whatever is missing: `ensure` makes it, or raises the error that says what to do.
+                pass
+            templates.ensure()
+            self.prepared_seconds += time.monotonic() - started
+        started = time.monotonic()
+        wait_seconds = min(WAIT_SECONDS, self.settings.timeout_seconds)
+        leases = self._through_restarts(
+            lambda: self.client.batch(requests, wait_seconds=wait_seconds, deadline_seconds=self.settings.timeout_seconds)
+        )
+        self._spent(self.waits, started)
+        return leases
 
     @property
     def generation(self) -> int:
@@ -125,9 +153,11 @@ class Databases:
         if not self._is_clean:
             self.reset()
 
-    def mark_dirty(self) -> None:
-        """Record that a test has run: the databases may not be clean."""
+    def test_has_run(self) -> None:
+        """Record that a test has run: the databases may not be clean, and the first test has not waited for more requests."""
         self._is_clean = False
+        if self.leases and not isinstance(self._templates, dict):
+            self._templates.make_current()
 
     def keep_and_reset(self, reason: str) -> list[str]:
         """Keep the databases for an hour and reset. Returns one `psql` command for each kept database."""
@@ -143,13 +173,13 @@ class Databases:
         return next((lease.lost for lease in self.leases.values() if lease.lost is not None), None)
 
     def release(self) -> None:
-        """Release all leases. Does nothing when called again, or in a forked child."""
+        """Release all leases, without waiting for the answers. Does nothing when called again, or in a forked child."""
         if self._is_released or os.getpid() != self._process:
             return
         self._is_released = True
         atexit.unregister(self.release)
         for lease in self.leases.values():
-            lease.release()
+            lease.send_release()
         self.client.close()
 
     def _through_restarts(self, call: Callable[[], T]) -> T:

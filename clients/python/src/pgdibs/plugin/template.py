@@ -16,13 +16,14 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from pgdibs.errors import TemplateNotFound
+from pgdibs.client import holder_name
+from pgdibs.errors import PgdibsError, PoolNotFound, TemplateNotFound
 from pgdibs.plugin.build_process import run_build
 from pgdibs.plugin.connection_guard import parse_exemptions
 from pgdibs.plugin.connection_guard.targets import of_url
 from pgdibs.plugin.failures import BuildFailed
 from pgdibs.plugin.variables import EXPORTED, LIBPQ, PLUGIN_STATE, Unavailable, marked, set_environment
-from pgdibs.templates import fingerprint_of
+from pgdibs.templates import TemplateReady, fingerprint_of, template_path
 from pgdibs.urls import retarget
 
 if TYPE_CHECKING:
@@ -70,53 +71,91 @@ class Templates:
     client: Client
     progress: Progress
     seconds: float = 0.0
-    """How long `ensure` took."""
+    """How long the fingerprint and `ensure` took."""
     is_reused: bool = True
     """Whether all of them existed before this run."""
+    _fingerprints: dict[str, str] = field(default_factory=dict)
+    _is_forced: bool = False
+    """Whether to build although the templates may exist."""
+    _are_current: bool = False
     _hidden: list[str] = field(default_factory=list)
     """The variables with URLs of other databases, which the last build saw as unavailable."""
 
-    def ensure(self) -> dict[str, str]:
-        """Ensure all templates. Returns the fingerprint of each pool; empty if the daemon builds the templates.
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each pool; empty if the daemon builds the templates. Sends no request.
 
-        Raises a `PgdibsError` or `BuildFailed`.
+        Also adds the aliases of the hook `pytest_pgdibs_aliases` to the settings.
         """
         for entries in self.config.hook.pytest_pgdibs_aliases(config=self.config, pool=self.settings.pool):
             for entry in entries:
                 self.settings.add_alias(entry, "the hook pytest_pgdibs_aliases")
-        if self.settings.start == "auto":
-            from pgdibs.start import ensure_daemon
-
-            ensure_daemon(self.client, print_line=self.progress.print_line)
-        is_asked_to_rebuild = bool(self.config.known_args_namespace.pgdibs_rebuild)
-        # Left out, the pool keeps the login that it has.
-        rights = {"login": self.settings.login} if self.settings.login else {}
+        self._is_forced = bool(self.config.known_args_namespace.pgdibs_rebuild)
         if not self.settings.fingerprint:
-            if is_asked_to_rebuild:
+            if self._is_forced:
                 raise pytest.UsageError(
                     "pgdibs: --pgdibs-rebuild has no effect here: without pgdibs_fingerprint the daemon builds the template; "
                     "`pgdibs template drop` forces a build"
                 )
-            if rights:
-                for pool in dict.fromkeys(self.settings.aliases.values()):
-                    self.client.put_pool(pool, **rights)
             return {}
         started = time.monotonic()
-        fingerprint = self._fingerprint()
-        is_forced = is_asked_to_rebuild or any(self.config.hook.pytest_pgdibs_is_build_forced(config=self.config))
+        self._fingerprints = dict.fromkeys(self.settings.aliases.values(), self._fingerprint())
+        self._is_forced = self._is_forced or any(self.config.hook.pytest_pgdibs_is_build_forced(config=self.config))
+        self.seconds += time.monotonic() - started
+        return self._fingerprints
+
+    @property
+    def may_be_ready(self) -> bool:
+        """Whether a lease may succeed without `ensure`, because the run builds no template anew."""
+        return not self._is_forced
+
+    def set_logins(self) -> None:
+        """Give the pools the logins of `pgdibs_login`; without it they keep what they have, and no request is sent.
+
+        It has to precede the first lease: a login has the rights that its pool had when the database was cloned.
+        """
+        if self.settings.login:
+            for pool in dict.fromkeys(self.settings.aliases.values()):
+                self.client.put_pool(pool, login=self.settings.login)
+
+    def ensure(self) -> None:
+        """Ensure the daemon, the pools and the templates of `fingerprints`. Raises a `PgdibsError` or `BuildFailed`."""
+        if self.settings.start == "auto":
+            from pgdibs.start import ensure_daemon
+
+            ensure_daemon(self.client, print_line=self.progress.print_line)
+        started = time.monotonic()
+        self._are_current = True
+        self.set_logins()
         alias_of = {pool: alias for alias, pool in reversed(self.settings.aliases.items())}
-        for pool, alias in alias_of.items():
-            self.client.put_pool(pool, **rights)
-            if is_forced:
-                self._drop(pool, fingerprint)
-
-            def build(url: str, alias: str = alias) -> None:
-                self._build(url, alias)
-
-            ready = self.client.ensure_template(pool, fingerprint, build, deadline_seconds=BUILD_SECONDS)
+        for pool, alias in alias_of.items() if self._fingerprints else ():
+            if self._is_forced:
+                self._drop(pool)
+            try:
+                ready = self._ensure_template(pool, alias)
+            except PoolNotFound:
+                self.client.put_pool(pool)
+                ready = self._ensure_template(pool, alias)
             self.is_reused = self.is_reused and ready.reused
-        self.seconds = time.monotonic() - started
-        return dict.fromkeys(alias_of, fingerprint)
+        if self._fingerprints:
+            self.seconds += time.monotonic() - started
+
+    def make_current(self) -> None:
+        """Make the templates the current ones of their pools, without waiting for the answer: leases without fingerprint get them.
+
+        Does nothing when called again, or after `ensure`, which has the same effect.
+        """
+        if self._are_current:
+            return
+        self._are_current = True
+        for pool, fingerprint in self._fingerprints.items():
+            with contextlib.suppress(PgdibsError):
+                self.client.send("PUT", template_path(pool, fingerprint), {"holder": holder_name(), "wait_seconds": 0})
+
+    def _ensure_template(self, pool: str, alias: str) -> TemplateReady:
+        def build(url: str) -> None:
+            self._build(url, alias)
+
+        return self.client.ensure_template(pool, self._fingerprints[pool], build, deadline_seconds=BUILD_SECONDS)
 
     def _fingerprint(self) -> str:
         """The fingerprint of the files, the build, the variables and the results of the hook."""
@@ -145,9 +184,9 @@ class Templates:
                 )
         return sorted(self.settings.fingerprint_env)
 
-    def _drop(self, pool: str, fingerprint: str) -> None:
-        with contextlib.suppress(TemplateNotFound):
-            self.client.call("DELETE", f"/v1/pools/{pool}/templates/{fingerprint}")
+    def _drop(self, pool: str) -> None:
+        with contextlib.suppress(PoolNotFound, TemplateNotFound):
+            self.client.call("DELETE", template_path(pool, self._fingerprints[pool]))
 
     def _build(self, url: str, alias: str) -> None:
         if self.settings.build:

@@ -65,7 +65,7 @@ class Worker:
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_teardown(self) -> None:
         """The test may have written to the databases."""
-        self.databases.mark_dirty()
+        self.databases.test_has_run()
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> Generator[None, Any, None]:

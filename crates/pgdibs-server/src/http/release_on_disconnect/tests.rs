@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tower::ServiceExt;
 
-use crate::http::tests::{Call, TestApi};
+use crate::http::tests::{Call, TestApi, lease_path};
 
 /// Connects, to be ended by a reset or by an orderly close.
 async fn connect(to: SocketAddr, reset: bool) -> TcpStream {
@@ -49,6 +49,22 @@ async fn waiter_that_disconnects_leaves_queue() {
     api.delete(&format!("/v1/leases/{}", lease["id"].as_str().unwrap())).await.expect(204);
     api.until("the database is ready again", |api| api.count("ready") == 1).await;
     assert!(api.snapshot().leases.is_empty());
+}
+
+/// Without a task of its own the DELETE is dropped: the server reads request and end of the connection together.
+#[tokio::test]
+async fn release_by_caller_that_disconnects_at_once_counts() {
+    let api = TestApi::new();
+    api.ready_pool(2, 2, 0).await;
+    let address = api.listen().await;
+    for path in ["lease", "run"] {
+        let lease = api.take(json!({"run": "r"})).await;
+        let path = if path == "run" { "/v1/runs/r".to_owned() } else { lease_path(&lease, "") };
+        let mut last = connect(address, false).await;
+        last.write_all(format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes()).await.unwrap();
+        drop(last);
+        api.until("the lease has ended", |api| api.snapshot().leases.is_empty()).await;
+    }
 }
 
 /// Disconnects, and returns what had arrived by then. It reads from the kernel, not the reactor, so nothing else runs meanwhile.
