@@ -97,7 +97,7 @@ async fn reconciler_at_rest_pauses_until_the_first_deadline() {
     let request = Acquire {
         id,
         pool,
-        fingerprint,
+        fingerprint: Some(fingerprint),
         fingerprint_named: true,
         run: None,
         worker: None,
