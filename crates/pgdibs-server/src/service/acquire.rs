@@ -280,6 +280,10 @@ impl<B: Backend + 'static> Service<B> {
         self.wait_queue.ticket_requested();
         let id = self.backend.take_ticket(wanted, count, kind).await?;
         tickets.push(Ticket { id, wanted: wanted.clone() });
+        requests
+            .iter()
+            .filter_map(|request| request.run.as_deref())
+            .for_each(|run| self.wait_queue.end_with_run(id, run));
         // A waiter for several templates tries again whenever one of them may be ready.
         let [only] = &tickets[..] else {
             tickets.iter().for_each(|held| self.wait_queue.add_waiter(held.id, None));

@@ -116,7 +116,8 @@ impl<B: Backend + 'static> Service<B> {
     /// As [`Backend::end_run`].
     pub async fn end_run(&self, run: &str) -> Result<u64, Error> {
         let released = self.unless_unreachable(Duration::ZERO, self.backend.end_run(run)).await?;
-        self.wake_everything();
+        self.wait_queue.wake_reconciler();
+        self.wait_queue.wake_run(run);
         Ok(released)
     }
 
