@@ -1,7 +1,7 @@
 """A pytest plugin for whole_runs.py: the shop's tests get another database after each test, in place of emptied tables.
 
-With pgdibs a reset of the lease; without, the way that projects do it by hand: each worker keeps a template of its own, and drops and
-clones its database. `-p database_per_test`.
+With pgdibs a reset of the lease; without, the way that projects do it by hand: each worker keeps a template of its own, drops its
+database and clones it. `-p database_per_test`.
 """
 
 from __future__ import annotations

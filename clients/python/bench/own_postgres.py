@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests/support"))
-from daemon_process import free_port, postgres_programs  # noqa: E402
+from daemon_process import free_port, postgres_programs
 
 SETTINGS = {
     "fast": ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"),

@@ -1,10 +1,10 @@
 """Whole test runs of the examples, with pgdibs and without, in turns on one Postgres; prints a markdown table.
 
 whole_runs.py [--only SUITE] [--server fast|durable] [--workers N] [--rounds N] [--output FILE.json]
-Each of the first three may be repeated; without them everything is run, which takes about half an hour. With --output the cells that
-are measured replace those of the file, so that the table can be measured in pieces; --table FILE.json prints it without measuring.
-A new Postgres and a new daemon ($PGDIBS_BIN, or `pgdibs`) serve each combination; `--server-url` names a Postgres to use in place of
-the new one: databases library_test_gw…, shop_create_all_… are dropped and created there, and `pgdibs purge` removes those of pgdibs.
+Each of the first three may be repeated; without them everything is run, which takes about half an hour. With --output the cells
+that are measured replace those of the file, so it can be done in pieces; --table FILE.json prints the table and measures nothing.
+A new Postgres and a new daemon ($PGDIBS_BIN, or `pgdibs`) serve each combination. `--server-url` names a Postgres to use instead:
+databases library_test_gw… and shop_create_all_… are dropped and created there, and `pgdibs purge` removes those of pgdibs.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def seconds_of(directory: str, arguments: tuple[str, ...], variables: Mapping[st
 
 
 def measure(suite: Suite, server_url: str, daemon_url: str, workers: int, rounds: int) -> dict[str, Any]:
-    """Runs both ways in turns, so that a busy machine slows both. The first run of pgdibs builds the template and counts apart."""
+    """Runs both ways in turns, so that a busy machine slows both. The first run of pgdibs builds the template: it is apart."""
     parts = urlsplit(server_url)
     libpq = {
         "PGHOST": parts.hostname or "",

@@ -49,9 +49,14 @@ class Caller:
         """Send one request; any status is an answer. Raises `Unreachable` without one within `timeout` seconds (default 60)."""
         return self._transport.ask(method, path, body, timeout)
 
-    def send(self, method: str, path: str, body: Optional[dict[str, Any]] = None, timeout: float = ANSWER_SECONDS) -> None:
-        """Send one request and do not wait for the answer. Raises `Unreachable` if it was not sent within `timeout` seconds."""
-        self._transport.send(method, path, body, timeout)
+    def send(
+        self, method: str, path: str, body: Optional[dict[str, Any]], timeout: float = ANSWER_SECONDS, *, is_last: bool = False
+    ) -> None:
+        """Send one request and do not wait for the answer. Raises `Unreachable` if it was not sent within `timeout` seconds.
+
+        `is_last`: this thread sends no more requests, so its connection is free for this one.
+        """
+        self._transport.send(method, path, body, timeout, is_last=is_last)
 
     def call(
         self, method: str, path: str, body: Optional[dict[str, Any]] = None, deadline_seconds: float = DEADLINE_SECONDS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import selectors
 import socket
 import threading
 import weakref
@@ -71,20 +72,22 @@ class Transport:
         self.has_been_answered = True
         return Answer(response.status, self._decoded(response, text), _retry_after(response), _api_level(response))
 
-    def send(self, method: str, path: str, body: Optional[dict[str, Any]], timeout: float) -> None:
+    def send(self, method: str, path: str, body: Optional[dict[str, Any]], timeout: float, *, is_last: bool) -> None:
         """Send one request and do not wait for the answer. Raises `Unreachable` if it was not sent within `timeout` seconds.
 
-        The request has a connection of its own: a kept one may be closed by the daemon, which only a missing answer shows. The
-        connection stays open until the process ends or the client is garbage-collected.
+        The connection serves no other request, and stays open until the process ends or the client is garbage-collected. It is
+        the one of this thread if the request is its last (`is_last`), otherwise a new one: plugins such as pytest-socket may
+        forbid new sockets.
         """
         payload, headers = self._encoded(body)
-        connection = self._new_connection(timeout)
+        kept = self._take_own() if is_last else None
+        used = kept or _Connection(self._new_connection(timeout))
         try:
-            connection.request(method, path, payload, headers)
+            used.connection.request(method, path, payload, headers)
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
+            used.connection.close()
             raise Unreachable(self._unreachable(error, timeout)) from error
-        self._sent.append(_Connection(connection))
+        self._sent.append(used)
 
     def close(self) -> None:
         """Close the connection of this thread; its next request opens a new one."""
@@ -144,6 +147,19 @@ class Transport:
         if body is None:
             return None, headers
         return json.dumps(body).encode(), {**headers, "Content-Type": "application/json"}
+
+    def _take_own(self) -> Optional[_Connection]:
+        """The connection of this thread, which `ask` does not use any more; None without one, or if the daemon has closed it."""
+        kept: Optional[_Connection] = getattr(self._kept, "own", None)
+        if kept is None or kept.connection.sock is None or os.getpid() != self._process:
+            return None
+        with selectors.DefaultSelector() as selector:
+            selector.register(kept.connection.sock, selectors.EVENT_READ)
+            # An idle connection has nothing to read but its end.
+            if selector.select(0):
+                return None
+        self._kept.own = None
+        return kept
 
     def _drop_own(self) -> None:
         kept: Optional[_Connection] = getattr(self._kept, "own", None)

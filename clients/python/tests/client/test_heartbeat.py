@@ -50,6 +50,19 @@ def test_heartbeat_renews_at_interval_of_daemon(scripted: Scripted) -> None:
     assert all(0.29 <= pause < 10 for pause in pauses), pauses
 
 
+def test_sent_release_waits_for_no_answer(scripted: Scripted) -> None:
+    scripted.replies = [Reply(hangs=True)]
+    lease = pgdibs.Lease(pgdibs.Client(scripted.url), GRANTED)
+    lease.send_release()
+    eventually(lambda: scripted.requests)
+    assert not scripted.hung_up.is_set()  # the connection is open until the end of the process
+    lease.send_release()
+    lease.release()
+    assert [(request.method, request.path) for request in scripted.requests] == [("DELETE", "/v1/leases/the-lease")]
+    assert "released" in repr(lease)
+    eventually(lambda: not heartbeats())
+
+
 def test_one_thread_renews_all_leases(client: pgdibs.Client, pool: str) -> None:
     leases = [client.lease(pool, ttl_seconds=ttl) for ttl in (4, 5)]
     assert len(heartbeats()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from typing import TYPE_CHECKING, Callable, Optional, TypeVar, Union
+from typing import TYPE_CHECKING, Callable, Optional, TypeVar
 
 import pytest
 
@@ -41,7 +41,7 @@ class Databases:
         client: Client,
         run: str,
         worker: str,
-        templates: Union[Templates, dict[str, str]],
+        templates: Templates | dict[str, str],
     ) -> None:
         """`templates`: of a worker the fingerprint of each pool, because its controller has ensured the templates."""
         self.config = config

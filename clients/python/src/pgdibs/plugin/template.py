@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from pgdibs.client import holder_name
-from pgdibs.errors import PgdibsError, PoolNotFound, TemplateNotFound
+from pgdibs.errors import PoolNotFound, TemplateNotFound
 from pgdibs.plugin.build_process import run_build
 from pgdibs.plugin.connection_guard import parse_exemptions
 from pgdibs.plugin.connection_guard.targets import of_url
@@ -140,7 +140,7 @@ class Templates:
             self.seconds += time.monotonic() - started
 
     def make_current(self) -> None:
-        """Make the templates the current ones of their pools, without waiting for the answer: leases without fingerprint get them.
+        """Make the templates the current ones of their pools, which leases without fingerprint get. Do not wait for the answers.
 
         Does nothing when called again, or after `ensure`, which has the same effect.
         """
@@ -148,7 +148,8 @@ class Templates:
             return
         self._are_current = True
         for pool, fingerprint in self._fingerprints.items():
-            with contextlib.suppress(PgdibsError):
+            # Also the errors of plugins that forbid sockets: no test fails because of this.
+            with contextlib.suppress(Exception):
                 self.client.send("PUT", template_path(pool, fingerprint), {"holder": holder_name(), "wait_seconds": 0})
 
     def _ensure_template(self, pool: str, alias: str) -> TemplateReady:

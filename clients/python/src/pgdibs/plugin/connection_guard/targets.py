@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import ipaddress
 import re
 import socket
@@ -166,6 +165,9 @@ def _split_port(host: str) -> tuple[str, str]:
 
 def _os_user() -> str:
     try:
+        # Imported here, because the guard has to find the user of the operating system only for a few connections.
+        import getpass
+
         return getpass.getuser()
     except (KeyError, OSError) as error:
         raise Unresolved("no database and no user was given, and the operating system has no user name") from error
