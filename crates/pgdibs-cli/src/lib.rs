@@ -25,6 +25,7 @@ mod status;
 mod stop;
 mod table;
 mod templates;
+mod transfer;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

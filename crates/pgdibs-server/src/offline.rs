@@ -1,13 +1,14 @@
-//! What commands do on a server without a daemon: start the embedded one, or remove everything that pgdibs created on it.
+//! What commands do without a daemon: start the embedded server, restore a template, remove everything that pgdibs created on a server.
 
 use pgdibs_embedded::{DEFAULT_MAX_CONNECTIONS, EmbeddedOptions};
 pub use pgdibs_embedded::{
-    Embedded, EmbeddedError, Processes, Progress, SearchRoots, SupervisorArgs, data_dir, find_client_program, supervise,
+    Embedded, EmbeddedError, Processes, Progress, SearchRoots, SupervisorArgs, data_dir, find_client_program,
+    find_client_programs, supervise,
 };
 pub use pgdibs_postgres::connect::ConnectError;
 use pgdibs_postgres::public_connect::PgProbe;
 pub use pgdibs_postgres::purge::{Inventory, inventory, purge};
-pub use pgdibs_sources::{FileGlob, Matches};
+pub use pgdibs_sources::{BuildTarget, DumpRoles, FileGlob, Matches, TemplateDump, restore};
 
 use crate::config::Config;
 

@@ -97,6 +97,11 @@ class Templates:
                     "pgdibs: --pgdibs-rebuild has no effect here: without pgdibs_fingerprint the daemon builds the template; "
                     "`pgdibs template drop` forces a build"
                 )
+            if self.settings.template_cache:
+                raise pytest.UsageError(
+                    "pgdibs: pgdibs_template_cache has no effect here: without pgdibs_fingerprint the daemon builds the "
+                    "template; leave it out, also PGDIBS_TEMPLATE_CACHE"
+                )
             if rights:
                 for pool in dict.fromkeys(self.settings.aliases.values()):
                     self.client.put_pool(pool, **rights)
@@ -104,17 +109,26 @@ class Templates:
         started = time.monotonic()
         fingerprint = self._fingerprint()
         is_forced = is_asked_to_rebuild or any(self.config.hook.pytest_pgdibs_is_build_forced(config=self.config))
+        cache = None
+        if self.settings.template_cache is not None:
+            from pgdibs.plugin.template_cache import TemplateCache
+
+            cache = TemplateCache(self.settings.template_cache, self.client, self.progress.print_line)
         alias_of = {pool: alias for alias, pool in reversed(self.settings.aliases.items())}
         for pool, alias in alias_of.items():
             self.client.put_pool(pool, **rights)
             if is_forced:
                 self._drop(pool, fingerprint)
+            elif cache is not None:
+                cache.load(pool, fingerprint)
 
             def build(url: str, alias: str = alias) -> None:
                 self._build(url, alias)
 
             ready = self.client.ensure_template(pool, fingerprint, build, deadline_seconds=BUILD_SECONDS)
             self.is_reused = self.is_reused and ready.reused
+            if cache is not None and not ready.reused:
+                cache.save(pool, fingerprint)
         self.seconds = time.monotonic() - started
         return dict.fromkeys(alias_of, fingerprint)
 
