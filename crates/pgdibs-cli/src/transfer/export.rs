@@ -17,6 +17,7 @@ use super::super::leases::default_holder;
 use super::super::output::message;
 use super::super::progress::Progress;
 use super::super::signals::{Signals, exit_code_of};
+use super::super::table::plain;
 use super::connection::{Connection, PoolRoles, cannot_run, failed, find_programs};
 use super::file::{Header, Writer};
 use super::server_major;
@@ -72,14 +73,16 @@ async fn write(context: &Context, args: ExportArgs) -> Result<(), CliError> {
         refusal = lease.lost() => return Err(pgdibs::Error::Api(refusal).into()),
     };
     let size = file.finish(path).map_err(cannot_write)?;
-    lease.release().await?;
+    // Releases it.
+    drop(lease);
     drop(progress);
     for warning in String::from_utf8_lossy(&printed).lines() {
         message(warning);
     }
     for role in &header.contents.other_owners {
         message(&format!(
-            "role {role} owns objects and is not in `roles` of the pool: an import gives them to the pool's owner"
+            "role {} owns objects and is not in `roles` of the pool: an import gives them to the pool's owner",
+            plain(role)
         ));
     }
     let mut written = json!(header);

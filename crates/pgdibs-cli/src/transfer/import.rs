@@ -18,6 +18,7 @@ use super::super::leases::{default_holder, without_nulls};
 use super::super::output::message;
 use super::super::progress::Progress;
 use super::super::signals::{Signals, exit_code_of};
+use super::super::table::plain;
 use super::super::templates::{SEAL_TIMEOUT, abandon, announce, renew_until_refused, still_building, template_path};
 use super::connection::{Connection, PoolRoles, find_programs};
 use super::file::{Contents, Header, read};
@@ -94,7 +95,8 @@ pub(crate) async fn import(context: &Context, args: ImportArgs) -> Result<u8, Cl
     for grant in lost {
         let grant = grant.trim_end_matches(';').replace(":\"DBNAME\"", &build.database);
         message(&format!(
-            "not in the imported template: {grant}, which only a pool with `login = \"superuser\"` can have"
+            "not in the imported template: {}, which only a pool with `login = \"superuser\"` can have",
+            plain(&grant)
         ));
     }
     context.output.result(&sealed.value()?, || header.fingerprint.clone())?;
