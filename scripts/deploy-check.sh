@@ -56,6 +56,8 @@ done <<PAGES
 deploy/ci/circleci.md circleci circle-ci
 deploy/ci/buildkite.md buildkite buildkite
 docs/ci.md compose compose-spec
+docs/ci.md github-cache github-workflows
+docs/ci.md gitlab-cache gitlab-ci
 PAGES
 log "GitLab, CircleCI, Buildkite: valid for the schemas"
 

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 pub(super) const FAILED: u8 = 1;
 /// The command line is wrong.
 pub(super) const USAGE: u8 = 2;
+/// The file of a template is damaged (`EX_DATAERR`).
+pub(super) const DAMAGED: u8 = 65;
 /// No daemon answers (`EX_UNAVAILABLE`).
 pub(super) const UNAVAILABLE: u8 = 69;
 /// The configuration is wrong (`EX_CONFIG`).
@@ -81,6 +83,7 @@ impl CliError {
         let mut object = problem.as_deref().cloned().unwrap_or_else(|| {
             let code = match *exit_code {
                 USAGE => "usage",
+                DAMAGED => "file_damaged",
                 UNAVAILABLE => "daemon_unavailable",
                 CONFIGURATION => "configuration",
                 _ => "failed",

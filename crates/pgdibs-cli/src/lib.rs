@@ -26,6 +26,7 @@ mod status;
 mod stop;
 mod table;
 mod templates;
+mod transfer;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

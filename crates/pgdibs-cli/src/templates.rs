@@ -1,4 +1,4 @@
-//! `pgdibs template build|list|show|log|drop`.
+//! `pgdibs template build|list|show|log|drop`, and the calls of a build that imports share.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -21,6 +21,7 @@ use super::progress::Progress;
 use super::render::{template_screen, templates_table};
 use super::signals::Signals;
 use super::table::plain;
+use super::transfer;
 use pgdibs::api::pool::{Pool, Pools};
 use pgdibs::api::template::{Build, Template, TemplateLog};
 use pgdibs::connection_url::libpq_variables;
@@ -30,7 +31,7 @@ use pgdibs_server::offline::{FileGlob, Matches};
 /// The daemon gives up a build after 60 s without a renewal or a session; three attempts fit.
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 /// Sealing vacuums the template; its duration depends on the template's size.
-const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
+pub(super) const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Runs a subcommand of `pgdibs template`; returns the exit code.
 ///
@@ -39,6 +40,8 @@ const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
 pub(super) async fn template(context: &Context, command: TemplateCommand) -> Result<u8, CliError> {
     match command {
         TemplateCommand::Build(args) => return build(context, args).await,
+        TemplateCommand::Export(args) => return transfer::export(context, args).await,
+        TemplateCommand::Import(args) => return transfer::import(context, args).await,
         TemplateCommand::List(args) => list(context, &args).await?,
         TemplateCommand::Show(args) => show(context, &args).await?,
         TemplateCommand::Log(args) => log(context, &args).await?,
@@ -103,19 +106,18 @@ async fn drop_template(context: &Context, args: &TemplateArgs) -> Result<(), Cli
     context.output.done(&format!("dropped the template of {} with fingerprint {fingerprint}", args.pool))
 }
 
-/// Calls `PUT` for the template; when there is no such pool, creates it and calls again.
-async fn announce(
+/// Calls `PUT` for the template; when there is no such pool, creates it with these settings and calls again.
+pub(super) async fn announce(
     context: &Context,
     (client, progress): (&Client, &Progress),
     (pool, path): (&str, &str),
+    settings: &Value,
     body: &Value,
     wait: Duration,
 ) -> Result<Response, CliError> {
     match progress.call(client, Method::PUT, path, Some(body), wait).await {
         Err(error) if error.code() == Some("pool_not_found") => {
-            client
-                .call(Method::PUT, &format!("/v1/pools/{}", segment(pool)?), Some(&json!({})), Duration::ZERO)
-                .await?;
+            client.call(Method::PUT, &format!("/v1/pools/{}", segment(pool)?), Some(settings), Duration::ZERO).await?;
             context.output.info(&format!("created the pool {pool}, which did not exist; `pgdibs pool set` changes it"));
             Ok(progress.call(client, Method::PUT, path, Some(body), wait).await?)
         }
@@ -123,8 +125,16 @@ async fn announce(
     }
 }
 
-fn template_path(pool: &str, fingerprint: &str) -> Result<String, CliError> {
+pub(super) fn template_path(pool: &str, fingerprint: &str) -> Result<String, CliError> {
     Ok(format!("/v1/pools/{}/templates/{}", segment(pool)?, segment(fingerprint)?))
+}
+
+/// The error of a caller who has waited for the build of another one.
+pub(super) fn still_building(pool: &str, answer: &Value) -> CliError {
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or("unknown");
+    let message = format!("{} has been building the template of {pool} since {}", text("holder"), text("since"));
+    CliError::failed(message)
+        .hint("wait longer with --wait; the daemon gives up a build whose builder is dead after 60 s")
 }
 
 /// Builds a template unless it exists: announces the build, runs the command, seals or abandons.
@@ -139,26 +149,17 @@ async fn build(context: &Context, args: TemplateBuildArgs) -> Result<u8, CliErro
     let progress = Progress::start(format!("waiting for the template of {}", args.pool));
     let body = without_nulls(json!({"holder": holder, "via": args.via.as_ref().filter(|via| !via.is_empty())}));
     let wait = Duration::from_secs_f64(args.wait);
+    let settings = json!({});
     // Caught before the daemon assigns the build: a later interruption must abandon it.
     let mut signals = Signals::catch()?;
     let answer = tokio::select! {
-        answer = announce(context, (&client, &progress), (&args.pool, &path), &body, wait) => answer?,
+        answer = announce(context, (&client, &progress), (&args.pool, &path), &settings, &body, wait) => answer?,
         received = signals.next() => return Ok(super::signals::exit_code_of(received.signal as i32)),
     };
     drop(progress);
     match answer.status {
         201 => {}
-        202 => {
-            let body = answer.value()?;
-            let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("unknown");
-            return Err(CliError::failed(format!(
-                "{} has been building the template of {} since {}",
-                text("holder"),
-                args.pool,
-                text("since")
-            ))
-            .hint("wait longer with --wait; the daemon gives up a build whose builder is dead after 60 s"));
-        }
+        202 => return Err(still_building(&args.pool, &answer.value()?)),
         _ => {
             context.output.result(&answer.value()?, || fingerprint.clone())?;
             context.output.info("the template exists already");
@@ -212,7 +213,7 @@ async fn run_build(
 }
 
 /// Renews the build until the daemon refuses. It retries while the daemon does not answer.
-async fn renew_until_refused(client: &Client, path: &str, token: &str) -> ClientError {
+pub(super) async fn renew_until_refused(client: &Client, path: &str, token: &str) -> ClientError {
     let body = json!({"token": token});
     loop {
         // The interval of renewals.
@@ -228,7 +229,7 @@ async fn renew_until_refused(client: &Client, path: &str, token: &str) -> Client
 }
 
 /// Reports a failed build. If the report does not arrive, the daemon gives up the build after 60 s.
-async fn abandon(client: &Client, path: &str, token: &str, detail: &str) {
+pub(super) async fn abandon(client: &Client, path: &str, token: &str, detail: &str) {
     let body = json!({"token": token, "detail": detail});
     let answer = client.call(Method::POST, &format!("{path}/abandon"), Some(&body), Duration::ZERO).await;
     if let Err(error) = answer

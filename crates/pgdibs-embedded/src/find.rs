@@ -105,6 +105,32 @@ pub fn find_client_program(
     preferred.into_iter().find_map(is_program).or_else(|| roots.directories().into_iter().find_map(is_program))
 }
 
+/// Finds the directory with these client programs for a server of this major version: in the configured one alone, or where [`find`]
+/// searches. Programs of that version come first, then the next newer ones, which work with older servers.
+///
+/// # Errors
+/// The major versions of those that are there, all of them older.
+pub fn find_client_programs(
+    names: &[&str],
+    major: u32,
+    explicit: Option<&Path>,
+    roots: &SearchRoots,
+) -> Result<PathBuf, Vec<u32>> {
+    let dirs = explicit.map_or_else(|| roots.directories(), |dir| vec![dir.to_owned()]);
+    let with_all = dirs.into_iter().filter(|dir| names.iter().all(|name| dir.join(name).is_file()));
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    for dir in with_all {
+        match names.first().and_then(|name| version_of(&dir, name).ok()) {
+            Some(version) if version == major => return Ok(dir),
+            Some(version) => found.push((version, dir)),
+            None => {}
+        }
+    }
+    found.sort_by_key(|(version, _)| *version);
+    let newer = found.iter().find(|(version, _)| *version > major).map(|(_, dir)| dir.clone());
+    newer.ok_or_else(|| found.into_iter().map(|(version, _)| version).collect())
+}
+
 impl Binaries {
     /// A command for one of the programs, with a clean environment: no `PG*` variable and no secret of the daemon is in it.
     #[must_use]
@@ -144,7 +170,7 @@ fn explicit_dir(dir: &Path) -> Result<Binaries, EmbeddedError> {
             return Err(EmbeddedError::BinDirLacks { dir, missing: program });
         }
     }
-    let major = version_of(&dir)?;
+    let major = version_of(&dir, "postgres")?;
     if major < OLDEST_MAJOR {
         return Err(EmbeddedError::TooOld { dir, major });
     }
@@ -162,7 +188,7 @@ fn search(roots: &SearchRoots) -> Vec<Binaries> {
             continue;
         }
         seen.push(real);
-        if let Ok(major) = version_of(&dir)
+        if let Ok(major) = version_of(&dir, "postgres")
             && major >= OLDEST_MAJOR
         {
             found.push(Binaries { dir, major });
@@ -209,11 +235,11 @@ fn bindir_of_pg_config(dir: &Path) -> Option<PathBuf> {
     (output.status.success() && !bindir.trim().is_empty()).then(|| PathBuf::from(bindir.trim()))
 }
 
-fn version_of(dir: &Path) -> Result<u32, EmbeddedError> {
+fn version_of(dir: &Path, program: &str) -> Result<u32, EmbeddedError> {
     let binaries = Binaries { dir: dir.to_owned(), major: 0 };
-    let unusable = |detail: String| EmbeddedError::UnusableBinary { program: dir.join("postgres"), detail };
+    let unusable = |detail: String| EmbeddedError::UnusableBinary { program: dir.join(program), detail };
     let output = binaries
-        .command("postgres")
+        .command(program)
         .arg("--version")
         .stdin(Stdio::null())
         .output()
@@ -223,7 +249,7 @@ fn version_of(dir: &Path) -> Result<u32, EmbeddedError> {
         let stderr = String::from_utf8_lossy(&output.stderr);
         return Err(unusable(stderr.lines().last().unwrap_or("it printed nothing").trim().to_owned()));
     }
-    major_in(&text).ok_or_else(|| unusable(format!("`postgres --version` prints `{}`", text.trim())))
+    major_in(&text).ok_or_else(|| unusable(format!("`{program} --version` prints `{}`", text.trim())))
 }
 
 /// `postgres (PostgreSQL) 15.18 (Debian 15.18-0)` gives 15; `18beta1` gives 18.
@@ -314,6 +340,25 @@ mod tests {
         assert_eq!(find(None, &roots, None).unwrap().dir, on_path);
         let brewed = server(dir.path(), "opt/homebrew/opt/postgresql@18/bin", "18beta1");
         assert_eq!(find(None, &roots, None).unwrap(), Binaries { dir: brewed, major: 18 });
+    }
+
+    #[test]
+    fn client_programs_are_of_the_servers_version_or_the_next_newer() {
+        let dir = tempfile::tempdir().unwrap();
+        for major in [15, 17, 18] {
+            for name in ["pg_dump", "pg_restore"] {
+                let text = format!("echo '{name} (PostgreSQL) {major}.1 (Debian {major}.1-1)'");
+                program(&dir.path().join(format!("usr/lib/postgresql/{major}/bin/{name}")), &text);
+            }
+        }
+        let roots = roots(dir.path(), &[]);
+        let bin = |major: u32| dir.path().join(format!("usr/lib/postgresql/{major}/bin"));
+        let found =
+            |major, explicit: Option<&Path>| find_client_programs(&["pg_dump", "pg_restore"], major, explicit, &roots);
+        assert_eq!([found(15, None), found(16, None), found(18, None)], [Ok(bin(15)), Ok(bin(17)), Ok(bin(18))]);
+        assert_eq!(found(19, None), Err(vec![15, 17, 18]));
+        assert_eq!(found(17, Some(&bin(15))), Err(vec![15]));
+        assert_eq!(find_client_programs(&["psql"], 15, None, &roots), Err(Vec::new()));
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod start;
 mod supervisor;
 
 pub use error::EmbeddedError;
-pub use find::{Binaries, SearchRoots, find, find_client_program};
+pub use find::{Binaries, SearchRoots, find, find_client_program, find_client_programs};
 pub use options::{DEFAULT_LINGER, DEFAULT_MAX_CONNECTIONS, EmbeddedOptions};
 pub use progress::Progress;
 pub use server::{Embedded, Processes, superuser_url};

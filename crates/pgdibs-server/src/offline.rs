@@ -1,15 +1,15 @@
-//! What commands do on a server without a daemon: start the embedded one, or remove everything that pgdibs created on it.
+//! What commands do without a daemon: start the embedded server, restore a template, remove everything that pgdibs created on a server.
 
 use pgdibs_embedded::{DEFAULT_MAX_CONNECTIONS, EmbeddedOptions};
 pub use pgdibs_embedded::{
     Embedded, EmbeddedError, Processes, Progress, SearchRoots, SupervisorArgs, data_dir, find_client_program,
-    superuser_url, supervise,
+    find_client_programs, superuser_url, supervise,
 };
 pub use pgdibs_postgres::connect::ConnectError;
 pub use pgdibs_postgres::doctor::{Finding, Report, Severity, examine, remove_probes};
 use pgdibs_postgres::public_connect::PgProbe;
 pub use pgdibs_postgres::purge::{Inventory, inventory, purge};
-pub use pgdibs_sources::{FileGlob, Matches};
+pub use pgdibs_sources::{BuildTarget, DumpRoles, FileGlob, Matches, TemplateDump, restore};
 
 use crate::config::Config;
 

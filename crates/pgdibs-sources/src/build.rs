@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::capture::Capture;
 use super::dump::{self, Format};
+use super::dump_roles::DumpRoles;
 use super::environment;
 use super::frames;
 use super::inputs::sql_files;
@@ -112,9 +113,7 @@ pub async fn build(
     cancel: CancellationToken,
 ) -> Result<BuildReport, BuildFailure> {
     let started = Instant::now();
-    let secrets = environment::secrets(source, target);
-    let runner =
-        Runner { source, target, until: started + deadline, deadline, cancel: &cancel, secrets, log: Mutex::default() };
+    let runner = Runner::new(source, target, deadline, &cancel);
     let done = runner.carry_out(&plan).await;
     let log = runner.log.into_inner().unwrap_or_else(PoisonError::into_inner).text(&[]);
     match done {
@@ -132,6 +131,19 @@ pub(super) struct Runner<'a> {
     cancel: &'a CancellationToken,
     pub(super) secrets: Vec<String>,
     log: Mutex<Capture>,
+}
+
+impl<'a> Runner<'a> {
+    /// The deadline begins now.
+    pub(super) fn new(
+        source: &'a Source,
+        target: &'a BuildTarget,
+        deadline: Duration,
+        cancel: &'a CancellationToken,
+    ) -> Self {
+        let secrets = environment::secrets(source, target);
+        Self { source, target, until: Instant::now() + deadline, deadline, cancel, secrets, log: Mutex::default() }
+    }
 }
 
 impl Runner<'_> {
@@ -226,7 +238,7 @@ impl Runner<'_> {
             match format {
                 Format::Sql => return Ok(prepared),
                 Format::PlainDump => {
-                    let copy = blocking(move || dump::without_owners(&current)).await;
+                    let copy = blocking(move || dump::without_owners(&current, &DumpRoles::default())).await;
                     prepared.copy =
                         Some(copy.map_err(|error| failed("create a copy of the dump without its owners", error))?);
                     return Ok(prepared);

@@ -57,7 +57,13 @@ impl Runner<'_> {
         Ok(file)
     }
 
-    async fn restore(&self, step: &str, arguments: &[&OsStr], file: &Path, archive: &Path) -> Result<(), BuildFailure> {
+    pub(super) async fn restore(
+        &self,
+        step: &str,
+        arguments: &[&OsStr],
+        file: &Path,
+        archive: &Path,
+    ) -> Result<(), BuildFailure> {
         let files = ["--file".as_ref(), file.as_os_str(), archive.as_os_str()];
         self.client_program(step, "pg_restore", &[arguments, &files].concat()).await
     }
@@ -87,12 +93,12 @@ impl Runner<'_> {
         }
     }
 
-    fn new_file(&self, step: &str) -> Result<NamedTempFile, BuildFailure> {
+    pub(super) fn new_file(&self, step: &str) -> Result<NamedTempFile, BuildFailure> {
         dump::new_copy().map_err(|error| BuildFailure::new(step, format!("cannot create a file for the dump: {error}")))
     }
 }
 
-fn cannot_read(step: &str, error: &io::Error) -> BuildFailure {
+pub(super) fn cannot_read(step: &str, error: &io::Error) -> BuildFailure {
     BuildFailure::new(step, format!("cannot read or write the dump's table of contents: {error}"))
 }
 

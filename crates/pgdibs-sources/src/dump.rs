@@ -6,12 +6,12 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
-use std::ops::Range;
 use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 use tempfile::NamedTempFile;
 
+use super::dump_roles::{DumpRoles, tokens};
 use super::psql_text::{PsqlText, Statement};
 
 /// The header of a dump of one database, and of a cluster.
@@ -119,18 +119,18 @@ pub(super) fn decompressed(file: &Path) -> io::Result<NamedTempFile> {
     Ok(copy)
 }
 
-/// A copy of a plain dump without owners. Only this user can read the copy, which is deleted when dropped. The function blocks.
+/// A copy of a plain dump without owners, except the `roles` that keep what they own. Only this user can read the copy, which is deleted when dropped. The function blocks.
 ///
 /// # Errors
 /// The file cannot be read or the copy cannot be written.
-pub(super) fn without_owners(file: &Path) -> io::Result<NamedTempFile> {
+pub(super) fn without_owners(file: &Path, roles: &DumpRoles) -> io::Result<NamedTempFile> {
     let mut copy = new_copy()?;
     let mut writer = BufWriter::new(copy.as_file_mut());
     let mut reader = BufReader::new(File::open(file)?);
     let (mut text, mut line) = (PsqlText::default(), Vec::new());
     while reader.read_until(b'\n', &mut line)? > 0 {
         let is_command = text.is_outside_quotes();
-        let copied = without_owner(&mut text, &line);
+        let copied = without_owner(&mut text, &line, roles);
         // The path of `\ir` is relative to the file, and the copy is elsewhere.
         let included = RELATIVE_INCLUDES.iter().find_map(|command| line.strip_prefix(*command)).filter(|_| is_command);
         match (included, file.parent().and_then(Path::to_str)) {
@@ -156,13 +156,16 @@ pub(super) fn new_copy() -> io::Result<NamedTempFile> {
 }
 
 /// The line of the copy: the original line, one without the clauses about owners, or only its line end.
-pub(super) fn without_owner<'a>(text: &mut PsqlText, line: &'a [u8]) -> Cow<'a, [u8]> {
+pub(super) fn without_owner<'a>(text: &mut PsqlText, line: &'a [u8], roles: &DumpRoles) -> Cow<'a, [u8]> {
     let Some(statement) = text.line_of_one_statement(line) else { return Cow::Borrowed(line) };
     let trimmed = line.trim_ascii();
     match trimmed {
         b"SET standard_conforming_strings = off;" => text.set_backslash_escapes(true),
         b"SET standard_conforming_strings = on;" => text.set_backslash_escapes(false),
         _ => {}
+    }
+    if roles.keep_owner(&statement, line) {
+        return roles.renamed(&statement, line).map_or(Cow::Borrowed(line), Cow::Owned);
     }
     if is_about_owners(&statement) || is_of_every_database(trimmed) || is_of_newer_servers(&statement) {
         return Cow::Borrowed(&line[line.trim_ascii_end().len()..]);
@@ -172,9 +175,10 @@ pub(super) fn without_owner<'a>(text: &mut PsqlText, line: &'a [u8]) -> Cow<'a, 
         && !name.starts_with(b"IF ")
         && !name.to_ascii_lowercase().windows(13).any(|word| word == b"authorization")
     {
-        return Cow::Owned([b"CREATE SCHEMA IF NOT EXISTS ", name].concat());
+        return Cow::Owned([b"CREATE SCHEMA IF NOT EXISTS ", name, roles.grants_in(name)].concat());
     }
-    without_owner_clause(&statement, line).map_or(Cow::Borrowed(line), Cow::Owned)
+    let without = without_owner_clause(&statement, line).map_or(Cow::Borrowed(line), Cow::Owned);
+    roles.renamed(&statement, &without).map_or(without, Cow::Owned)
 }
 
 /// Whether only the original owner or a superuser may run the statement. The daemon's role owns the extensions that the daemon created,
@@ -214,7 +218,8 @@ fn without_owner_clause(statement: &Statement, line: &[u8]) -> Option<Vec<u8>> {
         return None;
     };
     let tokens = tokens(line);
-    let is_word = |token: &Range<usize>, word: &str| line[token.clone()].eq_ignore_ascii_case(word.as_bytes());
+    let is_word =
+        |token: &std::ops::Range<usize>, word: &str| line[token.clone()].eq_ignore_ascii_case(word.as_bytes());
     let at = tokens
         .windows(words.len())
         .position(|window| window.iter().zip(words).all(|(token, word)| is_word(token, word)))?;
@@ -229,30 +234,4 @@ fn without_owner_clause(statement: &Statement, line: &[u8]) -> Option<Vec<u8>> {
     // The blank before the clause goes with it.
     let begin = if keeps_name { tokens[at].start } else { tokens[at - 1].end };
     Some([&line[..begin], &line[end..]].concat())
-}
-
-/// The tokens of a statement in one line, as far as words and quoted texts matter.
-fn tokens(line: &[u8]) -> Vec<Range<usize>> {
-    let (mut tokens, mut at) = (Vec::new(), 0);
-    while at < line.len() {
-        let begin = at;
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || !byte.is_ascii();
-        match line[at] {
-            byte if byte.is_ascii_whitespace() => {
-                at += 1;
-                continue;
-            }
-            quote @ (b'"' | b'\'') => {
-                at += 1;
-                while at < line.len() && (line[at] != quote || line.get(at + 1) == Some(&quote)) {
-                    at += 1 + usize::from(line[at] == quote);
-                }
-                at += 1;
-            }
-            byte if is_word(&byte) => at += line[at..].iter().take_while(|byte| is_word(byte)).count(),
-            _ => at += 1,
-        }
-        tokens.push(begin..at.min(line.len()));
-    }
-    tokens
 }

@@ -150,6 +150,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "of the ini file",
     )
     parser.addini(
+        "pgdibs_template_cache",
+        "a folder for templates as files, relative to the directory of the ini file (PGDIBS_TEMPLATE_CACHE): a template that the "
+        "daemon does not have comes from there, and one that this run has built goes there. For CI jobs on machines of their own",
+    )
+    parser.addini(
         "pgdibs_login",
         "what the logins of the pools may do beyond their own database: plain, createdb or superuser; at most the daemon's "
         "max_login. Without it the pools keep what they have",

@@ -13,8 +13,8 @@ use pgdibs_server::config::{GlobalFlags, ServeFlags};
 
 pub(super) use leases::{IdArgs, KeepArgs, LeaseArgs, PsqlArgs, ReleaseArgs, RenewArgs, ResetArgs};
 pub(super) use pools::{
-    PoolCommand, PoolDropArgs, PoolSetArgs, TemplateArgs, TemplateBuildArgs, TemplateCommand, TemplateListArgs,
-    TemplateOrNewestArgs,
+    ExportArgs, ImportArgs, PoolCommand, PoolDropArgs, PoolSetArgs, TemplateArgs, TemplateBuildArgs, TemplateCommand,
+    TemplateListArgs, TemplateOrNewestArgs,
 };
 pub(super) use run::RunArgs;
 
@@ -35,7 +35,8 @@ Start here:
   pgdibs serve               the daemon, with an embedded Postgres or yours (PGDIBS_SERVER_URL)
   pgdibs status --watch      pools, templates and leases
 
-Exit codes: 0 success, 1 failure, 2 wrong command line, 69 no daemon answers, 78 wrong configuration.
+Exit codes: 0 success, 1 failure, 2 wrong command line, 65 damaged file (`pgdibs template import`), 69 no daemon answers, 78 wrong \
+configuration.
 `pgdibs run` and `pgdibs template build` exit with the code of their command. `pgdibs healthcheck` exits with 1 for 69 and 78, \
 because container runtimes know 0 and 1 alone.
 
@@ -77,7 +78,7 @@ pub(super) enum Command {
     /// List, create, change and drop pools
     #[command(subcommand)]
     Pool(PoolCommand),
-    /// Build, list, show and drop templates
+    /// Build, list, show, export, import and drop templates
     #[command(subcommand)]
     Template(TemplateCommand),
     Config(ConfigArgs),

@@ -1,6 +1,7 @@
 //! The flags of the commands about pools and templates.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
 
@@ -57,7 +58,7 @@ pub(crate) struct PoolDropArgs {
     pub(crate) force: bool,
 }
 
-/// Build, list, show and drop templates
+/// Build, list, show, export, import and drop templates
 #[derive(Debug, Subcommand)]
 pub(crate) enum TemplateCommand {
     Build(TemplateBuildArgs),
@@ -81,6 +82,70 @@ Examples:
 Example:
   pgdibs template drop myapp_test 5e884898")]
     Drop(TemplateArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
+}
+
+/// Write a template to a file, for daemons on other servers
+///
+/// pgdibs leases a clone of the template, dumps it with pg_dump, and writes the file under its name when it is complete. The file has the
+/// dump, the fingerprint, the pool's settings, and what no dump has: the versions of Postgres and of the extensions, encoding and locale,
+/// the settings of the database. Prints the fingerprint. This machine needs pg_dump, pg_restore and psql of the server's major version or
+/// newer: pgdibs searches them in --pg-bin-dir (PGDIBS_PG_BIN_DIR) if set, otherwise in the directories of packages and on PATH.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pgdibs template export --pool myapp_test .cache/myapp_test.pgdibs
+  pgdibs template export --pool myapp_test --fingerprint 5e884898 .cache/myapp_test.pgdibs
+  sed -n 2p .cache/myapp_test.pgdibs | jq .                    what it is a template of
+  tail -n +3 .cache/myapp_test.pgdibs | pg_restore --list      what it contains")]
+pub(crate) struct ExportArgs {
+    /// The file, which is replaced if it exists
+    pub(crate) file: PathBuf,
+    /// The pool
+    #[arg(long, value_name = "POOL")]
+    pub(crate) pool: String,
+    /// The template's fingerprint, or its beginning of 4 characters or more [default: the pool's current template, the one named or built last]
+    #[arg(long, value_name = "F")]
+    pub(crate) fingerprint: Option<String>,
+    /// How long to wait for a clone of it
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
+    pub(crate) wait: f64,
+    /// Which of the daemon's advertised addresses to use
+    #[arg(long, value_name = "NAME", env = "PGDIBS_VIA", hide_env_values = true)]
+    pub(crate) via: Option<String>,
+    /// The directory of pg_dump, pg_restore and psql
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pg_bin_dir: Option<String>,
+}
+
+/// Build a template from a file of `pgdibs template export`, unless it exists
+///
+/// The template has the fingerprint of the exported one, and its clones show what the clones of that one show. If the pool does not exist,
+/// pgdibs creates it with the settings that the template depends on: extensions, roles, locale, encoding, login, act_as. pgdibs refuses a
+/// file of another major version of Postgres, of another encoding or locale, and of extensions in versions that this server does not
+/// have. If another process is building the same fingerprint, pgdibs waits for that build. Prints the fingerprint. Exits with 65 if the
+/// file is damaged. The file's SQL runs with the rights of the pool's builds: import only files that you would run as migrations.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pgdibs template import .cache/myapp_test.pgdibs
+  pgdibs template import .cache/myapp_test.pgdibs || pgdibs template build myapp_test --inputs 'migrations/*' -- ./migrate")]
+pub(crate) struct ImportArgs {
+    /// The file
+    pub(crate) file: PathBuf,
+    /// The pool [default: the one that the template was exported from]
+    #[arg(long, value_name = "POOL")]
+    pub(crate) pool: Option<String>,
+    /// How long to wait for the build of another process
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
+    pub(crate) wait: f64,
+    /// Which of the daemon's advertised addresses to use
+    #[arg(long, value_name = "NAME", env = "PGDIBS_VIA", hide_env_values = true)]
+    pub(crate) via: Option<String>,
+    /// The directory of pg_dump, pg_restore and psql
+    #[arg(long, value_name = "PATH")]
+    pub(crate) pg_bin_dir: Option<String>,
 }
 
 /// List the templates

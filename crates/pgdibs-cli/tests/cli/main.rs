@@ -9,3 +9,4 @@ mod run;
 mod signals;
 mod stub;
 mod templates;
+mod transfer;

@@ -22,6 +22,7 @@ mod secrets;
 mod service_manager;
 mod sources;
 mod termination;
+mod transfer;
 mod two_daemons;
 
 /// These take long: `make test-all` runs them, `make test` does not (see .config/nextest.toml).

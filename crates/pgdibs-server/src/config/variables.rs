@@ -24,6 +24,7 @@ pub const OF_OTHER_PARTS: &[(&str, &str)] = &[
     ("PGDIBS_TIMEOUT", "the pytest plugin's `pgdibs_timeout`"),
     ("PGDIBS_KEEP", "the pytest plugin's `pgdibs_keep`"),
     ("PGDIBS_GUARD", "the pytest plugin's `pgdibs_guard`"),
+    ("PGDIBS_TEMPLATE_CACHE", "the pytest plugin's `pgdibs_template_cache`"),
     ("PGDIBS_BIN", "the program that the Python client starts, in place of the one of its wheel"),
     ("PGDIBS_PLUGIN_STATE", "the pytest plugin's own, for the processes that it starts"),
     ("PGDIBS_CACHE", "where this repository's scripts keep what they download"),

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::super::dump::{Format, decompressed, format_of, without_owner, without_owners};
+use super::super::dump_roles::DumpRoles;
 use super::super::psql_text::PsqlText;
 
 /// Lines that become empty.
@@ -59,7 +60,8 @@ const STAYS: [&str; 26] = [
 ];
 
 fn through(text: &mut PsqlText, given: &str) -> String {
-    let lines = given.split_inclusive('\n').map(|line| without_owner(text, line.as_bytes()).to_vec());
+    let lines =
+        given.split_inclusive('\n').map(|line| without_owner(text, line.as_bytes(), &DumpRoles::default()).to_vec());
     String::from_utf8(lines.collect::<Vec<_>>().concat()).unwrap()
 }
 
@@ -196,7 +198,7 @@ fn copies_are_private_and_temporary() {
     let member = zipped.finish().unwrap();
     fs::write(base.path().join("two.gz"), [member.clone(), member].concat()).unwrap();
     for (copy, expected) in [
-        (without_owners(&file).unwrap(), format!("{HEADER}\\restrict x\n\n\n")),
+        (without_owners(&file, &DumpRoles::default()).unwrap(), format!("{HEADER}\\restrict x\n\n\n")),
         (decompressed(&base.path().join("two.gz")).unwrap(), "twotwo".to_owned()),
     ] {
         assert_eq!(fs::read_to_string(copy.path()).unwrap(), expected);
@@ -207,8 +209,47 @@ fn copies_are_private_and_temporary() {
     }
     assert!(decompressed(&file).is_err());
     fs::write(&file, "\\ir 'a file.sql'\nselect '\n\\ir b.sql\n';\n\\i c.sql\n").unwrap();
-    let text = fs::read_to_string(without_owners(&file).unwrap().path()).unwrap();
+    let text = fs::read_to_string(without_owners(&file, &DumpRoles::default()).unwrap().path()).unwrap();
     let directory = base.path().display();
     assert_eq!(text, format!("\\i '{directory}'/'a file.sql'\nselect '\n\\ir b.sql\n';\n\\i c.sql\n"));
-    assert!(without_owners(&base.path().join("none.sql")).is_err());
+    assert!(without_owners(&base.path().join("none.sql"), &DumpRoles::default()).is_err());
+}
+
+/// In the dump of a template, the pool's other roles keep their objects, and the owner may have another name.
+#[test]
+fn listed_roles_keep_their_objects_and_the_owner_is_renamed() {
+    let roles = DumpRoles {
+        kept: vec!["reader".to_owned(), "My Role".to_owned()],
+        owner: Some(("pgdibs_a".to_owned(), "pgdibs_b".to_owned())),
+        schemas: vec![("Odd s".to_owned(), "grant create on schema \"Odd s\" to reader;\n".to_owned())],
+    };
+    for (line, copied) in [
+        ("ALTER TABLE public.t OWNER TO reader;", "ALTER TABLE public.t OWNER TO reader;"),
+        ("ALTER TABLE public.t OWNER TO \"My Role\";", "ALTER TABLE public.t OWNER TO \"My Role\";"),
+        ("ALTER TABLE public.t OWNER TO pgdibs_a;", ""),
+        ("ALTER TABLE public.t OWNER TO postgres;", ""),
+        (
+            "GRANT SELECT ON TABLE public.pgdibs_a TO pgdibs_a;",
+            "GRANT SELECT ON TABLE public.pgdibs_a TO \"pgdibs_b\";",
+        ),
+        ("REVOKE ALL ON TABLE public.t FROM pgdibs_a;", "REVOKE ALL ON TABLE public.t FROM \"pgdibs_b\";"),
+        ("CREATE POLICY p ON public.t TO reader, pgdibs_a;", "CREATE POLICY p ON public.t TO reader, \"pgdibs_b\";"),
+        (
+            "ALTER DEFAULT PRIVILEGES FOR ROLE reader IN SCHEMA s GRANT ALL ON TABLES TO pgdibs_a;",
+            "ALTER DEFAULT PRIVILEGES FOR ROLE reader IN SCHEMA s GRANT ALL ON TABLES TO \"pgdibs_b\";",
+        ),
+        (
+            "ALTER DEFAULT PRIVILEGES FOR ROLE pgdibs_a IN SCHEMA s GRANT ALL ON TABLES TO reader;",
+            "ALTER DEFAULT PRIVILEGES IN SCHEMA s GRANT ALL ON TABLES TO reader;",
+        ),
+        (
+            "CREATE SCHEMA \"Odd s\";",
+            "CREATE SCHEMA IF NOT EXISTS \"Odd s\";\ngrant create on schema \"Odd s\" to reader;",
+        ),
+        ("CREATE SCHEMA other;", "CREATE SCHEMA IF NOT EXISTS other;"),
+    ] {
+        let line = format!("{line}\n");
+        let copy = without_owner(&mut PsqlText::default(), line.as_bytes(), &roles).into_owned();
+        assert_eq!(String::from_utf8(copy).unwrap(), format!("{copied}\n"));
+    }
 }

@@ -46,6 +46,8 @@ class Settings:
     """The setting that `guard` comes from, as in `PGDIBS_GUARD`."""
     allow: tuple[str, ...]
     """`host:port/database` globs that the guard allows."""
+    template_cache: Optional[Path] = None
+    """The folder in which templates are kept as files; None: none are."""
     login: str = ""
     """`plain`, `createdb` or `superuser`, which the pools get; empty: they keep what they have."""
     variables: tuple[Variable, ...] = ()
@@ -94,6 +96,8 @@ def read_settings(config: pytest.Config, inherited: Mapping[str, str]) -> Settin
     if not re.match(r"https?://[^/]", url):
         raise pytest.UsageError(f"pgdibs: {url_origin} is `{url}`; it has to be the daemon's address, as in {DEFAULT_URL}")
     guard, guard_origin = _guard_setting(config, inherited)
+    directory = config.inipath.parent if config.inipath is not None else config.rootpath
+    cache, _ = _value(config, inherited, "template_cache", "")
     settings = Settings(
         pool=validated_pool(pool, pool_origin),
         url=url.rstrip("/"),
@@ -101,7 +105,7 @@ def read_settings(config: pytest.Config, inherited: Mapping[str, str]) -> Settin
         timeout_seconds=_seconds(timeout, timeout_origin),
         keep=_one_of(keep, keep_origin, "failed", "never"),
         aliases={"default": pool},
-        directory=config.inipath.parent if config.inipath is not None else config.rootpath,
+        directory=directory,
         fingerprint=tuple(map(str, ini_value(config, "pgdibs_fingerprint"))),
         fingerprint_env=tuple(map(str, ini_value(config, "pgdibs_fingerprint_env"))),
         build=str(ini_value(config, "pgdibs_build") or ""),
@@ -110,6 +114,7 @@ def read_settings(config: pytest.Config, inherited: Mapping[str, str]) -> Settin
         guard=guard,
         guard_origin=guard_origin,
         allow=tuple(map(str, ini_value(config, "pgdibs_allow"))),
+        template_cache=directory / cache if cache else None,
         login=_login(config),
     )
     for entry in ini_value(config, "pgdibs_aliases"):

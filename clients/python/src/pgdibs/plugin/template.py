@@ -96,6 +96,11 @@ class Templates:
                     "pgdibs: --pgdibs-rebuild has no effect here: without pgdibs_fingerprint the daemon builds the template; "
                     "`pgdibs template drop` forces a build"
                 )
+            if self.settings.template_cache:
+                raise pytest.UsageError(
+                    "pgdibs: pgdibs_template_cache has no effect here: without pgdibs_fingerprint the daemon builds the "
+                    "template; leave it out, also PGDIBS_TEMPLATE_CACHE"
+                )
             return {}
         started = time.monotonic()
         self._fingerprints = dict.fromkeys(self.settings.aliases.values(), self._fingerprint())
@@ -127,15 +132,25 @@ class Templates:
         self._are_current = True
         self.set_logins()
         alias_of = {pool: alias for alias, pool in reversed(self.settings.aliases.items())}
+        cache = None
+        if self.settings.template_cache is not None:
+            from pgdibs.plugin.template_cache import TemplateCache
+
+            cache = TemplateCache(self.settings.template_cache, self.client, self.progress.print_line)
         for pool, alias in alias_of.items() if self._fingerprints else ():
             if self._is_forced:
                 self._drop(pool)
+            elif cache is not None:
+                self.client.put_pool(pool)
+                cache.load(pool, self._fingerprints[pool])
             try:
                 ready = self._ensure_template(pool, alias)
             except PoolNotFound:
                 self.client.put_pool(pool)
                 ready = self._ensure_template(pool, alias)
             self.is_reused = self.is_reused and ready.reused
+            if cache is not None and not ready.reused:
+                cache.save(pool, self._fingerprints[pool])
         if self._fingerprints:
             self.seconds += time.monotonic() - started
 
