@@ -1,8 +1,7 @@
-//! The benchmark's daemon, on a free port and with a temporary data directory.
+//! A daemon of the benchmark, on a free port, with an embedded server or on a given one.
 
-use std::io::Write as _;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use tokio::process::{Child, Command};
 use crate::api::Api;
 use crate::args::Options;
 use crate::error::BenchError;
-use crate::processor::Meter;
+use crate::server::LINGER;
 
 /// The timeout of the start; `initdb` takes seconds on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -21,56 +20,54 @@ const POLL: Duration = Duration::from_millis(50);
 /// The timeout of an orderly shutdown, which takes at most 8 s. Then the daemon is killed, and its supervisor stops the server.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(12);
 
-/// The memory that a run needs for WAL and a few dozen databases.
-const MIN_FREE_BYTES: u64 = 2 << 30;
+/// The server of a daemon.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Serves<'a> {
+    /// An embedded one in this directory.
+    Embedded(&'a Path),
+    Given(&'a str),
+}
 
 #[derive(Debug)]
 pub(crate) struct BenchDaemon {
     child: Child,
     url: String,
-    data_dir: PathBuf,
 }
 
 impl BenchDaemon {
-    /// Starts the daemon, without the user's configuration. Each daemon of a run has another name.
-    pub(crate) fn start(options: &Options, name: &str) -> Result<Self, BenchError> {
+    /// Starts the daemon, without the user's configuration.
+    pub(crate) fn start(options: &Options, serves: Serves<'_>) -> Result<Self, BenchError> {
         let failed =
             |what: &str, error: std::io::Error| BenchError::Daemon(format!("cannot be started: {what}: {error}"));
-        let program = match &options.pgdibs {
-            Some(program) => program.clone(),
-            None => std::env::current_exe()
-                .map_err(|error| failed("cannot determine the path of this program", error))?
-                .with_file_name("pgdibs"),
-        };
         // If another process takes the port first, the daemon reports that and exits.
         let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = port.map_err(|error| failed("cannot find a free port", error))?.port();
-        let data_dir = data_parent().join(format!("pgdibs-bench-{}-{name}", std::process::id()));
-        let mut command = Command::new(program);
-        command.args(["serve", "--end-with-stdin", "--stop-server", "--linger-seconds", "5", "--listen"]);
-        command.arg(format!("127.0.0.1:{port}")).arg("--data-dir").arg(&data_dir);
-        command.args(["--log", options.log.as_deref().unwrap_or("error")]);
-        if let Some(pg_bin_dir) = &options.pg_bin_dir {
-            command.args(["--pg-bin-dir", pg_bin_dir]);
-        }
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("PGDIBS_") {
-                command.env_remove(name);
+        let mut command = program(options)?;
+        command.args(["serve", "--end-with-stdin", "--log", &options.log, "--listen"]).arg(format!("127.0.0.1:{port}"));
+        match serves {
+            Serves::Embedded(data_dir) => {
+                command.arg("--data-dir").arg(data_dir).arg("--stop-server");
+                command.arg("--linger-seconds").arg(LINGER.as_secs().to_string());
+                if let Some(pg_bin_dir) = &options.pg_bin_dir {
+                    command.arg("--pg-bin-dir").arg(pg_bin_dir);
+                }
+            }
+            // Other users can read flags.
+            Serves::Given(url) => {
+                command.env("PGDIBS_SERVER_URL", url);
             }
         }
-        // The daemon reads a configuration file in its working directory.
-        command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0).kill_on_drop(true);
         let child =
             command.spawn().map_err(|error| failed("cannot run `pgdibs` in the directory of this program", error))?;
-        Ok(Self { child, url: format!("http://127.0.0.1:{port}"), data_dir })
+        Ok(Self { child, url: format!("http://127.0.0.1:{port}") })
     }
 
     pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub(crate) fn data_dir(&self) -> &Path {
-        &self.data_dir
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap_or(0)
     }
 
     /// Waits until the daemon is ready.
@@ -88,38 +85,39 @@ impl BenchDaemon {
         }
     }
 
-    /// The meter of the processor time of the daemon and its server.
-    pub(crate) fn meter(&self) -> Meter {
-        Meter::new(self.child.id().unwrap_or(0), &self.data_dir.join("pgdata"))
-    }
-
-    /// The daemon's resident memory; `None` where there is no `/proc`.
-    pub(crate) fn resident_bytes(&self) -> Option<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()?)).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
-    }
-
-    /// Stops the daemon and its server, and removes their data.
+    /// Stops the daemon and its embedded server.
     pub(crate) async fn stop(mut self) {
         // The daemon shuts down when its standard input closes.
         drop(self.child.stdin.take());
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.child.wait()).await.is_err() {
             let _exited = self.child.kill().await;
         }
-        if self.data_dir.exists()
-            && let Err(error) = std::fs::remove_dir_all(&self.data_dir)
-        {
-            let _closed = writeln!(std::io::stderr(), "cannot remove {}: {error}", self.data_dir.display());
-        }
     }
 }
 
-/// The parent of the data directory: in memory when it has enough space, and never a directory that a daemon of the user chooses.
-fn data_parent() -> PathBuf {
-    let memory = Path::new("/dev/shm");
-    #[allow(clippy::unnecessary_cast, reason = "narrower types than u64 on other systems than Linux")]
-    let free = nix::sys::statvfs::statvfs(memory)
-        .map_or(0, |stat| stat.blocks_available() as u64 * stat.fragment_size() as u64);
-    if free >= MIN_FREE_BYTES { memory.to_owned() } else { std::env::temp_dir() }
+/// Removes everything that the daemon has made on a given server.
+pub(crate) async fn purge(options: &Options, server_url: &str) -> Result<(), BenchError> {
+    let mut command = program(options)?;
+    command.args(["purge", "--yes"]).env("PGDIBS_SERVER_URL", server_url).stdin(Stdio::null());
+    match command.status().await {
+        Ok(status) if status.success() => Ok(()),
+        ended => Err(BenchError::Unusable(format!(
+            "the server still has databases and roles of the benchmark: `pgdibs purge` failed ({}); run it again",
+            ended.map_or_else(|error| error.to_string(), |status| status.to_string())
+        ))),
+    }
+}
+
+/// The measured program without the user's settings, out of reach of the terminal's Ctrl-C.
+fn program(options: &Options) -> Result<Command, BenchError> {
+    let path = options.program().map_err(|error| BenchError::Daemon(format!("has no path: {error}")))?;
+    let mut command = Command::new(path);
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PGDIBS_") {
+            command.env_remove(name);
+        }
+    }
+    // `pgdibs` reads a configuration file in its working directory.
+    command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0).kill_on_drop(true);
+    Ok(command)
 }

@@ -11,12 +11,31 @@ pub(crate) enum BenchError {
     /// A request failed.
     #[error("the benchmark's daemon: {0}")]
     Call(#[from] pgdibs::Error),
+    /// The benchmark's own server could not be started or stopped.
+    #[error(transparent)]
+    Server(#[from] pgdibs_embedded::EmbeddedError),
     /// Postgres refused something.
-    #[error("the benchmark's server refused {operation}: {source}")]
+    #[error("the server refused {operation}: {source}")]
     Postgres { operation: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
-    /// A lease is not as pgdibs guarantees.
-    #[error("pgdibs broke a guarantee: {0}")]
+    /// The given server cannot be measured.
+    #[error("{0}")]
+    Unusable(String),
+    /// A file could not be written.
+    #[error("cannot write {path}: {why}")]
+    File { path: String, why: String },
+    /// SIGINT or SIGTERM.
+    #[error("interrupted: the rows above are what was measured until then")]
+    Interrupted,
+    /// A lease is not as pgdibs guarantees. The measurements of such a pgdibs are worth nothing, so none is printed.
+    #[error("pgdibs broke a guarantee, so the benchmark stopped without results: {0}")]
     Broken(String),
+}
+
+impl BenchError {
+    /// For an exit code as shells use it.
+    pub(crate) fn exit_code(&self) -> u8 {
+        if matches!(self, Self::Interrupted) { 130 } else { 1 }
+    }
 }
 
 /// Adds the operation to an error of Postgres.

@@ -6,26 +6,23 @@ use pgdibs::Method;
 use serde_json::json;
 
 use crate::api::{Api, Lease, Size};
+use crate::args::Effort;
 use crate::error::{BenchError, context};
-use crate::plain::Session;
 use crate::results::Samples;
+use crate::session::{Session, dirty};
 
-/// The number of timed acquires, and that of a batch. The pool is idle before each batch, so that no acquire waits for a clone.
-const ACQUIRES: usize = 200;
+/// Acquires of a batch. The pool is idle before each batch, so that no acquire waits for a clone.
 const BATCH: u32 = 20;
 
-/// The number of timed returns and of timed resets.
-const RETURNS: usize = 60;
-
 /// Milliseconds from the request to the parsed lease, over one kept-alive connection.
-pub(crate) async fn acquire(api: &Api) -> Result<Samples, BenchError> {
+pub(crate) async fn acquire(api: &Api, effort: Effort) -> Result<Samples, BenchError> {
     let size = Size { warm: BATCH, max: BATCH, spares: 0 };
     api.resize(size).await?;
     let mut samples = Samples::default();
-    while samples.all().len() < ACQUIRES {
+    while samples.len() < effort.acquires {
         api.wait_until_idle(size).await?;
         let leases = timed_acquires(api, BATCH, &mut samples).await?;
-        check_and_release(api, &leases).await?;
+        api.check_and_release(&leases).await?;
     }
     Ok(samples)
 }
@@ -42,69 +39,46 @@ pub(crate) async fn timed_acquires(api: &Api, count: u32, samples: &mut Samples)
     Ok(leases)
 }
 
-/// Compares each database with the template, and returns it.
-pub(crate) async fn check_and_release(api: &Api, leases: &[Lease]) -> Result<(), BenchError> {
-    for lease in leases {
-        let mut session = context("a lease's login", Session::connect(&lease.url).await)?;
-        let (name, is_clean) = context("a query", session.inspect().await)?;
-        context("a disconnect", session.close().await)?;
-        expect_clean(lease, &name, is_clean)?;
-        api.release(lease).await?;
-    }
-    Ok(())
-}
-
-/// The error for a lease whose URL leads to another database or to one that is not as the template.
-pub(crate) fn expect_clean(lease: &Lease, name: &str, is_clean: bool) -> Result<(), BenchError> {
-    if is_clean && name == lease.database {
-        return Ok(());
-    }
-    Err(BenchError::Broken(format!("the URL of {} leads to {name}, as the template: {is_clean}", lease.database)))
-}
-
-/// The duration of a return and of its parts, in milliseconds.
+/// The duration of a return and of what follows it, in milliseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Returns {
     pub(crate) total: Samples,
     pub(crate) released: Samples,
-    pub(crate) acquired: Samples,
     pub(crate) connected: Samples,
 }
 
 /// Measures a return: from the request to release, with a connected session and its open transaction, until the next lease has the same
-/// name. Each time it then connects and checks that the database is clean; that duration depends on driver and server, and is reported
-/// separately. The pool has one slot, so the next lease gets the same name.
-pub(crate) async fn release(api: &Api) -> Result<Returns, BenchError> {
+/// name. Each time it then connects and compares the database with the template; how long the connecting takes depends on driver and
+/// server. The pool has one slot, so the next lease gets the same name.
+pub(crate) async fn release(api: &Api, effort: Effort) -> Result<Returns, BenchError> {
     let size = Size { warm: 1, max: 1, spares: 2 };
     api.resize(size).await?;
+    api.wait_until_idle(size).await?;
     let mut returns = Returns::default();
     let mut lease = api.acquire(None).await?;
-    for _ in 0..RETURNS {
-        let mut dirty = context("a lease's login", Session::connect(&lease.url).await)?;
-        context("a write", dirty.make_dirty().await)?;
+    for _ in 0..effort.returns {
+        let mut session = context("a lease's login", Session::connect(&lease.url).await)?;
+        context("a write", session.make_dirty().await)?;
         // The only slot is leased, so none is ready.
         api.wait_until_idle(Size { warm: 0, ..size }).await?;
 
         let started = Instant::now();
         api.release(&lease).await?;
-        let released = milliseconds(started);
+        returns.released.add(milliseconds(started));
         let next = api.acquire(None).await?;
-        let acquired = milliseconds(started);
-        let mut clean = context("a lease's login", Session::connect(&next.url).await)?;
-        let (name, is_clean) = context("a query", clean.inspect().await)?;
-        let connected = milliseconds(started);
+        returns.total.add(milliseconds(started));
+        let acquired = Instant::now();
+        let clean = context("a lease's login", Session::connect(&next.url).await)?;
+        returns.connected.add(milliseconds(acquired));
+        context("a disconnect", clean.close().await)?;
 
-        if name != lease.database || !is_clean || next.user == lease.user || !dirty.has_ended().await {
+        api.expect_clean(&next).await?;
+        if next.database != lease.database || next.user == lease.user || !session.has_ended().await {
             return Err(BenchError::Broken(format!(
-                "after the release of {}, {name} was leased (clean: {is_clean}) with login {} after {}",
-                lease.database, next.user, lease.user
+                "after the release of {} by {} its session lives, or {} is leased to {}",
+                lease.database, lease.user, next.database, next.user
             )));
         }
-        returns.released.add(released);
-        returns.acquired.add(acquired - released);
-        returns.connected.add(connected - acquired);
-        returns.total.add(acquired);
-        context("a disconnect", clean.close().await)?;
         lease = next;
     }
     api.release(&lease).await?;
@@ -123,40 +97,37 @@ pub(crate) struct Resets {
     pub(crate) ratios: Samples,
 }
 
-/// Measures resets; the two ways take turns of `side` each.
-pub(crate) async fn reset(api: &Api, side: Duration, rounds: u32) -> Result<Resets, BenchError> {
+/// Measures resets; the two ways take turns.
+pub(crate) async fn reset(api: &Api, effort: Effort) -> Result<Resets, BenchError> {
     let size = Size { warm: 0, max: 2, spares: 2 };
     api.resize(size).await?;
     let (lease, truncated) = (api.acquire(None).await?, api.acquire(None).await?);
     let mut resets = Resets::default();
-    for _ in 0..RETURNS {
-        let mut dirty = context("a lease's login", Session::connect(&lease.url).await)?;
-        context("a write", dirty.make_dirty().await)?;
+    for _ in 0..effort.returns {
+        let mut session = context("a lease's login", Session::connect(&lease.url).await)?;
+        context("a write", session.make_dirty().await)?;
         api.wait_until_idle(size).await?;
         let started = Instant::now();
         reset_once(api, &lease).await?;
         resets.latency.add(milliseconds(started));
+        api.expect_clean(&lease).await?;
     }
     let mut session = context("a lease's login", Session::connect(&truncated.url).await)?;
     context("the reference data", session.save_reference_data().await)?;
-    for _ in 0..rounds {
+    for _ in 0..effort.rounds {
         api.wait_until_idle(size).await?;
-        let (started, mut count) = (Instant::now(), 0.0);
-        while started.elapsed() < side {
+        let truncate_rate = rate(effort.turn, async || {
             context("a write", session.write().await)?;
-            context("a truncate", session.truncate_and_reload().await)?;
-            count += 1.0;
-        }
-        let truncate_rate = count / started.elapsed().as_secs_f64();
-        let (started, mut count) = (Instant::now(), 0.0);
-        while started.elapsed() < side {
+            context("a truncate", session.truncate_and_reload().await)
+        });
+        let truncate_rate = truncate_rate.await?;
+        let rate = rate(effort.turn, async || {
             reset_once(api, &lease).await?;
             let mut fresh = context("a lease's login", Session::connect(&lease.url).await)?;
             let is_clean = context("a write", fresh.write().await)?;
-            expect_clean(&lease, &lease.database, is_clean)?;
-            count += 1.0;
-        }
-        let rate = count / started.elapsed().as_secs_f64();
+            if is_clean { Ok(()) } else { Err(dirty(&lease.database)) }
+        });
+        let rate = rate.await?;
         resets.rates.add(rate);
         resets.truncate_rates.add(truncate_rate);
         resets.ratios.add(rate / truncate_rate);
@@ -164,6 +135,16 @@ pub(crate) async fn reset(api: &Api, side: Duration, rounds: u32) -> Result<Rese
     api.release(&lease).await?;
     api.release(&truncated).await?;
     Ok(resets)
+}
+
+/// How often per second `work` succeeds, one after the other.
+async fn rate(turn: Duration, mut work: impl AsyncFnMut() -> Result<(), BenchError>) -> Result<f64, BenchError> {
+    let (started, mut count) = (Instant::now(), 0.0);
+    while started.elapsed() < turn {
+        work().await?;
+        count += 1.0;
+    }
+    Ok(count / started.elapsed().as_secs_f64())
 }
 
 async fn reset_once(api: &Api, lease: &Lease) -> Result<(), BenchError> {

@@ -1,134 +1,263 @@
-//! A run: starts two daemons and their embedded servers, measures them, stops them.
+//! A run: measures part after part, and collects rows with goals.
 
-use serde_json::json;
-
-use crate::api::Api;
-use crate::args::Options;
-use crate::daemon::BenchDaemon;
+use crate::api::{Api, POOL, POOL_OF_MANY, Size};
+use crate::args::{Effort, Group, Options};
+use crate::environment::{Environment, Place};
 use crate::error::{BenchError, context};
-use crate::plain::PlainSetting;
-use crate::results::{Results, Row};
-use crate::{latency, scale, template, throughput};
+use crate::plain::PlainServer;
+use crate::progress::Progress;
+use crate::results::{Pair, Results, Row};
+use crate::server::Admin;
+use crate::{churn, latency, scale, template};
 
-/// Starts the daemons, measures, stops them. Calls `progress` at each stage.
-///
-/// # Errors
-/// A daemon, a request or a measurement fails.
-pub(crate) async fn run(options: &Options, progress: impl Fn(String)) -> Result<Results, BenchError> {
-    progress("starting two daemons and their servers".to_owned());
-    let mut daemons = [BenchDaemon::start(options, "few")?, BenchDaemon::start(options, "many")?];
-    let report = tokio::select! {
-        report = measure(options, &mut daemons, &progress) => report,
-        () = interrupted() => Err(BenchError::Daemon("was stopped: the benchmark was interrupted".to_owned())),
-    };
-    progress("stopping the daemons and their servers".to_owned());
-    for daemon in daemons {
-        daemon.stop().await;
-    }
-    report
+/// Callers of the comparison with plain Postgres, and the ratio to reach.
+const CALLERS: [(u32, f64); 2] = [(1, 1.8), (8, 1.0)];
+
+/// Connections of a server for [`scale`] beside those of its databases.
+const MORE_CONNECTIONS: u32 = 100;
+
+/// What this program does not measure, and what does.
+const NOT_MEASURED: [[&str; 2]; 3] = [
+    ["one test from an editor, and the start of the pytest plugin", "clients/python/bench/start_up.py"],
+    ["whole test suites beside those without pgdibs", "clients/python/bench/whole_runs.py"],
+    ["templates of 10 GB", "docs/performance.md says how"],
+];
+
+/// A run in progress.
+struct Run<'a> {
+    effort: Effort,
+    results: &'a mut Results,
+    progress: Progress,
 }
 
-async fn measure(
-    options: &Options,
-    [daemon, second]: &mut [BenchDaemon; 2],
-    progress: &impl Fn(String),
-) -> Result<Results, BenchError> {
-    let (api, many) = (Api::new(daemon.url())?, Api::new(second.url())?);
-    daemon.wait_until_ready(&api).await?;
-    second.wait_until_ready(&many).await?;
-    let superuser = context("its address", pgdibs_embedded::superuser_url(daemon.data_dir()))?;
-    let version = context("its version", crate::plain::server_version(&superuser).await)?;
-    progress("building the templates of 50 tables".to_owned());
-    let template = template::build(&api).await?;
-    template::build(&many).await?;
-    let (mut ratios, mut rows) = (Vec::new(), Vec::new());
+/// Starts servers and daemons, measures, removes everything. The results have what was measured when a part fails or is interrupted.
+///
+/// # Errors
+/// A daemon, a request or a measurement fails, or the run is interrupted.
+pub(crate) async fn run(options: &Options, results: &mut Results) -> Result<(), BenchError> {
+    let mut environment = Environment::new(options);
+    results.not_measured = NOT_MEASURED.map(|pair| pair.map(str::to_owned)).to_vec();
+    let progress = Progress::new(&options.groups(), options.effort());
+    let mut run = Run { effort: options.effort(), results: &mut *results, progress };
+    let measured = tokio::select! {
+        measured = run.measure(options, &mut environment) => measured,
+        () = interrupted() => Err(BenchError::Interrupted),
+    };
+    let removed = environment.remove().await;
+    results.complete = measured.is_ok() && options.groups().len() == Group::ALL.len();
+    measured.and(removed)
+}
 
-    progress("acquiring from a warm pool".to_owned());
-    let acquire = latency::acquire(&api).await?;
-    rows.push(Row::median("acquire from a warm pool", &acquire, "ms").at_most(0.5));
-    progress("64 acquires at once".to_owned());
-    let burst = scale::burst(&api).await?;
-    rows.push(Row::median("acquire, 64 at once with 64 ready", &burst, "ms"));
-    rows.push(Row::percentile("  of it: p99", &burst, 99, "ms").at_most(25.0));
-    progress("acquiring while other databases are returned".to_owned());
-    let before_returns = scale::before_returns(&api).await?;
-    rows.push(Row::median("acquire, four callers return others", &before_returns, "ms").at_most(1.0));
-    rows.push(Row::percentile("  of it: p95", &before_returns, 95, "ms").at_most(5.0));
-    progress("releasing with a connected session".to_owned());
-    let returns = latency::release(&api).await?;
-    rows.push(Row::median("release until the name is leased again", &returns.total, "ms").at_most(6.0));
-    rows.push(Row::percentile("  of it: p95", &returns.total, 95, "ms").at_most(15.0));
-    rows.push(Row::median("  of it: release answered", &returns.released, "ms"));
-    rows.push(Row::median("  of it: same name acquired", &returns.acquired, "ms"));
-    rows.push(Row::median("  after it: connected and checked", &returns.connected, "ms"));
-    progress("resetting".to_owned());
-    let resets = latency::reset(&api, options.side(), options.rounds).await?;
-    rows.push(Row::median("reset with a connected session", &resets.latency, "ms").at_most(7.0));
-    rows.push(Row::median("one worker resets, connects, writes", &resets.rates, "per s"));
-    rows.push(Row::median("one worker truncates, reloads, writes", &resets.truncate_rates, "per s"));
-    ratios.push(Row::median("resets relative to TRUNCATE and reload", &resets.ratios, "x").at_least(1.5));
+impl Run<'_> {
+    async fn measure(&mut self, options: &Options, environment: &mut Environment<'_>) -> Result<(), BenchError> {
+        self.progress.stage("starting a daemon and its server");
+        let mut first = environment.first().await?;
+        let major = self.describe(&first).await?;
+        for group in options.groups() {
+            match group {
+                Group::Acquire => self.acquire(&mut first).await?,
+                Group::Return => self.returns(&mut first).await?,
+                Group::Waiters => self.waiters(&first).await?,
+                Group::Churn => {
+                    let (api, plain) = first.with_plain_side().await?;
+                    self.churn(&first, &api, (&plain, major)).await?;
+                    if options.server_url.is_none() {
+                        self.progress.stage("starting a daemon on a server that it reaches by TCP");
+                        let (place, _) = environment.by_tcp(pgdibs_embedded::DEFAULT_MAX_CONNECTIONS, false).await?;
+                        let (api, plain) = place.with_plain_side().await?;
+                        self.churn(&place, &api, (&plain, major)).await?;
+                    }
+                }
+                Group::Size => self.size(options, environment, &first).await?,
+            }
+            self.progress.end(group, self.effort);
+        }
+        Ok(())
+    }
 
-    let setting = PlainSetting::create(&superuser, api.pool, &template.database).await;
-    let setting = context("a login and a template for the plain threads", setting)?;
-    for (callers, goal) in [(1, 1.8), (options.callers, 1.0)] {
-        let meter = daemon.meter();
-        let compared = throughput::compare(options, callers, &setting, &api, &meter, progress).await?;
-        ratios.push(
-            Row::median(format!("cycles of {callers} caller(s) relative to plain"), &compared.ratios, "x")
-                .at_least(goal),
+    /// Sets the title; returns the server's major version.
+    async fn describe(&mut self, place: &Place) -> Result<u32, BenchError> {
+        let mut admin = context("a connection", Admin::connect(&place.own).await)?;
+        let (date, version, major) = context("its version", admin.about().await)?;
+        context("a disconnect", admin.close().await)?;
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
+        let model = model.trim_start_matches([':', '\t', ' ']);
+        self.results.title = format!(
+            "{date}, pgdibs {}, Postgres {version}, {} with {cpus} CPUs {model}",
+            env!("CARGO_PKG_VERSION"),
+            std::env::consts::OS,
         );
-        ratios.push(Row::median("  relative to plain copies of the sealed template", &compared.ratios_sealed, "x"));
-        rows.push(Row::median(format!("cycles, {callers} x pgdibs"), &compared.pgdibs, "per s"));
-        for (variant, rates) in &compared.plain {
-            rows.push(Row::median(format!("cycles, {callers} x plain Postgres, {}", variant.name()), rates, "per s"));
-        }
-        let longest = compared.waits.percentile(100) / compared.waits.percentile(50);
-        rows.push(Row::median("  acquire under this load", &compared.waits, "ms"));
-        rows.push(Row::single("  longest acquire relative to the median", longest, "x").at_most(5.0));
-        rows.push(Row::median("  first connection under this load", &compared.connects, "ms").at_most(15.0));
-        if !compared.processor.pgdibs.all().is_empty() {
-            let (pgdibs, plain) = (&compared.processor.pgdibs, &compared.processor.plain);
-            rows.push(Row::median("  processor of server and daemon, pgdibs", pgdibs, "ms/cycle"));
-            rows.push(Row::median("  processor of the server, better plain one", plain, "ms/cycle"));
-        }
+        Ok(u32::try_from(major).unwrap_or(0))
     }
 
-    progress(format!("cloning {} databases at the second daemon", options.ready));
-    let sizes = scale::acquire(&api, &many, options.ready).await?;
-    let what = format!("acquire with {} ready relative to 20", options.ready);
-    ratios.push(Row::median(what, &sizes.ratios, "x").at_most(1.2));
-    rows.push(Row::median("acquire with 20 ready", &sizes.few, "ms"));
-    rows.push(Row::median(format!("acquire with {} ready", options.ready), &sizes.many, "ms"));
-    let status = scale::status(&many).await?;
-    rows.push(Row::median(format!("GET /v1/status with {} databases", options.ready), &status, "ms").at_most(20.0));
-    progress("resting".to_owned());
-    if let Some((of_daemon, of_server)) = scale::at_rest(&second.meter()).await {
-        rows.push(
-            Row::single(format!("daemon at rest with {} databases", options.ready), of_daemon, "% of a core")
-                .at_most(0.1),
+    fn ratio(&mut self, row: Row) {
+        self.results.ratios.push(row);
+    }
+
+    fn row(&mut self, row: Row) {
+        self.results.rows.push(row);
+    }
+
+    async fn acquire(&mut self, place: &mut Place) -> Result<(), BenchError> {
+        self.progress.stage("acquiring from a full pool");
+        let api = pool_of(place).await?;
+        let samples = latency::acquire(&api, self.effort).await?;
+        self.row(Row::new("acquire, at rest", "ms", samples).at_most(50, 0.5));
+        let burst = api.most_ready(scale::BURST, 1).await?;
+        self.progress.stage(&format!("{burst} acquires at once"));
+        let samples = scale::burst(&api, burst, self.effort).await?;
+        self.row(Row::new(format!("acquire, {burst} at once with {burst} ready"), "ms", samples).at_most(99, 25.0));
+        self.progress.stage("acquiring while four callers return other databases");
+        let samples = scale::before_returns(&api).await?;
+        self.row(Row::new("acquire, beside the returns of 4", "ms", samples).at_most(50, 1.0).at_most(95, 5.0));
+        api.delete().await
+    }
+
+    async fn returns(&mut self, place: &mut Place) -> Result<(), BenchError> {
+        self.progress.stage("returning with a connected session");
+        let api = pool_of(place).await?;
+        let returns = latency::release(&api, self.effort).await?;
+        self.row(Row::new("return until the name is clean", "ms", returns.total).at_most(50, 6.0).at_most(95, 15.0));
+        self.row(Row::new("  of it: until the release is answered", "ms", returns.released));
+        self.row(Row::new("  after it: first connection", "ms", returns.connected));
+        self.progress.stage("resetting, beside TRUNCATE");
+        let resets = latency::reset(&api, self.effort).await?;
+        self.row(Row::new("reset with a connected session", "ms", resets.latency).at_most(50, 7.0));
+        self.ratio(Row::new("resets / TRUNCATE and reload", "x", resets.ratios).at_least(1.5));
+        self.row(Row::new("  resets of one worker", "per s", resets.rates));
+        self.row(Row::new("  TRUNCATE of 50 tables and reload of 10", "per s", resets.truncate_rates));
+        api.delete().await
+    }
+
+    async fn waiters(&mut self, place: &Place) -> Result<(), BenchError> {
+        let count = self.effort.waiters;
+        self.progress.stage(&format!("{count} callers wait for one database"));
+        let waiters = scale::wait(&place.api, count, &place.meter).await?;
+        self.row(
+            Row::new(format!("release until the first of {count} waiters has it"), "ms", waiters.wake_ups)
+                .at_most(50, 5.0),
         );
-        rows.push(Row::single("  its server", of_server, "% of a core").at_most(1.0));
-    }
-    progress(format!("{} callers wait for one database", options.waiters));
-    let waiters = scale::wait(&api, options.waiters as usize, || daemon.resident_bytes()).await?;
-    let what = format!("release until the next of {} waiters has it", options.waiters);
-    rows.push(Row::median(what, &waiters.wake_ups, "ms").at_most(5.0));
-    match waiters.resident_bytes {
-        Some(bytes) => {
-            rows.push(Row::single("  memory of the daemon meanwhile (RSS)", bytes as f64 / 1e6, "MB").at_most(60.0))
+        if let Some(bytes) = waiters.resident_bytes {
+            self.row(Row::new("  memory of the daemon with them", "MB", bytes as f64 / 1e6).at_most(50, 60.0));
         }
-        None => progress("no memory of the daemon: this system has no /proc".to_owned()),
+        Ok(())
     }
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let about = json!({
-        "postgres": version, "template_bytes": template.size_bytes, "cpus": cpus, "callers": options.callers,
-        "rounds": options.rounds, "seconds": options.seconds, "ready": options.ready, "waiters": options.waiters,
-    });
-    let title = format!(
-        "Postgres {version}, template of 50 tables and {:.1} MB, {cpus} CPUs",
-        template.size_bytes as f64 / 1e6,
-    );
-    Ok(Results { title, ratios, rows, about })
+
+    async fn churn(&mut self, place: &Place, api: &Api, plain: (&PlainServer, u32)) -> Result<(), BenchError> {
+        for (callers, goal) in CALLERS {
+            let what = format!("{callers} {}, {}", if callers == 1 { "caller" } else { "callers" }, place.way);
+            self.progress.stage(&format!("cycles beside plain Postgres: {what}"));
+            let compared = churn::compare(self.effort, callers, plain, api, &place.meter).await?;
+            let (pgdibs, plain) = (compared.pgdibs, compared.plain);
+            let pair = |of: &dyn Fn(&churn::Side) -> f64| [of(&pgdibs), of(&plain)];
+            let (rates, waits) = (pair(&|side| side.rates.percentile(50)), pair(&|side| side.waits.percentile(50)));
+            self.results.pairs.push(Pair { what: what.clone(), rates, waits });
+            self.ratio(Row::new(format!("cycles / plain, {what}"), "x", compared.ratios).at_least(goal));
+            self.ratio(Row::new("  / plain copies of the sealed template", "x", compared.ratios_sealed));
+            let longest = pgdibs.waits.percentile(100) / pgdibs.waits.percentile(50);
+            self.ratio(Row::new("  longest wait / median wait", "x", longest).at_most(50, 5.0));
+            self.row(Row::new(format!("cycles, pgdibs, {what}"), "per s", pgdibs.rates));
+            self.row(Row::new(format!("  plain: {}", compared.variant.name()), "per s", plain.rates));
+            self.row(Row::new("  acquire", "ms", pgdibs.waits));
+            self.row(Row::new("  first connection after it", "ms", compared.connects).at_most(50, 15.0));
+            self.row(Row::new("  plain: CREATE DATABASE", "ms", plain.waits));
+            if place.meter.sees_server() && pgdibs.costs.len() > 0 {
+                self.row(Row::new("  processor of daemon and server per cycle", "ms", pgdibs.costs));
+                self.row(Row::new("  plain: processor of the server per cycle", "ms", plain.costs));
+            }
+        }
+        api.delete().await
+    }
+
+    async fn size(
+        &mut self,
+        options: &Options,
+        environment: &mut Environment<'_>,
+        first: &Place,
+    ) -> Result<(), BenchError> {
+        let wanted = self.effort.ready;
+        let (few, many, counts) = match options.server_url {
+            Some(_) => (first.clone(), first.clone(), false),
+            None => {
+                self.progress.stage("starting two daemons, for few and for many databases");
+                let connections = wanted + MORE_CONNECTIONS;
+                let (few, _) = environment.by_tcp(connections, false).await?;
+                let (many, counts) = environment.by_tcp(connections, true).await?;
+                (few, many, counts)
+            }
+        };
+        let (mut few_api, mut many_api) = (few.api.with_pool(POOL), many.api.with_pool(POOL_OF_MANY));
+        template::build(&mut few_api, template::SMALL).await?;
+        few_api.resize(Size { warm: scale::FEW, max: scale::FEW, spares: 0 }).await?;
+        let one_server = options.server_url.is_some();
+        let before =
+            if one_server { scale::acquires(&[(&few_api, scale::FEW)], self.effort).await? } else { Vec::new() };
+        if one_server {
+            few_api.delete().await?;
+        }
+
+        let small = template::build(&mut many_api, template::SMALL).await?;
+        let most = many_api.most_ready(wanted, small.size_bytes).await?;
+        self.progress.stage(&format!("cloning {most} databases"));
+        let size = |ready| Size { warm: ready, max: ready, spares: 0 };
+        many_api.resize(size(most)).await?;
+        let ready = many_api.wait_for_ready(most).await?;
+        many_api.resize(size(ready)).await?;
+        self.progress.stage(&format!("acquiring with {ready} ready databases"));
+        let mut admin = context("a connection", Admin::connect(&many.own).await)?;
+        if counts {
+            context("its statistics", admin.reset_statistics().await)?;
+        }
+        let mut measured = match one_server {
+            true => [before, scale::acquires(&[(&many_api, ready)], self.effort).await?].concat(),
+            false => scale::acquires(&[(&few_api, scale::FEW), (&many_api, ready)], self.effort).await?,
+        };
+        if let (Some((many, many_medians)), Some((few, few_medians))) = (measured.pop(), measured.pop()) {
+            let ratios = many_medians.ratios_to(&few_medians);
+            self.ratio(
+                Row::new(format!("acquire with {ready} ready / with {}", scale::FEW), "x", ratios).at_most(50, 1.2),
+            );
+            self.row(Row::new(format!("acquire with {} ready", scale::FEW), "ms", few));
+            self.row(Row::new(format!("acquire with {ready} ready"), "ms", many));
+        }
+        if counts && let Some(mean) = context("its statistics", admin.acquire_statement().await)? {
+            self.row(Row::new("  its statement, mean by pg_stat_statements", "ms", mean).at_most(50, 0.3));
+        } else {
+            self.lacks("the statement of an acquire", "needs a server of the benchmark's own with pg_stat_statements");
+        }
+        context("a disconnect", admin.close().await)?;
+        let status = scale::status(&many_api).await?;
+        self.row(Row::new(format!("GET /v1/status with {ready} databases"), "ms", status).at_most(50, 20.0));
+        many_api.wait_until_idle(size(ready)).await?;
+        let sees_server = many.meter.sees_server();
+        if let Some(pass) = scale::reconcile(&many_api, size(ready), &many.meter).await?.filter(|_| sees_server) {
+            self.row(Row::new(format!("processor of one reconcile with {ready}"), "ms", pass).at_most(50, 20.0));
+        } else {
+            self.lacks("one reconcile", "needs /proc and a server of the benchmark's own");
+        }
+        self.progress.stage(&format!("watching {ready} databases at rest"));
+        if let Some((of_daemon, of_server)) = scale::at_rest(&many.meter, self.effort.rest).await {
+            let what = format!("daemon at rest with {ready} databases");
+            self.row(Row::new(what, "% of a core", of_daemon).at_most(50, 0.1));
+            if sees_server {
+                self.row(Row::new("  its server", "% of a core", of_server).at_most(50, 1.0));
+            }
+        }
+        Ok(())
+    }
+
+    fn lacks(&mut self, goal: &str, why: &str) {
+        self.results.not_measured.push([goal.to_owned(), why.to_owned()]);
+    }
+}
+
+/// The pool of 50 tables.
+async fn pool_of(place: &mut Place) -> Result<Api, BenchError> {
+    let mut api = place.api.with_pool(POOL);
+    template::build(&mut api, template::LARGE).await?;
+    Ok(api)
 }
 
 /// Returns at SIGTERM or SIGINT.

@@ -8,6 +8,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Used {
     pub(crate) daemon: Duration,
+    /// Zero for a given server, whose processes may be on another machine.
     pub(crate) server: Duration,
 }
 
@@ -15,29 +16,33 @@ pub(crate) struct Used {
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
     daemon: u32,
-    postmaster_file: PathBuf,
+    postmaster_file: Option<PathBuf>,
 }
 
 impl Meter {
-    /// A meter for the daemon with this process id and the server with this data directory.
-    pub(crate) fn new(daemon: u32, server_data: &Path) -> Self {
-        Self { daemon, postmaster_file: server_data.join("postmaster.pid") }
+    /// A meter for the daemon with this process id and the server in this directory of the benchmark's own.
+    pub(crate) fn new(daemon: u32, data_dir: Option<&Path>) -> Self {
+        Self { daemon, postmaster_file: data_dir.map(|directory| directory.join("pgdata/postmaster.pid")) }
+    }
+
+    pub(crate) fn sees_server(&self) -> bool {
+        self.postmaster_file.is_some()
+    }
+
+    /// The daemon's resident memory; `None` where there is no `/proc`.
+    pub(crate) fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.daemon)).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kilobytes| kilobytes * 1024)
     }
 
     /// The time that both have used since their start; `None` where there is no `/proc`. It includes backends that have exited, which the
     /// postmaster has reaped.
     pub(crate) fn read(&self) -> Option<Used> {
-        let file = std::fs::read_to_string(&self.postmaster_file).ok()?;
-        let postmaster: u32 = file.lines().next()?.trim().parse().ok()?;
-        let daemon = Stat::of(self.daemon)?.own;
-        let server = Stat::of(postmaster)?;
-        let processes = std::fs::read_dir("/proc").ok()?.flatten();
-        let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-        let backends = pids.filter_map(Stat::of).filter(|stat| stat.parent == postmaster);
-        let server = server.own + server.of_children + backends.map(|stat| stat.own).sum::<u64>();
         let per_second = ticks_per_second()?;
         let duration = |ticks: u64| Duration::from_millis(ticks * 1000 / per_second);
-        Some(Used { daemon: duration(daemon), server: duration(server) })
+        let server = self.postmaster_file.as_deref().map_or(Some(0), ticks_of_server)?;
+        Some(Used { daemon: duration(Stat::of(self.daemon)?.own), server: duration(server) })
     }
 
     /// The time since an earlier reading.
@@ -45,6 +50,16 @@ impl Meter {
         let (now, before) = (self.read()?, before?);
         Some(Used { daemon: now.daemon.checked_sub(before.daemon)?, server: now.server.checked_sub(before.server)? })
     }
+}
+
+fn ticks_of_server(postmaster_file: &Path) -> Option<u64> {
+    let file = std::fs::read_to_string(postmaster_file).ok()?;
+    let postmaster: u32 = file.lines().next()?.trim().parse().ok()?;
+    let server = Stat::of(postmaster)?;
+    let processes = std::fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let backends = pids.filter_map(Stat::of).filter(|stat| stat.parent == postmaster);
+    Some(server.own + server.of_children + backends.map(|stat| stat.own).sum::<u64>())
 }
 
 fn ticks_per_second() -> Option<u64> {

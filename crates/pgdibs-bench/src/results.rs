@@ -1,10 +1,13 @@
-//! The benchmark's report: samples, percentiles, and rows with measurements and goals.
+//! The results: samples, percentiles, and rows with measurements and goals, as text, Markdown and JSON.
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ContentArrangement, Table, TableStyle, presets};
 use serde_json::{Value, json};
 
+/// The percentiles of a row.
+const PERCENTS: [usize; 4] = [50, 95, 99, 100];
+
 /// The measurements of one quantity, in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Samples(Vec<f64>);
 
 impl Samples {
@@ -16,8 +19,8 @@ impl Samples {
         self.0.extend_from_slice(&other.0);
     }
 
-    pub(crate) fn all(&self) -> &[f64] {
-        &self.0
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// The nearest-rank percentile, always a measured value: of two values, the 50th is the lower one.
@@ -29,75 +32,139 @@ impl Samples {
     }
 }
 
-/// The goal of a row.
+impl Samples {
+    /// Each sample divided by that of the same round of `other`.
+    pub(crate) fn ratios_to(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, another)| one / another).collect())
+    }
+}
+
+impl From<f64> for Samples {
+    fn from(value: f64) -> Self {
+        Self(vec![value])
+    }
+}
+
+/// What a percentile of a row should be.
 #[derive(Debug, Clone, Copy)]
-enum Goal {
-    None,
+struct Goal {
+    percent: usize,
+    bound: Bound,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Bound {
     AtMost(f64),
     AtLeast(f64),
 }
 
-/// One measured quantity: the value that its goal is about, and the spread of its samples.
+/// One measured quantity and its goals.
 #[derive(Debug)]
 pub(crate) struct Row {
     what: String,
-    value: f64,
     unit: &'static str,
-    goal: Goal,
-    samples: Vec<f64>,
+    samples: Samples,
+    goals: Vec<Goal>,
 }
 
 impl Row {
-    /// The median of samples.
-    pub(crate) fn median(what: impl Into<String>, samples: &Samples, unit: &'static str) -> Self {
-        Self { samples: samples.all().to_vec(), ..Self::single(what, samples.percentile(50), unit) }
+    pub(crate) fn new(what: impl Into<String>, unit: &'static str, samples: impl Into<Samples>) -> Self {
+        Self { what: what.into(), unit, samples: samples.into(), goals: Vec::new() }
     }
 
-    /// One number.
-    pub(crate) fn single(what: impl Into<String>, value: f64, unit: &'static str) -> Self {
-        Self { what: what.into(), value, unit, goal: Goal::None, samples: Vec::new() }
+    /// With the goal that this percentile is at most this.
+    pub(crate) fn at_most(mut self, percent: usize, most: f64) -> Self {
+        self.goals.push(Goal { percent, bound: Bound::AtMost(most) });
+        self
     }
 
-    /// With the goal that the value is at most this.
-    pub(crate) fn at_most(self, most: f64) -> Self {
-        Self { goal: Goal::AtMost(most), ..self }
+    /// With the goal that the median is at least this.
+    pub(crate) fn at_least(mut self, least: f64) -> Self {
+        self.goals.push(Goal { percent: 50, bound: Bound::AtLeast(least) });
+        self
     }
 
-    /// With the goal that the value is at least this.
-    pub(crate) fn at_least(self, least: f64) -> Self {
-        Self { goal: Goal::AtLeast(least), ..self }
-    }
-
-    /// A row with a goal about another percentile of the same samples.
-    pub(crate) fn percentile(what: impl Into<String>, samples: &Samples, percent: usize, unit: &'static str) -> Self {
-        Self::single(what, samples.percentile(percent), unit)
-    }
-
-    fn met(&self) -> Option<bool> {
-        match self.goal {
-            Goal::None => None,
-            Goal::AtMost(most) => Some(self.value <= most),
-            Goal::AtLeast(least) => Some(self.value >= least),
+    fn is_met(&self, goal: Goal) -> bool {
+        let value = self.samples.percentile(goal.percent);
+        match goal.bound {
+            Bound::AtMost(most) => value <= most,
+            Bound::AtLeast(least) => value >= least,
         }
     }
 
-    /// The 95th and the 99th percentile and the greatest sample; a single number has none.
-    fn spread(&self) -> Option<[f64; 3]> {
-        let samples = Samples(self.samples.clone());
-        (self.samples.len() > 1).then(|| [95, 99, 100].map(|percent| samples.percentile(percent)))
+    /// A goal and whether it is met, such as `p95 <= 15: missed`.
+    fn verdict(&self, goal: Goal) -> String {
+        let percentile = if self.samples.len() > 1 { name_of(goal.percent) + " " } else { String::new() };
+        let bound = match goal.bound {
+            Bound::AtMost(most) => format!("<= {most}"),
+            Bound::AtLeast(least) => format!(">= {least}"),
+        };
+        format!("{percentile}{bound}: {}", if self.is_met(goal) { "met" } else { "missed" })
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let percents = &PERCENTS[..if self.samples.len() > 1 { 4 } else { 1 }];
+        let mut numbers: Vec<String> =
+            percents.iter().map(|percent| shown(self.samples.percentile(*percent))).collect();
+        numbers.resize(PERCENTS.len(), String::new());
+        let goals: Vec<String> = self.goals.iter().map(|goal| self.verdict(*goal)).collect();
+        [vec![self.what.clone()], numbers, vec![self.unit.to_owned(), goals.join(", ")]].concat()
+    }
+
+    fn json(&self) -> Value {
+        let goal = |goal: &Goal| {
+            let (kind, bound) = match goal.bound {
+                Bound::AtMost(most) => ("at_most", most),
+                Bound::AtLeast(least) => ("at_least", least),
+            };
+            json!({"of": name_of(goal.percent), kind: bound, "met": self.is_met(*goal)})
+        };
+        let [p50, p95, p99, max] = PERCENTS.map(|percent| self.samples.percentile(percent));
+        json!({
+            "what": self.what, "unit": self.unit, "samples": self.samples.len(), "p50": p50, "p95": p95, "p99": p99, "max": max,
+            "goals": self.goals.iter().map(goal).collect::<Vec<_>>(),
+        })
     }
 }
 
-/// The report.
+fn name_of(percent: usize) -> String {
+    if percent == 100 { "max".to_owned() } else { format!("p{percent}") }
+}
+
+/// Three significant digits are more than any of these repeats.
+pub(crate) fn shown(value: f64) -> String {
+    let decimals = match value.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        _ => 2,
+    };
+    format!("{value:.decimals$}")
+}
+
+/// pgdibs beside the plain side, for the picture.
 #[derive(Debug)]
+pub(crate) struct Pair {
+    /// The callers and the way to the server.
+    pub(crate) what: String,
+    /// Cycles per second.
+    pub(crate) rates: [f64; 2],
+    /// The median milliseconds from a caller's request until its database is there.
+    pub(crate) waits: [f64; 2],
+}
+
+/// What a run has measured.
+#[derive(Debug, Default)]
 pub(crate) struct Results {
-    /// The server, the template and the machine.
+    /// Date, versions, machine; known once the server runs.
     pub(crate) title: String,
     /// Ratios to plain Postgres and to smaller sizes first: they depend least on the machine.
     pub(crate) ratios: Vec<Row>,
     pub(crate) rows: Vec<Row>,
-    /// Further data of the JSON output.
-    pub(crate) about: Value,
+    pub(crate) pairs: Vec<Pair>,
+    /// Goals that this run did not measure, and what measures them.
+    pub(crate) not_measured: Vec<[String; 2]>,
+    /// Whether each part ran to its end.
+    pub(crate) complete: bool,
 }
 
 impl Results {
@@ -105,43 +172,52 @@ impl Results {
         self.ratios.iter().chain(&self.rows)
     }
 
-    /// The text output.
-    pub(crate) fn table(&self) -> String {
-        let cells = |row: &Row| {
-            let goal = match row.goal {
-                Goal::None => String::new(),
-                Goal::AtMost(most) => format!("<= {most}"),
-                Goal::AtLeast(least) => format!(">= {least}"),
-            };
-            let met = row.met().map_or("", |met| if met { "met" } else { "missed" });
-            let spread = row.spread().map(|spread| spread.map(|value| format!("{value:.2}"))).unwrap_or_default();
-            let value = format!("{:.2}", row.value);
-            [vec![row.what.clone(), value], spread.to_vec(), vec![row.unit.to_owned(), goal, met.to_owned()]].concat()
-        };
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-        table.set_header(["WHAT", "MEDIAN", "P95", "P99", "MAX", "UNIT", "GOAL", ""]);
-        table.add_rows(self.all().map(cells));
-        let missed = self.all().filter(|row| row.met() == Some(false)).count();
-        let goals = self.all().filter(|row| row.met().is_some()).count();
-        format!("{}\n\n{} of {goals} goals met", table.trim_fmt(), goals - missed)
+    /// How many goals are met, of how many.
+    fn goals(&self) -> (usize, usize) {
+        let met: Vec<bool> = self.all().flat_map(|row| row.goals.iter().map(|goal| row.is_met(*goal))).collect();
+        (met.iter().filter(|met| **met).count(), met.len())
     }
 
-    /// The JSON output.
+    fn table(&self, style: TableStyle) -> String {
+        let mut table = Table::new();
+        table.load_style(style).set_content_arrangement(ContentArrangement::Disabled);
+        table.set_header(["what", "p50", "p95", "p99", "max", "unit", "goal"]);
+        table.add_rows(self.all().map(Row::cells));
+        table.trim_fmt()
+    }
+
+    fn sentence(&self) -> String {
+        let (met, goals) = self.goals();
+        let part = if self.complete { "" } else { " The run was not complete." };
+        format!("{met} of {goals} measured goals are met.{part}")
+    }
+
+    /// For a terminal.
+    pub(crate) fn text(&self) -> String {
+        let not_measured: String =
+            self.not_measured.iter().map(|[goal, command]| format!("\n  {goal}: {command}")).collect();
+        let title = &self.title;
+        format!("{title}\n\n{}\n\n{}\n\nNot measured:{not_measured}", self.table(presets::NOTHING), self.sentence())
+    }
+
+    /// For a page.
+    pub(crate) fn markdown(&self) -> String {
+        let not_measured: String =
+            self.not_measured.iter().map(|[goal, command]| format!("\n- {goal}: {command}")).collect();
+        format!(
+            "{}\n\n{}\n\n{} Not measured:\n{not_measured}",
+            self.title,
+            self.table(presets::ASCII_MARKDOWN),
+            self.sentence()
+        )
+    }
+
+    /// For programs.
     pub(crate) fn json(&self) -> Value {
-        let row = |row: &Row| {
-            let goal = match row.goal {
-                Goal::None => Value::Null,
-                Goal::AtMost(most) => json!({"at_most": most}),
-                Goal::AtLeast(least) => json!({"at_least": least}),
-            };
-            json!({
-                "what": row.what.trim(), "measured": row.value, "unit": row.unit, "goal": goal, "met": row.met(),
-                "spread": row.spread().map(|[p95, p99, max]| json!({"p95": p95, "p99": p99, "max": max})),
-                "samples": row.samples,
-            })
-        };
-        json!({"title": self.title, "rows": self.all().map(row).collect::<Vec<_>>(), "about": self.about})
+        let not_measured: Vec<Value> =
+            self.not_measured.iter().map(|[goal, command]| json!({"goal": goal, "command": command})).collect();
+        let rows: Vec<Value> = self.all().map(Row::json).collect();
+        json!({"title": self.title, "complete": self.complete, "rows": rows, "not_measured": not_measured})
     }
 }
 
@@ -149,24 +225,51 @@ impl Results {
 mod tests {
     use super::*;
 
+    fn samples(values: &[f64]) -> Samples {
+        Samples(values.to_vec())
+    }
+
     #[test]
     fn percentile_is_a_measured_value() {
-        let mut samples = Samples::default();
-        for value in [5.0, 1.0, 4.0, 2.0, 3.0] {
-            samples.add(value);
-        }
-        assert_eq!([0, 20, 21, 50, 95, 100].map(|percent| samples.percentile(percent)), [1.0, 1.0, 2.0, 3.0, 5.0, 5.0]);
+        let five = samples(&[5.0, 1.0, 4.0, 2.0, 3.0]);
+        assert_eq!([0, 20, 21, 50, 95, 100].map(|percent| five.percentile(percent)), [1.0, 1.0, 2.0, 3.0, 5.0, 5.0]);
         assert!(Samples::default().percentile(50).is_nan());
     }
 
     #[test]
     fn goal_is_met_at_its_bound() {
-        let met = |row: Row| row.met();
-        assert_eq!(met(Row::single("", 10.0, "ms").at_most(10.0)), Some(true));
-        assert_eq!(met(Row::single("", 10.1, "ms").at_most(10.0)), Some(false));
-        assert_eq!(met(Row::single("", 0.9, "x").at_least(0.9)), Some(true));
-        assert_eq!(met(Row::single("", 0.8, "x").at_least(0.9)), Some(false));
-        assert_eq!(met(Row::single("", f64::NAN, "ms").at_most(10.0)), Some(false));
-        assert_eq!(met(Row::single("", 1.0, "ms")), None);
+        let verdicts = |row: Row| row.goals.iter().map(|goal| row.verdict(*goal)).collect::<Vec<_>>();
+        assert_eq!(verdicts(Row::new("", "ms", 10.0).at_most(50, 10.0)), ["<= 10: met"]);
+        assert_eq!(verdicts(Row::new("", "ms", 10.1).at_most(50, 10.0)), ["<= 10: missed"]);
+        assert_eq!(verdicts(Row::new("", "x", 0.9).at_least(0.9)), [">= 0.9: met"]);
+        assert_eq!(verdicts(Row::new("", "x", f64::NAN).at_least(0.9)), [">= 0.9: missed"]);
+        let spread = Row::new("", "ms", samples(&[1.0, 2.0, 9.0])).at_most(50, 2.0).at_most(95, 8.0);
+        assert_eq!(verdicts(spread), ["p50 <= 2: met", "p95 <= 8: missed"]);
+    }
+
+    #[test]
+    fn formats_have_missed_goals_and_what_is_not_measured() {
+        let results = Results {
+            title: "a machine".to_owned(),
+            ratios: vec![Row::new("ratio", "x", 0.8).at_least(1.0)],
+            rows: vec![Row::new("wait", "ms", samples(&[1.0, 2.0])).at_most(50, 1.5)],
+            not_measured: vec![["10 GB".to_owned(), "a command".to_owned()]],
+            ..Results::default()
+        };
+        for text in [results.text(), results.markdown()] {
+            let position = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("no {needle}: {text}"));
+            assert!(position(">= 1: missed") < position("p50 <= 1.5: met"));
+            position("1 of 2 measured goals are met. The run was not complete.");
+            position("10 GB: a command");
+        }
+        let json = results.json();
+        assert_eq!(json["rows"][0]["goals"][0], json!({"of": "p50", "at_least": 1.0, "met": false}));
+        assert_eq!(json["rows"][1]["max"], 2.0);
+        assert_eq!(json["not_measured"][0]["command"], "a command");
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        assert_eq!([0.123, 1.234, 12.34, 123.4].map(shown), ["0.12", "1.23", "12.3", "123"]);
     }
 }

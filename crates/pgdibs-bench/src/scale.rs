@@ -8,73 +8,64 @@ use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::api::{Api, Lease, POOL_BEHIND, POOL_OF_ONE, Size};
+use crate::args::Effort;
 use crate::error::BenchError;
-use crate::latency::{check_and_release, milliseconds, timed_acquires};
+use crate::latency::{milliseconds, timed_acquires};
 use crate::processor::Meter;
 use crate::results::Samples;
 use crate::template;
 
 /// Ready databases of the small pool, half of which a batch takes.
-const FEW: u32 = 20;
+pub(crate) const FEW: u32 = 10;
 /// Acquires at once.
-const BURST: u32 = 64;
-/// Batches and bursts.
-const ROUNDS: usize = 5;
+pub(crate) const BURST: u32 = 64;
 /// Callers whose returns run behind the measured acquires.
 const BEHIND: u32 = 4;
-/// Timed acquires with returns behind them, and the pause after each, in which the pool refills.
+/// Ready databases and timed acquires with returns behind them, and the pause after each, in which the pool refills.
+const READY_BEFORE_RETURNS: u32 = 20;
 const ACQUIRES_BEFORE_RETURNS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Timed requests for the status.
 const STATUS: usize = 30;
-/// How long the daemon is watched at rest.
-const REST: Duration = Duration::from_secs(10);
+/// Passes of the reconciler, and the pause after each, in which it ends.
+const RECONCILES: u32 = 40;
+const RECONCILE_PAUSE: Duration = Duration::from_millis(60);
 /// Timed wake-ups of waiters.
 const WAKE_UPS: usize = 40;
 
-/// Acquires of two daemons in turns: one with few ready databases, one with many.
-#[derive(Debug, Default)]
-pub(crate) struct Sizes {
-    pub(crate) few: Samples,
-    pub(crate) many: Samples,
-    /// The medians of a batch, divided.
-    pub(crate) ratios: Samples,
-}
-
-/// Makes `many` ready databases at the second daemon, and acquires from both in turns.
-pub(crate) async fn acquire(few: &Api, many: &Api, ready: u32) -> Result<Sizes, BenchError> {
-    let few_size = Size { warm: FEW, max: FEW, spares: 0 };
-    let many_size = Size { warm: ready, max: ready, spares: 0 };
-    few.resize(few_size).await?;
-    many.resize(many_size).await?;
-    let mut sizes = Sizes::default();
-    for _ in 0..ROUNDS {
-        few.wait_until_idle(few_size).await?;
-        many.wait_until_idle(many_size).await?;
-        let (mut of_few, mut of_many, mut leases) = (Samples::default(), Samples::default(), (Vec::new(), Vec::new()));
-        for _ in 0..FEW / 2 {
-            leases.0.extend(timed_acquires(few, 1, &mut of_few).await?);
-            leases.1.extend(timed_acquires(many, 1, &mut of_many).await?);
+/// Acquires of `apis` in turns, each of which has this many databases ready.
+pub(crate) async fn acquires(apis: &[(&Api, u32)], effort: Effort) -> Result<Vec<(Samples, Samples)>, BenchError> {
+    // All samples of an API, and the median of each batch.
+    let mut measured = vec![(Samples::default(), Samples::default()); apis.len()];
+    for _ in 0..effort.batches {
+        for (api, ready) in apis {
+            api.wait_until_idle(Size { warm: *ready, max: *ready, spares: 0 }).await?;
         }
-        check_and_release(few, &leases.0).await?;
-        check_and_release(many, &leases.1).await?;
-        sizes.ratios.add(of_many.percentile(50) / of_few.percentile(50));
-        sizes.few.extend(&of_few);
-        sizes.many.extend(&of_many);
+        let mut batch: Vec<(Samples, Vec<Lease>)> = apis.iter().map(|_| Default::default()).collect();
+        for _ in 0..FEW / 2 {
+            for ((api, _), (samples, leases)) in apis.iter().zip(&mut batch) {
+                leases.extend(timed_acquires(api, 1, samples).await?);
+            }
+        }
+        for (((api, _), (samples, leases)), (all, medians)) in apis.iter().zip(batch).zip(&mut measured) {
+            api.check_and_release(&leases).await?;
+            all.extend(&samples);
+            medians.add(samples.percentile(50));
+        }
     }
-    Ok(sizes)
+    Ok(measured)
 }
 
-/// Milliseconds of each of 64 acquires that start together, with as many databases ready.
-pub(crate) async fn burst(api: &Api) -> Result<Samples, BenchError> {
-    let size = Size { warm: BURST, max: BURST, spares: 0 };
+/// Milliseconds of each of `count` acquires that start together, with as many databases ready.
+pub(crate) async fn burst(api: &Api, count: u32, effort: Effort) -> Result<Samples, BenchError> {
+    let size = Size { warm: count, max: count, spares: 0 };
     api.resize(size).await?;
     let mut samples = Samples::default();
-    for _ in 0..ROUNDS {
+    for _ in 0..effort.batches {
         api.wait_until_idle(size).await?;
-        let barrier = Arc::new(Barrier::new(BURST as usize));
+        let barrier = Arc::new(Barrier::new(count as usize));
         let mut tasks = JoinSet::new();
-        for _ in 0..BURST {
+        for _ in 0..count {
             let (api, barrier) = (api.clone(), barrier.clone());
             tasks.spawn(async move {
                 barrier.wait().await;
@@ -85,21 +76,21 @@ pub(crate) async fn burst(api: &Api) -> Result<Samples, BenchError> {
         }
         let mut leases = Vec::new();
         while let Some(ended) = tasks.join_next().await {
-            let (took, lease) = ended.map_err(|error| BenchError::Broken(error.to_string()))??;
+            let (took, lease) = joined(ended)??;
             samples.add(took);
             leases.push(lease);
         }
-        check_and_release(api, &leases).await?;
+        api.check_and_release(&leases).await?;
     }
     Ok(samples)
 }
 
 /// Milliseconds of an acquire of one caller while four others return databases of another pool without a pause.
 pub(crate) async fn before_returns(api: &Api) -> Result<Samples, BenchError> {
-    let behind = api.with_pool(POOL_BEHIND);
-    template::build(&behind).await?;
+    let mut behind = api.with_pool(POOL_BEHIND);
+    template::build(&mut behind, template::LARGE).await?;
     behind.resize(Size { warm: BEHIND, max: BEHIND * 2, spares: BEHIND }).await?;
-    let size = Size { warm: FEW, max: FEW, spares: 0 };
+    let size = Size { warm: READY_BEFORE_RETURNS, max: READY_BEFORE_RETURNS, spares: 0 };
     api.resize(size).await?;
     api.wait_until_idle(size).await?;
     let mut load = JoinSet::new();
@@ -115,15 +106,15 @@ pub(crate) async fn before_returns(api: &Api) -> Result<Samples, BenchError> {
     let mut samples = Samples::default();
     for _ in 0..ACQUIRES_BEFORE_RETURNS {
         let leases = timed_acquires(api, 1, &mut samples).await?;
-        check_and_release(api, &leases).await?;
+        api.check_and_release(&leases).await?;
         tokio::time::sleep(PAUSE).await;
         if let Some(ended) = load.try_join_next() {
-            let failure: Result<(), BenchError> = ended.map_err(|error| BenchError::Broken(error.to_string()))?;
+            let failure: Result<(), BenchError> = joined(ended)?;
             failure?;
         }
     }
     load.shutdown().await;
-    behind.call(Method::DELETE, &format!("{}?force=true", behind.path()), None).await?;
+    behind.delete().await?;
     Ok(samples)
 }
 
@@ -138,57 +129,78 @@ pub(crate) async fn status(api: &Api) -> Result<Samples, BenchError> {
     Ok(samples)
 }
 
-/// Percent of a core that the daemon and its server use while nothing happens; `None` where there is no `/proc`.
-pub(crate) async fn at_rest(meter: &Meter) -> Option<(f64, f64)> {
+/// Milliseconds of processor time of daemon and server for one pass of the reconciler, which a PUT that changes the pool wakes; the PUT is
+/// part of it. `None` where there is no `/proc`.
+pub(crate) async fn reconcile(api: &Api, size: Size, meter: &Meter) -> Result<Option<f64>, BenchError> {
     let before = meter.read();
-    tokio::time::sleep(REST).await;
+    for pass in 0..RECONCILES {
+        api.resize(Size { max: size.max + pass % 2, ..size }).await?;
+        tokio::time::sleep(RECONCILE_PAUSE).await;
+    }
+    let per_pass = |time: Duration| time.as_secs_f64() * 1000.0 / f64::from(RECONCILES);
+    Ok(meter.since(before).map(|used| per_pass(used.daemon + used.server)))
+}
+
+/// Percent of a core that the daemon and its server use while nothing happens; `None` where there is no `/proc`.
+pub(crate) async fn at_rest(meter: &Meter, rest: Duration) -> Option<(f64, f64)> {
+    let before = meter.read();
+    tokio::time::sleep(rest).await;
     let used = meter.since(before)?;
-    let percent = |time: Duration| 100.0 * time.as_secs_f64() / REST.as_secs_f64();
+    let percent = |time: Duration| 100.0 * time.as_secs_f64() / rest.as_secs_f64();
     Some((percent(used.daemon), percent(used.server)))
 }
 
 /// Many callers wait for one database.
 #[derive(Debug)]
 pub(crate) struct Waiters {
-    /// Milliseconds from the answer to a release until the next waiter has the database.
+    /// Milliseconds from the request to release until the next waiter has the database.
     pub(crate) wake_ups: Samples,
     pub(crate) resident_bytes: Option<u64>,
 }
 
-/// Lets `count` callers wait for one slot, and returns its database again and again.
-pub(crate) async fn wait(
-    api: &Api,
-    count: usize,
-    resident_bytes: impl Fn() -> Option<u64>,
-) -> Result<Waiters, BenchError> {
-    let api = &api.with_pool(POOL_OF_ONE);
-    template::build(api).await?;
+/// Lets `count` callers wait for one slot, and returns its database again and again. The callers that get it wait in a known order, which the
+/// grants must have.
+pub(crate) async fn wait(api: &Api, count: usize, meter: &Meter) -> Result<Waiters, BenchError> {
+    let mut api = api.with_pool(POOL_OF_ONE);
+    template::build(&mut api, template::LARGE).await?;
+    let api = &api;
     api.resize(Size { warm: 1, max: 1, spares: 4 }).await?;
     let mut lease = api.acquire(None).await?;
-    let (granted, mut grants) = tokio::sync::mpsc::unbounded_channel::<Result<(Instant, Lease), BenchError>>();
+    let (granted, mut grants) = tokio::sync::mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
-    for _ in 0..count {
-        let (api, granted) = (api.clone(), granted.clone());
+    for number in 0..count {
+        let (caller, granted) = (api.clone(), granted.clone());
         tasks.spawn(async move {
-            let lease = api.acquire(None).await;
+            let lease = caller.acquire(None).await;
             // The receiver lives until the measurement ends.
-            let _ended = granted.send(lease.map(|lease| (Instant::now(), lease)));
+            let _ended = granted.send((number, lease.map(|lease| (Instant::now(), lease))));
         });
+        if number < WAKE_UPS {
+            api.wait_for_waiters(number + 1).await?;
+        }
     }
     api.wait_for_waiters(count).await?;
-    let resident_bytes = resident_bytes();
+    let resident_bytes = meter.resident_bytes();
     let mut wake_ups = Samples::default();
-    for _ in 0..WAKE_UPS {
-        check_and_release(api, &[lease]).await?;
+    for expected in 0..WAKE_UPS.min(count) {
+        api.expect_clean(&lease).await?;
         let released = Instant::now();
+        api.release(&lease).await?;
         let grant = grants.recv().await.ok_or_else(|| BenchError::Broken("no waiter is left".to_owned()))?;
-        let (at, next) = grant?;
-        // The grant may come before the release is answered.
-        wake_ups.add(at.saturating_duration_since(released).as_secs_f64() * 1000.0);
+        let (number, (granted, next)) = (grant.0, grant.1?);
+        if number != expected {
+            return Err(BenchError::Broken(format!("waiter {number} was granted a database before waiter {expected}")));
+        }
+        wake_ups.add(granted.saturating_duration_since(released).as_secs_f64() * 1000.0);
         lease = next;
     }
     // The rest hang up, which gives up their places.
     tasks.shutdown().await;
-    api.call(Method::DELETE, &format!("{}?force=true", api.path()), None).await?;
+    api.delete().await?;
     Ok(Waiters { wake_ups, resident_bytes })
+}
+
+/// The result of a task, which panics only through a fault of the benchmark.
+pub(crate) fn joined<T>(ended: Result<T, tokio::task::JoinError>) -> Result<T, BenchError> {
+    ended.map_err(|error| BenchError::Answer(format!("to a task that ended: {error}")))
 }

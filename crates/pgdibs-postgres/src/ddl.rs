@@ -47,9 +47,9 @@ pub fn clone_database(
 }
 
 /// `create database … template …` without pgdibs, for the benchmark.
-pub fn plain_copy(name: &DatabaseName, template: &DatabaseName, strategy: Strategy) -> Ddl {
-    let (name, template) = (ident(name), ident(template));
-    Ddl::of(format!("create database {name} template = {template} strategy = {}", strategy.as_str()))
+pub fn plain_copy(name: &DatabaseName, template: &str, strategy: Option<Strategy>) -> Ddl {
+    let strategy = strategy.map_or(String::new(), |s| format!(" strategy = {}", s.as_str()));
+    Ddl::of(format!("create database {} template = {}{strategy}", ident(name), ident(template)))
 }
 
 /// A database to build a template in, from the pristine `template0`, without local additions to `template1`. Closed to connections: PUBLIC
