@@ -76,15 +76,15 @@ impl Timer {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64) -> Tick {
+    fn second(seconds: u64) -> Tick {
         Duration::from_secs(seconds)
     }
 
     /// The seconds in which an activation is due until second 100, if nothing is planned.
     fn activations(timer: &mut Timer, is_working: bool) -> Vec<u64> {
         let mut seconds = Vec::new();
-        let mut now = at(0);
-        while now <= at(100) {
+        let mut now = second(0);
+        while now <= second(100) {
             seconds.push(now.as_secs());
             timer.ended(now, is_working);
             now = timer.due(None);
@@ -106,22 +106,22 @@ mod tests {
     fn deadline_comes_before_the_end_of_a_pause() {
         let mut timer = Timer::default();
         activations(&mut timer, false);
-        let snapshot = Snapshot { next_change: Some(at(3)), ..Snapshot::default() };
-        timer.snapshot_taken(&snapshot, at(200));
-        timer.ended(at(200), false);
-        assert_eq!(timer.due(None), at(203), "in the catalog");
-        assert_eq!(timer.due(Some(at(202))), at(202), "in memory");
-        assert_eq!(timer.due(Some(at(190))), at(201), "one that has passed is looked at again after a second");
-        timer.snapshot_taken(&Snapshot::default(), at(203));
-        timer.ended(at(203), false);
-        assert_eq!(timer.due(None), at(233));
+        let snapshot = Snapshot { next_change: Some(second(3)), ..Snapshot::default() };
+        timer.snapshot_taken(&snapshot, second(200));
+        timer.ended(second(200), false);
+        assert_eq!(timer.due(None), second(203), "in the catalog");
+        assert_eq!(timer.due(Some(second(202))), second(202), "in memory");
+        assert_eq!(timer.due(Some(second(190))), second(201), "one that has passed is looked at again after a second");
+        timer.snapshot_taken(&Snapshot::default(), second(203));
+        timer.ended(second(203), false);
+        assert_eq!(timer.due(None), second(233));
     }
 
     #[test]
     fn daemon_that_does_not_lead_applies_each_second() {
         let mut timer = Timer::default();
         activations(&mut timer, false);
-        timer.applied(at(200));
-        assert_eq!(timer.due(None), at(201));
+        timer.applied(second(200));
+        assert_eq!(timer.due(None), second(201));
     }
 }

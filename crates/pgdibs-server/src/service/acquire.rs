@@ -80,12 +80,13 @@ impl<B: Backend + 'static> Service<B> {
         // In an outage the task of the grant goes on, and what it is granted is released.
         let mut grant = match self.unless_unreachable(wait, self.grant(requests, wait)).await {
             Ok(grant) => grant,
-            Err(error) => return Err(self.explain_missing_pool(error).await),
+            Err(error) => return Err(Box::pin(self.explain_missing_pool(error)).await),
         };
-        match self.prepare(&grant, &ids, &fresh, wait, shared_login).await {
+        // Boxed, as the other parts that follow or precede the wait: a thousand callers may wait at once.
+        match Box::pin(self.prepare(&grant, &ids, &fresh, wait, shared_login)).await {
             Ok(leases) => grant.leases = leases,
             Err(error) => {
-                self.release_requests(&ids).await;
+                Box::pin(self.release_requests(&ids)).await;
                 return Err(error);
             }
         }
@@ -122,7 +123,7 @@ impl<B: Backend + 'static> Service<B> {
         if self.stopping.is_cancelled() {
             return Err(Error::ShuttingDown);
         }
-        let requests = self.choose_templates(requests).await?;
+        let requests = Box::pin(self.choose_templates(requests)).await?;
         let disconnected = CancellationToken::new();
         let _cancel_on_drop = disconnected.clone().drop_guard();
         let (answer, answered) = oneshot::channel();
@@ -131,7 +132,7 @@ impl<B: Backend + 'static> Service<B> {
             let result = service.acquire_in_turn(&requests, wait, disconnected).await;
             if let Err(Ok(_)) = answer.send(result) {
                 let ids: Vec<LeaseId> = requests.iter().map(|request| request.id).collect();
-                service.release_requests(&ids).await;
+                Box::pin(service.release_requests(&ids)).await;
             }
         });
         answered.await.unwrap_or_else(|_| Err(Error::Internal("the acquiring task ended without an answer".to_owned())))
@@ -214,7 +215,7 @@ impl<B: Backend + 'static> Service<B> {
         let granted = matches!(waited, Ok(Waited::Done((_, true))));
         for (index, ticket) in tickets.iter().enumerate() {
             // A grant deletes the first ticket.
-            self.leave_queue(ticket.id, granted && index == 0).await;
+            Box::pin(self.leave_queue(ticket.id, granted && index == 0)).await;
         }
         // A grant leaves a gap to fill, which is not urgent; what it took is off the count already. Without one, the reconciler counts again.
         if matches!(waited, Ok(Waited::Done(_))) {
@@ -224,7 +225,7 @@ impl<B: Backend + 'static> Service<B> {
         }
         match waited? {
             Waited::Done((leases, new)) => Ok(Grant { leases, new, waited: began.elapsed() }),
-            Waited::Deadline(wanted) => Err(self.timed_out(requests, wanted.as_ref(), began.elapsed()).await),
+            Waited::Deadline(wanted) => Err(Box::pin(self.timed_out(requests, wanted.as_ref(), began.elapsed())).await),
             Waited::Full(wanted) => {
                 let (pool, why) = (pool_of(requests, wanted.as_ref()), self.waiter_limit.why_full());
                 Err(match wanted {

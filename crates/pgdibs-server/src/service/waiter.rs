@@ -99,7 +99,8 @@ impl<'a> Waiter<'a> {
         // Before the first try, or a wake-up between the try and the wait would be lost.
         let mut subscription = self.queue.subscribe();
         loop {
-            let (pending, ticket) = match attempt().await? {
+            // Boxed: a try is many kilobytes of statements, which none of the callers that wait needs.
+            let (pending, ticket) = match Box::pin(attempt()).await? {
                 Attempt::Done(done) => return Ok(Waited::Done(done)),
                 Attempt::Pending(pending, ticket) => (pending, ticket),
             };
