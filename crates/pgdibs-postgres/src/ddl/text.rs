@@ -28,7 +28,10 @@ impl Ddl {
     }
 
     /// Begins a transaction with this text, in one message. After an error the transaction is still open.
-    pub async fn begin<'c>(&self, connection: &'c mut PgConnection) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
+    pub async fn start_transaction<'c>(
+        &self,
+        connection: &'c mut PgConnection,
+    ) -> Result<Transaction<'c, Postgres>, sqlx::Error> {
         connection.begin_with(AssertSqlSafe(format!("begin; {}", self.0))).await
     }
 

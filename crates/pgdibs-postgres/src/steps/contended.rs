@@ -27,7 +27,7 @@ pub(super) async fn run(
     let statements = ddl::bound_statements().then(statements);
     let deadline = Instant::now() + LIMIT;
     loop {
-        let error = match statements.begin(connection).await {
+        let error = match statements.start_transaction(connection).await {
             Ok(transaction) => {
                 reach(uncommitted).await;
                 return transaction.commit().await;

@@ -1,7 +1,8 @@
 //! The fence: ends everything that the last holder has in a database, and lets nothing of it in again. Only then is the database renamed.
 //!
 //! The order matters. An open transaction of the tenant may hold the very rows of `pg_database` and `pg_authid` that closing changes (see
-//! [`crate::blockers`]), so sessions and prepared transactions end first. Sessions that connected until then end after that.
+//! [`crate::blockers`]), so its sessions are told to end before, and closing waits for those locks, which ended sessions do not have. Sessions
+//! that connected until then end after that, and only then the fence waits until none is left.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use pgdibs_core::name::DatabaseName;
 use sqlx::postgres::PgConnection;
 
 use super::row::{self, DatabaseRow};
-use super::sessions::{PATIENT, end_sessions_and_logins};
+use super::sessions::{PATIENT, end_rest, terminate};
 use super::step_context::StepContext;
 use super::{contended, pre_drop};
 use crate::ddl;
@@ -51,12 +52,14 @@ type Failed = Vec<(i64, StepError)>;
 pub(super) async fn fence(ctx: &mut StepContext<'_>, end: End, ids: &[i64], patience: Duration) -> Result<Failed> {
     let mut found = row::read(ctx.connection, ids).await?;
     found.retain(|d| end.concerns(d));
-    end_all(ctx.connection, &found, patience).await?;
+    let (oids, logins) = oids_and_logins(&found);
+    let terminated = !terminate(ctx.connection, &oids, &logins).await?.is_empty();
     pre_drop::roll_back_all(ctx, &named(&found)).await?;
     let (closed, mut failed) = close(ctx.connection, end, found).await?;
     let [point_closed, point_fenced] = end.failpoints();
     reach(point_closed).await;
-    let with_sessions = end_all(ctx.connection, &closed, patience).await?;
+    let (oids, logins) = oids_and_logins(&closed);
+    let with_sessions = end_rest(ctx.connection, &oids, &logins, terminated, patience).await?;
     reach(point_fenced).await;
     let (stuck_ones, ended): (Vec<&DatabaseRow>, Vec<&DatabaseRow>) =
         closed.iter().partition(|d| with_sessions.contains(&d.oid));
@@ -71,15 +74,8 @@ fn named<'a>(databases: impl IntoIterator<Item = &'a DatabaseRow>) -> Vec<(i64, 
     databases.into_iter().map(|d| (d.oid, &d.name)).collect()
 }
 
-/// Ends the sessions on the databases, and those of their logins elsewhere; returns the oids of those that still have some.
-async fn end_all(
-    connection: &mut PgConnection,
-    databases: &[DatabaseRow],
-    patience: Duration,
-) -> Result<Vec<i64>, sqlx::Error> {
-    let oids: Vec<i64> = databases.iter().map(|d| d.oid).collect();
-    let logins: Vec<&str> = databases.iter().map(|d| d.login.name.as_str()).collect();
-    end_sessions_and_logins(connection, &oids, &logins, patience).await
+fn oids_and_logins(databases: &[DatabaseRow]) -> (Vec<i64>, Vec<&str>) {
+    databases.iter().map(|d| (d.oid, d.login.name.as_str())).unzip()
 }
 
 /// Closes the databases, together or, when that fails, one by one. Returns those that are closed, and those that are not.

@@ -38,6 +38,42 @@ pub(super) async fn end_sessions_and_logins(
     logins: &[&str],
     patience: Duration,
 ) -> Result<Vec<i64>, sqlx::Error> {
+    end_rest(connection, oids, logins, false, patience).await
+}
+
+/// The same. `terminated`: some were told to end before, by [`terminate`], and may be about to leave.
+pub(super) async fn end_rest(
+    connection: &mut PgConnection,
+    oids: &[i64],
+    logins: &[&str],
+    terminated: bool,
+    patience: Duration,
+) -> Result<Vec<i64>, sqlx::Error> {
+    let mut left = terminate(connection, oids, logins).await?;
+    if left.is_empty() && !terminated {
+        return Ok(left);
+    }
+    let deadline = Instant::now() + patience;
+    while !left.is_empty() && Instant::now() < deadline {
+        short_sleep(POLL).await?;
+        left = sqlx::query_scalar(
+            "select distinct datid::int8 from pg_stat_activity
+             where datid::int8 = any($1) and (usesysid is not null or (select rolsuper from pg_roles where rolname = current_user))",
+        )
+        .bind(oids)
+        .fetch_all(&mut *connection)
+        .await?;
+    }
+    short_sleep(AFTER_THE_LAST).await?;
+    Ok(left)
+}
+
+/// Tells the same sessions to end, and waits for none. Returns the oids of the databases that have some.
+pub(super) async fn terminate(
+    connection: &mut PgConnection,
+    oids: &[i64],
+    logins: &[&str],
+) -> Result<Vec<i64>, sqlx::Error> {
     if oids.is_empty() && logins.is_empty() {
         return Ok(Vec::new());
     }
@@ -55,21 +91,6 @@ pub(super) async fn end_sessions_and_logins(
     .fetch_all(&mut *connection)
     .await?;
     left.retain(|oid| oids.contains(oid));
-    if left.is_empty() {
-        return Ok(left);
-    }
-    let deadline = Instant::now() + patience;
-    while !left.is_empty() && Instant::now() < deadline {
-        short_sleep(POLL).await?;
-        left = sqlx::query_scalar(
-            "select distinct datid::int8 from pg_stat_activity
-             where datid::int8 = any($1) and (usesysid is not null or (select rolsuper from pg_roles where rolname = current_user))",
-        )
-        .bind(oids)
-        .fetch_all(&mut *connection)
-        .await?;
-    }
-    short_sleep(AFTER_THE_LAST).await?;
     Ok(left)
 }
 

@@ -252,6 +252,42 @@ fn concurrent_newcomers_leave_waiter_its_database() {
     });
 }
 
+/// An acquire that has read that its run goes on commits its lease before the run ends, so that the end releases it.
+#[test]
+fn end_of_run_waits_for_acquire_under_way() {
+    on_each_server(Rights::Superuser, async |setting| {
+        let suite = &setting.suite;
+        suite.ready_pool(1, 1, 0).await;
+        suite.take(suite.acquire_request()).await;
+        let run = suite.run_id();
+        // As the statement of an acquire: the run goes on, and a lease of it is committed later.
+        let acquiring = format!(
+            "do $$ begin
+                 assert run_goes_on('{run}');
+                 while not exists (select from pg_locks where classid = 1885824114 and not granted) loop
+                     assert clock_timestamp() < now() + interval '10 s', 'the end of the run does not wait';
+                 end loop;
+                 update leases set run = '{run}';
+             end $$"
+        );
+        let ending = async {
+            until_async("the acquire has read the run", async || {
+                let held = "select count(*) from pg_locks where classid = 1885824114 and granted";
+                match setting.catalog_text(held).await.as_str() {
+                    "1" => Ok(()),
+                    other => Err(other.to_owned()),
+                }
+            })
+            .await;
+            suite.backend.end_run(&run).await
+        };
+        let ((), released) = tokio::join!(setting.catalog(&acquiring), ending);
+        assert_eq!(released, Ok(1));
+        let refused = suite.backend.acquire(&[suite.acquire_request_of(&run, "gw0")], None).await;
+        assert!(matches!(refused, Err(Error::RunEnded(_))), "{refused:?}");
+    });
+}
+
 /// Regression: a reset got 500: two concurrent resets chose the same spare, and the unique index refused the second (found by
 /// `make test`, once in some dozen runs).
 #[test]
