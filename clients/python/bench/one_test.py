@@ -2,8 +2,8 @@
 
 one_test.py [--rounds N]: needs a daemon at PGDIBS_URL; `scripts/with-daemon.py .venv/bin/python` before it gives it one.
 Six ways take turns, on one server; medians of the wall time of pytest. The goals: at most 0.03 s more than the same test on a
-database that is already there, and no more than `create_all` of 8 tables. Both databases are leases of this program. A pool of one
-database shows what the plugin costs alone: the daemon makes no clone while the test runs.
+database that is there, and no more than `create_all` of 8 tables. Both databases are leases of this program. With a pool of one
+database the daemon makes no clone while the test runs: that is what the plugin costs alone.
 """
 
 from __future__ import annotations
