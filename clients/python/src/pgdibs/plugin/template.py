@@ -105,7 +105,7 @@ class Templates:
 
     @property
     def may_be_ready(self) -> bool:
-        """Whether a lease may succeed without `ensure`, unless the run builds the template again."""
+        """Whether a lease may succeed without `ensure`: not if the run builds the template again."""
         return not self._is_forced
 
     def set_logins(self) -> None:
