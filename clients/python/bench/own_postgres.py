@@ -33,7 +33,7 @@ def own_postgres(kind: str) -> Iterator[str]:
     if user is not None:
         shutil.chown(directory, user)
     data = str(directory / "data")
-    initdb = [f"{programs}/initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    initdb = [f"{programs}/initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
     subprocess.run(initdb, user=user, cwd=directory, stdout=subprocess.DEVNULL, check=True)
     listen = ("-p", str(port), "-h", "127.0.0.1", "-k", str(directory), "-c", "max_connections=200")
     command = [f"{programs}/postgres", "-D", data, *listen, *SETTINGS[kind]]

@@ -61,11 +61,11 @@ SUITES = {
         BEYOND,
     ),
     "shop-database-per-test": Suite(
-        "SQLAlchemy shop, a database for each test",
+        "the shop's tests of selling, a database for each test",
         "fastapi-shop",
-        ("-c", "create_all.ini", "-p", "database_per_test"),
+        ("-c", "create_all.ini", "-p", "database_per_test", "tests/test_selling.py"),
         "`DROP` and `CREATE DATABASE … TEMPLATE` by hand",
-        (*BEYOND, "-p", "database_per_test"),
+        (*BEYOND, "-p", "database_per_test", "tests/test_selling.py"),
     ),
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING
 
@@ -103,6 +102,8 @@ def pool_of_alias(pool: str, alias: str) -> str:
 
 def undeclared_alias(settings: Settings, where: str, variable: Variable) -> pytest.UsageError:
     """The error for an undeclared alias, with a suggestion."""
+    import difflib
+
     driver = meant_driver(variable.alias)
     similar = difflib.get_close_matches(variable.alias, settings.aliases, n=1)
     if driver:

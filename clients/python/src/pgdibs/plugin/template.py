@@ -110,7 +110,7 @@ class Templates:
 
     @property
     def may_be_ready(self) -> bool:
-        """Whether a lease may succeed without `ensure`, because the run builds no template anew."""
+        """Whether a lease may succeed without `ensure`: not if the run builds the template again."""
         return not self._is_forced
 
     def set_logins(self) -> None:
