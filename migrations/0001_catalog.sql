@@ -95,6 +95,10 @@ create table templates (
     file_copy_ms      double precision not null default 0,
     wal_log_count     integer not null default 0,
     wal_log_ms        double precision not null default 0,
+    -- Seconds of the first clone; of a large template (template.rs in pgdibs-core), of the last one, with the bytes of disk that it took, if
+    -- the daemon could measure them.
+    clone_seconds     double precision,
+    clone_bytes       bigint,
     built_seconds     double precision,
     size_bytes        bigint,
     relations         bigint,
@@ -432,7 +436,8 @@ select t.id, t.pool, t.fingerprint, t.state, t.name, t.oid, t.token, t.holder, t
            else t.built_by::int8 not in (select daemon from living_daemons) end as builder_silent,
        t.build_started_at, t.built_seconds, t.built_at, t.size_bytes, t.relations, t.last_used_at,
        greatest(0, extract(epoch from now() - t.last_used_at))::int8 as unused_seconds, t.leased,
-       t.strategy, t.file_copy_count, t.file_copy_ms, t.wal_log_count, t.wal_log_ms, t.detail, coalesce(t.retry_at <= now(), true) as due,
+       t.strategy, t.file_copy_count, t.file_copy_ms, t.wal_log_count, t.wal_log_ms,
+       t.clone_seconds, t.clone_bytes, t.detail, coalesce(t.retry_at <= now(), true) as due,
        t.state = 'ready' and (t.collations is distinct from t.collations_found or collation_changed(t.oid::oid)) as collations_changed,
        case when t.state = 'ready' then clone_error(t.id) end as clone_error
 from templates t;

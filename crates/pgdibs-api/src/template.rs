@@ -151,10 +151,17 @@ pub struct Template {
     pub built_seconds: Option<f64>,
     /// Its size.
     pub size_bytes: Option<u64>,
-    /// How the next clone is made, once both strategies were measured.
+    /// How the next clone is made: files for a large template, otherwise as both strategies were measured.
     pub strategy: Option<Strategy>,
     /// How long clones took.
     pub measured: Vec<Measured>,
+    /// How long a clone takes: the mean of the faster strategy, or the first clone; of a large template the last one.
+    pub clone_seconds: Option<f64>,
+    /// How much disk a clone takes: measured where clones share the blocks of the template, otherwise its size.
+    pub clone_bytes: Option<u64>,
+    /// Whether clones share the blocks of the template, which a server of Postgres 18 can do on XFS and Btrfs. Null until a clone of a
+    /// large template has shown it.
+    pub shares_blocks: Option<bool>,
     /// When it was sealed.
     #[schema(format = DateTime)]
     pub built_at: Option<String>,
@@ -194,8 +201,11 @@ impl From<&domain::Template> for Template {
             since: rfc3339(template.build_started_at),
             built_seconds: template.built_seconds,
             size_bytes: template.size_bytes,
-            strategy: template.strategy.map(Strategy::from),
+            strategy: template.auto_strategy().map(Strategy::from),
             measured: measured.collect(),
+            clone_seconds: template.seconds_of_clone(),
+            clone_bytes: template.disk_of_clone(),
+            shares_blocks: template.shares_blocks(),
             built_at: template.built_at.map(rfc3339),
             last_used_at: rfc3339(template.last_used_at),
             detail: template.detail.clone(),

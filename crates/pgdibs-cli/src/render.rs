@@ -154,10 +154,22 @@ pub(super) fn templates_table(pools: &[Pool], now: Timestamp, colour: bool) -> S
                 let first = detail.lines().next().unwrap_or_default();
                 text.push_str(&lines_of(&format!("{name} is {}: {first}", state.as_str())));
             }
+            (TemplateState::Ready, _) => {
+                if let Some(cost) = cost_of_clone(template).filter(|_| template.shares_blocks.is_some()) {
+                    text.push_str(&lines_of(&format!("{name}: a clone takes {cost}")));
+                }
+            }
             _ => {}
         }
     }
     text
+}
+
+/// Time and disk of one clone.
+fn cost_of_clone(template: &Template) -> Option<String> {
+    let disk = template.clone_bytes.map_or(String::new(), |bytes| format!(" and {} of disk", size(bytes)));
+    let shared = if template.shares_blocks == Some(true) { ", its blocks are shared with the template" } else { "" };
+    Some(format!("{}{disk}{shared}", duration(template.clone_seconds?)))
 }
 
 /// One template in full.
@@ -174,6 +186,7 @@ pub(super) fn template_screen(template: &Template, now: Timestamp) -> String {
     lines.extend(template.built_seconds.map(|seconds| ("built in", duration(seconds))));
     lines.extend(template.size_bytes.map(|bytes| ("size", size(bytes))));
     lines.extend(template.strategy.map(|strategy| ("strategy", strategy.as_str().to_owned())));
+    lines.extend(cost_of_clone(template).map(|cost| ("a clone", cost)));
     lines.push(("last used", ago(&template.last_used_at)));
     let mut text: String = lines.iter().map(|(name, value)| format!("{name:<11}  {}\n", plain(value))).collect();
     if let Some(detail) = &template.detail {
@@ -244,12 +257,13 @@ mod tests {
     #[test]
     fn status_shows_server_pools_templates_and_leases() {
         let templates = Example::Template.each(&[
-            json!({"fingerprint": "abc", "holder": "ci-7", "size_bytes": 13_400_000, "built_seconds": 4.8, "strategy": "file_copy",
+            json!({"fingerprint": "abc", "holder": "ci-7", "size_bytes": 10_737_418_240_u64, "built_seconds": 4.8, "strategy": "file_copy",
+                "clone_seconds": 0.3, "clone_bytes": 3_145_728, "shares_blocks": true,
                 "last_used_at": "2026-11-21T11:58:00Z"}),
             json!({"fingerprint": "def", "state": "failed", "detail": "step 3 failed\nlast lines", "size_bytes": null,
-                "built_seconds": null, "strategy": null, "last_used_at": "2026-11-21T11:57:00Z"}),
+                "built_seconds": null, "strategy": null, "clone_seconds": null, "last_used_at": "2026-11-21T11:57:00Z"}),
             json!({"fingerprint": "ghi", "state": "building", "holder": "ci-8", "size_bytes": null,
-                "built_seconds": null, "strategy": null, "last_used_at": "2026-11-21T11:57:00Z"}),
+                "built_seconds": null, "strategy": null, "clone_seconds": null, "last_used_at": "2026-11-21T11:57:00Z"}),
         ]);
         let pool = json!({"pool": "myapp_test", "warm": 4, "max": 32, "spares": 2, "longest_wait_seconds": 1.25,
             "counts": {"ready": 4, "leased": 1, "spare": 2, "creating": 3, "retiring": 5, "kept": 6, "blocked": 7, "waiting": 8},
@@ -284,9 +298,11 @@ myapp_test: 3 being cloned, 5 being dropped, 8 callers wait, the longest for 1.2
 myapp_test_gw9 is blocked: three attempts failed
 
 TEMPLATE OF  FINGERPRINT  STATE     SIZE     BUILT IN  LAST USED
-myapp_test   abc          ready     12.8 MB  4.8 s     2 min 0 s ago
+myapp_test   abc          ready     10.0 GB  4.8 s     2 min 0 s ago
 myapp_test   def          failed    -        -         3 min 0 s ago
 myapp_test   ghi          building  -        -         3 min 0 s ago
+myapp_test abc: a clone takes 0.3 s and 3.0 MB of disk, its blocks are shared
+  with the template
 myapp_test def is failed: step 3 failed
 myapp_test ghi is being built by ci-8
 

@@ -101,6 +101,9 @@ pub struct Limits {
     pub free_disk_bytes: Option<u64>,
     /// The planner starts no clone below this many free bytes.
     pub disk_floor_bytes: u64,
+    /// Whether the server can let a clone share the blocks of its template, on a file system that can: `file_copy_method = clone`, from
+    /// Postgres 18 on.
+    pub clones_files: bool,
 }
 
 impl Limits {
@@ -162,16 +165,18 @@ impl Snapshot {
         u32::try_from(self.databases.iter().filter(|database| condition(database)).count()).unwrap_or(u32::MAX)
     }
 
-    /// Bytes that one clone of a template uses while `create database` runs: its own size, and the same again in WAL unless the
-    /// strategy is the file copy.
+    /// Bytes that one clone of a template uses while `create database` runs: what it takes on the disk, and its size again in WAL unless
+    /// the strategy is the file copy.
     #[must_use]
     pub fn bytes_of_clone(&self, template: &Template) -> u64 {
         let strategy = match self.pool(&template.pool).map(|pool| pool.settings.strategy) {
             Some(StrategyChoice::Fixed(fixed)) => Some(fixed),
-            Some(StrategyChoice::Auto) | None => template.strategy,
+            Some(StrategyChoice::Auto) | None => template.auto_strategy(),
         };
-        let size = template.size_bytes.unwrap_or(0);
-        if strategy == Some(Strategy::FileCopy) { size } else { size.saturating_mul(2) }
+        if strategy == Some(Strategy::FileCopy) {
+            return template.disk_of_clone().unwrap_or(0);
+        }
+        template.size_bytes.unwrap_or(0).saturating_mul(2)
     }
 
     /// Whether one more clone of this template would take the disk below its floor.

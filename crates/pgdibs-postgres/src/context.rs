@@ -14,6 +14,7 @@ use tokio::time::{Instant, timeout};
 use crate::connection_pool::ANSWER_TIMEOUT;
 use crate::connections::{Connections, DDL_APPLICATION, OWN_CONNECTIONS};
 use crate::ddl::{self, Ddl, LoginKind};
+use crate::disk::{self, Disk};
 use crate::error::{PgError, Result};
 use crate::facts::ServerFacts;
 use crate::handed_over::HandedOver;
@@ -40,6 +41,7 @@ pub struct PgBackend {
     pub(crate) watch: tokio::sync::Mutex<Watch>,
     pub(crate) handed_over: Mutex<HandedOver>,
     pub(crate) suspects: tokio::sync::Mutex<Suspects>,
+    pub(crate) disk: Disk,
 }
 
 impl PgBackend {
@@ -54,6 +56,7 @@ impl PgBackend {
             watch: tokio::sync::Mutex::default(),
             handed_over: Mutex::default(),
             suspects: tokio::sync::Mutex::default(),
+            disk: Disk::default(),
         }
     }
 
@@ -74,6 +77,16 @@ impl PgBackend {
     /// The number of slots that `max_connections` allows, at one session each, beside the daemon's own connections.
     pub fn slots_by_connections(&self) -> u32 {
         self.facts().max_connections.saturating_sub(OWN_CONNECTIONS).max(1)
+    }
+
+    /// Free bytes on the server's disk, if the daemon can see it.
+    pub(crate) fn free_disk(&self) -> Option<u64> {
+        disk::free_bytes(self.facts())
+    }
+
+    /// Whether the server can let a clone share the blocks of its template, as far as is known.
+    pub(crate) fn clones_files(&self) -> bool {
+        self.facts().clones_files && self.disk.may_clone_files()
     }
 
     /// The connections for requests.

@@ -46,6 +46,11 @@ pub fn clone_database(
     ))
 }
 
+/// Whether file copies of this session clone files: on a file system that can, the copies share the blocks of the originals.
+pub fn clone_files(clone: bool) -> Ddl {
+    Ddl::of(format!("set file_copy_method = {}", if clone { "clone" } else { "copy" }))
+}
+
 /// `create database … template …` without pgdibs, for the benchmark.
 pub fn plain_copy(name: &DatabaseName, template: &str, strategy: Option<Strategy>) -> Ddl {
     let strategy = strategy.map_or(String::new(), |s| format!(" strategy = {}", s.as_str()));

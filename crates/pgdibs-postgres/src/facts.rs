@@ -25,6 +25,9 @@ pub struct ServerFacts {
     pub prepares_transactions: bool,
     /// Whether `fsync` is off.
     pub non_durable: bool,
+    /// Whether `file_copy_method` may be `clone`, which shares the blocks of copied files on file systems that can: from 18 on, if the server
+    /// was built for a system that offers it.
+    pub clones_files: bool,
     /// The server's data directory, if the role may read that setting.
     pub data_directory: Option<String>,
     /// Databases that are not pgdibs's and that PUBLIC, and with it the login of every lease, may connect to.
@@ -42,6 +45,7 @@ impl ServerFacts {
                       * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8) as locks,
                     current_setting('max_prepared_transactions') <> '0' as prepares_transactions,
                     current_setting('fsync') = 'off' as non_durable,
+                    exists (select from pg_settings where name = 'file_copy_method' and 'clone' = any(enumvals)) as clones_files,
                     (select setting from pg_settings where name = 'data_directory') as data_directory
              from pg_roles r where r.rolname = current_user",
         )
@@ -69,6 +73,7 @@ impl ServerFacts {
             lock_entries: row.number("locks")?,
             prepares_transactions: row.try_get("prepares_transactions")?,
             non_durable: row.try_get("non_durable")?,
+            clones_files: row.try_get("clones_files")?,
             data_directory: row.try_get("data_directory")?,
             open_to_public: public_connect::open_to_public(connection).await?,
         })

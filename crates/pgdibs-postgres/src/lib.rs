@@ -16,6 +16,7 @@ pub mod ddl;
 mod rows;
 pub mod public_connect;
 pub mod facts;
+mod disk;
 mod address;
 mod inside;
 pub mod connection_pool;

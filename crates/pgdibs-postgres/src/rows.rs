@@ -113,6 +113,8 @@ pub(crate) fn template(row: PgRow) -> Result<Template, sqlx::Error> {
         leased: row.try_get("leased")?,
         strategy: row.try_get::<Option<&str>, _>("strategy")?.and_then(Strategy::parse),
         measured,
+        clone_seconds: row.try_get("clone_seconds")?,
+        clone_bytes: row.maybe_number("clone_bytes")?,
         collations_changed: row.try_get("collations_changed")?,
         clone_error: row.try_get("clone_error")?,
         detail: row.try_get("detail")?,

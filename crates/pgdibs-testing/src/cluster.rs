@@ -6,7 +6,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 
 use nix::sys::signal::Signal;
-use pgdibs_embedded::{Binaries, SearchRoots, find};
+pub use pgdibs_embedded::Binaries;
+use pgdibs_embedded::{SearchRoots, find};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _};
 
@@ -71,15 +72,21 @@ impl Cluster {
     /// The same with environment variables for the server.
     #[track_caller]
     pub fn start_with(settings: &[&str], variables: &[(&str, &str)]) -> Self {
-        let mut cluster = Self::down(settings);
+        Self::start_of_with(&binaries(), settings, variables)
+    }
+
+    /// The same of this Postgres installation.
+    #[track_caller]
+    pub fn start_of_with(binaries: &Binaries, settings: &[&str], variables: &[(&str, &str)]) -> Self {
+        let mut cluster = Self::create(binaries, directory(), settings);
         cluster.environment = variables.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         cluster.start_first()
     }
 
     /// The same on another disk.
     #[track_caller]
-    pub fn start_on(disk: &Path, settings: &[&str]) -> Self {
-        Self::create(&binaries(), directory_in(disk), settings).start_first()
+    pub fn start_on(binaries: &Binaries, disk: &Path, settings: &[&str]) -> Self {
+        Self::create(binaries, directory_in(disk), settings).start_first()
     }
 
     /// The same of this Postgres installation.

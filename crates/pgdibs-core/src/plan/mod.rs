@@ -3,6 +3,7 @@
 //! It is a pure function. The timer, a release and the start-up all run the same cycle: take a snapshot, plan, execute. Steps
 //! are independent and check their assumptions again, so a plan may be executed in part or twice.
 
+pub mod large;
 mod leases;
 pub mod locks;
 mod placement;

@@ -43,9 +43,13 @@ impl SharedCapacity {
         }
     }
 
-    /// Whether the disk stays above its floor with one more clone of a template.
-    pub(super) fn has_disk_for(&self, snapshot: &Snapshot, template: &Template) -> bool {
-        !snapshot.limits.below_disk_floor() && self.disk.is_none_or(|left| left >= snapshot.bytes_of_clone(template))
+    /// How many more clones of a template leave the disk above its floor.
+    pub(super) fn clones_that_fit(&self, snapshot: &Snapshot, template: &Template) -> usize {
+        if snapshot.limits.below_disk_floor() {
+            return 0;
+        }
+        let fit = |left: u64| left.checked_div(snapshot.bytes_of_clone(template)).unwrap_or(u64::MAX);
+        self.disk.map_or(usize::MAX, |left| usize::try_from(fit(left)).unwrap_or(usize::MAX))
     }
 
     /// Subtracts a clone that the plan starts.

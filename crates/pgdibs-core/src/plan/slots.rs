@@ -12,7 +12,7 @@ use crate::name::DatabaseName;
 use crate::pool::Pool;
 use crate::request::TicketKind;
 use crate::snapshot::{PlannerContext, Snapshot};
-use crate::template::TemplateState;
+use crate::template::{Template, TemplateState};
 
 pub(super) fn plan(
     snapshot: &Snapshot,
@@ -37,13 +37,14 @@ pub(super) fn plan(
     let capacity = shared_capacity.capacity(snapshot, pool);
     place_exact(snapshot, pool, &mut shares, steps);
     evict(leased, capacity, &mut shares, steps);
+    evict_for_disk(snapshot, context, shared_capacity, &mut shares, steps);
     let planned = steps.len();
     let occupied = fill(snapshot, pool, leased, capacity, &databases, &mut shares, steps);
     if steps.len() == planned {
         placement::plan(snapshot, pool, leased, &shares, steps);
     }
     shared_capacity.set_in_use(pool, occupied);
-    clone(snapshot, pool, &databases, &shares, shared_capacity, steps);
+    clone(snapshot, context, pool, &databases, &shares, shared_capacity, steps);
     retire_and_drop(snapshot, pool, &databases, steps);
 
     let is_empty = !snapshot.databases.iter().any(|d| d.pool == pool.name)
@@ -274,6 +275,37 @@ fn evict(leased: u32, capacity: Capacity, shares: &mut [Share<'_>], steps: &mut 
     }
 }
 
+/// Retires an idle database of a large template when the disk has no room for the clone that a request for another template waits for; the
+/// next one when that is dropped.
+fn evict_for_disk(
+    snapshot: &Snapshot,
+    context: &PlannerContext,
+    shared_capacity: &SharedCapacity,
+    shares: &mut [Share<'_>],
+    steps: &mut Vec<Step>,
+) {
+    let lacks = |share: &Share<'_>| {
+        let running = share.creating.iter().filter(|d| context.busy_databases.contains(&d.id)).count();
+        let coming = share.ready.len() + share.spares.len() + running;
+        (share.claimed + share.demand.resets) as usize > coming
+            && shared_capacity.clones_that_fit(snapshot, share.template) == 0
+    };
+    let Some(waiting) = shares.iter().position(lacks) else { return };
+    if snapshot.databases.iter().any(|d| d.state == DatabaseState::Retiring) {
+        return;
+    }
+    let large = shares.iter_mut().enumerate().filter(|(index, s)| *index != waiting && s.template.is_large());
+    // The shares that are wanted least come last.
+    for (_, share) in large.rev() {
+        let unclaimed = share.ready.iter().skip(share.claimed as usize).min_by_key(|d| (d.ready_at, d.id));
+        let Some(id) = share.spares.last().or(unclaimed).map(|d| d.id) else { continue };
+        share.spares.retain(|d| d.id != id);
+        share.ready.retain(|d| d.id != id);
+        steps.push(Step::Retire { database: id, reason: RetireReason::Evicted });
+        return;
+    }
+}
+
 /// Moves spares into slots, both those being returned and empty ones, lowest number first. Returns the slots then in use.
 fn fill(
     snapshot: &Snapshot,
@@ -353,9 +385,10 @@ fn leaves_slot(database: &Database) -> bool {
         && matches!(database.state, DatabaseState::Retiring | DatabaseState::Kept | DatabaseState::Blocked)
 }
 
-/// Adds rows for missing clones, starts those that are due, and removes surplus ones.
+/// Starts the clones that are due, adds rows for missing ones, and removes surplus ones.
 fn clone(
     snapshot: &Snapshot,
+    context: &PlannerContext,
     pool: &Pool,
     databases: &[&Database],
     shares: &[Share<'_>],
@@ -367,9 +400,27 @@ fn clone(
         let spares_needed = if share.demand.is_active() && !pool.dropping { pool.settings.spares as usize } else { 0 };
         let needed = lacking + spares_needed;
         let coming = share.creating.len() + share.spares.len();
+        let running = share.creating.iter().filter(|d| context.busy_databases.contains(&d.id)).count();
+        // Requests that wait for a clone. Any other clone of a large template leaves the disk room for one more: that of a request that
+        // comes, or the build of the next template.
+        let urgent = share.claimed.saturating_sub(count(share.ready.len())) as usize + share.demand.resets as usize;
+        let reserved = |started: usize| usize::from(share.template.is_large() && running + started >= urgent);
+        let keep = share.creating.len().min(needed.saturating_sub(share.spares.len()));
+        let mut started = 0;
+        for database in share.creating.iter().take(keep) {
+            let idle = databases.iter().any(|d| d.id == database.id);
+            let fits = shared_capacity.clones_that_fit(snapshot, share.template) > reserved(started);
+            if database.due && idle && fits && running + started < at_once(share.template) {
+                shared_capacity.take_disk(snapshot, share.template);
+                steps.push(Step::Clone { database: database.id });
+                started += 1;
+            }
+        }
         if coming < needed {
-            if shared_capacity.has_disk_for(snapshot, share.template) {
-                let count = count(needed - coming);
+            let room = shared_capacity.clones_that_fit(snapshot, share.template).saturating_sub(reserved(started));
+            let queued = share.creating.len() - running - started;
+            let count = count((needed - coming).min(room.saturating_sub(queued)));
+            if count > 0 {
                 steps.push(Step::NewDatabases { template: share.template.id, count });
             }
         } else {
@@ -385,15 +436,13 @@ fn clone(
                 steps.push(Step::Retire { database: database.id, reason });
             }
         }
-        let keep = share.creating.len().min(needed.saturating_sub(share.spares.len()));
-        for database in share.creating.iter().take(keep) {
-            let idle = databases.iter().any(|d| d.id == database.id);
-            if database.due && idle && shared_capacity.has_disk_for(snapshot, share.template) {
-                shared_capacity.take_disk(snapshot, share.template);
-                steps.push(Step::Clone { database: database.id });
-            }
-        }
     }
+}
+
+/// How many clones of a template may run at once. Clones of a large template that copy its contents share the bandwidth of the disk, so each
+/// ends sooner when they run one after the other, and no caller waits for longer than one of them.
+fn at_once(template: &Template) -> usize {
+    if template.is_large() && template.shares_blocks() != Some(true) { 1 } else { usize::MAX }
 }
 
 /// Drops databases that have left their slot, and retires kept ones whose time is over.

@@ -158,7 +158,7 @@ pub enum RetireReason {
     Surplus,
     /// Nothing has used its pool for `idle_pool_seconds`, so the pool keeps its templates alone.
     PoolUnused,
-    /// A ticket needs its slot for another template, or the pool has more slots than it may have.
+    /// A ticket needs its slot, or its disk space, for another template; or the pool has more slots than it may have.
     Evicted,
     /// Its template is retiring.
     TemplateRetired,
@@ -186,7 +186,7 @@ impl fmt::Display for RetireReason {
             Self::Tampered => "it had a session before it was leased; pgdibs leases only databases that nothing has connected to, and replaces it",
             Self::Surplus => "the pool has more idle databases than warm, spares and the recent demand require",
             Self::PoolUnused => "nothing has used the pool for idle_pool_seconds; it is warm again for the next run or lease",
-            Self::Evicted => "a waiting request needs its slot, or the pool has more slots than max and max_connections allow",
+            Self::Evicted => "a waiting request needs its slot or its disk space, or the pool has more slots than max and max_connections allow",
             Self::TemplateRetired => "its template was retired",
             Self::KeepExpired => "the time for which it was kept is over",
             Self::PoolDropped => "its pool was dropped",

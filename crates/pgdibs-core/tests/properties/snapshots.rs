@@ -15,6 +15,8 @@ use proptest::prelude::*;
 
 const MAX_TTL: Duration = Duration::from_secs(100);
 
+const GIB: u64 = 1 << 30;
+
 fn pool(index: usize) -> PoolName {
     PoolName::parse(["one", "two"][index % 2]).unwrap()
 }
@@ -44,40 +46,47 @@ fn templates() -> impl Strategy<Value = Vec<Template>> {
         prop::option::of(1..30_u32),
         any::<[bool; 5]>(),
         any::<u64>(),
+        (prop::sample::select(vec![None, Some(13 << 20), Some(GIB), Some(10 * GIB)]), prop::option::of(0..11 * GIB)),
     );
     prop::collection::vec(one, 0..5).prop_map(|given| {
-        let made = given.into_iter().enumerate().map(|(index, (at, state, oid, flags, unused_seconds))| {
-            let fingerprint = Fingerprint::parse(&format!("v{index}")).unwrap();
-            let name = match state {
-                TemplateState::Building | TemplateState::Failed => DatabaseName::build(&pool(at), 100 + index as i64),
-                _ => DatabaseName::template(&pool(at), &fingerprint),
-            };
-            Template {
-                id: TemplateId(1 + index as i64),
-                pool: pool(at),
-                fingerprint,
-                state,
-                name,
-                oid,
-                holder: "builder".to_owned(),
-                seal_requested: flags[0],
-                builder_silent: flags[1],
-                build_started_at: Timestamp(0),
-                built_seconds: None,
-                built_at: flags[2].then_some(Timestamp(index as i64)),
-                size_bytes: None,
-                relations: None,
-                last_used_at: Timestamp(0),
-                unused_seconds,
-                leased: flags[4],
-                strategy: None,
-                measured: Vec::new(),
-                collations_changed: false,
-                clone_error: None,
-                detail: None,
-                due: flags[3],
-            }
-        });
+        let made = given.into_iter().enumerate().map(
+            |(index, (at, state, oid, flags, unused_seconds, (size_bytes, clone_bytes)))| {
+                let fingerprint = Fingerprint::parse(&format!("v{index}")).unwrap();
+                let name = match state {
+                    TemplateState::Building | TemplateState::Failed => {
+                        DatabaseName::build(&pool(at), 100 + index as i64)
+                    }
+                    _ => DatabaseName::template(&pool(at), &fingerprint),
+                };
+                Template {
+                    id: TemplateId(1 + index as i64),
+                    pool: pool(at),
+                    fingerprint,
+                    state,
+                    name,
+                    oid,
+                    holder: "builder".to_owned(),
+                    seal_requested: flags[0],
+                    builder_silent: flags[1],
+                    build_started_at: Timestamp(0),
+                    built_seconds: None,
+                    built_at: flags[2].then_some(Timestamp(index as i64)),
+                    size_bytes,
+                    relations: None,
+                    last_used_at: Timestamp(0),
+                    unused_seconds,
+                    leased: flags[4],
+                    strategy: None,
+                    measured: Vec::new(),
+                    clone_seconds: None,
+                    clone_bytes,
+                    collations_changed: false,
+                    clone_error: None,
+                    detail: None,
+                    due: flags[3],
+                }
+            },
+        );
         made.collect()
     })
 }
@@ -214,7 +223,8 @@ fn consistent((pools, templates, mut databases, mut leases, tickets, mut server)
 }
 
 fn snapshots() -> impl Strategy<Value = (Snapshot, PlannerContext)> {
-    let limits = (prop::option::of(0..8_u32), prop::option::of(0..4_u64), prop::option::of(0..4_u64));
+    let limits =
+        (prop::option::of(0..8_u32), prop::option::of(0..4_u64), prop::option::of(prop_oneof![0..4_u64, 0..50 * GIB]));
     // The limit of a request: 1000 workers with 100 aliases.
     let runs = prop::collection::vec((0..2_usize, 0..=100_000_u32, 0..=100_000_u32), 0..3);
     let watched = (
@@ -241,8 +251,13 @@ fn snapshots() -> impl Strategy<Value = (Snapshot, PlannerContext)> {
                 wanted,
                 held,
             });
-            let limits =
-                Limits { slots_by_connections: slots, lock_entries: locks, free_disk_bytes: free, disk_floor_bytes: 2 };
+            let limits = Limits {
+                slots_by_connections: slots,
+                lock_entries: locks,
+                free_disk_bytes: free,
+                disk_floor_bytes: 2,
+                clones_files: true,
+            };
             let snapshot = Snapshot {
                 pools,
                 templates,
@@ -332,6 +347,35 @@ fn check(snapshot: &Snapshot, context: &PlannerContext, step: &Step) -> Result<(
     Ok(())
 }
 
+/// The clones in progress and those of the plan leave the disk above its floor, and one of a large template that copies its contents runs alone.
+fn check_disk(snapshot: &Snapshot, context: &PlannerContext, steps: &[Step]) -> Result<(), TestCaseError> {
+    let started = steps.iter().filter(|step| matches!(step, Step::Clone { .. })).filter_map(Step::database);
+    let started: Vec<DatabaseId> = started.collect();
+    if started.is_empty() {
+        return Ok(());
+    }
+    let running = snapshot.databases.iter().filter(|d| d.oid.is_none() && context.busy_databases.contains(&d.id));
+    let running: Vec<DatabaseId> = running.map(|d| d.id).collect();
+    let template = |id: &DatabaseId| snapshot.template(snapshot.database(*id)?.template);
+    let needed: u64 = started.iter().chain(&running).filter_map(template).map(|t| snapshot.bytes_of_clone(t)).sum();
+    let left = snapshot.limits.bytes_above_floor();
+    prop_assert!(left.is_none_or(|left| needed <= left), "{} of {:?} bytes: {:?}", needed, left, steps);
+    for copied in started.iter().filter_map(template).filter(|t| t.is_large() && t.shares_blocks() != Some(true)) {
+        let is_creating = |d: &DatabaseState| matches!(d, DatabaseState::Creating | DatabaseState::Blocked);
+        let row = |id: &&DatabaseId| {
+            snapshot.database(**id).is_some_and(|d| d.template == copied.id && is_creating(&d.state))
+        };
+        prop_assert_eq!(
+            started.iter().chain(&running).filter(row).count(),
+            1,
+            "clones of {:?}: {:?}",
+            copied.id,
+            steps
+        );
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
@@ -346,6 +390,7 @@ proptest! {
                 prop_assert!(seen.insert(id), "two steps on one database: {:?}", steps);
             }
         }
+        check_disk(&snapshot, &context, &steps)?;
         // The sums must not overflow: requests contain arbitrary numbers.
         let _ = pgdibs_core::plan::in_use(&snapshot);
     }

@@ -64,8 +64,9 @@ async fn read(backend: &PgBackend, connection: &mut PgConnection) -> Result<Snap
         limits: Limits {
             slots_by_connections: Some(backend.slots_by_connections()),
             lock_entries: Some(backend.facts().lock_entries),
-            free_disk_bytes: free_disk(backend),
+            free_disk_bytes: backend.free_disk(),
             disk_floor_bytes: backend.disk_floor_bytes,
+            clones_files: backend.clones_files(),
         },
     })
 }
@@ -133,12 +134,4 @@ fn server_database(row: PgRow) -> Result<(u32, ServerDatabase), sqlx::Error> {
         locked_out: row.try_get("locked_out")?,
     };
     Ok((row.number("oid")?, database))
-}
-
-/// Free bytes on the disk of the server's data directory, when that directory is on this machine and readable.
-#[allow(clippy::unnecessary_cast, reason = "narrower types than u64 on other systems than Linux")]
-fn free_disk(backend: &PgBackend) -> Option<u64> {
-    let directory = backend.facts().data_directory.as_deref()?;
-    let stat = nix::sys::statvfs::statvfs(directory).ok()?;
-    Some(stat.blocks_available() as u64 * stat.fragment_size() as u64)
 }

@@ -192,9 +192,12 @@ async fn run_slow(backend: &PgBackend, step: &Step) -> Result<()> {
 }
 
 async fn slow(ctx: &mut StepContext<'_>, server: &ServerProcess, step: &Step) -> Result<()> {
+    if let Step::Fence { database } = step {
+        return fence::fence_apart(ctx, *database).await;
+    }
+    let writer = ctx.backend.disk.begin();
     match step {
-        Step::Fence { database } => fence::fence_apart(ctx, *database).await,
-        Step::Clone { database } => clone::clone(ctx, server, *database).await,
+        Step::Clone { database } => clone::clone(ctx, server, *database, &writer).await,
         Step::Drop { database } => drop::drop_database(ctx, server, *database).await,
         Step::CreateBuild { template } => build::create(ctx, *template).await,
         Step::Seal { template } => build::seal(ctx, *template).await,

@@ -36,5 +36,6 @@ mod traps;
 mod long {
     mod copies;
     mod encodings;
+    mod large;
     mod passing_time;
 }

@@ -6,7 +6,7 @@ use pgdibs_api::lease::Lease;
 use pgdibs_api::run::RunStatus;
 use pgdibs_api::status::{Address, Limits, Server, Status, Waiter};
 use pgdibs_core::backend::Backend;
-use pgdibs_core::plan::locks;
+use pgdibs_core::plan::{large, locks};
 use pgdibs_core::snapshot::{Snapshot, Ticket};
 
 use super::app::App;
@@ -28,6 +28,7 @@ pub(super) async fn show<B: Backend + 'static>(service: Service<B>, State(app): 
     let server = app.status.server();
     let limits = &snapshot.limits;
     let too_few_locks = locks::too_few(&snapshot).into_iter().map(|lack| lack.to_string());
+    let costly_clones = large::costly(&snapshot).into_iter().map(|costly| costly.to_string());
     Json(Status {
         daemon: app.status.daemon(),
         server: Server {
@@ -42,7 +43,7 @@ pub(super) async fn show<B: Backend + 'static>(service: Service<B>, State(app): 
                 below_disk_floor: limits.below_disk_floor(),
             },
             orphan_directories: server.orphans.map(|oids| oids.iter().map(|oid| format!("base/{oid}")).collect()),
-            warnings: server.warnings.into_iter().chain(too_few_locks).collect(),
+            warnings: server.warnings.into_iter().chain(too_few_locks).chain(costly_clones).collect(),
         },
         pools: pools::all(&snapshot),
         leases: snapshot.leases.iter().cloned().map(Lease::listed).collect(),

@@ -131,6 +131,8 @@ impl State {
             leased: false,
             strategy: None,
             measured: Vec::new(),
+            clone_seconds: None,
+            clone_bytes: None,
             collations_changed: false,
             clone_error: None,
             detail: None,

@@ -382,6 +382,7 @@ impl Scenario {
             lock_entries: None,
             free_disk_bytes: Some(self.random.random_range(0..20)),
             disk_floor_bytes: 5,
+            clones_files: false,
         };
         self.log(|| format!("{limits:?}"));
         self.backend.set_limits(limits);

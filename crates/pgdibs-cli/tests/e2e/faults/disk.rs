@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use pgdibs_testing::cluster::binaries;
 use pgdibs_testing::end_to_end::{Cluster, Place, Stage, stage, until};
 
 const FULL_AGAIN: Duration = Duration::from_secs(30);
@@ -71,7 +72,7 @@ fn run(program: &str, arguments: &[&str]) {
 fn full_in_mid_clone(strategy: &str) {
     let disk = Disk::mount();
     let settings = ["max_prepared_transactions=10", "max_wal_size=64MB", "min_wal_size=32MB", "wal_recycle=off"];
-    let cluster = Cluster::start_on(disk.path(), &settings);
+    let cluster = Cluster::start_on(&binaries(), disk.path(), &settings);
     let place = Place::on(&cluster.url());
     let floor = [("PGDIBS_DISK_FLOOR_MB", "100")];
     let (stage, mut daemon) = Stage::with(cluster, place, &floor, stage::BULK);

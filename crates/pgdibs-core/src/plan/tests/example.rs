@@ -99,6 +99,8 @@ impl Example {
             leased: true,
             strategy: None,
             measured: Vec::new(),
+            clone_seconds: None,
+            clone_bytes: None,
             collations_changed: false,
             clone_error: None,
             detail: None,

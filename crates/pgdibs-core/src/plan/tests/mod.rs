@@ -1,5 +1,6 @@
 //! Tests of plans: a snapshot in a few lines, and the expected steps.
 
+mod large;
 mod leases;
 mod locks;
 mod pool;
