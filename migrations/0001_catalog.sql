@@ -418,14 +418,15 @@ end $$;
 -- interrupted. `made_by_tests`: the tests of a lease created it, so its owner is the login of a lease, or the owner role of a pool whose
 -- logins may create databases. That role has to be older than the database, because another role may have given it the database. (Oids are
 -- assigned in order and wrap around at 2^32.) A login that is a superuser may have given its own database to any role; that one has a row.
+-- Without a join: a daemon keeps its plans, and one that was made for a few databases would compare a thousand with a thousand roles.
 create view server_databases as
-select d.oid, d.datname as name, o.rolname as owner, o.rolname = 'pgdibs_owner' as ours, d.datconnlimit = -2 as invalid,
+select d.oid, d.datname as name, pg_get_userbyid(d.datdba) as owner, pg_get_userbyid(d.datdba) = 'pgdibs_owner' as ours, d.datconnlimit = -2 as invalid,
        d.datallowconn as open, d.datistemplate as is_template,
-       (o.rolname ~ '^pgdibs_l_[0-9]+$' or o.rolname::text in (
+       (pg_get_userbyid(d.datdba) ~ '^pgdibs_l_[0-9]+$' or pg_get_userbyid(d.datdba)::text in (
            select n.name from roles n join pools p on p.owner = n.name where p.login <> 'plain')
-         and (d.oid::int8 - o.oid::int8 + 4294967296) % 4294967296 < 2147483648)
-         and not exists (select from databases b where b.oid = d.oid::int8) as made_by_tests
-from pg_database d join pg_roles o on o.oid = d.datdba;
+         and (d.oid::int8 - d.datdba::int8 + 4294967296) % 4294967296 < 2147483648)
+         and d.oid::int8 not in (select b.oid from databases b where b.oid is not null) as made_by_tests
+from pg_database d;
 
 -- `builder_silent`: the heartbeats of a builder over HTTP stopped 60 s ago, or the daemon that builds has ended.
 -- `due`: a failed step may be tried again.

@@ -29,7 +29,7 @@ impl PgBackend {
         let mut suspects = self.suspects.lock().await;
         let rows: Vec<(i64, i64)> = sqlx::query_as(
             "select d::int8, pg_snapshot_xmin(pg_current_snapshot())::text::int8 from pg_ls_dir('base') d
-             where d ~ '^[0-9]+$' and not exists (select from pg_database p where p.oid = d::oid)",
+             where d ~ '^[0-9]+$' and d::int8 not in (select oid::int8 from pg_database)",
         )
         .fetch_all(&self.catalog())
         .await?;

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 /// Interval of the ticks.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(200);
 
 /// A tick that is this late counts as a stall. Clients renew at a third of a TTL, and the shortest TTL is a second: a shorter stall leaves
 /// them time.
