@@ -1,9 +1,8 @@
 """One test from an editor (`pytest file::test`): what pgdibs adds to the same test on a database that is already there.
 
 one_test.py [--rounds N]: needs a daemon at PGDIBS_URL; `scripts/with-daemon.py .venv/bin/python` before it gives it one.
-Six ways take turns, on one server; medians of the wall time of pytest. The goals: at most 0.03 s more than the same test on a
-database that is there, and no more than `create_all` of 8 tables. Both databases are leases of this program. With a pool of one
-database the daemon makes no clone while the test runs: that is what the plugin costs alone.
+Five ways take turns, on one server; medians of the wall time of pytest. The goals: at most 0.03 s more than the same test on a
+database that is there, and no more than `create_all` of 8 tables. Both databases are leases of this program.
 """
 
 from __future__ import annotations
@@ -59,7 +58,6 @@ def tables():
     engine.dispose()
 """
 PGDIBS = ("-p", "pgdibs.pytest_plugin", "-c", "with.ini")
-ALONE = "pgdibs, pool of one database"
 BUILD = """
 import os
 from models import metadata
@@ -98,7 +96,6 @@ def main() -> None:
         (directory / "with.ini").write_text(INI)
         (directory / "without.ini").write_text("[pytest]\n")
         client.put_pool(f"{POOL}_plain", warm=0, spares=0, max=2)
-        client.put_pool(f"{POOL}_one", warm=1, spares=0, max=1)
         client.ensure_template(f"{POOL}_plain", "empty", lambda url: None)
         with client.lease(f"{POOL}_plain") as there, client.lease(f"{POOL}_plain") as empty:
             driver = "postgresql+psycopg"
@@ -110,7 +107,6 @@ def main() -> None:
                 "a database that is there": (plain, "test_it", there.url_for(driver)),
                 f"create_all of {TABLES} tables": (("-p", "create_all", *plain), "test_it", empty.url_for(driver)),
                 "pgdibs": (PGDIBS, "test_it", there.url_for(driver)),
-                ALONE: ((*PGDIBS, f"--pgdibs-pool={POOL}_one"), "test_it", there.url_for(driver)),
             }
             times: dict[str, list[float]] = {way: [] for way in ways}
             for number in range(rounds + 1):
@@ -120,7 +116,7 @@ def main() -> None:
                         times[way].append(took)
             with psycopg.connect(there.url) as connection:
                 assert connection.execute("select count(*) from t0").fetchone() == (0,), "a test has committed"
-        for pool in (POOL, f"{POOL}_plain", f"{POOL}_one"):
+        for pool in (POOL, f"{POOL}_plain"):
             client.call("DELETE", f"/v1/pools/{pool}?force=true")
     print_result({way: statistics.median(found) for way, found in times.items()}, times)
 
