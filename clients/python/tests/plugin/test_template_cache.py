@@ -52,6 +52,7 @@ def test_template_is_imported_where_another_run_built_it(cached: Project) -> Non
     assert (cached.text("builds"), list(folder.iterdir())) == ("built\n", [])
 
 
+@pytest.mark.long
 def test_damaged_file_is_removed_and_old_files_are_bounded(cached: Project) -> None:
     cached.run("-n0").assert_passed(2)
     folder = cached.pytester.path / FOLDER
@@ -77,17 +78,24 @@ def test_damaged_file_is_removed_and_old_files_are_bounded(cached: Project) -> N
     assert file.stat().st_size > 1000
 
 
-def test_folder_that_cannot_be_used_costs_a_build_and_no_more(cached: Project) -> None:
-    cached.file(".cache", "a file in the place of the folder")
-    ran = cached.run("-n0")
-    ran.assert_passed(2)
-    assert f"did not keep the template of pool {cached.pool}: " in ran.output
-    cached.settings["pgdibs_template_cache"] = "elsewhere"
-    del cached.environment["PGDIBS_TEMPLATE_CACHE"]
+@pytest.mark.long
+def test_folder_or_programs_that_cannot_be_used_cost_a_build_and_no_more(cached: Project) -> None:
+    cached.run("-n0").assert_passed(2)
+    folder = cached.pytester.path / FOLDER
+    (file,) = folder.iterdir()
+    file.write_bytes(b"no template")
     cached.environment["PGDIBS_PG_BIN_DIR"] = str(cached.pytester.path)
     forget(cached)
     ran = cached.run("-n0")
     ran.assert_passed(2)
+    assert f"removed it, the template is built: {file} is no template of pgdibs" in ran.output
     assert "a transfer needs pg_dump, pg_restore and psql of version" in ran.output
+    assert list(folder.iterdir()) == []
+    del cached.environment["PGDIBS_TEMPLATE_CACHE"]
+    cached.settings["pgdibs_template_cache"] = "schema.sql"
+    forget(cached)
+    ran = cached.run("-n0")
+    ran.assert_passed(2)
+    assert f"did not keep the template of pool {cached.pool}: " in ran.output
     ran = cached.run("-n0", "-o", "pgdibs_fingerprint=", "-o", "pgdibs_build=")
     assert ran.status == 4 and "pgdibs_template_cache has no effect here" in ran.output

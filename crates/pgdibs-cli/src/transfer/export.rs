@@ -23,16 +23,8 @@ use super::file::{Header, Writer};
 use super::server_major;
 use pgdibs_server::config::ServeFlags;
 
-/// The settings of a pool that a template depends on, and the values that they have unless set.
-const SETTINGS: [(&str, &str); 7] = [
-    ("extensions", "[]"),
-    ("roles", "[]"),
-    ("locale", "\"\""),
-    ("encoding", "\"\""),
-    ("icu_locale", "\"\""),
-    ("login", "\"plain\""),
-    ("act_as", "\"owner\""),
-];
+/// The settings of a pool that a template depends on.
+const SETTINGS: [&str; 7] = ["extensions", "roles", "locale", "encoding", "icu_locale", "login", "act_as"];
 
 /// Exports a template; returns the exit code.
 ///
@@ -136,9 +128,13 @@ async fn header(
 ) -> Result<Header, CliError> {
     let answer = client.get(&format!("/v1/pools/{}", segment(pool)?)).await?;
     let (settings, roles): (Value, PoolRoles) = (answer.value()?, answer.json()?);
-    let of_pool = |(name, default): &(&str, &str)| {
-        let value = settings.get(name).filter(|value| value.to_string() != *default)?;
-        Some(((*name).to_owned(), value.clone()))
+    let is_default = |value: &Value| match value {
+        Value::Array(list) => list.is_empty(),
+        value => matches!(value.as_str(), Some("" | "plain" | "owner")),
+    };
+    let of_pool = |name: &str| {
+        let value = settings.get(name).filter(|value| !is_default(value))?;
+        Some((name.to_owned(), value.clone()))
     };
     Ok(Header {
         pool: answer.json::<Pool>()?.pool,
@@ -147,6 +143,6 @@ async fn header(
         pgdibs: env!("CARGO_PKG_VERSION").to_owned(),
         contents: connection.contents(&roles, true).await?,
         owner: roles.owner,
-        settings: SETTINGS.iter().filter_map(of_pool).collect::<Map<_, _>>(),
+        settings: SETTINGS.into_iter().filter_map(of_pool).collect::<Map<_, _>>(),
     })
 }
