@@ -24,7 +24,10 @@ const NOT_MEASURED: [[&str; 2]; 4] = [
         "a template imported and built",
         "scripts/with-daemon.py .venv/bin/python clients/python/bench/template_import.py",
     ],
-    ["templates of 10 GB, and file systems that share blocks", "see docs/performance.md"],
+    [
+        "large templates on file systems that share blocks",
+        "scripts/rust-tests.sh 18 -- --profile all -E 'test(long::large::)'",
+    ],
 ];
 
 /// A run in progress.
