@@ -42,14 +42,14 @@ impl Group {
     name = "pgdibs-bench",
     version,
     after_help = "\
-The plain side is as fast as it can be without pgdibs. Each caller keeps its connections for CREATE DATABASE and DROP DATABASE. Before the
-rounds it tries both strategies of CREATE DATABASE, and drops at once or beside the next cycle; the fastest of the four takes part. It
-waits until a session has ended before it drops its database, because DROP DATABASE would wait 100 ms. pgdibs and the plain side use the
-same server in turns; a ratio compares turns of the same round. The turn of pgdibs ends when its pool is full again.
+The plain side is as fast as it can be without pgdibs. Each caller keeps its connections for CREATE DATABASE and DROP DATABASE. \
+Before the rounds it tries both strategies of CREATE DATABASE, and drops at once or beside the next cycle; the fastest takes part. It waits \
+until a session has ended before it drops its database, because DROP DATABASE would wait 100 ms. pgdibs and the plain side use the same \
+server in turns; a ratio compares turns of the same round. The turn of pgdibs ends when its pool is full again.
 
---server-url: the role needs CREATEDB and CREATEROLE, or SUPERUSER. The server must not have a database `pgdibs`: the benchmark starts a
-daemon that creates it. At the end, on Ctrl-C and on failure it drops what it has made: the databases bench…, pgdibs and pgdibs_bench_plain…,
-and the roles pgdibs_…. If it was killed, stop its daemon and run `pgdibs purge --server-url URL`.
+--server-url: the role needs CREATEDB and CREATEROLE, or SUPERUSER. The server must not have a database `pgdibs`: the benchmark starts a \
+daemon that creates it. At the end, on Ctrl-C and on failure it drops what it has made: the databases bench…, pgdibs and \
+pgdibs_bench_plain…, and the roles pgdibs_…. If it was killed, run `pgdibs purge --server-url URL`.
 
 Ctrl-C prints what is known.
 
@@ -76,7 +76,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,
     /// The directory of initdb and postgres [default: that of pg_config, /usr/lib/postgresql/*/bin, Homebrew]
-    #[arg(long, value_name = "PATH", env = "PGDIBS_PG_BIN_DIR", conflicts_with = "server_url")]
+    #[arg(long, value_name = "PATH", env = "PGDIBS_PG_BIN_DIR")]
     pub(crate) pg_bin_dir: Option<PathBuf>,
     /// The program to measure [default: the `pgdibs` beside this program]
     #[arg(long, value_name = "PATH")]
@@ -115,7 +115,7 @@ impl Options {
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Effort {
-    /// Timed acquires, returns and resets of one caller.
+    /// Timed acquires of one caller (half as many beside returns), returns and resets.
     pub(crate) acquires: usize,
     pub(crate) returns: usize,
     /// Bursts, and batches of acquires with few and many databases ready.
@@ -142,26 +142,26 @@ impl Effort {
         rest: Duration::from_secs(30),
     };
     const QUICK: Self = Self {
-        acquires: 60,
-        returns: 20,
-        batches: 2,
+        acquires: 20,
+        returns: 10,
+        batches: 1,
         rounds: 2,
-        turn: Duration::from_millis(500),
-        ready: 100,
+        turn: Duration::from_millis(400),
+        ready: 60,
         waiters: 100,
-        rest: Duration::from_secs(5),
+        rest: Duration::from_secs(2),
     };
 
     /// About how many seconds a part takes, as measured on two cores; for the time left.
     pub(crate) fn seconds(self, group: Group) -> f64 {
         let turns = self.turn.as_secs_f64() * f64::from(self.rounds);
         match group {
-            Group::Acquire => 4.0 + self.acquires as f64 * 0.08 + self.batches as f64 * 2.0,
+            Group::Acquire => 4.0 + self.acquires as f64 * 0.15 + self.batches as f64 * 3.0,
             Group::Return => self.returns as f64 * 0.12 + turns * 2.0,
-            Group::Waiters => 5.0,
+            Group::Waiters => 4.0 + self.waiters as f64 * 0.03,
             // Two servers with two numbers of callers; three sides after the tries of the plain one.
             Group::Churn => 4.0 + 4.0 * (4.0 * self.turn.as_secs_f64() / 2.0 + turns * 3.0 + f64::from(self.rounds)),
-            Group::Size => 12.0 + f64::from(self.ready) * 0.04 + self.rest.as_secs_f64(),
+            Group::Size => 14.0 + f64::from(self.ready) * 0.02 + self.rest.as_secs_f64(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use pgdibs_embedded::Embedded;
+use secrecy::ExposeSecret as _;
 use sqlx::postgres::PgConnectOptions;
 
 use crate::api::{Api, POOL};
@@ -13,7 +14,7 @@ use crate::error::{BenchError, context};
 use crate::plain::{self, PlainServer};
 use crate::processor::Meter;
 use crate::server::{self, Admin};
-use crate::template::{self, Template};
+use crate::template;
 
 /// A daemon and its server.
 #[derive(Clone)]
@@ -32,8 +33,8 @@ impl Place {
     /// The pool of 50 tables, and the plain side with the same tables.
     pub(crate) async fn with_plain_side(&self) -> Result<(Api, PlainServer), BenchError> {
         let mut api = self.api.with_pool(POOL);
-        let Template { database, .. } = template::build(&mut api, template::LARGE).await?;
-        let plain = PlainServer::create(self.own.clone(), self.tests.clone(), POOL, &database).await;
+        template::build(&mut api, template::LARGE).await?;
+        let plain = PlainServer::create(self.own.clone(), self.tests.clone()).await;
         Ok((api, context("the databases of the plain side", plain)?))
     }
 }
@@ -46,11 +47,12 @@ pub(crate) struct Environment<'a> {
     daemons: Vec<BenchDaemon>,
     /// The URL of the given server once it is used.
     given: Option<&'a str>,
+    tcp: Option<Place>,
 }
 
 impl<'a> Environment<'a> {
     pub(crate) fn new(options: &'a Options) -> Self {
-        Self { options, directories: Vec::new(), servers: Vec::new(), daemons: Vec::new(), given: None }
+        Self { options, directories: Vec::new(), servers: Vec::new(), daemons: Vec::new(), given: None, tcp: None }
     }
 
     /// The given server, or a daemon with its embedded server.
@@ -69,25 +71,36 @@ impl<'a> Environment<'a> {
         Ok(Place { way: "by socket", api, meter, own, tests })
     }
 
-    /// Another daemon, on a server that it reaches by TCP; the flag says whether the server counts its statements, if that was wanted.
-    pub(crate) async fn by_tcp(&mut self, max_connections: u32, counting: bool) -> Result<(Place, bool), BenchError> {
-        let data_dir = self.directory();
-        let mut started = server::start(self.options, &data_dir, max_connections).await?;
-        let mut url = started.url();
-        let mut counts = false;
-        if counting {
-            let mut admin = context("a connection", Admin::connect(&server::superuser(&url)?).await)?;
-            counts = context("a setting", admin.load_statistics().await)?;
-            context("a disconnect", admin.close().await)?;
-            started.stop().await?;
-            started = server::start(self.options, &data_dir, max_connections).await?;
-            url = started.url();
+    /// The second daemon, on a server that it reaches by TCP.
+    pub(crate) async fn tcp(&mut self) -> Result<Place, BenchError> {
+        if self.tcp.is_none() {
+            let data_dir = self.directory();
+            let server = server::start(self.options, &data_dir, pgdibs_embedded::DEFAULT_MAX_CONNECTIONS).await?;
+            self.tcp = Some(self.on(server, &data_dir).await?);
         }
-        self.servers.push(started);
+        self.tcp.clone().ok_or_else(|| BenchError::Daemon("is not there".to_owned()))
+    }
+
+    /// The third daemon, on a server with so many connections, and whether that server counts its statements.
+    pub(crate) async fn many(&mut self, max_connections: u32) -> Result<(Place, bool), BenchError> {
+        let data_dir = self.directory();
+        let server = server::start(self.options, &data_dir, max_connections).await?;
+        let mut admin = context("a connection", Admin::connect(&server::superuser(&server.url())?).await)?;
+        let counts = context("a setting", admin.load_statistics().await)?;
+        context("a disconnect", admin.close().await)?;
+        // The setting takes effect at a start.
+        server.stop().await?;
+        let server = server::start(self.options, &data_dir, max_connections).await?;
+        Ok((self.on(server, &data_dir).await?, counts))
+    }
+
+    /// A daemon on a server of the benchmark's own.
+    async fn on(&mut self, server: Embedded, data_dir: &Path) -> Result<Place, BenchError> {
+        let url = server.url();
+        self.servers.push(server);
         let own = server::superuser(&url)?;
-        let (api, meter) =
-            self.daemon(Serves::Given(secrecy::ExposeSecret::expose_secret(&url)), Some(&data_dir)).await?;
-        Ok((Place { way: "by TCP", api, meter, tests: own.clone(), own }, counts))
+        let (api, meter) = self.daemon(Serves::Given(url.expose_secret()), Some(data_dir)).await?;
+        Ok(Place { way: "by TCP", api, meter, tests: own.clone(), own })
     }
 
     async fn given(&mut self, url: &'a str) -> Result<Place, BenchError> {

@@ -17,10 +17,17 @@ const CALLERS: [(u32, f64); 2] = [(1, 1.8), (8, 1.0)];
 const MORE_CONNECTIONS: u32 = 100;
 
 /// What this program does not measure, and what does.
-const NOT_MEASURED: [[&str; 2]; 3] = [
-    ["one test from an editor, and the start of the pytest plugin", "clients/python/bench/start_up.py"],
-    ["whole test suites beside those without pgdibs", "clients/python/bench/whole_runs.py"],
-    ["templates of 10 GB", "docs/performance.md says how"],
+const NOT_MEASURED: [[&str; 2]; 4] = [
+    ["one test from an editor", "scripts/with-daemon.py .venv/bin/python clients/python/bench/one_test.py"],
+    ["whole test suites, with and without pgdibs", "clients/python/bench/whole_runs.py --help"],
+    [
+        "a template imported and built",
+        "scripts/with-daemon.py .venv/bin/python clients/python/bench/template_import.py",
+    ],
+    [
+        "large templates on file systems that share blocks",
+        "scripts/rust-tests.sh 18 -- --profile all -E 'test(long::large::)'",
+    ],
 ];
 
 /// A run in progress.
@@ -51,19 +58,19 @@ pub(crate) async fn run(options: &Options, results: &mut Results) -> Result<(), 
 impl Run<'_> {
     async fn measure(&mut self, options: &Options, environment: &mut Environment<'_>) -> Result<(), BenchError> {
         self.progress.stage("starting a daemon and its server");
-        let mut first = environment.first().await?;
+        let first = environment.first().await?;
         let major = self.describe(&first).await?;
         for group in options.groups() {
             match group {
-                Group::Acquire => self.acquire(&mut first).await?,
-                Group::Return => self.returns(&mut first).await?,
+                Group::Acquire => self.acquire(&first).await?,
+                Group::Return => self.returns(&first).await?,
                 Group::Waiters => self.waiters(&first).await?,
                 Group::Churn => {
                     let (api, plain) = first.with_plain_side().await?;
                     self.churn(&first, &api, (&plain, major)).await?;
                     if options.server_url.is_none() {
                         self.progress.stage("starting a daemon on a server that it reaches by TCP");
-                        let (place, _) = environment.by_tcp(pgdibs_embedded::DEFAULT_MAX_CONNECTIONS, false).await?;
+                        let place = environment.tcp().await?;
                         let (api, plain) = place.with_plain_side().await?;
                         self.churn(&place, &api, (&plain, major)).await?;
                     }
@@ -100,7 +107,7 @@ impl Run<'_> {
         self.results.rows.push(row);
     }
 
-    async fn acquire(&mut self, place: &mut Place) -> Result<(), BenchError> {
+    async fn acquire(&mut self, place: &Place) -> Result<(), BenchError> {
         self.progress.stage("acquiring from a full pool");
         let api = pool_of(place).await?;
         let samples = latency::acquire(&api, self.effort).await?;
@@ -110,12 +117,12 @@ impl Run<'_> {
         let samples = scale::burst(&api, burst, self.effort).await?;
         self.row(Row::new(format!("acquire, {burst} at once with {burst} ready"), "ms", samples).at_most(99, 25.0));
         self.progress.stage("acquiring while four callers return other databases");
-        let samples = scale::before_returns(&api).await?;
+        let samples = scale::before_returns(&api, self.effort).await?;
         self.row(Row::new("acquire, beside the returns of 4", "ms", samples).at_most(50, 1.0).at_most(95, 5.0));
         api.delete().await
     }
 
-    async fn returns(&mut self, place: &mut Place) -> Result<(), BenchError> {
+    async fn returns(&mut self, place: &Place) -> Result<(), BenchError> {
         self.progress.stage("returning with a connected session");
         let api = pool_of(place).await?;
         let returns = latency::release(&api, self.effort).await?;
@@ -155,7 +162,9 @@ impl Run<'_> {
             let (rates, waits) = (pair(&|side| side.rates.percentile(50)), pair(&|side| side.waits.percentile(50)));
             self.results.pairs.push(Pair { what: what.clone(), rates, waits });
             self.ratio(Row::new(format!("cycles / plain, {what}"), "x", compared.ratios).at_least(goal));
-            self.ratio(Row::new("  / plain copies of the sealed template", "x", compared.ratios_sealed));
+            if compared.ratios_at_once.len() > 0 {
+                self.ratio(Row::new("  / plain that drops at once", "x", compared.ratios_at_once));
+            }
             let longest = pgdibs.waits.percentile(100) / pgdibs.waits.percentile(50);
             self.ratio(Row::new("  longest wait / median wait", "x", longest).at_most(50, 5.0));
             self.row(Row::new(format!("cycles, pgdibs, {what}"), "per s", pgdibs.rates));
@@ -181,10 +190,9 @@ impl Run<'_> {
         let (few, many, counts) = match options.server_url {
             Some(_) => (first.clone(), first.clone(), false),
             None => {
-                self.progress.stage("starting two daemons, for few and for many databases");
-                let connections = wanted + MORE_CONNECTIONS;
-                let (few, _) = environment.by_tcp(connections, false).await?;
-                let (many, counts) = environment.by_tcp(connections, true).await?;
+                self.progress.stage("starting a daemon for many databases");
+                let few = environment.tcp().await?;
+                let (many, counts) = environment.many(wanted + MORE_CONNECTIONS).await?;
                 (few, many, counts)
             }
         };
@@ -198,8 +206,8 @@ impl Run<'_> {
             few_api.delete().await?;
         }
 
-        let small = template::build(&mut many_api, template::SMALL).await?;
-        let most = many_api.most_ready(wanted, small.size_bytes).await?;
+        let bytes = template::build(&mut many_api, template::SMALL).await?;
+        let most = many_api.most_ready(wanted, bytes).await?;
         self.progress.stage(&format!("cloning {most} databases"));
         let size = |ready| Size { warm: ready, max: ready, spares: 0 };
         many_api.resize(size(most)).await?;
@@ -254,7 +262,7 @@ impl Run<'_> {
 }
 
 /// The pool of 50 tables.
-async fn pool_of(place: &mut Place) -> Result<Api, BenchError> {
+async fn pool_of(place: &Place) -> Result<Api, BenchError> {
     let mut api = place.api.with_pool(POOL);
     template::build(&mut api, template::LARGE).await?;
     Ok(api)

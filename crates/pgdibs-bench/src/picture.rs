@@ -34,7 +34,7 @@ pub(crate) fn svg(title: &str, pairs: &[Pair]) -> String {
     y = panel(
         &mut body,
         y + 34.0,
-        "Milliseconds until a caller has a clean database, median: shorter is better",
+        "Median milliseconds until a caller has its database, with no pause between two: shorter is better",
         waits,
     );
     let rates = pairs.iter().map(|pair| (pair.what.as_str(), pair.rates));

@@ -11,7 +11,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::task::JoinSet;
 
 use crate::session::Session;
-use crate::template;
+use crate::template::LARGE;
 
 /// The prefix of the databases of the plain side. No pool has this name, so the daemon ignores them.
 const PREFIX: &str = "pgdibs_bench_plain";
@@ -35,21 +35,14 @@ pub(crate) enum Drops {
 pub(crate) struct Variant {
     /// `None` on Postgres 14, which has one strategy and no name for it.
     strategy: Option<Strategy>,
-    drops: Drops,
-    /// Copies the template that the daemon has sealed, which has fewer files.
-    sealed: bool,
+    pub(crate) drops: Drops,
 }
 
 impl Variant {
-    /// All that copy the template as its SQL left it.
     pub(crate) fn all(major: u32) -> Vec<Self> {
         let strategies = if major < 15 { vec![None] } else { vec![Some(Strategy::FileCopy), Some(Strategy::WalLog)] };
-        let both = |strategy| [Drops::AtOnce, Drops::Beside].map(|drops| Self { strategy, drops, sealed: false });
+        let both = |strategy| [Drops::AtOnce, Drops::Beside].map(|drops| Self { strategy, drops });
         strategies.into_iter().flat_map(both).collect()
-    }
-
-    pub(crate) fn of_sealed(self) -> Self {
-        Self { sealed: true, ..self }
     }
 
     pub(crate) fn name(self) -> String {
@@ -59,37 +52,29 @@ impl Variant {
     }
 }
 
-/// The server of the plain side and its templates.
+/// The server of the plain side and its template, as the SQL left it.
 #[derive(Debug, Clone)]
 pub(crate) struct PlainServer {
     /// Of the connections that create and drop.
     own: PgConnectOptions,
     /// Of the sessions that use the databases: the same login, by the way that leases use.
     tests: PgConnectOptions,
-    as_made: DatabaseName,
-    sealed: DatabaseName,
+    template: DatabaseName,
 }
 
 impl PlainServer {
-    /// Creates a template from the same SQL as the daemon's; `sealed` is the daemon's of `pool`.
-    pub(crate) async fn create(
-        own: PgConnectOptions,
-        tests: PgConnectOptions,
-        pool: &str,
-        sealed: &str,
-    ) -> Result<Self, sqlx::Error> {
-        let pool = PoolName::parse(pool).map_err(invalid)?;
-        let sealed = DatabaseName::recognise(&pool, sealed).ok_or_else(|| sqlx::Error::Decode("no template".into()))?;
+    /// Creates a template from the same SQL as the daemon's.
+    pub(crate) async fn create(own: PgConnectOptions, tests: PgConnectOptions) -> Result<Self, sqlx::Error> {
         let fingerprint = Fingerprint::parse("plain").map_err(invalid)?;
-        let as_made = DatabaseName::template(&prefix()?, &fingerprint);
+        let template = DatabaseName::template(&prefix()?, &fingerprint);
         remove(&own).await?;
         let mut connection = connect(&own).await?;
-        ddl::plain_copy(&as_made, "template0", None).run(&mut connection).await?;
+        ddl::plain_copy(&template, "template0", None).run(&mut connection).await?;
         connection.close().await?;
-        let mut session = Session::connect_with(&tests.clone().database(as_made.as_str())).await?;
-        session.run(template::LARGE).await?;
+        let mut session = Session::connect_with(&tests.clone().database(template.as_str())).await?;
+        session.run(LARGE).await?;
         session.close().await?;
-        Ok(Self { own, tests, as_made, sealed })
+        Ok(Self { own, tests, template })
     }
 }
 
@@ -145,9 +130,8 @@ impl Plain {
     pub(crate) async fn cycle(&mut self, variant: Variant) -> Result<(f64, bool), sqlx::Error> {
         let (name, server) = (self.names[0].clone(), &self.server);
         self.names.rotate_left(1);
-        let template = if variant.sealed { &server.sealed } else { &server.as_made };
         let started = Instant::now();
-        ddl::plain_copy(&name, template.as_str(), variant.strategy).run(&mut self.creates).await?;
+        ddl::plain_copy(&name, server.template.as_str(), variant.strategy).run(&mut self.creates).await?;
         let waited = started.elapsed().as_secs_f64() * 1000.0;
         let mut session = Session::connect_with(&server.tests.clone().database(name.as_str())).await?;
         let is_clean = session.write().await?;

@@ -188,7 +188,7 @@ impl Results {
 
     fn sentence(&self) -> String {
         let (met, goals) = self.goals();
-        let part = if self.complete { "" } else { " The run was not complete." };
+        let part = if self.complete { "" } else { " Parts were left out, or did not end." };
         format!("{met} of {goals} measured goals are met.{part}")
     }
 
@@ -259,7 +259,7 @@ mod tests {
         for text in [results.text(), results.markdown()] {
             let position = |needle: &str| text.find(needle).unwrap_or_else(|| panic!("no {needle}: {text}"));
             assert!(position(">= 1: missed") < position("p50 <= 1.5: met"));
-            position("1 of 2 measured goals are met. The run was not complete.");
+            position("1 of 2 measured goals are met. Parts were left out, or did not end.");
             position("10 GB: a command");
         }
         let json = results.json();

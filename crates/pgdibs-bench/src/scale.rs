@@ -7,7 +7,7 @@ use pgdibs::Method;
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::api::{Api, Lease, POOL_BEHIND, POOL_OF_ONE, Size};
+use crate::api::{Api, POOL_BEHIND, POOL_OF_ONE, Size};
 use crate::args::Effort;
 use crate::error::BenchError;
 use crate::latency::{milliseconds, timed_acquires};
@@ -15,42 +15,37 @@ use crate::processor::Meter;
 use crate::results::Samples;
 use crate::template;
 
-/// Ready databases of the small pool, half of which a batch takes.
+/// Ready databases of the small pool; a batch takes all but one.
 pub(crate) const FEW: u32 = 10;
 /// Acquires at once.
 pub(crate) const BURST: u32 = 64;
 /// Callers whose returns run behind the measured acquires.
 const BEHIND: u32 = 4;
-/// Ready databases and timed acquires with returns behind them, and the pause after each, in which the pool refills.
+/// Ready databases with returns behind them, and the pause after each acquire, in which the pool refills.
 const READY_BEFORE_RETURNS: u32 = 20;
-const ACQUIRES_BEFORE_RETURNS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(20);
 /// Timed requests for the status.
 const STATUS: usize = 30;
 /// Passes of the reconciler, and the pause after each, in which it ends.
-const RECONCILES: u32 = 40;
+const RECONCILES: u32 = 30;
 const RECONCILE_PAUSE: Duration = Duration::from_millis(60);
 /// Timed wake-ups of waiters.
 const WAKE_UPS: usize = 40;
 
-/// Acquires of `apis` in turns, each of which has this many databases ready.
+/// Acquires of `apis` in turns, each of which has this many databases ready: all samples of each, and the median of each batch.
 pub(crate) async fn acquires(apis: &[(&Api, u32)], effort: Effort) -> Result<Vec<(Samples, Samples)>, BenchError> {
-    // All samples of an API, and the median of each batch.
     let mut measured = vec![(Samples::default(), Samples::default()); apis.len()];
     for _ in 0..effort.batches {
-        for (api, ready) in apis {
-            api.wait_until_idle(Size { warm: *ready, max: *ready, spares: 0 }).await?;
-        }
-        let mut batch: Vec<(Samples, Vec<Lease>)> = apis.iter().map(|_| Default::default()).collect();
-        for _ in 0..FEW / 2 {
-            for ((api, _), (samples, leases)) in apis.iter().zip(&mut batch) {
-                leases.extend(timed_acquires(api, 1, samples).await?);
-            }
-        }
-        for (((api, _), (samples, leases)), (all, medians)) in apis.iter().zip(batch).zip(&mut measured) {
+        for ((api, ready), (all, medians)) in apis.iter().zip(&mut measured) {
+            let size = Size { warm: *ready, max: *ready, spares: 0 };
+            api.wait_until_idle(size).await?;
+            let mut batch = Samples::default();
+            let leases = timed_acquires(api, FEW - 1, &mut batch).await?;
+            all.extend(&batch);
+            medians.add(batch.percentile(50));
             api.check_and_release(&leases).await?;
-            all.extend(&samples);
-            medians.add(samples.percentile(50));
+            // Otherwise the clones would run beside the next batch.
+            api.wait_until_idle(size).await?;
         }
     }
     Ok(measured)
@@ -86,7 +81,7 @@ pub(crate) async fn burst(api: &Api, count: u32, effort: Effort) -> Result<Sampl
 }
 
 /// Milliseconds of an acquire of one caller while four others return databases of another pool without a pause.
-pub(crate) async fn before_returns(api: &Api) -> Result<Samples, BenchError> {
+pub(crate) async fn before_returns(api: &Api, effort: Effort) -> Result<Samples, BenchError> {
     let mut behind = api.with_pool(POOL_BEHIND);
     template::build(&mut behind, template::LARGE).await?;
     behind.resize(Size { warm: BEHIND, max: BEHIND * 2, spares: BEHIND }).await?;
@@ -104,7 +99,7 @@ pub(crate) async fn before_returns(api: &Api) -> Result<Samples, BenchError> {
         });
     }
     let mut samples = Samples::default();
-    for _ in 0..ACQUIRES_BEFORE_RETURNS {
+    for _ in 0..effort.acquires / 2 {
         let leases = timed_acquires(api, 1, &mut samples).await?;
         api.check_and_release(&leases).await?;
         tokio::time::sleep(PAUSE).await;
@@ -134,7 +129,7 @@ pub(crate) async fn status(api: &Api) -> Result<Samples, BenchError> {
 pub(crate) async fn reconcile(api: &Api, size: Size, meter: &Meter) -> Result<Option<f64>, BenchError> {
     let before = meter.read();
     for pass in 0..RECONCILES {
-        api.resize(Size { max: size.max + pass % 2, ..size }).await?;
+        api.resize(Size { warm: size.warm - pass % 2, ..size }).await?;
         tokio::time::sleep(RECONCILE_PAUSE).await;
     }
     let per_pass = |time: Duration| time.as_secs_f64() * 1000.0 / f64::from(RECONCILES);
