@@ -1,7 +1,7 @@
 //! `pgdibs doctor`: what of a server slows tests down or breaks them, and the lines that change it.
 
 use pgdibs_server::config::{Config, ServeFlags};
-use pgdibs_server::offline::{self, Finding, Processes, Report, Severity};
+use pgdibs_server::offline::{self, Examination, Finding, Processes, Severity};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -89,7 +89,7 @@ fn without_secrets(url: &str) -> String {
     plain(rest.rsplit_once('@').map_or(rest, |(_, place)| place))
 }
 
-fn as_json(report: &Report) -> Value {
+fn as_json(report: &Examination) -> Value {
     let finding = |finding: &Finding| {
         json!({
             "check": finding.check, "severity": finding.severity.as_str(), "text": finding.text, "cost": finding.cost, "fix": finding.fix,
@@ -101,7 +101,7 @@ fn as_json(report: &Report) -> Value {
     })
 }
 
-fn as_text(report: &Report) -> String {
+fn as_text(report: &Examination) -> String {
     let findings = report.findings.iter().map(ToString::to_string);
     let not_seen = report.not_seen.iter().map(|not| format!("not seen: {}: {}", not.check, not.why));
     let mut lines: Vec<String> = findings.chain(not_seen).collect();

@@ -1,6 +1,7 @@
 //! The command line: from arguments to an exit code. The binary is named `pgdibs`.
 
 mod args;
+mod client_build;
 mod command;
 mod completions;
 mod configuration;

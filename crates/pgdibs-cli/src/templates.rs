@@ -1,4 +1,4 @@
-//! `pgdibs template build|list|show|log|drop`, and the calls of a build that imports share.
+//! `pgdibs template build|list|show|log|drop`.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::args::{TemplateArgs, TemplateBuildArgs, TemplateCommand, TemplateListArgs, TemplateOrNewestArgs};
+use super::client_build::{SEAL_TIMEOUT, abandon, announce, renew_until_refused, still_building, template_path};
 use super::command::{Outcome, RunningCommand, display};
 use super::context::Context;
 use super::error::CliError;
@@ -25,13 +26,8 @@ use super::transfer;
 use pgdibs::api::pool::{Pool, Pools};
 use pgdibs::api::template::{Build, Template, TemplateLog};
 use pgdibs::connection_url::libpq_variables;
-use pgdibs::{Client, Error as ClientError, Response, segment};
+use pgdibs::{Client, segment};
 use pgdibs_server::offline::{FileGlob, Matches};
-
-/// The daemon gives up a build after 60 s without a renewal or a session; three attempts fit.
-const RENEW_EVERY: Duration = Duration::from_secs(15);
-/// Sealing vacuums the template; its duration depends on the template's size.
-pub(super) const SEAL_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Runs a subcommand of `pgdibs template`; returns the exit code.
 ///
@@ -104,37 +100,6 @@ async fn drop_template(context: &Context, args: &TemplateArgs) -> Result<(), Cli
     let fingerprint = resolve(&client, &args.pool, &args.fingerprint).await?;
     client.call(Method::DELETE, &template_path(&args.pool, &fingerprint)?, None, Duration::ZERO).await?;
     context.output.done(&format!("dropped the template of {} with fingerprint {fingerprint}", args.pool))
-}
-
-/// Calls `PUT` for the template; when there is no such pool, creates it with these settings and calls again.
-pub(super) async fn announce(
-    context: &Context,
-    (client, progress): (&Client, &Progress),
-    (pool, path): (&str, &str),
-    settings: &Value,
-    body: &Value,
-    wait: Duration,
-) -> Result<Response, CliError> {
-    match progress.call(client, Method::PUT, path, Some(body), wait).await {
-        Err(error) if error.code() == Some("pool_not_found") => {
-            client.call(Method::PUT, &format!("/v1/pools/{}", segment(pool)?), Some(settings), Duration::ZERO).await?;
-            context.output.info(&format!("created the pool {pool}, which did not exist; `pgdibs pool set` changes it"));
-            Ok(progress.call(client, Method::PUT, path, Some(body), wait).await?)
-        }
-        answer => Ok(answer?),
-    }
-}
-
-pub(super) fn template_path(pool: &str, fingerprint: &str) -> Result<String, CliError> {
-    Ok(format!("/v1/pools/{}/templates/{}", segment(pool)?, segment(fingerprint)?))
-}
-
-/// The error of a caller who has waited for the build of another one.
-pub(super) fn still_building(pool: &str, answer: &Value) -> CliError {
-    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or("unknown");
-    let message = format!("{} has been building the template of {pool} since {}", text("holder"), text("since"));
-    CliError::failed(message)
-        .hint("wait longer with --wait; the daemon gives up a build whose builder is dead after 60 s")
 }
 
 /// Builds a template unless it exists: announces the build, runs the command, seals or abandons.
@@ -210,33 +175,6 @@ async fn run_build(
     command.signal(nix::sys::signal::Signal::SIGTERM);
     command.wait(signals).await?;
     Err(error.into())
-}
-
-/// Renews the build until the daemon refuses. It retries while the daemon does not answer.
-pub(super) async fn renew_until_refused(client: &Client, path: &str, token: &str) -> ClientError {
-    let body = json!({"token": token});
-    loop {
-        // The interval of renewals.
-        tokio::time::sleep(RENEW_EVERY).await;
-        let renewed = client.call(Method::POST, &format!("{path}/renew"), Some(&body), Duration::ZERO).await;
-        if let Err(ClientError::Api(api_error)) = renewed
-            && api_error.retry_after.is_none()
-            && (400..500).contains(&api_error.status)
-        {
-            return ClientError::Api(api_error);
-        }
-    }
-}
-
-/// Reports a failed build. If the report does not arrive, the daemon gives up the build after 60 s.
-pub(super) async fn abandon(client: &Client, path: &str, token: &str, detail: &str) {
-    let body = json!({"token": token, "detail": detail});
-    let answer = client.call(Method::POST, &format!("{path}/abandon"), Some(&body), Duration::ZERO).await;
-    if let Err(error) = answer
-        && error.code() != Some("build_token_stale")
-    {
-        message(&format!("cannot report the failed build to the daemon: {error}"));
-    }
 }
 
 /// SHA-256 over the names and contents of the files that the globs match, sorted by name, and over the command.

@@ -33,7 +33,7 @@ use self::backend::LeaderBackend;
 use self::busy::Busy;
 use self::stall_detector::StallDetector;
 pub use self::state::ReconcilerState;
-use self::timer::Timer;
+use self::timer::{APPLY, Timer};
 use self::waiters::{entering, ready_for_waiters};
 use crate::service::shortages::Shortages;
 use crate::service::wait_queue::{WaitQueue, Written};
@@ -43,9 +43,6 @@ const SOON: Duration = Duration::from_millis(10);
 
 /// While the reconciler pauses, it looks at the renewals that came in this often.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A daemon that is not the leader applies for leadership this often, so that a successor leads well within 5 s.
-const APPLY: Duration = Duration::from_secs(1);
 
 /// A daemon that is not the leader looks for shortages this often, which its status lists.
 const SHORTAGES: Duration = Duration::from_secs(30);

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use pgdibs::Client;
 use pgdibs::api::pool::LoginRights;
+use pgdibs::api::status::Status;
 use pgdibs::connection_url::libpq_variables;
 use pgdibs_server::offline::{SearchRoots, find_client_programs};
 use serde::Deserialize;
@@ -102,4 +104,15 @@ pub(super) fn failed(program: &str, stderr: &[u8]) -> CliError {
     let text = String::from_utf8_lossy(stderr);
     let lines: Vec<&str> = text.trim_end().lines().collect();
     CliError::failed(format!("{program} failed: {}", lines[lines.len().saturating_sub(5)..].join("\n")))
+}
+
+/// The major version of the daemon's server.
+pub(super) async fn server_major(client: &Client) -> Result<u32, CliError> {
+    let status: Status = client.get("/v1/status").await?.json()?;
+    let version = status.server.version.unwrap_or_default();
+    let digits: String = version.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().map_err(|_| {
+        let detail = status.server.detail.unwrap_or_else(|| "it has not answered yet".to_owned());
+        CliError::failed(format!("the daemon does not know the version of its server: {detail}"))
+    })
 }

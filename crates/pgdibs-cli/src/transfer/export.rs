@@ -18,9 +18,8 @@ use super::super::output::message;
 use super::super::progress::Progress;
 use super::super::signals::{Signals, exit_code_of};
 use super::super::table::plain;
-use super::connection::{Connection, PoolRoles, cannot_run, failed, find_programs};
+use super::connection::{Connection, PoolRoles, cannot_run, failed, find_programs, server_major};
 use super::file::{Header, Writer};
-use super::server_major;
 use pgdibs_server::config::ServeFlags;
 
 /// The settings of a pool that a template depends on.

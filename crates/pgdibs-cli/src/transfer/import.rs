@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::super::args::ImportArgs;
+use super::super::client_build::{SEAL_TIMEOUT, abandon, announce, renew_until_refused, still_building, template_path};
 use super::super::context::Context;
 use super::super::error::CliError;
 use super::super::leases::{default_holder, without_nulls};
@@ -19,10 +20,8 @@ use super::super::output::message;
 use super::super::progress::Progress;
 use super::super::signals::{Signals, exit_code_of};
 use super::super::table::plain;
-use super::super::templates::{SEAL_TIMEOUT, abandon, announce, renew_until_refused, still_building, template_path};
-use super::connection::{Connection, PoolRoles, find_programs};
+use super::connection::{Connection, PoolRoles, find_programs, server_major};
 use super::file::{Contents, Header, read};
-use super::server_major;
 
 /// A restore that takes longer is stuck.
 const RESTORE_LIMIT: Duration = Duration::from_secs(6 * 3600);

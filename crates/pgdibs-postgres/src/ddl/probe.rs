@@ -4,7 +4,7 @@ use pgdibs_core::name::DatabaseName;
 
 use super::text::{Ddl, ident};
 
-/// A database of the doctor, which nobody else uses.
+/// A database of the doctor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeDatabase(String);
 

@@ -6,7 +6,7 @@ use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use sqlx::postgres::PgConnection;
 
-use super::finding::{Finding, Report, Severity};
+use super::finding::{Examination, Finding, Severity};
 use super::probe::Costs;
 use crate::facts::ServerFacts;
 use crate::rights::Rights;
@@ -38,12 +38,12 @@ async fn unknown_directories(session: &mut PgConnection) -> Result<Vec<i64>, sql
     .await
 }
 
-pub(super) async fn look(
+pub(super) async fn examine(
     session: &mut PgConnection,
     facts: &ServerFacts,
     suspects: &Suspects,
     costs: &Costs,
-    report: &mut Report,
+    report: &mut Examination,
 ) -> Result<(), sqlx::Error> {
     orphans(session, facts, suspects, report).await?;
     let Some(directory) = facts.data_directory.as_deref() else {
@@ -99,7 +99,7 @@ async fn orphans(
     session: &mut PgConnection,
     facts: &ServerFacts,
     suspects: &Suspects,
-    report: &mut Report,
+    report: &mut Examination,
 ) -> Result<(), sqlx::Error> {
     if facts.rights != Rights::Superuser {
         report.not_seen("orphans", "only a superuser may list the data directory");

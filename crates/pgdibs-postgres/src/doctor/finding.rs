@@ -75,12 +75,12 @@ pub struct NotSeen {
 
 /// Everything that the doctor found, the worst first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct Examination {
     pub findings: Vec<Finding>,
     pub not_seen: Vec<NotSeen>,
 }
 
-impl Report {
+impl Examination {
     pub fn add(&mut self, finding: Finding) {
         self.findings.push(finding);
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::finding::{Finding, Report, Severity};
+use super::finding::{Examination, Finding, Severity};
 use crate::facts::ServerFacts;
 use crate::rights::Rights;
 
@@ -18,11 +18,11 @@ struct LeftOver {
 }
 
 /// `catalog` knows which of them are pgdibs's own or were made by the tests of a lease.
-pub(super) async fn look(
+pub(super) async fn examine(
     session: &mut PgConnection,
     catalog: Option<&mut PgConnection>,
     facts: &ServerFacts,
-    report: &mut Report,
+    report: &mut Examination,
 ) -> Result<(), sqlx::Error> {
     let found = sqlx::query(
         "select d.datname::text as name,
@@ -62,7 +62,7 @@ pub(super) async fn look(
             "leftovers",
             Severity::Note,
             format!(
-                "{} database(s) with names of tests, {:.0} MB together, belong to no lease of pgdibs and nobody is connected to them; pgdibs drops none of them",
+                "{} database(s) with names of tests, {:.0} MB together, belong to no lease of pgdibs and have no session; pgdibs drops none of them",
                 found.len(),
                 bytes as f64 / 1e6
             ),

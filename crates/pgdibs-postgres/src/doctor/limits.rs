@@ -4,7 +4,7 @@ use pgdibs_core::name::DatabaseName;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::finding::{Finding, Report, Severity};
+use super::finding::{Examination, Finding, Severity};
 use super::probe::application;
 use crate::address::ServerAddress;
 use crate::ddl::{self, ProbeDatabase};
@@ -18,11 +18,11 @@ const LARGEST_PROBE_BYTES: i64 = 200 << 20;
 /// Runs that nothing has announced yet have about as many workers.
 const USUAL_WORKERS: i64 = 8;
 
-pub(super) async fn look(
+pub(super) async fn examine(
     address: &ServerAddress,
     catalog: &mut PgConnection,
     facts: &ServerFacts,
-    report: &mut Report,
+    report: &mut Examination,
 ) -> Result<(), sqlx::Error> {
     let wanted = connections(catalog, facts, report).await?;
     locks(address, catalog, facts, wanted, report).await?;
@@ -31,7 +31,11 @@ pub(super) async fn look(
 }
 
 /// Returns the number of databases that the present runs use or have announced.
-async fn connections(catalog: &mut PgConnection, facts: &ServerFacts, report: &mut Report) -> Result<i64, sqlx::Error> {
+async fn connections(
+    catalog: &mut PgConnection,
+    facts: &ServerFacts,
+    report: &mut Examination,
+) -> Result<i64, sqlx::Error> {
     let row = sqlx::query(
         "select greatest((select coalesce(sum(wanted), 0) from announced_runs where put_at > now() - interval '60 s'
                              or run in (select run from leases where state = 'live')),
@@ -70,7 +74,7 @@ async fn locks(
     catalog: &mut PgConnection,
     facts: &ServerFacts,
     wanted: i64,
-    report: &mut Report,
+    report: &mut Examination,
 ) -> Result<(), sqlx::Error> {
     let template: Option<(DatabaseName, i64)> = sqlx::query(
         "select pool, name, size_bytes from templates where state = 'ready' and size_bytes is not null order by relations desc nulls last limit 1",
@@ -155,7 +159,7 @@ async fn locks_of_drop(
 }
 
 /// Each daemon names its version on the connection by which it shows that it runs.
-async fn daemons(catalog: &mut PgConnection, report: &mut Report) -> Result<(), sqlx::Error> {
+async fn daemons(catalog: &mut PgConnection, report: &mut Examination) -> Result<(), sqlx::Error> {
     let versions: Vec<String> = sqlx::query_scalar(
         "select distinct substring(application_name from '^pgdibs-listener (.*)$') from pg_stat_activity
          where application_name like 'pgdibs-listener %' order by 1",
@@ -175,7 +179,7 @@ async fn daemons(catalog: &mut PgConnection, report: &mut Report) -> Result<(), 
     Ok(())
 }
 
-async fn runs(catalog: &mut PgConnection, report: &mut Report) -> Result<(), sqlx::Error> {
+async fn runs(catalog: &mut PgConnection, report: &mut Examination) -> Result<(), sqlx::Error> {
     let (runs, workers): (i64, i64) = sqlx::query_as(
         "select count(distinct run), count(distinct (run, worker)) from leases where state = 'live' and run is not null and worker is not null",
     )

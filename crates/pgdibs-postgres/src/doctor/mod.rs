@@ -13,7 +13,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use sqlx::postgres::PgConnection;
 
-pub use self::finding::{Finding, NotSeen, Report, Severity};
+pub use self::finding::{Examination, Finding, NotSeen, Severity};
 use self::probe::{Costs, application};
 use crate::address::{CATALOG, ConnectError, ServerAddress};
 use crate::context::PgBackend;
@@ -24,10 +24,10 @@ use crate::{connect, sqlstate};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Looks at a server and measures on it: a few commits, and a database that is made and dropped.
-pub async fn examine(url: &SecretString) -> Result<Report, ConnectError> {
+pub async fn examine(url: &SecretString) -> Result<Examination, ConnectError> {
     let address = ServerAddress::parse(url)?;
     let looking = async {
-        let mut report = Report::default();
+        let mut report = Examination::default();
         if let Err(ConnectError::Unusable(why)) = connect::refuse_transaction_pooling(&address, "postgres").await {
             report.add(Finding::new("pooler", Severity::Error, why));
             return Ok(report);
@@ -38,11 +38,11 @@ pub async fn examine(url: &SecretString) -> Result<Report, ConnectError> {
         let mut catalog = catalog(&address, &mut session, &mut report).await?;
         let costs = probe::measure(&mut session, &mut report).await?;
         at_start(&mut session, &facts, &costs, &mut report).await?;
-        disk::look(&mut session, &facts, &suspects, &costs, &mut report).await?;
-        state::look(&mut session, &mut report).await?;
-        leftovers::look(&mut session, catalog.as_mut(), &facts, &mut report).await?;
+        disk::examine(&mut session, &facts, &suspects, &costs, &mut report).await?;
+        state::examine(&mut session, &mut report).await?;
+        leftovers::examine(&mut session, catalog.as_mut(), &facts, &mut report).await?;
         if let Some(catalog) = &mut catalog {
-            limits::look(&address, catalog, &facts, &mut report).await?;
+            limits::examine(&address, catalog, &facts, &mut report).await?;
         }
         report.sort();
         Ok(report)
@@ -77,13 +77,13 @@ impl PgBackend {
     /// What a daemon says of its server when it starts: without probes, and nothing that is only a note.
     pub async fn server_warnings(&self) -> Vec<String> {
         let looking = async {
-            let mut report = Report::default();
+            let mut report = Examination::default();
             let mut session = self.connections.address.connect(CATALOG, &application()).await?;
             at_start(&mut session, self.facts(), &Costs::default(), &mut report).await?;
             report.sort();
             Ok(report)
         };
-        let looked: Result<Report, sqlx::Error> = looking.await;
+        let looked: Result<Examination, sqlx::Error> = looking.await;
         match looked {
             Ok(report) => {
                 let severe = report.findings.iter().filter(|finding| finding.severity >= Severity::Warning);
@@ -98,9 +98,9 @@ async fn at_start(
     session: &mut PgConnection,
     facts: &ServerFacts,
     costs: &Costs,
-    report: &mut Report,
+    report: &mut Examination,
 ) -> Result<(), sqlx::Error> {
-    settings::look(session, costs, report).await?;
+    settings::examine(session, costs, report).await?;
     state::rights(facts, report);
     state::collations(session, report).await
 }
@@ -109,7 +109,7 @@ async fn at_start(
 async fn catalog(
     address: &ServerAddress,
     session: &mut PgConnection,
-    report: &mut Report,
+    report: &mut Examination,
 ) -> Result<Option<PgConnection>, sqlx::Error> {
     let exists: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
         .bind(CATALOG)

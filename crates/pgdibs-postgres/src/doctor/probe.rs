@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgConnection;
 
-use super::finding::Report;
+use super::finding::Examination;
 use crate::ddl::{self, ProbeDatabase};
 use crate::sqlstate::{self, ErrorClass};
 
@@ -47,7 +47,7 @@ fn median(mut all: Vec<f64>) -> Option<f64> {
     all.get(all.len() / 2).copied()
 }
 
-pub(super) async fn measure(session: &mut PgConnection, report: &mut Report) -> Result<Costs, sqlx::Error> {
+pub(super) async fn measure(session: &mut PgConnection, report: &mut Examination) -> Result<Costs, sqlx::Error> {
     remove_left_over(session).await?;
     let mut commits = Vec::new();
     for _ in 0..COMMITS {

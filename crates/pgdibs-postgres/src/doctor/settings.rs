@@ -3,7 +3,7 @@
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
-use super::finding::{Finding, Report, Severity};
+use super::finding::{Examination, Finding, Severity};
 use super::probe::Costs;
 use crate::ddl;
 
@@ -116,7 +116,11 @@ const RULES: [Rule; 11] = [
     },
 ];
 
-pub(super) async fn look(session: &mut PgConnection, costs: &Costs, report: &mut Report) -> Result<(), sqlx::Error> {
+pub(super) async fn examine(
+    session: &mut PgConnection,
+    costs: &Costs,
+    report: &mut Examination,
+) -> Result<(), sqlx::Error> {
     let names: Vec<&str> = RULES.iter().map(|rule| rule.name).collect();
     let rows: Vec<PgRow> = sqlx::query(
         // `reset_val` is the server's own value, where sessions of pgdibs set another one.

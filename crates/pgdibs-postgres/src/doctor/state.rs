@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use super::finding::{Finding, Report, Severity};
+use super::finding::{Examination, Finding, Severity};
 use crate::facts::ServerFacts;
 use crate::public_connect;
 use crate::rights::Rights;
@@ -16,7 +16,7 @@ const NEWEST_TESTED: u32 = 18;
 /// Leases expire, and kept databases go, by the server's clock; people read times by their own.
 const MOST_SKEW_SECONDS: f64 = 2.0;
 
-pub(super) fn rights(facts: &ServerFacts, report: &mut Report) {
+pub(super) fn rights(facts: &ServerFacts, report: &mut Examination) {
     if facts.rights == Rights::DatabasesAndRoles {
         report.add(
             Finding::new(
@@ -41,7 +41,7 @@ pub(super) fn rights(facts: &ServerFacts, report: &mut Report) {
 }
 
 /// Databases that sort otherwise than when they were made. Their indexes on text may be wrong, and Postgres clones none of them.
-pub(super) async fn collations(session: &mut PgConnection, report: &mut Report) -> Result<(), sqlx::Error> {
+pub(super) async fn collations(session: &mut PgConnection, report: &mut Examination) -> Result<(), sqlx::Error> {
     // The column and the function exist from 15 on.
     let major: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int4 / 10000")
         .fetch_one(&mut *session)
@@ -73,13 +73,13 @@ pub(super) async fn collations(session: &mut PgConnection, report: &mut Report) 
     Ok(())
 }
 
-pub(super) async fn look(session: &mut PgConnection, report: &mut Report) -> Result<(), sqlx::Error> {
+pub(super) async fn examine(session: &mut PgConnection, report: &mut Examination) -> Result<(), sqlx::Error> {
     clock(session, report).await?;
     blockers(session, report).await?;
     workers(session, report).await
 }
 
-async fn clock(session: &mut PgConnection, report: &mut Report) -> Result<(), sqlx::Error> {
+async fn clock(session: &mut PgConnection, report: &mut Examination) -> Result<(), sqlx::Error> {
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
     let before = now();
     let server: f64 =
@@ -103,7 +103,7 @@ async fn clock(session: &mut PgConnection, report: &mut Report) -> Result<(), sq
 
 /// From Postgres 15 on `drop database` waits for every session of the server to answer a signal; one in the middle of a COPY, or whose client
 /// does not read, does not answer.
-async fn blockers(session: &mut PgConnection, report: &mut Report) -> Result<(), sqlx::Error> {
+async fn blockers(session: &mut PgConnection, report: &mut Examination) -> Result<(), sqlx::Error> {
     let found: Vec<(i32, String, String, f64)> = sqlx::query_as(
         "select pid, coalesce(usename, '')::text, coalesce(datname, '')::text, extract(epoch from now() - query_start)::float8
          from pg_stat_activity
@@ -126,7 +126,7 @@ async fn blockers(session: &mut PgConnection, report: &mut Report) -> Result<(),
 }
 
 /// Background workers of extensions, which enter databases by themselves and so stand in the way of clones and drops.
-async fn workers(session: &mut PgConnection, report: &mut Report) -> Result<(), sqlx::Error> {
+async fn workers(session: &mut PgConnection, report: &mut Examination) -> Result<(), sqlx::Error> {
     const ENTERS_DATABASES: [&str; 6] = ["timescaledb", "pg_cron", "pglogical", "pg_net", "powa", "pg_trickle"];
     let row = sqlx::query(
         "select coalesce((select setting from pg_settings where name = 'shared_preload_libraries'), '') as libraries,

@@ -2,14 +2,14 @@
 
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::Lease;
-use pgdibs_core::name::{Fingerprint, PoolName, preferred_slot};
+use pgdibs_core::name::{Fingerprint, preferred_slot};
 use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId};
 use pgdibs_core::template::{TemplateId, no_clone};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
-use super::choose_template::choose_template;
-use super::{pools, templates};
+use super::choose_template::{choose_template, no_template};
+use super::pools;
 use crate::context::PgBackend;
 use crate::error::Result;
 use crate::rows::{self, Columns as _};
@@ -170,19 +170,6 @@ async fn resolve(backend: &PgBackend, request: &Acquire) -> Result<TargetTemplat
         return Err(no_template(backend, &request.pool, Some(&fingerprint)).await?.into());
     }
     Ok(rows::wanted(&row, row.try_get("building")?)?)
-}
-
-/// The error for a pool without the template that a request needs: the named one, or any.
-pub(super) async fn no_template(backend: &PgBackend, pool: &PoolName, named: Option<&Fingerprint>) -> Result<Error> {
-    let what = match (named, templates::why_lost(backend, pool, named).await?) {
-        (None, None) => "no template yet".to_owned(),
-        (None, Some(why)) => format!("no template any more: {why}"),
-        (Some(named), None) => format!("no template \"{named}\""),
-        (Some(named), Some(why)) => format!("no template \"{named}\" any more: {why}"),
-    };
-    Ok(Error::TemplateNotFound(format!(
-        "pool \"{pool}\" has {what}; PUT /v1/pools/{pool}/templates/<fingerprint> or `pgdibs template build {pool}` makes one"
-    )))
 }
 
 /// Acquires one ready database for a request (of `template`, or of the one with its fingerprint), if enough are left for the waiters

@@ -4,7 +4,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::name::{Fingerprint, PoolName};
 use sqlx::Row as _;
 
-use super::acquire::no_template;
+use super::templates;
 use crate::context::PgBackend;
 use crate::error::Result;
 use crate::rows::Columns as _;
@@ -30,4 +30,17 @@ pub(crate) async fn choose_template(backend: &PgBackend, pool: &PoolName, run: O
         return Err(Error::TemplateAmbiguous { pool, current, others }.into());
     }
     Err(no_template(backend, pool, None).await?.into())
+}
+
+/// The error for a pool without the template that a request needs: the named one, or any.
+pub(super) async fn no_template(backend: &PgBackend, pool: &PoolName, named: Option<&Fingerprint>) -> Result<Error> {
+    let what = match (named, templates::why_lost(backend, pool, named).await?) {
+        (None, None) => "no template yet".to_owned(),
+        (None, Some(why)) => format!("no template any more: {why}"),
+        (Some(named), None) => format!("no template \"{named}\""),
+        (Some(named), Some(why)) => format!("no template \"{named}\" any more: {why}"),
+    };
+    Ok(Error::TemplateNotFound(format!(
+        "pool \"{pool}\" has {what}; PUT /v1/pools/{pool}/templates/<fingerprint> or `pgdibs template build {pool}` makes one"
+    )))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pgdibs_core::pool::PoolPatch;
-use pgdibs_postgres::doctor::{Report, Severity, examine};
+use pgdibs_postgres::doctor::{Examination, Severity, examine};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_testing::cluster::Cluster;
 use pgdibs_testing::conformance::ConformanceServer as _;
@@ -36,12 +36,12 @@ const BAD: [&str; 9] = [
     "log_checkpoints=on",
 ];
 
-async fn examined(cluster: &Cluster) -> Report {
+async fn examined(cluster: &Cluster) -> Examination {
     examine(&cluster.url().into()).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The sentence of each finding, by its check.
-fn by_check(report: &Report) -> BTreeMap<&'static str, (Severity, String)> {
+fn by_check(report: &Examination) -> BTreeMap<&'static str, (Severity, String)> {
     report.findings.iter().map(|finding| (finding.check, (finding.severity, finding.sentence()))).collect()
 }
 

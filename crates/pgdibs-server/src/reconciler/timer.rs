@@ -6,6 +6,9 @@ use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::TemplateState;
 use pgdibs_core::watch::{LONGEST_PAUSE, Tick};
 
+/// A daemon that is not the leader applies for leadership this often, so that a successor leads well within 5 s.
+pub(super) const APPLY: Duration = Duration::from_secs(1);
+
 /// The first pause after a change, and the shortest one after a deadline that has passed without a step, such as that of a lease with a
 /// session.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
@@ -61,7 +64,7 @@ impl Timer {
 
     /// A daemon that is not the leader has applied for leadership.
     pub(super) fn applied(&mut self, now: Tick) {
-        *self = Self { ended: now, periodic: now.saturating_add(super::APPLY), ..Self::default() };
+        *self = Self { ended: now, periodic: now.saturating_add(APPLY), ..Self::default() };
     }
 
     /// When the next snapshot is due. `next` is the first deadline in the reconciler's memory.
