@@ -1,5 +1,7 @@
 //! How the benchmark ends on a given server: at a database that is not as its template, and on Ctrl-C. It leaves nothing behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
+
 use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
