@@ -38,7 +38,7 @@ pub(crate) struct Writer {
 }
 
 impl Disk {
-    pub(crate) fn begin(&self) -> Writer {
+    pub(crate) fn start(&self) -> Writer {
         let mut writers = self.writers.lock();
         writers.begun += 1;
         writers.running += 1;
@@ -75,16 +75,16 @@ mod tests {
     #[test]
     fn writer_ran_alone_unless_another_overlapped_it() {
         let disk = Disk::default();
-        let first = disk.begin();
+        let first = disk.start();
         assert!(first.ran_alone());
-        let second = disk.begin();
+        let second = disk.start();
         assert!(!first.ran_alone() && !second.ran_alone());
         drop(second);
         assert!(!first.ran_alone(), "the other one began after it");
-        let third = disk.begin();
+        let third = disk.start();
         drop(first);
         assert!(!third.ran_alone(), "another one ran when it began");
         drop(third);
-        assert!(disk.begin().ran_alone());
+        assert!(disk.start().ran_alone());
     }
 }

@@ -194,7 +194,7 @@ async fn slow(ctx: &mut StepContext<'_>, server: &ServerProcess, step: &Step) ->
     if let Step::Fence { database } = step {
         return fence::fence_apart(ctx, *database).await;
     }
-    let writer = ctx.backend.disk.begin();
+    let writer = ctx.backend.disk.start();
     match step {
         Step::Clone { database } => clone::clone(ctx, server, *database, &writer).await,
         Step::Drop { database } => drop::drop_database(ctx, server, *database).await,
