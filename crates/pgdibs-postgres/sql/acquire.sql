@@ -58,14 +58,18 @@ preferred as (
       and exists (select from allowed) and is_untouched(d.oid, d.name, d.login)
     limit 1 for update of d skip locked),
 
--- Otherwise that in the lowest slot.
+-- Otherwise that in the lowest slot. `offset 0`: one candidate after the other is checked, also by a plan that was made when there were few
+-- databases, and that sorts them.
 lowest as (
-    select d.id from databases d
-    where d.template_id = (select id from template) and d.state = 'ready'
-      and not $13 and not exists (select from preferred)
-      and exists (select from allowed) and is_untouched(d.oid, d.name, d.login)
-    order by d.slot
-    limit 1 for update of d skip locked),
+    select c.id from (
+        select d.id, d.oid, d.name, d.login from databases d
+        where d.template_id = (select id from template) and d.state = 'ready'
+          and not $13 and not exists (select from preferred)
+          and exists (select from allowed)
+        order by d.slot
+        offset 0 for update of d skip locked) c
+    where is_untouched(c.oid, c.name, c.login)
+    limit 1),
 
 chosen as (
     select id from preferred union all select id from lowest),

@@ -19,9 +19,10 @@ pub fn freeze(relations: &[(String, String)]) -> Ddl {
 }
 
 /// Removes the dead rows of clones, swaps and drops from shared catalogs and from pgdibs's catalog. Without truncation, which takes a lock on
-/// `pg_database` for which every new connection to the server would wait, and without a wait for the locks of others.
+/// `pg_database` for which every new connection to the server would wait, and without a wait for the locks of others. With new statistics, so
+/// that statements are planned again for as many rows as there are now.
 pub fn vacuum_catalogs() -> Ddl {
-    Ddl::of(format!("vacuum (truncate false, skip_locked) {}", VACUUMED.join(", ")))
+    Ddl::of(format!("vacuum (analyze, truncate false, skip_locked) {}", VACUUMED.join(", ")))
 }
 
 pub const VACUUMED: [&str; 8] = [
