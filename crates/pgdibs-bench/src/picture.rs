@@ -31,14 +31,9 @@ pub(crate) fn svg(title: &str, pairs: &[Pair]) -> String {
         text(&mut body, "", NAMES + which + 18.0, y, name);
     }
     let waits = pairs.iter().map(|pair| (pair.what.as_str(), pair.waits));
-    y = panel(
-        &mut body,
-        y + 34.0,
-        "Median milliseconds until a caller has its database, with no pause between two: shorter is better",
-        waits,
-    );
+    y = panel(&mut body, y + 34.0, "Milliseconds until a caller has its database, median: shorter is better", waits);
     let rates = pairs.iter().map(|pair| (pair.what.as_str(), pair.rates));
-    y = panel(&mut body, y + 22.0, "Databases used per second, with no pause between two: longer is better", rates);
+    y = panel(&mut body, y + 22.0, "Databases used per second: longer is better", rates);
     text(&mut body, "small", 0.0, y + 12.0, title);
     let height = y + 22.0;
     format!(

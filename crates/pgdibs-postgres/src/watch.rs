@@ -34,6 +34,8 @@ pub(crate) struct Session {
 
 #[derive(Default)]
 pub(crate) struct Watch {
+    /// The catalog may not exist yet. PgBouncer lets no session into a database for 15 s after one was refused.
+    before_catalog: bool,
     connection: Option<PgConnection>,
     /// Whether a check was completed, so that the connection holds the locks of all later ones. A check ends early with the step that it
     /// runs beside.
@@ -42,6 +44,11 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
+    /// For the time in which the catalog is made.
+    pub(crate) fn before_catalog() -> Self {
+        Self { before_catalog: true, ..Self::default() }
+    }
+
     /// Connects unless it is connected: to the catalog, or, while a blocker keeps new sessions out of it, to another database.
     pub(crate) async fn connect(&mut self, address: &ServerAddress) -> Result<(), sqlx::Error> {
         if self.connection.is_some() {
@@ -49,7 +56,9 @@ impl Watch {
         }
         let given = address.options.get_database().unwrap_or("postgres");
         let mut refused = sqlx::Error::PoolTimedOut;
-        for database in [CATALOG, given, "postgres", "template1"] {
+        // A session stays in it, so rather in the catalog than in a database of others.
+        let [first, second] = if self.before_catalog { [given, CATALOG] } else { [CATALOG, given] };
+        for database in [first, second, "postgres", "template1"] {
             match timeout(CONNECT_TIMEOUT, connect_to(address, database)).await {
                 Ok(Ok(connection)) => {
                     self.connection = Some(connection);

@@ -81,7 +81,7 @@ pub(crate) async fn check(backend: &PgBackend) {
 
 /// The same for a daemon that has not reached its catalog yet, and so does not know its pools.
 pub(crate) async fn end_at_start(address: &ServerAddress) -> Infallible {
-    let mut watch = Watch::default();
+    let mut watch = Watch::before_catalog();
     loop {
         sleep(ALWAYS).await;
         let checked = timeout(CHECK_TIMEOUT, async {
