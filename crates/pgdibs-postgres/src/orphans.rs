@@ -3,6 +3,8 @@
 
 use pgdibs_core::error::Error;
 
+use sqlx::postgres::PgExecutor;
+
 use crate::context::{PgBackend, Suspects};
 use crate::rights::Rights;
 
@@ -16,6 +18,16 @@ fn judge(suspects: &mut Suspects, seen: &[u32], oldest: i64, next: i64) -> Vec<u
     suspects.iter().filter(|(_, since)| oldest >= **since).map(|(&oid, _)| oid).collect()
 }
 
+/// The directories that belong to no database, each with the oldest running transaction, which may be making one.
+pub(crate) async fn directories_without_database(server: impl PgExecutor<'_>) -> Result<Vec<(i64, i64)>, sqlx::Error> {
+    sqlx::query_as(
+        "select d::int8, pg_snapshot_xmin(pg_current_snapshot())::text::int8 from pg_ls_dir('base') d
+         where d ~ '^[0-9]+$' and d::int8 not in (select oid::int8 from pg_database) order by 1",
+    )
+    .fetch_all(server)
+    .await
+}
+
 impl PgBackend {
     /// The orphans, by the oids that are their names. `None` when the daemon's role may not list them: only a superuser may.
     pub async fn orphans(&self) -> Result<Option<Vec<u32>>, Error> {
@@ -27,12 +39,7 @@ impl PgBackend {
             return Ok(None);
         }
         let mut suspects = self.suspects.lock().await;
-        let rows: Vec<(i64, i64)> = sqlx::query_as(
-            "select d::int8, pg_snapshot_xmin(pg_current_snapshot())::text::int8 from pg_ls_dir('base') d
-             where d ~ '^[0-9]+$' and d::int8 not in (select oid::int8 from pg_database)",
-        )
-        .fetch_all(&self.catalog())
-        .await?;
+        let rows = directories_without_database(&self.catalog()).await?;
         let oldest = rows.first().map_or(0, |(_, oldest)| *oldest);
         let seen: Vec<u32> = rows.iter().filter_map(|(oid, _)| u32::try_from(*oid).ok()).collect();
         // Its own number: a transaction with the number that a snapshot calls the next one may be running.

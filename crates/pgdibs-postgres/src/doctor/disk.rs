@@ -9,6 +9,7 @@ use sqlx::postgres::PgConnection;
 use super::finding::{Examination, Finding, Severity};
 use super::probe::Costs;
 use crate::facts::ServerFacts;
+use crate::orphans::directories_without_database;
 use crate::rights::Rights;
 
 /// Below this a few clones of an ordinary template fill the disk.
@@ -21,21 +22,16 @@ pub(super) struct Suspects {
 }
 
 pub(super) async fn suspects(session: &mut PgConnection, facts: &ServerFacts) -> Result<Suspects, sqlx::Error> {
-    let directories = if facts.rights == Rights::Superuser { unknown_directories(session).await? } else { Vec::new() };
+    let found = match facts.rights {
+        Rights::Superuser => directories_without_database(&mut *session).await?,
+        Rights::DatabasesAndRoles => Vec::new(),
+    };
+    let directories: Vec<i64> = found.into_iter().map(|(oid, _)| oid).collect();
     let next = match directories.is_empty() {
         true => 0,
         false => sqlx::query_scalar("select pg_current_xact_id()::text::int8").fetch_one(session).await?,
     };
     Ok(Suspects { directories, next })
-}
-
-async fn unknown_directories(session: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
-    sqlx::query_scalar(
-        "select d::int8 from pg_ls_dir('base') d
-         where d ~ '^[0-9]+$' and not exists (select from pg_database p where p.oid = d::oid) order by 1",
-    )
-    .fetch_all(session)
-    .await
 }
 
 pub(super) async fn examine(
@@ -108,16 +104,13 @@ async fn orphans(
     if suspects.directories.is_empty() {
         return Ok(());
     }
-    let oldest: i64 = sqlx::query_scalar("select pg_snapshot_xmin(pg_current_snapshot())::text::int8")
-        .fetch_one(&mut *session)
-        .await?;
-    if oldest <= suspects.next {
+    let found = directories_without_database(session).await?;
+    if found.iter().any(|(_, oldest)| *oldest <= suspects.next) {
         report.not_seen("orphans", "a transaction that may be making a database has run since the doctor began");
         return Ok(());
     }
-    let left = unknown_directories(session).await?;
-    let left: Vec<String> =
-        left.iter().filter(|oid| suspects.directories.contains(oid)).map(|oid| format!("base/{oid}")).collect();
+    let left = found.iter().filter(|(oid, _)| suspects.directories.contains(oid));
+    let left: Vec<String> = left.map(|(oid, _)| format!("base/{oid}")).collect();
     if !left.is_empty() {
         report.add(Finding::new(
             "orphans",
