@@ -68,10 +68,18 @@ class Caller:
         return self._final(method, path, body, deadline_seconds, unreachable_seconds=0.0).body
 
     def call_through_restarts(
-        self, method: str, path: str, body: Optional[dict[str, Any]], deadline_seconds: float = DEADLINE_SECONDS
+        self,
+        method: str,
+        path: str,
+        body: Optional[dict[str, Any]],
+        deadline_seconds: float = DEADLINE_SECONDS,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> Answer:
-        """Like `call`, for idempotent requests: a daemon that has answered before may be unreachable for 30 seconds."""
-        return self._final(method, path, body, deadline_seconds, UNREACHABLE_SECONDS)
+        """Like `call`, for idempotent requests: a daemon that has answered before may be unreachable for 30 seconds.
+
+        `answer_seconds`: how long an answer may take beyond the wait that the request asks for.
+        """
+        return self._final(method, path, body, deadline_seconds, UNREACHABLE_SECONDS, answer_seconds)
 
     def close(self) -> None:
         """Close this thread's connection. Leases are not released by this; a later call opens a new connection."""
@@ -82,7 +90,13 @@ class Caller:
         self._transport.abort()
 
     def _final(
-        self, method: str, path: str, body: Optional[dict[str, Any]], deadline_seconds: float, unreachable_seconds: float
+        self,
+        method: str,
+        path: str,
+        body: Optional[dict[str, Any]],
+        deadline_seconds: float,
+        unreachable_seconds: float,
+        answer_seconds: float = ANSWER_SECONDS,
     ) -> Answer:
         started = time.monotonic()
         deadline, unreachable_since = started + deadline_seconds, None
@@ -94,7 +108,7 @@ class Caller:
             if body is not None and "wait_seconds" in body:
                 body = {**body, "wait_seconds": wait_seconds}
             try:
-                answer = self.ask(method, path, body, wait_seconds + ANSWER_SECONDS)
+                answer = self.ask(method, path, body, wait_seconds + answer_seconds)
             except Unreachable:
                 unreachable_since = unreachable_since or now
                 give_up = min(unreachable_since + unreachable_seconds, deadline)

@@ -22,6 +22,9 @@ RENEW_SECONDS = 20.0
 WAIT_SECONDS = 30.0
 """How long the daemon lets one request wait for the build of another caller."""
 
+SEAL_SECONDS = 600.0
+"""How long a seal may take: it vacuums the template, about a minute for 10 GB."""
+
 DETAIL_CHARACTERS = 2000
 """How many characters of an error go to the daemon; the last ones do."""
 
@@ -79,7 +82,7 @@ def ensure(
         with suppress(PgdibsError):
             client.ask("POST", f"{path}/abandon", {**token, "detail": detail}, 10.0)
         raise
-    sealed = client.call_through_restarts("POST", f"{path}/seal", token, deadline_seconds)
+    sealed = client.call_through_restarts("POST", f"{path}/seal", token, deadline_seconds, SEAL_SECONDS)
     return TemplateReady(False, time.monotonic() - started, sealed.body["database"])
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any, Optional
 
 import pytest
 from support import eventually, finished, make_schema, psql, python, table_exists
 
 import pgdibs
 from pgdibs import errors, templates
+from pgdibs.transport import Answer
 
 BUILDER = """
 import json, os, subprocess, sys, time, pgdibs
@@ -96,8 +98,8 @@ def test_lost_build_raises_at_seal(client: pgdibs.Client, empty_pool: str) -> No
     tokens: dict[str, str] = {}
     call = client.call_through_restarts
 
-    def remember(method: str, path: str, body: object, deadline_seconds: float = 1.0) -> pgdibs.Answer:
-        answer = call(method, path, body, deadline_seconds)  # type: ignore[arg-type]
+    def remember(*request: Any) -> pgdibs.Answer:
+        answer = call(*request)
         if answer.status == 201:
             tokens[answer.body["build"]["url"]] = answer.body["build"]["token"]
         return answer
@@ -115,3 +117,17 @@ def test_fingerprint_may_have_characters_of_urls(client: pgdibs.Client, empty_po
     assert not client.ensure_template(empty_pool, fingerprint, make_schema).reused
     with client.lease(empty_pool, fingerprint=fingerprint) as lease:
         assert lease.fingerprint == fingerprint
+
+
+def test_seal_may_take_minutes(client: pgdibs.Client, empty_pool: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vacuum of 10 GB takes longer than any other answer."""
+    timeouts = {}
+    ask = pgdibs.Client.ask
+
+    def recorded(self: pgdibs.Client, method: str, path: str, body: Any = None, timeout: Optional[float] = None) -> Answer:
+        timeouts[path.rpartition("/")[2]] = timeout
+        return ask(self, method, path, body, timeout)
+
+    monkeypatch.setattr(pgdibs.Client, "ask", recorded)
+    client.ensure_template(empty_pool, "large", lambda _url: None)
+    assert timeouts["seal"] == 600.0, timeouts

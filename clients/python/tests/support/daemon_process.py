@@ -142,10 +142,10 @@ class DaemonProcess:
 
 
 class TemporaryDaemon(DaemonProcess):
-    """A ready daemon with a token, on a data directory and a port of its own; `variables` lead a client to it."""
+    """A ready daemon with a token, on a port and a data directory of its own (`data`, or a fresh one); `variables` lead to it."""
 
-    def __init__(self) -> None:
-        self.data = fresh_data_directory()
+    def __init__(self, data: Optional[Path] = None) -> None:
+        self.data = data or fresh_data_directory()
         listen = f"127.0.0.1:{free_port()}"
         # find-secrets.sh searches for this prefix.
         token = f"pgdibstk{os.urandom(16).hex()}"
