@@ -26,7 +26,7 @@ const NOT_MEASURED: [[&str; 2]; 4] = [
     ],
     [
         "large templates on file systems that share blocks",
-        "scripts/rust-tests.sh 18 -- --profile all -E 'test(long::large::)'",
+        "sudo PGDIBS_BIN=target/release/pgdibs .venv/bin/python clients/python/bench/large_template.py",
     ],
 ];
 

@@ -107,7 +107,7 @@ def test_lost_build_raises_at_seal(client: pgdibs.Client, empty_pool: str) -> No
     def templates_token(url: str) -> str:
         return tokens[url]
 
-    client.call_through_restarts = remember  # type: ignore[method-assign]
+    client.call_through_restarts = remember  # type: ignore[method-assign, assignment]
     with pytest.raises((errors.BuildTokenStale, errors.TemplateNotBuilding, errors.TemplateNotFound)):
         client.ensure_template(empty_pool, "v1", lose)
 
