@@ -30,6 +30,39 @@ pub struct Status {
     pub runs: Vec<RunStatus>,
     /// The reconciler's last plan and its last steps.
     pub reconciler: Reconciler,
+    /// What of the server slows tests down or breaks them, the worst first; at most ten minutes old. `pgdibs doctor` measures more.
+    // Older daemons have none.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub findings: Vec<Finding>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingSeverity {
+    /// It costs a little, or may surprise.
+    Note,
+    /// It costs much time, or breaks a run under load.
+    Warning,
+    /// Runs fail.
+    Error,
+    /// A value that a newer daemon has added.
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+/// One thing that slows tests down or breaks them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// The name of the check, such as `fsync`.
+    pub check: String,
+    /// How bad it is.
+    pub severity: FindingSeverity,
+    /// What is set, what tests want, and why.
+    pub title: String,
+    /// The line that changes it, or several: what to do.
+    pub fix: Option<String>,
 }
 
 /// The daemon that answers.
@@ -72,7 +105,7 @@ pub struct Server {
     pub limits: Limits,
     /// Directories that a crash in the middle of a clone left behind; null when the daemon may not look.
     pub orphan_directories: Option<Vec<String>>,
-    /// What its owner should know: limits that are too low, missing privileges.
+    /// What its owner should know: limits that are too low, what work waits for.
     pub warnings: Vec<String>,
 }
 

@@ -51,6 +51,7 @@ pub(super) async fn show<B: Backend + 'static>(service: Service<B>, State(app): 
         waiters: snapshot.tickets.iter().map(|ticket| waiter(ticket, &snapshot)).collect(),
         runs: snapshot.runs.iter().map(RunStatus::from).collect(),
         reconciler: app.status.reconciler(),
+        findings: server.findings,
     })
 }
 
