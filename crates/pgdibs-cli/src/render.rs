@@ -7,7 +7,7 @@ use pgdibs::api::database::{Database, DatabaseState};
 use pgdibs::api::lease::{Lease, LeaseState};
 use pgdibs::api::pool::Pool;
 use pgdibs::api::status::{Daemon, Limits, Server, Status};
-use pgdibs::api::template::{Template, TemplateState};
+use pgdibs::api::template::{InputChanges, Template, TemplateState};
 use pgdibs_server::config::HostPort;
 
 /// A fingerprint in a table; its beginning without the ellipsis identifies the template for the other commands.
@@ -172,6 +172,35 @@ fn cost_of_clone(template: &Template) -> Option<String> {
     Some(format!("{}{disk}{shared}", duration(template.clone_seconds?)))
 }
 
+/// One line for each template whose inputs differ from those of the one before it, or that was built although none does.
+pub(super) fn change_lines(pools: &[Pool]) -> String {
+    let templates = pools.iter().flat_map(|pool| &pool.templates);
+    let changed = templates.filter_map(|template| Some((template, template.input_changes.as_ref()?)));
+    let line = |(template, changes): (&Template, &InputChanges)| {
+        let name = format!("{} {}", template.pool, shortened(&template.fingerprint, FINGERPRINT_WIDTH));
+        lines_of(&format!("{name}: {}", changes_since(changes)))
+    };
+    changed.map(line).collect()
+}
+
+/// `built after changes since 5e884898da28…: 1.sql changed; 2.sql, 3.sql added`.
+fn changes_since(changes: &InputChanges) -> String {
+    let lists = [(&changes.changed, "changed"), (&changes.added, "added"), (&changes.removed, "removed")];
+    let mut words: Vec<String> = lists
+        .into_iter()
+        .filter(|(names, _)| !names.is_empty())
+        .map(|(names, verb)| format!("{} {verb}", names.join(", ")))
+        .collect();
+    if changes.more > 0 {
+        words.push(format!("{} more", changes.more));
+    }
+    let since = shortened(&changes.since, FINGERPRINT_WIDTH);
+    match words.is_empty() {
+        true => format!("built without a change since {since}: forced, or that template had been dropped"),
+        false => format!("built after changes since {since}: {}", words.join("; ")),
+    }
+}
+
 /// One template in full.
 pub(super) fn template_screen(template: &Template, now: Timestamp) -> String {
     let ago = |at: &str| age(at, now).map_or_else(|| at.to_owned(), |age| format!("{at}, {age} ago"));
@@ -188,6 +217,7 @@ pub(super) fn template_screen(template: &Template, now: Timestamp) -> String {
     lines.extend(template.strategy.map(|strategy| ("strategy", strategy.as_str().to_owned())));
     lines.extend(cost_of_clone(template).map(|cost| ("a clone", cost)));
     lines.push(("last used", ago(&template.last_used_at)));
+    lines.extend(template.input_changes.as_ref().map(|changes| ("why", changes_since(changes))));
     let mut text: String = lines.iter().map(|(name, value)| format!("{name:<11}  {}\n", plain(value))).collect();
     if let Some(detail) = &template.detail {
         text.extend(["\n".to_owned()].into_iter().chain(detail.lines().map(|line| format!("{}\n", plain(line)))));
@@ -229,7 +259,7 @@ fn kept_table(databases: &[Database], now: Timestamp, colour: bool) -> Option<St
 }
 
 /// The time since `at`; `None` when it is no timestamp.
-fn age(at: &str, now: Timestamp) -> Option<String> {
+pub(super) fn age(at: &str, now: Timestamp) -> Option<String> {
     let at: Timestamp = at.parse().ok()?;
     Some(duration(now.duration_since(at).as_secs_f64()))
 }
