@@ -472,8 +472,14 @@ impl<V: ToSchema, const MAX: usize> PartialSchema for BoundedMap<V, MAX> {
     }
 }
 
-impl<V: ToSchema, const MAX: usize> ToSchema for BoundedMap<V, MAX> {
+impl ToSchema for crate::report::PhaseSeconds {
     fn name() -> Cow<'static, str> {
-        format!("MapOf{}To{MAX}", V::name()).into()
+        "PhaseSeconds".into()
+    }
+}
+
+impl ToSchema for crate::report::FingerprintInputs {
+    fn name() -> Cow<'static, str> {
+        "FingerprintInputs".into()
     }
 }

@@ -346,6 +346,28 @@ myapp_test_kept_7  for 30 min 0 s  test_x failed
     }
 
     #[test]
+    fn template_list_names_inputs_that_changed() {
+        let changes = |lists: [&[&str]; 3], more: u32| {
+            let [changed, added, removed] = lists;
+            json!({"since": "5e884898da28047151d0", "changed": changed, "added": added, "removed": removed, "more": more})
+        };
+        let templates = Example::Template.each(&[
+            json!({"fingerprint": "abc", "input_changes": changes([&["migrations/0042_x.sql"], &["0043_y.sql", "0044_z.sql"], &["old.sql"]], 7)}),
+            json!({"fingerprint": "def", "input_changes": changes([&[], &[], &[]], 0)}),
+            json!({"fingerprint": "ghi", "input_changes": null}),
+        ]);
+        let pool: Pool = serde_json::from_value(Example::Pool.with(&json!({"templates": templates}))).unwrap();
+        let expected = "\
+app abc: built after changes since 5e884898da28…: migrations/0042_x.sql
+  changed; 0043_y.sql, 0044_z.sql added; old.sql removed; 7 more
+app def: built without a change since 5e884898da28…: forced, or that template
+  had been dropped
+";
+        assert_eq!(change_lines(std::slice::from_ref(&pool)), expected);
+        assert!(template_screen(&pool.templates[0], now()).contains("why          built after changes since"));
+    }
+
+    #[test]
     fn status_without_pools_names_command_that_creates_one() {
         let limits = json!({"free_disk_bytes": null, "disk_floor_bytes": 536_870_912});
         let server = json!({"version": null, "warnings": [], "limits": limits, "addresses": {"default": {"host": "h", "port": 2}}});

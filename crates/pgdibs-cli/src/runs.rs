@@ -81,9 +81,9 @@ mod tests {
         .unwrap();
         let now = "2026-11-21T12:00:00Z".parse().unwrap();
         let expected = "\
-RUN        POOL       ENDED          TOOK        START-UP  DATABASES  TESTS  WORKERS
-7f3c2a10…  myapp_te…  live, 3 held   -           -         -          -      -
-51bd       a_pool_w…  2 min 0 s ago  1 min 13 s  21 s      5.2 s      41 s   2
+RUN        POOL      ENDED          TOOK        START-UP  DATABASES  TESTS  WORKERS
+7f3c2a10…  myapp_t…  live, 3 held   -           -         -          -      -
+51bd       a_pool_…  2 min 0 s ago  1 min 13 s  21 s      5.2 s      41 s   2
 ";
         assert_eq!(runs_table(&runs.runs, now, false), expected);
     }

@@ -21,9 +21,9 @@ pub(crate) async fn record(
         Ok((fingerprint, lines))
     };
     let before: Option<(Fingerprint, Vec<String>)> = sqlx::query(
-        "select b.fingerprint, b.inputs from templates t join templates b on b.pool = t.pool and b.id <> t.id
-         where t.id = $1 and b.built_at < coalesce(t.built_at, 'infinity') and b.inputs <> '{}'
-         order by b.built_at desc limit 1",
+        "select b.fingerprint, b.inputs from templates t join templates b on b.pool = t.pool
+         where t.id = $1 and (b.built_at, b.id) < (coalesce(t.built_at, 'infinity'), t.id) and b.inputs <> '{}'
+         order by b.built_at desc, b.id desc limit 1",
     )
     .bind(template.0)
     .try_map(before)

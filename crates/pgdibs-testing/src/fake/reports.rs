@@ -11,11 +11,11 @@ use pgdibs_core::template::TemplateId;
 impl State {
     pub(super) fn record_inputs(&mut self, template: TemplateId, inputs: &Inputs) -> Option<InputChanges> {
         let row = self.templates.get(&template)?;
-        let until = row.seen.built_at;
+        let own = (row.seen.built_at, template);
         let earlier = self.templates.values().filter(|other| {
             other.seen.pool == row.seen.pool
-                && other.seen.id != template
-                && other.seen.built_at.is_some_and(|at| until.is_none_or(|until| at < until))
+                && other.seen.built_at.is_some()
+                && (own.0.is_none() || (other.seen.built_at, other.seen.id) < own)
                 && !other.inputs.is_empty()
         });
         let before = earlier.max_by_key(|other| (other.seen.built_at, other.seen.id));

@@ -10,24 +10,24 @@ import sys
 import time
 from contextlib import suppress
 
-EVERY_SECONDS = 0.25
+EVERY_SECONDS = 0.05
 """The connections are counted at most so often: it costs some system calls for each open file."""
 
 
 class Footprint:
-    """The connections of this process, counted when a test has just run."""
+    """The connections of this process, counted when it is about to open one and when a test has just run."""
 
     def __init__(self) -> None:
         self.connections = 0
         """The most at once so far."""
         self._next = 0.0
 
-    def count(self, ports: set[int]) -> None:
-        """Count the connections to these ports, unless that has just been done."""
+    def count(self, ports: set[int], opening: int = 0) -> None:
+        """Count the connections to these ports and those that are about to be opened, unless that has just been done."""
         now = time.monotonic()
         if now >= self._next and ports:
             self._next = now + EVERY_SECONDS
-            self.connections = max(self.connections, count_connections(ports))
+            self.connections = max(self.connections, count_connections(ports) + opening)
 
 
 def peak_rss_mb() -> int:

@@ -6,16 +6,29 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Optional
+from typing import NamedTuple, Optional
 
 PHASES = ("start_up", "import", "template", "database", "reset", "tests", "idle")
-"""The phases: the interpreter and pytest; conftest.py and collection; the templates; waiting for leases; resets; tests; none of them."""
+"""The phases: the interpreter and pytest; conftest.py and collection; the templates; waiting for leases; resets; tests with their
+fixtures; none of these."""
 
 PAUSE_SECONDS = 0.01
 """A worker that gets its next test within this time has not been idle."""
 
 Segment = tuple[str, float, float]
 """A phase, its begin and its end, in seconds since the start of the process."""
+
+
+class Measured(NamedTuple):
+    """A timeline at one moment; times in seconds since the start of the process."""
+
+    age: float
+    seconds: dict[str, float]
+    phase: str
+    """The present phase."""
+    since: float
+    """When it began."""
+
 
 _has_begun = False
 """Whether this process has made a timeline; a program may call `pytest.main` again and again."""
@@ -50,12 +63,12 @@ class Timeline:
         finally:
             self.switch(before)
 
-    def measured(self) -> tuple[float, dict[str, float], Optional[float]]:
-        """The seconds since the start, those of each phase, and since when it is idle, which is None if it is not."""
+    def measured(self) -> Measured:
+        """Where the time has gone until now."""
         now = time.monotonic()
         seconds = dict(self.seconds)
         seconds[self._phase] += now - self._since
-        return now - self.started, seconds, self._since - self.started if self._phase == "idle" else None
+        return Measured(now - self.started, seconds, self._phase, self._since - self.started)
 
     def new_segments(self) -> tuple[int, list[Segment]]:
         """What the lane has got since the last call: from which number on it is replaced, and by what."""
