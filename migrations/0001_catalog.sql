@@ -114,6 +114,13 @@ create table templates (
     detail            text,
     -- The output of a daemon's build.
     log               text,
+    -- The inputs of its fingerprint, if its builder has named them, as `hash name`.
+    inputs            text[] not null default '{}',
+    -- How they differ from those of the template with this fingerprint, which the pool built before: `~name` changed, `+name` added,
+    -- `-name` removed, and how many more of them. Kept here, because that template may be dropped.
+    changed_since     text,
+    input_changes     text[] not null default '{}',
+    more_changes      integer not null default 0,
     attempts          integer not null default 0,
     retry_at          timestamptz,
     check ((state = 'ready') <= (oid is not null and built_at is not null))
@@ -225,6 +232,19 @@ create table announced_runs (
     put_at      timestamptz not null default now(),
     primary key (run, pool)
 );
+
+-- What runs said about themselves at their end: the last 200 of each pool, which each report trims.
+create table run_reports (
+    id          bigint generated always as identity primary key,
+    run         text not null,
+    pool        text not null references pools on delete cascade,
+    holder      text not null,
+    -- Times and workers, as in the API.
+    figures     jsonb not null,
+    reported_at timestamptz not null default now(),
+    unique (run, pool)
+);
+create index run_reports_by_pool on run_reports (pool, id);
 
 -- Runs that have ended: later acquires get 410. Deleted with the leases after 24 hours.
 create table ended_runs (
@@ -440,7 +460,8 @@ select t.id, t.pool, t.fingerprint, t.state, t.name, t.oid, t.token, t.holder, t
        t.strategy, t.file_copy_count, t.file_copy_ms, t.wal_log_count, t.wal_log_ms,
        t.clone_seconds, t.clone_bytes, t.detail, coalesce(t.retry_at <= now(), true) as due,
        t.state = 'ready' and (t.collations is distinct from t.collations_found or collation_changed(t.oid::oid)) as collations_changed,
-       case when t.state = 'ready' then clone_error(t.id) end as clone_error
+       case when t.state = 'ready' then clone_error(t.id) end as clone_error,
+       t.changed_since, t.input_changes, t.more_changes
 from templates t;
 
 -- A lease with the login that opens its database.

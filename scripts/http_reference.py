@@ -30,7 +30,12 @@ IN_WORDS = {
     r"^[^\u0000]*$": "no NUL",
     r"^(?!pg_|public$|none$)[^\u0000]*$": "not `pg_…`, `public` or `none`",
 }
-LIMITS = (("minimum", "maximum", ""), ("minLength", "maxLength", " characters"), ("minItems", "maxItems", " items"))
+LIMITS = (
+    ("minimum", "maximum", ""),
+    ("minLength", "maxLength", " characters"),
+    ("minItems", "maxItems", " items"),
+    ("minProperties", "maxProperties", " entries"),
+)
 
 
 def read(name: str) -> Any:
@@ -69,6 +74,8 @@ class Page:
             if reference and "oneOf" in self.resolve(schema["items"]):
                 return "array: " + self.type_of(self.resolve(schema["items"]))
             text = f"array of {schema_name(reference) if reference else self.type_of(schema['items'])}"
+        if isinstance(values := schema.get("additionalProperties"), dict):
+            text = f"object, each value {schema_name(values['$ref']) if '$ref' in values else self.type_of(values)}"
         if schema.get("format", "int32") not in ("int32", "int64", "double"):
             text += f" ({schema['format']})"
         if pattern := schema.get("pattern"):

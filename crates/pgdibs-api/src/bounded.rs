@@ -4,6 +4,7 @@
 mod tests;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -132,8 +133,32 @@ impl Visitor<'_> for WaitVisitor {
     }
 }
 
+/// Seconds that something took: from 0 to 10 million, fractions allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Seconds(f64);
+
+impl Seconds {
+    const MAX: f64 = 10_000_000.0;
+
+    /// The seconds.
+    #[must_use]
+    pub fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = f64::deserialize(deserializer)?;
+        match (0.0..=Self::MAX).contains(&seconds) {
+            true => Ok(Self(seconds)),
+            false => Err(D::Error::custom(format!("{seconds} is not a number of seconds from 0 to {:.0}", Self::MAX))),
+        }
+    }
+}
+
 /// Text of `MIN` to `MAX` characters without control characters: it is shown in log lines and on terminals.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct BoundedText<const MIN: usize, const MAX: usize>(String);
 
 /// What names something: a run, a worker, an alias.
@@ -300,8 +325,14 @@ impl<'de, T: NameRule> Deserialize<'de> for Name<T> {
 }
 
 /// A list of `MIN` to `MAX` entries.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BoundedList<T, const MIN: usize, const MAX: usize>(Vec<T>);
+
+impl<T, const MAX: usize> Default for BoundedList<T, 0, MAX> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
 
 impl<T, const MIN: usize, const MAX: usize> BoundedList<T, MIN, MAX> {
     /// Checks the length.
@@ -325,6 +356,46 @@ impl<T, const MIN: usize, const MAX: usize> BoundedList<T, MIN, MAX> {
 impl<'de, T: Deserialize<'de>, const MIN: usize, const MAX: usize> Deserialize<'de> for BoundedList<T, MIN, MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Self::new(Vec::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// Values by name, at most `MAX` of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BoundedMap<V, const MAX: usize>(BTreeMap<Label, V>);
+
+impl<V, const MAX: usize> Default for BoundedMap<V, MAX> {
+    fn default() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl<V, const MAX: usize> BoundedMap<V, MAX> {
+    /// Whether it has no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value of this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&V> {
+        self.0.iter().find_map(|(known, value)| (known.as_str() == name).then_some(value))
+    }
+
+    /// The entries.
+    #[must_use]
+    pub fn into_map(self) -> BTreeMap<Label, V> {
+        self.0
+    }
+}
+
+impl<'de, V: Deserialize<'de>, const MAX: usize> Deserialize<'de> for BoundedMap<V, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let map: BTreeMap<Label, V> = BTreeMap::deserialize(deserializer)?;
+        match map.len() <= MAX {
+            true => Ok(Self(map)),
+            false => Err(D::Error::custom(format!("must have at most {MAX} entries, not {}", map.len()))),
+        }
     }
 }
 
@@ -369,6 +440,7 @@ macro_rules! schema {
 schema!([const MIN: u64, const MAX: u64] BoundedInteger<MIN, MAX>, format!("Integer{MIN}To{MAX}"), number_schema(Type::Integer, MIN, MAX));
 schema!([] WaitSeconds, "WaitSeconds", number_schema(Type::Number, 0, LONGEST_WAIT.as_secs()));
 schema!([const MIN: usize, const MAX: usize] BoundedText<MIN, MAX>, format!("Text{MIN}To{MAX}"), text_schema(NO_CONTROL_CHARACTERS, MIN, Some(MAX)));
+schema!([] Seconds, "Seconds", number_schema(Type::Number, 0, 10_000_000));
 schema!([] Secret, "Secret", text_schema(NO_CONTROL_CHARACTERS, 1, Some(200)));
 schema!([] MultilineText, "MultilineText", text_schema("^[^\\u0000]*$", 0, Some(MultilineText::MAX)));
 schema!([T: NameRule] Name<T>, T::SCHEMA, text_schema(T::PATTERN, usize::from(T::MAX_LENGTH.is_some()), T::MAX_LENGTH));
@@ -388,5 +460,26 @@ impl<T: ToSchema, const MIN: usize, const MAX: usize> ToSchema for BoundedList<T
     fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
         schemas.push((T::name().into_owned(), T::schema()));
         T::schemas(schemas);
+    }
+}
+
+impl<V: ToSchema, const MAX: usize> PartialSchema for BoundedMap<V, MAX> {
+    fn schema() -> RefOr<Schema> {
+        let names = Schema::from(text_schema(NO_CONTROL_CHARACTERS, 1, Some(200)).build());
+        let object =
+            ObjectBuilder::new().schema_type(Type::Object).max_properties(Some(MAX)).property_names(Some(names));
+        object.additional_properties(Some(V::schema())).into()
+    }
+}
+
+impl ToSchema for crate::report::PhaseSeconds {
+    fn name() -> Cow<'static, str> {
+        "PhaseSeconds".into()
+    }
+}
+
+impl ToSchema for crate::report::FingerprintInputs {
+    fn name() -> Cow<'static, str> {
+        "FingerprintInputs".into()
     }
 }

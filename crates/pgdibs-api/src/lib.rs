@@ -15,6 +15,7 @@ pub mod limits;
 pub mod pool;
 pub mod probe;
 pub mod problem;
+pub mod report;
 pub mod run;
 pub mod status;
 pub mod template;

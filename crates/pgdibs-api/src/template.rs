@@ -1,11 +1,12 @@
 //! Templates: a pool's schema, built once, of which every database is a clone.
 
-use pgdibs_core::{pool, template as domain};
+use pgdibs_core::{inputs, pool, template as domain};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::bounded::{Label, MultilineText, Secret, Text, WaitSeconds};
+use crate::bounded::{BoundedMap, Label, MultilineText, Secret, Text, WaitSeconds};
 use crate::limits::{DEFAULT_VIA, DEFAULT_WAIT};
+use crate::report::FingerprintInputs;
 use crate::time::rfc3339;
 
 /// "I need this template".
@@ -23,6 +24,9 @@ pub struct TemplateRequest {
     #[schema(default = json!(DEFAULT_VIA))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<Label>,
+    /// What the fingerprint is made of. The daemon keeps it when the caller becomes the builder, and compares it with the next template's.
+    #[serde(default, skip_serializing_if = "BoundedMap::is_empty")]
+    pub fingerprint_inputs: FingerprintInputs,
 }
 
 /// Proves that the caller is the builder.
@@ -131,6 +135,29 @@ pub struct Measured {
     pub mean_seconds: f64,
 }
 
+/// How the inputs of a template's fingerprint differ from those of the template that its pool built before. With three empty lists the
+/// build was forced, or the earlier template had been dropped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InputChanges {
+    /// The fingerprint of the earlier template.
+    pub since: String,
+    /// Inputs that have changed.
+    pub changed: Vec<String>,
+    /// Inputs that the earlier template did not have.
+    pub added: Vec<String>,
+    /// Inputs that only the earlier template had.
+    pub removed: Vec<String>,
+    /// How many more differ: each list has 20 names at most.
+    pub more: u32,
+}
+
+impl From<&inputs::InputChanges> for InputChanges {
+    fn from(changes: &inputs::InputChanges) -> Self {
+        let inputs::InputChanges { since, changed, added, removed, more } = changes.clone();
+        Self { since: since.to_string(), changed, added, removed, more }
+    }
+}
+
 /// A template.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Template {
@@ -170,6 +197,9 @@ pub struct Template {
     pub last_used_at: String,
     /// Why its build failed.
     pub detail: Option<String>,
+    /// Why it was built: which inputs differ from those of the template before. Null if the inputs of one of them are unknown.
+    #[serde(default)]
+    pub input_changes: Option<InputChanges>,
 }
 
 /// The output of a build.
@@ -209,6 +239,7 @@ impl From<&domain::Template> for Template {
             built_at: template.built_at.map(rfc3339),
             last_used_at: rfc3339(template.last_used_at),
             detail: template.detail.clone(),
+            input_changes: template.input_changes.as_ref().map(InputChanges::from),
         }
     }
 }

@@ -20,6 +20,7 @@ mod psql;
 mod purge;
 mod render;
 mod run;
+mod runs;
 mod runtime;
 mod serve;
 mod signals;
@@ -83,6 +84,7 @@ async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Keep(args) => leases::keep(context, &args).await?,
         Command::Release(args) => leases::release(context, &args).await?,
         Command::Psql(args) => psql::psql(context, args).await?,
+        Command::Runs(args) => runs::runs(context, &args).await?,
         Command::Pool(command) => pools::pool(context, command).await?,
         Command::Config(args) => configuration::show(context, args)?,
         Command::Purge(args) => purge::purge(context, args).await?,

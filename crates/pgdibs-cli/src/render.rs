@@ -7,7 +7,7 @@ use pgdibs::api::database::{Database, DatabaseState};
 use pgdibs::api::lease::{Lease, LeaseState};
 use pgdibs::api::pool::Pool;
 use pgdibs::api::status::{Daemon, FindingSeverity, Limits, Server, Status};
-use pgdibs::api::template::{Template, TemplateState};
+use pgdibs::api::template::{InputChanges, Template, TemplateState};
 use pgdibs_server::config::HostPort;
 
 /// A fingerprint in a table; its beginning without the ellipsis identifies the template for the other commands.
@@ -176,6 +176,35 @@ fn cost_of_clone(template: &Template) -> Option<String> {
     Some(format!("{}{disk}{shared}", duration(template.clone_seconds?)))
 }
 
+/// One line for each template whose inputs differ from those of the one before it, or that was built although none does.
+pub(super) fn change_lines(pools: &[Pool]) -> String {
+    let templates = pools.iter().flat_map(|pool| &pool.templates);
+    let changed = templates.filter_map(|template| Some((template, template.input_changes.as_ref()?)));
+    let line = |(template, changes): (&Template, &InputChanges)| {
+        let name = format!("{} {}", template.pool, shortened(&template.fingerprint, FINGERPRINT_WIDTH));
+        lines_of(&format!("{name}: {}", changes_since(changes)))
+    };
+    changed.map(line).collect()
+}
+
+/// `built after changes since 5e884898da28…: 1.sql changed; 2.sql, 3.sql added`.
+fn changes_since(changes: &InputChanges) -> String {
+    let lists = [(&changes.changed, "changed"), (&changes.added, "added"), (&changes.removed, "removed")];
+    let mut words: Vec<String> = lists
+        .into_iter()
+        .filter(|(names, _)| !names.is_empty())
+        .map(|(names, verb)| format!("{} {verb}", names.join(", ")))
+        .collect();
+    if changes.more > 0 {
+        words.push(format!("{} more", changes.more));
+    }
+    let since = shortened(&changes.since, FINGERPRINT_WIDTH);
+    match words.is_empty() {
+        true => format!("built without a change since {since}: forced, or that template had been dropped"),
+        false => format!("built after changes since {since}: {}", words.join("; ")),
+    }
+}
+
 /// One template in full.
 pub(super) fn template_screen(template: &Template, now: Timestamp) -> String {
     let ago = |at: &str| age(at, now).map_or_else(|| at.to_owned(), |age| format!("{at}, {age} ago"));
@@ -192,6 +221,7 @@ pub(super) fn template_screen(template: &Template, now: Timestamp) -> String {
     lines.extend(template.strategy.map(|strategy| ("strategy", strategy.as_str().to_owned())));
     lines.extend(cost_of_clone(template).map(|cost| ("a clone", cost)));
     lines.push(("last used", ago(&template.last_used_at)));
+    lines.extend(template.input_changes.as_ref().map(|changes| ("why", changes_since(changes))));
     let mut text: String = lines.iter().map(|(name, value)| format!("{name:<11}  {}\n", plain(value))).collect();
     if let Some(detail) = &template.detail {
         text.extend(["\n".to_owned()].into_iter().chain(detail.lines().map(|line| format!("{}\n", plain(line)))));
@@ -233,7 +263,7 @@ fn kept_table(databases: &[Database], now: Timestamp, colour: bool) -> Option<St
 }
 
 /// The time since `at`; `None` when it is no timestamp.
-fn age(at: &str, now: Timestamp) -> Option<String> {
+pub(super) fn age(at: &str, now: Timestamp) -> Option<String> {
     let at: Timestamp = at.parse().ok()?;
     Some(duration(now.duration_since(at).as_secs_f64()))
 }
@@ -317,6 +347,28 @@ KEPT               STAYS           REASON
 myapp_test_kept_7  for 30 min 0 s  test_x failed
 ";
         assert_eq!(status_screen(&status, "http://127.0.0.1:7432", now(), false), expected);
+    }
+
+    #[test]
+    fn template_list_names_inputs_that_changed() {
+        let changes = |lists: [&[&str]; 3], more: u32| {
+            let [changed, added, removed] = lists;
+            json!({"since": "5e884898da28047151d0", "changed": changed, "added": added, "removed": removed, "more": more})
+        };
+        let templates = Example::Template.each(&[
+            json!({"fingerprint": "abc", "input_changes": changes([&["migrations/0042_x.sql"], &["0043_y.sql", "0044_z.sql"], &["old.sql"]], 7)}),
+            json!({"fingerprint": "def", "input_changes": changes([&[], &[], &[]], 0)}),
+            json!({"fingerprint": "ghi", "input_changes": null}),
+        ]);
+        let pool: Pool = serde_json::from_value(Example::Pool.with(&json!({"templates": templates}))).unwrap();
+        let expected = "\
+app abc: built after changes since 5e884898da28…: migrations/0042_x.sql
+  changed; 0043_y.sql, 0044_z.sql added; old.sql removed; 7 more
+app def: built without a change since 5e884898da28…: forced, or that template
+  had been dropped
+";
+        assert_eq!(change_lines(std::slice::from_ref(&pool)), expected);
+        assert!(template_screen(&pool.templates[0], now()).contains("why          built after changes since"));
     }
 
     #[test]

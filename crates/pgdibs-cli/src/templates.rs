@@ -19,7 +19,7 @@ use super::inherited::{EXPORTED, Inherited};
 use super::leases::{default_holder, without_nulls};
 use super::output::message;
 use super::progress::Progress;
-use super::render::{template_screen, templates_table};
+use super::render::{change_lines, template_screen, templates_table};
 use super::signals::Signals;
 use super::table::plain;
 use super::transfer;
@@ -65,7 +65,8 @@ async fn list(context: &Context, args: &TemplateListArgs) -> Result<(), CliError
         return context.output.json(&json!({"pools": pools.iter().map(of).collect::<Vec<_>>()}));
     }
     let pools: Pools = serde_json::from_value(json!({"pools": pools}))?;
-    context.output.text(&templates_table(&pools.pools, Timestamp::now(), context.output.colour))
+    let table = templates_table(&pools.pools, Timestamp::now(), context.output.colour);
+    context.output.text(&format!("{table}{}", change_lines(&pools.pools)))
 }
 
 async fn show(context: &Context, args: &TemplateOrNewestArgs) -> Result<(), CliError> {

@@ -2,15 +2,20 @@
 //! suite tests both.
 
 use crate::error::{Error, StepError};
+use crate::inputs::{InputChanges, Inputs};
 use crate::lease::{Credentials, End, Lease, LeaseId};
 use crate::name::{Fingerprint, PoolName};
 use crate::plan::Step;
 use crate::pool::{Pool, PoolPatch};
 use crate::request::{
-    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketId, TicketKind,
+    Acquire, Acquired, Announce, BuildPlace, Kept, ReportedRun, ResetBegun, RunReport, TargetTemplate, TemplatePut,
+    TicketId, TicketKind,
 };
 use crate::snapshot::Snapshot;
 use crate::template::{Template, TemplateId};
+
+/// How many reports of runs the catalog keeps of each pool.
+pub const REPORTS_KEPT: usize = 200;
 
 /// The catalog and the server together.
 ///
@@ -65,6 +70,17 @@ pub trait Backend: Send + Sync {
         template: TemplateId,
         token: &str,
     ) -> impl Future<Output = Result<Option<BuildPlace>, Error>> + Send;
+
+    /// Records the inputs of a template's fingerprint, unless it has some, and compares them with those of the template that its pool built
+    /// last before; returns the difference, if the inputs of that one are known.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    fn record_inputs(
+        &self,
+        template: TemplateId,
+        inputs: &Inputs,
+    ) -> impl Future<Output = Result<Option<InputChanges>, Error>> + Send;
 
     /// Renews a build.
     ///
@@ -224,4 +240,16 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// [`Error::ServerUnavailable`].
     fn end_run(&self, run: &str) -> impl Future<Output = Result<u64, Error>> + Send;
+
+    /// Keeps what a run says about itself, for each of its pools; of each pool the last [`REPORTS_KEPT`] stay.
+    ///
+    /// # Errors
+    /// Unknown pool; no pool named by a run that has announced and leased nothing.
+    fn report_run(&self, report: &RunReport) -> impl Future<Output = Result<(), Error>> + Send;
+
+    /// The reports that are kept, of one pool or of all, the latest first.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    fn reported_runs(&self, pool: Option<&PoolName>) -> impl Future<Output = Result<Vec<ReportedRun>, Error>> + Send;
 }

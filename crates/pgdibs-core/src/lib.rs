@@ -7,6 +7,7 @@
 
 pub mod id;
 pub mod name;
+pub mod inputs;
 pub mod pool;
 pub mod template;
 pub mod database;

@@ -1,6 +1,7 @@
 //! Requests to the catalog, already validated, and their results.
 
 use crate::database::DatabaseId;
+use crate::inputs::Inputs;
 use crate::lease::{Credentials, Lease, LeaseId};
 use crate::name::{DatabaseName, Fingerprint, PoolName};
 use crate::template::{Template, TemplateId, Timestamp};
@@ -134,4 +135,34 @@ pub struct Announce {
     pub workers: u32,
     /// The number of databases per worker.
     pub aliases: u32,
+}
+
+/// What a run says about itself at its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunReport {
+    /// The test session.
+    pub run: String,
+    /// A pool that lists the report, besides those that the run announced or leased from.
+    pub pool: Option<PoolName>,
+    /// A label of the run, for display.
+    pub holder: String,
+    /// Times and workers, as a JSON object: only the HTTP layer reads it.
+    pub figures: String,
+    /// The inputs of the fingerprints of its templates, for those that have none yet.
+    pub inputs: Inputs,
+}
+
+/// A report as the catalog keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedRun {
+    /// The test session.
+    pub run: String,
+    /// The pool.
+    pub pool: PoolName,
+    /// A label of the run, for display.
+    pub holder: String,
+    /// Times and workers, as in [`RunReport`].
+    pub figures: String,
+    /// When the run reported.
+    pub reported_at: Timestamp,
 }

@@ -1,5 +1,6 @@
 //! Templates: a schema that is built once and then cloned.
 
+use crate::inputs::InputChanges;
 use crate::name::{DatabaseName, Fingerprint, PoolName};
 use crate::pool::Strategy;
 use crate::text_enum::text_enum;
@@ -77,6 +78,8 @@ pub struct Template {
     pub clone_error: Option<String>,
     /// Why it failed, or why it retires.
     pub detail: Option<String>,
+    /// How its inputs differ from those of the template that its pool built before; `None` if the inputs of one of them are unknown.
+    pub input_changes: Option<InputChanges>,
     /// Whether its current step may run now (false until `retry_at`).
     pub due: bool,
 }

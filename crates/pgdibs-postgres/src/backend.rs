@@ -2,12 +2,14 @@
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::{Error, StepError};
+use pgdibs_core::inputs::{InputChanges, Inputs};
 use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolPatch};
 use pgdibs_core::request::{
-    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketId, TicketKind,
+    Acquire, Acquired, Announce, BuildPlace, Kept, ReportedRun, ResetBegun, RunReport, TargetTemplate, TemplatePut,
+    TicketId, TicketKind,
 };
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
@@ -70,6 +72,10 @@ impl Backend for PgBackend {
     async fn build_place(&self, template: TemplateId, token: &str) -> Result<Option<BuildPlace>, Error> {
         let token = digest(token);
         self.request(|| requests::templates::place(self, template, &token)).await
+    }
+
+    async fn record_inputs(&self, template: TemplateId, inputs: &Inputs) -> Result<Option<InputChanges>, Error> {
+        self.within(requests::inputs::record(self, template, inputs)).await
     }
 
     async fn renew_build(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
@@ -164,5 +170,13 @@ impl Backend for PgBackend {
 
     async fn end_run(&self, run: &str) -> Result<u64, Error> {
         self.request(|| requests::runs::end(self, run)).await
+    }
+
+    async fn report_run(&self, report: &RunReport) -> Result<(), Error> {
+        self.request(|| requests::reports::store(self, report)).await
+    }
+
+    async fn reported_runs(&self, pool: Option<&PoolName>) -> Result<Vec<ReportedRun>, Error> {
+        self.request(|| requests::reports::list(self, pool)).await
     }
 }

@@ -1,6 +1,7 @@
 //! Rows: reads the catalog's columns as types of the domain.
 
 use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
+use pgdibs_core::inputs::InputChanges;
 use pgdibs_core::lease::{Credentials, Lease, LeaseState};
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
 use pgdibs_core::pool::{ActAs, LoginRights, LoginSettings, Strategy};
@@ -118,8 +119,18 @@ pub(crate) fn template(row: PgRow) -> Result<Template, sqlx::Error> {
         collations_changed: row.try_get("collations_changed")?,
         clone_error: row.try_get("clone_error")?,
         detail: row.try_get("detail")?,
+        input_changes: input_changes(&row)?,
         due: row.try_get("due")?,
     })
+}
+
+fn input_changes(row: &PgRow) -> Result<Option<InputChanges>, sqlx::Error> {
+    let Some(since) = row.try_get::<Option<&str>, _>("changed_since")? else { return Ok(None) };
+    let since = Fingerprint::parse(since).map_err(|_| invalid("changed_since"))?;
+    let changes: Vec<String> = row.try_get("input_changes")?;
+    let marked = |mark| changes.iter().filter_map(|one| one.strip_prefix(mark)).map(str::to_owned).collect();
+    let (changed, added, removed) = (marked('~'), marked('+'), marked('-'));
+    Ok(Some(InputChanges { since, changed, added, removed, more: row.number("more_changes")? }))
 }
 
 pub(crate) fn database(row: PgRow) -> Result<Database, sqlx::Error> {

@@ -1,9 +1,11 @@
 //! The fingerprint of a source: it identifies the template that a build of the present inputs would give.
 
+use std::collections::BTreeMap;
+
 use secrecy::ExposeSecret;
 use sha2::{Digest, Sha256};
 
-use super::hashing::{count, hex, text, texts};
+use super::hashing::{SHOWN_BYTES, count, hex, text, texts};
 use super::inputs::{Inputs, InputsError};
 use super::source::{Source, SourceKind};
 
@@ -70,6 +72,35 @@ impl SourceFingerprint {
         let fingerprint = hex(&hash.finalize());
         self.last = Some((content, properties, fingerprint.clone()));
         Ok(fingerprint)
+    }
+
+    /// The inputs of the last fingerprint by name, with the beginning of a hash of each.
+    pub fn inputs(&self, context: &FingerprintContext<'_>) -> BTreeMap<String, String> {
+        let part = |add: &dyn Fn(&mut Sha256)| {
+            let mut hash = Sha256::new();
+            add(&mut hash);
+            hex(&hash.finalize()[..SHOWN_BYTES])
+        };
+        let mut inputs: BTreeMap<String, String> = self.inputs.files().collect();
+        inputs.insert("the version of the server".to_owned(), context.server_major.to_string());
+        inputs.insert("the version of pgdibs' builds".to_owned(), FORMAT_VERSION.to_string());
+        let settings = part(&|hash| {
+            texts(hash, context.extensions);
+            texts(hash, context.roles);
+            text(hash, context.owner);
+            context.locale.iter().for_each(|one| text(hash, one));
+        });
+        inputs.insert("the settings of the pool".to_owned(), settings);
+        if let SourceKind::Database(name) = &self.source.kind {
+            inputs.insert(format!("the database {name}"), part(&|hash| text(hash, context.database_digest)));
+        }
+        if let SourceKind::Command(argv) = &self.source.kind {
+            inputs.insert("the command".to_owned(), part(&|hash| texts(hash, argv)));
+        }
+        for (name, value) in &self.source.env {
+            inputs.insert(format!("the variable {name}"), part(&|hash| text(hash, value.expose_secret())));
+        }
+        inputs
     }
 
     fn context_part(&self, context: &FingerprintContext<'_>) -> [u8; 32] {

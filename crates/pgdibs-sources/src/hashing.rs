@@ -19,6 +19,9 @@ pub(super) fn count(hash: &mut Sha256, count: usize) {
     hash.update((count as u64).to_be_bytes());
 }
 
+/// How many bytes of a hash show that an input has changed.
+pub(super) const SHOWN_BYTES: usize = 6;
+
 pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

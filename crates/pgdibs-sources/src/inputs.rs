@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 
 use super::dump::TABLE_OF_CONTENTS;
-use super::hashing::{count, text};
+use super::hashing::{SHOWN_BYTES, count, hex, text};
 use super::matching::{FileGlob, Matches, Unreadable};
 use super::naming;
 use super::script::{Included, Script};
@@ -290,6 +290,14 @@ impl Inputs {
             }
         }
         hash.finalize().into()
+    }
+
+    /// The files of the last digest, and the beginning of the hash of each; of a missing included file an empty text.
+    pub(super) fn files(&self) -> impl Iterator<Item = (String, String)> {
+        let missing = self.included.iter().filter(|(_, exists)| !exists).map(|(file, _)| (file, String::new()));
+        let read = self.cache.iter().map(|(file, cached)| (file, hex(&cached.digest[..SHOWN_BYTES])));
+        let relative = |file: &PathBuf| file.strip_prefix(&self.base).unwrap_or(file).to_string_lossy().into_owned();
+        read.chain(missing).map(move |(file, hash)| (relative(file), hash))
     }
 
     fn list(&self) -> Result<Listing, InputsError> {

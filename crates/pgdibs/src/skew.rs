@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::ApiError;
 
 /// Request fields that only inform people. A call goes on without them when the daemon does not know them.
-const OPTIONAL_FIELDS: [&str; 1] = ["holder"];
+const OPTIONAL_FIELDS: [&str; 2] = ["holder", "fingerprint_inputs"];
 
 /// What comes before the name in the detail of `invalid_request`. The API promises these texts; no other part of the answer has the name.
 const BEFORE_NAME: [&str; 2] = ["unknown field `", "unknown variant `"];

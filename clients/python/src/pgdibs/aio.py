@@ -115,6 +115,14 @@ class AsyncClient:
         """Like `Client.end_run`."""
         return await self.run(lambda: self.client.end_run(run))
 
+    async def report_run(self, run: str, **report: Any) -> None:
+        """Like `Client.report_run`."""
+        await self.run(lambda: self.client.report_run(run, **report))
+
+    async def runs(self, pool: Optional[str] = None) -> list[dict[str, Any]]:
+        """Like `Client.runs`."""
+        return await self.run(lambda: self.client.runs(pool))
+
     async def leases(self, **filters: str) -> list[dict[str, Any]]:
         """Like `Client.leases`."""
         return await self.run(lambda: self.client.leases(**filters))

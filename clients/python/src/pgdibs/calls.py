@@ -45,6 +45,11 @@ class Caller:
         """Called when an answer says to wait, before the next request: with the daemon's sentence and the seconds until now."""
         self._transport = Transport(self.url, self.token)
 
+    @property
+    def has_been_answered(self) -> bool:
+        """Whether any request has got an answer."""
+        return self._transport.has_been_answered
+
     def ask(self, method: str, path: str, body: Optional[dict[str, Any]] = None, timeout: Optional[float] = None) -> Answer:
         """Send one request; any status is an answer. Raises `Unreachable` without one within `timeout` seconds (default 60)."""
         return self._transport.ask(method, path, body, timeout)

@@ -41,6 +41,27 @@ def holder_name(worker: Optional[str] = None) -> str:
     return f"{name}/{worker}" if worker else name
 
 
+def report_path(run: str) -> str:
+    """The path of a run's report in the API."""
+    return f"/v1/runs/{segment('run', run)}/report"
+
+
+def report_body(
+    pool: Optional[str],
+    seconds: dict[str, float],
+    workers: Sequence[dict[str, Any]],
+    fingerprint_inputs: dict[str, str],
+    holder: str,
+) -> dict[str, Any]:
+    """The JSON body of a run's report."""
+    body: dict[str, Any] = {"holder": holder, "seconds": seconds, "workers": list(workers)}
+    if pool is not None:
+        body["pool"] = pool
+    if fingerprint_inputs:
+        body["fingerprint_inputs"] = fingerprint_inputs
+    return body
+
+
 class Client(Caller):
     """The daemon at `url` (else PGDIBS_URL, else http://127.0.0.1:7432), with `token` (else PGDIBS_TOKEN).
 
@@ -100,15 +121,17 @@ class Client(Caller):
         build: Callable[[str], None],
         *,
         holder: Optional[str] = None,
+        inputs: Optional[dict[str, str]] = None,
         deadline_seconds: float = 600.0,
     ) -> TemplateReady:
         """Return when the template exists. Of all concurrent callers exactly one calls `build(url)`; the others wait.
 
         The client renews the build while it runs. If `build` raises, the client abandons the build with the text of the error
         and raises the error; the next caller builds. Raises `TemplateBuilding` if the build of another caller is not done at
-        the deadline.
+        the deadline. `inputs` are what the fingerprint is made of, as `templates.inputs_of` returns them: the daemon then names
+        those that have changed since the template before, at most 1,000 of at most 200 characters.
         """
-        return ensure(self, pool, fingerprint, build, holder or holder_name(), deadline_seconds)
+        return ensure(self, pool, fingerprint, build, holder or holder_name(), inputs, deadline_seconds)
 
     def announce(self, run: str, pool: str, workers: int, fingerprint: Optional[str] = None, aliases: int = 1) -> dict[str, Any]:
         """Warm the pool for so many workers. Raises `CapacityExceeded` if the pool can never serve them."""
@@ -122,6 +145,28 @@ class Client(Caller):
         """End the run and its leases; it gets no more. Returns the number of leases that ended."""
         released: int = self.call("DELETE", f"/v1/runs/{segment('run', run)}", deadline_seconds=10.0)["released"]
         return released
+
+    def report_run(
+        self,
+        run: str,
+        *,
+        pool: Optional[str] = None,
+        seconds: Optional[dict[str, float]] = None,
+        workers: Sequence[dict[str, Any]] = (),
+        fingerprint_inputs: Optional[dict[str, str]] = None,
+        holder: Optional[str] = None,
+    ) -> None:
+        """Report where the time of a run went (`seconds` by phase), also after its end. `runs` lists it for the pools that the
+        run announced or leased from, and for `pool`. A worker is `{"worker", "peak_rss_mb", "connections"}`.
+        """
+        body = report_body(pool, seconds or {}, workers, fingerprint_inputs or {}, holder or holder_name())
+        self.call("POST", report_path(run), body)
+
+    def runs(self, pool: Optional[str] = None) -> list[dict[str, Any]]:
+        """The live runs, and the last 200 that reported of each pool; with `pool` those of one pool."""
+        query = f"?{urlencode({'pool': pool})}" if pool else ""
+        runs: list[dict[str, Any]] = self.call("GET", f"/v1/runs{query}")["runs"]
+        return runs
 
     def leases(self, **filters: str) -> list[dict[str, Any]]:
         """The leases, without credentials. `state` is `live` (default), `ended` or `all`; `pool` and `run` filter them."""

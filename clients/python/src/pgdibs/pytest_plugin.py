@@ -97,6 +97,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "before it opens, and the run with it (PGDIBS_GUARD, ini pgdibs_guard; default error).",
     )
     group.addoption(
+        "--pgdibs-report",
+        metavar="FILE",
+        action="append",
+        help="Write where the time of the run went to FILE.json, or draw it to FILE.html: a lane for each worker. Can be given "
+        "twice.",
+    )
+    group.addoption(
         "--pgdibs-rebuild",
         action="store_true",
         help="Build the template again although nothing of its fingerprint has changed, once for all workers. The daemon refuses "
@@ -184,6 +191,10 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
         from pgdibs.plugin.configure import configure
 
         configure(early_config, LOADED_AT)
+    elif early_config.known_args_namespace.pgdibs_report:
+        raise pytest.UsageError(
+            "pgdibs: --pgdibs-report needs a pool: set pgdibs_pool in the ini file, PGDIBS_POOL or --pgdibs-pool"
+        )
     elif has_settings(early_config) and early_config.known_args_namespace.pgdibs_mode != "off":
         from pgdibs.plugin.ini import missing_pool
 

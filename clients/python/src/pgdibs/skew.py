@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-API_LEVEL = 3
+API_LEVEL = 4
 """The level of the API that this client is written for; `crates/pgdibs-api/src/level.rs` says what each level has added."""
 
-OPTIONAL_FIELDS = frozenset({"holder"})
+OPTIONAL_FIELDS = frozenset({"holder", "fingerprint_inputs"})
 """Request fields that only inform people. A call goes on without them when the daemon does not know them."""
 
 # The API promises this text in the detail of `invalid_request`; no other part of the answer has the name.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from pgdibs import granted
 from pgdibs.calls import Caller
@@ -36,6 +36,9 @@ class TemplateReady:
     reused: bool
     seconds: float
     database: str
+    input_changes: Optional[dict[str, Any]] = None
+    """Of a template that this call has built: how its inputs differ from those of the pool's template before (`since`, `changed`,
+    `added`, `removed`, `more`); None if the inputs of one of them are unknown."""
 
 
 def fingerprint_of(root: Path, globs: Iterable[str]) -> str:
@@ -43,16 +46,27 @@ def fingerprint_of(root: Path, globs: Iterable[str]) -> str:
 
     Skips compiled Python. Raises `ValueError` for a glob that matches no file, because it would not notice a change.
     """
+    return combined(inputs_of(root, globs))
+
+
+def inputs_of(root: Path, globs: Iterable[str]) -> dict[str, str]:
+    """The SHA-256 of each file of `fingerprint_of`, by name, for the `inputs` of `Client.ensure_template`."""
     paths: set[Path] = set()
     for pattern in globs:
         found = {path for path in root.glob(pattern) if path.is_file() and "__pycache__" not in path.parts}
         if not found:
             raise ValueError(f"`{pattern}` matches no file below {root}")
         paths |= found
+    files = sorted((path.relative_to(root).as_posix(), path) for path in paths)
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files}
+
+
+def combined(inputs: dict[str, str]) -> str:
+    """The fingerprint of the files with these hashes."""
     digest = hashlib.sha256()
-    for name, path in sorted((path.relative_to(root).as_posix(), path) for path in paths):
+    for name, file_digest in sorted(inputs.items()):
         digest.update(name.encode(errors="surrogateescape") + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        digest.update(bytes.fromhex(file_digest))
     return digest.hexdigest()
 
 
@@ -62,12 +76,20 @@ def template_path(pool: str, fingerprint: str) -> str:
 
 
 def ensure(
-    client: Caller, pool: str, fingerprint: str, build: Callable[[str], None], holder: str, deadline_seconds: float
+    client: Caller,
+    pool: str,
+    fingerprint: str,
+    build: Callable[[str], None],
+    holder: str,
+    inputs: Optional[dict[str, str]],
+    deadline_seconds: float,
 ) -> TemplateReady:
     """Implements `Client.ensure_template`."""
     started = time.monotonic()
     path = template_path(pool, fingerprint)
-    body = {"holder": holder, "wait_seconds": WAIT_SECONDS, **({"via": client.via} if client.via else {})}
+    body: dict[str, Any] = {"holder": holder, "wait_seconds": WAIT_SECONDS, **({"via": client.via} if client.via else {})}
+    if inputs:
+        body["fingerprint_inputs"] = inputs
     answer = client.call_through_restarts("PUT", path, body, deadline_seconds)
     if answer.status != 201:
         return TemplateReady(True, time.monotonic() - started, answer.body["database"])
@@ -83,7 +105,8 @@ def ensure(
             client.ask("POST", f"{path}/abandon", {**token, "detail": detail}, 10.0)
         raise
     sealed = client.call_through_restarts("POST", f"{path}/seal", token, deadline_seconds, SEAL_SECONDS)
-    return TemplateReady(False, time.monotonic() - started, sealed.body["database"])
+    changes = answer.body.get("input_changes")
+    return TemplateReady(False, time.monotonic() - started, sealed.body["database"], changes)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""A daemon from before API levels: a proxy in front of today's daemon that hides the level and refuses some fields."""
+"""A daemon from before API levels: a proxy in front of today's daemon that hides the level and refuses fields and routes."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ ANSWER_SECONDS = 60.0
 
 
 class OlderDaemon:
-    """The proxy; `unknown` are the names of the fields that it refuses, `refused` those that it has refused."""
+    """The proxy. It refuses fields whose names are in `unknown`, and paths with an end in `missing`; `refused` are those that it
+    has refused."""
 
     def __init__(self, url: str) -> None:
         self.unknown: set[str] = set()
+        self.missing: set[str] = set()
         self.refused: list[str] = []
         self._address = urlsplit(url).netloc
         older = self
@@ -61,6 +63,11 @@ class OlderDaemon:
             detail = f"{name}: unknown field `{name}`, expected one of `pool`, `fingerprint`"
             problem = {"code": "invalid_request", "status": 400, "title": "The request is not valid", "detail": detail}
             return 400, {"Content-Type": "application/problem+json"}, json.dumps(problem).encode()
+        route = next((end for end in self.missing if path.endswith(end)), None)
+        if route is not None:
+            self.refused.append(route)
+            problem = {"code": "not_found", "status": 404, "title": "Not found", "detail": f"there is no route {path}"}
+            return 404, {"Content-Type": "application/problem+json"}, json.dumps(problem).encode()
         connection = http.client.HTTPConnection(self._address, timeout=ANSWER_SECONDS)
         try:
             connection.request(method, path, body, {**headers, "Host": self._address})

@@ -75,6 +75,7 @@ pub(super) enum Command {
     Keep(KeepArgs),
     Release(ReleaseArgs),
     Psql(PsqlArgs),
+    Runs(RunsArgs),
     /// List, create, change and drop pools
     #[command(subcommand)]
     Pool(PoolCommand),
@@ -138,6 +139,22 @@ pub(super) struct StatusArgs {
     /// Update every second until interrupted
     #[arg(long)]
     pub(super) watch: bool,
+}
+
+/// List test runs: those that go on, and where the time of the last ones went
+///
+/// A run appears when it leases a database. The plugin for pytest reports its times at the end; the daemon keeps the last 200 reports of
+/// each pool.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pgdibs runs
+  pgdibs runs --pool myapp_test
+  pgdibs runs --output json | jq '.runs[] | {run, seconds, workers}'")]
+pub(super) struct RunsArgs {
+    /// Only those on this pool
+    #[arg(long, value_name = "POOL")]
+    pub(super) pool: Option<String>,
 }
 
 /// Check the daemon; exit 0 if it is healthy, 1 otherwise

@@ -73,6 +73,9 @@ fn each_source_is_rebuilt_when_its_inputs_change() {
     let (second, sum) = found(&api, &dir, "select sum(n) from t");
     assert_eq!(sum, "13");
     assert_ne!(first, second);
+    let template = api.get(&format!("/v1/pools/{dir}/templates/{}", second.as_str().unwrap())).expect(200);
+    let changes = json!({"since": first, "changed": [], "added": ["db/03.sql"], "removed": [], "more": 0});
+    assert_eq!(template["input_changes"], changes, "{template}");
     place.write("app/migrate.sql", "create table migrated (version int); insert into migrated values (2);");
     assert_eq!(found(&api, &command, "select version from migrated").1, "2");
     development.run("alter table orders add column more text");

@@ -82,6 +82,7 @@ fn templates() -> impl Strategy<Value = Vec<Template>> {
                     clone_bytes,
                     collations_changed: false,
                     clone_error: None,
+                    input_changes: None,
                     detail: None,
                     due: flags[3],
                 }

@@ -2,10 +2,12 @@
 
 pub(crate) mod acquire;
 pub(crate) mod choose_template;
+pub(crate) mod inputs;
 pub(crate) mod snapshot;
 pub(crate) mod kept;
 pub(crate) mod leases;
 pub(crate) mod pools;
+pub(crate) mod reports;
 pub(crate) mod runs;
 pub(crate) mod shared;
 pub(crate) mod templates;

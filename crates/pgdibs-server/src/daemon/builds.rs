@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::Error;
+use pgdibs_core::inputs::Inputs;
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{TemplateId, TemplateState};
@@ -54,6 +55,8 @@ struct SourcedPool {
     rate: BuildRate,
     /// The sentence while a build waits because of the rate.
     delayed: Option<String>,
+    /// What the last fingerprint is made of.
+    inputs: Option<(Fingerprint, Inputs)>,
     building: Option<Fingerprint>,
     ready: Option<Fingerprint>,
     failed: Option<(Fingerprint, String, Instant)>,
@@ -89,6 +92,7 @@ impl Builds {
                 database: SourceDatabase::default(),
                 rate: BuildRate::default(),
                 delayed: None,
+                inputs: None,
                 building: None,
                 ready: None,
                 failed: None,
@@ -188,6 +192,12 @@ impl Builds {
             // Another daemon builds the same source; waiters wait for its seal.
             TemplatePut::Building(_) => sourced.lock().ready = None,
             TemplatePut::Yours(template) => {
+                let inputs = sourced.lock().inputs.clone().filter(|(of, _)| *of == fingerprint);
+                if let Some((_, inputs)) = inputs
+                    && let Err(error) = self.backend.record_inputs(template.id, &inputs).await
+                {
+                    tracing::debug!(%pool, %fingerprint, %error, "cannot record the inputs of a template");
+                }
                 let source = {
                     let mut sourced = sourced.lock();
                     sourced.rate.start(Instant::now());
@@ -470,6 +480,9 @@ impl Builds {
         let Ok(fingerprint) = Fingerprint::parse(&fingerprint) else {
             return Current::Unreadable("the fingerprint of the inputs is malformed".to_owned());
         };
+        if sourced.inputs.as_ref().is_none_or(|(of, _)| *of != fingerprint) {
+            sourced.inputs = Some((fingerprint.clone(), sourced.fingerprints.inputs(&context)));
+        }
         if let Some((failed, why, at)) = &sourced.failed
             && *failed == fingerprint
         {

@@ -219,9 +219,9 @@ async fn serve_connection(stream: TcpStream, bounds: Bounds, router: Router, pha
     let stream = ObservedStream { stream: Box::pin(stream), phase: Arc::clone(phase) };
     let (service, answering) = (TowerToHyperService::new(router), Arc::clone(phase));
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let is_delete = request.method() == Method::DELETE;
+        let is_last = is_last_of_process(&request);
         let (answer, busy) = (service.call(request), answering.answering());
-        let answer = if is_delete { until_done(answer) } else { Box::pin(answer) };
+        let answer = if is_last { until_done(answer) } else { Box::pin(answer) };
         async move { answer.await.map(|response| response.map(|body| BusyBody { body, busy })) }
     });
     // Without hyper's own limit for a header, which would also end idle connections.
@@ -261,9 +261,15 @@ async fn serve_connection(stream: TcpStream, bounds: Bounds, router: Router, pha
     }
 }
 
+/// Whether a process may send this request as its last one, and not wait for the answer: a DELETE, or the report of its run. Such a request
+/// neither waits nor grants.
+fn is_last_of_process<B>(request: &hyper::Request<B>) -> bool {
+    *request.method() == Method::DELETE
+        || *request.method() == Method::POST && request.uri().path().ends_with("/report")
+}
+
 /// The answer of a task of its own, which goes on when the connection ends. Hyper drops an answer when the caller closes the connection,
-/// even before its first poll. That ends the wait of a caller that has gone; but a process that ends sends a last DELETE, and does not wait
-/// for the answer. A DELETE neither waits nor grants.
+/// even before its first poll. That ends the wait of a caller that has gone, but must not end the last request of a process.
 fn until_done<A: Send + 'static>(answer: impl Future<Output = A> + Send + 'static) -> BoxedAnswer<A> {
     // Not within the returned future, which may never be polled.
     let task = tokio::spawn(answer);

@@ -8,6 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pgdibs_api::bounded::{FingerprintField, PoolField, Text};
 use pgdibs_api::problem::Code;
+use pgdibs_api::report::inputs_of;
 use pgdibs_api::template::{
     AbandonRequest, Build, BuildTokenRequest, Template, TemplateBuild, TemplateLog, TemplateRequest,
 };
@@ -85,7 +86,8 @@ pub(super) async fn put<B: Backend + 'static>(
     };
     let holder = body.holder.as_ref().map_or("", Text::as_str);
     // An error drops `release`: a build that was begun for this caller is abandoned.
-    match service.put_template(&pool, &fingerprint, holder, &token, wait(body.wait_seconds)).await? {
+    let (inputs, wait) = (inputs_of(body.fingerprint_inputs), wait(body.wait_seconds));
+    match service.put_template(&pool, &fingerprint, holder, &token, &inputs, wait).await? {
         Needed::Build(template, place) => {
             release.answer(StatusCode::CREATED, &build(&(&template).into(), place, &token, &address))
         }

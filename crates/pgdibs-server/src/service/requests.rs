@@ -7,7 +7,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
 use pgdibs_core::name::{InvalidName, PoolName, shown};
 use pgdibs_core::pool::PoolPatch;
-use pgdibs_core::request::{Announce, Kept};
+use pgdibs_core::request::{Announce, Kept, ReportedRun, RunReport};
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_failpoint::{Failpoint, reach};
 
@@ -119,6 +119,22 @@ impl<B: Backend + 'static> Service<B> {
         self.wait_queue.wake_reconciler();
         self.wait_queue.wake_run(run);
         Ok(released)
+    }
+
+    /// Keeps what a run says about itself.
+    ///
+    /// # Errors
+    /// As [`Backend::report_run`].
+    pub async fn report_run(&self, report: &RunReport) -> Result<(), Error> {
+        self.unless_unreachable(Duration::ZERO, self.backend.report_run(report)).await
+    }
+
+    /// The reports that are kept, the latest first.
+    ///
+    /// # Errors
+    /// [`Error::ServerUnavailable`].
+    pub async fn reported_runs(&self, pool: Option<&PoolName>) -> Result<Vec<ReportedRun>, Error> {
+        self.unless_unreachable(Duration::ZERO, self.backend.reported_runs(pool)).await
     }
 
     /// The lease with this id, live or remembered.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
+use pgdibs_core::inputs::Inputs;
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{Template, TemplateState};
@@ -29,7 +30,7 @@ pub enum Needed {
 
 impl<B: Backend + 'static> Service<B> {
     /// "I need this template": waits for another's build, or makes the caller the builder. `token` is the secret with which the
-    /// builder will prove who it is.
+    /// builder will prove who it is. A builder's `inputs` are recorded.
     ///
     /// # Errors
     /// Unknown pool; on a pool with a source, any fingerprint but the current one; a build place that cannot be made.
@@ -39,6 +40,7 @@ impl<B: Backend + 'static> Service<B> {
         fingerprint: &Fingerprint,
         holder: &str,
         token: &SecretString,
+        inputs: &Inputs,
         wait: Duration,
     ) -> Result<Needed, Error> {
         self.tracked(async {
@@ -52,7 +54,7 @@ impl<B: Backend + 'static> Service<B> {
                     other => Attempt::Done(other),
                 })
             });
-            let template = match waited.await? {
+            let mut template = match waited.await? {
                 Waited::Done(TemplatePut::Yours(template)) => template,
                 Waited::Done(TemplatePut::Ready(template)) => return ready(template),
                 Waited::Done(TemplatePut::Building(template)) | Waited::Deadline(template) | Waited::Full(template) => {
@@ -60,6 +62,9 @@ impl<B: Backend + 'static> Service<B> {
                 }
             };
             self.wait_queue.wake_reconciler();
+            if !inputs.is_empty() {
+                template.input_changes = self.backend.record_inputs(template.id, inputs).await?;
+            }
             let waiter = waiter.restarted(PLACE_DEADLINE);
             let waited = waiter.wait(|| async {
                 let place = self.backend.build_place(template.id, token.expose_secret()).await?;

@@ -289,3 +289,28 @@ fn digest_of_300_unchanged_files_is_fast() {
     // The limit is for an unoptimised build on a loaded machine; an optimised one takes a third.
     assert!(best < Duration::from_millis(3), "{best:?}");
 }
+
+#[test]
+fn inputs_name_files_and_settings_that_changed() {
+    let base = tempfile::tempdir().unwrap();
+    write(base.path(), &[("m/1.sql", "one"), ("m/2.sql", "two")]);
+    let mut source = command(base.path(), &["m/*.sql"]);
+    source.env.insert("SEED_SIZE".to_owned(), "hushhush".to_owned().into());
+    let named = |source: &Source, context: &FingerprintContext<'_>| {
+        let mut fingerprint = SourceFingerprint::new(source.clone());
+        fingerprint.current(context).unwrap();
+        fingerprint.inputs(context)
+    };
+    let before = named(&source, &CONTEXT);
+    let names: Vec<&str> = before.keys().map(String::as_str).collect();
+    let expected = ["m/1.sql", "m/2.sql", "the command", "the settings of the pool", "the variable SEED_SIZE"];
+    assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
+    assert!(!before.values().any(|hash| hash.contains("hushhush")), "the value of a variable may be a secret");
+    write(base.path(), &[("m/2.sql", "another"), ("m/3.sql", "")]);
+    source.env.insert("SEED_SIZE".to_owned(), "4".to_owned().into());
+    let roles = ["reader".to_owned()];
+    let after = named(&source, &FingerprintContext { roles: &roles, ..CONTEXT });
+    let differs = |name: &&&String| before.get(**name) != after.get(**name);
+    let changed: Vec<&String> = after.keys().collect::<Vec<_>>().iter().filter(differs).copied().collect();
+    assert_eq!(changed, ["m/2.sql", "m/3.sql", "the settings of the pool", "the variable SEED_SIZE"]);
+}

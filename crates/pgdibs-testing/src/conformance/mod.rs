@@ -9,6 +9,7 @@ pub mod idle;
 pub mod keeps;
 pub mod leases;
 pub mod pools;
+pub mod reports;
 pub mod resets;
 mod server;
 mod suite;
@@ -50,6 +51,10 @@ macro_rules! for_each_conformance_check {
         $run!(templates, drop_template_in_use_is_rejected);
         $run!(templates, dropped_template_can_be_built_again);
         $run!(templates, template_dropped_externally_is_retired);
+        $run!(reports, inputs_are_compared_with_template_built_before);
+        $run!(reports, report_is_kept_for_each_pool_of_the_run);
+        $run!(reports, report_of_run_without_pool_is_rejected);
+        $run!(reports, pool_keeps_the_last_reports);
         $run!(leases, acquire_returns_clean_database_under_stable_name);
         $run!(leases, acquire_prefers_the_slot_of_the_worker);
         $run!(leases, acquire_with_same_key_returns_same_lease);

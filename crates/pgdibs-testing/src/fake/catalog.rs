@@ -7,10 +7,11 @@ use secrecy::SecretString;
 use super::server::Server;
 use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::error::Error;
+use pgdibs_core::inputs::Inputs;
 use pgdibs_core::lease::{Credentials, Lease, LeaseId, LeaseState};
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
 use pgdibs_core::pool::Pool;
-use pgdibs_core::request::{TicketId, TicketKind};
+use pgdibs_core::request::{ReportedRun, TicketId, TicketKind};
 use pgdibs_core::snapshot::Limits;
 use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 
@@ -35,6 +36,7 @@ pub(super) struct TemplateRow {
     pub(super) retry_at: f64,
     /// Only a test sets it: daemons write it.
     pub(super) log: Option<String>,
+    pub(super) inputs: Inputs,
 }
 
 #[derive(Debug, Clone)]
@@ -74,6 +76,8 @@ pub(super) struct State {
     pub(super) leases: BTreeMap<LeaseId, LeaseRow>,
     pub(super) runs: BTreeMap<String, RunRow>,
     pub(super) tickets: BTreeMap<TicketId, TicketRow>,
+    /// In the order in which they came.
+    pub(super) reports: Vec<ReportedRun>,
     sequence: i64,
 }
 

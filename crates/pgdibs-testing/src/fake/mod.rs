@@ -7,6 +7,7 @@
 mod catalog;
 mod faults;
 mod leasing;
+mod reports;
 mod snapshot;
 mod server;
 mod steps;
@@ -23,12 +24,14 @@ pub use server::{FakeDatabase, Session};
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::{Error, StepError};
+use pgdibs_core::inputs::{InputChanges, Inputs};
 use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolPatch};
 use pgdibs_core::request::{
-    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketId, TicketKind,
+    Acquire, Acquired, Announce, BuildPlace, Kept, ReportedRun, ResetBegun, RunReport, TargetTemplate, TemplatePut,
+    TicketId, TicketKind,
 };
 use pgdibs_core::snapshot::{Limits, Snapshot};
 use pgdibs_core::template::{Template, TemplateId};
@@ -250,6 +253,10 @@ impl Backend for FakeBackend {
         self.state().build_place(template, token)
     }
 
+    async fn record_inputs(&self, template: TemplateId, inputs: &Inputs) -> Result<Option<InputChanges>, Error> {
+        Ok(self.state().record_inputs(template, inputs))
+    }
+
     async fn renew_build(&self, pool: &PoolName, fingerprint: &Fingerprint, token: &str) -> Result<Template, Error> {
         self.state().renew_build(pool, fingerprint, token)
     }
@@ -340,5 +347,13 @@ impl Backend for FakeBackend {
 
     async fn end_run(&self, run: &str) -> Result<u64, Error> {
         Ok(self.state().end_run(run))
+    }
+
+    async fn report_run(&self, report: &RunReport) -> Result<(), Error> {
+        self.state().report_run(report)
+    }
+
+    async fn reported_runs(&self, pool: Option<&PoolName>) -> Result<Vec<ReportedRun>, Error> {
+        Ok(self.state().reported_runs(pool))
     }
 }

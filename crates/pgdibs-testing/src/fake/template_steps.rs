@@ -190,6 +190,7 @@ impl State {
             return Err(stale("the pool is not empty"));
         }
         self.pools.remove(pool);
+        self.reports.retain(|report| &report.pool != pool);
         let used: BTreeSet<String> = self.pools.values().map(|pool| pool.settings.owner.to_string()).collect();
         self.server.owners.retain(|owner| used.contains(owner));
         Ok(())

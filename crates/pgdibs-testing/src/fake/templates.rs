@@ -3,6 +3,7 @@
 use super::catalog::{State, TemplateRow};
 use pgdibs_core::database::DatabaseState;
 use pgdibs_core::error::Error;
+use pgdibs_core::inputs::Inputs;
 use pgdibs_core::lease::LeaseState;
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName};
 use pgdibs_core::pool::{Pool, PoolPatch, PoolSettings};
@@ -135,6 +136,7 @@ impl State {
             clone_bytes: None,
             collations_changed: false,
             clone_error: None,
+            input_changes: None,
             detail: None,
             due: true,
         };
@@ -146,6 +148,7 @@ impl State {
             last_used: self.now,
             retry_at: 0.0,
             log: None,
+            inputs: Inputs::new(),
         };
         self.templates.insert(id, row);
         Ok(TemplatePut::Yours(seen))

@@ -22,8 +22,10 @@ from pgdibs.plugin.failures import BuildFailed, usage_error
 from pgdibs.plugin.ini import unknown_settings
 from pgdibs.plugin.process_owner import is_pytest
 from pgdibs.plugin.progress import Progress
+from pgdibs.plugin.report import reports_of
 from pgdibs.plugin.settings import Settings, guard_mode, read_settings, settings_key
 from pgdibs.plugin.summary import Off, Summary
+from pgdibs.plugin.timeline import begin_timeline
 from pgdibs.plugin.variables import EXPORTED, PLUGIN_STATE, Unavailable, Variable, set_environment
 from pgdibs.plugin.worker import Worker
 
@@ -62,15 +64,22 @@ def _configure(config: pytest.Config, loaded_at: float) -> None:
     # `settings.variables` is complete only here, and the guard needs it.
     role = role_of(config, settings, payload)
     connection_guard.install(config, settings.guard, settings.allow, role, settings.variables, ends_with_run)
+    reports = [] if payload is not None else reports_of(config)
+    has_lane = payload["has_lane"] if payload is not None else bool(reports)
+    timeline = begin_timeline(loaded_at, ends_with_run, has_lane)
     if payload is not None:
         fingerprints: dict[str, str] = payload["fingerprints"]
         client = Client(settings.url, payload["token"] or None)
         worker = os.environ["PYTEST_XDIST_WORKER"]
         client.on_wait = Progress(config, worker).wait
-        databases = Databases(config, settings, client, payload["run"], worker, fingerprints)
-        configure_tests(config, databases, None, payload["tmpdir"], loaded_at)
+        databases = Databases(config, settings, client, payload["run"], worker, fingerprints, timeline)
+        configure_tests(config, databases, None, payload["tmpdir"])
         return
     if settings.is_off:
+        if reports:
+            raise pytest.UsageError(
+                "pgdibs: --pgdibs-report has no effect with --pgdibs=off, which measures nothing; leave it out"
+            )
         set_unavailable(settings)
         config.pluginmanager.register(Off(settings), "pgdibs-off")
         return
@@ -87,15 +96,16 @@ def _configure(config: pytest.Config, loaded_at: float) -> None:
         set_unavailable(settings)
         return
     end_run_on_sigterm(config, settings.url, run)
-    summary = Summary(settings, templates, loaded_at)
+    summary = Summary(settings, templates, timeline, reports)
     config.pluginmanager.register(summary, "pgdibs-summary")
     tmpdir = make_tmpdir(config) if settings.has_tmpdir else ""
     if not distributes(config):
-        databases = Databases(config, settings, client, run, "main", templates)
-        configure_tests(config, databases, summary, tmpdir, loaded_at)
+        databases = Databases(config, settings, client, run, "main", templates, timeline)
+        configure_tests(config, databases, summary, tmpdir)
         return
     set_unavailable(settings)
-    controller = Controller(config, settings, client, run, templates, summary, loaded_at, tmpdir)
+    timeline.switch("import")
+    controller = Controller(config, settings, client, run, templates, summary, timeline, tmpdir)
     config.pluginmanager.register(controller, "pgdibs-controller")
 
 
@@ -110,11 +120,9 @@ def configure_builder(config: pytest.Config, payload: dict[str, Any]) -> None:
     config.pluginmanager.register(Builder(payload["build"], payload["alias"]), "pgdibs-builder")
 
 
-def configure_tests(
-    config: pytest.Config, databases: Databases, summary: Optional[Summary], tmpdir: str, loaded_at: float
-) -> None:
+def configure_tests(config: pytest.Config, databases: Databases, summary: Optional[Summary], tmpdir: str) -> None:
     """Set up a process that runs tests. It leases now if it sets variables, otherwise when a test asks for a database."""
-    worker = Worker(databases, loaded_at)
+    worker = Worker(databases, summary)
     if summary is not None:
         summary.databases = databases
         summary.add(worker.share)
@@ -126,7 +134,11 @@ def configure_tests(
             databases.obtain()
         except (PgdibsError, BuildFailed) as error:
             raise usage_error(error, databases.settings) from error
+    databases.timeline.switch("import")
     config.pluginmanager.register(worker, "pgdibs-worker")
+    guard_hooks = config.pluginmanager.get_plugin(connection_guard.HOOKS_NAME)
+    if guard_hooks is not None:
+        guard_hooks.observe(worker.connection_opens)
 
 
 def role_of(config: pytest.Config, settings: Settings, payload: Optional[object]) -> Role:

@@ -8,7 +8,6 @@ import os
 import re
 import sys
 import threading
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -17,7 +16,7 @@ import pytest
 
 from pgdibs.errors import PgdibsError
 from pgdibs.plugin.failures import BuildFailed, usage_error
-from pgdibs.plugin.summary import Share
+from pgdibs.plugin.share import Share
 from pgdibs.plugin.variables import PLUGIN_STATE
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from pgdibs.plugin.settings import Settings
     from pgdibs.plugin.summary import Summary
     from pgdibs.plugin.template import Templates
+    from pgdibs.plugin.timeline import Timeline
 
 RENEW_EVERY_SECONDS = 20.0
 """A third of the time to live of a lease. The controller renews too, because the thread of a worker may be blocked."""
@@ -41,7 +41,7 @@ class Controller:
         run: str,
         templates: Templates,
         summary: Summary,
-        started: float,
+        timeline: Timeline,
         tmpdir: str,
     ) -> None:
         self.config = config
@@ -51,7 +51,7 @@ class Controller:
         self.templates = templates
         self.summary = summary
         self.tmpdir = tmpdir
-        self._started = started
+        self.timeline = timeline
         self._is_announced = False
         self._nodes: list[Any] = []
         self._final: set[str] = set()
@@ -76,11 +76,10 @@ class Controller:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_setupnodes(self, specs: list[Any]) -> None:
         """Ensure the templates, announce the run, and give the workers their payload."""
-        begun = time.time()
-        self.summary.before_workers_seconds = begun - self._started
         try:
-            fingerprints = self.templates.fingerprints()
-            self.templates.ensure()
+            with self.timeline.during("template"):
+                fingerprints = self.templates.fingerprints()
+                self.templates.ensure()
             pools = list(self.settings.aliases.values())
             atexit.register(self.end)
             self.config.add_cleanup(self.end)
@@ -97,16 +96,18 @@ class Controller:
             "variables": [variable.to_payload() for variable in self.settings.variables],
             "fingerprints": fingerprints,
             "tmpdir": self.tmpdir,
+            "has_lane": self.timeline.lane is not None,
         }
         for spec in specs:
             # Not in os.environ, because a worker on another host has an environment of its own.
             spec.env[PLUGIN_STATE] = json.dumps(payload)
         threading.Thread(target=self._renew, name="pgdibs-renew", daemon=True).start()
+        self.summary.start_workers(len(specs))
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell the worker when it was started, for its start-up time."""
-        node.workerinput["pgdibs_started"] = time.time()
+        """Record when the worker was started."""
+        self.summary.add_worker(node.gateway.id, is_local=bool(node.gateway.spec.popen))
         self._nodes.append(node)
 
     @pytest.hookimpl(tryfirst=True)
@@ -120,6 +121,8 @@ class Controller:
     def pytest_testnodedown(self, node: Any, error: object) -> None:
         """Release the leases of a worker that died; one that ended in order has released them."""
         self._take_final_share(node)
+        if error is not None:
+            self.summary.end_worker(node.gateway.id)
         if error is None:
             sentence = (getattr(node, "workeroutput", None) or {}).get("pgdibs_usage_error")
             if sentence is not None:
@@ -142,6 +145,7 @@ class Controller:
             self._take_final_share(node)
         if self._is_announced and not self._ended.is_set() and len(self._final) < len(self._nodes):
             self._complete_shares()
+        self.summary.finish(self.client, self.run)
         self.end()
 
     def _take_final_share(self, node: Any) -> None:

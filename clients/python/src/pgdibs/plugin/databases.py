@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Callable, Optional, TypeVar
 
 import pytest
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from pgdibs.lease import Lease
     from pgdibs.plugin.settings import Settings
     from pgdibs.plugin.template import Templates
+    from pgdibs.plugin.timeline import Timeline
 
 TTL_SECONDS = 60
 """The time to live of a lease: the daemon ends it after so many seconds without a renewal."""
@@ -42,6 +45,7 @@ class Databases:
         run: str,
         worker: str,
         templates: Templates | dict[str, str],
+        timeline: Timeline,
     ) -> None:
         """`templates`: of a worker the fingerprint of each pool, because its controller has ensured the templates."""
         self.config = config
@@ -55,10 +59,7 @@ class Databases:
         """Whether `obtain` has been called."""
         self.needs_reset = False
         """Whether a test has left changes that the next test must not see."""
-        self.seconds = 0.0
-        """The seconds that this process has waited for leases and resets."""
-        self.prepared_seconds = 0.0
-        """The seconds spent on templates before the first lease; 0 in a worker, whose controller prepares them."""
+        self.timeline = timeline
         self.waits: list[float] = []
         self.resets: list[float] = []
         self._templates = templates
@@ -77,9 +78,11 @@ class Databases:
         if self.leases:
             return self.leases
         self.is_requested = True
-        started = time.monotonic()
-        fingerprints = self._templates if isinstance(self._templates, dict) else self._templates.fingerprints()
-        self.prepared_seconds = time.monotonic() - started
+        if isinstance(self._templates, dict):
+            fingerprints = self._templates
+        else:
+            with self.timeline.during("template"):
+                fingerprints = self._templates.fingerprints()
         leases = self._acquire(
             [
                 LeaseRequest(
@@ -110,28 +113,24 @@ class Databases:
         """
         templates = None if isinstance(self._templates, dict) else self._templates
         if templates is not None:
-            started = time.monotonic()
             try:
                 if templates.may_be_ready:
-                    templates.set_logins()
-                    leases = self.client.batch(requests, wait_seconds=0, deadline_seconds=0)
-                    self._spent(self.waits, started)
-                    return leases
+                    with self._timed("database", self.waits):
+                        templates.set_logins()
+                        return self.client.batch(requests, wait_seconds=0, deadline_seconds=0)
             except Unreachable:
                 if self.settings.start != "auto":
                     raise
             except PgdibsError:
                 # Whatever is missing: `ensure` makes it, or raises the error that says what to do.
                 pass
-            templates.ensure()
-            self.prepared_seconds += time.monotonic() - started
-        started = time.monotonic()
+            with self.timeline.during("template"):
+                templates.ensure()
         wait_seconds = min(WAIT_SECONDS, self.settings.timeout_seconds)
-        leases = self._through_restarts(
-            lambda: self.client.batch(requests, wait_seconds=wait_seconds, deadline_seconds=self.settings.timeout_seconds)
-        )
-        self._spent(self.waits, started)
-        return leases
+        with self._timed("database", self.waits):
+            return self._through_restarts(
+                lambda: self.client.batch(requests, wait_seconds=wait_seconds, deadline_seconds=self.settings.timeout_seconds)
+            )
 
     @property
     def generation(self) -> int:
@@ -140,11 +139,10 @@ class Databases:
 
     def reset(self) -> None:
         """Put a clean database behind each URL; this ends every session on the old databases."""
-        started = time.monotonic()
-        self.config.hook.pytest_pgdibs_before_reset(config=self.config)
-        for lease in self.leases.values():
-            self._through_restarts(lease.reset)
-        self._spent(self.resets, started)
+        with self._timed("reset", self.resets):
+            self.config.hook.pytest_pgdibs_before_reset(config=self.config)
+            for lease in self.leases.values():
+                self._through_restarts(lease.reset)
         self.needs_reset = False
         self._is_clean = True
 
@@ -197,10 +195,13 @@ class Databases:
             # The pause between two attempts; nothing signals that the daemon answers again.
             time.sleep(0.2)
 
-    def _spent(self, times: list[float], started: float) -> None:
-        took = time.monotonic() - started
-        times.append(took)
-        self.seconds += took
+    @contextmanager
+    def _timed(self, phase: str, times: list[float]) -> Iterator[None]:
+        """Count the time within the context for this phase, and append it to `times` unless it raises."""
+        started = time.monotonic()
+        with self.timeline.during(phase):
+            yield
+        times.append(time.monotonic() - started)
 
 
 databases_key: pytest.StashKey[Databases] = pytest.StashKey()

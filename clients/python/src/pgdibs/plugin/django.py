@@ -16,6 +16,7 @@ from pgdibs.plugin import django_databases
 from pgdibs.plugin.databases import Databases, databases_of
 from pgdibs.plugin.environment import pool_of_alias, undeclared_alias
 from pgdibs.plugin.ini import is_absent
+from pgdibs.plugin.inputs import named_inputs_key
 from pgdibs.plugin.settings import settings_key
 from pgdibs.plugin.variables import Unavailable
 
@@ -143,10 +144,15 @@ def pytest_pgdibs_fingerprint(config: pytest.Config) -> Optional[str]:
     from django.apps import apps
 
     digest = hashlib.sha256()
+    named = config.stash.setdefault(named_inputs_key, {})
     for app in apps.get_app_configs():
         digest.update(f"\0{app.label}".encode())
+        of_app = hashlib.sha256()
         for file in _migration_files(app.label) if kind == "migrations" else _model_files(app.label):
-            digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
+            content = f"\0{file.name}\0".encode() + file.read_bytes()
+            digest.update(content)
+            of_app.update(content)
+        named[f"{kind} of {app.label}"] = of_app.hexdigest()
     return f"django {kind} {digest.hexdigest()}"
 
 

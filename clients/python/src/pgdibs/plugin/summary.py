@@ -1,60 +1,108 @@
-"""The header lines and the terminal summary: the leases, and the time that databases cost this run."""
+"""The header lines and the terminal summary: the leases, and where the time of the run went."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Optional
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
 
 import pytest
 
+from pgdibs.plugin.inputs import sentence
+from pgdibs.plugin.report import Report
+from pgdibs.plugin.run_times import RunTimes, lane_of
+from pgdibs.plugin.share import Share
+
 if TYPE_CHECKING:
+    from pgdibs.client import Client
     from pgdibs.plugin.databases import Databases
     from pgdibs.plugin.settings import Settings
     from pgdibs.plugin.template import Templates
+    from pgdibs.plugin.timeline import Segment, Timeline
 
 MORE = 'docs/troubleshooting.md, "no lease was taken"'
 
 
 @dataclass
-class Share:
-    """The share of one process; times in seconds."""
+class WorkerProcess:
+    """What the controller knows of a worker; times on its monotonic clock."""
 
-    worker: str = "main"
-    leases: int = 0
-    is_requested: bool = False
-    """Whether a test or fixture has asked for leases, with or without success."""
-    waits: list[float] = field(default_factory=list)
-    """How long each request for leases took, measured in the process."""
-    resets: int = 0
-    seconds: float = 0.0
-    """Time spent waiting for leases and resets."""
-    start_up_seconds: float = 0.0
-    """Time from the start of the process to the end of collection, without the time for databases."""
-    kept: list[str] = field(default_factory=list)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The share in types that xdist can send."""
-        return asdict(self)
+    started: float
+    is_local: bool
+    waited: dict[str, float]
+    """The phases of the controller before it."""
+    crashed_at: Optional[float] = None
 
 
 class Summary:
-    """Collects the shares of all processes and prints them at the end."""
+    """Collects the shares of all processes, prints what they add up to, and reports it."""
 
-    def __init__(self, settings: Settings, templates: Templates, started: float) -> None:
+    def __init__(self, settings: Settings, templates: Templates, timeline: Timeline, reports: list[Path]) -> None:
+        """`timeline` is that of this process; `reports` are the files of `--pgdibs-report`."""
         self.settings = settings
         self.templates = templates
+        self.timeline = timeline
+        self.reports = reports
         self.shares: dict[str, Share] = {}
         """By worker; a later share of a worker replaces its earlier one."""
         self.databases: Optional[Databases] = None
         """The databases of this process; None in a controller."""
-        self.before_workers_seconds = 0.0
-        """The start-up time of the controller, which precedes that of the workers."""
-        self._started = started
+        self._lanes: dict[str, list[Segment]] = {}
+        self._workers: dict[str, WorkerProcess] = {}
+        self._first = 0
+        """How many workers begin with the run; a later one replaces one that has crashed."""
+        self._before_workers: dict[str, float] = {}
+        self._notes: list[str] = []
+        self._times: Optional[RunTimes] = None
 
     def add(self, share: Share) -> None:
         """Add a worker's share, or replace its earlier one."""
         self.shares[share.worker] = share
+        lane = self._lanes.setdefault(share.worker, [])
+        lane[share.lane_from :] = share.lane
+
+    def start_workers(self, number: int) -> None:
+        """The controller is about to start so many workers."""
+        self._first = number
+        self.timeline.switch("start_up")
+        self._before_workers = dict(self.timeline.seconds)
+
+    def add_worker(self, worker: str, is_local: bool) -> None:
+        """The controller has started a worker, whose monotonic clock is that of this process if it is local."""
+        waited = {} if len(self._workers) >= self._first else self._before_workers
+        self._workers[worker] = WorkerProcess(time.monotonic(), is_local, waited)
+
+    def end_worker(self, worker: str) -> None:
+        """A worker has crashed."""
+        if worker in self._workers:
+            self._workers[worker].crashed_at = time.monotonic()
+
+    def finish(self, client: Client, run: str) -> None:
+        """Measure the run, which has ended; send its times to the daemon, and write the files of `--pgdibs-report`."""
+        times = self._times = self._measure()
+        report = Report(times, self.settings, self.templates, run)
+        report.send(client)
+        for path in self.reports:
+            self._notes.append(report.write(path))
+
+    def _measure(self) -> RunTimes:
+        start, total = self.timeline.started, time.monotonic() - self.timeline.started
+        if self.databases is not None:
+            (share,) = self.shares.values()
+            lane = lane_of(share, self._lanes.get(share.worker, []), 0.0, total, {}, None)
+            return RunTimes(total, [lane])
+        lanes = []
+        for name, worker in self._workers.items():
+            share = self.shares.get(name) or Share(name)
+            begin = (share.started if worker.is_local and share.age else worker.started) - start
+            before = dict(worker.waited)
+            if before:
+                # From the controller's last step until this worker's process began.
+                before["start_up"] = before.get("start_up", 0.0) + max(0.0, begin - sum(before.values()))
+            crashed_at = None if worker.crashed_at is None else worker.crashed_at - start
+            lanes.append(lane_of(share, self._lanes.get(name, []), begin, total, before, crashed_at))
+        return RunTimes(total, lanes, list(self.timeline.lane or []))
 
     def pytest_report_header(self) -> list[str]:
         """The leases, or where leases will come from; then the variables that are left alone."""
@@ -65,29 +113,29 @@ class Summary:
         if exitstatus == pytest.ExitCode.USAGE_ERROR:
             return
         terminalreporter.section("pgdibs")
-        for line in self.summary_lines(time.time() - self._started):
+        for line in self.summary_lines(self._times or self._measure()):
             terminalreporter.line(line)
 
-    def summary_lines(self, wall_seconds: float) -> list[str]:
-        """The summary of a run of that many seconds; one line for each kept database."""
+    def summary_lines(self, times: RunTimes) -> list[str]:
+        """At most four lines; then one for each kept database and each file of a report."""
         shares = self.shares.values()
+        kept = [line for share in shares for line in share.kept]
         leases = sum(share.leases for share in shares)
-        if not leases:
-            return [self._no_lease()]
+        return [
+            self._leased(leases, len(kept)) if leases else self._no_lease(),
+            *time_lines(times),
+            *(f"kept: {line}" for line in kept),
+            *self._notes,
+        ]
+
+    def _leased(self, leases: int, kept: int) -> str:
+        shares = self.shares.values()
         waits = sorted(wait for share in shares for wait in share.waits)
         resets = sum(share.resets for share in shares)
-        kept = [line for share in shares for line in share.kept]
-        cost = self.templates.seconds + sum(share.seconds for share in shares) / len(shares)
-        start_up = self.before_workers_seconds + sum(share.start_up_seconds for share in shares) / len(shares)
         workers = sum(1 for share in shares if share.leases)
         wait = f"wait p50 {milliseconds(waits[(len(waits) - 1) // 2])} max {milliseconds(waits[-1])}, " if waits else ""
         by = f" by {count(workers, 'worker')}" if self.databases is None else ""
-        return [
-            f"{count(leases, 'database')} leased{by}, {self._template()}, {wait}{count(resets, 'reset')}, {len(kept)} kept",
-            f"databases cost {cost:.2f} s, {percent(cost, wall_seconds)} of the run's {wall_seconds:.1f} s; "
-            f"start-up and import {start_up:.2f} s, {percent(start_up, wall_seconds)}",
-            *(f"kept: {line}" for line in kept),
-        ]
+        return f"{count(leases, 'database')} leased{by}, {self._template()}, {wait}{count(resets, 'reset')}, {kept} kept"
 
     def _leased_or_source(self) -> str:
         leases = self.databases.leases if self.databases is not None else {}
@@ -112,7 +160,10 @@ class Summary:
     def _template(self) -> str:
         if not self.settings.fingerprint:
             return "template built by the daemon"
-        return f"template {'reused' if self.templates.is_reused else 'built'} in {self.templates.seconds:.2f} s"
+        if self.templates.is_reused:
+            return f"template reused in {self.templates.seconds:.2f} s"
+        why = f" ({sentence(self.templates.changes)})" if self.templates.changes is not None else ""
+        return f"template built in {self.templates.seconds:.2f} s{why}"
 
     def _no_lease(self) -> str:
         if self.settings.variables or any(share.is_requested for share in self.shares.values()):
@@ -155,6 +206,36 @@ def left_alone(settings: Settings) -> list[str]:
     ]
 
 
+def time_lines(times: RunTimes) -> list[str]:
+    """Where the time of the run went, in at most three lines."""
+    of, total = times.seconds, times.total
+
+    def part(seconds: float) -> str:
+        return f"{seconds:.2f} s ({percent(seconds, total)})"
+
+    idle = f", idle workers {part(of['idle'])}, at the end {times.idle_at_end:.2f} s" if len(times.lanes) > 1 else ""
+    lines = [
+        f"the run took {total:.1f} s: start-up and import {part(times.start_up)}, waiting for databases {part(of['database'])}, "
+        f"template {part(of['template'])}, resets {part(of['reset'])}, tests {part(of['tests'])}{idle}"
+    ]
+    slowest = times.slowest
+    if slowest is not None:
+        own = slowest.share.seconds
+        waits = sum(own.get(phase, 0.0) for phase in ("template", "database", "reset"))
+        crashed = ", crashed" if slowest.is_crashed else ""
+        lines.append(
+            f"slowest worker {slowest.worker}: started at {slowest.begin:.1f} s, start-up {own.get('start_up', 0.0):.2f} s, "
+            f"import {own.get('import', 0.0):.2f} s, databases {waits:.2f} s, tests {slowest.seconds['tests']:.2f} s "
+            f"({slowest.share.tests}), done at {slowest.done:.1f} s{crashed}"
+        )
+    if times.is_start_up_long:
+        lines.append(
+            f"start-up and import take {percent(times.start_up, total)} of this run: `pgdibs diagnose -- pytest …` says what "
+            "takes so long and what would shorten it"
+        )
+    return lines
+
+
 def count(number: int, noun: str) -> str:
     """A number with its noun, as in `2 resets`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -167,4 +248,4 @@ def milliseconds(seconds: float) -> str:
 
 def percent(part: float, total: float) -> str:
     """A percentage; 0 if the total is 0."""
-    return f"{100 * part / total:.1f} %" if total > 0 else "0.0 %"
+    return f"{100 * part / total:.0f} %" if total > 0 else "0 %"

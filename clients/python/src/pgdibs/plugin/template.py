@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -22,8 +22,9 @@ from pgdibs.plugin.build_process import run_build
 from pgdibs.plugin.connection_guard import parse_exemptions
 from pgdibs.plugin.connection_guard.targets import of_url
 from pgdibs.plugin.failures import BuildFailed
+from pgdibs.plugin.inputs import hash_of, inputs_for_daemon, named_inputs_key
 from pgdibs.plugin.variables import EXPORTED, LIBPQ, PLUGIN_STATE, Unavailable, marked, set_environment
-from pgdibs.templates import TemplateReady, fingerprint_of, template_path
+from pgdibs.templates import TemplateReady, combined, inputs_of, template_path
 from pgdibs.urls import retarget
 
 if TYPE_CHECKING:
@@ -74,6 +75,10 @@ class Templates:
     """How long the fingerprint and `ensure` took."""
     is_reused: bool = True
     """Whether all of them existed before this run."""
+    inputs: dict[str, str] = field(default_factory=dict)
+    """What the fingerprint is made of, with a hash of each."""
+    changes: Optional[dict[str, Any]] = None
+    """Of a template that this run has built: how its inputs differ from those of the one before; None if that is not known."""
     _fingerprints: dict[str, str] = field(default_factory=dict)
     _is_forced: bool = False
     """Whether to build although the templates may exist."""
@@ -149,6 +154,7 @@ class Templates:
                 self.client.put_pool(pool)
                 ready = self._ensure_template(pool, alias)
             self.is_reused = self.is_reused and ready.reused
+            self.changes = self.changes or ready.input_changes
             if cache is not None and not ready.reused:
                 cache.save(pool, self._fingerprints[pool])
         if self._fingerprints:
@@ -171,7 +177,9 @@ class Templates:
         def build(url: str) -> None:
             self._build(url, alias)
 
-        return self.client.ensure_template(pool, self._fingerprints[pool], build, deadline_seconds=BUILD_SECONDS)
+        return self.client.ensure_template(
+            pool, self._fingerprints[pool], build, inputs=self.inputs, deadline_seconds=BUILD_SECONDS
+        )
 
     def _fingerprint(self) -> str:
         """The fingerprint of the files, the build, the variables and the results of the hook."""
@@ -182,12 +190,19 @@ class Templates:
                     f"pgdibs: pgdibs_fingerprint in the ini file: `{glob}` matches nothing in {directory}, the directory of the "
                     "ini file; it takes globs for all files that define the schema, as in migrations/*.sql or ../../db/*.sql"
                 )
-        files = fingerprint_of(directory, self.settings.fingerprint)
+        files = inputs_of(directory, self.settings.fingerprint)
         # A change of the command or the variables makes a new template, because the old one may be wrong.
         build = [self.settings.build, *sorted(f"{each.name} {each.alias} {each.part}" for each in self.settings.variables)]
         values = [f"{name}={os.environ[name]}" if name in os.environ else name for name in self._variables_of_build()]
-        more = self.config.hook.pytest_pgdibs_fingerprint(config=self.config)
-        return hashlib.sha256("\0".join([files, *build, *values, *sorted(more)]).encode(errors="surrogateescape")).hexdigest()
+        more = sorted(self.config.hook.pytest_pgdibs_fingerprint(config=self.config))
+        others = {"pgdibs_build": hash_of(build[0]), "pgdibs_env": hash_of("\n".join(build[1:]))}
+        others.update((value.partition("=")[0], hash_of(value)) for value in values)
+        named = self.config.stash.get(named_inputs_key, {})
+        unnamed = [text for text in more if not (named and text.startswith("django "))]
+        others.update({"pytest_pgdibs_fingerprint": hash_of("\0".join(unnamed))} if unnamed else {}, **named)
+        self.inputs = inputs_for_daemon(files, others)
+        parts = [combined(files), *build, *values, *more]
+        return hashlib.sha256("\0".join(parts).encode(errors="surrogateescape")).hexdigest()
 
     def _variables_of_build(self) -> list[str]:
         """The names of `pgdibs_fingerprint_env`; refuses one that pgdibs sets, because its value differs in each run."""

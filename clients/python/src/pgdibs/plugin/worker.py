@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import pytest
 
 from pgdibs.errors import PgdibsError
 from pgdibs.plugin.failures import obtain_or_stop
+from pgdibs.plugin.footprint import Footprint, peak_rss_mb
 from pgdibs.plugin.resets import explanation
-from pgdibs.plugin.summary import Share
+from pgdibs.plugin.share import Share
 
 if TYPE_CHECKING:
     from pgdibs.plugin.databases import Databases
+    from pgdibs.plugin.summary import Summary
 
 
 class Worker:
     """The hooks of a process that runs tests."""
 
-    def __init__(self, databases: Databases, started: float) -> None:
+    def __init__(self, databases: Databases, summary: Optional[Summary]) -> None:
+        """`summary`: that of the run; None in a worker, whose controller has it."""
         self.databases = databases
-        self.share = Share(databases.worker)
-        self._started = started
+        self.summary = summary
+        self.timeline = databases.timeline
+        self.footprint = Footprint()
+        self.share = Share(databases.worker, started=self.timeline.started)
+        self._between_tests = "idle" if summary is None else "tests"
         self._kept_for = ""
 
     @pytest.hookimpl(hookwrapper=True)
@@ -35,10 +40,17 @@ class Worker:
         if output is not None and isinstance(error, pytest.UsageError) and str(error).startswith("pgdibs: "):
             output["pgdibs_usage_error"] = str(error)
 
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Measure the start-up time, which ends when collection is done."""
-        started = getattr(session.config, "workerinput", {}).get("pgdibs_started", self._started)
-        self.share.start_up_seconds = max(0.0, time.time() - started - self.databases.seconds - self.databases.prepared_seconds)
+    def pytest_collection_finish(self) -> None:
+        """Start-up and import end when collection is done."""
+        self.timeline.switch(self._between_tests)
+
+    @pytest.hookimpl(hookwrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self) -> Generator[None, Any, None]:
+        """Time the test with its fixtures."""
+        self.timeline.switch("tests")
+        yield
+        self.share.tests += 1
+        self.timeline.switch(self._between_tests)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Refuse a marker with other arguments than reset="before"."""
@@ -76,6 +88,8 @@ class Worker:
             sentence = explanation(call.excinfo.value)
             report.sections += [("pgdibs", sentence)] if sentence else []
         self._keep_after_failure(item, report)
+        if report.when == "call":
+            self.footprint.count(self._ports())
         if report.when != "call" and hasattr(item.config, "workerinput"):
             # For the controller, in case this process dies before `pytest_sessionfinish`.
             report.pgdibs_share = self.measured().as_dict()  # type: ignore[attr-defined]
@@ -96,17 +110,30 @@ class Worker:
         report.sections.append(("pgdibs", "\n".join(lines)))
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Send the final share to the controller; without one the summary has the share already."""
+        """Send the final share to the controller; without one complete the summary."""
         share = self.measured()
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
             output["pgdibs"] = share.as_dict()
+        if self.summary is not None:
+            self.summary.add(share)
+            self.summary.finish(self.databases.client, self.databases.run)
+
+    def connection_opens(self) -> None:
+        """Count the connections: this process is about to open one."""
+        self.footprint.count(self._ports(), opening=1)
+
+    def _ports(self) -> set[int]:
+        return {lease.port for lease in self.databases.leases.values()}
 
     def measured(self) -> Share:
         """The share of this process until now."""
-        self.share.waits = self.databases.waits if self.databases.leases else []
-        self.share.leases = len(self.databases.leases)
-        self.share.is_requested = self.databases.is_requested
-        self.share.resets = len(self.databases.resets)
-        self.share.seconds = self.databases.seconds
-        return self.share
+        share = self.share
+        share.waits = self.databases.waits if self.databases.leases else []
+        share.leases = len(self.databases.leases)
+        share.is_requested = self.databases.is_requested
+        share.resets = len(self.databases.resets)
+        share.age, share.seconds, share.phase, share.since = self.timeline.measured()
+        share.lane_from, share.lane = self.timeline.new_segments()
+        share.peak_rss_mb, share.connections = peak_rss_mb(), self.footprint.connections
+        return share

@@ -103,6 +103,7 @@ impl Example {
             clone_bytes: None,
             collations_changed: false,
             clone_error: None,
+            input_changes: None,
             detail: None,
             due: true,
         });

@@ -300,6 +300,7 @@ async fn wrong_method_media_type_or_size_is_refused() {
         ("/v1/pools/app", "GET,HEAD,PUT,DELETE"),
         ("/v1/leases/batch", "POST"),
         ("/v1/runs/r", "PUT,DELETE"),
+        ("/v1/runs/r/report", "POST"),
         ("/livez", "GET,HEAD"),
     ] {
         let refused = api.send(Call::new("PATCH", path)).await;

@@ -54,3 +54,24 @@ async fn abandoned_build_goes_to_next_caller() {
     let second = api.put(path, json!({})).await.expect(201).json;
     assert_ne!(second["build"]["token"], token);
 }
+
+/// The daemon says which inputs have changed since the template before, to the builder and to everybody later.
+#[tokio::test]
+async fn template_names_inputs_that_changed_since_the_one_before() {
+    let api = TestApi::new();
+    api.put("/v1/pools/app", json!({"warm": 0})).await.expect(201);
+    let build = async |fingerprint: &str, inputs: serde_json::Value| {
+        let path = format!("/v1/pools/app/templates/{fingerprint}");
+        let begun = api.put(&path, json!({"fingerprint_inputs": inputs})).await.expect(201).json;
+        api.post(&format!("{path}/seal"), json!({"token": begun["build"]["token"]})).await.expect(200);
+        begun["input_changes"].clone()
+    };
+    assert_eq!(build("v1", json!({"0041.sql": "a", "0042.sql": "b"})).await, json!(null));
+    let changes = json!({"since": "v1", "changed": ["0042.sql"], "added": ["0043.sql"], "removed": [], "more": 0});
+    assert_eq!(build("v2", json!({"0041.sql": "a", "0042.sql": "c", "0043.sql": "d"})).await, changes);
+    assert_eq!(api.get("/v1/pools/app/templates/v2").await.expect(200).json["input_changes"], changes);
+    // A caller that finds the template changes nothing.
+    api.put("/v1/pools/app/templates/v2", json!({"fingerprint_inputs": {"other": "x"}})).await.expect(200);
+    let pool = api.get("/v1/pools/app").await.expect(200).json;
+    assert_eq!(pool["templates"][1]["input_changes"], changes, "{pool}");
+}

@@ -122,6 +122,10 @@ async fn responses_have_golden_shapes() {
     golden(&api, "problem_lease_ended", "POST", &format!("/v1/leases/{id}/renew"), Value::Null).await;
     let batch = json!({"leases": [{"pool": "app", "worker": "gw1"}], "wait_seconds": 10});
     golden(&api, "lease_batch", "POST", "/v1/leases/batch", batch).await;
+    let report = json!({"holder": "ci-7/controller", "seconds": {"total": 12.5, "start_up": 4.0, "tests": 8.5},
+        "workers": [{"worker": "gw0", "peak_rss_mb": 120, "connections": 2}]});
+    golden(&api, "run_report", "POST", "/v1/runs/7f3c/report", report).await;
+    golden(&api, "runs", "GET", "/v1/runs", Value::Null).await;
     golden(&api, "run_delete", "DELETE", "/v1/runs/7f3c", Value::Null).await;
     golden(&api, "problem_invalid_request", "POST", "/v1/leases", json!({"pool": "app", "ttl_seconds": 0})).await;
 }

@@ -64,7 +64,7 @@ pub(in crate::http) fn operations() -> Vec<Operation> {
             });
         }
     }
-    assert!(found.len() >= 29, "{found:#?}");
+    assert!(found.len() >= 31, "{found:#?}");
     found
 }
 
@@ -133,7 +133,7 @@ impl PreparedApi {
             (true, "seal" | "renew" | "abandon") if operation.path.contains("templates") => {
                 json!({"token": self.build_token})
             }
-            (true, "leases" | "{run}") => json!({"pool": "app"}),
+            (true, "leases" | "{run}" | "report") => json!({"pool": "app"}),
             (true, "batch") => json!({"leases": [{"pool": "app"}]}),
             (true, _) => json!({}),
         }

@@ -51,6 +51,8 @@ class ConnectionGuard:
         self.modules_before = frozenset(sys.modules)
         """The names of the modules that were imported before pgdibs set the variables."""
         self.is_active = True
+        self.on_attempt: Optional[Callable[[], None]] = None
+        """Called before each attempt is checked."""
         self.stopped = ""
         """The sentence about the first attempt that was stopped."""
         self._allowed: dict[Hashable, tuple[tuple[Any, ...], tuple[Any, ...]]] = {}
@@ -70,6 +72,8 @@ class ConnectionGuard:
 
     def check_parameters(self, layer: str, key: Hashable, parameters: Callable[[], Mapping[str, Any]]) -> None:
         """Check libpq parameters; `key` identifies them in the cache of allowed arguments."""
+        if self.on_attempt is not None:
+            self.on_attempt()
         try:
             known = self._allowed.get(key)
         except TypeError:  # an argument that cannot be hashed
@@ -95,6 +99,8 @@ class ConnectionGuard:
 
     def check_resolved(self, layer: str, key: Hashable, targets: Callable[[], list[Target]]) -> None:
         """Check targets that the driver itself has resolved."""
+        if self.on_attempt is not None:
+            self.on_attempt()
         if key in self._allowed:
             return
         self.check_targets(layer, targets())

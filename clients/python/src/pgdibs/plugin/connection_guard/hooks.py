@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +24,10 @@ class GuardHooks:
         self._guard = guard
         self._has_output = False
         """Whether this worker has written its output for the controller, which takes no more after that."""
+
+    def observe(self, on_attempt: Callable[[], None]) -> None:
+        """Call this before each attempt to connect."""
+        self._guard.on_attempt = on_attempt
 
     def end_run(self) -> None:
         """Raise if a connection was stopped."""

@@ -105,6 +105,7 @@ async fn document_describes_golden_responses() {
         ("pool", "Pool"),
         ("template_ready", "Template"),
         ("template_build", "TemplateBuild"),
+        ("runs", "Runs"),
         ("lease_kept", "Kept"),
         ("status", "Status"),
         ("problem_invalid_request", "Problem"),
