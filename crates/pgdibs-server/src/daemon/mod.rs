@@ -7,6 +7,7 @@ mod idle;
 mod lock_wait;
 mod log;
 mod notify;
+mod relay;
 mod server;
 mod source_database;
 mod status;
@@ -28,7 +29,7 @@ use pgdibs_failpoint::{Failpoint, reach};
 use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::ServerAddress;
 use pgdibs_postgres::doctor::{Extent, Severity};
-use pgdibs_postgres::membership::ListenError;
+use pgdibs_postgres::membership::{ListenError, Notified};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ use self::server::{Server, ServerError};
 use self::status::Status;
 use crate::config::{Config, PoolConfig};
 use crate::endpoint_file::EndpointFile;
+use crate::events::Events;
 use crate::http;
 use crate::reconciler::{Reconciler, ReconcilerState};
 use crate::service::wait_queue::WaitQueue;
@@ -190,6 +192,7 @@ async fn with_server(
     }
 
     let wait_queue = Arc::new(WaitQueue::default());
+    let events = Arc::new(Events::of(backend.instance()));
     let report: Arc<Mutex<ReconcilerState>> = Arc::default();
     status.set_report(Arc::clone(&report));
     let tasks = TaskTracker::new();
@@ -197,6 +200,7 @@ async fn with_server(
         config,
         Arc::clone(&backend),
         Arc::clone(&wait_queue),
+        Arc::clone(&events),
         server.address().clone(),
         server.client_program("psql"),
         stopping.clone(),
@@ -212,9 +216,12 @@ async fn with_server(
         stopping.clone(),
         tasks.clone(),
     )
+    .with_events(Arc::clone(&events))
     .with_max_login(config.max_login())
     .with_refused_pools(Arc::clone(status.refused_pools()));
-    let membership = keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report));
+    let membership =
+        keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report), Arc::clone(&events));
+    tasks.spawn(relay::send(Arc::clone(&backend), Arc::clone(&events), stopping.clone()));
     tasks.spawn(stopping.clone().run_until_cancelled_owned(membership));
     // A task of its own, because the blocker may block the reconciler.
     let watching = Arc::clone(&backend);
@@ -237,6 +244,7 @@ async fn with_server(
         config.idle_seconds.seconds(),
         report,
     );
+    let reconciler = reconciler.with_events(Arc::clone(&events));
     let reconciler = tokio::spawn(reconciler.run(reconciler_stops.clone()));
     wait_queue.wake_reconciler();
     let mut pools = ConfiguredPools::new(config.pools.clone(), &backend, &wait_queue, status);
@@ -285,15 +293,21 @@ async fn with_server(
 /// Keeps this daemon a member until the caller drops the future: it gets notifications of other daemons' changes, and its tickets count.
 ///
 /// It also detects a dead connection first, because the reconciler may be waiting for a step.
-async fn keep_membership(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, report: Arc<Mutex<ReconcilerState>>) {
+async fn keep_membership(
+    backend: Arc<PgBackend>,
+    wait_queue: Arc<WaitQueue>,
+    report: Arc<Mutex<ReconcilerState>>,
+    events: Arc<Events>,
+) {
     loop {
         match backend.membership().await {
             Ok(mut membership) => {
                 wait_queue.wake_reconciler_for_others();
                 let error = loop {
-                    match membership.changed().await {
+                    match membership.notified().await {
+                        Ok(Notified::Events(payload)) => relay::receive(&events, &payload),
                         // It wakes the waiters, once it has counted what is ready.
-                        Ok(()) => wait_queue.wake_reconciler_for_others(),
+                        Ok(Notified::Changed) => wait_queue.wake_reconciler_for_others(),
                         Err(error) => break error,
                     }
                 };

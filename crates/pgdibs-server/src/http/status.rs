@@ -10,6 +10,7 @@ use pgdibs_core::plan::{large, locks};
 use pgdibs_core::snapshot::{Snapshot, Ticket};
 
 use super::app::App;
+use super::status_source::StatusSource;
 use super::{databases, pools};
 use crate::service::Service;
 
@@ -19,18 +20,23 @@ use crate::service::Service;
     (status = 200, description = "The status.", body = Status),
 ))]
 pub(super) async fn show<B: Backend + 'static>(service: Service<B>, State(app): State<App<B>>) -> Json<Status> {
+    Json(current(&service, &*app.status).await)
+}
+
+/// The status at this moment.
+pub(super) async fn current<B: Backend + 'static>(service: &Service<B>, status: &dyn StatusSource) -> Status {
     let (snapshot, detail) = match service.snapshot().await {
         Ok(snapshot) => (snapshot, None),
         Err(error) => (Snapshot::default(), Some(error.to_string())),
     };
     let addresses = service.addresses().iter();
     let addresses = addresses.map(|(name, to)| (name.clone(), Address { host: to.host.clone(), port: to.port }));
-    let server = app.status.server();
+    let server = status.server();
     let limits = &snapshot.limits;
     let too_few_locks = locks::too_few(&snapshot).into_iter().map(|lack| lack.to_string());
     let costly_clones = large::costly(&snapshot).into_iter().map(|costly| costly.to_string());
-    Json(Status {
-        daemon: app.status.daemon(),
+    Status {
+        daemon: status.daemon(),
         server: Server {
             version: server.version,
             reachable: detail.is_none(),
@@ -50,9 +56,10 @@ pub(super) async fn show<B: Backend + 'static>(service: Service<B>, State(app): 
         databases: databases::all(&snapshot),
         waiters: snapshot.tickets.iter().map(|ticket| waiter(ticket, &snapshot)).collect(),
         runs: snapshot.runs.iter().map(RunStatus::from).collect(),
-        reconciler: app.status.reconciler(),
+        reconciler: status.reconciler(),
+        history: service.events().history(),
         findings: server.findings,
-    })
+    }
 }
 
 fn waiter(ticket: &Ticket, snapshot: &Snapshot) -> Waiter {
