@@ -169,6 +169,9 @@ fn machines_sentence(layouts: &Layouts) -> Option<String> {
     let recommended = layouts.recommended();
     let more = layouts.all.iter().filter(|one| one.layout.shards > recommended.layout.shards);
     let quickest = more.min_by(|one, other| one.wall.total_cmp(&other.wall))?;
+    if quickest.wall > recommended.wall * (1.0 - WORTH) {
+        return None;
+    }
     Some(format!(
         "On {} machines like this one: {}, with {} start-ups instead of {}.",
         quickest.layout.shards,

@@ -25,7 +25,9 @@ pub(crate) struct Durations {
     pub(crate) files: Vec<String>,
     /// Seconds of the fixtures of each file.
     pub(crate) file_fixtures: Vec<f64>,
-    /// How many tests have a duration of their own; the others got the mean of their file, or of all.
+    /// Which tests have a duration of their own; the others got the mean of their file, or of all.
+    is_known: Vec<bool>,
+    /// How many these are.
     pub(crate) known: usize,
 }
 
@@ -54,7 +56,8 @@ impl Durations {
             test.seconds = of_files.get(&test.file).map_or(mean, |(sum, count)| sum / *count as f64);
         }
         let file_fixtures = files.names.iter().map(|file| fixtures.get(file).copied().unwrap_or_default()).collect();
-        Self { origin, ids: ids.to_vec(), tests, files: files.names, file_fixtures, known }
+        let is_known = ids.iter().map(|id| seconds.contains_key(id)).collect();
+        Self { origin, ids: ids.to_vec(), tests, files: files.names, file_fixtures, is_known, known }
     }
 
     /// Seconds of all tests in one process alone, without the fixtures of files.
@@ -62,21 +65,27 @@ impl Durations {
         self.tests.iter().map(|test| test.seconds).sum()
     }
 
-    /// The longest test.
-    pub(crate) fn longest(&self) -> Option<(&str, f64)> {
-        let seconds = self.tests.iter().map(|test| test.seconds);
-        let (index, seconds) = seconds.enumerate().max_by(|one, other| one.1.total_cmp(&other.1))?;
-        Some((self.ids.get(index)?, seconds))
+    /// The tests whose duration is known.
+    fn known_tests(&self) -> impl Iterator<Item = usize> + '_ {
+        (0..self.tests.len()).filter(|test| self.is_known.get(*test) == Some(&true))
     }
 
-    /// Tests of about so many seconds, whole files where that is possible, spread over the suite; all of them when there is not more.
+    /// The longest test.
+    pub(crate) fn longest(&self) -> Option<(&str, f64)> {
+        let seconds = |test: usize| self.tests[test].seconds;
+        let longest = self.known_tests().max_by(|one, other| seconds(*one).total_cmp(&seconds(*other)))?;
+        Some((self.ids.get(longest)?, seconds(longest)))
+    }
+
+    /// Tests of about so many seconds, whole files where that is possible, spread over the suite; all of them when there is not more. A
+    /// test without a known duration may be one that hangs.
     pub(crate) fn sample(&self, seconds: f64) -> Vec<usize> {
         if self.sum() <= seconds * 1.2 {
-            return (0..self.tests.len()).collect();
+            return self.known_tests().collect();
         }
         let mut of_files: Vec<Vec<usize>> = vec![Vec::new(); self.files.len()];
-        for (number, test) in self.tests.iter().enumerate() {
-            of_files[test.file].push(number);
+        for test in self.known_tests() {
+            of_files[self.tests[test].file].push(test);
         }
         // The same files in each run, in an order that has nothing to do with their names.
         let mut order: Vec<usize> = (0..of_files.len()).collect();
@@ -98,8 +107,8 @@ impl Durations {
             left -= in_file;
         }
         if chosen.is_empty() {
-            let shortest = (0..self.tests.len())
-                .min_by(|one, other| self.tests[*one].seconds.total_cmp(&self.tests[*other].seconds));
+            let shortest =
+                self.known_tests().min_by(|one, other| self.tests[*one].seconds.total_cmp(&self.tests[*other].seconds));
             chosen.extend(shortest);
         }
         chosen.sort_unstable();

@@ -214,7 +214,7 @@ impl<'a> Measurement<'a> {
     fn estimate(&self, step: Step) -> f64 {
         let start_up = self.measured.start_up.median().unwrap_or(2.0);
         let cores = self.measured.cores.max(1) as f64;
-        let sample = self.measured.sample_seconds.max(1.0);
+        let sample = if self.databases.is_some() { self.measured.sample_seconds.max(1.0) } else { 0.0 };
         let guess = match step {
             Step::Interpreter => 0.1,
             Step::Imports | Step::Collection | Step::CollectionWithoutCoverage => start_up,

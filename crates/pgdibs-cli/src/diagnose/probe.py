@@ -1,17 +1,21 @@
-"""The pytest plugin that `pgdibs diagnose` loads into the user's command: it writes when each phase began, what imported, what each test took.
+"""The pytest plugin that `pgdibs diagnose` loads into the command: it writes phases, imports, fixtures and tests of each process.
 
-The program writes this file into a temporary directory, puts that on PYTHONPATH and names the module with `-p` in PYTEST_ADDOPTS. Events go
-to a file of their own for each process, one JSON object a line, so that a killed process leaves what it had seen. As a program it prints the
-durations of a JUnit file as JSON.
+The program writes this file into a temporary directory, puts that on PYTHONPATH and names the module with `-p` in
+PYTEST_ADDOPTS. Events go to a file of their own for each process, one JSON object a line, so that a killed process leaves what
+it had seen. As a program it prints the durations of a JUnit file as JSON.
 """
 
+from __future__ import annotations
+
 import builtins
+import contextlib
 import inspect
 import json
 import os
 import re
 import sys
 import time
+from typing import Any, Optional
 
 IMPORTED_AT = time.time()
 
@@ -32,27 +36,27 @@ PREPARES = re.compile(
 """What the name or the source of a fixture that prepares a database contains."""
 
 
-def write(kind, **fields):
+def write(kind: str, **fields: Any) -> None:
     """Append an event."""
     if _out is not None:
         os.write(_out, (json.dumps({"kind": kind, **fields}) + "\n").encode())
 
 
-def mark(name):
+def mark(name: str) -> None:
     """Write that a phase begins or ends now."""
     write("mark", name=name, at=time.time())
 
 
-_out = None
+_out: Optional[int] = None
 if OUT and __name__ != "__main__":
-    _out = os.open(os.path.join(OUT, "%s-%d.jsonl" % (WORKER, os.getpid())), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    _out = os.open(os.path.join(OUT, f"{WORKER}-{os.getpid()}.jsonl"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     write(
         "process",
         worker=WORKER,
         at=IMPORTED_AT,
         python=sys.executable,
         prefix=sys.prefix,
-        version="%d.%d.%d" % sys.version_info[:3],
+        version=".".join(map(str, sys.version_info[:3])),
         pytest=getattr(pytest, "__version__", "?"),
     )
 
@@ -60,14 +64,14 @@ if OUT and __name__ != "__main__":
 class Imports:
     """Times the outermost import statements of the user's own files, until collection ends."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.root = os.path.realpath(os.getcwd()) + os.sep
         self.is_inside = False
-        self.seconds = {}
+        self.seconds: dict[tuple[str, int, str], float] = {}
         self.real = builtins.__import__
         builtins.__import__ = self.imported
 
-    def imported(self, name, globals=None, locals=None, fromlist=(), level=0):
+    def imported(self, name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:
         """Import, and add the seconds to the line that asked for it."""
         if self.is_inside:
             return self.real(name, globals, locals, fromlist, level)
@@ -89,7 +93,7 @@ class Imports:
             key = (file[len(self.root) :], line, what)
             self.seconds[key] = self.seconds.get(key, 0.0) + time.perf_counter() - begun
 
-    def end(self):
+    def end(self) -> None:
         """Restore the builtin and write the lines that took at least a millisecond."""
         builtins.__import__ = self.real
         for (file, line, what), seconds in self.seconds.items():
@@ -104,8 +108,8 @@ _imports = Imports() if OUT and __name__ != "__main__" else None
 if __name__ != "__main__":
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_load_initial_conftests(early_config):
-        """Time the first conftests. The plugin of pgdibs leases outside of this wrapper or inside: its own figures say how long."""
+    def pytest_load_initial_conftests(early_config: pytest.Config) -> Any:
+        """Time the first conftests."""
         if _imports is not None and hasattr(early_config, "rootpath"):
             _imports.root = os.path.realpath(str(early_config.rootpath)) + os.sep
         time_conftests(early_config.pluginmanager)
@@ -114,7 +118,7 @@ if __name__ != "__main__":
         mark("conftest_end")
 
     @pytest.hookimpl(tryfirst=True)
-    def pytest_configure(config):
+    def pytest_configure(config: pytest.Config) -> None:
         """Keep the command from writing into the user's tree and from asking a terminal."""
         option = config.option
         for name in ("usepdb", "trace"):
@@ -140,13 +144,13 @@ if __name__ != "__main__":
             config.args = [FILE]
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_collection(session):
+    def pytest_collection() -> Any:
         """Time the collection."""
         mark("collection_begin")
         yield
 
     @pytest.hookimpl(trylast=True)
-    def pytest_collection_modifyitems(config, items):
+    def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
         """Write the tests; deselect those that this run does not need."""
         if config.option.collectonly:
             write("items", ids=[item.nodeid for item in items])
@@ -159,24 +163,24 @@ if __name__ != "__main__":
                 config.hook.pytest_deselected(items=deselected)
 
     @pytest.hookimpl(trylast=True)
-    def pytest_collection_finish(session):
+    def pytest_collection_finish() -> None:
         """The end of the start-up of a process that runs tests."""
         mark("collection_end")
         if _imports is not None:
             _imports.end()
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
-    def pytest_xdist_setupnodes():
+    def pytest_xdist_setupnodes() -> None:
         """The controller starts its workers."""
         mark("workers_begin")
 
     _current = {"session": 0.0, "file": 0.0}
-    _stack = []
-    _kinds = {}
+    _stack: list[float] = []
+    _kinds: dict[int, bool] = {}
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_runtest_protocol(item):
-        """Time a test with its fixtures; what session fixtures and those of a file took is told apart, because others share it."""
+    def pytest_runtest_protocol(item: pytest.Item) -> Any:
+        """Time a test; what the fixtures of its session and its file took is told apart, because other tests share it."""
         _current["session"] = _current["file"] = 0.0
         begun = time.time()
         yield
@@ -184,14 +188,14 @@ if __name__ != "__main__":
         write("test", id=item.nodeid, begun=begun, ended=ended, session=_current["session"], file=_current["file"])
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_fixture_setup(fixturedef):
+    def pytest_fixture_setup(fixturedef: pytest.FixtureDef[Any]) -> Any:
         """Time a fixture without those that it asks for."""
         begun = time.perf_counter()
         _stack.append(0.0)
         yield
         took(fixturedef, time.perf_counter() - begun)
 
-    def took(fixturedef, seconds):
+    def took(fixturedef: pytest.FixtureDef[Any], seconds: float) -> None:
         """Count the set-up or the teardown of a fixture, without those within it."""
         own = seconds - _stack.pop()
         if _stack:
@@ -204,7 +208,7 @@ if __name__ != "__main__":
         if own >= 0.0005:
             write("fixture", name=fixturedef.argname, scope=scope, seconds=own, database=prepares_database(fixturedef))
 
-    def time_teardowns():
+    def time_teardowns() -> None:
         """Time the teardown of fixtures, for which pytest has no hook. Without this private class the tests count it."""
         try:
             from _pytest.fixtures import FixtureDef
@@ -213,7 +217,7 @@ if __name__ != "__main__":
         except (ImportError, AttributeError):
             return
 
-        def finish(self, request):
+        def finish(self: Any, request: Any) -> Any:
             # pytest also calls it for fixtures that were not set up.
             if getattr(self, "cached_result", None) is None:
                 return real(self, request)
@@ -224,13 +228,13 @@ if __name__ != "__main__":
             finally:
                 took(self, time.perf_counter() - begun)
 
-        FixtureDef.finish = finish
+        FixtureDef.finish = finish  # type: ignore[method-assign]
 
     if OUT:
         time_teardowns()
 
     @pytest.hookimpl(hookwrapper=True, tryfirst=True)
-    def pytest_sessionfinish(session):
+    def pytest_sessionfinish(session: pytest.Session) -> Any:
         """Write what the plugin of pgdibs took, and the memory."""
         mark("finish_begin")
         databases = sys.modules.get("pgdibs.plugin.databases")
@@ -252,13 +256,13 @@ if __name__ != "__main__":
         mark("finish_end")
 
 
-def time_conftests(manager):
+def time_conftests(manager: Any) -> None:
     """Time each conftest, by file. The method is private to pytest; without it the files are not told apart."""
     real = getattr(manager, "_importconftest", None)
     if real is None or getattr(real, "is_timed", False):
         return
 
-    def timed(path, *args, **kwargs):
+    def timed(path: Any, *args: Any, **kwargs: Any) -> Any:
         known = len(manager._conftest_plugins) if hasattr(manager, "_conftest_plugins") else None
         begun = time.perf_counter()
         try:
@@ -267,15 +271,15 @@ def time_conftests(manager):
             if known is None or len(manager._conftest_plugins) > known:
                 write("conftest", file=str(path), seconds=time.perf_counter() - begun)
 
-    timed.is_timed = True
+    timed.is_timed = True  # type: ignore[attr-defined]
     manager._importconftest = timed
 
 
-def options_of(config):
+def options_of(config: pytest.Config) -> dict[str, Any]:
     """What the layout of the run follows from, wherever it is set: arguments, addopts, PYTEST_ADDOPTS, ini."""
     option, manager = config.option, config.pluginmanager
 
-    def version(distribution):
+    def version(distribution: str) -> Optional[str]:
         try:
             from importlib.metadata import version as installed
 
@@ -302,26 +306,24 @@ def options_of(config):
     }
 
 
-def prepares_database(fixturedef):
+def prepares_database(fixturedef: pytest.FixtureDef[Any]) -> bool:
     """Whether the name, the source or a requested fixture of a fixture says that it prepares a database."""
     known = _kinds.get(id(fixturedef))
     if known is None:
         text = " ".join((fixturedef.argname, *fixturedef.argnames))
-        try:
+        with contextlib.suppress(OSError, TypeError):
             text += "\n" + inspect.getsource(fixturedef.func)
-        except (OSError, TypeError):
-            pass
         known = _kinds[id(fixturedef)] = PREPARES.search(text) is not None
     return known
 
 
-def print_junit(path):
+def print_junit(path: str) -> None:
     """Print the seconds of each test of a JUnit file, by class name and name."""
     import xml.etree.ElementTree as ElementTree
 
-    found = {}
+    found: dict[str, float] = {}
     for case in ElementTree.parse(path).getroot().iter("testcase"):
-        key = "%s::%s" % (case.get("classname", ""), case.get("name", ""))
+        key = f"{case.get('classname', '')}::{case.get('name', '')}"
         found[key] = found.get(key, 0.0) + float(case.get("time") or 0.0)
     print(json.dumps(found))
 

@@ -60,7 +60,9 @@ pub(crate) fn take_fixtures(measured: &mut Measured, main: &Process, tests: usiz
         .collect();
     fixtures.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
     let database = measured.database.get_or_insert_with(Database::default);
-    database.tests = fixtures.iter().filter(|fixture| fixture.scope != "session").map(|fixture| fixture.seconds).sum();
+    let of_tests = fixtures.iter().filter(|fixture| fixture.scope != "session");
+    // Not `sum`, which is -0 of nothing.
+    database.tests = of_tests.map(|fixture| fixture.seconds).fold(0.0, |sum, seconds| sum + seconds);
     database.fixtures = fixtures;
 }
 
