@@ -6,6 +6,7 @@ mod command;
 mod completions;
 mod configuration;
 mod context;
+mod diagnose;
 mod doctor;
 mod error;
 mod events;
@@ -75,6 +76,7 @@ pub fn main() -> ExitCode {
 async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
     match command {
         Command::Run(args) => return run::run(context, args).await,
+        Command::Diagnose(args) => return diagnose::diagnose(context, args).await,
         Command::Doctor(args) => return doctor::doctor(context, args).await,
         Command::Template(command) => return templates::template(context, command).await,
         Command::Stop(args) => stop::stop(context, args).await?,

@@ -1,5 +1,6 @@
 //! The command line for clap: commands, flags and their help.
 
+mod diagnose;
 mod leases;
 mod pools;
 pub(crate) mod run;
@@ -13,6 +14,7 @@ use super::output::Format;
 use pgdibs::api::event::EventKind;
 use pgdibs_server::config::{GlobalFlags, ServeFlags};
 
+pub(super) use diagnose::DiagnoseArgs;
 pub(super) use leases::{IdArgs, KeepArgs, LeaseArgs, PsqlArgs, ReleaseArgs, RenewArgs, ResetArgs};
 pub(super) use pools::{
     ExportArgs, ImportArgs, PoolCommand, PoolDropArgs, PoolSetArgs, TemplateArgs, TemplateBuildArgs, TemplateCommand,
@@ -86,6 +88,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Template(TemplateCommand),
     Config(ConfigArgs),
+    Diagnose(DiagnoseArgs),
     Doctor(DoctorArgs),
     Healthcheck(HealthcheckArgs),
     Purge(PurgeArgs),
