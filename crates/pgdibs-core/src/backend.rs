@@ -7,7 +7,7 @@ use crate::name::{Fingerprint, PoolName};
 use crate::plan::Step;
 use crate::pool::{Pool, PoolPatch};
 use crate::request::{
-    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketId, TicketKind,
+    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketHolder, TicketId, TicketKind,
 };
 use crate::snapshot::Snapshot;
 use crate::template::{Template, TemplateId};
@@ -164,6 +164,7 @@ pub trait Backend: Send + Sync {
         wanted: &TargetTemplate,
         count: u32,
         kind: TicketKind,
+        holder: &TicketHolder,
     ) -> impl Future<Output = Result<TicketId, Error>> + Send;
 
     /// Removes a request from the queue.
