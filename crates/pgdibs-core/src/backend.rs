@@ -7,7 +7,8 @@ use crate::name::{Fingerprint, PoolName};
 use crate::plan::Step;
 use crate::pool::{Pool, PoolPatch};
 use crate::request::{
-    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketHolder, TicketId, TicketKind,
+    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketHolder, TicketId,
+    TicketKind,
 };
 use crate::snapshot::Snapshot;
 use crate::template::{Template, TemplateId};

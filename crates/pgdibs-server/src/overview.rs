@@ -101,9 +101,8 @@ fn troubles(status: &Status) -> Vec<String> {
     let mut troubles = Vec::new();
     for pool in &status.pools {
         let failed = pool.templates.iter().filter(|template| template.state == TemplateState::Failed);
-        troubles.extend(
-            failed.map(|one| format!("{}: template {} failed", pool.pool, shortened(&one.fingerprint, SHORT))),
-        );
+        troubles
+            .extend(failed.map(|one| format!("{}: template {} failed", pool.pool, shortened(&one.fingerprint, SHORT))));
         if !pool.blocked.is_empty() {
             troubles.push(format!("{}: {} blocked", pool.pool, count_of(pool.blocked.len(), "database", "databases")));
         }
@@ -209,7 +208,8 @@ fn common_start<'a>(mut holders: impl Iterator<Item = &'a str>) -> String {
 #[must_use]
 pub fn waits_for(status: &Status, waiter: &Waiter) -> String {
     let pool = status.pools.iter().find(|pool| pool.pool == waiter.pool);
-    let template = pool.and_then(|pool| pool.templates.iter().find(|one| Some(&one.fingerprint) == waiter.fingerprint.as_ref()));
+    let template =
+        pool.and_then(|pool| pool.templates.iter().find(|one| Some(&one.fingerprint) == waiter.fingerprint.as_ref()));
     if let Some(template) = template.filter(|template| template.state == TemplateState::Building) {
         return match template.holder.as_str() {
             "" => "its template, which is being built".to_owned(),
@@ -240,8 +240,10 @@ pub fn waits_for(status: &Status, waiter: &Waiter) -> String {
     let mut holders: Vec<(String, usize)> = holders.into_iter().collect();
     holders.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let others = holders.split_off(holders.len().min(3)).len();
-    let mut names: Vec<String> =
-        holders.into_iter().map(|(holder, leases)| format!("{holder} ({})", count_of(leases, "lease", "leases"))).collect();
+    let mut names: Vec<String> = holders
+        .into_iter()
+        .map(|(holder, leases)| format!("{holder} ({})", count_of(leases, "lease", "leases")))
+        .collect();
     if others > 0 {
         names.push(count_of(others, "other", "others"));
     }

@@ -83,7 +83,11 @@ async fn tickets(backend: &PgBackend, connection: &mut PgConnection) -> Result<V
                 "exact" => TicketKind::Exact,
                 _ => TicketKind::Acquire,
             },
-            holder: TicketHolder { run: row.try_get("run")?, worker: row.try_get("worker")?, holder: row.try_get("holder")? },
+            holder: TicketHolder {
+                run: row.try_get("run")?,
+                worker: row.try_get("worker")?,
+                holder: row.try_get("holder")?,
+            },
             waited_seconds: row.try_get("waited")?,
         })
     };

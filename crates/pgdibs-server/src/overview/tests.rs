@@ -63,7 +63,10 @@ fn runs_have_their_workers_in_order_and_common_holder() {
     let shown: Vec<_> = runs.iter().map(|run| (run.run, run.wanted, run.leases.len(), run.waiters.len())).collect();
     assert_eq!(shown, [("r1", 4, 3, 0), ("r2", 2, 0, 0), ("r3", 0, 0, 1)]);
     let workers: Vec<_> = runs[0].leases.iter().map(|lease| lease.worker.as_deref().unwrap()).collect();
-    assert_eq!((workers, runs[0].holder.as_str(), runs[2].holder.as_str()), (vec!["gw1", "gw2", "gw10"], "ci-7/pid 4", "ci-9"));
+    assert_eq!(
+        (workers, runs[0].holder.as_str(), runs[2].holder.as_str()),
+        (vec!["gw1", "gw2", "gw10"], "ci-7/pid 4", "ci-9")
+    );
 }
 
 #[test]
@@ -81,7 +84,10 @@ fn waiter_of_full_pool_waits_for_its_holders() {
         status.waiters.iter().map(|waiter| waits_for(&status, waiter)).collect::<Vec<_>>()
     };
     let (holders, two) = ("run r1 (2 leases), ada (1 lease)", "; behind 2 other callers");
-    assert_eq!(said(full), [format!("{holders}; behind 1 other caller"), format!("{holders}{two}"), "a spare".to_owned()]);
+    assert_eq!(
+        said(full),
+        [format!("{holders}; behind 1 other caller"), format!("{holders}{two}"), "a spare".to_owned()]
+    );
     let free = pool(&json!({"max": 9, "counts": {"leased": 2}}));
     assert_eq!(said(free)[1], format!("a clone that is being made{two}"));
     let building = Example::Template.with(&json!({"state": "building", "fingerprint": "v1", "holder": "ci-7"}));

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
-from page_support import Stage, chromium, open_page, visitor
+from browser import chromium, open_page, visitor
+from stage import Stage
 
 PICTURES = Path(__file__).resolve().parents[4] / "docs/pictures"
 LOG = """psql:migrations/0042_orders.sql:12: ERROR:  column "custmer_id" of relation "orders" does not exist
@@ -21,7 +21,7 @@ SHOTS = {
 }
 
 
-def populate(stage: Stage, stack: ExitStack) -> None:
+def populate(stage: Stage) -> None:
     """Two pools; a run with four workers, one with three that waits for the fourth; a kept database and a failed build."""
     stage.call("PUT", "/v1/pools/shop_test", {"warm": 2, "max": 8, "spares": 1})
     stage.call("PUT", "/v1/pools/billing_test", {"warm": 3, "max": 24, "spares": 1})
@@ -35,15 +35,15 @@ def populate(stage: Stage, stack: ExitStack) -> None:
     for number in range(4):
         stage.lease("shop_test", run="b1f09e", worker=f"gw{number}", holder=f"ci-9/pid 977/gw{number}")
     stage.lease("billing_test", holder="ada@laptop")
-    stack.enter_context(stage.waiting("shop_test", run="b1f09e", worker="gw4", holder="ci-9/pid 977/gw4"))
-    stack.enter_context(stage.waiting("shop_test", run="c44d17", worker="gw0", holder="grace@desk/pid 51/gw0"))
+    stage.wait("shop_test", run="b1f09e", worker="gw4", holder="ci-9/pid 977/gw4")
+    stage.wait("shop_test", run="c44d17", worker="gw0", holder="grace@desk/pid 51/gw0")
 
 
 def main() -> int:
     stage = Stage()
     try:
-        with ExitStack() as stack, chromium() as browser:
-            populate(stage, stack)
+        with chromium() as browser:
+            populate(stage)
             for name, (theme, width, height) in SHOTS.items():
                 context = visitor(browser, stage, color_scheme=theme, viewport={"width": width, "height": height})
                 page = open_page(context, stage.url)

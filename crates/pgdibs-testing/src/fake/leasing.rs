@@ -8,7 +8,9 @@ use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, Lease, LeaseId, LeaseState};
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, preferred_slot, shown};
-use pgdibs_core::request::{Acquire, Acquired, Announce, Kept, ResetBegun, TargetTemplate, TicketHolder, TicketId, TicketKind};
+use pgdibs_core::request::{
+    Acquire, Acquired, Announce, Kept, ResetBegun, TargetTemplate, TicketHolder, TicketId, TicketKind,
+};
 use pgdibs_core::template::{TemplateId, TemplateState};
 
 /// An announcement expires this long after its last `PUT` unless the run has leases.

@@ -28,7 +28,8 @@ use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolPatch};
 use pgdibs_core::request::{
-    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketHolder, TicketId, TicketKind,
+    Acquire, Acquired, Announce, BuildPlace, Kept, ResetBegun, TargetTemplate, TemplatePut, TicketHolder, TicketId,
+    TicketKind,
 };
 use pgdibs_core::snapshot::{Limits, Snapshot};
 use pgdibs_core::template::{Template, TemplateId};

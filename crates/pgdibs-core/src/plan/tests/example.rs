@@ -274,7 +274,15 @@ impl Example {
         let id = TicketId(i64::try_from(self.snapshot.tickets.len()).unwrap());
         let found = self.snapshot.template(TemplateId(template)).unwrap();
         let (pool, template) = (found.pool.clone(), found.id);
-        self.snapshot.tickets.push(Ticket { id, pool, template, count, kind, holder: TicketHolder::default(), waited_seconds: 0.0 });
+        self.snapshot.tickets.push(Ticket {
+            id,
+            pool,
+            template,
+            count,
+            kind,
+            holder: TicketHolder::default(),
+            waited_seconds: 0.0,
+        });
         self
     }
 

@@ -166,7 +166,11 @@ fn figures(status: &Status) -> Vec<(&'static str, String, String)> {
     let none = String::new;
     vec![
         ("ready", sum(|pool| pool.counts.ready).to_string(), none()),
-        ("leased", leased.to_string(), format!("of {}", count_of(slots.try_into().unwrap_or(usize::MAX), "slot", "slots"))),
+        (
+            "leased",
+            leased.to_string(),
+            format!("of {}", count_of(slots.try_into().unwrap_or(usize::MAX), "slot", "slots")),
+        ),
         ("spare", sum(|pool| pool.counts.spare).to_string(), none()),
         ("waiting", waiting.to_string(), if waiting > 0 { format!("longest {}", duration(longest)) } else { none() }),
         (
@@ -213,7 +217,8 @@ impl<'a> PoolView<'a> {
 
 impl<'a> RunView<'a> {
     fn new(run: RunOverview<'a>, now: &str) -> Self {
-        let workers = run.leases.iter().map(|&lease| (worker(lease), lease.database.as_str(), since(&lease.acquired_at, now)));
+        let workers =
+            run.leases.iter().map(|&lease| (worker(lease), lease.database.as_str(), since(&lease.acquired_at, now)));
         let workers = workers.collect();
         let held = match run.wanted {
             0 => count_of(run.leases.len(), "lease", "leases"),
@@ -230,7 +235,8 @@ impl<'a> WaiterView<'a> {
         if who.is_empty() {
             who = waiter.run.as_deref().map_or_else(|| "a caller without name".to_owned(), |run| format!("run {run}"));
         }
-        let template = waiter.fingerprint.as_deref().map_or_else(String::new, |one| format!(" of {}", shortened(one, SHORT)));
+        let template =
+            waiter.fingerprint.as_deref().map_or_else(String::new, |one| format!(" of {}", shortened(one, SHORT)));
         let count = usize::try_from(waiter.count).unwrap_or(usize::MAX);
         let wants = match waiter.wants {
             WaiterKind::Reset => "a spare for its reset".to_owned(),

@@ -1,22 +1,31 @@
-"""What tests of the page have: a daemon with something to show, calls to its API, and a headless Chromium from Debian."""
+"""A daemon with something to show, and calls to its API: for tests of the page and of the terminal screen."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
+import threading
+import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Optional
 from urllib.parse import quote
 
 from daemon_process import TemporaryDaemon, postgres_programs
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-# What the first template of a pool has.
+# What templates have.
 SCHEMA = "create table customers (id int generated always as identity, name text);"
+
+
+def until(what: str, holds: Callable[[], object], within_seconds: float = 20) -> None:
+    """Polls until something holds."""
+    deadline = time.monotonic() + within_seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {within_seconds:.0f} s: {what}"
+        # The pause between two looks at a level.
+        time.sleep(0.05)
 
 
 class Stage:
@@ -36,12 +45,16 @@ class Stage:
             text = answer.read().decode()
         return json.loads(text) if text.startswith("{") else text
 
-    def build(self, pool: str, fingerprint: str, holder: str, schema: str = SCHEMA) -> None:
+    def pool(self, name: str, **settings: int) -> None:
+        """A pool with a template `v1`."""
+        self.call("PUT", f"/v1/pools/{name}", dict(settings))
+        self.build(name, "v1", "builder")
+
+    def build(self, pool: str, fingerprint: str, holder: str) -> None:
         """Builds a template with psql."""
         path = f"/v1/pools/{pool}/templates/{quote(fingerprint, safe='')}"
         build = self.call("PUT", path, {"holder": holder})["build"]
-        psql = [f"{postgres_programs()}/psql", "-qc", schema, build["url"]]
-        subprocess.run(psql, check=True, capture_output=True, timeout=60)
+        subprocess.run([f"{postgres_programs()}/psql", "-qc", SCHEMA, build["url"]], check=True, capture_output=True, timeout=60)
         self.call("POST", f"{path}/seal", {"token": build["token"]})
 
     def fail(self, pool: str, fingerprint: str, holder: str, log: str) -> None:
@@ -55,46 +68,37 @@ class Stage:
         lease: dict[str, Any] = self.call("POST", "/v1/leases", {"pool": pool, "ttl_seconds": 3600, **fields})
         return lease
 
+    def live(self) -> list[str]:
+        """The databases that are leased."""
+        return [lease["database"] for lease in self.call("GET", "/v1/leases")["leases"]]
+
     def keep(self, lease: dict[str, Any], reason: str) -> str:
         """Keeps the database of a lease, and ends the lease; the name of the kept database."""
         kept = self.call("POST", f"/v1/leases/{lease['id']}/keep", {"seconds": 3600, "reason": reason})
         self.call("DELETE", f"/v1/leases/{lease['id']}")
+        until("the database is kept", lambda: kept["kept_database"] in self.kept())
         return str(kept["kept_database"])
 
-    @contextmanager
-    def waiting(self, pool: str, **fields: Any) -> Iterator[None]:
-        """A caller that waits meanwhile; it gets no database."""
-        with ThreadPoolExecutor(1) as threads:
-            call = threads.submit(self.lease, pool, wait_seconds=30, **fields)
-            yield
-            # Whatever the wait comes to.
-            call.add_done_callback(lambda _: None)
+    def kept(self) -> list[str]:
+        """The databases that are kept after their lease."""
+        databases = self.call("GET", "/v1/databases")["databases"]
+        return [database["database"] for database in databases if database["state"] == "kept"]
+
+    def wait(self, pool: str, **fields: Any) -> None:
+        """A caller that waits for a database from now on, in a thread of its own."""
+
+        def acquire() -> None:
+            try:
+                self.lease(pool, wait_seconds=30, **fields)
+            except (urllib.error.HTTPError, OSError):
+                # The daemon ended, or the wait was in vain.
+                return
+
+        before = len(self.call("GET", "/v1/status")["waiters"])
+        threading.Thread(target=acquire, daemon=True).start()
+        until("the caller waits", lambda: len(self.call("GET", "/v1/status")["waiters"]) > before)
 
     def close(self) -> None:
         """Ends the daemon and deletes its data."""
         self.daemon.stop()
         shutil.rmtree(self.daemon.data)
-
-
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """The browser that Debian has; as root it has no sandbox."""
-    with sync_playwright() as playwright:
-        program = shutil.which("chromium")
-        assert program, "chromium is needed: scripts/install-tools.sh chromium"
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def visitor(browser: Browser, stage: Stage, **options: Any) -> BrowserContext:
-    """A browser whose user answers the question for a password with the token."""
-    return browser.new_context(http_credentials={"username": "me", "password": stage.token}, **options)
-
-
-def open_page(context: BrowserContext, url: str) -> Page:
-    """The page, once it is live."""
-    page = context.new_page()
-    page.goto(url)
-    page.wait_for_selector('#live[data-state="live"]')
-    return page
