@@ -9,6 +9,7 @@
 
 pub mod bounded;
 pub mod database;
+pub mod event;
 pub mod lease;
 pub mod level;
 pub mod limits;

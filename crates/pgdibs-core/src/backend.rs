@@ -215,11 +215,11 @@ pub trait Backend: Send + Sync {
     /// No kept database of that name.
     fn drop_kept(&self, database: &str) -> impl Future<Output = Result<(), Error>> + Send;
 
-    /// Records the announced need of a run.
+    /// Records the announced need of a run; true if it had announced none on that pool, or that one had lapsed.
     ///
     /// # Errors
     /// Unknown pool or template; an ended run; more than the pool can hold.
-    fn announce(&self, announce: &Announce) -> impl Future<Output = Result<(), Error>> + Send;
+    fn announce(&self, announce: &Announce) -> impl Future<Output = Result<bool, Error>> + Send;
 
     /// Ends a run and its leases; returns the number of released leases.
     ///

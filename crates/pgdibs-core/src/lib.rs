@@ -15,6 +15,7 @@ pub mod error;
 pub mod request;
 pub mod snapshot;
 pub mod plan;
+pub mod event;
 pub mod watch;
 pub mod backend;
 pub mod probe;

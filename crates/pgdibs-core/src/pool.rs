@@ -178,6 +178,50 @@ impl PoolSettings {
             locale: Locale::default(),
         }
     }
+
+    /// The settings that differ in `after`, as `name = value`.
+    #[must_use]
+    pub fn changes(&self, after: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        let mut add = |name: &str, differs: bool, value: String| {
+            if differs {
+                changes.push(format!("{name} = {value}"));
+            }
+        };
+        let Self {
+            warm,
+            max,
+            spares,
+            owner,
+            strategy,
+            extensions,
+            roles,
+            keep_templates,
+            template_max_age_seconds,
+            ..
+        } = after;
+        let Self { idle_pool_seconds, login, act_as, connection_limit, locale, .. } = after;
+        let list = |texts: Vec<String>| format!("[{}]", texts.join(", "));
+        add("warm", self.warm != *warm, warm.to_string());
+        add("max", self.max != *max, max.to_string());
+        add("spares", self.spares != *spares, spares.to_string());
+        add("owner", self.owner != *owner, owner.to_string());
+        add("strategy", self.strategy != *strategy, strategy.as_str().to_owned());
+        let listed = extensions.iter().map(ToString::to_string).collect();
+        add("extensions", self.extensions != *extensions, list(listed));
+        add("roles", self.roles != *roles, list(roles.iter().map(ToString::to_string).collect()));
+        add("keep_templates", self.keep_templates != *keep_templates, keep_templates.to_string());
+        let age = template_max_age_seconds;
+        add("template_max_age_seconds", self.template_max_age_seconds != *age, age.to_string());
+        add("idle_pool_seconds", self.idle_pool_seconds != *idle_pool_seconds, idle_pool_seconds.to_string());
+        add("login", self.login != *login, login.as_str().to_owned());
+        add("act_as", self.act_as != *act_as, act_as.as_str().to_owned());
+        add("connection_limit", self.connection_limit != *connection_limit, connection_limit.to_string());
+        add("locale", self.locale.locale != locale.locale, locale.locale.clone());
+        add("encoding", self.locale.encoding != locale.encoding, locale.encoding.clone());
+        add("icu_locale", self.locale.icu_locale != locale.icu_locale, locale.icu_locale.clone());
+        changes
+    }
 }
 
 /// A change of settings: an absent field keeps its value.
@@ -298,6 +342,20 @@ pub struct Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn changes_name_what_differs() {
+        let before = PoolSettings::of(&PoolName::parse("app").expect("a valid name"));
+        assert!(before.changes(&before).is_empty());
+        let patch = PoolPatch {
+            warm: Some(8),
+            login: Some(LoginRights::CreateDb),
+            extensions: Some(vec![Extension::named("citext"), Extension::named("hstore")]),
+            ..PoolPatch::default()
+        };
+        let after = patch.apply(&before).expect("valid settings");
+        assert_eq!(before.changes(&after), ["warm = 8", "extensions = [citext, hstore]", "login = createdb"]);
+    }
 
     #[test]
     fn patch_accepts_each_limit_and_rejects_the_next_value() {

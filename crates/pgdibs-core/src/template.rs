@@ -1,5 +1,7 @@
 //! Templates: a schema that is built once and then cloned.
 
+use std::time::Duration;
+
 use crate::name::{DatabaseName, Fingerprint, PoolName};
 use crate::pool::Strategy;
 use crate::text_enum::text_enum;
@@ -9,6 +11,14 @@ pub use crate::id::TemplateId;
 /// A point in time by the server's clock, for display and for comparison with others: microseconds since 1970 UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The time from this one to a later one; none if that is earlier.
+    #[must_use]
+    pub fn until(self, later: Self) -> Duration {
+        Duration::from_micros(u64::try_from(later.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
 
 /// The state of a template. There are no other states.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

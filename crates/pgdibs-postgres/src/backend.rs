@@ -165,7 +165,7 @@ impl Backend for PgBackend {
         self.request(|| requests::kept::give_up(self, database)).await
     }
 
-    async fn announce(&self, announce: &Announce) -> Result<(), Error> {
+    async fn announce(&self, announce: &Announce) -> Result<bool, Error> {
         self.request(|| requests::runs::announce(self, announce)).await
     }
 

@@ -6,6 +6,7 @@ pub mod endpoint_file;
 pub mod units;
 pub mod overview;
 pub mod offline;
+mod events;
 mod service;
 mod reconciler;
 pub mod daemon;

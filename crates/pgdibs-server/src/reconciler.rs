@@ -8,21 +8,23 @@ mod stall_detector;
 mod backend;
 mod busy;
 mod effects;
+mod publish;
 mod state;
 mod timer;
 mod waiters;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pgdibs_core::database::DatabaseId;
 use pgdibs_core::error::{Error, StepError};
+use pgdibs_core::event::{Event, EventKind};
 use pgdibs_core::lease::Lease;
 use pgdibs_core::plan::{self, Class, Step, locks};
 use pgdibs_core::snapshot::{PlannerContext, Snapshot};
-use pgdibs_core::template::{TemplateId, TemplateState, Timestamp};
+use pgdibs_core::template::{TemplateId, TemplateState};
 use pgdibs_core::watch::{ClockWatch, DemandWatch, EffectWatch, ExpiryWatch, StepIdentity, Tick};
 use pgdibs_failpoint::{Failpoint, reach};
 use tokio::time::Instant;
@@ -31,10 +33,13 @@ use tokio_util::task::TaskTracker;
 
 use self::backend::LeaderBackend;
 use self::busy::Busy;
+use self::publish::{KnownSettings, StepEvents, publish_end};
 use self::stall_detector::StallDetector;
 pub use self::state::ReconcilerState;
 use self::timer::{APPLY, Timer};
 use self::waiters::{entering, ready_for_waiters};
+use crate::events::Events;
+pub(crate) use crate::events::now;
 use crate::service::shortages::Shortages;
 use crate::service::wait_queue::{WaitQueue, Written};
 
@@ -75,6 +80,8 @@ pub struct Reconciler<B> {
     /// When it last collected garbage, or when a daemon that does not lead last looked for shortages.
     collected_at: Option<Instant>,
     warned_of_locks: BTreeSet<TemplateId>,
+    events: Arc<Events>,
+    settings: KnownSettings,
 }
 
 impl<B: LeaderBackend + 'static> Reconciler<B> {
@@ -104,6 +111,8 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             timer: Timer::default(),
             collected_at: None,
             warned_of_locks: BTreeSet::new(),
+            events: Arc::default(),
+            settings: KnownSettings::default(),
         }
     }
 
@@ -176,7 +185,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         if self.unreachable_since.is_none() {
             self.unreachable_since = Some(Instant::now());
             let why = if let Error::ServerUnavailable(why) = error { why.clone() } else { error.to_string() };
-            tracing::warn!(why, "the server is unreachable: callers get 503, and no lease ends until it is back");
+            self.events.publish(Event::new(EventKind::ServerLost).because(&why));
         }
         // No renewal could be written.
         self.expiry.restart();
@@ -184,13 +193,6 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         self.wait_queue.set_outage(matches!(error, Error::ServerUnavailable(_)).then(|| error.clone()));
         // The server cannot take renewals either.
         self.expiry.restart();
-    }
-
-    fn server_answers(&mut self) {
-        if let Some(since) = self.unreachable_since.take() {
-            let seconds = since.elapsed().as_secs_f64();
-            tracing::info!("the server is back after {seconds:.1} s; every lease starts a full time to live");
-        }
     }
 
     /// One activation: applies for leadership, then runs cycles until a snapshot gives no fast step.
@@ -204,11 +206,12 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         };
         self.wait_queue.set_outage(None);
         if is_leader != before {
-            tracing::info!(
-                reconciling = is_leader,
-                "{}",
-                if is_leader { "this daemon is the leader" } else { "another daemon is the leader" }
-            );
+            if is_leader {
+                self.events.publish(Event::new(EventKind::LeadershipChanged));
+            } else {
+                tracing::info!("another daemon is the leader");
+            }
+            self.settings.forget();
             self.expiry = ExpiryWatch::default();
             self.demand_is_new = true;
         }
@@ -292,6 +295,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         self.wait_queue.counting_started();
         let snapshot = self.backend.take_snapshot_as_leader().await?;
         self.timer.snapshot_taken(&snapshot, self.began.elapsed());
+        self.settings.observe(&self.events, &snapshot.pools);
         self.warn_of_pools(&snapshot);
         if let Some(jump) = self.clock.observe(snapshot.taken_at, asked, self.began.elapsed()) {
             tracing::warn!(
@@ -307,7 +311,8 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         let context = self.context(&snapshot, asked, busy).await?;
         let mut steps = plan::plan(&snapshot, &context);
         let inputs = (&snapshot, &context);
-        effects::delay_repeated(&*self.backend, &self.effects, &self.report, &mut steps, inputs, asked).await?;
+        let sinks = (&*self.report, &*self.events);
+        effects::delay_repeated(&*self.backend, &self.effects, sinks, &mut steps, inputs, asked).await?;
         let mut ready = ready_for_waiters(&snapshot, &steps);
         if steps.is_empty() {
             self.wait_queue.wake_for_ready(Some(ready));
@@ -332,7 +337,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         self.wait_queue.wake_for_ready(Some(ready));
         for step in slow {
             let identity = StepIdentity::of(&step, &snapshot);
-            self.start(step, identity);
+            self.start(step, identity, &snapshot);
         }
         let changed = self.execute(&later, &snapshot).await? || served;
         if later.iter().any(|step| step.template().is_some() || matches!(step, Step::ForgetPool { .. })) {
@@ -386,6 +391,10 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         for (step, result) in fast.iter().zip(&results) {
             state::record(&self.report, step, began.elapsed(), result);
             effects::record_end(&self.effects, StepIdentity::of(step, snapshot), result, self.began);
+            if result.is_ok() {
+                publish_end(&self.events, step, snapshot);
+            }
+            StepEvents::of(step, snapshot).publish(&self.events, step, began.elapsed(), result);
         }
         let unreachable = results.iter().find_map(|result| match result {
             Err(StepError::Unavailable(why)) => Some(why.clone()),
@@ -439,7 +448,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
     }
 
     /// Starts a slow step. At the limit of its kind it does nothing; a later cycle plans the step again.
-    fn start(&self, step: Step, identity: StepIdentity) {
+    fn start(&self, step: Step, identity: StepIdentity, snapshot: &Snapshot) {
         {
             let mut busy = self.busy.lock();
             if !busy.has_capacity_for(&step) {
@@ -450,11 +459,13 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         let (backend, wait_queue, busy, report) =
             (Arc::clone(&self.backend), Arc::clone(&self.wait_queue), Arc::clone(&self.busy), Arc::clone(&self.report));
         let (effects, clock) = (Arc::clone(&self.effects), self.began);
+        let (events, step_events) = (Arc::clone(&self.events), StepEvents::of(&step, snapshot));
         self.tasks.spawn(async move {
             let began = Instant::now();
             let result = backend.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
             busy.lock().count(&step, false);
             state::record(&report, &step, began.elapsed(), &result);
+            step_events.publish(&events, &step, began.elapsed(), &result);
             effects::record_end(&effects, identity, &result, clock);
             // No caller waits for what follows a drop.
             if matches!((&step, &result), (Step::Drop { .. }, Ok(()))) {
@@ -482,12 +493,6 @@ enum Due {
     Soon,
     /// At once.
     AtOnce,
-}
-
-/// The present time by the daemon's clock, for display.
-pub(crate) fn now() -> Timestamp {
-    let micros = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
-    Timestamp(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

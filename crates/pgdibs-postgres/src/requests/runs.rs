@@ -10,27 +10,29 @@ use crate::context::PgBackend;
 use crate::error::Result;
 use pgdibs_failpoint::{Failpoint, reach};
 
-pub(crate) async fn announce(backend: &PgBackend, announce: &Announce) -> Result<()> {
+pub(crate) async fn announce(backend: &PgBackend, announce: &Announce) -> Result<bool> {
     let pool = pools::find(backend, &announce.pool).await?;
     if let Some(fingerprint) = &announce.fingerprint {
         templates::find_live(backend, &announce.pool, fingerprint).await?;
     }
     let wanted = announce.workers.saturating_mul(announce.aliases);
     pools::refuse_what_can_never_fit(backend, &pool, wanted)?;
-    let announced = sqlx::query(
+    // `xmax` of a row that the statement inserted is 0.
+    let announced: Option<bool> = sqlx::query_scalar(
         "with used as (
              update pools set used_at = now() where name = $2 and used_at < now() - interval '10 s')
          insert into announced_runs (run, pool, fingerprint, wanted)
          select $1, $2, $3, $4 where not exists (select from ended_runs where run = $1)
-         on conflict (run, pool) do update set fingerprint = $3, wanted = $4, put_at = now()",
+         on conflict (run, pool) do update set fingerprint = $3, wanted = $4, put_at = now()
+         returning xmax = 0",
     )
     .bind(&announce.run)
     .bind(announce.pool.as_str())
     .bind(announce.fingerprint.as_ref().map(Fingerprint::as_str))
     .bind(i32::try_from(wanted).unwrap_or(i32::MAX))
-    .execute(&backend.catalog())
+    .fetch_optional(&backend.catalog())
     .await?;
-    if announced.rows_affected() == 0 { Err(Error::RunEnded(announce.run.clone()).into()) } else { Ok(()) }
+    announced.ok_or_else(|| Error::RunEnded(announce.run.clone()).into())
 }
 
 /// Ends a run. The end is committed before this reads the run's leases, and waits for acquires of the run that are under way (see

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::Error;
+use pgdibs_core::event::{Event, EventKind};
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{TemplateId, TemplateState};
@@ -23,6 +24,7 @@ use super::build_rate::{self, BuildRate};
 use super::lock_wait::{self, LockWait, application_of_copy};
 use super::source_database::SourceDatabase;
 use crate::config::{Config, PoolConfig};
+use crate::events::Events;
 use crate::service::wait_queue::WaitQueue;
 use crate::service::waiter::{Attempt, Waited, Waiter};
 use crate::service::{Current, Sources};
@@ -65,6 +67,7 @@ pub(super) struct Builds {
     pools: BTreeMap<PoolName, Mutex<SourcedPool>>,
     backend: Arc<PgBackend>,
     wait_queue: Arc<WaitQueue>,
+    events: Arc<Events>,
     address: ServerAddress,
     psql: PathBuf,
     timeout: Duration,
@@ -77,6 +80,7 @@ impl Builds {
         config: &Config,
         backend: Arc<PgBackend>,
         wait_queue: Arc<WaitQueue>,
+        events: Arc<Events>,
         address: ServerAddress,
         psql: PathBuf,
         stopping: CancellationToken,
@@ -100,6 +104,7 @@ impl Builds {
             pools: config.pools.iter().filter_map(sourced).collect(),
             backend,
             wait_queue,
+            events,
             address,
             psql,
             timeout: config.build_timeout_seconds.seconds(),
@@ -248,21 +253,23 @@ impl Builds {
             sourced.building = None;
             match &result {
                 Ok(()) => {
-                    tracing::info!(%pool, %fingerprint, seconds = started.elapsed().as_secs_f64(), "built the template");
                     sourced.ready = Some(fingerprint.clone());
                     sourced.failed = None;
                 }
                 Err(_) if self.stopping.is_cancelled() => {}
                 Err(why) => {
-                    tracing::error!(%pool, %fingerprint, "cannot build the template: {why}");
                     sourced.failed = Some((fingerprint.clone(), why.clone(), Instant::now()));
                 }
             }
         }
-        if let Err(why) = result
-            && let Err(error) = self.backend.abandon_build(pool, &fingerprint, token, &why).await
-        {
-            tracing::debug!(%pool, %error, "cannot abandon the failed build: it has been removed");
+        if let Err(why) = result {
+            match self.backend.abandon_build(pool, &fingerprint, token, &why).await {
+                Ok(()) => {
+                    let event = Event::of_pool(EventKind::TemplateFailed, pool).with_template(fingerprint.as_str());
+                    self.events.publish(event.taking(started.elapsed()).because(&why));
+                }
+                Err(error) => tracing::debug!(%pool, %error, "cannot abandon the failed build: it has been removed"),
+            }
         }
         self.wait_queue.wake_reconciler();
         self.wait_queue.wake_all();

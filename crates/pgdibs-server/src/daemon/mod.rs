@@ -38,6 +38,7 @@ use self::server::{Server, ServerError};
 use self::status::Status;
 use crate::config::{Config, PoolConfig};
 use crate::endpoint_file::EndpointFile;
+use crate::events::Events;
 use crate::http;
 use crate::reconciler::{Reconciler, ReconcilerState};
 use crate::service::wait_queue::WaitQueue;
@@ -185,6 +186,7 @@ async fn with_server(
     }
 
     let wait_queue = Arc::new(WaitQueue::default());
+    let events = Arc::new(Events::of(backend.instance()));
     let report: Arc<Mutex<ReconcilerState>> = Arc::default();
     status.set_report(Arc::clone(&report));
     let tasks = TaskTracker::new();
@@ -192,6 +194,7 @@ async fn with_server(
         config,
         Arc::clone(&backend),
         Arc::clone(&wait_queue),
+        Arc::clone(&events),
         server.address().clone(),
         server.client_program("psql"),
         stopping.clone(),
@@ -207,6 +210,7 @@ async fn with_server(
         stopping.clone(),
         tasks.clone(),
     )
+    .with_events(Arc::clone(&events))
     .with_max_login(config.max_login())
     .with_refused_pools(Arc::clone(status.refused_pools()));
     let membership = keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report));
@@ -231,6 +235,7 @@ async fn with_server(
         config.idle_seconds.seconds(),
         report,
     );
+    let reconciler = reconciler.with_events(Arc::clone(&events));
     let reconciler = tokio::spawn(reconciler.run(reconciler_stops.clone()));
     wait_queue.wake_reconciler();
     let mut pools = ConfiguredPools::new(config.pools.clone(), &backend, &wait_queue, status);

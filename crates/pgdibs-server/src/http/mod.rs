@@ -6,6 +6,7 @@ mod app;
 mod authenticator;
 mod connection_url;
 mod databases;
+mod events;
 mod extractors;
 #[cfg(any(test, feature = "fuzzing"))]
 mod fuzzed;
@@ -58,6 +59,7 @@ fn routes<B: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<B>>)> {
         ("/metrics", get(metrics::show::<B>)),
         ("/openapi.json", get(openapi::show)),
         ("/v1/status", get(status::show::<B>)),
+        ("/v1/events", get(events::stream::<B>)),
         ("/v1/pools", get(pools::list::<B>)),
         ("/v1/pools/{pool}", get(pools::show::<B>).put(pools::put::<B>).delete(pools::delete::<B>)),
         (

@@ -25,6 +25,7 @@ use self::view::Page;
 use super::api_error::ApiError;
 use super::app::App;
 use super::status;
+use crate::events::Record;
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
@@ -44,26 +45,39 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
 /// The pause between two snapshots for pages, however many browsers are open.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// So many events are shown.
+const EVENTS: usize = 50;
+
+/// What a page shows.
+struct Shown {
+    status: Status,
+    /// The last events, newest first.
+    events: Vec<Arc<Record>>,
+}
+
 /// One status for all pages that were requested before it was read.
 #[derive(Default)]
-pub(super) struct SharedStatus(Mutex<Option<(Instant, Arc<Status>)>>);
+pub(super) struct SharedStatus(Mutex<Option<(Instant, Arc<Shown>)>>);
 
 impl SharedStatus {
     /// A status that was read after this call.
-    async fn read<B: Backend + 'static>(&self, app: &App<B>) -> Arc<Status> {
+    async fn read<B: Backend + 'static>(&self, app: &App<B>) -> Arc<Shown> {
         let arrived = Instant::now();
         let mut last = self.0.lock().await;
-        if let Some((began, status)) = last.as_ref() {
+        if let Some((began, shown)) = last.as_ref() {
             if *began >= arrived {
-                return Arc::clone(status);
+                return Arc::clone(shown);
             }
             tokio::time::sleep_until(*began + PAUSE).await;
         }
         let began = Instant::now();
         let service = app.stage.borrow().clone();
-        let status = Arc::new(status::status(app, service.as_ref()).await);
-        *last = Some((began, Arc::clone(&status)));
-        status
+        let mut events = service.as_ref().map(|service| service.events().kept()).unwrap_or_default();
+        events.drain(..events.len().saturating_sub(EVENTS));
+        events.reverse();
+        let shown = Arc::new(Shown { status: status::current(service.as_ref(), &*app.status).await, events });
+        *last = Some((began, Arc::clone(&shown)));
+        shown
     }
 }
 
@@ -76,8 +90,8 @@ pub(super) async fn show<B: Backend + 'static>(
     State(app): State<App<B>>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    let status = app.page.read(&app).await;
-    let page = Page::new(&status, &address(&headers)).render();
+    let shown = app.page.read(&app).await;
+    let page = Page::new(&shown, &address(&headers)).render();
     let page = page.map_err(|error| ApiError::new(Code::Internal, format!("the page cannot be rendered: {error}")))?;
     let headers = [
         (header::CONTENT_SECURITY_POLICY, POLICY.clone()),

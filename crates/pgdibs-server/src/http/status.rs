@@ -11,6 +11,7 @@ use pgdibs_core::plan::{large, locks};
 use pgdibs_core::snapshot::{Snapshot, Ticket};
 
 use super::app::App;
+use super::status_source::StatusSource;
 use super::{databases, pools};
 use crate::reconciler::now;
 use crate::service::Service;
@@ -21,14 +22,14 @@ use crate::service::Service;
     (status = 200, description = "The status.", body = Status),
 ))]
 pub(super) async fn show<B: Backend + 'static>(service: Service<B>, State(app): State<App<B>>) -> Json<Status> {
-    Json(status(&app, Some(&service)).await)
+    Json(current(Some(&service), &*app.status).await)
 }
 
-/// The status. Without a service, because the daemon is starting: what it knows without the server, and why it is not up.
-pub(super) async fn status<B: Backend + 'static>(app: &App<B>, service: Option<&Service<B>>) -> Status {
+/// The status at this moment. Without a service, because the daemon is starting: what it knows without the server, and why it is not up.
+pub(super) async fn current<B: Backend + 'static>(service: Option<&Service<B>>, status: &dyn StatusSource) -> Status {
     let snapshot = match service {
         Some(service) => service.snapshot().await.map_err(|error| error.to_string()),
-        None => Err(app.status.unready().join("; ")),
+        None => Err(status.unready().join("; ")),
     };
     let (snapshot, detail) = match snapshot {
         Ok(snapshot) => (snapshot, None),
@@ -36,13 +37,13 @@ pub(super) async fn status<B: Backend + 'static>(app: &App<B>, service: Option<&
     };
     let addresses = service.into_iter().flat_map(|service| service.addresses());
     let addresses = addresses.map(|(name, to)| (name.clone(), Address { host: to.host.clone(), port: to.port }));
-    let server = app.status.server();
+    let server = status.server();
     let limits = &snapshot.limits;
     let too_few_locks = locks::too_few(&snapshot).into_iter().map(|lack| lack.to_string());
     let costly_clones = large::costly(&snapshot).into_iter().map(|costly| costly.to_string());
     Status {
         taken_at: rfc3339(snapshot.taken_at),
-        daemon: app.status.daemon(),
+        daemon: status.daemon(),
         server: Server {
             version: server.version,
             reachable: detail.is_none(),
@@ -62,7 +63,8 @@ pub(super) async fn status<B: Backend + 'static>(app: &App<B>, service: Option<&
         databases: databases::all(&snapshot),
         waiters: snapshot.tickets.iter().map(|ticket| waiter(ticket, &snapshot)).collect(),
         runs: snapshot.runs.iter().map(RunStatus::from).collect(),
-        reconciler: app.status.reconciler(),
+        reconciler: status.reconciler(),
+        history: service.map(|service| service.events().history()).unwrap_or_default(),
     }
 }
 

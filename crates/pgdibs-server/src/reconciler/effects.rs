@@ -10,7 +10,9 @@ use pgdibs_core::watch::{EffectWatch, Ended, StepIdentity, Tick, WithoutEffect};
 use tokio::time::Instant;
 
 use super::backend::LeaderBackend;
+use super::publish::StepEvents;
 use super::state::{self, ReconcilerState};
+use crate::events::Events;
 
 /// Records the end of a step. A failed one is in its row, and one that found the server unreachable is tried again with the server.
 pub(super) fn record_end(
@@ -42,7 +44,7 @@ fn explain(found: &WithoutEffect) -> String {
 pub(super) async fn delay_repeated(
     backend: &impl LeaderBackend,
     effects: &Mutex<EffectWatch>,
-    report: &Mutex<ReconcilerState>,
+    (report, events): (&Mutex<ReconcilerState>, &Events),
     steps: &mut Vec<Step>,
     (snapshot, context): (&Snapshot, &PlannerContext),
     began: Tick,
@@ -54,7 +56,9 @@ pub(super) async fn delay_repeated(
         if one.ended == Ended::Done {
             backend.record_failure(&one.step, &why).await?;
         }
-        state::record(report, &one.step, Duration::ZERO, &Err(StepError::Failed(why)));
+        let result = Err(StepError::Failed(why));
+        state::record(report, &one.step, Duration::ZERO, &result);
+        StepEvents::of(&one.step, snapshot).publish(events, &one.step, Duration::ZERO, &result);
     }
     Ok(())
 }

@@ -50,13 +50,13 @@ impl ReconcilerState {
     }
 }
 
-/// Logs the result of a step and adds it to the report. The row of a failed one says when it is tried again.
+/// Adds the result of a step to the report, and logs what is no event. The row of a failed one says when it is tried again.
 pub(super) fn record(report: &Mutex<ReconcilerState>, step: &Step, took: Duration, result: &Result<(), StepError>) {
     match result {
         Ok(()) => log_success(step, took),
         Err(StepError::Stale(why)) => tracing::debug!(?step, why, "skipped a step: its row has changed since the plan"),
         Err(StepError::Unavailable(why)) => tracing::warn!(?step, why, "a step found the server unreachable"),
-        Err(StepError::Failed(why)) => tracing::warn!(?step, why, "a step failed; it is tried again later"),
+        Err(StepError::Failed(why)) => tracing::debug!(?step, why, "recorded a failed step in its row"),
     }
     let error = result.as_ref().err().map(ToString::to_string);
     report.lock().add(step, took, error);
@@ -65,18 +65,6 @@ pub(super) fn record(report: &Mutex<ReconcilerState>, step: &Step, took: Duratio
 /// Logs a step that succeeded.
 fn log_success(step: &Step, took: Duration) {
     match step {
-        Step::EndLease { lease, end, reason, .. } => {
-            tracing::info!(lease.id = %lease, end = end.state().as_str(), reason, "ended a lease");
-        }
-        Step::RetireTemplate { template, reason } if reason.is_damage() => {
-            tracing::warn!(template = template.0, %reason, "retired a template that was lost")
-        }
-        Step::RetireTemplate { template, reason } => {
-            tracing::info!(template = template.0, %reason, "retired a template")
-        }
-        Step::FailBuild { template, reason } => {
-            tracing::warn!(template = template.0, reason, "took a build away from its builder")
-        }
         Step::Retire { database, reason } if reason.is_damage() => {
             tracing::warn!(database = database.0, %reason, "retired a database that was never leased");
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
+use pgdibs_core::event::{Event, EventKind};
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketHolder, TicketId, TicketKind};
@@ -213,6 +214,19 @@ impl<B: Backend + 'static> Service<B> {
         let waited = waited.await;
         let tickets = tickets.into_inner();
         let granted = matches!(waited, Ok(Waited::Done((_, true))));
+        if let Some(ticket) = tickets.first() {
+            let ended = match &waited {
+                Ok(Waited::Done(_)) => "granted".to_owned(),
+                Ok(Waited::Deadline(_)) => "its time was over".to_owned(),
+                Ok(Waited::Full(_)) => "too many callers wait".to_owned(),
+                Err(error) => error.to_string(),
+            };
+            let event = self.wait_event(EventKind::WaitEnded, requests, &ticket.wanted);
+            self.events.publish(event.taking(began.elapsed()).because(&ended));
+        }
+        if let Ok(Waited::Done((leases, true))) = &waited {
+            leases.iter().for_each(|lease| self.events.lease_granted(lease, began.elapsed()));
+        }
         for (index, ticket) in tickets.iter().enumerate() {
             // A grant deletes the first ticket.
             Box::pin(self.leave_queue(ticket.id, granted && index == 0)).await;
@@ -280,6 +294,9 @@ impl<B: Backend + 'static> Service<B> {
         let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
         self.wait_queue.ticket_requested();
         let id = self.backend.take_ticket(wanted, count, kind, &holder_of(requests)).await?;
+        if tickets.is_empty() {
+            self.events.publish(self.wait_event(EventKind::WaitBegun, requests, wanted).because(why_waiting(wanted)));
+        }
         tickets.push(Ticket { id, wanted: wanted.clone() });
         requests
             .iter()
@@ -292,6 +309,18 @@ impl<B: Backend + 'static> Service<B> {
         };
         self.wait_queue.add_waiter(only.id, (!exact && !wanted.building).then_some(wanted.template));
         Ok(())
+    }
+
+    /// The event of a wait: of the first request, if it is one of several.
+    fn wait_event(&self, kind: EventKind, requests: &[Acquire], wanted: &TargetTemplate) -> Event {
+        let event = Event::of_pool(kind, &wanted.pool).with_template(wanted.fingerprint.as_str());
+        let Some(request) = requests.first() else { return event };
+        Event {
+            run: request.run.clone(),
+            worker: request.worker.clone(),
+            holder: Some(request.holder.clone()).filter(|holder| !holder.is_empty()),
+            ..event
+        }
     }
 
     async fn leave_queue(&self, ticket: TicketId, is_deleted: bool) {
@@ -340,6 +369,10 @@ fn holder_of(requests: &[Acquire]) -> TicketHolder {
     let Some(first) = requests.first() else { return TicketHolder::default() };
     let worker = if requests.len() == 1 { first.worker.clone() } else { None };
     TicketHolder { run: first.run.clone(), worker, holder: first.holder.clone() }
+}
+
+fn why_waiting(wanted: &TargetTemplate) -> &'static str {
+    if wanted.building { "its template is being built" } else { "no database is free" }
 }
 
 /// The pool that a request waits for; the first one of a batch until it is known which.

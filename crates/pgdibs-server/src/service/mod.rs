@@ -26,6 +26,8 @@ pub use self::refused_pools::RefusedPools;
 use self::wait_queue::WaitQueue;
 use self::waiter::Waiter;
 use self::waiter_limit::WaiterLimit;
+pub use self::waiter_limit::WaiterPermit;
+use crate::events::Events;
 
 /// An address of the server as callers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,9 +77,11 @@ impl Sources for NoSources {
 pub struct Service<B> {
     backend: Arc<B>,
     wait_queue: Arc<WaitQueue>,
+    events: Arc<Events>,
     sources: Arc<dyn Sources>,
     addresses: Arc<BTreeMap<String, Address>>,
     waiter_limit: WaiterLimit,
+    stream_limit: WaiterLimit,
     max_login: LoginRights,
     refused_pools: Arc<RefusedPools>,
     stopping: CancellationToken,
@@ -89,9 +93,11 @@ impl<B> Clone for Service<B> {
         Self {
             backend: Arc::clone(&self.backend),
             wait_queue: Arc::clone(&self.wait_queue),
+            events: Arc::clone(&self.events),
             sources: Arc::clone(&self.sources),
             addresses: Arc::clone(&self.addresses),
             waiter_limit: self.waiter_limit.clone(),
+            stream_limit: self.stream_limit.clone(),
             max_login: self.max_login,
             refused_pools: Arc::clone(&self.refused_pools),
             stopping: self.stopping.clone(),
@@ -115,8 +121,20 @@ impl<B: Backend + 'static> Service<B> {
         tasks: TaskTracker,
     ) -> Self {
         let (addresses, waiter_limit) = (Arc::new(addresses), WaiterLimit::of(waiters));
-        let (max_login, refused_pools) = (LoginRights::Plain, Arc::default());
-        Self { backend, wait_queue, sources, addresses, waiter_limit, max_login, refused_pools, stopping, tasks }
+        Self {
+            backend,
+            wait_queue,
+            events: Arc::default(),
+            sources,
+            addresses,
+            waiter_limit,
+            // A stream occupies a connection for as long as a page is open.
+            stream_limit: WaiterLimit::of((waiters / 4).max(1)),
+            max_login: LoginRights::Plain,
+            refused_pools: Arc::default(),
+            stopping,
+            tasks,
+        }
     }
 
     /// The same, whose callers may set `login` of a pool to at most this.
@@ -129,6 +147,33 @@ impl<B: Backend + 'static> Service<B> {
     #[must_use]
     pub fn with_refused_pools(self, refused_pools: Arc<RefusedPools>) -> Self {
         Self { refused_pools, ..self }
+    }
+
+    /// The same, which publishes what it does on this bus.
+    #[must_use]
+    pub fn with_events(self, events: Arc<Events>) -> Self {
+        Self { events, ..self }
+    }
+
+    /// The bus of events.
+    pub fn events(&self) -> &Arc<Events> {
+        &self.events
+    }
+
+    /// Cancelled when the daemon stops.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stopping
+    }
+
+    /// A permit to stream events; `None` when as many streams are open as the daemon serves.
+    pub fn enter_stream(&self) -> Option<WaiterPermit> {
+        self.stream_limit.enter()
+    }
+
+    /// How many streams are open.
+    #[cfg(test)]
+    pub fn open_streams(&self) -> usize {
+        self.stream_limit.taken()
     }
 
     /// The addresses that callers may name.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
+use pgdibs_core::event::{Event, EventKind};
 use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
 use pgdibs_core::name::{InvalidName, PoolName, shown};
 use pgdibs_core::pool::PoolPatch;
@@ -69,7 +70,10 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// As [`Backend::drop_pool`].
     pub async fn drop_pool(&self, pool: &PoolName, force: bool) -> Result<(), Error> {
+        let before = if force { Some(self.snapshot().await?) } else { None };
         self.unless_unreachable(Duration::ZERO, self.backend.drop_pool(pool, force)).await?;
+        let revoked = before.iter().flat_map(|snapshot| &snapshot.leases).filter(|lease| lease.pool == *pool);
+        revoked.for_each(|lease| self.events.lease_ended(lease, End::Revoked, "its pool was dropped"));
         self.wake_everything();
         Ok(())
     }
@@ -96,15 +100,18 @@ impl<B: Backend + 'static> Service<B> {
                 Err(error) => return Err(error),
             };
         }
-        match self.backend.announce(&announce).await {
+        let is_new = match self.backend.announce(&announce).await {
             // The source's build has not written its row yet; the announcement of the pool's current template stands until then.
             Err(Error::TemplateNotFound(_))
                 if matches!(self.sources.current(&announce.pool), Current::Fingerprint(_)) =>
             {
                 announce.fingerprint = None;
-                self.backend.announce(&announce).await?;
+                self.backend.announce(&announce).await?
             }
             answer => answer?,
+        };
+        if is_new {
+            self.events.publish(admitted(&announce));
         }
         self.wait_queue.wake_reconciler();
         Ok(announce)
@@ -115,10 +122,32 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// As [`Backend::end_run`].
     pub async fn end_run(&self, run: &str) -> Result<u64, Error> {
+        let known = self.events.leases_of_run(run);
         let released = self.unless_unreachable(Duration::ZERO, self.backend.end_run(run)).await?;
+        self.publish_end_of_run(run, known, released).await;
         self.wait_queue.wake_reconciler();
         self.wait_queue.wake_run(run);
         Ok(released)
+    }
+
+    /// Publishes the ends of a run and of its leases. A run may be ended again, which is no event.
+    async fn publish_end_of_run(&self, run: &str, known: Vec<LeaseId>, released: u64) {
+        let reason = "its run ended";
+        if known.len() as u64 == released {
+            for id in known {
+                self.events.known_lease_ended(id, End::Released, reason);
+            }
+        } else if let Ok(ended) = self.backend.ended_leases().await {
+            // Leases from before a restart, or of another daemon.
+            let of_run = ended.iter().filter(|lease| lease.run.as_deref() == Some(run));
+            let count = usize::try_from(released).unwrap_or(usize::MAX);
+            of_run.take(count).for_each(|lease| self.events.lease_ended(lease, End::Released, reason));
+        }
+        if released > 0 || !self.events.has(EventKind::RunEnded, run) {
+            let pool = self.events.pool_of_run(run);
+            let event = Event { pool, ..Event::new(EventKind::RunEnded) }.with_run(run);
+            self.events.publish(event.because(&format!("it held {released} leases")));
+        }
     }
 
     /// The lease with this id, live or remembered.
@@ -146,7 +175,10 @@ impl<B: Backend + 'static> Service<B> {
         let renewal = self.wait_queue.renewal_received(id);
         let renewed = self.backend.renew(id, ttl_seconds).await;
         match &renewed {
-            Ok(lease) => renewal.written(lease.renewals, lease.ttl_seconds),
+            Ok(lease) => {
+                renewal.written(lease.renewals, lease.ttl_seconds);
+                self.events.lease_renewed(lease);
+            }
             Err(Error::ServerUnavailable(_)) => {}
             Err(_) => renewal.refused(),
         }
@@ -158,7 +190,12 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// As [`Backend::keep`].
     pub async fn keep(&self, id: LeaseId, seconds: u64, reason: &str) -> Result<Kept, Error> {
-        self.unless_unreachable(Duration::ZERO, self.backend.keep(id, seconds, reason)).await
+        let kept = self.unless_unreachable(Duration::ZERO, self.backend.keep(id, seconds, reason)).await?;
+        if let Ok(lease) = self.backend.lease(id).await {
+            let event = Event::of_lease(EventKind::LeaseKept, &lease).taking(Duration::from_secs(seconds));
+            self.events.publish(Event { database: Some(kept.name.to_string()), ..event }.because(reason));
+        }
+        Ok(kept)
     }
 
     /// Releases a lease; of one that is over: no change, no error.
@@ -166,12 +203,22 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// Unknown id.
     pub async fn release(&self, id: LeaseId) -> Result<(), Error> {
-        let end = self.backend.end_lease(id, End::Released, "released by its holder");
+        let reason = "released by its holder";
+        let end = self.backend.end_lease(id, End::Released, reason);
         if self.unless_unreachable(Duration::ZERO, end).await? {
+            self.publish_release(id, reason).await;
             reach(Failpoint::ReleaseAnswering).await;
             self.wait_queue.wake_reconciler();
         }
         Ok(())
+    }
+
+    async fn publish_release(&self, id: LeaseId, reason: &str) {
+        if !self.events.known_lease_ended(id, End::Released, reason)
+            && let Ok(lease) = self.backend.lease(id).await
+        {
+            self.events.lease_ended(&lease, End::Released, reason);
+        }
     }
 
     /// Releases, in a task of its own, what was granted under these ids: its caller disconnected before it was answered.
@@ -185,8 +232,13 @@ impl<B: Backend + 'static> Service<B> {
     pub(super) async fn release_requests(&self, ids: &[LeaseId]) {
         let mut released = false;
         for &id in ids {
-            match self.backend.end_lease(id, End::Released, "the caller hung up before the reply").await {
-                Ok(was_live) => released |= was_live,
+            let reason = "the caller hung up before the reply";
+            match self.backend.end_lease(id, End::Released, reason).await {
+                Ok(true) => {
+                    self.publish_release(id, reason).await;
+                    released = true;
+                }
+                Ok(false) => {}
                 Err(Error::LeaseNotFound(_)) => {}
                 Err(error) => {
                     tracing::warn!(lease.id = %id, %error, "cannot release lease of disconnected caller: it expires");
@@ -223,6 +275,16 @@ impl<B: Backend + 'static> Service<B> {
         self.wait_queue.wake_reconciler();
         self.wait_queue.wake_all();
     }
+}
+
+fn admitted(announce: &Announce) -> Event {
+    let event = Event::of_pool(EventKind::RunAdmitted, &announce.pool).with_run(&announce.run);
+    let template = announce.fingerprint.as_ref().map(ToString::to_string);
+    let reason = match announce.aliases {
+        1 => format!("{} workers", announce.workers),
+        aliases => format!("{} workers with {aliases} databases each", announce.workers),
+    };
+    Event { template, ..event }.because(&reason)
 }
 
 /// Postgres's `text` cannot hold a NUL, and no name is longer than 63 bytes.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
+use pgdibs_core::event::EventKind;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::request::{ResetBegun, TicketHolder, TicketId, TicketKind};
 use tokio::time::Instant;
@@ -35,7 +36,7 @@ impl<B: Backend + 'static> Service<B> {
     async fn reserve_spare(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<ResetBegun, Error> {
         let began = Instant::now();
         let waiter = self.waiter(wait);
-        let place = QueuePlace { service: self, ticket: OnceLock::new() };
+        let place = QueuePlace { service: self, lease: id, began, ticket: OnceLock::new(), ended: OnceLock::new() };
         let waited = waiter.wait(|| async {
             loop {
                 let wanted = match self.backend.begin_reset(id, leave, place.ticket.get().copied()).await? {
@@ -51,10 +52,18 @@ impl<B: Backend + 'static> Service<B> {
                 let ticket = self.backend.take_ticket(&wanted, 1, TicketKind::Reset, &holder).await?;
                 self.wait_queue.add_waiter(ticket, None);
                 place.ticket.get_or_init(|| ticket);
+                self.events.publish(self.events.of_lease(EventKind::WaitBegun, id).because("no spare is free"));
                 self.wait_queue.wake_reconciler();
             }
         });
-        match waited.await? {
+        let waited = waited.await;
+        let _only_once = place.ended.set(match &waited {
+            Ok(Waited::Done(_)) => "granted",
+            Ok(Waited::Deadline(_)) => "its time was over",
+            Ok(Waited::Full(_)) => "too many callers wait",
+            Err(_) => "it failed",
+        });
+        match waited? {
             Waited::Done(begun) => {
                 self.wait_queue.wake_reconciler();
                 Ok(begun)
@@ -114,7 +123,11 @@ impl<B: Backend + 'static> Service<B> {
 /// A place in the queue that is given up when the waiter ends, however it ends.
 struct QueuePlace<'a, B: Backend + 'static> {
     service: &'a Service<B>,
+    lease: LeaseId,
+    began: Instant,
     ticket: OnceLock<TicketId>,
+    /// How the wait ended; empty when its caller disconnected.
+    ended: OnceLock<&'static str>,
 }
 
 impl<B: Backend + 'static> Drop for QueuePlace<'_, B> {
@@ -123,6 +136,8 @@ impl<B: Backend + 'static> Drop for QueuePlace<'_, B> {
             let backend = self.service.backend.clone();
             let wait_queue = self.service.wait_queue.clone();
             wait_queue.remove_waiter(ticket);
+            let event = self.service.events.of_lease(EventKind::WaitEnded, self.lease).taking(self.began.elapsed());
+            self.service.events.publish(event.because(self.ended.get().unwrap_or(&"the caller disconnected")));
             self.service.tasks.spawn(async move {
                 if let Err(error) = backend.drop_ticket(ticket).await {
                     tracing::debug!(ticket = ticket.0, %error, "cannot delete ticket: it is deleted later");

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
+use pgdibs_core::event::{Event, EventKind};
 use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{Template, TemplateState};
@@ -214,6 +215,8 @@ impl<B: Backend + 'static> Service<B> {
         detail: &str,
     ) -> Result<(), Error> {
         self.backend.abandon_build(pool, fingerprint, token, detail).await?;
+        let event = Event::of_pool(EventKind::TemplateFailed, pool).with_template(fingerprint.as_str());
+        self.events.publish(event.because(detail));
         self.wake_everything();
         Ok(())
     }
@@ -245,6 +248,8 @@ impl<B: Backend + 'static> Service<B> {
     /// As [`Backend::drop_template`].
     pub async fn drop_template(&self, pool: &PoolName, fingerprint: &Fingerprint) -> Result<(), Error> {
         self.backend.drop_template(pool, fingerprint).await?;
+        let event = Event::of_pool(EventKind::TemplateRetired, pool).with_template(fingerprint.as_str());
+        self.events.publish(event.because("a caller dropped it"));
         self.wake_everything();
         Ok(())
     }

@@ -29,6 +29,12 @@ impl WaiterLimit {
         Arc::clone(&self.permits).try_acquire_owned().ok().map(WaiterPermit)
     }
 
+    /// Permits that are taken.
+    #[cfg(test)]
+    pub fn taken(&self) -> usize {
+        self.size - self.permits.available_permits()
+    }
+
     /// The end of a sentence for a caller without a permit.
     #[must_use]
     pub fn why_full(&self) -> String {

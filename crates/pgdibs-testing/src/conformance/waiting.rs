@@ -198,7 +198,8 @@ pub async fn announced_run_warms_the_pool<B: Backend, S: ConformanceServer>(suit
     suite.ready_pool(1, 4, 0).await;
     let run = suite.run_id();
     let announce = Announce { run: run.clone(), pool: suite.pool.clone(), fingerprint: None, workers: 3, aliases: 1 };
-    expect("announce", suite.backend.announce(&announce).await);
+    assert!(expect("announce", suite.backend.announce(&announce).await), "the first time");
+    assert!(!expect("announce", suite.backend.announce(&announce).await), "it is known");
     suite.idle().await;
     assert_eq!(suite.ready_names().await, [suite.slot(0), suite.slot(1), suite.slot(2)]);
     let lease = suite.take(suite.acquire_request_of(&run, "gw2")).await;

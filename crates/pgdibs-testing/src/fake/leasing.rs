@@ -413,7 +413,7 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn announce(&mut self, announce: &Announce) -> Result<(), Error> {
+    pub(super) fn announce(&mut self, announce: &Announce) -> Result<bool, Error> {
         self.pool(&announce.pool)?;
         if let Some(fingerprint) = &announce.fingerprint
             && self.current(&announce.pool, fingerprint).is_none()
@@ -430,7 +430,7 @@ impl State {
         self.check_limit(&announce.pool, wanted)?;
         let now = self.now;
         self.pools_used.insert(announce.pool.clone(), now);
-        self.runs.insert(
+        let before = self.runs.insert(
             announce.run.clone(),
             RunRow {
                 announced: Some((announce.pool.clone(), announce.fingerprint.clone(), wanted)),
@@ -438,7 +438,7 @@ impl State {
                 ended: false,
             },
         );
-        Ok(())
+        Ok(before.and_then(|row| row.announced).is_none_or(|(pool, ..)| pool != announce.pool))
     }
 
     pub(super) fn end_run(&mut self, run: &str) -> u64 {

@@ -341,7 +341,7 @@ impl Backend for FakeBackend {
         self.state().drop_kept(database)
     }
 
-    async fn announce(&self, announce: &Announce) -> Result<(), Error> {
+    async fn announce(&self, announce: &Announce) -> Result<bool, Error> {
         self.state().announce(announce)
     }
 

@@ -52,6 +52,7 @@ function update(html) {
   }
   document.title = fresh.title;
   setClock();
+  tick();
   performance.measure("update", "update-begins");
 }
 
@@ -75,6 +76,11 @@ function duration(seconds) {
 
 function tick() {
   const now = Date.now() - ahead;
+  // In the reader's time zone; the page has them in UTC.
+  for (const time of document.querySelectorAll("time[data-clock]")) {
+    const text = new Date(time.dateTime).toLocaleTimeString([], { hour12: false });
+    if (time.firstChild?.data !== text) time.textContent = text;
+  }
   for (const time of document.querySelectorAll("time[data-since], time[data-until]")) {
     const at = Date.parse(time.dateTime);
     const text = duration((time.hasAttribute("data-since") ? now - at : at - now) / 1000);

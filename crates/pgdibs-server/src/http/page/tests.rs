@@ -55,6 +55,8 @@ async fn page_shows_everything_of_the_status() {
         "psql: ERROR: no\nlast line",
         "<i class=\"leased\" title=\"app_gw0: leased by gw0 ci-7/gw0\">",
         "max_connections is low",
+        "<span class=\"kind\">lease granted</span> app_gw0 · gw0 ci-7/gw0",
+        "leases per second",
         "export PGDIBS_URL=http://localhost:8432",
     ] {
         assert!(html.contains(part), "{part}:\n{html}");
@@ -141,9 +143,9 @@ async fn readers_at_once_share_a_status_read_after_their_call() {
     for one in reads {
         read.push(one.await.unwrap());
     }
-    assert!(first.pools.is_empty());
-    assert!(read.iter().all(|status| status.pools.len() == 1), "each call sees what happened before it");
-    assert!(read.iter().all(|status| Arc::ptr_eq(status, &read[0])), "one snapshot for all of them");
+    assert!(first.status.pools.is_empty());
+    assert!(read.iter().all(|shown| shown.status.pools.len() == 1), "each call sees what happened before it");
+    assert!(read.iter().all(|shown| Arc::ptr_eq(shown, &read[0])), "one snapshot for all of them");
     let began = tokio::time::Instant::now();
     let next = app.page.read(&app).await;
     assert!(!Arc::ptr_eq(&next, &read[0]), "a later call has a later status");

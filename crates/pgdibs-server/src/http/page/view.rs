@@ -6,11 +6,13 @@ use askama::Template;
 use pgdibs_api::database::{Database, DatabaseState};
 use pgdibs_api::lease::Lease;
 use pgdibs_api::pool::Pool;
-use pgdibs_api::status::{Status, Waiter, WaiterKind};
+use pgdibs_api::status::{HistoryBucket, Status, Waiter, WaiterKind};
 use pgdibs_api::template::{Template as PoolTemplate, TemplateState};
 use pgdibs_api::time::seconds_between;
+use pgdibs_core::event::EventKind;
 
-use super::{SCRIPT, STYLE};
+use super::{SCRIPT, STYLE, Shown};
+use crate::events::Record;
 use crate::overview::{self, Headline, RunOverview, SHORT, count_of, headline, live_leases};
 use crate::units::{duration, shortened, size};
 
@@ -30,6 +32,7 @@ pub(super) struct Page<'a> {
     headline: Headline,
     /// A name, a number, and what it is beside.
     figures: Vec<(&'static str, String, String)>,
+    sparks: Vec<Spark>,
     pools: Vec<PoolView<'a>>,
     runs: Vec<RunView<'a>>,
     waiters: Vec<WaiterView<'a>>,
@@ -37,6 +40,7 @@ pub(super) struct Page<'a> {
     templates: Vec<TemplateView<'a>>,
     kept: Vec<KeptView<'a>>,
     blocked: Vec<(&'a str, String, u32)>,
+    events: Vec<EventView<'a>>,
     /// A pool for lines to copy.
     example_pool: &'a str,
 }
@@ -96,8 +100,30 @@ struct KeptView<'a> {
     is_leased: bool,
 }
 
+/// The last minutes of one figure.
+struct Spark {
+    name: &'static str,
+    /// The last value.
+    now: String,
+    /// The largest value.
+    most: String,
+    /// Of a polyline in a box of 100 by 30.
+    points: String,
+}
+
+struct EventView<'a> {
+    key: String,
+    at: &'a str,
+    /// Its time of day.
+    clock: &'a str,
+    /// What happened, such as `lease granted`.
+    kind: String,
+    about: String,
+}
+
 impl<'a> Page<'a> {
-    pub(super) fn new(status: &'a Status, address: &'a str) -> Self {
+    pub(super) fn new(shown: &'a Shown, address: &'a str) -> Self {
+        let status = &shown.status;
         let now = status.taken_at.as_str();
         let connections = overview::connections(status);
         let lease = |lease: &'a Lease| LeaseView {
@@ -127,10 +153,11 @@ impl<'a> Page<'a> {
             style: STYLE,
             script: SCRIPT,
             address,
-            kinds: String::new(),
+            kinds: EventKind::ALL.iter().map(|kind| kind.as_str()).chain(["gap"]).collect::<Vec<_>>().join(" "),
             status,
             headline: headline(status),
             figures: figures(status),
+            sparks: sparks(&status.history),
             pools: status.pools.iter().map(|pool| PoolView::new(pool, status)).collect(),
             runs: overview::runs(status).into_iter().map(|run| RunView::new(run, now)).collect(),
             waiters: status.waiters.iter().map(|waiter| WaiterView::new(waiter, status)).collect(),
@@ -138,6 +165,7 @@ impl<'a> Page<'a> {
             templates: templates.map(|template| TemplateView::new(template, now)).collect(),
             kept: status.databases.iter().filter(has_kept).map(kept).collect(),
             blocked: blocked.collect(),
+            events: shown.events.iter().filter_map(|record| EventView::new(record)).collect(),
             example_pool: status.pools.first().map_or("myapp_test", |pool| &pool.pool),
         }
     }
@@ -270,6 +298,64 @@ impl<'a> TemplateView<'a> {
             detail,
         }
     }
+}
+
+impl<'a> EventView<'a> {
+    fn new(record: &'a Record) -> Option<Self> {
+        let event = record.wire()?;
+        let subject = event.database.as_ref().or(event.template.as_ref()).or(event.pool.as_ref());
+        let who = event.worker.iter().chain(&event.holder).map(String::as_str).collect::<Vec<_>>().join(" ");
+        let parts = [
+            subject.cloned(),
+            Some(who).filter(|who| !who.is_empty()).or_else(|| event.run.as_ref().map(|run| format!("run {run}"))),
+            event.seconds.map(moment),
+            event.reason.clone(),
+        ];
+        Some(Self {
+            key: record.id(0),
+            at: &event.at,
+            clock: event.at.get(11..19).unwrap_or_default(),
+            kind: event.kind.replace('_', " "),
+            about: parts.into_iter().flatten().collect::<Vec<_>>().join(" · "),
+        })
+    }
+}
+
+/// `0.8 ms`, `45 ms`, `2.5 s`.
+fn moment(seconds: f64) -> String {
+    match seconds * 1000.0 {
+        milliseconds @ ..10.0 => format!("{milliseconds:.1} ms"),
+        milliseconds @ ..1000.0 => format!("{milliseconds:.0} ms"),
+        _ => duration(seconds),
+    }
+}
+
+fn sparks(history: &[HistoryBucket]) -> Vec<Spark> {
+    // The last bucket still runs.
+    let whole = history.get(..history.len().saturating_sub(1)).unwrap_or_default();
+    let spark = |name, values: Vec<Option<f64>>, shown: fn(f64) -> String| {
+        let most = values.iter().flatten().copied().fold(0.0, f64::max);
+        let height = |value: f64| 29.0 - 28.0 * value / if most > 0.0 { most } else { 1.0 };
+        let count = values.len().max(2);
+        let points = values.iter().enumerate().filter_map(|(index, value)| {
+            #[allow(clippy::cast_precision_loss, reason = "at most 60")]
+            let x = 100.0 * (index as f64) / (count as f64 - 1.0);
+            Some(format!("{x:.1},{:.1}", height((*value)?)))
+        });
+        Spark {
+            name,
+            now: values.iter().rev().flatten().next().map_or_else(|| "–".to_owned(), |last| shown(*last)),
+            most: shown(most),
+            points: points.collect::<Vec<_>>().join(" "),
+        }
+    };
+    #[allow(clippy::cast_precision_loss, reason = "a count of 15 seconds")]
+    let grants = whole.iter().map(|bucket| Some(bucket.grants as f64 / 15.0)).collect();
+    vec![
+        spark("leases per second", grants, |rate| format!("{rate:.1}")),
+        spark("wait, 95 % below", whole.iter().map(|bucket| bucket.wait_p95_seconds).collect(), moment),
+        spark("a clone takes", whole.iter().map(|bucket| bucket.clone_p50_seconds).collect(), moment),
+    ]
 }
 
 fn last_lines(text: &str) -> String {

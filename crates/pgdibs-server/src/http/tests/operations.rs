@@ -23,7 +23,7 @@ pub(in crate::http) fn routes() -> Vec<(&'static str, String)> {
     let filled = |path: &str| variables.iter().fold(path.to_owned(), |path, (name, value)| path.replace(name, value));
     let documented = operations().into_iter().filter(|operation| !operation.open);
     documented
-        .map(|operation| (operation.method, filled(&operation.path)))
+        .map(|operation| (operation.method, filled(&operation.path) + operation.query()))
         .chain([("GET", "/nowhere".to_owned()), ("POST", "/v1/nowhere".to_owned())])
         .collect()
 }
@@ -38,6 +38,16 @@ pub(in crate::http) struct Operation {
     pub(in crate::http) open: bool,
     /// Whether it takes a body.
     pub(in crate::http) takes_body: bool,
+}
+
+impl Operation {
+    /// What makes its answer end.
+    fn query(&self) -> &'static str {
+        match (self.method, self.path.as_str()) {
+            ("GET", "/v1/events") => "?follow=false",
+            _ => "",
+        }
+    }
 }
 
 /// The document, read from the repository.
@@ -122,7 +132,7 @@ impl PreparedApi {
             if operation.method == "DELETE" && operation.path == "/v1/pools/{pool}" { "?force=true" } else { "" };
         let path = operation.path.replace("{pool}", "app").replace("{fingerprint}", fingerprint);
         let path = path.replace("{id}", &self.lease).replace("{run}", "r1").replace("{database}", &kept);
-        format!("{path}{forced}")
+        format!("{path}{forced}{}", operation.query())
     }
 
     /// A body that it takes; none when it takes none.

@@ -9,7 +9,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, Object, SchemaType, Type};
 use utoipa::openapi::{Components, OpenApi, Ref, RefOr, Schema};
 
-use crate::http::{databases, leases, metrics, openapi, page, pools, probes, runs, status, templates};
+use crate::http::{databases, events, leases, metrics, openapi, page, pools, probes, runs, status, templates};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -21,6 +21,7 @@ use crate::http::{databases, leases, metrics, openapi, page, pools, probes, runs
         page::show,
         openapi::show,
         status::show,
+        events::stream,
         pools::list,
         pools::show,
         pools::put,
@@ -46,7 +47,7 @@ use crate::http::{databases, leases, metrics, openapi, page, pools, probes, runs
         databases::delete,
         databases::credentials,
     ),
-    components(schemas(pgdibs_api::problem::Problem, pgdibs_api::lease::LeaseFilter))
+    components(schemas(pgdibs_api::problem::Problem, pgdibs_api::event::EventKind, pgdibs_api::lease::LeaseFilter))
 )]
 struct Handlers;
 
