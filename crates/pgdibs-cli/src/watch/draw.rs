@@ -51,7 +51,7 @@ impl Palette {
 pub(super) fn draw(frame: &mut Frame<'_>, model: &Model, palette: Palette) {
     let top = top(model, palette, usize::from(frame.area().width).max(20));
     // The rows and the last line are never pushed out.
-    let height = u16::try_from(top.len()).unwrap_or(u16::MAX).min(frame.area().height.saturating_sub(5));
+    let height = u16::try_from(top.len()).unwrap_or(u16::MAX).min(frame.area().height.saturating_sub(4));
     let [head, body, foot] =
         Layout::vertical([Constraint::Length(height), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
     frame.render_widget(Paragraph::new(top), head);
@@ -165,28 +165,17 @@ fn draw_rows(frame: &mut Frame<'_>, model: &Model, palette: Palette, area: Rect)
     let selected = model.selected(&rows);
     let title =
         |name: &'static str, sort: Sort| if model.sort == sort { format!("{name}▾") } else { name.to_owned() };
-    let header = [
-        title("DATABASE", Sort::Database),
-        "WORKER".to_owned(),
-        "RUN".to_owned(),
-        title("HELD FOR", Sort::Held),
-        title("ENDS IN", Sort::Expires),
-        title("CONN", Sort::Connections),
-        title("HOLDER", Sort::Holder),
-    ];
-    let database_width = rows.iter().map(|row| row.database.chars().count()).max().unwrap_or_default().max(9);
-    let widths = [
-        Constraint::Length(u16::try_from(database_width).unwrap_or(u16::MAX)),
-        Constraint::Length(8),
-        Constraint::Length(u16::try_from(SHORT).unwrap_or(u16::MAX)),
-        Constraint::Length(11),
-        Constraint::Length(12),
-        Constraint::Length(5),
-        Constraint::Fill(1),
-    ];
-    let table = Table::new(rows.iter().map(cells), widths)
-        .header(TableRow::new(header).style(Style::new().add_modifier(Modifier::BOLD)))
-        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let all = columns(area.width, &rows);
+    let header = all.iter().map(|column| match column.sort {
+        Some(sort) if sort == model.sort => format!("{}▾", column.name),
+        _ => column.name.to_owned(),
+    });
+    let table = Table::new(
+        rows.iter().map(|row| TableRow::new(all.iter().map(|column| (column.cell)(row)))),
+        all.iter().map(|column| column.width),
+    )
+    .header(TableRow::new(header).style(Style::new().add_modifier(Modifier::BOLD)))
+    .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     let mut state = TableState::new().with_selected(selected);
     frame.render_stateful_widget(table, area, &mut state);
     if rows.is_empty() && model.status.is_some() && area.height > 1 {
@@ -196,18 +185,41 @@ fn draw_rows(frame: &mut Frame<'_>, model: &Model, palette: Palette, area: Rect)
     }
 }
 
-fn cells(row: &Row) -> TableRow<'static> {
-    let time = |seconds: Option<u64>| seconds.map_or_else(String::new, |seconds| duration(seconds as f64));
-    let kept = if row.lease.is_none() { "kept: " } else { "" };
-    TableRow::new([
-        row.database.clone(),
-        row.worker.clone(),
-        shortened(&row.run, SHORT),
-        time(row.held_seconds),
-        time(row.left_seconds),
-        row.connections.map_or_else(String::new, |count| count.to_string()),
-        format!("{kept}{}", row.holder),
-    ])
+struct Column {
+    name: &'static str,
+    sort: Option<Sort>,
+    width: Constraint,
+    cell: fn(&Row) -> String,
+}
+
+/// The columns that a terminal of this width has room for.
+fn columns(width: u16, rows: &[Row]) -> Vec<Column> {
+    let of = |name, sort, width, cell| Column { name, sort, width: Constraint::Length(width), cell };
+    let database = rows.iter().map(|row| row.database.chars().count()).max().unwrap_or_default().clamp(9, 48);
+    let database = u16::try_from(database).unwrap_or(u16::MAX);
+    let mut columns = vec![of("DATABASE", Some(Sort::Database), database, |row| row.database.clone())];
+    if width >= 70 {
+        columns.push(of("WORKER", None, 8, |row| row.worker.clone()));
+    }
+    if width >= 100 {
+        columns.push(of("RUN", None, 13, |row| shortened(&row.run, SHORT)));
+    }
+    columns.push(of("HELD FOR", Some(Sort::Held), 11, |row| time(row.held_seconds)));
+    if width >= 70 {
+        columns.push(of("ENDS IN", Some(Sort::Expires), 12, |row| time(row.left_seconds)));
+    }
+    if width >= 100 {
+        let count = |row: &Row| row.connections.map_or_else(String::new, |count| count.to_string());
+        columns.push(of("CONN", Some(Sort::Connections), 5, count));
+    }
+    let holder = |row: &Row| format!("{}{}", if row.lease.is_none() { "kept: " } else { "" }, row.holder);
+    columns.push(Column { name: "HOLDER", sort: Some(Sort::Holder), width: Constraint::Fill(1), cell: holder });
+    columns
+}
+
+#[allow(clippy::cast_precision_loss, reason = "an age for people")]
+fn time(seconds: Option<u64>) -> String {
+    seconds.map_or_else(String::new, |seconds| duration(seconds as f64))
 }
 
 fn foot_line<'a>(model: &Model, palette: Palette) -> Line<'a> {

@@ -120,5 +120,5 @@ fn screen_shows_state_slots_and_rows_at_any_size() {
     }
     let mut lost = Model::new("http://h:1");
     lost.update(Err("no daemon answers at http://h:1".to_owned()));
-    assert!(screen(&lost, 60, 5).contains("No answer  no daemon answers"), "{}", screen(&lost, 60, 5));
+    assert!(screen(&lost, 60, 8).contains("No answer  no daemon answers"), "{}", screen(&lost, 60, 8));
 }

@@ -16,7 +16,7 @@ def chromium() -> Iterator[Browser]:
     """The browser that Debian has; as root it has no sandbox."""
     with sync_playwright() as playwright:
         program = shutil.which("chromium")
-        assert program, "chromium is needed: scripts/install-tools.sh chromium"
+        assert program, "chromium is needed: scripts/install-tools.sh page"
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield browser
         browser.close()

@@ -331,7 +331,7 @@ fn moment(seconds: f64) -> String {
 }
 
 fn sparks(history: &[HistoryBucket]) -> Vec<Spark> {
-    // The last bucket still runs.
+    // The last bucket still runs, so its rate is not known.
     let whole = history.get(..history.len().saturating_sub(1)).unwrap_or_default();
     let spark = |name, values: Vec<Option<f64>>, shown: fn(f64) -> String| {
         let most = values.iter().flatten().copied().fold(0.0, f64::max);
@@ -353,8 +353,8 @@ fn sparks(history: &[HistoryBucket]) -> Vec<Spark> {
     let grants = whole.iter().map(|bucket| Some(bucket.grants as f64 / 15.0)).collect();
     vec![
         spark("leases per second", grants, |rate| format!("{rate:.1}")),
-        spark("wait, 95 % below", whole.iter().map(|bucket| bucket.wait_p95_seconds).collect(), moment),
-        spark("a clone takes", whole.iter().map(|bucket| bucket.clone_p50_seconds).collect(), moment),
+        spark("wait, 95 % below", history.iter().map(|bucket| bucket.wait_p95_seconds).collect(), moment),
+        spark("a clone takes", history.iter().map(|bucket| bucket.clone_p50_seconds).collect(), moment),
     ]
 }
 
