@@ -13,14 +13,24 @@ use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::time::rfc3339;
 
-/// What happened.
+/// The closed list of kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EventKind(pub domain::EventKind);
+pub struct EventKind;
+
+impl EventKind {
+    /// Their names.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        domain::EventKind::ALL.iter().map(|kind| kind.as_str())
+    }
+}
 
 impl PartialSchema for EventKind {
     fn schema() -> RefOr<Schema> {
-        let names = domain::EventKind::ALL.iter().map(|kind| kind.as_str());
-        let object: Object = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build();
+        let object: Object = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("What happened; docs/events.md says when each kind comes."))
+            .enum_values(Some(Self::names()))
+            .build();
         RefOr::T(Schema::Object(object))
     }
 }
@@ -188,7 +198,7 @@ impl EventsQuery {
 }
 
 fn no_kind(text: &str) -> String {
-    let kinds: Vec<&str> = domain::EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    let kinds: Vec<&str> = EventKind::names().collect();
     format!("\"{}\" is no kind of event; the kinds are {}", shown(text), kinds.join(", "))
 }
 

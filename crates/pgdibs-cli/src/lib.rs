@@ -8,6 +8,7 @@ mod configuration;
 mod context;
 mod doctor;
 mod error;
+mod events;
 mod fingerprint;
 mod healthcheck;
 mod inherited;
@@ -78,6 +79,7 @@ async fn other(context: &Context, command: Command) -> Result<u8, CliError> {
         Command::Template(command) => return templates::template(context, command).await,
         Command::Stop(args) => stop::stop(context, args).await?,
         Command::Status(args) => status::status(context, &args).await?,
+        Command::Events(args) => events::events(context, &args).await?,
         Command::Lease(args) => leases::lease(context, args).await?,
         Command::Renew(args) => leases::renew(context, &args).await?,
         Command::Reset(args) => leases::reset(context, &args).await?,

@@ -22,6 +22,7 @@ use crate::connections::{DDL_APPLICATION, RECONCILER};
 use crate::context::{Leadership, PgBackend, Session, answer_within};
 use crate::ddl;
 use crate::error::Result;
+use crate::membership::EVENTS;
 use crate::requests::{snapshot, templates};
 use crate::scram::digest;
 use crate::sqlstate::{self, ErrorClass};
@@ -144,12 +145,24 @@ impl PgBackend {
 
     /// Notifies the other daemons of this server, if there are any, that something changed.
     pub async fn notify(&self) -> Result<(), Error> {
-        if self.daemons().await? <= 1 {
+        if !self.has_others().await? {
             return Ok(());
         }
         let catalog = self.catalog();
         let own = self.instance().to_string();
         self.within(sqlx::query("select pg_notify('pgdibs', $1)").bind(own).execute(&catalog)).await?;
+        Ok(())
+    }
+
+    /// Whether other daemons run on this server, as of a second ago at most.
+    pub async fn has_others(&self) -> Result<bool, Error> {
+        Ok(self.daemons().await? > 1)
+    }
+
+    /// Sends events to the other daemons of this server: fewer than 8000 bytes. Nothing is written to the catalog.
+    pub async fn notify_events(&self, payload: &str) -> Result<(), Error> {
+        let catalog = self.catalog();
+        self.within(sqlx::query("select pg_notify($1, $2)").bind(EVENTS).bind(payload).execute(&catalog)).await?;
         Ok(())
     }
 

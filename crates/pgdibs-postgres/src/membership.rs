@@ -15,6 +15,12 @@ const MEMBERSHIP: i32 = 1_885_824_098;
 /// Its name on the server, by which the doctor learns the versions of a server's daemons.
 const LISTENER: &str = concat!("pgdibs-listener ", env!("CARGO_PKG_VERSION"));
 
+/// The channel of changes: a payload is the instance of the daemon that made one.
+pub(crate) const CHANGES: &str = "pgdibs";
+
+/// The channel of events.
+pub(crate) const EVENTS: &str = "pgdibs_events";
+
 /// After this long without a notification the connection is tested.
 const SILENCE: Duration = Duration::from_millis(1500);
 
@@ -33,7 +39,7 @@ impl PgBackend {
         let mut listener = PgListener::connect_with(&listener_pool).await?;
         // A reconnect would silently lose the lock.
         listener.eager_reconnect(false);
-        listener.listen("pgdibs").await?;
+        listener.listen_all([CHANGES, EVENTS]).await?;
         let locked: bool = sqlx::query_scalar("select pg_try_advisory_lock($1, $2)")
             .bind(MEMBERSHIP)
             .bind(self.instance())
@@ -63,13 +69,25 @@ pub enum ListenError {
     NoAnswer,
 }
 
+/// A notification of a daemon.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Notified {
+    /// Another daemon changed something.
+    Changed,
+    /// What [`PgBackend::notify_events`] sent.
+    Events(String),
+}
+
 impl Membership {
-    /// Resolves when another daemon changed something.
-    pub async fn changed(&mut self) -> Result<(), ListenError> {
+    /// The next notification.
+    pub async fn notified(&mut self) -> Result<Notified, ListenError> {
         loop {
             match timeout(SILENCE, self.listener.try_recv()).await {
                 Ok(Ok(Some(notification))) if PgNotification::payload(&notification) == self.own => {}
-                Ok(Ok(Some(_))) => return Ok(()),
+                Ok(Ok(Some(notification))) if notification.channel() == EVENTS => {
+                    return Ok(Notified::Events(notification.payload().to_owned()));
+                }
+                Ok(Ok(Some(_))) => return Ok(Notified::Changed),
                 Ok(Ok(None) | Err(_)) => return Err(ListenError::Ended),
                 Err(_) => match timeout(TEST, sqlx::query("select 1").execute(&mut self.listener)).await {
                     Ok(Ok(_)) => {}

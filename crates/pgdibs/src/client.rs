@@ -239,6 +239,44 @@ impl Client {
         Response::read(response.map_err(no_answer)?).await.map_err(no_answer)
     }
 
+    /// `GET path` whose answer is read as it comes.
+    pub(crate) async fn open(&self, path: &str, query: &str, last: Option<&str>) -> Result<reqwest::Response, Error> {
+        let mut request = self.unpooled.get(format!("{}{path}?{query}", self.base));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.expose_secret());
+        }
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let no_answer = |reason: String| Error::NoAnswer {
+            url: self.base.clone(),
+            method: Method::GET,
+            path: path.to_owned(),
+            reason,
+        };
+        let answered = tokio::time::timeout(self.timeout, request.send()).await;
+        let response = match answered.map_err(|_| no_answer("no head of an answer came".to_owned()))? {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => {
+                return Err(Error::Unavailable { url: self.base.clone(), reason: innermost(&error) });
+            }
+            Err(error) => return Err(no_answer(innermost(&error))),
+        };
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let response = Response::read(response).await.map_err(|error| no_answer(innermost(&error)))?;
+        match ApiError::read(&response) {
+            Some(error) => Err(Error::Api(self.with_versions(&Method::GET, path, error).await)),
+            None => Err(Error::Foreign {
+                url: self.base.clone(),
+                method: Method::GET,
+                path: path.to_owned(),
+                problem: format!("status {}", response.status),
+            }),
+        }
+    }
+
     /// A call that may have to wait for its turn: `body` is given the seconds that are left for `wait_seconds`. It is tried again
     /// exactly when the answer carries `Retry-After` and that is still within `wait`; `refused` is told each such refusal.
     ///

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-API_LEVEL = 3
+API_LEVEL = 4
 """The level of the API that this client is written for; `crates/pgdibs-api/src/level.rs` says what each level has added."""
 
 OPTIONAL_FIELDS = frozenset({"holder"})

@@ -5,10 +5,12 @@ mod pools;
 pub(crate) mod run;
 pub(crate) mod seconds;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand};
 use secrecy::SecretString;
 
 use super::output::Format;
+use pgdibs::api::event::EventKind;
 use pgdibs_server::config::{GlobalFlags, ServeFlags};
 
 pub(super) use leases::{IdArgs, KeepArgs, LeaseArgs, PsqlArgs, ReleaseArgs, RenewArgs, ResetArgs};
@@ -69,6 +71,7 @@ pub(super) enum Command {
     Serve(ServeArgs),
     Stop(StopArgs),
     Status(StatusArgs),
+    Events(EventsArgs),
     Lease(LeaseArgs),
     Renew(RenewArgs),
     Reset(ResetArgs),
@@ -138,6 +141,30 @@ pub(super) struct StatusArgs {
     /// A screen that updates every second; without a terminal a line when something changes, or JSON every second
     #[arg(long)]
     pub(super) watch: bool,
+}
+
+/// Show what happened: leases, waits, templates, clones, faults
+///
+/// One line for each event, oldest first: the last 1,000 that the daemon knows. With --follow, what happens from now on, until it is
+/// interrupted; when the daemon restarts, the command connects again and shows a line `gap` if events are missing. With --output json each
+/// line is an event of the API.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  pgdibs events
+  pgdibs events --follow --pool myapp_test
+  pgdibs events --kind template_failed,step_failed
+  pgdibs events --follow --output json | jq -c 'select(.kind == \"wait_ended\")'")]
+pub(super) struct EventsArgs {
+    /// Go on with what happens from now on
+    #[arg(long)]
+    pub(super) follow: bool,
+    /// Only events of this pool; repeated, or with commas
+    #[arg(long, value_name = "POOL", value_delimiter = ',')]
+    pub(super) pool: Vec<String>,
+    /// Only events of this kind; repeated, or with commas
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = PossibleValuesParser::new(EventKind::names()))]
+    pub(super) kind: Vec<String>,
 }
 
 /// Check the daemon; exit 0 if it is healthy, 1 otherwise

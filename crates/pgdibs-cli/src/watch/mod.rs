@@ -18,6 +18,7 @@ use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 use self::draw::{Palette, draw};
 use self::model::{Command, Model};
@@ -30,6 +31,8 @@ use super::psql;
 const EVERY: Duration = Duration::from_secs(1);
 /// How long the screen waits for a key before it looks for a new status.
 const TICK: Duration = Duration::from_millis(100);
+/// How long the screen may take to leave the terminal after a signal.
+const LEAVE: Duration = Duration::from_secs(1);
 /// How long `k` keeps a database.
 const KEEP_SECONDS: u32 = 3600;
 
@@ -51,17 +54,22 @@ pub(super) async fn watch(context: &Context) -> Result<(), CliError> {
     let stop = Arc::new(AtomicBool::new(false));
     let polling = tokio::spawn(poll(client.clone(), updates.clone()));
     let screen = Screen { model: Model::new(client.url()), palette: Palette(context.output.colour), news, orders };
-    let mut screen = tokio::task::spawn_blocking({
+    // A thread that the process does not wait for: on a terminal that is gone, crossterm reads for ever.
+    let (ended, mut ending) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("screen".to_owned()).spawn({
         let stop = Arc::clone(&stop);
-        move || screen.run(&stop)
+        move || {
+            let _gone = ended.send(screen.run(&stop));
+        }
     });
+    thread.map_err(|error| CliError::failed(format!("cannot start a thread: {error}")))?;
     let cannot_catch = |error: io::Error| CliError::failed(format!("cannot catch signals: {error}"));
     let mut terminated = signal(SignalKind::terminate()).map_err(cannot_catch)?;
     let mut hung_up = signal(SignalKind::hangup()).map_err(cannot_catch)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(cannot_catch)?;
     let ended = loop {
         tokio::select! {
-            ended = &mut screen => break ended,
+            ended = &mut ending => break ended,
             Some(order) = commands.recv() => {
                 if let Command::Psql { database } = order.command {
                     let opened = open(context, database).await;
@@ -72,17 +80,23 @@ pub(super) async fn watch(context: &Context) -> Result<(), CliError> {
                 } else {
                     tokio::spawn(carry_out(order.command, client.clone(), updates.clone()));
                 }
+                continue;
             }
-            _ = terminated.recv() => stop.store(true, Ordering::Relaxed),
-            _ = hung_up.recv() => stop.store(true, Ordering::Relaxed),
-            _ = interrupted.recv() => stop.store(true, Ordering::Relaxed),
+            _ = terminated.recv() => {}
+            _ = hung_up.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+        stop.store(true, Ordering::Relaxed);
+        match tokio::time::timeout(LEAVE, &mut ending).await {
+            Ok(ended) => break ended,
+            Err(_) => return Ok(()),
         }
     };
     polling.abort();
     match ended {
         Ok(Ok(())) => Ok(()),
         Ok(Err(error)) => Err(CliError::failed(format!("cannot use the terminal: {error}"))),
-        Err(error) => Err(CliError::failed(format!("the screen ended: {error}"))),
+        Err(_) => Err(CliError::failed("the screen ended by a panic, which stands above")),
     }
 }
 

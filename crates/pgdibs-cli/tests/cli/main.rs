@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that unwraps fails with the place and the value")]
 
 mod calls;
+mod events;
 mod process;
 mod psql;
 mod run;

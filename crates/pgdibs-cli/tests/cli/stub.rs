@@ -21,6 +21,8 @@ pub(crate) struct ReceivedRequest {
     pub(crate) body: Value,
     /// The `Authorization` header.
     pub(crate) authorization: String,
+    /// The `Last-Event-ID` header.
+    pub(crate) last_event_id: String,
 }
 
 /// An answer.
@@ -29,6 +31,8 @@ pub(crate) enum Reply {
     Json(u16, Value),
     /// A problem with status, code, detail and perhaps `Retry-After`.
     Problem(u16, &'static str, &'static str, Option<u32>),
+    /// Server-sent events; the answer ends after them.
+    Events(String),
     /// No answer.
     Never,
 }
@@ -89,14 +93,12 @@ impl Stub {
 async fn answer(request: Request, memory: Arc<Memory>, script: Arc<Script>) -> Response {
     let (head, body) = request.into_parts();
     let body: Bytes = to_bytes(body, 1 << 20).await.unwrap();
+    let header = |name| head.headers.get(name).map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
     let received = ReceivedRequest {
         what: format!("{} {}", head.method, head.uri),
         body: serde_json::from_slice(&body).unwrap_or(Value::Null),
-        authorization: head
-            .headers
-            .get(AUTHORIZATION)
-            .map(|value| value.to_str().unwrap().to_owned())
-            .unwrap_or_default(),
+        authorization: header(AUTHORIZATION.as_str()),
+        last_event_id: header("last-event-id"),
     };
     let before = {
         let mut all = memory.received.lock().unwrap();
@@ -119,6 +121,7 @@ async fn answer(request: Request, memory: Arc<Memory>, script: Arc<Script>) -> R
             }
             response.body(body.to_string().into()).unwrap()
         }
+        Reply::Events(text) => Response::builder().header(CONTENT_TYPE, "text/event-stream").body(text.into()).unwrap(),
         Reply::Never => std::future::pending().await,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use pgdibs::Method;
 use serde_json::{Value, json};
 
-use pgdibs_testing::end_to_end::program::timed;
+use pgdibs_testing::end_to_end::program::{run, timed};
 use pgdibs_testing::end_to_end::{Api, Cluster, Daemon, Place, Session, pool_name, until};
 
 fn reconciles(api: &Api) -> bool {
@@ -28,6 +28,7 @@ fn both_daemons_serve_and_the_second_takes_over() {
     first.api.make_pool(&pool, &settings, "create table witness (id bigserial primary key, note text)");
     let second = there.daemon(&[]);
     assert!(reconciles(&first.api) && !reconciles(&second.api));
+    events_of_one_daemon_arrive_at_the_other(&here, &first.api, &second.api, &pool);
 
     // Requests of both daemons wait for one database and are served in order.
     let held = acquire_for(&second.api, &pool, "the first one");
@@ -73,11 +74,70 @@ fn both_daemons_serve_and_the_second_takes_over() {
 
     // A third daemon starts, and the second ends with SIGTERM.
     let third = here.daemon(&[]);
+    // An id of another daemon: what happened since then is not known.
+    let instance = second.api.status()["daemon"]["instance"].as_str().unwrap().to_owned();
+    let stream = third.api.get(&format!("/v1/events?follow=false&since={instance}-1")).body;
+    let stream = stream.as_str().unwrap();
+    let kinds: Vec<&str> = stream.lines().filter_map(|line| line.strip_prefix("event: ")).take(2).collect();
+    assert_eq!(kinds, ["gap", "status"], "{stream}");
     second.stop();
     let (took, ()) = timed(|| take_over(&third));
     assert!(took < Duration::from_secs(5), "the takeover took {took:?}");
     third.api.release(&acquire_for(&third.api, &pool, "the last one"));
     third.stop();
+}
+
+/// What `pgdibs events` prints.
+fn events(place: &Place, api: &Api, arguments: &[&str]) -> Vec<String> {
+    let url = api.url();
+    let mut all = vec!["events", "--url", &url];
+    all.extend(arguments);
+    run(place.program(&all, &[])).well().lines().map(str::to_owned).collect()
+}
+
+/// One cycle at the first daemon, seen at the second: every event once, in order, with the first daemon's instance.
+fn events_of_one_daemon_arrive_at_the_other(place: &Place, first: &Api, second: &Api, pool: &str) {
+    let instance = first.status()["daemon"]["instance"].as_str().unwrap().to_owned();
+    // A daemon looks for others once a second.
+    let held = until("the second daemon hears of a lease of the first", || {
+        let held = acquire_for(first, pool, "the holder");
+        let heard = events(place, second, &["--kind", "lease_granted"]);
+        if heard.iter().any(|line| line.contains(held["id"].as_str().unwrap())) {
+            return Ok(held);
+        }
+        first.release(&held);
+        Err(format!("{heard:?}"))
+    });
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| acquire_for(first, pool, "the waiter"));
+        first.until_waiting(pool, 1);
+        first.release(&held);
+        first.release(&waiting.join().unwrap());
+    });
+    let expected = [
+        "wait_begun the waiter",
+        "lease_released the holder",
+        "wait_ended the waiter",
+        "lease_granted the waiter",
+        "lease_released the waiter",
+    ];
+    until("one cycle arrives in order", || {
+        let kinds = "lease_granted,lease_released,wait_begun,wait_ended,database_dropped,database_cloned";
+        let lines = events(place, second, &["--pool", pool, "--output", "json", "--kind", kinds]);
+        let mut all: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let begun = all.iter().position(|event| event["kind"] == "wait_begun").ok_or("no wait yet")?;
+        all.drain(..begun);
+        let of_leases: Vec<String> = all
+            .iter()
+            .filter(|event| event["holder"].is_string())
+            .map(|event| format!("{} {}", event["kind"].as_str().unwrap(), event["holder"].as_str().unwrap()))
+            .collect();
+        let after =
+            |kind: &str| all.iter().filter(|event| event["kind"] == kind && event["seconds"].is_number()).count();
+        let is_whole = of_leases == expected && after("database_dropped") >= 2 && after("database_cloned") >= 1;
+        assert!(all.iter().all(|event| event["daemon"] == instance.as_str()), "{lines:#?}");
+        if is_whole { Ok(()) } else { Err(format!("{lines:#?}")) }
+    });
 }
 
 fn take_over(daemon: &Daemon) {

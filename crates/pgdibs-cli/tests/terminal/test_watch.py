@@ -174,6 +174,15 @@ def test_signal_restores_the_terminal(stage: Stage, terminal: Terminal, number: 
     terminal.expect_shell(0)
 
 
+def test_screen_ends_with_its_terminal(stage: Stage, request: pytest.FixtureRequest) -> None:
+    """Regression: crossterm reads a terminal that is gone for ever, so the process stayed, at full load."""
+    terminal = Terminal(stage, request.node.name)
+    shell = terminal.tmux("display-message", "-p", "#{pane_pid}").strip()
+    screen = Path(f"/proc/{shell}/task/{shell}/children").read_text(encoding="utf-8").split()[0]
+    terminal.close()
+    until("the process has ended", lambda: not Path(f"/proc/{screen}").exists())
+
+
 def test_ctrl_c_restores_the_terminal(terminal: Terminal) -> None:
     terminal.keys("C-c")
     terminal.expect_shell(0)

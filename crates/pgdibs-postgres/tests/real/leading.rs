@@ -6,7 +6,7 @@ use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::{Error, StepError};
 use pgdibs_core::plan::{Step, plan};
 use pgdibs_core::request::{Acquire, Acquired, ResetBegun, TargetTemplate, TicketKind};
-use pgdibs_postgres::membership::ListenError;
+use pgdibs_postgres::membership::{ListenError, Notified};
 use pgdibs_postgres::rights::Rights;
 use pgdibs_testing::conformance::idle::run_until_idle;
 
@@ -170,11 +170,15 @@ fn daemon_is_notified_of_changes_by_others() {
         let mut membership = second.membership().await.unwrap();
         second.notify().await.unwrap();
         setting.suite.backend.notify().await.unwrap();
-        let notified = tokio::time::timeout(Duration::from_secs(30), membership.changed()).await;
-        assert_eq!(notified, Ok(Ok(())));
+        let notified = tokio::time::timeout(Duration::from_secs(30), membership.notified()).await;
+        assert_eq!(notified, Ok(Ok(Notified::Changed)));
+        let events = "x".repeat(7999);
+        setting.suite.backend.notify_events(&events).await.unwrap();
+        let notified = tokio::time::timeout(Duration::from_secs(30), membership.notified()).await;
+        assert_eq!(notified, Ok(Ok(Notified::Events(events))), "the largest payload");
         let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity where application_name like 'pgdibs-listener %'";
         assert_eq!(setting.cluster.text("postgres", end).await, "2");
-        let notified = tokio::time::timeout(Duration::from_secs(30), membership.changed()).await;
+        let notified = tokio::time::timeout(Duration::from_secs(30), membership.notified()).await;
         assert_eq!(notified, Ok(Err(ListenError::Ended)), "a listener whose connection has ended reports that");
         second.close().await;
     });

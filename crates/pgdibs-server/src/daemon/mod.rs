@@ -7,6 +7,7 @@ mod idle;
 mod lock_wait;
 mod log;
 mod notify;
+mod relay;
 mod server;
 mod source_database;
 mod status;
@@ -27,7 +28,7 @@ use pgdibs_embedded::EmbeddedError;
 use pgdibs_failpoint::{Failpoint, reach};
 use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::ServerAddress;
-use pgdibs_postgres::membership::ListenError;
+use pgdibs_postgres::membership::{ListenError, Notified};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -213,7 +214,9 @@ async fn with_server(
     .with_events(Arc::clone(&events))
     .with_max_login(config.max_login())
     .with_refused_pools(Arc::clone(status.refused_pools()));
-    let membership = keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report));
+    let membership =
+        keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report), Arc::clone(&events));
+    tasks.spawn(relay::send(Arc::clone(&backend), Arc::clone(&events), stopping.clone()));
     tasks.spawn(stopping.clone().run_until_cancelled_owned(membership));
     // A task of its own, because the blocker may block the reconciler.
     let watching = Arc::clone(&backend);
@@ -284,15 +287,21 @@ async fn with_server(
 /// Keeps this daemon a member until the caller drops the future: it gets notifications of other daemons' changes, and its tickets count.
 ///
 /// It also detects a dead connection first, because the reconciler may be waiting for a step.
-async fn keep_membership(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue>, report: Arc<Mutex<ReconcilerState>>) {
+async fn keep_membership(
+    backend: Arc<PgBackend>,
+    wait_queue: Arc<WaitQueue>,
+    report: Arc<Mutex<ReconcilerState>>,
+    events: Arc<Events>,
+) {
     loop {
         match backend.membership().await {
             Ok(mut membership) => {
                 wait_queue.wake_reconciler_for_others();
                 let error = loop {
-                    match membership.changed().await {
+                    match membership.notified().await {
+                        Ok(Notified::Events(payload)) => relay::receive(&events, &payload),
                         // It wakes the waiters, once it has counted what is ready.
-                        Ok(()) => wait_queue.wake_reconciler_for_others(),
+                        Ok(Notified::Changed) => wait_queue.wake_reconciler_for_others(),
                         Err(error) => break error,
                     }
                 };

@@ -118,12 +118,16 @@ impl<B: Backend + 'static> EventStream<B> {
             };
             let instance = self.service.events().instance();
             let mut chunk = Vec::new();
+            let mut is_missing = false;
             for record in &records {
                 match record.event() {
                     Some(event) if self.query.matches(event) => chunk.extend_from_slice(&record.frame(instance)),
                     Some(_) => {}
-                    None => self.add_gap(&mut chunk, "another daemon made more events than it may send").await,
+                    None => is_missing = true,
                 }
+            }
+            if is_missing {
+                self.add_gap(&mut chunk, "another daemon made more events than it may send").await;
             }
             self.due = Instant::now() + PAUSE;
             if !chunk.is_empty() {

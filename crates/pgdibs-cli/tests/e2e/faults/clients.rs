@@ -98,7 +98,7 @@ pub(super) fn killed_clients() {
         assert_eq!(stage.api.post(&format!("{path}/abandon"), &token).status, 204);
         stage.api.post(&format!("{path}/renew"), &json!({"token": build["token"]})).refused(409, "build_token_stale");
     });
-    for line in ["end=\"expired\"", "took a build away"] {
+    for line in ["event=\"lease_expired\"", "event=\"template_failed\""] {
         assert!(daemon.log().contains(line), "`{line}`: {}", daemon.log());
     }
     stage.audit(&daemon, FULL_AGAIN);
