@@ -79,7 +79,7 @@ check-tasks: rust-format lint words import-circles sql-guards-apply dependencies
 # clippy early: `make run` of test-pages at the end would wait for it, because cargo lets one command at a time use target/.
 test-tasks: test-rust clippy test-plugin test-django test-client example-shop example-library test-pages test-contract \
 	check-tasks
-client-tasks: test-snippets
+client-tasks: test-snippets test-page
 all-tasks: test-rust-majors test-faults test-plugin-all test-django-all test-client test-wheel test-pytest-versions \
 	test-sqlalchemy-1.4 example-shop-all example-shop-killed example-shop-daemon example-library-all test-pages \
 	test-contract-all sql-guards deploy-check check-tasks client-tasks deploy-test bench
@@ -195,6 +195,12 @@ test-pages: rust-build python-environment
 test-snippets: rust-build python-environment
 	@scripts/install-tools.sh node go
 	@$(task) $(pytest) -m long docs/tests
+
+test-page: rust-build python-environment
+	@$(task) scripts/page-tests.sh
+
+page-pictures: rust-build python-environment ## Take the pictures of the page in docs/pictures
+	@$(task) scripts/page-tests.sh --pictures
 
 test-contract: rust-build
 	@$(task) scripts/contract-test.sh short

@@ -219,6 +219,10 @@ create table tickets (
     kind        text not null check (kind in ('acquire', 'exact', 'reset')),
     -- The instance that waits. It holds a session advisory lock on this number while it runs.
     daemon      integer not null,
+    -- Who waits, for display.
+    run         text,
+    worker      text,
+    holder      text not null default '',
     created_at  timestamptz not null default clock_timestamp()
 );
 create index tickets_by_template on tickets (template_id, id);

@@ -22,7 +22,7 @@ GROUPS = {
     "Runs": r"/v1/runs",
     "Databases": r"/v1/databases",
     # A new prefix needs a row: there is no rest.
-    "Watching": r"/(v1/status|v1/events|livez|readyz|healthz|metrics|openapi.json)$",
+    "Watching": r"/(|v1/status|v1/events|livez|readyz|healthz|metrics|openapi.json)$",
 }
 # Patterns with a plain description.
 IN_WORDS = {

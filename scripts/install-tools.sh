@@ -78,6 +78,12 @@ for wanted in "$@"; do
     pgbouncer) needs pgbouncer pgbouncer ;;
     faketime) compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || apt_install libfaketime || fail "apt-get install libfaketime" ;;
     jq) needs jq jq ;;
+    # What tests of the page and of the terminal screen need. axe-core finds what a screen reader cannot use.
+    page)
+      needs chromium chromium fonts-dejavu-core && needs tmux tmux && needs npm nodejs npm
+      [[ -d "$PGDIBS_CACHE/axe-core/node_modules/axe-core" ]] ||
+        npm install --silent --no-audit --no-fund --prefix "$PGDIBS_CACHE/axe-core" axe-core@4.14.1 >&2
+      ;;
     node) needs node nodejs && needs npm npm ;;
     # With the driver from Debian, because tests use no module proxy.
     go)

@@ -18,6 +18,10 @@ pub struct Status {
     pub daemon: Daemon,
     /// The server that it manages.
     pub server: Server,
+    /// When all that follows was read, by the server's clock; ages are the time since their start until then.
+    #[serde(default)]
+    #[schema(required = true, format = DateTime)]
+    pub taken_at: String,
     /// All pools.
     pub pools: Vec<Pool>,
     /// Live leases, without credentials.
@@ -185,6 +189,19 @@ pub struct Waiter {
     pub wants: WaiterKind,
     /// How many databases.
     pub count: u32,
+    /// The run that it acquires for, or that its lease belongs to.
+    // Absent in answers of a daemon of level 0.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub run: Option<String>,
+    /// The worker of that run; null for a batch of several.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub worker: Option<String>,
+    /// Free text about the caller.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub holder: String,
     /// For how long.
     pub waited_seconds: f64,
 }

@@ -31,6 +31,7 @@ mod stop;
 mod table;
 mod templates;
 mod transfer;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

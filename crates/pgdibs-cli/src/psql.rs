@@ -24,6 +24,16 @@ use pgdibs_server::offline::{SearchRoots, find_client_program};
 /// # Errors
 /// There is no such database, or no psql.
 pub(super) async fn psql(context: &Context, args: PsqlArgs) -> Result<(), CliError> {
+    let mut psql = command(context, args).await?;
+    let error = psql.exec();
+    Err(CliError::failed(format!("cannot run {}: {error}", psql.get_program().display())))
+}
+
+/// The command that opens psql on a database.
+///
+/// # Errors
+/// As [`psql`].
+pub(super) async fn command(context: &Context, args: PsqlArgs) -> Result<Command, CliError> {
     let flags = args.pg_bin_dir.into_iter().fold(ServeFlags::default(), |flags, path| flags.with("pg_bin_dir", path));
     let config = context.load_for_client(flags)?;
     let program = find_psql(config.pg_bin_dir.as_deref())?;
@@ -33,8 +43,8 @@ pub(super) async fn psql(context: &Context, args: PsqlArgs) -> Result<(), CliErr
     for name in MISLEADING {
         psql.env_remove(name);
     }
-    let error = psql.args(args.arguments).envs(variables).exec();
-    Err(CliError::failed(format!("cannot run {}: {error}", program.display())))
+    psql.args(args.arguments).envs(variables);
+    Ok(psql)
 }
 
 /// The URL of a lease or a database.

@@ -9,7 +9,7 @@ use crate::plan::Step;
 use crate::pool::{Pool, PoolPatch};
 use crate::request::{
     Acquire, Acquired, Announce, BuildPlace, Kept, ReportedRun, ResetBegun, RunReport, TargetTemplate, TemplatePut,
-    TicketId, TicketKind,
+    TicketHolder, TicketId, TicketKind,
 };
 use crate::snapshot::Snapshot;
 use crate::template::{Template, TemplateId};
@@ -180,6 +180,7 @@ pub trait Backend: Send + Sync {
         wanted: &TargetTemplate,
         count: u32,
         kind: TicketKind,
+        holder: &TicketHolder,
     ) -> impl Future<Output = Result<TicketId, Error>> + Send;
 
     /// Removes a request from the queue.

@@ -60,6 +60,17 @@ pub struct TargetTemplate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TicketId(pub i64);
 
+/// Who waits with a ticket, for display.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TicketHolder {
+    /// The test session.
+    pub run: Option<String>,
+    /// The worker in that session; `None` for a batch of several.
+    pub worker: Option<String>,
+    /// A label of the holder.
+    pub holder: String,
+}
+
 /// What a ticket waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TicketKind {

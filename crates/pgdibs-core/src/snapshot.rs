@@ -7,7 +7,7 @@ use crate::database::{Database, DatabaseId};
 use crate::lease::{Lease, LeaseId};
 use crate::name::{Fingerprint, PoolName};
 use crate::pool::{Pool, Strategy, StrategyChoice};
-use crate::request::{TicketId, TicketKind};
+use crate::request::{TicketHolder, TicketId, TicketKind};
 use crate::template::{Template, TemplateId, TemplateState, Timestamp};
 
 /// The desired state from the catalog and the actual state of the server.
@@ -51,6 +51,8 @@ pub struct Ticket {
     pub count: u32,
     /// Whether it needs ready databases or a spare.
     pub kind: TicketKind,
+    /// Who waits.
+    pub holder: TicketHolder,
     /// Seconds it has waited, by the server's clock.
     pub waited_seconds: f64,
 }

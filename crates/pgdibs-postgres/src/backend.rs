@@ -9,7 +9,7 @@ use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolPatch};
 use pgdibs_core::request::{
     Acquire, Acquired, Announce, BuildPlace, Kept, ReportedRun, ResetBegun, RunReport, TargetTemplate, TemplatePut,
-    TicketId, TicketKind,
+    TicketHolder, TicketId, TicketKind,
 };
 use pgdibs_core::snapshot::Snapshot;
 use pgdibs_core::template::{Template, TemplateId};
@@ -127,8 +127,14 @@ impl Backend for PgBackend {
         self.request(|| requests::shared::credentials(self, database)).await
     }
 
-    async fn take_ticket(&self, wanted: &TargetTemplate, count: u32, kind: TicketKind) -> Result<TicketId, Error> {
-        self.request(|| requests::tickets::take(self, wanted, count, kind)).await
+    async fn take_ticket(
+        &self,
+        wanted: &TargetTemplate,
+        count: u32,
+        kind: TicketKind,
+        holder: &TicketHolder,
+    ) -> Result<TicketId, Error> {
+        self.request(|| requests::tickets::take(self, wanted, count, kind, holder)).await
     }
 
     async fn drop_ticket(&self, ticket: TicketId) -> Result<(), Error> {

@@ -50,6 +50,11 @@ impl Record {
         self.event.as_ref().map(|(event, _)| event)
     }
 
+    /// The event as callers get it; `None` where events of another daemon are missing.
+    pub fn wire(&self) -> Option<&api::Event> {
+        self.event.as_ref().map(|(_, wire)| wire)
+    }
+
     /// The event as other daemons get it; `None` if it came from one.
     pub fn to_relay(&self) -> Option<&api::Event> {
         self.event.as_ref().filter(|_| self.is_own).map(|(_, wire)| wire)
@@ -223,13 +228,11 @@ impl Events {
     }
 
     /// The id of the last event.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the page is its user"))]
     pub fn last_id(&self) -> String {
         format!("{}-{}", self.instance, *self.last.borrow())
     }
 
     /// The kept events, oldest first.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the page is its user"))]
     pub fn kept(&self) -> Vec<Arc<Record>> {
         self.state.lock().ring.iter().cloned().collect()
     }

@@ -3,6 +3,8 @@
 
 pub mod config;
 pub mod endpoint_file;
+pub mod units;
+pub mod overview;
 pub mod offline;
 mod events;
 mod service;

@@ -62,7 +62,7 @@ class DaemonProcess:
         self.url = url
         self.log = log
         self._environment = environment
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             self._process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )
@@ -163,3 +163,9 @@ class TemporaryDaemon(DaemonProcess):
         except DaemonError:
             self.kill()
             raise
+
+    def restart(self) -> None:
+        """Stops the daemon and starts one on the same data, at the same address."""
+        self.stop()
+        super().__init__([program(), "serve"], self._environment, self.url, self.log)
+        self.wait_until_ready()

@@ -124,7 +124,7 @@ pub(crate) struct ReleaseArgs {
 ///
 /// pgdibs searches psql in --pg-bin-dir (PGDIBS_PG_BIN_DIR) if set, otherwise on PATH, in the directory of pg_config, and in those of
 /// packages, such as /usr/lib/postgresql. psql gets the password in its environment, not as an argument.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
   pgdibs psql                         the only leased database

@@ -139,10 +139,10 @@ pub(super) struct StopArgs {
 #[command(after_help = "\
 Examples:
   pgdibs status
-  pgdibs status --watch
+  pgdibs status --watch               a screen with keys; ? lists them
   pgdibs status --output json | jq '.pools[].counts'")]
 pub(super) struct StatusArgs {
-    /// Update every second until interrupted
+    /// A screen that updates every second; without a terminal a line when something changes, or JSON every second
     #[arg(long)]
     pub(super) watch: bool,
 }

@@ -171,6 +171,7 @@ fn tickets() -> impl Strategy<Value = Vec<Ticket>> {
             template: TemplateId(template),
             count,
             kind,
+            holder: pgdibs_core::request::TicketHolder::default(),
             waited_seconds: 1.0,
         });
         made.collect()

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pgdibs_core::request::{TicketId, TicketKind};
+use pgdibs_core::request::{TicketHolder, TicketId, TicketKind};
 use pgdibs_core::snapshot::{AnnouncedRun, Limits, ServerDatabase, Snapshot, Ticket};
 use pgdibs_core::template::{TemplateId, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -83,11 +83,16 @@ async fn tickets(backend: &PgBackend, connection: &mut PgConnection) -> Result<V
                 "exact" => TicketKind::Exact,
                 _ => TicketKind::Acquire,
             },
+            holder: TicketHolder {
+                run: row.try_get("run")?,
+                worker: row.try_get("worker")?,
+                holder: row.try_get("holder")?,
+            },
             waited_seconds: row.try_get("waited")?,
         })
     };
     sqlx::query(
-        "select id, pool, template_id, count, kind, greatest(0, extract(epoch from clock_timestamp() - created_at))::float8 as waited
+        "select id, pool, template_id, count, kind, run, worker, holder, greatest(0, extract(epoch from clock_timestamp() - created_at))::float8 as waited
          from tickets where daemon = $1 or daemon::int8 in (select daemon from living_daemons) order by id",
     )
     .bind(backend.instance())

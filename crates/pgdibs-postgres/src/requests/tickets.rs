@@ -1,7 +1,7 @@
 //! Tickets: places in the wait queue. A ticket counts while its daemon holds its membership lock.
 
 use pgdibs_core::error::Error;
-use pgdibs_core::request::{TargetTemplate, TicketId, TicketKind};
+use pgdibs_core::request::{TargetTemplate, TicketHolder, TicketId, TicketKind};
 
 use crate::context::PgBackend;
 
@@ -10,6 +10,7 @@ pub(crate) async fn take(
     wanted: &TargetTemplate,
     count: u32,
     kind: TicketKind,
+    holder: &TicketHolder,
 ) -> Result<TicketId, sqlx::Error> {
     let kind = match kind {
         TicketKind::Acquire => "acquire",
@@ -17,13 +18,16 @@ pub(crate) async fn take(
         TicketKind::Reset => "reset",
     };
     sqlx::query_scalar(
-        "insert into tickets (pool, template_id, count, kind, daemon) values ($1, $2, $3, $4, $5) returning id",
+        "insert into tickets (pool, template_id, count, kind, daemon, run, worker, holder) values ($1, $2, $3, $4, $5, $6, $7, $8) returning id",
     )
     .bind(wanted.pool.as_str())
     .bind(wanted.template.0)
     .bind(i32::try_from(count).unwrap_or(i32::MAX))
     .bind(kind)
     .bind(backend.instance())
+    .bind(holder.run.as_deref())
+    .bind(holder.worker.as_deref())
+    .bind(&holder.holder)
     .fetch_one(&backend.catalog())
     .await
     .map(TicketId)

@@ -132,8 +132,14 @@ fn tickets_of_dead_daemon_block_no_request() {
         let second = setting.another_backend().await;
         let membership = second.membership().await.unwrap();
         let wanted = suite.must_wait(suite.acquire_request()).await;
-        second.take_ticket(&wanted, 1, TicketKind::Acquire).await.unwrap();
-        second.take_ticket(&wanted, 5, TicketKind::Reset).await.unwrap();
+        second
+            .take_ticket(&wanted, 1, TicketKind::Acquire, &pgdibs_core::request::TicketHolder::default())
+            .await
+            .unwrap();
+        second
+            .take_ticket(&wanted, 5, TicketKind::Reset, &pgdibs_core::request::TicketHolder::default())
+            .await
+            .unwrap();
         suite.release(&lease).await;
         suite.idle().await;
         assert_eq!(suite.snapshot().await.tickets.len(), 2);
@@ -239,7 +245,11 @@ fn concurrent_newcomers_leave_waiter_its_database() {
             building: false,
         };
         for round in 0..40 {
-            let ticket = suite.backend.take_ticket(&wanted, 1, TicketKind::Acquire).await.unwrap();
+            let ticket = suite
+                .backend
+                .take_ticket(&wanted, 1, TicketKind::Acquire, &pgdibs_core::request::TicketHolder::default())
+                .await
+                .unwrap();
             let newcomers = [suite.acquire_request(), suite.acquire_request()];
             let asked = newcomers
                 .iter()

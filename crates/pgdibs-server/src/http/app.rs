@@ -8,6 +8,7 @@ use pgdibs_api::problem::Code;
 use tokio::sync::watch;
 
 use super::api_error::ApiError;
+use super::page::SharedStatus;
 use super::status_source::StatusSource;
 use crate::service::Service;
 
@@ -17,11 +18,12 @@ pub type Stage<B> = watch::Receiver<Option<Service<B>>>;
 pub(super) struct App<B> {
     pub(super) stage: Stage<B>,
     pub(super) status: Arc<dyn StatusSource>,
+    pub(super) page: Arc<SharedStatus>,
 }
 
 impl<B> Clone for App<B> {
     fn clone(&self) -> Self {
-        Self { stage: self.stage.clone(), status: Arc::clone(&self.status) }
+        Self { stage: self.stage.clone(), status: Arc::clone(&self.status), page: Arc::clone(&self.page) }
     }
 }
 

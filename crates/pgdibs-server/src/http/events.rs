@@ -147,7 +147,7 @@ impl<B: Backend + 'static> EventStream<B> {
     /// Adds the event `gap`, and the status that holds in place of the missing events.
     async fn add_gap(&self, chunk: &mut Vec<u8>, reason: &str) {
         let id = self.reader.last_id();
-        let status = status::current(&self.service, &*self.status).await;
+        let status = status::current(Some(&self.service), &*self.status).await;
         let gap = json!({"at": rfc3339(now()), "kind": "gap", "reason": reason});
         chunk.extend_from_slice(&frame(&id, "gap", &gap.to_string()));
         chunk.extend_from_slice(&frame(&id, "status", &serde_json::to_string(&status).unwrap_or_default()));

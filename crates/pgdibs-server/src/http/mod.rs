@@ -14,6 +14,7 @@ mod layers;
 mod leases;
 mod metrics;
 mod openapi;
+mod page;
 mod phases;
 mod pools;
 mod probes;
@@ -51,6 +52,7 @@ pub use self::status_source::{ServerStatus, StatusSource};
 /// Every route; `openapi/tests/generate.rs` lists the same handlers.
 fn routes<B: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<B>>)> {
     vec![
+        ("/", get(page::show::<B>)),
         ("/livez", get(probes::live)),
         ("/healthz", get(probes::health)),
         ("/readyz", get(probes::ready::<B>)),
@@ -98,7 +100,7 @@ pub fn router<B: Backend + 'static>(
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(activity, activity::track))
         .layer(from_fn_with_state(Arc::new(authenticator), authenticator::authenticate))
-        .with_state(App { stage, status });
+        .with_state(App { stage, status, page: Arc::default() });
     layers::wrap(router)
 }
 

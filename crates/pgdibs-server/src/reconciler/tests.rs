@@ -1,6 +1,7 @@
 //! What stays warm while callers change between templates, and over a restart of the daemon; how often a reconciler at rest takes snapshots.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,7 +142,7 @@ async fn one_slot(events: &Arc<Events>) -> (Service<FakeBackend>, CancellationTo
     let patch = PoolPatch { warm: Some(1), max: Some(1), spares: Some(0), ..PoolPatch::default() };
     service.put_pool(&pool, &patch).await.unwrap();
     let fingerprint = Fingerprint::parse("v1").unwrap();
-    service.put_template(&pool, &fingerprint, "builder", &"token".into(), HOUR).await.unwrap();
+    service.put_template(&pool, &fingerprint, "builder", &"token".into(), &BTreeMap::new(), HOUR).await.unwrap();
     service.seal(&pool, &fingerprint, "token").await.unwrap();
     while !service.snapshot().await.unwrap().databases.iter().any(|database| database.state == DatabaseState::Ready) {
         tokio::task::yield_now().await;

@@ -11,7 +11,7 @@ use pgdibs_core::error::Error;
 use pgdibs_core::event::{Event, EventKind};
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName};
-use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketId, TicketKind};
+use pgdibs_core::request::{Acquire, Acquired, TargetTemplate, TicketHolder, TicketId, TicketKind};
 use pgdibs_failpoint::{Failpoint, reach};
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::Instant;
@@ -293,7 +293,7 @@ impl<B: Backend + 'static> Service<B> {
         let exact = requests.iter().all(|request| request.exact_slot);
         let kind = if exact { TicketKind::Exact } else { TicketKind::Acquire };
         self.wait_queue.ticket_requested();
-        let id = self.backend.take_ticket(wanted, count, kind).await?;
+        let id = self.backend.take_ticket(wanted, count, kind, &holder_of(requests)).await?;
         if tickets.is_empty() {
             self.events.publish(self.wait_event(EventKind::WaitBegun, requests, wanted).because(why_waiting(wanted)));
         }
@@ -362,6 +362,13 @@ impl<B: Backend + 'static> Service<B> {
             Err(error) => error,
         }
     }
+}
+
+/// Who makes these requests; several in a batch have one run and one holder, as a rule.
+fn holder_of(requests: &[Acquire]) -> TicketHolder {
+    let Some(first) = requests.first() else { return TicketHolder::default() };
+    let worker = if requests.len() == 1 { first.worker.clone() } else { None };
+    TicketHolder { run: first.run.clone(), worker, holder: first.holder.clone() }
 }
 
 fn why_waiting(wanted: &TargetTemplate) -> &'static str {

@@ -7,7 +7,7 @@ use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::event::EventKind;
 use pgdibs_core::lease::{Lease, LeaseId};
-use pgdibs_core::request::{ResetBegun, TicketId, TicketKind};
+use pgdibs_core::request::{ResetBegun, TicketHolder, TicketId, TicketKind};
 use tokio::time::Instant;
 
 use super::waiter::{Attempt, Waited, Waiter};
@@ -47,7 +47,9 @@ impl<B: Backend + 'static> Service<B> {
                     return Ok(Attempt::Pending(wanted, None));
                 }
                 self.wait_queue.ticket_requested();
-                let ticket = self.backend.take_ticket(&wanted, 1, TicketKind::Reset).await?;
+                let Lease { run, worker, holder, .. } = self.backend.lease(id).await?;
+                let holder = TicketHolder { run, worker, holder };
+                let ticket = self.backend.take_ticket(&wanted, 1, TicketKind::Reset, &holder).await?;
                 self.wait_queue.add_waiter(ticket, None);
                 place.ticket.get_or_init(|| ticket);
                 self.events.publish(self.events.of_lease(EventKind::WaitBegun, id).because("no spare is free"));

@@ -104,7 +104,13 @@ pub async fn choice_is_ambiguous_beside_another_template_in_use<B: Backend, S: C
     assert_eq!(choose(suite, None).await, Ok(second.clone()), "the lease has ended");
     let wanted = Acquire { fingerprint: Some(first.clone()), ..suite.acquire_request() };
     let target = suite.must_wait(wanted).await;
-    let ticket = expect("a ticket", suite.backend.take_ticket(&target, 1, TicketKind::Acquire).await);
+    let ticket = expect(
+        "a ticket",
+        suite
+            .backend
+            .take_ticket(&target, 1, TicketKind::Acquire, &pgdibs_core::request::TicketHolder::default())
+            .await,
+    );
     is_ambiguous("a waiter").await;
     expect("drop the ticket", suite.backend.drop_ticket(ticket).await);
     let (pool, run) = (suite.pool.clone(), suite.run_id());

@@ -66,7 +66,10 @@ pub async fn reset_without_spare_waits_with_database_unchanged<B: Backend, S: Co
         other => panic!("the reset does not wait for a spare: {other:?}"),
     };
     expect("the session continues", suite.server.write(&mut session, "more dirt").await);
-    let place = expect("a ticket", suite.backend.take_ticket(&target, 1, TicketKind::Reset).await);
+    let place = expect(
+        "a ticket",
+        suite.backend.take_ticket(&target, 1, TicketKind::Reset, &pgdibs_core::request::TicketHolder::default()).await,
+    );
     suite.idle().await;
     expect("the session still continues", suite.server.write(&mut session, "still more").await);
     match suite.backend.begin_reset(lease.id, None, Some(place)).await {

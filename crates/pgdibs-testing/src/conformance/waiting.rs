@@ -12,7 +12,13 @@ async fn ticket<B: Backend, S: ConformanceServer>(
     target: &TargetTemplate,
     count: u32,
 ) -> TicketId {
-    expect("a ticket", suite.backend.take_ticket(target, count, TicketKind::Acquire).await)
+    expect(
+        "a ticket",
+        suite
+            .backend
+            .take_ticket(target, count, TicketKind::Acquire, &pgdibs_core::request::TicketHolder::default())
+            .await,
+    )
 }
 
 async fn retry_acquire<B: Backend, S: ConformanceServer>(

@@ -11,7 +11,7 @@ use pgdibs_core::inputs::Inputs;
 use pgdibs_core::lease::{Credentials, Lease, LeaseId, LeaseState};
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, RoleName};
 use pgdibs_core::pool::Pool;
-use pgdibs_core::request::{ReportedRun, TicketId, TicketKind};
+use pgdibs_core::request::{ReportedRun, TicketHolder, TicketId, TicketKind};
 use pgdibs_core::snapshot::Limits;
 use pgdibs_core::template::{Template, TemplateId, TemplateState, Timestamp};
 
@@ -59,6 +59,7 @@ pub(super) struct TicketRow {
     pub(super) template: TemplateId,
     pub(super) count: u32,
     pub(super) kind: TicketKind,
+    pub(super) holder: TicketHolder,
     pub(super) since: f64,
 }
 

@@ -8,7 +8,9 @@ use pgdibs_core::database::{Database, DatabaseId, DatabaseState};
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Credentials, Lease, LeaseId, LeaseState};
 use pgdibs_core::name::{DatabaseName, Fingerprint, PoolName, preferred_slot, shown};
-use pgdibs_core::request::{Acquire, Acquired, Announce, Kept, ResetBegun, TargetTemplate, TicketId, TicketKind};
+use pgdibs_core::request::{
+    Acquire, Acquired, Announce, Kept, ResetBegun, TargetTemplate, TicketHolder, TicketId, TicketKind,
+};
 use pgdibs_core::template::{TemplateId, TemplateState};
 
 /// An announcement expires this long after its last `PUT` unless the run has leases.
@@ -270,9 +272,16 @@ impl State {
         Ok(lease)
     }
 
-    pub(super) fn take_ticket(&mut self, target: &TargetTemplate, count: u32, kind: TicketKind) -> TicketId {
+    pub(super) fn take_ticket(
+        &mut self,
+        target: &TargetTemplate,
+        count: u32,
+        kind: TicketKind,
+        holder: &TicketHolder,
+    ) -> TicketId {
         let id = TicketId(self.next_number());
-        let row = TicketRow { pool: target.pool.clone(), template: target.template, count, kind, since: self.now };
+        let (pool, holder) = (target.pool.clone(), holder.clone());
+        let row = TicketRow { pool, template: target.template, count, kind, holder, since: self.now };
         self.tickets.insert(id, row);
         id
     }

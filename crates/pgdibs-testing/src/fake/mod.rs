@@ -31,7 +31,7 @@ use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolPatch};
 use pgdibs_core::request::{
     Acquire, Acquired, Announce, BuildPlace, Kept, ReportedRun, ResetBegun, RunReport, TargetTemplate, TemplatePut,
-    TicketId, TicketKind,
+    TicketHolder, TicketId, TicketKind,
 };
 use pgdibs_core::snapshot::{Limits, Snapshot};
 use pgdibs_core::template::{Template, TemplateId};
@@ -291,8 +291,14 @@ impl Backend for FakeBackend {
         self.state().acquire(acquire_requests, ticket)
     }
 
-    async fn take_ticket(&self, target: &TargetTemplate, count: u32, kind: TicketKind) -> Result<TicketId, Error> {
-        Ok(self.state().take_ticket(target, count, kind))
+    async fn take_ticket(
+        &self,
+        target: &TargetTemplate,
+        count: u32,
+        kind: TicketKind,
+        holder: &TicketHolder,
+    ) -> Result<TicketId, Error> {
+        Ok(self.state().take_ticket(target, count, kind, holder))
     }
 
     async fn drop_ticket(&self, ticket: TicketId) -> Result<(), Error> {

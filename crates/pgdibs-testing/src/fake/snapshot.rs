@@ -32,6 +32,7 @@ impl State {
             template: row.template,
             count: row.count,
             kind: row.kind,
+            holder: row.holder.clone(),
             waited_seconds: self.now - row.since,
         });
         let ready_row = |oid| {

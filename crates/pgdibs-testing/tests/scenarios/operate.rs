@@ -195,7 +195,13 @@ impl Scenario {
                         ..asked
                     };
                     let acquire_requests = acquire_requests.into_iter().map(chosen).collect();
-                    let ticket = ready(self.backend.take_ticket(&target, count, TicketKind::Acquire)).unwrap();
+                    let ticket = ready(self.backend.take_ticket(
+                        &target,
+                        count,
+                        TicketKind::Acquire,
+                        &pgdibs_core::request::TicketHolder::default(),
+                    ))
+                    .unwrap();
                     self.waiters.push(Waiter { ticket, acquire_requests, template: target.template });
                 }
             },

@@ -8,7 +8,7 @@ use crate::database::{Database, DatabaseId, DatabaseState};
 use crate::lease::{Credentials, Lease, LeaseState};
 use crate::name::{DatabaseName, Fingerprint, PoolName};
 use crate::pool::{Pool, PoolSettings};
-use crate::request::{TicketId, TicketKind};
+use crate::request::{TicketHolder, TicketId, TicketKind};
 use crate::snapshot::{AnnouncedRun, PlannerContext, ServerDatabase, Snapshot, Ticket};
 use crate::template::{Template, TemplateId, TemplateState, Timestamp};
 
@@ -275,7 +275,15 @@ impl Example {
         let id = TicketId(i64::try_from(self.snapshot.tickets.len()).unwrap());
         let found = self.snapshot.template(TemplateId(template)).unwrap();
         let (pool, template) = (found.pool.clone(), found.id);
-        self.snapshot.tickets.push(Ticket { id, pool, template, count, kind, waited_seconds: 0.0 });
+        self.snapshot.tickets.push(Ticket {
+            id,
+            pool,
+            template,
+            count,
+            kind,
+            holder: TicketHolder::default(),
+            waited_seconds: 0.0,
+        });
         self
     }
 

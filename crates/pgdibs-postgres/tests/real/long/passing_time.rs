@@ -155,7 +155,16 @@ fn template_with_live_lease_is_not_retired() {
         let suite = &setting.suite;
         let acquire_request = Acquire { fingerprint: Some(named("old")), ..suite.acquire_request() };
         let wanted = suite.must_wait(acquire_request.clone()).await;
-        let ticket = suite.backend.take_ticket(&wanted, 1, pgdibs_core::request::TicketKind::Acquire).await.unwrap();
+        let ticket = suite
+            .backend
+            .take_ticket(
+                &wanted,
+                1,
+                pgdibs_core::request::TicketKind::Acquire,
+                &pgdibs_core::request::TicketHolder::default(),
+            )
+            .await
+            .unwrap();
         unused_for(setting, 100_000).await;
         assert_eq!(ready(setting).await, ["old", "new"], "a request waits for it");
         setting.catalog("update templates set last_used_at = now() - interval '100000 s'").await;
@@ -307,7 +316,16 @@ fn pool_unused_for_a_day_keeps_its_template_alone() {
 
         // A lease waits for its database, and its end is a use as well.
         let target = suite.must_wait(suite.acquire_request()).await;
-        let ticket = suite.backend.take_ticket(&target, 1, pgdibs_core::request::TicketKind::Acquire).await.unwrap();
+        let ticket = suite
+            .backend
+            .take_ticket(
+                &target,
+                1,
+                pgdibs_core::request::TicketKind::Acquire,
+                &pgdibs_core::request::TicketHolder::default(),
+            )
+            .await
+            .unwrap();
         suite.idle().await;
         assert_eq!(databases().await, 4);
         suite.backend.drop_ticket(ticket).await.unwrap();

@@ -9,7 +9,7 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::{AdditionalProperties, ArrayItems, Object, SchemaType, Type};
 use utoipa::openapi::{Components, OpenApi, Ref, RefOr, Schema};
 
-use crate::http::{databases, events, leases, metrics, openapi, pools, probes, runs, status, templates};
+use crate::http::{databases, events, leases, metrics, openapi, page, pools, probes, runs, status, templates};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -18,6 +18,7 @@ use crate::http::{databases, events, leases, metrics, openapi, pools, probes, ru
         probes::health,
         probes::ready,
         metrics::show,
+        page::show,
         openapi::show,
         status::show,
         events::stream,

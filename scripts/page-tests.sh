@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Runs the tests of the page in a browser and of the screen in a terminal: page-tests.sh [ARGUMENTS OF PYTEST]; or takes the pictures: page-tests.sh --pictures.
+source "$(dirname "$0")/environment.sh"
+"$scripts/install-tools.sh" page
+python="$("$scripts/python-environment.sh")"
+export PGDIBS_CACHE
+export PYTHONPATH="$repository/clients/python/tests/support:$repository/crates/pgdibs-server/tests/page"
+cd crates/pgdibs-server/tests/page
+if [[ "${1:-}" == --pictures ]]; then exec "$python" pictures.py; fi
+exec "$python" -m pytest -q . "$repository/crates/pgdibs-cli/tests/terminal" "$@"
