@@ -1,7 +1,6 @@
 //! What stays warm while callers change between templates, and over a restart of the daemon; how often a reconciler at rest takes snapshots.
 
 use std::collections::BTreeMap;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
