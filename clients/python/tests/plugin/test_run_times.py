@@ -88,8 +88,9 @@ def test_timeline_starts_with_the_process() -> None:
     assert below.started > own.started, "the program before pytest.main is no part of the run"
 
 
-def worker(name: str, phase: str, since: float, age: float, **seconds: float) -> Share:
-    return Share(name, age=age, seconds={**dict.fromkeys(PHASES, 0.0), **seconds}, phase=phase, since=since, tests=3)
+def worker(name: str, phase: str, since: float, age: float, is_final: bool = True, **seconds: float) -> Share:
+    seconds = {**dict.fromkeys(PHASES, 0.0), **seconds}
+    return Share(name, is_final, age=age, seconds=seconds, phase=phase, since=since, tests=3)
 
 
 def test_run_is_the_mean_of_its_lanes() -> None:
@@ -117,12 +118,15 @@ def test_run_is_the_mean_of_its_lanes() -> None:
 
 def test_lane_of_crashed_worker_ends_there() -> None:
     segments = [("start_up", 0.0, 1.0), ("tests", 1.0, 3.0)]
-    lane = lane_of(worker("gw0", "tests", 3.0, 3.5, start_up=1.0, tests=2.5), segments, 2.0, 20.0, {}, 7.0)
+    share = worker("gw0", "tests", 3.0, 3.5, is_final=False, start_up=1.0, tests=2.5)
+    lane = lane_of(share, segments, 2.0, 20.0, {}, 7.0)
     assert (lane.end, lane.is_crashed, lane.idle_at_end, lane.done) == (7.0, True, 0.0, 7.0)
     assert lane.seconds["tests"] == pytest.approx(4.0) and lane.seconds["idle"] == 0.0
     assert lane.segments[-1] == ("tests", 5.5, 7.0)
     unknown = lane_of(Share("gw1"), [], 2.0, 20.0, {}, 5.0)
     assert unknown.seconds["start_up"] == 3.0, "it crashed before it said anything"
+    interrupted = lane_of(share, segments, 2.0, 20.0, {}, None)
+    assert (interrupted.seconds["tests"], interrupted.idle_at_end) == (pytest.approx(17.0), 0.0), "it was at work until Ctrl-C"
 
 
 def test_no_pointer_to_diagnose_below_a_third() -> None:
