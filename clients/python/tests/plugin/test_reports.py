@@ -127,7 +127,7 @@ def test_report_without_a_terminal_and_without_tests(project: Project, workers: 
     assert report["seconds"]["tests"] < 0.5 and report["databases"]["leased"] == 0
     assert len(report["workers"]) == (1 if workers == "-n0" else 2)
     assert "</html>" in project.text("run.html")
-    # Without xdist nobody has asked the daemon for anything, so the run is not reported either.
+    # Without xdist the plugin has not asked the daemon for anything, and so does not report to it either.
     assert len(project.client.runs(project.pool)) == before + (0 if workers == "-n0" else 1)
 
 
