@@ -88,7 +88,7 @@ def test_report_with_xdist_has_a_lane_for_each_worker(project: Project) -> None:
     (other,) = workers.values()
     assert slowest["seconds"]["tests"] >= 1.0 and other["seconds"]["idle"] >= 0.5
     assert other["lane"][-1][0] == "idle" and report["idle_at_end"] > 0.2
-    assert [phase for phase, _begin, _end in report["controller"]] == ["start_up", "import", "template"]
+    assert [phase for phase, _begin, _end in report["controller"]][:3] == ["start_up", "import", "template"]
     assert re.search(
         rf"^slowest worker {slowest['worker']}: started at .*, tests 1\.\d\d s \(1\), done at ", ran.output, re.MULTILINE
     )

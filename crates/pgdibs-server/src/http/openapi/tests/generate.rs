@@ -42,7 +42,7 @@ use crate::http::{databases, leases, metrics, openapi, pools, probes, runs, stat
         runs::list,
         runs::put,
         runs::delete,
-        runs::report,
+        runs::post_report,
         databases::list,
         databases::delete,
         databases::credentials,
