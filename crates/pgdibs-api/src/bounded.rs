@@ -472,13 +472,13 @@ impl<V: ToSchema, const MAX: usize> PartialSchema for BoundedMap<V, MAX> {
     }
 }
 
-impl ToSchema for crate::report::PhaseSeconds {
+impl ToSchema for crate::run_report::PhaseSeconds {
     fn name() -> Cow<'static, str> {
         "PhaseSeconds".into()
     }
 }
 
-impl ToSchema for crate::report::FingerprintInputs {
+impl ToSchema for crate::run_report::FingerprintInputs {
     fn name() -> Cow<'static, str> {
         "FingerprintInputs".into()
     }

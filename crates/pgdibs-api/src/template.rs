@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::bounded::{BoundedMap, Label, MultilineText, Secret, Text, WaitSeconds};
 use crate::limits::{DEFAULT_VIA, DEFAULT_WAIT};
-use crate::report::FingerprintInputs;
+use crate::run_report::FingerprintInputs;
 use crate::time::rfc3339;
 
 /// "I need this template".

@@ -1,7 +1,7 @@
 //! `pgdibs runs`: the test runs that go on, and the times of those that reported.
 
 use jiff::Timestamp;
-use pgdibs::api::report::{ListedRun, RunState, Runs};
+use pgdibs::api::run_report::{ListedRun, RunState, Runs};
 use pgdibs::segment;
 
 use super::args::RunsArgs;

@@ -89,9 +89,12 @@ def test_calls_send_the_requests_of_golden_files(scripted: Scripted) -> None:
     client = pgdibs.Client(scripted.url)
     granted = golden("lease_granted")["body"]
     lease = pgdibs.Lease(client, granted, heartbeat=False)
+    report = golden("run_report")["request"]["body"]
     calls: dict[str, Callable[[], Any]] = {
         "run_put": lambda: client.announce("7f3c", "app", 2),
         "run_delete": lambda: client.end_run("7f3c"),
+        "run_report": lambda: client.report_run("7f3c", **report),
+        "runs": client.runs,
         "lease_kept": lambda: lease.keep(60, "test_x failed"),
         "lease_reset": lease.reset,
         "leases": client.leases,

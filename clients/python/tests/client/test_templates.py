@@ -131,3 +131,29 @@ def test_seal_may_take_minutes(client: pgdibs.Client, empty_pool: str, monkeypat
     monkeypatch.setattr(pgdibs.Client, "ask", recorded)
     client.ensure_template(empty_pool, "large", lambda _url: None)
     assert timeouts["seal"] == 600.0, timeouts
+
+
+def test_builder_learns_which_inputs_have_changed(client: pgdibs.Client, empty_pool: str, tmp_path: Path) -> None:
+    def ensure(content: str, more: str = "") -> templates.TemplateReady:
+        (tmp_path / "0042.sql").write_text(content)
+        inputs = {**templates.inputs_of(tmp_path, ["*.sql"]), **({more: "x"} if more else {})}
+        fingerprint = templates.fingerprint_of(tmp_path, ["*.sql"])
+        return client.ensure_template(empty_pool, fingerprint, make_schema, inputs=inputs)
+
+    first, again, second = ensure("one"), ensure("one"), ensure("two", "0043.sql")
+    assert (first.input_changes, again.reused, again.input_changes) == (None, True, None)
+    assert second.input_changes is not None
+    since = second.input_changes.pop("since")
+    assert second.input_changes == {"changed": ["0042.sql"], "added": ["0043.sql"], "removed": [], "more": 0}
+    (tmp_path / "0042.sql").write_text("one")
+    assert since == templates.fingerprint_of(tmp_path, ["*.sql"])
+
+
+def test_reported_run_is_listed(client: pgdibs.Client, empty_pool: str) -> None:
+    client.report_run("a run/with a slash", pool=empty_pool, seconds={"total": 1.5}, workers=[{"worker": "gw0"}], holder="ci-7")
+    (run,) = client.runs(empty_pool)
+    assert (run["run"], run["state"], run["holder"], run["seconds"]) == ("a run/with a slash", "ended", "ci-7", {"total": 1.5})
+    assert run["workers"] == [{"worker": "gw0", "peak_rss_mb": None, "connections": None}]
+    assert run in client.runs()
+    with pytest.raises(errors.InvalidRequest, match=r"^seconds\.total: -1 is not a number of seconds"):
+        client.report_run("r", pool=empty_pool, seconds={"total": -1.0})

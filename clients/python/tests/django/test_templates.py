@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from django_projects import PLUGINS, DjangoProject
 from projects import eventually
@@ -93,8 +95,10 @@ def test_migration_of_installed_package_builds_again(project: DjangoProject) -> 
         "import pytest\nfrom trail.models import Entry\n"
         "@pytest.mark.django_db(databases={'audit'})\ndef test_it(): assert Entry.objects.get().at == 7\n",
     )
-    project.run_django().assert_passed(1)
+    ran = project.run_django()
+    ran.assert_passed(1)
     assert project.builds == ["audit", "audit", "default", "default"]
+    assert re.search(r", template built in \d+\.\d\d s \(migrations of trail changed\), ", ran.output), ran.output
 
 
 @pytest.mark.long

@@ -17,7 +17,7 @@ from pgdibs.plugin.report_page import page
 from pgdibs.plugin.run_times import RunTimes, lane_of
 from pgdibs.plugin.share import Share
 from pgdibs.plugin.summary import time_lines
-from pgdibs.plugin.timeline import PHASES, Timeline, begin_timeline
+from pgdibs.plugin.timeline import PHASES, Segment, Timeline, begin_timeline
 
 
 class Clock:
@@ -33,7 +33,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(timeline_module.time, "monotonic", clock.monotonic)
+    monkeypatch.setattr("pgdibs.plugin.timeline.time.monotonic", clock.monotonic)
     return clock
 
 
@@ -55,7 +55,7 @@ def test_phases_of_process_add_up_to_its_time(clock: Clock) -> None:
     after(clock, 0.25, timeline, "idle")
     clock.now += 4.0
     age, seconds, phase, since = timeline.measured()
-    assert (phase, since) == ("idle", pytest.approx(7.005))
+    assert phase == "idle" and since == pytest.approx(7.005)
     assert age == pytest.approx(11.005) == sum(seconds.values())
     expected = {"start_up": 2.0, "import": 1.0, "database": 0.5, "idle": 7.0, "tests": 0.505}
     assert {name: each for name, each in seconds.items() if each} == pytest.approx(expected)
@@ -66,7 +66,8 @@ def test_phases_of_process_add_up_to_its_time(clock: Clock) -> None:
 
 
 def test_lane_is_sent_piece_by_piece(clock: Clock) -> None:
-    timeline, received = Timeline(clock.now, has_lane=True), []
+    received: list[Segment] = []
+    timeline = Timeline(clock.now, has_lane=True)
     for phase in ("import", "tests", "idle", "tests", "idle", "tests", "reset", "tests"):
         after(clock, 0.006, timeline, phase)
         first, new = timeline.new_segments()
@@ -88,8 +89,9 @@ def test_timeline_starts_with_the_process() -> None:
     assert below.started > own.started, "the program before pytest.main is no part of the run"
 
 
-def worker(name: str, phase: str, since: float, age: float, **seconds: float) -> Share:
-    return Share(name, age=age, seconds={**dict.fromkeys(PHASES, 0.0), **seconds}, phase=phase, since=since, tests=3)
+def worker(name: str, phase: str, since: float, age: float, is_final: bool = True, **seconds: float) -> Share:
+    seconds = {**dict.fromkeys(PHASES, 0.0), **seconds}
+    return Share(name, is_final, age=age, seconds=seconds, phase=phase, since=since, tests=3)
 
 
 def test_run_is_the_mean_of_its_lanes() -> None:
@@ -117,12 +119,15 @@ def test_run_is_the_mean_of_its_lanes() -> None:
 
 def test_lane_of_crashed_worker_ends_there() -> None:
     segments = [("start_up", 0.0, 1.0), ("tests", 1.0, 3.0)]
-    lane = lane_of(worker("gw0", "tests", 3.0, 3.5, start_up=1.0, tests=2.5), segments, 2.0, 20.0, {}, 7.0)
+    share = worker("gw0", "tests", 3.0, 3.5, is_final=False, start_up=1.0, tests=2.5)
+    lane = lane_of(share, segments, 2.0, 20.0, {}, 7.0)
     assert (lane.end, lane.is_crashed, lane.idle_at_end, lane.done) == (7.0, True, 0.0, 7.0)
     assert lane.seconds["tests"] == pytest.approx(4.0) and lane.seconds["idle"] == 0.0
     assert lane.segments[-1] == ("tests", 5.5, 7.0)
     unknown = lane_of(Share("gw1"), [], 2.0, 20.0, {}, 5.0)
     assert unknown.seconds["start_up"] == 3.0, "it crashed before it said anything"
+    interrupted = lane_of(share, segments, 2.0, 20.0, {}, None)
+    assert interrupted.seconds["tests"] == pytest.approx(17.0), "it was at work until Ctrl-C"
 
 
 def test_no_pointer_to_diagnose_below_a_third() -> None:
@@ -136,7 +141,7 @@ def test_no_pointer_to_diagnose_below_a_third() -> None:
 NASTY = "<script>alert(1)</script>&\"'"
 
 
-def report(**fields: Any) -> dict[str, Any]:
+def run_report(**fields: Any) -> dict[str, Any]:
     seconds = {"total": 10.0, **dict.fromkeys(PHASES, 0.0), "start_up": 6.0, "tests": 4.0}
     one = {"worker": NASTY, "began": 0.0, "ended": 7.0, "crashed": True, "tests": 2, "seconds": seconds, "peak_rss_mb": 80}
     workers = [{**one, "connections": 1, "lane": [["start_up", 0.0, 3.0], ["tests", 3.0, 7.0]]}]
@@ -150,7 +155,7 @@ def report(**fields: Any) -> dict[str, Any]:
 
 
 def test_page_escapes_every_text_and_loads_nothing() -> None:
-    text = page(report())
+    text = page(run_report())
     assert "<script" not in text and NASTY not in text
     assert text.count("&lt;script&gt;") >= 5
     assert not re.search(r"https?:|url\(|@import|<link|<img| src=| href=", text)
@@ -163,7 +168,7 @@ def test_page_escapes_every_text_and_loads_nothing() -> None:
 @pytest.mark.parametrize("total", [0.0, 0.0004, 0.3, 7.0, 61.0, 7261.5])
 def test_page_has_a_readable_axis_for_any_run(total: float) -> None:
     seconds = {"total": total, **dict.fromkeys(PHASES, 0.0)}
-    text = page(report(seconds=seconds, workers=[]))
+    text = page(run_report(seconds=seconds, workers=[]))
     assert 1 <= len(re.findall(r'<span style="left', text)) <= 9
 
 

@@ -9,6 +9,7 @@ use pgdibs_api::limits::LONGEST_WAIT;
 use pgdibs_api::pool::PoolRequest;
 use pgdibs_api::problem::Code;
 use pgdibs_api::run::RunRequest;
+use pgdibs_api::run_report::RunReportRequest;
 use pgdibs_api::template::{AbandonRequest, BuildTokenRequest, TemplateRequest};
 use pgdibs_core::lease::Credentials;
 use pgdibs_core::name::PoolName;
@@ -23,7 +24,7 @@ use crate::service::Address;
 /// The first byte chooses the request, the rest is its body. It is refused with a short sentence, or within its bounds.
 pub(crate) fn body(data: &[u8]) {
     let Some((&which, bytes)) = data.split_first() else { return };
-    match which % 11 {
+    match which % 12 {
         0 => accepted(bytes, |body: PoolRequest| {
             let Ok(pool) = PoolName::parse("fuzzed") else { return };
             if let Ok(settings) = PoolPatch::from(body).apply(&PoolSettings::of(&pool)) {
@@ -64,6 +65,12 @@ pub(crate) fn body(data: &[u8]) {
         9 => accepted(bytes, |body: RunRequest| {
             assert!(body.workers.map_or(1, BoundedInteger::get) <= 1000);
             assert!(body.aliases.map_or(1, BoundedInteger::get) <= 100);
+        }),
+        10 => accepted(bytes, |body: RunReportRequest| {
+            let Ok(run) = Label::new("r") else { return };
+            let report = body.into_run_report(run);
+            assert!(report.figures.starts_with('{') && plain(&report.holder), "{report:?}");
+            assert!(report.inputs.len() <= 1000 && report.inputs.keys().all(|name| plain(name)), "{report:?}");
         }),
         _ => accepted(bytes, |_: CredentialsRequest| ()),
     }

@@ -78,7 +78,7 @@ fn routes<B: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<B>>)> {
         ("/v1/leases/{id}/keep", post(leases::keep::<B>)),
         ("/v1/runs", get(runs::list::<B>)),
         ("/v1/runs/{run}", put(runs::put::<B>).delete(runs::delete::<B>)),
-        ("/v1/runs/{run}/report", post(runs::report::<B>)),
+        ("/v1/runs/{run}/report", post(runs::post_report::<B>)),
         ("/v1/databases", get(databases::list::<B>)),
         ("/v1/databases/{database}", delete(databases::delete::<B>)),
         ("/v1/databases/{database}/credentials", post(databases::credentials::<B>)),

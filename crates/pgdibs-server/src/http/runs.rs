@@ -6,8 +6,8 @@ mod tests;
 use axum::Json;
 use axum::http::StatusCode;
 use pgdibs_api::bounded::Label;
-use pgdibs_api::report::{ListedRun, RunReportRequest, RunState, Runs, RunsQuery};
 use pgdibs_api::run::{Run, RunEnded, RunRequest};
+use pgdibs_api::run_report::{ListedRun, RunReportRequest, RunState, Runs, RunsQuery};
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::snapshot::Snapshot;
@@ -53,12 +53,12 @@ pub(super) async fn delete<B: Backend + 'static>(
     request_body = RunReportRequest, responses(
     (status = 204, description = "The report is kept."),
 ))]
-pub(super) async fn report<B: Backend + 'static>(
+pub(super) async fn post_report<B: Backend + 'static>(
     service: Service<B>,
     PathParams(run): PathParams<Label>,
     JsonBody(body): JsonBody<RunReportRequest>,
 ) -> Result<StatusCode, ApiError> {
-    service.report_run(&body.report(run)).await?;
+    service.report_run(&body.into_run_report(run)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

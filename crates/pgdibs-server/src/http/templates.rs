@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use pgdibs_api::bounded::{FingerprintField, PoolField, Text};
 use pgdibs_api::problem::Code;
-use pgdibs_api::report::inputs_of;
+use pgdibs_api::run_report::inputs_of;
 use pgdibs_api::template::{
     AbandonRequest, Build, BuildTokenRequest, Template, TemplateBuild, TemplateLog, TemplateRequest,
 };

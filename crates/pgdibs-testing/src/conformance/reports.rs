@@ -12,7 +12,7 @@ fn inputs(pairs: &[(&str, &str)]) -> Inputs {
     pairs.iter().map(|(name, hash)| ((*name).to_owned(), (*hash).to_owned())).collect()
 }
 
-fn report(run: &str, pool: Option<&PoolName>, figures: &str) -> RunReport {
+fn run_report(run: &str, pool: Option<&PoolName>, figures: &str) -> RunReport {
     let (run, figures) = (run.to_owned(), figures.to_owned());
     RunReport { run, pool: pool.cloned(), holder: "ci-7".to_owned(), figures, inputs: Inputs::new() }
 }
@@ -53,9 +53,9 @@ pub async fn report_is_kept_for_each_pool_of_the_run<B: Backend, S: ConformanceS
     let lease = suite.take(suite.acquire_request_of(&run, "gw0")).await;
     suite.release(&lease).await;
     expect("end", backend.end_run(&run).await);
-    expect("report", backend.report_run(&report(&run, None, "{\"seconds\": {}}")).await);
-    expect("report of a run without leases", backend.report_run(&report(&other, Some(&suite.pool), "{}")).await);
-    let with_inputs = RunReport { inputs: inputs(&[("1.sql", "a")]), ..report(&run, None, "{\"workers\": []}") };
+    expect("report", backend.report_run(&run_report(&run, None, "{\"seconds\": {}}")).await);
+    expect("report of a run without leases", backend.report_run(&run_report(&other, Some(&suite.pool), "{}")).await);
+    let with_inputs = RunReport { inputs: inputs(&[("1.sql", "a")]), ..run_report(&run, None, "{\"workers\": []}") };
     expect("report again", backend.report_run(&with_inputs).await);
     let mut found = expect("list", backend.reported_runs(Some(&suite.pool)).await);
     found.sort_by_key(|kept| kept.run != run);
@@ -77,10 +77,10 @@ pub async fn report_is_kept_for_each_pool_of_the_run<B: Backend, S: ConformanceS
 pub async fn report_of_run_without_pool_is_rejected<B: Backend, S: ConformanceServer>(suite: &Suite<B, S>) {
     let logins = suite.server.logins().await;
     suite.make_pool(0, 1, 0).await;
-    let unnamed = suite.backend.report_run(&report(&suite.run_id(), None, "{}")).await;
+    let unnamed = suite.backend.report_run(&run_report(&suite.run_id(), None, "{}")).await;
     assert!(matches!(&unnamed, Err(Error::Invalid(invalid)) if invalid.field == "pool"), "{unnamed:?}");
     let unknown = expect("a name", PoolName::parse("no_such_pool"));
-    let missing = suite.backend.report_run(&report(&suite.run_id(), Some(&unknown), "{}")).await;
+    let missing = suite.backend.report_run(&run_report(&suite.run_id(), Some(&unknown), "{}")).await;
     assert!(matches!(missing, Err(Error::PoolNotFound { .. })), "{missing:?}");
     suite.finish(&logins).await;
 }
@@ -91,10 +91,10 @@ pub async fn pool_keeps_the_last_reports<B: Backend, S: ConformanceServer>(suite
     suite.make_pool(0, 1, 0).await;
     for number in 0..REPORTS_KEPT + 2 {
         let run = format!("run-{number}");
-        expect("report", suite.backend.report_run(&report(&run, Some(&suite.pool), "{}")).await);
+        expect("report", suite.backend.report_run(&run_report(&run, Some(&suite.pool), "{}")).await);
     }
     // One that is replaced removes none.
-    expect("report", suite.backend.report_run(&report("run-50", Some(&suite.pool), "{}")).await);
+    expect("report", suite.backend.report_run(&run_report("run-50", Some(&suite.pool), "{}")).await);
     let found = expect("list", suite.backend.reported_runs(Some(&suite.pool)).await);
     assert_eq!(found.len(), REPORTS_KEPT);
     let oldest = found.iter().all(|kept| kept.run != "run-0" && kept.run != "run-1");

@@ -10,7 +10,7 @@ scripts/import-circles.py checks that there are no circles:
 4. `connection_guard`, `failures`, `django_environment`, `django_databases`.
 5. `environment`, `template`: which variables a run sets, and the templates that it needs.
 6. `share`, `run_times`: what a process tells about itself, and what all of them add up to.
-7. `report_page`, `report`, `summary`, `worker`, `controller`: the reports, and the hooks of each kind of process.
+7. `report_page`, `run_report`, `summary`, `worker`, `controller`: the reports, and the hooks of each kind of process.
 8. `django_fixtures`, `django_setup_check`, `django`: what pytest-django projects get.
 9. `configure`: chooses and registers the hooks.
 

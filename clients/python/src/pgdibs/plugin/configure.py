@@ -22,7 +22,7 @@ from pgdibs.plugin.failures import BuildFailed, usage_error
 from pgdibs.plugin.ini import unknown_settings
 from pgdibs.plugin.process_owner import is_pytest
 from pgdibs.plugin.progress import Progress
-from pgdibs.plugin.report import reports_of
+from pgdibs.plugin.run_report import reports_of
 from pgdibs.plugin.settings import Settings, guard_mode, read_settings, settings_key
 from pgdibs.plugin.summary import Off, Summary
 from pgdibs.plugin.timeline import begin_timeline

@@ -55,7 +55,7 @@ th:first-child, td:first-child { padding-left: 0; text-align: left; }
 
 
 def page(report: dict[str, Any]) -> str:
-    """The page of the report that `Report.as_json` returns."""
+    """The page of the report that `RunReport.as_json` returns."""
     total, seconds = report["seconds"]["total"], report["seconds"]
     facts = [
         f"{report['started_at']}, run {report['run']}",

@@ -79,21 +79,15 @@ def lane_of(
 ) -> Lane:
     """The lane of a process that began `begin` seconds after the run, which took `total`.
 
-    `before`: the phases of the controller until then, which the process had to wait for. After its last share a worker is idle;
-    one that has crashed was at work.
+    `before`: the phases of the controller until then, which the process had to wait for. After its final share a worker is idle;
+    one that has crashed, or was interrupted, was at work.
     """
     end = total if crashed_at is None else crashed_at
-    rest = "idle" if crashed_at is None else _work_after(share)
+    rest = "idle" if share.is_final else "tests" if share.tests else share.phase
     seconds = {phase: share.seconds.get(phase, 0.0) + before.get(phase, 0.0) for phase in PHASES}
     seconds[rest] += max(0.0, end - begin - share.age)
-    idle_at_end = 0.0
-    if crashed_at is None:
-        idle_at_end = max(0.0, end - begin - (share.since if share.phase == "idle" else share.age))
+    idle_since = share.since if share.phase == "idle" else share.age
+    idle_at_end = max(0.0, end - begin - idle_since) if share.is_final else 0.0
     parts = [*segments, (share.phase, share.since, share.age), (rest, share.age, end - begin)] if segments else []
     placed = [(phase, begin + first, min(end, begin + second)) for phase, first, second in parts if second > first]
     return Lane(share.worker, begin, end, crashed_at is not None, seconds, idle_at_end, placed, share)
-
-
-def _work_after(share: Share) -> str:
-    """What a process did after its last share, if it did not wait: it ran the next test."""
-    return "tests" if share.tests else share.phase

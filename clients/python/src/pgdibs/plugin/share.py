@@ -13,6 +13,8 @@ class Share:
     """The share of one process; times in seconds."""
 
     worker: str = "main"
+    is_final: bool = False
+    """Whether the process has ended its session: an earlier share may be its last one."""
     leases: int = 0
     is_requested: bool = False
     """Whether a test or fixture has asked for leases, with or without success."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Optional
 import pytest
 
 from pgdibs.plugin.inputs import sentence
-from pgdibs.plugin.report import Report
+from pgdibs.plugin.run_report import RunReport
 from pgdibs.plugin.run_times import RunTimes, lane_of
 from pgdibs.plugin.share import Share
 
@@ -81,7 +81,7 @@ class Summary:
     def finish(self, client: Client, run: str) -> None:
         """Measure the run, which has ended; send its times to the daemon, and write the files of `--pgdibs-report`."""
         times = self._times = self._measure()
-        report = Report(times, self.settings, self.templates, run)
+        report = RunReport(times, self.settings, self.templates, run)
         report.send(client)
         for path in self.reports:
             self._notes.append(report.write(path))

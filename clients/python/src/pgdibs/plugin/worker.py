@@ -112,6 +112,7 @@ class Worker:
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Send the final share to the controller; without one complete the summary."""
         share = self.measured()
+        share.is_final = True
         output = getattr(session.config, "workeroutput", None)
         if output is not None:
             output["pgdibs"] = share.as_dict()

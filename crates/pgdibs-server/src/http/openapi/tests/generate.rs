@@ -44,7 +44,7 @@ use crate::http::{databases, events, leases, metrics, openapi, page, pools, prob
         runs::list,
         runs::put,
         runs::delete,
-        runs::report,
+        runs::post_report,
         databases::list,
         databases::delete,
         databases::credentials,

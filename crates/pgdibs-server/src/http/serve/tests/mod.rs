@@ -98,3 +98,30 @@ async fn shutdown_cuts_stuck_connection() {
     assert_eq!(serving.await.unwrap(), Cut(1));
     assert_eq!(read_to_end(&mut stuck).await, "");
 }
+
+/// A process sends the report of its run, and ends without waiting for the answer.
+#[tokio::test]
+async fn report_is_kept_although_its_sender_has_gone() {
+    let api = TestApi::new();
+    api.ready_pool(0, 1, 0).await;
+    let (address, serving) = listen(&api, GENEROUS).await;
+    for number in 0..20 {
+        let mut sender = TcpStream::connect(address).await.unwrap();
+        let head =
+            format!("POST /v1/runs/r{number}/report HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
+        sender.write_all(format!("{head}Content-Length: 14\r\n\r\n{{\"pool\":\"app\"}}").as_bytes()).await.unwrap();
+        drop(sender);
+    }
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    loop {
+        let runs = api.get("/v1/runs").await.expect(200).json["runs"].as_array().unwrap().len();
+        if runs == 20 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{runs} of 20 reports are kept");
+        // The pause between two polls.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    api.stopping.cancel();
+    serving.await.unwrap();
+}

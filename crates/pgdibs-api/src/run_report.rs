@@ -71,7 +71,7 @@ struct Figures {
 impl RunReportRequest {
     /// The report of the run with this name.
     #[must_use]
-    pub fn report(self, run: Label) -> domain::RunReport {
+    pub fn into_run_report(self, run: Label) -> domain::RunReport {
         let workers = self.workers.into_vec().into_iter().map(|worker| WorkerFigures {
             worker: worker.worker.into_string(),
             peak_rss_mb: worker.peak_rss_mb.map(BoundedInteger::get),

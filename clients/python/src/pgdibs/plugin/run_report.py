@@ -47,7 +47,7 @@ def reports_of(config: pytest.Config) -> list[Path]:
 
 
 @dataclass
-class Report:
+class RunReport:
     """What a run says about itself."""
 
     times: RunTimes
