@@ -35,7 +35,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def database_schema():
-    time.sleep(0.05)
+    time.sleep(0.05)  # stands for the work of a migration
 """
 
 

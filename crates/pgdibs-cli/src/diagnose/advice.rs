@@ -67,7 +67,7 @@ pub(crate) fn levers(measured: &Measured, layouts: Option<&Layouts>) -> Vec<Leve
     let workers = recommended.map_or(0, |one| one.layout.workers);
     // The controller's start-up comes before that of the workers, which are slower because they start at once.
     let busy = recommended.filter(|_| start_up > 0.0).map_or(1.0, |one| (one.start_up / start_up).max(1.0));
-    if let Some(line) = measured.lines.lines().into_iter().next() {
+    if let Some(line) = measured.lines.sorted().into_iter().next() {
         let times = if workers > 0 && is_test(&line) { (busy - 1.0).max(1.0) } else { busy };
         let among = if processes == 1 { String::new() } else { format!(", in each of {processes} processes") };
         let text = format!(

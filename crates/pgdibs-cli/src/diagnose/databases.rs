@@ -58,7 +58,12 @@ impl Databases {
         options: &Options,
         most: usize,
     ) -> Result<Self, String> {
-        let client = context.client().map_err(|error| error.to_string())?;
+        let mut client = context.client().map_err(|error| error.to_string())?;
+        // The plugin follows the project's own setting, unless a flag or a variable names another daemon.
+        if let (None, Some(url)) = (&context.url, options.url.clone().filter(|url| !url.is_empty())) {
+            let builder = Client::builder(url).token(client.token().cloned());
+            client = builder.build().map_err(|error| error.to_string())?;
+        }
         if client.get("/livez").await.is_err() {
             return Err(format!("no daemon: none answers at {}; start one with `pgdibs serve`", client.url()));
         }

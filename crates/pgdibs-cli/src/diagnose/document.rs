@@ -29,7 +29,7 @@ pub(crate) fn document(measured: &Measured, layouts: Option<&Layouts>) -> Value 
             "small_file": samples(&measured.small_file),
         },
         "small_file": measured.small_file_name,
-        "imports": measured.lines.lines().iter().take(20).map(|line| json!({
+        "imports": measured.lines.sorted().iter().take(20).map(|line| json!({
             "file": line.file, "line": line.line, "what": line.what, "seconds": line.seconds,
         })).collect::<Vec<_>>(),
         "conftests": measured.conftests.iter().map(|(file, took)| json!({"file": file, "seconds": took.median()})).collect::<Vec<_>>(),

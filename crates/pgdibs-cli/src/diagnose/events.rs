@@ -28,6 +28,8 @@ pub(crate) struct Process {
     pub(crate) databases: Option<f64>,
     /// The largest memory of the process, in bytes.
     pub(crate) memory: Option<u64>,
+    /// Modules that were imported from source, and those of them that have no compiled file.
+    pub(crate) modules: (usize, usize),
 }
 
 /// The options of pytest that the layout of a run follows from.
@@ -45,6 +47,8 @@ pub(crate) struct Options {
     pub(crate) coverage: Option<String>,
     pub(crate) pgdibs: bool,
     pub(crate) pool: Option<String>,
+    /// The daemon that the project names.
+    pub(crate) url: Option<String>,
 }
 
 /// An import statement of the user's own files.
@@ -102,6 +106,7 @@ enum Event {
     Fixture(Fixture),
     Databases { seconds: f64 },
     Memory { bytes: u64 },
+    Compiled { modules: usize, missing: usize },
 }
 
 /// Reads what all processes of a run wrote into a directory. A line that a killed process left half written is skipped.
@@ -135,6 +140,7 @@ fn process(text: &str) -> Process {
             Event::Fixture(fixture) => process.fixtures.push(fixture),
             Event::Databases { seconds } => process.databases = Some(seconds),
             Event::Memory { bytes } => process.memory = Some(bytes),
+            Event::Compiled { modules, missing } => process.modules = (modules, missing),
         }
     }
     process

@@ -23,6 +23,8 @@ use crate::progress::Progress;
 /// Seconds of tests in a sample.
 const SAMPLE: f64 = 24.0;
 const QUICK_SAMPLE: f64 = 5.0;
+/// One in so many modules may have no compiled file.
+const MAY_BE_MISSING: usize = 30;
 /// The exit codes of pytest after which its times count: all passed, some failed, none collected.
 const COUNTED: [u8; 3] = [0, 1, 5];
 
@@ -122,12 +124,19 @@ impl<'a> Measurement<'a> {
     fn steps(&self, round: usize) -> Vec<Step> {
         let has_tests = !self.measured.ids.is_empty();
         let runs_tests = has_tests && self.databases.is_some();
-        let mut steps = vec![Step::Interpreter, Step::Collection, Step::Imports];
+        let mut steps = vec![Step::Interpreter, Step::Collection];
+        // What a prediction does not need comes last when time is short.
+        let mut last = vec![Step::Imports];
         if self.measured.options.coverage.is_some() {
             steps.push(Step::CollectionWithoutCoverage);
         }
         if runs_tests {
-            steps.push(Step::SmallFile);
+            last.push(Step::SmallFile);
+        }
+        if !self.measured.is_quick {
+            steps.append(&mut last);
+        }
+        if runs_tests {
             if round == 0 && self.measured.durations.is_none() {
                 steps.push(Step::AllTests);
             }
@@ -139,6 +148,7 @@ impl<'a> Measurement<'a> {
         if has_tests {
             steps.extend(self.counts().into_iter().map(Step::AtOnce));
         }
+        steps.extend(last);
         steps
     }
 
@@ -254,10 +264,15 @@ impl<'a> Measurement<'a> {
         self.command.with(&all)
     }
 
-    /// The first run, which is not counted, because it compiles the modules: what the command is, and whether it can be collected.
+    /// The first run, which is not counted: what the command is, and whether it can be collected. When its modules are not compiled, as
+    /// after a check-out, a second run compiles them into the temporary directory.
     async fn describe(&mut self) -> Result<bool, Interrupted> {
         let words = self.words(&["--collect-only", "-qq"]);
-        let ran = self.runner.run(&words, &[], self.budget.limit()).await?;
+        let mut ran = self.runner.run(&words, &[], self.budget.limit()).await?;
+        let (modules, missing) = ran.main().map_or((0, 0), |main| main.modules);
+        if missing > modules / MAY_BE_MISSING && self.runner.compile_elsewhere() {
+            ran = self.runner.run(&words, &[], self.budget.limit()).await?;
+        }
         let Some(main) = ran.main().filter(|main| !main.marks.is_empty()) else {
             self.measured.cannot_see("the command", format!("no pytest ran in it; {}", ran.failure()));
             self.measured.has_failed = true;

@@ -12,6 +12,7 @@ import contextlib
 import inspect
 import json
 import os
+import pathlib
 import re
 import sys
 import time
@@ -168,6 +169,8 @@ if __name__ != "__main__":
         mark("collection_end")
         if _imports is not None:
             _imports.end()
+        if OUT:
+            write("compiled", **compiled())
 
     @pytest.hookimpl(optionalhook=True, tryfirst=True)
     def pytest_xdist_setupnodes() -> None:
@@ -289,8 +292,9 @@ def options_of(config: pytest.Config) -> dict[str, Any]:
 
     try:
         pool = config.getini("pgdibs_pool") or os.environ.get("PGDIBS_POOL") or getattr(option, "pgdibs_pool", None)
+        url = config.getini("pgdibs_url") or getattr(option, "pgdibs_url", None)
     except (ValueError, KeyError):
-        pool = None
+        pool = url = None
     coverage = getattr(option, "cov_source", None)
     return {
         "root": str(config.rootpath),
@@ -303,7 +307,27 @@ def options_of(config: pytest.Config) -> dict[str, Any]:
         "can_cover": manager.hasplugin("pytest_cov"),
         "pgdibs": manager.hasplugin("pgdibs") or manager.hasplugin("pgdibs.pytest_plugin"),
         "pool": pool,
+        "url": url,
     }
+
+
+def compiled() -> dict[str, int]:
+    """How many modules have been imported from source, and how many of these have no compiled file: each run compiles them."""
+    try:
+        from _pytest.assertion import rewrite
+    except ImportError:
+        rewrite = None  # type: ignore[assignment]
+    all_modules = missing = 0
+    for module in list(sys.modules.values()):
+        file, cached = getattr(module, "__file__", None), getattr(module, "__cached__", None)
+        if not isinstance(file, str) or not file.endswith(".py") or "pgdibs-diagnose-" in file:
+            continue
+        if rewrite is not None and isinstance(getattr(module, "__loader__", None), rewrite.AssertionRewritingHook):
+            with contextlib.suppress(AttributeError, TypeError):
+                cached = str(rewrite.get_cache_dir(pathlib.Path(file)) / (pathlib.Path(file).name[:-3] + rewrite.PYC_TAIL))
+        all_modules += 1
+        missing += cached is None or not os.path.exists(cached)
+    return {"modules": all_modules, "missing": missing}
 
 
 def prepares_database(fixturedef: pytest.FixtureDef[Any]) -> bool:

@@ -54,7 +54,7 @@ impl Repeated<ImportKey> {
     }
 
     /// The lines with their medians, the largest first.
-    pub(crate) fn lines(&self) -> Vec<ImportLine> {
+    pub(crate) fn sorted(&self) -> Vec<ImportLine> {
         let of = |((file, line, what), seconds)| ImportLine { file, line, what, seconds };
         self.medians().into_iter().map(of).collect()
     }

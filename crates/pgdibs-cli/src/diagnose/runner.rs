@@ -130,14 +130,24 @@ impl Runner {
         let mut options = inherited("PYTEST_ADDOPTS").unwrap_or_default();
         options.push(format!(" -p {PROBE}"));
         self.set("PYTEST_ADDOPTS", options);
-        // Compiled modules go elsewhere, and are reused by the next runs: without them each import would compile its source.
-        if inherited("PYTHONDONTWRITEBYTECODE").is_none() && inherited("PYTHONPYCACHEPREFIX").is_none() {
-            self.set("PYTHONPYCACHEPREFIX", self.place("compiled"));
-        }
+        // No compiled module is written beside its source.
+        self.set("PYTHONDONTWRITEBYTECODE", "1");
         self.set("COVERAGE_FILE", self.place("coverage"));
         self.set("HYPOTHESIS_STORAGE_DIRECTORY", self.place("hypothesis"));
         // A program that would ask or colour for a person.
         self.set("PYTHONUNBUFFERED", "1");
+    }
+
+    /// Lets compiled modules be written, into the temporary directory, so that further runs need not compile them. `false` when the user's
+    /// own runs compile them each time, too.
+    pub(crate) fn compile_elsewhere(&mut self) -> bool {
+        let inherited = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        if inherited("PYTHONDONTWRITEBYTECODE") || inherited("PYTHONPYCACHEPREFIX") {
+            return false;
+        }
+        self.variables.retain(|(name, _)| name != "PYTHONDONTWRITEBYTECODE");
+        self.set("PYTHONPYCACHEPREFIX", self.place("compiled"));
+        true
     }
 
     /// Sets a variable for all further runs.

@@ -116,7 +116,7 @@ pub(crate) fn phases(measured: &Measured) -> Vec<Vec<String>> {
 
 /// The import lines of the user's own files that take most.
 pub(crate) fn imports(measured: &Measured) -> Vec<Vec<String>> {
-    let lines = measured.lines.lines().into_iter().filter(|line| line.seconds >= SHOWN_FROM).take(IMPORTS_SHOWN);
+    let lines = measured.lines.sorted().into_iter().filter(|line| line.seconds >= SHOWN_FROM).take(IMPORTS_SHOWN);
     lines.map(|line| vec![format!("{}:{}", line.file, line.line), line.what, seconds(line.seconds)]).collect()
 }
 

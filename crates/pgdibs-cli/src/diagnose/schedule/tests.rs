@@ -1,4 +1,4 @@
-//! The simulation beside what pytest-xdist 3.8 did with the same durations: `golden/xdist.json` is from its own schedulers.
+//! The simulation beside pytest-xdist 3.8's own schedulers: scripts/xdist-schedules.py wrote `golden/xdist.json` with them.
 
 use serde_json::Value;
 
