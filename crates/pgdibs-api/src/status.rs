@@ -39,6 +39,11 @@ pub struct Status {
     #[serde(default)]
     #[schema(required = true)]
     pub history: Vec<HistoryBucket>,
+    /// What of the server slows tests down or breaks them, the worst first; at most ten minutes old. `pgdibs doctor` measures more.
+    // Older daemons have none.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub findings: Vec<Finding>,
 }
 
 /// What happened in 15 seconds, as far as the daemon that answers knows.
@@ -50,6 +55,34 @@ pub struct HistoryBucket {
     pub wait_p95_seconds: Option<f64>,
     /// The median time of the clones that were made.
     pub clone_p50_seconds: Option<f64>,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingSeverity {
+    /// It costs a little, or may surprise.
+    Note,
+    /// It costs much time, or breaks a run under load.
+    Warning,
+    /// Runs fail.
+    Error,
+    /// A value that a newer daemon has added.
+    #[serde(other, skip_serializing)]
+    Unknown,
+}
+
+/// One thing that slows tests down or breaks them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Finding {
+    /// The name of the check, such as `fsync`.
+    pub check: String,
+    /// How bad it is.
+    pub severity: FindingSeverity,
+    /// What is set, what tests want, and why.
+    pub title: String,
+    /// The line that changes it, or several: what to do.
+    pub fix: Option<String>,
 }
 
 /// The daemon that answers.
@@ -92,7 +125,7 @@ pub struct Server {
     pub limits: Limits,
     /// Directories that a crash in the middle of a clone left behind; null when the daemon may not look.
     pub orphan_directories: Option<Vec<String>>,
-    /// What its owner should know: limits that are too low, missing privileges.
+    /// What its owner should know: limits that are too low, what work waits for.
     pub warnings: Vec<String>,
 }
 

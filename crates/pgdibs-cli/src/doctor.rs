@@ -1,7 +1,12 @@
 //! `pgdibs doctor`: what of a server slows tests down or breaks them, and the lines that change it.
 
+mod programs;
+mod variables;
+
+use std::collections::BTreeMap;
+
 use pgdibs_server::config::{Config, ServeFlags};
-use pgdibs_server::offline::{self, Examination, Finding, Processes, Severity};
+use pgdibs_server::offline::{self, Environment, Examination, Finding, Processes, SearchRoots, Severity};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -18,7 +23,7 @@ const WARNED: u8 = 3;
 /// Examines the server and the environment; returns the exit code.
 ///
 /// # Errors
-/// There is no server, or it does not answer.
+/// No server is configured, and none runs.
 pub(super) async fn doctor(context: &Context, args: DoctorArgs) -> Result<u8, CliError> {
     let flags = args.server_url.iter().fold(ServeFlags::default(), |flags, url| flags.with("server_url", url.clone()));
     let config = context.load_for_client(flags)?;
@@ -26,8 +31,9 @@ pub(super) async fn doctor(context: &Context, args: DoctorArgs) -> Result<u8, Cl
     // Caught before the first probe, so that an interruption drops the probe's database.
     let mut signals = Signals::catch()?;
     let progress = Progress::start("examining the server");
-    let examined = tokio::select! {
-        examined = offline::examine(&url) => examined,
+    let environment = Environment::of_this_machine(config.disk_floor_bytes());
+    let mut report = tokio::select! {
+        report = offline::examine(&url, &environment) => report,
         received = signals.next() => {
             drop(progress);
             offline::remove_probes(&url).await.map_err(|error| CliError::failed(error.to_string()))?;
@@ -35,9 +41,17 @@ pub(super) async fn doctor(context: &Context, args: DoctorArgs) -> Result<u8, Cl
         }
     };
     drop(progress);
-    let mut report = examined.map_err(|error| CliError::failed(format!("cannot examine the server: {error}")))?;
-    if let Some(finding) = two_databases(|name| std::env::var(name).ok()) {
+    if let Some(finding) = variables::two_databases(|name| std::env::var(name).ok()) {
         report.add(finding);
+    }
+    match report.major {
+        Some(major) => {
+            let roots = SearchRoots::of_this_system();
+            programs::unfit(major, config.pg_bin_dir.as_deref(), &roots)
+                .into_iter()
+                .for_each(|finding| report.add(finding));
+        }
+        None => report.not_seen("programs", "the version of the server is not known"),
     }
     report.sort();
     context.output.result(&as_json(&report), || as_text(&report))?;
@@ -65,30 +79,6 @@ fn server(config: &Config) -> Result<SecretString, CliError> {
     offline::superuser_url(&data_dir).map_err(failed)
 }
 
-/// Code that reads one of the two variables writes into another database than code that reads the other one.
-fn two_databases(variable: impl Fn(&str) -> Option<String>) -> Option<Finding> {
-    let value = |name| variable(name).filter(|value| !value.is_empty());
-    let (one, other) = (value("DATABASE_URL")?, value("TEST_DATABASE_URL")?);
-    (without_secrets(&one) != without_secrets(&other)).then(|| {
-        Finding::new(
-            "variables",
-            Severity::Warning,
-            format!(
-                "DATABASE_URL ({}) and TEST_DATABASE_URL ({}) name different databases: a worker or a script of the tests that reads the other one writes to the wrong database; set both from the lease, as pgdibs's pytest plugin does",
-                without_secrets(&one),
-                without_secrets(&other)
-            ),
-        )
-    })
-}
-
-/// Host, port and database: what decides where a connection leads.
-fn without_secrets(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let rest = rest.split(['?', '#']).next().unwrap_or(rest);
-    plain(rest.rsplit_once('@').map_or(rest, |(_, place)| place))
-}
-
 fn as_json(report: &Examination) -> Value {
     let finding = |finding: &Finding| {
         json!({
@@ -102,8 +92,12 @@ fn as_json(report: &Examination) -> Value {
 }
 
 fn as_text(report: &Examination) -> String {
-    let findings = report.findings.iter().map(ToString::to_string);
-    let not_seen = report.not_seen.iter().map(|not| format!("not seen: {}: {}", not.check, not.why));
+    let findings = report.findings.iter().map(|finding| in_lines(&finding.to_string()));
+    let mut unseen: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for not in &report.not_seen {
+        unseen.entry(&not.why).or_default().push(not.check);
+    }
+    let not_seen = unseen.iter().map(|(why, checks)| in_lines(&format!("not seen: {}: {why}", checks.join(", "))));
     let mut lines: Vec<String> = findings.chain(not_seen).collect();
     if report.findings.is_empty() {
         lines.insert(0, "nothing found that tests would suffer from".to_owned());
@@ -111,23 +105,7 @@ fn as_text(report: &Examination) -> String {
     lines.join("\n")
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn different_urls_are_found_and_equal_ones_are_not() {
-        let found = |one: &str, other: &str| {
-            two_databases(|name| Some(if name == "DATABASE_URL" { one } else { other }.to_owned()))
-                .map(|finding| finding.text)
-        };
-        let text =
-            found("postgresql://u:secret@db:5432/app", "postgresql+asyncpg://u:secret@db:5432/app_test?x=1").unwrap();
-        assert!(
-            text.contains("(db:5432/app) and") && text.contains("(db:5432/app_test)") && !text.contains("secret"),
-            "{text}"
-        );
-        assert_eq!(found("postgresql://u:p@db/app", "postgresql+psycopg://v:q@db/app?sslmode=disable"), None);
-        assert_eq!(found("postgresql://u:p@db/app", ""), None);
-    }
+/// Names of databases and roles may have characters that control a terminal.
+fn in_lines(text: &str) -> String {
+    text.split('\n').map(plain).collect::<Vec<_>>().join("\n")
 }

@@ -6,7 +6,7 @@ use super::table::{duration, fitted_table, lines_of, plain, shortened, size, tab
 use pgdibs::api::database::{Database, DatabaseState};
 use pgdibs::api::lease::{Lease, LeaseState};
 use pgdibs::api::pool::Pool;
-use pgdibs::api::status::{Daemon, Limits, Server, Status};
+use pgdibs::api::status::{Daemon, FindingSeverity, Limits, Server, Status};
 use pgdibs::api::template::{Template, TemplateState};
 use pgdibs_server::config::HostPort;
 
@@ -27,6 +27,10 @@ pub(super) fn status_screen(status: &Status, url: &str, now: Timestamp, colour: 
     }
     for warning in &status.server.warnings {
         screen.push_str(&lines_of(&format!("warning: {warning}")));
+    }
+    for finding in status.findings.iter().filter(|finding| finding.severity >= FindingSeverity::Warning) {
+        let fix = finding.fix.as_ref().map_or(String::new(), |fix| format!("; run: {fix}"));
+        screen.push_str(&lines_of(&format!("warning: {}{fix}", finding.title)));
     }
     if !status.server.reachable {
         return screen;

@@ -6,27 +6,49 @@
 use std::collections::BTreeSet;
 
 use pgdibs_core::error::Error;
+use sqlx::FromRow;
+use sqlx::postgres::PgExecutor;
 
 use crate::context::PgBackend;
+
+/// Such a session.
+#[derive(FromRow)]
+pub(crate) struct DropBlocker {
+    pub(crate) pid: i32,
+    pub(crate) role: String,
+    pub(crate) database: String,
+    /// How long its statement has run.
+    pub(crate) seconds: f64,
+}
+
+/// The sessions that do not answer, the longest first. `waiting`: only while a drop by sessions of this name waits for one.
+pub(crate) async fn sessions(
+    server: impl PgExecutor<'_>,
+    waiting: Option<&str>,
+) -> Result<Vec<DropBlocker>, sqlx::Error> {
+    sqlx::query_as(
+        "select a.pid, coalesce(a.usename, '')::text as role, coalesce(a.datname, '')::text as database,
+                extract(epoch from now() - a.query_start)::float8 as seconds
+         from pg_stat_activity a
+         where a.state = 'active' and a.wait_event in ('ClientRead', 'ClientWrite') and a.query_start < now() - interval '1 s'
+           and ($1::text is null or exists (select from pg_stat_activity d where d.application_name = $1 and d.usename = current_user and d.wait_event = 'ProcSignalBarrier'))
+         order by a.query_start limit 5",
+    )
+    .bind(waiting)
+    .fetch_all(server)
+    .await
+}
 
 impl PgBackend {
     /// The sessions for which drops wait, each in a sentence that says how it ends.
     pub async fn drop_blockers(&self) -> Result<BTreeSet<String>, Error> {
-        let catalog = self.catalog();
-        let finding = sqlx::query_as(
-            "select a.pid, coalesce(a.datname, '')::text, coalesce(a.usename, '')::text from pg_stat_activity a
-             where a.state = 'active' and a.wait_event in ('ClientRead', 'ClientWrite') and a.query_start < now() - interval '1 s'
-               and exists (select from pg_stat_activity d where d.application_name = $1 and d.usename = current_user and d.wait_event = 'ProcSignalBarrier')
-             order by a.query_start limit 5",
-        )
-        .bind(self.ddl_application())
-        .fetch_all(&catalog);
-        let rows: Vec<(i32, String, String)> = self.within(finding).await?;
-        let sentence = |(pid, database, user): (i32, String, String)| {
+        let (catalog, application) = (self.catalog(), self.ddl_application());
+        let found = self.within(sessions(&catalog, Some(&application))).await?;
+        let sentence = |DropBlocker { pid, role, database, .. }: DropBlocker| {
             format!(
-                "drops wait for session {pid} of {user} in database {database}, which is in the middle of a COPY or of sending rows and does not answer the server; it ends with its client, with its lease, or with: select pg_terminate_backend({pid})"
+                "drops wait for session {pid} of {role} in database {database}, which is in the middle of a COPY or of sending rows and does not answer the server; it ends with its client, with its lease, or with: select pg_terminate_backend({pid})"
             )
         };
-        Ok(rows.into_iter().map(sentence).collect())
+        Ok(found.into_iter().map(sentence).collect())
     }
 }

@@ -228,13 +228,11 @@ impl Events {
     }
 
     /// The id of the last event.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the page is its user"))]
     pub fn last_id(&self) -> String {
         format!("{}-{}", self.instance, *self.last.borrow())
     }
 
     /// The kept events, oldest first.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the page is its user"))]
     pub fn kept(&self) -> Vec<Arc<Record>> {
         self.state.lock().ring.iter().cloned().collect()
     }

@@ -6,7 +6,7 @@ pub use pgdibs_embedded::{
     find_client_programs, superuser_url, supervise,
 };
 pub use pgdibs_postgres::connect::ConnectError;
-pub use pgdibs_postgres::doctor::{Examination, Finding, Severity, examine, remove_probes};
+pub use pgdibs_postgres::doctor::{Environment, Examination, Finding, Severity, examine, remove_probes};
 use pgdibs_postgres::public_connect::PgProbe;
 pub use pgdibs_postgres::purge::{Inventory, inventory, purge};
 pub use pgdibs_sources::{BuildTarget, DumpRoles, FileGlob, Matches, TemplateDump, restore};

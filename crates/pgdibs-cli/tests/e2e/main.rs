@@ -11,6 +11,7 @@ mod builds_by_clients;
 mod builds_that_fail;
 mod client_library;
 mod command_line;
+mod doctor;
 mod expiry;
 mod fence;
 mod faults;

@@ -27,8 +27,8 @@ fn statements_in(text: &str) -> Vec<String> {
 }
 
 fn warnings(api: &Api) -> Vec<String> {
-    let warnings = api.status()["server"]["warnings"].clone();
-    warnings.as_array().unwrap().iter().map(|warning| warning.as_str().unwrap().to_owned()).collect()
+    let findings = api.status()["findings"].clone();
+    findings.as_array().unwrap().iter().map(|finding| finding["title"].as_str().unwrap().to_owned()).collect()
 }
 
 fn leased(daemon: &Daemon, pool: &str) -> Value {

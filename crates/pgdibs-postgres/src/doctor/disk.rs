@@ -6,16 +6,18 @@ use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
 use nix::sys::statvfs::statvfs;
 use sqlx::postgres::PgConnection;
 
+use super::environment::Environment;
 use super::finding::{Examination, Finding, Severity};
 use super::probe::Costs;
 use crate::facts::ServerFacts;
 use crate::orphans::directories_without_database;
 use crate::rights::Rights;
 
-/// Below this a few clones of an ordinary template fill the disk.
-const LITTLE_BYTES: u64 = 2 << 30;
+/// With less than this above the floor a few clones of an ordinary template reach it.
+const LITTLE_BYTES: u64 = 1 << 30;
 
 /// Directories of `base/` that no database has, with a transaction number that was assigned after they were seen.
+#[derive(Default)]
 pub(super) struct Suspects {
     directories: Vec<i64>,
     next: i64,
@@ -37,11 +39,10 @@ pub(super) async fn suspects(session: &mut PgConnection, facts: &ServerFacts) ->
 pub(super) async fn examine(
     session: &mut PgConnection,
     facts: &ServerFacts,
-    suspects: &Suspects,
+    environment: &Environment,
     costs: &Costs,
     report: &mut Examination,
 ) -> Result<(), sqlx::Error> {
-    orphans(session, facts, suspects, report).await?;
     let Some(directory) = facts.data_directory.as_deref() else {
         report.not_seen("disk", "the role may not read data_directory; a member of pg_read_all_settings may");
         return Ok(());
@@ -67,12 +68,20 @@ pub(super) async fn examine(
     }
     #[allow(clippy::unnecessary_cast, reason = "narrower types than u64 on other systems than Linux")]
     let free = space.blocks_available() as u64 * space.fragment_size() as u64;
-    if free < LITTLE_BYTES {
-        report.add(Finding::new(
-            "space",
-            Severity::Error,
-            format!("{:.1} GB are free on the disk of {directory}; with less than {:.0} GB clones soon stop at the disk floor", free as f64 / 1e9, LITTLE_BYTES as f64 / 1e9),
-        ));
+    let floor = environment.disk_floor_bytes;
+    let shown = |bytes: u64| format!("{:.1} GB", bytes as f64 / 1e9);
+    if free < floor.saturating_add(LITTLE_BYTES) {
+        let (severity, then) = match free < floor {
+            true => (Severity::Error, "no clone is made"),
+            false => (Severity::Warning, "a few clones more reach it, and then none is made"),
+        };
+        let text = format!(
+            "{} are free on the disk of {directory}, and disk_floor_mb is {}: {then}",
+            shown(free),
+            shown(floor)
+        );
+        let fix = "free some space, or lower disk_floor_mb (PGDIBS_DISK_FLOOR_MB)";
+        report.add(Finding::new("space", severity, format!("{text}; {fix}")));
     }
     Ok(())
 }
@@ -91,7 +100,7 @@ async fn is_on_this_machine(
     Ok(here == there)
 }
 
-async fn orphans(
+pub(super) async fn orphans(
     session: &mut PgConnection,
     facts: &ServerFacts,
     suspects: &Suspects,

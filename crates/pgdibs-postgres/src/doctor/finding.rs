@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sqlstate;
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -78,15 +80,64 @@ pub struct NotSeen {
 pub struct Examination {
     pub findings: Vec<Finding>,
     pub not_seen: Vec<NotSeen>,
+    /// The server's major version, once it was read.
+    pub major: Option<u32>,
 }
+
+/// The checks of a server. A server that cannot be examined lists them as not seen.
+const CHECKS: &[&str] = &[
+    "rights",
+    "public",
+    "version",
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_level",
+    "shared_buffers",
+    "autovacuum",
+    "autovacuum_naptime",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "log_checkpoints",
+    "data_checksums",
+    "connections",
+    "locks",
+    "disk",
+    "reflink",
+    "orphans",
+    "collations",
+    "blockers",
+    "workers",
+    "daemons",
+    "runs",
+    "clock",
+    "leftovers",
+];
 
 impl Examination {
     pub fn add(&mut self, finding: Finding) {
         self.findings.push(finding);
     }
 
-    pub(super) fn not_seen(&mut self, check: &'static str, why: impl Into<String>) {
+    pub fn not_seen(&mut self, check: &'static str, why: impl Into<String>) {
         self.not_seen.push(NotSeen { check, why: why.into() });
+    }
+
+    /// Notes why a part failed, for its checks.
+    pub(super) fn unless(&mut self, checks: &[&'static str], done: Result<(), sqlx::Error>) {
+        if let Err(error) = done {
+            checks.iter().for_each(|check| self.not_seen(check, sqlstate::sentence(&error)));
+        }
+    }
+
+    /// Notes the same reason for every check that has no result, also for those that had found nothing.
+    pub(super) fn none_seen(&mut self, why: &str) {
+        let known = |check: &str| {
+            self.findings.iter().any(|finding| finding.check == check)
+                || self.not_seen.iter().any(|not| not.check == check)
+        };
+        let rest: Vec<&'static str> = CHECKS.iter().copied().filter(|check| !known(check)).collect();
+        rest.into_iter().for_each(|check| self.not_seen(check, why));
     }
 
     /// The worst first; those of one severity stay in their order.

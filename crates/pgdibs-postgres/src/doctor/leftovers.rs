@@ -46,6 +46,9 @@ pub(super) async fn examine(
         return Ok(());
     }
     let days = days_of_change(session, facts, &found).await?;
+    if facts.rights != Rights::Superuser {
+        report.not_seen("leftovers", "when they were last used, and the size of those that the role may not connect to: only a superuser may see files");
+    }
     let bytes: i64 = found.iter().filter_map(|left| left.bytes).sum();
     let lines: Vec<String> = found
         .iter()

@@ -4,6 +4,7 @@ use pgdibs_core::name::DatabaseName;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 
+use super::environment::Environment;
 use super::finding::{Examination, Finding, Severity};
 use super::probe::application;
 use crate::address::ServerAddress;
@@ -18,62 +19,79 @@ const LARGEST_PROBE_BYTES: i64 = 200 << 20;
 /// Runs that nothing has announced yet have about as many workers.
 const USUAL_WORKERS: i64 = 8;
 
-pub(super) async fn examine(
-    address: &ServerAddress,
+/// Returns the number of workers of the present runs.
+pub(super) async fn workers(
     catalog: &mut PgConnection,
     facts: &ServerFacts,
+    environment: &Environment,
     report: &mut Examination,
-) -> Result<(), sqlx::Error> {
-    let wanted = connections(catalog, facts, report).await?;
-    locks(address, catalog, facts, wanted, report).await?;
-    daemons(catalog, report).await?;
-    runs(catalog, report).await
+) -> Result<i64, sqlx::Error> {
+    let workers = connections(catalog, facts, report).await?;
+    runs(catalog, environment, report).await?;
+    Ok(workers)
 }
 
-/// Returns the number of databases that the present runs use or have announced.
+/// The workers of each present run, as announced or as leased, whichever are more. A lease without a run or a worker is one of its own.
+/// A clause that begins a statement; the first half are the live leases.
+macro_rules! present_runs {
+    ($select:literal) => {
+        concat!(
+            "with held as (
+                 select coalesce(l.run, l.id::text) as run, coalesce(l.worker, l.id::text) as worker, l.holder, d.oid
+                 from leases l join databases d on d.id = l.database_id where l.state = 'live'),
+             announced as (
+                 select run, max(wanted) as workers from announced_runs
+                 where put_at > now() - interval '60 s' or run in (select run from held) group by run),
+             leased as (select run, count(distinct worker) as workers, array_agg(holder) as holders from held group by run),
+             present as (
+                 select run, greatest(a.workers, l.workers)::int8 as workers, holders
+                 from announced a full join leased l using (run)) ",
+            $select
+        )
+    };
+}
+
 async fn connections(
     catalog: &mut PgConnection,
     facts: &ServerFacts,
     report: &mut Examination,
 ) -> Result<i64, sqlx::Error> {
-    let row = sqlx::query(
-        "select greatest((select coalesce(sum(wanted), 0) from announced_runs where put_at > now() - interval '60 s'
-                             or run in (select run from leases where state = 'live')),
-                         (select count(*) from leases where state = 'live'))::int8 as wanted,
-                (select max(n) from (select count(*) as n from pg_stat_activity a join databases d on d.oid = a.datid::int8
-                                     where d.state = 'leased' group by d.id) per)::int8 as each,
-                (select count(*) from pg_stat_activity where application_name like 'pgdibs%' and application_name not like 'pgdibs-doctor%')::int8 as own",
-    )
+    let row = sqlx::query(present_runs!(
+        "select (select coalesce(sum(workers), 0) from present)::int8 as workers,
+                (select max(n) from (select count(*) as n from held h join pg_stat_activity a on a.datid::int8 = h.oid group by h.run, h.worker) per)::int8 as each,
+                (select count(*) from pg_stat_activity where datid is not null and datid::int8 not in (select oid from held where oid is not null)
+                     and application_name not like 'pgdibs-doctor%')::int8 as others"
+    ))
     .fetch_one(catalog)
     .await?;
-    let (wanted, own): (i64, i64) = (row.try_get("wanted")?, row.try_get("own")?);
-    let Some(each) = row.try_get::<Option<i64>, _>("each")?.filter(|_| wanted > 0) else {
+    let (workers, others): (i64, i64) = (row.try_get("workers")?, row.try_get("others")?);
+    let Some(each) = row.try_get::<Option<i64>, _>("each")? else {
         report.not_seen("connections", "no lease has a session at present; ask again while tests run");
-        return Ok(wanted);
+        return Ok(workers);
     };
-    let needed = wanted * each + own;
+    let needed = workers * each + others;
     if needed > i64::from(facts.max_connections) {
         report.add(
             Finding::new(
                 "connections",
                 Severity::Error,
                 format!(
-                    "max_connections leaves {} connections, but the present runs need {needed}: {wanted} database(s) × {each} session(s), measured on the busiest lease, and {own} of pgdibs",
+                    "max_connections leaves {} connections, but the present runs need {needed}: {workers} worker(s) × {each} session(s), measured on the busiest worker, and {others} of pgdibs and others",
                     facts.max_connections
                 ),
             )
             .mended_by(ddl::shown_alter_system("max_connections", &(needed * 5 / 4 + 10).to_string(), true)),
         );
     }
-    Ok(wanted)
+    Ok(workers)
 }
 
 /// `drop schema … cascade` locks every object of the schema, in a table that all sessions share.
-async fn locks(
+pub(super) async fn locks(
     address: &ServerAddress,
     catalog: &mut PgConnection,
     facts: &ServerFacts,
-    wanted: i64,
+    workers: i64,
     report: &mut Examination,
 ) -> Result<(), sqlx::Error> {
     let template: Option<(DatabaseName, i64)> = sqlx::query(
@@ -109,7 +127,7 @@ async fn locks(
         }
     };
     let entries = i64::try_from(facts.lock_entries).unwrap_or(i64::MAX);
-    let workers = wanted.max(USUAL_WORKERS);
+    let workers = workers.max(USUAL_WORKERS);
     let fit = entries / each.max(1);
     if fit < workers {
         let row = sqlx::query("select current_setting('max_locks_per_transaction')::int8 as locks")
@@ -159,7 +177,7 @@ async fn locks_of_drop(
 }
 
 /// Each daemon names its version on the connection by which it shows that it runs.
-async fn daemons(catalog: &mut PgConnection, report: &mut Examination) -> Result<(), sqlx::Error> {
+pub(super) async fn daemons(catalog: &mut PgConnection, report: &mut Examination) -> Result<(), sqlx::Error> {
     let versions: Vec<String> = sqlx::query_scalar(
         "select distinct substring(application_name from '^pgdibs-listener (.*)$') from pg_stat_activity
          where application_name like 'pgdibs-listener %' order by 1",
@@ -179,18 +197,29 @@ async fn daemons(catalog: &mut PgConnection, report: &mut Examination) -> Result
     Ok(())
 }
 
-async fn runs(catalog: &mut PgConnection, report: &mut Examination) -> Result<(), sqlx::Error> {
-    let (runs, workers): (i64, i64) = sqlx::query_as(
-        "select count(distinct run), count(distinct (run, worker)) from leases where state = 'live' and run is not null and worker is not null",
-    )
+/// `-n auto` counts all cores of the machine for each run.
+async fn runs(
+    catalog: &mut PgConnection,
+    environment: &Environment,
+    report: &mut Examination,
+) -> Result<(), sqlx::Error> {
+    let Some(host) = &environment.host else {
+        report.not_seen("runs", "this machine has no name that the holders of leases could have");
+        return Ok(());
+    };
+    let (runs, workers): (i64, i64) = sqlx::query_as(present_runs!(
+        "select count(*), coalesce(sum(workers), 0)::int8 from present
+         where exists (select from unnest(holders) h where starts_with(h, $1 || '/'))"
+    ))
+    .bind(host)
     .fetch_one(catalog)
     .await?;
-    let cores = std::thread::available_parallelism().map_or(1, |cores| i64::try_from(cores.get()).unwrap_or(1));
+    let cores = i64::try_from(environment.cores).unwrap_or(i64::MAX);
     if runs > 1 && workers > cores {
         report.add(Finding::new(
             "runs",
             Severity::Note,
-            format!("{runs} runs with {workers} workers together share the {cores} core(s) of this machine, if they run here; `-n auto` counts all cores for each run: give each `-n {}`", (cores / runs).max(1)),
+            format!("{runs} runs with {workers} workers together share the {cores} core(s) of this machine; `-n auto` counts all cores for each run: give each `-n {}`", (cores / runs).max(1)),
         ));
     }
     Ok(())

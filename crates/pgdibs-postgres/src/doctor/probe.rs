@@ -36,6 +36,11 @@ impl Costs {
     pub(super) fn of_clone(&self) -> Option<String> {
         self.clone_and_drop.map(|ms| format!("an empty database took {ms:.0} ms here to make and drop"))
     }
+
+    /// Of an empty database, with its drop.
+    pub(super) fn clone_seconds(&self) -> Option<f64> {
+        self.clone_and_drop.map(|ms| ms / 1000.0)
+    }
 }
 
 fn milliseconds(took: Duration) -> f64 {

@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 
 use pgdibs_postgres::connect::{ConnectError, Connections, ServerAddress, open};
+use pgdibs_postgres::doctor::{Environment, Severity, examine};
 use pgdibs_postgres::rights::Rights;
 use secrecy::{ExposeSecret as _, SecretString};
 use sqlx::Connection as _;
@@ -309,6 +310,10 @@ fn pooler_in_transaction_mode_is_refused() {
                 std::net::TcpStream::connect(("127.0.0.1", pooler.port)).map(|_| ()).map_err(|error| error.to_string())
             })
             .await;
+            let report = examine(&url, &Environment::of_this_machine(0)).await;
+            let pooler = report.findings.iter().find(|finding| finding.check == "pooler");
+            assert_eq!(pooler.map(|finding| finding.severity), (!allowed).then_some(Severity::Error), "{mode}");
+            assert_eq!(report.not_seen.iter().any(|not| not.check == "fsync"), !allowed, "{:?}", report.not_seen);
             if allowed {
                 drop(opened(&url).await.unwrap_or_else(|error| panic!("{mode}: {error}")));
             } else {

@@ -83,6 +83,12 @@ table! {
 }
 
 impl Config {
+    /// Free space on the server's disk below which no clone is made.
+    #[must_use]
+    pub fn disk_floor_bytes(&self) -> u64 {
+        u64::from(self.disk_floor_mb.0) << 20
+    }
+
     /// The most that `login` of a pool may be set to over HTTP.
     #[must_use]
     pub fn max_login(&self) -> LoginRights {

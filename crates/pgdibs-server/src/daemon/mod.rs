@@ -28,6 +28,7 @@ use pgdibs_embedded::EmbeddedError;
 use pgdibs_failpoint::{Failpoint, reach};
 use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::ServerAddress;
+use pgdibs_postgres::doctor::{Extent, Severity};
 use pgdibs_postgres::membership::{ListenError, Notified};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -50,6 +51,9 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The interval at which stale tickets are deleted, if there may be some.
 const TICKET_CLEANUP: Duration = Duration::from_secs(2);
+
+/// The interval at which the findings about the server are refreshed.
+const EXAMINATION: Duration = Duration::from_secs(600);
 
 /// The interval at which catalogs are checked for dead rows.
 const VACUUM: Duration = Duration::from_secs(5);
@@ -173,10 +177,11 @@ async fn with_server(
         return Ok(());
     };
     let backend = Arc::new(backend?);
-    let warnings = backend.server_warnings().await;
-    for warning in &warnings {
-        tracing::warn!("{warning}");
+    let findings = backend.findings(Extent::Start).await;
+    for finding in findings.findings.iter().filter(|finding| finding.severity >= Severity::Warning) {
+        tracing::warn!(check = finding.check, "{}", finding.sentence());
     }
+    status.set_findings(&findings);
     tracing::info!(version = backend.facts().version, role = %backend.facts().role, "the server is up");
     if !backend.in_use_by_others().is_empty() {
         tracing::info!(
@@ -224,6 +229,7 @@ async fn with_server(
     if server.data_dir().is_none() {
         tasks.spawn(trial_logins::run(Arc::clone(&backend), Arc::clone(status), stopping.clone()));
     }
+    tasks.spawn(examine_server(Arc::clone(&backend), Arc::clone(status), stopping.clone()));
     tasks.spawn(vacuum_catalogs(Arc::clone(&backend), stopping.clone()));
     tasks.spawn(delete_stale_tickets(Arc::clone(&backend), Arc::clone(&wait_queue), stopping.clone()));
     if let Some((activity, after)) = idle {
@@ -248,7 +254,7 @@ async fn with_server(
     let pool_task = tokio::spawn(apply_pools(pools, Arc::clone(&builds), stopping.clone()));
     service_sender.send_replace(Some(service));
     // After the API serves requests: a client that sees "ready" requests a lease at once.
-    status.server_up(backend.facts(), backend.instance(), warnings);
+    status.server_up(backend.facts(), backend.instance());
     if let (Some(listens), Some(data_dir)) = (listens, server.data_dir()) {
         EndpointFile::of(listens, backend.instance()).write(data_dir);
     }
@@ -339,6 +345,17 @@ async fn delete_stale_tickets(backend: Arc<PgBackend>, wait_queue: Arc<WaitQueue
                 none_left = (left == 0).then(|| (number, Instant::now()));
             }
             Err(error) => tracing::debug!(%error, "cannot delete tickets without a waiter"),
+        }
+    }
+}
+
+/// Keeps the findings of the status fresh.
+async fn examine_server(backend: Arc<PgBackend>, status: Arc<Status>, stopping: CancellationToken) {
+    loop {
+        let Some(report) = stopping.run_until_cancelled(backend.findings(Extent::Lasting)).await else { return };
+        status.set_findings(&report);
+        if stopping.run_until_cancelled(tokio::time::sleep(EXAMINATION)).await.is_none() {
+            return;
         }
     }
 }

@@ -70,7 +70,7 @@ impl Server {
             let started = Instant::now();
             match connect::open(self.address.clone(), instance).await {
                 Ok(connections) => {
-                    return Ok(PgBackend::new(connections, u64::from(config.disk_floor_mb.0) << 20));
+                    return Ok(PgBackend::new(connections, config.disk_floor_bytes()));
                 }
                 Err(ConnectError::NotUp(why)) => {
                     status.reason(format!("waiting for the Postgres server at {}: {why}", self.address.shown()));

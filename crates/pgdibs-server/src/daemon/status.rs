@@ -6,9 +6,10 @@ use std::time::Instant;
 
 use parking_lot::{Mutex, MutexGuard};
 use pgdibs_api::level::API_LEVEL;
-use pgdibs_api::status::{Daemon, Reconciler};
+use pgdibs_api::status::{Daemon, Finding, FindingSeverity, Reconciler};
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::template::Timestamp;
+use pgdibs_postgres::doctor::{Examination, Severity};
 use pgdibs_postgres::facts::ServerFacts;
 
 use super::builds::Builds;
@@ -31,7 +32,7 @@ struct Known {
     reason: Option<String>,
     instance: String,
     version: Option<String>,
-    warnings: Vec<String>,
+    findings: Vec<Finding>,
     /// Why the logins of pools cannot log in.
     refused_logins: BTreeMap<String, String>,
     report: Option<Arc<Mutex<ReconcilerState>>>,
@@ -59,12 +60,27 @@ impl Status {
     }
 
     /// The server is up.
-    pub(super) fn server_up(&self, facts: &ServerFacts, instance: i32, warnings: Vec<String>) {
+    pub(super) fn server_up(&self, facts: &ServerFacts, instance: i32) {
         let mut known = self.known();
         known.reason = None;
         known.version = Some(facts.version.clone());
         known.instance = instance.to_string();
-        known.warnings = warnings;
+    }
+
+    /// What was found on the server.
+    pub(super) fn set_findings(&self, report: &Examination) {
+        let severity = |severity| match severity {
+            Severity::Note => FindingSeverity::Note,
+            Severity::Warning => FindingSeverity::Warning,
+            Severity::Error => FindingSeverity::Error,
+        };
+        let findings = report.findings.iter().map(|finding| Finding {
+            check: finding.check.to_owned(),
+            severity: severity(finding.severity),
+            title: finding.text.clone(),
+            fix: finding.fix.as_ref().map(|fix| fix.trim_start().to_owned()),
+        });
+        self.known().findings = findings.collect();
     }
 
     /// The server is up again.
@@ -127,14 +143,8 @@ impl StatusSource for Status {
         let known = self.known();
         ServerStatus {
             version: known.version.clone(),
-            warnings: known
-                .warnings
-                .iter()
-                .cloned()
-                .chain(warnings)
-                .chain(drop_blockers)
-                .chain(shortages.delays)
-                .collect(),
+            warnings: warnings.into_iter().chain(drop_blockers).chain(shortages.delays).collect(),
+            findings: known.findings.clone(),
             orphans,
         }
     }

@@ -65,6 +65,7 @@ pub(super) async fn current<B: Backend + 'static>(service: Option<&Service<B>>, 
         runs: snapshot.runs.iter().map(RunStatus::from).collect(),
         reconciler: status.reconciler(),
         history: service.map(|service| service.events().history()).unwrap_or_default(),
+        findings: server.findings,
     }
 }
 

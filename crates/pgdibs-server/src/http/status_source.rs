@@ -1,6 +1,6 @@
 //! What the daemon reports about itself, its server and its reconciler.
 
-use pgdibs_api::status::{Daemon, Reconciler};
+use pgdibs_api::status::{Daemon, Finding, Reconciler};
 
 /// What the catalog does not know: facts about this daemon, its server and its reconciler. Must answer without waiting.
 pub trait StatusSource: Send + Sync + 'static {
@@ -21,8 +21,10 @@ pub trait StatusSource: Send + Sync + 'static {
 pub struct ServerStatus {
     /// Its version, such as `15.8`, once it has answered.
     pub version: Option<String>,
-    /// What its owner should know: limits that are too low, missing privileges.
+    /// What its owner should know: limits that are too low, what work waits for.
     pub warnings: Vec<String>,
+    /// What of it slows tests down or breaks them.
+    pub findings: Vec<Finding>,
     /// Directories that a crash in the middle of a clone left behind; `None` when the daemon may not read them.
     pub orphans: Option<Vec<u32>>,
 }

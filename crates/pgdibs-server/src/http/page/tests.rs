@@ -57,6 +57,8 @@ async fn page_shows_everything_of_the_status() {
         "max_connections is low",
         "<span class=\"kind\">lease granted</span> app_gw0 · gw0 ci-7/gw0",
         "leases per second",
+        "<p>fsync = on, where a server for tests wants off</p>",
+        "data-text=\"alter system set fsync = &#39;off&#39;; select pg_reload_conf()\"",
         "export PGDIBS_URL=http://localhost:8432",
     ] {
         assert!(html.contains(part), "{part}:\n{html}");

@@ -18,7 +18,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use pgdibs_api::level::API_LEVEL;
-use pgdibs_api::status::{Daemon, Reconciler, StepReport};
+use pgdibs_api::status::{Daemon, Finding, FindingSeverity, Reconciler, StepReport};
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::lease::Credentials;
@@ -139,6 +139,12 @@ impl StatusSource for TestStatus {
         ServerStatus {
             version: Some("15.8".to_owned()),
             warnings: vec!["max_connections is low".to_owned()],
+            findings: vec![Finding {
+                check: "fsync".to_owned(),
+                severity: FindingSeverity::Warning,
+                title: "fsync = on, where a server for tests wants off".to_owned(),
+                fix: Some("alter system set fsync = 'off'; select pg_reload_conf()".to_owned()),
+            }],
             orphans: Some(vec![16_999]),
         }
     }
