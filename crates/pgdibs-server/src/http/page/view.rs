@@ -11,7 +11,8 @@ use pgdibs_api::template::{Template as PoolTemplate, TemplateState};
 use pgdibs_api::time::seconds_between;
 use pgdibs_core::event::EventKind;
 
-use super::{SCRIPT, STYLE, Shown};
+use super::super::shared_page::Shown;
+use super::{SCRIPT, STYLE};
 use crate::events::Record;
 use crate::overview::{self, Headline, RunOverview, SHORT, count_of, headline, live_leases};
 use crate::units::{duration, shortened, size};
@@ -313,7 +314,7 @@ impl<'a> TemplateView<'a> {
 
 impl<'a> EventView<'a> {
     fn new(record: &'a Record) -> Option<Self> {
-        let event = record.wire()?;
+        let event = record.response()?;
         let subject = event.database.as_ref().or(event.template.as_ref()).or(event.pool.as_ref());
         let who = event.worker.iter().chain(&event.holder).map(String::as_str).collect::<Vec<_>>().join(" ");
         let parts = [
