@@ -11,6 +11,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
+use crate::bounded::PoolField;
 use crate::time::rfc3339;
 
 /// The closed list of kinds.
@@ -132,7 +133,7 @@ impl Event {
 #[into_params(parameter_in = Query)]
 pub struct EventsQuery {
     /// Those of these pools only: repeated, or with commas. An event of a daemon or of the server has no pool.
-    #[param(value_type = Vec<String>, required = false)]
+    #[param(value_type = Vec<PoolField>, required = false)]
     pub pool: BTreeSet<PoolName>,
     /// Those of these kinds only: repeated, or with commas.
     #[param(value_type = Vec<EventKind>, required = false)]

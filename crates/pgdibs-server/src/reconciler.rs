@@ -33,7 +33,7 @@ use tokio_util::task::TaskTracker;
 
 use self::backend::LeaderBackend;
 use self::busy::Busy;
-use self::publish::{KnownSettings, StepEvents, publish_end};
+use self::publish::{KnownSettings, StepEvents, publish_fast};
 use self::stall_detector::StallDetector;
 pub use self::state::ReconcilerState;
 use self::timer::{APPLY, Timer};
@@ -391,10 +391,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         for (step, result) in fast.iter().zip(&results) {
             state::record(&self.report, step, began.elapsed(), result);
             effects::record_end(&self.effects, StepIdentity::of(step, snapshot), result, self.began);
-            if result.is_ok() {
-                publish_end(&self.events, step, snapshot);
-            }
-            StepEvents::of(step, snapshot).publish(&self.events, step, began.elapsed(), result);
+            publish_fast(&self.events, step, snapshot, began.elapsed(), result);
         }
         let unreachable = results.iter().find_map(|result| match result {
             Err(StepError::Unavailable(why)) => Some(why.clone()),

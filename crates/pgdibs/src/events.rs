@@ -34,7 +34,7 @@ impl StreamedEvent {
 #[derive(Debug)]
 pub struct EventStream {
     response: reqwest::Response,
-    lines: Lines,
+    received: Received,
 }
 
 impl Client {
@@ -44,7 +44,7 @@ impl Client {
     /// As [`Client::call`].
     pub async fn events(&self, query: &str, last: Option<&str>) -> Result<EventStream, Error> {
         let response = self.open("/v1/events", query, last).await?;
-        Ok(EventStream { response, lines: Lines::default() })
+        Ok(EventStream { response, received: Received::default() })
     }
 }
 
@@ -55,13 +55,13 @@ impl EventStream {
     /// [`Error::NoAnswer`] when the connection has died.
     pub async fn next(&mut self) -> Result<Option<StreamedEvent>, Error> {
         loop {
-            if let Some(event) = self.lines.next_event() {
+            if let Some(event) = self.received.next_event() {
                 return Ok(Some(event));
             }
-            let received = timeout(SILENCE, self.response.chunk()).await;
-            let reason = match received {
+            let answer = timeout(SILENCE, self.response.chunk()).await;
+            let reason = match answer {
                 Ok(Ok(Some(chunk))) => {
-                    self.lines.buffer.extend_from_slice(&chunk);
+                    self.received.buffer.extend_from_slice(&chunk);
                     continue;
                 }
                 Ok(Ok(None)) => return Ok(None),
@@ -80,11 +80,11 @@ impl EventStream {
 
 /// What has been received and not read yet. The daemon ends lines with `\n`.
 #[derive(Debug, Default)]
-struct Lines {
+struct Received {
     buffer: Vec<u8>,
 }
 
-impl Lines {
+impl Received {
     /// The next block that is an event; comments and other blocks are passed over.
     fn next_event(&mut self) -> Option<StreamedEvent> {
         loop {
@@ -107,16 +107,16 @@ mod tests {
     #[test]
     fn events_are_read_from_pieces() {
         let text = "retry: 1000\n\nid: 7-1\nevent: run_ended\ndata: {\"a\":1}\n\n: keep-alive\n\nid: 7-2\nevent: gap\ndata: {}\n\n";
-        let mut lines = Lines::default();
+        let mut received = Received::default();
         let mut found = Vec::new();
         for byte in text.bytes() {
-            lines.buffer.push(byte);
-            while let Some(event) = lines.next_event() {
+            received.buffer.push(byte);
+            while let Some(event) = received.next_event() {
                 found.push((event.id, event.kind, event.data));
             }
         }
         let owned = |id: &str, kind: &str, data: &str| (id.to_owned(), kind.to_owned(), data.to_owned());
         assert_eq!(found, [owned("7-1", "run_ended", "{\"a\":1}"), owned("7-2", "gap", "{}")]);
-        assert!(lines.buffer.is_empty());
+        assert!(received.buffer.is_empty());
     }
 }

@@ -125,7 +125,8 @@ fn events_of_one_daemon_arrive_at_the_other(place: &Place, first: &Api, second: 
         let kinds = "lease_granted,lease_released,wait_begun,wait_ended,database_dropped,database_cloned";
         let lines = events(place, second, &["--pool", pool, "--output", "json", "--kind", kinds]);
         let mut all: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-        let begun = all.iter().position(|event| event["kind"] == "wait_begun").ok_or("no wait yet")?;
+        let begun = all.iter().position(|event| event["kind"] == "wait_begun" && event["holder"] == "the waiter");
+        let begun = begun.ok_or("no wait yet")?;
         all.drain(..begun);
         let of_leases: Vec<String> = all
             .iter()

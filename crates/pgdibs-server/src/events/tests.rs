@@ -1,3 +1,5 @@
+//! What the bus keeps, and how readers follow it.
+
 use super::reader::Lagged;
 use super::*;
 

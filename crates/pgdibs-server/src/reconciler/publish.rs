@@ -40,15 +40,6 @@ pub(super) struct StepEvents {
 
 impl StepEvents {
     pub(super) fn of(step: &Step, snapshot: &Snapshot) -> Self {
-        let done = match step {
-            Step::Clone { .. } => Some(EventKind::DatabaseCloned),
-            Step::Drop { .. } => Some(EventKind::DatabaseDropped),
-            Step::Reset { .. } => Some(EventKind::LeaseReset),
-            Step::Seal { .. } => Some(EventKind::TemplateBuilt),
-            Step::FailBuild { .. } => Some(EventKind::TemplateFailed),
-            Step::RetireTemplate { .. } => Some(EventKind::TemplateRetired),
-            _ => None,
-        };
         let subject = Event::of_step(EventKind::StepFailed, step, snapshot);
         let subject = match step {
             Step::FailBuild { reason, .. } => subject.because(reason),
@@ -63,7 +54,7 @@ impl StepEvents {
         // The build has failed with them.
         let fails_build = matches!(step, Step::Seal { .. } | Step::CreateBuild { .. });
         let failed = if fails_build { EventKind::TemplateFailed } else { EventKind::StepFailed };
-        Self { subject, done, failed }
+        Self { subject, done: kind_of_success(step), failed }
     }
 
     /// Publishes what the step came to.
@@ -88,6 +79,34 @@ impl StepEvents {
     }
 }
 
+fn kind_of_success(step: &Step) -> Option<EventKind> {
+    match step {
+        Step::Clone { .. } => Some(EventKind::DatabaseCloned),
+        Step::Drop { .. } => Some(EventKind::DatabaseDropped),
+        Step::Reset { .. } => Some(EventKind::LeaseReset),
+        Step::Seal { .. } => Some(EventKind::TemplateBuilt),
+        Step::FailBuild { .. } => Some(EventKind::TemplateFailed),
+        Step::RetireTemplate { .. } => Some(EventKind::TemplateRetired),
+        _ => None,
+    }
+}
+
+/// Publishes what a fast step came to, while its snapshot is at hand.
+pub(super) fn publish_fast(
+    events: &Events,
+    step: &Step,
+    snapshot: &Snapshot,
+    took: Duration,
+    result: &Result<(), StepError>,
+) {
+    if result.is_ok() {
+        publish_end(events, step, snapshot);
+    }
+    if result.is_err() || kind_of_success(step).is_some() {
+        StepEvents::of(step, snapshot).publish(events, step, took, result);
+    }
+}
+
 /// The name of a step: `Clone`, `Drop`.
 fn name(step: &Step) -> String {
     let text = format!("{step:?}");
@@ -95,7 +114,7 @@ fn name(step: &Step) -> String {
 }
 
 /// Publishes the end of a lease by the reconciler.
-pub(super) fn publish_end(events: &Events, step: &Step, snapshot: &Snapshot) {
+fn publish_end(events: &Events, step: &Step, snapshot: &Snapshot) {
     if let Step::EndLease { lease: id, end, reason, .. } = step {
         match snapshot.leases.iter().find(|lease| lease.id == *id) {
             Some(lease) => events.lease_ended(lease, *end, reason),

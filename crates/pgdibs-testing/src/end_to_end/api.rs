@@ -11,8 +11,16 @@ use crate::session::Session;
 use crate::wait::{block, until};
 
 /// The pages of a daemon, which must not contain secrets.
-const PAGES: [&str; 7] =
-    ["/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/leases?state=all", "/v1/databases", "/v1/pools/unknown"];
+const PAGES: [&str; 8] = [
+    "/v1/status",
+    "/metrics",
+    "/readyz",
+    "/v1/pools",
+    "/v1/leases?state=all",
+    "/v1/databases",
+    "/v1/pools/unknown",
+    "/v1/events?follow=false",
+];
 
 /// The address of a daemon; it can change at a restart.
 #[derive(Clone)]

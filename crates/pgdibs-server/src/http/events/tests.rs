@@ -160,7 +160,7 @@ async fn open(address: std::net::SocketAddr) -> TcpStream {
 
 /// Some read nothing, some a little now and then: both are disconnected, no publisher waits for them, and a quick reader gets every event.
 #[tokio::test]
-async fn slow_readers_are_cut_off_and_delay_nobody() {
+async fn slow_readers_are_cut_off_without_delay_for_others() {
     const SLOW: usize = 20;
     const BURSTS: usize = 40;
     const BURST: usize = 500;
