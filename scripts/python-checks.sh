@@ -14,7 +14,7 @@ for package in clients/python examples/*/; do (cd "$package" && mypy --strict); 
 # Scripts and tests are no packages, so each directory is checked alone, with the modules that it imports from others.
 # api/contract needs schemathesis, which is in no environment with pytest.
 tests="$repository/clients/python/tests"
-export MYPYPATH="$repository/clients/python/src:$tests/support:$tests/plugin:$repository/scripts"
+export MYPYPATH="$repository/clients/python/src:$tests/support:$tests/plugin:$repository/scripts:$repository/crates/pgdibs-server/tests/page"
 git ls-files --cached --others --exclude-standard -- '*.py' ':!examples' ':!clients/python/src' ':!clients/python/bench' ':!api/contract' | xargs dirname | sort -u |
   while read -r directory; do
     (cd "$directory" && mypy --strict --scripts-are-modules ./*.py)

@@ -11,7 +11,7 @@
 /// | 1 | the header `Pgdibs-Api`, and `daemon.api_level` in the status |
 /// | 2 | `idle_pool_seconds` of a pool |
 /// | 3 | `login`, `act_as`, `locale`, `encoding` and `icu_locale` of a pool; `extensions` with schemas; `GET …/templates/{fingerprint}/log` |
-/// | 4 | `GET /v1/events`; `history` and `findings` of the status; `POST /v1/runs/{run}/report`, `GET /v1/runs`; `fingerprint_inputs` of a template's `PUT`, and `input_changes` of a template |
+/// | 4 | `GET /v1/events`; `GET /`; `history`, `findings` and `taken_at` of the status; `run`, `worker` and `holder` of a waiter; `POST /v1/runs/{run}/report`, `GET /v1/runs`; `fingerprint_inputs` of a template's `PUT`, and `input_changes` of a template |
 pub const API_LEVEL: u32 = 4;
 
 /// The header that carries the level, in lower case; `Pgdibs-Api` in the documentation.

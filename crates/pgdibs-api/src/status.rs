@@ -34,16 +34,27 @@ pub struct Status {
     pub runs: Vec<RunStatus>,
     /// The reconciler's last plan and its last steps.
     pub reconciler: Reconciler,
-    /// What of the server slows tests down or breaks them, the worst first; at most ten minutes old. `pgdibs doctor` measures more.
-    // Older daemons have none.
-    #[serde(default)]
-    #[schema(required = true)]
-    pub findings: Vec<Finding>,
     /// The last 15 minutes in buckets of 15 seconds, oldest first; the last one still runs. A daemon that started later has fewer.
     // A daemon of a lower level has none.
     #[serde(default)]
     #[schema(required = true)]
     pub history: Vec<HistoryBucket>,
+    /// What of the server slows tests down or breaks them, the worst first; at most ten minutes old. `pgdibs doctor` measures more.
+    // Older daemons have none.
+    #[serde(default)]
+    #[schema(required = true)]
+    pub findings: Vec<Finding>,
+}
+
+/// What happened in 15 seconds, as far as the daemon that answers knows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct HistoryBucket {
+    /// Leases that were granted.
+    pub grants: u64,
+    /// The wait that 95 % of these grants did not exceed.
+    pub wait_p95_seconds: Option<f64>,
+    /// The median time of the clones that were made.
+    pub clone_p50_seconds: Option<f64>,
 }
 
 /// How bad a finding is.
@@ -72,17 +83,6 @@ pub struct Finding {
     pub title: String,
     /// The line that changes it, or several: what to do.
     pub fix: Option<String>,
-}
-
-/// What happened in 15 seconds, as far as the daemon that answers knows.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct HistoryBucket {
-    /// Leases that were granted.
-    pub grants: u64,
-    /// The wait that 95 % of these grants did not exceed.
-    pub wait_p95_seconds: Option<f64>,
-    /// The median time of the clones that were made.
-    pub clone_p50_seconds: Option<f64>,
 }
 
 /// The daemon that answers.

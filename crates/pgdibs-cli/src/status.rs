@@ -33,11 +33,11 @@ pub(super) async fn status(context: &Context, args: &StatusArgs) -> Result<(), C
     }
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
     let is_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal() && !is_dumb;
-    if is_terminal && !context.output.is_json() { watch(context).await } else { lines(context).await }
+    if is_terminal && !context.output.is_json() { watch(context).await } else { print_changes(context).await }
 }
 
 /// Without a terminal: JSON each second, or a line when its text changes.
-async fn lines(context: &Context) -> Result<(), CliError> {
+async fn print_changes(context: &Context) -> Result<(), CliError> {
     let client = context.client()?;
     let mut ticks = tokio::time::interval(EVERY);
     let mut last = String::new();

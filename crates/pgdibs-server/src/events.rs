@@ -51,7 +51,7 @@ impl Record {
     }
 
     /// The event as callers get it; `None` where events of another daemon are missing.
-    pub fn wire(&self) -> Option<&api::Event> {
+    pub fn response(&self) -> Option<&api::Event> {
         self.event.as_ref().map(|(_, wire)| wire)
     }
 

@@ -1,6 +1,9 @@
 //! What a person reads from a status: its state in a word and why, runs side by side, who waits for whom. The page and the terminal
 //! screen show it.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use pgdibs_api::database::DatabaseState;
@@ -249,6 +252,3 @@ pub fn waits_for(status: &Status, waiter: &Waiter) -> String {
     }
     format!("{}{behind}", names.join(", "))
 }
-
-#[cfg(test)]
-mod tests;

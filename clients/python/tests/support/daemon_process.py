@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[4]
 READY_WITHIN_SECONDS = 120.0
 STOPPED_WITHIN_SECONDS = 20.0
 # The pages of a daemon, which must show no secret.
-PAGES = ("/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/leases?state=all", "/v1/databases")
+PAGES = ("/", "/v1/status", "/metrics", "/readyz", "/v1/pools", "/v1/leases?state=all", "/v1/databases")
 _numbers = itertools.count()
 
 

@@ -163,8 +163,6 @@ fn troubles<'a>(pool: &Pool, palette: Palette) -> Vec<Line<'a>> {
 fn draw_rows(frame: &mut Frame<'_>, model: &Model, palette: Palette, area: Rect) {
     let rows = model.rows();
     let selected = model.selected(&rows);
-    let title =
-        |name: &'static str, sort: Sort| if model.sort == sort { format!("{name}▾") } else { name.to_owned() };
     let all = columns(area.width, &rows);
     let header = all.iter().map(|column| match column.sort {
         Some(sort) if sort == model.sort => format!("{}▾", column.name),

@@ -73,7 +73,7 @@ pub(super) async fn watch(context: &Context) -> Result<(), CliError> {
             Some(order) = commands.recv() => {
                 if let Command::Psql { database } = order.command {
                     let opened = open(context, database).await;
-                    report(opened, &client, &updates).await;
+                    show_outcome(opened, &client, &updates).await;
                     let _ended = order.done.send(());
                     // Ctrl-C in psql was for psql.
                     interrupted = signal(SignalKind::interrupt()).map_err(cannot_catch)?;
@@ -128,11 +128,11 @@ async fn carry_out(command: Command, client: Client, updates: mpsc::Sender<Updat
         Command::Keep { lease, database, reason } => keep(&client, &lease, &database, &reason).await,
         Command::Psql { .. } | Command::Quit => return,
     };
-    report(outcome, &client, &updates).await;
+    show_outcome(outcome, &client, &updates).await;
 }
 
 /// Tells the screen what a command came to, and how things stand after it.
-async fn report(outcome: Result<String, CliError>, client: &Client, updates: &mpsc::Sender<Update>) {
+async fn show_outcome(outcome: Result<String, CliError>, client: &Client, updates: &mpsc::Sender<Update>) {
     let (text, failed) = outcome.map_or_else(|error| (error.to_string(), true), |text| (text, false));
     let status = status(client).await.map_err(|error| error.to_string());
     // The screen may have ended.

@@ -148,10 +148,10 @@ impl Model {
             }
             Mode::Release(row) => match (key.code, row.lease) {
                 (KeyCode::Char('y' | 'Y'), Some(lease)) => Some(Command::Release { lease, database: row.database }),
-                _ => self.say("nothing was released", false),
+                _ => self.note_outcome("nothing was released", false),
             },
             Mode::Keep(row, mut reason) => match (key.code, row.lease.clone()) {
-                (KeyCode::Esc, _) => self.say("nothing is kept", false),
+                (KeyCode::Esc, _) => self.note_outcome("nothing is kept", false),
                 (KeyCode::Enter, Some(lease)) => Some(Command::Keep { lease, database: row.database, reason }),
                 (code, _) => {
                     edit(&mut reason, code);
@@ -180,14 +180,15 @@ impl Model {
             KeyCode::End => self.select(&rows, Some(usize::MAX)),
             KeyCode::Char(key @ ('r' | 'k' | 'p')) => {
                 let Some(row) = at.and_then(|at| rows.get(at)).cloned() else {
-                    return self.say("no database is leased or kept", true);
+                    return self.note_outcome("no database is leased or kept", true);
                 };
                 // The question names this row, also when others come before it meanwhile.
                 self.selected = Some(row.database.clone());
                 match key {
                     'p' => return Some(Command::Psql { database: row.database }),
                     _ if row.lease.is_none() => {
-                        return self.say(&format!("{} is kept; `pgdibs release` drops it", row.database), true);
+                        return self
+                            .note_outcome(&format!("{} is kept; `pgdibs release` drops it", row.database), true);
                     }
                     'r' => self.mode = Mode::Release(row),
                     _ => self.mode = Mode::Keep(row, String::new()),
@@ -203,7 +204,7 @@ impl Model {
         self.selected = row.map(|row| row.database.clone());
     }
 
-    fn say(&mut self, text: &str, failed: bool) -> Option<Command> {
+    fn note_outcome(&mut self, text: &str, failed: bool) -> Option<Command> {
         self.outcome = Some((text.to_owned(), failed));
         None
     }
@@ -221,7 +222,7 @@ fn edit(text: &mut String, code: KeyCode) {
 
 fn rows(status: &Status) -> Vec<Row> {
     let now = status.taken_at.as_str();
-    let seconds = |from: &str, to: &str| Some(whole(seconds_between(from, to)?));
+    let seconds = |from: &str, to: &str| Some(whole_seconds(seconds_between(from, to)?));
     let connections = connections(status);
     let leased = live_leases(status).into_iter().map(|lease| Row {
         database: lease.database.clone(),
@@ -244,6 +245,6 @@ fn rows(status: &Status) -> Vec<Row> {
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an age for people")]
-fn whole(seconds: f64) -> u64 {
+fn whole_seconds(seconds: f64) -> u64 {
     seconds.max(0.0) as u64
 }

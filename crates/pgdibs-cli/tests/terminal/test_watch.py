@@ -24,7 +24,7 @@ class Terminal:
         environment = [part for pair in variables.items() for part in ("-e", "=".join(pair))]
         self.tmux("-f", "/dev/null", "new-session", "-d", "-x", "120", "-y", "30", *environment, "bash --norc")
         self.keys("PS1='$ '", "Enter")
-        self.keys(f"{program()} status --watch; echo \"ended with $?\"", "Enter")
+        self.keys(f'{program()} status --watch; echo "ended with $?"', "Enter")
         self.expect("q quit")
 
     def tmux(self, *arguments: str) -> str:

@@ -8,7 +8,7 @@ use pgdibs_api::problem::Code;
 use tokio::sync::watch;
 
 use super::api_error::ApiError;
-use super::page::SharedStatus;
+use super::shared_page::SharedPage;
 use super::status_source::StatusSource;
 use crate::service::Service;
 
@@ -18,7 +18,7 @@ pub type Stage<B> = watch::Receiver<Option<Service<B>>>;
 pub(super) struct App<B> {
     pub(super) stage: Stage<B>,
     pub(super) status: Arc<dyn StatusSource>,
-    pub(super) page: Arc<SharedStatus>,
+    pub(super) page: Arc<SharedPage>,
 }
 
 impl<B> Clone for App<B> {

@@ -22,6 +22,7 @@ mod release_on_disconnect;
 mod reserve;
 mod runs;
 mod serve;
+mod shared_page;
 mod status;
 mod status_source;
 mod templates;

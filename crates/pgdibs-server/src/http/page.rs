@@ -5,8 +5,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::sync::LazyLock;
 
 use askama::Template as _;
 use axum::extract::State;
@@ -15,17 +14,14 @@ use axum::response::{Html, IntoResponse};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pgdibs_api::problem::Code;
-use pgdibs_api::status::Status;
 use pgdibs_core::backend::Backend;
 use sha2::{Digest, Sha256};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
 
 use self::view::Page;
 use super::api_error::ApiError;
 use super::app::App;
+use super::shared_page::Shown;
 use super::status;
-use crate::events::Record;
 
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
@@ -42,43 +38,16 @@ static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
     HeaderValue::try_from(policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'"))
 });
 
-/// The pause between two snapshots for pages, however many browsers are open.
-const PAUSE: Duration = Duration::from_millis(250);
-
 /// So many events are shown.
 const EVENTS: usize = 50;
 
-/// What a page shows.
-struct Shown {
-    status: Status,
-    /// The last events, newest first.
-    events: Vec<Arc<Record>>,
-}
-
-/// One status for all pages that were requested before it was read.
-#[derive(Default)]
-pub(super) struct SharedStatus(Mutex<Option<(Instant, Arc<Shown>)>>);
-
-impl SharedStatus {
-    /// A status that was read after this call.
-    async fn read<B: Backend + 'static>(&self, app: &App<B>) -> Arc<Shown> {
-        let arrived = Instant::now();
-        let mut last = self.0.lock().await;
-        if let Some((began, shown)) = last.as_ref() {
-            if *began >= arrived {
-                return Arc::clone(shown);
-            }
-            tokio::time::sleep_until(*began + PAUSE).await;
-        }
-        let began = Instant::now();
-        let service = app.stage.borrow().clone();
-        let mut events = service.as_ref().map(|service| service.events().kept()).unwrap_or_default();
-        events.drain(..events.len().saturating_sub(EVENTS));
-        events.reverse();
-        let shown = Arc::new(Shown { status: status::current(service.as_ref(), &*app.status).await, events });
-        *last = Some((began, Arc::clone(&shown)));
-        shown
-    }
+/// What a page shows at this moment.
+async fn read<B: Backend + 'static>(app: &App<B>) -> Shown {
+    let service = app.stage.borrow().clone();
+    let mut events = service.as_ref().map(|service| service.events().kept()).unwrap_or_default();
+    events.drain(..events.len().saturating_sub(EVENTS));
+    events.reverse();
+    Shown::new(status::current(service.as_ref(), &*app.status).await, events)
 }
 
 /// The page for people.
@@ -90,8 +59,9 @@ pub(super) async fn show<B: Backend + 'static>(
     State(app): State<App<B>>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    let shown = app.page.read(&app).await;
-    let page = Page::new(&shown, &address(&headers)).render();
+    let shown = app.page.read(read(&app)).await;
+    let address = address(&headers);
+    let page = shown.rendered(&address, |shown| Page::new(shown, &address).render());
     let page = page.map_err(|error| ApiError::new(Code::Internal, format!("the page cannot be rendered: {error}")))?;
     let headers = [
         (header::CONTENT_SECURITY_POLICY, POLICY.clone()),

@@ -6,14 +6,15 @@ import base64
 import http.server
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from browser import open_page, visitor, wait_for_state
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, HttpCredentials, Page, Response, expect
 from stage import Stage, until
 
 AXE = Path(os.environ["PGDIBS_CACHE"]) / "axe-core/node_modules/axe-core/axe.min.js"
@@ -154,25 +155,20 @@ def test_no_free_text_is_run(stage: Stage, page: Page) -> None:
         ("#events", f"holder{ATTACK}"),
     ):
         expect(page.locator(part)).to_contain_text(text)
+    titles = page.locator("#templates td[title]").evaluate_all("(cells) => cells.map((cell) => cell.title)")
+    assert {f"print{ATTACK}", f"failed{ATTACK}"} <= set(titles)
     assert page.locator("img, body script:not([type=module])").count() == 0
     # Also what the first answer holds, before any update. The fixture fails at a dialog of the browser.
     page.reload()
     wait_for_state(page, "live")
     assert page.locator("img").count() == 0
-    stage.call("DELETE", f"/v1/runs/{base_path(waiter['run'])}")
+    stage.call("DELETE", f"/v1/runs/{quote(waiter['run'], safe='')}")
     stage.call("DELETE", "/v1/pools/attack_test?force=true")
 
 
-def base_path(text: str) -> str:
-    """A text as one segment of a path."""
-    from urllib.parse import quote
-
-    return quote(text, safe="")
-
-
 def test_token_is_asked_for_and_shown_nowhere(stage: Stage, browser: Browser) -> None:
-    for credentials in (None, {"username": "me", "password": "wrong"}):
-        context = browser.new_context(**({"http_credentials": credentials} if credentials else {}))
+    for wrong in (None, HttpCredentials(username="me", password="wrong")):
+        context = browser.new_context(http_credentials=wrong)
         answer = context.request.get(stage.url)
         assert (answer.status, "Basic realm" in answer.headers["www-authenticate"]) == (401, True)
         context.close()
@@ -205,10 +201,10 @@ def test_page_of_another_site_changes_nothing(stage: Stage, browser: Browser) ->
             page = context.new_page()
             page.goto(site)
             answers: list[int] = []
-            page.on("response", lambda response, answers=answers: answers.append(response.status))
+            page.on("response", collect(answers))
             for method, path in calls:
-                text = f"fetch('{stage.url}{path}', {{method: '{method}', credentials: 'include'}}).then(() => 'done', () => 'refused')"
-                assert page.evaluate(text) == "refused"
+                fetch = f"fetch('{stage.url}{path}', {{method: '{method}', credentials: 'include'}})"
+                assert page.evaluate(f"{fetch}.then(() => 'done', () => 'refused')") == "refused"
             # What a form can send arrives, and is refused by the daemon.
             keep = f"fetch('{stage.url}{calls[1][1]}', {{method: 'POST', mode: 'no-cors', credentials: 'include', body: '{{}}'}})"
             page.evaluate(f"{keep}.then(() => 0, () => 0)")
@@ -224,9 +220,14 @@ def test_page_of_another_site_changes_nothing(stage: Stage, browser: Browser) ->
         stage.call("DELETE", f"/v1/databases/{kept}")
 
 
+def collect(answers: list[int]) -> Callable[[Response], None]:
+    """Adds the status of each answer to a list."""
+    return lambda response: answers.append(response.status)
+
+
 @contextmanager
 def other_site() -> Iterator[tuple[str, str]]:
-    """A web page of somebody else, by two addresses."""
+    """A web page of another server, by two addresses."""
 
     class Empty(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -11,7 +11,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::{SCRIPT, STYLE, SharedStatus, address};
+use super::{SCRIPT, STYLE, address, read};
 use crate::http::app::App;
 use crate::http::tests::{Call, TestApi, lease_path};
 
@@ -57,6 +57,8 @@ async fn page_shows_everything_of_the_status() {
         "max_connections is low",
         "<span class=\"kind\">lease granted</span> app_gw0 · gw0 ci-7/gw0",
         "leases per second",
+        "<p>fsync = on, where a server for tests wants off</p>",
+        "data-text=\"alter system set fsync = &#39;off&#39;; select pg_reload_conf()\"",
         "export PGDIBS_URL=http://localhost:8432",
     ] {
         assert!(html.contains(part), "{part}:\n{html}");
@@ -131,24 +133,24 @@ async fn page_of_starting_daemon_says_so() {
 async fn readers_at_once_share_a_status_read_after_their_call() {
     let api = TestApi::new();
     let stage = watch::Sender::new(Some(api.service.clone()));
-    let app = App { stage: stage.subscribe(), status: api.status.clone(), page: Arc::new(SharedStatus::default()) };
-    let first = app.page.read(&app).await;
+    let app = App { stage: stage.subscribe(), status: api.status.clone(), page: Arc::default() };
+    let first = app.page.read(read(&app)).await;
     api.put("/v1/pools/later", json!({})).await.expect(201);
     let reads = (0..50).map(|_| {
         let app = app.clone();
-        tokio::spawn(async move { app.page.read(&app).await })
+        tokio::spawn(async move { app.page.read(read(&app)).await })
     });
     let reads: Vec<_> = reads.collect();
-    let mut read = Vec::new();
+    let mut shown = Vec::new();
     for one in reads {
-        read.push(one.await.unwrap());
+        shown.push(one.await.unwrap());
     }
     assert!(first.status.pools.is_empty());
-    assert!(read.iter().all(|shown| shown.status.pools.len() == 1), "each call sees what happened before it");
-    assert!(read.iter().all(|shown| Arc::ptr_eq(shown, &read[0])), "one snapshot for all of them");
+    assert!(shown.iter().all(|one| one.status.pools.len() == 1), "each call sees what happened before it");
+    assert!(shown.iter().all(|one| Arc::ptr_eq(one, &shown[0])), "one snapshot for all of them");
     let began = tokio::time::Instant::now();
-    let next = app.page.read(&app).await;
-    assert!(!Arc::ptr_eq(&next, &read[0]), "a later call has a later status");
+    let next = app.page.read(read(&app)).await;
+    assert!(!Arc::ptr_eq(&next, &shown[0]), "a later call has a later status");
     assert!(began.elapsed() >= Duration::from_millis(200), "after a pause: {:?}", began.elapsed());
 }
 

@@ -6,12 +6,13 @@ use askama::Template;
 use pgdibs_api::database::{Database, DatabaseState};
 use pgdibs_api::lease::Lease;
 use pgdibs_api::pool::Pool;
-use pgdibs_api::status::{HistoryBucket, Status, Waiter, WaiterKind};
+use pgdibs_api::status::{Finding, FindingSeverity, HistoryBucket, Status, Waiter, WaiterKind};
 use pgdibs_api::template::{Template as PoolTemplate, TemplateState};
 use pgdibs_api::time::seconds_between;
 use pgdibs_core::event::EventKind;
 
-use super::{SCRIPT, STYLE, Shown};
+use super::super::shared_page::Shown;
+use super::{SCRIPT, STYLE};
 use crate::events::Record;
 use crate::overview::{self, Headline, RunOverview, SHORT, count_of, headline, live_leases};
 use crate::units::{duration, shortened, size};
@@ -40,6 +41,8 @@ pub(super) struct Page<'a> {
     templates: Vec<TemplateView<'a>>,
     kept: Vec<KeptView<'a>>,
     blocked: Vec<(&'a str, String, u32)>,
+    /// What the doctor found, and how bad it is.
+    findings: Vec<(&'a Finding, &'static str)>,
     events: Vec<EventView<'a>>,
     /// A pool for lines to copy.
     example_pool: &'a str,
@@ -165,9 +168,18 @@ impl<'a> Page<'a> {
             templates: templates.map(|template| TemplateView::new(template, now)).collect(),
             kept: status.databases.iter().filter(has_kept).map(kept).collect(),
             blocked: blocked.collect(),
+            findings: status.findings.iter().map(|finding| (finding, level(finding.severity))).collect(),
             events: shown.events.iter().filter_map(|record| EventView::new(record)).collect(),
             example_pool: status.pools.first().map_or("myapp_test", |pool| &pool.pool),
         }
+    }
+}
+
+fn level(severity: FindingSeverity) -> &'static str {
+    match severity {
+        FindingSeverity::Note | FindingSeverity::Unknown => "muted",
+        FindingSeverity::Warning => "warning",
+        FindingSeverity::Error => "bad",
     }
 }
 
@@ -302,7 +314,7 @@ impl<'a> TemplateView<'a> {
 
 impl<'a> EventView<'a> {
     fn new(record: &'a Record) -> Option<Self> {
-        let event = record.wire()?;
+        let event = record.response()?;
         let subject = event.database.as_ref().or(event.template.as_ref()).or(event.pool.as_ref());
         let who = event.worker.iter().chain(&event.holder).map(String::as_str).collect::<Vec<_>>().join(" ");
         let parts = [
