@@ -4,6 +4,7 @@
 pub mod config;
 pub mod endpoint_file;
 pub mod offline;
+mod metrics;
 mod service;
 mod reconciler;
 pub mod daemon;

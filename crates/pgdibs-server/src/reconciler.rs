@@ -35,6 +35,7 @@ use self::stall_detector::StallDetector;
 pub use self::state::ReconcilerState;
 use self::timer::{APPLY, Timer};
 use self::waiters::{entering, ready_for_waiters};
+use crate::metrics::Metrics;
 use crate::service::shortages::Shortages;
 use crate::service::wait_queue::{WaitQueue, Written};
 
@@ -75,6 +76,7 @@ pub struct Reconciler<B> {
     /// When it last collected garbage, or when a daemon that does not lead last looked for shortages.
     collected_at: Option<Instant>,
     warned_of_locks: BTreeSet<TemplateId>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl<B: LeaderBackend + 'static> Reconciler<B> {
@@ -104,6 +106,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             timer: Timer::default(),
             collected_at: None,
             warned_of_locks: BTreeSet::new(),
+            metrics: Arc::default(),
         }
     }
 
@@ -292,6 +295,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         self.wait_queue.counting_started();
         let snapshot = self.backend.take_snapshot_as_leader().await?;
         self.timer.snapshot_taken(&snapshot, self.began.elapsed());
+        self.metrics.snapshot_taken(&snapshot);
         self.warn_of_pools(&snapshot);
         if let Some(jump) = self.clock.observe(snapshot.taken_at, asked, self.began.elapsed()) {
             tracing::warn!(
@@ -385,6 +389,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         let results = self.backend.execute(fast).await;
         for (step, result) in fast.iter().zip(&results) {
             state::record(&self.report, step, began.elapsed(), result);
+            self.metrics.step(step, began.elapsed(), result);
             effects::record_end(&self.effects, StepIdentity::of(step, snapshot), result, self.began);
         }
         let unreachable = results.iter().find_map(|result| match result {
@@ -449,12 +454,13 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         }
         let (backend, wait_queue, busy, report) =
             (Arc::clone(&self.backend), Arc::clone(&self.wait_queue), Arc::clone(&self.busy), Arc::clone(&self.report));
-        let (effects, clock) = (Arc::clone(&self.effects), self.began);
+        let (effects, clock, metrics) = (Arc::clone(&self.effects), self.began, Arc::clone(&self.metrics));
         self.tasks.spawn(async move {
             let began = Instant::now();
             let result = backend.execute(std::slice::from_ref(&step)).await.pop().unwrap_or(Ok(()));
             busy.lock().count(&step, false);
             state::record(&report, &step, began.elapsed(), &result);
+            metrics.step(&step, began.elapsed(), &result);
             effects::record_end(&effects, identity, &result, clock);
             // No caller waits for what follows a drop.
             if matches!((&step, &result), (Step::Drop { .. }, Ok(()))) {

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::api_error::ApiError;
 use super::status_source::StatusSource;
+use crate::metrics::Metrics;
 use crate::service::Service;
 
 /// The service, or `None` while the server behind it is still starting: requests are answered from the first moment on.
@@ -17,11 +18,12 @@ pub type Stage<B> = watch::Receiver<Option<Service<B>>>;
 pub(super) struct App<B> {
     pub(super) stage: Stage<B>,
     pub(super) status: Arc<dyn StatusSource>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl<B> Clone for App<B> {
     fn clone(&self) -> Self {
-        Self { stage: self.stage.clone(), status: Arc::clone(&self.status) }
+        Self { stage: self.stage.clone(), status: Arc::clone(&self.status), metrics: Arc::clone(&self.metrics) }
     }
 }
 

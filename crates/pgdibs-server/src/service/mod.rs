@@ -26,6 +26,7 @@ pub use self::refused_pools::RefusedPools;
 use self::wait_queue::WaitQueue;
 use self::waiter::Waiter;
 use self::waiter_limit::WaiterLimit;
+use crate::metrics::Metrics;
 
 /// An address of the server as callers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,7 @@ pub struct Service<B> {
     waiter_limit: WaiterLimit,
     max_login: LoginRights,
     refused_pools: Arc<RefusedPools>,
+    metrics: Arc<Metrics>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -94,6 +96,7 @@ impl<B> Clone for Service<B> {
             waiter_limit: self.waiter_limit.clone(),
             max_login: self.max_login,
             refused_pools: Arc::clone(&self.refused_pools),
+            metrics: Arc::clone(&self.metrics),
             stopping: self.stopping.clone(),
             tasks: self.tasks.clone(),
         }
@@ -115,8 +118,19 @@ impl<B: Backend + 'static> Service<B> {
         tasks: TaskTracker,
     ) -> Self {
         let (addresses, waiter_limit) = (Arc::new(addresses), WaiterLimit::of(waiters));
-        let (max_login, refused_pools) = (LoginRights::Plain, Arc::default());
-        Self { backend, wait_queue, sources, addresses, waiter_limit, max_login, refused_pools, stopping, tasks }
+        let (max_login, refused_pools, metrics) = (LoginRights::Plain, Arc::default(), Arc::default());
+        Self {
+            backend,
+            wait_queue,
+            sources,
+            addresses,
+            waiter_limit,
+            max_login,
+            refused_pools,
+            metrics,
+            stopping,
+            tasks,
+        }
     }
 
     /// The same, whose callers may set `login` of a pool to at most this.
@@ -129,6 +143,12 @@ impl<B: Backend + 'static> Service<B> {
     #[must_use]
     pub fn with_refused_pools(self, refused_pools: Arc<RefusedPools>) -> Self {
         Self { refused_pools, ..self }
+    }
+
+    /// The same, which counts what it does there.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The addresses that callers may name.

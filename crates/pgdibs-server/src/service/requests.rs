@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
-use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
+use pgdibs_core::lease::{Credentials, End, Lease, LeaseId, LeaseState};
 use pgdibs_core::name::{InvalidName, PoolName, shown};
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::{Announce, Kept};
@@ -118,6 +118,7 @@ impl<B: Backend + 'static> Service<B> {
         let released = self.unless_unreachable(Duration::ZERO, self.backend.end_run(run)).await?;
         self.wait_queue.wake_reconciler();
         self.wait_queue.wake_run(run);
+        self.metrics.run_ended(run, released);
         Ok(released)
     }
 
@@ -150,6 +151,7 @@ impl<B: Backend + 'static> Service<B> {
             Err(Error::ServerUnavailable(_)) => {}
             Err(_) => renewal.refused(),
         }
+        self.metrics.renewed(id, &renewed);
         renewed
     }
 
@@ -168,6 +170,7 @@ impl<B: Backend + 'static> Service<B> {
     pub async fn release(&self, id: LeaseId) -> Result<(), Error> {
         let end = self.backend.end_lease(id, End::Released, "released by its holder");
         if self.unless_unreachable(Duration::ZERO, end).await? {
+            self.metrics.ended(id, LeaseState::Released);
             reach(Failpoint::ReleaseAnswering).await;
             self.wait_queue.wake_reconciler();
         }
@@ -186,7 +189,11 @@ impl<B: Backend + 'static> Service<B> {
         let mut released = false;
         for &id in ids {
             match self.backend.end_lease(id, End::Released, "the caller hung up before the reply").await {
-                Ok(was_live) => released |= was_live,
+                Ok(false) => {}
+                Ok(true) => {
+                    self.metrics.ended(id, LeaseState::Released);
+                    released = true;
+                }
                 Err(Error::LeaseNotFound(_)) => {}
                 Err(error) => {
                     tracing::warn!(lease.id = %id, %error, "cannot release lease of disconnected caller: it expires");
