@@ -235,16 +235,14 @@ async fn with_server(
     }
     // The reconciler runs until waiters are answered and builds have ended.
     let reconciler_stops = CancellationToken::new();
-    let reconciler = Reconciler {
-        metrics: Arc::clone(metrics),
-        ..Reconciler::new(
-            Arc::clone(&backend),
-            Arc::clone(&wait_queue),
-            config.max_ttl_seconds.seconds(),
-            config.idle_seconds.seconds(),
-            report,
-        )
-    };
+    let mut reconciler = Reconciler::new(
+        Arc::clone(&backend),
+        Arc::clone(&wait_queue),
+        config.max_ttl_seconds.seconds(),
+        config.idle_seconds.seconds(),
+        report,
+    );
+    reconciler.metrics = Arc::clone(metrics);
     let reconciler = tokio::spawn(reconciler.run(reconciler_stops.clone()));
     wait_queue.wake_reconciler();
     let mut pools = ConfiguredPools::new(config.pools.clone(), &backend, &wait_queue, status);
