@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import threading
@@ -14,7 +15,7 @@ import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
-from support import Daemon, eventually, make_schema
+from support import Daemon, eventually, make_schema, psql
 
 import pgdibs
 from pgdibs import errors
@@ -68,8 +69,15 @@ def used(client: pgdibs.Client, daemon: Daemon, pool: str) -> None:
     first.release()
     waiter.join()
     client.call("DELETE", "/v1/runs/r")
-    client.lease(pool, ttl_seconds=1, heartbeat=False)
+    short = client.lease(pool, ttl_seconds=1, heartbeat=False)
+    psql(short.url, "select pg_sleep(0.8)")
+    # After two thirds of its time, or, on a slow machine, after its end.
+    with contextlib.suppress(errors.LeaseEnded):
+        client.call("POST", f"/v1/leases/{short.id}/renew", {"ttl_seconds": 1})
+    assert value(scraped(daemon), "pgdibs_late_renewals_total") == 1
     eventually(lambda: value(scraped(daemon), "pgdibs_lease_ends_total", reason="expired") == 1)
+    with pytest.raises(errors.LeaseEnded):
+        client.call("POST", f"/v1/leases/{short.id}/renew", {"ttl_seconds": 1})
     with pytest.raises(errors.PoolNotFound):
         client.call("GET", "/v1/pools/unknown")
     # The template of another pool is built after the first snapshot, its database dropped with the pool.
@@ -112,7 +120,7 @@ def test_metrics_follow_the_rules_and_dashboard_and_alerts_name_existing_ones(
     assert value(families, "pgdibs_grants_total", pool=empty_pool, kind="warm") >= 1
     assert value(families, "pgdibs_grants_total", pool=empty_pool, kind="waited") >= 1
     assert value(families, "pgdibs_lease_ends_total", reason="released") >= 2
-    assert value(families, "pgdibs_late_renewals_total") == 0
+    assert value(families, "pgdibs_late_renewals_total") == 2
     for histogram in ("wait", "hold", "reset", "build"):
         assert value(families, f"pgdibs_{histogram}_seconds_count", pool=empty_pool) >= 1, histogram
     for histogram in ("clone", "drop", "swap"):
