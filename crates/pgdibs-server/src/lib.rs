@@ -7,6 +7,7 @@ pub mod units;
 pub mod overview;
 pub mod offline;
 mod events;
+mod metrics;
 mod service;
 mod reconciler;
 pub mod daemon;

@@ -40,6 +40,7 @@ use self::timer::{APPLY, Timer};
 use self::waiters::{entering, ready_for_waiters};
 use crate::events::Events;
 pub(crate) use crate::events::now;
+use crate::metrics::Metrics;
 use crate::service::shortages::Shortages;
 use crate::service::wait_queue::{WaitQueue, Written};
 
@@ -82,6 +83,7 @@ pub struct Reconciler<B> {
     warned_of_locks: BTreeSet<TemplateId>,
     events: Arc<Events>,
     settings: KnownSettings,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl<B: LeaderBackend + 'static> Reconciler<B> {
@@ -113,6 +115,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             warned_of_locks: BTreeSet::new(),
             events: Arc::default(),
             settings: KnownSettings::default(),
+            metrics: Arc::default(),
         }
     }
 
@@ -296,6 +299,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         let snapshot = self.backend.take_snapshot_as_leader().await?;
         self.timer.snapshot_taken(&snapshot, self.began.elapsed());
         self.settings.observe(&self.events, &snapshot.pools);
+        self.metrics.snapshot_taken(&snapshot);
         self.warn_of_pools(&snapshot);
         if let Some(jump) = self.clock.observe(snapshot.taken_at, asked, self.began.elapsed()) {
             tracing::warn!(
@@ -390,6 +394,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         let results = self.backend.execute(fast).await;
         for (step, result) in fast.iter().zip(&results) {
             state::record(&self.report, step, began.elapsed(), result);
+            self.metrics.step(step, began.elapsed(), result);
             effects::record_end(&self.effects, StepIdentity::of(step, snapshot), result, self.began);
             publish_fast(&self.events, step, snapshot, began.elapsed(), result);
         }
@@ -455,7 +460,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         }
         let (backend, wait_queue, busy, report) =
             (Arc::clone(&self.backend), Arc::clone(&self.wait_queue), Arc::clone(&self.busy), Arc::clone(&self.report));
-        let (effects, clock) = (Arc::clone(&self.effects), self.began);
+        let (effects, clock, metrics) = (Arc::clone(&self.effects), self.began, Arc::clone(&self.metrics));
         let (events, step_events) = (Arc::clone(&self.events), StepEvents::of(&step, snapshot));
         self.tasks.spawn(async move {
             let began = Instant::now();
@@ -463,6 +468,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             busy.lock().count(&step, false);
             state::record(&report, &step, began.elapsed(), &result);
             step_events.publish(&events, &step, began.elapsed(), &result);
+            metrics.step(&step, began.elapsed(), &result);
             effects::record_end(&effects, identity, &result, clock);
             // No caller waits for what follows a drop.
             if matches!((&step, &result), (Step::Drop { .. }, Ok(()))) {

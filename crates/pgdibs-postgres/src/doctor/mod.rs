@@ -39,7 +39,7 @@ const OF_FACTS: [&str; 6] = ["rights", "public", "version", "disk", "orphans", "
 /// stops answering is in the report.
 pub async fn examine(url: &SecretString, environment: &Environment) -> Examination {
     let mut report = Examination::default();
-    let looked = match tokio::time::timeout(DEADLINE, look(url, environment, &mut report)).await {
+    let looked = match tokio::time::timeout(DEADLINE, run_checks(url, environment, &mut report)).await {
         Ok(looked) => looked,
         Err(_) => Err(ConnectError::NotUp(format!(
             "no answer to the doctor within {} s; a session in the middle of a COPY may hold a drop up",
@@ -55,7 +55,11 @@ pub async fn examine(url: &SecretString, environment: &Environment) -> Examinati
     report
 }
 
-async fn look(url: &SecretString, environment: &Environment, report: &mut Examination) -> Result<(), ConnectError> {
+async fn run_checks(
+    url: &SecretString,
+    environment: &Environment,
+    report: &mut Examination,
+) -> Result<(), ConnectError> {
     let address = ServerAddress::parse(url)?;
     match connect::refuse_transaction_pooling(&address, "postgres").await {
         Ok(()) => {}

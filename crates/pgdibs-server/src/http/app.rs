@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::api_error::ApiError;
 use super::shared_page::SharedPage;
 use super::status_source::StatusSource;
+use crate::metrics::Metrics;
 use crate::service::Service;
 
 /// The service, or `None` while the server behind it is still starting: requests are answered from the first moment on.
@@ -19,11 +20,13 @@ pub(super) struct App<B> {
     pub(super) stage: Stage<B>,
     pub(super) status: Arc<dyn StatusSource>,
     pub(super) page: Arc<SharedPage>,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 impl<B> Clone for App<B> {
     fn clone(&self) -> Self {
-        Self { stage: self.stage.clone(), status: Arc::clone(&self.status), page: Arc::clone(&self.page) }
+        let (page, metrics) = (Arc::clone(&self.page), Arc::clone(&self.metrics));
+        Self { stage: self.stage.clone(), status: Arc::clone(&self.status), page, metrics }
     }
 }
 

@@ -49,6 +49,7 @@ pub use self::authenticator::Authenticator;
 pub(crate) use self::fuzzed::{body, written_urls};
 pub use self::serve::{Bounds, RESERVE, bind, serve};
 pub use self::status_source::{ServerStatus, StatusSource};
+use crate::metrics::Metrics;
 
 /// Every route; `openapi/tests/generate.rs` lists the same handlers.
 fn routes<B: Backend + 'static>() -> Vec<(&'static str, MethodRouter<App<B>>)> {
@@ -93,6 +94,7 @@ pub fn router<B: Backend + 'static>(
     status: Arc<dyn StatusSource>,
     authenticator: Authenticator,
     activity: Arc<Activity>,
+    metrics: Arc<Metrics>,
 ) -> Router {
     let router = routes()
         .into_iter()
@@ -101,8 +103,8 @@ pub fn router<B: Backend + 'static>(
         .method_not_allowed_fallback(no_method)
         .layer(from_fn_with_state(activity, activity::track))
         .layer(from_fn_with_state(Arc::new(authenticator), authenticator::authenticate))
-        .with_state(App { stage, status, page: Arc::default() });
-    layers::wrap(router)
+        .with_state(App { stage, status, page: Arc::default(), metrics: Arc::clone(&metrics) });
+    layers::wrap(router).layer(from_fn_with_state(metrics, metrics::count))
 }
 
 async fn no_route(request: Request) -> ApiError {

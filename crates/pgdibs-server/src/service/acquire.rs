@@ -238,7 +238,12 @@ impl<B: Backend + 'static> Service<B> {
             self.wait_queue.wake_reconciler();
         }
         match waited? {
-            Waited::Done((leases, new)) => Ok(Grant { leases, new, waited: began.elapsed() }),
+            Waited::Done((leases, new)) => {
+                if new {
+                    self.metrics.granted(&leases, !tickets.is_empty(), began.elapsed());
+                }
+                Ok(Grant { leases, new, waited: began.elapsed() })
+            }
             Waited::Deadline(wanted) => Err(Box::pin(self.timed_out(requests, wanted.as_ref(), began.elapsed())).await),
             Waited::Full(wanted) => {
                 let (pool, why) = (pool_of(requests, wanted.as_ref()), self.waiter_limit.why_full());

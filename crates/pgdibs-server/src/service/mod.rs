@@ -28,6 +28,7 @@ use self::waiter::Waiter;
 use self::waiter_limit::WaiterLimit;
 pub use self::waiter_limit::WaiterPermit;
 use crate::events::Events;
+use crate::metrics::Metrics;
 
 /// An address of the server as callers see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,7 @@ pub struct Service<B> {
     stream_limit: WaiterLimit,
     max_login: LoginRights,
     refused_pools: Arc<RefusedPools>,
+    metrics: Arc<Metrics>,
     stopping: CancellationToken,
     tasks: TaskTracker,
 }
@@ -100,6 +102,7 @@ impl<B> Clone for Service<B> {
             stream_limit: self.stream_limit.clone(),
             max_login: self.max_login,
             refused_pools: Arc::clone(&self.refused_pools),
+            metrics: Arc::clone(&self.metrics),
             stopping: self.stopping.clone(),
             tasks: self.tasks.clone(),
         }
@@ -132,6 +135,7 @@ impl<B: Backend + 'static> Service<B> {
             stream_limit: WaiterLimit::of((waiters / 4).max(1)),
             max_login: LoginRights::Plain,
             refused_pools: Arc::default(),
+            metrics: Arc::default(),
             stopping,
             tasks,
         }
@@ -174,6 +178,12 @@ impl<B: Backend + 'static> Service<B> {
     #[cfg(test)]
     pub fn open_streams(&self) -> usize {
         self.stream_limit.taken()
+    }
+
+    /// The same, which counts what it does there.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The addresses that callers may name.

@@ -23,6 +23,7 @@ impl<B: Backend + 'static> Service<B> {
     /// # Errors
     /// Unknown or ended lease; no spare in time, in which case the old database is untouched.
     pub async fn reset(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<Lease, Error> {
+        let began = Instant::now();
         let reset = self.tracked(async {
             match self.reserve_spare(id, leave, wait).await? {
                 ResetBegun::Already(lease) => Ok(*lease),
@@ -30,7 +31,9 @@ impl<B: Backend + 'static> Service<B> {
                 ResetBegun::Wait(_) => Err(Error::Internal("a reset was begun without a spare".to_owned())),
             }
         });
-        self.unless_unreachable(wait, reset).await
+        let lease = self.unless_unreachable(wait, reset).await?;
+        self.metrics.was_reset(&lease, began.elapsed());
+        Ok(lease)
     }
 
     async fn reserve_spare(&self, id: LeaseId, leave: Option<u32>, wait: Duration) -> Result<ResetBegun, Error> {

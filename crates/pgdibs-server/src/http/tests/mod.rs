@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::{Activity, Authenticator, Bounds, ServerStatus, StatusSource, router};
+use crate::metrics::Metrics;
 use crate::service::wait_queue::WaitQueue;
 use crate::service::{Address, NoSources, Service, Sources};
 
@@ -215,6 +216,7 @@ impl TestApi {
             ("compose".to_owned(), address("fd00::5", 6000)),
         ]);
         let wait_queue = Arc::new(WaitQueue::default());
+        let metrics = Arc::new(Metrics::default());
         let (stopping, tasks) = (CancellationToken::new(), TaskTracker::new());
         tokio::spawn(reconcile(backend.clone(), Arc::clone(&wait_queue), stopping.clone()));
         let service = Service::new(
@@ -226,11 +228,13 @@ impl TestApi {
             stopping.clone(),
             tasks.clone(),
         )
-        .with_max_login(LoginRights::CreateDb);
+        .with_max_login(LoginRights::CreateDb)
+        .with_metrics(Arc::clone(&metrics));
         let status = Arc::new(TestStatus::default());
         let stage = watch::Sender::new(Some(service.clone()));
         let activity = Arc::new(Activity::from_now());
-        let router = router(stage.subscribe(), status.clone(), authenticator, Arc::clone(&activity));
+        let router =
+            router(stage.subscribe(), status.clone(), authenticator, Arc::clone(&activity), Arc::clone(&metrics));
         Self { backend, wait_queue, stopping, tasks, service, router, status, stage, activity }
     }
 
