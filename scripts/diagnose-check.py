@@ -216,13 +216,18 @@ def main() -> int:
     chosen = arguments.suite or ALL
     WORK.mkdir(parents=True, exist_ok=True)
     found: list[str] = []
-    sections: dict[str, str] = {}
+
+    def show(name: str, section: str) -> None:
+        """Print and write the figures of a suite at once, because all suites together take long."""
+        print(section, flush=True)
+        if not arguments.keep:
+            write(name, section)
+
     if "slow-import" in chosen:
         is_named, lever = slow_import()
         verdict = "The first lever is it" if is_named else "The first lever is another (missed)"
-        sections["slow-import"] = f"### examples/django-library with an import of 8 s in its conftest\n\n{verdict}: “{lever}”."
+        show("slow-import", f"### examples/django-library with an import of 8 s in its conftest\n\n{verdict}: “{lever}”.")
         found += [] if is_named else [f"slow import: the first lever is {lever}"]
-        print(sections["slow-import"], flush=True)
     for name in [name for name in chosen if name != "slow-import"]:
         suite = suites()[name]
         # Not counted: it compiles modules and builds the template.
@@ -234,25 +239,19 @@ def main() -> int:
             load.append(os.getloadavg()[0])
         found += suite.problems()
         others = f"{os.cpu_count()} cores, load {min(load):.0f} to {max(load):.0f} at the ends of the rounds"
-        sections[name] = f"{suite.table()} {arguments.rounds} rounds, {time.strftime('%Y-%m-%d')}, {others}."
-        print(sections[name], flush=True)
-    if not arguments.keep:
-        write(sections)
+        show(name, f"{suite.table()} {arguments.rounds} rounds, {time.strftime('%Y-%m-%d')}, {others}.")
     print("\n".join(found) or "all as promised")
     return 1 if found else 0
 
 
-def write(sections: dict[str, str]) -> None:
-    """Replace the figures of these suites in the page; those of the others stay."""
-    text = PAGE.read_text()
-    for name, section in sections.items():
-        begin, end = BEGIN.replace(":", f" {name}:"), END.replace(":", f" {name}:")
-        before, has_begin, rest = text.partition(begin)
-        _old, has_end, after = rest.partition(end)
-        if not (has_begin and has_end):
-            raise SystemExit(f"{PAGE} has no place for {name}: {begin}")
-        text = f"{before}{begin}\n\n{section}\n\n{end}{after}"
-    PAGE.write_text(text)
+def write(name: str, section: str) -> None:
+    """Replace the figures of a suite in the page; those of the others stay."""
+    begin, end = BEGIN.replace(":", f" {name}:"), END.replace(":", f" {name}:")
+    before, has_begin, rest = PAGE.read_text().partition(begin)
+    _old, has_end, after = rest.partition(end)
+    if not (has_begin and has_end):
+        raise SystemExit(f"{PAGE} has no place for {name}: {begin}")
+    PAGE.write_text(f"{before}{begin}\n\n{section}\n\n{end}{after}")
 
 
 if __name__ == "__main__":

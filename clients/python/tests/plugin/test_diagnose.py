@@ -140,6 +140,7 @@ def test_diagnosis_without_daemon_runs_no_test(diagnosis: Diagnosis) -> None:
     diagnosis.file("test_a.py", "def test_one():\n    open('has-run', 'w')\n")
     diagnosed = diagnosis.run(command=[*PYTEST, "-p", "pgdibs.pytest_plugin"])
     assert (diagnosed.status, diagnosed.document["tests"], diagnosed.document["layouts"]) == (0, 1, None)
+    assert (diagnosed.document["xdist"], diagnosed.document["coverage"]) == (None, None)
     assert diagnosed.not_seen("tests, database, durations").startswith(f"no daemon: none answers at {NO_DAEMON}")
     assert "pytest-xdist is not installed or not loaded" in diagnosed.not_seen("workers")
     assert len(diagnosed.runs("start_up")) == 1
@@ -166,6 +167,24 @@ def test_command_that_cannot_be_collected_shows_its_error(diagnosis: Diagnosis) 
     assert diagnosed.status == 1
     assert "No module named 'does_not_exist'" in diagnosed.not_seen("collection")
     assert len(diagnosed.runs("interpreter")) == 1
+
+
+def test_option_of_absent_plugin_shows_the_error_of_pytest(diagnosis: Diagnosis) -> None:
+    diagnosed = diagnosis.run(command=[*PYTEST, "-n", "4", "--cov=app"])
+    assert diagnosed.status == 1
+    assert "unrecognized arguments: -n --cov=app" in diagnosed.not_seen("collection")
+
+
+def test_guard_keeps_tests_from_the_developers_database(diagnosis: Diagnosis, project: Project) -> None:
+    diagnosis.url = project.daemon.url
+    diagnosis.file(
+        "conftest.py", "import psycopg\n\ndef pytest_runtest_setup(): psycopg.connect('postgresql://me@127.0.0.1:9/dev')\n"
+    )
+    diagnosis.environment = {"PGDIBS_GUARD": "off"}
+    diagnosis.file("test_a.py", "def test_one(): pass\n")
+    diagnosed = diagnosis.run(command=[*PYTEST, "-p", "pgdibs.pytest_plugin"])
+    assert "pgdibs: stopped a connection" in diagnosed.not_seen("tests, database, durations")
+    assert len(diagnosed.document["at_once"]) > 0
 
 
 def test_command_that_asks_the_terminal_shows_its_error(diagnosis: Diagnosis) -> None:

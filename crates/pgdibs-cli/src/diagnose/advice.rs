@@ -71,12 +71,11 @@ pub(crate) fn levers(measured: &Measured, layouts: Option<&Layouts>) -> Vec<Leve
         let times = if workers > 0 && is_test(&line) { (busy - 1.0).max(1.0) } else { busy };
         let among = if processes == 1 { String::new() } else { format!(", in each of {processes} processes") };
         let text = format!(
-            "{}:{} imports {}: {} of {} of start-up{among}",
+            "{}:{} imports {}: {} of start-up{among}",
             line.file,
             line.line,
             line.what,
-            number(line.seconds, start_up),
-            seconds(start_up)
+            part_of(line.seconds, start_up)
         );
         levers.push(Lever { text, seconds: line.seconds * times });
     }
@@ -199,11 +198,104 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// The number alone, when its unit is that of the number after it.
-fn number(part: f64, whole: f64) -> String {
-    let text = seconds(part);
-    match (text.strip_suffix(" s"), (part < 59.5) == (whole < 59.5)) {
-        (Some(number), true) => number.to_owned(),
-        _ => text,
+/// `18 of 19 s`, `0.40 of 1.7 s`.
+fn part_of(part: f64, whole: f64) -> String {
+    let brief = |value: f64| match value {
+        long if (9.95..59.5).contains(&long) => format!("{long:.0} s"),
+        other => seconds(other),
+    };
+    let (part, whole) = (brief(part), brief(whole));
+    match (part.strip_suffix(" s"), part.contains("min") == whole.contains("min")) {
+        (Some(number), true) => format!("{number} of {whole}"),
+        _ => format!("{part} of {whole}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::super::durations::Durations;
+    use super::super::measured::Database;
+    use super::super::model::layouts;
+    use super::super::samples::Samples;
+    use super::*;
+
+    /// A suite of 100 tests whose conftest imports slowly, in one process or with workers.
+    fn suite(start_up: f64, import: f64, test: f64) -> Measured {
+        let ids: Vec<String> = (0..100).map(|number| format!("test_{}.py::t{number}", number % 10)).collect();
+        let known: HashMap<String, f64> = ids.iter().map(|id| (id.clone(), test)).collect();
+        let mut measured = Measured { cores: 2, shards: 1, ids: ids.clone(), ..Measured::default() };
+        measured.options.xdist = Some("3.8".to_owned());
+        measured.start_up = Samples::of(&[start_up]);
+        measured.durations = Some(Durations::new(Origin::Run, &ids, &known, &HashMap::new()));
+        let line = |what: &str, seconds| ImportLine {
+            file: "conftest.py".to_owned(),
+            line: 14,
+            what: what.to_owned(),
+            seconds,
+        };
+        measured.lines.add(&[line("app.main", import), line("json", 0.01)]);
+        measured.database = Some(Database { lease: Samples::of(&[0.01]), ..Database::default() });
+        for processes in [0, 1, 2, 4] {
+            let busy = (processes as f64 / 2.0).max(1.0);
+            let at_once = measured.at_once(processes);
+            at_once.before = Samples::of(&[if processes == 0 { 0.0 } else { start_up }]);
+            at_once.start_up = Samples::of(&[start_up * busy]);
+            at_once.slower = Samples::of(&[busy]);
+            at_once.databases = Samples::of(&[0.01]);
+        }
+        measured
+    }
+
+    fn said(measured: &Measured) -> String {
+        sentences(measured, layouts(measured).as_ref()).join("\n")
+    }
+
+    #[test]
+    fn slow_import_is_first_lever_and_xdist_does_not_pay() {
+        let said = said(&suite(19.0, 18.0, 0.1));
+        assert!(said.contains("First lever: conftest.py:14 imports app.main: 18 of 19 s of start-up."), "{said}");
+        assert!(said.contains("xdist does not pay: "), "{said}");
+        assert!(said.contains("Recommended: keep no -n, 29.0 s"), "{said}");
+        assert!(
+            said.contains(
+                "The database is 0.0 % of the run (0.01 s): nothing is to be gained there, with pgdibs neither."
+            ),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn workers_are_recommended_where_tests_take_the_time() {
+        let mut measured = suite(1.0, 0.5, 1.0);
+        let said_without = said(&measured);
+        assert!(
+            said_without.contains("Recommended: -n 2 --dist load, 52.0 s instead of 1 min 41 s now (no -n)."),
+            "{said_without}"
+        );
+        assert!(!said_without.contains("xdist does not pay"), "{said_without}");
+        assert!(said_without.contains("No lever besides the layout"), "{said_without}");
+        // Fixtures of the tests that take most of their time.
+        let fixture = super::super::events::Fixture {
+            name: "create_all".to_owned(),
+            scope: "function".to_owned(),
+            seconds: 60.0,
+            database: true,
+        };
+        measured.database = Some(Database { tests: 60.0, fixtures: vec![fixture], ..Database::default() });
+        let said = said(&measured);
+        assert!(
+            said.contains("First lever: the fixture create_all prepares a database: 1 min 0 s in all tests together"),
+            "{said}"
+        );
+        assert!(said.contains("The database is 58 % of the run"), "{said}");
+    }
+
+    #[test]
+    fn parts_have_the_unit_once() {
+        assert_eq!(part_of(18.2, 19.4), "18 of 19 s");
+        assert_eq!(part_of(0.4, 1.7), "0.40 of 1.7 s");
+        assert_eq!(part_of(30.0, 90.0), "30 s of 1 min 30 s");
     }
 }

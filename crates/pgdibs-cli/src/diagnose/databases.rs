@@ -20,6 +20,8 @@ use pgdibs::api::template::Build;
 const NOWHERE: &str = "postgresql://pgdibs-diagnose-has-no-database-here:none@127.0.0.1:1/none";
 /// The template of a pool that diagnose made: an empty database, which the fixtures of the command fill.
 const EMPTY: &str = "empty";
+/// More databases are cloned when they are asked for.
+const MOST_WARM: usize = 8;
 /// How long a process waits for a lease. The first one may build the template.
 const LEASE_TIMEOUT_SECONDS: u32 = 120;
 
@@ -89,7 +91,7 @@ impl Databases {
     /// Makes a pool of empty databases.
     async fn make_pool(&self, most: usize) -> Result<(), String> {
         let (client, text) = (&self.client, |error: pgdibs::Error| error.to_string());
-        let body = json!({"warm": 1, "spares": 0, "max": most + 2});
+        let body = json!({"warm": most.min(MOST_WARM), "spares": 0, "max": most + 2});
         let path = format!("/v1/pools/{}", segment(&self.pool).map_err(text)?);
         client.call(Method::PUT, &path, Some(&body), Duration::ZERO).await.map_err(text)?;
         let path = template_path(&self.pool, EMPTY).map_err(|error| error.to_string())?;

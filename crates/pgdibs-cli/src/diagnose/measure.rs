@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use super::budget::{Budget, Step};
 use super::command::UserCommand;
 use super::databases::{Databases, STRICT};
-use super::durations::{Durations, Origin, file_of, junit_key};
+use super::durations::{Durations, Origin, file_of};
 use super::events::{Process, packages};
 use super::measured::Measured;
 use super::runner::{Ending, Interrupted, Ran, Runner};
@@ -20,9 +20,6 @@ use crate::error::CliError;
 use crate::output::message;
 use crate::progress::Progress;
 
-/// Seconds of tests in a sample.
-const SAMPLE: f64 = 24.0;
-const QUICK_SAMPLE: f64 = 5.0;
 /// One in so many modules may have no compiled file.
 const MAY_BE_MISSING: usize = 30;
 /// The exit codes of pytest after which its times count: all passed, some failed, none collected.
@@ -184,8 +181,17 @@ impl<'a> Measurement<'a> {
         let begun = std::time::Instant::now();
         let outcome = self.measure(step).await?;
         self.budget.add(step, begun.elapsed().as_secs_f64());
-        if let Err(why) = outcome {
-            self.failed.push(step);
+        let Err(why) = outcome else { return Ok(()) };
+        self.failed.push(step);
+        // Without a lease the other runs of tests would fail, too, each after its time.
+        if self.measured.durations.is_none()
+            && why.contains("pgdibs: ")
+            && let Some(databases) = self.databases.take()
+        {
+            databases.remove().await;
+            self.failed.extend([Step::SmallFile, Step::AllTests, Step::AtOnce(0), Step::SampleWithoutCoverage]);
+            self.measured.cannot_see("tests, database, durations", why);
+        } else {
             self.measured.cannot_see(step.name(), why);
         }
         Ok(())
@@ -395,54 +401,6 @@ impl<'a> Measurement<'a> {
             take_fixtures(&mut self.measured, main, tests.len());
         }
         Ok(Ok(()))
-    }
-
-    /// The durations of `--durations-from`, or of pytest-split in the root of the project.
-    async fn read_durations(&mut self) -> Result<Result<(), Interrupted>, CliError> {
-        let of_split = Path::new(&self.measured.options.root).join(".test_durations");
-        let path = match &self.durations_from {
-            Some(path) => Path::new(path).to_owned(),
-            None if of_split.is_file() => of_split,
-            None => return Ok(Ok(())),
-        };
-        let unreadable = |why: &str| {
-            CliError::failed(format!("cannot read the durations in {}: {why}", path.display()))
-                .hint("give the JSON file of pytest-split (`pytest --store-durations`) or the JUnit file of `pytest --junitxml=FILE`")
-        };
-        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&error.to_string()))?;
-        let ids = self.measured.ids.clone();
-        let seconds: HashMap<String, f64> = if text.trim_start().starts_with('<') {
-            let mut words =
-                vec![OsString::from(&self.measured.python), self.runner.probe().into(), path.clone().into()];
-            words.truncate(3);
-            let ran = match self.runner.run(&words, &[], self.budget.limit()).await {
-                Ok(ran) => ran,
-                Err(interrupted) => return Ok(Err(interrupted)),
-            };
-            let of_junit: HashMap<String, f64> =
-                serde_json::from_str(ran.printed()).map_err(|_| unreadable("it is no JUnit file"))?;
-            ids.iter().filter_map(|id| Some((id.clone(), *of_junit.get(&junit_key(id))?))).collect()
-        } else {
-            serde_json::from_str(&text).map_err(|error| unreadable(&error.to_string()))?
-        };
-        let known = ids.iter().filter(|id| seconds.contains_key(*id)).count();
-        if known == 0 && !ids.is_empty() {
-            return Err(unreadable("it has none of the tests that the command collects"));
-        }
-        self.measured.durations =
-            Some(Durations::new(Origin::File(path.display().to_string()), &ids, &seconds, &HashMap::new()));
-        self.choose_sample();
-        Ok(Ok(()))
-    }
-
-    /// Chooses the tests that the runs at once run, and writes them for the probe.
-    fn choose_sample(&mut self) {
-        let Some(durations) = &self.measured.durations else { return };
-        let sample = durations.sample(if self.measured.is_quick { QUICK_SAMPLE } else { SAMPLE });
-        let ids: Vec<&str> = sample.iter().filter_map(|test| durations.ids.get(*test)).map(String::as_str).collect();
-        let _unwritable = std::fs::write(self.runner.place("sample"), ids.join("\n"));
-        self.measured.sample_seconds = sample.iter().map(|test| durations.tests[*test].seconds).sum();
-        self.measured.sample_size = sample.len();
     }
 
     fn sample(&self) -> [(&'static str, String); 1] {

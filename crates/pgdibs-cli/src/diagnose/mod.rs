@@ -14,6 +14,7 @@ mod other;
 mod page;
 mod repeated;
 mod runner;
+mod sample;
 mod samples;
 mod schedule;
 mod screen;
