@@ -1,4 +1,4 @@
-"""Takes the pictures of the page in docs/pictures: `make page-pictures`, about two minutes. Two test runs are shown; one waits."""
+"""Takes the pictures of the page in docs/pictures: `make page-pictures`, about two minutes. Two runs are shown; one waits."""
 
 from __future__ import annotations
 
