@@ -7,4 +7,5 @@ export PGDIBS_CACHE
 export PYTHONPATH="$repository/clients/python/tests/support:$repository/crates/pgdibs-server/tests/page"
 cd crates/pgdibs-server/tests/page
 if [[ "${1:-}" == --pictures ]]; then exec "$python" pictures.py; fi
-exec "$python" -m pytest -q . "$repository/crates/pgdibs-cli/tests/terminal" "$@"
+[[ $# -gt 0 ]] || set -- . "$repository/crates/pgdibs-cli/tests/terminal"
+exec "$python" -m pytest -q "$@"

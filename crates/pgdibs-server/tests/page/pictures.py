@@ -1,8 +1,10 @@
-"""Takes the pictures of the page in docs/pictures: `make page-pictures`. The daemon shows two test runs, of which one waits."""
+"""Takes the pictures of the page in docs/pictures: `make page-pictures`, about two minutes. Two runs are shown; one waits."""
 
 from __future__ import annotations
 
+import math
 import sys
+import time
 from pathlib import Path
 
 from browser import chromium, open_page, visitor
@@ -13,6 +15,7 @@ LOG = """psql:migrations/0042_orders.sql:12: ERROR:  column "custmer_id" of rela
 LINE 1: alter table orders add foreign key (custmer_id) references ...
                                             ^
 HINT:  Perhaps you meant to reference the column "orders.customer_id"."""
+WORK_SECONDS = 110
 # The theme, and the size of the window.
 SHOTS = {
     "page-light.png": ("light", 1360, 900),
@@ -22,7 +25,7 @@ SHOTS = {
 
 
 def populate(stage: Stage) -> None:
-    """Two pools; a run with four workers, one with three that waits for the fourth; a kept database and a failed build."""
+    """Two pools, two runs with four workers each, a kept database and a failed build."""
     stage.call("PUT", "/v1/pools/shop_test", {"warm": 2, "max": 8, "spares": 1})
     stage.call("PUT", "/v1/pools/billing_test", {"warm": 3, "max": 24, "spares": 1})
     stage.build("shop_test", "7be2c41f09aa5d3e", "ci-7/controller")
@@ -35,8 +38,22 @@ def populate(stage: Stage) -> None:
     for number in range(4):
         stage.lease("shop_test", run="b1f09e", worker=f"gw{number}", holder=f"ci-9/pid 977/gw{number}")
     stage.lease("billing_test", holder="ada@laptop")
+
+
+def add_waiters(stage: Stage) -> None:
+    """Two callers for whom no database is left."""
     stage.wait("shop_test", run="b1f09e", worker="gw4", holder="ci-9/pid 977/gw4")
     stage.wait("shop_test", run="c44d17", worker="gw0", holder="grace@desk/pid 51/gw0")
+
+
+def work(stage: Stage) -> None:
+    """Leases and releases for some minutes, in waves, so that the lines have something to show."""
+    end = time.monotonic() + WORK_SECONDS
+    while (left := end - time.monotonic()) > 0:
+        lease = stage.lease("billing_test", run="nightly", worker="gw0", holder="nightly/pid 88", wait_seconds=30)
+        # The test that has the database; its length goes up and down.
+        time.sleep(0.15 + 0.12 * math.sin(left / 9))
+        stage.call("DELETE", f"/v1/leases/{lease['id']}")
 
 
 def main() -> int:
@@ -44,11 +61,13 @@ def main() -> int:
     try:
         with chromium() as browser:
             populate(stage)
+            work(stage)
+            add_waiters(stage)
             for name, (theme, width, height) in SHOTS.items():
                 context = visitor(browser, stage, color_scheme=theme, viewport={"width": width, "height": height})
                 page = open_page(context, stage.url)
                 page.wait_for_selector("#waiters tbody tr:nth-child(2)")
-                page.screenshot(path=PICTURES / name, full_page=True)
+                page.screenshot(path=PICTURES / name, full_page=width > 500)
                 context.close()
     finally:
         stage.daemon.kill()

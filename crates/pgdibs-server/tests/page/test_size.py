@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from browser import wait_for_state
 from daemon_process import REPOSITORY
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from stage import until
 
 FIRST_PAINT_MS = 300
@@ -59,9 +59,9 @@ def test_500_slots_are_painted_and_updated_in_time(url: str, browser: Browser, r
         page = context.new_page()
         page.goto(url)
         wait_for_state(page, "live")
-        entry = "performance.getEntriesByName('first-contentful-paint')[0]"
-        page.wait_for_function(entry)
-        paints.append(page.evaluate(f"{entry}.startTime"))
+        entry = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
+        until("the page is painted", lambda page=page, entry=entry: page.evaluate(entry))
+        paints.append(page.evaluate(entry))
         assert page.locator(".slots .leased").count() == 500
         assert page.locator("#leases tbody tr").count() == 500
         if len(paints) < 5:
@@ -75,7 +75,7 @@ def test_500_slots_are_painted_and_updated_in_time(url: str, browser: Browser, r
             call(url, "DELETE", f"/v1/leases/{lease['id']}")
         begun = [{"pool": "app", "run": f"burst-{burst}", "worker": f"gw{number}"} for number in range(50)]
         call(url, "POST", "/v1/leases/batch", {"leases": begun, "wait_seconds": 30})
-        page.wait_for_function(f"document.querySelectorAll('#leases td[title=\"burst-{burst}\"]').length === 50")
+        expect(page.locator(f"#leases td[title='burst-{burst}']")).to_have_count(50)
         worst.append(page.evaluate("Math.max(...performance.getEntriesByName('update').map((one) => one.duration))"))
         assert page.locator("#events li").count() == 50
     context.close()

@@ -40,7 +40,6 @@ fn codes_match_golden_table() {
 async fn missing_resource_is_404_that_names_it() {
     let api = TestApi::new();
     let nothing = "0192d1a0-0000-7000-8000-000000000000";
-    api.get("/").await.problem(404, "not_found");
     api.get("/v2/pools").await.problem(404, "not_found");
     api.get("/v1/pools/").await.problem(404, "not_found");
     assert!(api.get("/v1/pools/app").await.problem(404, "pool_not_found").contains("PUT /v1/pools/app"));
