@@ -227,11 +227,6 @@ impl Events {
         self.state.lock().history.buckets(Instant::now())
     }
 
-    /// The id of the last event.
-    pub fn last_id(&self) -> String {
-        format!("{}-{}", self.instance, *self.last.borrow())
-    }
-
     /// The kept events, oldest first.
     pub fn kept(&self) -> Vec<Arc<Record>> {
         self.state.lock().ring.iter().cloned().collect()
