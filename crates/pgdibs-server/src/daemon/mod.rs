@@ -42,7 +42,6 @@ use crate::config::{Config, PoolConfig};
 use crate::endpoint_file::EndpointFile;
 use crate::events::Events;
 use crate::http;
-use crate::metrics::Metrics;
 use crate::reconciler::{Reconciler, ReconcilerState};
 use crate::service::wait_queue::WaitQueue;
 use crate::service::{Address, Service};
@@ -117,13 +116,12 @@ async fn run(config: Config, auto_shutdown: AutoShutdown) -> Result<(), StartErr
         tokio::spawn(idle::shut_down_when_abandoned(service_receiver.clone(), abandoned, stopping.clone()));
     }
     let activity = Arc::new(http::Activity::from_now());
-    let metrics: Arc<Metrics> = Arc::default();
     let router = http::router(
         service_receiver,
         Arc::clone(&status) as Arc<dyn http::StatusSource>,
         authenticator,
         Arc::clone(&activity),
-        Arc::clone(&metrics),
+        Arc::clone(status.metrics()),
     );
     let idle = auto_shutdown.when_idle.map(|after| (activity, after));
     let connections = files::connections();
@@ -134,7 +132,7 @@ async fn run(config: Config, auto_shutdown: AutoShutdown) -> Result<(), StartErr
     // From here on /livez answers 200, and /readyz 503 until the server is up.
     reach(Failpoint::StartListening).await;
     let result = tokio::select! {
-        result = with_server(&config, &status, &metrics, &service_sender, &stopping, connections, idle, listens) => result,
+        result = with_server(&config, &status, &service_sender, &stopping, connections, idle, listens) => result,
         never = notify::stopping(&stopping) => match never {},
         () = signals.second() => {
             tracing::warn!("exiting at once: second signal; the next daemon finishes interrupted steps");
@@ -167,7 +165,6 @@ async fn listen(config: &Config) -> Result<TcpListener, StartError> {
 async fn with_server(
     config: &Config,
     status: &Arc<Status>,
-    metrics: &Arc<Metrics>,
     service_sender: &watch::Sender<Option<Service<PgBackend>>>,
     stopping: &CancellationToken,
     connections: usize,
@@ -222,7 +219,7 @@ async fn with_server(
     )
     .with_events(Arc::clone(&events))
     .with_max_login(config.max_login())
-    .with_metrics(Arc::clone(metrics))
+    .with_metrics(Arc::clone(status.metrics()))
     .with_refused_pools(Arc::clone(status.refused_pools()));
     let membership =
         keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report), Arc::clone(&events));
@@ -250,7 +247,7 @@ async fn with_server(
         report,
     );
     let mut reconciler = reconciler.with_events(Arc::clone(&events));
-    reconciler.metrics = Arc::clone(metrics);
+    reconciler.metrics = Arc::clone(status.metrics());
     let reconciler = tokio::spawn(reconciler.run(reconciler_stops.clone()));
     wait_queue.wake_reconciler();
     let mut pools = ConfiguredPools::new(config.pools.clone(), &backend, &wait_queue, status);

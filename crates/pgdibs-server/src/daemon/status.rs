@@ -14,6 +14,7 @@ use pgdibs_postgres::facts::ServerFacts;
 
 use super::builds::Builds;
 use crate::http::{ServerStatus, StatusSource};
+use crate::metrics::Metrics;
 use crate::reconciler::{ReconcilerState, now};
 use crate::service::RefusedPools;
 
@@ -23,6 +24,7 @@ pub(super) struct Status {
     started: Instant,
     /// The errors of configured pools that could not be applied.
     refused_pools: Arc<RefusedPools>,
+    metrics: Arc<Metrics>,
     known: Mutex<Known>,
 }
 
@@ -42,12 +44,23 @@ struct Known {
 impl Status {
     pub(super) fn new() -> Self {
         let known = Known { reason: Some("it connects to its Postgres server".to_owned()), ..Known::default() };
-        Self { started_at: now(), started: Instant::now(), refused_pools: Arc::default(), known: Mutex::new(known) }
+        Self {
+            started_at: now(),
+            started: Instant::now(),
+            refused_pools: Arc::default(),
+            metrics: Arc::default(),
+            known: Mutex::new(known),
+        }
     }
 
     /// Why configured pools could not be applied; their callers are told.
     pub(super) fn refused_pools(&self) -> &Arc<RefusedPools> {
         &self.refused_pools
+    }
+
+    /// What the daemon's parts count.
+    pub(super) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
