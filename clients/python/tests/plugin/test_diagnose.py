@@ -17,9 +17,9 @@ NO_DAEMON = "http://127.0.0.1:1"
 PYTEST = [sys.executable, "-m", "pytest"]
 TESTS = """
 import os
-import psycopg
 
 def writes():
+    import psycopg
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
         connection.execute("create table if not exists diagnosed (id int)")
         assert connection.execute("select current_database()").fetchone()[0].startswith("diagnose_")

@@ -37,7 +37,7 @@ pub(crate) fn sentences(measured: &Measured, layouts: Option<&Layouts>) -> Vec<S
     }
     sentences.extend(layouts.and_then(|layouts| xdist_sentence(measured, layouts)));
     sentences.extend(layouts.and_then(|layouts| database_sentence(measured, layouts)));
-    sentences.extend(layouts.and_then(|layouts| machines_sentence(layouts)));
+    sentences.extend(layouts.and_then(machines_sentence));
     sentences
 }
 
@@ -134,7 +134,7 @@ fn longest_test(measured: &Measured, layouts: Option<&Layouts>) -> Option<Lever>
         seconds(longest)
     );
     // More workers do not shorten a test.
-    (prediction.layout.workers > 1 && longest > prediction.idle).then(|| Lever { text, seconds: prediction.idle })
+    (prediction.layout.workers > 1 && longest > prediction.idle).then_some(Lever { text, seconds: prediction.idle })
 }
 
 fn xdist_sentence(measured: &Measured, layouts: &Layouts) -> Option<String> {

@@ -20,6 +20,8 @@ use crate::error::CliError;
 use crate::output::message;
 use crate::progress::Progress;
 
+/// How the failure of a run begins that pytest refused; the plugin of pgdibs ends a run in this way that has no lease.
+const USAGE_ERROR: &str = "it ended with 4";
 /// One in so many modules may have no compiled file.
 const MAY_BE_MISSING: usize = 30;
 /// The exit codes of pytest after which its times count: all passed, some failed, none collected.
@@ -122,16 +124,15 @@ impl<'a> Measurement<'a> {
         let has_tests = !self.measured.ids.is_empty();
         let runs_tests = has_tests && self.databases.is_some();
         let mut steps = vec![Step::Interpreter, Step::Collection];
-        // What a prediction does not need comes last when time is short.
-        let mut last = vec![Step::Imports];
-        if self.measured.options.coverage.is_some() {
-            steps.push(Step::CollectionWithoutCoverage);
-        }
         if runs_tests {
-            last.push(Step::SmallFile);
+            // Before all tests, because the first run may build the template.
+            steps.push(Step::SmallFile);
         }
         if !self.measured.is_quick {
-            steps.append(&mut last);
+            steps.push(Step::Imports);
+        }
+        if self.measured.options.coverage.is_some() {
+            steps.push(Step::CollectionWithoutCoverage);
         }
         if runs_tests {
             if round == 0 && self.measured.durations.is_none() {
@@ -145,7 +146,10 @@ impl<'a> Measurement<'a> {
         if has_tests {
             steps.extend(self.counts().into_iter().map(Step::AtOnce));
         }
-        steps.extend(last);
+        if self.measured.is_quick {
+            // A prediction does not need them.
+            steps.push(Step::Imports);
+        }
         steps
     }
 
@@ -185,6 +189,7 @@ impl<'a> Measurement<'a> {
         self.failed.push(step);
         // Without a lease the other runs of tests would fail, too, each after its time.
         if self.measured.durations.is_none()
+            && why.starts_with(USAGE_ERROR)
             && why.contains("pgdibs: ")
             && let Some(databases) = self.databases.take()
         {
@@ -288,7 +293,11 @@ impl<'a> Measurement<'a> {
         if ran.ending == Ending::Exited(5) || self.measured.ids.is_empty() && ran.ending == Ending::Exited(0) {
             self.measured.cannot_see("tests", "the command collects no test");
         } else if ran.ending != Ending::Exited(0) || main.ids.is_none() {
-            self.measured.cannot_see("collection", ran.failure());
+            let hint = match ran.ending {
+                Ending::TimedOut => ". A command that waits for a terminal does that, too",
+                _ => "",
+            };
+            self.measured.cannot_see("collection", format!("{}{hint}", ran.failure()));
             self.measured.has_failed = true;
             // What is known of a command that cannot be collected.
             let python = main.python.clone();

@@ -74,12 +74,7 @@ impl Ran {
     pub(crate) fn failure(&self) -> String {
         let how = match &self.ending {
             Ending::Exited(code) => format!("it ended with {code}"),
-            Ending::TimedOut => {
-                format!(
-                    "it was still running after {:.0} s, as a command does that waits for a terminal",
-                    self.seconds()
-                )
-            }
+            Ending::TimedOut => format!("it was still running after {:.0} s, and was ended", self.seconds()),
             Ending::NotStarted(why) => return why.clone(),
         };
         let lines = self.output.lines().chain(self.errors.lines());
