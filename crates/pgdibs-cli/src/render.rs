@@ -325,7 +325,8 @@ myapp_test_kept_7  for 30 min 0 s  test_x failed
     fn status_without_pools_names_command_that_creates_one() {
         let limits = json!({"free_disk_bytes": null, "disk_floor_bytes": 536_870_912});
         let server = json!({"version": null, "warnings": [], "limits": limits, "addresses": {"default": {"host": "h", "port": 2}}});
-        let screen = status_screen(&status(&json!({"pools": [], "findings": [], "server": server})), "http://h:1", now(), false);
+        let screen =
+            status_screen(&status(&json!({"pools": [], "findings": [], "server": server})), "http://h:1", now(), false);
         assert_eq!(
             screen,
             "pgdibs 0.1.0 at http://h:1, the leader\nserver, compose=[fd00::5]:6000, h:2, reachable\n\

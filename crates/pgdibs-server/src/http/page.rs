@@ -17,14 +17,11 @@ use pgdibs_api::problem::Code;
 use pgdibs_core::backend::Backend;
 use sha2::{Digest, Sha256};
 
-use self::view::Page;
+use self::view::{Page, SCRIPT, STYLE};
 use super::api_error::ApiError;
 use super::app::App;
 use super::shared_page::Shown;
 use super::status;
-
-const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
 
 /// The page loads nothing, runs its own script alone, calls this daemon alone, and stands in no frame.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
