@@ -56,7 +56,8 @@ pub(super) async fn show<B: Backend + 'static>(
     State(app): State<App<B>>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    let shown = app.page.read(read(&app)).await;
+    let is_fresh = headers.get(header::CACHE_CONTROL).is_some_and(|value| value.as_bytes() == b"no-cache");
+    let shown = app.page.read(is_fresh, read(&app)).await;
     let address = address(&headers);
     let page = shown.rendered(&address, |shown| Page::new(shown, &address).render());
     let page = page.map_err(|error| ApiError::new(Code::Internal, format!("the page cannot be rendered: {error}")))?;
