@@ -8,4 +8,4 @@ export PYTHONPATH="$repository/clients/python/tests/support:$repository/crates/p
 cd crates/pgdibs-server/tests/page
 if [[ "${1:-}" == --pictures ]]; then exec "$python" pictures.py; fi
 [[ $# -gt 0 ]] || set -- . "$repository/crates/pgdibs-cli/tests/terminal"
-exec "$python" -m pytest -q "$@"
+exec "$python" -m pytest -q -c pytest.ini "$@"

@@ -377,7 +377,8 @@ app def: built without a change since 5e884898da28…: forced, or that template
     fn status_without_pools_names_command_that_creates_one() {
         let limits = json!({"free_disk_bytes": null, "disk_floor_bytes": 536_870_912});
         let server = json!({"version": null, "warnings": [], "limits": limits, "addresses": {"default": {"host": "h", "port": 2}}});
-        let screen = status_screen(&status(&json!({"pools": [], "findings": [], "server": server})), "http://h:1", now(), false);
+        let screen =
+            status_screen(&status(&json!({"pools": [], "findings": [], "server": server})), "http://h:1", now(), false);
         assert_eq!(
             screen,
             "pgdibs 0.1.0 at http://h:1, the leader\nserver, compose=[fd00::5]:6000, h:2, reachable\n\

@@ -17,14 +17,11 @@ use pgdibs_api::problem::Code;
 use pgdibs_core::backend::Backend;
 use sha2::{Digest, Sha256};
 
-use self::view::Page;
+use self::view::{Page, SCRIPT, STYLE};
 use super::api_error::ApiError;
 use super::app::App;
 use super::shared_page::Shown;
 use super::status;
-
-const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = include_str!("page/page.js");
 
 /// The page loads nothing, runs its own script alone, calls this daemon alone, and stands in no frame.
 static POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
@@ -59,7 +56,8 @@ pub(super) async fn show<B: Backend + 'static>(
     State(app): State<App<B>>,
     headers: HeaderMap,
 ) -> Result<impl IntoResponse, ApiError> {
-    let shown = app.page.read(read(&app)).await;
+    let is_fresh = headers.get(header::CACHE_CONTROL).is_some_and(|value| value.as_bytes() == b"no-cache");
+    let shown = app.page.read(is_fresh, read(&app)).await;
     let address = address(&headers);
     let page = shown.rendered(&address, |shown| Page::new(shown, &address).render());
     let page = page.map_err(|error| ApiError::new(Code::Internal, format!("the page cannot be rendered: {error}")))?;

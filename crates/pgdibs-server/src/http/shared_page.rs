@@ -13,6 +13,9 @@ use crate::events::Record;
 /// The pause between two snapshots for pages, however many browsers are open.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// A reader who opens the page gets what is no older. Its script then asks for what is new.
+const LONGEST_AGE: Duration = Duration::from_secs(1);
+
 /// The page is kept for so many addresses by which readers call the daemon.
 const ADDRESSES: usize = 4;
 
@@ -52,12 +55,13 @@ impl Shown {
 pub(super) struct SharedPage(tokio::sync::Mutex<Option<(Instant, Arc<Shown>)>>);
 
 impl SharedPage {
-    /// What was read after this call; `read` reads it, unless another call has begun to do so in the meantime.
-    pub(super) async fn read(&self, read: impl Future<Output = Shown>) -> Arc<Shown> {
+    /// What was read after this call, or, unless it must be `fresh`, shortly before it; `read` reads it, unless another call has begun to do so in
+    /// the meantime.
+    pub(super) async fn read(&self, fresh: bool, read: impl Future<Output = Shown>) -> Arc<Shown> {
         let arrived = Instant::now();
         let mut last = self.0.lock().await;
         if let Some((began, shown)) = last.as_ref() {
-            if *began >= arrived {
+            if *began >= arrived || !fresh && began.elapsed() < LONGEST_AGE {
                 return Arc::clone(shown);
             }
             tokio::time::sleep_until(*began + PAUSE).await;

@@ -19,7 +19,7 @@ from daemon_process import TemporaryDaemon, postgres_programs
 SCHEMA = "create table customers (id int generated always as identity, name text);"
 
 
-def until(what: str, holds: Callable[[], object], within_seconds: float = 20) -> None:
+def until(what: str, holds: Callable[[], object], within_seconds: float = 60) -> None:
     """Polls until something holds."""
     deadline = time.monotonic() + within_seconds
     while not holds():

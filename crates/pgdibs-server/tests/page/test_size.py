@@ -35,11 +35,17 @@ def url() -> Iterator[str]:
             output.open("wb") as log,
             subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=log) as served,
         ):
-            until("the page is served", lambda: file.exists() and file.read_text(encoding="utf-8"), within_seconds=900)
+            until("the page is served", lambda: is_written(file) or served.poll() is not None, within_seconds=900)
+            assert is_written(file), output.read_text(encoding="utf-8", errors="replace")
             yield f"http://{file.read_text(encoding='utf-8')}"
             file.unlink()
             served.wait(60)
         assert served.returncode == 0, output.read_text(encoding="utf-8", errors="replace")
+
+
+def is_written(file: Path) -> bool:
+    """Whether a file has its text."""
+    return file.exists() and file.stat().st_size > 0
 
 
 def call(url: str, method: str, path: str, body: Any = None) -> Any:

@@ -11,11 +11,14 @@ const keyOf = (node) => node?.nodeType === Node.ELEMENT_NODE ? node.dataset.key 
 
 /** Makes `old` equal to `fresh`, node by node, so that focus, scroll positions and selections stay. */
 function morph(old, fresh) {
+  // A row whose fields are the same differs in its times alone, which go on by themselves.
+  if (old.dataset?.same !== undefined && old.dataset.same === fresh.dataset?.same) return;
   if (old.isEqualNode(fresh)) return;
   if (old.nodeName !== fresh.nodeName) return void old.replaceWith(fresh);
   if (old.nodeType !== Node.ELEMENT_NODE) return void (old.data = fresh.data);
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
   for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  if (old.nodeName === "TIME") return;
   const children = [...fresh.childNodes];
   const wanted = new Set(children.map(keyOf));
   const known = new Map([...old.childNodes].filter(keyOf).map((child) => [keyOf(child), child]));
@@ -52,7 +55,7 @@ function update(html) {
   }
   document.title = fresh.title;
   setClock();
-  tick();
+  showClocks();
   performance.measure("update", "update-begins");
 }
 
@@ -74,13 +77,17 @@ function duration(seconds) {
   return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
 }
 
-function tick() {
-  const now = Date.now() - ahead;
-  // In the reader's time zone; the page has them in UTC.
+/** The times of events in the reader's time zone; the page has them in UTC. */
+function showClocks() {
   for (const time of document.querySelectorAll("time[data-clock]")) {
     const text = new Date(time.dateTime).toLocaleTimeString([], { hour12: false });
     if (time.firstChild?.data !== text) time.textContent = text;
   }
+}
+
+function tick() {
+  const now = Date.now() - ahead;
+  showClocks();
   for (const time of document.querySelectorAll("time[data-since], time[data-until]")) {
     const at = Date.parse(time.dateTime);
     const text = duration((time.hasAttribute("data-since") ? now - at : at - now) / 1000);
@@ -120,7 +127,7 @@ async function fetchPage() {
   fetching = true;
   missed = false;
   try {
-    const answer = await fetch(url("/"), { headers: { Accept: "text/html" } });
+    const answer = await fetch(url("/"), { headers: { "Cache-Control": "no-cache" } });
     if (!answer.ok) throw new Error(`the daemon answered ${answer.status}`);
     update(await answer.text());
   } catch {

@@ -134,11 +134,11 @@ async fn readers_at_once_share_a_status_read_after_their_call() {
     let api = TestApi::new();
     let stage = watch::Sender::new(Some(api.service.clone()));
     let app = App { stage: stage.subscribe(), status: api.status.clone(), page: Arc::default() };
-    let first = app.page.read(read(&app)).await;
+    let first = app.page.read(true, read(&app)).await;
     api.put("/v1/pools/later", json!({})).await.expect(201);
     let reads = (0..50).map(|_| {
         let app = app.clone();
-        tokio::spawn(async move { app.page.read(read(&app)).await })
+        tokio::spawn(async move { app.page.read(true, read(&app)).await })
     });
     let reads: Vec<_> = reads.collect();
     let mut shown = Vec::new();
@@ -148,8 +148,10 @@ async fn readers_at_once_share_a_status_read_after_their_call() {
     assert!(first.status.pools.is_empty());
     assert!(shown.iter().all(|one| one.status.pools.len() == 1), "each call sees what happened before it");
     assert!(shown.iter().all(|one| Arc::ptr_eq(one, &shown[0])), "one snapshot for all of them");
+    let opened = app.page.read(false, read(&app)).await;
+    assert!(Arc::ptr_eq(&opened, &shown[0]), "who opens the page gets what is there");
     let began = tokio::time::Instant::now();
-    let next = app.page.read(read(&app)).await;
+    let next = app.page.read(true, read(&app)).await;
     assert!(!Arc::ptr_eq(&next, &shown[0]), "a later call has a later status");
     assert!(began.elapsed() >= Duration::from_millis(200), "after a pause: {:?}", began.elapsed());
 }

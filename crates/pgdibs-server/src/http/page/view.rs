@@ -12,10 +12,12 @@ use pgdibs_api::time::seconds_between;
 use pgdibs_core::event::EventKind;
 
 use super::super::shared_page::Shown;
-use super::{SCRIPT, STYLE};
 use crate::events::Record;
 use crate::overview::{self, Headline, RunOverview, SHORT, count_of, headline, live_leases};
 use crate::units::{duration, shortened, size};
+
+pub(super) const STYLE: &str = include_str!("page.css");
+pub(super) const SCRIPT: &str = include_str!("page.js");
 
 /// So many last lines of a failed build are shown.
 const LOG_LINES: usize = 20;
