@@ -46,7 +46,12 @@ use crate::http::{databases, events, leases, metrics, openapi, pools, probes, ru
         databases::delete,
         databases::credentials,
     ),
-    components(schemas(pgdibs_api::problem::Problem, pgdibs_api::event::EventKind, pgdibs_api::lease::LeaseFilter))
+    components(schemas(
+        pgdibs_api::problem::Problem,
+        pgdibs_api::event::EventKind,
+        pgdibs_api::event::Event,
+        pgdibs_api::lease::LeaseFilter
+    ))
 )]
 struct Handlers;
 
