@@ -8,7 +8,7 @@ use pgdibs_core::name::{PoolName, shown};
 use pgdibs_core::template::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::openapi::RefOr;
-use utoipa::openapi::schema::{Object, ObjectBuilder, Schema, Type};
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use crate::bounded::PoolField;
@@ -27,7 +27,7 @@ impl EventKind {
 
 impl PartialSchema for EventKind {
     fn schema() -> RefOr<Schema> {
-        let object: Object = ObjectBuilder::new()
+        let object = ObjectBuilder::new()
             .schema_type(Type::String)
             .description(Some("What happened; docs/events.md says when each kind comes."))
             .enum_values(Some(Self::names()))
@@ -37,6 +37,31 @@ impl PartialSchema for EventKind {
 }
 
 impl ToSchema for EventKind {}
+
+/// One event of a stream.
+#[derive(Debug, Clone, ToSchema)]
+pub struct ServerSentEvent {
+    /// `<instance>-<number>`.
+    pub id: String,
+    /// What happened; or `gap`: events are missing here; or `status`, which follows a gap.
+    #[schema(value_type = StreamedKind)]
+    pub event: String,
+    /// An Event as JSON; of `status` a Status.
+    #[schema(content_media_type = "application/json")]
+    pub data: String,
+}
+
+/// The kinds, and what a stream has beside them.
+struct StreamedKind;
+
+impl PartialSchema for StreamedKind {
+    fn schema() -> RefOr<Schema> {
+        let names = EventKind::names().chain(["gap", "status"]);
+        RefOr::T(Schema::Object(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()))
+    }
+}
+
+impl ToSchema for StreamedKind {}
 
 /// One thing that happened. Fields that do not apply are missing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

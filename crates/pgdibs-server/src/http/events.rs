@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use hyper::body::Bytes;
-use pgdibs_api::event::{Event, EventsQuery};
+use pgdibs_api::event::{EventsQuery, ServerSentEvent};
 use pgdibs_api::problem::Code;
 use pgdibs_api::time::rfc3339;
 use pgdibs_core::backend::Backend;
@@ -39,13 +39,9 @@ const RETRY: &str = "retry: 1000\n\n";
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What happens, as server-sent events.
-///
-/// `event` is a kind of EventKind, `data` an Event, `id` is `<instance>-<number>`. Without `since` the stream begins now. Where events before
-/// it are missing (more than 1,000 have passed, or the id is of another daemon or of one before a restart), it begins with an event `gap` and
-/// an event `status`, whose data is that of `GET /v1/status`. A caller that reads too slowly to follow is disconnected.
+/// What happens, as server-sent events. Without `since` the stream begins now. Where the events since then are not known, it begins with `gap` and `status`.
 #[utoipa::path(get, path = "/v1/events", operation_id = "streamEvents", params(EventsQuery), responses(
-    (status = 200, description = "The events.", body = Event, content_type = "text/event-stream"),
+    (status = 200, description = "The events.", body = ServerSentEvent, content_type = "text/event-stream"),
 ))]
 pub(super) async fn stream<B: Backend + 'static>(
     service: Service<B>,

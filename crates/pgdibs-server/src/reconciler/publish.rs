@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pgdibs_core::error::StepError;
 use pgdibs_core::event::{Event, EventKind};
-use pgdibs_core::name::PoolName;
+use pgdibs_core::name::{DatabaseName, PoolName};
 use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolSettings};
 use pgdibs_core::snapshot::Snapshot;
@@ -46,7 +46,11 @@ impl StepEvents {
             Step::RetireTemplate { reason, .. } => subject.because(&reason.to_string()),
             // The seal is the end of the build.
             Step::Seal { template } => match snapshot.template(*template) {
-                Some(template) => subject.taking(template.build_started_at.until(snapshot.taken_at)),
+                Some(template) => {
+                    let published = DatabaseName::template(&template.pool, &template.fingerprint);
+                    let subject = subject.taking(template.build_started_at.until(snapshot.taken_at));
+                    Event { database: Some(published.to_string()), ..subject }
+                }
                 None => subject,
             },
             _ => subject,

@@ -184,6 +184,7 @@ async fn events_of_one_cycle_come_in_order() {
     assert_eq!(of_start, [EventKind::LeadershipChanged, EventKind::SettingChanged, EventKind::TemplateBuilt, clone]);
     assert_eq!(found[1].reason.as_deref(), Some("the pool was made: warm = 1, max = 1, spares = 0"));
     assert_eq!((found[2].template.as_deref(), found[2].holder.as_deref()), (Some("v1"), Some("builder")));
+    assert!(found[2].database.as_deref().is_some_and(|name| name.starts_with("app_template_")), "{:?}", found[2]);
     // The second database is made beside the drop of the first.
     found.retain(|event| event.kind != EventKind::DatabaseDropped);
     let cycle: Vec<_> = found[4..].iter().map(|event| (event.kind, event.lease.map(|id| id.as_u128()))).collect();

@@ -49,7 +49,12 @@ use crate::http::{databases, events, leases, metrics, openapi, page, pools, prob
         databases::delete,
         databases::credentials,
     ),
-    components(schemas(pgdibs_api::problem::Problem, pgdibs_api::event::EventKind, pgdibs_api::lease::LeaseFilter))
+    components(schemas(
+        pgdibs_api::problem::Problem,
+        pgdibs_api::event::EventKind,
+        pgdibs_api::event::Event,
+        pgdibs_api::lease::LeaseFilter
+    ))
 )]
 struct Handlers;
 
