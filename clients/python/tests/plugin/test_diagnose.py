@@ -76,7 +76,9 @@ class Diagnosis:
 
     def start(self, *arguments: str, command: Optional[list[str]] = None) -> subprocess.Popen[str]:
         """Start it."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("PGDIBS_", "PYTEST_", "PG"))}
+        # With PYTHONDONTWRITEBYTECODE Python would leave the tree alone whatever diagnose does.
+        foreign = ("PGDIBS_", "PYTEST_", "PG", "PYTHON")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         environment.update(PGDIBS_URL=self.url, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **self.environment)
         words = [self.program, "diagnose", "--output", "json", *arguments, "--", *(command or PYTEST)]
         return subprocess.Popen(
