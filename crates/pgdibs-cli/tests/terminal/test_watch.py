@@ -68,7 +68,7 @@ class Terminal:
 def stage() -> Iterator[Stage]:
     """A daemon with a pool of four slots."""
     stage = Stage()
-    stage.pool("shop_test", warm=2, max=4, spares=1)
+    stage.pool("shop_test", warm=4, max=4, spares=1)
     yield stage
     stage.close()
 
@@ -83,7 +83,8 @@ def terminal(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Terminal]
 
 @pytest.fixture
 def leases(stage: Stage) -> Iterator[list[dict[str, Any]]]:
-    """Three leases of two runs."""
+    """Three leases of two runs, of the slots 0 to 2."""
+    until("each slot is ready", lambda: stage.call("GET", "/v1/pools/shop_test")["counts"]["ready"] == 4)
     leases = [
         stage.lease("shop_test", run=run, worker=worker, holder=f"{run}/pid 4312/{worker}", wait_seconds=30)
         for run, worker in (("ci-7", "gw0"), ("ci-7", "gw1"), ("ci-9", "gw2"))
@@ -104,10 +105,12 @@ def test_screen_shows_and_quits(terminal: Terminal, leases: list[dict[str, Any]]
 
 def test_rows_are_sorted_and_filtered(terminal: Terminal, leases: list[dict[str, Any]]) -> None:
     terminal.expect("DATABASE▾")
+    terminal.expect("shop_test_gw2")
     terminal.keys("s")
     terminal.expect("HELD FOR▾")
     terminal.keys("/", "ci-9", "Enter")
     terminal.expect_that("one row is left", lambda text: "shop_test_gw2" in text and "shop_test_gw0" not in text)
+    terminal.expect('rows with "ci-9"')
     terminal.keys("Escape")
     terminal.expect("shop_test_gw0")
 
