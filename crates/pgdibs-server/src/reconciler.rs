@@ -8,6 +8,7 @@ mod stall_detector;
 mod backend;
 mod busy;
 mod effects;
+mod outage;
 mod publish;
 mod state;
 mod timer;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{Events, Record};
+use super::bus::{Events, Record};
 
 /// The reader has fallen behind: what it would read next is not kept any more.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,8 +18,37 @@ pub struct Reader {
     next: u64,
 }
 
+impl Events {
+    /// A reader of the events from now on.
+    pub fn reader(self: &Arc<Self>) -> Reader {
+        let next = self.state.lock().next;
+        Reader::new(Arc::clone(self), self.last.subscribe(), next)
+    }
+
+    /// A reader of the events after that with this id; `None` when some of them are not kept, or the id is not of this daemon.
+    pub fn reader_after(self: &Arc<Self>, id: &str) -> Option<Reader> {
+        let (instance, number) = id.rsplit_once('-')?;
+        let number: u64 = number.parse().ok()?;
+        let state = self.state.lock();
+        let is_kept = number < state.next && number + 1 >= state.next - state.ring.len() as u64;
+        if instance.parse() != Ok(self.instance) || !is_kept {
+            return None;
+        }
+        drop(state);
+        Some(Reader::new(Arc::clone(self), self.last.subscribe(), number + 1))
+    }
+
+    /// A reader of all that is kept, and of what follows.
+    pub fn reader_of_kept(self: &Arc<Self>) -> Reader {
+        let state = self.state.lock();
+        let first = state.next - state.ring.len() as u64;
+        drop(state);
+        Reader::new(Arc::clone(self), self.last.subscribe(), first)
+    }
+}
+
 impl Reader {
-    pub(super) fn new(events: Arc<Events>, last: watch::Receiver<u64>, next: u64) -> Self {
+    fn new(events: Arc<Events>, last: watch::Receiver<u64>, next: u64) -> Self {
         Self { events, last, next }
     }
 

@@ -1,7 +1,14 @@
 //! What the bus keeps, and how readers follow it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgdibs_api::event as api;
+use pgdibs_core::event::{Event, EventKind};
+use pgdibs_core::template::Timestamp;
+
 use super::reader::Lagged;
-use super::*;
+use super::{Events, KEPT, Record};
 
 fn numbered(number: u64) -> Event {
     Event::new(EventKind::RunAdmitted).with_run(&format!("r{number}"))

@@ -1,7 +1,6 @@
 //! What the reconciler's steps change, as events.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use pgdibs_core::error::StepError;
@@ -11,23 +10,7 @@ use pgdibs_core::plan::Step;
 use pgdibs_core::pool::{Pool, PoolSettings};
 use pgdibs_core::snapshot::Snapshot;
 
-use super::Reconciler;
 use crate::events::Events;
-
-impl<B> Reconciler<B> {
-    /// The same, which publishes what it changes and finds on this bus.
-    #[must_use]
-    pub fn with_events(self, events: Arc<Events>) -> Self {
-        Self { events, ..self }
-    }
-
-    /// Publishes the end of an outage.
-    pub(super) fn server_answers(&mut self) {
-        if let Some(since) = self.unreachable_since.take() {
-            self.events.publish(Event::new(EventKind::ServerBack).taking(since.elapsed()));
-        }
-    }
-}
 
 /// What a step works on, taken before it runs: a slow one outlives its snapshot.
 #[derive(Debug)]
