@@ -412,30 +412,38 @@ where l.locktype = 'advisory' and l.granted and l.classid = 1885824098 and l.obj
 -- count, nor does an announcement that has lapsed; a run with leases is in use by these. In PL/pgSQL, which keeps the plan.
 create function template_choice(pool_name text, run_id text, own_daemon integer)
 returns table (of_run text, "current" text, others text[]) language plpgsql stable as $$
-#variable_conflict use_column
+declare
+    newest bigint;
+    is_sourced boolean;
 begin
-    return query
-    with of_run as (
-        select coalesce(
+    if run_id is not null then
+        of_run := coalesce(
             (select a.fingerprint from announced_runs a where a.run = run_id and a.pool = pool_name),
-            (select l.fingerprint from leases l where l.run = run_id and l.pool = pool_name order by l.acquired_at desc limit 1))
-            as fingerprint),
-    newest as (
-        select t.id, t.fingerprint from templates t join pools p on p.name = t.pool
-        where p.name = pool_name and t.state in ('ready', 'building')
-        order by t.state = 'ready' desc, t.id is not distinct from p.current_template desc, t.built_at desc nulls last, t.id desc limit 1)
-    select of_run.fingerprint, newest.fingerprint,
-           case when of_run.fingerprint is null and not p.sourced then array(
-               select o.fingerprint from templates o
-               where o.pool = pool_name and o.id <> newest.id and o.state in ('ready', 'building') and (
-                   exists (select from databases d where d.template_id = o.id and d.state = 'leased')
-                   or exists (select from tickets t where t.template_id = o.id and t.kind <> 'reset'
-                       and (t.daemon = own_daemon or t.daemon::int8 in (select daemon from living_daemons)))
-                   or exists (select from announced_runs r
-                       where r.pool = pool_name and r.fingerprint = o.fingerprint and r.put_at > now() - interval '60 s'))
-               order by o.fingerprint) else '{}' end
-    from pools p cross join of_run left join newest on true
-    where p.name = pool_name and not p.dropping;
+            (select l.fingerprint from leases l where l.run = run_id and l.pool = pool_name order by l.acquired_at desc limit 1));
+    end if;
+    select p.sourced, t.id, t.fingerprint into is_sourced, newest, "current"
+    from pools p left join templates t on t.pool = p.name and t.state in ('ready', 'building')
+    where p.name = pool_name and not p.dropping
+    order by t.state = 'ready' desc nulls last, t.id is not distinct from p.current_template desc, t.built_at desc nulls last, t.id desc limit 1;
+    if not found then
+        return;
+    end if;
+    others := '{}';
+    -- Most pools have one template, which needs no look at its users.
+    if of_run is null and not is_sourced
+        and exists (select from templates o where o.pool = pool_name and o.id <> newest and o.state in ('ready', 'building'))
+    then
+        others := array(
+            select o.fingerprint from templates o
+            where o.pool = pool_name and o.id <> newest and o.state in ('ready', 'building') and (
+                exists (select from databases d where d.template_id = o.id and d.state = 'leased')
+                or exists (select from tickets t where t.template_id = o.id and t.kind <> 'reset'
+                    and (t.daemon = own_daemon or t.daemon::int8 in (select daemon from living_daemons)))
+                or exists (select from announced_runs r
+                    where r.pool = pool_name and r.fingerprint = o.fingerprint and r.put_at > now() - interval '60 s'))
+            order by o.fingerprint);
+    end if;
+    return next;
 end $$;
 
 -- The databases of the server. `ours`: pgdibs created it, which its owner role says from `create database` on. `invalid`: its drop was

@@ -124,12 +124,12 @@ pub(crate) async fn status(api: &Api) -> Result<Samples, BenchError> {
     Ok(samples)
 }
 
-/// Milliseconds of processor time of daemon and server for one pass of the reconciler, which a PUT that changes the pool wakes; the PUT is
-/// part of it. `None` where there is no `/proc`.
+/// Milliseconds of processor time of daemon and server for one pass of the reconciler, which a PUT wakes; the PUT is part of it. It changes
+/// nothing: a pool that shrinks and grows has a database dropped and cloned. `None` where there is no `/proc`.
 pub(crate) async fn reconcile(api: &Api, size: Size, meter: &Meter) -> Result<Option<f64>, BenchError> {
     let before = meter.read();
-    for pass in 0..RECONCILES {
-        api.resize(Size { warm: size.warm - pass % 2, ..size }).await?;
+    for _ in 0..RECONCILES {
+        api.resize(size).await?;
         tokio::time::sleep(RECONCILE_PAUSE).await;
     }
     let per_pass = |time: Duration| time.as_secs_f64() * 1000.0 / f64::from(RECONCILES);

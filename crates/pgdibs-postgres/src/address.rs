@@ -260,7 +260,7 @@ fn decoded(text: &str) -> String {
 pub(crate) const TRUSTED: Duration = Duration::from_millis(50);
 
 /// An idle connection answers within this time, or it is dead.
-const TEST: Duration = Duration::from_secs(2);
+pub(crate) const TEST: Duration = Duration::from_secs(2);
 
 pub(crate) const NOT_OURS: &str = "the server has a database \"pgdibs\" that is not ours: it belongs neither to the daemon's role nor to a superuser. Drop it with: dropdb pgdibs. If another role of a daemon made it, hand it over with: alter database pgdibs owner to the daemon's role";
 

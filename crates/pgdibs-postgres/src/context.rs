@@ -42,6 +42,8 @@ pub struct PgBackend {
     pub(crate) handed_over: Mutex<HandedOver>,
     pub(crate) suspects: tokio::sync::Mutex<Suspects>,
     pub(crate) disk: Disk,
+    /// Whether a login of pgdibs may be in use, as far as the leader knows.
+    pub(crate) has_tenants: tokio::sync::watch::Sender<bool>,
 }
 
 impl PgBackend {
@@ -57,6 +59,7 @@ impl PgBackend {
             handed_over: Mutex::default(),
             suspects: tokio::sync::Mutex::default(),
             disk: Disk::default(),
+            has_tenants: tokio::sync::watch::Sender::new(true),
         }
     }
 

@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pgdibs_core::database::{Database, DatabaseState};
 use pgdibs_core::error::Error;
 use pgdibs_core::lease::{Lease, LeaseId};
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_core::request::TemplatePut;
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_core::template::{Template, TemplateId};
+use pgdibs_core::template::{Template, TemplateId, TemplateState};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 use tokio::time::{Instant, sleep, timeout};
@@ -67,6 +68,7 @@ impl PgBackend {
 
     /// Gives the session up, whatever its state. The server may not know that it is dead, and would keep its lock.
     pub(crate) async fn discard_leadership(&self, leadership: &mut Option<Leadership>) {
+        self.has_tenants.send_replace(true);
         if let Some(held) = leadership.take() {
             *self.lost.lock().await = Some(held.session);
         }
@@ -119,8 +121,11 @@ impl PgBackend {
             return Err(Error::ServerUnavailable("this daemon does not reconcile".to_owned()));
         };
         let taken = answer_within(SNAPSHOT, snapshot::take_on(self, &mut held.connection)).await;
-        match taken {
-            Ok(_) => held.used = Instant::now(),
+        match &taken {
+            Ok(snapshot) => {
+                held.used = Instant::now();
+                self.has_tenants.send_if_modified(|known| std::mem::replace(known, has_tenants(snapshot)) != *known);
+            }
             Err(_) => self.discard_leadership(&mut leadership).await,
         }
         taken.map_err(|error| self.with_address(error.into()))
@@ -222,6 +227,14 @@ impl PgBackend {
     pub async fn make_current(&self, template: &Template) -> Result<(), Error> {
         self.within(templates::make_current(self, template)).await
     }
+}
+
+/// Whether a login that pgdibs made may be in use. Databases that no caller has had yet have passwords that no one knows.
+fn has_tenants(snapshot: &Snapshot) -> bool {
+    let unused = |database: &Database| matches!(database.state, DatabaseState::Spare | DatabaseState::Ready);
+    !snapshot.leases.is_empty()
+        || !snapshot.databases.iter().all(unused)
+        || snapshot.templates.iter().any(|template| template.state == TemplateState::Building)
 }
 
 /// Ends the session of a client that may have ended without the server's notice.

@@ -6,10 +6,8 @@ mod log;
 mod bus;
 mod reader;
 
-#[cfg(test)]
-pub use self::bus::Record;
 pub(crate) use self::bus::now;
-pub use self::bus::{Events, KEPT, frame};
+pub use self::bus::{Events, KEPT, Record, frame};
 pub use self::reader::Reader;
 
 #[cfg(test)]

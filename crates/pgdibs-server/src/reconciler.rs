@@ -165,8 +165,9 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             if due <= self.began.elapsed() {
                 return;
             }
-            // A renewal may have shortened a TTL.
-            tokio::time::sleep_until(self.began + due.min(self.began.elapsed() + TICK)).await;
+            // A renewal may have shortened a TTL. Without leases there is none.
+            let renewals = self.expiry.next().map_or(due, |_| self.began.elapsed() + TICK);
+            tokio::time::sleep_until(self.began + due.min(renewals)).await;
         }
     }
 
@@ -432,6 +433,7 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             let seconds = stalled_for.as_secs_f64();
             tracing::warn!("this process did not run for {seconds:.1} s; every lease starts a full time to live");
         }
+        self.stall_detector.watch(!snapshot.leases.is_empty());
         if std::mem::take(&mut self.demand_is_new) {
             self.demand.forget_use();
             self.demand.observe(&plan::recently_in_use(snapshot), asked);

@@ -30,6 +30,9 @@ pub(crate) const SLOW: Duration = Duration::from_millis(250);
 /// The same at all times: requests wait as well, and new connections, and tenants of other pools.
 const ALWAYS: Duration = Duration::from_millis(500);
 
+/// The same while no tenant can log in: only one that its lease has outlived, by a role that it made, can be a blocker.
+const AT_REST: Duration = Duration::from_millis(1500);
+
 /// A check is a few statements; the rollback of a prepared transaction connects first.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -45,9 +48,13 @@ impl PgBackend {
     /// Ends blockers until the caller drops the future, also while no step runs. It connects at once, since a blocker may keep new
     /// connections out later.
     pub async fn end_blockers(&self) {
+        let mut has_tenants = self.has_tenants.subscribe();
         loop {
             check(self).await;
             sleep(ALWAYS).await;
+            let more = AT_REST.saturating_sub(ALWAYS);
+            // The sender lives as long as the backend.
+            let _passed = timeout(more, has_tenants.wait_for(|has_tenants| *has_tenants)).await;
         }
     }
 }

@@ -61,18 +61,18 @@ async fn acquire_single<'a>(
     request: &'a Acquire,
     ticket: Option<TicketId>,
 ) -> Result<Attempt<'a>> {
-    let mut connection = backend.catalog().acquire().await?;
-    match acquire_one(backend, &mut connection, request, None, 1, ticket, ticket.is_some()).await? {
-        Outcome::Granted(lease) => return Ok(Ok(vec![*lease])),
-        Outcome::Contested(template) => {
-            drop(connection);
-            return acquire_in_turn(backend, request, template).await;
-        }
+    let mut lent = backend.connections.catalog.lend().await?;
+    let outcome = acquire_one(backend, &mut lent.connection, request, None, 1, ticket, ticket.is_some()).await?;
+    if matches!(outcome, Outcome::Held) {
         // Until the server has released the locks of the failed statement, other requests would skip the database.
-        Outcome::Held => connection.ping().await?,
-        outcome => return Ok(Err((request, outcome))),
+        lent.connection.ping().await?;
     }
-    Ok(Err((request, Outcome::Held)))
+    lent.give_back();
+    match outcome {
+        Outcome::Granted(lease) => Ok(Ok(vec![*lease])),
+        Outcome::Contested(template) => acquire_in_turn(backend, request, template).await,
+        outcome => Ok(Err((request, outcome))),
+    }
 }
 
 /// Acquires as a newcomer while others wait. Concurrent newcomers would each count the databases that are left beside the waiters, and

@@ -84,7 +84,10 @@ pub(crate) async fn end_all(
 }
 
 pub(crate) async fn end(backend: &PgBackend, id: LeaseId, end: End, reason: &str) -> Result<bool> {
-    if end_all(&backend.catalog(), &[id], end, None, reason).await? > 0 {
+    let mut lent = backend.connections.catalog.lend().await?;
+    let ended = end_all(&mut *lent.connection, &[id], end, None, reason).await?;
+    lent.give_back();
+    if ended > 0 {
         reach(Failpoint::ReleaseCommitted).await;
         return Ok(true);
     }

@@ -18,6 +18,7 @@ mod fence;
 mod half_made;
 mod isolation;
 mod leading;
+mod lending;
 mod locales;
 mod login_rights;
 mod lost_catalog;

@@ -45,6 +45,11 @@ impl Record {
         self.event.as_ref().map(|(event, _)| event)
     }
 
+    /// The event as callers get it; `None` where events of another daemon are missing.
+    pub fn response(&self) -> Option<&api::Event> {
+        self.event.as_ref().map(|(_, wire)| wire)
+    }
+
     /// The event as other daemons get it; `None` if it came from one.
     pub fn to_relay(&self) -> Option<&api::Event> {
         self.event.as_ref().filter(|_| self.is_own).map(|(_, wire)| wire)

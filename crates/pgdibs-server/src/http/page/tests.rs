@@ -133,7 +133,8 @@ async fn page_of_starting_daemon_says_so() {
 async fn readers_at_once_share_a_status_read_after_their_call() {
     let api = TestApi::new();
     let stage = watch::Sender::new(Some(api.service.clone()));
-    let app = App { stage: stage.subscribe(), status: api.status.clone(), page: Arc::default(), metrics: Arc::default() };
+    let app =
+        App { stage: stage.subscribe(), status: api.status.clone(), page: Arc::default(), metrics: Arc::default() };
     let first = app.page.read(true, read(&app)).await;
     api.put("/v1/pools/later", json!({})).await.expect(201);
     let reads = (0..50).map(|_| {
