@@ -471,15 +471,3 @@ impl<V: ToSchema, const MAX: usize> PartialSchema for BoundedMap<V, MAX> {
         object.additional_properties(Some(V::schema())).into()
     }
 }
-
-impl ToSchema for crate::run_report::PhaseSeconds {
-    fn name() -> Cow<'static, str> {
-        "PhaseSeconds".into()
-    }
-}
-
-impl ToSchema for crate::run_report::FingerprintInputs {
-    fn name() -> Cow<'static, str> {
-        "FingerprintInputs".into()
-    }
-}

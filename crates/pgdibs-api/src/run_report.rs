@@ -1,5 +1,6 @@
 //! Reports of runs: where the time of a test session went, sent at its end and kept for each pool.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use pgdibs_core::inputs::Inputs;
@@ -15,6 +16,18 @@ pub type PhaseSeconds = BoundedMap<Seconds, 40>;
 
 /// The inputs of a fingerprint by name, as in `migrations/0042_orders.sql`, with a hash of each.
 pub type FingerprintInputs = BoundedMap<Label, 1000>;
+
+impl ToSchema for PhaseSeconds {
+    fn name() -> Cow<'static, str> {
+        "PhaseSeconds".into()
+    }
+}
+
+impl ToSchema for FingerprintInputs {
+    fn name() -> Cow<'static, str> {
+        "FingerprintInputs".into()
+    }
+}
 
 /// The inputs as core has them.
 #[must_use]

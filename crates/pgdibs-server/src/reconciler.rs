@@ -39,8 +39,7 @@ use self::stall_detector::StallDetector;
 pub use self::state::ReconcilerState;
 use self::timer::{APPLY, Timer};
 use self::waiters::{entering, ready_for_waiters};
-use crate::events::Events;
-pub(crate) use crate::events::now;
+use crate::events::{Events, now};
 use crate::metrics::Metrics;
 use crate::service::shortages::Shortages;
 use crate::service::wait_queue::{WaitQueue, Written};
@@ -183,21 +182,6 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
             self.expiry.renewed(lease, renewals, ttl, at.saturating_duration_since(self.began));
         }
         self.expiry.restart_leases(&unwritten);
-    }
-
-    /// Logs an outage once; every later failure belongs to it.
-    fn server_is_unreachable(&mut self, error: &Error) {
-        if self.unreachable_since.is_none() {
-            self.unreachable_since = Some(Instant::now());
-            let why = if let Error::ServerUnavailable(why) = error { why.clone() } else { error.to_string() };
-            self.events.publish(Event::new(EventKind::ServerLost).because(&why));
-        }
-        // No renewal could be written.
-        self.expiry.restart();
-        self.report.lock().unreachable = Some(error.to_string());
-        self.wait_queue.set_outage(matches!(error, Error::ServerUnavailable(_)).then(|| error.clone()));
-        // The server cannot take renewals either.
-        self.expiry.restart();
     }
 
     /// One activation: applies for leadership, then runs cycles until a snapshot gives no fast step.

@@ -3,6 +3,8 @@
 //! It compares the inputs at each acquire without a fingerprint and every [`INTERVAL`], and builds as often as [`BuildRate`] allows. Acquires get the error of a failed build; the
 //! daemon retries it when the inputs change, or at an acquire [`RETRY`] later. Each attempt starts with an empty database.
 
+mod comparison;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use pgdibs_core::backend::Backend as _;
 use pgdibs_core::error::Error;
 use pgdibs_core::event::{Event, EventKind};
 use pgdibs_core::inputs::Inputs;
-use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
+use pgdibs_core::name::{Fingerprint, PoolName};
 use pgdibs_core::request::{BuildPlace, TemplatePut};
 use pgdibs_core::template::{TemplateId, TemplateState};
 use pgdibs_postgres::backend::PgBackend;
@@ -21,17 +23,17 @@ use pgdibs_postgres::connect::ServerAddress;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::comparison::Trigger;
 use super::build_rate::{self, BuildRate};
 use super::lock_wait::{self, LockWait, application_of_copy};
 use super::source_database::SourceDatabase;
 use crate::config::{Config, PoolConfig};
 use crate::events::Events;
+use crate::service::Current;
 use crate::service::wait_queue::WaitQueue;
 use crate::service::waiter::{Attempt, Waited, Waiter};
-use crate::service::{Current, Sources};
 use pgdibs_sources::{
-    BuildFailure, BuildPlan, BuildReport, BuildTarget, DatabaseCopy, FingerprintContext, Source, SourceFingerprint,
-    SourceKind,
+    BuildFailure, BuildPlan, BuildReport, BuildTarget, DatabaseCopy, Source, SourceFingerprint, SourceKind,
 };
 
 /// The interval at which inputs are compared without an acquire.
@@ -428,76 +430,5 @@ impl Builds {
             }
             (result, _) => result,
         }
-    }
-}
-
-/// The cause of a comparison of the inputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trigger {
-    Acquire,
-    Timer,
-}
-
-impl Sources for Builds {
-    fn current(&self, pool: &PoolName) -> Current {
-        self.compare(pool, Trigger::Acquire)
-    }
-}
-
-impl Builds {
-    fn compare(&self, pool: &PoolName, trigger: Trigger) -> Current {
-        let Some(sourced) = self.pools.get(pool) else { return Current::NoSource };
-        let mut sourced = sourced.lock();
-        let sourced = &mut *sourced;
-        let source = sourced.fingerprints.source();
-        let digest = match &source.kind {
-            SourceKind::Database(name) => match sourced.database.digest(source.refresh) {
-                Ok(digest) => digest,
-                Err(Some(why)) => {
-                    sourced.unreadable = Some(why.clone());
-                    return Current::Unreadable(why);
-                }
-                Err(None) => return Current::Unread(format!("the daemon has not read database \"{name}\" yet")),
-            },
-            _ => String::new(),
-        };
-        let settings = &sourced.settings.settings;
-        let owner = settings.owner.clone().unwrap_or_else(|| RoleName::of_pool(pool));
-        let extensions: Vec<String> = settings.extensions.iter().flatten().map(ToString::to_string).collect();
-        let locale = [&settings.locale, &settings.encoding, &settings.icu_locale].map(Option::as_deref);
-        let roles: Vec<String> = settings.roles.iter().flatten().map(ToString::to_string).collect();
-        let context = FingerprintContext {
-            server_major: self.backend.facts().major,
-            database_digest: &digest,
-            extensions: &extensions,
-            locale: locale.map(Option::unwrap_or_default),
-            roles: &roles,
-            owner: owner.as_str(),
-        };
-        // An unchanged file costs one system call; changed ones are read here, which for migrations takes a few milliseconds.
-        let fingerprint = match sourced.fingerprints.current(&context) {
-            Ok(text) => text,
-            Err(error) => {
-                let why = error.to_string();
-                sourced.unreadable = Some(why.clone());
-                return Current::Unreadable(why);
-            }
-        };
-        sourced.unreadable = None;
-        let Ok(fingerprint) = Fingerprint::parse(&fingerprint) else {
-            return Current::Unreadable("the fingerprint of the inputs is malformed".to_owned());
-        };
-        if sourced.inputs.as_ref().is_none_or(|(of, _)| *of != fingerprint) {
-            sourced.inputs = Some((fingerprint.clone(), sourced.fingerprints.inputs(&context)));
-        }
-        if let Some((failed, why, at)) = &sourced.failed
-            && *failed == fingerprint
-        {
-            if trigger == Trigger::Timer || at.elapsed() < RETRY {
-                return Current::Failed(fingerprint, why.clone());
-            }
-            sourced.failed = None;
-        }
-        Current::Fingerprint(fingerprint)
     }
 }

@@ -13,9 +13,10 @@ use pgdibs_postgres::doctor::{Examination, Severity};
 use pgdibs_postgres::facts::ServerFacts;
 
 use super::builds::Builds;
+use crate::events::now;
 use crate::http::{ServerStatus, StatusSource};
 use crate::metrics::Metrics;
-use crate::reconciler::{ReconcilerState, now};
+use crate::reconciler::ReconcilerState;
 use crate::service::RefusedPools;
 
 /// The state that the daemon's tasks report.

@@ -13,7 +13,7 @@ use pgdibs_core::snapshot::{Snapshot, Ticket};
 use super::app::App;
 use super::status_source::StatusSource;
 use super::{databases, pools};
-use crate::reconciler::now;
+use crate::events::now;
 use crate::service::Service;
 
 /// Everything one page needs.
