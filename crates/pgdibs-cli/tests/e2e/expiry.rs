@@ -74,6 +74,9 @@ fn sleep_during_a_snapshot_expires_no_lease() {
     api.until_counts(&pool, &json!({"ready": 3}));
     let acquire_request = json!({"pool": pool, "ttl_seconds": 4, "wait_seconds": 10});
     let (mut blocker, mut boss) = (cluster.superuser("pgdibs"), cluster.superuser("postgres"));
+    // Stalls are looked for from the first snapshot with a lease on; the database that replaces the leased one shows that there was one.
+    let earlier = api.lease(&json!({"pool": pool, "ttl_seconds": 60, "wait_seconds": 10}));
+    api.until_counts(&pool, &json!({"ready": 3, "leased": 1}));
     // A lock blocks every read of the catalog; the lease was granted before.
     let lease = api.lease(&acquire_request);
     blocker.run("begin; lock table leases in access exclusive mode");
@@ -93,6 +96,7 @@ fn sleep_during_a_snapshot_expires_no_lease() {
     }
     api.post(&format!("/v1/leases/{}/renew", lease["id"].as_str().unwrap()), &json!({})).expect(200);
     api.release(&lease);
+    api.release(&earlier);
     assert!(daemon.log().contains("this process did not run for"), "{}", daemon.log());
     daemon.stop();
 }

@@ -23,7 +23,6 @@ use pgdibs_postgres::connect::ServerAddress;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::comparison::Trigger;
 use super::build_rate::{self, BuildRate};
 use super::lock_wait::{self, LockWait, application_of_copy};
 use super::source_database::SourceDatabase;
@@ -431,4 +430,11 @@ impl Builds {
             (result, _) => result,
         }
     }
+}
+
+/// The cause of a comparison of the inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trigger {
+    Acquire,
+    Timer,
 }

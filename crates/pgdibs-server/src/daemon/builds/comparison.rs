@@ -3,15 +3,8 @@
 use pgdibs_core::name::{Fingerprint, PoolName, RoleName};
 use pgdibs_sources::{FingerprintContext, SourceKind};
 
-use super::{Builds, RETRY};
+use super::{Builds, RETRY, Trigger};
 use crate::service::{Current, Sources};
-
-/// The cause of a comparison of the inputs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Trigger {
-    Acquire,
-    Timer,
-}
 
 impl Sources for Builds {
     fn current(&self, pool: &PoolName) -> Current {
