@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def test_500_slots_are_painted_and_updated_in_time(url: str, browser: Browser, r
         page.goto(url)
         wait_for_state(page, "live")
         entry = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
-        until("the page is painted", lambda page=page, entry=entry: page.evaluate(entry))
+        until("the page is painted", partial(page.evaluate, entry))
         paints.append(page.evaluate(entry))
         assert page.locator(".slots .leased").count() == 500
         assert page.locator("#leases tbody tr").count() == 500
