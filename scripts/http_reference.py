@@ -139,7 +139,9 @@ class Page:
             for code, response in call["responses"].items()
             if code != "default"
         ]
-        answers = {name: self.document["components"]["schemas"][name] for name in sorted(self.reachable(responses))}
+        # An event is the text of a field, which a schema cannot refer to.
+        names = sorted(self.reachable(responses) | {"Event"})
+        answers = {name: self.document["components"]["schemas"][name] for name in names}
         template = environment.from_string((API / "http.md.j2").read_text(encoding="utf-8"))
         text = template.render(groups=groups, answers=answers, problems=read("problems.json")["problems"])
         return re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n"
