@@ -9,6 +9,7 @@ use pgdibs::api::pool::Pool;
 use pgdibs::api::status::{Daemon, FindingSeverity, Limits, Server, Status};
 use pgdibs::api::template::{InputChanges, Template, TemplateState};
 use pgdibs_server::config::HostPort;
+use pgdibs_server::overview::changes_since;
 
 /// A fingerprint in a table; its beginning without the ellipsis identifies the template for the other commands.
 const FINGERPRINT_WIDTH: usize = 13;
@@ -185,24 +186,6 @@ pub(super) fn change_lines(pools: &[Pool]) -> String {
         lines_of(&format!("{name}: {}", changes_since(changes)))
     };
     changed.map(line).collect()
-}
-
-/// `built after changes since 5e884898da28…: 1.sql changed; 2.sql, 3.sql added`.
-fn changes_since(changes: &InputChanges) -> String {
-    let lists = [(&changes.changed, "changed"), (&changes.added, "added"), (&changes.removed, "removed")];
-    let mut words: Vec<String> = lists
-        .into_iter()
-        .filter(|(names, _)| !names.is_empty())
-        .map(|(names, verb)| format!("{} {verb}", names.join(", ")))
-        .collect();
-    if changes.more > 0 {
-        words.push(format!("{} more", changes.more));
-    }
-    let since = shortened(&changes.since, FINGERPRINT_WIDTH);
-    match words.is_empty() {
-        true => format!("built without a change since {since}: forced, or that template had been dropped"),
-        false => format!("built after changes since {since}: {}", words.join("; ")),
-    }
 }
 
 /// One template in full.

@@ -10,7 +10,7 @@ use pgdibs_api::database::DatabaseState;
 use pgdibs_api::lease::{Lease, LeaseState};
 use pgdibs_api::pool::Pool;
 use pgdibs_api::status::{Status, Waiter, WaiterKind};
-use pgdibs_api::template::TemplateState;
+use pgdibs_api::template::{InputChanges, TemplateState};
 
 use crate::units::{duration, shortened};
 
@@ -251,4 +251,23 @@ pub fn waits_for(status: &Status, waiter: &Waiter) -> String {
         names.push(count_of(others, "other", "others"));
     }
     format!("{}{behind}", names.join(", "))
+}
+
+/// `built after changes since 5e884898da28…: 1.sql changed; 2.sql, 3.sql added`.
+#[must_use]
+pub fn changes_since(changes: &InputChanges) -> String {
+    let lists = [(&changes.changed, "changed"), (&changes.added, "added"), (&changes.removed, "removed")];
+    let mut words: Vec<String> = lists
+        .into_iter()
+        .filter(|(names, _)| !names.is_empty())
+        .map(|(names, verb)| format!("{} {verb}", names.join(", ")))
+        .collect();
+    if changes.more > 0 {
+        words.push(format!("{} more", changes.more));
+    }
+    let since = shortened(&changes.since, SHORT);
+    match words.is_empty() {
+        true => format!("built without a change since {since}: forced, or that template had been dropped"),
+        false => format!("built after changes since {since}: {}", words.join("; ")),
+    }
 }

@@ -35,7 +35,10 @@ async fn page_shows_everything_of_the_status() {
     let name = name.json["kept_database"].as_str().unwrap().to_owned();
     api.delete(&lease_path(&kept, "")).await.expect(204);
     api.until("the database is kept", |api| api.count("kept") == 1).await;
-    let begun = api.put("/v1/pools/app/templates/v2", json!({"holder": "ada"})).await.expect(201);
+    let begun = api
+        .put("/v1/pools/app/templates/v2", json!({"holder": "ada", "fingerprint_inputs": {"1.sql": "b"}}))
+        .await
+        .expect(201);
     let abandoned = json!({"token": begun.json["build"]["token"], "detail": "psql: ERROR: no\nlast line"});
     api.post("/v1/pools/app/templates/v2/abandon", abandoned).await.expect(204);
     api.until("the build has failed", |api| api.snapshot().templates.iter().any(|template| template.detail.is_some()))
@@ -45,6 +48,7 @@ async fn page_shows_everything_of_the_status() {
     for part in [
         "<p class=\"word\">Attention</p>",
         "app: template v2 failed",
+        "ada<br><span class=\"muted\">built after changes since v1b: 1.sql changed</span>",
         "PostgreSQL 15.8",
         "127.0.0.1:5432",
         "<h3 title=\"run 7f3c\">ci-7/gw0</h3>",

@@ -93,6 +93,8 @@ struct TemplateView<'a> {
     template: &'a PoolTemplate,
     short: String,
     figures: String,
+    /// Which inputs made it necessary.
+    cause: Option<String>,
     used: Moment<'a>,
     /// Why it failed or retires, at most its last lines.
     detail: Option<String>,
@@ -308,6 +310,7 @@ impl<'a> TemplateView<'a> {
             template,
             short: shortened(&template.fingerprint, SHORT),
             figures: figures.into_iter().flatten().collect::<Vec<_>>().join(" · "),
+            cause: template.input_changes.as_ref().map(overview::changes_since),
             used: since(&template.last_used_at, now),
             detail,
         }
