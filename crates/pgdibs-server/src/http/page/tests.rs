@@ -35,6 +35,8 @@ async fn page_shows_everything_of_the_status() {
     let name = name.json["kept_database"].as_str().unwrap().to_owned();
     api.delete(&lease_path(&kept, "")).await.expect(204);
     api.until("the database is kept", |api| api.count("kept") == 1).await;
+    let begun = api.put("/v1/pools/app/templates/v1b", json!({"fingerprint_inputs": {"1.sql": "a"}})).await.expect(201);
+    api.post("/v1/pools/app/templates/v1b/seal", json!({"token": begun.json["build"]["token"]})).await.expect(200);
     let begun = api
         .put("/v1/pools/app/templates/v2", json!({"holder": "ada", "fingerprint_inputs": {"1.sql": "b"}}))
         .await
