@@ -82,6 +82,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case, kwar
         warm, most = case.body.get("warm"), case.body.get("max")
         if type(warm) is int and type(most) is int and most >= 1:
             case.body["warm"] = min(warm, most)
+        if operation == "reportRun" and case.body.get("pool") is None:
+            # Only a run that has leased or announced need not name its pool.
+            case.body["pool"] = NAMES["pool"][1][-1]
 
 
 class WrongAnswer(Failure):
