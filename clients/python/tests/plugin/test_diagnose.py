@@ -150,6 +150,7 @@ def test_diagnosis_without_daemon_runs_no_test(diagnosis: Diagnosis) -> None:
     assert not (diagnosis.directory / "has-run").exists()
 
 
+@pytest.mark.long
 def test_durations_of_junit_file_give_layouts_without_daemon(diagnosis: Diagnosis) -> None:
     diagnosis.file("tests/test_a.py", "import pytest\n\nclass TestX:\n    def test_one(self): pass\n\ndef test_two(): pass\n")
     cases = '<testcase classname="tests.test_a.TestX" name="test_one" time="7200.5"/>'
@@ -226,6 +227,7 @@ def test_suite_without_tests_is_said(diagnosis: Diagnosis) -> None:
     assert diagnosed.not_seen("tests") == "the command collects no test"
 
 
+@pytest.mark.long
 def test_interrupt_prints_what_is_known(diagnosis: Diagnosis) -> None:
     diagnosis.file("test_a.py", "def test_one(): pass\n")
     process = diagnosis.start("--runs", "50")
@@ -239,6 +241,7 @@ def test_interrupt_prints_what_is_known(diagnosis: Diagnosis) -> None:
     assert len(diagnosed.runs("start_up")) >= 1
 
 
+@pytest.mark.long
 def test_other_command_gets_its_general_part(diagnosis: Diagnosis, project: Project) -> None:
     diagnosis.url = project.daemon.url
     command = [sys.executable, "-c", "import os; assert os.environ['PGDATABASE'].startswith('diagnose_')"]
