@@ -213,9 +213,7 @@ fn part_of(part: f64, whole: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
 
-    use super::super::durations::Durations;
     use super::super::measured::Database;
     use super::super::model::layouts;
     use super::super::samples::Samples;
@@ -223,12 +221,7 @@ mod tests {
 
     /// A suite of 100 tests whose conftest imports slowly, in one process or with workers.
     fn suite(start_up: f64, import: f64, test: f64) -> Measured {
-        let ids: Vec<String> = (0..100).map(|number| format!("test_{}.py::t{number}", number % 10)).collect();
-        let known: HashMap<String, f64> = ids.iter().map(|id| (id.clone(), test)).collect();
-        let mut measured = Measured { cores: 2, shards: 1, ids: ids.clone(), ..Measured::default() };
-        measured.options.xdist = Some("3.8".to_owned());
-        measured.start_up = Samples::of(&[start_up]);
-        measured.durations = Some(Durations::new(Origin::Run, &ids, &known, &HashMap::new()));
+        let mut measured = Measured::of_equal_tests(start_up, 100, 10, test);
         let line = |what: &str, seconds| ImportLine {
             file: "conftest.py".to_owned(),
             line: 14,
@@ -237,12 +230,7 @@ mod tests {
         };
         measured.lines.add(&[line("app.main", import), line("json", 0.01)]);
         measured.database = Some(Database { lease: Samples::of(&[0.01]), ..Database::default() });
-        for processes in [0, 1, 2, 4] {
-            let busy = (processes as f64 / 2.0).max(1.0);
-            let at_once = measured.at_once(processes);
-            at_once.before = Samples::of(&[if processes == 0 { 0.0 } else { start_up }]);
-            at_once.start_up = Samples::of(&[start_up * busy]);
-            at_once.slower = Samples::of(&[busy]);
+        for at_once in &mut measured.at_once {
             at_once.databases = Samples::of(&[0.01]);
         }
         measured

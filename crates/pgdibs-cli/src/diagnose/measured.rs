@@ -142,3 +142,28 @@ impl Measured {
         &mut self.at_once[place]
     }
 }
+
+#[cfg(test)]
+impl Measured {
+    /// What tests measured that take `seconds` each, dealt out to `files`, on two cores; each process starts within `start_up` seconds.
+    pub(crate) fn of_equal_tests(start_up: f64, tests: usize, files: usize, seconds: f64) -> Self {
+        use std::collections::HashMap;
+
+        use super::durations::Origin;
+
+        let ids: Vec<String> = (0..tests).map(|number| format!("test_{}.py::t{number}", number % files)).collect();
+        let known: HashMap<String, f64> = ids.iter().map(|id| (id.clone(), seconds)).collect();
+        let mut measured = Self { cores: 2, shards: 1, ids: ids.clone(), ..Self::default() };
+        measured.options.xdist = Some("3.8".to_owned());
+        measured.start_up = Samples::of(&[start_up]);
+        measured.durations = Some(Durations::new(Origin::Run, &ids, &known, &HashMap::new()));
+        for processes in [0, 1, 2, 4] {
+            let busy = (processes as f64 / 2.0).max(1.0);
+            let at_once = measured.at_once(processes);
+            at_once.before = Samples::of(&[if processes == 0 { 0.0 } else { start_up }]);
+            at_once.start_up = Samples::of(&[start_up * busy]);
+            at_once.slower = Samples::of(&[busy]);
+        }
+        measured
+    }
+}

@@ -257,24 +257,13 @@ impl Model<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
 
     use super::*;
 
     /// A suite of equal tests on a machine of two cores, with `start_up` seconds in each process.
     fn suite(start_up: f64, tests: usize, seconds: f64) -> Measured {
-        let ids: Vec<String> = (0..tests).map(|number| format!("f{}.py::t{number}", number % 5)).collect();
-        let known: HashMap<String, f64> = ids.iter().map(|id| (id.clone(), seconds)).collect();
-        let mut measured = Measured { cores: 2, shards: 1, ids: ids.clone(), ..Measured::default() };
-        measured.options.xdist = Some("3.8".to_owned());
-        measured.start_up = Samples::of(&[start_up]);
-        measured.durations = Some(Durations::new(Origin::Run, &ids, &known, &HashMap::new()));
-        for processes in [0, 1, 2, 4] {
-            let busy = (processes as f64 / 2.0).max(1.0);
-            let at_once = measured.at_once(processes);
-            at_once.before = Samples::of(&[if processes == 0 { 0.0 } else { start_up }]);
-            at_once.start_up = Samples::of(&[start_up * busy]);
-            at_once.slower = Samples::of(&[busy]);
+        let mut measured = Measured::of_equal_tests(start_up, tests, 5, seconds);
+        for at_once in &mut measured.at_once {
             at_once.end = Samples::of(&[0.0]);
         }
         measured
