@@ -71,7 +71,7 @@ def wait_for_ready(client: Client, number: int, seconds: float) -> None:
     while client.call("GET", f"/v1/pools/{POOL}")["counts"]["ready"] < number:
         if time.monotonic() > deadline:
             raise SystemExit(f"the pool had no {number} ready databases within {seconds:.0f} s")
-        time.sleep(0.05)  # between two looks
+        time.sleep(0.05)  # the pause between two polls
 
 
 def cycle(client: Client) -> tuple[float, float, float]:

@@ -161,7 +161,7 @@ function connect() {
   for (const kind of element("live").dataset.kinds.split(" ")) events.addEventListener(kind, () => refresh());
 }
 
-// A page that nobody sees holds no connection: a browser opens six to one daemon, and each page holds one.
+// A hidden page closes its connection: a browser opens at most six to one daemon, and each page uses one.
 document.addEventListener("visibilitychange", () => {
   clearTimeout(timer);
   if (!document.hidden) return connect();
